@@ -1,0 +1,1 @@
+"""The built-in plugins of irons: each package below is one, registered by the same door as any other."""

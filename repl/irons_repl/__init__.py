@@ -1,0 +1,1 @@
+"""The interactive faces of irons: the `irons>` prompt and the xontrib."""
