@@ -1,0 +1,215 @@
+"""The live facts about this machine's network that the floor needs: own addresses, on-link prefixes, listeners.
+
+They are read from the kernel at each dial by rtnetlink (RFC 3549, ``rtnetlink(7)``), which any user may ask:
+an address that was added a moment ago counts at once.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import NamedTuple
+
+from irons_plugins.local.addresses import Address, Network, is_single
+
+Listener = tuple[Address, int]
+"""An address and port that irons itself listens on; 0.0.0.0 and :: stand for each address of this machine."""
+
+_NEWADDR, _GETADDR, _NEWROUTE, _GETROUTE = 20, 22, 24, 26
+_REQUEST_DUMP = 0x301
+_DUMP_INTERRUPTED = 0x10
+_ERROR, _DONE = 2, 3
+_IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_RTA_DST, _RTA_GATEWAY, _RTA_MULTIPATH, _RTA_VIA = 1, 5, 9, 18
+_UNICAST, _LOCAL, _BROADCAST, _ANYCAST = 1, 2, 3, 4
+_HEADER = struct.Struct("=IHHII")
+_ROUTE = struct.Struct("=BBBBBBBBI")
+_IFADDR = struct.Struct("=BBBBI")
+_ATTRIBUTE = struct.Struct("=HH")
+_NEXT_HOP = struct.Struct("=HBBi")
+_TYPE_MASK = 0x3FFF
+_RECEIVE = 1 << 17
+_ATTEMPTS = 5
+_TIMEOUT = 1.0
+
+# A route without a gateway that is shorter than this covers (a half of) the world, as tunnels install it:
+# it says where packets go, not who the neighbours are. No real link has a prefix that short.
+_SHORTEST_LINK = 8
+
+
+class Ground(NamedTuple):
+    """What the floor stands on.
+
+    Attributes:
+        own: this machine's addresses.
+        onlink: the prefixes whose hosts are reached without a gateway, in every routing table.
+        listeners: where irons itself listens.
+        own_networks: whole prefixes that the kernel takes as this machine's own, such as 127.0.0.0/8.
+    """
+
+    own: frozenset[Address] = frozenset()
+    onlink: tuple[Network, ...] = ()
+    listeners: frozenset[Listener] = frozenset()
+    own_networks: tuple[Network, ...] = ()
+
+    def is_own(self, address: Address) -> bool:
+        """True when a connection to the address would end on this machine."""
+        return address in self.own or any(address in network for network in self.own_networks)
+
+
+def read_ground(listeners: Iterable[Listener] = ()) -> Ground:
+    """Read the ground as the kernel has it now, in the network namespace of this process.
+
+    Needs no privilege and runs no program.
+
+    Args:
+        listeners: what irons listens on, passed through into the answer.
+
+    Raises:
+        OSError: when the kernel cannot be asked; nothing may be dialled then.
+    """
+    own: set[Address] = set()
+    onlink: set[Network] = set()
+    own_networks: set[Network] = set()
+    with socket.socket(
+        socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
+    ) as kernel:
+        kernel.settimeout(_TIMEOUT)
+        kernel.bind((0, 0))
+        for payload in _dump(kernel, _GETADDR, _NEWADDR, _IFADDR.pack(socket.AF_UNSPEC, 0, 0, 0, 0)):
+            mine, link = read_address(payload)
+            if mine is not None:
+                own.add(mine)
+            if link is not None:
+                onlink.add(link)
+        for family in (socket.AF_INET, socket.AF_INET6):
+            request = _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
+            for payload in _dump(kernel, _GETROUTE, _NEWROUTE, request):
+                kind, network = read_route(payload)
+                if network is None:
+                    continue
+                if kind == "onlink":
+                    onlink.add(network)
+                elif is_single(network):
+                    own.add(network.network_address)
+                else:
+                    own_networks.add(network)
+    return Ground(frozenset(own), tuple(onlink), frozenset(listeners), tuple(own_networks))
+
+
+def read_address(payload: bytes) -> tuple[Address | None, Network | None]:
+    """Read one ``RTM_NEWADDR`` body: this machine's address, and the prefix (or the peer) on its link."""
+    family, prefix, _flags, _scope, _index = _IFADDR.unpack_from(payload)
+    local = peer = b""
+    for kind, value in _attributes(payload, _IFADDR.size):
+        if kind == _IFA_LOCAL:
+            local = value
+        elif kind == _IFA_ADDRESS:
+            peer = value
+    own = _address(family, local or peer)
+    network = _network(family, peer, prefix) if peer else None
+    if network is not None and (
+        prefix < _SHORTEST_LINK or (is_single(network) and network.network_address == own)
+    ):
+        network = None
+    return own, network
+
+
+def read_route(payload: bytes) -> tuple[str, Network | None]:
+    """Read one ``RTM_NEWROUTE`` body: ("own" or "onlink", prefix), or a None prefix where it is neither.
+
+    A route with a gateway leads on, an unreachable one nowhere, and a default one everywhere: none of them
+    makes its prefix a neighbour. One next hop without a gateway does.
+    """
+    family, prefix, _src, _tos, _table, _protocol, _scope, kind, _flags = _ROUTE.unpack_from(payload)
+    destination, gateway, hops = b"", False, b""
+    for attribute, value in _attributes(payload, _ROUTE.size):
+        if attribute == _RTA_DST:
+            destination = value
+        elif attribute in {_RTA_GATEWAY, _RTA_VIA}:
+            gateway = True
+        elif attribute == _RTA_MULTIPATH:
+            hops = value
+    if kind in {_LOCAL, _ANYCAST}:
+        return "own", _network(family, destination, prefix)
+    if kind not in {_UNICAST, _BROADCAST} or prefix < _SHORTEST_LINK or gateway:
+        return "onlink", None
+    if hops and all(_leads_on(hop) for hop in _hops(hops)):
+        return "onlink", None
+    return "onlink", _network(family, destination, prefix)
+
+
+def _dump(kernel: socket.socket, ask: int, answer: int, request: bytes) -> list[bytes]:
+    """The bodies of a whole dump; asked again when the tables changed under it."""
+    for attempt in range(1, _ATTEMPTS + 1):
+        kernel.send(_HEADER.pack(_HEADER.size + len(request), ask, _REQUEST_DUMP, attempt, 0) + request)
+        bodies, whole = _receive(kernel, answer, attempt)
+        if whole:
+            return bodies
+    raise OSError("the routing table changes faster than it can be read")
+
+
+def _receive(kernel: socket.socket, answer: int, sequence: int) -> tuple[list[bytes], bool]:
+    bodies: list[bytes] = []
+    whole = True
+    while True:
+        data = kernel.recv(_RECEIVE)
+        at = 0
+        while at + _HEADER.size <= len(data):
+            length, kind, flags, number, _port = _HEADER.unpack_from(data, at)
+            if length < _HEADER.size or at + length > len(data):
+                raise OSError("the kernel's answer about routes is cut short")
+            body = data[at + _HEADER.size : at + length]
+            at += length + 3 & ~3
+            if number != sequence:
+                continue
+            if flags & _DUMP_INTERRUPTED:
+                whole = False
+            if kind == answer:
+                bodies.append(body)
+            elif kind == _ERROR:
+                code = -struct.unpack_from("=i", body)[0]
+                raise OSError(code, "the kernel does not tell its routes")
+            elif kind == _DONE:
+                return bodies, whole
+
+
+def _attributes(data: bytes, at: int) -> Iterator[tuple[int, bytes]]:
+    while at + _ATTRIBUTE.size <= len(data):
+        length, kind = _ATTRIBUTE.unpack_from(data, at)
+        if length < _ATTRIBUTE.size:
+            return
+        yield kind & _TYPE_MASK, data[at + _ATTRIBUTE.size : at + length]
+        at += length + 3 & ~3
+
+
+def _hops(data: bytes) -> Iterator[bytes]:
+    at = 0
+    while at + _NEXT_HOP.size <= len(data):
+        length = _NEXT_HOP.unpack_from(data, at)[0]
+        if length < _NEXT_HOP.size:
+            return
+        yield data[at : at + length]
+        at += length + 3 & ~3
+
+
+def _leads_on(hop: bytes) -> bool:
+    return any(kind in {_RTA_GATEWAY, _RTA_VIA} for kind, _ in _attributes(hop, _NEXT_HOP.size))
+
+
+def _address(family: int, value: bytes) -> Address | None:
+    if family == socket.AF_INET and len(value) == 4:
+        return IPv4Address(value)
+    if family == socket.AF_INET6 and len(value) == 16:
+        return IPv6Address(value)
+    return None
+
+
+def _network(family: int, value: bytes, prefix: int) -> Network | None:
+    if family == socket.AF_INET:
+        return IPv4Network((int.from_bytes(value or bytes(4)), prefix), strict=False)
+    if family == socket.AF_INET6:
+        return IPv6Network((int.from_bytes(value or bytes(16)), prefix), strict=False)
+    return None

@@ -1,0 +1,333 @@
+"""The patterns that rules are made of: what people may type, its one spelling, and what it covers."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from functools import cache
+from ipaddress import IPv6Network, ip_network
+from typing import TYPE_CHECKING, Literal
+
+from irons_plugins.local.addresses import (
+    Network,
+    ends_in_number,
+    is_single,
+    loose_ipv4,
+    unmapped_network,
+)
+from irons_plugins.local.hosts import Host, HostError, check_labels
+
+if TYPE_CHECKING:
+    from publicsuffixlist import PublicSuffixList
+
+DEFAULT_PORTS = (443, 80)
+
+_URL = re.compile(r"([a-z][a-z0-9+.-]*):/+(.*)", re.IGNORECASE | re.DOTALL)
+_PORT = re.compile(r"[1-9][0-9]{0,4}")
+_PREFIX = re.compile(r"0|[1-9][0-9]{0,2}")
+_HEX_GROUPS = re.compile(r"[0-9a-fA-F:.]+")
+_SCHEME_PORTS = {"http": None, "https": None, "ws": None, "wss": None, "ssh": 22, "git": 9418, "ftp": 21}
+_JOINERS = "\u200c\u200d"
+_SELF = "irons.internal"
+
+
+class PatternError(ValueError):
+    """A pattern that cannot be a rule; the message says why and, where it can, what to type instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """One pattern in its canonical spelling.
+
+    Attributes:
+        text: the one spelling, which parses to this pattern again.
+        kind: "name" (that name alone), "below" (every name under it), "any" or "network".
+        name: the name of a "name" or "below" pattern, else "".
+        network: the address or block of a "network" pattern, else None.
+        ports: the TCP ports, or None for all of them.
+    """
+
+    text: str
+    kind: Literal["name", "below", "any", "network"]
+    name: str
+    network: Network | None
+    ports: tuple[int, ...] | None
+
+    def covers_port(self, port: int) -> bool:
+        """True when a connection to the port is within the pattern."""
+        return self.ports is None or port in self.ports
+
+    def covers_host(self, host: Host) -> bool:
+        """True when the host, whatever the port, is within the pattern. Only literal addresses are in a network."""
+        if self.kind == "any":
+            return True
+        if host.address is not None:
+            return self.network is not None and host.address in self.network
+        if self.kind == "below":
+            return host.text.endswith("." + self.name)
+        return self.kind == "name" and host.text == self.name
+
+    @property
+    def narrowness(self) -> tuple[int, int, int]:
+        """A sorting key: the narrower the pattern, the greater (by host first, then by ports)."""
+        ports = 0 if self.ports is None else 3 - len(self.ports)
+        if self.network is not None:
+            return (2, self.network.prefixlen, ports)
+        rank = {"any": 0, "below": 1, "network": 2, "name": 3}[self.kind]
+        return (rank, len(self.name), ports)
+
+
+def parse_pattern(text: str, *, broad: bool = False) -> Pattern:
+    """Read a pattern that a person typed.
+
+    ``example.com`` · ``*.example.com`` · ``*`` · an IPv4 or IPv6 address or block; each alone, with ``:PORT`` or
+    with ``:*`` (``[2001:db8::/32]:443`` for IPv6). Names go through UTS 46 (non-transitional) to A-labels.
+
+    Args:
+        text: what was typed.
+        broad: accept a wildcard over a private public suffix, such as ``*.github.io``.
+
+    Raises:
+        PatternError: with the reason.
+    """
+    pattern = read_pattern(text)
+    if pattern.kind == "below":
+        _check_suffix(pattern.name, broad=broad)
+    return pattern
+
+
+def read_pattern(text: str) -> Pattern:
+    """Read a pattern as ``parse_pattern`` does, but for the public suffixes: for rules that were accepted before.
+
+    Raises:
+        PatternError: with the reason.
+    """
+    _check_characters(text)
+    _check_url(text)
+    host, port_text = _split_port(text)
+    ports = _ports(port_text)
+    tail = "" if port_text is None else f":{port_text}"
+    if host == "*":
+        return Pattern("*" + tail, "any", "", None, ports)
+    network = _network(host)
+    if network is not None:
+        spelled = str(network.network_address) if is_single(network) else str(network)
+        if tail and isinstance(network, IPv6Network):
+            spelled = f"[{spelled}]"
+        return Pattern(spelled + tail, "network", "", network, ports)
+    kind: Literal["name", "below"] = "below" if host.startswith("*.") else "name"
+    name = _name(host.removeprefix("*.") if kind == "below" else host)
+    spelled = f"*.{name}" if kind == "below" else name
+    return Pattern(spelled + tail, kind, name, None, ports)
+
+
+def parse_network(text: str) -> Network:
+    """Read an address or a block, as ``--private`` takes it.
+
+    Raises:
+        PatternError: with the reason.
+    """
+    _check_characters(text)
+    network = _network(text)
+    if network is None:
+        raise PatternError(f"{text!r} is neither an address nor a block such as 10.0.0.0/8")
+    return network
+
+
+def covers(pattern: Pattern) -> str:
+    """What a rule with this pattern covers, in one sentence."""
+    if pattern.ports is None:
+        ports = "any port"
+    elif len(pattern.ports) == 1:
+        ports = f"port {pattern.ports[0]}"
+    else:
+        ports = "ports 443 and 80"
+    if pattern.kind == "any":
+        return f"Every name and every literal address, on {ports}."
+    if pattern.kind == "below":
+        return f"Every name below {pattern.name}, however deep, but not {pattern.name} itself, on {ports}."
+    if pattern.kind == "name":
+        return f"{pattern.name} alone, and no name below it, on {ports}."
+    what = pattern.text if pattern.network is None else _spelled(pattern.network)
+    return (
+        f"Connections made to {what} by address, on {ports}; "
+        "where it denies, also every name that turns out to lead there."
+    )
+
+
+def _spelled(network: Network) -> str:
+    return f"the address {network.network_address}" if is_single(network) else f"the addresses {network}"
+
+
+def _check_characters(text: str) -> None:
+    if not text:
+        raise PatternError("the pattern is empty")
+    for character in text:
+        if character.isspace():
+            raise PatternError("a pattern holds no spaces; give one pattern at a time")
+        category = unicodedata.category(character)
+        if category in {"Cc", "Cs", "Co", "Cn"} or (category == "Cf" and character not in _JOINERS):
+            raise PatternError(f"the pattern holds an invisible character, U+{ord(character):04X}")
+    if "," in text:
+        raise PatternError("a pattern holds no comma; give one pattern at a time")
+    if "%" in text:
+        raise PatternError("a pattern holds no %: zones and escapes have no place in it")
+
+
+def _check_url(text: str) -> None:
+    url = _URL.fullmatch(text)
+    if url is None:
+        if "@" in text:
+            host = text.rpartition("@")[2].partition(":")[0].partition("/")[0]
+            raise PatternError(f"a rule names a host, not a user at it{_advice(host, 22)}")
+        host, slash, _ = text.partition("/")
+        if slash and _network_text(text) is None:
+            raise PatternError(f"a rule names a host, without a path{_advice(host, None)}")
+        return
+    scheme, rest = url.group(1).lower(), url.group(2)
+    authority = re.split(r"[/?#\\]", rest, maxsplit=1)[0].rpartition("@")[2]
+    port = None if re.search(r":[0-9*]+$", authority) else _SCHEME_PORTS.get(scheme)
+    raise PatternError(f"a rule names a host, not a URL{_advice(authority, port)}")
+
+
+def _advice(host: str, port: int | None) -> str:
+    try:
+        advised = read_pattern(host if port is None else f"{host}:{port}").text
+    except PatternError:
+        return ""
+    return f"; type {advised}"
+
+
+def _split_port(text: str) -> tuple[str, str | None]:
+    if text.startswith("["):
+        host, bracket, tail = text[1:].partition("]")
+        if not bracket or (tail and not tail.startswith(":")):
+            raise PatternError("an IPv6 pattern with a port is written [2001:db8::1]:443")
+        if ":" not in host:
+            raise PatternError("only IPv6 addresses stand in brackets")
+        return host, tail[1:] if tail else None
+    if text.count(":") > 1:
+        return text, None
+    host, colon, port = text.partition(":")
+    return host, port if colon else None
+
+
+def _ports(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return DEFAULT_PORTS
+    if text == "*":
+        return None
+    if not _PORT.fullmatch(text) or int(text) > 65535:
+        raise PatternError(f"{text!r} is not a port: a number from 1 to 65535, or * for all of them")
+    return (int(text),)
+
+
+def _network_text(text: str) -> Network | None:
+    """The network that text without a port spells, leniently; None when it is none."""
+    try:
+        return ip_network(_split_port(text)[0], strict=False)
+    except (ValueError, PatternError):
+        return None
+
+
+def _network(text: str) -> Network | None:
+    """The address or block that ``text`` spells in the canonical way, None when it is a name."""
+    address, slash, prefix = text.partition("/")
+    if slash:
+        if not _PREFIX.fullmatch(prefix):
+            raise PatternError(f"{text!r}: a block ends in a prefix length, such as 10.0.0.0/8")
+        try:
+            loose = ip_network(text, strict=False)
+        except ValueError:
+            raise PatternError(f"{text!r} is not a block of addresses") from None
+        if loose.network_address != ip_network(address).network_address:
+            raise PatternError(f"{text} has bits set beyond its prefix; type {loose} or {address}")
+        return unmapped_network(loose)
+    if ":" in text:
+        if not _HEX_GROUPS.fullmatch(text):
+            raise PatternError(f"{text!r} is not an IPv6 address")
+        try:
+            return unmapped_network(IPv6Network(text))
+        except ValueError:
+            raise PatternError(f"{text!r} is not an IPv6 address") from None
+    lowered = text.lower().removesuffix(".")
+    if not lowered.isascii() or not ends_in_number(lowered):
+        return None
+    loose_address = loose_ipv4(lowered)
+    if loose_address is None:
+        raise PatternError(f"{text!r} ends in a number, so it is an address, and not a valid one")
+    if str(loose_address) != text:
+        # 010.0.0.1 is 8.0.0.1 to a resolver and 10.0.0.1 to a person: a rule must not have two readings.
+        raise PatternError(f"{text} is another spelling of the address {loose_address}; type that")
+    return ip_network(text)
+
+
+def _name(text: str) -> str:
+    if "*" in text:
+        raise PatternError("a wildcard stands alone (*) or first, before a dot (*.example.com)")
+    name = _to_ascii(text).removesuffix(".")
+    try:
+        check_labels(name)
+    except HostError as error:
+        raise PatternError(f"{text!r}: {error}") from None
+    if ends_in_number(name):
+        raise PatternError(f"{text!r} ends in a number, so it is an address; write addresses plainly")
+    if name == _SELF:
+        raise PatternError(f"{_SELF} is answered by irons itself, in every sandbox; no rule changes that")
+    return name
+
+
+def _to_ascii(text: str) -> str:
+    """A typed name in lower-case A-labels, by UTS 46 without its transitional mappings.
+
+    ``idna`` encodes label by label here, for it refuses underscores, and hyphens in the third and fourth
+    place, which names in use do have; plain ASCII labels are checked by ``check_labels`` instead.
+    """
+    if text.isascii() and "xn--" not in text.lower():
+        return text.lower()
+    import idna
+
+    try:
+        mapped = idna.uts46_remap(text, std3_rules=False, transitional=False)
+        return ".".join(_a_label(label) for label in mapped.split("."))
+    except (idna.IDNAError, UnicodeError) as error:
+        raise PatternError(f"{text!r} is not an internationalised name: {error}") from None
+
+
+def _a_label(label: str) -> str:
+    import idna
+
+    if not label.isascii():
+        return idna.encode(label, uts46=True, transitional=False).decode("ascii")
+    if not label.startswith("xn--"):
+        return label
+    plain = label[4:].encode("ascii").decode("punycode")
+    # The validity criteria of UTS 46, section 4.1: what an A-label stands for must be mapped to itself.
+    if plain.isascii() or idna.uts46_remap(plain, std3_rules=False, transitional=False) != plain:
+        raise idna.IDNAError(f"{label} stands for nothing valid")
+    return label
+
+
+@cache
+def _suffixes(*, only_icann: bool) -> PublicSuffixList:
+    """The list, read at the first wildcard: it takes some 20 ms, and a policy file may hold hundreds of them."""
+    from publicsuffixlist import PublicSuffixList
+
+    return PublicSuffixList(accept_unknown=False, only_icann=only_icann)
+
+
+def _check_suffix(name: str, *, broad: bool) -> None:
+    """Refuse a wildcard over a public suffix (publicsuffix.org), where anyone may register the next name."""
+    if _suffixes(only_icann=True).publicsuffix(name) == name:
+        raise PatternError(
+            f"*.{name} would cover every name registered under {name}; name one, as *.example.{name}"
+        )
+    if broad:
+        return
+    if _suffixes(only_icann=False).publicsuffix(name) == name:
+        raise PatternError(
+            f"under {name} anyone can have a name, and *.{name} covers them all; --broad accepts that"
+        )
+    if "." not in name:
+        raise PatternError(f"{name} is no known suffix, so *.{name} counts as one; --broad accepts that")
