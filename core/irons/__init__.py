@@ -1,0 +1,61 @@
+"""irons: real machines for AI agents, without the internet.
+
+The names here are all that a plugin author or a Python program needs; `docs/plugins.md` and `docs/library.md` are their guides.
+They are loaded when first touched, so that `irons --version` costs no more than it must.
+"""
+
+from __future__ import annotations
+
+from irons.version import __version__
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from irons.api import Api, Event, EgressRules, Sandbox, SshAddress, connect
+    from irons.command import Arg, Column, Command, Exec, Flag, Opt, Result, View
+    from irons.context import Context
+    from irons.errors import IronsError
+    from irons.hookspecs import Backend, hookimpl
+
+__all__ = [
+    "Api",
+    "Arg",
+    "Backend",
+    "Column",
+    "Command",
+    "Context",
+    "EgressRules",
+    "Event",
+    "Exec",
+    "Flag",
+    "IronsError",
+    "Opt",
+    "Result",
+    "Sandbox",
+    "SshAddress",
+    "View",
+    "__version__",
+    "connect",
+    "hookimpl",
+]
+
+_ROOMS = {
+    "irons.api": ("Api", "EgressRules", "Event", "Sandbox", "SshAddress", "connect"),
+    "irons.command": ("Arg", "Column", "Command", "Exec", "Flag", "Opt", "Result", "View"),
+    "irons.context": ("Context",),
+    "irons.errors": ("IronsError",),
+    "irons.hookspecs": ("Backend", "hookimpl"),
+}
+
+
+def __getattr__(name: str) -> object:
+    for room, names in _ROOMS.items():
+        if name in names:
+            from importlib import import_module
+
+            return getattr(import_module(room), name)
+    message = f"module 'irons' has no attribute {name!r}"
+    raise AttributeError(message)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,22 @@
+"""`irons` and `python -m irons`: one command, one exit code."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> int:
+    """Run the command in `sys.argv` and return its exit code."""
+    words = sys.argv[1:]
+    if words == ["--version"] or words == ["-V"]:
+        from irons.version import __version__
+
+        sys.stdout.write(f"irons {__version__}\n")
+        return 0
+    from irons.cli import main as run
+
+    return run(words)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

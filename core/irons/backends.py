@@ -1,0 +1,137 @@
+"""From an API URL to an open HTTP client: which backend it names, whether a key may travel there, what to say when it is silent."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from irons.errors import ConfigError, IronsError, Unreachable
+from irons.hookspecs import Backend
+from irons.settings import HOSTED_URL
+from irons.text import clean
+
+if TYPE_CHECKING:
+    import httpx
+
+    from irons.host import PluginHost
+    from irons.settings import Settings
+
+
+def choose(settings: Settings, host: PluginHost) -> Backend:
+    """Return the backend that the settings' URL names.
+
+    Raises:
+        ConfigError: The URL makes no sense, or would carry the key in clear to another machine.
+        LocalError: The local backend can't run here.
+    """
+    url = settings.api_url
+    scheme = url.partition("://")[0].lower() if "://" in url else ""
+    if scheme in ("http", "https"):
+        return _remote(url, settings)
+    if scheme == "unix":
+        return _unix(url)
+    found = host.backend(url, settings)
+    if found is None:
+        raise ConfigError(
+            f"nothing here knows the API URL {clean(url, limit=100)!r}",
+            hint="use local, unix:///path/to/socket, or http(s)://…; irons config show tells where it came from",
+        )
+    return found
+
+
+def _remote(url: str, settings: Settings) -> Backend:
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        host = ""
+    if not host or any(not c.isprintable() or c.isspace() for c in url):
+        raise ConfigError(f"the API URL {clean(url, limit=100)!r} makes no sense")
+    if parts.username or parts.password:
+        raise ConfigError("an API URL carries no user or password", hint="set the key by IRONS_API_KEY")
+    if parts.scheme.lower() == "http" and settings.api_key and not _is_loopback(host):
+        raise ConfigError(
+            f"the key would travel in clear to {clean(host)}",
+            hint="use an https:// URL; plain http:// goes with a key to this machine alone",
+        )
+    return Backend(url.rstrip("/"))
+
+
+def _unix(url: str) -> Backend:
+    path = url[len("unix://") :]
+    if not path.startswith("/"):
+        raise ConfigError(f"{clean(url, limit=100)!r} names no absolute path", hint="unix:///path/to/socket has three slashes")
+    return Backend("http://irons", load_httpx().HTTPTransport(uds=path))
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    from ipaddress import ip_address
+
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def client(backend: Backend, settings: Settings) -> httpx.Client:
+    """Return the one HTTP client of a process: keep-alive, the key in its header, no redirects, no proxy for a socket."""
+    from irons.version import __version__
+
+    headers = {
+        "Accept": "application/json",
+        "Content-Type": "application/json",
+        "User-Agent": f"irons/{__version__}",
+    }
+    if settings.api_key:
+        headers["Authorization"] = f"Bearer {settings.api_key}"
+    plain = backend.base_url.startswith("http://")
+    verify: Any = True
+    if plain:
+        import ssl
+
+        # Nothing to verify on plain HTTP, and loading the CA bundle costs more than the whole call; an empty context fails closed.
+        verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    opened: httpx.Client = load_httpx().Client(
+        base_url=backend.base_url,
+        headers=headers,
+        transport=backend.transport,
+        verify=verify,
+        follow_redirects=False,
+        trust_env=not plain,
+    )
+    return opened
+
+
+def load_httpx() -> Any:
+    """Import httpx without its command line, which would pull in click, pygments and rich wherever click is installed."""
+    if "httpx" not in sys.modules:
+        sys.modules["httpx._main"] = None  # type: ignore[assignment]
+        try:
+            import_module("httpx")
+        finally:
+            del sys.modules["httpx._main"]
+    return sys.modules["httpx"]
+
+
+def unreachable(backend: Backend, settings: Settings, error: Exception) -> IronsError:
+    """Return what to say of a server that did not answer; no httpx exception leaves the client."""
+    why = {
+        "ConnectTimeout": "no connection in time",
+        "ReadTimeout": "no answer in time",
+        "RemoteProtocolError": "it broke off its answer",
+    }.get(type(error).__name__, clean(str(error), limit=120) or type(error).__name__)
+    if settings.api_url == HOSTED_URL:
+        return Unreachable(
+            f"{HOSTED_URL} did not answer ({why}): the hosted service has been retired",
+            hint="irons runs sandboxes on this machine: irons config set api_url local; or name another server by --api-url",
+        )
+    if backend.local:
+        return Unreachable(f"the local backend did not answer ({why})", hint="irons local status and irons local logs tell more")
+    return Unreachable(
+        f"{clean(settings.api_url, limit=100)} did not answer ({why})",
+        hint=f"the URL comes from {settings.values['api_url'].source}; irons config show lists all settings",
+    )

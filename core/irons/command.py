@@ -1,0 +1,190 @@
+"""Commands as data: one immutable description serves the CLI, the prompt, xonsh, completion and the docs.
+
+Nothing here imports anything worth timing. A handler is named as ``"module:function"`` and imported when its command runs:
+
+    Command(
+        path=("greet",),
+        help="Greet a sandbox.",
+        run="my_plugin.handlers:greet",
+        params=(Arg("name", "The sandbox to greet.", kind="sandbox"), Flag(("--loud",), "Shout.")),
+    )
+
+    def greet(ctx: Context, *, name: str, loud: bool) -> Greeting: ...
+
+The handler gets every parameter by keyword, under its `dest`, and returns data (a row, an iterable of rows, a string, a
+`Result`, an `Exec`, or nothing); it never prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Literal, NamedTuple
+
+Kind = Literal["text", "sandbox", "new-sandbox", "domain", "file", "choice", "command", "image", "topic"]
+"""What a parameter's value is: how it is completed, and for the sandbox kinds how it is checked before the handler runs."""
+
+Pace = Literal["quick", "waiting", "terminal"]
+"""`quick` answers at once; `waiting` may take long and is interrupted by Ctrl-C; `terminal` owns the terminal while it runs."""
+
+ValueType = Literal["text", "int", "float", "seconds", "size", "time"]
+"""How an option's word is read: `seconds` takes `90`, `5m`; `size` takes `512M`, `2G` (bytes); `time` RFC 3339 or `10m` ago."""
+
+
+class Arg(NamedTuple):
+    """A positional parameter.
+
+    `count` is how many words it takes: `"1"`, `"?"` none or one, `"*"` any, `"+"` at least one, or `"--"` for all the words
+    behind a `--` (the command line of another program).
+    """
+
+    name: str
+    help: str = ""
+    kind: Kind = "text"
+    count: Literal["1", "?", "*", "+", "--"] = "1"
+    choices: tuple[str, ...] = ()
+    metavar: str = ""
+
+    @property
+    def dest(self) -> str:
+        """The handler's keyword for it."""
+        return self.name.replace("-", "_")
+
+    @property
+    def shown(self) -> str:
+        """How usage lines and messages call it."""
+        return self.metavar or self.name.upper()
+
+
+class Opt(NamedTuple):
+    """An option that takes a value. With `many` it may be given again and its value is a tuple."""
+
+    flags: tuple[str, ...]
+    help: str = ""
+    metavar: str = ""
+    kind: Kind = "text"
+    type: ValueType = "text"
+    default: object = None
+    choices: tuple[str, ...] = ()
+    many: bool = False
+    name: str = ""
+
+    @property
+    def dest(self) -> str:
+        """The handler's keyword for it: its `name`, else its longest flag."""
+        return self.name or _dest(self.flags)
+
+    @property
+    def shown(self) -> str:
+        """How usage lines and messages call its value."""
+        return self.metavar or ("{" + ",".join(self.choices) + "}" if self.choices else self.dest.upper())
+
+
+class Flag(NamedTuple):
+    """An option that is there or not. `pace` is the command's pace where the flag is given (`--follow` makes it wait)."""
+
+    flags: tuple[str, ...]
+    help: str = ""
+    name: str = ""
+    pace: Pace | None = None
+
+    @property
+    def dest(self) -> str:
+        """The handler's keyword for it: its `name`, else its longest flag."""
+        return self.name or _dest(self.flags)
+
+
+Param = Arg | Opt | Flag
+
+
+def _dest(flags: tuple[str, ...]) -> str:
+    return max(flags, key=len).lstrip("-").replace("-", "_")
+
+
+class Column(NamedTuple):
+    """One column of a table: the row's key, its title, and how its value is made text (`"module:function"`, value -> str)."""
+
+    key: str
+    title: str = ""
+    text: str = ""
+
+
+class View(NamedTuple):
+    """How rows are shown to a person.
+
+    `columns` make the table and the tab-separated lines; `line` (`"module:function"`, row -> str) replaces the latter; with
+    `record` there is one row, shown as `title: value` lines; `empty` is said on stderr where there are no rows.
+    """
+
+    columns: tuple[Column, ...] = ()
+    line: str = ""
+    record: bool = False
+    empty: str = ""
+
+
+class Command(NamedTuple):
+    """A command. `path` is its words; `run` names its handler; `exits` are the exit codes it can give beyond 0, 1, 2 and 130."""
+
+    path: tuple[str, ...]
+    help: str
+    run: str
+    params: tuple[Param, ...] = ()
+    pace: Pace = "quick"
+    view: View = View()
+    about: str = ""
+    examples: tuple[str, ...] = ()
+    exits: tuple[int, ...] = ()
+    aliases: tuple[tuple[str, ...], ...] = ()
+    hidden: bool = False
+
+    @property
+    def name(self) -> str:
+        """Its words, joined by spaces."""
+        return " ".join(self.path)
+
+    @property
+    def options(self) -> tuple[Opt | Flag, ...]:
+        """Its parameters that begin with a dash."""
+        return tuple(p for p in self.params if not isinstance(p, Arg))
+
+    @property
+    def arguments(self) -> tuple[Arg, ...]:
+        """Its positional parameters, in order."""
+        return tuple(p for p in self.params if isinstance(p, Arg))
+
+    def pace_of(self, words: Iterable[str]) -> Pace:
+        """Return the pace it has when called with these words (those behind the path)."""
+        given = set()
+        for word in words:
+            if word == "--":
+                break
+            given.add(word)
+        for param in self.params:
+            if isinstance(param, Flag) and param.pace and given.intersection(param.flags):
+                return param.pace
+        return self.pace
+
+
+class Exec(NamedTuple):
+    """What a handler returns to have the face run another program in its place, with its exit code."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str] | None = None
+
+
+class Result(NamedTuple):
+    """Data with an exit code of its own (a check that says no), or with a view other than the command's."""
+
+    data: object
+    exit: int = 0
+    view: View | None = None
+
+
+GLOBAL_OPTIONS: tuple[Opt | Flag, ...] = (
+    Opt(("-o", "--output"), "How to print the answer.", choices=("table", "plain", "json", "jsonl"), kind="choice"),
+    Opt(("--profile",), "The profile of the configuration file to use.", metavar="NAME"),
+    Opt(("--api-url",), "Where the API is: local, unix:///path, http(s)://…", metavar="URL"),
+    Opt(("--api-key",), "The key for it. An environment variable or the configuration file keeps it out of sight.", metavar="KEY"),
+    Flag(("--no-input",), "Never ask; fail with what would have been asked."),
+    Flag(("--debug",), "Print requests and timings to stderr, and a traceback where something breaks."),
+)
+"""Options that every command takes, before its words or behind them."""

@@ -1,0 +1,150 @@
+"""Completion from the command tree and the names on hand: no parser, no network, no heavy import."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from irons.command import GLOBAL_OPTIONS, Arg, Command, Flag, Kind, Opt
+from irons.tree import Tree
+
+
+class Candidate(NamedTuple):
+    """One way to go on: the word, what it is, and whether it is a file to be completed by whoever asks."""
+
+    word: str
+    about: str = ""
+
+
+class Sources(NamedTuple):
+    """Where values come from, all from what is on hand: sandbox names with their states, domains, anything by kind."""
+
+    sandboxes: Callable[[], Mapping[str, str]] = dict
+    domains: Callable[[], Mapping[str, str]] = dict
+    images: Callable[[], Mapping[str, str]] = dict
+    topics: Callable[[], Mapping[str, str]] = dict
+
+
+FILES = Candidate("\0files")
+"""Says that files may come here; the shell, the prompt and xonsh each complete them in their own way."""
+
+
+def complete(tree: Tree, words: Sequence[str], sources: Sources) -> list[Candidate]:
+    """Return what the last of `words` (which may be empty) can become.
+
+    Args:
+        tree: The commands.
+        words: The words behind `irons`, the last one being typed.
+        sources: Values on hand.
+    """
+    *before, current = words or [""]
+    before = _without_globals(before)
+    if before is None:
+        return _matching(_global_choices(words), current)
+    match = tree.find(before)
+    if match is None:
+        return _words_of_tree(tree, before, current)
+    return _parameters(match.command, match.rest, current, sources, tree)
+
+
+def _without_globals(words: Sequence[str]) -> list[str] | None:
+    """The words without global options before the command; None where the current word is such an option's value."""
+    by_flag = {flag: option for option in GLOBAL_OPTIONS for flag in option.flags}
+    rest = list(words)
+    while rest and rest[0].startswith("-"):
+        option = by_flag.get(rest.pop(0).partition("=")[0])
+        if isinstance(option, Opt) and "=" not in words[len(words) - len(rest) - 1]:
+            if not rest:
+                return None
+            rest.pop(0)
+    return rest
+
+
+def _global_choices(words: Sequence[str]) -> list[Candidate]:
+    by_flag = {flag: option for option in GLOBAL_OPTIONS for flag in option.flags}
+    option = by_flag.get(words[-2]) if len(words) > 1 else None
+    return [Candidate(choice) for choice in option.choices] if isinstance(option, Opt) else []
+
+
+def _words_of_tree(tree: Tree, before: Sequence[str], current: str) -> list[Candidate]:
+    if current.startswith("-"):
+        return _matching(_flags(GLOBAL_OPTIONS), current)
+    path = tuple(before)
+    if path and not tree.is_group(path):
+        return []
+    return _matching([Candidate(word, about) for word, about in tree.below(path).items()], current)
+
+
+def _parameters(command: Command, rest: Sequence[str], current: str, sources: Sources, tree: Tree) -> list[Candidate]:
+    options = {flag: option for option in (*GLOBAL_OPTIONS, *command.options) for flag in option.flags}
+    given: list[str] = []
+    waiting: Opt | None = None
+    used: set[str] = set()
+    for word in rest:
+        if waiting is not None:
+            waiting = None
+            continue
+        if word == "--":
+            return [FILES]
+        name, equals, _ = word.partition("=")
+        option = options.get(name)
+        if option is not None:
+            if isinstance(option, Opt) and not equals:
+                waiting = option
+            if not (isinstance(option, Opt) and option.many):
+                used.update(option.flags)
+            continue
+        given.append(word)
+    if waiting is not None:
+        return _matching(_values(waiting.kind, waiting.choices, sources, tree), current)
+    name, equals, value = current.partition("=")
+    if current.startswith("--") and equals and isinstance(found := options.get(name), Opt):
+        candidates = _matching(_values(found.kind, found.choices, sources, tree), value)
+        return [c if c == FILES else Candidate(f"{name}={c.word}", c.about) for c in candidates]
+    if current.startswith("-"):
+        return _matching([c for c in _flags((*command.options, *GLOBAL_OPTIONS)) if c.word not in used], current)
+    argument = _argument_at(command.arguments, len(given))
+    if argument is None:
+        return []
+    candidates = _values(argument.kind, argument.choices, sources, tree)
+    if argument.count in ("*", "+"):
+        candidates = [c for c in candidates if c.word not in given]
+    return _matching(candidates, current)
+
+
+def _argument_at(arguments: Sequence[Arg], position: int) -> Arg | None:
+    for argument in arguments:
+        if argument.count in ("*", "+"):
+            return argument
+        if argument.count == "--":
+            return None
+        if position == 0:
+            return argument
+        position -= 1
+    return None
+
+
+def _values(kind: Kind, choices: Sequence[str], sources: Sources, tree: Tree) -> list[Candidate]:
+    if choices:
+        return [Candidate(choice) for choice in choices]
+    match kind:
+        case "sandbox":
+            return [Candidate(*item) for item in sources.sandboxes().items()]
+        case "domain":
+            return [Candidate(*item) for item in sources.domains().items()]
+        case "image":
+            return [Candidate(*item) for item in sources.images().items()]
+        case "topic":
+            return [Candidate(*item) for item in {**sources.topics(), **tree.below()}.items()]
+        case "file":
+            return [FILES]
+        case _:
+            return []
+
+
+def _flags(options: Iterable[Opt | Flag]) -> list[Candidate]:
+    return [Candidate(max(option.flags, key=len), option.help) for option in options]
+
+
+def _matching(candidates: Iterable[Candidate], current: str) -> list[Candidate]:
+    return [c for c in candidates if c == FILES or c.word.startswith(current)]

@@ -1,0 +1,89 @@
+"""What a handler is given: settings, the API, the host, the streams, and ways to narrate and to ask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from irons.errors import UsageError
+from irons.text import clean
+
+if TYPE_CHECKING:
+    from irons.api import Api
+    from irons.host import PluginHost
+    from irons.names import Names
+    from irons.progress import Spinner
+    from irons.settings import Settings
+    from irons.streams import Streams
+
+
+class Context:
+    """One call's dependencies, made when first touched.
+
+    Attributes:
+        settings: What holds for this call.
+        host: The plugin host.
+        streams: Where the call reads and writes; handlers return data and write to neither.
+        face: Who called: `cli`, `prompt` or `xonsh`.
+    """
+
+    def __init__(self, settings: Settings, host: PluginHost, streams: Streams, *, face: str = "cli", api: Api | None = None) -> None:
+        """Take what the face has; an `api` that is already open is used and never closed here."""
+        self.settings = settings
+        self.host = host
+        self.streams = streams
+        self.face = face
+        self._api = api
+        self._own = api is None
+        self._names: Names | None = None
+
+    @property
+    def api(self) -> Api:
+        """The client of the v0 API, opened when first touched. Raises `ConfigError` or `LocalError`."""
+        if self._api is None:
+            from irons.api import open_api
+
+            self._api = open_api(self.settings, self.host, self.progress if self.settings.debug else None)
+        return self._api
+
+    @property
+    def names(self) -> Names:
+        """The sandbox names on hand, shared with completion."""
+        if self._names is None:
+            from irons.names import Names
+
+            self._names = Names.of(self.settings)
+        return self._names
+
+    def progress(self, line: str) -> None:
+        """Say one line to the person, on stderr."""
+        self.streams.stderr.write(f"{clean(line)}\n")
+        self.streams.stderr.flush()
+
+    @contextmanager
+    def waiting(self, line: str) -> Iterator[Spinner]:
+        """Show that something takes its time, on a terminal's stderr only; the spinner's `tell` changes the line."""
+        from irons.progress import Spinner
+
+        spinner = Spinner(self.streams, clean(line))
+        with spinner:
+            yield spinner
+
+    def confirm(self, question: str, *, otherwise: str) -> bool:
+        """Ask the person yes or no. Without one (no terminal, or `--no-input`) it is an error that says what to do `otherwise`.
+
+        Raises:
+            UsageError: Nobody is there to ask.
+        """
+        if self.settings.no_input or not (self.streams.reads_person and self.streams.tells_person):
+            raise UsageError(f"{question} There is no one to ask.", hint=otherwise)
+        self.streams.stderr.write(f"{clean(question)} [y/N] ")
+        self.streams.stderr.flush()
+        return self.streams.stdin.readline().strip().lower() in ("y", "yes")
+
+    def close(self) -> None:
+        """Close what this call opened."""
+        if self._own and self._api is not None:
+            self._api.close()
+            self._api = None

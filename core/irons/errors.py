@@ -1,0 +1,138 @@
+"""Everything that can go wrong, as one tree; an error knows its message, its hint and its exit code.
+
+    IronsError                 1    something failed
+    ├── UsageError             2    the words make no sense
+    │   └── ConfigError        2    the configuration makes no sense
+    ├── ApiError               1    the server said no
+    │   ├── NotFound           3    … there is no such thing
+    │   ├── AuthError          4    … not with this key
+    │   ├── Conflict           5    … not in this state
+    │   └── Unsupported        1    … it has no such route
+    ├── Unreachable            6    the server did not answer
+    ├── TimedOut               6    it did not come to pass in time
+    ├── Denied                 7    a check said no
+    ├── PluginError            1    a plugin is at fault
+    ├── LocalError             1    the local backend can't run, or something in it broke
+    └── Interrupted            130  Ctrl-C
+"""
+
+from __future__ import annotations
+
+EXIT_CODES: dict[int, str] = {
+    0: "It worked.",
+    1: "It failed: the server or this machine said no.",
+    2: "Usage: the words make no sense, or the configuration.",
+    3: "Not found: no such sandbox, rule, image or profile.",
+    4: "Authentication: the key is missing, wrong or not allowed.",
+    5: "Conflict, or the wrong state for it.",
+    6: "Unreachable, or it took too long.",
+    7: "Denied (`egress check`).",
+    124: "`exec --timeout` ran out.",
+    125: "`ssh` and `exec`: irons itself failed; other codes are the remote command's.",
+    130: "Interrupted by Ctrl-C.",
+}
+"""Every exit code of `irons` and what it means."""
+
+
+class IronsError(Exception):
+    """Something failed. `message` says what and why; `hint` what to do next."""
+
+    code = "failed"
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        """Take one line that says what happened and why, and one with what to do next."""
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(IronsError):
+    """The words make no sense."""
+
+    code = "usage"
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """The configuration makes no sense."""
+
+    code = "config"
+
+
+class ApiError(IronsError):
+    """The server said no. `status` is the HTTP status it said it with."""
+
+    code = "api"
+
+    def __init__(self, message: str, *, hint: str = "", status: int = 0) -> None:
+        """Take the server's text, cleaned and cut, and its HTTP status."""
+        super().__init__(message, hint=hint)
+        self.status = status
+
+
+class NotFound(ApiError):
+    """There is no such thing."""
+
+    code = "not-found"
+    exit_code = 3
+
+
+class AuthError(ApiError):
+    """The key is missing, wrong, or does not open this."""
+
+    code = "authentication"
+    exit_code = 4
+
+
+class Conflict(ApiError):
+    """It exists already, or is in the wrong state."""
+
+    code = "conflict"
+    exit_code = 5
+
+
+class Unsupported(ApiError):
+    """The server has no such route."""
+
+    code = "unsupported"
+
+
+class Unreachable(IronsError):
+    """The server did not answer."""
+
+    code = "unreachable"
+    exit_code = 6
+
+
+class TimedOut(IronsError):
+    """It did not come to pass in time."""
+
+    code = "timed-out"
+    exit_code = 6
+
+
+class Denied(IronsError):
+    """A check said no."""
+
+    code = "denied"
+    exit_code = 7
+
+
+class PluginError(IronsError):
+    """A plugin is at fault."""
+
+    code = "plugin"
+
+
+class LocalError(IronsError):
+    """The local backend can't run here, or something in it broke."""
+
+    code = "local"
+
+
+class Interrupted(IronsError):
+    """Ctrl-C."""
+
+    code = "interrupted"
+    exit_code = 130

@@ -1,0 +1,61 @@
+"""The hooks a plugin can implement, and the marker it implements them with.
+
+A plugin is a module (or any object) behind an entry point of the group ``irons``:
+
+    [project.entry-points.irons]
+    greet = "irons_greet"
+
+    # irons_greet.py
+    from irons import Arg, Command, hookimpl
+
+    @hookimpl
+    def irons_commands():
+        return [Command(("greet",), "Greet a sandbox.", "irons_greet_handlers:greet", (Arg("name", kind="sandbox"),))]
+
+The built-in plugins take the same door. `docs/plugins.md` is the guide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+import pluggy
+
+if TYPE_CHECKING:
+    import httpx
+
+    from irons.command import Command
+    from irons.settings import Settings
+
+PROJECT = "irons"
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+class Backend(NamedTuple):
+    """Where the v0 API is answered: a base URL and, where that is not plain HTTP over TCP, an httpx transport to reach it.
+
+    `local` is true where the server runs on this machine and can hand over connected descriptors.
+    """
+
+    base_url: str
+    transport: httpx.BaseTransport | None = None
+    local: bool = False
+
+
+@hookspec
+def irons_commands() -> Iterable[Command]:  # type: ignore[empty-body]
+    """Return the commands this plugin brings.
+
+    Fires once, when the host is made. Return data only: handlers are named as strings and imported when their command runs.
+    A path that is taken already makes the plugin fail with a line of warning; built-ins come first, then third parties by name.
+    """
+
+
+@hookspec(firstresult=True)
+def irons_backend(url: str, settings: Settings) -> Backend | None:
+    """Return where to send requests for an API URL whose scheme is not http or https, such as `local`; None if it is not yours.
+
+    Fires when a command first needs the API. The first plugin that answers wins; the last registered is asked first.
+    """

@@ -1,0 +1,191 @@
+"""The plugin host: an object that registers plugins, collects their commands and answers for what failed.
+
+Built-in plugins and third parties (entry point group ``irons``) take the same door. A plugin that can't be imported, or brings a
+command that is there already, costs a line of warning and never the run.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pluggy
+
+from irons import hookspecs
+from irons.command import Command
+from irons.errors import PluginError
+from irons.tree import Clash, Tree
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+    from irons.hookspecs import Backend
+    from irons.settings import Settings
+
+BUILT_IN: tuple[tuple[str, str], ...] = (
+    ("lifecycle", "irons_plugins.lifecycle"),
+    ("ssh", "irons_plugins.ssh"),
+    ("egress", "irons_plugins.egress"),
+    ("audit", "irons_plugins.audit"),
+    ("local", "irons_plugins.local"),
+    ("shell", "irons_repl.shell_plugin"),
+    ("irons", "irons.own_commands"),
+)
+"""Name and module of each built-in plugin. The host knows them as strings alone."""
+
+GROUP = "irons"
+
+
+@dataclass(frozen=True)
+class PluginInfo:
+    """One plugin as `irons plugins` lists it."""
+
+    name: str
+    distribution: str
+    version: str
+    hooks: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
+    status: str = "ok"
+    error: str = ""
+
+
+class _Found(NamedTuple):
+    name: str
+    distribution: str
+    version: str
+    load: Callable[[], object]
+
+
+@dataclass
+class PluginHost:
+    """Plugins and their commands. Made once per process by a face, or as often as a test likes."""
+
+    env: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    warn: Callable[[str], None] = field(default=lambda line: print(line, file=sys.stderr))
+    built_in: tuple[tuple[str, str], ...] = BUILT_IN
+    tree: Tree = field(default_factory=Tree, init=False)
+    plugins: list[PluginInfo] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        """Register the built-ins, then the third parties that the environment asks for."""
+        self._manager = pluggy.PluginManager(hookspecs.PROJECT)
+        self._manager.add_hookspecs(hookspecs)
+        if self.env.get("IRONS_TRACE_PLUGINS"):
+            self._manager.add_hookcall_monitoring(self._before, self._after)
+        for found in self._found():
+            self._register(found)
+
+    def register(self, plugin: object, name: str, *, distribution: str = "", version: str = "") -> None:
+        """Register one plugin object; a plugin that fails is listed with its reason and warned about.
+
+        Args:
+            plugin: A module or object with hook implementations marked by `hookimpl`.
+            name: What `irons plugins` calls it.
+            distribution: The distribution it came from.
+            version: That distribution's version.
+        """
+        self._register(_Found(name, distribution, version, lambda: plugin))
+
+    def backend(self, url: str, settings: Settings) -> Backend | None:
+        """Ask the plugins where requests for this URL go; None if none of them knows it."""
+        answer: Backend | None = self._manager.hook.irons_backend(url=url, settings=settings)
+        return answer
+
+    def _found(self) -> Iterator[_Found]:
+        from irons.version import __version__
+
+        for name, module in self.built_in:
+            yield _Found(name, "irons", __version__, lambda module=module: import_module(module))  # type: ignore[misc]
+        for entry in self._entry_points():
+            distribution = entry.dist
+            yield _Found(
+                entry.name,
+                distribution.name if distribution else "",
+                distribution.version if distribution else "",
+                entry.load,
+            )
+
+    def _entry_points(self) -> Iterable[EntryPoint]:
+        wanted = self.env.get("IRONS_PLUGINS")
+        names = None if wanted is None else {name.strip() for name in wanted.split(",") if name.strip()}
+        if names == set():
+            return ()
+        from irons.entry_points import any_in_group
+
+        if not any_in_group(GROUP, sys.path):
+            for name in sorted(names or ()):
+                self._missing(name)
+            return ()
+        from importlib.metadata import entry_points
+
+        entries = sorted(entry_points(group=GROUP), key=lambda entry: entry.name)
+        if names is not None:
+            for name in sorted(names - {entry.name for entry in entries}):
+                self._missing(name)
+            entries = [entry for entry in entries if entry.name in names]
+        return entries
+
+    def _missing(self, name: str) -> None:
+        self._failed(_Found(name, "", "", lambda: None), "it is named in IRONS_PLUGINS but not installed")
+
+    def _register(self, found: _Found) -> None:
+        registered = False
+        try:
+            plugin = found.load()
+            self._manager.register(plugin, name=found.name)
+            registered = True
+            self._manager.check_pending()
+            hooks = tuple(sorted(caller.name for caller in self._manager.get_hookcallers(plugin) or ()))
+            commands = self._commands_of(plugin)
+            self.tree = self.tree.with_commands(commands)
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever a stranger's import raises, SystemExit included, must not end the run
+            if registered:
+                self._manager.unregister(name=found.name)
+            self._failed(found, _why(error))
+            return
+        self.plugins.append(
+            PluginInfo(found.name, found.distribution, found.version, hooks, tuple(c.name for c in commands))
+        )
+
+    def _commands_of(self, plugin: object) -> tuple[Command, ...]:
+        implementation = getattr(plugin, "irons_commands", None)
+        if implementation is None:
+            return ()
+        others = [known for known in self._manager.get_plugins() if known is not plugin]
+        caller = self._manager.subset_hook_caller("irons_commands", others)
+        commands: list[Command] = []
+        for answer in caller():
+            for command in answer:
+                if not isinstance(command, Command):
+                    raise PluginError(f"irons_commands returned {type(command).__name__}, not Command")
+                commands.append(command)
+        return tuple(commands)
+
+    def _failed(self, found: _Found, why: str) -> None:
+        self.plugins.append(
+            PluginInfo(found.name, found.distribution, found.version, status="failed", error=why)
+        )
+        self.warn(f"irons: plugin {found.name!r} is left out: {why}")
+
+    def _before(self, hook_name: str, methods: Any, kwargs: Any) -> None:
+        names = ", ".join(method.plugin_name for method in reversed(methods))
+        arguments = ", ".join(f"{key}={value!r}" for key, value in sorted(kwargs.items()) if key != "settings")
+        self.warn(f"irons: {hook_name}({arguments}) -> {names or 'no plugin'}")
+
+    def _after(self, outcome: Any, hook_name: str, methods: Any, kwargs: Any) -> None:
+        del methods, kwargs
+        told = outcome.exception or outcome.get_result()
+        self.warn(f"irons: {hook_name} = {told!r:.200}")
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, Clash | PluginError):
+        return str(error)
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__

@@ -1,0 +1,103 @@
+"""Sandbox names on hand now, with their states: one cache for the prompt, xonsh and shell completion.
+
+A read returns what is there and, where that is older than the time to live, starts one refresh in the background.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from irons.settings import Settings
+
+TTL = 3.0
+"""Seconds after which a read starts a refresh."""
+
+
+class Names:
+    """Names and states, read from and written to one small file per backend and profile."""
+
+    def __init__(self, path: Path, refresh: Callable[[], Mapping[str, str]] | None = None, ttl: float = TTL) -> None:
+        """Take the cache file, and how to ask for fresh names (None: never asks by itself)."""
+        self.path = path
+        self._refresh = refresh
+        self._ttl = ttl
+        self._asked = 0.0
+        self._busy = threading.Lock()
+        self._heard: list[Callable[[], None]] = []
+
+    @classmethod
+    def of(cls, settings: Settings, refresh: Callable[[], Mapping[str, str]] | None = None) -> Names:
+        """Return the names of the backend that the settings choose."""
+        which = hashlib.sha256(f"{settings.profile}\0{settings.api_url}".encode()).hexdigest()[:16]
+        return cls(settings.cache_dir / f"names-{which}.json", refresh)
+
+    def __call__(self) -> dict[str, str]:
+        """Return name → state as on hand, starting one refresh in the background where that is stale."""
+        if self._refresh is not None and time.monotonic() - self._asked > self._ttl and self._busy.acquire(blocking=False):
+            threading.Thread(target=self._ask, name="irons-names", daemon=True).start()
+        return self.read()
+
+    def read(self) -> dict[str, str]:
+        """Return what the file holds; nothing where it is missing or broken."""
+        try:
+            found = json.loads(self.path.read_bytes())
+        except (OSError, ValueError):
+            return {}
+        if not isinstance(found, dict):
+            return {}
+        return {str(k): str(v) for k, v in found.items()}
+
+    def age(self) -> float:
+        """Seconds since the file was written; infinity where there is none."""
+        try:
+            return max(0.0, time.time() - self.path.stat().st_mtime)
+        except OSError:
+            return float("inf")
+
+    def replace(self, names: Mapping[str, str]) -> None:
+        """Write all names anew; a cache that can't be written is done without."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            descriptor, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=".names-")
+            with os.fdopen(descriptor, "w") as file:
+                json.dump(dict(names), file)
+            Path(temporary).replace(self.path)
+        except OSError:
+            return
+
+    def put(self, name: str, state: str) -> None:
+        """Learn one name's state."""
+        self.replace({**self.read(), name: state})
+
+    def forget(self, name: str) -> None:
+        """Forget one name."""
+        names = self.read()
+        if names.pop(name, None) is not None:
+            self.replace(names)
+
+    def when_fresh(self, heard: Callable[[], None]) -> None:
+        """Call `heard` after each refresh, from its thread."""
+        self._heard.append(heard)
+
+    def _ask(self) -> None:
+        from irons.errors import IronsError
+
+        try:
+            assert self._refresh is not None  # noqa: S101 - the thread is started only where it is there
+            self.replace(self._refresh())
+        except IronsError:
+            return
+        finally:
+            self._asked = time.monotonic()
+            self._busy.release()
+            for heard in self._heard:
+                heard()

@@ -1,0 +1,263 @@
+"""Data into text: a table for a person, tab-separated lines for a pipe, json and jsonl for programs.
+
+Only here is rich imported, and only for a table. Every text that came from outside is cleaned on its way.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
+from functools import lru_cache
+from importlib import import_module
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from irons.errors import IronsError
+from irons.text import clean, local_time, rfc3339
+
+if TYPE_CHECKING:
+    from irons.command import Column, View
+    from irons.streams import Streams
+
+Format = Literal["table", "plain", "json", "jsonl"]
+
+FLUSH_EVERY = 512
+"""Rows of a long answer between two flushes when nobody watches."""
+
+
+def choose_format(asked: str | None, streams: Streams) -> Format:
+    """Return the format asked for, else a table for a terminal and plain lines for a pipe."""
+    if asked:
+        return cast("Format", asked)
+    return "table" if streams.shows_person else "plain"
+
+
+def show(data: object, view: View, form: Format, streams: Streams, *, follow: bool = False) -> None:
+    """Write an answer to stdout.
+
+    Args:
+        data: A row (dataclass, NamedTuple or mapping), an iterable of rows, a string, or None.
+        view: How rows are shown to a person.
+        form: The format.
+        streams: Where to write.
+        follow: Rows come as they happen: each is flushed, and a table is plain lines.
+    """
+    if data is None:
+        return
+    if isinstance(data, str):
+        _show_text(data, form, streams)
+        return
+    if _is_row(data):
+        _show_record(data, view, form, streams)
+        return
+    rows = iter(cast("Iterable[object]", data))
+    match form:
+        case "json":
+            _show_array(rows, streams)
+        case "jsonl":
+            _lines((_dumps(as_mapping(row)) for row in rows), streams, follow=follow)
+        case "plain":
+            _lines(_plain(rows, view), streams, follow=follow)
+        case "table":
+            _show_table(rows, view, streams, follow=follow)
+
+
+def show_error(error: IronsError, form: str | None, streams: Streams) -> None:
+    """Write an error to stderr: one to three lines for a person, one JSON object for a program."""
+    if form in ("json", "jsonl"):
+        told = {"code": error.code, "message": clean(error.message), "hint": clean(error.hint), "exit": error.exit_code}
+        streams.stderr.write(json.dumps({"error": told}) + "\n")
+    else:
+        streams.stderr.write(f"irons: {clean(error.message)}\n")
+        if error.hint:
+            streams.stderr.write(f"  {clean(error.hint)}\n")
+    streams.stderr.flush()
+
+
+def as_mapping(row: object) -> Mapping[str, Any]:
+    """Return a row as key → value, in the order of its fields."""
+    if isinstance(row, Mapping):
+        return row
+    if isinstance(row, tuple) and hasattr(row, "_asdict"):
+        return cast("Mapping[str, Any]", row._asdict())
+    return {name: getattr(row, name) for name in _fields(type(row))}
+
+
+@lru_cache
+def _fields(kind: type) -> tuple[str, ...]:
+    from dataclasses import fields
+
+    return tuple(field.name for field in fields(kind))
+
+
+def _is_row(data: object) -> bool:
+    return isinstance(data, Mapping) or hasattr(data, "_asdict") or hasattr(data, "__dataclass_fields__")
+
+
+def _default(value: object) -> object:
+    if isinstance(value, datetime):
+        return rfc3339(value)
+    if _is_row(value):
+        return dict(as_mapping(value))
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    return str(value)
+
+
+def _dumps(row: Mapping[str, Any]) -> str:
+    # ASCII alone: neither control nor bidi characters reach a terminal raw.
+    return json.dumps(dict(row), default=_default)
+
+
+def _show_text(text: str, form: Format, streams: Streams) -> None:
+    if form in ("json", "jsonl"):
+        streams.stdout.write(json.dumps({"text": text}) + "\n")
+    else:
+        streams.stdout.write(text if text.endswith("\n") else f"{text}\n")
+    streams.stdout.flush()
+
+
+def _show_record(row: object, view: View, form: Format, streams: Streams) -> None:
+    if form in ("json", "jsonl"):
+        streams.stdout.write(_dumps(as_mapping(row)) + "\n")
+    elif view.record:
+        titles = _record(as_mapping(row), view)
+        if form == "table":
+            width = max((len(title) for title, _ in titles), default=0)
+            _lines((f"{title + ':':<{width + 1}} {value}" for title, value in titles), streams)
+        else:
+            _lines((f"{title}\t{value}" for title, value in titles), streams)
+    elif form == "table" and not view.line:
+        _show_table(iter([row]), view, streams, follow=False)
+    else:
+        _lines(_plain(iter([row]), view), streams)
+    streams.stdout.flush()
+
+
+def _record(row: Mapping[str, Any], view: View) -> list[tuple[str, str]]:
+    shown: list[tuple[str, str]] = []
+    for column in _columns(view, row):
+        value = row.get(column.key)
+        if value in (None, "", {}, ()):
+            continue
+        if isinstance(value, Mapping):
+            shown.extend((clean(str(key)), clean(str(item))) for key, item in value.items())
+        else:
+            shown.append((column.title or column.key, _cell(column)(value)))
+    return shown
+
+
+def _columns(view: View, row: Mapping[str, Any]) -> tuple[Column, ...]:
+    if view.columns:
+        return view.columns
+    from irons.command import Column
+
+    return tuple(Column(key) for key in row)
+
+
+def _plain(rows: Iterator[object], view: View) -> Iterator[str]:
+    if view.line:
+        line = _function(view.line)
+        for row in rows:
+            yield line(row)
+        return
+    cells: list[tuple[str, Callable[[object], str]]] | None = None
+    for row in rows:
+        mapping = as_mapping(row)
+        if cells is None:
+            cells = [(column.key, _cell(column)) for column in _columns(view, mapping)]
+        yield "\t".join(cell(mapping.get(key)) for key, cell in cells)
+
+
+def _cell(column: Column) -> Callable[[object], str]:
+    if not column.text:
+        return _text
+    text = _function(column.text)
+    return lambda value: clean(text(value))
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, datetime):
+        return local_time(value)
+    if isinstance(value, (tuple, list)):
+        return clean(", ".join(str(item) for item in value))
+    return clean(str(value))
+
+
+def _function(name: str) -> Callable[[Any], str]:
+    module, _, attribute = name.partition(":")
+    return cast("Callable[[Any], str]", getattr(import_module(module), attribute))
+
+
+def _lines(lines: Iterable[str], streams: Streams, *, follow: bool = False) -> None:
+    write, flush = streams.stdout.write, streams.stdout.flush
+    for number, line in enumerate(lines, 1):
+        write(f"{line}\n")
+        if follow or not number % FLUSH_EVERY:
+            flush()
+    flush()
+
+
+def _show_array(rows: Iterator[object], streams: Streams) -> None:
+    """Write a JSON array row by row, in constant memory; the first row is had before anything is written."""
+    first = next(rows, None)
+    write = streams.stdout.write
+    if first is None:
+        write("[]\n")
+    else:
+        write("[\n  " + _dumps(as_mapping(first)))
+        for row in rows:
+            write(",\n  " + _dumps(as_mapping(row)))
+        write("\n]\n")
+    streams.stdout.flush()
+
+
+def _show_table(rows: Iterator[object], view: View, streams: Streams, *, follow: bool) -> None:
+    first = next(rows, None)
+    if first is None:
+        if view.empty:
+            streams.stderr.write(f"{view.empty}\n")
+        return
+    if follow or not view.columns:
+        _lines(_plain(chain([first], rows), view), streams, follow=follow)
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    colour = streams.colour(tty=streams.shows_person)
+    console = Console(
+        file=streams.stdout,
+        force_terminal=colour,
+        no_color=not colour,
+        color_system="standard" if colour else None,
+        width=_width(streams),
+        highlight=False,
+        emoji=False,
+        markup=False,
+    )
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in view.columns:
+        table.add_column((column.title or column.key).upper(), overflow="fold")
+    cells = [(column.key, _cell(column)) for column in view.columns]
+    for row in chain([first], rows):
+        mapping = as_mapping(row)
+        table.add_row(*(Text(cell(mapping.get(key))) for key, cell in cells))
+    console.print(table)
+
+
+def _width(streams: Streams) -> int | None:
+    named = streams.env.get("COLUMNS", "")
+    if named.isdigit() and int(named):
+        return int(named)
+    import os
+
+    try:
+        return os.get_terminal_size(streams.stdout.fileno()).columns or None
+    except (OSError, ValueError, AttributeError):
+        return None

@@ -1,0 +1,61 @@
+"""The host's own commands: help, plugins, config, completion; a plugin like any other."""
+
+from __future__ import annotations
+
+from irons.command import Arg, Column, Command, View
+from irons.hookspecs import hookimpl
+
+_HANDLERS = "irons.own_handlers"
+
+
+@hookimpl
+def irons_commands() -> list[Command]:
+    """Bring help, plugins, config and completion."""
+    return [
+        Command(
+            ("help",),
+            "Show help for a command or a topic.",
+            f"{_HANDLERS}:show_help",
+            (Arg("words", "A command's words, or a topic.", kind="topic", count="*", metavar="TOPIC"),),
+            examples=("irons help", "irons help egress allow", "irons help exit-codes"),
+        ),
+        Command(
+            ("plugins",),
+            "List the plugins, and why one failed.",
+            f"{_HANDLERS}:plugins",
+            view=View((Column("name"), Column("distribution"), Column("version"), Column("hooks"), Column("status"), Column("error"))),
+            examples=("irons plugins", "IRONS_PLUGINS= irons plugins"),
+        ),
+        Command(
+            ("config", "show"),
+            "Show every setting and where it came from.",
+            f"{_HANDLERS}:config_show",
+            view=View((Column("key"), Column("value"), Column("source"))),
+            examples=("irons config show", "irons config show -o json"),
+        ),
+        Command(
+            ("config", "set"),
+            "Set a value in the configuration file, in the chosen profile.",
+            f"{_HANDLERS}:config_set",
+            (Arg("key", "The setting."), Arg("value", "Its value; an empty one takes it out.")),
+            examples=("irons config set api_url local", "irons config set --profile work api_url https://sandboxes.example.com"),
+        ),
+        Command(
+            ("config", "use"),
+            "Choose the profile that is used from now on.",
+            f"{_HANDLERS}:config_use",
+            (Arg("profile", "Its name."),),
+            examples=("irons config use work",),
+            exits=(3,),
+        ),
+        Command(("config", "path"), "Print where the configuration file is.", f"{_HANDLERS}:config_path", examples=("irons config path",)),
+        Command(
+            ("completion",),
+            "Print a completion script for a shell.",
+            f"{_HANDLERS}:completion",
+            (Arg("shell", "The shell.", choices=("bash", "zsh", "fish"), kind="choice"),),
+            examples=('eval "$(irons completion bash)"', "irons completion fish | source"),
+        ),
+    ]
+
+

@@ -1,0 +1,77 @@
+"""Handlers of the host's own commands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+from irons.host import PluginInfo
+
+if TYPE_CHECKING:
+    from irons.context import Context
+
+
+class Setting(NamedTuple):
+    """A setting as `config show` lists it."""
+
+    key: str
+    value: str
+    source: str
+
+
+def show_help(ctx: Context, *, words: tuple[str, ...]) -> str:
+    """Return the help for a command's words, or a topic's text."""
+    from irons.help import help_text
+    from irons.topics import TOPICS
+
+    if len(words) == 1 and words[0] in TOPICS:
+        return TOPICS[words[0]]()
+    return help_text(ctx.host.tree, words, face=ctx.face)
+
+
+def plugins(ctx: Context) -> Iterable[PluginInfo]:
+    """Return every plugin, failed ones included."""
+    return tuple(ctx.host.plugins)
+
+
+def config_show(ctx: Context) -> Iterable[Setting]:
+    """Return every setting with its source, the key masked."""
+    settings = ctx.settings
+    yield Setting("profile", settings.profile, settings.profile_source)
+    yield Setting("config", str(settings.path), "file" if settings.path.exists() else "no file yet")
+    for key, (value, source) in settings.values.items():
+        shown = "" if value is None else str(value)
+        if key == "api_key" and value:
+            shown = f"{shown[:4]}…" if len(shown) > 12 else "…"
+        if key == "api_url" and value is None:
+            shown = settings.api_url
+        yield Setting(key, shown, source)
+
+
+def config_path(ctx: Context) -> str:
+    """Return where the configuration file is."""
+    return str(ctx.settings.path)
+
+
+def config_set(ctx: Context, *, key: str, value: str) -> None:
+    """Set a value in the file."""
+    from irons.config_file import set_value
+
+    set_value(ctx.settings.path, ctx.settings.profile, key, value)
+    ctx.progress(f"{key} is {'unset' if not value else 'set'} in profile {ctx.settings.profile} of {ctx.settings.path}")
+
+
+def config_use(ctx: Context, *, profile: str) -> None:
+    """Choose the profile."""
+    from irons.config_file import use_profile
+
+    use_profile(ctx.settings.path, profile)
+    ctx.progress(f"profile {profile} is used from now on")
+
+
+def completion(ctx: Context, *, shell: str) -> str:
+    """Return the shell's completion script."""
+    del ctx
+    from irons.shell_completion import SCRIPTS
+
+    return SCRIPTS[shell]

@@ -1,0 +1,218 @@
+"""Settings: flag, then environment, then the profile in `config.toml`, then the default; each value knows where it came from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from irons.errors import ConfigError
+
+HOSTED_URL = "https://elrond.ironcd.dev"
+"""Where the hosted service was; the default where a key is set, as it always was."""
+
+
+class Key(NamedTuple):
+    """One setting: its environment variable (empty where it has none), its default, what it is, and the words it may be."""
+
+    env: str
+    default: Any
+    help: str
+    choices: tuple[str, ...] = ()
+    type: type = str
+
+
+KEYS: dict[str, Key] = {
+    "api_url": Key("IRONS_API_URL", None, "Where the API is: local, unix:///path, http(s)://…"),
+    "api_key": Key("IRONS_API_KEY", None, "The key for it."),
+    "output": Key("IRONS_OUTPUT", None, "How answers are printed.", ("table", "plain", "json", "jsonl")),
+    "connect_timeout": Key("IRONS_CONNECT_TIMEOUT", 5.0, "Seconds to wait for a connection.", type=float),
+    "read_timeout": Key("IRONS_READ_TIMEOUT", 30.0, "Seconds to wait for an answer.", type=float),
+    "wait_timeout": Key("IRONS_WAIT_TIMEOUT", 600.0, "Seconds that create, start and stop wait.", type=float),
+    "public_key": Key("IRONS_PUBLIC_KEY", None, "The public key file that create sends."),
+    "editing_mode": Key("IRONS_EDITING_MODE", "emacs", "Keys of the prompt.", ("emacs", "vi")),
+}
+"""Every setting a profile, or the top of the file, may have."""
+
+
+class Value(NamedTuple):
+    """A setting's value and where it came from: `flag`, the variable's name, `profile NAME`, `config`, or `default`."""
+
+    value: Any
+    source: str
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What holds for one call."""
+
+    values: Mapping[str, Value]
+    profile: str
+    profile_source: str
+    path: Path
+    env: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    local: Mapping[str, Any] = field(default_factory=dict)
+    debug: bool = False
+    no_input: bool = False
+
+    def __getitem__(self, key: str) -> Any:
+        return self.values[key].value
+
+    @property
+    def api_url(self) -> str:
+        """The API's URL: what was set; else the hosted service's where there is a key; else `local`."""
+        named = self["api_url"]
+        if named:
+            return str(named)
+        return HOSTED_URL if self["api_key"] else "local"
+
+    @property
+    def api_key(self) -> str | None:
+        """The key, if there is one."""
+        return self["api_key"] or None
+
+    @property
+    def state_dir(self) -> Path:
+        """Where irons keeps what must last: `$XDG_STATE_HOME/irons`."""
+        return home_of("XDG_STATE_HOME", ".local/state", self.env) / "irons"
+
+    @property
+    def cache_dir(self) -> Path:
+        """Where irons keeps what it can do without: `$XDG_CACHE_HOME/irons`."""
+        return home_of("XDG_CACHE_HOME", ".cache", self.env) / "irons"
+
+
+def home_of(variable: str, fallback: str, env: Mapping[str, str]) -> Path:
+    """Return an XDG base directory: the variable where it is an absolute path (XDG Base Directory 0.8), else below the home."""
+    named = env.get(variable, "")
+    if named.startswith("/"):
+        return Path(named)
+    home = env.get("HOME")
+    return (Path(home) if home else Path.home()) / fallback
+
+
+def config_path(env: Mapping[str, str]) -> Path:
+    """Return where the configuration file is: `$IRONS_CONFIG`, else `$XDG_CONFIG_HOME/irons/config.toml`."""
+    named = env.get("IRONS_CONFIG")
+    return Path(named) if named else home_of("XDG_CONFIG_HOME", ".config", env) / "irons" / "config.toml"
+
+
+def load(flags: Mapping[str, object] | None = None, env: Mapping[str, str] | None = None) -> Settings:
+    """Read settings from flags (global options by their `dest`), the environment and the configuration file.
+
+    Raises:
+        ConfigError: The file can't be read, or says something that is no setting.
+    """
+    flags = flags or {}
+    env = os.environ if env is None else env
+    path = config_path(env)
+    document = _read(path)
+    profile, source = _profile(flags, env, document)
+    table = document.get("profiles", {}).get(profile, {})
+    if source != "default" and profile not in document.get("profiles", {}):
+        raise ConfigError(
+            f"there is no profile {profile!r} in {path}",
+            hint=f"irons config set --profile {profile} api_url URL makes it",
+        )
+    values = {name: _value(name, key, flags, env, table, document, profile) for name, key in KEYS.items()}
+    return Settings(
+        values,
+        profile,
+        source,
+        path,
+        env,
+        document.get("local", {}),
+        debug=bool(flags.get("debug")),
+        no_input=bool(flags.get("no_input")) or bool(env.get("IRONS_NO_INPUT")),
+    )
+
+
+def _profile(flags: Mapping[str, object], env: Mapping[str, str], document: Mapping[str, Any]) -> tuple[str, str]:
+    if flags.get("profile"):
+        return str(flags["profile"]), "flag"
+    if env.get("IRONS_PROFILE"):
+        return env["IRONS_PROFILE"], "IRONS_PROFILE"
+    if document.get("profile"):
+        return str(document["profile"]), "config"
+    return "default", "default"
+
+
+def _value(
+    name: str,
+    key: Key,
+    flags: Mapping[str, object],
+    env: Mapping[str, str],
+    table: Mapping[str, Any],
+    document: Mapping[str, Any],
+    profile: str,
+) -> Value:
+    if flags.get(name) not in (None, ""):
+        return Value(_typed(name, key, flags[name]), "flag")
+    if key.env and env.get(key.env):
+        return Value(_typed(name, key, env[key.env]), key.env)
+    if name in table:
+        return Value(_typed(name, key, table[name]), f"profile {profile}")
+    if name in document:
+        return Value(_typed(name, key, document[name]), "config")
+    return Value(key.default, "default")
+
+
+def _typed(name: str, key: Key, raw: object) -> object:
+    if key.type is float:
+        try:
+            number = float(str(raw))
+        except ValueError:
+            raise ConfigError(f"{name} takes a number of seconds, not {raw!r}") from None
+        if not 0 < number < 1e7:
+            raise ConfigError(f"{name} takes a number of seconds above 0, not {raw!r}")
+        return number
+    if not isinstance(raw, str):
+        raise ConfigError(f"{name} takes text, not {raw!r}")
+    if key.choices and raw not in key.choices:
+        raise ConfigError(f"{name} is one of {', '.join(key.choices)}, not {raw!r}")
+    return raw
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        raw = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise ConfigError(f"{path} can't be read: {error.strerror}") from None
+    import tomllib
+
+    try:
+        document = tomllib.loads(raw.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}", hint=f"mend it by hand, or move it away: mv {path} {path}.bad") from None
+    check(document, path)
+    return document
+
+
+def check(document: Mapping[str, Any], path: Path) -> None:
+    """Refuse keys that are no settings, with the nearest one that is. Raises `ConfigError`."""
+    tops = {*KEYS, "profile", "profiles", "local", "aliases"}
+    for name, value in document.items():
+        _known(name, tops, path, "")
+        if name in ("profiles", "local", "aliases") and not isinstance(value, dict):
+            raise ConfigError(f"{name} in {path} is a table, not {value!r}")
+    for profile, table in document.get("profiles", {}).items():
+        if not isinstance(table, dict):
+            raise ConfigError(f"profiles.{profile} in {path} is a table, not {table!r}")
+        for name in table:
+            _known(name, set(KEYS), path, f"profiles.{profile}.")
+
+
+def _known(name: str, names: set[str], path: Path, prefix: str) -> None:
+    if name in names:
+        return
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, sorted(names), n=1)
+    raise ConfigError(
+        f"{path} has no setting {prefix}{name}",
+        hint=f"did you mean {prefix}{near[0]}?" if near else "irons config --help lists them",
+    )

@@ -1,0 +1,52 @@
+"""The streams a face gives a command: where it reads and writes, and whether a person sits there."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from os import environ
+from typing import TextIO
+
+
+@dataclass(frozen=True)
+class Streams:
+    """stdin, stdout, stderr and the environment of one call; the `_tty` fields are settable, as tests and xonsh need."""
+
+    stdin: TextIO = field(default_factory=lambda: sys.stdin)
+    stdout: TextIO = field(default_factory=lambda: sys.stdout)
+    stderr: TextIO = field(default_factory=lambda: sys.stderr)
+    env: Mapping[str, str] = field(default_factory=lambda: environ)
+    stdin_tty: bool | None = None
+    stdout_tty: bool | None = None
+    stderr_tty: bool | None = None
+
+    @property
+    def reads_person(self) -> bool:
+        """True when a person types into stdin."""
+        return _tty(self.stdin) if self.stdin_tty is None else self.stdin_tty
+
+    @property
+    def shows_person(self) -> bool:
+        """True when a person reads stdout."""
+        return _tty(self.stdout) if self.stdout_tty is None else self.stdout_tty
+
+    @property
+    def tells_person(self) -> bool:
+        """True when a person reads stderr."""
+        return _tty(self.stderr) if self.stderr_tty is None else self.stderr_tty
+
+    def colour(self, *, tty: bool) -> bool:
+        """Tell whether to colour a stream: NO_COLOR, then FORCE_COLOR / CLICOLOR_FORCE, then whether it is a capable terminal."""
+        if self.env.get("NO_COLOR"):
+            return False
+        if self.env.get("FORCE_COLOR") or self.env.get("CLICOLOR_FORCE", "0") not in ("", "0"):
+            return True
+        return tty and self.env.get("TERM") != "dumb"
+
+
+def _tty(stream: TextIO) -> bool:
+    try:
+        return stream.isatty()
+    except (AttributeError, ValueError):
+        return False

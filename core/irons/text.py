@@ -1,0 +1,38 @@
+"""Text from outside made fit for a terminal, and values made text."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+
+_HOSTILE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
+
+def clean(text: str, *, limit: int = 0) -> str:
+    """Return `text` on one line with control, bidi and invisible characters shown as escapes, cut to `limit` characters if given."""
+    shown = _HOSTILE.sub(_escaped, text)
+    if limit and len(shown) > limit:
+        return shown[: limit - 1] + "…"
+    return shown
+
+
+def _escaped(found: re.Match[str]) -> str:
+    point = ord(found[0])
+    if point < 0x100:
+        return {"\n": "\\n", "\r": "\\r", "\t": "\\t"}.get(found[0], f"\\x{point:02x}")
+    return f"\\u{point:04x}" if point < 0x10000 else f"\\U{point:08x}"
+
+
+def rfc3339(time: datetime) -> str:
+    """Return a time in UTC as RFC 3339 with `Z`, microseconds where it has any."""
+    from datetime import UTC
+
+    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def local_time(time: datetime) -> str:
+    """Return a time in this machine's zone as RFC 3339, to the second."""
+    text = time.astimezone().isoformat(timespec="seconds")
+    return f"{text[:-6]}Z" if text.endswith("+00:00") else text

@@ -1,0 +1,62 @@
+"""The topics of `irons help`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from irons.errors import EXIT_CODES
+from irons.settings import KEYS
+
+
+def _exit_codes() -> str:
+    return "".join(f"{code:>4}  {meaning}\n" for code, meaning in EXIT_CODES.items())
+
+
+def _environment() -> str:
+    lines = [f"{key.env:<24}  {key.help}\n" for key in KEYS.values() if key.env]
+    lines += [
+        f"{'IRONS_PROFILE':<24}  The profile of the configuration file to use.\n",
+        f"{'IRONS_CONFIG':<24}  The configuration file itself.\n",
+        f"{'IRONS_NO_INPUT':<24}  Never ask.\n",
+        f"{'IRONS_PLUGINS':<24}  The third-party plugins to load, by name; empty: none.\n",
+        f"{'IRONS_TRACE_PLUGINS':<24}  Print hook calls to stderr.\n",
+        f"{'NO_COLOR, FORCE_COLOR':<24}  No colour at all; colour also where there is no terminal.\n",
+    ]
+    return "".join(lines)
+
+
+def _output() -> str:
+    return """stdout is data; stderr is narration, progress and errors.
+
+  -o table   for a person: the default on a terminal
+  -o plain   one line a row, fields separated by tabs, no header, no colour: the default in a pipe
+  -o json    one JSON document; an error is {"error": {"code", "message", "hint", "exit"}} on stderr
+  -o jsonl   one JSON object a line, as they come
+
+Times are RFC 3339: UTC in JSON, local in text. Keys and columns are only ever added.
+Control and bidirectional characters from outside are shown as escapes.
+"""
+
+
+def _egress() -> str:
+    return """example.com         that name alone, on ports 443 and 80
+example.com:22      … on port 22 alone; :* is every port
+*.example.com       any depth below it, not example.com itself
+*                   everything
+203.0.113.0/24      addresses: an allow rule is met by connections to literal addresses,
+                    a deny rule also by the address finally dialled
+
+A pattern is in one list at most: the later of allow and deny wins. Account and sandbox lists
+are unions, and any deny wins. Mode `deny` blocks what no allow rule matches; mode `warn`, the
+default, lets it pass and writes it down. Loopback, private, link-local and metadata addresses
+stay closed in both modes; `--private` opens exactly one host to one address.
+"""
+
+
+TOPICS: dict[str, Callable[[], str]] = {
+    "exit-codes": _exit_codes,
+    "environment": _environment,
+    "output": _output,
+    "egress": _egress,
+}
+"""Each topic's text, made when asked for."""

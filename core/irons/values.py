@@ -1,0 +1,95 @@
+"""Words into values: durations, sizes, times and sandbox names, each with a reason where it makes no sense."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from irons.errors import UsageError
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from irons.command import ValueType
+
+_SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_BYTES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+def read_value(kind: ValueType, word: str, name: str) -> object:
+    """Read an option's word as its type says; `name` is what messages call the option.
+
+    Raises:
+        UsageError: The word is not of that type.
+    """
+    match kind:
+        case "text":
+            return word
+        case "int" | "float":
+            try:
+                return int(word) if kind == "int" else float(word)
+            except ValueError:
+                raise UsageError(f"{name} takes a number, not {word!r}") from None
+        case "seconds":
+            return seconds(word, name)
+        case "size":
+            return size(word, name)
+        case "time":
+            return moment(word, name)
+
+
+def seconds(word: str, name: str = "a duration") -> float:
+    """Read `90`, `1.5s`, `10m`, `2h`, `1d` as seconds. Raises `UsageError`."""
+    found = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)(ms|[smhdw]?)", word)
+    if not found:
+        raise UsageError(f"{name} takes a duration such as 90, 30s or 10m, not {word!r}")
+    return float(found[1]) * _SECONDS[found[2]]
+
+
+def size(word: str, name: str = "a size") -> int:
+    """Read `512M`, `2G`, `1024` as bytes, in powers of 1024. Raises `UsageError`."""
+    found = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)([kmgtKMGT]?)(?:i?[bB])?", word)
+    if not found:
+        raise UsageError(f"{name} takes a size such as 512M or 2G, not {word!r}")
+    return int(float(found[1]) * _BYTES[found[2].lower()])
+
+
+def moment(word: str, name: str = "a time") -> datetime:
+    """Read an RFC 3339 time, or `10m` for that long ago, as an aware time. Raises `UsageError`."""
+    from datetime import UTC, datetime, timedelta
+
+    try:
+        return datetime.now(UTC) - timedelta(seconds=seconds(word))
+    except (UsageError, OverflowError):
+        pass
+    try:
+        found = datetime.fromisoformat(word)
+    except ValueError:
+        raise UsageError(f"{name} takes an RFC 3339 time such as 2026-02-19T16:42:26Z, or 10m for that long ago, not {word!r}") from None
+    return found if found.tzinfo else found.astimezone()
+
+
+def check_sandbox_name(name: str) -> str:
+    """Return a sandbox name that can be a path segment and a word; what a server asks beyond that is the server's to say.
+
+    Raises:
+        UsageError: It is empty, too long, `.`/`..`, begins with a dash, or has a slash, white space or a control character.
+    """
+    if not name:
+        raise UsageError("the sandbox name is empty")
+    if len(name) > 128:
+        raise UsageError(f"the sandbox name is {len(name)} characters long; 128 is the most")
+    if name in (".", ".."):
+        raise UsageError(f"{name!r} is no sandbox name")
+    if name.startswith("-"):
+        raise UsageError(f"a sandbox name does not begin with a dash: {name!r}")
+    for character in name:
+        if character in "/\\:" or character.isspace() or not character.isprintable():
+            raise UsageError(f"a sandbox name has no {_called(character)}: {name!r}")
+    return name
+
+
+def _called(character: str) -> str:
+    if character.isspace():
+        return "white space"
+    return repr(character) if character.isprintable() else "control characters"
