@@ -10,7 +10,7 @@ from irons.version import __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from irons.api import Api, Event, EgressRules, Sandbox, SshAddress, connect
+    from irons.api import Api, EgressRules, Event, Sandbox, SshAddress, connect
     from irons.command import Arg, Column, Command, Exec, Flag, Opt, Result, View
     from irons.context import Context
     from irons.errors import IronsError

@@ -8,7 +8,7 @@ import sys
 def main() -> int:
     """Run the command in `sys.argv` and return its exit code."""
     words = sys.argv[1:]
-    if words == ["--version"] or words == ["-V"]:
+    if words in (["--version"], ["-V"]):
         from irons.version import __version__
 
         sys.stdout.write(f"irons {__version__}\n")

@@ -6,10 +6,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
-from irons.errors import ApiError, AuthError, Conflict, IronsError, NotFound, Unreachable, Unsupported
+from irons.errors import ApiError, AuthError, Conflict, IronsError, NotFound, Unsupported
 from irons.text import clean
 
 if TYPE_CHECKING:
@@ -88,7 +88,11 @@ class AuditPage:
 
 
 def connect(
-    url: str | None = None, key: str | None = None, *, profile: str | None = None, env: Mapping[str, str] | None = None
+    url: str | None = None,
+    key: str | None = None,
+    *,
+    profile: str | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> Api:
     """Return a client for Python programs, with the settings that the commands would use.
 
@@ -181,11 +185,15 @@ class Api:
 
     def allow(self, domain: str, sandbox: str | None = None, **more: Any) -> dict[str, Any]:
         """Allow a domain; `more` are fields irons' own server takes (private, note, broad)."""
-        return self.call("POST", f"{_egress(sandbox)}/allow", {"domain": domain, **more}, route=sandbox is not None)
+        return self.call(
+            "POST", f"{_egress(sandbox)}/allow", {"domain": domain, **more}, route=sandbox is not None
+        )
 
     def deny(self, domain: str, sandbox: str | None = None, **more: Any) -> dict[str, Any]:
         """Deny a domain."""
-        return self.call("POST", f"{_egress(sandbox)}/deny", {"domain": domain, **more}, route=sandbox is not None)
+        return self.call(
+            "POST", f"{_egress(sandbox)}/deny", {"domain": domain, **more}, route=sandbox is not None
+        )
 
     def remove_rule(self, pattern: str, sandbox: str | None = None) -> dict[str, Any]:
         """Take a rule out of its list; needs irons' own server."""
@@ -288,7 +296,9 @@ class Api:
                 )
             except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
                 self._say(method, path, type(error).__name__, began)
-                if attempt == attempts or isinstance(error, (httpx.ReadTimeout, httpx.InvalidURL, httpx.UnsupportedProtocol)):
+                if attempt == attempts or isinstance(
+                    error, (httpx.ReadTimeout, httpx.InvalidURL, httpx.UnsupportedProtocol)
+                ):
                     raise self._unreachable(error) from None
                 time.sleep(BACK_OFF * 2 ** (attempt - 1))
                 continue
@@ -305,7 +315,7 @@ class Api:
             self._opened.close()
             self._opened = None
 
-    def __enter__(self) -> Api:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -349,16 +359,24 @@ class Api:
 
     def _say(self, method: str, path: str, outcome: str, began: float) -> None:
         if self._log is not None:
-            self._log(f"{method} {self.backend.base_url}{path} {outcome} {(time.monotonic() - began) * 1000:.1f} ms")
+            self._log(
+                f"{method} {self.backend.base_url}{path} {outcome} {(time.monotonic() - began) * 1000:.1f} ms"
+            )
 
 
 def _refusal(response: httpx.Response, *, route: bool) -> ApiError:
     status = response.status_code
     said, named = _said(response)
     if status in (401, 403):
-        return AuthError(said, hint="set a key by --api-key, IRONS_API_KEY or irons config set api_key KEY", status=status)
+        return AuthError(
+            said, hint="set a key by --api-key, IRONS_API_KEY or irons config set api_key KEY", status=status
+        )
     if route and (status in (405, 501) or (status == 404 and not named)):
-        return Unsupported("this server can't do that: it has no such route", hint="irons' own server can: --api-url local", status=status)
+        return Unsupported(
+            "this server can't do that: it has no such route",
+            hint="irons' own server can: --api-url local",
+            status=status,
+        )
     if status == 404:
         return NotFound(said, hint="irons list shows what there is", status=status)
     if status == 409:
@@ -376,7 +394,10 @@ def _said(response: httpx.Response) -> tuple[str, bool]:
         return clean(answer["error"].strip(), limit=300), True
     text = " ".join(response.text[:2000].split())
     reason = response.reason_phrase or "an error"
-    return (f"the server said {response.status_code} {clean(reason)}" + (f": {clean(text, limit=160)}" if text else "")), False
+    return (
+        f"the server said {response.status_code} {clean(reason)}"
+        + (f": {clean(text, limit=160)}" if text else "")
+    ), False
 
 
 def _pause(response: httpx.Response, attempt: int) -> float:
@@ -431,7 +452,10 @@ def _sandbox(row: Mapping[str, Any]) -> Sandbox:
 
 def _event(row: Mapping[str, Any], sandbox: str) -> Event:
     get = row.get
-    number = {key: get(key) if isinstance(get(key), int | float) else None for key in ("port", "id", "bytes_in", "bytes_out", "duration_ms")}
+    number = {
+        key: get(key) if isinstance(get(key), int | float) else None
+        for key in ("port", "id", "bytes_in", "bytes_out", "duration_ms")
+    }
     count = get("count")
     return Event(
         time=_time(get("timestamp")),
@@ -446,5 +470,5 @@ def _event(row: Mapping[str, Any], sandbox: str) -> Event:
         count=count if isinstance(count, int) else 1,
         sandbox_id=str(get("sandbox_id") or ""),
         ended=str(get("ended") or ""),
-        **number,  # type: ignore[arg-type]
+        **number,
     )

@@ -62,7 +62,10 @@ def _remote(url: str, settings: Settings) -> Backend:
 def _unix(url: str) -> Backend:
     path = url[len("unix://") :]
     if not path.startswith("/"):
-        raise ConfigError(f"{clean(url, limit=100)!r} names no absolute path", hint="unix:///path/to/socket has three slashes")
+        raise ConfigError(
+            f"{clean(url, limit=100)!r} names no absolute path",
+            hint="unix:///path/to/socket has three slashes",
+        )
     return Backend("http://irons", load_httpx().HTTPTransport(uds=path))
 
 
@@ -130,7 +133,10 @@ def unreachable(backend: Backend, settings: Settings, error: Exception) -> Irons
             hint="irons runs sandboxes on this machine: irons config set api_url local; or name another server by --api-url",
         )
     if backend.local:
-        return Unreachable(f"the local backend did not answer ({why})", hint="irons local status and irons local logs tell more")
+        return Unreachable(
+            f"the local backend did not answer ({why})",
+            hint="irons local status and irons local logs tell more",
+        )
     return Unreachable(
         f"{clean(settings.api_url, limit=100)} did not answer ({why})",
         hint=f"the URL comes from {settings.values['api_url'].source}; irons config show lists all settings",

@@ -91,7 +91,8 @@ def run_words(
         raise
     except Exception as error:  # noqa: BLE001 - the last net: one line, the traceback only when asked for
         wrapped = IronsError(
-            f"something broke inside irons: {type(error).__name__}: {error}", hint="run it again with --debug for the traceback"
+            f"something broke inside irons: {type(error).__name__}: {error}",
+            hint="run it again with --debug for the traceback",
         )
         wrapped.__cause__ = error
         _show_error(wrapped, form, streams, debug=debug)
@@ -121,17 +122,21 @@ def _call(
 
     context = Context(settings, host, streams, face=face, api=api)
     try:
-        answer = _handler(command)(context, **parsed.arguments)
+        answer: object = _handler(command)(context, **parsed.arguments)
         if isinstance(answer, Exec):
             return (execute or _become)(answer)
-        view, code = command.view, 0
-        if isinstance(answer, Result):
-            answer, code, view = answer.data, answer.exit, answer.view or command.view
+        result = answer if isinstance(answer, Result) else Result(answer)
         from irons.output import choose_format, show
 
         follow = command.pace_of(rest) == "waiting" and command.pace != "waiting"
-        show(answer, view, choose_format(settings["output"], streams), streams, follow=follow)
-        return code
+        show(
+            result.data,
+            result.view or command.view,
+            choose_format(settings["output"], streams),
+            streams,
+            follow=follow,
+        )
+        return result.exit
     finally:
         context.close()
 
@@ -150,7 +155,9 @@ def _become(program: Exec) -> int:
     try:
         os.execvpe(program.argv[0], program.argv, env)  # noqa: S606 - no shell is wanted
     except FileNotFoundError:
-        raise IronsError(f"{program.argv[0]} is not installed", hint=f"install the package that has {program.argv[0]}") from None
+        raise IronsError(
+            f"{program.argv[0]} is not installed", hint=f"install the package that has {program.argv[0]}"
+        ) from None
 
 
 def _help(host: PluginHost, words: Sequence[str], streams: Streams, face: str) -> int:
@@ -172,7 +179,10 @@ def _unknown(host: PluginHost, words: Sequence[str], streams: Streams) -> int:
         raise UsageError(f"irons {' '.join(path)} needs one of: {', '.join(host.tree.below(path))}")
     near = host.tree.suggest(words)
     called = " ".join((*path, words[len(path)]))
-    raise UsageError(f"there is no command {called!r}", hint=f"did you mean irons {near}?" if near else "irons --help lists them")
+    raise UsageError(
+        f"there is no command {called!r}",
+        hint=f"did you mean irons {near}?" if near else "irons --help lists them",
+    )
 
 
 def _asked_format(words: Sequence[str]) -> str | None:

@@ -33,14 +33,14 @@ ValueType = Literal["text", "int", "float", "seconds", "size", "time"]
 class Arg(NamedTuple):
     """A positional parameter.
 
-    `count` is how many words it takes: `"1"`, `"?"` none or one, `"*"` any, `"+"` at least one, or `"--"` for all the words
+    `takes` is how many words it takes: `"1"`, `"?"` none or one, `"*"` any, `"+"` at least one, or `"--"` for all the words
     behind a `--` (the command line of another program).
     """
 
     name: str
     help: str = ""
     kind: Kind = "text"
-    count: Literal["1", "?", "*", "+", "--"] = "1"
+    takes: Literal["1", "?", "*", "+", "--"] = "1"
     choices: tuple[str, ...] = ()
     metavar: str = ""
 
@@ -180,10 +180,19 @@ class Result(NamedTuple):
 
 
 GLOBAL_OPTIONS: tuple[Opt | Flag, ...] = (
-    Opt(("-o", "--output"), "How to print the answer.", choices=("table", "plain", "json", "jsonl"), kind="choice"),
+    Opt(
+        ("-o", "--output"),
+        "How to print the answer.",
+        choices=("table", "plain", "json", "jsonl"),
+        kind="choice",
+    ),
     Opt(("--profile",), "The profile of the configuration file to use.", metavar="NAME"),
     Opt(("--api-url",), "Where the API is: local, unix:///path, http(s)://…", metavar="URL"),
-    Opt(("--api-key",), "The key for it. An environment variable or the configuration file keeps it out of sight.", metavar="KEY"),
+    Opt(
+        ("--api-key",),
+        "The key for it. An environment variable or the configuration file keeps it out of sight.",
+        metavar="KEY",
+    ),
     Flag(("--no-input",), "Never ask; fail with what would have been asked."),
     Flag(("--debug",), "Print requests and timings to stderr, and a traceback where something breaks."),
 )

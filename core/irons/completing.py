@@ -38,12 +38,12 @@ def complete(tree: Tree, words: Sequence[str], sources: Sources) -> list[Candida
         sources: Values on hand.
     """
     *before, current = words or [""]
-    before = _without_globals(before)
-    if before is None:
+    own = _without_globals(before)
+    if own is None:
         return _matching(_global_choices(words), current)
-    match = tree.find(before)
+    match = tree.find(own)
     if match is None:
-        return _words_of_tree(tree, before, current)
+        return _words_of_tree(tree, own, current)
     return _parameters(match.command, match.rest, current, sources, tree)
 
 
@@ -75,7 +75,9 @@ def _words_of_tree(tree: Tree, before: Sequence[str], current: str) -> list[Cand
     return _matching([Candidate(word, about) for word, about in tree.below(path).items()], current)
 
 
-def _parameters(command: Command, rest: Sequence[str], current: str, sources: Sources, tree: Tree) -> list[Candidate]:
+def _parameters(
+    command: Command, rest: Sequence[str], current: str, sources: Sources, tree: Tree
+) -> list[Candidate]:
     options = {flag: option for option in (*GLOBAL_OPTIONS, *command.options) for flag in option.flags}
     given: list[str] = []
     waiting: Opt | None = None
@@ -102,21 +104,23 @@ def _parameters(command: Command, rest: Sequence[str], current: str, sources: So
         candidates = _matching(_values(found.kind, found.choices, sources, tree), value)
         return [c if c == FILES else Candidate(f"{name}={c.word}", c.about) for c in candidates]
     if current.startswith("-"):
-        return _matching([c for c in _flags((*command.options, *GLOBAL_OPTIONS)) if c.word not in used], current)
+        return _matching(
+            [c for c in _flags((*command.options, *GLOBAL_OPTIONS)) if c.word not in used], current
+        )
     argument = _argument_at(command.arguments, len(given))
     if argument is None:
         return []
     candidates = _values(argument.kind, argument.choices, sources, tree)
-    if argument.count in ("*", "+"):
+    if argument.takes in ("*", "+"):
         candidates = [c for c in candidates if c.word not in given]
     return _matching(candidates, current)
 
 
 def _argument_at(arguments: Sequence[Arg], position: int) -> Arg | None:
     for argument in arguments:
-        if argument.count in ("*", "+"):
+        if argument.takes in ("*", "+"):
             return argument
-        if argument.count == "--":
+        if argument.takes == "--":
             return None
         if position == 0:
             return argument

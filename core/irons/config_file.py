@@ -26,7 +26,10 @@ def set_value(path: Path, profile: str, key: str, value: str) -> None:
         from difflib import get_close_matches
 
         near = get_close_matches(key, KEYS, n=1)
-        raise ConfigError(f"there is no setting {key!r}", hint=f"did you mean {near[0]}?" if near else "irons config show lists them")
+        raise ConfigError(
+            f"there is no setting {key!r}",
+            hint=f"did you mean {near[0]}?" if near else "irons config show lists them",
+        )
     document = _document(path)
     profiles = document.setdefault("profiles", tomlkit.table(is_super_table=True))
     table = profiles.setdefault(profile, tomlkit.table())
@@ -41,7 +44,10 @@ def use_profile(path: Path, profile: str) -> None:
     """Make `profile` the one that is used from now on. Raises `NotFound` where the file has none of that name."""
     document = _document(path)
     if profile != "default" and profile not in document.get("profiles", {}):
-        raise NotFound(f"there is no profile {profile!r} in {path}", hint=f"irons config set --profile {profile} api_url URL makes it")
+        raise NotFound(
+            f"there is no profile {profile!r} in {path}",
+            hint=f"irons config set --profile {profile} api_url URL makes it",
+        )
     document["profile"] = profile
     _write(path, document)
 

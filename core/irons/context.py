@@ -28,7 +28,15 @@ class Context:
         face: Who called: `cli`, `prompt` or `xonsh`.
     """
 
-    def __init__(self, settings: Settings, host: PluginHost, streams: Streams, *, face: str = "cli", api: Api | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        host: PluginHost,
+        streams: Streams,
+        *,
+        face: str = "cli",
+        api: Api | None = None,
+    ) -> None:
         """Take what the face has; an `api` that is already open is used and never closed here."""
         self.settings = settings
         self.host = host

@@ -1,19 +1,19 @@
 """Everything that can go wrong, as one tree; an error knows its message, its hint and its exit code.
 
-    IronsError                 1    something failed
-    ├── UsageError             2    the words make no sense
-    │   └── ConfigError        2    the configuration makes no sense
-    ├── ApiError               1    the server said no
-    │   ├── NotFound           3    … there is no such thing
-    │   ├── AuthError          4    … not with this key
-    │   ├── Conflict           5    … not in this state
-    │   └── Unsupported        1    … it has no such route
-    ├── Unreachable            6    the server did not answer
-    ├── TimedOut               6    it did not come to pass in time
-    ├── Denied                 7    a check said no
-    ├── PluginError            1    a plugin is at fault
-    ├── LocalError             1    the local backend can't run, or something in it broke
-    └── Interrupted            130  Ctrl-C
+IronsError                 1    something failed
+├── UsageError             2    the words make no sense
+│   └── ConfigError        2    the configuration makes no sense
+├── ApiError               1    the server said no
+│   ├── NotFound           3    … there is no such thing
+│   ├── AuthError          4    … not with this key
+│   ├── Conflict           5    … not in this state
+│   └── Unsupported        1    … it has no such route
+├── Unreachable            6    the server did not answer
+├── TimedOut               6    it did not come to pass in time
+├── Denied                 7    a check said no
+├── PluginError            1    a plugin is at fault
+├── LocalError             1    the local backend can't run, or something in it broke
+└── Interrupted            130  Ctrl-C
 """
 
 from __future__ import annotations

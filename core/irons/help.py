@@ -26,7 +26,9 @@ def help_text(tree: Tree, words: Sequence[str], *, face: str = "cli") -> str:
         return _command(match.command, word)
     if tree.is_group(tuple(words)):
         lines = [f"{word}{' '.join(words)} COMMAND", "", "Commands:"]
-        lines += _table([(c.name, c.help) for c in tree if c.path[: len(words)] == tuple(words) and not c.hidden])
+        lines += _table(
+            [(c.name, c.help) for c in tree if c.path[: len(words)] == tuple(words) and not c.hidden]
+        )
         return "\n".join(lines) + "\n"
     near = tree.suggest(words)
     raise UsageError(f"there is no command {' '.join(words)!r}", hint=f"did you mean {near}?" if near else "")
@@ -43,7 +45,13 @@ def _overview(tree: Tree, word: str) -> str:
         *_table([(c.name, c.help) for c in tree if not c.hidden]),
         "",
         "Options of every command:",
-        *_table([*(_option(option) for option in GLOBAL_OPTIONS), ("-h, --help", "Show help."), ("-V, --version", "Show the version.")]),
+        *_table(
+            [
+                *(_option(option) for option in GLOBAL_OPTIONS),
+                ("-h, --help", "Show help."),
+                ("-V, --version", "Show the version."),
+            ]
+        ),
         "",
         f"`{word}COMMAND --help` tells more; `{word}help exit-codes|environment|output|egress` are topics.",
     ]
@@ -65,7 +73,11 @@ def _command(command: Command, word: str) -> str:
     if command.aliases:
         lines += ["", f"Also: {', '.join(' '.join(alias) for alias in command.aliases)}"]
     if command.examples:
-        lines += ["", "Examples:", *(f"  {word}{example.removeprefix('irons ')}" for example in command.examples)]
+        lines += [
+            "",
+            "Examples:",
+            *(f"  {word}{example.removeprefix('irons ')}" for example in command.examples),
+        ]
     codes = sorted({0, 1, 2, 130, *command.exits})
     lines += ["", "Exit codes:", *_table([(str(code), EXIT_CODES.get(code, "")) for code in codes])]
     return "\n".join(lines) + "\n"
@@ -76,7 +88,7 @@ def usage(command: Command, word: str = "irons ") -> str:
     parts = [f"{word}{command.name}"]
     parts += [f"[{_flag(option)}]" for option in command.options]
     shapes = {"1": "{}", "?": "[{}]", "*": "[{}...]", "+": "{}...", "--": "[-- {}...]"}
-    parts += [shapes[argument.count].format(argument.shown) for argument in command.arguments]
+    parts += [shapes[argument.takes].format(argument.shown) for argument in command.arguments]
     return " ".join(parts)
 
 
@@ -102,9 +114,9 @@ def _table(rows: Sequence[tuple[str, str]]) -> list[str]:
     for left, right in rows:
         wrapped = textwrap.wrap(right, WIDTH - width - 4) or [""]
         if len(left) > width:
-            lines.append(f"  {left}")
-            left = ""
-        lines.append(f"  {left:<{width}}  {wrapped[0]}".rstrip())
+            lines += [f"  {left}", f"  {'':<{width}}  {wrapped[0]}".rstrip()]
+        else:
+            lines.append(f"  {left:<{width}}  {wrapped[0]}".rstrip())
         lines += [f"  {'':<{width}}  {line}" for line in wrapped[1:]]
     return lines
 

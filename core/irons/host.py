@@ -175,7 +175,9 @@ class PluginHost:
 
     def _before(self, hook_name: str, methods: Any, kwargs: Any) -> None:
         names = ", ".join(method.plugin_name for method in reversed(methods))
-        arguments = ", ".join(f"{key}={value!r}" for key, value in sorted(kwargs.items()) if key != "settings")
+        arguments = ", ".join(
+            f"{key}={value!r}" for key, value in sorted(kwargs.items()) if key != "settings"
+        )
         self.warn(f"irons: {hook_name}({arguments}) -> {names or 'no plugin'}")
 
     def _after(self, outcome: Any, hook_name: str, methods: Any, kwargs: Any) -> None:

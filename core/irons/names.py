@@ -25,7 +25,9 @@ TTL = 3.0
 class Names:
     """Names and states, read from and written to one small file per backend and profile."""
 
-    def __init__(self, path: Path, refresh: Callable[[], Mapping[str, str]] | None = None, ttl: float = TTL) -> None:
+    def __init__(
+        self, path: Path, refresh: Callable[[], Mapping[str, str]] | None = None, ttl: float = TTL
+    ) -> None:
         """Take the cache file, and how to ask for fresh names (None: never asks by itself)."""
         self.path = path
         self._refresh = refresh
@@ -42,7 +44,11 @@ class Names:
 
     def __call__(self) -> dict[str, str]:
         """Return name → state as on hand, starting one refresh in the background where that is stale."""
-        if self._refresh is not None and time.monotonic() - self._asked > self._ttl and self._busy.acquire(blocking=False):
+        if (
+            self._refresh is not None
+            and time.monotonic() - self._asked > self._ttl
+            and self._busy.acquire(blocking=False)
+        ):
             threading.Thread(target=self._ask, name="irons-names", daemon=True).start()
         return self.read()
 

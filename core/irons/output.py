@@ -66,7 +66,12 @@ def show(data: object, view: View, form: Format, streams: Streams, *, follow: bo
 def show_error(error: IronsError, form: str | None, streams: Streams) -> None:
     """Write an error to stderr: one to three lines for a person, one JSON object for a program."""
     if form in ("json", "jsonl"):
-        told = {"code": error.code, "message": clean(error.message), "hint": clean(error.hint), "exit": error.exit_code}
+        told = {
+            "code": error.code,
+            "message": clean(error.message),
+            "hint": clean(error.hint),
+            "exit": error.exit_code,
+        }
         streams.stderr.write(json.dumps({"error": told}) + "\n")
     else:
         streams.stderr.write(f"irons: {clean(error.message)}\n")
@@ -75,7 +80,7 @@ def show_error(error: IronsError, form: str | None, streams: Streams) -> None:
     streams.stderr.flush()
 
 
-def as_mapping(row: object) -> Mapping[str, Any]:
+def as_mapping(row: Any) -> Mapping[str, Any]:
     """Return a row as key → value, in the order of its fields."""
     if isinstance(row, Mapping):
         return row
@@ -85,7 +90,7 @@ def as_mapping(row: object) -> Mapping[str, Any]:
 
 
 @lru_cache
-def _fields(kind: type) -> tuple[str, ...]:
+def _fields(kind: type[Any]) -> tuple[str, ...]:
     from dataclasses import fields
 
     return tuple(field.name for field in fields(kind))

@@ -16,14 +16,23 @@ def irons_commands() -> list[Command]:
             ("help",),
             "Show help for a command or a topic.",
             f"{_HANDLERS}:show_help",
-            (Arg("words", "A command's words, or a topic.", kind="topic", count="*", metavar="TOPIC"),),
+            (Arg("words", "A command's words, or a topic.", kind="topic", takes="*", metavar="TOPIC"),),
             examples=("irons help", "irons help egress allow", "irons help exit-codes"),
         ),
         Command(
             ("plugins",),
             "List the plugins, and why one failed.",
             f"{_HANDLERS}:plugins",
-            view=View((Column("name"), Column("distribution"), Column("version"), Column("hooks"), Column("status"), Column("error"))),
+            view=View(
+                (
+                    Column("name"),
+                    Column("distribution"),
+                    Column("version"),
+                    Column("hooks"),
+                    Column("status"),
+                    Column("error"),
+                )
+            ),
             examples=("irons plugins", "IRONS_PLUGINS= irons plugins"),
         ),
         Command(
@@ -38,7 +47,10 @@ def irons_commands() -> list[Command]:
             "Set a value in the configuration file, in the chosen profile.",
             f"{_HANDLERS}:config_set",
             (Arg("key", "The setting."), Arg("value", "Its value; an empty one takes it out.")),
-            examples=("irons config set api_url local", "irons config set --profile work api_url https://sandboxes.example.com"),
+            examples=(
+                "irons config set api_url local",
+                "irons config set --profile work api_url https://sandboxes.example.com",
+            ),
         ),
         Command(
             ("config", "use"),
@@ -48,7 +60,12 @@ def irons_commands() -> list[Command]:
             examples=("irons config use work",),
             exits=(3,),
         ),
-        Command(("config", "path"), "Print where the configuration file is.", f"{_HANDLERS}:config_path", examples=("irons config path",)),
+        Command(
+            ("config", "path"),
+            "Print where the configuration file is.",
+            f"{_HANDLERS}:config_path",
+            examples=("irons config path",),
+        ),
         Command(
             ("completion",),
             "Print a completion script for a shell.",
@@ -57,5 +74,3 @@ def irons_commands() -> list[Command]:
             examples=('eval "$(irons completion bash)"', "irons completion fish | source"),
         ),
     ]
-
-

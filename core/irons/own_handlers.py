@@ -58,7 +58,9 @@ def config_set(ctx: Context, *, key: str, value: str) -> None:
     from irons.config_file import set_value
 
     set_value(ctx.settings.path, ctx.settings.profile, key, value)
-    ctx.progress(f"{key} is {'unset' if not value else 'set'} in profile {ctx.settings.profile} of {ctx.settings.path}")
+    ctx.progress(
+        f"{key} is {'unset' if not value else 'set'} in profile {ctx.settings.profile} of {ctx.settings.path}"
+    )
 
 
 def config_use(ctx: Context, *, profile: str) -> None:

@@ -48,7 +48,9 @@ def split_globals(words: Sequence[str]) -> Globals:
         if option is None and not word.startswith("--") and word[:2] in by_flag:
             option, has_value, value = by_flag[word[:2]], "=", word[2:]
         if option is None:
-            raise UsageError(f"unknown option {word!r}", hint=_near(word, by_flag) or "irons --help lists them")
+            raise UsageError(
+                f"unknown option {word!r}", hint=_near(word, by_flag) or "irons --help lists them"
+            )
         if isinstance(option, Flag):
             values[option.dest] = True
             continue
@@ -80,9 +82,11 @@ def parse(command: Command, words: Sequence[str]) -> Parsed:
 
     class Parser(argparse.ArgumentParser):
         def error(self, message: str) -> NoReturn:
-            raise UsageError(_reworded(message, command), hint=f"irons {command.name} --help shows how it is called")
+            raise UsageError(
+                _reworded(message, command), hint=f"irons {command.name} --help shows how it is called"
+            )
 
-    words, tail = _split_tail(command, words)
+    before, tail = _split_tail(command, words)
     parser = Parser(prog=f"irons {command.name}", add_help=False, allow_abbrev=False, exit_on_error=True)
     parser.add_argument("-h", "--help", action="store_true", dest="_help")
     own = {flag for option in command.options for flag in option.flags}
@@ -92,12 +96,14 @@ def parse(command: Command, words: Sequence[str]) -> Parsed:
         flags = tuple(flag for flag in option.flags if flag not in own)
         if flags:
             _add(parser, option, flags, dest=f"_global_{option.dest}")
-    positional = [argument for argument in command.arguments if argument.count != "--"]
+    positional = [argument for argument in command.arguments if argument.takes != "--"]
     for argument in positional:
-        parser.add_argument(argument.dest, nargs=None if argument.count == "1" else argument.count, metavar=argument.shown)
-    if "-h" in words or "--help" in words:
+        parser.add_argument(
+            argument.dest, nargs=None if argument.takes == "1" else argument.takes, metavar=argument.shown
+        )
+    if "-h" in before or "--help" in before:
         return Parsed({}, {}, help=True)
-    namespace, unknown = parser.parse_known_intermixed_args(list(words))
+    namespace, unknown = parser.parse_known_intermixed_args(before)
     if unknown:
         word = unknown[0]
         if word.startswith("-"):
@@ -114,9 +120,13 @@ def parse(command: Command, words: Sequence[str]) -> Parsed:
     values: dict[str, object] = {}
     for argument in positional:
         value = found[argument.dest]
-        values[argument.dest] = tuple(_checked(argument, v) for v in value) if isinstance(value, list) else _checked(argument, value)
+        values[argument.dest] = (
+            tuple(_checked(argument, v) for v in value)
+            if isinstance(value, list)
+            else _checked(argument, value)
+        )
     for argument in command.arguments:
-        if argument.count == "--":
+        if argument.takes == "--":
             values[argument.dest] = tuple(tail)
     for option in command.options:
         values[option.dest] = _value(option, found[option.dest])
@@ -126,7 +136,7 @@ def parse(command: Command, words: Sequence[str]) -> Parsed:
 
 def _split_tail(command: Command, words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Words before and behind the first `--`, for a command whose last argument takes another program's words."""
-    if not any(argument.count == "--" for argument in command.arguments):
+    if not any(argument.takes == "--" for argument in command.arguments):
         return list(words), []
     if "--" in words:
         at = list(words).index("--")
@@ -171,7 +181,10 @@ def _checked(argument: Arg, value: object) -> object:
         return None
     word = str(value)
     if argument.choices and word not in argument.choices:
-        raise UsageError(f"{argument.shown} is {_either(argument.choices)}, not {word!r}", hint=_near(word, argument.choices) or "")
+        raise UsageError(
+            f"{argument.shown} is {_either(argument.choices)}, not {word!r}",
+            hint=_near(word, argument.choices) or "",
+        )
     if argument.kind in ("sandbox", "new-sandbox"):
         return check_sandbox_name(word)
     if not word and argument.kind != "text":

@@ -129,7 +129,9 @@ def load(flags: Mapping[str, object] | None = None, env: Mapping[str, str] | Non
     )
 
 
-def _profile(flags: Mapping[str, object], env: Mapping[str, str], document: Mapping[str, Any]) -> tuple[str, str]:
+def _profile(
+    flags: Mapping[str, object], env: Mapping[str, str], document: Mapping[str, Any]
+) -> tuple[str, str]:
     if flags.get("profile"):
         return str(flags["profile"]), "flag"
     if env.get("IRONS_PROFILE"):
@@ -187,7 +189,9 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         document = tomllib.loads(raw.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not TOML: {error}", hint=f"mend it by hand, or move it away: mv {path} {path}.bad") from None
+        raise ConfigError(
+            f"{path} is not TOML: {error}", hint=f"mend it by hand, or move it away: mv {path} {path}.bad"
+        ) from None
     check(document, path)
     return document
 

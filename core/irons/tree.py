@@ -104,4 +104,6 @@ class Tree:
 
 
 def _is_word(word: str) -> bool:
-    return bool(word) and not word.startswith("-") and not any(c.isspace() or not c.isprintable() for c in word)
+    return (
+        bool(word) and not word.startswith("-") and not any(c.isspace() or not c.isprintable() for c in word)
+    )

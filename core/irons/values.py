@@ -65,7 +65,9 @@ def moment(word: str, name: str = "a time") -> datetime:
     try:
         found = datetime.fromisoformat(word)
     except ValueError:
-        raise UsageError(f"{name} takes an RFC 3339 time such as 2026-02-19T16:42:26Z, or 10m for that long ago, not {word!r}") from None
+        raise UsageError(
+            f"{name} takes an RFC 3339 time such as 2026-02-19T16:42:26Z, or 10m for that long ago, not {word!r}"
+        ) from None
     return found if found.tzinfo else found.astimezone()
 
 
