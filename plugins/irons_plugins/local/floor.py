@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from ipaddress import IPv4Address, ip_network
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from irons_plugins.local.addresses import Address, Network, embedded, is_single, unmapped
+from irons_plugins.local.addresses import Address, Network, embedded, is_single, network_of, unmapped
 from irons_plugins.local.ground import Ground
 
 
@@ -137,16 +137,30 @@ def own(address: Address, ground: Ground) -> bool:
     return _named(LOOPBACK, address) is not None or ground.is_own(address)
 
 
-def ordinary(address: Address) -> str | None:
-    """None when the table (leaving the live network aside) has nothing against an address, else what it is.
+def held(network: Network) -> tuple[Literal["never", "own", "floor"], str] | None:
+    """How the table, leaving the live network aside, holds a whole network shut; None when it does not.
 
-    Looks at embedded addresses too. Meant for what a person is told when adding a rule.
+    For what a person is told when adding a rule; the verdict at the dial is ``refusal``'s alone.
+
+    Returns:
+        The step that holds it ("never" opens for no rule, "own" for one exact address and port, "floor" for a
+        pin) and what the network is.
     """
-    address = unmapped(address)
-    for face in (address, *(inner for _, inner in embedded(address))):
-        reason = never(face) or _named(LOOPBACK, face) or _floor(face)
-        if reason:
-            return reason
+    faces = [network]
+    if is_single(network):
+        faces += [network_of(inner) for _, inner in embedded(network.network_address)]
+    steps: tuple[tuple[Literal["never", "own", "floor"], tuple[Block, ...]], ...] = (
+        ("never", NEVER),
+        ("own", LOOPBACK),
+        ("floor", FLOOR),
+    )
+    for step, rows in steps:
+        for face in faces:
+            for row in rows:
+                # Rows of the floor hold no block that is judged by what its addresses embed.
+                inside = face.prefixlen >= row.network.prefixlen and face.network_address in row.network
+                if inside and not (step == "floor" and _named(EMBEDDING, face.network_address)):
+                    return step, f"{row.what} ({row.source})"
     return None
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
-from functools import cache
-from ipaddress import IPv6Network, ip_network
-from typing import TYPE_CHECKING, Literal
+from ipaddress import IPv6Network, ip_address, ip_network
+from typing import Literal
 
+from irons_plugins.local import floor
 from irons_plugins.local.addresses import (
     Network,
     ends_in_number,
@@ -17,9 +17,17 @@ from irons_plugins.local.addresses import (
     unmapped_network,
 )
 from irons_plugins.local.hosts import Host, HostError, check_labels
+from irons_plugins.local.names import PatternError, check_suffix, to_ascii
 
-if TYPE_CHECKING:
-    from publicsuffixlist import PublicSuffixList
+__all__ = [
+    "DEFAULT_PORTS",
+    "Pattern",
+    "PatternError",
+    "covers",
+    "parse_network",
+    "parse_pattern",
+    "read_pattern",
+]
 
 DEFAULT_PORTS = (443, 80)
 
@@ -30,10 +38,8 @@ _HEX_GROUPS = re.compile(r"[0-9a-fA-F:.]+")
 _SCHEME_PORTS = {"http": None, "https": None, "ws": None, "wss": None, "ssh": 22, "git": 9418, "ftp": 21}
 _JOINERS = "\u200c\u200d"
 _SELF = "irons.internal"
-
-
-class PatternError(ValueError):
-    """A pattern that cannot be a rule; the message says why and, where it can, what to type instead."""
+# A name may shrink in UTS 46, but not from more than this to something that anyone meant.
+_LONGEST = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +99,7 @@ def parse_pattern(text: str, *, broad: bool = False) -> Pattern:
     """
     pattern = read_pattern(text)
     if pattern.kind == "below":
-        _check_suffix(pattern.name, broad=broad)
+        check_suffix(pattern.name, broad=broad)
     return pattern
 
 
@@ -149,20 +155,24 @@ def covers(pattern: Pattern) -> str:
         return f"Every name below {pattern.name}, however deep, but not {pattern.name} itself, on {ports}."
     if pattern.kind == "name":
         return f"{pattern.name} alone, and no name below it, on {ports}."
-    what = pattern.text if pattern.network is None else _spelled(pattern.network)
-    return (
-        f"Connections made to {what} by address, on {ports}; "
-        "where it denies, also every name that turns out to lead there."
-    )
-
-
-def _spelled(network: Network) -> str:
-    return f"the address {network.network_address}" if is_single(network) else f"the addresses {network}"
+    network = pattern.network
+    if network is None:
+        raise AssertionError(pattern)
+    made = f"{network.network_address} itself" if is_single(network) else f"any address in {network}"
+    sentence = f"Connections made to {made}, on {ports}; a deny rule also stops names that lead there"
+    step, what = floor.held(network) or ("", "")
+    if step == "never":
+        sentence += f", and an allow rule opens nothing, for this is {what}"
+    elif step:
+        sentence += f", and an allow rule needs --private too, for this is {what}"
+    return sentence + "."
 
 
 def _check_characters(text: str) -> None:
     if not text:
         raise PatternError("the pattern is empty")
+    if len(text) > _LONGEST:
+        raise PatternError(f"the pattern is longer than {_LONGEST} characters")
     for character in text:
         if character.isspace():
             raise PatternError("a pattern holds no spaces; give one pattern at a time")
@@ -182,7 +192,7 @@ def _check_url(text: str) -> None:
             host = text.rpartition("@")[2].partition(":")[0].partition("/")[0]
             raise PatternError(f"a rule names a host, not a user at it{_advice(host, 22)}")
         host, slash, _ = text.partition("/")
-        if slash and _network_text(text) is None:
+        if slash and not _is_address(host.removeprefix("[")):
             raise PatternError(f"a rule names a host, without a path{_advice(host, None)}")
         return
     scheme, rest = url.group(1).lower(), url.group(2)
@@ -223,12 +233,12 @@ def _ports(text: str | None) -> tuple[int, ...] | None:
     return (int(text),)
 
 
-def _network_text(text: str) -> Network | None:
-    """The network that text without a port spells, leniently; None when it is none."""
+def _is_address(text: str) -> bool:
     try:
-        return ip_network(_split_port(text)[0], strict=False)
-    except (ValueError, PatternError):
-        return None
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _network(text: str) -> Network | None:
@@ -266,7 +276,7 @@ def _network(text: str) -> Network | None:
 def _name(text: str) -> str:
     if "*" in text:
         raise PatternError("a wildcard stands alone (*) or first, before a dot (*.example.com)")
-    name = _to_ascii(text).removesuffix(".")
+    name = to_ascii(text).removesuffix(".")
     try:
         check_labels(name)
     except HostError as error:
@@ -276,58 +286,3 @@ def _name(text: str) -> str:
     if name == _SELF:
         raise PatternError(f"{_SELF} is answered by irons itself, in every sandbox; no rule changes that")
     return name
-
-
-def _to_ascii(text: str) -> str:
-    """A typed name in lower-case A-labels, by UTS 46 without its transitional mappings.
-
-    ``idna`` encodes label by label here, for it refuses underscores, and hyphens in the third and fourth
-    place, which names in use do have; plain ASCII labels are checked by ``check_labels`` instead.
-    """
-    if text.isascii() and "xn--" not in text.lower():
-        return text.lower()
-    import idna
-
-    try:
-        mapped = idna.uts46_remap(text, std3_rules=False, transitional=False)
-        return ".".join(_a_label(label) for label in mapped.split("."))
-    except (idna.IDNAError, UnicodeError) as error:
-        raise PatternError(f"{text!r} is not an internationalised name: {error}") from None
-
-
-def _a_label(label: str) -> str:
-    import idna
-
-    if not label.isascii():
-        return idna.encode(label, uts46=True, transitional=False).decode("ascii")
-    if not label.startswith("xn--"):
-        return label
-    plain = label[4:].encode("ascii").decode("punycode")
-    # The validity criteria of UTS 46, section 4.1: what an A-label stands for must be mapped to itself.
-    if plain.isascii() or idna.uts46_remap(plain, std3_rules=False, transitional=False) != plain:
-        raise idna.IDNAError(f"{label} stands for nothing valid")
-    return label
-
-
-@cache
-def _suffixes(*, only_icann: bool) -> PublicSuffixList:
-    """The list, read at the first wildcard: it takes some 20 ms, and a policy file may hold hundreds of them."""
-    from publicsuffixlist import PublicSuffixList
-
-    return PublicSuffixList(accept_unknown=False, only_icann=only_icann)
-
-
-def _check_suffix(name: str, *, broad: bool) -> None:
-    """Refuse a wildcard over a public suffix (publicsuffix.org), where anyone may register the next name."""
-    if _suffixes(only_icann=True).publicsuffix(name) == name:
-        raise PatternError(
-            f"*.{name} would cover every name registered under {name}; name one, as *.example.{name}"
-        )
-    if broad:
-        return
-    if _suffixes(only_icann=False).publicsuffix(name) == name:
-        raise PatternError(
-            f"under {name} anyone can have a name, and *.{name} covers them all; --broad accepts that"
-        )
-    if "." not in name:
-        raise PatternError(f"{name} is no known suffix, so *.{name} counts as one; --broad accepts that")

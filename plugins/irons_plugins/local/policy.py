@@ -6,7 +6,6 @@ dialled by the floor and the deny rules. Both must pass before anything is diall
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -51,12 +50,12 @@ __all__ = [
     "diff_rules",
     "drop_rule",
     "forbidden",
+    "judge",
     "make_rule",
     "parse_pattern",
     "private_pins",
     "put_rule",
     "read_ground",
-    "suggestion",
 ]
 
 Mode = Literal["warn", "deny"]
@@ -240,6 +239,22 @@ def check_address(policy: Policy, host: Host, port: int, address: Address, groun
     return None if decision.allowed else decision.reason
 
 
+def judge(policy: Policy, host: Host, port: int, ground: Ground) -> Decision:
+    """Judge all that can be judged without resolving or dialling: what ``egress check`` tells.
+
+    The rules and the mode first; then, for a literal address or a name in ``[local.hosts]``, each address as it
+    would be dialled. One that may be dialled is enough.
+    """
+    decision = decide(policy, host, port)
+    addresses = policy.addresses_of(host)
+    if not decision.allowed or not addresses:
+        return decision
+    verdicts = [decide_address(policy, host, port, address, ground) for address in addresses]
+    if any(verdict.verdict == "allowed" for verdict in verdicts):
+        return decision
+    return next((verdict for verdict in verdicts if verdict.allowed), verdicts[0])
+
+
 def forbidden(policy: Policy, connections: Iterable[Live], ground: Ground) -> list[tuple[Live, str]]:
     """Which open connections a new policy forbids, each with the reason; an address not known is not judged."""
     cut: list[tuple[Live, str]] = []
@@ -250,46 +265,6 @@ def forbidden(policy: Policy, connections: Iterable[Live], ground: Ground) -> li
         if not decision.allowed:
             cut.append((live, decision.reason))
     return cut
-
-
-def suggestion(
-    host: Host | str,
-    port: int,
-    *,
-    decision: Decision | None = None,
-    sandbox: str | None = None,
-    private: Address | None = None,
-) -> str | None:
-    """The command that would let a refused connection pass, quoted for a shell; None for what no rule can name.
-
-    Args:
-        host: what was refused.
-        port: the TCP port.
-        decision: how it was refused; where a deny rule did it, the command takes that rule away.
-        sandbox: the name to put the rule on that sandbox alone.
-        private: the address the floor refused, to be pinned.
-    """
-    if decision is not None and decision.list == "deny" and decision.rule is not None:
-        words = ["irons", "egress", "remove", decision.rule]
-        if decision.scope != "sandbox":
-            sandbox = None
-    else:
-        try:
-            canonical = canonical_host(host) if isinstance(host, str) else host
-            words = ["irons", "egress", "allow", _typed(canonical, port, exact=private is not None)]
-        except (HostError, PatternError):
-            return None
-        if private is not None:
-            words += ["--private", str(unmapped(private))]
-    if sandbox is not None:
-        words += ["--sandbox", sandbox]
-    return shlex.join(words)
-
-
-def _typed(host: Host, port: int, *, exact: bool) -> str:
-    tail = "" if port in {443, 80} and not exact else f":{port}"
-    bracketed = f"[{host.text}]" if ":" in host.text and tail else host.text
-    return parse_pattern(bracketed + tail).text
 
 
 def _pins(policy: Policy, host: Host, port: int) -> list[floor.Pin]:

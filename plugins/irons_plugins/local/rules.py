@@ -188,17 +188,14 @@ def _networks(texts: Iterable[object]) -> tuple[Network, ...]:
 
 def _check_pin(pattern: Pattern, network: Network) -> None:
     """Refuse what the floor would not heed, rather than let a rule silently do nothing."""
-    for row in floor.NEVER:
-        if network.version == row.network.version and network.subnet_of(row.network):  # type: ignore[arg-type]
-            raise RuleError(f"{spell(network)} is {row.what} ({row.source}); no rule opens that")
-    for row in floor.LOOPBACK:
-        if network.version != row.network.version or not network.subnet_of(row.network):  # type: ignore[arg-type]
-            continue
-        if not is_single(network):
-            raise RuleError(
-                f"{spell(network)} is this machine's own, opened only one exact address at a time"
-            )
-        if pattern.ports is None or len(pattern.ports) != 1:
-            raise RuleError(
-                f"{spell(network)} is this machine's own, opened only for one port; give the rule one"
-            )
+    step, what = floor.held(network) or ("", "")
+    if step == "never":
+        raise RuleError(f"{spell(network)} is {what}; no rule opens that")
+    if step != "own":
+        return
+    if not is_single(network):
+        raise RuleError(f"{spell(network)} is this machine's own, opened only one exact address at a time")
+    if pattern.ports is None or len(pattern.ports) != 1:
+        raise RuleError(
+            f"{spell(network)} is this machine's own, opened only for one port; give the rule one"
+        )

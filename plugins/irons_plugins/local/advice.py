@@ -1,0 +1,53 @@
+"""What to tell a person about a refusal: the command that would let it pass."""
+
+from __future__ import annotations
+
+import shlex
+
+from irons_plugins.local import floor
+from irons_plugins.local.addresses import Address, network_of, unmapped
+from irons_plugins.local.hosts import Host, HostError, canonical_host
+from irons_plugins.local.patterns import PatternError, parse_pattern
+from irons_plugins.local.policy import Decision
+
+
+def suggestion(
+    host: Host | str,
+    port: int,
+    *,
+    decision: Decision | None = None,
+    sandbox: str | None = None,
+    private: Address | None = None,
+) -> str | None:
+    """The command that would let a refused connection pass, quoted for a shell; None for what no rule can name.
+
+    Args:
+        host: what was refused.
+        port: the TCP port.
+        decision: how it was refused; where a deny rule did it, the command takes that rule away.
+        sandbox: the name to put the rule on that sandbox alone.
+        private: the address the floor refused, to be pinned.
+    """
+    if private is not None and (floor.held(network_of(unmapped(private))) or ("",))[0] == "never":
+        return None
+    if decision is not None and decision.list == "deny" and decision.rule is not None:
+        words = ["irons", "egress", "remove", decision.rule]
+        if decision.scope != "sandbox":
+            sandbox = None
+    else:
+        try:
+            canonical = canonical_host(host) if isinstance(host, str) else host
+            words = ["irons", "egress", "allow", _typed(canonical, port, exact=private is not None)]
+        except (HostError, PatternError):
+            return None
+        if private is not None:
+            words += ["--private", str(unmapped(private))]
+    if sandbox is not None:
+        words += ["--sandbox", sandbox]
+    return shlex.join(words)
+
+
+def _typed(host: Host, port: int, *, exact: bool) -> str:
+    tail = "" if port in {443, 80} and not exact else f":{port}"
+    bracketed = f"[{host.text}]" if ":" in host.text and tail else host.text
+    return parse_pattern(bracketed + tail).text
