@@ -46,7 +46,7 @@ def _remote(url: str, settings: Settings) -> Backend:
         parts = urlsplit(url)
         host, _ = parts.hostname or "", parts.port
     except ValueError:
-        host = ""
+        raise ConfigError(f"the API URL {clean(url, limit=100)!r} makes no sense") from None
     if not host or any(not c.isprintable() or c.isspace() for c in url):
         raise ConfigError(f"the API URL {clean(url, limit=100)!r} makes no sense")
     if parts.username or parts.password:

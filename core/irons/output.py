@@ -84,13 +84,15 @@ def as_mapping(row: Any) -> Mapping[str, Any]:
     """Return a row as key → value, in the order of its fields."""
     if isinstance(row, Mapping):
         return row
-    if isinstance(row, tuple) and hasattr(row, "_asdict"):
-        return cast("Mapping[str, Any]", row._asdict())
-    return {name: getattr(row, name) for name in _fields(type(row))}
+    as_dict = getattr(row, "_asdict", None)
+    if as_dict is not None:
+        return cast("Mapping[str, Any]", as_dict())
+    kind: type = type(row)
+    return {name: getattr(row, name) for name in _fields(kind)}
 
 
 @lru_cache
-def _fields(kind: type[Any]) -> tuple[str, ...]:
+def _fields(kind: type) -> tuple[str, ...]:
     from dataclasses import fields
 
     return tuple(field.name for field in fields(kind))

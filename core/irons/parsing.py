@@ -103,14 +103,15 @@ def parse(command: Command, words: Sequence[str]) -> Parsed:
         )
     if "-h" in before or "--help" in before:
         return Parsed({}, {}, help=True)
-    namespace, unknown = parser.parse_known_intermixed_args(before)
+    namespace, left = parser.parse_known_intermixed_args(before)
+    unknown = list(left)
     if unknown:
         word = unknown[0]
         if word.startswith("-"):
-            flags = [flag for option in (*command.options, *GLOBAL_OPTIONS) for flag in option.flags]
+            offered = [flag for option in (*command.options, *GLOBAL_OPTIONS) for flag in option.flags]
             raise UsageError(
                 f"irons {command.name} has no option {word!r}",
-                hint=_near(word, flags) or f"irons {command.name} --help lists them",
+                hint=_near(word, offered) or f"irons {command.name} --help lists them",
             )
         raise UsageError(
             f"irons {command.name} does not take {word!r}: one argument too many",

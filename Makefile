@@ -1,0 +1,123 @@
+# irons: `make` lists what can be made. Everything runs in a virtual environment of this repository (.venv).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+# What the local backend runs with, and what the tests need besides.
+SYSTEM_PACKAGES := crun nftables iproute2 uidmap mmdebstrap openssh-client ca-certificates
+TEST_PACKAGES := openssh-server sudo tmux zsh fish git curl procps
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+export DEBIAN_FRONTEND := noninteractive
+
+.PHONY: help
+help: ## List the targets.
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+.PHONY: quickstart
+quickstart: venv system ## Set everything up, then create, enter, lock, audit and destroy a real sandbox.
+	@exec $(BIN)/python docs/quickstart.py
+
+.PHONY: test
+test: lint check ## Lint, format check, types, import contracts, unit and end-to-end tests with coverage.
+
+.PHONY: lint
+lint: venv ## ruff, mypy, pyright, import-linter.
+	@export NO_COLOR=1
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy --no-color-output
+	$(BIN)/pyright
+	$(BIN)/lint-imports --no-logo
+
+# Coverage of this process and of every process it starts, whoever they run as, is gathered outside of anyone's home.
+.PHONY: check
+check: venv ## Unit and end-to-end tests with combined branch coverage, subprocesses included.
+	@data=$$(mktemp -d --tmpdir irons-coverage.XXXXXX)
+	trap 'rm -rf "$$data"' EXIT
+	chmod 1777 "$$data"
+	export COVERAGE_FILE="$$data/data"
+	$(BIN)/coverage run -m pytest --color=no $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --skip-covered --fail-under=$(COVERAGE)
+COVERAGE ?= 90
+
+.PHONY: unit
+unit: venv ## The tests that need no sandbox, without coverage.
+	@$(BIN)/pytest -m 'not e2e' $(ARGS)
+
+.PHONY: e2e
+e2e: venv ## The tests that drive real sandboxes, without coverage.
+	@$(BIN)/pytest -m e2e $(ARGS)
+
+.PHONY: bench
+bench: venv ## Every benchmark, each beside a named other; docs/performance.md has the figures.
+	@for program in bench/*.py; do $(BIN)/python "$$program"; done
+
+.PHONY: format
+format: venv ## Let ruff mend and format the code.
+	@$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+.PHONY: build
+build: venv ## The wheel and the sdist, in dist/.
+	@$(BIN)/python -m build --no-isolation --outdir dist
+
+.PHONY: venv
+venv: $(VENV)/made ## The virtual environment, with irons and its tools.
+
+$(VENV)/made: pyproject.toml
+	@if command -v uv >/dev/null; then
+		[ -x $(BIN)/python ] || uv venv --quiet --python "$$(command -v $(PYTHON))" $(VENV)
+		uv pip install --quiet --python $(BIN)/python --editable . --group dev
+	else
+		[ -x $(BIN)/pip ] || $(PYTHON) -m venv $(VENV)
+		$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
+		$(BIN)/pip install --quiet --editable . --group dev
+	fi
+	touch $@
+
+.PHONY: system
+system: ## The system packages: installed by apt-get when root, else the line to run.
+	@$(call install,$(SYSTEM_PACKAGES))
+
+.PHONY: test-system
+test-system: ## The system packages, and those that only the tests need.
+	@$(call install,$(SYSTEM_PACKAGES) $(TEST_PACKAGES))
+
+define install
+	if ! command -v dpkg-query >/dev/null; then
+		echo "This is no Debian: irons doctor tells what is missing; its packages there are $(1)"
+		exit 0
+	fi
+	missing=
+	for package in $(1); do
+		status=$$(dpkg-query -W -f '$${db:Status-Status}' "$$package" 2>/dev/null || true)
+		[ "$$status" = installed ] || missing+=" $$package"
+	done
+	[ -n "$$missing" ] || exit 0
+	if [ "$$(id -u)" != 0 ]; then
+		echo "System packages are missing. Run this, then again what you ran:"
+		echo "  sudo apt-get update && sudo apt-get install --no-install-recommends --yes$$missing"
+		exit 1
+	fi
+	log=$$(mktemp)
+	trap 'rm -f "$$log"' EXIT
+	if ! { apt-get -qq update && apt-get -qq --no-install-recommends --yes -o Dpkg::Use-Pty=0 install $$missing; } >"$$log" 2>&1 </dev/null; then
+		tail -n 40 "$$log" >&2
+		exit 1
+	fi
+	echo "Installed the system packages:$$missing"
+endef
+
+.PHONY: clean
+clean: ## Remove what was made here, the virtual environment included.
+	@rm -rf $(VENV) dist build .coverage* htmlcov .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

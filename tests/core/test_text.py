@@ -1,0 +1,48 @@
+"""Text from outside, made fit for a terminal."""
+
+from __future__ import annotations
+
+import unicodedata
+from datetime import UTC, datetime
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from irons.text import clean, rfc3339
+
+
+@given(st.text())
+def test_nothing_hostile_is_left(text: str) -> None:
+    """Whatever comes in, what comes out has no control, format or surrogate character but the harmless soft ones."""
+    for character in clean(text):
+        assert unicodedata.category(character) not in ("Cc", "Cs")
+        assert unicodedata.bidirectional(character) not in (
+            "LRE",
+            "RLE",
+            "LRO",
+            "RLO",
+            "PDF",
+            "LRI",
+            "RLI",
+            "FSI",
+            "PDI",
+        )
+
+
+def test_escapes_are_shown() -> None:
+    """Control, bidi and astral format characters are shown as the escapes that Python would write."""
+    assert clean("a\x1b[31m\n\u202e\U000e0041") == "a\\x1b[31m\\n\\u202e\\U000e0041"
+
+
+@given(st.text(max_size=300), st.integers(1, 50))
+def test_a_limit_cuts(text: str, limit: int) -> None:
+    """A limit is never exceeded, and a cut text says so."""
+    cut = clean(text, limit=limit)
+    assert len(cut) <= limit
+    assert cut == clean(text) or cut.endswith("…")
+
+
+def test_times_are_utc_with_z() -> None:
+    """RFC 3339 in UTC, with microseconds where there are any."""
+    assert rfc3339(datetime(2026, 2, 19, 16, 42, 26, tzinfo=UTC)) == "2026-02-19T16:42:26Z"
+    assert rfc3339(datetime(2026, 2, 19, 16, 42, 26, 5, tzinfo=UTC)) == "2026-02-19T16:42:26.000005Z"
