@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from irons.errors import Interrupted, IronsError, UsageError
 
 if TYPE_CHECKING:
-    from irons.api import Api
     from irons.command import Command, Exec
+    from irons.context import Session
     from irons.host import PluginHost
     from irons.streams import Streams
 
@@ -48,8 +48,7 @@ def run_words(
     streams: Streams,
     *,
     face: str = "cli",
-    api: Api | None = None,
-    execute: Callable[[Exec], int] | None = None,
+    session: Session | None = None,
 ) -> int:
     """Find the command in `words`, run it and show its answer; return the exit code.
 
@@ -58,8 +57,8 @@ def run_words(
         host: The plugins and their commands.
         streams: Where to read and write.
         face: Who calls: `cli`, `prompt`, `xonsh`.
-        api: A client that is already open, kept by the face; by default each call opens its own.
-        execute: Runs another program in a handler's place; by default this process becomes it.
+        session: What the face keeps between commands: an open client, the sandbox in use, how another program is run. Without
+            one, each call opens its own client, and this process becomes the other program.
 
     Raises:
         BrokenPipeError: Whoever read stdout has gone.
@@ -80,7 +79,7 @@ def run_words(
         match = host.tree.find(found.words)
         if match is None:
             return _unknown(host, found.words, streams)
-        return _call(match.command, match.rest, found.values, host, streams, face, api, execute)
+        return _call(match.command, match.rest, found.values, host, streams, face, session)
     except IronsError as error:
         _show_error(error, form, streams, debug=debug)
         return error.exit_code
@@ -106,25 +105,27 @@ def _call(
     host: PluginHost,
     streams: Streams,
     face: str,
-    api: Api | None,
-    execute: Callable[[Exec], int] | None,
+    session: Session | None,
 ) -> int:
     from irons.command import Exec, Result
     from irons.parsing import parse
-
-    parsed = parse(command, rest)
-    if parsed.help:
-        return _help(host, list(command.path), streams, face)
     from irons.settings import load
 
+    def in_use(given: dict[str, object]) -> str | None:
+        named: str | None = load({**before, **given}, streams.env)["sandbox"]
+        return named
+
+    parsed = parse(command, rest, in_use)
+    if parsed.help:
+        return _help(host, list(command.path), streams, face)
     settings = load({**before, **parsed.globals}, streams.env)
     from irons.context import Context
 
-    context = Context(settings, host, streams, face=face, api=api)
+    context = Context(settings, host, streams, face=face, session=session)
     try:
         answer: object = _handler(command)(context, **parsed.arguments)
         if isinstance(answer, Exec):
-            return (execute or _become)(answer)
+            return _become(answer) if session is None else session.execute(answer)
         result = answer if isinstance(answer, Result) else Result(answer)
         from irons.output import choose_format, show
 

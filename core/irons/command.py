@@ -34,7 +34,8 @@ class Arg(NamedTuple):
     """A positional parameter.
 
     `takes` is how many words it takes: `"1"`, `"?"` none or one, `"*"` any, `"+"` at least one, or `"--"` for all the words
-    behind a `--` (the command line of another program).
+    behind a `--` (the command line of another program). A sandbox that is not named is the one in use, if there is one; not so
+    where `implied` is false, as for what can't be undone.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Arg(NamedTuple):
     takes: Literal["1", "?", "*", "+", "--"] = "1"
     choices: tuple[str, ...] = ()
     metavar: str = ""
+    implied: bool = True
 
     @property
     def dest(self) -> str:

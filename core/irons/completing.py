@@ -29,21 +29,42 @@ FILES = Candidate("\0files")
 """Says that files may come here; the shell, the prompt and xonsh each complete them in their own way."""
 
 
+class Offer(NamedTuple):
+    """What may come where the cursor stands, not yet narrowed by what is typed.
+
+    `fixed` is the part of the word that stays (`--output=`), `typed` the part that a candidate takes the place of.
+    """
+
+    candidates: Sequence[Candidate]
+    typed: str
+    fixed: str = ""
+
+
 def complete(tree: Tree, words: Sequence[str], sources: Sources) -> list[Candidate]:
-    """Return what the last of `words` (which may be empty) can become.
+    """Return what the last of `words` (which may be empty) can become, as far as it begins with what is typed.
 
     Args:
         tree: The commands.
         words: The words behind `irons`, the last one being typed.
         sources: Values on hand.
     """
+    candidates, typed, fixed = offer(tree, words, sources)
+    return [
+        c if c == FILES else Candidate(fixed + c.word, c.about)
+        for c in candidates
+        if c == FILES or c.word.startswith(typed)
+    ]
+
+
+def offer(tree: Tree, words: Sequence[str], sources: Sources) -> Offer:
+    """Return all that could stand in the last word's place, for a face that narrows by its own rules; arguments as `complete`."""
     *before, current = words or [""]
     own = _without_globals(before)
     if own is None:
-        return _matching(_global_choices(words), current)
+        return Offer(_global_choices(words), current)
     match = tree.find(own)
     if match is None:
-        return _words_of_tree(tree, own, current)
+        return Offer(_words_of_tree(tree, own, current), current)
     return _parameters(match.command, match.rest, current, sources, tree)
 
 
@@ -68,16 +89,14 @@ def _global_choices(words: Sequence[str]) -> list[Candidate]:
 
 def _words_of_tree(tree: Tree, before: Sequence[str], current: str) -> list[Candidate]:
     if current.startswith("-"):
-        return _matching(_flags(GLOBAL_OPTIONS), current)
+        return _flags(GLOBAL_OPTIONS)
     path = tuple(before)
     if path and not tree.is_group(path):
         return []
-    return _matching([Candidate(word, about) for word, about in tree.below(path).items()], current)
+    return [Candidate(word, about) for word, about in tree.below(path).items()]
 
 
-def _parameters(
-    command: Command, rest: Sequence[str], current: str, sources: Sources, tree: Tree
-) -> list[Candidate]:
+def _parameters(command: Command, rest: Sequence[str], current: str, sources: Sources, tree: Tree) -> Offer:
     options = {flag: option for option in (*GLOBAL_OPTIONS, *command.options) for flag in option.flags}
     given: list[str] = []
     waiting: Opt | None = None
@@ -87,7 +106,7 @@ def _parameters(
             waiting = None
             continue
         if word == "--":
-            return [FILES]
+            return Offer([FILES], current)
         name, equals, _ = word.partition("=")
         option = options.get(name)
         if option is not None:
@@ -98,22 +117,20 @@ def _parameters(
             continue
         given.append(word)
     if waiting is not None:
-        return _matching(_values(waiting.kind, waiting.choices, sources, tree), current)
+        return Offer(_values(waiting.kind, waiting.choices, sources, tree), current)
     name, equals, value = current.partition("=")
     if current.startswith("--") and equals and isinstance(found := options.get(name), Opt):
-        candidates = _matching(_values(found.kind, found.choices, sources, tree), value)
-        return [c if c == FILES else Candidate(f"{name}={c.word}", c.about) for c in candidates]
+        return Offer(_values(found.kind, found.choices, sources, tree), value, f"{name}=")
     if current.startswith("-"):
-        return _matching(
-            [c for c in _flags((*command.options, *GLOBAL_OPTIONS)) if c.word not in used], current
-        )
+        flags = _flags((*command.options, *GLOBAL_OPTIONS))
+        return Offer([c for c in flags if c.word not in used], current)
     argument = _argument_at(command.arguments, len(given))
     if argument is None:
-        return []
+        return Offer([], current)
     candidates = _values(argument.kind, argument.choices, sources, tree)
     if argument.takes in ("*", "+"):
         candidates = [c for c in candidates if c.word not in given]
-    return _matching(candidates, current)
+    return Offer(candidates, current)
 
 
 def _argument_at(arguments: Sequence[Arg], position: int) -> Arg | None:
@@ -148,7 +165,3 @@ def _values(kind: Kind, choices: Sequence[str], sources: Sources, tree: Tree) ->
 
 def _flags(options: Iterable[Opt | Flag]) -> list[Candidate]:
     return [Candidate(max(option.flags, key=len), option.help) for option in options]
-
-
-def _matching(candidates: Iterable[Candidate], current: str) -> list[Candidate]:
-    return [c for c in candidates if c == FILES or c.word.startswith(current)]

@@ -4,18 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from irons.errors import UsageError
 from irons.text import clean
 
 if TYPE_CHECKING:
     from irons.api import Api
+    from irons.command import Exec
     from irons.host import PluginHost
     from irons.names import Names
     from irons.progress import Spinner
     from irons.settings import Settings
     from irons.streams import Streams
+
+
+class Session(Protocol):
+    """What a face that outlives one command keeps between its commands: the prompt, xonsh."""
+
+    def api(self, settings: Settings) -> Api:
+        """Return the client these settings choose, kept open from command to command."""
+
+    def execute(self, program: Exec) -> int:
+        """Run another program on the face's terminal and return its exit code."""
+
+    def use(self, sandbox: str | None) -> None:
+        """Make `sandbox` the one that is meant where none is named; None takes that back."""
 
 
 class Context:
@@ -26,6 +40,7 @@ class Context:
         host: The plugin host.
         streams: Where the call reads and writes; handlers return data and write to neither.
         face: Who called: `cli`, `prompt` or `xonsh`.
+        session: What the face keeps between commands; None where it runs just one.
     """
 
     def __init__(
@@ -35,20 +50,22 @@ class Context:
         streams: Streams,
         *,
         face: str = "cli",
-        api: Api | None = None,
+        session: Session | None = None,
     ) -> None:
-        """Take what the face has; an `api` that is already open is used and never closed here."""
+        """Take what the face has; a session's client is used and never closed here."""
         self.settings = settings
         self.host = host
         self.streams = streams
         self.face = face
-        self._api = api
-        self._own = api is None
+        self.session = session
+        self._api: Api | None = None
         self._names: Names | None = None
 
     @property
     def api(self) -> Api:
         """The client of the v0 API, opened when first touched. Raises `ConfigError` or `LocalError`."""
+        if self._api is None and self.session is not None:
+            self._api = self.session.api(self.settings)
         if self._api is None:
             from irons.api import open_api
 
@@ -92,6 +109,6 @@ class Context:
 
     def close(self) -> None:
         """Close what this call opened."""
-        if self._own and self._api is not None:
+        if self.session is None and self._api is not None:
             self._api.close()
-            self._api = None
+        self._api = None

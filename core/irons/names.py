@@ -35,12 +35,19 @@ class Names:
         self._asked = 0.0
         self._busy = threading.Lock()
         self._heard: list[Callable[[], None]] = []
+        self._read: tuple[object, dict[str, str]] = (None, {})
 
     @classmethod
-    def of(cls, settings: Settings, refresh: Callable[[], Mapping[str, str]] | None = None) -> Names:
-        """Return the names of the backend that the settings choose."""
+    def of(
+        cls,
+        settings: Settings,
+        refresh: Callable[[], Mapping[str, str]] | None = None,
+        *,
+        what: str = "names",
+    ) -> Names:
+        """Return the names of the backend that the settings choose; `what` else is kept so: `domains`, each with what it is."""
         which = hashlib.sha256(f"{settings.profile}\0{settings.api_url}".encode()).hexdigest()[:16]
-        return cls(settings.cache_dir / f"names-{which}.json", refresh)
+        return cls(settings.cache_dir / f"{what}-{which}.json", refresh)
 
     def __call__(self) -> dict[str, str]:
         """Return name → state as on hand, starting one refresh in the background where that is stale."""
@@ -53,14 +60,18 @@ class Names:
         return self.read()
 
     def read(self) -> dict[str, str]:
-        """Return what the file holds; nothing where it is missing or broken."""
+        """Return what the file holds, read anew where it has changed; nothing where it is missing or broken."""
         try:
+            state = self.path.stat()
+            stamp = (state.st_ino, state.st_mtime_ns, state.st_size)
+            if stamp == self._read[0]:
+                return dict(self._read[1])
             found = json.loads(self.path.read_bytes())
         except (OSError, ValueError):
             return {}
-        if not isinstance(found, dict):
-            return {}
-        return {str(k): str(v) for k, v in found.items()}
+        names = {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else {}
+        self._read = (stamp, names)
+        return dict(names)
 
     def age(self) -> float:
         """Seconds since the file was written; infinity where there is none."""

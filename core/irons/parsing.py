@@ -6,7 +6,7 @@ Global options are taken out of the words first, wherever they stand before a `-
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, NoReturn
 
 from irons.command import GLOBAL_OPTIONS, Arg, Command, Flag, Opt
@@ -72,12 +72,51 @@ class Parsed(NamedTuple):
     help: bool
 
 
-def parse(command: Command, words: Sequence[str]) -> Parsed:
+def parse(
+    command: Command,
+    words: Sequence[str],
+    in_use: Callable[[dict[str, object]], str | None] = lambda _: None,
+) -> Parsed:
     """Read the words behind a command's path.
+
+    Args:
+        command: The command.
+        words: The words.
+        in_use: Given the global options found, tells the sandbox that is meant where none is named.
 
     Raises:
         UsageError: An unknown option, a missing or an extra argument, a value that makes no sense, a bad sandbox name.
     """
+    implied = next((a for a in command.arguments if a.kind == "sandbox" and a.implied), None)
+    if implied is None:
+        return _parse(command, words)
+    refusal: UsageError | None = None
+    try:
+        parsed = _parse(command, words)
+    except UsageError as error:
+        refusal = error
+        try:
+            parsed = _parse(_without(command, implied), words)
+        except UsageError:
+            raise error from None
+    if parsed.help or parsed.arguments[implied.dest] not in (None, ()):
+        return parsed
+    sandbox = in_use(parsed.globals)
+    if sandbox is not None:
+        name = check_sandbox_name(sandbox)
+        parsed.arguments[implied.dest] = (name,) if implied.takes in ("*", "+") else name
+    elif refusal is not None:
+        raise refusal
+    return parsed
+
+
+def _without(command: Command, argument: Arg) -> Command:
+    """The command with an argument that may be left out."""
+    free = argument._replace(takes="*" if argument.takes in ("*", "+") else "?")
+    return command._replace(params=tuple(free if p is argument else p for p in command.params))
+
+
+def _parse(command: Command, words: Sequence[str]) -> Parsed:
     import argparse
 
     class Parser(argparse.ArgumentParser):

@@ -32,6 +32,7 @@ KEYS: dict[str, Key] = {
     "read_timeout": Key("IRONS_READ_TIMEOUT", 30.0, "Seconds to wait for an answer.", type=float),
     "wait_timeout": Key("IRONS_WAIT_TIMEOUT", 600.0, "Seconds that create, start and stop wait.", type=float),
     "public_key": Key("IRONS_PUBLIC_KEY", None, "The public key file that create sends."),
+    "sandbox": Key("IRONS_SANDBOX", None, "The sandbox that is meant where a command names none."),
     "editing_mode": Key("IRONS_EDITING_MODE", "emacs", "Keys of the prompt.", ("emacs", "vi")),
 }
 """Every setting a profile, or the top of the file, may have."""
