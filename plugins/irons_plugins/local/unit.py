@@ -1,0 +1,68 @@
+"""The systemd user unit that keeps the backend up: rendered here, checked by `systemd-analyze` where there is one."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from irons.errors import LocalError
+from irons.settings import home_of
+
+NAME = "irons.service"
+
+_UNIT = """\
+# Written by `irons local install`; removed by `irons local uninstall`.
+[Unit]
+Description=irons: sandboxes behind an airtight egress gateway
+Documentation=man:irons(1)
+
+[Service]
+Type=exec
+ExecStart={command}
+# Sandboxes outlive the daemon: only its own processes are stopped with it.
+KillMode=process
+Restart=on-failure
+RestartSec=1
+# Lets the backend give each sandbox limits of its own (cgroup v2).
+Delegate=yes
+
+[Install]
+WantedBy=default.target
+"""
+
+
+def unit_path(env: Mapping[str, str]) -> Path:
+    """Return where the user's unit lies."""
+    return home_of("XDG_CONFIG_HOME", ".config", env) / "systemd" / "user" / NAME
+
+
+def render(python: str) -> str:
+    """Return the unit's text, for the interpreter that runs irons (an absolute path)."""
+    return _UNIT.format(command=f"{_quoted(python)} -m irons local up --foreground")
+
+
+def write(env: Mapping[str, str], python: str) -> tuple[Path, str]:
+    """Write the unit and return its path and what a check of it said (empty: nothing to say, or no systemd to ask).
+
+    Raises:
+        LocalError: It can't be written.
+    """
+    path = unit_path(env)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(render(python))
+    except OSError as error:
+        raise LocalError(f"{path} can't be written: {error.strerror}") from None
+    checker = shutil.which("systemd-analyze")
+    if checker is None:
+        return path, "there is no systemd here to check it: it is untested on this machine"
+    done = subprocess.run([checker, "--user", "verify", str(path)], capture_output=True, text=True, check=False)
+    return path, done.stderr.strip()
+
+
+def _quoted(word: str) -> str:
+    """A word of ExecStart=, as systemd.service(5) asks: percent and dollar doubled, quoted where it has white space."""
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    return f'"{escaped}"' if any(c.isspace() for c in word) else escaped

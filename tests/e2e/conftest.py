@@ -1,0 +1,132 @@
+"""Fixtures of the end-to-end tests: the lab, an image, people with a home of their own, sandboxes that are destroyed again."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.lab import Lab, Person, make_lab, missing_parts
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark everything here `e2e`."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.e2e)
+
+
+@pytest.fixture(scope="session")
+def _machine() -> None:
+    lack = missing_parts()
+    if lack and os.environ.get("CI"):
+        pytest.fail(f"end-to-end tests can't run: {lack}")
+    if lack:
+        pytest.skip(lack)
+
+
+@pytest.fixture(scope="session")
+def place(_machine: None) -> Iterator[Path]:
+    """A directory that every user can enter, short enough for sockets."""
+    made = Path(tempfile.mkdtemp(prefix="irons-e2e-"))
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def lab(place: Path) -> Iterator[Lab]:
+    """The tests' own host and internet."""
+    with make_lab(place) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def image_tar(place: Path) -> Path:
+    """The default image, built once from this machine's own package mirrors, as a tar file."""
+    ready = os.environ.get("IRONS_TEST_IMAGE")
+    if ready:
+        return Path(ready)
+    home = place / "builder"
+    home.mkdir()
+    env = {
+        **os.environ,
+        "HOME": str(home),
+        "XDG_RUNTIME_DIR": "",
+        "XDG_STATE_HOME": "",
+        "IRONS_CONFIG": str(home / "none.toml"),
+    }
+    tar = place / "image.tar"
+    for words in (["build"], ["export", str(tar)]):
+        done = subprocess.run(
+            [sys.executable, "-m", "irons", "local", "image", *words],
+            env=env,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=600,
+        )
+        assert done.returncode == 0, done.stderr
+    return tar
+
+
+@pytest.fixture(scope="session")
+def make_person(lab: Lab, place: Path, image_tar: Path) -> Iterator[Callable[..., Person]]:
+    """Make people with a home, a key and the image; what they leave running is ended."""
+    people: list[Person] = []
+    numbers = itertools.count(1)
+
+    def make(
+        *,
+        program: tuple[str, ...] = (sys.executable, "-m", "irons"),
+        user: str | None = None,
+        config: str = "",
+    ) -> Person:
+        home = place / f"p{next(numbers)}"
+        for directory in (home, home / "run", home / ".ssh", home / ".config", home / ".config/irons"):
+            directory.mkdir(mode=0o700)
+        subprocess.run(
+            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(home / ".ssh/id_ed25519")], check=True
+        )
+        (home / ".config/irons/config.toml").write_text(config)
+        if user:
+            subprocess.run(["chown", "-R", f"{user}:", str(home)], check=True)
+        person = Person(lab, home, program, user)
+        people.append(person)
+        person.ok("local", "image", "import", str(image_tar), "--as", "default", timeout=300)
+        return person
+
+    yield make
+    for person in people:
+        person.run("local", "uninstall", "--purge", "--yes", timeout=180)
+
+
+@pytest.fixture(scope="session")
+def person(make_person: Callable[..., Person]) -> Person:
+    """Root, who uses irons on the lab's host."""
+    return make_person()
+
+
+@pytest.fixture
+def sandbox(person: Person, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A running sandbox of a fresh account policy: mode `warn`, no rules."""
+    name = "s" + str(abs(hash(request.node.nodeid)) % 10**9)
+    clear_policy(person)
+    person.ok("create", name, timeout=120)
+    yield name
+    person.run("destroy", name, "--force", timeout=120)
+    clear_policy(person)
+
+
+def clear_policy(person: Person) -> None:
+    """Put the account's policy back to how a new one is."""
+    rules = person.home / "empty-policy.toml"
+    rules.write_text('mode = "warn"\n')
+    person.ok("egress", "apply", str(rules), "--yes")

@@ -1,0 +1,210 @@
+"""The stand-in internet: name server and servers behind a route, run in a network namespace of the test's own.
+
+`python internet.py LOG CERT KEY` serves until its standard input ends, and writes one JSON line to LOG for all that arrives:
+a DNS query, an HTTP request, the first bytes of a TCP connection, a datagram. What arrived here is what got out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import ssl
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dnslib import AAAA, QTYPE, RR, A, DNSRecord
+from dnslib.dns import DNSError
+
+NAMES = {
+    "web.example.test": "203.0.113.10",
+    "other.example.test": "203.0.113.11",
+    "evil.example.test": "203.0.113.66",
+    "files.example.test": "203.0.113.20",
+    "db.example.test": "203.0.113.30",
+    "git.example.test": "203.0.113.40",
+    "rebind-loopback.example.test": "127.0.0.1",
+    "rebind-private.example.test": "10.9.8.7",
+    "rebind-metadata.example.test": "169.254.169.254",
+    "rebind-host.example.test": "198.51.100.1",
+}
+"""The zone; names below `slow.example.test` are answered after five seconds."""
+
+CLIENT_FIRST = 5432
+SERVER_FIRST = 22
+OPAQUE = (25, 853, 8080, 9418, 9999)
+
+
+class Internet:
+    """All servers, and the log of what reached them."""
+
+    def __init__(self, log: str, certificate: str, key: str) -> None:
+        self._log = Path(log).open("a", buffering=1)
+        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._tls.load_cert_chain(certificate, key)
+
+    def note(self, kind: str, **seen: Any) -> None:
+        """Write down that something arrived."""
+        self._log.write(json.dumps({"at": time.time(), "kind": kind, **seen}) + "\n")
+
+    async def serve(self) -> None:
+        """Serve until standard input ends."""
+        loop = asyncio.get_running_loop()
+        for family, host in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
+            await loop.create_datagram_endpoint(lambda: Datagrams(self.answer_dns), (host, 53), family=family)
+            for port in (443, 123, 5353, 4500):
+                await loop.create_datagram_endpoint(
+                    lambda: Datagrams(self.note_datagram), (host, port), family=family
+                )
+            await asyncio.start_server(self.http, host, 80, family=family)
+            await asyncio.start_server(self.http, host, 443, family=family, ssl=self._tls)
+            await asyncio.start_server(self.banner, host, SERVER_FIRST, family=family)
+            await asyncio.start_server(self.database, host, CLIENT_FIRST, family=family)
+            await asyncio.start_server(self.dns_tcp, host, 53, family=family)
+            for port in OPAQUE:
+                await asyncio.start_server(self.echo, host, port, family=family)
+        print("ready", flush=True)
+        await loop.run_in_executor(None, sys.stdin.read)
+
+    def answer_dns(self, data: bytes, reply: Callable[[bytes], None], where: str) -> None:
+        """Answer a query from the zone."""
+        try:
+            query = DNSRecord.parse(data)
+        except DNSError:
+            return
+        name = str(query.q.qname).rstrip(".").lower()
+        self.note("dns", name=name, type=QTYPE[query.q.qtype], server=where)
+        answer = query.reply()
+        address = NAMES.get(name)
+        if address is None and name.endswith(".slow.example.test"):
+            address = "203.0.113.10"
+        if address and query.q.qtype == QTYPE.A:
+            answer.add_answer(RR(query.q.qname, QTYPE.A, ttl=1, rdata=A(address)))
+        elif name == "six.example.test" and query.q.qtype == QTYPE.AAAA:
+            answer.add_answer(RR(query.q.qname, QTYPE.AAAA, ttl=1, rdata=AAAA("2001:db8:113::10")))
+        elif address is None and name != "six.example.test":
+            answer.header.rcode = 3
+        if name.endswith(".slow.example.test"):
+            asyncio.get_running_loop().call_later(5, reply, answer.pack())
+        else:
+            reply(answer.pack())
+
+    def note_datagram(self, data: bytes, _reply: Callable[[bytes], None], where: str) -> None:
+        """Write down a datagram."""
+        self.note("udp", bytes=len(data), server=where)
+
+    async def dns_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Write down that DNS over TCP was tried."""
+        self.note("tcp", port=53, server=_here(writer))
+        await self._finish(reader, writer)
+
+    async def http(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer HTTP/1.1 requests with what was seen, keep-alive; `/big/N` gives N megabytes."""
+        tls = writer.get_extra_info("ssl_object")
+        self.note("connect", port=443 if tls else 80, server=_here(writer))
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                line, _, rest = head.decode("latin-1").partition("\r\n")
+                headers = {name.strip().lower(): value.strip() for name, _, value in (h.partition(":") for h in rest.split("\r\n") if h)}
+                length = int(headers.get("content-length", "0"))
+                body = await reader.readexactly(length) if length else b""
+                seen = {
+                    "line": line,
+                    "host": headers.get("host", ""),
+                    "server": _here(writer),
+                    "tls": bool(tls),
+                    "body": len(body),
+                }
+                self.note("http", **seen)
+                if headers.get("upgrade", "").lower() == "websocket":
+                    writer.write(
+                        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+                    )
+                    await self._finish(reader, writer)
+                    return
+                path = line.split(" ")[1] if line.count(" ") >= 2 else "/"
+                answer = (
+                    b"x" * (int(path[5:]) << 20)
+                    if path.startswith("/big/")
+                    else (json.dumps(seen) + "\n").encode()
+                )
+                writer.write(
+                    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+                    % len(answer)
+                    + answer
+                )
+                await writer.drain()
+        except (
+            asyncio.IncompleteReadError,
+            asyncio.LimitOverrunError,
+            ConnectionError,
+            ssl.SSLError,
+            ValueError,
+        ):
+            pass
+        finally:
+            writer.close()
+
+    async def banner(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Speak first, as SSH and SMTP servers do, then give back what comes."""
+        self.note("connect", port=SERVER_FIRST, server=_here(writer))
+        writer.write(b"SSH-2.0-standin\r\n")
+        await self._echo(reader, writer, SERVER_FIRST)
+
+    async def database(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Refuse a Postgres SSLRequest with `N` and give back what follows."""
+        self.note("connect", port=CLIENT_FIRST, server=_here(writer))
+        try:
+            first = await reader.read(4096)
+        except ConnectionError:
+            return
+        self.note("tcp", port=CLIENT_FIRST, server=_here(writer), first=first[:64].decode("latin-1"))
+        writer.write(b"N" if first[4:8] == b"\x04\xd2\x16\x2f" else b"R" + first)
+        await self._echo(reader, writer, CLIENT_FIRST)
+
+    async def echo(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Give back what comes."""
+        port = writer.get_extra_info("sockname")[1]
+        self.note("connect", port=port, server=_here(writer))
+        await self._echo(reader, writer, port)
+
+    async def _echo(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int) -> None:
+        try:
+            while data := await reader.read(4096):
+                self.note("tcp", port=port, server=_here(writer), first=data[:64].decode("latin-1"))
+                writer.write(data)
+                await writer.drain()
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+    async def _finish(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await self._echo(reader, writer, int(writer.get_extra_info("sockname")[1]))
+
+
+class Datagrams(asyncio.DatagramProtocol):
+    """Hands each datagram on, with how to answer it."""
+
+    def __init__(self, heard: Callable[[bytes, Callable[[bytes], None], str], None]) -> None:
+        self._heard = heard
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport: Any = transport
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        address, port = self._transport.get_extra_info("sockname")[:2]
+        here = f"{address}:{port}"
+        self._heard(data, lambda answer: self._transport.sendto(answer, addr), here)
+
+
+def _here(writer: asyncio.StreamWriter) -> str:
+    return str(writer.get_extra_info("sockname")[0])
+
+
+if __name__ == "__main__":
+    asyncio.run(Internet(*sys.argv[1:4]).serve())

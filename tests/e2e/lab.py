@@ -1,0 +1,255 @@
+"""The tests' own network: a namespace that plays the user's machine, and behind a route another that plays the internet.
+
+    host  198.51.100.2/30 ── veth ── 198.51.100.1/30  internet (203.0.113.0/24 and 2001:db8:113::/64, all of them its own)
+
+The whole daemon runs in the host namespace, unchanged; its resolv.conf names the stand-in's name server. Nothing has a name in the
+file system, and both namespaces end with the processes that hold them, so an interrupted test leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+HOLD = (
+    "import sys, os, ctypes; ctypes.CDLL(None).prctl(1, 9); print(os.getpid(), flush=True); sys.stdin.read()"
+)
+"""A process that only holds its namespaces, and ends when its standard input does or its parent dies."""
+
+
+@dataclass(frozen=True)
+class Lab:
+    """The two namespaces and the directory of the files that the tests made for them."""
+
+    host: int
+    internet: int
+    arrivals_file: Path
+    directory: Path
+
+    def enter(self, *, user: str | None = None) -> list[str]:
+        """The words to put before a command so that it runs on the host, as `user` if given."""
+        words = ["nsenter", "-t", str(self.host), "-n", "-m", "--"]
+        return (
+            [*words, "setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--"]
+            if user
+            else words
+        )
+
+    def arrivals(self) -> list[dict[str, Any]]:
+        """All that reached the internet so far."""
+        return [json.loads(line) for line in self.arrivals_file.read_text().splitlines()]
+
+    def arrived(self, **wanted: Any) -> list[dict[str, Any]]:
+        """What reached the internet with these values."""
+        return [
+            seen for seen in self.arrivals() if all(seen.get(key) == value for key, value in wanted.items())
+        ]
+
+
+def eventually(true: Callable[[], object], *, within: float = 10.0, what: str = "it to come true") -> Any:
+    """Return the first true answer of `true`, asked again and again until `within` seconds are over; then fail."""
+    deadline = time.monotonic() + within
+    pause = 0.01
+    while True:
+        answer = true()
+        if answer:
+            return answer
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {within} s for {what}")
+        _rest(pause)
+        pause = min(pause * 1.5, 0.2)
+
+
+def _rest(seconds: float) -> None:
+    import threading
+
+    threading.Event().wait(seconds)
+
+
+@contextmanager
+def make_lab(directory: Path) -> Iterator[Lab]:
+    """Make the network, serve the internet, and take all down again."""
+    certificate, key = directory / "cert.pem", directory / "key.pem"
+    _make_certificate(certificate, key)
+    arrivals = directory / "arrivals.jsonl"
+    arrivals.touch()
+    resolv = directory / "resolv.conf"
+    resolv.write_text("nameserver 203.0.113.53\noptions timeout:1 attempts:2\nsearch search.example.test\n")
+    hosts = directory / "hosts"
+    hosts.write_text("127.0.0.1 localhost\n198.51.100.2 thehost\n")
+    processes: list[subprocess.Popen[str]] = []
+    try:
+        host = _hold(["unshare", "--net", "--mount", "--propagation", "private"], processes)
+        net = _hold(["unshare", "--net"], processes)
+        _wire(host, net)
+        for made, place in ((resolv, "/etc/resolv.conf"), (hosts, "/etc/hosts")):
+            target = os.path.realpath(place)
+            _run(["nsenter", "-t", str(host), "-m", "mount", "--bind", str(made), target])
+        server = subprocess.Popen(
+            [
+                "nsenter",
+                "-t",
+                str(net),
+                "-n",
+                sys.executable,
+                str(HERE / "internet.py"),
+                str(arrivals),
+                str(certificate),
+                str(key),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        processes.append(server)
+        assert server.stdout is not None
+        assert server.stdout.readline() == "ready\n"
+        yield Lab(host, net, arrivals, directory)
+    finally:
+        for process in reversed(processes):
+            assert process.stdin is not None
+            process.stdin.close()
+            process.kill()
+            process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
+
+
+def _hold(unshare: list[str], processes: list[subprocess.Popen[str]]) -> int:
+    process = subprocess.Popen(
+        [*unshare, sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    processes.append(process)
+    assert process.stdout is not None
+    return int(process.stdout.readline())
+
+
+def _wire(host: int, net: int) -> None:
+    on_host = ["nsenter", "-t", str(host), "-n", "ip"]
+    on_net = ["nsenter", "-t", str(net), "-n", "ip"]
+    _run([*on_host, "link", "add", "up0", "type", "veth", "peer", "name", "down0", "netns", str(net)])
+    for ip in (on_host, on_net):
+        _run([*ip, "link", "set", "lo", "up"])
+    _run([*on_host, "addr", "add", "198.51.100.2/30", "dev", "up0"])
+    _run([*on_host, "-6", "addr", "add", "2001:db8:51::2/64", "dev", "up0", "nodad"])
+    _run([*on_host, "link", "set", "up0", "up"])
+    _run([*on_net, "addr", "add", "198.51.100.1/30", "dev", "down0"])
+    _run([*on_net, "-6", "addr", "add", "2001:db8:51::1/64", "dev", "down0", "nodad"])
+    _run([*on_net, "link", "set", "down0", "up"])
+    _run([*on_net, "route", "add", "local", "203.0.113.0/24", "dev", "lo"])
+    _run([*on_net, "route", "add", "local", "10.0.0.0/8", "dev", "lo"])
+    _run([*on_net, "route", "add", "local", "169.254.169.254/32", "dev", "lo"])
+    _run([*on_net, "-6", "route", "add", "local", "2001:db8:113::/64", "dev", "lo"])
+    _run([*on_host, "route", "add", "default", "via", "198.51.100.1"])
+    _run([*on_host, "-6", "route", "add", "default", "via", "2001:db8:51::1"])
+
+
+def _make_certificate(certificate: Path, key: Path) -> None:
+    _run(
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "2",
+        ]
+        + ["-keyout", str(key), "-out", str(certificate), "-subj", "/CN=example.test"]
+        + ["-addext", "subjectAltName=DNS:example.test,DNS:*.example.test"]
+    )
+
+
+def _run(words: list[str]) -> None:
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{words}: {done.stderr}"
+
+
+def missing_parts() -> str:
+    """What this machine lacks for real sandboxes; empty where it has all."""
+    if os.geteuid() != 0:
+        return "making the tests' own networks needs root"
+    absent = [
+        tool
+        for tool in ("nsenter", "unshare", "ip", "nft", "crun", "ssh", "mmdebstrap", "openssl")
+        if not shutil.which(tool)
+    ]
+    return f"not installed: {', '.join(absent)}" if absent else ""
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody who uses irons on the lab's host: a home directory of their own, and the program."""
+
+    lab: Lab
+    home: Path
+    program: tuple[str, ...]
+    user: str | None = None
+    more: Mapping[str, str] | None = None
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment of their commands."""
+        return {
+            "HOME": str(self.home),
+            "PATH": os.environ["PATH"],
+            "LANG": "C.UTF-8",
+            "TZ": "UTC",
+            "XDG_RUNTIME_DIR": str(self.home / "run"),
+            **{key: value for key, value in os.environ.items() if key.startswith("COVERAGE_")},
+            **(self.more or {}),
+        }
+
+    def start(self, *words: str, **more: Any) -> subprocess.Popen[str]:
+        """Start `irons WORDS…` and return its process."""
+        return subprocess.Popen(
+            [*self.lab.enter(user=self.user), *self.program, *words],
+            env=self.env,
+            cwd=self.home,
+            text=True,
+            **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more},
+        )
+
+    def run(
+        self, *words: str, text: str | None = None, timeout: float = 60
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `irons WORDS…` to its end."""
+        return subprocess.run(
+            [*self.lab.enter(user=self.user), *self.program, *words],
+            env=self.env,
+            cwd=self.home,
+            text=True,
+            input=text if text is not None else "",
+            capture_output=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def ok(self, *words: str, timeout: float = 60) -> str:
+        """Run `irons WORDS…`, expect exit code 0, and return its stdout."""
+        done = self.run(*words, timeout=timeout)
+        assert done.returncode == 0, (
+            f"irons {' '.join(words)}: exit {done.returncode}\n{done.stdout}{done.stderr}"
+        )
+        return done.stdout
+
+    def inside(self, name: str, script: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run a shell script in a sandbox, over SSH."""
+        return self.run("exec", name, "--", "sh", "-c", script, timeout=timeout)
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """The audit events of a sandbox."""
+        return [json.loads(line) for line in self.ok("audit", "egress", name, "-o", "jsonl").splitlines()]

@@ -1,0 +1,84 @@
+"""The whole path, from create to destroy, as a person walks it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+
+from tests.e2e.lab import Person, eventually
+
+
+def test_the_workflow_of_the_readme_holds_line_by_line(person: Person, sandbox: str) -> None:
+    """Watch in warn, allow what is needed, lock, and see in the log what was allowed and what was refused."""
+    assert person.ok("egress", "mode").strip() == "warn"
+    warned = person.inside(sandbox, "curl -sS -m 10 http://web.example.test/first")
+    assert warned.returncode == 0, warned.stderr
+    assert json.loads(warned.stdout)["host"] == "web.example.test"
+    assert [event["verdict"] for event in person.events(sandbox)] == ["warn"]
+
+    person.ok("egress", "allow", "web.example.test", "other.example.test")
+    person.ok("egress", "mode", "deny")
+    allowed = person.inside(sandbox, "curl -sS -k -m 10 https://web.example.test/second")
+    assert json.loads(allowed.stdout)["tls"] is True
+    refused = person.inside(sandbox, "curl -sS -m 10 http://evil.example.test/third")
+    assert "evil.example.test" in refused.stdout
+    assert "irons egress allow evil.example.test" in refused.stdout
+
+    events = person.events(sandbox)
+    assert [(event["host"], event["verdict"]) for event in events] == [
+        ("web.example.test", "warn"),
+        ("web.example.test", "allowed"),
+        ("evil.example.test", "blocked"),
+    ]
+    assert not person.lab.arrived(kind="dns", name="evil.example.test")
+
+
+def test_the_ssh_command_runs_as_it_is_printed(person: Person, sandbox: str) -> None:
+    """`$(irons ssh --command NAME)` is fit for a shell, and its host key is checked."""
+    command = person.ok("ssh", sandbox, "--command")
+    done = subprocess.run(
+        [*person.lab.enter(), "sh", "-c", command.strip() + " 'id -un; sudo id -u'"],
+        env=person.env,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=30,
+        check=False,
+    )
+    assert done.stdout.splitlines() == ["irons", "0"], done.stderr
+    assert shlex.split(command)[0] == "ssh"
+
+
+def test_follow_in_a_second_process_shows_what_happens(person: Person, sandbox: str) -> None:
+    """`audit egress --follow` prints the line of an attempt as it comes, in the wire contract's form."""
+    with person.start("audit", "egress", sandbox, "--follow") as following:
+        assert following.stdout is not None
+        person.inside(sandbox, "curl -s -m 10 http://web.example.test/")
+        line = following.stdout.readline()
+        following.terminate()
+        following.communicate(timeout=10)
+    assert line.split("  ")[1:] == ["ALLOWED", "web.example.test", "(mode: warn)\n"]
+
+
+def test_stop_and_start_keep_the_files(person: Person, sandbox: str) -> None:
+    """What was written in a sandbox is there after stop and start, with the same host key and port."""
+    before = json.loads(person.ok("status", sandbox, "-o", "json"))
+    person.inside(sandbox, "echo kept > /home/irons/note")
+    person.ok("stop", sandbox)
+    assert json.loads(person.ok("status", sandbox, "-o", "json"))["status"] == "stopped"
+    person.ok("start", sandbox)
+    assert person.inside(sandbox, "cat /home/irons/note").stdout == "kept\n"
+    after = json.loads(person.ok("status", sandbox, "-o", "json"))
+    assert after["metadata"]["ssh_port"] == before["metadata"]["ssh_port"]
+
+
+def test_destroy_leaves_nothing(person: Person) -> None:
+    """After `destroy --force` no process, no directory and no name of the sandbox is there."""
+    person.ok("create", "gone", timeout=120)
+    identity = json.loads(person.ok("status", "gone", "-o", "json"))["id"]
+    person.ok("destroy", "gone", "--force", timeout=120)
+    assert person.run("status", "gone").returncode == 3
+    eventually(lambda: not list(person.home.rglob(f"*{identity}*")), what="the sandbox's files to be gone")
+    ps = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert identity not in ps
