@@ -42,7 +42,7 @@ class Internet:
     """All servers, and the log of what reached them."""
 
     def __init__(self, log: str, certificate: str, key: str) -> None:
-        self._log = Path(log).open("a", buffering=1)
+        self._log = Path(log).open("a", buffering=1)  # noqa: SIM115 - it lives as long as the process
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._tls.load_cert_chain(certificate, key)
 
@@ -109,7 +109,10 @@ class Internet:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
                 line, _, rest = head.decode("latin-1").partition("\r\n")
-                headers = {name.strip().lower(): value.strip() for name, _, value in (h.partition(":") for h in rest.split("\r\n") if h)}
+                headers = {
+                    name.strip().lower(): value.strip()
+                    for name, _, value in (h.partition(":") for h in rest.split("\r\n") if h)
+                }
                 length = int(headers.get("content-length", "0"))
                 body = await reader.readexactly(length) if length else b""
                 seen = {

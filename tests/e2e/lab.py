@@ -155,22 +155,9 @@ def _wire(host: int, net: int) -> None:
 
 
 def _make_certificate(certificate: Path, key: Path) -> None:
-    _run(
-        [
-            "openssl",
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-            "-days",
-            "2",
-        ]
-        + ["-keyout", str(key), "-out", str(certificate), "-subj", "/CN=example.test"]
-        + ["-addext", "subjectAltName=DNS:example.test,DNS:*.example.test"]
-    )
+    words = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=example.test".split()
+    names = "subjectAltName=DNS:example.test,DNS:*.example.test"
+    _run([*words, "-keyout", str(key), "-out", str(certificate), "-addext", names])
 
 
 def _run(words: list[str]) -> None:

@@ -58,7 +58,9 @@ def write(env: Mapping[str, str], python: str) -> tuple[Path, str]:
     checker = shutil.which("systemd-analyze")
     if checker is None:
         return path, "there is no systemd here to check it: it is untested on this machine"
-    done = subprocess.run([checker, "--user", "verify", str(path)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [checker, "--user", "verify", str(path)], capture_output=True, text=True, check=False
+    )
     return path, done.stderr.strip()
 
 
