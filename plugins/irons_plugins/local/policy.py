@@ -90,8 +90,8 @@ class Policy:
         if not isinstance(obj, Mapping):
             raise PolicyError("a policy is not a JSON object")
         fields = cast("Mapping[str, Any]", obj)
-        mode, rules, hosts = fields.get("mode"), fields.get("rules", []), fields.get("hosts") or {}
-        if mode not in {"warn", "deny"}:
+        mode, rules, hosts = fields.get("mode"), fields.get("rules", []), fields.get("hosts", {})
+        if mode not in ("warn", "deny"):
             raise PolicyError(f"the mode is warn or deny, not {mode!r}")
         if not isinstance(rules, list) or not isinstance(hosts, Mapping):
             raise PolicyError("a policy's rules are a list, and its hosts an object")
@@ -228,9 +228,9 @@ def decide_address(policy: Policy, host: Host, port: int, address: Address, grou
     denying = next(iter(policy.denials_by_address(address, port)), None)
     if denying is not None:
         return _against(
-            policy, denying, f"{host.text} leads to {address}, and {_called(denying)} denies that"
+            policy, denying, f"{host.text} leads to {unmapped(address)}, and {_called(denying)} denies that"
         )
-    return Decision(True, "allowed", policy.mode, None, None, None, f"{address} may be dialled")
+    return Decision(True, "allowed", policy.mode, None, None, None, f"{unmapped(address)} may be dialled")
 
 
 def check_address(policy: Policy, host: Host, port: int, address: Address, ground: Ground) -> str | None:

@@ -62,8 +62,8 @@ class Rule:
         private, note = fields.get("private") or (), fields.get("note") or ""
         if (
             not isinstance(pattern, str)
-            or kind not in {"allow", "deny"}
-            or scope not in {"account", "sandbox"}
+            or kind not in ("allow", "deny")
+            or scope not in ("account", "sandbox")
         ):
             raise RuleError("a rule has a pattern, a list (allow or deny) and a scope (account or sandbox)")
         if not isinstance(private, list | tuple) or not isinstance(note, str):

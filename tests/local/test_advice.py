@@ -1,0 +1,76 @@
+"""Advice: the command that would let a refused connection pass, safe to paste."""
+
+from __future__ import annotations
+
+import shlex
+from ipaddress import ip_address
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from irons_plugins.local.advice import suggestion
+from irons_plugins.local.hosts import HostError, canonical_host
+from irons_plugins.local.policy import Policy, decide
+from irons_plugins.local.rules import make_rule
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "command"),
+    [
+        ("example.com", 443, "irons egress allow example.com"),
+        ("Example.com.", 80, "irons egress allow example.com"),
+        ("example.com", 22, "irons egress allow example.com:22"),
+        ("203.0.113.7", 443, "irons egress allow 203.0.113.7"),
+        ("2001:db8::1", 443, "irons egress allow 2001:db8::1"),
+        ("2001:db8::1", 22, "irons egress allow '[2001:db8::1]:22'"),
+        ("a b", 443, None),
+        ("-o.example", 443, None),
+        ("$(reboot).example", 443, None),
+        ("xn--a.example", 443, None),
+        ("irons.internal", 80, None),
+        ("1.2.3.4.5", 443, None),
+    ],
+)
+def test_the_command_names_the_host_or_nothing(host: str, port: int, command: str | None) -> None:
+    """A well-formed host gives the allow command for it and its port; anything else gives none."""
+    assert suggestion(host, port) == command
+
+
+def test_a_deny_rule_is_to_be_removed_where_it_stands() -> None:
+    """Where a deny rule decided, allowing would not help: the command takes that rule out of its scope."""
+    account = Policy("deny", (make_rule("*.a.example", "deny"),))
+    decision = decide(account, "x.a.example", 443)
+    assert (
+        suggestion("x.a.example", 443, decision=decision, sandbox="box")
+        == "irons egress remove '*.a.example'"
+    )
+    own = Policy("deny", (make_rule("*.a.example", "deny", scope="sandbox"),))
+    decision = decide(own, "x.a.example", 443)
+    command = suggestion("x.a.example", 443, decision=decision, sandbox="box")
+    assert command == "irons egress remove '*.a.example' --sandbox box"
+
+
+def test_a_private_address_is_to_be_pinned_with_its_port() -> None:
+    """Where the floor refused an address, the command pins that one; for what never opens there is none."""
+    command = suggestion("db.example", 443, private=ip_address("::ffff:10.0.0.5"), sandbox="box")
+    assert command == "irons egress allow db.example:443 --private 10.0.0.5 --sandbox box"
+    for shut in ("169.254.169.254", "64:ff9b::a9fe:a9fe", "fe80::1"):
+        assert suggestion("db.example", 443, private=ip_address(shut)) is None
+
+
+@given(st.text(max_size=80), st.integers(1, 65535))
+def test_a_suggested_command_allows_just_that(host: str, port: int) -> None:
+    """Whatever a sandbox sent, a command is four plain words that allow that host and port, or there is none."""
+    command = suggestion(host, port)
+    if command is None:
+        return
+    words = shlex.split(command)
+    assert words[:3] == ["irons", "egress", "allow"]
+    assert len(words) == 4
+    assert not words[3].startswith("-")
+    try:
+        asked = canonical_host(host)
+    except HostError:
+        pytest.fail("a command for what is no host")
+    assert decide(Policy("deny", (make_rule(words[3], "allow"),)), asked, port).allowed
