@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from irons_plugins.local.link import Body, LinkClosedError, LinkError, Message, Receiver, Sender, answer_of
@@ -174,3 +175,24 @@ class AsyncLink:
         self._sender.close()
         self._receiver.close()
         self.sock.close()
+
+
+async def keepers(environ: Mapping[str, str] = os.environ) -> AsyncIterator[AsyncLink]:
+    """Links to the keeper: the one this process was started with, then one to each later keeper.
+
+    A keeper that finds this process living connects to the listening socket that the first one handed down. Ask
+    for the next link when the last one has ended. Does not come to an end itself.
+
+    Args:
+        environ: names the descriptors, `IRONS_LINK` and `IRONS_KEEPER`.
+    """
+    first = socket.socket(fileno=int(environ["IRONS_LINK"]))
+    listener = socket.socket(fileno=int(environ["IRONS_KEEPER"]))
+    for sock in (first, listener):
+        sock.setblocking(False)
+        sock.set_inheritable(False)
+    with listener:
+        yield AsyncLink(first)
+        while True:
+            sock, _ = await asyncio.get_running_loop().sock_accept(listener)
+            yield AsyncLink(sock)

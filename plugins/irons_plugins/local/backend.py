@@ -34,7 +34,5 @@ def local_backend(settings: Settings) -> Backend:
         daemon.ensure(places, settings.env)
     except PlacesError as error:
         raise LocalError(str(error), hint=ELSEWHERE) from None
-    except daemon.DaemonError as error:
-        raise LocalError(error.message, hint=error.hint or ELSEWHERE) from None
     transport = load_httpx().HTTPTransport(uds=str(places.api_socket))
     return Backend("http://irons", transport, local=True)

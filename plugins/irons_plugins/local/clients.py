@@ -1,0 +1,149 @@
+"""The keeper's side of its links: requests come in, answers and notices go out, nothing ever waits."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Sequence
+
+from irons_plugins.local.link import Body, LinkError, Message, Receiver, Sender
+from irons_plugins.local.loop import READ, WRITE, Loop
+
+
+class Client:
+    """One link of the keeper's."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        sock: socket.socket,
+        heard: Callable[[Ask], None],
+        gone: Callable[[Client], None],
+    ) -> None:
+        sock.setblocking(False)
+        self._loop, self._sock, self._heard, self._gone = loop, sock, heard, gone
+        self._receiver, self._sender = Receiver(sock), Sender(sock)
+        self._closing = False
+        self.open = True
+        loop.watch(sock.fileno(), READ, self._ready)
+
+    def send(self, body: Body, fds: Sequence[int] = ()) -> None:
+        """Send a message, now or as soon as the other side takes it; lost if the link is gone."""
+        if not self.open:
+            return
+        try:
+            self._sender.push(body, fds)
+            self._flush()
+        except LinkError:
+            self.close()
+
+    def close(self) -> None:
+        """End the link."""
+        if self.open:
+            self.open = False
+            self._loop.forget(self._sock.fileno())
+            self._sender.close()
+            self._receiver.close()
+            self._sock.close()
+            self._gone(self)
+
+    def _flush(self) -> None:
+        done = self._sender.flush()
+        self._loop.watch(self._sock.fileno(), READ if done else READ | WRITE, self._ready)
+
+    def _ready(self) -> None:
+        try:
+            self._flush()
+            # One message at a time: other links are served in between.
+            message = self._receiver.step()
+        except LinkError:
+            self.close()
+            return
+        if message is not None:
+            self._heard(Ask(self, message))
+
+
+class Ask:
+    """A message that came in on a link, and the way to answer it."""
+
+    def __init__(self, client: Client, message: Message) -> None:
+        self.client = client
+        self.body = message.body
+        self.fds = message.fds
+        self._message = message
+
+    @property
+    def op(self) -> str:
+        """What is asked; empty for an answer."""
+        return str(self.body.get("op", ""))
+
+    def text(self, name: str) -> str:
+        """A field that must be text.
+
+        Raises:
+            ValueError: it is missing or something else.
+        """
+        value = self.body.get(name)
+        if not isinstance(value, str):
+            raise ValueError(f"{name} must be text")  # noqa: TRY004 (it is the request that is wrong)
+        return value
+
+    def number(self, name: str) -> int:
+        """A field that must be a whole number.
+
+        Raises:
+            ValueError: it is missing or something else.
+        """
+        value = self.body.get(name)
+        if not isinstance(value, int):
+            raise ValueError(f"{name} must be a number")  # noqa: TRY004 (it is the request that is wrong)
+        return value
+
+    def ok(self, body: Body | None = None, fds: Sequence[int] = ()) -> None:
+        """Answer; a notice gets none. The descriptors stay the caller's."""
+        if "id" in self.body:
+            self.client.send({"id": self.body["id"], "ok": body or {}}, fds)
+        self.drop()
+
+    def refuse(self, code: str, message: str) -> None:
+        """Answer with an error."""
+        if "id" in self.body:
+            self.client.send({"id": self.body["id"], "error": {"code": code, "message": message}})
+        self.drop()
+
+    def drop(self) -> None:
+        """Close the descriptors that came with it."""
+        self._message.close()
+
+
+class Report:
+    """The one report of a forked child: an answer's `ok` or `error`, or nothing at all."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        sock: socket.socket,
+        done: Callable[[Message | None], None],
+        within: float,
+        late: Callable[[], None],
+    ) -> None:
+        sock.setblocking(False)
+        self._loop, self._sock, self._done = loop, sock, done
+        self._receiver = Receiver(sock)
+        self._timer = loop.after(within, late)
+        loop.watch(sock.fileno(), READ, self._ready)
+
+    def _ready(self) -> None:
+        try:
+            message = self._receiver.step()
+        except LinkError:
+            self._finish(None)
+            return
+        if message is not None:
+            self._finish(message)
+
+    def _finish(self, message: Message | None) -> None:
+        self._timer.cancel()
+        self._loop.forget(self._sock.fileno())
+        self._receiver.close()
+        self._sock.close()
+        self._done(message)

@@ -1,0 +1,310 @@
+"""The command line's door to the local backend's processes: finds the keeper, starts it, replaces an older one.
+
+Every command that needs the local backend calls `ensure` first; with all of it running that is one connection
+and two short messages. Everything here raises `LocalError` with the line to print and what to do.
+"""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+import re
+import select
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from irons.errors import LocalError
+from irons.version import __version__
+from irons_plugins.local.link import Link, LinkError, Message, RequestError
+from irons_plugins.local.places import Places, PlacesError
+
+_ANSWER_WITHIN = 10.0
+_START_WITHIN = 20.0
+_DOWN_WITHIN = 15.0
+
+_KEPT = (
+    *("HOME", "PATH", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV"),
+    *("XDG_STATE_HOME", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"),
+    *("DBUS_SESSION_BUS_ADDRESS", "SSL_CERT_FILE", "SSL_CERT_DIR", "IRONS_CONFIG"),
+)
+_KEPT_FAMILIES = ("LC_", "PYTHON", "COVERAGE")
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How the daemon is.
+
+    Attributes:
+        version: the version of irons it runs.
+        pid: the keeper's process.
+        since: when the keeper began, seconds since 1970.
+        ready: whether the control plane answers.
+        cells: how many cells the keeper holds.
+        gateway: process of the gateway, None while it is down.
+        server: process of the control plane, None while it is down.
+    """
+
+    version: str
+    pid: int
+    since: float
+    ready: bool
+    cells: int
+    gateway: int | None
+    server: int | None
+
+
+def ensure(places: Places, environ: Mapping[str, str] | None = None, *, version: str = __version__) -> Status:
+    """Make sure that this user's daemon runs, in this version, and that its control plane answers.
+
+    An older daemon is replaced without touching a sandbox; a newer one is left alone.
+
+    Args:
+        places: where it is.
+        environ: what a daemon that must be started takes over from; this process's own environment when None.
+        version: the version of irons that asks.
+
+    Raises:
+        LocalError: it can't be started, or is a newer one.
+    """
+    deadline = time.monotonic() + _START_WITHIN
+    while True:
+        link = _reach(places)
+        if link is None:
+            _start(places, environ)
+            continue
+        with link:
+            try:
+                status = _status(link.request("hello", version=version))
+                if status.version == version:
+                    if not status.ready:
+                        link.request("ready")
+                        status = _status(link.request("status"))
+                    return status
+                if _order(status.version) > _order(version):
+                    raise LocalError(
+                        f"the irons daemon that runs is version {status.version}, newer than this one, {version}",
+                        hint="use the newer irons; or stop the daemon first with its `irons local down`",
+                    )
+                link.request("retire")
+            except RequestError as error:
+                raise _broken(places, error.message) from error
+            except LinkError as error:
+                # It ended while we spoke: the next round starts it anew.
+                if time.monotonic() > deadline:
+                    raise _broken(places, str(error)) from error
+
+
+def status(places: Places) -> Status | None:
+    """How the daemon is; None when it does not run.
+
+    Raises:
+        LocalError: it does not answer.
+    """
+    link = _reach(places)
+    if link is None:
+        return None
+    with link:
+        return _status(_request(places, link, "status"))
+
+
+def down(places: Places) -> bool:
+    """End keeper, gateway and control plane; sandboxes are not touched, and nothing of theirs gets out meanwhile.
+
+    Returns:
+        False when it did not run.
+
+    Raises:
+        LocalError: it did not end.
+    """
+    link = _reach(places, within=_DOWN_WITHIN)
+    if link is None:
+        return False
+    with link:
+        pid = int(_request(places, link, "down").body["pid"])
+        with suppress(ProcessLookupError):
+            pidfd = os.pidfd_open(pid)
+            try:
+                select.select([pidfd], [], [], _DOWN_WITHIN)
+            finally:
+                os.close(pidfd)
+    return True
+
+
+def restart(places: Places, name: str | None = None) -> None:
+    """Start `gateway` or `server` anew, or both; sandboxes are not touched.
+
+    Raises:
+        LocalError: the daemon does not run or does not answer.
+    """
+    link = _reach(places)
+    if link is None:
+        raise LocalError("the irons daemon does not run", hint="start it with `irons local up`")
+    with link:
+        _request(places, link, "restart", name=name)
+
+
+def connect(places: Places, cell: str, address: str = "127.0.0.1", port: int = 22) -> socket.socket:
+    """A TCP connection made inside a sandbox's network.
+
+    Args:
+        places: where the daemon is.
+        cell: the sandbox's cell.
+        address: an address inside.
+        port: a port there.
+
+    Raises:
+        LocalError: there is no such cell, or nobody listens there.
+    """
+    link = _reach(places)
+    if link is None:
+        raise LocalError("the irons daemon does not run", hint="start it with `irons local up`")
+    with link:
+        message = _request(places, link, "cell.connect", cell=cell, address=address, port=port)
+        return socket.socket(fileno=message.fds.pop())
+
+
+def connect_descriptor(cell: str, out: int = 1, environ: Mapping[str, str] | None = None) -> None:
+    """Hand OpenSSH a connection to a sandbox's SSH server, and be done: for `ProxyCommand` with `ProxyUseFdpass`.
+
+    OpenSSH gives such a command a unix socket for its output and wants one byte there that brings the descriptor
+    (ssh_config(5)).
+
+    Args:
+        cell: the sandbox's cell.
+        out: the descriptor to hand it over on.
+        environ: names the places; this process's own environment when None.
+
+    Raises:
+        LocalError: there is no connection, or `out` is not a socket.
+    """
+    try:
+        places = Places.of(environ)
+    except PlacesError as error:
+        raise LocalError(str(error)) from error
+    with connect(places, cell) as sock:
+        try:
+            with socket.socket(fileno=os.dup(out)) as to:
+                to.sendmsg(
+                    [b"\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [sock.fileno()]))]
+                )
+        except OSError as error:
+            raise LocalError(
+                "there is nobody to hand the connection to", hint="this is meant for ssh's ProxyCommand"
+            ) from error
+
+
+def _reach(places: Places, within: float = _ANSWER_WITHIN) -> Link | None:
+    try:
+        return Link.to(places.keeper_socket, within)
+    except (FileNotFoundError, ConnectionRefusedError):
+        return None
+    except OSError as error:
+        raise LocalError(
+            f"the irons daemon can't be reached at {places.keeper_socket}: {error.strerror}"
+        ) from error
+
+
+def _request(places: Places, link: Link, op: str, **fields: Any) -> Message:
+    try:
+        return link.request(op, **fields)
+    except RequestError as error:
+        raise LocalError(error.message) from error
+    except LinkError as error:
+        raise _broken(places, f"it does not answer: {error}") from error
+
+
+def _status(message: Message) -> Status:
+    body = message.body
+    return Status(
+        version=str(body["version"]),
+        pid=int(body["pid"]),
+        since=float(body["since"]),
+        ready=bool(body["ready"]),
+        cells=int(body["cells"]),
+        gateway=body["gateway"]["pid"],
+        server=body["server"]["pid"],
+    )
+
+
+def _order(version: str) -> tuple[int, ...]:
+    """The release numbers of a version, for comparing; pre-releases count as their release."""
+    match = re.match(r"\d+(\.\d+)*", version)
+    return tuple(int(part) for part in match[0].split(".")) if match else ()
+
+
+def _broken(places: Places, why: str) -> LocalError:
+    return LocalError(
+        f"the irons daemon is not well: {why}",
+        hint=f"`irons local logs` shows more; logs are in {places.logs}",
+    )
+
+
+def _start(places: Places, environ: Mapping[str, str] | None) -> None:
+    """Start a keeper of its own session and parent, and wait until it takes requests.
+
+    Raises:
+        LocalError: it says why it can't.
+    """
+    import subprocess
+
+    try:
+        places.create()
+    except PlacesError as error:
+        raise LocalError(str(error), hint="`irons doctor` checks the state directory") from error
+    read, write = os.pipe()
+    argv = [sys.executable, "-P", "-m", "irons_plugins.local.keeper", "--ready", str(write)]
+    try:
+        try:
+            # It forks once more and the first process ends: the keeper is nobody's child.
+            done = subprocess.run(
+                argv,
+                env=_environment(places, os.environ if environ is None else environ),
+                cwd=places.local,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                pass_fds=(write,),
+                timeout=_START_WITHIN,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise LocalError(f"the irons daemon can't be started: {error}") from error
+        finally:
+            os.close(write)
+        said = _line(read)
+    finally:
+        os.close(read)
+    if "ok" not in said:
+        words = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise _broken(places, str(said.get("error") or (words[-1] if words else "it ended at once")))
+
+
+def _line(fd: int) -> dict[str, Any]:
+    """The one line of JSON that comes out of a pipe; empty if it ends or stays silent."""
+    data = b""
+    deadline = time.monotonic() + _START_WITHIN
+    while not data.endswith(b"\n"):
+        ready, _, _ = select.select([fd], [], [], max(0.0, deadline - time.monotonic()))
+        piece = os.read(fd, 4096) if ready else b""
+        if not piece:
+            return {}
+        data += piece
+    said = json.loads(data)
+    return said if isinstance(said, dict) else {}
+
+
+def _environment(places: Places, environ: Mapping[str, str]) -> dict[str, str]:
+    """What the daemon inherits: no keys, tokens or agents of the person who happened to start it."""
+    kept = {
+        name: value for name, value in environ.items() if name in _KEPT or name.startswith(_KEPT_FAMILIES)
+    }
+    # The places were settled by whoever calls; the daemon must come to the same ones.
+    kept["XDG_STATE_HOME"] = str(places.state.parent)
+    kept.setdefault("HOME", "/")
+    return kept

@@ -1,0 +1,350 @@
+"""What the keeper's forked children do: make a cell, enter one, run in it, connect in it.
+
+The keeper is single-threaded and must not wait, and a process that has entered a user namespace cannot leave it;
+so each piece of work is a child that reports on a link and ends. Nothing here runs in the keeper itself but `fork`.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import random
+import resource
+import signal
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn, Self
+
+from irons_plugins.local import idmap, namespaces, sockets
+from irons_plugins.local.cellnet import Ports, apply_rules, configure, program, search_path
+from irons_plugins.local.link import Link, LinkError
+from irons_plugins.local.problems import Problem
+
+_PORT_TRIES = 50
+_SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE)
+
+
+class Namespaces(NamedTuple):
+    """Descriptors of a cell's namespaces."""
+
+    user: int
+    net: int
+    mount: int
+
+
+class Child(NamedTuple):
+    """A forked child at work, and the socket on which it reports."""
+
+    pid: int
+    sock: socket.socket
+
+
+def fork(work: Callable[[Link], None]) -> Child:
+    """Start a child that does `work` and ends; what it raises becomes an error on the link.
+
+    Raises:
+        OSError: no more processes can be made.
+    """
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        pid = os.fork()
+    except OSError:
+        near.close()
+        far.close()
+        raise
+    if pid == 0:
+        near.close()
+        _child(work, Link(far))
+    far.close()
+    return Child(pid, near)
+
+
+def _child(work: Callable[[Link], None], link: Link) -> NoReturn:
+    try:
+        signal.set_wakeup_fd(-1)
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        work(link)
+        os._exit(0)
+    except BaseException as error:  # noqa: BLE001 (whatever it is, the keeper must hear of it)
+        with suppress(LinkError):
+            link.send({"error": fault(error)})
+        os._exit(1)
+
+
+def fault(error: BaseException) -> dict[str, str]:
+    """An exception as the error of an answer."""
+    if isinstance(error, Problem):
+        return {"code": "missing", "message": str(error)}
+    if isinstance(error, OSError) and error.errno:
+        what = f"{error.filename}: " if error.filename else ""
+        return {
+            "code": errno.errorcode.get(error.errno, "failed"),
+            "message": f"{what}{os.strerror(error.errno)}",
+        }
+    return {"code": "failed", "message": f"{type(error).__name__}: {error}"}
+
+
+def make(link: Link, ports: Ports, processes: int | None) -> None:
+    """Make a cell: reports `{"ports"}` with the three namespaces and the sockets.
+
+    This child stays outside, where it may write the maps; a child of its own goes inside.
+    """
+    maps = _maps()
+    if processes is not None:
+        _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+        most = processes if hard == resource.RLIM_INFINITY else min(processes, hard)
+        resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    inside = os.fork()
+    if inside == 0:
+        near.close()
+        _child(lambda report: _inside(report, far, ports), link)
+    far.close()
+    if near.recv(1) == b"u":
+        try:
+            _write_maps(inside, maps)
+        except BaseException:
+            os.kill(inside, signal.SIGKILL)
+            os.waitpid(inside, 0)
+            raise
+        near.send(b"m")
+    os.waitpid(inside, 0)
+
+
+def _inside(link: Link, outer: socket.socket, ports: Ports) -> None:
+    try:
+        namespaces.unshare(namespaces.NEWUSER | namespaces.NEWNET | namespaces.NEWNS)
+    except OSError as error:
+        raise _forbidden(error) from error
+    outer.send(b"u")
+    if outer.recv(1) != b"m":
+        raise OSError(errno.EPIPE, os.strerror(errno.EPIPE))
+    _become_root()
+    # What the machine mounts and unmounts from now on is followed, so that nothing of it is pinned here.
+    namespaces.mount("none", "/", flags=namespaces.MS_REC | namespaces.MS_SLAVE)
+    configure()
+    apply_rules(ports)
+    made = sockets.make(ports)
+    own = [os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in ("user", "net", "mnt")]
+    link.send({"ok": {"ports": ports._asdict()}}, [*own, *(sock.fileno() for sock in made)])
+
+
+def _forbidden(error: OSError) -> Exception:
+    restricted = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
+    with suppress(OSError):
+        if os.geteuid() != 0 and restricted.read_text("utf-8").strip() == "1":
+            return Problem("AppArmor keeps ordinary users from making namespaces", "apparmor")
+    return Problem(f"this machine does not let you make namespaces: {error.strerror}", "user-namespaces")
+
+
+def _maps() -> idmap.IdMap:
+    try:
+        return idmap.outer_map()
+    except idmap.IdMapError as error:
+        raise Problem(str(error), "subordinate-ids") from error
+
+
+def _write_maps(pid: int, maps: idmap.IdMap) -> None:
+    for kind, extents in (("uid", maps.uids), ("gid", maps.gids)):
+        if os.geteuid() == 0:
+            Path(f"/proc/{pid}/{kind}_map").write_text(idmap.lines(extents), "utf-8")
+            continue
+        tool = program(f"new{kind}map", "newuidmap")
+        numbers = [str(number) for extent in extents for number in extent]
+        with _Output() as output:
+            child = os.posix_spawn(tool, [tool, str(pid), *numbers], _clean(), file_actions=output.actions)
+            if os.waitpid(child, 0)[1]:
+                raise Problem(f"new{kind}map refused: {output.first_line()}", "subordinate-ids")
+
+
+class _Output:
+    """Where a short program's words go, to be read afterwards."""
+
+    def __enter__(self) -> Self:
+        self._fd = os.memfd_create("output")
+        self.actions = [(os.POSIX_SPAWN_DUP2, self._fd, 1), (os.POSIX_SPAWN_DUP2, self._fd, 2)]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+    def first_line(self) -> str:
+        lines = os.pread(self._fd, 2000, 0).decode("utf-8", "replace").strip().splitlines()
+        return lines[0] if lines else "it did not say why"
+
+
+def _clean() -> dict[str, str]:
+    return {"PATH": search_path(), "LC_ALL": "C"}
+
+
+def _become_root() -> None:
+    os.setgroups([])
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+
+
+def enter(cell: Namespaces) -> None:
+    """Become root of a cell's user namespace, in its mount and network namespaces.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    namespaces.setns(cell.user, namespaces.NEWUSER)
+    namespaces.setns(cell.mount, namespaces.NEWNS)
+    namespaces.setns(cell.net, namespaces.NEWNET)
+    _become_root()
+
+
+def renew(link: Link, user: int, net: int, held: Ports | None) -> None:
+    """Take up a cell whose mount namespace, and perhaps whose sockets, died with their holders.
+
+    Reports `{"ports", "fresh"}` with the three namespaces, and new sockets where `held` is None. A process inside
+    may sit on the gateway's ports by now: then others are taken and the rules follow. It gains nothing in between:
+    only a transparent socket is handed connections, and making one takes rights that nothing inside has.
+    """
+    namespaces.setns(user, namespaces.NEWUSER)
+    namespaces.unshare(namespaces.NEWNS)
+    namespaces.setns(net, namespaces.NEWNET)
+    _become_root()
+    namespaces.mount("none", "/", flags=namespaces.MS_REC | namespaces.MS_SLAVE)
+    made: list[socket.socket] = []
+    ports = held
+    if ports is None:
+        ports, made = _anywhere()
+        apply_rules(ports)
+    mount = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    fds = [user, net, mount, *(sock.fileno() for sock in made)]
+    link.send({"ok": {"ports": ports._asdict(), "fresh": bool(made)}}, fds)
+
+
+def _anywhere() -> tuple[Ports, list[socket.socket]]:
+    """The sockets on the usual ports, or else on the first ones that are free."""
+    chance = random.SystemRandom()
+    ports = Ports()
+    for _ in range(_PORT_TRIES):
+        try:
+            return ports, sockets.make(ports)
+        except OSError as error:
+            if not sockets.in_use(error):
+                raise
+        ports = Ports(tcp=chance.randrange(1024, 32768), dns=chance.randrange(1024, 32768))
+    raise OSError(errno.EADDRINUSE, "processes of the sandbox sit on every port that was tried")
+
+
+def connect(link: Link, cell: Namespaces, address: str, port: int, timeout: float) -> None:
+    """Connect by TCP inside a cell: reports `{}` with the connected socket.
+
+    Args:
+        link: where to report.
+        cell: where to connect.
+        address: an IPv4 or IPv6 address; a name is not looked up.
+        port: TCP port.
+        timeout: seconds.
+    """
+    namespaces.setns(cell.user, namespaces.NEWUSER)
+    namespaces.setns(cell.net, namespaces.NEWNET)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as sock:
+        packed = socket.inet_ntop(family, socket.inet_pton(family, address))
+        sock.settimeout(timeout)
+        try:
+            sock.connect((packed, port))
+        except TimeoutError as error:
+            raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)) from error
+        sock.settimeout(None)
+        link.send({"ok": {}}, [sock.fileno()])
+
+
+class Job(NamedTuple):
+    """A program to run in a cell, and what to do there first.
+
+    Attributes:
+        argv: the program and its arguments; empty to do only the steps.
+        env: its environment.
+        cwd: directory to be in, or "".
+        cgroups: directories of control groups to join.
+        steps: what to do in the cell before the program starts; see `_STEPS`.
+        fds: descriptors, and the numbers they shall have; stdin, stdout and stderr among them.
+    """
+
+    argv: Sequence[str]
+    env: dict[str, str]
+    cwd: str
+    cgroups: Sequence[str]
+    steps: Sequence[Sequence[Any]]
+    fds: Sequence[tuple[int, int]]
+
+
+def run(link: Link, cell: Namespaces, job: Job) -> None:
+    """Do a job's steps in a cell and become its program; the link closes unsaid when that has begun."""
+    for group in job.cgroups:
+        Path(group, "cgroup.procs").write_text("0", "utf-8")
+    os.setsid()
+    # The keeper's own limit on descriptors is raised for its sockets; programs get the customary one.
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, hard), hard))
+    enter(cell)
+    for step in job.steps:
+        _step(step)
+    if job.cwd:
+        os.chdir(job.cwd)
+    if not job.argv:
+        return
+    path = program(job.argv[0], "") if "/" not in job.argv[0] else job.argv[0]
+    _place(job.fds, link)
+    os.execve(path, list(job.argv), job.env)  # noqa: S606 (no shell is what is wanted)
+
+
+def _place(fds: Sequence[tuple[int, int]], link: Link) -> None:
+    """Give descriptors their numbers; first out of the way of one another, and the link out of the way of all."""
+    highest = max([number for _, number in fds] + [2]) + 1
+    away = [(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, highest), number) for fd, number in fds]
+    kept = fcntl.fcntl(link.sock.fileno(), fcntl.F_DUPFD_CLOEXEC, highest)
+    link.sock.detach()
+    link.sock = socket.socket(fileno=kept)
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    for number in (0, 1, 2):
+        os.dup2(null, number)
+    for fd, number in away:
+        os.dup2(fd, number)
+
+
+def _limit(name: str, most: int) -> None:
+    kind = getattr(resource, f"RLIMIT_{name.upper()}")
+    resource.setrlimit(kind, (most, most))
+
+
+def _mkdir(path: str, mode: int) -> None:
+    Path(path).mkdir(mode, exist_ok=True)
+
+
+def _mount(source: str, target: str, kind: str | None, flags: int, data: str) -> None:
+    namespaces.mount(source, target, kind, flags, data)
+
+
+def _unshare(_kind: str) -> None:
+    namespaces.unshare(namespaces.NEWNS)
+
+
+_STEPS: dict[str, Callable[..., object]] = {
+    "mount": _mount,
+    "umount": namespaces.unmount,
+    "mkdir": _mkdir,
+    "chdir": os.chdir,
+    "unshare": _unshare,
+    "rlimit": _limit,
+    "umask": os.umask,
+}
+
+
+def _step(step: Sequence[Any]) -> None:
+    name, *arguments = step
+    action = _STEPS.get(name)
+    if action is None:
+        raise ValueError(f"there is no step {name!r}")
+    action(*arguments)

@@ -1,0 +1,128 @@
+"""The few system calls on namespaces and processes that Python's standard library does not have."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+NEWNS = 0x00020000
+NEWUSER = 0x10000000
+NEWNET = 0x40000000
+
+MS_REC = 0x4000
+MS_SLAVE = 0x80000
+MNT_DETACH = 2
+
+PR_CAPBSET_DROP = 24
+PR_SET_CHILD_SUBREAPER = 36
+PR_SET_NO_NEW_PRIVS = 38
+
+_NS_GET_USERNS = 0xB701
+_SIOCGSKNS = 0x894C
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int, what: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), what)
+    return result
+
+
+def unshare(flags: int) -> None:
+    """Leave the namespaces that `flags` names for new ones (unshare(2)).
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    _check(_libc.unshare(flags), "unshare")
+
+
+def setns(descriptor: int, kind: int) -> None:
+    """Enter the namespace a descriptor stands for (setns(2)); `kind` is one of the `NEW…` constants.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    _check(_libc.setns(descriptor, kind), "setns")
+
+
+def mount(source: str, target: str, kind: str | None = None, flags: int = 0, data: str = "") -> None:
+    """Mount (mount(2)).
+
+    Raises:
+        OSError: the kernel refuses; its filename is the target.
+    """
+    encoded = [None if text is None else os.fsencode(text) for text in (source, target, kind)]
+    result = _libc.mount(*encoded, ctypes.c_ulong(flags), os.fsencode(data) if data else None)
+    _check(result, target)
+
+
+def unmount(target: str, flags: int = 0) -> None:
+    """Unmount (umount2(2)).
+
+    Raises:
+        OSError: the kernel refuses; its filename is the target.
+    """
+    _check(_libc.umount2(os.fsencode(target), flags), target)
+
+
+def prctl(option: int, value: int) -> None:
+    """Set an attribute of this process (prctl(2)).
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    zero = ctypes.c_ulong(0)
+    _check(_libc.prctl(option, ctypes.c_ulong(value), zero, zero, zero), "prctl")
+
+
+def owner_of(namespace: int) -> int:
+    """A descriptor of the user namespace that owns a namespace (ioctl_ns(2)).
+
+    Raises:
+        OSError: it is outside of what this process may see.
+    """
+    return _ioctl(namespace, _NS_GET_USERNS)
+
+
+def network_of(sock: int) -> int:
+    """A descriptor of the network namespace a socket belongs to (`SIOCGSKNS`, socket(7)).
+
+    Raises:
+        OSError: this process has no rights over that namespace.
+    """
+    return _ioctl(sock, _SIOCGSKNS)
+
+
+def _ioctl(descriptor: int, request: int) -> int:
+    found = fcntl.ioctl(descriptor, request)
+    os.set_inheritable(found, False)
+    return found
+
+
+class Birth(NamedTuple):
+    """What names a process for good, since a pid alone comes round again, and who its parent is now."""
+
+    started: int
+    parent: int
+
+
+def birth(pid: int) -> Birth | None:
+    """Start time (clock ticks since boot) and parent of a process (proc(5) stat); None if it is gone."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
+    except OSError:
+        return None
+    fields = text[text.rindex(")") + 2 :].split()
+    return None if fields[0] in "ZX" else Birth(int(fields[19]), int(fields[1]))
+
+
+def started(pid: int) -> int | None:
+    """When a process started, in clock ticks since boot; None if it is gone."""
+    found = birth(pid)
+    return found.started if found else None

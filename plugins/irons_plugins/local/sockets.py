@@ -1,0 +1,119 @@
+"""The sockets through which a cell meets the gateway, made inside the cell before its first process."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+
+from irons_plugins.local.cellnet import (
+    GATEWAY4,
+    GATEWAY6,
+    LOG_GROUP,
+    Ports,
+    acknowledged,
+    attribute,
+    header,
+    ipv6,
+)
+
+NAMES = ("tcp4", "tcp6", "dns_udp4", "dns_udp6", "dns_tcp4", "dns_tcp6", "nflog")
+
+_BACKLOG = 4096
+_IP_TRANSPARENT, _IPV6_TRANSPARENT = 19, 75
+_NETLINK_NETFILTER = 12
+_ULOG_CONFIG = (4 << 8) | 1
+_REQUEST, _ACK = 1, 4
+_CFG_CMD, _CFG_MODE, _CFG_QTHRESH = 1, 2, 5
+_BIND = b"\x01"
+_COPY_PACKET = 2
+_COPY_BYTES = 128
+
+
+def make(ports: Ports) -> list[socket.socket]:
+    """All sockets of the cell this process is in, in the order of `NAMES`.
+
+    Where the kernel has no IPv6 their place is taken by sockets that nothing ever reaches.
+
+    Raises:
+        OSError: `EADDRINUSE` where a process of the cell sits on a port; else the kernel refuses.
+    """
+    made: list[socket.socket] = []
+    six = ipv6()
+    try:
+        made.append(_transparent(socket.AF_INET, "0.0.0.0", ports.tcp))  # noqa: S104 (the cell's own namespace)
+        made.append(_transparent(socket.AF_INET6, "::", ports.tcp) if six else _nothing())
+        for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+            made.append(_names(socket.AF_INET, kind, GATEWAY4, ports.dns))
+            made.append(_names(socket.AF_INET6, kind, GATEWAY6, ports.dns) if six else _nothing())
+        made.append(_log())
+    except BaseException:
+        for sock in made:
+            sock.close()
+        raise
+    return made
+
+
+def in_use(error: OSError) -> bool:
+    """True when somebody inside sits on a port of ours."""
+    return error.errno == errno.EADDRINUSE
+
+
+def _transparent(family: socket.AddressFamily, address: str, port: int) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    if family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_TRANSPARENT, 1)
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, _IP_TRANSPARENT, 1)
+    return _listening(sock, address, port)
+
+
+def _names(family: socket.AddressFamily, kind: socket.SocketKind, address: str, port: int) -> socket.socket:
+    sock = socket.socket(family, kind)
+    if family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    if kind == socket.SOCK_STREAM:
+        return _listening(sock, address, port)
+    try:
+        sock.bind((address, port))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _listening(sock: socket.socket, address: str, port: int) -> socket.socket:
+    try:
+        # Without it, connections of an earlier gateway that are still in TIME_WAIT would keep the port.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((address, port))
+        sock.listen(_BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _nothing() -> socket.socket:
+    return socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+
+
+def _log() -> socket.socket:
+    """A socket that gets what the rules refuse (nfnetlink_log); bound here, since the kernel asks for rights only now."""
+    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
+    try:
+        sock.bind((0, 0))
+        group = struct.pack("=BBH", socket.AF_UNSPEC, 0, socket.htons(LOG_GROUP))
+        for kind, value in (
+            (_CFG_CMD, _BIND),
+            (_CFG_MODE, struct.pack(">IBx", _COPY_BYTES, _COPY_PACKET)),
+            # One packet per message: an event must not wait for others.
+            (_CFG_QTHRESH, struct.pack(">I", 1)),
+        ):
+            sock.send(header(_ULOG_CONFIG, _REQUEST | _ACK, group + attribute(kind, value)))
+            acknowledged(sock)
+    except BaseException:
+        sock.close()
+        raise
+    return sock

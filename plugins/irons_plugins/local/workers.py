@@ -1,0 +1,249 @@
+"""The two processes the keeper keeps running: how they are started, found again, restarted and ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from irons_plugins.local import namespaces
+from irons_plugins.local.clients import Ask, Client
+from irons_plugins.local.link import listen, reach
+from irons_plugins.local.loop import READ, Loop
+
+_SETTLED_AFTER = 10.0
+_DELAYS = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+_GRACE = 3.0
+
+
+class Plan(NamedTuple):
+    """What one of the processes is.
+
+    Attributes:
+        name: `gateway` or `server`.
+        argv: arguments of the Python interpreter.
+        cwd: its working directory.
+        log: where its stdout and stderr go.
+        runtime: directory of its socket and its process file.
+    """
+
+    name: str
+    argv: Sequence[str]
+    cwd: Path
+    log: Path
+    runtime: Path
+
+    @property
+    def socket(self) -> Path:
+        """Where the process waits for the next keeper, should this one die."""
+        return self.runtime / f"{self.name}.sock"
+
+    @property
+    def process(self) -> Path:
+        """Says which process it is, for the next keeper."""
+        return self.runtime / f"{self.name}.json"
+
+
+class Found(NamedTuple):
+    """A process that outlived the keeper which started it, and a fresh link to it."""
+
+    pid: int
+    version: str
+    sock: socket.socket
+
+
+def find(plan: Plan) -> Found | None:
+    """The process of an earlier keeper, if it is still there; a remnant that cannot be linked to is ended."""
+    try:
+        noted = json.loads(plan.process.read_text("utf-8"))
+        pid, started, version = int(noted["pid"]), int(noted["started"]), str(noted["version"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if namespaces.started(pid) != started:
+        return None
+    try:
+        return Found(pid, version, reach(plan.socket))
+    except OSError:
+        _kill_group(pid, signal.SIGKILL)
+        return None
+
+
+class Worker:
+    """One process that shall always be there.
+
+    Args:
+        loop: the keeper's.
+        plan: what it is.
+        version: the keeper's own, noted for the next keeper.
+        heard: called with what it says on its link.
+        begun: called when it has been started, or found, and its link is up.
+    """
+
+    def __init__(
+        self, loop: Loop, plan: Plan, version: str, heard: Callable[[Ask], None], begun: Callable[[], None]
+    ) -> None:
+        self._loop, self._plan, self._version = loop, plan, version
+        self._heard, self._begun = heard, begun
+        self._pidfd = -1
+        self._settled = loop.after(0, lambda: None)
+        self._wanted = True
+        self._ending: Callable[[], None] | None = None
+        self.link: Client | None = None
+        self.pid = 0
+        self.failures = 0
+
+    @property
+    def plan(self) -> Plan:
+        """What it is."""
+        return self._plan
+
+    def start(self) -> None:
+        """Start it.
+
+        Raises:
+            OSError: its files cannot be written, or no process can be made.
+        """
+        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        rendezvous = listen(self._plan.socket)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                _become(self._plan, far, rendezvous)
+        finally:
+            far.close()
+            rendezvous.close()
+        note = {"pid": pid, "started": namespaces.started(pid), "version": self._version}
+        fresh = self._plan.process.with_suffix(".new")
+        fresh.write_text(json.dumps(note), "utf-8")
+        fresh.rename(self._plan.process)
+        self.take(pid, near)
+
+    def take(self, pid: int, sock: socket.socket) -> None:
+        """Look after a process that runs, over a link to it."""
+        self.pid = pid
+        self._pidfd = os.pidfd_open(pid)
+        self._loop.watch(self._pidfd, READ, self._ended)
+        self.link = Client(self._loop, sock, self._heard, self._unlinked)
+        self._settled = self._loop.after(_SETTLED_AFTER, self._settle)
+        self._begun()
+
+    def renew(self) -> None:
+        """End it so that it is started again at once."""
+        self.failures = 0
+        self._signal(signal.SIGTERM)
+        pidfd = self._pidfd
+        self._loop.after(_GRACE, lambda: self._signal(signal.SIGKILL) if self._pidfd == pidfd else None)
+
+    def end(self, done: Callable[[], None]) -> None:
+        """End it for good: asked first, made to after a while; then `done`."""
+        self._wanted = False
+        if self._pidfd < 0:
+            done()
+            return
+        self._ending = done
+        self._signal(signal.SIGTERM)
+        self._loop.after(_GRACE, lambda: self._signal(signal.SIGKILL))
+
+    def last_words(self) -> str:
+        """The last line of its log, to explain why it does not start."""
+        try:
+            with self._plan.log.open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
+                lines = file.read().decode("utf-8", "replace").strip().splitlines()
+        except OSError:
+            return ""
+        return lines[-1] if lines else ""
+
+    def _signal(self, number: int) -> None:
+        if self._pidfd >= 0:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, number)
+
+    def _settle(self) -> None:
+        self.failures = 0
+
+    def _unlinked(self, _: Client) -> None:
+        # Without a link it is of no use, whatever it does.
+        self._signal(signal.SIGKILL)
+
+    def _ended(self) -> None:
+        self._loop.forget(self._pidfd)
+        os.close(self._pidfd)
+        self._pidfd = -1
+        # What it forked would keep its sockets, and be taken for it.
+        _kill_group(self.pid, signal.SIGKILL)
+        self._settled.cancel()
+        link, self.link = self.link, None
+        if link is not None:
+            link.close()
+        if self._ending is not None:
+            self._ending()
+        elif self._wanted:
+            delay = _DELAYS[min(self.failures, len(_DELAYS) - 1)]
+            self.failures += 1
+            say(f"{self._plan.name} (process {self.pid}) ended; started again in {delay} s")
+            self._loop.after(delay, self._again)
+
+    def _again(self) -> None:
+        if self._wanted:
+            try:
+                self.start()
+            except OSError as error:
+                self.failures += 1
+                say(f"{self._plan.name} cannot be started: {error}")
+                self._loop.after(_DELAYS[-1], self._again)
+
+
+def say(line: str) -> None:
+    """Write a line to the keeper's log."""
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
+def end_found(found: Found) -> None:
+    """End a process of an earlier keeper, and wait for it; for the keeper's start only."""
+    found.sock.close()
+    with suppress(ProcessLookupError):
+        pidfd = os.pidfd_open(found.pid)
+        try:
+            _kill_group(found.pid, signal.SIGTERM)
+            ready, _, _ = select.select([pidfd], [], [], _GRACE)
+            if not ready:
+                _kill_group(found.pid, signal.SIGKILL)
+        finally:
+            os.close(pidfd)
+
+
+def _kill_group(pid: int, number: int) -> None:
+    # Each process leads a session of its own.
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, number)
+
+
+def _become(plan: Plan, link: socket.socket, rendezvous: socket.socket) -> None:
+    """Be the process from here on; never comes back."""
+    try:
+        os.setsid()
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        log = os.open(plan.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+        null = os.open("/dev/null", os.O_RDONLY)
+        for source, target in ((null, 0), (log, 1), (log, 2)):
+            os.dup2(source, target)
+        for sock in (link, rendezvous):
+            sock.set_inheritable(True)
+        os.chdir(plan.cwd)
+        env = dict(os.environ, IRONS_LINK=str(link.fileno()), IRONS_KEEPER=str(rendezvous.fileno()))
+        os.execve(sys.executable, [sys.executable, *plan.argv], env)  # noqa: S606 (no shell is what is wanted)
+    except BaseException as error:  # noqa: BLE001 (the log is all that is left to tell)
+        say(f"{plan.name} cannot be started: {error}")
+    finally:
+        os._exit(127)
