@@ -33,6 +33,7 @@ NAMES = {
 }
 """The zone; names below `slow.example.test` are answered after five seconds."""
 
+NAME_SERVER = "203.0.113.53"
 CLIENT_FIRST = 5432
 SERVER_FIRST = 22
 OPAQUE = (25, 853, 8080, 9418, 9999)
@@ -53,12 +54,12 @@ class Internet:
     async def serve(self) -> None:
         """Serve until standard input ends."""
         loop = asyncio.get_running_loop()
+        dns = _datagram_socket(socket.AF_INET, NAME_SERVER, 53)
+        await loop.create_datagram_endpoint(lambda: Datagrams(self.answer_dns), sock=dns)
         for family, host in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
-            await loop.create_datagram_endpoint(lambda: Datagrams(self.answer_dns), (host, 53), family=family)
             for port in (443, 123, 5353, 4500):
-                await loop.create_datagram_endpoint(
-                    lambda: Datagrams(self.note_datagram), (host, port), family=family
-                )
+                sink = _datagram_socket(family, host, port)
+                await loop.create_datagram_endpoint(lambda: Datagrams(self.note_datagram), sock=sink)
             await asyncio.start_server(self.http, host, 80, family=family)
             await asyncio.start_server(self.http, host, 443, family=family, ssl=self._tls)
             await asyncio.start_server(self.banner, host, SERVER_FIRST, family=family)
@@ -203,6 +204,15 @@ class Datagrams(asyncio.DatagramProtocol):
         address, port = self._transport.get_extra_info("sockname")[:2]
         here = f"{address}:{port}"
         self._heard(data, lambda answer: self._transport.sendto(answer, addr), here)
+
+
+def _datagram_socket(family: int, host: str, port: int) -> socket.socket:
+    made = socket.socket(family, socket.SOCK_DGRAM)
+    if family == socket.AF_INET6:
+        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    made.bind((host, port))
+    made.setblocking(False)
+    return made
 
 
 def _here(writer: asyncio.StreamWriter) -> str:

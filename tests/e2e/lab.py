@@ -155,7 +155,20 @@ def _wire(host: int, net: int) -> None:
 
 
 def _make_certificate(certificate: Path, key: Path) -> None:
-    words = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=example.test".split()
+    words = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=example.test",
+    ]
     names = "subjectAltName=DNS:example.test,DNS:*.example.test"
     _run([*words, "-keyout", str(key), "-out", str(certificate), "-addext", names])
 

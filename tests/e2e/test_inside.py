@@ -1,0 +1,128 @@
+"""What a program in a sandbox meets: allowed names work in any protocol, refusals are quick and legible."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.conftest import clear_policy
+from tests.e2e.lab import Person
+from tests.e2e.test_leaks import TALK
+
+
+@pytest.fixture(scope="module")
+def working(person: Person) -> Iterator[str]:
+    """A locked sandbox whose allow list has a few names and ports."""
+    clear_policy(person)
+    person.ok("create", "working", "--mode", "deny", "--allow", "web.example.test", timeout=120)
+    person.ok(
+        "egress",
+        "allow",
+        "--sandbox",
+        "working",
+        "git.example.test:22",
+        "db.example.test:5432",
+        "six.example.test",
+    )
+    assert person.inside("working", TALK).returncode == 0
+    yield "working"
+    person.run("destroy", "working", "--force", timeout=120)
+
+
+def test_http_and_https_to_an_allowed_name_work(person: Person, working: str) -> None:
+    """Requests arrive as they were sent."""
+    for url in ("http://web.example.test/plain", "-k https://web.example.test/tls"):
+        done = person.inside(working, f"curl -sS -m 10 {url}")
+        assert json.loads(done.stdout)["host"] == "web.example.test", done.stderr
+
+
+def test_a_name_with_an_ipv6_address_alone_is_reached(person: Person, working: str) -> None:
+    """The host's side dials IPv6 where that is what a name has."""
+    done = person.inside(working, "curl -sS -m 10 http://six.example.test/")
+    assert json.loads(done.stdout)["server"] == "2001:db8:113::10", done.stderr
+
+
+def test_a_server_that_speaks_first_is_heard(person: Person, working: str) -> None:
+    """SSH's banner comes through, and what follows goes both ways."""
+    done = person.inside(working, "echo hello | talk git.example.test 22")
+    assert done.stdout == "SSH-2.0-standin\nhello\n" or "SSH-2.0-standin" in done.stdout, done.stderr
+
+
+def test_a_client_that_speaks_first_is_heard(person: Person, working: str) -> None:
+    """A Postgres-like start works on its own port."""
+    script = r"printf '\000\000\000\010\004\322\026\057' | talk db.example.test 5432"
+    assert person.inside(working, script).stdout.startswith("N")
+
+
+@pytest.mark.parametrize(
+    ("script", "shown"),
+    [
+        ("curl -sS -m 5 http://evil.example.test/", "evil.example.test"),
+        ("curl -sSk -m 5 https://evil.example.test/", "alert"),
+        ("echo x | talk evil.example.test 22", ""),
+        ("echo x | talk web.example.test 9999", ""),
+        ("echo x | talk -u evil.example.test 443", ""),
+    ],
+)
+def test_a_refusal_is_quick_and_legible(person: Person, working: str, script: str, shown: str) -> None:
+    """A refused program is told at once, and never left hanging."""
+    done = person.inside(
+        working,
+        f"a=$(date +%s%N); ({script}) 2>&1; b=$(date +%s%N); echo; echo took $(( (b - a) / 1000000 ))",
+    )
+    assert shown in done.stdout
+    assert int(done.stdout.split("took ")[1]) < 2500
+
+
+def test_the_sandbox_tells_its_agent_what_it_may_do(person: Person, working: str) -> None:
+    """http://irons.internal/ answers with the policy and the last refusals."""
+    person.inside(working, "curl -s -m 5 http://evil.example.test/")
+    told = json.loads(person.inside(working, "curl -sS -m 5 http://irons.internal/").stdout)
+    assert told["mode"] == "deny"
+    assert "evil.example.test" in json.dumps(told)
+
+
+def test_rules_change_running_sandboxes_at_once(person: Person, working: str) -> None:
+    """A name allowed works for the very next request, and one removed no more."""
+    assert (
+        "403"
+        in person.inside(
+            working, "curl -s -o /dev/null -w '%{http_code}' -m 5 http://other.example.test/"
+        ).stdout
+    )
+    person.ok("egress", "allow", "--sandbox", working, "other.example.test")
+    assert (
+        "200"
+        in person.inside(
+            working, "curl -s -o /dev/null -w '%{http_code}' -m 5 http://other.example.test/"
+        ).stdout
+    )
+    person.ok("egress", "remove", "--sandbox", working, "other.example.test")
+    assert (
+        "403"
+        in person.inside(
+            working, "curl -s -o /dev/null -w '%{http_code}' -m 5 http://other.example.test/"
+        ).stdout
+    )
+
+
+def test_a_live_connection_that_becomes_forbidden_is_cut(person: Person, working: str) -> None:
+    """Taking a rule away ends the connections that stood on it."""
+    person.ok("egress", "allow", "--sandbox", working, "files.example.test:9418")
+    with person.start(
+        "exec", working, "--", "sh", "-c", "(echo hi; sleep 30) | talk files.example.test 9418; echo over"
+    ) as session:
+        deadline = time.monotonic() + 10
+        while not person.lab.arrived(kind="connect", port=9418):
+            assert time.monotonic() < deadline
+        person.ok("egress", "remove", "--sandbox", working, "files.example.test:9418")
+        out, _ = session.communicate(timeout=20)
+    assert "over" in out
+    assert any(
+        "rule" in event["ended"] or "polic" in event["ended"]
+        for event in person.events(working)
+        if event["port"] == 9418
+    )
