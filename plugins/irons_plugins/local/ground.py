@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import NamedTuple
 
@@ -31,12 +32,16 @@ _ATTRIBUTE = struct.Struct("=HH")
 _NEXT_HOP = struct.Struct("=HBBi")
 _TYPE_MASK = 0x3FFF
 _RECEIVE = 1 << 17
+_KERNEL = 0
 _ATTEMPTS = 5
 _TIMEOUT = 1.0
 
 # A route without a gateway that is shorter than this covers (a half of) the world, as tunnels install it:
 # it says where packets go, not who the neighbours are. No real link has a prefix that short.
 _SHORTEST_LINK = 8
+
+# Making the objects is most of the cost of reading many routes, and they are the same at each dial.
+_REMEMBERED = 4096
 
 
 class Ground(NamedTuple):
@@ -155,7 +160,9 @@ def _receive(kernel: socket.socket, answer: int, sequence: int) -> tuple[list[by
     bodies: list[bytes] = []
     whole = True
     while True:
-        data = kernel.recv(_RECEIVE)
+        data, (sender, _groups) = kernel.recvfrom(_RECEIVE)
+        if sender != _KERNEL:
+            continue
         at = 0
         while at + _HEADER.size <= len(data):
             length, kind, flags, number, _port = _HEADER.unpack_from(data, at)
@@ -199,6 +206,7 @@ def _leads_on(hop: bytes) -> bool:
     return any(kind in {_RTA_GATEWAY, _RTA_VIA} for kind, _ in _attributes(hop, _NEXT_HOP.size))
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def _address(family: int, value: bytes) -> Address | None:
     if family == socket.AF_INET and len(value) == 4:
         return IPv4Address(value)
@@ -207,6 +215,7 @@ def _address(family: int, value: bytes) -> Address | None:
     return None
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def _network(family: int, value: bytes, prefix: int) -> Network | None:
     if family == socket.AF_INET:
         return IPv4Network((int.from_bytes(value or bytes(4)), prefix), strict=False)
