@@ -1,0 +1,104 @@
+"""The audit log, kept up with: new records are taken in as the gateway tells of them, and readers woken."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from irons_plugins.local.control import events, retention, times
+from irons_plugins.local.control.events import Page, Query
+from irons_plugins.local.control.ingest import Ingest, Taken
+from irons_plugins.local.control.retention import Retention
+from irons_plugins.local.store import Store, StoreError
+
+_log = logging.getLogger(__name__)
+_LOOK_ANYWAY = 2.0
+_EXPIRE_EVERY = 3600.0
+LONGEST_WAIT = 60.0
+"""Seconds that a long poll is held at most."""
+
+
+class Audit:
+    """Follows the gateway's logs from `run` on, and answers readers."""
+
+    def __init__(self, store: Store, ingest: Ingest, kept: Retention) -> None:
+        self._store = store
+        self._ingest = ingest
+        self._kept = kept
+        self._poked = asyncio.Event()
+        self._news: asyncio.Future[None] | None = None
+        self._closing = False
+        self._expired_at = float("-inf")
+
+    def poke(self, _run: str = "") -> None:
+        """Say that a log has grown."""
+        self._poked.set()
+
+    async def run(self) -> None:
+        """Take records in for as long as this is not cancelled; a store that fails is tried again."""
+        while True:
+            self._poked.clear()
+            try:
+                await self.catch_up()
+            except StoreError as error:
+                _log.warning("audit records wait: %s", error)
+            try:
+                async with asyncio.timeout(_LOOK_ANYWAY):
+                    await self._poked.wait()
+            except TimeoutError:
+                continue
+
+    async def catch_up(self) -> None:
+        """Take in all that the logs have.
+
+        Raises:
+            StoreError: the database failed; nothing is lost, the logs stay.
+        """
+        while True:
+            taken = await self._store.write(self._ingest.take)
+            if taken.shown:
+                self._wake()
+            if not taken.more:
+                break
+        await self._keep_house(taken)
+
+    async def page(self, query: Query, wait: float = 0.0) -> Page:
+        """A page of events; where there is none, held until there is one or `wait` seconds are over.
+
+        Raises:
+            ApiError: no sandbox has, or had, that name.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + min(wait, LONGEST_WAIT)
+        while True:
+            # Registered before looking, so that what comes in between is not missed.
+            news = self._next()
+            found = await self._store.read(lambda connection: events.page(connection, query))
+            left = until - loop.time()
+            if found.events or left <= 0 or self._closing:
+                return found
+            await asyncio.wait((news,), timeout=left)
+
+    def close(self) -> None:
+        """Answer everyone who waits; `run` is ended by its owner."""
+        self._closing = True
+        self._wake()
+
+    async def _keep_house(self, taken: Taken) -> None:
+        if taken.finished:
+            await self._store.write(self._ingest.sweep)
+        if taken.shown:
+            await self._store.write(lambda connection: retention.rotate(connection, self._kept))
+        now = asyncio.get_running_loop().time()
+        if now - self._expired_at > _EXPIRE_EVERY:
+            self._expired_at = now
+            await self._store.write(lambda connection: retention.expire(connection, self._kept, times.now()))
+
+    def _next(self) -> asyncio.Future[None]:
+        if self._news is None or self._news.done():
+            self._news = asyncio.get_running_loop().create_future()
+        return self._news
+
+    def _wake(self) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)

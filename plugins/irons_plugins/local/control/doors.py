@@ -1,0 +1,161 @@
+"""SSH from outside: one TCP port of this machine per running sandbox, each connection led to the SSH server inside."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import socket
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass, field
+
+_log = logging.getLogger(__name__)
+
+PORTS = range(20_000, 32_000)
+"""Below where kernels look for ports of outgoing connections, so that a port stays free while its sandbox is stopped."""
+
+_CHUNK = 256 * 1024
+_AT_ONCE = 128
+_LAST_WORDS = 10.0
+
+Inside = Callable[[], Awaitable[socket.socket]]
+"""Connects to the SSH server of one sandbox; raises `OSError` where it cannot."""
+
+
+class NoPortError(Exception):
+    """Every port of `PORTS` is taken."""
+
+
+@dataclass(slots=True)
+class _Door:
+    server: asyncio.Server
+    port: int
+    guests: set[asyncio.Task[None]] = field(default_factory=set)
+
+
+class Doors:
+    """The open SSH ports, by sandbox id."""
+
+    def __init__(self, address: str = "127.0.0.1") -> None:
+        """Make doors on one address of this machine; none is open yet."""
+        self.address = address
+        self._doors: dict[str, _Door] = {}
+
+    async def open(
+        self, sandbox: str, inside: Inside, *, port: int | None, taken: Collection[int] = ()
+    ) -> int:
+        """Listen for a sandbox, on its own port where it is free and on a new one where it is not.
+
+        Args:
+            sandbox: the sandbox's id; its door before, if any, is closed.
+            inside: how to reach its SSH server.
+            port: the port it had; None for one that never had any.
+            taken: ports that belong to other sandboxes, open or not.
+
+        Raises:
+            NoPortError: there is no free port.
+        """
+        await self.close(sandbox)
+        sock = self._listen(port, taken)
+        door = _Door(await asyncio.start_server(lambda *ends: self._enter(door, inside, *ends), sock=sock), 0)
+        door.port = int(sock.getsockname()[1])
+        if port is not None and door.port != port:
+            _log.warning("port %s of %s is taken by another program; using %s", port, sandbox, door.port)
+        self._doors[sandbox] = door
+        return door.port
+
+    def port(self, sandbox: str) -> int | None:
+        """The port a sandbox is reached at now."""
+        door = self._doors.get(sandbox)
+        return None if door is None else door.port
+
+    async def close(self, sandbox: str) -> None:
+        """Close a sandbox's port and end the connections through it; none open is no error."""
+        door = self._doors.pop(sandbox, None)
+        if door is None:
+            return
+        door.server.close()
+        for guest in door.guests:
+            guest.cancel()
+        await asyncio.gather(*door.guests, return_exceptions=True)
+
+    async def close_all(self) -> None:
+        """Close every port."""
+        for sandbox in tuple(self._doors):
+            await self.close(sandbox)
+
+    def _listen(self, port: int | None, taken: Collection[int]) -> socket.socket:
+        candidates = random.sample(PORTS, len(PORTS))  # noqa: S311 - which port it is, is no secret
+        wanted = [] if port is None else [port]
+        for candidate in (*wanted, *(each for each in candidates if each not in taken)):
+            with contextlib.suppress(OSError):
+                return _listening(self.address, candidate)
+        raise NoPortError(f"no free port between {PORTS.start} and {PORTS.stop - 1} on {self.address}")
+
+    async def _enter(
+        self, door: _Door, inside: Inside, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        task = asyncio.current_task()
+        if task is None or len(door.guests) >= _AT_ONCE:
+            writer.transport.abort()
+            return
+        door.guests.add(task)
+        try:
+            await _lead(reader, writer, await inside())
+        except (OSError, asyncio.CancelledError) as error:
+            _log.debug("an SSH connection on port %s ended: %s", door.port, error)
+            writer.transport.abort()
+        finally:
+            door.guests.discard(task)
+
+
+def _listening(address: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((address, port))
+        sock.listen(64)
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+async def _lead(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, inner: socket.socket) -> None:
+    try:
+        inner_reader, inner_writer = await asyncio.open_connection(sock=inner, limit=_CHUNK)
+    except BaseException:
+        inner.close()
+        raise
+    ways = (
+        asyncio.create_task(_copy(reader, inner_writer)),
+        asyncio.create_task(_copy(inner_reader, writer)),
+    )
+    try:
+        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        # One side has said all it had; the other may still be answering, but not for ever.
+        await asyncio.wait(ways, timeout=_LAST_WORDS)
+    finally:
+        for way in ways:
+            way.cancel()
+        await asyncio.gather(*ways, return_exceptions=True)
+        inner_writer.close()
+        writer.close()
+    try:
+        async with asyncio.timeout(_LAST_WORDS):
+            await asyncio.gather(inner_writer.wait_closed(), writer.wait_closed(), return_exceptions=True)
+    finally:
+        # Does nothing to a connection whose last bytes have left.
+        inner_writer.transport.abort()
+        writer.transport.abort()
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while data := await reader.read(_CHUNK):
+            writer.write(data)
+            await writer.drain()
+        writer.write_eof()

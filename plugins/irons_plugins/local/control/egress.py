@@ -1,0 +1,354 @@
+"""What people do to rules and modes: checked, written down, in force at the gateway, and only then answered."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from irons_plugins.local.control import rules, sandboxes
+from irons_plugins.local.control.errors import ApiError, bad, missing
+from irons_plugins.local.control.rules import ACCOUNT, Difference, Rule
+from irons_plugins.local.control.sandboxes import STOPPED, Sandbox
+from irons_plugins.local.hosts import HostError, canonical_host
+from irons_plugins.local.patterns import PatternError, covers, parse_network, parse_pattern
+from irons_plugins.local.policy import Decision, Policy, decide
+from irons_plugins.local.store import Store
+
+T = TypeVar("T")
+Hosts = Callable[[], Mapping[str, Iterable[str]]]
+"""Gives `[local.hosts]` of the settings as they are now."""
+
+MODES = ("warn", "deny")
+_LARGEST_POLICY = 3 * 1024 * 1024
+
+
+class Enforcer(Protocol):
+    """The gateway, as far as rules are concerned; each method raises `ApiError` where it does not answer."""
+
+    async def push(self, cell: str, name: str, policy: dict[str, Any]) -> int:
+        """Put a policy in force; gives the number of connections it cut."""
+        ...
+
+    async def impact(self, cell: str, policy: dict[str, Any]) -> int:
+        """The number of connections a policy would cut."""
+        ...
+
+    async def forget(self, cell: str) -> None:
+        """Forget a cell for good."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One scope's mode and rules, for people.
+
+    Attributes:
+        mode: the mode in force.
+        source: `account`, or `sandbox` where it has a mode of its own.
+        rules: oldest first.
+    """
+
+    mode: str
+    source: str
+    rules: tuple[Rule, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What a change of one rule or mode did.
+
+    Attributes:
+        changed: False where everything was so already.
+        cut: live connections that were cut.
+        mode: the mode in force in that scope.
+        list: the list that the rule is, or was, in; "" for a change of mode.
+    """
+
+    changed: bool
+    cut: int
+    mode: str
+    list: str = ""
+
+
+def rule_of(given: Mapping[str, Any], listed: str | None = None) -> Rule:
+    """A rule as a request gives it, in its one spelling.
+
+    Args:
+        given: `pattern` (or `domain`), and optionally `list`, `private`, `note`, `broad`.
+        listed: the list, where the request does not name it.
+
+    Raises:
+        ApiError: the pattern or an address is not one; the text says why.
+    """
+    text = str(given.get("pattern", given.get("domain", "")))
+    broad = bool(given.get("broad"))
+    try:
+        pattern = parse_pattern(text, broad=broad).text
+        private = tuple(str(parse_network(each)) for each in given.get("private") or ())
+    except PatternError as error:
+        raise bad(f"{_shown(text)}: {error}") from error
+    which = listed or str(given["list"])
+    if private and which == "deny":
+        raise bad(f"{pattern}: only an allow rule says which private addresses it may lead to")
+    return Rule(pattern=pattern, list=which, private=_bare(private), broad=broad, note=given.get("note"))
+
+
+def rules_of(given: Sequence[Mapping[str, Any]]) -> tuple[Rule, ...]:
+    """Rules as a request gives them.
+
+    Raises:
+        ApiError: one of them is bad, or two have the same pattern; the text says which.
+    """
+    found: dict[str, Rule] = {}
+    for index, each in enumerate(given):
+        try:
+            rule = rule_of(each)
+        except ApiError as error:
+            raise bad(f"rules[{index}]: {error.text}") from error
+        if rule.pattern in found:
+            raise bad(f"rules[{index}]: {rule.pattern} is there twice")
+        found[rule.pattern] = rule
+    return tuple(found.values())
+
+
+def explain(pattern: str) -> str:
+    """What a stored pattern covers, in one sentence."""
+    return covers(parse_pattern(pattern, broad=True))
+
+
+class Egress:
+    """Rules and modes of the account and of each sandbox. Changes come one after the other."""
+
+    def __init__(self, store: Store, gateway: Enforcer, hosts: Hosts) -> None:
+        self._store = store
+        self._gateway = gateway
+        self._hosts = hosts
+        self._one_at_a_time = asyncio.Lock()
+
+    async def show(self, name: str | None) -> Shown:
+        """Mode and rules of a sandbox, or of the account for None.
+
+        Raises:
+            ApiError: there is no such sandbox.
+        """
+
+        def work(connection: sqlite3.Connection) -> Shown:
+            sandbox = _scope(connection, name)
+            own = None if sandbox is None else sandbox.mode
+            return Shown(
+                mode=own or rules.account_mode(connection),
+                source="account" if own is None else "sandbox",
+                rules=tuple(rules.of(connection, _identity(sandbox))),
+            )
+
+        return await self._store.read(work)
+
+    async def differing(self) -> dict[str, str]:
+        """The sandboxes whose mode is another than the account's, and theirs."""
+
+        def work(connection: sqlite3.Connection) -> dict[str, str]:
+            mode = rules.account_mode(connection)
+            known = sandboxes.all_of(connection)
+            return {each.name: each.mode for each in known if each.mode is not None and each.mode != mode}
+
+        return await self._store.read(work)
+
+    async def put(self, name: str | None, rule: Rule) -> Changed:
+        """Add a rule, in place of the one with its pattern if there is one.
+
+        Raises:
+            ApiError: there is no such sandbox, or the gateway did not confirm it.
+        """
+        (changed, mode), cut = await self._change(
+            name,
+            lambda connection, sandbox: (
+                rules.put(connection, _identity(sandbox), rule),
+                _mode(connection, sandbox),
+            ),
+        )
+        return Changed(changed=changed, cut=cut, mode=mode, list=rule.list)
+
+    async def remove(self, name: str | None, text: str) -> Changed:
+        """Take a rule away.
+
+        Raises:
+            ApiError: there is no such sandbox or rule, or the gateway did not confirm it.
+        """
+        try:
+            pattern = parse_pattern(text, broad=True).text
+        except PatternError as error:
+            raise bad(f"{_shown(text)}: {error}") from error
+
+        def work(connection: sqlite3.Connection, sandbox: Sandbox | None) -> tuple[str, str]:
+            listed = rules.remove(connection, _identity(sandbox), pattern)
+            if listed is None:
+                where = "the account" if sandbox is None else sandbox.name
+                raise missing(f"{where} has no rule {pattern}")
+            return listed, _mode(connection, sandbox)
+
+        (listed, mode), cut = await self._change(name, work)
+        return Changed(changed=True, cut=cut, mode=mode, list=listed)
+
+    async def set_mode(self, name: str | None, mode: str | None) -> Changed:
+        """Set the mode of the account, or of a sandbox; None lets a sandbox follow the account.
+
+        Raises:
+            ApiError: there is no such sandbox, or the gateway did not confirm it.
+        """
+
+        def work(connection: sqlite3.Connection, sandbox: Sandbox | None) -> tuple[bool, str]:
+            before = rules.account_mode(connection) if sandbox is None else sandbox.mode
+            _set_mode(connection, sandbox, mode)
+            return before != mode, mode or rules.account_mode(connection)
+
+        (changed, now), cut = await self._change(name, work)
+        return Changed(changed=changed, cut=cut, mode=now)
+
+    async def replace(
+        self, name: str | None, new: Sequence[Rule], given: Mapping[str, Any], *, dry: bool
+    ) -> tuple[Difference, int]:
+        """Put `new` in place of all rules of a scope, and the mode with them where `given` has one.
+
+        Args:
+            name: the sandbox; None is the account.
+            new: all rules.
+            given: the request; its `mode`, where there is one, is set.
+            dry: change nothing; the number of connections is that which would be cut.
+
+        Raises:
+            ApiError: there is no such sandbox, or the gateway did not answer.
+        """
+
+        def work(connection: sqlite3.Connection, sandbox: Sandbox | None) -> Difference:
+            if "mode" in given:
+                _set_mode(connection, sandbox, given["mode"])
+            return rules.replace(connection, _identity(sandbox), new)
+
+        return await self._change(name, work, dry=dry)
+
+    async def check(self, name: str | None, host: str, port: int) -> Decision:
+        """What would be decided about a connection; for None, in a sandbox without rules of its own.
+
+        Raises:
+            ApiError: there is no such sandbox, or the host is not one.
+        """
+        try:
+            judged = canonical_host(host)
+        except HostError as error:
+            raise bad(f"{_shown(host)}: {error}") from error
+        hosts = self._hosts()
+        policy = await self._store.read(
+            lambda connection: rules.policy_of(connection, _scope(connection, name), hosts)
+        )
+        return decide(Policy.from_json(policy), judged, port)
+
+    async def enforce(self, identity: str) -> None:
+        """Put a sandbox's policy in force, as it is written down.
+
+        Raises:
+            ApiError: the gateway did not confirm it.
+        """
+        async with self._one_at_a_time:
+            found = await self._store.read(lambda connection: self._policies(connection, identity, every=True))
+            await self._push(found)
+
+    async def enforce_all(self) -> None:
+        """Put the policy of every sandbox that may run in force, for a gateway or settings that are new.
+
+        Raises:
+            ApiError: the gateway did not confirm it.
+        """
+        async with self._one_at_a_time:
+            await self._push(await self._store.read(lambda connection: self._policies(connection, None)))
+
+    async def forget(self, identity: str) -> None:
+        """Let the gateway forget a sandbox for good.
+
+        Raises:
+            ApiError: the gateway did not confirm it.
+        """
+        await self._gateway.forget(identity)
+
+    async def _change(
+        self, name: str | None, work: Callable[[sqlite3.Connection, Sandbox | None], T], *, dry: bool = False
+    ) -> tuple[T, int]:
+        """Do `work` and put what follows from it in force: both, or, where the work fails, neither."""
+
+        def written(connection: sqlite3.Connection) -> tuple[T, list[tuple[Sandbox, dict[str, Any]]]]:
+            sandbox = _scope(connection, name)
+            answer = work(connection, sandbox)
+            _check_size(rules.policy_of(connection, _scope(connection, name), self._hosts()))
+            found = self._policies(connection, None if sandbox is None else sandbox.id)
+            if dry:
+                raise _DryRun(answer, found)
+            return answer, found
+
+        async with self._one_at_a_time:
+            try:
+                answer, found = await self._store.write(written)
+            except _DryRun as dried:
+                cuts = [self._gateway.impact(sandbox.id, policy) for sandbox, policy in dried.found]
+                return dried.answer, sum(await asyncio.gather(*cuts))
+            return answer, await self._push(found)
+
+    async def _push(self, found: Sequence[tuple[Sandbox, dict[str, Any]]]) -> int:
+        pushes = [self._gateway.push(sandbox.id, sandbox.name, policy) for sandbox, policy in found]
+        return sum(await asyncio.gather(*pushes))
+
+    def _policies(
+        self, connection: sqlite3.Connection, identity: str | None, *, every: bool = False
+    ) -> list[tuple[Sandbox, dict[str, Any]]]:
+        """The policies to push: of one sandbox, or of all; a stopped one gets its own when it starts."""
+        hosts = self._hosts()
+        return [
+            (sandbox, rules.policy_of(connection, sandbox, hosts))
+            for sandbox in sandboxes.all_of(connection)
+            if identity in (None, sandbox.id) and (every or sandbox.status != STOPPED)
+        ]
+
+
+class _DryRun(Exception):  # noqa: N818 - it carries an answer out of a transaction that must be rolled back
+    def __init__(self, answer: Any, found: list[tuple[Sandbox, dict[str, Any]]]) -> None:
+        super().__init__("dry run")
+        self.answer = answer
+        self.found = found
+
+
+def _scope(connection: sqlite3.Connection, name: str | None) -> Sandbox | None:
+    return None if name is None else sandboxes.get(connection, name)
+
+
+def _identity(sandbox: Sandbox | None) -> str:
+    return ACCOUNT if sandbox is None else sandbox.id
+
+
+def _mode(connection: sqlite3.Connection, sandbox: Sandbox | None) -> str:
+    own = None if sandbox is None else sandbox.mode
+    return own or rules.account_mode(connection)
+
+
+def _set_mode(connection: sqlite3.Connection, sandbox: Sandbox | None, mode: str | None) -> None:
+    if sandbox is not None:
+        sandboxes.change(connection, sandbox.id, mode=mode)
+    elif mode is not None:
+        rules.set_account_mode(connection, mode)
+
+
+def _check_size(policy: Mapping[str, Any]) -> None:
+    if len(json.dumps(policy)) > _LARGEST_POLICY:
+        raise bad("these are too many rules for one policy; use wildcards")
+
+
+def _bare(networks: Iterable[str]) -> tuple[str, ...]:
+    """Single addresses without the prefix length that `ipaddress` writes behind them."""
+    return tuple(
+        network.removesuffix("/128" if ":" in network else "/32") for network in dict.fromkeys(networks)
+    )
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 100 else f"{text[:100]}…")

@@ -1,0 +1,154 @@
+"""The audit log as readers see it: pages of events, in the order in which they became known."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from irons_plugins.local.control.errors import bad, missing
+from irons_plugins.local.control.times import rfc3339
+
+PAGE = 1_000
+"""Events in one answer at most."""
+
+VERDICTS = {"allowed": "allowed", "blocked": "blocked", "denied": "blocked", "warn": "warn"}
+_FIELDS = (
+    "port",
+    "protocol",
+    "rule",
+    "reason",
+    "address",
+    "count",
+    "bytes_in",
+    "bytes_out",
+    "duration_ms",
+    "ended",
+    "mode",
+    "verdict",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which events are wanted.
+
+    Attributes:
+        name: a sandbox's name or id; None is every sandbox.
+        after: only events with a greater id (the page token).
+        since: only attempts at or after this time, microseconds since 1970.
+        until: only attempts before this time.
+        verdicts: only these verdicts; empty is all.
+        host: a host, in which `*` stands for any text; None is all.
+        limit: only the newest so many; None is all.
+    """
+
+    name: str | None = None
+    after: int = 0
+    since: int | None = None
+    until: int | None = None
+    verdicts: Sequence[str] = ()
+    host: str | None = None
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One answer.
+
+    Attributes:
+        events: in order of their ids, as the wire has them.
+        token: the id up to which everything was looked at; 0 where there is nothing yet.
+    """
+
+    events: list[dict[str, Any]]
+    token: int
+
+
+def page(connection: sqlite3.Connection, query: Query) -> Page:
+    """The next page of what a query asks for.
+
+    Raises:
+        ApiError: no sandbox has, or had, that name.
+    """
+    where, values = _conditions(connection, query)
+    newest = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
+    last = 0 if newest is None else int(newest[0])
+    if query.limit is not None:
+        values["after"] = max(query.after, _before_newest(connection, where, values, query.limit))
+    rows = connection.execute(
+        "SELECT events.*, subjects.sandbox, subjects.name FROM events JOIN subjects ON subjects.id = events.subject "
+        f"WHERE {where} ORDER BY events.id LIMIT {PAGE}",
+        values,
+    ).fetchall()
+    token = int(rows[-1]["id"]) if len(rows) == PAGE else max(last, query.after)
+    return Page([_event(row) for row in rows], token)
+
+
+def verdicts_of(text: str) -> tuple[str, ...]:
+    """Verdicts as a request names them, separated by commas.
+
+    Raises:
+        ApiError: one of them is none.
+    """
+    given = [each.strip() for each in text.split(",") if each.strip()]
+    unknown = [each for each in given if each not in VERDICTS]
+    if unknown:
+        raise bad(f"{unknown[0]!r} is no verdict; there are allowed, blocked and warn")
+    return tuple(dict.fromkeys(VERDICTS[each] for each in given))
+
+
+def _conditions(connection: sqlite3.Connection, query: Query) -> tuple[str, dict[str, Any]]:
+    values: dict[str, Any] = {"after": query.after}
+    parts = ["events.id > :after"]
+    if query.name is not None:
+        values["subject"] = _subject(connection, query.name)
+        parts.append("events.subject = :subject")
+    for name, column, sign in (("since", query.since, ">="), ("until", query.until, "<")):
+        if column is not None:
+            values[name] = column
+            parts.append(f"events.at {sign} :{name}")
+    if query.verdicts:
+        parts.append(f"events.verdict IN ({', '.join(repr(each) for each in query.verdicts)})")
+    if query.host is not None:
+        values["host"] = query.host.lower().replace("[", "[[]").replace("?", "[?]")
+        parts.append("events.host GLOB :host")
+    return " AND ".join(parts), values
+
+
+def _subject(connection: sqlite3.Connection, name: str) -> int:
+    """Whose events a name means: the sandbox that has it, else the last one that had it and still has events."""
+    row = connection.execute(
+        "SELECT id FROM subjects WHERE (name = :name OR sandbox = :name) AND (gone_at IS NULL OR events > 0) "
+        "ORDER BY gone_at IS NOT NULL, gone_at DESC LIMIT 1",
+        {"name": name},
+    ).fetchone()
+    if row is None:
+        raise missing(f"no sandbox is named {name!r}")
+    return int(row[0])
+
+
+def _before_newest(connection: sqlite3.Connection, where: str, values: dict[str, Any], limit: int) -> int:
+    """The id after which exactly the newest `limit` matches lie."""
+    row = connection.execute(
+        f"SELECT events.id FROM events WHERE {where} ORDER BY events.id DESC LIMIT 1 OFFSET {limit}", values
+    ).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def _event(row: sqlite3.Row) -> dict[str, Any]:
+    event = {
+        "type": "egress",
+        "id": row["id"],
+        "timestamp": rfc3339(row["at"]),
+        "sandbox_name": row["name"],
+        "sandbox_id": row["sandbox"],
+        "host": row["host"],
+        "allowed": bool(row["allowed"]),
+    }
+    for name in _FIELDS:
+        value = row[name]
+        if value is not None:
+            event[name] = value
+    return event

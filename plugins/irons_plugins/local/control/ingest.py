@@ -1,0 +1,147 @@
+"""The gateway's audit logs, taken into the store exactly once and followed as they grow."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import sqlite3
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from irons_plugins.local.control.taking import Taking
+
+CHUNK = 4 * 1024 * 1024
+"""Bytes of one log that are taken in by one transaction."""
+
+_RUN = re.compile(r"([0-9]{1,20})-([0-9]{1,10})-([0-9]{1,6})", re.ASCII)
+_STILLBORN = 5.0
+
+
+class _Known(NamedTuple):
+    offset: int
+    seq: int
+    finished: bool
+
+
+class Taken(NamedTuple):
+    """What one look at the logs brought.
+
+    Attributes:
+        shown: events that readers had not seen before.
+        more: there is more to take in at once.
+        finished: some log was taken in to its end.
+    """
+
+    shown: int
+    more: bool
+    finished: bool
+
+
+class Ingest:
+    """Reads `RUN.jsonl` files; its work runs in the store's writer thread, one piece per transaction."""
+
+    def __init__(self, directory: Path) -> None:
+        """Read the logs in `directory`, which need not exist yet."""
+        self._directory = directory
+
+    def take(self, connection: sqlite3.Connection) -> Taken:
+        """Take in what the logs have new, up to `CHUNK` bytes of each."""
+        known = {
+            row["run"]: _Known(row["offset"], row["seq"], bool(row["finished"]))
+            for row in connection.execute("SELECT run, offset, seq, finished FROM runs")
+        }
+        shown, more, finished = 0, False, False
+        for run in sorted({*self._runs(), *known}):
+            at = known.get(run, _Known(0, 0, finished=False))
+            if at.finished:
+                finished = True
+                continue
+            taken = self._take(connection, run, at)
+            shown += taken.shown
+            more = more or taken.more
+            finished = finished or taken.finished
+        return Taken(shown, more, finished)
+
+    def sweep(self, connection: sqlite3.Connection) -> None:
+        """Remove the logs that were taken in to their end; the transaction that said so has ended."""
+        for row in connection.execute("SELECT run FROM runs WHERE finished = 1").fetchall():
+            self._path(row["run"]).unlink(missing_ok=True)
+            connection.execute("DELETE FROM runs WHERE run = ?", (row["run"],))
+
+    def _take(self, connection: sqlite3.Connection, run: str, at: _Known) -> Taken:
+        data, over = _read(self._path(run), at.offset)
+        # A piece without any line end is no record: it is passed over.
+        whole = data.rfind(b"\n") + 1 or (len(data) if len(data) == CHUNK else 0)
+        if not whole and not over:
+            return Taken(0, more=False, finished=False)
+        taking = Taking(connection, run, at.seq)
+        for record in _records(data[:whole]):
+            taking.record(record)
+        more = len(data) == CHUNK
+        if over and not more:
+            taking.end()
+        shown = taking.finish()
+        connection.execute(
+            "INSERT INTO runs (run, offset, seq, finished) VALUES (?, ?, ?, ?) "
+            "ON CONFLICT (run) DO UPDATE SET offset = excluded.offset, seq = excluded.seq, finished = excluded.finished",
+            (run, at.offset + whole, taking.seq, taking.ended),
+        )
+        return Taken(shown, more, taking.ended)
+
+    def _runs(self) -> list[str]:
+        try:
+            names = os.listdir(self._directory)  # noqa: PTH208 - bare names, sorted by age as they are
+        except FileNotFoundError:
+            return []
+        found = (name.removesuffix(".jsonl") for name in names if name.endswith(".jsonl"))
+        return sorted(run for run in found if _RUN.fullmatch(run))
+
+    def _path(self, run: str) -> Path:
+        return self._directory / f"{run}.jsonl"
+
+
+def _read(path: Path, offset: int) -> tuple[bytes, bool]:
+    """The next bytes of a log, and whether nobody will write any more.
+
+    Only a plain file is read, since the directory may belong to the gateway's own user. Its writer holds an
+    exclusive flock(2) on it from its first record on, which the kernel lets go of when the writer dies.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return b"", True
+    except OSError:
+        return b"", False
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            return b"", False
+        # Asked before reading: what a writer wrote before it went is then surely read.
+        over = _let_go(fd) and (found.st_size > 0 or time.time() - found.st_mtime > _STILLBORN)
+        return os.pread(fd, CHUNK, offset), over
+    finally:
+        os.close(fd)
+
+
+def _let_go(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    fcntl.flock(fd, fcntl.LOCK_UN)
+    return True
+
+
+def _records(data: bytes) -> Iterator[dict[str, Any]]:
+    for line in data.split(b"\n"):
+        try:
+            record = json.loads(line) if line else None
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(record, dict):
+            yield record

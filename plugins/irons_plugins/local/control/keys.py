@@ -1,0 +1,80 @@
+"""API keys for clients that come over TCP: random, labelled, stored as hashes only."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import sqlite3
+from dataclasses import dataclass
+
+from irons_plugins.local.control import times
+
+_PREFIX = "irons_"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What is known of a key.
+
+    Attributes:
+        id: what it is revoked by.
+        label: a person's own words.
+        created_at: microseconds since 1970.
+        used_at: microseconds since 1970, to the minute; None for never.
+    """
+
+    id: str
+    label: str
+    created_at: int
+    used_at: int | None
+
+
+def create(connection: sqlite3.Connection, label: str) -> tuple[Key, str]:
+    """Make a key.
+
+    Returns:
+        What is known of it, and the key itself, which is not stored and cannot be shown again.
+    """
+    secret = _PREFIX + secrets.token_urlsafe(32)
+    key = Key(id=f"key_{secrets.token_hex(6)}", label=label, created_at=times.now(), used_at=None)
+    connection.execute(
+        "INSERT INTO keys (id, label, hash, created_at) VALUES (?, ?, ?, ?)",
+        (key.id, key.label, _hash(secret), key.created_at),
+    )
+    return key, secret
+
+
+def all_of(connection: sqlite3.Connection) -> list[Key]:
+    """Every key, oldest first."""
+    rows = connection.execute("SELECT id, label, created_at, used_at FROM keys ORDER BY created_at, id")
+    return [Key(**dict(row)) for row in rows]
+
+
+def revoke(connection: sqlite3.Connection, identity: str) -> bool:
+    """Make a key worthless.
+
+    Returns:
+        False where there is none of that id.
+    """
+    return bool(connection.execute("DELETE FROM keys WHERE id = ?", (identity,)).rowcount)
+
+
+def find(connection: sqlite3.Connection, secret: str) -> Key | None:
+    """The key that `secret` is, if it is one.
+
+    A key has 256 random bits, so a plain hash of it cannot be guessed back, and looking it up by its hash tells
+    nothing about others by the time it takes.
+    """
+    row = connection.execute(
+        "SELECT id, label, created_at, used_at FROM keys WHERE hash = ?", (_hash(secret),)
+    ).fetchone()
+    return None if row is None else Key(**dict(row))
+
+
+def touch(connection: sqlite3.Connection, identity: str) -> None:
+    """Remember that a key was used now."""
+    connection.execute("UPDATE keys SET used_at = ? WHERE id = ?", (times.now(), identity))
+
+
+def _hash(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()

@@ -1,0 +1,331 @@
+"""A sandbox's way through its states: who may go where, the work behind each step, and what a crash leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sqlite3
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
+
+from irons_plugins.local.control import rules, sandboxes, times
+from irons_plugins.local.control.doors import Doors, NoPortError
+from irons_plugins.local.control.egress import Egress
+from irons_plugins.local.control.errors import ApiError, bad, conflict
+from irons_plugins.local.control.rules import Rule
+from irons_plugins.local.control.sandboxes import (
+    BUSY,
+    CREATING,
+    ERROR,
+    READY,
+    RUNNING,
+    STARTING,
+    STOPPED,
+    STOPPING,
+    Sandbox,
+)
+from irons_plugins.local.engines import CellError, Engine, EngineError, Limits, Spec
+from irons_plugins.local.store import Store, StoreError
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+_INTERRUPTED = "the control plane ended while it was being {}; start it again, or destroy it"
+_FAILURES = (EngineError, CellError, ApiError, NoPortError, StoreError, OSError)
+
+
+class Lifecycle:
+    """Creates, starts, stops and removes sandboxes; at most one piece of work per sandbox at a time."""
+
+    def __init__(self, store: Store, engines: Mapping[str, Engine], egress: Egress, doors: Doors) -> None:
+        """Make a lifecycle; `reconcile` comes before anything else."""
+        self._store = store
+        self._engines = engines
+        self._egress = egress
+        self._doors = doors
+        self._work: dict[str, asyncio.Task[None]] = {}
+        self._watches: dict[str, asyncio.Task[None]] = {}
+        self._progress: dict[str, str] = {}
+
+    def progress(self, identity: str) -> str | None:
+        """What is being done for a sandbox right now, in words."""
+        return self._progress.get(identity)
+
+    async def create(self, sandbox: Sandbox, own: Sequence[Rule]) -> Sandbox:
+        """Write a sandbox with its mode and rules down in one transaction, and begin to make it.
+
+        Raises:
+            ApiError: the name is taken, or there is no such engine.
+        """
+        self._engine(sandbox)
+
+        def insert(connection: sqlite3.Connection) -> None:
+            try:
+                sandboxes.insert(connection, sandbox)
+            except sqlite3.IntegrityError:
+                raise conflict(f"there is a sandbox named {sandbox.name!r} already") from None
+            rules.replace(connection, sandbox.id, own)
+
+        await self._store.write(insert)
+        self._begin(sandbox.id, self._bring_up(sandbox))
+        return sandbox
+
+    async def start(self, name: str) -> Sandbox:
+        """Begin to start a stopped sandbox, or one in `error`; one that runs or starts stays as it is.
+
+        Raises:
+            ApiError: there is none of that name, or it is stopping or being removed.
+        """
+        sandbox = await self._get(name)
+        if sandbox.deleting or sandbox.status == STOPPING:
+            raise conflict(f"{sandbox.name} is {_doing(sandbox)}; wait until it has ended")
+        if sandbox.status not in (STOPPED, ERROR):
+            return sandbox
+        changed = await self._move(sandbox, (STOPPED, ERROR), status=STARTING, reason=None)
+        if changed is None:
+            raise conflict(f"{sandbox.name} has just changed its state; look at its status")
+        self._begin(changed.id, self._bring_up(changed))
+        return changed
+
+    async def stop(self, name: str) -> Sandbox:
+        """Begin to stop a sandbox; starting ends where it is, and one that is stopped stays so.
+
+        Raises:
+            ApiError: there is none of that name, or it is being removed.
+        """
+        sandbox = await self._get(name)
+        if sandbox.deleting:
+            raise conflict(f"{sandbox.name} is {_doing(sandbox)}")
+        if sandbox.status in (STOPPING, STOPPED):
+            return sandbox
+        changed = await self._move(sandbox, (CREATING, STARTING, RUNNING, READY, ERROR), status=STOPPING)
+        if changed is None:
+            raise conflict(f"{sandbox.name} has just changed its state; look at its status")
+        await self._interrupt(changed.id)
+        self._begin(changed.id, self._bring_down(changed))
+        return changed
+
+    async def delete(self, name: str) -> None:
+        """Remove a sandbox that does not run, and come back when nothing is left of it.
+
+        Raises:
+            ApiError: there is none of that name, it runs or is on its way, or something of it would not go.
+        """
+        sandbox = await self._get(name)
+        if not sandbox.deleting:
+            if sandbox.status not in (STOPPED, ERROR):
+                raise conflict(f"{sandbox.name} is {sandbox.status}; stop it first")
+            changed = await self._move(sandbox, (STOPPED, ERROR), deleting=1, status=STOPPING)
+            if changed is None:
+                raise conflict(f"{sandbox.name} has just changed its state; look at its status")
+            sandbox = changed
+        work = self._work.get(sandbox.id) or self._begin(sandbox.id, self._take_away(sandbox))
+        # The removal goes on when the client that asked for it does not wait for its end.
+        await asyncio.shield(asyncio.wait((work,)))
+        left = await self._store.read(lambda connection: sandboxes.find(connection, sandbox.id))
+        if left is not None:
+            raise ApiError(500, f"{sandbox.name} could not be removed: {left.reason or 'see `irons local logs`'}")
+
+    async def reconcile(self) -> None:
+        """Make the store agree with what really runs; once, before the API answers."""
+        running: set[str] = set()
+        for name, engine in self._engines.items():
+            try:
+                running.update(await engine.recover())
+            except (EngineError, CellError, OSError) as error:
+                _log.warning("engine %s did not recover: %s", name, error)
+        known = await self._store.read(sandboxes.all_of)
+        for sandbox in known:
+            await self._settle(sandbox, runs=sandbox.id in running)
+        for stray in running - {sandbox.id for sandbox in known}:
+            _log.warning("%s runs, and nobody knows of it", stray)
+
+    async def close(self) -> None:
+        """Stop working; sandboxes go on, and work in progress is taken up or given up by the next `reconcile`."""
+        tasks = (*self._work.values(), *self._watches.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _settle(self, sandbox: Sandbox, *, runs: bool) -> None:
+        if sandbox.deleting:
+            self._begin(sandbox.id, self._take_away(sandbox))
+        elif sandbox.status == CREATING:
+            await self._fail(sandbox, _INTERRUPTED.format("created"))
+        elif sandbox.status == STOPPING or (sandbox.status == ERROR and runs):
+            self._begin(sandbox.id, self._bring_down(sandbox))
+        elif runs:
+            await self._adopt(sandbox)
+        elif sandbox.status == STARTING:
+            await self._fail(sandbox, _INTERRUPTED.format("started"))
+        elif sandbox.status in (READY, RUNNING):
+            await self._stopped_by_itself(sandbox)
+
+    async def _adopt(self, sandbox: Sandbox) -> None:
+        try:
+            await self._open_door(sandbox)
+        except NoPortError as error:
+            _log.warning("%s has no SSH port: %s", sandbox.name, error)
+        await self._move(sandbox, None, status=READY, reason=None)
+        self._watch(sandbox)
+
+    def _begin(self, identity: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name=identity)
+        self._work[identity] = task
+
+        def ended(done: asyncio.Task[None]) -> None:
+            if self._work.get(identity) is done:
+                del self._work[identity]
+            self._progress.pop(identity, None)
+
+        task.add_done_callback(ended)
+        return task
+
+    async def _interrupt(self, identity: str) -> None:
+        task = self._work.get(identity)
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _bring_up(self, sandbox: Sandbox) -> None:
+        engine = self._engine(sandbox)
+        async with self._failing(sandbox):
+            if sandbox.username is None:
+                sandbox = await self._make(engine, sandbox)
+            await self._move(sandbox, (CREATING, STARTING), status=STARTING)
+            # In force, and confirmed by the gateway, before the first process exists.
+            await self._egress.enforce(sandbox.id)
+            await self._open_door(sandbox)
+            self._progress[sandbox.id] = "starting"
+            await engine.start(sandbox.id)
+            self._watch(sandbox)
+            await self._move(sandbox, (STARTING,), status=READY, reason=None)
+
+    async def _make(self, engine: Engine, sandbox: Sandbox) -> Sandbox:
+        # What an earlier attempt may have left half made.
+        await engine.destroy(sandbox.id)
+        spec = Spec(
+            id=sandbox.id,
+            name=sandbox.name,
+            public_key=sandbox.public_key,
+            image=sandbox.image,
+            limits=Limits(cpus=sandbox.cpus, memory=sandbox.memory, disk=sandbox.disk),
+        )
+
+        def progress(line: str, done: float | None) -> None:
+            self._progress[sandbox.id] = line if done is None else f"{line} ({done:.0%})"
+
+        made = await engine.create(spec, progress)
+        changed = await self._move(
+            sandbox, None, username=made.username, host_keys=made.host_keys, image=made.image
+        )
+        return changed or sandbox
+
+    async def _bring_down(self, sandbox: Sandbox) -> None:
+        reason = sandbox.reason if sandbox.status == ERROR else None
+        async with self._failing(sandbox):
+            await self._unwatch(sandbox.id)
+            await self._engine(sandbox).stop(sandbox.id)
+            await self._doors.close(sandbox.id)
+            status = STOPPED if reason is None else ERROR
+            await self._move(sandbox, None, status=status, reason=reason)
+
+    async def _take_away(self, sandbox: Sandbox) -> None:
+        async with self._failing(sandbox):
+            await self._unwatch(sandbox.id)
+            await self._doors.close(sandbox.id)
+            await self._engine(sandbox).destroy(sandbox.id)
+            await self._egress.forget(sandbox.id)
+            await self._store.write(lambda connection: sandboxes.remove(connection, sandbox.id))
+
+    @contextlib.asynccontextmanager
+    async def _failing(self, sandbox: Sandbox) -> Any:
+        """Let a piece of work end in `error`, with its reason, whatever goes wrong in it."""
+        try:
+            yield
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            known = isinstance(error, _FAILURES)
+            _log.log(
+                logging.WARNING if known else logging.ERROR,
+                "%s (%s): %s",
+                sandbox.name,
+                sandbox.id,
+                error,
+                exc_info=not known,
+            )
+            await self._fail(sandbox, _reason(error))
+
+    async def _fail(self, sandbox: Sandbox, reason: str) -> None:
+        with contextlib.suppress(StoreError):
+            await self._move(sandbox, None, status=ERROR, reason=reason, deleting=0)
+
+    async def _open_door(self, sandbox: Sandbox) -> None:
+        engine = self._engine(sandbox)
+
+        async def inside() -> Any:
+            try:
+                return await engine.connect(sandbox.id)
+            except (EngineError, CellError) as error:
+                raise ConnectionError(str(error)) from error
+
+        known = await self._store.read(sandboxes.all_of)
+        taken = {each.ssh_port for each in known if each.ssh_port is not None and each.id != sandbox.id}
+        now = next((each for each in known if each.id == sandbox.id), sandbox)
+        port = await self._doors.open(sandbox.id, inside, port=now.ssh_port, taken=taken)
+        if port != now.ssh_port:
+            await self._move(sandbox, None, ssh_port=port)
+
+    def _watch(self, sandbox: Sandbox) -> None:
+        task = asyncio.create_task(self._until_stopped(sandbox), name=f"watch {sandbox.id}")
+        self._watches[sandbox.id] = task
+        task.add_done_callback(
+            lambda done: self._watches.pop(sandbox.id) if self._watches.get(sandbox.id) is done else None
+        )
+
+    async def _unwatch(self, identity: str) -> None:
+        task = self._watches.get(identity)
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _until_stopped(self, sandbox: Sandbox) -> None:
+        async with self._failing(sandbox):
+            await self._engine(sandbox).wait(sandbox.id)
+            await self._stopped_by_itself(sandbox)
+
+    async def _stopped_by_itself(self, sandbox: Sandbox) -> None:
+        look = await self._engine(sandbox).look(sandbox.id)
+        if look.state == "running":
+            return
+        status = STOPPED if look.state == "stopped" else ERROR
+        reason = look.reason or (None if status == STOPPED else f"its machine is {look.state}")
+        if await self._move(sandbox, (READY, RUNNING), status=status, reason=reason):
+            await self._engine(sandbox).stop(sandbox.id)
+            await self._doors.close(sandbox.id)
+
+    async def _get(self, name: str) -> Sandbox:
+        return await self._store.read(lambda connection: sandboxes.get(connection, name))
+
+    async def _move(self, sandbox: Sandbox, only: Sequence[str] | None, **values: Any) -> Sandbox | None:
+        return await self._store.write(lambda connection: sandboxes.change(connection, sandbox.id, only, **values))
+
+    def _engine(self, sandbox: Sandbox) -> Engine:
+        engine = self._engines.get(sandbox.engine)
+        if engine is None:
+            raise bad(f"there is no engine {sandbox.engine!r}; there is {', '.join(sorted(self._engines))}")
+        return engine
+
+
+def _doing(sandbox: Sandbox) -> str:
+    return "being removed" if sandbox.deleting else sandbox.status
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, EngineError) and error.hint:
+        return f"{error.message} ({error.hint})"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return str(error) or type(error).__name__

@@ -1,0 +1,166 @@
+"""Sandboxes as rows: who they are, what they are made of, and the state they are in."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import sqlite3
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from irons_plugins.local.control import times
+from irons_plugins.local.control.errors import bad, missing
+
+CREATING = "creating"
+STARTING = "starting"
+RUNNING = "running"
+READY = "ready"
+STOPPING = "stopping"
+STOPPED = "stopped"
+ERROR = "error"
+
+BUSY = (CREATING, STARTING, STOPPING)
+"""States in which a task of the control plane is at work; without one they are left-overs of a crash."""
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
+_COLUMNS = (
+    "id, name, status, reason, deleting, public_key, engine, image, cpus, memory, disk, mode, ssh_port, "
+    "username, host_keys, created_at, updated_at"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """One sandbox as the store has it.
+
+    Attributes:
+        id: `sb_` and 16 lower-case hexadecimal digits, never used again; the name of its cell too.
+        name: a DNS label, unique among the sandboxes there are.
+        status: one of the contract's states.
+        reason: why it is in `error`, or stopped by itself; None else.
+        deleting: it is being removed.
+        public_key: text of the OpenSSH public key file it was made with.
+        engine: name of its engine.
+        image: name of its image; "" was the default one.
+        cpus: limit in processors; None is no limit.
+        memory: limit in bytes.
+        disk: limit in bytes.
+        mode: its own egress mode; None follows the account.
+        ssh_port: its TCP port for SSH on this machine, kept for life.
+        username: who to be by SSH, once it is made.
+        host_keys: its public host keys, once it is made.
+        created_at: microseconds since 1970.
+        updated_at: microseconds since 1970.
+    """
+
+    id: str
+    name: str
+    status: str
+    reason: str | None
+    deleting: bool
+    public_key: str
+    engine: str
+    image: str
+    cpus: float | None
+    memory: int | None
+    disk: int | None
+    mode: str | None
+    ssh_port: int | None
+    username: str | None
+    host_keys: tuple[str, ...]
+    created_at: int
+    updated_at: int
+
+
+def checked_name(name: str) -> str:
+    """A sandbox's name: a DNS label (RFC 1123) in lower case.
+
+    Raises:
+        ApiError: it is not one.
+    """
+    if not _NAME.fullmatch(name):
+        raise bad(
+            "a sandbox name is 1 to 63 characters: lower-case letters, digits and hyphens, "
+            "with no hyphen at either end"
+        )
+    return name
+
+
+def new_id() -> str:
+    """An id that no sandbox ever had."""
+    return f"sb_{secrets.token_hex(8)}"
+
+
+def insert(connection: sqlite3.Connection, sandbox: Sandbox) -> None:
+    """Write a new sandbox, and remember for its events whom they are about.
+
+    Raises:
+        sqlite3.IntegrityError: the name is taken.
+    """
+    values = [
+        "\n".join(sandbox.host_keys) if field == "host_keys" else getattr(sandbox, field)
+        for field in _COLUMNS.split(", ")
+    ]
+    marks = ", ".join("?" * len(values))
+    connection.execute(f"INSERT INTO sandboxes ({_COLUMNS}) VALUES ({marks})", values)
+    connection.execute("INSERT INTO subjects (sandbox, name) VALUES (?, ?)", (sandbox.id, sandbox.name))
+
+
+def all_of(connection: sqlite3.Connection) -> list[Sandbox]:
+    """Every sandbox, by name."""
+    return [_sandbox(row) for row in connection.execute(f"SELECT {_COLUMNS} FROM sandboxes ORDER BY name")]
+
+
+def find(connection: sqlite3.Connection, name: str) -> Sandbox | None:
+    """The sandbox of a name or an id, if there is one."""
+    row = connection.execute(
+        f"SELECT {_COLUMNS} FROM sandboxes WHERE name = ? OR id = ?", (name, name)
+    ).fetchone()
+    return None if row is None else _sandbox(row)
+
+
+def get(connection: sqlite3.Connection, name: str) -> Sandbox:
+    """The sandbox of a name or an id.
+
+    Raises:
+        ApiError: there is none.
+    """
+    found = find(connection, name)
+    if found is None:
+        raise missing(f"no sandbox is named {name!r}")
+    return found
+
+
+def change(
+    connection: sqlite3.Connection, identity: str, only: Collection[str] | None = None, **values: Any
+) -> Sandbox | None:
+    """Change columns of a sandbox, if it is in one of the states `only` (None: in any).
+
+    Returns:
+        The sandbox as it now is, or None where it is gone or in another state.
+    """
+    if "host_keys" in values:
+        values["host_keys"] = "\n".join(values["host_keys"])
+    values["updated_at"] = times.now()
+    settings = ", ".join(f"{column} = :{column}" for column in values)
+    guard = "" if only is None else f" AND status IN ({', '.join(repr(state) for state in only)})"
+    row = connection.execute(
+        f"UPDATE sandboxes SET {settings} WHERE id = :identity{guard} RETURNING {_COLUMNS}",
+        {**values, "identity": identity},
+    ).fetchone()
+    return None if row is None else _sandbox(row)
+
+
+def remove(connection: sqlite3.Connection, identity: str) -> None:
+    """Forget a sandbox and its rules; its events stay until retention takes them."""
+    connection.execute("DELETE FROM rules WHERE sandbox = ?", (identity,))
+    connection.execute("DELETE FROM sandboxes WHERE id = ?", (identity,))
+    connection.execute("UPDATE subjects SET gone_at = ? WHERE sandbox = ?", (times.now(), identity))
+
+
+def _sandbox(row: sqlite3.Row) -> Sandbox:
+    values = dict(row)
+    values["deleting"] = bool(values["deleting"])
+    values["host_keys"] = tuple(filter(None, values["host_keys"].split("\n")))
+    return Sandbox(**values)

@@ -1,0 +1,187 @@
+"""One piece of one log on its way into the store: records become attempts, attempts become events."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from typing import Any
+
+INTERRUPTED = "interrupted"
+
+_INSERT = (
+    "INSERT INTO events (id, subject, at, host, port, protocol, allowed, verdict, mode, rule, reason, address, "
+    "count, bytes_in, bytes_out, duration_ms, ended) VALUES (:id, :subject, :at, :host, :port, :protocol, :allowed, "
+    ":verdict, :mode, :rule, :reason, :address, :count, :bytes_in, :bytes_out, :duration_ms, :ended)"
+)
+_TEXTS = {"host": 255, "protocol": 32, "mode": 8, "rule": 300, "reason": 500, "address": 64, "ended": 200}
+_NUMBERS = ("port", "count", "bytes_in", "bytes_out", "duration_ms")
+_VERDICTS = ("allowed", "blocked", "warn")
+_MOST = 2**63 - 1
+
+
+class Taking:
+    """Takes records of one run, in order, inside a transaction of its caller.
+
+    Attributes:
+        seq: the last record that was taken; those up to it are passed over.
+        ended: the run says, or it was found, that nothing more will come.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, run: str, seq: int) -> None:
+        self.seq = seq
+        self.ended = False
+        self._connection = connection
+        self._run = run
+        self._subjects: dict[str, int] = {}
+        self._attempts: dict[int, dict[str, Any]] = {}
+        self._new: dict[int, dict[str, Any]] = {}
+        self._counts: Counter[int] = Counter()
+        row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
+        self._last = 0 if row is None else int(row[0])
+
+    def record(self, record: dict[str, Any]) -> None:
+        """Take one record; one that was taken before, or makes no sense, changes nothing."""
+        seq, kind = record.get("seq"), record.get("kind")
+        if not isinstance(seq, int) or not self.seq < seq <= _MOST:
+            return
+        self.seq = seq
+        conn = record.get("conn")
+        if kind == "end":
+            self.end()
+        elif isinstance(conn, int) and 0 <= conn <= _MOST:
+            self._speak(str(kind), conn, record)
+
+    def end(self) -> None:
+        """End the run: an attempt that was not closed was interrupted, and is shown even without a verdict."""
+        self.ended = True
+        stored = self._connection.execute("SELECT conn FROM attempts WHERE run = ?", (self._run,)).fetchall()
+        for conn in sorted({*self._attempts, *(int(row["conn"]) for row in stored)}):
+            attempt = self._attempt(conn)
+            if attempt is None or attempt["done"]:
+                continue
+            self._forget(conn, attempt)
+            if not attempt["whole"]:
+                self._show(attempt, {"ended": INTERRUPTED})
+
+    def finish(self) -> int:
+        """Write everything down.
+
+        Returns:
+            How many events readers had not seen before.
+        """
+        rows = self._new.values()
+        self._connection.executemany(_INSERT, rows)
+        for subject, count in self._counts.items():
+            self._connection.execute("UPDATE subjects SET events = events + ? WHERE id = ?", (count, subject))
+        self._connection.executemany(
+            "INSERT OR REPLACE INTO attempts (run, conn, event, opened) VALUES (?, ?, ?, ?)",
+            [
+                (self._run, conn, attempt["event"], json.dumps({"said": attempt["said"], "whole": attempt["whole"]}))
+                for conn, attempt in self._attempts.items()
+                if not attempt["done"]
+            ],
+        )
+        return len(rows)
+
+    def _speak(self, kind: str, conn: int, record: dict[str, Any]) -> None:
+        attempt = self._attempt(conn)
+        if attempt is None:
+            attempt = {"event": None, "said": {}, "done": False, "whole": False, "stored": False}
+            self._attempts[conn] = attempt
+        if kind == "open":
+            attempt["said"] |= _fields(record)
+        elif kind == "verdict":
+            self._show(attempt, _fields(record))
+        elif kind == "event":
+            attempt["whole"] = True
+            self._show(attempt, _fields(record))
+        elif kind == "dropped":
+            self._show(attempt, {"host": "*", "verdict": "blocked", "allowed": 0} | _fields(record))
+            self._forget(conn, attempt)
+        elif kind == "close":
+            said = _fields(record)
+            said.pop("at", None)
+            self._show(attempt, said)
+            self._forget(conn, attempt)
+
+    def _attempt(self, conn: int) -> dict[str, Any] | None:
+        known = self._attempts.get(conn)
+        if known is not None:
+            return known
+        row = self._connection.execute(
+            "SELECT event, opened FROM attempts WHERE run = ? AND conn = ?", (self._run, conn)
+        ).fetchone()
+        if row is None:
+            return None
+        attempt = {"event": row["event"], "done": False, "stored": True, **json.loads(row["opened"])}
+        self._attempts[conn] = attempt
+        return attempt
+
+    def _show(self, attempt: dict[str, Any], said: dict[str, Any]) -> None:
+        """Make an attempt visible with what is now known of it, or bring what is visible up to date."""
+        if attempt["event"] is None:
+            self._last += 1
+            attempt["event"] = self._last
+            # The time of an attempt is that of its first record.
+            row = _row(self._last, attempt["said"] | said | {"at": attempt["said"].get("at", said.get("at", 0))})
+            row["subject"] = self._subject(row.pop("cell"))
+            self._counts[row["subject"]] += 1
+            self._new[self._last] = row
+            # Only what is not written down yet has to be remembered until the next record.
+            attempt["said"] = {}
+            return
+        said = {name: value for name, value in said.items() if name not in ("cell", "at")}
+        row = self._new.get(attempt["event"])
+        if row is not None:
+            row.update(said)
+        elif said:
+            settings = ", ".join(f"{name} = :{name}" for name in said)
+            self._connection.execute(f"UPDATE events SET {settings} WHERE id = :id", {**said, "id": attempt["event"]})
+
+    def _forget(self, conn: int, attempt: dict[str, Any]) -> None:
+        attempt["done"] = True
+        if attempt["stored"]:
+            self._connection.execute("DELETE FROM attempts WHERE run = ? AND conn = ?", (self._run, conn))
+
+    def _subject(self, cell: str) -> int:
+        known = self._subjects.get(cell)
+        if known is None:
+            self._connection.execute("INSERT OR IGNORE INTO subjects (sandbox, name) VALUES (?, ?)", (cell, cell))
+            row = self._connection.execute("SELECT id FROM subjects WHERE sandbox = ?", (cell,)).fetchone()
+            known = self._subjects[cell] = int(row[0])
+        return known
+
+
+def _fields(record: dict[str, Any]) -> dict[str, Any]:
+    """What a record says that an event has a column for, in the types and sizes the columns have."""
+    said: dict[str, Any] = {}
+    for name, most in _TEXTS.items():
+        value = record.get(name)
+        if isinstance(value, str):
+            said[name] = value.encode("utf-8", "replace").decode()[:most]
+    for name in _NUMBERS:
+        value = record.get(name)
+        if isinstance(value, int | float) and -1 < value <= _MOST:
+            said[name] = int(value)
+    if record.get("verdict") in _VERDICTS:
+        said["verdict"] = record["verdict"]
+        said["allowed"] = int(record["verdict"] != "blocked")
+    if isinstance(record.get("allowed"), bool):
+        said["allowed"] = int(record["allowed"])
+    if isinstance(record.get("cell"), str):
+        said["cell"] = record["cell"][:64]
+    at = record.get("at")
+    said["at"] = at if isinstance(at, int) and 0 <= at <= _MOST else 0
+    return said
+
+
+def _row(identity: int, said: dict[str, Any]) -> dict[str, Any]:
+    """A whole row; an attempt that was never judged was never let through."""
+    row: dict[str, Any] = dict.fromkeys(
+        ("port", "protocol", "mode", "rule", "reason", "address", "bytes_in", "bytes_out", "duration_ms", "ended")
+    )
+    row |= {"host": "", "cell": "", "at": 0, "count": 1}
+    if "verdict" not in said:
+        row |= {"allowed": 0, "verdict": "blocked", "reason": "the gateway ended before it was judged"}
+    return row | said | {"id": identity}

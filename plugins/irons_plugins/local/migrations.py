@@ -1,0 +1,104 @@
+"""The database's shape, as the steps that lead to it; a step that was released never changes."""
+
+from __future__ import annotations
+
+_FIRST = """
+CREATE TABLE account (
+  one INTEGER PRIMARY KEY CHECK (one = 1),
+  mode TEXT NOT NULL
+) STRICT;
+INSERT INTO account (one, mode) VALUES (1, 'warn');
+
+CREATE TABLE sandboxes (
+  id TEXT PRIMARY KEY,
+  name TEXT NOT NULL UNIQUE,
+  status TEXT NOT NULL,
+  reason TEXT,
+  deleting INTEGER NOT NULL DEFAULT 0,
+  public_key TEXT NOT NULL,
+  engine TEXT NOT NULL,
+  image TEXT NOT NULL,
+  cpus REAL,
+  memory INTEGER,
+  disk INTEGER,
+  mode TEXT,
+  ssh_port INTEGER UNIQUE,
+  username TEXT,
+  host_keys TEXT NOT NULL DEFAULT '',
+  created_at INTEGER NOT NULL,
+  updated_at INTEGER NOT NULL
+) STRICT;
+
+-- An empty sandbox is the account's own list.
+CREATE TABLE rules (
+  id INTEGER PRIMARY KEY,
+  sandbox TEXT NOT NULL,
+  pattern TEXT NOT NULL,
+  list TEXT NOT NULL,
+  private TEXT NOT NULL,
+  broad INTEGER NOT NULL,
+  note TEXT,
+  created_at INTEGER NOT NULL,
+  UNIQUE (sandbox, pattern)
+) STRICT;
+
+-- Whom events are about; outlives the sandbox for as long as its events do.
+CREATE TABLE subjects (
+  id INTEGER PRIMARY KEY,
+  sandbox TEXT NOT NULL UNIQUE,
+  name TEXT NOT NULL,
+  events INTEGER NOT NULL DEFAULT 0,
+  gone_at INTEGER
+) STRICT;
+CREATE INDEX subjects_name ON subjects (name);
+
+-- AUTOINCREMENT: an id is a page token, and is never given twice.
+CREATE TABLE events (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  subject INTEGER NOT NULL,
+  at INTEGER NOT NULL,
+  host TEXT NOT NULL,
+  port INTEGER,
+  protocol TEXT,
+  allowed INTEGER NOT NULL,
+  verdict TEXT NOT NULL,
+  mode TEXT,
+  rule TEXT,
+  reason TEXT,
+  address TEXT,
+  count INTEGER NOT NULL,
+  bytes_in INTEGER,
+  bytes_out INTEGER,
+  duration_ms INTEGER,
+  ended TEXT
+) STRICT;
+CREATE INDEX events_subject ON events (subject);
+
+-- How far each log of a gateway worker was taken in; seq holds when the file is read again.
+CREATE TABLE runs (
+  run TEXT PRIMARY KEY,
+  offset INTEGER NOT NULL,
+  seq INTEGER NOT NULL,
+  finished INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+-- Attempts whose closing record has not come; event is NULL until the verdict.
+CREATE TABLE attempts (
+  run TEXT NOT NULL,
+  conn INTEGER NOT NULL,
+  event INTEGER,
+  opened TEXT NOT NULL,
+  PRIMARY KEY (run, conn)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE keys (
+  id TEXT PRIMARY KEY,
+  label TEXT NOT NULL,
+  hash BLOB NOT NULL UNIQUE,
+  created_at INTEGER NOT NULL,
+  used_at INTEGER
+) STRICT;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST,)
+"""Step N (counted from 1) leads from version N-1 to version N; `PRAGMA user_version` holds the version."""
