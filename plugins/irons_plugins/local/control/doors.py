@@ -86,7 +86,7 @@ class Doors:
             await self.close(sandbox)
 
     def _listen(self, port: int | None, taken: Collection[int]) -> socket.socket:
-        candidates = random.sample(PORTS, len(PORTS))  # noqa: S311 - which port it is, is no secret
+        candidates = random.sample(PORTS, len(PORTS))
         wanted = [] if port is None else [port]
         for candidate in (*wanted, *(each for each in candidates if each not in taken)):
             with contextlib.suppress(OSError):

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from irons_plugins.local.control import rules, sandboxes
+from irons_plugins.local.control import rulebook, sandboxes
 from irons_plugins.local.control.errors import ApiError, bad, missing
-from irons_plugins.local.control.rules import ACCOUNT, Difference, Rule
+from irons_plugins.local.control.rulebook import ACCOUNT, Difference, StoredRule
 from irons_plugins.local.control.sandboxes import STOPPED, Sandbox
-from irons_plugins.local.hosts import HostError, canonical_host
-from irons_plugins.local.patterns import PatternError, covers, parse_network, parse_pattern
+from irons_plugins.local.hosts import Host, HostError, canonical_host
+from irons_plugins.local.patterns import PatternError, covers, read_pattern
 from irons_plugins.local.policy import Decision, Policy, decide
+from irons_plugins.local.rules import ListName, RuleError, make_rule, spell
 from irons_plugins.local.store import Store
 
 T = TypeVar("T")
@@ -54,7 +55,7 @@ class Shown:
 
     mode: str
     source: str
-    rules: tuple[Rule, ...]
+    rules: tuple[StoredRule, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ class Changed:
     list: str = ""
 
 
-def rule_of(given: Mapping[str, Any], listed: str | None = None) -> Rule:
+def rule_of(given: Mapping[str, Any], listed: str | None = None) -> StoredRule:
     """A rule as a request gives it, in its one spelling.
 
     Args:
@@ -85,25 +86,27 @@ def rule_of(given: Mapping[str, Any], listed: str | None = None) -> Rule:
         ApiError: the pattern or an address is not one; the text says why.
     """
     text = str(given.get("pattern", given.get("domain", "")))
-    broad = bool(given.get("broad"))
+    kind: ListName = "deny" if (listed or given.get("list")) == "deny" else "allow"
     try:
-        pattern = parse_pattern(text, broad=broad).text
-        private = tuple(str(parse_network(each)) for each in given.get("private") or ())
-    except PatternError as error:
+        made = make_rule(text, kind, private=given.get("private") or (), broad=bool(given.get("broad")))
+    except RuleError as error:
         raise bad(f"{_shown(text)}: {error}") from error
-    which = listed or str(given["list"])
-    if private and which == "deny":
-        raise bad(f"{pattern}: only an allow rule says which private addresses it may lead to")
-    return Rule(pattern=pattern, list=which, private=_bare(private), broad=broad, note=given.get("note"))
+    return StoredRule(
+        pattern=made.pattern.text,
+        list=made.list,
+        private=tuple(spell(network) for network in made.private),
+        broad=made.broad,
+        note=given.get("note") or None,
+    )
 
 
-def rules_of(given: Sequence[Mapping[str, Any]]) -> tuple[Rule, ...]:
+def rules_of(given: Sequence[Mapping[str, Any]]) -> tuple[StoredRule, ...]:
     """Rules as a request gives them.
 
     Raises:
         ApiError: one of them is bad, or two have the same pattern; the text says which.
     """
-    found: dict[str, Rule] = {}
+    found: dict[str, StoredRule] = {}
     for index, each in enumerate(given):
         try:
             rule = rule_of(each)
@@ -117,7 +120,7 @@ def rules_of(given: Sequence[Mapping[str, Any]]) -> tuple[Rule, ...]:
 
 def explain(pattern: str) -> str:
     """What a stored pattern covers, in one sentence."""
-    return covers(parse_pattern(pattern, broad=True))
+    return covers(read_pattern(pattern))
 
 
 class Egress:
@@ -140,9 +143,9 @@ class Egress:
             sandbox = _scope(connection, name)
             own = None if sandbox is None else sandbox.mode
             return Shown(
-                mode=own or rules.account_mode(connection),
+                mode=own or rulebook.account_mode(connection),
                 source="account" if own is None else "sandbox",
-                rules=tuple(rules.of(connection, _identity(sandbox))),
+                rules=tuple(rulebook.of(connection, _identity(sandbox))),
             )
 
         return await self._store.read(work)
@@ -151,13 +154,13 @@ class Egress:
         """The sandboxes whose mode is another than the account's, and theirs."""
 
         def work(connection: sqlite3.Connection) -> dict[str, str]:
-            mode = rules.account_mode(connection)
+            mode = rulebook.account_mode(connection)
             known = sandboxes.all_of(connection)
             return {each.name: each.mode for each in known if each.mode is not None and each.mode != mode}
 
         return await self._store.read(work)
 
-    async def put(self, name: str | None, rule: Rule) -> Changed:
+    async def put(self, name: str | None, rule: StoredRule) -> Changed:
         """Add a rule, in place of the one with its pattern if there is one.
 
         Raises:
@@ -166,32 +169,32 @@ class Egress:
         (changed, mode), cut = await self._change(
             name,
             lambda connection, sandbox: (
-                rules.put(connection, _identity(sandbox), rule),
+                rulebook.put(connection, _identity(sandbox), rule),
                 _mode(connection, sandbox),
             ),
         )
         return Changed(changed=changed, cut=cut, mode=mode, list=rule.list)
 
-    async def remove(self, name: str | None, text: str) -> Changed:
-        """Take a rule away.
+    async def remove(self, name: str | None, text: str) -> tuple[str, Changed]:
+        """Take a rule away; gives its pattern in its one spelling, and what that did.
 
         Raises:
             ApiError: there is no such sandbox or rule, or the gateway did not confirm it.
         """
         try:
-            pattern = parse_pattern(text, broad=True).text
+            pattern = read_pattern(text).text
         except PatternError as error:
             raise bad(f"{_shown(text)}: {error}") from error
 
         def work(connection: sqlite3.Connection, sandbox: Sandbox | None) -> tuple[str, str]:
-            listed = rules.remove(connection, _identity(sandbox), pattern)
+            listed = rulebook.remove(connection, _identity(sandbox), pattern)
             if listed is None:
                 where = "the account" if sandbox is None else sandbox.name
                 raise missing(f"{where} has no rule {pattern}")
             return listed, _mode(connection, sandbox)
 
         (listed, mode), cut = await self._change(name, work)
-        return Changed(changed=True, cut=cut, mode=mode, list=listed)
+        return pattern, Changed(changed=True, cut=cut, mode=mode, list=listed)
 
     async def set_mode(self, name: str | None, mode: str | None) -> Changed:
         """Set the mode of the account, or of a sandbox; None lets a sandbox follow the account.
@@ -201,15 +204,15 @@ class Egress:
         """
 
         def work(connection: sqlite3.Connection, sandbox: Sandbox | None) -> tuple[bool, str]:
-            before = rules.account_mode(connection) if sandbox is None else sandbox.mode
+            before = rulebook.account_mode(connection) if sandbox is None else sandbox.mode
             _set_mode(connection, sandbox, mode)
-            return before != mode, mode or rules.account_mode(connection)
+            return before != mode, mode or rulebook.account_mode(connection)
 
         (changed, now), cut = await self._change(name, work)
         return Changed(changed=changed, cut=cut, mode=now)
 
     async def replace(
-        self, name: str | None, new: Sequence[Rule], given: Mapping[str, Any], *, dry: bool
+        self, name: str | None, new: Sequence[StoredRule], given: Mapping[str, Any], *, dry: bool
     ) -> tuple[Difference, int]:
         """Put `new` in place of all rules of a scope, and the mode with them where `given` has one.
 
@@ -226,12 +229,12 @@ class Egress:
         def work(connection: sqlite3.Connection, sandbox: Sandbox | None) -> Difference:
             if "mode" in given:
                 _set_mode(connection, sandbox, given["mode"])
-            return rules.replace(connection, _identity(sandbox), new)
+            return rulebook.replace(connection, _identity(sandbox), new)
 
         return await self._change(name, work, dry=dry)
 
-    async def check(self, name: str | None, host: str, port: int) -> Decision:
-        """What would be decided about a connection; for None, in a sandbox without rules of its own.
+    async def check(self, name: str | None, host: str, port: int) -> tuple[Host, Decision]:
+        """The host in its one spelling, and what would be decided; for None, in a sandbox without rules of its own.
 
         Raises:
             ApiError: there is no such sandbox, or the host is not one.
@@ -242,9 +245,9 @@ class Egress:
             raise bad(f"{_shown(host)}: {error}") from error
         hosts = self._hosts()
         policy = await self._store.read(
-            lambda connection: rules.policy_of(connection, _scope(connection, name), hosts)
+            lambda connection: rulebook.policy_of(connection, _scope(connection, name), hosts)
         )
-        return decide(Policy.from_json(policy), judged, port)
+        return judged, decide(Policy.from_json(policy), judged, port)
 
     async def enforce(self, identity: str) -> None:
         """Put a sandbox's policy in force, as it is written down.
@@ -253,7 +256,9 @@ class Egress:
             ApiError: the gateway did not confirm it.
         """
         async with self._one_at_a_time:
-            found = await self._store.read(lambda connection: self._policies(connection, identity, every=True))
+            found = await self._store.read(
+                lambda connection: self._policies(connection, identity, every=True)
+            )
             await self._push(found)
 
     async def enforce_all(self) -> None:
@@ -281,7 +286,7 @@ class Egress:
         def written(connection: sqlite3.Connection) -> tuple[T, list[tuple[Sandbox, dict[str, Any]]]]:
             sandbox = _scope(connection, name)
             answer = work(connection, sandbox)
-            _check_size(rules.policy_of(connection, _scope(connection, name), self._hosts()))
+            _check_size(rulebook.policy_of(connection, _scope(connection, name), self._hosts()))
             found = self._policies(connection, None if sandbox is None else sandbox.id)
             if dry:
                 raise _DryRun(answer, found)
@@ -305,13 +310,13 @@ class Egress:
         """The policies to push: of one sandbox, or of all; a stopped one gets its own when it starts."""
         hosts = self._hosts()
         return [
-            (sandbox, rules.policy_of(connection, sandbox, hosts))
+            (sandbox, rulebook.policy_of(connection, sandbox, hosts))
             for sandbox in sandboxes.all_of(connection)
             if identity in (None, sandbox.id) and (every or sandbox.status != STOPPED)
         ]
 
 
-class _DryRun(Exception):  # noqa: N818 - it carries an answer out of a transaction that must be rolled back
+class _DryRun(Exception):
     def __init__(self, answer: Any, found: list[tuple[Sandbox, dict[str, Any]]]) -> None:
         super().__init__("dry run")
         self.answer = answer
@@ -328,26 +333,19 @@ def _identity(sandbox: Sandbox | None) -> str:
 
 def _mode(connection: sqlite3.Connection, sandbox: Sandbox | None) -> str:
     own = None if sandbox is None else sandbox.mode
-    return own or rules.account_mode(connection)
+    return own or rulebook.account_mode(connection)
 
 
 def _set_mode(connection: sqlite3.Connection, sandbox: Sandbox | None, mode: str | None) -> None:
     if sandbox is not None:
         sandboxes.change(connection, sandbox.id, mode=mode)
     elif mode is not None:
-        rules.set_account_mode(connection, mode)
+        rulebook.set_account_mode(connection, mode)
 
 
 def _check_size(policy: Mapping[str, Any]) -> None:
     if len(json.dumps(policy)) > _LARGEST_POLICY:
         raise bad("these are too many rules for one policy; use wildcards")
-
-
-def _bare(networks: Iterable[str]) -> tuple[str, ...]:
-    """Single addresses without the prefix length that `ipaddress` writes behind them."""
-    return tuple(
-        network.removesuffix("/128" if ":" in network else "/32") for network in dict.fromkeys(networks)
-    )
 
 
 def _shown(text: str) -> str:

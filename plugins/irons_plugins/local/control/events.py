@@ -78,7 +78,7 @@ def page(connection: sqlite3.Connection, query: Query) -> Page:
     if query.limit is not None:
         values["after"] = max(query.after, _before_newest(connection, where, values, query.limit))
     rows = connection.execute(
-        "SELECT events.*, subjects.sandbox, subjects.name FROM events JOIN subjects ON subjects.id = events.subject "
+        "SELECT events.*, subjects.sandbox, subjects.name FROM events JOIN subjects ON subjects.id = events.subject "  # noqa: S608 (names of ours)
         f"WHERE {where} ORDER BY events.id LIMIT {PAGE}",
         values,
     ).fetchall()
@@ -132,7 +132,8 @@ def _subject(connection: sqlite3.Connection, name: str) -> int:
 def _before_newest(connection: sqlite3.Connection, where: str, values: dict[str, Any], limit: int) -> int:
     """The id after which exactly the newest `limit` matches lie."""
     row = connection.execute(
-        f"SELECT events.id FROM events WHERE {where} ORDER BY events.id DESC LIMIT 1 OFFSET {limit}", values
+        f"SELECT events.id FROM events WHERE {where} ORDER BY events.id DESC LIMIT 1 OFFSET {limit}",
+        values,  # noqa: S608 (names of ours)
     ).fetchone()
     return 0 if row is None else int(row[0])
 

@@ -3,27 +3,67 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
+import logging
 import os
 import socket
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from irons_plugins.local.asynclink import AsyncLink
 from irons_plugins.local.engines import CellError, Namespaces
-from irons_plugins.local.link import LinkError, Message, RequestError
+from irons_plugins.local.link import LinkClosedError, LinkError, Message, RequestError
 
-_WITHIN = 20.0
+_log = logging.getLogger(__name__)
+_WITHIN = 40.0
+_NEXT_KEEPER = 20.0
 
 
-class KeptCells:
-    """`engines.Cells` over the link to the keeper."""
+class Keeper:
+    """The link to the keeper, and to the next one should it die; `engines.Cells` for the engines."""
 
-    def __init__(self, link: AsyncLink) -> None:
-        self._link = link
+    def __init__(self, *, on_peer: Callable[[socket.socket], None]) -> None:
+        """Make a keeper that is not linked yet.
+
+        Args:
+            on_peer: called with each fresh link to the gateway that the keeper hands over.
+        """
+        self._on_peer = on_peer
+        self._link: AsyncLink | None = None
+        self._linked = asyncio.Event()
+
+    async def serve(self, sock: socket.socket, rendezvous: socket.socket | None, renewed: Renewed) -> None:
+        """Listen to the keeper, and wait for the next one when it dies; for as long as this is not cancelled.
+
+        Args:
+            sock: the link to the keeper that started this process.
+            rendezvous: a listening socket at which the next keeper calls; None ends with the first.
+            renewed: awaited when a next keeper has called.
+        """
+        if rendezvous is not None:
+            rendezvous.setblocking(False)
+        while True:
+            link = self._link = AsyncLink(sock)
+            self._linked.set()
+            await self._listen(link)
+            self._linked.clear()
+            if rendezvous is None:
+                return
+            sock, _ = await asyncio.get_running_loop().sock_accept(rendezvous)
+            _log.info("a new keeper has called")
+            renewing = asyncio.ensure_future(renewed())
+            renewing.add_done_callback(_report)
+
+    async def ready(self) -> None:
+        """Tell the keeper that the API answers."""
+        if self._link is not None:
+            with contextlib.suppress(LinkClosedError):
+                await self._link.send({"op": "ready"})
 
     async def make(self, cell: str, *, processes: int | None = None) -> None:
         """See `engines.Cells.make`."""
-        limits = {} if processes is None else {"processes": processes}
+        limits = {} if processes is None else {"nproc": processes}
         await self._ask("cell.make", cell=cell, limits=limits)
 
     async def namespaces(self, cell: str) -> Namespaces:
@@ -38,7 +78,7 @@ class KeptCells:
     async def connect(self, cell: str, address: str, port: int, *, within: float) -> socket.socket:
         """See `engines.Cells.connect`."""
         try:
-            message = await self._link.request(
+            message = await self._linked_request(
                 "cell.connect", within=within + 5, cell=cell, address=address, port=port, timeout=within
             )
         except RequestError as error:
@@ -46,8 +86,6 @@ class KeptCells:
             if isinstance(number, int):
                 raise OSError(number, error.message) from error
             raise CellError(error.message) from error
-        except LinkError as error:
-            raise CellError(f"the keeper is gone: {error}") from error
         if len(message.fds) != 1:
             message.close()
             raise CellError(f"the keeper gave no connection into {cell}")
@@ -73,15 +111,48 @@ class KeptCells:
         message.close()
         return message.body
 
+    def close(self) -> None:
+        """End the link."""
+        if self._link is not None:
+            self._link.close()
+
+    async def _listen(self, link: AsyncLink) -> None:
+        try:
+            while True:
+                message = await link.recv()
+                if message.body.get("op") == "peer" and len(message.fds) == 1:
+                    self._on_peer(socket.socket(fileno=message.fds.pop()))
+                message.close()
+        except LinkError as fault:
+            _log.warning("the keeper is gone: %s", fault)
+            link.close()
+
     async def _ask(self, op: str, **fields: Any) -> None:
         (await self._request(op, **fields)).close()
 
     async def _request(self, op: str, *, within: float = _WITHIN, **fields: Any) -> Message:
         try:
-            return await self._link.request(op, within=within, **fields)
+            return await self._linked_request(op, within=within, **fields)
         except RequestError as error:
             raise CellError(error.message) from error
+
+    async def _linked_request(self, op: str, *, within: float, **fields: Any) -> Message:
+        try:
+            async with asyncio.timeout(min(within, _NEXT_KEEPER)):
+                await self._linked.wait()
+            link = self._link
+            if link is None:
+                raise CellError("the keeper is gone")
+            return await link.request(op, within=within, **fields)
         except LinkError as error:
             raise CellError(f"the keeper is gone: {error}") from error
-        except (TimeoutError, asyncio.TimeoutError) as error:
+        except TimeoutError as error:
             raise CellError("the keeper does not answer") from error
+
+
+Renewed = Callable[[], Awaitable[object]]
+
+
+def _report(done: asyncio.Future[object]) -> None:
+    if not done.cancelled() and done.exception() is not None:
+        _log.error("taking up what runs again failed", exc_info=done.exception())

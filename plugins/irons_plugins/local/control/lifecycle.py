@@ -6,16 +6,15 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
-from irons_plugins.local.control import rules, sandboxes, times
+from irons_plugins.local.control import rulebook, sandboxes
 from irons_plugins.local.control.doors import Doors, NoPortError
 from irons_plugins.local.control.egress import Egress
 from irons_plugins.local.control.errors import ApiError, bad, conflict
-from irons_plugins.local.control.rules import Rule
+from irons_plugins.local.control.rulebook import StoredRule
 from irons_plugins.local.control.sandboxes import (
-    BUSY,
     CREATING,
     ERROR,
     READY,
@@ -52,7 +51,7 @@ class Lifecycle:
         """What is being done for a sandbox right now, in words."""
         return self._progress.get(identity)
 
-    async def create(self, sandbox: Sandbox, own: Sequence[Rule]) -> Sandbox:
+    async def create(self, sandbox: Sandbox, own: Sequence[StoredRule]) -> Sandbox:
         """Write a sandbox with its mode and rules down in one transaction, and begin to make it.
 
         Raises:
@@ -65,7 +64,7 @@ class Lifecycle:
                 sandboxes.insert(connection, sandbox)
             except sqlite3.IntegrityError:
                 raise conflict(f"there is a sandbox named {sandbox.name!r} already") from None
-            rules.replace(connection, sandbox.id, own)
+            rulebook.replace(connection, sandbox.id, own)
 
         await self._store.write(insert)
         self._begin(sandbox.id, self._bring_up(sandbox))
@@ -125,16 +124,27 @@ class Lifecycle:
         await asyncio.shield(asyncio.wait((work,)))
         left = await self._store.read(lambda connection: sandboxes.find(connection, sandbox.id))
         if left is not None:
-            raise ApiError(500, f"{sandbox.name} could not be removed: {left.reason or 'see `irons local logs`'}")
+            raise ApiError(
+                500, f"{sandbox.name} could not be removed: {left.reason or 'see `irons local logs`'}"
+            )
 
-    async def reconcile(self) -> None:
-        """Make the store agree with what really runs; once, before the API answers."""
+    async def recover(self) -> set[str]:
+        """Let the engines take up what runs, as after the death of this process or of the keeper.
+
+        Returns:
+            The ids of the sandboxes that run.
+        """
         running: set[str] = set()
         for name, engine in self._engines.items():
             try:
                 running.update(await engine.recover())
             except (EngineError, CellError, OSError) as error:
                 _log.warning("engine %s did not recover: %s", name, error)
+        return running
+
+    async def reconcile(self) -> None:
+        """Make the store agree with what really runs; once, before the API answers."""
+        running = await self.recover()
         known = await self._store.read(sandboxes.all_of)
         for sandbox in known:
             await self._settle(sandbox, runs=sandbox.id in running)
@@ -153,8 +163,10 @@ class Lifecycle:
             self._begin(sandbox.id, self._take_away(sandbox))
         elif sandbox.status == CREATING:
             await self._fail(sandbox, _INTERRUPTED.format("created"))
-        elif sandbox.status == STOPPING or (sandbox.status == ERROR and runs):
+        elif sandbox.status == STOPPING:
             self._begin(sandbox.id, self._bring_down(sandbox))
+        elif sandbox.status == ERROR and runs:
+            self._begin(sandbox.id, self._bring_down(sandbox, ERROR, sandbox.reason))
         elif runs:
             await self._adopt(sandbox)
         elif sandbox.status == STARTING:
@@ -198,9 +210,13 @@ class Lifecycle:
             await self._egress.enforce(sandbox.id)
             await self._open_door(sandbox)
             self._progress[sandbox.id] = "starting"
-            await engine.start(sandbox.id)
-            self._watch(sandbox)
+            try:
+                await engine.start(sandbox.id)
+            except (EngineError, CellError, OSError):
+                await self._doors.close(sandbox.id)
+                raise
             await self._move(sandbox, (STARTING,), status=READY, reason=None)
+            self._watch(sandbox)
 
     async def _make(self, engine: Engine, sandbox: Sandbox) -> Sandbox:
         # What an earlier attempt may have left half made.
@@ -222,13 +238,13 @@ class Lifecycle:
         )
         return changed or sandbox
 
-    async def _bring_down(self, sandbox: Sandbox) -> None:
-        reason = sandbox.reason if sandbox.status == ERROR else None
+    async def _bring_down(self, sandbox: Sandbox, status: str = STOPPED, reason: str | None = None) -> None:
+        """Stop a machine, or clear away what is left of one that stopped by itself."""
         async with self._failing(sandbox):
             await self._unwatch(sandbox.id)
-            await self._engine(sandbox).stop(sandbox.id)
             await self._doors.close(sandbox.id)
-            status = STOPPED if reason is None else ERROR
+            if sandbox.username is not None:
+                await self._engine(sandbox).stop(sandbox.id)
             await self._move(sandbox, None, status=status, reason=reason)
 
     async def _take_away(self, sandbox: Sandbox) -> None:
@@ -246,7 +262,7 @@ class Lifecycle:
             yield
         except asyncio.CancelledError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - no sandbox may stay half way, whatever went wrong
             known = isinstance(error, _FAILURES)
             _log.log(
                 logging.WARNING if known else logging.ERROR,
@@ -286,7 +302,7 @@ class Lifecycle:
         )
 
     async def _unwatch(self, identity: str) -> None:
-        task = self._watches.get(identity)
+        task = self._watches.pop(identity, None)
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
@@ -298,19 +314,19 @@ class Lifecycle:
 
     async def _stopped_by_itself(self, sandbox: Sandbox) -> None:
         look = await self._engine(sandbox).look(sandbox.id)
-        if look.state == "running":
-            return
-        status = STOPPED if look.state == "stopped" else ERROR
+        status = STOPPED if look.state in ("stopped", "running") else ERROR
         reason = look.reason or (None if status == STOPPED else f"its machine is {look.state}")
-        if await self._move(sandbox, (READY, RUNNING), status=status, reason=reason):
-            await self._engine(sandbox).stop(sandbox.id)
-            await self._doors.close(sandbox.id)
+        changed = await self._move(sandbox, (READY, RUNNING), status=STOPPING)
+        if changed is not None:
+            self._begin(sandbox.id, self._bring_down(changed, status, reason))
 
     async def _get(self, name: str) -> Sandbox:
         return await self._store.read(lambda connection: sandboxes.get(connection, name))
 
     async def _move(self, sandbox: Sandbox, only: Sequence[str] | None, **values: Any) -> Sandbox | None:
-        return await self._store.write(lambda connection: sandboxes.change(connection, sandbox.id, only, **values))
+        return await self._store.write(
+            lambda connection: sandboxes.change(connection, sandbox.id, only, **values)
+        )
 
     def _engine(self, sandbox: Sandbox) -> Engine:
         engine = self._engines.get(sandbox.engine)

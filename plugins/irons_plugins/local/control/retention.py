@@ -60,7 +60,8 @@ def expire(connection: sqlite3.Connection, retention: Retention, now: int) -> in
     if old:
         connection.execute("DELETE FROM events WHERE id < ?", (bound,))
         connection.executemany(
-            "UPDATE subjects SET events = events - ? WHERE id = ?", [(row["events"], row["subject"]) for row in old]
+            "UPDATE subjects SET events = events - ? WHERE id = ?",
+            [(row["events"], row["subject"]) for row in old],
         )
     connection.execute("DELETE FROM subjects WHERE gone_at IS NOT NULL AND events = 0")
     return sum(row["events"] for row in old)

@@ -77,7 +77,12 @@ class Taking:
         self._connection.executemany(
             "INSERT OR REPLACE INTO attempts (run, conn, event, opened) VALUES (?, ?, ?, ?)",
             [
-                (self._run, conn, attempt["event"], json.dumps({"said": attempt["said"], "whole": attempt["whole"]}))
+                (
+                    self._run,
+                    conn,
+                    attempt["event"],
+                    json.dumps({"said": attempt["said"], "whole": attempt["whole"]}),
+                )
                 for conn, attempt in self._attempts.items()
                 if not attempt["done"]
             ],
@@ -124,7 +129,9 @@ class Taking:
             self._last += 1
             attempt["event"] = self._last
             # The time of an attempt is that of its first record.
-            row = _row(self._last, attempt["said"] | said | {"at": attempt["said"].get("at", said.get("at", 0))})
+            row = _row(
+                self._last, attempt["said"] | said | {"at": attempt["said"].get("at", said.get("at", 0))}
+            )
             row["subject"] = self._subject(row.pop("cell"))
             self._counts[row["subject"]] += 1
             self._new[self._last] = row
@@ -137,7 +144,10 @@ class Taking:
             row.update(said)
         elif said:
             settings = ", ".join(f"{name} = :{name}" for name in said)
-            self._connection.execute(f"UPDATE events SET {settings} WHERE id = :id", {**said, "id": attempt["event"]})
+            self._connection.execute(
+                f"UPDATE events SET {settings} WHERE id = :id",
+                {**said, "id": attempt["event"]},  # noqa: S608 (names of ours)
+            )
 
     def _forget(self, conn: int, attempt: dict[str, Any]) -> None:
         attempt["done"] = True
@@ -147,7 +157,9 @@ class Taking:
     def _subject(self, cell: str) -> int:
         known = self._subjects.get(cell)
         if known is None:
-            self._connection.execute("INSERT OR IGNORE INTO subjects (sandbox, name) VALUES (?, ?)", (cell, cell))
+            self._connection.execute(
+                "INSERT OR IGNORE INTO subjects (sandbox, name) VALUES (?, ?)", (cell, cell)
+            )
             row = self._connection.execute("SELECT id FROM subjects WHERE sandbox = ?", (cell,)).fetchone()
             known = self._subjects[cell] = int(row[0])
         return known
@@ -179,7 +191,18 @@ def _fields(record: dict[str, Any]) -> dict[str, Any]:
 def _row(identity: int, said: dict[str, Any]) -> dict[str, Any]:
     """A whole row; an attempt that was never judged was never let through."""
     row: dict[str, Any] = dict.fromkeys(
-        ("port", "protocol", "mode", "rule", "reason", "address", "bytes_in", "bytes_out", "duration_ms", "ended")
+        (
+            "port",
+            "protocol",
+            "mode",
+            "rule",
+            "reason",
+            "address",
+            "bytes_in",
+            "bytes_out",
+            "duration_ms",
+            "ended",
+        )
     )
     row |= {"host": "", "cell": "", "at": 0, "count": 1}
     if "verdict" not in said:

@@ -18,7 +18,7 @@ _COLUMNS = "pattern, list, private, broad, note, created_at"
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class StoredRule:
     """One rule of one list.
 
     Attributes:
@@ -37,7 +37,7 @@ class Rule:
     note: str | None = None
     created_at: int = 0
 
-    def same(self, other: Rule) -> bool:
+    def same(self, other: StoredRule) -> bool:
         """True where both say the same; when they were made does not count."""
         mine = (self.pattern, self.list, self.private, self.broad, self.note)
         return mine == (other.pattern, other.list, other.private, other.broad, other.note)
@@ -47,16 +47,16 @@ class Rule:
 class Difference:
     """What replacing one list of rules by another does; patterns in order."""
 
-    added: tuple[Rule, ...]
-    removed: tuple[Rule, ...]
-    changed: tuple[Rule, ...]
+    added: tuple[StoredRule, ...]
+    removed: tuple[StoredRule, ...]
+    changed: tuple[StoredRule, ...]
 
 
-def of(connection: sqlite3.Connection, sandbox: str) -> list[Rule]:
+def of(connection: sqlite3.Connection, sandbox: str) -> list[StoredRule]:
     """The rules of one sandbox's id or of `ACCOUNT`, oldest first."""
-    rows = connection.execute(f"SELECT {_COLUMNS} FROM rules WHERE sandbox = ? ORDER BY id", (sandbox,))
+    rows = connection.execute(f"SELECT {_COLUMNS} FROM rules WHERE sandbox = ? ORDER BY id", (sandbox,))  # noqa: S608 (names of ours)
     return [
-        Rule(
+        StoredRule(
             pattern=row["pattern"],
             list=row["list"],
             private=tuple(json.loads(row["private"])),
@@ -68,7 +68,7 @@ def of(connection: sqlite3.Connection, sandbox: str) -> list[Rule]:
     ]
 
 
-def put(connection: sqlite3.Connection, sandbox: str, rule: Rule) -> bool:
+def put(connection: sqlite3.Connection, sandbox: str, rule: StoredRule) -> bool:
     """Add a rule, or put it in place of the one with its pattern.
 
     Returns:
@@ -93,20 +93,18 @@ def remove(connection: sqlite3.Connection, sandbox: str, pattern: str) -> str | 
     return None if row is None else str(row["list"])
 
 
-def difference(old: Sequence[Rule], new: Sequence[Rule]) -> Difference:
+def difference(old: Sequence[StoredRule], new: Sequence[StoredRule]) -> Difference:
     """What putting `new` in place of `old` does."""
     before = {rule.pattern: rule for rule in old}
     after = {rule.pattern for rule in new}
     return Difference(
         added=tuple(rule for rule in new if rule.pattern not in before),
         removed=tuple(rule for rule in old if rule.pattern not in after),
-        changed=tuple(
-            rule for rule in new if rule.pattern in before and not before[rule.pattern].same(rule)
-        ),
+        changed=tuple(rule for rule in new if rule.pattern in before and not before[rule.pattern].same(rule)),
     )
 
 
-def replace(connection: sqlite3.Connection, sandbox: str, new: Sequence[Rule]) -> Difference:
+def replace(connection: sqlite3.Connection, sandbox: str, new: Sequence[StoredRule]) -> Difference:
     """Put `new` in place of all rules of a list; rules that stay the same keep their time."""
     found = difference(of(connection, sandbox), new)
     for rule in found.removed:
@@ -136,7 +134,7 @@ def policy_of(
 
 
 def compose(
-    mode: str, account: Iterable[Rule], own: Iterable[Rule], hosts: Mapping[str, Iterable[str]]
+    mode: str, account: Iterable[StoredRule], own: Iterable[StoredRule], hosts: Mapping[str, Iterable[str]]
 ) -> dict[str, Any]:
     """A policy as JSON, from a mode and the two lists."""
     return {
@@ -156,7 +154,7 @@ def compose(
     }
 
 
-def _write(connection: sqlite3.Connection, sandbox: str, rule: Rule) -> None:
+def _write(connection: sqlite3.Connection, sandbox: str, rule: StoredRule) -> None:
     connection.execute(
         "INSERT INTO rules (sandbox, pattern, list, private, broad, note, created_at) VALUES (?, ?, ?, ?, ?, ?, ?) "
         "ON CONFLICT (sandbox, pattern) DO UPDATE SET list = excluded.list, private = excluded.private, "

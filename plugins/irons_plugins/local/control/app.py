@@ -1,0 +1,174 @@
+"""The ASGI application: routes from the table, every failure as `{"error": text}`."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route as HttpRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from irons.version import __version__
+from irons_plugins.local.control import (
+    keys,
+    routes_audit,
+    routes_egress,
+    routes_sandboxes,
+    routes_system,
+    times,
+)
+from irons_plugins.local.control.errors import ApiError, bad, unready
+from irons_plugins.local.control.openapi import describe
+from irons_plugins.local.control.plane import Plane
+from irons_plugins.local.control.routing import Answer, Call, Route, read_query
+from irons_plugins.local.control.schemas import check
+from irons_plugins.local.store import Store, StoreError
+
+_log = logging.getLogger(__name__)
+MOST_BYTES = 2 * 1024 * 1024
+"""Of a request's body."""
+
+_TOUCH_EVERY = 60_000_000
+
+ROUTES: tuple[Route, ...] = (
+    *routes_sandboxes.ROUTES,
+    *routes_egress.ROUTES,
+    *routes_audit.ROUTES,
+    *routes_system.ROUTES,
+)
+
+_Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def make_app(plane: Plane, routes: Iterable[Route] = ROUTES) -> Starlette:
+    """The application for one control plane; who may use it is the listener's business."""
+    routes = tuple(routes)
+    document = json.dumps(describe(routes, __version__)).encode()
+
+    async def openapi(_: Request) -> Response:
+        return Response(document, media_type="application/json")
+
+    by_path: dict[str, list[Route]] = {}
+    for route in routes:
+        by_path.setdefault(route.path, []).append(route)
+    served = [
+        HttpRoute(
+            path,
+            _endpoint(plane, {route.method: route for route in methods}),
+            methods=[each.method for each in methods],
+        )
+        for path, methods in by_path.items()
+    ]
+    app = Starlette(
+        routes=[*served, HttpRoute("/openapi.json", openapi)],
+        exception_handlers={HTTPException: _not_served, ApiError: _refused, Exception: _failed},
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+class KeyRequired:
+    """Lets only requests with a valid API key through; for listeners that others than the owner can reach."""
+
+    def __init__(self, app: ASGIApp, store: Store) -> None:
+        self._app = app
+        self._store = store
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or refuse it with 401."""
+        if scope["type"] != "http":
+            return
+        refused = await self._refusal(Request(scope))
+        if refused is None:
+            await self._app(scope, receive, send)
+        else:
+            await refused(scope, receive, send)
+
+    async def _refusal(self, request: Request) -> Response | None:
+        kind, _, secret = request.headers.get("authorization", "").partition(" ")
+        secret = secret.strip()
+        if kind.lower() != "bearer" or not secret:
+            return _unknown("a key is needed: make one by `irons local key create` where the server runs")
+        try:
+            key = await self._store.read(lambda connection: keys.find(connection, secret))
+            if key is None:
+                return _unknown("this key is not valid, or was revoked")
+            if key.used_at is None or times.now() - key.used_at > _TOUCH_EVERY:
+                await self._store.write(lambda connection: keys.touch(connection, key.id))
+        except StoreError as error:
+            return _json(503, {"error": str(error)})
+        return None
+
+
+def _endpoint(plane: Plane, routes: dict[str, Route]) -> _Endpoint:
+    async def endpoint(request: Request) -> Response:
+        # Starlette serves HEAD wherever there is GET.
+        route = routes["GET" if request.method == "HEAD" else request.method]
+        try:
+            query = read_query(route, request.query_params.multi_items())
+            body = await _body(request, route)
+            call = Call(plane, request.path_params, query, body)
+            found = await route.handler(call)
+        except StoreError as error:
+            raise unready(str(error)) from error
+        except ClientDisconnect:
+            return Response(status_code=400)
+        answer = found if isinstance(found, Answer) else Answer(route.status, found)
+        return _json(answer.status, answer.body)
+
+    return endpoint
+
+
+async def _body(request: Request, route: Route) -> dict[str, Any]:
+    data = bytearray()
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > MOST_BYTES:
+            raise ApiError(413, f"the body is larger than {MOST_BYTES} bytes")
+    if route.body is None:
+        return {}
+    try:
+        value = json.loads(bytes(data), parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise bad(f"the body is not JSON: {error}") from None
+    check(route.body, value)
+    return dict(value)
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+async def _not_served(request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    text = {
+        404: f"there is nothing at {request.url.path[:200]}",
+        405: f"{request.method[:20]} is not served at {request.url.path[:200]}",
+    }.get(error.status_code, error.detail)
+    return _json(error.status_code, {"error": text}, error.headers)
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    if not isinstance(error, ApiError):
+        raise error
+    return _json(error.status, {"error": error.text})
+
+
+async def _failed(_: Request, error: Exception) -> Response:
+    return _json(500, {"error": f"the control plane failed ({type(error).__name__}); see `irons local logs`"})
+
+
+def _unknown(text: str) -> Response:
+    return _json(401, {"error": text}, {"www-authenticate": "Bearer"})
+
+
+def _json(status: int, body: Any, headers: Any = None) -> Response:
+    # ASCII only: whatever is in a name or a host, the bytes on the wire are harmless.
+    return Response(json.dumps(body), status, headers, media_type="application/json")

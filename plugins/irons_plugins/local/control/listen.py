@@ -1,0 +1,121 @@
+"""Where the API is served: the owner's unix socket always, TCP on request."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import socket
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from irons_plugins.local.control.config import Config
+from irons_plugins.local.link import listen
+
+_GRACE = 2
+_STRANGERS_AT_ONCE = 200
+
+
+class ListenError(Exception):
+    """The API cannot be served as asked; the message is one line."""
+
+
+class Listener(uvicorn.Server):
+    """One listening socket with its application."""
+
+    def __init__(self, config: uvicorn.Config, sock: socket.socket) -> None:
+        """Serve `config` on a socket that listens already."""
+        super().__init__(config)
+        self._sock = sock
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to the process, which may have several listeners."""
+        yield
+
+    async def run_until_told(self) -> None:
+        """Serve until `should_exit` is set."""
+        await self.serve(sockets=[self._sock])
+
+
+def unix_listener(app: ASGIApp, path: Path) -> Listener:
+    """Serve on a unix socket that only its owner can reach, in place of one that was left there.
+
+    Raises:
+        ListenError: its directory cannot be written.
+    """
+    try:
+        sock = listen(path)
+    except OSError as error:
+        raise ListenError(f"cannot listen on {path}: {error.strerror or error}") from error
+    return Listener(_config(app), sock)
+
+
+def tcp_listener(app: ASGIApp, config: Config) -> Listener:
+    """Serve on `config.listen`; the application must ask for keys itself.
+
+    Raises:
+        ListenError: the address is no address or cannot be used, or it is not loopback and there is no TLS.
+    """
+    host, port = _split(config.listen)
+    address = _address(host)
+    if bool(config.tls_cert) != bool(config.tls_key):
+        raise ListenError("--tls-cert and --tls-key go together")
+    if not address.is_loopback and not config.tls_cert:
+        raise ListenError(
+            f"{config.listen} can be reached from other machines: give --tls-cert and --tls-key, or listen on 127.0.0.1"
+        )
+    served = _config(
+        app,
+        ssl_certfile=config.tls_cert or None,
+        ssl_keyfile=config.tls_key or None,
+        limit_concurrency=_STRANGERS_AT_ONCE,
+    )
+    try:
+        served.load()
+    except (OSError, ssl.SSLError) as error:
+        raise ListenError(f"the TLS certificate or key cannot be used: {error}") from error
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((str(address), port))
+        sock.listen(128)
+    except OSError as error:
+        sock.close()
+        raise ListenError(f"cannot listen on {config.listen}: {error.strerror}") from error
+    return Listener(served, sock)
+
+
+def _config(app: ASGIApp, **more: object) -> uvicorn.Config:
+    # h11 bounds what it keeps of a request's head; llhttp does not.
+    options: dict[str, object] = {
+        "http": "h11",
+        "ws": "none",
+        "lifespan": "off",
+        "interface": "asgi3",
+        "log_config": None,
+        "access_log": False,
+        "proxy_headers": False,
+        "server_header": False,
+        "timeout_keep_alive": 600,
+        "timeout_graceful_shutdown": _GRACE,
+    }
+    return uvicorn.Config(app, **(options | more))  # type: ignore[arg-type]
+
+
+def _split(listen_at: str) -> tuple[str, int]:
+    host, colon, port = listen_at.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ListenError(f"--listen takes HOST:PORT, not {listen_at!r}")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    try:
+        return ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
+    except ValueError:
+        raise ListenError(f"--listen takes an address of this machine, not {host!r}") from None

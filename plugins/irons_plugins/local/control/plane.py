@@ -1,0 +1,49 @@
+"""The control plane's parts, together: what every handler can reach."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from irons_plugins.local.control import times
+from irons_plugins.local.control.audit import Audit
+from irons_plugins.local.control.config import Config
+from irons_plugins.local.control.doors import Doors
+from irons_plugins.local.control.egress import Egress
+from irons_plugins.local.control.keeper import Keeper
+from irons_plugins.local.control.lifecycle import Lifecycle
+from irons_plugins.local.control.peer import Gateway
+from irons_plugins.local.engines import Engine
+from irons_plugins.local.places import Places
+from irons_plugins.local.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """One control plane.
+
+    Attributes:
+        places: the backend's directories.
+        config: how it was told to be.
+        store: its database.
+        keeper: the keeper.
+        gateway: the gateway.
+        engines: what makes machines, by name.
+        doors: the SSH ports.
+        egress: rules and modes.
+        lifecycle: sandboxes' states.
+        audit: events.
+        began: when it started, microseconds since 1970.
+    """
+
+    places: Places
+    config: Config
+    store: Store
+    keeper: Keeper
+    gateway: Gateway
+    engines: Mapping[str, Engine]
+    doors: Doors
+    egress: Egress
+    lifecycle: Lifecycle
+    audit: Audit
+    began: int = field(default_factory=times.now)

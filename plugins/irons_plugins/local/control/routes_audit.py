@@ -1,0 +1,103 @@
+"""The audit log over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from irons_plugins.local.control import times
+from irons_plugins.local.control.audit import LONGEST_WAIT
+from irons_plugins.local.control.errors import bad
+from irons_plugins.local.control.events import Query, verdicts_of
+from irons_plugins.local.control.routing import Call, Route
+from irons_plugins.local.control.schemas import Schema, text
+
+_TOKEN = 2**63 - 1
+_QUERY: Mapping[str, Schema] = {
+    "pageToken": {"type": "integer", "minimum": 0, "maximum": _TOKEN},
+    "since": text(40, format="date-time"),
+    "until": text(40, format="date-time"),
+    "verdict": text(40),
+    "host": text(300, minLength=1),
+    "limit": {"type": "integer", "minimum": 1, "maximum": 10_000_000},
+    "wait": {"type": "number", "minimum": 0, "maximum": 86_400},
+}
+_TEXT: Schema = {"type": "string"}
+_NUMBER: Schema = {"type": "integer"}
+_EVENT: Schema = {
+    "type": "object",
+    "properties": {
+        "type": {"type": "string", "enum": ["egress"]},
+        "id": _NUMBER,
+        "timestamp": {"type": "string", "format": "date-time"},
+        "sandbox_name": _TEXT,
+        "sandbox_id": _TEXT,
+        "host": _TEXT,
+        "port": _NUMBER,
+        "protocol": _TEXT,
+        "allowed": {"type": "boolean"},
+        "verdict": {"type": "string", "enum": ["allowed", "blocked", "warn"]},
+        "mode": {"type": "string", "enum": ["warn", "deny"]},
+        "rule": _TEXT,
+        "reason": _TEXT,
+        "address": _TEXT,
+        "count": _NUMBER,
+        "bytes_in": _NUMBER,
+        "bytes_out": _NUMBER,
+        "duration_ms": _NUMBER,
+        "ended": _TEXT,
+    },
+    "required": ["type", "id", "timestamp", "sandbox_name", "sandbox_id", "host", "allowed"],
+}
+_PAGE: Schema = {
+    "type": "object",
+    "properties": {"events": {"type": "array", "items": _EVENT}, "page_token": _NUMBER},
+    "required": ["events"],
+}
+
+
+async def read_audit(call: Call) -> Mapping[str, Any]:
+    """GET …/audit/egress."""
+    given = call.query
+    query = Query(
+        name=call.path.get("name"),
+        after=given.get("pageToken", 0),
+        since=_time(given, "since"),
+        until=_time(given, "until"),
+        verdicts=verdicts_of(given.get("verdict", "")),
+        host=given.get("host"),
+        limit=given.get("limit"),
+    )
+    page = await call.plane.audit.page(query, wait=given.get("wait", 0.0))
+    answer: dict[str, Any] = {"events": page.events}
+    return {**answer, "page_token": page.token} if page.token else answer
+
+
+_WHAT = (
+    "One page of egress events behind `pageToken`, oldest first; `limit` keeps the newest so many, "
+    f"`wait` holds the answer until there is an event, for {LONGEST_WAIT:.0f} seconds at most."
+)
+
+ROUTES = (
+    Route(
+        "GET", "/audit/egress", read_audit, f"{_WHAT} Of all sandboxes.", _PAGE, query=_QUERY, fails=(503,)
+    ),
+    Route(
+        "GET",
+        "/sandboxes/{name}/audit/egress",
+        read_audit,
+        f"{_WHAT} Of one sandbox, or, where none has the name, of the last that had it.",
+        _PAGE,
+        query=_QUERY,
+        fails=(404, 503),
+    ),
+)
+
+
+def _time(given: Mapping[str, Any], name: str) -> int | None:
+    if name not in given:
+        return None
+    try:
+        return times.parse(given[name])
+    except ValueError as error:
+        raise bad(f"{name}: {error}") from None

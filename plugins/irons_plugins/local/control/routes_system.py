@@ -1,0 +1,144 @@
+"""What the server is and how it is, its keys, and its own description."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from irons.version import __version__
+from irons_plugins.local.control import keys, sandboxes, times
+from irons_plugins.local.control.errors import ApiError, missing
+from irons_plugins.local.control.keys import Key
+from irons_plugins.local.control.routing import Answer, Call, Route
+from irons_plugins.local.control.schemas import Schema, record, text
+from irons_plugins.local.engines import CellError
+
+EXTENSIONS = ("rules", "check", "audit-filters", "wait", "policy", "images", "keys")
+_TEXT: Schema = {"type": "string"}
+_KEY: Schema = {
+    "type": "object",
+    "properties": {
+        "id": _TEXT,
+        "label": _TEXT,
+        "created_at": {"type": "string", "format": "date-time"},
+        "used_at": {"type": ["string", "null"], "format": "date-time"},
+    },
+}
+
+
+async def version(_call: Call) -> Mapping[str, Any]:
+    """GET /version."""
+    return {"name": "irons", "version": __version__, "api": "v0", "extensions": list(EXTENSIONS)}
+
+
+async def status(call: Call) -> Mapping[str, Any]:
+    """GET /status."""
+    plane = call.plane
+    known = await plane.store.read(sandboxes.all_of)
+    return {
+        "version": __version__,
+        "server": {
+            "pid": os.getpid(),
+            "started_at": times.rfc3339(plane.began),
+            "memory": _memory(),
+            "database": plane.store.path.stat().st_size,
+        },
+        "keeper": await _keeper(call),
+        "gateway": await _gateway(call),
+        "engines": sorted(plane.engines),
+        "listen": plane.config.listen,
+        "sandboxes": dict(Counter(sandbox.status for sandbox in known)),
+    }
+
+
+async def list_keys(call: Call) -> Mapping[str, Any]:
+    """GET /keys."""
+    return {"keys": [_key(key) for key in await call.plane.store.read(keys.all_of)]}
+
+
+async def create_key(call: Call) -> Answer:
+    """POST /keys."""
+    label = call.body["label"]
+    key, secret = await call.plane.store.write(lambda connection: keys.create(connection, label))
+    return Answer(201, {**_key(key), "key": secret})
+
+
+async def revoke_key(call: Call) -> Mapping[str, Any]:
+    """DELETE /keys/{id}."""
+    identity = call.path["id"]
+    if not await call.plane.store.write(lambda connection: keys.revoke(connection, identity)):
+        raise missing(f"there is no key {identity!r}")
+    return {}
+
+
+ROUTES = (
+    Route(
+        "GET",
+        "/version",
+        version,
+        "What this server is, and what it can beyond the v0 API.",
+        {
+            "type": "object",
+            "properties": {
+                "name": _TEXT,
+                "version": _TEXT,
+                "api": _TEXT,
+                "extensions": {"type": "array", "items": _TEXT},
+            },
+        },
+    ),
+    Route("GET", "/status", status, "How the backend's processes are.", {"type": "object"}),
+    Route(
+        "GET",
+        "/keys",
+        list_keys,
+        "The API keys there are, without the keys themselves.",
+        {"type": "object", "properties": {"keys": {"type": "array", "items": _KEY}}},
+    ),
+    Route(
+        "POST",
+        "/keys",
+        create_key,
+        "Make an API key; it is shown in this answer and never again.",
+        {**_KEY, "properties": {**_KEY["properties"], "key": _TEXT}},
+        body=record({"label": text(200, minLength=1)}, required=("label",)),
+        status=201,
+    ),
+    Route("DELETE", "/keys/{id}", revoke_key, "Revoke an API key.", {"type": "object"}, fails=(404,)),
+)
+
+
+def _key(key: Key) -> Mapping[str, Any]:
+    return {
+        "id": key.id,
+        "label": key.label,
+        "created_at": times.rfc3339(key.created_at),
+        "used_at": None if key.used_at is None else times.rfc3339(key.used_at),
+    }
+
+
+async def _keeper(call: Call) -> Mapping[str, Any]:
+    try:
+        return await call.plane.keeper.status()
+    except CellError as error:
+        return {"error": str(error)}
+
+
+async def _gateway(call: Call) -> Mapping[str, Any]:
+    if not call.plane.gateway.connected:
+        return {"error": "not running"}
+    try:
+        return await call.plane.gateway.stats()
+    except ApiError as error:
+        return {"error": error.text}
+
+
+def _memory() -> int:
+    """This process's own memory in bytes (`RssAnon` of proc(5))."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) * 1024
+    return 0

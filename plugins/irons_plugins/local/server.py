@@ -1,0 +1,213 @@
+"""The control plane's process: `python -m irons_plugins.local.server`, started by the keeper.
+
+It serves the v0 API on `api.sock`, is the only writer of the database, drives the engines and leads SSH
+connections inside. Its link to the keeper is the descriptor `IRONS_LINK`; at `IRONS_KEEPER` it waits for the next
+keeper, should that one die.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Coroutine, Mapping
+from typing import Any
+
+from irons.settings import config_path
+from irons_plugins.local.control.app import KeyRequired, make_app
+from irons_plugins.local.control.audit import Audit
+from irons_plugins.local.control.config import FILE, Config, ConfigError, Hosts, read_config
+from irons_plugins.local.control.doors import Doors
+from irons_plugins.local.control.egress import Egress
+from irons_plugins.local.control.enginery import make_engines
+from irons_plugins.local.control.errors import ApiError
+from irons_plugins.local.control.ingest import Ingest
+from irons_plugins.local.control.keeper import Keeper
+from irons_plugins.local.control.lifecycle import Lifecycle
+from irons_plugins.local.control.listen import Listener, ListenError, tcp_listener, unix_listener
+from irons_plugins.local.control.peer import Gateway
+from irons_plugins.local.control.plane import Plane
+from irons_plugins.local.control.retention import Retention
+from irons_plugins.local.engines import Cells, Engine, EngineMaker, Kit
+from irons_plugins.local.places import Places, PlacesError
+from irons_plugins.local.store import Store, StoreError
+
+_log = logging.getLogger(__name__)
+_HOSTS_EVERY = 2.0
+
+
+class Server:
+    """One control plane at work.
+
+    Args:
+        places: where everything is; made already.
+        config: how it was told to be.
+        store: its database.
+        engines: makes the engines; told the keeper.
+        hosts: gives `[local.hosts]`.
+    """
+
+    def __init__(
+        self, places: Places, config: Config, store: Store, engines: MakeEngines, hosts: Hosts
+    ) -> None:
+        self._hosts = hosts
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._stopping = asyncio.Event()
+        self._listeners: list[Listener] = []
+        kept = Retention(events=config.keep_events, days=config.keep_days)
+        audit = Audit(store, Ingest(places.gateway / "audit"), kept)
+        gateway = Gateway(on_audit=audit.poke, on_connect=self._gateway_is_new)
+        keeper = Keeper(on_peer=gateway.attach)
+        made = engines(keeper)
+        egress = Egress(store, gateway, hosts)
+        doors = Doors(config.ssh_listen)
+        self.plane = Plane(
+            places=places,
+            config=config,
+            store=store,
+            keeper=keeper,
+            gateway=gateway,
+            engines=made,
+            doors=doors,
+            egress=egress,
+            lifecycle=Lifecycle(store, made, egress, doors),
+            audit=audit,
+        )
+
+    async def serve(self, link: socket.socket, rendezvous: socket.socket | None) -> None:
+        """Serve until told to stop, by `stop` or, without a rendezvous, by the keeper's end.
+
+        Raises:
+            ListenError: the API cannot be served.
+            StoreError: the database failed before anything was served.
+        """
+        plane = self.plane
+        keeper = self._spawn(plane.keeper.serve(link, rendezvous, plane.lifecycle.recover))
+        keeper.add_done_callback(lambda _: self.stop())
+        try:
+            await plane.lifecycle.reconcile()
+            self._spawn(plane.audit.run())
+            self._spawn(self._follow_hosts())
+            self._listen()
+            serving = [self._spawn(listener.run_until_told()) for listener in self._listeners]
+            for each in serving:
+                each.add_done_callback(lambda _: self.stop())
+            await plane.keeper.ready()
+            await self._stopping.wait()
+            plane.audit.close()
+            for listener in self._listeners:
+                listener.should_exit = True
+            await asyncio.gather(*serving, return_exceptions=True)
+        finally:
+            await self._end()
+
+    def stop(self) -> None:
+        """Tell it to stop."""
+        self._stopping.set()
+
+    def _listen(self) -> None:
+        plane = self.plane
+        app = make_app(plane)
+        if plane.config.listen:
+            self._listeners.append(tcp_listener(KeyRequired(app, plane.store), plane.config))
+        self._listeners.append(unix_listener(app, plane.places.api_socket))
+
+    async def _gateway_is_new(self) -> None:
+        await self.plane.egress.enforce_all()
+        self.plane.audit.poke()
+
+    async def _follow_hosts(self) -> None:
+        """Put changed `[local.hosts]` in force; rules change by requests, these by an editor."""
+        known = self._hosts()
+        while True:
+            await asyncio.sleep(_HOSTS_EVERY)
+            now = self._hosts()
+            if now == known:
+                continue
+            known = now
+            try:
+                await self.plane.egress.enforce_all()
+            except (ApiError, StoreError) as error:
+                _log.warning("[local.hosts] is not in force everywhere: %s", error)
+
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            # Better to be started anew than to go on with a part missing.
+            _log.error("a part of the control plane failed", exc_info=task.exception())
+            self.stop()
+
+    async def _end(self) -> None:
+        plane = self.plane
+        await plane.lifecycle.close()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await plane.doors.close_all()
+        await plane.gateway.close()
+        plane.keeper.close()
+
+
+class MakeEngines:
+    """Makes the engines of one state directory, given the cells to put machines in."""
+
+    def __init__(self, places: Places, more: Mapping[str, EngineMaker]) -> None:
+        self._places = places
+        self._more = more
+
+    def __call__(self, cells: Cells) -> Mapping[str, Engine]:
+        """The engines, by name."""
+        kit = Kit(cells=cells, images=self._places.images, sandboxes=self._places.sandboxes)
+        return make_engines(kit, self._more)
+
+
+def main() -> int:
+    """Run the control plane; 1, with one line on stderr, where it cannot start."""
+    os.umask(0o077)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    try:
+        places = Places.of().create()
+        config = read_config(places.local / FILE)
+        link, rendezvous = _inherited("IRONS_LINK"), _inherited("IRONS_KEEPER")
+        if link is None:
+            raise ConfigError("IRONS_LINK names no descriptor; the keeper starts this program")
+        with contextlib.closing(Store(places.database)) as store:
+            asyncio.run(_run(places, config, store, link, rendezvous))
+    except (PlacesError, ConfigError, StoreError, ListenError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+async def _run(
+    places: Places, config: Config, store: Store, link: socket.socket, rendezvous: socket.socket | None
+) -> None:
+    server = Server(places, config, store, MakeEngines(places, {}), Hosts(config_path(os.environ)))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, server.stop)
+    await server.serve(link, rendezvous)
+
+
+def _inherited(variable: str) -> socket.socket | None:
+    """The socket whose descriptor the environment names; programs started from here must not inherit it."""
+    try:
+        sock = socket.socket(fileno=int(os.environ.pop(variable)))
+    except (KeyError, ValueError, OSError):
+        return None
+    sock.set_inheritable(False)
+    return sock
+
+
+if __name__ == "__main__":
+    sys.exit(main())
