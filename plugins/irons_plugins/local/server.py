@@ -14,7 +14,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from irons.settings import config_path
@@ -32,7 +32,7 @@ from irons_plugins.local.control.listen import Listener, ListenError, tcp_listen
 from irons_plugins.local.control.peer import Gateway
 from irons_plugins.local.control.plane import Plane
 from irons_plugins.local.control.retention import Retention
-from irons_plugins.local.engines import Cells, Engine, EngineMaker, Kit
+from irons_plugins.local.engines import Cells, Engine, Kit
 from irons_plugins.local.places import Places, PlacesError
 from irons_plugins.local.store import Store, StoreError
 
@@ -47,12 +47,17 @@ class Server:
         places: where everything is; made already.
         config: how it was told to be.
         store: its database.
-        engines: makes the engines; told the keeper.
+        engines: makes the engines, given the cells to put machines in.
         hosts: gives `[local.hosts]`.
     """
 
     def __init__(
-        self, places: Places, config: Config, store: Store, engines: MakeEngines, hosts: Hosts
+        self,
+        places: Places,
+        config: Config,
+        store: Store,
+        engines: Callable[[Cells], Mapping[str, Engine]],
+        hosts: Hosts,
     ) -> None:
         self._hosts = hosts
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -158,19 +163,6 @@ class Server:
         plane.keeper.close()
 
 
-class MakeEngines:
-    """Makes the engines of one state directory, given the cells to put machines in."""
-
-    def __init__(self, places: Places, more: Mapping[str, EngineMaker]) -> None:
-        self._places = places
-        self._more = more
-
-    def __call__(self, cells: Cells) -> Mapping[str, Engine]:
-        """The engines, by name."""
-        kit = Kit(cells=cells, images=self._places.images, sandboxes=self._places.sandboxes)
-        return make_engines(kit, self._more)
-
-
 def main() -> int:
     """Run the control plane; 1, with one line on stderr, where it cannot start."""
     os.umask(0o077)
@@ -192,7 +184,10 @@ def main() -> int:
 async def _run(
     places: Places, config: Config, store: Store, link: socket.socket, rendezvous: socket.socket | None
 ) -> None:
-    server = Server(places, config, store, MakeEngines(places, {}), Hosts(config_path(os.environ)))
+    def engines(cells: Cells) -> Mapping[str, Engine]:
+        return make_engines(Kit(cells=cells, images=places.images, sandboxes=places.sandboxes), {})
+
+    server = Server(places, config, store, engines, Hosts(config_path(os.environ)))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.stop)

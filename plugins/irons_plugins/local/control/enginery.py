@@ -32,7 +32,7 @@ def make_engines(kit: Kit, more: Mapping[str, EngineMaker]) -> dict[str, Engine]
     for name, maker in makers.items():
         try:
             engines[name] = maker(kit)
-        except Exception:  # noqa: BLE001 - a plugin may raise anything
+        except Exception:  # noqa: BLE001 (a plugin may raise anything)
             # A plugin's engine must not keep the others' sandboxes from being served.
             _log.exception("engine %s cannot be made", name)
     return engines

@@ -14,6 +14,7 @@ PAGE = 1_000
 """Events in one answer at most."""
 
 VERDICTS = {"allowed": "allowed", "blocked": "blocked", "denied": "blocked", "warn": "warn"}
+_SELECT = "SELECT events.*, subjects.sandbox, subjects.name FROM events JOIN subjects ON subjects.id = events.subject"
 _FIELDS = (
     "port",
     "protocol",
@@ -77,11 +78,8 @@ def page(connection: sqlite3.Connection, query: Query) -> Page:
     last = 0 if newest is None else int(newest[0])
     if query.limit is not None:
         values["after"] = max(query.after, _before_newest(connection, where, values, query.limit))
-    rows = connection.execute(
-        "SELECT events.*, subjects.sandbox, subjects.name FROM events JOIN subjects ON subjects.id = events.subject "  # noqa: S608 (names of ours)
-        f"WHERE {where} ORDER BY events.id LIMIT {PAGE}",
-        values,
-    ).fetchall()
+    sql = f"{_SELECT} WHERE {where} ORDER BY events.id LIMIT {PAGE}"
+    rows = connection.execute(sql, values).fetchall()
     token = int(rows[-1]["id"]) if len(rows) == PAGE else max(last, query.after)
     return Page([_event(row) for row in rows], token)
 
@@ -131,10 +129,8 @@ def _subject(connection: sqlite3.Connection, name: str) -> int:
 
 def _before_newest(connection: sqlite3.Connection, where: str, values: dict[str, Any], limit: int) -> int:
     """The id after which exactly the newest `limit` matches lie."""
-    row = connection.execute(
-        f"SELECT events.id FROM events WHERE {where} ORDER BY events.id DESC LIMIT 1 OFFSET {limit}",
-        values,  # noqa: S608 (names of ours)
-    ).fetchone()
+    sql = f"SELECT events.id FROM events WHERE {where} ORDER BY events.id DESC LIMIT 1 OFFSET {limit}"  # noqa: S608 (names of ours)
+    row = connection.execute(sql, values).fetchone()
     return 0 if row is None else int(row[0])
 
 

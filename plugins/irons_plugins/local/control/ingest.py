@@ -95,7 +95,7 @@ class Ingest:
 
     def _runs(self) -> list[str]:
         try:
-            names = os.listdir(self._directory)  # noqa: PTH208 - bare names, sorted by age as they are
+            names = os.listdir(self._directory)  # noqa: PTH208 (names are what is wanted)
         except FileNotFoundError:
             return []
         found = (name.removesuffix(".jsonl") for name in names if name.endswith(".jsonl"))

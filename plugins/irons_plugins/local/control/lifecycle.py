@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 from irons_plugins.local.control import rulebook, sandboxes
@@ -256,13 +256,13 @@ class Lifecycle:
             await self._store.write(lambda connection: sandboxes.remove(connection, sandbox.id))
 
     @contextlib.asynccontextmanager
-    async def _failing(self, sandbox: Sandbox) -> Any:
+    async def _failing(self, sandbox: Sandbox) -> AsyncIterator[None]:
         """Let a piece of work end in `error`, with its reason, whatever goes wrong in it."""
         try:
             yield
         except asyncio.CancelledError:
             raise
-        except Exception as error:  # noqa: BLE001 - no sandbox may stay half way, whatever went wrong
+        except Exception as error:  # noqa: BLE001 (no sandbox may stay half way, whatever went wrong)
             known = isinstance(error, _FAILURES)
             _log.log(
                 logging.WARNING if known else logging.ERROR,

@@ -54,7 +54,8 @@ class Difference:
 
 def of(connection: sqlite3.Connection, sandbox: str) -> list[StoredRule]:
     """The rules of one sandbox's id or of `ACCOUNT`, oldest first."""
-    rows = connection.execute(f"SELECT {_COLUMNS} FROM rules WHERE sandbox = ? ORDER BY id", (sandbox,))  # noqa: S608 (names of ours)
+    sql = f"SELECT {_COLUMNS} FROM rules WHERE sandbox = ? ORDER BY id"  # noqa: S608 (names of ours)
+    rows = connection.execute(sql, (sandbox,))
     return [
         StoredRule(
             pattern=row["pattern"],

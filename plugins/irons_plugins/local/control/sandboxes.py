@@ -103,21 +103,21 @@ def insert(connection: sqlite3.Connection, sandbox: Sandbox) -> None:
         for field in _COLUMNS.split(", ")
     ]
     marks = ", ".join("?" * len(values))
-    connection.execute(f"INSERT INTO sandboxes ({_COLUMNS}) VALUES ({marks})", values)  # noqa: S608 (names of ours)
+    sql = f"INSERT INTO sandboxes ({_COLUMNS}) VALUES ({marks})"  # noqa: S608 (names of ours)
+    connection.execute(sql, values)
     connection.execute("INSERT INTO subjects (sandbox, name) VALUES (?, ?)", (sandbox.id, sandbox.name))
 
 
 def all_of(connection: sqlite3.Connection) -> list[Sandbox]:
     """Every sandbox, by name."""
-    return [_sandbox(row) for row in connection.execute(f"SELECT {_COLUMNS} FROM sandboxes ORDER BY name")]  # noqa: S608 (names of ours)
+    sql = f"SELECT {_COLUMNS} FROM sandboxes ORDER BY name"  # noqa: S608 (names of ours)
+    return [_sandbox(row) for row in connection.execute(sql)]
 
 
 def find(connection: sqlite3.Connection, name: str) -> Sandbox | None:
     """The sandbox of a name or an id, if there is one."""
-    row = connection.execute(
-        f"SELECT {_COLUMNS} FROM sandboxes WHERE name = ? OR id = ?",
-        (name, name),  # noqa: S608 (names of ours)
-    ).fetchone()
+    sql = f"SELECT {_COLUMNS} FROM sandboxes WHERE name = ? OR id = ?"  # noqa: S608 (names of ours)
+    row = connection.execute(sql, (name, name)).fetchone()
     return None if row is None else _sandbox(row)
 
 
@@ -146,10 +146,8 @@ def change(
     values["updated_at"] = times.now()
     settings = ", ".join(f"{column} = :{column}" for column in values)
     guard = "" if only is None else f" AND status IN ({', '.join(repr(state) for state in only)})"
-    row = connection.execute(
-        f"UPDATE sandboxes SET {settings} WHERE id = :identity{guard} RETURNING {_COLUMNS}",  # noqa: S608 (names of ours)
-        {**values, "identity": identity},
-    ).fetchone()
+    sql = f"UPDATE sandboxes SET {settings} WHERE id = :identity{guard} RETURNING {_COLUMNS}"  # noqa: S608 (names of ours)
+    row = connection.execute(sql, {**values, "identity": identity}).fetchone()
     return None if row is None else _sandbox(row)
 
 

@@ -139,15 +139,13 @@ class Taking:
             attempt["said"] = {}
             return
         said = {name: value for name, value in said.items() if name not in ("cell", "at")}
-        row = self._new.get(attempt["event"])
-        if row is not None:
-            row.update(said)
+        fresh = self._new.get(attempt["event"])
+        if fresh is not None:
+            fresh.update(said)
         elif said:
             settings = ", ".join(f"{name} = :{name}" for name in said)
-            self._connection.execute(
-                f"UPDATE events SET {settings} WHERE id = :id",
-                {**said, "id": attempt["event"]},  # noqa: S608 (names of ours)
-            )
+            sql = f"UPDATE events SET {settings} WHERE id = :id"  # noqa: S608 (names of ours)
+            self._connection.execute(sql, {**said, "id": attempt["event"]})
 
     def _forget(self, conn: int, attempt: dict[str, Any]) -> None:
         attempt["done"] = True

@@ -1,0 +1,292 @@
+"""A whole control plane in one event loop, between a keeper, a gateway and an engine that only pretend."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+
+from irons_plugins.local.asynclink import AsyncLink
+from irons_plugins.local.control.config import Config, Hosts
+from irons_plugins.local.engines import Cells, Engine, EngineError, Look, Made, Progress, Spec, unheard
+from irons_plugins.local.link import LinkError, Message
+from irons_plugins.local.places import Places
+from irons_plugins.local.server import Server
+from irons_plugins.local.store import Store
+
+T = TypeVar("T")
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGnJ8Rk9jvXKBv9J8U6Zzr0mFQ4d1vJcS3uJ0Gk4mV5h somebody@example\n"
+HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHostHostHostHostHostHostHostHostHostHostHost"
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a test's coroutine, for half a minute at most."""
+
+    async def bounded() -> T:
+        async with asyncio.timeout(30):
+            return await work
+
+    return asyncio.run(bounded())
+
+
+async def until(holds: Callable[[], Awaitable[bool]], within: float = 10.0) -> None:
+    """Wait until something holds, asking again and again."""
+    async with asyncio.timeout(within):
+        while not await holds():  # noqa: ASYNC110 (what holds is at the other end of a socket)
+            await asyncio.sleep(0.005)
+
+
+@dataclass
+class PretendEngine:
+    """An engine whose machines are entries in dicts.
+
+    Attributes:
+        cells: the keeper, unused.
+        made: sandboxes laid out on the pretended disk.
+        running: sandboxes that run.
+        calls: what was asked, in order.
+        trouble: raised, once, by the next call of that name.
+        hold: calls of that name wait for the event.
+    """
+
+    cells: Cells | None = None
+    name: str = "pretend"
+    made: dict[str, Spec] = field(default_factory=dict)
+    running: dict[str, asyncio.Event] = field(default_factory=dict)
+    calls: list[tuple[str, str]] = field(default_factory=list)
+    trouble: dict[str, Exception] = field(default_factory=dict)
+    hold: dict[str, asyncio.Event] = field(default_factory=dict)
+    before_start: Callable[[str], None] = lambda _: None
+
+    async def _step(self, call: str, sandbox: str) -> None:
+        self.calls.append((call, sandbox))
+        if call in self.hold:
+            await self.hold[call].wait()
+        if call in self.trouble:
+            raise self.trouble.pop(call)
+
+    async def recover(self) -> Sequence[str]:
+        await self._step("recover", "")
+        self.running = {identity: asyncio.Event() for identity in self.running}
+        return list(self.running)
+
+    async def create(self, spec: Spec, progress: Progress = unheard) -> Made:
+        progress("laying out files", 0.5)
+        await self._step("create", spec.id)
+        self.made[spec.id] = spec
+        return Made("irons", (HOST_KEY,), spec.image or "default")
+
+    async def start(self, sandbox: str) -> None:
+        self.before_start(sandbox)
+        await self._step("start", sandbox)
+        self.running.setdefault(sandbox, asyncio.Event())
+
+    async def stop(self, sandbox: str, *, grace: float = 5.0) -> None:
+        await self._step("stop", sandbox)
+        self.die(sandbox)
+
+    async def destroy(self, sandbox: str) -> None:
+        await self._step("destroy", sandbox)
+        self.die(sandbox)
+        self.made.pop(sandbox, None)
+
+    async def look(self, sandbox: str) -> Look:
+        facts = {"addresses": "100.64.0.2"}
+        if sandbox in self.running:
+            return Look("running", facts=facts)
+        return Look("stopped", facts=facts) if sandbox in self.made else Look("absent")
+
+    async def connect(self, sandbox: str, *, port: int = 22, within: float = 10.0) -> socket.socket:
+        if sandbox not in self.running:
+            raise EngineError("state", "it does not run")
+        outer, inner = socket.socketpair()
+        reader, writer = await asyncio.open_connection(sock=inner)
+        asyncio.get_running_loop().create_task(_echo(reader, writer))
+        return outer
+
+    async def wait(self, sandbox: str) -> None:
+        if sandbox in self.running:
+            await self.running[sandbox].wait()
+
+    def die(self, sandbox: str) -> None:
+        """End a machine, whoever asked."""
+        ended = self.running.pop(sandbox, None)
+        if ended is not None:
+            ended.set()
+
+
+async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"SSH-2.0-pretend\r\n")
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+
+
+@dataclass
+class PretendGateway:
+    """A gateway that remembers what it was told.
+
+    Attributes:
+        policies: the policy in force, by cell.
+        cut: connections that the next policy cuts.
+        deaf: it does not answer.
+    """
+
+    link: AsyncLink
+    policies: dict[str, dict[str, Any]]
+    cut: int = 0
+    deaf: bool = False
+    asked: list[str] = field(default_factory=list)
+
+    async def serve(self) -> None:
+        """Answer until the link ends."""
+        with contextlib.suppress(LinkError):
+            while True:
+                message = await self.link.recv()
+                if not self.deaf:
+                    await self._answer(message)
+
+    async def _answer(self, message: Message) -> None:
+        body = message.body
+        self.asked.append(body["op"])
+        if body["op"] == "policy":
+            self.policies[body["cell"]] = body["policy"]
+        if body["op"] == "forget":
+            self.policies.pop(body["cell"], None)
+        await self.link.answer(message, {"cut": self.cut})
+
+
+class Lab:
+    """One control plane and what is around it."""
+
+    def __init__(self, places: Places, engine: PretendEngine, config: Config) -> None:
+        self.places = places
+        self.engine = engine
+        self.policies: dict[str, dict[str, Any]] = {}
+        self.records = 0
+        self._config = config
+        self._tasks: list[asyncio.Task[Any]] = []
+
+    async def start(self) -> None:
+        """Start the server, with a keeper and a gateway at its links."""
+        near, far = socket.socketpair()
+        self.store = Store(self.places.database)
+        self.keeper = AsyncLink(near)
+        self.server = Server(
+            self.places,
+            self._config,
+            self.store,
+            self._engines,
+            Hosts(self.places.state / "config.toml"),
+        )
+        self._serving = asyncio.ensure_future(self.server.serve(far, None))
+        await self.start_gateway()
+        async with asyncio.timeout(10):
+            ready = asyncio.ensure_future(self.keeper.recv())
+            await asyncio.wait((ready, self._serving), return_when=asyncio.FIRST_COMPLETED)
+            if self._serving.done():
+                ready.cancel()
+                await self._serving
+            assert ready.result().body == {"op": "ready"}
+        transport = httpx.AsyncHTTPTransport(uds=str(self.places.api_socket))
+        self.client = httpx.AsyncClient(transport=transport, base_url="http://irons", timeout=30)
+
+    async def start_gateway(self) -> None:
+        """Put a fresh gateway at the other end, as the keeper does when one was restarted."""
+        ends = socket.socketpair()
+        self.gateway = PretendGateway(AsyncLink(ends[0]), self.policies)
+        self._tasks.append(asyncio.ensure_future(self.gateway.serve()))
+        await self.keeper.send({"op": "peer"}, [ends[1].fileno()])
+        ends[1].close()
+
+    async def stop(self) -> None:
+        """Stop the server in good order."""
+        await self.client.aclose()
+        self.server.stop()
+        await self._serving
+        await self.end()
+
+    async def kill(self) -> None:
+        """End the server as a kill would: nothing is written down any more."""
+        await self.client.aclose()
+        self.store.close()
+        self.server.stop()
+        await asyncio.gather(self._serving, return_exceptions=True)
+        await self.end()
+
+    async def end(self) -> None:
+        """Take the surroundings down."""
+        self.gateway.link.close()
+        await asyncio.gather(*self._tasks)
+        self._tasks.clear()
+        self.keeper.close()
+        self.store.close()
+
+    async def create(self, name: str = "box", **more: Any) -> dict[str, Any]:
+        """Create a sandbox and wait until it is ready."""
+        answer = await self.client.post("/sandboxes", json={"name": name, "public_key": KEY, **more})
+        assert answer.status_code == 202, answer.text
+        await self.reaches(name, "ready")
+        found: dict[str, Any] = answer.json()
+        return found
+
+    async def status(self, name: str = "box") -> dict[str, Any]:
+        """A sandbox's status."""
+        answer = await self.client.get(f"/sandboxes/{name}")
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    async def reaches(self, name: str, status: str) -> None:
+        """Wait until a sandbox is in a state."""
+
+        async def there() -> bool:
+            return bool((await self.status(name))["status"] == status)
+
+        await until(there)
+
+    def write_log(self, run_name: str, *records: Mapping[str, Any]) -> Path:
+        """Append records to a run's log, numbered on."""
+        directory = self.places.gateway / "audit"
+        directory.mkdir(exist_ok=True)
+        path = directory / f"{run_name}.jsonl"
+        with path.open("a") as file:
+            for record in records:
+                self.records += 1
+                line = {"run": run_name, "seq": self.records, "at": 1_700_000_000_000_000 + self.records}
+                file.write(json.dumps({**line, **record}) + "\n")
+        return path
+
+    def _engines(self, cells: Cells) -> Mapping[str, Engine]:
+        self.engine.cells = cells
+        return {"pretend": self.engine}
+
+
+@contextlib.asynccontextmanager
+async def control_plane(
+    directory: Path, engine: PretendEngine | None = None, **config: Any
+) -> AsyncIterator[Lab]:
+    """A running control plane in `directory`, stopped at the end."""
+    state, runtime = directory / "s", directory / "r"
+    places = Places(state, runtime).create()
+    lab = Lab(places, engine or PretendEngine(), Config(engine="pretend", **config))
+    await lab.start()
+    try:
+        yield lab
+    finally:
+        await lab.stop()
+
+
+def free_run() -> str:
+    """The name of a run that this process writes."""
+    return f"1700000000000000-{os.getpid()}-0"
