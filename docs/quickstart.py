@@ -72,18 +72,18 @@ class Quickstart:
         for pattern in self.quietly("egress", "list").stdout.split():
             if "example.test" in pattern:
                 self.quietly("egress", "remove", pattern)
-        if "default" in self.quietly("local", "image", "list").stdout:
+        if "debian" in self.quietly("local", "image", "list").stdout:
             return
         given = os.environ.get("IMAGE")
         if given:
-            self.show("local", "image", "import", str(Path(given).resolve()), "--as", "default")
+            self.show("local", "image", "import", str(Path(given).resolve()), "--as", "debian")
             return
         own = dict(os.environ)
-        if "default" not in self.quietly("local", "image", "list", env=own).stdout:
+        if "debian" not in self.quietly("local", "image", "list", env=own).stdout:
             self.show("local", "image", "build", env=own)
-        tar = HOME / "default.tar"
+        tar = HOME / "debian.tar"
         self.quietly("local", "image", "export", str(tar), env=own, check=True)
-        self.quietly("local", "image", "import", str(tar), "--as", "default", check=True)
+        self.quietly("local", "image", "import", str(tar), "--as", "debian", check=True)
         tar.unlink()
 
     def run(self) -> None:

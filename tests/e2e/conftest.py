@@ -100,7 +100,7 @@ def make_person(lab: Lab, place: Path, image_tar: Path) -> Iterator[Callable[...
             subprocess.run(["chown", "-R", f"{user}:", str(home)], check=True)
         person = Person(lab, home, program, user)
         people.append(person)
-        person.ok("local", "image", "import", str(image_tar), "--as", "default", timeout=300)
+        person.ok("local", "image", "import", str(image_tar), "--as", "debian", timeout=300)
         return person
 
     yield make

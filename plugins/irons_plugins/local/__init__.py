@@ -65,7 +65,7 @@ _DAEMON = [
     ),
     Command(
         ("local", "down"),
-        "Stop every sandbox of the local backend, and the backend.",
+        "End the backend's processes; sandboxes run on, with no way out until it is up again.",
         f"{_HANDLERS}:down",
         examples=("irons local down",),
     ),
@@ -73,7 +73,15 @@ _DAEMON = [
         ("local", "status"),
         "Show the backend's processes, their memory, and how many sandboxes there are.",
         f"{_HANDLERS}:status",
-        view=View((Column("process"), Column("pid"), Column("version"), Column("state"), Column("memory"))),
+        view=View(
+            (
+                Column("process"),
+                Column("pid"),
+                Column("version"),
+                Column("state"),
+                Column("memory", text="irons_plugins.local.commands:memory_text"),
+            )
+        ),
         examples=("irons local status", "irons local status -o json"),
     ),
     Command(
@@ -166,10 +174,10 @@ _IMAGE = [
         f"{_IMAGES}:export_image",
         (
             Arg("file", "The file.", kind="file"),
-            Opt(("--image",), "Which one.", name="name", kind="image", metavar="NAME", default="default"),
+            Opt(("--image",), "Which one.", name="name", kind="image", metavar="NAME", default="debian"),
         ),
         pace="waiting",
-        examples=("irons local image export default.tar",),
+        examples=("irons local image export debian.tar",),
     ),
     Command(
         ("local", "image", "save"),

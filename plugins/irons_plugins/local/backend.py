@@ -11,28 +11,39 @@ from irons.hookspecs import Backend
 
 if TYPE_CHECKING:
     from irons.settings import Settings
+    from irons_plugins.local.places import Places
 
-ELSEWHERE = "or use a server elsewhere: irons config set api_url URL, and api_key KEY"
+ELSEWHERE = "irons doctor says what is missing; for a server elsewhere set IRONS_API_URL and IRONS_API_KEY"
 
 
 def local_backend(settings: Settings) -> Backend:
     """Bring the daemon up where it is not, and return how to reach it.
 
     Raises:
-        LocalError: It can't run here; the hint names the check of `irons doctor` that explains it.
+        LocalError: It can't run here; the hint says what to do.
+    """
+    from irons_plugins.local import daemon
+
+    places = places_of(settings)
+    daemon.ensure(places, settings.env)
+    transport = load_httpx().HTTPTransport(uds=str(places.api_socket))
+    return Backend("http://irons", transport, local=True)
+
+
+def places_of(settings: Settings) -> Places:
+    """Return where the local backend keeps its things.
+
+    Raises:
+        LocalError: This is no Linux, or there is no place.
     """
     if sys.platform != "linux":
         raise LocalError(
             "the local backend runs on Linux only",
-            hint="irons config set api_url URL, and api_key KEY, name a server elsewhere",
+            hint="for a server elsewhere set IRONS_API_URL and IRONS_API_KEY",
         )
-    from irons_plugins.local import daemon
     from irons_plugins.local.places import Places, PlacesError
 
     try:
-        places = Places.of(settings.env)
-        daemon.ensure(places, settings.env)
+        return Places.of(settings.env)
     except PlacesError as error:
         raise LocalError(str(error), hint=ELSEWHERE) from None
-    transport = load_httpx().HTTPTransport(uds=str(places.api_socket))
-    return Backend("http://irons", transport, local=True)

@@ -1,0 +1,167 @@
+"""Handlers of `doctor` and of the commands that start, stop, show and remove the local backend."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from irons.command import Result
+from irons.errors import IronsError, UsageError
+from irons.text import clean
+from irons_plugins.local.backend import places_of
+
+if TYPE_CHECKING:
+    from irons.context import Context
+
+PROCESSES = ("keeper", "server", "gateway")
+
+
+class ProcessRow(NamedTuple):
+    """One process of the backend. `memory` is its own part of memory (PSS), in bytes."""
+
+    process: str
+    pid: int | None
+    version: str
+    state: str
+    memory: int | None = None
+    sandboxes: int | None = None
+
+
+class LogLine(NamedTuple):
+    """A line that a process of the backend wrote."""
+
+    process: str
+    line: str
+
+
+def doctor(ctx: Context) -> Result:
+    """Return the checks, with exit code 1 where one that matters fails."""
+    from irons_plugins.local.doctor import examine
+
+    checks = examine(places_of(ctx.settings))
+    return Result(checks, exit=0 if all(check.ok for check in checks) else 1)
+
+
+def up(
+    ctx: Context,
+    *,
+    foreground: bool,
+    listen: str | None,
+    tls_cert: str | None,
+    tls_key: str | None,
+    ssh_listen: str | None,
+) -> object:
+    """Bring the daemon up; with `foreground` stay until it ends."""
+    from irons_plugins.local import daemon
+    from irons_plugins.local.listening import Listening, write
+
+    places = places_of(ctx.settings)
+    asked = Listening.checked(listen, tls_cert, tls_key, ssh_listen)
+    if asked is not None:
+        places.create()
+        if write(places, asked) and daemon.status(places) is not None:
+            daemon.restart(places, "server")
+    daemon.ensure(places, ctx.settings.env)
+    if foreground:
+        daemon.stay(places)
+        return None
+    return status(ctx)
+
+
+def down(ctx: Context) -> None:
+    """End the daemon's processes."""
+    from irons_plugins.local import daemon
+
+    if daemon.down(places_of(ctx.settings)):
+        ctx.progress("the local backend is down; sandboxes run on, with no way out until it is up again")
+    else:
+        ctx.progress("the local backend was not running")
+
+
+def status(ctx: Context) -> tuple[ProcessRow, ...]:
+    """Return the backend's processes."""
+    from irons_plugins.local import daemon
+
+    found = daemon.status(places_of(ctx.settings))
+    if found is None:
+        return tuple(ProcessRow(name, None, "", "down") for name in PROCESSES)
+    rows = []
+    for name, pid in zip(PROCESSES, (found.pid, found.server, found.gateway), strict=True):
+        state = "up" if pid and (name != "server" or found.ready) else "starting"
+        cells = found.cells if name == "keeper" else None
+        rows.append(ProcessRow(name, pid, found.version, state, _memory(pid), cells))
+    return tuple(rows)
+
+
+def memory_text(value: object) -> str:
+    """Return bytes as megabytes, for a table."""
+    return f"{value / 1e6:.1f} MB" if isinstance(value, int) else ""
+
+
+def _memory(pid: int | None) -> int | None:
+    if pid is None:
+        return None
+    try:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        return None
+    return None
+
+
+def logs(ctx: Context, *, process: str | None, lines: int) -> Iterator[LogLine]:
+    """Yield the last lines of each log."""
+    if lines < 1:
+        raise UsageError(f"--lines takes a number above 0, not {lines}")
+    directory = places_of(ctx.settings).logs
+    for name in (process,) if process else PROCESSES:
+        try:
+            with (directory / f"{name}.log").open(errors="replace") as file:
+                for line in deque(file, lines):
+                    yield LogLine(name, clean(line.rstrip("\n")))
+        except FileNotFoundError:
+            continue
+
+
+def install(ctx: Context, *, print_only: bool) -> str | None:
+    """Write the systemd user unit, or return its text."""
+    from irons_plugins.local import unit
+
+    if print_only:
+        return unit.render(sys.executable)
+    path, said = unit.write(ctx.settings.env, sys.executable)
+    ctx.progress(f"wrote {path}")
+    if said:
+        ctx.progress(said)
+    ctx.progress("start it with: systemctl --user daemon-reload && systemctl --user enable --now irons")
+    return None
+
+
+def uninstall(ctx: Context, *, purge: bool, dry_run: bool, yes: bool) -> object:
+    """List what would go, ask, and remove it."""
+    from irons_plugins.local import removal
+
+    places = places_of(ctx.settings)
+    found = removal.find(ctx, places, purge=purge)
+    if dry_run or not found:
+        return found
+    if not yes:
+        ctx.progress("\n".join(f"{item.what}\t{item.path}" for item in found))
+        if not ctx.confirm(
+            f"Remove these {len(found)}?", otherwise="irons local uninstall --yes, or --dry-run to see"
+        ):
+            raise IronsError("nothing was removed")
+    removal.remove(ctx, places, found, purge=purge)
+    return found
+
+
+def connect(ctx: Context, *, cell: str, port: str | None) -> None:
+    """Hand a connected descriptor to the ssh that started this."""
+    from irons_plugins.local import daemon
+
+    del port
+    daemon.connect_descriptor(cell, environ=ctx.settings.env)

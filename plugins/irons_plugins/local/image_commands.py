@@ -1,0 +1,102 @@
+"""Handlers of `local image …`: they work on the images themselves, so that nothing needs to run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from irons.errors import Conflict, IronsError, LocalError, NotFound, UsageError
+from irons_plugins.local.backend import places_of
+from irons_plugins.local.engines import EngineError
+from irons_plugins.local.image import DEFAULT, Image, Images
+
+if TYPE_CHECKING:
+    from irons.context import Context
+    from irons_plugins.local.engines import Progress
+
+_T = TypeVar("_T")
+_ERRORS: dict[str, Callable[[str, str], IronsError]] = {
+    "absent": lambda message, hint: NotFound(message, hint=hint),
+    "exists": lambda message, hint: Conflict(message, hint=hint),
+    "state": lambda message, hint: Conflict(message, hint=hint),
+    "input": lambda message, hint: UsageError(message, hint=hint),
+}
+
+
+class ImageRow(NamedTuple):
+    """An image as `local image list` shows it; `size` in bytes."""
+
+    name: str
+    created_at: datetime
+    size: int
+    os: str
+    source: str
+
+
+def build(ctx: Context, *, name: str | None, mirror: str | None, include: tuple[str, ...]) -> ImageRow:
+    """Build an image."""
+    return _row(
+        _do(
+            ctx,
+            lambda images, told: images.build(name or DEFAULT, mirror=mirror, include=include, progress=told),
+        )
+    )
+
+
+def list_images(ctx: Context) -> tuple[ImageRow, ...]:
+    """Return the images, newest first."""
+    return tuple(_row(image) for image in _images(ctx).listed())
+
+
+def import_image(ctx: Context, *, tar: str, name: str | None) -> ImageRow:
+    """Make an image of an archive."""
+    called = name or Path(tar).name.partition(".")[0]
+    return _row(_do(ctx, lambda images, told: images.import_(Path(tar), called, progress=told)))
+
+
+def export_image(ctx: Context, *, file: str, name: str) -> None:
+    """Write an image to a file."""
+    _do(ctx, lambda images, told: images.export(name, Path(file), progress=told))
+
+
+def save(ctx: Context, *, name: str, image: str | None) -> ImageRow:
+    """Make an image of a stopped sandbox."""
+    sandbox = ctx.api.status(name)
+    if sandbox.status != "stopped":
+        raise Conflict(f"sandbox {name} is {sandbox.status}", hint=f"irons stop {name} first")
+    called = image or name
+    return _row(_do(ctx, lambda images, told: images.save(sandbox.id, called, progress=told)))
+
+
+def remove(ctx: Context, *, name: str) -> None:
+    """Remove an image."""
+    _do(ctx, lambda images, _: images.remove(name))
+
+
+def _images(ctx: Context) -> Images:
+    places = places_of(ctx.settings)
+    return Images(places.images, places.sandboxes)
+
+
+def _do(ctx: Context, work: Callable[[Images, Progress], Coroutine[object, object, _T]]) -> _T:
+    """Do something with the images while a person is told how far it is."""
+    places_of(ctx.settings).create()
+    with ctx.waiting("image") as spinner:
+
+        def told(line: str, done: float | None) -> None:
+            spinner.tell(line if done is None else f"{line} {done:4.0%}")
+
+        try:
+            return asyncio.run(work(_images(ctx), told))
+        except EngineError as error:
+            raise _ERRORS.get(error.code, lambda message, hint: LocalError(message, hint=hint))(
+                error.message, error.hint
+            ) from None
+
+
+def _row(image: Image) -> ImageRow:
+    created = datetime.fromtimestamp(image.created_at / 1e6, UTC)
+    return ImageRow(image.name, created, image.size, image.os, image.source)

@@ -1,0 +1,100 @@
+"""Where the control plane listens besides its own socket: asked for by `local up`, kept for the next start."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import asdict, dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from irons.errors import UsageError
+
+if TYPE_CHECKING:
+    from irons_plugins.local.places import Places
+
+FILE = "server.json"
+
+
+@dataclass(frozen=True)
+class Listening:
+    """An address for the API with its certificate, and the address of the sandboxes' SSH ports; None: as it is by default."""
+
+    host: str | None = None
+    port: int | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    ssh_host: str | None = None
+
+    @classmethod
+    def checked(
+        cls, listen: str | None, tls_cert: str | None, tls_key: str | None, ssh_listen: str | None
+    ) -> Listening | None:
+        """Return what the options ask for; None where they ask for nothing.
+
+        Raises:
+            UsageError: An address makes no sense, or TLS is missing where it must be.
+        """
+        if not (listen or tls_cert or tls_key or ssh_listen):
+            return None
+        if bool(tls_cert) != bool(tls_key):
+            raise UsageError("--tls-cert and --tls-key go together")
+        host, port = _address(listen) if listen else (None, None)
+        if host and not _is_loopback(host) and not tls_cert:
+            raise UsageError(
+                f"{host} is reachable from other machines: that needs TLS",
+                hint="add --tls-cert FILE and --tls-key FILE",
+            )
+        for option, path in (("--tls-cert", tls_cert), ("--tls-key", tls_key)):
+            if path and not Path(path).is_file():
+                raise UsageError(f"{option}: there is no file {path}")
+        if ssh_listen:
+            _literal(ssh_listen, "--ssh-listen")
+        absolute = [str(Path(path).resolve()) if path else None for path in (tls_cert, tls_key)]
+        return cls(host, port, absolute[0], absolute[1], ssh_listen)
+
+
+def write(places: Places, asked: Listening) -> bool:
+    """Keep what was asked for; return whether it is something new."""
+    path = places.local / FILE
+    text = json.dumps(asdict(asked))
+    if path.exists() and path.read_text() == text:
+        return False
+    descriptor, temporary = tempfile.mkstemp(dir=places.local, prefix=".server-")
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    Path(temporary).replace(path)
+    return True
+
+
+def read(places: Places) -> Listening:
+    """Return what was kept; nothing besides the own socket where there is no such file or it makes no sense."""
+    try:
+        found = json.loads((places.local / FILE).read_text())
+        return Listening(**found)
+    except (OSError, ValueError, TypeError):
+        return Listening()
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+        raise UsageError(f"--listen takes HOST:PORT, such as 127.0.0.1:7411, not {text!r}")
+    _literal(host, "--listen")
+    return host, int(port)
+
+
+def _literal(host: str, option: str) -> None:
+    try:
+        ip_address(host)
+    except ValueError:
+        raise UsageError(
+            f"{option} takes an address of this machine, such as 127.0.0.1, not {host!r}"
+        ) from None
+
+
+def _is_loopback(host: str) -> bool:
+    return ip_address(host).is_loopback
