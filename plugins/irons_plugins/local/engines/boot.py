@@ -1,0 +1,241 @@
+"""A program that enters a cell, mounts a sandbox's root file system there and starts its process 1 with crun.
+
+`python -m irons_plugins.local.engines.boot`: one JSON object (`Order`) on standard input, one on standard output:
+`{"pid", "started"}` or `{"error"}`. The same is written to the descriptor `note`, so that a control plane that was
+restarted meanwhile finds what was started. Nothing it mounts outlives the cell.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import sys
+from pathlib import Path
+from typing import Any, TypedDict
+
+from irons_plugins.local.engines import kernel
+
+STAGE = Path("/run/irons")
+"""Where all of it is mounted: in the cell's mount namespace nobody else needs what the host has in /run."""
+ROOTFS = STAGE / "bundle" / "rootfs"
+SETTINGS = STAGE / "settings"
+_CONTROL_GROUPS = Path("/sys/fs/cgroup")
+_SANDBOX_ROOT = 1
+"""Id, in namespace A, of a sandbox's root."""
+
+
+class Order(TypedDict):
+    """What to start.
+
+    Attributes:
+        user, net, mount: descriptors of the cell's namespaces.
+        cgroups: descriptors of the `cgroup.procs` to join.
+        console: descriptor that becomes process 1's standard output and error.
+        note: descriptor that the answer is also written to.
+        owner: ids, on the machine, of namespace A's root and of the sandbox's root: (uid, gid) each.
+        lower, upper, work: paths of the overlay's directories; `lower` topmost first.
+        files: text of files to put into the root file system, by path beneath it.
+        settings: text of the files of the settings directory.
+        config: the OCI configuration.
+        crun: path of the runtime.
+        cell: the container's name.
+    """
+
+    user: int
+    net: int
+    mount: int
+    cgroups: list[int]
+    console: int
+    note: int
+    owner: list[list[int]]
+    lower: list[str]
+    upper: str
+    work: str
+    files: dict[str, str]
+    settings: dict[str, str]
+    config: dict[str, Any]
+    crun: str
+    cell: str
+
+
+def main() -> None:
+    """Read the order, carry it out, answer; exit with 0 or 1."""
+    order: Order = json.load(sys.stdin)
+    try:
+        answer = boot(order)
+    except OSError as error:
+        answer = {"error": str(error)}
+    text = json.dumps(answer)
+    os.write(order["note"], text.encode())
+    print(text)
+    sys.exit(1 if "error" in answer else 0)
+
+
+def boot(order: Order) -> dict[str, Any]:
+    """Start the sandbox's process 1; gives its process id and start time.
+
+    Raises:
+        OSError: a step failed; its text says which.
+    """
+    for group in order["cgroups"]:
+        os.write(group, b"0")
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    os.umask(0o022)
+    layers = _enter(order)
+    kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+    kernel.mount("tmpfs", "/run", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=0755,size=16m")
+    ROOTFS.mkdir(parents=True)
+    _mount_overlay(layers)
+    _lay(order["files"])
+    _write_settings(order["settings"])
+    _hide_old_control_groups()
+    (ROOTFS.parent / "config.json").write_text(json.dumps(order["config"]), encoding="utf-8")
+    return _run(order)
+
+
+class _Layers:
+    """Descriptors of the overlay's directories, opened while their paths could still be walked."""
+
+    def __init__(self, order: Order) -> None:
+        self.lower = [_directory(path) for path in order["lower"]]
+        self.upper = _directory(order["upper"])
+        self.work = _directory(order["work"])
+
+
+def _directory(path: str) -> int:
+    return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
+def _enter(order: Order) -> _Layers:
+    """Become root of namespace A in the cell, with the overlay's directories open.
+
+    The machine's root must walk to them before it enters A, whose root may not; another user gets the right to
+    enter the mount namespace only in A, whose root may. They are opened in the cell's mount namespace because
+    the kernel takes no directory of another one for an overlay.
+    """
+    if os.geteuid() == 0:
+        kernel.setns(order["mount"], kernel.CLONE_NEWNS)
+        layers = _Layers(order)
+        outer, inner = order["owner"]
+        _give(layers.work, outer)
+        _give(layers.upper, inner)
+        kernel.setns(order["net"], kernel.CLONE_NEWNET)
+        kernel.setns(order["user"], kernel.CLONE_NEWUSER)
+        _become_root()
+        return layers
+    kernel.setns(order["user"], kernel.CLONE_NEWUSER)
+    _become_root()
+    kernel.setns(order["mount"], kernel.CLONE_NEWNS)
+    kernel.setns(order["net"], kernel.CLONE_NEWNET)
+    layers = _Layers(order)
+    _give(layers.upper, [_SANDBOX_ROOT, _SANDBOX_ROOT])
+    return layers
+
+
+def _become_root() -> None:
+    os.setresgid(0, 0, 0)
+    os.setgroups([])
+    os.setresuid(0, 0, 0)
+
+
+def _give(descriptor: int, owner: list[int]) -> None:
+    path = f"/proc/self/fd/{descriptor}"
+    found = Path(path).stat()
+    if [found.st_uid, found.st_gid] != owner:
+        os.chown(path, *owner)
+
+
+def _mount_overlay(layers: _Layers) -> None:
+    lower = ":".join(f"/proc/self/fd/{descriptor}" for descriptor in layers.lower)
+    options = f"lowerdir={lower},upperdir=/proc/self/fd/{layers.upper},workdir=/proc/self/fd/{layers.work},userxattr"
+    kernel.mount("overlay", str(ROOTFS), "overlay", kernel.MS_NODEV, options)
+
+
+def _lay(files: dict[str, str]) -> None:
+    """Put files into the root file system, in the place of whatever is there, beneath it and through no link."""
+    root = os.open(ROOTFS, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for path, text in files.items():
+            parent, _, name = path.rpartition("/")
+            directory = kernel.open_beneath(root, parent or ".", os.O_PATH | os.O_DIRECTORY)
+            try:
+                _replace(directory, name, text)
+            finally:
+                os.close(directory)
+    finally:
+        os.close(root)
+
+
+def _replace(directory: int, name: str, text: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=directory)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(name, flags, 0o644, dir_fd=directory), "w", encoding="utf-8") as file:
+        file.write(text)
+        os.fchown(file.fileno(), _SANDBOX_ROOT, _SANDBOX_ROOT)
+
+
+def _write_settings(settings: dict[str, str]) -> None:
+    SETTINGS.mkdir()
+    for name, text in settings.items():
+        path = SETTINGS / name
+        path.touch(mode=0o600)
+        path.write_text(text, encoding="utf-8")
+        os.chown(path, _SANDBOX_ROOT, _SANDBOX_ROOT)
+        # The unprivileged half of sshd reads authorized keys as the person who logs in.
+        path.chmod(0o600 if name.endswith("_key") else 0o644)
+    os.chown(SETTINGS, _SANDBOX_ROOT, _SANDBOX_ROOT)
+
+
+def _hide_old_control_groups() -> None:
+    """Cover a hierarchy that is not the unified one: crun refuses to start beside a mixed one, though it needs none."""
+    if _CONTROL_GROUPS.is_dir() and not (_CONTROL_GROUPS / "cgroup.controllers").exists():
+        kernel.mount("tmpfs", str(_CONTROL_GROUPS), "tmpfs", kernel.MS_NOSUID, "mode=0755,size=4k")
+
+
+def _run(order: Order) -> dict[str, Any]:
+    log, pid_file = STAGE / "log", STAGE / "pid"
+    options = ["--root", str(STAGE / "crun"), "--cgroup-manager=disabled", "--log", str(log)]
+    bundle = ["--bundle", str(ROOTFS.parent), "--pid-file", str(pid_file)]
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    status = os.waitpid(
+        os.posix_spawn(
+            order["crun"],
+            ["crun", *options, "run", "--detach", *bundle, order["cell"]],
+            {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, null, 0),
+                (os.POSIX_SPAWN_DUP2, order["console"], 1),
+                (os.POSIX_SPAWN_DUP2, order["console"], 2),
+            ],
+        ),
+        0,
+    )[1]
+    if os.waitstatus_to_exitcode(status):
+        with contextlib.suppress(FileNotFoundError):
+            return {"error": "crun: " + _last_line(log.read_text(encoding="utf-8", errors="replace"))}
+        return {"error": "crun failed without a word"}
+    pid = int(pid_file.read_text(encoding="utf-8"))
+    return {"pid": pid, "started": started(pid)}
+
+
+def started(pid: int) -> int:
+    """When a process started, in clock ticks since boot (proc_pid_stat(5), field 22).
+
+    Raises:
+        OSError: there is no such process.
+    """
+    text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    # The command's name, in parentheses, may hold anything.
+    return int(text.rpartition(")")[2].split()[19])
+
+
+def _last_line(text: str) -> str:
+    found = text.strip().splitlines()
+    return found[-1] if found else "no reason given"
+
+
+if __name__ == "__main__":
+    main()

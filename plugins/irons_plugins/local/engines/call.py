@@ -1,0 +1,93 @@
+"""Running a function of ours in the namespaces of `inside`, from the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Sequence
+from typing import Any, cast
+
+from irons_plugins.local.engines import EngineError, Progress, unheard
+
+_LINE = 1 << 20
+
+
+def program(module: str, *arguments: str) -> list[str]:
+    """The command that runs one of our modules as a program of its own."""
+    # -P: what lies in the working directory must not be imported.
+    return [sys.executable, "-P", "-m", module, *arguments]
+
+
+async def call(
+    level: str,
+    target: str,
+    request: dict[str, Any],
+    *,
+    fds: Sequence[int] = (),
+    progress: Progress = unheard,
+) -> dict[str, Any]:
+    """Run `MODULE:FUNCTION` inside; a cancelled call kills it.
+
+    Args:
+        level: `a` or `b`, as `inside` explains.
+        target: the function.
+        request: its argument, as JSON.
+        fds: descriptors that it inherits under the same numbers.
+        progress: told what the function says meanwhile.
+
+    Raises:
+        EngineError: what the function raised, or that it died.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *program("irons_plugins.local.engines.inside", level, target),
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=PIPE,
+        pass_fds=fds,
+        start_new_session=True,
+        limit=_LINE,
+    )
+    stdin = cast("asyncio.StreamWriter", process.stdin)
+    stdout, stderr = (
+        cast("asyncio.StreamReader", process.stdout),
+        cast("asyncio.StreamReader", process.stderr),
+    )
+    complaints = asyncio.ensure_future(stderr.read())
+    try:
+        stdin.write(json.dumps(request).encode())
+        stdin.close()
+        answer: dict[str, Any] = {}
+        async for line in stdout:
+            body: dict[str, Any] = json.loads(line)
+            if "progress" in body:
+                progress(body["progress"], body["done"])
+            else:
+                answer = body
+        await process.wait()
+        return _result(answer, await complaints)
+    finally:
+        await end(process)
+        complaints.cancel()
+
+
+async def end(process: Process) -> None:
+    """Kill a process that still runs, and wait until it is gone."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGKILL)
+        await process.wait()
+
+
+def _result(answer: dict[str, Any], complaints: bytes) -> dict[str, Any]:
+    if "ok" in answer:
+        result: dict[str, Any] = answer["ok"]
+        return result
+    error = answer.get("error")
+    if error is None:
+        lines = complaints.decode(errors="replace").strip().splitlines()
+        raise EngineError("failed", lines[-1] if lines else "a process of ours died without a word")
+    raise EngineError(error["code"], error["message"])

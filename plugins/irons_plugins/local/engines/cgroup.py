@@ -1,0 +1,204 @@
+"""Control groups: what limits a sandbox's processors, memory and processes, where this machine lets us (cgroups(7)).
+
+The unified hierarchy (v2) is used as root, or in a subtree that was delegated to this user's irons unit; the older
+one (v1) as root only. Elsewhere there is none, and `facts` says so of each limit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from irons_plugins.local.engines import EngineError, Limits
+
+_ROOT = Path("/sys/fs/cgroup")
+_PERIOD = 100_000
+_CONTROLLERS = ("cpu", "memory", "pids")
+_REMOVE_TRIES = 50
+
+Kind = Literal["v2", "v1", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """The directories in which a control group per sandbox is made.
+
+    Attributes:
+        kind: the hierarchy.
+        bases: by controller, the directory that holds ours; with v2 they are the same.
+        why_not: where there is none, the reason for people.
+    """
+
+    kind: Kind
+    bases: dict[str, Path]
+    why_not: str = ""
+
+    @classmethod
+    def find(
+        cls, root: Path = _ROOT, own: Path = Path("/proc/self/cgroup"), uid: int | None = None
+    ) -> Groups:
+        """What this machine offers this user; makes nothing.
+
+        Args:
+            root: where control groups are mounted.
+            own: the file that says which of them this process is in.
+            uid: whose right is asked about; this process's user when None.
+        """
+        uid = os.geteuid() if uid is None else uid
+        if (root / "cgroup.controllers").exists():
+            return cls._unified(root, own, uid)
+        if uid != 0:
+            return cls("none", {}, "without the unified hierarchy only root can limit")
+        bases: dict[str, Path] = {}
+        for controller in _CONTROLLERS:
+            for name in (controller, "cpu,cpuacct"):
+                if controller in name.split(",") and (root / name / "cgroup.procs").exists():
+                    bases.setdefault(controller, root / name / "irons")
+        if not bases:
+            return cls("none", {}, f"no control groups are mounted at {root}")
+        return cls("v1", bases)
+
+    @classmethod
+    def _unified(cls, root: Path, own: Path, uid: int) -> Groups:
+        base = root / "irons"
+        if uid != 0:
+            path = next(
+                (line[3:] for line in own.read_text(encoding="utf-8").splitlines() if line.startswith("0::")),
+                "/",
+            )
+            base = root / path.strip("/")
+            # Only in a unit of our own may processes be moved about to make room for limits.
+            if not base.name.startswith("irons") or not os.access(base / "cgroup.subtree_control", os.W_OK):
+                return cls(
+                    "none", {}, "no control group is delegated to irons; irons local install makes one"
+                )
+        available = (root / "cgroup.controllers" if uid == 0 else base / "cgroup.controllers").read_text(
+            encoding="ascii"
+        )
+        bases = {name: base for name in _CONTROLLERS if name in available.split()}
+        return cls("v2", bases) if bases else cls("none", {}, "no controllers are delegated to irons")
+
+    @contextlib.contextmanager
+    def joined(self, sandbox: str, limits: Limits) -> Iterator[list[int]]:
+        """Make a sandbox's groups with their limits; gives descriptors to which a process writes `0` to join.
+
+        Raises:
+            EngineError: the kernel refused a limit.
+        """
+        descriptors: list[int] = []
+        try:
+            try:
+                descriptors.extend(
+                    os.open(group / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+                    for group in self._make(sandbox, limits)
+                )
+            except OSError as error:
+                raise EngineError("limit", f"a control group could not be made: {error}") from error
+            yield descriptors
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    async def remove(self, sandbox: str) -> None:
+        """Remove a sandbox's groups once their processes are gone; what is not there is no error.
+
+        Raises:
+            EngineError: a process is still in one of them.
+        """
+        for group in {base / sandbox for base in self.bases.values()}:
+            for _ in range(_REMOVE_TRIES):
+                try:
+                    group.rmdir()
+                except FileNotFoundError:
+                    break
+                except OSError as error:
+                    # The last process may have ended and yet be on its way out of its group.
+                    if error.errno != errno.EBUSY:
+                        raise EngineError(
+                            "failed", f"a control group could not be removed: {error}"
+                        ) from error
+                    await asyncio.sleep(0.02)
+                else:
+                    break
+            else:
+                raise EngineError("failed", f"a process is still in the control group {group}")
+
+    def facts(self, limits: Limits) -> dict[str, str]:
+        """The limits as texts for `status`, each with what does not hold it up."""
+        wanted = {
+            "cpus": (limits.cpus, "cpu"),
+            "memory": (limits.memory, "memory"),
+            "processes": (limits.processes, "pids"),
+        }
+        facts: dict[str, str] = {}
+        for name, (value, controller) in wanted.items():
+            if value is None:
+                facts[name] = "unlimited"
+            # RLIMIT_NPROC, set when the cell was made, holds where no control group does.
+            elif controller in self.bases or name == "processes":
+                facts[name] = f"{value:g}" if isinstance(value, float) else str(value)
+            else:
+                facts[name] = f"{value} (not enforced: {self.why_not or 'no such controller'})"
+        if limits.disk is None:
+            facts["disk"] = "unlimited"
+        else:
+            facts["disk"] = f"{limits.disk} (not enforced: the namespace engine has no disk quota)"
+        return facts
+
+    def _make(self, sandbox: str, limits: Limits) -> list[Path]:
+        groups: dict[Path, None] = {}
+        for controller, base in self.bases.items():
+            base.mkdir(mode=0o755, exist_ok=True)
+            if self.kind == "v2":
+                self._delegate(base)
+            group = base / sandbox
+            group.mkdir(mode=0o755, exist_ok=True)
+            groups[group] = None
+            for name, text in self._settings(controller, limits):
+                (group / name).write_text(text, encoding="ascii")
+        return list(groups)
+
+    def _delegate(self, base: Path) -> None:
+        """Hand the controllers on to the groups beneath; a group with processes of its own may not."""
+        control = base / "cgroup.subtree_control"
+        missing = [name for name in self.bases if name not in control.read_text(encoding="ascii").split()]
+        if not missing:
+            return
+        processes = (base / "cgroup.procs").read_text(encoding="ascii").split()
+        if processes:
+            leaf = base / "daemon"
+            leaf.mkdir(exist_ok=True)
+            for pid in processes:
+                with contextlib.suppress(ProcessLookupError):
+                    (leaf / "cgroup.procs").write_text(pid, encoding="ascii")
+        if os.geteuid() == 0:
+            self._enable(base.parent)
+        control.write_text(" ".join(f"+{name}" for name in missing), encoding="ascii")
+
+    def _enable(self, parent: Path) -> None:
+        control = parent / "cgroup.subtree_control"
+        missing = [name for name in self.bases if name not in control.read_text(encoding="ascii").split()]
+        if missing:
+            control.write_text(" ".join(f"+{name}" for name in missing), encoding="ascii")
+
+    def _settings(self, controller: str, limits: Limits) -> list[tuple[str, str]]:
+        v2 = self.kind == "v2"
+        match controller:
+            case "pids":
+                return [("pids.max", "max" if limits.processes is None else str(limits.processes))]
+            case "memory" if v2:
+                return [("memory.max", "max" if limits.memory is None else str(limits.memory))]
+            case "memory":
+                return [("memory.limit_in_bytes", "-1" if limits.memory is None else str(limits.memory))]
+            case "cpu" if v2:
+                quota = "max" if limits.cpus is None else str(round(limits.cpus * _PERIOD))
+                return [("cpu.max", f"{quota} {_PERIOD}")]
+            case _:
+                quota = "-1" if limits.cpus is None else str(round(limits.cpus * _PERIOD))
+                return [("cpu.cfs_period_us", str(_PERIOD)), ("cpu.cfs_quota_us", quota)]

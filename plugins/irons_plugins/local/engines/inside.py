@@ -1,0 +1,152 @@
+"""A program that runs one function in user namespaces with a cell's ids, so that it may own a sandbox's files.
+
+`python -m irons_plugins.local.engines.inside LEVEL MODULE:FUNCTION`: LEVEL is `a` (whose 0 is this user and whose
+1 is a sandbox's root) or `b` (whose 0 is a sandbox's root, and which can touch nothing of this user's). The
+function gets the JSON object on standard input (`give` in it: descriptors to hand to a sandbox's root first) and a callable for progress; each line on standard output is a JSON
+object, the last one `{"ok": ...}` or `{"error": {"code", "message"}}`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from irons_plugins.local.engines import EngineError, kernel
+from irons_plugins.local.idmap import Extent, IdMap, IdMapError, inner_extent, lines, outer_map
+
+Level = Literal["a", "b"]
+Say = Callable[[str, float | None], None]
+"""Called with a line for people and the part done, as `irons_plugins.local.engines.Progress` is."""
+Task = Callable[[dict[str, Any], Say], dict[str, Any]]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Enter the namespaces, run the function, answer, and exit with 0 or 1."""
+    level, target = sys.argv[1:] if arguments is None else arguments
+    module, _, function = target.partition(":")
+    task: Task = getattr(importlib.import_module(module), function)
+    request = json.load(sys.stdin)
+    try:
+        enter("b" if level == "b" else "a", outer_map(), give=request.get("give", ()))
+        answer = {"ok": task(request, _say)}
+    except (EngineError, IdMapError) as error:
+        answer = {"error": {"code": getattr(error, "code", "machine"), "message": str(error)}}
+    except OSError as error:
+        answer = {"error": {"code": "failed", "message": _text(error)}}
+    _write(answer)
+    sys.stdout.flush()
+    # Not through the interpreter's exit: this is a fork of the process that was started.
+    os._exit(0 if "ok" in answer else 1)
+
+
+def enter(level: Level, idmap: IdMap, give: Sequence[int] = ()) -> None:
+    """Go into user namespace A, with a mount namespace of its own, and with `b` on into B.
+
+    Comes back in a new process; the one that called waits for it and exits as it does. The descriptors `give`
+    are of files of this user that become those of a sandbox's root.
+
+    Raises:
+        OSError: the kernel, or newuidmap(1), refused.
+    """
+    _descend(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS, lambda pid: _map_outer(pid, idmap))
+    kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+    for descriptor in give:
+        os.fchown(descriptor, 1, 1)
+    if level == "b":
+        _descend(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS, _map_inner)
+
+
+def _descend(flags: int, map_ids: Callable[[int], None]) -> None:
+    """Fork; the child unshares, the parent maps the child's ids and stays behind until it ends."""
+    out_read, out_write = os.pipe()
+    go_read, go_write = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(out_write)
+        os.close(go_read)
+        complaint = os.read(out_read, 4096)
+        try:
+            if complaint != b"ready":
+                raise OSError(complaint.decode(errors="replace") or "the process in the namespace died")
+            map_ids(child)
+        except OSError:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            raise
+        os.write(go_write, b"go")
+        _, status = os.waitpid(child, 0)
+        os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+    os.close(out_read)
+    os.close(go_write)
+    kernel.die_with_parent(signal.SIGKILL)
+    try:
+        kernel.unshare(flags)
+    except OSError as error:
+        os.write(out_write, str(error).encode())
+        os._exit(1)
+    os.write(out_write, b"ready")
+    if not os.read(go_read, 2):
+        os._exit(1)
+    os.close(out_write)
+    os.close(go_read)
+    os.setresgid(0, 0, 0)
+    os.setgroups([])
+    os.setresuid(0, 0, 0)
+    kernel.die_with_parent(signal.SIGKILL)
+    # The next one's maps are written through its files in /proc.
+    kernel.stay_reachable()
+
+
+def _map_outer(pid: int, idmap: IdMap) -> None:
+    if os.geteuid() == 0:
+        _write_maps(pid, idmap.uids, idmap.gids)
+        return
+    for program, extents in (("newuidmap", idmap.uids), ("newgidmap", idmap.gids)):
+        numbers = [str(number) for extent in extents for number in extent]
+        try:
+            done = subprocess.run([program, str(pid), *numbers], capture_output=True, text=True, check=False)
+        except FileNotFoundError as error:
+            raise OSError(f"{program} is not installed") from error
+        if done.returncode:
+            raise OSError(f"{program}: {done.stderr.strip() or done.returncode}")
+
+
+def _map_inner(pid: int) -> None:
+    extents = (inner_extent(),)
+    _write_maps(pid, extents, extents)
+
+
+def _write_maps(pid: int, uids: tuple[Extent, ...], gids: tuple[Extent, ...]) -> None:
+    for name, extents in (("uid_map", uids), ("gid_map", gids)):
+        # One write(2) is all that the kernel takes.
+        descriptor = os.open(f"/proc/{pid}/{name}", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(descriptor, lines(extents).encode())
+        finally:
+            os.close(descriptor)
+
+
+def _say(line: str, done: float | None) -> None:
+    _write({"progress": line, "done": done})
+    sys.stdout.flush()
+
+
+def _write(body: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(body) + "\n")
+
+
+def _text(error: OSError) -> str:
+    if error.errno is None:
+        return str(error)
+    named = f": {error.filename}" if error.filename else ""
+    return f"{error.strerror}{named}"
+
+
+if __name__ == "__main__":
+    main()

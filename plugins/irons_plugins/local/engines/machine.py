@@ -1,0 +1,98 @@
+"""What the namespace engine writes down about one sandbox, in the sandbox's directory."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from irons_plugins.local.engines import EngineError, Limits, Spec
+from irons_plugins.local.engines.processes import Process, is_alive
+
+_FILE = "machine.json"
+_LAID = "laid"
+_RUN = "run-"
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """One sandbox as its `machine.json` has it.
+
+    Attributes:
+        id: the sandbox's, and its cell's.
+        name: its host name.
+        image: id of the image it stands on.
+        image_name: what that image was called then.
+        host_key: its public host key.
+        limits: what it may use.
+    """
+
+    id: str
+    name: str
+    image: str
+    image_name: str
+    host_key: str
+    limits: Limits
+
+    @classmethod
+    def of(cls, spec: Spec, image: str, image_name: str, host_key: str) -> Machine:
+        """What a spec becomes."""
+        return cls(spec.id, spec.name, image, image_name, host_key, spec.limits)
+
+    @classmethod
+    def read(cls, home: Path) -> Machine:
+        """The machine of a sandbox's directory.
+
+        Raises:
+            EngineError: the file is missing or not what was written.
+        """
+        try:
+            body = json.loads((home / _FILE).read_bytes())
+            return cls(**{**body, "limits": Limits(**body["limits"])})
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise EngineError("state", f"{home.name} is half made or damaged", "destroy it") from error
+
+    def write(self, home: Path) -> None:
+        """Write the file, so that it is there whole or not at all, also after a power loss."""
+        path = home / (_FILE + ".new")
+        with path.open("w", encoding="utf-8") as file:
+            json.dump(asdict(self), file)
+            file.flush()
+            os.fsync(file.fileno())
+        path.rename(home / _FILE)
+
+    @staticmethod
+    def run_file(home: Path) -> Path:
+        """Where process 1 is written down; the name changes with each boot of the host, so that none is believed twice."""
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return home / (_RUN + boot)
+
+    @classmethod
+    def running(cls, home: Path) -> Process | None:
+        """Process 1 of a sandbox that runs, or None."""
+        try:
+            body = json.loads(cls.run_file(home).read_bytes())
+            process = Process(int(body["pid"]), int(body["started"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return process if is_alive(process) else None
+
+    @staticmethod
+    def forget_runs(home: Path) -> None:
+        """Remove what was written about runs that are over."""
+        with contextlib.suppress(FileNotFoundError):
+            for path in home.iterdir():
+                if path.name.startswith(_RUN):
+                    path.unlink(missing_ok=True)
+
+    @staticmethod
+    def is_laid(home: Path) -> bool:
+        """True once the files of a new machine were put into it."""
+        return (home / _LAID).exists()
+
+    @staticmethod
+    def mark_laid(home: Path) -> None:
+        """Remember that they were."""
+        (home / _LAID).touch(mode=0o600)

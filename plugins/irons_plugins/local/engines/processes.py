@@ -1,0 +1,181 @@
+"""Processes of a sandbox seen from outside: named so that a number used again is never mistaken, and ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from irons_plugins.local.engines.boot import started as started_at
+
+
+class Process(NamedTuple):
+    """A process id with the time it started, in clock ticks since boot: together never used again."""
+
+    pid: int
+    started: int
+
+
+def open_process(process: Process) -> int | None:
+    """A pidfd (pidfd_open(2)) of a process, for the caller to close; None when it is gone."""
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except OSError:
+        return None
+    # Only now is the number pinned to one process: check that it is the one that was meant.
+    with contextlib.suppress(OSError):
+        if started_at(process.pid) == process.started and not _is_zombie(process.pid):
+            return descriptor
+    os.close(descriptor)
+    return None
+
+
+def is_alive(process: Process) -> bool:
+    """True while the process has not ended."""
+    descriptor = open_process(process)
+    if descriptor is None:
+        return False
+    os.close(descriptor)
+    return True
+
+
+async def ended(descriptor: int, within: float | None = None) -> bool:
+    """Wait until the process of a pidfd has ended, `within` so many seconds; True if it has."""
+    loop = asyncio.get_running_loop()
+    done = asyncio.Event()
+    loop.add_reader(descriptor, done.set)
+    try:
+        async with asyncio.timeout(within):
+            await done.wait()
+        return True
+    except TimeoutError:
+        return False
+    finally:
+        loop.remove_reader(descriptor)
+
+
+def send(descriptor: int, number: signal.Signals) -> None:
+    """Signal the process of a pidfd; one that is gone is no error."""
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(descriptor, number)
+
+
+def in_namespace(kind: str, inode: int) -> Iterator[int]:
+    """Ids of the processes whose namespace of a kind, such as `pid` or `net`, is the one with this inode."""
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal():
+            continue
+        with contextlib.suppress(OSError):
+            if (entry / "ns" / kind).stat().st_ino == inode:
+                yield int(entry.name)
+
+
+def _net_of(pid: int) -> int:
+    return Path(f"/proc/{pid}/ns/net").stat().st_ino
+
+
+def parent_of(pid: int) -> int:
+    """The parent of a process (proc_pid_stat(5), field 4); raises OSError when there is no such process."""
+    text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    return int(text.rpartition(")")[2].split()[1])
+
+
+def _is_zombie(pid: int) -> bool:
+    text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    return text.rpartition(")")[2].split()[0] in "ZX"
+
+
+async def end_tree(init: Process, grace: float) -> None:
+    """End a pid namespace, given its process 1: ask all else first, then the server and process 1, then kill.
+
+    Returns when process 1 has ended: by then the kernel has ended every other process of the namespace.
+    """
+    descriptor = open_process(init)
+    if descriptor is None:
+        return
+    try:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + grace
+        if await asyncio.to_thread(_ask_work_to_end, init.pid):
+            await _wait_for_work(init, descriptor, deadline)
+        await asyncio.to_thread(_ask_servers_to_end, init.pid)
+        send(descriptor, signal.SIGTERM)
+        if not await ended(descriptor, min(1.0, max(0.2, deadline - loop.time()))):
+            send(descriptor, signal.SIGKILL)
+            await ended(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+async def end_all_in_net(inode: int) -> None:
+    """Kill every process in a network namespace, given its inode, and wait until none is left.
+
+    What was started and never written down is found this way: nothing else has a process in a cell.
+    """
+    while found := await asyncio.to_thread(lambda: list(in_namespace("net", inode))):
+        for pid in found:
+            with contextlib.suppress(OSError):
+                descriptor = os.pidfd_open(pid)
+                try:
+                    if _net_of(pid) == inode:
+                        send(descriptor, signal.SIGKILL)
+                        await ended(descriptor, 5.0)
+                finally:
+                    os.close(descriptor)
+
+
+def _members(init: int) -> list[int]:
+    try:
+        inode = Path(f"/proc/{init}/ns/pid").stat().st_ino
+    except OSError:
+        return []
+    return [pid for pid in in_namespace("pid", inode) if pid != init]
+
+
+def _ask_work_to_end(init: int) -> bool:
+    """SIGTERM and SIGHUP (shells heed only that) to all but process 1's own children; True if there was any."""
+    found = False
+    for pid in _members(init):
+        with contextlib.suppress(OSError):
+            descriptor = os.pidfd_open(pid)
+            try:
+                if parent_of(pid) != init:
+                    found = True
+                    send(descriptor, signal.SIGTERM)
+                    send(descriptor, signal.SIGHUP)
+            finally:
+                os.close(descriptor)
+    return found
+
+
+def _ask_servers_to_end(init: int) -> None:
+    for pid in _members(init):
+        with contextlib.suppress(OSError):
+            descriptor = os.pidfd_open(pid)
+            try:
+                if parent_of(pid) == init:
+                    send(descriptor, signal.SIGTERM)
+            finally:
+                os.close(descriptor)
+
+
+async def _wait_for_work(init: Process, descriptor: int, deadline: float) -> None:
+    loop = asyncio.get_running_loop()
+    pause = 0.02
+    while loop.time() < deadline and await asyncio.to_thread(_has_work, init.pid):
+        # An end of process 1 itself ends the wait too.
+        if await ended(descriptor, min(pause, max(0.0, deadline - loop.time()))):
+            return
+        pause = min(pause * 2, 0.2)
+
+
+def _has_work(init: int) -> bool:
+    for pid in _members(init):
+        with contextlib.suppress(OSError):
+            if parent_of(pid) != init and not _is_zombie(pid):
+                return True
+    return False

@@ -1,0 +1,94 @@
+"""A sandbox's SSH server: its configuration, and the host key that is made for it outside, once."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+from asyncio.subprocess import DEVNULL, PIPE
+from pathlib import Path
+
+from irons_plugins.local.engines import CELL_ADDRESS, SSH_PORT, EngineError
+from irons_plugins.local.engines.oci import CONFIG_DIRECTORY
+
+HOST_KEY = "ssh_host_ed25519_key"
+AUTHORIZED = "authorized_keys"
+CONFIG = "sshd_config"
+
+_PUBLIC_KEY = re.compile(
+    r"(?:ssh-[a-z0-9-]+|ecdsa-[a-z0-9-]+|sk-[a-z0-9@.-]+)(?:@openssh\.com)? [A-Za-z0-9+/]+={0,3}(?: .*)?"
+)
+
+
+def configuration() -> str:
+    """The text of sshd_config(5): keys only, and nothing that would make a login wait."""
+    return "\n".join(
+        (
+            f"Port {SSH_PORT}",
+            "ListenAddress 127.0.0.1",
+            f"ListenAddress {CELL_ADDRESS}",
+            f"HostKey {CONFIG_DIRECTORY}/{HOST_KEY}",
+            f"AuthorizedKeysFile {CONFIG_DIRECTORY}/{AUTHORIZED} .ssh/{AUTHORIZED}",
+            "PasswordAuthentication no",
+            "KbdInteractiveAuthentication no",
+            "PermitRootLogin prohibit-password",
+            "UsePAM no",
+            "UseDNS no",
+            "PrintMotd no",
+            "PrintLastLog no",
+            "X11Forwarding no",
+            "AcceptEnv LANG LC_*",
+            "Subsystem sftp internal-sftp",
+            "PidFile none",
+            "MaxStartups 100:30:200",
+            "MaxSessions 100",
+            "LogLevel ERROR",
+            "",
+        )
+    )
+
+
+def authorized(public_key: str) -> str:
+    """The text of authorized_keys(5) for the public key file that a person gave.
+
+    Raises:
+        EngineError: it holds no key, or something that is none.
+    """
+    keys = [line.strip() for line in public_key.splitlines()]
+    keys = [line for line in keys if line and not line.startswith("#")]
+    if not keys:
+        raise EngineError("input", "the public key is empty")
+    for line in keys:
+        # An options field such as command="…" would be the sandbox's business, but it is most often a mistake.
+        if not _PUBLIC_KEY.fullmatch(line):
+            raise EngineError("input", "this is not an OpenSSH public key", "give the file that ends in .pub")
+    return "\n".join(keys) + "\n"
+
+
+def arguments(tini: str, sshd: str) -> list[str]:
+    """The command line of process 1; without a tini, sshd is process 1 itself and reaps what is left to it."""
+    server = [sshd, "-D", "-e", "-f", f"{CONFIG_DIRECTORY}/{CONFIG}"]
+    return [tini, "--", *server] if tini else server
+
+
+async def make_host_key(directory: Path, comment: str) -> str:
+    """Make an ed25519 host key in `directory`; gives the public key.
+
+    Raises:
+        EngineError: ssh-keygen(1) is not there, or failed.
+    """
+    program = shutil.which("ssh-keygen")
+    if program is None:
+        raise EngineError("machine", "ssh-keygen is not installed", "irons doctor names the package")
+    path = directory / HOST_KEY
+    process = await asyncio.create_subprocess_exec(
+        program,
+        *("-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(path)),
+        stdin=DEVNULL,
+        stdout=DEVNULL,
+        stderr=PIPE,
+    )
+    _, complaint = await process.communicate()
+    if process.returncode:
+        raise EngineError("failed", f"ssh-keygen: {complaint.decode(errors='replace').strip()}")
+    return path.with_suffix(".pub").read_text(encoding="utf-8").strip()

@@ -1,0 +1,388 @@
+"""The root file systems that sandboxes start from: built, imported, saved from a sandbox, exported, removed.
+
+Each is a directory `img_…` with `rootfs` and `image.json`, put in its place by one rename when all of it is on the
+disk; what is being made is called `.new-…`. Two images may have one name: the newer is meant, the older stays
+for as long as a sandbox stands on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import time
+from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from irons_plugins.local.engines import EngineError, Progress, kernel, unheard
+from irons_plugins.local.engines.call import call, end
+from irons_plugins.local.engines.removal import remove_tree
+from irons_plugins.local.idmap import IdMapError, outer_map
+from irons_plugins.local.images import debian
+
+DEFAULT = "debian"
+_UNPACK = "irons_plugins.local.images.unpack:unpack"
+_LOCK = ".lock"
+_FILE = "image.json"
+_ROOTFS = "rootfs"
+_LOCK_POLL = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One image.
+
+    Attributes:
+        id: `img_` and 16 hexadecimal digits.
+        name: what people call it.
+        created_at: microseconds since 1970, UTC.
+        source: where it came from, for people.
+        os: its own name for itself.
+        size: bytes of its files.
+        sshd: path of its SSH server.
+        tini: path of its init, or "" where its SSH server is process 1.
+        home: its directory.
+    """
+
+    id: str
+    name: str
+    created_at: int
+    source: str
+    os: str
+    size: int
+    sshd: str
+    tini: str
+    home: Path
+
+    @property
+    def rootfs(self) -> Path:
+        """The directory that holds its files."""
+        return self.home / _ROOTFS
+
+
+class Images:
+    """The images of one user."""
+
+    def __init__(self, root: Path, sandboxes: Path) -> None:
+        self._root = root
+        self._sandboxes = sandboxes
+
+    def listed(self) -> Sequence[Image]:
+        """The images that have a name, newest first."""
+        newest: dict[str, Image] = {}
+        for image in sorted(self._all(), key=lambda image: image.created_at):
+            newest[image.name] = image
+        return sorted(newest.values(), key=lambda image: -image.created_at)
+
+    def find(self, name: str) -> Image | None:
+        """The image of that name."""
+        return next((image for image in self.listed() if image.name == name), None)
+
+    def by_id(self, identifier: str) -> Image:
+        """The image of that id, its name used again or not.
+
+        Raises:
+            EngineError: it is gone.
+        """
+        image = _read(self._root / identifier)
+        if image is None:
+            raise EngineError("image", f"the image {identifier} is gone")
+        return image
+
+    async def ensure(self, name: str, default: str = "", progress: Progress = unheard) -> Image:
+        """The image of that name; the default one, for "", is made where there is none.
+
+        Args:
+            name: the image's, or "".
+            default: path of an archive to make the default image of; "" builds it.
+            progress: told how far it is.
+
+        Raises:
+            EngineError: there is no such image, or it could not be made.
+        """
+        image = self.find(name or DEFAULT)
+        if image is not None:
+            return image
+        if name and name != DEFAULT:
+            known = ", ".join(sorted(image.name for image in self.listed())) or "none yet"
+            raise EngineError("image", f"there is no image {name}", f"images: {known}")
+        progress("there is no image yet: making one, once", None)
+        if default:
+            return await self.import_(Path(default), DEFAULT, progress=progress, share=True)
+        return await self.build(progress=progress, share=True)
+
+    async def build(
+        self,
+        name: str = DEFAULT,
+        *,
+        mirror: str | None = None,
+        include: Sequence[str] = (),
+        progress: Progress = unheard,
+        share: bool = False,
+    ) -> Image:
+        """Build a lean Debian; takes 20 to 60 seconds.
+
+        Args:
+            name: what to call it.
+            mirror: URL of the package mirror; the host's own where it is a Debian or Ubuntu.
+            include: further packages.
+            progress: told how far it is.
+            share: be content with one of that name that somebody else makes meanwhile.
+
+        Raises:
+            EngineError: it could not be built; nothing is left of it.
+        """
+        recipe = debian.recipe(mirror, include)
+        async with self._making(name, progress, share=share) as draft:
+            if isinstance(draft, Image):
+                return draft
+            read, write = os.pipe2(os.O_CLOEXEC)
+            process = None
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *recipe.command(root=os.geteuid() == 0),
+                    stdin=DEVNULL,
+                    stdout=write,
+                    stderr=PIPE,
+                    start_new_session=True,
+                )
+                os.close(write)
+                write = -1
+                narration = asyncio.ensure_future(_narrate(process, progress))
+                unpacking = asyncio.ensure_future(self._unpack(draft, read, unheard, stream=True))
+                failure = await _both(narration, unpacking)
+                if failure is not None:
+                    raise failure
+                found = unpacking.result()
+            finally:
+                for descriptor in (read, write):
+                    if descriptor >= 0:
+                        os.close(descriptor)
+                if process is not None:
+                    await asyncio.shield(end(process))
+            return self._finish(draft, name, f"built from {recipe.suite}", found)
+
+    async def import_(
+        self, archive: Path, name: str, *, progress: Progress = unheard, share: bool = False
+    ) -> Image:
+        """Make an image of an archive: Docker, OCI, or a plain tar of a root file system.
+
+        Raises:
+            EngineError: the archive cannot be read, is refused, or is no machine with an SSH server.
+        """
+        try:
+            descriptor = os.open(archive, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise EngineError("input", f"{archive}: {error.strerror}") from error
+        try:
+            return await self.import_from(descriptor, name, archive.name, progress=progress, share=share)
+        finally:
+            os.close(descriptor)
+
+    async def import_from(
+        self, archive: int, name: str, source: str, *, progress: Progress = unheard, share: bool = False
+    ) -> Image:
+        """`import_` of an open, seekable file, which the caller closes; `source` says what it is."""
+        async with self._making(name, progress, share=share) as draft:
+            if isinstance(draft, Image):
+                return draft
+            found = await self._unpack(draft, archive, progress, stream=False)
+            return self._finish(draft, name, f"imported from {source}", found)
+
+    async def remove(self, name: str) -> None:
+        """Remove an image.
+
+        Raises:
+            EngineError: there is none of that name, or a sandbox stands on it.
+        """
+        image = self.find(name)
+        if image is None:
+            raise EngineError("absent", f"there is no image {name}")
+        users = self._in_use().get(image.id)
+        if users:
+            raise EngineError(
+                "state", f"image {name} is in use by {', '.join(sorted(users))}", "destroy them first"
+            )
+        gone = self._root / f".gone-{image.id}"
+        image.home.rename(gone)
+        await remove_tree(gone)
+
+    async def recover(self) -> None:
+        """Remove what was interrupted, and older images that no sandbox stands on any more."""
+        if not self._root.is_dir():
+            return
+        with contextlib.ExitStack() as stack:
+            lock = stack.enter_context(_opened(self._root / _LOCK))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                # Somebody makes an image just now: what looks interrupted is theirs.
+                return
+            named = {image.id for image in self.listed()}
+            used = self._in_use()
+            for image in self._all():
+                if image.id not in named and image.id not in used:
+                    image.home.rename(self._root / f".gone-{image.id}")
+            for entry in _entries(self._root):
+                if entry.startswith((".new-", ".gone-")):
+                    await remove_tree(self._root / entry)
+
+    def _all(self) -> list[Image]:
+        found = (_read(self._root / entry) for entry in _entries(self._root) if entry.startswith("img_"))
+        return [image for image in found if image is not None]
+
+    def _in_use(self) -> dict[str, set[str]]:
+        """Names of the sandboxes by the id of the image they stand on."""
+        used: dict[str, set[str]] = {}
+        with contextlib.suppress(FileNotFoundError):
+            for home in self._sandboxes.iterdir():
+                with contextlib.suppress(OSError, ValueError, KeyError):
+                    body = json.loads((home / "machine.json").read_bytes())
+                    used.setdefault(body["image"], set()).add(body["name"])
+        return used
+
+    @contextlib.asynccontextmanager
+    async def _making(self, name: str, progress: Progress, *, share: bool) -> AsyncIterator[Path | Image]:
+        """A directory to make an image in, alone; or the image that somebody else made meanwhile."""
+        _check_name(name)
+        self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        begun = _now()
+        with _opened(self._root / _LOCK) as lock:
+            await _lock(lock, progress)
+            other = self.find(name)
+            if share and other is not None and other.created_at >= begun:
+                yield other
+                return
+            draft = self._root / f".new-{secrets.token_hex(8)}"
+            try:
+                (draft / _ROOTFS).mkdir(parents=True, mode=0o755)
+                draft.chmod(0o700)
+                yield draft
+            except OSError as error:
+                raise EngineError("failed", f"the image could not be written: {error.strerror}") from error
+            finally:
+                await asyncio.shield(remove_tree(draft))
+
+    async def _unpack(self, draft: Path, archive: int, progress: Progress, *, stream: bool) -> dict[str, Any]:
+        rootfs = os.open(draft / _ROOTFS, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            idmap = outer_map()
+            if os.geteuid() == 0:
+                os.fchown(rootfs, idmap.host_uid(1), idmap.host_gid(1))
+            size = 0 if stream else os.fstat(archive).st_size
+            request = {"archive": archive, "rootfs": rootfs, "stream": stream, "size": size, "give": [rootfs]}
+            found = await call("b", _UNPACK, request, fds=(archive, rootfs), progress=progress)
+            # The rename that follows must not reach the disk before the files do.
+            await asyncio.to_thread(kernel.syncfs, rootfs)
+            return found
+        except IdMapError as error:
+            raise EngineError("machine", str(error), "irons doctor says how to add them") from error
+        finally:
+            os.close(rootfs)
+
+    def _finish(self, draft: Path, name: str, source: str, found: dict[str, Any]) -> Image:
+        identifier = f"img_{secrets.token_hex(8)}"
+        home = self._root / identifier
+        image = Image(identifier, name, _now(), source, home=home, **found)
+        body = {key: value for key, value in asdict(image).items() if key != "home"}
+        with (draft / _FILE).open("w", encoding="utf-8") as file:
+            json.dump(body, file)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.rename(home)
+        return image
+
+
+def _read(home: Path) -> Image | None:
+    try:
+        return Image(**json.loads((home / _FILE).read_bytes()), home=home)
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _entries(directory: Path) -> list[str]:
+    try:
+        return sorted(path.name for path in directory.iterdir())
+    except FileNotFoundError:
+        return []
+
+
+def _check_name(name: str) -> None:
+    plain = name.replace("-", "").replace(".", "").replace("_", "")
+    if not plain.isascii() or not plain.isalnum() or name[0] in "-._" or len(name) > 64:
+        raise EngineError(
+            "input", f"{name!r} is no name for an image: letters, digits, - . _ and at most 64 of them"
+        )
+
+
+def _now() -> int:
+    return time.time_ns() // 1000
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+async def _lock(descriptor: int, progress: Progress) -> None:
+    told = False
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if not told:
+                told = True
+                progress("waiting for another image that is being made", None)
+            await asyncio.sleep(_LOCK_POLL)
+
+
+async def _narrate(process: asyncio.subprocess.Process, progress: Progress) -> EngineError | None:
+    """Follow mmdebstrap; gives what went wrong, if anything did."""
+    complaint = ""
+    async for raw in cast("asyncio.StreamReader", process.stderr):
+        line = raw.decode(errors="replace").strip()
+        known = debian.stage(line)
+        if known is not None:
+            progress(*known)
+        if line.startswith(("E:", "Err:")):
+            complaint = complaint or line.partition(":")[2].strip()
+    if await process.wait():
+        return EngineError(
+            "image", f"mmdebstrap failed: {complaint or 'no reason given'}", "is the mirror reachable?"
+        )
+    return None
+
+
+async def _both(
+    narration: asyncio.Future[EngineError | None], unpacking: asyncio.Future[dict[str, Any]]
+) -> EngineError | None:
+    """Wait for builder and unpacker; the error to report is that of the one that failed first of its own."""
+    try:
+        pair: set[asyncio.Future[Any]] = {narration, unpacking}
+        await asyncio.wait(pair, return_when=asyncio.FIRST_EXCEPTION)
+        unpacked = unpacking.exception() if unpacking.done() else None
+        if isinstance(unpacked, EngineError) and unpacked.code == "limit":
+            return unpacked
+        built = await narration
+        await asyncio.wait({unpacking})
+        if built is not None:
+            return built
+        unpacked = unpacking.exception()
+        if unpacked is not None and not isinstance(unpacked, EngineError):
+            raise unpacked
+        return unpacked
+    finally:
+        narration.cancel()
+        unpacking.cancel()
+        await asyncio.gather(narration, unpacking, return_exceptions=True)

@@ -1,0 +1,1 @@
+"""The parts of `irons_plugins.local.image`: reading archives, unpacking, preparing, building, packing."""

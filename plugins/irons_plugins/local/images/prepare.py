@@ -1,0 +1,175 @@
+"""What a root file system needs to be a sandbox: an SSH server it must have; the account is made here.
+
+Runs with the image as this process's root directory, as the image's root, and executes nothing of it.
+"""
+
+# This process's root is the image: paths are plain text, handed to the system calls by name.
+# ruff: noqa: PTH
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+from typing import Any
+
+from irons_plugins.local.engines import USERNAME, EngineError
+
+_SSHD = ("/usr/sbin/sshd", "/usr/local/sbin/sshd", "/usr/bin/sshd", "/sbin/sshd")
+_TINI = ("/usr/bin/tini", "/sbin/tini", "/usr/local/bin/tini", "/usr/bin/tini-static")
+_SHELLS = ("/bin/bash", "/usr/bin/bash", "/bin/sh")
+_DIRECTORIES = {
+    "/dev": 0o755,
+    "/proc": 0o555,
+    "/run": 0o755,
+    "/sys": 0o555,
+    "/tmp": 0o1777,  # noqa: S108 (the image's own)
+    "/etc": 0o755,
+    "/home": 0o755,
+}
+_FIRST_ID = 1000
+_LAST_ID = 59999
+
+
+def prepare() -> dict[str, Any]:
+    """Check the image and give it what it lacks; gives `sshd`, `tini` ("" if none) and `os`, its name.
+
+    Raises:
+        EngineError: it cannot be a sandbox, and why.
+        OSError: it cannot be written.
+    """
+    sshd = _first(_SSHD)
+    if not sshd:
+        raise EngineError("image", "the image has no SSH server: install openssh-server in it")
+    for path, mode in _DIRECTORIES.items():
+        _make_directory(path, mode)
+    if not _names("/etc/passwd"):
+        raise EngineError("image", "the image has no /etc/passwd: it is no root file system")
+    if "sshd" not in _names("/etc/passwd"):
+        _add_account(
+            "sshd", 100, 999, "/run/sshd", _first(("/usr/sbin/nologin", "/sbin/nologin")) or "/bin/false"
+        )
+    if USERNAME not in _names("/etc/passwd"):
+        _add_person()
+    _allow_sudo()
+    _forget_identity()
+    return {"sshd": sshd, "tini": _first(_TINI), "os": _os_name()}
+
+
+def _first(paths: tuple[str, ...]) -> str:
+    for path in paths:
+        with contextlib.suppress(OSError):
+            found = os.stat(path)
+            if stat.S_ISREG(found.st_mode) and found.st_mode & 0o111:
+                return path
+    return ""
+
+
+def _make_directory(path: str, mode: int) -> None:
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        os.mkdir(path)
+        os.chmod(path, mode)
+        return
+    if not stat.S_ISDIR(found.st_mode):
+        raise EngineError("image", f"the image's {path} is not a directory")
+
+
+def _read(path: str) -> str:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return ""
+    with open(descriptor, encoding="utf-8", errors="surrogateescape") as file:
+        return file.read()
+
+
+def _write(path: str, text: str, mode: int) -> None:
+    """Replace a file, whatever it was, by a plain one that root owns."""
+    draft = f"{path}.irons-new"
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    with open(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(text)
+        os.fchmod(file.fileno(), mode)
+    os.rename(draft, path)
+
+
+def _append(path: str, line: str, mode: int) -> None:
+    text = _read(path)
+    if text and not text.endswith("\n"):
+        text += "\n"
+    with contextlib.suppress(FileNotFoundError):
+        found = os.lstat(path)
+        mode = stat.S_IMODE(found.st_mode)
+        _write(path, text + line + "\n", mode)
+        os.chown(path, found.st_uid, found.st_gid)
+        return
+    _write(path, text + line + "\n", mode)
+
+
+def _fields(path: str) -> list[list[str]]:
+    return [line.split(":") for line in _read(path).splitlines() if line and not line.startswith("#")]
+
+
+def _names(path: str) -> set[str]:
+    return {fields[0] for fields in _fields(path)}
+
+
+def _add_person() -> None:
+    shell = _first(_SHELLS)
+    if not shell:
+        raise EngineError("image", "the image has no shell")
+    home = f"/home/{USERNAME}"
+    number = _add_account(USERNAME, _FIRST_ID, _LAST_ID, home, shell)
+    if not os.path.lexists(home):
+        if os.path.isdir("/etc/skel"):
+            shutil.copytree("/etc/skel", home, symlinks=True)
+        else:
+            os.mkdir(home)
+    os.chmod(home, 0o755)  # noqa: S103 (as useradd has it)
+    for directory, _, names in os.walk(home):
+        for name in (".", *names):
+            os.chown(os.path.join(directory, name), number, number, follow_symlinks=False)
+
+
+def _add_account(name: str, lowest: int, highest: int, home: str, shell: str) -> int:
+    taken = {
+        fields[2] for path in ("/etc/passwd", "/etc/group") for fields in _fields(path) if len(fields) > 2
+    }
+    number = next(value for value in range(lowest, highest + 1) if str(value) not in taken)
+    _append("/etc/group", f"{name}:x:{number}:", 0o644)
+    _append("/etc/passwd", f"{name}:x:{number}:{number}::{home}:{shell}", 0o644)
+    # `*` is no password that could be typed, yet not locked: sshd refuses the keys of a locked account.
+    _append("/etc/shadow", f"{name}:*:19000:0:99999:7:::", 0o640)
+    return number
+
+
+def _allow_sudo() -> None:
+    if os.path.isdir("/etc/sudoers.d"):
+        _write(f"/etc/sudoers.d/{USERNAME}", f"{USERNAME} ALL=(ALL:ALL) NOPASSWD: ALL\n", 0o440)
+
+
+def _forget_identity() -> None:
+    """Remove what must not be the same in two sandboxes."""
+    if os.path.isdir("/etc/ssh"):
+        for name in os.listdir("/etc/ssh"):
+            if name.startswith("ssh_host_"):
+                os.unlink(f"/etc/ssh/{name}")
+    if os.path.lexists("/etc/machine-id"):
+        _write("/etc/machine-id", "", 0o444)
+
+
+def _os_name() -> str:
+    for path in ("/etc/os-release", "/usr/lib/os-release"):
+        with contextlib.suppress(OSError):
+            for line in _text(path).splitlines():
+                if line.startswith("PRETTY_NAME="):
+                    return line.partition("=")[2].strip().strip('"')
+    return "unknown"
+
+
+def _text(path: str) -> str:
+    """What a file says; a link here is usual, and leads within the image whatever it says."""
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read(65536)

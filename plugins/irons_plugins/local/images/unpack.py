@@ -1,0 +1,262 @@
+"""Unpacking an archive that may be hostile: as a sandbox's root, below a directory that is its whole world.
+
+Runs by `engines.inside` in namespace B with its root changed to the target, so that even a path that were let
+through could reach nothing but the target. No device nodes, no extended attributes but file capabilities, no
+owners outside the namespace; nothing of the archive is executed.
+"""
+
+# This process's root is the image: paths are plain text, handed to the system calls by name.
+# ruff: noqa: PTH
+from __future__ import annotations
+
+import bz2
+import contextlib
+import errno
+import gzip
+import lzma
+import os
+import posixpath
+import shutil
+import stat
+import tarfile
+from collections.abc import Iterator
+from typing import IO, Any
+
+from irons_plugins.local.engines import EngineError
+from irons_plugins.local.engines.inside import Say
+from irons_plugins.local.idmap import INNER_COUNT
+from irons_plugins.local.images import archive, prepare
+
+# After the change of root nothing can be imported any more; tarfile imports these when it meets such a file.
+_COMPRESSIONS = (bz2, gzip, lzma)
+_CAPABILITY = "SCHILY.xattr.security.capability"
+_CHUNK = 1 << 20
+_REPORT_EVERY = 8 << 20
+_WHITEOUT = ".wh."
+_OPAQUE = ".wh..wh..opq"
+
+
+def unpack(request: dict[str, Any], say: Say) -> dict[str, Any]:
+    """Unpack and prepare an image, for `inside`.
+
+    Args:
+        request: `archive` and `rootfs` (descriptors), `stream` (true where the archive comes through a pipe),
+            `size` (bytes of the archive, 0 if not known).
+        say: told how far it is.
+
+    Returns:
+        What `prepare.prepare` found, and `size`, the bytes unpacked.
+
+    Raises:
+        EngineError: the archive is refused, or there is no room.
+    """
+    os.fchdir(request["rootfs"])
+    os.chroot(".")
+    os.umask(0)
+    try:
+        with os.fdopen(request["archive"], "rb", closefd=False) as file:
+            find = archive.stream if request["stream"] else archive.layers
+            size = 0
+            for layer in find(file):
+                size += Layer(layer).unpack(say, request["size"])
+            if request["stream"]:
+                _drain(file)
+        found = prepare.prepare()
+        directory = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
+        os.fsync(directory)
+        os.close(directory)
+    except archive.ArchiveError as error:
+        raise EngineError("image", str(error)) from error
+    except KeyError as error:
+        raise EngineError("image", f"the archive lacks {error.args[0]}, which its manifest names") from error
+    except (tarfile.TarError, EOFError, lzma.LZMAError) as error:
+        raise EngineError("image", f"the archive is damaged: {error}") from error
+    except OSError as error:
+        raise _explained(error) from error
+    return {**found, "size": size}
+
+
+def _explained(error: OSError) -> EngineError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return EngineError("limit", "the disk is full: the image does not fit")
+    if isinstance(error, gzip.BadGzipFile):
+        return EngineError("image", f"the archive is damaged: {error}")
+    name = f" {error.filename}" if error.filename else ""
+    return EngineError("image", f"the archive cannot be unpacked:{name} {error.strerror}")
+
+
+def _drain(file: IO[bytes]) -> None:
+    """Read what follows the end of the archive, so that its writer does not meet a closed pipe."""
+    while file.read(_CHUNK):
+        pass
+
+
+class Layer:
+    """One tar file on its way to the root of this process."""
+
+    def __init__(self, tar: tarfile.TarFile) -> None:
+        self._tar = tar
+        self._written: set[str] = set()
+        self._directories: list[tuple[str, float]] = []
+
+    def unpack(self, say: Say, total: int) -> int:
+        """Write every member; gives the bytes of the files.
+
+        Raises:
+            ArchiveError: a member is refused.
+            OSError: it cannot be written.
+        """
+        size = reported = 0
+        for member in self._tar:
+            name = checked_name(member.name)
+            if name:
+                size += self._member(member, name)
+            else:
+                self._attributes(member, ".")
+            if size - reported >= _REPORT_EVERY:
+                reported = size
+                say("unpacking", min(0.99, self._tar.offset / total) if total else None)
+            # Each member is kept otherwise, which for a large image is a lot of memory.
+            self._tar.members = []  # type: ignore[attr-defined]
+        for name, mtime in reversed(self._directories):
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(name, (mtime, mtime), follow_symlinks=False)
+        return size
+
+    def _member(self, member: tarfile.TarInfo, name: str) -> int:
+        parent, _, base = name.rpartition("/")
+        if base.startswith(_WHITEOUT):
+            self._remove_by_whiteout(parent, base)
+            return 0
+        if member.ischr() or member.isblk():
+            return 0
+        if parent and not os.path.isdir(parent):
+            self._make_parents(parent)
+        self._written.add(name)
+        if member.isdir():
+            self._clear(name, keep_directory=True)
+            if not os.path.isdir(name):
+                os.mkdir(name, 0o755)
+            self._directories.append((name, member.mtime))
+            self._attributes(member, name)
+            return 0
+        self._clear(name, keep_directory=False)
+        if member.issym():
+            os.symlink(checked_link(name, member.linkname), name)
+            os.chown(name, *owner(member), follow_symlinks=False)
+            return 0
+        if member.islnk():
+            os.link(checked_name(member.linkname), name, follow_symlinks=False)
+            return 0
+        if member.isfifo():
+            os.mkfifo(name, 0o600)
+        elif member.isreg():
+            self._write(member, name)
+        else:
+            raise archive.ArchiveError(f"{member.name}: an entry of an unknown type")
+        self._attributes(member, name)
+        os.utime(name, (member.mtime, member.mtime), follow_symlinks=False)
+        return member.size
+
+    def _write(self, member: tarfile.TarInfo, name: str) -> None:
+        source = self._tar.extractfile(member)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(name, flags, 0o600)
+        try:
+            while source is not None and (data := source.read(_CHUNK)):
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(descriptor, view) :]
+        finally:
+            os.close(descriptor)
+
+    def _attributes(self, member: tarfile.TarInfo, name: str) -> None:
+        # In this order: a change of owner clears the set-user-id bit and the capabilities.
+        os.chown(name, *owner(member), follow_symlinks=False)
+        os.chmod(name, stat.S_IMODE(member.mode))
+        capability = member.pax_headers.get(_CAPABILITY)
+        if capability is not None and member.isreg():
+            os.setxattr(
+                name,
+                "security.capability",
+                capability.encode("utf-8", "surrogateescape"),
+                follow_symlinks=False,
+            )
+
+    def _clear(self, name: str, *, keep_directory: bool) -> None:
+        try:
+            found = os.lstat(name)
+        except FileNotFoundError:
+            return
+        if not stat.S_ISDIR(found.st_mode):
+            # A directory entry over a link to a directory means that directory, as every tar program has it.
+            if not (keep_directory and os.path.isdir(name)):
+                os.unlink(name)
+        elif not keep_directory:
+            shutil.rmtree(name)
+
+    def _make_parents(self, parent: str) -> None:
+        path = ""
+        for part in parent.split("/"):
+            path = posixpath.join(path, part)
+            if not os.path.isdir(path):
+                self._clear(path, keep_directory=False)
+                os.mkdir(path, 0o755)
+
+    def _remove_by_whiteout(self, parent: str, base: str) -> None:
+        if base != _OPAQUE:
+            self._clear(posixpath.join(parent, base.removeprefix(_WHITEOUT)), keep_directory=False)
+            return
+        for name in self._below(parent):
+            if name not in self._written:
+                self._clear(name, keep_directory=False)
+
+    def _below(self, parent: str) -> Iterator[str]:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            for entry in os.listdir(parent or "."):
+                yield posixpath.join(parent, entry)
+
+
+def checked_name(name: str) -> str:
+    """A member's name, relative and plain; "" for the root itself.
+
+    Raises:
+        ArchiveError: it is absolute, or climbs, or is no name at all.
+    """
+    if name.startswith("/") or "\0" in name:
+        raise archive.ArchiveError(f"refused: the archive holds the absolute path {name!r}")
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        raise archive.ArchiveError(f"refused: the archive holds a path that climbs: {name!r}")
+    return "/".join(parts)
+
+
+def checked_link(name: str, target: str) -> str:
+    """The target of a symbolic link, as it is.
+
+    Raises:
+        ArchiveError: it leads out of the root file system.
+    """
+    depth = name.count("/")
+    if not target or "\0" in target:
+        raise archive.ArchiveError(f"refused: the link {name!r} leads nowhere")
+    for part in () if target.startswith("/") else target.split("/"):
+        if part == "..":
+            depth -= 1
+        elif part not in ("", "."):
+            depth += 1
+        if depth < 0:
+            raise archive.ArchiveError(f"refused: the link {name!r} leads out of the archive: {target!r}")
+    return target
+
+
+def owner(member: tarfile.TarInfo) -> tuple[int, int]:
+    """The owner and group of a member.
+
+    Raises:
+        ArchiveError: ids that a sandbox does not have.
+    """
+    for number in (member.uid, member.gid):
+        if not 0 <= number < INNER_COUNT:
+            raise archive.ArchiveError(f"{member.name}: owner {number} is above {INNER_COUNT - 1}")
+    return member.uid, member.gid
