@@ -138,6 +138,7 @@ class Api:
         self._settings = settings
         self._log = log
         self._opened: httpx.Client | None = None
+        self._extensions: frozenset[str] | None = None
 
     # Sandboxes
 
@@ -152,9 +153,11 @@ class Api:
         answer = self.call("GET", "/sandboxes", route=True)
         return tuple(_sandbox(row) for row in _rows(answer, "sandboxes"))
 
-    def status(self, name: str) -> Sandbox:
-        """One sandbox."""
-        return _sandbox({"name": name, **self.call("GET", f"/sandboxes/{_segment(name)}")})
+    def status(self, name: str, *, within: float | None = None) -> Sandbox:
+        """One sandbox. `within` makes it one poll: asked once, for at most so many seconds."""
+        path = f"/sandboxes/{_segment(name)}"
+        answer = self.call("GET", path, retry=None if within is None else False, within=within)
+        return _sandbox({"name": name, **answer})
 
     def start(self, name: str) -> None:
         """Ask for a sandbox to be started."""
@@ -256,6 +259,25 @@ class Api:
         """What the server is: `{"name", "version", "extensions"}`; raises `Unsupported` at other servers."""
         return self.call("GET", "/version", route=True)
 
+    @property
+    def extensions(self) -> frozenset[str]:
+        """What the server can beyond the wire contract, asked once; nothing where it does not say."""
+        if self._extensions is None:
+            try:
+                told = self.version().get("extensions")
+            except (Unsupported, NotFound):
+                told = None
+            self._extensions = frozenset(_texts(told))
+        return self._extensions
+
+    def need(self, extension: str, what: str) -> None:
+        """Raise `Unsupported` where the server lacks an extension; `what` is what would be needed ("a server that …")."""
+        if extension not in self.extensions:
+            raise Unsupported(
+                f"this takes {what}, and this one does not say that it can",
+                hint="irons' own server can: --api-url local",
+            )
+
     # The wire
 
     def call(
@@ -268,6 +290,7 @@ class Api:
         retry: bool | None = None,
         route: bool = False,
         patience: float = 0.0,
+        within: float | None = None,
     ) -> dict[str, Any]:
         """Make one call and return its JSON object (empty where the body is).
 
@@ -279,6 +302,7 @@ class Api:
             retry: Whether it may be sent again; by default all but POST /sandboxes may.
             route: The route is not in every server: a 404 or 405 that names no thing is `Unsupported`.
             patience: Seconds that the server may take beyond the read timeout.
+            within: Seconds that neither timeout exceeds.
         """
         from irons.backends import load_httpx
 
@@ -292,7 +316,7 @@ class Api:
                     path,
                     json=body,
                     params=params,
-                    timeout=self._timeout(patience),
+                    timeout=self._timeout(patience, within),
                 )
             except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
                 self._say(method, path, type(error).__name__, began)
@@ -328,11 +352,12 @@ class Api:
             self._opened = client(self.backend, self._settings)
         return self._opened
 
-    def _timeout(self, patience: float) -> Any:
+    def _timeout(self, patience: float, within: float | None) -> Any:
         from irons.backends import load_httpx
 
-        read = float(self._settings["read_timeout"]) + patience
-        return load_httpx().Timeout(read, connect=float(self._settings["connect_timeout"]))
+        limit = float("inf") if within is None else within
+        read = min(float(self._settings["read_timeout"]) + patience, limit)
+        return load_httpx().Timeout(read, connect=min(float(self._settings["connect_timeout"]), limit))
 
     def _answer(self, response: httpx.Response, *, route: bool) -> dict[str, Any]:
         if response.status_code >= 400:

@@ -103,7 +103,10 @@ def _dest(flags: tuple[str, ...]) -> str:
 
 
 class Column(NamedTuple):
-    """One column of a table: the row's key, its title, and how its value is made text (`"module:function"`, value -> str)."""
+    """One column of a table: the row's key, its title, and how its value is made text (`"module:function"`, value -> str).
+
+    With an empty key the function gets the whole row, as a mapping.
+    """
 
     key: str
     title: str = ""

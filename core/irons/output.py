@@ -145,7 +145,10 @@ def _show_record(row: object, view: View, form: Format, streams: Streams) -> Non
 def _record(row: Mapping[str, Any], view: View) -> list[tuple[str, str]]:
     shown: list[tuple[str, str]] = []
     for column in _columns(view, row):
-        value = row.get(column.key)
+        value = row.get(column.key) if column.key else row
+        if not column.key:
+            shown.append((column.title, _cell(column)(row)))
+            continue
         if value in (None, "", {}, ()):
             continue
         if isinstance(value, Mapping):
@@ -174,7 +177,7 @@ def _plain(rows: Iterator[object], view: View) -> Iterator[str]:
         mapping = as_mapping(row)
         if cells is None:
             cells = [(column.key, _cell(column)) for column in _columns(view, mapping)]
-        yield "\t".join(cell(mapping.get(key)) for key, cell in cells)
+        yield "\t".join(cell(mapping.get(key) if key else mapping) for key, cell in cells)
 
 
 def _cell(column: Column) -> Callable[[object], str]:
@@ -254,7 +257,7 @@ def _show_table(rows: Iterator[object], view: View, streams: Streams, *, follow:
     cells = [(column.key, _cell(column)) for column in view.columns]
     for row in chain([first], rows):
         mapping = as_mapping(row)
-        table.add_row(*(Text(cell(mapping.get(key))) for key, cell in cells))
+        table.add_row(*(Text(cell(mapping.get(key) if key else mapping)) for key, cell in cells))
     console.print(table)
 
 

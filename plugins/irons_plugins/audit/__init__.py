@@ -1,12 +1,60 @@
-"""The built-in plugin `audit`."""
+"""The built-in plugin `audit`: what sandboxes tried to reach, and what became of it."""
 
 from __future__ import annotations
 
-from irons.command import Command
+from irons.command import Arg, Column, Command, Flag, Opt, View
 from irons.hookspecs import hookimpl
+
+_HERE = "irons_plugins.audit"
 
 
 @hookimpl
 def irons_commands() -> list[Command]:
-    """Bring its commands."""
-    return []
+    """Bring the audit commands."""
+    return [
+        Command(
+            ("audit", "egress"),
+            "Show outbound connections, the oldest first.",
+            f"{_HERE}.handlers:egress",
+            (
+                Arg("name", "The sandbox; without one, all of them.", kind="sandbox", takes="?"),
+                Flag(("-f", "--follow"), "Go on with each event as it happens.", pace="waiting"),
+                Opt(
+                    ("--since",),
+                    "From then on: RFC 3339, or 10m for that long ago.",
+                    metavar="T",
+                    type="time",
+                ),
+                Opt(("--until",), "Up to then.", metavar="T", type="time"),
+                Opt(
+                    ("--verdict",),
+                    "Only these; warn is what mode warn let pass.",
+                    choices=("allowed", "blocked", "warn"),
+                    kind="choice",
+                ),
+                Opt(("--host",), "Only hosts like this, such as *.example.com.", metavar="PATTERN"),
+                Opt(("--limit",), "Only the newest N.", metavar="N", type="int"),
+            ),
+            view=View(
+                (
+                    Column("time"),
+                    Column("", "verdict", f"{_HERE}.views:verdict"),
+                    Column("host"),
+                    Column("port"),
+                    Column("protocol"),
+                    Column("sandbox"),
+                    Column("mode"),
+                    Column("count"),
+                    Column("reason"),
+                ),
+                line=f"{_HERE}.views:line",
+                empty="There are no events.",
+            ),
+            examples=(
+                "irons audit egress my-sandbox",
+                "irons audit egress my-sandbox --follow",
+                "irons audit egress --since 1h --verdict blocked -o jsonl",
+            ),
+            exits=(3, 4, 6),
+        ),
+    ]

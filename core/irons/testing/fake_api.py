@@ -1,0 +1,230 @@
+"""A server of the v0 API on a real socket, in memory: plain as the hosted service was, or with what irons' own server adds."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, NamedTuple, Self
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from irons.testing.faults import Fault
+from irons.testing.routes import Answer, answer
+
+EXTENSIONS = ("rules", "check", "audit-filters", "wait", "policy", "images")
+"""What irons' own server says that it can."""
+
+
+class Call(NamedTuple):
+    """One request that arrived."""
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    body: Any
+    headers: Mapping[str, str]
+
+    @property
+    def line(self) -> str:
+        """Method and path."""
+        return f"{self.method} {self.path}"
+
+
+@dataclass
+class FakeSandbox:
+    """A sandbox of the fake. It goes from `status` to `becomes` once it was asked about `polls` times."""
+
+    name: str
+    id: str
+    status: str
+    public_key: str = ""
+    becomes: str = ""
+    polls: int = 0
+    metadata: dict[str, str] = field(default_factory=dict)
+    mode: str | None = None
+    rules: list[dict[str, Any]] = field(default_factory=list)
+    created_at: str = "2026-02-19T16:00:00Z"
+    updated_at: str = "2026-02-19T16:00:01Z"
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class FakeApi:
+    """The fake's state, all of it open to a test, and the server in front of it.
+
+    Attributes:
+        key: The key that requests must carry; None takes all.
+        extensions: What it can beyond the wire contract, such as `EXTENSIONS`; nothing: it is a plain v0 server.
+        has_list: Whether it has the route that lists sandboxes.
+        polls: How often a new sandbox is asked about before it changes its state.
+        page: How many audit events one answer holds.
+        ssh: What it answers about SSH.
+        calls: The requests that arrived, in order.
+    """
+
+    key: str | None = None
+    extensions: tuple[str, ...] = ()
+    has_list: bool = True
+    polls: int = 1
+    page: int = 1000
+    sandboxes: dict[str, FakeSandbox] = field(default_factory=dict)
+    rules: list[dict[str, Any]] = field(default_factory=list)
+    mode: str = "warn"
+    events: list[dict[str, Any]] = field(default_factory=list)
+    ssh: dict[str, Any] = field(
+        default_factory=lambda: {"host": "127.0.0.1", "port": 2222, "username": "agent"}
+    )
+    cut: int = 0
+    calls: list[Call] = field(default_factory=list)
+    lock: threading.Condition = field(default_factory=threading.Condition, repr=False)
+    closing: threading.Event = field(default_factory=threading.Event, repr=False)
+
+    def __post_init__(self) -> None:
+        """Make room for faults; nothing listens yet."""
+        self._faults: list[tuple[str, Fault, int]] = []
+        self._server: ThreadingHTTPServer | None = None
+        self._thread: threading.Thread | None = None
+
+    # For tests
+
+    @property
+    def url(self) -> str:
+        """The API URL."""
+        assert self._server is not None, "the fake listens only inside `with`"  # noqa: S101
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def fail(self, fault: Fault, on: str = "", times: int = 1) -> None:
+        """Answer the next `times` requests whose "METHOD /path" begins with `on` with a fault."""
+        with self.lock:
+            self._faults.append((on, fault, times))
+
+    def add(self, name: str, status: str = "ready", **more: Any) -> FakeSandbox:
+        """Put a sandbox there."""
+        with self.lock:
+            made = FakeSandbox(name, f"sb_{len(self.sandboxes) + 1:016x}", status, **more)
+            self.sandboxes[name] = made
+            return made
+
+    def record(self, host: str, sandbox: str = "one", *, allowed: bool = True, **more: Any) -> dict[str, Any]:
+        """Put an event into the audit log, a second behind the last one; followers hear of it at once."""
+        with self.lock:
+            number = len(self.events) + 1
+            time = datetime(2026, 2, 19, 23, 42, 25, tzinfo=UTC) + timedelta(seconds=number)
+            event = {
+                "type": "egress",
+                "timestamp": time.isoformat().replace("+00:00", "Z"),
+                "sandbox_name": sandbox,
+                "host": host,
+                "allowed": allowed,
+                "mode": "deny",
+                **more,
+            }
+            if self.extensions:
+                event = {"id": number, "port": 443, "count": 1, **event}
+            self.events.append(event)
+            self.lock.notify_all()
+            return event
+
+    def lines(self) -> list[str]:
+        """Return "METHOD /path" of each request that arrived."""
+        with self.lock:
+            return [call.line for call in self.calls]
+
+    # The server
+
+    def __enter__(self) -> Self:
+        """Listen on a free port of the loopback address."""
+        self._server = _Server(self)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name="fake-api"
+        )
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop, and drop every connection."""
+        self.closing.set()
+        with self.lock:
+            self.lock.notify_all()
+        if self._server is not None and self._thread is not None:
+            self._server.shutdown()
+            self._thread.join()
+            self._server.server_close()
+
+    def take(self, call: Call) -> Fault | None:
+        """Note a request, and return the fault that it meets."""
+        with self.lock:
+            self.calls.append(call)
+            for at, (on, fault, times) in enumerate(self._faults):
+                if call.line.startswith(on):
+                    if times > 1:
+                        self._faults[at] = (on, fault, times - 1)
+                    else:
+                        del self._faults[at]
+                    return fault
+        return None
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, api: FakeApi) -> None:
+        self.api = api
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing: clients that go away are a part of the game."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+    disable_nagle_algorithm = True
+    wbufsize = 1 << 16
+
+    def do_GET(self) -> None:
+        self._serve()
+
+    do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        """Keep quiet; `FakeApi.calls` tells."""
+
+    def _serve(self) -> None:
+        api = self.server.api
+        parts = urlsplit(self.path)
+        length = int(self.headers.get("Content-Length") or 0)
+        raw = self.rfile.read(length) if length else b""
+        call = Call(
+            self.command,
+            unquote(parts.path),
+            dict(parse_qsl(parts.query)),
+            json.loads(raw) if raw else None,
+            dict(self.headers.items()),
+        )
+        fault = api.take(call)
+        if fault is not None:
+            if fault.delay:
+                api.closing.wait(fault.delay)
+            if fault.drop:
+                self.close_connection = True
+                return
+            if fault.status:
+                self._send(Answer(fault.status, fault.body, fault.headers), fault.keep)
+                return
+        self._send(answer(api, call, parts.path))
+
+    def _send(self, told: Answer, keep: int | None = None) -> None:
+        self.send_response(told.status)
+        for name, value in told.headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(told.body)))
+        self.end_headers()
+        self.wfile.write(told.body if keep is None else told.body[:keep])
+        self.wfile.flush()
+        if keep is not None:
+            self.close_connection = True

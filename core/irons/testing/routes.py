@@ -1,0 +1,287 @@
+"""The routes of the fake v0 API: what a request changes and what it is answered."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import unquote
+
+if TYPE_CHECKING:
+    from irons.testing.fake_api import Call, FakeApi, FakeSandbox
+
+_JSON = {"Content-Type": "application/json"}
+
+
+class Answer(NamedTuple):
+    """An HTTP answer."""
+
+    status: int
+    body: bytes = b""
+    headers: Mapping[str, str] = {}
+
+
+class Refusal(Exception):
+    """An error answer: its status and text; without a text there is no such route."""
+
+    def __init__(self, status: int, text: str = "") -> None:
+        """Take both."""
+        super().__init__(text)
+        self.status = status
+        self.text = text
+
+
+def answer(api: FakeApi, call: Call, raw_path: str) -> Answer:
+    """Answer one request; `raw_path` still has its percent signs."""
+    try:
+        if api.key is not None and call.headers.get("Authorization") != f"Bearer {api.key}":
+            raise Refusal(401, "invalid API key")
+        told = _route(api, call, [unquote(part) for part in raw_path.strip("/").split("/")])
+    except Refusal as refusal:
+        if not refusal.text:
+            return Answer(404, b"404 page not found\n", {"Content-Type": "text/plain"})
+        return Answer(refusal.status, json.dumps({"error": refusal.text}).encode(), _JSON)
+    return Answer(204) if told is None else Answer(200, json.dumps(told).encode(), _JSON)
+
+
+def _route(api: FakeApi, call: Call, path: list[str]) -> Any:
+    with api.lock:
+        match path:
+            case ["sandboxes"]:
+                return _sandboxes(api, call)
+            case ["sandboxes", name, "audit", "egress"]:
+                _of(api, name)
+                return _audit(api, call, name)
+            case ["sandboxes", name, "egress", *rest] if "rules" in api.extensions:
+                return _egress(api, call, rest, _of(api, name))
+            case ["sandboxes", name, *rest]:
+                return _sandbox(api, call, _of(api, name), rest)
+            case ["egress", *rest]:
+                return _egress(api, call, rest, None)
+            case ["audit", "egress"] if "audit-filters" in api.extensions:
+                return _audit(api, call, None)
+            case ["version"] if api.extensions:
+                return {"name": "fake", "version": "1", "api": "v0", "extensions": list(api.extensions)}
+    raise Refusal(404)
+
+
+def _sandboxes(api: FakeApi, call: Call) -> Any:
+    if call.method == "GET":
+        if not api.has_list:
+            raise Refusal(404)
+        return {"sandboxes": [_told(each) for each in api.sandboxes.values()]}
+    if call.method != "POST":
+        raise Refusal(405, "method not allowed")
+    body = dict(call.body or {})
+    name = body.pop("name", "")
+    if name in api.sandboxes:
+        raise Refusal(409, f"sandbox {name} exists already")
+    made = api.add(name, "creating", becomes="ready", polls=api.polls)
+    made.public_key = body.pop("public_key", "")
+    made.mode = body.pop("mode", None)
+    made.rules = list(body.pop("rules", None) or [])
+    made.extra = body
+    return {"id": made.id, "name": name, "status": made.status}
+
+
+def _sandbox(api: FakeApi, call: Call, sandbox: FakeSandbox, rest: list[str]) -> Any:
+    match call.method, rest:
+        case "GET", []:
+            told = _told(sandbox)
+            if sandbox.becomes:
+                sandbox.polls -= 1
+                if sandbox.polls <= 0:
+                    sandbox.status, sandbox.becomes = sandbox.becomes, ""
+            return told
+        case "POST", ["start"]:
+            return _change(api, sandbox, "starting", "ready")
+        case "POST", ["stop"]:
+            return _change(api, sandbox, "stopping", "stopped")
+        case "DELETE", []:
+            if sandbox.status in ("running", "ready"):
+                raise Refusal(409, f"sandbox {sandbox.name} is running")
+            del api.sandboxes[sandbox.name]
+            return None
+        case "GET", ["ssh"]:
+            if sandbox.status not in ("running", "ready"):
+                raise Refusal(409, f"sandbox {sandbox.name} is {sandbox.status}")
+            return api.ssh
+    raise Refusal(404)
+
+
+def _change(api: FakeApi, sandbox: FakeSandbox, now: str, then: str) -> Any:
+    if sandbox.status == then:
+        raise Refusal(409, f"sandbox {sandbox.name} is {then} already")
+    sandbox.status, sandbox.becomes, sandbox.polls = now, then, api.polls
+    return {}
+
+
+def _egress(api: FakeApi, call: Call, rest: list[str], sandbox: FakeSandbox | None) -> Any:
+    rules = api.rules if sandbox is None else sandbox.rules
+    extended = "rules" in api.extensions
+    body = call.body or {}
+    match call.method, rest:
+        case "GET", []:
+            return _rules(api, rules, sandbox, extended=extended)
+        case "POST", ["allow" | "deny" as kind]:
+            rule = {
+                "pattern": body["domain"],
+                "list": kind,
+                **{k: v for k, v in body.items() if k != "domain"},
+            }
+            old = next((r for r in rules if r["pattern"] == body["domain"]), None)
+            rules[:] = [r for r in rules if r is not old] + [rule]
+            if not extended:
+                return {}
+            return {
+                **_mode(api, sandbox),
+                "pattern": rule["pattern"],
+                "list": kind,
+                "changed": old != rule,
+                "cut": api.cut,
+            }
+        case "DELETE", ["rules"] if extended:
+            domain = call.query.get("domain")
+            found = next((r for r in rules if r["pattern"] == domain), None)
+            if found is None:
+                raise Refusal(404, f"there is no rule {domain}")
+            rules.remove(found)
+            return {"pattern": domain, "list": found["list"], "cut": api.cut}
+        case "PUT", [] if extended:
+            return _replace(api, call, rules, sandbox)
+        case "GET", ["mode"]:
+            return _mode(api, sandbox)
+        case "PUT", ["mode"]:
+            if sandbox is not None:
+                sandbox.mode = body["mode"]
+            elif body["mode"] in ("warn", "deny"):
+                api.mode = body["mode"]
+            else:
+                raise Refusal(400, "the mode is warn or deny")
+            return None
+        case "GET", ["check"] if "check" in api.extensions:
+            return _check(api, call)
+    raise Refusal(404)
+
+
+def _rules(
+    api: FakeApi, rules: list[dict[str, Any]], sandbox: FakeSandbox | None, *, extended: bool
+) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "allowed_domains": [r["pattern"] for r in rules if r["list"] == "allow"],
+        "denied_domains": [r["pattern"] for r in rules if r["list"] == "deny"],
+    }
+    if extended:
+        told |= {**_mode(api, sandbox), "rules": [{"private": [], "note": None, **rule} for rule in rules]}
+    return told
+
+
+def _mode(api: FakeApi, sandbox: FakeSandbox | None) -> dict[str, Any]:
+    if sandbox is not None:
+        return {"mode": sandbox.mode or api.mode, "source": "sandbox" if sandbox.mode else "account"}
+    told: dict[str, Any] = {"mode": api.mode}
+    if api.extensions:
+        told["differs"] = {s.name: s.mode for s in api.sandboxes.values() if s.mode not in (None, api.mode)}
+    return told
+
+
+def _replace(
+    api: FakeApi, call: Call, rules: list[dict[str, Any]], sandbox: FakeSandbox | None
+) -> dict[str, Any]:
+    before = {r["pattern"]: r for r in rules}
+    after = {r["pattern"]: r for r in call.body["rules"]}
+    told = {
+        "added": [p for p in after if p not in before],
+        "removed": [p for p in before if p not in after],
+        "changed": [p for p in after if p in before and _plain(after[p]) != _plain(before[p])],
+        "cut": api.cut,
+    }
+    if call.query.get("dry_run") != "true":
+        rules[:] = list(after.values())
+        if "mode" in call.body and sandbox is not None:
+            sandbox.mode = call.body["mode"]
+        elif call.body.get("mode"):
+            api.mode = call.body["mode"]
+    return told
+
+
+def _plain(rule: dict[str, Any]) -> tuple[Any, ...]:
+    return rule["list"], sorted(rule.get("private") or ()), rule.get("note") or ""
+
+
+def _check(api: FakeApi, call: Call) -> dict[str, Any]:
+    host, _, port = call.query["host"].partition(":")
+    rule = next((r for r in api.rules if r["pattern"] == host), None)
+    allowed = rule is not None and rule["list"] == "allow"
+    verdict = "allowed" if allowed else ("warn" if api.mode == "warn" else "blocked")
+    return {
+        "host": host,
+        "port": int(port or 443),
+        "allowed": verdict != "blocked",
+        "verdict": verdict,
+        "mode": api.mode,
+        "rule": rule["pattern"] if rule else None,
+        "list": rule["list"] if rule else None,
+        "scope": "account" if rule else None,
+        "reason": f"rule {host} (account) {rule['list']}s it" if rule else f"no rule allows {host}",
+    }
+
+
+def _audit(api: FakeApi, call: Call, name: str | None) -> dict[str, Any]:
+    token = int(call.query.get("pageToken") or 0)
+    filters = "audit-filters" in api.extensions
+    deadline = time.monotonic() + (float(call.query.get("wait") or 0) if "wait" in api.extensions else 0)
+    while True:
+        found = [
+            (at, event)
+            for at, event in enumerate(api.events[token:], token + 1)
+            if name is None or event["sandbox_name"] == name
+        ]
+        if filters:
+            found = [each for each in found if _wanted(each[1], call.query)]
+        left = deadline - time.monotonic()
+        if found or left <= 0 or api.closing.is_set():
+            break
+        api.lock.wait(left)
+    if filters and "limit" in call.query:
+        found = found[-int(call.query["limit"]) :] if int(call.query["limit"]) else []
+    part = found[: api.page]
+    told: dict[str, Any] = {"events": [event for _, event in part]}
+    if part:
+        told["page_token"] = part[-1][0]
+    return told
+
+
+_FILTERS: Mapping[str, Callable[[dict[str, Any], str], bool]] = {
+    "since": lambda event, value: event["timestamp"] >= value,
+    "until": lambda event, value: event["timestamp"] <= value,
+    "verdict": lambda event, value: (
+        event.get("verdict", "allowed" if event["allowed"] else "blocked") == value
+    ),
+    "host": lambda event, value: (
+        event["host"] == value or (value.startswith("*.") and event["host"].endswith(value[1:]))
+    ),
+}
+
+
+def _wanted(event: dict[str, Any], query: Mapping[str, str]) -> bool:
+    return all(holds(event, query[name]) for name, holds in _FILTERS.items() if name in query)
+
+
+def _of(api: FakeApi, name: str) -> FakeSandbox:
+    found = api.sandboxes.get(name)
+    if found is None:
+        raise Refusal(404, f"there is no sandbox {name}")
+    return found
+
+
+def _told(sandbox: FakeSandbox) -> dict[str, Any]:
+    return {
+        "name": sandbox.name,
+        "id": sandbox.id,
+        "status": sandbox.status,
+        "created_at": sandbox.created_at,
+        "updated_at": sandbox.updated_at,
+        "metadata": sandbox.metadata,
+    }

@@ -1,0 +1,59 @@
+"""Which events are wanted: asked of the server, and held on this side too, for servers that do not heed it."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from fnmatch import translate
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from irons.text import rfc3339
+
+if TYPE_CHECKING:
+    from irons.api import Event
+
+
+class Filter:
+    """Times, verdict and host pattern; an event without a time is within any."""
+
+    def __init__(
+        self,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        verdict: str | None = None,
+        host: str | None = None,
+    ) -> None:
+        """Take what was asked for; None asks for nothing."""
+        self.since = since
+        self.until = until
+        self.verdict = verdict
+        self.host = host
+
+    def params(self) -> dict[str, str]:
+        """Return the query that asks a server for the same."""
+        asked = {
+            "since": rfc3339(self.since) if self.since else None,
+            "until": rfc3339(self.until) if self.until else None,
+            "verdict": self.verdict,
+            "host": self.host,
+        }
+        return {key: value for key, value in asked.items() if value is not None}
+
+    def __bool__(self) -> bool:
+        return bool(self.since or self.until or self.verdict or self.host)
+
+    def __call__(self, event: Event) -> bool:
+        """Tell whether an event is wanted."""
+        if event.time is not None:
+            if self.since is not None and event.time < self.since:
+                return False
+            if self.until is not None and event.time > self.until:
+                return False
+        if self.verdict is not None and event.verdict != self.verdict:
+            return False
+        return self._host is None or self._host.match(event.host) is not None
+
+    @cached_property
+    def _host(self) -> re.Pattern[str] | None:
+        return None if self.host is None else re.compile(translate(self.host), re.IGNORECASE)

@@ -1,0 +1,85 @@
+"""The audit log page by page: all that there is, then each event as it happens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from irons.errors import ApiError, AuthError, NotFound, Unreachable
+
+if TYPE_CHECKING:
+    from irons.api import Event
+    from irons.context import Context
+    from irons_plugins.audit.filters import Filter
+
+POLL = 0.5
+"""Seconds between polls of a server that has no long poll."""
+
+LONG_POLL = 20
+"""Seconds that a server with long poll may keep a question."""
+
+FIRST_BACK_OFF = 0.5
+LONGEST_BACK_OFF = 5.0
+"""Seconds behind a failed poll: the first time, and where doubling stays."""
+
+
+class Log:
+    """One sandbox's log, or everyone's; it remembers the token behind what it has read."""
+
+    def __init__(self, ctx: Context, sandbox: str | None, wanted: Filter, limit: int | None) -> None:
+        """Take what is wanted; `limit` is the newest so many, for servers that heed it."""
+        self._ctx = ctx
+        self._sandbox = sandbox
+        self._wanted = wanted
+        self._limit = limit
+        self._token = 0
+        self._newest = 0
+
+    def past(self) -> Iterator[Event]:
+        """All that the server has, asked for until an answer is empty."""
+        more: dict[str, Any] = {"limit": self._limit}
+        while True:
+            before = self._token
+            events = self._page(**more)
+            yield from self._new(events)
+            more = {}
+            if not events or self._token == before:
+                return
+
+    def coming(self) -> Iterator[Event]:
+        """Each new event, once, in order; failed polls are survived with one warning and back-off."""
+        waits = "wait" in self._ctx.api.extensions
+        pause, warned = FIRST_BACK_OFF, False
+        while True:
+            try:
+                events = self._page(wait=LONG_POLL if waits else None)
+            except (AuthError, NotFound):
+                raise
+            except (ApiError, Unreachable) as error:
+                if not warned:
+                    self._ctx.progress(f"irons: {error.message}; trying on")
+                warned = True
+                time.sleep(pause)
+                pause = min(pause * 2, LONGEST_BACK_OFF)
+                continue
+            if warned:
+                self._ctx.progress("irons: the server answers again")
+            pause, warned = FIRST_BACK_OFF, False
+            yield from self._new(events)
+            if not waits and not events:
+                time.sleep(POLL)
+
+    def _page(self, **more: Any) -> tuple[Event, ...]:
+        page = self._ctx.api.audit(self._sandbox, self._token, **self._wanted.params(), **more)
+        self._token = page.token or self._token
+        return page.events
+
+    def _new(self, events: tuple[Event, ...]) -> Iterator[Event]:
+        for event in events:
+            if event.id is not None:
+                if event.id <= self._newest:
+                    continue
+                self._newest = event.id
+            if self._wanted(event):
+                yield event

@@ -1,0 +1,55 @@
+"""Handlers: audit egress."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from irons.errors import Unsupported, UsageError
+from irons_plugins.audit.filters import Filter
+from irons_plugins.audit.following import Log
+
+if TYPE_CHECKING:
+    from irons.api import Event
+    from irons.context import Context
+
+
+def egress(
+    ctx: Context,
+    *,
+    name: str | None,
+    follow: bool,
+    since: datetime | None,
+    until: datetime | None,
+    verdict: str | None,
+    host: str | None,
+    limit: int | None,
+) -> Iterator[Event]:
+    """Return the events of one sandbox or of all, oldest first; with `follow` go on with each as it happens."""
+    if follow and ctx.settings["output"] == "json":
+        raise UsageError(
+            "one JSON document never ends while events are followed", hint="-o jsonl prints an object a line"
+        )
+    if limit is not None and limit < 0:
+        raise UsageError(f"--limit takes a number of events, not {limit}")
+    wanted = Filter(since, until, verdict, host)
+    log = Log(ctx, name, wanted, limit)
+    return _events(log, limit, follow=follow)
+
+
+def _events(log: Log, limit: int | None, *, follow: bool) -> Iterator[Event]:
+    past: Iterable[Event] = log.past()
+    yield from past if limit is None else deque(past, maxlen=limit)
+    if follow:
+        yield from log.coming()
+
+
+def unlisted(error: Unsupported) -> Unsupported:
+    """Return what to say where a server has no log of all sandboxes at once."""
+    return Unsupported(
+        "this server has no audit log of all sandboxes at once",
+        hint="name one: irons audit egress NAME",
+        status=error.status,
+    )

@@ -1,0 +1,32 @@
+"""Patterns as people type them, checked before anything is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from irons.errors import UsageError
+
+
+class Checked(NamedTuple):
+    """A pattern in its one spelling, what it covers, and the addresses it opens."""
+
+    pattern: str
+    covers: str
+    private: tuple[str, ...] = ()
+
+
+def checked(
+    text: str, kind: Literal["allow", "deny"], *, private: Sequence[str] = (), broad: bool = False
+) -> Checked:
+    """Read a pattern. Raises `UsageError` with the reason where it cannot be a rule."""
+    from irons_plugins.local.patterns import covers
+    from irons_plugins.local.rules import RuleError, make_rule, spell
+
+    try:
+        rule = make_rule(text, kind, private=private, broad=broad)
+    except RuleError as error:
+        raise UsageError(
+            f"{text!r} can't be a rule: {error}", hint="irons help egress tells what patterns there are"
+        ) from None
+    return Checked(rule.pattern.text, covers(rule.pattern), tuple(map(spell, rule.private)))

@@ -1,0 +1,178 @@
+"""A whole policy as one TOML file, a line a rule, made to be reviewed.
+
+mode = "deny"
+
+[allow]
+"example.com" = "the note: why it may be reached"
+"*.example.org:443" = ""
+"db.example.net:5432" = { note = "the test database", private = ["10.0.0.5"] }
+
+[deny]
+"telemetry.example.com" = "not from here"
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from irons.errors import UsageError
+from irons.text import clean
+from irons_plugins.egress.patterns import checked
+
+LARGEST = 4 * 1024 * 1024
+"""Bytes that a policy file may have."""
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+
+
+class PolicyRule(NamedTuple):
+    """One rule of a policy."""
+
+    pattern: str
+    list: Literal["allow", "deny"]
+    private: tuple[str, ...] = ()
+    note: str = ""
+    broad: bool = False
+
+    def to_body(self) -> dict[str, Any]:
+        """Return the rule as requests carry it."""
+        body: dict[str, Any] = {"pattern": self.pattern, "list": self.list, "private": list(self.private)}
+        if self.note:
+            body["note"] = self.note
+        if self.broad:
+            body["broad"] = True
+        return body
+
+
+class Policy(NamedTuple):
+    """What the file says; `mode` is None where it does not say."""
+
+    mode: str | None
+    rules: tuple[PolicyRule, ...]
+
+
+def read_policy(path: str) -> Policy:
+    """Read a policy file; `-` is stdin's business and not read here.
+
+    Raises:
+        UsageError: It can't be read, is no TOML, or has entries that make no sense; they are named by line.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            raw = file.read(LARGEST + 1)
+        text = raw.decode()
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise UsageError(f"the policy file {path!r} can't be read: {why}") from None
+    if len(raw) > LARGEST:
+        raise UsageError(f"{path} is too large to be a policy file")
+    return parse_policy(text, path)
+
+
+def parse_policy(text: str, name: str) -> Policy:
+    """Read a policy's text; `name` is what messages call it. Raises `UsageError`."""
+    import tomllib
+
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{name} is not TOML: {error}") from None
+    problems = list(_strangers(document, text))
+    mode = document.get("mode")
+    if mode is not None and mode not in ("warn", "deny"):
+        problems.append((_line(text, "", "mode"), f"mode is warn or deny, not {mode!r}"))
+    rules: list[PolicyRule] = []
+    seen: dict[str, str] = {}
+    for kind in ("allow", "deny"):
+        table = document.get(kind, {})
+        if not isinstance(table, dict):
+            problems.append((_line(text, "", kind), f"{kind} is a table of rules"))
+            continue
+        for key, value in table.items():
+            try:
+                rule = _rule(key, value, kind)
+                if rule.pattern in seen:
+                    raise UsageError(f"{rule.pattern} is in the file already, as {seen[rule.pattern]!r}")
+            except UsageError as error:
+                problems.append((_line(text, kind, key), error.message))
+            else:
+                seen[rule.pattern] = key
+                rules.append(rule)
+    if problems:
+        told = "; ".join(f"line {line}: {why}" if line else why for line, why in problems[:5])
+        more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise UsageError(f"{name}: {told}{more}", hint="nothing was changed")
+    return Policy(mode, tuple(rules))
+
+
+def render_policy(mode: str | None, rules: Iterable[PolicyRule]) -> str:
+    """Return a policy as the text of its file, which reads back as the same policy."""
+    kept = list(rules)
+    lines = [f'mode = "{mode}"'] if mode else []
+    for kind in ("allow", "deny"):
+        lines += ["", f"[{kind}]"]
+        lines += [f"{_quoted(rule.pattern)} = {_value(rule)}" for rule in kept if rule.list == kind]
+    return "\n".join(lines).lstrip("\n") + "\n"
+
+
+def _rule(key: str, value: object, kind: Literal["allow", "deny"]) -> PolicyRule:
+    fields: object = {"note": value} if isinstance(value, str) else value
+    if not isinstance(fields, dict):
+        raise UsageError(
+            f'{key!r} has a note ("…") or a table {{ note = "…", private = ["…"] }}, not {value!r}'
+        )
+    for field in fields:
+        if field not in ("note", "private", "broad"):
+            raise UsageError(f"{key!r} has {field!r}, which is none of note, private and broad")
+    note, private, broad = fields.get("note", ""), fields.get("private", []), fields.get("broad", False)
+    if not isinstance(note, str) or not isinstance(broad, bool):
+        raise UsageError(f"{key!r}: a note is text, and broad is true or false")
+    if not isinstance(private, list) or not all(isinstance(item, str) for item in private):
+        raise UsageError(f"{key!r}: private is a list of addresses")
+    found = checked(key, kind, private=private, broad=broad)
+    return PolicyRule(found.pattern, kind, found.private, note, broad)
+
+
+def _strangers(document: Mapping[str, Any], text: str) -> Iterator[tuple[int, str]]:
+    for key in document:
+        if key not in ("mode", "allow", "deny"):
+            yield _line(text, "", key), f"{clean(key)!r} is none of mode, allow and deny"
+
+
+def _line(text: str, table: str, key: str) -> int:
+    """The number of the line that has this key in this table (its header where the key is a table); 0 where it is not plain to see."""
+    spellings = {_quoted(key), f"'{key}'"} | ({key} if _BARE.fullmatch(key) else set())
+    current = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        stripped = line.strip()
+        if stripped.startswith("["):
+            current = stripped.strip("[] \t").partition("]")[0].strip()
+            if not table and current == key:
+                return number
+            continue
+        if current == table and any(
+            stripped.startswith(spelling) and stripped[len(spelling) :].lstrip().startswith(("=", "."))
+            for spelling in spellings
+        ):
+            return number
+    return 0
+
+
+def _value(rule: PolicyRule) -> str:
+    if not rule.private and not rule.broad:
+        return _quoted(rule.note)
+    fields = [f"note = {_quoted(rule.note)}"] if rule.note else []
+    if rule.private:
+        fields.append(f"private = [{', '.join(map(_quoted, rule.private))}]")
+    if rule.broad:
+        fields.append("broad = true")
+    return "{ " + ", ".join(fields) + " }"
+
+
+def _quoted(text: str) -> str:
+    """Return a TOML basic string: JSON's escapes are a part of TOML's, but for DEL, which TOML wants escaped too."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

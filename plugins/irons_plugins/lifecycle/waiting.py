@@ -1,0 +1,96 @@
+"""Waiting for a sandbox's state: fast at first, then every two seconds, through failed polls, until a deadline."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from irons.errors import ApiError, AuthError, IronsError, NotFound, TimedOut, Unreachable
+from irons.text import clean
+
+if TYPE_CHECKING:
+    from irons.api import Sandbox
+    from irons.context import Context
+
+FIRST_PAUSE = 0.05
+GROWTH = 1.5
+LONGEST_PAUSE = 2.0
+"""Seconds between polls: the first pause, how it grows, and where it stays."""
+
+CREATE_GRACE = 5.0
+"""Seconds in which a sandbox just created may not be found yet."""
+
+_REASONS = ("error", "reason", "message")
+
+
+def patience(ctx: Context, asked: float | None) -> float:
+    """Return how many seconds to wait: what was asked for, else the setting."""
+    return float(ctx.settings["wait_timeout"]) if asked is None else asked
+
+
+def wait_for(ctx: Context, name: str, wanted: str, timeout: float, *, grace: float = 0.0) -> Sandbox:
+    """Poll a sandbox until it is in the `wanted` state, and return it.
+
+    Args:
+        ctx: The call's context.
+        name: The sandbox.
+        wanted: The state.
+        timeout: Seconds to wait.
+        grace: Seconds in which the server may not know the sandbox yet.
+
+    Raises:
+        TimedOut: It did not come to pass in time.
+        IronsError: The sandbox went into `error`; the message has the server's reason.
+        NotFound: There is no such sandbox.
+        AuthError: The key does not open it.
+    """
+    began = time.monotonic()
+    pause = FIRST_PAUSE
+    state, failed = "", ""
+    with ctx.waiting(f"{name}: waiting for {wanted}") as spinner:
+        while True:
+            left = timeout - (time.monotonic() - began)
+            try:
+                found = ctx.api.status(name, within=max(left, 1.0))
+            except AuthError:
+                raise
+            except NotFound as error:
+                if time.monotonic() - began >= grace:
+                    raise
+                failed = error.message
+            except (ApiError, Unreachable) as error:
+                failed = error.message
+            else:
+                state, failed = found.status, ""
+                if state == wanted:
+                    ctx.names.put(name, state)
+                    return found
+                if state == "error":
+                    ctx.names.put(name, state)
+                    raise broken(found)
+                spinner.tell(f"{name}: {state}, waiting for {wanted}")
+            left = timeout - (time.monotonic() - began)
+            if left <= 0:
+                raise _late(name, wanted, state, timeout, failed)
+            time.sleep(min(pause, left))
+            pause = min(pause * GROWTH, LONGEST_PAUSE)
+
+
+def broken(sandbox: Sandbox) -> IronsError:
+    """Return the error that says why a sandbox is in the state `error`."""
+    told = (sandbox.metadata.get(key) for key in _REASONS)
+    why = next((text for text in told if text), "")
+    return IronsError(
+        f"{clean(sandbox.name)} is in the state error"
+        + (f": {clean(why, limit=300)}" if why else ", and the server does not say why"),
+        hint=f"irons status {clean(sandbox.name)} shows all that is known; irons destroy {clean(sandbox.name)} removes it",
+    )
+
+
+def _late(name: str, wanted: str, state: str, timeout: float, failed: str) -> TimedOut:
+    doing = f"it is {clean(state)}" if state else "its state is unknown"
+    return TimedOut(
+        f"{name} is not {wanted} after {timeout:g} s; {doing}"
+        + (f" (the last poll: {failed})" if failed else ""),
+        hint=f"irons wait {name} --for {wanted} goes on waiting",
+    )

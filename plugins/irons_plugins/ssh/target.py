@@ -1,0 +1,74 @@
+"""Where a sandbox's SSH answers, believed only as far as it makes sense: nothing in it can become an option or shell text."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv6Address
+from typing import TYPE_CHECKING, NamedTuple
+
+from irons.errors import ApiError
+from irons.text import clean
+
+if TYPE_CHECKING:
+    from irons.api import SshAddress
+
+_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
+_USER = re.compile(r"[A-Za-z_][A-Za-z0-9._-]{0,31}")
+_CELL = re.compile(r"sb_[0-9a-f]{16}")
+_KEY = re.compile(
+    r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(?:256|384|521)|sk-(?:ssh-ed25519|ecdsa-sha2-nistp256)@openssh\.com)"
+    r" (AAAA[A-Za-z0-9+/]{16,16384}={0,3})(?: [^\r\n]*)?"
+)
+
+
+class Target(NamedTuple):
+    """A host, port and user fit for a command line; `host_keys` are `type base64`; `cell` is empty but for the local backend."""
+
+    host: str
+    port: int
+    user: str
+    host_keys: tuple[str, ...] = ()
+    cell: str = ""
+
+
+def target_of(address: SshAddress) -> Target:
+    """Return what the server said, or refuse it.
+
+    Raises:
+        ApiError: A host, port, user, host key or cell that is none.
+    """
+    host = address.host
+    if not _HOST.fullmatch(host):
+        host = _ipv6(host)
+    if not 1 <= address.port <= 65535:
+        raise _refused("port", str(address.port))
+    if not _USER.fullmatch(address.username):
+        raise _refused("user", address.username)
+    if address.cell and not _CELL.fullmatch(address.cell):
+        raise _refused("cell", address.cell)
+    return Target(
+        host, address.port, address.username, tuple(map(_host_key, address.host_keys)), address.cell
+    )
+
+
+def _ipv6(text: str) -> str:
+    if "%" in text:
+        raise _refused("host", text)
+    try:
+        return str(IPv6Address(text))
+    except ValueError:
+        raise _refused("host", text) from None
+
+
+def _host_key(line: str) -> str:
+    found = _KEY.fullmatch(line.strip())
+    if not found:
+        raise _refused("host key", line)
+    return f"{found[1]} {found[2]}"
+
+
+def _refused(what: str, said: str) -> ApiError:
+    return ApiError(
+        f"the server gave an SSH {what} that makes no sense: {clean(repr(said), limit=80)}",
+        hint="nothing was run; is this the URL of a v0 API? irons config show tells where it came from",
+    )
