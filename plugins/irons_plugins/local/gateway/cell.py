@@ -1,0 +1,125 @@
+"""What the gateway knows of one cell: its policy, its names, its caps, and what is under way."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from irons_plugins.local.gateway.names import Names
+from irons_plugins.local.policy import Policy
+
+if TYPE_CHECKING:
+    from irons_plugins.local.gateway.attempt import Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """What one cell may have at once; all of it refused beyond, in either mode.
+
+    Attributes:
+        connections: accepted and not ended.
+        undecided: of these, the ones whose name or server is not settled yet.
+        rate: new connections per second, on average.
+        burst: new connections in one go.
+    """
+
+    connections: int = 1024
+    undecided: int = 512
+    rate: float = 3000.0
+    burst: float = 6000.0
+
+
+class Bucket:
+    """A token bucket.
+
+    Args:
+        rate: tokens per second.
+        burst: how many it holds.
+    """
+
+    __slots__ = ("_burst", "_level", "_rate", "_when")
+
+    def __init__(self, rate: float, burst: float) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._level = burst
+        self._when = time.monotonic()
+
+    def take(self) -> bool:
+        """Take a token; False where there is none."""
+        now = time.monotonic()
+        self._level = min(self._burst, self._level + (now - self._when) * self._rate)
+        self._when = now
+        if self._level < 1:
+            return False
+        self._level -= 1
+        return True
+
+
+class Cell:
+    """One cell.
+
+    Args:
+        name: the cell's, which is the sandbox's id.
+        home: the directory with `policy` and `names`.
+        caps: what it may have at once.
+    """
+
+    def __init__(self, name: str, home: Path, caps: Caps) -> None:
+        self.name = name
+        self.caps = caps
+        self.sandbox: dict[str, Any] = {}
+        self.policy: Policy | None = None
+        self.names = Names(home / "names" / name)
+        self.live: set[Attempt] = set()
+        self.undecided = 0
+        self.bucket = Bucket(caps.rate, caps.burst)
+        self._kept = home / "policy" / f"{name}.json"
+        self._load()
+
+    @property
+    def title(self) -> str:
+        """The sandbox's name, for people; its id where none is known."""
+        name = self.sandbox.get("name")
+        return name if isinstance(name, str) else self.name
+
+    def put(self, sandbox: dict[str, Any], policy: Policy) -> None:
+        """Keep a policy and put it in force; live connections are the caller's affair.
+
+        Raises:
+            OSError: it could not be kept, and the one before stays in force.
+        """
+        text = json.dumps({"sandbox": sandbox, "policy": policy.to_json()})
+        self._kept.parent.mkdir(mode=0o750, exist_ok=True)
+        fresh = self._kept.with_suffix(".new")
+        fresh.write_text(text, encoding="utf-8")
+        fresh.rename(self._kept)
+        self.sandbox, self.policy = sandbox, policy
+
+    def close(self) -> None:
+        """Let go of files; what was kept stays for the next attach."""
+        self.names.close()
+
+    def forget(self) -> None:
+        """Remove what was kept: the sandbox is gone."""
+        self.names.forget()
+        forget(self._kept.parent.parent, self.name)
+
+    def _load(self) -> None:
+        # Without a policy everything is refused, which is what an unreadable one deserves.
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            kept = json.loads(self._kept.read_text(encoding="utf-8"))
+            policy = Policy.from_json(kept["policy"])
+            sandbox = kept["sandbox"]
+            self.sandbox, self.policy = dict(sandbox), policy
+
+
+def forget(home: Path, name: str) -> None:
+    """Remove what is kept of a cell that is not attached."""
+    for path in (home / "policy" / f"{name}.json", home / "names" / name):
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()

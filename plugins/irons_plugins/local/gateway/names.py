@@ -1,0 +1,103 @@
+"""Synthetic names: what a cell's DNS answered with a made-up address, and the way back from that address.
+
+An address is given to one name and never to another as long as the sandbox lives, also across restarts: each new
+name is appended to the cell's file before its address is answered, and its line number is its address.
+"""
+
+from __future__ import annotations
+
+import os
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
+from pathlib import Path
+
+POOL = IPv4Network("198.18.0.0/15")
+CAPACITY = 60_000
+_BASE = int(POOL.network_address)
+_MASK = int(POOL.netmask)
+
+
+class NamesFullError(Exception):
+    """The cell has asked for more names than it can have in its life."""
+
+
+class Names:
+    """The synthetic names of one cell.
+
+    Args:
+        path: the file that keeps them.
+        capacity: how many names a cell may have.
+    """
+
+    def __init__(self, path: Path, capacity: int = CAPACITY) -> None:
+        self._capacity = capacity
+        self._path = path
+        self._by_index: list[str] = []
+        self._by_name: dict[str, int] = {}
+        self._size = 0
+        path.parent.mkdir(mode=0o750, exist_ok=True)
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        self._load()
+
+    def __len__(self) -> int:
+        return len(self._by_index)
+
+    def address(self, name: str) -> IPv4Address:
+        """The address that stands for a canonical name, now and always.
+
+        Raises:
+            NamesFullError: the cell has used up its names.
+            OSError: the name cannot be kept, so it may not be given.
+        """
+        index = self._by_name.get(name)
+        if index is None:
+            index = self._add(name)
+        # The first address of the pool stands for nothing.
+        return IPv4Address(_BASE + index + 1)
+
+    def name(self, address: IPv4Address | IPv6Address) -> str | None:
+        """The name an address stands for; None where it stands for none."""
+        if not self.synthetic(address):
+            return None
+        index = int(address) - _BASE - 1
+        return self._by_index[index] if 0 <= index < len(self._by_index) else None
+
+    @staticmethod
+    def synthetic(address: IPv4Address | IPv6Address) -> bool:
+        """True for an address of the pool, given out or not."""
+        return address.version == 4 and int(address) & _MASK == _BASE
+
+    def close(self) -> None:
+        """Let go of the file."""
+        os.close(self._fd)
+
+    def forget(self) -> None:
+        """Remove the file: the sandbox is gone."""
+        self.close()
+        self._path.unlink(missing_ok=True)
+
+    def _add(self, name: str) -> int:
+        if len(self._by_index) >= self._capacity:
+            raise NamesFullError(f"this sandbox has asked for {self._capacity} names")
+        line = name.encode("ascii") + b"\n"
+        if os.write(self._fd, line) != len(line):
+            os.ftruncate(self._fd, self._size)
+            raise OSError(28, "no room for another name")
+        self._size += len(line)
+        index = len(self._by_index)
+        self._by_index.append(name)
+        self._by_name[name] = index
+        return index
+
+    def _load(self) -> None:
+        data = b""
+        while chunk := os.read(self._fd, 1 << 20):
+            data += chunk
+        whole = data.rfind(b"\n") + 1
+        if whole != len(data):
+            # A kill in the middle of a write left half a name, whose address was never answered.
+            os.ftruncate(self._fd, whole)
+        self._size = whole
+        for line in data[:whole].splitlines():
+            name = line.decode("ascii", "replace")
+            self._by_name.setdefault(name, len(self._by_index))
+            self._by_index.append(name)

@@ -1,0 +1,112 @@
+"""The first words of a connection: read until it is clear what it speaks and which name it says in clear."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import NamedTuple
+
+from irons_plugins.local.gateway import tls
+from irons_plugins.local.gateway.sniff import Kind, kind
+from irons_plugins.local.gateway.wire import Wire
+from irons_plugins.local.policy import Host, HostError, canonical_host
+
+WHOLE_TIMEOUT = 10.0
+LINE_TIMEOUT = 2.0
+
+
+class Opening(NamedTuple):
+    """What a client began with.
+
+    Attributes:
+        kind: what it speaks; UNDECIDED where a text line did not end, or nothing came at all.
+        data: every byte of it so far.
+        ended: the client has closed its side.
+        name: the name in its ClientHello.
+        alert: what refuses a ClientHello.
+        fault: why it is refused whoever it is for, or None.
+    """
+
+    kind: Kind
+    data: bytes = b""
+    ended: bool = False
+    name: Host | None = None
+    alert: bytes = b""
+    fault: str | None = None
+
+    @property
+    def silent(self) -> bool:
+        """True where nothing came."""
+        return not self.data
+
+
+async def read_opening(client: Wire, context: ssl.SSLContext, grace: float, *, strict: bool) -> Opening:
+    """Read a client's first words.
+
+    Args:
+        client: the connection.
+        context: what `tls.context` made.
+        grace: seconds in which the first byte must come, else the opening is silent.
+        strict: the port allows only TLS or HTTP, so a text line may take its time.
+
+    Raises:
+        OSError: the connection broke.
+    """
+    data = client.take()
+    if data is None:
+        try:
+            async with asyncio.timeout(grace):
+                data = await client.recv()
+        except TimeoutError:
+            return Opening(Kind.UNDECIDED)
+    if not data:
+        return Opening(Kind.UNDECIDED, ended=True)
+    try:
+        async with asyncio.timeout(WHOLE_TIMEOUT if strict else LINE_TIMEOUT):
+            while (found := kind(data)) is Kind.UNDECIDED:
+                more = await client.recv()
+                if not more:
+                    return Opening(found, data, ended=True)
+                data += more
+    except TimeoutError:
+        return Opening(Kind.UNDECIDED, data)
+    if found is Kind.TLS:
+        return await read_hello(client, context, data)
+    fault = "its first line has no end" if found is Kind.ENDLESS else None
+    return Opening(found, data, fault=fault)
+
+
+async def read_hello(client: Wire, context: ssl.SSLContext, data: bytes) -> Opening:
+    """Read the rest of a ClientHello.
+
+    Args:
+        client: the connection.
+        context: what `tls.context` made.
+        data: how it begins.
+
+    Raises:
+        OSError: the connection broke.
+    """
+    reader = tls.Reader(context)
+    try:
+        async with asyncio.timeout(WHOLE_TIMEOUT):
+            hello = reader.feed(data)
+            while hello is None:
+                more = await client.recv()
+                if not more:
+                    return Opening(Kind.TLS, data, ended=True, fault="the ClientHello was never finished")
+                data += more
+                hello = reader.feed(more)
+    except tls.BadHelloError as error:
+        return Opening(Kind.TLS, data, alert=error.alert, fault=str(error))
+    except TimeoutError:
+        return Opening(Kind.TLS, data, fault="the ClientHello was not finished in time")
+    finally:
+        reader.close()
+    if hello.name is None:
+        return Opening(Kind.TLS, data, alert=hello.alert)
+    try:
+        name = canonical_host(hello.name)
+    except HostError as error:
+        return Opening(Kind.TLS, data, alert=hello.alert, fault=f"malformed TLS server name: {error}")
+    return Opening(Kind.TLS, data, name=name, alert=hello.alert)

@@ -1,0 +1,67 @@
+"""How a refusal looks to the program that was refused, and to whoever reads its output."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from irons_plugins.local.gateway.wire import CHUNK, Wire
+
+DRAIN = 1.0
+WEB_PORTS = frozenset((80, 443))
+
+
+def allowing(host: str, port: int) -> str:
+    """The command that a person types to allow a canonical host."""
+    if ":" in host:
+        host = f"[{host}]"
+    return f"irons egress allow {host}" if port in WEB_PORTS else f"irons egress allow {host}:{port}"
+
+
+def response(status: str, text: str, kind: str = "text/plain; charset=utf-8") -> bytes:
+    """A whole HTTP/1.1 response that ends the connection."""
+    body = text.encode("utf-8", "replace")
+    head = (
+        f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
+        "Cache-Control: no-store\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode("ascii") + body
+
+
+def forbidden(host: str, port: int, reason: str, *, allowable: bool) -> bytes:
+    """The 403 that names the host.
+
+    Args:
+        host: canonical.
+        port: the port it was asked at.
+        reason: one line, without anything that the sandbox may not know.
+        allowable: a rule would open it, so say which.
+    """
+    lines = [f"irons: egress denied: {host}:{port}: {reason}"]
+    if allowable:
+        lines.append(f"To allow it, on the machine that runs irons: {allowing(host, port)}")
+    answer = response("403 Forbidden", "\n".join(lines) + "\n")
+    return answer.replace(b"\r\n", b"\r\nX-Irons-Denied: 1\r\n", 1)
+
+
+def unreachable(host: str, port: int, reason: str) -> bytes:
+    """The 502 for a server that is allowed but was not reached."""
+    return response("502 Bad Gateway", f"irons: {host}:{port} is allowed but was not reached: {reason}\n")
+
+
+async def say(wire: Wire, payload: bytes) -> None:
+    """Send the last words and close, in the order that lets them arrive.
+
+    Closing with bytes unread makes the kernel send a reset, which can overtake the words: so say that nothing more
+    comes, and read what still does for at most a second.
+    """
+    if not payload:
+        wire.reset()
+        return
+    with contextlib.suppress(OSError, TimeoutError):
+        async with asyncio.timeout(DRAIN):
+            await wire.send(payload)
+            wire.finish()
+            while await wire.recv(CHUNK):
+                pass
+    wire.close()

@@ -1,0 +1,136 @@
+"""The request side of an HTTP/1 connection: heads one after the other, and exactly the body each announces."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+
+from irons_plugins.local.gateway.http1 import MAX_HEAD, BadRequestError, Head, parse_head, parse_trailer
+from irons_plugins.local.gateway.wire import CHUNK, Wire
+
+HEAD_TIMEOUT = 10.0
+IDLE_TIMEOUT = 300.0
+MAX_CHUNK_LINE = 1024
+MAX_BLANK = 16
+_CHUNK = re.compile(rb"(?P<size>[0-9A-Fa-f]{1,12})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
+_END = b"\r\n\r\n"
+
+
+class Requests:
+    """Reads requests from a client.
+
+    Args:
+        client: where they come from.
+        first: bytes of it that were already read.
+    """
+
+    def __init__(self, client: Wire, first: bytes) -> None:
+        self._client = client
+        self._data = bytearray(first)
+
+    async def head(self) -> Head | None:
+        """The next request's head; None at the end of the connection.
+
+        Raises:
+            BadRequestError: it is malformed, or does not come in time.
+            OSError: the connection broke.
+        """
+        while not self._skip_blank():
+            if not await self._more(None):
+                return None
+        at = self._data.find(_END)
+        try:
+            async with asyncio.timeout(HEAD_TIMEOUT):
+                while at < 0:
+                    if len(self._data) > MAX_HEAD:
+                        raise BadRequestError("its head is too large")
+                    seen = max(0, len(self._data) - 3)
+                    if not await self._more(None):
+                        raise BadRequestError("its head was never finished")
+                    at = self._data.find(_END, seen)
+        except TimeoutError:
+            raise BadRequestError("its head was not finished in time") from None
+        raw = bytes(self._data[: at + 4])
+        del self._data[: at + 4]
+        return parse_head(raw)
+
+    async def body(self, head: Head) -> AsyncIterator[bytes]:
+        """The body that goes on, framed anew.
+
+        Raises:
+            BadRequestError: its framing is malformed, or it stalls.
+            OSError: the connection broke, or ended in the middle of it.
+        """
+        parts = self._chunked() if head.length is None else self._counted(head.length)
+        async for part in parts:
+            yield part
+
+    def rest(self) -> bytes:
+        """What was read beyond the last request."""
+        rest = bytes(self._data)
+        self._data.clear()
+        return rest
+
+    def _skip_blank(self) -> bool:
+        """Drop empty lines before a request (RFC 9112, section 2.2); True where something else follows."""
+        blank = 0
+        while self._data[blank : blank + 2] == b"\r\n":
+            blank += 2
+        if blank > MAX_BLANK:
+            raise BadRequestError("it begins with empty lines")
+        del self._data[:blank]
+        return bool(self._data) and self._data != b"\r"
+
+    async def _counted(self, length: int) -> AsyncIterator[bytes]:
+        while length:
+            if not self._data:
+                await self._need()
+            part = bytes(self._data[:length])
+            del self._data[: len(part)]
+            length -= len(part)
+            yield part
+
+    async def _chunked(self) -> AsyncIterator[bytes]:
+        while size := await self._chunk_size():
+            yield b"%x\r\n" % size
+            async for part in self._counted(size):
+                yield part
+            if await self._line(2) != b"":
+                raise BadRequestError("the chunks of its body are malformed")
+            yield b"\r\n"
+        lines: list[bytes] = []
+        while line := await self._line(MAX_HEAD):
+            lines.append(line)
+            if sum(map(len, lines)) > MAX_HEAD:
+                raise BadRequestError("its trailer is too large")
+        trailer = parse_trailer(b"\r\n".join(lines))
+        yield b"0\r\n" + b"".join(b"%s: %s\r\n" % field for field in trailer) + b"\r\n"
+
+    async def _chunk_size(self) -> int:
+        match = _CHUNK.fullmatch(await self._line(MAX_CHUNK_LINE))
+        if match is None:
+            raise BadRequestError("the chunks of its body are malformed")
+        return int(match["size"], 16)
+
+    async def _line(self, limit: int) -> bytes:
+        while (at := self._data.find(b"\r\n")) < 0:
+            if len(self._data) > limit:
+                raise BadRequestError("the chunks of its body are malformed")
+            await self._need()
+        line = bytes(self._data[:at])
+        del self._data[: at + 2]
+        return line
+
+    async def _need(self) -> None:
+        if not await self._more(IDLE_TIMEOUT):
+            raise ConnectionResetError("the client ended in the middle of a request")
+
+    async def _more(self, within: float | None) -> bool:
+        try:
+            async with asyncio.timeout(within):
+                data = await self._client.recv(CHUNK)
+        except TimeoutError:
+            raise BadRequestError("its body stalled") from None
+        self._data += data
+        return bool(data)

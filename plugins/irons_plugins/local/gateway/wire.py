@@ -1,0 +1,133 @@
+"""One non-blocking TCP socket, read and written by one task at a time, and the ways it may end.
+
+A wait registers the descriptor with the loop and takes it out again in the same task, so nothing is left behind
+that could remove another one's registration later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+
+CHUNK = 65_536
+_LINGER_NOTHING = struct.pack("ii", 1, 0)
+
+
+class Wire:
+    """A socket and what was read from it but not used yet.
+
+    Attributes:
+        held: bytes that were received and given back; `recv` answers them first.
+    """
+
+    __slots__ = ("_loop", "fd", "held", "sock")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self._loop = loop
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.held = b""
+
+    def take(self, size: int = CHUNK) -> bytes | None:
+        """Bytes that are there now; `b""` for the end, None for none yet.
+
+        Raises:
+            OSError: the connection broke.
+        """
+        if self.held:
+            data, self.held = self.held[:size], self.held[size:]
+            return data
+        try:
+            return self.sock.recv(size)
+        except (BlockingIOError, InterruptedError):
+            return None
+
+    async def recv(self, size: int = CHUNK) -> bytes:
+        """The next bytes; `b""` for the end.
+
+        Raises:
+            OSError: the connection broke.
+        """
+        while (data := self.take(size)) is None:
+            await self.readable()
+        return data
+
+    async def recv_into(self, space: bytearray) -> int:
+        """The next bytes, into `space`; 0 for the end. Nothing may be held.
+
+        Raises:
+            OSError: the connection broke.
+        """
+        while True:
+            try:
+                return self.sock.recv_into(space)
+            except (BlockingIOError, InterruptedError):
+                await self.readable()
+
+    async def send(self, data: bytes | bytearray | memoryview) -> None:
+        """Send all of `data`.
+
+        Raises:
+            OSError: the connection broke.
+        """
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[self.sock.send(rest) :]
+            except (BlockingIOError, InterruptedError):
+                await self.writable()
+
+    async def readable(self) -> None:
+        """Wait until there is something to read."""
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._loop.add_reader(self.fd, _wake, future)
+        try:
+            await future
+        finally:
+            self._loop.remove_reader(self.fd)
+
+    async def writable(self) -> None:
+        """Wait until something can be written."""
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._loop.add_writer(self.fd, _wake, future)
+        try:
+            await future
+        finally:
+            self._loop.remove_writer(self.fd)
+
+    def finish(self) -> None:
+        """Say that nothing more will be sent."""
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(socket.SHUT_WR)
+
+    def reset(self) -> None:
+        """End the connection so that the other side sees a reset."""
+        with contextlib.suppress(OSError):
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOTHING)
+        self.sock.close()
+
+    def close(self) -> None:
+        """End the connection in good order."""
+        self.sock.close()
+
+
+async def either(loop: asyncio.AbstractEventLoop, one: Wire, other: Wire) -> None:
+    """Wait until one of two wires has something to read."""
+    future: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(one.fd, _wake, future)
+    try:
+        loop.add_reader(other.fd, _wake, future)
+        try:
+            await future
+        finally:
+            loop.remove_reader(other.fd)
+    finally:
+        loop.remove_reader(one.fd)
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
