@@ -11,7 +11,7 @@ from ipaddress import IPv4Address
 
 from dnslib import AAAA, CLASS, OPCODE, QTYPE, RCODE, RR, A, DNSError, DNSHeader, DNSQuestion, DNSRecord
 from dnslib.buffer import BufferError as DnsBufferError
-from dnslib.buffer import DNSBuffer
+from dnslib.label import DNSBuffer
 
 from irons_plugins.local.gateway.names import NamesFullError
 from irons_plugins.local.policy import HostError, canonical_host
@@ -84,7 +84,7 @@ def _fill(reply: DNSRecord, question: DNSQuestion, address_of: AddressOf) -> int
 
 
 def _name(question: DNSQuestion) -> str | None:
-    labels: tuple[bytes, ...] = question.qname.label
+    labels: tuple[bytes, ...] = question.qname.label if question.qname else ()
     if not labels or any(b"." in label for label in labels):
         return None
     try:

@@ -40,6 +40,19 @@ class Refusal(NamedTuple):
     reason: str
     inside: str | None = None
 
+    def record(self) -> dict[str, Any]:
+        """The fields of a verdict record."""
+        return {
+            "host": self.host,
+            "port": self.port,
+            "protocol": self.protocol,
+            "allowed": False,
+            "verdict": "blocked",
+            "mode": self.mode,
+            "rule": self.rule,
+            "reason": self.reason,
+        }
+
 
 @dataclass(slots=True)
 class _Fold:
@@ -56,6 +69,7 @@ class Remembered:
 
     at: int
     refusal: Refusal
+    command: str | None
     count: int
 
 
@@ -98,7 +112,15 @@ class Folder:
             folds.left_out += count
         else:
             self._begin(cell, folds, refusal, count)
-        self._remember(folds, refusal, count)
+
+    def remember(self, cell: str, refusal: Refusal, command: str | None, count: int = 1) -> None:
+        """Keep a refusal for `http://irons.internal/`."""
+        recent = self.of(cell).recent
+        if recent and recent[-1].refusal == refusal:
+            recent[-1].count += count
+            recent[-1].at = microseconds()
+        else:
+            recent.append(Remembered(microseconds(), refusal, command, count))
 
     def dropped(self, cell: str, count: int) -> None:
         """Take note of events that overload kept from us."""
@@ -125,20 +147,8 @@ class Folder:
 
     def _write(self, fold: _Fold) -> None:
         fold.written = fold.count
-        refusal = fold.refusal
-        fields: dict[str, Any] = {
-            "host": refusal.host,
-            "port": refusal.port,
-            "protocol": refusal.protocol,
-            "allowed": False,
-            "verdict": "blocked",
-            "mode": refusal.mode,
-            "rule": refusal.rule,
-            "reason": refusal.reason,
-            "count": fold.count,
-        }
         try:
-            fold.entry.event(**fields)
+            fold.entry.event(**fold.refusal.record(), count=fold.count)
         except JournalError:
             # It was refused whether or not it can be told; what is missing is counted.
             self._journal.lost += 1
@@ -169,11 +179,3 @@ class Folder:
             except JournalError:
                 self._journal.lost += folds.left_out
             folds.left_out = 0
-
-    @staticmethod
-    def _remember(folds: Folds, refusal: Refusal, count: int) -> None:
-        if folds.recent and folds.recent[-1].refusal == refusal:
-            folds.recent[-1].count += count
-            folds.recent[-1].at = microseconds()
-        else:
-            folds.recent.append(Remembered(microseconds(), refusal, count))

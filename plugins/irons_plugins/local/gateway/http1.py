@@ -24,7 +24,16 @@ _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 _LONE = re.compile(rb"\r(?!\n)|(?<!\r)\n|\x00")
 _FRAMING = frozenset(
-    (b"host", b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"trailer", b"te", b"expect")
+    (
+        b"host",
+        b"content-length",
+        b"transfer-encoding",
+        b"connection",
+        b"upgrade",
+        b"trailer",
+        b"te",
+        b"expect",
+    )
 )
 
 Field = tuple[bytes, bytes]
@@ -68,6 +77,16 @@ class Head(NamedTuple):
     fields: tuple[Field, ...]
     length: int | None
     websocket: bool
+
+    @property
+    def hosts(self) -> tuple[Host, ...]:
+        """The hosts of `named`."""
+        return tuple(each.host for each in self.named)
+
+    @property
+    def host(self) -> Host | None:
+        """The first of them."""
+        return self.named[0].host if self.named else None
 
     def wire(self) -> bytes:
         """The head in the one spelling that goes on."""

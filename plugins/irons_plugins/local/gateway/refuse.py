@@ -8,14 +8,6 @@ import contextlib
 from irons_plugins.local.gateway.wire import CHUNK, Wire
 
 DRAIN = 1.0
-WEB_PORTS = frozenset((80, 443))
-
-
-def allowing(host: str, port: int) -> str:
-    """The command that a person types to allow a canonical host."""
-    if ":" in host:
-        host = f"[{host}]"
-    return f"irons egress allow {host}" if port in WEB_PORTS else f"irons egress allow {host}:{port}"
 
 
 def response(status: str, text: str, kind: str = "text/plain; charset=utf-8") -> bytes:
@@ -28,18 +20,18 @@ def response(status: str, text: str, kind: str = "text/plain; charset=utf-8") ->
     return head.encode("ascii") + body
 
 
-def forbidden(host: str, port: int, reason: str, *, allowable: bool) -> bytes:
+def forbidden(host: str, port: int, reason: str, command: str | None) -> bytes:
     """The 403 that names the host.
 
     Args:
         host: canonical.
         port: the port it was asked at.
         reason: one line, without anything that the sandbox may not know.
-        allowable: a rule would open it, so say which.
+        command: what a person types to allow it; None where no rule would.
     """
     lines = [f"irons: egress denied: {host}:{port}: {reason}"]
-    if allowable:
-        lines.append(f"To allow it, on the machine that runs irons: {allowing(host, port)}")
+    if command is not None:
+        lines.append(f"To allow it, on the machine that runs irons: {command}")
     answer = response("403 Forbidden", "\n".join(lines) + "\n")
     return answer.replace(b"\r\n", b"\r\nX-Irons-Denied: 1\r\n", 1)
 

@@ -63,9 +63,27 @@ class Flow:
         sink: where they go.
         pipes: where pipes are borrowed.
         ended: called once, with None at the end of `source` (which `sink` has then been told) or with what broke.
+
+    Attributes:
+        moved: bytes that `sink` has taken.
+        reading: it was last at work on `source`, not on `sink`.
+        done: it will move nothing more.
     """
 
-    __slots__ = ("_ended", "_loop", "_pending", "_pipe", "_pipes", "_sink", "_source", "_waits", "done", "moved")
+    __slots__ = (
+        "_ended",
+        "_loop",
+        "_paused",
+        "_pending",
+        "_pipe",
+        "_pipes",
+        "_sink",
+        "_source",
+        "_waits",
+        "done",
+        "moved",
+        "reading",
+    )
 
     def __init__(
         self,
@@ -83,7 +101,9 @@ class Flow:
         self._pipe: Pipe | None = None
         self._pending = 0
         self._waits = 0
+        self._paused: asyncio.Future[None] | None = None
         self.moved = 0
+        self.reading = True
         self.done = False
 
     def start(self) -> None:
@@ -99,6 +119,16 @@ class Flow:
             self._loop.remove_writer(self._sink.fd)
         self._waits = 0
         self._return_pipe()
+        if self._paused is not None and not self._paused.done():
+            self._paused.set_result(None)
+
+    async def pause(self) -> None:
+        """Stop once everything that was taken from `source` has gone on."""
+        if not self.done and self._pending:
+            self._paused = self._loop.create_future()
+            await self._paused
+        if not self.done:
+            self.stop()
 
     def _wait_to_read(self) -> None:
         if self._waits == 2:
@@ -127,6 +157,8 @@ class Flow:
             self._ended(self, None)
         elif self._pending:
             self._wait_to_write()
+        elif self._paused is not None:
+            self.stop()
         else:
             self._return_pipe()
             self._wait_to_read()
@@ -138,12 +170,14 @@ class Flow:
         outlet, inlet = self._pipe
         for _ in range(ROUNDS):
             if not self._pending:
+                self.reading = True
                 try:
                     self._pending = os.splice(self._source.fd, inlet, PIPE_BYTES)
                 except BlockingIOError:
                     return False
                 if not self._pending:
                     return True
+            self.reading = False
             try:
                 while self._pending:
                     gone = os.splice(outlet, self._sink.fd, self._pending)

@@ -78,9 +78,7 @@ class Reader:
     def __init__(self, context: ssl.SSLContext) -> None:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self._probe: ssl.SSLObject | None = context.wrap_bio(
-            self._incoming, self._outgoing, server_side=True
-        )
+        self._probe: ssl.SSLObject | None = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._size = 0
 
     def feed(self, data: bytes) -> Hello | None:

@@ -1,0 +1,39 @@
+"""What all connections of one gateway share."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from irons_plugins.local.gateway.folding import Folder
+from irons_plugins.local.gateway.journal import Journal
+from irons_plugins.local.gateway.relay import Pipes
+from irons_plugins.local.gateway.resolve import Resolver
+from irons_plugins.local.policy import Ground
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Shared by the connections of all cells.
+
+    Attributes:
+        loop: the loop that runs them.
+        journal: the write-ahead audit log.
+        folder: where refusals go.
+        resolver: asks the host.
+        pipes: where relays borrow.
+        tls: reads ClientHellos.
+        ground: the live facts of this machine's network, as they are at this moment.
+        complain: tells whoever runs the gateway what went wrong; never anything a sandbox chose.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    journal: Journal
+    folder: Folder
+    resolver: Resolver
+    pipes: Pipes
+    tls: ssl.SSLContext
+    ground: Callable[[], Ground]
+    complain: Callable[[str], None]

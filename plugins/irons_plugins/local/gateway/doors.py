@@ -1,0 +1,219 @@
+"""A cell's sockets: connections are accepted, names answered, and refused packets read, a few at a time and in turn."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from functools import partial
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any
+
+from irons_plugins.local.gateway.attempt import Attempt
+from irons_plugins.local.gateway.dial import tune
+from irons_plugins.local.gateway.dns import MAX_QUERY, answer
+from irons_plugins.local.gateway.folding import Refusal
+from irons_plugins.local.gateway.nflog import Packet, reports
+from irons_plugins.local.gateway.wire import Wire
+
+if TYPE_CHECKING:
+    from irons_plugins.local.gateway.cell import Cell
+    from irons_plugins.local.gateway.context import Context
+
+ORDER = ("tcp4", "tcp6", "dns_udp4", "dns_udp6", "dns_tcp4", "dns_tcp6", "nflog")
+ACCEPTS = 16
+QUERIES = 16
+PACKETS = 32
+PACKETS_PAUSE = 0.02
+OUT_OF_FILES_PAUSE = 0.1
+DNS_CONNECTIONS = 64
+DNS_TIMEOUT = 10.0
+
+
+class Doors:
+    """Serves the sockets of one cell.
+
+    Args:
+        context: what all connections share.
+        cell: whose they are.
+        fds: descriptors in `ORDER`, which are the doors' from now on.
+    """
+
+    def __init__(self, context: Context, cell: Cell, fds: list[int]) -> None:
+        self._context = context
+        self._loop = context.loop
+        self._cell = cell
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._sockets = [socket.socket(fileno=fd) for fd in fds]
+        self._readers: dict[socket.socket, Callable[[], None]] = {}
+        self._paused: set[asyncio.TimerHandle] = set()
+        self._sequence: int | None = None
+        by_name = dict(zip(ORDER, self._sockets, strict=True))
+        for name, sock in by_name.items():
+            sock.setblocking(False)
+            if name.startswith("dns_udp"):
+                self._watch(sock, partial(self._queries, sock))
+            elif name == "nflog":
+                self._watch(sock, partial(self._packets, sock))
+            elif _listens(sock):
+                enter = self._dns_connection if name.startswith("dns") else self._connection
+                self._watch(sock, partial(self._accept, sock, enter))
+
+    @property
+    def fds(self) -> list[int]:
+        """The descriptors in `ORDER`, still the doors' own."""
+        return [sock.fileno() for sock in self._sockets]
+
+    def close(self) -> None:
+        """Serve them no more; connections already accepted live on."""
+        for handle in self._paused:
+            handle.cancel()
+        for sock in self._readers:
+            self._loop.remove_reader(sock)
+        for task in self._tasks:
+            task.cancel()
+        for sock in self._sockets:
+            sock.close()
+
+    def _watch(self, sock: socket.socket, ready: Callable[[], None]) -> None:
+        self._readers[sock] = ready
+        self._loop.add_reader(sock, ready)
+
+    def _pause(self, sock: socket.socket, seconds: float) -> None:
+        self._loop.remove_reader(sock)
+
+        def resume() -> None:
+            self._paused.discard(handle)
+            self._loop.add_reader(sock, self._readers[sock])
+
+        handle = self._loop.call_later(seconds, resume)
+        self._paused.add(handle)
+
+    def _accept(self, sock: socket.socket, enter: Callable[[socket.socket], None]) -> None:
+        for _ in range(ACCEPTS):
+            try:
+                client, _ = sock.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}:
+                    self._context.complain("out of descriptors or memory: connections wait")
+                    self._pause(sock, OUT_OF_FILES_PAUSE)
+                    return
+                continue
+            enter(client)
+
+    def _connection(self, client: socket.socket) -> None:
+        cell = self._cell
+        where, port = client.getsockname()[:2]
+        address = ip_address(where.partition("%")[0])
+        mapped = getattr(address, "ipv4_mapped", None)
+        address = mapped or address
+        wire = Wire(self._loop, client)
+        full = self._full()
+        if full is not None:
+            name = cell.names.name(address)
+            mode = cell.policy.mode if cell.policy is not None else None
+            refusal = Refusal(name or str(address), port, "tcp", mode, None, full)
+            self._context.folder.refused(cell.name, refusal)
+            wire.reset()
+            return
+        tune(client)
+        Attempt(self._context, cell, wire, address, port).start()
+
+    def _full(self) -> str | None:
+        cell = self._cell
+        if len(cell.live) >= cell.caps.connections:
+            return f"this sandbox has {cell.caps.connections} connections already"
+        if cell.undecided >= cell.caps.undecided:
+            return f"this sandbox has {cell.caps.undecided} connections that have not got anywhere yet"
+        if not cell.bucket.take():
+            return f"this sandbox makes more than {cell.caps.rate:.0f} connections a second"
+        return None
+
+    def _queries(self, sock: socket.socket) -> None:
+        for _ in range(QUERIES):
+            try:
+                query, sender = sock.recvfrom(MAX_QUERY)
+            except OSError:
+                return
+            reply = answer(query, self._cell.names.address)
+            if reply:
+                with suppress(OSError):
+                    sock.sendto(reply, sender)
+
+    def _dns_connection(self, client: socket.socket) -> None:
+        if len(self._tasks) >= DNS_CONNECTIONS:
+            client.close()
+            return
+        self._spawn(self._dns_tcp(Wire(self._loop, client)))
+
+    async def _dns_tcp(self, client: Wire) -> None:
+        """Queries with their length in front (RFC 7766)."""
+        data = b""
+        try:
+            while True:
+                async with asyncio.timeout(DNS_TIMEOUT):
+                    while len(data) < 2 or len(data) < 2 + int.from_bytes(data[:2], "big"):
+                        more = await client.recv(MAX_QUERY)
+                        if not more:
+                            return
+                        data += more
+                    size = int.from_bytes(data[:2], "big")
+                    query, data = data[2 : 2 + size], data[2 + size :]
+                    reply = answer(query, self._cell.names.address)
+                    if not reply:
+                        return
+                    await client.send(len(reply).to_bytes(2, "big") + reply)
+        except (OSError, TimeoutError):
+            return
+        finally:
+            client.close()
+
+    def _packets(self, sock: socket.socket) -> None:
+        """Read some of what the kernel refused, then leave the loop to others for a moment."""
+        for _ in range(PACKETS):
+            try:
+                data = sock.recv(65_536)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno == errno.ENOBUFS and self._sequence is None:
+                    # The kernel does not say how many it could not report, but that some were.
+                    self._context.folder.dropped(self._cell.name, 1)
+                continue
+            for report in reports(data):
+                self._count(report.sequence)
+                if report.packet is not None:
+                    self._refused(report.packet)
+        self._pause(sock, PACKETS_PAUSE)
+
+    def _count(self, sequence: int | None) -> None:
+        """Notice messages that never came."""
+        if sequence is None:
+            return
+        if self._sequence is not None:
+            missing = (sequence - self._sequence - 1) & 0xFFFF_FFFF
+            if 0 < missing < 1 << 31:
+                self._context.folder.dropped(self._cell.name, missing)
+        self._sequence = sequence
+
+    def _refused(self, packet: Packet) -> None:
+        cell = self._cell
+        host = cell.names.name(packet.address) or str(packet.address)
+        mode = cell.policy.mode if cell.policy is not None else None
+        what = {"udp": "UDP", "icmp": "ICMP"}.get(packet.protocol, f"protocol {packet.protocol}")
+        refusal = Refusal(host, packet.port, packet.protocol, mode, None, f"{what} is never let through")
+        self._context.folder.refused(cell.name, refusal)
+        self._context.folder.remember(cell.name, refusal, None)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _listens(sock: socket.socket) -> bool:
+    return sock.type == socket.SOCK_STREAM and bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))

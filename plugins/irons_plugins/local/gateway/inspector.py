@@ -1,0 +1,105 @@
+"""Looks through what a client says in the clear, for as long as it does, to a server that may be spoken to.
+
+Pure: bytes go in, and out comes what may go on now and what must wait. A name can still show up late: a TLS
+handshake after STARTTLS, STLS, a Postgres SSLRequest or an LDAP extended operation begins where a client's turn
+or line begins; an HTTP request begins with the client's first line.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import NamedTuple
+
+from irons_plugins.local.gateway import tls
+from irons_plugins.local.gateway.sniff import Looks, first_line, hello_at
+
+_HELLO = 6
+_PIECES = "an HTTP request in pieces"
+
+
+class Then(Enum):
+    """What follows the bytes that may go on."""
+
+    MORE = "go on"
+    HOLD = "the rest waits for more bytes, or for its time to run out"
+    HELLO = "the rest begins a ClientHello"
+    HTTP = "the rest begins an HTTP request"
+    RAW = "nothing more will be in the clear"
+    REFUSE = "the connection is refused"
+
+
+class Step(NamedTuple):
+    """What to do with bytes.
+
+    Attributes:
+        forward: what may go on now.
+        then: what follows.
+        rest: what may not go on yet.
+        sent: what of the ClientHello in `rest` has gone on before.
+        reason: why it is refused.
+    """
+
+    forward: bytes
+    then: Then = Then.MORE
+    rest: bytes = b""
+    sent: bytes = b""
+    reason: str = ""
+
+
+class Inspector:
+    """The state of one connection's clear text."""
+
+    def __init__(self) -> None:
+        # The first line as far as it has gone on; None once it is known not to be HTTP.
+        self._line: bytes | None = b""
+        self._prefix = b""
+
+    def feed(self, data: bytes) -> Step:
+        """Judge the next bytes; those that an earlier step held come again in front."""
+        prefix, self._prefix = self._prefix, b""
+        if prefix:
+            begun = tls.begins(prefix + data[:_HELLO])
+            if begun is True:
+                return Step(b"", Then.HELLO, data, sent=prefix)
+            if begun is None:
+                self._prefix = prefix + data
+                if self._line is not None:
+                    self._line += data
+                return Step(data)
+        at = hello_at(data)
+        if at is None:
+            return self._plain(data)
+        step = self._plain(data[:at]) if at else Step(b"")
+        if step.then is not Then.MORE:
+            # The line before it settles what this is: HTTP is parsed from its beginning.
+            return step._replace(rest=step.rest + data[at:])
+        then = Then.HELLO if tls.begins(data[at : at + _HELLO]) else Then.HOLD
+        return step._replace(then=then, rest=data[at:])
+
+    def release(self, rest: bytes) -> bytes:
+        """Let held bytes go on, as more did not come; what they may become is remembered."""
+        if self._line is not None:
+            self._line += rest
+        if tls.begins(rest) is None:
+            self._prefix = rest
+        return rest
+
+    def _plain(self, data: bytes) -> Step:
+        if self._line is None:
+            return Step(data)
+        looks = first_line(self._line + data)
+        if looks is Looks.HTTP:
+            if self._line:
+                return Step(b"", Then.REFUSE, reason=_PIECES)
+            return Step(b"", Then.HTTP, data)
+        if looks is Looks.ENDLESS:
+            return Step(b"", Then.REFUSE, reason="its first line has no end")
+        if looks is Looks.TEXT:
+            return Step(b"", Then.HOLD, data)
+        if looks is Looks.BINARY:
+            self._line += data
+            return Step(data)
+        secret = (self._line + data).startswith(b"SSH-")
+        self._line = None
+        # SSH (RFC 4253) says its version in the clear and nothing else; there is no name to come.
+        return Step(data, Then.RAW if secret else Then.MORE)

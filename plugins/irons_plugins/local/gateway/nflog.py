@@ -1,0 +1,106 @@
+"""Reads what a cell's kernel refused and reported: nfnetlink_log messages (linux/netfilter/nfnetlink_log.h).
+
+The packets are a sandbox's own bytes, so every length in them is suspect.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv6Address
+from typing import NamedTuple
+
+_PACKET = 4 << 8
+_PAYLOAD, _SEQ = 9, 12
+_PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmp", 132: "sctp", 136: "udplite"}
+_PORTED = frozenset((6, 17, 33, 132, 136))
+_EXTENSIONS = frozenset((0, 43, 44, 60))
+_FRAGMENT = 44
+
+
+class Packet(NamedTuple):
+    """A packet that was refused.
+
+    Attributes:
+        protocol: its name in lower case, or its number.
+        address: where it was to go.
+        port: 0 where there is none to be read.
+    """
+
+    protocol: str
+    address: IPv4Address | IPv6Address
+    port: int
+
+
+class Report(NamedTuple):
+    """One message of the kernel's.
+
+    Attributes:
+        packet: what was refused; None where it cannot be read.
+        sequence: counts the messages, where the kernel numbers them.
+    """
+
+    packet: Packet | None
+    sequence: int | None
+
+
+def reports(data: bytes) -> Iterator[Report]:
+    """The messages in one datagram from the kernel."""
+    at = 0
+    while at + 16 <= len(data):
+        length, kind = struct.unpack_from("=IH", data, at)
+        if length < 16:
+            return
+        if kind == _PACKET:
+            yield _report(data[at + 20 : at + length])
+        at += (length + 3) & ~3
+
+
+def _report(data: bytes) -> Report:
+    packet: Packet | None = None
+    sequence: int | None = None
+    at = 0
+    while at + 4 <= len(data):
+        length, kind = struct.unpack_from("=HH", data, at)
+        if length < 4:
+            break
+        value = data[at + 4 : at + length]
+        if kind & 0x7FFF == _PAYLOAD:
+            packet = parse(value)
+        elif kind & 0x7FFF == _SEQ and len(value) == 4:
+            sequence = int.from_bytes(value, "big")
+        at += (length + 3) & ~3
+    return Report(packet, sequence)
+
+
+def parse(data: bytes) -> Packet | None:
+    """Read the beginning of an IP packet (RFC 791, RFC 8200); None where it is none."""
+    version = data[0] >> 4 if data else 0
+    if version == 4 and len(data) >= 20:
+        protocol = data[9]
+        fragment = int.from_bytes(data[6:8], "big") & 0x1FFF
+        start = None if fragment else (data[0] & 15) * 4
+        return _packet(protocol, IPv4Address(data[16:20]), data, start)
+    if version == 6 and len(data) >= 40:
+        protocol, start = _past_extensions(data)
+        return _packet(protocol, IPv6Address(data[24:40]), data, start)
+    return None
+
+
+def _packet(protocol: int, address: IPv4Address | IPv6Address, data: bytes, start: int | None) -> Packet:
+    port = 0
+    if start is not None and protocol in _PORTED and start + 4 <= len(data):
+        port = int.from_bytes(data[start + 2 : start + 4], "big")
+    return Packet(_PROTOCOLS.get(protocol, str(protocol)), address, port)
+
+
+def _past_extensions(data: bytes) -> tuple[int, int | None]:
+    protocol, start = data[6], 40
+    while protocol in _EXTENSIONS and start + 8 <= len(data):
+        if protocol == _FRAGMENT:
+            if int.from_bytes(data[start + 2 : start + 4], "big") >> 3:
+                return data[start], None
+            protocol, start = data[start], start + 8
+        else:
+            protocol, start = data[start], start + (data[start + 1] + 1) * 8
+    return protocol, start

@@ -1,0 +1,252 @@
+"""The gateway process: the keeper attaches cells to it, the control plane gives them their policies."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import resource
+import socket
+from pathlib import Path
+from typing import Any
+
+from irons_plugins.local.asynclink import AsyncLink
+from irons_plugins.local.gateway import tls
+from irons_plugins.local.gateway.cell import Caps, Cell, forget
+from irons_plugins.local.gateway.context import Context
+from irons_plugins.local.gateway.doors import ORDER, Doors
+from irons_plugins.local.gateway.folding import Folder
+from irons_plugins.local.gateway.journal import Journal
+from irons_plugins.local.gateway.listeners import Listeners
+from irons_plugins.local.gateway.news import News
+from irons_plugins.local.gateway.relay import Pipes
+from irons_plugins.local.gateway.resolve import Resolver
+from irons_plugins.local.link import LinkClosedError, LinkError, Message
+from irons_plugins.local.policy import Policy, PolicyError, forbidden
+
+CUT = "cut: the rules no longer allow it"
+DETACHED = "cut: the sandbox is gone"
+_CELL = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
+_log = logging.getLogger(__name__)
+
+
+class BadMessageError(Exception):
+    """A message asks for something that makes no sense."""
+
+
+class Service:
+    """Everything one gateway process does.
+
+    Args:
+        loop: the running loop.
+        home: where policies, names and audit logs are kept.
+        caps: what a cell may have at once.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, home: Path, caps: Caps | None = None) -> None:
+        self._home = home
+        self._caps = caps or Caps()
+        self._news = News(loop)
+        self._cells: dict[str, Cell] = {}
+        self._doors: dict[str, Doors] = {}
+        self._ports: dict[str, Any] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._said: str | None = None
+        self._listeners = Listeners()
+        journal = Journal(home / "audit", self._news.wrote)
+        self._context = Context(
+            loop=loop,
+            journal=journal,
+            folder=Folder(loop, journal),
+            resolver=Resolver(loop),
+            pipes=Pipes(),
+            tls=tls.context(),
+            ground=self._listeners.ground,
+            complain=self._complain,
+        )
+
+    async def serve(self, link: AsyncLink) -> None:
+        """Obey the keeper until it is gone.
+
+        Raises:
+            LinkError: the keeper sent something that is not a message.
+        """
+        try:
+            while True:
+                await self._obey(link, await link.recv())
+        except LinkClosedError:
+            return
+
+    async def close(self) -> None:
+        """End every connection, and the log."""
+        for name in list(self._cells):
+            await self._detach(name)
+        for task in self._tasks:
+            task.cancel()
+        self._context.folder.flush()
+        self._context.journal.close()
+        self._context.pipes.close()
+
+    def stats(self) -> dict[str, Any]:
+        """How much there is of everything."""
+        return {
+            "pid": os.getpid(),
+            "cells": len(self._cells),
+            "connections": sum(len(cell.live) for cell in self._cells.values()),
+            "undecided": sum(cell.undecided for cell in self._cells.values()),
+            "names": sum(len(cell.names) for cell in self._cells.values()),
+            "resolving": self._context.resolver.threads,
+            "fds": len(os.listdir("/proc/self/fd")),  # noqa: PTH208 - counted, not used
+            "memory": _resident(),
+            "lost": self._context.journal.lost,
+            "run": self._context.journal.run,
+        }
+
+    async def _obey(self, link: AsyncLink, message: Message) -> None:
+        """Do what the keeper says; descriptors that nobody took are closed."""
+        body, fds = message
+        operation = body.get("op")
+        try:
+            if operation == "attach":
+                await self._attach(_cell_of(body), body.get("ports"), fds)
+                await link.answer(message)
+            elif operation == "detach":
+                await self._detach(_cell_of(body))
+                await link.answer(message)
+            elif operation == "surrender":
+                for name, doors in self._doors.items():
+                    await link.send({"op": "cell", "cell": name, "ports": self._ports.get(name)}, doors.fds)
+                await link.answer(message, {"cells": len(self._doors)})
+            elif operation == "peer" and fds:
+                self._greet(socket.socket(fileno=fds.pop()))
+            elif operation == "stats":
+                await link.answer(message, self.stats())
+            else:
+                await link.refuse(message, "unknown", f"there is no operation {operation!r}")
+        except (BadMessageError, OSError) as error:
+            _log.error("%s failed: %s", operation, error)
+            await link.refuse(message, "failed", str(error))
+        finally:
+            message.close()
+
+    async def _attach(self, name: str, ports: Any, fds: list[int]) -> None:
+        if len(fds) != len(ORDER):
+            raise BadMessageError(f"a cell has {len(ORDER)} sockets, not {len(fds)}")
+        cell = self._cells.get(name)
+        old = self._doors.pop(name, None)
+        if old is not None:
+            # The keeper holds the same sockets, or has made others in their place.
+            old.close()
+        if cell is None:
+            cell = self._cells[name] = Cell(name, self._home, self._caps)
+        taken, fds[:] = list(fds), []
+        self._doors[name] = Doors(self._context, cell, taken)
+        self._ports[name] = ports
+
+    async def _detach(self, name: str) -> None:
+        doors = self._doors.pop(name, None)
+        if doors is not None:
+            doors.close()
+        cell = self._cells.pop(name, None)
+        if cell is None:
+            return
+        attempts = list(cell.live)
+        for attempt in attempts:
+            attempt.cut(DETACHED)
+        for attempt in attempts:
+            await attempt.ended()
+        self._context.folder.forget(name)
+        cell.close()
+
+    def _greet(self, sock: socket.socket) -> None:
+        link = AsyncLink(sock)
+        self._news.tell(link)
+        task = self._context.loop.create_task(self._answer(link))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, link: AsyncLink) -> None:
+        """Answer one control plane until it is gone."""
+        try:
+            while True:
+                message = await link.recv()
+                try:
+                    await link.answer(message, await self._ask(message.body))
+                except (BadMessageError, PolicyError, OSError) as error:
+                    await link.refuse(message, "failed", str(error))
+                finally:
+                    message.close()
+        except LinkError as error:
+            if not isinstance(error, LinkClosedError):
+                _log.warning("the control plane's link: %s", error)
+        finally:
+            self._news.forget(link)
+            link.close()
+
+    async def _ask(self, body: dict[str, Any]) -> dict[str, Any]:
+        operation = body.get("op")
+        if operation == "stats":
+            return self.stats()
+        if operation == "listeners":
+            self._listeners.put(body.get("listeners"))
+            return {}
+        name = _cell_of(body)
+        if operation == "forget":
+            await self._forget(name)
+            return {}
+        policy = Policy.from_json(body.get("policy"))
+        if operation == "impact":
+            return {"cut": len(self._forbidden(name, policy))}
+        if operation == "policy":
+            return {"cut": self._put(name, body.get("sandbox"), policy)}
+        raise BadMessageError(f"there is no operation {operation!r}")
+
+    def _put(self, name: str, sandbox: Any, policy: Policy) -> int:
+        cell = self._cells.get(name)
+        known = dict(sandbox) if isinstance(sandbox, dict) else {}
+        if cell is None:
+            # Born locked: it is kept before the cell is attached.
+            early = Cell(name, self._home, self._caps)
+            try:
+                early.put(known, policy)
+            finally:
+                early.close()
+            return 0
+        cell.put(known, policy)
+        cut = self._forbidden(name, policy)
+        for attempt in cut:
+            attempt.cut(CUT)
+        return len(cut)
+
+    def _forbidden(self, name: str, policy: Policy) -> list[Any]:
+        cell = self._cells.get(name)
+        if cell is None:
+            return []
+        by_live = {id(attempt.live): attempt for attempt in cell.live if attempt.live is not None}
+        lives = [attempt.live for attempt in by_live.values() if attempt.live is not None]
+        found = forbidden(policy, lives, self._listeners.ground())
+        return [by_live[id(live)] for live, _ in found]
+
+    async def _forget(self, name: str) -> None:
+        await self._detach(name)
+        forget(self._home, name)
+
+    def _complain(self, what: str) -> None:
+        """Say it once, not for every connection."""
+        if what != self._said:
+            self._said = what
+            _log.error("%s", what)
+
+
+def _cell_of(body: dict[str, Any]) -> str:
+    name = body.get("cell")
+    if not isinstance(name, str) or not _CELL.fullmatch(name):
+        raise BadMessageError(f"{name!r} is no cell")
+    return name
+
+
+def _resident() -> int:
+    """Bytes of memory in use."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * resource.getpagesize()

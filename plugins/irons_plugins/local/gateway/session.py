@@ -1,0 +1,197 @@
+"""An established connection: both sockets, the bytes that went each way, and how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import suppress
+
+from irons_plugins.local.gateway.relay import Flow, Pipes
+from irons_plugins.local.gateway.wire import Wire
+
+HALF_CLOSED = 300.0
+"""Seconds without a byte after which a connection with one side closed is given up."""
+CLOSING = 5.0
+"""Seconds a client has to end its side of a request-and-answer connection once the server has."""
+QUIET = 0.2
+QUIET_MOST = 5.0
+
+
+class BrokenError(Exception):
+    """The connection ended otherwise than by both sides closing it; the message says how, for the log."""
+
+
+class Session:
+    """Relays between a client and its server.
+
+    Args:
+        loop: the loop that runs it.
+        client: the program in the cell.
+        server: what it reached.
+        pipes: where the relay borrows.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, client: Wire, server: Wire, pipes: Pipes) -> None:
+        self._loop = loop
+        self.client = client
+        self.server = server
+        self._pipes = pipes
+        self._sent = 0
+        self._received = 0
+        self._forth: Flow | None = None
+        self._back: Flow | None = None
+        self._over: asyncio.Future[str | None] = loop.create_future()
+        self._client_done = False
+        self._server_done = False
+        self._answers_only = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._seen = 0
+
+    @property
+    def bytes_out(self) -> int:
+        """Bytes that went to the server."""
+        return self._sent + (self._forth.moved if self._forth else 0)
+
+    @property
+    def bytes_in(self) -> int:
+        """Bytes that came from the server and went to the client."""
+        return self._received + (self._back.moved if self._back else 0)
+
+    def begin(self, *, answers_only: bool) -> None:
+        """Begin to relay what the server says.
+
+        Args:
+            answers_only: the client's side is of no use once the server has closed its own.
+        """
+        self._answers_only = answers_only
+        if self._back is None:
+            self._back = Flow(self._loop, self.server, self.client, self._pipes, self._flow_ended)
+            self._back.start()
+
+    async def send(self, data: bytes) -> None:
+        """Send bytes to the server.
+
+        Raises:
+            OSError: the connection broke.
+        """
+        await self.server.send(data)
+        self._sent += len(data)
+
+    async def answer(self, data: bytes) -> None:
+        """Send bytes to the client, while what the server says is not relayed.
+
+        Raises:
+            OSError: the connection broke.
+        """
+        await self.client.send(data)
+        self._received += len(data)
+
+    async def splice(self) -> None:
+        """Relay both ways without looking, until both sides have closed.
+
+        Raises:
+            BrokenError: it ended in another way.
+            OSError: the connection broke.
+        """
+        if self.client.held:
+            held, self.client.held = self.client.held, b""
+            await self.send(held)
+        self.begin(answers_only=False)
+        self._forth = Flow(self._loop, self.client, self.server, self._pipes, self._flow_ended)
+        self._forth.start()
+        await self._until_over()
+
+    async def finish(self) -> None:
+        """The client has ended its side: tell the server, and relay what it still says.
+
+        Raises:
+            BrokenError: it ended in another way.
+        """
+        self.server.finish()
+        self._client_done = True
+        self._look()
+        await self._until_over()
+
+    async def quiesce(self) -> None:
+        """Stop relaying what the server says, with nothing of it lost.
+
+        Raises:
+            BrokenError: the server has ended.
+        """
+        back = self._back
+        if back is None:
+            return
+        await back.pause()
+        if self._server_done or self._over.done():
+            raise BrokenError("the server closed")
+        self._received += back.moved
+        self._back = None
+
+    async def last_answers(self) -> None:
+        """Nothing more will be asked: relay what the server still answers, until it is quiet for a moment."""
+        deadline = self._loop.time() + QUIET_MOST
+        seen = -1
+        while not self._server_done and not self._over.done() and self._loop.time() < deadline:
+            if self.bytes_in == seen:
+                break
+            seen = self.bytes_in
+            with suppress(TimeoutError):
+                async with asyncio.timeout(QUIET):
+                    await asyncio.shield(self._over)
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop every relay; the sockets stay as they are."""
+        for flow in (self._forth, self._back):
+            if flow is not None and not flow.done:
+                flow.stop()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not self._over.done():
+            self._over.cancel()
+
+    async def _until_over(self) -> None:
+        broken = await self._over
+        if broken is not None:
+            raise BrokenError(broken)
+
+    def _flow_ended(self, flow: Flow, error: OSError | None) -> None:
+        if error is not None:
+            by_client = flow.reading is (flow is self._forth)
+            self._settle("reset by the client" if by_client else "reset by the server")
+            # Whoever waits for the client's next words gets their end.
+            self._deafen()
+            return
+        if flow is self._back:
+            self._server_done = True
+        else:
+            self._client_done = True
+        self._look()
+
+    def _look(self) -> None:
+        if self._client_done and self._server_done:
+            self._settle(None)
+        elif self._server_done and self._answers_only:
+            self._timer = self._loop.call_later(CLOSING, self._deafen)
+        else:
+            self._watch()
+
+    def _settle(self, how: str | None) -> None:
+        if not self._over.done():
+            self._over.set_result(how)
+
+    def _deafen(self) -> None:
+        with suppress(OSError):
+            self.client.sock.shutdown(socket.SHUT_RD)
+
+    def _watch(self) -> None:
+        self._seen = self.bytes_in + self.bytes_out
+        self._timer = self._loop.call_later(HALF_CLOSED, self._check)
+
+    def _check(self) -> None:
+        if self.bytes_in + self.bytes_out == self._seen:
+            self._settle("idle with one side closed")
+            self._deafen()
+        else:
+            self._watch()

@@ -1,0 +1,155 @@
+"""Applies the policy to what an attempt says: which host it is for, and whether every name in it agrees.
+
+Pure: nothing is written, resolved or dialled here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from irons_plugins.local.addresses import Address
+from irons_plugins.local.gateway.folding import Refusal
+from irons_plugins.local.policy import Decision, Ground, Host, Policy, decide, decide_address, suggestion
+
+PRIVATE = "it leads to an address that only the owner of this machine can open; the audit log says which"
+
+
+class RefusedError(Exception):
+    """This attempt goes nowhere.
+
+    Attributes:
+        refusal: as it is logged.
+        command: what a person types to allow it; None where no rule would.
+    """
+
+    def __init__(self, refusal: Refusal, command: str | None = None) -> None:
+        super().__init__(refusal.reason)
+        self.refusal = refusal
+        self.command = command
+
+
+class Judged(NamedTuple):
+    """A host that may be dialled as far as the rules go.
+
+    Attributes:
+        host: whom the attempt is for.
+        decision: what the rules say of it.
+        others: other names it said in the clear, which only the mode lets pass.
+    """
+
+    host: Host
+    decision: Decision
+    others: tuple[Host, ...] = ()
+
+    def record(self, port: int, protocol: str) -> dict[str, Any]:
+        """The fields of a verdict record."""
+        return {
+            "host": self.host.text,
+            "port": port,
+            "protocol": protocol,
+            "allowed": self.decision.allowed,
+            "verdict": self.decision.verdict,
+            "mode": self.decision.mode,
+            "rule": self.decision.rule,
+            "reason": self.decision.reason,
+        }
+
+
+def judge(
+    policy: Policy, name: Host | None, where: Host, claimed: tuple[Host, ...], port: int, protocol: str
+) -> Judged:
+    """Judge an attempt by what is known before anything outside is asked.
+
+    Args:
+        policy: of the sandbox.
+        name: the name its DNS was asked for, or None where it connected to a literal address.
+        where: that address.
+        claimed: the names it says in the clear; to a literal address the first is whom it is for.
+        port: the port it connected to.
+        protocol: what it speaks.
+
+    Raises:
+        RefusedError: with the reason.
+    """
+    host = name or (claimed[0] if claimed else where)
+    decision = decide(policy, host, port)
+    if not decision.allowed:
+        raise _by_rule(host, port, protocol, decision)
+    return _agreeing(Judged(host, decision), claimed, port, protocol)
+
+
+def check_named(policy: Policy, host: Host, claimed: tuple[Host, ...], port: int, protocol: str) -> Judged:
+    """Judge names that show up after the dial: each must be the one it was dialled for.
+
+    Raises:
+        RefusedError: with the reason.
+    """
+    decision = decide(policy, host, port)
+    if not decision.allowed:
+        raise _by_rule(host, port, protocol, decision)
+    return _agreeing(Judged(host, decision), claimed, port, protocol)
+
+
+def judge_addresses(
+    policy: Policy, judged: Judged, port: int, protocol: str, addresses: Iterable[Address], ground: Ground
+) -> dict[Address, Judged]:
+    """Judge where a host leads.
+
+    Returns:
+        The addresses that may be dialled, in order, and what is then to be recorded of each.
+
+    Raises:
+        RefusedError: none may be; with the reason of the first.
+    """
+    decision = decide(policy, judged.host, port)
+    if not decision.allowed:
+        raise _by_rule(judged.host, port, protocol, decision)
+    passing: dict[Address, Judged] = {}
+    first: Decision | None = None
+    for address in addresses:
+        found = decide_address(policy, judged.host, port, address, ground)
+        if not found.allowed:
+            first = first or found
+        else:
+            passing[address] = judged._replace(decision=found) if found.verdict == "warn" else judged
+    if passing:
+        return passing
+    if first is None:
+        raise refuse_for(judged.host, port, protocol, policy, "its name has no address")
+    literal = judged.host.address is not None
+    refusal = Refusal(
+        judged.host.text,
+        port,
+        protocol,
+        first.mode,
+        first.rule,
+        first.reason,
+        None if literal else PRIVATE,
+    )
+    raise RefusedError(refusal)
+
+
+def refuse_for(host: Host, port: int, protocol: str, policy: Policy | None, reason: str) -> RefusedError:
+    """A refusal that no rule made and no rule would lift."""
+    mode = policy.mode if policy is not None else None
+    return RefusedError(Refusal(host.text, port, protocol, mode, None, reason))
+
+
+def _agreeing(judged: Judged, claimed: tuple[Host, ...], port: int, protocol: str) -> Judged:
+    others = tuple(dict.fromkeys(host for host in claimed if host.text != judged.host.text))
+    if not others:
+        return judged
+    decision, other = judged.decision, others[0]
+    reason = f"{other.text} was asked for on a connection to {judged.host.text}"
+    if decision.mode == "deny":
+        raise RefusedError(Refusal(other.text, port, protocol, decision.mode, None, reason))
+    against = decision._replace(
+        verdict="warn", rule=None, list=None, scope=None, reason=f"{reason} (let pass: mode warn)"
+    )
+    return Judged(judged.host, against, others)
+
+
+def _by_rule(host: Host, port: int, protocol: str, decision: Decision) -> RefusedError:
+    refusal = Refusal(host.text, port, protocol, decision.mode, decision.rule, decision.reason)
+    return RefusedError(refusal, suggestion(host, port, decision=decision))
