@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from irons_plugins.local.addresses import Address
+from irons_plugins.local.advice import suggestion
 from irons_plugins.local.gateway.folding import Refusal
-from irons_plugins.local.policy import Decision, Ground, Host, Policy, decide, decide_address, suggestion
+from irons_plugins.local.policy import Decision, Ground, Host, Policy, decide, decide_address
 
 PRIVATE = "it leads to an address that only the owner of this machine can open; the audit log says which"
 

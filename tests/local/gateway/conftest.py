@@ -1,0 +1,38 @@
+"""A gateway per test, in one lab and one cell per module."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.lab import Lab, make_lab, missing_parts
+from tests.local.gateway.stand import CellNet, Stand, make_stand
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """The stand-in internet, and the host before it."""
+    lacking = missing_parts()
+    if lacking:
+        pytest.skip(lacking)
+    with make_lab(tmp_path_factory.mktemp("lab")) as lab:
+        yield lab
+
+
+@pytest.fixture(scope="session")
+def net() -> Iterator[CellNet]:
+    """A cell's network."""
+    net = CellNet()
+    try:
+        yield net
+    finally:
+        net.close()
+
+
+@pytest.fixture
+def stand(lab: Lab, net: CellNet, tmp_path: Path) -> Iterator[Stand]:
+    """A fresh gateway that serves the cell."""
+    with make_stand(lab, tmp_path, net) as stand:
+        yield stand

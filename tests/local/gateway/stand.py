@@ -1,0 +1,319 @@
+"""A gateway under test: the lab's host and internet, a cell without a sandbox in it, and the test as its keeper.
+
+Sockets for a test's programs are made inside the cell by a thread that enters it; what they meet is what a
+sandbox would meet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dnslib import QTYPE, DNSRecord
+
+from irons_plugins.local.link import Link
+from tests.e2e.lab import HOLD, Lab, eventually
+
+CELL = "sb_00000000000000aa"
+GATEWAY = "100.64.0.1"
+MAKER = """
+import json, socket, sys
+from irons_plugins.local import cellnet, sockets
+ports = cellnet.Ports()
+cellnet.configure()
+cellnet.apply_rules(ports)
+made = sockets.make(ports)
+socket.send_fds(socket.socket(fileno=int(sys.argv[1])), [b"x"], [each.fileno() for each in made])
+"""
+_NEWNET = 0x40000000
+
+
+class CellNet:
+    """A cell's network and its sockets, held by one process that does nothing."""
+
+    def __init__(self) -> None:
+        self.holder = subprocess.Popen(
+            ["unshare", "--net", sys.executable, "-c", HOLD],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.holder.stdout is not None
+        self.pid = int(self.holder.stdout.readline())
+        near, far = socket.socketpair()
+        enter = ["nsenter", "-t", str(self.pid), "-n", sys.executable, "-c", MAKER, str(far.fileno())]
+        subprocess.run(enter, pass_fds=[far.fileno()], check=True, timeout=30)
+        _, self.fds, _, _ = socket.recv_fds(near, 1, 16)
+        near.close()
+        far.close()
+
+    def socket(self, family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM) -> socket.socket:
+        """A socket inside."""
+        made: list[socket.socket] = []
+
+        def make() -> None:
+            fd = os.open(f"/proc/{self.pid}/ns/net", os.O_RDONLY)
+            try:
+                assert ctypes.CDLL(None, use_errno=True).setns(fd, _NEWNET) == 0
+                made.append(socket.socket(family, kind))
+            finally:
+                os.close(fd)
+
+        thread = threading.Thread(target=make)
+        thread.start()
+        thread.join()
+        made[0].settimeout(15)
+        return made[0]
+
+    def close(self) -> None:
+        """Take the cell down."""
+        for fd in self.fds:
+            os.close(fd)
+        assert self.holder.stdin is not None
+        assert self.holder.stdout is not None
+        self.holder.stdin.close()
+        self.holder.stdout.close()
+        self.holder.kill()
+        self.holder.wait()
+
+
+class Program:
+    """A connected TCP socket of a program in the cell."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+
+    def send(self, data: bytes) -> Program:
+        """Send bytes; a connection that was reset meanwhile shows in what is read."""
+        with contextlib.suppress(ConnectionError):
+            self.sock.sendall(data)
+        return self
+
+    def read(self, size: int) -> bytes:
+        """Exactly so many bytes, or fewer at the end."""
+        data = b""
+        while len(data) < size:
+            more = self.sock.recv(size - len(data))
+            if not more:
+                break
+            data += more
+        return data
+
+    def rest(self) -> bytes:
+        """All until the end; `b"RESET"` where the end is a reset."""
+        data = b""
+        try:
+            while more := self.sock.recv(65_536):
+                data += more
+        except ConnectionError:
+            return data + b"RESET"
+        return data
+
+    def finish(self) -> Program:
+        """Close this side."""
+        self.sock.shutdown(socket.SHUT_WR)
+        return self
+
+    def close(self) -> None:
+        """Close it."""
+        self.sock.close()
+
+    def __enter__(self) -> Program:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Stand:
+    """The gateway process, its keeper's and its control plane's links, and one cell."""
+
+    def __init__(self, lab: Lab, home: Path, net: CellNet) -> None:
+        self.lab = lab
+        self.home = home
+        self.net = net
+        self.process: subprocess.Popen[bytes] | None = None
+        self.keeper: Link | None = None
+        self.server: Link | None = None
+
+    def start(self, *, attach: bool = True) -> None:
+        """Start the gateway, and give it the cell."""
+        near, far = socket.socketpair()
+        self.process = subprocess.Popen(
+            [*self.lab.enter(), sys.executable, "-m", "irons_plugins.local.gateway"],
+            cwd=self.home,
+            env={**os.environ, "IRONS_LINK": str(far.fileno())},
+            pass_fds=[far.fileno()],
+        )
+        far.close()
+        near.settimeout(15)
+        self.keeper = Link(near)
+        one, other = socket.socketpair()
+        self.keeper.send({"op": "peer"}, [other.fileno()])
+        other.close()
+        one.settimeout(15)
+        self.server = Link(one)
+        if attach:
+            self.attach()
+
+    def attach(self, cell: str = CELL, net: CellNet | None = None) -> None:
+        """Give the gateway a cell."""
+        assert self.keeper is not None
+        self.keeper.request(
+            "attach", (net or self.net).fds, cell=cell, ports={"tcp": 15001, "dns": 53}
+        )
+
+    def ask(self, op: str, **fields: Any) -> dict[str, Any]:
+        """A request of the control plane's."""
+        assert self.server is not None
+        return self.server.request(op, **fields).body
+
+    def policy(self, mode: str = "deny", allow: Sequence[str | dict[str, Any]] = (), **more: Any) -> int:
+        """Put a policy in force; answers how many connections it cut."""
+        cell = more.pop("cell", CELL)
+        answer = self.ask(
+            "policy", cell=cell, sandbox={"id": cell, "name": "box"}, policy=policy(mode, allow, **more)
+        )
+        return int(answer["cut"])
+
+    def kill(self) -> None:
+        """Kill it as hard as can be."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+        self._unlink()
+
+    def stop(self) -> None:
+        """End it as its keeper would."""
+        self._unlink()
+        if self.process is not None:
+            try:
+                self.process.wait(10)
+            finally:
+                self.process.kill()
+                self.process.wait()
+
+    def _unlink(self) -> None:
+        for link in (self.keeper, self.server):
+            if link is not None:
+                link.close()
+        self.keeper = self.server = None
+
+    def resolve(self, name: str) -> str:
+        """The synthetic address of a name, asked of the cell's name server."""
+        answer = self.dns(name)
+        assert answer.rr, f"{name} has no address"
+        return str(answer.rr[0].rdata)
+
+    def dns(self, name: str, kind: str = "A") -> DNSRecord:
+        """The cell's answer to a question."""
+        with self.net.socket(kind=socket.SOCK_DGRAM) as sock:
+            sock.sendto(DNSRecord.question(name, kind).pack(), (GATEWAY, 53))
+            return DNSRecord.parse(sock.recv(4096))
+
+    def connect(self, host: str, port: int) -> Program:
+        """Connect as a program inside would: names are resolved, addresses taken as they are."""
+        literal = ":" in host or host.replace(".", "").isdigit()
+        address = host if literal else self.resolve(host)
+        sock = self.net.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+        sock.connect((address, port))
+        return Program(sock)
+
+    def http(self, host: str, head: str, port: int = 80, *, end: bool = True) -> bytes:
+        """Send one request head, LF for CRLF, and read the answer to its end."""
+        with self.connect(host, port) as program:
+            program.send(head.replace("\n", "\r\n").encode("latin-1"))
+            if end:
+                program.finish()
+            return program.rest()
+
+    def tls(self, host: str, name: str | None, port: int = 443) -> ssl.SSLSocket:
+        """A TLS connection whose ClientHello says `name`; raises what the program would see."""
+        program = self.connect(host, port)
+        try:
+            return insecure().wrap_socket(program.sock, server_hostname=name)
+        except BaseException:
+            program.close()
+            raise
+
+    def records(self) -> list[dict[str, Any]]:
+        """Every audit record so far, in order."""
+        found = []
+        for path in sorted((self.home / "audit").glob("*.jsonl")):
+            found += [json.loads(line) for line in path.read_text().splitlines()]
+        return found
+
+    def events(self) -> list[dict[str, Any]]:
+        """The records as attempts, later fields over earlier ones."""
+        merged: dict[tuple[str, int], dict[str, Any]] = {}
+        for record in self.records():
+            if "conn" in record:
+                merged.setdefault((record["run"], record["conn"]), {}).update(record)
+        return list(merged.values())
+
+    def event(self, **wanted: Any) -> dict[str, Any]:
+        """The last event with these values, waited for."""
+
+        def last() -> dict[str, Any] | None:
+            found = [
+                each for each in self.events() if all(each.get(key) == value for key, value in wanted.items())
+            ]
+            return found[-1] if found else None
+
+        found = eventually(last, what=f"an event with {wanted}")
+        assert isinstance(found, dict)
+        return found
+
+
+def policy(
+    mode: str = "deny",
+    allow: Sequence[str | dict[str, Any]] = (),
+    deny: Sequence[str] = (),
+    hosts: dict[str, list[str]] | None = None,
+) -> dict[str, Any]:
+    """A policy's JSON form."""
+    rules: list[dict[str, Any]] = []
+    for pattern in allow:
+        rule = {"pattern": pattern} if isinstance(pattern, str) else dict(pattern)
+        rules.append({"list": "allow", "scope": "account", "private": [], "broad": False, **rule})
+    rules += [{"pattern": each, "list": "deny", "scope": "account", "private": [], "broad": False} for each in deny]
+    return {"mode": mode, "rules": rules, "hosts": hosts or {}}
+
+
+def insecure() -> ssl.SSLContext:
+    """A client that takes any certificate."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+@contextmanager
+def make_stand(lab: Lab, home: Path, net: CellNet) -> Iterator[Stand]:
+    """A running gateway with one cell."""
+    stand = Stand(lab, home, net)
+    try:
+        stand.start()
+        yield stand
+    finally:
+        stand.stop()
+
+
+def quick(work: Callable[[], object]) -> float:
+    """Seconds that something takes."""
+    import time
+
+    began = time.monotonic()
+    work()
+    return time.monotonic() - began
