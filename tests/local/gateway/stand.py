@@ -151,8 +151,16 @@ class Stand:
         """Start the gateway, and give it the cell."""
         near, far = socket.socketpair()
         self.process = subprocess.Popen(
-            [*self.lab.enter(), sys.executable, "-m", "irons_plugins.local.gateway"],
-            cwd=self.home,
+            # Entering a mount namespace leads to its root, so the way back is the first step.
+            [
+                *self.lab.enter(),
+                "env",
+                "-C",
+                str(self.home),
+                sys.executable,
+                "-m",
+                "irons_plugins.local.gateway",
+            ],
             env={**os.environ, "IRONS_LINK": str(far.fileno())},
             pass_fds=[far.fileno()],
         )
@@ -170,9 +178,7 @@ class Stand:
     def attach(self, cell: str = CELL, net: CellNet | None = None) -> None:
         """Give the gateway a cell."""
         assert self.keeper is not None
-        self.keeper.request(
-            "attach", (net or self.net).fds, cell=cell, ports={"tcp": 15001, "dns": 53}
-        )
+        self.keeper.request("attach", (net or self.net).fds, cell=cell, ports={"tcp": 15001, "dns": 53})
 
     def ask(self, op: str, **fields: Any) -> dict[str, Any]:
         """A request of the control plane's."""
@@ -287,7 +293,9 @@ def policy(
     for pattern in allow:
         rule = {"pattern": pattern} if isinstance(pattern, str) else dict(pattern)
         rules.append({"list": "allow", "scope": "account", "private": [], "broad": False, **rule})
-    rules += [{"pattern": each, "list": "deny", "scope": "account", "private": [], "broad": False} for each in deny]
+    rules += [
+        {"pattern": each, "list": "deny", "scope": "account", "private": [], "broad": False} for each in deny
+    ]
     return {"mode": mode, "rules": rules, "hosts": hosts or {}}
 
 
