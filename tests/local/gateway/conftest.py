@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from tests.e2e.lab import Lab, make_lab, missing_parts
 from tests.local.gateway.stand import CellNet, Stand, make_stand
 

@@ -18,12 +18,12 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from dnslib import QTYPE, DNSRecord
+from dnslib import DNSRecord
+from tests.e2e.lab import HOLD, Lab, eventually
 
 from irons_plugins.local.link import Link
-from tests.e2e.lab import HOLD, Lab, eventually
 
 CELL = "sb_00000000000000aa"
 GATEWAY = "100.64.0.1"
@@ -129,7 +129,7 @@ class Program:
         """Close it."""
         self.sock.close()
 
-    def __enter__(self) -> Program:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -15,40 +15,47 @@ from pathlib import Path
 from irons_plugins.local.asynclink import AsyncLink
 from irons_plugins.local.gateway.journal import JournalError
 from irons_plugins.local.gateway.service import Service
+from irons_plugins.local.link import LinkError
 
 FILES = 262_144
 
 
 def main() -> int:
-    """Run the gateway until its keeper is gone or it is told to stop.
+    """Run the gateway until it is told to stop, or its keeper is gone and no other can come.
 
     Returns:
         The exit code.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    try:
-        number = int(os.environ.pop("IRONS_LINK"))
-        sock = socket.socket(fileno=number)
-    except (KeyError, ValueError, OSError):
+    link, keepers = _inherited("IRONS_LINK"), _inherited("IRONS_KEEPER")
+    if link is None:
         sys.stderr.write("irons: the gateway is started by the keeper; try `irons local up`\n")
         return 2
-    sock.set_inheritable(False)
     _raise_limits()
     try:
-        asyncio.run(_run(sock))
+        asyncio.run(_run(link, keepers))
     except JournalError as error:
         logging.getLogger(__name__).critical("%s", error)
         return 1
-    finally:
-        logging.shutdown()
+    logging.shutdown()
     # A thread may still hang in the host's resolver; nothing is waiting for it.
     os._exit(0)
 
 
-async def _run(sock: socket.socket) -> None:
+def _inherited(name: str) -> socket.socket | None:
+    """The socket whose descriptor the environment names; not for programs of ours to inherit in turn."""
+    try:
+        sock = socket.socket(fileno=int(os.environ.pop(name)))
+    except (KeyError, ValueError, OSError):
+        return None
+    sock.set_inheritable(False)
+    return sock
+
+
+async def _run(first: socket.socket, keepers: socket.socket | None) -> None:
     loop = asyncio.get_running_loop()
     service = Service(loop, Path())
-    serving = loop.create_task(service.serve(AsyncLink(sock)))
+    serving = loop.create_task(_serve(service, first, keepers))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, serving.cancel)
     try:
@@ -56,6 +63,23 @@ async def _run(sock: socket.socket) -> None:
             await serving
     finally:
         await service.close()
+
+
+async def _serve(service: Service, first: socket.socket, keepers: socket.socket | None) -> None:
+    """Obey one keeper after the other: sandboxes outlive theirs, and so do we."""
+    sock = first
+    while True:
+        link = AsyncLink(sock)
+        try:
+            await service.serve(link)
+        except LinkError as error:
+            logging.getLogger(__name__).warning("the keeper's link: %s", error)
+        finally:
+            link.close()
+        if keepers is None:
+            return
+        keepers.setblocking(False)
+        sock, _ = await asyncio.get_running_loop().sock_accept(keepers)
 
 
 def _raise_limits() -> None:

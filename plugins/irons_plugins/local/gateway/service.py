@@ -115,9 +115,7 @@ class Service:
                 await self._detach(_cell_of(body))
                 await link.answer(message)
             elif operation == "surrender":
-                for name, doors in self._doors.items():
-                    await link.send({"op": "cell", "cell": name, "ports": self._ports.get(name)}, doors.fds)
-                await link.answer(message, {"cells": len(self._doors)})
+                await self._surrender(link, message)
             elif operation == "peer" and fds:
                 self._greet(socket.socket(fileno=fds.pop()))
             elif operation == "stats":
@@ -129,6 +127,16 @@ class Service:
             await link.refuse(message, "failed", str(error))
         finally:
             message.close()
+
+    async def _surrender(self, link: AsyncLink, request: Message) -> None:
+        """Give a keeper that has none of them the sockets of a cell, or say which cells there are."""
+        if "cell" not in request.body:
+            await link.answer(request, {"cells": sorted(self._doors)})
+            return
+        name = _cell_of(request.body)
+        if name not in self._doors:
+            raise BadMessageError(f"{name} is not attached")
+        await link.answer(request, {"ports": self._ports[name]}, self._doors[name].fds)
 
     async def _attach(self, name: str, ports: Any, fds: list[int]) -> None:
         if len(fds) != len(ORDER):
