@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import socket
 import struct
 from pathlib import Path
@@ -116,10 +115,11 @@ def program(name: str, check: str) -> str:
     Raises:
         Problem: it is not installed; `check` is the `irons doctor` check that says how to get it.
     """
-    found = shutil.which(name, path=search_path())
-    if found is None:
-        raise Problem(f"{name} is not installed", check)
-    return found
+    for directory in search_path().split(os.pathsep):
+        path = os.path.join(directory or ".", name)  # noqa: PTH118 (text in, text out, for exec)
+        if os.access(path, os.X_OK):
+            return path
+    raise Problem(f"{name} is not installed", check)
 
 
 def apply_rules(ports: Ports) -> None:

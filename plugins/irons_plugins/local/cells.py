@@ -5,22 +5,21 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from irons_plugins.local import maker, namespaces
 from irons_plugins.local.cellnet import Ports
-from irons_plugins.local.clients import Ask, Client, Report
+from irons_plugins.local.clients import Ask, Report
 from irons_plugins.local.link import Link, Message, RequestError, answer_of
 from irons_plugins.local.loop import READ, Loop
+from irons_plugins.local.runs import MAKE_WITHIN, Run, exit_code, exited
 
 NAME = re.compile(r"sb_[0-9a-f]{16}")
 
-_MAKE_WITHIN = 30.0
 _CONNECT_WITHIN = 5.0
-_OUTPUT_BYTES = 1 << 20
 _NAMESPACES = len(maker.Namespaces._fields)
 
 
@@ -66,13 +65,13 @@ class Cells:
             "watch": self._watch,
         }
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Cell]:
         return iter(list(self._held.values()))
 
     def __len__(self) -> int:
         return len(self._held)
 
-    def restore(self, name: str, ports: Ports, fds: Sequence[int]) -> None:
+    def restore(self, name: str, ports: Ports, fds: Sequence[int]) -> Cell:
         """Hold a cell again whose sockets come from a gateway that outlived the last keeper.
 
         It waits for the forked child, and so is for the keeper's start only.
@@ -87,13 +86,14 @@ class Cells:
             user = namespaces.owner_of(net)
             child = maker.fork(lambda link: maker.renew(link, user, net, ports))
             with Link(child.sock) as link:
-                link.sock.settimeout(_MAKE_WITHIN)
+                link.sock.settimeout(MAKE_WITHIN)
                 report = answer_of(link.recv())
         finally:
             os.close(net)
             if user >= 0:
                 os.close(user)
-        self._held[name] = Cell(name, ports, maker.Namespaces(*report.fds), tuple(fds))
+        cell = self._held[name] = Cell(name, ports, maker.Namespaces(*report.fds), tuple(fds))
+        return cell
 
     def close(self) -> None:
         """Let go of every cell."""
@@ -158,7 +158,7 @@ class Cells:
             self._attach(cell)
             ask.ok(report.body)
 
-        self._report(child, done, _MAKE_WITHIN)
+        self._report(child, done, MAKE_WITHIN)
 
     def _drop(self, ask: Ask) -> None:
         cell = self._held.pop(ask.text("cell"), None)
@@ -191,7 +191,7 @@ class Cells:
         self._report(child, done, within + 1.0)
 
     def _run(self, ask: Ask) -> None:
-        _Run(self._loop, ask, self._cell(ask), self._report)
+        Run(self._loop, ask, self._cell(ask).spaces, self._report)
 
     def _watch(self, ask: Ask) -> None:
         name, pid = ask.text("cell"), ask.number("pid")
@@ -208,13 +208,13 @@ class Cells:
         client = ask.client
         if found.parent == os.getpid():
             os.close(pidfd)
-            self._loop.on_end(pid, lambda status: _exited(client, name, pid, _code(status)))
+            self._loop.on_end(pid, lambda status: exited(client, name, pid, exit_code(status)))
         else:
             # Somebody else's child: the kernel tells when it ends, but not how.
             def ended() -> None:
                 self._loop.forget(pidfd)
                 os.close(pidfd)
-                _exited(client, name, pid, None)
+                exited(client, name, pid, None)
 
             self._loop.watch(pidfd, READ, ended)
         ask.ok({"alive": True})
@@ -227,106 +227,7 @@ class Cells:
         Report(self._loop, child.sock, done, within, late)
 
 
-class _Run:
-    """One program in a cell, from its request to its answer."""
-
-    def __init__(
-        self,
-        loop: Loop,
-        ask: Ask,
-        cell: Cell,
-        report: Callable[[maker.Child, Callable[[Message | None], None], float], None],
-    ) -> None:
-        self._loop, self._ask, self._cell = loop, ask, cell
-        body = ask.body
-        groups = body.get("cgroup") or []
-        numbers = [int(number) for number in body.get("fds") or ()]
-        if len(numbers) != len(ask.fds):
-            raise ValueError("fds must number the descriptors that come with the request")
-        self._wait = bool(body.get("wait")) or not body.get("argv")
-        self._output = -1
-        given = list(zip(ask.fds, numbers, strict=True))
-        opened: list[int] = []
-        if isinstance(body.get("stdin"), str):
-            text = os.memfd_create("stdin")
-            os.write(text, body["stdin"].encode())
-            os.lseek(text, 0, os.SEEK_SET)
-            opened.append(text)
-            given.append((text, 0))
-        if self._wait:
-            # A file, not a pipe: what the program leaves running cannot keep its answer back.
-            self._output = os.memfd_create("output")
-            given += [(self._output, number) for number in (1, 2) if number not in numbers]
-        job = maker.Job(
-            argv=[str(word) for word in body.get("argv") or ()],
-            env={str(key): str(value) for key, value in (body.get("env") or {}).items()},
-            cwd=str(body.get("cwd") or ""),
-            cgroups=[groups] if isinstance(groups, str) else [str(group) for group in groups],
-            steps=body.get("steps") or [],
-            fds=given,
-        )
-        spaces = cell.spaces
-        child = maker.fork(lambda link: maker.run(link, spaces, job))
-        self._pid, self._begun = child.pid, False
-        self._status: int | None = None
-        self._born = namespaces.started(child.pid) or 0
-        for fd in opened:
-            os.close(fd)
-        self._timer = loop.after(float(body["timeout"]), self._late) if body.get("timeout") else None
-        loop.on_end(child.pid, self._ended)
-        report(child, self._started, _MAKE_WITHIN)
-
-    def _started(self, message: Message | None) -> None:
-        if message is not None:
-            self._settle()
-            error = message.body.get("error") or {}
-            message.close()
-            self._ask.refuse(str(error.get("code", "failed")), str(error.get("message", "it did not start")))
-            return
-        self._begun = True
-        if not self._wait:
-            self._ask.ok({"pid": self._pid, "started": self._born})
-        if self._status is not None:
-            self._finish(self._status)
-
-    def _ended(self, status: int) -> None:
-        self._status = status
-        # The report may still be on its way: it says whether this is the program's end or a failure to start it.
-        if self._begun:
-            self._finish(status)
-
-    def _finish(self, status: int) -> None:
-        code = _code(status)
-        if not self._wait:
-            _exited(self._ask.client, self._cell.name, self._pid, code)
-            return
-        output = os.pread(self._output, _OUTPUT_BYTES, 0).decode("utf-8", "replace")
-        self._settle()
-        self._ask.ok({"pid": self._pid, "started": self._born, "code": code, "output": output})
-
-    def _settle(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._output >= 0:
-            os.close(self._output)
-            self._output = -1
-
-    def _late(self) -> None:
-        # The program leads a session of its own, so this reaches what it started too.
-        with suppress(ProcessLookupError):
-            os.killpg(self._pid, signal.SIGKILL)
-
-
 def _report(message: Message | None) -> Message:
     if message is None:
         raise RequestError("failed", "the process that did it was ended")
     return answer_of(message)
-
-
-def _exited(client: Client, cell: str, pid: int, code: int | None) -> None:
-    client.send({"op": "exited", "cell": cell, "pid": pid, "code": code})
-
-
-def _code(status: int) -> int:
-    code = os.waitstatus_to_exitcode(status)
-    return 128 - code if code < 0 else code

@@ -6,21 +6,19 @@ waits for nothing but events. Should it die, all else lives on; the next one fin
 
 from __future__ import annotations
 
-import argparse
-import fcntl
+import gc
 import json
 import os
-import resource
 import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
 
 from irons.version import __version__
-from irons_plugins.local import namespaces
+from irons_plugins.local import becoming
+from irons_plugins.local.absence import Absence
 from irons_plugins.local.cellnet import Ports
 from irons_plugins.local.cells import Cell, Cells
 from irons_plugins.local.clients import Ask, Client
@@ -32,10 +30,8 @@ from irons_plugins.local.places import Places, PlacesError
 from irons_plugins.local.workers import Found, Plan, Worker, end_found, find, say
 
 _LOG_EVERY = 30.0
-_LOG_MOST = 4 << 20
-_LOG_KEPT = 1 << 20
 _SURRENDER_WITHIN = 5.0
-_LOCK_WITHIN = 5.0
+_LOOK_EVERY = 0.05
 _GIVEN_UP_AFTER = 3
 
 
@@ -55,12 +51,18 @@ class Keeper:
         self._loop = Loop()
         self._clients: set[Client] = set()
         self._ready = False
-        self._acquainted = False
+        self._resuming = False
         self._awaiting: list[Ask] = []
+        self._downs: list[Ask] = []
         self._began = time.time()
+        self._absence = Absence(self._loop)
         self._cells = Cells(self._loop, self._attach, self._detach)
-        self._gateway = Worker(self._loop, gateway, __version__, Ask.drop, self._gateway_begun)
-        self._server = Worker(self._loop, server, __version__, self._asked, self._server_begun)
+        self._gateway = Worker(
+            self._loop, gateway, __version__, Ask.drop, self._gateway_begun, self._absence.gateway_ended
+        )
+        self._server = Worker(
+            self._loop, server, __version__, self._asked, self._server_begun, self._server_ended
+        )
         self._ops: dict[str, Callable[[Ask], None]] = {
             **self._cells.ops,
             "hello": self._status,
@@ -79,12 +81,12 @@ class Keeper:
         if server is not None and server.version != __version__:
             end_found(server)
             server = None
-        # Where both are found they know one another already.
-        self._acquainted = gateway is not None and server is not None
+        # What is found has its cells, and its peer if that was found too.
+        self._resuming = True
         for worker, found in ((self._gateway, gateway), (self._server, server)):
             if found is not None:
                 worker.take(found.pid, found.sock)
-        self._acquainted = False
+        self._resuming = False
         # It said so to an earlier keeper.
         self._ready = server is not None
         for worker, found in ((self._gateway, gateway), (self._server, server)):
@@ -92,8 +94,10 @@ class Keeper:
                 worker.start()
         self._loop.watch(self._listener.fileno(), READ, self._accept)
         for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.on_signal(number, lambda: self._end_all(self._loop.stop))
+            self._loop.on_signal(number, self._end)
         self._cap_logs()
+        # Less of this memory is copied for each forked child when the collector leaves it alone.
+        gc.freeze()
         self._loop.run()
         self._close()
 
@@ -108,32 +112,36 @@ class Keeper:
         """Hold again what a living gateway serves; True if that gateway is to go on."""
         link = Link(found.sock)
         found.sock.settimeout(_SURRENDER_WITHIN)
+        usable = found.version == __version__
         try:
             for name in link.request("surrender").body["cells"]:
                 cell = link.request("surrender", cell=name)
-                self._cells.restore(name, Ports(**cell.body["ports"]), cell.fds)
+                self._absence.add(self._cells.restore(name, Ports(**cell.body["ports"]), cell.fds))
         except (LinkError, RequestError, OSError, LookupError, TypeError) as error:
-            say(f"the gateway that was found is of no use, and ended: {error}")
+            say(f"the gateway that was found is of no use, and is ended: {error}")
+            usable = False
+        if not usable:
             end_found(found)
-            return False
-        if found.version != __version__:
-            end_found(found)
-            return False
-        return True
+        return usable
 
     def _gateway_begun(self) -> None:
-        for cell in self._cells:
-            self._attach(cell)
+        self._absence.gateway_begun()
+        if not self._resuming:
+            for cell in self._cells:
+                self._hand_over(cell)
         self._introduce()
 
     def _server_begun(self) -> None:
         self._ready = False
         self._introduce()
 
+    def _server_ended(self) -> None:
+        self._ready = False
+
     def _introduce(self) -> None:
         """Give the gateway and the control plane a link to one another."""
         gateway, server = self._gateway.link, self._server.link
-        if gateway is None or server is None or self._acquainted:
+        if gateway is None or server is None or self._resuming:
             return
         ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         for link, end in zip((gateway, server), ends, strict=True):
@@ -141,10 +149,16 @@ class Keeper:
             end.close()
 
     def _attach(self, cell: Cell) -> None:
+        self._absence.add(cell)
+        self._hand_over(cell)
+
+    def _hand_over(self, cell: Cell) -> None:
         if self._gateway.link is not None:
-            self._gateway.link.send(cell.attachment(), cell.sockets)
+            notice = {**cell.attachment(), "missed": self._absence.missed(cell.name)}
+            self._gateway.link.send(notice, cell.sockets)
 
     def _detach(self, name: str) -> None:
+        self._absence.remove(name)
         if self._gateway.link is not None:
             self._gateway.link.send({"op": "detach", "cell": name})
 
@@ -189,37 +203,33 @@ class Keeper:
                 "version": __version__,
                 "pid": os.getpid(),
                 "since": self._began,
-                "ready": self._serving(),
+                "ready": self._ready,
                 "cells": len(self._cells),
                 **workers,
             }
         )
 
-    def _serving(self) -> bool:
-        return self._ready and self._server.link is not None
-
     def _await_ready(self, ask: Ask) -> None:
-        if self._serving():
+        if self._ready:
             ask.ok({"pid": self._server.pid})
-        else:
-            self._awaiting.append(ask)
-            self._check_start()
+            return
+        self._awaiting.append(ask)
+        if len(self._awaiting) == 1:
+            self._look()
 
     def _readied(self) -> None:
         self._ready = True
         while self._awaiting:
             self._awaiting.pop().ok({"pid": self._server.pid})
 
-    def _check_start(self) -> None:
+    def _look(self) -> None:
         """Tell those who wait for the control plane when it does not start."""
-        if not self._awaiting:
+        if self._awaiting and self._server.failures < _GIVEN_UP_AFTER:
+            self._loop.after(_LOOK_EVERY, self._look)
             return
-        if self._server.failures >= _GIVEN_UP_AFTER:
+        while self._awaiting:
             words = self._server.last_words()
-            while self._awaiting:
-                self._awaiting.pop().refuse("failed", f"the control plane does not start: {words}")
-            return
-        self._loop.after(0.1, self._check_start)
+            self._awaiting.pop().refuse("failed", f"the control plane does not start: {words}")
 
     def _restart(self, ask: Ask) -> None:
         """End and start again the gateway, the server, or both; what they serve lives on."""
@@ -235,28 +245,25 @@ class Keeper:
         self._loop.stop()
 
     def _down(self, ask: Ask) -> None:
-        def done() -> None:
+        self._downs.append(ask)
+        if len(self._downs) == 1:
+            self._end()
+
+    def _end(self) -> None:
+        """End the others, and then this process."""
+        self._gateway.end(lambda: self._server.end(self._ended))
+
+    def _ended(self) -> None:
+        for name in ("keeper.sock", "gateway.sock", "server.sock", "gateway.json", "server.json", "api.sock"):
+            (self._places.runtime / name).unlink(missing_ok=True)
+        for ask in self._downs:
             ask.ok({"pid": os.getpid()})
-            for name in (
-                "keeper.sock",
-                "gateway.sock",
-                "server.sock",
-                "gateway.json",
-                "server.json",
-                "api.sock",
-            ):
-                (self._places.runtime / name).unlink(missing_ok=True)
-            self._loop.stop()
-
-        self._end_all(done)
-
-    def _end_all(self, done: Callable[[], None]) -> None:
-        self._gateway.end(lambda: self._server.end(done))
+        self._loop.stop()
 
     def _cap_logs(self) -> None:
         for name in ("keeper", "gateway", "server"):
             with suppress(OSError):
-                _cap(self._places.logs / f"{name}.log")
+                becoming.cap(self._places.logs / f"{name}.log")
         self._loop.after(_LOG_EVERY, self._cap_logs)
 
 
@@ -270,90 +277,42 @@ def plans(places: Places) -> tuple[Plan, Plan]:
     )
 
 
-def _cap(log: Path) -> None:
-    """Keep a log from growing for ever: its end is kept beside it and it starts again."""
-    if log.stat().st_size > _LOG_MOST:
-        with log.open("r+b") as file:
-            file.seek(-_LOG_KEPT, os.SEEK_END)
-            log.with_suffix(".log.1").write_bytes(file.read())
-            # Whoever writes appends, and so goes on at the new end.
-            file.truncate(0)
+def main(arguments: Sequence[str]) -> int:
+    """Run this user's keeper.
 
+    Args:
+        arguments: `--foreground` to stay attached to the terminal; `--ready FD`, a descriptor that gets one line
+            of JSON, `{"ok": {"pid"}}` once requests are taken or `{"error": text}`.
 
-def _lock(path: Path) -> int | None:
-    """Take a lock that holds as long as this process lives; None if another process keeps it."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    deadline = time.monotonic() + _LOCK_WITHIN
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                os.close(fd)
-                return None
-            time.sleep(0.02)
-        else:
-            return fd
-
-
-def _detach(log: Path) -> None:
-    """Leave the terminal, the session and the parent that started this process."""
-    if os.fork():
-        os._exit(0)
-    os.setsid()
-    null = os.open("/dev/null", os.O_RDONLY)
-    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
-    for source, number in ((null, 0), (file, 1), (file, 2)):
-        os.dup2(source, number)
-    os.close(null)
-    os.close(file)
-
-
-def _close_inherited(wanted: set[int]) -> None:
-    """Close whatever the process that started this one left open: it would stay open in every sandbox's programs."""
-    for fd in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
-        if fd > 2 and fd not in wanted:
-            with suppress(OSError):  # the one that the listing itself was read from
-                os.close(fd)
-
-
-def main() -> int:
-    """Run this user's keeper; 0 when it was told to end, 1 with a line on stderr when it could not start."""
-    parser = argparse.ArgumentParser(prog="irons-keeper")
-    parser.add_argument("--ready", type=int, default=-1, help="descriptor that hears when requests are taken")
-    parser.add_argument("--foreground", action="store_true", help="stay attached to the terminal")
-    options = parser.parse_args()
+    Returns:
+        0 when it was told to end, 1 with a line on stderr when it could not start.
+    """
+    ready = int(arguments[arguments.index("--ready") + 1]) if "--ready" in arguments else -1
     try:
         places = Places.of().create()
-        locks = [_lock(places.lock), _lock(places.local / "lock")]
-    except (PlacesError, OSError) as error:
-        return _no_start(options.ready, f"{error}")
-    if None in locks:
-        return _no_start(options.ready, f"another keeper holds {places.lock} or {places.local / 'lock'}")
-    if os.geteuid() == 0:
-        os.chown(places.gateway, GATEWAY_ID, GATEWAY_ID)
-    if not options.foreground:
-        _detach(places.logs / "keeper.log")
-    _close_inherited({*(lock for lock in locks if lock is not None), options.ready})
-    os.chdir(places.local)
-    os.umask(0o077)
-    namespaces.prctl(namespaces.PR_SET_CHILD_SUBREAPER, 1)
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    keeper = Keeper(places, listen(places.keeper_socket), *plans(places))
-    if options.ready >= 0:
-        os.write(options.ready, json.dumps({"ok": {"pid": os.getpid()}}).encode() + b"\n")
-        os.close(options.ready)
+        if os.geteuid() == 0:
+            os.chown(places.gateway, GATEWAY_ID, GATEWAY_ID)
+        locks = becoming.lock(places)
+        if "--foreground" not in arguments:
+            becoming.detach(places.logs / "keeper.log")
+        becoming.settle([*locks, ready])
+        os.chdir(places.local)
+        keeper = Keeper(places, listen(places.keeper_socket), *plans(places))
+    except (PlacesError, becoming.BecomingError, OSError) as error:
+        say(f"{error}")
+        _tell(ready, {"error": f"{error}"})
+        return 1
+    _tell(ready, {"ok": {"pid": os.getpid()}})
     keeper.run()
     return 0
 
 
-def _no_start(ready: int, message: str) -> int:
-    say(message)
+def _tell(ready: int, said: dict[str, object]) -> None:
     if ready >= 0:
-        os.write(ready, json.dumps({"error": message}).encode() + b"\n")
-    return 1
+        with suppress(OSError):  # nobody waits any more
+            os.write(ready, json.dumps(said).encode() + b"\n")
+            os.close(ready)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""What the keeper's forked children do: make a cell, enter one, run in it, connect in it.
+"""What the keeper's forked children do: make a cell, take one up again, enter it, connect in it.
 
 The keeper is single-threaded and must not wait, and a process that has entered a user namespace cannot leave it;
 so each piece of work is a child that reports on a link and ends. Nothing here runs in the keeper itself but `fork`.
@@ -7,16 +7,14 @@ so each piece of work is a child that reports on a link and ends. Nothing here r
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import random
 import resource
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, Self
+from typing import NamedTuple, NoReturn, Self
 
 from irons_plugins.local import idmap, namespaces, sockets
 from irons_plugins.local.cellnet import Ports, apply_rules, configure, program, search_path
@@ -224,7 +222,6 @@ def renew(link: Link, user: int, net: int, held: Ports | None) -> None:
 
 def _anywhere() -> tuple[Ports, list[socket.socket]]:
     """The sockets on the usual ports, or else on the first ones that are free."""
-    chance = random.SystemRandom()
     ports = Ports()
     for _ in range(_PORT_TRIES):
         try:
@@ -232,8 +229,13 @@ def _anywhere() -> tuple[Ports, list[socket.socket]]:
         except OSError as error:
             if not sockets.in_use(error):
                 raise
-        ports = Ports(tcp=chance.randrange(1024, 32768), dns=chance.randrange(1024, 32768))
+        ports = Ports(_some_port(), _some_port())
     raise OSError(errno.EADDRINUSE, "processes of the sandbox sit on every port that was tried")
+
+
+def _some_port() -> int:
+    """One that nobody can foresee, below those the kernel gives to connections."""
+    return 1024 + int.from_bytes(os.urandom(2), "big") % (32768 - 1024)
 
 
 def connect(link: Link, cell: Namespaces, address: str, port: int, timeout: float) -> None:
@@ -258,93 +260,3 @@ def connect(link: Link, cell: Namespaces, address: str, port: int, timeout: floa
             raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)) from error
         sock.settimeout(None)
         link.send({"ok": {}}, [sock.fileno()])
-
-
-class Job(NamedTuple):
-    """A program to run in a cell, and what to do there first.
-
-    Attributes:
-        argv: the program and its arguments; empty to do only the steps.
-        env: its environment.
-        cwd: directory to be in, or "".
-        cgroups: directories of control groups to join.
-        steps: what to do in the cell before the program starts; see `_STEPS`.
-        fds: descriptors, and the numbers they shall have; stdin, stdout and stderr among them.
-    """
-
-    argv: Sequence[str]
-    env: dict[str, str]
-    cwd: str
-    cgroups: Sequence[str]
-    steps: Sequence[Sequence[Any]]
-    fds: Sequence[tuple[int, int]]
-
-
-def run(link: Link, cell: Namespaces, job: Job) -> None:
-    """Do a job's steps in a cell and become its program; the link closes unsaid when that has begun."""
-    for group in job.cgroups:
-        Path(group, "cgroup.procs").write_text("0", "utf-8")
-    os.setsid()
-    # The keeper's own limit on descriptors is raised for its sockets; programs get the customary one.
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, hard), hard))
-    enter(cell)
-    for step in job.steps:
-        _step(step)
-    if job.cwd:
-        os.chdir(job.cwd)
-    if not job.argv:
-        return
-    path = program(job.argv[0], "") if "/" not in job.argv[0] else job.argv[0]
-    _place(job.fds, link)
-    os.execve(path, list(job.argv), job.env)  # noqa: S606 (no shell is what is wanted)
-
-
-def _place(fds: Sequence[tuple[int, int]], link: Link) -> None:
-    """Give descriptors their numbers; first out of the way of one another, and the link out of the way of all."""
-    highest = max([number for _, number in fds] + [2]) + 1
-    away = [(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, highest), number) for fd, number in fds]
-    kept = fcntl.fcntl(link.sock.fileno(), fcntl.F_DUPFD_CLOEXEC, highest)
-    link.sock.detach()
-    link.sock = socket.socket(fileno=kept)
-    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-    for number in (0, 1, 2):
-        os.dup2(null, number)
-    for fd, number in away:
-        os.dup2(fd, number)
-
-
-def _limit(name: str, most: int) -> None:
-    kind = getattr(resource, f"RLIMIT_{name.upper()}")
-    resource.setrlimit(kind, (most, most))
-
-
-def _mkdir(path: str, mode: int) -> None:
-    Path(path).mkdir(mode, exist_ok=True)
-
-
-def _mount(source: str, target: str, kind: str | None, flags: int, data: str) -> None:
-    namespaces.mount(source, target, kind, flags, data)
-
-
-def _unshare(_kind: str) -> None:
-    namespaces.unshare(namespaces.NEWNS)
-
-
-_STEPS: dict[str, Callable[..., object]] = {
-    "mount": _mount,
-    "umount": namespaces.unmount,
-    "mkdir": _mkdir,
-    "chdir": os.chdir,
-    "unshare": _unshare,
-    "rlimit": _limit,
-    "umask": os.umask,
-}
-
-
-def _step(step: Sequence[Any]) -> None:
-    name, *arguments = step
-    action = _STEPS.get(name)
-    if action is None:
-        raise ValueError(f"there is no step {name!r}")
-    action(*arguments)

@@ -47,6 +47,9 @@ def make(ports: Ports) -> list[socket.socket]:
             made.append(_names(socket.AF_INET, kind, GATEWAY4, ports.dns))
             made.append(_names(socket.AF_INET6, kind, GATEWAY6, ports.dns) if six else _nothing())
         made.append(_log())
+        # All who hold a socket share this: none of them may ever wait on it.
+        for sock in made:
+            sock.setblocking(False)
     except BaseException:
         for sock in made:
             sock.close()

@@ -84,13 +84,20 @@ class Worker:
         version: the keeper's own, noted for the next keeper.
         heard: called with what it says on its link.
         begun: called when it has been started, or found, and its link is up.
+        ended: called when it has ended, for whatever reason.
     """
 
     def __init__(
-        self, loop: Loop, plan: Plan, version: str, heard: Callable[[Ask], None], begun: Callable[[], None]
+        self,
+        loop: Loop,
+        plan: Plan,
+        version: str,
+        heard: Callable[[Ask], None],
+        begun: Callable[[], None],
+        ended: Callable[[], None],
     ) -> None:
         self._loop, self._plan, self._version = loop, plan, version
-        self._heard, self._begun = heard, begun
+        self._heard, self._begun, self._gone = heard, begun, ended
         self._pidfd = -1
         self._settled = loop.after(0, lambda: None)
         self._wanted = True
@@ -183,6 +190,7 @@ class Worker:
         link, self.link = self.link, None
         if link is not None:
             link.close()
+        self._gone()
         if self._ending is not None:
             self._ending()
         elif self._wanted:

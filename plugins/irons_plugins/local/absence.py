@@ -1,0 +1,96 @@
+"""What the keeper does in the gateway's place while there is none: it refuses.
+
+The listening sockets live on without a gateway, so that connections of the moment of a restart wait and are then
+judged. Were nobody to come, they would wait for ever; so after a short while the keeper resets them, and counts.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from contextlib import suppress
+from functools import partial
+
+from irons_plugins.local.cells import Cell
+from irons_plugins.local.loop import READ, Loop
+
+_PATIENCE = 1.0
+_PRESENT_AFTER = 0.5
+_AT_ONCE = 64
+_RESET = struct.pack("ii", 1, 0)
+_TCP = 2
+
+
+class Absence:
+    """Watches over the time without a gateway.
+
+    Args:
+        loop: the keeper's.
+    """
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._cells: dict[str, list[socket.socket]] = {}
+        self._missed: dict[str, int] = {}
+        self._refusing = False
+        self._patience = loop.after(0, lambda: None)
+        self._waiting = False
+        self._present = loop.after(0, lambda: None)
+
+    def add(self, cell: Cell) -> None:
+        """A cell is there."""
+        self.remove(cell.name)
+        self._cells[cell.name] = [socket.socket(fileno=os.dup(fd)) for fd in cell.sockets[:_TCP]]
+        self._missed[cell.name] = 0
+        if self._refusing:
+            self._watch(cell.name)
+
+    def remove(self, name: str) -> None:
+        """A cell is gone."""
+        for sock in self._cells.pop(name, []):
+            self._loop.forget(sock.fileno())
+            sock.close()
+        self._missed.pop(name, None)
+
+    def missed(self, name: str) -> int:
+        """How many connections of a cell were refused here since this was asked last."""
+        count = self._missed.get(name, 0)
+        self._missed[name] = 0
+        return count
+
+    def gateway_ended(self) -> None:
+        """The gateway ended; one that ends again and again counts as absent all the while."""
+        self._present.cancel()
+        if not self._waiting:
+            self._waiting = True
+            self._patience = self._loop.after(_PATIENCE, self._refuse)
+
+    def gateway_begun(self) -> None:
+        """A gateway was started; it is believed in once it has lived for a moment."""
+        self._present.cancel()
+        self._present = self._loop.after(_PRESENT_AFTER, self._trust)
+
+    def _trust(self) -> None:
+        self._patience.cancel()
+        self._waiting = self._refusing = False
+        for socks in self._cells.values():
+            for sock in socks:
+                self._loop.forget(sock.fileno())
+
+    def _refuse(self) -> None:
+        self._refusing = True
+        for name in self._cells:
+            self._watch(name)
+
+    def _watch(self, name: str) -> None:
+        for sock in self._cells[name]:
+            self._loop.watch(sock.fileno(), READ, partial(self._reset, name, sock))
+
+    def _reset(self, name: str, sock: socket.socket) -> None:
+        with suppress(OSError):  # nobody waits any more
+            for _ in range(_AT_ONCE):
+                refused, _ = sock.accept()
+                refused.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                refused.close()
+                self._missed[name] += 1
