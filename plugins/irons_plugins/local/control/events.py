@@ -39,7 +39,7 @@ class Query:
         name: a sandbox's name or id; None is every sandbox.
         after: only events with a greater id (the page token).
         since: only attempts at or after this time, microseconds since 1970.
-        until: only attempts before this time.
+        until: only attempts at or before this time.
         verdicts: only these verdicts; empty is all.
         host: a host, in which `*` stands for any text; None is all.
         limit: only the newest so many; None is all.
@@ -103,7 +103,7 @@ def _conditions(connection: sqlite3.Connection, query: Query) -> tuple[str, dict
     if query.name is not None:
         values["subject"] = _subject(connection, query.name)
         parts.append("events.subject = :subject")
-    for name, column, sign in (("since", query.since, ">="), ("until", query.until, "<")):
+    for name, column, sign in (("since", query.since, ">="), ("until", query.until, "<=")):
         if column is not None:
             values[name] = column
             parts.append(f"events.at {sign} :{name}")

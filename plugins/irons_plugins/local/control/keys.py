@@ -50,13 +50,18 @@ def all_of(connection: sqlite3.Connection) -> list[Key]:
     return [Key(**dict(row)) for row in rows]
 
 
-def revoke(connection: sqlite3.Connection, identity: str) -> bool:
-    """Make a key worthless.
+def revoke(connection: sqlite3.Connection, name: str) -> int:
+    """Make a key worthless, named by its id, or by its label where no other has the same.
 
     Returns:
-        False where there is none of that id.
+        How many keys the name means; with any other number than 1 nothing was done.
     """
-    return bool(connection.execute("DELETE FROM keys WHERE id = ?", (identity,)).rowcount)
+    found = connection.execute(
+        "SELECT id FROM keys WHERE id = :name OR label = :name", {"name": name}
+    ).fetchall()
+    if len(found) == 1:
+        connection.execute("DELETE FROM keys WHERE id = ?", (found[0]["id"],))
+    return len(found)
 
 
 def find(connection: sqlite3.Connection, secret: str) -> Key | None:

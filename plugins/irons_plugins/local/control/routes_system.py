@@ -10,7 +10,7 @@ from typing import Any
 
 from irons.version import __version__
 from irons_plugins.local.control import keys, sandboxes, times
-from irons_plugins.local.control.errors import ApiError, missing
+from irons_plugins.local.control.errors import ApiError, conflict, missing
 from irons_plugins.local.control.keys import Key
 from irons_plugins.local.control.routing import Answer, Call, Route
 from irons_plugins.local.control.schemas import Schema, record, text
@@ -68,9 +68,12 @@ async def create_key(call: Call) -> Answer:
 
 async def revoke_key(call: Call) -> Mapping[str, Any]:
     """DELETE /keys/{id}."""
-    identity = call.path["id"]
-    if not await call.plane.store.write(lambda connection: keys.revoke(connection, identity)):
-        raise missing(f"there is no key {identity!r}")
+    name = call.path["id"]
+    found = await call.plane.store.write(lambda connection: keys.revoke(connection, name))
+    if not found:
+        raise missing(f"there is no key {name!r}")
+    if found > 1:
+        raise conflict(f"{found} keys are labelled {name!r}; name one by its id")
     return {}
 
 
@@ -107,7 +110,14 @@ ROUTES = (
         body=record({"label": text(200, minLength=1)}, required=("label",)),
         status=201,
     ),
-    Route("DELETE", "/keys/{id}", revoke_key, "Revoke an API key.", {"type": "object"}, fails=(404,)),
+    Route(
+        "DELETE",
+        "/keys/{id}",
+        revoke_key,
+        "Revoke an API key, by its id or label.",
+        {"type": "object"},
+        fails=(404, 409),
+    ),
 )
 
 

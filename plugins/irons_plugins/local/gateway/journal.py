@@ -8,6 +8,7 @@ large is followed by a new run; the old one ends, with a record of kind `end`, o
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import time
@@ -43,6 +44,8 @@ class Run:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
         try:
             self._fd = os.open(directory / f"{name}.jsonl", flags, 0o640)
+            # The kernel lets go of it when this process ends, however it ends: so the reader knows.
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise JournalError(f"the audit log cannot be opened: {error.strerror}") from error
 
