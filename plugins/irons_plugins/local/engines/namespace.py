@@ -89,7 +89,9 @@ class NamespaceEngine:
             try:
                 draft.mkdir(parents=True, mode=0o700)
                 for name in ("upper", "work", "settings"):
-                    (draft / name).mkdir(mode=0o755 if name == "upper" else 0o700)
+                    (draft / name).mkdir(mode=0o700)
+                # It is the sandbox's own root directory, whatever the daemon's umask is.
+                (draft / "upper").chmod(0o755)
                 host_key = await sshd.make_host_key(draft / "settings", spec.name)
                 (draft / "settings" / sshd.AUTHORIZED).write_text(authorized, encoding="utf-8")
                 Machine.of(spec, image.id, image.name, host_key).write(draft)
