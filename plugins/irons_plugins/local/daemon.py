@@ -11,6 +11,7 @@ import json
 import os
 import re
 import select
+import signal
 import socket
 import sys
 import time
@@ -127,13 +128,32 @@ def down(places: Places) -> bool:
         return False
     with link:
         pid = int(_request(places, link, "down").body["pid"])
-        with suppress(ProcessLookupError):
-            pidfd = os.pidfd_open(pid)
-            try:
-                select.select([pidfd], [], [], _DOWN_WITHIN)
-            finally:
-                os.close(pidfd)
+        _wait_for_end(pid, _DOWN_WITHIN)
     return True
+
+
+def stay(places: Places) -> None:
+    """Come back when the daemon has been told to end; a SIGTERM or Ctrl-C meanwhile tells it so.
+
+    Raises:
+        LocalError: it does not run, or it ended by itself.
+    """
+    found = status(places)
+    if found is None:
+        raise _absent()
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        _wait_for_end(found.pid, None)
+    except KeyboardInterrupt:
+        down(places)
+        return
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    # One that is told to end tidies up.
+    if places.keeper_socket.exists():
+        raise LocalError(
+            "the keeper ended by itself; sandboxes run on", hint="`irons local logs` may say why"
+        )
 
 
 def restart(places: Places, name: str | None = None) -> None:
@@ -144,7 +164,7 @@ def restart(places: Places, name: str | None = None) -> None:
     """
     link = _reach(places)
     if link is None:
-        raise LocalError("the irons daemon does not run", hint="start it with `irons local up`")
+        raise _absent()
     with link:
         _request(places, link, "restart", name=name)
 
@@ -163,7 +183,7 @@ def connect(places: Places, cell: str, address: str = "127.0.0.1", port: int = 2
     """
     link = _reach(places)
     if link is None:
-        raise LocalError("the irons daemon does not run", hint="start it with `irons local up`")
+        raise _absent()
     with link:
         message = _request(places, link, "cell.connect", cell=cell, address=address, port=port)
         return socket.socket(fileno=message.fds.pop())
@@ -197,6 +217,19 @@ def connect_descriptor(cell: str, out: int = 1, environ: Mapping[str, str] | Non
             raise LocalError(
                 "there is nobody to hand the connection to", hint="this is meant for ssh's ProxyCommand"
             ) from error
+
+
+def _wait_for_end(pid: int, within: float | None) -> None:
+    with suppress(ProcessLookupError):
+        pidfd = os.pidfd_open(pid)
+        try:
+            select.select([pidfd], [], [], within)
+        finally:
+            os.close(pidfd)
+
+
+def _absent() -> LocalError:
+    return LocalError("the irons daemon does not run", hint="start it with `irons local up`")
 
 
 def _reach(places: Places, within: float = _ANSWER_WITHIN) -> Link | None:

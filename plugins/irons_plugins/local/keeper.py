@@ -272,7 +272,7 @@ def plans(places: Places) -> tuple[Plan, Plan]:
     confined = ["-P", "-m", "irons_plugins.local.confined", "irons_plugins.local.gateway"]
     server = ["-P", "-m", "irons_plugins.local.server"]
     return (
-        Plan("gateway", confined, places.gateway, places.logs / "gateway.log", places.runtime),
+        Plan("gateway", confined, places.gateway, places.logs / "gateway.log", places.runtime, whole=True),
         Plan("server", server, places.local, places.logs / "server.log", places.runtime),
     )
 

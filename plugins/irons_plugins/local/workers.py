@@ -32,6 +32,7 @@ class Plan(NamedTuple):
         cwd: its working directory.
         log: where its stdout and stderr go.
         runtime: directory of its socket and its process file.
+        whole: whether what it forked ends with it; the control plane's children may be sandboxes.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Plan(NamedTuple):
     cwd: Path
     log: Path
     runtime: Path
+    whole: bool = False
 
     @property
     def socket(self) -> Path:
@@ -71,7 +73,7 @@ def find(plan: Plan) -> Found | None:
     try:
         return Found(pid, version, reach(plan.socket))
     except OSError:
-        _kill_group(pid, signal.SIGKILL)
+        _kill(pid, signal.SIGKILL)
         return None
 
 
@@ -184,8 +186,9 @@ class Worker:
         self._loop.forget(self._pidfd)
         os.close(self._pidfd)
         self._pidfd = -1
-        # What it forked would keep its sockets, and be taken for it.
-        _kill_group(self.pid, signal.SIGKILL)
+        if self._plan.whole:
+            # What it forked would keep its sockets, and be taken for it.
+            _kill_group(self.pid, signal.SIGKILL)
         self._settled.cancel()
         link, self.link = self.link, None
         if link is not None:
@@ -221,12 +224,17 @@ def end_found(found: Found) -> None:
     with suppress(ProcessLookupError):
         pidfd = os.pidfd_open(found.pid)
         try:
-            _kill_group(found.pid, signal.SIGTERM)
+            signal.pidfd_send_signal(pidfd, signal.SIGTERM)
             ready, _, _ = select.select([pidfd], [], [], _GRACE)
             if not ready:
-                _kill_group(found.pid, signal.SIGKILL)
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         finally:
             os.close(pidfd)
+
+
+def _kill(pid: int, number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 def _kill_group(pid: int, number: int) -> None:
