@@ -15,23 +15,26 @@ import os
 import secrets
 import time
 from asyncio.subprocess import DEVNULL, PIPE
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from irons_plugins.local.engines import EngineError, Progress, kernel, unheard
 from irons_plugins.local.engines.call import call, end
+from irons_plugins.local.engines.machine import Machine
 from irons_plugins.local.engines.removal import remove_tree
 from irons_plugins.local.idmap import IdMapError, outer_map
 from irons_plugins.local.images import debian
 
 DEFAULT = "debian"
 _UNPACK = "irons_plugins.local.images.unpack:unpack"
+_PACK = "irons_plugins.local.images.pack:pack"
 _LOCK = ".lock"
 _FILE = "image.json"
 _ROOTFS = "rootfs"
 _LOCK_POLL = 0.2
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,29 +146,9 @@ class Images:
             if isinstance(draft, Image):
                 return draft
             read, write = os.pipe2(os.O_CLOEXEC)
-            process = None
-            try:
-                process = await asyncio.create_subprocess_exec(
-                    *recipe.command(root=os.geteuid() == 0),
-                    stdin=DEVNULL,
-                    stdout=write,
-                    stderr=PIPE,
-                    start_new_session=True,
-                )
-                os.close(write)
-                write = -1
-                narration = asyncio.ensure_future(_narrate(process, progress))
-                unpacking = asyncio.ensure_future(self._unpack(draft, read, unheard, stream=True))
-                failure = await _both(narration, unpacking)
-                if failure is not None:
-                    raise failure
-                found = unpacking.result()
-            finally:
-                for descriptor in (read, write):
-                    if descriptor >= 0:
-                        os.close(descriptor)
-                if process is not None:
-                    await asyncio.shield(end(process))
+            building = asyncio.ensure_future(_closing(_debootstrap(recipe, write, progress), write))
+            unpacking = asyncio.ensure_future(_closing(self._unpack(draft, read, unheard, stream=True), read))
+            found = await _all_or_first_failure(building, unpacking)
             return self._finish(draft, name, f"built from {recipe.suite}", found)
 
     async def import_(
@@ -194,6 +177,69 @@ class Images:
                 return draft
             found = await self._unpack(draft, archive, progress, stream=False)
             return self._finish(draft, name, f"imported from {source}", found)
+
+    async def export(self, name: str, path: Path, *, progress: Progress = unheard) -> None:
+        """Write an image as a plain tar archive; `path` is it whole, or what it was before.
+
+        Raises:
+            EngineError: there is none of that name, or the archive cannot be written.
+        """
+        draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        try:
+            archive = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise EngineError("input", f"{path.parent}: {error.strerror}") from error
+        try:
+            await self.export_to(name, archive, progress=progress)
+            draft.replace(path)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(archive)
+
+    async def export_to(self, name: str, archive: int, *, progress: Progress = unheard) -> None:
+        """`export` to an open file, which the caller closes."""
+        image = self.find(name)
+        if image is None:
+            raise EngineError("absent", f"there is no image {name}")
+        rootfs = os.open(image.rootfs, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            request = {"archive": archive, "rootfs": rootfs, "size": image.size, "without_keys": False}
+            await call("b", _PACK, request, fds=(archive, rootfs), progress=progress)
+        finally:
+            os.close(rootfs)
+
+    async def save(self, sandbox: str, name: str, *, progress: Progress = unheard) -> Image:
+        """Make an image of a stopped sandbox of the `namespace` engine, without host keys and authorized keys.
+
+        Args:
+            sandbox: its id.
+            name: what to call the image.
+            progress: told how far it is.
+
+        Raises:
+            EngineError: it runs, is absent or damaged, or the image cannot be written.
+        """
+        home = self._sandboxes / sandbox
+        if not (home / "upper").is_dir():
+            raise EngineError("absent", f"there is no sandbox {sandbox} of this engine")
+        if Machine.running(home) is not None:
+            raise EngineError("state", f"sandbox {sandbox} runs", "stop it first")
+        machine = Machine.read(home)
+        base = self.by_id(machine.image)
+        layers = [str(home / "upper"), str(base.rootfs)] if Machine.is_laid(home) else [str(base.rootfs)]
+        async with self._making(name, progress, share=False) as draft:
+            if isinstance(draft, Image):
+                return draft
+            read, write = os.pipe2(os.O_CLOEXEC)
+            request = {"archive": write, "layers": layers, "size": base.size, "without_keys": True}
+            packing = asyncio.ensure_future(
+                _closing(call("b", _PACK, request, fds=(write,), progress=progress), write)
+            )
+            unpacking = asyncio.ensure_future(_closing(self._unpack(draft, read, unheard, stream=True), read))
+            found = await _all_or_first_failure(packing, unpacking)
+            return self._finish(draft, name, f"saved from {machine.name}", found)
 
     async def remove(self, name: str) -> None:
         """Remove an image.
@@ -347,42 +393,58 @@ async def _lock(descriptor: int, progress: Progress) -> None:
             await asyncio.sleep(_LOCK_POLL)
 
 
-async def _narrate(process: asyncio.subprocess.Process, progress: Progress) -> EngineError | None:
-    """Follow mmdebstrap; gives what went wrong, if anything did."""
+async def _debootstrap(recipe: debian.Recipe, out: int, progress: Progress) -> None:
+    """Run mmdebstrap, which writes its archive to `out`.
+
+    Raises:
+        EngineError: it failed, with its own first complaint.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *recipe.command(root=os.geteuid() == 0),
+        stdin=DEVNULL,
+        stdout=out,
+        stderr=PIPE,
+        start_new_session=True,
+    )
     complaint = ""
-    async for raw in cast("asyncio.StreamReader", process.stderr):
-        line = raw.decode(errors="replace").strip()
-        known = debian.stage(line)
-        if known is not None:
-            progress(*known)
-        if line.startswith(("E:", "Err:")):
-            complaint = complaint or line.partition(":")[2].strip()
-    if await process.wait():
-        return EngineError(
-            "image", f"mmdebstrap failed: {complaint or 'no reason given'}", "is the mirror reachable?"
-        )
-    return None
-
-
-async def _both(
-    narration: asyncio.Future[EngineError | None], unpacking: asyncio.Future[dict[str, Any]]
-) -> EngineError | None:
-    """Wait for builder and unpacker; the error to report is that of the one that failed first of its own."""
     try:
-        pair: set[asyncio.Future[Any]] = {narration, unpacking}
-        await asyncio.wait(pair, return_when=asyncio.FIRST_EXCEPTION)
-        unpacked = unpacking.exception() if unpacking.done() else None
-        if isinstance(unpacked, EngineError) and unpacked.code == "limit":
-            return unpacked
-        built = await narration
-        await asyncio.wait({unpacking})
-        if built is not None:
-            return built
-        unpacked = unpacking.exception()
-        if unpacked is not None and not isinstance(unpacked, EngineError):
-            raise unpacked
-        return unpacked
+        async for raw in cast("asyncio.StreamReader", process.stderr):
+            line = raw.decode(errors="replace").strip()
+            known = debian.stage(line)
+            if known is not None:
+                progress(*known)
+            if line.startswith(("E:", "Err:")):
+                complaint = complaint or line.partition(":")[2].strip()
+        if await process.wait():
+            why = complaint or "no reason given"
+            raise EngineError("image", f"mmdebstrap failed: {why}", "is the package mirror reachable?")
     finally:
-        narration.cancel()
-        unpacking.cancel()
-        await asyncio.gather(narration, unpacking, return_exceptions=True)
+        await asyncio.shield(end(process))
+
+
+async def _closing(work: Coroutine[Any, Any, _T], descriptor: int) -> _T:
+    """Do some work, and close its end of a pipe whatever becomes of it."""
+    try:
+        return await work
+    finally:
+        os.close(descriptor)
+
+
+async def _all_or_first_failure(writer: asyncio.Future[Any], reader: asyncio.Future[_T]) -> _T:
+    """Wait for both ends of a pipe; where both fail, the writer's word is worth more, unless the disk was full."""
+    try:
+        await asyncio.wait((writer, reader))
+        broken = reader.exception()
+        if broken is not None and not _is_consequence(broken):
+            raise broken
+        writer.result()
+        return reader.result()
+    finally:
+        writer.cancel()
+        reader.cancel()
+        await asyncio.gather(writer, reader, return_exceptions=True)
+
+
+def _is_consequence(error: BaseException) -> bool:
+    """True of what goes wrong at the reading end of a pipe when the writing end failed."""
+    return isinstance(error, EngineError) and error.code != "limit"

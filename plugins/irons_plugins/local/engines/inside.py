@@ -14,11 +14,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Literal
 
 from irons_plugins.local.engines import EngineError, kernel
 from irons_plugins.local.idmap import Extent, IdMap, IdMapError, inner_extent, lines, outer_map
+
+_STAGE = "/run"
+"""Where something is mounted in a mount namespace of our own, in which nobody needs what the host has there."""
 
 Level = Literal["a", "b"]
 Say = Callable[[str, float | None], None]
@@ -33,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
     task: Task = getattr(importlib.import_module(module), function)
     request = json.load(sys.stdin)
     try:
-        enter("b" if level == "b" else "a", outer_map(), give=request.get("give", ()))
+        enter("b" if level == "b" else "a", outer_map(), request)
         answer = {"ok": task(request, _say)}
     except (EngineError, IdMapError) as error:
         answer = {"error": {"code": getattr(error, "code", "machine"), "message": str(error)}}
@@ -45,19 +48,28 @@ def main(arguments: list[str] | None = None) -> None:
     os._exit(0 if "ok" in answer else 1)
 
 
-def enter(level: Level, idmap: IdMap, give: Sequence[int] = ()) -> None:
+def enter(level: Level, idmap: IdMap, request: dict[str, Any]) -> None:
     """Go into user namespace A, with a mount namespace of its own, and with `b` on into B.
 
-    Comes back in a new process; the one that called waits for it and exits as it does. The descriptors `give`
-    are of files of this user that become those of a sandbox's root.
+    Comes back in a new process; the one that called waits for it and exits as it does. What must be done on the
+    way, where it is allowed, is asked for in the request: `give`, descriptors of files of this user that become
+    those of a sandbox's root; `layers`, directories (topmost first) that are to be seen as one, read-only, behind
+    the descriptor that is put into the request as `rootfs`.
 
     Raises:
         OSError: the kernel, or newuidmap(1), refused.
     """
+    if os.geteuid() == 0 and "layers" in request:
+        # The machine's root can walk to them, and A's root could not.
+        kernel.unshare(kernel.CLONE_NEWNS)
+        kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+        request["rootfs"] = _merge(request.pop("layers"))
     _descend(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS, lambda pid: _map_outer(pid, idmap))
     kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
-    for descriptor in give:
+    for descriptor in request.get("give", ()):
         os.fchown(descriptor, 1, 1)
+    if "layers" in request:
+        request["rootfs"] = _merge(request.pop("layers"))
     if level == "b":
         _descend(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS, _map_inner)
 
@@ -101,6 +113,18 @@ def _descend(flags: int, map_ids: Callable[[int], None]) -> None:
     kernel.die_with_parent(signal.SIGKILL)
     # The next one's maps are written through its files in /proc.
     kernel.stay_reachable()
+
+
+def _merge(layers: list[str]) -> int:
+    """Mount directories over one another; gives a descriptor of the whole."""
+    # By number, so that no character in a path means anything to the mount.
+    descriptors = [
+        os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC) for path in layers
+    ]
+    lower = ":".join(f"/proc/self/fd/{descriptor}" for descriptor in descriptors)
+    flags = kernel.MS_RDONLY | kernel.MS_NODEV | kernel.MS_NOSUID
+    kernel.mount("overlay", _STAGE, "overlay", flags, f"lowerdir={lower},userxattr")
+    return os.open(_STAGE, os.O_RDONLY | os.O_DIRECTORY)
 
 
 def _map_outer(pid: int, idmap: IdMap) -> None:

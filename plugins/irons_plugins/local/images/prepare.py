@@ -4,7 +4,7 @@ Runs with the image as this process's root directory, as the image's root, and e
 """
 
 # This process's root is the image: paths are plain text, handed to the system calls by name.
-# ruff: noqa: PTH
+# ruff: noqa: PTH101, PTH102, PTH104, PTH108, PTH112, PTH116, PTH118, PTH123, PTH208
 from __future__ import annotations
 
 import contextlib

@@ -6,7 +6,7 @@ owners outside the namespace; nothing of the archive is executed.
 """
 
 # This process's root is the image: paths are plain text, handed to the system calls by name.
-# ruff: noqa: PTH
+# ruff: noqa: PTH101, PTH102, PTH108, PTH112, PTH208, PTH211
 from __future__ import annotations
 
 import bz2
