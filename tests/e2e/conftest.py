@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.e2e.lab import Lab, Person, make_lab, missing_parts
@@ -127,6 +128,7 @@ def sandbox(person: Person, request: pytest.FixtureRequest) -> Iterator[str]:
 
 def clear_policy(person: Person) -> None:
     """Put the account's policy back to how a new one is."""
-    rules = person.home / "empty-policy.toml"
-    rules.write_text('mode = "warn"\n')
-    person.ok("egress", "apply", str(rules), "--yes")
+    person.ok("local", "up")
+    transport = httpx.HTTPTransport(uds=str(person.home / "run/irons/api.sock"))
+    with httpx.Client(transport=transport, base_url="http://irons") as client:
+        client.put("/egress", json={"mode": "warn", "rules": []}).raise_for_status()
