@@ -33,13 +33,37 @@ def main(words: Sequence[str]) -> int:
     try:
         from irons.host import PluginHost
 
-        code = run_words(list(words), PluginHost(), streams)
+        asked = [*words, "shell"] if _opens_shell(words, streams) else list(words)
+        code = run_words(asked, PluginHost(), streams)
         streams.stdout.flush()
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
         return _quietly()
     return code
+
+
+def _opens_shell(words: Sequence[str], streams: Streams) -> bool:
+    """Without a command: a person gets the prompt, and lines on stdin (a file or a pipe) are run; all else gets the help."""
+    if words and not words[0].startswith("-"):
+        return False
+    from irons.parsing import split_globals
+
+    try:
+        found = split_globals(words)
+    except UsageError:
+        return False
+    if found.words or found.help or found.version:
+        return False
+    if streams.reads_person:
+        return streams.shows_person
+    import stat
+
+    try:
+        mode = os.fstat(streams.stdin.fileno()).st_mode
+    except (OSError, ValueError, AttributeError):
+        return False
+    return stat.S_ISREG(mode) or stat.S_ISFIFO(mode)
 
 
 def run_words(

@@ -57,6 +57,7 @@ class Settings:
     local: Mapping[str, Any] = field(default_factory=dict)
     debug: bool = False
     no_input: bool = False
+    flags: Mapping[str, object] = field(default_factory=dict)
 
     def __getitem__(self, key: str) -> Any:
         return self.values[key].value
@@ -127,6 +128,7 @@ def load(flags: Mapping[str, object] | None = None, env: Mapping[str, str] | Non
         document.get("local", {}),
         debug=bool(flags.get("debug")),
         no_input=bool(flags.get("no_input")) or bool(env.get("IRONS_NO_INPUT")),
+        flags=flags,
     )
 
 

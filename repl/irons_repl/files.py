@@ -1,0 +1,43 @@
+"""Files that go on from a path being typed."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from irons_repl.matching import LIMIT
+
+
+class File(NamedTuple):
+    """One file: the whole path as it would be typed, its last part for the menu, and what it is."""
+
+    word: str
+    shown: str
+    about: str = ""
+
+
+def files_like(typed: str, limit: int = LIMIT) -> list[File]:
+    """Return files whose path begins with `typed`, directories with a slash behind them; hidden ones where a dot is typed."""
+    folder, _, begins = typed.rpartition("/")
+    folder = f"{folder}/" if "/" in typed else ""
+    found: list[File] = []
+    try:
+        with os.scandir(os.path.expanduser(folder) or ".") as entries:  # noqa: PTH111 - `~nobody` must not raise
+            for entry in entries:
+                name = entry.name
+                if not name.startswith(begins) or (name.startswith(".") and not begins.startswith(".")):
+                    continue
+                slash = "/" if _is_folder(entry) else ""
+                found.append(File(f"{folder}{name}{slash}", f"{name}{slash}", "folder" if slash else ""))
+                if len(found) >= limit * 10:
+                    break
+    except OSError:
+        return []
+    return sorted(found)[:limit]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False

@@ -1,0 +1,108 @@
+"""What the prompt keeps between commands: the environment, the sandbox in use, the last exit code, the open connection."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, TextIO
+
+from irons.settings import KEYS, Settings, load
+from irons.streams import Streams
+from irons_repl.programs import run_program
+
+if TYPE_CHECKING:
+    from irons.api import Api
+    from irons.command import Exec
+    from irons.host import PluginHost
+
+SANDBOX = "IRONS_SANDBOX"
+_CONNECTION = ("api_url", "api_key", "connect_timeout", "read_timeout")
+
+
+class ShellSession:
+    """One open prompt, or one script. Implements `irons.context.Session`.
+
+    Attributes:
+        host: The plugins and their commands.
+        streams: Where commands read and write; `env` of it is this session's own and changes with `use`.
+        code: The exit code of the last command.
+        debug: Whether each command says what it does.
+    """
+
+    def __init__(self, host: PluginHost, streams: Streams, flags: Mapping[str, object] | None = None) -> None:
+        """Take the host, the streams, and the global options the prompt was opened with."""
+        self.host = host
+        self.env: dict[str, str] = {**streams.env, **_as_environment(flags or {})}
+        self.streams = _with_env(streams, self.env)
+        self.code = 0
+        self.debug = bool((flags or {}).get("debug"))
+        self._output: TextIO | None = None
+        self._opened: tuple[tuple[object, ...], Api] | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def sandbox(self) -> str | None:
+        """The sandbox that is meant where none is named."""
+        return self.env.get(SANDBOX) or None
+
+    def settings(self) -> Settings:
+        """Return what holds now, the configuration file read anew. Raises `ConfigError`."""
+        return load({}, self.env)
+
+    def api(self, settings: Settings) -> Api:
+        """Return the client these settings choose: the open one, unless they choose another backend."""
+        from irons.api import open_api
+
+        which = (*(settings[key] for key in _CONNECTION), settings.profile, settings.debug)
+        with self._lock:
+            if self._opened is not None and self._opened[0] == which:
+                return self._opened[1]
+            api = open_api(settings, self.host, self._say if settings.debug else None)
+            # The one it takes the place of may be in use by the refresher's thread: it closes when nothing refers to it any more.
+            self._opened = (which, api)
+            return api
+
+    def execute(self, program: Exec) -> int:
+        """Run another program on the terminal, its output where the command's goes; return its exit code."""
+        env = dict(self.env if program.env is None else program.env)
+        return run_program(program.argv, env, self._output)
+
+    def use(self, sandbox: str | None) -> None:
+        """Make `sandbox` the one that is meant where none is named."""
+        if sandbox:
+            self.env[SANDBOX] = sandbox
+        else:
+            self.env.pop(SANDBOX, None)
+
+    def writing_to(self, output: TextIO | None) -> Streams:
+        """Return the streams of a command whose output goes to `output`, and have programs it runs write there too."""
+        self._output = output
+        if output is None:
+            return self.streams
+        base = self.streams
+        return Streams(base.stdin, output, base.stderr, self.env, base.stdin_tty, None, base.stderr_tty)
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._lock:
+            if self._opened is not None:
+                self._opened[1].close()
+                self._opened = None
+
+    def _say(self, line: str) -> None:
+        self.streams.stderr.write(f"{line}\n")
+        self.streams.stderr.flush()
+
+
+def _with_env(streams: Streams, env: Mapping[str, str]) -> Streams:
+    from dataclasses import replace
+
+    return replace(streams, env=env)
+
+
+def _as_environment(flags: Mapping[str, object]) -> dict[str, str]:
+    """Global options the prompt was opened with, as the variables that mean the same for each of its commands."""
+    variables = {name: key.env for name, key in KEYS.items() if key.env}
+    variables |= {"profile": "IRONS_PROFILE", "no_input": "IRONS_NO_INPUT"}
+    given = {name: flags.get(name) for name in variables}
+    return {variables[name]: "1" if value is True else str(value) for name, value in given.items() if value}

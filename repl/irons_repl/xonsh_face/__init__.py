@@ -1,0 +1,1 @@
+"""irons inside xonsh, one module per concern; `irons_repl.xontrib` puts them together."""
