@@ -24,12 +24,15 @@ class Session(Protocol):
 
     def api(self, settings: Settings) -> Api:
         """Return the client these settings choose, kept open from command to command."""
+        ...
 
     def execute(self, program: Exec) -> int:
         """Run another program on the face's terminal and return its exit code."""
+        ...
 
     def use(self, sandbox: str | None) -> None:
         """Make `sandbox` the one that is meant where none is named; None takes that back."""
+        ...
 
 
 class Context:

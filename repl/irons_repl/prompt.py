@@ -36,6 +36,8 @@ class Prompt:
             complete_while_typing=True,
             complete_in_thread=True,
         )
+        names.when_fresh(lambda: _offer_again(lines))
+        names()
         while True:
             try:
                 line = lines.prompt(self._message)
@@ -57,3 +59,16 @@ class Prompt:
         if session.sandbox:
             message.append(("ansicyan", f"{session.sandbox} "))
         return [*message, ("bold", "irons> ")]
+
+
+def _offer_again(lines: PromptSession[str]) -> None:
+    """Complete what is being typed once more, now that fresh names are there, unless a menu is open."""
+    app = lines.app
+    buffer = lines.default_buffer
+
+    def again() -> None:
+        if app.is_running and buffer.text and buffer.complete_state is None:
+            buffer.start_completion()
+
+    if app.loop is not None:
+        app.loop.call_soon_threadsafe(again)

@@ -1,14 +1,14 @@
-"""The plugin that brings `irons shell`."""
+"""The plugin that brings the prompt: `shell`, `use` and the live view `audit watch`."""
 
 from __future__ import annotations
 
-from irons.command import Command, Opt
+from irons.command import Arg, Command, Flag, Opt
 from irons.hookspecs import hookimpl
 
 
 @hookimpl
 def irons_commands() -> list[Command]:
-    """Bring the prompt."""
+    """Bring the prompt and what belongs to it."""
     return [
         Command(
             ("shell",),
@@ -16,6 +16,25 @@ def irons_commands() -> list[Command]:
             "irons_repl.shell:run",
             (Opt(("-c",), "Run these lines instead and end.", metavar="LINES", name="lines"),),
             pace="terminal",
-            examples=("irons shell", "irons shell -c 'list; egress mode'"),
-        )
+            about="Without a terminal on stdin it runs the lines it reads there, up to the first that fails, with its exit code. "
+            "So does -c. `irons` alone opens the prompt too. `irons help prompt` tells what it understands.",
+            examples=("irons shell", "irons shell -c 'list; egress mode'", "irons < setup.irons"),
+        ),
+        Command(
+            ("use",),
+            "Choose the sandbox that is meant where a command names none (in the prompt and in xonsh).",
+            "irons_repl.use:use",
+            (
+                Arg(
+                    "name",
+                    "Its name; without one, the choice is shown.",
+                    kind="sandbox",
+                    takes="?",
+                    implied=False,
+                ),
+                Flag(("--none",), "Take the choice back."),
+            ),
+            examples=("irons use agent-1", "irons use", "irons use --none"),
+            exits=(3,),
+        ),
     ]

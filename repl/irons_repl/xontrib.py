@@ -13,13 +13,13 @@ def _load_xontrib_(xsh: Any, **_: object) -> dict[str, object]:
     from xonsh.completers.completer import add_one_completer
 
     from irons_repl.xonsh_face.alias import IN_PROCESS, dispatcher, runner
-    from irons_repl.xonsh_face.completion import completer
+    from irons_repl.xonsh_face.completion import completer_of
     from irons_repl.xonsh_face.face import Face
 
     face = Face(xsh)
     xsh.aliases[IN_PROCESS] = runner(face)
     xsh.aliases["irons"] = dispatcher(face)
-    add_one_completer("irons", completer(face), "<base")
+    add_one_completer("irons", completer_of(face), "<base")
     # Nothing named irons in the namespace: it would shadow the alias.
     return {}
 

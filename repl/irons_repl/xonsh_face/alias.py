@@ -16,6 +16,9 @@ from irons_repl.xonsh_face.face import Face
 IN_PROCESS = "__irons__"
 """The alias that runs a command in this process; the dispatcher alone calls it."""
 
+OWN_PROCESS = (sys.executable, "-m", "irons")
+"""What runs a command in a process of its own. xonsh puts it in the alias's place also where it completes."""
+
 
 def dispatcher(face: Face) -> Callable[..., list[str]]:
     """Return the alias that turns `irons WORDS…` into the command xonsh is to run."""
@@ -24,7 +27,7 @@ def dispatcher(face: Face) -> Callable[..., list[str]]:
         """Sandboxes for agents: create them, enter them, judge and see what they connect to. `irons help` tells more."""
         if words and _is_quick(face, words):
             return [IN_PROCESS, *words]
-        return [sys.executable, "-m", "irons", *words]
+        return [*OWN_PROCESS, *words]
 
     irons.return_what = "command"  # type: ignore[attr-defined]
     return irons

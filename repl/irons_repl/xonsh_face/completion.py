@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from irons_repl.xonsh_face.alias import OWN_PROCESS
 from irons_repl.xonsh_face.face import Face
 
 
-def completer(face: Face) -> Callable[..., Any]:
+def completer_of(face: Face) -> Callable[..., Any]:
     """Return the completer of the command `irons`."""
-    from xonsh.completers.tools import RichCompletion, contextual_command_completer_for
+    from xonsh.completers.tools import RichCompletion, contextual_command_completer
 
-    @contextual_command_completer_for("irons")  # type: ignore[untyped-decorator]
     def complete_irons(command: Any) -> Any:
         """Complete irons commands, options, sandboxes and domains."""
+        words = words_before([argument.value for argument in command.args[: command.arg_index]])
+        if words is None:
+            return None
         from irons.completing import FILES, Sources, offer
         from irons.names import Names
         from irons.settings import load
@@ -22,7 +25,6 @@ def completer(face: Face) -> Callable[..., Any]:
         from irons_repl.matching import fitting
 
         names = Names.of(load({}, face.env()))
-        words = [argument.value for argument in command.args[1 : command.arg_index]]
         found = offer(face.host.tree, [*words, command.prefix], Sources(sandboxes=names.read))
         if FILES in found.candidates:
             return None
@@ -34,4 +36,16 @@ def completer(face: Face) -> Callable[..., Any]:
             for c in chosen
         }
 
-    return complete_irons
+    decorated: Callable[..., Any] = contextual_command_completer(complete_irons)
+    return decorated
+
+
+def words_before(words: Sequence[str]) -> list[str] | None:
+    """Return the words behind `irons`, before the one being typed; None where another command is completed.
+
+    xonsh shows its completers the alias's meaning in the place of its name.
+    """
+    for beginning in (("irons",), OWN_PROCESS):
+        if tuple(words[: len(beginning)]) == beginning:
+            return list(words[len(beginning) :])
+    return None

@@ -1,0 +1,58 @@
+"""A home of its own for each prompt, and the environment in which it runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.repl.fake import Fake
+from tests.repl.terminal import Terminal
+
+
+@pytest.fixture
+def fake() -> Iterator[Fake]:
+    """A small v0 API on loopback."""
+    with Fake() as server:
+        yield server
+
+
+@pytest.fixture
+def home_env(tmp_path: Path) -> dict[str, str]:
+    """The environment of a person with an empty home."""
+    env = {key: os.environ[key] for key in os.environ if key.startswith(("COVERAGE", "LANG", "LC_"))}
+    return env | {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "HOME": str(tmp_path),
+        "XDG_CONFIG_HOME": str(tmp_path / "config"),
+        "XDG_STATE_HOME": str(tmp_path / "state"),
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        "TERM": "xterm-256color",
+        "LANG": "C.UTF-8",
+        "PYTHONUNBUFFERED": "1",
+        "TZ": "UTC",
+    }
+
+
+@pytest.fixture
+def env(home_env: dict[str, str], fake: Fake) -> dict[str, str]:
+    """The environment of a person who uses the fake API."""
+    return home_env | {"IRONS_API_URL": fake.url, "IRONS_API_KEY": "test-key-1234567890"}
+
+
+@pytest.fixture
+def terminal(env: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
+    """Open terminals with `irons` in them; all are closed at the end."""
+    with ExitStack() as stack:
+
+        def opened(*words: str, **options: object) -> Terminal:
+            argv = options.pop("argv", None) or [sys.executable, "-m", "irons", *words]
+            more = options.pop("env", {})
+            options.setdefault("cwd", str(tmp_path))
+            return stack.enter_context(Terminal(argv, {**env, **more}, **options))  # type: ignore[arg-type,dict-item]
+
+        yield opened
