@@ -35,3 +35,16 @@ def stand(lab: Lab, net: CellNet, tmp_path: Path) -> Iterator[Stand]:
     """A fresh gateway that serves the cell."""
     with make_stand(lab, tmp_path, net) as stand:
         yield stand
+
+
+@pytest.fixture(scope="module")
+def _running(lab: Lab, net: CellNet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
+    with make_stand(lab, tmp_path_factory.mktemp("gateway"), net) as stand:
+        yield stand
+
+
+@pytest.fixture
+def shared(_running: Stand) -> Stand:
+    """A gateway that the tests of a module share, with nothing arrived or recorded yet."""
+    _running.mark()
+    return _running

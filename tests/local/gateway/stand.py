@@ -110,6 +110,16 @@ class Program:
             data += more
         return data
 
+    def until(self, end: bytes) -> bytes:
+        """All up to and including `end`."""
+        data = b""
+        while not data.endswith(end):
+            more = self.sock.recv(1)
+            if not more:
+                break
+            data += more
+        return data
+
     def rest(self) -> bytes:
         """All until the end; `b"RESET"` where the end is a reset."""
         data = b""
@@ -146,6 +156,22 @@ class Stand:
         self.process: subprocess.Popen[bytes] | None = None
         self.keeper: Link | None = None
         self.server: Link | None = None
+        self._before = 0
+        self._recorded = 0
+        self.mark()
+
+    def mark(self) -> None:
+        """From now on count arrivals and records anew."""
+        self._before = len(self.lab.arrivals())
+        self._recorded = len(self._all_records())
+
+    def arrivals(self) -> list[dict[str, Any]]:
+        """What reached the internet since the mark."""
+        return self.lab.arrivals()[self._before :]
+
+    def leaked(self, text: str) -> list[dict[str, Any]]:
+        """What of it holds `text`."""
+        return [each for each in self.arrivals() if text in json.dumps(each)]
 
     def start(self, *, attach: bool = True) -> None:
         """Start the gateway, and give it the cell."""
@@ -254,10 +280,15 @@ class Stand:
             raise
 
     def records(self) -> list[dict[str, Any]]:
-        """Every audit record so far, in order."""
+        """Every audit record since the mark, in order."""
+        return self._all_records()[self._recorded :]
+
+    def _all_records(self) -> list[dict[str, Any]]:
         found = []
         for path in sorted((self.home / "audit").glob("*.jsonl")):
-            found += [json.loads(line) for line in path.read_text().splitlines()]
+            found += [
+                json.loads(line) for line in path.read_text().splitlines(keepends=True) if line[-1] == "\n"
+            ]
         return found
 
     def events(self) -> list[dict[str, Any]]:

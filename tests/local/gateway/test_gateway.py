@@ -2,49 +2,353 @@
 
 from __future__ import annotations
 
+import json
+import socket
 import ssl
 
 import pytest
-from tests.local.gateway.stand import Stand
+from tests.e2e.lab import eventually
+from tests.local.gateway.stand import CELL, Stand, insecure, quick
+
+WEB, OTHER, EVIL = "web.example.test", "other.example.test", "evil.example.test"
+GET = "GET /hello HTTP/1.1\nHost: {}\nConnection: close\n\n"
 
 
-def test_an_allowed_request_is_answered_and_recorded(stand: Stand) -> None:
+def test_an_allowed_request_is_answered_and_recorded(shared: Stand) -> None:
     """An allowed name answers over HTTP, and the log has its opening, verdict and closing record."""
-    stand.policy("deny", ["web.example.test"])
-    answer = stand.http("web.example.test", "GET /hello HTTP/1.1\nHost: web.example.test\n\n")
+    shared.policy("deny", [WEB])
+    answer = shared.http(WEB, GET.format(WEB))
     assert answer.startswith(b"HTTP/1.1 200 OK")
-    event = stand.event(host="web.example.test", kind="close")
-    assert [each["kind"] for each in stand.records()] == ["open", "verdict", "close"]
-    assert (event["verdict"], event["protocol"], event["rule"]) == ("allowed", "http", "web.example.test")
-    assert event["address"] == "203.0.113.10"
+    event = shared.event(host=WEB, kind="close")
+    assert [each["kind"] for each in shared.records()] == ["open", "verdict", "close"]
+    assert (event["verdict"], event["protocol"], event["rule"]) == ("allowed", "http", WEB)
+    assert (event["address"], event["ended"]) == ("203.0.113.10", "closed")
     assert event["bytes_in"] == len(answer)
 
 
-def test_a_denied_request_gets_a_403_that_says_what_to_type(stand: Stand) -> None:
+def test_a_denied_request_gets_a_403_that_says_what_to_type(shared: Stand) -> None:
     """A denied name is refused by a page that names it and the command, and nothing of it gets out."""
-    stand.policy("deny", ["web.example.test"])
-    answer = stand.http("evil.example.test", "GET / HTTP/1.1\nHost: evil.example.test\n\n")
+    shared.policy("deny", [WEB])
+    answer = shared.http(EVIL, GET.format(EVIL))
     assert answer.startswith(b"HTTP/1.1 403 Forbidden")
     assert b"evil.example.test:80" in answer
     assert b"irons egress allow evil.example.test" in answer
-    assert stand.event(host="evil.example.test")["verdict"] == "blocked"
-    assert not stand.lab.arrived(name="evil.example.test")
+    assert shared.event(host=EVIL)["verdict"] == "blocked"
+    assert not shared.arrivals()
 
 
-def test_tls_passes_or_gets_an_alert(stand: Stand) -> None:
-    """TLS to an allowed name reaches it; to another it ends in an access_denied alert."""
-    stand.policy("deny", ["web.example.test"])
-    with stand.tls("web.example.test", "web.example.test") as secure:
+def test_tls_passes_or_gets_an_alert(shared: Stand) -> None:
+    """TLS to an allowed name reaches it; to another it ends in an access_denied alert, at once."""
+    shared.policy("deny", [WEB])
+    with shared.tls(WEB, WEB) as secure:
         secure.sendall(b"GET / HTTP/1.1\r\nHost: web.example.test\r\n\r\n")
         assert secure.recv(100).startswith(b"HTTP/1.1 200")
+
+    def denied() -> None:
+        with pytest.raises(ssl.SSLError, match=r"(?i)access.denied"):
+            shared.tls(EVIL, EVIL)
+
+    assert quick(denied) < 0.5
+    assert not shared.leaked("evil")
+
+
+@pytest.mark.parametrize(
+    ("host", "name"), [(WEB, EVIL), (EVIL, WEB), (WEB, OTHER), ("203.0.113.66", EVIL), ("203.0.113.66", None)]
+)
+def test_tls_under_another_name_is_refused(shared: Stand, host: str, name: str | None) -> None:
+    """The name in the ClientHello must be the one the connection was opened to, even if that one is allowed too."""
+    shared.policy("deny", [WEB, OTHER])
     with pytest.raises(ssl.SSLError, match=r"(?i)access.denied"):
-        stand.tls("evil.example.test", "evil.example.test")
+        shared.tls(host, name)
+    assert not shared.arrivals()
+    assert shared.event(verdict="blocked")["protocol"] == "tls"
 
 
-def test_a_server_that_speaks_first_is_heard(stand: Stand) -> None:
+def test_a_literal_address_is_taken_for_the_name_it_claims(shared: Stand) -> None:
+    """An allowed name claimed to another's address leads to the name's own address."""
+    shared.policy("deny", [WEB])
+    with shared.tls("203.0.113.66", WEB) as secure:
+        secure.sendall(b"GET / HTTP/1.1\r\nHost: web.example.test\r\n\r\n")
+        assert b"203.0.113.10" in secure.recv(4096)
+    assert b"203.0.113.10" in shared.http("2001:db8:113::66", GET.format(WEB))
+    assert not [each for each in shared.arrivals() if each.get("server") == "203.0.113.66"]
+
+
+def test_an_address_rule_opens_a_literal_address(shared: Stand) -> None:
+    """A rule for addresses is met by a connection to one, IPv4 or IPv6."""
+    shared.policy("deny", ["203.0.113.0/24", "[2001:db8:113::/64]:*"])
+    assert b"203.0.113.20" in shared.http("203.0.113.20", GET.format("203.0.113.20"))
+    assert b"2001:db8:113::20" in shared.http("2001:db8:113::20", GET.format("[2001:db8:113::20]"))
+    with shared.connect("2001:db8:113::20", 22) as program:
+        assert program.read(17) == b"SSH-2.0-standin\r\n"
+
+
+def test_in_warn_what_the_rules_are_against_passes_and_is_recorded(shared: Stand) -> None:
+    """Mode warn waives the rules' verdict and says so."""
+    shared.policy("warn", [WEB])
+    assert shared.http(EVIL, GET.format(EVIL)).startswith(b"HTTP/1.1 200")
+    event = shared.event(host=EVIL, kind="close")
+    assert (event["allowed"], event["verdict"], event["mode"]) == (True, "warn", "warn")
+
+
+def test_in_warn_two_names_are_recorded_as_would_be_denied(shared: Stand) -> None:
+    """A second name in the clear passes in mode warn, and both names show that it would not have."""
+    shared.policy("warn", [WEB])
+    assert shared.http(WEB, GET.format(EVIL)).startswith(b"HTTP/1.1 200")
+    assert shared.event(host=WEB, kind="close")["verdict"] == "warn"
+    assert shared.event(host=EVIL)["verdict"] == "warn"
+
+
+def test_in_warn_malformed_requests_are_refused_all_the_same(shared: Stand) -> None:
+    """Mode warn waives no malformed input, no wrong protocol on 443 or 80, and no floor."""
+    shared.policy("warn")
+    assert b" 403 " in shared.http(WEB, "GET / HTTP/1.1\nHost: a b\n\n")
+    assert b" 403 " in shared.http(WEB, GET.format(WEB), 443)
+    with shared.connect(WEB, 80) as program:
+        assert program.send(b"\0binary\n").rest() == b"RESET"
+    with pytest.raises(ssl.SSLError):
+        shared.tls(WEB, WEB, 80)
+    assert b" 403 " in shared.http("169.254.169.254", GET.format("169.254.169.254"))
+    assert not shared.arrivals()
+
+
+def test_a_server_that_speaks_first_is_heard(shared: Stand) -> None:
     """On other ports the server may say the first word."""
-    stand.policy("deny", ["git.example.test:22"])
-    with stand.connect("git.example.test", 22) as program:
+    shared.policy("deny", ["git.example.test:22"])
+    with shared.connect("git.example.test", 22) as program:
         assert program.read(17) == b"SSH-2.0-standin\r\n"
         program.send(b"SSH-2.0-me\r\n")
         assert program.read(12) == b"SSH-2.0-me\r\n"
+    assert shared.event(host="git.example.test", kind="close")["bytes_out"] == 12
+
+
+def test_in_warn_a_literal_address_may_speak_first(shared: Stand) -> None:
+    """A silent client to a literal address is connected after a moment."""
+    shared.policy("warn")
+    with shared.connect("203.0.113.40", 22) as program:
+        assert program.read(17) == b"SSH-2.0-standin\r\n"
+
+
+def test_a_silent_client_to_a_denied_name_is_reset_within_two_seconds(shared: Stand) -> None:
+    """There is nothing to answer it in its own language."""
+    shared.policy("deny", [WEB])
+    with shared.connect(EVIL, 22) as program:
+        assert quick(program.rest) < 2
+    assert shared.event(host=EVIL, port=22)["verdict"] == "blocked"
+
+
+def test_a_client_that_speaks_first_to_a_denied_name_is_reset_at_once(shared: Stand) -> None:
+    """A protocol without a refusal of its own gets a reset."""
+    shared.policy("deny", [WEB])
+    with shared.connect("db.example.test", 5432) as program:
+        program.send(b"\0\0\0\x08\0\0\0\0")
+        assert quick(program.rest) < 0.5
+    assert not shared.arrivals()
+
+
+@pytest.mark.parametrize("name", [WEB, None])
+def test_a_late_clienthello_must_say_the_same_name(shared: Stand, name: str | None) -> None:
+    """After a server's greeting, or a Postgres SSLRequest, TLS under another name is refused and never arrives."""
+    shared.policy("deny", ["git.example.test:22", "db.example.test:5432"])
+    for host, port, before in (
+        ("git.example.test", 22, b""),
+        ("git.example.test", 22, b"EHLO me\r\nSTARTTLS\r\n"),
+        ("db.example.test", 5432, b"\0\0\0\x08\x04\xd2\x16\x2f"),
+    ):
+        hello = client_hello(EVIL)
+        with shared.connect(host, port) as program:
+            if port == 22:
+                assert program.read(17) == b"SSH-2.0-standin\r\n"
+            if before and name:
+                program.send(before).sock.recv(100)
+                program.send(hello[:1])
+                program.send(hello[1:])
+            else:
+                program.send(before + hello)
+            assert b"\x15\x03" in program.rest()
+        assert not shared.leaked("evil")
+        shared.event(host=EVIL, port=port, verdict="blocked")
+
+
+def test_a_late_clienthello_with_the_right_name_passes(shared: Stand) -> None:
+    """STARTTLS to the name that was dialled goes on."""
+    shared.policy("deny", ["git.example.test:22"])
+    with shared.connect("git.example.test", 22) as program:
+        program.read(17)
+        program.send(b"STARTTLS\r\n").read(10)
+        hello = client_hello("git.example.test")
+        program.send(hello)
+        assert program.read(len(hello)) == hello
+
+
+def test_a_late_request_must_name_the_same_host(shared: Stand) -> None:
+    """Where the server spoke first, the client's request is still read."""
+    shared.policy("deny", ["git.example.test:22"])
+    with shared.connect("git.example.test", 22) as program:
+        program.read(17)
+        program.send(b"GET / HTTP/1.1\r\nHost: evil.example.test\r\n\r\n")
+        assert b"403 Forbidden" in program.rest()
+    assert not shared.leaked("evil")
+
+
+def test_an_unknown_synthetic_address_is_refused(shared: Stand) -> None:
+    """An address of the pool that stands for no name leads nowhere, and is recorded."""
+    shared.policy("warn")
+    with shared.connect("198.18.200.1", 443) as program:
+        assert program.rest() == b"RESET"
+    assert "no name was ever given" in shared.event(host="198.18.200.1")["reason"]
+
+
+@pytest.mark.parametrize("mode", ["warn", "deny"])
+def test_connect_and_close_is_an_event_and_no_contact(shared: Stand, mode: str) -> None:
+    """A connection closed without a byte shows in the log and nowhere else."""
+    shared.policy(mode, [WEB])
+    shared.connect(WEB, 443).close()
+    shared.connect(EVIL, 2222).close()
+    assert shared.event(host=WEB, ended="closed without a byte")["verdict"] == "allowed"
+    assert shared.event(host=EVIL)["verdict"] == ("warn" if mode == "warn" else "blocked")
+    assert not shared.leaked("203.0.113")
+
+
+@pytest.mark.parametrize("name", ["loopback", "private", "metadata", "host"])
+def test_a_name_that_leads_under_the_floor_is_refused(shared: Stand, name: str) -> None:
+    """Rebinding gets nowhere in either mode, and the sandbox does not learn the address."""
+    shared.policy("warn")
+    host = f"rebind-{name}.example.test"
+    answer = shared.http(host, GET.format(host))
+    assert answer.startswith(b"HTTP/1.1 403 ")
+    assert not [each for each in shared.arrivals() if each["kind"] != "dns"]
+    event = shared.event(host=host, kind="close")
+    assert (event["verdict"], event["allowed"], event["mode"]) == ("blocked", False, "warn")
+    address = {"loopback": "127.", "private": "10.9.8.7", "metadata": "169.254.", "host": "198.51."}[name]
+    assert address in event["reason"]
+    assert address.encode() not in answer
+
+
+def test_the_record_comes_before_every_contact(shared: Stand) -> None:
+    """The opening record is older than the name server's query, the verdict older than the connection."""
+    shared.policy("deny", [WEB])
+    shared.http(WEB, GET.format(WEB))
+    shared.event(host=WEB, kind="close")
+    at = {each["kind"]: each["at"] / 1e6 for each in shared.records()}
+    seen = {each["kind"]: each["at"] for each in reversed(shared.arrivals())}
+    assert at["open"] < seen["dns"] < at["verdict"] < seen["connect"] < seen["http"] < at["close"]
+
+
+def test_an_opening_record_shows_while_a_name_is_slow(shared: Stand) -> None:
+    """When the host's name server hears of a name its opening record is there, and its verdict is not."""
+    shared.policy("deny", ["*.slow.example.test"])
+    with shared.connect("a.slow.example.test", 80) as program:
+        program.send(b"GET / HTTP/1.1\r\nHost: a.slow.example.test\r\n\r\n")
+        eventually(lambda: shared.leaked("a.slow"))
+        assert [each["kind"] for each in shared.records()] == ["open"]
+
+
+def test_a_slow_name_holds_up_nobody(shared: Stand) -> None:
+    """While names that take seconds are resolved, another answers at once."""
+    shared.policy("deny", [WEB, "*.slow.example.test"])
+    slow = [shared.connect(f"b{number}.slow.example.test", 80) for number in range(7)]
+    for number, program in enumerate(slow):
+        program.send(f"GET / HTTP/1.1\r\nHost: b{number}.slow.example.test\r\n\r\n".encode())
+    eventually(lambda: shared.leaked("b6.slow"))
+    assert quick(lambda: shared.http(WEB, GET.format(WEB))) < 1
+    for program in slow:
+        program.close()
+
+
+def test_names_of_local_hosts_come_first(shared: Stand) -> None:
+    """A name of `[local.hosts]` leads where the configuration says, and nobody is asked."""
+    shared.policy("deny", ["name.test"], hosts={"name.test": ["203.0.113.30"]})
+    assert b"203.0.113.30" in shared.http("name.test", GET.format("name.test"))
+    assert not [each for each in shared.arrivals() if each["kind"] == "dns"]
+
+
+def test_a_server_that_is_not_reached_is_told_apart_from_a_refusal(shared: Stand) -> None:
+    """A closed port gives a 502, an unknown name too; both are allowed and say how they ended."""
+    shared.policy("deny", ["web.example.test:81", "nowhere.example.test"])
+    assert b"502 Bad Gateway" in shared.http(WEB, GET.format(WEB), 81)
+    event = shared.event(host=WEB, port=81, kind="close")
+    assert (event["allowed"], event["ended"]) == (True, "unreachable: connection refused")
+    assert b"502 Bad Gateway" in shared.http("nowhere.example.test", GET.format("nowhere.example.test"))
+    assert "not resolved" in shared.event(host="nowhere.example.test", kind="close")["ended"]
+
+
+def test_search_domains_do_not_apply(shared: Stand) -> None:
+    """Names are asked absolute."""
+    shared.policy("warn")
+    shared.http("a.b", GET.format("a.b"))
+    assert {each["name"] for each in shared.arrivals() if each["kind"] == "dns"} == {"a.b"}
+
+
+def test_a_new_policy_cuts_what_it_forbids(shared: Stand) -> None:
+    """Live connections that the new rules forbid end at once; `impact` says how many there would be."""
+    shared.policy("deny", [WEB, "git.example.test:22"])
+    with shared.connect("git.example.test", 22) as one, shared.connect(WEB, 80) as other:
+        one.read(17)
+        other.send(b"GET / HTTP/1.1\r\nHost: web.example.test\r\n\r\n")
+        other.sock.recv(4096)
+        narrower = {"mode": "deny", "rules": [], "hosts": {}}
+        assert shared.ask("impact", cell=CELL, policy=narrower) == {"cut": 2}
+        assert shared.policy("deny", [WEB]) == 1
+        assert one.rest() == b"RESET"
+        other.send(b"GET /again HTTP/1.1\r\nHost: web.example.test\r\n\r\n")
+        assert b"/again" in other.sock.recv(4096)
+    assert shared.event(host="git.example.test", kind="close")["ended"].startswith("cut")
+
+
+def test_inside_a_sandbox_reads_its_policy_and_refusals(shared: Stand) -> None:
+    """`http://irons.internal/` answers with JSON and without addresses; nothing can be changed there."""
+    shared.policy(
+        "deny", [{"pattern": "lan.test:80", "private": ["10.1.2.3"]}], hosts={"lan.test": ["10.1.2.3"]}
+    )
+    shared.http(EVIL, GET.format(EVIL))
+    answer = shared.http("irons.internal", "GET / HTTP/1.1\nHost: irons.internal\n\n")
+    seen = json.loads(answer.partition(b"\r\n\r\n")[2])
+    assert seen["sandbox"] == {"id": CELL, "name": "box"}
+    assert (seen["mode"], seen["rules"][0]["pattern"]) == ("deny", "lan.test:80")
+    assert seen["refusals"][0]["host"] == EVIL
+    assert seen["refusals"][0]["allow"] == "irons egress allow evil.example.test"
+    assert b"10.1.2.3" not in answer
+    assert b"405" in shared.http(
+        "irons.internal", "POST / HTTP/1.1\nHost: irons.internal\nContent-Length: 0\n\n"
+    )
+    assert b"404" in shared.http("irons.internal", "GET /etc HTTP/1.1\nHost: irons.internal\n\n")
+    assert not shared.arrivals()
+
+
+def test_udp_and_icmp_are_refused_at_once_and_folded(shared: Stand) -> None:
+    """Datagrams get an error at once, and many of them one event with their count."""
+    shared.policy("warn")
+    address = shared.resolve(WEB)
+    with shared.net.socket(kind=socket.SOCK_DGRAM) as sock:
+        refused = 0
+        for _ in range(40):
+            try:
+                sock.sendto(b"quic", (address, 443))
+            except OSError:
+                refused += 1
+    assert refused == 40
+    event = shared.event(host=WEB, protocol="udp")
+    assert (event["port"], event["allowed"], event["mode"]) == (443, False, "warn")
+    eventually(lambda: shared.event(host=WEB, protocol="udp")["count"] >= 40)
+    assert len([each for each in shared.events() if each.get("protocol") == "udp"]) == 1
+
+
+def test_repeats_of_a_refusal_become_one_event(shared: Stand) -> None:
+    """A hundred refusals within a second are one event with a count; different ones stay apart."""
+    shared.policy("deny")
+    for _ in range(100):
+        with shared.connect(EVIL, 5555) as program:
+            program.send(b"\0\n").rest()
+    events = [each for each in shared.events() if each.get("port") == 5555]
+    assert len(events) < 5
+    eventually(lambda: sum(each["count"] for each in shared.events() if each.get("port") == 5555) == 100)
+
+
+def client_hello(name: str) -> bytes:
+    """The first bytes of a TLS client."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    secure = insecure().wrap_bio(incoming, outgoing, server_hostname=name)
+    with pytest.raises(ssl.SSLWantReadError):
+        secure.do_handshake()
+    return outgoing.read()

@@ -75,6 +75,7 @@ class Attempt:
         self._entry: Entry | None = None
         self._judged: Judged | None = None
         self._protocol = "tcp"
+        self._alert = b""
         self._began = time.monotonic()
         self._ending = "closed"
         self._undecided = False
@@ -127,7 +128,6 @@ class Attempt:
             self._close()
 
     async def _attempt(self) -> None:
-        opening = Opening(Kind.UNDECIDED)
         try:
             self._name = self._named()
             if self._name is not None and self._name.text == inside.NAME:
@@ -139,12 +139,13 @@ class Attempt:
             else:
                 await self._other(opening)
         except RefusedError as error:
-            await self._refuse(error, opening)
+            await self._refuse(error)
         except LateError as error:
             late = refuse_for(
                 error.host or self._host, self._port, error.protocol, self._cell.policy, str(error)
             )
-            await self._refuse(late, opening, alert=error.alert)
+            self._alert = error.alert
+            await self._refuse(late)
         except UnreachedError as error:
             self._ending = f"unreachable: {error}"
             await self._say(
@@ -183,6 +184,7 @@ class Attempt:
         opening = await read_opening(self._client, self._context.tls, grace, strict=strict and allowed)
         if opening.kind in {Kind.TLS, Kind.HTTP}:
             self._protocol = opening.kind.value
+        self._alert = opening.alert
         return opening
 
     def _policy(self) -> Policy:
@@ -235,8 +237,9 @@ class Attempt:
         self._judged = judged
         self._tell(judged)
 
-    def _check(self, claimed: tuple[Host, ...]) -> None:
+    def _check(self, claimed: tuple[Host, ...], protocol: str, alert: bytes = b"") -> None:
         """Judge names that show up once the server is reached."""
+        self._protocol, self._alert = protocol, alert
         judged = check_named(self._policy(), self._host, claimed, self._port, self._protocol)
         if judged.others and self._entry is not None:
             self._entry.verdict(**judged.record(self._port, self._protocol))
@@ -294,7 +297,7 @@ class Attempt:
             entry.verdict(**judged.record(self._port, self._protocol))
             raise UnreachedError(f"its name was not resolved: {error}") from None
 
-    async def _refuse(self, error: RefusedError, opening: Opening, alert: bytes = b"") -> None:
+    async def _refuse(self, error: RefusedError) -> None:
         refusal = error.refusal
         self._context.folder.remember(self._cell.name, refusal, error.command)
         if self._entry is not None and self._session is None:
@@ -306,12 +309,10 @@ class Attempt:
         self.live = None
         if self._session is not None:
             await self._session.last_answers()
-        payload = alert
+        payload = self._alert
         if refusal.protocol == "http":
             reason = refusal.inside or refusal.reason
             payload = refuse.forbidden(refusal.host, refusal.port, reason, error.command)
-        elif opening.kind is Kind.TLS and not payload:
-            payload = opening.alert
         await self._say(payload)
 
     async def _say(self, payload: bytes) -> None:

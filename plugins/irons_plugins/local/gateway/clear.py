@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable
+from typing import Protocol
 
 from irons_plugins.local.gateway.http1 import BadRequestError, Head
 from irons_plugins.local.gateway.inspector import Inspector, Then
@@ -21,8 +21,18 @@ from irons_plugins.local.policy import Host
 ANSWER_TIMEOUT = 60.0
 MAX_ANSWER = 65_536
 
-Check = Callable[[tuple[Host, ...]], None]
-"""Called with the names a later part of the connection says in clear; raises where they are refused."""
+
+class Check(Protocol):
+    """Judges names that a connection says in the clear once its server is reached; raises where they are refused."""
+
+    def __call__(self, claimed: tuple[Host, ...], protocol: str, alert: bytes = b"") -> None:
+        """Judge.
+
+        Args:
+            claimed: the names.
+            protocol: what says them: http or tls.
+            alert: what refuses a ClientHello.
+        """
 
 
 class LateError(Exception):
@@ -61,7 +71,7 @@ async def relay_http(session: Session, requests: Requests, head: Head | None, ch
         if head is None:
             head = await requests.head()
             if head is not None:
-                check(head.hosts)
+                check(head.hosts, "http")
         while head is not None:
             if head.websocket:
                 if not first:
@@ -72,7 +82,7 @@ async def relay_http(session: Session, requests: Requests, head: Head | None, ch
             first = False
             head = await requests.head()
             if head is not None:
-                check(head.hosts)
+                check(head.hosts, "http")
     except BadRequestError as error:
         raise LateError(f"malformed request: {error}", "http", error.host) from None
     await session.finish()
@@ -193,6 +203,6 @@ async def _tls(session: Session, sent: bytes, data: bytes, context: ssl.SSLConte
     if hello.fault is not None:
         raise LateError(hello.fault, "tls", hello.name, hello.alert)
     if hello.name is not None:
-        check((hello.name,))
+        check((hello.name,), "tls", hello.alert)
     await session.send(hello.data[len(sent) :])
     await session.splice()

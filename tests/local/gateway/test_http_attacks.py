@@ -1,0 +1,179 @@
+"""HTTP requests that try to reach another host over a connection to an allowed one; judged by what arrived."""
+
+from __future__ import annotations
+
+import pytest
+from tests.local.gateway.stand import Stand
+
+WEB, EVIL = "web.example.test", "evil.example.test"
+
+REFUSED = {
+    "host": "GET / HTTP/1.1\nHost: evil.example.test\n\n",
+    "absolute": "GET http://evil.example.test/ HTTP/1.1\nHost: web.example.test\n\n",
+    "absolute, both": "GET http://evil.example.test/ HTTP/1.1\nHost: evil.example.test\n\n",
+    "absolute, user": "GET http://web.example.test@evil.example.test/ HTTP/1.1\nHost: web.example.test\n\n",
+    "absolute, query": "GET http://evil.example.test?@web.example.test/ HTTP/1.1\nHost: web.example.test\n\n",
+    "absolute, other scheme": "GET ftp://web.example.test/evil HTTP/1.1\nHost: web.example.test\n\n",
+    "absolute, https": "GET https://web.example.test/evil HTTP/1.1\nHost: web.example.test\n\n",
+    "host twice": "GET / HTTP/1.1\nHost: web.example.test\nHost: evil.example.test\n\n",
+    "host twice, evil first": "GET / HTTP/1.1\nHost: evil.example.test\nHost: web.example.test\n\n",
+    "host with a word for a port": "GET / HTTP/1.1\nHost: web.example.test:evil\n\n",
+    "host with a great port": "GET /evil HTTP/1.1\nHost: web.example.test:99999\n\n",
+    "host in brackets": "GET /evil HTTP/1.1\nHost: [web.example.test]\n\n",
+    "host in double brackets": "GET /evil HTTP/1.1\nHost: [[web.example.test]]\n\n",
+    "host with a user": "GET / HTTP/1.1\nHost: web.example.test@evil.example.test\n\n",
+    "host with a list": "GET / HTTP/1.1\nHost: web.example.test, evil.example.test\n\n",
+    "host empty": "GET /evil HTTP/1.1\nHost:\n\n",
+    "no host": "GET /evil HTTP/1.1\nAccept: */*\n\n",
+    "host folded": "GET / HTTP/1.1\nHost: web.example.test\n evil.example.test\n\n",
+    "field folded": "GET /evil HTTP/1.1\nHost: web.example.test\nX: a\n b\n\n",
+    "space before the colon": "GET /evil HTTP/1.1\nHost : web.example.test\n\n",
+    "length and chunks": "POST /evil HTTP/1.1\nHost: web.example.test\nContent-Length: 3\nTransfer-Encoding: chunked\n\n0\n\n",
+    "two lengths": "POST /evil HTTP/1.1\nHost: web.example.test\nContent-Length: 0\nContent-Length: 3\n\n",
+    "length signed": "POST /evil HTTP/1.1\nHost: web.example.test\nContent-Length: +0\n\n",
+    "chunked by another name": "POST /evil HTTP/1.1\nHost: web.example.test\nTransfer-Encoding: xchunked\n\n",
+    "chunked twice": "POST /evil HTTP/1.1\nHost: web.example.test\nTransfer-Encoding: chunked\nTransfer-Encoding: chunked\n\n",
+    "chunked in HTTP/1.0": "POST /evil HTTP/1.0\nHost: web.example.test\nTransfer-Encoding: chunked\n\n0\n\n",
+    "connect": "CONNECT evil.example.test:443 HTTP/1.1\nHost: evil.example.test\n\n",
+    "connect, allowed": "CONNECT web.example.test:443 HTTP/1.1\nHost: web.example.test\n\n",
+    "h2, prior knowledge": "PRI * HTTP/2.0\n\nSM\n\n",
+    "h2c": "GET /evil HTTP/1.1\nHost: web.example.test\nConnection: Upgrade, HTTP2-Settings\nUpgrade: h2c\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\n\n",
+    "upgrade to anything": "GET /evil HTTP/1.1\nHost: web.example.test\nConnection: upgrade\nUpgrade: foo\n\nGET / HTTP/1.1\nHost: evil.example.test\n\n",
+    "upgrade to two": "GET /evil HTTP/1.1\nHost: web.example.test\nConnection: upgrade\nUpgrade: websocket, foo\n\n",
+    "upgrade with a body": "GET /evil HTTP/1.1\nHost: web.example.test\nConnection: upgrade\nUpgrade: websocket\nContent-Length: 3\n\nabc",
+    "empty line first": "\nGET / HTTP/1.1\nHost: evil.example.test\n\n",
+    "many empty lines first": "\n" * 40 + "GET / HTTP/1.1\nHost: evil.example.test\n\n",
+    "method unknown": "FOO / HTTP/1.1\nHost: evil.example.test\n\n",
+    "method in lower case": "get / HTTP/1.1\nHost: evil.example.test\n\n",
+    "version unknown": "GET /evil HTTP/3.7\nHost: evil.example.test\n\n",
+    "version in lower case": "GET / http/1.1\nHost: evil.example.test\n\n",
+    "tabs for spaces": "GET\t/\tHTTP/1.1\nHost: evil.example.test\n\n",
+    "fragment": "GET /#evil HTTP/1.1\nHost: web.example.test\n\n",
+    "control byte in the line": "GET /\x01 HTTP/1.1\nHost: evil.example.test\n\n",
+    "host with an underlined port": "GET /evil HTTP/1.1\nHost: web.example.test:8_0\n\n",
+    "host by number": "GET / HTTP/1.1\nHost: 203.0.113.66\n\n",
+    "host by great number": "GET /evil HTTP/1.1\nHost: 3405803842\n\n",
+    "host by hexadecimal": "GET /evil HTTP/1.1\nHost: 0xcb007142\n\n",
+}
+
+
+@pytest.mark.parametrize("port", [80, 8080])
+@pytest.mark.parametrize("attack", REFUSED.values(), ids=REFUSED.keys())
+def test_nothing_of_a_bad_request_gets_out(shared: Stand, attack: str, port: int) -> None:
+    """It is answered by a 403 and an event, and the server hears nothing of it."""
+    shared.policy("deny", [f"{WEB}:80", f"{WEB}:8080"])
+    answer = shared.http(WEB, attack, port)
+    assert answer.startswith(b"HTTP/1.1 403 "), answer
+    assert not shared.leaked("evil")
+    event = shared.event(verdict="blocked", port=port)
+    assert (event["protocol"], event["allowed"]) == ("http", False)
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "GET / HTTP/1.1\nX: y\r\r\nHost: web.example.test\n\n",
+        "GET / HTTP/1.1\nX: a\0b\nHost: web.example.test\n\n",
+    ],
+    ids=["lone CR", "NUL"],
+)
+def test_odd_bytes_in_a_head_are_refused(shared: Stand, attack: str) -> None:
+    """A head with a lone CR or a NUL is refused."""
+    shared.policy("deny", [WEB])
+    assert shared.http(WEB, attack).startswith(b"HTTP/1.1 403 ")
+    assert not shared.arrivals()
+
+
+def test_lines_that_end_in_lf_alone_are_refused(shared: Stand) -> None:
+    """A head whose lines end in LF alone is refused."""
+    shared.policy("deny", [WEB])
+    with shared.connect(WEB, 80) as program:
+        program.send(b"GET / HTTP/1.1\nHost: web.example.test\n\n\r\n\r\n")
+        assert program.rest().startswith(b"HTTP/1.1 403 ")
+    assert not shared.arrivals()
+
+
+@pytest.mark.parametrize("pipelined", [True, False])
+def test_a_later_request_for_another_host_is_refused(shared: Stand, *, pipelined: bool) -> None:
+    """On a connection kept alive the first request is answered, and one for another host is not passed on."""
+    shared.policy("deny", [WEB])
+    first = b"GET /one HTTP/1.1\r\nHost: web.example.test\r\n\r\n"
+    second = b"GET /two HTTP/1.1\r\nHost: evil.example.test\r\n\r\n"
+    with shared.connect(WEB, 80) as program:
+        if pipelined:
+            program.send(first + second)
+        else:
+            program.send(first)
+            assert b"GET /one" in program.sock.recv(65_536)
+            program.send(second)
+        answer = program.rest()
+    assert b"403 Forbidden" in answer
+    assert not shared.leaked("/two")
+    assert shared.leaked("/one")
+    shared.event(host=EVIL, verdict="blocked")
+    assert shared.event(host=WEB, kind="close")["ended"].startswith("refused: evil.example.test")
+
+
+def test_requests_that_agree_pass_one_after_another(shared: Stand) -> None:
+    """Bodies of every framing pass, and the head goes on in one spelling."""
+    shared.policy("deny", [WEB])
+    with shared.connect(WEB, 80) as program:
+        program.send(
+            b"\r\nPOST /length HTTP/1.1\r\nhost:  WEB.example.test.:80 \r\nContent-Length: 5\r\n\r\nhello"
+        )
+        assert b'"body": 5' in program.sock.recv(65_536)
+        program.send(b"GET /r?u=http://evil.example.test/ HTTP/1.1\r\nHost: web.example.test\r\n\r\n")
+        assert b"/r?u=http" in program.sock.recv(65_536)
+        program.send(b"GET http://web.example.test/absolute HTTP/1.1\r\nHost: web.example.test\r\n\r\n")
+        assert b"http://web.example.test/absolute" in program.sock.recv(65_536)
+    assert [each["host"] for each in shared.arrivals() if each["kind"] == "http"] == [f"{WEB}:80", WEB, WEB]
+
+
+def test_a_head_may_come_byte_by_byte(shared: Stand) -> None:
+    """A slow head is put together before it is judged."""
+    shared.policy("deny", [WEB])
+    with shared.connect(WEB, 80) as program:
+        for byte in b"GET /slow HTTP/1.1\r\nHost: web.example.test\r\n\r\n":
+            program.send(bytes([byte]))
+        assert program.sock.recv(65_536).startswith(b"HTTP/1.1 200")
+
+
+def test_a_websocket_becomes_raw_only_when_the_server_agrees(shared: Stand) -> None:
+    """After a 101 both sides may say anything; bytes sent along with the request wait for it."""
+    shared.policy("deny", [WEB])
+    with shared.connect(WEB, 80) as program:
+        program.send(
+            b"GET /ws HTTP/1.1\r\nHost: web.example.test\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\r\n"
+            b"\x81\x05early"
+        )
+        assert program.until(b"\r\n\r\n").startswith(b"HTTP/1.1 101 ")
+        assert program.read(7) == b"\x81\x05early"
+        program.send(b"\x81\x04late")
+        assert program.read(6) == b"\x81\x04late"
+
+
+def test_a_websocket_the_server_declines_ends(shared: Stand) -> None:
+    """Without a 101 nothing after the request goes on: a smuggled second request never arrives."""
+    shared.policy("deny", ["web.example.test:9999"])
+    with shared.connect(WEB, 9999) as program:
+        program.send(
+            b"GET /ws HTTP/1.1\r\nHost: web.example.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+            b"GET / HTTP/1.1\r\nHost: evil.example.test\r\n\r\n"
+        )
+        # The server gives back what it gets: a head, but no 101.
+        assert b"GET /ws HTTP/1.1" in program.rest()
+    assert not shared.leaked("evil")
+    assert "upgrade" in shared.event(host=WEB, kind="close")["ended"]
+
+
+def test_an_upgrade_on_a_used_connection_is_refused(shared: Stand) -> None:
+    """Only the first request of a connection may become a websocket."""
+    shared.policy("deny", [WEB])
+    with shared.connect(WEB, 80) as program:
+        program.send(b"GET /one HTTP/1.1\r\nHost: web.example.test\r\n\r\n")
+        program.sock.recv(65_536)
+        program.send(
+            b"GET /ws HTTP/1.1\r\nHost: web.example.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+        )
+        assert b"403 Forbidden" in program.rest()
+    assert not shared.leaked("/ws")

@@ -1,0 +1,83 @@
+"""What a gateway keeps, and what it survives: restarts, full disks, floods, and cells that come and go."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+
+from tests.e2e.lab import eventually
+from tests.local.gateway.stand import CELL, Stand
+
+WEB, OTHER, EVIL = "web.example.test", "other.example.test", "evil.example.test"
+GET = "GET /hello HTTP/1.1\nHost: {}\nConnection: close\n\n"
+
+
+def test_a_log_that_cannot_be_written_refuses_everything(stand: Stand) -> None:
+    """Without a record there is no contact; with room again there is."""
+    stand.policy("deny", [WEB])
+    stand.resolve(WEB)
+    assert stand.process is not None
+    before = resource.prlimit(stand.process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(stand.process.pid, resource.RLIMIT_FSIZE, (10, before[1]))
+    with stand.connect(WEB, 80) as program:
+        assert program.send(b"GET / HTTP/1.1\r\nHost: web.example.test\r\n\r\n").rest() == b"RESET"
+    assert not stand.arrivals()
+    resource.prlimit(stand.process.pid, resource.RLIMIT_FSIZE, before)
+    assert stand.http(WEB, GET.format(WEB)).startswith(b"HTTP/1.1 200")
+    assert [each["seq"] for each in stand.records()] == [1, 2, 3]
+
+
+def test_without_a_policy_everything_is_refused(stand: Stand) -> None:
+    """A cell whose policy is not known gets nowhere, and the log says why."""
+    answer = stand.http(WEB, GET.format(WEB))
+    assert b"no policy is known" in answer
+    assert stand.event(host=WEB)["verdict"] == "blocked"
+    assert not stand.arrivals()
+
+
+def test_a_killed_gateway_serves_on_from_what_it_kept(stand: Stand) -> None:
+    """After kill -9 policy and names hold without anyone telling them again; the log's runs are two."""
+    stand.policy("deny", [WEB])
+    address = stand.resolve(WEB)
+    other = stand.resolve(EVIL)
+    with stand.connect(WEB, 80) as program:
+        program.send(b"GET / HTTP/1.1\r\nHost: web.example.test\r\n\r\n").sock.recv(4096)
+        stand.kill()
+        assert program.rest() in {b"", b"RESET"}
+    stand.start()
+    assert b"203.0.113.10" in stand.http(address, GET.format(WEB))
+    assert b"irons egress allow" in stand.http(other, GET.format(EVIL))
+    assert (stand.resolve(WEB), stand.resolve(EVIL)) == (address, other)
+    assert stand.resolve(OTHER) not in {address, other}
+    assert len({each["run"] for each in stand.records()}) == 2
+    assert [each["kind"] for each in stand.records()].count("close") == 1
+
+
+def test_a_cell_that_is_forgotten_leaves_nothing(stand: Stand) -> None:
+    """`forget` ends its connections and removes its policy and names."""
+    stand.policy("deny", ["git.example.test:22"])
+    with stand.connect("git.example.test", 22) as program:
+        program.read(17)
+        stand.ask("forget", cell=CELL)
+        assert program.rest() == b"RESET"
+    assert not list((stand.home / "policy").iterdir())
+    assert not list((stand.home / "names").iterdir())
+    assert stand.ask("stats")["connections"] == 0
+
+
+def test_a_cell_beyond_its_caps_is_refused_and_others_are_not(stand: Stand) -> None:
+    """Silent connections beyond the cap are reset; those before stay, and are freed when they end."""
+    stand.policy("deny", [WEB])
+    address = stand.resolve(WEB)
+    held = []
+    for _ in range(600):
+        sock = stand.net.socket()
+        held.append(sock)
+        with contextlib.suppress(ConnectionError):
+            sock.connect((address, 443))
+    event = stand.event(port=443, verdict="blocked")
+    assert "connections that have not got anywhere yet" in event["reason"]
+    for sock in held:
+        sock.close()
+    eventually(lambda: stand.ask("stats")["connections"] == 0)
+    assert stand.http(WEB, GET.format(WEB)).startswith(b"HTTP/1.1 200")
