@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from irons.testing.faults import Fault
@@ -182,7 +182,6 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: _Server
     disable_nagle_algorithm = True
     wbufsize = 1 << 16
 
@@ -195,7 +194,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Keep quiet; `FakeApi.calls` tells."""
 
     def _serve(self) -> None:
-        api = self.server.api
+        api = cast("_Server", self.server).api
         parts = urlsplit(self.path)
         length = int(self.headers.get("Content-Length") or 0)
         raw = self.rfile.read(length) if length else b""

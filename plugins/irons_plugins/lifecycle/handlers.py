@@ -89,10 +89,10 @@ def _destroy(ctx: Context, name: str, *, force: bool, timeout: float) -> None:
 
 
 def _forget(ctx: Context, name: str) -> None:
-    from irons_plugins.ssh.identities import Identities
+    from irons_plugins.ssh.config_handlers import left
 
     ctx.names.forget(name)
-    Identities.of(ctx.settings).forget(name)
+    left(ctx, name)
 
 
 def status(ctx: Context, *, name: str) -> Sandbox:

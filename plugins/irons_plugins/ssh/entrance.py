@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from irons.errors import Conflict, IronsError, UsageError
-from irons_plugins.ssh import openssh
 from irons_plugins.ssh.identities import Identities
+from irons_plugins.ssh.known_hosts import told_host_key
+from irons_plugins.ssh.openssh import CHECKED, PINNED, UNCHECKED, Options, proxy_command, quoted
+from irons_plugins.ssh.own_config import carried_over
 from irons_plugins.ssh.target import Target, target_of
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ class Entrance(NamedTuple):
     """Where to, and the options that every OpenSSH program takes to get there."""
 
     target: Target
-    options: list[str]
+    options: Options
 
 
 def entrance(ctx: Context, name: str, *, strict: bool = False, direct: bool = True) -> Entrance:
@@ -32,11 +34,31 @@ def entrance(ctx: Context, name: str, *, strict: bool = False, direct: bool = Tr
         ctx: The call's context.
         name: The sandbox.
         strict: Check the host key even where the server told none.
-        direct: Where the backend is this machine's own, go through the cell; else by the TCP port.
+        direct: Where the backend is this machine's own, take a descriptor from the keeper; else the TCP port.
 
     Raises:
         ApiError: The server said no, or something that makes no sense.
+        ConfigError: The known_hosts file can't be written.
     """
+    target = asked_target(ctx, name)
+    carried = carried_over(target, ctx.settings.env)
+    options = {**PINNED, **carried.options}
+    if target.host_keys:
+        options |= told_host_key(ctx.settings, name, target)
+    else:
+        options |= CHECKED if strict else UNCHECKED
+    if direct and target.cell and ctx.api.backend.local:
+        options |= {"ProxyCommand": proxy_command(target.cell), "ProxyUseFdpass": "yes"}
+    remembered = Identities.of(ctx.settings).of_sandbox(name)
+    if remembered is not None:
+        # An agent with many keys would use up the server's patience before it came to this one.
+        options["IdentitiesOnly"] = "yes"
+    identities = carried.identities if remembered is None else (quoted(remembered),)
+    return Entrance(target, (*options.items(), *(("IdentityFile", path) for path in identities)))
+
+
+def asked_target(ctx: Context, name: str) -> Target:
+    """Ask the server where a sandbox's SSH answers. Raises `ApiError`."""
     try:
         target = target_of(ctx.api.ssh(name))
     except Conflict as error:
@@ -45,14 +67,7 @@ def entrance(ctx: Context, name: str, *, strict: bool = False, direct: bool = Tr
         raise
     if name not in ctx.names.read():
         ctx.names.put(name, "")
-    shared = openssh.options(
-        target,
-        ctx.settings.state_dir,
-        identity=Identities.of(ctx.settings).of_sandbox(name),
-        strict=strict,
-        through_cell=direct and ctx.api.backend.local,
-    )
-    return Entrance(target, shared)
+    return target
 
 
 @contextmanager

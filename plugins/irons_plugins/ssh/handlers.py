@@ -1,28 +1,103 @@
-"""Handlers: ssh."""
+"""Handlers: ssh, scp, forward."""
 
 from __future__ import annotations
 
+import re
 import shlex
 from typing import TYPE_CHECKING
 
-from irons.command import Exec
-from irons_plugins.ssh.entrance import entrance, failing_as_ssh
-from irons_plugins.ssh.openssh import remote_line, ssh_argv
+from irons.command import Exec, Result
+from irons.errors import UsageError
+from irons.values import check_sandbox_name
+from irons_plugins.ssh.entrance import Entrance, entrance, failing_as_ssh
+from irons_plugins.ssh.openssh import local_path, remote_line, remote_path, scp_argv, ssh_argv
 
 if TYPE_CHECKING:
     from irons.context import Context
 
 
 def ssh(
-    ctx: Context, *, name: str, printed: bool, strict_hostkeys: bool, words: tuple[str, ...]
-) -> Exec | str:
+    ctx: Context,
+    *,
+    name: str,
+    printed: bool,
+    strict_hostkeys: bool,
+    forward_agent: bool,
+    refused: bool,
+    words: tuple[str, ...],
+) -> Exec | Result | str:
     """Run OpenSSH in this process's place, or return the command line that would."""
     remote = remote_line(words)
     if printed:
-        way = entrance(ctx, name, strict=strict_hostkeys, direct=False)
+        way = _way(ctx, name, strict=strict_hostkeys, agent=forward_agent, direct=False)
         return shlex.join(ssh_argv(way.target, way.options, remote=remote))
     with failing_as_ssh():
-        way = entrance(ctx, name, strict=strict_hostkeys)
+        way = _way(ctx, name, strict=strict_hostkeys, agent=forward_agent)
     person = ctx.streams.reads_person and ctx.streams.shows_person
-    terminal = "-t" if person else "-T"
-    return Exec(ssh_argv(way.target, way.options, (terminal,), remote))
+    argv = ssh_argv(way.target, way.options, ("-t" if person else "-T",), remote)
+    if not refused:
+        return Exec(argv)
+    from irons_plugins.ssh.child import run_attached
+    from irons_plugins.ssh.refused import Refusals
+
+    refusals = Refusals(ctx, name)
+    code = run_attached(argv, ctx.settings.env)
+    refusals.report()
+    return Result(None, exit=code)
+
+
+def _way(ctx: Context, name: str, *, strict: bool, agent: bool, direct: bool = True) -> Entrance:
+    way = entrance(ctx, name, strict=strict, direct=direct)
+    return way._replace(options=(("ForwardAgent", "yes"), *way.options)) if agent else way
+
+
+def scp(ctx: Context, *, source: str, target: str, recursive: bool, strict_hostkeys: bool) -> Exec:
+    """Copy between this machine and a sandbox by OpenSSH's scp."""
+    ends = [_end(source), _end(target)]
+    names = [name for name, _ in ends if name is not None]
+    if not names:
+        raise UsageError(
+            "neither SOURCE nor TARGET is in a sandbox",
+            hint="a path in a sandbox is NAME:path, such as my-sandbox:/srv",
+        )
+    if len(names) == 2:
+        raise UsageError(
+            "both SOURCE and TARGET are in a sandbox", hint="copy to this machine first, then from it"
+        )
+    way = entrance(ctx, names[0], strict=strict_hostkeys)
+    paths = [local_path(path) if name is None else remote_path(way.target, path) for name, path in ends]
+    return Exec(scp_argv(way.target, way.options, paths, recursive=recursive))
+
+
+def _end(word: str) -> tuple[str | None, str]:
+    """A sandbox's name and a path there, or None and a path here; a slash before the first colon makes it a path here."""
+    name, colon, path = word.partition(":")
+    if not colon or "/" in name:
+        if not word:
+            raise UsageError("a path is empty")
+        return None, word
+    return check_sandbox_name(name), path
+
+
+_PORTS = re.compile(r"([0-9]{1,5})(?::([0-9]{1,5}))?")
+
+
+def forward(ctx: Context, *, name: str, ports: tuple[str, ...], strict_hostkeys: bool) -> Exec:
+    """Let ports of this machine's loopback address lead to ports in the sandbox, until interrupted."""
+    pairs = [_ports(word) for word in ports]
+    way = entrance(ctx, name, strict=strict_hostkeys)
+    flags = ["-N", "-T", "-o", "ExitOnForwardFailure=yes"]
+    for here, there in pairs:
+        flags += ["-L", f"127.0.0.1:{here}:localhost:{there}"]
+        ctx.progress(f"127.0.0.1:{here} leads to port {there} of {name}")
+    ctx.progress("Ctrl-C ends it")
+    return Exec(ssh_argv(way.target, way.options, flags))
+
+
+def _ports(word: str) -> tuple[int, int]:
+    found = _PORTS.fullmatch(word)
+    here = int(found[1]) if found else 0
+    there = int(found[2] or found[1]) if found else 0
+    if not (1 <= here <= 65535 and 1 <= there <= 65535):
+        raise UsageError(f"{word!r} is no port, nor LOCAL:REMOTE", hint="such as 8080, or 8080:80")
+    return here, there

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
-import shlex
+import re
+import secrets
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from irons.command import Exec
-from irons.errors import UsageError
-from irons_plugins.ssh.entrance import entrance, failing_as_ssh
+from irons.command import Result
+from irons.errors import IronsError, TimedOut, UsageError
+from irons.text import clean
+from irons_plugins.ssh.child import run_piped
+from irons_plugins.ssh.entrance import FAILED, Entrance, entrance, failing_as_ssh
 from irons_plugins.ssh.openssh import ssh_argv
+from irons_plugins.ssh.refused import Refusals
+from irons_plugins.ssh.remote import GRACE, end_line, environment, run_line
 
 if TYPE_CHECKING:
     from irons.context import Context
+
+OUT_OF_TIME = 124
+CONNECT = 30
+"""Seconds that OpenSSH may take to connect; the limit of `--timeout` runs from then on."""
+
+ENDING = 5.0
+"""Seconds for ending what an interrupted call has started."""
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def execute(
@@ -23,15 +40,92 @@ def execute(
     workdir: str | None,
     strict_hostkeys: bool,
     words: tuple[str, ...],
-) -> Exec:
-    """Run a program in the sandbox."""
+) -> Result:
+    """Run a program in the sandbox and return its exit code; 124 where its time ran out, 125 where irons itself failed.
+
+    Raises:
+        UsageError: No program, a variable that is not set here.
+        IronsError: OpenSSH could not get there, or lost it.
+        KeyboardInterrupt: Ctrl-C; what was started in the sandbox has been ended.
+    """
     if not words:
         raise UsageError("exec needs a program to run", hint=f"irons exec {name} -- CMD…")
-    if timeout is not None or env:
-        raise UsageError("exec takes neither --timeout nor --env yet")
-    line = shlex.join(words)
-    if workdir is not None:
-        line = f"cd -- {shlex.quote(workdir)} && exec {line}"
+    if timeout is not None and timeout <= 0:
+        raise UsageError("--timeout takes a duration above 0")
+    header = environment(_variables(env, ctx.settings.env)) if env else b""
+    token = secrets.token_hex(16)
+    line = run_line(words, token=token, limit=timeout or 0.0, header=header, workdir=workdir)
     with failing_as_ssh():
         way = entrance(ctx, name, strict=strict_hostkeys)
-    return Exec(ssh_argv(way.target, way.options, ("-T",), line))
+        refusals = Refusals(ctx, name)
+        try:
+            code = _run(ctx, way, line, header, timeout)
+        except KeyboardInterrupt:
+            _end(ctx, way, token)
+            raise
+        except TimedOut:
+            _end(ctx, way, token)
+            code = OUT_OF_TIME
+    if code == OUT_OF_TIME and timeout is not None:
+        ctx.progress(f"irons: time is up after {timeout:g} s: all that it started was ended")
+    refusals.report()
+    return Result(None, exit=code)
+
+
+def _variables(names: tuple[str, ...], env: Mapping[str, str]) -> dict[str, str]:
+    for name in names:
+        if "=" in name:
+            raise UsageError(
+                "--env takes the name of a variable, not its value: others could read that in the argument list",
+                hint=f"{name.partition('=')[0]}=… irons exec … --env {name.partition('=')[0]}",
+            )
+        if not _VARIABLE.fullmatch(name):
+            raise UsageError(f"--env takes the name of a variable, not {name!r}")
+        if name not in env:
+            raise UsageError(f"--env {name}: it is not set here", hint=f"export {name}=… sets it")
+    return {name: env[name] for name in names}
+
+
+def _run(ctx: Context, way: Entrance, line: str, header: bytes, timeout: float | None) -> int:
+    """Run ssh with its own messages in a file: exit code 255 with a message is OpenSSH's, without one the program's."""
+    with tempfile.TemporaryDirectory(prefix="irons-exec-") as directory:
+        log = Path(directory) / "ssh.log"
+        options = (("LogLevel", "INFO"), ("ConnectTimeout", str(CONNECT)), *way.options)
+        argv = ssh_argv(way.target, options, ("-T", "-E", str(log)), line)
+        patience = None if timeout is None else timeout + CONNECT + GRACE + ENDING
+        code = run_piped(argv, ctx.streams, header=header, timeout=patience)
+        said = _said(log)
+    if code == 255 and said:
+        raise IronsError(f"OpenSSH could not run it: {said[-1]}", hint="irons ssh tells more")
+    for message in said:
+        ctx.progress(message)
+    return code
+
+
+def _said(log: Path) -> list[str]:
+    try:
+        text = log.read_text(errors="replace")
+    except OSError:
+        return []
+    lines = (clean(line.strip(), limit=300) for line in text.splitlines())
+    return [line for line in lines if line and not line.startswith("Warning: Permanently added")]
+
+
+def _end(ctx: Context, way: Entrance, token: str) -> None:
+    """End what the program left behind in the sandbox, by a connection of its own."""
+    from irons.streams import Streams
+
+    options = (
+        ("LogLevel", "QUIET"),
+        ("ConnectTimeout", str(int(ENDING))),
+        ("BatchMode", "yes"),
+        *way.options,
+    )
+    with Path("/dev/null").open("r+") as nothing:
+        streams = Streams(nothing, nothing, nothing, ctx.settings.env)
+        try:
+            code = run_piped(ssh_argv(way.target, options, ("-T",), end_line(token)), streams, timeout=ENDING)
+        except (TimedOut, KeyboardInterrupt):
+            code = FAILED
+    if code:
+        ctx.progress("irons: the sandbox could not be reached to end what runs there")

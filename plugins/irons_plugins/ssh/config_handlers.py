@@ -1,0 +1,89 @@
+"""Handler of `ssh-config`, and what create and destroy do while it is installed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from irons.errors import Conflict, IronsError, NotFound, Unsupported, UsageError
+from irons_plugins.ssh.config_blocks import Installed, block, host_of
+from irons_plugins.ssh.entrance import Entrance, entrance
+from irons_plugins.ssh.identities import Identities
+from irons_plugins.ssh.known_hosts import known_hosts_path
+
+if TYPE_CHECKING:
+    from irons.context import Context
+
+
+def ssh_config(
+    ctx: Context, *, name: str | None, install: bool, uninstall: bool, strict_hostkeys: bool
+) -> str | None:
+    """Return the Host blocks, or install them, or take them away."""
+    installed = Installed(ctx.settings)
+    if uninstall:
+        if install or name is not None:
+            raise UsageError("--uninstall stands alone")
+        there = installed.uninstall()
+        ctx.progress(
+            f"{installed.config} {'no longer includes' if there else 'does not include'} the sandboxes"
+        )
+        return None
+    if name is not None:
+        host_of(name)
+    clear = installed.forwards_back(ctx.settings.env)
+    blocks = {
+        one: block(one, way, clear=clear)
+        for one in ([name] if name is not None else _names(ctx))
+        if (way := _way(ctx, one, strict=strict_hostkeys, needed=name is not None)) is not None
+    }
+    if clear:
+        ctx.progress(
+            f"{installed.config} forwards ports of the other side to this one; for sandboxes all port forwarding "
+            "is undone (ClearAllForwardings)"
+        )
+    if not install:
+        return "\n".join(blocks.values())
+    installed.install()
+    for one, text in blocks.items():
+        installed.put(one, text)
+        ctx.progress(f"ssh {host_of(one)} leads to {one}")
+    ctx.progress(f"{installed.config} includes the sandboxes")
+    return None
+
+
+def _names(ctx: Context) -> list[str]:
+    try:
+        return [sandbox.name for sandbox in ctx.api.list()]
+    except Unsupported:
+        return sorted(ctx.names.read())
+
+
+def _way(ctx: Context, name: str, *, strict: bool, needed: bool) -> Entrance | None:
+    try:
+        host_of(name)
+        return entrance(ctx, name, strict=strict)
+    except (Conflict, NotFound, UsageError) as error:
+        if needed:
+            raise
+        ctx.progress(f"irons: {name} is left out: {error.message}")
+        return None
+
+
+def arrived(ctx: Context, name: str) -> None:
+    """Add a sandbox to the installed configuration, where there is one; what fails costs a line and no more."""
+    installed = Installed(ctx.settings)
+    try:
+        if installed:
+            way = entrance(ctx, name)
+            installed.put(name, block(name, way, clear=installed.forwards_back(ctx.settings.env)))
+    except IronsError as error:
+        ctx.progress(f"irons: {name} is not in the installed ssh configuration: {error.message}")
+
+
+def left(ctx: Context, name: str) -> None:
+    """Forget all that this machine keeps of a sandbox that is no more."""
+    try:
+        Installed(ctx.settings).forget(name)
+        known_hosts_path(ctx.settings, name).unlink(missing_ok=True)
+        Identities.of(ctx.settings).forget(name)
+    except (OSError, IronsError) as error:
+        ctx.progress(f"irons: what is kept of {name} could not be removed: {error}")

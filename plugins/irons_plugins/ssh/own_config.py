@@ -1,0 +1,102 @@
+"""What the person's own ssh configuration says about authentication and the way there, and nothing else of it."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from collections.abc import Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from irons_plugins.ssh.target import Target
+
+CARRIED: Mapping[str, str] = {
+    "identityagent": "IdentityAgent",
+    "identitiesonly": "IdentitiesOnly",
+    "certificatefile": "CertificateFile",
+    "pkcs11provider": "PKCS11Provider",
+    "securitykeyprovider": "SecurityKeyProvider",
+    "addressfamily": "AddressFamily",
+    "connecttimeout": "ConnectTimeout",
+    "serveraliveinterval": "ServerAliveInterval",
+    "serveralivecountmax": "ServerAliveCountMax",
+}
+"""What is carried over, by the name that `ssh -G` gives it."""
+
+_PATIENCE = 5.0
+
+
+class Carried(NamedTuple):
+    """Options to carry over, and the identity files that the configuration names, in its order."""
+
+    options: Mapping[str, str]
+    identities: tuple[str, ...] = ()
+
+
+def carried_over(target: Target, env: Mapping[str, str]) -> Carried:
+    """Return what the person's configuration sets for this host and what is carried over of it.
+
+    OpenSSH itself is asked (`ssh -G`), with the configuration and without; only what differs counts. Where there is no
+    configuration, or OpenSSH does not understand it, nothing is carried over.
+    """
+    home = Path(env["HOME"]) if env.get("HOME") else Path.home()
+    if not (home / ".ssh" / "config").is_file():
+        return Carried({})
+    own, plain = asked(target, (), env), asked(target, ("-F", "none"), env)
+    differs = {key: values for key, values in own.items() if plain and values != plain.get(key)}
+    options = {name: _value(differs[key][0]) for key, name in CARRIED.items() if key in differs}
+    way = "" if _is_here(target.host) else _way(own)
+    if way:
+        options["ProxyCommand"] = way
+    return Carried(options, tuple(map(_value, differs.get("identityfile", ()))))
+
+
+def _value(text: str) -> str:
+    return f'"{text}"' if " " in text and '"' not in text else text
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _way(own: Mapping[str, list[str]]) -> str:
+    """A jump host is reached by an ssh that reads the configuration: it may be a name of its own there."""
+    jump, command = own.get("proxyjump", ["none"])[0], own.get("proxycommand", ["none"])[0]
+    if jump != "none":
+        *before, last = jump.split(",")
+        through = ["-J", ",".join(before)] if before else []
+        return shlex.join(["ssh", *through, "-W"]) + " '[%h]:%p' " + shlex.quote(_uri(last))
+    return "" if command == "none" else command
+
+
+def _uri(hop: str) -> str:
+    return hop if hop.startswith("ssh://") or ":" not in hop else f"ssh://{hop}"
+
+
+def asked(target: Target, flags: tuple[str, ...], env: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return what `ssh -G` says of a host: option in lower case → its values; nothing where OpenSSH fails."""
+    words = ["ssh", *flags, "-G", "-p", str(target.port), "-l", target.user, "--", target.host]
+    try:
+        done = subprocess.run(
+            words,
+            env=dict(env),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_PATIENCE,
+            check=True,
+            text=True,
+            errors="replace",
+        )
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    told: dict[str, list[str]] = {}
+    for line in done.stdout.splitlines():
+        key, _, value = line.partition(" ")
+        if value:
+            told.setdefault(key, []).append(value)
+    return told

@@ -1,0 +1,121 @@
+"""What `exec` has the sandbox's shell do: plain sh, with nothing needed but /proc, dd and grep.
+
+Every program that `exec` starts carries a token in its environment, and hands it on to all that it starts in its turn, however it
+detaches itself. By that token they are found and ended. What clears its environment is still found below its parent.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+
+GRACE = 2.0
+"""Seconds between TERM and KILL."""
+
+_HUNT = r"""
+hunt() {
+  found=
+  for file in $(grep -lsF "IRONS_EXEC=$token" /proc/[0-9]*/environ 2>/dev/null); do
+    pid=${file#/proc/}
+    found="$found ${pid%/environ}"
+  done
+  fresh=$found
+  while [ -n "$fresh" ]; do
+    parents=$fresh fresh=
+    for file in /proc/[0-9]*/stat; do
+      read -r line 2>/dev/null <"$file" || continue
+      pid=${line%% *} line=${line##*) } line=${line#* } parent=${line%% *}
+      case " $parents " in *" $parent "*) ;; *) continue ;; esac
+      case " $found " in *" $pid "*) ;; *) found="$found $pid" fresh="$fresh $pid" ;; esac
+    done
+  done
+  [ -n "$found" ]
+}
+end_all() {
+  hunt || return 0
+  kill -s "$1" $found 2>/dev/null || sudo -n kill -s "$1" $found 2>/dev/null
+}
+end_them() {
+  end_all TERM
+  waited=0
+  while hunt && [ "$waited" -lt "$grace" ]; do sleep 0.1; waited=$((waited + 1)); done
+  end_all KILL
+}
+"""
+
+_RUN = (
+    r"""
+token=$1 limit=$2 grace=$3 bytes=$4 dir=$5
+shift 5
+if [ "$bytes" != 0 ]; then
+  told=$(dd bs=1 count="$bytes" 2>/dev/null; printf x)
+  eval "${told%x}"
+  unset told
+fi
+if [ -n "$dir" ] && ! cd -- "$dir" 2>/dev/null; then
+  printf 'irons: there is no directory %s in the sandbox\n' "$dir" >&2
+  exit 125
+fi
+if [ "$limit" = 0 ]; then
+  IRONS_EXEC=$token
+  export IRONS_EXEC
+  exec "$@"
+fi
+"""
+    + _HUNT
+    + r"""
+(
+  trap 'kill "$nap" 2>/dev/null; exit 0' TERM
+  sleep "$limit" &
+  nap=$!
+  wait "$nap"
+  trap '' TERM
+  end_them
+  exit 124
+) </dev/null >/dev/null 2>&1 &
+dog=$!
+IRONS_EXEC=$token
+export IRONS_EXEC
+exec 3>&2 2>/dev/null
+"$@" 2>&3 3>&-
+code=$?
+kill "$dog" 2>/dev/null
+wait "$dog"
+[ "$?" = 124 ] && exit 124
+exit "$code"
+"""
+)
+
+_END = "token=$1 grace=$2\n" + _HUNT + "end_them\n"
+
+
+def run_line(
+    words: Sequence[str], *, token: str, limit: float = 0.0, header: bytes = b"", workdir: str | None = None
+) -> str:
+    """Return the line for the sandbox's shell that runs a program.
+
+    Args:
+        words: The program and its arguments, taken as they are.
+        token: What its processes are known by: letters and digits.
+        limit: Seconds after which all of them are ended and the exit code is 124; 0 for no limit.
+        header: What `environment` returned; only its length goes into the line, it travels itself as the first bytes of stdin.
+        workdir: The directory to start in.
+    """
+    return shlex.join(
+        [
+            *("exec", "sh", "-c", _RUN, "irons-exec"),
+            *(token, f"{limit:.3f}" if limit else "0", str(int(GRACE * 10)), str(len(header)), workdir or ""),
+            *words,
+        ]
+    )
+
+
+def end_line(token: str) -> str:
+    """Return the line for the sandbox's shell that ends everything known by the token."""
+    return shlex.join(["exec", "sh", "-c", _END, "irons-end", token, str(int(GRACE * 10))])
+
+
+def environment(variables: Mapping[str, str]) -> bytes:
+    """Return variables as the shell text that sets them; names are the caller's to check."""
+    lines = (f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
+    return "".join(lines).encode(errors="surrogateescape")

@@ -1,0 +1,152 @@
+"""A real OpenSSH server on the loopback address, and the installed `irons` in processes of its own."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from irons.testing import FakeApi
+
+
+def until(holds: Callable[[], Any], seconds: float = 10.0) -> Any:
+    """Return the first true answer of `holds`, or fail at the deadline."""
+    deadline = time.monotonic() + seconds
+    pause = _Pause()
+    while True:
+        answer = holds()
+        if answer:
+            return answer
+        assert time.monotonic() < deadline, "it did not come to pass in time"
+        pause(0.02)
+
+
+class _Pause:
+    def __call__(self, seconds: float) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as quiet:
+            quiet.settimeout(seconds)
+            quiet.bind(("127.0.0.1", 0))
+            try:
+                quiet.recv(1)
+            except TimeoutError:
+                return
+
+
+@dataclass(frozen=True)
+class Sshd:
+    """A running server: its port, its host key as known_hosts has it, the private key that opens it."""
+
+    port: int
+    host_key: str
+    identity: Path
+    user: str
+
+    def address(self, **more: Any) -> dict[str, Any]:
+        """Return what a v0 API answers about it."""
+        return {"host": "127.0.0.1", "port": self.port, "username": self.user, **more}
+
+
+@pytest.fixture(scope="session")
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    """An OpenSSH server for this machine's own user."""
+    home = tmp_path_factory.mktemp("sshd")
+    for name in ("host", "user"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", home / name], check=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    config = home / "sshd_config"
+    config.write_text(
+        f"""
+Port {port}
+ListenAddress 127.0.0.1
+HostKey {home}/host
+PidFile none
+AuthorizedKeysFile {home}/user.pub
+StrictModes no
+UsePAM no
+PasswordAuthentication no
+PermitRootLogin prohibit-password
+AcceptEnv *
+AllowAgentForwarding yes
+Subsystem sftp internal-sftp
+"""
+    )
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+    server = subprocess.Popen(
+        ["/usr/sbin/sshd", "-D", "-e", "-f", config], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        until(lambda: _answers(port))
+        key = (home / "host.pub").read_text().rsplit(" ", 1)[0]
+        yield Sshd(port, key, home / "user", getpass.getuser())
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _answers(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1) as one:
+            return one.recv(4) == b"SSH-"
+    except OSError:
+        return False
+
+
+@dataclass
+class Irons:
+    """`irons` in a process of its own."""
+
+    env: Mapping[str, str]
+
+    def argv(self, *words: str) -> list[str]:
+        """Return the words of the process."""
+        return [sys.executable, "-m", "irons", *words]
+
+    def __call__(
+        self, *words: str, stdin: bytes = b"", env: Mapping[str, str] | None = None, timeout: float = 30
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run it to its end."""
+        return subprocess.run(
+            self.argv(*words),
+            env={**self.env, **(env or {})},
+            input=stdin,
+            capture_output=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def start(self, *words: str, **more: Any) -> subprocess.Popen[bytes]:
+        """Start it; whoever starts it ends it."""
+        return subprocess.Popen(
+            self.argv(*words),
+            env={**self.env},
+            stdin=more.pop("stdin", subprocess.DEVNULL),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            **more,
+        )
+
+
+@pytest.fixture
+def into(irons_env: dict[str, str], fake_api: FakeApi, sshd: Sshd) -> Irons:
+    """`irons` whose sandbox `one` is this machine, reached by the real server, opened by the key that is remembered."""
+    import json
+
+    fake_api.add("one")
+    fake_api.ssh = sshd.address(host_keys=[sshd.host_key])
+    state = Path(irons_env["XDG_STATE_HOME"]) / "irons" / "ssh"
+    state.mkdir(parents=True, mode=0o700)
+    (state / "identities.json").write_text(json.dumps({"default": {"one": str(sshd.identity)}}))
+    passed = {key: value for key, value in os.environ.items() if key.startswith("COVERAGE")}
+    return Irons({**irons_env, **passed, "IRONS_API_URL": fake_api.url, "COLUMNS": "100"})
