@@ -126,15 +126,14 @@ class Irons:
             check=False,
         )
 
-    def start(self, *words: str, **more: Any) -> subprocess.Popen[bytes]:
+    def start(self, *words: str) -> subprocess.Popen[bytes]:
         """Start it; whoever starts it ends it."""
         return subprocess.Popen(
             self.argv(*words),
             env={**self.env},
-            stdin=more.pop("stdin", subprocess.DEVNULL),
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            **more,
         )
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
+from irons.api import Api, open_api
 from irons.cli import run_words
 from irons.command import Exec
 from irons.host import PluginHost
+from irons.settings import Settings
 from irons.streams import Streams
 
 
@@ -100,18 +103,33 @@ class Runner:
             tty if stdout_tty is None else stdout_tty,
             tty if stderr_tty is None else stderr_tty,
         )
-        become = _Become(self.execute)
-        code = run_words(list(words), self.plugins(), streams, execute=become)
-        return Outcome(code, out.getvalue(), err.getvalue(), become.program)
+        session = _Session(self.plugins(), self.execute)
+        with session:
+            code = run_words(list(words), self.plugins(), streams, session=session)
+        return Outcome(code, out.getvalue(), err.getvalue(), session.program)
 
 
-class _Become:
-    """Stands where a process would become another program."""
+class _Session:
+    """Stands where a face keeps its client, and where this process would become another program."""
 
-    def __init__(self, execute: Callable[[Exec], int] | None) -> None:
+    def __init__(self, host: PluginHost, execute: Callable[[Exec], int] | None) -> None:
         self.program: Exec | None = None
+        self._host = host
         self._execute = execute
+        self._open = ExitStack()
 
-    def __call__(self, program: Exec) -> int:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def api(self, settings: Settings) -> Api:
+        return self._open.enter_context(open_api(settings, self._host))
+
+    def execute(self, program: Exec) -> int:
         self.program = program
         return self._execute(program) if self._execute else 0
+
+    def use(self, sandbox: str | None) -> None:
+        """Keep none: each call stands alone."""
