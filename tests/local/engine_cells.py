@@ -97,7 +97,8 @@ def _connect(spaces: Namespaces, address: str, port: int, within: float) -> sock
 
 
 def _main() -> None:
-    from irons_plugins.local.engines import inside, kernel
+    from irons_plugins.local import namespaces
+    from irons_plugins.local.engines import inside
     from irons_plugins.local.idmap import outer_map
 
     words = sys.argv[2:]
@@ -108,7 +109,7 @@ def _main() -> None:
             resource.setrlimit(resource.RLIMIT_NPROC, (int(words[0]), int(words[0])))
         idmap = outer_map()
         inside._descend(
-            kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS | kernel.CLONE_NEWNET,
+            namespaces.NEWUSER | namespaces.NEWNS | namespaces.NEWNET,
             lambda pid: inside._map_outer(pid, idmap),
         )
         for line in ("link set lo up", "addr add 100.64.0.1/32 dev lo", "addr add 100.64.0.2/32 dev lo"):
@@ -119,8 +120,8 @@ def _main() -> None:
         sys.stdin.read()
         os._exit(0)
     address, port, within, out, user, net, _mount = words
-    kernel.setns(int(user), kernel.CLONE_NEWUSER)
-    kernel.setns(int(net), kernel.CLONE_NEWNET)
+    namespaces.setns(int(user), namespaces.NEWUSER)
+    namespaces.setns(int(net), namespaces.NEWNET)
     answer = socket.socket(fileno=int(out))
     try:
         made = socket.create_connection((address, int(port)), float(within))

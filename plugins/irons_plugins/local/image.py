@@ -328,7 +328,7 @@ class Images:
             await asyncio.to_thread(kernel.syncfs, rootfs)
             return found
         except IdMapError as error:
-            raise EngineError("machine", str(error), "irons doctor says how to add them") from error
+            raise EngineError("machine", str(error), "see `irons doctor`: subordinate-ids") from error
         finally:
             os.close(rootfs)
 

@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any, TypedDict
 
+from irons_plugins.local import namespaces
 from irons_plugins.local.engines import kernel
 
 STAGE = Path("/run/irons")
@@ -84,8 +85,8 @@ def boot(order: Order) -> dict[str, Any]:
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     os.umask(0o022)
     layers = _enter(order)
-    kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
-    kernel.mount("tmpfs", "/run", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=0755,size=16m")
+    namespaces.mount("none", "/", flags=namespaces.MS_REC | kernel.MS_PRIVATE)
+    namespaces.mount("tmpfs", "/run", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=0755,size=16m")
     ROOTFS.mkdir(parents=True)
     _mount_overlay(layers)
     _lay(order["files"])
@@ -116,19 +117,19 @@ def _enter(order: Order) -> _Layers:
     the kernel takes no directory of another one for an overlay.
     """
     if os.geteuid() == 0:
-        kernel.setns(order["mount"], kernel.CLONE_NEWNS)
+        namespaces.setns(order["mount"], namespaces.NEWNS)
         layers = _Layers(order)
         outer, inner = order["owner"]
         _give(layers.work, outer)
         _give(layers.upper, inner)
-        kernel.setns(order["net"], kernel.CLONE_NEWNET)
-        kernel.setns(order["user"], kernel.CLONE_NEWUSER)
+        namespaces.setns(order["net"], namespaces.NEWNET)
+        namespaces.setns(order["user"], namespaces.NEWUSER)
         _become_root()
         return layers
-    kernel.setns(order["user"], kernel.CLONE_NEWUSER)
+    namespaces.setns(order["user"], namespaces.NEWUSER)
     _become_root()
-    kernel.setns(order["mount"], kernel.CLONE_NEWNS)
-    kernel.setns(order["net"], kernel.CLONE_NEWNET)
+    namespaces.setns(order["mount"], namespaces.NEWNS)
+    namespaces.setns(order["net"], namespaces.NEWNET)
     layers = _Layers(order)
     _give(layers.upper, [_SANDBOX_ROOT, _SANDBOX_ROOT])
     return layers
@@ -150,7 +151,7 @@ def _give(descriptor: int, owner: list[int]) -> None:
 def _mount_overlay(layers: _Layers) -> None:
     lower = ":".join(f"/proc/self/fd/{descriptor}" for descriptor in layers.lower)
     options = f"lowerdir={lower},upperdir=/proc/self/fd/{layers.upper},workdir=/proc/self/fd/{layers.work},userxattr"
-    kernel.mount("overlay", str(ROOTFS), "overlay", kernel.MS_NODEV, options)
+    namespaces.mount("overlay", str(ROOTFS), "overlay", kernel.MS_NODEV, options)
 
 
 def _lay(files: dict[str, str]) -> None:
@@ -192,7 +193,7 @@ def _write_settings(settings: dict[str, str]) -> None:
 def _hide_old_control_groups() -> None:
     """Cover a hierarchy that is not the unified one: crun refuses to start beside a mixed one, though it needs none."""
     if _CONTROL_GROUPS.is_dir() and not (_CONTROL_GROUPS / "cgroup.controllers").exists():
-        kernel.mount("tmpfs", str(_CONTROL_GROUPS), "tmpfs", kernel.MS_NOSUID, "mode=0755,size=4k")
+        namespaces.mount("tmpfs", str(_CONTROL_GROUPS), "tmpfs", kernel.MS_NOSUID, "mode=0755,size=4k")
 
 
 def _run(order: Order) -> dict[str, Any]:
@@ -218,18 +219,7 @@ def _run(order: Order) -> dict[str, Any]:
             return {"error": "crun: " + _last_line(log.read_text(encoding="utf-8", errors="replace"))}
         return {"error": "crun failed without a word"}
     pid = int(pid_file.read_text(encoding="utf-8"))
-    return {"pid": pid, "started": started(pid)}
-
-
-def started(pid: int) -> int:
-    """When a process started, in clock ticks since boot (proc_pid_stat(5), field 22).
-
-    Raises:
-        OSError: there is no such process.
-    """
-    text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    # The command's name, in parentheses, may hold anything.
-    return int(text.rpartition(")")[2].split()[19])
+    return {"pid": pid, "started": namespaces.started(pid)}
 
 
 def _last_line(text: str) -> str:

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, Literal
 
+from irons_plugins.local import namespaces
 from irons_plugins.local.engines import EngineError, kernel
 from irons_plugins.local.idmap import Extent, IdMap, IdMapError, inner_extent, lines, outer_map
 
@@ -61,17 +62,17 @@ def enter(level: Level, idmap: IdMap, request: dict[str, Any]) -> None:
     """
     if os.geteuid() == 0 and "layers" in request:
         # The machine's root can walk to them, and A's root could not.
-        kernel.unshare(kernel.CLONE_NEWNS)
-        kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+        namespaces.unshare(namespaces.NEWNS)
+        namespaces.mount("none", "/", flags=namespaces.MS_REC | kernel.MS_PRIVATE)
         request["rootfs"] = _merge(request.pop("layers"))
-    _descend(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS, lambda pid: _map_outer(pid, idmap))
-    kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+    _descend(namespaces.NEWUSER | namespaces.NEWNS, lambda pid: _map_outer(pid, idmap))
+    namespaces.mount("none", "/", flags=namespaces.MS_REC | kernel.MS_PRIVATE)
     for descriptor in request.get("give", ()):
         os.fchown(descriptor, 1, 1)
     if "layers" in request:
         request["rootfs"] = _merge(request.pop("layers"))
     if level == "b":
-        _descend(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS, _map_inner)
+        _descend(namespaces.NEWUSER | namespaces.NEWNS, _map_inner)
 
 
 def _descend(flags: int, map_ids: Callable[[int], None]) -> None:
@@ -98,7 +99,7 @@ def _descend(flags: int, map_ids: Callable[[int], None]) -> None:
     os.close(go_write)
     kernel.die_with_parent(signal.SIGKILL)
     try:
-        kernel.unshare(flags)
+        namespaces.unshare(flags)
     except OSError as error:
         os.write(out_write, str(error).encode())
         os._exit(1)
@@ -123,7 +124,7 @@ def _merge(layers: list[str]) -> int:
     ]
     lower = ":".join(f"/proc/self/fd/{descriptor}" for descriptor in descriptors)
     flags = kernel.MS_RDONLY | kernel.MS_NODEV | kernel.MS_NOSUID
-    kernel.mount("overlay", _STAGE, "overlay", flags, f"lowerdir={lower},userxattr")
+    namespaces.mount("overlay", _STAGE, "overlay", flags, f"lowerdir={lower},userxattr")
     return os.open(_STAGE, os.O_RDONLY | os.O_DIRECTORY)
 
 
@@ -136,7 +137,7 @@ def _map_outer(pid: int, idmap: IdMap) -> None:
         try:
             done = subprocess.run([program, str(pid), *numbers], capture_output=True, text=True, check=False)
         except FileNotFoundError as error:
-            raise OSError(f"{program} is not installed") from error
+            raise OSError(f"{program} is not installed (see `irons doctor`: newuidmap)") from error
         if done.returncode:
             raise OSError(f"{program}: {done.stderr.strip() or done.returncode}")
 

@@ -19,6 +19,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from irons_plugins.local.cellnet import search_path
 from irons_plugins.local.engines import (
     CELL_DNS,
     SSH_PORT,
@@ -237,13 +238,13 @@ class NamespaceEngine:
         note: int,
     ) -> boot.Order:
         image = self._images.by_id(machine.image)
-        crun = shutil.which("crun")
+        crun = shutil.which("crun", path=search_path())
         if crun is None:
-            raise EngineError("machine", "crun is not installed", "irons doctor names the package")
+            raise EngineError("machine", "crun is not installed", "see `irons doctor`: crun")
         try:
             ids = outer_map()
         except IdMapError as error:
-            raise EngineError("machine", str(error), "irons doctor says how to add them") from error
+            raise EngineError("machine", str(error), "see `irons doctor`: subordinate-ids") from error
         settings = {path.name: path.read_text(encoding="utf-8") for path in (home / "settings").iterdir()}
         return boot.Order(
             user=spaces.user,
@@ -348,7 +349,9 @@ async def _run_boot(order: boot.Order) -> Process:
             "failed", f"the start failed: {lines[-1] if lines else 'no word of why'}"
         ) from error
     if "error" in answer:
-        raise EngineError("failed", f"the start failed: {answer['error']}", "irons doctor may know why")
+        raise EngineError("failed", f"the start failed: {answer['error']}", "`irons doctor` may know why")
+    if answer["started"] is None:
+        raise EngineError("failed", "the machine ended as soon as it was started")
     return Process(answer["pid"], answer["started"])
 
 

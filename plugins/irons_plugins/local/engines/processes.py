@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from irons_plugins.local.engines.boot import started as started_at
+from irons_plugins.local.namespaces import birth, started
 
 
 class Process(NamedTuple):
@@ -27,9 +27,8 @@ def open_process(process: Process) -> int | None:
     except OSError:
         return None
     # Only now is the number pinned to one process: check that it is the one that was meant.
-    with contextlib.suppress(OSError):
-        if started_at(process.pid) == process.started and not _is_zombie(process.pid):
-            return descriptor
+    if started(process.pid) == process.started:
+        return descriptor
     os.close(descriptor)
     return None
 
@@ -76,17 +75,6 @@ def in_namespace(kind: str, inode: int) -> Iterator[int]:
 
 def _net_of(pid: int) -> int:
     return Path(f"/proc/{pid}/ns/net").stat().st_ino
-
-
-def parent_of(pid: int) -> int:
-    """The parent of a process (proc_pid_stat(5), field 4); raises OSError when there is no such process."""
-    text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    return int(text.rpartition(")")[2].split()[1])
-
-
-def _is_zombie(pid: int) -> bool:
-    text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    return text.rpartition(")")[2].split()[0] in "ZX"
 
 
 async def end_tree(init: Process, grace: float) -> None:
@@ -138,29 +126,29 @@ def _members(init: int) -> list[int]:
 
 def _ask_work_to_end(init: int) -> bool:
     """SIGTERM and SIGHUP (shells heed only that) to all but process 1's own children; True if there was any."""
+    return _ask(init, (signal.SIGTERM, signal.SIGHUP), children=False)
+
+
+def _ask_servers_to_end(init: int) -> None:
+    _ask(init, (signal.SIGTERM,), children=True)
+
+
+def _ask(init: int, numbers: tuple[signal.Signals, ...], *, children: bool) -> bool:
+    """Signal the processes of a pid namespace that are, or are not, children of its process 1."""
     found = False
     for pid in _members(init):
         with contextlib.suppress(OSError):
             descriptor = os.pidfd_open(pid)
             try:
-                if parent_of(pid) != init:
+                # Asked only now, when the number can no longer come to mean another process.
+                known = birth(pid)
+                if known is not None and (known.parent == init) == children:
                     found = True
-                    send(descriptor, signal.SIGTERM)
-                    send(descriptor, signal.SIGHUP)
+                    for number in numbers:
+                        send(descriptor, number)
             finally:
                 os.close(descriptor)
     return found
-
-
-def _ask_servers_to_end(init: int) -> None:
-    for pid in _members(init):
-        with contextlib.suppress(OSError):
-            descriptor = os.pidfd_open(pid)
-            try:
-                if parent_of(pid) == init:
-                    send(descriptor, signal.SIGTERM)
-            finally:
-                os.close(descriptor)
 
 
 async def _wait_for_work(init: Process, descriptor: int, deadline: float) -> None:
@@ -174,8 +162,5 @@ async def _wait_for_work(init: Process, descriptor: int, deadline: float) -> Non
 
 
 def _has_work(init: int) -> bool:
-    for pid in _members(init):
-        with contextlib.suppress(OSError):
-            if parent_of(pid) != init and not _is_zombie(pid):
-                return True
-    return False
+    births = (birth(pid) for pid in _members(init))
+    return any(known is not None and known.parent != init for known in births)

@@ -8,6 +8,7 @@ import shutil
 from asyncio.subprocess import DEVNULL, PIPE
 from pathlib import Path
 
+from irons_plugins.local.cellnet import search_path
 from irons_plugins.local.engines import CELL_ADDRESS, SSH_PORT, EngineError
 from irons_plugins.local.engines.oci import CONFIG_DIRECTORY
 
@@ -77,9 +78,9 @@ async def make_host_key(directory: Path, comment: str) -> str:
     Raises:
         EngineError: ssh-keygen(1) is not there, or failed.
     """
-    program = shutil.which("ssh-keygen")
+    program = shutil.which("ssh-keygen", path=search_path())
     if program is None:
-        raise EngineError("machine", "ssh-keygen is not installed", "irons doctor names the package")
+        raise EngineError("machine", "ssh-keygen is not installed", "see `irons doctor`: ssh")
     path = directory / HOST_KEY
     process = await asyncio.create_subprocess_exec(
         program,

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from irons_plugins.local.cellnet import search_path
 from irons_plugins.local.engines import EngineError
 
 PACKAGES = (
@@ -70,9 +71,9 @@ class Recipe:
         Raises:
             EngineError: mmdebstrap is not installed.
         """
-        program = shutil.which("mmdebstrap")
+        program = shutil.which("mmdebstrap", path=search_path())
         if program is None:
-            raise EngineError("machine", "mmdebstrap is not installed", "irons doctor names the package")
+            raise EngineError("machine", "mmdebstrap is not installed", "see `irons doctor`: mmdebstrap")
         return [
             program,
             "--mode=root" if root else "--mode=unshare",
