@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,10 @@ if TYPE_CHECKING:
     from irons.command import Command, Exec
     from irons.context import Session
     from irons.host import PluginHost
+    from irons.parsing import Globals
+    from irons.settings import Settings
     from irons.streams import Streams
+    from irons.tree import Match
 
 
 def main(words: Sequence[str]) -> int:
@@ -35,11 +37,17 @@ def main(words: Sequence[str]) -> int:
 
         asked = [*words, "shell"] if _opens_shell(words, streams) else list(words)
         code = run_words(asked, PluginHost(), streams)
-        streams.stdout.flush()
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        return _quietly()
+        return quietly()
+    try:
+        streams.stdout.flush()
+    except BrokenPipeError:
+        return quietly()
+    except OSError:
+        quietly()
+        return code or 1
     return code
 
 
@@ -87,83 +95,149 @@ def run_words(
     Raises:
         BrokenPipeError: Whoever read stdout has gone.
     """
-    form: str | None = streams.env.get("IRONS_OUTPUT") or _asked_format(words)
-    debug = "--debug" in words
+    call = _Call(host, streams, face, session, _asked_format(words) or streams.env.get("IRONS_OUTPUT"))
     try:
-        from irons.parsing import split_globals
-
-        found = split_globals(words)
-        if found.version:
-            from irons.version import __version__
-
-            streams.stdout.write(f"irons {__version__}\n")
-            return 0
-        if found.help or not found.words:
-            return _help(host, found.words, streams, face)
-        match = host.tree.find(found.words)
-        if match is None:
-            return _unknown(host, found.words, streams)
-        return _call(match.command, match.rest, found.values, host, streams, face, session)
+        return call.run(words)
     except IronsError as error:
-        _show_error(error, form, streams, debug=debug)
+        call.show_error(error)
         return error.exit_code
     except KeyboardInterrupt:
-        _show_error(Interrupted("interrupted"), form, streams, debug=False)
+        call.show_error(Interrupted("interrupted"))
         return 130
     except BrokenPipeError:
         raise
+    except OSError as error:
+        what = f"{error.filename}: " if isinstance(error.filename, str) else ""
+        call.show_error(IronsError(f"{what}{error.strerror or error}"))
+        return 1
     except Exception as error:  # noqa: BLE001 - the last net: one line, the traceback only when asked for
         wrapped = IronsError(
             f"something broke inside irons: {type(error).__name__}: {error}",
             hint="run it again with --debug for the traceback",
         )
         wrapped.__cause__ = error
-        _show_error(wrapped, form, streams, debug=debug)
+        call.show_error(wrapped)
         return 1
 
 
-def _call(
-    command: Command,
-    rest: Sequence[str],
-    before: dict[str, object],
-    host: PluginHost,
-    streams: Streams,
-    face: str,
-    session: Session | None,
-) -> int:
-    from irons.command import Exec, Result
-    from irons.parsing import parse
-    from irons.settings import load
+class _Call:
+    """One call of `run_words`: what it was given, and how an error of it is shown as far as is known yet."""
 
-    def in_use(given: dict[str, object]) -> str | None:
-        named: str | None = load({**before, **given}, streams.env)["sandbox"]
-        return named
+    def __init__(
+        self, host: PluginHost, streams: Streams, face: str, session: Session | None, form: str | None
+    ) -> None:
+        self._host = host
+        self._streams = streams
+        self._face = face
+        self._session = session
+        self._form = form
+        self._debug = False
 
-    parsed = parse(command, rest, in_use)
-    if parsed.help:
-        return _help(host, list(command.path), streams, face)
-    settings = load({**before, **parsed.globals}, streams.env)
-    from irons.context import Context
+    def run(self, words: Sequence[str]) -> int:
+        from irons.parsing import split_globals
 
-    context = Context(settings, host, streams, face=face, session=session)
-    try:
-        answer: object = _handler(command)(context, **parsed.arguments)
+        found = split_globals(words)
+        self._debug = bool(found.values.get("debug"))
+        if found.version:
+            from irons.version import __version__
+
+            self._streams.stdout.write(f"irons {__version__}\n")
+            return 0
+        if found.help or not found.words:
+            return self._help(found.words)
+        match = self._host.tree.find(found.words) or self._by_alias(found)
+        if match is None:
+            return self._unknown(found.words)
+        return self._run(match.command, match.rest, found.values)
+
+    def show_error(self, error: IronsError) -> None:
+        from irons.output import show_error
+
+        if self._debug:
+            import traceback
+
+            traceback.print_exception(error, file=self._streams.stderr)
+        show_error(error, self._form, self._streams)
+
+    def _run(self, command: Command, rest: Sequence[str], before: dict[str, object]) -> int:
+        from irons.parsing import parse
+
+        parsed = parse(command, rest, lambda given: self._settings(command, {**before, **given})["sandbox"])
+        if parsed.help:
+            return self._help(command.path)
+        settings = self._settings(command, {**before, **parsed.globals})
+        self._debug = settings.debug
+        self._form = settings["output"]
+        from irons.context import Context
+
+        context = Context(settings, self._host, self._streams, face=self._face, session=self._session)
+        try:
+            return self._show(command, rest, _handler(command)(context, **parsed.arguments), settings)
+        finally:
+            context.close()
+
+    def _settings(self, command: Command, flags: dict[str, object]) -> Settings:
+        from irons.settings import load
+
+        return load(flags, self._streams.env, strict=not command.tolerant)
+
+    def _show(self, command: Command, rest: Sequence[str], answer: object, settings: Settings) -> int:
+        from irons.command import Exec, Result
+
         if isinstance(answer, Exec):
-            return _become(answer) if session is None else session.execute(answer)
-        result = answer if isinstance(answer, Result) else Result(answer)
+            return _become(answer, self._streams) if self._session is None else self._session.execute(answer)
         from irons.output import choose_format, show
 
-        follow = command.pace_of(rest) == "waiting" and command.pace != "waiting"
+        result = answer if isinstance(answer, Result) else Result(answer)
         show(
             result.data,
             result.view or command.view,
-            choose_format(settings["output"], streams),
-            streams,
-            follow=follow,
+            choose_format(settings["output"], self._streams),
+            self._streams,
+            follow=command.pace_of(rest) == "waiting" and command.pace != "waiting",
         )
         return result.exit
-    finally:
-        context.close()
+
+    def _by_alias(self, found: Globals) -> Match | None:
+        """The command that the configuration's `[aliases]` mean by the first word; built-in words are never aliases."""
+        from irons.settings import load
+
+        whole = load(found.values, self._streams.env, strict=False).aliases.get(found.words[0])
+        if whole is None:
+            return None
+        import shlex
+
+        return self._host.tree.find([*shlex.split(whole), *found.words[1:]])
+
+    def _help(self, words: Sequence[str]) -> int:
+        from irons.help import help_text
+
+        text = help_text(self._host.tree, words, face=self._face, width=self._streams.columns)
+        self._streams.stdout.write(text)
+        return 0
+
+    def _unknown(self, words: Sequence[str]) -> int:
+        """Say what is wrong with words that name no command; those of a group may still ask for its help."""
+        tree = self._host.tree
+        path: tuple[str, ...] = ()
+        for word in words:
+            if not tree.is_group((*path, word)):
+                break
+            path = (*path, word)
+        rest = words[len(path) :]
+        if path and rest and rest[0] in ("-h", "--help"):
+            return self._help(path)
+        own = "" if self._face == "prompt" else "irons "
+        if not rest or rest[0].startswith("-"):
+            raise UsageError(
+                f"{own}{' '.join(path)} needs one of: {', '.join(tree.below(path))}",
+                hint=f"{own}{' '.join(path)} --help tells what they do",
+            )
+        near = tree.suggest(words)
+        raise UsageError(
+            f"there is no command {' '.join((*path, rest[0]))!r}",
+            hint=f"did you mean {own}{near}?" if near else f"{own or 'help or '}--help lists them",
+        )
 
 
 def _handler(command: Command) -> Callable[..., Any]:
@@ -172,42 +246,19 @@ def _handler(command: Command) -> Callable[..., Any]:
     return handler
 
 
-def _become(program: Exec) -> int:
+def _become(program: Exec, streams: Streams) -> int:
     """Turn this process into another program, so that signals and the exit code are its own."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    env = dict(os.environ if program.env is None else program.env)
+    streams.stdout.flush()
+    streams.stderr.flush()
+    env = dict(streams.env if program.env is None else program.env)
     try:
         os.execvpe(program.argv[0], program.argv, env)  # noqa: S606 - no shell is wanted
     except FileNotFoundError:
         raise IronsError(
             f"{program.argv[0]} is not installed", hint=f"install the package that has {program.argv[0]}"
         ) from None
-
-
-def _help(host: PluginHost, words: Sequence[str], streams: Streams, face: str) -> int:
-    from irons.help import help_text
-
-    streams.stdout.write(help_text(host.tree, list(words), face=face))
-    return 0
-
-
-def _unknown(host: PluginHost, words: Sequence[str], streams: Streams) -> int:
-    path: tuple[str, ...] = ()
-    for word in words:
-        if not host.tree.is_group((*path, word)):
-            break
-        path = (*path, word)
-    if len(path) == len(words) or (len(words) > len(path) and words[len(path)] in ("-h", "--help")):
-        if words[-1] in ("-h", "--help"):
-            return _help(host, path, streams, "cli")
-        raise UsageError(f"irons {' '.join(path)} needs one of: {', '.join(host.tree.below(path))}")
-    near = host.tree.suggest(words)
-    called = " ".join((*path, words[len(path)]))
-    raise UsageError(
-        f"there is no command {called!r}",
-        hint=f"did you mean irons {near}?" if near else "irons --help lists them",
-    )
+    except OSError as error:
+        raise IronsError(f"{program.argv[0]} can't be run: {error.strerror}") from None
 
 
 def _asked_format(words: Sequence[str]) -> str | None:
@@ -224,16 +275,6 @@ def _asked_format(words: Sequence[str]) -> str | None:
     return None
 
 
-def _show_error(error: IronsError, form: str | None, streams: Streams, *, debug: bool) -> None:
-    if debug:
-        import traceback
-
-        traceback.print_exception(error, file=streams.stderr)
-    from irons.output import show_error
-
-    show_error(error, form, streams)
-
-
 def _be_lenient(streams: Streams) -> None:
     """Never fail on a character that the terminal's encoding lacks."""
     for stream in (streams.stdout, streams.stderr):
@@ -242,7 +283,9 @@ def _be_lenient(streams: Streams) -> None:
             reconfigure(errors="backslashreplace")
 
 
-def _quietly() -> int:
+def quietly() -> int:
     """End without a word when whoever read our output has gone (`irons … | head`)."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in (1, 2):
+        os.dup2(nowhere, descriptor)
     return 0

@@ -127,7 +127,10 @@ class View(NamedTuple):
 
 
 class Command(NamedTuple):
-    """A command. `path` is its words; `run` names its handler; `exits` are the exit codes it can give beyond 0, 1, 2 and 130."""
+    """A command. `path` is its words; `run` names its handler; `exits` are the exit codes it can give beyond 0, 1, 2 and 130.
+
+    A `tolerant` one runs even where the configuration file or the profile makes no sense: help, and what mends them.
+    """
 
     path: tuple[str, ...]
     help: str
@@ -140,6 +143,7 @@ class Command(NamedTuple):
     exits: tuple[int, ...] = ()
     aliases: tuple[tuple[str, ...], ...] = ()
     hidden: bool = False
+    tolerant: bool = False
 
     @property
     def name(self) -> str:

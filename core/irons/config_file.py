@@ -5,58 +5,53 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from irons.errors import ConfigError, NotFound
-from irons.settings import KEYS, check
+from irons.settings import check, check_key, typed
 
 if TYPE_CHECKING:
     import tomlkit
 
 
 def set_value(path: Path, profile: str, key: str, value: str) -> None:
-    """Set `key` in a profile's table; an empty value takes it out.
+    """Set `key` in a profile's table, making either where it is not there; an empty value takes the key out.
 
     Raises:
-        ConfigError: There is no such setting, the value makes no sense, or the file can't be written.
+        ConfigError: There is no such setting, the value makes no sense, or the file can't be read or written.
     """
     import tomlkit
 
-    if key not in KEYS:
-        from difflib import get_close_matches
-
-        near = get_close_matches(key, KEYS, n=1)
-        raise ConfigError(
-            f"there is no setting {key!r}",
-            hint=f"did you mean {near[0]}?" if near else "irons config show lists them",
-        )
+    check_key(key)
+    if value:
+        typed(key, value)
     document = _document(path)
     profiles = document.setdefault("profiles", tomlkit.table(is_super_table=True))
     table = profiles.setdefault(profile, tomlkit.table())
     if value:
-        table[key] = _typed(key, value)
+        table[key] = typed(key, value)
     else:
         table.pop(key, None)
     _write(path, document)
 
 
 def use_profile(path: Path, profile: str) -> None:
-    """Make `profile` the one that is used from now on. Raises `NotFound` where the file has none of that name."""
+    """Make `profile` the one that is used from now on.
+
+    Raises:
+        NotFound: The file has none of that name.
+        ConfigError: The file can't be read or written.
+    """
     document = _document(path)
-    if profile != "default" and profile not in document.get("profiles", {}):
+    profiles = document.get("profiles", {})
+    if profile != "default" and profile not in profiles:
+        known = ", ".join(profiles)
         raise NotFound(
-            f"there is no profile {profile!r} in {path}",
+            f"there is no profile {profile!r} in {path}" + (f", only {known}" if known else ""),
             hint=f"irons config set --profile {profile} api_url URL makes it",
         )
     document["profile"] = profile
     _write(path, document)
-
-
-def _typed(key: str, value: str) -> Any:
-    from irons.settings import _typed as read  # the same reading as at load
-
-    read(key, KEYS[key], value)
-    return float(value) if KEYS[key].type is float else value
 
 
 def _document(path: Path) -> tomlkit.TOMLDocument:
@@ -64,11 +59,15 @@ def _document(path: Path) -> tomlkit.TOMLDocument:
     from tomlkit.exceptions import TOMLKitError
 
     try:
-        document = tomlkit.parse(path.read_text())
-    except FileNotFoundError:
+        document = tomlkit.parse(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
         return tomlkit.document()
-    except (OSError, UnicodeDecodeError, TOMLKitError) as error:
-        raise ConfigError(f"{path} can't be read: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"{path} can't be read: {error.strerror}") from None
+    except (UnicodeDecodeError, TOMLKitError) as error:
+        raise ConfigError(
+            f"{path} is not TOML: {error}", hint=f"mend it by hand, or move it away: mv {path} {path}.bad"
+        ) from None
     check(document, path)
     return document
 
@@ -76,11 +75,13 @@ def _document(path: Path) -> tomlkit.TOMLDocument:
 def _write(path: Path, document: tomlkit.TOMLDocument) -> None:
     import tomlkit
 
+    # A link to the real file, as people keep them in a repository of theirs, stays one.
+    path = path.resolve()
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".config-")
         try:
-            with os.fdopen(descriptor, "w") as file:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 file.write(tomlkit.dumps(document))
                 file.flush()
                 os.fsync(file.fileno())

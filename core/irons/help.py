@@ -2,85 +2,43 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from irons.command import GLOBAL_OPTIONS, Arg, Command, Flag, Opt
 from irons.errors import EXIT_CODES, UsageError
 from irons.tree import Tree
 
 WIDTH = 96
+"""The widest that help gets; narrower on a narrower terminal, down to `NARROW`."""
+
+NARROW = 40
 
 
-def help_text(tree: Tree, words: Sequence[str], *, face: str = "cli") -> str:
+def help_text(tree: Tree, words: Sequence[str], *, face: str = "cli", width: int | None = None) -> str:
     """Return the help for these words: everything, a group of commands, or one command.
+
+    Args:
+        tree: The commands.
+        words: A command's words and whatever stands behind them, a group's, or none.
+        face: Who asks; at the prompt commands go without the word `irons`.
+        width: The terminal's columns, where there is one.
 
     Raises:
         UsageError: The words name nothing.
     """
-    word = "" if face == "prompt" else "irons "
+    page = _Page("" if face == "prompt" else "irons ", max(NARROW, min(width or WIDTH, WIDTH)))
     if not words:
-        return _overview(tree, word)
+        return page.overview(tree)
     match = tree.find(words)
-    if match is not None and not match.rest:
-        return _command(match.command, word)
+    if match is not None:
+        return page.command(match.command)
     if tree.is_group(tuple(words)):
-        lines = [f"{word}{' '.join(words)} COMMAND", "", "Commands:"]
-        lines += _table(
-            [(c.name, c.help) for c in tree if c.path[: len(words)] == tuple(words) and not c.hidden]
-        )
-        return "\n".join(lines) + "\n"
+        return page.group(tree, tuple(words))
     near = tree.suggest(words)
-    raise UsageError(f"there is no command {' '.join(words)!r}", hint=f"did you mean {near}?" if near else "")
-
-
-def _overview(tree: Tree, word: str) -> str:
-    lines = [
-        f"usage: {word}COMMAND … [options]" if word else "COMMAND … [options]",
-        "",
-        "Real machines for AI agents, without the internet: every outbound connection is judged",
-        "outside the sandbox, and written down.",
-        "",
-        "Commands:",
-        *_table([(c.name, c.help) for c in tree if not c.hidden]),
-        "",
-        "Options of every command:",
-        *_table(
-            [
-                *(_option(option) for option in GLOBAL_OPTIONS),
-                ("-h, --help", "Show help."),
-                ("-V, --version", "Show the version."),
-            ]
-        ),
-        "",
-        f"`{word}COMMAND --help` tells more; `{word}help exit-codes|environment|output|egress` are topics.",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _command(command: Command, word: str) -> str:
-    lines = [f"usage: {usage(command, word)}", "", *_wrapped(command.help)]
-    if command.about:
-        for paragraph in command.about.split("\n\n"):
-            lines += ["", *_wrapped(" ".join(paragraph.split()))]
-    if command.arguments:
-        lines += ["", "Arguments:", *_table([(a.shown, _with_choices(a)) for a in command.arguments])]
-    if command.options:
-        lines += ["", "Options:", *_table([_option(option) for option in command.options])]
-    own = {flag for option in command.options for flag in option.flags}
-    shared = [option for option in GLOBAL_OPTIONS if not own.issuperset(option.flags)]
-    lines += ["", "Options of every command:", *_table([_option(option) for option in shared])]
-    if command.aliases:
-        lines += ["", f"Also: {', '.join(' '.join(alias) for alias in command.aliases)}"]
-    if command.examples:
-        lines += [
-            "",
-            "Examples:",
-            *(f"  {word}{example.removeprefix('irons ')}" for example in command.examples),
-        ]
-    codes = sorted({0, 1, 2, 130, *command.exits})
-    lines += ["", "Exit codes:", *_table([(str(code), EXIT_CODES.get(code, "")) for code in codes])]
-    return "\n".join(lines) + "\n"
+    raise UsageError(
+        f"there is no command or topic {' '.join(words)!r}",
+        hint=f"did you mean {near}?" if near else "irons help lists the commands",
+    )
 
 
 def usage(command: Command, word: str = "irons ") -> str:
@@ -90,6 +48,100 @@ def usage(command: Command, word: str = "irons ") -> str:
     shapes = {"1": "{}", "?": "[{}]", "*": "[{}...]", "+": "{}...", "--": "[-- {}...]"}
     parts += [shapes[argument.takes].format(argument.shown) for argument in command.arguments]
     return " ".join(parts)
+
+
+def wrap(text: str, width: int) -> list[str]:
+    """Break text into lines of at most `width` characters at its spaces; a longer word stands alone."""
+    lines: list[str] = []
+    line = ""
+    for word in text.split():
+        if line and len(line) + 1 + len(word) > width:
+            lines.append(line)
+            line = word
+        else:
+            line = f"{line} {word}" if line else word
+    return [*lines, line] if line else lines
+
+
+class _Page:
+    """Help for one width and one face; `word` is what stands before a command there."""
+
+    def __init__(self, word: str, width: int) -> None:
+        self._word = word
+        self._width = width
+
+    def overview(self, tree: Tree) -> str:
+        word = self._word
+        return _joined(
+            f"usage: {word}COMMAND … [options]" if word else "COMMAND … [options]",
+            "",
+            *wrap(
+                "Real machines for AI agents, without the internet: every outbound connection is judged outside the "
+                "sandbox, and written down.",
+                self._width,
+            ),
+            "",
+            "Commands:",
+            *self._table([(c.name, c.help) for c in tree if not c.hidden]),
+            "",
+            *self._shared(GLOBAL_OPTIONS),
+            "",
+            *wrap(
+                f"`{word}COMMAND --help` tells more; `{word}help exit-codes|environment|output|egress` are topics.",
+                self._width,
+            ),
+        )
+
+    def group(self, tree: Tree, path: tuple[str, ...]) -> str:
+        rows = [(c.name, c.help) for c in tree if c.path[: len(path)] == path and not c.hidden]
+        return _joined(
+            f"usage: {self._word}{' '.join(path)} COMMAND … [options]", "", "Commands:", *self._table(rows)
+        )
+
+    def command(self, command: Command) -> str:
+        lines = [f"usage: {usage(command, self._word)}", "", *wrap(command.help, self._width)]
+        if command.about:
+            for paragraph in command.about.split("\n\n"):
+                lines += ["", *wrap(paragraph, self._width)]
+        if command.arguments:
+            rows = [(argument.shown, _with_choices(argument)) for argument in command.arguments]
+            lines += ["", "Arguments:", *self._table(rows)]
+        if command.options:
+            lines += ["", "Options:", *self._table([_option(option) for option in command.options])]
+        own = {flag for option in command.options for flag in option.flags}
+        lines += ["", *self._shared(o for o in GLOBAL_OPTIONS if not own.issuperset(o.flags))]
+        if command.aliases:
+            lines += ["", f"Also: {', '.join(' '.join(alias) for alias in command.aliases)}"]
+        if command.examples:
+            lines += ["", "Examples:", *(f"  {self._example(example)}" for example in command.examples)]
+        codes = sorted({0, 1, 2, 130, *command.exits})
+        lines += ["", "Exit codes:", *self._table([(str(code), EXIT_CODES.get(code, "")) for code in codes])]
+        return _joined(*lines)
+
+    def _example(self, example: str) -> str:
+        return example if self._word else example.removeprefix("irons ")
+
+    def _shared(self, options: Iterable[Opt | Flag]) -> list[str]:
+        rows = [_option(option) for option in options]
+        rows += [("-h, --help", "Show help."), ("-V, --version", "Show the version.")]
+        return ["Options of every command:", *self._table(rows)]
+
+    def _table(self, rows: Sequence[tuple[str, str]]) -> list[str]:
+        left_width = min(max((len(left) for left, _ in rows), default=0), 30, self._width // 2)
+        indent = " " * (left_width + 4)
+        lines: list[str] = []
+        for left, right in rows:
+            wrapped = wrap(right, self._width - left_width - 4) or [""]
+            if len(left) > left_width:
+                lines += [f"  {left}", f"{indent}{wrapped[0]}".rstrip()]
+            else:
+                lines.append(f"  {left:<{left_width}}  {wrapped[0]}".rstrip())
+            lines += [f"{indent}{line}" for line in wrapped[1:]]
+        return lines
+
+
+def _joined(*lines: str) -> str:
+    return "\n".join(lines) + "\n"
 
 
 def _flag(option: Opt | Flag) -> str:
@@ -106,20 +158,3 @@ def _option(option: Opt | Flag) -> tuple[str, str]:
 
 def _with_choices(argument: Arg) -> str:
     return f"{argument.help} One of: {', '.join(argument.choices)}." if argument.choices else argument.help
-
-
-def _table(rows: Sequence[tuple[str, str]]) -> list[str]:
-    width = min(max((len(left) for left, _ in rows), default=0), 30)
-    lines: list[str] = []
-    for left, right in rows:
-        wrapped = textwrap.wrap(right, WIDTH - width - 4) or [""]
-        if len(left) > width:
-            lines += [f"  {left}", f"  {'':<{width}}  {wrapped[0]}".rstrip()]
-        else:
-            lines.append(f"  {left:<{width}}  {wrapped[0]}".rstrip())
-        lines += [f"  {'':<{width}}  {line}" for line in wrapped[1:]]
-    return lines
-
-
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, WIDTH)

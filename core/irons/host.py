@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,6 +18,7 @@ import pluggy
 from irons import hookspecs
 from irons.command import Command
 from irons.errors import PluginError
+from irons.text import clean
 from irons.tree import Clash, Tree
 
 if TYPE_CHECKING:
@@ -40,9 +41,8 @@ BUILT_IN: tuple[tuple[str, str], ...] = (
 GROUP = "irons"
 
 
-@dataclass(frozen=True)
-class PluginInfo:
-    """One plugin as `irons plugins` lists it."""
+class PluginInfo(NamedTuple):
+    """One plugin as `irons plugins` lists it; `status` is `ok` or `failed`, `error` says why it failed."""
 
     name: str
     distribution: str
@@ -60,23 +60,37 @@ class _Found(NamedTuple):
     load: Callable[[], object]
 
 
-@dataclass
 class PluginHost:
-    """Plugins and their commands. Made once per process by a face, or as often as a test likes."""
+    """Plugins and their commands. Made once per process by a face, or as often as a test likes.
 
-    env: Mapping[str, str] = field(default_factory=lambda: os.environ)
-    warn: Callable[[str], None] = field(default=lambda line: print(line, file=sys.stderr))
-    built_in: tuple[tuple[str, str], ...] = BUILT_IN
-    tree: Tree = field(default_factory=Tree, init=False)
-    plugins: list[PluginInfo] = field(default_factory=list, init=False)
+    Attributes:
+        env: The environment that says which plugins to load.
+        tree: The commands of all plugins.
+        plugins: All plugins in the order they came, failed ones included.
+    """
 
-    def __post_init__(self) -> None:
-        """Register the built-ins, then the third parties that the environment asks for."""
+    def __init__(
+        self,
+        env: Mapping[str, str] | None = None,
+        warn: Callable[[str], None] | None = None,
+        built_in: tuple[tuple[str, str], ...] = BUILT_IN,
+    ) -> None:
+        """Register the built-ins, then the third parties that the environment asks for.
+
+        Args:
+            env: The environment; by default this process's.
+            warn: Is told each line of warning; by default stderr is.
+            built_in: Name and module of each plugin that comes first.
+        """
+        self.env = os.environ if env is None else env
+        self.tree = Tree()
+        self.plugins: list[PluginInfo] = []
+        self._warn = warn or _to_stderr
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
         if self.env.get("IRONS_TRACE_PLUGINS"):
             self._manager.add_hookcall_monitoring(self._before, self._after)
-        for found in self._found():
+        for found in self._found(built_in):
             self._register(found)
 
     def register(self, plugin: object, name: str, *, distribution: str = "", version: str = "") -> None:
@@ -95,11 +109,11 @@ class PluginHost:
         answer: Backend | None = self._manager.hook.irons_backend(url=url, settings=settings)
         return answer
 
-    def _found(self) -> Iterator[_Found]:
+    def _found(self, built_in: tuple[tuple[str, str], ...]) -> Iterator[_Found]:
         from irons.version import __version__
 
-        for name, module in self.built_in:
-            yield _Found(name, "irons", __version__, lambda module=module: import_module(module))  # type: ignore[misc]
+        for name, module in built_in:
+            yield _Found(name, "irons", __version__, partial(import_module, module))
         for entry in self._entry_points():
             distribution = entry.dist
             yield _Found(
@@ -154,9 +168,6 @@ class PluginHost:
         )
 
     def _commands_of(self, plugin: object) -> tuple[Command, ...]:
-        implementation = getattr(plugin, "irons_commands", None)
-        if implementation is None:
-            return ()
         others = [known for known in self._manager.get_plugins() if known is not plugin]
         caller = self._manager.subset_hook_caller("irons_commands", others)
         commands: list[Command] = []
@@ -171,23 +182,27 @@ class PluginHost:
         self.plugins.append(
             PluginInfo(found.name, found.distribution, found.version, status="failed", error=why)
         )
-        self.warn(f"irons: plugin {found.name!r} is left out: {why}")
+        self._warn(f"irons: plugin {clean(found.name)} is left out: {clean(why, limit=300)}")
 
     def _before(self, hook_name: str, methods: Any, kwargs: Any) -> None:
         names = ", ".join(method.plugin_name for method in reversed(methods))
         arguments = ", ".join(
             f"{key}={value!r}" for key, value in sorted(kwargs.items()) if key != "settings"
         )
-        self.warn(f"irons: {hook_name}({arguments}) -> {names or 'no plugin'}")
+        self._warn(clean(f"irons: {hook_name}({arguments}) -> {names or 'no plugin'}"))
 
     def _after(self, outcome: Any, hook_name: str, methods: Any, kwargs: Any) -> None:
         del methods, kwargs
         told = outcome.exception or outcome.get_result()
-        self.warn(f"irons: {hook_name} = {told!r:.200}")
+        self._warn(clean(f"irons: {hook_name} = {told!r}", limit=200))
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def _why(error: BaseException) -> str:
-    if isinstance(error, Clash | PluginError):
-        return str(error)
+    if isinstance(error, Clash | PluginError | pluggy.PluginValidationError):
+        return str(error).splitlines()[0]
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__

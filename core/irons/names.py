@@ -80,6 +80,21 @@ class Names:
         except OSError:
             return float("inf")
 
+    def claim(self, seconds: float) -> bool:
+        """Take the right to refresh; false where it was taken less than `seconds` ago, by whichever process."""
+        mark = self.path.with_suffix(".asked")
+        try:
+            if abs(time.time() - mark.stat().st_mtime) < seconds:
+                return False
+        except OSError:
+            pass  # nobody has asked yet
+        try:
+            mark.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            mark.touch(mode=0o600)
+        except OSError:
+            return False
+        return True
+
     def replace(self, names: Mapping[str, str]) -> None:
         """Write all names anew; a cache that can't be written is done without."""
         try:

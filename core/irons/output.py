@@ -246,7 +246,7 @@ def _show_table(rows: Iterator[object], view: View, streams: Streams, *, follow:
         force_terminal=colour,
         no_color=not colour,
         color_system="standard" if colour else None,
-        width=_width(streams),
+        width=streams.columns,
         highlight=False,
         emoji=False,
         markup=False,
@@ -259,15 +259,3 @@ def _show_table(rows: Iterator[object], view: View, streams: Streams, *, follow:
         mapping = as_mapping(row)
         table.add_row(*(Text(cell(mapping.get(key) if key else mapping)) for key, cell in cells))
     console.print(table)
-
-
-def _width(streams: Streams) -> int | None:
-    named = streams.env.get("COLUMNS", "")
-    if named.isdigit() and int(named):
-        return int(named)
-    import os
-
-    try:
-        return os.get_terminal_size(streams.stdout.fileno()).columns or None
-    except (OSError, ValueError, AttributeError):
-        return None

@@ -18,6 +18,7 @@ def irons_commands() -> list[Command]:
             f"{_HANDLERS}:show_help",
             (Arg("words", "A command's words, or a topic.", kind="topic", takes="*", metavar="TOPIC"),),
             examples=("irons help", "irons help egress allow", "irons help exit-codes"),
+            tolerant=True,
         ),
         Command(
             ("plugins",),
@@ -33,7 +34,10 @@ def irons_commands() -> list[Command]:
                     Column("error"),
                 )
             ),
+            about="""IRONS_PLUGINS=a,b loads exactly those third-party plugins (empty: none); IRONS_TRACE_PLUGINS=1 prints every
+            hook call to stderr.""",
             examples=("irons plugins", "IRONS_PLUGINS= irons plugins"),
+            tolerant=True,
         ),
         Command(
             ("config", "show"),
@@ -51,6 +55,7 @@ def irons_commands() -> list[Command]:
                 "irons config set api_url local",
                 "irons config set --profile work api_url https://sandboxes.example.com",
             ),
+            tolerant=True,
         ),
         Command(
             ("config", "use"),
@@ -59,12 +64,14 @@ def irons_commands() -> list[Command]:
             (Arg("profile", "Its name."),),
             examples=("irons config use work",),
             exits=(3,),
+            tolerant=True,
         ),
         Command(
             ("config", "path"),
             "Print where the configuration file is.",
             f"{_HANDLERS}:config_path",
             examples=("irons config path",),
+            tolerant=True,
         ),
         Command(
             ("completion",),
@@ -72,5 +79,6 @@ def irons_commands() -> list[Command]:
             f"{_HANDLERS}:completion",
             (Arg("shell", "The shell.", choices=("bash", "zsh", "fish"), kind="choice"),),
             examples=('eval "$(irons completion bash)"', "irons completion fish | source"),
+            tolerant=True,
         ),
     ]

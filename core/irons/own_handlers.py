@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from irons.context import Context
 
 
+MASK = "********"
+"""What stands for a key."""
+
+
 class Setting(NamedTuple):
     """A setting as `config show` lists it."""
 
@@ -26,7 +30,7 @@ def show_help(ctx: Context, *, words: tuple[str, ...]) -> str:
 
     if len(words) == 1 and words[0] in TOPICS:
         return TOPICS[words[0]]()
-    return help_text(ctx.host.tree, words, face=ctx.face)
+    return help_text(ctx.host.tree, words, face=ctx.face, width=ctx.streams.columns)
 
 
 def plugins(ctx: Context) -> Iterable[PluginInfo]:
@@ -42,10 +46,12 @@ def config_show(ctx: Context) -> Iterable[Setting]:
     for key, (value, source) in settings.values.items():
         shown = "" if value is None else str(value)
         if key == "api_key" and value:
-            shown = f"{shown[:4]}…" if len(shown) > 12 else "…"
+            shown = MASK
         if key == "api_url" and value is None:
             shown = settings.api_url
         yield Setting(key, shown, source)
+    for name, words in settings.aliases.items():
+        yield Setting(f"aliases.{name}", words, "config")
 
 
 def config_path(ctx: Context) -> str:

@@ -6,8 +6,9 @@ Global options are taken out of the words first, wherever they stand before a `-
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, NoReturn
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, NoReturn
 
 from irons.command import GLOBAL_OPTIONS, Arg, Command, Flag, Opt
 from irons.errors import UsageError
@@ -29,7 +30,6 @@ def split_globals(words: Sequence[str]) -> Globals:
     Raises:
         UsageError: An option lacks its value, or an option before the command is not a global one.
     """
-    by_flag = {flag: option for option in GLOBAL_OPTIONS for flag in option.flags}
     values: dict[str, object] = {}
     rest = list(words)
     wants_help = version = False
@@ -39,29 +39,58 @@ def split_globals(words: Sequence[str]) -> Globals:
             break
         if word in ("-h", "--help"):
             wants_help = True
-            continue
-        if word in ("-V", "--version"):
+        elif word in ("-V", "--version"):
             version = True
-            continue
-        name, has_value, value = word.partition("=") if word.startswith("--") else (word, "", "")
-        option = by_flag.get(name)
-        if option is None and not word.startswith("--") and word[:2] in by_flag:
-            option, has_value, value = by_flag[word[:2]], "=", word[2:]
-        if option is None:
-            raise UsageError(
-                f"unknown option {word!r}", hint=_near(word, by_flag) or "irons --help lists them"
-            )
+        else:
+            option, value = _global(word)
+            if option is None:
+                known = [flag for known in GLOBAL_OPTIONS for flag in known.flags]
+                raise UsageError(
+                    f"unknown option {word!r}", hint=_near(word, known) or "irons --help lists them"
+                )
+            if isinstance(option, Opt) and value is None:
+                if not rest:
+                    raise UsageError(f"{word} needs a value ({option.shown})")
+                value = rest.pop(0)
+            values[option.dest] = True if isinstance(option, Flag) else _chosen(option, word, str(value))
+    return Globals(values, rest, wants_help, version)
+
+
+def globals_among(words: Iterable[str]) -> dict[str, object]:
+    """Return the global options in words that are still being typed, wherever they stand; what makes no sense is passed over."""
+    values: dict[str, object] = {}
+    rest = iter(words)
+    for word in _until(rest, "--"):
+        option, value = _global(word)
         if isinstance(option, Flag):
             values[option.dest] = True
-            continue
-        if not has_value:
-            if not rest:
-                raise UsageError(f"{name} needs a value ({option.shown})")
-            value = rest.pop(0)
-        if option.choices and value not in option.choices:
-            raise UsageError(f"{name} takes {_either(option.choices)}, not {value!r}")
-        values[option.dest] = value
-    return Globals(values, rest, wants_help, version)
+        elif option is not None:
+            value = next(rest, None) if value is None else value
+            if value is not None and (not option.choices or value in option.choices):
+                values[option.dest] = value
+    return values
+
+
+def _until(words: Iterator[str], end: str) -> Iterator[str]:
+    for word in words:
+        if word == end:
+            return
+        yield word
+
+
+def _global(word: str) -> tuple[Opt | Flag | None, str | None]:
+    """The global option a word gives, and its value where the word has that too (`--output=json`, `-ojson`)."""
+    by_flag = {flag: option for option in GLOBAL_OPTIONS for flag in option.flags}
+    name, equals, value = word.partition("=")
+    option = by_flag.get(name)
+    if isinstance(option, Opt):
+        return option, value if equals else None
+    if option is not None:
+        return (None, None) if equals else (option, None)
+    short = by_flag.get(word[:2])
+    if isinstance(short, Opt) and not word.startswith("--"):
+        return short, word[2:]
+    return None, None
 
 
 class Parsed(NamedTuple):
@@ -126,8 +155,9 @@ def _parse(command: Command, words: Sequence[str]) -> Parsed:
             )
 
     before, tail = _split_tail(command, words)
+    if "-h" in before or "--help" in before:
+        return Parsed({}, {}, help=True)
     parser = Parser(prog=f"irons {command.name}", add_help=False, allow_abbrev=False, exit_on_error=True)
-    parser.add_argument("-h", "--help", action="store_true", dest="_help")
     own = {flag for option in command.options for flag in option.flags}
     for option in command.options:
         _add(parser, option, option.flags)
@@ -140,8 +170,6 @@ def _parse(command: Command, words: Sequence[str]) -> Parsed:
         parser.add_argument(
             argument.dest, nargs=None if argument.takes == "1" else argument.takes, metavar=argument.shown
         )
-    if "-h" in before or "--help" in before:
-        return Parsed({}, {}, help=True)
     namespace, left = parser.parse_known_intermixed_args(before)
     unknown = list(left)
     if unknown:
@@ -170,8 +198,19 @@ def _parse(command: Command, words: Sequence[str]) -> Parsed:
             values[argument.dest] = tuple(tail)
     for option in command.options:
         values[option.dest] = _value(option, found[option.dest])
-    given = {o.dest: found[f"_global_{o.dest}"] for o in GLOBAL_OPTIONS if found.get(f"_global_{o.dest}")}
-    return Parsed(values, given, help=False)
+    return Parsed(values, _given(found), help=False)
+
+
+def _given(found: dict[str, Any]) -> dict[str, object]:
+    """The global options that stood behind the command, each checked as before it."""
+    given: dict[str, object] = {}
+    for option in GLOBAL_OPTIONS:
+        value = found.get(f"_global_{option.dest}")
+        if value:
+            given[option.dest] = (
+                _chosen(option, option.flags[-1], value) if isinstance(option, Opt) else value
+            )
+    return given
 
 
 def _split_tail(command: Command, words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -196,7 +235,6 @@ def _add(parser: object, option: Opt | Flag, flags: tuple[str, ...], dest: str |
         action="append" if option.many else "store",
         dest=dest or option.dest,
         metavar=option.shown,
-        choices=option.choices or None,
     )
 
 
@@ -211,9 +249,18 @@ def _value(option: Opt | Flag, raw: object) -> object:
 
 
 def _one(option: Opt, name: str, word: str) -> object:
+    _chosen(option, name, word)
     if option.kind in ("sandbox", "new-sandbox"):
         return check_sandbox_name(word)
     return read_value(option.type, word, name)
+
+
+def _chosen(option: Opt, name: str, word: str) -> str:
+    if option.choices and word not in option.choices:
+        raise UsageError(
+            f"{name} takes {_either(option.choices)}, not {word!r}", hint=_near(word, option.choices) or ""
+        )
+    return word
 
 
 def _checked(argument: Arg, value: object) -> object:
@@ -236,13 +283,16 @@ def _reworded(message: str, command: Command) -> str:
     required = "the following arguments are required: "
     if message.startswith(required):
         return f"irons {command.name} needs {message.removeprefix(required).replace(', ', ' and ')}"
-    return f"irons {command.name}: {message}"
+    found = re.fullmatch(r"argument (\S+?)(?:/\S+)?: expected (?:one|at least one) argument", message)
+    if found:
+        return f"irons {command.name}: {found[1]} needs a value"
+    return f"irons {command.name}: {message.removeprefix('argument ')}"
 
 
-def _near(word: str, options: object) -> str | None:
+def _near(word: str, options: Iterable[str]) -> str | None:
     from difflib import get_close_matches
 
-    near = get_close_matches(word, list(options), n=1)  # type: ignore[call-overload]
+    near = get_close_matches(word, list(options), n=1)
     return f"did you mean {near[0]}?" if near else None
 
 

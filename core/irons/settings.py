@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,6 +37,16 @@ KEYS: dict[str, Key] = {
 }
 """Every setting a profile, or the top of the file, may have."""
 
+TABLES: dict[str, str] = {
+    "profiles": "Settings by profile: [profiles.NAME] with the keys above.",
+    "aliases": 'Commands of your own: st = "status -o json".',
+    "local": "The local backend's own table; [local.hosts] maps names to addresses for its sandboxes.",
+}
+"""The tables the file may have, beside the settings and `profile`, the name of the profile that is used."""
+
+LOCAL_KEYS = ("hosts",)
+"""What the table `[local]` may have."""
+
 
 class Value(NamedTuple):
     """A setting's value and where it came from: `flag`, the variable's name, `profile NAME`, `config`, or `default`."""
@@ -58,6 +68,7 @@ class Settings:
     debug: bool = False
     no_input: bool = False
     flags: Mapping[str, object] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
     def __getitem__(self, key: str) -> Any:
         return self.values[key].value
@@ -101,26 +112,41 @@ def config_path(env: Mapping[str, str]) -> Path:
     return Path(named) if named else home_of("XDG_CONFIG_HOME", ".config", env) / "irons" / "config.toml"
 
 
-def load(flags: Mapping[str, object] | None = None, env: Mapping[str, str] | None = None) -> Settings:
+def load(
+    flags: Mapping[str, object] | None = None,
+    env: Mapping[str, str] | None = None,
+    *,
+    strict: bool = True,
+) -> Settings:
     """Read settings from flags (global options by their `dest`), the environment and the configuration file.
 
+    Args:
+        flags: Global options by their `dest`; what is None or empty was not given.
+        env: The environment; by default this process's.
+        strict: Whether a file or a profile that makes no sense is an error; else it is as if it weren't there.
+
     Raises:
-        ConfigError: The file can't be read, or says something that is no setting.
+        ConfigError: The file can't be read, or says something that is no setting; a flag or variable makes no sense.
     """
     flags = flags or {}
     env = os.environ if env is None else env
     path = config_path(env)
-    document = _read(path)
+    try:
+        document = _read(path)
+    except ConfigError:
+        if strict:
+            raise
+        document = {}
     profile, source = _profile(flags, env, document)
-    table = document.get("profiles", {}).get(profile, {})
-    if source != "default" and profile not in document.get("profiles", {}):
+    profiles = document.get("profiles", {})
+    if strict and source != "default" and profile not in profiles:
         raise ConfigError(
             f"there is no profile {profile!r} in {path}",
             hint=f"irons config set --profile {profile} api_url URL makes it",
         )
-    values = {name: _value(name, key, flags, env, table, document, profile) for name, key in KEYS.items()}
+    tables = ((f"profile {profile}", profiles.get(profile, {})), ("config", document))
     return Settings(
-        values,
+        {name: _value(name, key, flags, env, tables) for name, key in KEYS.items()},
         profile,
         source,
         path,
@@ -129,6 +155,7 @@ def load(flags: Mapping[str, object] | None = None, env: Mapping[str, str] | Non
         debug=bool(flags.get("debug")),
         no_input=bool(flags.get("no_input")) or bool(env.get("IRONS_NO_INPUT")),
         flags=flags,
+        aliases=document.get("aliases", {}),
     )
 
 
@@ -149,22 +176,25 @@ def _value(
     key: Key,
     flags: Mapping[str, object],
     env: Mapping[str, str],
-    table: Mapping[str, Any],
-    document: Mapping[str, Any],
-    profile: str,
+    tables: Iterable[tuple[str, Mapping[str, Any]]],
 ) -> Value:
     if flags.get(name) not in (None, ""):
-        return Value(_typed(name, key, flags[name]), "flag")
+        return Value(typed(name, flags[name]), "flag")
     if key.env and env.get(key.env):
-        return Value(_typed(name, key, env[key.env]), key.env)
-    if name in table:
-        return Value(_typed(name, key, table[name]), f"profile {profile}")
-    if name in document:
-        return Value(_typed(name, key, document[name]), "config")
+        return Value(typed(name, env[key.env]), key.env)
+    for source, table in tables:
+        if name in table:
+            return Value(typed(name, table[name]), source)
     return Value(key.default, "default")
 
 
-def _typed(name: str, key: Key, raw: object) -> object:
+def typed(name: str, raw: object) -> str | float:
+    """Return a setting's raw value as what it is: text, one of its choices, or seconds.
+
+    Raises:
+        ConfigError: It makes no sense.
+    """
+    key = KEYS[name]
     if key.type is float:
         try:
             number = float(str(raw))
@@ -191,7 +221,7 @@ def _read(path: Path) -> dict[str, Any]:
 
     try:
         document = tomllib.loads(raw.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(
             f"{path} is not TOML: {error}", hint=f"mend it by hand, or move it away: mv {path} {path}.bad"
         ) from None
@@ -200,26 +230,60 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def check(document: Mapping[str, Any], path: Path) -> None:
-    """Refuse keys that are no settings, with the nearest one that is. Raises `ConfigError`."""
-    tops = {*KEYS, "profile", "profiles", "local", "aliases"}
+    """Refuse what is no setting, with the nearest one that is, and values that make no sense.
+
+    Raises:
+        ConfigError: There is such a thing in the file.
+    """
     for name, value in document.items():
-        _known(name, tops, path, "")
-        if name in ("profiles", "local", "aliases") and not isinstance(value, dict):
-            raise ConfigError(f"{name} in {path} is a table, not {value!r}")
+        _known(name, (*KEYS, "profile", *TABLES), path, "")
+        if name in TABLES:
+            _table(value, path, name)
+        elif name == "profile":
+            if not isinstance(value, str):
+                raise ConfigError(f"profile in {path} is the name of one, not {value!r}")
+        else:
+            _checked(name, value, path, "")
     for profile, table in document.get("profiles", {}).items():
-        if not isinstance(table, dict):
-            raise ConfigError(f"profiles.{profile} in {path} is a table, not {table!r}")
-        for name in table:
-            _known(name, set(KEYS), path, f"profiles.{profile}.")
+        _table(table, path, f"profiles.{profile}")
+        for name, value in table.items():
+            _known(name, KEYS, path, f"profiles.{profile}.")
+            _checked(name, value, path, f"profiles.{profile}.")
+    for name, value in document.get("aliases", {}).items():
+        if not isinstance(value, str):
+            raise ConfigError(f"aliases.{name} in {path} is text, not {value!r}")
+    for name, value in document.get("local", {}).items():
+        _known(name, LOCAL_KEYS, path, "local.")
+        _table(value, path, f"local.{name}")
 
 
-def _known(name: str, names: set[str], path: Path, prefix: str) -> None:
+def _known(name: str, names: Iterable[str], path: Path, prefix: str) -> None:
     if name in names:
         return
+    raise ConfigError(f"{path} has no setting {prefix}{name}", hint=_nearest(name, names, prefix))
+
+
+def _nearest(name: str, names: Iterable[str], prefix: str = "") -> str:
+    """A hint for a setting that is not one."""
     from difflib import get_close_matches
 
     near = get_close_matches(name, sorted(names), n=1)
-    raise ConfigError(
-        f"{path} has no setting {prefix}{name}",
-        hint=f"did you mean {prefix}{near[0]}?" if near else "irons config --help lists them",
-    )
+    return f"did you mean {prefix}{near[0]}?" if near else "irons config show lists them"
+
+
+def check_key(name: str) -> None:
+    """Raise `ConfigError` with the nearest one where there is no setting of this name."""
+    if name not in KEYS:
+        raise ConfigError(f"there is no setting {name!r}", hint=_nearest(name, KEYS))
+
+
+def _checked(name: str, value: object, path: Path, prefix: str) -> None:
+    try:
+        typed(name, value)
+    except ConfigError as error:
+        raise ConfigError(f"{prefix}{error.message} (in {path})") from None
+
+
+def _table(value: object, path: Path, name: str) -> None:
+    if not isinstance(value, dict):
+        raise ConfigError(f"{name} in {path} is a table, not {value!r}")

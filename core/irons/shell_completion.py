@@ -1,52 +1,108 @@
-"""`irons __complete`: what a shell asks at every Tab, answered from what is on hand, and the scripts that ask it."""
+"""`irons __complete`: what a shell asks at every Tab, answered from what is on hand, and the scripts that ask it.
+
+One line a candidate, `value<TAB>description`; a line that is `FILES_LINE` says that file names may come here.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from irons.completing import FILES, Sources, complete
+
+if TYPE_CHECKING:
+    from irons.names import Names
+    from irons.settings import Settings
 
 STALE = 10.0
 """Seconds after which an answer from the cache also starts a refresh, in a process of its own that nobody waits for."""
 
+FILES_LINE = ":files"
+"""Says that files may come here; no candidate begins with a colon."""
+
 
 def answer(words: Sequence[str]) -> int:
-    """Print `value<TAB>description` lines for the last of `words`; nothing at all where something is wrong."""
-    from irons.errors import IronsError
+    """Print the candidates for the last of `words`; nothing at all where something is wrong."""
     from irons.host import PluginHost
-    from irons.names import Names
-    from irons.settings import load
 
-    host = PluginHost(warn=lambda _: None)
-    try:
-        names = Names.of(load())
-    except IronsError:
-        sources = Sources()
-    else:
-        sources = Sources(sandboxes=lambda: _read(names))
-    for candidate in complete(host.tree, words, sources):
+    on_hand = _OnHand(words)
+    sources = Sources(
+        sandboxes=on_hand.sandboxes, domains=on_hand.domains, images=on_hand.images, topics=_topics
+    )
+    lines: list[str] = []
+    for candidate in complete(PluginHost(warn=lambda _: None).tree, words, sources):
         if candidate == FILES:
-            continue
-        sys.stdout.write(f"{candidate.word}\t{candidate.about}\n")
+            lines.append(f"{FILES_LINE}\n")
+        elif candidate.word.isprintable() and not candidate.word.startswith(":"):
+            lines.append(f"{candidate.word}\t{_plain(candidate.about)}\n")
+    try:
+        sys.stdout.write("".join(lines))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        from irons.cli import quietly
+
+        return quietly()
     return 0
 
 
-def _read(names: object) -> dict[str, str]:
-    from irons.names import Names
+class _OnHand:
+    """What earlier commands left in the cache, read when it is asked for."""
 
-    assert isinstance(names, Names)  # noqa: S101 - imported late
-    if names.age() > STALE:
-        _refresh_detached()
-    return names.read()
+    def __init__(self, words: Sequence[str]) -> None:
+        self._words = words
+
+    def sandboxes(self) -> Mapping[str, str]:
+        return self._read("names")
+
+    def domains(self) -> Mapping[str, str]:
+        return self._read("domains")
+
+    def images(self) -> Mapping[str, str]:
+        return self._read("images")
+
+    def _read(self, what: str) -> Mapping[str, str]:
+        from irons.errors import IronsError
+        from irons.names import Names
+        from irons.parsing import globals_among
+        from irons.settings import load
+
+        try:
+            settings = load(globals_among(self._words))
+        except IronsError:
+            return {}
+        names = Names.of(settings, what=what)
+        if what == "names" and STALE < names.age() < float("inf"):
+            _refresh_detached(settings, names)
+        return names.read()
 
 
-def _refresh_detached() -> None:
-    """Start `irons list -q`, which leaves fresh names in the cache, without waiting for it."""
+def _topics() -> Mapping[str, str]:
+    from irons.topics import TOPICS
+
+    return dict.fromkeys(TOPICS, "topic")
+
+
+def _plain(about: str) -> str:
+    from irons.text import clean
+
+    return clean(about)
+
+
+def _refresh_detached(settings: Settings, names: Names) -> None:
+    """Start `irons list -q`, which leaves fresh names in the cache, without waiting for it; not again while it may be at work."""
+    if not names.claim(STALE):
+        return
     import subprocess
 
+    # The connection goes by environment: an argument list can be read by everyone on the machine.
+    chosen = {"IRONS_API_URL": settings.api_url, "IRONS_API_KEY": settings.api_key or ""}
+    if settings.profile_source != "default":
+        chosen["IRONS_PROFILE"] = settings.profile
     subprocess.Popen(
         [sys.executable, "-m", "irons", "list", "-q"],
+        env={**os.environ, **chosen},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -56,14 +112,32 @@ def _refresh_detached() -> None:
 
 BASH = r"""# irons completion for bash: eval "$(irons completion bash)"
 _irons() {
-    local IFS=$'\n' cur=${COMP_WORDS[COMP_CWORD]} line
+    # bash breaks words at colons and equals signs; irons is asked with the words as they were typed.
+    local cur before line="${COMP_LINE:0:COMP_POINT}" candidate
+    local -a words=()
+    local -i i
+    for ((i = 1; i <= COMP_CWORD; i++)); do
+        if ((i > 1)) && [[ ${COMP_WORDS[i]} == [:=]* || ${COMP_WORDS[i-1]} == *[:=] ]] &&
+            [[ $line == *"${words[-1]}${COMP_WORDS[i]}"* ]]; then
+            words[-1]+=${COMP_WORDS[i]}
+        else
+            words+=("${COMP_WORDS[i]}")
+        fi
+    done
+    cur=${words[-1]}
+    before=${cur%"${COMP_WORDS[COMP_CWORD]#[:=]}"}
     COMPREPLY=()
-    while IFS= read -r line; do
-        line=${line%%$'\t'*}
-        [[ $line == "$cur"* ]] && COMPREPLY+=("$(printf %q "$line")")
-    done < <(irons __complete "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)
+    while IFS= read -r candidate; do
+        if [[ $candidate == :files ]]; then
+            compopt -o filenames 2>/dev/null
+            while IFS= read -r candidate; do COMPREPLY+=("$candidate"); done < <(compgen -f -- "${cur#"$before"}")
+            continue
+        fi
+        candidate=${candidate%%$'\t'*}
+        [[ $candidate == "$cur"* ]] && COMPREPLY+=("$(printf %q "${candidate#"$before"}")")
+    done < <(irons __complete "${words[@]}" 2>/dev/null)
 }
-complete -o default -F _irons irons
+complete -F _irons irons
 """
 
 ZSH = r"""#compdef irons
@@ -71,15 +145,31 @@ ZSH = r"""#compdef irons
 _irons() {
     local -a lines
     lines=("${(@f)$(irons __complete "${(@)words[2,CURRENT]}" 2>/dev/null)}")
+    if (( ${lines[(I):files]} )); then
+        _files
+        lines=("${(@)lines:#:files}")
+    fi
+    lines=("${(@)lines:#}")
+    (( $#lines )) || return 0
     lines=("${(@)lines//:/\\:}")
     lines=("${(@)lines/$'\t'/:}")
-    if [[ -n "$lines[1]" ]]; then _describe -t values irons lines; else _files; fi
+    _describe -t values irons lines
 }
 if [[ $funcstack[1] == _irons ]]; then _irons "$@"; else compdef _irons irons; fi
 """
 
 FISH = r"""# irons completion for fish: irons completion fish | source
-complete -c irons -f -a '(irons __complete (commandline -opc)[2..] (commandline -ct) 2>/dev/null)'
+function __irons_complete
+    set -l typed (commandline -ct)
+    for line in (irons __complete (commandline -opc)[2..] $typed 2>/dev/null)
+        if test "$line" = :files
+            __fish_complete_path $typed
+        else
+            echo $line
+        end
+    end
+end
+complete -c irons -f -a '(__irons_complete)'
 """
 
 SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}

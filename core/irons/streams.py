@@ -5,17 +5,20 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from os import environ
-from typing import TextIO
+from os import devnull, environ, get_terminal_size
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from typing import TextIO
 
 
 @dataclass(frozen=True)
 class Streams:
     """stdin, stdout, stderr and the environment of one call; the `_tty` fields are settable, as tests and xonsh need."""
 
-    stdin: TextIO = field(default_factory=lambda: sys.stdin)
-    stdout: TextIO = field(default_factory=lambda: sys.stdout)
-    stderr: TextIO = field(default_factory=lambda: sys.stderr)
+    stdin: TextIO = field(default_factory=lambda: sys.stdin or _nowhere("r"))
+    stdout: TextIO = field(default_factory=lambda: sys.stdout or _nowhere("w"))
+    stderr: TextIO = field(default_factory=lambda: sys.stderr or _nowhere("w"))
     env: Mapping[str, str] = field(default_factory=lambda: environ)
     stdin_tty: bool | None = None
     stdout_tty: bool | None = None
@@ -36,6 +39,17 @@ class Streams:
         """True when a person reads stderr."""
         return _tty(self.stderr) if self.stderr_tty is None else self.stderr_tty
 
+    @property
+    def columns(self) -> int | None:
+        """How wide stdout is: `$COLUMNS`, else what its terminal says; None where it is no terminal."""
+        named = self.env.get("COLUMNS", "")
+        if named.isascii() and named.isdigit() and int(named):
+            return int(named)
+        try:
+            return get_terminal_size(self.stdout.fileno()).columns or None
+        except (OSError, ValueError, AttributeError):
+            return None
+
     def colour(self, *, tty: bool) -> bool:
         """Tell whether to colour a stream: NO_COLOR, then FORCE_COLOR / CLICOLOR_FORCE, then whether it is a capable terminal."""
         if self.env.get("NO_COLOR"):
@@ -43,6 +57,11 @@ class Streams:
         if self.env.get("FORCE_COLOR") or self.env.get("CLICOLOR_FORCE", "0") not in ("", "0"):
             return True
         return tty and self.env.get("TERM") != "dumb"
+
+
+def _nowhere(mode: str) -> TextIO:
+    """Stand in for a stream that was closed before this process began; Python has None there."""
+    return cast("TextIO", open(devnull, mode, encoding="utf-8"))  # noqa: PTH123 - open for as long as the process is
 
 
 def _tty(stream: TextIO) -> bool:

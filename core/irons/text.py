@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-import re
-from datetime import datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
-_HOSTILE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
-)
+if TYPE_CHECKING:
+    import re
+    from datetime import datetime
 
 
 def clean(text: str, *, limit: int = 0) -> str:
     """Return `text` on one line with control, bidi and invisible characters shown as escapes, cut to `limit` characters if given."""
-    shown = _HOSTILE.sub(_escaped, text)
+    # Almost all text is printable, and is told so without a regular expression.
+    shown = text if text.isprintable() else _hostile().sub(_escaped, text)
     if limit and len(shown) > limit:
         return shown[: limit - 1] + "…"
     return shown
+
+
+@lru_cache(maxsize=1)
+def _hostile() -> re.Pattern[str]:
+    import re
+
+    return re.compile(
+        "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+    )
 
 
 def _escaped(found: re.Match[str]) -> str:
