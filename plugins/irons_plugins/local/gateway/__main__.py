@@ -32,6 +32,7 @@ def main() -> int:
         sys.stderr.write("irons: the gateway is started by the keeper; try `irons local up`\n")
         return 2
     _raise_limits()
+    sys.unraisablehook = _unraisable
     try:
         asyncio.run(_run(link, keepers))
     except JournalError as error:
@@ -40,6 +41,12 @@ def main() -> int:
     logging.shutdown()
     # A thread may still hang in the host's resolver; nothing is waiting for it.
     os._exit(0)
+
+
+def _unraisable(what: sys.UnraisableHookArgs) -> None:
+    """Keep out of the log what `ssl` says there of a ClientHello whose name is not ASCII; it is refused as malformed."""
+    if not issubclass(what.exc_type, UnicodeDecodeError):
+        sys.__unraisablehook__(what)
 
 
 def _inherited(name: str) -> socket.socket | None:

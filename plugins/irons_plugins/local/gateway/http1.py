@@ -165,7 +165,7 @@ def parse_head(raw: bytes) -> Head:
     length = _length(version, fields, host)
     if upgrade and length != 0:
         raise BadRequestError("it asks for an upgrade and has a body", host)
-    rest = tuple((name, value) for name, value in seen.fields if name.lower() != b"host")
+    rest = tuple((name, value.strip(b" \t")) for name, value in seen.fields if name.lower() != b"host")
     return Head(method, target, int(version[-1]), named, rest, length, upgrade)
 
 

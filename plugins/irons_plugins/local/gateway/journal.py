@@ -42,10 +42,13 @@ class Run:
         self.bytes = 0
         self._seq = 0
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+        fresh = directory / f".{name}.new"
         try:
-            self._fd = os.open(directory / f"{name}.jsonl", flags, 0o640)
-            # The kernel lets go of it when this process ends, however it ends: so the reader knows.
+            self._fd = os.open(fresh, flags, 0o640)
+            # The kernel lets go of it when this process ends, however it ends: so the reader knows. It must not
+            # meet the file before it is locked.
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fresh.rename(directory / f"{name}.jsonl")
         except OSError as error:
             raise JournalError(f"the audit log cannot be opened: {error.strerror}") from error
 

@@ -1,0 +1,125 @@
+"""What is seen in a connection that may carry anything."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from irons_plugins.local.gateway.inspector import Inspector, Then
+from irons_plugins.local.gateway.sniff import Kind, Looks, first_line, kind
+
+HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
+REQUEST = b"GET / HTTP/1.1\r\nHost: evil.test\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (HELLO, Kind.TLS),
+        (HELLO[:3], Kind.UNDECIDED),
+        (b"\x16", Kind.UNDECIDED),
+        (REQUEST, Kind.HTTP),
+        (b"\r\n" + REQUEST, Kind.HTTP),
+        (b"foo bar hTTp/9\r\n", Kind.HTTP),
+        (b"GET /", Kind.UNDECIDED),
+        (b"SSH-2.0-x\r\n", Kind.OPAQUE),
+        (b"\0\0\0\x08\x04\xd2\x16\x2f", Kind.OPAQUE),
+        (b"GET /\0 HTTP/1.1\r\n", Kind.HTTP),
+        (b"\r\n" * 600, Kind.ENDLESS),
+        (b"x" * 9000, Kind.ENDLESS),
+        (b"\0" * 9000, Kind.OPAQUE),
+    ],
+)
+def test_kinds(data: bytes, expected: Kind) -> None:
+    """First bytes are known for what they are."""
+    assert kind(data) is expected
+
+
+def test_lines() -> None:
+    """A line that is not whole is text or binary so far."""
+    assert first_line(b"") is Looks.TEXT
+    assert first_line(b"EHLO") is Looks.TEXT
+    assert first_line(b"\x01EHLO") is Looks.BINARY
+
+
+def run(*pieces: bytes) -> tuple[bytes, Then, bytes]:
+    """Feed pieces; held bytes come again in front, as the relay does it."""
+    inspector, out, held = Inspector(), b"", b""
+    for piece in pieces:
+        step = inspector.feed(held + piece)
+        out += step.forward
+        held = step.rest
+        if step.then not in {Then.MORE, Then.HOLD}:
+            return out, step.then, held
+    return out, Then.HOLD if held else Then.MORE, held
+
+
+@pytest.mark.parametrize(
+    ("pieces", "before"),
+    [
+        ((HELLO,), b""),
+        ((b"EHLO x\r\n", b"STARTTLS\r\n", HELLO), b"EHLO x\r\nSTARTTLS\r\n"),
+        ((b"STARTTLS\r\n" + HELLO,), b"STARTTLS\r\n"),
+        ((b"\0\0\0\x08\x04\xd2\x16\x2f", HELLO), b"\0\0\0\x08\x04\xd2\x16\x2f"),
+        ((b"\0\0\0\x08\x04\xd2\x16\x2f" + HELLO,), b"\0\0\0\x08\x04\xd2\x16\x2f"),
+        ((b"a\n", HELLO[:1], HELLO[1:3], HELLO[3:]), b"a\n"),
+        ((b"0\x0c\x02\x01\x01w\x07", HELLO), b"0\x0c\x02\x01\x01w\x07"),
+    ],
+)
+def test_a_late_hello_is_found(pieces: tuple[bytes, ...], before: bytes) -> None:
+    """TLS is seen where a turn or a line begins, and nothing of it has gone on."""
+    assert run(*pieces) == (before, Then.HELLO, HELLO)
+
+
+def test_a_hello_that_dawdles_is_found() -> None:
+    """A first byte that was let go, as nothing followed, is remembered."""
+    inspector = Inspector()
+    inspector.feed(b"x\n")
+    step = inspector.feed(HELLO[:1])
+    assert step.then is Then.HOLD
+    assert inspector.release(step.rest) == HELLO[:1]
+    assert inspector.feed(HELLO[1:2]).forward == HELLO[1:2]
+    step = inspector.feed(HELLO[2:])
+    assert (step.then, step.sent, step.rest) == (Then.HELLO, HELLO[:2], HELLO[2:])
+
+
+def test_a_request_is_found_when_it_is_whole() -> None:
+    """The first line is held until it is clear what it is."""
+    assert run(b"GET / HT", b"TP/1.1\r\nHost: evil.test\r\n\r\n") == (b"", Then.HTTP, REQUEST)
+
+
+@pytest.mark.parametrize("first", [b"GET / HT", b"GET /\x01"])
+def test_a_request_in_pieces_is_refused(first: bytes) -> None:
+    """Where its beginning had to go on, the rest of it does not."""
+    inspector = Inspector()
+    step = inspector.feed(first)
+    inspector.release(step.rest)
+    step = inspector.feed(b"HTTP/1.1\r\nHost: evil.test\r\n")
+    assert (step.then, step.forward) == (Then.REFUSE, b"")
+
+
+def test_ssh_is_left_alone() -> None:
+    """After its version line SSH has nothing in the clear."""
+    assert run(b"SSH-2.0-OpenSSH\r\n" + b"\0\0") == (b"SSH-2.0-OpenSSH\r\n\0\0", Then.RAW, b"")
+
+
+@given(st.lists(st.binary(min_size=1, max_size=40), max_size=8))
+def test_bytes_come_out_as_they_went_in(pieces: list[bytes]) -> None:
+    """Whatever is not refused comes out in order, nothing lost and nothing twice."""
+    out, then, held = run(*pieces)
+    if then in {Then.MORE, Then.HOLD}:
+        assert out + held == b"".join(pieces)
+    else:
+        assert b"".join(pieces).startswith(out + held)
+
+
+@given(st.lists(st.integers(1, 10), max_size=20), st.sampled_from([b"", b"EHLO\r\n", b"\r\n"]))
+def test_a_request_never_slips_through_in_any_pieces(cuts: list[int], before: bytes) -> None:
+    """However it is cut, no byte of a first line with HTTP in it goes on."""
+    data, pieces = REQUEST, []
+    for cut in cuts:
+        pieces.append(data[:cut])
+        data = data[cut:]
+    out, then, _ = run(*(piece for piece in [before if before == b"\r\n" else b"", *pieces, data] if piece))
+    assert (out, then) == (b"", Then.HTTP)

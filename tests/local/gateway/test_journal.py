@@ -1,0 +1,138 @@
+"""The write-ahead audit log, the folding of refusals, and the names that are kept."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from irons_plugins.local.gateway import folding
+from irons_plugins.local.gateway.folding import Folder, Refusal
+from irons_plugins.local.gateway.journal import Journal, JournalError
+from irons_plugins.local.gateway.names import Names, NamesFullError
+
+REFUSAL = Refusal("evil.test", 443, "tls", "deny", None, "no rule allows evil.test")
+
+
+def records(directory: Path) -> list[dict[str, Any]]:
+    """All records, in the order of their runs."""
+    return [
+        json.loads(line)
+        for path in sorted(directory.glob("*.jsonl"))
+        for line in path.read_text().splitlines()
+    ]
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    """A log in a directory of its own."""
+    journal = Journal(tmp_path / "audit", lambda _: None)
+    yield journal
+    journal.close()
+
+
+def test_an_attempt_is_open_verdict_close(journal: Journal, tmp_path: Path) -> None:
+    """Its records are numbered without a gap and say which attempt they are of; it closes once."""
+    entry = journal.open("sb", host="a.test")
+    entry.verdict(allowed=True)
+    entry.close(ended="closed")
+    entry.close(ended="again")
+    found = records(tmp_path / "audit")
+    assert [(each["seq"], each["kind"], each["conn"]) for each in found] == [
+        (1, "open", 1),
+        (2, "verdict", 1),
+        (3, "close", 1),
+    ]
+
+
+def test_a_large_run_is_followed_by_another(tmp_path: Path) -> None:
+    """Records of an attempt stay in the run it began in, which ends when the last of them has closed."""
+    journal = Journal(tmp_path, lambda _: None, rotate=200)
+    one, two = journal.open("sb", host="a.test"), journal.open("sb", host="a.test")
+    three = journal.open("sb", host="b.test")
+    assert len(list(tmp_path.glob("*.jsonl"))) == 2
+    one.close()
+    two.close()
+    three.close()
+    kinds: dict[str, list[str]] = {}
+    for record in records(tmp_path):
+        kinds.setdefault(record["run"], []).append(record["kind"])
+    assert list(kinds.values()) == [["open", "open", "close", "close", "end"], ["open", "close"]]
+    journal.close()
+
+
+def test_half_a_record_is_taken_back(tmp_path: Path) -> None:
+    """When the disk takes only a part of a record, it is refused and the next one is whole."""
+    journal = Journal(tmp_path, lambda _: None)
+    real = os.write
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.write", lambda fd, data: real(fd, data[:10]))
+        with pytest.raises(JournalError, match="no room"):
+            journal.open("sb", host="a.test")
+    journal.open("sb", host="b.test").close()
+    assert [(each["seq"], each.get("host")) for each in records(tmp_path)] == [(1, "b.test"), (2, None)]
+    journal.close()
+
+
+async def _folded(journal: Journal, count: int) -> None:
+    folder = Folder(asyncio.get_running_loop(), journal)
+    for _ in range(count):
+        folder.refused("sb", REFUSAL)
+    folder.flush()
+
+
+def test_repeats_are_one_event_with_its_count(journal: Journal, tmp_path: Path) -> None:
+    """The first is written at once, the count whenever it has doubled and at the end."""
+    asyncio.run(_folded(journal, 100))
+    found = records(tmp_path / "audit")
+    assert [each["count"] for each in found] == [1, 2, 4, 8, 16, 32, 64, 100]
+    assert {each["conn"] for each in found} == {1}
+
+
+def test_too_many_different_events_are_counted(journal: Journal, tmp_path: Path) -> None:
+    """What there is no room for becomes one event that says how much."""
+
+    async def flood() -> None:
+        folder = Folder(asyncio.get_running_loop(), journal)
+        for port in range(1, folding.DISTINCT + 301):
+            folder.refused("sb", REFUSAL._replace(port=port))
+        folder.flush()
+
+    asyncio.run(flood())
+    found = records(tmp_path / "audit")
+    assert (found[-1]["kind"], found[-1]["count"]) == ("dropped", 300)
+    assert len(found) == folding.DISTINCT + 1
+
+
+def test_names_are_never_given_again(tmp_path: Path) -> None:
+    """A name keeps its address across restarts, and half a name that a kill left behind is forgotten."""
+    path = tmp_path / "names" / "sb"
+    names = Names(path)
+    one, two = names.address("a.test"), names.address("b.test")
+    assert names.address("a.test") == one != two
+    names.close()
+    with path.open("a") as file:
+        file.write("half.a.na")
+    again = Names(path)
+    assert again.name(one) == "a.test"
+    three = again.address("c.test")
+    assert three not in {one, two}
+    assert [again.name(each) for each in (one, two, three)] == ["a.test", "b.test", "c.test"]
+    again.close()
+    assert path.read_text() == "a.test\nb.test\nc.test\n"
+
+
+def test_names_run_out(tmp_path: Path) -> None:
+    """A cell has so many names and no more; those it has keep working."""
+    names = Names(tmp_path / "names" / "sb", capacity=2)
+    one = names.address("a.test")
+    names.address("b.test")
+    with pytest.raises(NamesFullError):
+        names.address("c.test")
+    assert names.address("a.test") == one
+    names.close()
