@@ -21,7 +21,7 @@ from irons.settings import config_path
 from irons_plugins.local.control.app import KeyRequired, make_app
 from irons_plugins.local.control.audit import Audit
 from irons_plugins.local.control.config import FILE, Config, ConfigError, Hosts, read_config
-from irons_plugins.local.control.doors import Doors
+from irons_plugins.local.control.doors import Doors, NoPortError
 from irons_plugins.local.control.egress import Egress
 from irons_plugins.local.control.enginery import make_engines
 from irons_plugins.local.control.errors import ApiError
@@ -69,7 +69,7 @@ class Server:
         keeper = Keeper(on_peer=gateway.attach)
         made = engines(keeper)
         egress = Egress(store, gateway, hosts)
-        doors = Doors(config.ssh_listen)
+        doors = Doors(config.ssh_host)
         self.plane = Plane(
             places=places,
             config=config,
@@ -88,12 +88,14 @@ class Server:
 
         Raises:
             ListenError: the API cannot be served.
+        NoPortError: SSH ports cannot be opened where they should be.
             StoreError: the database failed before anything was served.
         """
         plane = self.plane
         keeper = self._spawn(plane.keeper.serve(link, rendezvous, plane.lifecycle.recover))
         keeper.add_done_callback(lambda _: self.stop())
         try:
+            plane.doors.check()
             await plane.lifecycle.reconcile()
             self._spawn(plane.audit.run())
             self._spawn(self._follow_hosts())
@@ -117,7 +119,7 @@ class Server:
     def _listen(self) -> None:
         plane = self.plane
         app = make_app(plane)
-        if plane.config.listen:
+        if plane.config.host is not None:
             self._listeners.append(tcp_listener(KeyRequired(app, plane.store), plane.config))
         self._listeners.append(unix_listener(app, plane.places.api_socket))
 
@@ -169,13 +171,13 @@ def main() -> int:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
     try:
         places = Places.of().create()
-        config = read_config(places.local / FILE)
+        config = read_config(places.local / FILE, config_path(os.environ))
         link, rendezvous = _inherited("IRONS_LINK"), _inherited("IRONS_KEEPER")
         if link is None:
             raise ConfigError("IRONS_LINK names no descriptor; the keeper starts this program")
         with contextlib.closing(Store(places.database)) as store:
             asyncio.run(_run(places, config, store, link, rendezvous))
-    except (PlacesError, ConfigError, StoreError, ListenError) as error:
+    except (PlacesError, ConfigError, StoreError, ListenError, NoPortError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     return 0

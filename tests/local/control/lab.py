@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import httpx
 
 from irons_plugins.local.asynclink import AsyncLink
+from irons_plugins.local.control import times
 from irons_plugins.local.control.config import Config, Hosts
 from irons_plugins.local.engines import Cells, Engine, EngineError, Look, Made, Progress, Spec, unheard
 from irons_plugins.local.link import LinkError, Message
@@ -263,7 +264,7 @@ class Lab:
         with path.open("a") as file:
             for record in records:
                 self.records += 1
-                line = {"run": run_name, "seq": self.records, "at": 1_700_000_000_000_000 + self.records}
+                line = {"run": run_name, "seq": self.records, "at": times.now()}
                 file.write(json.dumps({**line, **record}) + "\n")
         return path
 

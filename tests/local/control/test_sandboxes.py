@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
-from tests.local.control.lab import control_plane, run
+import pytest
+from tests.local.control.lab import KEY, Lab, PretendEngine, control_plane, run, until
+
+from irons_plugins.local.engines import EngineError
+
+
+async def _post(lab: Lab, path: str) -> int:
+    return (await lab.client.post(path)).status_code
 
 
 def test_a_sandbox_goes_through_its_life(tmp_path: Path) -> None:
@@ -19,16 +27,333 @@ def test_a_sandbox_goes_through_its_life(tmp_path: Path) -> None:
             listed = (await lab.client.get("/sandboxes")).json()["sandboxes"]
             assert [(each["name"], each["status"]) for each in listed] == [("box", "ready")]
             assert (await lab.client.delete("/sandboxes/box")).status_code == 409
-            assert (await lab.client.post("/sandboxes/box/stop")).status_code == 202
+            assert await _post(lab, "/sandboxes/box/stop") == 202
             await lab.reaches("box", "stopped")
-            assert (await lab.client.post("/sandboxes/box/start")).status_code == 202
+            assert await _post(lab, "/sandboxes/box/start") == 202
             await lab.reaches("box", "ready")
-            await lab.client.post("/sandboxes/box/stop")
+            await _post(lab, "/sandboxes/box/stop")
             await lab.reaches("box", "stopped")
             assert (await lab.client.delete("/sandboxes/box")).status_code == 200
             assert (await lab.client.get("/sandboxes/box")).status_code == 404
             assert not lab.engine.made
             assert not lab.policies
+
+    run(work())
+
+
+def test_status_says_what_a_sandbox_is(tmp_path: Path) -> None:
+    """Metadata has texts only, with engine, image, port, limits, mode and what the engine says; times are RFC 3339."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            await lab.create("box", image="slim", cpus=1.5, memory=2**30, mode="deny")
+            status = await lab.status("box")
+            metadata = status["metadata"]
+            assert all(isinstance(value, str) for value in metadata.values())
+            assert metadata["engine"] == "pretend"
+            assert metadata["image"] == "slim"
+            assert metadata["cpus"] == "1.5"
+            assert metadata["memory"] == str(2**30)
+            assert metadata["mode"] == "deny"
+            assert metadata["addresses"] == "100.64.0.2"
+            assert int(metadata["ssh_port"]) > 1024
+            assert status["created_at"].endswith("Z")
+            limits = lab.engine.made[status["id"]].limits
+            assert (limits.cpus, limits.memory, limits.disk) == (1.5, 2**30, None)
+
+    run(work())
+
+
+BAD_NAMES = ("", "-a", "a-", "A", "a_b", "a.b", "a/b", "..", "a b", "a\n", "ä", "x" * 64, "x" * 300, "sb_0")
+BAD_KEYS = (
+    "",
+    "# nothing\n",
+    "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n",
+    "ssh-ed25519",
+    "ssh-ed25519 AAAA",
+    f'command="id" {KEY}',
+    "ssh-dss AAAAB3NzaC1kc3M=",
+    f"ssh-rsa {KEY.split()[1]}",
+    f"{KEY}rubbish\n",
+)
+BAD_MORE: tuple[tuple[dict[str, Any], str], ...] = (
+    ({"rules": [{"pattern": "*.com", "list": "allow"}]}, "rules[0]: '*.com'"),
+    (
+        {"rules": [{"pattern": "a.test", "list": "allow"}, {"pattern": "A.test.", "list": "deny"}]},
+        "rules[1]: a.test is there twice",
+    ),
+    ({"rules": [{"pattern": "a.test", "list": "maybe"}]}, "rules[0].list"),
+    ({"rules": [{"pattern": "a.test", "list": "allow", "private": ["169.254.169.254"]}]}, "rules[0]"),
+    ({"mode": "open"}, "mode"),
+    ({"engine": "steam"}, "there is no engine 'steam'"),
+    ({"memory": -1}, "memory"),
+    ({"cpus": True}, "cpus"),
+    ({"image": 7}, "image"),
+    ({"colour": "red"}, "unknown member 'colour'"),
+)
+
+
+def test_what_cannot_be_makes_no_sandbox(tmp_path: Path) -> None:
+    """A name that is no DNS label, a key that is none, a bad policy or limit: 400 that names it, and nothing made."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            bodies: list[tuple[dict[str, Any], str]] = [
+                *(({"name": name, "public_key": KEY}, "hyphens") for name in BAD_NAMES),
+                *(({"name": "box", "public_key": key}, "public_key: ") for key in BAD_KEYS),
+                *(({"name": "box", "public_key": KEY, **more}, said) for more, said in BAD_MORE),
+            ]
+            for body, said in bodies:
+                answer = await lab.client.post("/sandboxes", json=body)
+                assert (answer.status_code, said in answer.json()["error"]) == (400, True), (
+                    body,
+                    answer.text,
+                )
+            assert (await lab.client.get("/sandboxes")).json() == {"sandboxes": []}
+            assert not lab.engine.made
+
+    run(work())
+
+
+def test_a_name_is_taken_once(tmp_path: Path) -> None:
+    """Of two creates with one name at once, one makes a sandbox and the other gets 409."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            body = {"name": "box", "public_key": KEY}
+            answers = await asyncio.gather(*(lab.client.post("/sandboxes", json=body) for _ in range(5)))
+            assert sorted(answer.status_code for answer in answers) == [202, 409, 409, 409, 409]
+
+    run(work())
+
+
+def test_a_policy_is_in_force_before_the_machine_starts(tmp_path: Path) -> None:
+    """Mode and rules given with create are confirmed by the gateway before the engine is told to start."""
+
+    async def work() -> None:
+        engine = PretendEngine()
+        async with control_plane(tmp_path, engine) as lab:
+            seen: list[Any] = []
+            engine.before_start = lambda cell: seen.append(lab.policies.get(cell))
+            rules = [{"pattern": "Example.test.", "list": "allow", "note": "needed"}]
+            await lab.create("box", mode="deny", rules=rules)
+            assert seen[0]["mode"] == "deny"
+            assert [rule["pattern"] for rule in seen[0]["rules"]] == ["example.test"]
+
+    run(work())
+
+
+def test_a_create_that_fails_is_an_error_with_its_reason(tmp_path: Path) -> None:
+    """An engine that cannot leaves the sandbox in `error`; it can be started again, or removed."""
+
+    async def work() -> None:
+        engine = PretendEngine(trouble={"create": EngineError("image", "no image", "build one")})
+        async with control_plane(tmp_path, engine) as lab:
+            await lab.client.post("/sandboxes", json={"name": "box", "public_key": KEY})
+            await lab.reaches("box", "error")
+            assert (await lab.status("box"))["metadata"]["reason"] == "no image (build one)"
+            engine.trouble["start"] = RuntimeError("unforeseen")
+            await _post(lab, "/sandboxes/box/start")
+            await lab.reaches("box", "error")
+            assert (await lab.status("box"))["metadata"]["reason"] == "unforeseen"
+            await _post(lab, "/sandboxes/box/start")
+            await lab.reaches("box", "ready")
+            assert "reason" not in (await lab.status("box"))["metadata"]
+
+    run(work())
+
+
+def test_wrong_states_are_conflicts(tmp_path: Path) -> None:
+    """What cannot be done in a state is 409; starting what runs and stopping what is stopped change nothing."""
+
+    async def work() -> None:
+        engine = PretendEngine()
+        async with control_plane(tmp_path, engine) as lab:
+            await lab.create("box")
+            assert await _post(lab, "/sandboxes/box/start") == 202
+            assert (await lab.status("box"))["status"] == "ready"
+            gate = engine.hold["stop"] = asyncio.Event()
+            await _post(lab, "/sandboxes/box/stop")
+            assert (await lab.status("box"))["status"] == "stopping"
+            assert await _post(lab, "/sandboxes/box/start") == 409
+            assert await _post(lab, "/sandboxes/box/stop") == 202
+            assert (await lab.client.delete("/sandboxes/box")).status_code == 409
+            gate.set()
+            await lab.reaches("box", "stopped")
+            assert await _post(lab, "/sandboxes/box/stop") == 202
+            assert engine.calls.count(("stop", (await lab.status("box"))["id"])) == 1
+            for path in ("/sandboxes/nobody/start", "/sandboxes/nobody/stop"):
+                assert await _post(lab, path) == 404
+            assert (await lab.client.delete("/sandboxes/nobody")).status_code == 404
+            assert (await lab.client.get("/sandboxes/nobody/ssh")).status_code == 404
+
+    run(work())
+
+
+def test_stop_ends_a_start_where_it_is(tmp_path: Path) -> None:
+    """A sandbox that is being created or started can be stopped, and started again later."""
+
+    async def work() -> None:
+        engine = PretendEngine(hold={"create": asyncio.Event()})
+        async with control_plane(tmp_path, engine) as lab:
+            await lab.client.post("/sandboxes", json={"name": "box", "public_key": KEY})
+            status = await lab.status("box")
+            assert status["status"] == "creating"
+            assert (await lab.client.delete("/sandboxes/box")).status_code == 409
+            await _post(lab, "/sandboxes/box/stop")
+            await lab.reaches("box", "stopped")
+            engine.hold = {"start": asyncio.Event()}
+            await _post(lab, "/sandboxes/box/start")
+            await until_called(engine, "start")
+            await _post(lab, "/sandboxes/box/stop")
+            await lab.reaches("box", "stopped")
+            engine.hold = {}
+            await _post(lab, "/sandboxes/box/start")
+            await lab.reaches("box", "ready")
+
+    run(work())
+
+
+async def until_called(engine: PretendEngine, call: str) -> None:
+    """Wait until the engine was asked something."""
+
+    async def called() -> bool:
+        return any(each == call for each, _ in engine.calls)
+
+    await until(called)
+
+
+def test_a_machine_that_ends_by_itself_is_stopped(tmp_path: Path) -> None:
+    """When the last process is gone, the sandbox is `stopped`, its port is closed, and it starts again."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            made = await lab.create("box")
+            port = (await lab.client.get("/sandboxes/box/ssh")).json()["port"]
+            lab.engine.die(made["id"])
+            await lab.reaches("box", "stopped")
+            with pytest.raises(OSError, match=str(port)):
+                await asyncio.open_connection("127.0.0.1", port)
+            await _post(lab, "/sandboxes/box/start")
+            await lab.reaches("box", "ready")
+
+    run(work())
+
+
+def test_a_restart_finds_what_runs(tmp_path: Path) -> None:
+    """A new control plane adopts living sandboxes, with their ports and policies, and calls the others stopped."""
+
+    async def work() -> None:
+        engine = PretendEngine()
+        async with control_plane(tmp_path, engine) as lab:
+            living, dead = await lab.create("living", mode="deny"), await lab.create("dead")
+            before = (await lab.client.get("/sandboxes/living/ssh")).json()
+        del engine.running[dead["id"]]
+        async with control_plane(tmp_path, engine) as lab:
+            await lab.reaches("living", "ready")
+            await lab.reaches("dead", "stopped")
+            assert (await lab.client.get("/sandboxes/living/ssh")).json() == before
+            _, writer = await asyncio.open_connection(before["host"], before["port"])
+            writer.close()
+
+            async def told() -> bool:
+                return lab.policies.get(living["id"], {}).get("mode") == "deny"
+
+            await until(told)
+            assert ("stop", living["id"]) not in engine.calls
+
+    run(work())
+
+
+@pytest.mark.parametrize(
+    ("call", "path", "found"),
+    [
+        ("create", None, "error"),
+        ("start", "/sandboxes/box/start", "error"),
+        ("stop", "/sandboxes/box/stop", "stopped"),
+        ("destroy", "DELETE", None),
+    ],
+)
+def test_a_kill_leaves_no_state_half_way(
+    tmp_path: Path, call: str, path: str | None, found: str | None
+) -> None:
+    """Killed in the middle of a step, the next control plane ends it, or says in `error` that it was interrupted."""
+
+    async def work() -> None:
+        engine = PretendEngine()
+        asking: list[asyncio.Future[Any]] = []
+        lab = _lab(tmp_path, engine)
+        await lab.start()
+        if path is not None:
+            await lab.create("box")
+            if call != "stop":
+                await _post(lab, "/sandboxes/box/stop")
+                await lab.reaches("box", "stopped")
+        engine.calls.clear()
+        engine.hold[call] = asyncio.Event()
+        if path is None:
+            await lab.client.post("/sandboxes", json={"name": "box", "public_key": KEY})
+        elif path == "DELETE":
+            asking.append(asyncio.ensure_future(lab.client.delete("/sandboxes/box")))
+        else:
+            await _post(lab, path)
+        await until_called(engine, call)
+        await lab.kill()
+        await asyncio.gather(*asking, return_exceptions=True)
+        engine.hold.clear()
+        async with control_plane(tmp_path, engine) as lab:
+            if found is None:
+
+                async def gone() -> bool:
+                    return (await lab.client.get("/sandboxes/box")).status_code == 404
+
+                await until(gone)
+                return
+            await lab.reaches("box", found)
+            if found == "error":
+                assert "ended while it was being" in (await lab.status("box"))["metadata"]["reason"]
+            await _post(lab, "/sandboxes/box/start")
+            await lab.reaches("box", "ready")
+
+    run(work())
+
+
+def _lab(tmp_path: Path, engine: PretendEngine) -> Lab:
+    from irons_plugins.local.control.config import Config
+    from irons_plugins.local.places import Places
+
+    return Lab(Places(tmp_path / "s", tmp_path / "r").create(), engine, Config(engine="pretend"))
+
+
+def test_a_removal_that_fails_says_so(tmp_path: Path) -> None:
+    """A sandbox that cannot be removed is there in `error` with the reason, and removing it again works."""
+
+    async def work() -> None:
+        engine = PretendEngine()
+        async with control_plane(tmp_path, engine) as lab:
+            await lab.create("box")
+            await _post(lab, "/sandboxes/box/stop")
+            await lab.reaches("box", "stopped")
+            engine.trouble["destroy"] = EngineError("failed", "a file will not go")
+            answer = await lab.client.delete("/sandboxes/box")
+            assert answer.status_code == 500
+            assert "a file will not go" in answer.json()["error"]
+            assert (await lab.status("box"))["status"] == "error"
+            assert (await lab.client.delete("/sandboxes/box")).status_code == 200
+
+    run(work())
+
+
+def test_ten_creates_at_once(tmp_path: Path) -> None:
+    """Creates do not get into one another's way; each has a port of its own."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            await asyncio.gather(*(lab.create(f"box-{number}") for number in range(10)))
+            ports = [
+                (await lab.client.get(f"/sandboxes/box-{number}/ssh")).json()["port"] for number in range(10)
+            ]
+            assert len(set(ports)) == 10
 
     run(work())
 
@@ -49,11 +374,35 @@ def test_ssh_is_led_inside(tmp_path: Path) -> None:
             writer.write_eof()
             assert len(await reader.read()) == 1_000_000
             writer.close()
-            await lab.client.post("/sandboxes/box/stop")
+            await _post(lab, "/sandboxes/box/stop")
             await lab.reaches("box", "stopped")
             assert (await lab.client.get("/sandboxes/box/ssh")).status_code == 409
-            await lab.client.post("/sandboxes/box/start")
+            await _post(lab, "/sandboxes/box/start")
             await lab.reaches("box", "ready")
             assert (await lab.client.get("/sandboxes/box/ssh")).json() == first
+
+    run(work())
+
+
+def test_a_taken_port_gives_way_to_another(tmp_path: Path) -> None:
+    """When another program took the port of a stopped sandbox, the sandbox gets a new one, and keeps that."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            await lab.create("box")
+            port = (await lab.client.get("/sandboxes/box/ssh")).json()["port"]
+            await _post(lab, "/sandboxes/box/stop")
+            await lab.reaches("box", "stopped")
+            thief = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", port)
+            await _post(lab, "/sandboxes/box/start")
+            await lab.reaches("box", "ready")
+            thief.close()
+            other = (await lab.client.get("/sandboxes/box/ssh")).json()["port"]
+            assert other != port
+            await _post(lab, "/sandboxes/box/stop")
+            await lab.reaches("box", "stopped")
+            await _post(lab, "/sandboxes/box/start")
+            await lab.reaches("box", "ready")
+            assert (await lab.client.get("/sandboxes/box/ssh")).json()["port"] == other
 
     run(work())

@@ -113,7 +113,8 @@ def _endpoint(plane: Plane, routes: dict[str, Route]) -> _Endpoint:
         try:
             query = read_query(route, request.query_params.multi_items())
             body = await _body(request, route)
-            call = Call(plane, request.path_params, query, body)
+            host, port = request.scope.get("server") or ("", None)
+            call = Call(plane, request.path_params, query, body, "" if port is None else host)
             found = await route.handler(call)
         except StoreError as error:
             raise unready(str(error)) from error

@@ -1,12 +1,12 @@
-"""How the control plane was told to be: `server.json` in the state directory, and `[local.hosts]` of the settings."""
+"""How the control plane was told to be: `server.json` in its state directory, and `[local]` of the settings file."""
 
 from __future__ import annotations
 
 import json
 import logging
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,63 +15,81 @@ from irons_plugins.local.policy import Policy, PolicyError
 _log = logging.getLogger(__name__)
 
 FILE = "server.json"
-"""Its name in the local backend's state directory."""
+"""Written by `irons local up` into the local backend's state directory."""
+
+_LOOPBACK = "127.0.0.1"
 
 
 class ConfigError(Exception):
-    """`server.json` makes no sense; the message is one line."""
+    """The configuration makes no sense; the message is one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What `irons local up` was given.
+    """How one control plane is to be.
 
     Attributes:
-        listen: `HOST:PORT` to serve the API at over TCP too; "" for the unix socket alone.
-        tls_cert: path of the certificate (PEM, with its chain) for `listen`.
+        host: the address to serve the API at over TCP; None serves the unix socket alone.
+        port: the port there.
+        tls_cert: path of the certificate (PEM, with its chain) for that; None is no TLS.
         tls_key: path of its private key.
-        ssh_listen: the address that SSH ports are open on.
-        ssh_host: what clients are told to connect to; "" is `ssh_listen`.
+        ssh_host: the address that sandboxes' SSH ports are open on.
         engine: the engine of a sandbox that asks for none.
         keep_events: newest events kept per sandbox.
         keep_days: days that an event is kept.
     """
 
-    listen: str = ""
-    tls_cert: str = ""
-    tls_key: str = ""
-    ssh_listen: str = "127.0.0.1"
-    ssh_host: str = ""
+    host: str | None = None
+    port: int | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    ssh_host: str = _LOOPBACK
     engine: str = "namespace"
     keep_events: int = 100_000
     keep_days: int = 90
 
 
-def read_config(path: Path) -> Config:
-    """The configuration in a file; the default one where there is no file.
+def read_config(listening: Path, settings: Path) -> Config:
+    """The configuration in two files; either may be missing.
+
+    Args:
+        listening: `server.json`.
+        settings: the settings file, whose `[local]` may have `engine`, `keep_events` and `keep_days`.
 
     Raises:
-        ConfigError: the file cannot be read, or holds something else.
+        ConfigError: one of them cannot be read, or holds what makes no sense.
     """
+    given = _read(listening, json.loads)
+    asked = {name: value for name, value in given.items() if value is not None}
+    for name, kind in (("host", str), ("port", int), ("tls_cert", str), ("tls_key", str), ("ssh_host", str)):
+        if type(asked.get(name, kind())) is not kind:
+            raise ConfigError(f"{listening}: {name} makes no sense; mend it, or remove the file")
+    local = _read(settings, tomllib.loads).get("local", {})
+    kept = {name: local[name] for name in ("keep_events", "keep_days") if name in local}
+    for name, value in kept.items():
+        if type(value) is not int or not 0 < value < 1_000_000_000:
+            raise ConfigError(f"{settings}: local.{name} must be a number above 0, not {value!r}")
+    return Config(
+        host=asked.get("host"),
+        port=asked.get("port"),
+        tls_cert=asked.get("tls_cert"),
+        tls_key=asked.get("tls_key"),
+        ssh_host=asked.get("ssh_host", _LOOPBACK),
+        engine=str(local.get("engine") or "namespace"),
+        **kept,
+    )
+
+
+def _read(path: Path, parse: Callable[[str], Any]) -> Mapping[str, Any]:
     try:
-        given = json.loads(path.read_text())
-    except FileNotFoundError:
-        return Config()
+        found = parse(path.read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
     except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"{path} cannot be read ({error}); mend it, or remove it for the defaults"
-        ) from error
-    if not isinstance(given, dict):
-        raise ConfigError(f"{path} is not a JSON object; mend it, or remove it for the defaults")
-    known = {each.name: type(each.default) for each in fields(Config)}
-    for name, value in given.items():
-        if name not in known:
-            raise ConfigError(f"{path}: there is no setting {name!r}; there are {', '.join(known)}")
-        if type(value) is not known[name] or (isinstance(value, int) and value < 1):
-            raise ConfigError(
-                f"{path}: {name} must be a {'number above 0' if known[name] is int else 'text'}"
-            )
-    return Config(**given)
+        raise ConfigError(f"{path} cannot be read ({error}); mend it, or move it away") from error
+    if not isinstance(found, dict) or not isinstance(found.get("local", {}), dict):
+        raise ConfigError(f"{path} makes no sense; mend it, or move it away")
+    return found
 
 
 class Hosts:

@@ -24,7 +24,7 @@ Inside = Callable[[], Awaitable[socket.socket]]
 
 
 class NoPortError(Exception):
-    """Every port of `PORTS` is taken."""
+    """Every port of `PORTS` is taken, or the address is none of this machine."""
 
 
 @dataclass(slots=True)
@@ -41,6 +41,18 @@ class Doors:
         """Make doors on one address of this machine; none is open yet."""
         self.address = address
         self._doors: dict[str, _Door] = {}
+
+    def check(self) -> None:
+        """See that ports can be opened at all.
+
+        Raises:
+            NoPortError: the address is none of this machine.
+        """
+        try:
+            _listening(self.address, 0).close()
+        except OSError as error:
+            said = error.strerror or error
+            raise NoPortError(f"SSH ports cannot be opened on {self.address}: {said}") from error
 
     async def open(
         self, sandbox: str, inside: Inside, *, port: int | None, taken: Collection[int] = ()

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from irons_plugins.local.control.taking import Taking
 
-CHUNK = 4 * 1024 * 1024
+CHUNK = 1024 * 1024
 """Bytes of one log that are taken in by one transaction."""
 
 _RUN = re.compile(r"([0-9]{1,20})-([0-9]{1,10})-([0-9]{1,6})", re.ASCII)

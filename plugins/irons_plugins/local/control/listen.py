@@ -55,23 +55,26 @@ def unix_listener(app: ASGIApp, path: Path) -> Listener:
 
 
 def tcp_listener(app: ASGIApp, config: Config) -> Listener:
-    """Serve on `config.listen`; the application must ask for keys itself.
+    """Serve on the address that `config` names; the application must ask for keys itself.
 
     Raises:
-        ListenError: the address is no address or cannot be used, or it is not loopback and there is no TLS.
+        ListenError: the address is none of this machine, or it is not loopback and there is no TLS.
     """
-    host, port = _split(config.listen)
-    address = _address(host)
+    named = f"{config.host}:{config.port}"
+    try:
+        address = ipaddress.ip_address(config.host or "")
+    except ValueError:
+        raise ListenError(f"the API cannot listen on {named}: that is no address") from None
     if bool(config.tls_cert) != bool(config.tls_key):
-        raise ListenError("--tls-cert and --tls-key go together")
+        raise ListenError("a TLS certificate and its key go together")
     if not address.is_loopback and not config.tls_cert:
         raise ListenError(
-            f"{config.listen} can be reached from other machines: give --tls-cert and --tls-key, or listen on 127.0.0.1"
+            f"{named} can be reached from other machines, and there is no TLS certificate and key"
         )
     served = _config(
         app,
-        ssl_certfile=config.tls_cert or None,
-        ssl_keyfile=config.tls_key or None,
+        ssl_certfile=config.tls_cert,
+        ssl_keyfile=config.tls_key,
         limit_concurrency=_STRANGERS_AT_ONCE,
     )
     try:
@@ -82,11 +85,11 @@ def tcp_listener(app: ASGIApp, config: Config) -> Listener:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((str(address), port))
+        sock.bind((str(address), config.port or 0))
         sock.listen(128)
     except OSError as error:
         sock.close()
-        raise ListenError(f"cannot listen on {config.listen}: {error.strerror}") from error
+        raise ListenError(f"the API cannot listen on {named}: {error.strerror}") from error
     return Listener(served, sock)
 
 
@@ -105,17 +108,3 @@ def _config(app: ASGIApp, **more: object) -> uvicorn.Config:
         "timeout_graceful_shutdown": _GRACE,
     }
     return uvicorn.Config(app, **(options | more))  # type: ignore[arg-type]
-
-
-def _split(listen_at: str) -> tuple[str, int]:
-    host, colon, port = listen_at.rpartition(":")
-    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise ListenError(f"--listen takes HOST:PORT, not {listen_at!r}")
-    return host.removeprefix("[").removesuffix("]"), int(port)
-
-
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    try:
-        return ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
-    except ValueError:
-        raise ListenError(f"--listen takes an address of this machine, not {host!r}") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from collections.abc import Mapping
 from typing import Any
 
@@ -125,7 +126,9 @@ async def ssh_of_sandbox(call: Call) -> Mapping[str, Any]:
     port = call.plane.doors.port(sandbox.id)
     if port is None or sandbox.username is None:
         raise conflict(f"{sandbox.name} is {sandbox.status}; SSH answers when it is ready")
-    host = call.plane.config.ssh_host or call.plane.doors.address
+    # Ports that are open on every address are best reached at the one that this request came to.
+    address = ipaddress.ip_address(call.plane.doors.address)
+    host = (call.at or "127.0.0.1") if address.is_unspecified else str(address)
     return {
         "host": host,
         "port": port,

@@ -49,7 +49,7 @@ async def status(call: Call) -> Mapping[str, Any]:
         "keeper": await _keeper(call),
         "gateway": await _gateway(call),
         "engines": sorted(plane.engines),
-        "listen": plane.config.listen,
+        "listen": None if plane.config.host is None else f"{plane.config.host}:{plane.config.port}",
         "sandboxes": dict(Counter(sandbox.status for sandbox in known)),
     }
 

@@ -21,12 +21,14 @@ class Call(NamedTuple):
         path: the path's parameters, percent-decoded.
         query: the query's parameters, in the types their schemas name; only those that were given.
         body: the JSON object; empty where the route takes none.
+        at: the address of this machine that the request came to; empty on the unix socket.
     """
 
     plane: Plane
     path: Mapping[str, str]
     query: Mapping[str, Any]
     body: Mapping[str, Any]
+    at: str = ""
 
 
 class Answer(NamedTuple):

@@ -58,7 +58,7 @@ class Taking:
         stored = self._connection.execute("SELECT conn FROM attempts WHERE run = ?", (self._run,)).fetchall()
         for conn in sorted({*self._attempts, *(int(row["conn"]) for row in stored)}):
             attempt = self._attempt(conn)
-            if attempt is None or attempt["done"]:
+            if attempt is None:
                 continue
             self._forget(conn, attempt)
             if not attempt["whole"]:
@@ -84,7 +84,6 @@ class Taking:
                     json.dumps({"said": attempt["said"], "whole": attempt["whole"]}),
                 )
                 for conn, attempt in self._attempts.items()
-                if not attempt["done"]
             ],
         )
         return len(rows)
@@ -92,7 +91,7 @@ class Taking:
     def _speak(self, kind: str, conn: int, record: dict[str, Any]) -> None:
         attempt = self._attempt(conn)
         if attempt is None:
-            attempt = {"event": None, "said": {}, "done": False, "whole": False, "stored": False}
+            attempt = {"event": None, "said": {}, "whole": False, "stored": False}
             self._attempts[conn] = attempt
         if kind == "open":
             attempt["said"] |= _fields(record)
@@ -105,9 +104,7 @@ class Taking:
             self._show(attempt, {"host": "*", "verdict": "blocked", "allowed": 0} | _fields(record))
             self._forget(conn, attempt)
         elif kind == "close":
-            said = _fields(record)
-            said.pop("at", None)
-            self._show(attempt, said)
+            self._show(attempt, _fields(record))
             self._forget(conn, attempt)
 
     def _attempt(self, conn: int) -> dict[str, Any] | None:
@@ -119,7 +116,7 @@ class Taking:
         ).fetchone()
         if row is None:
             return None
-        attempt = {"event": row["event"], "done": False, "stored": True, **json.loads(row["opened"])}
+        attempt = {"event": row["event"], "stored": True, **json.loads(row["opened"])}
         self._attempts[conn] = attempt
         return attempt
 
@@ -148,7 +145,7 @@ class Taking:
             self._connection.execute(sql, {**said, "id": attempt["event"]})
 
     def _forget(self, conn: int, attempt: dict[str, Any]) -> None:
-        attempt["done"] = True
+        self._attempts.pop(conn, None)
         if attempt["stored"]:
             self._connection.execute("DELETE FROM attempts WHERE run = ? AND conn = ?", (self._run, conn))
 
@@ -168,12 +165,17 @@ def _fields(record: dict[str, Any]) -> dict[str, Any]:
     said: dict[str, Any] = {}
     for name, most in _TEXTS.items():
         value = record.get(name)
-        if isinstance(value, str):
+        if value is None and name in record and name != "host":
+            said[name] = None
+        elif isinstance(value, str):
             said[name] = value.encode("utf-8", "replace").decode()[:most]
     for name in _NUMBERS:
         value = record.get(name)
         if isinstance(value, int | float) and -1 < value <= _MOST:
             said[name] = int(value)
+    if said.get("port") == 0:
+        # ICMP and the like have none.
+        said["port"] = None
     if record.get("verdict") in _VERDICTS:
         said["verdict"] = record["verdict"]
         said["allowed"] = int(record["verdict"] != "blocked")
@@ -204,5 +206,7 @@ def _row(identity: int, said: dict[str, Any]) -> dict[str, Any]:
     )
     row |= {"host": "", "cell": "", "at": 0, "count": 1}
     if "verdict" not in said:
-        row |= {"allowed": 0, "verdict": "blocked", "reason": "the gateway ended before it was judged"}
+        row |= {"allowed": 0, "verdict": "blocked"}
+        if said.get("ended") == INTERRUPTED:
+            row["reason"] = "the gateway ended before it was judged"
     return row | said | {"id": identity}

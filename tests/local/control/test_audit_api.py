@@ -1,0 +1,228 @@
+"""The audit log over HTTP: pages, filters, whose events a name means, and long polls that wake at once."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+from tests.local.control.lab import Lab, control_plane, run, until
+
+from irons_plugins.local.control import times
+
+RUN = "1700000000000000-4242-0"
+
+
+class Writer:
+    """A gateway's audit log, written as a living gateway does, which tells the control plane."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+        self._file = lab.write_log(RUN).open("ab")
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        self._conn = 0
+
+    async def attempt(self, cell: str, host: str, verdict: str = "allowed") -> None:
+        """Write one judged attempt."""
+        self._conn += 1
+        record = {"kind": "verdict", "conn": self._conn, "cell": cell, "host": host, "port": 443}
+        self._lab.write_log(RUN, {**record, "verdict": verdict, "mode": "deny"})
+        await self._lab.gateway.link.send({"op": "audit", "run": RUN})
+
+    def close(self) -> None:
+        """Let the gateway end."""
+        self._file.close()
+
+
+async def _read(lab: Lab, path: str = "/audit/egress", **params: Any) -> Any:
+    answer = await lab.client.get(path, params=params)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def _hosts(lab: Lab, path: str = "/audit/egress", **params: Any) -> list[str]:
+    return [event["host"] for event in (await _read(lab, path, **params))["events"]]
+
+
+def test_a_token_gives_only_what_came_after(tmp_path: Path) -> None:
+    """An answer's token leads to what came after it; an empty log has no token."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            assert await _read(lab) == {"events": []}
+            cell = (await lab.create("box"))["id"]
+            writer = Writer(lab)
+            await writer.attempt(cell, "a.test")
+            first = await _read(lab, "/sandboxes/box/audit/egress", wait=5)
+            assert [event["host"] for event in first["events"]] == ["a.test"]
+            assert first["events"][0]["sandbox_name"] == "box"
+            await writer.attempt(cell, "b.test", "blocked")
+            token = first["page_token"]
+            second = await _read(lab, "/sandboxes/box/audit/egress", pageToken=token, wait=5)
+            assert [event["host"] for event in second["events"]] == ["b.test"]
+            third = await _read(lab, "/sandboxes/box/audit/egress", pageToken=second["page_token"])
+            assert third == {"events": [], "page_token": second["page_token"]}
+            writer.close()
+
+    run(work())
+
+
+def test_a_long_poll_wakes_at_once(tmp_path: Path) -> None:
+    """Held polls answer well within 100 ms of the record; one without news answers when its seconds are over."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            cell = (await lab.create("box"))["id"]
+            writer = Writer(lab)
+            loop = asyncio.get_running_loop()
+            token, slowest = 0, 0.0
+            for number in range(20):
+                held = asyncio.ensure_future(_read(lab, pageToken=token, wait=10))
+                await asyncio.sleep(0.03)
+                began = loop.time()
+                await writer.attempt(cell, f"h{number}.test")
+                answer = await held
+                slowest = max(slowest, loop.time() - began)
+                token = answer["page_token"]
+                assert [event["host"] for event in answer["events"]] == [f"h{number}.test"]
+            assert slowest < 0.1
+            began = loop.time()
+            assert (await _read(lab, pageToken=token, wait=0.2))["events"] == []
+            assert 0.15 < loop.time() - began < 2
+            writer.close()
+
+    run(work())
+
+
+def test_a_filtered_poll_sleeps_through_the_rest(tmp_path: Path) -> None:
+    """A poll with filters is woken by what fits them only."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            cell = (await lab.create("box"))["id"]
+            writer = Writer(lab)
+            held = asyncio.ensure_future(_hosts(lab, verdict="blocked", wait=10))
+            await writer.attempt(cell, "a.test", "allowed")
+            await writer.attempt(cell, "b.test", "warn")
+            await asyncio.sleep(0.1)
+            assert not held.done()
+            await writer.attempt(cell, "c.test", "blocked")
+            assert await held == ["c.test"]
+            assert await _hosts(lab, verdict="denied,warn") == ["b.test", "c.test"]
+            assert await _hosts(lab, host="A.*") == ["a.test"]
+            assert await _hosts(lab, limit=2) == ["b.test", "c.test"]
+            writer.close()
+
+    run(work())
+
+
+def test_bad_filters_are_refused(tmp_path: Path) -> None:
+    """Tokens, times, verdicts and limits that are none are 400."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            for params in (
+                "pageToken=-1",
+                "pageToken=x",
+                "pageToken=1e3",
+                "pageToken=99999999999999999999",
+                "pageToken=1&pageToken=2",
+                "since=yesterday",
+                "since=2026-02-19",
+                "until=2026-02-30T00:00:00Z",
+                "until=2026-02-19T16:42:26",
+                "verdict=maybe",
+                "limit=0",
+                "limit=1_0",
+                "wait=-1",
+                "wait=nan",
+                "wait=inf",
+                "host=",
+                "colour=red",
+            ):
+                answer = await lab.client.get(f"/audit/egress?{params}")
+                assert answer.status_code == 400, params
+                assert answer.json()["error"]
+            assert (await lab.client.get("/sandboxes/nobody/audit/egress")).status_code == 404
+
+    run(work())
+
+
+def test_times_may_have_any_offset(tmp_path: Path) -> None:
+    """Since and until are RFC 3339 with any offset and any number of digits."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            cell = (await lab.create("box"))["id"]
+            writer = Writer(lab)
+            await writer.attempt(cell, "a.test")
+            await until_hosts(lab, ["a.test"])
+            at = times.parse((await _read(lab))["events"][0]["timestamp"])
+            east = datetime.fromtimestamp(at // 1_000_000, timezone(timedelta(hours=1))).isoformat()
+            same = f"{east.removesuffix('+01:00')}.{at % 1_000_000:06d}"
+            assert await _hosts(lab, since=f"{same}+01:00") == ["a.test"]
+            assert await _hosts(lab, since=times.rfc3339(at + 1).lower()) == []
+            assert await _hosts(lab, until=f"{same}999+01:00") == ["a.test"]
+            assert await _hosts(lab, until=times.rfc3339(at - 1)) == []
+            writer.close()
+
+    run(work())
+
+
+async def until_hosts(lab: Lab, hosts: list[str]) -> None:
+    """Wait until the log has exactly these hosts."""
+
+    async def there() -> bool:
+        return await _hosts(lab) == hosts
+
+    await until(there)
+
+
+def test_events_outlive_their_sandbox(tmp_path: Path) -> None:
+    """After a removal, the name and the id still lead to the events; a sandbox with the name starts with none."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            cell = (await lab.create("box"))["id"]
+            writer = Writer(lab)
+            await writer.attempt(cell, "old.test")
+            await until_hosts(lab, ["old.test"])
+            await lab.client.post("/sandboxes/box/stop")
+            await lab.reaches("box", "stopped")
+            await lab.client.delete("/sandboxes/box")
+            assert await _hosts(lab, "/sandboxes/box/audit/egress") == ["old.test"]
+            await lab.create("box")
+            assert await _hosts(lab, "/sandboxes/box/audit/egress") == []
+            assert await _hosts(lab, f"/sandboxes/{cell}/audit/egress") == ["old.test"]
+            assert await _hosts(lab) == ["old.test"]
+            writer.close()
+
+    run(work())
+
+
+def test_nothing_is_lost_or_doubled_by_a_kill(tmp_path: Path) -> None:
+    """Records written while no control plane runs, and before and after, are all there once."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            cell = (await lab.create("box"))["id"]
+            writer = Writer(lab)
+            await writer.attempt(cell, "a.test")
+            await until_hosts(lab, ["a.test"])
+        record = {"kind": "verdict", "cell": cell, "port": 443, "verdict": "allowed"}
+        lab.write_log(RUN, {**record, "conn": 2, "host": "b.test"}, {**record, "conn": 3, "host": "c.test"})
+        async with control_plane(tmp_path, lab.engine) as lab:
+            await until_hosts(lab, ["a.test", "b.test", "c.test"])
+            writer.close()
+
+            async def closed() -> bool:
+                events = (await _read(lab))["events"]
+                return {event.get("ended") for event in events} == {"interrupted"}
+
+            await until(closed)
+            assert await _hosts(lab) == ["a.test", "b.test", "c.test"]
+            assert list((lab.places.gateway / "audit").iterdir()) == []
+
+    run(work())

@@ -1,0 +1,265 @@
+"""Rules and modes over HTTP: one spelling, one list, in force at the gateway before the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+from tests.local.control.lab import Lab, control_plane, run, until
+
+
+async def _json(lab: Lab, method: str, path: str, **more: Any) -> Any:
+    answer = await lab.client.request(method, path, **more)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_a_new_account_warns(tmp_path: Path) -> None:
+    """The mode of a new account is `warn`, with no rules."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            assert await _json(lab, "GET", "/egress/mode") == {"mode": "warn", "differs": {}}
+            found = await _json(lab, "GET", "/egress")
+            assert (found["allowed_domains"], found["denied_domains"]) == ([], [])
+
+    run(work())
+
+
+def test_a_rule_is_in_one_list_at_most(tmp_path: Path) -> None:
+    """The later of allow and deny wins; the spelling is canonical; the answer says what it covers and what changed."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            first = await _json(lab, "POST", "/egress/allow", json={"domain": "EXAMPLE.test."})
+            assert first["pattern"] == "example.test"
+            assert first["list"] == "allow"
+            assert first["changed"] is True
+            assert first["mode"] == "warn"
+            assert "example.test alone" in first["covers"]
+            again = await _json(lab, "POST", "/egress/allow", json={"domain": "example.test"})
+            assert again["changed"] is False
+            await _json(lab, "POST", "/egress/deny", json={"domain": "example.test"})
+            found = await _json(lab, "GET", "/egress")
+            assert (found["allowed_domains"], found["denied_domains"]) == ([], ["example.test"])
+
+    run(work())
+
+
+def test_rules_know_more_than_their_pattern(tmp_path: Path) -> None:
+    """Private addresses, notes and times are kept and shown."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            body = {
+                "domain": "db.test:5432",
+                "private": ["10.0.0.5", "192.168.0.0/16"],
+                "note": "the database",
+            }
+            await _json(lab, "POST", "/egress/allow", json=body)
+            rule = (await _json(lab, "GET", "/egress"))["rules"][0]
+            assert rule["private"] == ["10.0.0.5", "192.168.0.0/16"]
+            assert rule["note"] == "the database"
+            assert rule["created_at"].endswith("Z")
+
+    run(work())
+
+
+def test_a_bad_pattern_is_refused_with_its_reason(tmp_path: Path) -> None:
+    """Wildcards over public suffixes, spaces, empty texts and private addresses on deny rules are 400; nothing is stored."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            for body in (
+                {"domain": ""},
+                {"domain": "a b"},
+                {"domain": "*.com"},
+                {"domain": "https://a.test/"},
+                {"domain": "a.test", "private": ["nonsense"]},
+                {"domain": "a.test", "private": ["127.0.0.1"]},
+                {"domain": "x" * 401},
+                {"domain": "\ud800"},
+                {},
+            ):
+                answer = await lab.client.post("/egress/allow", content=json.dumps(body))
+                assert answer.status_code == 400, body
+                assert answer.json()["error"]
+            answer = await lab.client.post("/egress/deny", json={"domain": "a.test", "private": ["10.0.0.1"]})
+            assert answer.status_code == 400
+            assert (await _json(lab, "GET", "/egress"))["rules"] == []
+
+    run(work())
+
+
+def test_changes_reach_the_gateway_before_the_answer(tmp_path: Path) -> None:
+    """An account's rule is in the policy of every sandbox that may run, a sandbox's only in its own; cuts are counted."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            one, two = await lab.create("one"), await lab.create("two")
+            lab.gateway.cut = 2
+            done = await _json(lab, "POST", "/egress/deny", json={"domain": "bad.test"})
+            assert done["cut"] == 4
+            for cell in (one["id"], two["id"]):
+                assert [rule["pattern"] for rule in lab.policies[cell]["rules"]] == ["bad.test"]
+            own = await _json(lab, "POST", "/sandboxes/one/egress/allow", json={"domain": "own.test"})
+            assert own["cut"] == 2
+            assert [rule["scope"] for rule in lab.policies[one["id"]]["rules"]] == ["account", "sandbox"]
+            assert len(lab.policies[two["id"]]["rules"]) == 1
+            gone = await _json(lab, "DELETE", "/egress/rules", params={"domain": "BAD.test"})
+            assert (gone["pattern"], gone["list"], gone["cut"]) == ("bad.test", "deny", 4)
+            assert not lab.policies[two["id"]]["rules"]
+            answer = await lab.client.delete("/egress/rules", params={"domain": "bad.test"})
+            assert answer.status_code == 404
+
+    run(work())
+
+
+def test_a_sandbox_may_have_a_mode_of_its_own(tmp_path: Path) -> None:
+    """A sandbox's mode overrides the account's until it is null again; the account names those that differ."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            cell = (await lab.create("box"))["id"]
+            assert await _json(lab, "GET", "/sandboxes/box/egress/mode") == {
+                "mode": "warn",
+                "source": "account",
+            }
+            await _json(lab, "PUT", "/sandboxes/box/egress/mode", json={"mode": "deny"})
+            assert await _json(lab, "GET", "/sandboxes/box/egress/mode") == {
+                "mode": "deny",
+                "source": "sandbox",
+            }
+            assert await _json(lab, "GET", "/egress/mode") == {"mode": "warn", "differs": {"box": "deny"}}
+            assert lab.policies[cell]["mode"] == "deny"
+            await _json(lab, "PUT", "/sandboxes/box/egress/mode", json={"mode": None})
+            assert lab.policies[cell]["mode"] == "warn"
+            await _json(lab, "PUT", "/egress/mode", json={"mode": "deny"})
+            assert lab.policies[cell]["mode"] == "deny"
+            for body in ({"mode": None}, {"mode": "open"}, {}, {"mode": 1}):
+                assert (await lab.client.put("/egress/mode", json=body)).status_code == 400
+
+    run(work())
+
+
+def test_a_policy_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    """PUT says what it adds, removes and changes; a dry run says the same and changes nothing; one bad entry stops all."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            cell = (await lab.create("box"))["id"]
+            for name in ("stays.test", "goes.test", "turns.test"):
+                await _json(lab, "POST", "/egress/allow", json={"domain": name})
+            new = {
+                "mode": "deny",
+                "rules": [
+                    {"pattern": "stays.test", "list": "allow"},
+                    {"pattern": "turns.test", "list": "deny"},
+                    {"pattern": "comes.test", "list": "allow", "note": "new"},
+                ],
+            }
+            before = dict(lab.policies[cell])
+            lab.gateway.cut = 3
+            dry = await _json(lab, "PUT", "/egress?dry_run=true", json=new)
+            assert lab.policies[cell] == before
+            assert lab.gateway.asked[-1] == "impact"
+            assert (await _json(lab, "GET", "/egress"))["mode"] == "warn"
+            done = await _json(lab, "PUT", "/egress", json=new)
+            for found in (dry, done):
+                assert [rule["pattern"] for rule in found["added"]] == ["comes.test"]
+                assert [rule["pattern"] for rule in found["removed"]] == ["goes.test"]
+                assert [rule["pattern"] for rule in found["changed"]] == ["turns.test"]
+                assert found["cut"] == 3
+            assert lab.policies[cell]["mode"] == "deny"
+            bad = {"rules": [{"pattern": "ok.test", "list": "allow"}, {"pattern": "not ok", "list": "allow"}]}
+            answer = await lab.client.put("/egress", json=bad)
+            assert answer.status_code == 400
+            assert answer.json()["error"].startswith("rules[1]: ")
+            assert len((await _json(lab, "GET", "/egress"))["rules"]) == 3
+
+    run(work())
+
+
+def test_check_answers_as_the_gateway_would(tmp_path: Path) -> None:
+    """Check names verdict, mode, rule, list, scope and reason, in the account and in a sandbox."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            await lab.create("box", mode="deny")
+            await _json(lab, "POST", "/egress/allow", json={"domain": "good.test:22"})
+            found = await _json(
+                lab, "GET", "/egress/check", params={"host": "GOOD.test:22", "sandbox": "box"}
+            )
+            assert found["allowed"] is True
+            assert (found["host"], found["port"], found["verdict"]) == ("good.test", 22, "allowed")
+            assert (found["rule"], found["list"], found["scope"]) == ("good.test:22", "allow", "account")
+            found = await _json(lab, "GET", "/egress/check", params={"host": "good.test", "sandbox": "box"})
+            assert (found["allowed"], found["verdict"], found["port"]) == (False, "blocked", 443)
+            found = await _json(lab, "GET", "/egress/check", params={"host": "[2001:db8::1]:80"})
+            assert (found["host"], found["port"], found["verdict"]) == ("2001:db8::1", 80, "warn")
+            assert (await _json(lab, "GET", "/egress/check", params={"host": "2001:db8::1"}))["port"] == 443
+            for host in ("", "a.test:0", "a.test:65536", "a.test:x", "a b", "a..b", "[::1"):
+                assert (await lab.client.get("/egress/check", params={"host": host})).status_code == 400, host
+            missing = await lab.client.get("/egress/check", params={"host": "a.test", "sandbox": "nobody"})
+            assert missing.status_code == 404
+
+    run(work())
+
+
+def test_rules_go_with_their_sandbox(tmp_path: Path) -> None:
+    """A sandbox with the name of one that was removed has neither its rules nor its mode."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            await lab.create("box", mode="deny", rules=[{"pattern": "old.test", "list": "allow"}])
+            await lab.client.post("/sandboxes/box/stop")
+            await lab.reaches("box", "stopped")
+            await lab.client.delete("/sandboxes/box")
+            await lab.create("box")
+            found = await _json(lab, "GET", "/sandboxes/box/egress")
+            assert (found["rules"], found["mode"]) == ([], "warn")
+
+    run(work())
+
+
+def test_a_new_gateway_gets_every_policy(tmp_path: Path) -> None:
+    """When the gateway was restarted, what is in force is told to the new one unasked."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            cell = (await lab.create("box", mode="deny"))["id"]
+            lab.gateway.link.close()
+            lab.policies.clear()
+            changing = asyncio.ensure_future(lab.client.post("/egress/allow", json={"domain": "a.test"}))
+            await lab.start_gateway()
+
+            async def told() -> bool:
+                return cell in lab.policies
+
+            await until(told)
+            assert (await changing).status_code == 200
+            assert [rule["pattern"] for rule in lab.policies[cell]["rules"]] == ["a.test"]
+
+    run(work())
+
+
+def test_hosts_of_the_settings_are_in_the_policy(tmp_path: Path) -> None:
+    """`[local.hosts]` reaches the gateway, also when the file changes while sandboxes run; a broken file changes nothing."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            cell = (await lab.create("box"))["id"]
+            settings = lab.places.state / "config.toml"
+            settings.write_text('[local.hosts]\n"Stand.test" = ["192.0.2.7"]\n')
+
+            async def told() -> bool:
+                return bool(lab.policies[cell]["hosts"] == {"stand.test": ["192.0.2.7"]})
+
+            await until(told)
+            settings.write_text("[local.hosts\n")
+            await _json(lab, "POST", "/egress/allow", json={"domain": "a.test"})
+            assert lab.policies[cell]["hosts"] == {"stand.test": ["192.0.2.7"]}
+
+    run(work())

@@ -1,0 +1,392 @@
+"""The gateway's logs become events exactly once, whoever dies when."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from irons_plugins.local.control import events, retention
+from irons_plugins.local.control.events import Query
+from irons_plugins.local.control.ingest import Ingest
+from irons_plugins.local.control.retention import Retention
+from irons_plugins.local.store import Store
+
+RUN = "1700000000000000-4242-0"
+CELL = "sb_00112233445566ff"
+
+
+class Logs:
+    """A directory of logs, a store, and the way from one to the other."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory / "audit"
+        self.directory.mkdir()
+        self.store = Store(directory / "irons.db")
+        self.ingest = Ingest(self.directory)
+        self.seq = 0
+        self._open: dict[str, Any] = {}
+
+    def write(self, *records: Mapping[str, Any], run: str = RUN, raw: bytes = b"") -> None:
+        """Append records as a living gateway does: its log is locked."""
+        if run not in self._open:
+            self._open[run] = (self.directory / f"{run}.jsonl").open("ab", buffering=0)
+            fcntl.flock(self._open[run], fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for record in records:
+            self.seq += 1
+            line = {
+                "run": run,
+                "seq": self.seq,
+                "at": 1_700_000_000_000_000 + self.seq,
+                "cell": CELL,
+                **record,
+            }
+            self._open[run].write(json.dumps(line).encode() + b"\n")
+        self._open[run].write(raw)
+
+    def die(self, run: str = RUN) -> None:
+        """Let the gateway end: the lock goes."""
+        self._open.pop(run).close()
+
+    def take(self) -> int:
+        """Take in all that there is; gives how many events came to be seen."""
+        shown = 0
+        while True:
+            taken = self.store.write_now(self.ingest.take)
+            shown += taken.shown
+            if not taken.more:
+                self.store.write_now(self.ingest.sweep)
+                return shown
+
+    def events(self, **query: Any) -> list[dict[str, Any]]:
+        """What readers see."""
+        return self.store.write_now(lambda connection: events.page(connection, Query(**query))).events
+
+    def rows(self, table: str) -> int:
+        """How many rows a table has."""
+
+        def count(connection: sqlite3.Connection) -> int:
+            return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+
+        return self.store.write_now(count)
+
+    def close(self) -> None:
+        """Close everything."""
+        for file in self._open.values():
+            file.close()
+        self.store.close()
+
+
+@pytest.fixture
+def logs(tmp_path: Path) -> Iterator[Logs]:
+    """Logs in a directory of the test."""
+    made = Logs(tmp_path)
+    yield made
+    made.close()
+
+
+def _open(conn: int = 1, host: str = "a.test", port: int = 443) -> dict[str, Any]:
+    return {"kind": "open", "conn": conn, "host": host, "port": port, "protocol": "tcp"}
+
+
+def _verdict(conn: int = 1, verdict: str = "allowed", **more: Any) -> dict[str, Any]:
+    return {
+        "kind": "verdict",
+        "conn": conn,
+        "verdict": verdict,
+        "allowed": verdict != "blocked",
+        "mode": "deny",
+        "protocol": "tls",
+        "rule": "a.test",
+        "reason": "rule a.test (account) allows it",
+        **more,
+    }
+
+
+def _close(conn: int = 1, **more: Any) -> dict[str, Any]:
+    said = {"bytes_in": 10, "bytes_out": 20, "duration_ms": 3.7, "ended": "client closed"}
+    return {"kind": "close", "conn": conn, **said, **more}
+
+
+def test_one_attempt_is_one_event(logs: Logs) -> None:
+    """Opening, verdict and closing of one attempt make one event with all that they say."""
+    logs.write(_open(), _verdict(), _close())
+    assert logs.take() == 1
+    (event,) = logs.events()
+    assert event == {
+        "type": "egress",
+        "id": 1,
+        "timestamp": "2023-11-14T22:13:20.000001Z",
+        "sandbox_name": CELL,
+        "sandbox_id": CELL,
+        "host": "a.test",
+        "port": 443,
+        "protocol": "tls",
+        "allowed": True,
+        "verdict": "allowed",
+        "mode": "deny",
+        "rule": "a.test",
+        "reason": "rule a.test (account) allows it",
+        "count": 1,
+        "bytes_in": 10,
+        "bytes_out": 20,
+        "duration_ms": 3,
+        "ended": "client closed",
+    }
+    assert logs.rows("attempts") == 0
+
+
+def test_an_event_is_seen_at_its_verdict(logs: Logs) -> None:
+    """An opening alone shows nothing; the closing updates the event, which is not followed again."""
+    logs.write(_open())
+    assert logs.take() == 0
+    assert logs.events() == []
+    logs.write(_verdict())
+    assert logs.take() == 1
+    assert "ended" not in logs.events()[0]
+    logs.write(_close())
+    assert logs.take() == 0
+    assert logs.events()[0]["ended"] == "client closed"
+    assert logs.events(after=1) == []
+
+
+def test_ids_follow_the_verdicts(logs: Logs) -> None:
+    """An attempt that was opened first and judged last comes last, so that a token never skips it."""
+    logs.write(_open(1, "slow.test"), _open(2, "fast.test"), _verdict(2))
+    logs.take()
+    logs.write(_verdict(1))
+    logs.take()
+    assert [(event["id"], event["host"]) for event in logs.events()] == [(1, "fast.test"), (2, "slow.test")]
+    assert logs.events()[1]["timestamp"] < logs.events()[0]["timestamp"]
+
+
+def test_a_killed_gateway_leaves_interrupted_attempts(logs: Logs) -> None:
+    """Attempts that were not closed end as `interrupted`, one without a verdict too; the log is removed."""
+    logs.write(
+        _open(1), _verdict(1), _open(2, "never.test"), _open(3), _verdict(3), _close(3), raw=b'{"seq": 9, "ki'
+    )
+    assert logs.take() == 2
+    logs.die()
+    assert logs.take() == 1
+    ended = {event["host"]: (event["verdict"], event.get("ended")) for event in logs.events()}
+    assert ended["never.test"] == ("blocked", "interrupted")
+    assert [event["ended"] for event in logs.events()] == ["interrupted", "client closed", "interrupted"]
+    assert list(logs.directory.iterdir()) == []
+    assert logs.rows("attempts") == logs.rows("runs") == 0
+
+
+def test_a_log_that_says_its_end_is_removed(logs: Logs) -> None:
+    """A run that ended in good order is taken in and removed; another one goes on."""
+    other = "1700000000000001-4242-0"
+    logs.write(_open(), _verdict(), _close(), {"kind": "end"})
+    logs.write(_open(7), run=other)
+    logs.take()
+    assert [path.name for path in logs.directory.iterdir()] == [f"{other}.jsonl"]
+
+
+def test_a_living_log_is_never_removed(logs: Logs) -> None:
+    """As long as its writer lives, a log stays, read to its end or not."""
+    logs.write(_open(), _verdict(), _close())
+    logs.take()
+    logs.take()
+    assert len(list(logs.directory.iterdir())) == 1
+
+
+def test_a_log_that_vanished_is_closed(logs: Logs) -> None:
+    """Where somebody removed a log, its open attempts end as interrupted, and nothing is waited for."""
+    logs.write(_open(), _verdict())
+    logs.take()
+    (logs.directory / f"{RUN}.jsonl").unlink()
+    logs.take()
+    assert logs.events()[0]["ended"] == "interrupted"
+    assert logs.rows("runs") == 0
+
+
+def test_a_repeated_event_updates_its_count(logs: Logs) -> None:
+    """An event that is said anew is the same event with another count, never a second one."""
+    said = {
+        "kind": "event",
+        "conn": 5,
+        "host": "192.0.2.1",
+        "port": 53,
+        "protocol": "udp",
+        "verdict": "blocked",
+    }
+    logs.write({**said, "count": 1})
+    assert logs.take() == 1
+    logs.write({**said, "count": 17})
+    assert logs.take() == 0
+    (event,) = logs.events()
+    assert (event["count"], event["allowed"]) == (17, False)
+    logs.die()
+    logs.take()
+    assert "ended" not in logs.events()[0]
+
+
+def test_what_was_dropped_is_an_event(logs: Logs) -> None:
+    """A record of how much was dropped is one event with that count."""
+    logs.write({"kind": "dropped", "conn": 1, "count": 300, "reason": "too many at once"})
+    logs.take()
+    (event,) = logs.events()
+    assert (event["count"], event["reason"], event["verdict"]) == (300, "too many at once", "blocked")
+
+
+def test_records_are_taken_once(logs: Logs) -> None:
+    """A record whose number was taken is passed over, as after a log that was copied back."""
+    logs.write(_open(), _verdict(), _close())
+    logs.take()
+
+    def rewind(connection: sqlite3.Connection) -> None:
+        connection.execute("UPDATE runs SET offset = 0")
+
+    logs.store.write_now(rewind)
+    logs.take()
+    assert len(logs.events()) == 1
+
+
+def test_hostile_records_change_nothing(logs: Logs) -> None:
+    """Lines that are no records, or say what they cannot, neither stop the intake nor make events of nonsense."""
+    logs.write(
+        raw=b"\n[]\nnull\n{\n\xff\xfe\n"
+        + b"[" * 100_000
+        + b"\n"
+        + json.dumps({"seq": 10**30, "kind": "open"}).encode()
+        + b"\n"
+    )
+    logs.write(
+        {"kind": "verdict", "conn": "x"},
+        {"kind": "verdict", "conn": -1},
+        {"kind": "nonsense", "conn": 1},
+        {
+            "kind": "verdict",
+            "conn": 2,
+            "host": "\ud800" * 900,
+            "port": 1e300,
+            "verdict": "maybe",
+            "count": float("nan"),
+        },
+        _verdict(3, host="fine.test"),
+    )
+    logs.take()
+    assert [event["host"] for event in logs.events()][-1] == "fine.test"
+    assert all(len(event["host"]) <= 255 for event in logs.events())
+
+
+def test_links_and_directories_are_no_logs(logs: Logs, tmp_path: Path) -> None:
+    """The directory may belong to the gateway's own user: only plain files are read, and only with a run's name."""
+    secret = tmp_path / "secret"
+    secret.write_text(json.dumps({"seq": 1, **_verdict(1, host="stolen.test")}) + "\n")
+    (logs.directory / "1700000000000009-1-0.jsonl").symlink_to(secret)
+    (logs.directory / "1700000000000008-1-0.jsonl").mkdir()
+    (logs.directory / "other.jsonl").write_text(secret.read_text())
+    logs.take()
+    assert logs.events() == []
+    assert secret.exists()
+
+
+def test_a_flood_rotates_out_only_its_own(logs: Logs) -> None:
+    """Beyond the number kept, a sandbox loses its own oldest events, and another one none."""
+    other = "sb_ffffffffffffffff"
+    for conn in range(1, 131):
+        logs.write(_verdict(conn, host=f"h{conn}.test"))
+    logs.write({**_verdict(200), "cell": other})
+    logs.take()
+    logs.store.write_now(lambda connection: retention.rotate(connection, Retention(events=100)))
+    mine, others = logs.events(name=CELL), logs.events(name=other)
+    assert (len(mine), mine[0]["host"], len(others)) == (100, "h31.test", 1)
+    logs.write(_verdict(300))
+    logs.take()
+    assert logs.events()[-1]["id"] == 132
+
+
+def test_old_events_expire_and_ids_are_not_used_again(logs: Logs) -> None:
+    """Events older than the days kept go; the next event still has a new id."""
+    logs.write(_verdict(1), _verdict(2))
+    logs.take()
+    now = 1_700_000_000_000_000 + 91 * 86_400_000_000
+    logs.store.write_now(lambda connection: retention.expire(connection, Retention(), now))
+    assert logs.events() == []
+    logs.write(_verdict(3))
+    logs.take()
+    assert logs.events()[0]["id"] == 3
+
+
+def test_pages_are_complete_and_in_order(logs: Logs) -> None:
+    """Page after page gives every event once, in order; filters and the newest so many hold."""
+    for conn in range(1, 2_502):
+        verdict = "blocked" if conn % 5 == 0 else "allowed"
+        logs.write(_verdict(conn, verdict, host=f"h{conn}.{'even' if conn % 2 == 0 else 'odd'}.test"))
+    logs.take()
+
+    def read(**query: Any) -> list[int]:
+        ids: list[int] = []
+        wanted = Query(**query)
+        while True:
+            page = logs.store.write_now(partial(events.page, query=wanted))
+            ids += [event["id"] for event in page.events]
+            if not page.events:
+                return ids
+            wanted = replace(wanted, after=page.token, limit=None)
+
+    assert read() == list(range(1, 2_502))
+    assert read(limit=3) == [2_499, 2_500, 2_501]
+    assert read(limit=1_500) == list(range(1_002, 2_502))
+    assert read(verdicts=("blocked",)) == list(range(5, 2_502, 5))
+    assert read(verdicts=("blocked",), limit=2) == [2_495, 2_500]
+    assert read(host="*.EVEN.test") == list(range(2, 2_502, 2))
+    assert read(host="h7.odd.test") == [7]
+    assert read(host="h[7].odd.test") == []
+    assert read(since=1_700_000_000_002_501) == [2_501]
+    assert read(until=1_700_000_000_000_002) == [1, 2]
+
+
+_RECORDS = st.lists(
+    st.tuples(st.sampled_from(["open", "verdict", "close", "event", "dropped"]), st.integers(1, 4)),
+    max_size=30,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(records=_RECORDS, cuts=st.lists(st.integers(0, 4_000), max_size=6))
+def test_where_the_intake_pauses_makes_no_difference(
+    records: list[tuple[str, int]], cuts: list[int], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Whatever order records come in and wherever the log is cut in pieces, the events are the same."""
+    lines = b"".join(
+        json.dumps(
+            {
+                "seq": seq,
+                "at": seq,
+                "cell": CELL,
+                "kind": kind,
+                "conn": conn,
+                "host": f"h{conn}",
+                "verdict": "warn",
+                "count": seq,
+            }
+        ).encode()
+        + b"\n"
+        for seq, (kind, conn) in enumerate(records, 1)
+    )
+    seen = []
+    for pieces in ([], sorted(cut for cut in cuts if cut < len(lines))):
+        logs = Logs(tmp_path_factory.mktemp("logs"))
+        try:
+            for begin, end in zip([0, *pieces], [*pieces, len(lines)], strict=True):
+                logs.write(raw=lines[begin:end])
+                logs.take()
+            logs.die()
+            logs.take()
+            seen.append(logs.events())
+        finally:
+            logs.close()
+    assert seen[0] == seen[1]
