@@ -77,6 +77,7 @@ class Event:
     bytes_out: int | None = None
     duration_ms: float | None = None
     ended: str = ""
+    address: str = ""
 
 
 @dataclass(frozen=True)
@@ -495,5 +496,6 @@ def _event(row: Mapping[str, Any], sandbox: str) -> Event:
         count=count if isinstance(count, int) else 1,
         sandbox_id=str(get("sandbox_id") or ""),
         ended=str(get("ended") or ""),
+        address=str(get("address") or ""),
         **number,
     )

@@ -57,4 +57,31 @@ def irons_commands() -> list[Command]:
             ),
             exits=(3, 4, 6),
         ),
+        Command(
+            ("audit", "why"),
+            "Show a sandbox's last refusal, the reason for it, and the command that would allow it.",
+            f"{_HERE}.why:why",
+            (
+                Arg("name", "The sandbox.", kind="sandbox"),
+                Arg("host", "The host, such as example.com or *.example.com.", kind="domain", takes="?"),
+            ),
+            view=View(
+                (
+                    Column("time"),
+                    Column("host"),
+                    Column("port"),
+                    Column("protocol"),
+                    Column("", "verdict", f"{_HERE}.views:verdict"),
+                    Column("mode"),
+                    Column("rule"),
+                    Column("reason"),
+                    Column("count"),
+                    Column("fix", "to allow it"),
+                ),
+                record=True,
+            ),
+            about="Where nothing was refused, the last connection that only mode warn let pass is shown.",
+            examples=("irons audit why my-sandbox", "irons audit why my-sandbox example.com"),
+            exits=(3, 4, 6),
+        ),
     ]

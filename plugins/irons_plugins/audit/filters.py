@@ -56,4 +56,8 @@ class Filter:
 
     @cached_property
     def _host(self) -> re.Pattern[str] | None:
-        return None if self.host is None else re.compile(translate(self.host), re.IGNORECASE)
+        if self.host is None:
+            return None
+        # `*` stands for any text, as on the server; nothing else is special.
+        plain = self.host.replace("[", "[[]").replace("?", "[?]")
+        return re.compile(translate(plain), re.IGNORECASE)

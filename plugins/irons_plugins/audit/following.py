@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from irons.errors import ApiError, AuthError, NotFound, Unreachable
+from irons.errors import ApiError, AuthError, NotFound, Unreachable, Unsupported
 
 if TYPE_CHECKING:
     from irons.api import Event
@@ -54,7 +54,7 @@ class Log:
         while True:
             try:
                 events = self._page(wait=LONG_POLL if waits else None)
-            except (AuthError, NotFound):
+            except (AuthError, NotFound, Unsupported):
                 raise
             except (ApiError, Unreachable) as error:
                 if not warned:
@@ -71,7 +71,14 @@ class Log:
                 time.sleep(POLL)
 
     def _page(self, **more: Any) -> tuple[Event, ...]:
-        page = self._ctx.api.audit(self._sandbox, self._token, **self._wanted.params(), **more)
+        try:
+            page = self._ctx.api.audit(self._sandbox, self._token, **self._wanted.params(), **more)
+        except Unsupported as error:
+            raise Unsupported(
+                "this server has no audit log of all sandboxes at once",
+                hint="name one: irons audit egress NAME",
+                status=error.status,
+            ) from None
         self._token = page.token or self._token
         return page.events
 

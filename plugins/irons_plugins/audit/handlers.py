@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from irons.errors import Unsupported, UsageError
+from irons.errors import UsageError
 from irons_plugins.audit.filters import Filter
 from irons_plugins.audit.following import Log
 
@@ -35,21 +35,12 @@ def egress(
     if limit is not None and limit < 0:
         raise UsageError(f"--limit takes a number of events, not {limit}")
     wanted = Filter(since, until, verdict, host)
-    log = Log(ctx, name, wanted, limit)
+    log = Log(ctx, name, wanted, None if limit is None else max(1, limit))
     return _events(log, limit, follow=follow)
 
 
 def _events(log: Log, limit: int | None, *, follow: bool) -> Iterator[Event]:
-    past: Iterable[Event] = log.past()
+    past = log.past()
     yield from past if limit is None else deque(past, maxlen=limit)
     if follow:
         yield from log.coming()
-
-
-def unlisted(error: Unsupported) -> Unsupported:
-    """Return what to say where a server has no log of all sandboxes at once."""
-    return Unsupported(
-        "this server has no audit log of all sandboxes at once",
-        hint="name one: irons audit egress NAME",
-        status=error.status,
-    )

@@ -22,4 +22,4 @@ def verdict(row: Mapping[str, Any]) -> str:
     """Return the verdict's word in a table, where what only mode warn let pass shows as such."""
     if row["verdict"] == "warn":
         return "WOULD-DENY"
-    return "ALLOWED" if row["allowed"] else "DENIED"
+    return "ALLOWED" if row.get("allowed", row["verdict"] == "allowed") else "DENIED"

@@ -10,6 +10,8 @@ _HERE = "irons_plugins.egress"
 _SANDBOX = Opt(
     ("--sandbox",), "This sandbox's own rules instead of the account's.", metavar="NAME", kind="sandbox"
 )
+_NAME = Arg("name", "The sandbox's name.", kind="sandbox")
+_FILE = Arg("file", "The policy file.", kind="file")
 _DOMAINS = Arg("domains", "Names, wildcards or addresses.", kind="domain", takes="+", metavar="DOMAIN")
 _BROAD = Flag(
     ("--broad",), "Take a wildcard over a suffix that strangers register names under, such as *.github.io."
@@ -58,6 +60,18 @@ def irons_commands() -> list[Command]:
             exits=(3, 4, 6),
         ),
         Command(
+            ("egress", "remove"),
+            "Take rules off whichever list they are on.",
+            f"{_HERE}.handlers:remove",
+            (Arg("patterns", "The rules' patterns.", kind="domain", takes="+", metavar="PATTERN"), _SANDBOX),
+            view=_CHANGE,
+            examples=(
+                "irons egress remove example.com",
+                "irons egress remove '*.example.org' --sandbox my-sandbox",
+            ),
+            exits=(3, 4, 6),
+        ),
+        Command(
             ("egress", "list"),
             "List the rules.",
             f"{_HERE}.handlers:list_rules",
@@ -94,6 +108,116 @@ def irons_commands() -> list[Command]:
                 "irons egress mode",
                 "irons egress mode deny",
                 "irons egress mode account --sandbox my-sandbox",
+            ),
+            exits=(3, 4, 6),
+        ),
+        Command(
+            ("egress", "check"),
+            "Ask what the gateway would say to a connection, and by which rule.",
+            f"{_HERE}.handlers:check",
+            (
+                Arg(
+                    "host", "A name or an address; without a port, 443.", kind="domain", metavar="HOST[:PORT]"
+                ),
+                _SANDBOX,
+            ),
+            view=View(
+                (
+                    Column("host"),
+                    Column("port"),
+                    Column("verdict", "", f"{_HERE}.views:verdict"),
+                    Column("mode"),
+                    Column("rule"),
+                    Column("scope"),
+                    Column("reason"),
+                ),
+                record=True,
+            ),
+            about="The address that a name leads to is judged when it is dialled, and not here.",
+            examples=(
+                "irons egress check example.com",
+                "irons egress check github.com:22 --sandbox my-sandbox",
+            ),
+            exits=(3, 4, 6, 7),
+        ),
+        Command(
+            ("egress", "suggest"),
+            "List the hosts that a sandbox tried and that no rule covers.",
+            f"{_HERE}.lock_handlers:suggest",
+            (_NAME,),
+            view=View(
+                (
+                    Column("pattern"),
+                    Column("hits"),
+                    Column("first"),
+                    Column("last"),
+                    Column("ports"),
+                    Column("marks"),
+                ),
+                empty="Rules cover all that it tried.",
+            ),
+            about="Marked are hosts tried once, names that look random, and bare addresses: egress lock leaves them out unless told.",
+            examples=("irons egress suggest my-sandbox",),
+            exits=(3, 4, 6),
+        ),
+        Command(
+            ("egress", "lock"),
+            "Allow a sandbox what it has tried so far, and nothing else from now on.",
+            f"{_HERE}.lock_handlers:lock",
+            (
+                _NAME,
+                Opt(
+                    ("--also",),
+                    "Allow this too, such as a marked suggestion; may be given again.",
+                    metavar="PATTERN",
+                    kind="domain",
+                    many=True,
+                ),
+                Opt(
+                    ("--skip",),
+                    "Leave this suggestion out; may be given again.",
+                    metavar="PATTERN",
+                    kind="domain",
+                    many=True,
+                ),
+                Flag(("-y", "--yes"), "Do not ask."),
+            ),
+            view=View(line=f"{_HERE}.views:drift"),
+            about="It shows the difference, asks, allows what egress suggest lists unmarked, and sets the sandbox's mode to deny.",
+            examples=(
+                "irons egress lock my-sandbox",
+                "irons egress lock my-sandbox --also 203.0.113.7 --skip example.net --yes",
+            ),
+            exits=(3, 4, 6),
+        ),
+        Command(
+            ("egress", "export"),
+            "Print the whole policy as a TOML file.",
+            f"{_HERE}.policy_handlers:export",
+            (_SANDBOX,),
+            view=View(line=f"{_HERE}.views:policy"),
+            examples=("irons egress export > policy.toml", "irons egress export --sandbox my-sandbox"),
+            exits=(3, 4, 6),
+        ),
+        Command(
+            ("egress", "diff"),
+            "Show how the policy in force differs from a file; the exit code is 1 where it does.",
+            f"{_HERE}.policy_handlers:diff",
+            (_FILE, _SANDBOX),
+            view=View(line=f"{_HERE}.views:drift"),
+            about="+ is in the file alone, - is in force alone, ~ is in both but not the same.",
+            examples=("irons egress diff policy.toml",),
+            exits=(3, 4, 6),
+        ),
+        Command(
+            ("egress", "apply"),
+            "Put the policy of a file in force, all of it at once.",
+            f"{_HERE}.policy_handlers:apply",
+            (_FILE, Flag(("--dry-run",), "Only show what would change."), _SANDBOX),
+            view=View(line=f"{_HERE}.views:drift"),
+            examples=(
+                "irons egress apply policy.toml --dry-run",
+                "irons egress apply policy.toml --sandbox my-sandbox",
             ),
             exits=(3, 4, 6),
         ),

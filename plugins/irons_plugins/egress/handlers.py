@@ -1,48 +1,19 @@
-"""Handlers: egress allow, deny, list, mode."""
+"""Handlers: egress allow, deny, remove, list, mode, check."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from irons.command import Result
-from irons.errors import UsageError
-from irons_plugins.egress.patterns import Checked, checked
+from irons.errors import Denied, UsageError
+from irons_plugins.egress.impact import say_what_is_cut
+from irons_plugins.egress.patterns import Checked, checked, spelled
+from irons_plugins.egress.rows import Change, Check, Mode, RuleRow
 
 if TYPE_CHECKING:
     from irons.api import EgressRules
     from irons.context import Context
-
-
-class Change(NamedTuple):
-    """A rule that is now in a list. `changed` is false where it was there before; `cut` counts live connections it ended."""
-
-    pattern: str
-    list: str
-    covers: str
-    changed: bool = True
-    cut: int = 0
-    sandbox: str | None = None
-
-
-class RuleRow(NamedTuple):
-    """A rule as `egress list` shows it."""
-
-    list: str
-    pattern: str
-    private: tuple[str, ...] = ()
-    note: str | None = None
-    covers: str | None = None
-    created_at: str | None = None
-
-
-class Mode(NamedTuple):
-    """A mode; `source` is whose it is (`account` or `sandbox`), `differs` names the sandboxes whose own mode is another."""
-
-    mode: str
-    sandbox: str | None = None
-    source: str = "account"
-    differs: Mapping[str, str] = {}
 
 
 def allow(
@@ -66,6 +37,11 @@ def deny(
 ) -> Iterator[Change]:
     """Deny domains, each checked before the first is sent; say so where nothing is blocked yet."""
     rules = [checked(domain, "deny", broad=broad) for domain in domains]
+    denied = [{"pattern": rule.pattern, "list": "deny"} for rule in rules]
+    names = {rule.pattern for rule in rules}
+    say_what_is_cut(
+        ctx, sandbox, lambda now: [*(rule for rule in now if rule["pattern"] not in names), *denied]
+    )
     return _put(ctx, "deny", rules, sandbox, broad=broad, note=note)
 
 
@@ -83,18 +59,26 @@ def _put(
         more: dict[str, Any] = {"private": list(rule.private), "note": note, "broad": broad}
         send = ctx.api.allow if kind == "allow" else ctx.api.deny
         answer = send(rule.pattern, sandbox, **{key: value for key, value in more.items() if value})
-        cut = answer.get("cut")
         mode = answer.get("mode") or mode
         yield Change(
             str(answer.get("pattern") or rule.pattern),
             kind,
             str(answer.get("covers") or rule.covers),
             answer.get("changed") is not False,
-            cut if isinstance(cut, int) else 0,
+            _number(answer, "cut"),
             sandbox,
         )
     if kind == "deny" and (mode or ctx.api.mode(sandbox).get("mode")) == "warn":
         ctx.progress("mode is warn: nothing is blocked yet, only written down; irons egress mode deny blocks")
+
+
+def remove(ctx: Context, *, patterns: tuple[str, ...], sandbox: str | None) -> Iterator[Change]:
+    """Take rules off their lists."""
+    names = [spelled(pattern) for pattern in patterns]
+    say_what_is_cut(ctx, sandbox, lambda now: [rule for rule in now if rule["pattern"] not in names])
+    for name in names:
+        answer = ctx.api.remove_rule(name, sandbox)
+        yield Change(str(answer.get("pattern") or name), "", "", cut=_number(answer, "cut"), sandbox=sandbox)
 
 
 def list_rules(ctx: Context, *, sandbox: str | None) -> Iterator[RuleRow]:
@@ -112,19 +96,21 @@ def _rows(found: EgressRules) -> Iterator[RuleRow]:
                 kind,
                 pattern,
                 tuple(map(str, private)) if isinstance(private, list) else (),
-                rule.get("note"),
-                rule.get("covers"),
-                rule.get("created_at"),
+                _text(rule, "note"),
+                _text(rule, "covers"),
+                _text(rule, "created_at"),
             )
 
 
-def mode(ctx: Context, *, mode: str | None, sandbox: str | None) -> Mode | Result:
+def mode(ctx: Context, *, mode: str | None, sandbox: str | None) -> Mode:
     """Return the mode, set before where one was given."""
     if mode == "account" and sandbox is None:
         raise UsageError(
             "account is a mode of sandboxes alone", hint="irons egress mode account --sandbox NAME"
         )
     if mode is not None:
+        if mode == "deny":
+            say_what_is_cut(ctx, sandbox, list, mode="deny")
         ctx.api.set_mode(None if mode == "account" else mode, sandbox)
     answer = ctx.api.mode(sandbox)
     differs = answer.get("differs")
@@ -134,3 +120,34 @@ def mode(ctx: Context, *, mode: str | None, sandbox: str | None) -> Mode | Resul
         str(answer.get("source") or "account"),
         {str(k): str(v) for k, v in differs.items()} if isinstance(differs, dict) else {},
     )
+
+
+def check(ctx: Context, *, host: str, sandbox: str | None) -> Result:
+    """Return what the gateway would say; the exit code is 7 where it would refuse."""
+    if any(character.isspace() or not character.isprintable() for character in host):
+        raise UsageError(
+            f"{host!r} is no host", hint="a name or an address, such as example.com or example.com:22"
+        )
+    answer = ctx.api.check(host, sandbox)
+    found = Check(
+        str(answer.get("host") or host),
+        _number(answer, "port") or None,
+        answer.get("allowed") is True,
+        str(answer.get("verdict") or ""),
+        str(answer.get("mode") or ""),
+        _text(answer, "rule"),
+        _text(answer, "list"),
+        _text(answer, "scope"),
+        str(answer.get("reason") or ""),
+    )
+    return Result(found, exit=0 if found.allowed else Denied.exit_code)
+
+
+def _number(answer: Mapping[str, Any], key: str) -> int:
+    value = answer.get(key)
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def _text(answer: Mapping[str, Any], key: str) -> str | None:
+    value = answer.get(key)
+    return value if isinstance(value, str) and value else None

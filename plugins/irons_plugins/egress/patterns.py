@@ -30,3 +30,15 @@ def checked(
             f"{text!r} can't be a rule: {error}", hint="irons help egress tells what patterns there are"
         ) from None
     return Checked(rule.pattern.text, covers(rule.pattern), tuple(map(spell, rule.private)))
+
+
+def spelled(text: str) -> str:
+    """Return a pattern of a rule that may be there already in its one spelling. Raises `UsageError` where it is none."""
+    from irons_plugins.local.patterns import PatternError, read_pattern
+
+    try:
+        return read_pattern(text).text
+    except PatternError as error:
+        raise UsageError(
+            f"{text!r} is no rule: {error}", hint="irons egress list shows the rules there are"
+        ) from None

@@ -1,4 +1,4 @@
-"""How rules and modes are shown to a person."""
+"""How rules, modes and policies are shown to a person."""
 
 from __future__ import annotations
 
@@ -7,16 +7,20 @@ from typing import TYPE_CHECKING
 from irons.text import clean
 
 if TYPE_CHECKING:
-    from irons_plugins.egress.handlers import Change, Mode
+    from irons_plugins.egress.rows import Change, Drift, Mode, PolicyRow
+
+_DONE = {"allow": "allowed", "deny": "denied", "": "no longer in a list"}
+_SIGNS = {"added": "+", "removed": "-", "changed": "~"}
+_VERDICTS = {"allowed": "ALLOWED", "blocked": "DENIED", "warn": "WOULD-DENY"}
 
 
 def change(row: Change) -> str:
     """Return what a rule does from now on, in one line."""
     where = f" for {clean(row.sandbox)}" if row.sandbox else ""
-    done = {"allow": "allowed", "deny": "denied"}.get(row.list, clean(row.list))
     before = "" if row.changed else " already"
     cut = f" ({row.cut} live connection{'s' if row.cut != 1 else ''} cut)" if row.cut else ""
-    return f"{clean(row.pattern)} is{before} {done}{where}{cut}. {clean(row.covers)}"
+    covers = f" {clean(row.covers)}" if row.covers else ""
+    return f"{clean(row.pattern)} is{before} {_DONE.get(row.list, clean(row.list))}{where}{cut}.{covers}"
 
 
 def mode(row: Mode) -> str:
@@ -24,3 +28,25 @@ def mode(row: Mode) -> str:
     source = f" ({clean(row.source)})" if row.sandbox else ""
     differs = ", ".join(f"{clean(name)}: {clean(other)}" for name, other in row.differs.items())
     return f"{clean(row.mode)}{source}" + (f" (but {differs})" if differs else "")
+
+
+def verdict(value: object) -> str:
+    """Return a verdict's word."""
+    return _VERDICTS.get(str(value), str(value))
+
+
+def drift(row: Drift) -> str:
+    """Return one difference as a line."""
+    if row.change == "mode":
+        return f"mode: {clean(row.before) or 'as the account'} -> {clean(row.pattern)}"
+    private = f" --private {clean(','.join(row.private))}" if row.private else ""
+    note = f"  # {clean(row.note)}" if row.note else ""
+    before = f" (now {clean(row.before)})" if row.before else ""
+    return f"{_SIGNS.get(row.change, '?')} {clean(row.list)} {clean(row.pattern)}{private}{before}{note}"
+
+
+def policy(row: PolicyRow) -> str:
+    """Return a policy as the text of its file."""
+    from irons_plugins.egress.policy_file import render_policy
+
+    return render_policy(row.mode, row.rules).rstrip("\n")

@@ -61,7 +61,7 @@ def destroy(ctx: Context, *, names: tuple[str, ...], force: bool, wait_timeout: 
     failed: list[IronsError] = []
     for name in names:
         try:
-            _destroy(ctx, name, force=force, timeout=patience(ctx, wait_timeout))
+            destroy_one(ctx, name, force=force, timeout=wait_timeout)
         except IronsError as error:
             if isinstance(error, NotFound):
                 _forget(ctx, name)
@@ -75,10 +75,16 @@ def destroy(ctx: Context, *, names: tuple[str, ...], force: bool, wait_timeout: 
     return Result(None, exit=max((error.exit_code for error in failed), default=0))
 
 
-def _destroy(ctx: Context, name: str, *, force: bool, timeout: float) -> None:
+def destroy_one(ctx: Context, name: str, *, force: bool, timeout: float | None = None) -> None:
+    """Destroy a sandbox, with `force` a running one too, and forget what this machine keeps of it.
+
+    Raises:
+        Conflict: It is running.
+        TimedOut: It did not stop in `timeout` seconds (by default the setting).
+    """
     if force and ctx.api.status(name).status in ("running", "ready"):
         ctx.api.stop(name)
-        wait_for(ctx, name, "stopped", timeout)
+        wait_for(ctx, name, "stopped", patience(ctx, timeout))
     try:
         ctx.api.destroy(name)
     except Conflict as error:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import shutil
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from irons.errors import IronsError, LocalError, NotFound
 from irons_plugins.local.unit import unit_path
+from irons_plugins.ssh.config_blocks import Installed
 
 if TYPE_CHECKING:
     from irons.context import Context
@@ -29,9 +29,9 @@ def find(ctx: Context, places: Places, *, purge: bool) -> tuple[Item, ...]:
     unit = unit_path(ctx.settings.env)
     if unit.exists():
         items.append(Item("systemd unit", str(unit)))
-    include = ctx.settings.state_dir / "ssh_config"
-    if include.exists():
-        items.append(Item("ssh config", str(include)))
+    installed = Installed(ctx.settings)
+    if installed:
+        items.append(Item("ssh config", str(installed.config)))
     if purge:
         items += [Item("image", str(path)) for path in sorted(places.images.glob("img_*"))]
         items += [
@@ -59,7 +59,10 @@ def remove(ctx: Context, places: Places, items: tuple[Item, ...], *, purge: bool
                 _destroy(ctx, item.path)
             except IronsError as error:
                 wrong.append(f"sandbox {item.path}: {error.message}")
-    _forget_include(ctx)
+    try:
+        Installed(ctx.settings).uninstall()
+    except IronsError as error:
+        wrong.append(error.message)
     unit_path(ctx.settings.env).unlink(missing_ok=True)
     if purge:
         from irons_plugins.local import daemon
@@ -87,19 +90,6 @@ def _destroy(ctx: Context, name: str) -> None:
 
     with suppress(NotFound):
         destroy_one(ctx, name, force=True)
-
-
-def _forget_include(ctx: Context) -> None:
-    """Take our Include line out of the user's ssh configuration, and the file it names away."""
-    ours = ctx.settings.state_dir / "ssh_config"
-    home = Path(ctx.settings.env.get("HOME") or Path.home())
-    config = home / ".ssh" / "config"
-    with suppress(OSError):
-        lines = config.read_text().splitlines(keepends=True)
-        kept = [line for line in lines if str(ours) not in line]
-        if kept != lines:
-            config.write_text("".join(kept))
-    ours.unlink(missing_ok=True)
 
 
 async def _remove_state(places: Places) -> None:

@@ -1,0 +1,102 @@
+"""Handler of `audit why`: the last refusal, the rule behind it, and what would allow it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from irons.errors import ApiError, NotFound
+from irons_plugins.audit.filters import Filter
+
+if TYPE_CHECKING:
+    from irons.api import Event
+    from irons.context import Context
+
+
+@dataclass(frozen=True)
+class Why:
+    """A refusal, and the command that would let the same pass (`fix`; empty where no rule can)."""
+
+    time: datetime | None
+    sandbox: str
+    host: str
+    port: int | None
+    protocol: str
+    verdict: str
+    mode: str
+    rule: str
+    reason: str
+    count: int
+    fix: str
+
+
+def why(ctx: Context, *, name: str, host: str | None) -> Why:
+    """Return the last refusal of a sandbox, or of a host; where nothing was refused, the last that mode warn let pass.
+
+    Raises:
+        NotFound: Nothing was refused.
+    """
+    event = _last(ctx, name, host, "blocked") or _last(ctx, name, host, "warn")
+    if event is None:
+        of = f" of {host}" if host else ""
+        raise NotFound(
+            f"nothing{of} was refused for {name}", hint=f"irons audit egress {name} shows what it tried"
+        )
+    return Why(
+        event.time,
+        event.sandbox,
+        event.host,
+        event.port,
+        event.protocol,
+        event.verdict,
+        event.mode,
+        event.rule,
+        event.reason,
+        event.count,
+        _fix(ctx, event),
+    )
+
+
+def _last(ctx: Context, name: str, host: str | None, verdict: str) -> Event | None:
+    wanted = Filter(verdict=verdict, host=host)
+    asked: dict[str, Any] = wanted.params()
+    if "audit-filters" in ctx.api.extensions:
+        asked["limit"] = 1
+    last = None
+    for event in ctx.api.events(name, **asked):
+        if wanted(event):
+            last = event
+    return last
+
+
+def _fix(ctx: Context, event: Event) -> str:
+    """The rules are asked again: what they would let pass now was refused by something that they do not decide."""
+    from ipaddress import ip_address
+
+    from irons_plugins.local.advice import suggestion
+    from irons_plugins.local.policy import Decision
+
+    if event.protocol in ("udp", "icmp") or not event.port:
+        return ""
+    where = f"[{event.host}]:{event.port}" if ":" in event.host else f"{event.host}:{event.port}"
+    try:
+        told = ctx.api.check(where, event.sandbox)
+    except ApiError:
+        return suggestion(event.host, event.port, sandbox=event.sandbox) or ""
+    if told.get("verdict") == "allowed":
+        try:
+            address = ip_address(event.address)
+        except ValueError:
+            return ""
+        return suggestion(event.host, event.port, sandbox=event.sandbox, private=address) or ""
+    decision = Decision(
+        allowed=told.get("allowed") is True,
+        verdict="blocked",
+        mode="deny",
+        rule=told.get("rule"),
+        list=told.get("list"),
+        scope=told.get("scope"),
+        reason=str(told.get("reason") or ""),
+    )
+    return suggestion(event.host, event.port, decision=decision, sandbox=event.sandbox) or ""

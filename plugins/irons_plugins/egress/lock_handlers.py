@@ -1,0 +1,80 @@
+"""Handlers: egress suggest, lock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from irons.errors import IronsError
+from irons_plugins.egress.impact import bodies, say_cut
+from irons_plugins.egress.patterns import checked, spelled
+from irons_plugins.egress.policy_file import Policy, PolicyRule
+from irons_plugins.egress.policy_handlers import differences, rules_of
+from irons_plugins.egress.rows import Drift, PolicyRow, Suggestion
+from irons_plugins.egress.suggestions import suggestions
+from irons_plugins.egress.views import drift
+
+if TYPE_CHECKING:
+    from irons.context import Context
+
+
+def suggest(ctx: Context, *, name: str) -> Sequence[Suggestion]:
+    """Return the hosts that the sandbox tried and that no rule covers."""
+    return _suggested(ctx, name)
+
+
+def lock(
+    ctx: Context, *, name: str, also: tuple[str, ...], skip: tuple[str, ...], yes: bool
+) -> Sequence[Drift]:
+    """Allow the sandbox what it has tried, set its mode to deny, and return what that changed.
+
+    Raises:
+        UsageError: A pattern that is none, or nobody there to ask.
+        IronsError: The person said no.
+    """
+    extra = [checked(pattern, "allow").pattern for pattern in also]
+    left_out = {spelled(pattern) for pattern in skip}
+    ctx.api.need("policy", "a server that keeps rules and a mode for each sandbox")
+    found = _suggested(ctx, name)
+    wanted = {row.pattern for row in found if not row.marks} - left_out | set(extra)
+    for line in _passed_over(found, wanted):
+        ctx.progress(line)
+    now, mode = ctx.api.rules(name), ctx.api.mode(name)
+    rules = tuple(rules_of(now))
+    there = {rule.pattern for rule in rules}
+    added = tuple(PolicyRule(pattern, "allow") for pattern in sorted(wanted - there))
+    own = str(mode.get("mode")) if mode.get("source") == "sandbox" else None
+    changes = tuple(differences(PolicyRow(own, rules), Policy("deny", (*rules, *added))))
+    if not changes:
+        ctx.progress(f"{name} is locked already")
+        return changes
+    body: dict[str, Any] = {"mode": "deny", "rules": bodies(now.rules) + [rule.to_body() for rule in added]}
+    would = ctx.api.replace_rules(body, name, dry_run=True)
+    if not yes:
+        for change in changes:
+            ctx.progress(drift(change))
+    say_cut(ctx, would)
+    if not yes and not ctx.confirm(f"Lock {name} so?", otherwise="--yes does not ask"):
+        raise IronsError("nothing was changed")
+    ctx.api.replace_rules(body, name)
+    ctx.progress(f"{name} is locked: what no rule allows is blocked from now on")
+    return changes
+
+
+def _suggested(ctx: Context, name: str) -> list[Suggestion]:
+    rules = [
+        {**rule, "scope": scope}
+        for scope, found in (("account", ctx.api.rules()), ("sandbox", ctx.api.rules(name)))
+        for rule in found.rules
+    ]
+    return suggestions(ctx.api.events(name), rules)
+
+
+_WHY = {"once": "tried once", "random": "looks random", "address": "a bare address"}
+
+
+def _passed_over(found: Sequence[Suggestion], wanted: set[str]) -> Iterator[str]:
+    for row in found:
+        if row.pattern not in wanted:
+            why = ", ".join(_WHY[mark] for mark in row.marks) or "skipped"
+            yield f"left out: {row.pattern} ({why}); --also {row.pattern} takes it"

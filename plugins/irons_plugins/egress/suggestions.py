@@ -1,0 +1,119 @@
+"""What rules would cover what a sandbox has tried: pure, from its events and its rules."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from irons_plugins.egress.rows import Suggestion
+
+if TYPE_CHECKING:
+    from irons.api import Event
+
+_TCP = ("", "tcp", "http", "tls")
+_WEB = (443, 80)
+_VOWELS = frozenset("aeiouy")
+
+
+@dataclass
+class _Seen:
+    hits: int = 0
+    first: datetime | None = None
+    last: datetime | None = None
+    ports: set[int] = field(default_factory=set)
+
+    def add(self, event: Event, port: int) -> None:
+        self.hits += max(1, event.count)
+        self.ports.add(port)
+        if event.time is not None:
+            self.first = min(self.first or event.time, event.time)
+            self.last = max(self.last or event.time, event.time)
+
+
+def suggestions(events: Iterable[Event], rules: Sequence[Mapping[str, Any]]) -> list[Suggestion]:
+    """Return patterns for hosts that no rule covers, the most tried first.
+
+    Args:
+        events: The sandbox's audit log. What is no TCP connection, and hosts that no rule can name, are passed over.
+        rules: The account's and the sandbox's rules, as the server tells them, each with its `scope`.
+    """
+    from irons_plugins.local.hosts import HostError, canonical_host
+    from irons_plugins.local.policy import Policy, Rule, RuleError, decide
+
+    held: list[Rule] = []
+    for rule in rules:
+        try:
+            held.append(Rule.from_json(rule))
+        except RuleError:
+            continue
+    policy = Policy("deny", tuple(held))
+    seen: dict[str, _Seen] = {}
+    covered: dict[tuple[str, int], str | None] = {}
+    for event in events:
+        if event.protocol not in _TCP or event.host == "":
+            continue
+        port = event.port or 443
+        key = event.host, port
+        if key not in covered:
+            try:
+                host = canonical_host(event.host)
+            except HostError:
+                covered[key] = None
+            else:
+                open_ = decide(policy, host, port).rule is None
+                covered[key] = pattern_of(host.text, port) if open_ else None
+        pattern = covered[key]
+        if pattern is not None:
+            seen.setdefault(pattern, _Seen()).add(event, port)
+    found = [
+        Suggestion(
+            pattern, one.hits, one.first, one.last, tuple(sorted(one.ports)), tuple(_marks(pattern, one))
+        )
+        for pattern, one in seen.items()
+    ]
+    return sorted(found, key=lambda each: (-each.hits, each.pattern))
+
+
+def pattern_of(host: str, port: int) -> str:
+    """Return the narrowest pattern that covers a host on a port: without a port it is 443 and 80."""
+    if port in _WEB:
+        return host
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def looks_random(label: str) -> bool:
+    """Tell whether a label of a name looks as if a program, not a person, had made it: data can leave in such names."""
+    if len(label) >= 32:
+        return True
+    if len(label) < 10:
+        return False
+    letters = re.sub(r"[^a-z]", "", label)
+    digits = sum(character.isdigit() for character in label)
+    if digits >= 3 and letters and digits / len(label) >= 0.2 and "-" not in label:
+        return True
+    if len(letters) >= 12 and sum(letter in _VOWELS for letter in letters) / len(letters) < 0.17:
+        return True
+    return len(label) >= 16 and digits >= 2 and _entropy(label) > 3.7
+
+
+def _entropy(text: str) -> float:
+    """Bits of each character (Shannon)."""
+    counts = Counter(text).values()
+    return -sum(count / len(text) * math.log2(count / len(text)) for count in counts)
+
+
+def _marks(pattern: str, seen: _Seen) -> Iterator[str]:
+    if seen.hits == 1:
+        yield "once"
+    from irons_plugins.local.patterns import read_pattern
+
+    host = read_pattern(pattern)
+    if host.kind == "network":
+        yield "address"
+    elif any(map(looks_random, host.name.split("."))):
+        yield "random"
