@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,6 +106,11 @@ class Names:
             Path(temporary).replace(self.path)
         except OSError:
             return
+
+    def touch(self) -> None:
+        """Say that the names are still what they were; a cache that is not there is done without."""
+        with suppress(OSError):
+            os.utime(self.path)
 
     def put(self, name: str, state: str) -> None:
         """Learn one name's state."""

@@ -2,73 +2,184 @@
 
 from __future__ import annotations
 
+import queue
+from typing import TYPE_CHECKING
+
 from prompt_toolkit import PromptSession
+from prompt_toolkit.application import run_in_terminal
+from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
+from prompt_toolkit.enums import EditingMode
 from prompt_toolkit.formatted_text import StyleAndTextTuples
+from prompt_toolkit.output import ColorDepth
+from prompt_toolkit.styles import Style
 
 from irons.completing import Candidate, Sources
-from irons.names import Names
+from irons.text import clean
 from irons_repl.completer import PromptCompleter
+from irons_repl.highlight import LineLexer
+from irons_repl.history import FileHistory
+from irons_repl.keys import LONGEST, bindings
+from irons_repl.on_hand import sources
+from irons_repl.refresher import Refresher
 from irons_repl.running import Leave, Runner
-from irons_repl.session import ShellSession
+from irons_repl.signals import Ended, ended_by_signals
+from irons_repl.toolbar import toolbar
+
+if TYPE_CHECKING:
+    from irons.settings import Settings
+    from irons_repl.session import ShellSession
 
 OWN_WORDS = (
-    Candidate("exit", "Leave the prompt."),
-    Candidate("quit", "Leave the prompt."),
+    Candidate("exit", "Leave the prompt (Ctrl-D)."),
+    Candidate("quit", "Leave the prompt (Ctrl-D)."),
+    Candidate("?", "Show help."),
 )
 """What the prompt answers beside the commands."""
+
+STYLE = Style.from_dict(
+    {
+        "prompt": "bold",
+        "code": "ansired",
+        "sandbox": "ansicyan",
+        "command": "bold",
+        "option": "ansicyan",
+        "quoted": "ansigreen",
+        "operator": "ansimagenta",
+        "shell": "ansiyellow",
+        "comment": "ansibrightblack",
+        "auto-suggestion": "ansibrightblack",
+        "bottom-toolbar": "noreverse bg:#303030 #d0d0d0",
+        "bottom-toolbar.text": "",
+        "good": "#87d787",
+        "bad": "bold #ff8787",
+        "busy": "#ffd787",
+        "where": "bold",
+    }
+)
+PLAIN_STYLE = Style.from_dict(
+    {"bottom-toolbar": "reverse", "bottom-toolbar.text": "", "auto-suggestion": "italic"}
+)
 
 
 class Prompt:
     """One open prompt."""
 
-    def __init__(self, session: ShellSession) -> None:
-        """Take the session."""
+    def __init__(self, session: ShellSession, settings: Settings, said: str = "") -> None:
+        """Take the session, the settings it begins with, and what the person should know at once."""
         self._session = session
         self._runner = Runner(session)
+        self._refresher = Refresher(session, self._changed, self._say)
+        self._unsaid: queue.SimpleQueue[str] = queue.SimpleQueue()
+        history = FileHistory(settings.state_dir / "history", settings.api_key)
+        for line in filter(None, (said, history.said)):
+            self._print(line)
+        self._lines = self._made(settings, history, sources(session))
 
     def run(self) -> int:
         """Read and run lines until the person leaves; return the exit code."""
+        try:
+            with ended_by_signals():
+                return self._run()
+        except Ended as ended:
+            return ended.code
+        finally:
+            self._refresher.stop()
+
+    def _run(self) -> int:
         session = self._session
-        settings = session.settings()
-        names = Names.of(settings, lambda: {s.name: s.status for s in session.api(settings).list()})
-        lines: PromptSession[str] = PromptSession(
-            completer=PromptCompleter(session.host.tree, Sources(sandboxes=names), OWN_WORDS),
-            complete_while_typing=True,
-            complete_in_thread=True,
-        )
-        names.when_fresh(lambda: _offer_again(lines))
-        names()
         while True:
+            self._say_all()
             try:
-                line = lines.prompt(self._message)
+                line = self._lines.prompt(self._message)
             except KeyboardInterrupt:
                 session.code = 130
                 continue
             except EOFError:
                 return 0
+            if not line.strip():
+                continue
+            self._refresher.rest()
             try:
                 self._runner.run(line)
             except Leave as leave:
                 return leave.code
+            finally:
+                self._refresher.poke(session.code)
+
+    def _made(self, settings: Settings, history: FileHistory, on_hand: Sources) -> PromptSession[str]:
+        colour = self._session.streams.colour(tty=True)
+        tree = self._session.host.tree
+        lines: PromptSession[str] = PromptSession(
+            completer=PromptCompleter(tree, on_hand, OWN_WORDS),
+            complete_while_typing=True,
+            complete_in_thread=True,
+            lexer=LineLexer(tree, frozenset(word.word for word in OWN_WORDS)),
+            history=history,
+            auto_suggest=AutoSuggestFromHistory(),
+            editing_mode=EditingMode.VI if settings["editing_mode"] == "vi" else EditingMode.EMACS,
+            enable_open_in_editor=True,
+            tempfile_suffix=".irons",
+            enable_suspend=True,
+            search_ignore_case=True,
+            multiline=True,
+            prompt_continuation=lambda width, _number, _wrapped: f"{'…':>{max(1, width - 1)}} ",
+            key_bindings=bindings(self._refused),
+            bottom_toolbar=self._toolbar,
+            style=STYLE if colour else PLAIN_STYLE,
+            color_depth=None if colour else ColorDepth.DEPTH_1_BIT,
+            include_default_pygments_style=False,
+            reserve_space_for_menu=6,
+        )
+        lines.app.after_render += lambda _: self._begin()
+        return lines
+
+    def _begin(self) -> None:
+        """Start looking at the server once the first prompt is on the screen: nothing before that waits for it."""
+        if not self._refresher.running:
+            self._refresher.start()
 
     def _message(self) -> StyleAndTextTuples:
         session = self._session
         message: StyleAndTextTuples = []
         if session.code:
-            message.append(("ansired", f"[{session.code}] "))
+            message.append(("class:code", f"[{session.code}] "))
         if session.sandbox:
-            message.append(("ansicyan", f"{session.sandbox} "))
-        return [*message, ("bold", "irons> ")]
+            message.append(("class:sandbox", f"{clean(session.sandbox, limit=24)} "))
+        return [*message, ("class:prompt", "irons> ")]
 
+    def _toolbar(self) -> StyleAndTextTuples:
+        return list(toolbar(self._refresher.outlook, self._lines.app.output.get_size().columns))
 
-def _offer_again(lines: PromptSession[str]) -> None:
-    """Complete what is being typed once more, now that fresh names are there, unless a menu is open."""
-    app = lines.app
-    buffer = lines.default_buffer
+    def _changed(self) -> None:
+        """Show the new outlook, and offer what has become known for the word being typed. Called from the refresher's thread."""
+        app, buffer = self._lines.app, self._lines.default_buffer
 
-    def again() -> None:
-        if app.is_running and buffer.text and buffer.complete_state is None:
-            buffer.start_completion()
+        def show() -> None:
+            app.invalidate()
+            if buffer.text and buffer.complete_state is None and buffer.document.is_cursor_at_the_end:
+                buffer.start_completion()
 
-    if app.loop is not None:
-        app.loop.call_soon_threadsafe(again)
+        loop = app.loop
+        if loop is not None and app.is_running:
+            loop.call_soon_threadsafe(show)
+
+    def _say(self, line: str) -> None:
+        """Say a line above the prompt, from whichever thread; while a command runs it waits for its end."""
+        self._unsaid.put(line)
+        loop = self._lines.app.loop
+        if loop is not None and self._lines.app.is_running:
+            loop.call_soon_threadsafe(lambda: run_in_terminal(self._say_all))
+
+    def _say_all(self) -> None:
+        while not self._unsaid.empty():
+            self._print(self._unsaid.get())
+
+    def _refused(self, size: int) -> None:
+        self._say(
+            f"{size:,} characters are too many for one line (the most is {LONGEST:,}): put them into a file, and: irons < FILE"
+        )
+
+    def _print(self, line: str) -> None:
+        stderr = self._session.streams.stderr
+        stderr.write(f"irons: {clean(line)}\n")
+        stderr.flush()

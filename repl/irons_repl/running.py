@@ -159,7 +159,7 @@ def _point(error: LineError, line: str, session: ShellSession) -> None:
     show_error(LineError(f"{error.message} (column {error.column + 1})", error.column), None, session.streams)
     begin = line.rfind("\n", 0, error.column) + 1
     end = line.find("\n", error.column)
-    first = max(begin, error.column - SNIPPET // 2)
+    first = begin if error.column - begin < SNIPPET - 8 else error.column - SNIPPET // 2
     last = min(len(line) if end < 0 else end, first + SNIPPET)
     before = clean(line[first : error.column])
     stderr = session.streams.stderr

@@ -26,6 +26,6 @@ def run(ctx: Context, *, lines: str | None) -> Result:
             return Result(None, run_script(Runner(session, strict=True), ctx.streams.stdin))
         from irons_repl.prompt import Prompt
 
-        return Result(None, Prompt(session).run())
+        return Result(None, Prompt(session, ctx.settings).run())
     finally:
         session.close()

@@ -1,0 +1,133 @@
+"""What completion and prompts have on hand, asked for anew: sandbox names, domains, the egress mode; kept in the cache of one backend.
+
+The prompt does it in a thread of its own, xonsh and shell completion in a process that nobody waits for.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from irons.errors import IronsError
+from irons.names import Names
+
+if TYPE_CHECKING:
+    from irons.api import Api, Event
+    from irons.settings import Settings
+
+RECENT = 500
+"""Events whose hosts are worth offering."""
+
+MOST_DOMAINS = 2000
+"""Domains kept."""
+
+MODE, DIFFERS = "mode", "differs"
+"""Keys of the facts: the account's egress mode, and how many sandboxes have one of their own."""
+
+
+def refresh_names(api: Api, settings: Settings) -> dict[str, str]:
+    """Ask for the sandboxes, keep their states by name, and return them. Raises `IronsError`."""
+    return _keep(Names.of(settings), {sandbox.name: sandbox.status for sandbox in api.list()})
+
+
+def refresh_domains(api: Api, settings: Settings, sandboxes: Iterable[str] = ()) -> dict[str, str]:
+    """Ask for the rules and the latest events, keep each pattern and host with what is known of it, and return them.
+
+    Args:
+        api: The client.
+        settings: Whose cache it is.
+        sandboxes: Whose events to ask for at a server that has no events of all sandboxes together.
+
+    Raises:
+        IronsError: The rules can't be had; events that can't are done without.
+    """
+    rules = api.rules()
+    domains = dict.fromkeys(rules.allowed, "allowed") | dict.fromkeys(rules.denied, "denied")
+    for event in _latest(api, sandboxes):
+        if event.host and event.host not in domains and len(domains) < MOST_DOMAINS:
+            domains[event.host] = f"seen: {event.verdict or ('allowed' if event.allowed else 'blocked')}"
+    return _keep(Names.of(settings, what="domains"), domains)
+
+
+def refresh_facts(api: Api, settings: Settings) -> dict[str, str]:
+    """Ask for the egress mode, keep it, and return what is known under `MODE` and `DIFFERS`. Raises `IronsError`."""
+    answer = api.mode()
+    differs = answer.get("differs")
+    return _keep(
+        Names.of(settings, what="facts"),
+        {
+            MODE: str(answer.get("mode") or ""),
+            DIFFERS: str(len(differs) if isinstance(differs, Mapping) else 0),
+        },
+    )
+
+
+def refresh_detached(env: Mapping[str, str]) -> None:
+    """Start a process that refreshes everything, without waiting for it."""
+    subprocess.Popen(
+        [sys.executable, "-m", "irons.refreshing"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=dict(env),
+        start_new_session=True,
+    )
+
+
+def main() -> int:
+    """Refresh everything that the settings of this process choose; what can't be had stays as it was."""
+    from irons.api import open_api
+    from irons.host import PluginHost
+    from irons.settings import load
+
+    try:
+        settings = load()
+        with open_api(settings, PluginHost(warn=lambda _: None)) as api:
+            names = tuple(_try(lambda: refresh_names(api, settings)))
+            _try(lambda: refresh_domains(api, settings, names))
+            _try(lambda: refresh_facts(api, settings))
+    except IronsError:
+        return 1
+    return 0
+
+
+def _try(refresh: Callable[[], dict[str, str]]) -> dict[str, str]:
+    try:
+        return refresh()
+    except IronsError:
+        return {}
+
+
+def _latest(api: Api, sandboxes: Iterable[str]) -> list[Event]:
+    """The latest events, newest first; none where the server has none to give."""
+    from irons.errors import Unsupported
+
+    try:
+        return list(reversed(api.audit(limit=RECENT).events))
+    except Unsupported:
+        pass  # then each sandbox is asked
+    except IronsError:
+        return []
+    found: list[Event] = []
+    for name in list(sandboxes)[:8]:
+        try:
+            found += reversed(api.audit(name).events[-RECENT:])
+        except IronsError:
+            continue
+    return found
+
+
+def _keep(cache: Names, found: dict[str, str]) -> dict[str, str]:
+    # What a server calls a sandbox may be hostile text; what can't be typed is not worth offering.
+    found = {word: about for word, about in found.items() if word.isprintable() and " " not in word}
+    if cache.read() == found:
+        cache.touch()
+    else:
+        cache.replace(found)
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

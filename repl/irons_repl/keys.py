@@ -1,0 +1,64 @@
+"""The prompt's keys, beyond those of prompt_toolkit (Ctrl-R, Ctrl-X Ctrl-E, Ctrl-Z, arrows)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prompt_toolkit.application import get_app
+from prompt_toolkit.enums import DEFAULT_BUFFER, EditingMode
+from prompt_toolkit.filters import Condition, has_focus, is_searching
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.keys import Keys
+
+from irons_repl.lexer import left_open
+
+LONGEST = 65_536
+"""Characters that one line takes. What is longer belongs into a file: every key would be slow."""
+
+
+def bindings(refused: Callable[[int], None]) -> KeyBindings:
+    """Return the bindings.
+
+    Args:
+        refused: Hears how many characters would not fit.
+    """
+    keys = KeyBindings()
+    in_line = has_focus(DEFAULT_BUFFER) & ~is_searching
+
+    @keys.add("enter", filter=in_line)
+    def _enter(event: KeyPressEvent) -> None:
+        """Take the chosen completion; else go on where a quote is open; else run the line."""
+        buffer = event.current_buffer
+        state = buffer.complete_state
+        if state is not None and state.current_completion is not None:
+            buffer.complete_state = None
+        elif left_open(buffer.document.text):
+            buffer.insert_text("\n")
+        else:
+            buffer.validate_and_handle()
+
+    @keys.add("f4")
+    def _f4(event: KeyPressEvent) -> None:
+        """Change between emacs and vi keys."""
+        vi = event.app.editing_mode == EditingMode.VI
+        event.app.editing_mode = EditingMode.EMACS if vi else EditingMode.VI
+
+    @keys.add(Keys.BracketedPaste, filter=in_line)
+    def _paste(event: KeyPressEvent) -> None:
+        """Paste, unless it is too much for a line."""
+        text = event.data.replace("\r\n", "\n").replace("\r", "\n")
+        buffer = event.current_buffer
+        if len(buffer.text) + len(text) > LONGEST:
+            refused(len(buffer.text) + len(text))
+        else:
+            buffer.insert_text(text)
+
+    @keys.add(Keys.Any, filter=in_line & Condition(_full), eager=True)
+    def _too_much(event: KeyPressEvent) -> None:
+        """Take no more."""
+
+    return keys
+
+
+def _full() -> bool:
+    return len(get_app().current_buffer.text) >= LONGEST

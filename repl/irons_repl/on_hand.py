@@ -1,0 +1,38 @@
+"""What completion has on hand in the prompt: the caches of the backend that the session's settings choose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from irons.completing import Sources
+from irons.errors import IronsError
+from irons.names import Names
+from irons.topics import TOPICS
+
+if TYPE_CHECKING:
+    from irons_repl.session import ShellSession
+
+
+def sources(session: ShellSession) -> Sources:
+    """Return the sources; each reads one small file where that has changed, and never asks the server."""
+    known: dict[tuple[str, str, str], Names] = {}
+
+    def of(what: str) -> Callable[[], Mapping[str, str]]:
+        def read() -> Mapping[str, str]:
+            try:
+                settings = session.settings()
+            except IronsError:
+                return {}
+            key = (what, settings.profile, settings.api_url)
+            if key not in known:
+                known[key] = Names.of(settings, what=what)
+            return known[key].read()
+
+        return read
+
+    return Sources(
+        sandboxes=of("names"),
+        domains=of("domains"),
+        topics=lambda: dict.fromkeys(TOPICS, "A topic."),
+    )

@@ -1,0 +1,151 @@
+"""The thread that looks at the server while a person types: names, domains, mode, denials; nothing else in the prompt waits for it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+
+from irons import refreshing
+from irons.errors import IronsError, LocalError, Unreachable
+from irons.settings import Settings
+from irons_repl.denials import Denials
+from irons_repl.outlook import Outlook, backend_of, counted
+from irons_repl.session import ShellSession
+
+INTERVAL = 2.0
+"""Seconds between two looks."""
+
+SLOWEST = 15.0
+"""Seconds between two looks at a server that does not answer."""
+
+RULES_EVERY = 5
+"""Looks between two that ask for the rules and the latest hosts; after each own command they are asked for at once."""
+
+
+class Refresher:
+    """Looks at the server in the background, keeps the caches fresh, and has the latest `outlook`."""
+
+    def __init__(
+        self,
+        session: ShellSession,
+        changed: Callable[[], None],
+        say: Callable[[str], None],
+        interval: float = INTERVAL,
+    ) -> None:
+        """Take the session, what to call when there is something new to show, and how to say a line to the person."""
+        self._session = session
+        self._changed = changed
+        self._say = say
+        self._interval = interval
+        self._denials = Denials()
+        self._wake = threading.Event()
+        self._over = threading.Event()
+        self._resting = threading.Event()
+        self._looks = 0
+        self._failures = 0
+        self._down = False
+        self._backend: tuple[object, ...] | None = None
+        self._thread = threading.Thread(target=self._work, name="irons-refresher", daemon=True)
+        self.outlook = Outlook()
+
+    @property
+    def running(self) -> bool:
+        """True once it has begun."""
+        return self._thread.ident is not None
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Look no more. A look that is on its way is not waited for."""
+        self._over.set()
+        self._wake.set()
+
+    def rest(self) -> None:
+        """Leave the server and the terminal to a command that runs now."""
+        self._resting.set()
+
+    def poke(self, code: int = 0) -> None:
+        """Look at once, and at the rules too: a command has just run, and ended with `code`."""
+        if code == Unreachable.exit_code and not self._down:
+            # It has said so itself.
+            self._down = True
+        self._looks = 0
+        self._resting.clear()
+        self._wake.set()
+
+    def _work(self) -> None:
+        while not self._over.is_set():
+            if not self._resting.is_set():
+                before = self.outlook
+                self._look()
+                if self.outlook != before and not self._over.is_set():
+                    self._changed()
+            pause = min(self._interval * 2 ** min(self._failures, 6), max(SLOWEST, self._interval))
+            self._wake.wait(pause)
+            self._wake.clear()
+
+    def _look(self) -> None:
+        try:
+            settings = self._session.settings()
+        except IronsError:
+            self.outlook = replace(self.outlook, trouble="configuration broken")
+            return
+        self._follow(settings)
+        try:
+            self._ask(settings)
+        except Unreachable as error:
+            self._failures += 1
+            self.outlook = replace(self.outlook, trouble="unreachable")
+            if not self._down:
+                self._down = True
+                self._say(f"{error.message}. The prompt goes on, with what it knows.")
+        except LocalError:
+            self._failures += 1
+            self.outlook = replace(self.outlook, trouble="not up")
+        except IronsError as error:
+            self._failures += 1
+            self.outlook = replace(self.outlook, trouble=error.code)
+        except Exception as error:  # noqa: BLE001 - a plugin's backend may raise anything; the toolbar says so and the prompt goes on
+            self._failures += 1
+            self.outlook = replace(self.outlook, trouble=f"broken ({type(error).__name__})")
+        else:
+            self._failures = 0
+            if self._down:
+                self._down = False
+                self._say(f"{self.outlook.backend} answers again.")
+
+    def _follow(self, settings: Settings) -> None:
+        """Begin anew where the settings choose another backend than at the last look."""
+        chosen = (settings.api_url, settings.profile, settings.api_key)
+        if chosen != self._backend:
+            self._backend = chosen
+            self._denials = Denials()
+            self._looks = 0
+            self._down = False
+            self.outlook = Outlook(backend_of(settings.api_url), settings.profile)
+
+    def _ask(self, settings: Settings) -> None:
+        api = self._session.api(settings)
+        facts = refreshing.refresh_facts(api, settings)
+        states: dict[str, str] | None = None
+        try:
+            states = refreshing.refresh_names(api, settings)
+        except Unreachable:
+            raise
+        except IronsError:
+            pass  # an older server has no list; what else is known is shown all the same
+        self.outlook = replace(
+            self.outlook,
+            mode=facts.get(refreshing.MODE, ""),
+            differs=int(facts.get(refreshing.DIFFERS) or 0),
+            states=None if states is None else counted(states),
+            trouble="",
+        )
+        if self._looks % RULES_EVERY == 0:
+            self._changed()
+            refreshing.refresh_domains(api, settings, states or ())
+        self._looks += 1
+        self.outlook = replace(self.outlook, denied=self._denials.look(api, states or ()))
