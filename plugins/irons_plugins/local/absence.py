@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
@@ -27,10 +28,12 @@ class Absence:
 
     Args:
         loop: the keeper's.
+        missed: called with a cell's name and how many of its connections were refused, once there is a gateway.
     """
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, missed: Callable[[str, int], None]) -> None:
         self._loop = loop
+        self._tell = missed
         self._cells: dict[str, list[socket.socket]] = {}
         self._missed: dict[str, int] = {}
         self._refusing = False
@@ -53,12 +56,6 @@ class Absence:
             sock.close()
         self._missed.pop(name, None)
 
-    def missed(self, name: str) -> int:
-        """How many connections of a cell were refused here since this was asked last."""
-        count = self._missed.get(name, 0)
-        self._missed[name] = 0
-        return count
-
     def gateway_ended(self) -> None:
         """The gateway ended; one that ends again and again counts as absent all the while."""
         self._present.cancel()
@@ -74,9 +71,12 @@ class Absence:
     def _trust(self) -> None:
         self._patience.cancel()
         self._waiting = self._refusing = False
-        for socks in self._cells.values():
+        for name, socks in self._cells.items():
             for sock in socks:
                 self._loop.forget(sock.fileno())
+            count, self._missed[name] = self._missed[name], 0
+            if count:
+                self._tell(name, count)
 
     def _refuse(self) -> None:
         self._refusing = True

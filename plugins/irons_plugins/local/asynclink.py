@@ -65,7 +65,7 @@ class AsyncLink:
         return message
 
     async def request(
-        self, op: str, fds: Sequence[int] = (), *, within: float | None = None, **fields: Any
+        self, op: str, fds: Sequence[int] = (), /, *, within: float | None = None, **fields: Any
     ) -> Message:
         """Ask, and wait for the answer.
 

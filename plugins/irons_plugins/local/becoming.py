@@ -11,9 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from irons_plugins.local import namespaces
+from irons_plugins.local.link import Link, LinkError, RequestError
 from irons_plugins.local.places import Places
 
 _LOCK_WITHIN = 5.0
+_ANSWER_WITHIN = 2.0
 _LOG_MOST = 4 << 20
 _LOG_KEPT = 1 << 20
 
@@ -22,38 +24,54 @@ class BecomingError(Exception):
     """This process cannot be the keeper; the message says why, on one line."""
 
 
+class AnotherError(BecomingError):
+    """A keeper of the same runtime directory is there already, and answers."""
+
+
 def lock(places: Places) -> list[int]:
     """Be the only keeper of these places, for as long as the descriptors stay open.
 
     State and runtime directory are locked apart: two sessions of one user may have different runtime directories.
 
     Raises:
-        BecomingError: another keeper is there.
+        AnotherError: a keeper is there and answers.
+        BecomingError: a keeper is there and does not answer here.
     """
     held = []
     for path in (places.lock, places.local / "lock"):
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        if not _take(fd):
+        if not _take(fd, places):
             where = os.read(fd, 4096).decode("utf-8", "replace")
-            raise BecomingError(f"another keeper is there: it serves {where or path}")
+            raise BecomingError(f"another keeper of this user is there, and serves {where or path}")
         os.ftruncate(fd, 0)
         os.write(fd, str(places.runtime).encode())
         held.append(fd)
     return held
 
 
-def _take(fd: int) -> bool:
+def _take(fd: int, places: Places) -> bool:
     # The last keeper's forked children may hold the lock a moment longer than itself.
     deadline = time.monotonic() + _LOCK_WITHIN
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            if _answers(places):
+                raise AnotherError(f"another keeper serves {places.runtime}") from None
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.02)
         else:
             return True
+
+
+def _answers(places: Places) -> bool:
+    try:
+        with Link.to(places.keeper_socket, _ANSWER_WITHIN) as link:
+            link.request("hello")
+    except (OSError, LinkError, RequestError):
+        return False
+    return True
 
 
 def detach(log: Path) -> None:

@@ -127,7 +127,10 @@ class Cells:
             return
         if name in self._coming:
             raise RequestError("exists", f"the cell {name} is being made")
-        net = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            net = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise RequestError("absent", f"process {pid} is not there to be adopted: {error.strerror}") from error
         user = -1
         try:
             if namespaces.started(pid) != ask.number("started"):

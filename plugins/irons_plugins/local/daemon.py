@@ -74,9 +74,12 @@ def ensure(places: Places, environ: Mapping[str, str] | None = None, *, version:
         LocalError: it can't be started, or is a newer one.
     """
     deadline = time.monotonic() + _START_WITHIN
+    replaced = False
     while True:
         link = _reach(places)
         if link is None:
+            if time.monotonic() > deadline:
+                raise _broken(places, "it ends as soon as it is started")
             _start(places, environ)
             continue
         with link:
@@ -92,7 +95,13 @@ def ensure(places: Places, environ: Mapping[str, str] | None = None, *, version:
                         f"the irons daemon that runs is version {status.version}, newer than this one, {version}",
                         hint="use the newer irons; or stop the daemon first with its `irons local down`",
                     )
+                if replaced:
+                    raise LocalError(
+                        f"the irons daemon comes up as version {status.version}, not as {version}",
+                        hint="two installations of irons are mixed up; install it again",
+                    )
                 link.request("retire")
+                replaced = True
             except RequestError as error:
                 raise _broken(places, error.message) from error
             except LinkError as error:
@@ -313,7 +322,8 @@ def _start(places: Places, environ: Mapping[str, str] | None) -> None:
         said = _line(read)
     finally:
         os.close(read)
-    if "ok" not in said:
+    # Where somebody else was quicker, theirs is as good.
+    if "ok" not in said and "another" not in said:
         words = done.stderr.decode("utf-8", "replace").strip().splitlines()
         raise _broken(places, str(said.get("error") or (words[-1] if words else "it ended at once")))
 

@@ -43,9 +43,19 @@ class Keeper:
         listener: the socket on which it is asked.
         gateway: how the gateway is run.
         server: how the control plane is run.
+        version: what it says it is; processes of another version are not taken over.
     """
 
-    def __init__(self, places: Places, listener: socket.socket, gateway: Plan, server: Plan) -> None:
+    def __init__(
+        self,
+        places: Places,
+        listener: socket.socket,
+        gateway: Plan,
+        server: Plan,
+        *,
+        version: str = __version__,
+    ) -> None:
+        self._version = version
         self._places = places
         self._listener = listener
         self._loop = Loop()
@@ -55,13 +65,13 @@ class Keeper:
         self._awaiting: list[Ask] = []
         self._downs: list[Ask] = []
         self._began = time.time()
-        self._absence = Absence(self._loop)
+        self._absence = Absence(self._loop, self._tell_missed)
         self._cells = Cells(self._loop, self._attach, self._detach)
         self._gateway = Worker(
-            self._loop, gateway, __version__, Ask.drop, self._gateway_begun, self._absence.gateway_ended
+            self._loop, gateway, version, Ask.drop, self._gateway_begun, self._absence.gateway_ended
         )
         self._server = Worker(
-            self._loop, server, __version__, self._asked, self._server_begun, self._server_ended
+            self._loop, server, version, self._asked, self._server_begun, self._server_ended
         )
         self._ops: dict[str, Callable[[Ask], None]] = {
             **self._cells.ops,
@@ -78,7 +88,7 @@ class Keeper:
         gateway, server = find(self._gateway.plan), find(self._server.plan)
         if gateway is not None and not self._recover(gateway):
             gateway = None
-        if server is not None and server.version != __version__:
+        if server is not None and server.version != self._version:
             end_found(server)
             server = None
         # What is found has its cells, and its peer if that was found too.
@@ -112,7 +122,7 @@ class Keeper:
         """Hold again what a living gateway serves; True if that gateway is to go on."""
         link = Link(found.sock)
         found.sock.settimeout(_SURRENDER_WITHIN)
-        usable = found.version == __version__
+        usable = found.version == self._version
         try:
             for name in link.request("surrender").body["cells"]:
                 cell = link.request("surrender", cell=name)
@@ -154,8 +164,11 @@ class Keeper:
 
     def _hand_over(self, cell: Cell) -> None:
         if self._gateway.link is not None:
-            notice = {**cell.attachment(), "missed": self._absence.missed(cell.name)}
-            self._gateway.link.send(notice, cell.sockets)
+            self._gateway.link.send(cell.attachment(), cell.sockets)
+
+    def _tell_missed(self, name: str, count: int) -> None:
+        if self._gateway.link is not None:
+            self._gateway.link.send({"op": "missed", "cell": name, "count": count})
 
     def _detach(self, name: str) -> None:
         self._absence.remove(name)
@@ -181,7 +194,7 @@ class Keeper:
             return
         op = self._ops.get(ask.op)
         if op is None:
-            ask.refuse("unknown", f"this keeper (irons {__version__}) does not know {ask.op!r}")
+            ask.refuse("unknown", f"this keeper (irons {self._version}) does not know {ask.op!r}")
             return
         try:
             op(ask)
@@ -200,7 +213,7 @@ class Keeper:
         }
         ask.ok(
             {
-                "version": __version__,
+                "version": self._version,
                 "pid": os.getpid(),
                 "since": self._began,
                 "ready": self._ready,
@@ -282,7 +295,8 @@ def main(arguments: Sequence[str]) -> int:
 
     Args:
         arguments: `--foreground` to stay attached to the terminal; `--ready FD`, a descriptor that gets one line
-            of JSON, `{"ok": {"pid"}}` once requests are taken or `{"error": text}`.
+            of JSON, `{"ok": {"pid"}}` once requests are taken, `{"another": text}` where a
+            keeper is there already, or `{"error": text}`.
 
     Returns:
         0 when it was told to end, 1 with a line on stderr when it could not start.
@@ -298,6 +312,9 @@ def main(arguments: Sequence[str]) -> int:
         becoming.settle([*locks, ready])
         os.chdir(places.local)
         keeper = Keeper(places, listen(places.keeper_socket), *plans(places))
+    except becoming.AnotherError as error:
+        _tell(ready, {"another": f"{error}"})
+        return 1
     except (PlacesError, becoming.BecomingError, OSError) as error:
         say(f"{error}")
         _tell(ready, {"error": f"{error}"})

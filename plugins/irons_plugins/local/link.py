@@ -319,7 +319,7 @@ class Link:
         """
         return self._notices.popleft() if self._notices else self._next()
 
-    def request(self, op: str, fds: Sequence[int] = (), **fields: Any) -> Message:
+    def request(self, op: str, fds: Sequence[int] = (), /, **fields: Any) -> Message:
         """Ask, and wait for the answer; notices that come first are kept for `recv`.
 
         Returns:

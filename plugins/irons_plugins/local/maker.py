@@ -150,7 +150,11 @@ def _maps() -> idmap.IdMap:
 def _write_maps(pid: int, maps: idmap.IdMap) -> None:
     for kind, extents in (("uid", maps.uids), ("gid", maps.gids)):
         if os.geteuid() == 0:
-            Path(f"/proc/{pid}/{kind}_map").write_text(idmap.lines(extents), "utf-8")
+            try:
+                Path(f"/proc/{pid}/{kind}_map").write_text(idmap.lines(extents), "utf-8")
+            except OSError as error:
+                why = f"this root has no ids to give to sandboxes: {error.strerror}"
+                raise Problem(why, "subordinate-ids") from error
             continue
         tool = program(f"new{kind}map", "newuidmap")
         numbers = [str(number) for extent in extents for number in extent]

@@ -1,0 +1,296 @@
+"""Users that tests make and remove, and keepers of theirs."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from irons.version import __version__
+from irons_plugins.local.link import Link
+from irons_plugins.local.places import Places
+
+ROOT = Path(__file__).parents[2]
+STAND_INS = Path(__file__).parent / "stand_ins"
+PYTHON = "/usr/bin/python3"
+"""The system's Python: what runs inside a cell as root may not read another user's."""
+
+
+def eventually(true: Callable[[], Any], *, within: float = 10.0, what: str = "it to come true") -> Any:
+    """The first true answer, asked for again and again until `within` seconds are over; then the test fails."""
+    deadline = time.monotonic() + within
+    while True:
+        answer = true()
+        if answer:
+            return answer
+        assert time.monotonic() < deadline, f"waited {within} s for {what}"
+        threading.Event().wait(0.02)
+
+
+@dataclass(frozen=True)
+class Person:
+    """A user with a home of their own; `prefix` goes before a command that runs as them."""
+
+    name: str
+    uid: int
+    home: Path
+    prefix: tuple[str, ...]
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """Their environment."""
+        return {
+            "HOME": str(self.home),
+            "PATH": "/usr/bin:/bin",
+            "LANG": "C.UTF-8",
+            "XDG_STATE_HOME": str(self.home / "state"),
+            "XDG_RUNTIME_DIR": str(self.home / "runtime"),
+            "PYTHONPATH": str(ROOT),
+            **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE")},
+        }
+
+    @property
+    def places(self) -> Places:
+        """Where their local backend is."""
+        return Places.of(self.environ, self.uid)
+
+    def start(self, argv: Sequence[str], **options: Any) -> subprocess.Popen[str]:
+        """Start a command as them."""
+        return subprocess.Popen([*self.prefix, *argv], env=self.environ, cwd=self.home, text=True, **options)
+
+    def run(self, argv: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run a command as them."""
+        return subprocess.run(
+            [*self.prefix, *argv],
+            env=self.environ,
+            cwd=self.home,
+            text=True,
+            capture_output=True,
+            timeout=60,
+            check=False,
+            **options,
+        )
+
+    def link(self) -> Link:
+        """A link to their keeper, made with their user id."""
+        os.seteuid(self.uid)
+        try:
+            return Link.to(self.places.keeper_socket, 30)
+        finally:
+            os.seteuid(os.getuid())
+
+    def processes(self) -> list[int]:
+        """Processes of theirs, zombies left out; for root, those of this home."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            with suppress(OSError, ValueError):
+                pid = int(entry.name)
+                if self.uid:
+                    state = entry.joinpath("stat").read_text().rpartition(")")[2].split()[0]
+                    ours = entry.stat().st_uid == self.uid and state != "Z"
+                else:
+                    ours = f"HOME={self.home}".encode() in entry.joinpath("environ").read_bytes().split(b"\0")
+                if ours:
+                    found.append(pid)
+        return found
+
+
+@contextmanager
+def root_person() -> Iterator[Person]:
+    """Root, in a home of the test's own."""
+    with _home(0) as home:
+        yield from _cleaned(Person("root", 0, home, ()))
+
+
+@contextmanager
+def ordinary_person() -> Iterator[Person]:
+    """An ordinary user with subordinate ids, made for the test and removed after it."""
+    name = f"irons-test-{os.getpid()}"
+    subprocess.run(
+        ["useradd", "--no-create-home", "--shell", "/bin/sh", name], check=True, capture_output=True
+    )
+    try:
+        account = pwd.getpwnam(name)
+        with _home(account.pw_uid) as home:
+            yield from _cleaned(Person(name, account.pw_uid, home, (*_readable(), *_as(account))))
+    finally:
+        subprocess.run(["userdel", "--force", name], check=False, capture_output=True)
+        subprocess.run(["groupdel", name], check=False, capture_output=True)
+
+
+def _cleaned(person: Person) -> Iterator[Person]:
+    try:
+        yield person
+    finally:
+        for pid in person.processes():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        eventually(lambda: not person.processes(), what="the last process to end")
+
+
+@contextmanager
+def _home(uid: int) -> Iterator[Path]:
+    home = Path(tempfile.mkdtemp(prefix="irons-test-"))
+    try:
+        (home / "runtime").mkdir(mode=0o700)
+        for path in (home, home / "runtime"):
+            os.chown(path, uid, -1)
+        yield home
+    finally:
+        shutil.rmtree(home)
+
+
+def _as(account: pwd.struct_passwd) -> list[str]:
+    return ["setpriv", f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--init-groups", "--"]
+
+
+def _readable() -> list[str]:
+    """What goes before a command whose user may not enter a directory that the Python of the tests lies in.
+
+    In a mount namespace of its own, that directory becomes one that has only the Python in it.
+    """
+    python = Path(sys.base_prefix)
+    closed = [parent for parent in reversed(python.parents) if not parent.stat().st_mode & 0o001]
+    if not closed:
+        return []
+    script = (
+        'python=$1 closed=$2; shift 2; held=$(mktemp -d) && mount --bind "$python" "$held" && mount -t tmpfs -o mode=755 none "$closed"'
+        ' && mkdir -p "$python" && mount --bind "$held" "$python" && umount "$held" && rmdir "$held" && exec "$@"'
+    )
+    return [
+        "unshare",
+        "--mount",
+        "--propagation",
+        "private",
+        "sh",
+        "-c",
+        script,
+        "sh",
+        str(python),
+        str(closed[0]),
+    ]
+
+
+@dataclass
+class Kept:
+    """A keeper with stand-ins, of one person."""
+
+    person: Person
+    version: str = __version__
+    process: subprocess.Popen[str] | None = None
+    cells: int = 0
+    left: list[int] = field(default_factory=list)
+
+    def start(self) -> dict[str, Any]:
+        """Start it and wait until all is ready; gives its status."""
+        argv = [
+            sys.executable,
+            "-P",
+            str(STAND_INS / "keeper.py"),
+            "tests.local.stand_ins.gateway",
+            str(STAND_INS / "server.py"),
+            self.version,
+        ]
+        with (self.person.home / "keeper.err").open("a") as err:
+            self.process = self.person.start(argv, stdout=subprocess.PIPE, stderr=err)
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == "ready\n", (self.person.home / "keeper.err").read_text()
+        self.ask("ready")
+        return self.status()
+
+    def ask(self, op: str, **fields: Any) -> dict[str, Any]:
+        """Ask it something; descriptors of the answer are closed."""
+        with self.person.link() as link:
+            message = link.request(op, **fields)
+            message.close()
+            return message.body
+
+    def status(self) -> dict[str, Any]:
+        """How it is."""
+        return self.ask("status")
+
+    def make(self) -> str:
+        """Make a cell, and wait until the gateway has it."""
+        self.cells += 1
+        name = f"sb_{self.cells:016x}"
+        self.ask("cell.make", cell=name)
+        eventually(lambda: self.heard(attach=name), what="the gateway to have the cell")
+        return name
+
+    def inside(self, cell: str, *argv: str, **fields: Any) -> tuple[int, str]:
+        """Run a program in a cell: its exit code and what it wrote."""
+        done = self.ask(
+            "cell.run",
+            cell=cell,
+            argv=list(argv),
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+            wait=True,
+            **fields,
+        )
+        return done["code"], done["output"]
+
+    def python(self, cell: str, program: str, **fields: Any) -> str:
+        """Run a Python program in a cell, which must succeed."""
+        code, output = self.inside(cell, PYTHON, "-c", program, **fields)
+        assert code == 0, output
+        return output.strip()
+
+    def background(self, cell: str, *argv: str) -> dict[str, Any]:
+        """Start a program in a cell and leave it running."""
+        begun = self.ask("cell.run", cell=cell, argv=list(argv), env={"PATH": "/usr/bin:/bin"})
+        self.left.append(begun["pid"])
+        return begun
+
+    def judged(self, cell: str, host: str = "203.0.113.7", port: int = 443) -> str:
+        """What a program inside gets when it connects somewhere: from the stand-in, where it wanted to go."""
+        return self.python(cell, CONNECT.format(host=host, port=port))
+
+    def heard(self, **wanted: Any) -> list[dict[str, Any]]:
+        """What the gateway noted with these values."""
+        path = self.person.places.gateway / "heard.jsonl"
+        notes = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        return [note for note in notes if wanted.items() <= note.items()]
+
+    def kill(self) -> None:
+        """End the keeper as the kernel would for want of memory."""
+        os.kill(self.status()["pid"], signal.SIGKILL)
+        self.ended()
+
+    def down(self) -> None:
+        """End it and the others properly, and what was left running in cells."""
+        while self.left:
+            with suppress(ProcessLookupError):
+                os.kill(self.left.pop(), signal.SIGKILL)
+        if self.process is not None:
+            self.ask("down")
+            self.ended()
+
+    def ended(self) -> None:
+        """Wait for the end of the keeper."""
+        assert self.process is not None
+        assert self.process.stdout is not None
+        self.process.wait(timeout=10)
+        self.process.stdout.close()
+        self.process = None
+
+
+CONNECT = """
+import socket
+try:
+    with socket.create_connection(("{host}", {port}), timeout=8) as sock:
+        print(sock.makefile().read())
+except OSError as error:
+    print(type(error).__name__)
+"""

@@ -1,0 +1,1 @@
+"""A stand-in for the gateway: it says what it was asked for, and notes what it hears."""

@@ -1,0 +1,110 @@
+"""Answers every connection with the address it was meant for, and every name with itself; `heard.jsonl` has the rest."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from irons_plugins.local.asynclink import AsyncLink, keepers
+from irons_plugins.local.link import LinkClosedError
+
+NAMES = ("tcp4", "tcp6", "dns_udp4", "dns_udp6", "dns_tcp4", "dns_tcp6", "nflog")
+
+
+def note(**what: Any) -> None:
+    """Write down what was heard, for the test to read."""
+    with Path("heard.jsonl").open("a") as file:
+        file.write(json.dumps(what) + "\n")
+
+
+class Cell:
+    """The sockets of one cell."""
+
+    def __init__(self, ports: dict[str, int], fds: list[int]) -> None:
+        self.ports = ports
+        self.fds = fds
+        self._loop = asyncio.get_running_loop()
+        self._socks = {name: socket.socket(fileno=os.dup(fd)) for name, fd in zip(NAMES, fds, strict=True)}
+        for name, sock in self._socks.items():
+            self._loop.add_reader(sock, self._ready, name, sock)
+
+    def close(self) -> None:
+        """Serve it no more."""
+        for sock in self._socks.values():
+            self._loop.remove_reader(sock)
+            sock.close()
+        for fd in self.fds:
+            os.close(fd)
+
+    def _ready(self, name: str, sock: socket.socket) -> None:
+        with contextlib.suppress(BlockingIOError):
+            if name.startswith(("tcp", "dns_tcp")):
+                accepted, _ = sock.accept()
+                host, port = accepted.getsockname()[:2]
+                with accepted:
+                    accepted.sendall(f"{host} {port}\n".encode())
+                    accepted.shutdown(socket.SHUT_WR)
+            elif name.startswith("dns"):
+                data, sender = sock.recvfrom(4096)
+                sock.sendto(data, sender)
+            else:
+                note(refused=len(sock.recv(65536)))
+
+
+async def obey(link: AsyncLink, cells: dict[str, Cell]) -> None:
+    """Do what the keeper says until it is gone."""
+    while True:
+        message = await link.recv()
+        body = message.body
+        name = str(body.get("cell", ""))
+        if body["op"] == "attach":
+            if name in cells:
+                cells.pop(name).close()
+            cells[name] = Cell(body["ports"], message.fds)
+            note(attach=name)
+        elif body["op"] == "detach":
+            cells.pop(name).close()
+            note(detach=name)
+        elif body["op"] == "surrender" and not name:
+            await link.answer(message, {"cells": list(cells)})
+        elif body["op"] == "surrender":
+            await link.answer(message, {"ports": cells[name].ports}, cells[name].fds)
+        elif body["op"] == "missed":
+            note(missed=name, count=body["count"])
+        elif body["op"] == "peer":
+            note(peer=len(message.fds))
+            message.close()
+
+
+async def serve() -> None:
+    """Serve one keeper after another."""
+    cells: dict[str, Cell] = {}
+    async for link in keepers():
+        with contextlib.suppress(LinkClosedError):
+            await obey(link, cells)
+
+
+def main() -> int:
+    """Serve, unless the test wants a gateway that does not start."""
+    status = Path("/proc/self/status").read_text()
+    facts = dict(line.split(":\t") for line in status.splitlines() if ":\t" in line)
+    note(
+        started=os.getpid(),
+        uid=os.getuid(),
+        **{name: facts[name] for name in ("CapEff", "CapPrm", "CapBnd", "NoNewPrivs")},
+    )
+    if Path("broken").exists():
+        sys.stderr.write("this gateway is broken\n")
+        return 1
+    asyncio.run(serve())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,335 @@
+"""Cells: what is in them, what gets out of them, and what is left when they are gone; for root and an ordinary user alike."""
+
+from __future__ import annotations
+
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from tests.local.people import PYTHON, Kept, eventually
+
+from irons_plugins.local.idmap import PRIVATE_BASE
+from irons_plugins.local.link import RequestError
+
+SQUAT = """
+import errno, socket
+def attempt(family, kind, address):
+    with socket.socket(family, kind) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        try:
+            sock.bind(address)
+            sock.listen() if kind == socket.SOCK_STREAM else None
+            return "taken"
+        except OSError as error:
+            return errno.errorcode[error.errno]
+four, six, stream, datagram = socket.AF_INET, socket.AF_INET6, socket.SOCK_STREAM, socket.SOCK_DGRAM
+tries = [(four, stream, ("0.0.0.0", 15001)), (four, stream, ("127.0.0.1", 15001)), (six, stream, ("::", 15001)),
+         (four, stream, ("100.64.0.1", 53)), (six, stream, ("fd64::1", 53)), (four, datagram, ("0.0.0.0", 53)),
+         (four, datagram, ("100.64.0.1", 53)), (six, datagram, ("fd64::1", 53))]
+print(*[attempt(*one) for one in tries])
+"""
+
+TAKE = """
+import socket, time
+socks = []
+for kind, port in ((socket.SOCK_STREAM, 15001), (socket.SOCK_DGRAM, 53)):
+    sock = socket.socket(socket.AF_INET, kind)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    while True:
+        try:
+            sock.bind(("0.0.0.0", port))
+            break
+        except OSError:
+            time.sleep(0.01)
+    socks.append(sock)
+socks[0].listen()
+open("/taken", "w").close()
+accepted, _ = socks[0].accept()
+open("/caught", "w").close()
+"""
+
+
+def holders(kind: str, inode: int) -> list[int]:
+    """Processes that are in a namespace or hold a descriptor of it."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            names = [process / "ns" / kind, *(process / "fd").iterdir()]
+            found += [int(process.name) for name in names if _inode(name) == f"{kind}:[{inode}]"]
+    return found
+
+
+def _inode(path: Path) -> str:
+    try:
+        return str(path.readlink())
+    except OSError:
+        return ""
+
+
+def test_a_cell_has_only_loopback_and_no_process(kept: Kept) -> None:
+    """A fresh cell has one loopback device, no route out, and nobody in it but what is run there."""
+    cell = kept.make()
+    code, links = kept.inside(cell, "ip", "-o", "link")
+    assert code == 0
+    assert [line.split(": ")[1] for line in links.splitlines()] == ["lo"]
+    assert "unreachable" not in kept.inside(cell, "ip", "route")[1]
+    inode = int(kept.python(cell, "import os; print(os.stat('/proc/self/ns/net').st_ino)"))
+    inside = [
+        int(path.parts[2]) for path in Path("/proc").glob("[0-9]*/ns/net") if _inode(path) == f"net:[{inode}]"
+    ]
+    assert inside == []
+
+
+def test_root_inside_is_nobody_outside(kept: Kept) -> None:
+    """A cell's ids are the user's own and subordinate ones; root's are a private range."""
+    lines = [line.split() for line in kept.inside(kept.make(), "cat", "/proc/self/uid_map")[1].splitlines()]
+    if kept.person.uid == 0:
+        assert lines == [["0", str(PRIVATE_BASE), "65536"]]
+    else:
+        assert lines[0] == ["0", str(kept.person.uid), "1"]
+        assert lines[1][0] == "1"
+        assert lines[1][2] == "65535"
+
+
+@pytest.mark.parametrize(
+    ("host", "port"), [("203.0.113.7", 443), ("10.0.0.1", 22), ("2001:db8::7", 8080), ("100.64.0.1", 80)]
+)
+def test_every_tcp_connection_reaches_the_gateway(kept: Kept, host: str, port: int) -> None:
+    """Wherever a program connects, the gateway has it, and knows where it was meant to go."""
+    assert kept.judged(kept.make(), host, port) == f"{host} {port}"
+
+
+def test_names_are_answered_by_the_gateway_whoever_is_asked(kept: Kept) -> None:
+    """A DNS question to any server, over UDP or TCP, IPv4 or IPv6, is answered inside the cell."""
+    program = """
+import socket
+for family, server in ((socket.AF_INET, "100.64.0.1"), (socket.AF_INET, "8.8.8.8"), (socket.AF_INET6, "2001:db8::53")):
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(5)
+        sock.connect((server, 53))
+        sock.send(b"question")
+        print(sock.recv(100).decode())
+    with socket.create_connection((server, 53), timeout=5) as sock:
+        print(sock.makefile().read().strip())
+"""
+    answers = kept.python(kept.make(), program).split("\n")
+    assert answers == ["question", "100.64.0.1 53"] * 2 + ["question", "fd64::1 53"]
+
+
+def test_udp_and_icmp_are_refused_at_once_and_told(kept: Kept) -> None:
+    """A datagram to anywhere is refused in the sending call itself, and the gateway hears of it."""
+    program = """
+import socket
+for family, kind, to in ((socket.AF_INET, socket.IPPROTO_UDP, "203.0.113.7"), (socket.AF_INET6, socket.IPPROTO_UDP, "2001:db8::7"),
+                         (socket.AF_INET, socket.IPPROTO_ICMP, "203.0.113.7")):
+    with socket.socket(family, socket.SOCK_DGRAM, kind) as sock:
+        try:
+            sock.sendto(bytes([8, 0, 0, 0, 0, 0, 0, 0]), (to, 443))
+            print("sent")
+        except OSError as error:
+            print(type(error).__name__)
+"""
+    assert kept.python(kept.make(), program).split() == ["PermissionError"] * 3
+    eventually(
+        lambda: len([note for note in kept.heard() if "refused" in note]) >= 3, what="three refusals told"
+    )
+
+
+def test_a_sandbox_reaches_itself(kept: Kept) -> None:
+    """Connections to the loopback and to the sandbox's own address stay inside and pass no judge."""
+    program = """
+import socket
+with socket.create_server(("0.0.0.0", 22)) as server:
+    for host in ("127.0.0.1", "100.64.0.2"):
+        with socket.create_connection((host, 22), timeout=5), server.accept()[0] as accepted:
+            print(accepted.getsockname()[0])
+"""
+    assert kept.python(kept.make(), program).split() == ["127.0.0.1", "100.64.0.2"]
+
+
+def test_nothing_inside_can_take_the_gateways_ports(kept: Kept) -> None:
+    """A process inside that wants the gateway's ports finds them taken, with the gateway alive or killed."""
+    cell = kept.make()
+    assert set(kept.python(cell, SQUAT).split()) == {"EADDRINUSE"}
+    (kept.person.places.gateway / "broken").touch()
+    os.kill(kept.status()["gateway"]["pid"], signal.SIGKILL)
+    assert set(kept.python(cell, SQUAT).split()) == {"EADDRINUSE"}
+
+
+def test_a_squatter_of_the_gap_gets_nothing(kept: Kept) -> None:
+    """When keeper and gateway died and a process inside took their ports, others are found and it is handed nothing."""
+    cell = kept.make()
+    root = {"steps": [["unshare", "mount"], ["mount", "tmpfs", "/mnt", "tmpfs", 0, ""]]}
+    program = TAKE.replace('"/taken"', '"/mnt/taken"').replace('"/caught"', '"/mnt/caught"')
+    squatter = kept.ask("cell.run", cell=cell, argv=[PYTHON, "-c", program], env={}, **root)
+    kept.left.append(squatter["pid"])
+    seen = Path(f"/proc/{squatter['pid']}/root/mnt")
+    gateway = kept.status()["gateway"]["pid"]
+    kept.kill()
+    os.kill(gateway, signal.SIGKILL)
+    eventually((seen / "taken").exists, what="the squatter to have the ports")
+    kept.start()
+    adopted = kept.ask("cell.adopt", cell=cell, pid=squatter["pid"], started=squatter["started"])
+    assert adopted["fresh"]
+    assert adopted["ports"]["tcp"] != 15001
+    assert adopted["ports"]["dns"] != 53
+    eventually(lambda: kept.heard(attach=cell)[1:], what="the gateway to have the cell again")
+    assert kept.judged(cell) == "203.0.113.7 443"
+    test = 'import socket; s = socket.socket(type=socket.SOCK_DGRAM); s.settimeout(5); s.connect(("{}", 53)); s.send(b"q"); print(s.recv(9))'
+    for server in ("100.64.0.1", "9.9.9.9"):
+        assert kept.python(cell, test.format(server)) == "b'q'"
+    assert not (seen / "caught").exists()
+
+
+def test_without_a_gateway_connections_are_refused_and_counted(kept: Kept) -> None:
+    """While no gateway comes up, connections are reset within moments, and the next gateway is told how many."""
+    cell = kept.make()
+    broken = kept.person.places.gateway / "broken"
+    broken.touch()
+    os.kill(kept.status()["gateway"]["pid"], signal.SIGKILL)
+    assert kept.judged(cell) == "ConnectionResetError"
+    broken.unlink()
+    eventually(
+        lambda: kept.heard(missed=cell, count=1),
+        within=15,
+        what="the count to be told",
+    )
+    eventually(lambda: kept.judged(cell) == "203.0.113.7 443", what="the gateway to serve again")
+
+
+def test_a_run_has_its_steps_input_output_and_code(kept: Kept) -> None:
+    """A program inside gets its input and descriptors; its output and exit code come back; mounts made before it stay."""
+    cell = kept.make()
+    assert kept.inside(cell, "sh", "-c", "cat; exit 7", stdin="héllo") == (7, "héllo")
+    assert kept.inside(cell, "sh", "-c", "kill -TERM $$")[0] == 128 + signal.SIGTERM
+    read, write = os.pipe()
+    with kept.person.link() as link:
+        link.request(
+            "cell.run", [write], cell=cell, argv=["/bin/sh", "-c", "echo out >&5"], env={}, wait=True, fds=[5]
+        )
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        assert pipe.read() == "out\n"
+    steps = [
+        ["mount", "tmpfs", "/mnt", "tmpfs", 0, "size=64k"],
+        ["mkdir", "/mnt/made", 0o750],
+        ["chdir", "/mnt"],
+    ]
+    assert kept.ask("cell.run", cell=cell, argv=[], steps=steps)["code"] == 0
+    assert kept.inside(cell, "ls", "/mnt") == (0, "made\n")
+    assert not Path("/mnt/made").exists()
+
+
+def test_a_run_that_cannot_start_says_why(kept: Kept) -> None:
+    """A step that fails and a program that is not there are named in the error."""
+    cell = kept.make()
+    for fields, said in (
+        ({"argv": ["/no/such/program"]}, "/no/such/program"),
+        ({"argv": ["no-such-program"]}, "no-such-program is not installed"),
+        (
+            {"argv": ["true"], "steps": [["mount", "none", "/no/such/place", "tmpfs", 0, ""]]},
+            "/no/such/place",
+        ),
+        ({"argv": ["true"], "steps": [["dance"]]}, "no step 'dance'"),
+        ({"argv": ["true"], "fds": [3]}, "fds"),
+    ):
+        with pytest.raises(RequestError, match=said):
+            kept.ask("cell.run", cell=cell, wait=True, env={}, **fields)
+
+
+def test_a_program_left_running_is_told_when_it_ends(kept: Kept) -> None:
+    """A detached program's end and exit code come as a notice; what outlives its timeout is ended."""
+    cell = kept.make()
+    with kept.person.link() as link:
+        begun = link.request("cell.run", cell=cell, argv=["/bin/sh", "-c", "exit 3"], env={}).body
+        assert link.recv().body == {"op": "exited", "cell": cell, "pid": begun["pid"], "code": 3}
+    assert kept.inside(cell, "sleep", "60", timeout=0.1)[0] == 128 + signal.SIGKILL
+
+
+def test_an_orphan_can_be_watched(kept: Kept) -> None:
+    """A process whose parent ended becomes the keeper's, and its end is told with its code; a dead one is said to be."""
+    cell = kept.make()
+    script = "(trap 'exit 5' TERM; while :; do sleep 0.05; done) >/dev/null 2>&1 & echo $!"
+    pid = int(kept.inside(cell, "sh", "-c", script)[1])
+    started = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    with kept.person.link() as link:
+        assert link.request("watch", cell=cell, pid=pid, started=started).body == {"alive": True}
+        assert link.request("watch", cell=cell, pid=pid, started=started + 1).body == {"alive": False}
+        os.kill(pid, signal.SIGTERM)
+        assert link.recv().body == {"op": "exited", "cell": cell, "pid": pid, "code": 5}
+        assert link.request("watch", cell=cell, pid=pid, started=started).body == {"alive": False}
+
+
+def test_connections_into_a_cell(kept: Kept) -> None:
+    """A connection made inside is handed out as a descriptor; where nobody listens the errno is told."""
+    cell = kept.make()
+    program = (
+        "import socket\nwith socket.create_server(('127.0.0.1', 22)) as s: s.accept()[0].sendall(b'banner')"
+    )
+    kept.background(cell, PYTHON, "-c", program)
+
+    def banner() -> bytes:
+        with kept.person.link() as link, suppress(RequestError):
+            fd = link.request("cell.connect", cell=cell, address="127.0.0.1", port=22).fds.pop()
+            with os.fdopen(fd, "rb", buffering=0) as file:
+                return bytes(file.read(6))
+        return b""
+
+    assert eventually(banner, what="the server inside") == b"banner"
+    with pytest.raises(RequestError) as caught:
+        kept.ask("cell.connect", cell=cell, address="127.0.0.1", port=1)
+    assert caught.value.code == "ECONNREFUSED"
+    with pytest.raises(RequestError):
+        kept.ask("cell.connect", cell=cell, address="localhost", port=1)
+
+
+def test_many_cells_at_once(kept: Kept) -> None:
+    """Ten cells made at the same time all work, and each is its own."""
+    names = [f"sb_{number:016x}" for number in range(0x100, 0x10A)]
+    # One connection each, made beforehand: making one changes the user id of the whole process for a moment.
+    links = [kept.person.link() for _ in names]
+    with ThreadPoolExecutor(10) as pool:
+        list(pool.map(lambda link, name: link.request("cell.make", cell=name), links, names))
+    for link in links:
+        link.close()
+    assert {cell["cell"] for cell in kept.ask("cell.list")["cells"]} == set(names)
+    inodes = {kept.python(name, "import os; print(os.stat('/proc/self/ns/net').st_ino)") for name in names}
+    assert len(inodes) == 10
+
+
+def test_a_dropped_cell_leaves_nothing(kept: Kept) -> None:
+    """After a drop no process holds the cell's namespaces, and the gateway has let go of it."""
+    cell = kept.make()
+    inodes = {
+        kind: int(kept.python(cell, f"import os; print(os.stat('/proc/self/ns/{kind}').st_ino)"))
+        for kind in ("net", "user", "mnt")
+    }
+    assert holders("net", inodes["net"])
+    kept.ask("cell.drop", cell=cell)
+    kept.ask("cell.drop", cell=cell)
+    eventually(lambda: kept.heard(detach=cell), what="the gateway to let go")
+    for kind, inode in inodes.items():
+        assert holders(kind, inode) == []
+    assert kept.ask("cell.list")["cells"] == []
+
+
+def test_requests_that_make_no_sense(kept: Kept) -> None:
+    """Bad names, unknown cells and unknown operations are refused, and the keeper serves on."""
+    for op, fields, code in (
+        ("cell.make", {"cell": "../x"}, "input"),
+        ("cell.make", {}, "input"),
+        ("cell.run", {"cell": "sb_ffffffffffffffff", "argv": ["true"]}, "absent"),
+        ("cell.adopt", {"cell": "sb_ffffffffffffffff", "pid": os.getpid(), "started": 1}, "absent"),
+        ("nonsense", {}, "unknown"),
+    ):
+        with pytest.raises(RequestError) as caught:
+            kept.ask(op, **fields)
+        assert caught.value.code == code
+    cell = kept.make()
+    with pytest.raises(RequestError) as caught:
+        kept.ask("cell.make", cell=cell)
+    assert caught.value.code == "exists"

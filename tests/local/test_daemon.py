@@ -1,0 +1,198 @@
+"""The command line's door to the daemon, with the real gateway and control plane behind it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.local.people import PYTHON, Kept, Person, eventually, root_person
+
+from irons.errors import LocalError
+from irons_plugins.local import daemon
+from irons_plugins.local.places import Places
+
+ASK = """
+import json, sys
+from irons.errors import LocalError
+from irons_plugins.local import daemon
+from irons_plugins.local.places import Places
+try:
+    found = daemon.ensure(Places.of())
+    print(json.dumps([found.version, found.pid, found.ready, found.gateway, found.server]))
+except LocalError as error:
+    print(json.dumps({"error": error.message, "hint": error.hint}))
+"""
+
+
+def ensure(person: Person, *prefix: str) -> Any:
+    """What `daemon.ensure` gives when a command of theirs calls it."""
+    done = person.run([*prefix, sys.executable, "-c", ASK])
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture
+def fresh(person: Person) -> Iterator[Person]:
+    """A person without a daemon, and without one afterwards."""
+    try:
+        yield person
+    finally:
+        person.run(
+            [
+                sys.executable,
+                "-c",
+                "from irons_plugins.local import daemon, places; daemon.down(places.Places.of())",
+            ]
+        )
+        eventually(lambda: not person.processes(), what="the daemon to end")
+
+
+def test_it_is_started_once_and_found_after_that(fresh: Person) -> None:
+    """The first command starts all three processes, nobody's children; the next ones find them."""
+    first = ensure(fresh)
+    assert first[2] is True
+    assert ensure(fresh) == first
+    lines = Path(f"/proc/{first[1]}/status").read_text().splitlines()
+    assert int(dict(line.split(":\t") for line in lines)["PPid"]) != os.getpid()
+    assert Path(f"/proc/{first[1]}/fd/0").readlink() == Path("/dev/null")
+
+
+def test_many_commands_at_once_start_one_daemon(fresh: Person) -> None:
+    """Commands that find no daemon at the same moment end up with the same one."""
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: ensure(fresh), range(4)))
+    assert [answer[1] for answer in answers] == [answers[0][1]] * 4
+
+
+def test_each_killed_process_comes_back_by_the_next_command(fresh: Person) -> None:
+    """After kill -9 of all three, one command has all three again."""
+    first = ensure(fresh)
+    for pid in (first[1], first[3], first[4]):
+        os.kill(pid, 9)
+    after = ensure(fresh)
+    assert after[2] is True
+    assert not {after[1], after[3], after[4]} & {first[1], first[3], first[4]}
+
+
+def test_an_older_daemon_is_replaced_and_its_cells_live_on(fresh: Person) -> None:
+    """A newer client replaces an older daemon, gateway and control plane included, without touching a cell."""
+    kept = Kept(fresh, version="0.0.1")
+    kept.start()
+    cell = kept.make()
+    kept.background(cell, "sleep", "60")
+    old = kept.status()
+    new = ensure(fresh)
+    assert new[2] is True
+    assert new[1] != old["pid"]
+    kept.ended()
+    assert [held["cell"] for held in kept.ask("cell.list")["cells"]] == [cell]
+    os.kill(kept.left.pop(), 9)
+
+
+def test_a_newer_daemon_is_left_alone() -> None:
+    """An older client says that the daemon is newer and what to do, and changes nothing."""
+    if os.geteuid() != 0:
+        pytest.skip("root's own")
+    with root_person() as person:
+        kept = Kept(person, version="99.1")
+        kept.start()
+        with pytest.raises(LocalError, match=r"version 99\.1, newer than") as caught:
+            daemon.ensure(person.places)
+        assert "irons local down" in caught.value.hint
+        assert kept.status()["version"] == "99.1"
+        kept.down()
+
+
+def test_a_connection_is_handed_to_openssh() -> None:
+    """The descriptor of a connection inside the cell arrives as OpenSSH wants it: one byte with SCM_RIGHTS."""
+    if os.geteuid() != 0:
+        pytest.skip("root's own")
+    with root_person() as person:
+        kept = Kept(person)
+        kept.start()
+        cell = kept.make()
+        program = "import socket\nwith socket.create_server(('127.0.0.1', 22)) as s:\n while True: s.accept()[0].sendall(b'SSH-2.0-')"
+        kept.background(cell, PYTHON, "-c", program)
+        eventually(lambda: "127.0.0.1:22" in kept.inside(cell, "ss", "-Hlnt")[1], what="the server inside")
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            daemon.connect_descriptor(cell, theirs.fileno(), person.environ)
+            data, fds, _, _ = socket.recv_fds(ours, 10, 4)
+        assert data == b"\0"
+        with socket.socket(fileno=fds[0]) as connection:
+            assert connection.recv(8) == b"SSH-2.0-"
+        with pytest.raises(LocalError, match="no cell"):
+            daemon.connect_descriptor("sb_00000000000000ff", environ=person.environ)
+        with Path(os.devnull).open("w") as nowhere, pytest.raises(LocalError, match="nobody to hand"):
+            daemon.connect_descriptor(cell, nowhere.fileno(), person.environ)
+        kept.down()
+
+
+def test_without_a_daemon(tmp_path: Path) -> None:
+    """Status, down and connect say that there is none, and start nothing."""
+    places = Places.of({"XDG_STATE_HOME": str(tmp_path)}, 4242)
+    assert daemon.status(places) is None
+    assert daemon.down(places) is False
+    with pytest.raises(LocalError, match="does not run"):
+        daemon.connect(places, "sb_0000000000000001")
+    with pytest.raises(LocalError, match="does not run"):
+        daemon.restart(places)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_state_directory_that_cannot_be_used_is_one_clear_line(fresh: Person) -> None:
+    """A file in the place of the state directory is named, with nothing started."""
+    state = fresh.home / "state" / "irons"
+    if state.exists():
+        state.rename(fresh.home / "kept-state")
+    state.parent.mkdir(exist_ok=True)
+    state.write_text("not a directory")
+    try:
+        said = ensure(fresh)
+        assert f"{state} is not a directory" in said["error"]
+        assert "doctor" in said["hint"]
+        assert fresh.processes() == []
+    finally:
+        state.unlink()
+        if (fresh.home / "kept-state").exists():
+            (fresh.home / "kept-state").rename(state)
+
+
+FORBID = """
+outside = os.geteuid()
+namespaces.unshare(namespaces.NEWUSER)
+Path("/proc/self/uid_map").write_text(f"0 {outside} 1")
+Path("/proc/sys/user/max_user_namespaces").write_text("0")
+"""
+
+LACKING = {
+    "nftables": "mount --bind /dev/null $(readlink -f /usr/sbin/nft)",
+    "newuidmap": "mount --bind /dev/null $(readlink -f /usr/bin/newuidmap)",
+    "subordinate-ids": "mount --bind /dev/null /etc/subuid",
+    "user-namespaces": "true",
+}
+
+
+@pytest.mark.parametrize("check", sorted(LACKING))
+def test_what_a_machine_lacks_is_named_with_its_check(fresh: Person, check: str) -> None:
+    """A cell that cannot be made says what is missing and which doctor check explains it."""
+    if fresh.uid == 0 and check in ("newuidmap", "subordinate-ids"):
+        pytest.skip("root needs none")
+    inner = (
+        "import os; from irons_plugins.local.maker import *; from irons_plugins.local.cellnet import Ports\n"
+    )
+    if check == "user-namespaces":
+        inner += FORBID
+    inner += "child = fork(lambda link: make(link, Ports(), None)); print(Link(child.sock).recv().body['error']['message'])"
+    script = f'{LACKING[check]} && exec "$@"'
+    prefix = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"]
+    lacking = Person(fresh.name, fresh.uid, fresh.home, (*prefix, *fresh.prefix))
+    done = lacking.run([sys.executable, "-c", inner])
+    assert done.stdout.strip().endswith(f"(see `irons doctor`: {check})"), done.stdout + done.stderr

@@ -1,0 +1,223 @@
+"""The keeper and the processes it keeps: each of them may be killed at any time, and all is served again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+
+import pytest
+from tests.local.people import Kept, eventually
+
+from irons_plugins.local import becoming
+from irons_plugins.local.confined import GATEWAY_ID
+from irons_plugins.local.link import Link, LinkClosedError, RequestError
+
+
+def test_a_killed_gateway_is_replaced_and_nothing_is_lost(kept: Kept) -> None:
+    """A connection made while the gateway is dead waits, and is judged by the next gateway within moments."""
+    cells = [kept.make() for _ in range(3)]
+    before = kept.status()["gateway"]["pid"]
+    os.kill(before, signal.SIGKILL)
+    began = time.monotonic()
+    assert [kept.judged(cell) for cell in cells] == ["203.0.113.7 443"] * 3
+    assert time.monotonic() - began < 3
+    assert kept.status()["gateway"]["pid"] != before
+
+
+def test_a_killed_control_plane_is_replaced(kept: Kept) -> None:
+    """The control plane comes back, is linked to the gateway anew, and the cells do not notice."""
+    cell = kept.make()
+    before = kept.status()
+    peers = len(kept.heard(peer=1))
+    os.kill(before["server"]["pid"], signal.SIGKILL)
+    after = eventually(
+        lambda: (
+            (found := kept.status())["server"]["pid"] not in (None, before["server"]["pid"])
+            and found["ready"]
+            and found
+        ),
+        what="it to be ready",
+    )
+    assert after["gateway"]["pid"] == before["gateway"]["pid"]
+    eventually(lambda: len(kept.heard(peer=1)) > peers, what="the gateway to hear of its new peer")
+    assert kept.judged(cell) == "203.0.113.7 443"
+
+
+def test_a_killed_keeper_is_followed_by_one_that_finds_everything(kept: Kept) -> None:
+    """Gateway, control plane and cells outlive their keeper; the next one takes them over as they are."""
+    cell = kept.make()
+    before = kept.status()
+    inode = kept.python(cell, "import os; print(os.stat('/proc/self/ns/net').st_ino)")
+    kept.kill()
+    after = kept.start()
+    assert after["ready"]
+    assert after["cells"] == 1
+    for name in ("gateway", "server"):
+        assert after[name]["pid"] == before[name]["pid"]
+    assert kept.judged(cell) == "203.0.113.7 443"
+    assert kept.python(cell, "import os; print(os.stat('/proc/self/ns/net').st_ino)") == inode
+    kept.make()
+    os.kill(after["gateway"]["pid"], signal.SIGKILL)
+    assert kept.judged(cell) == "203.0.113.7 443"
+
+
+def test_everything_killed_is_put_together_again(kept: Kept) -> None:
+    """With all three gone, the next keeper adopts a cell through a process that lives in it."""
+    cell = kept.make()
+    sleeper = kept.background(cell, "sleep", "60")
+    before = kept.status()
+    kept.kill()
+    for name in ("gateway", "server"):
+        os.kill(before[name]["pid"], signal.SIGKILL)
+    assert kept.start()["cells"] == 0
+    adopted = kept.ask("cell.adopt", cell=cell, pid=sleeper["pid"], started=sleeper["started"])
+    assert adopted == {"ports": {"tcp": 15001, "dns": 53}, "fresh": True}
+    assert kept.ask("cell.adopt", cell=cell, pid=sleeper["pid"], started=sleeper["started"])["fresh"] is False
+    eventually(lambda: kept.heard(attach=cell)[1:], what="the gateway to have the cell")
+    assert kept.judged(cell) == "203.0.113.7 443"
+    assert kept.inside(cell, "ip", "-o", "link")[0] == 0
+    os.kill(sleeper["pid"], signal.SIGKILL)
+
+
+def test_a_keeper_is_not_adopted_by_mistake(kept: Kept) -> None:
+    """A process outside of any cell, and a pid that now is another process, are refused."""
+    mine = os.getpid() if kept.person.uid == 0 else kept.status()["pid"]
+    started = int(Path(f"/proc/{mine}/stat").read_text().rpartition(")")[2].split()[19])
+    for born, code in ((started, "state"), (started + 1, "absent")):
+        with pytest.raises(RequestError) as caught:
+            kept.ask("cell.adopt", cell="sb_00000000000000aa", pid=mine, started=born)
+        assert caught.value.code == code
+
+
+def test_another_version_replaces_gateway_and_control_plane(kept: Kept) -> None:
+    """A keeper of another version starts its own, and the cells with their sockets go on."""
+    cell = kept.make()
+    before = kept.status()
+    kept.ask("retire")
+    kept.ended()
+    kept.version = "99.0"
+    after = kept.start()
+    assert after["version"] == "99.0"
+    for name in ("gateway", "server"):
+        assert after[name]["pid"] != before[name]["pid"]
+    eventually(lambda: kept.heard(attach=cell)[1:], what="the new gateway to have the cell")
+    assert kept.judged(cell) == "203.0.113.7 443"
+
+
+def test_restart_replaces_what_it_names(kept: Kept) -> None:
+    """A restart of one process leaves the other alone."""
+    before = kept.status()
+    kept.ask("restart", name="server")
+    after = eventually(
+        lambda: (
+            (found := kept.status())["server"]["pid"] not in (None, before["server"]["pid"])
+            and found["ready"]
+            and found
+        ),
+        what="the restart",
+    )
+    assert after["gateway"]["pid"] == before["gateway"]["pid"]
+
+
+def test_down_leaves_nothing(kept: Kept) -> None:
+    """After `down` there is no process and no socket; files stay."""
+    kept.make()
+    kept.down()
+    eventually(lambda: not kept.person.processes(), what="the processes to end")
+    assert [path.name for path in kept.person.places.runtime.iterdir()] == ["lock"]
+
+
+def test_a_sigterm_is_a_down(kept: Kept) -> None:
+    """A keeper told to end by a signal ends the others too."""
+    os.kill(kept.status()["pid"], signal.SIGTERM)
+    kept.ended()
+    eventually(lambda: not kept.person.processes(), what="the processes to end")
+
+
+def test_a_control_plane_that_does_not_start_is_told_with_its_last_words(kept: Kept) -> None:
+    """Whoever waits for the control plane hears why it does not come, and it is tried again in ever longer intervals."""
+    broken = kept.person.places.local / "broken"
+    broken.touch()
+    os.kill(kept.status()["server"]["pid"], signal.SIGKILL)
+    eventually(lambda: not kept.status()["ready"], what="it to be missed")
+    with pytest.raises(RequestError, match="this server is broken"):
+        kept.ask("ready")
+    broken.unlink()
+    kept.ask("restart", name="server")
+    eventually(lambda: kept.status()["ready"], within=15, what="it to come back")
+
+
+def test_the_gateway_has_no_rights(kept: Kept) -> None:
+    """The gateway runs without capabilities and cannot get any; root's is a user of its own."""
+    (note,) = eventually(
+        lambda: [note for note in kept.heard() if "started" in note], what="the gateway to start"
+    )
+    assert int(note["CapEff"], 16) == int(note["CapPrm"], 16) == 0
+    assert note["NoNewPrivs"] == "1"
+    assert note["uid"] == (GATEWAY_ID if kept.person.uid == 0 else kept.person.uid)
+    if kept.person.uid == 0:
+        assert int(note["CapBnd"], 16) == 0
+
+
+def test_only_one_keeper(kept: Kept) -> None:
+    """A second keeper of the same places is refused at once, while the first one answers."""
+    os.seteuid(kept.person.uid)
+    try:
+        with pytest.raises(becoming.AnotherError):
+            becoming.lock(kept.person.places)
+    finally:
+        os.seteuid(os.getuid())
+
+
+def test_strangers_and_garbage_do_not_matter(kept: Kept) -> None:
+    """A client of another user is let go at once, and one that sends garbage too; the keeper serves on."""
+    places = kept.person.places
+    opened = (kept.person.home, places.runtime.parent, places.runtime)
+    modes = [path.stat().st_mode for path in opened]
+    for path in opened:
+        path.chmod(0o711)
+    places.keeper_socket.chmod(0o666)
+    try:
+        os.seteuid(12345)
+        try:
+            link = Link.to(places.keeper_socket, 5)
+        finally:
+            os.seteuid(os.getuid())
+        with link, pytest.raises(LinkClosedError):
+            link.request("status")
+    finally:
+        places.keeper_socket.chmod(0o600)
+        for path, mode in zip(opened, modes, strict=True):
+            path.chmod(mode)
+    for garbage in (b"\xff\xff\xff\xff", b"\0\0\0\2[]", b"\0\0\0\3{{{", b"\0\0\0\x05"):
+        with kept.person.link() as link:
+            link.sock.sendall(garbage)
+            link.sock.shutdown(socket.SHUT_WR)
+            assert link.sock.recv(100) == b""
+    assert kept.status()["ready"]
+
+
+def test_nothing_of_whoever_started_it_stays_open(kept: Kept) -> None:
+    """A program run in a cell has only its own descriptors, and the customary limit on them."""
+    code, listed = kept.inside(kept.make(), "sh", "-c", "ls -l /proc/self/fd; ulimit -n")
+    assert code == 0
+    numbers = [line.split()[8] for line in listed.splitlines() if "->" in line]
+    assert numbers == ["0", "1", "2", "3"]
+    assert listed.splitlines()[-1] == "1024"
+
+
+def test_a_log_that_grows_is_cut(tmp_path: Path) -> None:
+    """A log beyond its limit keeps its end beside it and starts again; writers append to the fresh one."""
+    log = tmp_path / "gateway.log"
+    with log.open("ab", buffering=0) as writer:
+        writer.write(b"old\n" * (2 << 20))
+        becoming.cap(log)
+        assert log.stat().st_size == 0
+        writer.write(b"new\n")
+    assert log.read_bytes() == b"new\n"
+    assert (tmp_path / "gateway.log.1").stat().st_size == 1 << 20
+    becoming.cap(log)
+    assert log.read_bytes() == b"new\n"
