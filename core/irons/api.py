@@ -1,91 +1,30 @@
-"""The client of the IronCD v0 API, and of what irons' own server answers beyond it; the only module that imports httpx."""
+"""The client of the IronCD v0 API, and of what irons' own server answers beyond it: a method a call."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
-from irons.errors import ApiError, AuthError, Conflict, IronsError, NotFound, Unsupported
-from irons.text import clean
+from irons.answers import (
+    AuditPage,
+    EgressRules,
+    Event,
+    Sandbox,
+    SshAddress,
+    event_of,
+    rows_of,
+    sandbox_of,
+    texts_of,
+)
+from irons.errors import NotFound, Unsupported
+from irons.wire import Wire
 
 if TYPE_CHECKING:
-    import httpx
-
     from irons.hookspecs import Backend
     from irons.settings import Settings
 
-RETRIES = 4
-BACK_OFF = 0.2
-"""Seconds before the first retry; doubled each time."""
-
-
-@dataclass(frozen=True)
-class Sandbox:
-    """A sandbox as the server tells it."""
-
-    name: str
-    status: str
-    id: str = ""
-    created_at: datetime | None = None
-    updated_at: datetime | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class SshAddress:
-    """Where a sandbox's SSH answers. `host_keys` are lines of known_hosts without the host; `cell` is set by the local backend."""
-
-    host: str
-    port: int
-    username: str
-    host_keys: tuple[str, ...] = ()
-    cell: str = ""
-
-
-@dataclass(frozen=True)
-class EgressRules:
-    """Allow and deny lists; `rules` has the same with what irons' own server knows besides (private, note, covers)."""
-
-    allowed: tuple[str, ...]
-    denied: tuple[str, ...]
-    mode: str = ""
-    rules: tuple[Mapping[str, Any], ...] = ()
-
-
-@dataclass(frozen=True)
-class Event:
-    """One outbound connection attempt."""
-
-    time: datetime | None
-    sandbox: str
-    host: str
-    allowed: bool
-    verdict: str = ""
-    mode: str = ""
-    protocol: str = ""
-    port: int | None = None
-    rule: str = ""
-    reason: str = ""
-    count: int = 1
-    id: int | None = None
-    sandbox_id: str = ""
-    bytes_in: int | None = None
-    bytes_out: int | None = None
-    duration_ms: float | None = None
-    ended: str = ""
-    address: str = ""
-
-
-@dataclass(frozen=True)
-class AuditPage:
-    """A part of the audit log and the token that continues it (0: keep the one you have)."""
-
-    events: tuple[Event, ...]
-    token: int = 0
+__all__ = ["Api", "AuditPage", "EgressRules", "Event", "Sandbox", "SshAddress", "connect", "open_api"]
 
 
 def connect(
@@ -136,9 +75,7 @@ class Api:
     def __init__(self, backend: Backend, settings: Settings, log: Any = None) -> None:
         """Take where requests go and how long to wait; `log` is called with a line per request when debugging."""
         self.backend = backend
-        self._settings = settings
-        self._log = log
-        self._opened: httpx.Client | None = None
+        self._wire = Wire(backend, settings, log)
         self._extensions: frozenset[str] | None = None
 
     # Sandboxes
@@ -147,18 +84,18 @@ class Api:
         """Create a sandbox; `more` are fields that irons' own server takes (mode, rules, image, cpus, memory, disk, engine)."""
         body = {"name": name, "public_key": public_key, **{k: v for k, v in more.items() if v is not None}}
         answer = self.call("POST", "/sandboxes", body, retry=False)
-        return _sandbox({"name": name, "status": "creating", **answer})
+        return sandbox_of({"name": name, "status": "creating", **answer})
 
     def list(self) -> tuple[Sandbox, ...]:
         """All sandboxes. Raises `Unsupported` where the server has no such route."""
         answer = self.call("GET", "/sandboxes", route=True)
-        return tuple(_sandbox(row) for row in _rows(answer, "sandboxes"))
+        return tuple(sandbox_of(row) for row in rows_of(answer, "sandboxes"))
 
     def status(self, name: str, *, within: float | None = None) -> Sandbox:
         """One sandbox. `within` makes it one poll: asked once, for at most so many seconds."""
         path = f"/sandboxes/{_segment(name)}"
         answer = self.call("GET", path, retry=None if within is None else False, within=within)
-        return _sandbox({"name": name, **answer})
+        return sandbox_of({"name": name, **answer})
 
     def start(self, name: str) -> None:
         """Ask for a sandbox to be started."""
@@ -207,8 +144,8 @@ class Api:
         """The allow and deny lists, account-wide or of one sandbox."""
         answer = self.call("GET", _egress(sandbox), route=sandbox is not None)
         return EgressRules(
-            allowed=_texts(answer.get("allowed_domains")),
-            denied=_texts(answer.get("denied_domains")),
+            allowed=texts_of(answer.get("allowed_domains")),
+            denied=texts_of(answer.get("denied_domains")),
             mode=str(answer.get("mode") or ""),
             rules=tuple(row for row in answer.get("rules") or () if isinstance(row, dict)),
         )
@@ -244,7 +181,7 @@ class Api:
         wait = float(filters.get("wait") or 0)
         answer = self.call("GET", path, params=params, route=sandbox is None, patience=wait)
         next_token = answer.get("page_token")
-        events = tuple(_event(row, sandbox or "") for row in _rows(answer, "events"))
+        events = tuple(event_of(row, sandbox or "") for row in rows_of(answer, "events"))
         return AuditPage(events, next_token if isinstance(next_token, int) and next_token > 0 else 0)
 
     def events(self, sandbox: str | None = None, token: int = 0, **filters: Any) -> Iterator[Event]:
@@ -268,7 +205,7 @@ class Api:
                 told = self.version().get("extensions")
             except (Unsupported, NotFound):
                 told = None
-            self._extensions = frozenset(_texts(told))
+            self._extensions = frozenset(texts_of(told))
         return self._extensions
 
     def need(self, extension: str, what: str) -> None:
@@ -278,8 +215,6 @@ class Api:
                 f"this takes {what}, and this one does not say that it can",
                 hint="irons' own server can: --api-url local",
             )
-
-    # The wire
 
     def call(
         self,
@@ -293,7 +228,7 @@ class Api:
         patience: float = 0.0,
         within: float | None = None,
     ) -> dict[str, Any]:
-        """Make one call and return its JSON object (empty where the body is).
+        """Make one call and return its JSON object (empty where the body is), for routes that have no method here.
 
         Args:
             method: GET, POST, PUT, DELETE.
@@ -305,132 +240,26 @@ class Api:
             patience: Seconds that the server may take beyond the read timeout.
             within: Seconds that neither timeout exceeds.
         """
-        from irons.backends import load_httpx
-
-        httpx = load_httpx()
-        attempts = 1 if retry is False else RETRIES
-        for attempt in range(1, attempts + 1):
-            began = time.monotonic()
-            try:
-                response = self._client().request(
-                    method,
-                    path,
-                    json=body,
-                    params=params,
-                    timeout=self._timeout(patience, within),
-                )
-            except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
-                self._say(method, path, type(error).__name__, began)
-                if attempt == attempts or isinstance(
-                    error, (httpx.ReadTimeout, httpx.InvalidURL, httpx.UnsupportedProtocol)
-                ):
-                    raise self._unreachable(error) from None
-                time.sleep(BACK_OFF * 2 ** (attempt - 1))
-                continue
-            self._say(method, path, str(response.status_code), began)
-            if response.status_code in (429, 502, 503, 504) and attempt < attempts:
-                time.sleep(_pause(response, attempt))
-                continue
-            return self._answer(response, route=route)
-        raise AssertionError(attempts)
+        return self._wire.call(
+            method,
+            path,
+            body,
+            params=params,
+            retry=retry is not False,
+            route=route,
+            patience=patience,
+            within=within,
+        )
 
     def close(self) -> None:
         """Close the connections."""
-        if self._opened is not None:
-            self._opened.close()
-            self._opened = None
+        self._wire.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _client(self) -> httpx.Client:
-        if self._opened is None:
-            from irons.backends import client
-
-            self._opened = client(self.backend, self._settings)
-        return self._opened
-
-    def _timeout(self, patience: float, within: float | None) -> Any:
-        from irons.backends import load_httpx
-
-        limit = float("inf") if within is None else within
-        read = min(float(self._settings["read_timeout"]) + patience, limit)
-        return load_httpx().Timeout(read, connect=min(float(self._settings["connect_timeout"]), limit))
-
-    def _answer(self, response: httpx.Response, *, route: bool) -> dict[str, Any]:
-        if response.status_code >= 400:
-            raise _refusal(response, route=route)
-        if not response.content.strip():
-            return {}
-        try:
-            answer = response.json()
-        except ValueError:
-            answer = None
-        if not isinstance(answer, dict):
-            raise ApiError(
-                f"the server at {self.backend.base_url} answered with something that is no JSON object: "
-                f"{clean(response.text[:200].strip(), limit=80)!r}",
-                hint="is this the URL of a v0 API? irons config show tells where it came from",
-                status=response.status_code,
-            )
-        return answer
-
-    def _unreachable(self, error: Exception) -> IronsError:
-        from irons.backends import unreachable
-
-        return unreachable(self.backend, self._settings, error)
-
-    def _say(self, method: str, path: str, outcome: str, began: float) -> None:
-        if self._log is not None:
-            self._log(
-                f"{method} {self.backend.base_url}{path} {outcome} {(time.monotonic() - began) * 1000:.1f} ms"
-            )
-
-
-def _refusal(response: httpx.Response, *, route: bool) -> ApiError:
-    status = response.status_code
-    said, named = _said(response)
-    if status in (401, 403):
-        return AuthError(
-            said, hint="set a key by --api-key, IRONS_API_KEY or irons config set api_key KEY", status=status
-        )
-    if route and (status in (405, 501) or (status == 404 and not named)):
-        return Unsupported(
-            "this server can't do that: it has no such route",
-            hint="irons' own server can: --api-url local",
-            status=status,
-        )
-    if status == 404:
-        return NotFound(said, hint="irons list shows what there is", status=status)
-    if status == 409:
-        return Conflict(said, status=status)
-    return ApiError(said, status=status)
-
-
-def _said(response: httpx.Response) -> tuple[str, bool]:
-    """The server's own words, cleaned and cut, and whether they came as the contract's error object."""
-    try:
-        answer = response.json()
-    except ValueError:
-        answer = None
-    if isinstance(answer, dict) and isinstance(answer.get("error"), str) and answer["error"].strip():
-        return clean(answer["error"].strip(), limit=300), True
-    text = " ".join(response.text[:2000].split())
-    reason = response.reason_phrase or "an error"
-    return (
-        f"the server said {response.status_code} {clean(reason)}"
-        + (f": {clean(text, limit=160)}" if text else "")
-    ), False
-
-
-def _pause(response: httpx.Response, attempt: int) -> float:
-    said = response.headers.get("retry-after", "")
-    if said.isascii() and said.isdigit():
-        return min(float(said), 30.0)
-    return BACK_OFF * float(2 ** (attempt - 1))
 
 
 def _segment(name: str) -> str:
@@ -439,63 +268,3 @@ def _segment(name: str) -> str:
 
 def _egress(sandbox: str | None) -> str:
     return f"/sandboxes/{_segment(sandbox)}/egress" if sandbox else "/egress"
-
-
-def _rows(answer: Mapping[str, Any], key: str) -> Sequence[Mapping[str, Any]]:
-    rows = answer.get(key)
-    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
-
-
-def _texts(value: object) -> tuple[str, ...]:
-    return tuple(str(item) for item in value) if isinstance(value, list) else ()
-
-
-def _time(value: object) -> datetime | None:
-    if not isinstance(value, str):
-        return None
-    try:
-        found = datetime.fromisoformat(value)
-    except ValueError:
-        return None
-    if found.tzinfo is None:
-        from datetime import UTC
-
-        return found.replace(tzinfo=UTC)
-    return found
-
-
-def _sandbox(row: Mapping[str, Any]) -> Sandbox:
-    metadata = row.get("metadata")
-    return Sandbox(
-        name=str(row.get("name", "")),
-        status=str(row.get("status", "")),
-        id=str(row.get("id") or ""),
-        created_at=_time(row.get("created_at")),
-        updated_at=_time(row.get("updated_at")),
-        metadata={str(k): str(v) for k, v in metadata.items()} if isinstance(metadata, dict) else {},
-    )
-
-
-def _event(row: Mapping[str, Any], sandbox: str) -> Event:
-    get = row.get
-    number = {
-        key: get(key) if isinstance(get(key), int | float) else None
-        for key in ("port", "id", "bytes_in", "bytes_out", "duration_ms")
-    }
-    count = get("count")
-    return Event(
-        time=_time(get("timestamp")),
-        sandbox=str(get("sandbox_name") or sandbox),
-        host=str(get("host", "")),
-        allowed=get("allowed") is True,
-        verdict=str(get("verdict") or ""),
-        mode=str(get("mode") or ""),
-        protocol=str(get("protocol") or ""),
-        rule=str(get("rule") or ""),
-        reason=str(get("reason") or ""),
-        count=count if isinstance(count, int) else 1,
-        sandbox_id=str(get("sandbox_id") or ""),
-        ended=str(get("ended") or ""),
-        address=str(get("address") or ""),
-        **number,
-    )

@@ -26,6 +26,7 @@ def choose(settings: Settings, host: PluginHost) -> Backend:
         ConfigError: The URL makes no sense, or would carry the key in clear to another machine.
         LocalError: The local backend can't run here.
     """
+    _check_key(settings)
     url = settings.api_url
     scheme = url.partition("://")[0].lower() if "://" in url else ""
     if scheme in ("http", "https"):
@@ -39,6 +40,16 @@ def choose(settings: Settings, host: PluginHost) -> Backend:
             hint="use local, unix:///path/to/socket, or http(s)://…; irons config show tells where it came from",
         )
     return found
+
+
+def _check_key(settings: Settings) -> None:
+    """Refuse a key that no header can carry, without showing it."""
+    key = settings.api_key
+    if key is not None and not (key.isascii() and key.isprintable() and " " not in key):
+        raise ConfigError(
+            "the API key has characters that no HTTP header can carry",
+            hint=f"it comes from {settings.values['api_key'].source}; is there a line end or a quote too much?",
+        )
 
 
 def _remote(url: str, settings: Settings) -> Backend:

@@ -1,0 +1,202 @@
+"""One call of the v0 API over HTTP: sent, sent again where that is safe, its answer read or its refusal made an error.
+
+No httpx exception leaves this module.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from irons.backends import client, load_httpx, unreachable
+from irons.errors import ApiError, AuthError, Conflict, NotFound, Unsupported
+from irons.text import clean
+
+if TYPE_CHECKING:
+    import httpx
+
+    from irons.hookspecs import Backend
+    from irons.settings import Settings
+
+ATTEMPTS = 4
+BACK_OFF = 0.2
+"""Seconds before the first retry; doubled each time."""
+
+LONGEST_PAUSE = 30.0
+"""The most seconds of a Retry-After that are waited."""
+
+CONNECT_SHARE = 0.9
+"""How much of the connect timeout the attempts to connect may take together, so that the whole command ends within it."""
+
+LARGEST_ANSWER = 64 << 20
+"""Bytes of an answer that are read; more is no answer of this API."""
+
+_AGAIN = (429, 502, 503, 504)
+
+
+class Reply(NamedTuple):
+    """An HTTP response, read to its end."""
+
+    status: int
+    reason: str
+    retry_after: str
+    content: bytes
+
+    def object(self) -> dict[str, Any] | None:
+        """The JSON object it holds; None where it is none."""
+        try:
+            found = json.loads(self.content)
+        except (ValueError, RecursionError):
+            return None
+        return found if isinstance(found, dict) else None
+
+    def excerpt(self, limit: int) -> str:
+        """The beginning of its text, on one line and cleaned."""
+        return clean(" ".join(self.content[:2000].decode(errors="replace").split()), limit=limit)
+
+
+class Wire:
+    """One HTTP client with its connections kept alive, and the rules by which a call is tried again."""
+
+    def __init__(self, backend: Backend, settings: Settings, log: Callable[[str], None] | None) -> None:
+        """Take where requests go and how long to wait; `log` is called with a line per request when debugging."""
+        self._backend = backend
+        self._settings = settings
+        self._log = log
+        self._opened: httpx.Client | None = None
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None,
+        *,
+        params: Mapping[str, str] | None,
+        retry: bool,
+        route: bool,
+        patience: float,
+        within: float | None,
+    ) -> dict[str, Any]:
+        """Make one call; the arguments are those of `Api.call`."""
+        httpx = load_httpx()
+        final = (httpx.ReadTimeout, httpx.InvalidURL, httpx.UnsupportedProtocol)
+        read, connect = self._timeouts(patience, within)
+        attempts = ATTEMPTS if retry else 1
+        give_up = time.monotonic() + connect
+        for attempt in range(1, attempts + 1):
+            began = time.monotonic()
+            pause = BACK_OFF * 2 ** (attempt - 1)
+            try:
+                reply = self._send(
+                    method, path, body, params, httpx.Timeout(read, connect=max(give_up - began, 0.01))
+                )
+            except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, httpx.CookieConflict) as error:
+                self._say(method, path, type(error).__name__, began)
+                now = time.monotonic()
+                if not isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
+                    give_up = now + pause + connect
+                if attempt == attempts or isinstance(error, final) or now + pause >= give_up:
+                    raise unreachable(self._backend, self._settings, error) from None
+            else:
+                self._say(method, path, str(reply.status), began)
+                if reply.status not in _AGAIN or attempt == attempts:
+                    return self._read(reply, route=route)
+                pause = _asked_pause(reply, pause)
+                give_up = time.monotonic() + pause + connect
+            time.sleep(pause)
+        raise AssertionError(attempts)
+
+    def close(self) -> None:
+        """Close the connections."""
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None,
+        params: Mapping[str, str] | None,
+        timeout: Any,
+    ) -> Reply:
+        if self._opened is None:
+            self._opened = client(self._backend, self._settings)
+        with self._opened.stream(method, path, json=body, params=params, timeout=timeout) as response:
+            content = bytearray()
+            for chunk in response.iter_bytes():
+                content += chunk
+                if len(content) > LARGEST_ANSWER:
+                    raise ApiError(
+                        f"the server's answer is longer than {LARGEST_ANSWER >> 20} MiB",
+                        status=response.status_code,
+                    )
+            return Reply(
+                response.status_code,
+                response.reason_phrase,
+                response.headers.get("retry-after", ""),
+                bytes(content),
+            )
+
+    def _timeouts(self, patience: float, within: float | None) -> tuple[float, float]:
+        limit = float("inf") if within is None else within
+        read = min(float(self._settings["read_timeout"]) + patience, limit)
+        return read, min(float(self._settings["connect_timeout"]) * CONNECT_SHARE, limit)
+
+    def _read(self, reply: Reply, *, route: bool) -> dict[str, Any]:
+        if not 200 <= reply.status < 300:
+            raise _refusal(reply, route=route)
+        if not reply.content.strip():
+            return {}
+        answer = reply.object()
+        if answer is None:
+            raise ApiError(
+                f"the server at {clean(self._backend.base_url)} answered with something that is no JSON object: "
+                f"{reply.excerpt(80)!r}",
+                hint="is this the URL of a v0 API? irons config show tells where it came from",
+                status=reply.status,
+            )
+        return answer
+
+    def _say(self, method: str, path: str, outcome: str, began: float) -> None:
+        if self._log is not None:
+            took = (time.monotonic() - began) * 1000
+            self._log(f"{method} {self._backend.base_url}{path} {outcome} {took:.1f} ms")
+
+
+def _refusal(reply: Reply, *, route: bool) -> ApiError:
+    status = reply.status
+    said, named = _said(reply)
+    if status in (401, 403):
+        return AuthError(
+            said, hint="set a key by --api-key, IRONS_API_KEY or irons config set api_key KEY", status=status
+        )
+    if route and (status in (405, 501) or (status == 404 and not named)):
+        return Unsupported(
+            "this server can't do that: it has no such route",
+            hint="irons' own server can: --api-url local",
+            status=status,
+        )
+    if status == 404:
+        return NotFound(said, hint="irons list shows what there is", status=status)
+    if status == 409:
+        return Conflict(said, status=status)
+    return ApiError(said, status=status)
+
+
+def _said(reply: Reply) -> tuple[str, bool]:
+    """The server's own words, cleaned and cut, and whether they came as the contract's error object."""
+    told = (reply.object() or {}).get("error")
+    if isinstance(told, str) and told.strip():
+        return clean(told.strip(), limit=300), True
+    text = reply.excerpt(160)
+    reason = clean(reply.reason, limit=80) or "an error"
+    return f"the server said {reply.status} {reason}" + (f": {text}" if text else ""), False
+
+
+def _asked_pause(reply: Reply, otherwise: float) -> float:
+    """Seconds that the server asks to be left alone (RFC 9110, 10.2.3; its date form is not read)."""
+    said = reply.retry_after
+    return min(float(said), LONGEST_PAUSE) if said.isascii() and said.isdigit() else otherwise
