@@ -232,6 +232,7 @@ class Person:
             env=self.env,
             cwd=self.home,
             text=True,
+            errors="replace",
             input=text if text is not None else "",
             capture_output=True,
             timeout=timeout,

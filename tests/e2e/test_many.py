@@ -1,0 +1,83 @@
+"""Many sandboxes, many people, and clients from elsewhere."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from tests.e2e.lab import Person
+
+
+def test_ten_creates_at_once_all_succeed(person: Person) -> None:
+    """Creates that overlap don't get in each other's way."""
+    names = [f"many{number}" for number in range(10)]
+    with ThreadPoolExecutor(10) as pool:
+        done = list(pool.map(lambda name: person.run("create", name, timeout=110), names))
+    assert [answer.returncode for answer in done] == [0] * 10, [answer.stderr for answer in done]
+    states = {row["name"]: row["status"] for row in json.loads(person.ok("list", "-o", "json"))}
+    assert all(states[name] == "ready" for name in names)
+    person.ok("destroy", *names, "--force", timeout=110)
+
+
+def test_two_people_side_by_side_do_not_see_each_other(
+    make_person: Callable[..., Person], person: Person
+) -> None:
+    """Each has a daemon, sandboxes and rules of their own."""
+    other = make_person()
+    other.ok("create", "theirs", timeout=110)
+    other.ok("egress", "allow", "other.example.test")
+    assert "theirs" not in person.ok("list", "-q")
+    assert "other.example.test" not in person.ok("egress", "list")
+    assert other.inside("theirs", "id -un").stdout == "irons\n"
+    other.ok("destroy", "theirs", "--force")
+
+
+def test_a_client_in_another_network_namespace_reaches_it_by_tls_and_key(
+    make_person: Callable[..., Person],
+) -> None:
+    """With `--listen`, TLS and a key the same commands work from another machine; without a key they don't."""
+    served = make_person()
+    certificate, key = served.lab.directory / "listen.pem", served.lab.directory / "listen.key"
+    words = (
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=irons"
+    )
+    made = [
+        *words.split(),
+        "-addext",
+        "subjectAltName=IP:198.51.100.2",
+        "-keyout",
+        str(key),
+        "-out",
+        str(certificate),
+    ]
+    subprocess.run(made, check=True, capture_output=True)
+    refused = served.run("local", "up", "--listen", "198.51.100.2:7411")
+    assert refused.returncode == 2
+    listen = ["--listen", "198.51.100.2:7411", "--tls-cert", str(certificate), "--tls-key", str(key)]
+    served.ok("local", "up", *listen, "--ssh-listen", "198.51.100.2")
+    token = json.loads(served.ok("local", "key", "create", "elsewhere", "-o", "json"))["key"]
+
+    def elsewhere(*words: str, api_key: str = token) -> subprocess.CompletedProcess[str]:
+        env = {**served.env, "IRONS_API_URL": "https://198.51.100.2:7411", "SSL_CERT_FILE": str(certificate)}
+        return subprocess.run(
+            ["nsenter", "-t", str(served.lab.internet), "-n", "--", sys.executable, "-m", "irons", *words],
+            env={**env, "IRONS_API_KEY": api_key},
+            cwd=served.home,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=110,
+            check=False,
+        )
+
+    assert elsewhere("list", api_key="wrong").returncode == 4
+    created = elsewhere("create", "far", "--mode", "deny")
+    assert created.returncode == 0, created.stderr
+    ran = elsewhere("exec", "far", "--", "id", "-un")
+    assert ran.stdout == "irons\n", ran.stderr
+    served.ok("local", "key", "revoke", "elsewhere")
+    assert elsewhere("list").returncode == 4
+    served.ok("destroy", "far", "--force")
