@@ -213,15 +213,24 @@ class Person:
             **(self.more or {}),
         }
 
-    def start(self, *words: str, **more: Any) -> subprocess.Popen[str]:
-        """Start `irons WORDS…` and return its process."""
-        return subprocess.Popen(
+    @contextmanager
+    def start(self, *words: str, **more: Any) -> Iterator[subprocess.Popen[str]]:
+        """Start `irons WORDS…`; it is killed at the end where it still runs."""
+        process = subprocess.Popen(
             [*self.lab.enter(user=self.user), *self.program, *words],
             env=self.env,
             cwd=self.home,
             text=True,
             **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more},
         )
+        try:
+            yield process
+        finally:
+            process.kill()
+            for stream in (process.stdin, process.stdout, process.stderr):
+                if stream is not None:
+                    stream.close()
+            process.wait()
 
     def run(
         self, *words: str, text: str | None = None, timeout: float = 60
