@@ -95,7 +95,7 @@ def explain(name: str, places: Places) -> Check | None:
 
 def _kernel(facts: Facts) -> Check:
     found = re.match(r"(\d+)\.(\d+)", facts.release)
-    version = (int(found[1]), int(found[2])) if found else (0, 0)
+    version = tuple(map(int, found.groups())) if found else ()
     if version < _KERNEL:
         wanted = ".".join(map(str, _KERNEL))
         return Check(

@@ -33,11 +33,13 @@ class Groups:
         kind: the hierarchy.
         bases: by controller, the directory that holds ours; with v2 they are the same.
         why_not: where there is none, the reason for people.
+        top: as root with v2, the topmost group, whose controllers are handed to ours.
     """
 
     kind: Kind
     bases: dict[str, Path]
     why_not: str = ""
+    top: Path | None = None
 
     @classmethod
     def find(
@@ -82,7 +84,10 @@ class Groups:
             encoding="ascii"
         )
         bases = {name: base for name in _CONTROLLERS if name in available.split()}
-        return cls("v2", bases) if bases else cls("none", {}, "no controllers are delegated to irons")
+        top = root if uid == 0 else None
+        return (
+            cls("v2", bases, top=top) if bases else cls("none", {}, "no controllers are delegated to irons")
+        )
 
     @contextlib.contextmanager
     def joined(self, sandbox: str, limits: Limits) -> Iterator[list[int]]:
@@ -166,26 +171,25 @@ class Groups:
 
     def _delegate(self, base: Path) -> None:
         """Hand the controllers on to the groups beneath; a group with processes of its own may not."""
-        control = base / "cgroup.subtree_control"
-        missing = [name for name in self.bases if name not in control.read_text(encoding="ascii").split()]
-        if not missing:
-            return
-        processes = (base / "cgroup.procs").read_text(encoding="ascii").split()
-        if processes:
+        if self.top is not None:
+            self._enable(self.top)
+        elif self._missing(base):
             leaf = base / "daemon"
             leaf.mkdir(exist_ok=True)
-            for pid in processes:
+            for pid in (base / "cgroup.procs").read_text(encoding="ascii").split():
                 with contextlib.suppress(ProcessLookupError):
                     (leaf / "cgroup.procs").write_text(pid, encoding="ascii")
-        if os.geteuid() == 0:
-            self._enable(base.parent)
-        control.write_text(" ".join(f"+{name}" for name in missing), encoding="ascii")
+        self._enable(base)
 
-    def _enable(self, parent: Path) -> None:
-        control = parent / "cgroup.subtree_control"
-        missing = [name for name in self.bases if name not in control.read_text(encoding="ascii").split()]
+    def _missing(self, group: Path) -> list[str]:
+        enabled = (group / "cgroup.subtree_control").read_text(encoding="ascii").split()
+        return [name for name in self.bases if name not in enabled]
+
+    def _enable(self, group: Path) -> None:
+        missing = self._missing(group)
         if missing:
-            control.write_text(" ".join(f"+{name}" for name in missing), encoding="ascii")
+            text = " ".join(f"+{name}" for name in missing)
+            (group / "cgroup.subtree_control").write_text(text, encoding="ascii")
 
     def _settings(self, controller: str, limits: Limits) -> list[tuple[str, str]]:
         v2 = self.kind == "v2"

@@ -73,8 +73,8 @@ def in_namespace(kind: str, inode: int) -> Iterator[int]:
                 yield int(entry.name)
 
 
-def _net_of(pid: int) -> int:
-    return Path(f"/proc/{pid}/ns/net").stat().st_ino
+def _space_of(pid: int, kind: str) -> int:
+    return Path(f"/proc/{pid}/ns/{kind}").stat().st_ino
 
 
 async def end_tree(init: Process, grace: float) -> None:
@@ -88,9 +88,11 @@ async def end_tree(init: Process, grace: float) -> None:
     try:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + grace
-        if await asyncio.to_thread(_ask_work_to_end, init.pid):
-            await _wait_for_work(init, descriptor, deadline)
-        await asyncio.to_thread(_ask_servers_to_end, init.pid)
+        server = await asyncio.to_thread(_server, init.pid)
+        if await asyncio.to_thread(_ask_work_to_end, init.pid, server):
+            await _wait_for_work(init, server, descriptor, deadline)
+        if server is not None:
+            _ask(init.pid, server, signal.SIGTERM)
         send(descriptor, signal.SIGTERM)
         if not await ended(descriptor, min(1.0, max(0.2, deadline - loop.time()))):
             send(descriptor, signal.SIGKILL)
@@ -109,7 +111,7 @@ async def end_all_in_net(inode: int) -> None:
             with contextlib.suppress(OSError):
                 descriptor = os.pidfd_open(pid)
                 try:
-                    if _net_of(pid) == inode:
+                    if _space_of(pid, "net") == inode:
                         send(descriptor, signal.SIGKILL)
                         await ended(descriptor, 5.0)
                 finally:
@@ -118,49 +120,54 @@ async def end_all_in_net(inode: int) -> None:
 
 def _members(init: int) -> list[int]:
     try:
-        inode = Path(f"/proc/{init}/ns/pid").stat().st_ino
+        inode = _space_of(init, "pid")
     except OSError:
         return []
     return [pid for pid in in_namespace("pid", inode) if pid != init]
 
 
-def _ask_work_to_end(init: int) -> bool:
-    """SIGTERM and SIGHUP (shells heed only that) to all but process 1's own children; True if there was any."""
-    return _ask(init, (signal.SIGTERM, signal.SIGHUP), children=False)
+def _server(init: int) -> int | None:
+    """Process 1's first child, its SSH server; later ones are what the work inside left to it."""
+    births = {pid: birth(pid) for pid in _members(init)}
+    children = {
+        pid: known.started for pid, known in births.items() if known is not None and known.parent == init
+    }
+    return min(children, key=lambda pid: (children[pid], pid), default=None)
 
 
-def _ask_servers_to_end(init: int) -> None:
-    _ask(init, (signal.SIGTERM,), children=True)
+def _ask_work_to_end(init: int, server: int | None) -> bool:
+    """SIGTERM and SIGHUP (shells heed only that) to all but the SSH server; True if there was any."""
+    asked = [
+        pid for pid in _members(init) if pid != server and _ask(init, pid, signal.SIGTERM, signal.SIGHUP)
+    ]
+    return bool(asked)
 
 
-def _ask(init: int, numbers: tuple[signal.Signals, ...], *, children: bool) -> bool:
-    """Signal the processes of a pid namespace that are, or are not, children of its process 1."""
-    found = False
-    for pid in _members(init):
-        with contextlib.suppress(OSError):
-            descriptor = os.pidfd_open(pid)
-            try:
-                # Asked only now, when the number can no longer come to mean another process.
-                known = birth(pid)
-                if known is not None and (known.parent == init) == children:
-                    found = True
-                    for number in numbers:
-                        send(descriptor, number)
-            finally:
-                os.close(descriptor)
-    return found
+def _ask(init: int, pid: int, *numbers: signal.Signals) -> bool:
+    """Signal a process, if it is of the pid namespace of `init`; True if it was."""
+    with contextlib.suppress(OSError):
+        descriptor = os.pidfd_open(pid)
+        try:
+            # Asked only now, when the number can no longer come to mean another process.
+            if birth(pid) is None or _space_of(pid, "pid") != _space_of(init, "pid"):
+                return False
+            for number in numbers:
+                send(descriptor, number)
+            return True
+        finally:
+            os.close(descriptor)
+    return False
 
 
-async def _wait_for_work(init: Process, descriptor: int, deadline: float) -> None:
+async def _wait_for_work(init: Process, server: int | None, descriptor: int, deadline: float) -> None:
     loop = asyncio.get_running_loop()
     pause = 0.02
-    while loop.time() < deadline and await asyncio.to_thread(_has_work, init.pid):
+    while loop.time() < deadline and await asyncio.to_thread(_has_work, init.pid, server):
         # An end of process 1 itself ends the wait too.
         if await ended(descriptor, min(pause, max(0.0, deadline - loop.time()))):
             return
         pause = min(pause * 2, 0.2)
 
 
-def _has_work(init: int) -> bool:
-    births = (birth(pid) for pid in _members(init))
-    return any(known is not None and known.parent != init for known in births)
+def _has_work(init: int, server: int | None) -> bool:
+    return any(pid != server and birth(pid) is not None for pid in _members(init))

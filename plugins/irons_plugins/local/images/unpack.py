@@ -53,6 +53,8 @@ def unpack(request: dict[str, Any], say: Say) -> dict[str, Any]:
     os.fchdir(request["rootfs"])
     os.chroot(".")
     os.umask(0)
+    # Layers need not say anything of the root directory itself, and a daemon's own umask is none of its business.
+    os.chmod("/", 0o755)  # noqa: S103 (everybody inside must get in)
     try:
         with os.fdopen(request["archive"], "rb", closefd=False) as file:
             find = archive.stream if request["stream"] else archive.layers

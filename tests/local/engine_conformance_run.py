@@ -1,0 +1,49 @@
+"""A program that runs the conformance checks of the namespace engine as whoever starts it: DIRECTORY IMAGE.tar [CHECK]..."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from engine_cells import OwnCells
+
+from irons_plugins.local.engines import Kit
+from irons_plugins.local.engines.conformance import CHECKS, Bench
+from irons_plugins.local.engines.namespace import NamespaceEngine
+from irons_plugins.local.image import Images
+
+
+async def _main(directory: Path, archive: Path, names: list[str]) -> dict[str, str]:
+    images = Images(directory / "images", directory / "sandboxes")
+    await images.import_(archive, "debian")
+    cells = OwnCells()
+    kit = Kit(cells, directory / "images", directory / "sandboxes")
+    results: dict[str, str] = {}
+    for name in names or CHECKS:
+        bench = directory / "bench"
+        await asyncio.to_thread(bench.mkdir)
+        begun = time.monotonic()
+        try:
+            async with Bench(lambda: NamespaceEngine(kit), bench) as made:
+                await CHECKS[name](made)
+            results[name] = ""
+        except Exception:  # noqa: BLE001 (each check's failure is a result, whatever it is)
+            results[name] = traceback.format_exc()
+        print(f"{name}: {time.monotonic() - begun:.2f} s", file=sys.stderr)
+    left = [entry.name for entry in await asyncio.to_thread(os.scandir, directory / "sandboxes")]
+    results["nothing_is_left"] = ", ".join(left + list(cells.held))
+    await images.remove("debian")
+    results["no_image_is_left"] = ", ".join(image.name for image in images.listed())
+    return results
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).mkdir(mode=0o700)
+    print(json.dumps(asyncio.run(_main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]))))

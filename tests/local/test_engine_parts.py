@@ -1,0 +1,209 @@
+"""The engine's parts that need no machine: filter, configuration, limits, keys."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from irons_plugins.local.engines import EngineError, Limits, Spec, oci, seccomp, sshd
+from irons_plugins.local.engines.cgroup import Groups
+from irons_plugins.local.engines.machine import Machine
+from irons_plugins.local.engines.processes import Process, is_alive, open_process
+from irons_plugins.local.idmap import Extent, IdMapError, inner_extent, lines, outer_map
+from irons_plugins.local.namespaces import started
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIYqNsYamEJIfnCozjmepI0oBf+gCfs1BF66xsISdc6e me@here\n"
+
+
+def _answer(profile: dict[str, Any], call: str, family: int) -> int:
+    """What a filter answers to a call with this first argument: an errno, or 0."""
+    for rule in profile["syscalls"]:
+        if call not in rule["names"]:
+            continue
+        holds = {
+            "SCMP_CMP_EQ": lambda value: family == value,
+            "SCMP_CMP_GT": lambda value: family > value,
+        }
+        if all(holds[each["op"]](each["value"]) for each in rule.get("args", [])):
+            return int(rule["errnoRet"])
+    return 0
+
+
+@pytest.mark.parametrize("family", range(64))
+def test_only_families_of_a_network_namespace_are_let_through(family: int) -> None:
+    """Sockets of UNIX, INET, INET6 and NETLINK can be made, those of any other family can't."""
+    expected = 0 if family in (1, 2, 10, 16) else errno.EAFNOSUPPORT
+    assert _answer(seccomp.profile("x86_64"), "socket", family) == expected
+    assert _answer(seccomp.profile("x86_64"), "socketpair", family) == expected
+
+
+def test_an_unknown_architecture_is_filtered_all_the_same() -> None:
+    """The filter holds on a processor whose other architectures aren't known."""
+    assert "architectures" not in seccomp.profile("loongarch64")
+    assert _answer(seccomp.profile("loongarch64"), "socket", 40) == errno.EAFNOSUPPORT
+    assert _answer(seccomp.profile("loongarch64"), "bpf", 0) == errno.EPERM
+
+
+def test_a_sandboxs_root_is_nobodys_own_user() -> None:
+    """The inner namespace begins at a subordinate id, and its capabilities don't reach the network above it."""
+    config = oci.config(
+        rootfs="/r", hostname="box", args=["/init"], settings="/s", machine="x86_64", cgroup_namespace=True
+    )
+    assert config["linux"]["uidMappings"] == [{"containerID": 0, "hostID": 1, "size": 65535}]
+    assert config["linux"]["uidMappings"] == config["linux"]["gidMappings"]
+    assert not [kind for kind in config["linux"]["namespaces"] if kind["type"] == "network"]
+    assert "CAP_SYS_ADMIN" not in json.dumps(config)
+    assert not [mount for mount in config["mounts"] if mount["destination"].startswith("/sys")]
+
+
+def test_ids_of_root_are_a_private_range(tmp_path: Path) -> None:
+    """As root not even the outer namespace's root is the machine's."""
+    found = outer_map(0, tmp_path / "none", tmp_path / "none")
+    assert found.uids[0].outside > 1 << 30
+    assert found.host_uid(1) == found.host_uid(0) + 1
+    with pytest.raises(KeyError):
+        found.host_gid(65536)
+
+
+def test_ids_of_a_user_are_subordinate(tmp_path: Path) -> None:
+    """The user's own id is the outer namespace's root, and the rest are the first range that is large enough."""
+    file = tmp_path / "subuid"
+    file.write_text("other:1:2\nnobody:100:5\n# comment\nnobody:200000:65536\nnobody:900000:65536\n")
+    found = outer_map(65534, file, file)
+    assert found.uids == (Extent(0, 65534, 1), Extent(1, 200000, 65535))
+    assert lines(found.gids).splitlines()[1] == "1 200000 65535"
+    assert inner_extent().outside == 1
+
+
+def test_too_few_ids_are_said(tmp_path: Path) -> None:
+    """A user without a range is told which file lacks it."""
+    file = tmp_path / "subuid"
+    file.write_text("nobody:100:5\n")
+    with pytest.raises(IdMapError, match="subuid"):
+        outer_map(65534, file, file)
+    with pytest.raises(IdMapError, match="cannot be read"):
+        outer_map(65534, tmp_path / "none", file)
+
+
+def test_public_keys_are_taken_as_files_have_them() -> None:
+    """Comments and empty lines of a public key file don't matter, and several keys are several."""
+    assert sshd.authorized(f"# mine\n\n{KEY}\n{KEY}") == KEY * 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "\n# only a comment\n",
+        "not a key",
+        "-----BEGIN OPENSSH PRIVATE KEY-----\nabc\n",
+        'command="x" ' + KEY,
+    ],
+)
+def test_what_is_no_public_key_is_refused(text: str) -> None:
+    """A private key, options or nonsense are refused as bad input."""
+    with pytest.raises(EngineError) as caught:
+        sshd.authorized(text)
+    assert caught.value.code == "input"
+
+
+def test_without_tini_the_ssh_server_is_process_one() -> None:
+    """An image needs no init of its own."""
+    assert sshd.arguments("", "/usr/sbin/sshd")[0] == "/usr/sbin/sshd"
+    assert sshd.arguments("/usr/bin/tini", "/usr/sbin/sshd")[:3] == ["/usr/bin/tini", "--", "/usr/sbin/sshd"]
+
+
+def test_a_process_is_named_by_its_start_too() -> None:
+    """A number that another process has now is not taken for the process that was meant."""
+    begun = started(os.getpid())
+    assert begun is not None
+    assert is_alive(Process(os.getpid(), begun))
+    assert not is_alive(Process(os.getpid(), begun - 1))
+    assert open_process(Process(2**22 - 1, 1)) is None
+
+
+def test_a_machine_is_read_as_it_was_written(tmp_path: Path) -> None:
+    """What is written down of a sandbox comes back; what is damaged says so."""
+    machine = Machine.of(Spec("sb_0", "box", KEY, limits=Limits(1.5, 2, None, 7)), "img_1", "debian", KEY)
+    machine.write(tmp_path)
+    assert Machine.read(tmp_path) == machine
+    (tmp_path / "machine.json").write_text('{"id": 1}')
+    with pytest.raises(EngineError) as caught:
+        Machine.read(tmp_path)
+    assert caught.value.code == "state"
+
+
+def test_a_run_of_another_boot_is_not_believed(tmp_path: Path) -> None:
+    """Process 1 is known only to the boot of the machine that started it."""
+    begun = started(os.getpid())
+    note = json.dumps({"pid": os.getpid(), "started": begun})
+    (tmp_path / "run-00000000-another-boot").write_text(note)
+    assert Machine.running(tmp_path) is None
+    Machine.run_file(tmp_path).write_text(note)
+    assert Machine.running(tmp_path) == Process(os.getpid(), begun or 0)
+    Machine.forget_runs(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def _v2(
+    root: Path, own: str = "/user.slice/irons.service", controllers: str = "cpuset cpu io memory pids"
+) -> Path:
+    base = root / own.strip("/")
+    base.mkdir(parents=True)
+    for place in (root, base):
+        (place / "cgroup.controllers").write_text(controllers)
+        (place / "cgroup.subtree_control").write_text("")
+        (place / "cgroup.procs").write_text("")
+    (root / "own").write_text(f"0::{own}\n")
+    return base
+
+
+def test_limits_go_into_a_delegated_group(tmp_path: Path) -> None:
+    """A unit of irons with a delegated v2 group limits memory, processors and processes (a stand-in directory)."""
+    base = _v2(tmp_path)
+    groups = Groups.find(tmp_path, tmp_path / "own", uid=1000)
+    assert groups.kind == "v2"
+    (base / "sb_1").mkdir()
+    (base / "sb_1" / "cgroup.procs").touch()
+    with groups.joined("sb_1", Limits(cpus=1.5, memory=300 << 20, processes=64)) as descriptors:
+        assert len(descriptors) == 1
+    assert (base / "sb_1" / "memory.max").read_text() == str(300 << 20)
+    assert (base / "sb_1" / "cpu.max").read_text() == "150000 100000"
+    assert (base / "sb_1" / "pids.max").read_text() == "64"
+    assert "not enforced" not in " ".join(groups.facts(Limits(cpus=1.5, memory=1)).values())
+
+
+def test_a_terminals_group_is_left_alone(tmp_path: Path) -> None:
+    """Without a unit of its own an ordinary user's daemon limits nothing by groups, and says so."""
+    _v2(tmp_path, "/user.slice/session-1.scope")
+    groups = Groups.find(tmp_path, tmp_path / "own", uid=1000)
+    assert groups.kind == "none"
+    facts = groups.facts(Limits(cpus=2.0, memory=1 << 30, disk=5))
+    assert "not enforced" in facts["memory"]
+    assert "irons local install" in facts["cpus"]
+    assert facts["processes"] == "4096"
+    assert "not enforced" in facts["disk"]
+
+
+def test_a_controller_that_is_missing_is_said(tmp_path: Path) -> None:
+    """What a delegation leaves out is not enforced."""
+    _v2(tmp_path, controllers="pids")
+    facts = Groups.find(tmp_path, tmp_path / "own", uid=1000).facts(Limits(memory=1))
+    assert "not enforced" in facts["memory"]
+
+
+def test_the_older_hierarchy_is_roots(tmp_path: Path) -> None:
+    """With v1 only root can limit."""
+    for name in ("memory", "pids", "cpu,cpuacct"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "cgroup.procs").touch()
+    assert Groups.find(tmp_path, tmp_path / "own", uid=1000).kind == "none"
+    groups = Groups.find(tmp_path, tmp_path / "own", uid=0)
+    assert groups.kind == "v1"
+    assert set(groups.bases) == {"memory", "pids", "cpu"}
+    assert Groups.find(tmp_path / "memory", tmp_path / "own", uid=0).kind == "none"
