@@ -62,6 +62,8 @@ class FakeApi:
         polls: How often a new sandbox is asked about before it changes its state.
         page: How many audit events one answer holds.
         ssh: What it answers about SSH.
+        cut: How many live connections it says that a change cuts.
+        progress: What the polls of a new sandbox say in their metadata, one each.
         calls: The requests that arrived, in order.
     """
 
@@ -78,6 +80,7 @@ class FakeApi:
         default_factory=lambda: {"host": "127.0.0.1", "port": 2222, "username": "agent"}
     )
     cut: int = 0
+    progress: list[str] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     lock: threading.Condition = field(default_factory=threading.Condition, repr=False)
     closing: threading.Event = field(default_factory=threading.Event, repr=False)

@@ -90,6 +90,8 @@ def _sandbox(api: FakeApi, call: Call, sandbox: FakeSandbox, rest: list[str]) ->
         case "GET", []:
             told = _told(sandbox)
             if sandbox.becomes:
+                if api.progress:
+                    told["metadata"] = {**sandbox.metadata, "progress": api.progress.pop(0)}
                 sandbox.polls -= 1
                 if sandbox.polls <= 0:
                     sandbox.status, sandbox.becomes = sandbox.becomes, ""

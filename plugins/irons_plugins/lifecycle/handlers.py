@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from irons.api import Sandbox
-from irons.command import Column, Result, View
+from irons.command import Result, View
 from irons.errors import Conflict, IronsError, NotFound, Unsupported
 from irons_plugins.lifecycle.waiting import patience, wait_for
 
@@ -117,9 +117,7 @@ def list_all(ctx: Context, *, quiet: bool) -> Result:
         rows = tuple(Sandbox(name, state) for name, state in sorted(known.items()))
     else:
         ctx.names.replace({row.name: row.status for row in rows})
-    return Result(
-        rows, view=View((Column("name"),), line="irons_plugins.lifecycle.views:name") if quiet else None
-    )
+    return Result(rows, view=View(line="irons_plugins.lifecycle.views:name") if quiet else None)
 
 
 def _now(ctx: Context, name: str) -> Sandbox:

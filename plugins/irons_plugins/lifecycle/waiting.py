@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING
 
@@ -46,7 +47,7 @@ def wait_for(ctx: Context, name: str, wanted: str, timeout: float, *, grace: flo
     """
     began = time.monotonic()
     pause = FIRST_PAUSE
-    state, failed = "", ""
+    state, failed, stage = "", "", ""
     with ctx.waiting(f"{name}: waiting for {wanted}") as spinner:
         while True:
             left = timeout - (time.monotonic() - began)
@@ -68,12 +69,28 @@ def wait_for(ctx: Context, name: str, wanted: str, timeout: float, *, grace: flo
                 if state == "error":
                     ctx.names.put(name, state)
                     raise broken(found)
-                spinner.tell(f"{name}: {state}, waiting for {wanted}")
+                progress = found.metadata.get("progress", "")
+                spinner.tell(f"{name}: {progress or state}, waiting for {wanted}")
+                if _stage(progress) != stage:
+                    stage = _stage(progress)
+                    _narrate(ctx, name, stage)
             left = timeout - (time.monotonic() - began)
             if left <= 0:
                 raise _late(name, wanted, state, timeout, failed)
             time.sleep(min(pause, left))
             pause = min(pause * GROWTH, LONGEST_PAUSE)
+
+
+def _stage(progress: str) -> str:
+    """What is done now, without how far it is: `building (40%)` is `building`; the state itself is no stage."""
+    stage = re.sub(r" \([0-9]+%\)$", "", progress)
+    return "" if stage in ("creating", "starting", "stopping") else stage
+
+
+def _narrate(ctx: Context, name: str, stage: str) -> None:
+    """Where no spinner can show it, say once what takes its time, such as an image that is built."""
+    if stage and not ctx.streams.tells_person:
+        ctx.progress(f"{name}: {stage}")
 
 
 def broken(sandbox: Sandbox) -> IronsError:

@@ -1,0 +1,229 @@
+"""`create`: which key is sent, what is refused before any request, and what is remembered."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from irons.testing import FakeApi, Runner, faults
+from irons_plugins.ssh.keys import DEFAULTS
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB1c0LmSsZ2oc2KSYsHcE9m2bL2oOe1zL0T0rA3e7Q2o me@here\n"
+PRIVATE = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAA\n-----END OPENSSH PRIVATE KEY-----\n"
+
+
+@pytest.fixture
+def ssh(irons_env: dict[str, str]) -> Path:
+    """An empty ~/.ssh."""
+    path = Path(irons_env["HOME"]) / ".ssh"
+    path.mkdir(mode=0o700)
+    return path
+
+
+def sent(api: FakeApi) -> str:
+    """Return the public key that was sent."""
+    text: str = api.calls[0].body["public_key"]
+    return text
+
+
+@pytest.mark.parametrize("there", [DEFAULTS[at:] for at in range(len(DEFAULTS))])
+def test_the_first_default_key_is_sent(
+    run_irons: Runner, fake_api: FakeApi, ssh: Path, there: tuple[str, ...]
+) -> None:
+    """id_rsa.pub is the default; where it is missing the next that is there is taken."""
+    for name in there:
+        (ssh / f"{name}.pub").write_text(KEY.replace("me@here", name))
+    run_irons("create", "one").ok()
+    assert sent(fake_api).endswith(f"{there[0]}\n")
+
+
+def test_a_key_is_named_by_flag_setting_and_home(run_irons: Runner, fake_api: FakeApi, ssh: Path) -> None:
+    """`--key` wins over the setting, and `~/` in it is the home directory."""
+    (ssh / "work.pub").write_text(KEY)
+    run_irons("create", "one", "--key", "~/.ssh/work.pub", env={"IRONS_PUBLIC_KEY": "/nowhere"}).ok()
+    run_irons("create", "two", env={"IRONS_PUBLIC_KEY": str(ssh / "work.pub")}).ok()
+    assert {call.body["public_key"] for call in fake_api.calls if call.line == "POST /sandboxes"} == {KEY}
+
+
+def test_the_whole_text_is_sent(run_irons: Runner, fake_api: FakeApi, ssh: Path) -> None:
+    """A file with several keys, options and comments goes as it is."""
+    text = f'# mine\n{KEY}from="10.0.0.0/8" {KEY}'
+    (ssh / "id_rsa.pub").write_text(text)
+    run_irons("create", "one").ok()
+    assert sent(fake_api) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (PRIVATE, "is a private key"),
+        ("-----BEGIN RSA PRIVATE KEY-----\n", "is a private key"),
+        ("PuTTY-User-Key-File-3: ssh-ed25519\n", "is a private key"),
+        ("", "holds no public key"),
+        ("hello\n", "holds no public key"),
+        ("---- BEGIN SSH2 PUBLIC KEY ----\n", "holds no public key"),
+        ("ssh-ed25519 not-base64!\n", "holds no public key"),
+        ("\x00" * 70_000, "too large"),
+        ("\udcff\udcfe", "holds no public key"),
+    ],
+)
+def test_what_is_no_public_key_is_refused(
+    run_irons: Runner, fake_api: FakeApi, ssh: Path, text: str, said: str
+) -> None:
+    """A private key given by mistake, and anything else that is no public key, is refused before any request."""
+    (ssh / "x").write_bytes(text.encode(errors="surrogateescape"))
+    done = run_irons("create", "one", "--key", str(ssh / "x"))
+    assert done.code == 2
+    assert said in done.err
+    assert "BEGIN" not in done.err
+    assert fake_api.calls == []
+
+
+def test_the_public_half_is_named(run_irons: Runner, fake_api: FakeApi, ssh: Path) -> None:
+    """Where the public half of a private key lies beside it, the error names it."""
+    (ssh / "id").write_text(PRIVATE)
+    (ssh / "id.pub").write_text(KEY)
+    assert f"--key {ssh / 'id.pub'}" in run_irons("create", "one", "--key", str(ssh / "id")).err
+    assert fake_api.calls == []
+
+
+@pytest.mark.parametrize("path", ["/nowhere/id.pub", "/", "\0"])
+def test_a_missing_key_file(run_irons: Runner, fake_api: FakeApi, path: str) -> None:
+    """A file that is not there, or is none, is a usage error before any request."""
+    assert run_irons("create", "one", "--key", path).code == 2
+    assert fake_api.calls == []
+
+
+def test_no_key_at_all(run_irons: Runner, fake_api: FakeApi, ssh: Path) -> None:
+    """Without any key the error says where they were looked for and how to make one."""
+    done = run_irons("create", "one")
+    assert done.code == 2
+    assert str(ssh) in done.err
+    assert "ssh-keygen -t ed25519" in done.err
+    assert fake_api.calls == []
+
+
+def test_create_is_never_sent_twice(run_irons: Runner, fake_api: FakeApi, ssh: Path) -> None:
+    """A create whose answer is lost is not sent again: nobody knows whether it took place."""
+    (ssh / "id_rsa.pub").write_text(KEY)
+    for fault in (faults.dropped(), faults.error(503), faults.too_many()):
+        fake_api.calls.clear()
+        fake_api.fail(fault, on="POST /sandboxes")
+        assert run_irons("create", "one").code in (1, 6)
+        assert fake_api.lines() == ["POST /sandboxes"]
+
+
+def test_a_taken_name(run_irons: Runner, fake_api: FakeApi, ssh: Path) -> None:
+    """A name that is taken is a conflict, in the server's words."""
+    (ssh / "id_rsa.pub").write_text(KEY)
+    fake_api.add("one")
+    done = run_irons("create", "one")
+    assert (done.code, done.err.splitlines()[0]) == (5, "irons: sandbox one exists already")
+
+
+def test_async_returns_at_once(run_irons: Runner, fake_api: FakeApi, ssh: Path) -> None:
+    """`--async` returns what the server said, without a poll."""
+    (ssh / "id_rsa.pub").write_text(KEY)
+    done = run_irons("create", "one", "--async", "-o", "json").ok().json()
+    assert (done["name"], done["status"], done["id"]) == ("one", "creating", "sb_0000000000000001")
+    assert not [line for line in fake_api.lines() if line.startswith("GET /sandboxes")]
+
+
+def test_the_key_is_remembered_and_forgotten(run_irons: Runner, fake_api: FakeApi, ssh: Path) -> None:
+    """The private key's path is kept per profile and sandbox until the sandbox is destroyed; its text never is."""
+    (ssh / "id_rsa.pub").write_text(KEY)
+    (ssh / "id_rsa").write_text(PRIVATE)
+    kept = Path(run_irons.env["XDG_STATE_HOME"]) / "irons/ssh/identities.json"
+    run_irons("create", "one").ok()
+    assert json.loads(kept.read_text()) == {"default": {"one": str(ssh / "id_rsa")}}
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert kept.parent.stat().st_mode & 0o777 == 0o700
+    run_irons("destroy", "one", "--force").ok()
+    assert json.loads(kept.read_text()) == {"default": {}}
+
+
+def test_an_unwritable_state_directory_costs_a_line(run_irons: Runner, fake_api: FakeApi, ssh: Path) -> None:
+    """A sandbox that is made is a success, though the path of its key can't be remembered."""
+    (ssh / "id_rsa.pub").write_text(KEY)
+    done = run_irons("create", "one", env={"XDG_STATE_HOME": "/dev/null"}).ok()
+    assert "the key's path is not remembered" in done.err
+
+
+def test_more_than_the_wire_contract(run_irons: Runner, own_api: FakeApi, ssh: Path, tmp_path: Path) -> None:
+    """Mode, rules, image and limits travel with the create, so that they hold from the first packet on."""
+    (ssh / "id_rsa.pub").write_text(KEY)
+    policy = tmp_path / "policy.toml"
+    policy.write_text(
+        'mode = "warn"\n[allow]\n"db.example.com:5432" = {private = ["10.0.0.5"], note = "tests"}\n'
+    )
+    words = [
+        "--mode",
+        "deny",
+        "--allow",
+        "Example.com",
+        "--allow",
+        "*.example.org:22",
+        "--policy",
+        str(policy),
+    ]
+    limits = ["--image", "py", "--cpus", "1.5", "--memory", "2G", "--disk", "10g", "--engine", "namespace"]
+    done = run_irons("create", "one", *words, *limits).ok()
+    assert done.err == ""
+    body = next(call.body for call in own_api.calls if call.line == "POST /sandboxes")
+    assert body == {
+        "name": "one",
+        "public_key": KEY,
+        "mode": "deny",
+        "rules": [
+            {"pattern": "db.example.com:5432", "list": "allow", "private": ["10.0.0.5"], "note": "tests"},
+            {"pattern": "example.com", "list": "allow"},
+            {"pattern": "*.example.org:22", "list": "allow"},
+        ],
+        "image": "py",
+        "cpus": 1.5,
+        "memory": 2 << 30,
+        "disk": 10 << 30,
+        "engine": "namespace",
+    }
+
+
+def test_a_plain_server_makes_no_open_sandbox(run_irons: Runner, fake_api: FakeApi, ssh: Path) -> None:
+    """A server that would silently leave the policy out is not asked to create anything."""
+    (ssh / "id_rsa.pub").write_text(KEY)
+    done = run_irons("create", "one", "--mode", "deny")
+    assert done.code == 1
+    assert "POST /sandboxes" not in fake_api.lines()
+
+
+@pytest.mark.parametrize(
+    "words", [["--allow", "a b"], ["--cpus", "0"], ["--cpus", "nan"], ["--policy", "/nowhere"]]
+)
+def test_a_bad_wish_makes_no_sandbox(
+    run_irons: Runner, own_api: FakeApi, ssh: Path, words: list[str]
+) -> None:
+    """A bad pattern, number or policy file is refused before any request."""
+    (ssh / "id_rsa.pub").write_text(KEY)
+    assert run_irons("create", "one", *words).code == 2
+    assert own_api.calls == []
+
+
+def test_warn_is_said(run_irons: Runner, own_api: FakeApi, ssh: Path) -> None:
+    """A sandbox that can reach anything is announced as such in one line, with how to lock it."""
+    (ssh / "id_rsa.pub").write_text(KEY)
+    done = run_irons("create", "one").ok()
+    assert done.err.count("\n") == 1
+    assert "mode is warn" in done.err
+    assert "irons egress lock one" in done.err
+    own_api.mode = "deny"
+    assert run_irons("create", "two").ok().err == ""
+
+
+def test_an_image_that_is_built_is_said(run_irons: Runner, own_api: FakeApi, ssh: Path) -> None:
+    """What takes its time during a create is said once on a stderr that is no terminal."""
+    (ssh / "id_rsa.pub").write_text(KEY)
+    own_api.mode = "deny"
+    own_api.polls = 3
+    own_api.progress = ["making an image, once", "unpacking (10%)", "unpacking (80%)"]
+    assert run_irons("create", "one").ok().err == "one: making an image, once\none: unpacking\n"
