@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from ipaddress import ip_network
 
 import pytest
@@ -154,3 +156,14 @@ def test_a_rule_is_dropped_by_any_spelling() -> None:
     assert drop_rule(held, "other.example") == (held, None)
     with pytest.raises(RuleError):
         drop_rule(held, "https://x.example/")
+
+
+def test_stored_rules_are_read_without_the_tables() -> None:
+    """A confined process reads a rule for an internationalised name without importing what it may be unable to."""
+    made = make_rule("*.b\u00fccher.example", "allow").to_json()
+    code = (
+        "import json, sys; from irons_plugins.local.rules import Rule; "
+        "rule = Rule.from_json(json.loads(sys.argv[1])); "
+        "assert rule.pattern.text == '*.xn--bcher-kva.example'; assert 'idna' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, json.dumps(made)], check=True)

@@ -103,8 +103,13 @@ def parse_pattern(text: str, *, broad: bool = False) -> Pattern:
     return pattern
 
 
-def read_pattern(text: str) -> Pattern:
+def read_pattern(text: str, *, mapped: bool = False) -> Pattern:
     """Read a pattern as ``parse_pattern`` does, but for the public suffixes: for rules that were accepted before.
+
+    Args:
+        text: the pattern.
+        mapped: it went through UTS 46 already; an ASCII name in lower case is then taken as it is, without the
+            large tables of that standard.
 
     Raises:
         PatternError: with the reason.
@@ -123,7 +128,7 @@ def read_pattern(text: str) -> Pattern:
             spelled = f"[{spelled}]"
         return Pattern(spelled + tail, "network", "", network, ports)
     kind: Literal["name", "below"] = "below" if host.startswith("*.") else "name"
-    name = _name(host.removeprefix("*.") if kind == "below" else host)
+    name = _name(host.removeprefix("*.") if kind == "below" else host, mapped=mapped)
     spelled = f"*.{name}" if kind == "below" else name
     return Pattern(spelled + tail, kind, name, None, ports)
 
@@ -273,10 +278,11 @@ def _network(text: str) -> Network | None:
     return ip_network(text)
 
 
-def _name(text: str) -> str:
+def _name(text: str, *, mapped: bool) -> str:
     if "*" in text:
         raise PatternError("a wildcard stands alone (*) or first, before a dot (*.example.com)")
-    name = to_ascii(text).removesuffix(".")
+    plain = mapped and text.isascii() and text == text.lower()
+    name = (text if plain else to_ascii(text)).removesuffix(".")
     try:
         check_labels(name)
     except HostError as error:

@@ -318,7 +318,7 @@ def _read_hosts(hosts: Mapping[Any, Any]) -> dict[str, tuple[Address, ...]]:
     answer: dict[str, tuple[Address, ...]] = {}
     for name, addresses in hosts.items():
         try:
-            pattern = read_pattern(name)
+            pattern = read_pattern(name, mapped=True)
             if pattern.text != pattern.name:
                 raise PolicyError(
                     f"host {name!r}: a name alone, without wildcard or port, leads to addresses"

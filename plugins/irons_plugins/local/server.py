@@ -32,7 +32,7 @@ from irons_plugins.local.control.listen import Listener, ListenError, tcp_listen
 from irons_plugins.local.control.peer import Gateway
 from irons_plugins.local.control.plane import Plane
 from irons_plugins.local.control.retention import Retention
-from irons_plugins.local.engines import Cells, Engine, Kit
+from irons_plugins.local.engines import CellError, Cells, Engine, Kit
 from irons_plugins.local.places import Places, PlacesError
 from irons_plugins.local.store import Store, StoreError
 
@@ -65,11 +65,11 @@ class Server:
         self._listeners: list[Listener] = []
         kept = Retention(events=config.keep_events, days=config.keep_days)
         audit = Audit(store, Ingest(places.gateway / "audit"), kept)
-        gateway = Gateway(on_audit=audit.poke, on_connect=self._gateway_is_new)
+        gateway = Gateway(on_audit=audit.poke, on_connect=self._gateway_is_new, on_lost=self._gateway_is_lost)
         keeper = Keeper(on_peer=gateway.attach)
         made = engines(keeper)
-        egress = Egress(store, gateway, hosts)
         doors = Doors(config.ssh_host)
+        egress = Egress(store, gateway, hosts, self._listening)
         self.plane = Plane(
             places=places,
             config=config,
@@ -104,6 +104,7 @@ class Server:
             for each in serving:
                 each.add_done_callback(lambda _: self.stop())
             await plane.keeper.ready()
+            self._spawn(self._enforce())
             await self._stopping.wait()
             plane.audit.close()
             for listener in self._listeners:
@@ -123,9 +124,29 @@ class Server:
             self._listeners.append(tcp_listener(KeyRequired(app, plane.store), plane.config))
         self._listeners.append(unix_listener(app, plane.places.api_socket))
 
+    def _listening(self) -> list[tuple[str, int]]:
+        served = [listener.address for listener in self._listeners if listener.address is not None]
+        return [*served, *self.plane.doors.listening()]
+
+    async def _gateway_is_lost(self) -> None:
+        """A gateway that runs, and to which there is no link, is of no use: rules would not reach it."""
+        try:
+            if (await self.plane.keeper.status())["gateway"]["pid"] is not None:
+                _log.warning("the gateway runs, but does not speak; it is started anew")
+                await self.plane.keeper.restart("gateway")
+        except (CellError, LookupError, TypeError) as error:
+            _log.warning("the keeper cannot be asked about the gateway: %s", error)
+
     async def _gateway_is_new(self) -> None:
-        await self.plane.egress.enforce_all()
+        await self._enforce()
         self.plane.audit.poke()
+
+    async def _enforce(self) -> None:
+        """Bring the gateway up to date with what changed while no control plane ran, and the ports that are open."""
+        try:
+            await self.plane.egress.enforce_all()
+        except (ApiError, StoreError) as error:
+            _log.warning("not every policy is in force: %s", error)
 
     async def _follow_hosts(self) -> None:
         """Put changed `[local.hosts]` in force; rules change by requests, these by an editor."""
@@ -136,10 +157,7 @@ class Server:
             if now == known:
                 continue
             known = now
-            try:
-                await self.plane.egress.enforce_all()
-            except (ApiError, StoreError) as error:
-                _log.warning("[local.hosts] is not in force everywhere: %s", error)
+            await self._enforce()
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)

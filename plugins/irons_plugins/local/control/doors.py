@@ -82,6 +82,10 @@ class Doors:
         door = self._doors.get(sandbox)
         return None if door is None else door.port
 
+    def listening(self) -> list[tuple[str, int]]:
+        """The addresses and ports that are open now."""
+        return [(self.address, door.port) for door in self._doors.values()]
+
     async def close(self, sandbox: str) -> None:
         """Close a sandbox's port and end the connections through it; none open is no error."""
         door = self._doors.pop(sandbox, None)

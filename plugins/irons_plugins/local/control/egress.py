@@ -7,6 +7,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from irons_plugins.local.control import rulebook, sandboxes
@@ -36,6 +37,10 @@ class Enforcer(Protocol):
 
     async def impact(self, cell: str, policy: dict[str, Any]) -> int:
         """The number of connections a policy would cut."""
+        ...
+
+    async def listeners(self, listening: Sequence[tuple[str, int]]) -> None:
+        """Tell where irons itself listens."""
         ...
 
     async def forget(self, cell: str) -> None:
@@ -126,10 +131,25 @@ def explain(pattern: str) -> str:
 class Egress:
     """Rules and modes of the account and of each sandbox. Changes come one after the other."""
 
-    def __init__(self, store: Store, gateway: Enforcer, hosts: Hosts) -> None:
+    def __init__(
+        self,
+        store: Store,
+        gateway: Enforcer,
+        hosts: Hosts,
+        listening: Callable[[], Sequence[tuple[str, int]]],
+    ) -> None:
+        """Make the rules' keeper.
+
+        Args:
+            store: where rules and modes are written down.
+            gateway: what enforces them.
+            hosts: gives `[local.hosts]`.
+            listening: gives the addresses and ports that irons itself listens on.
+        """
         self._store = store
         self._gateway = gateway
         self._hosts = hosts
+        self._listening = listening
         self._one_at_a_time = asyncio.Lock()
 
     async def show(self, name: str | None) -> Shown:
@@ -256,10 +276,8 @@ class Egress:
             ApiError: the gateway did not confirm it.
         """
         async with self._one_at_a_time:
-            found = await self._store.read(
-                lambda connection: self._policies(connection, identity, every=True)
-            )
-            await self._push(found)
+            await self._gateway.listeners(self._listening())
+            await self._push(await self._store.read(partial(self._policies, identity=identity, every=True)))
 
     async def enforce_all(self) -> None:
         """Put the policy of every sandbox that may run in force, for a gateway or settings that are new.
@@ -268,7 +286,8 @@ class Egress:
             ApiError: the gateway did not confirm it.
         """
         async with self._one_at_a_time:
-            await self._push(await self._store.read(lambda connection: self._policies(connection, None)))
+            await self._gateway.listeners(self._listening())
+            await self._push(await self._store.read(self._policies))
 
     async def forget(self, identity: str) -> None:
         """Let the gateway forget a sandbox for good.
@@ -305,7 +324,7 @@ class Egress:
         return sum(await asyncio.gather(*pushes))
 
     def _policies(
-        self, connection: sqlite3.Connection, identity: str | None, *, every: bool = False
+        self, connection: sqlite3.Connection, identity: str | None = None, *, every: bool = False
     ) -> list[tuple[Sandbox, dict[str, Any]]]:
         """The policies to push: of one sandbox, or of all; a stopped one gets its own when it starts."""
         hosts = self._hosts()

@@ -55,6 +55,14 @@ class Keeper:
             renewing = asyncio.ensure_future(renewed())
             renewing.add_done_callback(_report)
 
+    async def restart(self, name: str) -> None:
+        """Have the `gateway` or the `server` started anew.
+
+        Raises:
+            CellError: the keeper does not answer.
+        """
+        await self._ask("restart", name=name)
+
     async def ready(self) -> None:
         """Tell the keeper that the API answers."""
         if self._link is not None:

@@ -206,13 +206,13 @@ class Lifecycle:
             if sandbox.username is None:
                 sandbox = await self._make(engine, sandbox)
             await self._move(sandbox, (CREATING, STARTING), status=STARTING)
-            # In force, and confirmed by the gateway, before the first process exists.
-            await self._egress.enforce(sandbox.id)
             await self._open_door(sandbox)
             self._progress[sandbox.id] = "starting"
             try:
+                # In force, and confirmed by the gateway, before the first process exists.
+                await self._egress.enforce(sandbox.id)
                 await engine.start(sandbox.id)
-            except (EngineError, CellError, OSError):
+            except Exception:
                 await self._doors.close(sandbox.id)
                 raise
             await self._move(sandbox, (STARTING,), status=READY, reason=None)

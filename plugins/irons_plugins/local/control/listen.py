@@ -36,6 +36,14 @@ class Listener(uvicorn.Server):
         """Leave signals to the process, which may have several listeners."""
         yield
 
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """The address and port it listens on; None for a unix socket."""
+        if self._sock.family == socket.AF_UNIX:
+            return None
+        host, port = self._sock.getsockname()[:2]
+        return str(host), int(port)
+
     async def run_until_told(self) -> None:
         """Serve until `should_exit` is set."""
         await self.serve(sockets=[self._sock])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from irons_plugins.local.asynclink import AsyncLink
@@ -14,20 +15,29 @@ from irons_plugins.local.link import LinkClosedError, LinkError, RequestError
 
 _log = logging.getLogger(__name__)
 _WITHIN = 10.0
+_RENEWED_WITHIN = 5.0
 
 
 class Gateway:
     """The link to the gateway, across the gateway's restarts; the keeper hands over a new end each time."""
 
-    def __init__(self, *, on_audit: Callable[[str], None], on_connect: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        *,
+        on_audit: Callable[[str], None],
+        on_connect: Callable[[], Awaitable[None]],
+        on_lost: Callable[[], Awaitable[None]],
+    ) -> None:
         """Make a gateway that is not connected yet.
 
         Args:
             on_audit: called with the run whose log has grown.
             on_connect: awaited each time a gateway is there anew.
+            on_lost: awaited when the link has ended and no other came in its place for a while.
         """
         self._on_audit = on_audit
         self._on_connect = on_connect
+        self._on_lost = on_lost
         self._link: AsyncLink | None = None
         self._linked = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -68,6 +78,14 @@ class Gateway:
         """
         return _count(await self._request("impact", cell=cell, policy=policy))
 
+    async def listeners(self, listening: Sequence[tuple[str, int]]) -> None:
+        """Tell where irons itself listens: no rule opens that to a sandbox.
+
+        Raises:
+            ApiError: no gateway answered in time.
+        """
+        await self._request("listeners", listeners=[list(each) for each in listening])
+
     async def forget(self, cell: str) -> None:
         """Let the gateway forget a cell for good.
 
@@ -107,9 +125,8 @@ class Gateway:
                         if self._link is link:
                             self._linked.clear()
                         continue
-                    message_body, fds = message
-                    message.close() if fds else None
-                    return message_body
+                    message.close()
+                    return message.body
         except TimeoutError:
             raise unready("the gateway does not answer; see `irons local status`") from None
         except LinkError as error:
@@ -125,15 +142,18 @@ class Gateway:
                     self._on_audit(str(message.body.get("run", "")))
                 message.close()
         except LinkError as fault:
-            if self._link is link:
-                self._linked.clear()
-                _log.info("the gateway is gone: %s", fault)
+            if self._link is not link:
+                return
+            self._linked.clear()
+            _log.info("the gateway is gone: %s", fault)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_RENEWED_WITHIN):
+                await self._linked.wait()
+                return
+        await self._on_lost()
 
     async def _greet(self) -> None:
-        try:
-            await self._on_connect()
-        except ApiError as error:
-            _log.warning("the gateway was not brought up to date: %s", error.text)
+        await self._on_connect()
 
 
 def _count(answer: dict[str, Any]) -> int:

@@ -181,7 +181,11 @@ class Service:
                 message = await link.recv()
                 try:
                     await link.answer(message, await self._ask(message.body))
-                except (BadMessageError, PolicyError, OSError) as error:
+                except LinkError:
+                    raise
+                except Exception as error:  # noqa: BLE001 (one request must not end the link)
+                    if not isinstance(error, BadMessageError | PolicyError | OSError):
+                        _log.exception("a request of the control plane failed")
                     await link.refuse(message, "failed", str(error))
                 finally:
                     message.close()
@@ -256,5 +260,5 @@ def _cell_of(body: dict[str, Any]) -> str:
 
 def _resident() -> int:
     """Bytes of memory in use."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
     return pages * resource.getpagesize()
