@@ -266,16 +266,13 @@ class Attempt:
         if judged is None:
             raise AssertionError
         known = self._policy().addresses_of(judged.host)
-        if known is not None:
-            # Nothing is asked of anyone, so a refusal by the floor may be folded like any other.
-            judge_addresses(self._policy(), judged, self._port, self._protocol, known, self._context.ground())
+        # Where nothing is asked of anyone, a refusal by the floor may be folded like any other.
+        passing = self._where_to(judged, known) if known is not None else {}
         opened = {"host": judged.host.text, "port": self._port, "protocol": self._protocol}
         self._entry = entry = self._context.journal.open(self._cell.name, **opened)
         self.live = Live(judged.host, self._port)
-        addresses = known if known is not None else await self._resolve(judged, entry)
-        policy = self._policy()
-        ground = self._context.ground()
-        passing = judge_addresses(policy, judged, self._port, self._protocol, addresses, ground)
+        if known is None:
+            passing = self._where_to(judged, await self._resolve(judged, entry))
 
         def before(address: Address) -> None:
             entry.verdict(**passing[address].record(self._port, self._protocol), address=str(address))
@@ -289,6 +286,10 @@ class Attempt:
         self._settle()
         self._session = Session(self._context.loop, self._client, self._server, self._context.pipes)
         return self._session
+
+    def _where_to(self, judged: Judged, addresses: tuple[Address, ...]) -> dict[Address, Judged]:
+        policy, ground = self._policy(), self._context.ground()
+        return judge_addresses(policy, judged, self._port, self._protocol, addresses, ground)
 
     async def _resolve(self, judged: Judged, entry: Entry) -> tuple[Address, ...]:
         try:

@@ -17,8 +17,8 @@ from irons_plugins.local.gateway.cell import Caps, Cell, forget
 from irons_plugins.local.gateway.context import Context
 from irons_plugins.local.gateway.doors import ORDER, Doors
 from irons_plugins.local.gateway.folding import Folder
+from irons_plugins.local.gateway.groundwatch import GroundWatch
 from irons_plugins.local.gateway.journal import Journal
-from irons_plugins.local.gateway.listeners import Listeners
 from irons_plugins.local.gateway.news import News
 from irons_plugins.local.gateway.relay import Pipes
 from irons_plugins.local.gateway.resolve import Resolver
@@ -53,7 +53,7 @@ class Service:
         self._ports: dict[str, Any] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._said: str | None = None
-        self._listeners = Listeners()
+        self._watch = GroundWatch()
         journal = Journal(home / "audit", self._news.wrote)
         self._context = Context(
             loop=loop,
@@ -62,7 +62,7 @@ class Service:
             resolver=Resolver(loop),
             pipes=Pipes(),
             tls=tls.context(),
-            ground=self._listeners.ground,
+            ground=self._watch.ground,
             complain=self._complain,
         )
 
@@ -87,6 +87,7 @@ class Service:
         self._context.folder.flush()
         self._context.journal.close()
         self._context.pipes.close()
+        self._watch.close()
 
     def stats(self) -> dict[str, Any]:
         """How much there is of everything."""
@@ -201,7 +202,7 @@ class Service:
         if operation == "stats":
             return self.stats()
         if operation == "listeners":
-            self._listeners.put(body.get("listeners"))
+            self._watch.put(body.get("listeners"))
             return {}
         name = _cell_of(body)
         if operation == "forget":
@@ -237,7 +238,7 @@ class Service:
             return []
         by_live = {id(attempt.live): attempt for attempt in cell.live if attempt.live is not None}
         lives = [attempt.live for attempt in by_live.values() if attempt.live is not None]
-        found = forbidden(policy, lives, self._listeners.ground())
+        found = forbidden(policy, lives, self._watch.ground())
         return [by_live[id(live)] for live, _ in found]
 
     async def _forget(self, name: str) -> None:

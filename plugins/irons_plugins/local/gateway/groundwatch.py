@@ -1,0 +1,74 @@
+"""The ground under every dial: this machine's network as it is at that moment, and the ports irons itself listens on.
+
+Reading it takes longer than all else of a connection, so it is read again only when the kernel says, on a socket
+that is asked before each dial, that an address, a link or a route has changed (rtnetlink(7)).
+"""
+
+from __future__ import annotations
+
+import socket
+from ipaddress import ip_address
+from typing import Any
+
+from irons_plugins.local.ground import Ground, Listener, read_ground
+
+_LINK, _IPV4_ADDRESS, _IPV4_ROUTE, _IPV6_ADDRESS, _IPV6_ROUTE = 0x1, 0x10, 0x40, 0x100, 0x400
+_GROUPS = _LINK | _IPV4_ADDRESS | _IPV4_ROUTE | _IPV6_ADDRESS | _IPV6_ROUTE
+_MOST = 1000
+
+
+class GroundWatch:
+    """Knows this machine's network, in the namespace in which it is made."""
+
+    def __init__(self) -> None:
+        self._listeners: frozenset[Listener] = frozenset()
+        self._ground: Ground | None = None
+        self._changes = socket.socket(
+            socket.AF_NETLINK,
+            socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK,
+            socket.NETLINK_ROUTE,
+        )
+        self._changes.bind((0, _GROUPS))
+
+    def put(self, listeners: Any) -> None:
+        """Take `[[address, port], …]` as what irons listens on; what makes no sense is left out."""
+        known: set[Listener] = set()
+        for entry in listeners if isinstance(listeners, list) else []:
+            if isinstance(entry, list) and len(entry) == 2 and isinstance(entry[1], int):
+                try:
+                    known.add((ip_address(str(entry[0])), entry[1]))
+                except ValueError:
+                    continue
+        self._listeners = frozenset(known)
+        self._ground = None
+
+    def ground(self) -> Ground:
+        """The ground at this moment.
+
+        Raises:
+            OSError: the kernel cannot be asked; then nothing may be dialled.
+        """
+        if self._changed():
+            self._ground = None
+        if self._ground is None:
+            self._ground = read_ground(self._listeners)
+        return self._ground
+
+    def close(self) -> None:
+        """Watch no more."""
+        self._changes.close()
+
+    def _changed(self) -> bool:
+        """True where anything was reported since the last time, or may have been."""
+        changed = False
+        for _ in range(_MOST):
+            try:
+                self._changes.recv(65_536)
+            except BlockingIOError:
+                return changed
+            except OSError:
+                # There was more than the socket could hold (ENOBUFS), which is a change in any case.
+                changed = True
+                continue
+            changed = True
+        return changed
