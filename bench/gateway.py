@@ -170,7 +170,9 @@ def hold(stack: ExitStack) -> int:
 def route(host: int, client: int) -> None:
     """Route a namespace through the host, masqueraded."""
     on_host, on_client = (["nsenter", "-t", str(pid), "-n"] for pid in (host, client))
-    rules = "table ip bench { chain out { type nat hook postrouting priority 100; oifname up0 masquerade ; } ; }"
+    rules = (
+        "table ip bench { chain out { type nat hook postrouting priority 100; oifname up0 masquerade ; } ; }"
+    )
     for words in (
         [*on_host, "ip", "link", "add", "to0", "type", "veth", "peer", "name", "eth0", "netns", str(client)],
         [*on_host, "ip", "addr", "add", "172.30.0.1/30", "dev", "to0"],

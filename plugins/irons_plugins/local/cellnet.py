@@ -96,7 +96,7 @@ table inet irons {{
     icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit }} accept
     icmp type {{ destination-unreachable, time-exceeded }} accept
     icmpv6 type {{ destination-unreachable, time-exceeded, packet-too-big }} accept
-    limit rate 20/second burst 50 packets log group {LOG_GROUP} snaplen 128
+    log group {LOG_GROUP} snaplen 128
     meta l4proto udp reject with icmpx port-unreachable
     reject with icmpx admin-prohibited
   }}

@@ -58,7 +58,9 @@ class CellNet:
         near.close()
         far.close()
 
-    def socket(self, family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM) -> socket.socket:
+    def socket(
+        self, family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM, proto: int = 0
+    ) -> socket.socket:
         """A socket inside."""
         made: list[socket.socket] = []
 
@@ -66,7 +68,7 @@ class CellNet:
             fd = os.open(f"/proc/{self.pid}/ns/net", os.O_RDONLY)
             try:
                 assert ctypes.CDLL(None, use_errno=True).setns(fd, _NEWNET) == 0
-                made.append(socket.socket(family, kind))
+                made.append(socket.socket(family, kind, proto))
             finally:
                 os.close(fd)
 
@@ -298,6 +300,10 @@ class Stand:
             if "conn" in record:
                 merged.setdefault((record["run"], record["conn"]), {}).update(record)
         return list(merged.values())
+
+    def counted(self) -> int:
+        """The counts of all events together."""
+        return sum(int(each.get("count", 0)) for each in self.events())
 
     def event(self, **wanted: Any) -> dict[str, Any]:
         """The last event with these values, waited for."""

@@ -17,6 +17,7 @@ from irons_plugins.local.gateway.dial import Address, DialError, race
 from irons_plugins.local.gateway.http1 import BadRequestError
 from irons_plugins.local.gateway.journal import Entry, JournalError
 from irons_plugins.local.gateway.opening import Opening, read_opening
+from irons_plugins.local.gateway.relay import Turns
 from irons_plugins.local.gateway.requests import Requests
 from irons_plugins.local.gateway.resolve import ResolveError
 from irons_plugins.local.gateway.session import BrokenError, Session
@@ -58,17 +59,21 @@ class Attempt:
         client: the accepted socket.
         where: the address the program connected to.
         port: the port it connected to.
+        turns: of its cell.
 
     Attributes:
         live: what it was judged by, once something outside may be reached.
     """
 
-    def __init__(self, context: Context, cell: Cell, client: Wire, where: Address, port: int) -> None:
+    def __init__(
+        self, context: Context, cell: Cell, client: Wire, where: Address, port: int, turns: Turns
+    ) -> None:
         self._context = context
         self._cell = cell
         self._client = client
         self._where = Host(str(where), where)
         self._port = port
+        self._turns = turns
         self._name: Host | None = None
         self._server: Wire | None = None
         self._session: Session | None = None
@@ -284,7 +289,8 @@ class Attempt:
             raise UnreachedError(str(error)) from None
         self.live = Live(judged.host, self._port, address)
         self._settle()
-        self._session = Session(self._context.loop, self._client, self._server, self._context.pipes)
+        context = self._context
+        self._session = Session(context.loop, self._client, self._server, context.pipes, self._turns)
         return self._session
 
     def _where_to(self, judged: Judged, addresses: tuple[Address, ...]) -> dict[Address, Judged]:

@@ -23,7 +23,7 @@ TTL = 5
 AddressOf = Callable[[str], IPv4Address]
 
 
-def answer(query: bytes, address_of: AddressOf) -> bytes:
+def answer(query: bytes | bytearray, address_of: AddressOf) -> bytes:
     """Answer one query.
 
     Args:
@@ -94,6 +94,6 @@ def _name(question: DNSQuestion) -> str | None:
     return host.text if host.address is None else None
 
 
-def _failure(query: bytes, rcode: int) -> bytes:
+def _failure(query: bytes | bytearray, rcode: int) -> bytes:
     identity = int.from_bytes(query[:2], "big")
     return bytes(DNSRecord(DNSHeader(id=identity, qr=1, ra=1, rcode=rcode)).pack())

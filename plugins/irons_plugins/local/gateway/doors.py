@@ -16,6 +16,7 @@ from irons_plugins.local.gateway.dial import tune
 from irons_plugins.local.gateway.dns import MAX_QUERY, answer
 from irons_plugins.local.gateway.folding import Refusal
 from irons_plugins.local.gateway.nflog import Packet, reports
+from irons_plugins.local.gateway.relay import Turns
 from irons_plugins.local.gateway.wire import Wire
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 ORDER = ("tcp4", "tcp6", "dns_udp4", "dns_udp6", "dns_tcp4", "dns_tcp6", "nflog")
 ACCEPTS = 16
 QUERIES = 16
-PACKETS = 32
-PACKETS_PAUSE = 0.02
+PACKETS = 64
+PACKETS_PAUSE = 0.005
 OUT_OF_FILES_PAUSE = 0.1
 DNS_CONNECTIONS = 64
 DNS_TIMEOUT = 10.0
@@ -49,6 +50,7 @@ class Doors:
         self._sockets = [socket.socket(fileno=fd) for fd in fds]
         self._readers: dict[socket.socket, Callable[[], None]] = {}
         self._paused: set[asyncio.TimerHandle] = set()
+        self._turns = Turns(context.loop)
         self._sequence: int | None = None
         by_name = dict(zip(ORDER, self._sockets, strict=True))
         for name, sock in by_name.items():
@@ -121,7 +123,7 @@ class Doors:
             wire.reset()
             return
         tune(client)
-        Attempt(self._context, cell, wire, address, port).start()
+        Attempt(self._context, cell, wire, address, port, self._turns).start()
 
     def _full(self) -> str | None:
         cell = self._cell

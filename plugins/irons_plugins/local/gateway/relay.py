@@ -14,7 +14,9 @@ from collections.abc import Callable
 from irons_plugins.local.gateway.wire import Wire
 
 PIPE_BYTES = 1 << 20
-ROUNDS = 8
+TURN_BYTES = 8 << 20
+"""What the flows of one cell move together, about, before those of the others have their turn."""
+LEAST_BYTES = 64 << 10
 SPARE = 64
 _F_SETPIPE_SZ = 1031
 
@@ -54,6 +56,31 @@ class Pipes:
             self.give_back(self._spare.pop(), empty=False)
 
 
+class Turns:
+    """Shares the loop among cells: the more flows of a cell are ready at once, the less each moves at a time.
+
+    Args:
+        loop: the loop that runs the flows.
+    """
+
+    __slots__ = ("_loop", "_ready", "_running")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._ready = 1
+        self._running = 0
+
+    def take(self) -> int:
+        """How many bytes a flow that is ready now may move."""
+        if not self._running:
+            self._loop.call_soon(self._next)
+        self._running += 1
+        return max(LEAST_BYTES, TURN_BYTES // self._ready)
+
+    def _next(self) -> None:
+        self._ready, self._running = self._running, 0
+
+
 class Flow:
     """One direction of a connection.
 
@@ -62,6 +89,7 @@ class Flow:
         source: where bytes come from; nothing may be held of it.
         sink: where they go.
         pipes: where pipes are borrowed.
+        turns: of the cell whose connection it is.
         ended: called once, with None at the end of `source` (which `sink` has then been told) or with what broke.
 
     Attributes:
@@ -79,6 +107,7 @@ class Flow:
         "_pipes",
         "_sink",
         "_source",
+        "_turns",
         "_waits",
         "done",
         "moved",
@@ -91,12 +120,14 @@ class Flow:
         source: Wire,
         sink: Wire,
         pipes: Pipes,
+        turns: Turns,
         ended: Callable[[Flow, OSError | None], None],
     ) -> None:
         self._loop = loop
         self._source = source
         self._sink = sink
         self._pipes = pipes
+        self._turns = turns
         self._ended = ended
         self._pipe: Pipe | None = None
         self._pending = 0
@@ -168,15 +199,17 @@ class Flow:
         if self._pipe is None:
             self._pipe = self._pipes.borrow()
         outlet, inlet = self._pipe
-        for _ in range(ROUNDS):
+        left = self._turns.take()
+        while left > 0:
             if not self._pending:
                 self.reading = True
                 try:
-                    self._pending = os.splice(self._source.fd, inlet, PIPE_BYTES)
+                    self._pending = os.splice(self._source.fd, inlet, min(left, PIPE_BYTES))
                 except BlockingIOError:
                     return False
                 if not self._pending:
                     return True
+                left -= self._pending
             self.reading = False
             try:
                 while self._pending:

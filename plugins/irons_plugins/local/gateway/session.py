@@ -6,7 +6,7 @@ import asyncio
 import socket
 from contextlib import suppress
 
-from irons_plugins.local.gateway.relay import Flow, Pipes
+from irons_plugins.local.gateway.relay import Flow, Pipes, Turns
 from irons_plugins.local.gateway.wire import Wire
 
 HALF_CLOSED = 300.0
@@ -29,13 +29,17 @@ class Session:
         client: the program in the cell.
         server: what it reached.
         pipes: where the relay borrows.
+        turns: of the cell whose connection it is.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, client: Wire, server: Wire, pipes: Pipes) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, client: Wire, server: Wire, pipes: Pipes, turns: Turns
+    ) -> None:
         self._loop = loop
         self.client = client
         self.server = server
         self._pipes = pipes
+        self._turns = turns
         self._sent = 0
         self._received = 0
         self._forth: Flow | None = None
@@ -65,7 +69,9 @@ class Session:
         """
         self._answers_only = answers_only
         if self._back is None:
-            self._back = Flow(self._loop, self.server, self.client, self._pipes, self._flow_ended)
+            self._back = Flow(
+                self._loop, self.server, self.client, self._pipes, self._turns, self._flow_ended
+            )
             self._back.start()
 
     async def send(self, data: bytes) -> None:
@@ -97,7 +103,7 @@ class Session:
             held, self.client.held = self.client.held, b""
             await self.send(held)
         self.begin(answers_only=False)
-        self._forth = Flow(self._loop, self.client, self.server, self._pipes, self._flow_ended)
+        self._forth = Flow(self._loop, self.client, self.server, self._pipes, self._turns, self._flow_ended)
         self._forth.start()
         await self._until_over()
 
