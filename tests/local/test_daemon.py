@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import sys
 from collections.abc import Iterator
@@ -22,9 +23,10 @@ ASK = """
 import json, sys
 from irons.errors import LocalError
 from irons_plugins.local import daemon
+from irons_plugins.local.holding import settle
 from irons_plugins.local.places import Places
 try:
-    found = daemon.ensure(Places.of())
+    found = daemon.ensure(settle(Places.of()))
     print(json.dumps([found.version, found.pid, found.ready, found.gateway, found.server]))
 except LocalError as error:
     print(json.dumps({"error": error.message, "hint": error.hint}))
@@ -79,6 +81,33 @@ def test_each_killed_process_comes_back_by_the_next_command(fresh: Person) -> No
     after = ensure(fresh)
     assert after[2] is True
     assert not {after[1], after[3], after[4]} & {first[1], first[3], first[4]}
+
+
+def test_a_session_with_another_runtime_directory_finds_the_same_daemon(fresh: Person) -> None:
+    """A command in a session that has no runtime directory of its own uses the daemon that runs in another one."""
+    first = ensure(fresh)
+    assert ensure(fresh, "env", "-u", "XDG_RUNTIME_DIR") == first
+    assert not (fresh.home / "state" / "irons" / "run").exists()
+
+
+def test_a_runtime_directory_that_went_with_its_session_is_mended(fresh: Person) -> None:
+    """When the sockets are gone with a session's runtime directory, the unreachable daemon is replaced by a new one."""
+    first = ensure(fresh)
+    shutil.rmtree(fresh.places.runtime)
+    after = ensure(fresh)
+    assert after[2] is True
+    assert not {first[1], first[3], first[4]} & {after[1], after[3], after[4]}
+    eventually(lambda: not {first[1], first[3], first[4]} & set(fresh.processes()), what="the old one to end")
+
+
+def test_processes_of_a_killed_keeper_are_found_without_its_runtime_directory(fresh: Person) -> None:
+    """A gateway and a control plane that nobody can reach any more are ended, never served beside new ones."""
+    first = ensure(fresh)
+    os.kill(first[1], 9)
+    shutil.rmtree(fresh.places.runtime)
+    after = ensure(fresh)
+    assert after[2] is True
+    assert set(fresh.processes()) == {after[1], after[3], after[4]}
 
 
 def test_an_older_daemon_is_replaced_and_its_cells_live_on(fresh: Person) -> None:

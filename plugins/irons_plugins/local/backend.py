@@ -41,9 +41,10 @@ def places_of(settings: Settings) -> Places:
             "the local backend runs on Linux only",
             hint="for a server elsewhere set IRONS_API_URL and IRONS_API_KEY",
         )
+    from irons_plugins.local.holding import settle
     from irons_plugins.local.places import Places, PlacesError
 
     try:
-        return Places.of(settings.env)
+        return settle(Places.of(settings.env))
     except PlacesError as error:
         raise LocalError(str(error), hint=ELSEWHERE) from None

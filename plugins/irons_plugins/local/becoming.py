@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import resource
+import signal
 import time
 from collections.abc import Collection
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from irons_plugins.local import namespaces
-from irons_plugins.local.link import Link, LinkError, RequestError
+from irons_plugins.local import holding, namespaces
 from irons_plugins.local.places import Places
 
-_LOCK_WITHIN = 5.0
-_ANSWER_WITHIN = 2.0
+_PATIENCE = 2.0
+_END_WITHIN = 10.0
 _LOG_MOST = 4 << 20
 _LOG_KEPT = 1 << 20
 
@@ -25,53 +28,50 @@ class BecomingError(Exception):
 
 
 class AnotherError(BecomingError):
-    """A keeper of the same runtime directory is there already, and answers."""
+    """A keeper of this user is there already, and answers."""
 
 
 def lock(places: Places) -> list[int]:
     """Be the only keeper of these places, for as long as the descriptors stay open.
 
-    State and runtime directory are locked apart: two sessions of one user may have different runtime directories.
+    State and runtime directory are locked apart: two sessions of one user may have different runtime directories,
+    and one that belongs to a session goes with it. A keeper that can no longer be reached is told to end.
 
     Raises:
         AnotherError: a keeper is there and answers.
-        BecomingError: a keeper is there and does not answer here.
+        BecomingError: a keeper is there and neither answers nor ends.
     """
-    held = []
-    for path in (places.lock, places.local / "lock"):
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        if not _take(fd, places):
-            where = os.read(fd, 4096).decode("utf-8", "replace")
-            raise BecomingError(f"another keeper of this user is there, and serves {where or path}")
-        os.ftruncate(fd, 0)
-        os.write(fd, str(places.runtime).encode())
-        held.append(fd)
-    return held
+    return [_take(path, places) for path in (places.lock, places.state_lock)]
 
 
-def _take(fd: int, places: Places) -> bool:
-    # The last keeper's forked children may hold the lock a moment longer than itself.
-    deadline = time.monotonic() + _LOCK_WITHIN
+def _take(path: Path, places: Places) -> int:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    begun = time.monotonic()
+    told = False
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if _answers(places):
-                raise AnotherError(f"another keeper serves {places.runtime}") from None
-            if time.monotonic() > deadline:
-                return False
+            waited = time.monotonic() - begun
+            holder = holding.read(path)
+            where = replace(places, runtime=Path(holder["runtime"])) if holder else places
+            if holding.answers(where):
+                raise AnotherError(f"another keeper of this user serves {where.runtime}") from None
+            if waited > _END_WITHIN:
+                raise BecomingError(f"another keeper holds {path}, and neither answers nor ends") from None
+            # It may be about to begin, or to end; the children it forked hold the lock a moment longer.
+            if waited > _PATIENCE and not told and holder and namespaces.is_same(holder["process"]):
+                os.kill(holder["process"]["pid"], signal.SIGTERM)
+                told = True
             time.sleep(0.02)
         else:
-            return True
+            os.ftruncate(fd, 0)
+            os.write(fd, json.dumps(_holding(places)).encode())
+            return fd
 
 
-def _answers(places: Places) -> bool:
-    try:
-        with Link.to(places.keeper_socket, _ANSWER_WITHIN) as link:
-            link.request("hello")
-    except (OSError, LinkError, RequestError):
-        return False
-    return True
+def _holding(places: Places) -> dict[str, Any]:
+    return {"process": namespaces.identity(os.getpid()), "runtime": str(places.runtime)}
 
 
 def detach(log: Path) -> None:
@@ -87,7 +87,7 @@ def detach(log: Path) -> None:
     os.close(file)
 
 
-def settle(wanted: Collection[int]) -> None:
+def prepare(wanted: Collection[int]) -> None:
     """Drop what was inherited, and become the parent of what crun and others leave behind.
 
     Args:

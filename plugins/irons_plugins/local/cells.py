@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from irons_plugins.local import maker, namespaces
+from irons_plugins.local import maker, namespaces, sockets
 from irons_plugins.local.cellnet import Ports
 from irons_plugins.local.clients import Ask, Report
 from irons_plugins.local.link import Link, Message, RequestError, answer_of
@@ -79,7 +79,14 @@ class Cells:
         Raises:
             RequestError: the namespaces could not be entered.
             OSError: the descriptors are not a cell's sockets.
+            ValueError: nor is the rest what it should be; a gateway may have been taken over.
         """
+        if (
+            not NAME.fullmatch(name)
+            or len(fds) != len(sockets.NAMES)
+            or not all(0 < port < 65536 for port in ports)
+        ):
+            raise ValueError(f"{name!r} is no cell")
         net = namespaces.network_of(fds[0])
         user = -1
         try:
@@ -130,7 +137,9 @@ class Cells:
         try:
             net = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            raise RequestError("absent", f"process {pid} is not there to be adopted: {error.strerror}") from error
+            raise RequestError(
+                "absent", f"process {pid} is not there to be adopted: {error.strerror}"
+            ) from error
         user = -1
         try:
             if namespaces.started(pid) != ask.number("started"):

@@ -22,6 +22,7 @@ from typing import Any
 
 from irons.errors import LocalError
 from irons.version import __version__
+from irons_plugins.local.holding import settle
 from irons_plugins.local.link import Link, LinkError, Message, RequestError
 from irons_plugins.local.places import Places, PlacesError
 
@@ -213,7 +214,7 @@ def connect_descriptor(cell: str, out: int = 1, environ: Mapping[str, str] | Non
         LocalError: there is no connection, or `out` is not a socket.
     """
     try:
-        places = Places.of(environ)
+        places = settle(Places.of(environ))
     except PlacesError as error:
         raise LocalError(str(error)) from error
     with connect(places, cell) as sock:

@@ -32,6 +32,7 @@ from irons_plugins.local.workers import Found, Plan, Worker, end_found, find, sa
 _LOG_EVERY = 30.0
 _SURRENDER_WITHIN = 5.0
 _LOOK_EVERY = 0.05
+_BREATH = 0.5
 _GIVEN_UP_AFTER = 3
 
 
@@ -102,7 +103,7 @@ class Keeper:
         for worker, found in ((self._gateway, gateway), (self._server, server)):
             if found is None:
                 worker.start()
-        self._loop.watch(self._listener.fileno(), READ, self._accept)
+        self._listen()
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.on_signal(number, self._end)
         self._cap_logs()
@@ -127,7 +128,7 @@ class Keeper:
             for name in link.request("surrender").body["cells"]:
                 cell = link.request("surrender", cell=name)
                 self._absence.add(self._cells.restore(name, Ports(**cell.body["ports"]), cell.fds))
-        except (LinkError, RequestError, OSError, LookupError, TypeError) as error:
+        except (LinkError, RequestError, OSError, LookupError, TypeError, ValueError) as error:
             say(f"the gateway that was found is of no use, and is ended: {error}")
             usable = False
         if not usable:
@@ -175,11 +176,17 @@ class Keeper:
         if self._gateway.link is not None:
             self._gateway.link.send({"op": "detach", "cell": name})
 
+    def _listen(self) -> None:
+        self._loop.watch(self._listener.fileno(), READ, self._accept)
+
     def _accept(self) -> None:
         try:
             sock, _ = self._listener.accept()
         except OSError as error:
+            # Most likely there are no descriptors left; trying again at once would find none either.
             say(f"a client could not be let in: {error}")
+            self._loop.forget(self._listener.fileno())
+            self._loop.after(_BREATH, self._listen)
             return
         if peer_of(sock).uid != os.geteuid():
             sock.close()
@@ -267,8 +274,9 @@ class Keeper:
         self._gateway.end(lambda: self._server.end(self._ended))
 
     def _ended(self) -> None:
-        for name in ("keeper.sock", "gateway.sock", "server.sock", "gateway.json", "server.json", "api.sock"):
-            (self._places.runtime / name).unlink(missing_ok=True)
+        sockets = [self._places.runtime / f"{name}.sock" for name in ("keeper", "gateway", "server", "api")]
+        for path in (*sockets, self._gateway.plan.process, self._server.plan.process):
+            path.unlink(missing_ok=True)
         for ask in self._downs:
             ask.ok({"pid": os.getpid()})
         self._loop.stop()
@@ -285,8 +293,16 @@ def plans(places: Places) -> tuple[Plan, Plan]:
     confined = ["-P", "-m", "irons_plugins.local.confined", "irons_plugins.local.gateway"]
     server = ["-P", "-m", "irons_plugins.local.server"]
     return (
-        Plan("gateway", confined, places.gateway, places.logs / "gateway.log", places.runtime, whole=True),
-        Plan("server", server, places.local, places.logs / "server.log", places.runtime),
+        Plan(
+            "gateway",
+            confined,
+            places.gateway,
+            places.logs / "gateway.log",
+            places.local,
+            places.runtime,
+            whole=True,
+        ),
+        Plan("server", server, places.local, places.logs / "server.log", places.local, places.runtime),
     )
 
 
@@ -306,10 +322,11 @@ def main(arguments: Sequence[str]) -> int:
         places = Places.of().create()
         if os.geteuid() == 0:
             os.chown(places.gateway, GATEWAY_ID, GATEWAY_ID)
-        locks = becoming.lock(places)
         if "--foreground" not in arguments:
             becoming.detach(places.logs / "keeper.log")
-        becoming.settle([*locks, ready])
+        # After the last fork: the locks name this process.
+        locks = becoming.lock(places)
+        becoming.prepare([*locks, ready])
         os.chdir(places.local)
         keeper = Keeper(places, listen(places.keeper_socket), *plans(places))
     except becoming.AnotherError as error:

@@ -6,7 +6,7 @@ import ctypes
 import fcntl
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 NEWNS = 0x00020000
 NEWUSER = 0x10000000
@@ -22,6 +22,7 @@ PR_SET_NO_NEW_PRIVS = 38
 
 _NS_GET_USERNS = 0xB701
 _SIOCGSKNS = 0x894C
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -120,6 +121,17 @@ def birth(pid: int) -> Birth | None:
         return None
     fields = text[text.rindex(")") + 2 :].split()
     return None if fields[0] in "ZX" else Birth(int(fields[19]), int(fields[1]))
+
+
+def identity(pid: int) -> dict[str, Any]:
+    """What tells a process from every other one, also after a reboot; for `is_same`."""
+    return {"pid": pid, "started": started(pid), "boot": _BOOT.read_text("utf-8").strip()}
+
+
+def is_same(noted: dict[str, Any]) -> bool:
+    """Whether the process of an `identity` still runs."""
+    pid = int(noted["pid"])
+    return noted == {**noted, **identity(pid)} and noted["started"] is not None
 
 
 def started(pid: int) -> int | None:

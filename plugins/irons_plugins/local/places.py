@@ -80,6 +80,11 @@ class Places:
         return self.runtime / "lock"
 
     @property
+    def state_lock(self) -> Path:
+        """Held by the running keeper too, and says where it serves: runtime directories come and go."""
+        return self.local / "lock"
+
+    @property
     def keeper_socket(self) -> Path:
         """Where the keeper listens."""
         return self.runtime / "keeper.sock"

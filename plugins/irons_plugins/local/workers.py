@@ -31,7 +31,8 @@ class Plan(NamedTuple):
         argv: arguments of the Python interpreter.
         cwd: its working directory.
         log: where its stdout and stderr go.
-        runtime: directory of its socket and its process file.
+        state: directory of its note, which must outlive a runtime directory that goes with a session.
+        runtime: directory of its socket.
         whole: whether what it forked ends with it; the control plane's children may be sandboxes.
     """
 
@@ -39,6 +40,7 @@ class Plan(NamedTuple):
     argv: Sequence[str]
     cwd: Path
     log: Path
+    state: Path
     runtime: Path
     whole: bool = False
 
@@ -50,7 +52,7 @@ class Plan(NamedTuple):
     @property
     def process(self) -> Path:
         """Says which process it is, for the next keeper."""
-        return self.runtime / f"{self.name}.json"
+        return self.state / f"{self.name}.process"
 
 
 class Found(NamedTuple):
@@ -65,10 +67,11 @@ def find(plan: Plan) -> Found | None:
     """The process of an earlier keeper, if it is still there; a remnant that cannot be linked to is ended."""
     try:
         noted = json.loads(plan.process.read_text("utf-8"))
-        pid, started, version = int(noted["pid"]), int(noted["started"]), str(noted["version"])
+        pid, version = int(noted["pid"]), str(noted["version"])
+        same = namespaces.is_same(noted)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    if namespaces.started(pid) != started:
+    if not same:
         return None
     try:
         return Found(pid, version, reach(plan.socket))
@@ -128,7 +131,7 @@ class Worker:
         finally:
             far.close()
             rendezvous.close()
-        note = {"pid": pid, "started": namespaces.started(pid), "version": self._version}
+        note = {**namespaces.identity(pid), "version": self._version}
         fresh = self._plan.process.with_suffix(".new")
         fresh.write_text(json.dumps(note), "utf-8")
         fresh.rename(self._plan.process)

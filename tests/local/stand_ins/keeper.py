@@ -18,17 +18,20 @@ def main(gateway: str, server: str, version: str) -> None:
     places = Places.of().create()
     if os.geteuid() == 0:
         os.chown(places.gateway, GATEWAY_ID, GATEWAY_ID)
-    becoming.settle(becoming.lock(places))
+    becoming.prepare(becoming.lock(places))
     plans = (
         Plan(
             "gateway",
             ["-P", "-m", "irons_plugins.local.confined", gateway],
             places.gateway,
             places.logs / "gateway.log",
+            places.local,
             places.runtime,
             whole=True,
         ),
-        Plan("server", ["-P", server], places.local, places.logs / "server.log", places.runtime),
+        Plan(
+            "server", ["-P", server], places.local, places.logs / "server.log", places.local, places.runtime
+        ),
     )
     keeper = Keeper(places, listen(places.keeper_socket), *plans, version=version)
     sys.stdout.write("ready\n")

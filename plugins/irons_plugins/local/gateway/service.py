@@ -119,6 +119,9 @@ class Service:
                 await self._surrender(link, message)
             elif operation == "peer" and fds:
                 self._greet(socket.socket(fileno=fds.pop()))
+            elif operation == "missed":
+                # The keeper reset these itself, for want of a gateway.
+                self._context.folder.dropped(_cell_of(body), int(body["count"]))
             elif operation == "stats":
                 await link.answer(message, self.stats())
             else:

@@ -1,0 +1,49 @@
+"""Which keeper holds a user's state, and where it serves: what a client reads before it looks for the keeper.
+
+One user may have sessions with different runtime directories, or none; there is one keeper all the same, and the
+lock in the state directory says where to find it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from irons_plugins.local.link import Link, LinkError, RequestError
+from irons_plugins.local.places import Places
+
+_ANSWER_WITHIN = 2.0
+
+
+def settle(places: Places) -> Places:
+    """These places, or with the runtime directory of another session where a living keeper serves this state."""
+    holder = read(places.state_lock)
+    if holder is None or holder["runtime"] == str(places.runtime):
+        return places
+    other = replace(places, runtime=Path(holder["runtime"]))
+    return other if answers(other) else places
+
+
+def read(lock: Path) -> dict[str, Any] | None:
+    """What the last holder of a lock wrote in it: its `process` and its `runtime` directory; None if nothing useful."""
+    try:
+        found = json.loads(lock.read_text("utf-8"))
+        known = isinstance(found["runtime"], str) and isinstance(found["process"]["pid"], int)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found if known else None
+
+
+def answers(places: Places) -> bool:
+    """Whether a keeper of this user serves that runtime directory."""
+    try:
+        if places.runtime.lstat().st_uid != os.geteuid():
+            return False
+        with Link.to(places.keeper_socket, _ANSWER_WITHIN) as link:
+            link.request("hello")
+    except (OSError, LinkError, RequestError):
+        return False
+    return True
