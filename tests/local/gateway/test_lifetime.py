@@ -53,6 +53,13 @@ def test_a_killed_gateway_serves_on_from_what_it_kept(stand: Stand) -> None:
     assert [each["kind"] for each in stand.records()].count("close") == 1
 
 
+def test_what_was_refused_for_want_of_a_gateway_is_one_event(stand: Stand) -> None:
+    """Connections that the keeper reset while no gateway lived are told to the next one, and counted in the log."""
+    assert stand.keeper is not None
+    stand.keeper.send({"op": "missed", "cell": CELL, "count": 7})
+    eventually(lambda: [each["count"] for each in stand.records() if each["kind"] == "dropped"] == [7])
+
+
 def test_a_cell_that_is_forgotten_leaves_nothing(stand: Stand) -> None:
     """`forget` ends its connections and removes its policy and names."""
     stand.policy("deny", ["git.example.test:22"])
