@@ -10,6 +10,7 @@ from pathlib import Path
 
 from irons_plugins.local.cellnet import search_path
 from irons_plugins.local.engines import CELL_ADDRESS, SSH_PORT, EngineError
+from irons_plugins.local.engines.call import end
 from irons_plugins.local.engines.oci import CONFIG_DIRECTORY
 
 HOST_KEY = "ssh_host_ed25519_key"
@@ -89,7 +90,11 @@ async def make_host_key(directory: Path, comment: str) -> str:
         stdout=DEVNULL,
         stderr=PIPE,
     )
-    _, complaint = await process.communicate()
+    try:
+        _, complaint = await process.communicate()
+    finally:
+        # A cancelled call must not leave one behind that writes into the directory of the next.
+        await asyncio.shield(end(process))
     if process.returncode:
         raise EngineError("failed", f"ssh-keygen: {complaint.decode(errors='replace').strip()}")
     return path.with_suffix(".pub").read_text(encoding="utf-8").strip()

@@ -1,4 +1,4 @@
-"""A program that runs the conformance checks of the namespace engine as whoever starts it: DIRECTORY IMAGE.tar [CHECK]..."""
+"""A program that runs the conformance checks and attacks on the namespace engine as whoever starts it: DIRECTORY IMAGE.tar [CHECK]..."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import time
 import traceback
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from engine_cells import OwnCells
+from tests.local.engine_attacks import ATTACKS
+from tests.local.engine_cells import OwnCells
 
 from irons_plugins.local.engines import Kit
 from irons_plugins.local.engines.conformance import CHECKS, Bench
@@ -26,13 +25,13 @@ async def _main(directory: Path, archive: Path, names: list[str]) -> dict[str, s
     cells = OwnCells()
     kit = Kit(cells, directory / "images", directory / "sandboxes")
     results: dict[str, str] = {}
-    for name in names or CHECKS:
+    for name in names or (*CHECKS, *ATTACKS):
         bench = directory / "bench"
         await asyncio.to_thread(bench.mkdir)
         begun = time.monotonic()
         try:
             async with Bench(lambda: NamespaceEngine(kit), bench) as made:
-                await CHECKS[name](made)
+                await {**CHECKS, **ATTACKS}[name](made)
             results[name] = ""
         except Exception:  # noqa: BLE001 (each check's failure is a result, whatever it is)
             results[name] = traceback.format_exc()

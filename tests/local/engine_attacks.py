@@ -1,0 +1,154 @@
+"""What a sandbox's root tries against the machine it is on, beside the network; each must come to nothing."""
+
+from __future__ import annotations
+
+import base64
+import errno
+import struct
+from collections.abc import Awaitable, Callable
+
+from irons_plugins.local.engines import Limits
+from irons_plugins.local.engines.conformance import Bench, Ran, expect
+
+
+def i386_program(code: bytes) -> bytes:
+    """A static program for i386: an ELF header, one segment, and the code."""
+    base = 0x08048000
+    size = 52 + 32 + len(code)
+    header = b"\x7fELF\x01\x01\x01".ljust(16, b"\0") + struct.pack(
+        "<HHIIIIIHHHHHH", 2, 3, 1, base + 84, 52, 0, 0, 52, 32, 1, 0, 0, 0
+    )
+    return header + struct.pack("<IIIIIIII", 1, 0, base, base, size, size, 7, 0x1000) + code
+
+
+# Each exits with the errno of making an AF_VSOCK socket.
+_EXIT = b"\xf7\xd8\x89\xc3\xb8\x01\0\0\0\xcd\x80"  # neg eax; mov ebx, eax; mov eax, 1; int 0x80
+_SOCKET = (
+    b"\xb8\x67\x01\0\0\xbb\x28\0\0\0\xb9\x01\0\0\0\x31\xd2\xcd\x80" + _EXIT
+)  # eax=359 ebx=40 ecx=1 edx=0
+_SOCKETCALL = (
+    b"\x6a\x00\x6a\x01\x6a\x28\xb8\x66\0\0\0\xbb\x01\0\0\0\x89\xe1\xcd\x80" + _EXIT
+)  # push 0, 1, 40; eax=102 ebx=1 ecx=esp
+
+_PERL_VSOCK = "perl -e 'socket(my $s, 40, 1, 0) and exit 0; exit $!'"
+_PERL_PACKET = "sudo perl -e 'socket(my $s, 17, 3, 768) and exit 0; exit $!'"
+
+
+async def _inside(bench: Bench, command: str) -> Ran:
+    sandbox, made = await bench.running()
+    return await bench.ssh(sandbox, made, command)
+
+
+async def vsock_is_refused(bench: Bench) -> None:
+    """AF_VSOCK, which no namespace holds, can't be made, nor AF_PACKET, nor by 32-bit calls."""
+    sandbox, made = await bench.running()
+    for command in (_PERL_VSOCK, _PERL_PACKET):
+        ran = await bench.ssh(sandbox, made, command)
+        expect(ran.code == errno.EAFNOSUPPORT, f"{command}: {ran}")
+    for code in (_SOCKET, _SOCKETCALL):
+        text = base64.b64encode(i386_program(code)).decode()
+        ran = await bench.ssh(sandbox, made, f"echo {text} | base64 -d > p; chmod +x p; ./p")
+        # 126: this kernel runs no 32-bit programs at all.
+        expect(ran.code in (errno.EAFNOSUPPORT, 126), f"32-bit: {ran}")
+    ran = await bench.ssh(
+        sandbox, made, "perl -e 'socket(my $s, 2, 1, 0) or exit $!; socket($s, 10, 2, 0) or exit $!'"
+    )
+    expect(ran.code == 0, f"ordinary sockets: {ran}")
+
+
+async def the_kernel_is_out_of_reach(bench: Bench) -> None:
+    """Mounts, device nodes, kernel settings, the kernel log and the clock are refused to its root."""
+    script = """
+    mount -t tmpfs none /mnt && echo LEAK mount
+    mknod /tmp/sda b 8 0 && echo LEAK mknod
+    echo 1 > /proc/sys/kernel/panic && echo LEAK sysctl
+    echo b > /proc/sysrq-trigger && echo LEAK sysrq
+    dmesg && echo LEAK dmesg
+    date -s 2001-01-01 && echo LEAK clock
+    ls /sys/kernel /sys/class && echo LEAK sys
+    cat /proc/kcore | head -c 1 | grep . && echo LEAK kcore
+    ip link set lo down && echo LEAK link
+    ip route add 203.0.113.0/24 dev lo && echo LEAK route
+    chroot /proc/1/root true || echo LEAK own root refused
+    exit 0
+    """
+    ran = await _inside(bench, f"sudo sh -c '{script}' 2>/dev/null")
+    expect("LEAK" not in ran.text, ran.text)
+
+
+async def nested_namespaces_are_harmless(bench: Bench) -> None:
+    """A user namespace made inside gives no right over the cell's network or the outer mounts."""
+    script = (
+        "unshare -Ur sh -c 'ip route add 203.0.113.0/24 dev lo && echo LEAK route; "
+        "ip link set lo down && echo LEAK link; mount -t sysfs sys /mnt && echo LEAK sysfs; "
+        "umount /proc/sys && echo LEAK sys; echo 1 > /proc/sys/kernel/panic && echo LEAK sysctl; "
+        "mount -o remount,rw /run/irons && echo LEAK remount'; exit 0"
+    )
+    ran = await _inside(bench, f"{script} 2>/dev/null; sudo {script} 2>/dev/null")
+    expect("LEAK" not in ran.text, ran.text)
+
+
+async def its_ids_are_its_own(bench: Bench) -> None:
+    """Its root is neither this user nor the machine's root, and a set-user-id file can't become theirs."""
+    ran = await _inside(
+        bench, "cat /proc/self/uid_map; sudo sh -c 'cp /bin/sh /sh; chmod 6755 /sh; stat -c %u:%g:%a /sh'"
+    )
+    inside, outside, _ = ran.text.split("\n")[0].split()
+    expect(inside == "0" and outside == "1", f"map: {ran.text}")
+    expect(ran.text.endswith("0:0:6755\n"), f"set-user-id inside: {ran.text}")
+
+
+async def its_settings_are_not_its_own(bench: Bench) -> None:
+    """It can read what it was given of SSH settings and keys, and change none of it."""
+    script = "echo x >> /run/irons/authorized_keys; rm -f /run/irons/sshd_config; mount -o remount,rw /run/irons; exit 0"
+    sandbox, made = await bench.running()
+    await bench.ssh(sandbox, made, f"sudo sh -c '{script}'; sudo rm -rf /etc/ssh /home/irons/.ssh")
+    await bench.engine.stop(sandbox)
+    await bench.engine.start(sandbox)
+    expect((await bench.ssh(sandbox, made, "true")).code == 0, "it locked its owner out")
+
+
+async def links_lead_nowhere_on_the_host(bench: Bench) -> None:
+    """Links and odd trees it leaves behind don't lead a restart or a removal out of it, nor stop them."""
+    sandbox, made = await bench.running()
+    target = bench._directory / "target"
+    target.mkdir()
+    (target / "kept").write_text("kept")
+    script = f"""
+    rm -rf /etc/hosts /srv /opt; ln -s {target} /srv; ln -s {target}/kept /etc/hosts; ln -s / /opt
+    mkdir /deep; cd /deep; i=0; while [ $i -lt 2500 ]; do mkdir d; cd d; i=$((i+1)); done; touch end
+    mkdir -m 000 /closed; touch /closed/file; chmod 000 /closed/file; touch /tmp/strange-$(printf "\\\\n\\\\377")
+    """
+    ran = await bench.ssh(sandbox, made, f"sudo sh -c '{script}'")
+    expect(ran.code == 0, ran.text)
+    await bench.engine.stop(sandbox)
+    await bench.engine.start(sandbox)
+    await bench.engine.destroy(sandbox)
+    expect((target / "kept").read_text() == "kept", "something outside was harmed")
+
+
+async def memory_is_limited_where_it_can_be(bench: Bench) -> None:
+    """A process that eats memory without end is ended where status says that the limit holds."""
+    spec = bench.spec(limits=Limits(memory=128 << 20))
+    made = await bench.engine.create(spec)
+    await bench.engine.start(spec.id)
+    facts = (await bench.engine.look(spec.id)).facts or {}
+    expect("memory" in facts, "status says nothing of memory")
+    if "not enforced" not in facts["memory"]:
+        ran = await bench.ssh(spec.id, made, "perl -e '$x = \"x\" x (400 << 20); print length $x'")
+        expect(ran.code != 0, f"400 MB were had where 128 MB are allowed: {ran}")
+    expect((await bench.ssh(spec.id, made, "true")).code == 0, "it does not answer any more")
+
+
+ATTACKS: dict[str, Callable[[Bench], Awaitable[None]]] = {
+    check.__name__: check
+    for check in (
+        vsock_is_refused,
+        the_kernel_is_out_of_reach,
+        nested_namespaces_are_harmless,
+        its_ids_are_its_own,
+        its_settings_are_not_its_own,
+        links_lead_nowhere_on_the_host,
+        memory_is_limited_where_it_can_be,
+    )
+}

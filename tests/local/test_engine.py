@@ -1,0 +1,169 @@
+"""The namespace engine for real: conformance and attacks, as root and as an ordinary user made by the test."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.local.engine_attacks import ATTACKS
+
+from irons_plugins.local.engines.conformance import CHECKS
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+USER = "irons-engine-test"
+
+Results = dict[str, str]
+
+
+def _lack() -> str:
+    if os.geteuid() != 0:
+        return "making users and networks needs root"
+    absent = [
+        name for name in ("crun", "newuidmap", "ip", "ssh", "mmdebstrap", "runuser") if not shutil.which(name)
+    ]
+    return f"not installed: {', '.join(absent)}" if absent else ""
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Path]:
+    """A directory that every user can enter."""
+    lack = _lack()
+    if lack and os.environ.get("CI"):
+        pytest.fail(f"the engine can't be tested: {lack}")
+    if lack:
+        pytest.skip(lack)
+    made = Path(tempfile.mkdtemp(prefix="irons-engine-"))
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.fixture(scope="module")
+def archive(place: Path) -> Path:
+    """The default image as a tar archive: given, or built here from this machine's package sources."""
+    path = place / "image.tar"
+    given = os.environ.get("IRONS_TEST_IMAGE")
+    if given:
+        shutil.copyfile(given, path)
+    else:
+        script = (
+            "import asyncio, sys\nfrom pathlib import Path\nfrom irons_plugins.local.image import Images\n"
+            "async def main():\n    images = Images(Path(sys.argv[1]), Path(sys.argv[2]))\n"
+            "    await images.build('built')\n    await images.export('built', Path(sys.argv[3]))\n"
+            "    await images.remove('built')\n"
+            "asyncio.run(main())"
+        )
+        words = [sys.executable, "-c", script, str(place / "built"), str(place / "none"), str(path)]
+        subprocess.run(words, check=True, timeout=600)
+        shutil.rmtree(place / "built")
+    path.chmod(0o644)
+    return path
+
+
+def _run(words: list[str], env: dict[str, str], directory: Path, archive: Path) -> Results:
+    done = subprocess.run(
+        [*words, "-P", "-m", "tests.local.engine_run", str(directory / "work"), str(archive)],
+        env=env,
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    results: Results = json.loads(done.stdout)
+    assert list(directory.iterdir()) == [directory / "work"]
+    return results
+
+
+def _copy_sources(place: Path) -> str:
+    """Copy what the program needs to where everybody can read it; gives its PYTHONPATH."""
+    sources = place / "sources"
+    if not sources.exists():
+        for package in ("core/irons", "plugins/irons_plugins"):
+            shutil.copytree(ROOT / package, sources / Path(package).name)
+        found = importlib.util.find_spec("pluggy")
+        assert found is not None
+        assert found.origin is not None
+        shutil.copytree(Path(found.origin).parent, sources / "pluggy")
+        (sources / "tests" / "local").mkdir(parents=True)
+        for path in HERE.glob("engine_*.py"):
+            shutil.copyfile(path, sources / "tests" / "local" / path.name)
+        for path in [sources, *sources.rglob("*")]:
+            path.chmod(0o755 if path.is_dir() else 0o644)
+    return str(sources)
+
+
+def _env(home: Path, pythonpath: str) -> dict[str, str]:
+    return {
+        "HOME": str(home),
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "PYTHONPATH": pythonpath,
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+@pytest.fixture(scope="module")
+def as_root(place: Path, archive: Path) -> Results:
+    """What every check said when root ran it."""
+    home = place / "root"
+    home.mkdir(mode=0o700)
+    return _run([sys.executable], _env(home, _copy_sources(place)), home, archive)
+
+
+@pytest.fixture(scope="module")
+def user() -> Iterator[str]:
+    """An ordinary user with subordinate ids, who is gone afterwards."""
+    subprocess.run(["userdel", USER], check=False, capture_output=True)
+    subprocess.run(["useradd", "--no-create-home", "--shell", "/bin/sh", USER], check=True)
+    try:
+        yield USER
+    finally:
+        subprocess.run(["userdel", USER], check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def as_user(place: Path, archive: Path, user: str) -> Results:
+    """What every check said when an ordinary user ran it."""
+    home = place / "user"
+    home.mkdir(mode=0o700)
+    shutil.chown(home, user, user)
+    become = ["runuser", "-u", user, "--"]
+    return _run([*become, _python_for(become)], _env(home, _copy_sources(place)), home, archive)
+
+
+def _python_for(become: list[str]) -> str:
+    """A Python that the user may execute; the tests' own may lie where only root can look."""
+    for path in (sys.executable, *(f"/usr/bin/python3.{minor}" for minor in (14, 13, 12, 11))):
+        words = [*become, path, "-c", "import sys; sys.exit(sys.version_info < (3, 11))"]
+        if Path(path).exists() and subprocess.run(words, check=False, capture_output=True).returncode == 0:
+            return path
+    pytest.fail("an ordinary user has no Python 3.11 here")
+
+
+NAMES = [*CHECKS, *ATTACKS, "nothing_is_left", "no_image_is_left"]
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("name", NAMES)
+def test_the_engine_conforms_for_root(name: str, as_root: Results) -> None:
+    """Each conformance check and each attack from inside, run by root."""
+    assert as_root[name] == ""
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("name", NAMES)
+def test_the_engine_conforms_for_an_ordinary_user(name: str, as_user: Results) -> None:
+    """Each conformance check and each attack from inside, run by an ordinary user."""
+    assert as_user[name] == ""
