@@ -110,9 +110,44 @@ def make_person(lab: Lab, place: Path, image_tar: Path) -> Iterator[Callable[...
 
 
 @pytest.fixture(scope="session")
-def person(make_person: Callable[..., Person]) -> Person:
-    """Root, who uses irons on the lab's host."""
-    return make_person()
+def public_program(place: Path) -> tuple[str, ...]:
+    """irons, installed where every user can run it, by an interpreter that every user can."""
+    python = next(
+        found
+        for found in (os.path.realpath(sys.executable), "/usr/bin/python3")
+        if all(Path(found).parents[depth].stat().st_mode & 1 for depth in range(len(Path(found).parents)))
+    )
+    room = place / "public"
+    uv = [sys.executable, "-m", "uv"]
+    for words in (
+        ["venv", "--quiet", "--python", python, str(room)],
+        ["pip", "install", "--quiet", "--python", str(room / "bin/python"), str(Path(__file__).parents[2])],
+    ):
+        subprocess.run([*uv, *words], check=True)
+    return (str(room / "bin/irons"),)
+
+
+@pytest.fixture(scope="session")
+def ordinary_user(_machine: None) -> Iterator[str]:
+    """An ordinary user of this machine, with subordinate ids, made for these tests alone."""
+    name = f"irons{os.getpid() % 100000}"
+    subprocess.run(["useradd", "--no-create-home", "--shell", "/bin/sh", name], check=True)
+    try:
+        if f"{name}:" not in Path("/etc/subuid").read_text():
+            ids = ["--add-subuids", "300000-365535", "--add-subgids", "300000-365535"]
+            subprocess.run(["usermod", *ids, name], check=True)
+        yield name
+    finally:
+        subprocess.run(["pkill", "-KILL", "-u", name], check=False)
+        subprocess.run(["userdel", "--force", name], check=True, capture_output=True)
+
+
+@pytest.fixture(scope="session", params=["root", "user"])
+def person(request: pytest.FixtureRequest, ordinary_user: str, make_person: Callable[..., Person]) -> Person:
+    """Somebody who uses irons on the lab's host: root, then an ordinary user."""
+    if request.param == "root":
+        return make_person()
+    return make_person(program=request.getfixturevalue("public_program"), user=ordinary_user)
 
 
 @pytest.fixture

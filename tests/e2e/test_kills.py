@@ -66,10 +66,10 @@ def test_nothing_passes_while_the_gateway_is_dead_and_its_ports_cannot_be_taken(
     gateway = pids(person)["gateway"]
     os.kill(gateway, signal.SIGSTOP)
     try:
-        person.inside(sandbox, "curl -s -m 2 http://203.0.113.10/while-stopped")
+        person.inside(sandbox, f"curl -s -m 2 http://203.0.113.10/stopped-{sandbox}")
         squat = "perl -MIO::Socket::INET -e 'for $p (15001, 53) { print IO::Socket::INET->new(LocalPort => $p, Listen => 1) ? 1 : 0 }'"
         assert person.inside(sandbox, squat).stdout == "00"
-        assert not person.lab.arrived(kind="http", line="GET /while-stopped HTTP/1.1")
+        assert not person.lab.arrived(kind="http", line=f"GET /stopped-{sandbox} HTTP/1.1")
     finally:
         os.kill(gateway, signal.SIGKILL)
     eventually(
