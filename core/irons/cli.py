@@ -139,10 +139,7 @@ class _Call:
         found = split_globals(words)
         self._debug = bool(found.values.get("debug"))
         if found.version:
-            from irons.version import __version__
-
-            self._streams.stdout.write(f"irons {__version__}\n")
-            return 0
+            return self._version()
         if found.help or not found.words:
             return self._help(found.words)
         match = self._host.tree.find(found.words) or self._by_alias(found)
@@ -165,6 +162,8 @@ class _Call:
         parsed = parse(command, rest, lambda given: self._settings(command, {**before, **given})["sandbox"])
         if parsed.help:
             return self._help(command.path)
+        if parsed.version:
+            return self._version()
         settings = self._settings(command, {**before, **parsed.globals})
         self._debug = settings.debug
         self._form = settings["output"]
@@ -214,6 +213,12 @@ class _Call:
 
         text = help_text(self._host.tree, words, face=self._face, width=self._streams.columns)
         self._streams.stdout.write(text)
+        return 0
+
+    def _version(self) -> int:
+        from irons.version import __version__
+
+        self._streams.stdout.write(f"irons {__version__}\n")
         return 0
 
     def _unknown(self, words: Sequence[str]) -> int:

@@ -147,11 +147,10 @@ class PluginHost:
         self._failed(_Found(name, "", "", lambda: None), "it is named in IRONS_PLUGINS but not installed")
 
     def _register(self, found: _Found) -> None:
-        registered = False
+        plugin: object = None
         try:
             plugin = found.load()
             self._manager.register(plugin, name=found.name)
-            registered = True
             self._manager.check_pending()
             hooks = tuple(sorted(caller.name for caller in self._manager.get_hookcallers(plugin) or ()))
             commands = self._commands_of(plugin)
@@ -159,8 +158,8 @@ class PluginHost:
         except (KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:  # noqa: BLE001 - whatever a stranger's import raises, SystemExit included, must not end the run
-            if registered:
-                self._manager.unregister(name=found.name)
+            if plugin is not None and self._manager.get_plugin(found.name) is plugin:
+                self._manager.unregister(plugin)
             self._failed(found, _why(error))
             return
         self.plugins.append(
@@ -202,7 +201,10 @@ def _to_stderr(line: str) -> None:
 
 
 def _why(error: BaseException) -> str:
-    if isinstance(error, Clash | PluginError | pluggy.PluginValidationError):
-        return str(error).splitlines()[0]
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+    """One line that says why a plugin was left out."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if isinstance(error, Clash | PluginError):
+        return " ".join(lines)
+    if isinstance(error, pluggy.PluginValidationError):
+        return "; ".join(lines)
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

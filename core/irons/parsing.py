@@ -1,27 +1,41 @@
-"""argparse, built for the one command that was called; errors are `UsageError`, never an exit.
+"""Words into a command's parameters; whatever makes no sense is a `UsageError`, never an exit.
 
-Global options are taken out of the words first, wherever they stand before a `--`, so that `irons -o json list` and
-`irons list -o json` are the same.
+Written by hand rather than with argparse: global options stand before the command, behind it or both, so the same scanner serves
+the two places; messages are ours on every Python; and the import is saved at every start.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, NoReturn
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from irons.command import GLOBAL_OPTIONS, Arg, Command, Flag, Opt
 from irons.errors import UsageError
 from irons.values import check_sandbox_name, read_value
 
+_HELP = Flag(("-h", "--help"), name="help")
+_VERSION = Flag(("-V", "--version"), name="version")
+
 
 class Globals(NamedTuple):
-    """The global options found among the words, and the words without those that stand before the command."""
+    """The global options that stand before the command, and the words from the command on."""
 
     values: dict[str, object]
     words: list[str]
     help: bool
     version: bool
+
+
+class Parsed(NamedTuple):
+    """A command's own parameters by their `dest`, and the global options that stood behind the command.
+
+    Where `help` or `version` is asked for, nothing else is read.
+    """
+
+    arguments: dict[str, object]
+    globals: dict[str, object]
+    help: bool = False
+    version: bool = False
 
 
 def split_globals(words: Sequence[str]) -> Globals:
@@ -30,75 +44,30 @@ def split_globals(words: Sequence[str]) -> Globals:
     Raises:
         UsageError: An option lacks its value, or an option before the command is not a global one.
     """
-    values: dict[str, object] = {}
-    rest = list(words)
-    wants_help = version = False
-    while rest and rest[0].startswith("-") and rest[0] != "-":
-        word = rest.pop(0)
-        if word == "--":
-            break
-        if word in ("-h", "--help"):
-            wants_help = True
-        elif word in ("-V", "--version"):
-            version = True
-        else:
-            option, value = _global(word)
-            if option is None:
-                known = [flag for known in GLOBAL_OPTIONS for flag in known.flags]
-                raise UsageError(
-                    f"unknown option {word!r}", hint=_near(word, known) or "irons --help lists them"
-                )
-            if isinstance(option, Opt) and value is None:
-                if not rest:
-                    raise UsageError(f"{word} needs a value ({option.shown})")
-                value = rest.pop(0)
-            values[option.dest] = True if isinstance(option, Flag) else _chosen(option, word, str(value))
-    return Globals(values, rest, wants_help, version)
+    found = _scan(words, (*GLOBAL_OPTIONS, _HELP, _VERSION), "irons", to_first_word=True)
+    values = {option.dest: _value(option, found.given.get(option.flags)) for option in GLOBAL_OPTIONS}
+    return Globals(
+        {dest: value for dest, value in values.items() if value},
+        found.words,
+        _HELP.flags in found.given,
+        _VERSION.flags in found.given,
+    )
 
 
 def globals_among(words: Iterable[str]) -> dict[str, object]:
     """Return the global options in words that are still being typed, wherever they stand; what makes no sense is passed over."""
+    by_flag = _by_flag(GLOBAL_OPTIONS)
     values: dict[str, object] = {}
-    rest = iter(words)
-    for word in _until(rest, "--"):
-        option, value = _global(word)
+    rest = list(words)
+    while rest and rest[0] != "--":
+        option, value, _ = _match(rest.pop(0), by_flag)
         if isinstance(option, Flag):
             values[option.dest] = True
         elif option is not None:
-            value = next(rest, None) if value is None else value
-            if value is not None and (not option.choices or value in option.choices):
+            value = (rest.pop(0) if rest else None) if value is None else value
+            if value and (not option.choices or value in option.choices):
                 values[option.dest] = value
     return values
-
-
-def _until(words: Iterator[str], end: str) -> Iterator[str]:
-    for word in words:
-        if word == end:
-            return
-        yield word
-
-
-def _global(word: str) -> tuple[Opt | Flag | None, str | None]:
-    """The global option a word gives, and its value where the word has that too (`--output=json`, `-ojson`)."""
-    by_flag = {flag: option for option in GLOBAL_OPTIONS for flag in option.flags}
-    name, equals, value = word.partition("=")
-    option = by_flag.get(name)
-    if isinstance(option, Opt):
-        return option, value if equals else None
-    if option is not None:
-        return (None, None) if equals else (option, None)
-    short = by_flag.get(word[:2])
-    if isinstance(short, Opt) and not word.startswith("--"):
-        return short, word[2:]
-    return None, None
-
-
-class Parsed(NamedTuple):
-    """A command's own parameters by their `dest`, and the global options that stood behind the command."""
-
-    arguments: dict[str, object]
-    globals: dict[str, object]
-    help: bool
 
 
 def parse(
@@ -116,157 +85,168 @@ def parse(
     Raises:
         UsageError: An unknown option, a missing or an extra argument, a value that makes no sense, a bad sandbox name.
     """
-    implied = next((a for a in command.arguments if a.kind == "sandbox" and a.implied), None)
-    if implied is None:
-        return _parse(command, words)
-    refusal: UsageError | None = None
-    try:
-        parsed = _parse(command, words)
-    except UsageError as error:
-        refusal = error
-        try:
-            parsed = _parse(_without(command, implied), words)
-        except UsageError:
-            raise error from None
-    if parsed.help or parsed.arguments[implied.dest] not in (None, ()):
-        return parsed
-    sandbox = in_use(parsed.globals)
-    if sandbox is not None:
-        name = check_sandbox_name(sandbox)
-        parsed.arguments[implied.dest] = (name,) if implied.takes in ("*", "+") else name
-    elif refusal is not None:
+    name = f"irons {command.name}"
+    taken = {flag for option in command.options for flag in option.flags}
+    shared = [option for option in GLOBAL_OPTIONS if taken.isdisjoint(option.flags)]
+    found = _scan(words, (*command.options, *shared, _HELP, _VERSION), name)
+    if _HELP.flags in found.given or _VERSION.flags in found.given:
+        return Parsed({}, {}, help=_HELP.flags in found.given, version=_HELP.flags not in found.given)
+    given = {option.dest: _value(option, found.given.get(option.flags)) for option in shared}
+    given = {dest: value for dest, value in given.items() if value}
+    tail = next((argument for argument in command.arguments if argument.takes == "--"), None)
+    values: dict[str, object] = {} if tail is None else {tail.dest: tuple(found.tail)}
+    positional = [argument for argument in command.arguments if argument is not tail]
+    spoken = found.words if tail is not None else [*found.words, *found.tail]
+    values |= _arguments(command, positional, spoken, lambda: in_use(given))
+    values |= {option.dest: _value(option, found.given.get(option.flags)) for option in command.options}
+    return Parsed({param.dest: values[param.dest] for param in command.params}, given)
+
+
+class _Scanned(NamedTuple):
+    """Options by their flags with the words each was given, the other words, and those behind a `--`."""
+
+    given: dict[tuple[str, ...], list[str]]
+    words: list[str]
+    tail: list[str]
+
+
+def _scan(
+    words: Sequence[str], options: Sequence[Opt | Flag], name: str, *, to_first_word: bool = False
+) -> _Scanned:
+    by_flag = _by_flag(options)
+    given: dict[tuple[str, ...], list[str]] = {}
+    plain: list[str] = []
+    rest = list(words)
+    if not to_first_word and not set(_HELP.flags).isdisjoint(_before_dashes(words)):
+        return _Scanned({_HELP.flags: []}, [], [])
+    while rest:
+        word = rest.pop(0)
+        if word == "--":
+            return _Scanned(given, [*plain, *rest], []) if to_first_word else _Scanned(given, plain, rest)
+        if not word.startswith("-") or word == "-":
+            plain.append(word)
+            if to_first_word:
+                return _Scanned(given, [*plain, *rest], [])
+            continue
+        option, value, more = _match(word, by_flag)
+        if option is None:
+            raise UsageError(
+                f"{name} has no option {word!r}", hint=_near(word, by_flag) or f"{name} --help lists them"
+            )
+        if isinstance(option, Flag):
+            given[option.flags] = []
+            rest[:0] = more
+            continue
+        if value is None:
+            if not rest or rest[0] == "--" or rest[0] in by_flag:
+                raise UsageError(f"{word} needs a value ({option.shown})", hint=f"{name} --help tells more")
+            value = rest.pop(0)
+        given.setdefault(option.flags, []).append(value)
+    return _Scanned(given, plain, [])
+
+
+def _before_dashes(words: Sequence[str]) -> Sequence[str]:
+    return words[: words.index("--")] if "--" in words else words
+
+
+def _by_flag(options: Iterable[Opt | Flag]) -> dict[str, Opt | Flag]:
+    return {flag: option for option in options for flag in option.flags}
+
+
+def _match(word: str, by_flag: dict[str, Opt | Flag]) -> tuple[Opt | Flag | None, str | None, list[str]]:
+    """The option a word gives, its value where the word has that too (`--output=json`, `-ojson`), and the rest of a bundle (`-rf`)."""
+    exact = by_flag.get(word)
+    if exact is not None:
+        return exact, None, []
+    if word.startswith("--"):
+        name, equals, value = word.partition("=")
+        option = by_flag.get(name)
+        return (option, value, []) if equals and isinstance(option, Opt) else (None, None, [])
+    option = by_flag.get(word[:2])
+    if isinstance(option, Opt):
+        return option, word[2:].removeprefix("="), []
+    if option is not None and f"-{word[2]}" in by_flag:
+        return option, None, [f"-{word[2:]}"]
+    return None, None, []
+
+
+def _arguments(
+    command: Command, arguments: Sequence[Arg], words: Sequence[str], in_use: Callable[[], str | None]
+) -> dict[str, object]:
+    """Each argument's value; a sandbox that no word names is the one in use, if there is one."""
+    implied = next((a for a in arguments if a.kind == "sandbox" and a.implied), None)
+    shares, refusal = _shares(command, arguments, words, implied)
+    if implied is not None and not shares[implied.dest]:
+        sandbox = in_use()
+        if sandbox is not None:
+            shares[implied.dest], refusal = [sandbox], None
+    if refusal is not None:
         raise refusal
-    return parsed
-
-
-def _without(command: Command, argument: Arg) -> Command:
-    """The command with an argument that may be left out."""
-    free = argument._replace(takes="*" if argument.takes in ("*", "+") else "?")
-    return command._replace(params=tuple(free if p is argument else p for p in command.params))
-
-
-def _parse(command: Command, words: Sequence[str]) -> Parsed:
-    import argparse
-
-    class Parser(argparse.ArgumentParser):
-        def error(self, message: str) -> NoReturn:
-            raise UsageError(
-                _reworded(message, command), hint=f"irons {command.name} --help shows how it is called"
-            )
-
-    before, tail = _split_tail(command, words)
-    if "-h" in before or "--help" in before:
-        return Parsed({}, {}, help=True)
-    parser = Parser(prog=f"irons {command.name}", add_help=False, allow_abbrev=False, exit_on_error=True)
-    own = {flag for option in command.options for flag in option.flags}
-    for option in command.options:
-        _add(parser, option, option.flags)
-    for option in GLOBAL_OPTIONS:
-        flags = tuple(flag for flag in option.flags if flag not in own)
-        if flags:
-            _add(parser, option, flags, dest=f"_global_{option.dest}")
-    positional = [argument for argument in command.arguments if argument.takes != "--"]
-    for argument in positional:
-        parser.add_argument(
-            argument.dest, nargs=None if argument.takes == "1" else argument.takes, metavar=argument.shown
-        )
-    namespace, left = parser.parse_known_intermixed_args(before)
-    unknown = list(left)
-    if unknown:
-        word = unknown[0]
-        if word.startswith("-"):
-            offered = [flag for option in (*command.options, *GLOBAL_OPTIONS) for flag in option.flags]
-            raise UsageError(
-                f"irons {command.name} has no option {word!r}",
-                hint=_near(word, offered) or f"irons {command.name} --help lists them",
-            )
-        raise UsageError(
-            f"irons {command.name} does not take {word!r}: one argument too many",
-            hint=f"irons {command.name} --help shows how it is called",
-        )
-    found = vars(namespace)
     values: dict[str, object] = {}
-    for argument in positional:
-        value = found[argument.dest]
-        values[argument.dest] = (
-            tuple(_checked(argument, v) for v in value)
-            if isinstance(value, list)
-            else _checked(argument, value)
-        )
-    for argument in command.arguments:
-        if argument.takes == "--":
-            values[argument.dest] = tuple(tail)
-    for option in command.options:
-        values[option.dest] = _value(option, found[option.dest])
-    return Parsed(values, _given(found), help=False)
+    for argument in arguments:
+        read = [_checked(argument, word) for word in shares[argument.dest]]
+        values[argument.dest] = tuple(read) if argument.takes in ("*", "+") else (read[0] if read else None)
+    return values
 
 
-def _given(found: dict[str, Any]) -> dict[str, object]:
-    """The global options that stood behind the command, each checked as before it."""
-    given: dict[str, object] = {}
-    for option in GLOBAL_OPTIONS:
-        value = found.get(f"_global_{option.dest}")
-        if value:
-            given[option.dest] = (
-                _chosen(option, option.flags[-1], value) if isinstance(option, Opt) else value
-            )
-    return given
+def _shares(
+    command: Command, arguments: Sequence[Arg], words: Sequence[str], implied: Arg | None
+) -> tuple[dict[str, list[str]], UsageError | None]:
+    """The words of each argument; where they only fit with the implied one left out, also the refusal that stands otherwise."""
+    try:
+        return _shared_out(command, arguments, words), None
+    except UsageError as refusal:
+        if implied is None:
+            raise
+        free = [a._replace(takes="?" if a.takes == "1" else "*") if a is implied else a for a in arguments]
+        try:
+            return _shared_out(command, free, words), refusal
+        except UsageError:
+            raise refusal from None
 
 
-def _split_tail(command: Command, words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Words before and behind the first `--`, for a command whose last argument takes another program's words."""
-    if not any(argument.takes == "--" for argument in command.arguments):
-        return list(words), []
-    if "--" in words:
-        at = list(words).index("--")
-        return list(words[:at]), list(words[at + 1 :])
-    return list(words), []
+def _shared_out(command: Command, arguments: Sequence[Arg], words: Sequence[str]) -> dict[str, list[str]]:
+    """The words of each argument: each takes what it needs, an open one also what those behind it leave."""
+    shares: dict[str, list[str]] = {}
+    rest = list(words)
+    needs = [int(argument.takes in ("1", "+")) for argument in arguments]
+    hint = f"irons {command.name} --help shows how it is called"
+    for at, argument in enumerate(arguments):
+        spare = len(rest) - sum(needs[at + 1 :])
+        if spare < needs[at]:
+            missing = [a.shown for a, need in zip(arguments[at:], needs[at:], strict=True) if need][
+                len(rest) :
+            ]
+            raise UsageError(f"irons {command.name} needs {' and '.join(missing)}", hint=hint)
+        takes = spare if argument.takes in ("*", "+") else min(spare, 1)
+        shares[argument.dest] = rest[:takes]
+        del rest[:takes]
+    if rest:
+        raise UsageError(f"irons {command.name} does not take {rest[0]!r}: one argument too many", hint=hint)
+    return shares
 
 
-def _add(parser: object, option: Opt | Flag, flags: tuple[str, ...], dest: str | None = None) -> None:
-    import argparse
-
-    assert isinstance(parser, argparse.ArgumentParser)  # noqa: S101 - the type is argparse's, imported late
+def _value(option: Opt | Flag, words: list[str] | None) -> object:
+    """An option's value: of several, the last, unless it takes many."""
     if isinstance(option, Flag):
-        parser.add_argument(*flags, action="store_true", dest=dest or option.dest)
-        return
-    parser.add_argument(
-        *flags,
-        action="append" if option.many else "store",
-        dest=dest or option.dest,
-        metavar=option.shown,
-    )
-
-
-def _value(option: Opt | Flag, raw: object) -> object:
-    if isinstance(option, Flag):
-        return bool(raw)
+        return words is not None
     name = max(option.flags, key=len)
     if option.many:
-        words = raw if isinstance(raw, list) else []
-        return tuple(_one(option, name, word) for word in words)
-    return option.default if raw is None else _one(option, name, str(raw))
+        return tuple(_one(option, name, word) for word in words or ())
+    return _one(option, name, words[-1]) if words else option.default
 
 
 def _one(option: Opt, name: str, word: str) -> object:
-    _chosen(option, name, word)
+    if option.choices and word not in option.choices:
+        raise UsageError(
+            f"{name} takes {_either(option.choices)}, not {word!r}", hint=_near(word, option.choices) or ""
+        )
     if option.kind in ("sandbox", "new-sandbox"):
         return check_sandbox_name(word)
     return read_value(option.type, word, name)
 
 
-def _chosen(option: Opt, name: str, word: str) -> str:
-    if option.choices and word not in option.choices:
-        raise UsageError(
-            f"{name} takes {_either(option.choices)}, not {word!r}", hint=_near(word, option.choices) or ""
-        )
-    return word
-
-
-def _checked(argument: Arg, value: object) -> object:
-    if value is None:
-        return None
-    word = str(value)
+def _checked(argument: Arg, word: str) -> str:
     if argument.choices and word not in argument.choices:
         raise UsageError(
             f"{argument.shown} is {_either(argument.choices)}, not {word!r}",
@@ -277,16 +257,6 @@ def _checked(argument: Arg, value: object) -> object:
     if not word and argument.kind != "text":
         raise UsageError(f"{argument.shown} is empty")
     return word
-
-
-def _reworded(message: str, command: Command) -> str:
-    required = "the following arguments are required: "
-    if message.startswith(required):
-        return f"irons {command.name} needs {message.removeprefix(required).replace(', ', ' and ')}"
-    found = re.fullmatch(r"argument (\S+?)(?:/\S+)?: expected (?:one|at least one) argument", message)
-    if found:
-        return f"irons {command.name}: {found[1]} needs a value"
-    return f"irons {command.name}: {message.removeprefix('argument ')}"
 
 
 def _near(word: str, options: Iterable[str]) -> str | None:

@@ -1,0 +1,200 @@
+"""Every command, given what makes no sense: exit 2, one clear line, a suggestion where there is one, and no request."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from irons.command import Arg, Command, Opt
+from irons.errors import UsageError
+from irons.host import PluginHost
+from irons.parsing import parse
+from irons.testing import FakeApi, Outcome, Runner
+
+COMMANDS = [
+    command for command in PluginHost({"IRONS_PLUGINS": ""}, lambda _: None).tree if not command.hidden
+]
+"""Every command of the built-in plugins."""
+
+BAD_NAMES = {
+    "empty": "",
+    "slash": "a/b",
+    "dots": "..",
+    "dot": ".",
+    "spaces": "a b",
+    "escape": "a\x1b[31mb",
+    "newline": "a\nb",
+    "nul": "a\x00b",
+    "bidi": "a\u202eb",
+    "long": "a" * 300,
+    "surrogate": "a\udcffb",
+}
+
+SAMPLES = {
+    "sandbox": "one",
+    "new-sandbox": "one",
+    "domain": "example.com",
+    "file": "/dev/null",
+    "image": "base",
+}
+
+
+def sample(argument: Arg) -> str:
+    """A word that an argument takes."""
+    return argument.choices[0] if argument.choices else SAMPLES.get(argument.kind, "word")
+
+
+def refused(outcome: Outcome, api: FakeApi | None = None) -> str:
+    """Hold that an outcome is a usage error of one to two clean lines, and return its message."""
+    assert outcome.code == 2, outcome
+    assert outcome.out == ""
+    lines = outcome.err.splitlines()
+    assert 1 <= len(lines) <= 2, outcome.err
+    assert lines[0].startswith("irons: ")
+    assert outcome.err.replace("\n", "").isprintable()
+    assert "Traceback" not in outcome.err
+    if api is not None:
+        assert api.calls == []
+    return outcome.err
+
+
+def each(commands: list[Command]) -> pytest.MarkDecorator:
+    """Run a test for each of these commands."""
+    return pytest.mark.parametrize("command", commands, ids=lambda command: command.name)
+
+
+@each(COMMANDS)
+def test_an_unknown_option_is_refused(run_irons: Runner, fake_api: FakeApi, command: Command) -> None:
+    """An option that no command has is named, with where to look."""
+    message = refused(run_irons(*command.path, "--no-such-option"), fake_api)
+    assert "--no-such-option" in message
+    assert f"irons {command.name}" in message
+
+
+@each([command for command in COMMANDS if command.options])
+def test_a_misspelt_option_is_suggested(run_irons: Runner, fake_api: FakeApi, command: Command) -> None:
+    """An option with a letter too much suggests the one that was meant."""
+    flag = max((max(option.flags, key=len) for option in command.options), key=len)
+    if not flag.startswith("--"):
+        pytest.skip("it has no long option")
+    assert f"did you mean {flag}" in refused(run_irons(*command.path, f"{flag}z"), fake_api)
+
+
+@each([c for c in COMMANDS if any(a.takes in ("1", "+") for a in c.arguments)])
+def test_a_missing_argument_is_named(run_irons: Runner, fake_api: FakeApi, command: Command) -> None:
+    """Without its arguments a command says which it needs."""
+    needed = next(argument for argument in command.arguments if argument.takes in ("1", "+"))
+    assert needed.shown in refused(run_irons(*command.path), fake_api)
+
+
+@each([c for c in COMMANDS if not any(a.takes in ("*", "+", "--") for a in c.arguments)])
+def test_an_extra_argument_is_refused(run_irons: Runner, fake_api: FakeApi, command: Command) -> None:
+    """A word too many is named."""
+    filled = [*command.path, *(sample(argument) for argument in command.arguments)]
+    assert "'surplus'" in refused(run_irons(*filled, "surplus"), fake_api)
+
+
+def _named() -> list[tuple[Command, int]]:
+    return [
+        (command, at)
+        for command in COMMANDS
+        for at, argument in enumerate(a for a in command.arguments if a.takes != "--")
+        if argument.kind in ("sandbox", "new-sandbox")
+    ]
+
+
+@pytest.mark.parametrize("bad", BAD_NAMES.values(), ids=BAD_NAMES)
+@pytest.mark.parametrize(("command", "at"), _named(), ids=lambda value: getattr(value, "name", str(value)))
+def test_a_bad_sandbox_name_is_refused(
+    run_irons: Runner, fake_api: FakeApi, command: Command, at: int, bad: str
+) -> None:
+    """A name that can't be a path segment and a word is refused before any request."""
+    words = [sample(a) for a in command.arguments if a.takes != "--"]
+    words[at] = bad
+    tail = ["--", "true"] if any(a.takes == "--" for a in command.arguments) else []
+    assert "name" in refused(run_irons(*command.path, *words, *tail), fake_api)
+
+
+@pytest.mark.parametrize("bad", BAD_NAMES.values(), ids=BAD_NAMES)
+@each([c for c in COMMANDS if any(isinstance(o, Opt) and o.kind == "sandbox" for o in c.options)])
+def test_a_bad_name_in_an_option_is_refused(
+    run_irons: Runner, fake_api: FakeApi, command: Command, bad: str
+) -> None:
+    """A sandbox named by an option is held to the same."""
+    option = next(o for o in command.options if isinstance(o, Opt) and o.kind == "sandbox")
+    filled = [*command.path, *(sample(a) for a in command.arguments if a.takes in ("1", "+"))]
+    refused(run_irons(*filled, option.flags[-1], bad), fake_api)
+
+
+@each(COMMANDS)
+def test_options_without_their_value_say_so(run_irons: Runner, fake_api: FakeApi, command: Command) -> None:
+    """An option at the end of the line that lacks its value is named."""
+    for words in ([*command.path, "--api-url"], [*command.path, "--api-url", "--debug"], ["--api-url"]):
+        assert "--api-url needs a value (URL)" in refused(run_irons(*words), fake_api)
+
+
+@each([c for c in COMMANDS if any(isinstance(o, Opt) and o.choices for o in c.options)])
+def test_a_choice_that_is_none_names_the_choices(
+    run_irons: Runner, fake_api: FakeApi, command: Command
+) -> None:
+    """An option with choices names them, and the nearest."""
+    option = next(o for o in command.options if isinstance(o, Opt) and o.choices)
+    filled = [*command.path, *(sample(a) for a in command.arguments if a.takes in ("1", "+"))]
+    message = refused(run_irons(*filled, option.flags[-1], f"{option.choices[0]}x"), fake_api)
+    assert f"did you mean {option.choices[0]}?" in message
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("lst",), "did you mean irons list?"),
+        (("egress", "alow", "x"), "did you mean irons egress allow?"),
+        (("egres", "allow"), "did you mean irons egress?"),
+        (("egress",), "irons egress needs one of: "),
+        (("egress", "--debug"), "irons egress needs one of: "),
+        (("zzzzzz",), "irons --help lists them"),
+        (("", "list"), "there is no command ''"),
+        (("\x1b[31m",), "there is no command '\\x1b[31m'"),
+        (("--bogus",), "irons has no option '--bogus'"),
+        (("--outptu", "json"), "did you mean --output?"),
+        (("-o", "xml", "list"), "takes table, plain, json or jsonl, not 'xml'"),
+        (("-oxml", "list"), "takes table, plain, json or jsonl, not 'xml'"),
+        (("list", "-o", "jsn"), "did you mean json?"),
+        (("--no-input=yes", "list"), "irons has no option '--no-input=yes'"),
+        (("help", "nonsense"), "there is no command or topic 'nonsense'"),
+        (("completion", "csh"), "bash, zsh or fish"),
+    ],
+)
+def test_words_that_name_nothing_are_helped(
+    run_irons: Runner, fake_api: FakeApi, words: tuple[str, ...], said: str
+) -> None:
+    """Unknown commands and options suggest what is near, or say where all are listed."""
+    outcome = run_irons(*words)
+    if "-o" in words and "jsn" in words:
+        assert outcome.code == 2
+        assert said in outcome.err
+        return
+    assert said in refused(outcome, fake_api)
+
+
+def test_a_usage_error_is_an_object_for_programs(run_irons: Runner) -> None:
+    """With `-o json`, wherever it stands, an error of the words themselves is one object on stderr too."""
+    for words in (("-o", "json", "status"), ("status", "--output=json"), ("-ojson", "nonsense")):
+        error = run_irons(*words).error()
+        assert error["exit"] == 2
+        assert error["code"] == "usage"
+        assert set(error) == {"code", "message", "hint", "exit"}
+
+
+@each(COMMANDS)
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(words=st.lists(st.text(max_size=12), max_size=5))
+def test_any_words_parse_or_are_refused(command: Command, words: list[str]) -> None:
+    """Whatever the words, parsing ends with values for every parameter, or a `UsageError`."""
+    try:
+        parsed = parse(command, words)
+    except UsageError:
+        return
+    if not (parsed.help or parsed.version):
+        assert set(parsed.arguments) == {param.dest for param in command.params}

@@ -1,0 +1,310 @@
+"""The client against a server that misbehaves."""
+
+from __future__ import annotations
+
+import inspect
+import socket
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from irons.api import Api
+from irons.backends import unreachable
+from irons.errors import (
+    ApiError,
+    AuthError,
+    ConfigError,
+    Conflict,
+    IronsError,
+    NotFound,
+    Unreachable,
+    Unsupported,
+)
+from irons.hookspecs import Backend
+from irons.host import PluginHost
+from irons.settings import load
+from irons.testing import FakeApi, faults
+
+
+@pytest.fixture
+def api(fake_api: FakeApi, irons_env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
+    """A client of the fake server that does not pause for long."""
+    monkeypatch.setattr("irons.wire.BACK_OFF", 0.01)
+    fake_api.add("one")
+    with client(fake_api.url, irons_env) as opened:
+        yield opened
+
+
+def client(url: str, env: dict[str, str], **flags: object) -> Api:
+    """A client of `url`."""
+    from irons.api import open_api
+
+    settings = load({"api_url": url, **flags}, env)
+    return open_api(settings, PluginHost(env, built_in=()))
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "code"),
+    [
+        (400, ApiError, 1),
+        (401, AuthError, 4),
+        (403, AuthError, 4),
+        (404, NotFound, 3),
+        (409, Conflict, 5),
+        (418, ApiError, 1),
+        (500, ApiError, 1),
+    ],
+)
+def test_refusals_have_their_kind(
+    api: Api, fake_api: FakeApi, status: int, kind: type[ApiError], code: int
+) -> None:
+    """Each status of the contract is an error of its own kind, with the server's words."""
+    fake_api.fail(faults.error(status, "because \x1b[31m of \u202e it"))
+    with pytest.raises(kind) as caught:
+        api.status("one")
+    assert type(caught.value) is kind
+    assert caught.value.exit_code == code
+    assert caught.value.status == status
+    assert caught.value.message == "because \\x1b[31m of \\u202e it"
+
+
+def test_a_page_of_html_is_cut_and_cleaned(api: Api, fake_api: FakeApi) -> None:
+    """An error that is no JSON is shown as it is: on one line, cleaned."""
+    fake_api.fail(faults.html(500))
+    with pytest.raises(ApiError, match=r"the server said 500 .*Bad Gateway.*\\x1b\[31mnginx") as caught:
+        api.status("one")
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize("body", [b"[1]", b"null", b'"x"', b"<html>", b'{"a": ', b"[" * 200_000, b"\xff\xfe"])
+def test_what_is_no_json_object_is_an_error(api: Api, fake_api: FakeApi, body: bytes) -> None:
+    """A 2xx answer whose body is no JSON object is refused, not half read."""
+    fake_api.fail(faults.Fault(200, body))
+    with pytest.raises(ApiError, match="no JSON object"):
+        api.status("one")
+
+
+def test_an_empty_body_is_fine(api: Api, fake_api: FakeApi) -> None:
+    """A 2xx answer without a body says that it worked."""
+    fake_api.fail(faults.Fault(204, b""))
+    api.start("one")
+
+
+@pytest.mark.parametrize("status", [301, 302, 307])
+def test_redirects_are_not_followed(api: Api, fake_api: FakeApi, status: int) -> None:
+    """A redirect is no success, and no request (nor the key) goes where it points."""
+    fake_api.fail(faults.Fault(status, b"", {"Location": "http://203.0.113.1/"}))
+    with pytest.raises(ApiError, match=f"the server said {status}"):
+        api.status("one")
+    assert len(fake_api.calls) == 1
+
+
+def test_an_endless_answer_is_refused(api: Api, fake_api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more of an answer is read than an answer can be long."""
+    monkeypatch.setattr("irons.wire.LARGEST_ANSWER", 1000)
+    fake_api.fail(faults.Fault(200, b'{"x": "' + b"y" * 5000 + b'"}'))
+    with pytest.raises(ApiError, match="longer than"):
+        api.status("one")
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+def test_overload_is_tried_again(api: Api, fake_api: FakeApi, status: int) -> None:
+    """A server that is busy for a moment is asked again."""
+    fake_api.fail(faults.error(status), times=2)
+    assert api.status("one").status == "ready"
+    assert len(fake_api.calls) == 3
+
+
+def test_overload_that_stays_is_an_error(
+    api: Api, fake_api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trying again ends after some attempts, with the server's words."""
+    fake_api.fail(faults.error(503, "busy"), times=99)
+    with pytest.raises(ApiError, match="busy"):
+        api.status("one")
+    assert len(fake_api.calls) == 4
+
+
+def test_retry_after_is_kept(api: Api, fake_api: FakeApi) -> None:
+    """Retry-After says how long to wait."""
+    fake_api.fail(faults.too_many("1"))
+    began = time.monotonic()
+    api.status("one")
+    assert 0.9 < time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("said", ["soon", "-1", "Wed, 21 Oct 2026 07:28:00 GMT", "¹"])
+def test_a_retry_after_that_is_no_number_is_passed_over(api: Api, fake_api: FakeApi, said: str) -> None:
+    """What Retry-After says is believed only as plain seconds."""
+    fake_api.fail(faults.too_many(said.encode().decode("latin-1")))
+    assert api.status("one").name == "one"
+
+
+def test_dropped_connections_are_tried_again(api: Api, fake_api: FakeApi) -> None:
+    """A connection that broke is made again for a call that can be repeated."""
+    fake_api.fail(faults.dropped(), times=2)
+    fake_api.fail(faults.broken_off())
+    assert api.status("one").name == "one"
+
+
+@pytest.mark.parametrize(
+    "fault", [faults.dropped(), faults.error(503), faults.too_many(), faults.broken_off(), faults.error(502)]
+)
+def test_create_is_never_sent_twice(api: Api, fake_api: FakeApi, fault: faults.Fault) -> None:
+    """Whatever becomes of the request, a second sandbox is never asked for."""
+    fake_api.fail(fault)
+    with pytest.raises(IronsError):
+        api.create("two", "ssh-ed25519 AAAA")
+    assert fake_api.lines() == ["POST /sandboxes"]
+
+
+def test_slow_answers_end_in_time(fake_api: FakeApi, irons_env: dict[str, str]) -> None:
+    """The read timeout ends a call, and it is not made again."""
+    fake_api.fail(faults.slow(5), times=9)
+    irons_env["IRONS_READ_TIMEOUT"] = "0.2"
+    with client(fake_api.url, irons_env) as api, pytest.raises(Unreachable, match="no answer in time"):
+        api.status("one")
+    assert len(fake_api.calls) <= 1
+
+
+def test_a_closed_port_is_told_within_the_connect_timeout(irons_env: dict[str, str]) -> None:
+    """A port where nothing listens gives `Unreachable` before the connect timeout is over, retries included."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    irons_env["IRONS_CONNECT_TIMEOUT"] = "1"
+    began = time.monotonic()
+    with client(url, irons_env) as api, pytest.raises(Unreachable, match="did not answer"):
+        api.status("one")
+    assert time.monotonic() - began < 1
+
+
+def test_a_full_backlog_is_told_within_the_connect_timeout(irons_env: dict[str, str]) -> None:
+    """A host that never takes the connection gives `Unreachable` before the connect timeout is over."""
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(0)
+        address = deaf.getsockname()
+        waiting = [socket.socket() for _ in range(3)]
+        for one in waiting:
+            one.setblocking(False)
+            one.connect_ex(address)
+        try:
+            irons_env["IRONS_CONNECT_TIMEOUT"] = "1"
+            began = time.monotonic()
+            with client(f"http://127.0.0.1:{address[1]}", irons_env) as api, pytest.raises(Unreachable):
+                api.status("one")
+            assert time.monotonic() - began < 1.2
+        finally:
+            for one in waiting:
+                one.close()
+
+
+def test_a_route_that_is_not_there_is_unsupported(api: Api, fake_api: FakeApi) -> None:
+    """An older server without a route is told from a sandbox that is not there."""
+    fake_api.has_list = False
+    with pytest.raises(Unsupported, match="no such route"):
+        api.list()
+    with pytest.raises(NotFound):
+        api.status("nobody")
+
+
+def test_names_are_percent_encoded(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name is one path segment, whatever is in it."""
+    asked: list[str] = []
+
+    def call(_method: str, path: str, *_: object, **__: object) -> dict[str, object]:
+        asked.append(path)
+        return {}
+
+    monkeypatch.setattr(api._wire, "call", call)
+    api.status("a/../b?c#d e")
+    assert asked == ["/sandboxes/a%2F..%2Fb%3Fc%23d%20e"]
+
+
+def test_every_request_carries_what_the_contract_says(fake_api: FakeApi, irons_env: dict[str, str]) -> None:
+    """The headers of the wire contract are there, on a call without a body too."""
+    fake_api.key = "secret-key"
+    fake_api.add("one", "stopped")
+    with client(fake_api.url, irons_env, api_key="secret-key") as api:
+        api.start("one")
+    headers = {name.lower(): value for name, value in fake_api.calls[0].headers.items()}
+    assert headers["authorization"] == "Bearer secret-key"
+    assert headers["accept"] == "application/json"
+    assert headers["content-type"] == "application/json"
+
+
+def test_one_connection_serves_many_calls(api: Api, fake_api: FakeApi) -> None:
+    """Connections are kept alive from call to call."""
+    opened = api._wire
+    api.status("one")
+    pool = opened._opened
+    api.status("one")
+    assert opened._opened is pool
+
+
+def _all_subclasses(kind: type[Exception]) -> Iterator[type[Exception]]:
+    for one in kind.__subclasses__():
+        yield one
+        yield from _all_subclasses(one)
+
+
+def _httpx_exceptions() -> list[type[Exception]]:
+    tops = [
+        found
+        for _, found in inspect.getmembers(httpx, inspect.isclass)
+        if issubclass(found, Exception) and found.__module__.startswith("httpx")
+    ]
+    return sorted(
+        {*tops, *(one for top in tops for one in _all_subclasses(top))}, key=lambda one: one.__name__
+    )
+
+
+@pytest.mark.parametrize("kind", _httpx_exceptions(), ids=lambda kind: kind.__name__)
+def test_no_httpx_exception_leaks(api: Api, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]) -> None:
+    """Whatever httpx raises, the client raises an error of irons' own tree, with no trace of httpx behind it."""
+    error = kind.__new__(kind)
+    Exception.__init__(error, "it \x1b[31m broke")
+
+    def fails(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(api._wire, "_send", fails)
+    with pytest.raises(IronsError) as caught:
+        api.status("one")
+    assert caught.value.exit_code == 6
+    assert "\x1b" not in caught.value.message
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize("key", ["two words", "line\n", "schlüssel", "tab\there", "\x00"])
+def test_a_key_that_no_header_carries_is_refused_unseen(
+    fake_api: FakeApi, irons_env: dict[str, str], key: str
+) -> None:
+    """A key with a line end or the like is refused before a request, and not shown."""
+    irons_env["IRONS_API_KEY"] = key
+    with pytest.raises(ConfigError, match="no HTTP header can carry") as caught:
+        client(fake_api.url, irons_env)
+    assert key not in caught.value.message + caught.value.hint
+    assert "IRONS_API_KEY" in caught.value.hint
+    assert not fake_api.calls
+
+
+def test_the_hosted_service_is_said_to_be_retired(irons_env: dict[str, str]) -> None:
+    """Where the default URL of old does not answer, the error says why and what to do."""
+    settings = load({"api_key": "k"}, irons_env)
+    error = unreachable(Backend(settings.api_url), settings, httpx.ConnectError("no"))
+    assert "https://elrond.ironcd.dev did not answer" in error.message
+    assert "retired" in error.message
+    assert "api_url local" in error.hint
+    assert "--api-url" in error.hint
+
+
+def test_an_unreachable_local_backend_says_where_to_look(irons_env: dict[str, str]) -> None:
+    """The local backend's silence points at its own commands."""
+    settings = load({"api_url": "local"}, irons_env)
+    error = unreachable(Backend("http://irons", local=True), settings, httpx.ReadTimeout("x"))
+    assert "irons local status" in error.hint
