@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 Format = Literal["table", "plain", "json", "jsonl"]
 
+_NARROW = 26
+_FOLDED = 10
+
 FLUSH_EVERY = 512
 """Rows of a long answer between two flushes when nobody watches."""
 
@@ -236,26 +239,45 @@ def _show_table(rows: Iterator[object], view: View, streams: Streams, *, follow:
     if follow or not view.columns:
         _lines(_plain(chain([first], rows), view), streams, follow=follow)
         return
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    titles = [(column.title or column.key).upper() for column in view.columns]
+    cells = [(column.key, _cell(column)) for column in view.columns]
+    lines: list[list[str]] = []
+    for row in chain([first], rows):
+        mapping = as_mapping(row)
+        lines.append([cell(mapping.get(key) if key else mapping) for key, cell in cells])
+    needs = [max(cell_len(text) for text in texts) for texts in zip(titles, *lines, strict=True)]
+    # A file has no width, so nothing is folded there.
+    width = streams.columns or sum(needs) + 2 * len(needs)
     colour = streams.colour(tty=streams.shows_person)
     console = Console(
         file=streams.stdout,
         force_terminal=colour,
         no_color=not colour,
         color_system="standard" if colour else None,
-        width=streams.columns,
+        width=width,
         highlight=False,
         emoji=False,
         markup=False,
     )
+    whole = _kept_whole(needs, width)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in view.columns:
-        table.add_column((column.title or column.key).upper(), overflow="fold")
-    cells = [(column.key, _cell(column)) for column in view.columns]
-    for row in chain([first], rows):
-        mapping = as_mapping(row)
-        table.add_row(*(Text(cell(mapping.get(key) if key else mapping)) for key, cell in cells))
+    for title, keep in zip(titles, whole, strict=True):
+        table.add_column(title, overflow="fold", no_wrap=keep)
+    for line in lines:
+        table.add_row(*map(Text, line))
     console.print(table)
+
+
+def _kept_whole(needs: list[int], width: int) -> list[bool]:
+    """Which columns keep their width where not all fit: the narrow ones, as long as the others have something left to fold in."""
+    if sum(needs) + 2 * len(needs) <= width:
+        return [True] * len(needs)
+    whole = [need <= _NARROW for need in needs]
+    folded = whole.count(False)
+    left = width - 2 * len(needs) - sum(need for need, keep in zip(needs, whole, strict=True) if keep)
+    return whole if left >= folded * _FOLDED else [False] * len(needs)
