@@ -34,6 +34,7 @@ _LOCK = ".lock"
 _FILE = "image.json"
 _ROOTFS = "rootfs"
 _LOCK_POLL = 0.2
+_CLEAN_UP_WITHIN = 20.0
 _T = TypeVar("_T")
 
 
@@ -419,7 +420,18 @@ async def _debootstrap(recipe: debian.Recipe, out: int, progress: Progress) -> N
             why = complaint or "no reason given"
             raise EngineError("image", f"mmdebstrap failed: {why}", "is the package mirror reachable?")
     finally:
-        await asyncio.shield(end(process))
+        await asyncio.shield(_give_up(process))
+
+
+async def _give_up(process: asyncio.subprocess.Process) -> None:
+    """End mmdebstrap so that it can clean up after itself; it is killed only if it does not."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLEAN_UP_WITHIN):
+                await process.wait()
+    await end(process)
 
 
 async def _closing(work: Coroutine[Any, Any, _T], descriptor: int) -> _T:

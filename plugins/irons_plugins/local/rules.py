@@ -70,7 +70,9 @@ class Rule:
             raise RuleError("a rule's private addresses are a list, and its note is a string")
         try:
             networks = _networks(private)
-            return cls(read_pattern(pattern, mapped=True), kind, scope, networks, fields.get("broad") is True, note)
+            return cls(
+                read_pattern(pattern, mapped=True), kind, scope, networks, fields.get("broad") is True, note
+            )
         except PatternError as error:
             raise RuleError(f"rule {pattern!r}: {error}") from None
 

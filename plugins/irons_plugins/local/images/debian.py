@@ -75,6 +75,8 @@ class Recipe:
         if program is None:
             raise EngineError("machine", "mmdebstrap is not installed", "see `irons doctor`: mmdebstrap")
         return [
+            # It ends with us, whatever ends us, and takes its half-made tree and mounts away.
+            *("setpriv", "--pdeathsig", "TERM", "--"),
             program,
             "--mode=root" if root else "--mode=unshare",
             "--variant=minbase",

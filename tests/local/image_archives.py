@@ -1,0 +1,117 @@
+"""Archives for the tests of images, and a place to make images in."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import os
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from irons_plugins.local.engines import EngineError
+from irons_plugins.local.idmap import outer_map
+from irons_plugins.local.image import Image, Images
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="unpacking here needs root or subordinate ids")
+
+Entry = tuple[str, dict[str, Any], bytes]
+
+
+def entry(name: str, data: bytes = b"", **more: Any) -> Entry:
+    """A member of an archive; a directory where the name ends in a slash."""
+    if name.endswith("/"):
+        more = {"type": tarfile.DIRTYPE, "mode": 0o755, **more}
+    return name.rstrip("/") or "/", more, data
+
+
+SYSTEM = [
+    entry("./", type=tarfile.DIRTYPE, mode=0o755),
+    entry("etc/"),
+    entry("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\nsshd:x:101:65534::/run/sshd:/bin/false\n"),
+    entry("etc/group", b"root:x:0:\n"),
+    entry("etc/shadow", b"root:*:1:0:99999:7:::\n", mode=0o640),
+    entry("etc/os-release", b'PRETTY_NAME="Little 1"\n'),
+    entry("usr/sbin/sshd", b"#!", mode=0o755),
+    entry("bin/sh", b"#!", mode=0o755),
+]
+
+
+def archive(path: Path, *entries: Entry) -> Path:
+    """Write a tar archive."""
+    path.write_bytes(tar_bytes(*entries))
+    return path
+
+
+def _fill(tar: tarfile.TarFile, entries: tuple[Entry, ...]) -> None:
+    for name, more, data in entries:
+        member = tarfile.TarInfo(name)
+        # What a tar file says of itself is not always what tarfile would say.
+        member.name = name
+        member.mode = 0o644
+        for key, value in more.items():
+            setattr(member, key, value)
+        member.size = len(data)
+        tar.addfile(member, io.BytesIO(data))
+
+
+def tar_bytes(*entries: Entry) -> bytes:
+    """A tar archive."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        _fill(tar, entries)
+    return buffer.getvalue()
+
+
+class Place:
+    """A user's images, and somewhere for archives."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.images = Images(root / "images", root / "sandboxes")
+
+    def imported(self, *entries: Entry) -> Image:
+        """The image of an archive of these entries."""
+        return asyncio.run(self.images.import_(archive(self.root / "a.tar", *entries), "little"))
+
+    def refused(self, work: Awaitable[object]) -> EngineError:
+        """Why something was refused; nothing may be left of it."""
+
+        async def run() -> object:
+            return await work
+
+        with pytest.raises(EngineError) as caught:
+            asyncio.run(run())
+        assert "\n" not in caught.value.message
+        assert self.left() == []
+        return caught.value
+
+    def left(self) -> list[str]:
+        """What is in the directory of the images, but the locks."""
+        with contextlib.suppress(FileNotFoundError):
+            return sorted(
+                path.name for path in (self.root / "images").iterdir() if not path.name.endswith("lock")
+            )
+        return []
+
+
+def ids(path: Path) -> tuple[int, int]:
+    """Owner and group of a file as the sandbox will see them."""
+    found = path.lstat()
+    base = outer_map().host_uid(1)
+    return found.st_uid - base, found.st_gid - base
+
+
+@contextmanager
+def make_place() -> Iterator[Place]:
+    """A place of its own, all of which is removed again."""
+    root = Path(tempfile.mkdtemp(prefix="irons-image-"))
+    yield Place(root)
+    shutil.rmtree(root)

@@ -1,0 +1,308 @@
+"""Images built, saved, exported and removed; nothing half made is ever used."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tarfile
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.local.image_archives import SYSTEM, Place, archive, entry, ids, make_place, needs_root, tar_bytes
+
+from irons_plugins.local.engines import EngineError, Limits, Spec
+from irons_plugins.local.engines.machine import Machine
+from irons_plugins.local.idmap import outer_map
+from irons_plugins.local.image import Image
+from irons_plugins.local.images import debian
+from irons_plugins.local.namespaces import started
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    """A place of its own."""
+    with make_place() as made:
+        yield made
+
+
+async def _written(path: Path) -> None:
+    """Come back when a file has something in it."""
+    while not path.exists() or not path.read_text():  # noqa: ASYNC110, ASYNC240 (another process writes it)
+        await asyncio.sleep(0.02)
+
+
+async def _gone(pid: int) -> None:
+    """Come back when a process has ended."""
+    async with asyncio.timeout(10):
+        while started(pid) is not None:  # noqa: ASYNC110 (it is nobody's child)
+            await asyncio.sleep(0.02)
+
+
+@needs_root
+def test_what_is_exported_can_be_imported(place: Place) -> None:
+    """An export holds all of an image, with owners, modes, links and capabilities."""
+    capability = b"\x01\0\0\2\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
+    headers = {"SCHILY.xattr.security.capability": capability.decode("latin-1")}
+    place.imported(
+        *SYSTEM,
+        entry("srv/suid", b"x", mode=0o4755, uid=7, gid=8, mtime=1000),
+        entry("srv/hard", type=tarfile.LNKTYPE, linkname="srv/suid"),
+        entry("usr/bin/ping", b"x", mode=0o755, pax_headers=headers),
+        entry("srv/pipe", type=tarfile.FIFOTYPE),
+    )
+    asyncio.run(place.images.export("little", place.root / "out.tar"))
+    again = asyncio.run(place.images.import_(place.root / "out.tar", "again")).rootfs
+    assert stat.S_IMODE((again / "srv/suid").stat().st_mode) == 0o4755
+    assert (again / "srv/suid").stat().st_ino == (again / "srv/hard").stat().st_ino
+    assert ids(again / "srv/suid") == (7, 8)
+    assert stat.S_ISFIFO((again / "srv/pipe").stat().st_mode)
+    assert os.listxattr(again / "usr/bin/ping") == ["security.capability"]
+    assert sorted(each.name for each in place.root.glob(".out*")) == []
+
+
+def _sandbox_on(place: Place, image: Image, name: str = "box") -> Path:
+    """A stopped sandbox's directory, as the engine lays it out."""
+    home = place.root / "sandboxes" / "sb_0123456789abcdef"
+    (home / "upper").mkdir(parents=True)
+    (home / "work").mkdir()
+    uid = outer_map().host_uid(1)
+    os.chown(home / "upper", uid, uid)
+    Machine.of(Spec(home.name, name, "", limits=Limits()), image.id, image.name, "key").write(home)
+    Machine.mark_laid(home)
+    return home
+
+
+@needs_root
+def test_a_stopped_sandbox_becomes_an_image_without_its_keys(place: Place) -> None:
+    """What it changed and removed is in the image; host keys and authorized keys are not."""
+    home = _sandbox_on(place, place.imported(*SYSTEM, entry("srv/old", b"1"), entry("srv/kept", b"1")))
+    upper = home / "upper"
+    for directory in ("srv", "root/.ssh", "home/irons/.ssh", "etc/ssh"):
+        (upper / directory).mkdir(parents=True)
+    (upper / "srv/new").write_text("2")
+    os.mknod(upper / "srv/old", stat.S_IFCHR | 0o600, os.makedev(0, 0))
+    for secret in (
+        "root/.ssh/authorized_keys",
+        "home/irons/.ssh/authorized_keys",
+        "etc/ssh/ssh_host_ed25519_key",
+    ):
+        (upper / secret).write_text("secret")
+    uid = outer_map().host_uid(1)
+    for path in (upper, *upper.rglob("*")):
+        os.chown(path, uid, uid, follow_symlinks=False)
+    image = asyncio.run(place.images.save(home.name, "saved"))
+    assert sorted(each.name for each in (image.rootfs / "srv").iterdir()) == ["kept", "new"]
+    assert [
+        each for each in image.rootfs.rglob("*") if "authorized" in each.name or "ssh_host" in each.name
+    ] == []
+    assert image.source == "saved from box"
+
+
+@needs_root
+def test_a_running_sandbox_is_not_saved(place: Place) -> None:
+    """It must be stopped first, and what isn't there can't be saved."""
+    home = _sandbox_on(place, place.imported(*SYSTEM))
+    before = place.left()
+    note = {"pid": os.getpid(), "started": started(os.getpid())}
+    Machine.run_file(home).write_text(json.dumps(note))
+    for sandbox, code in ((home.name, "state"), ("sb_none", "absent")):
+        with pytest.raises(EngineError) as caught:
+            asyncio.run(place.images.save(sandbox, "saved"))
+        assert caught.value.code == code
+    assert place.left() == before
+
+
+@needs_root
+def test_an_image_in_use_stays(place: Place) -> None:
+    """Neither is it removed, nor lost when its name is used again; once nobody needs it, it goes."""
+    old = place.imported(*SYSTEM)
+    home = _sandbox_on(place, old)
+    with pytest.raises(EngineError, match="box"):
+        asyncio.run(place.images.remove("little"))
+    new = place.imported(*SYSTEM)
+    asyncio.run(place.images.recover())
+    assert place.images.by_id(old.id) == old
+    assert place.images.find("little") == new
+    shutil.rmtree(home)
+    asyncio.run(place.images.recover())
+    assert place.left() == [new.id]
+    asyncio.run(place.images.remove("little"))
+    assert place.left() == []
+    with pytest.raises(EngineError, match="no image"):
+        asyncio.run(place.images.remove("little"))
+
+
+class Builder:
+    """A stand-in for mmdebstrap, first on the PATH."""
+
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.directory = directory
+        self.runs = directory / "runs"
+        directory.mkdir()
+        (directory / "image.tar").write_bytes(tar_bytes(*SYSTEM, entry("big", bytes(300_000))))
+        monkeypatch.setenv("PATH", f"{directory}:{os.environ['PATH']}")
+        self.does("cat image.tar")
+
+    def does(self, script: str) -> None:
+        """What it does, in its own directory."""
+        program = self.directory / "mmdebstrap"
+        text = f"""\
+            #!/bin/sh
+            cd {self.directory}
+            echo run >>runs
+            echo "I: running apt-get update..." >&2
+            {script}
+            """
+        program.write_text(textwrap.dedent(text))
+        program.chmod(0o755)
+
+
+@pytest.fixture
+def builder(place: Place, monkeypatch: pytest.MonkeyPatch) -> Builder:
+    """A builder that makes a little image."""
+    return Builder(place.root / "bin", monkeypatch)
+
+
+@needs_root
+def test_the_default_image_is_built_once(place: Place, builder: Builder) -> None:
+    """The first need of it builds it, telling how far it is; two at once share one; a third finds it."""
+    told: list[str] = []
+
+    async def both() -> tuple[Image, Image, Image]:
+        ensure = place.images.ensure
+        first, second = await asyncio.gather(ensure("", "", lambda line, _: told.append(line)), ensure(""))
+        return first, second, await ensure("debian")
+
+    first, second, third = asyncio.run(both())
+    assert first == second == third
+    assert builder.runs.read_text() == "run\n"
+    assert "fetching package lists" in told
+
+
+@needs_root
+def test_an_archive_can_stand_in_for_the_build(place: Place, builder: Builder) -> None:
+    """Where a file is given for the default image, nothing is built."""
+    path = archive(place.root / "a.tar", *SYSTEM)
+    image = asyncio.run(place.images.ensure("", str(path)))
+    assert image.name == "debian"
+    assert not builder.runs.exists()
+
+
+def test_an_image_that_is_not_there_is_not_made_up(place: Place) -> None:
+    """Only the default image is made unasked."""
+    assert place.refused(place.images.ensure("mine")).code == "image"
+
+
+@needs_root
+def test_a_build_that_fails_says_why(place: Place, builder: Builder) -> None:
+    """The builder's own complaint is passed on, not what its end did to the unpacking."""
+    builder.does('head -c 5000 image.tar; echo "E: the mirror is gone" >&2; exit 1')
+    found = place.refused(place.images.build())
+    assert "the mirror is gone" in found.message
+    builder.does("exit 0")
+    assert place.refused(place.images.build()).code == "image"
+
+
+@needs_root
+def test_a_build_that_is_killed_leaves_nothing_that_is_used(place: Place, builder: Builder) -> None:
+    """What was killed half way isn't listed, and the next start removes it; a new build works meanwhile."""
+    builder.does("head -c 20000 image.tar; echo $$ >begun; exec sleep 100")
+    script = (
+        "import asyncio, sys\nfrom pathlib import Path\nfrom irons_plugins.local.image import Images\n"
+        "asyncio.run(Images(Path(sys.argv[1]), Path(sys.argv[2])).build())"
+    )
+    words = [sys.executable, "-c", script, str(place.root / "images"), str(place.root / "sandboxes")]
+    process = subprocess.Popen(words, start_new_session=True)
+
+    async def begun() -> None:
+        async with asyncio.timeout(20):
+            await _written(builder.directory / "begun")
+
+    try:
+        asyncio.run(begun())
+        os.kill(process.pid, signal.SIGKILL)
+    finally:
+        process.kill()
+        process.wait()
+    asyncio.run(_gone(int((builder.directory / "begun").read_text())))
+    assert place.images.listed() == []
+    builder.does("cat image.tar")
+    image = asyncio.run(place.images.build())
+    asyncio.run(place.images.recover())
+    assert place.left() == [image.id]
+
+
+@needs_root
+def test_a_cancelled_build_ends_its_builder(place: Place, builder: Builder) -> None:
+    """After Ctrl-C no process goes on, and nothing is left."""
+    builder.does("echo $$ >pid; head -c 20000 image.tar; exec sleep 100")
+
+    async def cancelled() -> int:
+        work = asyncio.ensure_future(place.images.build())
+        async with asyncio.timeout(20):
+            await _written(builder.directory / "pid")
+        work.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await work
+        return int((builder.directory / "pid").read_text())
+
+    asyncio.run(_gone(asyncio.run(cancelled())))
+    assert place.left() == []
+
+
+@needs_root
+def test_a_full_disk_is_said(place: Place, builder: Builder) -> None:
+    """Where the image doesn't fit, that is what is said, and the room is free again."""
+    small = place.root / "images"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100k,mode=700", "none", str(small)], check=True)
+    try:
+        path = archive(place.root / "a.tar", *SYSTEM, entry("big", bytes(300_000)))
+        for work in (place.images.import_(path, "little"), place.images.build()):
+            found = place.refused(work)
+            assert found.code == "limit"
+            assert "full" in found.message
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+def test_the_hosts_own_sources_are_used(tmp_path: Path) -> None:
+    """A Debian of a known suite is built from the machine's own mirror; third parties' sources are left out."""
+    (tmp_path / "sources.list.d").mkdir()
+    (tmp_path / "sources.list").write_text("deb http://mirror.example/debian bookworm main\n")
+    ours = tmp_path / "sources.list.d/debian.sources"
+    ours.write_text("Types: deb\nURIs: http://deb.debian.org/debian\nSuites: bookworm\nComponents: main\n")
+    (tmp_path / "sources.list.d/other.list").write_text("deb https://apt.example/stuff bookworm main\n")
+    (tmp_path / "sources.list.d/off.disabled").write_text("deb http://deb.debian.org/debian bookworm main\n")
+    host = {"ID": "debian", "VERSION_CODENAME": "bookworm"}
+    recipe = debian.recipe(os_release=host, apt=tmp_path)
+    assert (recipe.suite, recipe.sources) == ("bookworm", (str(tmp_path / "sources.list"), str(ours)))
+
+
+@pytest.mark.parametrize("host", [{}, {"ID": "fedora"}, {"ID": "debian", "VERSION_CODENAME": "potato"}])
+def test_elsewhere_it_is_debians_own_mirror(tmp_path: Path, host: dict[str, str]) -> None:
+    """A machine that is no known Debian or Ubuntu builds a Debian from the project's mirror."""
+    recipe = debian.recipe(os_release=host, apt=tmp_path)
+    assert recipe.suite == debian.FALLBACK_SUITE
+    assert "deb.debian.org" in recipe.sources[0]
+    own = debian.recipe("https://mirror.example/debian", ["git"], os_release=host, apt=tmp_path)
+    assert own.sources == ("https://mirror.example/debian",)
+    assert own.include == ("git",)
+
+
+@pytest.mark.parametrize(
+    ("mirror", "include"), [("--aptopt=x", ()), ("x y", ()), (None, ("--foo",)), (None, ("a,b",))]
+)
+def test_nothing_typed_becomes_an_option_of_the_builder(mirror: str | None, include: tuple[str, ...]) -> None:
+    """What isn't a URL or a package's name is refused."""
+    with pytest.raises(EngineError) as caught:
+        debian.recipe(mirror, include)
+    assert caught.value.code == "input"
