@@ -63,6 +63,7 @@ class Attempt:
 
     Attributes:
         live: what it was judged by, once something outside may be reached.
+        mismatched: it goes on only because mode warn lets two names pass on one connection.
     """
 
     def __init__(
@@ -82,11 +83,12 @@ class Attempt:
         self._protocol = "tcp"
         self._alert = b""
         self._began = time.monotonic()
-        self._ending = "closed"
+        self._ending = "failed"
         self._undecided = False
         self._told: set[str] = set()
         self._task: asyncio.Task[None] | None = None
         self.live: Live | None = None
+        self.mismatched = False
 
     def start(self) -> None:
         """Begin, in a task of its own."""
@@ -109,6 +111,8 @@ class Attempt:
     async def _run(self) -> None:
         try:
             await self._attempt()
+            if self._ending == "failed":
+                self._ending = "closed"
         except JournalError as error:
             self._ending = "refused: the audit log cannot be written"
             self._context.complain(str(error))
@@ -252,6 +256,7 @@ class Attempt:
 
     def _tell(self, judged: Judged) -> None:
         """Record, under their own names, those that only the mode lets pass."""
+        self.mismatched = self.mismatched or bool(judged.others)
         for other in judged.others:
             if other.text not in self._told:
                 self._told.add(other.text)

@@ -36,7 +36,7 @@ def answer(query: bytes | bytearray, address_of: AddressOf) -> bytes:
     if not 12 <= len(query) <= MAX_QUERY:
         return b""
     try:
-        buffer = DNSBuffer(query)
+        buffer = DNSBuffer(bytes(query))
         header = DNSHeader.parse(buffer)
         if header.qr:
             return b""

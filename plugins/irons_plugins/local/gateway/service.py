@@ -13,6 +13,7 @@ from typing import Any
 
 from irons_plugins.local.asynclink import AsyncLink
 from irons_plugins.local.gateway import tls
+from irons_plugins.local.gateway.attempt import Attempt
 from irons_plugins.local.gateway.cell import Caps, Cell, forget
 from irons_plugins.local.gateway.context import Context
 from irons_plugins.local.gateway.doors import ORDER, Doors
@@ -160,6 +161,7 @@ class Service:
         doors = self._doors.pop(name, None)
         if doors is not None:
             doors.close()
+        self._ports.pop(name, None)
         cell = self._cells.pop(name, None)
         if cell is None:
             return
@@ -235,14 +237,16 @@ class Service:
             attempt.cut(CUT)
         return len(cut)
 
-    def _forbidden(self, name: str, policy: Policy) -> list[Any]:
+    def _forbidden(self, name: str, policy: Policy) -> list[Attempt]:
         cell = self._cells.get(name)
         if cell is None:
             return []
         by_live = {id(attempt.live): attempt for attempt in cell.live if attempt.live is not None}
         lives = [attempt.live for attempt in by_live.values() if attempt.live is not None]
-        found = forbidden(policy, lives, self._watch.ground())
-        return [by_live[id(live)] for live, _ in found]
+        found = {by_live[id(live)] for live, _ in forbidden(policy, lives, self._watch.ground())}
+        if policy.mode == "deny":
+            found |= {attempt for attempt in cell.live if attempt.mismatched}
+        return list(found)
 
     async def _forget(self, name: str) -> None:
         await self._detach(name)
