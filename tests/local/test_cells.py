@@ -33,6 +33,18 @@ tries = [(four, stream, ("0.0.0.0", 15001)), (four, stream, ("127.0.0.1", 15001)
 print(*[attempt(*one) for one in tries])
 """
 
+ORPHAN = """
+import os, signal
+read, write = os.pipe()
+if os.fork():
+    print(os.read(read, 20).decode())
+else:
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(5))
+    os.write(write, str(os.getpid()).encode())
+    while True:
+        signal.pause()
+"""
+
 TAKE = """
 import socket, time
 socks = []
@@ -253,8 +265,7 @@ def test_a_program_left_running_is_told_when_it_ends(kept: Kept) -> None:
 def test_an_orphan_can_be_watched(kept: Kept) -> None:
     """A process whose parent ended becomes the keeper's, and its end is told with its code; a dead one is said to be."""
     cell = kept.make()
-    script = "(trap 'exit 5' TERM; while :; do sleep 0.05; done) >/dev/null 2>&1 & echo $!"
-    pid = int(kept.inside(cell, "sh", "-c", script)[1])
+    pid = int(kept.python(cell, ORPHAN))
     started = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
     with kept.person.link() as link:
         assert link.request("watch", cell=cell, pid=pid, started=started).body == {"alive": True}

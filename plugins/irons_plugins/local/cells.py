@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -92,6 +90,7 @@ class Cells:
         try:
             user = namespaces.owner_of(net)
             child = maker.fork(lambda link: maker.renew(link, user, net, ports))
+            os.close(child.pidfd)
             with Link(child.sock) as link:
                 link.sock.settimeout(MAKE_WITHIN)
                 report = answer_of(link.recv())
@@ -170,7 +169,7 @@ class Cells:
             self._attach(cell)
             ask.ok(report.body)
 
-        self._report(child, done, MAKE_WITHIN)
+        Report(self._loop, child, done, MAKE_WITHIN)
 
     def _drop(self, ask: Ask) -> None:
         cell = self._held.pop(ask.text("cell"), None)
@@ -200,10 +199,10 @@ class Cells:
             ask.ok({}, report.fds)
             report.close()
 
-        self._report(child, done, within + 1.0)
+        Report(self._loop, child, done, within + 1.0)
 
     def _run(self, ask: Ask) -> None:
-        Run(self._loop, ask, self._cell(ask).spaces, self._report)
+        Run(self._loop, ask, self._cell(ask).spaces)
 
     def _watch(self, ask: Ask) -> None:
         name, pid = ask.text("cell"), ask.number("pid")
@@ -230,13 +229,6 @@ class Cells:
 
             self._loop.watch(pidfd, READ, ended)
         ask.ok({"alive": True})
-
-    def _report(self, child: maker.Child, done: Callable[[Message | None], None], within: float) -> None:
-        def late() -> None:
-            with suppress(ProcessLookupError):
-                os.kill(child.pid, signal.SIGKILL)
-
-        Report(self._loop, child.sock, done, within, late)
 
 
 def _report(message: Message | None) -> Message:

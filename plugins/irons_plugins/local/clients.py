@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from irons_plugins.local.link import Body, LinkError, Message, Receiver, Sender
 from irons_plugins.local.loop import READ, WRITE, Loop
+from irons_plugins.local.maker import Child
 
 
 class Client:
@@ -116,21 +120,23 @@ class Ask:
 
 
 class Report:
-    """The one report of a forked child: an answer's `ok` or `error`, or nothing at all."""
+    """The one report of a forked child: an answer's `ok` or `error`, or None where it ended without a word.
+
+    Args:
+        loop: the keeper's.
+        child: the child; one that takes too long is ended.
+        done: called with the report.
+        within: how many seconds it may take.
+    """
 
     def __init__(
-        self,
-        loop: Loop,
-        sock: socket.socket,
-        done: Callable[[Message | None], None],
-        within: float,
-        late: Callable[[], None],
+        self, loop: Loop, child: Child, done: Callable[[Message | None], None], within: float
     ) -> None:
-        sock.setblocking(False)
-        self._loop, self._sock, self._done = loop, sock, done
-        self._receiver = Receiver(sock)
-        self._timer = loop.after(within, late)
-        loop.watch(sock.fileno(), READ, self._ready)
+        child.sock.setblocking(False)
+        self._loop, self._child, self._done = loop, child, done
+        self._receiver = Receiver(child.sock)
+        self._timer = loop.after(within, self._late)
+        loop.watch(child.sock.fileno(), READ, self._ready)
 
     def _ready(self) -> None:
         try:
@@ -141,9 +147,14 @@ class Report:
         if message is not None:
             self._finish(message)
 
+    def _late(self) -> None:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._child.pidfd, signal.SIGKILL)
+
     def _finish(self, message: Message | None) -> None:
         self._timer.cancel()
-        self._loop.forget(self._sock.fileno())
+        self._loop.forget(self._child.sock.fileno())
         self._receiver.close()
-        self._sock.close()
+        self._child.sock.close()
+        os.close(self._child.pidfd)
         self._done(message)

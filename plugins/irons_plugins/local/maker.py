@@ -34,9 +34,10 @@ class Namespaces(NamedTuple):
 
 
 class Child(NamedTuple):
-    """A forked child at work, and the socket on which it reports."""
+    """A forked child at work: its pid, a descriptor of it (pidfd), and the socket on which it reports."""
 
     pid: int
+    pidfd: int
     sock: socket.socket
 
 
@@ -57,7 +58,8 @@ def fork(work: Callable[[Link], None]) -> Child:
         near.close()
         _child(work, Link(far))
     far.close()
-    return Child(pid, near)
+    # Before anybody can have waited for it: the pid is still its own.
+    return Child(pid, os.pidfd_open(pid), near)
 
 
 def _child(work: Callable[[Link], None], link: Link) -> NoReturn:
@@ -123,6 +125,8 @@ def _inside(link: Link, outer: socket.socket, ports: Ports) -> None:
     if outer.recv(1) != b"m":
         raise OSError(errno.EPIPE, os.strerror(errno.EPIPE))
     _become_root()
+    # Should the child outside be ended, this one is of no use.
+    namespaces.prctl(namespaces.PR_SET_PDEATHSIG, signal.SIGKILL)
     # What the machine mounts and unmounts from now on is followed, so that nothing of it is pinned here.
     namespaces.mount("none", "/", flags=namespaces.MS_REC | namespaces.MS_SLAVE)
     configure()

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
 from contextlib import suppress
 
 from irons_plugins.local import jobs, maker, namespaces
-from irons_plugins.local.clients import Ask, Client
+from irons_plugins.local.clients import Ask, Client, Report
 from irons_plugins.local.link import Message
 from irons_plugins.local.loop import Loop
 
@@ -25,7 +24,6 @@ class Run:
         loop: the keeper's.
         ask: the request.
         spaces: where it runs.
-        report: how a forked child's report is waited for, and for how many seconds.
 
     Raises:
         ValueError: the request makes no sense.
@@ -37,7 +35,6 @@ class Run:
         loop: Loop,
         ask: Ask,
         spaces: maker.Namespaces,
-        report: Callable[[maker.Child, Callable[[Message | None], None], float], None],
     ) -> None:
         self._ask, self._name = ask, ask.text("cell")
         body = ask.body
@@ -75,7 +72,7 @@ class Run:
             os.close(fd)
         self._timer = loop.after(float(body["timeout"]), self._late) if body.get("timeout") else None
         loop.on_end(child.pid, self._ended)
-        report(child, self._started, MAKE_WITHIN)
+        Report(loop, child, self._started, MAKE_WITHIN)
 
     def _started(self, message: Message | None) -> None:
         if message is not None:
@@ -92,6 +89,8 @@ class Run:
 
     def _ended(self, status: int) -> None:
         self._status = status
+        if self._timer is not None:
+            self._timer.cancel()
         # The report may still be on its way: it says whether this is the program's end or a failure to start it.
         if self._begun:
             self._finish(status)

@@ -8,6 +8,7 @@ import select
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -216,8 +217,8 @@ class Worker:
 
 
 def say(line: str) -> None:
-    """Write a line to the keeper's log."""
-    sys.stderr.write(f"{line}\n")
+    """Write a line to the keeper's log, with the time."""
+    sys.stderr.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
     sys.stderr.flush()
 
 
