@@ -115,9 +115,9 @@ class Api:
         port = answer.get("port")
         keys = answer.get("host_keys")
         return SshAddress(
-            host=str(answer.get("host", "")),
+            host=str(answer.get("host") or ""),
             port=port if isinstance(port, int) and not isinstance(port, bool) else 0,
-            username=str(answer.get("username", "")),
+            username=str(answer.get("username") or ""),
             host_keys=tuple(str(k) for k in keys) if isinstance(keys, list) else (),
             cell=str(answer.get("cell") or ""),
         )

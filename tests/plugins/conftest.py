@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,7 @@ class Irons:
     """`irons` in a process of its own."""
 
     env: Mapping[str, str]
+    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def argv(self, *words: str) -> list[str]:
         """Return the words of the process."""
@@ -127,25 +129,41 @@ class Irons:
         )
 
     def start(self, *words: str) -> subprocess.Popen[bytes]:
-        """Start it; whoever starts it ends it."""
-        return subprocess.Popen(
+        """Start it; the fixture ends what is left."""
+        process = subprocess.Popen(
             self.argv(*words),
             env={**self.env},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
+        self.started.append(process)
+        return process
+
+    def end(self) -> None:
+        """End what is left."""
+        for process in self.started:
+            with process:
+                process.kill()
 
 
 @pytest.fixture
-def into(irons_env: dict[str, str], fake_api: FakeApi, sshd: Sshd) -> Irons:
-    """`irons` whose sandbox `one` is this machine, reached by the real server, opened by the key that is remembered."""
-    import json
+def irons_process(irons_env: dict[str, str], fake_api: FakeApi) -> Iterator[Irons]:
+    """`irons` in processes of its own, against the fake API."""
+    passed = {key: value for key, value in os.environ.items() if key.startswith("COVERAGE")}
+    found = Irons({**irons_env, **passed, "IRONS_API_URL": fake_api.url, "COLUMNS": "100"})
+    try:
+        yield found
+    finally:
+        found.end()
 
+
+@pytest.fixture
+def into(irons_env: dict[str, str], irons_process: Irons, fake_api: FakeApi, sshd: Sshd) -> Irons:
+    """`irons` whose sandbox `one` is this machine, reached by the real server, opened by the key that is remembered."""
     fake_api.add("one")
     fake_api.ssh = sshd.address(host_keys=[sshd.host_key])
     state = Path(irons_env["XDG_STATE_HOME"]) / "irons" / "ssh"
     state.mkdir(parents=True, mode=0o700)
     (state / "identities.json").write_text(json.dumps({"default": {"one": str(sshd.identity)}}))
-    passed = {key: value for key, value in os.environ.items() if key.startswith("COVERAGE")}
-    return Irons({**irons_env, **passed, "IRONS_API_URL": fake_api.url, "COLUMNS": "100"})
+    return irons_process

@@ -128,10 +128,10 @@ def test_the_spinner_is_a_terminals_alone(run_irons: Runner, fake_api: FakeApi) 
     assert run_irons("wait", "two").ok().err == ""
 
 
-def test_ctrl_c_ends_a_wait_at_once(irons_env: dict[str, str], fake_api: FakeApi) -> None:
+def test_ctrl_c_ends_a_wait_at_once(irons_process: Irons, fake_api: FakeApi) -> None:
     """Ctrl-C in the middle of a wait is exit code 130, within a moment."""
     fake_api.add("one", "creating")
-    process = Irons({**irons_env, "IRONS_API_URL": fake_api.url}).start("wait", "one")
+    process = irons_process.start("wait", "one")
     until(lambda: len(fake_api.lines()) > 2)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=2)

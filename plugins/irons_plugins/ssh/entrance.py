@@ -21,8 +21,9 @@ FAILED = 125
 
 
 class Entrance(NamedTuple):
-    """Where to, and the options that every OpenSSH program takes to get there."""
+    """Which sandbox, where it is, and the options that every OpenSSH program takes to get there."""
 
+    name: str
     target: Target
     options: Options
 
@@ -54,7 +55,7 @@ def entrance(ctx: Context, name: str, *, strict: bool = False, direct: bool = Tr
         # An agent with many keys would use up the server's patience before it came to this one.
         options["IdentitiesOnly"] = "yes"
     identities = carried.identities if remembered is None else (quoted(remembered),)
-    return Entrance(target, (*options.items(), *(("IdentityFile", path) for path in identities)))
+    return Entrance(name, target, (*options.items(), *(("IdentityFile", path) for path in identities)))
 
 
 def asked_target(ctx: Context, name: str) -> Target:

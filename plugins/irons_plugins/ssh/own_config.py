@@ -42,9 +42,11 @@ def carried_over(target: Target, env: Mapping[str, str]) -> Carried:
     configuration, or OpenSSH does not understand it, nothing is carried over.
     """
     home = Path(env["HOME"]) if env.get("HOME") else Path.home()
-    if not (home / ".ssh" / "config").is_file():
+    config = home / ".ssh" / "config"
+    if not config.is_file():
         return Carried({})
-    own, plain = asked(target, (), env), asked(target, ("-F", "none"), env)
+    # OpenSSH would look for it in the home directory of the password database, whatever HOME says.
+    own, plain = asked(target, str(config), env), asked(target, "none", env)
     differs = {key: values for key, values in own.items() if plain and values != plain.get(key)}
     options = {name: _value(differs[key][0]) for key, name in CARRIED.items() if key in differs}
     way = "" if _is_here(target.host) else _way(own)
@@ -78,9 +80,9 @@ def _uri(hop: str) -> str:
     return hop if hop.startswith("ssh://") or ":" not in hop else f"ssh://{hop}"
 
 
-def asked(target: Target, flags: tuple[str, ...], env: Mapping[str, str]) -> dict[str, list[str]]:
+def asked(target: Target, config: str, env: Mapping[str, str]) -> dict[str, list[str]]:
     """Return what `ssh -G` says of a host: option in lower case → its values; nothing where OpenSSH fails."""
-    words = ["ssh", *flags, "-G", "-p", str(target.port), "-l", target.user, "--", target.host]
+    words = ["ssh", "-F", config, "-G", "-p", str(target.port), "-l", target.user, "--", target.host]
     try:
         done = subprocess.run(
             words,

@@ -65,7 +65,7 @@ fi
     + _HUNT
     + r"""
 (
-  trap 'kill "$nap" 2>/dev/null; exit 0' TERM
+  trap 'kill "$!" 2>/dev/null; exit 0' TERM
   sleep "$limit" &
   nap=$!
   wait "$nap"
@@ -77,7 +77,7 @@ dog=$!
 IRONS_EXEC=$token
 export IRONS_EXEC
 exec 3>&2 2>/dev/null
-"$@" 2>&3 3>&-
+(exec 2>&3 3>&-; exec "$@")
 code=$?
 kill "$dog" 2>/dev/null
 wait "$dog"

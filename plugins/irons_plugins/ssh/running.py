@@ -87,19 +87,24 @@ def _variables(names: tuple[str, ...], env: Mapping[str, str]) -> dict[str, str]
 
 
 def _run(ctx: Context, way: Entrance, line: str, header: bytes, timeout: float | None) -> int:
-    """Run ssh with its own messages in a file: exit code 255 with a message is OpenSSH's, without one the program's."""
+    """Run ssh with its own words in a file: exit code 255 is the program's only where OpenSSH notes that it was told so."""
     with tempfile.TemporaryDirectory(prefix="irons-exec-") as directory:
         log = Path(directory) / "ssh.log"
-        options = (("LogLevel", "INFO"), ("ConnectTimeout", str(CONNECT)), *way.options)
+        options = (("LogLevel", "DEBUG1"), ("ConnectTimeout", str(CONNECT)), *way.options)
         argv = ssh_argv(way.target, options, ("-T", "-E", str(log)), line)
         patience = None if timeout is None else timeout + CONNECT + GRACE + ENDING
         code = run_piped(argv, ctx.streams, header=header, timeout=patience)
-        said = _said(log)
-    if code == 255 and said:
-        raise IronsError(f"OpenSSH could not run it: {said[-1]}", hint="irons ssh tells more")
-    for message in said:
-        ctx.progress(message)
+        said = _said(log) if code == 255 else []
+    if code == 255 and _TOLD not in said:
+        why = next((line for line in reversed(said) if not _NOISE.match(line)), "the connection was lost")
+        raise IronsError(f"OpenSSH could not run it: {why}", hint=f"irons ssh {way.name} may tell more")
     return code
+
+
+_TOLD = "debug1: Exit status 255"
+_NOISE = re.compile(
+    r"debug[0-9]: |OpenSSH_|Authenticated to |Transferred: |Bytes per second: |Warning: Permanently added"
+)
 
 
 def _said(log: Path) -> list[str]:
@@ -108,7 +113,7 @@ def _said(log: Path) -> list[str]:
     except OSError:
         return []
     lines = (clean(line.strip(), limit=300) for line in text.splitlines())
-    return [line for line in lines if line and not line.startswith("Warning: Permanently added")]
+    return [line for line in lines if line]
 
 
 def _end(ctx: Context, way: Entrance, token: str) -> None:
