@@ -175,8 +175,8 @@ class Stand:
         """What of it holds `text`."""
         return [each for each in self.arrivals() if text in json.dumps(each)]
 
-    def start(self, *, attach: bool = True) -> None:
-        """Start the gateway, and give it the cell."""
+    def start(self, *, confined: bool = False) -> None:
+        """Start the gateway, and give it the cell; `confined` as root's keeper does it."""
         near, far = socket.socketpair()
         self.process = subprocess.Popen(
             # Entering a mount namespace leads to its root, so the way back is the first step.
@@ -187,6 +187,7 @@ class Stand:
                 str(self.home),
                 sys.executable,
                 "-m",
+                *(["irons_plugins.local.confined"] if confined else []),
                 "irons_plugins.local.gateway",
             ],
             env={**os.environ, "IRONS_LINK": str(far.fileno())},
@@ -200,8 +201,7 @@ class Stand:
         other.close()
         one.settimeout(15)
         self.server = Link(one)
-        if attach:
-            self.attach()
+        self.attach()
 
     def attach(self, cell: str = CELL, net: CellNet | None = None) -> None:
         """Give the gateway a cell."""

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
+import shutil
+import socket
+from pathlib import Path
 
 from tests.e2e.lab import eventually
 from tests.local.gateway.stand import CELL, Stand
+
+from irons_plugins.local.confined import GATEWAY_ID
 
 WEB, OTHER, EVIL = "web.example.test", "other.example.test", "evil.example.test"
 GET = "GET /hello HTTP/1.1\nHost: {}\nConnection: close\n\n"
@@ -88,3 +94,28 @@ def test_a_cell_beyond_its_caps_is_refused_and_others_are_not(stand: Stand) -> N
         sock.close()
     eventually(lambda: stand.ask("stats")["connections"] == 0)
     assert stand.http(WEB, GET.format(WEB)).startswith(b"HTTP/1.1 200")
+
+
+def test_as_a_user_of_its_own_without_rights_it_does_all_the_same(stand: Stand) -> None:
+    """Root's gateway can do nothing but use its descriptors and its directory, and needs no more."""
+    stand.stop()
+    os.chown(stand.home, GATEWAY_ID, GATEWAY_ID)
+    for path in stand.home.iterdir():
+        shutil.rmtree(path)
+    stand.start(confined=True)
+    stand.policy("deny", [WEB, "git.example.test:22"])
+    assert stand.process is not None
+    status = Path(f"/proc/{stand.process.pid}/status").read_text()
+    assert f"Uid:\t{GATEWAY_ID}\t{GATEWAY_ID}\t{GATEWAY_ID}" in status
+    assert "CapEff:\t0000000000000000" in status
+    assert stand.http(WEB, GET.format(WEB)).startswith(b"HTTP/1.1 200")
+    assert stand.http("evil.example.test", GET.format(EVIL)).startswith(b"HTTP/1.1 403")
+    with stand.tls(WEB, WEB):
+        pass
+    with stand.connect("git.example.test", 22) as program:
+        assert program.read(17) == b"SSH-2.0-standin\r\n"
+    assert b'"mode": "deny"' in stand.http("irons.internal", "GET / HTTP/1.1\nHost: irons.internal\n\n")
+    assert "nowhere" in stand.http("nowhere.test", GET.format("nowhere.test")).decode()
+    with stand.net.socket(kind=socket.SOCK_DGRAM) as sock, contextlib.suppress(OSError):
+        sock.sendto(b"x", (stand.resolve(WEB), 443))
+    stand.event(protocol="udp")

@@ -29,8 +29,8 @@ class Caps:
 
     connections: int = 1024
     undecided: int = 512
-    rate: float = 3000.0
-    burst: float = 6000.0
+    rate: float = 500.0
+    burst: float = 10_000.0
 
 
 class Bucket:

@@ -8,13 +8,14 @@ import socket
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
-from ipaddress import ip_address
+from ipaddress import IPv4Address, ip_address
 from typing import TYPE_CHECKING, Any
 
 from irons_plugins.local.gateway.attempt import Attempt
 from irons_plugins.local.gateway.dial import tune
 from irons_plugins.local.gateway.dns import MAX_QUERY, answer
 from irons_plugins.local.gateway.folding import Refusal
+from irons_plugins.local.gateway.names import NamesFullError
 from irons_plugins.local.gateway.nflog import Packet, reports
 from irons_plugins.local.gateway.relay import Turns
 from irons_plugins.local.gateway.wire import Wire
@@ -135,13 +136,22 @@ class Doors:
             return f"this sandbox makes more than {cell.caps.rate:.0f} connections a second"
         return None
 
+    def _address(self, name: str) -> IPv4Address:
+        """The address that stands for a name; the first that there is no room for shows in the log."""
+        try:
+            return self._cell.names.address(name)
+        except NamesFullError as error:
+            mode = self._cell.policy.mode if self._cell.policy is not None else None
+            self._context.folder.refused(self._cell.name, Refusal("*", 53, "dns", mode, None, str(error)))
+            raise
+
     def _queries(self, sock: socket.socket) -> None:
         for _ in range(QUERIES):
             try:
                 query, sender = sock.recvfrom(MAX_QUERY)
             except OSError:
                 return
-            reply = answer(query, self._cell.names.address)
+            reply = answer(query, self._address)
             if reply:
                 with suppress(OSError):
                     sock.sendto(reply, sender)
@@ -165,7 +175,7 @@ class Doors:
                         data += more
                     size = int.from_bytes(data[:2], "big")
                     query, data = data[2 : 2 + size], data[2 + size :]
-                    reply = answer(query, self._cell.names.address)
+                    reply = answer(query, self._address)
                     if not reply:
                         return
                     await client.send(len(reply).to_bytes(2, "big") + reply)
