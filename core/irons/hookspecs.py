@@ -17,8 +17,8 @@ The built-in plugins take the same door. `docs/plugins.md` is the guide.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pluggy
 
@@ -58,4 +58,12 @@ def irons_backend(url: str, settings: Settings) -> Backend | None:
     """Return where to send requests for an API URL whose scheme is not http or https, such as `local`; None if it is not yours.
 
     Fires when a command first needs the API. The first plugin that answers wins; the last registered is asked first.
+    """
+
+
+@hookspec
+def irons_engines() -> Mapping[str, Callable[[Any], Any]]:  # type: ignore[empty-body]
+    """Return engines for the local backend: a name for `--engine`, and what makes the engine of an `irons_plugins.local.engines.Kit`.
+
+    Fires in the control plane's process when it starts. Built-in names stay built-in; of two plugins with one name the first by name wins.
     """

@@ -109,6 +109,13 @@ class PluginHost:
         answer: Backend | None = self._manager.hook.irons_backend(url=url, settings=settings)
         return answer
 
+    def engines(self) -> dict[str, Callable[[Any], Any]]:
+        """Collect the engines that plugins bring for the local backend, by name; of two with one name the first plugin's is taken."""
+        found: dict[str, Callable[[Any], Any]] = {}
+        for answer in self._manager.hook.irons_engines():
+            found.update(answer)
+        return found
+
     def _found(self, built_in: tuple[tuple[str, str], ...]) -> Iterator[_Found]:
         from irons.version import __version__
 

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
+from irons.host import PluginHost
 from irons.settings import config_path
 from irons_plugins.local.control.app import KeyRequired, make_app
 from irons_plugins.local.control.audit import Audit
@@ -32,7 +33,7 @@ from irons_plugins.local.control.listen import Listener, ListenError, tcp_listen
 from irons_plugins.local.control.peer import Gateway
 from irons_plugins.local.control.plane import Plane
 from irons_plugins.local.control.retention import Retention
-from irons_plugins.local.engines import CellError, Cells, Engine, Kit
+from irons_plugins.local.engines import CellError, Cells, Engine, EngineMaker, Kit
 from irons_plugins.local.places import Places, PlacesError
 from irons_plugins.local.store import Store, StoreError
 
@@ -205,13 +206,22 @@ async def _run(
     places: Places, config: Config, store: Store, link: socket.socket, rendezvous: socket.socket | None
 ) -> None:
     def engines(cells: Cells) -> Mapping[str, Engine]:
-        return make_engines(Kit(cells=cells, images=places.images, sandboxes=places.sandboxes), {})
+        return make_engines(Kit(cells=cells, images=places.images, sandboxes=places.sandboxes), _brought())
 
     server = Server(places, config, store, engines, Hosts(config_path(os.environ)))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.stop)
     await server.serve(link, rendezvous)
+
+
+def _brought() -> Mapping[str, EngineMaker]:
+    """The engines of third parties; what the built-in plugins bring is known here."""
+    try:
+        return PluginHost(env=os.environ, warn=_log.warning, built_in=()).engines()
+    except Exception:  # noqa: BLE001 (a plugin may raise anything, and others' sandboxes must be served)
+        _log.exception("no engines of plugins")
+        return {}
 
 
 def _inherited(variable: str) -> socket.socket | None:

@@ -125,7 +125,7 @@ def rules_of(given: Sequence[Mapping[str, Any]]) -> tuple[StoredRule, ...]:
 
 def explain(pattern: str) -> str:
     """What a stored pattern covers, in one sentence."""
-    return covers(read_pattern(pattern))
+    return covers(read_pattern(pattern, mapped=True))
 
 
 class Egress:
@@ -321,7 +321,12 @@ class Egress:
 
     async def _push(self, found: Sequence[tuple[Sandbox, dict[str, Any]]]) -> int:
         pushes = [self._gateway.push(sandbox.id, sandbox.name, policy) for sandbox, policy in found]
-        return sum(await asyncio.gather(*pushes))
+        try:
+            return sum(await asyncio.gather(*pushes))
+        except ApiError as error:
+            raise ApiError(
+                error.status, f"it is written down, but not in force everywhere yet: {error.text}"
+            ) from error
 
     def _policies(
         self, connection: sqlite3.Connection, identity: str | None = None, *, every: bool = False

@@ -9,7 +9,8 @@ from typing import Any
 
 from irons_plugins.local.control import sandboxes, times
 from irons_plugins.local.control.egress import MODES, rules_of
-from irons_plugins.local.control.errors import conflict
+from irons_plugins.local.control.enginery import BUILT_IN
+from irons_plugins.local.control.errors import bad, conflict
 from irons_plugins.local.control.plane import Plane
 from irons_plugins.local.control.public_key import checked_key
 from irons_plugins.local.control.routing import Answer, Call, Route
@@ -17,6 +18,7 @@ from irons_plugins.local.control.rules_schema import RULES
 from irons_plugins.local.control.sandboxes import CREATING, Sandbox
 from irons_plugins.local.control.schemas import optional, record, text
 from irons_plugins.local.engines import CellError, EngineError
+from irons_plugins.local.image import DEFAULT, Images
 
 _PATIENCE = 2.0
 
@@ -88,6 +90,8 @@ async def create_sandbox(call: Call) -> Answer:
     )
     # Wildcards are held against the list of public suffixes, which takes a moment: not in the event loop.
     own = await asyncio.to_thread(rules_of, body.get("rules") or ())
+    if sandbox.image and sandbox.engine in BUILT_IN:
+        await asyncio.to_thread(_check_image, call.plane, sandbox.image)
     made = await call.plane.lifecycle.create(sandbox, own)
     return Answer(202, _short(made))
 
@@ -210,6 +214,13 @@ async def _facts(plane: Plane, sandbox: Sandbox) -> Mapping[str, str]:
             return (await engine.look(sandbox.id)).facts or {}
     except (EngineError, CellError, OSError, TimeoutError):
         return {}
+
+
+def _check_image(plane: Plane, name: str) -> None:
+    images = Images(plane.places.images, plane.places.sandboxes)
+    if name != DEFAULT and images.find(name) is None:
+        known = ", ".join(sorted(image.name for image in images.listed())) or "none yet"
+        raise bad(f"there is no image {name!r}; images: {known}")
 
 
 def _short(sandbox: Sandbox) -> Mapping[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from irons_plugins.local.control.keys import Key
 from irons_plugins.local.control.routing import Answer, Call, Route
 from irons_plugins.local.control.schemas import Schema, record, text
 from irons_plugins.local.engines import CellError
+from irons_plugins.local.image import Images
 
 EXTENSIONS = ("rules", "check", "audit-filters", "wait", "policy", "images", "keys")
 _TEXT: Schema = {"type": "string"}
@@ -77,7 +79,49 @@ async def revoke_key(call: Call) -> Mapping[str, Any]:
     return {}
 
 
+async def list_images(call: Call) -> Mapping[str, Any]:
+    """GET /images."""
+    places = call.plane.places
+    found = await asyncio.to_thread(Images(places.images, places.sandboxes).listed)
+    return {
+        "images": [
+            {
+                "name": image.name,
+                "created_at": times.rfc3339(image.created_at),
+                "size": image.size,
+                "os": image.os,
+                "source": image.source,
+            }
+            for image in found
+        ]
+    }
+
+
 ROUTES = (
+    Route(
+        "GET",
+        "/images",
+        list_images,
+        "The images that sandboxes can start from, newest first; they are made by `irons local image`.",
+        {
+            "type": "object",
+            "properties": {
+                "images": {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "properties": {
+                            "name": _TEXT,
+                            "created_at": {"type": "string", "format": "date-time"},
+                            "size": {"type": "integer"},
+                            "os": _TEXT,
+                            "source": _TEXT,
+                        },
+                    },
+                }
+            },
+        },
+    ),
     Route(
         "GET",
         "/version",

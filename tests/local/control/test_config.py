@@ -1,0 +1,70 @@
+"""What the control plane was told to be, in two files that people and commands write."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from irons_plugins.local.control.config import Config, ConfigError, Hosts, read_config
+
+
+def test_no_files_are_the_defaults(tmp_path: Path) -> None:
+    """Nothing was asked for: the unix socket alone, SSH on loopback."""
+    found = read_config(tmp_path / "server.json", tmp_path / "config.toml")
+    assert found == Config()
+    assert (found.host, found.ssh_host) == (None, "127.0.0.1")
+
+
+def test_both_files_are_heeded(tmp_path: Path) -> None:
+    """`server.json` says where to listen, null being the default, `[local]` what to keep and the usual engine."""
+    asked = {
+        "host": "127.0.0.1",
+        "port": 7411,
+        "tls_cert": None,
+        "tls_key": None,
+        "ssh_host": None,
+        "later": 1,
+    }
+    (tmp_path / "server.json").write_text(json.dumps(asked))
+    (tmp_path / "config.toml").write_text('[local]\nengine = "vm"\nkeep_events = 5\nkeep_days = 7\n')
+    found = read_config(tmp_path / "server.json", tmp_path / "config.toml")
+    assert found == Config(host="127.0.0.1", port=7411, engine="vm", keep_events=5, keep_days=7)
+
+
+@pytest.mark.parametrize(
+    ("listening", "settings"),
+    [
+        ("{", ""),
+        ("[]", ""),
+        ('{"host": 5}', ""),
+        ('{"port": "x"}', ""),
+        ("{}", "[local\n"),
+        ("{}", "local = 5\n"),
+        ("{}", "[local]\nkeep_events = 0\n"),
+        ("{}", '[local]\nkeep_days = "many"\n'),
+        ("{}", "[local]\nkeep_days = true\n"),
+    ],
+)
+def test_nonsense_is_one_line_that_names_the_file(tmp_path: Path, listening: str, settings: str) -> None:
+    """A file that makes no sense is named, in one line."""
+    (tmp_path / "server.json").write_text(listening)
+    (tmp_path / "config.toml").write_text(settings)
+    with pytest.raises(ConfigError) as caught:
+        read_config(tmp_path / "server.json", tmp_path / "config.toml")
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_hosts_are_read_again_when_they_change(tmp_path: Path) -> None:
+    """Names and addresses come in one spelling; a broken file leaves what was, none means none."""
+    path = tmp_path / "config.toml"
+    hosts = Hosts(path)
+    assert hosts() == {}
+    path.write_text('[local.hosts]\n"Web.Example.Test." = "192.0.2.1"\ndb = ["2001:DB8::1", "192.0.2.2"]\n')
+    assert hosts() == {"web.example.test": ("192.0.2.1",), "db": ("2001:db8::1", "192.0.2.2")}
+    path.write_text('[local.hosts]\n"a b" = "192.0.2.1"\n')
+    assert "db" in hosts()
+    path.unlink()
+    assert hosts() == {}

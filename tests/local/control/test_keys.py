@@ -1,0 +1,166 @@
+"""The API over TCP: nobody without a key, TLS where others can listen in, and keys that are stored as hashes."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests.local.control.lab import control_plane, run
+
+from irons_plugins.local.control.config import Config
+from irons_plugins.local.control.listen import ListenError, tcp_listener
+
+
+def free_port() -> int:
+    """A TCP port of loopback that nobody uses."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+async def _app(_scope: Any, _receive: Any, _send: Any) -> None:
+    """Never called."""
+
+
+def test_keys_open_the_tcp_listener(tmp_path: Path) -> None:
+    """Over TCP every path asks for a valid key; a revoked one is worthless at once; the unix socket asks for none."""
+
+    async def work() -> None:
+        port = free_port()
+        async with (
+            control_plane(tmp_path, host="127.0.0.1", port=port) as lab,
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as remote,
+        ):
+            made = (await lab.client.post("/keys", json={"label": "laptop"})).json()
+            listed = (await lab.client.get("/keys")).json()["keys"]
+            assert [(each["id"], each["label"], each["used_at"]) for each in listed] == [
+                (made["id"], "laptop", None)
+            ]
+            assert made["key"] not in (await lab.client.get("/keys")).text
+            good = {"authorization": f"Bearer {made['key']}"}
+            for said in (
+                b"",
+                b"Bearer",
+                b"Bearer irons_wrong",
+                b"Bearer \xe9",
+                made["key"].encode(),
+                f"Basic {made['key']}".encode(),
+            ):
+                for path in ("/sandboxes", "/nothing", "/openapi.json", "/version"):
+                    answer = await remote.get(path, headers={b"authorization": said})
+                    assert (answer.status_code, list(answer.json())) == (401, ["error"])
+                    assert answer.headers["www-authenticate"] == "Bearer"
+            assert (await remote.get("/sandboxes", headers=good)).json() == {"sandboxes": []}
+            assert (await lab.client.get("/keys")).json()["keys"][0]["used_at"] is not None
+            assert (await lab.client.delete("/keys/laptop")).status_code == 200
+            assert (await remote.get("/sandboxes", headers=good)).status_code == 401
+            assert (await lab.client.delete("/keys/laptop")).status_code == 404
+
+    run(work())
+
+
+def test_a_label_that_two_keys_have_names_neither(tmp_path: Path) -> None:
+    """Revoking by a label that is not one key's alone is 409, by id it works."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            first = (await lab.client.post("/keys", json={"label": "twin"})).json()
+            await lab.client.post("/keys", json={"label": "twin"})
+            assert (await lab.client.delete("/keys/twin")).status_code == 409
+            assert (await lab.client.delete(f"/keys/{first['id']}")).status_code == 200
+            assert (await lab.client.delete("/keys/twin")).status_code == 200
+
+    run(work())
+
+
+def test_keys_are_stored_as_hashes_only(tmp_path: Path) -> None:
+    """No file of the database holds the key itself."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            made = (await lab.client.post("/keys", json={"label": "laptop"})).json()
+        for path in lab.places.local.glob("irons.db*"):
+            assert made["key"].encode() not in path.read_bytes()
+
+    run(work())
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """A self-signed certificate for 127.0.0.1, and its key."""
+    where = tmp_path_factory.mktemp("tls")
+    cert, key = where / "cert.pem", where / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    names = ["-subj", "/CN=irons", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
+    subprocess.run([*command, *names, "-keyout", key, "-out", cert], check=True, capture_output=True)
+    return str(cert), str(key)
+
+
+def test_tls_is_spoken_where_it_is_asked_for(tmp_path: Path, certificate: tuple[str, str]) -> None:
+    """With a certificate the listener speaks TLS only, also on every address; SSH is answered at the address in use."""
+
+    async def work() -> None:
+        port = free_port()
+        cert, key = certificate
+        config: dict[str, Any] = {
+            "host": "0.0.0.0",
+            "port": port,
+            "tls_cert": cert,
+            "tls_key": key,
+            "ssh_host": "0.0.0.0",
+        }
+        trusting = ssl.create_default_context(cafile=cert)
+        async with (
+            control_plane(tmp_path, **config) as lab,
+            httpx.AsyncClient(base_url=f"https://127.0.0.1:{port}", verify=trusting) as remote,
+        ):
+            made = (await lab.client.post("/keys", json={"label": "laptop"})).json()
+            remote.headers["authorization"] = f"Bearer {made['key']}"
+            await lab.create("box")
+            answer = (await remote.get("/sandboxes/box/ssh")).json()
+            assert answer["host"] == "127.0.0.1"
+            reader, writer = await asyncio.open_connection("127.0.0.1", answer["port"])
+            assert (await reader.readline()).startswith(b"SSH-2.0")
+            writer.close()
+            async with httpx.AsyncClient() as plain:
+                with pytest.raises(httpx.HTTPError):
+                    await plain.get(f"http://127.0.0.1:{port}/version")
+
+    run(work())
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"host": "0.0.0.0", "port": 1}, "can be reached from other machines"),
+        ({"host": "::", "port": 1}, "can be reached from other machines"),
+        ({"host": "nonsense", "port": 1}, "that is no address"),
+        ({"host": "127.0.0.1", "port": 1, "tls_cert": "/x"}, "go together"),
+        ({"host": "127.0.0.1", "port": 1, "tls_cert": "/x", "tls_key": "/x"}, "cannot be used"),
+        ({"host": "192.0.2.1", "port": 1, "tls_cert": "CERT", "tls_key": "KEY"}, "cannot listen on"),
+    ],
+)
+def test_a_listener_that_cannot_be_is_one_line(
+    config: dict[str, Any], said: str, certificate: tuple[str, str]
+) -> None:
+    """No TLS beyond loopback, half a certificate, a foreign address: refused before anything listens."""
+    named: dict[Any, Any] = {"CERT": certificate[0], "KEY": certificate[1]}
+    with pytest.raises(ListenError, match=said) as caught:
+        tcp_listener(_app, Config(**{key: named.get(value, value) for key, value in config.items()}))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_taken_port_is_one_line() -> None:
+    """A port that another program listens on is named, with the reason."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()
+        port = sock.getsockname()[1]
+        with pytest.raises(ListenError, match=f"cannot listen on 127.0.0.1:{port}: Address already in use"):
+            tcp_listener(_app, Config(host="127.0.0.1", port=port))
