@@ -141,7 +141,9 @@ def main() -> int:
             "irons audit egress -o jsonl": (*audit, "-o", "jsonl"),
             "fetch and read JSON alone": (sys.executable, "-c", FETCH, str(port)),
         }
-        ran = {name: [run(argv, env, asked.events) for _ in range(asked.runs)] for name, argv in cases.items()}
+        ran = {
+            name: [run(argv, env, asked.events) for _ in range(asked.runs)] for name, argv in cases.items()
+        }
     server.terminate()
     server.join()
     print(f"{asked.events} events in pages of {asked.page}, median of {asked.runs} runs")
@@ -152,7 +154,9 @@ def main() -> int:
         rate = asked.events / seconds
         good = name != "irons audit egress" or (rate >= EVENTS_PER_SECOND and peak <= PEAK_MB)
         held = held and good
-        print(f"{name:<30} {seconds:6.2f} s  {rate:9,.0f} events/s  {peak:5.1f} MB  {'' if good else 'MISSED'}")
+        print(
+            f"{name:<30} {seconds:6.2f} s  {rate:9,.0f} events/s  {peak:5.1f} MB  {'' if good else 'MISSED'}"
+        )
     return 0 if held else 1
 
 

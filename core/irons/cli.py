@@ -188,6 +188,8 @@ class _Call:
         from irons.output import choose_format, show
 
         result = answer if isinstance(answer, Result) else Result(answer)
+        if result.data is None and result.exit:
+            return result.exit
         show(
             result.data,
             result.view or command.view,
@@ -206,7 +208,10 @@ class _Call:
             return None
         import shlex
 
-        return self._host.tree.find([*shlex.split(whole), *found.words[1:]])
+        try:
+            return self._host.tree.find([*shlex.split(whole), *found.words[1:]])
+        except ValueError as error:
+            raise UsageError(f"aliases.{found.words[0]} makes no sense: {error}") from None
 
     def _help(self, words: Sequence[str]) -> int:
         from irons.help import help_text

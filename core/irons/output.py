@@ -11,7 +11,7 @@ from datetime import datetime
 from functools import lru_cache
 from importlib import import_module
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
 from irons.errors import IronsError
 from irons.text import clean, local_time, rfc3339
@@ -28,6 +28,9 @@ _FOLDED = 10
 FLUSH_EVERY = 512
 """Rows of a long answer between two flushes when nobody watches."""
 
+KEPT = 4096
+"""Rows of a JSON array kept in memory until it is whole; what is longer waits in a temporary file."""
+
 
 def choose_format(asked: str | None, streams: Streams) -> Format:
     """Return the format asked for, else a table for a terminal and plain lines for a pipe."""
@@ -40,13 +43,15 @@ def show(data: object, view: View, form: Format, streams: Streams, *, follow: bo
     """Write an answer to stdout.
 
     Args:
-        data: A row (dataclass, NamedTuple or mapping), an iterable of rows, a string, or None.
+        data: A row (dataclass, NamedTuple or mapping), an iterable of rows or strings, a string, or None.
         view: How rows are shown to a person.
         form: The format.
         streams: Where to write.
         follow: Rows come as they happen: each is flushed, and a table is plain lines.
     """
     if data is None:
+        if form == "json":
+            streams.stdout.write("null\n")
         return
     if isinstance(data, str):
         _show_text(data, form, streams)
@@ -59,7 +64,7 @@ def show(data: object, view: View, form: Format, streams: Streams, *, follow: bo
         case "json":
             _show_array(rows, streams)
         case "jsonl":
-            _lines((_dumps(as_mapping(row)) for row in rows), streams, follow=follow)
+            _lines((_dumps(row) for row in rows), streams, follow=follow)
         case "plain":
             _lines(_plain(rows, view), streams, follow=follow)
         case "table":
@@ -115,22 +120,27 @@ def _default(value: object) -> object:
     return str(value)
 
 
-def _dumps(row: Mapping[str, Any]) -> str:
+def _dumps(row: object) -> str:
     # ASCII alone: neither control nor bidi characters reach a terminal raw.
-    return json.dumps(dict(row), default=_default)
+    return json.dumps(row if isinstance(row, str) else dict(as_mapping(row)), default=_default)
 
 
 def _show_text(text: str, form: Format, streams: Streams) -> None:
     if form in ("json", "jsonl"):
         streams.stdout.write(json.dumps({"text": text}) + "\n")
     else:
-        streams.stdout.write(text if text.endswith("\n") else f"{text}\n")
+        shown = "\n".join(_kept_tabs(line) for line in text.split("\n"))
+        streams.stdout.write(shown if shown.endswith("\n") else f"{shown}\n")
     streams.stdout.flush()
+
+
+def _kept_tabs(line: str) -> str:
+    return line if line.isprintable() else "\t".join(clean(part) for part in line.split("\t"))
 
 
 def _show_record(row: object, view: View, form: Format, streams: Streams) -> None:
     if form in ("json", "jsonl"):
-        streams.stdout.write(_dumps(as_mapping(row)) + "\n")
+        streams.stdout.write(_dumps(row) + "\n")
     elif view.record:
         titles = _record(as_mapping(row), view)
         if form == "table":
@@ -177,6 +187,9 @@ def _plain(rows: Iterator[object], view: View) -> Iterator[str]:
         return
     cells: list[tuple[str, Callable[[object], str]]] | None = None
     for row in rows:
+        if isinstance(row, str):
+            yield clean(row)
+            continue
         mapping = as_mapping(row)
         if cells is None:
             cells = [(column.key, _cell(column)) for column in _columns(view, mapping)]
@@ -217,17 +230,33 @@ def _lines(lines: Iterable[str], streams: Streams, *, follow: bool = False) -> N
 
 
 def _show_array(rows: Iterator[object], streams: Streams) -> None:
-    """Write a JSON array row by row, in constant memory; the first row is had before anything is written."""
-    first = next(rows, None)
-    write = streams.stdout.write
-    if first is None:
-        write("[]\n")
-    else:
-        write("[\n  " + _dumps(as_mapping(first)))
+    """Write a JSON array once it is whole, so that an answer that fails midway leaves stdout empty, in constant memory."""
+    kept: list[str] = []
+    spilled: IO[str] | None = None
+    separator = "\n  "
+    try:
         for row in rows:
-            write(",\n  " + _dumps(as_mapping(row)))
-        write("\n]\n")
-    streams.stdout.flush()
+            kept.append(f"{separator}{_dumps(row)}")
+            separator = ",\n  "
+            if len(kept) == KEPT:
+                if spilled is None:
+                    from tempfile import TemporaryFile
+
+                    spilled = TemporaryFile("w+", encoding="ascii")  # noqa: SIM115 - closed below
+                spilled.writelines(kept)
+                kept.clear()
+        write = streams.stdout.write
+        write("[")
+        if spilled is not None:
+            spilled.seek(0)
+            while piece := spilled.read(1 << 20):
+                write(piece)
+        write("".join(kept))
+        write("]\n" if separator == "\n  " else "\n]\n")
+        streams.stdout.flush()
+    finally:
+        if spilled is not None:
+            spilled.close()
 
 
 def _show_table(rows: Iterator[object], view: View, streams: Streams, *, follow: bool) -> None:
@@ -236,7 +265,7 @@ def _show_table(rows: Iterator[object], view: View, streams: Streams, *, follow:
         if view.empty:
             streams.stderr.write(f"{view.empty}\n")
         return
-    if follow or not view.columns:
+    if follow or not view.columns or isinstance(first, str):
         _lines(_plain(chain([first], rows), view), streams, follow=follow)
         return
     from rich.cells import cell_len

@@ -139,7 +139,7 @@ def load(
         document = {}
     profile, source = _profile(flags, env, document)
     profiles = document.get("profiles", {})
-    if strict and source != "default" and profile not in profiles:
+    if strict and profile not in ("default", *profiles):
         raise ConfigError(
             f"there is no profile {profile!r} in {path}",
             hint=f"irons config set --profile {profile} api_url URL makes it",

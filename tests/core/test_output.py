@@ -1,0 +1,325 @@
+"""What a person and a program see: whole outputs, with and without a terminal."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import pytest
+
+from irons.command import Column, View
+from irons.errors import EXIT_CODES, IronsError, NotFound
+from irons.output import choose_format, show, show_error
+from irons.streams import Streams
+from irons.testing import FakeApi, Runner
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row as handlers return it."""
+
+    name: str
+    state: str = "ready"
+    at: datetime | None = None
+    tags: tuple[str, ...] = ()
+    more: dict[str, str] = field(default_factory=dict)
+    on: bool = False
+
+
+class Pair(NamedTuple):
+    """A row of another kind."""
+
+    name: str
+    state: str
+
+
+WHEN = datetime(2026, 2, 19, 16, 42, 26, 5, tzinfo=UTC)
+ROWS = (Row("one", at=WHEN, tags=("a", "b"), on=True), Row("two", "stopped"))
+VIEW = View(
+    (Column("name"), Column("state", "status"), Column("tags"), Column("on")), empty="There are none."
+)
+
+
+def shout(value: object) -> str:
+    """A column's own text."""
+    return str(value).upper()
+
+
+def line(row: Row) -> str:
+    """A row's own line."""
+    return f"{row.name} is {row.state}"
+
+
+def whole(row: Row) -> str:
+    """A column made of the whole row."""
+    return f"{row['name']}/{row['state']}"  # type: ignore[index]
+
+
+def printed(data: object, view: View, form: str, *, tty: bool = False, **env: Any) -> tuple[str, str]:
+    """What `show` writes to stdout and stderr."""
+    out, err = io.StringIO(), io.StringIO()
+    streams = Streams(io.StringIO(), out, err, {"COLUMNS": "60", **env}, tty, tty, tty)
+    show(data, view, choose_format(form or None, streams), streams)
+    return out.getvalue(), err.getvalue()
+
+
+def test_a_terminal_gets_a_table() -> None:
+    """Columns under their titles, no colour codes where NO_COLOR says so."""
+    assert printed(ROWS, VIEW, "", tty=True, NO_COLOR="1") == (
+        "NAME  STATUS   TAGS  ON \none   ready    a, b  yes\ntwo   stopped        no \n",
+        "",
+    )
+
+
+def test_a_pipe_gets_plain_lines() -> None:
+    """Tab-separated fields, no header, no colour."""
+    assert printed(ROWS, VIEW, "") == ("one\tready\ta, b\tyes\ntwo\tstopped\t\tno\n", "")
+
+
+@pytest.mark.parametrize("tty", [True, False])
+def test_json_is_the_same_everywhere(tty: bool) -> None:
+    """One document with every field, times in UTC, terminal or not."""
+    out, err = printed(ROWS, VIEW, "json", tty=tty)
+    assert err == ""
+    assert json.loads(out) == [
+        {
+            "name": "one",
+            "state": "ready",
+            "at": "2026-02-19T16:42:26.000005Z",
+            "tags": ["a", "b"],
+            "more": {},
+            "on": True,
+        },
+        {"name": "two", "state": "stopped", "at": None, "tags": [], "more": {}, "on": False},
+    ]
+
+
+@pytest.mark.parametrize("tty", [True, False])
+def test_jsonl_is_an_object_a_line(tty: bool) -> None:
+    """One object a row, each on a line of its own."""
+    out, _ = printed(ROWS, VIEW, "jsonl", tty=tty)
+    assert [json.loads(one)["name"] for one in out.splitlines()] == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    ("env", "coloured"),
+    [
+        ({}, True),
+        ({"NO_COLOR": "1"}, False),
+        ({"NO_COLOR": ""}, True),
+        ({"NO_COLOR": "1", "FORCE_COLOR": "1"}, False),
+        ({"TERM": "dumb"}, False),
+    ],
+)
+def test_colour_on_a_terminal(env: dict[str, Any], coloured: bool) -> None:
+    """NO_COLOR is obeyed wherever it says anything; a dumb terminal gets none."""
+    assert ("\x1b[" in printed(ROWS, VIEW, "table", tty=True, **env)[0]) is coloured
+
+
+@pytest.mark.parametrize(
+    ("env", "coloured"),
+    [
+        ({}, False),
+        ({"FORCE_COLOR": "1"}, True),
+        ({"CLICOLOR_FORCE": "1"}, True),
+        ({"CLICOLOR_FORCE": "0"}, False),
+    ],
+)
+def test_colour_in_a_pipe(env: dict[str, Any], coloured: bool) -> None:
+    """A table asked for in a pipe has colour only where it is forced."""
+    assert ("\x1b[" in printed(ROWS, VIEW, "table", **env)[0]) is coloured
+
+
+@pytest.mark.parametrize(
+    ("form", "out"), [("", ""), ("plain", ""), ("table", ""), ("json", "[]\n"), ("jsonl", "")]
+)
+def test_no_rows(form: str, out: str) -> None:
+    """Nothing is an empty answer on stdout; a table says so on stderr."""
+    told = "There are none.\n" if form == "table" else ""
+    assert printed((), VIEW, form) == (out, told)
+
+
+RECORD = View((Column("name"), Column("state"), Column("at", "created"), Column("more")), record=True)
+
+
+def test_a_record_is_titled_lines() -> None:
+    """One row is shown as titles and values; what is empty is left out; a mapping brings its own titles."""
+    row = Row("one", at=None, more={"engine": "namespace"})
+    assert printed(row, RECORD, "table")[0] == "name:   one\nstate:  ready\nengine: namespace\n"
+    assert printed(row, RECORD, "plain")[0] == "name\tone\nstate\tready\nengine\tnamespace\n"
+    assert json.loads(printed(row, RECORD, "json")[0])["more"] == {"engine": "namespace"}
+
+
+def test_one_row_without_a_record_is_a_table_of_one() -> None:
+    """A single row goes where rows go."""
+    assert printed(Pair("one", "ready"), View((Column("name"), Column("state"))), "table", NO_COLOR="1")[
+        0
+    ] == ("NAME  STATE\none   ready\n")
+    assert printed(Pair("one", "ready"), View(), "")[0] == "one\tready\n"
+    assert json.loads(printed({"name": "one"}, View(), "jsonl")[0]) == {"name": "one"}
+
+
+def test_columns_and_lines_of_ones_own() -> None:
+    """A column's text, a column of the whole row, and a line's own shape are functions named as strings."""
+    here = "tests.core.test_output"
+    view = View((Column("name", text=f"{here}:shout"), Column("", "both", text=f"{here}:whole")))
+    assert printed(ROWS, view, "plain")[0] == "ONE\tone/ready\nTWO\ttwo/stopped\n"
+    assert (
+        printed(ROWS, View((Column("name"),), line=f"{here}:line"), "plain")[0]
+        == "one is ready\ntwo is stopped\n"
+    )
+
+
+HOSTILE = "a\x1b[2J\tb\r\nc\u202ed\x00\x9b\ud800"
+
+
+@pytest.mark.parametrize("form", ["table", "plain", "json", "jsonl", "record"])
+def test_hostile_text_never_reaches_a_terminal_raw(form: str) -> None:
+    """Control, bidi and surrogate characters from outside are escapes in every form."""
+    row = Row(HOSTILE, HOSTILE, tags=(HOSTILE,), more={HOSTILE: HOSTILE})
+    view = RECORD if form == "record" else VIEW
+    out, _ = printed(
+        row if form == "record" else (row,), view, "plain" if form == "record" else form, NO_COLOR="1"
+    )
+    for one in out.split("\n"):
+        assert one.replace("\t", "").isprintable()
+    if form == "plain":
+        assert out.count("\n") == 1
+
+
+@pytest.mark.parametrize("form", ["plain", "table", "json", "jsonl"])
+def test_hostile_answers_of_a_server(run_irons: Runner, fake_api: FakeApi, form: str) -> None:
+    """A server's whole answer is hostile text, and still one clean line a sandbox."""
+    fake_api.add("one", HOSTILE.replace("\ud800", ""), metadata={"x": HOSTILE.replace("\ud800", "")})
+    for words in (("status", "one"), ("list",)):
+        out = run_irons(*words, "-o", form, tty=form == "table").ok().out
+        assert all(one.replace("\t", "").isprintable() for one in out.split("\n"))
+
+
+def test_text_is_written_as_it_is() -> None:
+    """A handler's string is its own business, but for what would touch the terminal; for programs it is an object."""
+    assert printed("two\nlines", VIEW, "plain")[0] == "two\nlines\n"
+    assert printed("a\tb\x1b[2J\n", VIEW, "table")[0] == "a\tb\\x1b[2J\n"
+    assert json.loads(printed("x\ny", VIEW, "json")[0]) == {"text": "x\ny"}
+
+
+def test_nothing_is_nothing_and_valid_json() -> None:
+    """A command without an answer prints nothing; for a program that is `null`."""
+    assert (
+        printed(None, VIEW, "plain")[0]
+        == printed(None, VIEW, "table")[0]
+        == printed(None, VIEW, "jsonl")[0]
+        == ""
+    )
+    assert json.loads(printed(None, VIEW, "json")[0]) is None
+
+
+def test_rows_of_text() -> None:
+    """Rows may be plain texts."""
+    assert printed(("one", "t\two"), View(), "plain")[0] == "one\nt\\two\n"
+    assert json.loads(printed(("one", "two"), View(), "json")[0]) == ["one", "two"]
+    assert [json.loads(one) for one in printed(iter(("one", "two")), View(), "jsonl")[0].splitlines()] == [
+        "one",
+        "two",
+    ]
+
+
+def _fails_midway() -> Iterator[Row]:
+    yield Row("one")
+    raise NotFound("gone")
+
+
+def test_json_is_whole_or_nothing() -> None:
+    """An answer that fails midway leaves no half document on stdout."""
+    out = io.StringIO()
+    with pytest.raises(NotFound):
+        show(_fails_midway(), VIEW, "json", Streams(io.StringIO(), out, io.StringIO(), {}))
+    assert out.getvalue() == ""
+
+
+def test_a_long_array_waits_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An array longer than what is kept in memory comes out whole and in order, whatever the length."""
+    monkeypatch.setattr("irons.output.KEPT", 3)
+    for length in range(8):
+        out, _ = printed((Pair(str(n), "x") for n in range(length)), View(), "json")
+        assert [row["name"] for row in json.loads(out)] == [str(n) for n in range(length)]
+
+
+class _Tracked(io.StringIO):
+    def __init__(self) -> None:
+        super().__init__()
+        self.flushed = 0
+
+    def flush(self) -> None:
+        self.flushed += 1
+
+
+@pytest.mark.parametrize("form", ["plain", "jsonl", "table"])
+def test_what_is_followed_is_flushed_line_by_line(form: Any) -> None:
+    """Rows that come as they happen are seen at once, a table's as plain lines."""
+    out = _Tracked()
+    show(iter(ROWS), VIEW, form, Streams(io.StringIO(), out, io.StringIO(), {}), follow=True)
+    assert out.flushed >= 2
+    assert len(out.getvalue().splitlines()) == 2
+
+
+@pytest.mark.parametrize("form", [None, "table", "plain"])
+def test_an_error_is_one_to_three_lines(form: str | None) -> None:
+    """A person is told what happened and what to do next, cleaned."""
+    err = io.StringIO()
+    show_error(NotFound("no \x1b such\nthing", hint="look\u202e"), form, Streams(stderr=err))
+    assert err.getvalue() == "irons: no \\x1b such\\nthing\n  look\\u202e\n"
+
+
+@pytest.mark.parametrize("form", ["json", "jsonl"])
+def test_an_error_is_one_object(form: str) -> None:
+    """A program gets code, message, hint and exit code."""
+    err = io.StringIO()
+    show_error(NotFound("no such\nthing"), form, Streams(stderr=err))
+    assert json.loads(err.getvalue()) == {
+        "error": {"code": "not-found", "message": "no such\\nthing", "hint": "", "exit": 3}
+    }
+    assert err.getvalue().count("\n") == 1
+
+
+def _tree(kind: type[IronsError]) -> Iterator[type[IronsError]]:
+    yield kind
+    for one in kind.__subclasses__():
+        if one.__module__ == "irons.errors":
+            yield from _tree(one)
+
+
+def test_the_error_tree_is_drawn_as_it_is() -> None:
+    """The docstring of irons.errors draws every error with its parent's depth and its exit code."""
+    import irons.errors
+
+    drawn = [
+        (len(text) - len(text.lstrip("│├└─ ")), text.lstrip("│├└─ ").split()[:2])
+        for text in (irons.errors.__doc__ or "").splitlines()
+        if text.lstrip("│├└─ ").split("  ")[0].isidentifier()
+    ]
+    real = [(4 * (len(kind.__mro__) - 4), [kind.__name__, str(kind.exit_code)]) for kind in _tree(IronsError)]
+    assert drawn == real
+
+
+def test_every_exit_code_of_an_error_is_known() -> None:
+    """Each error's exit code is in the table, and each has a code word of its own."""
+    kinds = list(_tree(IronsError))
+    assert {kind.exit_code for kind in kinds} <= set(EXIT_CODES)
+    assert len({kind.code for kind in kinds}) == len(kinds)
+
+
+def test_streams_without_a_terminal_have_none() -> None:
+    """What is no terminal, closed, or no file at all is told so."""
+    closed = io.StringIO()
+    closed.close()
+    streams = Streams(closed, io.StringIO(), closed, {"COLUMNS": "wide"})
+    assert not streams.reads_person
+    assert not streams.shows_person
+    assert not streams.tells_person
+    assert streams.columns is None
+    assert Streams(stdout=io.StringIO(), env={"COLUMNS": "33"}).columns == 33

@@ -1,0 +1,380 @@
+"""Settings: who wins, where a value came from, and what is refused."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from irons.backends import choose
+from irons.errors import ConfigError, NotFound
+from irons.host import PluginHost
+from irons.settings import HOSTED_URL, KEYS, LOCAL_KEYS, TABLES, config_path, home_of, load
+from irons.testing import FakeApi, Runner
+
+FILE = """
+# kept
+profile = "work"
+api_url = "https://top.example.com"
+read_timeout = 7
+
+[profiles.work]
+api_url = "https://work.example.com"
+
+[profiles.other]
+connect_timeout = 2.5
+
+[aliases]
+st = "status -o json"
+
+[local.hosts]
+"name.test" = ["203.0.113.9"]
+"""
+
+
+@pytest.fixture
+def config(irons_env: dict[str, str]) -> Path:
+    """A configuration file with two profiles."""
+    path = config_path(irons_env)
+    path.parent.mkdir(parents=True)
+    path.write_text(FILE)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("flags", "variables", "value", "source"),
+    [
+        ({"api_url": "local"}, {"IRONS_API_URL": "unix:///x"}, "local", "flag"),
+        ({}, {"IRONS_API_URL": "unix:///x"}, "unix:///x", "IRONS_API_URL"),
+        ({"api_url": ""}, {"IRONS_API_URL": ""}, "https://work.example.com", "profile work"),
+        ({"profile": "other"}, {}, "https://top.example.com", "config"),
+        ({}, {"IRONS_PROFILE": "other"}, "https://top.example.com", "config"),
+        ({"profile": "work"}, {"IRONS_PROFILE": "other"}, "https://work.example.com", "profile work"),
+    ],
+)
+def test_flag_then_environment_then_profile_then_file(
+    config: Path,
+    irons_env: dict[str, str],
+    flags: dict[str, object],
+    variables: dict[str, str],
+    value: str,
+    source: str,
+) -> None:
+    """The nearest place that says a setting wins, and is named; what is empty says nothing."""
+    settings = load(flags, {**irons_env, **variables})
+    assert settings.values["api_url"] == (value, source)
+
+
+def test_defaults_are_named_so(irons_env: dict[str, str]) -> None:
+    """Without a file every setting has its default, and says so."""
+    settings = load({}, irons_env)
+    assert {value.source for value in settings.values.values()} == {"default"}
+    assert {name: settings[name] for name in KEYS} == {name: key.default for name, key in KEYS.items()}
+    assert (settings.profile, settings.profile_source) == ("default", "default")
+
+
+@pytest.mark.parametrize("name", [name for name, key in KEYS.items() if key.env])
+def test_every_setting_has_its_variable(irons_env: dict[str, str], name: str) -> None:
+    """Each setting is read from its environment variable."""
+    key = KEYS[name]
+    word = key.choices[-1] if key.choices else "3"
+    assert load({}, {**irons_env, key.env: word})[name] == (3.0 if key.type is float else word)
+
+
+@pytest.mark.parametrize(
+    ("flags", "url"),
+    [
+        ({}, "local"),
+        ({"api_key": "k"}, HOSTED_URL),
+        ({"api_key": "k", "api_url": "local"}, "local"),
+        ({"api_url": "unix:///run/x"}, "unix:///run/x"),
+    ],
+)
+def test_which_backend(irons_env: dict[str, str], flags: dict[str, object], url: str) -> None:
+    """Without a URL a key means the hosted service of old and no key means `local`; a named `local` always wins."""
+    assert load(flags, irons_env).api_url == url
+
+
+def test_local_wins_over_a_key_in_the_environment(irons_env: dict[str, str]) -> None:
+    """A key that lies around does not lead away from a named `local`."""
+    irons_env |= {"IRONS_API_KEY": "k", "IRONS_API_URL": "local"}
+    assert load({}, irons_env).api_url == "local"
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "hint"),
+    [
+        ('api_ur = "x"', "has no setting api_ur", "did you mean api_url?"),
+        ('[profiles.work]\napi_kye = "x"', "has no setting profiles.work.api_kye", "profiles.work.api_key"),
+        ('[profile.work]\napi_key = "x"', "profile in", ""),
+        ('profile = "gone"', "there is no profile 'gone'", "irons config set --profile gone"),
+        ("[local]\nhost = 1", "has no setting local.host", "local.hosts"),
+        ("[local]\nhosts = 1", "local.hosts in", ""),
+        ("zzz = 1", "has no setting zzz", "irons config show lists them"),
+        ('output = "xml"', "output is one of table, plain, json, jsonl, not 'xml'", ""),
+        ('read_timeout = "soon"', "read_timeout takes a number of seconds, not 'soon'", ""),
+        ("read_timeout = -1", "above 0", ""),
+        ("read_timeout = inf", "above 0", ""),
+        ("api_url = 5", "api_url takes text, not 5", ""),
+        ("[aliases]\nst = 1", "aliases.st in", ""),
+        ("profiles = 1", "profiles in", ""),
+        ("[profiles]\nwork = 1", "profiles.work in", ""),
+        ("api_url = ", "is not TOML", "move it away"),
+        ("\udcff", "is not TOML", "move it away"),
+    ],
+)
+def test_a_file_that_makes_no_sense_is_refused(
+    irons_env: dict[str, str], text: str, said: str, hint: str
+) -> None:
+    """What is no setting, or no value for one, is refused with its name and the nearest that is."""
+    path = config_path(irons_env)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(ConfigError) as caught:
+        load({}, irons_env)
+    assert said in caught.value.message
+    assert hint in caught.value.hint
+    assert str(path) in caught.value.message
+    assert load({}, irons_env, strict=False) is not None
+
+
+@pytest.mark.parametrize(
+    ("variable", "word"), [("IRONS_OUTPUT", "xml"), ("IRONS_READ_TIMEOUT", "x"), ("IRONS_EDITING_MODE", "ed")]
+)
+def test_a_variable_that_makes_no_sense_is_refused(run_irons: Runner, variable: str, word: str) -> None:
+    """A bad value in the environment is refused as one in the file is."""
+    outcome = run_irons("list", env={variable: word})
+    assert outcome.code == 2
+    assert word in outcome.err
+
+
+def test_a_file_that_cannot_be_read_is_told(irons_env: dict[str, str]) -> None:
+    """A directory in the file's place is an error of one line."""
+    config_path(irons_env).mkdir(parents=True)
+    with pytest.raises(ConfigError, match="can't be read"):
+        load({}, irons_env)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://sandboxes.example.com",
+        "http://192.0.2.1:8080",
+        "http://127.0.0.1.example.com",
+        "http://localhost.example.com",
+        "HTTP://example.com",
+    ],
+)
+def test_a_key_never_travels_in_clear(irons_env: dict[str, str], url: str) -> None:
+    """A key and a plain http:// URL of another machine are refused together; either alone is fine."""
+    host = PluginHost(irons_env, built_in=())
+    with pytest.raises(ConfigError, match="in clear") as caught:
+        choose(load({"api_url": url, "api_key": "k3y"}, irons_env), host)
+    assert "k3y" not in str(caught.value) + caught.value.hint
+    assert choose(load({"api_url": url}, irons_env), host).base_url == url
+    assert choose(load({"api_url": "https://example.com/", "api_key": "k"}, irons_env), host).base_url
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:1", "http://localhost", "http://[::1]:8000", "http://127.9.9.9"]
+)
+def test_a_key_may_travel_to_this_machine(irons_env: dict[str, str], url: str) -> None:
+    """Loopback is no other machine."""
+    choose(load({"api_url": url, "api_key": "k"}, irons_env), PluginHost(irons_env, built_in=()))
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://", "makes no sense"),
+        ("http://a b", "makes no sense"),
+        ("http://[::1", "makes no sense"),
+        ("http://x:99999", "makes no sense"),
+        ("http://\x1b[31m", "makes no sense"),
+        ("https://me:pw@example.com", "carries no user"),
+        ("unix:relative", "nothing here knows"),
+        ("unix://relative", "names no absolute path"),
+        ("ftp://example.com", "nothing here knows"),
+        ("example.com", "nothing here knows"),
+    ],
+)
+def test_a_url_that_makes_no_sense_is_refused(irons_env: dict[str, str], url: str, said: str) -> None:
+    """A URL of no known kind is refused with the kinds there are, cleaned."""
+    with pytest.raises(ConfigError, match=said) as caught:
+        choose(load({"api_url": url}, irons_env), PluginHost(irons_env, built_in=()))
+    assert caught.value.message.isprintable()
+
+
+def test_a_unix_socket_is_a_backend(irons_env: dict[str, str]) -> None:
+    """`unix:///path` is reached by its path."""
+    backend = choose(load({"api_url": "unix:///run/x.sock"}, irons_env), PluginHost(irons_env, built_in=()))
+    assert backend.base_url == "http://irons"
+    assert backend.transport is not None
+
+
+@pytest.mark.parametrize(
+    ("env", "path"),
+    [
+        ({"HOME": "/h", "XDG_CONFIG_HOME": "/c"}, "/c/irons/config.toml"),
+        ({"HOME": "/h", "XDG_CONFIG_HOME": "relative"}, "/h/.config/irons/config.toml"),
+        ({"HOME": "/h"}, "/h/.config/irons/config.toml"),
+        ({"HOME": "/h", "IRONS_CONFIG": "/elsewhere.toml"}, "/elsewhere.toml"),
+    ],
+)
+def test_where_the_file_is(env: dict[str, str], path: str) -> None:
+    """`$IRONS_CONFIG`, else the XDG directory where it is absolute, else below the home."""
+    assert config_path(env) == Path(path)
+
+
+def test_without_a_home_the_users_own_is_used() -> None:
+    """No HOME in the environment falls back to the password database."""
+    assert home_of("XDG_STATE_HOME", ".local/state", {}) == Path.home() / ".local/state"
+
+
+# The commands
+
+
+def test_config_show_tells_value_and_source_and_hides_the_key(run_irons: Runner, config: Path) -> None:
+    """Each setting has its value and where it came from; the key is masked in every form."""
+    outcome = run_irons("config", "show", "--api-key", "very-secret-key-0123456789")
+    rows = {key: (value, source) for key, value, source in (line.split("\t") for line in outcome.ok().lines)}
+    assert rows["profile"] == ("work", "config")
+    assert rows["api_url"] == (run_irons.env["IRONS_API_URL"], "IRONS_API_URL")
+    assert rows["api_key"] == ("********", "flag")
+    assert rows["read_timeout"] == ("7.0", "config")
+    assert rows["connect_timeout"] == ("5.0", "default")
+    assert rows["aliases.st"] == ("status -o json", "config")
+    assert rows["config"] == (str(config), "file")
+    for form in ("table", "json", "jsonl"):
+        shown = run_irons("config", "show", "-o", form, env={"IRONS_API_KEY": "very-secret-key-0123456789"})
+        assert "very" not in shown.out + shown.err
+
+
+def test_config_set_makes_and_changes_the_file(run_irons: Runner, irons_env: dict[str, str]) -> None:
+    """A value is set in a profile that may be new, typed; an empty one is taken out; the file is the owner's alone."""
+    path = config_path(irons_env)
+    run_irons("config", "set", "--profile", "new", "api_url", "local").ok()
+    run_irons("config", "set", "--profile", "new", "read_timeout", "12").ok()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    settings = load({"profile": "new"}, irons_env)
+    assert settings.values["api_url"] == ("local", "profile new")
+    assert settings.values["read_timeout"] == (12.0, "profile new")
+    run_irons("config", "set", "--profile", "new", "read_timeout", "").ok()
+    assert load({"profile": "new"}, irons_env).values["read_timeout"].source == "default"
+    assert [entry.name for entry in path.parent.iterdir()] == ["config.toml"]
+
+
+def test_config_set_keeps_comments_and_a_link(run_irons: Runner, config: Path, tmp_path: Path) -> None:
+    """Comments stay where they are, and a link to the real file stays a link."""
+    real = tmp_path / "dotfiles.toml"
+    config.rename(real)
+    config.symlink_to(real)
+    run_irons("config", "set", "api_url", "local").ok()
+    assert config.is_symlink()
+    assert "# kept" in real.read_text()
+    assert 'api_url = "local"' in real.read_text()
+
+
+def test_config_use_chooses(run_irons: Runner, config: Path, irons_env: dict[str, str]) -> None:
+    """`config use` changes which profile is used; one that is not there is exit 3 and names those that are."""
+    run_irons("config", "use", "other").ok()
+    assert load({}, irons_env).profile == "other"
+    outcome = run_irons("config", "use", "nobody")
+    assert outcome.code == NotFound.exit_code == 3
+    assert "work, other" in outcome.err
+    run_irons("config", "use", "default").ok()
+    assert load({}, irons_env).profile == "default"
+
+
+def test_config_use_writes_a_new_file(run_irons: Runner, irons_env: dict[str, str]) -> None:
+    """The profile can be chosen where there is no file yet."""
+    run_irons("config", "use", "default").ok()
+    assert load({}, irons_env).profile_source == "config"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("api_ur", "x"), "did you mean api_url?"),
+        (("zzz", "x"), "there is no setting 'zzz'"),
+        (("output", "xml"), "output is one of"),
+        (("read_timeout", "soon"), "takes a number"),
+    ],
+)
+def test_config_set_refuses_what_makes_no_sense(
+    run_irons: Runner, config: Path, words: tuple[str, ...], said: str
+) -> None:
+    """Unknown settings and bad values leave the file as it was."""
+    outcome = run_irons("config", "set", *words)
+    assert outcome.code == 2
+    assert said in outcome.err
+    assert config.read_text() == FILE
+
+
+def test_a_broken_file_is_never_written_over(run_irons: Runner, config: Path) -> None:
+    """What is not TOML stays for the person to mend; help and the path work all the same."""
+    config.write_text("api_url = ")
+    for line in ("config set api_url local", "config use work", "list"):
+        outcome = run_irons(*line.split())
+        assert outcome.code == 2
+        assert "is not TOML" in outcome.err
+    assert config.read_text() == "api_url = "
+    for line in ("config path", "help", "plugins", "completion bash", "--help"):
+        run_irons(*line.split()).ok()
+    assert run_irons("config", "path").out == f"{config}\n"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+def test_a_directory_that_cannot_be_written(run_irons: Runner, config: Path) -> None:
+    """Where the file can't be written, one line says so."""
+    config.parent.chmod(0o500)
+    outcome = run_irons("config", "set", "api_url", "local")
+    config.parent.chmod(0o700)
+    assert outcome.code == 2
+    assert "can't be written" in outcome.err
+
+
+def test_a_file_in_the_directorys_place(run_irons: Runner, irons_env: dict[str, str]) -> None:
+    """A file where the directory should be is told in one line."""
+    place = config_path(irons_env).parent
+    place.parent.mkdir(parents=True)
+    place.write_text("")
+    outcome = run_irons("config", "set", "api_url", "local")
+    assert outcome.code == 2
+    assert "can't be written" in outcome.err
+
+
+# Aliases
+
+
+def test_an_alias_is_a_command(run_irons: Runner, config: Path, fake_api: FakeApi) -> None:
+    """A name in `[aliases]` stands for its words; more may follow; a built-in word is never an alias."""
+    fake_api.add("one")
+    assert run_irons("st", "one").ok().json()["name"] == "one"
+    config.write_text(FILE.replace("st =", "list =").replace('"status -o json"', '"plugins"'))
+    assert "lifecycle" not in run_irons("list").ok().out
+
+
+def test_an_alias_that_makes_no_sense(run_irons: Runner, config: Path) -> None:
+    """An alias for no command, or with an open quote, is a usage error."""
+    config.write_text(FILE.replace("status -o json", "nonsense"))
+    assert "there is no command 'st'" in run_irons("st").err
+    config.write_text(FILE.replace("status -o json", "status 'one"))
+    outcome = run_irons("st")
+    assert outcome.code == 2
+    assert "aliases.st" in outcome.err
+
+
+# The documents
+
+
+def test_every_key_is_documented() -> None:
+    """docs/configuration.md has every setting with its variable, and every table."""
+    text = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+    for name, key in KEYS.items():
+        assert f"`{name}`" in text
+        assert not key.env or f"`{key.env}`" in text
+    for name in (*TABLES, *(f"local.{key}" for key in LOCAL_KEYS)):
+        assert f"[{name}" in text
