@@ -13,11 +13,11 @@ from typing import Any, Protocol, TypeVar
 from irons_plugins.local.control import rulebook, sandboxes
 from irons_plugins.local.control.errors import ApiError, bad, missing
 from irons_plugins.local.control.rulebook import ACCOUNT, Difference, StoredRule
+from irons_plugins.local.control.rules_asked import shown
 from irons_plugins.local.control.sandboxes import STOPPED, Sandbox
 from irons_plugins.local.hosts import Host, HostError, canonical_host
-from irons_plugins.local.patterns import PatternError, covers, read_pattern
+from irons_plugins.local.patterns import PatternError, read_pattern
 from irons_plugins.local.policy import Decision, Policy, decide
-from irons_plugins.local.rules import ListName, RuleError, make_rule, spell
 from irons_plugins.local.store import Store
 
 T = TypeVar("T")
@@ -78,54 +78,6 @@ class Changed:
     cut: int
     mode: str
     list: str = ""
-
-
-def rule_of(given: Mapping[str, Any], listed: str | None = None) -> StoredRule:
-    """A rule as a request gives it, in its one spelling.
-
-    Args:
-        given: `pattern` (or `domain`), and optionally `list`, `private`, `note`, `broad`.
-        listed: the list, where the request does not name it.
-
-    Raises:
-        ApiError: the pattern or an address is not one; the text says why.
-    """
-    text = str(given.get("pattern", given.get("domain", "")))
-    kind: ListName = "deny" if (listed or given.get("list")) == "deny" else "allow"
-    try:
-        made = make_rule(text, kind, private=given.get("private") or (), broad=bool(given.get("broad")))
-    except RuleError as error:
-        raise bad(f"{_shown(text)}: {error}") from error
-    return StoredRule(
-        pattern=made.pattern.text,
-        list=made.list,
-        private=tuple(spell(network) for network in made.private),
-        broad=made.broad,
-        note=given.get("note") or None,
-    )
-
-
-def rules_of(given: Sequence[Mapping[str, Any]]) -> tuple[StoredRule, ...]:
-    """Rules as a request gives them.
-
-    Raises:
-        ApiError: one of them is bad, or two have the same pattern; the text says which.
-    """
-    found: dict[str, StoredRule] = {}
-    for index, each in enumerate(given):
-        try:
-            rule = rule_of(each)
-        except ApiError as error:
-            raise bad(f"rules[{index}]: {error.text}") from error
-        if rule.pattern in found:
-            raise bad(f"rules[{index}]: {rule.pattern} is there twice")
-        found[rule.pattern] = rule
-    return tuple(found.values())
-
-
-def explain(pattern: str) -> str:
-    """What a stored pattern covers, in one sentence."""
-    return covers(read_pattern(pattern, mapped=True))
 
 
 class Egress:
@@ -204,7 +156,7 @@ class Egress:
         try:
             pattern = read_pattern(text).text
         except PatternError as error:
-            raise bad(f"{_shown(text)}: {error}") from error
+            raise bad(f"{shown(text)}: {error}") from error
 
         def work(connection: sqlite3.Connection, sandbox: Sandbox | None) -> tuple[str, str]:
             listed = rulebook.remove(connection, _identity(sandbox), pattern)
@@ -262,7 +214,7 @@ class Egress:
         try:
             judged = canonical_host(host)
         except HostError as error:
-            raise bad(f"{_shown(host)}: {error}") from error
+            raise bad(f"{shown(host)}: {error}") from error
         hosts = self._hosts()
         policy = await self._store.read(
             lambda connection: rulebook.policy_of(connection, _scope(connection, name), hosts)
@@ -370,7 +322,3 @@ def _set_mode(connection: sqlite3.Connection, sandbox: Sandbox | None, mode: str
 def _check_size(policy: Mapping[str, Any]) -> None:
     if len(json.dumps(policy)) > _LARGEST_POLICY:
         raise bad("these are too many rules for one policy; use wildcards")
-
-
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= 100 else f"{text[:100]}…")

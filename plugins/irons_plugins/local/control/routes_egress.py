@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from irons_plugins.local.control.egress import MODES, explain, rule_of, rules_of
+from irons_plugins.local.control.egress import MODES
 from irons_plugins.local.control.errors import bad
 from irons_plugins.local.control.routing import Call, Handler, Route
 from irons_plugins.local.control.rulebook import StoredRule
+from irons_plugins.local.control.rules_asked import explain, rule_of, rules_of
 from irons_plugins.local.control.rules_schema import BROAD, NOTE, PATTERN, PRIVATE, RULES, SHOWN_RULE
 from irons_plugins.local.control.schemas import Schema, optional, record, text
 from irons_plugins.local.control.times import rfc3339

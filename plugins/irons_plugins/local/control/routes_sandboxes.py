@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from irons_plugins.local.control import sandboxes, times
-from irons_plugins.local.control.egress import MODES, rules_of
+from irons_plugins.local.control.egress import MODES
 from irons_plugins.local.control.enginery import BUILT_IN
 from irons_plugins.local.control.errors import bad, conflict
 from irons_plugins.local.control.plane import Plane
 from irons_plugins.local.control.public_key import checked_key
 from irons_plugins.local.control.routing import Answer, Call, Route
+from irons_plugins.local.control.rules_asked import rules_of
 from irons_plugins.local.control.rules_schema import RULES
 from irons_plugins.local.control.sandboxes import CREATING, Sandbox
 from irons_plugins.local.control.schemas import optional, record, text
