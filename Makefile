@@ -60,7 +60,7 @@ e2e: venv ## The tests that drive real sandboxes, without coverage.
 
 .PHONY: bench
 bench: venv ## Every benchmark, each beside a named other; docs/performance.md has the figures.
-	@for program in bench/*.py; do $(BIN)/python "$$program"; done
+	@for program in bench/*.py; do $(BIN)/python -m "bench.$$(basename "$$program" .py)"; done
 
 .PHONY: format
 format: venv ## Let ruff mend and format the code.

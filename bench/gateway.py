@@ -1,270 +1,224 @@
-"""Measure the gateway beside plain routing: one download, new connections one after another, and many at once.
+"""What the gateway costs: downloads and new connections through it, beside a router with NAT in the same run.
 
-`python bench/gateway.py` (root) makes four network namespaces of its own: a cell, a client that is routed and
-masqueraded as a container's would be, the host with the gateway, and the internet. The same programs run over both
-ways, in turn, so that what else the machine does meets both; the ratios are what counts.
+    python -m bench.gateway [--rounds N] [--megabytes N] [--turns N] [--crowd N]
+
+Both ways lead to the same servers in the lab's internet. Through the gateway: a real sandbox in mode `deny`, its name
+asked of its own name server, allowed by a rule, every connection judged and written down. Beside it: a client behind
+two links and a router that masquerades, as containers usually reach the world. The two take turns, so that what else
+the machine does meets both. Ends with 1 where a bar is missed.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
-import os
-import selectors
-import socket
 import statistics
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable
-from contextlib import ExitStack
-from multiprocessing import get_context
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from bench.lab.measure import Spread, cpu_seconds, verdict
+from bench.lab.stage import ROOT, Stage, stage
+from tests.e2e.lab import HOLD
 
-from tests.e2e.lab import HOLD, make_lab
-from tests.local.gateway.stand import CellNet, Stand, make_stand
-
-NAME, ADDRESS = "web.example.test", "203.0.113.10"
-SMALL, LARGE = 7001, 7002
-HELLO = b"\0hello\n"
-SERVER = f"""
-import socket, sys, threading
-big = b"x" * (1 << 20)
-def small(client):
-    if client.recv(64):
-        client.sendall(b"ok")
-    client.close()
-def large(client):
-    def send():
-        try:
-            for _ in range(int(client.recv(64).strip(b"\\0\\n"))):
-                client.sendall(big)
-        except OSError:
-            pass
-        client.close()
-    threading.Thread(target=send).start()
-def serve(port, answer):
-    with socket.create_server(("", port), backlog=4096) as listener:
-        while True:
-            answer(listener.accept()[0])
-for port, answer in (({SMALL}, small), ({LARGE}, large)):
-    threading.Thread(target=serve, args=(port, answer), daemon=True).start()
-print("ready", flush=True)
-sys.stdin.read()
-"""
-_NEWNET = 0x40000000
+NAME = "files.example.test"
+ADDRESS = "203.0.113.20"
+BULK_PORT, QUICK_PORT = 9001, 9002
+AT_ONCE = 64
+SANDBOX = "bench"
 
 
 class Way(NamedTuple):
-    """A way to the internet: a namespace, and the address to connect to there."""
+    """One way to the servers.
+
+    Attributes:
+        name: as it is printed.
+        process: whose network namespace the client runs in.
+        address: what the client connects to.
+    """
 
     name: str
-    pid: int
+    process: int
     address: str
 
-
-def inside(way: Way, work: Callable[[str], dict[str, float]]) -> dict[str, float]:
-    """Run a measurement in a process of its own in the way's namespace."""
-    near, far = get_context("fork").Pipe()
-    pid = os.fork()
-    if pid == 0:
-        with Path(f"/proc/{way.pid}/ns/net").open("rb") as file:
-            ctypes.CDLL(None).setns(file.fileno(), _NEWNET)
-        far.send(work(way.address))
-        os._exit(0)
-    found: dict[str, float] = near.recv()
-    os.waitpid(pid, 0)
-    return found
+    def run(self, kind: str, port: int, *numbers: int) -> dict[str, Any]:
+        """Run the client and return what it says."""
+        client = [sys.executable, str(ROOT / "bench/lab/near_end.py")]
+        words = [kind, self.address, str(port), NAME, *map(str, numbers)]
+        argv = ["nsenter", "-t", str(self.process), "-n", *client, *words]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=300)
+        if done.returncode:
+            raise SystemExit(f"{self.name}: {kind}: {done.stderr.strip()}")
+        told: dict[str, Any] = json.loads(done.stdout)
+        return told
 
 
-def download(megabytes: int) -> Callable[[str], dict[str, float]]:
-    """One download; bytes per second."""
-
-    def work(address: str) -> dict[str, float]:
-        space, total = bytearray(1 << 20), 0
-        with socket.create_connection((address, LARGE)) as sock:
-            began = time.perf_counter()
-            sock.sendall(b"\0%d\n" % megabytes)
-            while size := sock.recv_into(space):
-                total += size
-            return {"GB/s": total / (time.perf_counter() - began) / 1e9}
-
-    return work
-
-
-def one_by_one(count: int) -> Callable[[str], dict[str, float]]:
-    """Connections one after another, each with a question and an answer."""
-
-    def work(address: str) -> dict[str, float]:
-        times = []
-        for _ in range(count):
-            began = time.perf_counter()
-            with socket.create_connection((address, SMALL)) as sock:
-                sock.sendall(HELLO)
-                assert sock.recv(8) == b"ok"
-                times.append((time.perf_counter() - began) * 1e3)
-        times.sort()
-        return {
-            "p50 ms": statistics.median(times),
-            "p99 ms": times[int(count * 0.99)],
-            "conn/s": count / (sum(times) / 1e3),
-        }
-
-    return work
+@contextmanager
+def far_end(on: Stage, size: int) -> Iterator[None]:
+    """Serve in the internet for as long as the benchmark runs."""
+    words = [str(ROOT / "bench/lab/far_end.py"), ADDRESS, str(BULK_PORT), str(size), str(QUICK_PORT)]
+    argv = ["nsenter", "-t", str(on.lab.internet), "-n", sys.executable, *words]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        assert server.stdin is not None
+        try:
+            server.stdout.readline()
+            yield
+        finally:
+            server.stdin.close()
 
 
-def at_once(count: int, together: int) -> Callable[[str], dict[str, float]]:
-    """Connections of which `together` are under way at any time."""
-
-    def work(address: str) -> dict[str, float]:
-        selector = selectors.EpollSelector()
-        left, done = count, 0
-
-        def begin() -> None:
-            sock = socket.socket()
-            sock.setblocking(False)
-            sock.connect_ex((address, SMALL))
-            selector.register(sock, selectors.EVENT_WRITE)
-
-        began = time.perf_counter()
-        while done < count:
-            while left and len(selector.get_map()) < together:
-                begin()
-                left -= 1
-            for key, events in selector.select():
-                sock = key.fileobj
-                assert isinstance(sock, socket.socket)
-                if events & selectors.EVENT_WRITE:
-                    sock.send(HELLO)
-                    selector.modify(sock, selectors.EVENT_READ)
-                else:
-                    assert sock.recv(8) == b"ok"
-                    selector.unregister(sock)
-                    sock.close()
-                    done += 1
-        return {f"conn/s at {together}": count / (time.perf_counter() - began)}
-
-    return work
-
-
-def hold(stack: ExitStack) -> int:
-    """A namespace; the process that holds it."""
-    process = stack.enter_context(
-        subprocess.Popen(
-            ["unshare", "--net", sys.executable, "-c", HOLD],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
+@contextmanager
+def routed(internet: int) -> Iterator[Way]:
+    """A client in a namespace behind a router that masquerades it: 10.77.0.2 - 10.77.0.1 ~ 192.0.2.2 - 192.0.2.1."""
+    with ExitStack() as held:
+        client, router = (held.enter_context(_namespace()) for _ in range(2))
+        _link(("c0", client, "10.77.0.2/24"), ("r0", router, "10.77.0.1/24"))
+        _link(("r1", router, "192.0.2.2/30"), ("i1", internet, "192.0.2.1/30"))
+        _in(client, "ip route add default via 10.77.0.1")
+        _in(router, "ip route add default via 192.0.2.1")
+        _in(router, "sysctl -q -w net.ipv4.ip_forward=1")
+        rule = "table ip nat { chain out {\ntype nat hook postrouting priority srcnat\noifname r1 masquerade\n}\n}\n"
+        subprocess.run(
+            ["nsenter", "-t", str(router), "-n", "nft", "-f", "-"], input=rule.encode(), check=True
         )
+        yield Way("routed with NAT", client, ADDRESS)
+
+
+@contextmanager
+def _namespace() -> Iterator[int]:
+    argv = ["unshare", "--net", sys.executable, "-c", HOLD]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdin is not None
+        try:
+            yield int(holder.stdout.readline())
+        finally:
+            holder.stdin.close()
+
+
+def _link(one: tuple[str, int, str], other: tuple[str, int, str]) -> None:
+    _in(one[1], f"ip link add {one[0]} type veth peer name {other[0]} netns {other[1]}")
+    for name, process, address in (one, other):
+        _in(process, f"ip addr add {address} dev {name}")
+        _in(process, f"ip link set {name} up")
+
+
+def _in(process: int, line: str) -> None:
+    subprocess.run(["nsenter", "-t", str(process), "-n", *line.split()], check=True)
+
+
+@contextmanager
+def sandboxed(on: Stage) -> Iterator[Way]:
+    """The network of a sandbox whose rules allow the one name."""
+    on.person.ok("create", SANDBOX, "--mode", "deny", "--allow", f"{NAME}:*", timeout=120)
+    found = on.person.inside(SANDBOX, f"getent ahostsv4 {NAME}").stdout
+    yield Way("the gateway", on.init_of(SANDBOX), found.split()[0])
+
+
+class Cost(NamedTuple):
+    """Processor time the daemon used, in seconds."""
+
+    gateway: float
+    server: float
+
+    @classmethod
+    def so_far(cls, on: Stage) -> Cost:
+        """All of it up to now."""
+        processes = on.processes()
+        return cls(cpu_seconds(processes["gateway"]), cpu_seconds(processes["server"]))
+
+    def since(self, before: Cost) -> Cost:
+        """What was used since `before`."""
+        return Cost(self.gateway - before.gateway, self.server - before.server)
+
+
+def downloads(on: Stage, ways: tuple[Way, Way], rounds: int) -> bool:
+    """One download at a time."""
+    rates: dict[str, list[float]] = {way.name: [] for way in ways}
+    before, moved = Cost.so_far(on), 0
+    for _ in range(rounds):
+        for way in ways:
+            told = way.run("bulk", BULK_PORT)
+            rates[way.name].append(told["bytes"] / told["seconds"] / 1e9)
+            moved += told["bytes"] if way is ways[1] else 0
+    cost = Cost.so_far(on).since(before)
+    print(f"\none download, GB/s{'median':>16}{'best':>8}")
+    for name, row in rates.items():
+        print(f"  {name:<24}{statistics.median(row):>8.2f}{max(row):>8.2f}")
+    print(f"  the gateway's processor time: {cost.gateway / (moved / 1e9):.2f} s per GB")
+    pairs = [gateway / nat for nat, gateway in zip(*rates.values(), strict=True)]
+    return verdict(
+        "download, gateway / routed (median of pairs)", statistics.median(pairs), 0.5, at_most=False
     )
-    stack.callback(process.kill)
-    assert process.stdout is not None
-    return int(process.stdout.readline())
 
 
-def route(host: int, client: int) -> None:
-    """Route a namespace through the host, masqueraded."""
-    on_host, on_client = (["nsenter", "-t", str(pid), "-n"] for pid in (host, client))
-    rules = (
-        "table ip bench { chain out { type nat hook postrouting priority 100; oifname up0 masquerade ; } ; }"
+def one_by_one(ways: tuple[Way, Way], rounds: int, count: int) -> bool:
+    """New connections, one after the other."""
+    taken: dict[str, list[float]] = {way.name: [] for way in ways}
+    for _ in range(rounds):
+        for way in ways:
+            taken[way.name] += [each * 1000 for each in way.run("turns", QUICK_PORT, count)["seconds"]]
+    spreads = {name: Spread.of(row) for name, row in taken.items()}
+    print(f"\nnew connection until its first byte, ms{'p50':>12}{'p99':>8}")
+    for name, spread in spreads.items():
+        print(f"  {name:<40}{spread.median:>8.3f}{spread.p99:>8.3f}")
+    nat, gateway = spreads.values()
+    return verdict("added per new connection at p50", gateway.median - nat.median, 0.5, unit=" ms")
+
+
+def many_at_once(on: Stage, ways: tuple[Way, Way], rounds: int, count: int) -> bool:
+    """New connections, 64 at a time."""
+    rates: dict[str, list[float]] = {way.name: [] for way in ways}
+    before = Cost.so_far(on)
+    for _ in range(rounds):
+        for way in ways:
+            told = way.run("crowd", QUICK_PORT, count, AT_ONCE)
+            if told["failed"]:
+                raise SystemExit(f"{way.name}: {told['failed']} of {count} connections failed")
+            rates[way.name].append(told["count"] / told["seconds"])
+    cost = Cost.so_far(on).since(before)
+    print(f"\nnew connections/s, {AT_ONCE} at once{'median':>10}{'best':>8}")
+    for name, row in rates.items():
+        print(f"  {name:<32}{statistics.median(row):>8.0f}{max(row):>8.0f}")
+    made = rounds * count / 1000
+    print(
+        f"  processor time each: gateway {cost.gateway / made:.3f} ms, control plane {cost.server / made:.3f} ms"
     )
-    for words in (
-        [*on_host, "ip", "link", "add", "to0", "type", "veth", "peer", "name", "eth0", "netns", str(client)],
-        [*on_host, "ip", "addr", "add", "172.30.0.1/30", "dev", "to0"],
-        [*on_host, "ip", "link", "set", "to0", "up"],
-        [*on_client, "ip", "addr", "add", "172.30.0.2/30", "dev", "eth0"],
-        [*on_client, "ip", "link", "set", "eth0", "up"],
-        [*on_client, "ip", "route", "add", "default", "via", "172.30.0.1"],
-        [*on_host, "sysctl", "-qw", "net.ipv4.ip_forward=1"],
-        [*on_host, "nft", rules],
-    ):
-        subprocess.run(words, check=True)
-
-
-def processor_seconds(pid: int) -> float:
-    """What a process has used of the processors."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def measure(options: argparse.Namespace, stand: Stand, ways: list[Way]) -> dict[str, dict[str, list[float]]]:
-    """Every round of every measurement, over each way in turn."""
-    works = (
-        ("download", download(options.megabytes), options.megabytes * 1.048576e6 / 1e9, "processor s/GB"),
-        ("one by one", one_by_one(options.connections), options.connections / 1e3, "processor ms/conn"),
-        ("at once", at_once(options.connections, 64), options.connections / 1e3, "processor ms/conn at 64"),
+    return verdict(
+        "new connections/s through the gateway", statistics.median(rates[ways[1].name]), 2000, at_most=False
     )
-    found: dict[str, dict[str, list[float]]] = {way.name: {} for way in ways}
-    assert stand.process is not None
-    for _ in range(options.rounds):
-        for _, work, units, unit in works:
-            for way in ways:
-                before = processor_seconds(stand.process.pid)
-                figures = inside(way, work)
-                if way.name == "gateway":
-                    figures[unit] = (processor_seconds(stand.process.pid) - before) / units
-                for name, figure in figures.items():
-                    found[way.name].setdefault(name, []).append(figure)
-    return found
-
-
-def report(found: dict[str, dict[str, list[float]]], stats: dict[str, object]) -> None:
-    """Best and median of each figure, and how the gateway compares."""
-    routed = found["routed"]
-    print(f"{'':24}{'gateway best (median)':>26}{'routed best (median)':>26}{'gateway/routed':>18}")
-    for name, figures in found["gateway"].items():
-        best = max if "/s" in name and "s/GB" not in name else min
-        line = f"{name:24}{best(figures):>16.3f} ({statistics.median(figures):.3f})"
-        if name in routed:
-            other = routed[name]
-            line += f"{best(other):>18.3f} ({statistics.median(other):.3f})"
-            line += f"{statistics.median(figures) / statistics.median(other):>13.2f}x"
-        print(line)
-    added = statistics.median(found["gateway"]["p50 ms"]) - statistics.median(routed["p50 ms"])
-    print(f"added per new connection, p50: {added:.3f} ms")
-    print(f"gateway memory: {int(str(stats['memory'])) / 1e6:.0f} MB; load: {os.getloadavg()[0]:.1f}")
 
 
 def main() -> int:
-    """Run it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    """Measure and print; 1 where a bar is missed."""
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words.add_argument("--rounds", type=int, default=7, help="rounds of each (default: 7)")
+    words.add_argument("--megabytes", type=int, default=1024, help="size of a download (default: 1024)")
+    words.add_argument(
+        "--turns", type=int, default=300, help="connections in turn, each round (default: 300)"
     )
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--megabytes", type=int, default=2000, help="size of a download")
-    parser.add_argument("--connections", type=int, default=1500, help="connections of a round")
-    parser.add_argument("--json", action="store_true", help="print every figure as JSON")
-    options = parser.parse_args()
-    with ExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        lab = stack.enter_context(make_lab(directory))
-        enter = ["nsenter", "-t", str(lab.internet), "-n", sys.executable, "-c", SERVER]
-        server = stack.enter_context(
-            subprocess.Popen(enter, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        )
-        stack.callback(server.kill)
-        assert server.stdout is not None
-        server.stdout.readline()
-        client = hold(stack)
-        route(lab.host, client)
-        net = CellNet()
-        stack.callback(net.close)
-        home = directory / "gateway"
-        home.mkdir()
-        stand = stack.enter_context(make_stand(lab, home, net))
-        stand.policy("deny", [f"{NAME}:*"], hosts={NAME: [ADDRESS]})
-        ways = [Way("gateway", net.pid, stand.resolve(NAME)), Way("routed", client, ADDRESS)]
-        found = measure(options, stand, ways)
-        if options.json:
-            print(json.dumps(found))
-        else:
-            report(found, stand.ask("stats"))
-    return 0
+    words.add_argument(
+        "--crowd", type=int, default=4000, help="connections at once, each round (default: 4000)"
+    )
+    asked = words.parse_args()
+    with (
+        stage() as on,
+        far_end(on, asked.megabytes << 20),
+        routed(on.lab.internet) as nat,
+        sandboxed(on) as cell,
+    ):
+        ways = (nat, cell)
+        for way in ways:
+            way.run("crowd", QUICK_PORT, 200, AT_ONCE)  # warms both up
+        held = [
+            downloads(on, ways, asked.rounds),
+            one_by_one(ways, asked.rounds, asked.turns),
+            many_at_once(on, ways, asked.rounds, asked.crowd),
+        ]
+    return 0 if all(held) else 1
 
 
 if __name__ == "__main__":

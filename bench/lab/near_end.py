@@ -1,0 +1,135 @@
+"""The client of the gateway benchmark, run in a network namespace: in a sandbox's cell, or behind a router.
+
+`python near_end.py WAY ADDRESS PORT ...` prints one JSON object. Every connection begins with a real ClientHello for
+a name, as the gateway meets it in life.
+
+    bulk ADDRESS PORT NAME                     one connection, read to its end: {"bytes", "seconds"}
+    turns ADDRESS PORT NAME COUNT              one connection after the other: {"seconds": [each until its first byte]}
+    crowd ADDRESS PORT NAME COUNT AT_ONCE      many at once: {"count", "failed", "seconds"}
+    tries PORT BURST                           one connection to each [name, address] of the JSON on standard input, in
+                                               bursts with random pauses: {name: when it began, by `time.monotonic`}
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import random
+import select
+import socket
+import ssl
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+BUFFER = 1 << 20
+STUCK = 30.0
+PAUSES = (0.01, 0.1)
+_CLIENT = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+def hello(name: str) -> bytes:
+    """A ClientHello that asks for a name, as OpenSSL sends it."""
+    outgoing = ssl.MemoryBIO()
+    tls = _CLIENT.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname=name)
+    try:
+        tls.do_handshake()
+    except ssl.SSLWantReadError:
+        return outgoing.read()
+    raise AssertionError
+
+
+def bulk(where: tuple[str, int], words: bytes) -> dict[str, Any]:
+    """Read one answer to its end; the clock runs from its first byte."""
+    buffer = bytearray(BUFFER)
+    with socket.create_connection(where, timeout=STUCK) as server:
+        server.sendall(words)
+        total = server.recv_into(buffer)
+        began = time.perf_counter()
+        while got := server.recv_into(buffer):
+            total += got
+        return {"bytes": total, "seconds": time.perf_counter() - began}
+
+
+def turns(where: tuple[str, int], words: bytes, count: int) -> dict[str, Any]:
+    """Connect again and again, and time each until the first byte of its answer."""
+    taken = []
+    for _ in range(count):
+        began = time.perf_counter()
+        with socket.create_connection(where, timeout=STUCK) as server:
+            server.sendall(words)
+            if not server.recv(16):
+                raise SystemExit("a connection was refused")
+            taken.append(time.perf_counter() - began)
+            server.recv(16)
+    return {"seconds": taken}
+
+
+def crowd(where: tuple[str, int], words: bytes, count: int, at_once: int) -> dict[str, Any]:
+    """Keep `at_once` connections under way until `count` have been answered and closed."""
+    poll = select.epoll()
+    running: dict[int, socket.socket] = {}
+    answered: set[int] = set()
+    begun = done = failed = 0
+    began = time.perf_counter()
+    while done < count:
+        while begun < count and len(running) < at_once:
+            client = socket.socket()
+            client.setblocking(False)
+            if client.connect_ex(where) not in {0, errno.EINPROGRESS}:
+                raise SystemExit("there are no ports left")
+            running[client.fileno()] = client
+            poll.register(client, select.EPOLLOUT)
+            begun += 1
+        for fd, what in poll.poll(STUCK):
+            client = running[fd]
+            try:
+                if what & select.EPOLLOUT:
+                    client.send(words)
+                    poll.modify(client, select.EPOLLIN)
+                    continue
+                if client.recv(16):
+                    answered.add(fd)
+                    continue
+            except OSError:
+                answered.discard(fd)
+            failed += fd not in answered
+            answered.discard(fd)
+            running.pop(fd).close()
+            done += 1
+    return {"count": done, "failed": failed, "seconds": time.perf_counter() - began}
+
+
+def tries(where: Sequence[tuple[str, str]], port: int, burst: int) -> dict[str, float]:
+    """Connect to each address for its name, say so, and leave."""
+    chance = random.Random(1)
+    words = {name: hello(name) for name, _ in where}
+    began: dict[str, float] = {}
+    for at, (name, address) in enumerate(where):
+        if at and at % burst == 0:
+            time.sleep(chance.uniform(*PAUSES) * burst)
+        began[name] = time.monotonic()
+        with contextlib.suppress(OSError), socket.create_connection((address, port), timeout=STUCK) as client:
+            client.send(words[name])
+    return began
+
+
+def main() -> None:
+    """Do what was asked and print what it took."""
+    if sys.argv[1] == "tries":
+        print(json.dumps(tries(json.load(sys.stdin), int(sys.argv[2]), int(sys.argv[3]))))
+        return
+    way, address, port, name, *numbers = sys.argv[1:]
+    where, words = (address, int(port)), hello(name)
+    if way == "bulk":
+        print(json.dumps(bulk(where, words)))
+    elif way == "turns":
+        print(json.dumps(turns(where, words, int(numbers[0]))))
+    else:
+        print(json.dumps(crowd(where, words, int(numbers[0]), int(numbers[1]))))
+
+
+if __name__ == "__main__":
+    main()
