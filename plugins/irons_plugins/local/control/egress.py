@@ -247,7 +247,9 @@ class Egress:
         Raises:
             ApiError: the gateway did not confirm it.
         """
-        await self._gateway.forget(identity)
+        # Behind a push that began before the sandbox was leaving, else that would come back to stay.
+        async with self._one_at_a_time:
+            await self._gateway.forget(identity)
 
     async def _change(
         self, name: str | None, work: Callable[[sqlite3.Connection, Sandbox | None], T], *, dry: bool = False
@@ -283,12 +285,14 @@ class Egress:
     def _policies(
         self, connection: sqlite3.Connection, identity: str | None = None, *, every: bool = False
     ) -> list[tuple[Sandbox, dict[str, Any]]]:
-        """The policies to push: of one sandbox, or of all; a stopped one gets its own when it starts."""
+        """The policies to push: of one sandbox, or of all; a stopped one gets its own when it starts, a leaving one none."""
         hosts = self._hosts()
         return [
             (sandbox, rulebook.policy_of(connection, sandbox, hosts))
             for sandbox in sandboxes.all_of(connection)
-            if identity in (None, sandbox.id) and (every or sandbox.status != STOPPED)
+            if identity in (None, sandbox.id)
+            and not sandbox.deleting
+            and (every or sandbox.status != STOPPED)
         ]
 
 
