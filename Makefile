@@ -121,3 +121,7 @@ endef
 .PHONY: clean
 clean: ## Remove what was made here, the virtual environment included.
 	@rm -rf $(VENV) dist build .coverage* htmlcov .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+.PHONY: docs
+docs: venv ## Write docs/cli.md anew from the commands' help.
+	@$(BIN)/python tests/core/test_help.py

@@ -152,7 +152,8 @@ def _option(option: Opt | Flag) -> tuple[str, str]:
     names = ", ".join(option.flags)
     if isinstance(option, Flag):
         return names, option.help
-    default = f" (default: {option.default})" if option.default not in (None, "", ()) else ""
+    told = option.default in (None, "", ()) or "[default:" in option.help
+    default = "" if told else f" [default: {option.default}]"
     return f"{names} {option.shown}", f"{option.help}{default}"
 
 

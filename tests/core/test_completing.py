@@ -1,0 +1,276 @@
+"""Completion: what may come next, from the tree and from what is on hand."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from irons.command import Arg, Command, Flag, Opt
+from irons.completing import FILES, Sources, complete
+from irons.errors import Unreachable
+from irons.host import PluginHost
+from irons.names import Names
+from irons.settings import load
+from irons.shell_completion import answer
+from irons.tree import Tree
+
+TREE = Tree().with_commands(
+    [
+        Command(
+            ("copy",),
+            "Copy.",
+            "x:y",
+            (
+                Arg("source", kind="sandbox"),
+                Arg("target", kind="file"),
+                Opt(("-m", "--mode"), "Mode.", choices=("fast", "slow")),
+                Opt(("--tag",), "Tags.", many=True),
+                Opt(("--like",), "Another.", kind="sandbox"),
+                Flag(("-f", "--force"), "Force."),
+            ),
+            aliases=(("cp",),),
+        ),
+        Command(("run",), "Run.", "x:y", (Arg("name", kind="sandbox"), Arg("argv", takes="--"))),
+        Command(("kill",), "Kill.", "x:y", (Arg("names", kind="sandbox", takes="+"),)),
+        Command(("net", "allow"), "Allow.", "x:y", (Arg("domain", kind="domain"),)),
+        Command(("net", "mode"), "Mode.", "x:y", (Arg("mode", choices=("warn", "deny"), takes="?"),)),
+        Command(("secret",), "Hidden.", "x:y", hidden=True),
+        Command(("topic",), "Topic.", "x:y", (Arg("words", kind="topic", takes="*"),)),
+        Command(("image",), "Image.", "x:y", (Arg("image", kind="image"),)),
+    ]
+)
+SOURCES = Sources(
+    sandboxes=lambda: {"one": "ready", "two": "stopped"},
+    domains=lambda: {"example.com": "allow"},
+    images=lambda: {"base": "image"},
+    topics=lambda: {"egress": "topic"},
+)
+GLOBALS = ["--output", "--profile", "--api-url", "--api-key", "--no-input", "--debug"]
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("", ["copy", "cp", "run", "kill", "net", "topic", "image"]),
+        ("c", ["copy", "cp"]),
+        ("secr", []),
+        ("net ", ["allow", "mode"]),
+        ("net m", ["mode"]),
+        ("nothing ", []),
+        ("net mode ", ["warn", "deny"]),
+        ("net allow ", ["example.com"]),
+        ("image ", ["base"]),
+        ("topic eg", ["egress"]),
+        ("topic co", ["copy"]),
+        ("copy ", ["one", "two"]),
+        ("cp t", ["two"]),
+        ("copy one ", [FILES.word]),
+        ("copy one x ", []),
+        ("kill one ", ["two"]),
+        ("copy --mode ", ["fast", "slow"]),
+        ("copy --mode=s", ["--mode=slow"]),
+        ("copy -m f", ["fast"]),
+        ("copy --like=", ["--like=one", "--like=two"]),
+        ("copy --force ", ["one", "two"]),
+        ("copy --fo", ["--force"]),
+        ("copy --force --fo", []),
+        ("copy --tag x --ta", ["--tag"]),
+        ("run one -- ", [FILES.word]),
+        ("run one -- ls ", [FILES.word]),
+        ("--", GLOBALS),
+        ("-o ", ["table", "plain", "json", "jsonl"]),
+        ("-o js", ["json", "jsonl"]),
+        ("--output=js", []),
+        ("-o json c", ["copy", "cp"]),
+        ("--output=json copy t", ["two"]),
+        ("--debug net ", ["allow", "mode"]),
+        ("--profile x copy o", ["one"]),
+        ("--api-url ", []),
+        ("copy --output j", ["json", "jsonl"]),
+    ],
+)
+def test_what_may_come_next(line: str, found: list[str]) -> None:
+    """Commands, their options, choices, values on hand, files; what is given already is not offered again."""
+    words = line.split(" ")
+    assert [candidate.word for candidate in complete(TREE, words, SOURCES)] == found
+
+
+def test_a_name_says_its_state() -> None:
+    """What describes a candidate comes with it."""
+    assert [(c.word, c.about) for c in complete(TREE, ["copy", "o"], SOURCES)] == [("one", "ready")]
+    assert [(c.word, c.about) for c in complete(TREE, ["net", "a"], SOURCES)] == [("allow", "Allow.")]
+
+
+REAL = PluginHost({"IRONS_PLUGINS": ""}, lambda _: None).tree
+
+
+@given(
+    st.lists(
+        st.one_of(st.text(max_size=8), st.sampled_from(["egress", "allow", "--", "-o", "status", "="])),
+        max_size=6,
+    )
+)
+def test_any_words_complete(words: list[str]) -> None:
+    """Whatever was typed, completion answers with what begins so."""
+    for candidate in complete(REAL, words, SOURCES):
+        assert candidate == FILES or candidate.word.startswith(words[-1] if words else "")
+
+
+# `irons __complete`
+
+
+@pytest.fixture
+def home(irons_env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """This process's environment, made the test's own; processes that would refresh are only noted."""
+    for key in [key for key in os.environ if key.startswith(("IRONS_", "XDG_"))]:
+        monkeypatch.delenv(key)
+    for key, value in irons_env.items():
+        monkeypatch.setenv(key, value)
+    return irons_env
+
+
+class Started:
+    """Stands where processes are started, and notes them."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[list[str], dict[str, str]]] = []
+
+    def __call__(self, argv: list[str], *, env: dict[str, str], **_: object) -> None:
+        self.calls.append((argv, env))
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> Started:
+    """Processes that were started in the background."""
+    noted = Started()
+    monkeypatch.setattr("subprocess.Popen", noted)
+    return noted
+
+
+def told(capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
+    """What `irons __complete` prints."""
+    assert answer(list(words)) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+def test_the_answer_is_words_and_descriptions(
+    home: dict[str, str], capsys: pytest.CaptureFixture[str], started: Started
+) -> None:
+    """A line a candidate, a tab, what it is; file names are announced; hostile names are left out."""
+    names = Names.of(load({}, home))
+    names.replace({"one": "ready", "bad\x1b[31m": "x", ":odd": "x", "tab\there": "x", "b": "\x1b[2J"})
+    assert told(capsys, "status", "") == ["one\tready", "b\t\\x1b[2J"]
+    assert told(capsys, "egress", "mo") == ["mode\tShow the egress mode, or set it."]
+    assert told(capsys, "create", "--key", "") == [":files"]
+    assert "exit-codes\ttopic" in told(capsys, "help", "ex")
+    assert told(capsys, "nothing", "") == []
+    assert started.calls == []
+
+
+def test_stale_names_are_refreshed_by_a_process_nobody_waits_for(
+    home: dict[str, str], capsys: pytest.CaptureFixture[str], started: Started
+) -> None:
+    """An old cache answers at once and starts one `irons list`, with the connection in its environment, not in its words."""
+    flags = {"api_url": "http://127.0.0.1:1", "api_key": "k3y"}
+    names = Names.of(load(flags, home))
+    names.replace({"one": "ready"})
+    os.utime(names.path, (1, 1))
+    for _ in range(3):
+        words = ("--api-url", "http://127.0.0.1:1", "--api-key=k3y", "status", "")
+        assert told(capsys, *words) == ["one\tready"]
+    [(argv, env)] = started.calls
+    assert argv[1:] == ["-m", "irons", "list", "-q"]
+    assert env["IRONS_API_URL"] == "http://127.0.0.1:1"
+    assert env["IRONS_API_KEY"] == "k3y"
+
+
+def test_nothing_is_started_where_nothing_was_known(
+    home: dict[str, str], capsys: pytest.CaptureFixture[str], started: Started
+) -> None:
+    """Tab on a new machine starts neither a request nor a daemon."""
+    assert told(capsys, "status", "") == []
+    assert started.calls == []
+
+
+def test_a_broken_configuration_completes_without_names(
+    home: dict[str, str], capsys: pytest.CaptureFixture[str], started: Started
+) -> None:
+    """Completion never complains."""
+    config = Path(home["XDG_CONFIG_HOME"]) / "irons" / "config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text("nonsense")
+    assert told(capsys, "status", "") == []
+    assert "list\tList the sandboxes." in told(capsys, "li")
+    assert started.calls == []
+
+
+# Names
+
+
+def test_names_are_kept_and_forgotten(tmp_path: Path) -> None:
+    """What was learned is there for the next process; a broken file is nothing."""
+    names = Names(tmp_path / "cache" / "names.json")
+    assert names.read() == {}
+    assert names.age() == float("inf")
+    names.put("one", "ready")
+    names.put("two", "stopped")
+    names.forget("one")
+    names.forget("one")
+    assert Names(names.path).read() == {"two": "stopped"}
+    assert names.age() < 60
+    for broken in ("", "[1]", "{", "\x00"):
+        names.path.write_text(broken)
+        assert names.read() == {}
+    names.path.write_text(json.dumps({"one": 1}))
+    assert names.read() == {"one": "1"}
+
+
+def test_names_that_cannot_be_written_are_done_without(tmp_path: Path) -> None:
+    """A cache is no reason to fail."""
+    (tmp_path / "file").write_text("")
+    names = Names(tmp_path / "file" / "names.json")
+    names.put("one", "ready")
+    assert names.read() == {}
+    assert not names.claim(10)
+
+
+def test_a_claim_holds_for_a_while(tmp_path: Path) -> None:
+    """Of many processes that would refresh, one does."""
+    names = Names(tmp_path / "cache" / "names.json")
+    assert names.claim(10)
+    assert not Names(names.path).claim(10)
+    os.utime(names.path.with_suffix(".asked"), (1, 1))
+    assert names.claim(10)
+
+
+def test_a_stale_read_starts_one_refresh_and_returns_at_once(tmp_path: Path) -> None:
+    """Reads never wait; one refresh runs at a time; who listens hears of it; a failure keeps what is on hand."""
+    go, heard, asked = threading.Event(), threading.Event(), []
+
+    def refresh() -> dict[str, str]:
+        asked.append(1)
+        go.wait(10)
+        if len(asked) > 1:
+            raise Unreachable("gone")
+        return {"fresh": "ready"}
+
+    names = Names(tmp_path / "names.json", refresh, ttl=0)
+    names.when_fresh(heard.set)
+    began = time.monotonic()
+    assert [names() for _ in range(5)] == [{}] * 5
+    assert time.monotonic() - began < 5
+    assert len(asked) == 1
+    go.set()
+    assert heard.wait(10)
+    assert names.read() == {"fresh": "ready"}
+    heard.clear()
+    names()
+    assert heard.wait(10)
+    assert names.read() == {"fresh": "ready"}

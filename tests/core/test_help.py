@@ -1,0 +1,179 @@
+"""Help and its topics, and the documents that repeat them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from irons.command import GLOBAL_OPTIONS, Arg, Command, Flag, Opt
+from irons.errors import EXIT_CODES
+from irons.help import help_text, wrap
+from irons.host import PluginHost
+from irons.settings import KEYS
+from irons.testing import Runner
+from irons.topics import TOPICS
+from irons.tree import Tree
+
+DOCS = Path(__file__).parents[2] / "docs"
+TREE = PluginHost({"IRONS_PLUGINS": ""}, lambda _: None).tree
+
+GREET = Command(
+    ("greet",),
+    "Greet a sandbox.",
+    "x:y",
+    (
+        Arg("name", "Whom to greet.", kind="sandbox"),
+        Arg("how", choices=("loud", "low"), takes="?"),
+        Arg("words", takes="*"),
+        Arg("argv", takes="--", metavar="CMD"),
+        Opt(("-t", "--times"), "How often.", type="int", default=1),
+        Flag(("--now",), "At once."),
+        Opt(("--a-very-long-option-name",), "Long."),
+    ),
+    about="It says hello.\n\nAnd means it.",
+    examples=("irons greet one", 'eval "$(irons greet)"'),
+    exits=(3,),
+    aliases=(("hi",),),
+)
+
+
+def test_a_commands_whole_help() -> None:
+    """Usage, what it does, arguments, options, aliases, examples and exit codes, in that order."""
+    shared = help_text(Tree().with_commands([GREET]), ["greet"])
+    begin, _, rest = shared.partition("Options of every command:\n")
+    assert begin == (
+        "usage: irons greet [-t TIMES] [--now] [--a-very-long-option-name A_VERY_LONG_OPTION_NAME] NAME [HOW] [WORDS...] "
+        "[-- CMD...]\n\n"
+        "Greet a sandbox.\n\n"
+        "It says hello.\n\n"
+        "And means it.\n\n"
+        "Arguments:\n"
+        "  NAME   Whom to greet.\n"
+        "  HOW     One of: loud, low.\n".replace("HOW     One", "HOW    One")
+        + "  WORDS\n"
+        "  CMD\n\n"
+        "Options:\n"
+        "  -t, --times TIMES               How often. [default: 1]\n"
+        "  --now                           At once.\n"
+        "  --a-very-long-option-name A_VERY_LONG_OPTION_NAME\n"
+        "                                  Long.\n\n"
+    )
+    assert rest.partition("Also: ")[2] == (
+        "hi\n\n"
+        "Examples:\n"
+        "  irons greet one\n"
+        '  eval "$(irons greet)"\n\n'
+        "Exit codes:\n"
+        "  0    It worked.\n"
+        "  1    It failed: the server or this machine said no.\n"
+        "  2    Usage: the words make no sense, or the configuration.\n"
+        "  3    Not found: no such sandbox, rule, image or profile.\n"
+        "  130  Interrupted by Ctrl-C.\n"
+    )
+
+
+def test_the_prompt_has_no_word_irons() -> None:
+    """At the prompt commands are shown as they are typed there."""
+    text = help_text(Tree().with_commands([GREET]), ["greet"], face="prompt")
+    assert text.startswith("usage: greet ")
+    assert "\n  greet one\n" in text
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 96])
+def test_help_fits_the_terminal(width: int) -> None:
+    """Prose is broken to the terminal's width, down to forty columns."""
+    for words in ([], ["egress"], *(list(command.path) for command in TREE)):
+        for line in help_text(TREE, words, width=width).splitlines():
+            breakable = not line.startswith(("usage: ", "  irons ", "Also: ")) and " " in line.strip()
+            assert (
+                len(line) <= width
+                or not breakable
+                or line.lstrip().startswith(("-", "--"))
+                or "irons" in line
+            )
+
+
+def test_wrapping() -> None:
+    """Words are kept whole; a word longer than the line stands alone."""
+    assert wrap("aa bb cc", 5) == ["aa bb", "cc"]
+    assert wrap("a" * 9 + " b", 4) == ["a" * 9, "b"]
+    assert wrap(" \n ", 4) == []
+
+
+@pytest.mark.parametrize("words", [("--help",), ("-h",), ("help",), ("-o", "plain", "--help")])
+def test_the_overview_lists_every_command(run_irons: Runner, words: tuple[str, ...]) -> None:
+    """Each command is in it, and each topic; hidden ones are not."""
+    text = run_irons(*words).ok().out
+    for command in TREE:
+        assert (re.search(rf"^  {re.escape(command.name)}\s", text, re.MULTILINE) is None) is command.hidden
+    assert "|".join(TOPICS) in text
+
+
+def test_help_wherever_it_is_asked_for(run_irons: Runner) -> None:
+    """`--help` before or behind a command, or the command `help`, say the same; a group lists what is below it."""
+    wanted = run_irons("egress", "allow", "--help").ok().out
+    assert wanted.startswith("usage: irons egress allow ")
+    for words in (("--help", "egress", "allow"), ("help", "egress", "allow"), ("egress", "allow", "x", "-h")):
+        assert run_irons(*words).ok().out == wanted
+    group = run_irons("egress", "--help").ok().out
+    assert group.startswith("usage: irons egress COMMAND")
+    assert run_irons("help", "egress", "-o", "plain").ok().out != group, "the topic goes before the group"
+    assert run_irons("help", "config").ok().out.startswith("usage: irons config COMMAND")
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_every_topic_is_told(run_irons: Runner, topic: str) -> None:
+    """Each topic has a text of its own, which names what it is about."""
+    assert run_irons("help", topic).ok().out == TOPICS[topic]()
+
+
+def test_topics_say_what_is_there(run_irons: Runner) -> None:
+    """The topics on exit codes and on the environment have each of them."""
+    codes = run_irons("help", "exit-codes").ok().out
+    for code, meaning in EXIT_CODES.items():
+        assert f"{code:>4}  {meaning}" in codes
+    variables = run_irons("help", "environment").ok().out
+    for key in KEYS.values():
+        assert key.env in variables
+
+
+def test_the_document_on_exit_codes_has_the_same_table() -> None:
+    """docs/exit-codes.md and irons.errors tell the same, no code more or less."""
+    rows = re.findall(r"^\| (\d+) \| (.*) \|$", (DOCS / "exit-codes.md").read_text(), re.MULTILINE)
+    assert {int(code): meaning for code, meaning in rows} == EXIT_CODES
+
+
+def test_the_reference_is_what_help_says() -> None:
+    """docs/cli.md has the help of every command, word by word; `make docs` writes it anew."""
+    assert (DOCS / "cli.md").read_text() == reference()
+
+
+def reference() -> str:
+    """The text of docs/cli.md, made from the command tree."""
+    parts = [
+        "# Commands\n",
+        "What `irons COMMAND --help` prints, for every command. `make docs` writes this file; a test holds it in step.\n",
+        "```text\n" + help_text(TREE, []) + "```\n",
+    ]
+    for command in TREE:
+        if not command.hidden:
+            text = help_text(TREE, command.path)
+            begin, _, rest = text.partition("\nOptions of every command:\n")
+            tail = rest.partition("\n\n")[2]
+            parts.append(
+                f"## irons {command.name}\n\n```text\n{begin}\n{tail}```\n".replace("\n\n```\n", "\n```\n")
+            )
+    return "\n".join(parts)
+
+
+def test_every_option_of_every_command_is_in_the_overview() -> None:
+    """The options that all commands share are told once, in the overview of the reference."""
+    text = reference()
+    for option in GLOBAL_OPTIONS:
+        assert max(option.flags, key=len) in text
+
+
+if __name__ == "__main__":
+    (DOCS / "cli.md").write_text(reference())

@@ -1,0 +1,146 @@
+"""Start-up stays cheap: what is imported, and that every name in the command tree leads somewhere."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+
+import irons
+from irons.command import Arg, Command, View
+from irons.context import Context
+from irons.errors import EXIT_CODES
+from irons.host import PluginHost
+
+COMMANDS = list(PluginHost({"IRONS_PLUGINS": ""}, lambda _: None).tree)
+
+HEAVY = (
+    "httpx",
+    "rich",
+    "prompt_toolkit",
+    "xonsh",
+    "asyncio",
+    "argparse",
+    "tomllib",
+    "ssl",
+    "pydoc",
+    "email",
+)
+"""What nobody needs to say a version or to print help."""
+
+
+def imported(*words: str, env: dict[str, str]) -> set[str]:
+    """The modules that `irons WORDS…` imports, as the interpreter tells."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "irons", *words],
+        env={key: value for key, value in {**os.environ, **env}.items() if not key.startswith("COVERAGE")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return {
+        line.rpartition("|")[2].strip()
+        for line in done.stderr.splitlines()
+        if line.startswith("import time:")
+    }
+
+
+def is_handler(module: str) -> bool:
+    """Tell whether a module holds handlers: it is named by a command, and no plugin module itself."""
+    return module in {command.run.partition(":")[0] for command in COMMANDS}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--version",), ("-V",), ("--help",), ("egress", "--help"), ("create", "--help"), ("__complete", "")],
+    ids=" ".join,
+)
+def test_version_help_and_completion_are_lazy(irons_env: dict[str, str], words: tuple[str, ...]) -> None:
+    """They import neither httpx, rich, prompt_toolkit, asyncio nor a handler."""
+    found = imported(*words, env=irons_env)
+    assert "irons.__main__" in found or "runpy" in found
+    assert not {module for module in found if module.partition(".")[0] in HEAVY}
+    assert not {module for module in found if is_handler(module)}
+
+
+def test_the_version_takes_nothing_at_all(irons_env: dict[str, str]) -> None:
+    """`irons --version` does not even build the plugin host."""
+    found = imported("--version", env=irons_env)
+    assert {module for module in found if module.startswith("irons")} <= {"irons", "irons.version"}
+    assert "typing" not in found or "coverage" in found
+    assert "pluggy" not in found
+
+
+def test_a_pipe_does_without_rich(irons_env: dict[str, str]) -> None:
+    """Rows that go to a pipe are printed without the library that draws tables."""
+    found = imported("plugins", env=irons_env)
+    assert "irons.output" in found
+    assert not {module for module in found if module.partition(".")[0] in ("rich", "httpx")}
+
+
+def test_httpx_comes_without_its_command_line() -> None:
+    """The client imports httpx without click, pygments and rich, which its own command line would drag in."""
+    code = (
+        "import sys; from irons.backends import load_httpx; load_httpx(); load_httpx();"
+        "print([m for m in ('click', 'pygments', 'rich', 'httpx._main') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_every_handler_is_there_and_takes_its_parameters(command: Command) -> None:
+    """Each `run` names a function that takes a Context and, by keyword, exactly the command's parameters."""
+    module, _, name = command.run.partition(":")
+    handler = getattr(import_module(module), name)
+    signature = inspect.signature(handler)
+    first, *rest = signature.parameters.values()
+    assert first.kind in (first.POSITIONAL_ONLY, first.POSITIONAL_OR_KEYWORD)
+    assert inspect.get_annotations(handler).get(first.name) in (Context, "Context")
+    assert all(parameter.kind is parameter.KEYWORD_ONLY for parameter in rest)
+    assert {parameter.name for parameter in rest} == {param.dest for param in command.params}
+    assert handler.__doc__
+
+
+def _functions(view: View) -> list[str]:
+    return [name for name in (view.line, *(column.text for column in view.columns)) if name]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_every_command_is_well_described(command: Command) -> None:
+    """Help is a sentence, examples call the command, exit codes are known, view functions exist, flags are spelled alike."""
+    assert command.help.endswith(".")
+    assert command.help[0].isupper()
+    assert command.hidden or command.examples
+    assert command.hidden or any(f"irons {command.name}" in example for example in command.examples)
+    assert set(command.exits) <= set(EXIT_CODES)
+    for name in _functions(command.view):
+        module, _, function = name.partition(":")
+        assert callable(getattr(import_module(module), function))
+    for param in command.params:
+        assert param.help.endswith((".", "]")), param
+        if not isinstance(param, Arg):
+            assert all(flag.startswith("-") for flag in param.flags)
+            assert param.dest.isidentifier()
+    dests = [param.dest for param in command.params]
+    assert len(dests) == len(set(dests))
+
+
+def test_the_public_names_are_sorted_and_complete() -> None:
+    """`__all__` is sorted, each name in it is there, and each name that loads when touched is in it."""
+    assert irons.__all__ == sorted(irons.__all__)
+    for name in irons.__all__:
+        assert getattr(irons, name) is not None
+    lazy = {name for names in irons._ROOMS.values() for name in names}
+    assert lazy | {"__version__"} == set(irons.__all__)
+    assert dir(irons) == sorted(irons.__all__)
+
+
+def test_a_name_that_is_not_there() -> None:
+    """Any other name is an AttributeError, as of every module."""
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = irons.nonsense
