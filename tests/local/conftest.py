@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from tests.local.people import Kept, Person, ordinary_person, root_person
+from tests.local.people import Kept, Person, keeping, ordinary_person, root_person
 
 TOOLS = ("nft", "newuidmap", "useradd", "setpriv", "ip")
 
@@ -27,11 +27,5 @@ def person(request: pytest.FixtureRequest) -> Iterator[Person]:
 @pytest.fixture
 def kept(person: Person) -> Iterator[Kept]:
     """A running keeper with stand-ins."""
-    keeper = Kept(person)
-    for name in ("gateway/broken", "gateway/heard.jsonl", "broken"):
-        (person.places.local / name).unlink(missing_ok=True)
-    keeper.start()
-    try:
+    with keeping(person) as keeper:
         yield keeper
-    finally:
-        keeper.down()

@@ -286,6 +286,19 @@ class Kept:
         self.process = None
 
 
+@contextmanager
+def keeping(person: Person, *, version: str = __version__) -> Iterator[Kept]:
+    """A running keeper with stand-ins, ended afterwards with all that was left running in its cells."""
+    keeper = Kept(person, version)
+    for name in ("gateway/broken", "gateway/heard.jsonl", "broken"):
+        (person.places.local / name).unlink(missing_ok=True)
+    try:
+        keeper.start()
+        yield keeper
+    finally:
+        keeper.down()
+
+
 CONNECT = """
 import socket
 try:

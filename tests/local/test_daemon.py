@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.local.people import PYTHON, Kept, Person, eventually, root_person
+from tests.local.people import PYTHON, Person, eventually, keeping, root_person
 
 from irons.errors import LocalError
 from irons_plugins.local import daemon
@@ -31,6 +31,18 @@ try:
 except LocalError as error:
     print(json.dumps({"error": error.message, "hint": error.hint}))
 """
+
+
+BANNER = """
+import socket
+with socket.create_server(("127.0.0.1", 22)) as server:
+    while True:
+        server.accept()[0].sendall(b"SSH-2.0-")
+"""
+
+needs_root = pytest.mark.skipif(
+    os.geteuid() != 0, reason="entering a cell of one's own takes a user of its own"
+)
 
 
 def ensure(person: Person, *prefix: str) -> Any:
@@ -112,43 +124,33 @@ def test_processes_of_a_killed_keeper_are_found_without_its_runtime_directory(fr
 
 def test_an_older_daemon_is_replaced_and_its_cells_live_on(fresh: Person) -> None:
     """A newer client replaces an older daemon, gateway and control plane included, without touching a cell."""
-    kept = Kept(fresh, version="0.0.1")
-    kept.start()
-    cell = kept.make()
-    kept.background(cell, "sleep", "60")
-    old = kept.status()
-    new = ensure(fresh)
-    assert new[2] is True
-    assert new[1] != old["pid"]
-    kept.ended()
-    assert [held["cell"] for held in kept.ask("cell.list")["cells"]] == [cell]
-    os.kill(kept.left.pop(), 9)
+    with keeping(fresh, version="0.0.1") as kept:
+        cell = kept.make()
+        kept.background(cell, "sleep", "60")
+        old = kept.status()
+        new = ensure(fresh)
+        assert new[2] is True
+        assert new[1] != old["pid"]
+        kept.ended()
+        assert [held["cell"] for held in kept.ask("cell.list")["cells"]] == [cell]
 
 
+@needs_root
 def test_a_newer_daemon_is_left_alone() -> None:
     """An older client says that the daemon is newer and what to do, and changes nothing."""
-    if os.geteuid() != 0:
-        pytest.skip("root's own")
-    with root_person() as person:
-        kept = Kept(person, version="99.1")
-        kept.start()
+    with root_person() as person, keeping(person, version="99.1") as kept:
         with pytest.raises(LocalError, match=r"version 99\.1, newer than") as caught:
             daemon.ensure(person.places)
         assert "irons local down" in caught.value.hint
         assert kept.status()["version"] == "99.1"
-        kept.down()
 
 
+@needs_root
 def test_a_connection_is_handed_to_openssh() -> None:
     """The descriptor of a connection inside the cell arrives as OpenSSH wants it: one byte with SCM_RIGHTS."""
-    if os.geteuid() != 0:
-        pytest.skip("root's own")
-    with root_person() as person:
-        kept = Kept(person)
-        kept.start()
+    with root_person() as person, keeping(person) as kept:
         cell = kept.make()
-        program = "import socket\nwith socket.create_server(('127.0.0.1', 22)) as s:\n while True: s.accept()[0].sendall(b'SSH-2.0-')"
-        kept.background(cell, PYTHON, "-c", program)
+        kept.background(cell, PYTHON, "-c", BANNER)
         eventually(lambda: "127.0.0.1:22" in kept.inside(cell, "ss", "-Hlnt")[1], what="the server inside")
         ours, theirs = socket.socketpair()
         with ours, theirs:
@@ -161,7 +163,6 @@ def test_a_connection_is_handed_to_openssh() -> None:
             daemon.connect_descriptor("sb_00000000000000ff", environ=person.environ)
         with Path(os.devnull).open("w") as nowhere, pytest.raises(LocalError, match="nobody to hand"):
             daemon.connect_descriptor(cell, nowhere.fileno(), person.environ)
-        kept.down()
 
 
 def test_without_a_daemon(tmp_path: Path) -> None:
