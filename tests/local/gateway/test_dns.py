@@ -88,6 +88,34 @@ def test_other_messages_are_refused() -> None:
     assert DNSRecord.parse(answer(two.pack(), lambda _: MADE_UP)).header.rcode == RCODE.FORMERR
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"\1a\xc0\x0c",
+        b"\1a" * 2000 + b"\0",
+        b"\x40" + b"a" * 64 + b"\0",
+        b"\1a",
+        b"\xff" * 300,
+    ],
+    ids=["loop", "long", "long label", "no end", "pointers"],
+)
+def test_names_that_are_traps_are_malformed(name: bytes) -> None:
+    """Pointers, endless and over-long names get a FORMERR."""
+    query = b"\0\7\1\0\0\1\0\0\0\0\0\0" + name + b"\0\1\0\1"
+    assert DNSRecord.parse(answer(query[:4096], lambda _: MADE_UP)).header.rcode == RCODE.FORMERR
+
+
+LABELS = st.lists(st.binary(min_size=1, max_size=63), max_size=6)
+
+
+@given(LABELS)
+def test_every_spelling_of_a_name_is_survived(labels: list[bytes]) -> None:
+    """Any bytes in labels are answered: as a name, as none, or as malformed."""
+    name = b"".join(bytes([len(label)]) + label for label in labels) + b"\0"
+    reply = answer(b"\0\7\1\0\0\1\0\0\0\0\0\0" + name + b"\0\1\0\1", lambda _: MADE_UP)
+    assert DNSRecord.parse(reply).header.rcode in {RCODE.NOERROR, RCODE.NXDOMAIN, RCODE.FORMERR}
+
+
 @given(st.binary(max_size=600))
 def test_any_bytes_are_survived(data: bytes) -> None:
     """Hostile bytes get an answer of their own id, or none."""

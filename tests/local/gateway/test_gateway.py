@@ -170,6 +170,20 @@ def test_a_late_clienthello_must_say_the_same_name(shared: Stand, name: str | No
         shared.event(host=EVIL, port=port, verdict="blocked")
 
 
+def test_a_clienthello_in_the_middle_is_seen(shared: Stand) -> None:
+    """MySQL's request for TLS and the ClientHello may come in one piece; a wrong name in it is refused all the same."""
+    shared.policy("deny", ["db.example.test:5432"])
+    request = b"\x20\0\0\1" + b"\x85\xa6\xff\x09" + b"\0" * 28
+    with shared.connect("db.example.test", 5432) as program:
+        program.send(request + client_hello(EVIL))
+        assert b"\x15\x03" in program.rest()
+    assert not shared.leaked("evil")
+    hello = client_hello("db.example.test")
+    with shared.connect("db.example.test", 5432) as program:
+        program.send(request + hello[:40]).send(hello[40:])
+        assert program.read(1 + 36 + len(hello)).endswith(hello)
+
+
 def test_a_late_clienthello_with_the_right_name_passes(shared: Stand) -> None:
     """STARTTLS to the name that was dialled goes on."""
     shared.policy("deny", ["git.example.test:22"])
@@ -223,6 +237,26 @@ def test_a_name_that_leads_under_the_floor_is_refused(shared: Stand, name: str) 
     address = {"loopback": "127.", "private": "10.9.8.7", "metadata": "169.254.", "host": "198.51."}[name]
     assert address in event["reason"]
     assert address.encode() not in answer
+
+
+@pytest.mark.parametrize("mode", ["warn", "deny"])
+def test_a_denied_address_denies_the_names_that_lead_to_it(shared: Stand, mode: str) -> None:
+    """A deny rule for an address holds for what is finally dialled, as the mode has it."""
+    shared.policy(mode, [OTHER], deny=["203.0.113.11"])
+    answer = shared.http(OTHER, GET.format(OTHER))
+    assert answer.startswith(b"HTTP/1.1 200" if mode == "warn" else b"HTTP/1.1 403")
+    assert shared.event(host=OTHER, verdict="warn" if mode == "warn" else "blocked")["rule"] == "203.0.113.11"
+    assert (b"203.0.113.11" in answer) is (mode == "warn")
+
+
+def test_refusals_by_the_floor_are_folded_too(shared: Stand) -> None:
+    """A name that leads under the floor is asked of the host once, and its repeats are one event."""
+    shared.policy("warn")
+    for _ in range(20):
+        shared.http("rebind-private.example.test", GET.format("rebind-private.example.test"))
+    found = [each for each in shared.events() if each.get("host") == "rebind-private.example.test"]
+    assert len(found) < 8
+    assert len([each for each in shared.arrivals() if each["kind"] == "dns" and each["type"] == "A"]) <= 2
 
 
 def test_the_record_comes_before_every_contact(shared: Stand) -> None:

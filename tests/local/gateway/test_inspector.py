@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import random
+import ssl
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from irons_plugins.local.gateway.inspector import Inspector, Then
+from irons_plugins.local.gateway.shadows import Shadows, TooManyError
 from irons_plugins.local.gateway.sniff import Kind, Looks, first_line, kind
+from irons_plugins.local.gateway.tls import context
 
+CONTEXT = context()
 HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
 REQUEST = b"GET / HTTP/1.1\r\nHost: evil.test\r\n\r\n"
 
@@ -123,3 +129,44 @@ def test_a_request_never_slips_through_in_any_pieces(cuts: list[int], before: by
         data = data[cut:]
     out, then, _ = run(*(piece for piece in [before if before == b"\r\n" else b"", *pieces, data] if piece))
     assert (out, then) == (b"", Then.HTTP)
+
+
+@given(st.lists(st.binary(max_size=60), max_size=6), st.lists(st.integers(1, 200), max_size=6))
+def test_a_hello_in_the_middle_is_read_in_any_pieces(noise: list[bytes], cuts: list[int]) -> None:
+    """Whatever goes before it, and however it is cut, the name is known before its last byte has gone on."""
+    data, pieces = b"".join(noise) + real_hello() + b"after", []
+    for cut in cuts:
+        pieces.append(data[:cut])
+        data = data[cut:]
+    shadows = Shadows(CONTEXT)
+    try:
+        found = [hello for hello in map(shadows.feed, [*pieces, data]) if hello is not None]
+    except TooManyError:
+        return
+    finally:
+        shadows.close()
+    assert found[0].name == "web.example.test"
+
+
+def test_ordinary_bytes_cast_no_shadow() -> None:
+    """Even ten megabytes of chance do not become a ClientHello."""
+    shadows = Shadows(CONTEXT)
+    data = random.Random(1).randbytes(10_000_000)
+    assert all(shadows.feed(data[at : at + 65_536]) is None for at in range(0, len(data), 65_536))
+
+
+def test_sown_candidates_are_refused() -> None:
+    """Many beginnings at once are no chance."""
+    shadows = Shadows(CONTEXT)
+    with pytest.raises(TooManyError):
+        shadows.feed(b"x" + (b"\x16\x03\x01\x40\x00\x01\x00\x01" + b"\0" * 40) * 20)
+    shadows.close()
+
+
+def real_hello() -> bytes:
+    """The first bytes of a TLS client."""
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    outgoing = ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        client.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="web.example.test").do_handshake()
+    return outgoing.read()

@@ -30,6 +30,7 @@ def test_a_log_that_cannot_be_written_refuses_everything(stand: Stand) -> None:
     assert not stand.arrivals()
     resource.prlimit(stand.process.pid, resource.RLIMIT_FSIZE, before)
     assert stand.http(WEB, GET.format(WEB)).startswith(b"HTTP/1.1 200")
+    stand.event(kind="close")
     assert [each["seq"] for each in stand.records()] == [1, 2, 3]
 
 

@@ -276,6 +276,8 @@ class Attempt:
         if judged is None:
             raise AssertionError
         known = self._policy().addresses_of(judged.host)
+        if known is None:
+            known = self._context.resolver.known(self._cell.name, judged.host.text)
         # Where nothing is asked of anyone, a refusal by the floor may be folded like any other.
         passing = self._where_to(judged, known) if known is not None else {}
         opened = {"host": judged.host.text, "port": self._port, "protocol": self._protocol}

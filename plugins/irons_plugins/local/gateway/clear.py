@@ -15,8 +15,9 @@ from irons_plugins.local.gateway.inspector import Inspector, Then
 from irons_plugins.local.gateway.opening import LINE_TIMEOUT, Opening, read_hello
 from irons_plugins.local.gateway.requests import Requests
 from irons_plugins.local.gateway.session import BrokenError, Session
+from irons_plugins.local.gateway.shadows import Shadows, TooManyError
 from irons_plugins.local.gateway.sniff import Kind
-from irons_plugins.local.policy import Host
+from irons_plugins.local.policy import Host, HostError, canonical_host
 
 ANSWER_TIMEOUT = 60.0
 MAX_ANSWER = 65_536
@@ -154,13 +155,17 @@ async def relay_clear(session: Session, opening: Opening, context: ssl.SSLContex
         OSError: it broke.
     """
     session.begin(answers_only=False)
-    inspector = Inspector()
+    inspector, shadows = Inspector(), Shadows(context)
     data, ended = opening.data, opening.ended
     # A line that did not end in time has waited already.
     patient = opening.kind is not Kind.UNDECIDED
     while True:
         if data:
             step = inspector.feed(data)
+            if step.forward and step.then is not Then.RAW and _shadowed(shadows, step.forward, check):
+                await session.send(data)
+                await session.splice()
+                return
             if step.forward:
                 await session.send(step.forward)
             data = step.rest
@@ -185,6 +190,23 @@ async def relay_clear(session: Session, opening: Opening, context: ssl.SSLContex
         more = await _more(session, waiting=bool(data))
         patient, ended = more is not None, more == b""
         data += more or b""
+
+
+def _shadowed(shadows: Shadows, data: bytes, check: Check) -> bool:
+    """True where TLS began in the middle of what went on, under a name that passes."""
+    try:
+        hello = shadows.feed(data)
+    except TooManyError:
+        raise LateError("too much in it looks like the beginning of TLS", "tcp") from None
+    if hello is None:
+        return False
+    if hello.name is not None:
+        try:
+            name = canonical_host(hello.name)
+        except HostError as error:
+            raise LateError(f"malformed TLS server name: {error}", "tls", None, hello.alert) from None
+        check((name,), "tls", hello.alert)
+    return True
 
 
 async def _more(session: Session, *, waiting: bool) -> bytes | None:

@@ -11,7 +11,7 @@ from ipaddress import IPv4Address
 
 from dnslib import AAAA, CLASS, OPCODE, QTYPE, RCODE, RR, A, DNSError, DNSHeader, DNSQuestion, DNSRecord
 from dnslib.buffer import BufferError as DnsBufferError
-from dnslib.label import DNSBuffer
+from dnslib.label import DNSBuffer, DNSLabelError
 
 from irons_plugins.local.gateway.names import NamesFullError
 from irons_plugins.local.policy import HostError, canonical_host
@@ -19,6 +19,10 @@ from irons_plugins.local.policy import HostError, canonical_host
 MAX_QUERY = 4096
 TTL = 5
 """Seconds; the addresses never change, but a program that watches its cache should see it breathe."""
+
+_HEADER = 12
+_MAX_LABEL = 63
+_MAX_NAME = 255
 
 AddressOf = Callable[[str], IPv4Address]
 
@@ -33,15 +37,15 @@ def answer(query: bytes | bytearray, address_of: AddressOf) -> bytes:
     Returns:
         The answer, or nothing where the bytes deserve none.
     """
-    if not 12 <= len(query) <= MAX_QUERY:
+    if not _HEADER <= len(query) <= MAX_QUERY:
         return b""
     try:
         buffer = DNSBuffer(bytes(query))
         header = DNSHeader.parse(buffer)
         if header.qr:
             return b""
-        question = DNSQuestion.parse(buffer) if header.q == 1 else None
-    except (DNSError, DnsBufferError, ValueError, IndexError, UnicodeError):
+        question = DNSQuestion.parse(buffer) if header.q == 1 and _plain(query) else None
+    except (DNSError, DnsBufferError, DNSLabelError, ValueError, IndexError):
         return _failure(query, RCODE.FORMERR)
     if header.opcode != OPCODE.QUERY:
         return _failure(query, RCODE.NOTIMP)
@@ -57,7 +61,7 @@ def answer(query: bytes | bytearray, address_of: AddressOf) -> bytes:
         reply.header.rcode = _fill(reply, question, address_of)
     try:
         return bytes(reply.pack())
-    except (DNSError, DnsBufferError, ValueError):
+    except (DNSError, DnsBufferError, DNSLabelError, ValueError):
         return _failure(query, RCODE.FORMERR)
 
 
@@ -81,6 +85,16 @@ def _fill(reply: DNSRecord, question: DNSQuestion, address_of: AddressOf) -> int
         reply.add_answer(RR(question.qname, QTYPE.A, ttl=TTL, rdata=A(str(address))))
     # AAAA too has no data: one path is enough, and the host dials whichever family the name really has.
     return int(RCODE.NOERROR)
+
+
+def _plain(query: bytes | bytearray) -> bool:
+    """True where the question's name is spelled out within RFC 1035's limits: no pointers, which only answers need."""
+    at = _HEADER
+    while at < len(query) and query[at]:
+        if query[at] > _MAX_LABEL:
+            return False
+        at += 1 + query[at]
+    return at < len(query) and at - _HEADER < _MAX_NAME
 
 
 def _name(question: DNSQuestion) -> str | None:

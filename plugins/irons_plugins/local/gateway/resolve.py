@@ -80,10 +80,10 @@ class Resolver:
         Raises:
             ResolveError: there is no answer, or none in time.
         """
+        known = self.known(cell, name)
+        if known is not None:
+            return known
         key = (cell, name)
-        kept = self._kept.get(key)
-        if kept is not None and kept.until > time.monotonic():
-            return kept.addresses
         future = self._asking.get(key)
         if future is None:
             future = self._ask(key)
@@ -94,6 +94,11 @@ class Resolver:
             raise ResolveError("the resolver did not answer in time") from None
         self._keep(key, found)
         return found
+
+    def known(self, cell: str, name: str) -> tuple[Address, ...] | None:
+        """The addresses of a name that was resolved for the cell a moment ago; nobody is asked."""
+        kept = self._kept.get((cell, name))
+        return kept.addresses if kept is not None and kept.until > time.monotonic() else None
 
     @property
     def threads(self) -> int:

@@ -1,0 +1,82 @@
+"""Follows whatever may be a ClientHello in the middle of what a client says, without holding anything back.
+
+Some protocols begin TLS in the same breath as the message that asks for it (MySQL), or wrap it in messages of
+their own (TDS). A candidate is read along as the bytes go by; the one in a million that is none ends as an error
+that nobody hears of.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+
+from irons_plugins.local.gateway.tls import BadHelloError, Hello, Reader
+
+MOST = 8
+_BEGINS = re.compile(rb"\x16\x03[\x00-\x04]..\x01", re.DOTALL)
+_TAIL = 5
+
+
+class TooManyError(Exception):
+    """More seem to begin at once than can be chance."""
+
+
+class Shadows:
+    """What may be ClientHellos in one connection.
+
+    Args:
+        context: what `tls.context` made.
+    """
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._context = context
+        self._readers: list[Reader] = []
+        self._tail = b""
+
+    def feed(self, data: bytes) -> Hello | None:
+        """Read along.
+
+        Returns:
+            A ClientHello that has become whole with these bytes.
+
+        Raises:
+            TooManyError: somebody sows candidates to hide one.
+        """
+        for reader in list(self._readers):
+            found = self._read(reader, data)
+            if found is not None:
+                return found
+        return self._begin(data)
+
+    def close(self) -> None:
+        """Free what is half read."""
+        for reader in self._readers:
+            reader.close()
+        self._readers.clear()
+
+    def _begin(self, data: bytes) -> Hello | None:
+        text = self._tail + data
+        self._tail = text[-_TAIL:]
+        # Two bytes are found many times faster than a pattern, and hardly ever there.
+        at = text.find(b"\x16\x03")
+        while at >= 0:
+            if _BEGINS.match(text, at):
+                if len(self._readers) >= MOST:
+                    raise TooManyError
+                reader = Reader(self._context)
+                self._readers.append(reader)
+                found = self._read(reader, text[at:])
+                if found is not None:
+                    return found
+            at = text.find(b"\x16\x03", at + 1)
+        return None
+
+    def _read(self, reader: Reader, data: bytes) -> Hello | None:
+        try:
+            found = reader.feed(data)
+        except BadHelloError:
+            self._readers.remove(reader)
+            return None
+        if found is not None:
+            self.close()
+        return found
