@@ -89,9 +89,9 @@ class Internet:
         elif address is None and name != "six.example.test":
             answer.header.rcode = 3
         if name.endswith(".slow.example.test"):
-            asyncio.get_running_loop().call_later(5, reply, answer.pack())
+            asyncio.get_running_loop().call_later(5, reply, bytes(answer.pack()))
         else:
-            reply(answer.pack())
+            reply(bytes(answer.pack()))
 
     def note_datagram(self, data: bytes, _reply: Callable[[bytes], None], where: str) -> None:
         """Write down a datagram."""

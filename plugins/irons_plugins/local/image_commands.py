@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from irons_plugins.local.engines import Progress
 
 _T = TypeVar("_T")
-_ERRORS: dict[str, Callable[[str, str], IronsError]] = {
-    "absent": lambda message, hint: NotFound(message, hint=hint),
-    "exists": lambda message, hint: Conflict(message, hint=hint),
-    "state": lambda message, hint: Conflict(message, hint=hint),
-    "input": lambda message, hint: UsageError(message, hint=hint),
+_ERRORS: dict[str, type[IronsError]] = {
+    "absent": NotFound,
+    "exists": Conflict,
+    "state": Conflict,
+    "input": UsageError,
 }
 
 
@@ -92,9 +92,7 @@ def _do(ctx: Context, work: Callable[[Images, Progress], Coroutine[object, objec
         try:
             return asyncio.run(work(_images(ctx), told))
         except EngineError as error:
-            raise _ERRORS.get(error.code, lambda message, hint: LocalError(message, hint=hint))(
-                error.message, error.hint
-            ) from None
+            raise _ERRORS.get(error.code, LocalError)(error.message, hint=error.hint) from None
 
 
 def _row(image: Image) -> ImageRow:
