@@ -31,6 +31,7 @@ DEFAULT = "debian"
 _UNPACK = "irons_plugins.local.images.unpack:unpack"
 _PACK = "irons_plugins.local.images.pack:pack"
 _LOCK = ".lock"
+_USE_LOCK = ".use-lock"
 _FILE = "image.json"
 _ROOTFS = "rootfs"
 _LOCK_POLL = 0.2
@@ -225,8 +226,12 @@ class Images:
         home = self._sandboxes / sandbox
         if not (home / "upper").is_dir():
             raise EngineError("absent", f"there is no sandbox {sandbox} of this engine")
-        if Machine.running(home) is not None:
-            raise EngineError("state", f"sandbox {sandbox} runs", "stop it first")
+        async with Machine.held(home):
+            if Machine.running(home) is not None:
+                raise EngineError("state", f"sandbox {sandbox} runs", "stop it first")
+            return await self._save(home, name, progress)
+
+    async def _save(self, home: Path, name: str, progress: Progress) -> Image:
         machine = Machine.read(home)
         base = self.by_id(machine.image)
         layers = [str(home / "upper"), str(base.rootfs)] if Machine.is_laid(home) else [str(base.rootfs)]
@@ -242,22 +247,34 @@ class Images:
             found = await _all_or_first_failure(packing, unpacking)
             return self._finish(draft, name, f"saved from {machine.name}", found)
 
+    @contextlib.asynccontextmanager
+    async def keeping(self) -> AsyncIterator[None]:
+        """Meanwhile no image is removed, so that what was found can be put to use."""
+        self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with _opened(self._root / _USE_LOCK) as lock:
+            await _lock(lock, unheard, fcntl.LOCK_SH)
+            yield
+
     async def remove(self, name: str) -> None:
         """Remove an image.
 
         Raises:
             EngineError: there is none of that name, or a sandbox stands on it.
         """
-        image = self.find(name)
-        if image is None:
+        if not self._root.is_dir():
             raise EngineError("absent", f"there is no image {name}")
-        users = self._in_use().get(image.id)
-        if users:
-            raise EngineError(
-                "state", f"image {name} is in use by {', '.join(sorted(users))}", "destroy them first"
-            )
-        gone = self._root / f".gone-{image.id}"
-        image.home.rename(gone)
+        with _opened(self._root / _USE_LOCK) as lock:
+            await _lock(lock, unheard)
+            image = self.find(name)
+            if image is None:
+                raise EngineError("absent", f"there is no image {name}")
+            users = self._in_use().get(image.id)
+            if users:
+                raise EngineError(
+                    "state", f"image {name} is in use by {', '.join(sorted(users))}", "destroy them first"
+                )
+            gone = self._root / f".gone-{image.id}"
+            image.home.rename(gone)
         await remove_tree(gone)
 
     async def recover(self) -> None:
@@ -381,11 +398,11 @@ def _opened(path: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-async def _lock(descriptor: int, progress: Progress) -> None:
+async def _lock(descriptor: int, progress: Progress, kind: int = fcntl.LOCK_EX) -> None:
     told = False
     while True:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
             return
         except BlockingIOError:
             if not told:

@@ -61,6 +61,18 @@ class Limits:
     disk: int | None = None
     processes: int | None = 4096
 
+    def check(self) -> None:
+        """Refuse what no machine could run in.
+
+        Raises:
+            EngineError: a limit is too low, with the least it can be.
+        """
+        least = {"cpus": 0.05, "memory": 32 << 20, "disk": 1 << 20, "processes": 16}
+        for name, bound in least.items():
+            value = getattr(self, name)
+            if value is not None and not value >= bound:
+                raise EngineError("input", f"{name} can't be {value}: the least is {bound}")
+
 
 @dataclass(frozen=True, slots=True)
 class Spec:
@@ -103,7 +115,7 @@ class Look:
     Attributes:
         state: `absent` no such sandbox; `stopped`; `running`; `broken` half made or half removed, can only be destroyed.
         reason: why it is broken, or why it stopped by itself; else an empty string.
-        facts: texts for `status`: engine, image, limits (and whether each is enforced), addresses, pid.
+        facts: texts for `status`: engine, image, addresses, limits (and whether each is enforced), what is used.
     """
 
     state: Literal["absent", "stopped", "running", "broken"]
@@ -130,7 +142,7 @@ class Cells(Protocol):
         """Make a cell: its namespaces, with the gateway's sockets in place, and no process.
 
         A cell of that name must not exist. `processes` is set as RLIMIT_NPROC before the user namespace is
-        made, so that nothing inside can raise it.
+        made, so that nothing inside can raise it; as an ordinary user it counts all that this user runs.
         """
         ...
 

@@ -13,7 +13,7 @@ import os
 import resource
 import sys
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 from irons_plugins.local import namespaces
 from irons_plugins.local.engines import kernel
@@ -27,21 +27,14 @@ _SANDBOX_ROOT = 1
 """Id, in namespace A, of a sandbox's root."""
 
 
-class Order(TypedDict):
-    """What to start.
+class Inherited(NamedTuple):
+    """Descriptors that come with an order.
 
     Attributes:
-        user, net, mount: descriptors of the cell's namespaces.
-        cgroups: descriptors of the `cgroup.procs` to join.
-        console: descriptor that becomes process 1's standard output and error.
-        note: descriptor that the answer is also written to.
-        owner: ids, on the machine, of namespace A's root and of the sandbox's root: (uid, gid) each.
-        lower, upper, work: paths of the overlay's directories; `lower` topmost first.
-        files: text of files to put into the root file system, by path beneath it.
-        settings: text of the files of the settings directory.
-        config: the OCI configuration.
-        crun: path of the runtime.
-        cell: the container's name.
+        user, net, mount: the cell's namespaces.
+        cgroups: the `cgroup.procs` to join.
+        console: becomes process 1's standard output and error.
+        note: the answer is also written to it.
     """
 
     user: int
@@ -50,6 +43,24 @@ class Order(TypedDict):
     cgroups: list[int]
     console: int
     note: int
+
+
+class Order(TypedDict):
+    """What to start, as it travels in JSON.
+
+    Attributes:
+        inherited: the descriptors, in the order of `Inherited`.
+        owner: ids, on the machine, of namespace A's root and of the sandbox's root: (uid, gid) each.
+        lower, upper, work: paths of the overlay's directories; `lower` topmost first.
+        files: text of files to put into the root file system, by path beneath it.
+        settings: text of the files of the settings directory.
+        config: the OCI configuration.
+        processes: how many there may be at once, or None.
+        crun: path of the runtime.
+        cell: the container's name.
+    """
+
+    inherited: Inherited
     owner: list[list[int]]
     lower: list[str]
     upper: str
@@ -57,6 +68,7 @@ class Order(TypedDict):
     files: dict[str, str]
     settings: dict[str, str]
     config: dict[str, Any]
+    processes: int | None
     crun: str
     cell: str
 
@@ -64,12 +76,13 @@ class Order(TypedDict):
 def main() -> None:
     """Read the order, carry it out, answer; exit with 0 or 1."""
     order: Order = json.load(sys.stdin)
+    order["inherited"] = Inherited(*order["inherited"])
     try:
         answer = boot(order)
     except OSError as error:
         answer = {"error": str(error)}
     text = json.dumps(answer)
-    os.write(order["note"], text.encode())
+    os.write(order["inherited"].note, text.encode())
     print(text)
     sys.exit(1 if "error" in answer else 0)
 
@@ -80,7 +93,10 @@ def boot(order: Order) -> dict[str, Any]:
     Raises:
         OSError: a step failed; its text says which.
     """
-    for group in order["cgroups"]:
+    given = order["inherited"]
+    for descriptor in (given.user, given.net, given.mount, given.console, given.note, *given.cgroups):
+        os.set_inheritable(descriptor, False)
+    for group in given.cgroups:
         os.write(group, b"0")
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     os.umask(0o022)
@@ -92,6 +108,7 @@ def boot(order: Order) -> dict[str, Any]:
     _lay(order["files"])
     _write_settings(order["settings"])
     _hide_old_control_groups()
+    _limit_processes(order["processes"])
     (ROOTFS.parent / "config.json").write_text(json.dumps(order["config"]), encoding="utf-8")
     return _run(order)
 
@@ -117,19 +134,19 @@ def _enter(order: Order) -> _Layers:
     the kernel takes no directory of another one for an overlay.
     """
     if os.geteuid() == 0:
-        namespaces.setns(order["mount"], namespaces.NEWNS)
+        namespaces.setns(order["inherited"].mount, namespaces.NEWNS)
         layers = _Layers(order)
         outer, inner = order["owner"]
         _give(layers.work, outer)
         _give(layers.upper, inner)
-        namespaces.setns(order["net"], namespaces.NEWNET)
-        namespaces.setns(order["user"], namespaces.NEWUSER)
+        namespaces.setns(order["inherited"].net, namespaces.NEWNET)
+        namespaces.setns(order["inherited"].user, namespaces.NEWUSER)
         _become_root()
         return layers
-    namespaces.setns(order["user"], namespaces.NEWUSER)
+    namespaces.setns(order["inherited"].user, namespaces.NEWUSER)
     _become_root()
-    namespaces.setns(order["mount"], namespaces.NEWNS)
-    namespaces.setns(order["net"], namespaces.NEWNET)
+    namespaces.setns(order["inherited"].mount, namespaces.NEWNS)
+    namespaces.setns(order["inherited"].net, namespaces.NEWNET)
     layers = _Layers(order)
     _give(layers.upper, [_SANDBOX_ROOT, _SANDBOX_ROOT])
     return layers
@@ -190,6 +207,19 @@ def _write_settings(settings: dict[str, str]) -> None:
     os.chown(SETTINGS, _SANDBOX_ROOT, _SANDBOX_ROOT)
 
 
+def _limit_processes(most: int | None) -> None:
+    """Limit what the user namespace that crun makes next can hold, all its users together.
+
+    The kernel takes a user namespace's limit from the process that makes it, and counts each process in every
+    namespace above too (since Linux 5.14): set here, in the cell's own namespace, the count is this sandbox's alone.
+    """
+    if most is None:
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+    most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
+
+
 def _hide_old_control_groups() -> None:
     """Cover a hierarchy that is not the unified one: crun refuses to start beside a mixed one, though it needs none."""
     if _CONTROL_GROUPS.is_dir() and not (_CONTROL_GROUPS / "cgroup.controllers").exists():
@@ -208,8 +238,8 @@ def _run(order: Order) -> dict[str, Any]:
             {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
             file_actions=[
                 (os.POSIX_SPAWN_DUP2, null, 0),
-                (os.POSIX_SPAWN_DUP2, order["console"], 1),
-                (os.POSIX_SPAWN_DUP2, order["console"], 2),
+                (os.POSIX_SPAWN_DUP2, order["inherited"].console, 1),
+                (os.POSIX_SPAWN_DUP2, order["inherited"].console, 2),
             ],
         ),
         0,

@@ -21,6 +21,8 @@ _ROOT = Path("/sys/fs/cgroup")
 _PERIOD = 100_000
 _CONTROLLERS = ("cpu", "memory", "pids")
 _REMOVE_TRIES = 50
+_MAKE_TRIES = 10
+_OURS = "irons"
 
 Kind = Literal["v2", "v1", "none"]
 
@@ -61,14 +63,14 @@ class Groups:
         for controller in _CONTROLLERS:
             for name in (controller, "cpu,cpuacct"):
                 if controller in name.split(",") and (root / name / "cgroup.procs").exists():
-                    bases.setdefault(controller, root / name / "irons")
+                    bases.setdefault(controller, root / name / _OURS)
         if not bases:
             return cls("none", {}, f"no control groups are mounted at {root}")
         return cls("v1", bases)
 
     @classmethod
     def _unified(cls, root: Path, own: Path, uid: int) -> Groups:
-        base = root / "irons"
+        base = root / _OURS
         if uid != 0:
             path = next(
                 (line[3:] for line in own.read_text(encoding="utf-8").splitlines() if line.startswith("0::")),
@@ -133,6 +135,23 @@ class Groups:
                     break
             else:
                 raise EngineError("failed", f"a process is still in the control group {group}")
+            if group.parent.name == _OURS:
+                # Ours alone; it stays while another sandbox has its group there.
+                with contextlib.suppress(OSError):
+                    group.parent.rmdir()
+
+    def used(self, sandbox: str) -> dict[str, str]:
+        """What a running sandbox uses, as texts for `status`, of that which is counted here."""
+        files = {
+            "memory_used": ("memory", "memory.current" if self.kind == "v2" else "memory.usage_in_bytes"),
+            "processes_used": ("pids", "pids.current"),
+        }
+        found: dict[str, str] = {}
+        for name, (controller, file) in files.items():
+            with contextlib.suppress(OSError, KeyError):
+                text = (self.bases[controller] / sandbox / file).read_text(encoding="ascii")
+                found[name] = text.strip()
+        return found
 
     def facts(self, limits: Limits) -> dict[str, str]:
         """The limits as texts for `status`, each with what does not hold it up."""
@@ -159,15 +178,22 @@ class Groups:
     def _make(self, sandbox: str, limits: Limits) -> list[Path]:
         groups: dict[Path, None] = {}
         for controller, base in self.bases.items():
-            base.mkdir(mode=0o755, exist_ok=True)
-            if self.kind == "v2":
-                self._delegate(base)
-            group = base / sandbox
-            group.mkdir(mode=0o755, exist_ok=True)
+            group = self._made(base, sandbox)
             groups[group] = None
             for name, text in self._settings(controller, limits):
                 (group / name).write_text(text, encoding="ascii")
         return list(groups)
+
+    def _made(self, base: Path, sandbox: str) -> Path:
+        for _ in range(_MAKE_TRIES):
+            # The base may go, with the last other sandbox, between these two steps.
+            with contextlib.suppress(FileNotFoundError):
+                base.mkdir(mode=0o755, exist_ok=True)
+                if self.kind == "v2":
+                    self._delegate(base)
+                (base / sandbox).mkdir(mode=0o755, exist_ok=True)
+                break
+        return base / sandbox
 
     def _delegate(self, base: Path) -> None:
         """Hand the controllers on to the groups beneath; a group with processes of its own may not."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import fcntl
 import json
 import os
+from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,6 +16,8 @@ from irons_plugins.local.engines.processes import Process, is_alive
 
 _FILE = "machine.json"
 _LAID = "laid"
+_LOCK = "lock"
+_POLL = 0.05
 _RUN = "run-"
 
 
@@ -64,6 +69,30 @@ class Machine:
         path.rename(home / _FILE)
 
     @staticmethod
+    @contextlib.asynccontextmanager
+    async def held(home: Path, within: float = 0.0) -> AsyncIterator[int]:
+        """Meanwhile nobody else starts, copies or removes the sandbox; waits `within` so many seconds for that.
+
+        Gives the descriptor that holds it: a process that inherits it goes on holding it.
+
+        Raises:
+            EngineError: the sandbox is gone, or somebody does just that.
+        """
+        try:
+            descriptor = os.open(home / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError as error:
+            raise EngineError("absent", f"there is no sandbox {home.name}") from error
+        try:
+            deadline = asyncio.get_running_loop().time() + within
+            while not _locked(descriptor):
+                if asyncio.get_running_loop().time() >= deadline:
+                    raise EngineError("state", f"sandbox {home.name} is busy: it is being saved or started")
+                await asyncio.sleep(_POLL)
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    @staticmethod
     def run_file(home: Path) -> Path:
         """Where process 1 is written down; the name changes with each boot of the host, so that none is believed twice."""
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
@@ -96,3 +125,11 @@ class Machine:
     def mark_laid(home: Path) -> None:
         """Remember that they were."""
         (home / _LAID).touch(mode=0o600)
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -63,6 +63,8 @@ def config(
             "env": [f"PATH={PATH}", "HOME=/root", "container=irons"],
             "cwd": "/",
             "noNewPrivileges": False,
+            # Where memory runs out, a sandbox goes before what serves all of them.
+            "oomScoreAdj": 300,
             "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), capabilities),
         },
         "root": {"path": rootfs, "readonly": False},

@@ -1,0 +1,197 @@
+"""How the `namespace` engine starts a machine: the order for `boot`, its run, and the wait for the SSH server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import platform
+import shutil
+from asyncio.subprocess import PIPE
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+from irons_plugins.local.cellnet import search_path
+from irons_plugins.local.engines import (
+    CELL_DNS,
+    SSH_PORT,
+    Cells,
+    EngineError,
+    Namespaces,
+    boot,
+    oci,
+    sshd,
+)
+from irons_plugins.local.engines.call import end, program
+from irons_plugins.local.engines.machine import Machine
+from irons_plugins.local.engines.processes import Process, ended, open_process
+from irons_plugins.local.idmap import IdMapError, outer_map
+from irons_plugins.local.image import Image
+
+LOOPBACK = "127.0.0.1"
+BOOT_WITHIN = 60.0
+_READY_WITHIN = 30.0
+_GREETING_WITHIN = 2.0
+_ASK_AGAIN = 0.01
+_SAID_AT_MOST = 200
+
+
+def console(ours: ExitStack, theirs: ExitStack) -> tuple[int, int]:
+    """A pipe for what process 1 says: our end, which does not block, and process 1's, closed with their stacks.
+
+    It is read only where a start fails. Afterwards nobody reads it, and what the machine writes there is lost.
+    """
+    read, write = os.pipe2(os.O_CLOEXEC)
+    ours.callback(os.close, read)
+    theirs.callback(os.close, write)
+    os.set_blocking(read, False)
+    return read, write
+
+
+def kept(stack: ExitStack, spaces: Namespaces) -> Namespaces:
+    """Descriptors of namespaces, closed with the stack."""
+    for descriptor in spaces:
+        stack.callback(os.close, descriptor)
+    return spaces
+
+
+def note(stack: ExitStack, path: Path) -> int:
+    """A file that the started process is written to, closed with the stack."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o600)
+    stack.callback(os.close, descriptor)
+    return descriptor
+
+
+def order(home: Path, machine: Machine, image: Image, inherited: boot.Inherited) -> boot.Order:
+    """What `boot` is told to start.
+
+    Raises:
+        EngineError: crun, or subordinate ids, are missing.
+    """
+    crun = shutil.which("crun", path=search_path())
+    if crun is None:
+        raise EngineError("machine", "crun is not installed", "see `irons doctor`: crun")
+    try:
+        ids = outer_map()
+    except IdMapError as error:
+        raise EngineError("machine", str(error), "see `irons doctor`: subordinate-ids") from error
+    settings = {path.name: path.read_text(encoding="utf-8") for path in (home / "settings").iterdir()}
+    return boot.Order(
+        inherited=inherited,
+        owner=[[ids.host_uid(inside), ids.host_gid(inside)] for inside in (0, 1)],
+        lower=[str(image.rootfs)],
+        upper=str(home / "upper"),
+        work=str(home / "work"),
+        files={} if Machine.is_laid(home) else _first_files(machine.name),
+        settings={**settings, sshd.CONFIG: sshd.configuration()},
+        config=oci.config(
+            rootfs=str(boot.ROOTFS),
+            hostname=machine.name,
+            args=sshd.arguments(image.tini, image.sshd),
+            settings=str(boot.SETTINGS),
+            machine=platform.machine(),
+            cgroup_namespace=Path("/proc/self/ns/cgroup").exists(),
+        ),
+        processes=machine.limits.processes,
+        crun=os.path.realpath(crun),
+        cell=machine.id,
+    )
+
+
+def _first_files(name: str) -> dict[str, str]:
+    """What a new machine's files say of itself and of the only name server it can reach."""
+    hosts = f"127.0.0.1\tlocalhost\n127.0.1.1\t{name}\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+    return {
+        "etc/hostname": f"{name}\n",
+        "etc/hosts": hosts,
+        "etc/resolv.conf": f"nameserver {CELL_DNS}\noptions timeout:2 attempts:2\n",
+    }
+
+
+async def run(told: boot.Order, held: int) -> Process:
+    """Have `boot` carry out an order; gives process 1.
+
+    Args:
+        told: the order.
+        held: the descriptor that keeps others from starting this sandbox; `boot` goes on holding it should this
+            process end before it does.
+
+    Raises:
+        EngineError: it failed, or took too long.
+    """
+    given = boot.Inherited(*told["inherited"])
+    process = await asyncio.create_subprocess_exec(
+        *program("irons_plugins.local.engines.boot"),
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=PIPE,
+        pass_fds=[held, given.user, given.net, given.mount, *given.cgroups, given.console, given.note],
+        cwd="/",
+        # A terminal's interrupt key, and a control plane that is stopped, must not end a sandbox.
+        start_new_session=True,
+    )
+    try:
+        async with asyncio.timeout(BOOT_WITHIN):
+            out, complaint = await process.communicate(json.dumps(told).encode())
+    except TimeoutError as error:
+        raise EngineError("timeout", f"the machine did not start within {BOOT_WITHIN:.0f} s") from error
+    finally:
+        await asyncio.shield(end(process))
+    try:
+        answer = json.loads(out)
+    except ValueError as error:
+        lines = complaint.decode(errors="replace").strip().splitlines()
+        why = lines[-1] if lines else "no word of why"
+        raise EngineError("failed", f"the start failed: {why}") from error
+    if "error" in answer:
+        raise EngineError("failed", f"the start failed: {answer['error']}", "`irons doctor` may know why")
+    if answer["started"] is None:
+        raise EngineError("failed", "the machine ended as soon as it was started")
+    return Process(answer["pid"], answer["started"])
+
+
+async def greeted(cells: Cells, cell: str, process: Process, console_end: int) -> None:
+    """Come back when the SSH server has said who it is.
+
+    Raises:
+        EngineError: the machine ended, or its SSH server does not answer; with what it said last.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + _READY_WITHIN
+    descriptor = open_process(process)
+    try:
+        while descriptor is not None and loop.time() < deadline:
+            if await _greets(cells, cell):
+                return
+            if await ended(descriptor, _ASK_AGAIN):
+                break
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+    said = _said(console_end)
+    if loop.time() >= deadline:
+        raise EngineError("timeout", f"its SSH server did not answer within {_READY_WITHIN:.0f} s{said}")
+    raise EngineError("failed", f"the machine ended as soon as it was started{said}")
+
+
+async def _greets(cells: Cells, cell: str) -> bool:
+    try:
+        connection = await cells.connect(cell, LOOPBACK, SSH_PORT, within=_GREETING_WITHIN)
+    except OSError:
+        return False
+    with connection:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(_GREETING_WITHIN):
+                return (await loop.sock_recv(connection, 4)) == b"SSH-"
+        except (OSError, TimeoutError):
+            return False
+
+
+def _said(console_end: int) -> str:
+    with suppress(OSError):
+        text = os.read(console_end, 65536).decode(errors="replace").strip()
+        if text:
+            return ": " + text.splitlines()[-1][:_SAID_AT_MOST]
+    return ""
