@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 PRIVATE_BASE = 1879048192
+"""The first id above those that systemd gives to containers (524288 to 1879048191, its "Users, Groups, UIDs and GIDs")."""
+
 PRIVATE_COUNT = 65536
 INNER_COUNT = 65535
 
