@@ -268,6 +268,8 @@ def _show_table(rows: Iterator[object], view: View, streams: Streams, *, follow:
     if follow or not view.columns or isinstance(first, str):
         _lines(_plain(chain([first], rows), view), streams, follow=follow)
         return
+    from io import StringIO
+
     from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
@@ -283,8 +285,10 @@ def _show_table(rows: Iterator[object], view: View, streams: Streams, *, follow:
     # A file has no width, so nothing is folded there.
     width = streams.columns or sum(needs) + 2 * len(needs)
     colour = streams.colour(tty=streams.shows_person)
+    # Rich ends the process where the reader of a pipe has gone; written by ourselves, that is one case for all forms.
+    drawn = StringIO()
     console = Console(
-        file=streams.stdout,
+        file=drawn,
         force_terminal=colour,
         no_color=not colour,
         color_system="standard" if colour else None,
@@ -300,6 +304,8 @@ def _show_table(rows: Iterator[object], view: View, streams: Streams, *, follow:
     for line in lines:
         table.add_row(*map(Text, line))
     console.print(table)
+    streams.stdout.write(drawn.getvalue())
+    streams.stdout.flush()
 
 
 def _kept_whole(needs: list[int], width: int) -> list[bool]:
