@@ -108,7 +108,7 @@ class Installed:
             return False
         # The blocks would hide it: what counts is the rest.
         rest = "".join(f"{line}\n" for line in self._lines() if line != self.include)
-        with tempfile.NamedTemporaryFile("w", prefix="irons-ssh-") as file:
+        with tempfile.NamedTemporaryFile("w", prefix="irons-ssh-", errors="surrogateescape") as file:
             file.write(rest)
             file.flush()
             words = ["ssh", "-F", file.name, "-G", "--", "any.irons"]
@@ -122,11 +122,12 @@ class Installed:
 
     def _lines(self) -> list[str]:
         try:
-            return self.config.read_text(errors="surrogateescape").splitlines()
+            text = self.config.read_text(errors="surrogateescape")
         except FileNotFoundError:
             return []
         except OSError as error:
             raise ConfigError(f"{self.config} can't be read: {error.strerror}") from None
+        return text.removesuffix("\n").split("\n") if text else []
 
     def _write(self, lines: list[str]) -> None:
         """Write the person's configuration anew, through a link to where it really is, its mode kept."""
