@@ -43,9 +43,10 @@ while True:
 
 
 class Ran(NamedTuple):
-    """One run: seconds from start to end, and the peak of its memory."""
+    """One run: seconds from start to end, seconds of processor time, and the peak of its memory."""
 
     seconds: float
+    processor: float
     peak_mb: float
 
 
@@ -117,7 +118,7 @@ def run(argv: Sequence[str], env: dict[str, str], lines: int) -> Ran:
     seconds = time.perf_counter() - began
     if process.returncode or count != lines:
         raise SystemExit(f"{argv[0]}: exit {process.returncode}, {count} lines instead of {lines}")
-    return Ran(seconds, usage.ru_maxrss / 1024)
+    return Ran(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
 def main() -> int:
@@ -150,12 +151,13 @@ def main() -> int:
     held = True
     for name, runs in ran.items():
         seconds = statistics.median(each.seconds for each in runs)
+        processor = statistics.median(each.processor for each in runs)
         peak = max(each.peak_mb for each in runs)
         rate = asked.events / seconds
         good = name != "irons audit egress" or (rate >= EVENTS_PER_SECOND and peak <= PEAK_MB)
         held = held and good
         print(
-            f"{name:<30} {seconds:6.2f} s  {rate:9,.0f} events/s  {peak:5.1f} MB  {'' if good else 'MISSED'}"
+            f"{name:<30} {seconds:6.2f} s  {processor:6.2f} s CPU  {rate:9,.0f} events/s  {peak:5.1f} MB  {'' if good else 'MISSED'}"
         )
     return 0 if held else 1
 

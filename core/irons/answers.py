@@ -114,24 +114,30 @@ def sandbox_of(row: Mapping[str, Any]) -> Sandbox:
 def event_of(row: Mapping[str, Any], sandbox: str) -> Event:
     """Read an audit event; `sandbox` is whose log was asked for, where the event does not say it."""
     get = row.get
-    number = {
-        key: get(key) if isinstance(get(key), int | float) else None
-        for key in ("port", "id", "bytes_in", "bytes_out", "duration_ms")
-    }
+    allowed = get("allowed") is True
     count = get("count")
     return Event(
         time=_time(get("timestamp")),
         sandbox=str(get("sandbox_name") or sandbox),
-        host=str(get("host", "")),
-        allowed=get("allowed") is True,
-        verdict=str(get("verdict") or ""),
+        host=str(get("host") or ""),
+        allowed=allowed,
+        # A server that tells no verdict tells at least whether the connection passed.
+        verdict=str(get("verdict") or ("allowed" if allowed else "blocked")),
         mode=str(get("mode") or ""),
         protocol=str(get("protocol") or ""),
+        port=_whole(get("port")),
         rule=str(get("rule") or ""),
         reason=str(get("reason") or ""),
         count=count if isinstance(count, int) else 1,
+        id=_whole(get("id")),
         sandbox_id=str(get("sandbox_id") or ""),
+        bytes_in=_whole(get("bytes_in")),
+        bytes_out=_whole(get("bytes_out")),
+        duration_ms=duration if isinstance(duration := get("duration_ms"), int | float) else None,
         ended=str(get("ended") or ""),
         address=str(get("address") or ""),
-        **number,
     )
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) else None
