@@ -61,6 +61,7 @@ class FakeApi:
         has_list: Whether it has the route that lists sandboxes.
         polls: How often a new sandbox is asked about before it changes its state.
         page: How many audit events one answer holds.
+        tokens: Whether it tells page tokens.
         ssh: What it answers about SSH.
         cut: How many live connections it says that a change cuts.
         progress: What the polls of a new sandbox say in their metadata, one each.
@@ -72,6 +73,7 @@ class FakeApi:
     has_list: bool = True
     polls: int = 1
     page: int = 1000
+    tokens: bool = True
     sandboxes: dict[str, FakeSandbox] = field(default_factory=dict)
     rules: list[dict[str, Any]] = field(default_factory=list)
     mode: str = "warn"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
@@ -250,7 +251,7 @@ def _audit(api: FakeApi, call: Call, name: str | None) -> dict[str, Any]:
         found = found[-int(call.query["limit"]) :] if int(call.query["limit"]) else []
     part = found[: api.page]
     told: dict[str, Any] = {"events": [event for _, event in part]}
-    if part:
+    if part and api.tokens:
         told["page_token"] = part[-1][0]
     return told
 
@@ -261,8 +262,8 @@ _FILTERS: Mapping[str, Callable[[dict[str, Any], str], bool]] = {
     "verdict": lambda event, value: (
         event.get("verdict", "allowed" if event["allowed"] else "blocked") == value
     ),
-    "host": lambda event, value: (
-        event["host"] == value or (value.startswith("*.") and event["host"].endswith(value[1:]))
+    "host": lambda event, value: fnmatchcase(
+        event["host"], value.lower().replace("[", "[[]").replace("?", "[?]")
     ),
 }
 

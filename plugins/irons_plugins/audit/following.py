@@ -27,14 +27,28 @@ LONGEST_BACK_OFF = 5.0
 class Log:
     """One sandbox's log, or everyone's; it remembers the token behind what it has read."""
 
-    def __init__(self, ctx: Context, sandbox: str | None, wanted: Filter, limit: int | None) -> None:
-        """Take what is wanted; `limit` is the newest so many, for servers that heed it."""
+    def __init__(
+        self, ctx: Context, sandbox: str | None, wanted: Filter, limit: int | None, *, follow: bool
+    ) -> None:
+        """Take what is wanted.
+
+        Args:
+            ctx: The call's context.
+            sandbox: Whose log; None for everyone's.
+            wanted: Which events.
+            limit: Only the newest so many of what is there already, for servers that heed it.
+            follow: Survive failed polls, all but the first: with a warning and back-off.
+        """
         self._ctx = ctx
         self._sandbox = sandbox
         self._wanted = wanted
         self._limit = limit
+        self._patient = follow
+        self._answered = False
         self._token = 0
         self._newest = 0
+        self._asked_with = 0
+        self._known = 0
 
     def past(self) -> Iterator[Event]:
         """All that the server has, asked for until an answer is empty."""
@@ -48,39 +62,50 @@ class Log:
                 return
 
     def coming(self) -> Iterator[Event]:
-        """Each new event, once, in order; failed polls are survived with one warning and back-off."""
+        """Each new event, once, in order."""
         waits = "wait" in self._ctx.api.extensions
-        pause, warned = FIRST_BACK_OFF, False
         while True:
-            try:
-                events = self._page(wait=LONG_POLL if waits else None)
-            except (AuthError, NotFound, Unsupported):
-                raise
-            except (ApiError, Unreachable) as error:
-                if not warned:
-                    self._ctx.progress(f"irons: {error.message}; trying on")
-                warned = True
-                time.sleep(pause)
-                pause = min(pause * 2, LONGEST_BACK_OFF)
-                continue
-            if warned:
-                self._ctx.progress("irons: the server answers again")
-            pause, warned = FIRST_BACK_OFF, False
+            events = self._page(wait=LONG_POLL if waits else None)
             yield from self._new(events)
             if not waits and not events:
                 time.sleep(POLL)
 
     def _page(self, **more: Any) -> tuple[Event, ...]:
+        pause, warned = FIRST_BACK_OFF, False
+        while True:
+            try:
+                events = self._asked(**more)
+            except (AuthError, NotFound, Unsupported):
+                raise
+            except (ApiError, Unreachable) as error:
+                if not (self._patient and self._answered):
+                    raise
+                if not warned:
+                    self._ctx.progress(f"irons: {error.message}; trying on")
+                warned = True
+                time.sleep(pause)
+                pause = min(pause * 2, LONGEST_BACK_OFF)
+            else:
+                if warned:
+                    self._ctx.progress("irons: the server answers again")
+                self._answered = True
+                return events
+
+    def _asked(self, **more: Any) -> tuple[Event, ...]:
+        token = self._token
         try:
-            page = self._ctx.api.audit(self._sandbox, self._token, **self._wanted.params(), **more)
+            page = self._ctx.api.audit(self._sandbox, token, **self._wanted.params(), **more)
         except Unsupported as error:
             raise Unsupported(
                 "this server has no audit log of all sandboxes at once",
                 hint="name one: irons audit egress NAME",
                 status=error.status,
             ) from None
-        self._token = page.token or self._token
-        return page.events
+        # A server that tells no token answers with the whole log again: what is new stands at its end.
+        known = self._known if token == self._asked_with else 0
+        self._asked_with, self._known = token, len(page.events)
+        self._token = page.token or token
+        return page.events[known:]
 
     def _new(self, events: tuple[Event, ...]) -> Iterator[Event]:
         for event in events:

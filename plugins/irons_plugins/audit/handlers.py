@@ -35,7 +35,7 @@ def egress(
     if limit is not None and limit < 0:
         raise UsageError(f"--limit takes a number of events, not {limit}")
     wanted = Filter(since, until, verdict, host)
-    log = Log(ctx, name, wanted, None if limit is None else max(1, limit))
+    log = Log(ctx, name, wanted, None if limit is None else max(1, limit), follow=follow)
     return _events(log, limit, follow=follow)
 
 

@@ -1,0 +1,520 @@
+"""`audit egress` and `audit why`: the log as lines, tables and JSON, filtered, followed, explained."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from irons.api import Event
+from irons.testing import EXTENSIONS, FakeApi, Runner, faults
+from irons_plugins.audit.filters import Filter
+from irons_plugins.audit.views import line
+
+from .conftest import Irons, until
+
+LINE = re.compile(
+    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:Z|[+-]\d\d:\d\d)  (?:ALLOWED|DENIED )  [^\x00-\x1f\x7f]*?(?:  \(mode: [^\x00-\x1f\x7f]*\))?"
+)
+
+
+@pytest.fixture
+def one(fake_api: FakeApi) -> FakeApi:
+    """A plain v0 server with one sandbox."""
+    fake_api.add("one")
+    return fake_api
+
+
+@pytest.fixture
+def own(own_api: FakeApi) -> FakeApi:
+    """A server of irons' own kind with one sandbox."""
+    own_api.add("one")
+    return own_api
+
+
+def hosts(api_lines: list[str]) -> list[str]:
+    """Return the hosts of plain lines."""
+    return [line.split()[2] for line in api_lines]
+
+
+# Text
+
+
+def test_the_line_of_the_wire_contract(irons_process: Irons, one: FakeApi) -> None:
+    """Plain text is the contract's line exactly: local time, padded verdict, host, mode, two spaces between."""
+    one.record("example2.com", allowed=False)
+    one.record("example.com", mode="warn")
+    one.record("bare.example")
+    del one.events[2]["mode"]
+    done = irons_process("audit", "egress", "one", env={"TZ": "MST7MDT"})
+    assert done.stdout.decode() == (
+        "2026-02-19T16:42:26-07:00  DENIED   example2.com  (mode: deny)\n"
+        "2026-02-19T16:42:27-07:00  ALLOWED  example.com  (mode: warn)\n"
+        "2026-02-19T16:42:28-07:00  ALLOWED  bare.example\n"
+    )
+
+
+def test_what_warn_let_pass(run_irons: Runner, own: FakeApi) -> None:
+    """What only mode warn let pass is ALLOWED in the line, and WOULD-DENY in the table."""
+    own.record("a.example", verdict="warn", mode="warn", reason="no rule allows a.example")
+    assert "  ALLOWED  a.example  (mode: warn)\n" in run_irons("audit", "egress", "one", tty=False).ok().out
+    table = run_irons("audit", "egress", "one", tty=True, env={"COLUMNS": "200"}).ok()
+    assert table.lines[0].split() == [
+        "TIME",
+        "VERDICT",
+        "HOST",
+        "PORT",
+        "PROTOCOL",
+        "SANDBOX",
+        "MODE",
+        "COUNT",
+        "REASON",
+    ]
+    assert "WOULD-DENY" in table.lines[1]
+    assert "no rule allows a.example" in table.lines[1]
+
+
+@given(
+    host=st.text(max_size=30),
+    mode=st.text(max_size=10),
+    allowed=st.booleans(),
+    at=st.none() | st.datetimes(datetime(1980, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
+)
+def test_a_line_is_one_line(host: str, mode: str, allowed: bool, at: datetime | None) -> None:
+    """Whatever a sandbox puts into a host name, an event is one line without control or bidi characters."""
+    text = line(Event(at, "one", host, allowed, mode=mode))
+    assert len(text.splitlines()) == 1
+    assert not any(c in text for c in "\x1b\x07\u202e\u2066\u200f\x85\u2028")
+    if at is not None:
+        assert LINE.fullmatch(text)
+
+
+def test_hostile_hosts_forge_no_line(run_irons: Runner, one: FakeApi) -> None:
+    """A newline in a host name does not make a second event, in any format."""
+    one.record("a\n2026-02-19T16:42:26-07:00  ALLOWED  forged.example  (mode: deny)\x1b[2J", allowed=False)
+    for form in ("plain", "table", "jsonl"):
+        out = run_irons("audit", "egress", "one", "-o", form, tty=form == "table").ok().out
+        assert "\x1b" not in out
+        assert not any(row.startswith("2026-02-19T16:42:26-07:00  ALLOWED") for row in out.splitlines())
+    assert run_irons("audit", "egress", "one").ok().out.count("\n") == 1
+
+
+def test_as_json(run_irons: Runner, own: FakeApi) -> None:
+    """JSON has every field under its own key, times in UTC, numbers as numbers."""
+    own.record(
+        "a.example", allowed=False, verdict="blocked", bytes_in=7, duration_ms=1.5, address="203.0.113.9"
+    )
+    found = run_irons("audit", "egress", "one", "-o", "json").ok().json()
+    assert found == [
+        {
+            "time": "2026-02-19T23:42:26Z",
+            "sandbox": "one",
+            "host": "a.example",
+            "allowed": False,
+            "verdict": "blocked",
+            "mode": "deny",
+            "protocol": "",
+            "port": 443,
+            "rule": "",
+            "reason": "",
+            "count": 1,
+            "id": 1,
+            "sandbox_id": "",
+            "bytes_in": 7,
+            "bytes_out": None,
+            "duration_ms": 1.5,
+            "ended": "",
+            "address": "203.0.113.9",
+        }
+    ]
+    assert run_irons("audit", "egress", "one", "-o", "jsonl").ok().jsonl() == found
+
+
+def test_an_empty_log(run_irons: Runner, one: FakeApi) -> None:
+    """Without events stdout is empty; a person is told so on stderr."""
+    assert run_irons("audit", "egress", "one").ok().out == ""
+    done = run_irons("audit", "egress", "one", tty=True).ok()
+    assert (done.out, done.err) == ("", "There are no events.\n")
+
+
+def test_a_log_of_odd_events(run_irons: Runner, one: FakeApi) -> None:
+    """Fields that are missing, or of another type, or unknown, do not break the log."""
+    one.events = [
+        {"sandbox_name": "one"},
+        {
+            "sandbox_name": "one",
+            "timestamp": "yesterday",
+            "host": None,
+            "allowed": "yes",
+            "port": "x",
+            "new": [1],
+        },
+    ]
+    assert run_irons("audit", "egress", "one").ok().out == "-  DENIED   \n-  DENIED   \n"
+    assert len(run_irons("audit", "egress", "one", "-o", "json").ok().json()) == 2
+
+
+# Pages and filters
+
+
+@pytest.mark.parametrize("page", [1, 2, 3, 5, 7, 100])
+def test_every_page_is_read(run_irons: Runner, one: FakeApi, page: int) -> None:
+    """The whole log is printed, in order, whatever part of it an answer holds."""
+    one.page = page
+    for number in range(6):
+        one.record(f"h{number}.example")
+    assert hosts(run_irons("audit", "egress", "one").ok().lines) == [f"h{n}.example" for n in range(6)]
+
+
+def test_a_server_that_repeats_itself(run_irons: Runner, fake_api: FakeApi) -> None:
+    """A server whose token does not move on is asked no further."""
+    fake_api.add("one")
+    fake_api.record("a.example")
+    body = json.dumps({"events": fake_api.events}).encode()
+    fake_api.fail(faults.Fault(200, body, {"Content-Type": "application/json"}), on="GET", times=50)
+    assert len(run_irons("audit", "egress", "one").ok().lines) == 1
+    assert len(fake_api.calls) == 1
+
+
+@pytest.mark.parametrize("own_server", [False, True])
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--limit", "2"], ["c.b.example", "d.example"]),
+        (["--limit", "1"], ["d.example"]),
+        (["--limit", "0"], []),
+        (["--limit", "99"], ["a.example", "b.example", "c.b.example", "d.example"]),
+        (["--verdict", "blocked"], ["b.example", "d.example"]),
+        (["--verdict", "allowed"], ["a.example"]),
+        (["--verdict", "warn"], ["c.b.example"]),
+        (["--host", "b.example"], ["b.example"]),
+        (["--host", "*.example"], ["a.example", "b.example", "c.b.example", "d.example"]),
+        (["--host", "*.B.example"], ["c.b.example"]),
+        (["--host", "[ab].example"], []),
+        (["--since", "2026-02-19T23:42:28Z"], ["c.b.example", "d.example"]),
+        (["--until", "2026-02-19T18:42:27-05:00"], ["a.example", "b.example"]),
+        (["--since", "1m"], []),
+        (["--verdict", "blocked", "--limit", "1"], ["d.example"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
+)
+def test_filters(
+    run_irons: Runner, fake_api: FakeApi, own_server: bool, words: list[str], expected: list[str]
+) -> None:
+    """Filters hold at servers that heed them and at those that do not; --limit keeps the newest."""
+    fake_api.extensions = EXTENSIONS if own_server else ()
+    fake_api.page = 2
+    fake_api.add("one")
+    fake_api.record("a.example", verdict="allowed")
+    fake_api.record("b.example", allowed=False, verdict="blocked")
+    fake_api.record("c.b.example", verdict="warn")
+    fake_api.record("d.example", allowed=False, verdict="blocked")
+    assert hosts(run_irons("audit", "egress", "one", *words).ok().lines) == expected
+
+
+def test_a_server_without_verdicts(run_irons: Runner, one: FakeApi) -> None:
+    """Where a server tells no verdict, whether it passed is the verdict."""
+    one.record("a.example")
+    one.record("b.example", allowed=False)
+    assert hosts(run_irons("audit", "egress", "one", "--verdict", "blocked").ok().lines) == ["b.example"]
+
+
+def test_all_sandboxes(run_irons: Runner, own: FakeApi) -> None:
+    """Without a name the events of all sandboxes are shown, where the server can."""
+    own.add("two")
+    own.record("a.example", "one")
+    own.record("b.example", "two")
+    done = run_irons("audit", "egress", "-o", "jsonl").ok()
+    assert [(event["sandbox"], event["host"]) for event in done.jsonl()] == [
+        ("one", "a.example"),
+        ("two", "b.example"),
+    ]
+
+
+def test_all_sandboxes_at_a_plain_server(run_irons: Runner, one: FakeApi) -> None:
+    """Where it can't, the error says to name one."""
+    done = run_irons("audit", "egress")
+    assert done.code == 1
+    assert "irons audit egress NAME" in done.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["one", "--since", "soon"],
+        ["one", "--until", "2026-13-01"],
+        ["one", "--verdict", "maybe"],
+        ["one", "--limit", "-1"],
+        ["one", "--limit", "many"],
+        ["one", "--follow", "-o", "json"],
+        ["one", "two"],
+        ["a/b"],
+    ],
+)
+def test_words_that_make_no_sense(run_irons: Runner, one: FakeApi, words: list[str]) -> None:
+    """Bad times, verdicts and numbers, and a JSON document that never ends, are refused before any request."""
+    done = run_irons("audit", "egress", *words)
+    assert done.code == 2
+    assert one.calls == []
+
+
+def test_follow_as_json_names_jsonl(run_irons: Runner, one: FakeApi) -> None:
+    """`-o json --follow` is refused in favour of jsonl, from the environment too."""
+    done = run_irons("audit", "egress", "one", "--follow", env={"IRONS_OUTPUT": "json"})
+    assert done.code == 2
+    assert "-o jsonl" in done.error()["hint"]
+
+
+def test_an_event_without_a_time_is_within_any() -> None:
+    """Times filter what has a time."""
+    wanted = Filter(since=datetime(2026, 1, 1, tzinfo=UTC))
+    assert wanted(Event(None, "one", "a.example", allowed=True))
+
+
+def test_head_ends_quietly(irons_process: Irons, one: FakeApi) -> None:
+    """`irons audit egress … | head` ends without a word."""
+    one.page = 5000
+    for number in range(20_000):
+        one.record(f"h{number}.example")
+    command = f"{' '.join(irons_process.argv('audit', 'egress', 'one'))} | head -n 1"
+    done = subprocess.run(["sh", "-c", command], env=dict(irons_process.env), capture_output=True, check=True)
+    assert done.stdout.count(b"\n") == 1
+    assert done.stderr == b""
+
+
+# Follow
+
+
+class Follower:
+    """`audit egress --follow` in a process of its own."""
+
+    def __init__(self, irons: Irons, *words: str) -> None:
+        self.process = irons.start("audit", "egress", "one", "--follow", *words)
+        self.lines: list[str] = []
+
+    def next(self) -> str:
+        """Return the next line, as soon as it is there."""
+        assert self.process.stdout is not None
+        found = self.process.stdout.readline().decode().rstrip("\n")
+        assert found, self.process.communicate()[1].decode()
+        return found
+
+    def end(self) -> str:
+        """Interrupt it, and return what it said on stderr."""
+        self.process.send_signal(signal.SIGINT)
+        _, said = self.process.communicate(timeout=5)
+        assert self.process.returncode == 130
+        return said.decode()
+
+
+@pytest.mark.parametrize("extensions", [(), EXTENSIONS], ids=["polls", "long poll"])
+def test_follow_shows_each_event_once_in_order(
+    irons_process: Irons, one: FakeApi, extensions: tuple[str, ...]
+) -> None:
+    """What is there comes first, then each event as it happens, once, in order; Ctrl-C ends it with 130."""
+    one.extensions = extensions
+    one.page = 2
+    for number in range(5):
+        one.record(f"h{number}.example")
+    follower = Follower(irons_process)
+    assert hosts([follower.next() for _ in range(5)]) == [f"h{n}.example" for n in range(5)]
+    for number in range(5, 12):
+        one.record(f"h{number}.example")
+        assert hosts([follower.next()]) == [f"h{number}.example"]
+    assert follower.end() == "irons: interrupted\n"
+
+
+def test_follow_at_a_server_without_tokens(irons_process: Irons, one: FakeApi) -> None:
+    """A server that answers with the whole log each time is followed too, each event once."""
+    one.tokens = False
+    one.record("a.example")
+    follower = Follower(irons_process)
+    assert hosts([follower.next()]) == ["a.example"]
+    asked = len(one.calls)
+    until(lambda: len(one.calls) > asked + 1)
+    one.record("b.example")
+    one.record("c.example")
+    assert hosts([follower.next(), follower.next()]) == ["b.example", "c.example"]
+    follower.end()
+
+
+def test_follow_is_immediate_with_a_long_poll(irons_process: Irons, one: FakeApi) -> None:
+    """Where the server has a long poll, an event is on the screen at once, and the server is not asked meanwhile."""
+    one.extensions = EXTENSIONS
+    one.record("a.example")
+    follower = Follower(irons_process)
+    follower.next()
+    until(lambda: any("wait" in call.query for call in one.calls))
+    asked = len(one.calls)
+    began = time.monotonic()
+    one.record("b.example")
+    assert hosts([follower.next()]) == ["b.example"]
+    assert time.monotonic() - began < 0.5
+    assert len(one.calls) - asked <= 1
+    follower.end()
+
+
+def test_follow_asks_every_second_or_faster(irons_process: Irons, one: FakeApi) -> None:
+    """Where it has none, it is asked at least once a second."""
+    one.record("a.example")
+    follower = Follower(irons_process)
+    follower.next()
+    began, asked = time.monotonic(), len(one.calls)
+    until(lambda: len(one.calls) >= asked + 4)
+    assert time.monotonic() - began < 4.5
+    follower.end()
+
+
+def test_follow_survives_failed_polls(irons_process: Irons, one: FakeApi) -> None:
+    """Failed polls are survived with one warning, and nothing is lost or shown twice."""
+    one.record("a.example")
+    follower = Follower(irons_process)
+    assert hosts([follower.next()]) == ["a.example"]
+    for fault in (faults.error(500, "down"), faults.html(500), faults.cut_json(), faults.broken_off()):
+        one.fail(fault, on="GET /sandboxes/one/audit")
+    one.record("b.example")
+    assert hosts([follower.next()]) == ["b.example"]
+    one.record("c.example")
+    assert hosts([follower.next()]) == ["c.example"]
+    said = follower.end().splitlines()
+    assert said == ["irons: down; trying on", "irons: the server answers again", "irons: interrupted"]
+
+
+def test_follow_of_nobody_ends(irons_process: Irons, fake_api: FakeApi) -> None:
+    """A sandbox that is not there is not followed."""
+    assert irons_process("audit", "egress", "one", "--follow").returncode == 3
+
+
+def test_follow_with_filters_and_a_limit(irons_process: Irons, one: FakeApi) -> None:
+    """--limit cuts what is there already, filters hold for what comes, and -o jsonl is an object a line."""
+    one.extensions = EXTENSIONS
+    for number in range(4):
+        one.record(f"h{number}.example", allowed=False, verdict="blocked")
+    follower = Follower(irons_process, "--limit", "1", "--verdict", "blocked", "-o", "jsonl")
+    assert json.loads(follower.next())["host"] == "h3.example"
+    for number in range(4, 7):
+        one.record(f"a{number}.example", verdict="allowed")
+        one.record(f"h{number}.example", allowed=False, verdict="blocked")
+    assert [json.loads(follower.next())["host"] for _ in range(3)] == [
+        "h4.example",
+        "h5.example",
+        "h6.example",
+    ]
+    follower.end()
+
+
+def test_a_reader_that_goes_away_ends_it(irons_process: Irons, one: FakeApi) -> None:
+    """When whoever read the lines has gone, following ends with the next one."""
+    one.record("a.example")
+    follower = Follower(irons_process)
+    follower.next()
+    assert follower.process.stdout is not None
+    follower.process.stdout.close()
+    one.record("b.example")
+    one.record("c.example")
+    assert follower.process.wait(10) == 0
+    assert follower.process.stderr is not None
+    assert follower.process.stderr.read() == b""
+
+
+def test_following_into_a_table_is_lines(run_irons: Runner, one: FakeApi) -> None:
+    """On a terminal too, what is followed comes as lines: a table is never finished."""
+    one.record("a.example")
+    out = io.StringIO()
+    one.fail(faults.error(401, "the key was revoked"), on="nothing")
+    calls = len(one.calls)
+    one.key = None
+
+    class Stop(io.StringIO):
+        def write(self, text: str) -> int:
+            out.write(text)
+            if "\n" in text:
+                raise KeyboardInterrupt
+            return len(text)
+
+    assert run_irons("audit", "egress", "one", "--follow", tty=True, stdout=Stop()).code == 130
+    assert LINE.fullmatch(out.getvalue().rstrip("\n"))
+    assert len(one.calls) > calls
+
+
+# Why
+
+
+def test_why(run_irons: Runner, own: FakeApi) -> None:
+    """The last refusal is shown with its reason and the command that would allow it."""
+    own.record("old.example", allowed=False, verdict="blocked", reason="no rule allows old.example")
+    own.record("evil.example", allowed=False, verdict="blocked", port=8443, reason="no rule allows port 8443")
+    own.record("fine.example", verdict="allowed")
+    own.mode = "deny"
+    done = run_irons("audit", "why", "one", "-o", "json").ok().json()
+    assert (done["host"], done["port"], done["reason"]) == ("evil.example", 8443, "no rule allows port 8443")
+    assert done["fix"] == "irons egress allow evil.example:8443 --sandbox one"
+    done = run_irons("audit", "why", "one", "old.example", tty=True).ok()
+    assert done.lines[-1] == "to allow it: irons egress allow old.example --sandbox one"
+
+
+def test_why_of_a_deny_rule(run_irons: Runner, own: FakeApi) -> None:
+    """Where a deny rule refused it, the command takes that rule away."""
+    own.mode = "deny"
+    own.rules = [{"pattern": "evil.example", "list": "deny"}]
+    own.record("evil.example", allowed=False, verdict="blocked", rule="evil.example")
+    assert (
+        run_irons("audit", "why", "one", "-o", "json").ok().json()["fix"]
+        == "irons egress remove evil.example"
+    )
+
+
+def test_why_of_the_floor(run_irons: Runner, own: FakeApi) -> None:
+    """Where the rules would let it pass, the address that it led to is what must be opened."""
+    own.rules = [{"pattern": "db.example", "list": "allow"}]
+    own.record(
+        "db.example", allowed=False, verdict="blocked", address="10.0.0.5", reason="10.0.0.5 is private"
+    )
+    done = run_irons("audit", "why", "one", "-o", "json").ok().json()
+    assert done["fix"] == "irons egress allow db.example:443 --private 10.0.0.5 --sandbox one"
+
+
+def test_why_of_what_no_rule_can_name(run_irons: Runner, own: FakeApi) -> None:
+    """For UDP, ICMP and names that are none there is no command; the reason is shown all the same."""
+    for host, more in (("8.8.8.8", {"protocol": "udp"}), ("a b;rm -rf /", {})):
+        own.events.clear()
+        own.record(host, allowed=False, verdict="blocked", reason="UDP is refused", **more)
+        assert run_irons("audit", "why", "one", "-o", "json").ok().json()["fix"] == ""
+
+
+def test_why_in_warn(run_irons: Runner, own: FakeApi) -> None:
+    """Where nothing was refused, the last that mode warn let pass is shown."""
+    own.record("a.example", verdict="warn", mode="warn")
+    done = run_irons("audit", "why", "one").ok()
+    assert "verdict\tWOULD-DENY" in done.lines
+
+
+def test_why_of_nothing(run_irons: Runner, own: FakeApi) -> None:
+    """Where nothing was refused it says so, with exit code 3."""
+    own.record("a.example", verdict="allowed")
+    done = run_irons("audit", "why", "one", "b.example")
+    assert (done.code, done.err.splitlines()[0]) == (3, "irons: nothing of b.example was refused for one")
+
+
+def test_why_at_a_plain_server(run_irons: Runner, one: FakeApi) -> None:
+    """A plain v0 server tells no reason, but the command that would allow it is known."""
+    one.record("b.example", allowed=False)
+    done = run_irons("audit", "why", "one", "-o", "json").ok().json()
+    assert (done["host"], done["reason"]) == ("b.example", "")
+
+
+def test_times_zone_is_the_machines(irons_process: Irons, one: FakeApi) -> None:
+    """In UTC the zone is written as Z."""
+    one.record("a.example")
+    done = irons_process("audit", "egress", "one", env={"TZ": "UTC"})
+    assert done.stdout.startswith(b"2026-02-19T23:42:26Z  ALLOWED  a.example")
+    assert os.environ.get("TZ") is None
