@@ -24,9 +24,8 @@ _IP_TRANSPARENT, _IPV6_TRANSPARENT = 19, 75
 _NETLINK_NETFILTER = 12
 _ULOG_CONFIG = (4 << 8) | 1
 _REQUEST, _ACK = 1, 4
-_CFG_CMD, _CFG_MODE, _CFG_QTHRESH, _CFG_FLAGS = 1, 2, 5, 6
+_CFG_CMD, _CFG_MODE, _CFG_QTHRESH = 1, 2, 5
 _BIND = b"\x01"
-_NUMBERED = 1
 _COPY_PACKET = 2
 _COPY_BYTES = 128
 
@@ -114,8 +113,6 @@ def _log() -> socket.socket:
             (_CFG_MODE, struct.pack(">IBx", _COPY_BYTES, _COPY_PACKET)),
             # One packet per message: an event must not wait for others.
             (_CFG_QTHRESH, struct.pack(">I", 1)),
-            # Numbered, so that the reader knows how many a flood kept from it.
-            (_CFG_FLAGS, struct.pack(">H", _NUMBERED)),
         ):
             sock.send(header(_ULOG_CONFIG, _REQUEST | _ACK, group + attribute(kind, value)))
             acknowledged(sock)

@@ -9,8 +9,8 @@ import shutil
 import socket
 from pathlib import Path
 
-from tests.e2e.lab import eventually
-from tests.local.gateway.stand import CELL, Stand
+from tests.e2e.lab import Lab, eventually
+from tests.local.gateway.stand import CELL, CellNet, Stand
 
 from irons_plugins.local.confined import GATEWAY_ID
 
@@ -120,3 +120,32 @@ def test_as_a_user_of_its_own_without_rights_it_does_all_the_same(stand: Stand) 
     with stand.net.socket(kind=socket.SOCK_DGRAM) as sock, contextlib.suppress(OSError):
         sock.sendto(b"x", (stand.resolve(WEB), 443))
     stand.event(protocol="udp")
+
+
+def test_what_was_refused_without_a_gateway_is_recorded(lab: Lab, tmp_path: Path) -> None:
+    """Reports that waited are read, those there was no room for are counted, and so is what the keeper refused."""
+    net = CellNet()
+    stand = Stand(lab, tmp_path, net)
+    try:
+        stand.start()
+        stand.policy("deny")
+        address = stand.resolve(WEB)
+        stand.kill()
+        with stand.net.socket(kind=socket.SOCK_DGRAM) as sock:
+            for _ in range(3000):
+                with contextlib.suppress(OSError):
+                    sock.sendto(b"x", (address, 443))
+        stand.start()
+        assert stand.keeper is not None
+        stand.keeper.send({"op": "missed", "cell": CELL, "count": 7})
+        eventually(lambda: stand.counted() == 3007, what="all to be counted")
+        assert stand.event(protocol="udp", host=WEB)["count"] > 50
+        assert stand.event(kind="dropped", count=7)["reason"] == "refused while there was no gateway"
+        stand.kill()
+        stand.start()
+        assert stand.http(address, GET.format(WEB)).startswith(b"HTTP/1.1 403")
+        stand.event(protocol="http")
+        assert stand.counted() == 3008
+    finally:
+        stand.stop()
+        net.close()

@@ -78,6 +78,7 @@ class Cell:
         self.live: set[Attempt] = set()
         self.undecided = 0
         self.bucket = Bucket(caps.rate, caps.burst)
+        self._drops = home / "names" / f"{name}.drops"
         self._kept = home / "policy" / f"{name}.json"
         self._load()
 
@@ -100,6 +101,23 @@ class Cell:
         fresh.rename(self._kept)
         self.sandbox, self.policy = sandbox, policy
 
+    def missing(self, drops: int) -> int:
+        """How many more messages the kernel has dropped than were recorded, also by a gateway before this one.
+
+        Args:
+            drops: how many it has dropped since it made the socket.
+        """
+        try:
+            recorded = int(self._drops.read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            recorded = 0
+        if drops == recorded:
+            return 0
+        with contextlib.suppress(OSError):
+            self._drops.write_text(str(drops), encoding="ascii")
+        # A socket that has dropped fewer is another one.
+        return drops - recorded if drops > recorded else drops
+
     def close(self) -> None:
         """Let go of files; what was kept stays for the next attach."""
         self.names.close()
@@ -120,6 +138,6 @@ class Cell:
 
 def forget(home: Path, name: str) -> None:
     """Remove what is kept of a cell that is not attached."""
-    for path in (home / "policy" / f"{name}.json", home / "names" / name):
+    for path in (home / "policy" / f"{name}.json", home / "names" / name, home / "names" / f"{name}.drops"):
         with contextlib.suppress(FileNotFoundError):
             path.unlink()

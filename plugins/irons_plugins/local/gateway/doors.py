@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import sys
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
@@ -16,7 +17,7 @@ from irons_plugins.local.gateway.dial import tune
 from irons_plugins.local.gateway.dns import MAX_QUERY, answer
 from irons_plugins.local.gateway.folding import Refusal
 from irons_plugins.local.gateway.names import NamesFullError
-from irons_plugins.local.gateway.nflog import Packet, reports
+from irons_plugins.local.gateway.nflog import Packet, packets
 from irons_plugins.local.gateway.relay import Turns
 from irons_plugins.local.gateway.wire import Wire
 
@@ -32,6 +33,8 @@ PACKETS_PAUSE = 0.005
 OUT_OF_FILES_PAUSE = 0.1
 DNS_CONNECTIONS = 64
 DNS_TIMEOUT = 10.0
+FLOODED = "datagrams and the like, refused faster than they could be read"
+_SO_MEMINFO = 55
 
 
 class Doors:
@@ -52,7 +55,7 @@ class Doors:
         self._readers: dict[socket.socket, Callable[[], None]] = {}
         self._paused: set[asyncio.TimerHandle] = set()
         self._turns = Turns(context.loop)
-        self._sequence: int | None = None
+        self._dropped = 0
         by_name = dict(zip(ORDER, self._sockets, strict=True))
         for name, sock in by_name.items():
             sock.setblocking(False)
@@ -190,27 +193,23 @@ class Doors:
             try:
                 data = sock.recv(65_536)
             except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno == errno.ENOBUFS and self._sequence is None:
-                    # The kernel does not say how many it could not report, but that some were.
-                    self._context.folder.dropped(self._cell.name, 1)
-                continue
-            for report in reports(data):
-                self._count(report.sequence)
-                if report.packet is not None:
-                    self._refused(report.packet)
+                break
+            except OSError:
+                continue  # the kernel could not report them all: it counts
+            for packet in packets(data):
+                self._refused(packet)
+        self._count_missing(sock)
         self._pause(sock, PACKETS_PAUSE)
 
-    def _count(self, sequence: int | None) -> None:
-        """Notice messages that never came."""
-        if sequence is None:
+    def _count_missing(self, sock: socket.socket) -> None:
+        """Notice reports for which the socket had no room, also while there was no gateway."""
+        drops = _drops(sock)
+        if drops == self._dropped:
             return
-        if self._sequence is not None:
-            missing = (sequence - self._sequence - 1) & 0xFFFF_FFFF
-            if 0 < missing < 1 << 31:
-                self._context.folder.dropped(self._cell.name, missing)
-        self._sequence = sequence
+        self._dropped = drops
+        missing = self._cell.missing(drops)
+        if missing:
+            self._context.folder.dropped(self._cell.name, missing, FLOODED)
 
     def _refused(self, packet: Packet) -> None:
         cell = self._cell
@@ -225,6 +224,11 @@ class Doors:
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _drops(sock: socket.socket) -> int:
+    """How many messages the kernel could not put into a socket since it was made (`SO_MEMINFO`)."""
+    return int.from_bytes(sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 36)[32:36], sys.byteorder)
 
 
 def _listens(sock: socket.socket) -> bool:

@@ -8,7 +8,7 @@ is room for gets one event that says how many were left out.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from irons_plugins.local.gateway.journal import Entry, Journal, JournalError, mi
 WINDOW = 1.0
 DISTINCT = 200
 REMEMBERED = 50
+FULL = "more different refusals at once than the log has room for"
 
 
 class Refusal(NamedTuple):
@@ -79,7 +80,7 @@ class Folds:
 
     recent: deque[Remembered] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     open: dict[Refusal, _Fold] = field(default_factory=dict)
-    left_out: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
 
 
 class Folder:
@@ -109,7 +110,7 @@ class Folder:
             if fold.count >= 2 * fold.written:
                 self._write(fold)
         elif len(folds.open) >= DISTINCT:
-            folds.left_out += count
+            folds.left_out[FULL] += count
         else:
             self._begin(cell, folds, refusal, count)
 
@@ -122,9 +123,9 @@ class Folder:
         else:
             recent.append(Remembered(microseconds(), refusal, command, count))
 
-    def dropped(self, cell: str, count: int) -> None:
-        """Take note of events that overload kept from us."""
-        self.of(cell).left_out += count
+    def dropped(self, cell: str, count: int, reason: str) -> None:
+        """Take note of attempts that were refused and cannot be told one by one."""
+        self.of(cell).left_out[reason] += count
         self._wake()
 
     def forget(self, cell: str) -> None:
@@ -173,9 +174,9 @@ class Folder:
             if fold.count != fold.written:
                 self._write(fold)
             fold.entry.done()
-        if folds.left_out:
+        for reason, count in folds.left_out.items():
             try:
-                self._journal.dropped(cell, folds.left_out, "more events than there was room for")
+                self._journal.dropped(cell, count, reason)
             except JournalError:
-                self._journal.lost += folds.left_out
-            folds.left_out = 0
+                self._journal.lost += count
+        folds.left_out.clear()

@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
 _PACKET = 4 << 8
-_PAYLOAD, _SEQ = 9, 12
+_PAYLOAD = 9
 _PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmp", 132: "sctp", 136: "udplite"}
 _PORTED = frozenset((6, 17, 33, 132, 136))
 _EXTENSIONS = frozenset((0, 43, 44, 60))
@@ -32,45 +32,29 @@ class Packet(NamedTuple):
     port: int
 
 
-class Report(NamedTuple):
-    """One message of the kernel's.
-
-    Attributes:
-        packet: what was refused; None where it cannot be read.
-        sequence: counts the messages, where the kernel numbers them.
-    """
-
-    packet: Packet | None
-    sequence: int | None
-
-
-def reports(data: bytes) -> Iterator[Report]:
-    """The messages in one datagram from the kernel."""
+def packets(data: bytes) -> Iterator[Packet]:
+    """The packets reported in one datagram from the kernel; what cannot be read is passed over."""
     at = 0
     while at + 16 <= len(data):
         length, kind = struct.unpack_from("=IH", data, at)
         if length < 16:
             return
-        if kind == _PACKET:
-            yield _report(data[at + 20 : at + length])
+        found = _packet_of(data[at + 20 : at + length]) if kind == _PACKET else None
+        if found is not None:
+            yield found
         at += (length + 3) & ~3
 
 
-def _report(data: bytes) -> Report:
-    packet: Packet | None = None
-    sequence: int | None = None
+def _packet_of(data: bytes) -> Packet | None:
     at = 0
     while at + 4 <= len(data):
         length, kind = struct.unpack_from("=HH", data, at)
         if length < 4:
-            break
-        value = data[at + 4 : at + length]
+            return None
         if kind & 0x7FFF == _PAYLOAD:
-            packet = parse(value)
-        elif kind & 0x7FFF == _SEQ and len(value) == 4:
-            sequence = int.from_bytes(value, "big")
+            return parse(data[at + 4 : at + length])
         at += (length + 3) & ~3
-    return Report(packet, sequence)
+    return None
 
 
 def parse(data: bytes) -> Packet | None:

@@ -27,6 +27,7 @@ from irons_plugins.local.link import LinkClosedError, LinkError, Message
 from irons_plugins.local.policy import Policy, PolicyError, forbidden
 
 CUT = "cut: the rules no longer allow it"
+MISSED = "refused while there was no gateway"
 DETACHED = "cut: the sandbox is gone"
 _CELL = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
 _log = logging.getLogger(__name__)
@@ -116,13 +117,12 @@ class Service:
             elif operation == "detach":
                 await self._detach(_cell_of(body))
                 await link.answer(message)
+            elif operation == "missed":
+                self._missed(_cell_of(body), body.get("count"))
             elif operation == "surrender":
                 await self._surrender(link, message)
             elif operation == "peer" and fds:
                 self._greet(socket.socket(fileno=fds.pop()))
-            elif operation == "missed":
-                # The keeper reset these itself, for want of a gateway.
-                self._context.folder.dropped(_cell_of(body), int(body["count"]))
             elif operation == "stats":
                 await link.answer(message, self.stats())
             else:
@@ -132,6 +132,11 @@ class Service:
             await link.refuse(message, "failed", str(error))
         finally:
             message.close()
+
+    def _missed(self, name: str, count: Any) -> None:
+        """The keeper refused connections in our place while we were not there."""
+        if isinstance(count, int) and count > 0:
+            self._context.folder.dropped(name, count, MISSED)
 
     async def _surrender(self, link: AsyncLink, request: Message) -> None:
         """Give a keeper that has none of them the sockets of a cell, or say which cells there are."""
