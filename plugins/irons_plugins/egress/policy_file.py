@@ -13,9 +13,9 @@ mode = "deny"
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -29,7 +29,8 @@ LARGEST = 4 * 1024 * 1024
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
-class PolicyRule(NamedTuple):
+@dataclass(frozen=True, order=True)
+class PolicyRule:
     """One rule of a policy."""
 
     pattern: str
@@ -174,5 +175,16 @@ def _value(rule: PolicyRule) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Return a TOML basic string: JSON's escapes are a part of TOML's, but for DEL, which TOML wants escaped too."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+    """Return a TOML basic string (TOML 1.0); what is not printable, bidi marks included, is escaped."""
+    return '"' + "".join(map(_escaped, text)) + '"'
+
+
+def _escaped(character: str) -> str:
+    if character in '"\\':
+        return f"\\{character}"
+    if character.isprintable():
+        return character
+    point = ord(character)
+    if 0xD800 <= point <= 0xDFFF:
+        return "\\uFFFD"
+    return f"\\u{point:04X}" if point < 0x10000 else f"\\U{point:08X}"

@@ -1,0 +1,283 @@
+"""The egress commands: rules, mode, check; what is refused before a request, and what is said about a change."""
+
+from __future__ import annotations
+
+import pytest
+
+from irons.testing import FakeApi, Runner, faults
+
+
+@pytest.fixture
+def own(own_api: FakeApi) -> FakeApi:
+    """A server of irons' own kind with one sandbox."""
+    own_api.add("one")
+    return own_api
+
+
+def patterns(api: FakeApi) -> list[tuple[str, str]]:
+    """Return the account's rules as list and pattern."""
+    return [(rule["list"], rule["pattern"]) for rule in api.rules]
+
+
+# allow and deny
+
+
+@pytest.mark.parametrize("command", ["allow", "deny"])
+@pytest.mark.parametrize(
+    ("typed", "spelled"),
+    [
+        ("Example.COM.", "example.com"),
+        ("*.Example.org:22", "*.example.org:22"),
+        ("bücher.example", "xn--bcher-kva.example"),
+        ("*", "*"),
+        ("203.0.113.0/24", "203.0.113.0/24"),
+        ("[2001:DB8::/32]:443", "[2001:db8::/32]:443"),
+        ("example.com:*", "example.com:*"),
+    ],
+)
+def test_one_spelling_is_sent(
+    run_irons: Runner, fake_api: FakeApi, command: str, typed: str, spelled: str
+) -> None:
+    """A pattern goes to the server in its one spelling, to a plain v0 server too."""
+    done = run_irons("egress", command, typed, "-o", "json").ok().json()
+    assert patterns(fake_api) == [(command, spelled)]
+    assert (done[0]["pattern"], done[0]["list"]) == (spelled, command)
+    assert done[0]["covers"]
+
+
+@pytest.mark.parametrize("command", ["allow", "deny"])
+@pytest.mark.parametrize(
+    ("typed", "why"),
+    [
+        ("", "empty"),
+        ("a b", "spaces"),
+        ("https://example.com/x", "type example.com"),
+        ("*.com", "every name registered under com"),
+        ("*.github.io", "--broad"),
+        ("exa*mple.com", "wildcard"),
+        ("example.com:99999", "not a port"),
+        ("010.0.0.1", "another spelling"),
+        ("300.1.1.1", "not a valid one"),
+        ("a..b", "a..b"),
+        ("x" * 64 + ".example", "63"),
+        ("exam\u202eple.com", "invisible"),
+        ("exam\x1bple.com", "invisible"),
+        ("10.0.0.1/8", "10.0.0.0/8"),
+        ("-oProxy.example", "-oProxy.example"),
+    ],
+)
+def test_a_bad_pattern_is_refused_with_its_reason(
+    run_irons: Runner, fake_api: FakeApi, command: str, typed: str, why: str
+) -> None:
+    """A bad pattern, even the last of several, is exit code 2 with the reason, before any request."""
+    done = run_irons("egress", command, "fine.example", *(["--"] if typed.startswith("-") else []), typed)
+    assert done.code == 2
+    assert why in done.err
+    assert fake_api.calls == []
+    assert not set("\x1b\u202e") & set(done.err)
+
+
+def test_broad(run_irons: Runner, own: FakeApi) -> None:
+    """`--broad` takes a wildcard over a private suffix; over a public one nothing does."""
+    run_irons("egress", "allow", "*.github.io", "--broad").ok()
+    assert own.calls[-1].body["broad"] is True
+    assert run_irons("egress", "allow", "*.co.uk", "--broad").code == 2
+
+
+def test_adding_a_rule_says_what_it_covers(run_irons: Runner, own: FakeApi) -> None:
+    """The line of an added rule says what it covers; one that was there already says that."""
+    line = "example.com:22 is allowed. example.com alone, and no name below it, on port 22.\n"
+    assert run_irons("egress", "allow", "example.com:22").ok().out == line
+    assert run_irons("egress", "allow", "example.com:22").ok().out == line.replace("is ", "is already ", 1)
+
+
+def test_a_note_and_a_private_address(run_irons: Runner, own: FakeApi) -> None:
+    """`--private` and `--note` travel with the rule, and `egress list` shows them."""
+    run_irons(
+        "egress",
+        "allow",
+        "db.example:5432",
+        "--private",
+        "10.0.0.5",
+        "--private",
+        "192.168.0.0/16",
+        "--note",
+        "the db",
+    ).ok()
+    assert own.rules == [
+        {
+            "pattern": "db.example:5432",
+            "list": "allow",
+            "private": ["10.0.0.5", "192.168.0.0/16"],
+            "note": "the db",
+        }
+    ]
+    assert (
+        run_irons("egress", "list").ok().out == "allow\tdb.example:5432\t10.0.0.5, 192.168.0.0/16\tthe db\n"
+    )
+
+
+@pytest.mark.parametrize("address", ["example.com", "169.254.169.254", "127.0.0.0/8", "10.0.0.1/8", ""])
+def test_a_private_address_that_cannot_be(run_irons: Runner, own: FakeApi, address: str) -> None:
+    """What no rule opens is refused before any request."""
+    assert run_irons("egress", "allow", "db.example:5432", "--private", address).code == 2
+    assert own.calls == []
+
+
+def test_private_at_a_plain_server(run_irons: Runner, fake_api: FakeApi) -> None:
+    """A server that would drop the addresses without a word is not given the rule."""
+    done = run_irons("egress", "allow", "db.example:5432", "--private", "10.0.0.5")
+    assert done.code == 1
+    assert patterns(fake_api) == []
+
+
+def test_deny_in_warn_says_that_nothing_is_blocked(run_irons: Runner, fake_api: FakeApi) -> None:
+    """In mode warn `egress deny` says that nothing is blocked yet; in deny it has nothing to say."""
+    assert "nothing is blocked yet" in run_irons("egress", "deny", "a.example", "b.example").ok().err
+    fake_api.mode = "deny"
+    assert run_irons("egress", "deny", "c.example").ok().err == ""
+
+
+def test_the_rules_of_one_sandbox(run_irons: Runner, own: FakeApi) -> None:
+    """With --sandbox rules and mode are that sandbox's own."""
+    run_irons("egress", "allow", "a.example", "--sandbox", "one").ok()
+    run_irons("egress", "deny", "b.example", "--sandbox", "one").ok()
+    assert own.rules == []
+    assert (
+        run_irons("egress", "list", "--sandbox", "one").ok().out
+        == "allow\ta.example\t\t\ndeny\tb.example\t\t\n"
+    )
+    assert run_irons("egress", "mode", "--sandbox", "one").ok().out == "warn (account)\n"
+    assert run_irons("egress", "mode", "deny", "--sandbox", "one").ok().out == "deny (sandbox)\n"
+    assert run_irons("egress", "mode").ok().out == "warn (but one: deny)\n"
+    run_irons("egress", "remove", "a.example", "--sandbox", "one").ok()
+    assert run_irons("egress", "mode", "account", "--sandbox", "one").ok().out == "warn (account)\n"
+    assert [rule["pattern"] for rule in own.sandboxes["one"].rules] == ["b.example"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["allow", "a.example", "--sandbox", "one"],
+        ["list", "--sandbox", "one"],
+        ["mode", "deny", "--sandbox", "one"],
+        ["remove", "a.example"],
+        ["check", "a.example"],
+        ["lock", "one", "--yes"],
+        ["apply", "FILE"],
+    ],
+    ids=" ".join,
+)
+def test_a_plain_server_can_not(
+    run_irons: Runner, fake_api: FakeApi, words: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """What a plain v0 server lacks is a clear error."""
+    fake_api.add("one")
+    file = tmp_path_factory.mktemp("policy") / "policy.toml"
+    file.write_text('mode = "deny"\n')
+    done = run_irons("egress", *(str(file) if word == "FILE" else word for word in words), "-o", "json")
+    assert done.code == 1
+    assert done.error()["code"] == "unsupported"
+    assert "--api-url local" in done.error()["hint"]
+
+
+def test_remove(run_irons: Runner, own: FakeApi) -> None:
+    """`egress remove` takes a rule off its list, in any spelling; one that is not there is exit code 3."""
+    own.rules = [{"pattern": "*.github.io", "list": "allow"}]
+    assert run_irons("egress", "remove", "*.GitHub.io").ok().out == "*.github.io is no longer in a list.\n"
+    assert own.rules == []
+    assert run_irons("egress", "remove", "*.github.io").code == 3
+    assert run_irons("egress", "remove", "a b").code == 2
+
+
+@pytest.mark.parametrize(
+    "words", [["deny", "a.example"], ["remove", "a.example"], ["mode", "deny"]], ids=" ".join
+)
+def test_what_is_cut_is_said_before(run_irons: Runner, own: FakeApi, words: list[str]) -> None:
+    """Before a change that cuts live connections it says how many; what is tried out changes nothing."""
+    own.rules = [{"pattern": "a.example", "list": "allow"}, {"pattern": "b.example", "list": "deny"}]
+    own.cut = 2
+    done = run_irons("egress", *words).ok()
+    assert done.err.splitlines()[0] == "this cuts 2 live connections"
+    tried = [call for call in own.calls if call.line == "PUT /egress"]
+    assert [call.query for call in tried] == [{"dry_run": "true"}]
+
+
+def test_an_empty_list(run_irons: Runner, fake_api: FakeApi) -> None:
+    """Without rules a person is told so."""
+    done = run_irons("egress", "list", tty=True).ok()
+    assert (done.out, done.err) == ("", "There are no rules.\n")
+
+
+# mode and check
+
+
+def test_mode(run_irons: Runner, fake_api: FakeApi) -> None:
+    """Without a word the mode is shown, with one it is set and shown."""
+    assert run_irons("egress", "mode").ok().out == "warn\n"
+    assert run_irons("egress", "mode", "deny").ok().out == "deny\n"
+    assert fake_api.mode == "deny"
+    assert run_irons("egress", "mode", "-o", "json").ok().json() == {
+        "mode": "deny",
+        "sandbox": None,
+        "source": "account",
+        "differs": {},
+    }
+
+
+@pytest.mark.parametrize("words", [["block"], ["denny"], ["account"], ["deny", "warn"]])
+def test_modes_that_are_none(run_irons: Runner, fake_api: FakeApi, words: list[str]) -> None:
+    """A mode that is none is refused before any request, with a suggestion where one is near."""
+    done = run_irons("egress", "mode", *words)
+    assert done.code == 2
+    assert fake_api.calls == []
+    if words == ["denny"]:
+        assert "did you mean deny?" in done.err
+
+
+def test_check(run_irons: Runner, own: FakeApi) -> None:
+    """`egress check` says verdict, mode and rule; it exits with 0 where allowed and 7 where denied."""
+    own.mode = "deny"
+    own.rules = [{"pattern": "a.example", "list": "allow"}]
+    done = run_irons("egress", "check", "a.example", tty=True).ok()
+    assert done.lines == [
+        "host:    a.example",
+        "port:    443",
+        "verdict: ALLOWED",
+        "mode:    deny",
+        "rule:    a.example",
+        "scope:   account",
+        "reason:  rule a.example (account) allows it",
+    ]
+    done = run_irons("egress", "check", "b.example:22", "-o", "json")
+    assert done.code == 7
+    assert (done.json()["verdict"], done.json()["port"], done.json()["rule"]) == ("blocked", 22, None)
+
+
+def test_check_in_warn(run_irons: Runner, own: FakeApi) -> None:
+    """What only mode warn lets pass is WOULD-DENY, and passes."""
+    done = run_irons("egress", "check", "b.example", tty=True).ok()
+    assert "verdict: WOULD-DENY" in done.lines
+
+
+@pytest.mark.parametrize("host", ["a b", "a\nb", "a\x1b"])
+def test_check_of_no_host(run_irons: Runner, own: FakeApi, host: str) -> None:
+    """White space and control characters are refused before any request."""
+    assert run_irons("egress", "check", host).code == 2
+    assert own.calls == []
+
+
+def test_hostile_rules_stay_text(run_irons: Runner, own: FakeApi) -> None:
+    """What a server tells as rules, notes and reasons never reaches the terminal raw."""
+    evil = "\x1b[2J\r\n\u202e"
+    own.rules = [{"pattern": evil, "list": "allow", "note": evil, "private": [evil]}]
+    for words in (["egress", "list"], ["egress", "export"], ["egress", "mode"]):
+        for tty in (True, False):
+            done = run_irons(*words, tty=tty)
+            assert not set("\x1b\r\u202e") & set(done.out + done.err), words
+
+
+def test_a_server_that_fails_in_the_middle(run_irons: Runner, fake_api: FakeApi) -> None:
+    """What was done before a failure is shown, and the exit code is the failure's."""
+    fake_api.fail(faults.error(400, "no more rules"), on="POST /egress/allow")
+    assert run_irons("egress", "allow", "a.example").code == 1
