@@ -7,7 +7,10 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
+from tests.local.engine_fixtures import archive, place_for_all
 from tests.local.people import Kept, Person, keeping, ordinary_person, root_person
+
+__all__ = ["archive", "kept", "person", "place_for_all"]
 
 TOOLS = ("nft", "newuidmap", "useradd", "setpriv", "ip")
 

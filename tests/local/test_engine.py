@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,51 +20,6 @@ ROOT = HERE.parent.parent
 USER = "irons-engine-test"
 
 Results = dict[str, str]
-
-
-def _lack() -> str:
-    if os.geteuid() != 0:
-        return "making users and networks needs root"
-    absent = [
-        name for name in ("crun", "newuidmap", "ip", "ssh", "mmdebstrap", "runuser") if not shutil.which(name)
-    ]
-    return f"not installed: {', '.join(absent)}" if absent else ""
-
-
-@pytest.fixture(scope="module")
-def place() -> Iterator[Path]:
-    """A directory that every user can enter."""
-    lack = _lack()
-    if lack and os.environ.get("CI"):
-        pytest.fail(f"the engine can't be tested: {lack}")
-    if lack:
-        pytest.skip(lack)
-    made = Path(tempfile.mkdtemp(prefix="irons-engine-"))
-    made.chmod(0o755)
-    yield made
-    shutil.rmtree(made)
-
-
-@pytest.fixture(scope="module")
-def archive(place: Path) -> Path:
-    """The default image as a tar archive: given, or built here from this machine's package sources."""
-    path = place / "image.tar"
-    given = os.environ.get("IRONS_TEST_IMAGE")
-    if given:
-        shutil.copyfile(given, path)
-    else:
-        script = (
-            "import asyncio, sys\nfrom pathlib import Path\nfrom irons_plugins.local.image import Images\n"
-            "async def main():\n    images = Images(Path(sys.argv[1]), Path(sys.argv[2]))\n"
-            "    await images.build('built')\n    await images.export('built', Path(sys.argv[3]))\n"
-            "    await images.remove('built')\n"
-            "asyncio.run(main())"
-        )
-        words = [sys.executable, "-c", script, str(place / "built"), str(place / "none"), str(path)]
-        subprocess.run(words, check=True, timeout=600)
-        shutil.rmtree(place / "built")
-    path.chmod(0o644)
-    return path
 
 
 def _run(words: list[str], env: dict[str, str], directory: Path, archive: Path) -> Results:
@@ -85,9 +38,9 @@ def _run(words: list[str], env: dict[str, str], directory: Path, archive: Path) 
     return results
 
 
-def _copy_sources(place: Path) -> str:
+def _copy_sources(place_for_all: Path) -> str:
     """Copy what the program needs to where everybody can read it; gives its PYTHONPATH."""
-    sources = place / "sources"
+    sources = place_for_all / "sources"
     if not sources.exists():
         for package in ("core/irons", "plugins/irons_plugins"):
             shutil.copytree(ROOT / package, sources / Path(package).name)
@@ -113,11 +66,11 @@ def _env(home: Path, pythonpath: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def as_root(place: Path, archive: Path) -> Results:
+def as_root(place_for_all: Path, archive: Path) -> Results:
     """What every check said when root ran it."""
-    home = place / "root"
+    home = place_for_all / "root"
     home.mkdir(mode=0o700)
-    return _run([sys.executable], _env(home, _copy_sources(place)), home, archive)
+    return _run([sys.executable], _env(home, _copy_sources(place_for_all)), home, archive)
 
 
 @pytest.fixture(scope="module")
@@ -132,13 +85,13 @@ def user() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def as_user(place: Path, archive: Path, user: str) -> Results:
+def as_user(place_for_all: Path, archive: Path, user: str) -> Results:
     """What every check said when an ordinary user ran it."""
-    home = place / "user"
+    home = place_for_all / "user"
     home.mkdir(mode=0o700)
     shutil.chown(home, user, user)
     become = ["runuser", "-u", user, "--"]
-    return _run([*become, _python_for(become)], _env(home, _copy_sources(place)), home, archive)
+    return _run([*become, _python_for(become)], _env(home, _copy_sources(place_for_all)), home, archive)
 
 
 def _python_for(become: list[str]) -> str:

@@ -2,7 +2,7 @@
 
 On disk, in `sandboxes/ID`: `machine.json` (what it is, written last), `upper` and `work` (what it adds to its
 image), `settings` (its host key and the authorized keys, given to it read-only at each start), and `run-BOOT`
-(process 1 of this boot of the machine). A directory `.new-ID` is being made, `.gone-ID` is being removed.
+(process 1 of this boot of the machine). A directory `.new-ID-…` is being made, `.gone-ID` is being removed.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import secrets
 import socket
 from collections import defaultdict
 from collections.abc import Sequence
@@ -100,8 +101,8 @@ class NamespaceEngine:
 
     async def _lay_out(self, home: Path, spec: Spec, image: Image, authorized: str) -> str:
         """Make a sandbox's directory, whole or not at all; gives its public host key."""
-        draft = self._root / f".new-{spec.id}"
-        await remove_tree(draft)
+        # Never the same twice: what a killed process had started may still write into that of its own.
+        draft = self._root / f".new-{spec.id}-{secrets.token_hex(4)}"
         try:
             draft.mkdir(parents=True, mode=0o700)
             for name in ("upper", "work", "settings"):
@@ -152,7 +153,9 @@ class NamespaceEngine:
                 async with Machine.held(home, _BUSY_WITHIN):
                     await self._halt(sandbox, home, 0.5)
                     home.rename(gone)
-            await remove_tree(self._root / f".new-{sandbox}")
+            for entry in self._entries():
+                if entry.startswith(f".new-{sandbox}-"):
+                    await remove_tree(self._root / entry)
             await remove_tree(gone)
 
     async def look(self, sandbox: str) -> Look:
