@@ -65,7 +65,7 @@ def image_tar(place: Path) -> Path:
         "IRONS_CONFIG": str(home / "none.toml"),
     }
     tar = place / "image.tar"
-    for words in (["build"], ["export", str(tar)]):
+    for words in (["build", "--include", "git"], ["export", str(tar)]):
         done = subprocess.run(
             [sys.executable, "-m", "irons", "local", "image", *words],
             env=env,

@@ -26,6 +26,7 @@ NAMES = {
     "files.example.test": "203.0.113.20",
     "db.example.test": "203.0.113.30",
     "git.example.test": "203.0.113.40",
+    "mail.example.test": "203.0.113.50",
     "rebind-loopback.example.test": "127.0.0.1",
     "rebind-private.example.test": "10.9.8.7",
     "rebind-metadata.example.test": "169.254.169.254",
@@ -35,8 +36,8 @@ NAMES = {
 
 NAME_SERVER = "203.0.113.53"
 CLIENT_FIRST = 5432
-SERVER_FIRST = 22
-OPAQUE = (25, 853, 8080, 9418, 9999)
+SERVER_FIRST = 25
+OPAQUE = (853, 8080, 9418, 9999)
 
 
 class Internet:
@@ -44,6 +45,7 @@ class Internet:
 
     def __init__(self, log: str, certificate: str, key: str) -> None:
         self._log = Path(log).open("a", buffering=1)  # noqa: SIM115 - it lives as long as the process
+        self._repository = Path(log).parent / "repo.git"
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._tls.load_cert_chain(certificate, key)
 
@@ -131,6 +133,10 @@ class Internet:
                     await self._finish(reader, writer)
                     return
                 path = line.split(" ")[1] if line.count(" ") >= 2 else "/"
+                if path.startswith("/repo.git/"):
+                    self._give_file(writer, path.partition("?")[0].removeprefix("/repo.git/"))
+                    await writer.drain()
+                    continue
                 answer = (
                     b"x" * (int(path[5:]) << 20)
                     if path.startswith("/big/")
@@ -153,10 +159,17 @@ class Internet:
         finally:
             writer.close()
 
+    def _give_file(self, writer: asyncio.StreamWriter, name: str) -> None:
+        """Answer with a file of the repository beside the log, for git's dumb HTTP transport."""
+        file = self._repository / name
+        body = file.read_bytes() if ".." not in name and file.is_file() else b""
+        status = b"200 OK" if body else b"404 Not Found"
+        writer.write(b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n" % (status, len(body)) + body)
+
     async def banner(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Speak first, as SSH and SMTP servers do, then give back what comes."""
+        """Speak first, as SMTP servers do, then give back what comes."""
         self.note("connect", port=SERVER_FIRST, server=_here(writer))
-        writer.write(b"SSH-2.0-standin\r\n")
+        writer.write(b"220 mail.example.test ESMTP\r\n")
         await self._echo(reader, writer, SERVER_FIRST)
 
     async def database(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

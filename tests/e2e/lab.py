@@ -87,6 +87,7 @@ def make_lab(directory: Path) -> Iterator[Lab]:
     resolv.write_text("nameserver 203.0.113.53\noptions timeout:1 attempts:2\nsearch search.example.test\n")
     hosts = directory / "hosts"
     hosts.write_text("127.0.0.1 localhost\n198.51.100.2 thehost\n")
+    _make_repository(directory / "repo.git")
     processes: list[subprocess.Popen[str]] = []
     try:
         host = _hold(["unshare", "--net", "--mount", "--propagation", "private"], processes)
@@ -114,11 +115,12 @@ def make_lab(directory: Path) -> Iterator[Lab]:
         processes.append(server)
         assert server.stdout is not None
         assert server.stdout.readline() == "ready\n"
+        processes.append(_serve_ssh(net, directory))
         yield Lab(host, net, arrivals, directory)
     finally:
         for process in reversed(processes):
-            assert process.stdin is not None
-            process.stdin.close()
+            if process.stdin is not None:
+                process.stdin.close()
             process.kill()
             process.wait()
             if process.stdout is not None:
@@ -173,6 +175,33 @@ def _make_certificate(certificate: Path, key: Path) -> None:
     _run([*words, "-keyout", str(key), "-out", str(certificate), "-addext", names])
 
 
+def _make_repository(bare: Path) -> None:
+    """A repository with one commit, ready for git's dumb HTTP transport."""
+    work = bare.with_name("work")
+    me = ["-c", "user.name=Somebody", "-c", "user.email=somebody@example.test"]
+    _run(["git", "init", "-q", "-b", "main", str(work)])
+    (work / "README").write_text("hello from the repository\n")
+    _run(["git", "-C", str(work), "add", "README"])
+    _run(["git", "-C", str(work), *me, "commit", "-q", "-m", "Begin"])
+    _run(["git", "clone", "-q", "--bare", str(work), str(bare)])
+    _run(["git", "-C", str(bare), "update-server-info"])
+
+
+def _serve_ssh(net: int, directory: Path) -> subprocess.Popen[str]:
+    """A real SSH server at git.example.test, which takes the key `internet_key` beside it."""
+    host_key, key = directory / "internet_host_key", directory / "internet_key"
+    for file in (host_key, key):
+        _run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(file)])
+    config = directory / "internet_sshd_config"
+    config.write_text(
+        "ListenAddress 203.0.113.40:22\nUsePAM no\nStrictModes no\nPermitRootLogin yes\nPidFile none\n"
+        f"HostKey {host_key}\nAuthorizedKeysFile {key}.pub\n"
+    )
+    Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+    words = ["nsenter", "-t", str(net), "-n", "--", "/usr/sbin/sshd", "-D", "-e", "-f", str(config)]
+    return subprocess.Popen(words, stderr=subprocess.DEVNULL, text=True)
+
+
 def _run(words: list[str]) -> None:
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{words}: {done.stderr}"
@@ -184,7 +213,7 @@ def missing_parts() -> str:
         return "making the tests' own networks needs root"
     absent = [
         tool
-        for tool in ("nsenter", "unshare", "ip", "nft", "crun", "ssh", "mmdebstrap", "openssl")
+        for tool in ("nsenter", "unshare", "ip", "nft", "crun", "ssh", "mmdebstrap", "openssl", "git")
         if not shutil.which(tool)
     ]
     return f"not installed: {', '.join(absent)}" if absent else ""

@@ -23,6 +23,7 @@ def working(person: Person) -> Iterator[str]:
         "--sandbox",
         "working",
         "git.example.test:22",
+        "mail.example.test:25",
         "db.example.test:5432",
         "six.example.test",
     )
@@ -45,9 +46,40 @@ def test_a_name_with_an_ipv6_address_alone_is_reached(person: Person, working: s
 
 
 def test_a_server_that_speaks_first_is_heard(person: Person, working: str) -> None:
-    """SSH's banner comes through, and what follows goes both ways."""
-    done = person.inside(working, "echo hello | talk git.example.test 22")
-    assert done.stdout == "SSH-2.0-standin\nhello\n" or "SSH-2.0-standin" in done.stdout, done.stderr
+    """SMTP's banner comes through, and what follows goes both ways."""
+    done = person.inside(working, "echo hello | talk mail.example.test 25")
+    assert done.stdout == "220 mail.example.test ESMTP\r\nhello\n".replace("\r", ""), done.stderr
+
+
+def test_ssh_to_an_allowed_name_works(person: Person, working: str) -> None:
+    """A real OpenSSH client inside reaches a real OpenSSH server outside."""
+    key = (person.lab.directory / "internet_key").read_text()
+    script = (
+        f"umask 077; cat > key <<'END'\n{key}END\n"
+        "ssh -i key -o StrictHostKeyChecking=no -o ConnectTimeout=5 root@git.example.test echo from the other side"
+    )
+    assert person.inside(working, script).stdout == "from the other side\n"
+
+
+def test_git_clones_from_an_allowed_name(person: Person, working: str) -> None:
+    """Git over HTTP to an allowed name works; to another it fails with a word about why."""
+    cloned = person.inside(working, "git clone -q http://web.example.test/repo.git && cat repo/README")
+    assert cloned.stdout == "hello from the repository\n", cloned.stderr
+    refused = person.inside(working, "git clone -q http://evil.example.test/repo.git evil 2>&1")
+    assert "403" in refused.stdout
+
+
+def test_quic_is_refused_at_once_and_the_same_client_works_over_tcp(person: Person, working: str) -> None:
+    """UDP to port 443 fails within 100 ms, so that clients fall back."""
+    script = (
+        "perl -MIO::Socket::INET -MTime::HiRes=time -e '$t = time;"
+        ' $s = IO::Socket::INET->new(PeerAddr => "web.example.test", PeerPort => 443, Proto => "udp");'
+        ' $ok = $s && $s->send("x"); printf "%s %d", $ok ? "sent" : "refused", (time - $t) * 1000\''
+    )
+    outcome, milliseconds = person.inside(working, script).stdout.split()
+    assert outcome == "refused"
+    assert int(milliseconds) < 100
+    assert person.inside(working, "curl -sk -m 5 https://web.example.test/").returncode == 0
 
 
 def test_a_client_that_speaks_first_is_heard(person: Person, working: str) -> None:
@@ -117,6 +149,11 @@ def test_a_live_connection_that_becomes_forbidden_is_cut(person: Person, working
         person.ok("egress", "remove", "--sandbox", working, "files.example.test:9418")
         out, _ = session.communicate(timeout=20)
     assert "over" in out
-    ended = [event["ended"] for event in person.events(working) if event["port"] == 9418]
-    assert len(ended) == 1
-    assert "allow" in ended[0] or "rule" in ended[0]
+
+    def ended() -> list[str]:
+        return [
+            event["ended"] for event in person.events(working) if event["port"] == 9418 and event["ended"]
+        ]
+
+    (why,) = eventually(ended, what="the closing record")
+    assert "rule" in why or "allow" in why
