@@ -44,8 +44,8 @@ TABLES: dict[str, str] = {
 }
 """The tables the file may have, beside the settings and `profile`, the name of the profile that is used."""
 
-LOCAL_KEYS = ("hosts",)
-"""What the table `[local]` may have."""
+LOCAL_KEYS: dict[str, type] = {"hosts": dict, "engine": str, "keep_events": int, "keep_days": int}
+"""What the table `[local]` may have, and of which type."""
 
 
 class Value(NamedTuple):
@@ -254,7 +254,11 @@ def check(document: Mapping[str, Any], path: Path) -> None:
             raise ConfigError(f"aliases.{name} in {path} is text, not {value!r}")
     for name, value in document.get("local", {}).items():
         _known(name, LOCAL_KEYS, path, "local.")
-        _table(value, path, f"local.{name}")
+        if LOCAL_KEYS[name] is dict:
+            _table(value, path, f"local.{name}")
+        elif type(value) is not LOCAL_KEYS[name]:
+            kind = "text" if LOCAL_KEYS[name] is str else "a whole number"
+            raise ConfigError(f"local.{name} in {path} is {kind}, not {value!r}")
 
 
 def _known(name: str, names: Iterable[str], path: Path, prefix: str) -> None:

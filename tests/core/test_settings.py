@@ -376,5 +376,16 @@ def test_every_key_is_documented() -> None:
     for name, key in KEYS.items():
         assert f"`{name}`" in text
         assert not key.env or f"`{key.env}`" in text
-    for name in (*TABLES, *(f"local.{key}" for key in LOCAL_KEYS)):
+    for name in (*TABLES, *(f"local.{key}" for key, kind in LOCAL_KEYS.items() if kind is dict)):
         assert f"[{name}" in text
+    for name, kind in LOCAL_KEYS.items():
+        assert kind is dict or f"`{name}`" in text
+
+
+@pytest.mark.parametrize("line", ["engine = 5", 'keep_events = "many"', "keep_days = true", "keep_weeks = 1"])
+def test_the_local_table_is_read_strictly(tmp_path: Path, line: str) -> None:
+    """A key of `[local]` that is none, or of another type, is refused, naming it."""
+    path = tmp_path / "config.toml"
+    path.write_text(f"[local]\n{line}\n")
+    with pytest.raises(ConfigError, match=line.partition(" ")[0]):
+        load({}, {"IRONS_CONFIG": str(path)})
