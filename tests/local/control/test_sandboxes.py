@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.local.control.lab import KEY, Lab, PretendEngine, control_plane, run, until
 
+from irons_plugins.local.control import sandboxes
 from irons_plugins.local.engines import EngineError
 
 
@@ -404,5 +406,50 @@ def test_a_taken_port_gives_way_to_another(tmp_path: Path) -> None:
             await _post(lab, "/sandboxes/box/start")
             await lab.reaches("box", "ready")
             assert (await lab.client.get("/sandboxes/box/ssh")).json()["port"] == other
+
+    run(work())
+
+
+def test_a_state_without_work_is_no_dead_end(tmp_path: Path) -> None:
+    """A state that a failing disk left half way, with nobody at work on it, is left by the next start or stop."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            cell = (await lab.create("box"))["id"]
+            for left, call, reached in (
+                ("stopping", "stop", "stopped"),
+                ("starting", "start", "ready"),
+                ("stopping", "start", "ready"),
+                ("creating", "stop", "stopped"),
+            ):
+                await lab.store.write(partial(sandboxes.change, identity=cell, status=left))
+                assert await _post(lab, f"/sandboxes/box/{call}") == 202
+                await lab.reaches("box", reached)
+
+    run(work())
+
+
+def test_calls_for_one_sandbox_at_once_do_not_cross(tmp_path: Path) -> None:
+    """Starts, stops and removals that come at the same moment leave one of the states they ask for, and one machine."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            cell = (await lab.create("box"))["id"]
+            for _ in range(5):
+                calls = [lab.client.post(f"/sandboxes/box/{call}") for call in ("stop", "start") * 5]
+                answers = await asyncio.gather(*calls)
+                assert {answer.status_code for answer in answers} <= {202, 409}
+
+                async def rests() -> bool:
+                    return (await lab.status("box"))["status"] in ("ready", "stopped")
+
+                await until(rests)
+                running = (await lab.status("box"))["status"] == "ready"
+                assert (cell in lab.engine.running) == running
+            await _post(lab, "/sandboxes/box/stop")
+            await lab.reaches("box", "stopped")
+            answers = await asyncio.gather(*(lab.client.delete("/sandboxes/box") for _ in range(4)))
+            assert {answer.status_code for answer in answers} <= {200, 404}
+            assert not lab.engine.made
 
     run(work())

@@ -42,6 +42,8 @@ class Audit:
                 await self.catch_up()
             except StoreError as error:
                 _log.warning("audit records wait: %s", error)
+            except Exception:  # noqa: BLE001 (whatever a log holds, the rest of the control plane goes on)
+                _log.exception("audit records wait")
             try:
                 async with asyncio.timeout(_LOOK_ANYWAY):
                     await self._poked.wait()

@@ -70,11 +70,14 @@ class Doors:
         """
         await self.close(sandbox)
         sock = self._listen(port, taken)
-        door = _Door(await asyncio.start_server(lambda *ends: self._enter(door, inside, *ends), sock=sock), 0)
-        door.port = int(sock.getsockname()[1])
+        # Not serving yet, it suspends nowhere: a cancelled call leaves a door that `close` knows, or none.
+        server = await asyncio.start_server(
+            lambda *ends: self._enter(door, inside, *ends), sock=sock, start_serving=False
+        )
+        door = self._doors[sandbox] = _Door(server, int(sock.getsockname()[1]))
+        await server.start_serving()
         if port is not None and door.port != port:
             _log.warning("port %s of %s is taken by another program; using %s", port, sandbox, door.port)
-        self._doors[sandbox] = door
         return door.port
 
     def port(self, sandbox: str) -> int | None:

@@ -216,8 +216,8 @@ class Egress:
         except HostError as error:
             raise bad(f"{shown(host)}: {error}") from error
         hosts = self._hosts()
-        policy = await self._store.read(
-            lambda connection: rulebook.policy_of(connection, _scope(connection, name), hosts)
+        (policy,) = await self._store.read(
+            lambda connection: rulebook.policies_of(connection, [_scope(connection, name)], hosts)
         )
         return judged, decide(Policy.from_json(policy), judged, port)
 
@@ -259,8 +259,10 @@ class Egress:
         def written(connection: sqlite3.Connection) -> tuple[T, list[tuple[Sandbox, dict[str, Any]]]]:
             sandbox = _scope(connection, name)
             answer = work(connection, sandbox)
-            _check_size(rulebook.policy_of(connection, _scope(connection, name), self._hosts()))
+            _check_size(rulebook.policies_of(connection, [sandbox], self._hosts())[0])
             found = self._policies(connection, None if sandbox is None else sandbox.id)
+            if found:
+                _check_size(max((policy for _, policy in found), key=lambda policy: len(policy["rules"])))
             if dry:
                 raise _DryRun(answer, found)
             return answer, found
@@ -286,14 +288,14 @@ class Egress:
         self, connection: sqlite3.Connection, identity: str | None = None, *, every: bool = False
     ) -> list[tuple[Sandbox, dict[str, Any]]]:
         """The policies to push: of one sandbox, or of all; a stopped one gets its own when it starts, a leaving one none."""
-        hosts = self._hosts()
-        return [
-            (sandbox, rulebook.policy_of(connection, sandbox, hosts))
+        affected = [
+            sandbox
             for sandbox in sandboxes.all_of(connection)
             if identity in (None, sandbox.id)
             and not sandbox.deleting
             and (every or sandbox.status != STOPPED)
         ]
+        return list(zip(affected, rulebook.policies_of(connection, affected, self._hosts()), strict=True))
 
 
 class _DryRun(Exception):

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
+from collections import defaultdict
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ from irons_plugins.local.control.egress import Egress
 from irons_plugins.local.control.errors import ApiError, bad, conflict
 from irons_plugins.local.control.rulebook import StoredRule
 from irons_plugins.local.control.sandboxes import (
+    BUSY,
     CREATING,
     ERROR,
     READY,
@@ -46,6 +48,7 @@ class Lifecycle:
         self._work: dict[str, asyncio.Task[None]] = {}
         self._watches: dict[str, asyncio.Task[None]] = {}
         self._progress: dict[str, str] = {}
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     def progress(self, identity: str) -> str | None:
         """What is being done for a sandbox right now, in words."""
@@ -66,8 +69,9 @@ class Lifecycle:
                 raise conflict(f"there is a sandbox named {sandbox.name!r} already") from None
             rulebook.replace(connection, sandbox.id, own)
 
-        await self._store.write(insert)
-        self._begin(sandbox.id, self._bring_up(sandbox))
+        async with self._turns[sandbox.id]:
+            await self._store.write(insert)
+            self._begin(sandbox.id, self._bring_up(sandbox))
         return sandbox
 
     async def start(self, name: str) -> Sandbox:
@@ -76,16 +80,17 @@ class Lifecycle:
         Raises:
             ApiError: there is none of that name, or it is stopping or being removed.
         """
-        sandbox = await self._get(name)
-        if sandbox.deleting or sandbox.status == STOPPING:
-            raise conflict(f"{sandbox.name} is {_doing(sandbox)}; wait until it has ended")
-        if sandbox.status not in (STOPPED, ERROR):
-            return sandbox
-        changed = await self._move(sandbox, (STOPPED, ERROR), status=STARTING, reason=None)
-        if changed is None:
-            raise conflict(f"{sandbox.name} has just changed its state; look at its status")
-        self._begin(changed.id, self._bring_up(changed))
-        return changed
+        async with self._turn(name) as sandbox:
+            busy = sandbox.id in self._work
+            if sandbox.deleting or (sandbox.status == STOPPING and busy):
+                raise conflict(f"{sandbox.name} is {_doing(sandbox)}; wait until it has ended")
+            if sandbox.status in (READY, RUNNING) or (sandbox.status in BUSY and busy):
+                return sandbox
+            changed = await self._move(sandbox, (sandbox.status,), status=STARTING, reason=None)
+            if changed is None:
+                raise _moved(sandbox)
+            self._begin(changed.id, self._bring_up(changed))
+            return changed
 
     async def stop(self, name: str) -> Sandbox:
         """Begin to stop a sandbox; starting ends where it is, and one that is stopped stays so.
@@ -93,17 +98,17 @@ class Lifecycle:
         Raises:
             ApiError: there is none of that name, or it is being removed.
         """
-        sandbox = await self._get(name)
-        if sandbox.deleting:
-            raise conflict(f"{sandbox.name} is {_doing(sandbox)}")
-        if sandbox.status in (STOPPING, STOPPED):
-            return sandbox
-        changed = await self._move(sandbox, (CREATING, STARTING, RUNNING, READY, ERROR), status=STOPPING)
-        if changed is None:
-            raise conflict(f"{sandbox.name} has just changed its state; look at its status")
-        await self._interrupt(changed.id)
-        self._begin(changed.id, self._bring_down(changed))
-        return changed
+        async with self._turn(name) as sandbox:
+            if sandbox.deleting:
+                raise conflict(f"{sandbox.name} is {_doing(sandbox)}")
+            if sandbox.status == STOPPED or (sandbox.status == STOPPING and sandbox.id in self._work):
+                return sandbox
+            changed = await self._move(sandbox, (sandbox.status,), status=STOPPING)
+            if changed is None:
+                raise _moved(sandbox)
+            await self._interrupt(changed.id)
+            self._begin(changed.id, self._bring_down(changed))
+            return changed
 
     async def delete(self, name: str) -> None:
         """Remove a sandbox that does not run, and come back when nothing is left of it.
@@ -111,19 +116,20 @@ class Lifecycle:
         Raises:
             ApiError: there is none of that name, it runs or is on its way, or something of it would not go.
         """
-        sandbox = await self._get(name)
-        if not sandbox.deleting:
-            if sandbox.status not in (STOPPED, ERROR):
-                raise conflict(f"{sandbox.name} is {sandbox.status}; stop it first")
-            changed = await self._move(sandbox, (STOPPED, ERROR), deleting=1, status=STOPPING)
-            if changed is None:
-                raise conflict(f"{sandbox.name} has just changed its state; look at its status")
-            sandbox = changed
-        work = self._work.get(sandbox.id) or self._begin(sandbox.id, self._take_away(sandbox))
+        async with self._turn(name) as sandbox:
+            if not sandbox.deleting:
+                if sandbox.status not in (STOPPED, ERROR):
+                    raise conflict(f"{sandbox.name} is {sandbox.status}; stop it first")
+                changed = await self._move(sandbox, (sandbox.status,), deleting=1, status=STOPPING)
+                if changed is None:
+                    raise _moved(sandbox)
+            work = self._work.get(sandbox.id) or self._begin(sandbox.id, self._take_away(sandbox))
         # The removal goes on when the client that asked for it does not wait for its end.
         await asyncio.shield(asyncio.wait((work,)))
         left = await self._store.read(lambda connection: sandboxes.find(connection, sandbox.id))
-        if left is not None:
+        if left is None:
+            self._turns.pop(sandbox.id, None)
+        else:
             raise ApiError(
                 500, f"{sandbox.name} could not be removed: {left.reason or 'see `irons local logs`'}"
             )
@@ -320,8 +326,12 @@ class Lifecycle:
         if changed is not None:
             self._begin(sandbox.id, self._bring_down(changed, status, reason))
 
-    async def _get(self, name: str) -> Sandbox:
-        return await self._store.read(lambda connection: sandboxes.get(connection, name))
+    @contextlib.asynccontextmanager
+    async def _turn(self, name: str) -> AsyncIterator[Sandbox]:
+        """A sandbox, and the right to decide alone what is done with it next."""
+        found = await self._store.read(lambda connection: sandboxes.get(connection, name))
+        async with self._turns[found.id]:
+            yield await self._store.read(lambda connection: sandboxes.get(connection, found.id))
 
     async def _move(self, sandbox: Sandbox, only: Sequence[str] | None, **values: Any) -> Sandbox | None:
         return await self._store.write(
@@ -333,6 +343,10 @@ class Lifecycle:
         if engine is None:
             raise bad(f"there is no engine {sandbox.engine!r}; there is {', '.join(sorted(self._engines))}")
         return engine
+
+
+def _moved(sandbox: Sandbox) -> ApiError:
+    return conflict(f"{sandbox.name} has just changed its state; look at its status")
 
 
 def _doing(sandbox: Sandbox) -> str:

@@ -16,7 +16,7 @@ from irons_plugins.local.control.public_key import checked_key
 from irons_plugins.local.control.routing import Answer, Call, Route
 from irons_plugins.local.control.rules_asked import rules_of
 from irons_plugins.local.control.rules_schema import RULES
-from irons_plugins.local.control.sandboxes import CREATING, Sandbox
+from irons_plugins.local.control.sandboxes import CREATING, READY, RUNNING, Sandbox
 from irons_plugins.local.control.schemas import optional, record, text
 from irons_plugins.local.engines import CellError, EngineError
 from irons_plugins.local.image import DEFAULT, Images
@@ -129,7 +129,7 @@ async def ssh_of_sandbox(call: Call) -> Mapping[str, Any]:
     """GET /sandboxes/{name}/ssh."""
     sandbox = await _find(call)
     port = call.plane.doors.port(sandbox.id)
-    if port is None or sandbox.username is None:
+    if port is None or sandbox.username is None or sandbox.status not in (READY, RUNNING):
         raise conflict(f"{sandbox.name} is {sandbox.status}; SSH answers when it is ready")
     # Ports that are open on every address are best reached at the one that this request came to.
     address = ipaddress.ip_address(call.plane.doors.address)

@@ -125,13 +125,17 @@ def set_account_mode(connection: sqlite3.Connection, mode: str) -> None:
     connection.execute("UPDATE account SET mode = ?", (mode,))
 
 
-def policy_of(
-    connection: sqlite3.Connection, sandbox: Sandbox | None, hosts: Mapping[str, Iterable[str]]
-) -> dict[str, Any]:
-    """The policy in force for a sandbox, or for a sandbox without rules of its own, as the gateway gets it."""
-    own = [] if sandbox is None else of(connection, sandbox.id)
-    mode = None if sandbox is None else sandbox.mode
-    return compose(mode or account_mode(connection), of(connection, ACCOUNT), own, hosts)
+def policies_of(
+    connection: sqlite3.Connection, among: Iterable[Sandbox | None], hosts: Mapping[str, Iterable[str]]
+) -> list[dict[str, Any]]:
+    """The policies in force, as the gateway gets them, one for each sandbox; None is one without rules of its own."""
+    mode, account = account_mode(connection), of(connection, ACCOUNT)
+    return [
+        compose(mode, account, (), hosts)
+        if sandbox is None
+        else compose(sandbox.mode or mode, account, of(connection, sandbox.id), hosts)
+        for sandbox in among
+    ]
 
 
 def compose(

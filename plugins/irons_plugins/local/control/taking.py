@@ -18,6 +18,7 @@ _TEXTS = {"host": 255, "protocol": 32, "mode": 8, "rule": 300, "reason": 500, "a
 _NUMBERS = ("port", "count", "bytes_in", "bytes_out", "duration_ms")
 _VERDICTS = ("allowed", "blocked", "warn")
 _MOST = 2**63 - 1
+_LATEST = 253_402_300_799_999_999
 
 
 class Taking:
@@ -176,15 +177,15 @@ def _fields(record: dict[str, Any]) -> dict[str, Any]:
     if said.get("port") == 0:
         # ICMP and the like have none.
         said["port"] = None
-    if record.get("verdict") in _VERDICTS:
-        said["verdict"] = record["verdict"]
-        said["allowed"] = int(record["verdict"] != "blocked")
-    if isinstance(record.get("allowed"), bool):
-        said["allowed"] = int(record["allowed"])
+    verdict, allowed = record.get("verdict"), record.get("allowed")
+    if verdict in _VERDICTS:
+        said["verdict"], said["allowed"] = verdict, int(verdict != "blocked")
+    elif isinstance(allowed, bool):
+        said["verdict"], said["allowed"] = "allowed" if allowed else "blocked", int(allowed)
     if isinstance(record.get("cell"), str):
         said["cell"] = record["cell"][:64]
     at = record.get("at")
-    said["at"] = at if isinstance(at, int) and 0 <= at <= _MOST else 0
+    said["at"] = at if isinstance(at, int) and 0 <= at <= _LATEST else 0
     return said
 
 
