@@ -6,8 +6,10 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from irons_plugins.egress.rows import Suggestion
@@ -43,31 +45,31 @@ def suggestions(events: Iterable[Event], rules: Sequence[Mapping[str, Any]]) -> 
         rules: The account's and the sandbox's rules, as the server tells them, each with its `scope`.
     """
     from irons_plugins.local.hosts import HostError, canonical_host
+    from irons_plugins.local.patterns import PatternError, read_pattern
     from irons_plugins.local.policy import Policy, Rule, RuleError, decide
 
     held: list[Rule] = []
     for rule in rules:
-        try:
+        with suppress(RuleError):
             held.append(Rule.from_json(rule))
-        except RuleError:
-            continue
     policy = Policy("deny", tuple(held))
+
+    @cache
+    def wanted(text: str, port: int) -> str | None:
+        """The pattern that would cover it; None where a rule does, or none can."""
+        try:
+            host = canonical_host(text)
+            pattern = read_pattern(pattern_of(host.text, port)).text
+        except (HostError, PatternError):
+            return None
+        return pattern if decide(policy, host, port).rule is None else None
+
     seen: dict[str, _Seen] = {}
-    covered: dict[tuple[str, int], str | None] = {}
     for event in events:
-        if event.protocol not in _TCP or event.host == "":
+        if event.protocol not in _TCP:
             continue
-        port = event.port or 443
-        key = event.host, port
-        if key not in covered:
-            try:
-                host = canonical_host(event.host)
-            except HostError:
-                covered[key] = None
-            else:
-                open_ = decide(policy, host, port).rule is None
-                covered[key] = pattern_of(host.text, port) if open_ else None
-        pattern = covered[key]
+        port = event.port or _WEB[0]
+        pattern = wanted(event.host, port)
         if pattern is not None:
             seen.setdefault(pattern, _Seen()).add(event, port)
     found = [
