@@ -76,7 +76,7 @@ venv: $(VENV)/made ## The virtual environment, with irons and its tools.
 
 $(VENV)/made: pyproject.toml
 	@if command -v uv >/dev/null; then
-		[ -x $(BIN)/python ] || uv venv --quiet --python "$$(command -v $(PYTHON))" $(VENV)
+		[ -x $(BIN)/python ] || uv venv --quiet --seed --python "$$(command -v $(PYTHON))" $(VENV)
 		uv pip install --quiet --python $(BIN)/python --editable . --group dev
 	else
 		[ -x $(BIN)/pip ] || $(PYTHON) -m venv $(VENV)

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,9 +29,9 @@ def env(irons_env: dict[str, str], fake_api: FakeApi) -> dict[str, str]:
     return {**irons_env, **measured, "IRONS_API_URL": fake_api.url, "PYTHONPATH": ""}
 
 
-def run(env: dict[str, str], *words: str, **more: object) -> subprocess.CompletedProcess[str]:
+def run(env: dict[str, str], *words: str, **more: Any) -> subprocess.CompletedProcess[str]:
     """Run `irons WORDS…` to its end."""
-    return subprocess.run(  # type: ignore[call-overload,no-any-return]
+    return subprocess.run(
         [*IRONS, *words], env=env, capture_output=True, text=True, timeout=60, check=False, **more
     )
 

@@ -1,0 +1,95 @@
+"""The handbook says what the code does."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+import irons.answers
+from irons import hookspecs
+from irons.api import Api
+from irons.command import Arg, Column, Command, Flag, Opt, View
+from irons.context import Context
+from irons.testing import faults
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+
+HOOKS = [
+    found
+    for name, found in inspect.getmembers(hookspecs, inspect.isfunction)
+    if name.startswith("irons_") and found.__module__ == hookspecs.__name__
+]
+
+
+@pytest.mark.parametrize("hook", HOOKS, ids=lambda hook: hook.__name__)
+def test_every_hook_and_its_arguments_are_documented(hook: object) -> None:
+    """docs/plugins.md has a heading for each hook with exactly its arguments, and the hook says when it fires."""
+    arguments = ", ".join(inspect.signature(hook).parameters)  # type: ignore[arg-type]
+    heading = f"### {hook.__name__}({arguments})"  # type: ignore[attr-defined]
+    assert heading in (DOCS / "plugins.md").read_text().splitlines()
+    assert "Fires" in (inspect.getdoc(hook) or "")
+
+
+def test_no_hook_is_documented_that_is_not_there() -> None:
+    """Every hook of docs/plugins.md exists."""
+    documented = re.findall(r"^### (irons_\w+)\(", (DOCS / "plugins.md").read_text(), re.MULTILINE)
+    assert sorted(documented) == sorted(hook.__name__ for hook in HOOKS)
+
+
+@pytest.mark.parametrize("kind", [Command, Arg, Opt, Flag, View, Column], ids=lambda kind: kind.__name__)
+def test_the_fields_of_commands_are_documented(kind: type) -> None:
+    """docs/plugins.md names the fields of each kind of data, in their order."""
+    fields = ", ".join(kind._fields)  # type: ignore[attr-defined]
+    assert f"{kind.__name__}({fields})" in (DOCS / "plugins.md").read_text()
+
+
+def test_what_a_context_has_is_documented() -> None:
+    """docs/plugins.md names each public attribute and method of `Context`."""
+    text = (DOCS / "plugins.md").read_text()
+    names = {name for name in vars(Context) if not name.startswith("_")} - {"close"}
+    for name in names | {"settings", "host", "streams", "face"}:
+        assert f"ctx.{name}" in text
+
+
+def test_the_faults_are_documented() -> None:
+    """docs/plugins.md names every fault of the fake server."""
+    text = (DOCS / "plugins.md").read_text()
+    for name, found in inspect.getmembers(faults, inspect.isfunction):
+        if found.__module__ == faults.__name__:
+            assert f"`{name}(" in text
+
+
+def test_the_library_is_documented() -> None:
+    """docs/library.md names every call of the client and every field of what it returns."""
+    text = (DOCS / "library.md").read_text()
+    for name in vars(Api):
+        assert name.startswith("_") or f"api.{name}(" in text or name in ("close", "extensions", "need"), name
+    for name in ("Sandbox", "SshAddress", "EgressRules", "Event"):
+        fields = ", ".join(getattr(irons.answers, name).__dataclass_fields__)
+        assert f"{name}({fields})" in " ".join(text.split())
+
+
+def _links(path: Path) -> list[str]:
+    return re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text())
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", *sorted(DOCS.glob("*.md"))], ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    """Each relative link of the handbook is a file that is there."""
+    for link in _links(path):
+        if not link.startswith(("http:", "https:")):
+            assert (path.parent / link).exists(), link
+
+
+def test_the_readme_names_what_can_be_made() -> None:
+    """Each `make` target of the README is one of the Makefile."""
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(
+        re.findall(r"`make ([a-z-]+)`|^make ([a-z-]+)", (ROOT / "README.md").read_text(), re.MULTILINE)
+    )
+    assert {one or other for one, other in named} <= targets
+    assert {"quickstart", "test"} <= {one or other for one, other in named}
