@@ -1,6 +1,7 @@
 """What a root file system needs to be a sandbox: an SSH server it must have; the account is made here.
 
-Runs with the image as this process's root directory, as the image's root, and executes nothing of it.
+Runs with the image as this process's root directory and working directory, as the image's root, and executes
+nothing of it.
 """
 
 # This process's root is the image: paths are plain text, handed to the system calls by name.
@@ -15,17 +16,17 @@ from typing import Any
 
 from irons_plugins.local.engines import USERNAME, EngineError
 
-_SSHD = ("/usr/sbin/sshd", "/usr/local/sbin/sshd", "/usr/bin/sshd", "/sbin/sshd")
-_TINI = ("/usr/bin/tini", "/sbin/tini", "/usr/local/bin/tini", "/usr/bin/tini-static")
-_SHELLS = ("/bin/bash", "/usr/bin/bash", "/bin/sh")
+_SSHD = ("usr/sbin/sshd", "usr/local/sbin/sshd", "usr/bin/sshd", "sbin/sshd")
+_TINI = ("usr/bin/tini", "sbin/tini", "usr/local/bin/tini", "usr/bin/tini-static")
+_SHELLS = ("bin/bash", "usr/bin/bash", "bin/sh")
 _DIRECTORIES = {
-    "/dev": 0o755,
-    "/proc": 0o555,
-    "/run": 0o755,
-    "/sys": 0o555,
-    "/tmp": 0o1777,  # noqa: S108 (the image's own)
-    "/etc": 0o755,
-    "/home": 0o755,
+    "dev": 0o755,
+    "proc": 0o555,
+    "run": 0o755,
+    "sys": 0o555,
+    "tmp": 0o1777,
+    "etc": 0o755,
+    "home": 0o755,
 }
 _FIRST_ID = 1000
 _LAST_ID = 59999
@@ -43,13 +44,13 @@ def prepare() -> dict[str, Any]:
         raise EngineError("image", "the image has no SSH server: install openssh-server in it")
     for path, mode in _DIRECTORIES.items():
         _make_directory(path, mode)
-    if not _names("/etc/passwd"):
+    if not _names("etc/passwd"):
         raise EngineError("image", "the image has no /etc/passwd: it is no root file system")
-    if "sshd" not in _names("/etc/passwd"):
+    if "sshd" not in _names("etc/passwd"):
         _add_account(
-            "sshd", 100, 999, "/run/sshd", _first(("/usr/sbin/nologin", "/sbin/nologin")) or "/bin/false"
+            "sshd", 100, 999, "/run/sshd", _first(("usr/sbin/nologin", "sbin/nologin")) or "/bin/false"
         )
-    if USERNAME not in _names("/etc/passwd"):
+    if USERNAME not in _names("etc/passwd"):
         _add_person()
     _allow_sudo()
     _forget_identity()
@@ -57,11 +58,12 @@ def prepare() -> dict[str, Any]:
 
 
 def _first(paths: tuple[str, ...]) -> str:
+    """The first that is a program, as an absolute path; "" if none is."""
     for path in paths:
         with contextlib.suppress(OSError):
             found = os.stat(path)
             if stat.S_ISREG(found.st_mode) and found.st_mode & 0o111:
-                return path
+                return f"/{path}"
     return ""
 
 
@@ -73,7 +75,7 @@ def _make_directory(path: str, mode: int) -> None:
         os.chmod(path, mode)
         return
     if not stat.S_ISDIR(found.st_mode):
-        raise EngineError("image", f"the image's {path} is not a directory")
+        raise EngineError("image", f"the image's /{path} is not a directory")
 
 
 def _read(path: str) -> str:
@@ -120,11 +122,11 @@ def _add_person() -> None:
     shell = _first(_SHELLS)
     if not shell:
         raise EngineError("image", "the image has no shell")
-    home = f"/home/{USERNAME}"
-    number = _add_account(USERNAME, _FIRST_ID, _LAST_ID, home, shell)
+    home = f"home/{USERNAME}"
+    number = _add_account(USERNAME, _FIRST_ID, _LAST_ID, f"/{home}", shell)
     if not os.path.lexists(home):
-        if os.path.isdir("/etc/skel"):
-            shutil.copytree("/etc/skel", home, symlinks=True)
+        if os.path.isdir("etc/skel"):
+            shutil.copytree("etc/skel", home, symlinks=True)
         else:
             os.mkdir(home)
     os.chmod(home, 0o755)  # noqa: S103 (as useradd has it)
@@ -134,34 +136,32 @@ def _add_person() -> None:
 
 
 def _add_account(name: str, lowest: int, highest: int, home: str, shell: str) -> int:
-    taken = {
-        fields[2] for path in ("/etc/passwd", "/etc/group") for fields in _fields(path) if len(fields) > 2
-    }
+    taken = {fields[2] for path in ("etc/passwd", "etc/group") for fields in _fields(path) if len(fields) > 2}
     number = next(value for value in range(lowest, highest + 1) if str(value) not in taken)
-    _append("/etc/group", f"{name}:x:{number}:", 0o644)
-    _append("/etc/passwd", f"{name}:x:{number}:{number}::{home}:{shell}", 0o644)
+    _append("etc/group", f"{name}:x:{number}:", 0o644)
+    _append("etc/passwd", f"{name}:x:{number}:{number}::{home}:{shell}", 0o644)
     # `*` is no password that could be typed, yet not locked: sshd refuses the keys of a locked account.
-    _append("/etc/shadow", f"{name}:*:19000:0:99999:7:::", 0o640)
+    _append("etc/shadow", f"{name}:*:19000:0:99999:7:::", 0o640)
     return number
 
 
 def _allow_sudo() -> None:
-    if os.path.isdir("/etc/sudoers.d"):
-        _write(f"/etc/sudoers.d/{USERNAME}", f"{USERNAME} ALL=(ALL:ALL) NOPASSWD: ALL\n", 0o440)
+    if os.path.isdir("etc/sudoers.d"):
+        _write(f"etc/sudoers.d/{USERNAME}", f"{USERNAME} ALL=(ALL:ALL) NOPASSWD: ALL\n", 0o440)
 
 
 def _forget_identity() -> None:
     """Remove what must not be the same in two sandboxes."""
-    if os.path.isdir("/etc/ssh"):
-        for name in os.listdir("/etc/ssh"):
+    if os.path.isdir("etc/ssh"):
+        for name in os.listdir("etc/ssh"):
             if name.startswith("ssh_host_"):
-                os.unlink(f"/etc/ssh/{name}")
-    if os.path.lexists("/etc/machine-id"):
-        _write("/etc/machine-id", "", 0o444)
+                os.unlink(f"etc/ssh/{name}")
+    if os.path.lexists("etc/machine-id"):
+        _write("etc/machine-id", "", 0o444)
 
 
 def _os_name() -> str:
-    for path in ("/etc/os-release", "/usr/lib/os-release"):
+    for path in ("etc/os-release", "usr/lib/os-release"):
         with contextlib.suppress(OSError):
             for line in _text(path).splitlines():
                 if line.startswith("PRETTY_NAME="):

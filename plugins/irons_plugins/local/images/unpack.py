@@ -54,7 +54,7 @@ def unpack(request: dict[str, Any], say: Say) -> dict[str, Any]:
     os.chroot(".")
     os.umask(0)
     # Layers need not say anything of the root directory itself, and a daemon's own umask is none of its business.
-    os.chmod("/", 0o755)  # noqa: S103 (everybody inside must get in)
+    os.chmod(".", 0o755)  # noqa: S103 (everybody inside must get in)
     try:
         with os.fdopen(request["archive"], "rb", closefd=False) as file:
             find = archive.stream if request["stream"] else archive.layers
@@ -64,7 +64,7 @@ def unpack(request: dict[str, Any], say: Say) -> dict[str, Any]:
             if request["stream"]:
                 _drain(file)
         found = prepare.prepare()
-        directory = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
+        directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
         os.fsync(directory)
         os.close(directory)
     except archive.ArchiveError as error:

@@ -1,0 +1,173 @@
+"""Unpacking, preparing and packing in this process, without a namespace: what their programs do behind the change of root."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.local.image_archives import SYSTEM, archive, entry, needs_root
+
+from irons_plugins.local.engines import EngineError
+from irons_plugins.local.images import pack, unpack
+
+pytestmark = needs_root
+
+CAPABILITY = b"\x01\0\0\2\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
+
+
+@pytest.fixture
+def rootfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty directory; the change of root goes no further than to make it the working directory."""
+    made = tmp_path / "rootfs"
+    made.mkdir(mode=0o700)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "chroot", lambda _: None)
+    monkeypatch.setattr(os, "umask", lambda _: 0)
+    return made
+
+
+def _unpacked(rootfs: Path, path: Path, *, stream: bool = False) -> tuple[dict[str, Any], list[str]]:
+    told: list[str] = []
+    directory, file = os.open(rootfs, os.O_RDONLY), os.open(path, os.O_RDONLY)
+    try:
+        request = {"rootfs": directory, "archive": file, "stream": stream, "size": path.stat().st_size}
+        return unpack.unpack(request, lambda line, _: told.append(line)), told
+    finally:
+        os.close(directory)
+        os.close(file)
+
+
+def _packed(rootfs: Path, path: Path, *, without_keys: bool = False) -> dict[str, Any]:
+    directory, file = os.open(rootfs, os.O_RDONLY), os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+    try:
+        request = {"rootfs": directory, "archive": file, "size": 0, "without_keys": without_keys}
+        return pack.pack(request, lambda _line, _done: None)
+    finally:
+        os.close(directory)
+        os.close(file)
+
+
+def test_a_stream_becomes_a_machine(rootfs: Path, tmp_path: Path) -> None:
+    """Read through a pipe or from a file, an archive becomes the same prepared root file system."""
+    path = archive(
+        tmp_path / "a.tar",
+        *SYSTEM,
+        entry("etc/skel/"),
+        entry("etc/skel/.profile", b"# hello\n"),
+        entry("etc/sudoers.d/"),
+        entry("etc/machine-id", b"1\n"),
+        entry("etc/ssh/ssh_host_x", b"1"),
+        entry("usr/bin/tini", b"#!", mode=0o755),
+        entry("deep/er/than/its/parents", b"1"),
+        entry("srv/pipe", type=tarfile.FIFOTYPE),
+        entry("srv/link", type=tarfile.SYMTYPE, linkname="pipe"),
+        entry("srv/twice", b"1"),
+        entry("srv/twice", b"2"),
+        entry("srv/hard", type=tarfile.LNKTYPE, linkname="srv/twice"),
+        entry("dev/x", type=tarfile.CHRTYPE),
+        entry("big", bytes(9 << 20)),
+    )
+    found, told = _unpacked(rootfs, path, stream=True)
+    assert (found["sshd"], found["tini"], found["os"]) == ("/usr/sbin/sshd", "/usr/bin/tini", "Little 1")
+    assert "unpacking" in told
+    assert (rootfs / "srv/hard").read_text() == "2"
+    assert (rootfs / "home/irons/.profile").stat().st_uid == 1000
+    assert (rootfs / "etc/sudoers.d/irons").exists()
+    assert not (rootfs / "etc/ssh/ssh_host_x").exists()
+    assert not (rootfs / "dev/x").exists()
+    assert stat.S_IMODE((rootfs / "tmp").stat().st_mode) == 0o1777
+
+
+def test_a_file_takes_a_directorys_place_and_the_other_way_round(rootfs: Path, tmp_path: Path) -> None:
+    """What comes later in an archive is what counts."""
+    path = archive(
+        tmp_path / "a.tar",
+        *SYSTEM,
+        entry("srv/a/b", b"1"),
+        entry("srv/a", b"file now"),
+        entry("opt/a", b"1"),
+        entry("opt/a/b", b"in a directory now"),
+        entry("usr/lib", type=tarfile.SYMTYPE, linkname="share"),
+        entry("usr/share/"),
+        entry("usr/lib/"),
+        entry("usr/lib/x", b"1"),
+    )
+    _unpacked(rootfs, path)
+    assert (rootfs / "srv/a").read_text() == "file now"
+    assert (rootfs / "opt/a/b").exists()
+    assert (rootfs / "usr/share/x").exists()
+
+
+def test_an_image_whose_etc_is_a_link_is_refused(rootfs: Path, tmp_path: Path) -> None:
+    """Accounts are never written through a link."""
+    others = [each for each in SYSTEM if not each[0].startswith("etc")]
+    path = archive(tmp_path / "a.tar", *others, entry("etc", type=tarfile.SYMTYPE, linkname="/elsewhere"))
+    with pytest.raises(EngineError, match="/etc is not a directory"):
+        _unpacked(rootfs, path)
+
+
+def test_an_entry_of_an_unknown_type_is_refused(rootfs: Path, tmp_path: Path) -> None:
+    """What isn't understood isn't guessed at."""
+    with pytest.raises(EngineError, match="unknown type"):
+        _unpacked(rootfs, archive(tmp_path / "a.tar", *SYSTEM, entry("srv/x", type=b"Z")))
+
+
+def test_an_account_of_that_name_stays_as_it_is(rootfs: Path, tmp_path: Path) -> None:
+    """An image that brings its own user `irons` keeps it, and missing files are made."""
+    passwd = b"root:x:0:0::/root:/bin/sh\nirons:x:5:5::/home/own:/bin/sh"
+    others = [each for each in SYSTEM if each[0] not in ("etc/passwd", "etc/shadow", "etc/os-release")]
+    found, _ = _unpacked(rootfs, archive(tmp_path / "a.tar", *others, entry("etc/passwd", passwd)))
+    lines = (rootfs / "etc/passwd").read_text().splitlines()
+    assert lines[1] == "irons:x:5:5::/home/own:/bin/sh"
+    assert lines[2].startswith("sshd:x:100:")
+    assert (rootfs / "etc/shadow").read_text().startswith("sshd:*:")
+    assert (found["os"], found["tini"]) == ("unknown", "")
+
+
+def test_what_is_packed_is_what_was_there(rootfs: Path, tmp_path: Path) -> None:
+    """Packed and unpacked again, files are the same; keys stay out where that is asked."""
+    source = tmp_path / "source"
+    for directory in ("etc/ssh", "root/.ssh", "home/irons/.ssh", "proc/1", "srv"):
+        (source / directory).mkdir(parents=True)
+    for secret in (
+        "etc/ssh/ssh_host_rsa_key",
+        "root/.ssh/authorized_keys",
+        "home/irons/.ssh/authorized_keys2",
+    ):
+        (source / secret).write_text("secret")
+    (source / "proc/1/status").write_text("not of the image")
+    (source / "srv/a").write_text("a" * 1000)
+    os.link(source / "srv/a", source / "srv/b")
+    (source / "srv/l").symlink_to("a")
+    os.mkfifo(source / "srv/p")
+    os.setxattr(source / "srv/a", "security.capability", CAPABILITY)
+    found = _packed(source, tmp_path / "out.tar", without_keys=True)
+    assert found["size"] == 1000
+    with tarfile.open(tmp_path / "out.tar") as tar:
+        names = set(tar.getnames())
+        capable = tar.getmember("srv/a").pax_headers
+    assert "secret" not in (tmp_path / "out.tar").read_text(errors="replace")
+    assert {"srv/a", "srv/b", "srv/l", "srv/p", "proc", "etc/ssh", "root/.ssh"} <= names
+    assert "proc/1/status" not in names
+    assert "SCHILY.xattr.security.capability" in capable
+    _packed(source, tmp_path / "all.tar")
+    with tarfile.open(tmp_path / "all.tar") as tar:
+        assert "root/.ssh/authorized_keys" in tar.getnames()
+
+
+def test_what_cannot_be_packed_is_said(rootfs: Path, tmp_path: Path) -> None:
+    """A full disk, or a file that can't be read, is one clear line."""
+    (rootfs / "file").write_bytes(bytes(1 << 20))
+    directory, full = os.open(rootfs, os.O_RDONLY), os.open("/dev/full", os.O_WRONLY)
+    try:
+        request = {"rootfs": directory, "archive": full, "size": 0, "without_keys": False}
+        with pytest.raises(EngineError, match="disk is full") as caught:
+            pack.pack(request, lambda _line, _done: None)
+    finally:
+        os.close(directory)
+        os.close(full)
+    assert caught.value.code == "limit"
