@@ -93,13 +93,23 @@ class CellNet:
 class Program:
     """A connected TCP socket of a program in the cell."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, address: str, port: int) -> None:
         self.sock = sock
+        self.gone = False
+        try:
+            sock.connect((address, port))
+        except ConnectionResetError:
+            # It was accepted and refused before the system call was over.
+            self.gone = True
+        except BaseException:
+            sock.close()
+            raise
 
     def send(self, data: bytes) -> Program:
         """Send bytes; a connection that was reset meanwhile shows in what is read."""
         with contextlib.suppress(ConnectionError):
-            self.sock.sendall(data)
+            if not self.gone:
+                self.sock.sendall(data)
         return self
 
     def read(self, size: int) -> bytes:
@@ -125,6 +135,8 @@ class Program:
     def rest(self) -> bytes:
         """All until the end; `b"RESET"` where the end is a reset."""
         data = b""
+        if self.gone:
+            return b"RESET"
         try:
             while more := self.sock.recv(65_536):
                 data += more
@@ -261,8 +273,7 @@ class Stand:
         literal = ":" in host or host.replace(".", "").isdigit()
         address = host if literal else self.resolve(host)
         sock = self.net.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
-        sock.connect((address, port))
-        return Program(sock)
+        return Program(sock, address, port)
 
     def http(self, host: str, head: str, port: int = 80, *, end: bool = True) -> bytes:
         """Send one request head, LF for CRLF, and read the answer to its end."""

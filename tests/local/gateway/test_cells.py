@@ -32,9 +32,7 @@ def second(stand: Stand) -> Iterator[CellNet]:
 
 def from_second(second: CellNet, address: str, port: int) -> Program:
     """Connect in the second cell."""
-    sock = second.socket()
-    sock.connect((address, port))
-    return Program(sock)
+    return Program(second.socket(), address, port)
 
 
 def test_cells_have_policies_and_names_of_their_own(stand: Stand, second: CellNet) -> None:
