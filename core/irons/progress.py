@@ -20,6 +20,7 @@ class Spinner:
     def __init__(self, streams: Streams, line: str) -> None:
         """Take the streams of the call and the first line."""
         self._stderr = streams.stderr
+        self._width = streams.stderr_columns or 80
         self._shown = streams.tells_person and streams.env.get("TERM") != "dumb"
         self._line = line
         self._began = time.monotonic()
@@ -28,7 +29,7 @@ class Spinner:
 
     def tell(self, line: str) -> None:
         """Change the line."""
-        self._line = clean(line)
+        self._line = line
 
     def __enter__(self) -> Self:
         if self._shown:
@@ -47,6 +48,9 @@ class Spinner:
         frame = 0
         while not self._over.wait(0.1):
             elapsed = time.monotonic() - self._began
-            self._stderr.write(f"\r\x1b[K{_FRAMES[frame % len(_FRAMES)]} {self._line} {elapsed:.0f}s")
+            told = f" {elapsed:.0f}s"
+            # A line that wraps could not be wiped.
+            line = clean(self._line, limit=max(self._width - len(told) - 3, 1))
+            self._stderr.write(f"\r\x1b[K{_FRAMES[frame % len(_FRAMES)]} {line}{told}")
             self._stderr.flush()
             frame += 1

@@ -42,11 +42,19 @@ class Streams:
     @property
     def columns(self) -> int | None:
         """How wide stdout is: `$COLUMNS`, else what its terminal says; None where it is no terminal."""
+        return self._columns(self.stdout)
+
+    @property
+    def stderr_columns(self) -> int | None:
+        """How wide stderr is, likewise."""
+        return self._columns(self.stderr)
+
+    def _columns(self, stream: TextIO) -> int | None:
         named = self.env.get("COLUMNS", "")
         if named.isascii() and named.isdigit() and int(named):
             return int(named)
         try:
-            return get_terminal_size(self.stdout.fileno()).columns or None
+            return get_terminal_size(stream.fileno()).columns or None
         except (OSError, ValueError, AttributeError):
             return None
 

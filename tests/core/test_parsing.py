@@ -1,0 +1,313 @@
+"""Words into parameters, and words into values."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from irons.command import GLOBAL_OPTIONS, Arg, Command, Flag, Opt
+from irons.errors import UsageError
+from irons.parsing import Parsed, globals_among, parse, split_globals
+from irons.tree import Clash, Tree
+from irons.values import check_sandbox_name, moment, read_value, seconds, size
+
+COPY = Command(
+    ("copy",),
+    "Copy.",
+    "x:y",
+    (
+        Arg("source", kind="sandbox"),
+        Arg("paths", takes="*"),
+        Arg("target"),
+        Opt(("-m", "--mode"), choices=("fast", "slow"), default="fast"),
+        Opt(("--tag",), many=True),
+        Opt(("-n", "--count"), type="int", name="number"),
+        Flag(("-f", "--force")),
+        Flag(("-r", "--recursive")),
+    ),
+)
+RUN = Command(("run",), "Run.", "x:y", (Arg("name", kind="sandbox"), Arg("argv", takes="--"), Flag(("-q",))))
+WHY = Command(("why",), "Why.", "x:y", (Arg("name", kind="sandbox"), Arg("host", takes="?")))
+KILL = Command(("kill",), "Kill.", "x:y", (Arg("names", kind="sandbox", takes="+", implied=False),))
+WAIT = Command(("wait",), "Wait.", "x:y", (Arg("names", kind="sandbox", takes="+"),))
+
+
+def read(command: Command, line: str, in_use: str | None = None) -> dict[str, object]:
+    """The parameters that a line gives."""
+    return parse(command, line.split(), lambda _: in_use).arguments
+
+
+@pytest.mark.parametrize(
+    ("line", "changed"),
+    [
+        ("one out", {}),
+        ("one a b out", {"paths": ("a", "b")}),
+        ("one a --force b out", {"paths": ("a", "b"), "force": True}),
+        ("one out --mode slow", {"mode": "slow"}),
+        ("one out --mode=slow", {"mode": "slow"}),
+        ("one out -mslow", {"mode": "slow"}),
+        ("one out -m=slow", {"mode": "slow"}),
+        ("one out -m fast -m slow", {"mode": "slow"}),
+        ("one out --tag a --tag b", {"tag": ("a", "b")}),
+        ("one out -n 3", {"number": 3}),
+        ("one out -fr", {"force": True, "recursive": True}),
+        ("one out -frn3", {"force": True, "recursive": True, "number": 3}),
+        ("one -- --force out", {"paths": ("--force",)}),
+        ("one - out", {"paths": ("-",)}),
+    ],
+)
+def test_words_become_parameters(line: str, changed: dict[str, object]) -> None:
+    """Options anywhere, values joined or apart, flags in a bundle, and whatever stands behind two dashes as it is."""
+    usual = {
+        "source": "one",
+        "paths": (),
+        "target": "out",
+        "mode": "fast",
+        "tag": (),
+        "number": None,
+        "force": False,
+        "recursive": False,
+    }
+    assert read(COPY, line) == {**usual, **changed}
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("", "irons copy needs SOURCE and TARGET"),
+        ("one", "irons copy needs TARGET"),
+        ("one out --mode", "--mode needs a value ({fast,slow})"),
+        ("one out --mode --force", "--mode needs a value"),
+        ("one out --mode medium", "--mode takes fast or slow, not 'medium'"),
+        ("one out --force=yes", "has no option '--force=yes'"),
+        ("one out -fx", "has no option '-fx'"),
+        ("one out -n many", "--count takes a number, not 'many'"),
+        ("one out -x", "irons copy has no option '-x'"),
+    ],
+)
+def test_what_makes_no_sense_is_said(line: str, said: str) -> None:
+    """Each mistake has a message of its own."""
+    with pytest.raises(UsageError) as caught:
+        read(COPY, line)
+    assert said in caught.value.message
+
+
+def test_another_programs_words_are_untouched() -> None:
+    """Behind two dashes nothing is read, not even what looks like our own options."""
+    assert read(RUN, "one -q -- ls --help -q -- x") == {
+        "name": "one",
+        "argv": ("ls", "--help", "-q", "--", "x"),
+        "q": True,
+    }
+    assert read(RUN, "one --") == {"name": "one", "argv": (), "q": False}
+
+
+@pytest.mark.parametrize(
+    ("command", "line", "in_use", "found"),
+    [
+        (WHY, "", "used", {"name": "used", "host": None}),
+        (WHY, "one", "used", {"name": "one", "host": None}),
+        (WHY, "one example.com", "used", {"name": "one", "host": "example.com"}),
+        (RUN, "-- ls", "used", {"name": "used", "argv": ("ls",), "q": False}),
+        (WAIT, "", "used", {"names": ("used",)}),
+        (WAIT, "one two", "used", {"names": ("one", "two")}),
+    ],
+)
+def test_the_sandbox_in_use_is_meant_where_none_is_named(
+    command: Command, line: str, in_use: str, found: dict[str, object]
+) -> None:
+    """A sandbox that no word names is the one in use."""
+    assert read(command, line, in_use) == found
+
+
+@pytest.mark.parametrize(("command", "in_use"), [(WHY, None), (KILL, "used"), (WAIT, None)])
+def test_a_name_is_needed_all_the_same(command: Command, in_use: str | None) -> None:
+    """Without one in use, or for what can't be undone, a name is asked for."""
+    with pytest.raises(UsageError, match=r"needs NAMES?$"):
+        read(command, "", in_use)
+
+
+def test_a_bad_name_in_use_is_refused() -> None:
+    """The sandbox in use is held to the same as a typed one."""
+    with pytest.raises(UsageError, match="has no '/'"):
+        read(WHY, "", "a/b")
+
+
+def test_global_options_stand_anywhere() -> None:
+    """Before the command or behind it, they are the same."""
+    before = split_globals(["-o", "json", "--debug", "--api-url=x", "list", "--no-input"])
+    assert before.values == {"output": "json", "debug": True, "api_url": "x"}
+    assert before.words == ["list", "--no-input"]
+    behind = parse(WHY, ["one", "-ojson", "--debug", "--api-url", "x"])
+    assert behind.globals == before.values
+    assert parse(WHY, ["one", "-h"]) == Parsed({}, {}, help=True)
+    assert parse(WHY, ["-V"]).version
+    assert split_globals(["--help", "list"]).help
+    assert split_globals(["-V"]).version
+    assert split_globals(["--", "--list"]).words == ["--list"]
+
+
+def test_an_option_of_the_commands_own_goes_before_a_global_one() -> None:
+    """A command may have `-o` for itself; then the words of both stay apart."""
+    own = Command(("x",), "X.", "x:y", (Opt(("-o", "--out")),))
+    parsed = parse(own, ["-o", "file"])
+    assert parsed.arguments == {"out": "file"}
+    assert parsed.globals == {}
+
+
+def test_globals_among_words_that_are_still_typed() -> None:
+    """What makes sense is taken wherever it stands, the rest is passed over."""
+    words = [
+        "--profile",
+        "work",
+        "status",
+        "--api-url=local",
+        "--bogus",
+        "-o",
+        "xml",
+        "--debug",
+        "--",
+        "--api-key",
+        "k",
+    ]
+    assert globals_among(words) == {"profile": "work", "api_url": "local", "debug": True}
+    assert globals_among(["--api-url"]) == {}
+
+
+@given(st.lists(st.text(max_size=10), max_size=6))
+def test_no_words_break_the_scanner(words: list[str]) -> None:
+    """Whatever the words, there is an answer or a `UsageError`."""
+    globals_among(words)
+    try:
+        found = split_globals(words)
+    except UsageError:
+        return
+    assert set(found.values) <= {option.dest for option in GLOBAL_OPTIONS}
+
+
+# Values
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        ("90", 90.0),
+        ("1.5s", 1.5),
+        ("10m", 600.0),
+        ("2h", 7200.0),
+        ("1d", 86400.0),
+        ("250ms", 0.25),
+        ("1w", 604800.0),
+    ],
+)
+def test_durations(word: str, value: float) -> None:
+    """A number with a unit, seconds where there is none."""
+    assert seconds(word) == value
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        ("1024", 1024),
+        ("1k", 1024),
+        ("512M", 512 << 20),
+        ("2G", 2 << 30),
+        ("1.5GiB", 3 << 29),
+        ("1TB", 1 << 40),
+    ],
+)
+def test_sizes(word: str, value: int) -> None:
+    """A number with a unit in powers of 1024, bytes where there is none."""
+    assert size(word) == value
+
+
+@pytest.mark.parametrize("word", ["", "m", "-1", "1x", "1 m", "1e3", "٣", "1.", "9" * 20, "\n1", "1\n"])
+def test_what_is_no_duration_or_size(word: str) -> None:
+    """Anything else is refused with an example."""
+    with pytest.raises(UsageError, match="such as"):
+        seconds(word)
+    with pytest.raises(UsageError, match="such as"):
+        size(word)
+
+
+def test_times() -> None:
+    """RFC 3339, or how long ago; without a zone it is this machine's."""
+    assert moment("2026-02-19T16:42:26Z") == datetime(2026, 2, 19, 16, 42, 26, tzinfo=UTC)
+    assert moment("2026-02-19T16:42:26+02:00").utcoffset() == timedelta(hours=2)
+    assert moment("2026-02-19T16:42:26").tzinfo is not None
+    assert timedelta(minutes=9) < datetime.now(UTC) - moment("10m") < timedelta(minutes=11)
+
+
+@pytest.mark.parametrize("word", ["", "yesterday", "2026-13-01", "999999999999w"])
+def test_what_is_no_time(word: str) -> None:
+    """Anything else is refused with an example."""
+    with pytest.raises(UsageError, match="RFC 3339"):
+        moment(word, "--since")
+
+
+def test_numbers_and_text() -> None:
+    """Numbers are numbers, and text is left alone."""
+    assert read_value("int", "7", "-n") == 7
+    assert read_value("float", "1.5", "-n") == 1.5
+    assert read_value("text", " x ", "-n") == " x "
+    assert read_value("seconds", "1m", "-n") == 60.0
+    assert read_value("size", "1k", "-n") == 1024
+    assert isinstance(read_value("time", "1m", "-n"), datetime)
+    for kind in ("int", "float"):
+        with pytest.raises(UsageError, match="-n takes a number"):
+            read_value(kind, "x", "-n")
+
+
+@given(st.text(alphabet="abcxyz0123456789-_.", min_size=1, max_size=128))
+def test_plain_names_are_taken(name: str) -> None:
+    """Letters, digits, hyphens, dots and underscores make a name, unless it is `.`, `..` or looks like an option."""
+    if name in (".", "..") or name.startswith("-"):
+        return
+    assert check_sandbox_name(name) == name
+
+
+@given(st.text(max_size=200))
+def test_a_name_that_is_taken_is_harmless(name: str) -> None:
+    """What passes is one path segment, one word, printable, and no option."""
+    try:
+        check_sandbox_name(name)
+    except UsageError:
+        return
+    assert name.isprintable()
+    assert not set(name) & set("/\\: \t\n")
+    assert not name.startswith("-")
+    assert 0 < len(name) <= 128
+
+
+# The tree
+
+
+def test_the_longest_path_wins() -> None:
+    """A command is found by its path or an alias, and the words behind are left over."""
+    tree = Tree().with_commands(
+        [Command(("a", "b"), "B.", "x:y"), Command(("a", "c"), "C.", "x:y", aliases=(("see",),))]
+    )
+    match = tree.find(["a", "c", "d"])
+    assert match is not None
+    assert (match.command.path, match.rest) == (("a", "c"), ["d"])
+    found = tree.find(["see", "x"])
+    assert found is not None
+    assert found.command.path == ("a", "c")
+    assert tree.find(["a"]) is None
+    assert tree.find([]) is None
+    assert len(tree) == 2
+    assert tree.below() == {"a": "a …", "see": "C."}
+    assert tree.suggest(["a", "d"]) is None
+    assert tree.suggest(["sea"]) == "see"
+    assert tree.suggest(["a", "b"]) is None
+
+
+def test_a_clash_changes_nothing() -> None:
+    """Commands come all together or not at all."""
+    tree = Tree().with_commands([Command(("a",), "A.", "x:y")])
+    with pytest.raises(Clash):
+        tree.with_commands([Command(("b",), "B.", "x:y"), Command(("a",), "A.", "x:y")])
+    assert len(tree) == 1
