@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from ipaddress import ip_address
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 from irons_plugins.local import floor
 from irons_plugins.local.addresses import Address, Network, embedded, unmapped
@@ -60,6 +60,9 @@ __all__ = [
 
 Mode = Literal["warn", "deny"]
 Verdict = Literal["allowed", "blocked", "warn"]
+
+_REMEMBERED = 512
+_Place = TypeVar("_Place")
 
 
 class PolicyError(ValueError):
@@ -115,6 +118,11 @@ class Policy:
         if host.address is not None:
             return (host.address,)
         return self.hosts.get(host.text)
+
+    @cached_property
+    def verdicts(self) -> Verdicts:
+        """What it has decided lately."""
+        return Verdicts()
 
     @cached_property
     def _index(self) -> dict[str, tuple[Rule, ...]]:
@@ -174,6 +182,26 @@ class Decision(NamedTuple):
     reason: str
 
 
+class Verdicts:
+    """What one policy decided lately: a sandbox asks for the same few places again and again, and at each step anew.
+
+    Attributes:
+        hosts: by host and port.
+        addresses: by host, port and address, on the ground of the last question.
+    """
+
+    def __init__(self) -> None:
+        self.hosts: dict[tuple[Host, int], Decision] = {}
+        self.addresses: dict[tuple[Host, int, Address], Decision] = {}
+        self._ground: Ground | None = None
+
+    def on(self, ground: Ground) -> dict[tuple[Host, int, Address], Decision]:
+        """What was decided of addresses on exactly this ground."""
+        if self._ground is not ground:
+            self._ground, self.addresses = ground, {}
+        return self.addresses
+
+
 class Live(NamedTuple):
     """A connection that is open: what it was judged by."""
 
@@ -198,6 +226,14 @@ def decide(policy: Policy, host: Host | str, port: int) -> Decision:
     """
     if isinstance(host, str):
         host = canonical_host(host)
+    known, place = policy.verdicts.hosts, (host, port)
+    decision = known.get(place)
+    if decision is None:
+        decision = _remember(known, place, _decide(policy, host, port))
+    return decision
+
+
+def _decide(policy: Policy, host: Host, port: int) -> Decision:
     near = policy.rules_for(host)
     matching = [rule for rule in near if rule.pattern.covers_port(port)]
     denying = next((rule for rule in matching if rule.list == "deny"), None)
@@ -222,6 +258,14 @@ def private_pins(policy: Policy, host: Host, port: int) -> tuple[Network, ...]:
 
 def decide_address(policy: Policy, host: Host, port: int, address: Address, ground: Ground) -> Decision:
     """Judge the address that is about to be dialled for a host: the floor in every mode, deny rules by the mode."""
+    known, place = policy.verdicts.on(ground), (host, port, address)
+    decision = known.get(place)
+    if decision is None:
+        decision = _remember(known, place, _decide_address(policy, host, port, address, ground))
+    return decision
+
+
+def _decide_address(policy: Policy, host: Host, port: int, address: Address, ground: Ground) -> Decision:
     refused = floor.refusal(address, port, _pins(policy, host, port), ground)
     if refused is not None:
         return Decision(False, "blocked", policy.mode, None, None, None, refused)
@@ -265,6 +309,14 @@ def forbidden(policy: Policy, connections: Iterable[Live], ground: Ground) -> li
         if not decision.allowed:
             cut.append((live, decision.reason))
     return cut
+
+
+def _remember(known: dict[_Place, Decision], place: _Place, decision: Decision) -> Decision:
+    """Keep a verdict; a sandbox that asks for ever more places only makes its earlier ones be judged again."""
+    if len(known) >= _REMEMBERED:
+        known.clear()
+    known[place] = decision
+    return decision
 
 
 def _pins(policy: Policy, host: Host, port: int) -> list[floor.Pin]:
