@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import resource
@@ -33,6 +34,8 @@ def main() -> int:
         return 2
     _raise_limits()
     sys.unraisablehook = _unraisable
+    # All that was imported stays to the end: no need to look through it for garbage again and again.
+    gc.freeze()
     try:
         asyncio.run(_run(link, keepers))
     except JournalError as error:

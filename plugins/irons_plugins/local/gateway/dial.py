@@ -42,8 +42,7 @@ async def dial(loop: asyncio.AbstractEventLoop, address: Address, port: int) -> 
         raise DialError(_say(error)) from None
     wire = Wire(loop, sock)
     try:
-        async with asyncio.timeout(TIMEOUT):
-            await _connect(wire, (str(address), port))
+        await _connect(wire, (str(address), port))
         tune(sock)
     except TimeoutError:
         wire.close()
@@ -68,7 +67,7 @@ def tune(sock: socket.socket) -> None:
 async def _connect(wire: Wire, where: tuple[str, int]) -> None:
     code = wire.sock.connect_ex(where)
     if code == errno.EINPROGRESS:
-        await wire.writable()
+        await wire.writable(TIMEOUT)
         code = wire.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if code:
         raise OSError(code, os.strerror(code))

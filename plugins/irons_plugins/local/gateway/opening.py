@@ -52,24 +52,23 @@ async def read_opening(client: Wire, context: ssl.SSLContext, grace: float, *, s
     Raises:
         OSError: the connection broke.
     """
-    data = client.take()
-    if data is None:
-        try:
-            async with asyncio.timeout(grace):
-                data = await client.recv()
-        except TimeoutError:
-            return Opening(Kind.UNDECIDED)
+    try:
+        data = await client.recv(within=grace)
+    except TimeoutError:
+        return Opening(Kind.UNDECIDED)
     if not data:
         return Opening(Kind.UNDECIDED, ended=True)
-    try:
-        async with asyncio.timeout(WHOLE_TIMEOUT if strict else LINE_TIMEOUT):
-            while (found := kind(data)) is Kind.UNDECIDED:
-                more = await client.recv()
-                if not more:
-                    return Opening(found, data, ended=True)
-                data += more
-    except TimeoutError:
-        return Opening(Kind.UNDECIDED, data)
+    found = kind(data)
+    if found is Kind.UNDECIDED:
+        try:
+            async with asyncio.timeout(WHOLE_TIMEOUT if strict else LINE_TIMEOUT):
+                while (found := kind(data)) is Kind.UNDECIDED:
+                    more = await client.recv()
+                    if not more:
+                        return Opening(found, data, ended=True)
+                    data += more
+        except TimeoutError:
+            return Opening(Kind.UNDECIDED, data)
     if found is Kind.TLS:
         return await read_hello(client, context, data)
     fault = "its first line has no end" if found is Kind.ENDLESS else None
@@ -89,14 +88,15 @@ async def read_hello(client: Wire, context: ssl.SSLContext, data: bytes) -> Open
     """
     reader = tls.Reader(context)
     try:
-        async with asyncio.timeout(WHOLE_TIMEOUT):
-            hello = reader.feed(data)
-            while hello is None:
-                more = await client.recv()
-                if not more:
-                    return Opening(Kind.TLS, data, ended=True, fault="the ClientHello was never finished")
-                data += more
-                hello = reader.feed(more)
+        hello = reader.feed(data)
+        if hello is None:
+            async with asyncio.timeout(WHOLE_TIMEOUT):
+                while hello is None:
+                    more = await client.recv()
+                    if not more:
+                        return Opening(Kind.TLS, data, ended=True, fault="the ClientHello was never finished")
+                    data += more
+                    hello = reader.feed(more)
     except tls.BadHelloError as error:
         return Opening(Kind.TLS, data, alert=error.alert, fault=str(error))
     except TimeoutError:

@@ -45,14 +45,19 @@ class Wire:
         except (BlockingIOError, InterruptedError):
             return None
 
-    async def recv(self, size: int = CHUNK) -> bytes:
+    async def recv(self, size: int = CHUNK, *, within: float | None = None) -> bytes:
         """The next bytes; `b""` for the end.
 
+        Args:
+            size: bytes at most.
+            within: seconds to wait for them; None waits for ever.
+
         Raises:
+            TimeoutError: none came in time.
             OSError: the connection broke.
         """
         while (data := self.take(size)) is None:
-            await self.readable()
+            await self.readable(within)
         return data
 
     async def recv_into(self, space: bytearray) -> int:
@@ -80,23 +85,38 @@ class Wire:
             except (BlockingIOError, InterruptedError):
                 await self.writable()
 
-    async def readable(self) -> None:
-        """Wait until there is something to read."""
+    async def readable(self, within: float | None = None) -> None:
+        """Wait until there is something to read.
+
+        Raises:
+            TimeoutError: there was nothing within so many seconds.
+        """
         future: asyncio.Future[None] = self._loop.create_future()
+        # Cheaper than `asyncio.timeout`, and every connection passes here.
+        timer = None if within is None else self._loop.call_later(within, _late, future)
         self._loop.add_reader(self.fd, _wake, future)
         try:
             await future
         finally:
             self._loop.remove_reader(self.fd)
+            if timer is not None:
+                timer.cancel()
 
-    async def writable(self) -> None:
-        """Wait until something can be written."""
+    async def writable(self, within: float | None = None) -> None:
+        """Wait until something can be written.
+
+        Raises:
+            TimeoutError: nothing could within so many seconds.
+        """
         future: asyncio.Future[None] = self._loop.create_future()
+        timer = None if within is None else self._loop.call_later(within, _late, future)
         self._loop.add_writer(self.fd, _wake, future)
         try:
             await future
         finally:
             self._loop.remove_writer(self.fd)
+            if timer is not None:
+                timer.cancel()
 
     def finish(self) -> None:
         """Say that nothing more will be sent."""
@@ -131,3 +151,8 @@ async def either(loop: asyncio.AbstractEventLoop, one: Wire, other: Wire) -> Non
 def _wake(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
+
+
+def _late(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_exception(TimeoutError())
