@@ -23,13 +23,13 @@ class Caps:
     Attributes:
         connections: accepted and not ended.
         undecided: of these, the ones whose name or server is not settled yet.
-        rate: new connections per second, on average.
+        rate: new connections per second, on average; about what one gateway can do, so that only a flood meets it.
         burst: new connections in one go.
     """
 
     connections: int = 1024
     undecided: int = 512
-    rate: float = 500.0
+    rate: float = 2_500.0
     burst: float = 10_000.0
 
 
