@@ -6,8 +6,12 @@ No httpx exception leaves this module.
 from __future__ import annotations
 
 import json
+import os
+import socket
+import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from irons.backends import client, load_httpx, unreachable
@@ -124,6 +128,8 @@ class Wire:
     ) -> Reply:
         if self._opened is None:
             self._opened = client(self._backend, self._settings)
+            if self._backend.transport is None:
+                _look_up(self._opened, timeout.connect)
         with self._opened.stream(method, path, json=body, params=params, timeout=timeout) as response:
             content = bytearray()
             for chunk in response.iter_bytes():
@@ -164,6 +170,28 @@ class Wire:
         if self._log is not None:
             took = (time.monotonic() - began) * 1000
             self._log(f"{method} {self._backend.base_url}{path} {outcome} {took:.1f} ms")
+
+
+def _look_up(opened: httpx.Client, seconds: float) -> None:
+    """Look the server's name up once with a limit: the system's resolver knows none, and httpx does not bound it.
+
+    Raises:
+        httpx.ConnectTimeout: There was no answer in time. One that says no is left to the connection to tell.
+    """
+    host = opened.base_url.host
+    through_proxy = opened.trust_env and any(key.lower().endswith("_proxy") for key in os.environ)
+    if through_proxy or not any(character.isalpha() for character in host) or ":" in host:
+        return
+    looked_up = threading.Event()
+
+    def ask() -> None:
+        with suppress(OSError, UnicodeError):
+            socket.getaddrinfo(host, opened.base_url.port)
+        looked_up.set()
+
+    threading.Thread(target=ask, name="irons-resolver", daemon=True).start()
+    if not looked_up.wait(seconds):
+        raise load_httpx().ConnectTimeout("its name was not resolved in time")
 
 
 def _refusal(reply: Reply, *, route: bool) -> ApiError:

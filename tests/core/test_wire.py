@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import socket
+import threading
 import time
 from collections.abc import Iterator
 
@@ -200,6 +201,20 @@ def test_a_full_backlog_is_told_within_the_connect_timeout(irons_env: dict[str, 
         finally:
             for one in waiting:
                 one.close()
+
+
+def test_a_silent_resolver_is_told_within_the_connect_timeout(
+    irons_env: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that is never resolved gives `Unreachable` before the connect timeout is over."""
+    answered = threading.Event()
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: answered.wait(30) and [])
+    irons_env["IRONS_CONNECT_TIMEOUT"] = "1"
+    began = time.monotonic()
+    with client("https://slow.example.com", irons_env) as api, pytest.raises(Unreachable, match="in time"):
+        api.status("one")
+    assert time.monotonic() - began < 1
+    answered.set()
 
 
 def test_a_route_that_is_not_there_is_unsupported(api: Api, fake_api: FakeApi) -> None:
