@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import os
@@ -14,6 +15,7 @@ from irons_plugins.local.engines import EngineError, Limits, Spec, oci, seccomp,
 from irons_plugins.local.engines.cgroup import Groups
 from irons_plugins.local.engines.machine import Machine
 from irons_plugins.local.engines.processes import Process, is_alive, open_process
+from irons_plugins.local.engines.removal import remove_tree
 from irons_plugins.local.idmap import Extent, IdMapError, inner_extent, lines, outer_map
 from irons_plugins.local.namespaces import started
 
@@ -207,3 +209,27 @@ def test_the_older_hierarchy_is_roots(tmp_path: Path) -> None:
     assert groups.kind == "v1"
     assert set(groups.bases) == {"memory", "pids", "cpu"}
     assert Groups.find(tmp_path / "memory", tmp_path / "own", uid=0).kind == "none"
+
+
+def test_removal_goes_as_deep_as_it_must(tmp_path: Path) -> None:
+    """A tree deeper than any path can be is removed, twice at the same time, and links in it lead nowhere."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").write_text("kept")
+    top = tmp_path / "top"
+    top.mkdir()
+    here = os.open(top, os.O_RDONLY)
+    for _ in range(3000):
+        os.mkdir("deeper", dir_fd=here)
+        os.symlink(outside, "link", dir_fd=here)
+        inner = os.open("deeper", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = inner
+    os.close(here)
+
+    async def twice() -> None:
+        await asyncio.gather(remove_tree(top), remove_tree(top))
+
+    asyncio.run(twice())
+    assert [each.name for each in tmp_path.iterdir()] == ["outside"]
+    assert (outside / "kept").exists()

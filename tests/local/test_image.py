@@ -287,7 +287,10 @@ def test_the_hosts_own_sources_are_used(tmp_path: Path) -> None:
     assert (recipe.suite, recipe.sources) == ("bookworm", (str(tmp_path / "sources.list"), str(ours)))
 
 
-@pytest.mark.parametrize("host", [{}, {"ID": "fedora"}, {"ID": "debian", "VERSION_CODENAME": "potato"}])
+@pytest.mark.parametrize(
+    "host",
+    [{}, {"ID": "fedora", "VERSION_CODENAME": "bookworm"}, {"ID": "debian", "VERSION_CODENAME": "potato"}],
+)
 def test_elsewhere_it_is_debians_own_mirror(tmp_path: Path, host: dict[str, str]) -> None:
     """A machine that is no known Debian or Ubuntu builds a Debian from the project's mirror."""
     recipe = debian.recipe(os_release=host, apt=tmp_path)

@@ -9,66 +9,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import json
 import os
 import secrets
-import time
-from asyncio.subprocess import DEVNULL, PIPE
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
 from irons_plugins.local.engines import EngineError, Progress, kernel, unheard
-from irons_plugins.local.engines.call import call, end
+from irons_plugins.local.engines.call import call
 from irons_plugins.local.engines.machine import Machine
 from irons_plugins.local.engines.removal import remove_tree
 from irons_plugins.local.idmap import IdMapError, outer_map
 from irons_plugins.local.images import debian
+from irons_plugins.local.images.building import debootstrap, piped
+from irons_plugins.local.images.locks import locked, locked_now
+from irons_plugins.local.images.record import ROOTFS, Image, check_name, now
+
+__all__ = ["DEFAULT", "Image", "Images"]
 
 DEFAULT = "debian"
 _UNPACK = "irons_plugins.local.images.unpack:unpack"
 _PACK = "irons_plugins.local.images.pack:pack"
 _LOCK = ".lock"
 _USE_LOCK = ".use-lock"
-_FILE = "image.json"
-_ROOTFS = "rootfs"
-_LOCK_POLL = 0.2
-_CLEAN_UP_WITHIN = 20.0
-_T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class Image:
-    """One image.
-
-    Attributes:
-        id: `img_` and 16 hexadecimal digits.
-        name: what people call it.
-        created_at: microseconds since 1970, UTC.
-        source: where it came from, for people.
-        os: its own name for itself.
-        size: bytes of its files.
-        sshd: path of its SSH server.
-        tini: path of its init, or "" where its SSH server is process 1.
-        home: its directory.
-    """
-
-    id: str
-    name: str
-    created_at: int
-    source: str
-    os: str
-    size: int
-    sshd: str
-    tini: str
-    home: Path
-
-    @property
-    def rootfs(self) -> Path:
-        """The directory that holds its files."""
-        return self.home / _ROOTFS
 
 
 class Images:
@@ -95,7 +59,7 @@ class Images:
         Raises:
             EngineError: it is gone.
         """
-        image = _read(self._root / identifier)
+        image = Image.read(self._root / identifier)
         if image is None:
             raise EngineError("image", f"the image {identifier} is gone")
         return image
@@ -148,10 +112,9 @@ class Images:
             if isinstance(draft, Image):
                 return draft
             read, write = os.pipe2(os.O_CLOEXEC)
-            building = asyncio.ensure_future(_closing(_debootstrap(recipe, write, progress), write))
-            unpacking = asyncio.ensure_future(_closing(self._unpack(draft, read, unheard, stream=True), read))
-            found = await _all_or_first_failure(building, unpacking)
-            return self._finish(draft, name, f"built from {recipe.suite}", found)
+            unpacking = self._unpack(draft, read, unheard, stream=True)
+            found = await piped(debootstrap(recipe, write, progress), write, unpacking, read)
+            return Image.put(draft, self._root, name, f"built from {recipe.suite}", found)
 
     async def import_(
         self, archive: Path, name: str, *, progress: Progress = unheard, share: bool = False
@@ -178,7 +141,7 @@ class Images:
             if isinstance(draft, Image):
                 return draft
             found = await self._unpack(draft, archive, progress, stream=False)
-            return self._finish(draft, name, f"imported from {source}", found)
+            return Image.put(draft, self._root, name, f"imported from {source}", found)
 
     async def export(self, name: str, path: Path, *, progress: Progress = unheard) -> None:
         """Write an image as a plain tar archive; `path` is it whole, or what it was before.
@@ -240,19 +203,15 @@ class Images:
                 return draft
             read, write = os.pipe2(os.O_CLOEXEC)
             request = {"archive": write, "layers": layers, "size": base.size, "without_keys": True}
-            packing = asyncio.ensure_future(
-                _closing(call("b", _PACK, request, fds=(write,), progress=progress), write)
-            )
-            unpacking = asyncio.ensure_future(_closing(self._unpack(draft, read, unheard, stream=True), read))
-            found = await _all_or_first_failure(packing, unpacking)
-            return self._finish(draft, name, f"saved from {machine.name}", found)
+            packing = call("b", _PACK, request, fds=(write,), progress=progress)
+            found = await piped(packing, write, self._unpack(draft, read, unheard, stream=True), read)
+            return Image.put(draft, self._root, name, f"saved from {machine.name}", found)
 
     @contextlib.asynccontextmanager
     async def keeping(self) -> AsyncIterator[None]:
         """Meanwhile no image is removed, so that what was found can be put to use."""
         self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with _opened(self._root / _USE_LOCK) as lock:
-            await _lock(lock, unheard, fcntl.LOCK_SH)
+        async with locked(self._root / _USE_LOCK, shared=True):
             yield
 
     async def remove(self, name: str) -> None:
@@ -263,8 +222,7 @@ class Images:
         """
         if not self._root.is_dir():
             raise EngineError("absent", f"there is no image {name}")
-        with _opened(self._root / _USE_LOCK) as lock:
-            await _lock(lock, unheard)
+        async with locked(self._root / _USE_LOCK):
             image = self.find(name)
             if image is None:
                 raise EngineError("absent", f"there is no image {name}")
@@ -275,30 +233,31 @@ class Images:
                 )
             gone = self._root / f".gone-{image.id}"
             image.home.rename(gone)
-        await remove_tree(gone)
+            await remove_tree(gone)
 
     async def recover(self) -> None:
         """Remove what was interrupted, and older images that no sandbox stands on any more."""
         if not self._root.is_dir():
             return
-        with contextlib.ExitStack() as stack:
-            lock = stack.enter_context(_opened(self._root / _LOCK))
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                # Somebody makes an image just now: what looks interrupted is theirs.
+        with locked_now(self._root / _LOCK) as held:
+            # Where somebody makes an image just now, what looks interrupted is theirs.
+            if not held:
                 return
             named = {image.id for image in self.listed()}
             used = self._in_use()
             for image in self._all():
                 if image.id not in named and image.id not in used:
                     image.home.rename(self._root / f".gone-{image.id}")
-            for entry in _entries(self._root):
-                if entry.startswith((".new-", ".gone-")):
-                    await remove_tree(self._root / entry)
+            await self._sweep()
+
+    async def _sweep(self) -> None:
+        """Remove what nobody makes or removes any more; the lock is held."""
+        for entry in _entries(self._root):
+            if entry.startswith((".new-", ".gone-")):
+                await remove_tree(self._root / entry)
 
     def _all(self) -> list[Image]:
-        found = (_read(self._root / entry) for entry in _entries(self._root) if entry.startswith("img_"))
+        found = (Image.read(self._root / entry) for entry in _entries(self._root) if entry.startswith("img_"))
         return [image for image in found if image is not None]
 
     def _in_use(self) -> dict[str, set[str]]:
@@ -314,18 +273,18 @@ class Images:
     @contextlib.asynccontextmanager
     async def _making(self, name: str, progress: Progress, *, share: bool) -> AsyncIterator[Path | Image]:
         """A directory to make an image in, alone; or the image that somebody else made meanwhile."""
-        _check_name(name)
+        check_name(name)
         self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        begun = _now()
-        with _opened(self._root / _LOCK) as lock:
-            await _lock(lock, progress)
+        begun = now()
+        async with locked(self._root / _LOCK, progress=progress):
+            await self._sweep()
             other = self.find(name)
             if share and other is not None and other.created_at >= begun:
                 yield other
                 return
             draft = self._root / f".new-{secrets.token_hex(8)}"
             try:
-                (draft / _ROOTFS).mkdir(parents=True, mode=0o755)
+                (draft / ROOTFS).mkdir(parents=True, mode=0o755)
                 draft.chmod(0o700)
                 yield draft
             except OSError as error:
@@ -334,7 +293,7 @@ class Images:
                 await asyncio.shield(remove_tree(draft))
 
     async def _unpack(self, draft: Path, archive: int, progress: Progress, *, stream: bool) -> dict[str, Any]:
-        rootfs = os.open(draft / _ROOTFS, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        rootfs = os.open(draft / ROOTFS, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             idmap = outer_map()
             if os.geteuid() == 0:
@@ -350,130 +309,9 @@ class Images:
         finally:
             os.close(rootfs)
 
-    def _finish(self, draft: Path, name: str, source: str, found: dict[str, Any]) -> Image:
-        identifier = f"img_{secrets.token_hex(8)}"
-        home = self._root / identifier
-        image = Image(identifier, name, _now(), source, home=home, **found)
-        body = {key: value for key, value in asdict(image).items() if key != "home"}
-        with (draft / _FILE).open("w", encoding="utf-8") as file:
-            json.dump(body, file)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.rename(home)
-        return image
-
-
-def _read(home: Path) -> Image | None:
-    try:
-        return Image(**json.loads((home / _FILE).read_bytes()), home=home)
-    except (OSError, ValueError, TypeError):
-        return None
-
 
 def _entries(directory: Path) -> list[str]:
     try:
         return sorted(path.name for path in directory.iterdir())
     except FileNotFoundError:
         return []
-
-
-def _check_name(name: str) -> None:
-    plain = name.replace("-", "").replace(".", "").replace("_", "")
-    if not plain.isascii() or not plain.isalnum() or name[0] in "-._" or len(name) > 64:
-        raise EngineError(
-            "input", f"{name!r} is no name for an image: letters, digits, - . _ and at most 64 of them"
-        )
-
-
-def _now() -> int:
-    return time.time_ns() // 1000
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-async def _lock(descriptor: int, progress: Progress, kind: int = fcntl.LOCK_EX) -> None:
-    told = False
-    while True:
-        try:
-            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if not told:
-                told = True
-                progress("waiting for another image that is being made", None)
-            await asyncio.sleep(_LOCK_POLL)
-
-
-async def _debootstrap(recipe: debian.Recipe, out: int, progress: Progress) -> None:
-    """Run mmdebstrap, which writes its archive to `out`.
-
-    Raises:
-        EngineError: it failed, with its own first complaint.
-    """
-    process = await asyncio.create_subprocess_exec(
-        *recipe.command(root=os.geteuid() == 0),
-        stdin=DEVNULL,
-        stdout=out,
-        stderr=PIPE,
-        start_new_session=True,
-    )
-    complaint = ""
-    try:
-        async for raw in cast("asyncio.StreamReader", process.stderr):
-            line = raw.decode(errors="replace").strip()
-            known = debian.stage(line)
-            if known is not None:
-                progress(*known)
-            if line.startswith(("E:", "Err:")):
-                complaint = complaint or line.partition(":")[2].strip()
-        if await process.wait():
-            why = complaint or "no reason given"
-            raise EngineError("image", f"mmdebstrap failed: {why}", "is the package mirror reachable?")
-    finally:
-        await asyncio.shield(_give_up(process))
-
-
-async def _give_up(process: asyncio.subprocess.Process) -> None:
-    """End mmdebstrap so that it can clean up after itself; it is killed only if it does not."""
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_CLEAN_UP_WITHIN):
-                await process.wait()
-    await end(process)
-
-
-async def _closing(work: Coroutine[Any, Any, _T], descriptor: int) -> _T:
-    """Do some work, and close its end of a pipe whatever becomes of it."""
-    try:
-        return await work
-    finally:
-        os.close(descriptor)
-
-
-async def _all_or_first_failure(writer: asyncio.Future[Any], reader: asyncio.Future[_T]) -> _T:
-    """Wait for both ends of a pipe; where both fail, the writer's word is worth more, unless the disk was full."""
-    try:
-        await asyncio.wait((writer, reader))
-        broken = reader.exception()
-        if broken is not None and not _is_consequence(broken):
-            raise broken
-        writer.result()
-        return reader.result()
-    finally:
-        writer.cancel()
-        reader.cancel()
-        await asyncio.gather(writer, reader, return_exceptions=True)
-
-
-def _is_consequence(error: BaseException) -> bool:
-    """True of what goes wrong at the reading end of a pipe when the writing end failed."""
-    return isinstance(error, EngineError) and error.code != "limit"

@@ -60,6 +60,10 @@ class NamespaceEngine:
     async def recover(self) -> Sequence[str]:
         """Finish what was interrupted, and take up the cells of what runs; gives the ids of the running."""
         running: list[str] = []
+        try:
+            await self._images.recover()
+        except (EngineError, OSError) as error:
+            _log.warning("images: %s", error)
         for entry in self._entries():
             try:
                 if entry.startswith((".new-", ".gone-")):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import os
+import secrets
 import stat
 from pathlib import Path
 from typing import Any
 
 from irons_plugins.local.engines.call import call
 from irons_plugins.local.engines.inside import Say
-
-_TRASH = ".trash-"
 
 
 async def remove_tree(path: Path) -> None:
@@ -35,7 +36,8 @@ async def remove_tree(path: Path) -> None:
             await call("a", f"{__name__}:empty_inside", {"directory": directory}, fds=(directory,))
     finally:
         os.close(directory)
-    os.rmdir(path)  # noqa: PTH106 (a Path would be taken for one that blocks, which this does not)
+    with contextlib.suppress(FileNotFoundError):
+        os.rmdir(path)  # noqa: PTH106 (a Path would be taken for one that blocks, which this does not)
 
 
 def empty_inside(request: dict[str, Any], _say: Say) -> dict[str, Any]:
@@ -48,43 +50,51 @@ def empty(directory: int) -> None:
     """Remove everything in a directory, given by a descriptor; raises OSError.
 
     Directories deeper down are first moved up, so that neither the depth of a hostile tree nor the length of its
-    paths matters.
+    paths matters. Another removal of the same directory, such as one that was given up and goes on, is no harm.
     """
-    count = 0
+    moved = _Moved(directory)
     while entries := os.listdir(directory):
         for name in entries:
-            count = _remove(directory, name, count)
+            with contextlib.suppress(FileNotFoundError):
+                _remove(directory, name, moved)
 
 
-def _remove(top: int, name: str, count: int) -> int:
-    """Remove one entry of `top`, moving its directories to `top`; gives how many were moved so far."""
+class _Moved:
+    """Names, never used before, for what is moved to the top."""
+
+    def __init__(self, top: int) -> None:
+        self._top = top
+        self._names = (f".trash-{secrets.token_hex(8)}-{number}" for number in itertools.count())
+
+    def up(self, inner: int, name: str) -> None:
+        os.rename(name, next(self._names), src_dir_fd=inner, dst_dir_fd=self._top)
+
+
+def _remove(top: int, name: str, moved: _Moved) -> None:
+    """Remove one entry of `top`, moving the directories in it to `top`."""
     if not stat.S_ISDIR(os.stat(name, dir_fd=top, follow_symlinks=False).st_mode):
         os.unlink(name, dir_fd=top)
-        return count
+        return
     inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=top)
     try:
         with os.scandir(inner) as found:
             # All at once: what is removed while a directory is read may hide its neighbours.
             entries = list(found)
         for entry in entries:
-            if not entry.is_dir(follow_symlinks=False):
-                os.unlink(entry.name, dir_fd=inner)
-                continue
-            try:
-                os.rmdir(entry.name, dir_fd=inner)
-            except OSError:
-                count = _move_up(inner, entry.name, top, count)
+            with contextlib.suppress(FileNotFoundError):
+                _remove_or_move(inner, entry, moved)
     finally:
         os.close(inner)
     os.rmdir(name, dir_fd=top)
-    return count
 
 
-def _move_up(inner: int, name: str, top: int, count: int) -> int:
-    while True:
-        count += 1
-        try:
-            os.stat(f"{_TRASH}{count}", dir_fd=top, follow_symlinks=False)
-        except FileNotFoundError:
-            os.rename(name, f"{_TRASH}{count}", src_dir_fd=inner, dst_dir_fd=top)
-            return count
+def _remove_or_move(inner: int, entry: os.DirEntry[str], moved: _Moved) -> None:
+    if not entry.is_dir(follow_symlinks=False):
+        os.unlink(entry.name, dir_fd=inner)
+        return
+    try:
+        os.rmdir(entry.name, dir_fd=inner)
+    except FileNotFoundError:
+        return
+    except OSError:
+        moved.up(inner, entry.name)

@@ -23,10 +23,7 @@ PACKAGES = (
 )
 FALLBACK_SUITE = "bookworm"
 _FALLBACK_MIRROR = "http://deb.debian.org/debian"
-_KNOWN = {
-    "debian": {"bookworm": "main", "trixie": "main", "forky": "main", "sid": "main"},
-    "ubuntu": {"jammy": "main universe", "noble": "main universe", "questing": "main universe"},
-}
+_FAMILIES = ("debian", "ubuntu")
 # Package names as Debian policy 5.6.7 has them, with mmdebstrap's own selectors left out on purpose.
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+(?::[a-z0-9]+)?")
 _MIRROR = re.compile(r"(?:https?|copy|file)://?[^\s\[\]]+|/[^\s]+")
@@ -119,7 +116,7 @@ def recipe(
         )
     host = host_release() if os_release is None else os_release
     suite, family = host.get("VERSION_CODENAME", ""), host.get("ID", "")
-    known = suite in _KNOWN.get(family, {})
+    known = bool(suite) and family in _FAMILIES
     if mirror is not None:
         return Recipe(suite if known else FALLBACK_SUITE, (mirror,), tuple(include))
     sources = tuple(_host_sources(apt, family, suite)) if known else ()
@@ -165,8 +162,7 @@ def _host_sources(apt: Path, family: str, suite: str) -> Iterator[str]:
 
 def _is_of(text: str, family: str, suite: str) -> bool:
     lines = [line.split("#", 1)[0].strip() for line in text.splitlines()]
-    archive = family if family == "debian" else "ubuntu"
     urls = [line for line in lines if "://" in line or "mirror+" in line]
     about = [line for line in lines if re.search(rf"\b{re.escape(suite)}\b", line)]
     # A third party's archive carries the suite's name too; a distribution's own has its name in the URL.
-    return bool(about) and bool(urls) and all(archive in line or "ports" in line for line in urls)
+    return bool(about) and bool(urls) and all(family in line or "ports" in line for line in urls)
