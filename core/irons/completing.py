@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from irons.command import GLOBAL_OPTIONS, Arg, Command, Flag, Kind, Opt
-from irons.tree import Tree
+from irons.tree import Match, Tree
 
 
 class Candidate(NamedTuple):
@@ -17,12 +17,16 @@ class Candidate(NamedTuple):
 
 
 class Sources(NamedTuple):
-    """Where values come from, all from what is on hand: sandbox names with their states, domains, anything by kind."""
+    """Where values come from, all from what is on hand: sandbox names with their states, domains, anything by kind.
+
+    `aliases` are the configuration's: a word and the words it stands for.
+    """
 
     sandboxes: Callable[[], Mapping[str, str]] = dict
     domains: Callable[[], Mapping[str, str]] = dict
     images: Callable[[], Mapping[str, str]] = dict
     topics: Callable[[], Mapping[str, str]] = dict
+    aliases: Callable[[], Mapping[str, str]] = dict
 
 
 FILES = Candidate("\0files")
@@ -62,10 +66,17 @@ def offer(tree: Tree, words: Sequence[str], sources: Sources) -> Offer:
     own = _without_globals(before)
     if own is None:
         return Offer(_global_choices(words), current)
-    match = tree.find(own)
+    match = tree.find(own) or _by_alias(tree, own, sources)
     if match is None:
-        return Offer(_words_of_tree(tree, own, current), current)
+        aliases = [Candidate(*item) for item in sources.aliases().items()] if not own else []
+        return Offer([*_words_of_tree(tree, own, current), *aliases], current)
     return _parameters(match.command, match.rest, current, sources, tree)
+
+
+def _by_alias(tree: Tree, own: Sequence[str], sources: Sources) -> Match | None:
+    """The command that an alias means, with the words behind it."""
+    whole = sources.aliases().get(own[0]) if own and not tree.is_group((own[0],)) else None
+    return tree.find([*whole.split(), *own[1:]]) if whole else None
 
 
 def _without_globals(words: Sequence[str]) -> list[str] | None:
@@ -73,8 +84,8 @@ def _without_globals(words: Sequence[str]) -> list[str] | None:
     by_flag = {flag: option for option in GLOBAL_OPTIONS for flag in option.flags}
     rest = list(words)
     while rest and rest[0].startswith("-"):
-        option = by_flag.get(rest.pop(0).partition("=")[0])
-        if isinstance(option, Opt) and "=" not in words[len(words) - len(rest) - 1]:
+        name, equals, _ = rest.pop(0).partition("=")
+        if isinstance(by_flag.get(name), Opt) and not equals:
             if not rest:
                 return None
             rest.pop(0)

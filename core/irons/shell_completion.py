@@ -29,7 +29,7 @@ def answer(words: Sequence[str]) -> int:
 
     on_hand = _OnHand(words)
     sources = Sources(
-        sandboxes=on_hand.sandboxes, domains=on_hand.domains, images=on_hand.images, topics=_topics
+        on_hand.sandboxes, on_hand.domains, on_hand.images, topics=_topics, aliases=on_hand.aliases
     )
     lines: list[str] = []
     for candidate in complete(PluginHost(warn=lambda _: None).tree, words, sources):
@@ -62,20 +62,30 @@ class _OnHand:
     def images(self) -> Mapping[str, str]:
         return self._read("images")
 
-    def _read(self, what: str) -> Mapping[str, str]:
-        from irons.errors import IronsError
-        from irons.names import Names
-        from irons.parsing import globals_among
-        from irons.settings import load
+    def aliases(self) -> Mapping[str, str]:
+        settings = self._settings()
+        return {} if settings is None else settings.aliases
 
-        try:
-            settings = load(globals_among(self._words))
-        except IronsError:
+    def _read(self, what: str) -> Mapping[str, str]:
+        from irons.names import Names
+
+        settings = self._settings()
+        if settings is None:
             return {}
         names = Names.of(settings, what=what)
         if what == "names" and STALE < names.age() < float("inf"):
             _refresh_detached(settings, names)
         return names.read()
+
+    def _settings(self) -> Settings | None:
+        from irons.errors import IronsError
+        from irons.parsing import globals_among
+        from irons.settings import load
+
+        try:
+            return load(globals_among(self._words))
+        except IronsError:
+            return None
 
 
 def _topics() -> Mapping[str, str]:

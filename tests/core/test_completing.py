@@ -51,6 +51,7 @@ SOURCES = Sources(
     domains=lambda: {"example.com": "allow"},
     images=lambda: {"base": "image"},
     topics=lambda: {"egress": "topic"},
+    aliases=lambda: {"xx": "copy --force", "gone": "nothing"},
 )
 GLOBALS = ["--output", "--profile", "--api-url", "--api-key", "--no-input", "--debug"]
 
@@ -58,7 +59,7 @@ GLOBALS = ["--output", "--profile", "--api-url", "--api-key", "--no-input", "--d
 @pytest.mark.parametrize(
     ("line", "found"),
     [
-        ("", ["copy", "cp", "run", "kill", "net", "topic", "image"]),
+        ("", ["copy", "cp", "run", "kill", "net", "topic", "image", "xx", "gone"]),
         ("c", ["copy", "cp"]),
         ("secr", []),
         ("net ", ["allow", "mode"]),
@@ -84,6 +85,10 @@ GLOBALS = ["--output", "--profile", "--api-url", "--api-key", "--no-input", "--d
         ("copy --tag x --ta", ["--tag"]),
         ("run one -- ", [FILES.word]),
         ("run one -- ls ", [FILES.word]),
+        ("x", ["xx"]),
+        ("xx ", ["one", "two"]),
+        ("xx --fo", []),
+        ("gone ", []),
         ("--", GLOBALS),
         ("-o ", ["table", "plain", "json", "jsonl"]),
         ("-o js", ["json", "jsonl"]),

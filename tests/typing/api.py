@@ -1,0 +1,94 @@
+"""What a plugin author and a Python program write, checked by mypy and pyright and never run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from irons import (
+    Api,
+    Arg,
+    Backend,
+    Column,
+    Command,
+    Context,
+    EgressRules,
+    Event,
+    Exec,
+    Flag,
+    IronsError,
+    Opt,
+    Result,
+    Sandbox,
+    SshAddress,
+    View,
+    __version__,
+    connect,
+    hookimpl,
+)
+from irons.errors import ApiError, NotFound
+
+told: str = __version__
+
+
+@hookimpl
+def irons_commands() -> list[Command]:
+    """Data alone."""
+    return [
+        Command(
+            ("greet",),
+            "Greet.",
+            "module:function",
+            (
+                Arg("name", kind="sandbox"),
+                Opt(("-n", "--times"), type="int", default=1),
+                Flag(("--loud",), pace="waiting"),
+            ),
+            view=View((Column("name"),), record=True),
+            exits=(3,),
+        )
+    ]
+
+
+@hookimpl
+def irons_backend(url: str) -> Backend | None:
+    """A base URL, or nothing."""
+    return Backend("http://127.0.0.1") if url == "mine" else None
+
+
+def rows(ctx: Context, *, name: str, times: int, loud: bool) -> Iterator[Sandbox]:
+    """A handler that yields rows."""
+    for _ in range(times):
+        yield ctx.api.status(name)
+    if loud:
+        ctx.progress("done")
+
+
+def program(ctx: Context, *, name: str) -> Exec | Result:
+    """A handler that becomes another program, or answers with an exit code of its own."""
+    address: SshAddress = ctx.api.ssh(name)
+    return Exec(("ssh", address.host)) if address.port else Result(None, exit=1)
+
+
+def client() -> None:
+    """A Python program."""
+    with connect("local", profile="work") as api:
+        api_too: Api = api
+        sandboxes: tuple[Sandbox, ...] = api_too.list()
+        rules: EgressRules = api.rules()
+        patterns: tuple[str, ...] = rules.allowed
+        events: Iterator[Event] = api.events("one", limit=10)
+        for event in events:
+            time: datetime | None = event.time
+            port: int | None = event.port
+            print(sandboxes, patterns, time, port)
+        try:
+            api.start("one")
+        except NotFound as error:
+            status: int = error.status
+            print(status, error.hint)
+        except ApiError as error:
+            print(error.message)
+        except IronsError as error:
+            code: int = error.exit_code
+            print(code)
