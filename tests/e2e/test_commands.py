@@ -1,0 +1,162 @@
+"""The commands that reach into a sandbox, and those that learn from its log, with real sandboxes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.conftest import clear_policy
+from tests.e2e.lab import Person, eventually
+
+
+@pytest.fixture(scope="module")
+def box(person: Person) -> Iterator[str]:
+    """One running sandbox for tests that leave it as it is."""
+    clear_policy(person)
+    person.ok("create", "box", timeout=120)
+    yield "box"
+    person.run("destroy", "box", "--force", timeout=120)
+    clear_policy(person)
+
+
+def processes(person: Person, name: str, token: str) -> str:
+    """Return the processes inside whose command line has a token."""
+    return person.run("exec", name, "--", "sh", "-c", f"pgrep -f '^sleep {token}' || true").stdout.strip()
+
+
+def test_exec_takes_words_variables_and_a_directory(person: Person, box: str) -> None:
+    """`exec` hands words, variables, a directory, stdin and the exit code through."""
+    secret = "it's $a\n `secret`"
+    told = Person(person.lab, person.home, person.program, person.user, {"TOKEN": secret})
+    script = 'printf "%s|%s|%s|" "$TOKEN" "$PWD" "$1"; cat; exit 9'
+    done = told.run(
+        *("exec", box, "--env", "TOKEN", "--workdir", "/usr/share", "--timeout", "30"),
+        *("--", "sh", "-c", script, "sh", "a  b"),
+        text="from stdin",
+    )
+    assert done.returncode == 9, done.stderr
+    assert done.stdout == f"{secret}|/usr/share|a  b|from stdin"
+
+
+def test_a_timeout_ends_daemons_and_what_sudo_started(person: Person, box: str) -> None:
+    """On timeout nothing of it is left inside: neither daemons that left their session, nor what runs as root."""
+    nap = "98123.5"
+    script = f"setsid -f sleep {nap}; sudo setsid -f sleep {nap}; sudo sleep {nap} & sleep {nap}"
+    done = person.run("exec", box, "--timeout", "2", "--", "sh", "-c", script)
+    assert done.returncode == 124, done.stderr
+    assert "time is up after 2 s" in done.stderr
+    eventually(
+        lambda: len(processes(person, box, nap).splitlines()) <= 1, what="all but root's own daemon to end"
+    )
+
+
+def test_what_was_refused_is_said_at_the_end(person: Person, sandbox: str) -> None:
+    """`exec` ends with what egress refused while it ran; `audit why` tells the reason and the way."""
+    person.ok("egress", "mode", "deny", "--sandbox", sandbox)
+    person.run("exec", sandbox, "--", "curl", "-s", "-m", "5", "http://before.example.test/")
+    done = person.run("exec", sandbox, "--", "sh", "-c", "curl -s -m 5 http://evil.example.test/ >&2; exit 3")
+    assert done.returncode == 3
+    said = done.stderr.splitlines()
+    assert any(line.startswith("egress refused 1 connection") for line in said), done.stderr
+    assert any("evil.example.test:80" in line for line in said)
+    assert not any("before.example.test" in line for line in said)
+    why = json.loads(person.ok("audit", "why", sandbox, "-o", "json"))
+    assert (why["host"], why["port"]) == ("evil.example.test", 80)
+    assert why["fix"] == f"irons egress allow evil.example.test --sandbox {sandbox}"
+    person.ok(*why["fix"].split()[1:])
+    assert (
+        person.run("exec", sandbox, "--", "curl", "-sf", "-m", "5", "http://evil.example.test/").returncode
+        == 0
+    )
+
+
+def test_a_sandbox_is_locked_to_what_it_tried(person: Person, sandbox: str) -> None:
+    """`egress suggest` lists what was tried, `egress lock` allows that, and nothing else passes from then on."""
+    script = (
+        "for n in 1 2; do curl -s -m 5 http://web.example.test/; done; curl -s -m 5 http://once.example.test/"
+    )
+    person.run("exec", sandbox, "--", "sh", "-c", script)
+    found = json.loads(person.ok("egress", "suggest", sandbox, "-o", "json"))
+    assert {row["pattern"]: row["marks"] for row in found} == {
+        "web.example.test": [],
+        "once.example.test": ["once"],
+    }
+    locked = person.run("egress", "lock", sandbox, "--yes")
+    assert locked.stdout.splitlines() == ["mode: as the account -> deny", "+ allow web.example.test"]
+    assert person.run("egress", "check", "web.example.test", "--sandbox", sandbox).returncode == 0
+    assert person.run("egress", "check", "once.example.test", "--sandbox", sandbox).returncode == 7
+    assert (
+        person.run("exec", sandbox, "--", "curl", "-sf", "-m", "5", "http://web.example.test/").returncode
+        == 0
+    )
+    assert (
+        person.run("exec", sandbox, "--", "curl", "-sf", "-m", "5", "http://once.example.test/").returncode
+        == 22
+    )
+
+
+def test_born_locked(person: Person) -> None:
+    """A sandbox created with a mode and rules has them before its first packet."""
+    try:
+        done = person.run("create", "born", "--mode", "deny", "--allow", "web.example.test", timeout=120)
+        assert done.returncode == 0, done.stderr
+        assert "mode is warn" not in done.stderr
+        assert (
+            person.run("exec", "born", "--", "curl", "-sf", "-m", "5", "http://web.example.test/").returncode
+            == 0
+        )
+        assert (
+            person.run("exec", "born", "--", "curl", "-sf", "-m", "5", "http://evil.example.test/").returncode
+            == 22
+        )
+    finally:
+        person.run("destroy", "born", "--force", timeout=120)
+
+
+def test_a_policy_file_goes_round(person: Person, box: str) -> None:
+    """What `export` prints is applied without a difference, to the account and to a sandbox."""
+    policy = person.home / "policy.toml"
+    policy.write_text(
+        '[allow]\n"web.example.test" = "the web"\n"*.example.org:22" = ""\n[deny]\n"203.0.113.66" = "not that"\n'
+    )
+    for more in ([], ["--sandbox", box]):
+        done = person.run("egress", "apply", str(policy), *more)
+        assert done.returncode == 0, done.stderr
+        assert len(done.stdout.splitlines()) == 3
+        assert person.run("egress", "diff", str(policy), *more).returncode == 0
+        copy = person.home / "copy.toml"
+        copy.write_text(person.ok("egress", "export", *more))
+        assert person.run("egress", "diff", str(copy), *more).returncode == 0
+        policy_now = person.ok("egress", "export", *more)
+        assert '"web.example.test" = "the web"' in policy_now
+
+
+def test_files_go_in_and_come_out(person: Person, box: str) -> None:
+    """`scp` copies both ways, by the cell's own descriptor."""
+    sent, back = person.home / "sent", person.home / "back"
+    sent.write_text("text")
+    assert person.run("scp", str(sent), f"{box}:/tmp/there is").returncode == 0
+    done = person.run("scp", f"{box}:/tmp/there is", str(back))
+    assert done.returncode == 0, done.stderr
+    assert back.read_text() == "text"
+
+
+def test_plain_ssh_finds_it_by_name(person: Person, box: str) -> None:
+    """Once `ssh-config` is installed, plain ssh leads there, its host key checked."""
+    person.ok("ssh-config", "--install")
+    config = person.home / ".ssh" / "config"
+    done = subprocess.run(
+        [*person.lab.enter(user=person.user), "ssh", "-F", str(config), f"{box}.irons", "id -un"],
+        env=person.env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "irons\n"), done.stderr
+    person.ok("ssh-config", "--uninstall")
+    assert "Include" not in config.read_text()
