@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from irons.api import Sandbox
     from irons.context import Context
 
-FIRST_PAUSE = 0.05
-GROWTH = 1.5
+FIRST_PAUSE = 0.02
+GROWTH = 1.25
 LONGEST_PAUSE = 2.0
 """Seconds between polls: the first pause, how it grows, and where it stays."""
 
