@@ -27,6 +27,8 @@ from irons_plugins.local.link import Link
 
 CELL = "sb_00000000000000aa"
 GATEWAY = "100.64.0.1"
+BANNER = b"220 mail.example.test ESMTP\r\n"
+"""What the server that speaks first says."""
 MAKER = """
 import json, socket, sys
 from irons_plugins.local import cellnet, sockets

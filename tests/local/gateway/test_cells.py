@@ -172,13 +172,13 @@ def test_in_warn_a_mismatch_ends_when_the_mode_does(stand: Stand) -> None:
 
 def test_nothing_is_left_open(stand: Stand) -> None:
     """After many connections of every kind the gateway has no more descriptors than before."""
-    stand.policy("deny", [WEB, "git.example.test:22"])
+    stand.policy("deny", [WEB, "mail.example.test:25"])
     stand.resolve(WEB)
     before = stand.ask("stats")["fds"]
     for _ in range(20):
         stand.http(WEB, GET.decode().replace("\r", ""))
         stand.http("evil.example.test", "GET / HTTP/1.1\nHost: evil.example.test\n\n")
-        stand.connect("git.example.test", 22).close()
+        stand.connect("mail.example.test", 25).close()
         stand.connect(WEB, 443).close()
         stand.connect("203.0.113.1", 25).close()
     # Pipes are kept for reuse, two descriptors each.

@@ -8,7 +8,7 @@ import ssl
 
 import pytest
 from tests.e2e.lab import eventually
-from tests.local.gateway.stand import CELL, Stand, insecure, quick
+from tests.local.gateway.stand import BANNER, CELL, Stand, insecure, quick
 
 WEB, OTHER, EVIL = "web.example.test", "other.example.test", "evil.example.test"
 GET = "GET /hello HTTP/1.1\nHost: {}\nConnection: close\n\n"
@@ -79,8 +79,8 @@ def test_an_address_rule_opens_a_literal_address(shared: Stand) -> None:
     shared.policy("deny", ["203.0.113.0/24", "[2001:db8:113::/64]:*"])
     assert b"203.0.113.20" in shared.http("203.0.113.20", GET.format("203.0.113.20"))
     assert b"2001:db8:113::20" in shared.http("2001:db8:113::20", GET.format("[2001:db8:113::20]"))
-    with shared.connect("2001:db8:113::20", 22) as program:
-        assert program.read(17) == b"SSH-2.0-standin\r\n"
+    with shared.connect("2001:db8:113::20", 25) as program:
+        assert program.read(len(BANNER)) == BANNER
 
 
 def test_in_warn_what_the_rules_are_against_passes_and_is_recorded(shared: Stand) -> None:
@@ -114,27 +114,27 @@ def test_in_warn_malformed_requests_are_refused_all_the_same(shared: Stand) -> N
 
 def test_a_server_that_speaks_first_is_heard(shared: Stand) -> None:
     """On other ports the server may say the first word."""
-    shared.policy("deny", ["git.example.test:22"])
-    with shared.connect("git.example.test", 22) as program:
-        assert program.read(17) == b"SSH-2.0-standin\r\n"
+    shared.policy("deny", ["mail.example.test:25"])
+    with shared.connect("mail.example.test", 25) as program:
+        assert program.read(len(BANNER)) == BANNER
         program.send(b"SSH-2.0-me\r\n")
         assert program.read(12) == b"SSH-2.0-me\r\n"
-    assert shared.event(host="git.example.test", kind="close")["bytes_out"] == 12
+    assert shared.event(host="mail.example.test", kind="close")["bytes_out"] == 12
 
 
 def test_in_warn_a_literal_address_may_speak_first(shared: Stand) -> None:
     """A silent client to a literal address is connected after a moment."""
     shared.policy("warn")
-    with shared.connect("203.0.113.40", 22) as program:
-        assert program.read(17) == b"SSH-2.0-standin\r\n"
+    with shared.connect("203.0.113.50", 25) as program:
+        assert program.read(len(BANNER)) == BANNER
 
 
 def test_a_silent_client_to_a_denied_name_is_reset_within_two_seconds(shared: Stand) -> None:
     """There is nothing to answer it in its own language."""
     shared.policy("deny", [WEB])
-    with shared.connect(EVIL, 22) as program:
+    with shared.connect(EVIL, 25) as program:
         assert quick(program.rest) < 2
-    assert shared.event(host=EVIL, port=22)["verdict"] == "blocked"
+    assert shared.event(host=EVIL, port=25)["verdict"] == "blocked"
 
 
 def test_a_client_that_speaks_first_to_a_denied_name_is_reset_at_once(shared: Stand) -> None:
@@ -149,16 +149,16 @@ def test_a_client_that_speaks_first_to_a_denied_name_is_reset_at_once(shared: St
 @pytest.mark.parametrize("name", [WEB, None])
 def test_a_late_clienthello_must_say_the_same_name(shared: Stand, name: str | None) -> None:
     """After a server's greeting, or a Postgres SSLRequest, TLS under another name is refused and never arrives."""
-    shared.policy("deny", ["git.example.test:22", "db.example.test:5432"])
+    shared.policy("deny", ["mail.example.test:25", "db.example.test:5432"])
     for host, port, before in (
-        ("git.example.test", 22, b""),
-        ("git.example.test", 22, b"EHLO me\r\nSTARTTLS\r\n"),
+        ("mail.example.test", 25, b""),
+        ("mail.example.test", 25, b"EHLO me\r\nSTARTTLS\r\n"),
         ("db.example.test", 5432, b"\0\0\0\x08\x04\xd2\x16\x2f"),
     ):
         hello = client_hello(EVIL)
         with shared.connect(host, port) as program:
-            if port == 22:
-                assert program.read(17) == b"SSH-2.0-standin\r\n"
+            if port == 25:
+                assert program.read(len(BANNER)) == BANNER
             if before and name:
                 program.send(before).sock.recv(100)
                 program.send(hello[:1])
@@ -186,20 +186,20 @@ def test_a_clienthello_in_the_middle_is_seen(shared: Stand) -> None:
 
 def test_a_late_clienthello_with_the_right_name_passes(shared: Stand) -> None:
     """STARTTLS to the name that was dialled goes on."""
-    shared.policy("deny", ["git.example.test:22"])
-    with shared.connect("git.example.test", 22) as program:
-        program.read(17)
+    shared.policy("deny", ["mail.example.test:25"])
+    with shared.connect("mail.example.test", 25) as program:
+        program.read(len(BANNER))
         program.send(b"STARTTLS\r\n").read(10)
-        hello = client_hello("git.example.test")
+        hello = client_hello("mail.example.test")
         program.send(hello)
         assert program.read(len(hello)) == hello
 
 
 def test_a_late_request_must_name_the_same_host(shared: Stand) -> None:
     """Where the server spoke first, the client's request is still read."""
-    shared.policy("deny", ["git.example.test:22"])
-    with shared.connect("git.example.test", 22) as program:
-        program.read(17)
+    shared.policy("deny", ["mail.example.test:25"])
+    with shared.connect("mail.example.test", 25) as program:
+        program.read(len(BANNER))
         program.send(b"GET / HTTP/1.1\r\nHost: evil.example.test\r\n\r\n")
         assert b"403 Forbidden" in program.rest()
     assert not shared.leaked("evil")
@@ -316,9 +316,9 @@ def test_search_domains_do_not_apply(shared: Stand) -> None:
 
 def test_a_new_policy_cuts_what_it_forbids(shared: Stand) -> None:
     """Live connections that the new rules forbid end at once; `impact` says how many there would be."""
-    shared.policy("deny", [WEB, "git.example.test:22"])
-    with shared.connect("git.example.test", 22) as one, shared.connect(WEB, 80) as other:
-        one.read(17)
+    shared.policy("deny", [WEB, "mail.example.test:25"])
+    with shared.connect("mail.example.test", 25) as one, shared.connect(WEB, 80) as other:
+        one.read(len(BANNER))
         other.send(b"GET / HTTP/1.1\r\nHost: web.example.test\r\n\r\n")
         other.sock.recv(4096)
         narrower = {"mode": "deny", "rules": [], "hosts": {}}
@@ -327,7 +327,7 @@ def test_a_new_policy_cuts_what_it_forbids(shared: Stand) -> None:
         assert one.rest() == b"RESET"
         other.send(b"GET /again HTTP/1.1\r\nHost: web.example.test\r\n\r\n")
         assert b"/again" in other.sock.recv(4096)
-    assert shared.event(host="git.example.test", kind="close")["ended"].startswith("cut")
+    assert shared.event(host="mail.example.test", kind="close")["ended"].startswith("cut")
 
 
 def test_inside_a_sandbox_reads_its_policy_and_refusals(shared: Stand) -> None:

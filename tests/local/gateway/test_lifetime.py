@@ -10,7 +10,7 @@ import socket
 from pathlib import Path
 
 from tests.e2e.lab import Lab, eventually
-from tests.local.gateway.stand import CELL, CellNet, Stand
+from tests.local.gateway.stand import BANNER, CELL, CellNet, Stand
 
 from irons_plugins.local.confined import GATEWAY_ID
 
@@ -31,7 +31,10 @@ def test_a_log_that_cannot_be_written_refuses_everything(stand: Stand) -> None:
     resource.prlimit(stand.process.pid, resource.RLIMIT_FSIZE, before)
     assert stand.http(WEB, GET.format(WEB)).startswith(b"HTTP/1.1 200")
     stand.event(kind="close")
-    assert [each["seq"] for each in stand.records()] == [1, 2, 3]
+    records = stand.records()
+    # The attempt that failed may be told of after all, once there is room.
+    assert [each["kind"] for each in records if each["kind"] != "event"] == ["open", "verdict", "close"]
+    assert [each["seq"] for each in records] == list(range(1, len(records) + 1))
 
 
 def test_without_a_policy_everything_is_refused(stand: Stand) -> None:
@@ -69,9 +72,9 @@ def test_what_was_refused_for_want_of_a_gateway_is_one_event(stand: Stand) -> No
 
 def test_a_cell_that_is_forgotten_leaves_nothing(stand: Stand) -> None:
     """`forget` ends its connections and removes its policy and names."""
-    stand.policy("deny", ["git.example.test:22"])
-    with stand.connect("git.example.test", 22) as program:
-        program.read(17)
+    stand.policy("deny", ["mail.example.test:25"])
+    with stand.connect("mail.example.test", 25) as program:
+        program.read(len(BANNER))
         stand.ask("forget", cell=CELL)
         assert program.rest() == b"RESET"
     assert not list((stand.home / "policy").iterdir())
@@ -104,7 +107,7 @@ def test_as_a_user_of_its_own_without_rights_it_does_all_the_same(stand: Stand) 
     for path in stand.home.iterdir():
         shutil.rmtree(path)
     stand.start(confined=True)
-    stand.policy("deny", [WEB, "git.example.test:22"])
+    stand.policy("deny", [WEB, "mail.example.test:25"])
     assert stand.process is not None
     status = Path(f"/proc/{stand.process.pid}/status").read_text()
     assert f"Uid:\t{GATEWAY_ID}\t{GATEWAY_ID}\t{GATEWAY_ID}" in status
@@ -113,8 +116,8 @@ def test_as_a_user_of_its_own_without_rights_it_does_all_the_same(stand: Stand) 
     assert stand.http("evil.example.test", GET.format(EVIL)).startswith(b"HTTP/1.1 403")
     with stand.tls(WEB, WEB):
         pass
-    with stand.connect("git.example.test", 22) as program:
-        assert program.read(17) == b"SSH-2.0-standin\r\n"
+    with stand.connect("mail.example.test", 25) as program:
+        assert program.read(len(BANNER)) == BANNER
     assert b'"mode": "deny"' in stand.http("irons.internal", "GET / HTTP/1.1\nHost: irons.internal\n\n")
     assert "nowhere" in stand.http("nowhere.test", GET.format("nowhere.test")).decode()
     with stand.net.socket(kind=socket.SOCK_DGRAM) as sock, contextlib.suppress(OSError):

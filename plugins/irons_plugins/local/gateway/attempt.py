@@ -7,15 +7,14 @@ record. Whatever is refused before the dial is refused before anything outside h
 from __future__ import annotations
 
 import asyncio
-import time
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from irons_plugins.local.gateway import inside, refuse
+from irons_plugins.local.gateway.account import Account
 from irons_plugins.local.gateway.clear import LateError, relay_clear, relay_http
 from irons_plugins.local.gateway.dial import Address, DialError, race
 from irons_plugins.local.gateway.http1 import BadRequestError
-from irons_plugins.local.gateway.journal import Entry, JournalError
+from irons_plugins.local.gateway.journal import JournalError
 from irons_plugins.local.gateway.opening import Opening, read_opening
 from irons_plugins.local.gateway.relay import Turns
 from irons_plugins.local.gateway.requests import Requests
@@ -23,6 +22,7 @@ from irons_plugins.local.gateway.resolve import ResolveError
 from irons_plugins.local.gateway.session import BrokenError, Session
 from irons_plugins.local.gateway.sniff import Kind
 from irons_plugins.local.gateway.verdicts import (
+    UNKNOWN,
     Judged,
     RefusedError,
     check_named,
@@ -75,17 +75,14 @@ class Attempt:
         self._where = Host(str(where), where)
         self._port = port
         self._turns = turns
+        self._account = Account(context, cell, port)
         self._name: Host | None = None
         self._server: Wire | None = None
         self._session: Session | None = None
-        self._entry: Entry | None = None
         self._judged: Judged | None = None
-        self._protocol = "tcp"
         self._alert = b""
-        self._began = time.monotonic()
-        self._ending = "failed"
+        self._ending = ""
         self._undecided = False
-        self._told: set[str] = set()
         self._task: asyncio.Task[None] | None = None
         self.live: Live | None = None
         self.mismatched = False
@@ -96,6 +93,8 @@ class Attempt:
         self._cell.undecided += 1
         self._undecided = True
         self._task = self._context.loop.create_task(self._run())
+        # Not at the end of the task itself: one that is cut before its first step never gets there.
+        self._task.add_done_callback(self._finish)
 
     def cut(self, ending: str) -> None:
         """End it now: both sides see a reset, and the closing record says `ending`."""
@@ -111,35 +110,44 @@ class Attempt:
     async def _run(self) -> None:
         try:
             await self._attempt()
-            if self._ending == "failed":
-                self._ending = "closed"
         except JournalError as error:
-            self._ending = "refused: the audit log cannot be written"
+            self._end("refused: the audit log cannot be written")
             self._context.complain(str(error))
-            self._reset()
         except BrokenError as error:
-            self._ending = str(error)
-            self._reset()
+            self._end(str(error))
         except OSError as error:
-            self._ending = f"broken: {(error.strerror or str(error)).lower()}"
-            self._reset()
-        except asyncio.CancelledError:
-            # Cut by a rule, by the cell's end or the process's: nobody waits for the task itself.
-            self._reset()
-        finally:
-            self._settle()
-            self._cell.live.discard(self)
-            if self._session is not None:
-                self._session.stop()
-            self._client.close()
-            if self._server is not None:
-                self._server.close()
-            self._close()
+            self._end(f"broken: {(error.strerror or str(error)).lower()}")
+
+    def _end(self, ending: str) -> None:
+        """End otherwise than in good order: both sides see a reset."""
+        self._ending = self._ending or ending
+        if self._session is not None:
+            self._session.stop()
+        self._client.reset()
+        if self._server is not None:
+            self._server.reset()
+
+    def _finish(self, task: asyncio.Task[None]) -> None:
+        """Leave nothing behind, whatever happened."""
+        if task.cancelled():
+            self._end("interrupted")
+        elif task.exception() is not None:
+            self._end("failed")
+            self._context.complain(f"a connection failed: {task.exception()!r}")
+        self._settle()
+        self._cell.live.discard(self)
+        if self._session is not None:
+            self._session.stop()
+        self._client.close()
+        if self._server is not None:
+            self._server.close()
+        self._account.close(self._host, self._judged, self._session, self._ending or "closed")
 
     async def _attempt(self) -> None:
         try:
             self._name = self._named()
             if self._name is not None and self._name.text == inside.NAME:
+                self._account.told = True
                 await inside.serve(self._client, self._cell, self._context.folder)
                 return
             opening = await self._open()
@@ -157,18 +165,13 @@ class Attempt:
             await self._refuse(late)
         except UnreachedError as error:
             self._ending = f"unreachable: {error}"
-            await self._say(
-                refuse.unreachable(self._host.text, self._port, str(error)) if self._speaks_http else b""
-            )
+            page = refuse.unreachable(self._host.text, self._port, str(error))
+            await self._say(page if self._account.protocol == "http" else b"")
 
     @property
     def _host(self) -> Host:
         """Whom this is about, as far as is known."""
         return self._judged.host if self._judged is not None else self._name or self._where
-
-    @property
-    def _speaks_http(self) -> bool:
-        return self._protocol == "http"
 
     def _named(self) -> Host | None:
         """The name this connection was opened to; None for a literal address."""
@@ -192,18 +195,18 @@ class Attempt:
             grace = GRACE_LITERAL if self._name is None else GRACE_NAMED
         opening = await read_opening(self._client, self._context.tls, grace, strict=strict and allowed)
         if opening.kind in {Kind.TLS, Kind.HTTP}:
-            self._protocol = opening.kind.value
+            self._account.protocol = opening.kind.value
         self._alert = opening.alert
         return opening
 
     def _policy(self) -> Policy:
         policy = self._cell.policy
         if policy is None:
-            raise self._no("no policy is known for this sandbox yet")
+            raise self._no(UNKNOWN)
         return policy
 
     def _no(self, reason: str, host: Host | None = None) -> RefusedError:
-        return refuse_for(host or self._host, self._port, self._protocol, self._cell.policy, reason)
+        return refuse_for(host or self._host, self._port, self._account.protocol, self._cell.policy, reason)
 
     async def _http(self, opening: Opening) -> None:
         if self._name is not None:
@@ -228,7 +231,7 @@ class Attempt:
         if opening.fault is not None:
             raise self._no(opening.fault, opening.name)
         if opening.silent and opening.ended:
-            self._untouched()
+            self._ending = "closed without a byte"
             return
         wanted = STRICT.get(self._port)
         if wanted is not None and wanted is not opening.kind:
@@ -242,34 +245,18 @@ class Attempt:
             await relay_clear(session, opening, self._context.tls, self._check)
 
     def _judge(self, claimed: tuple[Host, ...]) -> None:
-        judged = judge(self._policy(), self._name, self._where, claimed, self._port, self._protocol)
+        judged = judge(self._policy(), self._name, self._where, claimed, self._port, self._account.protocol)
         self._judged = judged
         self._tell(judged)
 
     def _check(self, claimed: tuple[Host, ...], protocol: str, alert: bytes = b"") -> None:
         """Judge names that show up once the server is reached."""
-        self._protocol, self._alert = protocol, alert
-        judged = check_named(self._policy(), self._host, claimed, self._port, self._protocol)
-        if judged.others and self._entry is not None:
-            self._entry.verdict(**judged.record(self._port, self._protocol))
-        self._tell(judged)
+        self._account.protocol, self._alert = protocol, alert
+        self._tell(check_named(self._policy(), self._host, claimed, self._port, protocol))
 
     def _tell(self, judged: Judged) -> None:
-        """Record, under their own names, those that only the mode lets pass."""
         self.mismatched = self.mismatched or bool(judged.others)
-        for other in judged.others:
-            if other.text not in self._told:
-                self._told.add(other.text)
-                fields = judged._replace(host=other).record(self._port, self._protocol)
-                self._context.journal.event(self._cell.name, **fields)
-
-    def _untouched(self) -> None:
-        """Closed before a byte: nothing outside heard of it, and yet it was an attempt."""
-        judged = self._judged
-        if judged is not None:
-            fields = judged.record(self._port, self._protocol)
-            fields |= {"bytes_in": 0, "bytes_out": 0, "ended": "closed without a byte"}
-            self._context.journal.event(self._cell.name, **fields)
+        self._account.others(judged)
 
     async def _connect(self) -> Session:
         judged = self._judged
@@ -280,14 +267,13 @@ class Attempt:
             known = self._context.resolver.known(self._cell.name, judged.host.text)
         # Where nothing is asked of anyone, a refusal by the floor may be folded like any other.
         passing = self._where_to(judged, known) if known is not None else {}
-        opened = {"host": judged.host.text, "port": self._port, "protocol": self._protocol}
-        self._entry = entry = self._context.journal.open(self._cell.name, **opened)
+        self._account.open(judged.host)
         self.live = Live(judged.host, self._port)
         if known is None:
-            passing = self._where_to(judged, await self._resolve(judged, entry))
+            passing = self._where_to(judged, await self._resolve(judged))
 
         def before(address: Address) -> None:
-            entry.verdict(**passing[address].record(self._port, self._protocol), address=str(address))
+            self._account.verdict(passing[address], address)
             self.live = Live(judged.host, self._port, address)
 
         try:
@@ -302,23 +288,18 @@ class Attempt:
 
     def _where_to(self, judged: Judged, addresses: tuple[Address, ...]) -> dict[Address, Judged]:
         policy, ground = self._policy(), self._context.ground()
-        return judge_addresses(policy, judged, self._port, self._protocol, addresses, ground)
+        return judge_addresses(policy, judged, self._port, self._account.protocol, addresses, ground)
 
-    async def _resolve(self, judged: Judged, entry: Entry) -> tuple[Address, ...]:
+    async def _resolve(self, judged: Judged) -> tuple[Address, ...]:
         try:
             return await self._context.resolver.resolve(self._cell.name, judged.host.text)
         except ResolveError as error:
-            entry.verdict(**judged.record(self._port, self._protocol))
+            self._account.verdict(judged)
             raise UnreachedError(f"its name was not resolved: {error}") from None
 
     async def _refuse(self, error: RefusedError) -> None:
         refusal = error.refusal
-        self._context.folder.remember(self._cell.name, refusal, error.command)
-        if self._entry is not None and self._session is None:
-            # The attempt is open in the log, as its name was asked of the host: its own record says how it went.
-            self._entry.verdict(**refusal.record())
-        else:
-            self._context.folder.refused(self._cell.name, refusal)
+        self._account.refused(error, dialled=self._session is not None)
         self._ending = f"refused: {refusal.reason}"
         self.live = None
         if self._session is not None:
@@ -340,23 +321,3 @@ class Attempt:
         if self._undecided:
             self._undecided = False
             self._cell.undecided -= 1
-
-    def _reset(self) -> None:
-        if self._session is not None:
-            self._session.stop()
-        self._client.reset()
-        if self._server is not None:
-            self._server.reset()
-
-    def _close(self) -> None:
-        if self._entry is None:
-            return
-        session = self._session
-        with suppress(JournalError):
-            self._entry.close(
-                protocol=self._protocol,
-                bytes_out=session.bytes_out if session else 0,
-                bytes_in=session.bytes_in if session else 0,
-                duration_ms=round((time.monotonic() - self._began) * 1000),
-                ended=self._ending,
-            )

@@ -15,6 +15,8 @@ from irons_plugins.local.policy import Decision, Ground, Host, Policy, decide, d
 
 PRIVATE = "it leads to an address that only the owner of this machine can open; the audit log says which"
 
+UNKNOWN = "no policy is known for this sandbox yet"
+
 
 class RefusedError(Exception):
     """This attempt goes nowhere.
@@ -135,6 +137,14 @@ def refuse_for(host: Host, port: int, protocol: str, policy: Policy | None, reas
     """A refusal that no rule made and no rule would lift."""
     mode = policy.mode if policy is not None else None
     return RefusedError(Refusal(host.text, port, protocol, mode, None, reason))
+
+
+def untouched(policy: Policy | None, host: Host, port: int, protocol: str) -> Judged | Refusal:
+    """What would have been said of an attempt that ended before it could be judged."""
+    if policy is None:
+        return refuse_for(host, port, protocol, None, UNKNOWN).refusal
+    decision = decide(policy, host, port)
+    return Judged(host, decision) if decision.allowed else _by_rule(host, port, protocol, decision).refusal
 
 
 def _agreeing(judged: Judged, claimed: tuple[Host, ...], port: int, protocol: str) -> Judged:
