@@ -30,7 +30,7 @@ class Caps:
     connections: int = 1024
     undecided: int = 512
     rate: float = 2_500.0
-    burst: float = 10_000.0
+    burst: float = 60_000.0
 
 
 class Bucket:
