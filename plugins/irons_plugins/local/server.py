@@ -19,6 +19,7 @@ from typing import Any
 
 from irons.host import PluginHost
 from irons.settings import config_path
+from irons.version import __version__
 from irons_plugins.local.control.app import KeyRequired, make_app
 from irons_plugins.local.control.audit import Audit
 from irons_plugins.local.control.config import FILE, Config, ConfigError, Hosts, read_config
@@ -104,6 +105,7 @@ class Server:
             serving = [self._spawn(listener.run_until_told()) for listener in self._listeners]
             for each in serving:
                 each.add_done_callback(lambda _: self.stop())
+            _log.info("irons %s serves %s", __version__, plane.places.api_socket)
             await plane.keeper.ready()
             self._spawn(self._enforce())
             await self._stopping.wait()
@@ -188,6 +190,7 @@ def main() -> int:
     """Run the control plane; 1, with one line on stderr, where it cannot start."""
     os.umask(0o077)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     try:
         places = Places.of().create()
         config = read_config(places.local / FILE, config_path(os.environ))

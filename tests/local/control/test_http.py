@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 from tests.local.control.lab import KEY, control_plane, run
 
 from irons_plugins.local.control.app import MOST_BYTES, ROUTES
 from irons_plugins.local.control.errors import ApiError
+from irons_plugins.local.control.routing import Route
 from irons_plugins.local.control.schemas import check
 from irons_plugins.local.store import StoreError
 
@@ -252,5 +257,66 @@ def test_a_database_that_fails_is_503_with_one_line(tmp_path: Path) -> None:
             assert (answer.status_code, "full" in answer.json()["error"]) == (503, True)
             lab.store.write = real  # type: ignore[method-assign]
             await lab.create("box")
+
+    run(work())
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
+    max_leaves=4,
+)
+_MEMBERS = (
+    "name",
+    "public_key",
+    "mode",
+    "rules",
+    "domain",
+    "private",
+    "note",
+    "broad",
+    "label",
+    "pattern",
+    "list",
+)
+_LIKELY = st.dictionaries(
+    st.sampled_from(_MEMBERS), _JSON | st.lists(st.dictionaries(st.sampled_from(_MEMBERS), _JSON))
+)
+_REQUESTS = st.lists(
+    st.tuples(
+        st.sampled_from(ROUTES),
+        st.text(min_size=1, max_size=12),
+        _JSON | _LIKELY,
+        st.dictionaries(
+            st.sampled_from(["domain", "host", "sandbox", "pageToken", "since", "limit", "verdict", "x"]),
+            st.text(max_size=15),
+            max_size=3,
+        ),
+    ),
+    min_size=10,
+    max_size=15,
+)
+
+
+CHECKS = (HealthCheck.too_slow, HealthCheck.data_too_large)
+
+
+@settings(max_examples=5, deadline=None, phases=[Phase.generate], suppress_health_check=list(CHECKS))
+@given(requests=_REQUESTS)
+def test_no_request_is_a_fault_of_the_server(
+    requests: list[tuple[Route, str, Any, dict[str, str]]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Whatever is asked of whatever route, the answer is JSON and never 500."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path_factory.mktemp("plane")) as lab:
+            for route, name, body, query in requests:
+                path = route.path.replace("{name}", quote(name, safe="")).replace(
+                    "{id}", quote(name, safe="")
+                )
+                data = json.dumps(body).encode()
+                answer = await lab.client.request(route.method, path, content=data, params=query)
+                assert answer.status_code < 500, (route.method, path, body, query, answer.text)
+                assert isinstance(answer.json(), dict)
 
     run(work())

@@ -1,0 +1,56 @@
+"""Engines: the built-in one, those that plugins bring, and what a broken one costs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.local.control.lab import PretendEngine
+
+from irons.hookspecs import hookimpl
+from irons.host import PluginHost
+from irons_plugins.local.control import enginery
+from irons_plugins.local.engines import Kit
+
+
+class Brings:
+    """A plugin with an engine."""
+
+    def __init__(self, **makers: Any) -> None:
+        self._makers = makers
+
+    @hookimpl
+    def irons_engines(self) -> dict[str, Any]:
+        return self._makers
+
+
+@pytest.fixture
+def kit(tmp_path: Path) -> Kit:
+    """What engines work with, in a directory of the test."""
+    return Kit(cells=Any, images=tmp_path / "images", sandboxes=tmp_path / "sandboxes")  # type: ignore[arg-type]
+
+
+def _raise(_: Kit) -> Any:
+    raise OSError("no such hardware")
+
+
+def test_engines_of_plugins_stand_beside_the_built_in(kit: Kit, caplog: pytest.LogCaptureFixture) -> None:
+    """A plugin's engine is made with the same kit; one that cannot be made is a line in the log."""
+    host = PluginHost(env={"IRONS_PLUGINS": ""}, built_in=())
+    host.register(Brings(vm=lambda kit: PretendEngine(kit.cells, "vm")), "first")
+    host.register(Brings(broken=_raise, vm=_raise, namespace=_raise), "second")
+    made = enginery.make_engines(kit, host.engines())
+    assert sorted(made) == ["namespace", "vm"]
+    assert made["vm"].name == "vm"
+    assert made["namespace"].name == "namespace"
+    assert "engine broken cannot be made" in caplog.text
+
+
+def test_a_built_in_that_cannot_be_loaded_is_left_out(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """When a part is missing, the others serve."""
+    monkeypatch.setattr(enginery, "BUILT_IN", {"gone": "irons_plugins.local.engines.gone:Gone"})
+    assert enginery.make_engines(kit, {"vm": lambda kit: PretendEngine(kit.cells)}).keys() == {"vm"}
+    assert "engine gone cannot be loaded" in caplog.text
