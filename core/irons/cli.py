@@ -188,7 +188,8 @@ class _Call:
         from irons.output import choose_format, show
 
         result = answer if isinstance(answer, Result) else Result(answer)
-        if result.data is None and result.exit:
+        if result.data is None and (result.exit or command.pace == "terminal"):
+            # stdout is another program's there: not even a `null` goes behind what it wrote.
             return result.exit
         show(
             result.data,

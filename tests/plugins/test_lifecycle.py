@@ -187,15 +187,26 @@ def test_each_is_tried_and_the_worst_code_counts(run_irons: Runner, fake_api: Fa
     """Of several names each is tried; the exit code is the greatest of theirs."""
     fake_api.add("running", "ready")
     fake_api.add("fine", "stopped")
-    done = run_irons("destroy", "running", "missing", "fine", "-o", "json")
+    done = run_irons("destroy", "running", "missing", "fine")
     assert done.code == 5
-    assert done.out == ""
+    assert done.out == "fine is destroyed\n"
     assert done.err.splitlines() == [
         "irons: running: sandbox running is running",
         "irons: missing: there is no sandbox missing",
-        "fine is destroyed",
+        "irons: 2 of 3 sandboxes were not destroyed",
+        "  irons destroy running --force stops it first",
     ]
     assert list(fake_api.sandboxes) == ["running"]
+    as_json = run_irons("destroy", "running", "missing", "-o", "json")
+    assert (as_json.code, as_json.out, as_json.error()["exit"]) == (5, "", 5)
+
+
+def test_destroy_as_json(run_irons: Runner, fake_api: FakeApi) -> None:
+    """In JSON each sandbox that is no more is a row; one that is named twice is destroyed once."""
+    fake_api.add("one", "stopped")
+    fake_api.add("two", "stopped")
+    done = run_irons("destroy", "one", "two", "one", "-o", "json").ok()
+    assert done.json() == [{"name": "one", "status": "destroyed"}, {"name": "two", "status": "destroyed"}]
 
 
 # status and list

@@ -97,7 +97,7 @@ def test_install_and_uninstall_leave_the_rest_alone(
     config.write_text(before, errors="surrogateescape")
     config.chmod(0o644)
     for _ in range(2):
-        run_irons("ssh-config", "--install").ok()
+        assert run_irons("ssh-config", "--install").ok().out == "ssh one.irons leads to one\n"
     lines = config.read_text(errors="surrogateescape").splitlines()
     assert lines[0] == MARK
     assert lines[1].startswith("Include ")

@@ -122,6 +122,12 @@ def test_exec_of_nothing_there(into: Irons) -> None:
         assert b"not found" in done.stderr
 
 
+def test_exec_writes_nothing_of_its_own_to_stdout(into: Irons) -> None:
+    """Whatever format is asked for, stdout is the program's alone."""
+    done = into("exec", "one", "-o", "json", "--", "echo", "{}", env={"IRONS_OUTPUT": "json"})
+    assert (done.returncode, done.stdout) == (0, b"{}\n")
+
+
 def test_exec_has_no_terminal(into: Irons) -> None:
     """No PTY is made."""
     assert into("exec", "one", "--", "tty").stdout == b"not a tty\n"

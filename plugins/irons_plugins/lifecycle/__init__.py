@@ -125,6 +125,7 @@ def irons_commands() -> list[Command]:
                 _WAIT,
             ),
             pace="waiting",
+            view=View(line=f"{_HERE}.views:destroyed"),
             about="In a terminal it asks first, unless --force is given; elsewhere it never asks.",
             examples=("irons destroy my-sandbox", "irons destroy one two three --force"),
             exits=(3, 4, 5, 6),

@@ -65,18 +65,19 @@ def create(
 
 
 def _policy(mode: str | None, allow: tuple[str, ...], policy: str | None) -> dict[str, Any]:
-    rules: list[dict[str, Any]] = []
+    rules: dict[str, dict[str, Any]] = {}
     if policy is not None:
         from irons_plugins.egress.policy_file import read_policy
 
         told = read_policy(policy)
         mode = mode or told.mode
-        rules += [rule.to_body() for rule in told.rules]
-    if allow:
+        rules = {rule.pattern: rule.to_body() for rule in told.rules}
+    for text in allow:
         from irons_plugins.egress.patterns import checked
 
-        rules += [{"pattern": checked(pattern, "allow").pattern, "list": "allow"} for pattern in allow]
-    return {"mode": mode, "rules": rules or None}
+        pattern = checked(text, "allow").pattern
+        rules[pattern] = {"pattern": pattern, "list": "allow"}
+    return {"mode": mode, "rules": list(rules.values()) or None}
 
 
 def _say_open(ctx: Context, name: str) -> None:

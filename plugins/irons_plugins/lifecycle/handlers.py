@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
 from irons.api import Sandbox
 from irons.command import Result, View
@@ -52,27 +52,45 @@ def wait(
         yield wait_for(ctx, name, state, max(0.0, deadline - time.monotonic()))
 
 
-def destroy(ctx: Context, *, names: tuple[str, ...], force: bool, wait_timeout: float | None) -> Result:
+class Destroyed(NamedTuple):
+    """A sandbox that is no more."""
+
+    name: str
+    status: str = "destroyed"
+
+
+def destroy(
+    ctx: Context, *, names: tuple[str, ...], force: bool, wait_timeout: float | None
+) -> Iterator[Destroyed]:
     """Destroy sandboxes; each is tried, and the exit code is the worst of theirs."""
     if not force and ctx.streams.reads_person and not ctx.settings.no_input:
         these = names[0] if len(names) == 1 else f"these {len(names)} sandboxes: {', '.join(names)}"
         if not ctx.confirm(f"Destroy {these} for good?", otherwise="--force does not ask"):
             raise IronsError("nothing was destroyed")
+    return _each_destroyed(ctx, dict.fromkeys(names), force=force, timeout=wait_timeout)
+
+
+def _each_destroyed(
+    ctx: Context, names: Collection[str], *, force: bool, timeout: float | None
+) -> Iterator[Destroyed]:
     failed: list[IronsError] = []
     for name in names:
         try:
-            destroy_one(ctx, name, force=force, timeout=wait_timeout)
+            destroy_one(ctx, name, force=force, timeout=timeout)
         except IronsError as error:
             if isinstance(error, NotFound):
                 _forget(ctx, name)
+            if len(names) == 1:
+                raise
             failed.append(error)
-            if len(names) > 1:
-                ctx.progress(f"irons: {name}: {error.message}")
+            ctx.progress(f"irons: {name}: {error.message}")
         else:
-            ctx.progress(f"{name} is destroyed")
-    if failed and len(names) == 1:
-        raise failed[0]
-    return Result(None, exit=max((error.exit_code for error in failed), default=0))
+            yield Destroyed(name)
+    if failed:
+        worst = max(failed, key=lambda error: error.exit_code)
+        summary = IronsError(f"{len(failed)} of {len(names)} sandboxes were not destroyed", hint=worst.hint)
+        summary.code, summary.exit_code = worst.code, worst.exit_code
+        raise summary
 
 
 def destroy_one(ctx: Context, name: str, *, force: bool, timeout: float | None = None) -> None:

@@ -9,6 +9,7 @@ from irons.text import clean
 
 if TYPE_CHECKING:
     from irons.api import Sandbox
+    from irons_plugins.lifecycle.handlers import Destroyed
 
 CIRCLES: Mapping[str, str] = {
     "running": "🟢",
@@ -37,3 +38,8 @@ def outcome(sandbox: Sandbox) -> str:
 def name(sandbox: Sandbox) -> str:
     """Return a sandbox's name, fit for a terminal."""
     return clean(sandbox.name)
+
+
+def destroyed(row: Destroyed) -> str:
+    """Return what became of a sandbox that is no more."""
+    return f"{clean(row.name)} is destroyed"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from irons.command import Arg, Command, Flag, Opt
+from irons.command import Arg, Command, Flag, Opt, View
 from irons.hookspecs import hookimpl
 
 _HERE = "irons_plugins.ssh"
@@ -92,6 +92,7 @@ Nothing of your own configuration is forwarded: no agent, no X11, no ports, no e
                 Flag(("--uninstall",), "Take that away again."),
                 _STRICT,
             ),
+            view=View(line=f"{_HERE}.config_handlers:leads"),
             about="""Then ssh, scp, rsync, git, Ansible and editors that work over SSH find a sandbox by its name.
 While it is installed, create adds a sandbox to it and destroy takes it out.""",
             examples=("irons ssh-config --install", "ssh my-sandbox.irons", "irons ssh-config my-sandbox"),

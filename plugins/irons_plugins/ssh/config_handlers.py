@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from irons.errors import Conflict, IronsError, NotFound, Unsupported, UsageError
 from irons_plugins.ssh.config_blocks import Installed, block, host_of
@@ -14,9 +15,16 @@ if TYPE_CHECKING:
     from irons.context import Context
 
 
+class Host(NamedTuple):
+    """What OpenSSH calls a sandbox."""
+
+    host: str
+    sandbox: str
+
+
 def ssh_config(
     ctx: Context, *, name: str | None, install: bool, uninstall: bool, strict_hostkeys: bool
-) -> str | None:
+) -> str | Sequence[Host] | None:
     """Return the Host blocks, or install them, or take them away."""
     installed = Installed(ctx.settings)
     if uninstall:
@@ -45,9 +53,13 @@ def ssh_config(
     installed.install()
     for one, text in blocks.items():
         installed.put(one, text)
-        ctx.progress(f"ssh {host_of(one)} leads to {one}")
     ctx.progress(f"{installed.config} includes the sandboxes")
-    return None
+    return tuple(Host(host_of(one), one) for one in blocks)
+
+
+def leads(row: Host) -> str:
+    """Return what is installed for a sandbox, in one line."""
+    return f"ssh {row.host} leads to {row.sandbox}"
 
 
 def _names(ctx: Context) -> list[str]:
