@@ -185,7 +185,8 @@ class Lifecycle:
             await self._open_door(sandbox)
         except NoPortError as error:
             _log.warning("%s has no SSH port: %s", sandbox.name, error)
-        await self._move(sandbox, None, status=READY, reason=None)
+        if sandbox.status != READY:
+            await self._move(sandbox, None, status=READY, reason=None)
         self._watch(sandbox)
 
     def _begin(self, identity: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
