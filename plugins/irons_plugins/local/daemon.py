@@ -35,7 +35,7 @@ _KEPT = (
     *("XDG_STATE_HOME", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"),
     # Images are fetched by the daemon, perhaps through a proxy.
     *("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
-    *("DBUS_SESSION_BUS_ADDRESS", "SSL_CERT_FILE", "SSL_CERT_DIR", "IRONS_CONFIG"),
+    *("DBUS_SESSION_BUS_ADDRESS", "SSL_CERT_FILE", "SSL_CERT_DIR", "IRONS_CONFIG", "IRONS_PLUGINS"),
 )
 _KEPT_FAMILIES = ("LC_", "PYTHON", "COVERAGE")
 
