@@ -272,8 +272,13 @@ class Attempt:
         if known is None:
             passing = self._where_to(judged, await self._resolve(judged))
 
+        dialled: list[Address] = []
+
         def before(address: Address) -> None:
-            self._account.verdict(passing[address], address)
+            # Between one dial and the next the rules and the ground may have changed.
+            now = self._where_to(judged, (address,)) if dialled else passing
+            dialled.append(address)
+            self._account.verdict(now[address], address)
             self.live = Live(judged.host, self._port, address)
 
         try:
@@ -281,6 +286,9 @@ class Attempt:
         except DialError as error:
             raise UnreachedError(str(error)) from None
         self.live = Live(judged.host, self._port, address)
+        if address != dialled[-1]:
+            # Rules that came meanwhile were held against the address dialled last.
+            self._account.verdict(self._where_to(judged, (address,))[address], address)
         self._settle()
         context = self._context
         self._session = Session(context.loop, self._client, self._server, context.pipes, self._turns)
