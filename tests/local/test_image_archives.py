@@ -20,10 +20,12 @@ from tests.local.image_archives import (
     Entry,
     Place,
     archive,
+    docker_archive,
     entry,
     ids,
     make_place,
     needs_root,
+    oci_archive,
     tar_bytes,
 )
 
@@ -185,42 +187,6 @@ def test_a_name_that_is_none_is_refused(place: Place, name: str) -> None:
     """Names of images are plain words."""
     archive(place.root / "a.tar", *SYSTEM)
     assert place.refused(place.images.import_(place.root / "a.tar", name)).code == "input"
-
-
-LOWER = tar_bytes(
-    *SYSTEM, entry("srv/"), entry("srv/old", b"1"), entry("opt/"), entry("opt/a", b"1"), entry("opt/b", b"1")
-)
-UPPER = tar_bytes(
-    entry("srv/.wh.old"),
-    entry("opt/c", b"2"),
-    entry("opt/.wh..wh..opq"),
-    entry("etc/os-release", b"PRETTY_NAME=Two\n"),
-)
-
-
-def docker_archive() -> bytes:
-    """What `docker save` writes: a manifest and a tar per layer, one of them compressed."""
-    manifest = json.dumps([{"Config": "c.json", "Layers": ["l1/layer.tar", "l2/layer.tar"]}]).encode()
-    return tar_bytes(
-        entry("l1/layer.tar", LOWER),
-        entry("l2/layer.tar", gzip.compress(UPPER)),
-        entry("manifest.json", manifest),
-    )
-
-
-def oci_archive(architecture: str | None = None) -> bytes:
-    """An OCI image layout in a tar, with an index in its index."""
-    layers = [{"digest": "sha256:1"}, {"digest": "sha256:2"}]
-    platform = {} if architecture is None else {"platform": {"architecture": architecture}}
-    inner = {"manifests": [{"digest": "sha256:m", **platform}]}
-    return tar_bytes(
-        entry("oci-layout", b"{}"),
-        entry("index.json", json.dumps({"manifests": [{"digest": "sha256:i"}]}).encode()),
-        entry("blobs/sha256/i", json.dumps(inner).encode()),
-        entry("blobs/sha256/m", json.dumps({"layers": layers}).encode()),
-        entry("blobs/sha256/1", gzip.compress(LOWER)),
-        entry("blobs/sha256/2", UPPER),
-    )
 
 
 @needs_root

@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.local.image_archives import SYSTEM, archive, entry, needs_root
+from tests.local.image_archives import (
+    SYSTEM,
+    archive,
+    docker_archive,
+    entry,
+    needs_root,
+    oci_archive,
+    tar_bytes,
+)
 
 from irons_plugins.local.engines import EngineError
 from irons_plugins.local.images import pack, unpack
@@ -114,6 +122,40 @@ def test_an_entry_of_an_unknown_type_is_refused(rootfs: Path, tmp_path: Path) ->
     """What isn't understood isn't guessed at."""
     with pytest.raises(EngineError, match="unknown type"):
         _unpacked(rootfs, archive(tmp_path / "a.tar", *SYSTEM, entry("srv/x", type=b"Z")))
+
+
+@pytest.mark.parametrize("data", [docker_archive(), oci_archive()], ids=["docker", "oci"])
+def test_layers_are_laid_over_one_another(rootfs: Path, tmp_path: Path, data: bytes) -> None:
+    """Each layer adds, replaces and removes."""
+    path = tmp_path / "a.tar"
+    path.write_bytes(data)
+    found, _ = _unpacked(rootfs, path)
+    assert found["os"] == "Two"
+    assert [each.name for each in (rootfs / "opt").iterdir()] == ["c"]
+    assert list((rootfs / "srv").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"", "no tar archive"),
+        (b"\x28\xb5\x2f\xfd", "zstd"),
+        (oci_archive("pdp11"), "no image for"),
+        (tar_bytes(entry("manifest.json", b'[{"Layers": ["gone"]}]')), "gone"),
+        (tar_bytes(entry("manifest.json", b"not json")), "not JSON"),
+        (tar_bytes(entry("index.json", b'{"manifests": [{"digest": "sha256:x"}]}')), "blobs/sha256/x"),
+        (tar_bytes(entry("manifest.json", b'[{"Layers": ["l"]}]'), entry("l", b"no tar")), "layer l"),
+        (tar_bytes(), "empty"),
+        (tar_bytes(*SYSTEM)[:1700], "damaged"),
+    ],
+    ids=["none", "zstd", "other processor", "no layer", "no json", "no blob", "no tar", "empty", "cut"],
+)
+def test_what_cannot_be_read_is_said(rootfs: Path, tmp_path: Path, data: bytes, says: str) -> None:
+    """Every kind of unreadable archive has its own line."""
+    path = tmp_path / "a.tar"
+    path.write_bytes(data)
+    with pytest.raises(EngineError, match=says):
+        _unpacked(rootfs, path)
 
 
 def test_an_account_of_that_name_stays_as_it_is(rootfs: Path, tmp_path: Path) -> None:
