@@ -80,8 +80,8 @@ $(VENV)/made: pyproject.toml
 		uv pip install --quiet --python $(BIN)/python --editable . --group dev
 	else
 		[ -x $(BIN)/pip ] || $(PYTHON) -m venv $(VENV)
-		$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
-		$(BIN)/pip install --quiet --editable . --group dev
+		$(BIN)/pip install -qq --upgrade 'pip>=25.1'
+		$(BIN)/pip install -qq --editable . --group dev
 	fi
 	touch $@
 

@@ -1,6 +1,6 @@
 """Data into text: a table for a person, tab-separated lines for a pipe, json and jsonl for programs.
 
-Only here is rich imported, and only for a table. Every text that came from outside is cleaned on its way.
+Every text that came from outside is cleaned on its way.
 """
 
 from __future__ import annotations
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from irons.streams import Streams
 
 Format = Literal["table", "plain", "json", "jsonl"]
-
-_NARROW = 26
-_FOLDED = 10
 
 FLUSH_EVERY = 512
 """Rows of a long answer between two flushes when nobody watches."""
@@ -277,12 +274,7 @@ def _show_table(rows: Iterator[object], view: View, streams: Streams, *, follow:
     if follow or not view.columns or isinstance(first, str):
         _lines(_plain(chain([first], rows), view), streams, follow=follow)
         return
-    from io import StringIO
-
-    from rich.cells import cell_len
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    from irons.tables import drawn
 
     titles = [(column.title or column.key).upper() for column in view.columns]
     cells = [(column.key, _cell(column)) for column in view.columns]
@@ -290,38 +282,7 @@ def _show_table(rows: Iterator[object], view: View, streams: Streams, *, follow:
     for row in chain([first], rows):
         mapping = as_mapping(row)
         lines.append([cell(mapping.get(key) if key else mapping) for key, cell in cells])
-    needs = [max(cell_len(text) for text in texts) for texts in zip(titles, *lines, strict=True)]
-    # A file has no width, so nothing is folded there.
-    width = streams.columns or sum(needs) + 2 * len(needs)
-    colour = streams.colour(tty=streams.shows_person)
-    # Rich ends the process where the reader of a pipe has gone; written by ourselves, that is one case for all forms.
-    drawn = StringIO()
-    console = Console(
-        file=drawn,
-        force_terminal=colour,
-        no_color=not colour,
-        color_system="standard" if colour else None,
-        width=width,
-        highlight=False,
-        emoji=False,
-        markup=False,
+    streams.stdout.write(
+        drawn(titles, lines, streams.columns, colour=streams.colour(tty=streams.shows_person))
     )
-    whole = _kept_whole(needs, width)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title, keep in zip(titles, whole, strict=True):
-        table.add_column(title, overflow="fold", no_wrap=keep)
-    for line in lines:
-        table.add_row(*map(Text, line))
-    console.print(table)
-    streams.stdout.write(drawn.getvalue())
     streams.stdout.flush()
-
-
-def _kept_whole(needs: list[int], width: int) -> list[bool]:
-    """Which columns keep their width where not all fit: the narrow ones, as long as the others have something left to fold in."""
-    if sum(needs) + 2 * len(needs) <= width:
-        return [True] * len(needs)
-    whole = [need <= _NARROW for need in needs]
-    folded = whole.count(False)
-    left = width - 2 * len(needs) - sum(need for need, keep in zip(needs, whole, strict=True) if keep)
-    return whole if left >= folded * _FOLDED else [False] * len(needs)
