@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from irons.errors import ConfigError, NotFound
+from irons.files import write_whole
 from irons.settings import check, check_key, typed
 
 if TYPE_CHECKING:
@@ -78,16 +77,6 @@ def _write(path: Path, document: tomlkit.TOMLDocument) -> None:
     # A link to the real file, as people keep them in a repository of theirs, stays one.
     path = path.resolve()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".config-")
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(tomlkit.dumps(document))
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        write_whole(path, tomlkit.dumps(document), durable=True)
     except OSError as error:
         raise ConfigError(f"{path} can't be written: {error.strerror}") from None

@@ -8,13 +8,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from irons.files import make_private, write_whole
 
 if TYPE_CHECKING:
     from irons.settings import Settings
@@ -90,7 +91,7 @@ class Names:
         except OSError:
             pass  # nobody has asked yet
         try:
-            mark.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_private(mark.parent)
             mark.touch(mode=0o600)
         except OSError:
             return False
@@ -99,11 +100,7 @@ class Names:
     def replace(self, names: Mapping[str, str]) -> None:
         """Write all names anew; a cache that can't be written is done without."""
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            descriptor, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=".names-")
-            with os.fdopen(descriptor, "w") as file:
-                json.dump(dict(names), file)
-            Path(temporary).replace(self.path)
+            write_whole(self.path, json.dumps(dict(names)))
         except OSError:
             return
 

@@ -309,3 +309,25 @@ def test_forward_of_a_taken_port(into: Irons) -> None:
         done = into("forward", "one", str(taken.getsockname()[1]))
     assert done.returncode == 255
     assert b"Address already in use" in done.stderr
+
+
+def test_a_person_gets_a_terminal(into: Irons) -> None:
+    """On a terminal, ssh has one at the other end too; the exit code is the remote command's."""
+    import pty
+
+    ours, theirs = pty.openpty()
+    try:
+        process = subprocess.Popen(
+            into.argv("ssh", "one", "--", "tty && exit 5"),
+            env=dict(into.env),
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+        )
+        os.close(theirs)
+        shown = b""
+        while b"/dev/pts/" not in shown:
+            shown += os.read(ours, 1024)
+        assert process.wait(20) == 5
+    finally:
+        os.close(ours)

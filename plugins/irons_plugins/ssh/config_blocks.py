@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import tempfile
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from irons.errors import ConfigError, UsageError
-from irons_plugins.ssh.known_hosts import write_owned
+from irons.files import make_private, write_whole
 
 if TYPE_CHECKING:
     from irons.settings import Settings
@@ -75,8 +74,8 @@ class Installed:
     def install(self) -> None:
         """Put the Include line at the top of the configuration, where nothing before it can win. Raises `ConfigError`."""
         try:
-            self.blocks.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self.config.parent.mkdir(exist_ok=True, mode=0o700)
+            make_private(self.blocks)
+            make_private(self.config.parent)
         except OSError as error:
             raise ConfigError(f"{error.filename} can't be made: {error.strerror}") from None
         if not self:
@@ -95,7 +94,11 @@ class Installed:
     def put(self, name: str, text: str) -> None:
         """Write a sandbox's block. Raises `ConfigError`."""
         host_of(name)
-        write_owned(self.blocks / f"{name}.conf", text)
+        path = self.blocks / f"{name}.conf"
+        try:
+            write_whole(path, text)
+        except OSError as error:
+            raise ConfigError(f"{path} can't be written: {error.strerror}") from None
 
     def forget(self, name: str) -> None:
         """Take a sandbox's block away."""
@@ -134,16 +137,6 @@ class Installed:
         real = self.config.resolve()
         try:
             mode = real.stat().st_mode & 0o777 if real.exists() else 0o600
-            descriptor, temporary = tempfile.mkstemp(dir=real.parent, prefix=".config-")
-            try:
-                with os.fdopen(descriptor, "w", errors="surrogateescape") as file:
-                    file.write("".join(f"{line}\n" for line in lines))
-                    file.flush()
-                    os.fsync(file.fileno())
-                Path(temporary).chmod(mode)
-                Path(temporary).replace(real)
-            except BaseException:
-                Path(temporary).unlink(missing_ok=True)
-                raise
+            write_whole(real, "".join(f"{line}\n" for line in lines), mode=mode, durable=True)
         except OSError as error:
             raise ConfigError(f"{self.config} can't be written: {error.strerror}") from None

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from irons.errors import ConfigError
+from irons.files import make_private, write_whole
 
 if TYPE_CHECKING:
     from irons.settings import Settings
@@ -65,20 +64,13 @@ class Identities:
         }
 
     def _write(self, found: dict[str, dict[str, str]]) -> None:
-        descriptor, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=".identities-")
-        try:
-            with os.fdopen(descriptor, "w") as file:
-                json.dump(found, file, indent=1)
-            Path(temporary).replace(self.path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        write_whole(self.path, json.dumps(found, indent=1))
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Hold the file's lock, so that creates that run side by side all are remembered."""
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_private(self.path.parent)
             with self.path.with_suffix(".lock").open("a") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 yield
