@@ -48,6 +48,7 @@ REFUSED = {
     "version unknown": "GET /evil HTTP/3.7\nHost: evil.example.test\n\n",
     "version in lower case": "GET / http/1.1\nHost: evil.example.test\n\n",
     "tabs for spaces": "GET\t/\tHTTP/1.1\nHost: evil.example.test\n\n",
+    "absolute, without a version": "GET http://evil.example.test/\n\n",
     "fragment": "GET /#evil HTTP/1.1\nHost: web.example.test\n\n",
     "control byte in the line": "GET /\x01 HTTP/1.1\nHost: evil.example.test\n\n",
     "host with an underlined port": "GET /evil HTTP/1.1\nHost: web.example.test:8_0\n\n",

@@ -1,6 +1,7 @@
 """What the first bytes of a connection are: pure functions over what has come so far.
 
-There is no list of HTTP methods: whatever has `HTTP/<digit>` in its first line is HTTP, and must then parse.
+There is no list of HTTP methods: whatever has `HTTP/<digit>` or the absolute form of a target in its first line is
+HTTP, and must then parse.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ MAX_LINE = 8192
 MAX_BLANK = 1024
 POSTGRES_SSL = (b"\x00\x00\x00\x08\x04\xd2\x16\x2f", b"\x00\x00\x00\x08\x04\xd2\x16\x30")
 """SSLRequest and GSSENCRequest (PostgreSQL protocol, "Message Formats"): what follows them may be TLS."""
-_HTTP = re.compile(rb"HTTP/[0-9]", re.IGNORECASE)
+_HTTP = re.compile(rb"HTTP/[0-9]|\A[!-~]+[ \t]+https?://", re.IGNORECASE)
+"""What makes a line HTTP: its version, or the absolute form, which HTTP/0.9 has too and servers still choose a host by."""
 _BINARY = re.compile(rb"[^\t\x20-\x7e\x80-\xff]")
 
 
