@@ -64,21 +64,7 @@ class CellNet:
         self, family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM, proto: int = 0
     ) -> socket.socket:
         """A socket inside."""
-        made: list[socket.socket] = []
-
-        def make() -> None:
-            fd = os.open(f"/proc/{self.pid}/ns/net", os.O_RDONLY)
-            try:
-                assert ctypes.CDLL(None, use_errno=True).setns(fd, _NEWNET) == 0
-                made.append(socket.socket(family, kind, proto))
-            finally:
-                os.close(fd)
-
-        thread = threading.Thread(target=make)
-        thread.start()
-        thread.join()
-        made[0].settimeout(15)
-        return made[0]
+        return socket_in(self.pid, family, kind, proto)
 
     def close(self) -> None:
         """Take the cell down."""
@@ -90,6 +76,27 @@ class CellNet:
         self.holder.stdout.close()
         self.holder.kill()
         self.holder.wait()
+
+
+def socket_in(
+    pid: int, family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM, proto: int = 0
+) -> socket.socket:
+    """A socket in the network of a process."""
+    made: list[socket.socket] = []
+
+    def make() -> None:
+        fd = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY)
+        try:
+            assert ctypes.CDLL(None, use_errno=True).setns(fd, _NEWNET) == 0
+            made.append(socket.socket(family, kind, proto))
+        finally:
+            os.close(fd)
+
+    thread = threading.Thread(target=make)
+    thread.start()
+    thread.join()
+    made[0].settimeout(15)
+    return made[0]
 
 
 class Program:
@@ -293,6 +300,13 @@ class Stand:
         except BaseException:
             program.close()
             raise
+
+    def lab_listener(self, address: str) -> socket.socket:
+        """A listening socket on the lab's host, for whoever calls to close."""
+        sock = socket_in(self.lab.host)
+        sock.bind((address, 0))
+        sock.listen()
+        return sock
 
     def records(self) -> list[dict[str, Any]]:
         """Every audit record since the mark, in order."""

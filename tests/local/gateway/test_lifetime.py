@@ -125,6 +125,27 @@ def test_as_a_user_of_its_own_without_rights_it_does_all_the_same(stand: Stand) 
     stand.event(protocol="udp")
 
 
+def test_a_killed_gateway_still_knows_the_ports_of_irons_itself(stand: Stand) -> None:
+    """No pin opens irons' own port, also before a control plane has spoken to a fresh gateway."""
+    own = "198.51.100.2"
+    listener = stand.lab_listener(own)
+    with listener:
+        port = int(listener.getsockname()[1])
+        stand.ask("listeners", listeners=[[own, port]])
+        stand.policy("deny", [{"pattern": f"{own}:{port}", "private": [f"{own}/32"]}])
+        for _ in range(2):
+            with stand.connect(own, port) as program:
+                program.send(b"x")
+                assert program.rest() == b"RESET"
+            assert "irons itself" in stand.event(host=own)["reason"]
+            stand.kill()
+            stand.start()
+        stand.ask("listeners", listeners=[])
+        with stand.connect(own, port) as program:
+            program.send(b"x")
+            listener.accept()[0].close()
+
+
 def test_what_was_refused_without_a_gateway_is_recorded(lab: Lab, tmp_path: Path) -> None:
     """Reports that waited are read, those there was no room for are counted, and so is what the keeper refused."""
     net = CellNet()

@@ -6,8 +6,11 @@ that is asked before each dial, that an address, a link or a route has changed (
 
 from __future__ import annotations
 
+import contextlib
+import json
 import socket
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 from irons_plugins.local.ground import Ground, Listener, read_ground
@@ -18,10 +21,18 @@ _MOST = 1000
 
 
 class GroundWatch:
-    """Knows this machine's network, in the namespace in which it is made."""
+    """Knows this machine's network, in the namespace in which it is made.
 
-    def __init__(self) -> None:
+    Args:
+        kept: the file in which irons' own ports outlast this process: until a control plane speaks to the next
+            one, no pin may open them either.
+    """
+
+    def __init__(self, kept: Path) -> None:
+        self._kept = kept
         self._listeners: frozenset[Listener] = frozenset()
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            self._listeners = _read(json.loads(kept.read_text(encoding="utf-8")))
         self._ground: Ground | None = None
         self._changes = socket.socket(
             socket.AF_NETLINK,
@@ -31,16 +42,19 @@ class GroundWatch:
         self._changes.bind((0, _GROUPS))
 
     def put(self, listeners: Any) -> None:
-        """Take `[[address, port], …]` as what irons listens on; what makes no sense is left out."""
-        known: set[Listener] = set()
-        for entry in listeners if isinstance(listeners, list) else []:
-            if isinstance(entry, list) and len(entry) == 2 and isinstance(entry[1], int):
-                try:
-                    known.add((ip_address(str(entry[0])), entry[1]))
-                except ValueError:
-                    continue
-        self._listeners = frozenset(known)
+        """Take `[[address, port], …]` as what irons listens on; what makes no sense is left out.
+
+        Raises:
+            OSError: they hold, but could not be kept.
+        """
+        before, self._listeners = self._listeners, _read(listeners)
         self._ground = None
+        if before != self._listeners or not self._kept.exists():
+            fresh = self._kept.with_suffix(".new")
+            fresh.write_text(
+                json.dumps([[str(address), port] for address, port in self._listeners]), encoding="utf-8"
+            )
+            fresh.rename(self._kept)
 
     def ground(self) -> Ground:
         """The ground at this moment.
@@ -72,3 +86,12 @@ class GroundWatch:
                 continue
             changed = True
         return changed
+
+
+def _read(listeners: Any) -> frozenset[Listener]:
+    known: set[Listener] = set()
+    for entry in listeners if isinstance(listeners, list) else []:
+        if isinstance(entry, list) and len(entry) == 2 and isinstance(entry[1], int):
+            with contextlib.suppress(ValueError):
+                known.add((ip_address(str(entry[0])), entry[1]))
+    return frozenset(known)

@@ -55,7 +55,7 @@ class Service:
         self._ports: dict[str, Any] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._said: str | None = None
-        self._watch = GroundWatch()
+        self._watch = GroundWatch(home / "listeners")
         journal = Journal(home / "audit", self._news.wrote)
         self._context = Context(
             loop=loop,
