@@ -18,6 +18,7 @@ def irons_commands() -> list[Command]:
             pace="terminal",
             about="Without a terminal on stdin it runs the lines it reads there, up to the first that fails, with its exit code. "
             "So does -c. `irons` alone opens the prompt too. `irons help prompt` tells what it understands.",
+            tolerant=True,
             examples=("irons shell", "irons shell -c 'list; egress mode'", "irons < setup.irons"),
         ),
         Command(
@@ -36,5 +37,17 @@ def irons_commands() -> list[Command]:
             ),
             examples=("irons use agent-1", "irons use", "irons use --none"),
             exits=(3,),
+        ),
+        Command(
+            ("audit", "watch"),
+            "Watch outbound connections as they happen; allow or deny a host with one key.",
+            "irons_repl.watch.app:watch",
+            (Arg("name", "The sandbox; without one, all of them.", kind="sandbox", takes="?"),),
+            pace="terminal",
+            about="The keys: a allows the chosen host, d denies it (for the one sandbox that is watched, else for all), arrows choose, "
+            "space holds the picture, q leaves.",
+            examples=("irons audit watch", "irons audit watch agent-1"),
+            exits=(3, 4, 6),
+            aliases=(("watch",),),
         ),
     ]

@@ -10,15 +10,23 @@ from pathlib import Path
 
 import pytest
 
-from tests.repl.fake import Fake
+from irons.testing import EXTENSIONS, FakeApi
 from tests.repl.terminal import Terminal
+
+KEY = "test-key-1234567890"
 
 
 @pytest.fixture
-def fake() -> Iterator[Fake]:
-    """A small v0 API on loopback."""
-    with Fake() as server:
-        yield server
+def fake() -> Iterator[FakeApi]:
+    """A v0 API with two sandboxes and two rules."""
+    with FakeApi(key=KEY, extensions=EXTENSIONS) as api:
+        api.add("agent-1")
+        api.add("agent-2", "stopped")
+        api.rules += [
+            {"pattern": "pypi.org", "list": "allow"},
+            {"pattern": "evil.example", "list": "deny"},
+        ]
+        yield api
 
 
 @pytest.fixture
@@ -39,9 +47,9 @@ def home_env(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def env(home_env: dict[str, str], fake: Fake) -> dict[str, str]:
+def env(home_env: dict[str, str], fake: FakeApi) -> dict[str, str]:
     """The environment of a person who uses the fake API."""
-    return home_env | {"IRONS_API_URL": fake.url, "IRONS_API_KEY": "test-key-1234567890"}
+    return home_env | {"IRONS_API_URL": fake.url, "IRONS_API_KEY": KEY}
 
 
 @pytest.fixture

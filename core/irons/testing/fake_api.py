@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -66,6 +68,8 @@ class FakeApi:
         cut: How many live connections it says that a change cuts.
         progress: What the polls of a new sandbox say in their metadata, one each.
         calls: The requests that arrived, in order.
+        port: The port to listen on, so that a server can come back where it was; 0 is any free one.
+        connections: How many connections were made to it.
     """
 
     key: str | None = None
@@ -84,13 +88,15 @@ class FakeApi:
     cut: int = 0
     progress: list[str] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
+    port: int = 0
+    connections: int = 0
     lock: threading.Condition = field(default_factory=threading.Condition, repr=False)
     closing: threading.Event = field(default_factory=threading.Event, repr=False)
 
     def __post_init__(self) -> None:
         """Make room for faults; nothing listens yet."""
         self._faults: list[tuple[str, Fault, int]] = []
-        self._server: ThreadingHTTPServer | None = None
+        self._server: _Server | None = None
         self._thread: threading.Thread | None = None
 
     # For tests
@@ -141,7 +147,8 @@ class FakeApi:
     # The server
 
     def __enter__(self) -> Self:
-        """Listen on a free port of the loopback address."""
+        """Listen on the loopback address."""
+        self.closing.clear()
         self._server = _Server(self)
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name="fake-api"
@@ -158,6 +165,7 @@ class FakeApi:
             self._server.shutdown()
             self._thread.join()
             self._server.server_close()
+            self._server.drop_connections()
 
     def take(self, call: Call) -> Fault | None:
         """Note a request, and return the fault that it meets."""
@@ -179,7 +187,29 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, api: FakeApi) -> None:
         self.api = api
-        super().__init__(("127.0.0.1", 0), _Handler)
+        self._open: set[socket.socket] = set()
+        super().__init__(("127.0.0.1", api.port), _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Take a connection."""
+        with self.api.lock:
+            self.api.connections += 1
+            self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Let a connection go."""
+        with self.api.lock:
+            self._open.discard(request)
+        super().shutdown_request(request)
+
+    def drop_connections(self) -> None:
+        """Cut what is still open, as the end of a process does."""
+        with self.api.lock:
+            left = list(self._open)
+        for connection in left:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Say nothing: clients that go away are a part of the game."""

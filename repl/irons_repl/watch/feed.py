@@ -1,0 +1,121 @@
+"""The thread that brings events to the live view, each once and in order."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from irons.errors import AuthError, IronsError, NotFound, Unreachable, Unsupported
+
+if TYPE_CHECKING:
+    from irons.api import Api, Event
+
+WAIT = 5.0
+"""Seconds that a server which can wait holds an answer until something happens."""
+
+PAUSE = 0.5
+"""Seconds between two questions to a server that can't."""
+
+BACKLOG = 200
+"""Events from before that the view begins with."""
+
+MODE_EVERY = 5.0
+"""Seconds between two looks at the mode."""
+
+
+class Feed:
+    """Follows the audit log of one sandbox, or of all."""
+
+    def __init__(
+        self,
+        api: Api,
+        sandbox: str | None,
+        *,
+        events: Callable[[tuple[Event, ...]], None],
+        mode: Callable[[str], None],
+        trouble: Callable[[str], None],
+        failed: Callable[[IronsError], None],
+    ) -> None:
+        """Take whom to tell, each called from the feed's thread.
+
+        Args:
+            api: The client.
+            sandbox: Whose log; None is everybody's.
+            events: Hears new events.
+            mode: Hears the egress mode.
+            trouble: Hears why there is nothing new just now; an empty text when that is over.
+            failed: Hears an error that makes going on pointless.
+        """
+        self._api = api
+        self._sandbox = sandbox
+        self._events = events
+        self._mode = mode
+        self._trouble = trouble
+        self._failed = failed
+        self._over = threading.Event()
+        self._waits = False
+        self._thread = threading.Thread(target=self._work, name="irons-watch", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop; a question that is on its way is not waited for."""
+        self._over.set()
+
+    def _work(self) -> None:
+        token: int | None = None
+        failures = 0
+        while not self._over.is_set():
+            try:
+                if token is None:
+                    self._waits = _can_wait(self._api)
+                    token = self._begin()
+                self._mode(str(self._api.mode(self._sandbox if self._waits else None).get("mode") or ""))
+                token = self._follow(token)
+                if failures:
+                    failures = 0
+                    self._trouble("")
+            except (NotFound, AuthError, Unsupported) as error:
+                self._failed(error)
+                return
+            except IronsError as error:
+                failures += 1
+                self._trouble(
+                    "the server does not answer" if isinstance(error, Unreachable) else error.message
+                )
+                self._over.wait(min(PAUSE * 2 ** min(failures, 5), 10.0))
+
+    def _begin(self) -> int:
+        """Bring the latest events, and return the token behind them."""
+        page = self._api.audit(self._sandbox, limit=BACKLOG)
+        latest = page.events[-BACKLOG:]
+        token = 0
+        while page.events and page.token not in (0, token):
+            token = page.token
+            page = self._api.audit(self._sandbox, token)
+            latest = (*latest, *page.events)[-BACKLOG:]
+        self._events(latest)
+        return token
+
+    def _follow(self, token: int) -> int:
+        """Bring what comes in the next seconds, and return the token behind it."""
+        for _ in range(max(1, int(MODE_EVERY / (WAIT if self._waits else PAUSE)))):
+            page = self._api.audit(self._sandbox, token, wait=WAIT if self._waits else None)
+            if self._over.is_set():
+                break
+            if page.events:
+                self._events(page.events)
+                token = page.token or token
+            elif not self._waits:
+                self._over.wait(PAUSE)
+        return token
+
+
+def _can_wait(api: Api) -> bool:
+    try:
+        return "wait" in api.version().get("extensions", ())
+    except Unsupported:
+        return False

@@ -1,0 +1,51 @@
+"""Gives the terminal back for a program that was killed before it could."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from prompt_toolkit.output import Output
+
+SCRIPT = r"""
+IFS= read -r over && exit
+stty "$1" <&1
+printf '\033[0m\033[?1049l\033[?2004l\033[?7h\033[?25h'
+"""
+"""Waits for a line on stdin; where it ends without one, the program is gone: restore the terminal's settings and its first screen."""
+
+
+@contextmanager
+def given_back(output: Output) -> Iterator[None]:
+    """Have a small process beside this one restore the terminal if this one is killed; without `stty` there is none.
+
+    It has a session of its own, so that neither keys nor the end of this process's group reach it.
+    """
+    guard = _guard(output)
+    try:
+        yield
+    finally:
+        if guard is not None:
+            guard.communicate(b"over\n")
+
+
+def _guard(output: Output) -> subprocess.Popen[bytes] | None:
+    try:
+        terminal = output.fileno()
+        saved = (
+            subprocess.run(("stty", "-g"), stdin=terminal, capture_output=True, check=True)
+            .stdout.decode()
+            .strip()
+        )
+        return subprocess.Popen(
+            ("/bin/sh", "-c", SCRIPT, "irons-watch-guard", saved),
+            stdin=subprocess.PIPE,
+            stdout=terminal,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except (OSError, subprocess.CalledProcessError, NotImplementedError):
+        return None
