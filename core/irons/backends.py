@@ -127,8 +127,9 @@ def load_httpx() -> Any:
         try:
             import_module("httpx")
         finally:
-            del sys.modules["httpx._main"]
-    return sys.modules["httpx"]
+            sys.modules.pop("httpx._main", None)
+    # Not the entry of sys.modules: another thread may be in the middle of the import, and this waits for it.
+    return import_module("httpx")
 
 
 def unreachable(backend: Backend, settings: Settings, error: Exception) -> IronsError:

@@ -20,6 +20,9 @@ from irons.files import make_private, write_whole
 if TYPE_CHECKING:
     from irons.settings import Settings
 
+STALE = 10.0
+"""Seconds after which faces that live only for a moment have what is on hand asked for anew, by a process of its own."""
+
 TTL = 3.0
 """Seconds after which a read starts a refresh."""
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from irons.errors import IronsError
-from irons.names import Names
+from irons.names import STALE, Names
 
 if TYPE_CHECKING:
     from irons.api import Api, Event
@@ -64,14 +64,27 @@ def refresh_facts(api: Api, settings: Settings) -> dict[str, str]:
     )
 
 
-def refresh_detached(env: Mapping[str, str]) -> None:
-    """Start a process that refreshes everything, without waiting for it."""
+def refresh_detached(settings: Settings) -> None:
+    """Start a process that refreshes everything, without waiting for it, unless one has been started in the last `STALE` seconds.
+
+    Only for a backend that a command has been used with before; and a local one that is down stays down.
+    """
+    names = Names.of(settings)
+    if not STALE < names.age() < float("inf") or not names.claim(STALE):
+        return
+    # The connection goes by environment: an argument list can be read by everyone on the machine.
+    chosen = {
+        "IRONS_API_URL": settings.api_url,
+        "IRONS_API_KEY": settings.api_key or "",
+        "IRONS_NO_START": "1",
+        **({} if settings.profile_source == "default" else {"IRONS_PROFILE": settings.profile}),
+    }
     subprocess.Popen(
         [sys.executable, "-m", "irons.refreshing"],
+        env={**settings.env, **chosen},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env=dict(env),
         start_new_session=True,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -129,7 +130,7 @@ def load(
         ConfigError: The file can't be read, or says something that is no setting; a flag or variable makes no sense.
     """
     flags = flags or {}
-    env = os.environ if env is None else env
+    env = surroundings() if env is None else env
     path = config_path(env)
     try:
         document = _read(path)
@@ -157,6 +158,13 @@ def load(
         flags=flags,
         aliases=document.get("aliases", {}),
     )
+
+
+def surroundings() -> Mapping[str, str]:
+    """Return this process's variables; inside xonsh, those of the shell, which `os.environ` does not see."""
+    session = getattr(sys.modules.get("xonsh.built_ins"), "XSH", None)
+    env = getattr(session, "env", None)
+    return os.environ if env is None else dict(env.detype())
 
 
 def _profile(

@@ -5,7 +5,6 @@ One line a candidate, `value<TAB>description`; a line that is `FILES_LINE` says 
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -13,11 +12,7 @@ from typing import TYPE_CHECKING
 from irons.completing import FILES, Sources, complete
 
 if TYPE_CHECKING:
-    from irons.names import Names
     from irons.settings import Settings
-
-STALE = 10.0
-"""Seconds after which an answer from the cache also starts a refresh, in a process of its own that nobody waits for."""
 
 FILES_LINE = ":files"
 """Says that files may come here; no candidate begins with a colon."""
@@ -67,14 +62,16 @@ class _OnHand:
         return {} if settings is None else settings.aliases
 
     def _read(self, what: str) -> Mapping[str, str]:
-        from irons.names import Names
+        from irons.names import STALE, Names
 
         settings = self._settings()
         if settings is None:
             return {}
         names = Names.of(settings, what=what)
-        if what == "names" and STALE < names.age() < float("inf"):
-            _refresh_detached(settings, names)
+        if STALE < names.age() < float("inf"):
+            from irons.refreshing import refresh_detached
+
+            refresh_detached(settings)
         return names.read()
 
     def _settings(self) -> Settings | None:
@@ -98,26 +95,6 @@ def _plain(about: str) -> str:
     from irons.text import clean
 
     return clean(about)
-
-
-def _refresh_detached(settings: Settings, names: Names) -> None:
-    """Start `irons list -q`, which leaves fresh names in the cache, without waiting for it; not again while it may be at work."""
-    if not names.claim(STALE):
-        return
-    import subprocess
-
-    # The connection goes by environment: an argument list can be read by everyone on the machine.
-    chosen = {"IRONS_API_URL": settings.api_url, "IRONS_API_KEY": settings.api_key or ""}
-    if settings.profile_source != "default":
-        chosen["IRONS_PROFILE"] = settings.profile
-    subprocess.Popen(
-        [sys.executable, "-m", "irons", "list", "-q"],
-        env={**os.environ, **chosen},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
 
 
 BASH = r"""# irons completion for bash: eval "$(irons completion bash)"

@@ -18,6 +18,7 @@ def _environment() -> str:
         f"{'IRONS_PROFILE':<24}  The profile of the configuration file to use.\n",
         f"{'IRONS_CONFIG':<24}  The configuration file itself.\n",
         f"{'IRONS_NO_INPUT':<24}  Never ask.\n",
+        f"{'IRONS_NO_START':<24}  Never start the local backend; where it is down, fail.\n",
         f"{'IRONS_PLUGINS':<24}  The third-party plugins to load, by name; empty: none.\n",
         f"{'IRONS_TRACE_PLUGINS':<24}  Print hook calls to stderr.\n",
         f"{'NO_COLOR, FORCE_COLOR':<24}  No colour at all; colour also where there is no terminal.\n",
@@ -53,10 +54,37 @@ stay closed in both modes; `--private` opens exactly one host to one address.
 """
 
 
+def _prompt() -> str:
+    return """At the irons> prompt every command works as at the shell, without the word irons.
+
+  a ; b              b runs whatever became of a
+  a && b    a || b   b runs if a ended with 0; if it did not
+  a | less           the output goes through a pipeline of the system's shell
+  a > file  >> file  the output goes into a file; behind what is there
+  !command           the rest of the line is the system shell's
+  use NAME           commands mean this sandbox where they name none; use --none takes it back
+  watch              connections as they happen; a allows the chosen host, d denies it
+  help, ?            help; exit, quit, Ctrl-D leave
+
+Quotes and backslashes are those of a POSIX shell; an open quote or a last backslash goes on in
+the next line. There are no variables and no wildcards; ~ is the home directory. A line behind #
+is a comment. Lines with a key, and those that begin with a space, are not remembered.
+
+  Tab, arrows        complete; right arrow takes the grey suggestion
+  Ctrl-R             search the lines typed before
+  Ctrl-X Ctrl-E      edit the line in $VISUAL or $EDITOR
+  Ctrl-C             clear the line; end the command that runs ($? is then 130)
+  Ctrl-Z, F4         suspend; change between emacs and vi keys (editing_mode in the configuration)
+
+irons shell -c LINES and irons < FILE run lines without a prompt, up to the first that fails.
+"""
+
+
 TOPICS: dict[str, Callable[[], str]] = {
     "exit-codes": _exit_codes,
     "environment": _environment,
     "output": _output,
     "egress": _egress,
+    "prompt": _prompt,
 }
 """Each topic's text, made when asked for."""

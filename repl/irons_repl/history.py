@@ -9,10 +9,11 @@ import json
 import os
 import re
 from collections.abc import Iterable
-from datetime import datetime
 from pathlib import Path
 
 from prompt_toolkit.history import History
+
+from irons_repl.aside import set_aside
 
 MOST = 10_000
 """Entries kept."""
@@ -87,9 +88,8 @@ class FileHistory(History):
         return entries[-MOST:]
 
     def _keep_aside(self, entries: list[str]) -> None:
-        aside = self._path.with_name(f"{self._path.name}.corrupt-{datetime.now().astimezone():%Y%m%dT%H%M%S}")
         try:
-            self._path.rename(aside)
+            aside = set_aside(self._path)
         except OSError as error:
             self.said = f"the history {self._path} is corrupt and can't be moved aside ({error.strerror})"
             return

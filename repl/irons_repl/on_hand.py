@@ -34,5 +34,14 @@ def sources(session: ShellSession) -> Sources:
     return Sources(
         sandboxes=of("names"),
         domains=of("domains"),
+        images=of("images"),
         topics=lambda: dict.fromkeys(TOPICS, "A topic."),
     )
+
+
+def aliases(session: ShellSession) -> Mapping[str, str]:
+    """Return the configuration's aliases with what they mean; none where it makes no sense."""
+    try:
+        return session.settings().aliases
+    except IronsError:
+        return {}

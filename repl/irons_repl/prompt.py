@@ -19,7 +19,7 @@ from irons_repl.completer import PromptCompleter
 from irons_repl.highlight import LineLexer
 from irons_repl.history import FileHistory
 from irons_repl.keys import LONGEST, bindings
-from irons_repl.on_hand import sources
+from irons_repl.on_hand import aliases, sources
 from irons_repl.refresher import Refresher
 from irons_repl.running import Leave, Runner
 from irons_repl.signals import Ended, ended_by_signals
@@ -110,7 +110,7 @@ class Prompt:
         colour = self._session.streams.colour(tty=True)
         tree = self._session.host.tree
         lines: PromptSession[str] = PromptSession(
-            completer=PromptCompleter(tree, on_hand, OWN_WORDS),
+            completer=PromptCompleter(tree, on_hand, OWN_WORDS, lambda: aliases(self._session)),
             complete_while_typing=True,
             complete_in_thread=True,
             lexer=LineLexer(tree, frozenset(word.word for word in OWN_WORDS)),

@@ -89,7 +89,7 @@ class Refresher:
 
     def _look(self) -> None:
         try:
-            settings = self._session.settings()
+            settings = self._session.settings(in_passing=True)
         except IronsError:
             self.outlook = replace(self.outlook, trouble="configuration broken")
             return

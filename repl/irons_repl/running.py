@@ -14,6 +14,7 @@ from irons.output import show_error
 from irons_repl.grammar import LineError, Redirection, Step, steps_of
 from irons_repl.programs import INTERRUPTED, SHELL, code_of, left_to_programs, run_program
 from irons_repl.session import ShellSession
+from irons_repl.signals import Ended
 
 SNIPPET = 72
 """Columns of a line that are shown around the place where it stops making sense."""
@@ -69,7 +70,8 @@ class Runner:
         session = self._session
         try:
             if not step.words:
-                return run_program((SHELL, "-c", step.shell), session.env)
+                session.flush()
+                return run_program((SHELL, "-c", step.shell), session.env, stdin=session.stdin)
             if step.shell:
                 return self._piped(step)
             if step.output is not None:
@@ -83,6 +85,11 @@ class Runner:
         except IronsError as error:
             show_error(error, None, session.streams)
             return error.exit_code
+        except OSError as error:
+            show_error(IronsError(f"that can't be run: {error.strerror}"), None, session.streams)
+            return 1
+        finally:
+            session.flush()
 
     def _command(self, words: Sequence[str], output: TextIO | None) -> int:
         session = self._session
@@ -97,6 +104,8 @@ class Runner:
         streams = session.writing_to(output)
         try:
             return run_words(words, session.host, streams, face="prompt", session=session)
+        except Ended:
+            raise
         except SystemExit as error:
             # A stranger's handler that leaves ends its command, not the prompt.
             return error.code if isinstance(error.code, int) else int(error.code is not None)
@@ -105,6 +114,7 @@ class Runner:
 
     def _piped(self, step: Step) -> int:
         """Run a command with its output going through a shell pipeline; a command that fails gives its code, else the pipeline does."""
+        self._session.flush()
         read, write = os.pipe()
         with left_to_programs():
             process = subprocess.Popen((SHELL, "-c", step.shell), env=dict(self._session.env), stdin=read)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
 
 from irons.settings import KEYS, Settings, load
 from irons.streams import Streams
+from irons_repl.connections import Connections
 from irons_repl.programs import run_program
 
 if TYPE_CHECKING:
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
     from irons.host import PluginHost
 
 SANDBOX = "IRONS_SANDBOX"
-_CONNECTION = ("api_url", "api_key", "connect_timeout", "read_timeout")
 
 
 class ShellSession:
@@ -27,17 +28,33 @@ class ShellSession:
         streams: Where commands read and write; `env` of it is this session's own and changes with `use`.
         code: The exit code of the last command.
         debug: Whether each command says what it does.
+        stdin: What programs read, as `subprocess` takes it.
     """
 
-    def __init__(self, host: PluginHost, streams: Streams, flags: Mapping[str, object] | None = None) -> None:
-        """Take the host, the streams, and the global options the prompt was opened with."""
+    def __init__(
+        self,
+        host: PluginHost,
+        streams: Streams,
+        flags: Mapping[str, object] | None = None,
+        *,
+        stdin: int | None = None,
+    ) -> None:
+        """Take the host, the streams, and the global options the prompt was opened with.
+
+        Args:
+            host: The plugins and their commands.
+            streams: Where commands read and write.
+            flags: Global options by their `dest`; they hold for every command.
+            stdin: What programs read, as `subprocess` takes it; by default what this process does.
+        """
         self.host = host
         self.env: dict[str, str] = {**streams.env, **_as_environment(flags or {})}
         self.streams = _with_env(streams, self.env)
         self.code = 0
         self.debug = bool((flags or {}).get("debug"))
+        self.stdin = stdin
         self._output: TextIO | None = None
-        self._opened: tuple[tuple[object, ...], Api] | None = None
+        self._connections = Connections(host, self._say)
         self._lock = threading.Lock()
 
     @property
@@ -45,27 +62,24 @@ class ShellSession:
         """The sandbox that is meant where none is named."""
         return self.env.get(SANDBOX) or None
 
-    def settings(self) -> Settings:
-        """Return what holds now, the configuration file read anew. Raises `ConfigError`."""
-        return load({}, self.env)
+    def settings(self, *, in_passing: bool = False) -> Settings:
+        """Return what holds now, the configuration file read anew; `in_passing` starts no local backend.
+
+        Raises:
+            ConfigError: The file or a variable makes no sense.
+        """
+        return load({}, {**self.env, "IRONS_NO_START": "1"} if in_passing else self.env)
 
     def api(self, settings: Settings) -> Api:
         """Return the client these settings choose: the open one, unless they choose another backend."""
-        from irons.api import open_api
-
-        which = (*(settings[key] for key in _CONNECTION), settings.profile, settings.debug)
         with self._lock:
-            if self._opened is not None and self._opened[0] == which:
-                return self._opened[1]
-            api = open_api(settings, self.host, self._say if settings.debug else None)
-            # The one it takes the place of may be in use by the refresher's thread: it closes when nothing refers to it any more.
-            self._opened = (which, api)
-            return api
+            return self._connections.api(settings)
 
     def execute(self, program: Exec) -> int:
         """Run another program on the terminal, its output where the command's goes; return its exit code."""
+        self.flush()
         env = dict(self.env if program.env is None else program.env)
-        return run_program(program.argv, env, self._output)
+        return run_program(program.argv, env, self._output, self.stdin)
 
     def use(self, sandbox: str | None) -> None:
         """Make `sandbox` the one that is meant where none is named."""
@@ -82,12 +96,16 @@ class ShellSession:
         base = self.streams
         return Streams(base.stdin, output, base.stderr, self.env, base.stdin_tty, None, base.stderr_tty)
 
+    def flush(self) -> None:
+        """Write out what commands have printed, so that a program's output comes behind it."""
+        for stream in (self.streams.stdout, self.streams.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+
     def close(self) -> None:
         """Close the connection."""
         with self._lock:
-            if self._opened is not None:
-                self._opened[1].close()
-                self._opened = None
+            self._connections.close()
 
     def _say(self, line: str) -> None:
         self.streams.stderr.write(f"{line}\n")

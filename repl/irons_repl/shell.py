@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import subprocess
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from irons.command import Result
+from irons.errors import ConfigError
 from irons_repl.running import Runner
+from irons_repl.script import run_script
 from irons_repl.session import ShellSession
 
 if TYPE_CHECKING:
@@ -13,19 +19,42 @@ if TYPE_CHECKING:
 
 
 def run(ctx: Context, *, lines: str | None) -> Result:
-    """Open the prompt, or run `lines`, or the lines on stdin where that is no terminal; the exit code is the result's."""
-    session = ShellSession(ctx.host, ctx.streams, ctx.settings.flags)
+    """Open the prompt, or run `lines`, or the lines on stdin where that is no terminal; the exit code is the result's.
+
+    Raises:
+        UsageError: A person types, but can't see what is printed; or the configuration makes no sense.
+    """
+    if lines is not None:
+        return Result(None, _script(ShellSession(ctx.host, ctx.streams, ctx.settings.flags), [lines]))
+    if not ctx.streams.reads_person:
+        # The lines are the script's alone: no command and no program it runs reads them.
+        streams = replace(ctx.streams, stdin=io.StringIO(), stdin_tty=False)
+        session = ShellSession(ctx.host, streams, ctx.settings.flags, stdin=subprocess.DEVNULL)
+        return Result(None, _script(session, ctx.streams.stdin))
+    return Result(None, _prompt(ctx))
+
+
+def _script(session: ShellSession, lines: Iterable[str]) -> int:
     try:
-        if lines is not None:
-            from irons_repl.script import run_script
+        return run_script(Runner(session, strict=True), lines)
+    finally:
+        session.close()
 
-            return Result(None, run_script(Runner(session, strict=True), [lines]))
-        if not ctx.streams.reads_person:
-            from irons_repl.script import run_script
 
-            return Result(None, run_script(Runner(session, strict=True), ctx.streams.stdin))
-        from irons_repl.prompt import Prompt
+def _prompt(ctx: Context) -> int:
+    from irons_repl.aside import mended
+    from irons_repl.prompt import Prompt
 
-        return Result(None, Prompt(session, ctx.settings).run())
+    session = ShellSession(ctx.host, ctx.streams, ctx.settings.flags)
+    said = ""
+    try:
+        settings = session.settings()
+    except ConfigError:
+        said = mended(ctx.settings)
+        if not said:
+            raise
+        settings = session.settings()
+    try:
+        return Prompt(session, settings, said).run()
     finally:
         session.close()

@@ -11,13 +11,17 @@ from typing import NoReturn
 SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
-class Ended(BaseException):
-    """A signal ended the program; unwinding restores the terminal. `code` is 128 and the signal's number."""
+class Ended(SystemExit):
+    """A signal ended the program; unwinding restores the terminal. `code` is 128 and the signal's number.
+
+    It is a `SystemExit` because an event loop swallows every other exception that a signal handler raises in one of its callbacks.
+    """
+
+    code: int
 
     def __init__(self, number: int) -> None:
         """Take the signal's number."""
-        super().__init__(number)
-        self.code = 128 + number
+        super().__init__(128 + number)
 
 
 @contextmanager

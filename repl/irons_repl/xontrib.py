@@ -1,34 +1,54 @@
 """irons for xonsh: `xontrib load irons`; loaded at every start by its entry point.
 
-xonsh is imported inside the functions only, so that this module costs nothing where there is no xonsh.
+xonsh and the rest of irons are imported inside the functions only: this module costs nothing where there is no xonsh.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import Any
+
+_COMPLETER = "irons"
+_FIELD = "irons"
+_LOADED = "_irons_loaded"
+"""The attribute of xonsh's session that remembers what is to be taken back."""
 
 
 def _load_xontrib_(xsh: Any, **_: object) -> dict[str, object]:
-    """Add the alias and its completer."""
+    """Add the aliases, the completer, the variables and the prompt field."""
     from xonsh.completers.completer import add_one_completer
 
-    from irons_repl.xonsh_face.alias import IN_PROCESS, dispatcher, runner
+    from irons_repl.xonsh_face.alias import aliases
     from irons_repl.xonsh_face.completion import completer_of
     from irons_repl.xonsh_face.face import Face
+    from irons_repl.xonsh_face.field import field_of
+    from irons_repl.xonsh_face.variables import register
 
     face = Face(xsh)
-    xsh.aliases[IN_PROCESS] = runner(face)
-    xsh.aliases["irons"] = dispatcher(face)
-    add_one_completer("irons", completer_of(face), "<base")
+    for name, alias in aliases(face).items():
+        xsh.aliases[name] = alias
+    add_one_completer(_COMPLETER, completer_of(face), "<base")
+    xsh.env["PROMPT_FIELDS"][_FIELD] = field_of(face)
+    setattr(xsh, _LOADED, (face, register(xsh)))
     # Nothing named irons in the namespace: it would shadow the alias.
     return {}
 
 
 def _unload_xontrib_(xsh: Any, **_: object) -> dict[str, object]:
-    """Take it all away again."""
-    from irons_repl.xonsh_face.alias import IN_PROCESS
+    """Take it all back, modules included."""
+    from irons_repl.xonsh_face.alias import aliases
+    from irons_repl.xonsh_face.variables import deregister
 
-    for alias in ("irons", IN_PROCESS):
-        xsh.aliases.pop(alias, None)
-    xsh.completers.pop("irons", None)
+    face, variables = getattr(xsh, _LOADED)
+    for name in aliases(face):
+        xsh.aliases.pop(name, None)
+    xsh.completers.pop(_COMPLETER, None)
+    xsh.env["PROMPT_FIELDS"].pop(_FIELD, None)
+    deregister(xsh, variables)
+    face.close()
+    delattr(xsh, _LOADED)
+    for module in [
+        name for name in sys.modules if name.partition(".")[0] == "irons_repl" and name != __name__
+    ]:
+        del sys.modules[module]
     return {}

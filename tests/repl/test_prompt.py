@@ -2,32 +2,375 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
+import stat
+import time
 from collections.abc import Callable
+from pathlib import Path
 
+import pytest
+
+from irons.testing import FakeApi, faults
+from tests.repl.conftest import KEY
 from tests.repl.terminal import Terminal
 
 Open = Callable[..., Terminal]
 
 
-def test_irons_alone_opens_the_prompt_and_runs_commands(terminal: Open) -> None:
+@pytest.fixture
+def prompt(terminal: Open) -> Terminal:
+    """An open prompt."""
+    screen = terminal()
+    screen.until("irons>")
+    return screen
+
+
+def test_irons_alone_opens_the_prompt_and_runs_commands(prompt: Terminal) -> None:
     """`irons` on a terminal opens the prompt, which runs a command and shows how it ended."""
-    screen = terminal()
-    screen.until("irons>")
-    screen.send("plugins\r")
-    screen.until(r"shell +irons")
-    screen.send("nosuch\r")
-    screen.until(r"there is no command 'nosuch'")
-    screen.until(r"\[2\] irons>")
-    screen.send("exit\r")
-    assert screen.ended() == 0
+    prompt.send("plugins\r")
+    prompt.until(r"shell +irons")
+    prompt.send("nosuch\r")
+    prompt.until(r"there is no command 'nosuch'")
+    prompt.until(r"\[2\] irons>")
+    prompt.send("exit\r")
+    assert prompt.ended() == 0
 
 
-def test_commands_and_sandbox_names_are_completed(terminal: Open) -> None:
+def test_every_way_out_leads_out(terminal: Open) -> None:
+    """`exit`, `quit` and Ctrl-D leave with 0, `exit 3` with 3."""
+    for keys, code in (("quit\r", 0), ("\x04", 0), ("exit 3\r", 3)):
+        screen = terminal()
+        screen.until("irons>")
+        screen.send(keys)
+        assert screen.ended() == code
+
+
+def test_commands_are_suggested_when_mistyped(prompt: Terminal) -> None:
+    """An unknown command names the nearest one."""
+    prompt.send("plugin\r")
+    prompt.until("did you mean plugins")
+
+
+def test_commands_and_sandbox_names_are_completed(prompt: Terminal) -> None:
     """Typing part of a word opens a menu of commands, and behind `use` one of sandboxes with their states."""
+    prompt.send("pl")
+    prompt.until("List the plugins")
+    prompt.send("\x15use ")
+    prompt.send("ag2")
+    prompt.until(r"agent-2 +stopped")
+    prompt.send("\t\r")
+    prompt.until(lambda: prompt.line_of_cursor() == "irons> use agent-2")
+    prompt.send("\r")
+    prompt.until("agent-2 irons>")
+
+
+def test_the_toolbar_tells_how_things_are(prompt: Terminal, fake: FakeApi) -> None:
+    """Backend, mode, sandboxes by state and denials are below the prompt, and follow what happens."""
+    prompt.until(r"127\.0\.0\.1:\d+ │ WARN: nothing is blocked │ 1 ready │ 1 stopped │ 0 denied")
+    fake.record("evil.example", "agent-1", allowed=False)
+    fake.sandboxes["agent-2"].status = "ready"
+    fake.mode = "deny"
+    prompt.until(r"mode deny │ 2 ready │ 1 denied")
+
+
+def test_the_toolbar_does_not_flicker(prompt: Terminal) -> None:
+    """While nothing changes, nothing is drawn."""
+    prompt.until("0 denied")
+    prompt.read(0.3)
+    before = len(prompt.raw)
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        prompt.read(0.2)
+    assert len(prompt.raw) == before
+
+
+def test_typing_is_never_delayed_by_the_network(terminal: Open, fake: FakeApi) -> None:
+    """While every answer is held for five seconds, keys show within a fraction of one, the completions of what is known too."""
+    fake.fail(faults.slow(5), times=1000)
     screen = terminal()
     screen.until("irons>")
-    screen.send("pl")
-    screen.until("List the plugins")
-    screen.send("\x15use ")
-    screen.send("ag2")
-    screen.until(r"agent-2 +stopped")
+    screen.until(lambda: bool(fake.lines()))
+    slowest = 0.0
+    typed = ""
+    for key in "status agent-1 --output json":
+        typed += key
+        began = time.monotonic()
+        screen.send(key)
+        screen.until(lambda: typed in screen.line_of_cursor() + " ", 4)
+        slowest = max(slowest, time.monotonic() - began)
+    assert slowest < 0.6
+    screen.send("\x15egress ")
+    began = time.monotonic()
+    screen.until("Allow", 4)
+    assert time.monotonic() - began < 1
+
+
+def test_the_sandbox_in_use_is_shown_and_meant(prompt: Terminal) -> None:
+    """`use NAME` puts it into the prompt, and `status` needs no name."""
+    prompt.send("use agent-2\r")
+    prompt.until("agent-2 irons>")
+    prompt.send("status\r")
+    prompt.until("stopped")
+    prompt.send("use nobody\r")
+    prompt.until(r"\[3\] agent-2 irons>")
+    prompt.send("use --none\r")
+    prompt.until(lambda: prompt.line_of_cursor() == "irons>")
+
+
+def test_names_are_fresh_after_each_own_command(prompt: Terminal, fake: FakeApi) -> None:
+    """A sandbox destroyed here is offered no more."""
+    prompt.until("1 stopped")
+    prompt.send("destroy agent-2 --force\r")
+    prompt.until(lambda: "agent-2" not in fake.sandboxes)
+    prompt.until(r"nothing is blocked │ 1 ready │ 0 denied")
+
+
+def test_ctrl_c_clears_the_line_and_cancels_the_command(prompt: Terminal, fake: FakeApi) -> None:
+    """Ctrl-C at the prompt clears the line; on a running command it gives 130; the prompt stays."""
+    prompt.send("half a line")
+    prompt.until("half a line")
+    prompt.send("\x03")
+    prompt.until(r"\[130\] irons>")
+    prompt.send("audit egress agent-1 --follow\r")
+    prompt.until(lambda: any("audit" in line for line in fake.lines()))
+    fake.record("seen.example", "agent-1")
+    prompt.until("seen.example")
+    prompt.send("\x03")
+    prompt.until(lambda: prompt.line_of_cursor() == "[130] irons>")
+    prompt.send("!sleep 100\r")
+    prompt.until("sleep 100")
+    prompt.read(0.5)
+    prompt.send("\x03")
+    prompt.until(lambda: prompt.line_of_cursor() == "[130] irons>" and prompt.screen.cursor.y > 5)
+    prompt.send("plugins | sleep 100\r")
+    prompt.read(0.5)
+    prompt.send("\x03")
+    prompt.send("!echo alive\r")
+    prompt.until(r"\nalive")
+
+
+def test_lines_go_on_behind_open_quotes_and_backslashes(prompt: Terminal) -> None:
+    """Enter on an open quote continues on the next line."""
+    prompt.send("!echo 'one\r")
+    prompt.until("…")
+    prompt.send("two'\r")
+    prompt.until(r"\none\ntwo\n")
+    prompt.send("!printf '%s' a\\\rb\r")
+    prompt.until(r"ab\S*irons>")
+
+
+def test_errors_point_at_the_column(prompt: Terminal) -> None:
+    """A line that makes no sense is shown with a mark."""
+    prompt.send("plugins | | cat\r")
+    prompt.until(r"nothing stands behind \| \(column 9\)\n  plugins \| \| cat\n {10}\^")
+
+
+def test_history_lasts_and_is_searched(terminal: Open, tmp_path: Path) -> None:
+    """Lines are there again in the next prompt: the arrow, the search, the grey suggestion; never one with a key in it."""
+    first = terminal()
+    first.until("irons>")
+    first.send("help exit-codes\r")
+    first.until("130")
+    first.send(" plugins\r")
+    first.until("shell")
+    first.send(f"config set api_key {KEY}x\r")
+    first.until(lambda: first.line_of_cursor().endswith("irons>"))
+    first.send("\x04")
+    first.ended()
+    path = tmp_path / "state" / "irons" / "history"
+    assert path.read_text() == '"help exit-codes"\n'
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    second = terminal()
+    second.until("irons>")
+    second.send("hel")
+    second.until("irons> help exit-codes")
+    second.send("\x1b[C")
+    second.send("\x15\x12codes")
+    second.until("help exit-codes")
+    second.send("\r")
+    second.read(0.2)
+    second.send("\x15\x1b[A")
+    second.until("irons> help exit-codes")
+
+
+def test_vi_and_emacs_keys(prompt: Terminal) -> None:
+    """F4 changes to vi keys, where Escape and dd clear the line, and back."""
+    prompt.send("\x1bOS")
+    prompt.send("some words")
+    prompt.until("some words")
+    prompt.send("\x1b")
+    prompt.read(0.8)
+    prompt.send("dd")
+    prompt.until(lambda: prompt.line_of_cursor() == "irons>")
+    prompt.send("i\x1bOS")
+    prompt.send("x y\x01!echo ")
+    prompt.until("!echo x y")
+
+
+def test_the_line_is_edited_in_an_editor(terminal: Open, tmp_path: Path) -> None:
+    """Ctrl-X Ctrl-E opens $VISUAL with the line, and runs or shows what it left."""
+    editor = tmp_path / "editor"
+    editor.write_text('#!/bin/sh\necho "!echo edited" > "$1"\n')
+    editor.chmod(0o755)
+    screen = terminal(env={"VISUAL": str(editor), "EDITOR": str(editor)})
+    screen.until("irons>")
+    screen.send("abc\x18\x05")
+    screen.until("echo edited")
+    screen.send("\r")
+    screen.until(r"\nedited")
+
+
+@pytest.mark.parametrize("columns", [40, 20])
+def test_a_narrow_terminal_will_do(terminal: Open, columns: int) -> None:
+    """In few columns the prompt works, the toolbar fits on its line, and a resize is followed."""
+    screen = terminal(columns=columns, rows=12)
+    screen.until("irons>")
+    screen.until("denied|WARN")
+    screen.send("!echo hello\r")
+    screen.until(r"\nhello")
+    screen.resize(90, 24)
+    screen.until("1 ready │ 1 stopped")
+
+
+def test_without_colour_there_is_none(terminal: Open) -> None:
+    """NO_COLOR: no colour codes reach the terminal, and everything is still there."""
+    screen = terminal(env={"NO_COLOR": "1"})
+    screen.until("WARN: nothing is blocked")
+    screen.send("use --none; nosuch\r")
+    screen.until(r"\[2\] irons>")
+    assert not re.search(rb"\x1b\[[0-9;]*(3[0-7]|38;5|9[0-7])[0-9;]*m", screen.raw)
+
+
+def test_a_server_that_dies_is_said_once_and_recovered(prompt: Terminal, fake: FakeApi) -> None:
+    """The prompt tells once that the server is away, lives on, and tells when it is back."""
+    prompt.until("0 denied")
+    fake.port = int(fake.url.rpartition(":")[2])
+    fake.__exit__()
+    prompt.until("did not answer")
+    prompt.until("unreachable")
+    prompt.send("!echo alive\r")
+    prompt.until(r"\nalive")
+    prompt.send("status agent-1\r")
+    prompt.until(r"\[6\] irons>")
+    with fake:
+        prompt.until("answers again")
+        prompt.send("status agent-1\r")
+        prompt.until(r"ready")
+        assert prompt.raw.count(b"The prompt goes on") == 1
+    fake.__enter__()
+
+
+def test_one_connection_serves_the_session(prompt: Terminal, fake: FakeApi) -> None:
+    """Commands do not connect anew: a dozen of them, and the looks between them, share what is open."""
+    prompt.until("0 denied")
+    for number in range(12):
+        prompt.send(f"status agent-{1 + number % 2}; !echo done-{number}\r")
+        prompt.until(f"\ndone-{number}")
+    assert fake.connections <= 2
+
+
+def test_a_big_paste_is_refused_and_a_small_one_taken(prompt: Terminal) -> None:
+    """A megabyte pasted is refused in a line that says what to do; the prompt is quick again at once."""
+    prompt.send("\x1b[200~" + "x" * 1_000_000 + "\x1b[201~")
+    prompt.until("too many for one line", 30)
+    prompt.send("\x1b[200~!echo a\n!echo b\x1b[201~\r")
+    prompt.until(r"\na\nb\n")
+
+
+def test_a_million_keys_without_paste_marks_are_bounded(prompt: Terminal) -> None:
+    """A terminal that does not mark pastes can't make the line grow without end."""
+    prompt.send("x" * 100_000)
+    prompt.send("\x03")
+    prompt.until(r"\[130\] irons>", 60)
+    prompt.send("!echo alive\r")
+    prompt.until(r"\nalive", 60)
+
+
+def test_control_characters_run_nothing(prompt: Terminal) -> None:
+    """NUL and escapes in a line are an error at their column, and never reach the terminal."""
+    prompt.send("\x1b[200~plugins \x00\x1b]0;owned\x07\x1b[201~\r")
+    prompt.until("control character")
+    assert b"\x1b]0;owned" not in prompt.raw
+
+
+def test_hostile_names_never_reach_the_terminal(terminal: Open, fake: FakeApi) -> None:
+    """What a server calls its sandboxes can neither move the cursor nor set the title."""
+    fake.add("evil\x1b]0;owned\x07\x1b[2J")
+    fake.add("ok-name")
+    screen = terminal()
+    screen.until("2 ready|3 ready")
+    screen.send("use ")
+    screen.until("ok-name")
+    assert b"\x1b]0;owned" not in screen.raw
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_killed_prompt_gives_the_terminal_back(terminal: Open, number: int) -> None:
+    """Told to end, the prompt restores the terminal's settings first."""
+    screen = terminal()
+    before = screen.modes()
+    screen.until("irons>")
+    assert screen.modes() != before
+    os.kill(screen.pid, number)
+    assert screen.ended() == 128 + number
+    assert screen.modes() == before
+
+
+def test_a_terminal_that_goes_away_leaves_no_orphan(terminal: Open, tmp_path: Path) -> None:
+    """When the window closes, the prompt and the programs it runs end."""
+    screen = terminal()
+    screen.until("irons>")
+    screen.send("!sh -c 'echo $$ > pid; exec sleep 1000'\r")
+    pid = tmp_path / "pid"
+    screen.until(lambda: pid.exists() and bool(pid.read_text().strip()))
+    program = int(pid.read_text())
+    screen.hang_up()
+    screen.ended()
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{program}").exists() and "Z" not in _state(program):
+        assert time.monotonic() < deadline, "the program lives on"
+        os.sched_yield()
+
+
+def _state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "Z"
+
+
+def test_an_idle_prompt_ends_with_its_terminal(terminal: Open) -> None:
+    """No prompt stays behind a closed window."""
+    screen = terminal()
+    screen.until("irons>")
+    screen.hang_up()
+    screen.ended()
+
+
+def test_corrupt_files_are_kept_aside_and_said_once(terminal: Open, tmp_path: Path) -> None:
+    """A corrupt configuration and history are moved away, each said in a line, and the prompt opens."""
+    config, history = tmp_path / "config" / "irons" / "config.toml", tmp_path / "state" / "irons" / "history"
+    for path in (config, history):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"\xff\x00 = [garbage\n")
+    screen = terminal(columns=250)
+    screen.until("irons>")
+    assert "config.toml is no TOML" in screen.text
+    assert "the history was corrupt" in screen.text
+    assert len(list(tmp_path.glob("**/*.corrupt-*"))) == 2
+    again = terminal(columns=250)
+    again.until("irons>")
+    assert "corrupt" not in again.text
+
+
+def test_a_slip_in_the_configuration_stays_where_it_is(terminal: Open, tmp_path: Path) -> None:
+    """TOML with an unknown setting is refused with a suggestion, and not moved."""
+    config = tmp_path / "config" / "irons" / "config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text('api_ulr = "local"\n')
+    screen = terminal()
+    assert screen.ended() == 2
+    assert "did you mean api_url" in screen.text
+    assert config.exists()

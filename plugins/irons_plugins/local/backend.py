@@ -19,12 +19,19 @@ ELSEWHERE = "irons doctor says what is missing; for a server elsewhere set IRONS
 def local_backend(settings: Settings) -> Backend:
     """Bring the daemon up where it is not, and return how to reach it.
 
+    Where `IRONS_NO_START` is set it is not brought up: completion and toolbars look in passing, and must not start anything.
+
     Raises:
-        LocalError: It can't run here; the hint says what to do.
+        LocalError: It can't run here, or is down and must not be started; the hint says what to do.
     """
     from irons_plugins.local import daemon
 
     places = places_of(settings)
+    if settings.env.get("IRONS_NO_START") and daemon.status(places) is None:
+        raise LocalError(
+            "the local backend is down",
+            hint="irons local up starts it, and so does any command that needs it",
+        )
     daemon.ensure(places, settings.env)
     transport = load_httpx().HTTPTransport(uds=str(places.api_socket))
     return Backend("http://irons", transport, local=True)

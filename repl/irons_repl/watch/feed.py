@@ -87,6 +87,10 @@ class Feed:
                     "the server does not answer" if isinstance(error, Unreachable) else error.message
                 )
                 self._over.wait(min(PAUSE * 2 ** min(failures, 5), 10.0))
+            except Exception as error:  # noqa: BLE001 - the client is closed below a question that is on its way; else it is a bug to be shown
+                if not self._over.is_set():
+                    self._failed(IronsError(f"the view broke: {type(error).__name__}: {error}"))
+                return
 
     def _begin(self) -> int:
         """Bring the latest events, and return the token behind them."""

@@ -11,23 +11,40 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from irons_repl.verbatim import needs_wrapping, unwrapped, wrapped
 from irons_repl.xonsh_face.face import Face
 
-IN_PROCESS = "__irons__"
+HERE = "__irons__"
 """The alias that runs a command in this process; the dispatcher alone calls it."""
 
-OWN_PROCESS = (sys.executable, "-m", "irons")
+HERE_VERBATIM = "__irons_verbatim__"
+"""The same for wrapped words."""
+
+PROCESS = (sys.executable, "-m", "irons")
 """What runs a command in a process of its own. xonsh puts it in the alias's place also where it completes."""
 
+PROCESS_VERBATIM = (sys.executable, "-m", "irons_repl.verbatim")
+"""The same for wrapped words."""
 
-def dispatcher(face: Face) -> Callable[..., list[str]]:
+
+def aliases(face: Face) -> dict[str, Callable[..., Any]]:
+    """Return every alias by its name."""
+    return {
+        "irons": _dispatcher(face),
+        HERE: _runner(face, list),
+        HERE_VERBATIM: _runner(face, unwrapped),
+    }
+
+
+def _dispatcher(face: Face) -> Callable[..., list[str]]:
     """Return the alias that turns `irons WORDS…` into the command xonsh is to run."""
 
     def irons(words: Sequence[str], **_: object) -> list[str]:
         """Sandboxes for agents: create them, enter them, judge and see what they connect to. `irons help` tells more."""
-        if words and _is_quick(face, words):
-            return [IN_PROCESS, *words]
-        return [*OWN_PROCESS, *words]
+        quick = bool(words) and _is_quick(face, words)
+        if needs_wrapping(words):
+            return [*((HERE_VERBATIM,) if quick else PROCESS_VERBATIM), *wrapped(words)]
+        return [*((HERE,) if quick else PROCESS), *words]
 
     irons.return_what = "command"  # type: ignore[attr-defined]
     return irons
@@ -41,12 +58,18 @@ def _is_quick(face: Face, words: Sequence[str]) -> bool:
         rest = split_globals(words).words
     except UsageError:
         return True
+    if not rest:
+        # Only options: help, the version, or the prompt, which owns the terminal.
+        return any(word in ("-h", "--help", "-V", "--version") for word in words)
     match = face.host.tree.find(rest)
-    return match is None or match.command.pace_of(match.rest) == "quick"
+    if match is None:
+        # A name that nothing here has, or an alias of the configuration, which may mean anything.
+        return face.host.tree.is_group(tuple(rest[:1]))
+    return match.command.pace_of(match.rest) == "quick"
 
 
-def runner(face: Face) -> Callable[..., int]:
-    """Return the alias that runs a quick command in this process."""
+def _runner(face: Face, read: Callable[[Sequence[str]], list[str]]) -> Callable[..., int]:
+    """Return the alias that runs a quick command in this process, after `read` has had its words."""
 
     def irons_here(words: Sequence[str], stdin: Any, stdout: Any, stderr: Any, spec: Any) -> int:
         """Run a quick irons command; the alias `irons` calls this."""
@@ -58,12 +81,12 @@ def runner(face: Face) -> Callable[..., int]:
             stdin or io.StringIO(),
             stdout or sys.stdout,
             stderr or sys.stderr,
-            face.env(),
+            _sized(face.env()) if shown else face.env(),
             stdin_tty=False,
             stdout_tty=shown,
         )
         try:
-            return run_words(list(words), face.host, streams, face="xonsh", session=face)
+            return run_words(read(words), face.host, streams, face="xonsh", session=face)
         except BrokenPipeError:
             return 0
         except SystemExit as error:
@@ -84,3 +107,10 @@ def shows_person(stdout: Any, spec: Any) -> bool:
         and sys.__stdout__ is not None
         and sys.__stdout__.isatty()
     )
+
+
+def _sized(env: dict[str, str]) -> dict[str, str]:
+    """The variables with the terminal's width in them, which can't be asked of xonsh's pipe."""
+    import shutil
+
+    return {**env, "COLUMNS": str(shutil.get_terminal_size().columns)}

@@ -2,39 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from irons_repl.xonsh_face.alias import OWN_PROCESS
+from irons_repl.xonsh_face.alias import PROCESS
 from irons_repl.xonsh_face.face import Face
+
+if TYPE_CHECKING:
+    from irons.completing import Sources
 
 
 def completer_of(face: Face) -> Callable[..., Any]:
     """Return the completer of the command `irons`."""
-    from xonsh.completers.tools import RichCompletion, contextual_command_completer
+    from xonsh.completers.tools import contextual_command_completer
 
     def complete_irons(command: Any) -> Any:
-        """Complete irons commands, options, sandboxes and domains."""
+        """Complete irons commands, options, sandboxes, domains and files."""
         words = words_before([argument.value for argument in command.args[: command.arg_index]])
-        if words is None:
-            return None
-        from irons.completing import FILES, Sources, offer
-        from irons.names import Names
-        from irons.settings import load
-        from irons_repl.lexer import quoted
-        from irons_repl.matching import fitting
-
-        names = Names.of(load({}, face.env()))
-        found = offer(face.host.tree, [*words, command.prefix], Sources(sandboxes=names.read))
-        if FILES in found.candidates:
-            return None
-        chosen = fitting(found.candidates, found.typed)
-        return {
-            RichCompletion(
-                quoted(found.fixed + c.word), display=c.word, description=c.about, append_space=True
-            )
-            for c in chosen
-        }
+        return None if words is None else _completions(face, words, command)
 
     decorated: Callable[..., Any] = contextual_command_completer(complete_irons)
     return decorated
@@ -45,7 +30,54 @@ def words_before(words: Sequence[str]) -> list[str] | None:
 
     xonsh shows its completers the alias's meaning in the place of its name.
     """
-    for beginning in (("irons",), OWN_PROCESS):
+    for beginning in (("irons",), PROCESS):
         if tuple(words[: len(beginning)]) == beginning:
             return list(words[len(beginning) :])
     return None
+
+
+def _completions(face: Face, words: list[str], command: Any) -> Any:
+    from xonsh.completers.path import complete_path
+    from xonsh.completers.tools import RichCompletion
+
+    from irons.completing import FILES, offer
+    from irons_repl.lexer import quoted
+    from irons_repl.matching import fitting
+
+    found = offer(face.host.tree, [*words, command.prefix], on_hand(face))
+    candidates = [candidate for candidate in found.candidates if candidate != FILES]
+    offered = {
+        RichCompletion(
+            # Within quotes xonsh closes them itself.
+            found.fixed + c.word if command.opening_quote else quoted(found.fixed + c.word),
+            prefix_len=len(command.prefix) + len(command.opening_quote),
+            display=c.word,
+            description=c.about,
+            append_space=True,
+        )
+        for c in fitting(candidates, found.typed)
+    }
+    if FILES not in found.candidates:
+        return offered
+    files = complete_path(found.typed, command.prefix, 0, len(command.prefix), {})
+    return (offered | set(files[0]), files[1]) if isinstance(files, tuple) else offered
+
+
+def on_hand(face: Face) -> Sources:
+    """Return what the caches hold, and have it asked for anew by a process of its own where it is old."""
+    from irons.completing import Sources
+    from irons.errors import IronsError
+    from irons.names import Names
+    from irons.refreshing import refresh_detached
+    from irons.topics import TOPICS
+
+    try:
+        settings = face.settings()
+    except IronsError:
+        return Sources()
+    refresh_detached(settings)
+
+    def of(what: str) -> Callable[[], Mapping[str, str]]:
+        return Names.of(settings, what=what).read
+
+    return Sources(of("names"), of("domains"), of("images"), lambda: dict.fromkeys(TOPICS, "topic"))

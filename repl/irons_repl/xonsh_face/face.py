@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -9,9 +10,9 @@ if TYPE_CHECKING:
     from irons.command import Exec
     from irons.host import PluginHost
     from irons.settings import Settings
+    from irons_repl.connections import Connections
 
 SANDBOX = "IRONS_SANDBOX"
-_CONNECTION = ("api_url", "api_key", "connect_timeout", "read_timeout")
 
 
 class Face:
@@ -21,7 +22,7 @@ class Face:
         """Take xonsh's session object."""
         self.xsh = xsh
         self._host: PluginHost | None = None
-        self._opened: tuple[tuple[object, ...], Api] | None = None
+        self._connections: Connections | None = None
 
     def env(self) -> dict[str, str]:
         """Return the variables as a child process would get them; `os.environ` does not see what xonsh sets."""
@@ -36,18 +37,22 @@ class Face:
             self._host = PluginHost(env=self.env())
         return self._host
 
+    def settings(self) -> Settings:
+        """Return what holds now. Raises `ConfigError`."""
+        from irons.settings import load
+
+        return load({}, self.env())
+
     def api(self, settings: Settings) -> Api:
         """Return the client these settings choose: the open one, unless they choose another backend."""
-        from irons.api import open_api
+        if self._connections is None:
+            from irons_repl.connections import Connections
 
-        which = (*(settings[key] for key in _CONNECTION), settings.profile)
-        if self._opened is None or self._opened[0] != which or settings.debug:
-            self.close()
-            self._opened = (which, open_api(settings, self.host))
-        return self._opened[1]
+            self._connections = Connections(self.host, lambda line: print(line, file=sys.stderr))
+        return self._connections.api(settings)
 
     def execute(self, program: Exec) -> int:
-        """Run another program; commands that do so own the terminal and are dispatched to a process of their own before."""
+        """Run another program; commands that do so own the terminal, so they are dispatched to a process of their own before."""
         import subprocess
 
         return subprocess.call(program.argv, env=dict(self.env() if program.env is None else program.env))
@@ -61,6 +66,5 @@ class Face:
 
     def close(self) -> None:
         """Close the connection."""
-        if self._opened is not None:
-            self._opened[1].close()
-            self._opened = None
+        if self._connections is not None:
+            self._connections.close()

@@ -1,0 +1,28 @@
+"""The prompt field `{irons}`: profile, egress mode and the sandbox in use, from what is on hand; it never waits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from irons_repl.xonsh_face.face import Face
+
+
+def field_of(face: Face) -> Callable[[], str]:
+    """Return what xonsh calls for `{irons}` in `$PROMPT`."""
+
+    def irons_field() -> str:
+        from irons.errors import IronsError
+        from irons.names import Names
+        from irons.refreshing import MODE, refresh_detached
+        from irons.text import clean
+
+        try:
+            settings = face.settings()
+        except IronsError:
+            return "irons: configuration broken"
+        refresh_detached(settings)
+        mode = Names.of(settings, what="facts").read().get(MODE, "")
+        sandbox = settings["sandbox"] or ""
+        return " ".join(clean(part, limit=30) for part in (settings.profile, mode, sandbox) if part)
+
+    return irons_field

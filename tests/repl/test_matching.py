@@ -1,0 +1,50 @@
+"""Fuzzy matching."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from irons.completing import Candidate
+from irons_repl.matching import LIMIT, fitting
+
+WORDS = st.text(st.sampled_from("abc-12]^."), min_size=1, max_size=8)
+
+
+def found(words: list[str], typed: str) -> list[str]:
+    """The words that fit."""
+    return [c.word for c in fitting([Candidate(word) for word in words], typed)]
+
+
+def test_beginnings_come_before_parts_and_parts_before_scattered_letters() -> None:
+    """The order says how well a word fits."""
+    assert found(["a-g-4-2", "my-ag42", "ag42", "zzz", "xagx42"], "ag42") == [
+        "ag42",
+        "my-ag42",
+        "xagx42",
+        "a-g-4-2",
+    ]
+
+
+def test_upper_case_counts_where_it_is_typed() -> None:
+    """Lower case fits both, upper case only itself."""
+    assert found(["Alpha", "alpha"], "al") == ["Alpha", "alpha"]
+    assert found(["Alpha", "alpha"], "Al") == ["Alpha"]
+
+
+@given(st.lists(WORDS, unique=True, max_size=30), WORDS)
+def test_a_word_fits_when_its_letters_come_in_order(words: list[str], typed: str) -> None:
+    """Exactly the words that have the typed letters in order are found, each once (single letters: those that hold it)."""
+
+    def in_order(word: str) -> bool:
+        letters = iter(word)
+        return all(letter in letters for letter in typed)
+
+    assert sorted(found(words, typed)) == sorted(word for word in words if in_order(word))
+
+
+def test_ten_thousand_words_give_a_hundred() -> None:
+    """Candidates are capped, whichever way they fit."""
+    words = [f"agent-{number}" for number in range(10_000)]
+    for typed in ("", "a", "agent", "a9", "t-1"):
+        assert len(found(words, typed)) == LIMIT

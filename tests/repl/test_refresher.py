@@ -1,0 +1,167 @@
+"""Looking at the server in the background."""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from irons.host import PluginHost
+from irons.names import Names
+from irons.streams import Streams
+from irons.testing import FakeApi, faults
+from irons_repl.refresher import Refresher
+from irons_repl.session import ShellSession
+
+
+@dataclass
+class Looker:
+    """A refresher, and what it said."""
+
+    session: ShellSession
+    said: list[str] = field(default_factory=list)
+    changes: int = 0
+    news: threading.Condition = field(default_factory=threading.Condition)
+    refresher: Refresher = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.refresher = Refresher(self.session, self._changed, self._say, interval=0.05)
+
+    def _changed(self) -> None:
+        with self.news:
+            self.changes += 1
+            self.news.notify_all()
+
+    def _say(self, line: str) -> None:
+        with self.news:
+            self.said.append(line)
+            self.news.notify_all()
+
+    def until(self, holds: Callable[[], bool]) -> None:
+        """Wait until a condition holds."""
+        deadline = time.monotonic() + 10
+        with self.news:
+            while not holds():
+                assert time.monotonic() < deadline, (self.refresher.outlook, self.said)
+                self.news.wait(0.05)
+
+
+@pytest.fixture
+def looker(env: dict[str, str]) -> Iterator[Looker]:
+    """A refresher of a session that uses the fake API."""
+    env["IRONS_CONNECT_TIMEOUT"] = "1"
+    session = ShellSession(
+        PluginHost(env={"IRONS_PLUGINS": ""}), Streams(io.StringIO(), io.StringIO(), io.StringIO(), env)
+    )
+    made = Looker(session)
+    yield made
+    made.refresher.stop()
+    session.close()
+
+
+def test_a_look_sees_everything(looker: Looker, fake: FakeApi) -> None:
+    """Mode, sandboxes by state and denials are there after the first looks, and the caches are filled."""
+    fake.record("old.example", "agent-1", allowed=False, verdict="blocked")
+    looker.refresher.start()
+    looker.until(lambda: looker.refresher.outlook.denied == 0)
+    outlook = looker.refresher.outlook
+    assert (outlook.mode, outlook.states) == ("warn", {"ready": 1, "stopped": 1})
+    settings = looker.session.settings()
+    assert Names.of(settings).read() == {"agent-1": "ready", "agent-2": "stopped"}
+    assert Names.of(settings, what="domains").read() == {
+        "pypi.org": "allowed",
+        "evil.example": "denied",
+        "old.example": "seen: blocked",
+    }
+
+
+def test_denials_count_from_the_beginning_of_the_prompt(looker: Looker, fake: FakeApi) -> None:
+    """Only refusals since then count, with what each event folds."""
+    fake.record("old.example", "agent-1", allowed=False)
+    looker.refresher.start()
+    looker.until(lambda: looker.refresher.outlook.denied == 0)
+    fake.record("a.example", "agent-1", allowed=False, count=4)
+    fake.record("b.example", "agent-2", allowed=False)
+    fake.record("c.example", "agent-2", allowed=True)
+    looker.until(lambda: looker.refresher.outlook.denied == 5)
+
+
+def test_a_plain_server_is_asked_for_each_sandbox(looker: Looker, fake: FakeApi) -> None:
+    """A server with no log of all sandboxes together tells of denials all the same; one without a list shows no states."""
+    fake.extensions = ()
+    looker.refresher.start()
+    looker.until(lambda: looker.refresher.outlook.denied == 0)
+    fake.record("a.example", "agent-1", allowed=False)
+    looker.until(lambda: looker.refresher.outlook.denied == 1)
+    fake.has_list = False
+    looker.until(lambda: looker.refresher.outlook.states is None)
+    assert looker.refresher.outlook.trouble == ""
+
+
+def test_a_server_that_dies_is_told_of_once_and_so_is_its_return(looker: Looker, fake: FakeApi) -> None:
+    """One line when it stops answering, one when it answers again."""
+    looker.refresher.start()
+    looker.until(lambda: looker.refresher.outlook.mode == "warn")
+    fake.port = int(fake.url.rpartition(":")[2])
+    fake.__exit__()
+    looker.until(lambda: looker.refresher.outlook.trouble == "unreachable")
+    looker.refresher.poke()
+    looker.refresher.poke()
+    with fake:
+        looker.refresher.poke()
+        looker.until(lambda: len(looker.said) == 2)
+        assert "did not answer" in looker.said[0]
+        assert looker.said[1].endswith("answers again.")
+        looker.until(lambda: looker.refresher.outlook.trouble == "")
+    fake.__enter__()
+
+
+def test_what_a_command_has_said_already_is_not_said_again(looker: Looker, fake: FakeApi) -> None:
+    """A command that ended with 6 has told that the server is away."""
+    looker.refresher.start()
+    looker.until(lambda: looker.refresher.outlook.mode == "warn")
+    fake.fail(faults.dropped(), times=1000)
+    looker.refresher.poke(6)
+    looker.until(lambda: looker.refresher.outlook.trouble == "unreachable")
+    assert looker.said == []
+
+
+def test_nothing_is_asked_while_a_command_runs(looker: Looker, fake: FakeApi) -> None:
+    """While it rests the server hears nothing; a poke goes on at once."""
+    looker.refresher.start()
+    looker.until(lambda: looker.refresher.outlook.denied == 0)
+    looker.refresher.rest()
+    fake.fail(faults.error(401), times=1)
+    before = len(fake.lines())
+    done = threading.Event()
+    assert not done.wait(0.3)
+    assert len(fake.lines()) - before <= 4
+    looker.refresher.poke()
+    looker.until(lambda: len(fake.lines()) > before + 1)
+
+
+def test_another_backend_begins_anew(looker: Looker, fake: FakeApi) -> None:
+    """Where the settings choose another backend, nothing of the old one stays."""
+    looker.refresher.start()
+    looker.until(lambda: looker.refresher.outlook.mode == "warn")
+    with FakeApi(extensions=("rules", "audit-filters")) as other:
+        other.mode = "deny"
+        looker.session.env["IRONS_API_URL"] = other.url
+        looker.until(lambda: looker.refresher.outlook.mode == "deny")
+        assert looker.refresher.outlook.states == {}
+        looker.session.env["IRONS_API_URL"] = fake.url
+        looker.until(lambda: looker.refresher.outlook.mode == "warn")
+
+
+def test_a_broken_configuration_is_shown(looker: Looker) -> None:
+    """The toolbar says so, and the thread lives on."""
+    looker.refresher.start()
+    looker.until(lambda: looker.refresher.outlook.mode == "warn")
+    looker.session.env["IRONS_PROFILE"] = "none"
+    looker.until(lambda: looker.refresher.outlook.trouble == "configuration broken")
+    del looker.session.env["IRONS_PROFILE"]
+    looker.until(lambda: looker.refresher.outlook.trouble == "")

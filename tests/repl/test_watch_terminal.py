@@ -1,0 +1,115 @@
+"""The live view on a real terminal."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from irons.testing import FakeApi
+from tests.repl.terminal import Terminal
+
+Open = Callable[..., Terminal]
+
+
+def test_it_shows_what_happens_and_allows_with_one_key(terminal: Open, fake: FakeApi) -> None:
+    """Events come as they happen; the selected host is denied and allowed by a key; q leaves and the screen is as it was."""
+    fake.record("pypi.org", "agent-1", verdict="allowed")
+    screen = terminal("audit", "watch")
+    before = screen.modes()
+    screen.until(r"▸ pypi\.org")
+    fake.record("evil.example", "agent-1", allowed=False, verdict="blocked", reason="no rule allows it")
+    screen.until(r"DENIED +agent-1 +evil\.example:443 +no rule allows it")
+    screen.until("1 allowed  1 denied")
+    screen.send("\x1b[B")
+    screen.until(r"▸ evil\.example|▸ pypi\.org")
+    screen.send("jka")
+    screen.until("allowed: ")
+    screen.send("d")
+    screen.until("denied: .*mode warn blocks nothing yet")
+    screen.send("q")
+    assert screen.ended() == 0
+    assert screen.modes() == before
+    assert b"\x1b[?1049l" in screen.raw
+
+
+def test_one_sandbox_is_watched_from_within_the_prompt(terminal: Open, fake: FakeApi) -> None:
+    """`watch` in the prompt shows the sandbox in use, allows for it alone, and gives the prompt back."""
+    screen = terminal()
+    screen.until("irons>")
+    screen.send("use agent-1; watch\r")
+    screen.until("No connections yet")
+    fake.record("a.example", "agent-2")
+    fake.record("b.example", "agent-1", allowed=False, port=22)
+    screen.until(r"▸ b\.example:22")
+    assert "a.example" not in screen.text
+    screen.send("a")
+    screen.until("allowed for agent-1: b.example:22")
+    assert fake.sandboxes["agent-1"].rules == [{"pattern": "b.example:22", "list": "allow"}]
+    screen.send("\x03")
+    screen.until("agent-1 irons>")
+    screen.send("!echo alive\r")
+    screen.until(r"\nalive")
+
+
+def test_the_picture_can_be_held(terminal: Open, fake: FakeApi) -> None:
+    """Space holds the picture while events are counted on, and lets it go."""
+    screen = terminal("watch")
+    screen.until("No connections yet")
+    screen.send(" ")
+    screen.until("paused")
+    fake.record("a.example", "agent-1")
+    screen.read(0.5)
+    assert "a.example" not in screen.text
+    screen.send(" ")
+    screen.until("a.example")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_a_killed_view_gives_the_terminal_back(terminal: Open, number: int) -> None:
+    """However the view ends, settings and screen are what they were."""
+    screen = terminal("watch")
+    before = screen.modes()
+    screen.until("No connections yet")
+    assert screen.modes() != before
+    os.kill(screen.pid, number)
+    screen.ended()
+    screen.until(lambda: screen.modes() == before and screen.raw.endswith(b"\x1b[?25h"))
+    assert b"\x1b[?1049l" in screen.raw
+
+
+def test_a_narrow_view_and_no_colour(terminal: Open, fake: FakeApi) -> None:
+    """In 40 columns everything is there; without colour no colour codes are sent."""
+    fake.record("a-very-long-host-name.department.example.com", "agent-1", allowed=False)
+    screen = terminal("watch", columns=40, rows=12, env={"NO_COLOR": "1"})
+    screen.until("1 denied")
+    screen.until("DENIED")
+    screen.resize(100, 20)
+    screen.until(r"a-very-long-host-name\.department\.example\.com:443")
+    assert b"\x1b[31m" not in screen.raw
+    assert b"\x1b[0;31m" not in screen.raw
+
+
+def test_no_such_sandbox_is_an_error(terminal: Open) -> None:
+    """The view closes with exit code 3 and one line."""
+    screen = terminal("watch", "nobody")
+    assert screen.ended() == 3
+    assert "nobody" in screen.text
+
+
+def test_without_a_terminal_it_says_what_to_use() -> None:
+    """A program is told of `audit egress --follow`."""
+    import subprocess
+    import sys
+
+    done = subprocess.run(
+        [sys.executable, "-m", "irons", "watch"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "--follow -o jsonl" in done.stderr
