@@ -70,6 +70,7 @@ class Wire:
         self._settings = settings
         self._log = log
         self._opened: httpx.Client | None = None
+        self._opening = threading.Lock()
 
     def call(
         self,
@@ -126,10 +127,11 @@ class Wire:
         params: Mapping[str, str] | None,
         timeout: Any,
     ) -> Reply:
-        if self._opened is None:
-            self._opened = client(self._backend, self._settings)
-            if self._backend.transport is None:
-                _look_up(self._opened, timeout.connect)
+        with self._opening:
+            if self._opened is None:
+                self._opened = client(self._backend, self._settings)
+                if self._backend.transport is None:
+                    _look_up(self._opened, timeout.connect)
         with self._opened.stream(method, path, json=body, params=params, timeout=timeout) as response:
             content = bytearray()
             for chunk in response.iter_bytes():

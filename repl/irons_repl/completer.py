@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
@@ -54,13 +54,11 @@ class PromptCompleter(Completer):
         tree: Tree,
         sources: Sources,
         own: Sequence[Candidate] = (),
-        aliases: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
-        """Take the commands, the values on hand, the prompt's own words, which stand first in a line, and aliases with their meaning."""
+        """Take the commands, the values on hand, and the prompt's own words, which stand first in a line."""
         self._tree = tree
         self._sources = sources
         self._own = tuple(own)
-        self._aliases = aliases
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
         """Yield what may stand at the cursor, best first, at most `matching.LIMIT` of them."""
@@ -69,15 +67,10 @@ class PromptCompleter(Completer):
         at = place(text)
         if at is None:
             return
-        found = (
-            Offer([FILES], at.words[-1])
-            if at.file
-            else offer(self._tree, self._meant(at.words), self._sources)
-        )
+        found = Offer([FILES], at.words[-1]) if at.file else offer(self._tree, at.words, self._sources)
         candidates = [c for c in found.candidates if c != FILES]
         if len(at.words) == 1 and not at.file:
             candidates += self._own
-            candidates += [Candidate(name, f"= {meaning}") for name, meaning in self._aliases().items()]
         back = at.start - len(text)
         for candidate in fitting(candidates, found.typed):
             word = quoted(found.fixed + candidate.word)
@@ -87,10 +80,3 @@ class PromptCompleter(Completer):
                 yield Completion(
                     quoted(found.fixed + file.word), back, display=clean(file.shown), display_meta=file.about
                 )
-
-    def _meant(self, words: list[str]) -> list[str]:
-        """The words with an alias in the first place made what it means; the commands' own words are never aliases."""
-        if len(words) < 2 or self._tree.below().get(words[0]) is not None:
-            return words
-        meaning = self._aliases().get(words[0])
-        return words if meaning is None else [token.text for token in lex(meaning)] + words[1:]

@@ -12,7 +12,7 @@ from prompt_toolkit.keys import Keys
 
 from irons_repl.lexer import left_open
 
-LONGEST = 65_536
+LONGEST = 16_384
 """Characters that one line takes. What is longer belongs into a file: every key would be slow."""
 
 
@@ -53,7 +53,7 @@ def bindings(refused: Callable[[int], None]) -> KeyBindings:
         else:
             buffer.insert_text(text)
 
-    @keys.add(Keys.Any, filter=in_line & Condition(_full), eager=True)
+    @keys.add(Keys.Any, filter=in_line & Condition(_full))
     def _too_much(event: KeyPressEvent) -> None:
         """Take no more."""
 

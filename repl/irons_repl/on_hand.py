@@ -31,17 +31,16 @@ def sources(session: ShellSession) -> Sources:
 
         return read
 
+    def aliases() -> Mapping[str, str]:
+        try:
+            return session.settings().aliases
+        except IronsError:
+            return {}
+
     return Sources(
         sandboxes=of("names"),
         domains=of("domains"),
         images=of("images"),
-        topics=lambda: dict.fromkeys(TOPICS, "A topic."),
+        topics=lambda: dict.fromkeys(TOPICS, "topic"),
+        aliases=aliases,
     )
-
-
-def aliases(session: ShellSession) -> Mapping[str, str]:
-    """Return the configuration's aliases with what they mean; none where it makes no sense."""
-    try:
-        return session.settings().aliases
-    except IronsError:
-        return {}

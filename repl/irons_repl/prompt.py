@@ -15,11 +15,13 @@ from prompt_toolkit.styles import Style
 
 from irons.completing import Candidate, Sources
 from irons.text import clean
+from irons_repl.bursts import BurstInput
 from irons_repl.completer import PromptCompleter
 from irons_repl.highlight import LineLexer
 from irons_repl.history import FileHistory
 from irons_repl.keys import LONGEST, bindings
-from irons_repl.on_hand import aliases, sources
+from irons_repl.on_hand import sources
+from irons_repl.programs import INTERRUPTED
 from irons_repl.refresher import Refresher
 from irons_repl.running import Leave, Runner
 from irons_repl.signals import Ended, ended_by_signals
@@ -69,6 +71,7 @@ class Prompt:
         self._session = session
         self._runner = Runner(session)
         self._refresher = Refresher(session, self._changed, self._say)
+        self._has_refused = False
         self._unsaid: queue.SimpleQueue[str] = queue.SimpleQueue()
         history = FileHistory(settings.state_dir / "history", settings.api_key)
         for line in filter(None, (said, history.said)):
@@ -78,39 +81,44 @@ class Prompt:
     def run(self) -> int:
         """Read and run lines until the person leaves; return the exit code."""
         try:
-            with ended_by_signals():
+            with ended_by_signals(self._lines.app):
                 return self._run()
         except Ended as ended:
-            return ended.code
+            return ended.status
         finally:
             self._refresher.stop()
 
     def _run(self) -> int:
-        session = self._session
         while True:
-            self._say_all()
             try:
-                line = self._lines.prompt(self._message)
+                self._turn()
             except KeyboardInterrupt:
-                session.code = 130
-                continue
+                # On a running command Ctrl-C is the runner's; here it clears the line, or comes between two lines.
+                self._session.code = INTERRUPTED
             except EOFError:
                 return 0
-            if not line.strip():
-                continue
-            self._refresher.rest()
-            try:
-                self._runner.run(line)
             except Leave as leave:
                 return leave.code
-            finally:
-                self._refresher.poke(session.code)
+
+    def _turn(self) -> None:
+        """Read one line and run it."""
+        self._say_all()
+        self._has_refused = False
+        line = self._lines.prompt(self._message)
+        if not line.strip():
+            return
+        self._refresher.rest()
+        try:
+            self._runner.run(line)
+        finally:
+            self._refresher.poke(self._session.code)
 
     def _made(self, settings: Settings, history: FileHistory, on_hand: Sources) -> PromptSession[str]:
         colour = self._session.streams.colour(tty=True)
         tree = self._session.host.tree
         lines: PromptSession[str] = PromptSession(
-            completer=PromptCompleter(tree, on_hand, OWN_WORDS, lambda: aliases(self._session)),
+            input=BurstInput(self._session.streams.stdin),
+            completer=PromptCompleter(tree, on_hand, OWN_WORDS),
             complete_while_typing=True,
             complete_in_thread=True,
             lexer=LineLexer(tree, frozenset(word.word for word in OWN_WORDS)),
@@ -175,6 +183,10 @@ class Prompt:
             self._print(self._unsaid.get())
 
     def _refused(self, size: int) -> None:
+        """Say once for each line that it takes no more."""
+        if self._has_refused:
+            return
+        self._has_refused = True
         self._say(
             f"{size:,} characters are too many for one line (the most is {LONGEST:,}): put them into a file, and: irons < FILE"
         )

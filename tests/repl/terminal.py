@@ -53,7 +53,7 @@ class Terminal:
         cwd: str | None = None,
     ) -> None:
         self.screen = _Screen(columns, rows)
-        self.screen.answer = self.send
+        self.screen.answer = lambda text: self._write(text.encode())
         self._stream = pyte.ByteStream(self.screen)
         self.raw = b""
         self.exit: int | None = None
@@ -80,9 +80,13 @@ class Terminal:
         """Type."""
         data = text.encode() if isinstance(text, str) else text
         while data:
-            written = os.write(self.fd, data[:1024])
-            data = data[written:]
+            self._write(data[:1024])
+            data = data[1024:]
             self.read(0)
+
+    def _write(self, data: bytes) -> None:
+        while data:
+            data = data[os.write(self.fd, data) :]
 
     def read(self, seconds: float) -> bool:
         """Take in what the program wrote, waiting at most so long for it; False once it is gone."""

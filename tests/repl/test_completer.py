@@ -17,6 +17,7 @@ from irons_repl.completer import PromptCompleter, place
 SOURCES = Sources(
     sandboxes=lambda: {"agent-42": "ready", "agent-7": "stopped", "builder": "error"},
     domains=lambda: {"pypi.org": "allowed", "*.example.com": "denied"},
+    aliases=lambda: {"hi": "greet --tone warm"},
 )
 
 
@@ -39,9 +40,7 @@ def tree() -> Tree:
 
 def complete(tree: Tree, text: str) -> list[tuple[str, str, int]]:
     """What the menu offers: text, description, and how far back it reaches."""
-    completer = PromptCompleter(
-        tree, SOURCES, (Candidate("exit", "Leave."),), lambda: {"hi": "greet --tone warm"}
-    )
+    completer = PromptCompleter(tree, SOURCES, (Candidate("exit", "Leave."),))
     found = completer.get_completions(Document(text, len(text)), CompleteEvent())
     return [(c.text, c.display_meta_text, c.start_position) for c in found]
 
@@ -115,7 +114,7 @@ def test_files_are_offered(tree: Tree, tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_aliases_are_words_and_complete_as_what_they_mean(tree: Tree) -> None:
     """An alias of the configuration is offered, and behind it what it stands for is completed."""
-    assert ("hi", "= greet --tone warm", -1) in complete(tree, "h")
+    assert ("hi", "greet --tone warm", -1) in complete(tree, "h")
     assert "agent-42" in texts(tree, "hi a")
 
 

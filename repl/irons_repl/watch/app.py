@@ -80,10 +80,10 @@ class Watch:
             IronsError: What made going on pointless.
         """
         try:
-            with given_back(self._app.output), ended_by_signals():
+            with given_back(self._app.output), ended_by_signals(self._app):
                 error = self._app.run(pre_run=self._feed.start)
         except Ended as ended:
-            return ended.code
+            return ended.status
         finally:
             self._feed.stop()
         if error is not None:

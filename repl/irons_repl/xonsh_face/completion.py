@@ -37,7 +37,7 @@ def words_before(words: Sequence[str]) -> list[str] | None:
 
 
 def _completions(face: Face, words: list[str], command: Any) -> Any:
-    from xonsh.completers.path import complete_path
+    from xonsh.completers.path import contextual_complete_path
     from xonsh.completers.tools import RichCompletion
 
     from irons.completing import FILES, offer
@@ -59,8 +59,8 @@ def _completions(face: Face, words: list[str], command: Any) -> Any:
     }
     if FILES not in found.candidates:
         return offered
-    files = complete_path(found.typed, command.prefix, 0, len(command.prefix), {})
-    return (offered | set(files[0]), files[1]) if isinstance(files, tuple) else offered
+    files, length = contextual_complete_path(command)
+    return offered | set(files), length
 
 
 def on_hand(face: Face) -> Sources:
@@ -80,4 +80,10 @@ def on_hand(face: Face) -> Sources:
     def of(what: str) -> Callable[[], Mapping[str, str]]:
         return Names.of(settings, what=what).read
 
-    return Sources(of("names"), of("domains"), of("images"), lambda: dict.fromkeys(TOPICS, "topic"))
+    return Sources(
+        of("names"),
+        of("domains"),
+        of("images"),
+        topics=lambda: dict.fromkeys(TOPICS, "topic"),
+        aliases=lambda: settings.aliases,
+    )
