@@ -182,7 +182,7 @@ def test_the_answer_is_words_and_descriptions(
 def test_stale_names_are_refreshed_by_a_process_nobody_waits_for(
     home: dict[str, str], capsys: pytest.CaptureFixture[str], started: Started
 ) -> None:
-    """An old cache answers at once and starts one `irons list`, with the connection in its environment, not in its words."""
+    """An old cache answers at once and starts one process, with the connection in its environment, not in its words."""
     flags = {"api_url": "http://127.0.0.1:1", "api_key": "k3y"}
     names = Names.of(load(flags, home))
     names.replace({"one": "ready"})
@@ -191,7 +191,8 @@ def test_stale_names_are_refreshed_by_a_process_nobody_waits_for(
         words = ("--api-url", "http://127.0.0.1:1", "--api-key=k3y", "status", "")
         assert told(capsys, *words) == ["one\tready"]
     [(argv, env)] = started.calls
-    assert argv[1:] == ["-m", "irons", "list", "-q"]
+    assert argv[1:] == ["-m", "irons.refreshing"]
+    assert env["IRONS_NO_START"] == "1", "a local backend that is down stays down"
     assert env["IRONS_API_URL"] == "http://127.0.0.1:1"
     assert env["IRONS_API_KEY"] == "k3y"
 
