@@ -75,7 +75,11 @@ build: venv ## The wheel and the sdist, in dist/.
 venv: $(VENV)/made ## The virtual environment, with irons and its tools.
 
 $(VENV)/made: pyproject.toml
-	@if command -v uv >/dev/null; then
+	@if ! $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+		echo "irons needs Python 3.11 or newer; name it: make PYTHON=python3.12 $(MAKECMDGOALS)"
+		exit 1
+	fi
+	if command -v uv >/dev/null; then
 		[ -x $(BIN)/python ] || uv venv --quiet --seed --python "$$(command -v $(PYTHON))" $(VENV)
 		uv pip install --quiet --python $(BIN)/python --editable . --group dev
 	else

@@ -37,8 +37,6 @@ def main(words: Sequence[str]) -> int:
 
         asked = [*words, "shell"] if _opens_shell(words, streams) else list(words)
         code = run_words(asked, PluginHost(), streams)
-    except KeyboardInterrupt:
-        return 130
     except BrokenPipeError:
         return quietly()
     try:
