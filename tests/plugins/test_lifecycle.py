@@ -175,6 +175,14 @@ def test_force_stops_first(run_irons: Runner, fake_api: FakeApi) -> None:
     ]
 
 
+def test_force_waits_for_one_that_is_stopping(run_irons: Runner, fake_api: FakeApi) -> None:
+    """`--force` waits for a sandbox that is on its way down already."""
+    fake_api.add("one", "stopping", becomes="stopped", polls=3)
+    run_irons("destroy", "one", "--force").ok()
+    assert fake_api.lines()[-1] == "DELETE /sandboxes/one"
+    assert len(fake_api.calls) > 3
+
+
 def test_a_running_sandbox_says_how(run_irons: Runner, fake_api: FakeApi) -> None:
     """Without `--force` a running sandbox is a conflict that names the way."""
     fake_api.add("one", "ready")

@@ -100,8 +100,10 @@ def destroy_one(ctx: Context, name: str, *, force: bool, timeout: float | None =
         Conflict: It is running.
         TimedOut: It did not stop in `timeout` seconds (by default the setting).
     """
-    if force and ctx.api.status(name).status in ("running", "ready"):
+    state = ctx.api.status(name).status if force else ""
+    if state in ("running", "ready"):
         ctx.api.stop(name)
+    if state in ("running", "ready", "stopping"):
         wait_for(ctx, name, "stopped", patience(ctx, timeout))
     try:
         ctx.api.destroy(name)

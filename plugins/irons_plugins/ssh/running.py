@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,6 +59,7 @@ def execute(
     with failing_as_ssh():
         way = entrance(ctx, name, strict=strict_hostkeys)
         refusals = Refusals(ctx, name)
+        began = time.monotonic()
         try:
             code = _run(ctx, way, line, header, timeout)
         except KeyboardInterrupt:
@@ -66,7 +68,7 @@ def execute(
         except TimedOut:
             _end(ctx, way, token)
             code = OUT_OF_TIME
-    if code == OUT_OF_TIME and timeout is not None:
+    if code == OUT_OF_TIME and timeout is not None and time.monotonic() - began >= timeout:
         ctx.progress(f"irons: time is up after {timeout:g} s: all that it started was ended")
     refusals.report()
     return Result(None, exit=code)
