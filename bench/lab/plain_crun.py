@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.lab.measure import descendants
-
 from irons_plugins.local.engines import CELL_ADDRESS, oci, sshd
 from irons_plugins.local.idmap import INNER_COUNT, PRIVATE_BASE
 
@@ -67,29 +65,26 @@ class Bundle:
 
     @contextmanager
     def running(self) -> Iterator[int]:
-        """Start it; gives a process in its network at once, and ends it all in the end."""
+        """Start it, give a process in its network as soon as there is one, and end it all.
+
+        Raises:
+            SystemExit: it ended at once; says what it said.
+        """
         argv = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
         words = ["sh", "-ec", _START, "sh", str(self._place), str(self._image)]
         process = subprocess.Popen([*argv, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         try:
+            own = Path("/proc/self/ns/net").readlink()
+            while Path(f"/proc/{process.pid}/ns/net").readlink() == own:
+                if process.poll() is not None:
+                    assert process.stderr is not None
+                    raise SystemExit(f"plain crun: {process.stderr.read().decode().strip()}")
             yield process.pid
         finally:
             process.kill()
             process.wait()
             if process.stderr is not None:
                 process.stderr.close()
-
-    @staticmethod
-    def in_its_network(holder: int) -> int | None:
-        """The first process of those started that is in the container's network; None as long as there is none."""
-        own = Path("/proc/self/ns/net").readlink()
-        for pid in reversed(descendants(holder)):
-            try:
-                if Path(f"/proc/{pid}/ns/net").readlink() != own:
-                    return pid
-            except OSError:
-                continue
-        return None
 
 
 def _programs(rootfs: Path) -> tuple[str, str]:
