@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from irons.errors import ConfigError, UsageError
 from irons_plugins.lifecycle.waiting import CREATE_GRACE, patience, wait_for
-from irons_plugins.ssh.config_handlers import arrived
 from irons_plugins.ssh.identities import Identities
 from irons_plugins.ssh.keys import find_key
 
@@ -58,6 +57,9 @@ def create(
     except ConfigError as error:
         ctx.progress(f"irons: the key's path is not remembered: {error.message}")
     if not at_once:
+        # Imported while the sandbox starts, when there is nothing else to do.
+        from irons_plugins.ssh.config_handlers import arrived
+
         made = wait_for(ctx, name, "ready", patience(ctx, wait_timeout), grace=CREATE_GRACE)
         arrived(ctx, name)
     _say_open(ctx, name)
