@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from irons.errors import ConfigError
+from irons.homes import config_file, home_directory
 
 HOSTED_URL = "https://elrond.ironcd.dev"
 """Where the hosted service was; the default where a key is set, as it always was."""
@@ -99,18 +100,13 @@ class Settings:
 
 
 def home_of(variable: str, fallback: str, env: Mapping[str, str]) -> Path:
-    """Return an XDG base directory: the variable where it is an absolute path (XDG Base Directory 0.8), else below the home."""
-    named = env.get(variable, "")
-    if named.startswith("/"):
-        return Path(named)
-    home = env.get("HOME")
-    return (Path(home) if home else Path.home()) / fallback
+    """Return an XDG base directory: the variable where it is an absolute path, else `fallback` below the home."""
+    return Path(home_directory(variable, fallback, env))
 
 
 def config_path(env: Mapping[str, str]) -> Path:
     """Return where the configuration file is: `$IRONS_CONFIG`, else `$XDG_CONFIG_HOME/irons/config.toml`."""
-    named = env.get("IRONS_CONFIG")
-    return Path(named) if named else home_of("XDG_CONFIG_HOME", ".config", env) / "irons" / "config.toml"
+    return Path(config_file(env))
 
 
 def load(

@@ -5,11 +5,13 @@ One line a candidate, `value<TAB>description`; a line that is `FILES_LINE` says 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from irons.completing import FILES, Sources, complete
+from irons.homes import config_file
 
 if TYPE_CHECKING:
     from irons.settings import Settings
@@ -58,6 +60,8 @@ class _OnHand:
         return self._read("images")
 
     def aliases(self) -> Mapping[str, str]:
+        if not os.path.exists(config_file(os.environ)):
+            return {}
         settings = self._settings()
         return {} if settings is None else settings.aliases
 
