@@ -60,7 +60,7 @@ class _OnHand:
         return self._read("images")
 
     def aliases(self) -> Mapping[str, str]:
-        if not os.path.exists(config_file(os.environ)):
+        if not os.path.exists(config_file(os.environ)):  # noqa: PTH110 - pathlib would cost more than the look
             return {}
         settings = self._settings()
         return {} if settings is None else settings.aliases
