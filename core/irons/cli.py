@@ -106,15 +106,13 @@ def run_words(
         raise
     except OSError as error:
         what = f"{error.filename}: " if isinstance(error.filename, str) else ""
-        call.show_error(IronsError(f"{what}{error.strerror or error}"))
+        call.show_error(_caused(error, IronsError(f"{what}{error.strerror or error}")))
         return 1
     except Exception as error:  # noqa: BLE001 - the last net: one line, the traceback only when asked for
-        wrapped = IronsError(
-            f"something broke inside irons: {type(error).__name__}: {error}",
-            hint="run it again with --debug for the traceback",
+        broken = f"something broke inside irons: {type(error).__name__}: {error}"
+        call.show_error(
+            _caused(error, IronsError(broken, hint="run it again with --debug for the traceback"))
         )
-        wrapped.__cause__ = error
-        call.show_error(wrapped)
         return 1
 
 
@@ -247,6 +245,11 @@ class _Call:
             f"there is no command {' '.join((*path, rest[0]))!r}",
             hint=f"did you mean {own}{near}?" if near else f"{own or 'help or '}--help lists them",
         )
+
+
+def _caused(cause: Exception, error: IronsError) -> IronsError:
+    error.__cause__ = cause
+    return error
 
 
 def _handler(command: Command) -> Callable[..., Any]:
