@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import errno
+import platform
 import struct
 from collections.abc import Awaitable, Callable
 
@@ -29,6 +31,8 @@ _SOCKET = (
 _SOCKETCALL = (
     b"\x6a\x00\x6a\x01\x6a\x28\xb8\x66\0\0\0\xbb\x01\0\0\0\x89\xe1\xcd\x80" + _EXIT
 )  # push 0, 1, 40; eax=102 ebx=1 ecx=esp
+
+_INOTIFY_INIT1 = 294 if platform.machine() == "x86_64" else 26
 
 _PERL_VSOCK = "perl -e 'socket(my $s, 40, 1, 0) and exit 0; exit $!'"
 _PERL_PACKET = "sudo perl -e 'socket(my $s, 17, 3, 768) and exit 0; exit $!'"
@@ -127,6 +131,21 @@ async def links_lead_nowhere_on_the_host(bench: Bench) -> None:
     expect((target / "kept").read_text() == "kept", "something outside was harmed")
 
 
+async def what_users_share_is_not_used_up(bench: Bench) -> None:
+    """A sandbox that takes all the inotify instances and terminals it can get leaves some to everybody else."""
+    (first, made), (second, other) = await bench.running("greedy"), await bench.running("modest")
+    script = (
+        '$| = 1; $n++ while syscall($ARGV[0], 0) >= 0; while (open(my $f, "+<", "/dev/ptmx")) { push @t, $f } '
+        "print scalar @t; close STDOUT; sleep 6"
+    )
+    greedy = asyncio.create_task(bench.ssh(first, made, f"perl -e '{script}' {_INOTIFY_INIT1}"))
+    await asyncio.sleep(3)
+    ran = await bench.ssh(second, other, f"perl -e 'exit(syscall({_INOTIFY_INIT1}, 0) < 0)'")
+    expect(ran.code == 0, "no inotify instance was left")
+    terminals = int((await greedy).text)
+    expect(0 < terminals <= 256, f"terminals: {terminals}")
+
+
 async def memory_is_limited_where_it_can_be(bench: Bench) -> None:
     """A process that eats memory without end is ended where status says that the limit holds."""
     spec = bench.spec(limits=Limits(memory=128 << 20))
@@ -149,6 +168,7 @@ ATTACKS: dict[str, Callable[[Bench], Awaitable[None]]] = {
         its_ids_are_its_own,
         its_settings_are_not_its_own,
         links_lead_nowhere_on_the_host,
+        what_users_share_is_not_used_up,
         memory_is_limited_where_it_can_be,
     )
 }

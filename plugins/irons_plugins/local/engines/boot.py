@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
 from irons_plugins.local import namespaces
-from irons_plugins.local.engines import kernel
+from irons_plugins.local.engines import kernel, shares
 
 STAGE = Path("/run/irons")
 """Where all of it is mounted: in the cell's mount namespace nobody else needs what the host has in /run."""
@@ -100,7 +100,9 @@ def boot(order: Order) -> dict[str, Any]:
         os.write(group, b"0")
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     os.umask(0o022)
+    share = shares.counts()
     layers = _enter(order)
+    shares.hold(share)
     namespaces.mount("none", "/", flags=namespaces.MS_REC | kernel.MS_PRIVATE)
     namespaces.mount("tmpfs", "/run", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=0755,size=16m")
     ROOTFS.mkdir(parents=True)

@@ -18,9 +18,16 @@ _CAPABILITIES = (
 )
 _MASKED = (
     "/proc/acpi",
+    "/proc/cmdline",
+    "/proc/diskstats",
+    "/proc/interrupts",
     "/proc/kcore",
+    "/proc/key-users",
     "/proc/keys",
     "/proc/latency_stats",
+    "/proc/mdstat",
+    "/proc/partitions",
+    "/proc/swaps",
     "/proc/timer_list",
     "/proc/timer_stats",
     "/proc/sched_debug",
@@ -97,6 +104,8 @@ def _mounts(settings: str) -> list[dict[str, Any]]:
             "ptmxmode=0666",
             "mode=0620",
             "gid=5",
+            # All devpts of the machine share one count, of which one sandbox must leave some.
+            "max=256",
         ),
         mount("/dev/shm", "tmpfs", "shm", "nosuid", "nodev", "mode=1777", "size=256m"),  # noqa: S108 (its own)
         mount("/dev/mqueue", "mqueue", "mqueue", "nosuid", "noexec", "nodev"),
