@@ -45,9 +45,11 @@ check: venv ## Unit and end-to-end tests with combined branch coverage, subproce
 	trap 'rm -rf "$$data"' EXIT
 	chmod 1777 "$$data"
 	export COVERAGE_FILE="$$data/data"
-	$(BIN)/coverage run -m pytest --color=no $(ARGS)
+	status=0
+	$(BIN)/coverage run -m pytest --color=no $(ARGS) || status=$$?
 	$(BIN)/coverage combine --quiet
-	$(BIN)/coverage report --skip-covered --fail-under=$(COVERAGE)
+	$(BIN)/coverage report --skip-covered --fail-under=$(COVERAGE) || status=$$((status ? status : 2))
+	exit $$status
 COVERAGE ?= 90
 
 .PHONY: unit
