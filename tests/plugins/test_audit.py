@@ -483,6 +483,15 @@ def test_why_of_the_floor(run_irons: Runner, own: FakeApi) -> None:
     assert done["fix"] == "irons egress allow db.example:443 --private 10.0.0.5 --sandbox one"
 
 
+def test_why_of_a_floor_that_names_no_address(run_irons: Runner, own: FakeApi) -> None:
+    """Where neither the rules nor an address explain it, or the server fails to say, there is no command."""
+    own.rules = [{"pattern": "db.example", "list": "allow"}]
+    own.record("db.example", allowed=False, verdict="blocked", reason="too many connections")
+    assert run_irons("audit", "why", "one", "-o", "json").ok().json()["fix"] == ""
+    own.fail(faults.error(400, "no"), on="GET /egress/check")
+    assert run_irons("audit", "why", "one", "-o", "json").ok().json()["fix"] == ""
+
+
 def test_why_of_what_no_rule_can_name(run_irons: Runner, own: FakeApi) -> None:
     """For UDP, ICMP and names that are none there is no command; the reason is shown all the same."""
     for host, more in (("8.8.8.8", {"protocol": "udp"}), ("a b;rm -rf /", {})):
@@ -509,7 +518,7 @@ def test_why_at_a_plain_server(run_irons: Runner, one: FakeApi) -> None:
     """A plain v0 server tells no reason, but the command that would allow it is known."""
     one.record("b.example", allowed=False)
     done = run_irons("audit", "why", "one", "-o", "json").ok().json()
-    assert (done["host"], done["reason"]) == ("b.example", "")
+    assert (done["host"], done["reason"], done["fix"]) == ("b.example", "", "irons egress allow b.example")
 
 
 def test_times_zone_is_the_machines(irons_process: Irons, one: FakeApi) -> None:

@@ -194,3 +194,36 @@ def test_a_state_directory_with_spaces(
     assert Path(told["userknownhostsfile"][0]).is_file()
     run_irons("ssh-config", "--uninstall").ok()
     assert config.read_text() == ""
+
+
+def test_places_that_can_not_be_written(run_irons: Runner, fake_api: FakeApi, config: Path) -> None:
+    """A configuration that can't be read or written is one clear line, and nothing is changed."""
+    fake_api.add("one")
+    config.parent.mkdir(mode=0o700)
+    config.mkdir()
+    done = run_irons("ssh-config", "--install")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert f"{config} can't be read" in done.err
+    config.rmdir()
+    config.parent.rmdir()
+    config.parent.write_text("a file")
+    assert run_irons("ssh-config", "--install").code == 2
+    assert run_irons("ssh-config", "--install", env={"XDG_STATE_HOME": "/dev/null"}).code == 2
+
+
+def test_host_keys_that_can_not_be_kept(run_irons: Runner, fake_api: FakeApi) -> None:
+    """Where the told host key can't be written, nothing is run unchecked."""
+    fake_api.add("one")
+    fake_api.ssh = {**fake_api.ssh, "host_keys": [KEY.strip()]}
+    done = run_irons("ssh", "one", env={"XDG_STATE_HOME": "/dev/null"})
+    assert (done.code, done.program) == (2, None)
+    assert "can't be written" in done.err
+
+
+def test_destroy_survives_a_broken_state_directory(run_irons: Runner, fake_api: FakeApi) -> None:
+    """What is kept of a sandbox that can't be removed costs a line; the destroy is a success."""
+    fake_api.add("one", "stopped")
+    state = Path(run_irons.env["XDG_STATE_HOME"]) / "irons" / "ssh"
+    (state / "known_hosts" / "default" / "one").mkdir(parents=True)
+    done = run_irons("destroy", "one").ok()
+    assert "could not be removed" in done.err

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from irons.errors import ApiError, NotFound
+from irons.errors import ApiError, NotFound, Unsupported
 from irons_plugins.audit.filters import Filter
 
 if TYPE_CHECKING:
@@ -77,19 +77,23 @@ def _fix(ctx: Context, event: Event) -> str:
     from irons_plugins.local.advice import suggestion
     from irons_plugins.local.policy import Decision
 
-    if event.protocol in ("udp", "icmp") or not event.port:
+    if event.protocol in ("udp", "icmp"):
         return ""
-    where = f"[{event.host}]:{event.port}" if ":" in event.host else f"{event.host}:{event.port}"
+    # A plain v0 server tells no port; without one a rule covers 443 and 80.
+    port = event.port or 443
+    where = f"[{event.host}]:{port}" if ":" in event.host else f"{event.host}:{port}"
     try:
         told = ctx.api.check(where, event.sandbox)
+    except Unsupported:
+        return suggestion(event.host, port) or ""
     except ApiError:
-        return suggestion(event.host, event.port, sandbox=event.sandbox) or ""
+        return ""
     if told.get("verdict") == "allowed":
         try:
             address = ip_address(event.address)
         except ValueError:
             return ""
-        return suggestion(event.host, event.port, sandbox=event.sandbox, private=address) or ""
+        return suggestion(event.host, port, sandbox=event.sandbox, private=address) or ""
     decision = Decision(
         allowed=told.get("allowed") is True,
         verdict="blocked",
@@ -99,4 +103,4 @@ def _fix(ctx: Context, event: Event) -> str:
         scope=told.get("scope"),
         reason=str(told.get("reason") or ""),
     )
-    return suggestion(event.host, event.port, decision=decision, sandbox=event.sandbox) or ""
+    return suggestion(event.host, port, decision=decision, sandbox=event.sandbox) or ""

@@ -1,0 +1,103 @@
+"""Programs run as children, and what is said of egress behind them."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import threading
+
+import pytest
+
+from irons.errors import IronsError, TimedOut
+from irons.streams import Streams
+from irons.testing import FakeApi, Runner, faults
+from irons_plugins.ssh.child import run_attached, run_piped
+
+
+def streams(stdin: str = "") -> Streams:
+    """Streams that are no files, as the prompt and tests have them."""
+    return Streams(io.StringIO(stdin), io.StringIO(), io.StringIO(), {"PATH": os.environ["PATH"]})
+
+
+def test_streams_that_are_no_files_are_pumped() -> None:
+    """Header and stdin reach the program, its stdout and stderr reach the streams."""
+    with_text = streams("and the rest ü\n")
+    code = run_piped(("sh", "-c", "cat; echo told >&2; exit 3"), with_text, header=b"header, ")
+    assert code == 3
+    assert with_text.stdout.getvalue() == "header, and the rest ü\n"  # type: ignore[attr-defined]
+    assert with_text.stderr.getvalue() == "told\n"  # type: ignore[attr-defined]
+
+
+def test_a_program_that_does_not_read(capsys: pytest.CaptureFixture[str]) -> None:
+    """A program that ends without reading its stdin is no failure."""
+    assert run_piped(("true",), streams("x" * 1_000_000), header=b"x" * 1_000_000) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_time_runs_out() -> None:
+    """A program that does not end in time is killed."""
+    with pytest.raises(TimedOut):
+        run_piped(("sleep", "60"), streams(), timeout=0.05)
+
+
+def test_what_is_not_installed_is_said() -> None:
+    """A program that is not there is an error that says how to get it."""
+    with pytest.raises(IronsError, match="is not installed"):
+        run_piped(("no-such-program",), streams())
+
+
+@pytest.mark.parametrize("script", ["exit 7", "kill -15 $$"])
+def test_codes(script: str) -> None:
+    """The exit code is the program's; a signal is 128 and its number, from any thread."""
+    expected = 7 if "exit" in script else 143
+    codes: list[int] = []
+    thread = threading.Thread(target=lambda: codes.append(run_piped(("sh", "-c", script), streams())))
+    thread.start()
+    thread.join()
+    codes.append(run_attached(("sh", "-c", script), os.environ))
+    assert codes == [expected, expected]
+
+
+def test_what_is_typed_ahead_is_left(tmp_path: str) -> None:
+    """What stands on stdin behind the program's end is nobody's to take."""
+    reading, writing = os.pipe()
+    with os.fdopen(reading) as stdin, os.fdopen(writing, "w") as typed:
+        call = Streams(stdin, io.StringIO(), io.StringIO(), {"PATH": os.environ["PATH"]})
+        assert run_piped((sys.executable, "-c", "input()"), call, header=b"for it\n") == 0
+        typed.write("for the prompt\n")
+        typed.flush()
+        assert stdin.readline() == "for the prompt\n"
+
+
+# What egress refused
+
+
+@pytest.fixture
+def own(own_api: FakeApi) -> FakeApi:
+    """A server of irons' own kind whose sandbox's SSH does not answer."""
+    own_api.add("one")
+    own_api.ssh = {**own_api.ssh, "port": 1}
+    return own_api
+
+
+def test_many_refusals_are_summed_up(run_irons: Runner, own: FakeApi) -> None:
+    """Ten hosts are named, the rest counted."""
+    for number in range(12):
+        own.record(f"h{number}.example", allowed=False, verdict="blocked", port=None)
+    own.fail(faults.Fault(200, b'{"events": []}'), on="GET /sandboxes/one/audit")
+    said = run_irons("ssh", "one", "--refused", "--", "true").err.splitlines()
+    assert said[0] == "egress refused 12 connections while it ran:"
+    assert said[1] == "  h0.example"
+    assert said[-2:] == ["  and 2 more", "irons audit why one tells more"]
+
+
+def test_a_server_that_can_not_say(run_irons: Runner, own: FakeApi) -> None:
+    """Where the log can't be read at the end, that is said; where not even its mark could be had, nothing is."""
+    own.fail(faults.slow(0), on="GET /sandboxes/one/audit")
+    own.fail(faults.error(500, "down"), on="GET /sandboxes/one/audit")
+    assert run_irons("ssh", "one", "--refused", "--", "true").err == (
+        "irons: what egress refused is not known: down\n"
+    )
+    own.fail(faults.error(500, "down"), on="GET /sandboxes/one/audit")
+    assert run_irons("ssh", "one", "--refused", "--", "true").err == ""
