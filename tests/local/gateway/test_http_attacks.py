@@ -130,6 +130,25 @@ def test_requests_that_agree_pass_one_after_another(shared: Stand) -> None:
     assert [each["host"] for each in shared.arrivals() if each["kind"] == "http"] == [f"{WEB}:80", WEB, WEB]
 
 
+@pytest.mark.parametrize("framing", ["Content-Length: 2", "Transfer-Encoding: chunked"])
+def test_a_head_does_not_wait_for_its_body(stand: Stand, framing: str) -> None:
+    """The server hears of a request whose client waits to be asked for the body."""
+    with stand.lab_listener("198.51.100.2") as server:
+        port = server.getsockname()[1]
+        pinned = {"pattern": f"{WEB}:{port}", "private": ["198.51.100.2/32"]}
+        stand.policy("deny", [pinned], hosts={WEB: ["198.51.100.2"]})
+        with stand.connect(WEB, port) as program:
+            program.send(
+                f"PUT / HTTP/1.1\r\nHost: {WEB}\r\nExpect: 100-continue\r\n{framing}\r\n\r\n".encode()
+            )
+            reached, _ = server.accept()
+            with reached:
+                reached.settimeout(15)
+                assert b"100-continue" in reached.recv(4096)
+                reached.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+                assert program.sock.recv(4096).startswith(b"HTTP/1.1 100")
+
+
 def test_a_head_may_come_byte_by_byte(shared: Stand) -> None:
     """A slow head is put together before it is judged."""
     shared.policy("deny", [WEB])

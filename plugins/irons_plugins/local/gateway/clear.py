@@ -91,6 +91,10 @@ async def relay_http(session: Session, requests: Requests, head: Head | None, ch
 
 async def _request(session: Session, requests: Requests, head: Head) -> None:
     begun = head.wire()
+    if head.length != 0 and not requests.waiting:
+        # The body may not come before the server has said that it wants it (RFC 9110, section 10.1.1).
+        await session.send(begun)
+        begun = b""
     async for part in requests.body(head):
         await session.send(begun + part)
         begun = b""

@@ -66,6 +66,11 @@ class Requests:
         async for part in parts:
             yield part
 
+    @property
+    def waiting(self) -> bool:
+        """True where more was read than was asked for yet."""
+        return bool(self._data)
+
     def rest(self) -> bytes:
         """What was read beyond the last request."""
         rest = bytes(self._data)
