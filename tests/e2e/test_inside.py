@@ -144,8 +144,9 @@ def test_a_live_connection_that_becomes_forbidden_is_cut(person: Person, working
     """Taking a rule away ends the connections that stood on it."""
     person.ok("egress", "allow", "--sandbox", working, "files.example.test:9418")
     script = "exec 3<>/dev/tcp/files.example.test/9418; echo hi >&3; cat <&3; echo over"
+    before = len(person.lab.arrived(kind="tcp", port=9418))
     with person.start("exec", working, "--", "bash", "-c", script) as session:
-        eventually(lambda: person.lab.arrived(kind="tcp", port=9418), what="the connection")
+        eventually(lambda: len(person.lab.arrived(kind="tcp", port=9418)) > before, what="the connection")
         person.ok("egress", "remove", "--sandbox", working, "files.example.test:9418")
         out, _ = session.communicate(timeout=20)
     assert "over" in out
