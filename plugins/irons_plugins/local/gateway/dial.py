@@ -67,6 +67,9 @@ def tune(sock: socket.socket) -> None:
 async def _connect(wire: Wire, where: tuple[str, int]) -> None:
     code = wire.sock.connect_ex(where)
     if code == errno.EINPROGRESS:
+        # Asked again, the kernel says how it went; what is on this machine has answered already.
+        code = wire.sock.connect_ex(where)
+    if code == errno.EALREADY:
         await wire.writable(TIMEOUT)
         code = wire.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if code:
