@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 
 # What the local backend runs with, and what the tests need besides.
 SYSTEM_PACKAGES := crun nftables iproute2 uidmap mmdebstrap openssh-client ca-certificates
-TEST_PACKAGES := openssh-server sudo tmux zsh fish git curl procps
+TEST_PACKAGES := python3 openssh-server sudo tmux zsh fish git curl procps
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
@@ -45,12 +45,25 @@ check: venv ## Unit and end-to-end tests with combined branch coverage, subproce
 	trap 'rm -rf "$$data"' EXIT
 	chmod 1777 "$$data"
 	export COVERAGE_FILE="$$data/data"
+	$(call make_image,$$data)
 	status=0
 	$(BIN)/coverage run -m pytest --color=no $(ARGS) || status=$$?
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --skip-covered --fail-under=$(COVERAGE) || status=$$((status ? status : 2))
 	exit $$status
 COVERAGE ?= 90
+
+# The image that all tests with real sandboxes start from, built once; without it each suite builds its own.
+define make_image
+if [ -z "$${IRONS_TEST_IMAGE:-}" ] && [ "$$(id -u)" = 0 ] && command -v mmdebstrap >/dev/null; then
+		builder=(env HOME="$(1)/builder" XDG_STATE_HOME= XDG_RUNTIME_DIR= XDG_CACHE_HOME= IRONS_CONFIG=/nonexistent $(BIN)/irons)
+		"$${builder[@]}" local image build --include git >/dev/null
+		"$${builder[@]}" local image export "$(1)/image.tar"
+		"$${builder[@]}" local uninstall --purge --yes >/dev/null
+		chmod 644 "$(1)/image.tar"
+		export IRONS_TEST_IMAGE="$(1)/image.tar"
+	fi
+endef
 
 .PHONY: unit
 unit: venv ## The tests that need no sandbox, without coverage.

@@ -18,10 +18,11 @@ from tests.e2e.lab import Lab, Person, make_lab, missing_parts
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark everything here `e2e`."""
+    """Mark everything here `e2e`, with time for the first test to make the lab, the image and a person."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.e2e)
+            item.add_marker(pytest.mark.timeout(600))
 
 
 @pytest.fixture(scope="session")

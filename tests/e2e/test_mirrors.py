@@ -58,7 +58,6 @@ def _keygen(file: Path) -> None:
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(file)], check=True)
 
 
-@pytest.mark.timeout(300)
 def test_apt_and_pip_install_from_allowed_mirrors_and_from_nowhere_else(at_home: Person) -> None:
     """Refused first, then allowed by name, packages are installed; the log names each mirror."""
     refused = at_home.inside("packages", "sudo apt-get update 2>&1", timeout=100)
