@@ -410,21 +410,21 @@ def client_hello(name: str) -> bytes:
     return outgoing.read()
 
 
-def test_a_rule_that_comes_between_two_dials_holds_for_the_second(stand: Stand) -> None:
+def test_a_rule_that_comes_between_two_dials_holds_for_the_second(shared: Stand) -> None:
     """A name's later address is judged by the rules of the moment in which it is dialled, not of the first one's."""
     silent, answering = [f"203.0.113.{200 + number}" for number in range(5)], "203.0.113.10"
-    enter = ["nsenter", "-t", str(stand.lab.internet), "-n", "ip", "route"]
+    enter = ["nsenter", "-t", str(shared.lab.internet), "-n", "ip", "route"]
     hole = ["blackhole", "203.0.113.200/29", "table", "local"]
     subprocess.run([*enter, "add", *hole], check=True)
     try:
         hosts = {WEB: [*silent, answering]}
-        stand.policy("deny", [WEB], hosts=hosts)
-        with stand.connect(WEB, 80) as program:
+        shared.policy("deny", [WEB], hosts=hosts)
+        with shared.connect(WEB, 80) as program:
             program.send(GET.replace("\n", "\r\n").format(WEB).encode())
-            eventually(lambda: [each for each in stand.records() if each["kind"] == "verdict"])
-            assert stand.policy("deny", [WEB], deny=[f"{answering}/32"], hosts=hosts) == 0
+            eventually(lambda: [each for each in shared.records() if each["kind"] == "verdict"])
+            assert shared.policy("deny", [WEB], deny=[f"{answering}/32"], hosts=hosts) == 0
             assert program.rest().startswith(b"HTTP/1.1 403")
-        assert stand.event(host=WEB, kind="close")["verdict"] == "blocked"
-        assert not stand.arrivals()
+        assert shared.event(host=WEB, kind="close")["verdict"] == "blocked"
+        assert not shared.arrivals()
     finally:
         subprocess.run([*enter, "del", *hole], check=True)

@@ -131,13 +131,13 @@ def test_requests_that_agree_pass_one_after_another(shared: Stand) -> None:
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: 2", "Transfer-Encoding: chunked"])
-def test_a_head_does_not_wait_for_its_body(stand: Stand, framing: str) -> None:
+def test_a_head_does_not_wait_for_its_body(shared: Stand, framing: str) -> None:
     """The server hears of a request whose client waits to be asked for the body."""
-    with stand.lab_listener("198.51.100.2") as server:
+    with shared.lab_listener("198.51.100.2") as server:
         port = server.getsockname()[1]
         pinned = {"pattern": f"{WEB}:{port}", "private": ["198.51.100.2/32"]}
-        stand.policy("deny", [pinned], hosts={WEB: ["198.51.100.2"]})
-        with stand.connect(WEB, port) as program:
+        shared.policy("deny", [pinned], hosts={WEB: ["198.51.100.2"]})
+        with shared.connect(WEB, port) as program:
             program.send(
                 f"PUT / HTTP/1.1\r\nHost: {WEB}\r\nExpect: 100-continue\r\n{framing}\r\n\r\n".encode()
             )
