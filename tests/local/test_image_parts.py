@@ -147,14 +147,38 @@ def test_layers_are_laid_over_one_another(rootfs: Path, tmp_path: Path, data: by
         (tar_bytes(entry("manifest.json", b'[{"Layers": ["l"]}]'), entry("l", b"no tar")), "layer l"),
         (tar_bytes(), "empty"),
         (tar_bytes(*SYSTEM)[:1700], "damaged"),
+        (tar_bytes(entry("manifest.json", b"[3]")), "not in the form"),
+        (tar_bytes(entry("manifest.json", b"[" * 100_000)), "not in the form"),
+        (tar_bytes(entry("index.json", b'{"manifests": [{"platform": []}]}')), "not in the form"),
+        (
+            tar_bytes(entry("manifest.json", type=tarfile.SYMTYPE, linkname="manifest.json")),
+            "a link to itself",
+        ),
     ],
-    ids=["none", "zstd", "other processor", "no layer", "no json", "no blob", "no tar", "empty", "cut"],
+    ids=[
+        *("none", "zstd", "other processor", "no layer", "no json", "no blob", "no tar", "empty", "cut"),
+        *("a number", "deep", "a list", "itself"),
+    ],
 )
 def test_what_cannot_be_read_is_said(rootfs: Path, tmp_path: Path, data: bytes, says: str) -> None:
     """Every kind of unreadable archive has its own line."""
     path = tmp_path / "a.tar"
     path.write_bytes(data)
     with pytest.raises(EngineError, match=says):
+        _unpacked(rootfs, path)
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(rootfs: Path, tmp_path: Path) -> None:
+    """An archive whose os-release is a pipe without a writer holds nothing up."""
+    others = [each for each in SYSTEM if each[0] != "etc/os-release"]
+    path = archive(tmp_path / "a.tar", *others, entry("etc/os-release", type=tarfile.FIFOTYPE))
+    assert _unpacked(rootfs, path)[0]["os"] == "unknown"
+
+
+def test_a_pipe_in_the_skeleton_is_refused(rootfs: Path, tmp_path: Path) -> None:
+    """What can't be copied into a home is named."""
+    path = archive(tmp_path / "a.tar", *SYSTEM, entry("etc/skel/pipe", type=tarfile.FIFOTYPE))
+    with pytest.raises(EngineError, match="named pipe"):
         _unpacked(rootfs, path)
 
 

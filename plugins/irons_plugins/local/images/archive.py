@@ -39,7 +39,7 @@ def layers(file: IO[bytes]) -> Iterator[tarfile.TarFile]:
     first = outer.next()
     if first is None:
         raise ArchiveError("the archive is empty")
-    names = _layer_names(outer)
+    names = _named_layers(outer)
     if names is None:
         file.seek(0)
         yield tarfile.open(fileobj=file, mode="r:*")
@@ -62,6 +62,14 @@ def stream(file: IO[bytes]) -> Iterator[tarfile.TarFile]:
         yield tarfile.open(fileobj=file, mode="r|")
     except tarfile.TarError as error:
         raise ArchiveError(f"what came is no tar archive: {error}") from error
+
+
+def _named_layers(outer: tarfile.TarFile) -> list[str] | None:
+    """`_layer_names`, where the JSON may be of any shape and the files links to themselves."""
+    try:
+        return _layer_names(outer)
+    except (AttributeError, TypeError, RecursionError) as error:
+        raise ArchiveError("the archive's manifest is not in the form of one") from error
 
 
 def _layer_names(outer: tarfile.TarFile) -> list[str] | None:
@@ -118,6 +126,8 @@ def _member(outer: tarfile.TarFile, name: str) -> IO[bytes]:
             file = outer.extractfile(spelling)
         except KeyError:
             continue
+        except RecursionError:
+            raise ArchiveError(f"{name} in the archive is a link to itself") from None
         if file is not None:
             return file
     raise KeyError(name)

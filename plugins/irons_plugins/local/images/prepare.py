@@ -171,5 +171,7 @@ def _os_name() -> str:
 
 def _text(path: str) -> str:
     """What a file says; a link here is usual, and leads within the image whatever it says."""
-    with open(path, encoding="utf-8", errors="replace") as file:
-        return file.read(65536)
+    # What is no plain file might never be read to its end.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, encoding="utf-8", errors="replace") as file:
+        return file.read(65536) if stat.S_ISREG(os.fstat(descriptor).st_mode) else ""

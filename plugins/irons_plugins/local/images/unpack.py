@@ -84,7 +84,7 @@ def _explained(error: OSError) -> EngineError:
     if isinstance(error, gzip.BadGzipFile):
         return EngineError("image", f"the archive is damaged: {error}")
     name = f" {error.filename}" if error.filename else ""
-    return EngineError("image", f"the archive cannot be unpacked:{name} {error.strerror}")
+    return EngineError("image", f"the archive cannot be unpacked:{name} {error.strerror or error}")
 
 
 def _drain(file: IO[bytes]) -> None:
