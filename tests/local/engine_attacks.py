@@ -92,6 +92,14 @@ async def nested_namespaces_are_harmless(bench: Bench) -> None:
     expect("LEAK" not in ran.text, ran.text)
 
 
+async def packet_filters_are_out_of_reach(bench: Bench) -> None:
+    """No namespace made inside opens the kernel's packet filter or its IPsec; plain netlink stays."""
+    for protocol, code in ((12, errno.EPROTONOSUPPORT), (6, errno.EPROTONOSUPPORT), (0, 0)):
+        script = f"unshare -Urn perl -e 'socket(my $s, 16, 3, {protocol}) and exit 0; exit $!'"
+        ran = await _inside(bench, script)
+        expect(ran.code == code, f"netlink {protocol}: {ran}")
+
+
 async def its_ids_are_its_own(bench: Bench) -> None:
     """Its root is neither this user nor the machine's root, and a set-user-id file can't become theirs."""
     ran = await _inside(
@@ -165,6 +173,7 @@ ATTACKS: dict[str, Callable[[Bench], Awaitable[None]]] = {
         vsock_is_refused,
         the_kernel_is_out_of_reach,
         nested_namespaces_are_harmless,
+        packet_filters_are_out_of_reach,
         its_ids_are_its_own,
         its_settings_are_not_its_own,
         links_lead_nowhere_on_the_host,

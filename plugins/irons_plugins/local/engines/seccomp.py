@@ -14,6 +14,10 @@ FAMILIES = tuple(
     int(family) for family in (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK)
 )
 
+NETLINK_REFUSED = (6, 12)
+"""NETLINK_XFRM and NETLINK_NETFILTER (netlink(7)): a sandbox's root has no rights over its network, so they serve only
+a nested user namespace, to which they open the part of the kernel that has been broken out of most often."""
+
 REFUSED = (
     "acct",
     "add_key",
@@ -69,6 +73,7 @@ def profile(machine: str) -> dict[str, Any]:
     families += [
         _refuse_family("SCMP_CMP_EQ", value) for value in range(max(FAMILIES)) if value not in FAMILIES
     ]
+    families += [_refuse_netlink(protocol) for protocol in NETLINK_REFUSED]
     calls = {"names": list(REFUSED), "action": "SCMP_ACT_ERRNO", "errnoRet": errno.EPERM}
     known = {"architectures": list(_ARCHITECTURES[machine])} if machine in _ARCHITECTURES else {}
     return {"defaultAction": "SCMP_ACT_ALLOW", **known, "syscalls": [*families, calls]}
@@ -80,4 +85,16 @@ def _refuse_family(operator: str, value: int) -> dict[str, Any]:
         "action": "SCMP_ACT_ERRNO",
         "errnoRet": errno.EAFNOSUPPORT,
         "args": [{"index": 0, "value": value, "op": operator}],
+    }
+
+
+def _refuse_netlink(protocol: int) -> dict[str, Any]:
+    return {
+        "names": ["socket"],
+        "action": "SCMP_ACT_ERRNO",
+        "errnoRet": errno.EPROTONOSUPPORT,
+        "args": [
+            {"index": 0, "value": int(socket.AF_NETLINK), "op": "SCMP_CMP_EQ"},
+            {"index": 2, "value": protocol, "op": "SCMP_CMP_EQ"},
+        ],
     }
