@@ -57,18 +57,20 @@ def test_what_was_refused_is_said_at_the_end(person: Person, sandbox: str) -> No
     """`exec` ends with what egress refused while it ran; `audit why` tells the reason and the way."""
     person.ok("egress", "mode", "deny", "--sandbox", sandbox)
     person.run("exec", sandbox, "--", "curl", "-s", "-m", "5", "http://before.example.test/")
-    done = person.run("exec", sandbox, "--", "sh", "-c", "curl -s -m 5 http://evil.example.test/ >&2; exit 3")
+    done = person.run(
+        "exec", sandbox, "--", "sh", "-c", "curl -s -m 5 http://other.example.test/ >&2; exit 3"
+    )
     assert done.returncode == 3
     said = done.stderr.splitlines()
     assert any(line.startswith("egress refused 1 connection") for line in said), done.stderr
-    assert any("evil.example.test:80" in line for line in said)
+    assert any("other.example.test:80" in line for line in said)
     assert not any("before.example.test" in line for line in said)
     why = json.loads(person.ok("audit", "why", sandbox, "-o", "json"))
-    assert (why["host"], why["port"]) == ("evil.example.test", 80)
-    assert why["fix"] == f"irons egress allow evil.example.test --sandbox {sandbox}"
+    assert (why["host"], why["port"]) == ("other.example.test", 80)
+    assert why["fix"] == f"irons egress allow other.example.test --sandbox {sandbox}"
     person.ok(*why["fix"].split()[1:])
     assert (
-        person.run("exec", sandbox, "--", "curl", "-sf", "-m", "5", "http://evil.example.test/").returncode
+        person.run("exec", sandbox, "--", "curl", "-sf", "-m", "5", "http://other.example.test/").returncode
         == 0
     )
 
