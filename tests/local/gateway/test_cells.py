@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import socket
@@ -12,6 +13,8 @@ import pytest
 from tests.e2e.lab import eventually
 from tests.local.gateway.stand import CELL, CellNet, Program, Stand, policy, quick
 
+from irons_plugins.local.asynclink import AsyncLink
+from irons_plugins.local.gateway.news import PAUSE, News
 from irons_plugins.local.link import Link, RequestError
 
 WEB = "web.example.test"
@@ -144,6 +147,28 @@ def test_the_control_plane_hears_of_records(stand: Stand) -> None:
     stand.http(WEB, GET.decode().replace("\r", ""))
     body, _ = stand.server.recv()
     assert body == {"op": "audit", "run": stand.records()[0]["run"]}
+
+
+def test_a_control_plane_that_does_not_read_is_not_told_over_and_over() -> None:
+    """Notices to a full link become one, which comes once there is room."""
+
+    async def run() -> None:
+        near, far = socket.socketpair()
+        near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        near.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while near.send(b"\0"):
+                pass
+        link, news = AsyncLink(near), News(asyncio.get_running_loop())
+        news.tell(link)
+        for _ in range(8):
+            news.wrote("1-2-0")
+            await asyncio.sleep(2 * PAUSE)
+        assert len(asyncio.all_tasks()) == 2
+        link.close()
+        far.close()
+
+    asyncio.run(run())
 
 
 def test_a_lost_control_plane_is_replaced(stand: Stand) -> None:

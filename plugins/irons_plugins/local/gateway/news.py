@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 
 from irons_plugins.local.asynclink import AsyncLink
 from irons_plugins.local.link import LinkError
@@ -20,18 +21,18 @@ class News:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._links: set[AsyncLink] = set()
+        self._links: dict[AsyncLink, set[str]] = {}
         self._runs: set[str] = set()
         self._pausing = False
-        self._sending: set[asyncio.Task[None]] = set()
+        self._sending: dict[AsyncLink, asyncio.Task[None]] = {}
 
     def tell(self, link: AsyncLink) -> None:
         """Send notices to this link too."""
-        self._links.add(link)
+        self._links[link] = set()
 
     def forget(self, link: AsyncLink) -> None:
         """Send it no more."""
-        self._links.discard(link)
+        self._links.pop(link, None)
 
     def wrote(self, run: str) -> None:
         """A record was written to a run."""
@@ -45,15 +46,26 @@ class News:
         if not runs:
             self._pausing = False
             return
-        for link in self._links:
-            task = self._loop.create_task(self._notify(link, sorted(runs)))
-            self._sending.add(task)
-            task.add_done_callback(self._sending.discard)
+        for link, untold in self._links.items():
+            untold.update(runs)
+            # Whoever does not read is told once, when it does again, however much was written meanwhile.
+            if link not in self._sending:
+                self._begin(link, untold)
         self._loop.call_later(PAUSE, self._send)
 
+    def _begin(self, link: AsyncLink, untold: set[str]) -> None:
+        task = self._sending[link] = self._loop.create_task(self._notify(link, untold))
+        task.add_done_callback(partial(self._sent, link))
+
+    def _sent(self, link: AsyncLink, _: asyncio.Task[None]) -> None:
+        del self._sending[link]
+        untold = self._links.get(link)
+        if untold and not link.closed:
+            self._begin(link, untold)
+
     @staticmethod
-    async def _notify(link: AsyncLink, runs: list[str]) -> None:
+    async def _notify(link: AsyncLink, untold: set[str]) -> None:
         # A control plane that is gone reads the files when it is back.
         with suppress(LinkError):
-            for run in runs:
-                await link.send({"op": "audit", "run": run})
+            while untold:
+                await link.send({"op": "audit", "run": untold.pop()})
