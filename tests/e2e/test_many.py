@@ -11,15 +11,21 @@ from concurrent.futures import ThreadPoolExecutor
 from tests.e2e.lab import Person
 
 
-def test_ten_creates_at_once_all_succeed(person: Person) -> None:
-    """Creates that overlap don't get in each other's way."""
-    names = [f"many{number}" for number in range(10)]
+def test_ten_creates_at_once_succeed_and_thirty_sandboxes_run_side_by_side(person: Person) -> None:
+    """Creates that overlap don't get in each other's way, and each of many sandboxes is entered and judged by itself."""
+    names = [f"many{number}" for number in range(30)]
     with ThreadPoolExecutor(10) as pool:
         done = list(pool.map(lambda name: person.run("create", name, timeout=110), names))
-    assert [answer.returncode for answer in done] == [0] * 10, [answer.stderr for answer in done]
-    states = {row["name"]: row["status"] for row in json.loads(person.ok("list", "-o", "json"))}
-    assert all(states[name] == "ready" for name in names)
-    person.ok("destroy", *names, "--force", timeout=110)
+        assert [answer.returncode for answer in done] == [0] * 30, [
+            answer.stderr for answer in done if answer.returncode
+        ]
+        states = {row["name"]: row["status"] for row in json.loads(person.ok("list", "-o", "json"))}
+        assert {states[name] for name in names} == {"ready"}
+        script = "hostname; curl -s -o /dev/null -m 10 http://$(hostname).example.test/"
+        said = list(pool.map(lambda name: person.inside(name, script).stdout, names))
+    assert said == [f"{name}\n" for name in names]
+    assert [event["host"] for event in person.events(names[7])] == [f"{names[7]}.example.test"]
+    person.ok("destroy", *names, "--force", timeout=170)
 
 
 def test_two_people_side_by_side_do_not_see_each_other(

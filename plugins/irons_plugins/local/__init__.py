@@ -80,6 +80,7 @@ _DAEMON = [
                 Column("version"),
                 Column("state"),
                 Column("memory", text="irons_plugins.local.commands:memory_text"),
+                Column("sandboxes", "running sandboxes"),
             )
         ),
         examples=("irons local status", "irons local status -o json"),
