@@ -33,6 +33,8 @@ def run(
             asked.append(name)
             if name.startswith("slow"):
                 released.wait(10)
+            if name.startswith("odd"):
+                raise ValueError(name)
             if name.startswith("none"):
                 raise ResolveError("there is none")
             return [HERE]
@@ -92,6 +94,19 @@ def test_an_answer_that_does_not_come_is_not_awaited() -> None:
         assert asked == ["slow", "none", "none"]
 
     run(work, timeout=0.05)
+
+
+def test_an_answer_that_makes_no_sense_costs_no_turn() -> None:
+    """Whatever the host's resolver comes up with, the question ends and the next one has its turn."""
+
+    async def work(resolver: Resolver, _: threading.Event, __: list[str]) -> None:
+        for number in range(2 * PER_CELL):
+            with pytest.raises(ResolveError, match="nonsense"):
+                await resolver.resolve("one", f"odd{number}")
+        assert resolver.threads == 0
+        assert await resolver.resolve("one", "web") == (HERE,)
+
+    run(work)
 
 
 def test_too_many_questions_are_refused() -> None:

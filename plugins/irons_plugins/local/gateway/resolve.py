@@ -145,6 +145,8 @@ class Resolver:
             answer = self._look(name)
         except ResolveError as error:
             answer = error
+        except Exception as error:  # noqa: BLE001 (a turn that were never given back would be lost to the cell for good)
+            answer = ResolveError(f"the host's resolver answered nonsense ({type(error).__name__})")
         try:
             self._loop.call_soon_threadsafe(self._done, cell, name, future, answer)
         except RuntimeError:
