@@ -12,6 +12,7 @@ from irons.errors import ConfigError, NotFound
 from irons.host import PluginHost
 from irons.settings import HOSTED_URL, KEYS, LOCAL_KEYS, TABLES, config_path, home_of, load
 from irons.testing import FakeApi, Runner
+from irons.topics import TOPICS
 
 FILE = """
 # kept
@@ -378,3 +379,11 @@ def test_the_local_table_is_read_strictly(tmp_path: Path, line: str) -> None:
     path.write_text(f"[local]\n{line}\n")
     with pytest.raises(ConfigError, match=line.partition(" ")[0]):
         load({}, {"IRONS_CONFIG": str(path)})
+
+
+def test_every_variable_of_the_help_is_documented() -> None:
+    """docs/configuration.md has each variable that `irons help environment` lists."""
+    text = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+    for line in TOPICS["environment"]().splitlines():
+        for name in line.split("  ")[0].split(", "):
+            assert f"`{name}`" in text
