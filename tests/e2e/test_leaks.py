@@ -19,7 +19,8 @@ def locked(person: Person) -> Iterator[str]:
     clear_policy(person)
     person.ok("create", "locked", "--mode", "deny", "--allow", "web.example.test", timeout=120)
     rebinding = [f"rebind-{where}.example.test" for where in ("loopback", "private", "metadata", "host")]
-    person.ok("egress", "allow", "--sandbox", "locked", "web.example.test:22", *rebinding)
+    opaque = ("web.example.test:22", "web.example.test:8080")
+    person.ok("egress", "allow", "--sandbox", "locked", *opaque, *rebinding)
     yield "locked"
     person.run("destroy", "locked", "--force", timeout=120)
 
@@ -42,6 +43,7 @@ ATTEMPTS = {
     "a spoofed Host at an allowed name": "curl -s -m 3 -H 'Host: evil.example.test' http://web.example.test/",
     "two Host headers": r"printf 'GET / HTTP/1.1\r\nHost: web.example.test\r\nHost: evil.example.test\r\n\r\n' | talk web.example.test 80",
     "an absolute form": r"printf 'GET http://evil.example.test/ HTTP/1.1\r\nHost: web.example.test\r\n\r\n' | talk web.example.test 80",
+    "an absolute form without a version": r"printf 'GET http://evil.example.test/\r\n' | talk web.example.test 8080",
     "a user part in the authority": (
         r"printf 'GET http://web.example.test@evil.example.test/ HTTP/1.1\r\nHost: web.example.test\r\n\r\n' | talk web.example.test 80"
     ),
