@@ -30,8 +30,11 @@ def told_host_key(settings: Settings, name: str, target: Target) -> dict[str, st
     """
     alias = target.cell or f"{target.host}-{target.port}"
     path = known_hosts_path(settings, name)
+    keys = "".join(f"{alias} {key}\n" for key in target.host_keys)
     try:
-        write_whole(path, "".join(f"{alias} {key}\n" for key in target.host_keys))
+        # Written only where it is new: a sandbox is entered on a full disk too.
+        if not _says(path, keys):
+            write_whole(path, keys)
     except OSError as error:
         raise ConfigError(f"{path} can't be written: {error.strerror}") from None
     return {
@@ -41,3 +44,10 @@ def told_host_key(settings: Settings, name: str, target: Target) -> dict[str, st
         "HostKeyAlias": alias,
         "CheckHostIP": "no",
     }
+
+
+def _says(path: Path, text: str) -> bool:
+    try:
+        return path.read_text() == text
+    except (OSError, UnicodeDecodeError):
+        return False
