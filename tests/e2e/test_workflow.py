@@ -21,6 +21,7 @@ def test_the_workflow_of_the_readme_holds_line_by_line(person: Person, sandbox: 
     person.ok("egress", "mode", "deny")
     allowed = person.inside(sandbox, "curl -sS -k -m 10 https://web.example.test/second")
     assert json.loads(allowed.stdout)["tls"] is True
+    before = len(person.lab.arrivals())
     refused = person.inside(sandbox, "curl -sS -m 10 http://evil.example.test/third")
     assert "evil.example.test" in refused.stdout
     assert "irons egress allow evil.example.test" in refused.stdout
@@ -31,7 +32,7 @@ def test_the_workflow_of_the_readme_holds_line_by_line(person: Person, sandbox: 
         ("web.example.test", "allowed"),
         ("evil.example.test", "blocked"),
     ]
-    assert not person.lab.arrived(kind="dns", name="evil.example.test")
+    assert person.lab.arrivals()[before:] == []
 
 
 def test_the_ssh_command_runs_as_it_is_printed(person: Person, sandbox: str) -> None:
