@@ -36,11 +36,13 @@ FILES = Candidate("\0files")
 class Offer(NamedTuple):
     """What may come where the cursor stands, not yet narrowed by what is typed.
 
-    `fixed` is the part of the word that stays (`--output=`), `typed` the part that a candidate takes the place of.
+    `values` are words with what they are, `files` says that files may come too, `fixed` is the part of the word that stays
+    (`--output=`), `typed` the part that a value takes the place of.
     """
 
-    candidates: Sequence[Candidate]
     typed: str
+    values: Mapping[str, str] = {}
+    files: bool = False
     fixed: str = ""
 
 
@@ -52,12 +54,9 @@ def complete(tree: Tree, words: Sequence[str], sources: Sources) -> list[Candida
         words: The words behind `irons`, the last one being typed.
         sources: Values on hand.
     """
-    candidates, typed, fixed = offer(tree, words, sources)
-    return [
-        c if c == FILES else Candidate(fixed + c.word, c.about)
-        for c in candidates
-        if c == FILES or c.word.startswith(typed)
-    ]
+    typed, values, files, fixed = offer(tree, words, sources)
+    found = [Candidate(fixed + word, about) for word, about in values.items() if word.startswith(typed)]
+    return [*found, FILES] if files else found
 
 
 def offer(tree: Tree, words: Sequence[str], sources: Sources) -> Offer:
@@ -65,11 +64,14 @@ def offer(tree: Tree, words: Sequence[str], sources: Sources) -> Offer:
     *before, current = words or [""]
     own = _without_globals(before)
     if own is None:
-        return Offer(_global_choices(words), current)
+        return Offer(current, _global_choices(words))
     match = tree.find(own) or _by_alias(tree, own, sources)
     if match is None:
-        aliases = [Candidate(*item) for item in sources.aliases().items()] if not own else []
-        return Offer([*_words_of_tree(tree, own, current), *aliases], current)
+        known = _words_of_tree(tree, own, current)
+        aliases = {} if own else sources.aliases()
+        return Offer(
+            current, {**known, **{word: whole for word, whole in aliases.items() if word not in known}}
+        )
     return _parameters(match.command, match.rest, current, sources, tree)
 
 
@@ -92,19 +94,19 @@ def _without_globals(words: Sequence[str]) -> list[str] | None:
     return rest
 
 
-def _global_choices(words: Sequence[str]) -> list[Candidate]:
+def _global_choices(words: Sequence[str]) -> dict[str, str]:
     by_flag = {flag: option for option in GLOBAL_OPTIONS for flag in option.flags}
     option = by_flag.get(words[-2]) if len(words) > 1 else None
-    return [Candidate(choice) for choice in option.choices] if isinstance(option, Opt) else []
+    return dict.fromkeys(option.choices, "") if isinstance(option, Opt) else {}
 
 
-def _words_of_tree(tree: Tree, before: Sequence[str], current: str) -> list[Candidate]:
+def _words_of_tree(tree: Tree, before: Sequence[str], current: str) -> dict[str, str]:
     if current.startswith("-"):
         return _flags(GLOBAL_OPTIONS)
     path = tuple(before)
     if path and not tree.is_group(path):
-        return []
-    return [Candidate(word, about) for word, about in tree.below(path).items()]
+        return {}
+    return tree.below(path)
 
 
 def _parameters(command: Command, rest: Sequence[str], current: str, sources: Sources, tree: Tree) -> Offer:
@@ -117,7 +119,7 @@ def _parameters(command: Command, rest: Sequence[str], current: str, sources: So
             waiting = None
             continue
         if word == "--":
-            return Offer([FILES], current)
+            return Offer(current, files=True)
         name, equals, _ = word.partition("=")
         option = options.get(name)
         if option is not None:
@@ -128,20 +130,21 @@ def _parameters(command: Command, rest: Sequence[str], current: str, sources: So
             continue
         given.append(word)
     if waiting is not None:
-        return Offer(_values(waiting.kind, waiting.choices, sources, tree), current)
+        return Offer(current, _values(waiting.kind, waiting.choices, sources, tree), waiting.kind == "file")
     name, equals, value = current.partition("=")
     if current.startswith("--") and equals and isinstance(found := options.get(name), Opt):
-        return Offer(_values(found.kind, found.choices, sources, tree), value, f"{name}=")
+        values = _values(found.kind, found.choices, sources, tree)
+        return Offer(value, values, found.kind == "file", f"{name}=")
     if current.startswith("-"):
         flags = _flags((*command.options, *GLOBAL_OPTIONS))
-        return Offer([c for c in flags if c.word not in used], current)
+        return Offer(current, {flag: about for flag, about in flags.items() if flag not in used})
     argument = _argument_at(command.arguments, len(given))
     if argument is None:
-        return Offer([], current)
-    candidates = _values(argument.kind, argument.choices, sources, tree)
-    if argument.takes in ("*", "+"):
-        candidates = [c for c in candidates if c.word not in given]
-    return Offer(candidates, current)
+        return Offer(current)
+    values = _values(argument.kind, argument.choices, sources, tree)
+    if given and argument.takes in ("*", "+"):
+        values = {word: about for word, about in values.items() if word not in given}
+    return Offer(current, values, argument.kind == "file")
 
 
 def _argument_at(arguments: Sequence[Arg], position: int) -> Arg | None:
@@ -156,23 +159,21 @@ def _argument_at(arguments: Sequence[Arg], position: int) -> Arg | None:
     return None
 
 
-def _values(kind: Kind, choices: Sequence[str], sources: Sources, tree: Tree) -> list[Candidate]:
+def _values(kind: Kind, choices: Sequence[str], sources: Sources, tree: Tree) -> Mapping[str, str]:
     if choices:
-        return [Candidate(choice) for choice in choices]
+        return dict.fromkeys(choices, "")
     match kind:
         case "sandbox":
-            return [Candidate(*item) for item in sources.sandboxes().items()]
+            return sources.sandboxes()
         case "domain":
-            return [Candidate(*item) for item in sources.domains().items()]
+            return sources.domains()
         case "image":
-            return [Candidate(*item) for item in sources.images().items()]
+            return sources.images()
         case "topic":
-            return [Candidate(*item) for item in {**sources.topics(), **tree.below()}.items()]
-        case "file":
-            return [FILES]
+            return {**sources.topics(), **tree.below()}
         case _:
-            return []
+            return {}
 
 
-def _flags(options: Iterable[Opt | Flag]) -> list[Candidate]:
-    return [Candidate(max(option.flags, key=len), option.help) for option in options]
+def _flags(options: Iterable[Opt | Flag]) -> dict[str, str]:
+    return {max(option.flags, key=len): option.help for option in options}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from typing import NamedTuple
 
-from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion, ThreadedCompleter
 from prompt_toolkit.document import Document
 
-from irons.completing import FILES, Candidate, Offer, Sources, offer
+from irons.completing import Offer, Sources, offer
 from irons.text import clean
 from irons.tree import Tree
 from irons_repl.files import files_like
@@ -49,34 +49,43 @@ def place(text: str) -> Place | None:
 class PromptCompleter(Completer):
     """Completes the commands of a tree and the prompt's own words."""
 
-    def __init__(
-        self,
-        tree: Tree,
-        sources: Sources,
-        own: Sequence[Candidate] = (),
-    ) -> None:
-        """Take the commands, the values on hand, and the prompt's own words, which stand first in a line."""
+    def __init__(self, tree: Tree, sources: Sources, own: Mapping[str, str]) -> None:
+        """Take the commands, the values on hand, and the prompt's own words with what they do, which stand first in a line."""
         self._tree = tree
         self._sources = sources
-        self._own = tuple(own)
+        self._own = own
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
-        """Yield what may stand at the cursor, best first, at most `matching.LIMIT` of them."""
+        """Yield what may stand at the cursor, best first, at most `matching.LIMIT` words and as many files."""
         del complete_event
         text = document.text_before_cursor
         at = place(text)
         if at is None:
             return
-        found = Offer([FILES], at.words[-1]) if at.file else offer(self._tree, at.words, self._sources)
-        candidates = [c for c in found.candidates if c != FILES]
-        if len(at.words) == 1 and not at.file:
-            candidates += self._own
+        found = self._offer(at)
         back = at.start - len(text)
-        for candidate in fitting(candidates, found.typed):
+        for candidate in fitting(found.values, found.typed):
             word = quoted(found.fixed + candidate.word)
             yield Completion(word, back, display=clean(candidate.word), display_meta=clean(candidate.about))
-        if FILES in found.candidates:
+        if found.files:
             for file in files_like(found.typed):
-                yield Completion(
-                    quoted(found.fixed + file.word), back, display=clean(file.shown), display_meta=file.about
-                )
+                word = quoted(found.fixed + file.word)
+                yield Completion(word, back, display=clean(file.shown), display_meta=file.about)
+
+    async def get_completions_async(
+        self, document: Document, complete_event: CompleteEvent
+    ) -> AsyncGenerator[Completion, None]:
+        """Yield the same. A disk may be slow, so files are looked for in a thread; all else is quicker than starting one."""
+        at = place(document.text_before_cursor)
+        if at is not None and self._offer(at).files:
+            async for completion in ThreadedCompleter(self).get_completions_async(document, complete_event):
+                yield completion
+        else:
+            for completion in self.get_completions(document, complete_event):
+                yield completion
+
+    def _offer(self, at: Place) -> Offer:
+        if at.file:
+            return Offer(at.words[-1], files=True)
+        found = offer(self._tree, at.words, self._sources)
+        return found._replace(values={**found.values, **self._own}) if len(at.words) == 1 else found

@@ -1,52 +1,71 @@
-"""Candidates that fit what is typed, best first: those that begin with it, those that hold it, those that have its letters in order.
+"""Words that fit what is typed, best first: those that begin with it, those that hold it, those that have its letters in order.
 
-The search stops at `LIMIT`, and letters in order are looked for by one regular expression over all words at once, so that ten thousand
-sandboxes cost a few milliseconds.
+All words are searched at once, as lines of one text, and the search stops where enough are found: ten thousand sandboxes cost a
+few milliseconds.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 
 from irons.completing import Candidate
 
 LIMIT = 100
-"""Candidates that are worth showing."""
+"""Words that are worth showing."""
+
+RANKED = 1000
+"""Words with the letters in order that are ranked; further ones are as good as these."""
 
 
-def fitting(candidates: Sequence[Candidate], typed: str, limit: int = LIMIT) -> list[Candidate]:
-    """Return at most `limit` candidates that fit `typed`, best first; upper and lower case are one where `typed` is lower case."""
+def fitting(values: Mapping[str, str], typed: str, limit: int = LIMIT) -> list[Candidate]:
+    """Return at most `limit` words that fit, best first, each with what it is.
+
+    Args:
+        values: Words, without line ends, with what they are.
+        typed: What they should fit; upper and lower case are one where it is lower case.
+        limit: The most that are returned.
+    """
     if not typed:
-        return list(candidates[:limit])
-    fold = typed == typed.lower()
-    words = [c.word.lower() for c in candidates] if fold else [c.word for c in candidates]
-    chosen = dict.fromkeys(_first(limit, (at for at, word in enumerate(words) if word.startswith(typed))))
-    if len(chosen) < limit:
-        inside = (at for at, word in enumerate(words) if typed in word and at not in chosen)
-        chosen.update(dict.fromkeys(_first(limit - len(chosen), inside)))
+        return [Candidate(*item) for item in islice(values.items(), limit)]
+    words = list(values)
+    text = "\n" + "\n".join(words)
+    if typed == typed.lower():
+        text = text.lower()
+    chosen = dict.fromkeys(islice(_lines_with(text, f"\n{typed}"), limit))
+    _add(chosen, _lines_with(text, typed), limit)
     if len(chosen) < limit and len(typed) > 1:
-        scattered = sorted(rank for rank in _scattered(words, typed) if rank[2] not in chosen)
-        chosen.update(dict.fromkeys(at for *_, at in scattered[: limit - len(chosen)]))
-    return [candidates[at] for at in chosen]
+        _add(chosen, (line for _, line in sorted(islice(_scattered(text, typed), RANKED))), limit)
+    return [Candidate(words[line], values[words[line]]) for line in chosen]
 
 
-def _first(limit: int, found: Iterable[int]) -> Iterable[int]:
-    for count, at in enumerate(found):
-        if count == limit:
+def _add(chosen: dict[int, None], lines: Iterable[int], limit: int) -> None:
+    """Add lines that are not chosen yet, up to the limit."""
+    for line in lines:
+        if len(chosen) >= limit:
             return
-        yield at
+        chosen[line] = None
 
 
-def _scattered(words: Sequence[str], typed: str) -> Iterable[tuple[int, int, int]]:
-    """Yield (spread, length, index) of the words that have the letters of `typed` in order."""
-    letters = [re.escape(letter) for letter in typed[:32]]
-    between = [f"[^\n{letter}]*{letter}" for letter in letters]
-    pattern = re.compile("^" + between[0] + "(" + "".join(between[1:]) + ")", re.MULTILINE)
-    text = "\n".join(words)
-    starts = -1
-    at = 0
-    for found in pattern.finditer(text):
-        at += text.count("\n", max(starts, 0), found.start())
-        starts = found.start()
-        yield found.end(1) - found.start(1), len(words[at]), at
+def _lines_with(text: str, wanted: str) -> Iterator[int]:
+    """Yield the number of each line that holds `wanted`; each line of `text` has its end before it."""
+    line, counted, at = -1, 0, 0
+    while (found := text.find(wanted, at)) >= 0:
+        line += text.count("\n", counted, found + 1)
+        counted = found + 1
+        yield line
+        at = text.find("\n", found + 1)
+        if at < 0:
+            return
+
+
+def _scattered(text: str, typed: str) -> Iterator[tuple[int, int]]:
+    """Yield how far apart the letters of `typed` lie, and the number of the line, of each that has them in order."""
+    letters = [re.escape(letter) for letter in typed[:64]]
+    first, *rest = (f"[^\n{letter}]*+{letter}" for letter in letters)
+    line, counted = -1, 0
+    for found in re.finditer(f"\n{first}({''.join(rest)})", text):
+        line += text.count("\n", counted, found.start() + 1)
+        counted = found.start() + 1
+        yield found.end(1) - found.start(1), line

@@ -13,7 +13,7 @@ from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.styles import Style
 
-from irons.completing import Candidate, Sources
+from irons.completing import Sources
 from irons.text import clean
 from irons_repl.bursts import BurstInput
 from irons_repl.completer import PromptCompleter
@@ -31,11 +31,7 @@ if TYPE_CHECKING:
     from irons.settings import Settings
     from irons_repl.session import ShellSession
 
-OWN_WORDS = (
-    Candidate("exit", "Leave the prompt (Ctrl-D)."),
-    Candidate("quit", "Leave the prompt (Ctrl-D)."),
-    Candidate("?", "Show help."),
-)
+OWN_WORDS = {"exit": "Leave the prompt (Ctrl-D).", "quit": "Leave the prompt (Ctrl-D).", "?": "Show help."}
 """What the prompt answers beside the commands."""
 
 STYLE = Style.from_dict(
@@ -120,8 +116,7 @@ class Prompt:
             input=BurstInput(self._session.streams.stdin),
             completer=PromptCompleter(tree, on_hand, OWN_WORDS),
             complete_while_typing=True,
-            complete_in_thread=True,
-            lexer=LineLexer(tree, frozenset(word.word for word in OWN_WORDS)),
+            lexer=LineLexer(tree, frozenset(OWN_WORDS)),
             history=history,
             auto_suggest=AutoSuggestFromHistory(),
             editing_mode=EditingMode.VI if settings["editing_mode"] == "vi" else EditingMode.EMACS,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -17,7 +18,10 @@ INTERVAL = 2.0
 """Seconds between two looks."""
 
 SLOWEST = 15.0
-"""Seconds between two looks at a server that does not answer."""
+"""The most seconds between two looks, at a server that does not answer or has much to tell."""
+
+SHARE = 40
+"""A look that took a second is followed by a pause of so many: it costs the keys typed meanwhile a part of theirs."""
 
 RULES_EVERY = 5
 """Looks between two that ask for the rules and the latest hosts; after each own command they are asked for at once."""
@@ -78,12 +82,15 @@ class Refresher:
 
     def _work(self) -> None:
         while not self._over.is_set():
+            took = 0.0
             if not self._resting.is_set():
-                before = self.outlook
+                before, began = self.outlook, time.monotonic()
                 self._look()
+                took = time.monotonic() - began
                 if self.outlook != before and not self._over.is_set():
                     self._changed()
-            pause = min(self._interval * 2 ** min(self._failures, 6), max(SLOWEST, self._interval))
+            pause = max(self._interval * 2 ** min(self._failures, 6), took * SHARE)
+            pause = min(pause, max(SLOWEST, self._interval))
             self._wake.wait(pause)
             self._wake.clear()
 

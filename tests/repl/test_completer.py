@@ -9,7 +9,7 @@ from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 
 from irons.command import Arg, Command, Opt
-from irons.completing import Candidate, Sources
+from irons.completing import Sources
 from irons.host import PluginHost
 from irons.tree import Tree
 from irons_repl.completer import PromptCompleter, place
@@ -40,7 +40,7 @@ def tree() -> Tree:
 
 def complete(tree: Tree, text: str) -> list[tuple[str, str, int]]:
     """What the menu offers: text, description, and how far back it reaches."""
-    completer = PromptCompleter(tree, SOURCES, (Candidate("exit", "Leave."),))
+    completer = PromptCompleter(tree, SOURCES, {"exit": "Leave."})
     found = completer.get_completions(Document(text, len(text)), CompleteEvent())
     return [(c.text, c.display_meta_text, c.start_position) for c in found]
 

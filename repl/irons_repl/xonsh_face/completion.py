@@ -40,12 +40,11 @@ def _completions(face: Face, words: list[str], command: Any) -> Any:
     from xonsh.completers.path import contextual_complete_path
     from xonsh.completers.tools import RichCompletion
 
-    from irons.completing import FILES, offer
+    from irons.completing import offer
     from irons_repl.lexer import quoted
     from irons_repl.matching import fitting
 
     found = offer(face.host.tree, [*words, command.prefix], on_hand(face))
-    candidates = [candidate for candidate in found.candidates if candidate != FILES]
     offered = {
         RichCompletion(
             # Within quotes xonsh closes them itself.
@@ -55,9 +54,9 @@ def _completions(face: Face, words: list[str], command: Any) -> Any:
             description=c.about,
             append_space=True,
         )
-        for c in fitting(candidates, found.typed)
+        for c in fitting(found.values, found.typed)
     }
-    if FILES not in found.candidates:
+    if not found.files:
         return offered
     files, length = contextual_complete_path(command)
     return offered | set(files), length
