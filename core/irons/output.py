@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 Format = Literal["table", "plain", "json", "jsonl"]
 
+LONGEST = 2000
+"""Characters of an error's message that are shown: it may quote what was typed, or pasted."""
+
 FLUSH_EVERY = 512
 """Rows of a long answer between two flushes when nobody watches."""
 
@@ -73,15 +76,15 @@ def show_error(error: IronsError, form: str | None, streams: Streams) -> None:
     if form in ("json", "jsonl"):
         told = {
             "code": error.code,
-            "message": clean(error.message),
-            "hint": clean(error.hint),
+            "message": clean(error.message, limit=LONGEST),
+            "hint": clean(error.hint, limit=LONGEST),
             "exit": error.exit_code,
         }
         streams.stderr.write(json.dumps({"error": told}) + "\n")
     else:
-        streams.stderr.write(f"irons: {clean(error.message)}\n")
+        streams.stderr.write(f"irons: {clean(error.message, limit=LONGEST)}\n")
         if error.hint:
-            streams.stderr.write(f"  {clean(error.hint)}\n")
+            streams.stderr.write(f"  {clean(error.hint, limit=LONGEST)}\n")
     streams.stderr.flush()
 
 
