@@ -22,6 +22,7 @@ def locked(person: Person) -> Iterator[str]:
     rebinding = [f"rebind-{where}.example.test" for where in ("loopback", "private", "metadata", "host")]
     opaque = ("web.example.test:22", "web.example.test:8080")
     person.ok("egress", "allow", "--sandbox", "locked", *opaque, *rebinding)
+    assert person.inside("locked", TALK).returncode == 0
     yield "locked"
     person.run("destroy", "locked", "--force", timeout=120)
 
@@ -107,7 +108,6 @@ sudo install -m 755 /tmp/talk /usr/local/bin/talk
 @pytest.fixture(scope="module")
 def arrivals_of(person: Person, locked: str) -> dict[str, list[dict[str, Any]]]:
     """All attempts made, one after the other in one session: what arrived for each, and what each printed."""
-    assert person.inside(locked, TALK).returncode == 0
     found: dict[str, list[dict[str, Any]]] = {}
     for name, script in ATTEMPTS.items():
         before = len(person.lab.arrivals())
