@@ -15,6 +15,7 @@ import json
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
@@ -27,6 +28,8 @@ NAME = "files.example.test"
 ADDRESS = "203.0.113.20"
 BULK_PORT, QUICK_PORT = 9001, 9002
 AT_ONCE = 64
+WARMING = 200
+SETTLED = 10.0
 SANDBOX = "bench"
 
 
@@ -192,6 +195,26 @@ def many_at_once(on: Stage, ways: tuple[Way, Way], rounds: int, count: int) -> b
     )
 
 
+def written_down(on: Stage, made: int) -> bool:
+    """Every connection has its event, and only one."""
+    deadline = time.monotonic() + SETTLED
+    while (found := events(on)) < made and time.monotonic() < deadline:
+        time.sleep(0.2)
+    print(f"\n{made} connections through the gateway, {found} events in the audit log")
+    return found == made
+
+
+def events(on: Stage) -> int:
+    """How many there are of the sandbox."""
+    total = token = 0
+    with on.api() as api:
+        while True:
+            page = api.get(f"/sandboxes/{SANDBOX}/audit/egress", params={"pageToken": token}).json()
+            if not page["events"]:
+                return total
+            total, token = total + len(page["events"]), page["page_token"]
+
+
 def main() -> int:
     """Measure and print; 1 where a bar is missed."""
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -212,11 +235,12 @@ def main() -> int:
     ):
         ways = (nat, cell)
         for way in ways:
-            way.run("crowd", QUICK_PORT, 200, AT_ONCE)  # warms both up
+            way.run("crowd", QUICK_PORT, WARMING, AT_ONCE)
         held = [
             downloads(on, ways, asked.rounds),
             one_by_one(ways, asked.rounds, asked.turns),
             many_at_once(on, ways, asked.rounds, asked.crowd),
+            written_down(on, WARMING + asked.rounds * (1 + asked.turns + asked.crowd)),
         ]
     return 0 if all(held) else 1
 
