@@ -183,6 +183,13 @@ def test_force_waits_for_one_that_is_stopping(run_irons: Runner, fake_api: FakeA
     assert len(fake_api.calls) > 3
 
 
+def test_force_stops_one_that_became_ready_meanwhile(run_irons: Runner, fake_api: FakeApi) -> None:
+    """`--force` on a sandbox still being made, ready by the time it is to go, stops it and destroys it."""
+    fake_api.add("one", "creating", becomes="ready", polls=1)
+    run_irons("destroy", "one", "--force").ok()
+    assert fake_api.sandboxes == {}
+
+
 def test_a_running_sandbox_says_how(run_irons: Runner, fake_api: FakeApi) -> None:
     """Without `--force` a running sandbox is a conflict that names the way."""
     fake_api.add("one", "ready")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _UP = ("starting", "running", "ready")
 _DOWN = ("stopping", "stopped")
+_RUNNING = ("running", "ready")
 
 
 def start(ctx: Context, *, name: str, at_once: bool, wait_timeout: float | None) -> Sandbox:
@@ -101,13 +102,17 @@ def destroy_one(ctx: Context, name: str, *, force: bool, timeout: float | None =
         TimedOut: It did not stop in `timeout` seconds (by default the setting).
     """
     state = ctx.api.status(name).status if force else ""
-    if state in ("running", "ready"):
+    if state in _RUNNING:
         ctx.api.stop(name)
-    if state in ("running", "ready", "stopping"):
+    if state in (*_RUNNING, "stopping"):
         wait_for(ctx, name, "stopped", patience(ctx, timeout))
     try:
         ctx.api.destroy(name)
     except Conflict as error:
+        if force and state not in _RUNNING and ctx.api.status(name).status in _RUNNING:
+            # It was still being made when it was asked how it is.
+            destroy_one(ctx, name, force=True, timeout=timeout)
+            return
         if not error.hint:
             error.hint = f"irons destroy {name} --force stops it first"
         raise
