@@ -162,3 +162,11 @@ def test_plain_ssh_finds_it_by_name(person: Person, box: str) -> None:
     assert (done.returncode, done.stdout) == (0, "irons\n"), done.stderr
     person.ok("ssh-config", "--uninstall")
     assert "Include" not in config.read_text()
+
+
+def test_below_local_it_is_always_this_machine(person: Person, box: str) -> None:
+    """`irons local …` never turns to the server that the settings name."""
+    away = {"IRONS_API_URL": "http://127.0.0.1:9", "IRONS_API_KEY": "other"}
+    told = Person(person.lab, person.home, person.program, person.user, away)
+    assert f"sandbox\t{box}\n" in told.ok("local", "uninstall", "--dry-run")
+    assert told.ok("local", "key", "list") == person.ok("local", "key", "list")

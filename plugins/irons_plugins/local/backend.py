@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from irons.backends import load_httpx
@@ -10,6 +13,7 @@ from irons.errors import LocalError
 from irons.hookspecs import Backend
 
 if TYPE_CHECKING:
+    from irons.context import Context
     from irons.settings import Settings
     from irons_plugins.local.places import Places
 
@@ -35,6 +39,24 @@ def local_backend(settings: Settings) -> Backend:
     daemon.ensure(places, settings.env)
     transport = load_httpx().HTTPTransport(uds=str(places.api_socket))
     return Backend("http://irons", transport, local=True)
+
+
+@contextmanager
+def on_this_machine(ctx: Context) -> Iterator[Context]:
+    """The same call, but its client is this machine's backend, whichever other one the settings choose.
+
+    What is below `irons local` must never list, change or remove anything elsewhere.
+    """
+    from irons.context import Context
+    from irons.settings import Value
+
+    chosen = {"api_url": Value("local", "irons local"), "api_key": Value("", "irons local")}
+    settings = replace(ctx.settings, values={**ctx.settings.values, **chosen})
+    here = Context(settings, ctx.host, ctx.streams, face=ctx.face, session=ctx.session)
+    try:
+        yield here
+    finally:
+        here.close()
 
 
 def places_of(settings: Settings) -> Places:

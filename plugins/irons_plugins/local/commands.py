@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from irons.command import Result
 from irons.errors import IronsError, UsageError
 from irons.text import clean
-from irons_plugins.local.backend import places_of
+from irons_plugins.local.backend import on_this_machine, places_of
 
 if TYPE_CHECKING:
     from irons.context import Context
@@ -146,17 +146,18 @@ def uninstall(ctx: Context, *, purge: bool, dry_run: bool, yes: bool) -> object:
     from irons_plugins.local import removal
 
     places = places_of(ctx.settings)
-    found = removal.find(ctx, places, purge=purge)
-    if dry_run or not found:
+    with on_this_machine(ctx) as here:
+        found = removal.find(here, places, purge=purge)
+        if dry_run or not found:
+            return found
+        if not yes:
+            ctx.progress("\n".join(f"{item.what}\t{item.path}" for item in found))
+            if not ctx.confirm(
+                f"Remove these {len(found)}?", otherwise="irons local uninstall --yes, or --dry-run to see"
+            ):
+                raise IronsError("nothing was removed")
+        removal.remove(here, places, found, purge=purge)
         return found
-    if not yes:
-        ctx.progress("\n".join(f"{item.what}\t{item.path}" for item in found))
-        if not ctx.confirm(
-            f"Remove these {len(found)}?", otherwise="irons local uninstall --yes, or --dry-run to see"
-        ):
-            raise IronsError("nothing was removed")
-    removal.remove(ctx, places, found, purge=purge)
-    return found
 
 
 def connect(ctx: Context, *, cell: str, port: str | None) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from irons.errors import Conflict, IronsError, LocalError, NotFound, UsageError
-from irons_plugins.local.backend import places_of
+from irons_plugins.local.backend import on_this_machine, places_of
 from irons_plugins.local.engines import EngineError
 from irons_plugins.local.image import DEFAULT, Image, Images
 
@@ -64,7 +64,8 @@ def export_image(ctx: Context, *, file: str, name: str) -> None:
 
 def save(ctx: Context, *, name: str, image: str | None) -> ImageRow:
     """Make an image of a stopped sandbox."""
-    sandbox = ctx.api.status(name)
+    with on_this_machine(ctx) as here:
+        sandbox = here.api.status(name)
     if sandbox.status != "stopped":
         raise Conflict(f"sandbox {name} is {sandbox.status}", hint=f"irons stop {name} first")
     called = image or name

@@ -47,7 +47,7 @@ def find(ctx: Context, places: Places, *, purge: bool) -> tuple[Item, ...]:
 
 
 def remove(ctx: Context, places: Places, items: tuple[Item, ...], *, purge: bool) -> None:
-    """Remove what `find` found; what goes wrong with one does not keep the others.
+    """Remove what `find` found; what goes wrong with one does not keep the others, but the state stays while a sandbox does.
 
     Raises:
         LocalError: Something could not be removed; it says what.
@@ -59,6 +59,8 @@ def remove(ctx: Context, places: Places, items: tuple[Item, ...], *, purge: bool
                 _destroy(ctx, item.path)
             except IronsError as error:
                 wrong.append(f"sandbox {item.path}: {error.message}")
+    # Without its state nobody would know of a sandbox that still runs.
+    purge = purge and not wrong
     try:
         Installed(ctx.settings).uninstall()
     except IronsError as error:

@@ -1,0 +1,46 @@
+"""`irons local uninstall` means this machine, and never loses track of a sandbox that still runs."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import pytest
+
+from irons.context import Context
+from irons.errors import LocalError
+from irons.host import PluginHost
+from irons.settings import load
+from irons.streams import Streams
+from irons.testing import FakeApi, faults
+from irons_plugins.local import removal
+from irons_plugins.local.backend import on_this_machine
+from irons_plugins.local.places import Places
+
+
+@pytest.fixture
+def ctx(irons_env: dict[str, str], fake_api: FakeApi) -> Context:
+    """A call whose settings name another server."""
+    env = {**irons_env, "IRONS_API_URL": fake_api.url, "IRONS_API_KEY": "secret"}
+    streams = Streams(io.StringIO(), io.StringIO(), io.StringIO(), env)
+    return Context(load(env=env), PluginHost(env=env), streams)
+
+
+def test_the_state_stays_while_a_sandbox_does(ctx: Context, fake_api: FakeApi, tmp_path: Path) -> None:
+    """Where a sandbox can't be destroyed, its state is not purged from under it, and the error names it."""
+    places = Places.of({"XDG_STATE_HOME": str(tmp_path), "XDG_RUNTIME_DIR": ""}, os.geteuid())
+    places.sandbox("sb_0000000000000001").mkdir(parents=True)
+    fake_api.add("one", "stopped")
+    fake_api.fail(faults.error(500), on="DELETE", times=9)
+    with pytest.raises(LocalError, match="sandbox one"):
+        removal.remove(ctx, places, (removal.Item("sandbox", "one"),), purge=True)
+    ctx.close()
+    assert places.sandbox("sb_0000000000000001").is_dir()
+
+
+def test_below_local_it_is_always_this_machine(ctx: Context) -> None:
+    """Whichever server the settings name, it is not asked, and its key is not shown to this machine's backend."""
+    with on_this_machine(ctx) as here:
+        assert (here.settings.api_url, here.settings.api_key) == ("local", None)
+    assert ctx.settings.api_key == "secret"
