@@ -114,7 +114,9 @@ class Names:
 
     def put(self, name: str, state: str) -> None:
         """Learn one name's state."""
-        self.replace({**self.read(), name: state})
+        names = self.read()
+        if names.get(name) != state:
+            self.replace({**names, name: state})
 
     def forget(self, name: str) -> None:
         """Forget one name."""

@@ -120,7 +120,10 @@ def irons_commands() -> list[Command]:
             "Destroy sandboxes for good.",
             f"{_HERE}.handlers:destroy",
             (
-                Arg("names", "The sandboxes' names.", kind="sandbox", takes="+", metavar="NAME"),
+                # What can't be undone never means the sandbox in use.
+                Arg(
+                    "names", "The sandboxes' names.", kind="sandbox", takes="+", metavar="NAME", implied=False
+                ),
                 Flag(("--force",), "Stop a running one first, and do not ask."),
                 _WAIT,
             ),

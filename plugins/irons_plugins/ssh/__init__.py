@@ -87,6 +87,7 @@ Nothing of your own configuration is forwarded: no agent, no X11, no ports, no e
                     "The sandbox; without one, all that can be reached now.",
                     kind="sandbox",
                     takes="?",
+                    implied=False,
                 ),
                 Flag(("--install",), "Write it where OpenSSH reads it: ~/.ssh/config gets an Include line."),
                 Flag(("--uninstall",), "Take that away again."),

@@ -1,0 +1,87 @@
+"""The sandbox in use."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from irons.errors import UsageError
+from irons.host import PluginHost
+from irons.parsing import parse
+from irons.testing import FakeApi, faults
+
+TREE = PluginHost(env={"IRONS_PLUGINS": ""}).tree
+
+
+def meant(line: str) -> dict[str, object]:
+    """The arguments a line has while `box` is in use."""
+    match = TREE.find(line.split())
+    assert match is not None
+    return parse(match.command, match.rest, lambda _: "box").arguments
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "value"),
+    [
+        ("status", "name", "box"),
+        ("status other", "name", "other"),
+        ("status -o json", "name", "box"),
+        ("audit egress", "name", "box"),
+        ("audit egress --follow", "name", "box"),
+        ("audit watch", "name", "box"),
+        ("ssh -- ls -l", "name", "box"),
+        ("exec -- ls", "name", "box"),
+        ("start --async", "name", "box"),
+        ("wait --for ready", "names", ("box",)),
+        ("wait one --for ready", "names", ("one",)),
+        ("forward 8080", "name", "box"),
+        ("egress lock", "name", "box"),
+    ],
+)
+def test_commands_mean_it_where_they_name_none(line: str, key: str, value: object) -> None:
+    """A missing sandbox argument is the sandbox in use; a given one is itself."""
+    assert meant(line)[key] == value
+
+
+@pytest.mark.parametrize("line", ["destroy", "destroy --force", "create"])
+def test_what_makes_or_ends_a_sandbox_names_it(line: str) -> None:
+    """What can't be undone never means the sandbox in use."""
+    with pytest.raises(UsageError, match="needs NAME"):
+        meant(line)
+
+
+@pytest.mark.parametrize("line", ["status --nope", "status one two", "forward"])
+def test_other_mistakes_stay_what_they_are(line: str) -> None:
+    """The sandbox in use makes no sense of what makes none."""
+    with pytest.raises(UsageError):
+        meant(line)
+
+
+def test_it_is_an_environment_variable_elsewhere(env: dict[str, str]) -> None:
+    """A shell exports IRONS_SANDBOX; `use`, which could not last, says so."""
+
+    def ran(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, "-m", "irons", *words]
+        return subprocess.run(argv, env={**env, **more}, capture_output=True, text=True, check=False)
+
+    assert '"name": "agent-2"' in ran("status", "-o", "json", IRONS_SANDBOX="agent-2").stdout
+    assert ran("use", IRONS_SANDBOX="agent-2").stdout == "agent-2\n"
+    done = ran("use", "agent-1")
+    assert done.returncode == 2
+    assert "export IRONS_SANDBOX=agent-1" in done.stderr
+    assert ran("status", IRONS_SANDBOX="../x").returncode == 2
+
+
+def test_an_unknown_one_is_refused_and_an_unreachable_server_is_not_waited_for(
+    env: dict[str, str], fake: FakeApi
+) -> None:
+    """A name that the server does not know is not chosen; while the server is away a name is taken on trust."""
+    argv = [sys.executable, "-m", "irons", "shell", "-c"]
+    done = subprocess.run([*argv, "use nobody"], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    fake.fail(faults.dropped(), times=100)
+    done = subprocess.run([*argv, "use nobody; use"], env=env, capture_output=True, text=True, check=False)
+    assert done.stdout == "nobody\n"
+    assert "is not known" in done.stderr
