@@ -109,13 +109,14 @@ def destroy_one(ctx: Context, name: str, *, force: bool, timeout: float | None =
     try:
         ctx.api.destroy(name)
     except Conflict as error:
-        if force and state not in _RUNNING and ctx.api.status(name).status in _RUNNING:
-            # It was still being made when it was asked how it is.
-            destroy_one(ctx, name, force=True, timeout=timeout)
-            return
-        if not error.hint:
-            error.hint = f"irons destroy {name} --force stops it first"
-        raise
+        if not force or state in _RUNNING:
+            if not error.hint:
+                error.hint = f"irons destroy {name} --force stops it first"
+            raise
+        # It was still being made when it was asked how it is, and is further on by now.
+        ctx.api.stop(name)
+        wait_for(ctx, name, "stopped", patience(ctx, timeout))
+        ctx.api.destroy(name)
     _forget(ctx, name)
 
 
