@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import os
-import pty
 import re
 import select
 import signal
 import struct
+import subprocess
 import termios
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -57,19 +57,19 @@ class Terminal:
         self._stream = pyte.ByteStream(self.screen)
         self.raw = b""
         self.exit: int | None = None
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:
-            self._become(argv, env, cwd)
+        self.fd, program_side = os.openpty()
         self.resize(columns, rows)
-
-    @staticmethod
-    def _become(argv: Sequence[str], env: Mapping[str, str], cwd: str | None) -> None:
-        try:
-            if cwd:
-                os.chdir(cwd)
-            os.execvpe(argv[0], list(argv), dict(env))
-        finally:
-            os._exit(127)
+        # setsid makes the program its session's leader with this terminal, and becomes the program.
+        self._process = subprocess.Popen(
+            ["setsid", "--ctty", *argv],
+            env=dict(env),
+            cwd=cwd,
+            stdin=program_side,
+            stdout=program_side,
+            stderr=program_side,
+        )
+        os.close(program_side)
+        self.pid = self._process.pid
 
     def resize(self, columns: int, rows: int) -> None:
         """Change the terminal's size, as a window manager does."""
@@ -127,9 +127,8 @@ class Terminal:
         deadline = time.monotonic() + patience
         while self.exit is None:
             self.read(0.02)
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                self.exit = os.waitstatus_to_exitcode(status)
+            self.exit = self._process.poll()
+            if self.exit is not None:
                 self.read(0)
             elif time.monotonic() > deadline:
                 raise AssertionError(f"still running; the screen:\n{self.text}")
