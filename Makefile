@@ -75,7 +75,9 @@ e2e: venv ## The tests that drive real sandboxes, without coverage.
 
 .PHONY: bench
 bench: venv ## Every benchmark, each beside a named other; docs/performance.md has the figures.
-	@for program in bench/*.py; do $(BIN)/python -m "bench.$$(basename "$$program" .py)"; done
+	@missed=
+	for program in bench/*.py; do $(BIN)/python -m "bench.$$(basename "$$program" .py)" || missed+=" $$program"; done
+	[ -z "$$missed" ] || { echo "Missed a bar:$$missed"; exit 1; }
 
 .PHONY: format
 format: venv ## Let ruff mend and format the code.

@@ -53,7 +53,7 @@ class Way(NamedTuple):
         argv = ["nsenter", "-t", str(self.process), "-n", *client, *words]
         done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=300)
         if done.returncode:
-            raise SystemExit(f"{self.name}: {kind}: {done.stderr.strip()}")
+            raise SystemExit(f"{self.name}: {kind}: exit {done.returncode}: {done.stderr.strip()}")
         told: dict[str, Any] = json.loads(done.stdout)
         return told
 
