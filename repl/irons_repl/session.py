@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
@@ -55,7 +54,6 @@ class ShellSession:
         self.stdin = stdin
         self._output: TextIO | None = None
         self._connections = Connections(host, self._say)
-        self._lock = threading.Lock()
 
     @property
     def sandbox(self) -> str | None:
@@ -72,8 +70,7 @@ class ShellSession:
 
     def api(self, settings: Settings) -> Api:
         """Return the client these settings choose: the open one, unless they choose another backend."""
-        with self._lock:
-            return self._connections.api(settings)
+        return self._connections.api(settings)
 
     def execute(self, program: Exec) -> int:
         """Run another program on the terminal, its output where the command's goes; return its exit code."""
@@ -104,8 +101,7 @@ class ShellSession:
 
     def close(self) -> None:
         """Close the connection."""
-        with self._lock:
-            self._connections.close()
+        self._connections.close()
 
     def _say(self, line: str) -> None:
         self.streams.stderr.write(f"{line}\n")

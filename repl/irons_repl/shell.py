@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from irons.command import Result
-from irons.errors import ConfigError
+from irons.errors import ConfigError, UsageError
 from irons_repl.running import Runner
 from irons_repl.script import run_script
 from irons_repl.session import ShellSession
@@ -31,6 +31,11 @@ def run(ctx: Context, *, lines: str | None) -> Result:
         streams = replace(ctx.streams, stdin=io.StringIO(), stdin_tty=False)
         session = ShellSession(ctx.host, streams, ctx.settings.flags, stdin=subprocess.DEVNULL)
         return Result(None, _script(session, ctx.streams.stdin))
+    if not ctx.streams.shows_person:
+        raise UsageError(
+            "the prompt needs a terminal to show itself on",
+            hint="irons shell -c LINES runs lines without one",
+        )
     return Result(None, _prompt(ctx))
 
 

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import stat
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -240,6 +241,27 @@ def test_without_colour_there_is_none(terminal: Open) -> None:
     screen.send("use --none; nosuch\r")
     screen.until(r"\[2\] irons>")
     assert not re.search(rb"\x1b\[[0-9;]*(3[0-7]|38;5|9[0-7])[0-9;]*m", screen.raw)
+
+
+@pytest.mark.parametrize("name", ["dumb", "unknown-terminal", "linux", "screen", "vt100"])
+def test_any_kind_of_terminal_will_do(terminal: Open, name: str) -> None:
+    """Whatever TERM says, lines are read and run."""
+    screen = terminal(env={"TERM": name})
+    screen.until("irons>")
+    screen.send("!echo a''live\r")
+    screen.until(r"\nalive\s+irons>")
+    screen.send("\x04")
+    assert screen.ended() == 0
+
+
+def test_a_prompt_that_nobody_would_see_is_refused(terminal: Open) -> None:
+    """With stdout in a pipe there is no prompt, and irons alone shows its help."""
+    screen = terminal(
+        argv=["sh", "-c", f"{sys.executable} -m irons shell | cat; {sys.executable} -m irons | head -n 3"]
+    )
+    assert screen.ended() == 0
+    assert "needs a terminal" in screen.text
+    assert "usage: irons COMMAND" in screen.text
 
 
 def test_a_server_that_dies_is_said_once_and_recovered(prompt: Terminal, fake: FakeApi) -> None:

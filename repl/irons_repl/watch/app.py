@@ -63,6 +63,7 @@ class Watch:
             style=STYLE,
             color_depth=None if colour else ColorDepth.DEPTH_1_BIT,
             erase_when_done=True,
+            min_redraw_interval=0.05,
         )
         self._feed = Feed(
             api,
