@@ -21,6 +21,7 @@ from irons_repl.highlight import LineLexer
 from irons_repl.history import FileHistory
 from irons_repl.keys import LONGEST, bindings
 from irons_repl.on_hand import sources
+from irons_repl.plain import is_plain, read_plain
 from irons_repl.programs import INTERRUPTED
 from irons_repl.refresher import Refresher
 from irons_repl.running import Leave, Runner
@@ -100,7 +101,7 @@ class Prompt:
         """Read one line and run it."""
         self._say_all()
         self._has_refused = False
-        line = self._lines.prompt(self._message)
+        line = self._read()
         if not line.strip():
             return
         self._refresher.rest()
@@ -108,6 +109,12 @@ class Prompt:
             self._runner.run(line)
         finally:
             self._refresher.poke(self._session.code)
+
+    def _read(self) -> str:
+        streams = self._session.streams
+        if is_plain(streams):
+            return read_plain(streams, "".join(fragment[1] for fragment in self._message()))
+        return self._lines.prompt(self._message)
 
     def _made(self, settings: Settings, history: FileHistory, on_hand: Sources) -> PromptSession[str]:
         colour = self._session.streams.colour(tty=True)
