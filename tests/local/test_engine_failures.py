@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -109,6 +110,18 @@ def test_an_ssh_server_that_does_not_run(home: Home, values: dict[str, str], say
         assert says in home.start_fails().message
     finally:
         home.change_image(**before)
+
+
+def test_a_machine_that_has_ended_before_it_is_looked_at(home: Home) -> None:
+    """What it said last is passed on all the same."""
+    read, write = os.pipe()
+    os.write(write, b"a library is missing\nI give up\n")
+    os.close(write)
+    try:
+        with pytest.raises(EngineError, match="ended as soon as it was started: I give up$"):
+            asyncio.run(starting.greeted(home.cells, SANDBOX, None, read))
+    finally:
+        os.close(read)
 
 
 def test_an_ssh_server_that_does_not_answer(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,8 +109,8 @@ def _first_files(name: str) -> dict[str, str]:
     }
 
 
-async def run(told: boot.Order, held: int) -> Process:
-    """Have `boot` carry out an order; gives process 1.
+async def run(told: boot.Order, held: int) -> Process | None:
+    """Have `boot` carry out an order; gives process 1, or None where it has ended already.
 
     Args:
         told: the order.
@@ -146,20 +146,18 @@ async def run(told: boot.Order, held: int) -> Process:
         raise EngineError("failed", f"the start failed: {why}") from error
     if "error" in answer:
         raise EngineError("failed", f"the start failed: {answer['error']}", "`irons doctor` may know why")
-    if answer["started"] is None:
-        raise EngineError("failed", "the machine ended as soon as it was started")
-    return Process(answer["pid"], answer["started"])
+    return None if answer["started"] is None else Process(answer["pid"], answer["started"])
 
 
-async def greeted(cells: Cells, cell: str, process: Process, console_end: int) -> None:
-    """Come back when the SSH server has said who it is.
+async def greeted(cells: Cells, cell: str, process: Process | None, console_end: int) -> None:
+    """Come back when the SSH server has said who it is; `process` is process 1, None where it has ended.
 
     Raises:
         EngineError: the machine ended, or its SSH server does not answer; with what it said last.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + _READY_WITHIN
-    descriptor = open_process(process)
+    descriptor = None if process is None else open_process(process)
     try:
         while descriptor is not None and loop.time() < deadline:
             if await _greets(cells, cell):
