@@ -118,7 +118,7 @@ def test_a_machine_that_has_ended_before_it_is_looked_at(home: Home) -> None:
     os.write(write, b"a library is missing\nI give up\n")
     os.close(write)
     try:
-        with pytest.raises(EngineError, match="ended as soon as it was started: I give up$"):
+        with pytest.raises(EngineError, match=r"ended as soon as it was started: I give up$"):
             asyncio.run(starting.greeted(home.cells, SANDBOX, None, read))
     finally:
         os.close(read)
