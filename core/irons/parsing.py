@@ -222,6 +222,9 @@ def _shared_out(command: Command, arguments: Sequence[Arg], words: Sequence[str]
         shares[argument.dest] = rest[:takes]
         del rest[:takes]
     if rest:
+        behind = next((argument for argument in command.arguments if argument.takes == "--"), None)
+        if behind is not None:
+            hint = f"{behind.shown} comes behind --: irons {command.name} … -- {behind.shown}"
         raise UsageError(f"irons {command.name} does not take {rest[0]!r}: one argument too many", hint=hint)
     return shares
 

@@ -93,6 +93,17 @@ def test_an_extra_argument_is_refused(run_irons: Runner, fake_api: FakeApi, comm
     assert "'surplus'" in refused(run_irons(*filled, "surplus"), fake_api)
 
 
+@each([c for c in COMMANDS if any(a.takes == "--" for a in c.arguments)])
+def test_a_command_line_without_its_dashes_says_where_it_belongs(
+    run_irons: Runner, fake_api: FakeApi, command: Command
+) -> None:
+    """Words of another program's command line that stand before `--` get the hint that they belong behind it."""
+    filled = [*command.path, *(sample(a) for a in command.arguments if a.takes != "--")]
+    message = refused(run_irons(*filled, "uname -a"), fake_api)
+    assert "'uname -a'" in message
+    assert f"irons {command.name} … -- CMD" in message
+
+
 def _named() -> list[tuple[Command, int]]:
     return [
         (command, at)
