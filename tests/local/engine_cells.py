@@ -20,12 +20,10 @@ class OwnCells:
 
     def __init__(self) -> None:
         self.held: dict[str, Namespaces] = {}
-        self.limits: dict[str, int | None] = {}
 
-    async def make(self, cell: str, *, processes: int | None = None) -> None:
+    async def make(self, cell: str) -> None:
         assert cell not in self.held
-        self.limits[cell] = processes
-        self.held[cell] = await asyncio.to_thread(_make, processes)
+        self.held[cell] = await asyncio.to_thread(_make)
 
     async def namespaces(self, cell: str) -> Namespaces:
         if cell not in self.held:
@@ -58,10 +56,10 @@ def _owner(net: int) -> int:
     return fcntl.ioctl(net, 0xB701)
 
 
-def _make(processes: int | None) -> Namespaces:
+def _make() -> Namespaces:
     read, write = os.pipe()
     child = subprocess.Popen(
-        [sys.executable, "-P", __file__, "make", str(processes or 0)],
+        [sys.executable, "-P", __file__, "make"],
         stdin=subprocess.PIPE,
         stdout=write,
     )
@@ -103,10 +101,6 @@ def _main() -> None:
 
     words = sys.argv[2:]
     if sys.argv[1] == "make":
-        if int(words[0]):
-            import resource
-
-            resource.setrlimit(resource.RLIMIT_NPROC, (int(words[0]), int(words[0])))
         idmap = outer_map()
         inside._descend(
             namespaces.NEWUSER | namespaces.NEWNS | namespaces.NEWNET,

@@ -13,17 +13,19 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from irons.version import __version__
 from irons_plugins.local.link import Link
+from irons_plugins.local.namespaces import started
 from irons_plugins.local.places import Places
 
 ROOT = Path(__file__).parents[2]
 STAND_INS = Path(__file__).parent / "stand_ins"
+ENTERING = Path(__file__).parent / "entering.py"
 PYTHON = "/usr/bin/python3"
 """The system's Python: what runs inside a cell as root may not read another user's."""
 
@@ -191,10 +193,10 @@ class Kept:
     version: str = __version__
     process: subprocess.Popen[str] | None = None
     cells: int = 0
-    left: list[int] = field(default_factory=list)
+    _left: ExitStack = field(default_factory=ExitStack)
 
-    def start(self) -> dict[str, Any]:
-        """Start it and wait until all is ready; gives its status."""
+    def start(self, inherited: Sequence[int] = ()) -> dict[str, Any]:
+        """Start it, with these descriptors open, and wait until all is ready; gives its status."""
         argv = [
             sys.executable,
             "-P",
@@ -204,7 +206,7 @@ class Kept:
             self.version,
         ]
         with (self.person.home / "keeper.err").open("a") as err:
-            self.process = self.person.start(argv, stdout=subprocess.PIPE, stderr=err)
+            self.process = self.person.start(argv, stdout=subprocess.PIPE, stderr=err, pass_fds=inherited)
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == "ready\n", (self.person.home / "keeper.err").read_text()
         self.ask("ready")
@@ -229,29 +231,42 @@ class Kept:
         eventually(lambda: self.heard(attach=name), what="the gateway to have the cell")
         return name
 
-    def inside(self, cell: str, *argv: str, **fields: Any) -> tuple[int, str]:
-        """Run a program in a cell: its exit code and what it wrote."""
-        done = self.ask(
-            "cell.run",
-            cell=cell,
-            argv=list(argv),
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
-            wait=True,
-            **fields,
-        )
-        return done["code"], done["output"]
+    @contextmanager
+    def entering(
+        self, cell: str, *argv: str, more: Sequence[int] = (), **options: Any
+    ) -> Iterator[subprocess.Popen[str]]:
+        """Start a program in a cell, as its root; `more` are descriptors that close when it begins."""
+        with self.person.link() as link:
+            message = link.request("cell.namespaces", cell=cell)
+        try:
+            fds = [*message.fds, *more]
+            words = [sys.executable, "-P", str(ENTERING), ",".join(map(str, fds)), *argv]
+            with self.person.start(words, pass_fds=fds, **options) as process:
+                yield process
+        finally:
+            message.close()
 
-    def python(self, cell: str, program: str, **fields: Any) -> str:
+    def inside(self, cell: str, *argv: str) -> tuple[int, str]:
+        """Run a program in a cell: its exit code and what it wrote."""
+        with self.entering(cell, *argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+            output, _ = process.communicate(timeout=60)
+        return process.returncode, output
+
+    def python(self, cell: str, program: str) -> str:
         """Run a Python program in a cell, which must succeed."""
-        code, output = self.inside(cell, PYTHON, "-c", program, **fields)
+        code, output = self.inside(cell, PYTHON, "-c", program)
         assert code == 0, output
         return output.strip()
 
-    def background(self, cell: str, *argv: str) -> dict[str, Any]:
-        """Start a program in a cell and leave it running."""
-        begun = self.ask("cell.run", cell=cell, argv=list(argv), env={"PATH": "/usr/bin:/bin"})
-        self.left.append(begun["pid"])
-        return begun
+    def background(self, cell: str, *argv: str) -> dict[str, int]:
+        """Start a program in a cell and leave it running until the end; gives its `pid` and when it `started`."""
+        begun, beginning = os.pipe()
+        process = self._left.enter_context(self.entering(cell, *argv, more=[beginning]))
+        self._left.callback(process.kill)
+        os.close(beginning)
+        with os.fdopen(begun, "rb") as pipe:
+            pipe.read()
+        return {"pid": process.pid, "started": started(process.pid) or 0}
 
     def judged(self, cell: str, host: str = "203.0.113.7", port: int = 443) -> str:
         """What a program inside gets when it connects somewhere: from the stand-in, where it wanted to go."""
@@ -270,9 +285,7 @@ class Kept:
 
     def down(self) -> None:
         """End it and the others properly, and what was left running in cells."""
-        while self.left:
-            with suppress(ProcessLookupError):
-                os.kill(self.left.pop(), signal.SIGKILL)
+        self._left.close()
         if self.process is not None:
             self.ask("down")
             self.ended()

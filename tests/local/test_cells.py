@@ -33,18 +33,6 @@ tries = [(four, stream, ("0.0.0.0", 15001)), (four, stream, ("127.0.0.1", 15001)
 print(*[attempt(*one) for one in tries])
 """
 
-ORPHAN = """
-import os, signal
-read, write = os.pipe()
-if os.fork():
-    print(os.read(read, 20).decode())
-else:
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(5))
-    os.write(write, str(os.getpid()).encode())
-    while True:
-        signal.pause()
-"""
-
 TAKE = """
 import socket, time
 socks = []
@@ -175,10 +163,10 @@ def test_nothing_inside_can_take_the_gateways_ports(kept: Kept) -> None:
 def test_a_squatter_of_the_gap_gets_nothing(kept: Kept) -> None:
     """When keeper and gateway died and a process inside took their ports, others are found and it is handed nothing."""
     cell = kept.make()
-    root = {"steps": [["unshare", "mount"], ["mount", "tmpfs", "/mnt", "tmpfs", 0, ""]]}
     program = TAKE.replace('"/taken"', '"/mnt/taken"').replace('"/caught"', '"/mnt/caught"')
-    squatter = kept.ask("cell.run", cell=cell, argv=[PYTHON, "-c", program], env={}, **root)
-    kept.left.append(squatter["pid"])
+    script = 'mount -t tmpfs tmpfs /mnt && exec "$@"'
+    own = ["unshare", "--mount", "sh", "-c", script, "sh"]
+    squatter = kept.background(cell, *own, PYTHON, "-c", program)
     seen = Path(f"/proc/{squatter['pid']}/root/mnt")
     gateway = kept.status()["gateway"]["pid"]
     kept.kill()
@@ -213,68 +201,6 @@ def test_without_a_gateway_connections_are_refused_and_counted(kept: Kept) -> No
     eventually(lambda: kept.judged(cell) == "203.0.113.7 443", what="the gateway to serve again")
 
 
-def test_a_run_has_its_steps_input_output_and_code(kept: Kept) -> None:
-    """A program inside gets its input and descriptors; its output and exit code come back; mounts made before it stay."""
-    cell = kept.make()
-    assert kept.inside(cell, "sh", "-c", "cat; exit 7", stdin="héllo") == (7, "héllo")
-    assert kept.inside(cell, "sh", "-c", "kill -TERM $$")[0] == 128 + signal.SIGTERM
-    read, write = os.pipe()
-    with kept.person.link() as link:
-        link.request(
-            "cell.run", [write], cell=cell, argv=["/bin/sh", "-c", "echo out >&5"], env={}, wait=True, fds=[5]
-        )
-    os.close(write)
-    with os.fdopen(read) as pipe:
-        assert pipe.read() == "out\n"
-    steps = [
-        ["mount", "tmpfs", "/mnt", "tmpfs", 0, "size=64k"],
-        ["mkdir", "/mnt/made", 0o750],
-        ["chdir", "/mnt"],
-    ]
-    assert kept.ask("cell.run", cell=cell, argv=[], steps=steps)["code"] == 0
-    assert kept.inside(cell, "ls", "/mnt") == (0, "made\n")
-    assert not Path("/mnt/made").exists()
-
-
-def test_a_run_that_cannot_start_says_why(kept: Kept) -> None:
-    """A step that fails and a program that is not there are named in the error."""
-    cell = kept.make()
-    for fields, said in (
-        ({"argv": ["/no/such/program"]}, "/no/such/program"),
-        ({"argv": ["no-such-program"]}, "no-such-program is not installed"),
-        (
-            {"argv": ["true"], "steps": [["mount", "none", "/no/such/place", "tmpfs", 0, ""]]},
-            "/no/such/place",
-        ),
-        ({"argv": ["true"], "steps": [["dance"]]}, "no step 'dance'"),
-        ({"argv": ["true"], "fds": [3]}, "fds"),
-    ):
-        with pytest.raises(RequestError, match=said):
-            kept.ask("cell.run", cell=cell, wait=True, env={}, **fields)
-
-
-def test_a_program_left_running_is_told_when_it_ends(kept: Kept) -> None:
-    """A detached program's end and exit code come as a notice; what outlives its timeout is ended."""
-    cell = kept.make()
-    with kept.person.link() as link:
-        begun = link.request("cell.run", cell=cell, argv=["/bin/sh", "-c", "exit 3"], env={}).body
-        assert link.recv().body == {"op": "exited", "cell": cell, "pid": begun["pid"], "code": 3}
-    assert kept.inside(cell, "sleep", "60", timeout=0.1)[0] == 128 + signal.SIGKILL
-
-
-def test_an_orphan_can_be_watched(kept: Kept) -> None:
-    """A process whose parent ended becomes the keeper's, and its end is told with its code; a dead one is said to be."""
-    cell = kept.make()
-    pid = int(kept.python(cell, ORPHAN))
-    started = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-    with kept.person.link() as link:
-        assert link.request("watch", cell=cell, pid=pid, started=started).body == {"alive": True}
-        assert link.request("watch", cell=cell, pid=pid, started=started + 1).body == {"alive": False}
-        os.kill(pid, signal.SIGTERM)
-        assert link.recv().body == {"op": "exited", "cell": cell, "pid": pid, "code": 5}
-        assert link.request("watch", cell=cell, pid=pid, started=started).body == {"alive": False}
-
-
 def test_connections_into_a_cell(kept: Kept) -> None:
     """A connection made inside is handed out as a descriptor; where nobody listens the errno is told."""
     cell = kept.make()
@@ -307,7 +233,7 @@ def test_many_cells_at_once(kept: Kept) -> None:
         list(pool.map(lambda link, name: link.request("cell.make", cell=name), links, names))
     for link in links:
         link.close()
-    assert {cell["cell"] for cell in kept.ask("cell.list")["cells"]} == set(names)
+    assert kept.status()["cells"] == 10
     inodes = {kept.python(name, "import os; print(os.stat('/proc/self/ns/net').st_ino)") for name in names}
     assert len(inodes) == 10
 
@@ -325,7 +251,7 @@ def test_a_dropped_cell_leaves_nothing(kept: Kept) -> None:
     eventually(lambda: kept.heard(detach=cell), what="the gateway to let go")
     for kind, inode in inodes.items():
         assert holders(kind, inode) == []
-    assert kept.ask("cell.list")["cells"] == []
+    assert kept.status()["cells"] == 0
 
 
 def test_requests_that_make_no_sense(kept: Kept) -> None:
@@ -333,7 +259,7 @@ def test_requests_that_make_no_sense(kept: Kept) -> None:
     for op, fields, code in (
         ("cell.make", {"cell": "../x"}, "input"),
         ("cell.make", {}, "input"),
-        ("cell.run", {"cell": "sb_ffffffffffffffff", "argv": ["true"]}, "absent"),
+        ("cell.namespaces", {"cell": "sb_ffffffffffffffff"}, "absent"),
         ("cell.adopt", {"cell": "sb_ffffffffffffffff", "pid": os.getpid(), "started": 1}, "absent"),
         ("nonsense", {}, "unknown"),
     ):

@@ -132,7 +132,7 @@ def test_an_older_daemon_is_replaced_and_its_cells_live_on(fresh: Person) -> Non
         assert new[2] is True
         assert new[1] != old["pid"]
         kept.ended()
-        assert [held["cell"] for held in kept.ask("cell.list")["cells"]] == [cell]
+        assert kept.status()["cells"] == 1
 
 
 @needs_root
@@ -220,7 +220,7 @@ def test_what_a_machine_lacks_is_named_with_its_check(fresh: Person, check: str)
     )
     if check == "user-namespaces":
         inner += FORBID
-    inner += "child = fork(lambda link: make(link, Ports(), None)); print(Link(child.sock).recv().body['error']['message'])"
+    inner += "child = fork(lambda link: make(link, Ports())); print(Link(child.sock).recv().body['error']['message'])"
     script = f'{LACKING[check]} && exec "$@"'
     prefix = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"]
     lacking = Person(fresh.name, fresh.uid, fresh.home, (*prefix, *fresh.prefix))

@@ -12,12 +12,12 @@ from irons_plugins.local import maker, namespaces, sockets
 from irons_plugins.local.cellnet import Ports
 from irons_plugins.local.clients import Ask, Report
 from irons_plugins.local.link import Link, Message, RequestError, answer_of
-from irons_plugins.local.loop import READ, Loop
-from irons_plugins.local.runs import MAKE_WITHIN, Run, exit_code, exited
+from irons_plugins.local.loop import Loop
 
 NAME = re.compile(r"sb_[0-9a-f]{16}")
 
 _CONNECT_WITHIN = 5.0
+_MAKE_WITHIN = 30.0
 _NAMESPACES = len(maker.Namespaces._fields)
 
 
@@ -56,11 +56,8 @@ class Cells:
             "cell.make": self._make,
             "cell.adopt": self._adopt,
             "cell.drop": self._drop,
-            "cell.list": self._list,
             "cell.namespaces": self._namespaces,
             "cell.connect": self._connect,
-            "cell.run": self._run,
-            "watch": self._watch,
         }
 
     def __iter__(self) -> Iterator[Cell]:
@@ -92,7 +89,7 @@ class Cells:
             child = maker.fork(lambda link: maker.renew(link, user, net, ports))
             os.close(child.pidfd)
             with Link(child.sock) as link:
-                link.sock.settimeout(MAKE_WITHIN)
+                link.sock.settimeout(_MAKE_WITHIN)
                 report = answer_of(link.recv())
         finally:
             os.close(net)
@@ -119,8 +116,7 @@ class Cells:
             raise ValueError(f"{name!r} is not the name of a cell")
         if name in self._held or name in self._coming:
             raise RequestError("exists", f"the cell {name} is there already")
-        most = (ask.body.get("limits") or {}).get("nproc")
-        child = maker.fork(lambda link: maker.make(link, Ports(), most))
+        child = maker.fork(lambda link: maker.make(link, Ports()))
         self._expect(ask, name, child)
 
     def _adopt(self, ask: Ask) -> None:
@@ -169,7 +165,7 @@ class Cells:
             self._attach(cell)
             ask.ok(report.body)
 
-        Report(self._loop, child, done, MAKE_WITHIN)
+        Report(self._loop, child, done, _MAKE_WITHIN)
 
     def _drop(self, ask: Ask) -> None:
         cell = self._held.pop(ask.text("cell"), None)
@@ -177,9 +173,6 @@ class Cells:
             self._detach(cell.name)
             cell.close()
         ask.ok()
-
-    def _list(self, ask: Ask) -> None:
-        ask.ok({"cells": [{"cell": cell.name, "ports": cell.ports._asdict()} for cell in self]})
 
     def _namespaces(self, ask: Ask) -> None:
         ask.ok({}, self._cell(ask).spaces)
@@ -200,35 +193,6 @@ class Cells:
             report.close()
 
         Report(self._loop, child, done, within + 1.0)
-
-    def _run(self, ask: Ask) -> None:
-        Run(self._loop, ask, self._cell(ask).spaces)
-
-    def _watch(self, ask: Ask) -> None:
-        name, pid = ask.text("cell"), ask.number("pid")
-        try:
-            pidfd = os.pidfd_open(pid)
-        except ProcessLookupError:
-            ask.ok({"alive": False})
-            return
-        found = namespaces.birth(pid)
-        if found is None or found.started != ask.number("started"):
-            os.close(pidfd)
-            ask.ok({"alive": False})
-            return
-        client = ask.client
-        if found.parent == os.getpid():
-            os.close(pidfd)
-            self._loop.on_end(pid, lambda status: exited(client, name, pid, exit_code(status)))
-        else:
-            # Somebody else's child: the kernel tells when it ends, but not how.
-            def ended() -> None:
-                self._loop.forget(pidfd)
-                os.close(pidfd)
-                exited(client, name, pid, None)
-
-            self._loop.watch(pidfd, READ, ended)
-        ask.ok({"alive": True})
 
 
 def _report(message: Message | None) -> Message:

@@ -1,4 +1,4 @@
-"""The keeper's event loop: descriptors, moments and children, in one thread."""
+"""The keeper's event loop: descriptors, moments and signals, in one thread; children are collected as they end."""
 
 from __future__ import annotations
 
@@ -38,7 +38,6 @@ class Loop:
         self._selector = selectors.DefaultSelector()
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
-        self._children: dict[int, Callable[[int], None]] = {}
         self._signals: dict[int, Callback] = {}
         self._running = True
         self._wake, wake = socket.socketpair()
@@ -71,10 +70,6 @@ class Loop:
         """Call back, in the loop, when a signal comes."""
         self._signals[number] = callback
         signal.signal(number, lambda *_: None)
-
-    def on_end(self, pid: int, callback: Callable[[int], None]) -> None:
-        """Call back with the wait status when a child of this process has ended."""
-        self._children[pid] = callback
 
     def stop(self) -> None:
         """Make `run` come back."""
@@ -118,11 +113,8 @@ class Loop:
         """Collect every child that ended: those of others too, which the kernel gave to this subreaper."""
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, _ = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
                 return
             if pid == 0:
                 return
-            callback = self._children.pop(pid, None)
-            if callback is not None:
-                callback(status)

@@ -1,4 +1,4 @@
-"""What the keeper's forked children do: make a cell, take one up again, enter it, connect in it.
+"""What the keeper's forked children do: make a cell, take one up again, connect in it.
 
 The keeper is single-threaded and must not wait, and a process that has entered a user namespace cannot leave it;
 so each piece of work is a child that reports on a link and ends. Nothing here runs in the keeper itself but `fork`.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import signal
 import socket
 from collections.abc import Callable
@@ -89,16 +88,12 @@ def fault(error: BaseException) -> dict[str, str]:
     return {"code": "failed", "message": f"{type(error).__name__}: {error}"}
 
 
-def make(link: Link, ports: Ports, processes: int | None) -> None:
+def make(link: Link, ports: Ports) -> None:
     """Make a cell: reports `{"ports"}` with the three namespaces and the sockets.
 
     This child stays outside, where it may write the maps; a child of its own goes inside.
     """
     maps = _maps()
-    if processes is not None:
-        _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
-        most = processes if hard == resource.RLIM_INFINITY else min(processes, hard)
-        resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
     near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     inside = os.fork()
     if inside == 0:
@@ -192,18 +187,6 @@ def _become_root() -> None:
     os.setgroups([])
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
-
-
-def enter(cell: Namespaces) -> None:
-    """Become root of a cell's user namespace, in its mount and network namespaces.
-
-    Raises:
-        OSError: the kernel refuses.
-    """
-    namespaces.setns(cell.user, namespaces.NEWUSER)
-    namespaces.setns(cell.mount, namespaces.NEWNS)
-    namespaces.setns(cell.net, namespaces.NEWNET)
-    _become_root()
 
 
 def renew(link: Link, user: int, net: int, held: Ports | None) -> None:

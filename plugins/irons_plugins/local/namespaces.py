@@ -64,15 +64,6 @@ def mount(source: str, target: str, kind: str | None = None, flags: int = 0, dat
     _check(result, target)
 
 
-def unmount(target: str, flags: int = 0) -> None:
-    """Unmount (umount2(2)).
-
-    Raises:
-        OSError: the kernel refuses; its filename is the target.
-    """
-    _check(_libc.umount2(os.fsencode(target), flags), target)
-
-
 def prctl(option: int, value: int) -> None:
     """Set an attribute of this process (prctl(2)).
 

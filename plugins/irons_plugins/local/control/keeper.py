@@ -69,10 +69,9 @@ class Keeper:
             with contextlib.suppress(LinkClosedError):
                 await self._link.send({"op": "ready"})
 
-    async def make(self, cell: str, *, processes: int | None = None) -> None:
+    async def make(self, cell: str) -> None:
         """See `engines.Cells.make`."""
-        limits = {} if processes is None else {"nproc": processes}
-        await self._ask("cell.make", cell=cell, limits=limits)
+        await self._ask("cell.make", cell=cell)
 
     async def namespaces(self, cell: str) -> Namespaces:
         """See `engines.Cells.namespaces`."""

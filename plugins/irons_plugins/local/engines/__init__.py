@@ -138,11 +138,10 @@ class CellError(Exception):
 class Cells(Protocol):
     """The keeper, as an engine sees it. Each method raises `CellError` where it fails."""
 
-    async def make(self, cell: str, *, processes: int | None = None) -> None:
+    async def make(self, cell: str) -> None:
         """Make a cell: its namespaces, with the gateway's sockets in place, and no process.
 
-        A cell of that name must not exist. `processes` is set as RLIMIT_NPROC before the user namespace is
-        made, so that nothing inside can raise it; as an ordinary user it counts all that this user runs.
+        A cell of that name must not exist.
         """
         ...
 
