@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from irons.aliases import meant
 from irons.errors import Interrupted, IronsError, UsageError
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from irons.parsing import Globals
     from irons.settings import Settings
     from irons.streams import Streams
-    from irons.tree import Match
 
 
 def main(words: Sequence[str]) -> int:
@@ -138,9 +138,11 @@ class _Call:
             return self._version()
         if found.help or not found.words:
             return self._help(found.words)
-        match = self._host.tree.find(found.words) or self._by_alias(found)
+        tree = self._host.tree
+        words = meant(tree, found.words, lambda: self._aliases(found))
+        match = tree.find(words)
         if match is None:
-            return self._unknown(found.words)
+            return self._unknown(words if tree.is_group(tuple(words[:1])) else found.words)
         return self._run(match.command, match.rest, found.values)
 
     def show_error(self, error: IronsError) -> None:
@@ -196,19 +198,10 @@ class _Call:
         )
         return result.exit
 
-    def _by_alias(self, found: Globals) -> Match | None:
-        """The command that the configuration's `[aliases]` mean by the first word; built-in words are never aliases."""
+    def _aliases(self, found: Globals) -> Mapping[str, str]:
         from irons.settings import load
 
-        whole = load(found.values, self._streams.env, strict=False).aliases.get(found.words[0])
-        if whole is None:
-            return None
-        import shlex
-
-        try:
-            return self._host.tree.find([*shlex.split(whole), *found.words[1:]])
-        except ValueError as error:
-            raise UsageError(f"aliases.{found.words[0]} makes no sense: {error}") from None
+        return load(found.values, self._streams.env, strict=False).aliases
 
     def _help(self, words: Sequence[str]) -> int:
         from irons.help import help_text

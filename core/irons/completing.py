@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from irons.aliases import meant
 from irons.command import GLOBAL_OPTIONS, Arg, Command, Flag, Kind, Opt
-from irons.tree import Match, Tree
+from irons.errors import UsageError
+from irons.tree import Tree
 
 
 class Candidate(NamedTuple):
@@ -65,7 +67,8 @@ def offer(tree: Tree, words: Sequence[str], sources: Sources) -> Offer:
     own = _without_globals(before)
     if own is None:
         return Offer(current, _global_choices(words))
-    match = tree.find(own) or _by_alias(tree, own, sources)
+    own = _meant(tree, own, sources)
+    match = tree.find(own)
     if match is None:
         known = _words_of_tree(tree, own, current)
         aliases = {} if own else sources.aliases()
@@ -75,10 +78,12 @@ def offer(tree: Tree, words: Sequence[str], sources: Sources) -> Offer:
     return _parameters(match.command, match.rest, current, sources, tree)
 
 
-def _by_alias(tree: Tree, own: Sequence[str], sources: Sources) -> Match | None:
-    """The command that an alias means, with the words behind it."""
-    whole = sources.aliases().get(own[0]) if own and not tree.is_group((own[0],)) else None
-    return tree.find([*whole.split(), *own[1:]]) if whole else None
+def _meant(tree: Tree, own: list[str], sources: Sources) -> list[str]:
+    """The words with an alias made what it stands for; one that makes no sense is completed as what it is."""
+    try:
+        return meant(tree, own, sources.aliases)
+    except UsageError:
+        return own
 
 
 def _without_globals(words: Sequence[str]) -> list[str] | None:
@@ -170,7 +175,7 @@ def _values(kind: Kind, choices: Sequence[str], sources: Sources, tree: Tree) ->
         case "image":
             return sources.images()
         case "topic":
-            return {**sources.topics(), **tree.below()}
+            return {**sources.topics(), **tree.below(), **sources.aliases()}
         case _:
             return {}
 

@@ -1,6 +1,6 @@
 """Sandbox names on hand now, with their states: one cache for the prompt, xonsh and shell completion.
 
-A read returns what is there and, where that is older than the time to live, starts one refresh in the background.
+A read returns what is there at once; `irons.refreshing` asks for it anew.
 """
 
 from __future__ import annotations
@@ -8,9 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,46 +22,20 @@ if TYPE_CHECKING:
 STALE = 10.0
 """Seconds after which faces that live only for a moment have what is on hand asked for anew, by a process of its own."""
 
-TTL = 3.0
-"""Seconds after which a read starts a refresh."""
-
 
 class Names:
     """Names and states, read from and written to one small file per backend and profile."""
 
-    def __init__(
-        self, path: Path, refresh: Callable[[], Mapping[str, str]] | None = None, ttl: float = TTL
-    ) -> None:
-        """Take the cache file, and how to ask for fresh names (None: never asks by itself)."""
+    def __init__(self, path: Path) -> None:
+        """Take the cache file."""
         self.path = path
-        self._refresh = refresh
-        self._ttl = ttl
-        self._asked = 0.0
-        self._busy = threading.Lock()
-        self._heard: list[Callable[[], None]] = []
         self._read: tuple[object, dict[str, str]] = (None, {})
 
     @classmethod
-    def of(
-        cls,
-        settings: Settings,
-        refresh: Callable[[], Mapping[str, str]] | None = None,
-        *,
-        what: str = "names",
-    ) -> Names:
-        """Return the names of the backend that the settings choose; `what` else is kept so: `domains`, each with what it is."""
+    def of(cls, settings: Settings, *, what: str = "names") -> Names:
+        """Return the names of the backend that the settings choose; `what` else is kept so: `domains` and `images`, each with what it is."""
         which = hashlib.sha256(f"{settings.profile}\0{settings.api_url}".encode()).hexdigest()[:16]
-        return cls(settings.cache_dir / f"{what}-{which}.json", refresh)
-
-    def __call__(self) -> dict[str, str]:
-        """Return name → state as on hand, starting one refresh in the background where that is stale."""
-        if (
-            self._refresh is not None
-            and time.monotonic() - self._asked > self._ttl
-            and self._busy.acquire(blocking=False)
-        ):
-            threading.Thread(target=self._ask, name="irons-names", daemon=True).start()
-        return self.read()
+        return cls(settings.cache_dir / f"{what}-{which}.json")
 
     def read(self) -> dict[str, str]:
         """Return what the file holds, read anew where it has changed; nothing where it is missing or broken."""
@@ -123,21 +96,3 @@ class Names:
         names = self.read()
         if names.pop(name, None) is not None:
             self.replace(names)
-
-    def when_fresh(self, heard: Callable[[], None]) -> None:
-        """Call `heard` after each refresh, from its thread."""
-        self._heard.append(heard)
-
-    def _ask(self) -> None:
-        from irons.errors import IronsError
-
-        try:
-            assert self._refresh is not None  # noqa: S101 - the thread is started only where it is there
-            self.replace(self._refresh())
-        except IronsError:
-            return
-        finally:
-            self._asked = time.monotonic()
-            self._busy.release()
-            for heard in self._heard:
-                heard()

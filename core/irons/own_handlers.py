@@ -24,13 +24,21 @@ class Setting(NamedTuple):
 
 
 def show_help(ctx: Context, *, words: tuple[str, ...]) -> str:
-    """Return the help for a command's words, or a topic's text."""
+    """Return the help for a command's words, or a topic's text; an alias of the configuration has that of what it stands for."""
+    from irons.aliases import meant
     from irons.help import help_text
     from irons.topics import TOPICS
 
     if len(words) == 1 and words[0] in TOPICS:
         return TOPICS[words[0]]()
-    return help_text(ctx.host.tree, words, face=ctx.face, width=ctx.streams.columns)
+    tree = ctx.host.tree
+    named = meant(tree, words, lambda: ctx.settings.aliases)
+    text = help_text(tree, named, face=ctx.face, width=ctx.streams.columns)
+    return (
+        text
+        if named == list(words)
+        else f"{words[0]} is an alias: {ctx.settings.aliases[words[0]]}\n\n{text}"
+    )
 
 
 def plugins(ctx: Context) -> Iterable[PluginInfo]:

@@ -1,4 +1,4 @@
-"""What completion and prompts have on hand, asked for anew: sandbox names, domains, the egress mode; kept in the cache of one backend.
+"""What completion and prompts have on hand, asked for anew: sandbox names, domains, images, the egress mode; kept in the cache of one backend.
 
 The prompt does it in a thread of its own, xonsh and shell completion in a process that nobody waits for.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,14 @@ def refresh_domains(api: Api, settings: Settings, sandboxes: Iterable[str] = ())
     return _keep(Names.of(settings, what="domains"), domains)
 
 
+def refresh_images(api: Api, settings: Settings) -> dict[str, str]:
+    """Ask for the images that sandboxes can start from, keep each name with what it is, and return them. Raises `IronsError`."""
+    listed = api.call("GET", "/images", route=True).get("images")
+    images = [image for image in listed if isinstance(image, Mapping)] if isinstance(listed, list) else []
+    named = {str(image.get("name") or ""): str(image.get("os") or "image") for image in images}
+    return _keep(Names.of(settings, what="images"), named)
+
+
 def refresh_facts(api: Api, settings: Settings) -> dict[str, str]:
     """Ask for the egress mode, keep it, and return what is known under `MODE` and `DIFFERS`. Raises `IronsError`."""
     answer = api.mode()
@@ -79,7 +88,7 @@ def refresh_detached(settings: Settings) -> None:
         "IRONS_NO_START": "1",
         **({} if settings.profile_source == "default" else {"IRONS_PROFILE": settings.profile}),
     }
-    subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", "irons.refreshing"],
         env={**settings.env, **chosen},
         stdin=subprocess.DEVNULL,
@@ -87,6 +96,8 @@ def refresh_detached(settings: Settings) -> None:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
+    # A shell lives on: what has ended is not left behind in its list of processes.
+    threading.Thread(target=process.wait, name="irons-refreshing", daemon=True).start()
 
 
 def main() -> int:
@@ -101,6 +112,7 @@ def main() -> int:
             names = tuple(_try(lambda: refresh_names(api, settings)))
             _try(lambda: refresh_domains(api, settings, names))
             _try(lambda: refresh_facts(api, settings))
+            _try(lambda: refresh_images(api, settings))
     except IronsError:
         return 1
     return 0
@@ -134,7 +146,7 @@ def _latest(api: Api, sandboxes: Iterable[str]) -> list[Event]:
 
 def _keep(cache: Names, found: dict[str, str]) -> dict[str, str]:
     # What a server calls a sandbox may be hostile text; what can't be typed is not worth offering.
-    found = {word: about for word, about in found.items() if word.isprintable() and " " not in word}
+    found = {word: about for word, about in found.items() if word and word.isprintable() and " " not in word}
     if cache.read() == found:
         cache.touch()
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
 
 from prompt_toolkit.document import Document
 from prompt_toolkit.formatted_text import StyleAndTextTuples
@@ -18,10 +18,13 @@ LONGEST = 20_000
 class LineLexer(Lexer):
     """Colours commands that there are, options, quoted words, operators, and the system shell's text."""
 
-    def __init__(self, tree: Tree, own: frozenset[str]) -> None:
-        """Take the commands, and the prompt's own words."""
+    def __init__(
+        self, tree: Tree, own: Container[str], aliases: Callable[[], Mapping[str, str]] = dict
+    ) -> None:
+        """Take the commands, the prompt's own words, and how to learn of the configuration's aliases."""
         self._tree = tree
         self._own = own
+        self._aliases = aliases
 
     def lex_document(self, document: Document) -> Callable[[int], StyleAndTextTuples]:
         """Return what gives each line's styled fragments."""
@@ -62,7 +65,7 @@ class LineLexer(Lexer):
     def _names(self, path: tuple[str, ...]) -> bool:
         if self._tree.get(path) is not None or self._tree.is_group(path):
             return True
-        return len(path) == 1 and path[0] in self._own
+        return len(path) == 1 and (path[0] in self._own or path[0] in self._aliases())
 
 
 def _by_line(fragments: StyleAndTextTuples) -> list[StyleAndTextTuples]:

@@ -123,7 +123,7 @@ class Prompt:
             input=BurstInput(self._session.streams.stdin),
             completer=PromptCompleter(tree, on_hand, OWN_WORDS),
             complete_while_typing=True,
-            lexer=LineLexer(tree, frozenset(OWN_WORDS)),
+            lexer=LineLexer(tree, OWN_WORDS, on_hand.aliases),
             history=history,
             auto_suggest=AutoSuggestFromHistory(),
             editing_mode=EditingMode.VI if settings["editing_mode"] == "vi" else EditingMode.EMACS,

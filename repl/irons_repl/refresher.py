@@ -6,13 +6,17 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from irons import refreshing
-from irons.errors import IronsError, LocalError, Unreachable
+from irons.errors import IronsError, LocalError, Unreachable, Unsupported
 from irons.settings import Settings
 from irons_repl.denials import Denials
 from irons_repl.outlook import Outlook, backend_of, counted
 from irons_repl.session import ShellSession
+
+if TYPE_CHECKING:
+    from irons.api import Api
 
 INTERVAL = 2.0
 """Seconds between two looks."""
@@ -24,7 +28,7 @@ SHARE = 40
 """A look that took a second is followed by a pause of so many: it costs the keys typed meanwhile a part of theirs."""
 
 RULES_EVERY = 5
-"""Looks between two that ask for the rules and the latest hosts; after each own command they are asked for at once."""
+"""Looks between two that ask for the rules, the latest hosts and the images; after each own command they are asked for at once."""
 
 
 class Refresher:
@@ -49,6 +53,7 @@ class Refresher:
         self._looks = 0
         self._failures = 0
         self._down = False
+        self._has_images = True
         self._backend: tuple[object, ...] | None = None
         self._thread = threading.Thread(target=self._work, name="irons-refresher", daemon=True)
         self.outlook = Outlook()
@@ -132,6 +137,7 @@ class Refresher:
             self._denials = Denials()
             self._looks = 0
             self._down = False
+            self._has_images = True
             self.outlook = Outlook(backend_of(settings.api_url), settings.profile)
 
     def _ask(self, settings: Settings) -> None:
@@ -154,5 +160,14 @@ class Refresher:
         if self._looks % RULES_EVERY == 0:
             self._changed()
             refreshing.refresh_domains(api, settings, states or ())
+            self._ask_for_images(api, settings)
         self._looks += 1
         self.outlook = replace(self.outlook, denied=self._denials.look(api, states or ()))
+
+    def _ask_for_images(self, api: Api, settings: Settings) -> None:
+        if not self._has_images:
+            return
+        try:
+            refreshing.refresh_images(api, settings)
+        except Unsupported:
+            self._has_images = False

@@ -347,6 +347,20 @@ def test_an_alias_is_a_command(run_irons: Runner, config: Path, fake_api: FakeAp
     assert "lifecycle" not in run_irons("list").ok().out
 
 
+def test_an_alias_may_stand_for_a_group(run_irons: Runner, config: Path) -> None:
+    """The group's commands follow it, and alone it says what may follow."""
+    config.write_text(FILE.replace("status -o json", "config"))
+    assert run_irons("st", "path").ok().out == run_irons("config", "path").ok().out
+    assert "config needs one of" in run_irons("st").err
+
+
+def test_help_of_an_alias_is_that_of_its_command(run_irons: Runner, config: Path) -> None:
+    """`help st` and `st --help` tell of `status`; the first says that it is an alias, and of what."""
+    page = run_irons("help", "status", "-o", "plain").ok().out
+    assert run_irons("help", "st", "-o", "plain").ok().out == f"st is an alias: status -o json\n\n{page}"
+    assert run_irons("st", "--help").ok().out == page
+
+
 def test_an_alias_that_makes_no_sense(run_irons: Runner, config: Path) -> None:
     """An alias for no command, or with an open quote, is a usage error."""
     config.write_text(FILE.replace("status -o json", "nonsense"))

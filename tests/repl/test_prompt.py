@@ -67,6 +67,25 @@ def test_commands_and_sandbox_names_are_completed(prompt: Terminal) -> None:
     prompt.until("agent-2 irons>")
 
 
+def test_aliases_are_commands_of_the_prompt(terminal: Open, tmp_path: Path) -> None:
+    """An alias of the configuration is offered, coloured as a command, completes as what it stands for, helps and runs."""
+    config = tmp_path / "config" / "irons" / "config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text('[aliases]\nstate = "status -o json"\n')
+    screen = terminal()
+    screen.until("1 stopped")
+    screen.send("stat")
+    screen.until(r"state +status -o json")
+    screen.send("e")
+    screen.until(lambda: screen.screen.buffer[screen.screen.cursor.y][8].bold)
+    screen.send(" ag2")
+    screen.until(r"agent-2 +stopped")
+    screen.send("\t\r\r")
+    screen.until(r'"name": "agent-2"')
+    screen.send("help state | head -n 1\r")
+    screen.until("state is an alias: status -o json")
+
+
 def test_the_toolbar_tells_how_things_are(prompt: Terminal, fake: FakeApi) -> None:
     """Backend, mode, sandboxes by state and denials are below the prompt, and follow what happens."""
     prompt.until(r"127\.0\.0\.1:\d+ │ WARN: nothing is blocked │ 1 ready │ 1 stopped │ 0 denied")

@@ -66,6 +66,7 @@ def looker(env: dict[str, str]) -> Iterator[Looker]:
 def test_a_look_sees_everything(looker: Looker, fake: FakeApi) -> None:
     """Mode, sandboxes by state and denials are there after the first looks, and the caches are filled."""
     fake.record("old.example", "agent-1", allowed=False, verdict="blocked")
+    fake.images.append({"name": "debian", "os": "Debian 13"})
     looker.refresher.start()
     looker.until(lambda: looker.refresher.outlook.denied == 0)
     outlook = looker.refresher.outlook
@@ -77,6 +78,7 @@ def test_a_look_sees_everything(looker: Looker, fake: FakeApi) -> None:
         "evil.example": "denied",
         "old.example": "seen: blocked",
     }
+    assert Names.of(settings, what="images").read() == {"debian": "Debian 13"}
 
 
 def test_denials_count_from_the_beginning_of_the_prompt(looker: Looker, fake: FakeApi) -> None:
@@ -100,6 +102,9 @@ def test_a_plain_server_is_asked_for_each_sandbox(looker: Looker, fake: FakeApi)
     fake.has_list = False
     looker.until(lambda: looker.refresher.outlook.states is None)
     assert looker.refresher.outlook.trouble == ""
+    looker.refresher.poke()
+    looker.until(lambda: looker.changes > 0 and fake.lines().count("GET /egress") > 1)
+    assert fake.lines().count("GET /images") == 1, "what it has not is asked for once"
 
 
 def test_a_server_that_dies_is_told_of_once_and_so_is_its_return(looker: Looker, fake: FakeApi) -> None:

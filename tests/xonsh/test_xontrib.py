@@ -182,7 +182,7 @@ def test_bare_irons_opens_the_prompt_and_gives_the_shell_back(xonsh: Open) -> No
     screen.until(lambda: screen.line_of_cursor().endswith("here>"))
     screen.send("1 + 6000\r")
     screen.until(r"\n6001\n")
-    assert screen.modes() == before
+    screen.until(lambda: screen.modes() == before)
 
 
 def test_nothing_named_irons_is_in_the_namespace(xonsh: Open) -> None:
@@ -237,6 +237,23 @@ def test_third_party_commands_run_and_complete(xonsh: Open, env: dict[str, str],
     screen.until("irons greetings")
     screen.send("\x15irons greetings you | cat\r")
     screen.until(r"\nhello you\n")
+
+
+def test_aliases_of_the_configuration_run_and_complete(
+    xonsh: Open, env: dict[str, str], tmp_path: Path
+) -> None:
+    """`[aliases]` are commands in xonsh too, and complete as what they stand for."""
+    config = tmp_path / "config" / "irons" / "config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text('[aliases]\nlookup = "status -o json"\n')
+    Names.of(load({}, env)).replace({"agent-1": "ready"})
+    screen = xonsh()
+    screen.send("irons look\t")
+    screen.until("irons lookup")
+    screen.send("ag\t")
+    screen.until("irons lookup agent-1")
+    screen.send("\r")
+    screen.until(r'"name": "agent-1"')
 
 
 def test_a_broken_configuration_breaks_nothing(xonsh: Open, tmp_path: Path) -> None:

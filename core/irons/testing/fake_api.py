@@ -65,6 +65,7 @@ class FakeApi:
         page: How many audit events one answer holds.
         tokens: Whether it tells page tokens.
         ssh: What it answers about SSH.
+        images: The images that it lists, as objects with a `name`.
         cut: How many live connections it says that a change cuts.
         progress: What the polls of a new sandbox say in their metadata, one each.
         calls: The requests that arrived, in order.
@@ -85,6 +86,7 @@ class FakeApi:
     ssh: dict[str, Any] = field(
         default_factory=lambda: {"host": "127.0.0.1", "port": 2222, "username": "agent"}
     )
+    images: list[dict[str, Any]] = field(default_factory=list)
     cut: int = 0
     progress: list[str] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)

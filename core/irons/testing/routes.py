@@ -62,6 +62,8 @@ def _route(api: FakeApi, call: Call, path: list[str]) -> Any:
                 return _egress(api, call, rest, None)
             case ["audit", "egress"] if "audit-filters" in api.extensions:
                 return _audit(api, call, None)
+            case ["images"] if "images" in api.extensions and call.method == "GET":
+                return {"images": api.images}
             case ["version"] if api.extensions:
                 return {"name": "fake", "version": "1", "api": "v0", "extensions": list(api.extensions)}
     raise Refusal(404)
