@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import sqlite3
+import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -232,12 +233,88 @@ def test_a_repeated_event_updates_its_count(logs: Logs) -> None:
     assert "ended" not in logs.events()[0]
 
 
+def _refusal(conn: int, count: int = 1) -> dict[str, Any]:
+    said = {"host": "192.0.2.1", "port": 53, "protocol": "udp", "verdict": "blocked", "count": count}
+    return {"kind": "event", "conn": conn, **said}
+
+
+@pytest.mark.parametrize("between", [False, True])
+def test_a_repeat_is_no_event_of_its_own(logs: Logs, between: bool) -> None:
+    """An attempt that was folded into another raises that one's count, taken in together with it or later."""
+    logs.write(_open(1), _refusal(1), _open(2))
+    if between:
+        assert logs.take() == 1
+    logs.write({"kind": "fold", "conn": 2, "into": 1, "count": 2}, _open(3))
+    logs.write({"kind": "fold", "conn": 3, "into": 1, "count": 3})
+    logs.take()
+    logs.die()
+    logs.take()
+    assert [(event["host"], event["count"], event.get("ended")) for event in logs.events()] == [
+        ("192.0.2.1", 3, None)
+    ]
+
+
+def test_a_repeat_of_nothing_stays_an_event_of_its_own(logs: Logs) -> None:
+    """A fold into what is no event hides no attempt."""
+    logs.write(_open(1), {"kind": "fold", "conn": 1, "into": 9, "count": 2})
+    logs.write(_open(2), {"kind": "fold", "conn": 2, "into": 2, "count": 2})
+    logs.write(
+        _open(3), {"kind": "fold", "conn": 3, "into": 1, "count": 2}, {"kind": "fold", "conn": 3, "into": "x"}
+    )
+    logs.take()
+    logs.die()
+    logs.take()
+    assert [event["ended"] for event in logs.events()] == ["interrupted"] * 3
+
+
+def _note(logs: Logs, *counts: tuple[int, int]) -> Path:
+    path = logs.directory / f"{RUN}.counts"
+    path.write_bytes(b"".join(struct.pack("<QQ", *each) for each in counts) + b"torn")
+    return path
+
+
+@pytest.mark.parametrize("between", [False, True])
+def test_a_count_beside_the_log_of_a_killed_gateway_holds(logs: Logs, between: bool) -> None:
+    """The greater of the log's count and the one beside it is the count; taken in again it stays so."""
+    logs.write(_refusal(1), _refusal(1, 2), _refusal(2, 7), _refusal(3), _verdict(4))
+    path = _note(logs, (1, 3), (2, 5), (9, 9), (4, 8))
+    if between:
+        logs.take()
+    logs.die()
+    logs.take()
+    assert [event["count"] for event in logs.events()] == [3, 7, 1, 1]
+    assert not path.exists()
+    assert list(logs.directory.iterdir()) == []
+
+
+def test_counts_of_a_living_gateway_are_left_alone(logs: Logs) -> None:
+    """As long as its writer lives, the log alone is believed."""
+    logs.write(_refusal(1))
+    path = _note(logs, (1, 3))
+    logs.take()
+    assert logs.events()[0]["count"] == 1
+    assert path.exists()
+
+
+def test_a_link_is_no_count(logs: Logs, tmp_path: Path) -> None:
+    """The directory may belong to the gateway's own user: counts are read from a plain file only."""
+    logs.write(_refusal(1))
+    (tmp_path / "elsewhere").write_bytes(struct.pack("<QQ", 1, 3))
+    (logs.directory / f"{RUN}.counts").symlink_to(tmp_path / "elsewhere")
+    logs.die()
+    logs.take()
+    assert logs.events()[0]["count"] == 1
+    assert (tmp_path / "elsewhere").exists()
+
+
 def test_what_was_dropped_is_an_event(logs: Logs) -> None:
-    """A record of how much was dropped is one event with that count."""
+    """A record of how much was dropped is one event with that count, which may grow."""
     logs.write({"kind": "dropped", "conn": 1, "count": 300, "reason": "too many at once"})
     logs.take()
+    logs.write({"kind": "dropped", "conn": 1, "count": 500, "reason": "too many at once"})
+    logs.take()
     (event,) = logs.events()
-    assert (event["count"], event["reason"], event["verdict"]) == (300, "too many at once", "blocked")
+    assert (event["count"], event["reason"], event["verdict"]) == (500, "too many at once", "blocked")
 
 
 def test_records_are_taken_once(logs: Logs) -> None:

@@ -321,23 +321,43 @@ class Stand:
         return found
 
     def events(self) -> list[dict[str, Any]]:
-        """The records as attempts, later fields over earlier ones."""
+        """The attempts of which anything was recorded since the mark, later fields over earlier ones.
+
+        What was folded is only in its event's `count`, which is how often it happened since the mark.
+        """
         merged: dict[tuple[str, int], dict[str, Any]] = {}
-        for record in self.records():
-            if "conn" in record:
-                merged.setdefault((record["run"], record["conn"]), {}).update(record)
-        return list(merged.values())
+        before: dict[tuple[str, int], int] = {}
+        fresh: set[tuple[str, int]] = set()
+        for number, record in enumerate(self._all_records()):
+            if "conn" not in record:
+                continue
+            key, fields = (record["run"], record["conn"]), record
+            if record["kind"] == "fold":
+                merged.pop(key, None)
+                key, fields = (record["run"], record["into"]), {"count": record["count"]}
+            merged.setdefault(key, {}).update(fields)
+            if number >= self._recorded:
+                fresh.add(key)
+            else:
+                before[key] = int(merged[key].get("count", 0))
+        found = [{**merged[key], "before": before.get(key, 0)} for key in merged if key in fresh]
+        return [
+            {**each, "count": each["count"] - each["before"]} if "count" in each else each for each in found
+        ]
 
     def counted(self) -> int:
         """The counts of all events together."""
         return sum(int(each.get("count", 0)) for each in self.events())
 
     def event(self, **wanted: Any) -> dict[str, Any]:
-        """The last event with these values, waited for."""
+        """The last event with these values that is shown (it was judged, or counts what was not), waited for."""
 
         def last() -> dict[str, Any] | None:
             found = [
-                each for each in self.events() if all(each.get(key) == value for key, value in wanted.items())
+                each
+                for each in self.events()
+                if {"verdict", "count"} & each.keys()
+                and all(each.get(key) == value for key, value in wanted.items())
             ]
             return found[-1] if found else None
 
@@ -369,6 +389,14 @@ def insecure() -> ssl.SSLContext:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def client_hello(name: str) -> bytes:
+    """The first bytes of a TLS client."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        insecure().wrap_bio(incoming, outgoing, server_hostname=name).do_handshake()
+    return outgoing.read()
 
 
 @contextmanager

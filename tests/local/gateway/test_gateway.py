@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 from tests.e2e.lab import eventually
-from tests.local.gateway.stand import BANNER, CELL, Stand, insecure, quick
+from tests.local.gateway.stand import BANNER, CELL, Stand, client_hello, quick
 
 WEB, OTHER, EVIL = "web.example.test", "other.example.test", "evil.example.test"
 GET = "GET /hello HTTP/1.1\nHost: {}\nConnection: close\n\n"
@@ -399,15 +399,6 @@ def test_repeats_of_a_refusal_become_one_event(shared: Stand) -> None:
     events = [each for each in shared.events() if each.get("port") == 5555]
     assert len(events) < 5
     eventually(lambda: sum(each["count"] for each in shared.events() if each.get("port") == 5555) == 100)
-
-
-def client_hello(name: str) -> bytes:
-    """The first bytes of a TLS client."""
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    secure = insecure().wrap_bio(incoming, outgoing, server_hostname=name)
-    with pytest.raises(ssl.SSLWantReadError):
-        secure.do_handshake()
-    return outgoing.read()
 
 
 def test_a_rule_that_comes_between_two_dials_holds_for_the_second(shared: Stand) -> None:

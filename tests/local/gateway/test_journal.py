@@ -106,7 +106,72 @@ def test_too_many_different_events_are_counted(journal: Journal, tmp_path: Path)
     asyncio.run(flood())
     found = records(tmp_path / "audit")
     assert (found[-1]["kind"], found[-1]["count"]) == ("dropped", 300)
-    assert len(found) == folding.DISTINCT + 1
+    assert len({each["conn"] for each in found}) == folding.DISTINCT + 1
+
+
+def test_a_repeat_with_a_record_of_its_own_is_folded_by_one(tmp_path: Path) -> None:
+    """Attempts that were opened become one event; each repeat says which, and none is left open at the end."""
+    journal = Journal(tmp_path, lambda _: None)
+
+    async def refuse() -> None:
+        folder = Folder(asyncio.get_running_loop(), journal)
+        for _ in range(3):
+            folder.refused("sb", REFUSAL, journal.open("sb", host=REFUSAL.host))
+        folder.flush()
+
+    asyncio.run(refuse())
+    journal.close()
+    found = [
+        (each["kind"], each.get("conn"), each.get("into"), each.get("count")) for each in records(tmp_path)
+    ]
+    assert found == [
+        ("open", 1, None, None),
+        ("event", 1, None, 1),
+        ("open", 2, None, None),
+        ("fold", 2, 1, 2),
+        ("open", 3, None, None),
+        ("fold", 3, 1, 3),
+        ("end", None, None, None),
+    ]
+
+
+def test_a_fold_ends_where_its_run_does(tmp_path: Path) -> None:
+    """A repeat whose record is in a later file begins an event there: each file is understood by itself."""
+    journal = Journal(tmp_path, lambda _: None, rotate=200)
+
+    async def refuse() -> None:
+        folder = Folder(asyncio.get_running_loop(), journal)
+        for _ in range(4):
+            folder.refused("sb", REFUSAL, journal.open("sb", host=REFUSAL.host))
+        folder.flush()
+
+    asyncio.run(refuse())
+    journal.close()
+    runs: dict[str, list[int]] = {}
+    for each in records(tmp_path):
+        runs.setdefault(each["run"], []).append(each.get("count", 0))
+    assert len(runs) > 1
+    assert sum(max(counts) for counts in runs.values()) == 4
+
+
+def test_what_could_not_be_written_is_told_when_there_is_room(tmp_path: Path) -> None:
+    """Refusals while the disk is full are one event once it is not, with their number."""
+    journal = Journal(tmp_path, lambda _: None)
+
+    async def refuse() -> None:
+        folder = Folder(asyncio.get_running_loop(), journal)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("os.write", lambda *_: 0)
+            for _ in range(3):
+                folder.refused("sb", REFUSAL)
+            folder.unwritten("sb")
+            folder.flush()
+        folder.flush()
+
+    asyncio.run(refuse())
+    journal.close()
+    found = records(tmp_path)
+    assert [(each["kind"], each.get("count")) for each in found] == [("dropped", 4), ("end", None)]
 
 
 def test_names_are_never_given_again(tmp_path: Path) -> None:

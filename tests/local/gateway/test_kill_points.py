@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import socket
 import sqlite3
 import threading
 from pathlib import Path
 
 from tests.e2e.lab import eventually
-from tests.local.gateway.stand import Stand
+from tests.local.gateway.stand import Stand, client_hello
 
 from irons_plugins.local.control.ingest import Ingest
 from irons_plugins.local.store import Store
 
+WEB = "web.example.test"
 POINTS = 16
 AT_ONCE = 6
 STEP = 0.0015
@@ -70,3 +73,69 @@ def _taken(store: Store, ingest: Ingest, wanted: int) -> list[sqlite3.Row] | Non
         store.write_now(ingest.take)
     rows = store.write_now(lambda connection: connection.execute("SELECT * FROM events").fetchall())
     return rows if len(rows) >= wanted else None
+
+
+def test_every_accepted_connection_is_one_event(stand: Stand, tmp_path: Path) -> None:
+    """Killed while their names are still unread, and while one is slow to resolve, connections have an event each, cut short."""
+    stand.policy("deny", [WEB, "*.slow.example.test"])
+    hello = client_hello(WEB)
+    begun = {
+        443: hello[: len(hello) // 2],
+        80: b"GET / HTTP/1.1\r\nHost: web.exa",
+        8443: b"",
+    }
+    with contextlib.ExitStack() as held:
+        for port, data in begun.items():
+            held.enter_context(stand.connect(WEB, port)).send(data)
+        held.enter_context(stand.connect("203.0.113.66", 443))
+        slow = held.enter_context(stand.connect("k.slow.example.test", 80))
+        slow.send(b"GET / HTTP/1.1\r\nHost: k.slow.example.test\r\n\r\n")
+        eventually(lambda: stand.leaked("k.slow") and stand.ask("stats")["connections"] == 5)
+        stand.kill()
+    rows = _events(stand, tmp_path, 5)
+    assert sorted((row["host"], row["port"]) for row in rows) == [
+        ("203.0.113.66", 443),
+        ("k.slow.example.test", 80),
+        *((WEB, port) for port in sorted(begun)),
+    ]
+    assert {row["ended"] for row in rows} == {"interrupted"}
+    assert {row["allowed"] for row in rows} == {0}
+
+
+def test_no_count_is_cut_short(stand: Stand, tmp_path: Path) -> None:
+    """Refusals that fold, of datagrams and of connections, are all counted although the gateway is killed right after them."""
+    stand.policy("deny")
+    address = stand.resolve(WEB)
+    with stand.net.socket(kind=socket.SOCK_DGRAM) as sock:
+        for _ in range(77):
+            with contextlib.suppress(OSError):
+                sock.sendto(b"quic", (address, 443))
+    eventually(lambda: _told(stand, "udp") == 77, what="all datagrams to be refused")
+    for _ in range(33):
+        with stand.connect(address, 5555) as program:
+            assert program.send(b"\0\n").rest() == b"RESET"
+    stand.kill()
+    rows = _events(stand, tmp_path, 2)
+    counts = {
+        protocol: sum(row["count"] for row in rows if row["protocol"] == protocol)
+        for protocol in ("udp", "tcp")
+    }
+    assert counts == {"udp": 77, "tcp": 33}
+
+
+def _told(stand: Stand, protocol: str) -> int:
+    """How many refusals the sandbox itself is told of."""
+    answer = stand.http("irons.internal", "GET / HTTP/1.1\nHost: irons.internal\n\n")
+    refusals = json.loads(answer.partition(b"\r\n\r\n")[2])["refusals"]
+    return sum(each["count"] for each in refusals if each["protocol"] == protocol)
+
+
+def _events(stand: Stand, directory: Path, wanted: int) -> list[sqlite3.Row]:
+    """What the control plane makes of the log: so many events, or more."""
+    store, ingest = Store(directory / "irons.db"), Ingest(stand.home / "audit")
+    try:
+        rows = eventually(lambda: _taken(store, ingest, wanted), what=f"{wanted} events")
+        assert isinstance(rows, list)
+        return rows
+    finally:
+        store.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Any
 
 INTERRUPTED = "interrupted"
@@ -24,16 +25,26 @@ _LATEST = 253_402_300_799_999_999
 class Taking:
     """Takes records of one run, in order, inside a transaction of its caller.
 
+    Args:
+        connection: the store's.
+        run: whose records.
+        seq: the last record that was taken before.
+        counts: reads how often the events of the run happened, by their numbers, as its writer noted beside the log;
+            asked once nobody will write there any more.
+
     Attributes:
         seq: the last record that was taken; those up to it are passed over.
         ended: the run says, or it was found, that nothing more will come.
     """
 
-    def __init__(self, connection: sqlite3.Connection, run: str, seq: int) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, run: str, seq: int, counts: Callable[[], Mapping[int, int]]
+    ) -> None:
         self.seq = seq
         self.ended = False
         self._connection = connection
         self._run = run
+        self._noted = counts
         self._subjects: dict[str, int] = {}
         self._attempts: dict[int, dict[str, Any]] = {}
         self._new: dict[int, dict[str, Any]] = {}
@@ -55,7 +66,10 @@ class Taking:
 
     def end(self) -> None:
         """End the run: an attempt that was not closed was interrupted, and is shown even without a verdict."""
+        if self.ended:
+            return
         self.ended = True
+        noted = self._noted()
         stored = self._connection.execute("SELECT conn FROM attempts WHERE run = ?", (self._run,)).fetchall()
         for conn in sorted({*self._attempts, *(int(row["conn"]) for row in stored)}):
             attempt = self._attempt(conn)
@@ -64,6 +78,8 @@ class Taking:
             self._forget(conn, attempt)
             if not attempt["whole"]:
                 self._show(attempt, {"ended": INTERRUPTED})
+            elif noted.get(conn, 0) > 1:
+                self._count(attempt, noted[conn])
 
     def finish(self) -> int:
         """Write everything down.
@@ -95,18 +111,43 @@ class Taking:
             attempt = {"event": None, "said": {}, "whole": False, "stored": False}
             self._attempts[conn] = attempt
         if kind == "open":
-            attempt["said"] |= _fields(record)
+            # Said anew where it turned out later whom it is for.
+            attempt["said"] = _fields(record) | {
+                key: value for key, value in attempt["said"].items() if key == "at"
+            }
         elif kind == "verdict":
             self._show(attempt, _fields(record))
         elif kind == "event":
             attempt["whole"] = True
             self._show(attempt, _fields(record))
         elif kind == "dropped":
+            attempt["whole"] = True
             self._show(attempt, {"host": "*", "verdict": "blocked", "allowed": 0} | _fields(record))
-            self._forget(conn, attempt)
+        elif kind == "fold":
+            self._fold(conn, attempt, record)
         elif kind == "close":
             self._show(attempt, _fields(record))
             self._forget(conn, attempt)
+
+    def _fold(self, conn: int, attempt: dict[str, Any], record: dict[str, Any]) -> None:
+        """The attempt is a repeat of an event that was told already."""
+        into, count = record.get("into"), record.get("count")
+        known = self._attempt(into) if isinstance(into, int) and 0 <= into <= _MOST else None
+        if known is None or known is attempt or known["event"] is None or attempt["event"] is not None:
+            return
+        self._forget(conn, attempt)
+        if isinstance(count, int) and 0 < count <= _MOST:
+            self._count(known, count)
+
+    def _count(self, attempt: dict[str, Any], count: int) -> None:
+        """Raise an event's count: those that were noted earlier are less."""
+        fresh = self._new.get(attempt["event"])
+        if fresh is not None:
+            fresh["count"] = max(int(fresh["count"]), count)
+        else:
+            self._connection.execute(
+                "UPDATE events SET count = max(count, ?) WHERE id = ?", (count, attempt["event"])
+            )
 
     def _attempt(self, conn: int) -> dict[str, Any] | None:
         known = self._attempts.get(conn)

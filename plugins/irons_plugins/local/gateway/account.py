@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from irons_plugins.local.gateway.folding import Refusal
-from irons_plugins.local.gateway.journal import Entry, JournalError
+from irons_plugins.local.gateway.journal import Entry
 from irons_plugins.local.gateway.verdicts import Judged, RefusedError, untouched
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ class Account:
         self._cell = cell
         self._port = port
         self._entry: Entry | None = None
+        self._host = ""
+        self._reaching = False
         self._others: set[str] = set()
         self._began = time.monotonic()
         self.protocol = "tcp"
@@ -46,7 +48,7 @@ class Account:
         Raises:
             JournalError: it could not be written.
         """
-        if judged.others and self._entry is not None:
+        if judged.others and self._reaching and self._entry is not None:
             self._entry.verdict(**judged.record(self._port, self.protocol))
         for other in judged.others:
             if other.text not in self._others:
@@ -54,14 +56,31 @@ class Account:
                 fields = judged._replace(host=other).record(self._port, self.protocol)
                 self._context.journal.event(self._cell.name, **fields)
 
-    def open(self, host: Host) -> None:
-        """Write the opening record: from here on something outside may hear of it.
+    def accepted(self, host: Host) -> None:
+        """Write the opening record, before anything else is done with the connection.
+
+        Args:
+            host: the name, or the address, it was opened to.
 
         Raises:
             JournalError: it could not be written.
         """
-        fields = {"host": host.text, "port": self._port, "protocol": self.protocol}
-        self._entry = self._context.journal.open(self._cell.name, **fields)
+        self._host = host.text
+        self._entry = self._context.journal.open(self._cell.name, **self._opening())
+
+    def reach(self, host: Host) -> None:
+        """From here on something outside may hear of it: the opening record names the host.
+
+        Raises:
+            JournalError: it could not be written.
+        """
+        self._reaching = True
+        if self._entry is not None and self._host != host.text:
+            self._host = host.text
+            self._entry.open(**self._opening())
+
+    def _opening(self) -> dict[str, Any]:
+        return {"host": self._host, "port": self._port, "protocol": self.protocol}
 
     def verdict(self, judged: Judged, address: Address | None = None) -> None:
         """Write the verdict record.
@@ -87,27 +106,28 @@ class Account:
         self._context.folder.remember(self._cell.name, error.refusal, error.command)
         if self._entry is None or dialled:
             self._context.folder.refused(self._cell.name, error.refusal)
-        else:
+        elif self._reaching:
             self._entry.verdict(**error.refusal.record())
+        else:
+            self._fold(error.refusal)
 
     def close(self, host: Host, judged: Judged | None, session: Session | None, ending: str) -> None:
         """Write the closing record; of an attempt that never came to anything its only one."""
         duration = round((time.monotonic() - self._began) * 1000)
         moved = (session.bytes_out, session.bytes_in) if session is not None else (0, 0)
         fields = {"bytes_out": moved[0], "bytes_in": moved[1], "duration_ms": duration, "ended": ending}
-        if self._entry is not None:
+        if self._entry is None:
+            return
+        if self._reaching:
             self._entry.close(protocol=self.protocol, **fields)
         elif not self.told:
-            self._told_at_last(
-                judged or untouched(self._cell.policy, host, self._port, self.protocol), fields
-            )
+            found = judged or untouched(self._cell.policy, host, self._port, self.protocol)
+            if isinstance(found, Refusal):
+                self._fold(found)
+            else:
+                self._entry.close(**found.record(self._port, self.protocol), **fields)
 
-    def _told_at_last(self, judged: Judged | Refusal, fields: dict[str, Any]) -> None:
-        if isinstance(judged, Refusal):
-            self._context.folder.refused(self._cell.name, judged)
-            return
-        try:
-            self._context.journal.event(self._cell.name, **judged.record(self._port, self.protocol), **fields)
-        except JournalError as error:
-            self._context.journal.lost += 1
-            self._context.complain(str(error))
+    def _fold(self, refusal: Refusal) -> None:
+        """Leave the record, which is none of the attempt's own any more, to its like."""
+        entry, self._entry = self._entry, None
+        self._context.folder.refused(self._cell.name, refusal, entry)

@@ -1,6 +1,6 @@
 """One connection that a cell tried: from its first words to its closing record.
 
-The order is the promise: decide, opening record, resolve, check the address, verdict record, dial, relay, closing
+The order is the promise: opening record, decide, resolve, check the address, verdict record, dial, relay, closing
 record. Whatever is refused before the dial is refused before anything outside has heard of it.
 """
 
@@ -88,13 +88,30 @@ class Attempt:
         self.mismatched = False
 
     def start(self) -> None:
-        """Begin, in a task of its own."""
+        """Write the opening record, and begin in a task of its own; refused where there can be no record."""
+        if not self._recorded():
+            self._client.reset()
+            return
         self._cell.live.add(self)
         self._cell.undecided += 1
         self._undecided = True
         self._task = self._context.loop.create_task(self._run())
         # Not at the end of the task itself: one that is cut before its first step never gets there.
         self._task.add_done_callback(self._finish)
+
+    def _recorded(self) -> bool:
+        name = self._cell.names.name(self._where.address) if self._where.address is not None else None
+        if name == inside.NAME:
+            # Answered in here, so none of the log's business.
+            self._account.told = True
+            return True
+        try:
+            self._account.accepted(self._where if name is None else Host(name))
+        except JournalError as error:
+            self._context.complain(str(error))
+            self._context.folder.unwritten(self._cell.name)
+            return False
+        return True
 
     def cut(self, ending: str) -> None:
         """End it now: both sides see a reset, and the closing record says `ending`."""
@@ -147,7 +164,6 @@ class Attempt:
         try:
             self._name = self._named()
             if self._name is not None and self._name.text == inside.NAME:
-                self._account.told = True
                 await inside.serve(self._client, self._cell, self._context.folder)
                 return
             opening = await self._open()
@@ -267,7 +283,7 @@ class Attempt:
             known = self._context.resolver.known(self._cell.name, judged.host.text)
         # Where nothing is asked of anyone, a refusal by the floor may be folded like any other.
         passing = self._where_to(judged, known) if known is not None else {}
-        self._account.open(judged.host)
+        self._account.reach(judged.host)
         self.live = Live(judged.host, self._port)
         if known is None:
             passing = self._where_to(judged, await self._resolve(judged))

@@ -111,12 +111,13 @@ class Cell:
             recorded = int(self._drops.read_text(encoding="ascii"))
         except (OSError, ValueError):
             recorded = 0
-        if drops == recorded:
-            return 0
+        # A socket that has dropped fewer is another one.
+        return drops - recorded if drops >= recorded else drops
+
+    def recorded(self, drops: int) -> None:
+        """Keep that so many have been recorded."""
         with contextlib.suppress(OSError):
             self._drops.write_text(str(drops), encoding="ascii")
-        # A socket that has dropped fewer is another one.
-        return drops - recorded if drops > recorded else drops
 
     def close(self) -> None:
         """Let go of files; what was kept stays for the next attach."""

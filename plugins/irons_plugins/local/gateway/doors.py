@@ -210,6 +210,7 @@ class Doors:
         missing = self._cell.missing(drops)
         if missing:
             self._context.folder.dropped(self._cell.name, missing, FLOODED)
+            self._cell.recorded(drops)
 
     def _refused(self, packet: Packet) -> None:
         cell = self._cell

@@ -1,14 +1,15 @@
 """Refusals on their way to the log: repeats of one within a second become one event with a count.
 
-The first of them is written at once. Its count is written again each time it has doubled, and when its second is
-over, so a kill loses no event and at most the end of a count. A cell that makes more different events than there
-is room for gets one event that says how many were left out.
+The first of them is written at once. A repeat that has a record of its own, as a connection has, gets a short one that
+says which event it belongs to; any other is counted beside the log (see `tally`) before it is answered. So a kill loses
+nothing. The log has the count each time it has doubled, and when its second is over. A cell that makes more different
+events than there is room for gets one event that says how many were left out.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ WINDOW = 1.0
 DISTINCT = 200
 REMEMBERED = 50
 FULL = "more different refusals at once than the log has room for"
+UNWRITTEN = "refused while the audit log could not be written"
 
 
 class Refusal(NamedTuple):
@@ -58,10 +60,18 @@ class Refusal(NamedTuple):
 @dataclass(slots=True)
 class _Fold:
     entry: Entry
-    refusal: Refusal
+    what: Refusal | str
     until: float
-    count: int = 1
-    written: int = 1
+    count: int
+    written: int = 0
+
+    def write(self) -> None:
+        """Raises `JournalError` where it cannot be."""
+        if isinstance(self.what, str):
+            self.entry.dropped(reason=self.what, count=self.count)
+        else:
+            self.entry.event(**self.what.record(), count=self.count)
+        self.written = self.count
 
 
 @dataclass(slots=True)
@@ -79,8 +89,8 @@ class Folds:
     """What is being folded of one cell."""
 
     recent: deque[Remembered] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
-    open: dict[Refusal, _Fold] = field(default_factory=dict)
-    left_out: Counter[str] = field(default_factory=Counter)
+    open: dict[Refusal | str, _Fold] = field(default_factory=dict)
+    unwritten: int = 0
 
 
 class Folder:
@@ -101,18 +111,17 @@ class Folder:
         """What is folded and remembered of one cell."""
         return self._cells.setdefault(cell, Folds())
 
-    def refused(self, cell: str, refusal: Refusal, count: int = 1) -> None:
-        """Take note of a refusal, or of several alike."""
+    def refused(self, cell: str, refusal: Refusal, entry: Entry | None = None) -> None:
+        """Take note of a refusal.
+
+        Args:
+            cell: whose it is.
+            refusal: why.
+            entry: the attempt that is refused, where it has a record already; the folder's from now on.
+        """
         folds = self.of(cell)
-        fold = folds.open.get(refusal)
-        if fold is not None:
-            fold.count += count
-            if fold.count >= 2 * fold.written:
-                self._write(fold)
-        elif len(folds.open) >= DISTINCT:
-            folds.left_out[FULL] += count
-        else:
-            self._begin(cell, folds, refusal, count)
+        full = refusal not in folds.open and len(folds.open) >= DISTINCT
+        self._take(cell, folds, FULL if full else refusal, 1, entry)
 
     def remember(self, cell: str, refusal: Refusal, command: str | None, count: int = 1) -> None:
         """Keep a refusal for `http://irons.internal/`."""
@@ -125,7 +134,12 @@ class Folder:
 
     def dropped(self, cell: str, count: int, reason: str) -> None:
         """Take note of attempts that were refused and cannot be told one by one."""
-        self.of(cell).left_out[reason] += count
+        self._take(cell, self.of(cell), reason, count, None)
+
+    def unwritten(self, cell: str) -> None:
+        """Take note of an attempt that was refused because the log could not be written: told once it can be."""
+        self._journal.lost += 1
+        self.of(cell).unwritten += 1
         self._wake()
 
     def forget(self, cell: str) -> None:
@@ -139,20 +153,39 @@ class Folder:
         for cell, folds in self._cells.items():
             self._close(cell, folds, float("inf"))
 
-    def _begin(self, cell: str, folds: Folds, refusal: Refusal, count: int) -> None:
-        entry = self._journal.entry(cell)
-        fold = _Fold(entry, refusal, self._loop.time() + WINDOW, count)
-        folds.open[refusal] = fold
-        self._write(fold)
-        self._wake()
+    def _take(self, cell: str, folds: Folds, what: Refusal | str, count: int, entry: Entry | None) -> None:
+        fold = folds.open.get(what)
+        if fold is not None and entry is not None and entry.run is not fold.entry.run:
+            # The log went on in another file meanwhile, which is to be understood by itself.
+            self._end(cell, folds.open.pop(what))
+            fold = None
+        if fold is None:
+            entry = entry or self._journal.entry(cell)
+            fold = folds.open[what] = _Fold(entry, what, self._loop.time() + WINDOW, count)
+            self._write(cell, fold)
+            self._wake()
+            return
+        fold.count += count
+        if entry is not None:
+            try:
+                entry.fold(fold.entry, fold.count)
+                fold.written = fold.count
+            except JournalError:
+                # It was refused whether or not it can be told; its opening record shows.
+                fold.count -= count
+            return
+        fold.entry.count(fold.count)
+        if fold.count >= 2 * fold.written:
+            self._write(cell, fold)
 
-    def _write(self, fold: _Fold) -> None:
-        fold.written = fold.count
+    def _write(self, cell: str, fold: _Fold) -> None:
         try:
-            fold.entry.event(**fold.refusal.record(), count=fold.count)
+            fold.write()
         except JournalError:
-            # It was refused whether or not it can be told; what is missing is counted.
-            self._journal.lost += 1
+            # What is missing is counted, and told when there is room.
+            missing, fold.written = fold.count - fold.written, fold.count
+            self._journal.lost += missing
+            self.of(cell).unwritten += missing
 
     def _wake(self) -> None:
         if self._timer is None:
@@ -164,19 +197,24 @@ class Folder:
         more = False
         for cell, folds in self._cells.items():
             self._close(cell, folds, now)
-            more = more or bool(folds.open)
+            more = more or bool(folds.open) or bool(folds.unwritten)
         if more:
             self._wake()
 
     def _close(self, cell: str, folds: Folds, now: float) -> None:
-        for refusal in [key for key, fold in folds.open.items() if fold.until <= now]:
-            fold = folds.open.pop(refusal)
-            if fold.count != fold.written:
-                self._write(fold)
-            fold.entry.done()
-        for reason, count in folds.left_out.items():
+        for what in [key for key, fold in folds.open.items() if fold.until <= now]:
+            self._end(cell, folds.open.pop(what))
+        if folds.unwritten:
+            entry = self._journal.entry(cell)
             try:
-                self._journal.dropped(cell, count, reason)
+                entry.dropped(reason=UNWRITTEN, count=folds.unwritten)
+                folds.unwritten = 0
             except JournalError:
-                self._journal.lost += count
-        folds.left_out.clear()
+                return
+            finally:
+                entry.done()
+
+    def _end(self, cell: str, fold: _Fold) -> None:
+        if fold.count != fold.written:
+            self._write(cell, fold)
+        fold.entry.done()

@@ -1,8 +1,9 @@
 """The write-ahead audit log: append-only files that the control plane takes in.
 
-A record is one JSON object on one line, handed to the kernel by one `write(2)` before what it speaks of happens.
-Records of one run are numbered from 1 without a gap, so taking them in twice is harmless. A file that has grown
-large is followed by a new run; the old one ends, with a record of kind `end`, once its last attempt is closed.
+A record is one JSON object on one line, handed to the kernel by one `write(2)` before what it speaks of happens; an
+attempt's first one right after `accept(2)`. Records of one run are numbered from 1 without a gap, so taking them in
+twice is harmless. A file that has grown large is followed by a new run; the old one ends, with a record of kind
+`end`, once its last attempt is closed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-Kind = Literal["open", "verdict", "close", "event", "dropped", "end"]
+from irons_plugins.local.gateway.tally import Tally
+
+Kind = Literal["open", "verdict", "close", "event", "dropped", "fold", "end"]
 
 ROTATE_BYTES = 16 * 1024 * 1024
 _ENCODE = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
@@ -40,6 +43,7 @@ class Run:
         self.retired = False
         self.ended = False
         self.bytes = 0
+        self.counts = Tally(directory / f"{name}.counts")
         self._seq = 0
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
         fresh = directory / f".{name}.new"
@@ -79,6 +83,7 @@ class Run:
         self.ended = True
         with contextlib.suppress(JournalError):
             self.write("end", {})
+        self.counts.close()
         os.close(self._fd)
 
 
@@ -93,6 +98,19 @@ class Entry:
         self._cell = cell
         self.conn = conn
         self.closed = False
+
+    @property
+    def run(self) -> Run:
+        """The run it is in."""
+        return self._run
+
+    def open(self, **fields: Any) -> None:
+        """Say that it was accepted, or, anew, whom it turned out to be for.
+
+        Raises:
+            JournalError: it could not be written.
+        """
+        self._journal.put(self._run, "open", {"conn": self.conn, "cell": self._cell, **fields})
 
     def verdict(self, **fields: Any) -> None:
         """Say what was decided, before the dial.
@@ -110,6 +128,35 @@ class Entry:
         """
         self._journal.put(self._run, "event", {"conn": self.conn, "cell": self._cell, **fields})
 
+    def dropped(self, **fields: Any) -> None:
+        """Say, or say anew, how many events there was no room for.
+
+        Raises:
+            JournalError: it could not be written.
+        """
+        self._journal.put(self._run, "dropped", {"conn": self.conn, "cell": self._cell, **fields})
+
+    def count(self, count: int) -> None:
+        """Say, beside the log, how often it happened so far; a full disk loses it if this process is then killed."""
+        with contextlib.suppress(OSError):
+            self._run.counts.put(self.conn, count)
+
+    def fold(self, into: Entry, count: int) -> None:
+        """Say that this attempt is a repeat of another event of the same run, and no event of its own.
+
+        Args:
+            into: the event.
+            count: how often that happened so far, this time included.
+
+        Raises:
+            JournalError: it could not be written.
+        """
+        fields = {"conn": self.conn, "cell": self._cell, "into": into.conn, "count": count}
+        try:
+            self._journal.put(self._run, "fold", fields)
+        finally:
+            self.done()
+
     def close(self, **fields: Any) -> None:
         """Say how it ended; the second time nothing happens. A full disk loses this record, not the run."""
         if self.closed:
@@ -125,6 +172,7 @@ class Entry:
         """Nothing more will be said of this event."""
         if not self.closed:
             self.closed = True
+            self._run.counts.drop(self.conn)
             self._journal.release(self._run)
 
 
@@ -161,14 +209,14 @@ class Journal:
         return self._run.name
 
     def open(self, cell: str, **fields: Any) -> Entry:
-        """Begin an attempt, before its name is resolved.
+        """Begin an attempt, as soon as it was accepted.
 
         Raises:
             JournalError: it could not be written.
         """
         entry = self.entry(cell)
         try:
-            self.put(entry._run, "open", {"conn": entry.conn, "cell": cell, **fields})  # noqa: SLF001
+            entry.open(**fields)
         except JournalError:
             entry.done()
             raise
@@ -194,19 +242,6 @@ class Journal:
         finally:
             entry.done()
 
-    def dropped(self, cell: str, count: int, reason: str) -> None:
-        """Say how many events there was no room for.
-
-        Raises:
-            JournalError: it could not be written.
-        """
-        entry = self.entry(cell)
-        try:
-            fields = {"conn": entry.conn, "cell": cell, "count": count, "reason": reason}
-            self.put(entry._run, "dropped", fields)  # noqa: SLF001
-        finally:
-            entry.done()
-
     def put(self, run: Run, kind: Kind, fields: dict[str, Any]) -> None:
         """Append a record to a run and tell whoever waits for it.
 
@@ -228,7 +263,12 @@ class Journal:
             self._end(run)
 
     def _turn(self) -> None:
-        old, self._run = self._run, self._begin()
+        try:
+            fresh = self._begin()
+        except JournalError:
+            # The one there is takes what there is room for.
+            return
+        old, self._run = self._run, fresh
         old.retired = True
         if not old.live:
             self._end(old)
