@@ -24,14 +24,18 @@ from tests.repl.terminal import Terminal
 from irons.testing import EXTENSIONS, FakeApi
 
 HERE = Path(__file__).parent
-COLUMNS, ROWS = 96, 22
+COLUMNS, ROWS = 96, 20
+PORT = 8400
+"""Where the server listens, so that the picture does not change by itself."""
+FONTS = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', 'Liberation Mono', monospace"
+BLOCK = "█"
 COLOURS = {"default": None, "brown": "yellow", "brightbrown": "bright_yellow"}
 
 
 def main() -> int:
     """Record every picture."""
     for name, picture in PICTURES.items():
-        with tempfile.TemporaryDirectory() as home, FakeApi(extensions=EXTENSIONS) as api:
+        with tempfile.TemporaryDirectory() as home, FakeApi(extensions=EXTENSIONS, port=PORT) as api:
             (HERE / f"{name}.svg").write_text(picture(api, _environment(home, api)))
             print(f"docs/{name}.svg")
     return 0
@@ -55,13 +59,15 @@ def prompt(api: FakeApi, env: dict[str, str]) -> str:
         screen.until("staging-agent")
         screen.send("use agent-42\r")
         screen.until("agent-42 irons>")
-        screen.send("egress check pypi.org && egress check tracker.example\r")
+        screen.send("egress check tracker.example\r")
         screen.until(r"\[7\]")
         for host in ("tracker.example", "telemetry.example"):
             api.record(host, "agent-42", allowed=False, verdict="blocked")
         screen.until("2 denied")
         screen.send("audit egress ag")
-        screen.until("creating.*\n(.*\n)*.*agent-7 +ready|agent-7 +ready")
+        screen.until(r"agent-7 +ready")
+        screen.send("\t\t")
+        screen.until(r"irons> audit egress agent-42")
         settle(screen)
         return svg(screen, "irons")
 
@@ -120,9 +126,18 @@ def svg(terminal: Terminal, title: str) -> str:
         line = Text(no_wrap=True, end="")
         for column in range(terminal.screen.columns):
             cell = terminal.screen.buffer[row][column]
-            line.append(cell.data, _style(cell))
+            # A block is drawn as ground: as letters blocks would show where they meet.
+            block = cell.data == BLOCK
+            line.append(
+                " " if block else cell.data, Style(bgcolor=_colour(cell.fg)) if block else _style(cell)
+            )
         console.print(line)
+    # A line more than the terminal has: the picture ends where its last line begins to be cut.
+    console.print()
     template = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+    template = template.replace("Fira Code, monospace", FONTS).replace(
+        "font-family: arial", "font-family: sans-serif"
+    )
     return console.export_svg(title=title, code_format=template, unique_id=f"irons-{len(title)}")
 
 

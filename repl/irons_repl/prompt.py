@@ -11,7 +11,6 @@ from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
 from prompt_toolkit.enums import EditingMode
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.output import ColorDepth
-from prompt_toolkit.styles import Style
 
 from irons.completing import Sources
 from irons.text import clean
@@ -26,6 +25,7 @@ from irons_repl.programs import INTERRUPTED
 from irons_repl.refresher import Refresher
 from irons_repl.running import Leave, Runner
 from irons_repl.signals import Ended, ended_by_signals
+from irons_repl.styles import COLOURED, PLAIN
 from irons_repl.toolbar import toolbar
 
 if TYPE_CHECKING:
@@ -34,30 +34,6 @@ if TYPE_CHECKING:
 
 OWN_WORDS = {"exit": "Leave the prompt (Ctrl-D).", "quit": "Leave the prompt (Ctrl-D).", "?": "Show help."}
 """What the prompt answers beside the commands."""
-
-STYLE = Style.from_dict(
-    {
-        "prompt": "bold",
-        "code": "ansired",
-        "sandbox": "ansicyan",
-        "command": "bold",
-        "option": "ansicyan",
-        "quoted": "ansigreen",
-        "operator": "ansimagenta",
-        "shell": "ansiyellow",
-        "comment": "ansibrightblack",
-        "auto-suggestion": "ansibrightblack",
-        "bottom-toolbar": "noreverse bg:#303030 #d0d0d0",
-        "bottom-toolbar.text": "",
-        "good": "#87d787",
-        "bad": "bold #ff8787",
-        "busy": "#ffd787",
-        "where": "bold",
-    }
-)
-PLAIN_STYLE = Style.from_dict(
-    {"bottom-toolbar": "reverse", "bottom-toolbar.text": "", "auto-suggestion": "italic"}
-)
 
 
 class Prompt:
@@ -135,7 +111,7 @@ class Prompt:
             prompt_continuation=lambda width, _number, _wrapped: f"{'…':>{max(1, width - 1)}} ",
             key_bindings=bindings(self._refused),
             bottom_toolbar=self._toolbar,
-            style=STYLE if colour else PLAIN_STYLE,
+            style=COLOURED if colour else PLAIN,
             color_depth=None if colour else ColorDepth.DEPTH_1_BIT,
             include_default_pygments_style=False,
             reserve_space_for_menu=6,

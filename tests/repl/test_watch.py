@@ -66,6 +66,24 @@ def test_the_busiest_hosts_come_first_and_the_selection_stays_with_its_host() ->
     assert model.selected == "c"
 
 
+def test_the_selected_host_is_always_on_the_screen() -> None:
+    """Busier hosts push others out, never the one that a key would allow or deny."""
+    model = Model()
+    model.take([event("quiet")])
+    model.take([event(f"busy-{n}") for n in range(30) for _ in range(2)])
+    assert any(line.startswith("▸ quiet") for line in shown(model))
+    model.move(-1, hosts_shown(20))
+    assert model.selected != "quiet"
+    assert not any("quiet" in line for line in shown(model)[: hosts_shown(20) + 2])
+
+
+def test_the_view_of_one_sandbox_does_not_name_it_in_every_line() -> None:
+    """Where all events are of one sandbox there is no column for it."""
+    model = Model("only-one")
+    model.take([event("a.example", sandbox="only-one")])
+    assert sum("only-one" in line for line in shown(model)) == 1
+
+
 def test_hosts_are_bounded() -> None:
     """A sandbox that tries ever new hosts costs no more memory than the bound."""
     model = Model()

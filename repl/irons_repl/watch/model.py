@@ -93,9 +93,15 @@ class Model:
         """Return the hosts tried most, the busiest first."""
         return sorted(self.hosts.values(), key=lambda host: (-host.total, host.target))[:most]
 
+    def shown(self, most: int) -> list[Host]:
+        """Return the busiest hosts, the selected one always among them: a key never changes the rule of a host that isn't seen."""
+        hosts = self.busiest(most)
+        chosen = self.hosts.get(self.selected) if self.selected is not None else None
+        return hosts if chosen is None or chosen in hosts else [*hosts[: most - 1], chosen]
+
     def move(self, by: int, most: int) -> None:
         """Select the host `by` places further down among the `most` that are shown."""
-        shown = [host.target for host in self.busiest(most)]
+        shown = [host.target for host in self.shown(most)]
         if not shown:
             return
         at = shown.index(self.selected) if self.selected in shown else 0

@@ -28,11 +28,12 @@ def picture(model: Model, width: int, height: int, *, colour: bool = True) -> li
     """Return the view's lines, exactly `height` of them, none wider than `width`."""
     most = hosts_shown(height)
     lines = _head(model, width)
-    lines += _hosts(model.busiest(most), model.selected, width, colour=colour)
+    lines += _hosts(model.shown(most), model.selected, width, colour=colour)
     lines.append([])
     room = max(0, height - len(lines) - 1)
     latest = list(model.latest)[-room:] if room else []
-    lines += [_event(event, width) for event in latest]
+    name = 16 if model.sandbox is None and width >= 70 else 0
+    lines += [_event(event, name) for event in latest]
     lines += [[] for _ in range(height - 1 - len(lines))]
     lines.append(_foot(model, width))
     return [_cut(line, width) for line in lines[: height - 1] + lines[-1:]]
@@ -90,14 +91,15 @@ def _host(host: Host, selected: bool, name: int, digits: int, bar: float, *, col
     return line
 
 
-def _event(event: Event, width: int) -> Fragments:
+def _event(event: Event, name: int) -> Fragments:
+    """One event; `name` is the width of the column that names its sandbox, 0 for none."""
     verdict = verdict_of(event)
     time = event.time.astimezone().strftime("%H:%M:%S") if event.time else "--:--:--"
     port = f":{event.port}" if event.port is not None else ""
     count = f" ({event.count} times)" if event.count > 1 else ""
     line: Fragments = [("class:dim", f" {time} "), (STYLES[verdict], f"{LABELS[verdict]:<10} ")]
-    if width >= 70:
-        line.append(("", f"{clean(event.sandbox, limit=16):<16} "))
+    if name:
+        line.append(("", f"{clean(event.sandbox, limit=name):<{name}} "))
     line.append(("", f"{clean(event.host)}{port}{count}"))
     if event.reason and verdict != "allowed":
         line.append(("class:dim", f"  {clean(event.reason)}"))
