@@ -483,6 +483,73 @@ def test_why_of_the_floor(run_irons: Runner, own: FakeApi) -> None:
     assert done["fix"] == "irons egress allow db.example:443 --private 10.0.0.5 --sandbox one"
 
 
+def test_why_of_a_literal_address_beneath_the_floor(run_irons: Runner, own: FakeApi) -> None:
+    """A rule and the pin come in one command; where nothing opens the address there is none."""
+    own.mode = "deny"
+    own.record(
+        "10.1.1.1",
+        allowed=False,
+        verdict="blocked",
+        port=80,
+        address="10.1.1.1",
+        reason="10.1.1.1 is private (RFC 1918); --private on its rule would open it",
+    )
+    done = run_irons("audit", "why", "one", "-o", "json").ok().json()
+    assert done["fix"] == "irons egress allow 10.1.1.1:80 --private 10.1.1.1 --sandbox one"
+    for address, what in (("169.254.169.254", "link-local or metadata"), ("198.51.100.2", "a port of irons")):
+        own.record(
+            address,
+            allowed=False,
+            verdict="blocked",
+            address=address,
+            reason=f"{address} is {what}; no rule opens that",
+        )
+        assert run_irons("audit", "why", "one", "-o", "json").ok().json()["fix"] == ""
+
+
+def test_why_of_an_address_that_a_rule_denies(run_irons: Runner, own: FakeApi) -> None:
+    """Where a name led to an address under a deny rule, the command takes that rule away, and opens nothing beneath the floor."""
+    own.rules = [
+        {"pattern": "web.example", "list": "allow"},
+        {"pattern": "203.0.113.9", "list": "deny"},
+    ]
+    own.record(
+        "web.example",
+        allowed=False,
+        verdict="blocked",
+        rule="203.0.113.9",
+        address="203.0.113.9",
+        reason="web.example leads to 203.0.113.9, and rule 203.0.113.9 (account) denies that",
+    )
+    done = run_irons("audit", "why", "one", "-o", "json").ok().json()
+    assert done["fix"] == "irons egress remove 203.0.113.9"
+
+
+def test_why_of_a_second_name(run_irons: Runner, own: FakeApi) -> None:
+    """A name that was asked for on a connection to another is refused whatever the rules say: there is no command."""
+    own.mode = "deny"
+    own.record(
+        "evil.example",
+        allowed=False,
+        verdict="blocked",
+        reason="evil.example was asked for on a connection to web.example",
+    )
+    assert run_irons("audit", "why", "one", "-o", "json").ok().json()["fix"] == ""
+
+
+def test_why_in_warn_opens_nothing_beneath_the_floor(run_irons: Runner, own: FakeApi) -> None:
+    """What passed in mode warn was dialled somewhere, and needs no pin."""
+    own.record(
+        "a.example",
+        verdict="warn",
+        mode="warn",
+        address="203.0.113.9",
+        reason="no rule allows a.example (let pass: mode warn)",
+    )
+    done = run_irons("audit", "why", "one", "-o", "json").ok().json()
+    assert done["fix"] == "irons egress allow a.example --sandbox one"
+
+
 def test_why_of_a_floor_that_names_no_address(run_irons: Runner, own: FakeApi) -> None:
     """Where neither the rules nor an address explain it, or the server fails to say, there is no command."""
     own.rules = [{"pattern": "db.example", "list": "allow"}]

@@ -10,6 +10,8 @@ from irons.errors import ApiError, NotFound, Unsupported
 from irons_plugins.audit.filters import Filter
 
 if TYPE_CHECKING:
+    from ipaddress import IPv4Address, IPv6Address
+
     from irons.api import Event
     from irons.context import Context
 
@@ -71,36 +73,53 @@ def _last(ctx: Context, name: str, host: str | None, verdict: str) -> Event | No
 
 
 def _fix(ctx: Context, event: Event) -> str:
-    """The rules are asked again: what they would let pass now was refused by something that they do not decide."""
-    from ipaddress import ip_address
+    """The rules are asked again, of the host and of the address it led to.
 
+    What they would let pass now, and what they had no say in, was refused by something else: the floor, which names the address,
+    a cap, or a request that makes no sense.
+    """
     from irons_plugins.local.advice import suggestion
-    from irons_plugins.local.policy import Decision
+    from irons_plugins.local.floor import SHUT
+    from irons_plugins.local.policy import UNCOVERED, Decision
 
-    if event.protocol in ("udp", "icmp"):
+    if event.protocol in ("udp", "icmp") or event.reason.endswith(SHUT):
         return ""
     # A plain v0 server tells no port; without one a rule covers 443 and 80.
     port = event.port or 443
-    where = f"[{event.host}]:{port}" if ":" in event.host else f"{event.host}:{port}"
     try:
-        told = ctx.api.check(where, event.sandbox)
+        told = [ctx.api.check(_at(host, port), event.sandbox) for host in (event.host, event.address) if host]
     except Unsupported:
         return suggestion(event.host, port) or ""
     except ApiError:
         return ""
-    if told.get("verdict") == "allowed":
-        try:
-            address = ip_address(event.address)
-        except ValueError:
-            return ""
-        return suggestion(event.host, port, sandbox=event.sandbox, private=address) or ""
+    denying = next((answer for answer in told if answer.get("list") == "deny"), None)
+    refused = None if event.allowed or event.address not in event.reason else _address(event.address)
+    if denying is None and refused is not None:
+        return suggestion(event.host, port, sandbox=event.sandbox, private=refused) or ""
+    answer = denying or told[0]
+    by_rules = not event.reason or event.rule or event.reason.startswith(UNCOVERED)
+    if answer.get("verdict") == "allowed" or not by_rules:
+        return ""
     decision = Decision(
-        allowed=told.get("allowed") is True,
+        allowed=answer.get("allowed") is True,
         verdict="blocked",
         mode="deny",
-        rule=told.get("rule"),
-        list=told.get("list"),
-        scope=told.get("scope"),
-        reason=str(told.get("reason") or ""),
+        rule=answer.get("rule"),
+        list=answer.get("list"),
+        scope=answer.get("scope"),
+        reason=str(answer.get("reason") or ""),
     )
     return suggestion(event.host, port, decision=decision, sandbox=event.sandbox) or ""
+
+
+def _at(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    from ipaddress import ip_address
+
+    try:
+        return ip_address(text)
+    except ValueError:
+        return None

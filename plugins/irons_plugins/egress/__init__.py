@@ -133,7 +133,7 @@ def irons_commands() -> list[Command]:
                 ),
                 record=True,
             ),
-            about="The address that a name leads to is judged when it is dialled, and not here.",
+            about="A bare address, and a name of [local.hosts], is judged by the floor too. Where any other name leads is judged when it is dialled.",
             examples=(
                 "irons egress check example.com",
                 "irons egress check github.com:22 --sandbox my-sandbox",

@@ -87,6 +87,9 @@ EMBEDDING = _rows(
 )
 """IPv6 blocks judged by the IPv4 address inside alone, before any row of the floor that holds them."""
 
+SHUT = "no rule opens that"
+"""How the reason ends where no `--private` would help."""
+
 GLOBAL_UNICAST = Block(ip_network("2000::/3"), "global unicast", "RFC 4291")
 """The one part of IPv6 that is given out to networks; all else is reserved."""
 
@@ -111,7 +114,7 @@ def refusal(address: Address, port: int, pins: Iterable[Pin], ground: Ground) ->
     for face, called in faces:
         reason = never(face) or _listening(face, port, ground)
         if reason:
-            return f"{called} is {reason}; no rule opens that"
+            return f"{called} is {reason}; {SHUT}"
     pinned = [pin for pin in pins if address in pin.network]
     for face, called in faces:
         if own(face, ground):

@@ -30,6 +30,7 @@ from irons_plugins.local.rules import (
 )
 
 __all__ = [
+    "UNCOVERED",
     "Decision",
     "Ground",
     "Host",
@@ -60,6 +61,9 @@ __all__ = [
 
 Mode = Literal["warn", "deny"]
 Verdict = Literal["allowed", "blocked", "warn"]
+
+UNCOVERED = "no rule allows"
+"""How the reason begins where no rule covers a host and port."""
 
 _REMEMBERED = 512
 _Place = TypeVar("_Place")
@@ -246,9 +250,9 @@ def _decide(policy: Policy, host: Host, port: int) -> Decision:
     if other is not None:
         ports = " and ".join(str(each) for each in other.pattern.ports or ())
         return _against(
-            policy, None, f"no rule allows port {port} of {host.text}; {_called(other)} allows {ports}"
+            policy, None, f"{UNCOVERED} port {port} of {host.text}; {_called(other)} allows {ports}"
         )
-    return _against(policy, None, f"no rule allows {host.text}")
+    return _against(policy, None, f"{UNCOVERED} {host.text}")
 
 
 def private_pins(policy: Policy, host: Host, port: int) -> tuple[Network, ...]:

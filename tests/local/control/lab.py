@@ -67,6 +67,7 @@ class PretendEngine:
     trouble: dict[str, Exception] = field(default_factory=dict)
     hold: dict[str, asyncio.Event] = field(default_factory=dict)
     before_start: Callable[[str], None] = lambda _: None
+    _echoing: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def _step(self, call: str, sandbox: str) -> None:
         self.calls.append((call, sandbox))
@@ -111,7 +112,10 @@ class PretendEngine:
             raise EngineError("state", "it does not run")
         outer, inner = socket.socketpair()
         reader, writer = await asyncio.open_connection(sock=inner)
-        asyncio.get_running_loop().create_task(_echo(reader, writer))
+        echoing = asyncio.get_running_loop().create_task(_echo(reader, writer))
+        # The loop alone would not keep it.
+        self._echoing.add(echoing)
+        echoing.add_done_callback(self._echoing.discard)
         return outer
 
     async def wait(self, sandbox: str) -> None:

@@ -208,6 +208,35 @@ def test_check_answers_as_the_gateway_would(tmp_path: Path) -> None:
     run(work())
 
 
+def test_check_says_what_no_rule_opens(tmp_path: Path) -> None:
+    """A literal address beneath the floor, and this backend's own port, are blocked whatever the rules say, in warn too."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            await lab.create("box")
+            port = (await _json(lab, "GET", "/sandboxes/box/ssh"))["port"]
+            everything = [
+                {"pattern": "*:*", "list": "allow"},
+                {"pattern": f"127.0.0.1:{port}", "list": "allow", "private": ["127.0.0.1"]},
+            ]
+            for mode in ("warn", "deny"):
+                await _json(lab, "PUT", "/egress", json={"mode": mode, "rules": everything})
+                for host, why in (
+                    ("169.254.169.254", "metadata"),
+                    ("0x7f000001", "this machine's own"),
+                    ("10.1.2.3:22", "private"),
+                    ("[::ffff:10.1.2.3]:22", "private"),
+                    ("[64:ff9b::a9fe:a9fe]:80", "metadata"),
+                    (f"127.0.0.1:{port}", "a port of irons itself"),
+                ):
+                    found = await _json(lab, "GET", "/egress/check", params={"host": host, "sandbox": "box"})
+                    assert (found["allowed"], found["verdict"], found["mode"]) == (False, "blocked", mode)
+                    assert why in found["reason"]
+                assert (await _json(lab, "GET", "/egress/check", params={"host": "203.0.113.1"}))["allowed"]
+
+    run(work())
+
+
 def test_rules_go_with_their_sandbox(tmp_path: Path) -> None:
     """A sandbox with the name of one that was removed has neither its rules nor its mode."""
 

@@ -237,6 +237,7 @@ def test_a_name_that_leads_under_the_floor_is_refused(shared: Stand, name: str) 
     assert (event["verdict"], event["allowed"], event["mode"]) == ("blocked", False, "warn")
     address = {"loopback": "127.", "private": "10.9.8.7", "metadata": "169.254.", "host": "198.51."}[name]
     assert address in event["reason"]
+    assert event["address"].startswith(address)
     assert address.encode() not in answer
 
 

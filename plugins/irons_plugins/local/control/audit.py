@@ -14,6 +14,8 @@ from irons_plugins.local.store import Store, StoreError
 _log = logging.getLogger(__name__)
 _LOOK_ANYWAY = 2.0
 _EXPIRE_EVERY = 3600.0
+_CATCHING_UP = 2.0
+"""Seconds that a reader is held at most until the logs are taken in."""
 LONGEST_WAIT = 60.0
 """Seconds that a long poll is held at most."""
 
@@ -27,6 +29,7 @@ class Audit:
         self._kept = kept
         self._poked = asyncio.Event()
         self._news: asyncio.Future[None] | None = None
+        self._next_look: asyncio.Future[None] | None = None
         self._closing = False
         self._expired_at = float("-inf")
 
@@ -38,12 +41,15 @@ class Audit:
         """Take records in for as long as this is not cancelled; a store that fails is tried again."""
         while True:
             self._poked.clear()
+            looking, self._next_look = self._next_look, None
             try:
                 await self.catch_up()
             except StoreError as error:
                 _log.warning("audit records wait: %s", error)
             except Exception:  # noqa: BLE001 (whatever a log holds, the rest of the control plane goes on)
                 _log.exception("audit records wait")
+            if looking is not None:
+                looking.set_result(None)
             try:
                 async with asyncio.timeout(_LOOK_ANYWAY):
                     await self._poked.wait()
@@ -67,10 +73,14 @@ class Audit:
     async def page(self, query: Query, wait: float = 0.0) -> Page:
         """A page of events; where there is none, held until there is one or `wait` seconds are over.
 
+        Who does not wait is told all that had been written down when it asked: what was refused a moment ago is in it.
+
         Raises:
             ApiError: no sandbox has, or had, that name.
         """
         loop = asyncio.get_running_loop()
+        if wait <= 0 and not self._closing:
+            await self._look_now()
         until = loop.time() + min(wait, LONGEST_WAIT)
         while True:
             # Registered before looking, so that what comes in between is not missed.
@@ -85,6 +95,13 @@ class Audit:
         """Answer everyone who waits; `run` is ended by its owner."""
         self._closing = True
         self._wake()
+
+    async def _look_now(self) -> None:
+        """Wait for a look at the logs that begins after this call; many readers share one."""
+        if self._next_look is None:
+            self._next_look = asyncio.get_running_loop().create_future()
+        self._poked.set()
+        await asyncio.wait((self._next_look,), timeout=_CATCHING_UP)
 
     async def _keep_house(self, taken: Taken) -> None:
         if taken.finished:

@@ -8,16 +8,18 @@ import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from ipaddress import ip_address
 from typing import Any, Protocol, TypeVar
 
 from irons_plugins.local.control import rulebook, sandboxes
-from irons_plugins.local.control.errors import ApiError, bad, missing
+from irons_plugins.local.control.errors import ApiError, bad, missing, unready
 from irons_plugins.local.control.rulebook import ACCOUNT, Difference, StoredRule
 from irons_plugins.local.control.rules_asked import shown
 from irons_plugins.local.control.sandboxes import STOPPED, Sandbox
+from irons_plugins.local.ground import Listener
 from irons_plugins.local.hosts import Host, HostError, canonical_host
 from irons_plugins.local.patterns import PatternError, read_pattern
-from irons_plugins.local.policy import Decision, Policy, decide
+from irons_plugins.local.policy import Decision, Policy, judge, read_ground
 from irons_plugins.local.store import Store
 
 T = TypeVar("T")
@@ -208,8 +210,10 @@ class Egress:
     async def check(self, name: str | None, host: str, port: int) -> tuple[Host, Decision]:
         """The host in its one spelling, and what would be decided; for None, in a sandbox without rules of its own.
 
+        A literal address, and a name of `[local.hosts]`, is judged by the floor too, on this machine's network as it is now.
+
         Raises:
-            ApiError: there is no such sandbox, or the host is not one.
+            ApiError: there is no such sandbox, or the host is not one, or the kernel cannot be asked.
         """
         try:
             judged = canonical_host(host)
@@ -219,7 +223,11 @@ class Egress:
         (policy,) = await self._store.read(
             lambda connection: rulebook.policies_of(connection, [_scope(connection, name)], hosts)
         )
-        return judged, decide(Policy.from_json(policy), judged, port)
+        try:
+            ground = await asyncio.to_thread(read_ground, _listeners(self._listening()))
+        except OSError as error:
+            raise unready(f"this machine's network can't be looked at: {error.strerror}") from error
+        return judged, judge(Policy.from_json(policy), judged, port, ground)
 
     async def enforce(self, identity: str) -> None:
         """Put a sandbox's policy in force, as it is written down.
@@ -323,6 +331,10 @@ def _set_mode(connection: sqlite3.Connection, sandbox: Sandbox | None, mode: str
         sandboxes.change(connection, sandbox.id, mode=mode)
     elif mode is not None:
         rulebook.set_account_mode(connection, mode)
+
+
+def _listeners(listening: Sequence[tuple[str, int]]) -> list[Listener]:
+    return [(ip_address(address), port) for address, port in listening]
 
 
 def _check_size(policy: Mapping[str, Any]) -> None:

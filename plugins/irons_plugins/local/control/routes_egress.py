@@ -203,7 +203,7 @@ ROUTES = (
         _DECISION,
         query={"host": text(300, minLength=1), "sandbox": text(300)},
         needs=("host",),
-        fails=(404,),
+        fails=(404, 503),
     ),
 )
 

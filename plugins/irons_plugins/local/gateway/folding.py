@@ -33,6 +33,7 @@ class Refusal(NamedTuple):
         rule: the pattern that decided, or None.
         reason: one line for the log.
         inside: one line for the sandbox, which learns no address the host resolved; None where it may read `reason`.
+        address: the address that was refused, where one was.
     """
 
     host: str
@@ -42,6 +43,7 @@ class Refusal(NamedTuple):
     rule: str | None
     reason: str
     inside: str | None = None
+    address: str | None = None
 
     def record(self) -> dict[str, Any]:
         """The fields of a verdict record."""
@@ -54,6 +56,7 @@ class Refusal(NamedTuple):
             "mode": self.mode,
             "rule": self.rule,
             "reason": self.reason,
+            **({} if self.address is None else {"address": self.address}),
         }
 
 

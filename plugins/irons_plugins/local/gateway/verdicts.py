@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from irons_plugins.local.addresses import Address
+from irons_plugins.local.addresses import Address, unmapped
 from irons_plugins.local.advice import suggestion
 from irons_plugins.local.gateway.folding import Refusal
 from irons_plugins.local.policy import Decision, Ground, Host, Policy, decide, decide_address
@@ -109,17 +109,18 @@ def judge_addresses(
     if not decision.allowed:
         raise _by_rule(judged.host, port, protocol, decision)
     passing: dict[Address, Judged] = {}
-    first: Decision | None = None
+    refused: dict[Address, Decision] = {}
     for address in addresses:
         found = decide_address(policy, judged.host, port, address, ground)
         if not found.allowed:
-            first = first or found
+            refused[address] = found
         else:
             passing[address] = judged._replace(decision=found) if found.verdict == "warn" else judged
     if passing:
         return passing
-    if first is None:
+    if not refused:
         raise refuse_for(judged.host, port, protocol, policy, "its name has no address")
+    address, first = next(iter(refused.items()))
     literal = judged.host.address is not None
     refusal = Refusal(
         judged.host.text,
@@ -129,6 +130,7 @@ def judge_addresses(
         first.rule,
         first.reason,
         None if literal else PRIVATE,
+        str(unmapped(address)),
     )
     raise RefusedError(refusal)
 
