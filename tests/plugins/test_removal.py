@@ -13,9 +13,11 @@ from irons.errors import LocalError
 from irons.host import PluginHost
 from irons.settings import load
 from irons.streams import Streams
-from irons.testing import FakeApi, faults
+from irons.testing import FakeApi
 from irons_plugins.local import removal
 from irons_plugins.local.backend import on_this_machine
+from irons_plugins.local.engines import EngineError
+from irons_plugins.local.engines.namespace import NamespaceEngine
 from irons_plugins.local.places import Places
 
 
@@ -27,16 +29,25 @@ def ctx(irons_env: dict[str, str], fake_api: FakeApi) -> Context:
     return Context(load(env=env), PluginHost(env=env), streams)
 
 
-def test_the_state_stays_while_a_sandbox_does(ctx: Context, fake_api: FakeApi, tmp_path: Path) -> None:
+def test_the_state_stays_while_a_sandbox_does(
+    ctx: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where a sandbox can't be destroyed, its state is not purged from under it, and the error names it."""
+
+    async def stuck(_engine: NamespaceEngine, sandbox: str) -> None:
+        raise EngineError("failed", f"a process is still in {sandbox}")
+
+    monkeypatch.setattr(NamespaceEngine, "destroy", stuck)
     places = Places.of({"XDG_STATE_HOME": str(tmp_path), "XDG_RUNTIME_DIR": ""}, os.geteuid())
-    places.sandbox("sb_0000000000000001").mkdir(parents=True)
-    fake_api.add("one", "stopped")
-    fake_api.fail(faults.error(500), on="DELETE", times=9)
-    with pytest.raises(LocalError, match="sandbox one"):
-        removal.remove(ctx, places, (removal.Item("sandbox", "one"),), purge=True)
+    home = places.sandbox("sb_0000000000000001")
+    home.mkdir(parents=True)
+    (home / "machine.json").write_text(
+        '{"id": "", "name": "one", "image": "", "image_name": "", "host_key": "", "limits": {}}'
+    )
+    with pytest.raises(LocalError, match="sandbox one: a process is still in sb_0000000000000001"):
+        removal.remove(ctx, places, (), purge=True)
     ctx.close()
-    assert places.sandbox("sb_0000000000000001").is_dir()
+    assert home.is_dir()
 
 
 def test_below_local_it_is_always_this_machine(ctx: Context) -> None:

@@ -22,6 +22,7 @@ from typing import Any
 
 from irons.errors import LocalError
 from irons.version import __version__
+from irons_plugins.local import namespaces
 from irons_plugins.local.holding import settle
 from irons_plugins.local.link import Link, LinkError, Message, RequestError
 from irons_plugins.local.places import Places, PlacesError
@@ -29,6 +30,8 @@ from irons_plugins.local.places import Places, PlacesError
 _ANSWER_WITHIN = 10.0
 _START_WITHIN = 20.0
 _DOWN_WITHIN = 15.0
+_END_WITHIN = 7.0
+_SIGN_WITHIN = 2.0
 
 _KEPT = (
     *("HOME", "PATH", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV"),
@@ -126,8 +129,12 @@ def status(places: Places) -> Status | None:
         return _status(_request(places, link, "status"))
 
 
-def down(places: Places) -> bool:
+def down(places: Places, *, within: float = _DOWN_WITHIN) -> bool:
     """End keeper, gateway and control plane; sandboxes are not touched, and nothing of theirs gets out meanwhile.
+
+    Args:
+        places: where they are.
+        within: how many seconds they may take.
 
     Returns:
         False when it did not run.
@@ -135,13 +142,60 @@ def down(places: Places) -> bool:
     Raises:
         LocalError: it did not end.
     """
-    link = _reach(places, within=_DOWN_WITHIN)
+    link = _reach(places, within=within)
     if link is None:
         return False
     with link:
         pid = int(_request(places, link, "down").body["pid"])
-        _wait_for_end(pid, _DOWN_WITHIN)
+        _wait_for_end(pid, within)
     return True
+
+
+def serves(places: Places, *, version: str = __version__) -> bool:
+    """Whether a control plane of this version answers requests right now; none is started to be asked."""
+    try:
+        found = status(places)
+    except LocalError:
+        return False
+    if found is None or not found.ready or found.version != version:
+        return False
+    try:
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(_SIGN_WITHIN)
+            sock.connect(str(places.api_socket))
+            sock.sendall(b"GET /version HTTP/1.1\r\nHost: irons\r\nConnection: close\r\n\r\n")
+            return sock.recv(5) == b"HTTP/"
+    except OSError:
+        return False
+
+
+def survivors(places: Places) -> dict[str, int]:
+    """Keeper, gateway and control plane as far as they run, by name; found by what is noted of them, so also where none answers."""
+    notes = {"keeper": places.state_lock, "gateway": places.local / "gateway.process"}
+    notes["server"] = places.local / "server.process"
+    found: dict[str, int] = {}
+    for name, path in notes.items():
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            noted = json.loads(path.read_text("utf-8"))
+            process = noted["process"] if name == "keeper" else noted
+            if namespaces.is_same(process):
+                found[name] = int(process["pid"])
+    return found
+
+
+def end(places: Places) -> None:
+    """End keeper, gateway and control plane whatever state they are in: asked where that works, killed where not."""
+    with suppress(LocalError):
+        down(places, within=_END_WITHIN)
+    # The keeper first, or it would start the others again.
+    for name, pid in survivors(places).items():
+        with suppress(ProcessLookupError):
+            if name == "gateway":
+                # Its workers too; it leads a group of its own.
+                os.killpg(pid, signal.SIGKILL)
+            else:
+                os.kill(pid, signal.SIGKILL)
+            _wait_for_end(pid, _END_WITHIN)
 
 
 def stay(places: Places) -> None:

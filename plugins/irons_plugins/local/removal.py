@@ -1,4 +1,8 @@
-"""Taking irons off a machine: what there is, and its removal, files of subordinate ids included."""
+"""Taking irons off a machine: what there is, and its removal, files of subordinate ids included.
+
+A purge needs nothing that runs: a control plane that answers is asked to destroy its sandboxes, and whatever is there
+after that is ended and removed from here, so that a broken database or state keeps nobody from being rid of irons.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,18 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from irons.errors import IronsError, LocalError, NotFound
-from irons_plugins.local.unit import unit_path
+from irons_plugins.local import daemon, unit
+from irons_plugins.local.engines import CellError, EngineError, Kit
+from irons_plugins.local.engines.machine import Machine
+from irons_plugins.local.engines.removal import remove_tree
 from irons_plugins.ssh.config_blocks import Installed
 
 if TYPE_CHECKING:
+    import socket
+    from pathlib import Path
+
     from irons.context import Context
+    from irons_plugins.local.engines import Namespaces
     from irons_plugins.local.places import Places
 
 
@@ -24,15 +35,20 @@ class Item(NamedTuple):
 
 
 def find(ctx: Context, places: Places, *, purge: bool) -> tuple[Item, ...]:
-    """Return what irons has on this machine: sandboxes, unit, SSH include; with `purge` images and everything else too."""
-    items = [Item("sandbox", name) for name in _sandboxes(ctx, places)]
-    unit = unit_path(ctx.settings.env)
-    if unit.exists():
-        items.append(Item("systemd unit", str(unit)))
+    """Return what irons has on this machine: sandboxes, unit, SSH include; with `purge` processes, images and everything else too.
+
+    Raises:
+        LocalError: Without `purge`, the control plane does not answer, which alone knows the sandboxes.
+    """
+    items = [Item("sandbox", name) for name in _sandboxes(ctx, places, purge=purge)]
+    path = unit.unit_path(ctx.settings.env)
+    if path.exists():
+        items.append(Item("systemd unit", str(path)))
     installed = Installed(ctx.settings)
     if installed:
         items.append(Item("ssh config", str(installed.config)))
     if purge:
+        items += [Item("process", name) for name in daemon.survivors(places)]
         items += [Item("image", str(path)) for path in sorted(places.images.glob("img_*"))]
         items += [
             Item(what, str(path))
@@ -53,56 +69,122 @@ def remove(ctx: Context, places: Places, items: tuple[Item, ...], *, purge: bool
         LocalError: Something could not be removed; it says what.
     """
     wrong: list[str] = []
-    for item in items:
-        if item.what == "sandbox":
-            try:
-                _destroy(ctx, item.path)
-            except IronsError as error:
-                wrong.append(f"sandbox {item.path}: {error.message}")
-    # Without its state nobody would know of a sandbox that still runs.
-    purge = purge and not wrong
-    try:
-        Installed(ctx.settings).uninstall()
-    except IronsError as error:
-        wrong.append(error.message)
-    unit_path(ctx.settings.env).unlink(missing_ok=True)
-    if purge:
-        from irons_plugins.local import daemon
-
-        with suppress(LocalError):
-            daemon.down(places)
+    if not purge or daemon.serves(places):
+        wrong += _destroy_all(ctx, [item.path for item in items if item.what == "sandbox"])
+    for step in (Installed(ctx.settings).uninstall, lambda: unit.remove(ctx.settings.env)):
         try:
-            asyncio.run(_remove_state(places))
-            shutil.rmtree(places.runtime, ignore_errors=True)
-            shutil.rmtree(ctx.settings.cache_dir, ignore_errors=True)
-        except (OSError, IronsError) as error:
-            wrong.append(str(error))
+            step()
+        except IronsError as error:
+            wrong.append(error.message)
+    if purge:
+        # What the control plane could not destroy may well go once it is out of the way.
+        wrong = _purge(ctx, places)
     if wrong:
         raise LocalError("; ".join(wrong), hint="run it again; irons local logs may tell more")
 
 
-def _sandboxes(ctx: Context, places: Places) -> list[str]:
-    if not places.database.exists():
+def _purge(ctx: Context, places: Places) -> list[str]:
+    """End the daemon, whatever state it is in, and remove all that is left; returns what would not go."""
+    daemon.end(places)
+    try:
+        wrong = asyncio.run(_destroy_left(ctx, places))
+        # Without its state nobody would know of a sandbox that still runs.
+        if not wrong:
+            asyncio.run(_remove_state(places))
+            for directory in (places.runtime, ctx.settings.cache_dir):
+                shutil.rmtree(directory, ignore_errors=True)
+    except EngineError as error:
+        return [error.message]
+    except OSError as error:
+        return [str(error)]
+    return wrong
+
+
+def _sandboxes(ctx: Context, places: Places, *, purge: bool) -> list[str]:
+    if not purge:
+        if not places.database.exists():
+            return []
+        try:
+            return [sandbox.name for sandbox in ctx.api.list()]
+        except LocalError as error:
+            hint = "irons local uninstall --purge removes everything without it"
+            raise LocalError(error.message, hint=hint) from None
+    if daemon.serves(places):
+        with suppress(IronsError):
+            return [sandbox.name for sandbox in ctx.api.list()]
+    return [_name(home) for home in _homes(places)]
+
+
+def _homes(places: Places) -> list[Path]:
+    """The directories of the sandboxes there are, whether or not a control plane knows of them."""
+    try:
+        return sorted(home for home in places.sandboxes.iterdir() if home.name.startswith("sb_"))
+    except OSError:
         return []
-    return [sandbox.name for sandbox in ctx.api.list()]
 
 
-def _destroy(ctx: Context, name: str) -> None:
+def _name(home: Path) -> str:
+    try:
+        return Machine.read(home).name
+    except EngineError:
+        return home.name
+
+
+def _destroy_all(ctx: Context, names: list[str]) -> list[str]:
     from irons_plugins.lifecycle.handlers import destroy_one
 
-    with suppress(NotFound):
-        destroy_one(ctx, name, force=True)
+    wrong: list[str] = []
+    for name in names:
+        try:
+            with suppress(NotFound):
+                destroy_one(ctx, name, force=True)
+        except IronsError as error:
+            wrong.append(f"sandbox {name}: {error.message}")
+    return wrong
+
+
+async def _destroy_left(ctx: Context, places: Places) -> list[str]:
+    """Have every engine destroy what is there, with neither keeper nor control plane; returns what would not go."""
+    from irons_plugins.local.control.enginery import make_engines
+
+    homes = _homes(places)
+    if not homes:
+        return []
+    wrong: list[str] = []
+    kit = Kit(cells=_NoCells(), images=places.images, sandboxes=places.sandboxes)
+    engines = make_engines(kit, ctx.host.engines())
+    for home in homes:
+        name = _name(home)
+        for engine in engines.values():
+            try:
+                await engine.destroy(home.name)
+            except (EngineError, OSError) as error:
+                wrong.append(f"sandbox {name}: {error}")
+    return wrong
+
+
+class _NoCells:
+    """`Cells` where no keeper runs: a cell then is there for as long as a process is in it, and cannot be entered."""
+
+    async def make(self, cell: str) -> None:
+        raise CellError(f"{cell}: no keeper runs")
+
+    async def namespaces(self, cell: str) -> Namespaces:
+        raise CellError(f"{cell}: no keeper runs")
+
+    async def connect(self, cell: str, address: str, port: int, *, within: float) -> socket.socket:
+        raise CellError(f"{cell}: no keeper runs, to lead to {address} port {port} within {within} s")
+
+    async def adopt(self, cell: str, pid: int, started: int) -> None:
+        raise CellError(f"{cell}: no keeper runs, to adopt process {pid} of {started}")
+
+    async def drop(self, cell: str) -> None:
+        """It went with the keeper."""
 
 
 async def _remove_state(places: Places) -> None:
-    from irons_plugins.local.engines import EngineError
-    from irons_plugins.local.engines.removal import remove_tree
-
-    try:
-        for directory in (places.images, places.sandboxes):
-            for entry in directory.iterdir() if directory.exists() else ():
-                if entry.is_dir() and not entry.is_symlink():
-                    await remove_tree(entry)
-        await remove_tree(places.state)
-    except EngineError as error:
-        raise LocalError(error.message, hint=error.hint) from None
+    for directory in (places.images, places.sandboxes):
+        for entry in directory.iterdir() if directory.is_dir() else ():
+            if entry.is_dir() and not entry.is_symlink():
+                await remove_tree(entry)
+    await remove_tree(places.state)

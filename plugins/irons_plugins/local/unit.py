@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from irons.errors import LocalError
 from irons.settings import home_of
 
 NAME = "irons.service"
+_SYSTEMD_WITHIN = 20.0
 
 _UNIT = """\
 # Written by `irons local install`; removed by `irons local uninstall`.
@@ -62,6 +64,29 @@ def write(env: Mapping[str, str], python: str) -> tuple[Path, str]:
         [checker, "--user", "verify", str(path)], capture_output=True, text=True, check=False
     )
     return path, done.stderr.strip()
+
+
+def remove(env: Mapping[str, str]) -> None:
+    """Disable the unit and remove it, with the link by which it was enabled; none is no error.
+
+    Raises:
+        LocalError: It can't be removed.
+    """
+    path = unit_path(env)
+    link = path.parent / "default.target.wants" / NAME
+    if not path.exists() and not link.is_symlink():
+        return
+    control = shutil.which("systemctl", path=env.get("PATH"))
+    if control is not None:
+        # Where the user's systemd does not run there is nothing to disable but the link.
+        with suppress(subprocess.TimeoutExpired, OSError):
+            words = [control, "--user", "disable", "--now", NAME]
+            subprocess.run(words, capture_output=True, check=False, timeout=_SYSTEMD_WITHIN)
+    try:
+        for each in (link, path):
+            each.unlink(missing_ok=True)
+    except OSError as error:
+        raise LocalError(f"{path} can't be removed: {error.strerror}") from None
 
 
 def _quoted(word: str) -> str:

@@ -1,0 +1,44 @@
+"""The systemd user unit: its text, and that it goes without a trace. No systemd runs here: its programs are stand-ins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from irons.errors import LocalError
+from irons_plugins.local import unit
+
+
+def test_the_unit_runs_this_interpreter() -> None:
+    """White space, percent and dollar signs of its path are written as systemd.service(5) wants them."""
+    assert "ExecStart=/usr/bin/python3 -m irons local up --foreground\n" in unit.render("/usr/bin/python3")
+    assert 'ExecStart="/a b/50%%/$$x" -m irons' in unit.render("/a b/50%/$x")
+
+
+def test_removal_disables_it_and_leaves_nothing(tmp_path: Path) -> None:
+    """The user's systemd is told to stop it, and unit and link are gone also where there is no systemd to listen."""
+    log = tmp_path / "told"
+    program = tmp_path / "bin/systemctl"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\necho "$@" >>{log}\nexit 1\n')
+    program.chmod(0o755)
+    env = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": "", "PATH": str(program.parent)}
+    path, _ = unit.write(env, "/usr/bin/python3")
+    link = path.parent / "default.target.wants" / unit.NAME
+    link.parent.mkdir()
+    link.symlink_to(path)
+    unit.remove(env)
+    assert log.read_text() == "--user disable --now irons.service\n"
+    assert not path.exists()
+    assert not link.is_symlink()
+    unit.remove(env)
+    assert log.read_text().count("\n") == 1
+
+
+def test_a_unit_that_cannot_be_removed_is_told(tmp_path: Path) -> None:
+    """One line says which file and why."""
+    env = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": "", "PATH": ""}
+    unit.unit_path(env).mkdir(parents=True)
+    with pytest.raises(LocalError, match=r"irons\.service can't be removed"):
+        unit.remove(env)
