@@ -22,18 +22,27 @@ from irons_plugins.local.namespaces import started
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIYqNsYamEJIfnCozjmepI0oBf+gCfs1BF66xsISdc6e me@here\n"
 
 
-def _answer(profile: dict[str, Any], call: str, family: int) -> int:
-    """What a filter answers to a call with this first argument: an errno, or 0."""
+def _answer(profile: dict[str, Any], call: str, family: int, protocol: int = 0) -> int:
+    """What a filter answers to a call with these arguments, as registers hold them: an errno, or 0."""
     for rule in profile["syscalls"]:
-        if call not in rule["names"]:
-            continue
-        holds = {
-            "SCMP_CMP_EQ": lambda value: family == value,
-            "SCMP_CMP_GT": lambda value: family > value,
-        }
-        if all(holds[each["op"]](each["value"]) for each in rule.get("args", [])):
+        if call in rule["names"] and all(
+            _holds(each, (family, 1, protocol)) for each in rule.get("args", [])
+        ):
             return int(rule["errnoRet"])
     return 0
+
+
+def _holds(wanted: dict[str, Any], registers: tuple[int, ...]) -> bool:
+    value, given = wanted["value"], registers[wanted["index"]]
+    match wanted["op"]:
+        case "SCMP_CMP_EQ":
+            return bool(given == value)
+        case "SCMP_CMP_GT":
+            return bool(given > value)
+        case "SCMP_CMP_MASKED_EQ":
+            return bool(given & value == wanted["valueTwo"])
+        case other:
+            raise AssertionError(other)
 
 
 @pytest.mark.parametrize("family", range(64))
@@ -42,6 +51,17 @@ def test_only_families_of_a_network_namespace_are_let_through(family: int) -> No
     expected = 0 if family in (1, 2, 10, 16) else errno.EAFNOSUPPORT
     assert _answer(seccomp.profile("x86_64"), "socket", family) == expected
     assert _answer(seccomp.profile("x86_64"), "socketpair", family) == expected
+
+
+@pytest.mark.parametrize("above", [0, 1 << 32, 0xFFFF_FFFF << 32])
+def test_a_bit_above_an_int_is_no_way_round(above: int) -> None:
+    """The kernel looks at the lower half of the register: whatever stands above, packet filters and IPsec stay shut."""
+    profile = seccomp.profile("x86_64")
+    for protocol in (6, 12):
+        assert _answer(profile, "socket", 16, protocol + above) == errno.EPROTONOSUPPORT
+    for protocol in (0, 4, 9, 15, 16):
+        assert _answer(profile, "socket", 16, protocol + above) == 0
+    assert _answer(profile, "socket", 40 + above) == errno.EAFNOSUPPORT
 
 
 def test_an_unknown_architecture_is_filtered_all_the_same() -> None:

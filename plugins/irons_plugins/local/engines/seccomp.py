@@ -95,6 +95,7 @@ def _refuse_netlink(protocol: int) -> dict[str, Any]:
         "errnoRet": errno.EPROTONOSUPPORT,
         "args": [
             {"index": 0, "value": int(socket.AF_NETLINK), "op": "SCMP_CMP_EQ"},
-            {"index": 2, "value": protocol, "op": "SCMP_CMP_EQ"},
+            # The kernel takes an int; a comparison of the whole register would be passed by with a bit above it.
+            {"index": 2, "value": 0xFFFF_FFFF, "valueTwo": protocol, "op": "SCMP_CMP_MASKED_EQ"},
         ],
     }
