@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import json
 import os
+import signal
 import socket
 import ssl
 import subprocess
@@ -241,6 +242,26 @@ class Stand:
             "policy", cell=cell, sandbox={"id": cell, "name": "box"}, policy=policy(mode, allow, **more)
         )
         return int(answer["cut"])
+
+    def answer(self, number: int) -> dict[str, Any]:
+        """The answer to a request of the control plane's that was sent by hand."""
+        assert self.server is not None
+        while (body := self.server.recv().body).get("id") != number:
+            pass
+        answer: dict[str, Any] = body["ok"]
+        return answer
+
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        """Hold the gateway where it is."""
+        assert self.process is not None
+        status = Path(f"/proc/{self.process.pid}/stat")
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            eventually(lambda: status.read_text().rpartition(") ")[2].startswith("T"))
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """Kill it as hard as can be."""
