@@ -1,4 +1,4 @@
-"""What the v0 API answers, as data; everything is read leniently: unknown fields are ignored, missing ones are empty."""
+"""What the v0 API answers, as data, read leniently: unknown fields are ignored, and missing ones and those of another type are empty."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+
+from irons.errors import ApiError
 
 
 @dataclass(frozen=True)
@@ -73,15 +75,57 @@ class AuditPage:
     token: int = 0
 
 
+_LARGEST = 1 << 63
+"""Whole numbers from here on are no counts, ports or identities of anything."""
+
+
+_MOST_ROWS = 100_000
+"""Rows that one answer may have: each becomes an object many times the size of its text."""
+
+
+class Pages:
+    """The pages that one reading of a log has turned to: a server must not have it read on for ever."""
+
+    MOST = 10_000
+    """Pages of one log."""
+
+    def __init__(self) -> None:
+        self._tokens: set[int] = set()
+
+    def to(self, token: int) -> None:
+        """Turn to the page behind a token. Raises `ApiError` where that was turned to before, or a log has no so many pages."""
+        if token in self._tokens:
+            raise ApiError("the pages of the server's audit log go round in a circle")
+        if len(self._tokens) >= self.MOST:
+            raise ApiError(f"the server's audit log goes on behind {self.MOST:,} pages")
+        self._tokens.add(token)
+
+
 def rows_of(answer: Mapping[str, Any], key: str) -> Sequence[Mapping[str, Any]]:
-    """Return the objects in a list of an answer; what is none is passed over."""
+    """Return the objects in a list of an answer; what is none is passed over. Raises `ApiError` where there are too many."""
     rows = answer.get(key)
-    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    if not isinstance(rows, list):
+        return []
+    if len(rows) > _MOST_ROWS:
+        raise ApiError(f"the server told {len(rows):,} {key} at once; {_MOST_ROWS:,} is the most")
+    return [row for row in rows if isinstance(row, dict)]
 
 
 def texts_of(value: object) -> tuple[str, ...]:
-    """Return a list's members as texts; nothing where it is no list."""
-    return tuple(str(item) for item in value) if isinstance(value, list) else ()
+    """Return the texts in a list; nothing where it is no list."""
+    return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
+
+
+def text_of(value: object) -> str:
+    """Return a text, or what a number or a truth value looks like; nothing of anything else, however deep it is nested."""
+    if isinstance(value, str):
+        return value
+    return str(value) if isinstance(value, int | float) else ""
+
+
+def whole_of(value: object) -> int | None:
+    """Return a whole number of 64 bits at most; None for anything else."""
+    return value if type(value) is int and -_LARGEST <= value < _LARGEST else None
 
 
 def _time(value: object) -> datetime | None:
@@ -94,50 +138,68 @@ def _time(value: object) -> datetime | None:
     if found.tzinfo is None:
         from datetime import UTC
 
-        return found.replace(tzinfo=UTC)
-    return found
+        found = found.replace(tzinfo=UTC)
+    # At either end of the calendar no other zone can tell it.
+    return found if 1 < found.year < 9999 else None
 
 
 def sandbox_of(row: Mapping[str, Any]) -> Sandbox:
     """Read a Status object of the wire contract; unknown fields are ignored, missing ones are empty."""
-    metadata = row.get("metadata")
+    get = row.get
+    metadata = get("metadata")
     return Sandbox(
-        name=str(row.get("name", "")),
-        status=str(row.get("status", "")),
-        id=str(row.get("id") or ""),
-        created_at=_time(row.get("created_at")),
-        updated_at=_time(row.get("updated_at")),
-        metadata={str(k): str(v) for k, v in metadata.items()} if isinstance(metadata, dict) else {},
+        name=text_of(get("name")),
+        status=text_of(get("status")),
+        id=text_of(get("id")),
+        created_at=_time(get("created_at")),
+        updated_at=_time(get("updated_at")),
+        metadata={key: text_of(value) for key, value in metadata.items()}
+        if isinstance(metadata, dict)
+        else {},
     )
+
+
+_TEXTS = (
+    "sandbox_name",
+    "host",
+    "verdict",
+    "mode",
+    "protocol",
+    "rule",
+    "reason",
+    "sandbox_id",
+    "ended",
+    "address",
+)
 
 
 def event_of(row: Mapping[str, Any], sandbox: str) -> Event:
     """Read an audit event; `sandbox` is whose log was asked for, where the event does not say it."""
     get = row.get
     allowed = get("allowed") is True
-    count = get("count")
+    count, duration = whole_of(get("count")), get("duration_ms")
+    # Long logs are events by the hundred thousand: nearly all of these are texts, and cost no call.
+    whose, host, verdict, mode, protocol, rule, reason, sandbox_id, ended, address = [
+        value if type(value) is str else text_of(value) if value else "" for value in map(get, _TEXTS)
+    ]
     return Event(
         time=_time(get("timestamp")),
-        sandbox=str(get("sandbox_name") or sandbox),
-        host=str(get("host") or ""),
+        sandbox=whose or sandbox,
+        host=host,
         allowed=allowed,
         # A server that tells no verdict tells at least whether the connection passed.
-        verdict=str(get("verdict") or ("allowed" if allowed else "blocked")),
-        mode=str(get("mode") or ""),
-        protocol=str(get("protocol") or ""),
-        port=_whole(get("port")),
-        rule=str(get("rule") or ""),
-        reason=str(get("reason") or ""),
-        count=count if isinstance(count, int) else 1,
-        id=_whole(get("id")),
-        sandbox_id=str(get("sandbox_id") or ""),
-        bytes_in=_whole(get("bytes_in")),
-        bytes_out=_whole(get("bytes_out")),
-        duration_ms=duration if isinstance(duration := get("duration_ms"), int | float) else None,
-        ended=str(get("ended") or ""),
-        address=str(get("address") or ""),
+        verdict=verdict or ("allowed" if allowed else "blocked"),
+        mode=mode,
+        protocol=protocol,
+        port=whole_of(get("port")),
+        rule=rule,
+        reason=reason,
+        count=1 if count is None else count,
+        id=whole_of(get("id")),
+        sandbox_id=sandbox_id,
+        bytes_in=whole_of(get("bytes_in")),
+        bytes_out=whole_of(get("bytes_out")),
+        duration_ms=duration if isinstance(duration, float) else whole_of(duration),
+        ended=ended,
+        address=address,
     )
-
-
-def _whole(value: object) -> int | None:
-    return value if isinstance(value, int) else None

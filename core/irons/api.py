@@ -10,12 +10,15 @@ from irons.answers import (
     AuditPage,
     EgressRules,
     Event,
+    Pages,
     Sandbox,
     SshAddress,
     event_of,
     rows_of,
     sandbox_of,
+    text_of,
     texts_of,
+    whole_of,
 )
 from irons.errors import NotFound, Unsupported
 from irons.wire import Wire
@@ -112,14 +115,12 @@ class Api:
     def ssh(self, name: str) -> SshAddress:
         """Where its SSH answers."""
         answer = self.call("GET", f"/sandboxes/{_segment(name)}/ssh")
-        port = answer.get("port")
-        keys = answer.get("host_keys")
         return SshAddress(
-            host=str(answer.get("host") or ""),
-            port=port if isinstance(port, int) and not isinstance(port, bool) else 0,
-            username=str(answer.get("username") or ""),
-            host_keys=tuple(str(k) for k in keys) if isinstance(keys, list) else (),
-            cell=str(answer.get("cell") or ""),
+            host=text_of(answer.get("host")),
+            port=whole_of(answer.get("port")) or 0,
+            username=text_of(answer.get("username")),
+            host_keys=texts_of(answer.get("host_keys")),
+            cell=text_of(answer.get("cell")),
         )
 
     # Egress
@@ -146,8 +147,8 @@ class Api:
         return EgressRules(
             allowed=texts_of(answer.get("allowed_domains")),
             denied=texts_of(answer.get("denied_domains")),
-            mode=str(answer.get("mode") or ""),
-            rules=tuple(row for row in answer.get("rules") or () if isinstance(row, dict)),
+            mode=text_of(answer.get("mode")),
+            rules=tuple(rows_of(answer, "rules")),
         )
 
     def replace_rules(
@@ -180,18 +181,19 @@ class Api:
             params["pageToken"] = str(token)
         wait = float(filters.get("wait") or 0)
         answer = self.call("GET", path, params=params, route=sandbox is None, patience=wait)
-        next_token = answer.get("page_token")
         events = tuple(event_of(row, sandbox or "") for row in rows_of(answer, "events"))
-        return AuditPage(events, next_token if isinstance(next_token, int) and next_token > 0 else 0)
+        return AuditPage(events, max(0, whole_of(answer.get("page_token")) or 0))
 
     def events(self, sandbox: str | None = None, token: int = 0, **filters: Any) -> Iterator[Event]:
-        """The whole audit log, oldest first, page after page until one is empty."""
+        """The whole audit log, oldest first, page after page until one is empty. Raises `ApiError` where it never ends."""
+        turned = Pages()
         while True:
             page = self.audit(sandbox, token, **filters)
             yield from page.events
             if not page.events or not page.token or page.token == token:
                 return
             token = page.token
+            turned.to(token)
 
     def version(self) -> dict[str, Any]:
         """What the server is: `{"name", "version", "extensions"}`; raises `Unsupported` at other servers."""

@@ -97,6 +97,8 @@ def client(backend: Backend, settings: Settings) -> httpx.Client:
 
     headers = {
         "Accept": "application/json",
+        # What is packed may unpack to anything.
+        "Accept-Encoding": "identity",
         "Content-Type": "application/json",
         "User-Agent": f"irons/{__version__}",
     }

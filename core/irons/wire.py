@@ -5,17 +5,17 @@ No httpx exception leaves this module.
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from irons.backends import client, load_httpx, unreachable
-from irons.errors import ApiError, AuthError, Conflict, NotFound, Unsupported
+from irons.errors import ApiError, AuthError, Conflict, NotFound, Unsupported, UsageError
+from irons.receiving import Receiver, Reply
 from irons.text import clean
 
 if TYPE_CHECKING:
@@ -34,31 +34,10 @@ LONGEST_PAUSE = 30.0
 CONNECT_SHARE = 0.9
 """How much of the connect timeout the attempts to connect may take together, so that the whole command ends within it."""
 
-LARGEST_ANSWER = 64 << 20
-"""Bytes of an answer that are read; more is no answer of this API."""
+WHOLE = 5.0
+"""How many times the read timeout an answer may take from its request to its last byte."""
 
 _AGAIN = (429, 502, 503, 504)
-
-
-class Reply(NamedTuple):
-    """An HTTP response, read to its end."""
-
-    status: int
-    reason: str
-    retry_after: str
-    content: bytes
-
-    def object(self) -> dict[str, Any] | None:
-        """The JSON object it holds; None where it is none."""
-        try:
-            found = json.loads(self.content)
-        except (ValueError, RecursionError):
-            return None
-        return found if isinstance(found, dict) else None
-
-    def excerpt(self, limit: int) -> str:
-        """The beginning of its text, on one line and cleaned."""
-        return clean(" ".join(self.content[:2000].decode(errors="replace").split()), limit=limit)
 
 
 class Wire:
@@ -71,6 +50,7 @@ class Wire:
         self._log = log
         self._opened: httpx.Client | None = None
         self._opening = threading.Lock()
+        self._receiver = Receiver()
 
     def call(
         self,
@@ -88,15 +68,15 @@ class Wire:
         httpx = load_httpx()
         final = (httpx.ReadTimeout, httpx.InvalidURL, httpx.UnsupportedProtocol)
         read, connect = self._timeouts(patience, within)
+        whole = read if within is not None else read * WHOLE
         attempts = ATTEMPTS if retry else 1
         give_up = time.monotonic() + connect
         for attempt in range(1, attempts + 1):
             began = time.monotonic()
             pause = BACK_OFF * 2 ** (attempt - 1)
             try:
-                reply = self._send(
-                    method, path, body, params, httpx.Timeout(read, connect=max(give_up - began, 0.01))
-                )
+                timeout = httpx.Timeout(read, connect=max(give_up - began, 0.01))
+                reply = self._send(method, path, body, params, timeout, whole)
             except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, httpx.CookieConflict) as error:
                 self._say(method, path, type(error).__name__, began)
                 now = time.monotonic()
@@ -104,6 +84,10 @@ class Wire:
                     give_up = now + pause + connect
                 if attempt == attempts or isinstance(error, final) or now + pause >= give_up:
                     raise unreachable(self._backend, self._settings, error) from None
+            except UnicodeEncodeError:
+                raise UsageError(
+                    "that is no text: it has half a character that no request can carry"
+                ) from None
             else:
                 self._say(method, path, str(reply.status), began)
                 if reply.status not in _AGAIN or attempt == attempts:
@@ -125,28 +109,18 @@ class Wire:
         path: str,
         body: Mapping[str, Any] | None,
         params: Mapping[str, str] | None,
-        timeout: Any,
+        timeout: httpx.Timeout,
+        whole: float,
     ) -> Reply:
         with self._opening:
             if self._opened is None:
                 self._opened = client(self._backend, self._settings)
                 if self._backend.transport is None:
-                    _look_up(self._opened, timeout.connect)
-        with self._opened.stream(method, path, json=body, params=params, timeout=timeout) as response:
-            content = bytearray()
-            for chunk in response.iter_bytes():
-                content += chunk
-                if len(content) > LARGEST_ANSWER:
-                    raise ApiError(
-                        f"the server's answer is longer than {LARGEST_ANSWER >> 20} MiB",
-                        status=response.status_code,
-                    )
-            return Reply(
-                response.status_code,
-                response.reason_phrase,
-                response.headers.get("retry-after", ""),
-                bytes(content),
-            )
+                    _look_up(self._opened, timeout.connect or 0.0)
+            opened = self._opened
+        return self._receiver.send(
+            opened, method, path, body=body, params=params, timeout=timeout, whole=whole
+        )
 
     def _timeouts(self, patience: float, within: float | None) -> tuple[float, float]:
         limit = float("inf") if within is None else within

@@ -104,7 +104,7 @@ def test_redirects_are_not_followed(api: Api, fake_api: FakeApi, status: int) ->
 
 def test_an_endless_answer_is_refused(api: Api, fake_api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
     """No more of an answer is read than an answer can be long."""
-    monkeypatch.setattr("irons.wire.LARGEST_ANSWER", 1000)
+    monkeypatch.setattr("irons.receiving.LARGEST_ANSWER", 1000)
     fake_api.fail(faults.Fault(200, b'{"x": "' + b"y" * 5000 + b'"}'))
     with pytest.raises(ApiError, match="longer than"):
         api.status("one")

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from irons.answers import Pages
 from irons.errors import ApiError, AuthError, NotFound, Unreachable, Unsupported
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Log:
     def past(self) -> Iterator[Event]:
         """All that the server has, asked for until an answer is empty."""
         more: dict[str, Any] = {"limit": self._limit}
+        turned = Pages()
         while True:
             before = self._token
             events = self._page(**more)
@@ -60,15 +62,18 @@ class Log:
             more = {}
             if not events or self._token == before:
                 return
+            turned.to(self._token)
 
     def coming(self) -> Iterator[Event]:
         """Each new event, once, in order."""
         waits = "wait" in self._ctx.api.extensions
         while True:
+            asked = time.monotonic()
             events = self._page(wait=LONG_POLL if waits else None)
             yield from self._new(events)
-            if not waits and not events:
-                time.sleep(POLL)
+            if not events:
+                # Also a server that says it waits, and does not, is left in peace.
+                time.sleep(max(0.0, asked + POLL - time.monotonic()))
 
     def _page(self, **more: Any) -> tuple[Event, ...]:
         pause, warned = FIRST_BACK_OFF, False

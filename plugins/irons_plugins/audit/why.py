@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from irons.answers import text_of
 from irons.errors import ApiError, NotFound, Unsupported
 from irons_plugins.audit.filters import Filter
 
@@ -56,7 +57,7 @@ def why(ctx: Context, *, name: str, host: str | None) -> Why:
         event.rule,
         event.reason,
         event.count,
-        _fix(ctx, event),
+        _fix(ctx, name, event),
     )
 
 
@@ -72,7 +73,7 @@ def _last(ctx: Context, name: str, host: str | None, verdict: str) -> Event | No
     return last
 
 
-def _fix(ctx: Context, event: Event) -> str:
+def _fix(ctx: Context, name: str, event: Event) -> str:
     """The rules are asked again, of the host and of the address it led to.
 
     What they would let pass now, and what they had no say in, was refused by something else: the floor, which names the address,
@@ -87,7 +88,7 @@ def _fix(ctx: Context, event: Event) -> str:
     # A plain v0 server tells no port; without one a rule covers 443 and 80.
     port = event.port or 443
     try:
-        told = [ctx.api.check(_at(host, port), event.sandbox) for host in (event.host, event.address) if host]
+        told = [ctx.api.check(_at(host, port), name) for host in (event.host, event.address) if host]
     except Unsupported:
         return suggestion(event.host, port) or ""
     except ApiError:
@@ -95,21 +96,22 @@ def _fix(ctx: Context, event: Event) -> str:
     denying = next((answer for answer in told if answer.get("list") == "deny"), None)
     refused = None if event.allowed or event.address not in event.reason else _address(event.address)
     if denying is None and refused is not None:
-        return suggestion(event.host, port, sandbox=event.sandbox, private=refused) or ""
-    answer = denying or told[0]
+        return suggestion(event.host, port, sandbox=name, private=refused) or ""
+    answer = denying or next(iter(told), {})
     by_rules = not event.reason or event.rule or event.reason.startswith(UNCOVERED)
     if answer.get("verdict") == "allowed" or not by_rules:
         return ""
+    rule, kind, scope = (text_of(answer.get(key)) for key in ("rule", "list", "scope"))
     decision = Decision(
         allowed=answer.get("allowed") is True,
         verdict="blocked",
         mode="deny",
-        rule=answer.get("rule"),
-        list=answer.get("list"),
-        scope=answer.get("scope"),
-        reason=str(answer.get("reason") or ""),
+        rule=rule or None,
+        list="deny" if kind == "deny" else None,
+        scope="sandbox" if scope == "sandbox" else "account",
+        reason=text_of(answer.get("reason")),
     )
-    return suggestion(event.host, port, decision=decision, sandbox=event.sandbox) or ""
+    return suggestion(event.host, port, decision=decision, sandbox=name) or ""
 
 
 def _at(host: str, port: int) -> str:

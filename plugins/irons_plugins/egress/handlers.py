@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
+from irons.answers import text_of, texts_of, whole_of
 from irons.command import Result
 from irons.errors import Denied, UsageError
 from irons_plugins.egress.impact import say_what_is_cut
@@ -61,9 +62,9 @@ def _put(
         answer = send(rule.pattern, sandbox, **{key: value for key, value in more.items() if value})
         mode = answer.get("mode") or mode
         yield Change(
-            str(answer.get("pattern") or rule.pattern),
+            text_of(answer.get("pattern")) or rule.pattern,
             kind,
-            str(answer.get("covers") or rule.covers),
+            text_of(answer.get("covers")) or rule.covers,
             answer.get("changed") is not False,
             _number(answer, "cut"),
             sandbox,
@@ -78,7 +79,9 @@ def remove(ctx: Context, *, patterns: tuple[str, ...], sandbox: str | None) -> I
     say_what_is_cut(ctx, sandbox, lambda now: [rule for rule in now if rule["pattern"] not in names])
     for name in names:
         answer = ctx.api.remove_rule(name, sandbox)
-        yield Change(str(answer.get("pattern") or name), "", "", cut=_number(answer, "cut"), sandbox=sandbox)
+        yield Change(
+            text_of(answer.get("pattern")) or name, "", "", cut=_number(answer, "cut"), sandbox=sandbox
+        )
 
 
 def list_rules(ctx: Context, *, sandbox: str | None) -> Iterator[RuleRow]:
@@ -87,15 +90,14 @@ def list_rules(ctx: Context, *, sandbox: str | None) -> Iterator[RuleRow]:
 
 
 def _rows(found: EgressRules) -> Iterator[RuleRow]:
-    known = {(rule.get("list"), rule.get("pattern")): rule for rule in found.rules}
+    known = {(_text(rule, "list"), _text(rule, "pattern")): rule for rule in found.rules}
     for kind, patterns in (("allow", found.allowed), ("deny", found.denied)):
         for pattern in patterns:
             rule = known.get((kind, pattern), {})
-            private = rule.get("private")
             yield RuleRow(
                 kind,
                 pattern,
-                tuple(map(str, private)) if isinstance(private, list) else (),
+                texts_of(rule.get("private")),
                 _text(rule, "note"),
                 _text(rule, "covers"),
                 _text(rule, "created_at"),
@@ -115,10 +117,10 @@ def mode(ctx: Context, *, mode: str | None, sandbox: str | None) -> Mode:
     answer = ctx.api.mode(sandbox)
     differs = answer.get("differs")
     return Mode(
-        str(answer.get("mode") or ""),
+        text_of(answer.get("mode")),
         sandbox,
-        str(answer.get("source") or "account"),
-        {str(k): str(v) for k, v in differs.items()} if isinstance(differs, dict) else {},
+        text_of(answer.get("source")) or "account",
+        {name: text_of(own) for name, own in differs.items()} if isinstance(differs, dict) else {},
     )
 
 
@@ -130,22 +132,21 @@ def check(ctx: Context, *, host: str, sandbox: str | None) -> Result:
         )
     answer = ctx.api.check(host, sandbox)
     found = Check(
-        str(answer.get("host") or host),
+        text_of(answer.get("host")) or host,
         _number(answer, "port") or None,
         answer.get("allowed") is True,
-        str(answer.get("verdict") or ""),
-        str(answer.get("mode") or ""),
+        text_of(answer.get("verdict")),
+        text_of(answer.get("mode")),
         _text(answer, "rule"),
         _text(answer, "list"),
         _text(answer, "scope"),
-        str(answer.get("reason") or ""),
+        text_of(answer.get("reason")),
     )
     return Result(found, exit=0 if found.allowed else Denied.exit_code)
 
 
 def _number(answer: Mapping[str, Any], key: str) -> int:
-    value = answer.get(key)
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+    return whole_of(answer.get(key)) or 0
 
 
 def _text(answer: Mapping[str, Any], key: str) -> str | None:

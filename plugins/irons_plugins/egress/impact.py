@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from irons.answers import whole_of
+
 if TYPE_CHECKING:
     from irons.context import Context
 
@@ -15,8 +17,12 @@ _FIELDS = ("pattern", "list", "private", "note", "broad")
 
 
 def bodies(rules: Sequence[Mapping[str, Any]]) -> Bodies:
-    """Return rules that a server told as requests carry them."""
-    return [{key: rule[key] for key in _FIELDS if rule.get(key) is not None} for rule in rules]
+    """Return rules that a server told as requests carry them; what has no pattern is no rule."""
+    return [
+        {key: rule[key] for key in _FIELDS if rule.get(key) is not None}
+        for rule in rules
+        if isinstance(rule.get("pattern"), str)
+    ]
 
 
 def say_what_is_cut(
@@ -40,6 +46,6 @@ def say_what_is_cut(
 
 def say_cut(ctx: Context, answer: Mapping[str, Any]) -> None:
     """Say how many live connections the server says will be cut, if any."""
-    cut = answer.get("cut")
-    if isinstance(cut, int) and cut > 0:
+    cut = whole_of(answer.get("cut")) or 0
+    if cut > 0:
         ctx.progress(f"this cuts {cut} live connection{'s' if cut != 1 else ''}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from irons.answers import text_of
 from irons.errors import IronsError
 from irons_plugins.egress.impact import bodies, say_cut
 from irons_plugins.egress.patterns import checked, spelled
@@ -43,7 +44,7 @@ def lock(
     rules = tuple(rules_of(now))
     there = {rule.pattern for rule in rules}
     added = tuple(PolicyRule(pattern, "allow") for pattern in sorted(wanted - there))
-    own = str(mode.get("mode")) if mode.get("source") == "sandbox" else None
+    own = text_of(mode.get("mode")) if mode.get("source") == "sandbox" else None
     changes = tuple(differences(PolicyRow(own, rules), Policy("deny", (*rules, *added))))
     if not changes:
         ctx.progress(f"{name} is locked already")

@@ -113,7 +113,7 @@ def parse_policy(text: str, name: str) -> Policy:
 def render_policy(mode: str | None, rules: Iterable[PolicyRule]) -> str:
     """Return a policy as the text of its file, which reads back as the same policy."""
     kept = list(rules)
-    lines = [f'mode = "{mode}"'] if mode else []
+    lines = [f"mode = {_quoted(mode)}"] if mode else []
     for kind in ("allow", "deny"):
         lines += ["", f"[{kind}]"]
         lines += [f"{_quoted(rule.pattern)} = {_value(rule)}" for rule in kept if rule.list == kind]

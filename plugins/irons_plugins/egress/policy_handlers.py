@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from irons.answers import text_of, texts_of
 from irons.command import Result
 from irons_plugins.egress.impact import say_cut
 from irons_plugins.egress.policy_file import Policy, PolicyRule, read_policy
@@ -49,26 +50,20 @@ def _in_force(ctx: Context, sandbox: str | None) -> PolicyRow:
     found = ctx.api.rules(sandbox)
     told = ctx.api.mode(sandbox)
     own = sandbox is None or told.get("source") == "sandbox"
-    return PolicyRow(str(told.get("mode") or "") or None if own else None, tuple(rules_of(found)))
+    return PolicyRow(text_of(told.get("mode")) or None if own else None, tuple(rules_of(found)))
 
 
 def rules_of(found: EgressRules) -> Iterator[PolicyRule]:
     """Return the rules that a server told, allow list first."""
-    known = {(rule.get("list"), rule.get("pattern")): rule for rule in found.rules}
+    known = {(text_of(rule.get("list")), text_of(rule.get("pattern"))): rule for rule in found.rules}
     for kind, patterns in (("allow", found.allowed), ("deny", found.denied)):
         for pattern in patterns:
             yield _rule(pattern, "allow" if kind == "allow" else "deny", known.get((kind, pattern), {}))
 
 
 def _rule(pattern: str, kind: Literal["allow", "deny"], told: Mapping[str, Any]) -> PolicyRule:
-    private, note = told.get("private"), told.get("note")
-    return PolicyRule(
-        pattern,
-        kind,
-        tuple(map(str, private)) if isinstance(private, list) else (),
-        note if isinstance(note, str) else "",
-        told.get("broad") is True,
-    )
+    private, note = texts_of(told.get("private")), text_of(told.get("note"))
+    return PolicyRule(pattern, kind, private, note, told.get("broad") is True)
 
 
 def differences(now: PolicyRow, wanted: Policy | PolicyRow) -> Iterator[Drift]:

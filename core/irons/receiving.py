@@ -1,0 +1,131 @@
+"""An HTTP answer received whole, in bounded time and memory, whatever the other side sends."""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from irons.backends import load_httpx
+from irons.errors import ApiError
+from irons.text import clean
+
+if TYPE_CHECKING:
+    import httpx
+
+LARGEST_ANSWER = 16 << 20
+"""Bytes of an answer that are read; more is no answer of this API."""
+
+_OPENED = ("connect_tcp.complete", "connect_unix_socket.complete", "start_tls.complete")
+
+
+class Reply(NamedTuple):
+    """An HTTP response, read to its end."""
+
+    status: int
+    reason: str
+    retry_after: str
+    content: bytes
+
+    def object(self) -> dict[str, Any] | None:
+        """The JSON object it holds; None where it is none. There is no NaN in JSON, and no number beyond what a float holds."""
+        try:
+            found = json.loads(self.content, parse_constant=_finite, parse_float=_finite)
+        except (ValueError, RecursionError):
+            return None
+        return found if isinstance(found, dict) else None
+
+    def excerpt(self, limit: int) -> str:
+        """The beginning of its text, on one line and cleaned."""
+        return clean(" ".join(self.content[:2000].decode(errors="replace").split()), limit=limit)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
+
+
+class Receiver:
+    """Sends requests, and reads each answer up to a length and a moment.
+
+    The timeouts of httpx bound each read of the socket; a server that sends a byte now and then, or one interim answer after
+    another, would be read from for ever. So what is read from is told how much time the whole answer has left. Threads may share one.
+    """
+
+    def __init__(self) -> None:
+        self._now = threading.local()
+
+    def send(
+        self,
+        opened: httpx.Client,
+        method: str,
+        path: str,
+        *,
+        body: Mapping[str, Any] | None,
+        params: Mapping[str, str] | None,
+        timeout: httpx.Timeout,
+        whole: float,
+    ) -> Reply:
+        """Send a request and return its answer.
+
+        Args:
+            opened: The client.
+            method: GET, POST, PUT, DELETE.
+            path: Relative to the client's base URL.
+            body: Sent as JSON.
+            params: The query.
+            timeout: For connecting, and for each step of sending and reading.
+            whole: Seconds from now on within which the whole answer must have come.
+
+        Raises:
+            ApiError: The answer is too long, or packed though nobody asked for that.
+            httpx.HTTPError: There was none, or not in time.
+        """
+        self._now.due = time.monotonic() + whole
+        # ASCII: a lone surrogate that a server told goes back to it as it came.
+        content = None if body is None else json.dumps(body).encode()
+        traced = {"trace": self._traced}
+        with opened.stream(
+            method, path, content=content, params=params, timeout=timeout, extensions=traced
+        ) as response:
+            packed = response.headers.get("content-encoding", "identity")
+            if packed.lower() != "identity":
+                # A few bytes may unpack to more than the machine's memory.
+                raise ApiError(
+                    f"the server packed its answer ({clean(packed, limit=40)}), which was not asked for",
+                    status=response.status_code,
+                )
+            received = bytearray()
+            for chunk in response.iter_raw():
+                received += chunk
+                if len(received) > LARGEST_ANSWER:
+                    raise ApiError(
+                        f"the server's answer is longer than {LARGEST_ANSWER >> 20} MiB",
+                        status=response.status_code,
+                    )
+            return Reply(
+                response.status_code,
+                response.reason_phrase,
+                response.headers.get("retry-after", ""),
+                bytes(received),
+            )
+
+    def _traced(self, event: str, about: Mapping[str, Any]) -> None:
+        """Bound what is read from each connection that opens (httpcore's extension `trace` tells of them)."""
+        if event.endswith(_OPENED):
+            stream = about["return_value"]
+            stream.read = self._in_time(stream.read)
+
+    def _in_time(self, read: Callable[[int, float | None], bytes]) -> Callable[[int, float | None], bytes]:
+        def read_in_time(most: int, timeout: float | None = None) -> bytes:
+            left: float = self._now.due - time.monotonic()
+            if left <= 0:
+                raise load_httpx().ReadTimeout("the answer did not end in time")
+            return read(most, left if timeout is None else min(timeout, left))
+
+        return read_in_time
