@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from irons.answers import text_of
-from irons.errors import ApiError, NotFound, Unsupported
+from irons.errors import ApiError, NotFound, Unsupported, UsageError
 from irons_plugins.audit.filters import Filter
 
 if TYPE_CHECKING:
@@ -91,7 +91,8 @@ def _fix(ctx: Context, name: str, event: Event) -> str:
         told = [ctx.api.check(_at(host, port), name) for host in (event.host, event.address) if host]
     except Unsupported:
         return suggestion(event.host, port) or ""
-    except ApiError:
+    except (ApiError, UsageError):
+        # A host that no request can carry is none that a rule could name.
         return ""
     denying = next((answer for answer in told if answer.get("list") == "deny"), None)
     refused = None if event.allowed or event.address not in event.reason else _address(event.address)
