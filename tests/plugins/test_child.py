@@ -6,6 +6,8 @@ import io
 import os
 import sys
 import threading
+import time
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,7 @@ from irons.errors import IronsError, TimedOut
 from irons.streams import Streams
 from irons.testing import FakeApi, Runner, faults
 from irons_plugins.ssh.child import run_attached, run_piped
+from irons_plugins.ssh.log import KEPT, Log
 
 
 def streams(stdin: str = "") -> Streams:
@@ -35,10 +38,32 @@ def test_a_program_that_does_not_read(capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr().err == ""
 
 
-def test_time_runs_out() -> None:
-    """A program that does not end in time is killed."""
+@pytest.mark.parametrize("times", [[0.05], [60.0, 0.1]])
+def test_time_runs_out(times: list[float]) -> None:
+    """A program that does not end in time is killed, also where its time turns out to be shorter than was thought."""
+    began = time.monotonic()
+    left = list(times)
     with pytest.raises(TimedOut):
-        run_piped(("sleep", "60"), streams(), timeout=0.05)
+        run_piped(("sleep", "60"), streams(), deadline=lambda: began + (left.pop(0) if left[1:] else left[0]))
+    assert time.monotonic() - began < 30
+
+
+def test_a_log_without_end_takes_no_room(tmp_path: Path) -> None:
+    """However much a sandbox makes OpenSSH say, the end of it is kept, fit for a terminal, and nothing is written to a disk."""
+    path = tmp_path / "log"
+    with Log(path) as log:
+        with path.open("wb", buffering=0) as said:
+            said.write(b"debug1: Sending comm")
+            said.write(b"and: exec sh -c x\n")
+            for _ in range(100):
+                said.write(b"debug1: Remote: \x1b]0;owned\x07 " + b"x" * 60_000 + b"\n")
+            said.write(b"debug1: Exit status 255\n")
+        assert path.stat().st_size == 0
+    assert log.began is not None
+    lines = log.lines()
+    assert lines[-1] == "debug1: Exit status 255"
+    assert sum(map(len, lines)) <= KEPT
+    assert "\x1b" not in "".join(lines)
 
 
 def test_what_is_not_installed_is_said() -> None:

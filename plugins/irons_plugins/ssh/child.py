@@ -8,7 +8,8 @@ import select
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, TextIO
 
 from irons.errors import IronsError, TimedOut
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from irons.streams import Streams
 
 _CHUNK = 1 << 16
+_ASK_AGAIN = 0.5
+"""Seconds after which a deadline is asked for again."""
 
 
 def run_attached(argv: Sequence[str], env: Mapping[str, str]) -> int:
@@ -31,7 +34,7 @@ def run_piped(
     streams: Streams,
     *,
     header: bytes = b"",
-    timeout: float | None = None,
+    deadline: Callable[[], float] | None = None,
 ) -> int:
     """Run a program with the call's streams and return its exit code.
 
@@ -39,7 +42,7 @@ def run_piped(
         argv: The program and its arguments.
         streams: The call's streams; those that are no files are pumped.
         header: What it reads before the call's own stdin.
-        timeout: Seconds until it is killed.
+        deadline: Tells when it is killed, in monotonic seconds; asked again and again, as that may change.
 
     Raises:
         TimedOut: It was killed for its time.
@@ -69,9 +72,9 @@ def run_piped(
         for thread in threads:
             thread.start()
         try:
-            code = process.wait(timeout)
+            code = _wait(process, deadline)
         except subprocess.TimeoutExpired:
-            raise TimedOut(f"{argv[0]} did not end in {timeout:g} s") from None
+            raise TimedOut(f"{argv[0]} did not end in time") from None
         finally:
             if process.poll() is None:
                 process.kill()
@@ -81,6 +84,17 @@ def run_piped(
                 thread.join()
             os.close(over)
     return _code(code)
+
+
+def _wait(process: subprocess.Popen[bytes], deadline: Callable[[], float] | None) -> int:
+    while deadline is not None:
+        left = deadline() - time.monotonic()
+        try:
+            return process.wait(max(0.0, min(left, _ASK_AGAIN)))
+        except subprocess.TimeoutExpired:
+            if left <= _ASK_AGAIN:
+                raise
+    return process.wait()
 
 
 def _started(

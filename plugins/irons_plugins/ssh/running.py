@@ -6,15 +6,15 @@ import re
 import secrets
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from irons.command import Result
 from irons.errors import IronsError, TimedOut, UsageError
-from irons.text import clean
 from irons_plugins.ssh.child import run_piped
 from irons_plugins.ssh.entrance import FAILED, Entrance, entrance, failing_as_ssh
+from irons_plugins.ssh.log import Log
 from irons_plugins.ssh.openssh import ssh_argv
 from irons_plugins.ssh.refused import Refusals
 from irons_plugins.ssh.remote import GRACE, end_line, environment, run_line
@@ -28,6 +28,9 @@ CONNECT = 30
 
 ENDING = 5.0
 """Seconds for ending what an interrupted call has started."""
+
+LATE = 1.0
+"""Seconds that the sandbox has for saying that the time was up."""
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -89,14 +92,13 @@ def _variables(names: tuple[str, ...], env: Mapping[str, str]) -> dict[str, str]
 
 
 def _run(ctx: Context, way: Entrance, line: str, header: bytes, timeout: float | None) -> int:
-    """Run ssh with its own words in a file: exit code 255 is the program's only where OpenSSH notes that it was told so."""
-    with tempfile.TemporaryDirectory(prefix="irons-exec-") as directory:
-        log = Path(directory) / "ssh.log"
+    """Run ssh with its own words in a pipe: exit code 255 is the program's only where OpenSSH notes that it was told so."""
+    with tempfile.TemporaryDirectory(prefix="irons-exec-") as directory, Log(Path(directory) / "log") as log:
         options = (("LogLevel", "DEBUG1"), ("ConnectTimeout", str(CONNECT)), *way.options)
-        argv = ssh_argv(way.target, options, ("-T", "-E", str(log)), line)
-        patience = None if timeout is None else timeout + CONNECT + GRACE + ENDING
-        code = run_piped(argv, ctx.streams, header=header, timeout=patience)
-        said = _said(log) if code == 255 else []
+        argv = ssh_argv(way.target, options, ("-T", "-E", str(log.path)), line)
+        deadline = None if timeout is None else _deadline(log, timeout + GRACE)
+        code = run_piped(argv, ctx.streams, header=header, deadline=deadline)
+    said = log.lines() if code == 255 else []
     if code == 255 and _TOLD not in said:
         why = next((line for line in reversed(said) if not _NOISE.match(line)), "the connection was lost")
         raise IronsError(f"OpenSSH could not run it: {why}", hint=f"irons ssh {way.name} may tell more")
@@ -109,13 +111,10 @@ _NOISE = re.compile(
 )
 
 
-def _said(log: Path) -> list[str]:
-    try:
-        text = log.read_text(errors="replace")
-    except OSError:
-        return []
-    lines = (clean(line.strip(), limit=300) for line in text.splitlines())
-    return [line for line in lines if line]
+def _deadline(log: Log, seconds: float) -> Callable[[], float]:
+    """The program has its time from when it was asked for; OpenSSH ends later only where something it left there holds on to it."""
+    at_most = time.monotonic() + CONNECT + ENDING + seconds
+    return lambda: at_most if log.began is None else min(at_most, log.began + seconds + LATE)
 
 
 def _end(ctx: Context, way: Entrance, token: str) -> None:
@@ -128,10 +127,12 @@ def _end(ctx: Context, way: Entrance, token: str) -> None:
         ("BatchMode", "yes"),
         *way.options,
     )
+    until = time.monotonic() + ENDING
     with Path("/dev/null").open("r+") as nothing:
         streams = Streams(nothing, nothing, nothing, ctx.settings.env)
         try:
-            code = run_piped(ssh_argv(way.target, options, ("-T",), end_line(token)), streams, timeout=ENDING)
+            argv = ssh_argv(way.target, options, ("-T",), end_line(token))
+            code = run_piped(argv, streams, deadline=lambda: until)
         except (TimedOut, KeyboardInterrupt):
             code = FAILED
     if code:
