@@ -105,7 +105,8 @@ def _dest(flags: tuple[str, ...]) -> str:
 class Column(NamedTuple):
     """One column of a table: the row's key, its title, and how its value is made text (`"module:function"`, value -> str).
 
-    With an empty key the function gets the whole row, as a mapping.
+    With an empty key the function gets the whole row, as a mapping. Where the value is a mapping itself and the view is a record,
+    it is shown line by line, and the function gives the mapping to show.
     """
 
     key: str

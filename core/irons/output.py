@@ -174,7 +174,10 @@ def _record(row: Mapping[str, Any], view: View) -> list[tuple[str, str]]:
         if value in (None, "", {}, ()):
             continue
         if isinstance(value, Mapping):
-            shown.extend((clean(str(key)), clean(str(item))) for key, item in value.items())
+            told = _function(column.text)(value) if column.text else value
+            shown.extend(
+                (clean(str(key)), clean(str(item))) for key, item in cast("Mapping[str, Any]", told).items()
+            )
         else:
             shown.append((column.title or column.key, _cell(column)(value)))
     return shown

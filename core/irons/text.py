@@ -35,6 +35,17 @@ def _escaped(found: re.Match[str]) -> str:
     return f"\\u{point:04x}" if point < 0x10000 else f"\\U{point:08x}"
 
 
+def size_text(size: int) -> str:
+    """Return a number of bytes as people read it, in powers of 1024: `512 MiB`, `1.5 GiB`, `800 B`."""
+    value, units = float(size), ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"]
+    # What would be rounded to 1024 is 1 of the next unit.
+    while abs(value) >= 1023.5 and len(units) > 1:
+        value /= 1024
+        units.pop(0)
+    shown = f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}".removesuffix(".0")
+    return f"{shown} {units[0]}"
+
+
 def rfc3339(time: datetime) -> str:
     """Return a time in UTC as RFC 3339 with `Z`, microseconds where it has any."""
     from datetime import UTC

@@ -5,10 +5,11 @@ from __future__ import annotations
 import unicodedata
 from datetime import UTC, datetime
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irons.text import clean, rfc3339
+from irons.text import clean, rfc3339, size_text
 
 
 @given(st.text())
@@ -40,6 +41,24 @@ def test_a_limit_cuts(text: str, limit: int) -> None:
     cut = clean(text, limit=limit)
     assert len(cut) <= limit
     assert cut == clean(text) or cut.endswith("…")
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1 KiB"),
+        (1536, "1.5 KiB"),
+        (512 << 20, "512 MiB"),
+        ((1 << 30) - 1, "1 GiB"),
+        (186_076_381, "177 MiB"),
+        (1 << 70, "1024 EiB"),
+    ],
+)
+def test_sizes_are_read_at_a_glance(size: int, text: str) -> None:
+    """A size has at most three digits that matter, or four before the next unit, and the unit it is in."""
+    assert size_text(size) == text
 
 
 def test_times_are_utc_with_z() -> None:

@@ -206,17 +206,18 @@ def test_a_terminals_group_is_left_alone(tmp_path: Path) -> None:
     groups = Groups.find(tmp_path, tmp_path / "own", uid=1000)
     assert groups.kind == "none"
     facts = groups.facts(Limits(cpus=2.0, memory=1 << 30, disk=5))
-    assert "not enforced" in facts["memory"]
-    assert "irons local install" in facts["cpus"]
+    assert (facts["cpus"], facts["memory"], facts["disk"]) == ("2", str(1 << 30), "5")
+    assert "not enforced" in facts["memory_note"]
+    assert "irons local install" in facts["cpus_note"]
     assert facts["processes"] == "4096"
-    assert "not enforced" in facts["disk"]
+    assert "not enforced" in facts["disk_note"]
 
 
 def test_a_controller_that_is_missing_is_said(tmp_path: Path) -> None:
     """What a delegation leaves out is not enforced."""
     _v2(tmp_path, controllers="pids")
     facts = Groups.find(tmp_path, tmp_path / "own", uid=1000).facts(Limits(memory=1))
-    assert "not enforced" in facts["memory"]
+    assert "not enforced" in facts["memory_note"]
 
 
 def test_the_older_hierarchy_is_roots(tmp_path: Path) -> None:

@@ -258,8 +258,34 @@ def test_status_on_a_terminal(run_irons: Runner, fake_api: FakeApi) -> None:
         f"created:  {done.lines[3].split()[1]}",
         f"updated:  {done.lines[4].split()[1]}",
         "image:    debian",
-        "ssh_port: 2201",
+        "ssh port: 2201",
     ]
+
+
+def test_status_is_readable(run_irons: Runner, fake_api: FakeApi) -> None:
+    """Sizes have units, what is used and what does not hold stands beside its limit; JSON has the exact numbers."""
+    metadata = {
+        "image": "debian",
+        "mode": "deny",
+        "memory": "536870912",
+        "memory_used": "2101248",
+        "disk": "10737418240",
+        "disk_note": "not enforced: no quota",
+        "processes": "unlimited",
+        "note_of_theirs": "1048576",
+        "egress": "deny",
+    }
+    fake_api.add("one", metadata=metadata)
+    lines = run_irons("status", "one").ok().lines
+    assert [line.split("\t") for line in lines[5:]] == [
+        ["image", "debian"],
+        ["egress", "deny (its own mode)"],
+        ["memory", "512 MiB (2 MiB used)"],
+        ["disk", "10 GiB (not enforced: no quota)"],
+        ["processes", "unlimited"],
+        ["note of theirs", "1048576"],
+    ]
+    assert run_irons("status", "one", "-o", "json").ok().json()["metadata"] == metadata
 
 
 def test_status_as_json(run_irons: Runner, fake_api: FakeApi) -> None:

@@ -146,7 +146,7 @@ def irons_commands() -> list[Command]:
                     Column("id"),
                     Column("created_at", "created"),
                     Column("updated_at", "updated"),
-                    Column("metadata"),
+                    Column("metadata", text=f"{_HERE}.views:facts"),
                 ),
                 record=True,
             ),

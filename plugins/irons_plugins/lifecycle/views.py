@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from irons.text import clean
+from irons.text import clean, size_text
 
 if TYPE_CHECKING:
     from irons.api import Sandbox
@@ -21,6 +21,10 @@ CIRCLES: Mapping[str, str] = {
     "error": "🔴",
 }
 UNKNOWN = "⚪"
+
+_ORDER = ("reason", "progress", "engine", "image", "egress", "ssh_port", "addresses")
+_SIZES = ("memory", "disk")
+_SAID_WITH_ANOTHER = ("_note", "_used")
 
 
 def circled(state: object) -> str:
@@ -43,3 +47,30 @@ def name(sandbox: Sandbox) -> str:
 def destroyed(row: Destroyed) -> str:
     """Return what became of a sandbox that is no more."""
     return f"{clean(row.name)} is destroyed"
+
+
+def facts(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return what a server tells of a sandbox as lines for a person: sizes readable, and each limit with its use and what holds it.
+
+    Servers tell sizes in bytes; what is used of a limit, and a note about it, are keys of their own (`memory_used`, `memory_note`).
+    """
+    shown: dict[str, str] = {}
+    for key in (*(key for key in _ORDER if key in metadata), *(key for key in metadata if key not in _ORDER)):
+        base = key.rpartition("_")[0]
+        if (key.endswith(_SAID_WITH_ANOTHER) and base in metadata) or (
+            key == "mode" and "egress" in metadata
+        ):
+            continue
+        told = [_sized(key, metadata[key])]
+        if f"{key}_used" in metadata:
+            told.append(f"{_sized(key, metadata[f'{key}_used'])} used")
+        if f"{key}_note" in metadata:
+            told.append(metadata[f"{key}_note"])
+        if key == "egress":
+            told.append("its own mode" if "mode" in metadata else "the account's mode")
+        shown[key.replace("_", " ")] = told[0] + (f" ({'; '.join(told[1:])})" if told[1:] else "")
+    return shown
+
+
+def _sized(key: str, value: str) -> str:
+    return size_text(int(value)) if key in _SIZES and value.isascii() and value.isdigit() else value

@@ -79,7 +79,7 @@ _DAEMON = [
                 Column("pid"),
                 Column("version"),
                 Column("state"),
-                Column("memory", text="irons_plugins.local.commands:memory_text"),
+                Column("memory", text="irons_plugins.local.commands:bytes_text"),
                 Column("sandboxes", "running sandboxes"),
             )
         ),
@@ -128,7 +128,12 @@ _DAEMON = [
 ]
 
 _IMAGE_ROWS = View(
-    (Column("name"), Column("created_at", "created"), Column("size"), Column("source")),
+    (
+        Column("name"),
+        Column("created_at", "created"),
+        Column("size", text=f"{_HANDLERS}:bytes_text"),
+        Column("source"),
+    ),
     empty="There are no images yet.",
 )
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from irons.command import Result
 from irons.errors import IronsError, UsageError
-from irons.text import clean
+from irons.text import clean, size_text
 from irons_plugins.local.backend import on_this_machine, places_of
 
 if TYPE_CHECKING:
@@ -96,9 +96,9 @@ def status(ctx: Context) -> tuple[ProcessRow, ...]:
     return tuple(rows)
 
 
-def memory_text(value: object) -> str:
-    """Return bytes as megabytes, for a table."""
-    return f"{value / 1e6:.1f} MB" if isinstance(value, int) else ""
+def bytes_text(value: object) -> str:
+    """Return bytes as people read them, for a table."""
+    return size_text(value) if isinstance(value, int) else ""
 
 
 def _memory(pid: int | None) -> int | None:

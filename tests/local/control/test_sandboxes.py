@@ -56,7 +56,7 @@ def test_status_says_what_a_sandbox_is(tmp_path: Path) -> None:
             assert metadata["image"] == "slim"
             assert metadata["cpus"] == "1.5"
             assert metadata["memory"] == str(2**30)
-            assert metadata["mode"] == "deny"
+            assert (metadata["mode"], metadata["egress"]) == ("deny", "deny")
             assert metadata["addresses"] == "100.64.0.2"
             assert int(metadata["ssh_port"]) > 1024
             assert status["created_at"].endswith("Z")

@@ -106,7 +106,8 @@ async def list_sandboxes(call: Call) -> Mapping[str, Any]:
 async def show_sandbox(call: Call) -> Mapping[str, Any]:
     """GET /sandboxes/{name}."""
     sandbox = await _find(call)
-    return _status(call.plane, sandbox, await _facts(call.plane, sandbox))
+    shown = await call.plane.egress.show(sandbox.id)
+    return _status(call.plane, sandbox, {**await _facts(call.plane, sandbox), "egress": shown.mode})
 
 
 async def start_sandbox(call: Call) -> Answer:

@@ -154,7 +154,7 @@ class Groups:
         return found
 
     def facts(self, limits: Limits) -> dict[str, str]:
-        """The limits as texts for `status`, each with what does not hold it up."""
+        """The limits as texts for `status`, sizes in bytes; `NAME_note` says of one what does not hold it up."""
         wanted = {
             "cpus": (limits.cpus, "cpu"),
             "memory": (limits.memory, "memory"),
@@ -162,17 +162,13 @@ class Groups:
         }
         facts: dict[str, str] = {}
         for name, (value, controller) in wanted.items():
-            if value is None:
-                facts[name] = "unlimited"
-            # RLIMIT_NPROC, set when the cell was made, holds where no control group does.
-            elif controller in self.bases or name == "processes":
-                facts[name] = f"{value:g}" if isinstance(value, float) else str(value)
-            else:
-                facts[name] = f"{value} (not enforced: {self.why_not or 'no such controller'})"
-        if limits.disk is None:
-            facts["disk"] = "unlimited"
-        else:
-            facts["disk"] = f"{limits.disk} (not enforced: the namespace engine has no disk quota)"
+            facts[name] = _told(value)
+            # RLIMIT_NPROC, set at each start, holds where no control group does.
+            if value is not None and controller not in self.bases and name != "processes":
+                facts[f"{name}_note"] = f"not enforced: {self.why_not or 'no such controller'}"
+        facts["disk"] = _told(limits.disk)
+        if limits.disk is not None:
+            facts["disk_note"] = "not enforced: the namespace engine has no disk quota"
         return facts
 
     def _make(self, sandbox: str, limits: Limits) -> list[Path]:
@@ -232,3 +228,9 @@ class Groups:
             case _:
                 quota = "-1" if limits.cpus is None else str(round(limits.cpus * _PERIOD))
                 return [("cpu.cfs_period_us", str(_PERIOD)), ("cpu.cfs_quota_us", quota)]
+
+
+def _told(value: float | None) -> str:
+    if value is None:
+        return "unlimited"
+    return f"{value:g}" if isinstance(value, float) else str(value)
