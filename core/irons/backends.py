@@ -60,8 +60,6 @@ def _remote(url: str, settings: Settings) -> Backend:
         raise ConfigError(f"the API URL {clean(url, limit=100)!r} makes no sense") from None
     if not host or any(not c.isprintable() or c.isspace() for c in url):
         raise ConfigError(f"the API URL {clean(url, limit=100)!r} makes no sense")
-    if parts.username or parts.password:
-        raise ConfigError("an API URL carries no user or password", hint="set the key by IRONS_API_KEY")
     if parts.scheme.lower() == "http" and settings.api_key and not _is_loopback(host):
         raise ConfigError(
             f"the key would travel in clear to {clean(host)}",

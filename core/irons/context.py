@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from irons.errors import UsageError
-from irons.text import clean
+from irons.text import LONGEST, clean
 
 if TYPE_CHECKING:
     from irons.api import Api
@@ -86,7 +86,7 @@ class Context:
 
     def progress(self, line: str) -> None:
         """Say one line to the person, on stderr."""
-        self.streams.stderr.write(f"{clean(line)}\n")
+        self.streams.stderr.write(f"{clean(line, limit=LONGEST)}\n")
         self.streams.stderr.flush()
 
     @contextmanager

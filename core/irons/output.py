@@ -14,16 +14,13 @@ from itertools import chain
 from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
 from irons.errors import IronsError
-from irons.text import clean, local_time, rfc3339
+from irons.text import LONGEST, clean, local_time, rfc3339
 
 if TYPE_CHECKING:
     from irons.command import Column, View
     from irons.streams import Streams
 
 Format = Literal["table", "plain", "json", "jsonl"]
-
-LONGEST = 2000
-"""Characters of an error's message that are shown: it may quote what was typed, or pasted."""
 
 FLUSH_EVERY = 512
 """Rows of a long answer between two flushes when nobody watches."""

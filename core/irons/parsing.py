@@ -130,8 +130,12 @@ def _scan(
             continue
         option, value, more = _match(word, by_flag)
         if option is None:
+            # What stands behind the equals sign of a misspelt --api-key is nobody's to read.
+            told = word.partition("=")[0]
+            if told in by_flag:
+                raise UsageError(f"{told} takes no value", hint=f"{name} --help tells more")
             raise UsageError(
-                f"{name} has no option {word!r}", hint=_near(word, by_flag) or f"{name} --help lists them"
+                f"{name} has no option {told!r}", hint=_near(told, by_flag) or f"{name} --help lists them"
             )
         if isinstance(option, Flag):
             given[option.flags] = []

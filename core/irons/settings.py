@@ -208,10 +208,25 @@ def typed(name: str, raw: object) -> str | float:
             raise ConfigError(f"{name} takes a number of seconds above 0, not {raw!r}")
         return number
     if not isinstance(raw, str):
-        raise ConfigError(f"{name} takes text, not {raw!r}")
+        # What stands where a key belongs may be one.
+        raise ConfigError(f"{name} takes text" if name == "api_key" else f"{name} takes text, not {raw!r}")
+    if name == "api_url":
+        _check_url(raw)
     if key.choices and raw not in key.choices:
         raise ConfigError(f"{name} is one of {', '.join(key.choices)}, not {raw!r}")
     return raw
+
+
+def _check_url(url: str) -> None:
+    """Refuse secrets in a URL without showing them: messages and `config show` name it, and so does the server's own log."""
+    scheme, _, rest = url.partition("://")
+    if scheme.lower() not in ("http", "https"):
+        return
+    authority = rest.partition("/")[0]
+    if "@" in authority or "?" in rest or "#" in rest:
+        raise ConfigError(
+            "an API URL carries no user, password, query or fragment", hint="set the key by IRONS_API_KEY"
+        )
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -245,7 +260,10 @@ def check(document: Mapping[str, Any], path: Path) -> None:
             _table(value, path, name)
         elif name == "profile":
             if not isinstance(value, str):
-                raise ConfigError(f"profile in {path} is the name of one, not {value!r}")
+                raise ConfigError(
+                    f"profile in {path} is the name of one",
+                    hint="settings of a profile stand in [profiles.NAME]",
+                )
         else:
             _checked(name, value, path, "")
     for profile, table in document.get("profiles", {}).items():
@@ -289,9 +307,10 @@ def _checked(name: str, value: object, path: Path, prefix: str) -> None:
     try:
         typed(name, value)
     except ConfigError as error:
-        raise ConfigError(f"{prefix}{error.message} (in {path})") from None
+        raise ConfigError(f"{prefix}{error.message} (in {path})", hint=error.hint) from None
 
 
 def _table(value: object, path: Path, name: str) -> None:
     if not isinstance(value, dict):
-        raise ConfigError(f"{name} in {path} is a table, not {value!r}")
+        # Not what it is: a key may have come to stand there.
+        raise ConfigError(f"{name} in {path} is a table")

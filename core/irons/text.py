@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     import re
     from datetime import datetime
 
+LONGEST = 2000
+"""Characters of a line on stderr that are shown: it may quote what was typed, pasted, or told by a server."""
+
 
 def clean(text: str, *, limit: int = 0) -> str:
     """Return `text` on one line with control, bidi and invisible characters shown as escapes, cut to `limit` characters if given."""

@@ -25,9 +25,13 @@ def read_value(kind: ValueType, word: str, name: str) -> object:
     match kind:
         case "text":
             return word
-        case "int" | "float":
+        case "int":
+            if not re.fullmatch(r"[+-]?[0-9]{1,18}", word):
+                raise UsageError(f"{name} takes a whole number, not {word!r}")
+            return int(word)
+        case "float":
             try:
-                return int(word) if kind == "int" else float(word)
+                return float(word)
             except ValueError:
                 raise UsageError(f"{name} takes a number, not {word!r}") from None
         case "seconds":

@@ -170,7 +170,7 @@ def test_a_choice_that_is_none_names_the_choices(
         (("-o", "xml", "list"), "takes table, plain, json or jsonl, not 'xml'"),
         (("-oxml", "list"), "takes table, plain, json or jsonl, not 'xml'"),
         (("list", "-o", "jsn"), "did you mean json?"),
-        (("--no-input=yes", "list"), "irons has no option '--no-input=yes'"),
+        (("--no-input=yes", "list"), "--no-input takes no value"),
         (("help", "nonsense"), "there is no command or topic 'nonsense'"),
         (("completion", "csh"), "bash, zsh or fish"),
     ],

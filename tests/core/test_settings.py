@@ -194,6 +194,7 @@ def test_a_key_may_travel_to_this_machine(irons_env: dict[str, str], url: str) -
         ("http://x:99999", "makes no sense"),
         ("http://\x1b[31m", "makes no sense"),
         ("https://me:pw@example.com", "carries no user"),
+        ("https://example.com/?key=pw", "carries no user"),
         ("unix:relative", "nothing here knows"),
         ("unix://relative", "names no absolute path"),
         ("ftp://example.com", "nothing here knows"),
@@ -205,6 +206,50 @@ def test_a_url_that_makes_no_sense_is_refused(irons_env: dict[str, str], url: st
     with pytest.raises(ConfigError, match=said) as caught:
         choose(load({"api_url": url}, irons_env), PluginHost(irons_env, built_in=()))
     assert caught.value.message.isprintable()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "api_key = 13371337",
+        "api_key = ['13371337']",
+        "api_key = 13371337x",
+        "[profiles]\napi_key = '13371337'",
+        "[profile.work]\napi_key = '13371337'",
+        "[local]\napi_key = '13371337'",
+        "[[profiles.work]]\napi_key = '13371337'",
+        "apikey = '13371337'",
+        "api_url = 'https://13371337@example.com'",
+        "api_url = 'https://me:13371337@example.com'",
+        "api_url = 'https://example.com/?key=13371337'",
+    ],
+)
+def test_a_key_in_the_wrong_place_is_not_shown(run_irons: Runner, config: Path, text: str) -> None:
+    """A file that makes no sense is refused without what may be a key in it."""
+    config.write_text(text)
+    for words in (("list",), ("config", "show"), ("config", "set", "output", "json", "--debug")):
+        outcome = run_irons(*words)
+        assert outcome.code == 2, outcome
+        assert "13371337" not in outcome.out + outcome.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("list", "--api-keyy=13371337"),
+        ("--api-keyy=13371337", "list"),
+        ("list", "--no-input=13371337"),
+        ("config", "set", "api_url", "https://me:13371337@example.com"),
+        ("list", "--api-key", "13371337", "--api-url", "http://example.com"),
+        ("list", "--api-url", "https://13371337@example.com"),
+        ("list", "--api-key", "13371337\n"),
+    ],
+)
+def test_a_key_in_words_that_make_no_sense_is_not_shown(run_irons: Runner, words: tuple[str, ...]) -> None:
+    """What may be a key in a misspelt option or a URL is not repeated."""
+    outcome = run_irons(*words)
+    assert outcome.code == 2, outcome
+    assert "13371337" not in outcome.out + outcome.err
 
 
 def test_a_unix_socket_is_a_backend(irons_env: dict[str, str]) -> None:

@@ -76,6 +76,7 @@ def one(fake_api: FakeApi) -> FakeApi:
         {"username": "a\x1b[31m"},
         {"username": "a@b"},
         {"host_keys": ["not a key"]},
+        {"host_keys": [HOST_KEY] * 65},
         {"host_keys": ["ssh-ed25519 AAAA\nevil ssh-ed25519 AAAA"]},
         {"host_keys": [f"@cert-authority * {HOST_KEY}"]},
         {"cell": "sb_x; touch /tmp/x", "host_keys": [HOST_KEY]},

@@ -20,6 +20,9 @@ _KEY = re.compile(
     r" (AAAA[A-Za-z0-9+/]{16,16384}={0,3})(?: [^\r\n]*)?"
 )
 
+MOST_KEYS = 64
+"""Host keys of one sandbox."""
+
 
 class Target(NamedTuple):
     """A host, port and user fit for a command line; `host_keys` are `type base64`; `cell` is empty but for the local backend."""
@@ -46,6 +49,8 @@ def target_of(address: SshAddress) -> Target:
         raise _refused("user", address.username)
     if address.cell and not _CELL.fullmatch(address.cell):
         raise _refused("cell", address.cell)
+    if len(address.host_keys) > MOST_KEYS:
+        raise _refused("number of host keys", str(len(address.host_keys)))
     return Target(
         host, address.port, address.username, tuple(map(_host_key, address.host_keys)), address.cell
     )
