@@ -86,7 +86,7 @@ def test_words_become_parameters(line: str, changed: dict[str, object]) -> None:
         ("one out -fx", "has no option '-fx'"),
         ("one out -n many", "--count takes a whole number, not 'many'"),
         ("one out -n 99999999999999999999", "--count takes a whole number"),
-        ("one out -n ١", "--count takes a whole number"),
+        ("one out -n \u0661", "--count takes a whole number"),
         ("one out -x", "irons copy has no option '-x'"),
     ],
 )
