@@ -47,13 +47,18 @@ def place(text: str) -> Place | None:
 
 
 class PromptCompleter(Completer):
-    """Completes the commands of a tree and the prompt's own words."""
+    """Completes the commands of a tree and the prompt's own words.
+
+    Attributes:
+        asked: The text that was last completed: what the person typed, not what came from the history.
+    """
 
     def __init__(self, tree: Tree, sources: Sources, own: Mapping[str, str]) -> None:
         """Take the commands, the values on hand, and the prompt's own words with what they do, which stand first in a line."""
         self._tree = tree
         self._sources = sources
         self._own = own
+        self.asked = ""
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
         """Yield what may stand at the cursor, best first, at most `matching.LIMIT` words and as many files."""
@@ -76,6 +81,7 @@ class PromptCompleter(Completer):
         self, document: Document, complete_event: CompleteEvent
     ) -> AsyncGenerator[Completion, None]:
         """Yield the same. A disk may be slow, so files are looked for in a thread; all else is quicker than starting one."""
+        self.asked = document.text
         at = place(document.text_before_cursor)
         if at is not None and self._offer(at).files:
             async for completion in ThreadedCompleter(self).get_completions_async(document, complete_event):

@@ -36,6 +36,10 @@ OWN_WORDS = {"exit": "Leave the prompt (Ctrl-D).", "quit": "Leave the prompt (Ct
 """What the prompt answers beside the commands."""
 
 
+MENU = 6
+"""Lines kept free below the prompt for the menu, so that it does not jump where one opens."""
+
+
 class Prompt:
     """One open prompt."""
 
@@ -49,7 +53,9 @@ class Prompt:
         history = FileHistory(settings.state_dir / "history", settings.api_key)
         for line in filter(None, (said, history.said)):
             self._print(line)
-        self._lines = self._made(settings, history, sources(session))
+        on_hand = sources(session)
+        self._completer = PromptCompleter(session.host.tree, on_hand, OWN_WORDS)
+        self._lines = self._made(settings, history, on_hand)
 
     def run(self) -> int:
         """Read and run lines until the person leaves; return the exit code."""
@@ -77,6 +83,7 @@ class Prompt:
         """Read one line and run it."""
         self._say_all()
         self._has_refused = False
+        self._completer.asked = ""
         line = self._read()
         if not line.strip():
             return
@@ -90,14 +97,25 @@ class Prompt:
         streams = self._session.streams
         if is_plain(streams):
             return read_plain(streams, "".join(fragment[1] for fragment in self._message()))
+        self._begin_line()
         return self._lines.prompt(self._message)
+
+    def _begin_line(self) -> None:
+        """Go to a line of its own, behind output that ended in the middle of one, and behind keys that were typed meanwhile.
+
+        As many blanks as there are columns stay in an empty line, and run on into the next one from any other.
+        """
+        output = self._lines.app.output
+        output.write_raw(" " * output.get_size().columns + "\r")
+        output.erase_end_of_line()
+        output.flush()
 
     def _made(self, settings: Settings, history: FileHistory, on_hand: Sources) -> PromptSession[str]:
         colour = self._session.streams.colour(tty=True)
         tree = self._session.host.tree
         lines: PromptSession[str] = PromptSession(
             input=BurstInput(self._session.streams.stdin),
-            completer=PromptCompleter(tree, on_hand, OWN_WORDS),
+            completer=self._completer,
             complete_while_typing=True,
             lexer=LineLexer(tree, OWN_WORDS, on_hand.aliases),
             history=history,
@@ -114,8 +132,9 @@ class Prompt:
             style=COLOURED if colour else PLAIN,
             color_depth=None if colour else ColorDepth.DEPTH_1_BIT,
             include_default_pygments_style=False,
-            reserve_space_for_menu=6,
+            reserve_space_for_menu=MENU,
         )
+        lines.app.before_render += lambda _: self._make_room()
         lines.app.after_render += lambda _: self._begin()
         return lines
 
@@ -123,6 +142,11 @@ class Prompt:
         """Start looking at the server once the first prompt is on the screen: nothing before that waits for it."""
         if not self._refresher.running:
             self._refresher.start()
+
+    def _make_room(self) -> None:
+        """Keep no more room for the menu than a low terminal can spare."""
+        rows = self._lines.app.output.get_size().rows
+        self._lines.reserve_space_for_menu = max(0, min(MENU, rows - 3))
 
     def _message(self) -> StyleAndTextTuples:
         session = self._session
@@ -137,12 +161,16 @@ class Prompt:
         return list(toolbar(self._refresher.outlook, self._lines.app.output.get_size().columns))
 
     def _changed(self) -> None:
-        """Show the new outlook, and offer what has become known for the word being typed. Called from the refresher's thread."""
+        """Show the new outlook, and offer what has become known for the word being typed. Called from the refresher's thread.
+
+        A line that the history brought is left alone: a menu there would take the arrows.
+        """
         app, buffer = self._lines.app, self._lines.default_buffer
 
         def show() -> None:
             app.invalidate()
-            if buffer.text and buffer.complete_state is None and buffer.document.is_cursor_at_the_end:
+            waits = buffer.complete_state is None and buffer.document.is_cursor_at_the_end
+            if buffer.text and waits and buffer.text == self._completer.asked:
                 buffer.start_completion()
 
         loop = app.loop

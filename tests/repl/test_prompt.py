@@ -177,7 +177,19 @@ def test_lines_go_on_behind_open_quotes_and_backslashes(prompt: Terminal) -> Non
     prompt.send("two'\r")
     prompt.until(r"\none\ntwo\n")
     prompt.send("!printf '%s' a\\\rb\r")
-    prompt.until(r"ab\S*irons>")
+    prompt.until(r"\nab\n\S*irons>")
+
+
+def test_the_prompt_has_a_line_of_its_own(prompt: Terminal) -> None:
+    """It stands behind output without an end of line, and behind what was typed while a command ran; that is taken as typed."""
+    width = prompt.screen.columns
+    for text in ("x", "y" * (width - 1), "z" * width):
+        prompt.send(f"!printf {text}\r")
+        prompt.until(rf"\n{text}\n+irons>")
+    prompt.send("!echo beg''un; read line; echo over\r")
+    prompt.until(r"\nbegun")
+    prompt.send("\rstatus agent-2 | grep -c stopped\r")
+    prompt.until(r"\n1\n.*irons>")
 
 
 def test_errors_point_at_the_column(prompt: Terminal) -> None:
@@ -212,6 +224,20 @@ def test_history_lasts_and_is_searched(terminal: Open, tmp_path: Path) -> None:
     second.read(0.2)
     second.send("\x15\x1b[A")
     second.until("irons> help exit-codes")
+
+
+def test_a_line_from_the_history_gets_no_menu_of_its_own(prompt: Terminal, fake: FakeApi) -> None:
+    """News from the server open no menu below a recalled line, where it would take the arrows."""
+    prompt.send("help prompt\r")
+    prompt.until(lambda: prompt.line_of_cursor() == "irons>")
+    prompt.send("list -q\r")
+    prompt.until(r"\nagent-2\nirons>")
+    prompt.send("\x1b[A")
+    prompt.until(lambda: prompt.line_of_cursor() == "irons> list -q")
+    fake.mode = "deny"
+    prompt.until("mode deny")
+    prompt.send("\x1b[A")
+    prompt.until(lambda: prompt.line_of_cursor().endswith("help prompt"))
 
 
 def test_vi_and_emacs_keys(prompt: Terminal) -> None:
@@ -333,6 +359,16 @@ def test_control_characters_run_nothing(prompt: Terminal) -> None:
     prompt.send("\x1b[200~plugins \x00\x1b]0;owned\x07\x1b[201~\r")
     prompt.until("control character")
     assert b"\x1b]0;owned" not in prompt.raw
+
+
+@pytest.mark.parametrize("rows", [3, 5, 8])
+def test_a_low_terminal_has_room_for_the_line(terminal: Open, rows: int) -> None:
+    """Where there is no room for a menu there is still a prompt, and the line below."""
+    screen = terminal(columns=60, rows=rows)
+    screen.until("irons>")
+    screen.until("nothing is blocked")
+    screen.send("status agent-2 | grep -c stopped\r")
+    screen.until(r"(?m)^1$")
 
 
 def test_hostile_names_never_reach_the_terminal(terminal: Open, fake: FakeApi) -> None:
