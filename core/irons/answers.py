@@ -35,12 +35,16 @@ class SshAddress:
 
 @dataclass(frozen=True)
 class EgressRules:
-    """Allow and deny lists; `rules` has the same with what irons' own server knows besides (private, note, covers)."""
+    """Allow and deny lists; `rules` has the same with what irons' own server knows besides (private, note, covers).
+
+    `revision` names just this state of rules and mode, for `Api.replace_rules`; empty where the server tells none.
+    """
 
     allowed: tuple[str, ...]
     denied: tuple[str, ...]
     mode: str = ""
     rules: tuple[Mapping[str, Any], ...] = ()
+    revision: str = ""
 
 
 @dataclass(frozen=True)

@@ -149,12 +149,16 @@ class Api:
             denied=texts_of(answer.get("denied_domains")),
             mode=text_of(answer.get("mode")),
             rules=tuple(rows_of(answer, "rules")),
+            revision=text_of(answer.get("revision")),
         )
 
     def replace_rules(
         self, policy: Mapping[str, Any], sandbox: str | None = None, *, dry_run: bool = False
     ) -> dict[str, Any]:
-        """Put a whole policy in place at once; needs irons' own server."""
+        """Put a whole policy in place at once; needs irons' own server.
+
+        A policy with the `revision` of the rules it was made of is refused with `Conflict` where they have changed since.
+        """
         params = {"dry_run": "true"} if dry_run else None
         return self.call("PUT", _egress(sandbox), dict(policy), params=params, route=True)
 

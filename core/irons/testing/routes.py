@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import zlib
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -179,7 +180,12 @@ def _rules(
     }
     if extended:
         told |= {**_mode(api, sandbox), "rules": [{"private": [], "note": None, **rule} for rule in rules]}
+        told["revision"] = _revision(api, rules, sandbox)
     return told
+
+
+def _revision(api: FakeApi, rules: list[dict[str, Any]], sandbox: FakeSandbox | None) -> str:
+    return str(zlib.crc32(repr((rules, sandbox.mode if sandbox else api.mode)).encode()))
 
 
 def _mode(api: FakeApi, sandbox: FakeSandbox | None) -> dict[str, Any]:
@@ -194,6 +200,8 @@ def _mode(api: FakeApi, sandbox: FakeSandbox | None) -> dict[str, Any]:
 def _replace(
     api: FakeApi, call: Call, rules: list[dict[str, Any]], sandbox: FakeSandbox | None
 ) -> dict[str, Any]:
+    if call.body.get("revision") not in (None, _revision(api, rules, sandbox)):
+        raise Refusal(409, "the policy has changed since it was read; read it again")
     before = {r["pattern"]: r for r in rules}
     after = {r["pattern"]: r for r in call.body["rules"]}
     told = {

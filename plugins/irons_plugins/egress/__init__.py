@@ -183,12 +183,13 @@ def irons_commands() -> list[Command]:
                 Flag(("-y", "--yes"), "Do not ask."),
             ),
             view=View(line=f"{_HERE}.views:drift"),
-            about="It shows the difference, asks, allows what egress suggest lists unmarked, and sets the sandbox's mode to deny.",
+            about="It shows the difference, asks, allows what egress suggest lists unmarked, and sets the sandbox's mode to deny. "
+            "Where somebody else changes the rules meanwhile nothing of theirs is lost: with --yes it goes on from the new ones.",
             examples=(
                 "irons egress lock my-sandbox",
                 "irons egress lock my-sandbox --also 203.0.113.7 --skip example.net --yes",
             ),
-            exits=(3, 4, 6),
+            exits=(3, 4, 5, 6),
         ),
         Command(
             ("egress", "export"),
@@ -215,10 +216,11 @@ def irons_commands() -> list[Command]:
             f"{_HERE}.policy_handlers:apply",
             (_FILE, Flag(("--dry-run",), "Only show what would change."), _SANDBOX),
             view=View(line=f"{_HERE}.views:drift"),
+            about="What others change meanwhile is read again, so that the difference shown is the one that was made.",
             examples=(
                 "irons egress apply policy.toml --dry-run",
                 "irons egress apply policy.toml --sandbox my-sandbox",
             ),
-            exits=(3, 4, 6),
+            exits=(3, 4, 5, 6),
         ),
     ]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
-from irons.answers import text_of
 from irons.errors import IronsError
 from irons_plugins.egress.impact import bodies, say_cut
 from irons_plugins.egress.patterns import checked, spelled
 from irons_plugins.egress.policy_file import Policy, PolicyRule
 from irons_plugins.egress.policy_handlers import differences, rules_of
+from irons_plugins.egress.replacing import Replacement, body_of, replace
 from irons_plugins.egress.rows import Drift, PolicyRow, Suggestion
 from irons_plugins.egress.suggestions import suggestions
 from irons_plugins.egress.views import drift
@@ -32,6 +33,7 @@ def lock(
     Raises:
         UsageError: A pattern that is none, or nobody there to ask.
         IronsError: The person said no.
+        Conflict: Somebody else changed the rules after the person had said yes.
     """
     extra = [checked(pattern, "allow").pattern for pattern in also]
     left_out = {spelled(pattern) for pattern in skip}
@@ -40,26 +42,35 @@ def lock(
     wanted = {row.pattern for row in found if not row.marks} - left_out | set(extra)
     for line in _passed_over(found, wanted):
         ctx.progress(line)
+
+    def agree(made: Replacement, forecast: Mapping[str, Any]) -> bool:
+        if not yes:
+            for change in made.changes:
+                ctx.progress(drift(change))
+        say_cut(ctx, forecast)
+        if not yes and not ctx.confirm(f"Lock {name} so?", otherwise="--yes does not ask"):
+            raise IronsError("nothing was changed")
+        return True
+
+    changes = replace(ctx, name, lambda: _locked(ctx, name, wanted), agree, asks=not yes).changes
+    ctx.progress(
+        f"{name} is locked: what no rule allows is blocked from now on"
+        if changes
+        else f"{name} is locked already"
+    )
+    return changes
+
+
+def _locked(ctx: Context, name: str, wanted: AbstractSet[str]) -> Replacement:
+    """The policy in force with these patterns allowed besides, in mode deny."""
     now, mode = ctx.api.rules(name), ctx.api.mode(name)
     rules = tuple(rules_of(now))
     there = {rule.pattern for rule in rules}
     added = tuple(PolicyRule(pattern, "allow") for pattern in sorted(wanted - there))
-    own = text_of(mode.get("mode")) if mode.get("source") == "sandbox" else None
-    changes = tuple(differences(PolicyRow(own, rules), Policy("deny", (*rules, *added))))
-    if not changes:
-        ctx.progress(f"{name} is locked already")
-        return changes
-    body: dict[str, Any] = {"mode": "deny", "rules": bodies(now.rules) + [rule.to_body() for rule in added]}
-    would = ctx.api.replace_rules(body, name, dry_run=True)
-    if not yes:
-        for change in changes:
-            ctx.progress(drift(change))
-    say_cut(ctx, would)
-    if not yes and not ctx.confirm(f"Lock {name} so?", otherwise="--yes does not ask"):
-        raise IronsError("nothing was changed")
-    ctx.api.replace_rules(body, name)
-    ctx.progress(f"{name} is locked: what no rule allows is blocked from now on")
-    return changes
+    own = str(mode.get("mode")) if mode.get("source") == "sandbox" else None
+    changes = differences(PolicyRow(own, rules), Policy("deny", (*rules, *added)))
+    body = body_of(now, bodies(now.rules) + [rule.to_body() for rule in added], "deny")
+    return Replacement(tuple(changes), body)
 
 
 def _suggested(ctx: Context, name: str) -> list[Suggestion]:

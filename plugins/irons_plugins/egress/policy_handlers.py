@@ -9,6 +9,7 @@ from irons.answers import text_of, texts_of
 from irons.command import Result
 from irons_plugins.egress.impact import say_cut
 from irons_plugins.egress.policy_file import Policy, PolicyRule, read_policy
+from irons_plugins.egress.replacing import Replacement, body_of, replace
 from irons_plugins.egress.rows import Drift, PolicyRow
 
 if TYPE_CHECKING:
@@ -32,22 +33,30 @@ def apply(ctx: Context, *, file: str, dry_run: bool, sandbox: str | None) -> Seq
     """Put the file's policy in force at once, and return what that changed."""
     wanted = read_policy(file)
     ctx.api.need("policy", "a server that takes a whole policy at once")
-    found = tuple(differences(_in_force(ctx, sandbox), wanted))
-    body: dict[str, Any] = {"rules": [rule.to_body() for rule in wanted.rules]}
-    if wanted.mode is not None:
-        body["mode"] = wanted.mode
-    say_cut(ctx, ctx.api.replace_rules(body, sandbox, dry_run=True))
-    if dry_run:
-        ctx.progress("nothing was changed: this was a dry run")
-    elif found:
-        ctx.api.replace_rules(body, sandbox)
-    if not found:
+
+    def plan() -> Replacement:
+        found = ctx.api.rules(sandbox)
+        changes = tuple(differences(_policy_of(ctx, found, sandbox), wanted))
+        return Replacement(changes, body_of(found, [rule.to_body() for rule in wanted.rules], wanted.mode))
+
+    def agree(_: Replacement, forecast: Mapping[str, Any]) -> bool:
+        say_cut(ctx, forecast)
+        return not dry_run
+
+    done = replace(ctx, sandbox, plan, agree, asks=False)
+    if not done.changes:
         ctx.progress("the policy in force is the file's already")
-    return found
+    elif dry_run:
+        ctx.progress("nothing was changed: this was a dry run")
+    return done.changes
 
 
 def _in_force(ctx: Context, sandbox: str | None) -> PolicyRow:
-    found = ctx.api.rules(sandbox)
+    return _policy_of(ctx, ctx.api.rules(sandbox), sandbox)
+
+
+def _policy_of(ctx: Context, found: EgressRules, sandbox: str | None) -> PolicyRow:
+    # Asked after the rules: their revision covers the mode, so that one which changes in between is noticed.
     told = ctx.api.mode(sandbox)
     own = sandbox is None or told.get("source") == "sandbox"
     return PolicyRow(text_of(told.get("mode")) or None if own else None, tuple(rules_of(found)))

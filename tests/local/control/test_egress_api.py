@@ -292,3 +292,62 @@ def test_hosts_of_the_settings_are_in_the_policy(tmp_path: Path) -> None:
             assert lab.policies[cell]["hosts"] == {"stand.test": ["192.0.2.7"]}
 
     run(work())
+
+
+def test_a_policy_made_of_another_one_is_refused(tmp_path: Path) -> None:
+    """With its revision a policy replaces just what it was made of: after any change of rules, notes or mode it is 409, dry or not."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            await lab.create("box")
+            for scope, mode in (("", "deny"), ("/sandboxes/box", "warn")):
+                path = f"{scope}/egress"
+                read = (await _json(lab, "GET", path))["revision"]
+                body = {"rules": [{"pattern": "one.test", "list": "allow"}], "revision": read}
+                changes: list[tuple[str, str, dict[str, Any]]] = [
+                    ("POST", f"{path}/allow", {"domain": "theirs.test"}),
+                    ("POST", f"{path}/allow", {"domain": "theirs.test", "note": "why"}),
+                    ("POST", f"{path}/deny", {"domain": "theirs.test"}),
+                    ("PUT", f"{path}/mode", {"mode": mode}),
+                ]
+                for method, where, change in changes:
+                    await _json(lab, method, where, json=change)
+                    for dry in ({}, {"dry_run": "true"}):
+                        answer = await lab.client.put(path, json=body, params=dry)
+                        assert answer.status_code == 409, change
+                        assert "changed" in answer.json()["error"]
+                    now = (await _json(lab, "GET", path))["revision"]
+                    assert now != body["revision"]
+                    body["revision"] = now
+                await _json(lab, "PUT", path, json=body, params={"dry_run": "true"})
+                await _json(lab, "PUT", path, json=body)
+                assert (await lab.client.put(path, json=body)).status_code == 409
+                assert (await _json(lab, "GET", path))["allowed_domains"] == ["one.test"]
+                await _json(lab, "PUT", path, json={"rules": [], "revision": None})
+
+    run(work())
+
+
+def test_nothing_is_lost_among_many_writers(tmp_path: Path) -> None:
+    """Writers that read, add and replace at the same time, each again where it is refused, leave every rule in the end."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+
+            async def add(pattern: str) -> None:
+                while True:
+                    found = await _json(lab, "GET", "/egress")
+                    kept = [{"pattern": rule["pattern"], "list": rule["list"]} for rule in found["rules"]]
+                    rules = [*kept, {"pattern": pattern, "list": "allow"}]
+                    body = {"rules": rules, "revision": found["revision"]}
+                    answer = await lab.client.put("/egress", json=body)
+                    if answer.status_code == 200:
+                        return
+                    assert answer.status_code == 409, answer.text
+
+            names = [f"name{number}.test" for number in range(8)]
+            await asyncio.gather(*map(add, names))
+            found = await _json(lab, "GET", "/egress")
+            assert sorted(found["allowed_domains"]) == names
+
+    run(work())

@@ -12,7 +12,7 @@ from ipaddress import ip_address
 from typing import Any, Protocol, TypeVar
 
 from irons_plugins.local.control import rulebook, sandboxes
-from irons_plugins.local.control.errors import ApiError, bad, missing, unready
+from irons_plugins.local.control.errors import ApiError, bad, conflict, missing, unready
 from irons_plugins.local.control.rulebook import ACCOUNT, Difference, StoredRule
 from irons_plugins.local.control.rules_asked import shown
 from irons_plugins.local.control.sandboxes import STOPPED, Sandbox
@@ -58,11 +58,13 @@ class Shown:
         mode: the mode in force.
         source: `account`, or `sandbox` where it has a mode of its own.
         rules: oldest first.
+        revision: names just this state of the scope's own mode and rules.
     """
 
     mode: str
     source: str
     rules: tuple[StoredRule, ...]
+    revision: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +119,10 @@ class Egress:
             sandbox = _scope(connection, name)
             own = None if sandbox is None else sandbox.mode
             return Shown(
-                mode=own or rulebook.account_mode(connection),
+                mode=_mode(connection, sandbox),
                 source="account" if own is None else "sandbox",
                 rules=tuple(rulebook.of(connection, _identity(sandbox))),
+                revision=_revision(connection, sandbox),
             )
 
         return await self._store.read(work)
@@ -193,14 +196,17 @@ class Egress:
         Args:
             name: the sandbox; None is the account.
             new: all rules.
-            given: the request; its `mode`, where there is one, is set.
+            given: the request; its `mode`, where there is one, is set; its `revision`, where there is one, must be that of
+                what is replaced.
             dry: change nothing; the number of connections is that which would be cut.
 
         Raises:
-            ApiError: there is no such sandbox, or the gateway did not answer.
+            ApiError: there is no such sandbox, the revision is another by now, or the gateway did not answer.
         """
 
         def work(connection: sqlite3.Connection, sandbox: Sandbox | None) -> Difference:
+            if given.get("revision") not in (None, _revision(connection, sandbox)):
+                raise conflict("the policy has changed since it was read; read it again")
             if "mode" in given:
                 _set_mode(connection, sandbox, given["mode"])
             return rulebook.replace(connection, _identity(sandbox), new)
@@ -324,6 +330,11 @@ def _identity(sandbox: Sandbox | None) -> str:
 def _mode(connection: sqlite3.Connection, sandbox: Sandbox | None) -> str:
     own = None if sandbox is None else sandbox.mode
     return own or rulebook.account_mode(connection)
+
+
+def _revision(connection: sqlite3.Connection, sandbox: Sandbox | None) -> str:
+    mode = rulebook.account_mode(connection) if sandbox is None else sandbox.mode
+    return rulebook.revision(mode, rulebook.of(connection, _identity(sandbox)))
 
 
 def _set_mode(connection: sqlite3.Connection, sandbox: Sandbox | None, mode: str | None) -> None:

@@ -38,6 +38,7 @@ _SHOWN: Schema = {
         "denied_domains": {"type": "array", "items": {"type": "string"}},
         "mode": _SHOWN_MODE,
         "rules": {"type": "array", "items": SHOWN_RULE},
+        "revision": {"type": "string", "description": "Names just this state of mode and rules, for PUT."},
     },
     "required": ["allowed_domains", "denied_domains"],
 }
@@ -72,6 +73,7 @@ async def show_rules(call: Call) -> Mapping[str, Any]:
         "denied_domains": [rule.pattern for rule in shown.rules if rule.list == "deny"],
         "mode": shown.mode,
         "rules": [_rule(rule) for rule in shown.rules],
+        "revision": shown.revision,
     }
 
 
@@ -129,9 +131,16 @@ async def check_host(call: Call) -> Mapping[str, Any]:
 
 
 def _of_both(
-    method: str, path: str, handler: Handler, summary: str, answer: Schema, **more: Any
+    method: str,
+    path: str,
+    handler: Handler,
+    summary: str,
+    answer: Schema,
+    *,
+    conflicts: bool = False,
+    **more: Any,
 ) -> tuple[Route, Route]:
-    fails = (404, 413, 503)
+    fails = (404, *((409,) if conflicts else ()), 413, 503)
     return (
         Route(method, f"/egress{path}", handler, summary, answer, fails=fails, **more),
         Route(
@@ -152,9 +161,13 @@ ROUTES = (
         "PUT",
         "",
         replace_rules,
-        "Put a whole policy in place of the one there is; what `mode` is left out stays.",
+        "Put a whole policy in place of the one there is; a `mode` that is left out stays as it was. "
+        "With the `revision` of the policy it was made of, it is refused (409) where that has changed since.",
         _DIFFERENCE,
-        body=record({"mode": optional(_MODE), "rules": RULES}, required=("rules",)),
+        body=record(
+            {"mode": optional(_MODE), "rules": RULES, "revision": optional(text(64))}, required=("rules",)
+        ),
+        conflicts=True,
         query={"dry_run": {"type": "boolean"}},
     ),
     *_of_both(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
@@ -113,6 +114,12 @@ def replace(connection: sqlite3.Connection, sandbox: str, new: Sequence[StoredRu
     for rule in (*found.added, *found.changed):
         _write(connection, sandbox, rule)
     return found
+
+
+def revision(mode: str | None, rules: Iterable[StoredRule]) -> str:
+    """A name for just this mode and these rules, whatever their order: the same for the same, another for any other."""
+    plain = sorted((rule.pattern, rule.list, rule.private, rule.broad, rule.note or "") for rule in rules)
+    return hashlib.sha256(json.dumps([mode, plain]).encode()).hexdigest()[:32]
 
 
 def account_mode(connection: sqlite3.Connection) -> str:

@@ -1,0 +1,76 @@
+"""A whole policy in place of the one that was read, so that nothing which others change in between is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from irons.errors import Conflict
+
+if TYPE_CHECKING:
+    from irons.answers import EgressRules
+    from irons.context import Context
+    from irons_plugins.egress.rows import Drift
+
+_TRIES = 5
+
+
+class Replacement(NamedTuple):
+    """What a new policy changes, and the request that puts it in place of the one it was made of."""
+
+    changes: tuple[Drift, ...]
+    body: dict[str, Any]
+
+
+def body_of(read: EgressRules, rules: list[dict[str, Any]], mode: str | None) -> dict[str, Any]:
+    """Return the request that puts `rules`, and a mode if given, in place of what was read, and of nothing else.
+
+    A server that tells no revision takes it whatever was changed meanwhile.
+    """
+    body: dict[str, Any] = {"rules": rules}
+    if mode is not None:
+        body["mode"] = mode
+    if read.revision:
+        body["revision"] = read.revision
+    return body
+
+
+def replace(
+    ctx: Context,
+    sandbox: str | None,
+    plan: Callable[[], Replacement],
+    agree: Callable[[Replacement, Mapping[str, Any]], bool],
+    *,
+    asks: bool,
+) -> Replacement:
+    """Plan, say what it would do, and do it; where somebody else was quicker, plan anew from what is there now.
+
+    Args:
+        ctx: The call's context.
+        sandbox: Whose policy; None for the account's.
+        plan: Reads the policy in force and makes the new one.
+        agree: Gets the plan and the server's forecast, before it is done; False leaves all as it is.
+        asks: A person agreed to just this plan: then it is not made anew behind their back.
+
+    Raises:
+        Conflict: Somebody else changed it after the person had agreed, or others keep changing it.
+    """
+    for _ in range(_TRIES):
+        made = plan()
+        if not made.changes:
+            return made
+        try:
+            forecast = ctx.api.replace_rules(made.body, sandbox, dry_run=True)
+        except Conflict:
+            continue
+        if not agree(made, forecast):
+            return made
+        try:
+            ctx.api.replace_rules(made.body, sandbox)
+        except Conflict:
+            if asks:
+                break
+        else:
+            return made
+    whose = f"the rules of {sandbox}" if sandbox else "the account's rules"
+    raise Conflict(f"somebody else changed {whose} meanwhile; nothing was changed", hint="run it again")
