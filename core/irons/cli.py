@@ -152,6 +152,12 @@ class _Call:
             import traceback
 
             traceback.print_exception(error, file=self._streams.stderr)
+        if self._face == "prompt":
+            from irons.help import at_prompt
+
+            error.message, error.hint = (
+                at_prompt(text, self._host.tree) for text in (error.message, error.hint)
+            )
         show_error(error, self._form, self._streams)
 
     def _run(self, command: Command, rest: Sequence[str], before: dict[str, object]) -> int:

@@ -11,6 +11,7 @@ import pytest
 
 from irons.command import Arg, Command, Exec, Flag
 from irons.context import Context
+from irons.help import at_prompt
 from irons.host import PluginHost
 from irons.streams import Streams
 from irons_repl.running import Leave, Runner
@@ -149,6 +150,13 @@ def test_an_interrupted_command_ends_the_line_with_130(shell: Shell) -> None:
     """Ctrl-C ends the command and what would have come behind it."""
     assert shell.run("interrupt; say no") == 130
     assert shell.printed() == ""
+
+
+def test_errors_name_commands_as_they_are_typed_here(shell: Shell) -> None:
+    """What to do next is said without the word `irons`; other sentences with it stay."""
+    assert shell.run("where") == 2
+    assert shell.err.getvalue() == "irons: where needs NAME\n  where --help shows how it is called\n"
+    assert at_prompt("irons runs; irons say it", shell.session.host.tree) == "irons runs; say it"
 
 
 def test_errors_point_at_their_column(shell: Shell) -> None:
