@@ -93,5 +93,6 @@ class PromptCompleter(Completer):
     def _offer(self, at: Place) -> Offer:
         if at.file:
             return Offer(at.words[-1], files=True)
-        found = offer(self._tree, at.words, self._sources)
-        return found._replace(values={**found.values, **self._own}) if len(at.words) == 1 else found
+        words = at.words[1:] if at.words[0] == "irons" and len(at.words) > 1 else at.words
+        found = offer(self._tree, words, self._sources)
+        return found._replace(values={**found.values, **self._own}) if len(words) == 1 else found

@@ -54,6 +54,8 @@ class LineLexer(Lexer):
             return "class:operator"
         if token.kind != "word":
             return f"class:{token.kind}"
+        if token.text == "irons" and not words:
+            return "class:command"
         path = (*words, token.text)
         words.append(token.text)
         if self._names(path):

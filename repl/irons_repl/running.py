@@ -95,10 +95,11 @@ class Runner:
         session = self._session
         if words[0] in ("exit", "quit"):
             raise Leave(_exit_code(words))
+        if words[0] == "irons":
+            # A line from a shell's history or from a page; alone it asks for what is here already.
+            words = words[1:] or ("--help",)
         if words[0] == "?":
             words = ("help", *words[1:])
-        if words[0] == "irons" and len(words) > 1:
-            words = words[1:]
         if session.debug:
             words = ("--debug", *words)
         streams = session.writing_to(output)

@@ -57,6 +57,12 @@ def test_commands_come_with_their_help(tree: Tree) -> None:
     assert {"egress", "audit", "create"} <= set(texts(tree, ""))
 
 
+def test_the_word_irons_is_no_obstacle(tree: Tree) -> None:
+    """A line as it is typed at the shell is completed as one without the word."""
+    assert texts(tree, "irons greet ag42") == ["agent-42"]
+    assert ("greet", "Greet.", -3) in complete(tree, "irons gre")
+
+
 def test_groups_lead_to_their_commands(tree: Tree) -> None:
     """Behind a group's word its commands are offered."""
     assert {"allow", "deny", "list", "mode"} <= set(texts(tree, "egress "))

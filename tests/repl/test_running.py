@@ -152,6 +152,14 @@ def test_an_interrupted_command_ends_the_line_with_130(shell: Shell) -> None:
     assert shell.printed() == ""
 
 
+def test_the_word_irons_is_no_obstacle(shell: Shell) -> None:
+    """A line as it is typed at the shell does the same here, and the word alone shows help."""
+    assert shell.run("irons say a") == 0
+    assert shell.printed() == "a\n"
+    assert shell.run("irons") == 0
+    assert "Commands:" in shell.printed()
+
+
 def test_errors_name_commands_as_they_are_typed_here(shell: Shell) -> None:
     """What to do next is said without the word `irons`; other sentences with it stay."""
     assert shell.run("where") == 2

@@ -80,6 +80,19 @@ def test_a_killed_view_gives_the_terminal_back(terminal: Open, number: int) -> N
     assert b"\x1b[?1049l" in screen.raw
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_view_and_the_prompt_around_it(terminal: Open, number: int) -> None:
+    """The view is a part of the program that is told to end."""
+    screen = terminal()
+    before = screen.modes()
+    screen.until("0 denied")
+    screen.send("watch\r")
+    screen.until("No connections yet")
+    os.kill(screen.pid, number)
+    assert screen.ended() == 128 + number
+    screen.until(lambda: screen.modes() == before)
+
+
 def test_a_narrow_view_and_no_colour(terminal: Open, fake: FakeApi) -> None:
     """In 40 columns everything is there; without colour no colour codes are sent."""
     fake.record("a-very-long-host-name.department.example.com", "agent-1", allowed=False)

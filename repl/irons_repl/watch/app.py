@@ -15,7 +15,7 @@ from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.styles import Style
 
 from irons.errors import IronsError, UsageError
-from irons_repl.signals import Ended, ended_by_signals
+from irons_repl.signals import ended_by_signals
 from irons_repl.watch.feed import Feed
 from irons_repl.watch.guard import given_back
 from irons_repl.watch.model import Model
@@ -23,7 +23,6 @@ from irons_repl.watch.view import hosts_shown, picture
 
 if TYPE_CHECKING:
     from irons.api import Api
-    from irons.command import Result
     from irons.context import Context
 
 STYLE = Style.from_dict(
@@ -31,20 +30,18 @@ STYLE = Style.from_dict(
 )
 
 
-def watch(ctx: Context, *, name: str | None) -> Result:
+def watch(ctx: Context, *, name: str | None) -> None:
     """Show connections as they happen until the person leaves.
 
     Raises:
         UsageError: There is no terminal.
         NotFound: There is no such sandbox.
     """
-    from irons.command import Result
-
     if not (ctx.streams.reads_person and ctx.streams.shows_person):
         raise UsageError(
             "audit watch needs a terminal", hint="for programs there is irons audit egress --follow -o jsonl"
         )
-    return Result(None, Watch(ctx.api, name, colour=ctx.streams.colour(tty=True)).run())
+    Watch(ctx.api, name, colour=ctx.streams.colour(tty=True)).run()
 
 
 class Watch:
@@ -74,22 +71,22 @@ class Watch:
             failed=lambda error: self._soon(lambda: self._app.exit(result=error)),
         )
 
-    def run(self) -> int:
-        """Show the view; return the exit code.
+    def run(self) -> None:
+        """Show the view.
 
         Raises:
             IronsError: What made going on pointless.
+            Ended: A signal ended the program, of which the view may be but a part.
         """
         try:
             with given_back(self._app.output), ended_by_signals(self._app):
                 error = self._app.run(pre_run=self._feed.start)
-        except Ended as ended:
-            return ended.status
+        except EOFError:
+            return  # the terminal has gone
         finally:
             self._feed.stop()
         if error is not None:
             raise error
-        return 0
 
     def _soon(self, change: Callable[[], object]) -> None:
         """Have the terminal's thread make a change, and show it."""
