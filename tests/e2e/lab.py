@@ -56,7 +56,7 @@ class Lab:
         ]
 
 
-def eventually(true: Callable[[], object], *, within: float = 10.0, what: str = "it to come true") -> Any:
+def eventually(true: Callable[[], object], *, within: float = 60.0, what: str = "it to come true") -> Any:
     """Return the first true answer of `true`, asked again and again until `within` seconds are over; then fail."""
     deadline = time.monotonic() + within
     pause = 0.01

@@ -82,7 +82,7 @@ def test_xonsh_drives_real_sandboxes(terminal: Open, person: Person, sandbox: st
         xonsh = Path(sys.executable).with_name("xonsh")
     (person.home / ".xonshrc").write_text("$PROMPT = 'here> '\n$XONSH_HISTORY_BACKEND = 'dummy'\n")
     screen = terminal(str(xonsh))
-    screen.until("here>", 60)
+    screen.until("here>")
     screen.send("[d['name'] for d in $(@json irons list -o json)]\r")
     screen.until(rf"\['{sandbox}'\]")
     screen.send(f"irons ssh {sandbox}\r")

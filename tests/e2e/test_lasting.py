@@ -84,7 +84,7 @@ def test_a_create_that_dies_is_an_error_with_its_reason_and_can_be_destroyed(per
         done = person.run("status", "halfway", "-o", "json")
         return str(json.loads(done.stdout)["status"]) if done.returncode == 0 else ""
 
-    state = eventually(lambda: (now := settled()) not in ("", "creating") and now, within=20, what="a state")
+    state = eventually(lambda: (now := settled()) not in ("", "creating") and now, what="a state")
     assert state in ("error", "ready", "stopped")
     person.ok("destroy", "halfway", "--force")
     assert_no_trace(person, made)

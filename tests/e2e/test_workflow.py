@@ -58,7 +58,7 @@ def test_follow_in_a_second_process_shows_what_happens(person: Person, sandbox: 
         person.inside(sandbox, "curl -s -m 10 http://web.example.test/")
         line = following.stdout.readline()
         following.terminate()
-        following.communicate(timeout=10)
+        following.communicate(timeout=60)
     assert line.split("  ")[1:] == ["ALLOWED", "web.example.test", "(mode: warn)\n"]
 
 

@@ -30,7 +30,7 @@ PYTHON = "/usr/bin/python3"
 """The system's Python: what runs inside a cell as root may not read another user's."""
 
 
-def eventually(true: Callable[[], Any], *, within: float = 10.0, what: str = "it to come true") -> Any:
+def eventually(true: Callable[[], Any], *, within: float = 60.0, what: str = "it to come true") -> Any:
     """The first true answer, asked for again and again until `within` seconds are over; then the test fails."""
     deadline = time.monotonic() + within
     while True:
@@ -294,7 +294,7 @@ class Kept:
         """Wait for the end of the keeper."""
         assert self.process is not None
         assert self.process.stdout is not None
-        self.process.wait(timeout=10)
+        self.process.wait(timeout=60)
         self.process.stdout.close()
         self.process = None
 

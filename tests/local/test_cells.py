@@ -109,11 +109,11 @@ def test_names_are_answered_by_the_gateway_whoever_is_asked(kept: Kept) -> None:
 import socket
 for family, server in ((socket.AF_INET, "100.64.0.1"), (socket.AF_INET, "8.8.8.8"), (socket.AF_INET6, "2001:db8::53")):
     with socket.socket(family, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(5)
+        sock.settimeout(60)
         sock.connect((server, 53))
         sock.send(b"question")
         print(sock.recv(100).decode())
-    with socket.create_connection((server, 53), timeout=5) as sock:
+    with socket.create_connection((server, 53), timeout=60) as sock:
         print(sock.makefile().read().strip())
 """
     answers = kept.python(kept.make(), program).split("\n")
@@ -145,7 +145,7 @@ def test_a_sandbox_reaches_itself(kept: Kept) -> None:
 import socket
 with socket.create_server(("0.0.0.0", 22)) as server:
     for host in ("127.0.0.1", "100.64.0.2"):
-        with socket.create_connection((host, 22), timeout=5), server.accept()[0] as accepted:
+        with socket.create_connection((host, 22), timeout=60), server.accept()[0] as accepted:
             print(accepted.getsockname()[0])
 """
     assert kept.python(kept.make(), program).split() == ["127.0.0.1", "100.64.0.2"]
@@ -179,7 +179,7 @@ def test_a_squatter_of_the_gap_gets_nothing(kept: Kept) -> None:
     assert adopted["ports"]["dns"] != 53
     eventually(lambda: kept.heard(attach=cell)[1:], what="the gateway to have the cell again")
     assert kept.judged(cell) == "203.0.113.7 443"
-    test = 'import socket; s = socket.socket(type=socket.SOCK_DGRAM); s.settimeout(5); s.connect(("{}", 53)); s.send(b"q"); print(s.recv(9))'
+    test = 'import socket; s = socket.socket(type=socket.SOCK_DGRAM); s.settimeout(60); s.connect(("{}", 53)); s.send(b"q"); print(s.recv(9))'
     for server in ("100.64.0.1", "9.9.9.9"):
         assert kept.python(cell, test.format(server)) == "b'q'"
     assert not (seen / "caught").exists()
@@ -195,7 +195,6 @@ def test_without_a_gateway_connections_are_refused_and_counted(kept: Kept) -> No
     broken.unlink()
     eventually(
         lambda: kept.heard(missed=cell, count=1),
-        within=15,
         what="the count to be told",
     )
     eventually(lambda: kept.judged(cell) == "203.0.113.7 443", what="the gateway to serve again")

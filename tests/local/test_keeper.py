@@ -147,7 +147,7 @@ def test_a_control_plane_that_does_not_start_is_told_with_its_last_words(kept: K
         kept.ask("ready")
     broken.unlink()
     kept.ask("restart", name="server")
-    eventually(lambda: kept.status()["ready"], within=15, what="it to come back")
+    eventually(lambda: kept.status()["ready"], what="it to come back")
 
 
 def test_the_gateway_has_no_rights(kept: Kept) -> None:

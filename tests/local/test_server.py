@@ -31,7 +31,7 @@ class Started:
         }
         self.places = Places.of(env)
         near, far = socket.socketpair()
-        near.settimeout(20)
+        near.settimeout(60)
         self.link = Link(near)
         with far:
             self.process = subprocess.Popen(
@@ -44,7 +44,7 @@ class Started:
 
     def get(self, path: str) -> Any:
         """The JSON that a path answers on the unix socket."""
-        connection = http.client.HTTPConnection("irons", timeout=10)
+        connection = http.client.HTTPConnection("irons", timeout=60)
         connection.sock = socket.socket(socket.AF_UNIX)
         connection.sock.connect(str(self.places.api_socket))
         connection.request("GET", path)

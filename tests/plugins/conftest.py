@@ -19,7 +19,7 @@ import pytest
 from irons.testing import FakeApi
 
 
-def until(holds: Callable[[], Any], seconds: float = 10.0) -> Any:
+def until(holds: Callable[[], Any], seconds: float = 60.0) -> Any:
     """Return the first true answer of `holds`, or fail at the deadline."""
     deadline = time.monotonic() + seconds
     pause = _Pause()
@@ -98,7 +98,7 @@ Subsystem sftp internal-sftp
 
 def _answers(port: int) -> bool:
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1) as one:
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as one:
             return one.recv(4) == b"SSH-"
     except OSError:
         return False
@@ -116,7 +116,7 @@ class Irons:
         return [sys.executable, "-m", "irons", *words]
 
     def __call__(
-        self, *words: str, stdin: bytes = b"", env: Mapping[str, str] | None = None, timeout: float = 30
+        self, *words: str, stdin: bytes = b"", env: Mapping[str, str] | None = None, timeout: float = 60
     ) -> subprocess.CompletedProcess[bytes]:
         """Run it to its end."""
         return subprocess.run(

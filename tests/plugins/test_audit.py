@@ -311,9 +311,14 @@ class Follower:
     def end(self) -> str:
         """Interrupt it, and return what it said on stderr."""
         self.process.send_signal(signal.SIGINT)
-        _, said = self.process.communicate(timeout=5)
+        _, said = self.process.communicate(timeout=60)
         assert self.process.returncode == 130
         return said.decode()
+
+
+def asked_again(api: FakeApi, before: int) -> None:
+    """Wait until a server was asked more often than `before`."""
+    until(lambda: len(api.calls) > before)
 
 
 @pytest.mark.parametrize("extensions", [(), EXTENSIONS], ids=["polls", "long poll"])
@@ -354,12 +359,16 @@ def test_follow_is_immediate_with_a_long_poll(irons_process: Irons, one: FakeApi
     follower = Follower(irons_process)
     follower.next()
     until(lambda: any("wait" in call.query for call in one.calls))
-    asked = len(one.calls)
-    began = time.monotonic()
-    one.record("b.example")
-    assert hosts([follower.next()]) == ["b.example"]
-    assert time.monotonic() - began < 0.5
-    assert len(one.calls) - asked <= 1
+    delays = []
+    for number in range(5):
+        began, asked = time.monotonic(), len(one.calls)
+        one.record(f"{number}.example")
+        assert hosts([follower.next()]) == [f"{number}.example"]
+        # A busy machine can only make it longer.
+        delays.append(time.monotonic() - began)
+        assert len(one.calls) - asked <= 1
+        asked_again(one, asked)
+    assert min(delays) < 0.3
     follower.end()
 
 
@@ -368,9 +377,13 @@ def test_follow_asks_every_second_or_faster(irons_process: Irons, one: FakeApi) 
     one.record("a.example")
     follower = Follower(irons_process)
     follower.next()
-    began, asked = time.monotonic(), len(one.calls)
-    until(lambda: len(one.calls) >= asked + 4)
-    assert time.monotonic() - began < 4.5
+    pauses = []
+    for _ in range(4):
+        began, asked = time.monotonic(), len(one.calls)
+        asked_again(one, asked)
+        pauses.append(time.monotonic() - began)
+    # A busy machine can only make one longer.
+    assert min(pauses) < 1
     follower.end()
 
 
@@ -421,7 +434,7 @@ def test_a_reader_that_goes_away_ends_it(irons_process: Irons, one: FakeApi) -> 
     follower.process.stdout.close()
     one.record("b.example")
     one.record("c.example")
-    assert follower.process.wait(10) == 0
+    assert follower.process.wait(60) == 0
     assert follower.process.stderr is not None
     assert follower.process.stderr.read() == b""
 

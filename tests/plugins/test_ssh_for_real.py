@@ -286,18 +286,18 @@ def test_forward_leads_there(into: Irons) -> None:
         process = into.start("forward", "one", f"{port}:{server.server_address[1]}")
         try:
             until(lambda: _connects(port))
-            with urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
+            with urlopen(f"http://127.0.0.1:{port}/", timeout=60) as answer:
                 assert answer.read() == b"hello"
         finally:
             process.send_signal(signal.SIGINT)
-            process.communicate(timeout=5)
+            process.communicate(timeout=60)
             server.shutdown()
     assert process.returncode in (130, 255, -signal.SIGINT)
 
 
 def _connects(port: int) -> bool:
     try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        socket.create_connection(("127.0.0.1", port), timeout=20).close()
     except OSError:
         return False
     return True
@@ -328,6 +328,6 @@ def test_a_person_gets_a_terminal(into: Irons) -> None:
         shown = b""
         while b"/dev/pts/" not in shown:
             shown += os.read(ours, 1024)
-        assert process.wait(20) == 5
+        assert process.wait(60) == 5
     finally:
         os.close(ours)

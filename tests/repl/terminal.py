@@ -12,13 +12,14 @@ import subprocess
 import termios
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
 import pyte
 
-PATIENCE = 20.0
-"""Seconds to wait for what must come."""
+PATIENCE = 60.0
+"""Seconds to wait for what must come: a last resort, however busy the machine is."""
 
 
 class _Screen(pyte.Screen):
@@ -126,8 +127,12 @@ class Terminal:
         """Wait for the program to end and return its exit code."""
         deadline = time.monotonic() + patience
         while self.exit is None:
-            self.read(0.02)
-            self.exit = self._process.poll()
+            if self.fd >= 0:
+                self.read(0.02)
+                self.exit = self._process.poll()
+            else:
+                with suppress(subprocess.TimeoutExpired):
+                    self.exit = self._process.wait(0.02)
             if self.exit is not None:
                 self.read(0)
             elif time.monotonic() > deadline:

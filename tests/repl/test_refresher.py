@@ -43,7 +43,7 @@ class Looker:
 
     def until(self, holds: Callable[[], bool]) -> None:
         """Wait until a condition holds."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         with self.news:
             while not holds():
                 assert time.monotonic() < deadline, (self.refresher.outlook, self.said)

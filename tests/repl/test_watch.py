@@ -163,7 +163,7 @@ class Told:
 
     def until(self, holds: Callable[[], object]) -> None:
         """Wait until a condition holds."""
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 60
         waiting = threading.Event()
         while not holds():
             assert time.monotonic() < deadline, (self.events, self.trouble, self.failed)

@@ -31,7 +31,7 @@ def xonsh(env: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Termina
             (tmp_path / ".xonshrc").write_text(RC)
             argv = [str(Path(sys.executable).parent / "xonsh")]
             screen = stack.enter_context(Terminal(argv, {**env, **more}, cwd=str(tmp_path)))
-            screen.until(r"here>", 40)
+            screen.until(r"here>")
             return screen
 
         yield opened

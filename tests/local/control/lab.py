@@ -30,16 +30,16 @@ HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHostHostHostHostHostHostHostHos
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a test's coroutine, for half a minute at most."""
+    """Run a test's coroutine, for a good while at most."""
 
     async def bounded() -> T:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(100):
             return await work
 
     return asyncio.run(bounded())
 
 
-async def until(holds: Callable[[], Awaitable[bool]], within: float = 10.0) -> None:
+async def until(holds: Callable[[], Awaitable[bool]], within: float = 60.0) -> None:
     """Wait until something holds, asking again and again."""
     async with asyncio.timeout(within):
         while not await holds():  # noqa: ASYNC110 (what holds is at the other end of a socket)
@@ -196,7 +196,7 @@ class Lab:
         )
         self._serving = asyncio.ensure_future(self.server.serve(far, None))
         await self.start_gateway()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             ready = asyncio.ensure_future(self.keeper.recv())
             await asyncio.wait((ready, self._serving), return_when=asyncio.FIRST_COMPLETED)
             if self._serving.done():
@@ -204,7 +204,7 @@ class Lab:
                 await self._serving
             assert ready.result().body == {"op": "ready"}
         transport = httpx.AsyncHTTPTransport(uds=str(self.places.api_socket))
-        self.client = httpx.AsyncClient(transport=transport, base_url="http://irons", timeout=30)
+        self.client = httpx.AsyncClient(transport=transport, base_url="http://irons", timeout=60)
 
     async def start_gateway(self) -> None:
         """Put a fresh gateway at the other end, as the keeper does when one was restarted."""

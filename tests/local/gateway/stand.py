@@ -96,7 +96,7 @@ def socket_in(
     thread = threading.Thread(target=make)
     thread.start()
     thread.join()
-    made[0].settimeout(15)
+    made[0].settimeout(60)
     return made[0]
 
 
@@ -216,12 +216,12 @@ class Stand:
             pass_fds=[far.fileno()],
         )
         far.close()
-        near.settimeout(15)
+        near.settimeout(60)
         self.keeper = Link(near)
         one, other = socket.socketpair()
         self.keeper.send({"op": "peer"}, [other.fileno()])
         other.close()
-        one.settimeout(15)
+        one.settimeout(60)
         self.server = Link(one)
         self.attach()
 
@@ -438,3 +438,8 @@ def quick(work: Callable[[], object]) -> float:
     began = time.monotonic()
     work()
     return time.monotonic() - began
+
+
+def quickest(work: Callable[[], float]) -> float:
+    """The least of the seconds that three tries give: a machine that is busy meanwhile only adds to the others."""
+    return min(work() for _ in range(3))

@@ -180,7 +180,7 @@ def test_a_lost_control_plane_is_replaced(stand: Stand) -> None:
     near, far = socket.socketpair()
     stand.keeper.send({"op": "peer"}, [far.fileno()])
     far.close()
-    near.settimeout(10)
+    near.settimeout(60)
     with Link(near) as link:
         assert link.request("impact", cell=CELL, policy=policy("deny")).body == {"cut": 0}
         assert link.request("stats").body["cells"] == 1

@@ -143,7 +143,7 @@ def test_a_head_does_not_wait_for_its_body(shared: Stand, framing: str) -> None:
             )
             reached, _ = server.accept()
             with reached:
-                reached.settimeout(15)
+                reached.settimeout(60)
                 assert b"100-continue" in reached.recv(4096)
                 reached.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
                 assert program.sock.recv(4096).startswith(b"HTTP/1.1 100")
