@@ -48,7 +48,8 @@ check: venv ## Unit and end-to-end tests with combined branch coverage, subproce
 	$(call make_image,$$data)
 	status=0
 	$(BIN)/coverage run -m pytest --color=no $(ARGS) || status=$$?
-	$(BIN)/coverage combine --quiet
+	$(BIN)/python tests/whole_data.py "$$data"/data.*
+	$(BIN)/coverage combine --quiet || status=$$((status ? status : 3))
 	$(BIN)/coverage report --skip-covered --fail-under=$(COVERAGE) || status=$$((status ? status : 2))
 	exit $$status
 COVERAGE ?= 90

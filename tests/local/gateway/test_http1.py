@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irons_plugins.local.gateway.http1 import (
+    MAX_FIELDS,
+    MAX_HEAD,
     BadRequestError,
     parse_authority,
     parse_head,
@@ -107,6 +109,77 @@ def test_ambiguous_lengths_are_refused(fields: str) -> None:
     """Whatever two servers might read differently."""
     with pytest.raises(BadRequestError):
         parse_head(head(f"POST / HTTP/1.1\nHost: a\n{fields}\n"))
+
+
+def test_a_head_is_bounded() -> None:
+    """As many bytes and as many fields as fit are read, and not one more."""
+    bare = len(head("GET / HTTP/1.1\nHost: a\nX: \n\n"))
+    full = head(f"GET / HTTP/1.1\nHost: a\nX: {'y' * (MAX_HEAD - bare)}\n\n")
+    assert len(parse_head(full).wire()) == MAX_HEAD == len(full)
+    with pytest.raises(BadRequestError, match="too large"):
+        parse_head(full.replace(b"X: ", b"X: y"))
+    many = "X: y\n" * (MAX_FIELDS - 1)
+    assert len(parse_head(head(f"GET / HTTP/1.1\nHost: a\n{many}\n")).fields) == MAX_FIELDS - 1
+    with pytest.raises(BadRequestError, match="too many"):
+        parse_head(head(f"GET / HTTP/1.1\nHost: a\nX: y\n{many}\n"))
+
+
+def test_connect_is_refused_by_the_name_it_asks_for() -> None:
+    """A proxy's CONNECT is told as what it is, with the host that it would have led to."""
+    with pytest.raises(BadRequestError, match="CONNECT") as caught:
+        parse_head(head("CONNECT evil.test:443 HTTP/1.1\nHost: web.test\n\n"))
+    assert caught.value.host is not None
+    assert caught.value.host.text == "evil.test"
+
+
+def test_only_options_asks_about_a_whole_server() -> None:
+    """A target of a star is for OPTIONS alone."""
+    assert parse_head(head("OPTIONS * HTTP/1.1\nHost: a\n\n")).target == b"*"
+    with pytest.raises(BadRequestError, match="target"):
+        parse_head(head("GET * HTTP/1.1\nHost: a\n\n"))
+
+
+@pytest.mark.parametrize("host", ["203.0.113.7", "[2001:db8::1]"])
+def test_addresses_go_on_as_they_are_written(host: str) -> None:
+    """In an absolute target and in Host, brackets are around IPv6 addresses and around nothing else."""
+    wire = parse_head(head(f"GET http://{host}/ HTTP/1.1\nHost: {host}\n\n")).wire()
+    assert wire == head(f"GET http://{host}/ HTTP/1.1\nHost: {host}\n\n")
+
+
+UPGRADE = "Upgrade: WebSocket\nConnection: keep-alive, Upgrade\n"
+
+
+def test_a_websocket_is_asked_for_in_one_way() -> None:
+    """By GET in HTTP/1.1, with both fields and without a body."""
+    assert parse_head(head(f"GET / HTTP/1.1\nHost: a\n{UPGRADE}\n")).websocket
+    assert not parse_head(head("GET / HTTP/1.1\nHost: a\nConnection: upgrade\n\n")).websocket
+
+
+@pytest.mark.parametrize(
+    ("line", "fields"),
+    [
+        ("POST / HTTP/1.1", UPGRADE),
+        ("GET / HTTP/1.0", UPGRADE),
+        ("GET / HTTP/1.1", "Upgrade: websocket\n"),
+        ("GET / HTTP/1.1", "Upgrade: websocket\nConnection: keep-alive\n"),
+        ("GET / HTTP/1.1", "Upgrade: websocket\nConnection: upgraded\n"),
+        ("GET / HTTP/1.1", f"{UPGRADE}Upgrade: websocket\n"),
+        ("GET / HTTP/1.1", f"{UPGRADE}Upgrade: h2c\n"),
+        ("GET / HTTP/1.1", f"{UPGRADE}Content-Length: 3\n"),
+        ("GET / HTTP/1.1", f"{UPGRADE}Transfer-Encoding: chunked\n"),
+    ],
+)
+def test_no_other_upgrade_passes(line: str, fields: str) -> None:
+    """What a server might take for an upgrade, and the gateway not, is refused."""
+    with pytest.raises(BadRequestError, match="upgrade"):
+        parse_head(head(f"{line}\nHost: a\n{fields}\n"))
+
+
+def test_lengths_have_fifteen_digits_at_most() -> None:
+    """Longer than any body, and short of what a server's integers can't hold."""
+    assert parse_head(head(f"POST / HTTP/1.1\nHost: a\nContent-Length: {'9' * 15}\n\n")).length == 10**15 - 1
+    with pytest.raises(BadRequestError, match="ambiguous"):
+        parse_head(head(f"POST / HTTP/1.1\nHost: a\nContent-Length: {'9' * 16}\n\n"))
 
 
 def test_trailers() -> None:
