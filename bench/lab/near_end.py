@@ -6,6 +6,10 @@ a name, as the gateway meets it in life.
     bulk ADDRESS PORT NAME                     one connection, read to its end: {"bytes", "seconds"}
     turns ADDRESS PORT NAME COUNT              one connection after the other: {"seconds": [each until its first byte]}
     crowd ADDRESS PORT NAME COUNT AT_ONCE      many at once: {"count", "failed", "seconds"}
+    spin ADDRESS PORT NAME                     compute until killed, reaching nobody; says that it is at work
+    busy ADDRESS PORT NAME AT_ONCE             as crowd, until killed; says that it is at work
+    dribble ADDRESS PORT NAME COUNT            keep that many connections, and send each a byte of a request head at a
+                                               time, until killed; says when all of them are at work
     tries PORT BURST                           one connection to each [name, address] of the JSON on standard input, in
                                                bursts with random pauses: {name: when it began, by `time.monotonic`}
 """
@@ -14,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import json
 import random
 import select
@@ -21,11 +26,12 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 BUFFER = 1 << 20
 STUCK = 30.0
+ENDLESS = 10**12
 PAUSES = (0.01, 0.1)
 _CLIENT = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
@@ -102,6 +108,40 @@ def crowd(where: tuple[str, int], words: bytes, count: int, at_once: int) -> dic
     return {"count": done, "failed": failed, "seconds": time.perf_counter() - began}
 
 
+def spin() -> None:
+    """Compute until killed."""
+    print("at work", flush=True)
+    while True:
+        pass
+
+
+def dribble(where: tuple[str, int], count: int) -> None:
+    """Keep connections whose request heads never end, a byte at a time, until killed; one that ends is opened anew."""
+    poll = select.epoll()
+    running: dict[int, tuple[socket.socket, Iterator[int]]] = {}
+    ready = False
+    while True:
+        while len(running) < count:
+            client = socket.socket()
+            client.setblocking(False)
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if client.connect_ex(where) not in {0, errno.EINPROGRESS}:
+                raise SystemExit("there are no ports left")
+            running[client.fileno()] = client, itertools.chain(b"GET / HTTP/1.1\r\nX: ", itertools.repeat(97))
+            poll.register(client, select.EPOLLOUT)
+        for fd, _ in poll.poll(STUCK):
+            client, words = running[fd]
+            try:
+                client.send(bytes([next(words)]))
+            except BlockingIOError:
+                continue
+            except OSError:
+                running.pop(fd)[0].close()
+        if not ready:
+            ready = True
+            print("at work", flush=True)
+
+
 def tries(where: Sequence[tuple[str, str]], port: int, burst: int) -> dict[str, float]:
     """Connect to each address for its name, say so, and leave."""
     chance = random.Random(1)
@@ -123,7 +163,14 @@ def main() -> None:
         return
     way, address, port, name, *numbers = sys.argv[1:]
     where, words = (address, int(port)), hello(name)
-    if way == "bulk":
+    if way == "spin":
+        spin()
+    elif way == "busy":
+        print("at work", flush=True)
+        crowd(where, words, ENDLESS, int(numbers[0]))
+    elif way == "dribble":
+        dribble(where, int(numbers[0]))
+    elif way == "bulk":
         print(json.dumps(bulk(where, words)))
     elif way == "turns":
         print(json.dumps(turns(where, words, int(numbers[0]))))

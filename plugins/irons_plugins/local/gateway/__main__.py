@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from irons_plugins.local.asynclink import AsyncLink
+from irons_plugins.local.gateway.fairness import FairSelector
 from irons_plugins.local.gateway.journal import JournalError
 from irons_plugins.local.gateway.service import Service
 from irons_plugins.local.link import LinkError
@@ -37,7 +38,9 @@ def main() -> int:
     # All that was imported stays to the end: no need to look through it for garbage again and again.
     gc.freeze()
     try:
-        asyncio.run(_run(link, keepers))
+        selector = FairSelector()
+        with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
+            runner.run(_run(link, keepers, selector))
     except JournalError as error:
         logging.getLogger(__name__).critical("%s", error)
         return 1
@@ -62,9 +65,9 @@ def _inherited(name: str) -> socket.socket | None:
     return sock
 
 
-async def _run(first: socket.socket, keepers: socket.socket | None) -> None:
+async def _run(first: socket.socket, keepers: socket.socket | None, selector: FairSelector) -> None:
     loop = asyncio.get_running_loop()
-    service = Service(loop, Path())
+    service = Service(loop, Path(), selector)
     serving = loop.create_task(_serve(service, first, keepers))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, serving.cancel)

@@ -26,6 +26,7 @@ class Context:
         pipes: where relays borrow.
         tls: reads ClientHellos.
         ground: the live facts of this machine's network, as they are at this moment.
+        crowded: tells whether more than one cell is at work.
         complain: tells whoever runs the gateway what went wrong; never anything a sandbox chose.
     """
 
@@ -36,4 +37,5 @@ class Context:
     pipes: Pipes
     tls: ssl.SSLContext
     ground: Callable[[], Ground]
+    crowded: Callable[[], bool]
     complain: Callable[[str], None]

@@ -12,6 +12,7 @@ from functools import partial
 from ipaddress import IPv4Address, ip_address
 from typing import TYPE_CHECKING, Any
 
+from irons_plugins.local.gateway import fairness
 from irons_plugins.local.gateway.attempt import Attempt
 from irons_plugins.local.gateway.dial import tune
 from irons_plugins.local.gateway.dns import MAX_QUERY, answer
@@ -26,10 +27,10 @@ if TYPE_CHECKING:
     from irons_plugins.local.gateway.context import Context
 
 ORDER = ("tcp4", "tcp6", "dns_udp4", "dns_udp6", "dns_tcp4", "dns_tcp6", "nflog")
-ACCEPTS = 16
-QUERIES = 16
-PACKETS = 64
-PACKETS_PAUSE = 0.005
+ACCEPTS = 4
+QUERIES = 4
+PACKETS = 32
+PACKETS_PAUSE = 0.0025
 OUT_OF_FILES_PAUSE = 0.1
 DNS_CONNECTIONS = 64
 DNS_TIMEOUT = 10.0
@@ -54,7 +55,8 @@ class Doors:
         self._sockets = [socket.socket(fileno=fd) for fd in fds]
         self._readers: dict[socket.socket, Callable[[], None]] = {}
         self._paused: set[asyncio.TimerHandle] = set()
-        self._turns = Turns(context.loop)
+        self._turns = Turns(context.loop, context.crowded)
+        self._owner = fairness.of(cell.name)
         self._dropped = 0
         by_name = dict(zip(ORDER, self._sockets, strict=True))
         for name, sock in by_name.items():
@@ -85,7 +87,8 @@ class Doors:
 
     def _watch(self, sock: socket.socket, ready: Callable[[], None]) -> None:
         self._readers[sock] = ready
-        self._loop.add_reader(sock, ready)
+        # All that comes of it is the cell's.
+        self._owner.run(self._loop.add_reader, sock, ready)
 
     def _pause(self, sock: socket.socket, seconds: float) -> None:
         self._loop.remove_reader(sock)

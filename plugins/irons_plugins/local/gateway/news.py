@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from contextlib import suppress
 from functools import partial
 
@@ -24,6 +25,8 @@ class News:
         self._links: dict[AsyncLink, set[str]] = {}
         self._runs: set[str] = set()
         self._pausing = False
+        # Not of whichever cell's record came first.
+        self._context = contextvars.copy_context()
         self._sending: dict[AsyncLink, asyncio.Task[None]] = {}
 
     def tell(self, link: AsyncLink) -> None:
@@ -39,7 +42,7 @@ class News:
         self._runs.add(run)
         if not self._pausing:
             self._pausing = True
-            self._loop.call_soon(self._send)
+            self._loop.call_soon(self._send, context=self._context)
 
     def _send(self) -> None:
         runs, self._runs = self._runs, set()

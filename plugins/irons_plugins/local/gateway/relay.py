@@ -15,7 +15,9 @@ from irons_plugins.local.gateway.wire import Wire
 
 PIPE_BYTES = 1 << 20
 TURN_BYTES = 8 << 20
-"""What the flows of one cell move together, about, before those of the others have their turn."""
+"""What the flows of one cell move together, about, in one turn of it, while no other cell is at work."""
+CROWDED_BYTES = 512 << 10
+"""The same while others are."""
 LEAST_BYTES = 64 << 10
 SPARE = 64
 _F_SETPIPE_SZ = 1031
@@ -61,12 +63,14 @@ class Turns:
 
     Args:
         loop: the loop that runs the flows.
+        crowded: tells whether other cells are at work.
     """
 
-    __slots__ = ("_loop", "_ready", "_running")
+    __slots__ = ("_crowded", "_loop", "_ready", "_running")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, crowded: Callable[[], bool]) -> None:
         self._loop = loop
+        self._crowded = crowded
         self._ready = 1
         self._running = 0
 
@@ -75,7 +79,7 @@ class Turns:
         if not self._running:
             self._loop.call_soon(self._next)
         self._running += 1
-        return max(LEAST_BYTES, TURN_BYTES // self._ready)
+        return max(LEAST_BYTES, (CROWDED_BYTES if self._crowded() else TURN_BYTES) // self._ready)
 
     def _next(self) -> None:
         self._ready, self._running = self._running, 0

@@ -17,6 +17,7 @@ from irons_plugins.local.gateway.attempt import Attempt
 from irons_plugins.local.gateway.cell import Caps, Cell, forget
 from irons_plugins.local.gateway.context import Context
 from irons_plugins.local.gateway.doors import ORDER, Doors
+from irons_plugins.local.gateway.fairness import FairSelector
 from irons_plugins.local.gateway.folding import Folder
 from irons_plugins.local.gateway.groundwatch import GroundWatch
 from irons_plugins.local.gateway.journal import Journal
@@ -43,10 +44,17 @@ class Service:
     Args:
         loop: the running loop.
         home: where policies, names and audit logs are kept.
+        selector: of that loop.
         caps: what a cell may have at once.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, home: Path, caps: Caps | None = None) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        home: Path,
+        selector: FairSelector,
+        caps: Caps | None = None,
+    ) -> None:
         self._home = home
         self._caps = caps or Caps()
         self._news = News(loop)
@@ -65,6 +73,7 @@ class Service:
             pipes=Pipes(),
             tls=tls.context(),
             ground=self._watch.ground,
+            crowded=lambda: selector.crowded,
             complain=self._complain,
         )
 
