@@ -1,15 +1,28 @@
-"""Each process of the backend is killed: nothing passes unjudged, sandboxes and sessions live on, no event is lost."""
+"""Each process of the backend is killed: nothing passes unjudged, sandboxes and sessions live on, no event is lost or doubled."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
+import socket
 import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
 
 import pytest
 
 from tests.e2e.lab import Person, eventually
+
+BACK_WITHIN = 3.0
+"""Seconds after which all is served again, with nobody doing anything."""
+
+SQUAT = """perl -MIO::Socket::INET -e '$| = 1;
+  my $s = IO::Socket::INET->new(LocalPort => 15001, Listen => 5, ReuseAddr => 1) or die "not taken: $!\\n";
+  print "taken\\n"; print "caught ", $_->peerhost, "\\n" while $_ = $s->accept'"""
 
 
 def pids(person: Person) -> dict[str, int]:
@@ -18,69 +31,202 @@ def pids(person: Person) -> dict[str, int]:
     return {row["process"]: row["pid"] for row in rows if row["pid"]}
 
 
-@pytest.mark.parametrize(
-    "victims", [("gateway",), ("server",), ("gateway", "server"), ("keeper",)], ids="+".join
-)
-def test_a_killed_process_is_back_and_nothing_is_lost(
-    person: Person, sandbox: str, victims: tuple[str, ...]
-) -> None:
-    """After kill -9 all is served again without anyone doing anything, sessions live on, and each attempt has one event."""
-    assert person.inside(sandbox, "curl -s -m 5 http://web.example.test/before").returncode == 0
-    before = pids(person)
-    with person.start(
-        "ssh", sandbox, "--", "echo ready; read line; echo $line", stdin=subprocess.PIPE
-    ) as session:
-        assert session.stdin is not None
-        assert session.stdout is not None
-        assert session.stdout.readline() == "ready\n"
-        for victim in victims:
-            os.kill(before[victim], signal.SIGKILL)
-        session.stdin.write("still here\n")
-        session.stdin.flush()
-        assert session.stdout.readline() == "still here\n"
-        session.communicate(timeout=60)
-    eventually(
-        lambda: person.inside(sandbox, "curl -s -m 5 http://web.example.test/after").returncode == 0,
-        what="requests to pass again",
-    )
-    after = eventually(
-        lambda: (now := pids(person)).keys() >= set(before) and now, what="all processes to be back"
-    )
-    assert all(after[victim] != before[victim] for victim in victims)
+class Session:
+    """A shell in a sandbox over one `irons ssh`, in which things are done without another command of irons."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._in, self._out = process.stdin, process.stdout
+        self.asked: list[int] = []
+
+    def begin(self, script: str) -> None:
+        """Start a script; `end` gives what it says."""
+        self._in.write(f"{script}\necho '::end'\n")
+        self._in.flush()
+
+    def end(self) -> str:
+        """What the script said."""
+        said = ""
+        while (line := self._out.readline()) != "::end\n":
+            assert line, "the session ended"
+            said += line
+        return said
+
+    def do(self, script: str) -> str:
+        """Run a script, and give what it says."""
+        self.begin(script)
+        return self.end()
+
+    def begin_request(self) -> None:
+        """Start a request to an address that nobody asked for yet: the attempt can be told from every other one."""
+        self.asked.append(100 + len(self.asked))
+        address = f"203.0.113.{self.asked[-1]}"
+        self.begin(f"curl -s -o /dev/null -m 5 -w '%{{http_code}}\\n' http://{address}/ </dev/null")
+
+    def request(self) -> str:
+        """Make a request and give its status, 000 where there is no answer."""
+        self.begin_request()
+        return self.end().strip()
+
+
+@contextmanager
+def session(person: Person, sandbox: str) -> Iterator[Session]:
+    """A session in a sandbox."""
+    with person.start("ssh", sandbox, "--", "sh", stdin=subprocess.PIPE) as process:
+        made = Session(process)
+        assert made.do("echo ready") == "ready\n"
+        yield made
+        # It lived through everything, and ends as a session does.
+        assert made.do("echo still here") == "still here\n"
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+
+
+def api_answers(person: Person) -> bool:
+    """Whether the control plane serves right now; unlike a command this brings nothing up."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(1)
+        try:
+            sock.connect(str(person.home / "run/irons/api.sock"))
+            sock.sendall(b"GET /version HTTP/1.1\r\nHost: irons\r\nConnection: close\r\n\r\n")
+            return sock.recv(12) == b"HTTP/1.1 200"
+        except OSError:
+            return False
+
+
+def seen_since(person: Person, mark: int) -> list[str]:
+    """The addresses at which connections arrived after the first `mark` arrivals."""
+    return [seen["server"] for seen in person.lab.arrivals()[mark:] if seen["kind"] == "connect"]
+
+
+def assert_recorded_once(person: Person, sandbox: str, mark: int, answered: int) -> None:
+    """Every contact has its event, no attempt has two, and as many as were answered are there."""
+    arrived = [address for address in seen_since(person, mark) if address.startswith("203.0.113.")]
+
+    def recorded() -> Counter[str]:
+        return Counter(event["host"] for event in person.events(sandbox))
+
+    eventually(lambda: set(arrived) <= set(recorded()), what="the events")
     events = person.events(sandbox)
     assert len({event["id"] for event in events}) == len(events)
-    paths = [
-        seen["line"].split()[1]
-        for seen in person.lab.arrived(kind="http")
-        if seen["host"] == "web.example.test"
-    ]
-    assert paths.count("/before") >= 1
-    assert len(events) >= 2
+    assert max(recorded().values()) == 1
+    assert len(recorded()) >= answered
+    assert all(event["ended"] for event in events)
 
 
-def test_nothing_passes_while_the_gateway_is_dead_and_its_ports_cannot_be_taken(
+@pytest.mark.parametrize("victims", [("gateway",), ("server",), ("gateway", "server")], ids="+".join)
+def test_what_was_killed_is_back_with_nobody_doing_anything(
+    person: Person, sandbox: str, victims: tuple[str, ...]
+) -> None:
+    """After kill -9 all is served again by itself, sessions live on, and each attempt, also one under way, has one event."""
+    mark = len(person.lab.arrivals())
+    before = pids(person)
+    with session(person, sandbox) as inside:
+        answers = [inside.request()]
+        inside.begin_request()
+        for victim in victims:
+            os.kill(before[victim], signal.SIGKILL)
+        killed = time.monotonic()
+        answers.append(inside.end().strip())
+        while answers[-1] != "200":
+            answers.append(inside.request())
+        eventually(lambda: api_answers(person), what="the API to answer")
+        assert time.monotonic() - killed < BACK_WITHIN
+        if "gateway" not in victims:
+            assert set(answers) == {"200"}
+        answers += [inside.request(), inside.request()]
+        assert answers[-2:] == ["200", "200"]
+    after = pids(person)
+    assert {name for name in before if after[name] != before[name]} == set(victims)
+    assert_recorded_once(person, sandbox, mark, answers.count("200"))
+
+
+def test_without_a_keeper_all_goes_on_and_the_next_command_brings_it_back(
+    person: Person, sandbox: str
+) -> None:
+    """A killed keeper is missed by nobody: requests, API and session go on, and the next keeper takes over what runs."""
+    mark = len(person.lab.arrivals())
+    before = pids(person)
+    with session(person, sandbox) as inside:
+        inside.begin_request()
+        os.kill(before["keeper"], signal.SIGKILL)
+        assert inside.end().strip() == "200"
+        assert inside.request() == "200"
+        assert api_answers(person)
+        person.ok("list")
+        after = pids(person)
+        assert after["keeper"] != before["keeper"]
+        assert (after["gateway"], after["server"]) == (before["gateway"], before["server"])
+        # What was taken over is looked after as before.
+        os.kill(after["gateway"], signal.SIGKILL)
+        answers = [inside.request()]
+        while answers[-1] != "200":
+            answers.append(inside.request())
+    assert_recorded_once(person, sandbox, mark, 3)
+
+
+def test_with_all_three_killed_nothing_passes_until_the_next_command(person: Person, sandbox: str) -> None:
+    """Nothing leaves the sandbox, whoever sits on the gateway's ports gets nothing, and one command later all is as it was."""
+    mark = len(person.lab.arrivals())
+    before = pids(person)
+    with session(person, sandbox) as inside:
+        assert inside.request() == "200"
+        for name in ("keeper", "gateway", "server"):
+            os.kill(before[name], signal.SIGKILL)
+        eventually(lambda: not api_answers(person), what="the control plane to be gone")
+        dark = len(person.lab.arrivals())
+        assert [inside.request() for _ in range(3)] == ["000"] * 3
+        inside.do(f"{SQUAT} >/tmp/squat 2>&1 </dev/null &")
+        eventually(lambda: inside.do("cat /tmp/squat") == "taken\n", what="the squatter to have the port")
+        assert inside.request() == "000"
+        assert inside.do("timeout 3 perl -MSocket -e 'gethostbyname(\"web.example.test\") and print 1'") == ""
+        assert person.lab.arrivals()[dark:] == []
+        began = time.monotonic()
+        person.ok("list")
+        answers = [inside.request()]
+        while answers[-1] != "200":
+            answers.append(inside.request())
+            assert time.monotonic() - began < 10
+        assert inside.do("cat /tmp/squat; pkill perl") == "taken\n"
+    assert_recorded_once(person, sandbox, mark, 2)
+
+
+def test_nothing_passes_while_the_gateway_is_held_and_its_ports_cannot_be_taken(
     person: Person, sandbox: str
 ) -> None:
     """Held down, the gateway lets nothing through, and a process inside that wants its ports gets nowhere."""
     gateway = pids(person)["gateway"]
-    os.kill(gateway, signal.SIGSTOP)
-    try:
-        person.inside(sandbox, f"curl -s -m 2 http://203.0.113.10/stopped-{sandbox}")
-        squat = "perl -MIO::Socket::INET -e 'for $p (15001, 53) { print IO::Socket::INET->new(LocalPort => $p, Listen => 1) ? 1 : 0 }'"
-        assert person.inside(sandbox, squat).stdout == "00"
-        assert not person.lab.arrived(kind="http", line=f"GET /stopped-{sandbox} HTTP/1.1")
-    finally:
-        os.kill(gateway, signal.SIGKILL)
-    eventually(
-        lambda: person.inside(sandbox, "curl -s -m 5 http://web.example.test/again").returncode == 0,
-        what="requests to pass again",
-    )
+    mark = len(person.lab.arrivals())
+    with session(person, sandbox) as inside:
+        os.kill(gateway, signal.SIGSTOP)
+        try:
+            inside.do("curl -s -m 1 http://203.0.113.99/ </dev/null")
+            assert "not taken" in inside.do(f"{SQUAT} 2>&1 </dev/null")
+            squat = "perl -MIO::Socket::INET -e 'for $p (15001, 53) { print IO::Socket::INET->new(LocalPort => $p, Listen => 1) ? 1 : 0 }'"
+            assert inside.do(f"{squat} </dev/null; echo") == "00\n"
+            assert person.lab.arrivals()[mark:] == []
+        finally:
+            os.kill(gateway, signal.SIGKILL)
+        answers = [inside.request()]
+        while answers[-1] != "200":
+            answers.append(inside.request())
 
 
-def test_connect_and_close_has_its_event_before_anything_leaves(person: Person, sandbox: str) -> None:
-    """A connection without a byte is an event, also in warn."""
-    script = (
-        "perl -MIO::Socket::INET -e 'IO::Socket::INET->new(PeerAddr => \"203.0.113.66\", PeerPort => 9999)'"
-    )
-    person.inside(sandbox, script)
-    eventually(lambda: [e for e in person.events(sandbox) if e["host"] == "203.0.113.66"], what="the event")
+@pytest.mark.parametrize(("host", "port"), [("203.0.113.66", 9999), ("db.example.test", 5432)])
+def test_connect_and_close_has_its_event_before_anything_leaves(
+    person: Person, sandbox: str, host: str, port: int
+) -> None:
+    """A connection without a byte is one event, in `warn` too, and it is older than whatever the internet or its DNS saw of it."""
+    mark = len(person.lab.arrivals())
+    with session(person, sandbox) as inside:
+        connect = f'IO::Socket::INET->new(PeerAddr => "{host}", PeerPort => {port}) and print "connected\\n"'
+        assert inside.do(f"perl -MIO::Socket::INET -e '{connect}' </dev/null") == "connected\n"
+        (event,) = eventually(
+            lambda: [e for e in person.events(sandbox) if e["host"] == host and e["ended"]], what="the event"
+        )
+    assert event["port"] == port
+    assert event["count"] == 1
+    begun = datetime.fromisoformat(event["time"]).timestamp()
+    for seen in person.lab.arrivals()[mark:]:
+        assert begun <= seen["at"], seen
