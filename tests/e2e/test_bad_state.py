@@ -111,6 +111,42 @@ def test_a_taken_ssh_port_is_got_round(tester: Person) -> None:
         tester.ok("destroy", "ported", "--force")
 
 
+def test_an_address_that_is_taken_is_told_and_left(tester: Person) -> None:
+    """Where `--listen` can't be served it is said, all else goes on as before; where it can, it is by the time `up` ends."""
+    tester.ok("list")
+    with squatting(tester) as port:
+        refused(tester, "local", "up", "--listen", f"127.0.0.1:{port}", code=1, says="Address already in use")
+        tester.ok("list")
+        assert not (state(tester) / "server.json").exists()
+    tester.ok("local", "up", "--listen", f"127.0.0.1:{port}")
+    words = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", f"http://127.0.0.1:{port}/sandboxes"]
+    asked = subprocess.run([*tester.lab.enter(), *words], capture_output=True, text=True, check=False)
+    assert asked.stdout == "401"
+    tester.ok("local", "up", "--listen", "off")
+    asked = subprocess.run([*tester.lab.enter(), *words], capture_output=True, text=True, check=False)
+    assert asked.stdout == "000"
+
+
+@contextmanager
+def squatting(person: Person) -> Iterator[int]:
+    """Meanwhile another program listens on a port of 127.0.0.1 on the lab's host; gives the port."""
+    listen = (
+        "import socket, sys; s = socket.create_server(('127.0.0.1', 0)); "
+        "print(s.getsockname()[1], flush=True); sys.stdin.read()"
+    )
+    squatter = subprocess.Popen(
+        [*person.lab.enter(), "python3", "-c", listen],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert squatter.stdout is not None
+        yield int(squatter.stdout.readline())
+    finally:
+        squatter.communicate()
+
+
 def test_a_newer_database_is_not_touched(tester: Person) -> None:
     """A database of a later version is refused with what to do, and is the same afterwards."""
     tester.ok("local", "down")

@@ -204,9 +204,10 @@ def test_an_image_that_is_not_there_is_not_made_up(place: Place) -> None:
 @needs_root
 def test_a_build_that_fails_says_why(place: Place, builder: Builder) -> None:
     """The builder's own complaint is passed on, not what its end did to the unpacking."""
-    builder.does('head -c 5000 image.tar; echo "E: the mirror is gone" >&2; exit 1')
+    said = r"Err:1 http://m bookworm InRelease\n  why\nE: Failed to fetch http://m  the mirror is gone\nE: no more"
+    builder.does(f"head -c 5000 image.tar; printf '{said}\\n' >&2; exit 1")
     found = place.refused(place.images.build())
-    assert "the mirror is gone" in found.message
+    assert found.message == "mmdebstrap failed: Failed to fetch http://m the mirror is gone"
     builder.does("exit 0")
     assert place.refused(place.images.build()).code == "image"
 

@@ -122,6 +122,13 @@ def test_restart_replaces_what_it_names(kept: Kept) -> None:
     assert after["gateway"]["pid"] == before["gateway"]["pid"]
 
 
+def test_after_a_restart_ready_means_the_next_one(kept: Kept) -> None:
+    """Whoever asks for the control plane right after a restart waits for the new one, not for the one that is about to end."""
+    before = kept.status()["server"]["pid"]
+    kept.ask("restart", name="server")
+    assert kept.ask("ready")["pid"] != before
+
+
 def test_down_leaves_nothing(kept: Kept) -> None:
     """After `down` there is no process and no socket; files stay."""
     kept.make()

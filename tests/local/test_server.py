@@ -132,6 +132,21 @@ def test_what_keeps_it_from_starting_is_one_line(home: Path, path: str, content:
         started.close()
 
 
+def test_a_port_that_is_taken_is_one_line(home: Path) -> None:
+    """Where another program has the address that the API shall be served on, that is said."""
+    places = Places.of({"XDG_STATE_HOME": str(home / "state"), "XDG_RUNTIME_DIR": str(home)}).create()
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        asked = {"host": "127.0.0.1", "port": other.getsockname()[1]}
+        (places.local / "server.json").write_text(json.dumps(asked))
+        started = Started(home)
+        try:
+            code, words = started.ended()
+            assert code == 1
+            assert f"the API cannot listen on 127.0.0.1:{asked['port']}: Address already in use" in words
+        finally:
+            started.close()
+
+
 def test_it_is_not_for_people_to_start(home: Path) -> None:
     """Without a link it says who starts it."""
     started = Started(home, IRONS_LINK="nonsense")

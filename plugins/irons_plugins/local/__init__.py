@@ -51,7 +51,9 @@ _DAEMON = [
         (
             Flag(("--foreground",), "Stay, and end with Ctrl-C.", pace="waiting"),
             Opt(
-                ("--listen",), "Serve the API on TCP too; beyond loopback with TLS only.", metavar="HOST:PORT"
+                ("--listen",),
+                "Serve the API on TCP too, from now on; beyond loopback with TLS only. off ends it.",
+                metavar="HOST:PORT",
             ),
             Opt(("--tls-cert",), "The certificate chain, PEM.", metavar="FILE", kind="file"),
             Opt(("--tls-key",), "Its private key, PEM.", metavar="FILE", kind="file"),

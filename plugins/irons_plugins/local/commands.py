@@ -5,16 +5,19 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from irons.command import Result
-from irons.errors import IronsError, UsageError
+from irons.errors import IronsError, LocalError, UsageError
 from irons.text import clean, size_text
 from irons_plugins.local.backend import on_this_machine, places_of
 
 if TYPE_CHECKING:
     from irons.context import Context
+    from irons_plugins.local.listening import Listening
+    from irons_plugins.local.places import Places
 
 PROCESSES = ("keeper", "server", "gateway")
 
@@ -56,19 +59,36 @@ def up(
 ) -> object:
     """Bring the daemon up; with `foreground` stay until it ends."""
     from irons_plugins.local import daemon
-    from irons_plugins.local.listening import Listening, write
+    from irons_plugins.local.listening import Listening
 
     places = places_of(ctx.settings)
     asked = Listening.checked(listen, tls_cert, tls_key, ssh_listen)
-    if asked is not None:
-        places.create()
-        if write(places, asked) and daemon.status(places) is not None:
-            daemon.restart(places, "server")
-    daemon.ensure(places, ctx.settings.env)
+    if asked is None:
+        daemon.ensure(places, ctx.settings.env)
+    else:
+        _serve(ctx, places, asked)
     if foreground:
         daemon.stay(places)
         return None
     return status(ctx)
+
+
+def _serve(ctx: Context, places: Places, asked: Listening) -> None:
+    """Have the API served where it was asked for; where that fails all is as it was."""
+    from irons_plugins.local import daemon
+    from irons_plugins.local.listening import kept
+
+    places.create()
+    try:
+        with kept(places, asked) as new:
+            if new and daemon.status(places) is not None:
+                daemon.restart(places, "server")
+            daemon.ensure(places, ctx.settings.env)
+    except LocalError:
+        # One that could not serve there goes on as before.
+        with suppress(LocalError):
+            daemon.restart(places, "server")
+        raise
 
 
 def down(ctx: Context) -> None:

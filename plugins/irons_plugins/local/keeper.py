@@ -257,6 +257,9 @@ class Keeper:
         for worker in (self._gateway, self._server):
             if name in (None, worker.plan.name):
                 worker.renew()
+        if name in (None, self._server.plan.name):
+            # Whoever asks from now on means the next one.
+            self._ready = False
         ask.ok()
 
     def _retire(self, ask: Ask) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from irons_plugins.local.places import Places
 
 FILE = "server.json"
+OFF = "off"
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Listening:
     def checked(
         cls, listen: str | None, tls_cert: str | None, tls_key: str | None, ssh_listen: str | None
     ) -> Listening | None:
-        """Return what the options ask for; None where they ask for nothing.
+        """Return what the options ask for; None where they ask for nothing. What `--listen off` asks for is empty.
 
         Raises:
             UsageError: An address makes no sense, or TLS is missing where it must be.
@@ -41,7 +44,9 @@ class Listening:
             return None
         if bool(tls_cert) != bool(tls_key):
             raise UsageError("--tls-cert and --tls-key go together")
-        host, port = _address(listen) if listen else (None, None)
+        if listen == OFF and tls_cert:
+            raise UsageError("--tls-cert and --tls-key are for an address, and --listen off has none")
+        host, port = _address(listen) if listen and listen != OFF else (None, None)
         if host and not _is_loopback(host) and not tls_cert:
             raise UsageError(
                 f"{host} is reachable from other machines: that needs TLS",
@@ -56,17 +61,31 @@ class Listening:
         return cls(host, port, absolute[0], absolute[1], ssh_listen)
 
 
-def write(places: Places, asked: Listening) -> bool:
-    """Keep what was asked for; return whether it is something new."""
+@contextmanager
+def kept(places: Places, asked: Listening) -> Iterator[bool]:
+    """Keep what was asked for from now on, unless what is done meanwhile fails; gives whether it is something new."""
     path = places.local / FILE
+    before = path.read_text() if path.exists() else None
     text = json.dumps(asdict(asked))
-    if path.exists() and path.read_text() == text:
-        return False
-    descriptor, temporary = tempfile.mkstemp(dir=places.local, prefix=".server-")
+    if before == text:
+        yield False
+        return
+    _put(path, text)
+    try:
+        yield True
+    except BaseException:
+        if before is None:
+            path.unlink(missing_ok=True)
+        else:
+            _put(path, before)
+        raise
+
+
+def _put(path: Path, text: str) -> None:
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".server-")
     with os.fdopen(descriptor, "w") as file:
         file.write(text)
     Path(temporary).replace(path)
-    return True
 
 
 def read(places: Places) -> Listening:

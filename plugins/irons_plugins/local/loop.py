@@ -39,7 +39,7 @@ class Loop:
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
         self._signals: dict[int, Callback] = {}
-        self._running = True
+        self._running = False
         self._wake, wake = socket.socketpair()
         for end in (self._wake, wake):
             end.setblocking(False)
@@ -77,6 +77,7 @@ class Loop:
 
     def run(self) -> None:
         """Wait and call back until `stop`."""
+        self._running = True
         while self._running:
             for key, _ in self._selector.select(self._patience()):
                 # An earlier callback of this round may have forgotten this one.

@@ -90,7 +90,7 @@ class Server:
 
         Raises:
             ListenError: the API cannot be served.
-        NoPortError: SSH ports cannot be opened where they should be.
+            NoPortError: SSH ports cannot be opened where they should be.
             StoreError: the database failed before anything was served.
         """
         plane = self.plane

@@ -22,6 +22,7 @@ from irons_plugins.local.loop import READ, Loop
 _SETTLED_AFTER = 10.0
 _DELAYS = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 _GRACE = 3.0
+_LAST_WORDS = 1.0
 
 
 class Plan(NamedTuple):
@@ -148,11 +149,13 @@ class Worker:
         self._begun()
 
     def renew(self) -> None:
-        """End it so that it is started again at once."""
+        """End it so that it is started again at once; one that waits to be tried again is tried now."""
         self.failures = 0
+        if self._pidfd < 0:
+            self._again()
+            return
         self._signal(signal.SIGTERM)
-        pidfd = self._pidfd
-        self._loop.after(_GRACE, lambda: self._signal(signal.SIGKILL) if self._pidfd == pidfd else None)
+        self._kill_after(_GRACE)
 
     def end(self, done: Callable[[], None]) -> None:
         """End it for good: asked first, made to after a while; then `done`."""
@@ -162,7 +165,7 @@ class Worker:
             return
         self._ending = done
         self._signal(signal.SIGTERM)
-        self._loop.after(_GRACE, lambda: self._signal(signal.SIGKILL))
+        self._kill_after(_GRACE)
 
     def last_words(self) -> str:
         """The last line of its log, to explain why it does not start."""
@@ -183,8 +186,14 @@ class Worker:
         self.failures = 0
 
     def _unlinked(self, _: Client) -> None:
-        # Without a link it is of no use, whatever it does.
-        self._signal(signal.SIGKILL)
+        # Without a link it is of no use, whatever it does; but it may be about to end, and to say why.
+        if self._pidfd >= 0:
+            self._kill_after(_LAST_WORDS)
+
+    def _kill_after(self, seconds: float) -> None:
+        """Kill it then, if it still is the process that it is now."""
+        pid = self.pid
+        self._loop.after(seconds, lambda: self._signal(signal.SIGKILL) if self.pid == pid else None)
 
     def _ended(self) -> None:
         self._loop.forget(self._pidfd)
@@ -207,7 +216,7 @@ class Worker:
             self._loop.after(delay, self._again)
 
     def _again(self) -> None:
-        if self._wanted:
+        if self._wanted and self._pidfd < 0:
             try:
                 self.start()
             except OSError as error:

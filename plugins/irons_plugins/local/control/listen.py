@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import socket
 import ssl
@@ -97,7 +98,8 @@ def tcp_listener(app: ASGIApp, config: Config) -> Listener:
         sock.listen(128)
     except OSError as error:
         sock.close()
-        raise ListenError(f"the API cannot listen on {named}: {error.strerror}") from error
+        more = "; choose another port, or end what listens there" if error.errno == errno.EADDRINUSE else ""
+        raise ListenError(f"the API cannot listen on {named}: {error.strerror}{more}") from error
     return Listener(served, sock)
 
 

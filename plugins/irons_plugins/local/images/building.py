@@ -37,8 +37,9 @@ async def debootstrap(recipe: debian.Recipe, out: int, progress: Progress) -> No
             known = debian.stage(line)
             if known is not None:
                 progress(*known)
-            if line.startswith(("E:", "Err:")):
-                complaint = complaint or line.partition(":")[2].strip()
+            # apt announces a failure, and says why only in the line of the error itself.
+            if line.startswith("E:") and not complaint:
+                complaint = " ".join(line.removeprefix("E:").split())
         if await process.wait():
             why = complaint or "no reason given"
             raise EngineError("image", f"mmdebstrap failed: {why}", "is the package mirror reachable?")
