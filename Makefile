@@ -141,8 +141,9 @@ define install
 endef
 
 .PHONY: clean
-clean: ## Remove what was made here, the virtual environment included.
-	@rm -rf $(VENV) dist build .coverage* htmlcov .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+clean: ## Remove what was made here, the virtual environment and what the quickstart keeps included.
+	@[ ! -x $(BIN)/irons ] || $(BIN)/python docs/quickstart.py --remove
+	rm -rf $(VENV) dist build .coverage* htmlcov .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 .PHONY: docs
 docs: venv ## Write docs/cli.md anew from the commands' help.

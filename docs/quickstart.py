@@ -1,8 +1,9 @@
 """The whole of irons in a minute, for real: what `make quickstart` runs once everything is set up.
 
-It keeps to itself: a configuration and a backend of its own below `~/.cache/irons/quickstart`, and two stand-in web servers on this
+It keeps to itself: a configuration and a backend of its own below `~/.cache/irons-quickstart`, and two stand-in web servers on this
 machine's loopback address, which it opens to its sandbox by `[local.hosts]` and `--private`. It needs no account, no key, no URL and,
 with `IMAGE=file.tar`, no network. Each command is printed before its output; the output is the same each time but for times.
+With `--remove` it only takes away what it keeps for the next time (`make clean`).
 """
 
 from __future__ import annotations
@@ -18,14 +19,20 @@ import time
 from pathlib import Path
 
 DOCS, TRACKER, PORT = "docs.example.test", "tracker.example.test", 8765
-HOME = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "irons" / "quickstart"
+HOME = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "irons-quickstart"
 COLOUR = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 BOLD, DIM, PLAIN = ("\x1b[1m", "\x1b[2m", "\x1b[0m") if COLOUR else ("", "", "")
+BIN = Path(sys.executable).parent
+FOUND = (
+    ""
+    if shutil.which("irons")
+    else f"  source {os.path.relpath(BIN / 'activate')}        so that your shell finds irons\n"
+)
 
 NEXT = f"""
 {BOLD}That was it. Next, for yourself:{PLAIN}
 
-  irons create my-sandbox          a machine of your own (mode warn: watch first)
+{FOUND}  irons create my-sandbox          a machine of your own (mode warn: watch first)
   irons ssh my-sandbox             enter it
   irons                            the irons> prompt, with completion
   irons help egress                what a rule covers
@@ -38,6 +45,11 @@ NEXT = f"""
   irons exec agent --env ANTHROPIC_API_KEY -- claude -p 'write a haiku about firewalls'
   irons audit egress agent         what it reached, and what it was refused
   irons egress suggest agent       what it would still need
+
+{BOLD}To be rid of it:{PLAIN}
+
+  irons local uninstall --purge    sandboxes, images, rules and the audit log, and the processes
+  make clean                       what make made here, and what this quickstart keeps
 """
 
 
@@ -115,6 +127,12 @@ class Quickstart:
         """Fetch a page from inside."""
         self.show("exec", "quickstart", "--", "curl", "-s", f"http://{host}:{PORT}/")
 
+    def remove(self) -> None:
+        """Take away what is kept below `HOME`, the image's files, which are not this user's own, included."""
+        if HOME.exists():
+            self.quietly("local", "uninstall", "--purge", "--yes", check=True)
+            shutil.rmtree(HOME)
+
     def show(self, *words: str, shown: str = "", env: dict[str, str] | None = None) -> None:
         """Print a command, run it with its output on this terminal, and end all where it fails."""
         print(f"\n{BOLD}$ irons {shown or shlex.join(words)}{PLAIN}", flush=True)
@@ -158,7 +176,10 @@ class Page(http.server.BaseHTTPRequestHandler):
 
 
 def main() -> None:
-    """Serve the stand-ins and walk the path."""
+    """Serve the stand-ins and walk the path, or remove what earlier walks left."""
+    if sys.argv[1:] == ["--remove"]:
+        Quickstart().remove()
+        return
     if not shutil.which("ssh-keygen"):
         sys.exit("ssh-keygen is not installed: apt-get install openssh-client")
     began = time.monotonic()

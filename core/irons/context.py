@@ -85,7 +85,8 @@ class Context:
         return self._names
 
     def progress(self, line: str) -> None:
-        """Say one line to the person, on stderr."""
+        """Say one line to the person, on stderr, behind what stdout has been given so far."""
+        self.streams.stdout.flush()
         self.streams.stderr.write(f"{clean(line, limit=LONGEST)}\n")
         self.streams.stderr.flush()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
+import shlex
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -13,10 +15,14 @@ from irons import hookspecs
 from irons.api import Api
 from irons.command import Arg, Column, Command, Flag, Opt, View
 from irons.context import Context
+from irons.host import PluginHost
+from irons.parsing import parse, split_globals
 from irons.testing import faults
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+TREE = PluginHost({"IRONS_PLUGINS": ""}, lambda _: None).tree
 
 HOOKS = [
     found
@@ -77,7 +83,7 @@ def _links(path: Path) -> list[str]:
     return re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text())
 
 
-@pytest.mark.parametrize("path", [ROOT / "README.md", *sorted(DOCS.glob("*.md"))], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_links_lead_somewhere(path: Path) -> None:
     """Each relative link of the handbook is a file that is there."""
     for link in _links(path):
@@ -93,3 +99,52 @@ def test_the_readme_names_what_can_be_made() -> None:
     )
     assert {one or other for one, other in named} <= targets
     assert {"quickstart", "test"} <= {one or other for one, other in named}
+
+
+def _commands(path: Path) -> list[str]:
+    """The commands that a page shows, in blocks and in running text, without what a shell does with them."""
+    text = path.read_text()
+    block = r"^```(\w*)\n(.*?)^```"
+    lines = [
+        line.removeprefix("$ ")
+        for kind, body in re.findall(block, text, re.MULTILINE | re.DOTALL)
+        if kind in ("", "console", "xonsh")
+        for line in body.splitlines()
+    ]
+    lines += re.findall(r"`([^`\n]+)`", re.sub(block, "", text, flags=re.MULTILINE | re.DOTALL))
+    return [line for line in lines if re.match(r"irons [^_]", line) and "…" not in line]
+
+
+def _words(line: str) -> list[str]:
+    """The words of the first command of a line, as a shell would have them."""
+    lexer = shlex.shlex(line.replace("\\|", "|"), posix=True, punctuation_chars="|&<>;")
+    lexer.whitespace_split = True
+    return list(takewhile(lambda word: word[0] not in "|&<>;", (word or "''" for word in lexer)))
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_commands_that_are_shown_make_sense(path: Path) -> None:
+    """Each command that the README and the handbook show is one, with options and arguments that it takes."""
+    for line in _commands(path):
+        words = split_globals(_words(line)[1:])
+        if words.version or words.help or TREE.is_group(tuple(words.words)):
+            continue
+        if words.words[0] in ("COMMAND", "greet"):  # any command; the one that the guide for authors makes
+            continue
+        match = TREE.find(words.words)
+        assert match is not None, line
+        if not match.rest and f"`{line}`" in path.read_text():
+            continue  # only named
+        parse(match.command, match.rest, lambda _: "in-use")
+
+
+def test_commands_are_found_on_the_pages() -> None:
+    """The pages that show how irons is used show commands."""
+    for name in (
+        "README.md",
+        "docs/local.md",
+        "docs/egress.md",
+        "docs/ways-in.md",
+        "docs/from-warn-to-deny.md",
+    ):
+        assert len(_commands(ROOT / name)) > 4, name

@@ -46,6 +46,9 @@ def test_the_quickstart_walks_the_whole_path_and_leaves_nothing_running(
     assert "TIME  ALLOWED  docs.example.test  (mode: warn)" in shown
     assert "TIME  DENIED   tracker.example.test  (mode: deny)" in shown
     assert "TIME  DENIED   pastebin.example.com  (mode: deny)" in shown
+    removed = subprocess.run([*lab.enter(), sys.executable, str(PROGRAM), "--remove"], env=env, check=False)
+    assert removed.returncode == 0
+    assert not (home / ".cache" / "irons-quickstart").exists()
     first, second = (re.sub(r"TIME|\d+", "N", text[text.index("# Two stand-in") :]) for text in outputs)
     assert first == second
 
