@@ -164,6 +164,9 @@ class FakeApi:
         with self.lock:
             self.lock.notify_all()
         if self._server is not None and self._thread is not None:
+            # Its loop looks up at once, not at its next turn: every test that has a server ends here.
+            with suppress(OSError):
+                self._server.socket.shutdown(socket.SHUT_RDWR)
             self._server.shutdown()
             self._thread.join()
             self._server.server_close()
