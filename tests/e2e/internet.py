@@ -2,6 +2,7 @@
 
 `python internet.py LOG CERT KEY` serves until its standard input ends, and writes one JSON line to LOG for all that arrives:
 a DNS query, an HTTP request, the first bytes of a TCP connection, a datagram. What arrived here is what got out.
+`python internet.py LOG CERT KEY PORT` listens on that one port instead, as something on the user's own machine would.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import socket
 import ssl
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,8 +33,15 @@ NAMES = {
     "rebind-private.example.test": "10.9.8.7",
     "rebind-metadata.example.test": "169.254.169.254",
     "rebind-host.example.test": "198.51.100.1",
+    "rebind-own.example.test": "198.51.100.2",
 }
 """The zone; names below `slow.example.test` are answered after five seconds."""
+
+TURNING = {
+    "turning.example.test": (("203.0.113.10",), ("10.9.8.7",)),
+    "both.example.test": (("10.9.8.7", "127.0.0.1", "203.0.113.10"),),
+}
+"""Names that are answered otherwise each time, and by more than one address."""
 
 NAME_SERVER = "203.0.113.53"
 CLIENT_FIRST = 5432
@@ -48,6 +57,7 @@ class Internet:
         self._repository = Path(log).parent / "repo.git"
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._tls.load_cert_chain(certificate, key)
+        self._asked: Counter[str] = Counter()
 
     def note(self, kind: str, **seen: Any) -> None:
         """Write down that something arrived."""
@@ -72,6 +82,16 @@ class Internet:
         print("ready", flush=True)
         await loop.run_in_executor(None, sys.stdin.read)
 
+    async def serve_as_host(self, port: int) -> None:
+        """Serve one port of every address until standard input ends."""
+        loop = asyncio.get_running_loop()
+        for family, host in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
+            sink = _datagram_socket(family, host, port)
+            await loop.create_datagram_endpoint(lambda: Datagrams(self.note_datagram), sock=sink)
+            await asyncio.start_server(self.echo, host, port, family=family)
+        print("ready", flush=True)
+        await loop.run_in_executor(None, sys.stdin.read)
+
     def answer_dns(self, data: bytes, reply: Callable[[bytes], None], where: str) -> None:
         """Answer a query from the zone."""
         try:
@@ -81,19 +101,26 @@ class Internet:
         name = str(query.q.qname).rstrip(".").lower()
         self.note("dns", name=name, type=QTYPE[query.q.qtype], server=where)
         answer = query.reply()
-        address = NAMES.get(name)
-        if address is None and name.endswith(".slow.example.test"):
-            address = "203.0.113.10"
-        if address and query.q.qtype == QTYPE.A:
-            answer.add_answer(RR(query.q.qname, QTYPE.A, ttl=1, rdata=A(address)))
+        addresses = self._addresses(name, query.q.qtype)
+        if addresses and query.q.qtype == QTYPE.A:
+            for address in addresses:
+                answer.add_answer(RR(query.q.qname, QTYPE.A, ttl=1, rdata=A(address)))
         elif name == "six.example.test" and query.q.qtype == QTYPE.AAAA:
             answer.add_answer(RR(query.q.qname, QTYPE.AAAA, ttl=1, rdata=AAAA("2001:db8:113::10")))
-        elif address is None and name != "six.example.test":
+        elif not addresses and name != "six.example.test":
             answer.header.rcode = 3
         if name.endswith(".slow.example.test"):
             asyncio.get_running_loop().call_later(5, reply, bytes(answer.pack()))
         else:
             reply(bytes(answer.pack()))
+
+    def _addresses(self, name: str, kind: int) -> tuple[str, ...]:
+        if name in TURNING:
+            self._asked[name] += kind == QTYPE.A
+            return TURNING[name][self._asked[name] % len(TURNING[name])]
+        if name.endswith(".slow.example.test"):
+            return ("203.0.113.10",)
+        return (NAMES[name],) if name in NAMES else ()
 
     def note_datagram(self, data: bytes, _reply: Callable[[bytes], None], where: str) -> None:
         """Write down a datagram."""
@@ -233,4 +260,5 @@ def _here(writer: asyncio.StreamWriter) -> str:
 
 
 if __name__ == "__main__":
-    asyncio.run(Internet(*sys.argv[1:4]).serve())
+    served = Internet(*sys.argv[1:4])
+    asyncio.run(served.serve_as_host(int(sys.argv[4])) if sys.argv[4:] else served.serve())

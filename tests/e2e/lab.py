@@ -2,6 +2,8 @@
 
     host  198.51.100.2/30 ── veth ── 198.51.100.1/30  internet (203.0.113.0/24 and 2001:db8:113::/64, all of them its own)
 
+On the host too something listens, on one port of every address, and writes down what arrives: nothing may.
+
 The whole daemon runs in the host namespace, unchanged; its resolv.conf names the stand-in's name server. Nothing has a name in the
 file system, and both namespaces end with the processes that hold them, so an interrupted test leaves nothing behind.
 """
@@ -21,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
+HOST_PORT = 7000
+"""Where something on the host listens."""
 HOLD = (
     "import sys, os, ctypes; ctypes.CDLL(None).prctl(1, 9); print(os.getpid(), flush=True); sys.stdin.read()"
 )
@@ -96,25 +100,16 @@ def make_lab(directory: Path) -> Iterator[Lab]:
         for made, place in ((resolv, "/etc/resolv.conf"), (hosts, "/etc/hosts")):
             target = os.path.realpath(place)
             _run(["nsenter", "-t", str(host), "-m", "mount", "--bind", str(made), target])
-        server = subprocess.Popen(
-            [
-                "nsenter",
-                "-t",
-                str(net),
-                "-n",
+        for namespace, port in ((net, ()), (host, (str(HOST_PORT),))):
+            words = [
                 sys.executable,
                 str(HERE / "internet.py"),
                 str(arrivals),
                 str(certificate),
                 str(key),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        processes.append(server)
-        assert server.stdout is not None
-        assert server.stdout.readline() == "ready\n"
+                *port,
+            ]
+            _serve(["nsenter", "-t", str(namespace), "-n", *words], processes)
         processes.append(_serve_ssh(net, directory))
         yield Lab(host, net, arrivals, directory)
     finally:
@@ -134,6 +129,13 @@ def _hold(unshare: list[str], processes: list[subprocess.Popen[str]]) -> int:
     processes.append(process)
     assert process.stdout is not None
     return int(process.stdout.readline())
+
+
+def _serve(words: list[str], processes: list[subprocess.Popen[str]]) -> None:
+    server = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    processes.append(server)
+    assert server.stdout is not None
+    assert server.stdout.readline() == "ready\n"
 
 
 def _wire(host: int, net: int) -> None:

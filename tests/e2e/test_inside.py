@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.e2e.attempts import TALK
 from tests.e2e.conftest import clear_policy
 from tests.e2e.lab import Person, eventually
-from tests.e2e.test_leaks import TALK
 
 
 @pytest.fixture(scope="module")
