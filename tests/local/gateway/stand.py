@@ -197,13 +197,19 @@ class Stand:
         """What of it holds `text`."""
         return [each for each in self.arrivals() if text in json.dumps(each)]
 
-    def start(self, *, confined: bool = False) -> None:
-        """Start the gateway, and give it the cell; `confined` as root's keeper does it."""
+    def start(self, *, confined: bool = False, files: str = "") -> None:
+        """Start the gateway, and give it the cell.
+
+        Args:
+            confined: as root's keeper does it.
+            files: how many descriptors it may have, `SOFT:HARD`.
+        """
         near, far = socket.socketpair()
         self.process = subprocess.Popen(
             # Entering a mount namespace leads to its root, so the way back is the first step.
             [
                 *self.lab.enter(),
+                *(["prlimit", f"--nofile={files}"] if files else []),
                 "env",
                 "-C",
                 str(self.home),

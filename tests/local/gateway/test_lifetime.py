@@ -10,10 +10,11 @@ import socket
 from pathlib import Path
 
 from tests.e2e.lab import Lab, eventually
-from tests.local.gateway.stand import BANNER, CELL, CellNet, Stand
+from tests.local.gateway.stand import BANNER, CELL, CellNet, Program, Stand
 
 from irons_plugins.local.confined import GATEWAY_ID
 
+SECOND = "sb_00000000000000bb"
 WEB, OTHER, EVIL = "web.example.test", "other.example.test", "evil.example.test"
 GET = "GET /hello HTTP/1.1\nHost: {}\nConnection: close\n\n"
 
@@ -98,6 +99,45 @@ def test_a_cell_beyond_its_caps_is_refused_and_others_are_not(stand: Stand) -> N
         sock.close()
     eventually(lambda: stand.ask("stats")["connections"] == 0)
     assert stand.http(WEB, GET.format(WEB)).startswith(b"HTTP/1.1 200")
+
+
+def test_few_descriptors_are_shared_by_all_cells(stand: Stand) -> None:
+    """Where the machine allows few open files, a cell that wants all of them is refused, on the record, and another is served."""
+    stand.kill()
+    stand.start(files="256:1024")
+    assert stand.ask("stats")["files"] == 1024
+    second = CellNet()
+    stand.attach(SECOND, second)
+    stand.policy("deny", [WEB, "mail.example.test:25"])
+    stand.policy("deny", ["203.0.113.20"], cell=SECOND)
+    try:
+        with contextlib.ExitStack() as held:
+            mail = stand.resolve("mail.example.test")
+            greeted = 0
+            while _greeted(held.enter_context(stand.connect(mail, 25))):
+                greeted += 1
+            assert 40 < greeted < 1024
+            web = stand.resolve(WEB)
+            for _ in range(500):
+                # Silent ones: each takes a descriptor and no more.
+                held.enter_context(stand.connect(web, 443))
+            for port in (25, 443):
+                assert "limit of open files" in stand.event(port=port, verdict="blocked")["reason"]
+            assert stand.ask("stats")["fds"] < 900
+            served = [held.enter_context(Program(second.socket(), "203.0.113.20", 80)) for _ in range(20)]
+            for program in served:
+                program.send(b"GET /hello HTTP/1.1\r\nHost: 203.0.113.20\r\n\r\n")
+            assert all(program.read(12) == b"HTTP/1.1 200" for program in served)
+        eventually(lambda: stand.ask("stats")["connections"] == 0)
+        assert stand.http(WEB, GET.format(WEB)).startswith(b"HTTP/1.1 200")
+    finally:
+        second.close()
+
+
+def _greeted(program: Program) -> bool:
+    with contextlib.suppress(ConnectionError):
+        return not program.gone and program.read(len(BANNER)) == BANNER
+    return False
 
 
 def test_as_a_user_of_its_own_without_rights_it_does_all_the_same(stand: Stand) -> None:

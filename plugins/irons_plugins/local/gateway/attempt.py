@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from irons_plugins.local.gateway import inside, refuse
+from irons_plugins.local.gateway import files, inside, refuse
 from irons_plugins.local.gateway.account import Account
 from irons_plugins.local.gateway.clear import LateError, relay_clear, relay_http
 from irons_plugins.local.gateway.dial import Address, DialError, race
@@ -44,6 +44,9 @@ GRACE_NAMED = 0.02
 """Seconds in which a client that speaks first has spoken; after them the server may be the one that does."""
 GRACE_LITERAL = 0.3
 GRACE_DENIED = 1.0
+
+
+CROWDED = "this sandbox has all the connections that the machine's limit of open files leaves it"
 
 
 class UnreachedError(Exception):
@@ -83,6 +86,7 @@ class Attempt:
         self._alert = b""
         self._ending = ""
         self._undecided = False
+        self._files = files.ACCEPTED
         self._task: asyncio.Task[None] | None = None
         self.live: Live | None = None
         self.mismatched = False
@@ -91,6 +95,7 @@ class Attempt:
         """Write the opening record, and begin in a task of its own; refused where there can be no record."""
         if not self._recorded():
             self._client.reset()
+            self._return_files()
             return
         self._cell.live.add(self)
         self._cell.undecided += 1
@@ -158,7 +163,12 @@ class Attempt:
         self._client.close()
         if self._server is not None:
             self._server.close()
+        self._return_files()
         self._account.close(self._host, self._judged, self._session, self._ending or "closed")
+
+    def _return_files(self) -> None:
+        self._context.files.give(self._cell.files, self._files)
+        self._files = 0
 
     async def _attempt(self) -> None:
         try:
@@ -283,6 +293,9 @@ class Attempt:
             known = self._context.resolver.known(self._cell.name, judged.host.text)
         # Where nothing is asked of anyone, a refusal by the floor may be folded like any other.
         passing = self._where_to(judged, known) if known is not None else {}
+        if not self._context.files.take(self._cell.files, files.DIALLED):
+            raise self._no(CROWDED)
+        self._files += files.DIALLED
         self._account.reach(judged.host)
         self.live = Live(judged.host, self._port)
         if known is None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from irons_plugins.local.gateway.files import Share
 from irons_plugins.local.gateway.names import Names
 from irons_plugins.local.policy import Policy
 
@@ -76,6 +77,7 @@ class Cell:
         self.policy: Policy | None = None
         self.names = Names(home / "names" / name)
         self.live: set[Attempt] = set()
+        self.files = Share()
         self.undecided = 0
         self.bucket = Bucket(caps.rate, caps.burst)
         self._drops = home / "names" / f"{name}.drops"

@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from irons_plugins.local.gateway.files import Files
 from irons_plugins.local.gateway.folding import Folder
 from irons_plugins.local.gateway.journal import Journal
 from irons_plugins.local.gateway.relay import Pipes
@@ -24,6 +25,7 @@ class Context:
         folder: where refusals go.
         resolver: asks the host.
         pipes: where relays borrow.
+        files: the descriptors there are.
         tls: reads ClientHellos.
         ground: the live facts of this machine's network, as they are at this moment.
         crowded: tells whether more than one cell is at work.
@@ -35,6 +37,7 @@ class Context:
     folder: Folder
     resolver: Resolver
     pipes: Pipes
+    files: Files
     tls: ssl.SSLContext
     ground: Callable[[], Ground]
     crowded: Callable[[], bool]

@@ -6,16 +6,17 @@ import asyncio
 import errno
 import socket
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from ipaddress import IPv4Address, ip_address
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from irons_plugins.local.gateway import fairness
-from irons_plugins.local.gateway.attempt import Attempt
+from irons_plugins.local.gateway.attempt import CROWDED, Attempt
 from irons_plugins.local.gateway.dial import tune
 from irons_plugins.local.gateway.dns import MAX_QUERY, answer
+from irons_plugins.local.gateway.files import ACCEPTED
 from irons_plugins.local.gateway.folding import Refusal
 from irons_plugins.local.gateway.names import NamesFullError
 from irons_plugins.local.gateway.nflog import Packet, packets
@@ -140,6 +141,8 @@ class Doors:
             return f"this sandbox has {cell.caps.undecided} connections that have not got anywhere yet"
         if not cell.bucket.take():
             return f"this sandbox makes more than {cell.caps.rate:.0f} connections a second"
+        if not self._context.files.take(cell.files, ACCEPTED):
+            return CROWDED
         return None
 
     def _address(self, name: str) -> IPv4Address:
@@ -163,10 +166,17 @@ class Doors:
                     sock.sendto(reply, sender)
 
     def _dns_connection(self, client: socket.socket) -> None:
-        if len(self._tasks) >= DNS_CONNECTIONS:
+        if len(self._tasks) >= DNS_CONNECTIONS or not self._context.files.take(self._cell.files, ACCEPTED):
             client.close()
             return
-        self._spawn(self._dns_tcp(Wire(self._loop, client)))
+        task = self._loop.create_task(self._dns_tcp(Wire(self._loop, client)))
+        self._tasks.add(task)
+        task.add_done_callback(partial(self._dns_ended, client))
+
+    def _dns_ended(self, client: socket.socket, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        client.close()
+        self._context.files.give(self._cell.files, ACCEPTED)
 
     async def _dns_tcp(self, client: Wire) -> None:
         """Queries with their length in front (RFC 7766)."""
@@ -187,8 +197,6 @@ class Doors:
                     await client.send(len(reply).to_bytes(2, "big") + reply)
         except (OSError, TimeoutError):
             return
-        finally:
-            client.close()
 
     def _packets(self, sock: socket.socket) -> None:
         """Read some of what the kernel refused, then leave the loop to others for a moment."""
@@ -223,11 +231,6 @@ class Doors:
         refusal = Refusal(host, packet.port, packet.protocol, mode, None, f"{what} is never let through")
         self._context.folder.refused(cell.name, refusal)
         self._context.folder.remember(cell.name, refusal, None)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
 
 def _drops(sock: socket.socket) -> int:

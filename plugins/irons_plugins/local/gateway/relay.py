@@ -19,7 +19,7 @@ TURN_BYTES = 8 << 20
 CROWDED_BYTES = 512 << 10
 """The same while others are."""
 LEAST_BYTES = 64 << 10
-SPARE = 64
+SPARE = 32
 _F_SETPIPE_SZ = 1031
 
 Pipe = tuple[int, int]

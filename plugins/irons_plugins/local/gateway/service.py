@@ -18,6 +18,7 @@ from irons_plugins.local.gateway.cell import Caps, Cell, forget
 from irons_plugins.local.gateway.context import Context
 from irons_plugins.local.gateway.doors import ORDER, Doors
 from irons_plugins.local.gateway.fairness import FairSelector
+from irons_plugins.local.gateway.files import Files
 from irons_plugins.local.gateway.folding import Folder
 from irons_plugins.local.gateway.groundwatch import GroundWatch
 from irons_plugins.local.gateway.journal import Journal
@@ -71,6 +72,7 @@ class Service:
             folder=Folder(loop, journal),
             resolver=Resolver(loop),
             pipes=Pipes(),
+            files=Files(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
             tls=tls.context(),
             ground=self._watch.ground,
             crowded=lambda: selector.crowded,
@@ -109,6 +111,7 @@ class Service:
             "undecided": sum(cell.undecided for cell in self._cells.values()),
             "names": sum(len(cell.names) for cell in self._cells.values()),
             "resolving": self._context.resolver.threads,
+            "files": self._context.files.limit,
             "fds": len(os.listdir("/proc/self/fd")),  # noqa: PTH208 - counted, not used
             "memory": _resident(),
             "lost": self._context.journal.lost,
@@ -167,6 +170,7 @@ class Service:
             old.close()
         if cell is None:
             cell = self._cells[name] = Cell(name, self._home, self._caps)
+            self._context.files.attach()
         taken, fds[:] = list(fds), []
         self._doors[name] = Doors(self._context, cell, taken)
         self._ports[name] = ports
@@ -185,6 +189,7 @@ class Service:
         for attempt in attempts:
             await attempt.ended()
         self._context.folder.forget(name)
+        self._context.files.detach()
         cell.close()
 
     def _greet(self, sock: socket.socket) -> None:
