@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion, ThreadedCompleter
@@ -63,19 +63,12 @@ class PromptCompleter(Completer):
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
         """Yield what may stand at the cursor, best first, at most `matching.LIMIT` words and as many files."""
         del complete_event
-        text = document.text_before_cursor
-        at = place(text)
-        if at is None:
-            return
-        found = self._offer(at)
-        back = at.start - len(text)
-        for candidate in fitting(found.values, found.typed):
-            word = quoted(found.fixed + candidate.word)
-            yield Completion(word, back, display=clean(candidate.word), display_meta=clean(candidate.about))
-        if found.files:
-            for file in files_like(found.typed):
-                word = quoted(found.fixed + file.word)
-                yield Completion(word, back, display=clean(file.shown), display_meta=file.about)
+        at = place(document.text_before_cursor)
+        if at is not None:
+            found = self._offer(at)
+            back = at.start - len(document.text_before_cursor)
+            yield from _words(found, back)
+            yield from _files(found, back)
 
     async def get_completions_async(
         self, document: Document, complete_event: CompleteEvent
@@ -83,11 +76,14 @@ class PromptCompleter(Completer):
         """Yield the same. A disk may be slow, so files are looked for in a thread; all else is quicker than starting one."""
         self.asked = document.text
         at = place(document.text_before_cursor)
-        if at is not None and self._offer(at).files:
+        if at is None:
+            return
+        found = self._offer(at)
+        if found.files:
             async for completion in ThreadedCompleter(self).get_completions_async(document, complete_event):
                 yield completion
         else:
-            for completion in self.get_completions(document, complete_event):
+            for completion in _words(found, at.start - len(document.text_before_cursor)):
                 yield completion
 
     def _offer(self, at: Place) -> Offer:
@@ -96,3 +92,15 @@ class PromptCompleter(Completer):
         words = at.words[1:] if at.words[0] == "irons" and len(at.words) > 1 else at.words
         found = offer(self._tree, words, self._sources)
         return found._replace(values={**found.values, **self._own}) if len(words) == 1 else found
+
+
+def _words(found: Offer, back: int) -> Iterator[Completion]:
+    for candidate in fitting(found.values, found.typed):
+        word = quoted(found.fixed + candidate.word)
+        yield Completion(word, back, display=clean(candidate.word), display_meta=clean(candidate.about))
+
+
+def _files(found: Offer, back: int) -> Iterator[Completion]:
+    for file in files_like(found.typed) if found.files else ():
+        word = quoted(found.fixed + file.word)
+        yield Completion(word, back, display=clean(file.shown), display_meta=file.about)

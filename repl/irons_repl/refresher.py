@@ -25,7 +25,7 @@ SLOWEST = 15.0
 """The most seconds between two looks, at a server that does not answer or has much to tell."""
 
 SHARE = 40
-"""A look that took a second is followed by a pause of so many: it costs the keys typed meanwhile a part of theirs."""
+"""A look that computed for a second is followed by a pause of so many: it costs the keys typed meanwhile a part of theirs."""
 
 RULES_EVERY = 5
 """Looks between two that ask for the rules, the latest hosts and the images; after each own command they are asked for at once."""
@@ -56,7 +56,7 @@ class Refresher:
         self._has_images = True
         self._backend: tuple[object, ...] | None = None
         self._thread = threading.Thread(target=self._work, name="irons-refresher", daemon=True)
-        self.outlook = Outlook()
+        self.outlook = self._shown = Outlook()
 
     @property
     def running(self) -> bool:
@@ -87,17 +87,21 @@ class Refresher:
 
     def _work(self) -> None:
         while not self._over.is_set():
-            took = 0.0
+            began, busy = time.monotonic(), time.thread_time()
             if not self._resting.is_set():
-                before, began = self.outlook, time.monotonic()
                 self._look()
-                took = time.monotonic() - began
-                if self.outlook != before and not self._over.is_set():
-                    self._changed()
-            pause = max(self._interval * 2 ** min(self._failures, 6), took * SHARE)
+                self._show()
+            took, busy = time.monotonic() - began, time.thread_time() - busy
+            pause = max(self._interval * 2 ** min(self._failures, 6), took, busy * SHARE)
             pause = min(pause, max(SLOWEST, self._interval))
             self._wake.wait(pause)
             self._wake.clear()
+
+    def _show(self) -> None:
+        """Have the outlook shown where it is another than the one shown last."""
+        if self.outlook != self._shown and not self._over.is_set():
+            self._shown = self.outlook
+            self._changed()
 
     def _look(self) -> None:
         try:
@@ -158,7 +162,7 @@ class Refresher:
             trouble="",
         )
         if self._looks % RULES_EVERY == 0:
-            self._changed()
+            self._show()
             refreshing.refresh_domains(api, settings, states or ())
             self._ask_for_images(api, settings)
         self._looks += 1

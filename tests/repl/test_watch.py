@@ -21,6 +21,7 @@ from irons_repl.session import ShellSession
 from irons_repl.watch.feed import Feed
 from irons_repl.watch.model import MOST_HOSTS, Model, Totals, target_of
 from irons_repl.watch.view import hosts_shown, picture
+from tests.repl.terminal import PATIENCE
 
 NOON = datetime(2026, 2, 19, 12, tzinfo=UTC)
 
@@ -163,7 +164,7 @@ class Told:
 
     def until(self, holds: Callable[[], object]) -> None:
         """Wait until a condition holds."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         waiting = threading.Event()
         while not holds():
             assert time.monotonic() < deadline, (self.events, self.trouble, self.failed)
