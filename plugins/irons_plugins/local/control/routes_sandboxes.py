@@ -18,7 +18,7 @@ from irons_plugins.local.control.rules_asked import rules_of
 from irons_plugins.local.control.rules_schema import RULES
 from irons_plugins.local.control.sandboxes import CREATING, READY, RUNNING, Sandbox
 from irons_plugins.local.control.schemas import optional, record, text
-from irons_plugins.local.engines import CellError, EngineError
+from irons_plugins.local.engines import CellError, EngineError, Limits
 from irons_plugins.local.image import DEFAULT, Images
 
 _PATIENCE = 2.0
@@ -46,9 +46,9 @@ _CREATE = record(
         "rules": RULES,
         "image": optional(text(128)),
         "engine": optional(text(64)),
-        "cpus": {"type": ["number", "null"], "minimum": 0.01, "maximum": 4096},
-        "memory": {"type": ["integer", "null"], "minimum": 16 * 2**20, "maximum": 2**50},
-        "disk": {"type": ["integer", "null"], "minimum": 2**20, "maximum": 2**60},
+        "cpus": {"type": ["number", "null"], "minimum": 0, "maximum": 4096},
+        "memory": {"type": ["integer", "null"], "minimum": 0, "maximum": 2**50},
+        "disk": {"type": ["integer", "null"], "minimum": 0, "maximum": 2**60},
     },
     required=("name", "public_key"),
 )
@@ -89,6 +89,10 @@ async def create_sandbox(call: Call) -> Answer:
         created_at=now,
         updated_at=now,
     )
+    try:
+        Limits(cpus=sandbox.cpus, memory=sandbox.memory, disk=sandbox.disk).check()
+    except EngineError as error:
+        raise bad(error.message) from error
     # Wildcards are held against the list of public suffixes, which takes a moment: not in the event loop.
     own = await asyncio.to_thread(rules_of, body.get("rules") or ())
     if sandbox.image and sandbox.engine in BUILT_IN:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
+from irons.text import size_text
+
 CELL_DNS = "100.64.0.1"
 CELL_ADDRESS = "100.64.0.2"
 SSH_PORT = 22
@@ -71,7 +73,8 @@ class Limits:
         for name, bound in least.items():
             value = getattr(self, name)
             if value is not None and not value >= bound:
-                raise EngineError("input", f"{name} can't be {value}: the least is {bound}")
+                said = (lambda size: size_text(int(size))) if name in ("memory", "disk") else str
+                raise EngineError("input", f"{name} can't be {said(value)}: the least is {said(bound)}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,67 @@
+"""Images by the commands that people use, with real sandboxes on them; and what a sandbox changes on its host: nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+from tests.e2e.lab import Person
+
+
+def sizes(person: Person) -> dict[str, int]:
+    """Size of each image by its name."""
+    return {row["name"]: row["size"] for row in json.loads(person.ok("local", "image", "list", "-o", "json"))}
+
+
+def test_a_sandbox_becomes_an_image_and_goes_to_another_machine_by_file(person: Person, sandbox: str) -> None:
+    """What was saved has the files and none of the keys; it is exported, imported, started from, and removed when nobody stands on it."""
+    script = "echo kept > note; sudo sh -c 'echo root > /etc/mine'; mkdir -p .ssh; echo ssh-ed25519 AAAA > .ssh/authorized_keys"
+    assert person.inside(sandbox, script).returncode == 0
+    key = "cut -d' ' -f2 /run/irons/ssh_host_ed25519_key.pub"
+    first = person.inside(sandbox, key).stdout
+    running = person.run("local", "image", "save", sandbox, "--as", "mine")
+    assert (running.returncode, "stop" in running.stderr) == (5, True)
+    person.ok("stop", sandbox)
+    person.ok("local", "image", "save", sandbox, "--as", "mine", timeout=180)
+    file = person.home / "mine.tar"
+    person.ok("local", "image", "export", str(file), "--image", "mine", timeout=180)
+    listed = subprocess.run(["tar", "-tf", str(file)], capture_output=True, text=True, check=True).stdout
+    names = {name.removeprefix("./").rstrip("/") for name in listed.splitlines()}
+    assert {"etc/mine", "home/irons/note"} <= names
+    assert not [name for name in names if "ssh_host_" in name or name.endswith("authorized_keys")]
+    person.ok("local", "image", "import", str(file), "--as", "again", timeout=180)
+    assert {"debian", "mine", "again"} <= set(sizes(person))
+    try:
+        person.ok("create", "copy", "--image", "again", timeout=120)
+        assert person.inside("copy", "cat note /etc/mine").stdout == "kept\nroot\n"
+        assert person.inside("copy", key).stdout != first
+        used = person.run("local", "image", "remove", "again")
+        assert (used.returncode, "copy" in used.stderr) == (5, True)
+    finally:
+        person.ok("destroy", "copy", "--force", timeout=120)
+        for name in ("mine", "again"):
+            person.ok("local", "image", "remove", name, timeout=120)
+    assert not {"mine", "again"} & set(sizes(person))
+    assert person.run("local", "image", "remove", "again").returncode == 3
+    assert person.run("create", "copy", "--image", "again").returncode != 0
+
+
+def test_nothing_changes_on_the_hosts_network(person: Person, sandbox: str) -> None:
+    """With a sandbox at work the machine's devices, addresses, routes, rules, filters and settings are those that it has without."""
+
+    def host() -> str:
+        script = (
+            "ip -o link | cut -d' ' -f2-; ip -o addr | sed 's/valid_lft.*//'; ip route show table all; ip -6 route show table all;"
+            " ip rule; nft list ruleset; sysctl net.ipv4.ip_forward net.ipv4.ip_unprivileged_port_start net.ipv6.conf.all.forwarding;"
+            " cut -d' ' -f2 /proc/mounts"
+        )
+        words = [*person.lab.enter(), "sh", "-c", script]
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+    assert person.inside(sandbox, "curl -s -m 5 http://web.example.test/").returncode == 0
+    running = host()
+    assert "sb_" not in running
+    person.ok("stop", sandbox)
+    person.ok("local", "down")
+    assert host() == running
+    person.ok("local", "up")
