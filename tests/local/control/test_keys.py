@@ -11,7 +11,8 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.local.control.lab import control_plane, run
+from tests.local.control.lab import control_plane, run, until
+from tests.local.control.test_audit_api import Writer
 
 from irons_plugins.local.control.config import Config
 from irons_plugins.local.control.listen import ListenError, tcp_listener
@@ -61,6 +62,34 @@ def test_keys_open_the_tcp_listener(tmp_path: Path) -> None:
             assert (await lab.client.delete("/keys/laptop")).status_code == 200
             assert (await remote.get("/sandboxes", headers=good)).status_code == 401
             assert (await lab.client.delete("/keys/laptop")).status_code == 404
+
+    run(work())
+
+
+def test_a_revoked_key_ends_a_long_poll(tmp_path: Path) -> None:
+    """What was asked for while the key was valid is not told any more once it is revoked."""
+
+    async def work() -> None:
+        port = free_port()
+        async with (
+            control_plane(tmp_path, host="127.0.0.1", port=port) as lab,
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as remote,
+        ):
+            made = (await lab.client.post("/keys", json={"label": "laptop"})).json()
+            headers = {"authorization": f"Bearer {made['key']}"}
+            cell = (await lab.create("box"))["id"]
+            poll = asyncio.ensure_future(remote.get("/audit/egress", params={"wait": "60"}, headers=headers))
+
+            async def used() -> bool:
+                return (await lab.client.get("/keys")).json()["keys"][0]["used_at"] is not None
+
+            await until(used)
+            assert (await lab.client.delete("/keys/laptop")).status_code == 200
+            writer = Writer(lab)
+            await writer.attempt(cell, "secret.test")
+            answer = await poll
+            writer.close()
+            assert (answer.status_code, list(answer.json())) == (401, ["error"])
 
     run(work())
 

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route as HttpRoute
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from irons.version import __version__
 from irons_plugins.local.control import (
@@ -74,7 +74,10 @@ def make_app(plane: Plane, routes: Iterable[Route] = ROUTES) -> Starlette:
 
 
 class KeyRequired:
-    """Lets only requests with a valid API key through; for listeners that others than the owner can reach."""
+    """Lets only requests with a valid API key through; for listeners that others than the owner can reach.
+
+    The key must be valid when the request comes and when the answer goes: one that is revoked ends a long poll too.
+    """
 
     def __init__(self, app: ASGIApp, store: Store) -> None:
         self._app = app
@@ -84,11 +87,22 @@ class KeyRequired:
         """Serve one request, or refuse it with 401."""
         if scope["type"] != "http":
             return
-        refused = await self._refusal(Request(scope))
-        if refused is None:
-            await self._app(scope, receive, send)
-        else:
+        request = Request(scope)
+        refused = await self._refusal(request)
+        if refused is not None:
             await refused(scope, receive, send)
+            return
+
+        async def send_if_valid(message: Message) -> None:
+            nonlocal refused
+            if message["type"] == "http.response.start":
+                refused = await self._refusal(request)
+                if refused is not None:
+                    await refused(scope, receive, send)
+            if refused is None:
+                await send(message)
+
+        await self._app(scope, receive, send_if_valid)
 
     async def _refusal(self, request: Request) -> Response | None:
         kind, _, secret = request.headers.get("authorization", "").partition(" ")
