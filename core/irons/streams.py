@@ -40,6 +40,18 @@ class Streams:
         return _tty(self.stderr) if self.stderr_tty is None else self.stderr_tty
 
     @property
+    def is_unread(self) -> bool:
+        """True when stdout is a pipe that nobody reads any more: what would be written there is lost."""
+        import select
+
+        poll = select.poll()
+        try:
+            poll.register(self.stdout.fileno(), 0)
+        except (OSError, ValueError, AttributeError):
+            return False
+        return any(event & select.POLLERR for _, event in poll.poll(0))
+
+    @property
     def columns(self) -> int | None:
         """How wide stdout is: `$COLUMNS`, else what its terminal says; None where it is no terminal."""
         return self._columns(self.stdout)

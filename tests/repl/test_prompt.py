@@ -88,7 +88,9 @@ def test_aliases_are_commands_of_the_prompt(terminal: Open, tmp_path: Path) -> N
 
 def test_the_toolbar_tells_how_things_are(prompt: Terminal, fake: FakeApi) -> None:
     """Backend, mode, sandboxes by state and denials are below the prompt, and follow what happens."""
-    prompt.until(r"127\.0\.0\.1:\d+ │ WARN: nothing is blocked │ 1 ready │ 1 stopped │ 0 denied")
+    line = prompt.until(r"127\.0\.0\.1:\d+ │ WARN: nothing is blocked │ 1 ready │ 1 stopped │ 0 denied")
+    last = prompt.screen.buffer[prompt.screen.lines - 1]
+    assert last[line.splitlines()[-1].index("WARN")].fg == "ff8787", "what is left open is red"
     fake.record("evil.example", "agent-1", allowed=False)
     fake.sandboxes["agent-2"].status = "ready"
     fake.mode = "deny"
@@ -173,6 +175,13 @@ def test_ctrl_c_clears_the_line_and_cancels_the_command(prompt: Terminal, fake: 
         prompt.until(lambda: prompt.line_of_cursor().endswith("[130] irons>"))
     prompt.send("!echo alive\r")
     prompt.until(r"\nalive")
+
+
+def test_a_follower_ends_with_its_pipe(prompt: Terminal, fake: FakeApi) -> None:
+    """`… --follow | head` ends when head has what it wants, also where nothing more happens."""
+    fake.record("one.example", "agent-1")
+    prompt.send("audit egress agent-1 --follow | head -n 1\r")
+    prompt.until(r"one\.example.*\nirons>")
 
 
 def test_lines_go_on_behind_open_quotes_and_backslashes(prompt: Terminal) -> None:
@@ -287,6 +296,14 @@ def test_a_narrow_terminal_will_do(terminal: Open, columns: int) -> None:
     screen.until(r"\nhello")
     screen.resize(90, 24)
     screen.until("1 ready │ 1 stopped")
+    screen.send("status ag")
+    screen.until(r"agent-2 +stopped")
+    screen.resize(columns, 14)
+    screen.until(lambda: "stopped  " not in screen.text and "agent-2" in screen.text)
+    screen.send("\x15")
+    screen.until(lambda: "agent-2" not in screen.text)
+    screen.send("!echo still here\r")
+    screen.until(r"\nstill here")
 
 
 def test_without_colour_there_is_none(terminal: Open) -> None:

@@ -93,6 +93,25 @@ def test_a_signal_ends_the_view_and_the_prompt_around_it(terminal: Open, number:
     screen.until(lambda: screen.modes() == before)
 
 
+def test_ctrl_z_suspends_the_view(terminal: Open, fake: FakeApi) -> None:
+    """The shell that started it has the terminal meanwhile; `fg` goes on."""
+    screen = terminal(argv=["bash", "--norc", "--noprofile", "-i"], env={"PS1": "here> "})
+    screen.until("here>")
+    screen.send("irons watch\r")
+    screen.until("No connections yet")
+    screen.send("\x1a")
+    screen.until(lambda: screen.line_of_cursor().endswith("here>"))
+    screen.send("jobs\r")
+    screen.until(r"Stopped +irons watch")
+    screen.send("fg\r")
+    fake.record("later.example", "agent-1")
+    screen.until(r"▸ later\.example")
+    screen.send("q")
+    screen.until(lambda: screen.line_of_cursor().endswith("here>"))
+    screen.send("exit\r")
+    assert screen.ended() == 0
+
+
 def test_a_narrow_view_and_no_colour(terminal: Open, fake: FakeApi) -> None:
     """In 40 columns everything is there; without colour no colour codes are sent."""
     fake.record("a-very-long-host-name.department.example.com", "agent-1", allowed=False)

@@ -20,6 +20,9 @@ POLL = 0.5
 LONG_POLL = 20
 """Seconds that a server with long poll may keep a question."""
 
+PIPED_POLL = 2
+"""The same where a pipe is written to: between two questions it is looked whether anybody still reads it."""
+
 FIRST_BACK_OFF = 0.5
 LONGEST_BACK_OFF = 5.0
 """Seconds behind a failed poll: the first time, and where doubling stays."""
@@ -65,11 +68,12 @@ class Log:
             turned.to(self._token)
 
     def coming(self) -> Iterator[Event]:
-        """Each new event, once, in order."""
+        """Each new event, once, in order, for as long as anybody reads them."""
         waits = "wait" in self._ctx.api.extensions
-        while True:
+        wait = LONG_POLL if self._ctx.streams.shows_person else PIPED_POLL
+        while not self._ctx.streams.is_unread:
             asked = time.monotonic()
-            events = self._page(wait=LONG_POLL if waits else None)
+            events = self._page(wait=wait if waits else None)
             yield from self._new(events)
             if not events:
                 # Also a server that says it waits, and does not, is left in peace.

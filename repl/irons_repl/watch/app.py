@@ -118,6 +118,7 @@ class Watch:
             "d": lambda: self._rule("deny"),
             "space": self._pause,
         }
+        keys.add("c-z")(lambda event: event.app.suspend_to_background())
         for key, action in actions.items():
             keys.add(key, eager=True)(lambda _, action=action: action())
         return keys
