@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from irons_plugins.local import policy as policies
 from irons_plugins.local.addresses import unmapped
 from irons_plugins.local.ground import Ground
 from irons_plugins.local.hosts import HostError, canonical_host
@@ -252,6 +253,46 @@ def test_a_check_by_address_sees_what_the_dial_would() -> None:
     assert judge(held, canonical_host("b.test"), 443, GROUND)[:2] == (False, "blocked")
     assert judge(held, canonical_host("127.0.0.1"), 443, GROUND)[:2] == (False, "blocked")
     assert judge(held, canonical_host("198.51.100.1"), 443, GROUND)[:2] == (True, "warn")
+
+
+def test_a_check_tells_of_the_address_that_fares_best() -> None:
+    """Of the addresses of a name one that may be dialled is enough, were it only for the mode."""
+    held = policy(
+        deny("203.0.113.0/24"),
+        mode="warn",
+        hosts={"some.test": ["10.0.0.1", "203.0.113.9"], "none.test": ["10.0.0.1", "169.254.169.254"]},
+    )
+    assert judge(held, canonical_host("some.test"), 443, GROUND)[:2] == (True, "warn")
+    assert judge(held, canonical_host("none.test"), 443, GROUND)[:2] == (False, "blocked")
+
+
+def test_an_allow_rule_by_address_forbids_nothing() -> None:
+    """Where an allowed name leads to an address that an allow rule names, both let it pass, on every port that the name has."""
+    held = policy(allow("a.test:*"), allow("203.0.113.0/24"))
+    host, address = canonical_host("a.test"), ip_address("203.0.113.9")
+    for port in (443, 22):
+        assert decide_address(held, host, port, address, GROUND).verdict == "allowed"
+
+
+def test_a_name_in_the_configuration_may_have_its_one_address_alone() -> None:
+    """Beside a list of addresses, one as a string is understood."""
+    assert policy(hosts={"a.test": "203.0.113.9"}).addresses_of(canonical_host("a.test")) == (
+        ip_address("203.0.113.9"),
+    )
+
+
+def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sandbox that asks for ever more names and addresses takes no more memory than the bound, and is judged alike."""
+    monkeypatch.setattr(policies, "_REMEMBERED", 20)
+    held = policy(allow("*.a.test"))
+    for number in range(50):
+        host, address = canonical_host(f"n{number}.a.test"), ip_address(f"203.0.113.{number}")
+        for _ in range(2):
+            assert decide(held, host, 443).allowed
+            assert not decide(held, canonical_host(f"n{number}.b.test"), 443).allowed
+            assert decide_address(held, host, 443, address, GROUND).allowed
+        assert 0 < len(held.verdicts.hosts) <= 20
+        assert 0 < len(held.verdicts.on(GROUND)) <= 20
 
 
 def test_new_rules_forbid_live_connections() -> None:
