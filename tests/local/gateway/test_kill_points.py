@@ -42,7 +42,8 @@ def test_whatever_arrived_is_in_the_log_once(stand: Stand, tmp_path: Path) -> No
         stand.kill()
         stand.start()
         for thread in threads:
-            thread.join(20)
+            thread.join(60)
+            assert not thread.is_alive()
     stand.stop()
     arrived = {each["server"] for each in stand.arrivals() if each["kind"] == "connect"}
     assert arrived
@@ -65,7 +66,7 @@ def test_whatever_arrived_is_in_the_log_once(stand: Stand, tmp_path: Path) -> No
 
 def _ask(stand: Stand, address: str, name: str) -> None:
     with contextlib.suppress(OSError), stand.connect(address, 80) as program:
-        program.send(f"GET /{name} HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode()).rest()
+        program.send(f"GET /{name} HTTP/1.1\r\nHost: {name}\r\n\r\n".encode()).finish().rest()
 
 
 def _taken(store: Store, ingest: Ingest, wanted: int) -> list[sqlite3.Row] | None:
