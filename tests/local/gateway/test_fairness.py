@@ -149,6 +149,16 @@ def test_a_socket_is_watched_as_asked_and_no_longer(desk: Desk) -> None:
     assert [key.fd for key in desk.turn()] == [again.fileno()]
 
 
+def test_what_is_watched_is_found_by_socket_and_by_number(desk: Desk) -> None:
+    """The map of what is watched answers for a socket as for its descriptor, as the event loop of Python 3.13 asks it."""
+    (one,) = desk.ready(BUSY, 1)
+    watched = desk.selector.get_map()
+    assert watched.get(one) == watched[one.fileno()] == desk.selector.get_key(one)
+    assert (list(watched), len(watched)) == ([one.fileno()], 1)
+    desk.selector.unregister(one)
+    assert watched.get(one) is None
+
+
 def test_a_crowd_in_one_cell_does_not_come_before_another_cell(stand: Stand) -> None:
     """Of two cells whose words all wait, three hundred connections of one and one of the other, neither is heard last."""
     crowd = 300

@@ -13,7 +13,7 @@ import math
 import select
 import selectors
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -48,6 +48,22 @@ class _Share:
         self.epoll = select.epoll()
 
 
+class _Watched(Mapping[Any, selectors.SelectorKey]):
+    """Keys by descriptor, or by any object that has one."""
+
+    def __init__(self, keys: Mapping[int, selectors.SelectorKey]) -> None:
+        self._keys = keys
+
+    def __getitem__(self, fileobj: Any) -> selectors.SelectorKey:
+        return self._keys[_fd(fileobj)]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+
 class FairSelector(selectors.BaseSelector):
     """A selector for `asyncio.SelectorEventLoop`, of nested epoll(7)s: one for each cell, in one that the loop waits on.
 
@@ -63,6 +79,7 @@ class FairSelector(selectors.BaseSelector):
         self._clock = clock
         self._epoll = select.epoll()
         self._keys: dict[int, selectors.SelectorKey] = {}
+        self._watched = _Watched(self._keys)
         self._shares: dict[str, _Share] = {}
         self._owners: dict[int, _Share] = {}
         self._cells: dict[int, _Share] = {}
@@ -165,8 +182,8 @@ class FairSelector(selectors.BaseSelector):
         return found
 
     def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
-        """What is watched, by descriptor."""
-        return self._keys
+        """What is watched, by descriptor or by what has one: from Python 3.13 on, asyncio looks there for a socket."""
+        return self._watched
 
     def get_key(self, fileobj: Any) -> selectors.SelectorKey:
         """What is watched of a descriptor.
