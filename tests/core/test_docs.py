@@ -17,7 +17,7 @@ from irons.command import Arg, Column, Command, Flag, Opt, View
 from irons.context import Context
 from irons.host import PluginHost
 from irons.parsing import parse, split_globals
-from irons.testing import faults
+from irons.testing import FakeApi, faults
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -51,6 +51,27 @@ def test_the_fields_of_commands_are_documented(kind: type) -> None:
     """docs/plugins.md names the fields of each kind of data, in their order."""
     fields = ", ".join(kind._fields)  # type: ignore[attr-defined]
     assert f"{kind.__name__}({fields})" in (DOCS / "plugins.md").read_text()
+
+
+def test_the_library_does_what_its_page_shows(
+    own_api: FakeApi,
+    irons_env: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The program in docs/library.md lists sandboxes, and prints what was refused."""
+    own_api.add("my-sandbox")
+    own_api.record("a.example", "my-sandbox")
+    own_api.record("b.example", "my-sandbox", allowed=False, reason="no rule allows it")
+    for name, value in {**irons_env, "IRONS_API_URL": own_api.url}.items():
+        monkeypatch.setenv(name, value)
+    program = re.search(r"```python\n(.*?)```", (DOCS / "library.md").read_text(), re.DOTALL)
+    assert program is not None
+    exec(compile(program[1], "library.md", "exec"), {})
+    told = capsys.readouterr().out
+    assert "my-sandbox ready" in told
+    assert "b.example 443 no rule allows it" in told
+    assert "a.example" not in told
 
 
 def test_what_a_context_has_is_documented() -> None:

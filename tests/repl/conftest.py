@@ -64,3 +64,11 @@ def terminal(env: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Term
             return stack.enter_context(Terminal(argv, {**env, **more}, **options))  # type: ignore[arg-type,dict-item]
 
         yield opened
+
+
+@pytest.fixture
+def prompt(terminal: Callable[..., Terminal]) -> Terminal:
+    """An open prompt."""
+    screen = terminal()
+    screen.until("irons>")
+    return screen

@@ -95,6 +95,14 @@ def test_hosts_are_bounded() -> None:
     assert model.totals.allowed == MOST_HOSTS * 2 + 3
 
 
+def test_nothing_is_claimed_before_the_server_answers() -> None:
+    """That there were no connections is said only where the server has said so."""
+    model = Model()
+    assert any("Asking the server" in line for line in shown(model))
+    model.take([])
+    assert any("No connections yet" in line for line in shown(model))
+
+
 def test_the_picture_has_totals_bars_and_the_latest_events() -> None:
     """Everything that the person needs is on the screen."""
     model = Model(mode="deny")

@@ -69,9 +69,12 @@ class Model:
     said: str = ""
     trouble: str = ""
     paused: bool = False
+    answered: bool = False
+    """Whether the server has told anything yet."""
 
     def take(self, events: Iterable[Event]) -> None:
-        """Count events, oldest first."""
+        """Count events, oldest first; that there are none is an answer, too."""
+        self.answered = True
         counts = {"allowed": 0, "denied": 0, "warned": 0}
         for event in events:
             verdict = verdict_of(event)

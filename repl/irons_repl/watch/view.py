@@ -28,7 +28,11 @@ def picture(model: Model, width: int, height: int, *, colour: bool = True) -> li
     """Return the view's lines, exactly `height` of them, none wider than `width`."""
     most = hosts_shown(height)
     lines = _head(model, width)
-    lines += _hosts(model.shown(most), model.selected, width, colour=colour)
+    hosts = model.shown(most)
+    if hosts:
+        lines += _hosts(hosts, model.selected, width, colour=colour)
+    else:
+        lines.append([("class:dim", " No connections yet." if model.answered else " Asking the server …")])
     lines.append([])
     room = max(0, height - len(lines) - 1)
     latest = list(model.latest)[-room:] if room else []
@@ -64,8 +68,6 @@ def _totals(totals: Totals) -> Fragments:
 
 
 def _hosts(hosts: list[Host], selected: str | None, width: int, *, colour: bool) -> list[Fragments]:
-    if not hosts:
-        return [[("class:dim", " No connections yet.")]]
     name = max(12, min(40, width // 2 - 4))
     digits = max(len(str(host.total)) for host in hosts)
     bar = max(4, width - name - digits - 6)
