@@ -42,12 +42,7 @@ class Lab:
 
     def enter(self, *, user: str | None = None) -> list[str]:
         """The words to put before a command so that it runs on the host, as `user` if given."""
-        words = ["nsenter", "-t", str(self.host), "-n", "-m", "--"]
-        return (
-            [*words, "setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--"]
-            if user
-            else words
-        )
+        return ["nsenter", "-t", str(self.host), "-n", "-m", "--", *becoming(user)]
 
     def arrivals(self) -> list[dict[str, Any]]:
         """All that reached the internet so far."""
@@ -58,6 +53,11 @@ class Lab:
         return [
             seen for seen in self.arrivals() if all(seen.get(key) == value for key, value in wanted.items())
         ]
+
+
+def becoming(user: str | None) -> list[str]:
+    """The words to put before a command so that it runs as `user`, if given."""
+    return ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--"] if user else []
 
 
 def eventually(true: Callable[[], object], *, within: float = 60.0, what: str = "it to come true") -> Any:

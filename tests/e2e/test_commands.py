@@ -81,6 +81,36 @@ def test_what_was_refused_is_said_at_the_end(person: Person, sandbox: str) -> No
     )
 
 
+def test_all_that_was_refused_is_said_however_late(person: Person, sandbox: str) -> None:
+    """Also what was refused in the very moment in which the program ended is in what is said behind it."""
+    person.ok("egress", "mode", "deny", "--sandbox", sandbox)
+    hosts = [f"h{number}.example.test" for number in range(8)]
+    script = "; ".join(f"curl -s -m 5 http://{host}/ >/dev/null" for host in hosts)
+    done = person.run("exec", sandbox, "--", "sh", "-c", script)
+    assert f"egress refused {len(hosts)} connections" in done.stderr
+    assert [host for host in hosts if f"  {host}:80" not in done.stderr] == []
+
+
+def test_what_the_floor_refused_opens_by_the_command_that_why_tells(person: Person, sandbox: str) -> None:
+    """`egress check` and the gateway agree about a private address; `audit why` tells the command that pins it, and then it opens."""
+    person.ok("egress", "allow", "--sandbox", sandbox, "10.9.8.7", "rebind-private.example.test")
+    for host in ("10.9.8.7", "rebind-private.example.test"):
+        request = ("exec", sandbox, "--", "curl", "-sf", "-m", "5", f"http://{host}/")
+        assert person.run(*request).returncode == 22
+        assert (
+            person.run("egress", "check", "10.9.8.7:80", "--sandbox", sandbox).returncode == 7
+            or host != "10.9.8.7"
+        )
+        why = json.loads(person.ok("audit", "why", sandbox, host, "-o", "json"))
+        assert why["fix"] == f"irons egress allow {host}:80 --private 10.9.8.7 --sandbox {sandbox}"
+        person.ok(*why["fix"].split()[1:])
+        done = person.run(*request)
+        assert json.loads(done.stdout)["server"] == "10.9.8.7", done.stderr
+    assert person.run("egress", "check", "10.9.8.7:80", "--sandbox", sandbox).returncode == 0
+    person.run("exec", sandbox, "--", "curl", "-s", "-m", "5", "http://169.254.169.254/")
+    assert json.loads(person.ok("audit", "why", sandbox, "169.254.169.254", "-o", "json"))["fix"] == ""
+
+
 def test_a_sandbox_is_locked_to_what_it_tried(person: Person, sandbox: str) -> None:
     """`egress suggest` lists what was tried, `egress lock` allows that, and nothing else passes from then on."""
     script = (

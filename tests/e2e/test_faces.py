@@ -75,6 +75,25 @@ def test_the_prompt_does_not_bring_up_what_was_taken_down(
     screen.until(rf"{sandbox} +🟢")
 
 
+def test_a_lock_is_shown_and_asked_for(terminal: Open, person: Person, sandbox: str) -> None:
+    """On a terminal `egress lock` shows the difference and what it leaves out, and asks; a no changes nothing, a yes locks."""
+    request = (
+        "for n in 1 2; do curl -s -m 5 http://web.example.test/; done; curl -s -m 5 http://203.0.113.11/"
+    )
+    assert person.inside(sandbox, request).returncode == 0
+    for answer, mode in (("n", "warn"), ("y", "deny")):
+        screen = terminal(*person.program, "egress", "lock", sandbox)
+        screen.until(r"left out: 203\.0\.113\.11 \(tried once, a bare address\)")
+        screen.until(r"mode: as the account -> deny")
+        screen.until(r"\+ allow web\.example\.test")
+        screen.until(r"Lock \S+ so\?")
+        screen.send(f"{answer}\r")
+        assert screen.ended() == (0 if answer == "y" else 1)
+        assert person.ok("egress", "mode", "--sandbox", sandbox).startswith(mode)
+    assert person.run("egress", "check", "web.example.test", "--sandbox", sandbox).returncode == 0
+    assert person.run("egress", "check", "203.0.113.11", "--sandbox", sandbox).returncode == 7
+
+
 def test_xonsh_drives_real_sandboxes(terminal: Open, person: Person, sandbox: str) -> None:
     """The alias lists, captures and enters what is there."""
     xonsh = Path(person.program[0]).with_name("xonsh")

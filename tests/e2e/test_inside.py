@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +12,9 @@ import pytest
 from tests.e2e.attempts import TALK
 from tests.e2e.conftest import clear_policy
 from tests.e2e.lab import Person, eventually
+
+POSTGRES = r"\000\000\000\010\004\322\026\057"
+"""Its SSLRequest."""
 
 
 @pytest.fixture(scope="module")
@@ -70,21 +75,26 @@ def test_git_clones_from_an_allowed_name(person: Person, working: str) -> None:
 
 
 def test_quic_is_refused_at_once_and_the_same_client_works_over_tcp(person: Person, working: str) -> None:
-    """UDP to port 443 fails within 100 ms, so that clients fall back."""
-    script = (
-        "perl -MIO::Socket::INET -MTime::HiRes=time -e '$t = time;"
-        ' $s = IO::Socket::INET->new(PeerAddr => "web.example.test", PeerPort => 443, Proto => "udp");'
-        ' $ok = $s && $s->send("x"); printf "%s %d", $ok ? "sent" : "refused", (time - $t) * 1000\''
-    )
-    outcome, milliseconds = person.inside(working, script).stdout.split()
+    """A client that tries UDP first is refused within 100 ms, falls back to TCP and is served."""
+    client = """
+        use IO::Socket::INET; use Time::HiRes "time"; my @to = (PeerAddr => "web.example.test");
+        my $began = time;
+        my $udp = IO::Socket::INET->new(@to, PeerPort => 443, Proto => "udp");
+        my $sent = $udp && $udp->send("x") && ($udp->recv(my $got, 100), defined $got && length $got);
+        printf "%s %d ", $sent ? "answered" : "refused", (time - $began) * 1000;
+        my $tcp = IO::Socket::INET->new(@to, PeerPort => 80, Proto => "tcp");
+        print $tcp "GET / HTTP/1.1\\r\\nHost: web.example.test\\r\\n\\r\\n"; print scalar <$tcp>;
+    """
+    outcome, milliseconds, *answer = person.inside(working, f"perl -e '{client}'").stdout.split()
     assert outcome == "refused"
     assert int(milliseconds) < 100
+    assert answer == ["HTTP/1.1", "200", "OK"]
     assert person.inside(working, "curl -sk -m 5 https://web.example.test/").returncode == 0
 
 
 def test_a_client_that_speaks_first_is_heard(person: Person, working: str) -> None:
     """A Postgres-like start works on its own port."""
-    script = r"printf '\000\000\000\010\004\322\026\057' | talk db.example.test 5432"
+    script = f"printf '{POSTGRES}' | talk db.example.test 5432"
     assert person.inside(working, script).stdout.startswith("N")
 
 
@@ -93,19 +103,23 @@ def test_a_client_that_speaks_first_is_heard(person: Person, working: str) -> No
     [
         ("curl -sS -m 5 http://evil.example.test/", "evil.example.test"),
         ("curl -sSk -m 5 https://evil.example.test/", "alert"),
-        ("echo x | talk evil.example.test 22", ""),
-        ("echo x | talk web.example.test 9999", ""),
-        ("echo x | talk -u evil.example.test 443", ""),
+        ("ssh -o StrictHostKeyChecking=no -o BatchMode=yes root@evil.example.test", "closed|reset"),
+        ("git clone -q http://evil.example.test/repo.git /tmp/refused", "403"),
+        ("git clone -q -c http.sslVerify=no https://evil.example.test/repo.git /tmp/refused", "denied"),
+        (f"printf '{POSTGRES}' | talk evil.example.test 5432; echo over", "over"),
+        ("exec 3<>/dev/tcp/mail.example.test/26; cat <&3; echo over", "over"),
+        ("echo x | talk web.example.test 9999; echo over", "over"),
+        ("echo x | talk -u evil.example.test 443", "not permitted|refused"),
     ],
 )
 def test_a_refusal_is_quick_and_legible(person: Person, working: str, script: str, shown: str) -> None:
     """A refused program is told at once, and never left hanging."""
     done = person.inside(
         working,
-        f"a=$(date +%s%N); ({script}) 2>&1; b=$(date +%s%N); echo; echo took $(( (b - a) / 1000000 ))",
+        f"a=$(date +%s%N); bash -c {shlex.quote(script)} 2>&1 </dev/null; b=$(date +%s%N); echo; echo took $(( (b - a) / 1000000 ))",
     )
-    assert shown in done.stdout
-    assert int(done.stdout.split("took ")[1]) < 2500
+    assert re.search(shown, done.stdout, re.IGNORECASE), done.stdout
+    assert int(done.stdout.split("took ")[1]) < 2000
 
 
 def test_the_sandbox_tells_its_agent_what_it_may_do(person: Person, working: str) -> None:
@@ -141,13 +155,19 @@ def test_rules_change_running_sandboxes_at_once(person: Person, working: str) ->
 
 
 def test_a_live_connection_that_becomes_forbidden_is_cut(person: Person, working: str) -> None:
-    """Taking a rule away ends the connections that stood on it."""
+    """Taking a rule away ends the connections that stood on it; how many is said before, and by a dry run that ends none."""
     person.ok("egress", "allow", "--sandbox", working, "files.example.test:9418")
     script = "exec 3<>/dev/tcp/files.example.test/9418; echo hi >&3; cat <&3; echo over"
     before = len(person.lab.arrived(kind="tcp", port=9418))
     with person.start("exec", working, "--", "bash", "-c", script) as session:
         eventually(lambda: len(person.lab.arrived(kind="tcp", port=9418)) > before, what="the connection")
-        person.ok("egress", "remove", "--sandbox", working, "files.example.test:9418")
+        policy = person.home / "tighter.toml"
+        policy.write_text('mode = "deny"\n[allow]\n"web.example.test" = ""\n')
+        for words in (("apply", str(policy), "--dry-run"), ("remove", "files.example.test:9418")):
+            assert session.poll() is None
+            said = person.run("egress", *words, "--sandbox", working)
+            assert said.returncode == 0, said.stderr
+            assert "this cuts 1 live connection" in said.stderr
         out, _ = session.communicate(timeout=20)
     assert "over" in out
 

@@ -15,10 +15,12 @@ from tests.e2e.test_kills import pids
 
 
 def look(person: Person, name: str) -> dict[str, str]:
-    """Id, port and host key of a sandbox."""
+    """Id, port and host key of a sandbox, and the address that a name has in it."""
     status = json.loads(person.ok("status", name, "-o", "json"))
     key = person.inside(name, "cut -d' ' -f1-2 /run/irons/ssh_host_ed25519_key.pub").stdout
-    return {"id": status["id"], "port": status["metadata"]["ssh_port"], "key": key}
+    address = person.inside(name, "getent hosts web.example.test").stdout
+    assert address.startswith("198.18.")
+    return {"id": status["id"], "port": status["metadata"]["ssh_port"], "key": key, "address": address}
 
 
 def end(person: Person, *, sandboxes: bool = False) -> None:

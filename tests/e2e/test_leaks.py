@@ -55,7 +55,7 @@ def tried(person: Person, name: str, attempts: dict[str, Attempt]) -> dict[str, 
     session = person.run(
         *("exec", name, "--", "sh", "-s"),
         text=f"{script} date +'began {len(attempts)} %s.%N'; curl -s -o /dev/null -m 10 http://{WEB}{over}\n",
-        timeout=170,
+        timeout=300,
     )
     eventually(lambda: person.lab.arrived(kind="http", line=f"GET {over} HTTP/1.1"), what="the last request")
     told = [line.split() for line in session.stdout.splitlines()]

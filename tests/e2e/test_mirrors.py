@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.lab import Lab, Person
+from tests.e2e.lab import Lab, Person, becoming
 
 DEBIAN = "deb.debian.org"
 PYPI = ("pypi.org", "files.pythonhosted.org")
@@ -21,41 +21,30 @@ class OwnNetwork(Lab):
 
     def enter(self, *, user: str | None = None) -> list[str]:
         """Nothing needs to be entered."""
-        assert user is None
-        return []
+        return becoming(user)
 
 
 @pytest.fixture(scope="module")
-def at_home(place: Path, lab: Lab, image_tar: Path) -> Iterator[Person]:
-    """Root on the machine's own network, with a locked sandbox named `packages`."""
+def at_home(person: Person, place: Path, lab: Lab, image_tar: Path) -> Iterator[Person]:
+    """The person on the machine's own network, with a locked sandbox named `packages`."""
     for host in (DEBIAN, *PYPI):
         try:
             socket.create_connection((host, 80), timeout=5).close()
         except OSError:
             pytest.skip(f"{host} can't be reached from this machine")
-    home = place / "home"
+    home = place / f"home-{person.user or 'root'}"
     for directory in (home, home / "run", home / ".ssh"):
         directory.mkdir(mode=0o700)
-    person = Person(replace_lab(lab), home, _program())
-    person.ok("local", "image", "import", str(image_tar), "--as", "debian", timeout=300)
-    public = home / ".ssh/id_ed25519.pub"
-    _keygen(public.with_suffix(""))
-    person.ok("create", "packages", "--mode", "deny", timeout=100)
-    yield person
-    person.run("local", "uninstall", "--purge", "--yes", timeout=180)
-
-
-def replace_lab(lab: Lab) -> Lab:
-    """The lab's directories with the machine's own network."""
-    return OwnNetwork(**{name: getattr(lab, name) for name in lab.__dataclass_fields__})
-
-
-def _program() -> tuple[str, ...]:
-    return (sys.executable, "-m", "irons")
-
-
-def _keygen(file: Path) -> None:
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(file)], check=True)
+    words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(home / ".ssh/id_ed25519")]
+    subprocess.run(words, check=True)
+    if person.user:
+        subprocess.run(["chown", "-R", f"{person.user}:", str(home)], check=True)
+    network = OwnNetwork(lab.host, lab.internet, lab.arrivals_file, lab.directory)
+    moved = replace(person, lab=network, home=home)
+    moved.ok("local", "image", "import", str(image_tar), "--as", "debian", timeout=300)
+    moved.ok("create", "packages", "--mode", "deny", timeout=100)
+    yield moved
+    moved.run("local", "uninstall", "--purge", "--yes", timeout=180)
 
 
 def test_apt_and_pip_install_from_allowed_mirrors_and_from_nowhere_else(at_home: Person) -> None:

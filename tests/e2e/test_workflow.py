@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shlex
 import subprocess
+from contextlib import suppress
+from pathlib import Path
 
 from tests.e2e.lab import Person, eventually
 
@@ -39,7 +41,7 @@ def test_the_ssh_command_runs_as_it_is_printed(person: Person, sandbox: str) -> 
     """`$(irons ssh --command NAME)` is fit for a shell, and its host key is checked."""
     command = person.ok("ssh", sandbox, "--command")
     done = subprocess.run(
-        [*person.lab.enter(), "sh", "-c", command.strip() + " 'id -un; sudo id -u'"],
+        [*person.lab.enter(user=person.user), "sh", "-c", command.strip() + " 'id -un; sudo id -u'"],
         env=person.env,
         capture_output=True,
         text=True,
@@ -74,12 +76,64 @@ def test_stop_and_start_keep_the_files(person: Person, sandbox: str) -> None:
     assert after["metadata"]["ssh_port"] == before["metadata"]["ssh_port"]
 
 
+def test_a_key_of_ones_own_opens_it(person: Person) -> None:
+    """A sandbox created with a key is entered by that key without a word more, and by no other."""
+    key = person.home / ".ssh" / "work"
+    make = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)]
+    subprocess.run([*person.lab.enter(user=person.user), *make], env=person.env, check=True)
+    person.ok("create", "keyed", "--key", f"{key}.pub", timeout=120)
+    try:
+        assert person.inside("keyed", "id -un").stdout == "irons\n"
+        there = person.inside("keyed", "cut -d' ' -f2 /run/irons/authorized_keys").stdout.split()
+        assert there == [Path(f"{key}.pub").read_text().split()[1]]
+    finally:
+        person.ok("destroy", "keyed", "--force", timeout=120)
+
+
 def test_destroy_leaves_nothing(person: Person) -> None:
-    """After `destroy --force` no process, no directory and no name of the sandbox is there."""
+    """After `destroy --force` no process, namespace, mount, port, directory and name of the sandbox is there."""
     person.ok("create", "gone", timeout=120)
-    identity = json.loads(person.ok("status", "gone", "-o", "json"))["id"]
+    status = json.loads(person.ok("status", "gone", "-o", "json"))
+    identity, port = status["id"], status["metadata"]["ssh_port"]
+    spaces = set(
+        person.inside(
+            "gone", "readlink /proc/self/ns/net /proc/self/ns/mnt /proc/self/ns/user"
+        ).stdout.split()
+    )
+    assert len(spaces) == 3
+    assert held(spaces)
+    assert port in listening(person)
+    # What left its session, and its namespaces, goes with it.
+    nested = "unshare -Urmpf sh -c 'mount -t tmpfs t /mnt; sleep 4321' </dev/null >/dev/null 2>&1 &"
+    person.inside("gone", f"setsid sh -c '{nested}' & sudo setsid -f sleep 4321 >/dev/null 2>&1 </dev/null")
     person.ok("destroy", "gone", "--force", timeout=120)
     assert person.run("status", "gone").returncode == 3
     eventually(lambda: not list(person.home.rglob(f"*{identity}*")), what="the sandbox's files to be gone")
+    eventually(lambda: not held(spaces), what="its namespaces to be gone")
+    assert port not in listening(person)
     ps = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
     assert identity not in ps
+
+
+def listening(person: Person) -> set[str]:
+    """The TCP ports on which something listens on the lab's host."""
+    words = [*person.lab.enter(), "cat", "/proc/net/tcp"]
+    rows = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()[1:]
+    return {str(int(row.split()[1].split(":")[1], 16)) for row in rows if row.split()[3] == "0A"}
+
+
+def held(spaces: set[str]) -> list[str]:
+    """Which processes live in these namespaces, or hold one of them open."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            links = [*(process / "ns").iterdir(), *(process / "fd").iterdir()]
+            found += [str(link) for link in links if _read(link) in spaces]
+    return found
+
+
+def _read(link: Path) -> str:
+    try:
+        return str(link.readlink())
+    except OSError:
+        return ""
