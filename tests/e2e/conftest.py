@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -132,15 +133,23 @@ def public_program(place: Path) -> tuple[str, ...]:
 def ordinary_user(_machine: None) -> Iterator[str]:
     """An ordinary user of this machine, with subordinate ids, made for these tests alone."""
     name = f"irons{os.getpid() % 100000}"
-    subprocess.run(["useradd", "--no-create-home", "--shell", "/bin/sh", name], check=True)
+    change_users("useradd", "--no-create-home", "--shell", "/bin/sh", name)
     try:
         if f"{name}:" not in Path("/etc/subuid").read_text():
             ids = ["--add-subuids", "300000-365535", "--add-subgids", "300000-365535"]
-            subprocess.run(["usermod", *ids, name], check=True)
+            change_users("usermod", *ids, name)
         yield name
     finally:
         subprocess.run(["pkill", "-KILL", "-u", name], check=False)
-        subprocess.run(["userdel", "--force", name], check=True, capture_output=True)
+        change_users("userdel", "--force", name)
+
+
+def change_users(*words: str) -> None:
+    """Run a program that changes this machine's users; while another one holds their files, it is tried again."""
+    deadline = time.monotonic() + 60
+    while (done := subprocess.run(words, capture_output=True, text=True, check=False)).returncode:
+        assert "lock" in done.stderr, done.stderr
+        assert time.monotonic() < deadline, done.stderr
 
 
 @pytest.fixture(scope="session", params=["root", "user"])
