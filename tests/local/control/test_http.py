@@ -280,7 +280,9 @@ _MEMBERS = (
     "list",
 )
 _LIKELY = st.dictionaries(
-    st.sampled_from(_MEMBERS), _JSON | st.lists(st.dictionaries(st.sampled_from(_MEMBERS), _JSON))
+    st.sampled_from(_MEMBERS),
+    _JSON | st.lists(st.dictionaries(st.sampled_from(_MEMBERS), _JSON, max_size=4), max_size=3),
+    max_size=6,
 )
 _REQUESTS = st.lists(
     st.tuples(
