@@ -31,7 +31,7 @@ def _run(words: list[str], env: dict[str, str], directory: Path, archive: Path) 
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr
     results: Results = json.loads(done.stdout)
@@ -110,7 +110,7 @@ NAMES = [*CHECKS, *ATTACKS, "nothing_is_left", "no_image_is_left"]
 
 
 @pytest.mark.e2e
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(1000)
 @pytest.mark.parametrize("name", NAMES)
 def test_the_engine_conforms_for_root(name: str, as_root: Results) -> None:
     """Each conformance check and each attack from inside, run by root."""
@@ -118,7 +118,7 @@ def test_the_engine_conforms_for_root(name: str, as_root: Results) -> None:
 
 
 @pytest.mark.e2e
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(1000)
 @pytest.mark.parametrize("name", NAMES)
 def test_the_engine_conforms_for_an_ordinary_user(name: str, as_user: Results) -> None:
     """Each conformance check and each attack from inside, run by an ordinary user."""

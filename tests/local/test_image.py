@@ -41,7 +41,7 @@ async def _written(path: Path) -> None:
 
 async def _gone(pid: int) -> None:
     """Come back when a process has ended."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while started(pid) is not None:  # noqa: ASYNC110 (it is nobody's child)
             await asyncio.sleep(0.02)
 
@@ -224,7 +224,7 @@ def test_a_build_that_is_killed_leaves_nothing_that_is_used(place: Place, builde
     process = subprocess.Popen(words, start_new_session=True)
 
     async def begun() -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await _written(builder.directory / "begun")
 
     try:
@@ -248,7 +248,7 @@ def test_a_cancelled_build_ends_its_builder(place: Place, builder: Builder) -> N
 
     async def cancelled() -> int:
         work = asyncio.ensure_future(place.images.build())
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await _written(builder.directory / "pid")
         work.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -7,7 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.local.control.lab import Lab, control_plane, run, until
+
+from irons_plugins.local.control import egress
 
 
 async def _json(lab: Lab, method: str, path: str, **more: Any) -> Any:
@@ -93,6 +96,52 @@ def test_a_bad_pattern_is_refused_with_its_reason(tmp_path: Path) -> None:
     run(work())
 
 
+def test_taking_away_a_pattern_that_is_none_is_refused(tmp_path: Path) -> None:
+    """What can't be a rule is 400 with the reason; what could be one and is not there is 404."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            for domain, status in (("a b", 400), ("", 400), ("a.test:0", 400), ("a.test", 404)):
+                answer = await lab.client.delete("/egress/rules", params={"domain": domain})
+                assert answer.status_code == status, domain
+                assert answer.json()["error"]
+
+    run(work())
+
+
+def test_a_policy_has_a_greatest_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rule with which the account's policy, or the one of a sandbox with it, is too large is refused, and nothing changes."""
+    monkeypatch.setattr(egress, "_LARGEST_POLICY", 1000)
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            cell = (await lab.create("box"))["id"]
+            account = await _fill(lab, "/egress", "a")
+            assert 1 <= account < 20
+            (last,) = (await _json(lab, "GET", "/egress"))["rules"][-1:]
+            await _json(lab, "DELETE", "/egress/rules", params={"domain": last["pattern"]})
+            own = await _fill(lab, "/sandboxes/box/egress", "b")
+            # The room that one rule of the account leaves is taken, then a rule of the account would be too much for both.
+            assert own == 1
+            full = await lab.client.post("/egress/allow", json={"domain": last["pattern"]})
+            assert full.status_code == 400
+            assert "too many rules" in full.json()["error"]
+            assert len((await _json(lab, "GET", "/egress"))["rules"]) == account - 1
+            assert len(lab.policies[cell]["rules"]) == account
+
+    run(work())
+
+
+async def _fill(lab: Lab, path: str, letter: str) -> int:
+    """Allow one name after another until one is refused; how many there were."""
+    for number in range(20):
+        answer = await lab.client.post(f"{path}/allow", json={"domain": f"{letter}{number:02}.test"})
+        if answer.status_code != 200:
+            assert answer.status_code == 400
+            return number
+    return 20
+
+
 def test_changes_reach_the_gateway_before_the_answer(tmp_path: Path) -> None:
     """An account's rule is in the policy of every sandbox that may run, a sandbox's only in its own; cuts are counted."""
 
@@ -134,7 +183,11 @@ def test_a_sandbox_may_have_a_mode_of_its_own(tmp_path: Path) -> None:
             }
             assert await _json(lab, "GET", "/egress/mode") == {"mode": "warn", "differs": {"box": "deny"}}
             assert lab.policies[cell]["mode"] == "deny"
-            await _json(lab, "PUT", "/sandboxes/box/egress/mode", json={"mode": None})
+            await _json(lab, "PUT", "/egress/mode", json={"mode": "deny"})
+            assert (await _json(lab, "GET", "/egress/mode"))["differs"] == {}
+            await _json(lab, "PUT", "/egress/mode", json={"mode": "warn"})
+            back = await _json(lab, "PUT", "/sandboxes/box/egress/mode", json={"mode": None})
+            assert (back["mode"], back["changed"]) == ("warn", True)
             assert lab.policies[cell]["mode"] == "warn"
             await _json(lab, "PUT", "/egress/mode", json={"mode": "deny"})
             assert lab.policies[cell]["mode"] == "deny"

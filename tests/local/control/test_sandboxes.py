@@ -164,6 +164,9 @@ def test_a_create_that_fails_is_an_error_with_its_reason(tmp_path: Path) -> None
             await _post(lab, "/sandboxes/box/start")
             await lab.reaches("box", "ready")
             assert "reason" not in (await lab.status("box"))["metadata"]
+            # What the first attempt may have left half made is gone before the second.
+            steps = [call for call, _ in engine.calls if call in {"create", "destroy"}]
+            assert steps == ["destroy", "create", "destroy", "create"]
 
     run(work())
 
@@ -193,6 +196,32 @@ def test_wrong_states_are_conflicts(tmp_path: Path) -> None:
             assert (await lab.client.get("/sandboxes/nobody/ssh")).status_code == 404
 
     run(work())
+
+
+def test_what_is_being_removed_is_past_all_else(tmp_path: Path) -> None:
+    """A sandbox that leaves can neither be started nor stopped, and its machine is not told to."""
+
+    async def work() -> None:
+        engine = PretendEngine()
+        async with control_plane(tmp_path, engine) as lab:
+            await lab.create("box")
+            await _post(lab, "/sandboxes/box/stop")
+            await lab.reaches("box", "stopped")
+            gate = engine.hold["destroy"] = asyncio.Event()
+            engine.calls.clear()
+            leaving = asyncio.ensure_future(lab.client.delete("/sandboxes/box"))
+            await until(lambda: _called(engine, "destroy"))
+            for path in ("/sandboxes/box/start", "/sandboxes/box/stop"):
+                assert await _post(lab, path) == 409
+            gate.set()
+            assert (await leaving).is_success
+            assert [call for call, _ in engine.calls] == ["destroy"]
+
+    run(work())
+
+
+async def _called(engine: PretendEngine, call: str) -> bool:
+    return call in {each for each, _ in engine.calls}
 
 
 def test_stop_ends_a_start_where_it_is(tmp_path: Path) -> None:
