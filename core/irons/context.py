@@ -85,7 +85,14 @@ class Context:
         return self._names
 
     def progress(self, line: str) -> None:
-        """Say one line to the person, on stderr, behind what stdout has been given so far."""
+        """Say one line to the person, on stderr, behind what stdout has been given so far.
+
+        At the prompt the commands in it go without the word `irons`, as they are typed there.
+        """
+        if self.face == "prompt":
+            from irons.help import at_prompt
+
+            line = at_prompt(line, self.host.tree)
         self.streams.stdout.flush()
         self.streams.stderr.write(f"{clean(line, limit=LONGEST)}\n")
         self.streams.stderr.flush()

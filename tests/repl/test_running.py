@@ -34,6 +34,11 @@ def interrupt(ctx: Context) -> None:
     raise KeyboardInterrupt
 
 
+def advise(ctx: Context) -> None:
+    """Tell what to do next."""
+    ctx.progress("nothing happened; irons say it again")
+
+
 def rows(ctx: Context) -> Iterator[dict[str, int]]:
     """Yield more rows than any reader wants."""
     return ({"n": n} for n in range(1_000_000))
@@ -54,6 +59,7 @@ COMMANDS = [
     Command(("say",), "", f"{HERE}:say", (Arg("words", takes="*"),)),
     Command(("fail",), "", f"{HERE}:fail", (Arg("code"),)),
     Command(("interrupt",), "", f"{HERE}:interrupt"),
+    Command(("advise",), "", f"{HERE}:advise"),
     Command(("rows",), "", f"{HERE}:rows"),
     Command(("become",), "", f"{HERE}:become", (Arg("words", takes="--"),)),
     Command(("where",), "", f"{HERE}:where", (Arg("name", kind="sandbox"), Flag(("--x",)))),
@@ -164,6 +170,8 @@ def test_errors_name_commands_as_they_are_typed_here(shell: Shell) -> None:
     """What to do next is said without the word `irons`; other sentences with it stay."""
     assert shell.run("where") == 2
     assert shell.err.getvalue() == "irons: where needs NAME\n  where --help shows how it is called\n"
+    assert shell.run("advise") == 0
+    assert shell.err.getvalue().endswith("\nnothing happened; say it again\n")
     assert at_prompt("irons runs; irons say it", shell.session.host.tree) == "irons runs; say it"
 
 
