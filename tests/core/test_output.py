@@ -13,7 +13,7 @@ import pytest
 
 from irons.command import Column, View
 from irons.errors import EXIT_CODES, IronsError, NotFound
-from irons.output import choose_format, show, show_error
+from irons.output import as_mapping, choose_format, show, show_error
 from irons.streams import Streams
 from irons.testing import FakeApi, Runner
 
@@ -28,6 +28,13 @@ class Row:
     tags: tuple[str, ...] = ()
     more: dict[str, str] = field(default_factory=dict)
     on: bool = False
+
+
+@dataclass(frozen=True)
+class Lone:
+    """A row of one field."""
+
+    name: str
 
 
 class Pair(NamedTuple):
@@ -323,3 +330,11 @@ def test_streams_without_a_terminal_have_none() -> None:
     assert not streams.tells_person
     assert streams.columns is None
     assert Streams(stdout=io.StringIO(), env={"COLUMNS": "33"}).columns == 33
+
+
+def test_rows_of_every_kind_are_mappings() -> None:
+    """Dataclasses, of one field too, named tuples and mappings are rows, by the names of their fields."""
+    assert as_mapping(Lone("one")) == {"name": "one"}
+    assert as_mapping(Pair("one", "ready")) == {"name": "one", "state": "ready"}
+    assert as_mapping({"name": "one"}) == {"name": "one"}
+    assert list(as_mapping(Row("one"))) == ["name", "state", "at", "tags", "more", "on"]

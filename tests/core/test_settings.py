@@ -195,6 +195,7 @@ def test_a_key_may_travel_to_this_machine(irons_env: dict[str, str], url: str) -
         ("http://\x1b[31m", "makes no sense"),
         ("https://me:pw@example.com", "carries no user"),
         ("https://example.com/?key=pw", "carries no user"),
+        ("https://example.com/#pw", "carries no user"),
         ("unix:relative", "nothing here knows"),
         ("unix://relative", "names no absolute path"),
         ("ftp://example.com", "nothing here knows"),

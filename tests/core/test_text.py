@@ -41,6 +41,7 @@ def test_a_limit_cuts(text: str, limit: int) -> None:
     cut = clean(text, limit=limit)
     assert len(cut) <= limit
     assert cut == clean(text) or cut.endswith("…")
+    assert clean(text, limit=max(1, len(clean(text)))) == clean(text)
 
 
 @pytest.mark.parametrize(

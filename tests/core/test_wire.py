@@ -22,6 +22,7 @@ from irons.errors import (
     NotFound,
     Unreachable,
     Unsupported,
+    UsageError,
 )
 from irons.hookspecs import Backend
 from irons.host import PluginHost
@@ -236,6 +237,13 @@ def test_a_silent_resolver_is_told_within_the_connect_timeout(
         assert is_over_within(3, call)
     finally:
         answered.set()
+
+
+def test_what_no_request_can_carry_is_a_slip(api: Api, fake_api: FakeApi) -> None:
+    """Half a character, as a broken pipe or paste leaves it, is told as what it is, and nothing is sent."""
+    with pytest.raises(UsageError, match="half a character"):
+        api.check("\udc80.example")
+    assert fake_api.calls == []
 
 
 def test_a_route_that_is_not_there_is_unsupported(api: Api, fake_api: FakeApi) -> None:
