@@ -150,12 +150,14 @@ async def what_users_share_is_not_used_up(bench: Bench) -> None:
     (first, made), (second, other) = await bench.running("greedy"), await bench.running("modest")
     script = (
         '$| = 1; $n++ while syscall($ARGV[0], 0) >= 0; while (open(my $f, "+<", "/dev/ptmx")) { push @t, $f } '
-        "print scalar @t; close STDOUT; sleep 6"
+        "print scalar @t; mkdir q(/tmp/full); select undef, undef, undef, 0.05 until -e q(/tmp/over)"
     )
     greedy = asyncio.create_task(bench.ssh(first, made, f"perl -e '{script}' {_INOTIFY_INIT1}"))
-    await asyncio.sleep(3)
+    full = await bench.ssh(first, made, "until [ -e /tmp/full ]; do sleep 0.05; done")
+    expect(full.code == 0, f"the greedy one: {full}")
     ran = await bench.ssh(second, other, f"perl -e 'exit(syscall({_INOTIFY_INIT1}, 0) < 0)'")
     expect(ran.code == 0, "no inotify instance was left")
+    await bench.ssh(first, made, "touch /tmp/over")
     terminals = int((await greedy).text)
     expect(0 < terminals <= 256, f"terminals: {terminals}")
 
