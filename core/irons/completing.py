@@ -12,7 +12,7 @@ from irons.tree import Tree
 
 
 class Candidate(NamedTuple):
-    """One way to go on: the word, what it is, and whether it is a file to be completed by whoever asks."""
+    """One way to go on: the word, and what it is."""
 
     word: str
     about: str = ""

@@ -11,8 +11,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from irons_repl.verbatim import needs_wrapping, unwrapped, wrapped
 from irons_repl.xonsh_face.face import Face
+from irons_repl.xonsh_face.verbatim import needs_wrapping, unwrapped, wrapped
 
 HERE = "__irons__"
 """The alias that runs a command in this process; the dispatcher alone calls it."""
@@ -23,7 +23,7 @@ HERE_VERBATIM = "__irons_verbatim__"
 PROCESS = (sys.executable, "-m", "irons")
 """What runs a command in a process of its own. xonsh puts it in the alias's place also where it completes."""
 
-PROCESS_VERBATIM = (sys.executable, "-m", "irons_repl.verbatim")
+PROCESS_VERBATIM = (sys.executable, "-m", "irons_repl.xonsh_face.verbatim")
 """The same for wrapped words."""
 
 

@@ -1,6 +1,6 @@
 """Words on their way through xonsh, which expands `$NAME` and `~` once more in what an alias returns.
 
-`python -m irons_repl.verbatim WORDS…` takes wrapped words and is `irons` with the words as they were.
+`python -m irons_repl.xonsh_face.verbatim WORDS…` takes wrapped words and is `irons` with the words as they were.
 """
 
 from __future__ import annotations
