@@ -8,7 +8,9 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.e2e.lab import Person
+import pytest
+
+from tests.e2e.lab import Person, eventually
 
 
 def test_ten_creates_at_once_succeed_and_thirty_sandboxes_run_side_by_side(person: Person) -> None:
@@ -28,11 +30,14 @@ def test_ten_creates_at_once_succeed_and_thirty_sandboxes_run_side_by_side(perso
     person.ok("destroy", *names, "--force", timeout=170)
 
 
-def test_two_people_side_by_side_do_not_see_each_other(
-    make_person: Callable[..., Person], person: Person
-) -> None:
+@pytest.fixture(scope="module")
+def other(make_person: Callable[..., Person]) -> Person:
+    """Somebody else on the same machine."""
+    return make_person()
+
+
+def test_two_people_side_by_side_do_not_see_each_other(other: Person, person: Person) -> None:
     """Each has a daemon, sandboxes and rules of their own."""
-    other = make_person()
     other.ok("create", "theirs", timeout=110)
     other.ok("egress", "allow", "other.example.test")
     assert "theirs" not in person.ok("list", "-q")
@@ -41,11 +46,9 @@ def test_two_people_side_by_side_do_not_see_each_other(
     other.ok("destroy", "theirs", "--force")
 
 
-def test_a_client_in_another_network_namespace_reaches_it_by_tls_and_key(
-    make_person: Callable[..., Person],
-) -> None:
+def test_a_client_in_another_network_namespace_reaches_it_by_tls_and_key(other: Person) -> None:
     """With `--listen`, TLS and a key the same commands work from another machine; without a key they don't."""
-    served = make_person()
+    served = other
     certificate, key = served.lab.directory / "listen.pem", served.lab.directory / "listen.key"
     words = (
         "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=irons"
@@ -87,3 +90,42 @@ def test_a_client_in_another_network_namespace_reaches_it_by_tls_and_key(
     served.ok("local", "key", "revoke", "elsewhere")
     assert elsewhere("list").returncode == 4
     served.ok("destroy", "far", "--force")
+
+
+FLOOD = r"""
+    use IO::Socket::INET; my @held; $| = 1; $SIG{PIPE} = "IGNORE";
+    my $dns = IO::Socket::INET->new(PeerAddr => "100.64.0.1", PeerPort => 53, Proto => "udp");
+    $dns->send(substr(pack("n6", $_, 256, 1, 0, 0, 0) . pack("C*", map { $_ * 7 % 256 } $_ .. $_ + 40), 0, $_ % 50)) for 1 .. 2000;
+    for my $port (443, 80) {
+        for (1 .. 60) {
+            my $s = IO::Socket::INET->new(PeerAddr => "203.0.113.10", PeerPort => $port) or next;
+            print $s $port == 443 ? "\x16\x03\x01\x00\x20" . chr($_) x 40 : "GET / HTTP/1.1\r\nHost: \x01$_\r\n\r\n"; push @held, $s;
+        }
+    }
+    for (1 .. 900) { push @held, IO::Socket::INET->new(PeerAddr => "203.0.113.10", PeerPort => 443) // () }
+    print "ready\n"; <STDIN>;
+"""
+"""Connections that never say a word, and malformed DNS, TLS and HTTP; held until its input ends."""
+
+
+def test_what_one_sandbox_floods_the_gateway_with_others_do_not_notice(person: Person, sandbox: str) -> None:
+    """Half-open connections beyond the cap and malformed input are refused; another sandbox is served, and then the first again."""
+    request = "curl -s -o /dev/null -w '%{http_code} ' -m 8 http://web.example.test/"
+    person.ok("create", "calm", timeout=110)
+    try:
+        words = ("exec", sandbox, "--", "perl", "-e", FLOOD)
+        with person.start(*words, stdin=subprocess.PIPE) as flood:
+            assert flood.stdout is not None
+            assert flood.stdout.readline() == "ready\n"
+            assert person.inside("calm", "; ".join([request] * 5)).stdout.split() == ["200"] * 5
+            flood.communicate(timeout=60)
+        assert [event["verdict"] for event in person.events("calm")] == ["warn"] * 5
+        eventually(
+            lambda: person.inside(sandbox, request).stdout == "200 ", within=40, what="a way out again"
+        )
+        reasons = {event["reason"] for event in person.events(sandbox) if event["verdict"] == "blocked"}
+        assert [reason for reason in reasons if "have not got anywhere yet" in reason], reasons
+        assert [reason for reason in reasons if "malformed ClientHello" in reason]
+        assert [reason for reason in reasons if "malformed request" in reason]
+    finally:
+        person.run("destroy", "calm", "--force", timeout=110)
