@@ -205,8 +205,11 @@ def test_the_feed_brings_each_event_once(api: Api, fake: FakeApi, extended: bool
     api.close()
 
 
-def test_the_feed_outlives_a_server_that_is_away(api: Api, fake: FakeApi) -> None:
+def test_the_feed_outlives_a_server_that_is_away(
+    api: Api, fake: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Trouble is told and taken back, and nothing is lost."""
+    monkeypatch.setattr("irons_repl.watch.feed.PAUSE", 0.05)
     told = Told(api)
     told.feed.start()
     told.until(lambda: told.modes)
@@ -215,6 +218,19 @@ def test_the_feed_outlives_a_server_that_is_away(api: Api, fake: FakeApi) -> Non
     fake.record("b.example", "agent-1")
     told.until(lambda: len(told.events) == 2 and told.trouble and told.trouble[-1] == "")
     told.feed.stop()
+    api.close()
+
+
+def test_a_server_that_says_it_waits_and_does_not_is_left_in_peace(api: Api, fake: FakeApi) -> None:
+    """Answers that come at once and empty are not asked for again at once."""
+    fake.fail(faults.Fault(200, b'{"events": []}'), on="GET /audit", times=1000)
+    told = Told(api)
+    told.feed.start()
+    told.until(lambda: len(fake.lines()) > 6)
+    asked, began = len(fake.lines()), time.monotonic()
+    told.until(lambda: time.monotonic() - began > 1)
+    told.feed.stop()
+    assert len(fake.lines()) - asked < 12
     api.close()
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from irons.answers import Pages, texts_of
 from irons.errors import AuthError, IronsError, NotFound, Unreachable, Unsupported
 
 if TYPE_CHECKING:
@@ -74,10 +76,11 @@ class Feed:
                     self._waits = _can_wait(self._api)
                     token = self._begin()
                 self._mode(str(self._api.mode(self._sandbox if self._waits else None).get("mode") or ""))
-                token = self._follow(token)
                 if failures:
+                    token = self._poll(token, wait=None)
                     failures = 0
                     self._trouble("")
+                token = self._follow(token)
             except (NotFound, AuthError, Unsupported) as error:
                 self._failed(error)
                 return
@@ -96,9 +99,10 @@ class Feed:
         """Bring the latest events, and return the token behind them."""
         page = self._api.audit(self._sandbox, limit=BACKLOG)
         latest = page.events[-BACKLOG:]
-        token = 0
+        token, turned = 0, Pages()
         while page.events and page.token not in (0, token):
             token = page.token
+            turned.to(token)
             page = self._api.audit(self._sandbox, token)
             latest = (*latest, *page.events)[-BACKLOG:]
         self._events(latest)
@@ -107,19 +111,26 @@ class Feed:
     def _follow(self, token: int) -> int:
         """Bring what comes in the next seconds, and return the token behind it."""
         for _ in range(max(1, int(MODE_EVERY / (WAIT if self._waits else PAUSE)))):
-            page = self._api.audit(self._sandbox, token, wait=WAIT if self._waits else None)
+            asked, before = time.monotonic(), token
+            token = self._poll(token, wait=WAIT if self._waits else None)
             if self._over.is_set():
                 break
-            if page.events:
-                self._events(page.events)
-                token = page.token or token
-            elif not self._waits:
-                self._over.wait(PAUSE)
+            if token == before:
+                # Also a server that says it waits, and does not, is left in peace.
+                self._over.wait(max(0.0, asked + PAUSE - time.monotonic()))
+        return token
+
+    def _poll(self, token: int, *, wait: float | None) -> int:
+        """Bring what there is behind a token, and return the token behind that."""
+        page = self._api.audit(self._sandbox, token, wait=wait)
+        if page.events and not self._over.is_set():
+            self._events(page.events)
+            return page.token or token
         return token
 
 
 def _can_wait(api: Api) -> bool:
     try:
-        return "wait" in api.version().get("extensions", ())
+        return "wait" in texts_of(api.version().get("extensions"))
     except Unsupported:
         return False

@@ -110,10 +110,10 @@ class Gateway:
         if self._link is not None:
             self._link.close()
 
-    async def _request(self, op: str, *, within: float = _WITHIN, **fields: Any) -> dict[str, Any]:
+    async def _request(self, op: str, *, within: float | None = None, **fields: Any) -> dict[str, Any]:
         """Ask the gateway; every request may be repeated, so one that dies with its gateway goes to the next."""
         try:
-            async with asyncio.timeout(within):
+            async with asyncio.timeout(_WITHIN if within is None else within):
                 while True:
                     await self._linked.wait()
                     link = self._link
