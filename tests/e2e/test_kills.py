@@ -108,11 +108,13 @@ def assert_recorded_once(person: Person, sandbox: str, mark: int, answered: int)
         return Counter(event["host"] for event in person.events(sandbox))
 
     eventually(lambda: set(arrived) <= set(recorded()), what="the events")
+    eventually(
+        lambda: all(event["ended"] for event in person.events(sandbox)), what="the last of them to end"
+    )
     events = person.events(sandbox)
     assert len({event["id"] for event in events}) == len(events)
     assert max(recorded().values()) == 1
     assert len(recorded()) >= answered
-    assert all(event["ended"] for event in events)
 
 
 @pytest.mark.parametrize("victims", [("gateway",), ("server",), ("gateway", "server")], ids="+".join)
@@ -211,6 +213,26 @@ def test_nothing_passes_while_the_gateway_is_held_and_its_ports_cannot_be_taken(
         answers = [inside.request()]
         while answers[-1] != "200":
             answers.append(inside.request())
+
+
+def test_a_gateway_that_hangs_is_replaced_with_nobody_doing_anything(person: Person, sandbox: str) -> None:
+    """While it hangs nothing passes; once the keeper has noticed, all is served again, and each attempt has one event."""
+    mark = len(person.lab.arrivals())
+    gateway = pids(person)["gateway"]
+    with session(person, sandbox) as inside:
+        answers = [inside.request()]
+        held = len(person.lab.arrivals())
+        os.kill(gateway, signal.SIGSTOP)
+        inside.begin_request()
+        while os.path.exists(f"/proc/{gateway}"):  # noqa: PTH110
+            assert person.lab.arrivals()[held:] == []
+        noticed = time.monotonic()
+        answers.append(inside.end().strip())
+        while answers[-1] != "200":
+            answers.append(inside.request())
+        assert time.monotonic() - noticed < BACK_WITHIN
+    assert pids(person)["gateway"] != gateway
+    assert_recorded_once(person, sandbox, mark, answers.count("200"))
 
 
 @pytest.mark.parametrize(("host", "port"), [("203.0.113.66", 9999), ("db.example.test", 5432)])

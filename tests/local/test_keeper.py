@@ -28,6 +28,19 @@ def test_a_killed_gateway_is_replaced_and_nothing_is_lost(kept: Kept) -> None:
     assert kept.status()["gateway"]["pid"] != before
 
 
+def test_a_gateway_that_hangs_is_replaced(kept: Kept) -> None:
+    """One that has said that it is alive and says so no more is ended and started anew, with nobody asking; cells are served again."""
+    cell = kept.make()
+    before = kept.status()["gateway"]["pid"]
+    (kept.person.places.gateway / "beats").touch()
+    os.kill(before, signal.SIGKILL)
+    mute = eventually(
+        lambda: (pid := kept.status()["gateway"]["pid"]) not in (None, before) and pid, what="the next one"
+    )
+    eventually(lambda: kept.status()["gateway"]["pid"] not in (None, mute), what="it to be replaced")
+    assert kept.judged(cell) == "203.0.113.7 443"
+
+
 def test_a_killed_control_plane_is_replaced(kept: Kept) -> None:
     """The control plane comes back, is linked to the gateway anew, and the cells do not notice."""
     cell = kept.make()

@@ -69,7 +69,7 @@ class Keeper:
         self._absence = Absence(self._loop, self._tell_missed)
         self._cells = Cells(self._loop, self._attach, self._detach)
         self._gateway = Worker(
-            self._loop, gateway, version, Ask.drop, self._gateway_begun, self._absence.gateway_ended
+            self._loop, gateway, version, self._heard, self._gateway_begun, self._absence.gateway_ended
         )
         self._server = Worker(
             self._loop, server, version, self._asked, self._server_begun, self._server_ended
@@ -134,6 +134,11 @@ class Keeper:
         if not usable:
             end_found(found)
         return usable
+
+    def _heard(self, ask: Ask) -> None:
+        if ask.op == "alive":
+            self._gateway.alive()
+        ask.drop()
 
     def _gateway_begun(self) -> None:
         self._absence.gateway_begun()

@@ -20,6 +20,9 @@ from irons_plugins.local.link import listen, reach
 from irons_plugins.local.loop import READ, Loop
 
 _SETTLED_AFTER = 10.0
+_LOOK_EVERY = 1.0
+_MUTE_AFTER = 5
+"""Looks in a row at which nothing was heard of a process that says that it is alive."""
 _DELAYS = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 _GRACE = 3.0
 _LAST_WORDS = 1.0
@@ -109,6 +112,8 @@ class Worker:
         self._settled = loop.after(0, lambda: None)
         self._wanted = True
         self._ending: Callable[[], None] | None = None
+        self._looking = False
+        self._unheard = 0
         self.link: Client | None = None
         self.pid = 0
         self.failures = 0
@@ -142,11 +147,32 @@ class Worker:
     def take(self, pid: int, sock: socket.socket) -> None:
         """Look after a process that runs, over a link to it."""
         self.pid = pid
+        self._looking = False
         self._pidfd = os.pidfd_open(pid)
         self._loop.watch(self._pidfd, READ, self._ended)
         self.link = Client(self._loop, sock, self._heard, self._unlinked)
         self._settled = self._loop.after(_SETTLED_AFTER, self._settle)
         self._begun()
+
+    def alive(self) -> None:
+        """It has said that it is alive, and must say so again and again from now on: one that hangs is of no use."""
+        self._unheard = 0
+        if not self._looking:
+            self._looking = True
+            self._look_later()
+
+    def _look_later(self) -> None:
+        pid = self.pid
+        self._loop.after(_LOOK_EVERY, lambda: self._look() if self.pid == pid and self._pidfd >= 0 else None)
+
+    def _look(self) -> None:
+        # Looks are counted, not seconds: a machine that stood still has not lost anybody.
+        self._unheard += 1
+        if self._unheard > _MUTE_AFTER:
+            say(f"{self._plan.name} (process {self.pid}) hangs; it is ended")
+            self._signal(signal.SIGKILL)
+            return
+        self._look_later()
 
     def renew(self) -> None:
         """End it so that it is started again at once; one that waits to be tried again is tried now."""

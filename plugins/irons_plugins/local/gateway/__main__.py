@@ -20,6 +20,7 @@ from irons_plugins.local.gateway.service import Service
 from irons_plugins.local.link import LinkError
 
 FILES = 262_144
+BEAT = 1.0
 
 
 def main() -> int:
@@ -83,16 +84,26 @@ async def _serve(service: Service, first: socket.socket, keepers: socket.socket 
     sock = first
     while True:
         link = AsyncLink(sock)
+        beating = asyncio.get_running_loop().create_task(_beat(link))
         try:
             await service.serve(link)
         except LinkError as error:
             logging.getLogger(__name__).warning("the keeper's link: %s", error)
         finally:
+            beating.cancel()
             link.close()
         if keepers is None:
             return
         keepers.setblocking(False)
         sock, _ = await asyncio.get_running_loop().sock_accept(keepers)
+
+
+async def _beat(link: AsyncLink) -> None:
+    """Tell the keeper again and again that the loop goes round; it replaces a gateway that hangs."""
+    with suppress(LinkError):
+        while True:
+            await link.send({"op": "alive"})
+            await asyncio.sleep(BEAT)
 
 
 def _raise_limits() -> None:

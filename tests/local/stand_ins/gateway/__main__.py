@@ -58,7 +58,10 @@ class Cell:
 
 
 async def obey(link: AsyncLink, cells: dict[str, Cell]) -> None:
-    """Do what the keeper says until it is gone."""
+    """Do what the keeper says until it is gone; where the test wants it, say once and never again to be alive."""
+    if "beats" in os.listdir():  # noqa: PTH208 - a name is what is looked for
+        os.unlink("beats")  # noqa: PTH108
+        await link.send({"op": "alive"})
     while True:
         message = await link.recv()
         body = message.body
