@@ -316,6 +316,18 @@ def test_any_kind_of_terminal_will_do(terminal: Open, name: str) -> None:
     assert screen.ended() == 0
 
 
+def test_a_dumb_terminal_goes_on_behind_an_open_quote(terminal: Open) -> None:
+    """There the next line is asked for by three dots."""
+    screen = terminal(env={"TERM": "dumb"})
+    screen.until("irons>")
+    screen.send("!echo 'one\r")
+    screen.until(r"\n\.\.\. ?$")
+    screen.send("two'\r")
+    screen.until(r"\none\ntwo\n")
+    screen.send("\x04")
+    assert screen.ended() == 0
+
+
 def test_a_prompt_that_nobody_would_see_is_refused(terminal: Open) -> None:
     """With stdout in a pipe there is no prompt, and irons alone shows its help."""
     screen = terminal(

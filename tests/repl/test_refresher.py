@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from irons.errors import AuthError
 from irons.host import PluginHost
 from irons.names import Names
 from irons.streams import Streams
 from irons.testing import FakeApi, faults
+from irons_repl.on_hand import sources
 from irons_repl.refresher import Refresher
 from irons_repl.session import ShellSession
 from tests.repl.terminal import PATIENCE
@@ -175,3 +177,43 @@ def test_a_broken_configuration_is_shown(looker: Looker) -> None:
     looker.until(lambda: looker.refresher.outlook.trouble == "configuration broken")
     del looker.session.env["IRONS_PROFILE"]
     looker.until(lambda: looker.refresher.outlook.trouble == "")
+
+
+def test_each_trouble_has_its_word(looker: Looker, fake: FakeApi) -> None:
+    """A refused key, a local backend that is down, and a server that makes no sense are told apart, and none ends the thread."""
+    looker.refresher.start()
+    looker.until(lambda: looker.refresher.outlook.mode == "warn")
+    env = looker.session.env
+    key, url = env["IRONS_API_KEY"], env["IRONS_API_URL"]
+    env["IRONS_API_KEY"] = "wrong-key-1234567890"
+    looker.until(lambda: looker.refresher.outlook.trouble == AuthError.code)
+    env["IRONS_API_URL"] = "local"
+    looker.until(lambda: looker.refresher.outlook.trouble == "not up")
+    env["IRONS_API_URL"], env["IRONS_API_KEY"] = url, key
+    looker.refresher.poke()
+    looker.until(lambda: looker.refresher.outlook.trouble == "")
+
+
+def test_a_plugin_that_breaks_is_shown_and_the_thread_lives_on(
+    looker: Looker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a plugin's backend raises, the toolbar says so and the next look comes."""
+    looker.refresher.start()
+    looker.until(lambda: looker.refresher.outlook.mode == "warn")
+    with monkeypatch.context() as patched:
+
+        def broken(_: object) -> object:
+            raise ZeroDivisionError
+
+        patched.setattr(looker.session, "api", broken)
+        looker.until(lambda: looker.refresher.outlook.trouble == "broken (ZeroDivisionError)")
+    looker.refresher.poke()
+    looker.until(lambda: looker.refresher.outlook.trouble == "")
+
+
+def test_completion_lives_with_a_broken_configuration(looker: Looker) -> None:
+    """There are no names and no aliases then, and no error."""
+    on_hand = sources(looker.session)
+    looker.session.env["IRONS_PROFILE"] = "none"
+    assert on_hand.sandboxes() == {}
+    assert on_hand.aliases() == {}

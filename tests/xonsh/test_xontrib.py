@@ -32,6 +32,16 @@ def test_output_is_captured_piped_and_parsed(xonsh: Open) -> None:
     screen.until(r"\n3000\n")
 
 
+def test_words_that_make_no_sense_end_with_2(xonsh: Open) -> None:
+    """Unknown options and commands are said at once, by the code that all faces have."""
+    screen = xonsh()
+    for number, words in enumerate(("--bogus list", "list --bogus", "nosuch", "egress")):
+        screen.send(f"!(irons {words}).returncode + {7000 + 10 * number}\r")
+        screen.until(rf"\n{7002 + 10 * number}\n")
+    screen.send("$(irons --version).split()[0] + '!'\r")
+    screen.until("'irons!'")
+
+
 def test_a_person_gets_a_table_and_a_pipe_lines(xonsh: Open) -> None:
     """At the prompt the output is for a person, in a capture it is tab-separated."""
     screen = xonsh()
