@@ -1,0 +1,104 @@
+"""The SSH ports of sandboxes: whose they are, and how many guests one takes."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import pytest
+from tests.local.control.lab import run, until
+
+from irons_plugins.local.control import doors
+from irons_plugins.local.control.doors import Doors, NoPortError
+
+ADDRESS = "127.31.7.9"
+PORTS = range(20_101, 20_103)
+"""Two ports of an address that no other program thinks of."""
+
+
+@pytest.fixture(autouse=True)
+def _two_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doors, "PORTS", PORTS)
+
+
+async def _nowhere() -> socket.socket:
+    raise ConnectionRefusedError
+
+
+def _with_doors(work: Callable[[Doors], Awaitable[None]]) -> None:
+    async def closing() -> None:
+        opened = Doors(ADDRESS)
+        try:
+            await work(opened)
+        finally:
+            await opened.close_all()
+
+    run(closing())
+
+
+def test_the_ports_of_others_are_left_to_them() -> None:
+    """A new door takes no port that belongs to another sandbox, open or not; where none is left, that is said."""
+
+    async def work(made: Doors) -> None:
+        for mine, others in (PORTS, reversed(PORTS)):
+            assert await made.open("one", _nowhere, port=None, taken={others}) == mine
+            assert made.port("one") == mine
+        await made.close("one")
+        assert made.port("one") is None
+        with pytest.raises(NoPortError, match="no free port"):
+            await made.open("one", _nowhere, port=None, taken=set(PORTS))
+        # Its own it gets back, whoever else is said to have it.
+        assert await made.open("one", _nowhere, port=PORTS[0], taken=set(PORTS)) == PORTS[0]
+
+    _with_doors(work)
+
+
+def test_a_door_opened_anew_is_the_only_one() -> None:
+    """What an earlier door of the sandbox listened on is free again."""
+
+    async def work(made: Doors) -> None:
+        await made.open("one", _nowhere, port=PORTS[0])
+        await made.open("one", _nowhere, port=PORTS[1])
+        assert await made.open("two", _nowhere, port=PORTS[0]) == PORTS[0]
+
+    _with_doors(work)
+
+
+def test_a_door_takes_so_many_guests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One guest more than fit is turned away at once, and let in when another has left."""
+    monkeypatch.setattr(doors, "_AT_ONCE", 2)
+    far: list[socket.socket] = []
+
+    async def inside() -> socket.socket:
+        near, other = socket.socketpair()
+        other.sendall(b"welcome")
+        far.append(other)
+        return near
+
+    async def greeted(guests: list[asyncio.StreamWriter]) -> bool:
+        reader, writer = await asyncio.open_connection(ADDRESS, PORTS[0])
+        with suppress(ConnectionError):
+            if await reader.read(7) == b"welcome":
+                guests.append(writer)
+                return True
+        writer.close()
+        return False
+
+    async def work(made: Doors) -> None:
+        guests: list[asyncio.StreamWriter] = []
+        await made.open("one", inside, port=PORTS[0])
+        assert [await greeted(guests) for _ in range(3)] == [True, True, False]
+        assert len(far) == 2
+        guests[0].close()
+        far[0].close()
+        await until(lambda: greeted(guests))
+        for guest in guests:
+            guest.close()
+
+    try:
+        _with_doors(work)
+    finally:
+        for other in far:
+            other.close()
