@@ -56,11 +56,11 @@ def prompt(api: FakeApi, env: dict[str, str]) -> str:
     with Terminal([sys.executable, "-m", "irons"], env, columns=COLUMNS, rows=ROWS) as screen:
         screen.until("0 denied")
         screen.send("list\r")
-        screen.until("staging-agent")
+        screen.until(r"staging-agent.*\nirons>")
         screen.send("use agent-42\r")
         screen.until("agent-42 irons>")
         screen.send("egress check tracker.example\r")
-        screen.until(r"\[7\]")
+        screen.until(r"\n\[7\] agent-42 irons>")
         for host in ("tracker.example", "telemetry.example"):
             api.record(host, "agent-42", allowed=False, verdict="blocked")
         screen.until("2 denied")
