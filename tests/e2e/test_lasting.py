@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests.e2e.lab import Person, eventually
-from tests.e2e.test_kills import pids
+from tests.e2e.test_kills import api_answers, pids
 
 
 def look(person: Person, name: str) -> dict[str, str]:
@@ -61,6 +61,23 @@ def test_after_a_crash_of_all_three_the_next_command_brings_all_back(person: Per
         lambda: person.inside(sandbox, "curl -sS -m 5 http://web.example.test/").returncode == 0,
         what="a way out again",
     )
+
+
+def test_a_command_that_waits_brings_the_daemon_back(person: Person, sandbox: str) -> None:
+    """What waits for a sandbox outlives the daemon it began with: with all three killed, its next look starts them again."""
+    with person.start("wait", sandbox, "--for", "stopped", "--wait-timeout", "120") as waiting:
+        eventually(lambda: connected(waiting.pid), what="it to wait")
+        end(person)
+        eventually(lambda: api_answers(person), what="the daemon to be back")
+        person.ok("stop", sandbox)
+        assert waiting.wait(timeout=60) == 0
+
+
+def connected(pid: int) -> bool:
+    """Whether a process holds a socket."""
+    with suppress(OSError):
+        return any(fd.readlink().name.startswith("socket:") for fd in Path(f"/proc/{pid}/fd").iterdir())
+    return False
 
 
 def test_after_a_reboot_a_sandbox_is_stopped_and_starts_with_its_files(person: Person, sandbox: str) -> None:

@@ -31,13 +31,18 @@ def local_backend(settings: Settings) -> Backend:
     from irons_plugins.local import daemon
 
     places = places_of(settings)
-    if settings.env.get("IRONS_NO_START") and daemon.status(places) is None:
-        raise LocalError(
-            "the local backend is down",
-            hint="irons local up starts it, and so does any command that needs it",
-        )
-    daemon.ensure(places, settings.env)
-    transport = load_httpx().HTTPTransport(uds=str(places.api_socket))
+    httpx = load_httpx()
+    if settings.env.get("IRONS_NO_START"):
+        if daemon.status(places) is None:
+            raise LocalError(
+                "the local backend is down",
+                hint="irons local up starts it, and so does any command that needs it",
+            )
+        transport = httpx.HTTPTransport(uds=str(places.api_socket))
+    else:
+        from irons_plugins.local.reviving import Reviving
+
+        transport = Reviving(places, settings.env)
     return Backend("http://irons", transport, local=True)
 
 
