@@ -89,6 +89,11 @@ def test_all_that_was_refused_is_said_however_late(person: Person, sandbox: str)
     done = person.run("exec", sandbox, "--", "sh", "-c", script)
     assert f"egress refused {len(hosts)} connections" in done.stderr
     assert [host for host in hosts if f"  {host}:80" not in done.stderr] == []
+    line = "curl -s -m 5 http://late.example.test/ >/dev/null"
+    assert "late.example.test" not in person.run("ssh", sandbox, "--", line).stderr
+    said = person.run("ssh", sandbox, "--refused", "--", line).stderr
+    assert "egress refused 1 connection" in said
+    assert "  late.example.test:80" in said
 
 
 def test_what_the_floor_refused_opens_by_the_command_that_why_tells(person: Person, sandbox: str) -> None:
@@ -124,6 +129,7 @@ def test_a_sandbox_is_locked_to_what_it_tried(person: Person, sandbox: str) -> N
     }
     locked = person.run("egress", "lock", sandbox, "--yes")
     assert locked.stdout.splitlines() == ["mode: as the account -> deny", "+ allow web.example.test"]
+    assert person.ok("egress", "mode") == f"warn (but {sandbox}: deny)\n"
     assert person.run("egress", "check", "web.example.test", "--sandbox", sandbox).returncode == 0
     assert person.run("egress", "check", "once.example.test", "--sandbox", sandbox).returncode == 7
     assert (

@@ -220,9 +220,13 @@ def test_a_connection_that_is_lost_is_irons_failure(into: Irons) -> None:
 
 
 def test_what_was_refused_is_said(into: Irons, fake_api: FakeApi) -> None:
-    """At the end stderr says what egress refused while it ran: hosts, ports, counts, reasons, and where to look closer."""
+    """At the end stderr says what egress refused while it ran: hosts, ports, counts, reasons, and where to look closer.
+
+    What was refused before is left out, and its repeats are not.
+    """
     fake_api.extensions = EXTENSIONS
     fake_api.record("before.example", allowed=False, verdict="blocked")
+    again = fake_api.record("again.example", allowed=False, verdict="blocked", count=2)
     fifo = Path(into.env["HOME"]) / "go"
     os.mkfifo(fifo)
     process = into.start("exec", "one", "--", "sh", "-c", f"echo started; read -r line <{fifo}; exit 7")
@@ -232,6 +236,8 @@ def test_what_was_refused_is_said(into: Irons, fake_api: FakeApi) -> None:
         fake_api.record(
             "evil.example", allowed=False, verdict="blocked", reason="no rule allows evil.example"
         )
+    with fake_api.lock:
+        again["count"] = 5
     fake_api.record("fine.example", verdict="allowed")
     fake_api.record("would.example", verdict="warn")
     fake_api.record("\x1b[31m", allowed=False, verdict="blocked", port=22, count=40)
@@ -239,7 +245,8 @@ def test_what_was_refused_is_said(into: Irons, fake_api: FakeApi) -> None:
     _, said = process.communicate(timeout=20)
     assert process.returncode == 7
     assert said.decode().splitlines() == [
-        "egress refused 43 connections while it ran:",
+        "egress refused 46 connections while it ran:",
+        "  again.example:443 (3 times)",
         "  evil.example:443 (3 times): no rule allows evil.example",
         r"  \x1b[31m:22 (40 times)",
         "irons audit why one tells more",

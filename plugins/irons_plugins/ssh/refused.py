@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 SHOWN = 10
 """Hosts named at most."""
 
+REMEMBERED = 50
+"""Earlier refusals whose counts are remembered: a repeat within a second is counted there, and is no event of its own."""
+
 
 class Refusals:
     """Marks where the audit log ends now; later tells what came behind."""
@@ -22,9 +25,12 @@ class Refusals:
         self._ctx = ctx
         self._name = name
         self._mark: int | None = None
+        self._before: dict[int, int] = {}
         try:
             if "audit-filters" in ctx.api.extensions:
-                self._mark = ctx.api.audit(name, limit=1).token
+                page = ctx.api.audit(name, limit=REMEMBERED, verdict="blocked")
+                self._before = {event.id: event.count for event in page.events if event.id is not None}
+                self._mark = min(self._before, default=page.token + 1) - 1
         except IronsError:
             return
 
@@ -35,9 +41,10 @@ class Refusals:
         found: dict[tuple[str, int | None, str], int] = {}
         try:
             for event in self._ctx.api.events(self._name, self._mark, verdict="blocked"):
-                if not event.allowed:
+                count = event.count - (0 if event.id is None else self._before.get(event.id, 0))
+                if not event.allowed and count > 0:
                     what = event.host, event.port, event.reason
-                    found[what] = found.get(what, 0) + event.count
+                    found[what] = found.get(what, 0) + count
         except IronsError as error:
             self._ctx.progress(f"irons: what egress refused is not known: {error.message}")
             return
