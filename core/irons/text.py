@@ -14,7 +14,7 @@ LONGEST = 2000
 
 
 def clean(text: str, *, limit: int = 0) -> str:
-    """Return `text` on one line with control, bidi and invisible characters shown as escapes, cut to `limit` characters if given."""
+    """Return `text` on one line with control, bidi and other format characters shown as escapes, cut to `limit` characters if given."""
     # Almost all text is printable, and is told so without a regular expression.
     shown = text if text.isprintable() else _hostile().sub(_escaped, text)
     if limit and len(shown) > limit:
@@ -26,8 +26,11 @@ def clean(text: str, *, limit: int = 0) -> str:
 def _hostile() -> re.Pattern[str]:
     import re
 
+    # Controls (Cc), format characters (Cf: bidi marks and what is invisible), line separators and lone surrogates.
     return re.compile(
-        "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+        "[\x00-\x1f\x7f-\x9f\u00ad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b-\u200f\u2028-\u202e"
+        "\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3"
+        "\U0001d173-\U0001d17a\U000e0000-\U000e007f]"
     )
 
 

@@ -30,6 +30,17 @@ def test_nothing_hostile_is_left(text: str) -> None:
         )
 
 
+def test_every_character_that_steers_is_an_escape() -> None:
+    """No control, format or line-separating character there is, and no lone surrogate, comes through."""
+    steering = [
+        character
+        for character in map(chr, range(0x110000))
+        if not character.isprintable() and unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp")
+    ]
+    assert len(steering) > 2000
+    assert [f"{ord(one):x}" for one in steering if one in clean(one)] == []
+
+
 def test_escapes_are_shown() -> None:
     """Control, bidi and astral format characters are shown as the escapes that Python would write."""
     assert clean("a\x1b[31m\n\u202e\U000e0041") == "a\\x1b[31m\\n\\u202e\\U000e0041"
