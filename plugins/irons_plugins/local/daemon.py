@@ -13,7 +13,6 @@ import re
 import select
 import signal
 import socket
-import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -24,23 +23,14 @@ from irons.errors import LocalError
 from irons.version import __version__
 from irons_plugins.local import namespaces
 from irons_plugins.local.holding import settle
+from irons_plugins.local.launching import START_WITHIN, broken, start
 from irons_plugins.local.link import Link, LinkError, Message, RequestError
 from irons_plugins.local.places import Places, PlacesError
 
 _ANSWER_WITHIN = 10.0
-_START_WITHIN = 20.0
 _DOWN_WITHIN = 15.0
 _END_WITHIN = 7.0
 _SIGN_WITHIN = 2.0
-
-_KEPT = (
-    *("HOME", "PATH", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV"),
-    *("XDG_STATE_HOME", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"),
-    # Images are fetched by the daemon, perhaps through a proxy.
-    *("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
-    *("DBUS_SESSION_BUS_ADDRESS", "SSL_CERT_FILE", "SSL_CERT_DIR", "IRONS_CONFIG", "IRONS_PLUGINS"),
-)
-_KEPT_FAMILIES = ("LC_", "PYTHON", "COVERAGE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +69,14 @@ def ensure(places: Places, environ: Mapping[str, str] | None = None, *, version:
     Raises:
         LocalError: it can't be started, or is a newer one.
     """
-    deadline = time.monotonic() + _START_WITHIN
+    deadline = time.monotonic() + START_WITHIN
     replaced = False
     while True:
         link = _reach(places)
         if link is None:
             if time.monotonic() > deadline:
-                raise _broken(places, "it ends as soon as it is started")
-            _start(places, environ)
+                raise broken(places, "it ends as soon as it is started")
+            start(places, environ)
             continue
         with link:
             try:
@@ -109,11 +99,11 @@ def ensure(places: Places, environ: Mapping[str, str] | None = None, *, version:
                 link.request("retire")
                 replaced = True
             except RequestError as error:
-                raise _broken(places, error.message) from error
+                raise broken(places, error.message) from error
             except LinkError as error:
                 # It ended while we spoke: the next round starts it anew.
                 if time.monotonic() > deadline:
-                    raise _broken(places, str(error)) from error
+                    raise broken(places, str(error)) from error
 
 
 def status(places: Places) -> Status | None:
@@ -315,7 +305,7 @@ def _request(places: Places, link: Link, op: str, **fields: Any) -> Message:
     except RequestError as error:
         raise LocalError(error.message) from error
     except LinkError as error:
-        raise _broken(places, f"it does not answer: {error}") from error
+        raise broken(places, f"it does not answer: {error}") from error
 
 
 def _status(message: Message) -> Status:
@@ -335,76 +325,3 @@ def _order(version: str) -> tuple[int, ...]:
     """The release numbers of a version, for comparing; pre-releases count as their release."""
     match = re.match(r"\d+(\.\d+)*", version)
     return tuple(int(part) for part in match[0].split(".")) if match else ()
-
-
-def _broken(places: Places, why: str) -> LocalError:
-    return LocalError(
-        f"the irons daemon is not well: {why}",
-        hint=f"`irons local logs` shows more; logs are in {places.logs}",
-    )
-
-
-def _start(places: Places, environ: Mapping[str, str] | None) -> None:
-    """Start a keeper of its own session and parent, and wait until it takes requests.
-
-    Raises:
-        LocalError: it says why it can't.
-    """
-    import subprocess
-
-    try:
-        places.create()
-    except PlacesError as error:
-        raise LocalError(str(error), hint="`irons doctor` checks the state directory") from error
-    read, write = os.pipe()
-    argv = [sys.executable, "-P", "-m", "irons_plugins.local.keeper", "--ready", str(write)]
-    try:
-        try:
-            # It forks once more and the first process ends: the keeper is nobody's child.
-            done = subprocess.run(
-                argv,
-                env=_environment(places, os.environ if environ is None else environ),
-                cwd=places.local,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                pass_fds=(write,),
-                timeout=_START_WITHIN,
-                check=False,
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise LocalError(f"the irons daemon can't be started: {error}") from error
-        finally:
-            os.close(write)
-        said = _line(read)
-    finally:
-        os.close(read)
-    # Where somebody else was quicker, theirs is as good.
-    if "ok" not in said and "another" not in said:
-        words = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise _broken(places, str(said.get("error") or (words[-1] if words else "it ended at once")))
-
-
-def _line(fd: int) -> dict[str, Any]:
-    """The one line of JSON that comes out of a pipe; empty if it ends or stays silent."""
-    data = b""
-    deadline = time.monotonic() + _START_WITHIN
-    while not data.endswith(b"\n"):
-        ready, _, _ = select.select([fd], [], [], max(0.0, deadline - time.monotonic()))
-        piece = os.read(fd, 4096) if ready else b""
-        if not piece:
-            return {}
-        data += piece
-    said = json.loads(data)
-    return said if isinstance(said, dict) else {}
-
-
-def _environment(places: Places, environ: Mapping[str, str]) -> dict[str, str]:
-    """What the daemon inherits: no keys, tokens or agents of the person who happened to start it."""
-    kept = {
-        name: value for name, value in environ.items() if name in _KEPT or name.startswith(_KEPT_FAMILIES)
-    }
-    # The places were settled by whoever calls; the daemon must come to the same ones.
-    kept["XDG_STATE_HOME"] = str(places.state.parent)
-    kept.setdefault("HOME", "/")
-    return kept

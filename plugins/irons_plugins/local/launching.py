@@ -1,0 +1,101 @@
+"""Starting a keeper: what it inherits, and hearing from it that it serves, or why it does not."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from irons.errors import LocalError
+from irons_plugins.local.places import Places, PlacesError
+
+START_WITHIN = 20.0
+"""Seconds that a keeper may take."""
+
+_KEPT = (
+    *("HOME", "PATH", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV"),
+    *("XDG_STATE_HOME", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"),
+    # Images are fetched by the daemon, perhaps through a proxy.
+    *("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
+    *("DBUS_SESSION_BUS_ADDRESS", "SSL_CERT_FILE", "SSL_CERT_DIR", "IRONS_CONFIG", "IRONS_PLUGINS"),
+)
+_KEPT_FAMILIES = ("LC_", "PYTHON", "COVERAGE")
+
+
+def start(places: Places, environ: Mapping[str, str] | None) -> None:
+    """Start a keeper of its own session and parent, and wait until it takes requests.
+
+    Raises:
+        LocalError: it says why it can't.
+    """
+    # Only who starts it needs this; others save the time.
+    import subprocess
+
+    try:
+        places.create()
+    except PlacesError as error:
+        raise LocalError(str(error), hint="`irons doctor` checks the state directory") from error
+    read, write = os.pipe()
+    argv = [sys.executable, "-P", "-m", "irons_plugins.local.keeper", "--ready", str(write)]
+    try:
+        try:
+            # It forks once more and the first process ends: the keeper is nobody's child.
+            done = subprocess.run(
+                argv,
+                env=_environment(places, os.environ if environ is None else environ),
+                cwd=places.local,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                pass_fds=(write,),
+                timeout=START_WITHIN,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise LocalError(f"the irons daemon can't be started: {error}") from error
+        finally:
+            os.close(write)
+        said = _line(read)
+    finally:
+        os.close(read)
+    # Where somebody else was quicker, theirs is as good.
+    if "ok" not in said and "another" not in said:
+        words = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise broken(places, str(said.get("error") or (words[-1] if words else "it ended at once")))
+
+
+def _line(fd: int) -> dict[str, Any]:
+    """The one line of JSON that comes out of a pipe; empty if it ends or stays silent."""
+    data = b""
+    deadline = time.monotonic() + START_WITHIN
+    while not data.endswith(b"\n"):
+        ready, _, _ = select.select([fd], [], [], max(0.0, deadline - time.monotonic()))
+        piece = os.read(fd, 4096) if ready else b""
+        if not piece:
+            return {}
+        data += piece
+    said = json.loads(data)
+    return said if isinstance(said, dict) else {}
+
+
+def _environment(places: Places, environ: Mapping[str, str]) -> dict[str, str]:
+    """What the daemon inherits: no keys, tokens or agents of the person who happened to start it."""
+    kept = {
+        name: value for name, value in environ.items() if name in _KEPT or name.startswith(_KEPT_FAMILIES)
+    }
+    # The places were settled by whoever calls; the daemon must come to the same ones.
+    kept["XDG_STATE_HOME"] = str(places.state.parent)
+    kept.setdefault("HOME", "/")
+    return kept
+
+
+def broken(places: Places, why: str) -> LocalError:
+    """The error that says what ails the daemon, and where its logs are."""
+    return LocalError(
+        f"the irons daemon is not well: {why}",
+        hint=f"`irons local logs` shows more; logs are in {places.logs}",
+    )
