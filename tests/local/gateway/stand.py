@@ -101,11 +101,14 @@ def socket_in(
 
 
 class Program:
-    """A connected TCP socket of a program in the cell."""
+    """A connected TCP socket of a program in the cell; without an address, one that is connected already."""
 
-    def __init__(self, sock: socket.socket, address: str, port: int) -> None:
+    def __init__(self, sock: socket.socket, address: str = "", port: int = 0) -> None:
         self.sock = sock
         self.gone = False
+        if not address:
+            sock.settimeout(60)
+            return
         try:
             sock.connect((address, port))
         except ConnectionResetError:
@@ -424,6 +427,15 @@ def client_hello(name: str) -> bytes:
     with contextlib.suppress(ssl.SSLWantReadError):
         insecure().wrap_bio(incoming, outgoing, server_hostname=name).do_handshake()
     return outgoing.read()
+
+
+def retry_request() -> bytes:
+    """A server's answer that asks for a second ClientHello (RFC 8446, section 4.1.4)."""
+    random = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")
+    # No session id, TLS_AES_128_GCM_SHA256, no compression; extensions: version 1.3, and another group for the key.
+    said = b"\x03\x03" + random + b"\0\x13\x01\0" + b"\0\x0c\0\x2b\0\x02\x03\x04\0\x33\0\x02\0\x18"
+    message = b"\x02" + len(said).to_bytes(3, "big") + said
+    return b"\x16\x03\x03" + len(message).to_bytes(2, "big") + message
 
 
 @contextmanager

@@ -10,7 +10,17 @@ import time
 
 import pytest
 from tests.e2e.lab import eventually
-from tests.local.gateway.stand import BANNER, CELL, Stand, client_hello, policy, quick, quickest
+from tests.local.gateway.stand import (
+    BANNER,
+    CELL,
+    Program,
+    Stand,
+    client_hello,
+    policy,
+    quick,
+    quickest,
+    retry_request,
+)
 
 from irons_plugins.local.gateway.folding import WINDOW
 
@@ -180,6 +190,46 @@ def test_a_late_clienthello_must_say_the_same_name(shared: Stand, name: str | No
             assert b"\x15\x03" in program.rest()
         assert not shared.leaked("evil")
         shared.event(host=EVIL, port=port, verdict="blocked")
+
+
+@pytest.mark.parametrize(
+    "between", [b"", b"\x14\x03\x03\0\x01\x01", b"\x17\x03\x03\0\x05early"], ids=["", "ccs", "early"]
+)
+@pytest.mark.parametrize("name", [WEB, EVIL])
+@pytest.mark.parametrize("first", ["", "STARTTLS\r\n"], ids=["at once", "later"])
+def test_a_second_clienthello_must_say_the_same_name(
+    shared: Stand, name: str, between: bytes, first: str
+) -> None:
+    """A server that asks the client to begin TLS anew does not get another name by that, whatever comes before it."""
+    with shared.lab_listener("198.51.100.2") as server:
+        port = server.getsockname()[1]
+        pinned = {"pattern": f"{WEB}:{port}", "private": ["198.51.100.2/32"]}
+        shared.policy("deny", [pinned], hosts={WEB: ["198.51.100.2"]})
+        with shared.connect(WEB, port) as program:
+            one, other = client_hello(WEB), client_hello(name)
+            program.send(first.encode())
+            if not first:
+                program.send(one)
+            reached, _ = server.accept()
+            with reached:
+                end = Program(reached)
+                if first:
+                    assert end.read(len(first)) == first.encode()
+                    program.send(one)
+                assert end.read(len(one)) == one
+                end.send(retry_request())
+                assert program.read(len(retry_request())) == retry_request()
+                program.send(between + other[:60]).send(other[60:])
+                if name == WEB:
+                    assert end.read(len(between + other)) == between + other
+                    end.send(b"\x16rest")
+                    assert program.read(5) == b"\x16rest"
+                    program.send(b"\x17more")
+                    assert end.read(5) == b"\x17more"
+                else:
+                    assert end.rest() in {between, between + b"RESET"}
+                    assert b"\x15\x03" in program.rest()
+                    assert shared.event(host=EVIL, port=port)["verdict"] == "blocked"
 
 
 def test_a_clienthello_in_the_middle_is_seen(shared: Stand) -> None:

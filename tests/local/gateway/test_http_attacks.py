@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.local.gateway.stand import Stand
+from tests.local.gateway.stand import Program, Stand
 
 WEB, EVIL = "web.example.test", "evil.example.test"
 
@@ -197,3 +197,60 @@ def test_an_upgrade_on_a_used_connection_is_refused(shared: Stand) -> None:
         )
         assert b"403 Forbidden" in program.rest()
     assert not shared.leaked("/ws")
+
+
+SMUGGLED = b"GET /two HTTP/1.1\r\nHost: evil.example.test\r\n\r\n"
+CHUNKED = {
+    "hexadecimal prefix": b"0x5\r\nhello\r\n0\r\n\r\n",
+    "sign": b"+5\r\nhello\r\n0\r\n\r\n",
+    "space before": b" 5\r\nhello\r\n0\r\n\r\n",
+    "space after": b"5 \r\nhello\r\n0\r\n\r\n",
+    "no number": b"\r\nhello\r\n0\r\n\r\n",
+    "underline": b"0_5\r\nhello\r\n0\r\n\r\n",
+    "thirteen digits": b"0000000000005\r\nhello\r\n0\r\n\r\n",
+    "LF alone": b"5\nhello\n0\n\n",
+    "lone CR in an extension": b"5;a\rb\r\nhello\r\n0\r\n\r\n",
+    "LF in an extension": b"5;a\nb\r\nhello\r\n0\r\n\r\n",
+    "longer than it says": b"5\r\nhelloworld\r\n0\r\n\r\n",
+    "shorter than it says": b"8\r\nhello\r\n0\r\n\r\n",
+    "an endless extension": b"5;" + b"a" * 70_000 + b"\r\nhello\r\n0\r\n\r\n",
+    "trailer with a host": b"0\r\nHost: evil.example.test\r\n\r\n",
+    "trailer with a length": b"0\r\nContent-Length: 100\r\n\r\n",
+    "trailer folded": b"0\r\nX: a\r\n b\r\n\r\n",
+    "trailer with LF alone": b"0\r\nX: a\nY: b\r\n\r\n",
+    "endless trailer": b"0\r\n" + b"X: a\r\n" * 300 + b"\r\n",
+}
+
+
+@pytest.mark.parametrize("body", CHUNKED.values(), ids=CHUNKED.keys())
+def test_a_body_with_two_readings_hides_no_request(shared: Stand, body: bytes) -> None:
+    """Where the end of a chunked body is not beyond doubt the connection ends there: what may be a second request never arrives."""
+    shared.policy("deny", [WEB])
+    with shared.connect(WEB, 80) as program:
+        program.send(
+            b"POST /one HTTP/1.1\r\nHost: web.example.test\r\nTransfer-Encoding: chunked\r\n\r\n" + body
+        )
+        program.send(SMUGGLED)
+        assert b"403 Forbidden" in program.rest()
+    assert not shared.leaked("evil")
+    assert not shared.leaked("/two")
+    event = shared.event(verdict="blocked")
+    assert (event["host"], event["protocol"]) == (WEB, "http")
+
+
+def test_chunks_that_are_beyond_doubt_pass(shared: Stand) -> None:
+    """A chunked body with an extension and a trailer, and a request right after it, are two requests to the same host."""
+    shared.policy("deny", [WEB])
+    with shared.lab_listener("198.51.100.2") as server:
+        port = server.getsockname()[1]
+        pinned = {"pattern": f"{WEB}:{port}", "private": ["198.51.100.2/32"]}
+        shared.policy("deny", [pinned], hosts={WEB: ["198.51.100.2"]})
+        with shared.connect(WEB, port) as program:
+            program.send(
+                b"POST /one HTTP/1.1\r\nHost: web.example.test\r\nTransfer-Encoding: chunked\r\n\r\n"
+                b"5;a=b\r\nhello\r\n0\r\nX:  c \r\n\r\nGET /two HTTP/1.1\r\nHost: web.example.test\r\n\r\n"
+            )
+            reached, _ = server.accept()
+            with reached:
+                heard = Program(reached).until(b"/two HTTP/1.1\r\nHost: web.example.test\r\n\r\n")
+    assert heard.partition(b"\r\n\r\n")[2].startswith(b"5\r\nhello\r\n0\r\nX: c\r\n\r\nGET /two")

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from irons_plugins.local.gateway.inspector import Inspector, Then
 from irons_plugins.local.gateway.shadows import Shadows, TooManyError
-from irons_plugins.local.gateway.sniff import Kind, Looks, first_line, kind
-from irons_plugins.local.gateway.tls import context
+from irons_plugins.local.gateway.sniff import POSTGRES_SSL, Kind, Looks, first_line, hello_at, kind
+from irons_plugins.local.gateway.tls import begins, context
 
 CONTEXT = context()
 HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
@@ -165,6 +165,26 @@ def test_sown_candidates_are_refused() -> None:
     with pytest.raises(TooManyError):
         shadows.feed(b"x" + (b"\x16\x03\x01\x40\x00\x01\x00\x01" + b"\0" * 40) * 20)
     shadows.close()
+
+
+def test_candidates_that_fail_at_once_are_sown_too() -> None:
+    """What is found out to be no ClientHello costs as much as one: more than a few in one piece are refused."""
+    shadows = Shadows(CONTEXT)
+    with pytest.raises(TooManyError):
+        shadows.feed(b"\x16\x03\x01\0\x01\x01" * 20)
+    shadows.close()
+
+
+@given(
+    st.lists(st.sampled_from([b"\n", b"\x16", b"\x03", b"\x01", b"\0", b"a", POSTGRES_SSL[0]]), max_size=30)
+)
+def test_where_a_hello_may_begin(pieces: list[bytes]) -> None:
+    """At the start, after a request for TLS or after a line: the first place of these that `begins` does not deny."""
+    data = b"".join(pieces)
+    starts = [0, *([8] if data.startswith(POSTGRES_SSL) else [])]
+    starts += [at + 1 for at in range(len(data)) if data[at] == 10]
+    found = [at for at in starts if data[at : at + 1] == b"\x16" and begins(data[at : at + 6]) is not False]
+    assert hello_at(data) == (found[0] if found else None)
 
 
 def real_hello() -> bytes:

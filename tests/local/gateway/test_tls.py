@@ -7,8 +7,9 @@ import ssl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.local.gateway.stand import retry_request
 
-from irons_plugins.local.gateway.tls import BadHelloError, Hello, Reader, begins, context
+from irons_plugins.local.gateway.tls import BadHelloError, Hello, Reader, asks_again, begins, context
 
 CONTEXT = context()
 
@@ -107,6 +108,17 @@ def test_mangled_hellos_are_survived(at: int, data: bytes) -> None:
         return
     finally:
         reader.close()
+
+
+def test_what_asks_for_a_second_hello() -> None:
+    """Only a ServerHello with the random that says so does, and that is known as soon as its random is there."""
+    retry = retry_request()
+    assert [asks_again(retry[:count]) for count in range(43)] == [None] * 43
+    assert asks_again(retry[:43]) is True
+    assert asks_again(retry) is True
+    for at in (0, 1, 5, 11, 42):
+        assert asks_again(retry[:at] + b"\x77" + retry[at + 1 :]) is False
+    assert asks_again(b"220 mail") is False
 
 
 def test_what_begins_a_hello() -> None:

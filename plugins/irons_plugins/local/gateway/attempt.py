@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from irons_plugins.local.gateway import files, inside, refuse
 from irons_plugins.local.gateway.account import Account
-from irons_plugins.local.gateway.clear import LateError, relay_clear, relay_http
+from irons_plugins.local.gateway.clear import LateError, relay_clear, relay_http, relay_tls
 from irons_plugins.local.gateway.dial import Address, DialError, race
 from irons_plugins.local.gateway.http1 import BadRequestError
 from irons_plugins.local.gateway.journal import JournalError
@@ -266,7 +266,7 @@ class Attempt:
         session = await self._connect()
         if opening.kind is Kind.TLS:
             await session.send(opening.data)
-            await session.splice()
+            await relay_tls(session, self._context.tls, self._check)
         else:
             await relay_clear(session, opening, self._context.tls, self._check)
 

@@ -10,16 +10,16 @@ import asyncio
 import ssl
 from typing import Protocol
 
+from irons_plugins.local.gateway import tls
 from irons_plugins.local.gateway.http1 import BadRequestError, Head
 from irons_plugins.local.gateway.inspector import Inspector, Then
 from irons_plugins.local.gateway.opening import LINE_TIMEOUT, Opening, read_hello
 from irons_plugins.local.gateway.requests import Requests
-from irons_plugins.local.gateway.session import BrokenError, Session
+from irons_plugins.local.gateway.session import ANSWER_TIMEOUT, BrokenError, Session
 from irons_plugins.local.gateway.shadows import Shadows, TooManyError
 from irons_plugins.local.gateway.sniff import Kind
 from irons_plugins.local.policy import Host, HostError, canonical_host
 
-ANSWER_TIMEOUT = 60.0
 MAX_ANSWER = 65_536
 
 
@@ -144,6 +144,65 @@ async def _answer(session: Session) -> bytes:
     return data[: end + 4]
 
 
+async def relay_tls(session: Session, context: ssl.SSLContext, check: Check) -> None:
+    """Relay what follows a ClientHello that was checked and sent.
+
+    Nothing is to be seen in it, but for one thing: a server may ask for a second ClientHello, which says a name anew.
+
+    Args:
+        session: the connection; what its server says is not relayed yet.
+        context: what `tls.context` made.
+        check: judges the name.
+
+    Raises:
+        LateError: the second one is refused for what it is.
+        BrokenError: the connection ended otherwise than in good order.
+        OSError: it broke.
+    """
+    answer = b""
+    while (again := tls.asks_again(answer)) is None:
+        if not await session.server_speaks():
+            break
+        more = await session.server.recv()
+        if not more:
+            break
+        answer += more
+    if answer:
+        await session.answer(answer)
+    if again:
+        await _second_hello(session, context, check)
+    await session.splice()
+
+
+async def _second_hello(session: Session, context: ssl.SSLContext, check: Check) -> None:
+    """Pass on what may come before it, record by record, and then it, checked."""
+    session.begin(answers_only=False)
+    data = b""
+    while True:
+        while len(data) < 5 or (data[0] in tls.OTHER_RECORDS and len(data) < _record(data)):
+            more = await session.client.recv()
+            if not more:
+                await session.send(data)
+                await session.finish()
+                raise BrokenError("closed before a second ClientHello")
+            data += more
+        if data[0] == tls.HANDSHAKE:
+            break
+        if data[0] not in tls.OTHER_RECORDS:
+            raise LateError("what follows is no TLS", "tls")
+        whole = _record(data)
+        await session.send(data[:whole])
+        data = data[whole:]
+    await _checked(session, b"", data, context, check)
+
+
+def _record(data: bytes) -> int:
+    size = 5 + int.from_bytes(data[3:5], "big")
+    if size > tls.MAX_RECORD:
+        raise LateError("a TLS record is too large", "tls")
+    return size
+
+
 async def relay_clear(session: Session, opening: Opening, context: ssl.SSLContext, check: Check) -> None:
     """Relay what may be anything, looking for names that show up in it.
 
@@ -167,8 +226,9 @@ async def relay_clear(session: Session, opening: Opening, context: ssl.SSLContex
         if data:
             step = inspector.feed(data)
             if step.forward and step.then is not Then.RAW and _shadowed(shadows, step.forward, check):
+                await session.quiesce()
                 await session.send(data)
-                await session.splice()
+                await relay_tls(session, context, check)
                 return
             if step.forward:
                 await session.send(step.forward)
@@ -225,10 +285,16 @@ async def _more(session: Session, *, waiting: bool) -> bytes | None:
 
 
 async def _tls(session: Session, sent: bytes, data: bytes, context: ssl.SSLContext, check: Check) -> None:
+    await session.quiesce()
+    await _checked(session, sent, data, context, check)
+    await relay_tls(session, context, check)
+
+
+async def _checked(session: Session, sent: bytes, data: bytes, context: ssl.SSLContext, check: Check) -> None:
+    """Send a ClientHello once its name has been judged; `sent` of it has gone on before."""
     hello = await read_hello(session.client, context, sent + data)
     if hello.fault is not None:
         raise LateError(hello.fault, "tls", hello.name, hello.alert)
     if hello.name is not None:
         check((hello.name,), "tls", hello.alert)
     await session.send(hello.data[len(sent) :])
-    await session.splice()

@@ -149,6 +149,8 @@ def parse_head(raw: bytes) -> Head:
     """
     if len(raw) > MAX_HEAD:
         raise BadRequestError("its head is too large")
+    if raw.count(b"\r\n") > MAX_FIELDS + 2:
+        raise BadRequestError("it has too many header fields")
     if _LONE.search(raw):
         raise BadRequestError("its head holds a lone CR or LF, or a NUL")
     method, version, seen = _llhttp(raw)

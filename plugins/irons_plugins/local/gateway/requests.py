@@ -6,7 +6,14 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 
-from irons_plugins.local.gateway.http1 import MAX_HEAD, BadRequestError, Head, parse_head, parse_trailer
+from irons_plugins.local.gateway.http1 import (
+    MAX_FIELDS,
+    MAX_HEAD,
+    BadRequestError,
+    Head,
+    parse_head,
+    parse_trailer,
+)
 from irons_plugins.local.gateway.wire import CHUNK, Wire
 
 HEAD_TIMEOUT = 10.0
@@ -105,9 +112,11 @@ class Requests:
                 raise BadRequestError("the chunks of its body are malformed")
             yield b"\r\n"
         lines: list[bytes] = []
+        size = 0
         while line := await self._line(MAX_HEAD):
             lines.append(line)
-            if sum(map(len, lines)) > MAX_HEAD:
+            size += len(line)
+            if size > MAX_HEAD or len(lines) > MAX_FIELDS:
                 raise BadRequestError("its trailer is too large")
         trailer = parse_trailer(b"\r\n".join(lines))
         yield b"0\r\n" + b"".join(b"%s: %s\r\n" % field for field in trailer) + b"\r\n"

@@ -7,12 +7,14 @@ import socket
 from contextlib import suppress
 
 from irons_plugins.local.gateway.relay import Flow, Pipes, Turns
-from irons_plugins.local.gateway.wire import Wire
+from irons_plugins.local.gateway.wire import Wire, either
 
 HALF_CLOSED = 300.0
 """Seconds without a byte after which a connection with one side closed is given up."""
 CLOSING = 5.0
 """Seconds a client has to end its side of a request-and-answer connection once the server has."""
+ANSWER_TIMEOUT = 60.0
+"""Seconds a server has to say something before more of its client goes on."""
 QUIET = 0.2
 QUIET_MOST = 5.0
 
@@ -73,6 +75,24 @@ class Session:
                 self._loop, self.server, self.client, self._pipes, self._turns, self._flow_ended
             )
             self._back.start()
+
+    async def server_speaks(self) -> bool:
+        """Wait for the server's next words, while they are not relayed; False where the client ends its side first.
+
+        Raises:
+            OSError: the connection broke, or the server did not speak in time.
+        """
+        while True:
+            said = self.client.peek()
+            if said == b"":
+                return False
+            if said is not None:
+                # It has said more, which waits for the server's answer.
+                await self.server.readable(ANSWER_TIMEOUT)
+                return True
+            if self.server.peek() is not None:
+                return True
+            await either(self._loop, self.client, self.server)
 
     async def send(self, data: bytes) -> None:
         """Send bytes to the server.

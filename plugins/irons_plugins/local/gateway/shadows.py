@@ -59,16 +59,18 @@ class Shadows:
         self._tail = text[-_TAIL:]
         # Two bytes are found many times faster than a pattern, and hardly ever there.
         at = text.find(b"\x16\x03")
-        while at >= 0:
-            if _BEGINS.match(text, at):
-                if len(self._readers) >= MOST:
-                    raise TooManyError
-                reader = Reader(self._context)
-                self._readers.append(reader)
-                found = self._read(reader, text[at:])
-                if found is not None:
-                    return found
-            at = text.find(b"\x16\x03", at + 1)
+        begun = 0
+        while at >= 0 and (match := _BEGINS.search(text, at)):
+            begun += 1
+            # Also where each turns out to be none: finding that out is dear.
+            if len(self._readers) >= MOST or begun > MOST:
+                raise TooManyError
+            reader = Reader(self._context)
+            self._readers.append(reader)
+            found = self._read(reader, text[match.start() :])
+            if found is not None:
+                return found
+            at = match.start() + 1
         return None
 
     def _read(self, reader: Reader, data: bytes) -> Hello | None:

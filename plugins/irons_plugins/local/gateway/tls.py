@@ -10,7 +10,13 @@ import ssl
 from typing import NamedTuple
 
 MAX_HELLO = 66_000
-_HEAD = 6
+MAX_RECORD = 5 + (1 << 14) + 256
+HANDSHAKE, OTHER_RECORDS = 22, frozenset((20, 21, 23))
+"""Record types: a handshake message, and what else may come before one (RFC 8446, section 5.1)."""
+_RETRY = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")
+"""The random of a ServerHello that is a HelloRetryRequest (RFC 8446, section 4.1.3)."""
+_SERVER_HELLO = b"\x02"
+_RANDOM_AT = 11
 
 
 class Hello(NamedTuple):
@@ -43,6 +49,22 @@ def begins(data: bytes | bytearray) -> bool | None:
         if fits is not None and data[index] != fits[0]:
             return False
     return True
+
+
+def asks_again(answer: bytes | bytearray) -> bool | None:
+    """True where a server's first bytes ask for another ClientHello (HelloRetryRequest); None for too few of them.
+
+    The second ClientHello may say another name, and servers do go by it.
+    """
+    begin = bytes((HANDSHAKE, 3))
+    if answer[:2] != begin[: len(answer)]:
+        return False
+    if answer[5:6] not in (b"", _SERVER_HELLO):
+        return False
+    random = answer[_RANDOM_AT : _RANDOM_AT + len(_RETRY)]
+    if random != _RETRY[: len(random)]:
+        return False
+    return True if len(random) == len(_RETRY) else None
 
 
 class _Probe(ssl.SSLObject):

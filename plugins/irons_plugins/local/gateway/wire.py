@@ -45,6 +45,19 @@ class Wire:
         except (BlockingIOError, InterruptedError):
             return None
 
+    def peek(self) -> bytes | None:
+        """The first byte that is there, which stays there; `b""` for the end, None for none yet.
+
+        Raises:
+            OSError: the connection broke.
+        """
+        if self.held:
+            return self.held[:1]
+        try:
+            return self.sock.recv(1, socket.MSG_PEEK)
+        except (BlockingIOError, InterruptedError):
+            return None
+
     async def recv(self, size: int = CHUNK, *, within: float | None = None) -> bytes:
         """The next bytes; `b""` for the end.
 
