@@ -55,7 +55,7 @@ def test_a_day_in_the_prompt(terminal: Open, sandbox: str) -> None:
     screen.send("q")
     screen.until(rf"{sandbox} irons>")
     screen.send(f"egress list --sandbox {sandbox} -o json | grep -c nobody.example.test\r")
-    screen.until(r"\n[1-9]\n")
+    screen.until(rf"\n[1-9]\n{sandbox} irons>")
     screen.send("\x04")
     assert screen.ended() == 0
 
