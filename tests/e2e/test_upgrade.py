@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ import pytest
 
 from irons.version import __version__
 from tests.e2e.lab import Person, eventually
-from tests.e2e.test_kills import assert_recorded_once, pids, session
+from tests.e2e.test_kills import Session, assert_recorded_once, pids, session
 
 Version = Callable[[str], Person]
 
@@ -51,8 +52,10 @@ def test_a_newer_irons_replaces_the_daemon_and_no_sandbox_notices(
     older.ok("egress", "allow", "--sandbox", sandbox, "web.example.test")
     assert versions(older) == {"0.0.1"}
     before, machine = pids(older), inner(older, sandbox)
-    with session(older, sandbox) as inside:
+    follow = ("audit", "egress", sandbox, "--follow", "-o", "jsonl")
+    with session(older, sandbox) as inside, older.start(*follow) as follower:
         assert inside.request() == "200"
+        await_host(follower, inside)
         inside.begin_request()
         person.ok("local", "up")
         assert inside.end().strip() in ("200", "000")
@@ -61,8 +64,18 @@ def test_a_newer_irons_replaces_the_daemon_and_no_sandbox_notices(
         assert not set(before.values()) & set(after.values())
         assert inner(person, sandbox) == machine
         assert inside.request() == "200"
+        await_host(follower, inside)
         assert "web.example.test" in person.ok("egress", "list", "--sandbox", sandbox)
     assert_recorded_once(person, sandbox, mark, 2)
+
+
+def await_host(follower: subprocess.Popen[str], inside: Session) -> None:
+    """Read what follows the log until it tells of the last request."""
+    assert follower.stdout is not None
+    for line in follower.stdout:
+        if json.loads(line)["host"] == f"203.0.113.{inside.asked[-1]}":
+            return
+    raise AssertionError("following ended")
 
 
 def test_a_newer_daemon_is_left_alone(person: Person, sandbox: str, as_version: Version) -> None:

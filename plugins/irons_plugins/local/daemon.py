@@ -56,7 +56,13 @@ class Status:
     server: int | None
 
 
-def ensure(places: Places, environ: Mapping[str, str] | None = None, *, version: str = __version__) -> Status:
+def ensure(
+    places: Places,
+    environ: Mapping[str, str] | None = None,
+    *,
+    version: str = __version__,
+    newer: bool = False,
+) -> Status:
     """Make sure that this user's daemon runs, in this version, and that its control plane answers.
 
     An older daemon is replaced without touching a sandbox; a newer one is left alone.
@@ -65,6 +71,7 @@ def ensure(places: Places, environ: Mapping[str, str] | None = None, *, version:
         places: where it is.
         environ: what a daemon that must be started takes over from; this process's own environment when None.
         version: the version of irons that asks.
+        newer: whether a newer daemon will do, as for a command that ran when it came.
 
     Raises:
         LocalError: it can't be started, or is a newer one.
@@ -81,12 +88,13 @@ def ensure(places: Places, environ: Mapping[str, str] | None = None, *, version:
         with link:
             try:
                 status = _status(link.request("hello", version=version))
-                if status.version == version:
+                is_newer = _order(status.version) > _order(version)
+                if status.version == version or (newer and is_newer):
                     if not status.ready:
                         link.request("ready")
                         status = _status(link.request("status"))
                     return status
-                if _order(status.version) > _order(version):
+                if is_newer:
                     raise LocalError(
                         f"the irons daemon that runs is version {status.version}, newer than this one, {version}",
                         hint="use the newer irons; or stop the daemon first with its `irons local down`",
