@@ -3,7 +3,8 @@ r"""A pytest plugin for irons and for authors of its plugins: `pytest -p irons.t
 Fixtures:
 
 `irons_env`
-    An environment of the test's own: home and XDG directories below `tmp_path`, no third-party plugins, no colour.
+    An environment of the test's own: home and XDG directories below `tmp_path`, no third-party plugins, no colour, and no local
+    backend that is started.
 `fake_api`
     A `FakeApi` that listens: a plain v0 server, as the hosted one was. `fake_api.fail(faults.error(500))` breaks the next request.
 `own_api`
@@ -44,6 +45,7 @@ def irons_env(tmp_path: Path) -> dict[str, str]:
         "XDG_STATE_HOME": str(home / ".local/state"),
         "XDG_CACHE_HOME": str(home / ".cache"),
         "IRONS_PLUGINS": "",
+        "IRONS_NO_START": "1",
         "NO_COLOR": "1",
         "COLUMNS": "120",
     }
