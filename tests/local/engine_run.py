@@ -1,4 +1,7 @@
-"""A program that runs the conformance checks and attacks on the namespace engine as whoever starts it: DIRECTORY IMAGE.tar [CHECK]..."""
+"""A program that runs the conformance checks and attacks on the namespace engine as whoever starts it: DIRECTORY IMAGE.tar [CHECK]...
+
+It ends, its sandboxes destroyed, when its standard input does.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,30 @@ from irons_plugins.local.image import Images
 
 
 async def _main(directory: Path, archive: Path, names: list[str]) -> dict[str, str]:
+    running = asyncio.current_task()
+    assert running is not None
+    # Whoever started this ends it so, also by being killed.
+    asyncio.get_running_loop().add_reader(0, _leave, running)
+    try:
+        return await _work(directory, archive, names)
+    finally:
+        asyncio.get_running_loop().remove_reader(0)
+        engine = NamespaceEngine(Kit(OwnCells(), directory / "images", directory / "sandboxes"))
+        for left in await asyncio.to_thread(_sandboxes, directory):
+            await engine.destroy(left)
+
+
+def _leave(running: asyncio.Task[dict[str, str]]) -> None:
+    if not os.read(0, 1):
+        asyncio.get_running_loop().remove_reader(0)
+        running.cancel()
+
+
+def _sandboxes(directory: Path) -> list[str]:
+    return sorted(path.name for path in (directory / "sandboxes").glob("sb_*"))
+
+
+async def _work(directory: Path, archive: Path, names: list[str]) -> dict[str, str]:
     images = Images(directory / "images", directory / "sandboxes")
     await images.import_(archive, "debian")
     cells = OwnCells()

@@ -24,17 +24,29 @@ Results = dict[str, str]
 
 
 def _run(words: list[str], env: dict[str, str], directory: Path, archive: Path) -> Results:
-    done = subprocess.run(
-        [*words, "-P", "-m", "tests.local.engine_run", str(directory / "work"), str(archive)],
-        env=env,
-        cwd="/",
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=900,
-    )
-    assert done.returncode == 0, done.stderr
-    results: Results = json.loads(done.stdout)
+    with (
+        (directory.parent / f"{directory.name}.said").open("w+") as said,
+        subprocess.Popen(
+            [*words, "-P", "-m", "tests.local.engine_run", str(directory / "work"), str(archive)],
+            env=env,
+            cwd="/",
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            text=True,
+        ) as running,
+    ):
+        assert running.stdin is not None
+        assert running.stdout is not None
+        try:
+            told = running.stdout.read()
+        finally:
+            # It takes its sandboxes down first where it is not done yet.
+            running.stdin.close()
+            running.wait(60)
+        said.seek(0)
+        assert running.returncode == 0, said.read()
+    results: Results = json.loads(told)
     assert list(directory.iterdir()) == [directory / "work"]
     return results
 

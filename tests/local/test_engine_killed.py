@@ -49,6 +49,10 @@ def home(place_for_all: Path, archive: Path) -> Iterator[Path]:
     asyncio.run(Images(made / "images", made / "sandboxes").import_(archive, "debian"))
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(made / "id")], check=True)
     yield made
+    if (made / "sandboxes" / SANDBOX).exists():
+        # The run was interrupted.
+        engine = NamespaceEngine(Kit(OwnCells(), made / "images", made / "sandboxes"))
+        asyncio.run(engine.destroy(SANDBOX))
     shutil.rmtree(made)
 
 

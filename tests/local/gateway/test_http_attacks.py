@@ -254,3 +254,16 @@ def test_chunks_that_are_beyond_doubt_pass(shared: Stand) -> None:
             with reached:
                 heard = Program(reached).until(b"/two HTTP/1.1\r\nHost: web.example.test\r\n\r\n")
     assert heard.partition(b"\r\n\r\n")[2].startswith(b"5\r\nhello\r\n0\r\nX: c\r\n\r\nGET /two")
+
+
+@pytest.mark.parametrize("port", [9999, 8080])
+def test_a_request_whose_first_line_comes_in_pieces_is_refused(shared: Stand, port: int) -> None:
+    """Where the beginning of a line had to go on because it did not end in time, no request comes out of it behind that."""
+    shared.policy("deny", [f"{WEB}:*"])
+    with shared.connect(WEB, port) as program:
+        program.send(b"GE")
+        assert program.read(2) == b"GE"
+        program.send(b"T / HTTP/1.1\r\nHost: evil.example.test\r\n\r\n")
+        assert b"evil" not in program.rest()
+    assert not shared.leaked("evil")
+    assert "refused" in shared.event(host=WEB, kind="close", port=port)["ended"]
