@@ -84,6 +84,16 @@ def test_a_sandboxs_root_is_nobodys_own_user() -> None:
     assert not [mount for mount in config["mounts"] if mount["destination"].startswith("/sys")]
 
 
+@pytest.mark.parametrize("hidden", [True, False])
+def test_a_sandbox_has_namespaces_of_its_own(*, hidden: bool) -> None:
+    """All of them but the network, which is the cell's; control groups are hidden where that can be."""
+    config = oci.config(
+        rootfs="/r", hostname="box", args=["/init"], settings="/s", machine="x86_64", cgroup_namespace=hidden
+    )
+    kinds = {each["type"] for each in config["linux"]["namespaces"]}
+    assert kinds == {"pid", "mount", "ipc", "uts", "user"} | ({"cgroup"} if hidden else set())
+
+
 def test_ids_of_root_are_a_private_range(tmp_path: Path) -> None:
     """As root not even the outer namespace's root is the machine's."""
     found = outer_map(0, tmp_path / "none", tmp_path / "none")
