@@ -318,6 +318,7 @@ def test_forward_of_a_taken_port(into: Irons) -> None:
     assert b"Address already in use" in done.stderr
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's sshd may give a terminal away (chown)")
 def test_a_person_gets_a_terminal(into: Irons) -> None:
     """On a terminal, ssh has one at the other end too; the exit code is the remote command's."""
     import pty
