@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import socket
 import threading
 import time
@@ -222,6 +223,8 @@ def test_a_silent_resolver_is_told_within_the_connect_timeout(
     irons_env: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A name that is never resolved gives `Unreachable` before the connect timeout is over."""
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
     answered = threading.Event()
     monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: answered.wait(30) and [])
     irons_env["IRONS_CONNECT_TIMEOUT"] = "3"
