@@ -98,6 +98,14 @@ def test_a_client_that_speaks_first_is_heard(person: Person, working: str) -> No
     assert person.inside(working, script).stdout.startswith("N")
 
 
+def milliseconds(person: Person, sandbox: str, script: str, shown: str) -> int:
+    """How long a script takes in a sandbox, which says what is expected."""
+    timed = f"a=$(date +%s%N); bash -c {shlex.quote(script)} 2>&1 </dev/null; b=$(date +%s%N)"
+    said = person.inside(sandbox, f"{timed}; echo; echo took $(( (b - a) / 1000000 ))").stdout
+    assert re.search(shown, said, re.IGNORECASE), said
+    return int(said.split("took ")[1])
+
+
 @pytest.mark.parametrize(
     ("script", "shown"),
     [
@@ -114,17 +122,8 @@ def test_a_client_that_speaks_first_is_heard(person: Person, working: str) -> No
 )
 def test_a_refusal_is_quick_and_legible(person: Person, working: str, script: str, shown: str) -> None:
     """A refused program is told at once, and never left hanging."""
-    for _ in range(3):
-        done = person.inside(
-            working,
-            f"a=$(date +%s%N); bash -c {shlex.quote(script)} 2>&1 </dev/null; b=$(date +%s%N); echo; echo took $(( (b - a) / 1000000 ))",
-        )
-        assert re.search(shown, done.stdout, re.IGNORECASE), done.stdout
-        took = int(done.stdout.split("took ")[1])
-        if took < 2000:
-            break
     # A machine that is busy meanwhile only adds to some of them.
-    assert took < 2000
+    assert any(milliseconds(person, working, script, shown) < 2000 for _ in range(3))
 
 
 def test_the_sandbox_tells_its_agent_what_it_may_do(person: Person, working: str) -> None:
