@@ -85,3 +85,12 @@ def test_an_unknown_one_is_refused_and_an_unreachable_server_is_not_waited_for(
     done = subprocess.run([*argv, "use nobody; use"], env=env, capture_output=True, text=True, check=False)
     assert done.stdout == "nobody\n"
     assert "is not known" in done.stderr
+
+
+def test_a_destroyed_sandbox_is_no_longer_in_use(env: dict[str, str]) -> None:
+    """After its end the prompt means none, and while another is in use that one."""
+    argv = [sys.executable, "-m", "irons", "shell", "-c"]
+    line = "use agent-1; destroy agent-2 --force; use; destroy agent-1 --force; use"
+    done = subprocess.run([*argv, line], env=env, capture_output=True, text=True, check=False)
+    assert done.stdout == "agent-2 is destroyed\nagent-1\nagent-1 is destroyed\n"
+    assert done.stderr.endswith("no sandbox is in use\n")

@@ -125,6 +125,8 @@ def _forget(ctx: Context, name: str) -> None:
 
     ctx.names.forget(name)
     left(ctx, name)
+    if ctx.session is not None and ctx.settings["sandbox"] == name:
+        ctx.session.use(None)
 
 
 def status(ctx: Context, *, name: str) -> Sandbox:
