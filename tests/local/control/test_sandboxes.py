@@ -299,6 +299,30 @@ def test_a_restart_finds_what_runs(tmp_path: Path) -> None:
     run(work())
 
 
+def test_what_ended_with_the_machine_is_stopped_before_anyone_asks(tmp_path: Path) -> None:
+    """After a reboot the first answer says stopped; where clearing away takes long it is not waited for."""
+
+    async def work() -> None:
+        engine = PretendEngine()
+        async with control_plane(tmp_path, engine) as lab:
+            await lab.create("box")
+        engine.running.clear()
+        cleared = engine.hold["stop"] = asyncio.Event()
+        asyncio.get_running_loop().call_later(0.3, cleared.set)
+        async with control_plane(tmp_path, engine) as lab:
+            assert (await lab.status("box"))["status"] == "stopped"
+            await _post(lab, "/sandboxes/box/start")
+            await lab.reaches("box", "ready")
+        engine.running.clear()
+        cleared.clear()
+        async with control_plane(tmp_path, engine) as lab:
+            assert (await lab.status("box"))["status"] == "stopping"
+            cleared.set()
+            await lab.reaches("box", "stopped")
+
+    run(work())
+
+
 @pytest.mark.parametrize(
     ("call", "path", "found"),
     [

@@ -33,6 +33,7 @@ T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 _INTERRUPTED = "the control plane ended while it was being {}; start it again, or destroy it"
+_CLEARED_WITHIN = 2.0
 _FAILURES = (EngineError, CellError, ApiError, NoPortError, StoreError, OSError)
 
 
@@ -156,6 +157,12 @@ class Lifecycle:
             await self._settle(sandbox, runs=sandbox.id in running)
         for stray in running - {sandbox.id for sandbox in known}:
             _log.warning("%s runs, and nobody knows of it", stray)
+        # Of what ended with the machine there is little to clear away: whoever asks first finds it stopped.
+        ended = {
+            self._work[s.id] for s in known if s.id in self._work and s.id not in running and not s.deleting
+        }
+        if ended:
+            await asyncio.wait(ended, timeout=_CLEARED_WITHIN)
 
     async def close(self) -> None:
         """Stop working; sandboxes go on, and work in progress is taken up or given up by the next `reconcile`."""
