@@ -24,7 +24,7 @@ from bench.lab.measure import verdict
 from bench.lab.stage import ROOT, Stage, stage
 
 DRIBBLED = 400
-BAR = 0.25
+BAR = 0.4
 NEIGHBOURS = {
     "nobody": None,
     "one that only computes": ["spin"],
