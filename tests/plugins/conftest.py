@@ -56,6 +56,20 @@ class Sshd:
         return {"host": "127.0.0.1", "port": self.port, "username": self.user, **more}
 
 
+@pytest.fixture
+def one(fake_api: FakeApi) -> FakeApi:
+    """A plain v0 server with one sandbox."""
+    fake_api.add("one")
+    return fake_api
+
+
+@pytest.fixture
+def own(own_api: FakeApi) -> FakeApi:
+    """A server of irons' own kind with one sandbox."""
+    own_api.add("one")
+    return own_api
+
+
 @pytest.fixture(scope="session")
 def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
     """An OpenSSH server for this machine's own user."""

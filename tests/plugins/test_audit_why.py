@@ -1,0 +1,142 @@
+"""`irons audit why`: the last refusal, what decided it, and the command that would allow it."""
+
+from __future__ import annotations
+
+from irons.testing import FakeApi, Runner, faults
+
+
+def fix(run_irons: Runner) -> str:
+    """The command that is told for the last refusal; empty where there is none."""
+    return str(run_irons("audit", "why", "one", "-o", "json").ok().json()["fix"])
+
+
+def test_why(run_irons: Runner, own: FakeApi) -> None:
+    """The last refusal is shown with its reason and the command that would allow it."""
+    own.record("old.example", allowed=False, verdict="blocked", reason="no rule allows old.example")
+    own.record("evil.example", allowed=False, verdict="blocked", port=8443, reason="no rule allows port 8443")
+    own.record("fine.example", verdict="allowed")
+    own.mode = "deny"
+    done = run_irons("audit", "why", "one", "-o", "json").ok().json()
+    assert (done["host"], done["port"], done["reason"]) == ("evil.example", 8443, "no rule allows port 8443")
+    assert done["fix"] == "irons egress allow evil.example:8443 --sandbox one"
+    done = run_irons("audit", "why", "one", "old.example", tty=True).ok()
+    assert done.lines[-1] == "to allow it: irons egress allow old.example --sandbox one"
+
+
+def test_why_of_a_deny_rule(run_irons: Runner, own: FakeApi) -> None:
+    """Where a deny rule refused it, the command takes that rule away."""
+    own.mode = "deny"
+    own.rules = [{"pattern": "evil.example", "list": "deny"}]
+    own.record("evil.example", allowed=False, verdict="blocked", rule="evil.example")
+    assert fix(run_irons) == "irons egress remove evil.example"
+
+
+def test_why_of_the_floor(run_irons: Runner, own: FakeApi) -> None:
+    """Where the rules would let it pass, the address that it led to is what must be opened."""
+    own.rules = [{"pattern": "db.example", "list": "allow"}]
+    own.record(
+        "db.example", allowed=False, verdict="blocked", address="10.0.0.5", reason="10.0.0.5 is private"
+    )
+    assert fix(run_irons) == "irons egress allow db.example:443 --private 10.0.0.5 --sandbox one"
+
+
+def test_why_of_a_literal_address_beneath_the_floor(run_irons: Runner, own: FakeApi) -> None:
+    """A rule and the pin come in one command; where nothing opens the address there is none."""
+    own.mode = "deny"
+    own.record(
+        "10.1.1.1",
+        allowed=False,
+        verdict="blocked",
+        port=80,
+        address="10.1.1.1",
+        reason="10.1.1.1 is private (RFC 1918); --private on its rule would open it",
+    )
+    assert fix(run_irons) == "irons egress allow 10.1.1.1:80 --private 10.1.1.1 --sandbox one"
+    for address, what in (("169.254.169.254", "link-local or metadata"), ("198.51.100.2", "a port of irons")):
+        own.record(
+            address,
+            allowed=False,
+            verdict="blocked",
+            address=address,
+            reason=f"{address} is {what}; no rule opens that",
+        )
+        assert fix(run_irons) == ""
+
+
+def test_why_of_an_address_that_a_rule_denies(run_irons: Runner, own: FakeApi) -> None:
+    """Where a name led to an address under a deny rule, the command takes that rule away, and opens nothing beneath the floor."""
+    own.rules = [
+        {"pattern": "web.example", "list": "allow"},
+        {"pattern": "203.0.113.9", "list": "deny"},
+    ]
+    own.record(
+        "web.example",
+        allowed=False,
+        verdict="blocked",
+        rule="203.0.113.9",
+        address="203.0.113.9",
+        reason="web.example leads to 203.0.113.9, and rule 203.0.113.9 (account) denies that",
+    )
+    assert fix(run_irons) == "irons egress remove 203.0.113.9"
+
+
+def test_why_of_a_second_name(run_irons: Runner, own: FakeApi) -> None:
+    """A name that was asked for on a connection to another is refused whatever the rules say: there is no command."""
+    own.mode = "deny"
+    own.record(
+        "evil.example",
+        allowed=False,
+        verdict="blocked",
+        reason="evil.example was asked for on a connection to web.example",
+    )
+    assert fix(run_irons) == ""
+
+
+def test_why_in_warn_opens_nothing_beneath_the_floor(run_irons: Runner, own: FakeApi) -> None:
+    """What passed in mode warn was dialled somewhere, and needs no pin."""
+    own.record(
+        "a.example",
+        verdict="warn",
+        mode="warn",
+        address="203.0.113.9",
+        reason="no rule allows a.example (let pass: mode warn)",
+    )
+    assert fix(run_irons) == "irons egress allow a.example --sandbox one"
+
+
+def test_why_of_a_floor_that_names_no_address(run_irons: Runner, own: FakeApi) -> None:
+    """Where neither the rules nor an address explain it, or the server fails to say, there is no command."""
+    own.rules = [{"pattern": "db.example", "list": "allow"}]
+    own.record("db.example", allowed=False, verdict="blocked", reason="too many connections")
+    assert fix(run_irons) == ""
+    own.fail(faults.error(400, "no"), on="GET /egress/check")
+    assert fix(run_irons) == ""
+
+
+def test_why_of_what_no_rule_can_name(run_irons: Runner, own: FakeApi) -> None:
+    """For UDP, ICMP and names that are none there is no command; the reason is shown all the same."""
+    for host, more in (("8.8.8.8", {"protocol": "udp"}), ("a b;rm -rf /", {})):
+        own.events.clear()
+        own.record(host, allowed=False, verdict="blocked", reason="UDP is refused", **more)
+        assert fix(run_irons) == ""
+
+
+def test_why_in_warn(run_irons: Runner, own: FakeApi) -> None:
+    """Where nothing was refused, the last that mode warn let pass is shown."""
+    own.record("a.example", verdict="warn", mode="warn")
+    done = run_irons("audit", "why", "one").ok()
+    assert "verdict\tWOULD-DENY" in done.lines
+
+
+def test_why_of_nothing(run_irons: Runner, own: FakeApi) -> None:
+    """Where nothing was refused it says so, with exit code 3."""
+    own.record("a.example", verdict="allowed")
+    done = run_irons("audit", "why", "one", "b.example")
+    assert (done.code, done.err.splitlines()[0]) == (3, "irons: nothing of b.example was refused for one")
+
+
+def test_why_at_a_plain_server(run_irons: Runner, one: FakeApi) -> None:
+    """A plain v0 server tells no reason, but the command that would allow it is known."""
+    one.record("b.example", allowed=False)
+    done = run_irons("audit", "why", "one", "-o", "json").ok().json()
+    assert (done["host"], done["reason"], done["fix"]) == ("b.example", "", "irons egress allow b.example")
