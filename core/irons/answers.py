@@ -24,13 +24,23 @@ class Sandbox:
 
 @dataclass(frozen=True)
 class SshAddress:
-    """Where a sandbox's SSH answers. `host_keys` are lines of known_hosts without the host; `cell` is set by the local backend."""
+    """Where a sandbox's SSH answers.
+
+    Attributes:
+        host: A host name or an address.
+        port: Its TCP port.
+        username: The user to log in as.
+        host_keys: Lines of known_hosts without the host; irons' own server sends them.
+        cell: Set by the local backend.
+        command: A remote command to run in place of a shell; usually empty.
+    """
 
     host: str
     port: int
     username: str
     host_keys: tuple[str, ...] = ()
     cell: str = ""
+    command: str = ""
 
 
 @dataclass(frozen=True)

@@ -121,6 +121,7 @@ class Api:
             username=text_of(answer.get("username")),
             host_keys=texts_of(answer.get("host_keys")),
             cell=text_of(answer.get("cell")),
+            command=text_of(answer.get("command")),
         )
 
     # Egress

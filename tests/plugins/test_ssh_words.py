@@ -81,6 +81,10 @@ def one(fake_api: FakeApi) -> FakeApi:
         {"host_keys": [f"@cert-authority * {HOST_KEY}"]},
         {"cell": "sb_x; touch /tmp/x", "host_keys": [HOST_KEY]},
         {"cell": "../../x"},
+        {"command": "tmux\nattach"},
+        {"command": "a\x1b[31m"},
+        {"command": "a\u202eb"},
+        {"command": "a" * 5000},
     ],
     ids=repr,
 )
@@ -101,11 +105,16 @@ def test_nothing_from_a_server_becomes_an_option(
     assert not set("\x1b\u202e") & set(done.err)
 
 
-def test_the_servers_command_is_ignored(run_irons: Runner, one: FakeApi) -> None:
-    """The `command` that a server offers is never run, nor printed."""
-    one.ssh = {**one.ssh, "command": "ssh -oProxyCommand=evil x"}
-    assert "evil" not in run_irons("ssh", "one", "--command").ok().out
-    assert "evil" not in " ".join(words_of(run_irons, "ssh", "one"))
+def test_the_servers_command_runs_in_place_of_a_shell(run_irons: Runner, one: FakeApi) -> None:
+    """The `command` of a v0 server is one word behind the destination, never an option, and only where a shell would be."""
+    one.ssh = {**one.ssh, "command": "-oProxyCommand=evil; tmux attach"}
+    assert words_of(run_irons, "ssh", "one")[-3:] == ("agent@127.0.0.1", "--", one.ssh["command"])
+    printed = shlex.split(run_irons("ssh", "one", "--command").ok().out)
+    assert printed[-4:] == ["-t", "agent@127.0.0.1", "--", one.ssh["command"]]
+    assert words_of(run_irons, "ssh", "one", "--", "id")[-2:] == ("--", "id")
+    assert shlex.split(run_irons("ssh", "one", "--command", "--", "id").ok().out)[-2:] == ["--", "id"]
+    for words in (("scp", "x", "one:"), ("forward", "one", "8080")):
+        assert "tmux" not in " ".join(words_of(run_irons, *words))
 
 
 @given(

@@ -26,15 +26,22 @@ def ssh(
     refused: bool,
     words: tuple[str, ...],
 ) -> Exec | Result | str:
-    """Run OpenSSH in this process's place, or return the command line that would."""
+    """Run OpenSSH in this process's place, or return the command line that would.
+
+    A v0 server may name a remote command to run in place of a shell; words of the caller's own win over it.
+    """
     remote = remote_line(words)
     if printed:
         way = _way(ctx, name, strict=strict_hostkeys, agent=forward_agent, direct=False)
-        return shlex.join(ssh_argv(way.target, way.options, remote=remote))
+        instead = way.target.command if remote is None else ""
+        # What stands in place of a shell gets a terminal, as the shell would.
+        flags = ("-t",) if instead else ()
+        return shlex.join(ssh_argv(way.target, way.options, flags, instead or remote))
     with failing_as_ssh():
         way = _way(ctx, name, strict=strict_hostkeys, agent=forward_agent)
     person = ctx.streams.reads_person and ctx.streams.shows_person
-    argv = ssh_argv(way.target, way.options, ("-t" if person else "-T",), remote)
+    line = remote if remote is not None else way.target.command or None
+    argv = ssh_argv(way.target, way.options, ("-t" if person else "-T",), line)
     if not refused:
         return Exec(argv)
     from irons_plugins.ssh.child import run_attached

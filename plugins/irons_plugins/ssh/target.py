@@ -23,22 +23,35 @@ _KEY = re.compile(
 MOST_KEYS = 64
 """Host keys of one sandbox."""
 
+LONGEST_COMMAND = 4096
+"""Characters of the remote command that a server may send."""
+
 
 class Target(NamedTuple):
-    """A host, port and user fit for a command line; `host_keys` are `type base64`; `cell` is empty but for the local backend."""
+    """Where to connect, with every field fit for a command line.
+
+    Attributes:
+        host: A host name or an address.
+        port: Its TCP port.
+        user: The user to log in as.
+        host_keys: The host keys, as `type base64`.
+        cell: The sandbox's cell; empty except for the local backend.
+        command: One printable line for the sandbox's shell, to run in place of a shell; usually empty.
+    """
 
     host: str
     port: int
     user: str
     host_keys: tuple[str, ...] = ()
     cell: str = ""
+    command: str = ""
 
 
 def target_of(address: SshAddress) -> Target:
     """Return what the server said, or refuse it.
 
     Raises:
-        ApiError: A host, port, user, host key or cell that is none.
+        ApiError: A host, port, user, host key, cell or command is invalid.
     """
     host = address.host
     if not _HOST.fullmatch(host):
@@ -51,8 +64,15 @@ def target_of(address: SshAddress) -> Target:
         raise _refused("cell", address.cell)
     if len(address.host_keys) > MOST_KEYS:
         raise _refused("number of host keys", str(len(address.host_keys)))
+    if len(address.command) > LONGEST_COMMAND or not address.command.isprintable():
+        raise _refused("command", address.command)
     return Target(
-        host, address.port, address.username, tuple(map(_host_key, address.host_keys)), address.cell
+        host,
+        address.port,
+        address.username,
+        tuple(map(_host_key, address.host_keys)),
+        address.cell,
+        address.command.strip(),
     )
 
 

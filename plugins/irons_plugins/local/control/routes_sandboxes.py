@@ -58,7 +58,6 @@ _SSH = {
         "host": {"type": "string"},
         "port": {"type": "integer"},
         "username": {"type": "string"},
-        "command": {"type": "string"},
         "host_keys": {"type": "array", "items": {"type": "string"}},
         "cell": {"type": "string"},
     },
@@ -139,11 +138,11 @@ async def ssh_of_sandbox(call: Call) -> Mapping[str, Any]:
     # Ports that are open on every address are best reached at the one that this request came to.
     address = ipaddress.ip_address(call.plane.doors.address)
     host = (call.at or "127.0.0.1") if address.is_unspecified else str(address)
+    # No `command`: to a v0 client that is a remote command, run in place of a shell.
     return {
         "host": host,
         "port": port,
         "username": sandbox.username,
-        "command": f"ssh -p {port} {sandbox.username}@{host}",
         "host_keys": list(sandbox.host_keys),
         "cell": sandbox.id,
     }
