@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
+from tempfile import gettempdir
 
 import pytest
 
+from irons_plugins.local import facts as facts_of_machine
 from irons_plugins.local.doctor import Check, examine, explain, judge
 from irons_plugins.local.facts import Facts
 from irons_plugins.local.places import Places
@@ -72,6 +75,7 @@ def test_a_machine_that_has_all_passes_every_check() -> None:
         (replace(WELL, state_problem="/x is not yours"), "state", "XDG_STATE_HOME"),
         (replace(WELL, filesystem="nfs4"), "state", "local disk"),
         (replace(WELL, free=1000), "disk", "make room"),
+        (replace(WELL, unreadable=("/etc/resolv.conf",)), "names", "chmod a+r /etc/resolv.conf"),
     ],
 )
 def test_each_lack_is_found_and_comes_with_the_line_that_mends_it(facts: Facts, name: str, fix: str) -> None:
@@ -116,6 +120,26 @@ def test_another_system_is_told_at_once() -> None:
     """What isn't Linux has one check, and it fails."""
     (check,) = judge(replace(WELL, system="Darwin"))
     assert not check.ok
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's gateway has a user of its own")
+def test_files_that_the_gateway_cannot_read_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What only root may read is found, behind a link too; what anybody may read, or is missing, is not."""
+    room = tmp_path / "etc"
+    room.mkdir()
+    for directory in (room, *room.parents):
+        if directory.stat().st_uid == os.geteuid() and str(directory).startswith(gettempdir() + "/"):
+            directory.chmod(0o755)
+    closed, opened, link = room / "closed", room / "open", room / "link"
+    closed.touch(0o600)
+    opened.touch(0o644)
+    link.symlink_to(closed)
+    paths = tuple(str(each) for each in (closed, opened, link, room / "missing"))
+    monkeypatch.setattr(facts_of_machine, "RESOLVING", paths)
+    places = Places(tmp_path / "state", tmp_path / "runtime")
+    assert facts_of_machine.gather(places).unreadable == (str(closed), str(link))
 
 
 def test_this_machine_is_examined_for_real(tmp_path: Path) -> None:

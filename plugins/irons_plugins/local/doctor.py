@@ -224,6 +224,18 @@ def _limits(facts: Facts) -> Check:
     return Check("cgroups", True, f"only the number of processes can be limited: {facts.limits}", fix)
 
 
+def _names(facts: Facts) -> Check:
+    if not facts.unreadable:
+        return Check("names", True, "the gateway can read what it resolves names with")
+    files = " ".join(facts.unreadable)
+    return Check(
+        "names",
+        False,
+        f"the gateway, which runs as a user of its own, cannot read {files}, so no name is resolved",
+        _sudo(facts, f"chmod a+r {files}"),
+    )
+
+
 def _tun(facts: Facts) -> Check:
     if facts.tun:
         return Check("tun", True, "/dev/net/tun is there (for engines with virtual machines)")
@@ -243,6 +255,7 @@ _CHECKS: tuple[Callable[[Facts], Check], ...] = (
     _state,
     _disk,
     _limits,
+    _names,
     _tun,
 )
 

@@ -7,10 +7,12 @@ import os
 import platform
 import pwd
 import shutil
+import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from irons_plugins.local.cellnet import search_path
+from irons_plugins.local.confined import GATEWAY_ID
 from irons_plugins.local.engines import EngineError
 from irons_plugins.local.engines.call import call
 from irons_plugins.local.engines.cgroup import Groups
@@ -24,6 +26,8 @@ SYSCTLS = (
     "kernel/apparmor_restrict_unprivileged_userns",
     "user/max_user_namespaces",
 )
+RESOLVING = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf")
+"""What the gateway reads to resolve names."""
 MANAGERS = ("apt-get", "dnf", "zypper", "pacman", "apk")
 _TRIAL = "irons_plugins.local.trial:trial"
 _FIRST_SUBORDINATE = 100_000
@@ -52,6 +56,7 @@ class Facts:
         filesystem: type of the file system it is on.
         free: bytes free on it.
         images: how many images there are.
+        unreadable: those of `RESOLVING` that the gateway cannot read.
     """
 
     system: str = "Linux"
@@ -75,6 +80,7 @@ class Facts:
     filesystem: str = "ext4"
     free: int = 50 << 30
     images: int = 1
+    unreadable: tuple[str, ...] = ()
 
 
 def gather(places: Places) -> Facts:
@@ -111,7 +117,24 @@ def gather(places: Places) -> Facts:
         filesystem=_filesystem(there),
         free=shutil.disk_usage(there).free,
         images=sum(1 for _ in places.images.glob("img_*")),
+        unreadable=tuple(path for path in RESOLVING if not _gateway_reads(path, uid)),
     )
+
+
+def _gateway_reads(path: str, uid: int) -> bool:
+    """Whether the gateway, which as root has a user of its own, can read a file; a missing one hides nothing."""
+    if not os.path.exists(path):  # noqa: PTH110 (follows the link that resolv.conf often is)
+        return True
+    if uid != 0:
+        return os.access(path, os.R_OK)
+    try:
+        # The program asks the kernel as that user, so that access lists and directories count too.
+        done = subprocess.run(
+            ["test", "-r", path], user=GATEWAY_ID, group=GATEWAY_ID, extra_groups=(), check=False
+        )
+    except OSError:
+        return True
+    return done.returncode == 0
 
 
 def _try(nft: str) -> tuple[dict[str, str], str]:

@@ -98,6 +98,11 @@ def parse_pattern(text: str, *, broad: bool = False) -> Pattern:
         PatternError: with the reason.
     """
     pattern = read_pattern(text)
+    if pattern.kind == "name" and pattern.name == "localhost":
+        raise PatternError(
+            "localhost is the sandbox itself; for a server of this machine, choose another name, map it in "
+            "[local.hosts] and pin its address with --private"
+        )
     if pattern.kind == "below":
         check_suffix(pattern.name, broad=broad)
     return pattern

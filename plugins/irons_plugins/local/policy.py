@@ -123,6 +123,10 @@ class Policy:
             return (host.address,)
         return self.hosts.get(host.text)
 
+    def names(self, name: str) -> bool:
+        """True where a rule for exactly this canonical name, or `[local.hosts]`, has it."""
+        return name in self.hosts or name in self._index
+
     @cached_property
     def verdicts(self) -> Verdicts:
         """What it has decided lately."""

@@ -51,6 +51,15 @@ def test_what_is_no_name_does_not_exist(name: str, kind: str) -> None:
     assert ask(name, kind).header.rcode == RCODE.NXDOMAIN
 
 
+def test_a_single_label_exists_where_the_policy_names_it() -> None:
+    """A name without a dot is answered like any other where it is named, and only there."""
+    query = DNSRecord.question("intranet", "A").pack()
+    named = DNSRecord.parse(answer(query, lambda _: MADE_UP, lambda name: name == "intranet"))
+    assert [str(each.rdata) for each in named.rr] == [str(MADE_UP)]
+    other = DNSRecord.parse(answer(query, lambda _: MADE_UP, lambda name: name == "other"))
+    assert other.header.rcode == RCODE.NXDOMAIN
+
+
 def test_localhost_is_the_sandbox_itself() -> None:
     """`localhost` keeps its meaning."""
     assert str(ask("localhost").rr[0].rdata) == "127.0.0.1"

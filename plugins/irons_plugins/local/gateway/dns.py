@@ -25,14 +25,20 @@ _MAX_LABEL = 63
 _MAX_NAME = 255
 
 AddressOf = Callable[[str], IPv4Address]
+Named = Callable[[str], bool]
 
 
-def answer(query: bytes | bytearray, address_of: AddressOf) -> bytes:
+def _unnamed(_: str) -> bool:
+    return False
+
+
+def answer(query: bytes | bytearray, address_of: AddressOf, named: Named = _unnamed) -> bytes:
     """Answer one query.
 
     Args:
         query: the message as it came, hostile or not.
         address_of: gives the address that stands for a canonical name; may raise `NamesFullError` or `OSError`.
+        named: tells whether the policy names a name of a single label; any other of these does not exist.
 
     Returns:
         The answer, or nothing where the bytes deserve none.
@@ -58,14 +64,14 @@ def answer(query: bytes | bytearray, address_of: AddressOf) -> bytes:
     if question.qclass != CLASS.IN:
         reply.header.rcode = RCODE.REFUSED
     else:
-        reply.header.rcode = _fill(reply, question, address_of)
+        reply.header.rcode = _fill(reply, question, address_of, named)
     try:
         return bytes(reply.pack())
     except (DNSError, DnsBufferError, DNSLabelError, ValueError):
         return _failure(query, RCODE.FORMERR)
 
 
-def _fill(reply: DNSRecord, question: DNSQuestion, address_of: AddressOf) -> int:
+def _fill(reply: DNSRecord, question: DNSQuestion, address_of: AddressOf, named: Named) -> int:
     name = _name(question)
     if name is None or question.qtype == QTYPE.PTR:
         return int(RCODE.NXDOMAIN)
@@ -75,7 +81,7 @@ def _fill(reply: DNSRecord, question: DNSQuestion, address_of: AddressOf) -> int
         elif question.qtype == QTYPE.AAAA:
             reply.add_answer(RR(question.qname, QTYPE.AAAA, ttl=TTL, rdata=AAAA("::1")))
         return int(RCODE.NOERROR)
-    if "." not in name:
+    if "." not in name and not named(name):
         return int(RCODE.NXDOMAIN)
     if question.qtype == QTYPE.A:
         try:

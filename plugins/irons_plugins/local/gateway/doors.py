@@ -154,13 +154,17 @@ class Doors:
             self._context.folder.refused(self._cell.name, Refusal("*", 53, "dns", mode, None, str(error)))
             raise
 
+    def _named(self, name: str) -> bool:
+        policy = self._cell.policy
+        return policy is not None and policy.names(name)
+
     def _queries(self, sock: socket.socket) -> None:
         for _ in range(QUERIES):
             try:
                 query, sender = sock.recvfrom(MAX_QUERY)
             except OSError:
                 return
-            reply = answer(query, self._address)
+            reply = answer(query, self._address, self._named)
             if reply:
                 with suppress(OSError):
                     sock.sendto(reply, sender)
@@ -191,7 +195,7 @@ class Doors:
                         data += more
                     size = int.from_bytes(data[:2], "big")
                     query, data = data[2 : 2 + size], data[2 + size :]
-                    reply = answer(query, self._address)
+                    reply = answer(query, self._address, self._named)
                     if not reply:
                         return
                     await client.send(len(reply).to_bytes(2, "big") + reply)

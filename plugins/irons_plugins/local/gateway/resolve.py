@@ -1,7 +1,7 @@
 """Asks the host's resolver, in threads of its own: `getaddrinfo(3)` blocks, and one cell's slow names are its own affair.
 
-Names are asked absolute, so no search domain of the host applies. A cell has few threads at once and waits for
-its own; an answer that comes too late is thrown away.
+The host's hosts file is looked through first. Names are asked absolute, so no search domain of the host applies. A
+cell has few threads at once and waits for its own; an answer that comes too late is thrown away.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple
+
+from irons_plugins.local.gateway.hostsfile import HostsFile
 
 PER_CELL = 8
 QUEUE_PER_CELL = 128
@@ -50,20 +52,41 @@ def lookup(name: str) -> list[Address]:
     return list(dict.fromkeys(ip_address(text) for text in texts))
 
 
+class HostLookup:
+    """Looks a name up as programs of the host do: in its hosts file, then by its resolver.
+
+    Args:
+        hosts: the hosts file.
+        ask: the resolver.
+    """
+
+    def __init__(self, hosts: HostsFile | None = None, ask: Lookup = lookup) -> None:
+        self._hosts = hosts or HostsFile()
+        self._ask = ask
+
+    def __call__(self, name: str) -> list[Address]:
+        """The addresses of a canonical name, in order.
+
+        Raises:
+            ResolveError: it has none, or the resolver did not answer.
+        """
+        return self._hosts.addresses(name) or self._ask(name)
+
+
 class Resolver:
     """Resolves names for cells, fairly.
 
     Args:
         loop: where answers are awaited.
-        look: asks the host; blocks, and runs in a thread.
+        look: asks the host; blocks, and runs in threads.
         timeout: seconds after which an answer is no longer awaited.
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, look: Lookup = lookup, timeout: float = TIMEOUT
+        self, loop: asyncio.AbstractEventLoop, look: Lookup | None = None, timeout: float = TIMEOUT
     ) -> None:
         self._loop = loop
-        self._look = look
+        self._look = look or HostLookup()
         self._timeout = timeout
         self._busy: dict[str, int] = {}
         self._queues: dict[str, deque[tuple[str, asyncio.Future[list[Address]]]]] = {}
