@@ -13,6 +13,8 @@ BIN := $(VENV)/bin
 # What the local backend runs with, and what the tests need besides.
 SYSTEM_PACKAGES := crun nftables iproute2 uidmap mmdebstrap openssh-client ca-certificates
 TEST_PACKAGES := python3 openssh-server sudo tmux zsh fish git curl procps
+# What the gateway's benchmark measures beside irons; without them their rows are left out.
+BENCH_PACKAGES := haproxy nginx-light libnginx-mod-stream
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
@@ -114,6 +116,10 @@ system: ## The system packages: installed by apt-get when root, else the line to
 .PHONY: test-system
 test-system: ## The system packages, and those that only the tests need.
 	@$(call install,$(SYSTEM_PACKAGES) $(TEST_PACKAGES))
+
+.PHONY: bench-system
+bench-system: ## The system packages, and the proxies that the benchmarks measure beside irons.
+	@$(call install,$(SYSTEM_PACKAGES) $(BENCH_PACKAGES))
 
 define install
 	if ! command -v dpkg-query >/dev/null; then

@@ -114,9 +114,16 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
-def verdict(what: str, value: float, bar: float, *, unit: str = "", at_most: bool = True) -> bool:
-    """Print a figure beside its bar; True where it is held."""
-    held = value <= bar if at_most else value >= bar
+def verdict(
+    what: str, value: float, bar: float, *, unit: str = "", at_most: bool = True, aim: float | None = None
+) -> bool:
+    """Print a figure beside its bar and its aim; True where the bar is met."""
     sign = "≤" if at_most else "≥"
-    print(f"{what:<58}{value:>10.4g}{unit:<5} bar {sign} {bar:g}{unit}{'' if held else '  MISSED'}")
-    return held
+    met, reached = (
+        (value <= bar, aim is not None and value <= aim)
+        if at_most
+        else (value >= bar, aim is not None and value >= aim)
+    )
+    goal = "" if aim is None else f", aim {aim:g}{unit}{' (reached)' if reached else ''}"
+    print(f"{what:<58}{value:>10.4g}{unit:<5} bar {sign} {bar:g}{unit}{goal}{'' if met else '  MISSED'}")
+    return met

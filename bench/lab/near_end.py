@@ -5,7 +5,8 @@ a name, as the gateway meets it in life.
 
     bulk ADDRESS PORT NAME                     one connection, read to its end: {"bytes", "seconds"}
     turns ADDRESS PORT NAME COUNT              one connection after the other: {"seconds": [each until its first byte]}
-    crowd ADDRESS PORT NAME COUNT AT_ONCE      many at once: {"count", "failed", "seconds"}
+    crowd ADDRESS PORT NAME COUNT AT_ONCE      many at once: {"count", "failed", "seconds", "began", "ended"}
+    together ADDRESS PORT NAME COUNT AT_ONCE   crowd, begun once a line comes on standard input; says when it is ready
     spin ADDRESS PORT NAME                     compute until killed, reaching nobody; says that it is at work
     busy ADDRESS PORT NAME AT_ONCE             as crowd, until killed; says that it is at work
     dribble ADDRESS PORT NAME COUNT            keep that many connections, and send each a byte of a request head at a
@@ -105,7 +106,8 @@ def crowd(where: tuple[str, int], words: bytes, count: int, at_once: int) -> dic
             answered.discard(fd)
             running.pop(fd).close()
             done += 1
-    return {"count": done, "failed": failed, "seconds": time.perf_counter() - began}
+    ended = time.perf_counter()
+    return {"count": done, "failed": failed, "seconds": ended - began, "began": began, "ended": ended}
 
 
 def spin() -> None:
@@ -175,6 +177,9 @@ def main() -> None:
     elif way == "turns":
         print(json.dumps(turns(where, words, int(numbers[0]))))
     else:
+        if way == "together":
+            print("ready", flush=True)
+            sys.stdin.readline()
         print(json.dumps(crowd(where, words, int(numbers[0]), int(numbers[1]))))
 
 

@@ -30,10 +30,14 @@ class Stage(NamedTuple):
     lab: Lab
     person: Person
 
-    def processes(self) -> dict[str, int]:
-        """The daemon's processes by name: keeper, server, gateway."""
+    def running(self) -> list[tuple[str, int]]:
+        """The daemon's processes, each with its name: keeper, server, and one gateway or more."""
         rows = json.loads(self.person.ok("local", "status", "-o", "json"))
-        return {row["process"]: row["pid"] for row in rows if row["pid"]}
+        return [(row["process"], row["pid"]) for row in rows if row["pid"]]
+
+    def processes(self) -> dict[str, int]:
+        """The daemon's processes by name."""
+        return dict(self.running())
 
     def init_of(self, sandbox: str) -> int:
         """Process 1 of a running sandbox, as the machine numbers it."""
