@@ -32,7 +32,7 @@ BUILT_IN: tuple[tuple[str, str], ...] = (
     ("ssh", "irons_plugins.ssh"),
     ("egress", "irons_plugins.egress"),
     ("audit", "irons_plugins.audit"),
-    ("local", "irons_plugins.local"),
+    ("local", "irons_plugins.local.plugin"),
     ("shell", "irons_repl.shell_plugin"),
     ("irons", "irons.own_commands"),
 )

@@ -1,0 +1,243 @@
+"""The plugin of the local backend: its commands as data, and the hook that answers for the URL `local`.
+
+What runs is beside it: the keeper (`keeper.py`), the control plane (`server.py`) and the gateway (`gateway/`), processes of one user.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from irons.command import Arg, Column, Command, Flag, Opt, View
+from irons.hookspecs import Backend, hookimpl
+
+if TYPE_CHECKING:
+    from irons.settings import Settings
+
+_HANDLERS = "irons_plugins.local.commands"
+_IMAGES = "irons_plugins.local.image_commands"
+_KEYS = "irons_plugins.local.key_commands"
+
+
+@hookimpl
+def irons_backend(url: str, settings: Settings) -> Backend | None:
+    """Answer for `local`: bring the daemon up where it is not, and send requests to its socket."""
+    if url != "local":
+        return None
+    from irons_plugins.local.backend import local_backend
+
+    return local_backend(settings)
+
+
+@hookimpl
+def irons_commands() -> list[Command]:
+    """Bring `doctor` and the commands below `local`."""
+    return [_DOCTOR, *_DAEMON, *_IMAGE, *_KEY]
+
+
+_DOCTOR = Command(
+    ("doctor",),
+    "Say what this machine lacks for sandboxes of its own, and the line that fixes it.",
+    f"{_HANDLERS}:doctor",
+    view=View((Column("name", "check"), Column("ok"), Column("what"), Column("fix"))),
+    examples=("irons doctor", "irons doctor -o json"),
+)
+
+_DAEMON = [
+    Command(
+        ("local", "up"),
+        "Start the local backend; it also starts by itself on first use.",
+        f"{_HANDLERS}:up",
+        (
+            Flag(("--foreground",), "Stay, and end with Ctrl-C.", pace="waiting"),
+            Opt(
+                ("--listen",),
+                "Serve the API on TCP too, from now on; beyond loopback with TLS only. off ends it.",
+                metavar="HOST:PORT",
+            ),
+            Opt(("--tls-cert",), "The certificate chain, PEM.", metavar="FILE", kind="file"),
+            Opt(("--tls-key",), "Its private key, PEM.", metavar="FILE", kind="file"),
+            Opt(
+                ("--ssh-listen",), "The address on which sandboxes' SSH ports are reachable.", metavar="ADDR"
+            ),
+        ),
+        view=View((Column("process"), Column("pid"), Column("version"), Column("state"))),
+        about="An older daemon is replaced by this version; running sandboxes and SSH sessions live on.",
+        examples=("irons local up", "irons local up --listen 127.0.0.1:7411"),
+    ),
+    Command(
+        ("local", "down"),
+        "End the backend's processes; sandboxes run on, with no way out until it is up again.",
+        f"{_HANDLERS}:down",
+        examples=("irons local down",),
+    ),
+    Command(
+        ("local", "status"),
+        "Show the backend's processes, their memory, and how many sandboxes there are.",
+        f"{_HANDLERS}:status",
+        view=View(
+            (
+                Column("process"),
+                Column("pid"),
+                Column("version"),
+                Column("state"),
+                Column("memory", text="irons_plugins.local.commands:bytes_text"),
+                Column("sandboxes", "running sandboxes"),
+            )
+        ),
+        examples=("irons local status", "irons local status -o json"),
+    ),
+    Command(
+        ("local", "logs"),
+        "Show what the backend's processes wrote.",
+        f"{_HANDLERS}:logs",
+        (
+            Arg("process", "Whose.", takes="?", choices=("keeper", "server", "gateway"), kind="choice"),
+            Opt(("-n", "--lines"), "How many lines of each.", type="int", default=50, metavar="N"),
+        ),
+        view=View((Column("process"), Column("line"))),
+        examples=("irons local logs", "irons local logs gateway -n 200"),
+    ),
+    Command(
+        ("local", "install"),
+        "Write a systemd user unit that keeps the backend up (untested where there is no systemd).",
+        f"{_HANDLERS}:install",
+        (Flag(("--print",), "Print the unit and write nothing.", name="print_only"),),
+        examples=("irons local install", "irons local install --print"),
+    ),
+    Command(
+        ("local", "uninstall"),
+        "List, then remove sandboxes, unit and SSH include; with --purge images, rules and the audit log too.",
+        f"{_HANDLERS}:uninstall",
+        (
+            Flag(
+                ("--purge",),
+                "Remove images, rules, events and everything else that irons keeps on this machine.",
+            ),
+            Flag(("--dry-run",), "Only list."),
+            Flag(("--yes", "-y"), "Do not ask."),
+        ),
+        view=View((Column("what"), Column("path"))),
+        examples=("irons local uninstall --dry-run", "irons local uninstall --purge --yes"),
+    ),
+    Command(
+        ("local", "connect"),
+        "Hand a connected descriptor to ssh (a ProxyCommand with ProxyUseFdpass).",
+        f"{_HANDLERS}:connect",
+        (Arg("cell", "The sandbox's id."), Arg("port", "The port inside.", takes="?")),
+        hidden=True,
+    ),
+]
+
+_IMAGE_ROWS = View(
+    (
+        Column("name"),
+        Column("created_at", "created"),
+        Column("size", text=f"{_HANDLERS}:bytes_text"),
+        Column("source"),
+    ),
+    empty="There are no images yet.",
+)
+
+_IMAGE = [
+    Command(
+        ("local", "image", "build"),
+        "Build the default image: a lean Debian with an SSH server.",
+        f"{_IMAGES}:build",
+        (
+            Arg("name", "What to call it.", takes="?"),
+            Opt(("--mirror",), "The Debian mirror to build from.", metavar="URL"),
+            Opt(("--include",), "A package to add.", metavar="PACKAGE", many=True),
+        ),
+        pace="waiting",
+        view=_IMAGE_ROWS,
+        about="It takes 20 to 60 seconds, once; the first `irons create` does it by itself.",
+        examples=(
+            "irons local image build",
+            "irons local image build python --include python3 --include git",
+        ),
+    ),
+    Command(
+        ("local", "image", "list"),
+        "List the images.",
+        f"{_IMAGES}:list_images",
+        view=_IMAGE_ROWS,
+        examples=("irons local image list",),
+    ),
+    Command(
+        ("local", "image", "import"),
+        "Make an image from a tar file: a root file system, an OCI or a Docker archive.",
+        f"{_IMAGES}:import_image",
+        (
+            Arg("tar", "The file.", kind="file"),
+            Opt(("--as",), "What to call it.", name="name", metavar="NAME"),
+        ),
+        pace="waiting",
+        view=_IMAGE_ROWS,
+        examples=("irons local image import python.tar --as python",),
+    ),
+    Command(
+        ("local", "image", "export"),
+        "Write an image to a tar file.",
+        f"{_IMAGES}:export_image",
+        (
+            Arg("file", "The file.", kind="file"),
+            Opt(("--image",), "Which one.", name="name", kind="image", metavar="NAME", default="debian"),
+        ),
+        pace="waiting",
+        examples=("irons local image export debian.tar",),
+    ),
+    Command(
+        ("local", "image", "save"),
+        "Make an image of a stopped sandbox, without its host keys and authorized keys.",
+        f"{_IMAGES}:save",
+        (
+            Arg("name", "The sandbox.", kind="sandbox"),
+            Opt(("--as",), "What to call the image.", name="image", metavar="IMAGE"),
+        ),
+        pace="waiting",
+        view=_IMAGE_ROWS,
+        examples=("irons local image save my-sandbox --as prepared",),
+        exits=(3, 5),
+    ),
+    Command(
+        ("local", "image", "remove"),
+        "Remove an image that no sandbox stands on.",
+        f"{_IMAGES}:remove",
+        (Arg("name", "Its name.", kind="image"),),
+        examples=("irons local image remove prepared",),
+        exits=(3, 5),
+    ),
+]
+
+_KEY_ROWS = View(
+    (Column("id"), Column("label"), Column("created_at", "created"), Column("key")),
+    empty="There are no keys.",
+)
+
+_KEY = [
+    Command(
+        ("local", "key", "create"),
+        "Make an API key for `local up --listen`; it is shown once.",
+        f"{_KEYS}:create",
+        (Arg("label", "Whose it is, or what for."),),
+        view=_KEY_ROWS,
+        examples=("irons local key create laptop",),
+    ),
+    Command(
+        ("local", "key", "list"),
+        "List the API keys.",
+        f"{_KEYS}:list_keys",
+        view=_KEY_ROWS,
+        examples=("irons local key list",),
+    ),
+    Command(
+        ("local", "key", "revoke"),
+        "Revoke an API key, at once.",
+        f"{_KEYS}:revoke",
+        (Arg("id", "Its id or label."),),
+        examples=("irons local key revoke laptop",),
+        exits=(3,),
+    ),
+]
+
+__all__ = ["irons_backend", "irons_commands"]
