@@ -19,6 +19,7 @@ from irons_plugins.local import idmap, namespaces, sockets
 from irons_plugins.local.cellnet import Ports, apply_rules, configure, program, search_path
 from irons_plugins.local.link import Link, LinkError
 from irons_plugins.local.problems import Problem
+from irons_plugins.local.tcp import tcp_socket
 
 _PORT_TRIES = 50
 _SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE)
@@ -242,7 +243,7 @@ def connect(link: Link, cell: Namespaces, address: str, port: int, timeout: floa
     namespaces.setns(cell.user, namespaces.NEWUSER)
     namespaces.setns(cell.net, namespaces.NEWNET)
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as sock:
+    with tcp_socket(family) as sock:
         packed = socket.inet_ntop(family, socket.inet_pton(family, address))
         sock.settimeout(timeout)
         try:

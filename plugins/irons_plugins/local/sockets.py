@@ -16,6 +16,7 @@ from irons_plugins.local.cellnet import (
     header,
     ipv6,
 )
+from irons_plugins.local.tcp import tcp_socket
 
 NAMES = ("tcp4", "tcp6", "dns_udp4", "dns_udp6", "dns_tcp4", "dns_tcp6", "nflog")
 
@@ -63,7 +64,7 @@ def in_use(error: OSError) -> bool:
 
 
 def _transparent(family: socket.AddressFamily, address: str, port: int) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock = tcp_socket(family)
     if family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_TRANSPARENT, 1)
@@ -73,7 +74,7 @@ def _transparent(family: socket.AddressFamily, address: str, port: int) -> socke
 
 
 def _names(family: socket.AddressFamily, kind: socket.SocketKind, address: str, port: int) -> socket.socket:
-    sock = socket.socket(family, kind)
+    sock = tcp_socket(family) if kind == socket.SOCK_STREAM else socket.socket(family, kind)
     if family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     if kind == socket.SOCK_STREAM:

@@ -10,6 +10,8 @@ import socket
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 
+from irons_plugins.local.tcp import tcp_listener
+
 _log = logging.getLogger(__name__)
 
 PORTS = range(20_000, 32_000)
@@ -17,6 +19,7 @@ PORTS = range(20_000, 32_000)
 
 _CHUNK = 256 * 1024
 _AT_ONCE = 128
+_BACKLOG = 64
 _LAST_WORDS = 10.0
 
 Inside = Callable[[], Awaitable[socket.socket]]
@@ -49,7 +52,7 @@ class Doors:
             NoPortError: the address is none of this machine.
         """
         try:
-            _listening(self.address, 0).close()
+            tcp_listener(self.address, 0, _BACKLOG).close()
         except OSError as error:
             said = error.strerror or error
             raise NoPortError(f"SSH ports cannot be opened on {self.address}: {said}") from error
@@ -109,7 +112,7 @@ class Doors:
         wanted = [] if port is None else [port]
         for candidate in (*wanted, *(each for each in candidates if each not in taken)):
             with contextlib.suppress(OSError):
-                return _listening(self.address, candidate)
+                return tcp_listener(self.address, candidate, _BACKLOG)
         raise NoPortError(f"no free port between {PORTS.start} and {PORTS.stop - 1} on {self.address}")
 
     async def _enter(
@@ -127,20 +130,6 @@ class Doors:
             writer.transport.abort()
         finally:
             door.guests.discard(task)
-
-
-def _listening(address: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((address, port))
-        sock.listen(64)
-        sock.setblocking(False)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
 
 
 async def _lead(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, inner: socket.socket) -> None:

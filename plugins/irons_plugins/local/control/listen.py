@@ -13,11 +13,13 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp
 
+from irons_plugins.local import tcp
 from irons_plugins.local.control.config import Config
 from irons_plugins.local.link import listen
 
 _GRACE = 2
 _STRANGERS_AT_ONCE = 200
+_BACKLOG = 128
 
 
 class ListenError(Exception):
@@ -90,14 +92,9 @@ def tcp_listener(app: ASGIApp, config: Config) -> Listener:
         served.load()
     except (OSError, ssl.SSLError) as error:
         raise ListenError(f"the TLS certificate or key cannot be used: {error}") from error
-    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    sock = socket.socket(family, socket.SOCK_STREAM)
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((str(address), config.port or 0))
-        sock.listen(128)
+        sock = tcp.tcp_listener(str(address), config.port or 0, _BACKLOG)
     except OSError as error:
-        sock.close()
         more = "; choose another port, or end what listens there" if error.errno == errno.EADDRINUSE else ""
         raise ListenError(f"the API cannot listen on {named}: {error.strerror}{more}") from error
     return Listener(served, sock)

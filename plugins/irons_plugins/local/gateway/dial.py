@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import os
 import socket
@@ -11,13 +10,13 @@ from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv6Address
 
 from irons_plugins.local.gateway.wire import Wire
+from irons_plugins.local.tcp import tcp_socket, tune
 
 Address = IPv4Address | IPv6Address
 
 TIMEOUT = 10.0
 STAGGER = 0.25
 MOST = 6
-KEEPALIVE_IDLE = 60
 
 
 class DialError(Exception):
@@ -37,7 +36,7 @@ async def dial(loop: asyncio.AbstractEventLoop, address: Address, port: int) -> 
     """
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     try:
-        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        sock = tcp_socket(family, socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
     except OSError as error:
         raise DialError(_say(error)) from None
     wire = Wire(loop, sock)
@@ -54,14 +53,6 @@ async def dial(loop: asyncio.AbstractEventLoop, address: Address, port: int) -> 
         wire.close()
         raise
     return wire
-
-
-def tune(sock: socket.socket) -> None:
-    """Small packets at once; a peer that vanished is noticed within minutes."""
-    with contextlib.suppress(OSError):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE)
 
 
 async def _connect(wire: Wire, where: tuple[str, int]) -> None:

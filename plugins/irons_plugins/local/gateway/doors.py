@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from irons_plugins.local.gateway import fairness
 from irons_plugins.local.gateway.attempt import CROWDED, Attempt
-from irons_plugins.local.gateway.dial import tune
 from irons_plugins.local.gateway.dns import MAX_QUERY, answer
 from irons_plugins.local.gateway.files import ACCEPTED
 from irons_plugins.local.gateway.folding import Refusal
@@ -22,6 +21,7 @@ from irons_plugins.local.gateway.names import NamesFullError
 from irons_plugins.local.gateway.nflog import Packet, packets
 from irons_plugins.local.gateway.relay import Turns
 from irons_plugins.local.gateway.wire import Wire
+from irons_plugins.local.tcp import tune
 
 if TYPE_CHECKING:
     from irons_plugins.local.gateway.cell import Cell
@@ -67,6 +67,8 @@ class Doors:
             elif name == "nflog":
                 self._watch(sock, partial(self._packets, sock))
             elif _listens(sock):
+                # Sockets that an earlier keeper made are not tuned; what is accepted inherits it.
+                tune(sock)
                 enter = self._dns_connection if name.startswith("dns") else self._connection
                 self._watch(sock, partial(self._accept, sock, enter))
 
@@ -130,7 +132,6 @@ class Doors:
             self._context.folder.refused(cell.name, refusal)
             wire.reset()
             return
-        tune(client)
         Attempt(self._context, cell, wire, address, port, self._turns).start()
 
     def _full(self) -> str | None:
