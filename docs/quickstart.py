@@ -9,6 +9,7 @@ With `--remove` it only takes away what it keeps for the next time (`make clean`
 from __future__ import annotations
 
 import http.server
+import json
 import os
 import shlex
 import shutil
@@ -69,10 +70,26 @@ class Quickstart:
         }
         self.program = [sys.executable, "-m", "irons"]
 
-    def prepare(self) -> None:
-        """Make the directories, a key, the configuration and the image."""
+    def check(self) -> None:
+        """Run doctor's checks; where this machine cannot run sandboxes, print its words and its fixes and end.
+
+        A machine that works sees nothing of it.
+        """
         for directory in (HOME, HOME / "run"):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # The image comes as a file, or was built by an earlier walk.
+        needless = {"mmdebstrap"} if os.environ.get("IMAGE") else set()
+        said = self.quietly("doctor", "-o", "json")
+        try:
+            failed = [row for row in json.loads(said.stdout) if not row["ok"] and row["name"] not in needless]
+        except (ValueError, KeyError, TypeError):
+            sys.exit(f"irons doctor failed:\n{said.stderr}")
+        if failed:
+            print("This machine cannot run sandboxes yet; irons doctor says why, and the line that fixes it:")
+            sys.exit("\n".join(f"\n  {row['name']}: {row['what']}\n    {row['fix']}" for row in failed))
+
+    def prepare(self) -> None:
+        """Make the directories, a key, the configuration and the image."""
         key = HOME / "id_ed25519"
         if not key.exists():
             keygen = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "irons-quickstart", "-f", str(key)]
@@ -180,15 +197,14 @@ def main() -> None:
     if sys.argv[1:] == ["--remove"]:
         Quickstart().remove()
         return
-    if not shutil.which("ssh-keygen"):
-        sys.exit("ssh-keygen is not installed: apt-get install openssh-client")
     began = time.monotonic()
+    quickstart = Quickstart()
+    quickstart.check()
     try:
         server = http.server.ThreadingHTTPServer(("127.0.0.1", PORT), Page)
     except OSError as error:
         sys.exit(f"port {PORT} of 127.0.0.1 can't be had: {error.strerror}")
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    quickstart = Quickstart()
     try:
         quickstart.prepare()
         quickstart.run()

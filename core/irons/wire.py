@@ -185,9 +185,11 @@ def _refusal(reply: Reply, *, route: bool) -> ApiError:
         )
     if status == 404:
         return NotFound(said, hint="irons list shows what there is", status=status)
+    hint = (reply.object() or {}).get("hint")
+    shown = clean(hint.strip(), limit=300) if isinstance(hint, str) else ""
     if status == 409:
-        return Conflict(said, status=status)
-    return ApiError(said, status=status)
+        return Conflict(said, hint=shown, status=status)
+    return ApiError(said, hint=shown, status=status)
 
 
 def _said(reply: Reply) -> tuple[str, bool]:

@@ -208,6 +208,7 @@ def test_a_build_that_fails_says_why(place: Place, builder: Builder) -> None:
     builder.does(f"head -c 5000 image.tar; printf '{said}\\n' >&2; exit 1")
     found = place.refused(place.images.build())
     assert found.message == "mmdebstrap failed: Failed to fetch http://m the mirror is gone"
+    assert found.hint == "is the package mirror reachable?"
     builder.does("exit 0")
     assert place.refused(place.images.build()).code == "image"
 

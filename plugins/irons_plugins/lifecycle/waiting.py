@@ -99,7 +99,7 @@ def broken(sandbox: Sandbox) -> IronsError:
     why = next((text for text in told if text), "")
     return IronsError(
         f"{clean(sandbox.name)} is in the state error"
-        + (f": {clean(why, limit=300)}" if why else ", and the server does not say why"),
+        + (f": {clean(why, limit=600)}" if why else ", and the server does not say why"),
         hint=f"irons status {clean(sandbox.name)} shows all that is known; irons destroy {clean(sandbox.name)} removes it",
     )
 

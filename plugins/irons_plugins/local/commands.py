@@ -67,10 +67,24 @@ def up(
         daemon.ensure(places, ctx.settings.env)
     else:
         _serve(ctx, places, asked)
+    _warn(ctx, places)
     if foreground:
         daemon.stay(places)
         return None
     return status(ctx)
+
+
+def _warn(ctx: Context, places: Places) -> None:
+    """Before there is a first image, say what keeps this machine from running sandboxes; the API is served all the same."""
+    if any(places.images.glob("img_*")):
+        return
+    from irons_plugins.local import readiness
+
+    check = readiness.obstacle(places)
+    if check is not None:
+        error = readiness.refused(check)
+        ctx.progress(f"irons: {error.message}")
+        ctx.progress(f"  {error.hint}")
 
 
 def _serve(ctx: Context, places: Places, asked: Listening) -> None:

@@ -88,11 +88,6 @@ def judge(facts: Facts) -> tuple[Check, ...]:
     return tuple(check(facts) for check in _CHECKS)
 
 
-def explain(name: str, places: Places) -> Check | None:
-    """What the check of that name says on this machine; None where there is no such check, or all is well."""
-    return next((check for check in examine(places) if check.name == name and not check.ok), None)
-
-
 def _kernel(facts: Facts) -> Check:
     found = re.match(r"(\d+)\.(\d+)", facts.release)
     version = tuple(map(int, found.groups())) if found else ()
@@ -129,7 +124,7 @@ def _user_namespaces(facts: Facts) -> Check:
             name,
             False,
             f"namespaces cannot be made: {facts.entering}",
-            "inside a container: run irons on the machine itself, or give the container these rights",
+            "leave the chroot or container and run irons on the machine itself, or give the container these rights",
         )
     if facts.proc:
         return Check(

@@ -37,7 +37,8 @@ class ImageRow(NamedTuple):
 
 
 def build(ctx: Context, *, name: str | None, mirror: str | None, include: tuple[str, ...]) -> ImageRow:
-    """Build an image."""
+    """Build an image, on a machine that can run it."""
+    _check_machine(ctx, building=True)
     return _row(
         _do(
             ctx,
@@ -52,7 +53,8 @@ def list_images(ctx: Context) -> tuple[ImageRow, ...]:
 
 
 def import_image(ctx: Context, *, tar: str, name: str | None) -> ImageRow:
-    """Make an image of an archive."""
+    """Make an image of an archive, on a machine that can run it."""
+    _check_machine(ctx, building=False)
     called = name or Path(tar).name.partition(".")[0]
     return _row(_do(ctx, lambda images, told: images.import_(Path(tar), called, progress=told)))
 
@@ -82,6 +84,20 @@ def _images(ctx: Context) -> Images:
     return Images(places.images, places.sandboxes)
 
 
+def _check_machine(ctx: Context, *, building: bool) -> None:
+    """Refuse what takes long on a machine that could not run the image.
+
+    Raises:
+        LocalError: a check of `irons doctor` fails; the hint is its fix.
+    """
+    from irons_plugins.local import readiness
+
+    check = readiness.obstacle(places_of(ctx.settings), building=building)
+    if check is not None:
+        error = readiness.refused(check)
+        raise LocalError(error.message, hint=error.hint)
+
+
 def _do(ctx: Context, work: Callable[[Images, Progress], Coroutine[object, object, _T]]) -> _T:
     """Do something with the images while a person is told how far it is."""
     places_of(ctx.settings).create()
@@ -92,7 +108,10 @@ def _do(ctx: Context, work: Callable[[Images, Progress], Coroutine[object, objec
 
         try:
             return asyncio.run(work(_images(ctx), told))
-        except EngineError as error:
+        except EngineError as failed:
+            from irons_plugins.local import readiness
+
+            error = readiness.explained(failed, places_of(ctx.settings))
             raise _ERRORS.get(error.code, LocalError)(error.message, hint=error.hint) from None
 
 

@@ -65,7 +65,16 @@ def start(places: Places, environ: Mapping[str, str] | None) -> None:
     # Where somebody else was quicker, theirs is as good.
     if "ok" not in said and "another" not in said:
         words = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise broken(places, str(said.get("error") or (words[-1] if words else "it ended at once")))
+        raise _unstarted(places, str(said.get("error") or (words[-1] if words else "it ended at once")))
+
+
+def _unstarted(places: Places, why: str) -> LocalError:
+    """The error of a daemon that does not come up, with doctor's words where the machine is what it lacks."""
+    from irons_plugins.local.readiness import obstacle
+
+    check = obstacle(places)
+    error = broken(places, why)
+    return error if check is None else LocalError(f"{error.message}: {check.what}", hint=check.fix)
 
 
 def _line(fd: int) -> dict[str, Any]:

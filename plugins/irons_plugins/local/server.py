@@ -81,7 +81,7 @@ class Server:
             engines=made,
             doors=doors,
             egress=egress,
-            lifecycle=Lifecycle(store, made, egress, doors),
+            lifecycle=Lifecycle(store, made, egress, doors, places),
             audit=audit,
         )
 

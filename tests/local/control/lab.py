@@ -274,7 +274,7 @@ class Lab:
 
     def _engines(self, cells: Cells) -> Mapping[str, Engine]:
         self.engine.cells = cells
-        return {"pretend": self.engine}
+        return {self.engine.name: self.engine}
 
 
 @contextlib.asynccontextmanager
@@ -284,7 +284,8 @@ async def control_plane(
     """A running control plane in `directory`, stopped at the end."""
     state, runtime = directory / "s", directory / "r"
     places = Places(state, runtime).create()
-    lab = Lab(places, engine or PretendEngine(), Config(engine="pretend", **config))
+    engine = engine or PretendEngine()
+    lab = Lab(places, engine, Config(engine=engine.name, **config))
     await lab.start()
     try:
         yield lab

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,11 @@ from typing import Any
 import pytest
 from tests.local.control.lab import KEY, Lab, PretendEngine, control_plane, run, until
 
+from irons_plugins.local import readiness
 from irons_plugins.local.control import sandboxes
+from irons_plugins.local.doctor import Check
 from irons_plugins.local.engines import EngineError
+from irons_plugins.local.places import Places
 
 
 async def _post(lab: Lab, path: str) -> int:
@@ -167,6 +171,42 @@ def test_a_create_that_fails_is_an_error_with_its_reason(tmp_path: Path) -> None
             # What the first attempt may have left half made is gone before the second.
             steps = [call for call, _ in engine.calls if call in {"create", "destroy"}]
             assert steps == ["destroy", "create", "destroy", "create"]
+
+    run(work())
+
+
+def test_a_start_that_the_machine_refuses_ends_with_doctors_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the built-in engine fails and a check of doctor's does too, the reason ends with its words and its fix."""
+    checked: list[Places] = []
+
+    def examine(places: Places) -> tuple[Check, ...]:
+        checked.append(places)
+        return (
+            Check("kernel", True, "Linux"),
+            Check("crun", False, "crun is not installed", "apt-get install crun"),
+        )
+
+    monkeypatch.setattr(readiness, "examine", examine)
+
+    async def work() -> None:
+        engine = PretendEngine(name="namespace", trouble={"start": EngineError("failed", "it did not start")})
+        async with control_plane(tmp_path, engine) as lab:
+            image = lab.places.images / "img_0"
+            image.mkdir()
+            about = {"id": "img_0", "name": "debian", "created_at": 1, "source": "", "os": "", "size": 1}
+            (image / "image.json").write_text(json.dumps({**about, "sshd": "/sshd", "tini": ""}))
+            await lab.client.post("/sandboxes", json={"name": "box", "public_key": KEY})
+            await lab.reaches("box", "error")
+            reason = (await lab.status("box"))["metadata"]["reason"]
+            assert reason == "it did not start; crun is not installed; to fix it: apt-get install crun"
+            engine.trouble["start"] = EngineError("input", "no such thing")
+            await _post(lab, "/sandboxes/box/start")
+            await lab.reaches("box", "error")
+            # What the machine cannot have caused costs no check, and nor does a machine with an image.
+            assert (await lab.status("box"))["metadata"]["reason"] == "no such thing"
+            assert len(checked) == 1
 
     run(work())
 

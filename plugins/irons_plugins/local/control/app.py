@@ -173,7 +173,7 @@ async def _not_served(request: Request, error: Exception) -> Response:
 async def _refused(_: Request, error: Exception) -> Response:
     if not isinstance(error, ApiError):
         raise error
-    return _json(error.status, {"error": error.text})
+    return _json(error.status, {"error": error.text, **({"hint": error.hint} if error.hint else {})})
 
 
 async def _failed(_: Request, error: Exception) -> Response:

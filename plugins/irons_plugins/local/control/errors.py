@@ -4,17 +4,19 @@ from __future__ import annotations
 
 
 class ApiError(Exception):
-    """An answer with a status of 400 or above and `{"error": text}`.
+    """An answer with a status of 400 or above and `{"error": text}`, with `hint` where there is one.
 
     Attributes:
         status: the HTTP status.
         text: what happened, why, and where it helps what to do; for people.
+        hint: the line to run, or an empty string.
     """
 
-    def __init__(self, status: int, text: str) -> None:
+    def __init__(self, status: int, text: str, hint: str = "") -> None:
         super().__init__(text)
         self.status = status
         self.text = text
+        self.hint = hint
 
 
 def bad(text: str) -> ApiError:
@@ -32,6 +34,6 @@ def conflict(text: str) -> ApiError:
     return ApiError(409, text)
 
 
-def unready(text: str) -> ApiError:
-    """503: a part of the backend does not answer right now."""
-    return ApiError(503, text)
+def unready(text: str, hint: str = "") -> ApiError:
+    """503: a part of the backend, or of the machine, does not do its work right now."""
+    return ApiError(503, text, hint)

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from irons_plugins.local.control import rulebook, sandboxes
 from irons_plugins.local.control.doors import Doors, NoPortError
 from irons_plugins.local.control.egress import Egress
+from irons_plugins.local.control.enginery import BUILT_IN
 from irons_plugins.local.control.errors import ApiError, bad, conflict
 from irons_plugins.local.control.rulebook import StoredRule
 from irons_plugins.local.control.sandboxes import (
@@ -27,6 +28,7 @@ from irons_plugins.local.control.sandboxes import (
     Sandbox,
 )
 from irons_plugins.local.engines import CellError, Engine, EngineError, Limits, Spec
+from irons_plugins.local.places import Places
 from irons_plugins.local.store import Store, StoreError
 
 T = TypeVar("T")
@@ -40,8 +42,11 @@ _FAILURES = (EngineError, CellError, ApiError, NoPortError, StoreError, OSError)
 class Lifecycle:
     """Creates, starts, stops and removes sandboxes; at most one piece of work per sandbox at a time."""
 
-    def __init__(self, store: Store, engines: Mapping[str, Engine], egress: Egress, doors: Doors) -> None:
+    def __init__(
+        self, store: Store, engines: Mapping[str, Engine], egress: Egress, doors: Doors, places: Places
+    ) -> None:
         """Make a lifecycle; `reconcile` comes before anything else."""
+        self._places = places
         self._store = store
         self._engines = engines
         self._egress = egress
@@ -286,7 +291,18 @@ class Lifecycle:
                 error,
                 exc_info=not known,
             )
-            await self._fail(sandbox, _reason(error))
+            await self._fail(
+                sandbox, _reason(error) + await asyncio.to_thread(self._machines, sandbox, error)
+            )
+
+    def _machines(self, sandbox: Sandbox, error: Exception) -> str:
+        """Doctor's words and its fix, where this machine is what keeps the sandbox from running; else nothing."""
+        if sandbox.engine not in BUILT_IN:
+            return ""
+        from irons_plugins.local import readiness
+
+        check = readiness.cause(error, self._places)
+        return "" if check is None else f"; {check.what}; to fix it: {check.fix}"
 
     async def _fail(self, sandbox: Sandbox, reason: str) -> None:
         with contextlib.suppress(StoreError):

@@ -20,7 +20,7 @@ _FAILURES = {
 }
 _ERROR = {
     "type": "object",
-    "properties": {"error": {"type": "string"}},
+    "properties": {"error": {"type": "string"}, "hint": {"type": "string"}},
     "required": ["error"],
 }
 

@@ -10,7 +10,7 @@ from typing import Any
 from irons_plugins.local.control import sandboxes, times
 from irons_plugins.local.control.egress import MODES
 from irons_plugins.local.control.enginery import BUILT_IN
-from irons_plugins.local.control.errors import bad, conflict
+from irons_plugins.local.control.errors import bad, conflict, unready
 from irons_plugins.local.control.plane import Plane
 from irons_plugins.local.control.public_key import checked_key
 from irons_plugins.local.control.routing import Answer, Call, Route
@@ -94,7 +94,7 @@ async def create_sandbox(call: Call) -> Answer:
         raise bad(error.message) from error
     # Wildcards are held against the list of public suffixes, which takes a moment: not in the event loop.
     own = await asyncio.to_thread(rules_of, body.get("rules") or ())
-    if sandbox.image and sandbox.engine in BUILT_IN:
+    if sandbox.engine in BUILT_IN:
         await asyncio.to_thread(_check_image, call.plane, sandbox.image)
     made = await call.plane.lifecycle.create(sandbox, own)
     return Answer(202, _short(made))
@@ -222,10 +222,19 @@ async def _facts(plane: Plane, sandbox: Sandbox) -> Mapping[str, str]:
 
 
 def _check_image(plane: Plane, name: str) -> None:
+    """Refuse an image that is not there; where one must be built first, refuse a machine that could not run it."""
     images = Images(plane.places.images, plane.places.sandboxes)
-    if name != DEFAULT and images.find(name) is None:
+    if images.find(name or DEFAULT) is not None:
+        return
+    if name and name != DEFAULT:
         known = ", ".join(sorted(image.name for image in images.listed())) or "none yet"
         raise bad(f"there is no image {name!r}; images: {known}")
+    from irons_plugins.local import readiness
+
+    check = readiness.obstacle(plane.places, building=True)
+    if check is not None:
+        error = readiness.refused(check)
+        raise unready(error.message, error.hint)
 
 
 def _short(sandbox: Sandbox) -> Mapping[str, Any]:

@@ -101,7 +101,7 @@ def _descend(flags: int, map_ids: Callable[[int], None]) -> None:
     try:
         namespaces.unshare(flags)
     except OSError as error:
-        os.write(out_write, str(error).encode())
+        os.write(out_write, f"a namespace cannot be made: {error.strerror}".encode())
         os._exit(1)
     os.write(out_write, b"ready")
     if not os.read(go_read, 2):

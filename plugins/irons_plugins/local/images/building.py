@@ -14,6 +14,8 @@ from irons_plugins.local.engines.call import end
 from irons_plugins.local.images import debian
 
 _CLEAN_UP_WITHIN = 20.0
+# How apt reports that it is the mirror, or the way to it, that failed.
+_NOT_FETCHED = ("Err:", "E: Failed to fetch", "W: Failed to fetch", "E: Some index files failed")
 _T = TypeVar("_T")
 
 
@@ -30,10 +32,11 @@ async def debootstrap(recipe: debian.Recipe, out: int, progress: Progress) -> No
         stderr=PIPE,
         start_new_session=True,
     )
-    complaint = ""
+    complaint, fetching = "", False
     try:
         async for raw in cast("asyncio.StreamReader", process.stderr):
             line = raw.decode(errors="replace").strip()
+            fetching = fetching or line.startswith(_NOT_FETCHED)
             known = debian.stage(line)
             if known is not None:
                 progress(*known)
@@ -42,7 +45,8 @@ async def debootstrap(recipe: debian.Recipe, out: int, progress: Progress) -> No
                 complaint = " ".join(line.removeprefix("E:").split())
         if await process.wait():
             why = complaint or "no reason given"
-            raise EngineError("image", f"mmdebstrap failed: {why}", "is the package mirror reachable?")
+            hint = "is the package mirror reachable?" if fetching else ""
+            raise EngineError("image", f"mmdebstrap failed: {why}", hint)
     finally:
         await asyncio.shield(_give_up(process))
 
@@ -63,12 +67,28 @@ async def piped(
 ) -> _T:
     """Run both ends of a pipe, each of which is closed when its work ends; gives what the reading end gives.
 
+    The reading end reads to the end also what it refuses, so a writer meets a closed pipe only where the reader could
+    not do its work. That is the cause then, and the writer is ended at once.
+
     Raises:
-        EngineError: what went wrong; where both ends fail the writer's word is worth more, unless the disk was full.
+        EngineError: the cause of the failure, not what it did to the other end.
     """
-    return await _all_or_first_failure(
-        asyncio.ensure_future(_closing(writing, write)), asyncio.ensure_future(_closing(reading, read))
-    )
+    writer = asyncio.ensure_future(_closing(writing, write))
+    reader = asyncio.ensure_future(_closing(reading, read))
+    try:
+        await asyncio.wait((writer, reader), return_when=asyncio.FIRST_COMPLETED)
+        if reader.done() and (broken := reader.exception()) is not None and not _may_follow(broken):
+            raise broken
+        await asyncio.wait((writer, reader))
+        broken = reader.exception()
+        if broken is not None and not _may_follow(broken):
+            raise broken
+        writer.result()
+        return reader.result()
+    finally:
+        writer.cancel()
+        reader.cancel()
+        await asyncio.gather(writer, reader, return_exceptions=True)
 
 
 async def _closing(work: Coroutine[Any, Any, _T], descriptor: int) -> _T:
@@ -79,21 +99,6 @@ async def _closing(work: Coroutine[Any, Any, _T], descriptor: int) -> _T:
         os.close(descriptor)
 
 
-async def _all_or_first_failure(writer: asyncio.Future[Any], reader: asyncio.Future[_T]) -> _T:
-    """Wait for both ends of a pipe; where both fail, the writer's word is worth more, unless the disk was full."""
-    try:
-        await asyncio.wait((writer, reader))
-        broken = reader.exception()
-        if broken is not None and not _is_consequence(broken):
-            raise broken
-        writer.result()
-        return reader.result()
-    finally:
-        writer.cancel()
-        reader.cancel()
-        await asyncio.gather(writer, reader, return_exceptions=True)
-
-
-def _is_consequence(error: BaseException) -> bool:
-    """True of what goes wrong at the reading end of a pipe when the writing end failed."""
-    return isinstance(error, EngineError) and error.code != "limit"
+def _may_follow(error: BaseException) -> bool:
+    """True of what a reader meets where its writer failed: an archive that ends early, and so lacks something."""
+    return isinstance(error, EngineError) and error.code == "image"

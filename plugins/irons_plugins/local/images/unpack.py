@@ -67,22 +67,28 @@ def unpack(request: dict[str, Any], say: Say) -> dict[str, Any]:
         directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
         os.fsync(directory)
         os.close(directory)
-    except archive.ArchiveError as error:
-        raise EngineError("image", str(error)) from error
-    except KeyError as error:
-        raise EngineError("image", f"the archive lacks {error.args[0]}, which its manifest names") from error
-    except (tarfile.TarError, EOFError, lzma.LZMAError) as error:
-        raise EngineError("image", f"the archive is damaged: {error}") from error
-    except OSError as error:
-        raise _explained(error) from error
-    return {**found, "size": size}
+    except (archive.ArchiveError, KeyError, tarfile.TarError, EOFError, lzma.LZMAError, OSError) as error:
+        refusal = _explained(error)
+    except EngineError as error:
+        refusal = error
+    else:
+        return {**found, "size": size}
+    if request["stream"] and refusal.code == "image":
+        # A writer that cannot write to the end would fail too, and hide why.
+        with contextlib.suppress(OSError), os.fdopen(request["archive"], "rb", closefd=False) as file:
+            _drain(file)
+    raise refusal
 
 
-def _explained(error: OSError) -> EngineError:
+def _explained(error: Exception) -> EngineError:
+    if isinstance(error, archive.ArchiveError):
+        return EngineError("image", str(error))
+    if isinstance(error, KeyError):
+        return EngineError("image", f"the archive lacks {error.args[0]}, which its manifest names")
+    if not isinstance(error, OSError) or isinstance(error, gzip.BadGzipFile):
+        return EngineError("image", f"the archive is damaged: {error}")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return EngineError("limit", "the disk is full: the image does not fit")
-    if isinstance(error, gzip.BadGzipFile):
-        return EngineError("image", f"the archive is damaged: {error}")
     name = f" {error.filename}" if error.filename else ""
     return EngineError("image", f"the archive cannot be unpacked:{name} {error.strerror or error}")
 

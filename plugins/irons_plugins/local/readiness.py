@@ -1,0 +1,50 @@
+"""Whether this machine can run sandboxes: asked before the first one is made, and once something has failed.
+
+Doctor's checks take a third of a second, so they are not run before each create on a machine that works.
+"""
+
+from __future__ import annotations
+
+from irons_plugins.local.doctor import Check, examine
+from irons_plugins.local.engines import CellError, EngineError
+from irons_plugins.local.places import Places
+
+_MACHINES = frozenset({"machine", "failed", "timeout"})
+_FOR_BUILDING = frozenset({"mmdebstrap"})
+
+
+def obstacle(places: Places, *, building: bool = False) -> Check | None:
+    """Run doctor's checks and return the first one that fails; None where all pass.
+
+    Args:
+        places: the backend's directories.
+        building: an image is to be built, which takes programs that sandboxes do without.
+    """
+    needless = frozenset() if building else _FOR_BUILDING
+    return next((check for check in examine(places) if not check.ok and check.name not in needless), None)
+
+
+def refused(check: Check) -> EngineError:
+    """The error that ends with doctor's words, and has its fix as the hint."""
+    return EngineError("machine", f"this machine cannot run sandboxes: {check.what}", check.fix)
+
+
+def cause(error: Exception, places: Places) -> Check | None:
+    """The failed check that explains an error; None where the error is not one that a machine causes.
+
+    Args:
+        error: what went wrong.
+        places: the backend's directories.
+    """
+    may_be = (
+        error.code in _MACHINES if isinstance(error, EngineError) else isinstance(error, CellError | OSError)
+    )
+    return obstacle(places) if may_be else None
+
+
+def explained(error: EngineError, places: Places) -> EngineError:
+    """The same error with doctor's words at its end, where a failed check explains it."""
+    check = cause(error, places)
+    if check is None:
+        return error
+    return EngineError(error.code, f"{error.message}: {check.what}", check.fix)
