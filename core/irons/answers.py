@@ -79,6 +79,10 @@ class Event:
     duration_ms: float | None = None
     ended: str = ""
     address: str = ""
+    cause: str = ""
+    """What decided, for programs; empty for events from before it was recorded."""
+    outcome: str = ""
+    """What became of it, such as reached or unresolved; empty while it is open and for events from before."""
 
 
 @dataclass(frozen=True)
@@ -184,6 +188,8 @@ _TEXTS = (
     "sandbox_id",
     "ended",
     "address",
+    "cause",
+    "outcome",
 )
 
 
@@ -193,7 +199,7 @@ def event_of(row: Mapping[str, Any], sandbox: str) -> Event:
     allowed = get("allowed") is True
     count, duration = whole_of(get("count")), get("duration_ms")
     # Long logs are events by the hundred thousand: nearly all of these are texts, and cost no call.
-    whose, host, verdict, mode, protocol, rule, reason, sandbox_id, ended, address = [
+    whose, host, verdict, mode, protocol, rule, reason, sandbox_id, ended, address, cause, outcome = [
         value if type(value) is str else text_of(value) if value else "" for value in map(get, _TEXTS)
     ]
     return Event(
@@ -216,4 +222,6 @@ def event_of(row: Mapping[str, Any], sandbox: str) -> Event:
         duration_ms=duration if isinstance(duration, float) else whole_of(duration),
         ended=ended,
         address=address,
+        cause=cause,
+        outcome=outcome,
     )

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from irons_plugins.local import floor
 from irons_plugins.local.addresses import embedded, network_of, unmapped
+from irons_plugins.local.causes import Cause
 from irons_plugins.local.floor import Pin, refusal
 from irons_plugins.local.ground import Ground
 
@@ -114,12 +115,13 @@ FLOORED = [
 def test_the_floor_holds_until_a_pin_opens_it(text: str, names: str) -> None:
     """What is private, reserved or on this machine's networks, in any disguise, opens only for a pin that holds it."""
     address = ip_address(text)
-    reason = refusal(address, 443, (), GROUND)
-    assert reason is not None
-    assert names in reason
-    assert text in reason or str(unmapped(address)) in reason
+    held = refusal(address, 443, (), GROUND)
+    assert held is not None
+    assert held.cause is Cause.FLOOR
+    assert names in held.reason
+    assert text in held.reason or str(unmapped(address)) in held.reason
     assert refusal(address, 443, (Pin(network_of(unmapped(address)), False),), GROUND) is None
-    assert refusal(address, 443, (Pin(ip_network("203.0.113.0/24"), True),), GROUND) == reason
+    assert refusal(address, 443, (Pin(ip_network("203.0.113.0/24"), True),), GROUND) == held
 
 
 NEVER = [
@@ -165,9 +167,10 @@ def test_some_addresses_never_open(text: str) -> None:
     address = ip_address(text)
     exact = Pin(network_of(unmapped(address)), True)
     for pins in ((), ANYWHERE, (exact,)):
-        reason = refusal(address, 80, pins, GROUND)
-        assert reason is not None
-        assert "no rule opens that" in reason
+        held = refusal(address, 80, pins, GROUND)
+        assert held is not None
+        assert held.cause is Cause.NEVER
+        assert "no rule opens that" in held.reason
 
 
 @pytest.mark.parametrize(
@@ -199,9 +202,10 @@ def test_own_addresses_open_one_at_a_time(text: str) -> None:
         (Pin(wide, True),),
         (Pin(ip_network("192.0.2.0/32"), True),),
     ):
-        reason = refusal(address, 8080, pins, GROUND)
-        assert reason is not None
-        assert "this machine's own" in reason
+        held = refusal(address, 8080, pins, GROUND)
+        assert held is not None
+        assert held.cause is Cause.FLOOR
+        assert "this machine's own" in held.reason
     assert refusal(address, 8080, (Pin(exact, True),), GROUND) is None
 
 
@@ -228,9 +232,9 @@ def test_irons_own_listeners_never_open(text: str, port: int, open_: bool) -> No
 
 def test_zones_are_refused() -> None:
     """An address with a zone is refused, whatever is pinned."""
-    reason = refusal(IPv6Address("2001:db8::9%eth0"), 443, ANYWHERE, Ground())
-    assert reason is not None
-    assert "zone" in reason
+    held = refusal(IPv6Address("2001:db8::9%eth0"), 443, ANYWHERE, Ground())
+    assert held is not None
+    assert (held.cause, "zone" in held.reason) == (Cause.NEVER, True)
 
 
 @given(ADDRESSES, st.integers(1, 65535), st.lists(ADDRESSES, max_size=3), st.booleans())

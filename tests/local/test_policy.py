@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from irons_plugins.local import policy as policies
 from irons_plugins.local.addresses import unmapped
+from irons_plugins.local.causes import Cause
 from irons_plugins.local.ground import Ground
 from irons_plugins.local.hosts import HostError, canonical_host
 from irons_plugins.local.policy import (
@@ -51,7 +52,16 @@ def policy(*rules: Rule, mode: Mode = "deny", hosts: dict[str, Any] | None = Non
 def test_an_empty_policy_denies_all_in_deny() -> None:
     """No rules means nothing passes, not that nothing is judged."""
     decision = decide(policy(), "example.com", 443)
-    assert decision == (False, "blocked", "deny", None, None, None, "no rule allows example.com")
+    assert decision == (
+        False,
+        "blocked",
+        "deny",
+        None,
+        None,
+        None,
+        "no rule allows example.com",
+        Cause.UNCOVERED,
+    )
 
 
 def test_warn_waives_the_rules_and_says_so() -> None:

@@ -119,6 +119,8 @@ def test_as_json(run_irons: Runner, own: FakeApi) -> None:
             "duration_ms": 1.5,
             "ended": "",
             "address": "203.0.113.9",
+            "cause": "",
+            "outcome": "",
         }
     ]
     assert run_irons("audit", "egress", "one", "-o", "jsonl").ok().jsonl() == found

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from irons.testing import FakeApi, Runner, faults
+from irons_plugins.local.advice import NOTES
+from irons_plugins.local.causes import Cause
 
 
 def fix(run_irons: Runner) -> str:
@@ -35,7 +39,12 @@ def test_why_of_the_floor(run_irons: Runner, own: FakeApi) -> None:
     """Where the rules would let it pass, the address that it led to is what must be opened."""
     own.rules = [{"pattern": "db.example", "list": "allow"}]
     own.record(
-        "db.example", allowed=False, verdict="blocked", address="10.0.0.5", reason="10.0.0.5 is private"
+        "db.example",
+        allowed=False,
+        verdict="blocked",
+        address="10.0.0.5",
+        reason="10.0.0.5 is private",
+        cause="floor",
     )
     assert fix(run_irons) == "irons egress allow db.example:443 --private 10.0.0.5 --sandbox one"
 
@@ -50,6 +59,7 @@ def test_why_of_a_literal_address_beneath_the_floor(run_irons: Runner, own: Fake
         port=80,
         address="10.1.1.1",
         reason="10.1.1.1 is private (RFC 1918); --private on its rule would open it",
+        cause="floor",
     )
     assert fix(run_irons) == "irons egress allow 10.1.1.1:80 --private 10.1.1.1 --sandbox one"
     for address, what in (("169.254.169.254", "link-local or metadata"), ("198.51.100.2", "a port of irons")):
@@ -59,6 +69,7 @@ def test_why_of_a_literal_address_beneath_the_floor(run_irons: Runner, own: Fake
             verdict="blocked",
             address=address,
             reason=f"{address} is {what}; no rule opens that",
+            cause="never",
         )
         assert fix(run_irons) == ""
 
@@ -76,6 +87,7 @@ def test_why_of_an_address_that_a_rule_denies(run_irons: Runner, own: FakeApi) -
         rule="203.0.113.9",
         address="203.0.113.9",
         reason="web.example leads to 203.0.113.9, and rule 203.0.113.9 (account) denies that",
+        cause="rule",
     )
     assert fix(run_irons) == "irons egress remove 203.0.113.9"
 
@@ -88,6 +100,7 @@ def test_why_of_a_second_name(run_irons: Runner, own: FakeApi) -> None:
         allowed=False,
         verdict="blocked",
         reason="evil.example was asked for on a connection to web.example",
+        cause="second-name",
     )
     assert fix(run_irons) == ""
 
@@ -100,6 +113,7 @@ def test_why_in_warn_opens_nothing_beneath_the_floor(run_irons: Runner, own: Fak
         mode="warn",
         address="203.0.113.9",
         reason="no rule allows a.example (let pass: mode warn)",
+        cause="uncovered",
     )
     assert fix(run_irons) == "irons egress allow a.example --sandbox one"
 
@@ -107,7 +121,7 @@ def test_why_in_warn_opens_nothing_beneath_the_floor(run_irons: Runner, own: Fak
 def test_why_of_a_floor_that_names_no_address(run_irons: Runner, own: FakeApi) -> None:
     """Where neither the rules nor an address explain it, or the server fails to say, there is no command."""
     own.rules = [{"pattern": "db.example", "list": "allow"}]
-    own.record("db.example", allowed=False, verdict="blocked", reason="too many connections")
+    own.record("db.example", allowed=False, verdict="blocked", reason="too many connections", cause="cap")
     assert fix(run_irons) == ""
     own.fail(faults.error(400, "no"), on="GET /egress/check")
     assert fix(run_irons) == ""
@@ -117,7 +131,7 @@ def test_why_of_what_no_rule_can_name(run_irons: Runner, own: FakeApi) -> None:
     """For UDP, ICMP and names that are none there is no command; the reason is shown all the same."""
     for host, more in (("8.8.8.8", {"protocol": "udp"}), ("a b;rm -rf /", {})):
         own.events.clear()
-        own.record(host, allowed=False, verdict="blocked", reason="UDP is refused", **more)
+        own.record(host, allowed=False, verdict="blocked", reason="UDP is refused", cause="never", **more)
         assert fix(run_irons) == ""
 
 
@@ -140,3 +154,31 @@ def test_why_at_a_plain_server(run_irons: Runner, one: FakeApi) -> None:
     one.record("b.example", allowed=False)
     done = run_irons("audit", "why", "one", "-o", "json").ok().json()
     assert (done["host"], done["reason"], done["fix"]) == ("b.example", "", "irons egress allow b.example")
+
+
+@pytest.mark.parametrize(
+    "cause", [cause for cause in Cause if cause not in (Cause.RULE, Cause.UNCOVERED, Cause.FLOOR)]
+)
+def test_why_of_what_the_rules_did_not_decide(run_irons: Runner, own: FakeApi, cause: Cause) -> None:
+    """The cause alone says that no rule helps, whatever the prose looks like; a note says what does."""
+    own.mode = "deny"
+    own.record("a.example", allowed=False, verdict="blocked", cause=cause, reason="no rule allows a.example")
+    done = run_irons("audit", "why", "one", "-o", "json").ok().json()
+    assert (done["cause"], done["fix"], done["note"]) == (cause, "", NOTES[cause])
+    assert done["note"]
+
+
+def test_why_does_not_read_prose(run_irons: Runner, own: FakeApi) -> None:
+    """With the cause `uncovered` the command is told, whatever words the reason has."""
+    own.mode = "deny"
+    own.record("a.example", allowed=False, verdict="blocked", cause="uncovered", reason="no rule opens that")
+    assert fix(run_irons) == "irons egress allow a.example --sandbox one"
+
+
+def test_why_of_an_event_from_before_causes(run_irons: Runner, own: FakeApi) -> None:
+    """An event that gives a reason and no cause is said to be one; the command is what the rules need now."""
+    own.mode = "deny"
+    own.record("a.example", allowed=False, verdict="blocked", reason="no rule allows a.example")
+    done = run_irons("audit", "why", "one", "-o", "json").ok().json()
+    assert done["note"].startswith("recorded before causes were")
+    assert (done["cause"], done["fix"]) == ("", "irons egress allow a.example --sandbox one")

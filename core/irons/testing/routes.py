@@ -238,6 +238,7 @@ def _check(api: FakeApi, call: Call) -> dict[str, Any]:
         "list": rule["list"] if rule else None,
         "scope": "account" if rule else None,
         "reason": f"rule {host} (account) {rule['list']}s it" if rule else f"no rule allows {host}",
+        "cause": "rule" if rule else "uncovered",
     }
 
 

@@ -17,9 +17,13 @@ if TYPE_CHECKING:
     from irons.context import Context
 
 
+NO_CAUSE = "recorded before causes were, or by another server: the command is what the rules need now"
+"""What is said of an event that gives a reason to people and none to programs."""
+
+
 @dataclass(frozen=True)
 class Why:
-    """A refusal, and the command that would let the same pass (`fix`; empty where no rule can)."""
+    """A refusal, the command that would let the same pass (`fix`; empty where no rule can), and what else to know (`note`)."""
 
     time: datetime | None
     sandbox: str
@@ -32,6 +36,9 @@ class Why:
     reason: str
     count: int
     fix: str
+    cause: str = ""
+    outcome: str = ""
+    note: str = ""
 
 
 def why(ctx: Context, *, name: str, host: str | None) -> Why:
@@ -46,6 +53,8 @@ def why(ctx: Context, *, name: str, host: str | None) -> Why:
         raise NotFound(
             f"nothing{of} was refused for {name}", hint=f"irons audit egress {name} shows what it tried"
         )
+    from irons_plugins.local.advice import note
+
     return Why(
         event.time,
         event.sandbox,
@@ -58,6 +67,9 @@ def why(ctx: Context, *, name: str, host: str | None) -> Why:
         event.reason,
         event.count,
         _fix(ctx, name, event),
+        event.cause,
+        event.outcome,
+        note(event.cause) if event.cause or not event.reason else NO_CAUSE,
     )
 
 
@@ -74,16 +86,16 @@ def _last(ctx: Context, name: str, host: str | None, verdict: str) -> Event | No
 
 
 def _fix(ctx: Context, name: str, event: Event) -> str:
-    """The rules are asked again, of the host and of the address it led to.
+    """Ask the rules again, of the host and of the address it led to.
 
-    What they would let pass now, and what they had no say in, was refused by something else: the floor, which names the address,
-    a cap, or a request that makes no sense.
+    What they would let pass now needs no command, and what they had no say in has none. An event without a cause, from
+    another server or from before causes were recorded, is taken to be the rules' own.
     """
     from irons_plugins.local.advice import suggestion
-    from irons_plugins.local.floor import SHUT
-    from irons_plugins.local.policy import UNCOVERED, Decision
+    from irons_plugins.local.causes import Cause
+    from irons_plugins.local.policy import Decision
 
-    if event.protocol in ("udp", "icmp") or event.reason.endswith(SHUT):
+    if event.protocol in ("udp", "icmp") or event.cause not in ("", Cause.RULE, Cause.UNCOVERED, Cause.FLOOR):
         return ""
     # A plain v0 server tells no port; without one a rule covers 443 and 80.
     port = event.port or 443
@@ -95,12 +107,11 @@ def _fix(ctx: Context, name: str, event: Event) -> str:
         # A host that no request can carry is none that a rule could name.
         return ""
     denying = next((answer for answer in told if answer.get("list") == "deny"), None)
-    refused = None if event.allowed or event.address not in event.reason else _address(event.address)
-    if denying is None and refused is not None:
-        return suggestion(event.host, port, sandbox=name, private=refused) or ""
+    if denying is None and event.cause == Cause.FLOOR:
+        held = _address(event.address)
+        return suggestion(event.host, port, sandbox=name, private=held) or "" if held is not None else ""
     answer = denying or next(iter(told), {})
-    by_rules = not event.reason or event.rule or event.reason.startswith(UNCOVERED)
-    if answer.get("verdict") == "allowed" or not by_rules:
+    if answer.get("verdict") == "allowed":
         return ""
     rule, kind, scope = (text_of(answer.get(key)) for key in ("rule", "list", "scope"))
     decision = Decision(
@@ -111,6 +122,7 @@ def _fix(ctx: Context, name: str, event: Event) -> str:
         list="deny" if kind == "deny" else None,
         scope="sandbox" if scope == "sandbox" else "account",
         reason=text_of(answer.get("reason")),
+        cause=Cause.RULE if rule else Cause.UNCOVERED,
     )
     return suggestion(event.host, port, decision=decision, sandbox=name) or ""
 

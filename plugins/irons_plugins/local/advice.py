@@ -3,12 +3,36 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
+from typing import Final
 
 from irons_plugins.local import floor
 from irons_plugins.local.addresses import Address, network_of, unmapped
+from irons_plugins.local.causes import Cause
 from irons_plugins.local.hosts import Host, HostError, canonical_host
 from irons_plugins.local.patterns import PatternError, parse_pattern
 from irons_plugins.local.policy import Decision
+
+NOTES: Final[Mapping[Cause, str]] = {
+    Cause.RULE: "",
+    Cause.UNCOVERED: "",
+    Cause.FLOOR: "only --private on a rule for it opens that address",
+    Cause.NEVER: "no rule opens it",
+    Cause.CAP: "a limit was reached, which no rule lifts; it passes when fewer are open",
+    Cause.MALFORMED: "the program must send it well formed; no rule changes that",
+    Cause.PROTOCOL: "the program must speak what this port is for; no rule changes that",
+    Cause.SECOND_NAME: "the program must open a connection to each name; no rule changes that",
+    Cause.UNRESOLVED: "this machine found no address for the name: check its spelling, DNS, or [local.hosts]",
+    Cause.UNREACHED: "no server answered: check that it runs and that this machine reaches it",
+    Cause.NO_POLICY: "the gateway was not ready; try again, and see irons local status",
+    Cause.JOURNAL: "nothing passes that cannot be recorded: free some disk space",
+}
+"""What to know about each cause, beside the command that a rule's refusal has."""
+
+
+def note(cause: str) -> str:
+    """Return what a person should know about a cause; nothing for none and for one that is not known here."""
+    return NOTES[Cause(cause)] if cause in NOTES else ""
 
 
 def suggestion(

@@ -12,6 +12,7 @@ from ipaddress import IPv4Address, ip_network
 from typing import Literal, NamedTuple
 
 from irons_plugins.local.addresses import Address, Network, embedded, is_single, network_of, unmapped
+from irons_plugins.local.causes import Cause
 from irons_plugins.local.ground import Ground
 
 
@@ -21,6 +22,18 @@ class Block(NamedTuple):
     network: Network
     what: str
     source: str
+
+
+class Withheld(NamedTuple):
+    """Why an address may not be dialled.
+
+    Attributes:
+        reason: one clause that names the address.
+        cause: `floor` where a pin would open it, `never` where nothing does.
+    """
+
+    reason: str
+    cause: Literal[Cause.FLOOR, Cause.NEVER]
 
 
 class Pin(NamedTuple):
@@ -87,14 +100,11 @@ EMBEDDING = _rows(
 )
 """IPv6 blocks judged by the IPv4 address inside alone, before any row of the floor that holds them."""
 
-SHUT = "no rule opens that"
-"""How the reason ends where no `--private` would help."""
-
 GLOBAL_UNICAST = Block(ip_network("2000::/3"), "global unicast", "RFC 4291")
 """The one part of IPv6 that is given out to networks; all else is reserved."""
 
 
-def refusal(address: Address, port: int, pins: Iterable[Pin], ground: Ground) -> str | None:
+def refusal(address: Address, port: int, pins: Iterable[Pin], ground: Ground) -> Withheld | None:
     """Judge one address that is about to be dialled.
 
     Args:
@@ -104,29 +114,30 @@ def refusal(address: Address, port: int, pins: Iterable[Pin], ground: Ground) ->
         ground: the live facts; read anew for each dial.
 
     Returns:
-        None when it may be dialled, else the reason, in one clause that names the address.
+        None when it may be dialled.
     """
     if getattr(address, "scope_id", None) is not None:
-        return f"{address} has a zone, which irons never opens"
+        return Withheld(f"{address} has a zone, which irons never opens", Cause.NEVER)
     address = unmapped(address)
     faces: list[tuple[Address, str]] = [(address, str(address))]
     faces.extend((inner, f"{address} carries {inner} ({form}), which") for form, inner in embedded(address))
     for face, called in faces:
         reason = never(face) or _listening(face, port, ground)
         if reason:
-            return f"{called} is {reason}; {SHUT}"
+            return Withheld(f"{called} is {reason}; no rule opens that", Cause.NEVER)
     pinned = [pin for pin in pins if address in pin.network]
     for face, called in faces:
         if own(face, ground):
             if any(pin.one_port and is_single(pin.network) for pin in pinned):
                 continue
-            return f"{called} is this machine's own; only --private with one address, on a rule for one port, opens it"
+            how = "only --private with one address, on a rule for one port, opens it"
+            return Withheld(f"{called} is this machine's own; {how}", Cause.FLOOR)
     if pinned:
         return None
     for face, called in faces:
         reason = _floor(face) or _neighbour(face, ground)
         if reason:
-            return f"{called} is {reason}; --private on its rule would open it"
+            return Withheld(f"{called} is {reason}; --private on its rule would open it", Cause.FLOOR)
     return None
 
 

@@ -100,5 +100,10 @@ CREATE TABLE keys (
 ) STRICT;
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST,)
+_CAUSES = """
+ALTER TABLE events ADD COLUMN cause TEXT;
+ALTER TABLE events ADD COLUMN outcome TEXT;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _CAUSES)
 """Step N (counted from 1) leads from version N-1 to version N; `PRAGMA user_version` holds the version."""

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 from irons_plugins.local import floor
 from irons_plugins.local.addresses import Address, Network, embedded, unmapped
+from irons_plugins.local.causes import Cause
 from irons_plugins.local.ground import Ground, read_ground
 from irons_plugins.local.hosts import Host, HostError, canonical_host
 from irons_plugins.local.patterns import Pattern, PatternError, covers, parse_pattern, read_pattern
@@ -30,7 +31,6 @@ from irons_plugins.local.rules import (
 )
 
 __all__ = [
-    "UNCOVERED",
     "Decision",
     "Ground",
     "Host",
@@ -61,9 +61,6 @@ __all__ = [
 
 Mode = Literal["warn", "deny"]
 Verdict = Literal["allowed", "blocked", "warn"]
-
-UNCOVERED = "no rule allows"
-"""How the reason begins where no rule covers a host and port."""
 
 _REMEMBERED = 512
 _Place = TypeVar("_Place")
@@ -179,6 +176,7 @@ class Decision(NamedTuple):
         scope: the scope of that rule.
         reason: one clause for the audit log. ``decide_address`` names addresses in it that the host's resolver
             found: those are for the log, never for the sandbox.
+        cause: what decided, for programs.
     """
 
     allowed: bool
@@ -188,6 +186,7 @@ class Decision(NamedTuple):
     list: ListName | None
     scope: Scope | None
     reason: str
+    cause: Cause
 
 
 class Verdicts:
@@ -254,9 +253,9 @@ def _decide(policy: Policy, host: Host, port: int) -> Decision:
     if other is not None:
         ports = " and ".join(str(each) for each in other.pattern.ports or ())
         return _against(
-            policy, None, f"{UNCOVERED} port {port} of {host.text}; {_called(other)} allows {ports}"
+            policy, None, f"no rule allows port {port} of {host.text}; {_called(other)} allows {ports}"
         )
-    return _against(policy, None, f"{UNCOVERED} {host.text}")
+    return _against(policy, None, f"no rule allows {host.text}")
 
 
 def private_pins(policy: Policy, host: Host, port: int) -> tuple[Network, ...]:
@@ -274,15 +273,16 @@ def decide_address(policy: Policy, host: Host, port: int, address: Address, grou
 
 
 def _decide_address(policy: Policy, host: Host, port: int, address: Address, ground: Ground) -> Decision:
-    refused = floor.refusal(address, port, _pins(policy, host, port), ground)
-    if refused is not None:
-        return Decision(False, "blocked", policy.mode, None, None, None, refused)
+    held = floor.refusal(address, port, _pins(policy, host, port), ground)
+    if held is not None:
+        return Decision(False, "blocked", policy.mode, None, None, None, held.reason, held.cause)
     denying = next(iter(policy.denials_by_address(address, port)), None)
     if denying is not None:
         return _against(
             policy, denying, f"{host.text} leads to {unmapped(address)}, and {_called(denying)} denies that"
         )
-    return Decision(True, "allowed", policy.mode, None, None, None, f"{unmapped(address)} may be dialled")
+    reason = f"{unmapped(address)} may be dialled"
+    return Decision(True, "allowed", policy.mode, None, None, None, reason, Cause.RULE)
 
 
 def check_address(policy: Policy, host: Host, port: int, address: Address, ground: Ground) -> str | None:
@@ -337,7 +337,9 @@ def _pins(policy: Policy, host: Host, port: int) -> list[floor.Pin]:
 
 
 def _for(policy: Policy, rule: Rule, reason: str) -> Decision:
-    return Decision(True, "allowed", policy.mode, rule.pattern.text, rule.list, rule.scope, reason)
+    return Decision(
+        True, "allowed", policy.mode, rule.pattern.text, rule.list, rule.scope, reason, Cause.RULE
+    )
 
 
 def _against(policy: Policy, rule: Rule | None, reason: str) -> Decision:
@@ -350,6 +352,7 @@ def _against(policy: Policy, rule: Rule | None, reason: str) -> Decision:
         rule.list if rule else None,
         rule.scope if rule else None,
         f"{reason} (let pass: mode warn)" if waived else reason,
+        Cause.RULE if rule else Cause.UNCOVERED,
     )
 
 

@@ -467,3 +467,44 @@ def test_where_the_intake_pauses_makes_no_difference(
         finally:
             logs.close()
     assert seen[0] == seen[1]
+
+
+def test_an_event_has_its_cause_and_outcome(logs: Logs) -> None:
+    """What a record says as data is what readers get; the closing record has the last word."""
+    logs.write(_open(), _verdict(cause="rule"))
+    logs.take()
+    (event,) = logs.events()
+    assert (event["cause"], "outcome" in event) == ("rule", False)
+    logs.write(_close(cause="unreached", outcome="unreached"))
+    logs.take()
+    (event,) = logs.events()
+    assert (event["cause"], event["outcome"]) == ("unreached", "unreached")
+
+
+def test_an_attempt_that_was_cut_off_says_so_as_data(logs: Logs) -> None:
+    """Where the gateway ended first the outcome is `interrupted`, and without a verdict the cause is that nobody judged."""
+    logs.write(_open(1), _verdict(1, cause="rule"), _open(2))
+    logs.die()
+    logs.take()
+    told = [(event["cause"], event["outcome"]) for event in logs.events()]
+    assert told == [("rule", "interrupted"), ("no-policy", "interrupted")]
+
+
+def test_what_no_gateway_writes_is_left_out_and_reported_once(
+    logs: Logs, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Unknown causes and oversize fields cost the field, not the event, and one line of the server's log each."""
+    for conn in range(1, 4):
+        logs.write(_verdict(conn, cause="because", reason="x" * 1001, count=2**70), _close(conn, outcome=7))
+    logs.take()
+    found = logs.events()
+    assert len(found) == 3
+    assert not {"cause", "outcome", "reason"} & found[0].keys()
+    assert found[0]["count"] == 1
+    said = [record.message for record in caplog.records]
+    assert sorted(line.split("invalid ")[1].split(";")[0] for line in said) == [
+        "cause",
+        "count",
+        "outcome",
+        "reason",
+    ]

@@ -42,7 +42,8 @@ def test_without_a_policy_everything_is_refused(stand: Stand) -> None:
     """A cell whose policy is not known gets nowhere, and the log says why."""
     answer = stand.http(WEB, GET.format(WEB))
     assert b"no policy is known" in answer
-    assert stand.event(host=WEB)["verdict"] == "blocked"
+    event = stand.event(host=WEB)
+    assert (event["verdict"], event["cause"], event["outcome"]) == ("blocked", "no-policy", "refused")
     assert not stand.arrivals()
 
 
@@ -95,6 +96,7 @@ def test_a_cell_beyond_its_caps_is_refused_and_others_are_not(stand: Stand) -> N
             sock.connect((address, 443))
     event = stand.event(port=443, verdict="blocked")
     assert "connections that have not got anywhere yet" in event["reason"]
+    assert (event["cause"], event["outcome"]) == ("cap", "refused")
     for sock in held:
         sock.close()
     eventually(lambda: stand.ask("stats")["connections"] == 0)

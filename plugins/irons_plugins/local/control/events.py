@@ -28,6 +28,8 @@ _FIELDS = (
     "ended",
     "mode",
     "verdict",
+    "cause",
+    "outcome",
 )
 
 

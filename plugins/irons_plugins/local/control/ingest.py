@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import re
 import sqlite3
@@ -22,6 +23,7 @@ CHUNK = 1024 * 1024
 COUNTS = 4 * 1024 * 1024
 """Bytes of the counts beside a log that are read at most."""
 
+_log = logging.getLogger(__name__)
 _RUN = re.compile(r"([0-9]{1,20})-([0-9]{1,10})-([0-9]{1,6})", re.ASCII)
 _STILLBORN = 5.0
 _PLACE = struct.Struct("<QQ")
@@ -54,6 +56,7 @@ class Ingest:
     def __init__(self, directory: Path) -> None:
         """Read the logs in `directory`, which need not exist yet."""
         self._directory = directory
+        self._reported: set[str] = set()
 
     def take(self, connection: sqlite3.Connection) -> Taken:
         """Take in what the logs have new, up to `CHUNK` bytes of each."""
@@ -87,7 +90,7 @@ class Ingest:
         whole = data.rfind(b"\n") + 1 or (len(data) if len(data) == CHUNK else 0)
         if not whole and not over:
             return Taken(0, more=False, finished=False)
-        taking = Taking(connection, run, at.seq, partial(_counted, self._counts(run)))
+        taking = Taking(connection, run, at.seq, partial(_counted, self._counts(run)), self._report)
         for record in _records(data[:whole]):
             taking.record(record)
         more = len(data) == CHUNK
@@ -100,6 +103,12 @@ class Ingest:
             (run, at.offset + whole, taking.seq, taking.ended),
         )
         return Taken(shown, more, taking.ended)
+
+    def _report(self, field: str) -> None:
+        """Log once per field that a gateway wrote what it should not."""
+        if field not in self._reported:
+            self._reported.add(field)
+            _log.warning("a gateway's audit log holds an invalid %s; such values are left out", field)
 
     def _runs(self) -> list[str]:
         try:

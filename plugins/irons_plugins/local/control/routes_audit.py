@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from irons_plugins.local.causes import Cause, Outcome
 from irons_plugins.local.control import times
 from irons_plugins.local.control.audit import LONGEST_WAIT
 from irons_plugins.local.control.errors import bad
@@ -46,6 +47,8 @@ _EVENT: Schema = {
         "bytes_out": _NUMBER,
         "duration_ms": _NUMBER,
         "ended": _TEXT,
+        "cause": {"type": "string", "enum": list(Cause)},
+        "outcome": {"type": "string", "enum": list(Outcome)},
     },
     "required": ["type", "id", "timestamp", "sandbox_name", "sandbox_id", "host", "allowed"],
 }

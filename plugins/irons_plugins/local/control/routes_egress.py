@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from irons_plugins.local.causes import Cause
 from irons_plugins.local.control.egress import MODES
 from irons_plugins.local.control.errors import bad
 from irons_plugins.local.control.routing import Call, Handler, Route
@@ -61,6 +62,7 @@ _DECISION: Schema = {
         "list": {"type": ["string", "null"]},
         "scope": {"type": ["string", "null"]},
         "reason": {"type": "string"},
+        "cause": {"type": "string", "enum": list(Cause)},
     },
 }
 

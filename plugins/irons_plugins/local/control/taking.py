@@ -8,18 +8,15 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-INTERRUPTED = "interrupted"
+from irons_plugins.local.causes import Outcome
+from irons_plugins.local.control.records import INTERRUPTED, MOST, fields, row
 
 _INSERT = (
     "INSERT INTO events (id, subject, at, host, port, protocol, allowed, verdict, mode, rule, reason, address, "
-    "count, bytes_in, bytes_out, duration_ms, ended) VALUES (:id, :subject, :at, :host, :port, :protocol, :allowed, "
-    ":verdict, :mode, :rule, :reason, :address, :count, :bytes_in, :bytes_out, :duration_ms, :ended)"
+    "count, bytes_in, bytes_out, duration_ms, ended, cause, outcome) VALUES (:id, :subject, :at, :host, :port, :protocol, "
+    ":allowed, :verdict, :mode, :rule, :reason, :address, :count, :bytes_in, :bytes_out, :duration_ms, :ended, :cause, "
+    ":outcome)"
 )
-_TEXTS = {"host": 255, "protocol": 32, "mode": 8, "rule": 300, "reason": 500, "address": 64, "ended": 200}
-_NUMBERS = ("port", "count", "bytes_in", "bytes_out", "duration_ms")
-_VERDICTS = ("allowed", "blocked", "warn")
-_MOST = 2**63 - 1
-_LATEST = 253_402_300_799_999_999
 
 
 class Taking:
@@ -31,6 +28,7 @@ class Taking:
         seq: the last record that was taken before.
         counts: reads how often the events of the run happened, by their numbers, as its writer noted beside the log;
             asked once nobody will write there any more.
+        report: called with the name of each field that no gateway which works as it should would write.
 
     Attributes:
         seq: the last record that was taken; those up to it are passed over.
@@ -38,30 +36,36 @@ class Taking:
     """
 
     def __init__(
-        self, connection: sqlite3.Connection, run: str, seq: int, counts: Callable[[], Mapping[int, int]]
+        self,
+        connection: sqlite3.Connection,
+        run: str,
+        seq: int,
+        counts: Callable[[], Mapping[int, int]],
+        report: Callable[[str], None],
     ) -> None:
         self.seq = seq
         self.ended = False
         self._connection = connection
         self._run = run
         self._noted = counts
+        self._report = report
         self._subjects: dict[str, int] = {}
         self._attempts: dict[int, dict[str, Any]] = {}
         self._new: dict[int, dict[str, Any]] = {}
         self._counts: Counter[int] = Counter()
-        row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
-        self._last = 0 if row is None else int(row[0])
+        last = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
+        self._last = 0 if last is None else int(last[0])
 
     def record(self, record: dict[str, Any]) -> None:
         """Take one record; one that was taken before, or makes no sense, changes nothing."""
         seq, kind = record.get("seq"), record.get("kind")
-        if not isinstance(seq, int) or not self.seq < seq <= _MOST:
+        if not isinstance(seq, int) or not self.seq < seq <= MOST:
             return
         self.seq = seq
         conn = record.get("conn")
         if kind == "end":
             self.end()
-        elif isinstance(conn, int) and 0 <= conn <= _MOST:
+        elif isinstance(conn, int) and 0 <= conn <= MOST:
             self._speak(str(kind), conn, record)
 
     def end(self) -> None:
@@ -71,13 +75,13 @@ class Taking:
         self.ended = True
         noted = self._noted()
         stored = self._connection.execute("SELECT conn FROM attempts WHERE run = ?", (self._run,)).fetchall()
-        for conn in sorted({*self._attempts, *(int(row["conn"]) for row in stored)}):
+        for conn in sorted({*self._attempts, *(int(each["conn"]) for each in stored)}):
             attempt = self._attempt(conn)
             if attempt is None:
                 continue
             self._forget(conn, attempt)
             if not attempt["whole"]:
-                self._show(attempt, {"ended": INTERRUPTED})
+                self._show(attempt, {"ended": INTERRUPTED, "outcome": Outcome.INTERRUPTED.value})
             elif noted.get(conn, 0) > 1:
                 self._count(attempt, noted[conn])
 
@@ -112,31 +116,31 @@ class Taking:
             self._attempts[conn] = attempt
         if kind == "open":
             # Said anew where it turned out later whom it is for.
-            attempt["said"] = _fields(record) | {
+            attempt["said"] = self._fields(record) | {
                 key: value for key, value in attempt["said"].items() if key == "at"
             }
         elif kind == "verdict":
-            self._show(attempt, _fields(record))
+            self._show(attempt, self._fields(record))
         elif kind == "event":
             attempt["whole"] = True
-            self._show(attempt, _fields(record))
+            self._show(attempt, self._fields(record))
         elif kind == "dropped":
             attempt["whole"] = True
-            self._show(attempt, {"host": "*", "verdict": "blocked", "allowed": 0} | _fields(record))
+            self._show(attempt, {"host": "*", "verdict": "blocked", "allowed": 0} | self._fields(record))
         elif kind == "fold":
             self._fold(conn, attempt, record)
         elif kind == "close":
-            self._show(attempt, _fields(record))
+            self._show(attempt, self._fields(record))
             self._forget(conn, attempt)
 
     def _fold(self, conn: int, attempt: dict[str, Any], record: dict[str, Any]) -> None:
         """The attempt is a repeat of an event that was told already."""
         into, count = record.get("into"), record.get("count")
-        known = self._attempt(into) if isinstance(into, int) and 0 <= into <= _MOST else None
+        known = self._attempt(into) if isinstance(into, int) and 0 <= into <= MOST else None
         if known is None or known is attempt or known["event"] is None or attempt["event"] is not None:
             return
         self._forget(conn, attempt)
-        if isinstance(count, int) and 0 < count <= _MOST:
+        if isinstance(count, int) and 0 < count <= MOST:
             self._count(known, count)
 
     def _count(self, attempt: dict[str, Any], count: int) -> None:
@@ -153,12 +157,12 @@ class Taking:
         known = self._attempts.get(conn)
         if known is not None:
             return known
-        row = self._connection.execute(
+        kept = self._connection.execute(
             "SELECT event, opened FROM attempts WHERE run = ? AND conn = ?", (self._run, conn)
         ).fetchone()
-        if row is None:
+        if kept is None:
             return None
-        attempt = {"event": row["event"], "stored": True, **json.loads(row["opened"])}
+        attempt = {"event": kept["event"], "stored": True, **json.loads(kept["opened"])}
         self._attempts[conn] = attempt
         return attempt
 
@@ -168,12 +172,12 @@ class Taking:
             self._last += 1
             attempt["event"] = self._last
             # The time of an attempt is that of its first record.
-            row = _row(
+            made = row(
                 self._last, attempt["said"] | said | {"at": attempt["said"].get("at", said.get("at", 0))}
             )
-            row["subject"] = self._subject(row.pop("cell"))
-            self._counts[row["subject"]] += 1
-            self._new[self._last] = row
+            made["subject"] = self._subject(made.pop("cell"))
+            self._counts[made["subject"]] += 1
+            self._new[self._last] = made
             # Only what is not written down yet has to be remembered until the next record.
             attempt["said"] = {}
             return
@@ -191,64 +195,15 @@ class Taking:
         if attempt["stored"]:
             self._connection.execute("DELETE FROM attempts WHERE run = ? AND conn = ?", (self._run, conn))
 
+    def _fields(self, record: dict[str, Any]) -> dict[str, Any]:
+        return fields(record, self._report)
+
     def _subject(self, cell: str) -> int:
         known = self._subjects.get(cell)
         if known is None:
             self._connection.execute(
                 "INSERT OR IGNORE INTO subjects (sandbox, name) VALUES (?, ?)", (cell, cell)
             )
-            row = self._connection.execute("SELECT id FROM subjects WHERE sandbox = ?", (cell,)).fetchone()
-            known = self._subjects[cell] = int(row[0])
+            found = self._connection.execute("SELECT id FROM subjects WHERE sandbox = ?", (cell,)).fetchone()
+            known = self._subjects[cell] = int(found[0])
         return known
-
-
-def _fields(record: dict[str, Any]) -> dict[str, Any]:
-    """What a record says that an event has a column for, in the types and sizes the columns have."""
-    said: dict[str, Any] = {}
-    for name, most in _TEXTS.items():
-        value = record.get(name)
-        if value is None and name in record and name != "host":
-            said[name] = None
-        elif isinstance(value, str):
-            said[name] = value.encode("utf-8", "replace").decode()[:most]
-    for name in _NUMBERS:
-        value = record.get(name)
-        if isinstance(value, int | float) and -1 < value <= _MOST:
-            said[name] = int(value)
-    if said.get("port") == 0:
-        # ICMP and the like have none.
-        said["port"] = None
-    verdict, allowed = record.get("verdict"), record.get("allowed")
-    if verdict in _VERDICTS:
-        said["verdict"], said["allowed"] = verdict, int(verdict != "blocked")
-    elif isinstance(allowed, bool):
-        said["verdict"], said["allowed"] = "allowed" if allowed else "blocked", int(allowed)
-    if isinstance(record.get("cell"), str):
-        said["cell"] = record["cell"][:64]
-    at = record.get("at")
-    said["at"] = at if isinstance(at, int) and 0 <= at <= _LATEST else 0
-    return said
-
-
-def _row(identity: int, said: dict[str, Any]) -> dict[str, Any]:
-    """A whole row; an attempt that was never judged was never let through."""
-    row: dict[str, Any] = dict.fromkeys(
-        (
-            "port",
-            "protocol",
-            "mode",
-            "rule",
-            "reason",
-            "address",
-            "bytes_in",
-            "bytes_out",
-            "duration_ms",
-            "ended",
-        )
-    )
-    row |= {"host": "", "cell": "", "at": 0, "count": 1}
-    if "verdict" not in said:
-        row |= {"allowed": 0, "verdict": "blocked"}
-        if said.get("ended") == INTERRUPTED:
-            row["reason"] = "the gateway ended before it was judged"
-    return row | said | {"id": identity}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from irons_plugins.local.causes import Cause, Outcome
 from irons_plugins.local.gateway.folding import Refusal
 from irons_plugins.local.gateway.journal import Entry
 from irons_plugins.local.gateway.verdicts import Judged, RefusedError, untouched
@@ -15,6 +16,20 @@ if TYPE_CHECKING:
     from irons_plugins.local.gateway.dial import Address
     from irons_plugins.local.gateway.session import Session
     from irons_plugins.local.policy import Host
+
+
+class Ending(NamedTuple):
+    """How an attempt ended.
+
+    Attributes:
+        text: one line for the log.
+        outcome: what became of it.
+        cause: what ended it; None where its verdict's cause stays.
+    """
+
+    text: str
+    outcome: Outcome
+    cause: Cause | None
 
 
 class Account:
@@ -111,11 +126,19 @@ class Account:
         else:
             self._fold(error.refusal)
 
-    def close(self, host: Host, judged: Judged | None, session: Session | None, ending: str) -> None:
+    def close(self, host: Host, judged: Judged | None, session: Session | None, ending: Ending) -> None:
         """Write the closing record; of an attempt that never came to anything its only one."""
         duration = round((time.monotonic() - self._began) * 1000)
         moved = (session.bytes_out, session.bytes_in) if session is not None else (0, 0)
-        fields = {"bytes_out": moved[0], "bytes_in": moved[1], "duration_ms": duration, "ended": ending}
+        fields = {
+            "bytes_out": moved[0],
+            "bytes_in": moved[1],
+            "duration_ms": duration,
+            "ended": ending.text,
+            "outcome": ending.outcome,
+        }
+        if ending.cause is not None:
+            fields["cause"] = ending.cause
         if self._entry is None:
             return
         if self._reaching:
@@ -125,7 +148,7 @@ class Account:
             if isinstance(found, Refusal):
                 self._fold(found)
             else:
-                self._entry.close(**found.record(self._port, self.protocol), **fields)
+                self._entry.close(**{**found.record(self._port, self.protocol), **fields})
 
     def _fold(self, refusal: Refusal) -> None:
         """Leave the record, which is none of the attempt's own any more, to its like."""

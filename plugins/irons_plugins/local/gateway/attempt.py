@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from irons_plugins.local.causes import Cause, Outcome
 from irons_plugins.local.gateway import files, inside, refuse
-from irons_plugins.local.gateway.account import Account
+from irons_plugins.local.gateway.account import Account, Ending
 from irons_plugins.local.gateway.clear import LateError, relay_clear, relay_http, relay_tls
 from irons_plugins.local.gateway.dial import Address, DialError, race
 from irons_plugins.local.gateway.http1 import BadRequestError
@@ -50,7 +51,15 @@ CROWDED = "this sandbox has all the connections that the machine's limit of open
 
 
 class UnreachedError(Exception):
-    """The rules let it pass, and nobody answered; the message is for the sandbox too."""
+    """The rules let it pass, and no server was reached; the message is for the sandbox too.
+
+    Attributes:
+        outcome: unresolved or unreached.
+    """
+
+    def __init__(self, reason: str, outcome: Outcome) -> None:
+        super().__init__(reason)
+        self.outcome = outcome
 
 
 class Attempt:
@@ -85,6 +94,8 @@ class Attempt:
         self._judged: Judged | None = None
         self._alert = b""
         self._ending = ""
+        self._cause: Cause | None = None
+        self._outcome: Outcome | None = None
         self._undecided = False
         self._files = files.ACCEPTED
         self._task: asyncio.Task[None] | None = None
@@ -118,9 +129,14 @@ class Attempt:
             return False
         return True
 
-    def cut(self, ending: str) -> None:
-        """End it now: both sides see a reset, and the closing record says `ending`."""
-        self._ending = ending
+    def cut(self, ending: str, *, cause: Cause | None) -> None:
+        """End it now: both sides see a reset.
+
+        Args:
+            ending: what the closing record says.
+            cause: the same for programs; None where the verdict's cause stays.
+        """
+        self._ending, self._cause = ending, cause
         if self._task is not None:
             self._task.cancel()
 
@@ -133,6 +149,7 @@ class Attempt:
         try:
             await self._attempt()
         except JournalError as error:
+            self._cause, self._outcome = Cause.JOURNAL, Outcome.REFUSED
             self._end("refused: the audit log cannot be written")
             self._context.complain(str(error))
         except BrokenError as error:
@@ -164,7 +181,12 @@ class Attempt:
         if self._server is not None:
             self._server.close()
         self._return_files()
-        self._account.close(self._host, self._judged, self._session, self._ending or "closed")
+        self._account.close(self._host, self._judged, self._session, self._how())
+
+    def _how(self) -> Ending:
+        """How it ended."""
+        outcome = Outcome.REACHED if self._session is not None else self._outcome or Outcome.ABANDONED
+        return Ending(self._ending or "closed", outcome, self._cause)
 
     def _return_files(self) -> None:
         self._context.files.give(self._cell.files, self._files)
@@ -185,12 +207,18 @@ class Attempt:
             await self._refuse(error)
         except LateError as error:
             late = refuse_for(
-                error.host or self._host, self._port, error.protocol, self._cell.policy, str(error)
+                error.host or self._host,
+                self._port,
+                error.protocol,
+                self._cell.policy,
+                str(error),
+                error.cause,
             )
             self._alert = error.alert
             await self._refuse(late)
         except UnreachedError as error:
             self._ending = f"unreachable: {error}"
+            self._outcome, self._cause = error.outcome, Cause(error.outcome)
             page = refuse.unreachable(self._host.text, self._port, str(error))
             await self._say(page if self._account.protocol == "http" else b"")
 
@@ -206,7 +234,7 @@ class Attempt:
             return None
         name = self._cell.names.name(address)
         if name is None:
-            raise self._no("no name was ever given this address")
+            raise self._no("no name was ever given this address", Cause.NEVER)
         return Host(name)
 
     async def _open(self) -> Opening:
@@ -228,11 +256,12 @@ class Attempt:
     def _policy(self) -> Policy:
         policy = self._cell.policy
         if policy is None:
-            raise self._no(UNKNOWN)
+            raise self._no(UNKNOWN, Cause.NO_POLICY)
         return policy
 
-    def _no(self, reason: str, host: Host | None = None) -> RefusedError:
-        return refuse_for(host or self._host, self._port, self._account.protocol, self._cell.policy, reason)
+    def _no(self, reason: str, cause: Cause, host: Host | None = None) -> RefusedError:
+        protocol, policy = self._account.protocol, self._cell.policy
+        return refuse_for(host or self._host, self._port, protocol, policy, reason, cause)
 
     async def _http(self, opening: Opening) -> None:
         if self._name is not None:
@@ -243,26 +272,26 @@ class Attempt:
         try:
             head = await requests.head()
         except BadRequestError as error:
-            raise self._no(f"malformed request: {error}", error.host) from None
+            raise self._no(f"malformed request: {error}", error.cause, error.host) from None
         if head is None:
             return
         self._judge(head.hosts)
         if self._port == 443:
-            raise self._no("port 443 must speak TLS")
+            raise self._no("port 443 must speak TLS", Cause.PROTOCOL)
         session = await self._connect()
         await relay_http(session, requests, head, self._check)
 
     async def _other(self, opening: Opening) -> None:
         self._judge(() if opening.name is None else (opening.name,))
         if opening.fault is not None:
-            raise self._no(opening.fault, opening.name)
+            raise self._no(opening.fault, Cause.MALFORMED, opening.name)
         if opening.silent and opening.ended:
             self._ending = "closed without a byte"
             return
         wanted = STRICT.get(self._port)
         if wanted is not None and wanted is not opening.kind:
             said = "nothing was sent" if opening.silent else f"port {self._port} must speak {wanted.name}"
-            raise self._no(said)
+            raise self._no(said, Cause.PROTOCOL)
         session = await self._connect()
         if opening.kind is Kind.TLS:
             await session.send(opening.data)
@@ -294,7 +323,7 @@ class Attempt:
         # Where nothing is asked of anyone, a refusal by the floor may be folded like any other.
         passing = self._where_to(judged, known) if known is not None else {}
         if not self._context.files.take(self._cell.files, files.DIALLED):
-            raise self._no(CROWDED)
+            raise self._no(CROWDED, Cause.CAP)
         self._files += files.DIALLED
         self._account.reach(judged.host)
         self.live = Live(judged.host, self._port)
@@ -313,7 +342,7 @@ class Attempt:
         try:
             self._server, address = await race(self._context.loop, tuple(passing), self._port, before)
         except DialError as error:
-            raise UnreachedError(str(error)) from None
+            raise UnreachedError(str(error), Outcome.UNREACHED) from None
         self.live = Live(judged.host, self._port, address)
         if address != dialled[-1]:
             # Rules that came meanwhile were held against the address dialled last.
@@ -332,12 +361,13 @@ class Attempt:
             return await self._context.resolver.resolve(self._cell.name, judged.host.text)
         except ResolveError as error:
             self._account.verdict(judged)
-            raise UnreachedError(f"its name was not resolved: {error}") from None
+            raise UnreachedError(f"its name was not resolved: {error}", Outcome.UNRESOLVED) from None
 
     async def _refuse(self, error: RefusedError) -> None:
         refusal = error.refusal
         self._account.refused(error, dialled=self._session is not None)
-        self._ending = f"refused: {refusal.reason}"
+        self._ending, self._cause = f"refused: {refusal.reason}", refusal.cause
+        self._outcome = Outcome.REFUSED
         self.live = None
         if self._session is not None:
             await self._session.last_answers()

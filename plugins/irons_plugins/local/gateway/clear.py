@@ -10,6 +10,7 @@ import asyncio
 import ssl
 from typing import Protocol
 
+from irons_plugins.local.causes import Cause
 from irons_plugins.local.gateway import tls
 from irons_plugins.local.gateway.http1 import BadRequestError, Head
 from irons_plugins.local.gateway.inspector import Inspector, Then
@@ -40,13 +41,17 @@ class LateError(Exception):
     """Something after the dial is refused for what it is.
 
     Attributes:
+        cause: why, for programs.
         host: the name it asked for, where that could be read.
         protocol: what it spoke.
         alert: the TLS alert that refuses it.
     """
 
-    def __init__(self, reason: str, protocol: str, host: Host | None = None, alert: bytes = b"") -> None:
+    def __init__(
+        self, reason: str, protocol: str, cause: Cause, host: Host | None = None, alert: bytes = b""
+    ) -> None:
         super().__init__(reason)
+        self.cause = cause
         self.host = host
         self.protocol = protocol
         self.alert = alert
@@ -85,7 +90,7 @@ async def relay_http(session: Session, requests: Requests, head: Head | None, ch
             if head is not None:
                 check(head.hosts, "http")
     except BadRequestError as error:
-        raise LateError(f"malformed request: {error}", "http", error.host) from None
+        raise LateError(f"malformed request: {error}", "http", error.cause, error.host) from None
     await session.finish()
 
 
@@ -189,7 +194,7 @@ async def _second_hello(session: Session, context: ssl.SSLContext, check: Check)
         if data[0] == tls.HANDSHAKE:
             break
         if data[0] not in tls.OTHER_RECORDS:
-            raise LateError("what follows is no TLS", "tls")
+            raise LateError("what follows is no TLS", "tls", Cause.PROTOCOL)
         whole = _record(data)
         await session.send(data[:whole])
         data = data[whole:]
@@ -199,7 +204,7 @@ async def _second_hello(session: Session, context: ssl.SSLContext, check: Check)
 def _record(data: bytes) -> int:
     size = 5 + int.from_bytes(data[3:5], "big")
     if size > tls.MAX_RECORD:
-        raise LateError("a TLS record is too large", "tls")
+        raise LateError("a TLS record is too large", "tls", Cause.MALFORMED)
     return size
 
 
@@ -243,7 +248,7 @@ async def relay_clear(session: Session, opening: Opening, context: ssl.SSLContex
                 await _tls(session, step.sent, data, context, check)
                 return
             if step.then is Then.REFUSE:
-                raise LateError(step.reason, "tcp")
+                raise LateError(step.reason, "tcp", Cause.MALFORMED)
         if data and (ended or not patient):
             await session.send(inspector.release(data))
             data = b""
@@ -261,14 +266,16 @@ def _shadowed(shadows: Shadows, data: bytes, check: Check) -> bool:
     try:
         hello = shadows.feed(data)
     except TooManyError:
-        raise LateError("too much in it looks like the beginning of TLS", "tcp") from None
+        reason = "too much in it looks like the beginning of TLS"
+        raise LateError(reason, "tcp", Cause.MALFORMED) from None
     if hello is None:
         return False
     if hello.name is not None:
         try:
             name = canonical_host(hello.name)
         except HostError as error:
-            raise LateError(f"malformed TLS server name: {error}", "tls", None, hello.alert) from None
+            reason = f"malformed TLS server name: {error}"
+            raise LateError(reason, "tls", Cause.MALFORMED, None, hello.alert) from None
         check((name,), "tls", hello.alert)
     return True
 
@@ -294,7 +301,7 @@ async def _checked(session: Session, sent: bytes, data: bytes, context: ssl.SSLC
     """Send a ClientHello once its name has been judged; `sent` of it has gone on before."""
     hello = await read_hello(session.client, context, sent + data)
     if hello.fault is not None:
-        raise LateError(hello.fault, "tls", hello.name, hello.alert)
+        raise LateError(hello.fault, "tls", Cause.MALFORMED, hello.name, hello.alert)
     if hello.name is not None:
         check((hello.name,), "tls", hello.alert)
     await session.send(hello.data[len(sent) :])

@@ -12,11 +12,12 @@ from functools import partial
 from ipaddress import IPv4Address, ip_address
 from typing import TYPE_CHECKING
 
+from irons_plugins.local.causes import Cause
 from irons_plugins.local.gateway import fairness
 from irons_plugins.local.gateway.attempt import CROWDED, Attempt
 from irons_plugins.local.gateway.dns import MAX_QUERY, answer
 from irons_plugins.local.gateway.files import ACCEPTED
-from irons_plugins.local.gateway.folding import Refusal
+from irons_plugins.local.gateway.folding import Dropped, Refusal
 from irons_plugins.local.gateway.names import NamesFullError
 from irons_plugins.local.gateway.nflog import Packet, packets
 from irons_plugins.local.gateway.relay import Turns
@@ -35,7 +36,7 @@ PACKETS_PAUSE = 0.0025
 OUT_OF_FILES_PAUSE = 0.1
 DNS_CONNECTIONS = 64
 DNS_TIMEOUT = 10.0
-FLOODED = "datagrams and the like, refused faster than they could be read"
+FLOODED = Dropped("datagrams and the like, refused faster than they could be read", Cause.CAP)
 _SO_MEMINFO = 55
 
 
@@ -128,7 +129,7 @@ class Doors:
         if full is not None:
             name = cell.names.name(address)
             mode = cell.policy.mode if cell.policy is not None else None
-            refusal = Refusal(name or str(address), port, "tcp", mode, None, full)
+            refusal = Refusal(name or str(address), port, "tcp", mode, None, full, Cause.CAP)
             self._context.folder.refused(cell.name, refusal)
             wire.reset()
             return
@@ -152,7 +153,8 @@ class Doors:
             return self._cell.names.address(name)
         except NamesFullError as error:
             mode = self._cell.policy.mode if self._cell.policy is not None else None
-            self._context.folder.refused(self._cell.name, Refusal("*", 53, "dns", mode, None, str(error)))
+            refusal = Refusal("*", 53, "dns", mode, None, str(error), Cause.CAP)
+            self._context.folder.refused(self._cell.name, refusal)
             raise
 
     def _named(self, name: str) -> bool:
@@ -233,7 +235,8 @@ class Doors:
         host = cell.names.name(packet.address) or str(packet.address)
         mode = cell.policy.mode if cell.policy is not None else None
         what = {"udp": "UDP", "icmp": "ICMP"}.get(packet.protocol, f"protocol {packet.protocol}")
-        refusal = Refusal(host, packet.port, packet.protocol, mode, None, f"{what} is never let through")
+        reason = f"{what} is never let through"
+        refusal = Refusal(host, packet.port, packet.protocol, mode, None, reason, Cause.NEVER)
         self._context.folder.refused(cell.name, refusal)
         self._context.folder.remember(cell.name, refusal, None)
 

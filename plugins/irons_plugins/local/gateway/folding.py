@@ -13,13 +13,23 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from irons_plugins.local.causes import Cause, Outcome
 from irons_plugins.local.gateway.journal import Entry, Journal, JournalError, microseconds
 
 WINDOW = 1.0
 DISTINCT = 200
 REMEMBERED = 50
-FULL = "more different refusals at once than the log has room for"
-UNWRITTEN = "refused while the audit log could not be written"
+
+
+class Dropped(NamedTuple):
+    """Why attempts were refused that are not reported one by one."""
+
+    reason: str
+    cause: Cause
+
+
+FULL = Dropped("more different refusals at once than the log has room for", Cause.CAP)
+UNWRITTEN = Dropped("refused while the audit log could not be written", Cause.JOURNAL)
 
 
 class Refusal(NamedTuple):
@@ -32,6 +42,7 @@ class Refusal(NamedTuple):
         mode: the mode in force, or None where no policy was known.
         rule: the pattern that decided, or None.
         reason: one line for the log.
+        cause: the same for programs.
         inside: one line for the sandbox, which learns no address the host resolved; None where it may read `reason`.
         address: the address that was refused, where one was.
     """
@@ -42,6 +53,7 @@ class Refusal(NamedTuple):
     mode: str | None
     rule: str | None
     reason: str
+    cause: Cause
     inside: str | None = None
     address: str | None = None
 
@@ -56,6 +68,8 @@ class Refusal(NamedTuple):
             "mode": self.mode,
             "rule": self.rule,
             "reason": self.reason,
+            "cause": self.cause,
+            "outcome": Outcome.REFUSED,
             **({} if self.address is None else {"address": self.address}),
         }
 
@@ -63,15 +77,15 @@ class Refusal(NamedTuple):
 @dataclass(slots=True)
 class _Fold:
     entry: Entry
-    what: Refusal | str
+    what: Refusal | Dropped
     until: float
     count: int
     written: int = 0
 
     def write(self) -> None:
         """Raises `JournalError` where it cannot be."""
-        if isinstance(self.what, str):
-            self.entry.dropped(reason=self.what, count=self.count)
+        if isinstance(self.what, Dropped):
+            _drop(self.entry, self.what, self.count)
         else:
             self.entry.event(**self.what.record(), count=self.count)
         self.written = self.count
@@ -92,7 +106,7 @@ class Folds:
     """What is being folded of one cell."""
 
     recent: deque[Remembered] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
-    open: dict[Refusal | str, _Fold] = field(default_factory=dict)
+    open: dict[Refusal | Dropped, _Fold] = field(default_factory=dict)
     unwritten: int = 0
 
 
@@ -135,9 +149,9 @@ class Folder:
         else:
             recent.append(Remembered(microseconds(), refusal, command, count))
 
-    def dropped(self, cell: str, count: int, reason: str) -> None:
+    def dropped(self, cell: str, count: int, why: Dropped) -> None:
         """Take note of attempts that were refused and cannot be told one by one."""
-        self._take(cell, self.of(cell), reason, count, None)
+        self._take(cell, self.of(cell), why, count, None)
 
     def unwritten(self, cell: str) -> None:
         """Take note of an attempt that was refused because the log could not be written: told once it can be."""
@@ -156,7 +170,9 @@ class Folder:
         for cell, folds in self._cells.items():
             self._close(cell, folds, float("inf"))
 
-    def _take(self, cell: str, folds: Folds, what: Refusal | str, count: int, entry: Entry | None) -> None:
+    def _take(
+        self, cell: str, folds: Folds, what: Refusal | Dropped, count: int, entry: Entry | None
+    ) -> None:
         fold = folds.open.get(what)
         if fold is not None and entry is not None and entry.run is not fold.entry.run:
             # The log went on in another file meanwhile, which is to be understood by itself.
@@ -210,7 +226,7 @@ class Folder:
         if folds.unwritten:
             entry = self._journal.entry(cell)
             try:
-                entry.dropped(reason=UNWRITTEN, count=folds.unwritten)
+                _drop(entry, UNWRITTEN, folds.unwritten)
                 folds.unwritten = 0
             except JournalError:
                 return
@@ -221,3 +237,7 @@ class Folder:
         if fold.count != fold.written:
             self._write(cell, fold)
         fold.entry.done()
+
+
+def _drop(entry: Entry, why: Dropped, count: int) -> None:
+    entry.dropped(reason=why.reason, cause=why.cause, outcome=Outcome.REFUSED, count=count)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import httptools
 
+from irons_plugins.local.causes import Cause
 from irons_plugins.local.policy import Host, HostError, canonical_host
 
 MAX_HEAD = 65_536
@@ -43,12 +44,21 @@ class BadRequestError(ValueError):
     """A request that is refused for what it is, whoever it is for.
 
     Attributes:
+        cause: why, for programs.
         host: the name it asked for, where that could be read.
     """
+
+    cause = Cause.MALFORMED
 
     def __init__(self, reason: str, host: Host | None = None) -> None:
         super().__init__(reason)
         self.host = host
+
+
+class NotSpokenError(BadRequestError):
+    """A well-formed request for something that is not spoken here."""
+
+    cause = Cause.PROTOCOL
 
 
 class Authority(NamedTuple):
@@ -156,7 +166,7 @@ def parse_head(raw: bytes) -> Head:
     method, version, seen = _llhttp(raw)
     fields = _checked(seen.fields, raw)
     if version not in {"1.0", "1.1"}:
-        raise BadRequestError(f"HTTP/{version} is not let through")
+        raise NotSpokenError(f"HTTP/{version} is not let through")
     if not _METHOD.fullmatch(method):
         raise BadRequestError("its method is malformed")
     target, named = _named(method, seen.url, fields)
@@ -225,7 +235,7 @@ def _named(method: bytes, url: bytes, fields: list[Field]) -> tuple[bytes, tuple
         raise BadRequestError("it has more than one Host")
     named = tuple(parse_authority(value) for value in hosts)
     if method == b"CONNECT":
-        raise BadRequestError("CONNECT is not let through", _host_of(url))
+        raise NotSpokenError("CONNECT is not let through", _host_of(url))
     if not _TARGET.fullmatch(url):
         raise BadRequestError("its target is malformed", named[0].host if named else None)
     if url.startswith(b"/") or (url == b"*" and method == b"OPTIONS"):

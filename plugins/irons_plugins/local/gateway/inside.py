@@ -35,6 +35,7 @@ def view(cell: Cell, folder: Folder) -> dict[str, Any]:
                 "port": each.refusal.port,
                 "protocol": each.refusal.protocol,
                 "reason": each.refusal.inside or each.refusal.reason,
+                "cause": each.refusal.cause,
                 "count": each.count,
                 "allow": each.command,
             }

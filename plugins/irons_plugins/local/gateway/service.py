@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from irons_plugins.local.asynclink import AsyncLink
+from irons_plugins.local.causes import Cause
 from irons_plugins.local.gateway import tls
 from irons_plugins.local.gateway.attempt import Attempt
 from irons_plugins.local.gateway.cell import Caps, Cell, forget
@@ -19,7 +20,7 @@ from irons_plugins.local.gateway.context import Context
 from irons_plugins.local.gateway.doors import ORDER, Doors
 from irons_plugins.local.gateway.fairness import FairSelector
 from irons_plugins.local.gateway.files import Files
-from irons_plugins.local.gateway.folding import Folder
+from irons_plugins.local.gateway.folding import Dropped, Folder
 from irons_plugins.local.gateway.groundwatch import GroundWatch
 from irons_plugins.local.gateway.journal import Journal
 from irons_plugins.local.gateway.news import News
@@ -29,7 +30,7 @@ from irons_plugins.local.link import LinkClosedError, LinkError, Message
 from irons_plugins.local.policy import Policy, PolicyError, forbidden
 
 CUT = "cut: the rules no longer allow it"
-MISSED = "refused while there was no gateway"
+MISSED = Dropped("refused while there was no gateway", Cause.NO_POLICY)
 DETACHED = "cut: the sandbox is gone"
 _CELL = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
 _log = logging.getLogger(__name__)
@@ -185,7 +186,7 @@ class Service:
             return
         attempts = list(cell.live)
         for attempt in attempts:
-            attempt.cut(DETACHED)
+            attempt.cut(DETACHED, cause=None)
         for attempt in attempts:
             await attempt.ended()
         self._context.folder.forget(name)
@@ -253,7 +254,7 @@ class Service:
         cell.put(known, policy)
         cut = self._forbidden(name, policy)
         for attempt in cut:
-            attempt.cut(CUT)
+            attempt.cut(CUT, cause=Cause.RULE)
         return len(cut)
 
     def _forbidden(self, name: str, policy: Policy) -> list[Attempt]:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from irons_plugins.local.addresses import Address, unmapped
 from irons_plugins.local.advice import suggestion
+from irons_plugins.local.causes import Cause
 from irons_plugins.local.gateway.folding import Refusal
 from irons_plugins.local.policy import Decision, Ground, Host, Policy, decide, decide_address
 
@@ -56,6 +57,7 @@ class Judged(NamedTuple):
             "mode": self.decision.mode,
             "rule": self.decision.rule,
             "reason": self.decision.reason,
+            "cause": self.decision.cause,
         }
 
 
@@ -119,7 +121,7 @@ def judge_addresses(
     if passing:
         return passing
     if not refused:
-        raise refuse_for(judged.host, port, protocol, policy, "its name has no address")
+        raise refuse_for(judged.host, port, protocol, policy, "its name has no address", Cause.UNRESOLVED)
     address, first = next(iter(refused.items()))
     literal = judged.host.address is not None
     refusal = Refusal(
@@ -129,22 +131,25 @@ def judge_addresses(
         first.mode,
         first.rule,
         first.reason,
+        first.cause,
         None if literal else PRIVATE,
         str(unmapped(address)),
     )
     raise RefusedError(refusal)
 
 
-def refuse_for(host: Host, port: int, protocol: str, policy: Policy | None, reason: str) -> RefusedError:
+def refuse_for(
+    host: Host, port: int, protocol: str, policy: Policy | None, reason: str, cause: Cause
+) -> RefusedError:
     """A refusal that no rule made and no rule would lift."""
     mode = policy.mode if policy is not None else None
-    return RefusedError(Refusal(host.text, port, protocol, mode, None, reason))
+    return RefusedError(Refusal(host.text, port, protocol, mode, None, reason, cause))
 
 
 def untouched(policy: Policy | None, host: Host, port: int, protocol: str) -> Judged | Refusal:
     """What would have been said of an attempt that ended before it could be judged."""
     if policy is None:
-        return refuse_for(host, port, protocol, None, UNKNOWN).refusal
+        return refuse_for(host, port, protocol, None, UNKNOWN, Cause.NO_POLICY).refusal
     decision = decide(policy, host, port)
     return Judged(host, decision) if decision.allowed else _by_rule(host, port, protocol, decision).refusal
 
@@ -156,13 +161,21 @@ def _agreeing(judged: Judged, claimed: tuple[Host, ...], port: int, protocol: st
     decision, other = judged.decision, others[0]
     reason = f"{other.text} was asked for on a connection to {judged.host.text}"
     if decision.mode == "deny":
-        raise RefusedError(Refusal(other.text, port, protocol, decision.mode, None, reason))
+        refusal = Refusal(other.text, port, protocol, decision.mode, None, reason, Cause.SECOND_NAME)
+        raise RefusedError(refusal)
     against = decision._replace(
-        verdict="warn", rule=None, list=None, scope=None, reason=f"{reason} (let pass: mode warn)"
+        verdict="warn",
+        rule=None,
+        list=None,
+        scope=None,
+        reason=f"{reason} (let pass: mode warn)",
+        cause=Cause.SECOND_NAME,
     )
     return Judged(judged.host, against, others)
 
 
 def _by_rule(host: Host, port: int, protocol: str, decision: Decision) -> RefusedError:
-    refusal = Refusal(host.text, port, protocol, decision.mode, decision.rule, decision.reason)
+    refusal = Refusal(
+        host.text, port, protocol, decision.mode, decision.rule, decision.reason, decision.cause
+    )
     return RefusedError(refusal, suggestion(host, port, decision=decision))

@@ -1,0 +1,100 @@
+"""What a record of a gateway's log says, held to the types and sizes that an event's columns have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from irons_plugins.local.causes import Cause, Outcome
+
+INTERRUPTED: Final = "interrupted"
+MOST: Final = 2**63 - 1
+"""The largest number that a column holds."""
+
+TEXTS: Final[Mapping[str, int]] = {
+    "host": 255,
+    "protocol": 32,
+    "mode": 8,
+    "rule": 300,
+    "reason": 1000,
+    "address": 64,
+    "ended": 1000,
+}
+"""Texts, and how many characters of each are taken: more than a gateway that works as it should writes."""
+_NUMBERS = ("port", "count", "bytes_in", "bytes_out", "duration_ms")
+_WORDS: Mapping[str, frozenset[str]] = {"cause": frozenset(Cause), "outcome": frozenset(Outcome)}
+_VERDICTS = ("allowed", "blocked", "warn")
+_LATEST = 253_402_300_799_999_999
+_CELL = 64
+_EMPTY = (
+    "port",
+    "protocol",
+    "mode",
+    "rule",
+    "reason",
+    "address",
+    "bytes_in",
+    "bytes_out",
+    "duration_ms",
+    "ended",
+    "cause",
+    "outcome",
+)
+
+
+def fields(record: Mapping[str, Any], report: Callable[[str], None]) -> dict[str, Any]:
+    """Read what a record says that an event has a column for.
+
+    Args:
+        record: one line of a log.
+        report: called with the name of each field that is too large, or whose value is not one of the known words;
+            such a field is left out, and the rest of the record is taken.
+    """
+    said: dict[str, Any] = {}
+    for name, most in TEXTS.items():
+        value = record.get(name)
+        if value is None and name in record and name != "host":
+            said[name] = None
+        elif isinstance(value, str):
+            if len(value) > most:
+                report(name)
+            else:
+                said[name] = value.encode("utf-8", "replace").decode()
+    for name in _NUMBERS:
+        value = record.get(name)
+        if isinstance(value, int | float):
+            if -1 < value <= MOST:
+                said[name] = int(value)
+            else:
+                report(name)
+    for name, known in _WORDS.items():
+        value = record.get(name)
+        if isinstance(value, str) and value in known:
+            said[name] = value
+        elif value is not None:
+            report(name)
+    if said.get("port") == 0:
+        # ICMP and the like have none.
+        said["port"] = None
+    verdict, allowed = record.get("verdict"), record.get("allowed")
+    if verdict in _VERDICTS:
+        said["verdict"], said["allowed"] = verdict, int(verdict != "blocked")
+    elif isinstance(allowed, bool):
+        said["verdict"], said["allowed"] = "allowed" if allowed else "blocked", int(allowed)
+    cell = record.get("cell")
+    if isinstance(cell, str):
+        said["cell"] = cell[:_CELL]
+    at = record.get("at")
+    said["at"] = at if isinstance(at, int) and 0 <= at <= _LATEST else 0
+    return said
+
+
+def row(identity: int, said: dict[str, Any]) -> dict[str, Any]:
+    """Make a whole row of the table; an attempt that was never judged was never let through."""
+    made: dict[str, Any] = dict.fromkeys(_EMPTY)
+    made |= {"host": "", "cell": "", "at": 0, "count": 1}
+    if "verdict" not in said:
+        made |= {"allowed": 0, "verdict": "blocked"}
+        if said.get("ended") == INTERRUPTED:
+            made |= {"reason": "the gateway ended before it was judged", "cause": Cause.NO_POLICY.value}
+    return made | said | {"id": identity}
