@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from irons_plugins.local.gateway.files import Share
 from irons_plugins.local.gateway.names import Names
+from irons_plugins.local.gateway.yielding import Pace, Slice
 from irons_plugins.local.policy import Policy
 
 if TYPE_CHECKING:
@@ -68,9 +69,10 @@ class Cell:
         name: the cell's, which is the sandbox's id.
         home: the directory with `policy` and `names`.
         caps: what it may have at once.
+        turn: the turn that the loop is serving.
     """
 
-    def __init__(self, name: str, home: Path, caps: Caps) -> None:
+    def __init__(self, name: str, home: Path, caps: Caps, turn: Slice | None = None) -> None:
         self.name = name
         self.caps = caps
         self.sandbox: dict[str, Any] = {}
@@ -80,6 +82,7 @@ class Cell:
         self.files = Share()
         self.undecided = 0
         self.bucket = Bucket(caps.rate, caps.burst)
+        self.pace = Pace(turn or Slice())
         self._drops = home / "names" / f"{name}.drops"
         self._kept = home / "policy" / f"{name}.json"
         self._load()
@@ -123,10 +126,12 @@ class Cell:
 
     def close(self) -> None:
         """Let go of files; what was kept stays for the next attach."""
+        self.pace.close()
         self.names.close()
 
     def forget(self) -> None:
         """Remove what was kept: the sandbox is gone."""
+        self.pace.close()
         self.names.forget()
         forget(self._kept.parent.parent, self.name)
 

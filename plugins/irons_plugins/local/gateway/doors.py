@@ -37,6 +37,8 @@ OUT_OF_FILES_PAUSE = 0.1
 DNS_CONNECTIONS = 64
 DNS_TIMEOUT = 10.0
 FLOODED = Dropped("datagrams and the like, refused faster than they could be read", Cause.CAP)
+DNS_ANSWERS = 8
+"""Answers on one TCP connection that are sent together, before its cell's time is looked at."""
 _SO_MEMINFO = 55
 
 
@@ -58,7 +60,7 @@ class Doors:
         self._readers: dict[socket.socket, Callable[[], None]] = {}
         self._paused: set[asyncio.TimerHandle] = set()
         self._turns = Turns(context.loop, context.crowded)
-        self._owner = fairness.of(cell.name)
+        self._owner = fairness.of(cell.name, cell.pace)
         self._dropped = 0
         by_name = dict(zip(ORDER, self._sockets, strict=True))
         for name, sock in by_name.items():
@@ -117,6 +119,8 @@ class Doors:
                     return
                 continue
             enter(client)
+            if self._cell.pace.over:
+                return
 
     def _connection(self, client: socket.socket) -> None:
         cell = self._cell
@@ -171,6 +175,8 @@ class Doors:
             if reply:
                 with suppress(OSError):
                     sock.sendto(reply, sender)
+            if self._cell.pace.over:
+                return
 
     def _dns_connection(self, client: socket.socket) -> None:
         if len(self._tasks) >= DNS_CONNECTIONS or not self._context.files.take(self._cell.files, ACCEPTED):
@@ -187,23 +193,33 @@ class Doors:
 
     async def _dns_tcp(self, client: Wire) -> None:
         """Queries with their length in front (RFC 7766)."""
-        data = b""
+        data = bytearray()
         try:
             while True:
                 async with asyncio.timeout(DNS_TIMEOUT):
-                    while len(data) < 2 or len(data) < 2 + int.from_bytes(data[:2], "big"):
+                    while not _whole(data):
                         more = await client.recv(MAX_QUERY)
                         if not more:
                             return
                         data += more
-                    size = int.from_bytes(data[:2], "big")
-                    query, data = data[2 : 2 + size], data[2 + size :]
-                    reply = answer(query, self._address, self._named)
-                    if not reply:
+                    replies, sound = self._replies(data)
+                    await client.send(replies)
+                    if not sound:
                         return
-                    await client.send(len(reply).to_bytes(2, "big") + reply)
         except (OSError, TimeoutError):
             return
+
+    def _replies(self, data: bytearray) -> tuple[bytes, bool]:
+        """Take the first queries from `data`; their answers, and False where one deserves none."""
+        replies: list[bytes] = []
+        while len(replies) < DNS_ANSWERS and _whole(data):
+            size = int.from_bytes(data[:2], "big")
+            reply = answer(bytes(data[2 : 2 + size]), self._address, self._named)
+            del data[: 2 + size]
+            if not reply:
+                return b"".join(replies), False
+            replies.append(len(reply).to_bytes(2, "big") + reply)
+        return b"".join(replies), True
 
     def _packets(self, sock: socket.socket) -> None:
         """Read some of what the kernel refused, then leave the loop to others for a moment."""
@@ -216,6 +232,8 @@ class Doors:
                 continue  # the kernel could not report them all: it counts
             for packet in packets(data):
                 self._refused(packet)
+            if self._cell.pace.over:
+                break
         self._count_missing(sock)
         self._pause(sock, PACKETS_PAUSE)
 
@@ -239,6 +257,11 @@ class Doors:
         refusal = Refusal(host, packet.port, packet.protocol, mode, None, reason, Cause.NEVER)
         self._context.folder.refused(cell.name, refusal)
         self._context.folder.remember(cell.name, refusal, None)
+
+
+def _whole(data: bytearray) -> bool:
+    """True where the first query in it is whole."""
+    return len(data) >= 2 and len(data) >= 2 + int.from_bytes(data[:2], "big")
 
 
 def _drops(sock: socket.socket) -> int:

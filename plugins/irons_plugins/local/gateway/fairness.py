@@ -17,22 +17,30 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
+from irons_plugins.local.gateway.yielding import Pace, Slice, keep
+
 ALONE = 64
 """Sockets served in one turn while only one cell is at work."""
 CROWDED = 3
 """The same while others are too: another one's turn comes the sooner."""
 LATELY = 0.02
 """Seconds after the turn went from one cell to another in which both count as at work."""
+TURN = 0.002
+"""Seconds that a turn may take while other cells are at work (see `yielding`)."""
+TURN_ALONE = 0.008
+"""The same while none is: what another one that wakes may have to wait."""
 SETTLING = 8
 """Rounds of the loop that may pass before what a turn has set off is taken for endless."""
 
 _OWNER: contextvars.ContextVar[str | None] = contextvars.ContextVar("owner", default=None)
 
 
-def of(cell: str) -> contextvars.Context:
-    """A context in which everything that is registered belongs to a cell."""
+def of(cell: str, pace: Pace | None = None) -> contextvars.Context:
+    """A context in which everything that is registered belongs to a cell, and keeps its pace."""
     context = contextvars.copy_context()
     context.run(_OWNER.set, cell)
+    if pace is not None:
+        context.run(keep, pace)
     return context
 
 
@@ -70,6 +78,9 @@ class FairSelector(selectors.BaseSelector):
     Args:
         spent: tells how long this thread has computed, in seconds, so that nobody pays for what else the machine does.
         clock: tells the time, in seconds.
+
+    Attributes:
+        turn: the turn that is being served.
     """
 
     def __init__(
@@ -89,6 +100,7 @@ class FairSelector(selectors.BaseSelector):
         self._begun = spent()
         self._virtual = 0.0
         self._settling = 0
+        self.turn = Slice()
 
     @property
     def crowded(self) -> bool:
@@ -179,6 +191,8 @@ class FairSelector(selectors.BaseSelector):
         self._settling = SETTLING
         if share is not None:
             self._serve(share, found)
+        now = self._clock()
+        self.turn.until = now + (TURN if now - self._changed < LATELY else TURN_ALONE)
         return found
 
     def get_map(self) -> Mapping[Any, selectors.SelectorKey]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 RESERVED = 160
 """For what is nobody's: the log, links, spare pipes, files that are opened for a moment, resolvers that hang."""
-CELL = 9
-"""What each cell takes by being there: its sockets, its names, and what waits for them."""
+CELL = 10
+"""What each cell takes by being there: its sockets, its names, what waits for them, and its pace."""
 ACCEPTED = 1
 DIALLED = 6
 """What a connection may take beyond its client's side: those it dials at once, or its server and two pipes."""

@@ -68,6 +68,7 @@ async def read_opening(client: Wire, context: ssl.SSLContext, grace: float, *, s
                         return Opening(found, data, ended=True)
                     data += more
         except TimeoutError:
+            await client.pace.rest()
             return Opening(Kind.UNDECIDED, data)
     if found is Kind.TLS:
         return await read_hello(client, context, data)
@@ -100,6 +101,7 @@ async def read_hello(client: Wire, context: ssl.SSLContext, data: bytes) -> Open
     except tls.BadHelloError as error:
         return Opening(Kind.TLS, data, alert=error.alert, fault=str(error))
     except TimeoutError:
+        await client.pace.rest()
         return Opening(Kind.TLS, data, fault="the ClientHello was not finished in time")
     finally:
         reader.close()

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Callable
+from time import monotonic
 
 from irons_plugins.local.gateway.wire import Wire
 
@@ -204,6 +205,7 @@ class Flow:
             self._pipe = self._pipes.borrow()
         outlet, inlet = self._pipe
         left = self._turns.take()
+        turn = self._source.pace.turn
         while left > 0:
             if not self._pending:
                 self.reading = True
@@ -221,6 +223,9 @@ class Flow:
                     self._pending -= gone
                     self.moved += gone
             except BlockingIOError:
+                return False
+            # What comes in small pieces takes long before it is many bytes.
+            if monotonic() >= turn.until:
                 return False
         return False
 

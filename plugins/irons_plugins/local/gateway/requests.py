@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator
 
-from irons_plugins.local.gateway.http1 import (
-    MAX_FIELDS,
-    MAX_HEAD,
-    BadRequestError,
-    Head,
-    parse_head,
-    parse_trailer,
-)
+from irons_plugins.local.gateway.chunks import Chunks
+from irons_plugins.local.gateway.http1 import MAX_HEAD, BadRequestError, Head, parse_head
 from irons_plugins.local.gateway.wire import CHUNK, Wire
 
 HEAD_TIMEOUT = 10.0
 IDLE_TIMEOUT = 300.0
-MAX_CHUNK_LINE = 1024
 MAX_BLANK = 16
-_CHUNK = re.compile(rb"(?P<size>[0-9A-Fa-f]{1,12})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
 _END = b"\r\n\r\n"
 
 
@@ -57,6 +48,7 @@ class Requests:
                         raise BadRequestError("its head was never finished")
                     at = self._data.find(_END, seen)
         except TimeoutError:
+            await self._client.pace.rest()
             raise BadRequestError("its head was not finished in time") from None
         raw = bytes(self._data[: at + 4])
         del self._data[: at + 4]
@@ -87,7 +79,7 @@ class Requests:
     def _skip_blank(self) -> bool:
         """Drop empty lines before a request (RFC 9112, section 2.2); True where something else follows."""
         blank = 0
-        while self._data[blank : blank + 2] == b"\r\n":
+        while blank <= MAX_BLANK and self._data[blank : blank + 2] == b"\r\n":
             blank += 2
         if blank > MAX_BLANK:
             raise BadRequestError("it begins with empty lines")
@@ -104,37 +96,13 @@ class Requests:
             yield part
 
     async def _chunked(self) -> AsyncIterator[bytes]:
-        while size := await self._chunk_size():
-            yield b"%x\r\n" % size
-            async for part in self._counted(size):
+        chunks = Chunks()
+        while not chunks.done:
+            part = chunks.feed(self._data)
+            if part:
                 yield part
-            if await self._line(2) != b"":
-                raise BadRequestError("the chunks of its body are malformed")
-            yield b"\r\n"
-        lines: list[bytes] = []
-        size = 0
-        while line := await self._line(MAX_HEAD):
-            lines.append(line)
-            size += len(line)
-            if size > MAX_HEAD or len(lines) > MAX_FIELDS:
-                raise BadRequestError("its trailer is too large")
-        trailer = parse_trailer(b"\r\n".join(lines))
-        yield b"0\r\n" + b"".join(b"%s: %s\r\n" % field for field in trailer) + b"\r\n"
-
-    async def _chunk_size(self) -> int:
-        match = _CHUNK.fullmatch(await self._line(MAX_CHUNK_LINE))
-        if match is None:
-            raise BadRequestError("the chunks of its body are malformed")
-        return int(match["size"], 16)
-
-    async def _line(self, limit: int) -> bytes:
-        while (at := self._data.find(b"\r\n")) < 0:
-            if len(self._data) > limit:
-                raise BadRequestError("the chunks of its body are malformed")
-            await self._need()
-        line = bytes(self._data[:at])
-        del self._data[: at + 2]
-        return line
+            else:
+                await self._need()
 
     async def _need(self) -> None:
         if not await self._more(IDLE_TIMEOUT):

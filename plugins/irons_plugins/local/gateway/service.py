@@ -59,6 +59,7 @@ class Service:
     ) -> None:
         self._home = home
         self._caps = caps or Caps()
+        self._turn = selector.turn
         self._news = News(loop)
         self._cells: dict[str, Cell] = {}
         self._doors: dict[str, Doors] = {}
@@ -170,7 +171,7 @@ class Service:
             # The keeper holds the same sockets, or has made others in their place.
             old.close()
         if cell is None:
-            cell = self._cells[name] = Cell(name, self._home, self._caps)
+            cell = self._cells[name] = Cell(name, self._home, self._caps, self._turn)
             self._context.files.attach()
         taken, fds[:] = list(fds), []
         self._doors[name] = Doors(self._context, cell, taken)

@@ -1,5 +1,7 @@
 """One non-blocking TCP socket, read and written by one task at a time, and the ways it may end.
 
+Whoever reads or writes without ever having to wait gives way to other cells once the turn is over (`yielding`).
+
 A wait registers the descriptor with the loop and takes it out again in the same task, so nothing is left behind
 that could remove another one's registration later.
 """
@@ -10,6 +12,9 @@ import asyncio
 import contextlib
 import socket
 import struct
+from time import monotonic
+
+from irons_plugins.local.gateway import yielding
 
 CHUNK = 65_536
 _LINGER_NOTHING = struct.pack("ii", 1, 0)
@@ -20,9 +25,10 @@ class Wire:
 
     Attributes:
         held: bytes that were received and given back; `recv` answers them first.
+        pace: of the cell in whose context it was made.
     """
 
-    __slots__ = ("_loop", "fd", "held", "sock")
+    __slots__ = ("_loop", "fd", "held", "pace", "sock")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -30,6 +36,7 @@ class Wire:
         self.sock = sock
         self.fd = sock.fileno()
         self.held = b""
+        self.pace = yielding.current()
 
     def take(self, size: int = CHUNK) -> bytes | None:
         """Bytes that are there now; `b""` for the end, None for none yet.
@@ -69,6 +76,8 @@ class Wire:
             TimeoutError: none came in time.
             OSError: the connection broke.
         """
+        if monotonic() >= self.pace.turn.until:
+            await self.pace.rest()
         while (data := self.take(size)) is None:
             await self.readable(within)
         return data
@@ -79,6 +88,8 @@ class Wire:
         Raises:
             OSError: the connection broke.
         """
+        if monotonic() >= self.pace.turn.until:
+            await self.pace.rest()
         while True:
             try:
                 return self.sock.recv_into(space)
@@ -93,6 +104,8 @@ class Wire:
         """
         rest = memoryview(data)
         while rest:
+            if monotonic() >= self.pace.turn.until:
+                await self.pace.rest()
             try:
                 rest = rest[self.sock.send(rest) :]
             except (BlockingIOError, InterruptedError):
@@ -110,6 +123,10 @@ class Wire:
         self._loop.add_reader(self.fd, _wake, future)
         try:
             await future
+        except TimeoutError:
+            # A timer goes off in anyone's turn; what follows is to be charged to the cell.
+            await self.pace.rest()
+            raise
         finally:
             self._loop.remove_reader(self.fd)
             if timer is not None:
@@ -126,6 +143,9 @@ class Wire:
         self._loop.add_writer(self.fd, _wake, future)
         try:
             await future
+        except TimeoutError:
+            await self.pace.rest()
+            raise
         finally:
             self._loop.remove_writer(self.fd)
             if timer is not None:

@@ -1,0 +1,143 @@
+"""What a hostile program in a sandbox sends to keep the gateway busy, run in a network namespace: in a sandbox's cell.
+
+`python floods.py FLOOD ADDRESS PORT NAME COUNT` keeps COUNT connections full until killed; one that ends is made again.
+It says when all of them are at work. Of the floods, `dns` asks the cell's name server over TCP; the others speak to
+ADDRESS PORT, which stands for NAME: mostly HTTP whose pieces are small and cost the gateway more than they cost here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import select
+import socket
+import struct
+import sys
+from collections.abc import Iterator
+
+NAME_SERVER = ("100.64.0.1", 53)
+MUCH = 1 << 18
+"""Bytes that are written at a time, about."""
+STUCK = 60.0
+
+
+def _filled(piece: bytes) -> bytes:
+    return piece * max(1, MUCH // len(piece))
+
+
+def dns() -> tuple[bytes, bytes]:
+    """Questions over TCP, many in one write."""
+    labels = b"".join(bytes([len(label)]) + label for label in (b"web", b"example", b"test"))
+    question = struct.pack(">HHHHHH", 7, 0x100, 1, 0, 0, 0) + labels + b"\0" + struct.pack(">HH", 1, 1)
+    return b"", _filled(len(question).to_bytes(2, "big") + question)
+
+
+def chunks(host: str) -> tuple[bytes, bytes]:
+    """One request whose body comes in chunks of one byte."""
+    head = f"POST /chunks HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    return head, _filled(b"1\r\nx\r\n")
+
+
+def gets(host: str) -> tuple[bytes, bytes]:
+    """Small requests, one right after the other."""
+    return b"", _filled(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+
+
+def blanks(host: str) -> tuple[bytes, bytes]:
+    """Small requests after as many empty lines as may come before one."""
+    return b"", _filled(b"\r\n" * 8 + f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+
+
+def heads(host: str) -> tuple[bytes, bytes]:
+    """Requests with as many header fields as may be."""
+    fields = "".join(f"X-{number}: {number}\r\n" for number in range(250))
+    return b"", _filled(f"GET / HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n".encode())
+
+
+def trailers(host: str) -> tuple[bytes, bytes]:
+    """Requests with as many trailers as may be."""
+    fields = "".join(f"X-{number}: {number}\r\n" for number in range(250))
+    head = f"POST / HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return b"", _filled(f"{head}1\r\nx\r\n0\r\n{fields}\r\n".encode())
+
+
+def upload(host: str) -> tuple[bytes, bytes]:
+    """One upload of counted length that hardly ends."""
+    return f"POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: {10**14}\r\n\r\n".encode(), bytes(MUCH)
+
+
+def opaque(_: str) -> tuple[bytes, bytes]:
+    """What is no protocol that the gateway knows."""
+    return b"\0\1\2\3 no protocol at all\n", _filled(bytes(range(256)).replace(b"\n", b""))
+
+
+def websocket(host: str) -> tuple[bytes, bytes]:
+    """A WebSocket with one small message after the other."""
+    head = f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    return head.encode(), b"\x81\x84mask1234"
+
+
+FLOODS = {each.__name__: each for each in (chunks, gets, blanks, heads, trailers, upload, opaque, websocket)}
+
+
+class _Hose:
+    """One connection that is kept full."""
+
+    def __init__(self, where: tuple[str, int], first: bytes, then: bytes) -> None:
+        self.sock = socket.socket()
+        self.sock.setblocking(False)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self.sock.connect_ex(where) not in {0, errno.EINPROGRESS}:
+            raise SystemExit("there are no ports left")
+        self._parts: Iterator[bytes] = itertools.chain((first,) if first else (), itertools.repeat(then))
+        self._rest = memoryview(b"")
+
+    def send(self) -> None:
+        """Send what there is room for, a few parts at most."""
+        for _ in range(16):
+            if not self._rest:
+                self._rest = memoryview(next(self._parts))
+            self._rest = self._rest[self.sock.send(self._rest) :]
+
+
+def flood(where: tuple[str, int], first: bytes, then: bytes, count: int) -> None:
+    """Keep so many connections full until killed."""
+    poll = select.epoll()
+    running: dict[int, _Hose] = {}
+    heard: set[int] = set()
+    ready = False
+    while True:
+        while len(running) < count:
+            hose = _Hose(where, first, then)
+            running[hose.sock.fileno()] = hose
+            poll.register(hose.sock, select.EPOLLIN | select.EPOLLOUT)
+        for fd, what in poll.poll(STUCK):
+            hose = running[fd]
+            try:
+                if what & select.EPOLLIN and not hose.sock.recv(MUCH):
+                    raise ConnectionResetError
+                if what & select.EPOLLOUT:
+                    heard.add(fd)
+                    hose.send()
+            except BlockingIOError:
+                continue
+            except OSError:
+                with contextlib.suppress(OSError):
+                    poll.unregister(fd)
+                running.pop(fd).sock.close()
+        if not ready and len(heard) >= count:
+            ready = True
+            print("at work", flush=True)
+
+
+def main() -> None:
+    """Flood until killed."""
+    name, address, port, host, count = sys.argv[1:]
+    where = NAME_SERVER if name == "dns" else (address, int(port))
+    first, then = dns() if name == "dns" else FLOODS[name](f"{host}:{port}")
+    flood(where, first, then, int(count))
+
+
+if __name__ == "__main__":
+    main()

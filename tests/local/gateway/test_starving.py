@@ -1,0 +1,99 @@
+"""What one sandbox sends costs another no more than its turn: floods, beside a neighbour that lives an ordinary life."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from tests.e2e.lab import Lab
+from tests.local.gateway.stand import CellNet, Stand
+
+BENCH = Path(__file__).parents[3] / "bench/lab"
+FLOODS = ("dns", "chunks", "gets", "blanks", "heads", "trailers", "upload", "opaque", "websocket")
+OTHER = "sb_00000000000000bb"
+NAME = "web.example.test"
+SINK, QUICK = 9080, 9081
+SECONDS = 1.5
+BAR = 0.1
+"""Seconds within which 19 of 20 of the neighbour's steps end; three times what they take beside pure computing, if that is more."""
+
+
+@pytest.fixture(scope="module")
+def servers(lab: Lab) -> Iterator[None]:
+    """The servers that floods and neighbour speak to."""
+    words = [sys.executable, str(BENCH / "sink.py"), "0.0.0.0", str(SINK), str(QUICK)]
+    argv = ["nsenter", "-t", str(lab.internet), "-n", *words]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield
+        process.stdin.close()
+
+
+@pytest.fixture(scope="module")
+def neighbour() -> Iterator[CellNet]:
+    """Another cell's network."""
+    net = CellNet()
+    try:
+        yield net
+    finally:
+        net.close()
+
+
+def inside(net: CellNet, *words: str) -> list[str]:
+    """The words that run a program of the bench's in a cell."""
+    return ["nsenter", "-t", str(net.pid), "-n", sys.executable, *words]
+
+
+@contextmanager
+def at_work(argv: list[str]) -> Iterator[None]:
+    """Have a program at work, once it says that it is."""
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == "at work\n"
+            yield
+            assert process.poll() is None
+        finally:
+            process.kill()
+
+
+def p95(net: CellNet) -> float:
+    """The time in which 19 of 20 of a neighbour's lookups and fetches end; none may fail."""
+    argv = inside(net, str(BENCH / "neighbour.py"), str(QUICK), NAME, str(SECONDS))
+    told = json.loads(subprocess.run(argv, capture_output=True, check=True, timeout=120).stdout)
+    assert told["failed"] == []
+    worst = 0.0
+    for name in ("lookups", "fetches"):
+        taken = sorted(told[name])
+        assert len(taken) >= 5
+        worst = max(worst, taken[int(len(taken) * 0.95)])
+    return worst
+
+
+@pytest.mark.usefixtures("servers")
+@pytest.mark.parametrize("count", [1, 64])
+@pytest.mark.parametrize("name", FLOODS)
+def test_a_flood_leaves_a_neighbour_its_turns(
+    shared: Stand, net: CellNet, neighbour: CellNet, name: str, count: int
+) -> None:
+    """Beside each flood nothing of a neighbour in the same gateway fails, and what it does takes hardly longer."""
+    shared.attach(OTHER, neighbour)
+    for cell in (None, OTHER):
+        shared.policy("deny", [f"{NAME}:*"], **({} if cell is None else {"cell": cell}))
+    assert shared.process is not None
+    with at_work(inside(net, str(BENCH / "near_end.py"), "spin", "-", "0", NAME)):
+        computing = p95(neighbour)
+    address = shared.resolve(NAME)
+    argv = inside(net, str(BENCH / "floods.py"), name, address, str(SINK), NAME, str(count))
+    with at_work(argv):
+        taken = p95(neighbour)
+    print(f"{name} {count}: {taken * 1e3:.0f} ms, {computing * 1e3:.0f} ms beside one that computes")
+    assert taken <= max(BAR, 3 * computing)
+    assert shared.process.poll() is None
