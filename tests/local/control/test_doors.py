@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
@@ -11,7 +12,7 @@ import pytest
 from tests.local.control.lab import run, until
 
 from irons_plugins.local.control import doors
-from irons_plugins.local.control.doors import Doors, NoPortError
+from irons_plugins.local.control.doors import Doors, NoPortError, Rounds
 
 ADDRESS = "127.31.7.9"
 PORTS = range(20_101, 20_103)
@@ -102,3 +103,33 @@ def test_a_door_takes_so_many_guests(monkeypatch: pytest.MonkeyPatch) -> None:
     finally:
         for other in far:
             other.close()
+
+
+def test_a_few_copies_go_on_in_each_round_of_the_loop() -> None:
+    """However many connections of a port are busy, the rest of the control plane has its turn after a few of them."""
+
+    async def work() -> None:
+        loop = asyncio.get_running_loop()
+        rounds, order, now = Rounds(2), list[tuple[int, int]](), 0
+
+        def tick() -> None:
+            nonlocal now
+            now += 1
+            loop.call_soon(tick)
+
+        async def copy(number: int) -> None:
+            for _ in range(5):
+                await rounds.turn()
+                order.append((now, number))
+
+        loop.call_soon(tick)
+        tasks = [loop.create_task(copy(number)) for number in range(20)]
+        tasks[3].cancel()
+        await asyncio.wait(tasks, timeout=30)
+        at = Counter(when for when, _ in order)
+        assert max(at.values()) <= 3
+        # The one that was cancelled took nobody's turn; beyond the first round the others take turns.
+        assert len(order) == 5 * 19
+        assert len({number for _, number in order[2:21]}) == 19
+
+    run(work())

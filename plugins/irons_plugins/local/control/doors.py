@@ -7,6 +7,7 @@ import contextlib
 import logging
 import random
 import socket
+from collections import deque
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 
@@ -19,6 +20,8 @@ PORTS = range(20_000, 32_000)
 
 _CHUNK = 256 * 1024
 _AT_ONCE = 128
+_ROUND = 2
+"""Pieces of `_CHUNK` that one door passes on in a round of the loop: a fraction of a millisecond's work."""
 _BACKLOG = 64
 _LAST_WORDS = 10.0
 
@@ -30,11 +33,51 @@ class NoPortError(Exception):
     """Every port of `PORTS` is taken, or the address is none of this machine."""
 
 
+class Rounds:
+    """Shares the loop with everything else it does: lets so many of its users go on in each round, one after the other.
+
+    Args:
+        most: how many.
+    """
+
+    def __init__(self, most: int = _ROUND) -> None:
+        self._most = most
+        self._left = most
+        self._resetting = False
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def turn(self) -> None:
+        """Wait until this user is among those that go on."""
+        loop = asyncio.get_running_loop()
+        if not self._resetting:
+            self._resetting = True
+            loop.call_soon(self._reset, loop)
+        if self._left and not self._waiting:
+            self._left -= 1
+            return
+        future: asyncio.Future[None] = loop.create_future()
+        self._waiting.append(future)
+        await future
+
+    def _reset(self, loop: asyncio.AbstractEventLoop) -> None:
+        """A round is over."""
+        self._left = self._most
+        self._resetting = bool(self._waiting)
+        if self._resetting:
+            loop.call_soon(self._reset, loop)
+        while self._waiting and self._left:
+            future = self._waiting.popleft()
+            if not future.done():
+                future.set_result(None)
+                self._left -= 1
+
+
 @dataclass(slots=True)
 class _Door:
     server: asyncio.Server
     port: int
     guests: set[asyncio.Task[None]] = field(default_factory=set)
+    rounds: Rounds = field(default_factory=Rounds)
 
 
 class Doors:
@@ -124,7 +167,7 @@ class Doors:
             return
         door.guests.add(task)
         try:
-            await _lead(reader, writer, await inside())
+            await _lead(reader, writer, await inside(), door.rounds)
         except (OSError, asyncio.CancelledError) as error:
             _log.debug("an SSH connection on port %s ended: %s", door.port, error)
             writer.transport.abort()
@@ -132,15 +175,17 @@ class Doors:
             door.guests.discard(task)
 
 
-async def _lead(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, inner: socket.socket) -> None:
+async def _lead(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, inner: socket.socket, rounds: Rounds
+) -> None:
     try:
         inner_reader, inner_writer = await asyncio.open_connection(sock=inner, limit=_CHUNK)
     except BaseException:
         inner.close()
         raise
     ways = (
-        asyncio.create_task(_copy(reader, inner_writer)),
-        asyncio.create_task(_copy(inner_reader, writer)),
+        asyncio.create_task(_copy(reader, inner_writer, rounds)),
+        asyncio.create_task(_copy(inner_reader, writer, rounds)),
     )
     try:
         await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -161,9 +206,11 @@ async def _lead(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, inne
         writer.transport.abort()
 
 
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, rounds: Rounds) -> None:
     with contextlib.suppress(OSError):
         while data := await reader.read(_CHUNK):
+            # Many busy connections would otherwise make each round of the control plane's loop as long as they like.
+            await rounds.turn()
             writer.write(data)
             await writer.drain()
         writer.write_eof()
