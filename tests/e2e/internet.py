@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dnslib import AAAA, QTYPE, RR, A, DNSRecord
+from dnslib import AAAA, QTYPE, RR, SRV, TXT, A, DNSRecord
 from dnslib.dns import DNSError
 
 NAMES = {
@@ -42,6 +42,15 @@ TURNING = {
     "both.example.test": (("10.9.8.7", "127.0.0.1", "203.0.113.10"),),
 }
 """Names that are answered otherwise each time, and by more than one address."""
+
+RECORDS: dict[tuple[str, str], list[SRV | TXT]] = {
+    ("_mongodb._tcp.db.example.test", "SRV"): [
+        SRV(0, 5, 5432, "db.example.test"),
+        SRV(0, 5, 27017, "evil.example.test"),
+    ],
+    ("db.example.test", "TXT"): [TXT("authSource=admin&replicaSet=rs0")],
+}
+"""Records of other types; whatever is asked for below `tunnel.example.test` has some."""
 
 NAME_SERVER = "203.0.113.53"
 CLIENT_FIRST = 5432
@@ -101,13 +110,16 @@ class Internet:
         name = str(query.q.qname).rstrip(".").lower()
         self.note("dns", name=name, type=QTYPE[query.q.qtype], server=where)
         answer = query.reply()
+        if query.q.qtype in (QTYPE.SRV, QTYPE.TXT):
+            for found in self._records(name, QTYPE[query.q.qtype]):
+                answer.add_answer(RR(query.q.qname, query.q.qtype, ttl=1, rdata=found))
         addresses = self._addresses(name, query.q.qtype)
         if addresses and query.q.qtype == QTYPE.A:
             for address in addresses:
                 answer.add_answer(RR(query.q.qname, QTYPE.A, ttl=1, rdata=A(address)))
         elif name == "six.example.test" and query.q.qtype == QTYPE.AAAA:
             answer.add_answer(RR(query.q.qname, QTYPE.AAAA, ttl=1, rdata=AAAA("2001:db8:113::10")))
-        elif not addresses and name != "six.example.test":
+        elif not addresses and not answer.rr and name != "six.example.test":
             answer.header.rcode = 3
         if name.endswith(".slow.example.test"):
             asyncio.get_running_loop().call_later(5, reply, bytes(answer.pack()))
@@ -121,6 +133,11 @@ class Internet:
         if name.endswith(".slow.example.test"):
             return ("203.0.113.10",)
         return (NAMES[name],) if name in NAMES else ()
+
+    def _records(self, name: str, kind: str) -> list[SRV | TXT]:
+        if name.endswith("tunnel.example.test"):
+            return [SRV(0, 0, 443, "back.tunnel.example.test") if kind == "SRV" else TXT("come on in")]
+        return RECORDS.get((name, kind), [])
 
     def note_datagram(self, data: bytes, _reply: Callable[[bytes], None], where: str) -> None:
         """Write down a datagram."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from irons_plugins.local.gateway.files import Files
 from irons_plugins.local.gateway.folding import Folder
 from irons_plugins.local.gateway.journal import Journal
+from irons_plugins.local.gateway.nameservers import NameServers
 from irons_plugins.local.gateway.relay import Pipes
 from irons_plugins.local.gateway.resolve import Resolver
 from irons_plugins.local.policy import Ground
@@ -24,6 +25,7 @@ class Context:
         journal: the write-ahead audit log.
         folder: where refusals go.
         resolver: asks the host.
+        nameservers: the host's, for records that the resolver does not give.
         pipes: where relays borrow.
         files: the descriptors there are.
         tls: reads ClientHellos.
@@ -36,6 +38,7 @@ class Context:
     journal: Journal
     folder: Folder
     resolver: Resolver
+    nameservers: NameServers
     pipes: Pipes
     files: Files
     tls: ssl.SSLContext

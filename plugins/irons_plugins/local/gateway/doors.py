@@ -10,16 +10,18 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from ipaddress import IPv4Address, ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from irons_plugins.local.causes import Cause
 from irons_plugins.local.gateway import fairness
 from irons_plugins.local.gateway.attempt import CROWDED, Attempt
-from irons_plugins.local.gateway.dns import MAX_QUERY, answer
+from irons_plugins.local.gateway.dns import MAX_QUERY, Wanted, answer
 from irons_plugins.local.gateway.files import ACCEPTED
 from irons_plugins.local.gateway.folding import Dropped, Refusal
 from irons_plugins.local.gateway.names import NamesFullError
 from irons_plugins.local.gateway.nflog import Packet, packets
+from irons_plugins.local.gateway.questions import Questions
+from irons_plugins.local.gateway.records import MOST_BYTES
 from irons_plugins.local.gateway.relay import Turns
 from irons_plugins.local.gateway.wire import Wire
 from irons_plugins.local.tcp import tune
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 ORDER = ("tcp4", "tcp6", "dns_udp4", "dns_udp6", "dns_tcp4", "dns_tcp6", "nflog")
 ACCEPTS = 4
 QUERIES = 4
+QUESTIONS = 64
+"""Questions for SRV and TXT records of one cell that may be answered at the same time."""
 PACKETS = 32
 PACKETS_PAUSE = 0.0025
 OUT_OF_FILES_PAUSE = 0.1
@@ -61,6 +65,8 @@ class Doors:
         self._paused: set[asyncio.TimerHandle] = set()
         self._turns = Turns(context.loop, context.crowded)
         self._owner = fairness.of(cell.name, cell.pace)
+        self._questions = Questions(context, cell, context.nameservers)
+        self._asking: set[asyncio.Task[None]] = set()
         self._dropped = 0
         by_name = dict(zip(ORDER, self._sockets, strict=True))
         for name, sock in by_name.items():
@@ -86,10 +92,15 @@ class Doors:
             handle.cancel()
         for sock in self._readers:
             self._loop.remove_reader(sock)
-        for task in self._tasks:
+        for task in (*self._tasks, *self._asking):
             task.cancel()
         for sock in self._sockets:
             sock.close()
+
+    async def ended(self) -> None:
+        """Wait, after `close`, until nothing that the doors began writes to the log any more."""
+        if self._asking:
+            await asyncio.wait(self._asking)
 
     def _watch(self, sock: socket.socket, ready: Callable[[], None]) -> None:
         self._readers[sock] = ready
@@ -171,12 +182,30 @@ class Doors:
                 query, sender = sock.recvfrom(MAX_QUERY)
             except OSError:
                 return
+            question = self._questions.wants(query)
+            if question is not None:
+                self._ask(sock, sender, question)
+                continue
             reply = answer(query, self._address, self._named)
             if reply:
                 with suppress(OSError):
                     sock.sendto(reply, sender)
             if self._cell.pace.over:
                 return
+
+    def _ask(self, sock: socket.socket, sender: Any, question: Wanted) -> None:
+        """Answer a question whose answer is found outside, in a task of its own."""
+        if len(self._asking) >= QUESTIONS:
+            return  # as a name server that is overloaded does
+
+        async def ask() -> None:
+            reply = await self._questions.answer(question, question.room)
+            with suppress(OSError):
+                sock.sendto(reply, sender)
+
+        task = self._loop.create_task(ask())
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
 
     def _dns_connection(self, client: socket.socket) -> None:
         if len(self._tasks) >= DNS_CONNECTIONS or not self._context.files.take(self._cell.files, ACCEPTED):
@@ -202,23 +231,38 @@ class Doors:
                         if not more:
                             return
                         data += more
-                    replies, sound = self._replies(data)
+                    question = self._asked(data)
+                    if question is not None:
+                        replies, sound = _framed(await self._questions.answer(question, MOST_BYTES)), True
+                    else:
+                        replies, sound = self._replies(data)
                     await client.send(replies)
                     if not sound:
                         return
         except (OSError, TimeoutError):
             return
 
+    def _asked(self, data: bytearray) -> Wanted | None:
+        """Take the first query from `data` where it is a question whose answer is found outside."""
+        size = int.from_bytes(data[:2], "big")
+        question = self._questions.wants(data[2 : 2 + size])
+        if question is not None:
+            del data[: 2 + size]
+        return question
+
     def _replies(self, data: bytearray) -> tuple[bytes, bool]:
         """Take the first queries from `data`; their answers, and False where one deserves none."""
         replies: list[bytes] = []
         while len(replies) < DNS_ANSWERS and _whole(data):
             size = int.from_bytes(data[:2], "big")
-            reply = answer(bytes(data[2 : 2 + size]), self._address, self._named)
+            query = bytes(data[2 : 2 + size])
+            if replies and self._questions.wants(query) is not None:
+                break
+            reply = answer(query, self._address, self._named)
             del data[: 2 + size]
             if not reply:
                 return b"".join(replies), False
-            replies.append(len(reply).to_bytes(2, "big") + reply)
+            replies.append(_framed(reply))
         return b"".join(replies), True
 
     def _packets(self, sock: socket.socket) -> None:
@@ -262,6 +306,10 @@ class Doors:
 def _whole(data: bytearray) -> bool:
     """True where the first query in it is whole."""
     return len(data) >= 2 and len(data) >= 2 + int.from_bytes(data[:2], "big")
+
+
+def _framed(reply: bytes) -> bytes:
+    return len(reply).to_bytes(2, "big") + reply
 
 
 def _drops(sock: socket.socket) -> int:

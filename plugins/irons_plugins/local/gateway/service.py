@@ -23,6 +23,7 @@ from irons_plugins.local.gateway.files import Files
 from irons_plugins.local.gateway.folding import Dropped, Folder
 from irons_plugins.local.gateway.groundwatch import GroundWatch
 from irons_plugins.local.gateway.journal import Journal
+from irons_plugins.local.gateway.nameservers import NameServers
 from irons_plugins.local.gateway.news import News
 from irons_plugins.local.gateway.relay import Pipes
 from irons_plugins.local.gateway.resolve import Resolver
@@ -73,6 +74,7 @@ class Service:
             journal=journal,
             folder=Folder(loop, journal),
             resolver=Resolver(loop),
+            nameservers=NameServers(loop),
             pipes=Pipes(),
             files=Files(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
             tls=tls.context(),
@@ -181,6 +183,7 @@ class Service:
         doors = self._doors.pop(name, None)
         if doors is not None:
             doors.close()
+            await doors.ended()
         self._ports.pop(name, None)
         cell = self._cells.pop(name, None)
         if cell is None:

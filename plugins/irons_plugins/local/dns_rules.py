@@ -1,0 +1,42 @@
+"""Which DNS questions of a sandbox the gateway itself may ask: SRV and TXT, of names that an allow rule covers."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from irons_plugins.local.hosts import Host
+from irons_plugins.local.policy import Policy
+from irons_plugins.local.rules import Rule
+
+Kind = Literal["SRV", "TXT"]
+
+_SELF = "irons.internal"
+
+
+def owner_of(name: str) -> str:
+    """The name that a question is about: without the leading labels that begin with an underscore (RFC 8552)."""
+    labels = name.split(".")
+    while labels and labels[0].startswith("_"):
+        del labels[0]
+    return ".".join(labels)
+
+
+def question_rule(policy: Policy, name: str, kind: Kind) -> Rule | None:
+    """The rule that lets a question leave; None where none does.
+
+    Only an allow rule does, in every mode, on whichever port: what a name has in the DNS is not about one. A wildcard
+    lets no TXT question leave, for whoever runs the DNS of a name below it could answer with anything. One deny rule
+    for the name, on whichever port, keeps all questions in.
+
+    Args:
+        policy: of the sandbox that asks.
+        name: canonical.
+        kind: the type of the records.
+    """
+    owner = owner_of(name)
+    if not owner or owner in {"localhost", _SELF}:
+        return None
+    rules = policy.rules_for(Host(owner))
+    if any(rule.list == "deny" for rule in rules):
+        return None
+    return next((rule for rule in rules if kind == "SRV" or rule.pattern.kind == "name"), None)
