@@ -13,6 +13,7 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -197,6 +198,8 @@ def main() -> None:
     if sys.argv[1:] == ["--remove"]:
         Quickstart().remove()
         return
+    # A background job of a shell ignores it otherwise.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     began = time.monotonic()
     quickstart = Quickstart()
     quickstart.check()

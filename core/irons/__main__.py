@@ -14,11 +14,23 @@ def main() -> int:
         sys.stdout.write(f"irons {__version__}\n")
         return 0
     try:
+        _take_interrupts()
         from irons.cli import main as run
 
         return run(words)
     except KeyboardInterrupt:
         return 130
+
+
+def _take_interrupts() -> None:
+    """Let SIGINT end this call also where a shell started it in the background, which ignores SIGINT, as Python then does.
+
+    What waits or follows could be ended by nothing but SIGTERM otherwise, and so could the programs that it starts.
+    """
+    import signal
+
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 if __name__ == "__main__":

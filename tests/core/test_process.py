@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.background import JOBS, job
 
 from irons import __version__
 from irons.testing import FakeApi, faults
@@ -110,11 +111,12 @@ def test_closed_streams_do_no_harm(env: dict[str, str], fake_api: FakeApi, close
     assert done.stderr == ""
 
 
-def test_ctrl_c_ends_a_call_at_once(env: dict[str, str], fake_api: FakeApi) -> None:
-    """SIGINT while a server is slow gives 130, one line, and no traceback."""
+@pytest.mark.parametrize("way", JOBS)
+def test_ctrl_c_ends_a_call_at_once(env: dict[str, str], fake_api: FakeApi, way: str) -> None:
+    """SIGINT while a server is slow gives 130, one line, and no traceback; also where it was ignored to begin with."""
     fake_api.fail(faults.slow(30), times=9)
     process = subprocess.Popen(
-        [*IRONS, "list"], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        job(way, [*IRONS, "list"]), env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     _until(lambda: fake_api.calls)
     process.send_signal(signal.SIGINT)

@@ -7,18 +7,21 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
 from irons_plugins.local.namespaces import birth
+from tests.background import job
 from tests.e2e.lab import Person, eventually
 from tests.e2e.test_kills import api_answers, pids
 
 
 @contextmanager
-def staying(person: Person) -> Iterator[subprocess.Popen[str]]:
-    """The command, once the backend serves."""
+def staying(person: Person, way: str = "foreground") -> Iterator[subprocess.Popen[str]]:
+    """The command, started as a job of this kind, once the backend serves."""
     person.run("local", "down")
+    person = replace(person, program=tuple(job(way, person.program)))
     with person.start("local", "up", "--foreground") as process:
         eventually(lambda: api_answers(person), what="the backend to serve")
         yield process
@@ -30,14 +33,17 @@ def ended(processes: dict[str, int]) -> bool:
     return all(birth(pid) is None for pid in processes.values())
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("number", "way"),
+    [(signal.SIGTERM, "foreground"), (signal.SIGINT, "foreground"), (signal.SIGINT, "background")],
+)
 def test_told_to_end_it_ends_all_but_the_sandboxes(
-    person: Person, sandbox: str, number: signal.Signals
+    person: Person, sandbox: str, number: signal.Signals, way: str
 ) -> None:
     """A service manager's signal, and Ctrl-C, end all three processes with exit code 0; the sandbox runs on as it was."""
     boot = "cut -d' ' -f22 /proc/1/stat"
     began = person.inside(sandbox, boot).stdout
-    with staying(person) as process:
+    with staying(person, way) as process:
         processes = pids(person)
         # What the test started is nsenter or irons itself, by the one exec after the other.
         os.kill(process.pid, number)

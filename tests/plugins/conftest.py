@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from irons.testing import FakeApi
+from tests.background import job
 
 
 def until(holds: Callable[[], Any], seconds: float = 60.0) -> Any:
@@ -142,10 +143,10 @@ class Irons:
             check=False,
         )
 
-    def start(self, *words: str) -> subprocess.Popen[bytes]:
-        """Start it; the fixture ends what is left."""
+    def start(self, *words: str, way: str = "foreground") -> subprocess.Popen[bytes]:
+        """Start it, as a job of this kind; the fixture ends what is left."""
         process = subprocess.Popen(
-            self.argv(*words),
+            job(way, self.argv(*words)),
             env={**self.env},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

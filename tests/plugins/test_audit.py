@@ -284,8 +284,8 @@ def test_head_ends_quietly(irons_process: Irons, one: FakeApi) -> None:
 class Follower:
     """`audit egress --follow` in a process of its own."""
 
-    def __init__(self, irons: Irons, *words: str) -> None:
-        self.process = irons.start("audit", "egress", "one", "--follow", *words)
+    def __init__(self, irons: Irons, *words: str, way: str = "foreground") -> None:
+        self.process = irons.start("audit", "egress", "one", "--follow", *words, way=way)
         self.lines: list[str] = []
 
     def next(self) -> str:
@@ -322,6 +322,14 @@ def test_follow_shows_each_event_once_in_order(
     for number in range(5, 12):
         one.record(f"h{number}.example")
         assert hosts([follower.next()]) == [f"h{number}.example"]
+    assert follower.end() == "irons: interrupted\n"
+
+
+def test_follow_in_the_background_of_a_script_takes_ctrl_c(irons_process: Irons, one: FakeApi) -> None:
+    """Where the shell that started it had SIGINT ignored, it ends the follower all the same, with 130."""
+    one.record("a.example")
+    follower = Follower(irons_process, way="background")
+    assert hosts([follower.next()]) == ["a.example"]
     assert follower.end() == "irons: interrupted\n"
 
 

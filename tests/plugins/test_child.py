@@ -84,6 +84,12 @@ def test_codes(script: str) -> None:
     assert codes == [expected, expected]
 
 
+def test_an_attached_program_takes_ctrl_c() -> None:
+    """Ctrl-C is the program's while it has the terminal: it does not begin with SIGINT ignored."""
+    script = "import signal, sys; sys.exit(signal.getsignal(signal.SIGINT) is signal.SIG_IGN)"
+    assert run_attached((sys.executable, "-c", script), os.environ) == 0
+
+
 def test_what_is_typed_ahead_is_left(tmp_path: str) -> None:
     """What stands on stdin behind the program's end is nobody's to take."""
     reading, writing = os.pipe()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from irons.testing import FakeApi, Runner, faults
+from tests.background import JOBS
 
 from .conftest import Irons, until
 
@@ -128,10 +129,11 @@ def test_the_spinner_is_a_terminals_alone(run_irons: Runner, fake_api: FakeApi) 
     assert run_irons("wait", "two").ok().err == ""
 
 
-def test_ctrl_c_ends_a_wait_at_once(irons_process: Irons, fake_api: FakeApi) -> None:
-    """Ctrl-C in the middle of a wait is exit code 130, within a moment."""
+@pytest.mark.parametrize("way", JOBS)
+def test_ctrl_c_ends_a_wait_at_once(irons_process: Irons, fake_api: FakeApi, way: str) -> None:
+    """Ctrl-C in the middle of a wait is exit code 130, within a moment, in a script's background job too."""
     fake_api.add("one", "creating")
-    process = irons_process.start("wait", "one")
+    process = irons_process.start("wait", "one", way=way)
     until(lambda: len(fake_api.lines()) > 2)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)

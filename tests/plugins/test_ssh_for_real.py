@@ -15,6 +15,7 @@ from urllib.request import urlopen
 import pytest
 
 from irons.testing import EXTENSIONS, FakeApi
+from tests.background import JOBS
 
 from .conftest import Irons, Sshd, until
 
@@ -192,10 +193,11 @@ def test_a_timeout_that_is_not_reached(into: Irons) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_an_interrupted_exec_leaves_nothing(into: Irons, number: int) -> None:
+@pytest.mark.parametrize("way", JOBS)
+def test_an_interrupted_exec_leaves_nothing(into: Irons, number: int, way: str) -> None:
     """Ctrl-C, TERM and HUP end the call with 130, and what it started in the sandbox."""
     nap = f"8612{number}.25"
-    process = into.start("exec", "one", "--", "sh", "-c", f"setsid -f sleep {nap}; sleep {nap}")
+    process = into.start("exec", "one", "--", "sh", "-c", f"setsid -f sleep {nap}; sleep {nap}", way=way)
     until(lambda: len(running(nap)) == 2)
     process.send_signal(number)
     process.communicate(timeout=15)
@@ -284,13 +286,14 @@ class _Hello(BaseHTTPRequestHandler):
         """Keep quiet."""
 
 
-def test_forward_leads_there(into: Irons) -> None:
+@pytest.mark.parametrize("way", JOBS)
+def test_forward_leads_there(into: Irons, way: str) -> None:
     """`forward` opens a port of the loopback address that leads to the sandbox's, until it is interrupted."""
     with HTTPServer(("127.0.0.1", 0), _Hello) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        process = into.start("forward", "one", f"{port}:{server.server_address[1]}")
+        process = into.start("forward", "one", f"{port}:{server.server_address[1]}", way=way)
         try:
             until(lambda: _connects(port))
             with urlopen(f"http://127.0.0.1:{port}/", timeout=60) as answer:
@@ -299,6 +302,17 @@ def test_forward_leads_there(into: Irons) -> None:
             process.send_signal(signal.SIGINT)
             process.communicate(timeout=60)
             server.shutdown()
+    assert process.returncode in (130, 255, -signal.SIGINT)
+
+
+@pytest.mark.parametrize("way", JOBS)
+def test_ctrl_c_ends_ssh(into: Irons, way: str) -> None:
+    """`ssh`, which runs in the place of irons, ends on SIGINT also where that was ignored when irons began."""
+    process = into.start("ssh", "one", "--", "echo here; exec sleep 86128.5", way=way)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"here\n"
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
     assert process.returncode in (130, 255, -signal.SIGINT)
 
 
@@ -318,7 +332,7 @@ def test_forward_of_a_taken_port(into: Irons) -> None:
     assert b"Address already in use" in done.stderr
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root's sshd may give a terminal away (chown)")
+@pytest.mark.needs("root")
 def test_a_person_gets_a_terminal(into: Irons) -> None:
     """On a terminal, ssh has one at the other end too; the exit code is the remote command's."""
     import pty

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from irons.testing import FakeApi, faults
+from tests.background import JOBS, job
 from tests.repl.conftest import KEY
 from tests.repl.terminal import Terminal
 
@@ -146,8 +147,13 @@ def test_names_are_fresh_after_each_own_command(prompt: Terminal, fake: FakeApi)
     prompt.until(r"nothing is blocked │ 1 ready │ 0 denied")
 
 
-def test_ctrl_c_clears_the_line_and_cancels_the_command(prompt: Terminal, fake: FakeApi) -> None:
+@pytest.mark.parametrize("way", JOBS)
+def test_ctrl_c_clears_the_line_and_cancels_the_command(
+    terminal: Callable[..., Terminal], fake: FakeApi, way: str
+) -> None:
     """Ctrl-C at the prompt clears the line; on a running command it gives 130; the prompt stays."""
+    prompt = terminal(argv=job(way, [sys.executable, "-m", "irons"]))
+    prompt.until("irons>")
     prompt.send("half a line")
     prompt.until("half a line")
     prompt.send("\x03")

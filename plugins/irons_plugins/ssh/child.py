@@ -24,7 +24,8 @@ _ASK_AGAIN = 0.5
 
 def run_attached(argv: Sequence[str], env: Mapping[str, str]) -> int:
     """Run a program that has the terminal to itself; what is typed there is the program's, Ctrl-C included."""
-    with _here(signal.SIGINT, signal.SIG_IGN):
+    # A handler, not SIG_IGN: an ignored signal would be inherited by the program.
+    with _here(signal.SIGINT, lambda *_: None):
         process = _started(argv, env, None, None, None)
         return _code(process.wait())
 
