@@ -8,6 +8,8 @@ import signal
 import pytest
 from hypothesis import settings
 
+pytest_plugins = ["tests.machine"]
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """End as Ctrl-C does, every fixture taken down, where a run is terminated or loses its terminal."""

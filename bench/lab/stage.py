@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
-from tests.e2e.lab import Lab, Person, make_lab, missing_parts
+from tests.e2e.lab import LAB_NEEDS, Lab, Person, make_lab
+from tests.machine import Machine
 
 ROOT = Path(__file__).parent.parent.parent
 _IMAGE_WITHIN = 600.0
@@ -63,7 +64,7 @@ def stage() -> Iterator[Stage]:
     Raises:
         SystemExit: this machine lacks something; says what.
     """
-    lack = missing_parts()
+    lack = Machine(strict=False).lack(*LAB_NEEDS, "sandboxes", "image")
     if lack:
         raise SystemExit(f"this benchmark runs real sandboxes: {lack}")
     place = Path(tempfile.mkdtemp(prefix="irons-bench-"))

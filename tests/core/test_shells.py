@@ -6,7 +6,6 @@ import os
 import pty
 import re
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.machine import Machine
 
 from irons.names import Names
 from irons.settings import load
@@ -22,13 +22,6 @@ from irons.shell_completion import SCRIPTS
 from irons.testing import Runner
 
 BIN = Path(sys.executable).parent
-
-
-def needs(shell: str) -> pytest.MarkDecorator:
-    """Skip where a shell is not installed, but in CI."""
-    return pytest.mark.skipif(
-        shutil.which(shell) is None and not os.environ.get("CI"), reason=f"{shell} is not installed"
-    )
 
 
 @pytest.fixture
@@ -101,7 +94,7 @@ def bash(home: dict[str, str]) -> Iterator[Typed]:
     shell.close()
 
 
-@needs("bash")
+@pytest.mark.needs("bash")
 @pytest.mark.parametrize(
     ("typed", "shown"),
     [
@@ -121,7 +114,7 @@ def test_bash(bash: Typed, typed: str, shown: str) -> None:
     assert shown in bash.until(re.escape(shown.rstrip()) + r"\S* ?#")
 
 
-@needs("bash")
+@pytest.mark.needs("bash")
 def test_bash_lists_what_there_is(bash: Typed) -> None:
     """Two tabs list the names."""
     bash.type("irons status agent-\t\t")
@@ -129,7 +122,7 @@ def test_bash_lists_what_there_is(bash: Typed) -> None:
     assert "build" not in listed
 
 
-@needs("zsh")
+@pytest.mark.needs("zsh")
 @pytest.mark.parametrize(
     ("typed", "shown"),
     [
@@ -156,7 +149,7 @@ def test_zsh(home: dict[str, str], typed: str, shown: str) -> None:
         shell.close()
 
 
-@needs("fish")
+@pytest.mark.needs("fish")
 @pytest.mark.parametrize(
     ("typed", "shown"),
     [
@@ -187,8 +180,7 @@ def test_the_script_is_printed(run_irons: Runner, shell: str) -> None:
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_the_script_is_sound(shell: str) -> None:
+def test_the_script_is_sound(shell: str, machine: Machine) -> None:
     """The shell itself finds no fault in the script."""
-    if shutil.which(shell) is None:
-        pytest.skip(f"{shell} is not installed")
+    machine.require(shell)
     subprocess.run([shell, "-n"], input=SCRIPTS[shell], text=True, check=True, timeout=30)

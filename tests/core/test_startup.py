@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
@@ -27,7 +26,7 @@ def bench() -> ModuleType:
     return module
 
 
-@pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
+@pytest.mark.needs("valgrind", optional=True)
 @pytest.mark.timeout(240)
 def test_no_start_takes_more_instructions_than_its_bar(bench: ModuleType, tmp_path: Path) -> None:
     """`--version`, `--help` and a completion stay below so many times the bare interpreter's instructions."""

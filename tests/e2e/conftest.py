@@ -15,7 +15,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.lab import Lab, Person, make_lab, missing_parts
+from tests.e2e.lab import LAB_NEEDS, Lab, Person, make_lab
+from tests.machine import Machine
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -27,17 +28,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def _machine() -> None:
-    lack = missing_parts()
-    if lack and os.environ.get("CI"):
-        pytest.fail(f"end-to-end tests can't run: {lack}")
-    if lack:
-        pytest.skip(lack)
-
-
-@pytest.fixture(scope="session")
-def place(_machine: None) -> Iterator[Path]:
-    """A directory that every user can enter, short enough for sockets."""
+def place(machine: Machine) -> Iterator[Path]:
+    """A directory that every user can enter, short enough for sockets, on a machine that runs sandboxes."""
+    machine.require(*LAB_NEEDS, "sandboxes", "image")
     made = Path(tempfile.mkdtemp(prefix="irons-e2e-"))
     made.chmod(0o755)
     yield made
@@ -130,8 +123,9 @@ def public_program(place: Path) -> tuple[str, ...]:
 
 
 @pytest.fixture(scope="session")
-def ordinary_user(_machine: None) -> Iterator[str]:
+def ordinary_user(machine: Machine) -> Iterator[str]:
     """An ordinary user of this machine, with subordinate ids, made for these tests alone."""
+    machine.require("users", "usermod")
     name = f"irons{os.getpid() % 100000}"
     change_users("useradd", "--no-create-home", "--shell", "/bin/sh", name)
     try:

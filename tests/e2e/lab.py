@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -209,16 +208,8 @@ def _run(words: list[str]) -> None:
     assert done.returncode == 0, f"{words}: {done.stderr}"
 
 
-def missing_parts() -> str:
-    """What this machine lacks for real sandboxes; empty where it has all."""
-    if os.geteuid() != 0:
-        return "making the tests' own networks needs root"
-    absent = [
-        tool
-        for tool in ("nsenter", "unshare", "ip", "nft", "crun", "ssh", "mmdebstrap", "openssl", "git")
-        if not shutil.which(tool)
-    ]
-    return f"not installed: {', '.join(absent)}" if absent else ""
+LAB_NEEDS = ("root", "networks", "nft", "ssh", "openssl", "git")
+"""What the lab needs of the machine, as `tests.machine` knows it."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.lab import Lab, Person, becoming
+from tests.machine import Machine
 
 DEBIAN = "deb.debian.org"
 PYPI = ("pypi.org", "files.pythonhosted.org")
@@ -25,13 +26,13 @@ class OwnNetwork(Lab):
 
 
 @pytest.fixture(scope="module")
-def at_home(person: Person, place: Path, lab: Lab, image_tar: Path) -> Iterator[Person]:
+def at_home(person: Person, place: Path, lab: Lab, image_tar: Path, machine: Machine) -> Iterator[Person]:
     """The person on the machine's own network, with a locked sandbox named `packages`."""
     for host in (DEBIAN, *PYPI):
         try:
             socket.create_connection((host, 80), timeout=5).close()
         except OSError:
-            pytest.skip(f"{host} can't be reached from this machine")
+            machine.miss(f"network: {host} can't be reached", optional=True)
     home = place / f"home-{person.user or 'root'}"
     for directory in (home, home / "run", home / ".ssh"):
         directory.mkdir(mode=0o700)

@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 
 import pytest
 from tests.local.engine_fixtures import archive, place_for_all
 from tests.local.people import Kept, Person, keeping, ordinary_person, root_person
+from tests.machine import Machine
 
 __all__ = ["archive", "kept", "person", "place_for_all"]
 
-TOOLS = ("nft", "newuidmap", "useradd", "setpriv", "ip")
-
 
 @pytest.fixture(scope="module", params=["root", "ordinary"])
-def person(request: pytest.FixtureRequest) -> Iterator[Person]:
+def person(request: pytest.FixtureRequest, machine: Machine) -> Iterator[Person]:
     """Root, and then an ordinary user."""
-    if os.geteuid() != 0:
-        pytest.skip("making users takes root")
-    missing = [tool for tool in TOOLS if shutil.which(tool, path="/usr/sbin:/usr/bin:/sbin:/bin") is None]
-    if missing:
-        pytest.skip(f"this machine lacks {', '.join(missing)}")
+    machine.require("root", "setpriv")
+    if request.param == "ordinary":
+        machine.require("users", "newuidmap")
     with root_person() if request.param == "root" else ordinary_person() as made:
         yield made
 
 
 @pytest.fixture
-def kept(person: Person) -> Iterator[Kept]:
-    """A running keeper with stand-ins."""
-    with keeping(person) as keeper:
+def kept(person: Person, machine: Machine) -> Iterator[Kept]:
+    """A running keeper with stand-ins; a test whose keeper makes a cell needs a machine that can."""
+    with keeping(person, machine=machine) as keeper:
         yield keeper

@@ -11,25 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-
-def _lack() -> str:
-    if os.geteuid() != 0:
-        return "making users and networks needs root"
-    absent = [
-        name for name in ("crun", "newuidmap", "ip", "ssh", "mmdebstrap", "runuser") if not shutil.which(name)
-    ]
-    return f"not installed: {', '.join(absent)}" if absent else ""
+from tests.machine import Machine
 
 
 @pytest.fixture(scope="session")
-def place_for_all() -> Iterator[Path]:
-    """A directory that every user can enter."""
-    lack = _lack()
-    if lack and os.environ.get("CI"):
-        pytest.fail(f"the engine can't be tested: {lack}")
-    if lack:
-        pytest.skip(lack)
+def place_for_all(machine: Machine) -> Iterator[Path]:
+    """A directory that every user can enter, on a machine that runs sandboxes."""
+    machine.require("root", "sandboxes", "image", "newuidmap", "ip", "runuser")
     made = Path(tempfile.mkdtemp(prefix="irons-engine-"))
     made.chmod(0o755)
     yield made

@@ -7,7 +7,6 @@ import contextlib
 import gzip
 import io
 import json
-import os
 import shutil
 import tarfile
 import tempfile
@@ -22,7 +21,8 @@ from irons_plugins.local.engines import EngineError
 from irons_plugins.local.idmap import outer_map
 from irons_plugins.local.image import Image, Images
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="unpacking here needs root or subordinate ids")
+unpacking = pytest.mark.needs("root", "user-namespaces")
+"""For tests that unpack, pack or remove an image."""
 
 Entry = tuple[str, dict[str, Any], bytes]
 

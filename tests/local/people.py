@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.machine import Machine
+
 from irons.version import __version__
 from irons_plugins.local.link import Link
 from irons_plugins.local.namespaces import started
@@ -26,6 +28,8 @@ from irons_plugins.local.places import Places
 ROOT = Path(__file__).parents[2]
 STAND_INS = Path(__file__).parent / "stand_ins"
 ENTERING = Path(__file__).parent / "entering.py"
+CELL_NEEDS = ("user-namespaces", "nft", "ip")
+"""What a cell, and looking into it, need of the machine, as `tests.machine` knows it."""
 PYTHON = "/usr/bin/python3"
 """The system's Python: what runs inside a cell as root may not read another user's."""
 
@@ -191,6 +195,7 @@ class Kept:
 
     person: Person
     version: str = __version__
+    machine: Machine | None = None
     process: subprocess.Popen[str] | None = None
     cells: int = 0
     _left: ExitStack = field(default_factory=ExitStack)
@@ -224,7 +229,9 @@ class Kept:
         return self.ask("status")
 
     def make(self) -> str:
-        """Make a cell, and wait until the gateway has it."""
+        """Make a cell, and wait until the gateway has it; the test is skipped where none can be made."""
+        if self.machine is not None:
+            self.machine.require(*CELL_NEEDS)
         self.cells += 1
         name = f"sb_{self.cells:016x}"
         self.ask("cell.make", cell=name)
@@ -300,9 +307,9 @@ class Kept:
 
 
 @contextmanager
-def keeping(person: Person, *, version: str = __version__) -> Iterator[Kept]:
+def keeping(person: Person, *, version: str = __version__, machine: Machine | None = None) -> Iterator[Kept]:
     """A running keeper with stand-ins, ended afterwards with all that was left running in its cells."""
-    keeper = Kept(person, version)
+    keeper = Kept(person, version, machine)
     for name in ("gateway/broken", "gateway/heard.jsonl", "broken"):
         (person.places.local / name).unlink(missing_ok=True)
     try:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from tests.local.people import PYTHON, Kept, eventually
+from tests.local.people import CELL_NEEDS, PYTHON, Kept, eventually
 
 from irons_plugins.local.idmap import PRIVATE_BASE
 from irons_plugins.local.link import RequestError
@@ -223,6 +223,7 @@ def test_connections_into_a_cell(kept: Kept) -> None:
         kept.ask("cell.connect", cell=cell, address="localhost", port=1)
 
 
+@pytest.mark.needs(*CELL_NEEDS)
 def test_many_cells_at_once(kept: Kept) -> None:
     """Ten cells made at the same time all work, and each is its own."""
     names = [f"sb_{number:016x}" for number in range(0x100, 0x10A)]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.local.people import PYTHON, Person, eventually, keeping, root_person
+from tests.local.people import CELL_NEEDS, PYTHON, Person, eventually, keeping, root_person
 
 from irons.errors import LocalError
 from irons_plugins.local import daemon
@@ -39,10 +39,6 @@ with socket.create_server(("127.0.0.1", 22)) as server:
     while True:
         server.accept()[0].sendall(b"SSH-2.0-")
 """
-
-needs_root = pytest.mark.skipif(
-    os.geteuid() != 0, reason="entering a cell of one's own takes a user of its own"
-)
 
 
 def ensure(person: Person, *prefix: str) -> Any:
@@ -122,6 +118,7 @@ def test_processes_of_a_killed_keeper_are_found_without_its_runtime_directory(fr
     assert set(fresh.processes()) == {after[1], after[3], after[4]}
 
 
+@pytest.mark.needs(*CELL_NEEDS)
 def test_an_older_daemon_is_replaced_and_its_cells_live_on(fresh: Person) -> None:
     """A newer client replaces an older daemon, gateway and control plane included, without touching a cell."""
     with keeping(fresh, version="0.0.1") as kept:
@@ -135,7 +132,7 @@ def test_an_older_daemon_is_replaced_and_its_cells_live_on(fresh: Person) -> Non
         assert kept.status()["cells"] == 1
 
 
-@needs_root
+@pytest.mark.needs("root")
 def test_a_newer_daemon_is_left_alone() -> None:
     """An older client says that the daemon is newer and what to do, and changes nothing."""
     with root_person() as person, keeping(person, version="99.1") as kept:
@@ -145,7 +142,7 @@ def test_a_newer_daemon_is_left_alone() -> None:
         assert kept.status()["version"] == "99.1"
 
 
-@needs_root
+@pytest.mark.needs("root", *CELL_NEEDS)
 def test_a_connection_is_handed_to_openssh() -> None:
     """The descriptor of a connection inside the cell arrives as OpenSSH wants it: one byte with SCM_RIGHTS."""
     with root_person() as person, keeping(person) as kept:
@@ -210,6 +207,7 @@ LACKING = {
 }
 
 
+@pytest.mark.needs("networks", *CELL_NEEDS)
 @pytest.mark.parametrize("check", sorted(LACKING))
 def test_what_a_machine_lacks_is_named_with_its_check(fresh: Person, check: str) -> None:
     """A cell that cannot be made says what is missing and which doctor check explains it."""

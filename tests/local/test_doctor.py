@@ -122,7 +122,7 @@ def test_another_system_is_told_at_once() -> None:
     assert not check.ok
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root's gateway has a user of its own")
+@pytest.mark.needs("root")
 def test_files_that_the_gateway_cannot_read_are_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.local.image_archives import SYSTEM, Place, archive, entry, ids, make_place, needs_root, tar_bytes
+from tests.local.image_archives import SYSTEM, Place, archive, entry, ids, make_place, tar_bytes, unpacking
 
 from irons_plugins.local.engines import EngineError, Limits, Spec
 from irons_plugins.local.engines.machine import Machine
@@ -46,7 +46,7 @@ async def _gone(pid: int) -> None:
             await asyncio.sleep(0.02)
 
 
-@needs_root
+@unpacking
 def test_what_is_exported_can_be_imported(place: Place) -> None:
     """An export holds all of an image, with owners, modes, links and capabilities."""
     capability = b"\x01\0\0\2\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
@@ -80,7 +80,7 @@ def _sandbox_on(place: Place, image: Image, name: str = "box") -> Path:
     return home
 
 
-@needs_root
+@unpacking
 def test_a_stopped_sandbox_becomes_an_image_without_its_keys(place: Place) -> None:
     """What it changed and removed is in the image; host keys and authorized keys are not."""
     home = _sandbox_on(place, place.imported(*SYSTEM, entry("srv/old", b"1"), entry("srv/kept", b"1")))
@@ -106,7 +106,7 @@ def test_a_stopped_sandbox_becomes_an_image_without_its_keys(place: Place) -> No
     assert image.source == "saved from box"
 
 
-@needs_root
+@unpacking
 def test_a_running_sandbox_is_not_saved(place: Place) -> None:
     """It must be stopped first, and what isn't there can't be saved."""
     home = _sandbox_on(place, place.imported(*SYSTEM))
@@ -120,7 +120,7 @@ def test_a_running_sandbox_is_not_saved(place: Place) -> None:
     assert place.left() == before
 
 
-@needs_root
+@unpacking
 def test_an_image_in_use_stays(place: Place) -> None:
     """Neither is it removed, nor lost when its name is used again; once nobody needs it, it goes."""
     old = place.imported(*SYSTEM)
@@ -171,7 +171,7 @@ def builder(place: Place, monkeypatch: pytest.MonkeyPatch) -> Builder:
     return Builder(place.root / "bin", monkeypatch)
 
 
-@needs_root
+@unpacking
 def test_the_default_image_is_built_once(place: Place, builder: Builder) -> None:
     """The first need of it builds it, telling how far it is; two at once share one; a third finds it."""
     told: list[str] = []
@@ -187,7 +187,7 @@ def test_the_default_image_is_built_once(place: Place, builder: Builder) -> None
     assert "fetching package lists" in told
 
 
-@needs_root
+@unpacking
 def test_an_archive_can_stand_in_for_the_build(place: Place, builder: Builder) -> None:
     """Where a file is given for the default image, nothing is built."""
     path = archive(place.root / "a.tar", *SYSTEM)
@@ -201,7 +201,7 @@ def test_an_image_that_is_not_there_is_not_made_up(place: Place) -> None:
     assert place.refused(place.images.ensure("mine")).code == "image"
 
 
-@needs_root
+@unpacking
 def test_a_build_that_fails_says_why(place: Place, builder: Builder) -> None:
     """The builder's own complaint is passed on, not what its end did to the unpacking."""
     said = r"Err:1 http://m bookworm InRelease\n  why\nE: Failed to fetch http://m  the mirror is gone\nE: no more"
@@ -213,7 +213,7 @@ def test_a_build_that_fails_says_why(place: Place, builder: Builder) -> None:
     assert place.refused(place.images.build()).code == "image"
 
 
-@needs_root
+@unpacking
 def test_a_build_that_is_killed_leaves_nothing_that_is_used(place: Place, builder: Builder) -> None:
     """What was killed half way isn't listed, and the next start removes it; a new build works meanwhile."""
     builder.does("head -c 20000 image.tar; echo $$ >begun; exec sleep 100")
@@ -242,7 +242,7 @@ def test_a_build_that_is_killed_leaves_nothing_that_is_used(place: Place, builde
     assert place.left() == [image.id]
 
 
-@needs_root
+@unpacking
 def test_a_cancelled_build_ends_its_builder(place: Place, builder: Builder) -> None:
     """After Ctrl-C no process goes on, and nothing is left."""
     builder.does("echo $$ >pid; head -c 20000 image.tar; exec sleep 100")
@@ -260,7 +260,7 @@ def test_a_cancelled_build_ends_its_builder(place: Place, builder: Builder) -> N
     assert place.left() == []
 
 
-@needs_root
+@unpacking
 def test_a_full_disk_is_said(place: Place, builder: Builder) -> None:
     """Where the image doesn't fit, that is what is said, and the room is free again."""
     small = place.root / "images"

@@ -24,9 +24,9 @@ from tests.local.image_archives import (
     entry,
     ids,
     make_place,
-    needs_root,
     oci_archive,
     tar_bytes,
+    unpacking,
 )
 
 from irons_plugins.local.engines import EngineError
@@ -42,7 +42,7 @@ def place() -> Iterator[Place]:
         yield made
 
 
-@needs_root
+@unpacking
 def test_a_tar_of_a_root_file_system_becomes_an_image(place: Place) -> None:
     """Files, owners, modes, links and times are those of the archive; the account is added; identity is removed."""
     image = place.imported(
@@ -92,7 +92,7 @@ HOSTILE = {
 }
 
 
-@needs_root
+@unpacking
 @pytest.mark.parametrize("hostile", HOSTILE.values(), ids=HOSTILE.keys())
 def test_a_hostile_archive_is_refused(place: Place, hostile: Entry) -> None:
     """The archive is refused as a whole, in one line, and nothing of it is left."""
@@ -100,7 +100,7 @@ def test_a_hostile_archive_is_refused(place: Place, hostile: Entry) -> None:
     assert place.refused(place.images.import_(path, "little")).code == "image"
 
 
-@needs_root
+@unpacking
 def test_links_in_the_way_lead_nowhere_outside(place: Place) -> None:
     """Writing through a link of the archive's own stays below its root."""
     outside = place.root / "outside"
@@ -115,7 +115,7 @@ def test_links_in_the_way_lead_nowhere_outside(place: Place) -> None:
     assert image.size > 0
 
 
-@needs_root
+@unpacking
 @pytest.mark.parametrize("target", ["etc/passwd", "etc", "etc/shadow", "etc/sudoers.d"])
 def test_an_image_that_links_its_accounts_away_harms_nobody(place: Place, target: str) -> None:
     """The account is never added through a link that the image laid."""
@@ -129,7 +129,7 @@ def test_an_image_that_links_its_accounts_away_harms_nobody(place: Place, target
     assert victim.read_text() == "kept\n"
 
 
-@needs_root
+@unpacking
 def test_only_file_capabilities_are_kept_of_extended_attributes(place: Place) -> None:
     """An overlay's own marks, or any other attribute, can't be smuggled in; file capabilities are the sandbox's own."""
     capability = b"\x01\0\0\2\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
@@ -144,7 +144,7 @@ def test_only_file_capabilities_are_kept_of_extended_attributes(place: Place) ->
     assert int.from_bytes(kept[-4:], "little") == outer_map().host_uid(1)
 
 
-@needs_root
+@unpacking
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
@@ -165,7 +165,7 @@ def test_what_is_no_whole_archive_is_refused(
     assert says in place.refused(place.images.import_(path, "little")).message
 
 
-@needs_root
+@unpacking
 @pytest.mark.parametrize("missing", ["usr/sbin/sshd", "etc/passwd", "bin/sh"])
 def test_what_is_no_machine_is_refused(place: Place, missing: str) -> None:
     """An image without an SSH server, accounts or a shell is no image for a sandbox, and it is said what it lacks."""
@@ -189,7 +189,7 @@ def test_a_name_that_is_none_is_refused(place: Place, name: str) -> None:
     assert place.refused(place.images.import_(place.root / "a.tar", name)).code == "input"
 
 
-@needs_root
+@unpacking
 @pytest.mark.parametrize(
     "data", [docker_archive(), oci_archive(), gzip.compress(oci_archive())], ids=["docker", "oci", "oci.gz"]
 )
@@ -203,7 +203,7 @@ def test_layers_lie_over_one_another(place: Place, data: bytes) -> None:
     assert [each.name for each in (image.rootfs / "opt").iterdir()] == ["c"]
 
 
-@needs_root
+@unpacking
 def test_an_archive_for_another_processor_is_refused(place: Place) -> None:
     """It is said which architecture is missing."""
     path = place.root / "a.tar"
@@ -211,7 +211,7 @@ def test_an_archive_for_another_processor_is_refused(place: Place) -> None:
     assert "no image for" in place.refused(place.images.import_(path, "little")).message
 
 
-@needs_root
+@unpacking
 def test_a_manifest_that_names_what_is_not_there_is_refused(place: Place) -> None:
     """A layer that is missing is named."""
     path = place.root / "a.tar"

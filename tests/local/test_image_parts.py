@@ -14,15 +14,15 @@ from tests.local.image_archives import (
     archive,
     docker_archive,
     entry,
-    needs_root,
     oci_archive,
     tar_bytes,
+    unpacking,
 )
 
 from irons_plugins.local.engines import EngineError
 from irons_plugins.local.images import pack, unpack
 
-pytestmark = needs_root
+pytestmark = unpacking
 
 CAPABILITY = b"\x01\0\0\2\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
 

@@ -58,7 +58,7 @@ def test_create_refuses_a_link(tmp_path: Path) -> None:
         places.create()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a directory of another user")
+@pytest.mark.needs("root")
 def test_create_refuses_a_foreign_directory(tmp_path: Path) -> None:
     """A directory of another user is refused and said so."""
     places = _places(tmp_path)

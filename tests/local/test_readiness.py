@@ -23,6 +23,10 @@ FIX = "user.max_user_namespaces=10000"
 REFUSING = (sys.executable, "-m", "tests.refusing", "--no-user-namespaces", "--")
 
 
+refusing = pytest.mark.needs("user-namespaces")
+"""For tests that take the right to make user namespaces away, and so begin with it."""
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """A home with a key."""
@@ -49,6 +53,7 @@ def _irons(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return _there(home, sys.executable, "-m", "irons", *words)
 
 
+@refusing
 def test_the_first_commands_begin_with_the_checks(home: Path) -> None:
     """`create`, `image build` and `image import` fail at once, with doctor's words and its fix last; nothing is half made."""
     try:
@@ -70,6 +75,7 @@ def test_the_first_commands_begin_with_the_checks(home: Path) -> None:
         _irons(home, "local", "down")
 
 
+@refusing
 def test_the_quickstart_begins_with_the_checks(home: Path) -> None:
     """It ends before it makes anything, and says why and what to run."""
     done = _there(home, sys.executable, "docs/quickstart.py")

@@ -6,23 +6,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.e2e.lab import Lab, make_lab, missing_parts
+from tests.e2e.lab import LAB_NEEDS, Lab, make_lab
 from tests.local.gateway.stand import CellNet, Stand, make_stand
+from tests.machine import Machine
 
 
 @pytest.fixture(scope="session")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+def lab(tmp_path_factory: pytest.TempPathFactory, machine: Machine) -> Iterator[Lab]:
     """The stand-in internet, and the host before it."""
-    lacking = missing_parts()
-    if lacking:
-        pytest.skip(lacking)
+    machine.require(*LAB_NEEDS)
     with make_lab(tmp_path_factory.mktemp("lab")) as lab:
         yield lab
 
 
 @pytest.fixture(scope="module")
-def net() -> Iterator[CellNet]:
+def net(machine: Machine) -> Iterator[CellNet]:
     """A cell's network."""
+    machine.require("networks", "nft")
     net = CellNet()
     try:
         yield net
