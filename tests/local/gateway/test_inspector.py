@@ -109,9 +109,14 @@ def test_a_request_in_pieces_is_refused(first: bytes) -> None:
     assert (step.then, step.forward) == (Then.REFUSE, b"")
 
 
-def test_ssh_is_left_alone() -> None:
-    """After its version line SSH has nothing in the clear."""
-    assert run(b"SSH-2.0-OpenSSH\r\n" + b"\0\0") == (b"SSH-2.0-OpenSSH\r\n\0\0", Then.RAW, b"")
+def test_ssh_is_left_alone_once_both_sides_speak_it() -> None:
+    """After their version lines SSH has nothing in the clear; the client's word alone is not enough."""
+    inspector = Inspector()
+    assert inspector.feed(b"SSH-2.0-OpenSSH\r\n").then is Then.MORE
+    inspector.greeting = b"220 "
+    assert inspector.feed(HELLO).then is Then.HELLO
+    inspector.greeting = b"SSH-"
+    assert inspector.feed(b"\0\0" + HELLO) == (b"\0\0" + HELLO, Then.RAW, b"", b"", "")
 
 
 @given(st.lists(st.binary(min_size=1, max_size=40), max_size=8))

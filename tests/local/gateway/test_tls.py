@@ -7,9 +7,16 @@ import ssl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.local.gateway.stand import retry_request
 
-from irons_plugins.local.gateway.tls import BadHelloError, Hello, Reader, asks_again, begins, context
+from irons_plugins.local.gateway.tls import (
+    BadHelloError,
+    Hello,
+    OddHelloError,
+    Reader,
+    Records,
+    begins,
+    context,
+)
 
 CONTEXT = context()
 
@@ -110,17 +117,6 @@ def test_mangled_hellos_are_survived(at: int, data: bytes) -> None:
         reader.close()
 
 
-def test_what_asks_for_a_second_hello() -> None:
-    """Only a ServerHello with the random that says so does, and that is known as soon as its random is there."""
-    retry = retry_request()
-    assert [asks_again(retry[:count]) for count in range(43)] == [None] * 43
-    assert asks_again(retry[:43]) is True
-    assert asks_again(retry) is True
-    for at in (0, 1, 5, 11, 42):
-        assert asks_again(retry[:at] + b"\x77" + retry[at + 1 :]) is False
-    assert asks_again(b"220 mail") is False
-
-
 def test_what_begins_a_hello() -> None:
     """Record type, major version and message type decide; too few bytes leave it open."""
     assert begins(hello()) is True
@@ -128,3 +124,57 @@ def test_what_begins_a_hello() -> None:
     assert begins(b"\x16\x02\x01\0\0\x01") is False
     assert begins(b"\x16\x03\x01\0\0\x02") is False
     assert begins(b"GET / ") is False
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+@pytest.mark.parametrize("step", [1, 7, 10_000])
+def test_the_end_of_a_hello_is_found(size: int, step: int) -> None:
+    """However it is cut, what follows its last record is told apart from it."""
+    whole = in_records(hello(), size)
+    data = whole + hello("evil.example.test")
+    reader = Reader(CONTEXT)
+    for at in range(0, len(data), step):
+        found = reader.feed(data[at : at + step])
+        if found is not None:
+            assert at + step - len(found.rest) == len(whole) or at + step >= len(data)
+            assert data[at : at + step].endswith(found.rest)
+            assert len(data[: at + step]) - len(found.rest) == len(whole)
+            return
+    pytest.fail("it was never whole")
+
+
+def test_a_second_hello_in_the_same_record_is_refused() -> None:
+    """A record that holds more than the ClientHello is odd, whether the record is whole or not."""
+    one, other = hello()[5:], hello("evil.example.test")[5:]
+    both = one + other
+    data = b"\x16\x03\x01" + len(both).to_bytes(2, "big") + both
+    for step in (1, 10_000):
+        with pytest.raises(OddHelloError):
+            read(data, step)
+
+
+@pytest.mark.parametrize(
+    "between", [b"\x14\x03\x03\0\x01\x01", b"\x15\x03\x03\0\x02\x01\x70", b"\x16\x03\x03\0\0"]
+)
+def test_nothing_may_come_between_the_records(between: bytes) -> None:
+    """Another record, or an empty one, in the middle of a ClientHello makes it malformed."""
+    parts = in_records(hello(), 100)
+    with pytest.raises(BadHelloError):
+        read(parts[:105] + between + parts[105:], 10_000)
+
+
+@given(st.lists(st.binary(max_size=40), max_size=10))
+def test_records_in_any_pieces_end_at_the_same_place(pieces: list[bytes]) -> None:
+    """Where bytes are cut makes no difference to where a ClientHello ends, and none is ever longer than its bytes."""
+    data = b"\x16\x03\x01" + b"".join(pieces)
+    message, end = Records().feed(data)
+    cut, at, said, found = Records(), 0, b"", None
+    for piece in (b"\x16\x03\x01", *pieces):
+        part, found = cut.feed(piece)
+        said += part
+        if found is not None:
+            found += at
+            break
+        at += len(piece)
+    assert (said, found) == (message, end)
+    assert end is None or end <= len(data)

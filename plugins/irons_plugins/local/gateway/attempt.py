@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 from irons_plugins.local.causes import Cause, Outcome
 from irons_plugins.local.gateway import files, inside, refuse
 from irons_plugins.local.gateway.account import Account, Ending
-from irons_plugins.local.gateway.clear import LateError, relay_clear, relay_http, relay_tls
+from irons_plugins.local.gateway.clear import relay_clear, relay_http
 from irons_plugins.local.gateway.dial import Address, DialError, race
+from irons_plugins.local.gateway.handshake import relay_tls
 from irons_plugins.local.gateway.http1 import BadRequestError
 from irons_plugins.local.gateway.journal import JournalError
+from irons_plugins.local.gateway.late import LateError
 from irons_plugins.local.gateway.opening import Opening, read_opening
 from irons_plugins.local.gateway.relay import Turns
 from irons_plugins.local.gateway.requests import Requests
@@ -295,7 +297,7 @@ class Attempt:
         session = await self._connect()
         if opening.kind is Kind.TLS:
             await session.send(opening.data)
-            await relay_tls(session, self._context.tls, self._check)
+            await relay_tls(session, self._context.tls, self._check, late=False)
         else:
             await relay_clear(session, opening, self._context.tls, self._check)
 

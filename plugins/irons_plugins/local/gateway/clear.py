@@ -8,53 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import Protocol
 
 from irons_plugins.local.causes import Cause
-from irons_plugins.local.gateway import tls
+from irons_plugins.local.gateway.handshake import relay_tls, send_hello
 from irons_plugins.local.gateway.http1 import BadRequestError, Head
 from irons_plugins.local.gateway.inspector import Inspector, Then
-from irons_plugins.local.gateway.opening import LINE_TIMEOUT, Opening, read_hello
+from irons_plugins.local.gateway.late import Check, LateError
+from irons_plugins.local.gateway.opening import LINE_TIMEOUT, Opening
 from irons_plugins.local.gateway.requests import Requests
 from irons_plugins.local.gateway.session import ANSWER_TIMEOUT, BrokenError, Session
 from irons_plugins.local.gateway.shadows import Shadows, TooManyError
 from irons_plugins.local.gateway.sniff import Kind
-from irons_plugins.local.policy import Host, HostError, canonical_host
+from irons_plugins.local.gateway.tls import Hello, OddHelloError
+from irons_plugins.local.policy import HostError, canonical_host
 
 MAX_ANSWER = 65_536
-
-
-class Check(Protocol):
-    """Judges names that a connection says in the clear once its server is reached; raises where they are refused."""
-
-    def __call__(self, claimed: tuple[Host, ...], protocol: str, alert: bytes = b"") -> None:
-        """Judge.
-
-        Args:
-            claimed: the names.
-            protocol: what says them: http or tls.
-            alert: what refuses a ClientHello.
-        """
-
-
-class LateError(Exception):
-    """Something after the dial is refused for what it is.
-
-    Attributes:
-        cause: why, for programs.
-        host: the name it asked for, where that could be read.
-        protocol: what it spoke.
-        alert: the TLS alert that refuses it.
-    """
-
-    def __init__(
-        self, reason: str, protocol: str, cause: Cause, host: Host | None = None, alert: bytes = b""
-    ) -> None:
-        super().__init__(reason)
-        self.cause = cause
-        self.host = host
-        self.protocol = protocol
-        self.alert = alert
 
 
 async def relay_http(session: Session, requests: Requests, head: Head | None, check: Check) -> None:
@@ -149,65 +117,6 @@ async def _answer(session: Session) -> bytes:
     return data[: end + 4]
 
 
-async def relay_tls(session: Session, context: ssl.SSLContext, check: Check) -> None:
-    """Relay what follows a ClientHello that was checked and sent.
-
-    Nothing is to be seen in it, but for one thing: a server may ask for a second ClientHello, which says a name anew.
-
-    Args:
-        session: the connection; what its server says is not relayed yet.
-        context: what `tls.context` made.
-        check: judges the name.
-
-    Raises:
-        LateError: the second one is refused for what it is.
-        BrokenError: the connection ended otherwise than in good order.
-        OSError: it broke.
-    """
-    answer = b""
-    while (again := tls.asks_again(answer)) is None:
-        if not await session.server_speaks():
-            break
-        more = await session.server.recv()
-        if not more:
-            break
-        answer += more
-    if answer:
-        await session.answer(answer)
-    if again:
-        await _second_hello(session, context, check)
-    await session.splice()
-
-
-async def _second_hello(session: Session, context: ssl.SSLContext, check: Check) -> None:
-    """Pass on what may come before it, record by record, and then it, checked."""
-    session.begin(answers_only=False)
-    data = b""
-    while True:
-        while len(data) < 5 or (data[0] in tls.OTHER_RECORDS and len(data) < _record(data)):
-            more = await session.client.recv()
-            if not more:
-                await session.send(data)
-                await session.finish()
-                raise BrokenError("closed before a second ClientHello")
-            data += more
-        if data[0] == tls.HANDSHAKE:
-            break
-        if data[0] not in tls.OTHER_RECORDS:
-            raise LateError("what follows is no TLS", "tls", Cause.PROTOCOL)
-        whole = _record(data)
-        await session.send(data[:whole])
-        data = data[whole:]
-    await _checked(session, b"", data, context, check)
-
-
-def _record(data: bytes) -> int:
-    size = 5 + int.from_bytes(data[3:5], "big")
-    if size > tls.MAX_RECORD:
-        raise LateError("a TLS record is too large", "tls", Cause.MALFORMED)
-    return size
-
-
 async def relay_clear(session: Session, opening: Opening, context: ssl.SSLContext, check: Check) -> None:
     """Relay what may be anything, looking for names that show up in it.
 
@@ -222,19 +131,24 @@ async def relay_clear(session: Session, opening: Opening, context: ssl.SSLContex
         BrokenError: the connection ended otherwise than in good order.
         OSError: it broke.
     """
-    session.begin(answers_only=False)
+    session.begin(answers_only=False, heed=True)
     inspector, shadows = Inspector(), Shadows(context)
     data, ended = opening.data, opening.ended
     # A line that did not end in time has waited already.
     patient = opening.kind is not Kind.UNDECIDED
     while True:
         if data:
+            inspector.greeting = session.greeting
             step = inspector.feed(data)
-            if step.forward and step.then is not Then.RAW and _shadowed(shadows, step.forward, check):
-                await session.quiesce()
-                await session.send(data)
-                await relay_tls(session, context, check)
-                return
+            if step.forward and step.then is not Then.RAW:
+                hello = _shadowed(shadows, step.forward, check)
+                if hello is not None:
+                    await session.quiesce()
+                    end = len(step.forward) - len(hello.rest)
+                    session.client.held = data[end:] + session.client.held
+                    await session.send(data[:end])
+                    await relay_tls(session, context, check, late=True)
+                    return
             if step.forward:
                 await session.send(step.forward)
             data = step.rest
@@ -245,7 +159,9 @@ async def relay_clear(session: Session, opening: Opening, context: ssl.SSLContex
                 await relay_http(session, Requests(session.client, data), None, check)
                 return
             if step.then is Then.HELLO:
-                await _tls(session, step.sent, data, context, check)
+                await session.quiesce()
+                await send_hello(session, step.sent, data, context, check)
+                await relay_tls(session, context, check, late=True)
                 return
             if step.then is Then.REFUSE:
                 raise LateError(step.reason, "tcp", Cause.MALFORMED)
@@ -261,23 +177,24 @@ async def relay_clear(session: Session, opening: Opening, context: ssl.SSLContex
         data += more or b""
 
 
-def _shadowed(shadows: Shadows, data: bytes, check: Check) -> bool:
-    """True where TLS began in the middle of what went on, under a name that passes."""
+def _shadowed(shadows: Shadows, data: bytes, check: Check) -> Hello | None:
+    """The ClientHello that began in the middle of what went on and ends in `data`, under a name that passes."""
     try:
         hello = shadows.feed(data)
     except TooManyError:
-        reason = "too much in it looks like the beginning of TLS"
-        raise LateError(reason, "tcp", Cause.MALFORMED) from None
-    if hello is None:
-        return False
-    if hello.name is not None:
-        try:
-            name = canonical_host(hello.name)
-        except HostError as error:
-            reason = f"malformed TLS server name: {error}"
-            raise LateError(reason, "tls", Cause.MALFORMED, None, hello.alert) from None
-        check((name,), "tls", hello.alert)
-    return True
+        raise LateError("too much in it looks like the beginning of TLS", "tcp", Cause.MALFORMED) from None
+    except OddHelloError as error:
+        raise LateError(str(error), "tls", Cause.MALFORMED, None, error.alert) from None
+    if hello is None or hello.name is None:
+        return hello
+    try:
+        name = canonical_host(hello.name)
+    except HostError as error:
+        raise LateError(
+            f"malformed TLS server name: {error}", "tls", Cause.MALFORMED, None, hello.alert
+        ) from None
+    check((name,), "tls", hello.alert)
+    return hello
 
 
 async def _more(session: Session, *, waiting: bool) -> bytes | None:
@@ -289,19 +206,3 @@ async def _more(session: Session, *, waiting: bool) -> bytes | None:
             return await session.client.recv()
     except TimeoutError:
         return None
-
-
-async def _tls(session: Session, sent: bytes, data: bytes, context: ssl.SSLContext, check: Check) -> None:
-    await session.quiesce()
-    await _checked(session, sent, data, context, check)
-    await relay_tls(session, context, check)
-
-
-async def _checked(session: Session, sent: bytes, data: bytes, context: ssl.SSLContext, check: Check) -> None:
-    """Send a ClientHello once its name has been judged; `sent` of it has gone on before."""
-    hello = await read_hello(session.client, context, sent + data)
-    if hello.fault is not None:
-        raise LateError(hello.fault, "tls", Cause.MALFORMED, hello.name, hello.alert)
-    if hello.name is not None:
-        check((hello.name,), "tls", hello.alert)
-    await session.send(hello.data[len(sent) :])

@@ -14,6 +14,7 @@ from irons_plugins.local.gateway import tls
 from irons_plugins.local.gateway.sniff import Looks, first_line, hello_at
 
 _HELLO = 6
+_SSH = b"SSH-"
 _PIECES = "an HTTP request in pieces"
 
 
@@ -47,15 +48,23 @@ class Step(NamedTuple):
 
 
 class Inspector:
-    """The state of one connection's clear text."""
+    """The state of one connection's clear text.
+
+    Attributes:
+        greeting: the first bytes that the server said, once it has.
+    """
 
     def __init__(self) -> None:
+        self.greeting = b""
+        self._ssh = False
         # The first line as far as it has gone on; None once it is known not to be HTTP.
         self._line: bytes | None = b""
         self._prefix = b""
 
     def feed(self, data: bytes) -> Step:
         """Judge the next bytes; those that an earlier step held come again in front."""
+        if self._ssh and self.greeting == _SSH:
+            return Step(data, Then.RAW)
         prefix, self._prefix = self._prefix, b""
         if prefix:
             begun = tls.begins(prefix + data[:_HELLO])
@@ -99,7 +108,7 @@ class Inspector:
         if looks is Looks.BINARY:
             self._line += data
             return Step(data)
-        secret = (self._line + data).startswith(b"SSH-")
+        # SSH (RFC 4253) says its version in the clear and nothing else; but that this is SSH takes the server's word too.
+        self._ssh = (self._line + data).startswith(_SSH)
         self._line = None
-        # SSH (RFC 4253) says its version in the clear and nothing else; there is no name to come.
-        return Step(data, Then.RAW if secret else Then.MORE)
+        return Step(data)

@@ -20,7 +20,7 @@ class Opening(NamedTuple):
 
     Attributes:
         kind: what it speaks; UNDECIDED where a text line did not end, or nothing came at all.
-        data: every byte of it so far.
+        data: every byte of it so far; of a ClientHello exactly its records.
         ended: the client has closed its side.
         name: the name in its ClientHello.
         alert: what refuses a ClientHello.
@@ -77,7 +77,7 @@ async def read_opening(client: Wire, context: ssl.SSLContext, grace: float, *, s
 
 
 async def read_hello(client: Wire, context: ssl.SSLContext, data: bytes) -> Opening:
-    """Read the rest of a ClientHello.
+    """Read the rest of a ClientHello; what was read beyond its last record is held.
 
     Args:
         client: the connection.
@@ -105,6 +105,9 @@ async def read_hello(client: Wire, context: ssl.SSLContext, data: bytes) -> Open
         return Opening(Kind.TLS, data, fault="the ClientHello was not finished in time")
     finally:
         reader.close()
+    if hello.rest:
+        data = data[: -len(hello.rest)]
+        client.held = hello.rest + client.held
     if hello.name is None:
         return Opening(Kind.TLS, data, alert=hello.alert)
     try:

@@ -15,6 +15,8 @@ CLOSING = 5.0
 """Seconds a client has to end its side of a request-and-answer connection once the server has."""
 ANSWER_TIMEOUT = 60.0
 """Seconds a server has to say something before more of its client goes on."""
+GREETING = 4
+"""Bytes of a server's first words that are looked at."""
 QUIET = 0.2
 QUIET_MOST = 5.0
 
@@ -32,6 +34,9 @@ class Session:
         server: what it reached.
         pipes: where the relay borrows.
         turns: of the cell whose connection it is.
+
+    Attributes:
+        greeting: the first bytes that the server said, where `begin` was to look at them.
     """
 
     def __init__(
@@ -42,6 +47,8 @@ class Session:
         self.server = server
         self._pipes = pipes
         self._turns = turns
+        self.greeting = b""
+        self._heeding = False
         self._sent = 0
         self._received = 0
         self._forth: Flow | None = None
@@ -63,18 +70,37 @@ class Session:
         """Bytes that came from the server and went to the client."""
         return self._received + (self._back.moved if self._back else 0)
 
-    def begin(self, *, answers_only: bool) -> None:
+    def begin(self, *, answers_only: bool, heed: bool = False) -> None:
         """Begin to relay what the server says.
 
         Args:
             answers_only: the client's side is of no use once the server has closed its own.
+            heed: look at the first bytes in passing, for `greeting`.
         """
         self._answers_only = answers_only
-        if self._back is None:
-            self._back = Flow(
-                self._loop, self.server, self.client, self._pipes, self._turns, self._flow_ended
-            )
-            self._back.start()
+        if self._back is not None or self._heeding:
+            return
+        if heed:
+            self._heeding = True
+            self._loop.add_reader(self.server.fd, self._heed)
+        else:
+            self._relay_back()
+
+    def _heed(self) -> None:
+        self._unheed()
+        # What is wrong with the connection the relay will meet itself.
+        with suppress(OSError):
+            self.greeting = self.server.sock.recv(GREETING, socket.MSG_PEEK)
+        self._relay_back()
+
+    def _unheed(self) -> None:
+        if self._heeding:
+            self._heeding = False
+            self._loop.remove_reader(self.server.fd)
+
+    def _relay_back(self) -> None:
+        self._back = Flow(self._loop, self.server, self.client, self._pipes, self._turns, self._flow_ended)
+        self._back.start()
 
     async def server_speaks(self) -> bool:
         """Wait for the server's next words, while they are not relayed; False where the client ends its side first.
@@ -144,6 +170,7 @@ class Session:
         Raises:
             BrokenError: the server has ended.
         """
+        self._unheed()
         back = self._back
         if back is None:
             return
@@ -168,6 +195,7 @@ class Session:
 
     def stop(self) -> None:
         """Stop every relay; the sockets stay as they are."""
+        self._unheed()
         for flow in (self._forth, self._back):
             if flow is not None and not flow.done:
                 flow.stop()

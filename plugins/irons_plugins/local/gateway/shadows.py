@@ -10,10 +10,12 @@ from __future__ import annotations
 import re
 import ssl
 
-from irons_plugins.local.gateway.tls import BadHelloError, Hello, Reader
+from irons_plugins.local.gateway.tls import BadHelloError, Hello, OddHelloError, Reader
 
 MOST = 8
-_BEGINS = re.compile(rb"\x16\x03[\x00-\x04]..\x01", re.DOTALL)
+"""Seem to begin at once at most."""
+_BEGINS = re.compile(rb"\x16\x03...\x01", re.DOTALL)
+"""What `tls.begins` says yes to."""
 _TAIL = 5
 
 
@@ -37,10 +39,11 @@ class Shadows:
         """Read along.
 
         Returns:
-            A ClientHello that has become whole with these bytes.
+            A ClientHello that has become whole with these bytes; its `rest` is the end of them.
 
         Raises:
             TooManyError: somebody sows candidates to hide one.
+            OddHelloError: a ClientHello has become whole, and its records hold something else.
         """
         for reader in list(self._readers):
             found = self._read(reader, data)
@@ -76,6 +79,8 @@ class Shadows:
     def _read(self, reader: Reader, data: bytes) -> Hello | None:
         try:
             found = reader.feed(data)
+        except OddHelloError:
+            raise
         except BadHelloError:
             self._readers.remove(reader)
             return None

@@ -10,20 +10,26 @@ import ssl
 from typing import NamedTuple
 
 MAX_HELLO = 66_000
+MAX_PLAIN = 1 << 14
 MAX_RECORD = 5 + (1 << 14) + 256
 HANDSHAKE, OTHER_RECORDS = 22, frozenset((20, 21, 23))
 """Record types: a handshake message, and what else may come before one (RFC 8446, section 5.1)."""
-_RETRY = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")
-"""The random of a ServerHello that is a HelloRetryRequest (RFC 8446, section 4.1.3)."""
-_SERVER_HELLO = b"\x02"
-_RANDOM_AT = 11
+_MESSAGE = 4
+"""Bytes of a handshake message before its body: the type, and the length of the body."""
 
 
 class Hello(NamedTuple):
-    """What a ClientHello says: its server name as sent, or None; and the alert record that refuses it."""
+    """What a ClientHello says.
+
+    Attributes:
+        name: its server name as sent, or None.
+        alert: the alert record that refuses it.
+        rest: the bytes fed last that follow its last record, and are no part of it.
+    """
 
     name: str | None
     alert: bytes
+    rest: bytes = b""
 
 
 class BadHelloError(ValueError):
@@ -36,6 +42,10 @@ class BadHelloError(ValueError):
     def __init__(self, reason: str, alert: bytes = b"") -> None:
         super().__init__(reason)
         self.alert = alert
+
+
+class OddHelloError(BadHelloError):
+    """A server might take it, with something else in or between its records."""
 
 
 def begins(data: bytes | bytearray) -> bool | None:
@@ -51,20 +61,72 @@ def begins(data: bytes | bytearray) -> bool | None:
     return True
 
 
-def asks_again(answer: bytes | bytearray) -> bool | None:
-    """True where a server's first bytes ask for another ClientHello (HelloRetryRequest); None for too few of them.
+class Records:
+    """Takes one ClientHello out of its records (RFC 8446, section 5.1), and finds where the last of them ends.
 
-    The second ClientHello may say another name, and servers do go by it.
+    Attributes:
+        odd: something else is in or between them, or one is empty or too large. A second ClientHello could hide there.
     """
-    begin = bytes((HANDSHAKE, 3))
-    if answer[:2] != begin[: len(answer)]:
-        return False
-    if answer[5:6] not in (b"", _SERVER_HELLO):
-        return False
-    random = answer[_RANDOM_AT : _RANDOM_AT + len(_RETRY)]
-    if random != _RETRY[: len(random)]:
-        return False
-    return True if len(random) == len(_RETRY) else None
+
+    __slots__ = ("_begun", "_head", "_inside", "_left", "_record", "odd")
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._record = 0
+        self._inside = False
+        self._begun = b""
+        self._left = 0
+        self.odd = False
+
+    def feed(self, data: bytes) -> tuple[bytes, int | None]:
+        """Take more bytes.
+
+        Returns:
+            The bytes of the ClientHello in them; and how many of `data` its records take once the last is whole,
+            else None.
+        """
+        message = bytearray()
+        at = 0
+        while at < len(data):
+            if not self._record:
+                part = data[at : at + 5 - len(self._head)]
+                self._head += part
+                at += len(part)
+                if len(self._head) == 5:
+                    self._open()
+                continue
+            part = data[at : at + self._record]
+            at += len(part)
+            self._record -= len(part)
+            if self._inside:
+                message += self._take(part)
+            if not self._record and self._whole:
+                return bytes(message), at
+        return bytes(message), None
+
+    @property
+    def _whole(self) -> bool:
+        return len(self._begun) == _MESSAGE and not self._left
+
+    def _open(self) -> None:
+        self._inside = self._head[0] == HANDSHAKE
+        self._record = int.from_bytes(self._head[3:], "big")
+        if not self._inside or self._head[1] != 3 or not 0 < self._record <= MAX_PLAIN:
+            self.odd = True
+        self._head = b""
+
+    def _take(self, part: bytes) -> bytes:
+        """What of a handshake record's bytes is the ClientHello's."""
+        begun = part[: _MESSAGE - len(self._begun)]
+        if begun:
+            self._begun += begun
+            if len(self._begun) == _MESSAGE:
+                self._left = int.from_bytes(self._begun[1:], "big")
+        body = part[len(begun) : len(begun) + self._left]
+        self._left -= len(body)
+        taken = begun + body
+        self.odd = self.odd or len(taken) < len(part)
+        return taken
 
 
 class _Probe(ssl.SSLObject):
@@ -100,6 +162,7 @@ class Reader:
     def __init__(self, context: ssl.SSLContext) -> None:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
+        self._records = Records()
         self._probe: ssl.SSLObject | None = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._size = 0
 
@@ -111,19 +174,24 @@ class Reader:
 
         Raises:
             BadHelloError: it is malformed or too large.
+            OddHelloError: it is whole, and its records hold something else.
         """
         probe = self._probe
         if not isinstance(probe, _Probe):
             raise BadHelloError("nothing may follow")
+        message, end = self._records.feed(data)
         self._size += len(data)
-        self._incoming.write(data)
+        for at in range(0, len(message), MAX_PLAIN):
+            part = message[at : at + MAX_PLAIN]
+            self._incoming.write(b"\x16\x03\x01" + len(part).to_bytes(2, "big") + part)
         reason = "no server would take it"
         try:
             probe.do_handshake()
         except ssl.SSLWantReadError:
-            if self._size <= MAX_HELLO:
-                return None
-            reason = "it is too large"
+            if end is None:
+                if self._size <= MAX_HELLO:
+                    return None
+                reason = "it is too large"
         except ssl.SSLError as error:
             reason = (error.reason or str(error)).lower().replace("_", " ")
         alert = self._outgoing.read()
@@ -131,7 +199,10 @@ class Reader:
         self.close()
         if not whole:
             raise BadHelloError(f"malformed ClientHello: {reason}", alert)
-        return Hello(name, alert)
+        # Where its last record goes on beyond it, that record's end is not waited for.
+        if self._records.odd or end is None:
+            raise OddHelloError("malformed ClientHello: something else is in its records", alert)
+        return Hello(name, alert, data[end:])
 
     def close(self) -> None:
         """Free what OpenSSL holds, at once."""

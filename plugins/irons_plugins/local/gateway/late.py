@@ -1,0 +1,41 @@
+"""What shows up on a connection once its server is reached: who judges it, and how it is refused."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from irons_plugins.local.causes import Cause
+from irons_plugins.local.policy import Host
+
+
+class Check(Protocol):
+    """Judges names that a connection says in the clear once its server is reached; raises where they are refused."""
+
+    def __call__(self, claimed: tuple[Host, ...], protocol: str, alert: bytes = b"") -> None:
+        """Judge.
+
+        Args:
+            claimed: the names.
+            protocol: what says them: http or tls.
+            alert: what refuses a ClientHello.
+        """
+
+
+class LateError(Exception):
+    """Something after the dial is refused for what it is.
+
+    Attributes:
+        cause: why, for programs.
+        host: the name it asked for, where that could be read.
+        protocol: what it spoke.
+        alert: the TLS alert that refuses it.
+    """
+
+    def __init__(
+        self, reason: str, protocol: str, cause: Cause, host: Host | None = None, alert: bytes = b""
+    ) -> None:
+        super().__init__(reason)
+        self.cause = cause
+        self.host = host
+        self.protocol = protocol
+        self.alert = alert
