@@ -249,7 +249,8 @@ class Attempt:
             grace = PATIENCE
         else:
             grace = GRACE_LITERAL if self._name is None else GRACE_NAMED
-        opening = await read_opening(self._client, self._context.tls, grace, strict=strict and allowed)
+        tls, hellos = self._context.tls, self._context.hellos
+        opening = await read_opening(self._client, tls, hellos, grace, strict=strict and allowed)
         if opening.kind in {Kind.TLS, Kind.HTTP}:
             self._account.protocol = opening.kind.value
         self._alert = opening.alert

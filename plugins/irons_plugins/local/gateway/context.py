@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from irons_plugins.local.gateway.files import Files
 from irons_plugins.local.gateway.folding import Folder
+from irons_plugins.local.gateway.hellos import Hellos
 from irons_plugins.local.gateway.journal import Journal
 from irons_plugins.local.gateway.nameservers import NameServers
 from irons_plugins.local.gateway.relay import Pipes
@@ -29,6 +30,7 @@ class Context:
         pipes: where relays borrow.
         files: the descriptors there are.
         tls: reads ClientHellos.
+        hellos: remembers ClientHellos.
         ground: the live facts of this machine's network, as they are at this moment.
         crowded: tells whether more than one cell is at work.
         complain: tells whoever runs the gateway what went wrong; never anything a sandbox chose.
@@ -42,6 +44,7 @@ class Context:
     pipes: Pipes
     files: Files
     tls: ssl.SSLContext
+    hellos: Hellos
     ground: Callable[[], Ground]
     crowded: Callable[[], bool]
     complain: Callable[[str], None]

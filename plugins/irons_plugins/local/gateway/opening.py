@@ -7,6 +7,7 @@ import ssl
 from typing import NamedTuple
 
 from irons_plugins.local.gateway import tls
+from irons_plugins.local.gateway.hellos import Hellos, Known
 from irons_plugins.local.gateway.sniff import Kind, kind
 from irons_plugins.local.gateway.wire import Wire
 from irons_plugins.local.policy import Host, HostError, canonical_host
@@ -40,12 +41,15 @@ class Opening(NamedTuple):
         return not self.data
 
 
-async def read_opening(client: Wire, context: ssl.SSLContext, grace: float, *, strict: bool) -> Opening:
+async def read_opening(
+    client: Wire, context: ssl.SSLContext, hellos: Hellos, grace: float, *, strict: bool
+) -> Opening:
     """Read a client's first words.
 
     Args:
         client: the connection.
         context: what `tls.context` made.
+        hellos: ClientHellos that came before.
         grace: seconds in which the first byte must come, else the opening is silent.
         strict: the port allows only TLS or HTTP, so a text line may take its time.
 
@@ -71,7 +75,13 @@ async def read_opening(client: Wire, context: ssl.SSLContext, grace: float, *, s
             await client.pace.rest()
             return Opening(Kind.UNDECIDED, data)
     if found is Kind.TLS:
-        return await read_hello(client, context, data)
+        known = hellos.find(data)
+        if known is not None:
+            return Opening(Kind.TLS, data, name=known.name, alert=known.alert)
+        opening = await read_hello(client, context, data)
+        if opening.fault is None:
+            hellos.remember(opening.data, Known(opening.name, opening.alert))
+        return opening
     fault = "its first line has no end" if found is Kind.ENDLESS else None
     return Opening(found, data, fault=fault)
 

@@ -22,6 +22,7 @@ from irons_plugins.local.gateway.fairness import FairSelector
 from irons_plugins.local.gateway.files import Files
 from irons_plugins.local.gateway.folding import Dropped, Folder
 from irons_plugins.local.gateway.groundwatch import GroundWatch
+from irons_plugins.local.gateway.hellos import Hellos
 from irons_plugins.local.gateway.journal import Journal
 from irons_plugins.local.gateway.nameservers import NameServers
 from irons_plugins.local.gateway.news import News
@@ -78,6 +79,7 @@ class Service:
             pipes=Pipes(),
             files=Files(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
             tls=tls.context(),
+            hellos=Hellos(),
             ground=self._watch.ground,
             crowded=lambda: selector.crowded,
             complain=self._complain,
