@@ -111,7 +111,7 @@ class Server:
             await self._stopping.wait()
             plane.audit.close()
             for listener in self._listeners:
-                listener.should_exit = True
+                listener.stop()
             await asyncio.gather(*serving, return_exceptions=True)
         finally:
             await self._end()
@@ -190,7 +190,6 @@ def main() -> int:
     """Run the control plane; 1, with one line on stderr, where it cannot start."""
     os.umask(0o077)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     try:
         places = Places.of().create()
         config = read_config(places.local / FILE, config_path(os.environ))

@@ -193,3 +193,28 @@ def test_a_taken_port_is_one_line() -> None:
         port = sock.getsockname()[1]
         with pytest.raises(ListenError, match=f"cannot listen on 127.0.0.1:{port}: Address already in use"):
             tcp_listener(_app, Config(host="127.0.0.1", port=port))
+
+
+def test_keys_are_the_owners_alone(tmp_path: Path) -> None:
+    """Over TCP a valid key neither lists, makes nor revokes keys: 403 with the reason, and nothing has changed."""
+
+    async def work() -> None:
+        port = free_port()
+        async with (
+            control_plane(tmp_path, host="127.0.0.1", port=port) as lab,
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as remote,
+        ):
+            made = (await lab.client.post("/keys", json={"label": "laptop"})).json()
+            remote.headers["authorization"] = f"Bearer {made['key']}"
+            for method, path, body in (
+                ("GET", "/keys", None),
+                ("POST", "/keys", {"label": "minted"}),
+                ("DELETE", "/keys/laptop", None),
+                ("POST", "//keys", {"label": "minted"}),
+            ):
+                answer = await remote.request(method, path, json=body)
+                assert answer.status_code == 403
+                assert "unix socket" in answer.json()["error"]
+            assert [each["label"] for each in (await lab.client.get("/keys")).json()["keys"]] == ["laptop"]
+
+    run(work())

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
+from urllib.parse import unquote
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -35,6 +37,8 @@ MOST_BYTES = 2 * 1024 * 1024
 """Of a request's body."""
 
 _TOUCH_EVERY = 60_000_000
+_KEPT = re.compile("%(2[5F])", re.IGNORECASE)
+_OWNER_ONLY = "keys are made, listed and revoked only on the machine where the server runs: `irons local key` there, over its unix socket"
 
 ROUTES: tuple[Route, ...] = (
     *routes_sandboxes.ROUTES,
@@ -46,7 +50,7 @@ ROUTES: tuple[Route, ...] = (
 _Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def make_app(plane: Plane, routes: Iterable[Route] = ROUTES) -> Starlette:
+def make_app(plane: Plane, routes: Iterable[Route] = ROUTES) -> ASGIApp:
     """The application for one control plane; who may use it is the listener's business."""
     routes = tuple(routes)
     document = json.dumps(describe(routes, __version__)).encode()
@@ -70,7 +74,7 @@ def make_app(plane: Plane, routes: Iterable[Route] = ROUTES) -> Starlette:
         exception_handlers={HTTPException: _not_served, ApiError: _refused, Exception: _failed},
     )
     app.router.redirect_slashes = False
-    return app
+    return _by_segments(app)
 
 
 class KeyRequired:
@@ -105,6 +109,11 @@ class KeyRequired:
         await self._app(scope, receive, send_if_valid)
 
     async def _refusal(self, request: Request) -> Response | None:
+        refused = await self._key_is_wrong(request)
+        request.scope["extensions"]["irons"]["recognise"](valid=refused is None)
+        return refused
+
+    async def _key_is_wrong(self, request: Request) -> Response | None:
         kind, _, secret = request.headers.get("authorization", "").partition(" ")
         secret = secret.strip()
         if kind.lower() != "bearer" or not secret:
@@ -120,15 +129,33 @@ class KeyRequired:
         return None
 
 
+def _by_segments(app: ASGIApp) -> ASGIApp:
+    """Route by the segments of the path as it came: an encoded slash is a part of a name and separates nothing.
+
+    Slashes in front are one: a client whose API URL ends with a slash sends two.
+    """
+
+    async def routed(scope: Scope, receive: Receive, send: Send) -> None:
+        raw = scope["raw_path"].decode("ascii")
+        # Decoded once here and once where the name is used.
+        path = unquote(_KEPT.sub(lambda found: f"%25{found[1]}", f"/{raw.lstrip('/')}"))
+        await app({**scope, "path": path}, receive, send)
+
+    return routed
+
+
 def _endpoint(plane: Plane, routes: dict[str, Route]) -> _Endpoint:
     async def endpoint(request: Request) -> Response:
         # Starlette serves HEAD wherever there is GET.
         route = routes["GET" if request.method == "HEAD" else request.method]
         try:
+            host, port = request.scope.get("server") or ("", None)
+            if route.owner_only and port is not None:
+                raise ApiError(403, _OWNER_ONLY)
             query = read_query(route, request.query_params.multi_items())
             body = await _body(request, route)
-            host, port = request.scope.get("server") or ("", None)
-            call = Call(plane, request.path_params, query, body, "" if port is None else host)
+            names = {name: unquote(value) for name, value in request.path_params.items()}
+            call = Call(plane, names, query, body, "" if port is None else host)
             found = await route.handler(call)
         except StoreError as error:
             raise unready(str(error)) from error

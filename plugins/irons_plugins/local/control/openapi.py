@@ -12,12 +12,18 @@ _PARAMETER = re.compile(r"\{(\w+)\}")
 _FAILURES = {
     400: "The request is malformed, or asks for something that cannot be.",
     401: "No key, or not a valid one (TCP only).",
+    403: "It is not for clients that come over TCP.",
     404: "There is no such thing.",
+    408: "The request did not come whole in time.",
     409: "It clashes with what is there, or the state is a wrong one for it.",
     413: "The body is too large.",
+    431: "The head of the request is too large.",
     500: "It failed; the text says why.",
-    503: "A part of the backend does not answer right now.",
+    503: "A part of the backend does not answer right now, or too many connections have shown no valid key.",
 }
+_ALWAYS = (400, 401, 408, 413, 431, 500, 503)
+"""Failures that no route is spared."""
+
 _ERROR = {
     "type": "object",
     "properties": {"error": {"type": "string"}, "hint": {"type": "string"}},
@@ -81,7 +87,7 @@ def _operation(route: Route) -> dict[str, Any]:
                     "description": _FAILURES[status],
                     "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
                 }
-                for status in (400, 401, *route.fails, 500)
+                for status in sorted({*_ALWAYS, *route.fails})
             },
         },
     }

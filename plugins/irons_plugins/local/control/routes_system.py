@@ -144,6 +144,8 @@ ROUTES = (
         list_keys,
         "The API keys there are, without the keys themselves.",
         {"type": "object", "properties": {"keys": {"type": "array", "items": _KEY}}},
+        fails=(403,),
+        owner_only=True,
     ),
     Route(
         "POST",
@@ -153,6 +155,8 @@ ROUTES = (
         {**_KEY, "properties": {**_KEY["properties"], "key": _TEXT}},
         body=record({"label": text(200, minLength=1)}, required=("label",)),
         status=201,
+        fails=(403, 413),
+        owner_only=True,
     ),
     Route(
         "DELETE",
@@ -160,7 +164,8 @@ ROUTES = (
         revoke_key,
         "Revoke an API key, by its id or label.",
         {"type": "object"},
-        fails=(404, 409),
+        fails=(403, 404, 409),
+        owner_only=True,
     ),
 )
 

@@ -56,6 +56,7 @@ class Route:
         needs: names of the query's parameters that must be given.
         status: the status of success.
         fails: the statuses beyond 400 that it may fail with.
+        owner_only: served on the unix socket alone; 403 over TCP, whatever the key.
     """
 
     method: str
@@ -68,6 +69,7 @@ class Route:
     needs: Sequence[str] = ()
     status: int = 200
     fails: Sequence[int] = ()
+    owner_only: bool = False
 
 
 def read_query(route: Route, given: Sequence[tuple[str, str]]) -> dict[str, Any]:
