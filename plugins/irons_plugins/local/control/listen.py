@@ -140,7 +140,12 @@ class Listener:
     def _wait(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._sock)
-        self._pause = loop.call_later(seconds, loop.add_reader, self._sock, self._accept)
+        self._pause = loop.call_later(seconds, self._resume)
+
+    def _resume(self) -> None:
+        asyncio.get_running_loop().add_reader(self._sock, self._accept)
+        # The one that waits was accepted already: the listening socket does not tell of it again.
+        self._accept()
 
     def _serve(self, client: socket.socket, peer: Hashable) -> None:
         conversation = Conversation(
