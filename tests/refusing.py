@@ -50,7 +50,9 @@ def _enter() -> None:
     child = os.fork()
     if child == 0:
         # The parent's maps are written from here: who is inside already may map nothing but itself.
-        os.read(ready[0], 1)
+        os.close(ready[1])
+        if not os.read(ready[0], 1):
+            os._exit(1)
         maps = {"uid_map": _ALL_IDS, "gid_map": _ALL_IDS}
         if uid:
             maps = {"uid_map": f"{uid} {uid} 1\n", "setgroups": "deny", "gid_map": f"{gid} {gid} 1\n"}

@@ -107,6 +107,26 @@ def test_a_stopped_sandbox_becomes_an_image_without_its_keys(place: Place) -> No
 
 
 @unpacking
+def test_holes_cost_nothing_when_they_are_saved_and_exported(place: Place) -> None:
+    """A sparse file of 4 TiB that a sandbox made takes its blocks, in the image and in the archive of that."""
+    home = _sandbox_on(place, place.imported(*SYSTEM))
+    (home / "upper/srv").mkdir()
+    with (home / "upper/srv/big").open("wb") as file:
+        file.write(b"begin")
+        file.truncate(4 << 40)
+    saved = asyncio.run(place.images.save(home.name, "saved"))
+    found = (saved.rootfs / "srv/big").stat()
+    assert found.st_size == 4 << 40
+    assert found.st_blocks * 512 + saved.size < 1 << 20
+    asyncio.run(place.images.export("saved", place.root / "out.tar"))
+    assert (place.root / "out.tar").stat().st_size < 1 << 20
+    again = asyncio.run(place.images.import_(place.root / "out.tar", "again"))
+    with (again.rootfs / "srv/big").open("rb") as file:
+        assert file.read(6) == b"begin\0"
+    assert (again.rootfs / "srv/big").stat().st_blocks * 512 < 1 << 20
+
+
+@unpacking
 def test_a_running_sandbox_is_not_saved(place: Place) -> None:
     """It must be stopped first, and what isn't there can't be saved."""
     home = _sandbox_on(place, place.imported(*SYSTEM))

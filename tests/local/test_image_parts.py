@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import stat
+import subprocess
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -237,3 +241,180 @@ def test_what_cannot_be_packed_is_said(rootfs: Path, tmp_path: Path) -> None:
         os.close(directory)
         os.close(full)
     assert caught.value.code == "limit"
+
+
+# Holes
+
+TIB = 1 << 40
+SPARSE = [(0, b"begin"), (3 << 20, b"middle" * 10_000), ((3 << 30) + 7, b"end")]
+
+
+def _sparse(path: Path, size: int, pieces: list[tuple[int, bytes]]) -> None:
+    """A file with data in some places only."""
+    with path.open("wb") as file:
+        for at, data in pieces:
+            file.seek(at)
+            file.write(data)
+        file.truncate(size)
+
+
+def _same(path: Path, size: int, pieces: list[tuple[int, bytes]]) -> None:
+    found = path.stat()
+    assert found.st_size == size
+    assert found.st_blocks * 512 < 1 << 20
+    with path.open("rb") as file:
+        for at, data in pieces:
+            file.seek(at)
+            assert file.read(len(data)) == data
+            if at + len(data) < size:
+                assert file.read(1) == b"\0"
+
+
+@pytest.mark.parametrize("size", [(3 << 30) + 10, 4 * TIB])
+def test_holes_stay_holes(rootfs: Path, tmp_path: Path, size: int) -> None:
+    """A sparse file costs its blocks in the archive, on the way back, and for GNU tar; it keeps mode and capability."""
+    source = tmp_path / "source"
+    for directory in ("etc", "usr/sbin", "bin", "srv"):
+        (source / directory).mkdir(parents=True)
+    (source / "etc/passwd").write_text(
+        "root:x:0:0::/:/bin/sh\nsshd:x:1:1::/:/bin/sh\nirons:x:5:5::/:/bin/sh\n"
+    )
+    (source / "usr/sbin/sshd").touch(mode=0o755)
+    _sparse(source / "srv/big", size, SPARSE)
+    (source / "srv/big").chmod(0o4755)
+    os.setxattr(source / "srv/big", "security.capability", CAPABILITY)
+    _sparse(source / "srv/empty", size, [])
+    os.link(source / "srv/big", source / "srv/same")
+    packed = tmp_path / "out.tar"
+    found = _packed(source, packed)
+    assert found["size"] < 1 << 20
+    assert packed.stat().st_size < 1 << 20
+    _unpacked(rootfs, packed, stream=True)
+    for root in (rootfs, tmp_path / "gnu"):
+        if root.name == "gnu":
+            root.mkdir()
+            words = [
+                "tar",
+                "--extract",
+                "--preserve-permissions",
+                "--file",
+                str(packed),
+                "--directory",
+                str(root),
+            ]
+            subprocess.run(words, check=True, timeout=60)
+        _same(root / "srv/big", size, SPARSE)
+        _same(root / "srv/empty", size, [])
+        assert (root / "srv/big").stat().st_ino == (root / "srv/same").stat().st_ino
+        assert (root / "srv/big").stat().st_mode & 0o7777 == 0o4755
+    assert os.getxattr(rootfs / "srv/big", "security.capability") == CAPABILITY
+
+
+@pytest.mark.parametrize(
+    "form",
+    [["--format=gnu"], *(["--format=pax", f"--sparse-version={each}"] for each in ("0.0", "0.1", "1.0"))],
+)
+def test_an_imported_archive_keeps_its_holes(rootfs: Path, tmp_path: Path, form: list[str]) -> None:
+    """In each form that GNU tar writes them in, a hole is not unpacked as zeros."""
+    archive(tmp_path / "base.tar", *SYSTEM)
+    _unpacked(rootfs, tmp_path / "base.tar")
+    _sparse(rootfs / "hole", TIB, SPARSE)
+    words = [
+        "tar",
+        "--create",
+        "--sparse",
+        *form,
+        "--file",
+        str(tmp_path / "a.tar"),
+        "--directory",
+        str(rootfs),
+        ".",
+    ]
+    subprocess.run(words, check=True, timeout=60)
+    again = tmp_path / "again"
+    again.mkdir()
+    _unpacked(again, tmp_path / "a.tar")
+    _same(again / "hole", TIB, SPARSE)
+
+
+@pytest.mark.parametrize(
+    "numbers", ["1 -5 3", "1 0 99999999999999999999", "1 99999999999999999999 3", "x", "1 0"]
+)
+def test_a_map_of_holes_that_is_none_is_refused(rootfs: Path, tmp_path: Path, numbers: str) -> None:
+    """Positions before the beginning, beyond every disk or no numbers are a damaged archive, in one line."""
+    headers = {
+        "GNU.sparse.major": "1",
+        "GNU.sparse.minor": "0",
+        "GNU.sparse.name": "f",
+        "GNU.sparse.realsize": "1000",
+    }
+    data = "".join(f"{number}\n" for number in numbers.split()).encode().ljust(512, b"\0") + b"abc" * 2
+    archive(tmp_path / "a.tar", *SYSTEM, entry("GNUSparseFile.0/f", data, pax_headers=headers))
+    with pytest.raises(EngineError) as caught:
+        _unpacked(rootfs, tmp_path / "a.tar", stream=True)
+    assert caught.value.code == "image"
+    assert "\n" not in caught.value.message
+
+
+def test_more_than_the_blocks_in_use_is_refused(
+    tmp_path: Path, rootfs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a disk does not tell holes from data, a file that would be read as zeros is refused before it is read."""
+
+    def without_holes(*_: object) -> int:
+        raise OSError(errno.EINVAL, "no such seek")
+
+    monkeypatch.setattr(os, "lseek", without_holes)
+    _sparse(rootfs / "big", 4 * TIB, [])
+    with pytest.raises(EngineError, match=r"big holds more than 16 times the blocks it uses") as caught:
+        _packed(rootfs, tmp_path / "out.tar")
+    assert caught.value.code == "limit"
+    assert (tmp_path / "out.tar").stat().st_size < 1 << 20
+
+
+@pytest.fixture
+def little_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk of 10 GiB on which 270 MiB are free, less what is written."""
+    real, left = os.fstatvfs, [270 << 20]
+
+    def fstatvfs(descriptor: int) -> object:
+        found = real(descriptor)
+        left[0] -= 8 << 20
+        values = {name: getattr(found, name) for name in dir(found) if name.startswith("f_")}
+        return SimpleNamespace(
+            **{**values, "f_frsize": 1, "f_blocks": 10 << 30, "f_bavail": left[0], "f_files": 0}
+        )
+
+    monkeypatch.setattr(os, "fstatvfs", fstatvfs)
+
+
+@pytest.mark.usefixtures("little_room")
+def test_the_disk_is_never_filled(rootfs: Path, tmp_path: Path) -> None:
+    """Packing and unpacking end while there is still room for the records of what runs."""
+    (tmp_path / "source").mkdir()
+    for number in range(20):
+        (tmp_path / "source" / f"f{number}").write_bytes(os.urandom(1 << 20))
+    with pytest.raises(EngineError, match="the archive does not fit, and 256 MiB must stay free") as packing:
+        _packed(tmp_path / "source", tmp_path / "out.tar")
+    assert (tmp_path / "out.tar").stat().st_size < 19 << 20
+    archive(tmp_path / "a.tar", *(entry(f"f{number}", bytes(1 << 20)) for number in range(20)))
+    with pytest.raises(EngineError, match="the image does not fit") as unpacking:
+        _unpacked(rootfs, tmp_path / "a.tar")
+    assert packing.value.code == unpacking.value.code == "limit"
+
+
+@pytest.mark.parametrize("path", ["etc/passwd", "etc/group", "etc/skel/big"])
+def test_what_an_image_hides_in_its_own_files_is_not_read_as_zeros(
+    rootfs: Path, tmp_path: Path, path: str
+) -> None:
+    """Accounts and the skeleton of a home are read, and copied, up to a size only."""
+    archive(tmp_path / "a.tar", *SYSTEM, entry("etc/skel/"))
+    (tmp_path / "first").mkdir()
+    _unpacked(tmp_path / "first", tmp_path / "a.tar")
+    (tmp_path / "first" / "etc/passwd").write_text("root:x:0:0::/:/bin/sh\n")
+    with (tmp_path / "first" / path).open("ab") as file:
+        file.truncate(TIB)
+    shutil.rmtree(tmp_path / "first" / "home")
+    _packed(tmp_path / "first", tmp_path / "b.tar")
+    with pytest.raises(EngineError, match=r"is larger than \d+ MiB"):
+        _unpacked(rootfs, tmp_path / "b.tar", stream=True)

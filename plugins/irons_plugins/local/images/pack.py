@@ -1,7 +1,8 @@
 """Packing a root file system into a plain tar archive, as the root of the sandbox or image it belongs to.
 
 Runs by `engines.inside` in namespace B with its root changed to what it packs. It looks no name up and executes
-nothing: what lies there may be hostile.
+nothing: what lies there may be hostile. Holes stay holes, in GNU tar's sparse format 1.0 for pax archives (GNU tar
+manual, "Storing Sparse Files"), so that what is read out of a sandbox is bounded by the blocks that it uses.
 """
 
 # This process's root is the image: paths are plain text, handed to the system calls by name; and a tar file lives
@@ -16,16 +17,21 @@ import re
 import stat
 import tarfile
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from irons_plugins.local.engines import EngineError
 from irons_plugins.local.engines.inside import Say
+from irons_plugins.local.images.room import Room
 
 _CAPABILITY = "security.capability"
 _REPORT_EVERY = 8 << 20
 # Filled anew at each start, or another kernel's view.
 _LEFT_OUT = re.compile(r"(?:dev|proc|run|sys)/.+")
 # What lets somebody in must not travel with a copy.
+_BLOCK = 512
+MULTIPLE = 16
+"""How many times the bytes of its blocks may be read out of a file system: some compress, and some know no holes."""
+_GRANTED = 64 << 20
 _KEYS = re.compile(r"(?:.*/)?\.ssh/authorized_keys2?|etc/ssh/ssh_host_[^/]*|etc/hostname|etc/machine-id")
 
 
@@ -38,10 +44,11 @@ def pack(request: dict[str, Any], say: Say) -> dict[str, Any]:
         say: told how far it is.
 
     Returns:
-        `size`, the bytes of the files.
+        `size`, the bytes of the files without their holes.
 
     Raises:
-        EngineError: something cannot be read, or there is no room.
+        EngineError: something cannot be read, there is no room, or there is more to read than `MULTIPLE` times the
+            blocks in use.
     """
     os.fchdir(request["rootfs"])
     os.chroot(".")
@@ -60,6 +67,8 @@ class _Packer:
         self._tar = tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT, bufsize=1 << 18)
         self._without_keys = without_keys
         self._links: dict[tuple[int, int], str] = {}
+        self._room = Room(file.fileno(), "the archive")
+        self._done = self._used = 0
 
     def run(self, say: Say, total: int) -> int:
         done = reported = 0
@@ -67,6 +76,7 @@ class _Packer:
             for path, found in _walk():
                 if _LEFT_OUT.fullmatch(path) or (self._without_keys and _KEYS.fullmatch(path)):
                     continue
+                self._room.take_entry()
                 done += self._add(path, found)
                 if done - reported >= _REPORT_EVERY:
                     reported = done
@@ -99,13 +109,98 @@ class _Packer:
 
     def _add_file(self, member: tarfile.TarInfo, path: str) -> int:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            member.size = os.fstat(descriptor).st_size
+        try:
+            found = os.fstat(descriptor)
+            regions = _regions(descriptor, found)
+            data = sum(length for _, length in regions)
+            self._allow(path, data, found.st_blocks * _BLOCK)
             with contextlib.suppress(OSError):
                 value = os.getxattr(descriptor, _CAPABILITY)
                 member.pax_headers = {f"SCHILY.xattr.{_CAPABILITY}": value.decode("utf-8", "surrogateescape")}
-            self._tar.addfile(member, file)
-        return member.size
+            member.size = data
+            head = b""
+            if data < found.st_size:
+                head = _as_sparse(member, found.st_size, regions)
+            self._tar.addfile(member, cast("IO[bytes]", _Reader(descriptor, head, regions, self._room)))
+        finally:
+            os.close(descriptor)
+        return data
+
+    def _allow(self, path: str, data: int, used: int) -> None:
+        """Refuse a file that is larger than what is on the disk of it could be."""
+        self._done += data
+        self._used += used
+        if self._done > MULTIPLE * self._used + _GRANTED:
+            raise EngineError(
+                "limit",
+                f"the files cannot be packed: {path} holds more than {MULTIPLE} times the blocks it uses",
+            )
+
+
+class _Reader:
+    """A file's data as it stands in the archive: what goes before it, then its regions without the holes."""
+
+    def __init__(self, descriptor: int, head: bytes, regions: list[tuple[int, int]], room: Room) -> None:
+        self._descriptor = descriptor
+        self._head = head
+        self._regions = regions[::-1]
+        self._room = room
+
+    def read(self, size: int) -> bytes:
+        """The next bytes, at most `size`; fewer only where the file ends before its time."""
+        self._room.take(size)
+        pieces: list[bytes] = [self._head[:size]]
+        self._head = self._head[size:]
+        size -= len(pieces[0])
+        while size and self._regions:
+            start, length = self._regions.pop()
+            piece = os.pread(self._descriptor, min(size, length), start)
+            if not piece:
+                break
+            if len(piece) < length:
+                self._regions.append((start + len(piece), length - len(piece)))
+            pieces.append(piece)
+            size -= len(piece)
+        return b"".join(pieces)
+
+
+def _regions(descriptor: int, found: os.stat_result) -> list[tuple[int, int]]:
+    """Where a file has data, as start and length; a file without holes, or on a disk that knows none, is one region."""
+    size = found.st_size
+    whole = [(0, size)] if size else []
+    if found.st_blocks * _BLOCK >= size:
+        return whole
+    regions: list[tuple[int, int]] = []
+    at = 0
+    while at < size:
+        try:
+            start = os.lseek(descriptor, at, os.SEEK_DATA)
+            end = min(os.lseek(descriptor, start, os.SEEK_HOLE), size)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                return whole
+            break
+        if start < end:
+            regions.append((start, end - start))
+        at = end
+    return regions
+
+
+def _as_sparse(member: tarfile.TarInfo, size: int, regions: list[tuple[int, int]]) -> bytes:
+    """Make a member a sparse one; gives the map that goes before its data."""
+    directory, _, name = member.name.rpartition("/")
+    headers = {"major": "1", "minor": "0", "name": member.name, "realsize": str(size)}
+    member.pax_headers = {
+        **member.pax_headers,
+        **{f"GNU.sparse.{key}": value for key, value in headers.items()},
+    }
+    member.name = f"{directory}/GNUSparseFile.0/{name}".lstrip("/")
+    entries = [*regions, (size, 0)]
+    text = "".join(f"{number}\n" for number in (len(entries), *(part for entry in entries for part in entry)))
+    padded = text.encode("ascii")
+    padded += bytes(-len(padded) % _BLOCK)
+    member.size += len(padded)
+    return padded
 
 
 def _walk() -> Iterator[tuple[str, os.stat_result]]:

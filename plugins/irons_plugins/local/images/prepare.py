@@ -28,6 +28,8 @@ _DIRECTORIES = {
     "etc": 0o755,
     "home": 0o755,
 }
+_TEXT_AT_MOST = 4 << 20
+_SKELETON_AT_MOST = 16 << 20
 _FIRST_ID = 1000
 _LAST_ID = 59999
 
@@ -84,6 +86,9 @@ def _read(path: str) -> str:
     except FileNotFoundError:
         return ""
     with open(descriptor, encoding="utf-8", errors="surrogateescape") as file:
+        # A hole of terabytes would be read as so many zeros.
+        if os.fstat(descriptor).st_size > _TEXT_AT_MOST:
+            raise EngineError("image", f"the image's /{path} is larger than {_TEXT_AT_MOST >> 20} MiB")
         return file.read()
 
 
@@ -126,6 +131,7 @@ def _add_person() -> None:
     number = _add_account(USERNAME, _FIRST_ID, _LAST_ID, f"/{home}", shell)
     if not os.path.lexists(home):
         if os.path.isdir("etc/skel"):
+            _check_skeleton("etc/skel")
             shutil.copytree("etc/skel", home, symlinks=True)
         else:
             os.mkdir(home)
@@ -133,6 +139,17 @@ def _add_person() -> None:
     for directory, _, names in os.walk(home):
         for name in (".", *names):
             os.chown(os.path.join(directory, name), number, number, follow_symlinks=False)
+
+
+def _check_skeleton(directory: str) -> None:
+    """Refuse a skeleton whose copy would be large: holes are copied as zeros."""
+    size = 0
+    for path, _, names in os.walk(directory):
+        size += sum(os.lstat(os.path.join(path, name)).st_size for name in names)
+        if size > _SKELETON_AT_MOST:
+            raise EngineError(
+                "image", f"the image's /{directory} is larger than {_SKELETON_AT_MOST >> 20} MiB"
+            )
 
 
 def _add_account(name: str, lowest: int, highest: int, home: str, shell: str) -> int:

@@ -20,15 +20,18 @@ import shutil
 import stat
 import tarfile
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from irons_plugins.local.engines import EngineError
 from irons_plugins.local.engines.inside import Say
 from irons_plugins.local.idmap import INNER_COUNT
 from irons_plugins.local.images import archive, prepare
+from irons_plugins.local.images.room import Room
 
 # After the change of root nothing can be imported any more; tarfile imports these when it meets such a file.
 _COMPRESSIONS = (bz2, gzip, lzma)
+# What tarfile raises where a header or the map of a sparse file holds what it does not expect.
+_DAMAGES = (tarfile.TarError, EOFError, lzma.LZMAError, LookupError, ValueError, OverflowError)
 _CAPABILITY = "SCHILY.xattr.security.capability"
 _CHUNK = 1 << 20
 _REPORT_EVERY = 8 << 20
@@ -57,17 +60,18 @@ def unpack(request: dict[str, Any], say: Say) -> dict[str, Any]:
     os.chmod(".", 0o755)  # noqa: S103 (everybody inside must get in)
     try:
         with os.fdopen(request["archive"], "rb", closefd=False) as file:
+            room = Room(request["rootfs"], "the image")
             find = archive.stream if request["stream"] else archive.layers
             size = 0
             for layer in find(file):
-                size += Layer(layer).unpack(say, request["size"])
+                size += Layer(layer, room).unpack(say, request["size"])
             if request["stream"]:
                 _drain(file)
         found = prepare.prepare()
         directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
         os.fsync(directory)
         os.close(directory)
-    except (archive.ArchiveError, KeyError, tarfile.TarError, EOFError, lzma.LZMAError, OSError) as error:
+    except (archive.ArchiveError, *_DAMAGES, OSError) as error:
         refusal = _explained(error)
     except EngineError as error:
         refusal = error
@@ -102,20 +106,23 @@ def _drain(file: IO[bytes]) -> None:
 class Layer:
     """One tar file on its way to the root of this process."""
 
-    def __init__(self, tar: tarfile.TarFile) -> None:
+    def __init__(self, tar: tarfile.TarFile, room: Room) -> None:
         self._tar = tar
+        self._room = room
         self._written: set[str] = set()
         self._directories: list[tuple[str, float]] = []
 
     def unpack(self, say: Say, total: int) -> int:
-        """Write every member; gives the bytes of the files.
+        """Write every member; gives the bytes of the files without their holes.
 
         Raises:
             ArchiveError: a member is refused.
+            EngineError: there is no room for it.
             OSError: it cannot be written.
         """
         size = reported = 0
         for member in self._tar:
+            self._room.take_entry()
             name = checked_name(member.name)
             if name:
                 size += self._member(member, name)
@@ -156,27 +163,49 @@ class Layer:
         if member.islnk():
             os.link(checked_name(member.linkname), name, follow_symlinks=False)
             return 0
+        size = 0
         if member.isfifo():
             os.mkfifo(name, 0o600)
         elif member.isreg():
-            self._write(member, name)
+            size = self._write(member, name)
         else:
             raise archive.ArchiveError(f"{member.name}: an entry of an unknown type")
         self._attributes(member, name)
         os.utime(name, (member.mtime, member.mtime), follow_symlinks=False)
-        return member.size
+        return size
 
-    def _write(self, member: tarfile.TarInfo, name: str) -> None:
-        source = self._tar.extractfile(member)
+    def _write(self, member: tarfile.TarInfo, name: str) -> int:
+        """Write a file's data, leaving out the holes of a sparse one; gives the bytes written."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(name, flags, 0o600)
         try:
-            while source is not None and (data := source.read(_CHUNK)):
-                view = memoryview(data)
-                while view:
-                    view = view[os.write(descriptor, view) :]
+            if not member.issparse():
+                source = self._tar.extractfile(member)
+                return 0 if source is None else self._copy(source, descriptor, 0, member.size)
+            size = 0
+            # The regions follow one another there. A file that tarfile extracts cannot skip a hole of a stream.
+            data = cast("IO[bytes]", self._tar.fileobj)
+            data.seek(member.offset_data)
+            for start, length in cast("list[tuple[int, int]]", member.sparse):
+                size += self._copy(data, descriptor, start, length)
+            os.ftruncate(descriptor, member.size)
+            return size
         finally:
             os.close(descriptor)
+
+    def _copy(self, source: IO[bytes], descriptor: int, at: int, length: int) -> int:
+        left = length
+        while left > 0:
+            data = source.read(min(_CHUNK, left))
+            if not data:
+                raise EOFError("unexpected end of data")
+            self._room.take(len(data))
+            view = memoryview(data)
+            while view:
+                written = os.pwrite(descriptor, view, at)
+                view, at = view[written:], at + written
+            left -= len(data)
+        return length
 
     def _attributes(self, member: tarfile.TarInfo, name: str) -> None:
         # In this order: a change of owner clears the set-user-id bit and the capabilities.
