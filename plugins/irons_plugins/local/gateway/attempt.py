@@ -346,6 +346,8 @@ class Attempt:
             self._server, address = await race(self._context.loop, tuple(passing), self._port, before)
         except DialError as error:
             raise UnreachedError(str(error), Outcome.UNREACHED) from None
+        if not self._cell.roomy:
+            self._server.narrow()
         self.live = Live(judged.host, self._port, address)
         if address != dialled[-1]:
             # Rules that came meanwhile were held against the address dialled last.

@@ -27,12 +27,15 @@ class Caps:
         undecided: of these, the ones whose name or server is not settled yet.
         rate: new connections per second, on average; about what one gateway can do, so that only a flood meets it.
         burst: new connections in one go.
+        roomy: connections for which the kernel may keep as much as their speed asks for, up to several megabytes each;
+            those beyond get little (`Wire.narrow`), since the kernel's memory for TCP is everyone's.
     """
 
     connections: int = 1024
     undecided: int = 512
     rate: float = 2_500.0
     burst: float = 60_000.0
+    roomy: int = 64
 
 
 class Bucket:
@@ -88,6 +91,11 @@ class Cell:
         self._load()
 
     @property
+    def roomy(self) -> bool:
+        """True while the kernel may keep much for another connection."""
+        return len(self.live) <= self.caps.roomy
+
+    @property
     def title(self) -> str:
         """The sandbox's name, for people; its id where none is known."""
         name = self.sandbox.get("name")
@@ -113,7 +121,7 @@ class Cell:
             drops: how many it has dropped since it made the socket.
         """
         try:
-            recorded = int(self._drops.read_text(encoding="ascii"))
+            recorded = int(self._drops.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             recorded = 0
         # A socket that has dropped fewer is another one.
@@ -122,7 +130,7 @@ class Cell:
     def recorded(self, drops: int) -> None:
         """Keep that so many have been recorded."""
         with contextlib.suppress(OSError):
-            self._drops.write_text(str(drops), encoding="ascii")
+            self._drops.write_text(str(drops), encoding="utf-8")
 
     def close(self) -> None:
         """Let go of files; what was kept stays for the next attach."""

@@ -27,7 +27,7 @@ class Context:
         folder: where refusals go.
         resolver: asks the host.
         nameservers: the host's, for records that the resolver does not give.
-        pipes: where relays borrow.
+        pipes: what relays move bytes through.
         files: the descriptors there are.
         tls: reads ClientHellos.
         hellos: remembers ClientHellos.

@@ -148,6 +148,8 @@ class Doors:
             self._context.folder.refused(cell.name, refusal)
             wire.reset()
             return
+        if not cell.roomy:
+            wire.narrow()
         Attempt(self._context, cell, wire, address, port, self._turns).start()
 
     def _full(self) -> str | None:

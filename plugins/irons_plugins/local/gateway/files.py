@@ -8,12 +8,12 @@ aside for cells that may never want it (dynamic thresholds, Choudhury and Hahne)
 from __future__ import annotations
 
 RESERVED = 160
-"""For what is nobody's: the log, links, spare pipes, files that are opened for a moment, resolvers that hang."""
+"""For what is nobody's: the log, links, the pipe of the relays, files that are opened for a moment, resolvers that hang."""
 CELL = 10
 """What each cell takes by being there: its sockets, its names, what waits for them, and its pace."""
 ACCEPTED = 1
 DIALLED = 6
-"""What a connection may take beyond its client's side: those it dials at once, or its server and two pipes."""
+"""What a connection may take beyond its client's side: those it dials at once."""
 
 
 class Share:

@@ -26,7 +26,7 @@ from irons_plugins.local.gateway.hellos import Hellos
 from irons_plugins.local.gateway.journal import Journal
 from irons_plugins.local.gateway.nameservers import NameServers
 from irons_plugins.local.gateway.news import News
-from irons_plugins.local.gateway.relay import Pipes
+from irons_plugins.local.gateway.relay import Pipes, share_of_pipes
 from irons_plugins.local.gateway.resolve import Resolver
 from irons_plugins.local.link import LinkClosedError, LinkError, Message
 from irons_plugins.local.policy import Policy, PolicyError, forbidden
@@ -50,6 +50,7 @@ class Service:
         home: where policies, names and audit logs are kept.
         selector: of that loop.
         caps: what a cell may have at once.
+        workers: processes of the gateway that share what the kernel counts by user id.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Service:
         home: Path,
         selector: FairSelector,
         caps: Caps | None = None,
+        workers: int = 1,
     ) -> None:
         self._home = home
         self._caps = caps or Caps()
@@ -76,7 +78,7 @@ class Service:
             folder=Folder(loop, journal),
             resolver=Resolver(loop),
             nameservers=NameServers(loop),
-            pipes=Pipes(),
+            pipes=Pipes(self._complain, share_of_pipes(workers, _pipe_pages())),
             files=Files(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
             tls=tls.context(),
             hellos=Hellos(),
@@ -296,3 +298,11 @@ def _resident() -> int:
     """Bytes of memory in use."""
     pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
     return pages * resource.getpagesize()
+
+
+def _pipe_pages() -> int:
+    """Pages of pipes that the kernel lets one user have; 0 for no limit."""
+    try:
+        return int(Path("/proc/sys/fs/pipe-user-pages-soft").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return 0

@@ -32,7 +32,7 @@ class Session:
         loop: the loop that runs it.
         client: the program in the cell.
         server: what it reached.
-        pipes: where the relay borrows.
+        pipes: what the relay moves bytes through.
         turns: of the cell whose connection it is.
 
     Attributes:

@@ -17,6 +17,11 @@ from time import monotonic
 from irons_plugins.local.gateway import yielding
 
 CHUNK = 65_536
+_SO_MEMINFO = 55
+_MEMINFO = struct.Struct("=12xI4xI")
+"""What of it is wanted (linux/sock_diag.h): SK_MEMINFO_SNDBUF and SK_MEMINFO_WMEM_QUEUED."""
+_ROOM = _MEMINFO.unpack
+NARROW = 128 << 10
 _LINGER_NOTHING = struct.pack("ii", 1, 0)
 
 
@@ -110,6 +115,17 @@ class Wire:
                 rest = rest[self.sock.send(rest) :]
             except (BlockingIOError, InterruptedError):
                 await self.writable()
+
+    def room(self) -> int:
+        """How many bytes the kernel has room for; 0 where `writable` would wait (tcp(7), `sk_stream_is_writeable`)."""
+        size, queued = _ROOM(self.sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size))
+        free: int = size - queued
+        return free if free > 0 and free >= queued >> 1 else 0
+
+    def narrow(self) -> None:
+        """Let the kernel keep little for it (`NARROW` bytes each way, and as much of its own), however fast its peer is."""
+        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            self.sock.setsockopt(socket.SOL_SOCKET, option, NARROW)
 
     async def readable(self, within: float | None = None) -> None:
         """Wait until there is something to read.

@@ -1,0 +1,279 @@
+"""Downloads that nobody reads: they hold nothing of what others need."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import resource
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.e2e.lab import Lab, eventually
+from tests.local.gateway.stand import CellNet, Program, Stand, client_hello
+
+from irons_plugins.local.confined import GATEWAY_ID
+from irons_plugins.local.gateway import relay
+from irons_plugins.local.gateway.relay import LEFT_BYTES, PIPE_BYTES, Flow, Pipes, Turns, share_of_pipes
+from irons_plugins.local.gateway.wire import Wire
+
+BENCH = Path(__file__).parents[3] / "bench/lab"
+OTHER = "sb_00000000000000bb"
+NAME, ADDRESS = "files.example.test", "203.0.113.20"
+BULK, STALLING = 9001, 9003
+STALLED = 300
+DOWNLOAD = 100 << 20
+
+
+def ends() -> tuple[socket.socket, socket.socket]:
+    """Both ends of a TCP connection, of which neither holds much."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        near = socket.socket()
+        near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
+        near.connect(listener.getsockname())
+        far, _ = listener.accept()
+    near.setblocking(False)
+    far.setblocking(False)
+    return near, far
+
+
+class Relayed:
+    """A flow between two TCP connections, and the ends of them that are a server's and a client's."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, pipes: Pipes, turns: Turns) -> None:
+        source, self.server = ends()
+        sink, self.client = ends()
+        self.over: list[OSError | None] = []
+        self.wires = Wire(loop, source), Wire(loop, sink)
+        self.flow = Flow(loop, *self.wires, pipes, turns, lambda _, error: self.over.append(error))
+        self.flow.start()
+
+    def fill(self) -> int:
+        """Say as much as there is room for."""
+        said = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                said += self.server.send(bytes(1 << 16))
+        return said
+
+    def close(self) -> None:
+        """Close everything."""
+        if not self.flow.done:
+            self.flow.stop()
+        for each in (self.server, self.client, *(wire.sock for wire in self.wires)):
+            each.close()
+
+
+@pytest.fixture
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """A loop to run by hand."""
+    with contextlib.closing(asyncio.new_event_loop()) as loop:
+        yield loop
+
+
+@pytest.fixture
+def pipes() -> Iterator[Pipes]:
+    """The pipe of all flows."""
+    with contextlib.closing(Pipes(pytest.fail)) as pipes:
+        yield pipes
+
+
+def settle(loop: asyncio.AbstractEventLoop, relayed: list[Relayed]) -> None:
+    """Run flows until none of them moves anything."""
+    while True:
+        before = [(each.flow.moved, each.fill()) for each in relayed]
+        loop.run_until_complete(asyncio.sleep(0.02))
+        if not any(said for _, said in before) and [each.flow.moved for each in relayed] == [
+            moved for moved, _ in before
+        ]:
+            return
+
+
+def test_flows_that_do_not_move_hold_no_pipe(loop: asyncio.AbstractEventLoop, pipes: Pipes) -> None:
+    """Beside many whose receivers take nothing, all of them with more to come, the one pipe is empty and another moves."""
+    turns = Turns(loop, lambda: False)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    stalled = [Relayed(loop, pipes, turns) for _ in range(20)]
+    moving = Relayed(loop, pipes, turns)
+    try:
+        settle(loop, stalled)
+        with pytest.raises(BlockingIOError):
+            os.read(pipes.outlet, 1)
+        assert turns.left == 0
+        # Four sockets each, and the loop's own.
+        assert len(list(Path("/proc/self/fd").iterdir())) <= before + 4 * 21 + 1
+        moving.server.send(b"hello")
+        loop.run_until_complete(asyncio.sleep(0.02))
+        assert moving.client.recv(16) == b"hello"
+    finally:
+        for each in (*stalled, moving):
+            each.close()
+
+
+def test_what_a_sink_did_not_take_after_all_goes_first(
+    loop: asyncio.AbstractEventLoop, pipes: Pipes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the kernel takes less than it had room for, the rest waits in memory, little of it, and nothing is lost."""
+    monkeypatch.setattr(Wire, "room", lambda _: PIPE_BYTES)
+    turns = Turns(loop, lambda: False)
+    stalled = [Relayed(loop, pipes, turns) for _ in range(12)]
+    try:
+        settle(loop, stalled)
+        assert 0 < turns.left <= LEFT_BYTES + PIPE_BYTES
+        one = stalled[0]
+        said = bytes(range(256)) * 64
+        one.server.setblocking(True)
+        got = 0
+        tail = b""
+
+        async def read() -> None:
+            nonlocal got, tail
+            one.server.setblocking(False)
+            rest = memoryview(said)
+            while rest or not tail.endswith(said):
+                if rest:
+                    with contextlib.suppress(BlockingIOError):
+                        rest = rest[one.server.send(rest) :]
+                with contextlib.suppress(BlockingIOError):
+                    more = one.client.recv(1 << 16)
+                    got += len(more)
+                    tail = (tail + more)[-len(said) :]
+                await asyncio.sleep(0)
+
+        loop.run_until_complete(asyncio.wait_for(read(), 30))
+        assert got == one.flow.moved
+        one.flow.stop()
+    finally:
+        for each in stalled:
+            each.close()
+    assert turns.left == 0
+
+
+def test_a_sink_that_breaks_leaves_the_pipe_empty(
+    loop: asyncio.AbstractEventLoop, pipes: Pipes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was on its way to a connection that broke reaches no other."""
+    turns = Turns(loop, lambda: False)
+    broken = Relayed(loop, pipes, turns)
+    splice = os.splice
+
+    def breaking(source: int, sink: int, count: int) -> int:
+        if sink == broken.wires[1].fd:
+            raise ConnectionResetError
+        return splice(source, sink, count)
+
+    monkeypatch.setattr(os, "splice", breaking)
+    try:
+        broken.server.send(b"secret")
+        loop.run_until_complete(asyncio.sleep(0.02))
+        assert isinstance(broken.over[0], ConnectionResetError)
+        with pytest.raises(BlockingIOError):
+            os.read(pipes.outlet, 1)
+    finally:
+        broken.close()
+
+
+def test_a_pipe_that_stays_small_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the user's limit leaves no room it is said once, and tried again after a while."""
+    said: list[str] = []
+    set_size, now, refused = fcntl.fcntl, 100.0, True
+
+    def limited(fd: int, command: int, size: int = 0) -> int:
+        if command == 1031 and refused:
+            raise PermissionError
+        return set_size(fd, command, size)
+
+    monkeypatch.setattr(fcntl, "fcntl", limited)
+    monkeypatch.setattr(relay, "monotonic", lambda: now)
+    pipes = Pipes(said.append)
+    try:
+        assert pipes.size < PIPE_BYTES
+        pipes.enlarge()
+        assert len(said) == 1
+        assert "fs.pipe-user-pages-soft" in said[0]
+        refused = False
+        pipes.enlarge()
+        assert pipes.size < PIPE_BYTES
+        now += relay.LARGER
+        pipes.enlarge()
+        assert pipes.size == PIPE_BYTES
+        assert len(said) == 1
+    finally:
+        pipes.close()
+
+
+def test_pipes_are_shared_by_workers() -> None:
+    """All workers together have at most half of what the kernel lets their user have, and each has a page."""
+    page = resource.getpagesize()
+    assert share_of_pipes(1, 16_384) == share_of_pipes(4, 0) == PIPE_BYTES
+    assert 4 * share_of_pipes(4, 1024) <= 512 * page
+    assert share_of_pipes(64, 16) == page
+
+
+@contextlib.contextmanager
+def serving(lab: Lab, bulk: int) -> Iterator[None]:
+    """A server that sends much to everyone."""
+    words = [sys.executable, str(BENCH / "far_end.py"), ADDRESS, str(bulk), str(DOWNLOAD), str(bulk + 1)]
+    argv = ["nsenter", "-t", str(lab.internet), "-n", *words]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        try:
+            yield
+        finally:
+            process.stdin.close()
+
+
+@pytest.fixture
+def _served(lab: Lab) -> Iterator[None]:
+    """Servers: one for those that stall, another for the neighbour."""
+    with serving(lab, BULK), serving(lab, STALLING):
+        yield
+
+
+def rate(net: CellNet) -> float:
+    """Bytes a second of one download in a cell."""
+    words = [sys.executable, str(BENCH / "near_end.py"), "bulk", ADDRESS, str(BULK), NAME]
+    argv = ["nsenter", "-t", str(net.pid), "-n", *words]
+    told = json.loads(subprocess.run(argv, capture_output=True, check=True, timeout=120).stdout)
+    assert told["bytes"] == DOWNLOAD
+    return float(told["bytes"] / told["seconds"])
+
+
+@pytest.mark.usefixtures("_served")
+def test_stalled_downloads_do_not_slow_a_neighbour(stand: Stand, net: CellNet) -> None:
+    """Three hundred downloads that nobody reads leave another sandbox's download as fast as it was."""
+    stand.stop()
+    # Without root's rights, as in life: only then does the kernel count a user's pipes.
+    os.chown(stand.home, GATEWAY_ID, GATEWAY_ID)
+    for path in stand.home.iterdir():
+        shutil.rmtree(path)
+    stand.start(confined=True)
+    other = CellNet()
+    try:
+        stand.attach(OTHER, other)
+        for cell in ({}, {"cell": OTHER}):
+            stand.policy("deny", [f"{NAME}:*"], **cell)
+        before = statistics.median(rate(other) for _ in range(3))
+        with contextlib.ExitStack() as held:
+            for _ in range(STALLED):
+                sock = net.socket()
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                held.enter_context(Program(sock, ADDRESS, STALLING)).send(client_hello(NAME))
+            eventually(lambda: stand.ask("stats")["undecided"] == 0)
+            beside = statistics.median(rate(other) for _ in range(3))
+            assert stand.ask("stats")["connections"] == STALLED
+        print(f"{before / 1e6:.0f} MB/s alone, {beside / 1e6:.0f} beside {STALLED} that stall")
+        # Their pipes made it a hundredth; what is left is what the kernel keeps for so many.
+        assert beside >= 0.25 * before
+    finally:
+        other.close()
