@@ -87,10 +87,14 @@ class Event:
 
 @dataclass(frozen=True)
 class AuditPage:
-    """A part of the audit log and the token that continues it (0: keep the one you have)."""
+    """A part of the audit log and the token that continues it (0: keep the one you have).
+
+    `left_out` is how many older events the server has and did not send.
+    """
 
     events: tuple[Event, ...]
     token: int = 0
+    left_out: int = 0
 
 
 _LARGEST = 1 << 63

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from irons.hookspecs import Backend
     from irons.settings import Settings
 
+PAGE_SIZE = 1_000
+"""Events of a page, where a log is longer than what its server sends at once."""
+
 __all__ = ["Api", "AuditPage", "EgressRules", "Event", "Sandbox", "SshAddress", "connect", "open_api"]
 
 
@@ -179,7 +182,7 @@ class Api:
     # Audit
 
     def audit(self, sandbox: str | None = None, token: int = 0, **filters: Any) -> AuditPage:
-        """One page of the audit log behind `token`; filters (since, until, verdict, host, limit, wait) need irons' own server."""
+        """One page of the audit log behind `token`; filters (since, until, verdict, host, limit, wait, page_size) need irons' own server."""
         path = f"/sandboxes/{_segment(sandbox)}/audit/egress" if sandbox else "/audit/egress"
         params = {k: str(v) for k, v in filters.items() if v is not None}
         if token:
@@ -187,13 +190,17 @@ class Api:
         wait = float(filters.get("wait") or 0)
         answer = self.call("GET", path, params=params, route=sandbox is None, patience=wait)
         events = tuple(event_of(row, sandbox or "") for row in rows_of(answer, "events"))
-        return AuditPage(events, max(0, whole_of(answer.get("page_token")) or 0))
+        token, left_out = (max(0, whole_of(answer.get(name)) or 0) for name in ("page_token", "left_out"))
+        return AuditPage(events, token, left_out)
 
     def events(self, sandbox: str | None = None, token: int = 0, **filters: Any) -> Iterator[Event]:
         """The whole audit log, oldest first, page after page until one is empty. Raises `ApiError` where it never ends."""
         turned = Pages()
         while True:
             page = self.audit(sandbox, token, **filters)
+            if page.left_out and "page_size" not in filters:
+                filters = {**filters, "page_size": PAGE_SIZE}
+                continue
             yield from page.events
             if not page.events or not page.token or page.token == token:
                 return

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irons.api import Event
-from irons.testing import EXTENSIONS, FakeApi, Runner, faults
+from irons.api import Event, connect
+from irons.testing import EXTENSIONS, FakeApi, Fault, Runner, faults
 from irons_plugins.audit.filters import Filter
 from irons_plugins.audit.views import line
 
@@ -167,7 +167,7 @@ def test_a_server_that_repeats_itself(run_irons: Runner, fake_api: FakeApi) -> N
     fake_api.add("one")
     fake_api.record("a.example")
     body = json.dumps({"events": fake_api.events}).encode()
-    fake_api.fail(faults.Fault(200, body, {"Content-Type": "application/json"}), on="GET", times=50)
+    fake_api.fail(Fault(200, body, {"Content-Type": "application/json"}), on="GET", times=50)
     assert len(run_irons("audit", "egress", "one").ok().lines) == 1
     assert len(fake_api.calls) == 1
 
@@ -459,3 +459,32 @@ def test_times_zone_is_the_machines(irons_process: Irons, one: FakeApi) -> None:
     one.record("a.example")
     done = irons_process("audit", "egress", "one", env={"TZ": "UTC"})
     assert done.stdout.startswith(b"2026-02-19T23:42:26Z  ALLOWED  a.example")
+
+
+def test_a_long_log_is_whole(run_irons: Runner, own: FakeApi) -> None:
+    """A server that sends the newest to who asks once is asked page by page, so that nothing of the log is left out."""
+    own.newest = 5
+    for number in range(12):
+        own.record(
+            f"h{number}.example", verdict="blocked" if number % 3 else "allowed", allowed=number % 3 == 0
+        )
+    done = run_irons("audit", "egress", "one").ok()
+    assert hosts(done.lines) == [f"h{number}.example" for number in range(12)]
+    assert done.err == ""
+    assert len(run_irons("audit", "egress", "one", "--verdict", "blocked").ok().lines) == 8
+    assert hosts(run_irons("audit", "egress", "one", "--limit", "2").ok().lines) == [
+        "h10.example",
+        "h11.example",
+    ]
+    with connect(own.url) as api:
+        assert [event.host for event in api.events("one")] == [f"h{number}.example" for number in range(12)]
+
+
+def test_what_a_server_leaves_out_is_said(run_irons: Runner, own: FakeApi) -> None:
+    """Where a server goes on to leave events out, their number is on stderr."""
+    own.record("a.example")
+    body = json.dumps({"events": own.events, "page_token": 1, "left_out": 1234}).encode()
+    own.fail(Fault(200, body, {"Content-Type": "application/json"}), times=2)
+    done = run_irons("audit", "egress", "one").ok()
+    assert hosts(done.lines) == ["a.example"]
+    assert "left out 1,234 earlier events" in done.err

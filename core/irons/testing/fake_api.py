@@ -63,6 +63,7 @@ class FakeApi:
         has_list: Whether it has the route that lists sandboxes.
         polls: How often a new sandbox is asked about before it changes its state.
         page: How many audit events one answer holds.
+        newest: How many it holds at irons' own server where the request has no `limit`, `wait` and `page_size`.
         tokens: Whether it tells page tokens.
         ssh: What it answers about SSH.
         images: The images that it lists, as objects with a `name`.
@@ -78,6 +79,7 @@ class FakeApi:
     has_list: bool = True
     polls: int = 1
     page: int = 1000
+    newest: int = 10_000
     tokens: bool = True
     sandboxes: dict[str, FakeSandbox] = field(default_factory=dict)
     rules: list[dict[str, Any]] = field(default_factory=list)

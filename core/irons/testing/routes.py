@@ -260,8 +260,13 @@ def _audit(api: FakeApi, call: Call, name: str | None) -> dict[str, Any]:
         api.lock.wait(left)
     if filters and "limit" in call.query:
         found = found[-int(call.query["limit"]) :] if int(call.query["limit"]) else []
-    part = found[: api.page]
+    part = found[: int(call.query.get("page_size") or api.page)]
     told: dict[str, Any] = {"events": [event for _, event in part]}
+    if filters and call.query.keys().isdisjoint(("limit", "wait", "page_size")):
+        part = found[: api.newest] if token else found[-api.newest :]
+        told = {"events": [event for _, event in part]}
+        if len(part) < len(found) and not token:
+            told["left_out"] = len(found) - len(part)
     if part and api.tokens:
         told["page_token"] = part[-1][0]
     return told

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from irons.answers import Pages
+from irons.api import PAGE_SIZE
 from irons.errors import ApiError, AuthError, NotFound, Unreachable, Unsupported
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Log:
         self._newest = 0
         self._asked_with = 0
         self._known = 0
+        self._left_out = 0
 
     def past(self) -> Iterator[Event]:
         """All that the server has, asked for until an answer is empty."""
@@ -61,8 +63,14 @@ class Log:
         while True:
             before = self._token
             events = self._page(**more)
+            if self._left_out and "page_size" not in more:
+                # The server sent the newest alone, as it does to clients that know of no pages.
+                self._token, self._known, more = before, 0, {"page_size": PAGE_SIZE}
+                continue
+            if self._left_out:
+                self._ctx.progress(f"irons: the server left out {self._left_out:,} earlier events")
             yield from self._new(events)
-            more = {}
+            more.pop("limit", None)
             if not events or self._token == before:
                 return
             turned.to(self._token)
@@ -114,6 +122,7 @@ class Log:
         known = self._known if token == self._asked_with else 0
         self._asked_with, self._known = token, len(page.events)
         self._token = page.token or token
+        self._left_out = page.left_out
         return page.events[known:]
 
     def _new(self, events: tuple[Event, ...]) -> Iterator[Event]:

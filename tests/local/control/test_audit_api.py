@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from tests.local.control.lab import Lab, control_plane, run, until
 
-from irons_plugins.local.control import audit, times
+from irons_plugins.local.control import audit, routes_audit, times
+from irons_plugins.local.control.events import NEWEST
 
 RUN = "1700000000000000-4242-0"
 
@@ -68,6 +69,46 @@ def test_a_token_gives_only_what_came_after(tmp_path: Path) -> None:
             writer.close()
 
     run(work())
+
+
+def test_a_v0_client_sees_the_newest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks once for all gets the newest, oldest first, with how many are left out; tokens and pages lead on as ever."""
+    monkeypatch.setattr(routes_audit, "NEWEST", 3)
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            cell = (await lab.create("box"))["id"]
+            writer = Writer(lab)
+            for number in range(8):
+                await writer.attempt(cell, f"h{number}.test", "blocked" if number % 2 else "allowed")
+            for path in ("/audit/egress", "/sandboxes/box/audit/egress"):
+                newest = await _read(lab, path)
+                assert [event["host"] for event in newest["events"]] == ["h5.test", "h6.test", "h7.test"]
+                assert newest["left_out"] == 5
+                assert await _hosts(lab, path, pageToken=0) == ["h5.test", "h6.test", "h7.test"]
+                blocked = await _read(lab, path, verdict="blocked")
+                assert ([event["host"] for event in blocked["events"]], blocked["left_out"]) == (
+                    ["h3.test", "h5.test", "h7.test"],
+                    1,
+                )
+            first = newest["events"][0]["id"]
+            behind = await _read(lab, pageToken=first - 4)
+            assert [event["host"] for event in behind["events"]] == ["h2.test", "h3.test", "h4.test"]
+            assert behind["page_token"] == first - 1
+            assert "left_out" not in behind
+            page = await _read(lab, page_size=2)
+            assert [event["host"] for event in page["events"]] == ["h0.test", "h1.test"]
+            assert "left_out" not in page
+            assert await _hosts(lab, page_size=2, pageToken=page["page_token"]) == ["h2.test", "h3.test"]
+            assert await _hosts(lab, limit=2) == ["h6.test", "h7.test"]
+            writer.close()
+
+    run(work())
+
+
+def test_at_least_ten_thousand_at_once() -> None:
+    """The contract's number for who asks once."""
+    assert NEWEST >= 10_000
 
 
 def test_who_asks_is_told_all_there_was(tmp_path: Path) -> None:

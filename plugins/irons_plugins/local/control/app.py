@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
@@ -37,6 +38,7 @@ MOST_BYTES = 2 * 1024 * 1024
 """Of a request's body."""
 
 _TOUCH_EVERY = 60_000_000
+_LARGE = 2_000
 _KEPT = re.compile("%(2[5F])", re.IGNORECASE)
 _OWNER_ONLY = "keys are made, listed and revoked only on the machine where the server runs: `irons local key` there, over its unix socket"
 
@@ -162,6 +164,9 @@ def _endpoint(plane: Plane, routes: dict[str, Route]) -> _Endpoint:
         except ClientDisconnect:
             return Response(status_code=400)
         answer = found if isinstance(found, Answer) else Answer(route.status, found)
+        if len(answer.body.get("events", ())) > _LARGE:
+            # Other requests have their turns meanwhile.
+            return await asyncio.to_thread(_json, answer.status, answer.body)
         return _json(answer.status, answer.body)
 
     return endpoint

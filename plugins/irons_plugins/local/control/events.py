@@ -11,7 +11,10 @@ from irons_plugins.local.control.errors import bad, missing
 from irons_plugins.local.control.times import rfc3339
 
 PAGE = 1_000
-"""Events in one answer at most."""
+"""Events in one answer, where the request does not say how many."""
+
+NEWEST = 10_000
+"""Events in an answer to who asks once for all: a v0 client knows of no pages, and wants to see what has just been."""
 
 VERDICTS = {"allowed": "allowed", "blocked": "blocked", "denied": "blocked", "warn": "warn"}
 _SELECT = "SELECT events.*, subjects.sandbox, subjects.name FROM events JOIN subjects ON subjects.id = events.subject"
@@ -45,6 +48,8 @@ class Query:
         verdicts: only these verdicts; empty is all.
         host: a host, in which `*` stands for any text; None is all.
         limit: only the newest so many; None is all.
+        size: events in one answer at most.
+        tells_rest: count what `limit` leaves out.
     """
 
     name: str | None = None
@@ -54,6 +59,8 @@ class Query:
     verdicts: Sequence[str] = ()
     host: str | None = None
     limit: int | None = None
+    size: int = PAGE
+    tells_rest: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +70,12 @@ class Page:
     Attributes:
         events: in order of their ids, as the wire has them.
         token: the id up to which everything was looked at; 0 where there is nothing yet.
+        left_out: matching events older than the first one, where the query asks for their number.
     """
 
     events: list[dict[str, Any]]
     token: int
+    left_out: int = 0
 
 
 def page(connection: sqlite3.Connection, query: Query) -> Page:
@@ -78,12 +87,16 @@ def page(connection: sqlite3.Connection, query: Query) -> Page:
     where, values = _conditions(connection, query)
     newest = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
     last = 0 if newest is None else int(newest[0])
+    left_out = 0
     if query.limit is not None:
-        values["after"] = max(query.after, _before_newest(connection, where, values, query.limit))
-    sql = f"{_SELECT} WHERE {where} ORDER BY events.id LIMIT {PAGE}"
+        start = _before_newest(connection, where, values, query.limit)
+        if start and query.tells_rest:
+            left_out = _count(connection, where, {**values, "before": start})
+        values["after"] = max(query.after, start)
+    sql = f"{_SELECT} WHERE {where} ORDER BY events.id LIMIT {query.size}"
     rows = connection.execute(sql, values).fetchall()
-    token = int(rows[-1]["id"]) if len(rows) == PAGE else max(last, query.after)
-    return Page([_event(row) for row in rows], token)
+    token = int(rows[-1]["id"]) if len(rows) == query.size else max(last, query.after)
+    return Page([_event(row) for row in rows], token, left_out)
 
 
 def verdicts_of(text: str) -> tuple[str, ...]:
@@ -134,6 +147,12 @@ def _before_newest(connection: sqlite3.Connection, where: str, values: dict[str,
     sql = f"SELECT events.id FROM events WHERE {where} ORDER BY events.id DESC LIMIT 1 OFFSET {limit}"  # noqa: S608 (names of ours)
     row = connection.execute(sql, values).fetchone()
     return 0 if row is None else int(row[0])
+
+
+def _count(connection: sqlite3.Connection, where: str, values: dict[str, Any]) -> int:
+    """How many matches there are up to an id."""
+    sql = f"SELECT count(*) FROM events WHERE {where} AND events.id <= :before"  # noqa: S608 (names of ours)
+    return int(connection.execute(sql, values).fetchone()[0])
 
 
 def _event(row: sqlite3.Row) -> dict[str, Any]:

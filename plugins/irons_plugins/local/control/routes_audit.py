@@ -9,7 +9,7 @@ from irons_plugins.local.causes import Cause, Outcome
 from irons_plugins.local.control import times
 from irons_plugins.local.control.audit import LONGEST_WAIT
 from irons_plugins.local.control.errors import bad
-from irons_plugins.local.control.events import Query, verdicts_of
+from irons_plugins.local.control.events import NEWEST, PAGE, Query, verdicts_of
 from irons_plugins.local.control.routing import Call, Route
 from irons_plugins.local.control.schemas import Schema, text
 
@@ -22,6 +22,7 @@ _QUERY: Mapping[str, Schema] = {
     "host": text(300, minLength=1),
     "limit": {"type": "integer", "minimum": 1, "maximum": 10_000_000},
     "wait": {"type": "number", "minimum": 0, "maximum": 86_400},
+    "page_size": {"type": "integer", "minimum": 1, "maximum": NEWEST},
 }
 _TEXT: Schema = {"type": "string"}
 _NUMBER: Schema = {"type": "integer"}
@@ -54,7 +55,11 @@ _EVENT: Schema = {
 }
 _PAGE: Schema = {
     "type": "object",
-    "properties": {"events": {"type": "array", "items": _EVENT}, "page_token": _NUMBER},
+    "properties": {
+        "events": {"type": "array", "items": _EVENT},
+        "page_token": _NUMBER,
+        "left_out": {**_NUMBER, "description": "How many older events match and are not in this answer."},
+    },
     "required": ["events"],
 }
 
@@ -62,6 +67,9 @@ _PAGE: Schema = {
 async def read_audit(call: Call) -> Mapping[str, Any]:
     """GET …/audit/egress."""
     given = call.query
+    # A v0 client asks once, says none of these, and shows what it gets.
+    at_once = given.keys().isdisjoint(("limit", "wait", "page_size"))
+    whole = at_once and not given.get("pageToken")
     query = Query(
         name=call.path.get("name"),
         after=given.get("pageToken", 0),
@@ -69,16 +77,21 @@ async def read_audit(call: Call) -> Mapping[str, Any]:
         until=_time(given, "until"),
         verdicts=verdicts_of(given.get("verdict", "")),
         host=given.get("host"),
-        limit=given.get("limit"),
+        limit=NEWEST if whole else given.get("limit"),
+        size=NEWEST if at_once else given.get("page_size", PAGE),
+        tells_rest=whole,
     )
     page = await call.plane.audit.page(query, wait=given.get("wait", 0.0))
     answer: dict[str, Any] = {"events": page.events}
+    if page.left_out:
+        answer["left_out"] = page.left_out
     return {**answer, "page_token": page.token} if page.token else answer
 
 
 _WHAT = (
-    "One page of egress events behind `pageToken`, oldest first; `limit` keeps the newest so many, "
-    f"`wait` holds the answer until there is an event, for {LONGEST_WAIT:.0f} seconds at most."
+    f"Egress events after `pageToken`, oldest first: {PAGE:,} in an answer, or `page_size`. `limit` keeps the newest so many, "
+    f"`wait` holds the answer until there is an event, for {LONGEST_WAIT:.0f} seconds at most. "
+    f"Without `limit`, `wait` and `page_size` an answer has {NEWEST:,}, and without `pageToken` these are the newest."
 )
 
 ROUTES = (
