@@ -106,6 +106,7 @@ class Program:
     def __init__(self, sock: socket.socket, address: str = "", port: int = 0) -> None:
         self.sock = sock
         self.gone = False
+        self.broken = False
         if not address:
             sock.settimeout(60)
             return
@@ -120,9 +121,12 @@ class Program:
 
     def send(self, data: bytes) -> Program:
         """Send bytes; a connection that was reset meanwhile shows in what is read."""
-        with contextlib.suppress(ConnectionError):
+        try:
             if not self.gone:
                 self.sock.sendall(data)
+        except ConnectionError:
+            # The kernel reports a reset once, and this was it.
+            self.broken = True
         return self
 
     def read(self, size: int) -> bytes:
@@ -155,7 +159,7 @@ class Program:
                 data += more
         except ConnectionError:
             return data + b"RESET"
-        return data
+        return data + b"RESET" if self.broken else data
 
     def finish(self) -> Program:
         """Close this side."""
