@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 
 from irons_plugins.local.causes import Cause
 from irons_plugins.local.gateway import folding
+from irons_plugins.local.gateway.bucket import Bucket
 from irons_plugins.local.gateway.folding import Folder, Refusal
 from irons_plugins.local.gateway.journal import Journal, JournalError
 from irons_plugins.local.gateway.names import Names, NamesFullError
@@ -191,6 +193,31 @@ def test_names_are_never_given_again(tmp_path: Path) -> None:
     assert [again.name(each) for each in (one, two, three)] == ["a.test", "b.test", "c.test"]
     again.close()
     assert path.read_text() == "a.test\nb.test\nc.test\n"
+
+
+def test_names_are_limited_a_second_and_room_is_kept_for_rules(tmp_path: Path) -> None:
+    """Beyond a burst new names come at a rate; those that a rule covers have a rate and room of their own."""
+    now = 0.0
+    names = Names(tmp_path / "names" / "sb", capacity=10, bucket=lambda: Bucket(2, 4, lambda: now))
+
+    def given(prefix: str, *, covered: bool) -> int:
+        count = 0
+        with contextlib.suppress(NamesFullError):
+            while True:
+                names.address(f"{prefix}{len(names)}.test", lambda _: covered)
+                count += 1
+        return count
+
+    assert given("a", covered=False) == 4
+    assert given("b", covered=False) == 0
+    assert given("c", covered=True) == 4
+    now += 1
+    assert given("d", covered=False) == 2
+    assert len(names) == 10
+    now += 10
+    assert given("e", covered=False) == 0
+    assert given("f", covered=True) == 4
+    names.close()
 
 
 def test_names_run_out(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from irons_plugins.local.gateway.requests import Requests
 from irons_plugins.local.gateway.resolve import ResolveError
 from irons_plugins.local.gateway.session import BrokenError, Session
 from irons_plugins.local.gateway.sniff import Kind
+from irons_plugins.local.gateway.undecided import Meter, TooMuchError
 from irons_plugins.local.gateway.verdicts import (
     UNKNOWN,
     Judged,
@@ -113,6 +114,7 @@ class Attempt:
         self._cell.live.add(self)
         self._cell.undecided += 1
         self._undecided = True
+        self._client.meter = Meter(self._cell.opening)
         self._task = self._context.loop.create_task(self._run())
         # Not at the end of the task itself: one that is cut before its first step never gets there.
         self._task.add_done_callback(self._finish)
@@ -207,6 +209,8 @@ class Attempt:
                 await self._other(opening)
         except RefusedError as error:
             await self._refuse(error)
+        except TooMuchError as error:
+            await self._refuse(self._no(str(error), Cause.CAP))
         except LateError as error:
             late = refuse_for(
                 error.host or self._host,
@@ -392,4 +396,7 @@ class Attempt:
         """It has said what it wants, or has ended."""
         if self._undecided:
             self._undecided = False
+            if self._client.meter is not None:
+                self._client.meter.close()
+                self._client.meter = None
             self._cell.undecided -= 1

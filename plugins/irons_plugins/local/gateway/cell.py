@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from irons_plugins.local.gateway.bucket import Bucket
 from irons_plugins.local.gateway.files import Share
 from irons_plugins.local.gateway.names import Names
+from irons_plugins.local.gateway.undecided import Budget
 from irons_plugins.local.gateway.yielding import Pace, Slice
 from irons_plugins.local.policy import Policy
 
@@ -38,33 +39,6 @@ class Caps:
     roomy: int = 64
 
 
-class Bucket:
-    """A token bucket.
-
-    Args:
-        rate: tokens per second.
-        burst: how many it holds.
-    """
-
-    __slots__ = ("_burst", "_level", "_rate", "_when")
-
-    def __init__(self, rate: float, burst: float) -> None:
-        self._rate = rate
-        self._burst = burst
-        self._level = burst
-        self._when = time.monotonic()
-
-    def take(self) -> bool:
-        """Take a token; False where there is none."""
-        now = time.monotonic()
-        self._level = min(self._burst, self._level + (now - self._when) * self._rate)
-        self._when = now
-        if self._level < 1:
-            return False
-        self._level -= 1
-        return True
-
-
 class Cell:
     """One cell.
 
@@ -84,6 +58,7 @@ class Cell:
         self.live: set[Attempt] = set()
         self.files = Share()
         self.undecided = 0
+        self.opening = Budget()
         self.bucket = Bucket(caps.rate, caps.burst)
         self.pace = Pace(turn or Slice())
         self._drops = home / "names" / f"{name}.drops"

@@ -24,6 +24,7 @@ from irons_plugins.local.gateway.questions import Questions
 from irons_plugins.local.gateway.records import MOST_BYTES
 from irons_plugins.local.gateway.relay import Turns
 from irons_plugins.local.gateway.wire import Wire
+from irons_plugins.local.policy import Host
 from irons_plugins.local.tcp import tune
 
 if TYPE_CHECKING:
@@ -167,12 +168,22 @@ class Doors:
     def _address(self, name: str) -> IPv4Address:
         """The address that stands for a name; the first that there is no room for shows in the log."""
         try:
-            return self._cell.names.address(name)
+            return self._cell.names.address(name, self._covered)
         except NamesFullError as error:
             mode = self._cell.policy.mode if self._cell.policy is not None else None
             refusal = Refusal("*", 53, "dns", mode, None, str(error), Cause.CAP)
             self._context.folder.refused(self._cell.name, refusal)
             raise
+
+    def _covered(self, name: str) -> bool:
+        """True for a name that an allow rule covers; one for everything covers none in particular."""
+        policy = self._cell.policy
+        if policy is None:
+            return False
+        rules = policy.rules_for(Host(name))
+        return policy.names(name) or any(
+            rule.list == "allow" and rule.pattern.kind != "any" for rule in rules
+        )
 
     def _named(self, name: str) -> bool:
         policy = self._cell.policy
@@ -307,7 +318,8 @@ class Doors:
 
 def _whole(data: bytearray) -> bool:
     """True where the first query in it is whole."""
-    return len(data) >= 2 and len(data) >= 2 + int.from_bytes(data[:2], "big")
+    # One that is too long deserves no answer, so the rest of it is not waited for.
+    return len(data) >= 2 and len(data) >= 2 + min(int.from_bytes(data[:2], "big"), MAX_QUERY + 1)
 
 
 def _framed(reply: bytes) -> bytes:

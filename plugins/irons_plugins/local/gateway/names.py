@@ -7,17 +7,27 @@ name is appended to the cell's file before its address is answered, and its line
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from pathlib import Path
 
+from irons_plugins.local.gateway.bucket import Bucket
+
 POOL = IPv4Network("198.18.0.0/15")
 CAPACITY = 60_000
+"""Names a sandbox may have in its life."""
+KEPT = 5_000
+"""Names beyond them, for those that a rule covers."""
+RATE = 200.0
+"""New names a second, on average: more than any program asks for, and five minutes until a flood has used them up."""
+BURST = 2_000.0
+"""New names in one go."""
 _BASE = int(POOL.network_address)
 _MASK = int(POOL.netmask)
 
 
 class NamesFullError(Exception):
-    """The cell has asked for more names than it can have in its life."""
+    """The cell has asked for more names than it may have in its life, or at once."""
 
 
 class Names:
@@ -26,10 +36,17 @@ class Names:
     Args:
         path: the file that keeps them.
         capacity: how many names a cell may have.
+        bucket: makes what limits new names a second: those that a rule covers, and the others.
     """
 
-    def __init__(self, path: Path, capacity: int = CAPACITY) -> None:
+    def __init__(
+        self,
+        path: Path,
+        capacity: int = CAPACITY,
+        bucket: Callable[[], Bucket] = lambda: Bucket(RATE, BURST),
+    ) -> None:
         self._capacity = capacity
+        self._buckets = {True: bucket(), False: bucket()}
         self._path = path
         self._by_index: list[str] = []
         self._by_name: dict[str, int] = {}
@@ -41,16 +58,20 @@ class Names:
     def __len__(self) -> int:
         return len(self._by_index)
 
-    def address(self, name: str) -> IPv4Address:
+    def address(self, name: str, covered: Callable[[str], bool] = lambda _: False) -> IPv4Address:
         """The address that stands for a canonical name, now and always.
 
+        Args:
+            name: the name.
+            covered: tells whether a rule covers it: room is kept for such names, whatever else was asked for.
+
         Raises:
-            NamesFullError: the cell has used up its names.
+            NamesFullError: the cell has used up its names, or those of this moment.
             OSError: the name cannot be kept, so it may not be given.
         """
         index = self._by_name.get(name)
         if index is None:
-            index = self._add(name)
+            index = self._add(name, covered=covered(name))
         # The first address of the pool stands for nothing.
         return IPv4Address(_BASE + index + 1)
 
@@ -75,9 +96,11 @@ class Names:
         self.close()
         self._path.unlink(missing_ok=True)
 
-    def _add(self, name: str) -> int:
-        if len(self._by_index) >= self._capacity:
+    def _add(self, name: str, *, covered: bool) -> int:
+        if len(self._by_index) >= self._capacity + covered * KEPT:
             raise NamesFullError(f"this sandbox has asked for {self._capacity} names")
+        if not self._buckets[covered].take():
+            raise NamesFullError(f"this sandbox asks for more than {RATE:.0f} new names a second")
         line = name.encode("ascii") + b"\n"
         if os.write(self._fd, line) != len(line):
             os.ftruncate(self._fd, self._size)

@@ -14,6 +14,8 @@ from irons_plugins.local.policy import Host, HostError, canonical_host
 
 WHOLE_TIMEOUT = 10.0
 LINE_TIMEOUT = 2.0
+FIRST = 16_384
+"""Bytes that are read before it is known what they are; more of a body waits in the kernel."""
 
 
 class Opening(NamedTuple):
@@ -57,7 +59,7 @@ async def read_opening(
         OSError: the connection broke.
     """
     try:
-        data = await client.recv(within=grace)
+        data = await client.recv(FIRST, within=grace)
     except TimeoutError:
         return Opening(Kind.UNDECIDED)
     if not data:

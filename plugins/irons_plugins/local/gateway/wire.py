@@ -15,6 +15,7 @@ import struct
 from time import monotonic
 
 from irons_plugins.local.gateway import yielding
+from irons_plugins.local.gateway.undecided import Meter
 
 CHUNK = 65_536
 _SO_MEMINFO = 55
@@ -31,9 +32,10 @@ class Wire:
     Attributes:
         held: bytes that were received and given back; `recv` answers them first.
         pace: of the cell in whose context it was made.
+        meter: counts what comes while it is not clear what its client wants; None once that is.
     """
 
-    __slots__ = ("_loop", "fd", "held", "pace", "sock")
+    __slots__ = ("_loop", "fd", "held", "meter", "pace", "sock")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -42,20 +44,25 @@ class Wire:
         self.fd = sock.fileno()
         self.held = b""
         self.pace = yielding.current()
+        self.meter: Meter | None = None
 
     def take(self, size: int = CHUNK) -> bytes | None:
         """Bytes that are there now; `b""` for the end, None for none yet.
 
         Raises:
+            TooMuchError: there is no room for them.
             OSError: the connection broke.
         """
         if self.held:
             data, self.held = self.held[:size], self.held[size:]
             return data
         try:
-            return self.sock.recv(size)
+            data = self.sock.recv(size)
         except (BlockingIOError, InterruptedError):
             return None
+        if self.meter is not None:
+            self.meter.count(len(data))
+        return data
 
     def peek(self) -> bytes | None:
         """The first byte that is there, which stays there; `b""` for the end, None for none yet.
@@ -79,6 +86,7 @@ class Wire:
 
         Raises:
             TimeoutError: none came in time.
+            TooMuchError: there is no room for them.
             OSError: the connection broke.
         """
         if monotonic() >= self.pace.turn.until:

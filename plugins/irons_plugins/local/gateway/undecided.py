@@ -1,0 +1,65 @@
+"""What the connections of a cell hold in memory until it is clear what they want: one budget for all of them."""
+
+from __future__ import annotations
+
+FREE = 4 << 10
+"""Bytes that each connection may hold in any case: a ClientHello has 2 to 4 kB, a request head less."""
+SHARED = 4 << 20
+"""Bytes beyond them that the connections of one cell may hold together."""
+
+
+class TooMuchError(Exception):
+    """Undecided connections of the cell hold as much as they may; the message is for people."""
+
+
+class Budget:
+    """What the undecided connections of one cell hold beyond what each may in any case.
+
+    Args:
+        most: bytes that they may.
+
+    Attributes:
+        held: bytes that they do.
+    """
+
+    __slots__ = ("held", "most")
+
+    def __init__(self, most: int = SHARED) -> None:
+        self.most = most
+        self.held = 0
+
+
+class Meter:
+    """What one connection has said while it is undecided.
+
+    Args:
+        budget: of its cell.
+    """
+
+    __slots__ = ("_budget", "_free", "_taken")
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self._free = FREE
+        self._taken = 0
+
+    def count(self, size: int) -> None:
+        """More has come.
+
+        Raises:
+            TooMuchError: there is no room for it.
+        """
+        self._free -= size
+        if self._free >= 0:
+            return
+        more, self._free = -self._free, 0
+        budget = self._budget
+        if budget.held + more > budget.most:
+            raise TooMuchError("the connections of this sandbox that have not got anywhere yet hold too much")
+        budget.held += more
+        self._taken += more
+
+    def close(self) -> None:
+        """It is decided, or has ended."""
+        self._budget.held -= self._taken
+        self._taken = 0
