@@ -6,14 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irons_plugins.local.gateway.http1 import (
-    MAX_FIELDS,
-    MAX_HEAD,
-    BadRequestError,
-    parse_authority,
-    parse_head,
-    parse_trailer,
-)
+from irons_plugins.local.gateway.authority import BadRequestError, NotSpokenError, parse_authority
+from irons_plugins.local.gateway.http1 import MAX_FIELDS, MAX_HEAD, parse_head, parse_trailer
 
 
 def head(text: str) -> bytes:
@@ -44,7 +38,7 @@ def test_http_1_0_may_do_without_a_host() -> None:
 
 
 @pytest.mark.parametrize(
-    "raw", ["a", "a.b:1", "203.0.113.7", "[2001:db8::1]", "[2001:db8::1]:443", "a_b.c", "A.B."]
+    "raw", ["a", "a.b:1", "203.0.113.7", "[2001:db8::1]", "[2001:db8::1]:443", "a_b.c", "A.B.", "a:"]
 )
 def test_authorities(raw: str) -> None:
     """A host and perhaps a port."""
@@ -56,7 +50,6 @@ def test_authorities(raw: str) -> None:
     [
         "",
         ":80",
-        "a:",
         "a:b",
         "a:0",
         "a:65536",
@@ -149,9 +142,14 @@ def test_addresses_go_on_as_they_are_written(host: str) -> None:
 UPGRADE = "Upgrade: WebSocket\nConnection: keep-alive, Upgrade\n"
 
 
-def test_a_websocket_is_asked_for_in_one_way() -> None:
-    """By GET in HTTP/1.1, with both fields and without a body."""
-    assert parse_head(head(f"GET / HTTP/1.1\nHost: a\n{UPGRADE}\n")).websocket
+@pytest.mark.parametrize("name", ["WebSocket", "foo, websocket", "h2c\nUpgrade: websocket, bar"])
+def test_a_websocket_is_asked_for_in_one_way(name: str) -> None:
+    """By GET in HTTP/1.1, with both fields and without a body; no other protocol is asked for beside it."""
+    found = parse_head(head(f"GET / HTTP/1.1\nHost: a\nUpgrade: {name}\nConnection: keep-alive, Upgrade\n\n"))
+    assert found.websocket
+    wire = found.wire().lower()
+    assert wire.count(b"\r\nupgrade: websocket\r\n") == wire.count(b"upgrade:") == 1
+    assert b"\r\nconnection: keep-alive, upgrade\r\n" in wire
     assert not parse_head(head("GET / HTTP/1.1\nHost: a\nConnection: upgrade\n\n")).websocket
 
 
@@ -159,20 +157,86 @@ def test_a_websocket_is_asked_for_in_one_way() -> None:
     ("line", "fields"),
     [
         ("POST / HTTP/1.1", UPGRADE),
+        ("get / HTTP/1.1", UPGRADE),
         ("GET / HTTP/1.0", UPGRADE),
         ("GET / HTTP/1.1", "Upgrade: websocket\n"),
         ("GET / HTTP/1.1", "Upgrade: websocket\nConnection: keep-alive\n"),
         ("GET / HTTP/1.1", "Upgrade: websocket\nConnection: upgraded\n"),
-        ("GET / HTTP/1.1", f"{UPGRADE}Upgrade: websocket\n"),
-        ("GET / HTTP/1.1", f"{UPGRADE}Upgrade: h2c\n"),
+        ("GET / HTTP/1.1", "Upgrade: websocket/13\nConnection: upgrade\n"),
+        ("GET / HTTP/1.1", "Upgrade: h2c\nConnection: Upgrade, HTTP2-Settings\nHTTP2-Settings: AAMAAABk\n"),
+        ("GET / HTTP/1.1", "Upgrade:\nConnection: upgrade\n"),
+        ("GET / HTTP/1.1", "UPGRADE: TLS/1.2\nconnection: UPGRADE, upgrade , Upgrade\n"),
+        ("GET / HTTP/1.1", "HTTP2-Settings: AAMAAABk\nConnection: http2-settings\n"),
         ("GET / HTTP/1.1", f"{UPGRADE}Content-Length: 3\n"),
         ("GET / HTTP/1.1", f"{UPGRADE}Transfer-Encoding: chunked\n"),
     ],
 )
-def test_no_other_upgrade_passes(line: str, fields: str) -> None:
-    """What a server might take for an upgrade, and the gateway not, is refused."""
-    with pytest.raises(BadRequestError, match="upgrade"):
-        parse_head(head(f"{line}\nHost: a\n{fields}\n"))
+def test_every_other_upgrade_is_dropped(line: str, fields: str) -> None:
+    """The request goes on without it, and no server can take it up."""
+    found = parse_head(head(f"{line}\nHost: a\nX: y\n{fields}\n"))
+    assert not found.websocket
+    wire = found.wire().lower()
+    assert b"upgrade" not in wire.replace(b"upgraded", b"")
+    assert b"http2-settings" not in wire
+    assert b"\r\nx: y\r\n" in wire
+
+
+def test_options_of_a_connection_that_mean_something_else_stay() -> None:
+    """Only what belongs to an upgrade is taken out of Connection."""
+    fields = "Connection: close, TE\nTE: trailers\nConnection: x, upgrade, y\nX-Upgrade: 1\n"
+    wire = parse_head(head(f"GET / HTTP/1.1\nHost: a\n{fields}\n")).wire()
+    assert wire == head(
+        "GET / HTTP/1.1\nHost: a\nConnection: close, TE\nTE: trailers\nConnection: x, y\nX-Upgrade: 1\n\n"
+    )
+
+
+@pytest.mark.parametrize("name", ["Host", "content-length", "close, TRANSFER-ENCODING"])
+def test_a_connection_that_names_what_frames_a_request_is_refused(name: str) -> None:
+    """A server that obeyed it would read another request."""
+    with pytest.raises(BadRequestError, match="Connection names"):
+        parse_head(head(f"POST / HTTP/1.1\nHost: a\nContent-Length: 0\nConnection: {name}\n\n"))
+
+
+@pytest.mark.parametrize(
+    "method", ["get", "FOO", "PROPFIND", "M-SEARCH", "x!#$%&'*+.^_`|~1", "SOURCE", "A" * 100]
+)
+def test_any_method_passes(method: str) -> None:
+    """A method is a token, whichever."""
+    found = parse_head(head(f"{method} /x HTTP/1.1\nHost: a\nContent-Length: 1\n\n"))
+    assert (found.method.decode(), found.length) == (method, 1)
+    assert found.wire().startswith(f"{method} /x HTTP/1.1\r\n".encode())
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["CONNECT a:1 HTTP/1.1", "connect a:1 HTTP/1.1", "PRI * HTTP/1.1", "PRI * HTTP/2.0", "GET / HTTP/2.0"],
+)
+def test_what_is_not_spoken_is_told_apart(line: str) -> None:
+    """CONNECT, PRI and other major versions are well formed, and not let through."""
+    with pytest.raises(NotSpokenError):
+        parse_head(head(f"{line}\nHost: a\n\n"))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "GE(T / HTTP/1.1",
+        "GET  / HTTP/1.1",
+        "GET / HTTP/1.1 ",
+        "GET\t/ HTTP/1.1",
+        " / HTTP/1.1",
+        "GET / HTTP/1.10",
+    ],
+)
+def test_a_malformed_request_line_is_refused(line: str) -> None:
+    """What is not exactly a token, a target and a version has more than one reading."""
+    with pytest.raises(BadRequestError):
+        parse_head(head(f"{line}\nHost: a\n\n"))
+
+
+def test_a_later_minor_version_is_the_latest_that_is_known() -> None:
+    """HTTP/1.2 would be HTTP/1.1 to a server (RFC 9110, section 2.5)."""
+    assert parse_head(head("GET / HTTP/1.2\nHost: a\n\n")).wire().startswith(b"GET / HTTP/1.1\r\n")
 
 
 def test_lengths_have_fifteen_digits_at_most() -> None:
@@ -183,9 +247,9 @@ def test_lengths_have_fifteen_digits_at_most() -> None:
 
 
 def test_trailers() -> None:
-    """Ordinary fields pass, those that change how a request is read do not."""
-    assert parse_trailer(b"X:  y \r\nZ: 1") == ((b"X", b"y"), (b"Z", b"1"))
-    for raw in (b"Host: b", b"content-length: 1", b"a b: c", b"nothing", b"X: a\nb", b"X: \x01"):
+    """Ordinary fields pass, those that change how a request is read are dropped."""
+    assert parse_trailer(b"X:  y \r\nHost: b\r\ncontent-length: 1\r\nZ: 1") == ((b"X", b"y"), (b"Z", b"1"))
+    for raw in (b"a b: c", b"nothing", b"X: a\nb", b"X: \x01"):
         with pytest.raises(BadRequestError):
             parse_trailer(raw)
 

@@ -2,8 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 import pytest
 from tests.local.gateway.stand import Program, Stand
+
+
+@contextmanager
+def reached(stand: Stand) -> Iterator[tuple[Program, Callable[[], Program]]]:
+    """A program at an allowed name, and how to get hold of the server that it reaches."""
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(stand.lab_listener("198.51.100.2"))
+        port = server.getsockname()[1]
+        pinned = {"pattern": f"{WEB}:{port}", "private": ["198.51.100.2/32"]}
+        stand.policy("deny", [pinned], hosts={WEB: ["198.51.100.2"]})
+
+        def accept() -> Program:
+            sock = stack.enter_context(server.accept()[0])
+            sock.settimeout(60)
+            return Program(sock)
+
+        yield stack.enter_context(stand.connect(WEB, port)), accept
+
 
 WEB, EVIL = "web.example.test", "evil.example.test"
 
@@ -37,10 +59,6 @@ REFUSED = {
     "connect": "CONNECT evil.example.test:443 HTTP/1.1\nHost: evil.example.test\n\n",
     "connect, allowed": "CONNECT web.example.test:443 HTTP/1.1\nHost: web.example.test\n\n",
     "h2, prior knowledge": "PRI * HTTP/2.0\n\nSM\n\n",
-    "h2c": "GET /evil HTTP/1.1\nHost: web.example.test\nConnection: Upgrade, HTTP2-Settings\nUpgrade: h2c\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\n\n",
-    "upgrade to anything": "GET /evil HTTP/1.1\nHost: web.example.test\nConnection: upgrade\nUpgrade: foo\n\nGET / HTTP/1.1\nHost: evil.example.test\n\n",
-    "upgrade to two": "GET /evil HTTP/1.1\nHost: web.example.test\nConnection: upgrade\nUpgrade: websocket, foo\n\n",
-    "upgrade with a body": "GET /evil HTTP/1.1\nHost: web.example.test\nConnection: upgrade\nUpgrade: websocket\nContent-Length: 3\n\nabc",
     "empty line first": "\nGET / HTTP/1.1\nHost: evil.example.test\n\n",
     "many empty lines first": "\n" * 40 + "GET / HTTP/1.1\nHost: evil.example.test\n\n",
     "method unknown": "FOO / HTTP/1.1\nHost: evil.example.test\n\n",
@@ -186,8 +204,37 @@ def test_a_websocket_the_server_declines_ends(shared: Stand) -> None:
     assert "upgrade" in shared.event(host=WEB, kind="close")["ended"]
 
 
-def test_an_upgrade_on_a_used_connection_is_refused(shared: Stand) -> None:
-    """Only the first request of a connection may become a websocket."""
+UPGRADES = {
+    # What the HTTP client of JDK 17 sends by default.
+    "JDK": "Connection: Upgrade, HTTP2-Settings\nContent-Length: 0\nHTTP2-Settings: AAEAAEAAAAIAAAAAAAMAAAAAAAQBAAAAAAUAAEAAAAYABgAA\nUpgrade: h2c\nUser-Agent: Java-http-client/17.0.15\n",
+    "h2c": "Connection: Upgrade, HTTP2-Settings\nUpgrade: h2c\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\n",
+    "anything": "Connection: upgrade\nUpgrade: foo\n",
+    "TLS": "Connection: upgrade\nUpgrade: TLS/1.2\n",
+    "websocket, not asked of this connection": "Upgrade: websocket\n",
+    "websocket with a body": "Connection: upgrade\nUpgrade: websocket\nContent-Length: 3\n",
+}
+
+
+@pytest.mark.parametrize("fields", UPGRADES.values(), ids=UPGRADES.keys())
+def test_an_upgrade_that_may_be_ignored_never_arrives(shared: Stand, fields: str) -> None:
+    """The request passes without it, and what follows is judged as a request."""
+    with reached(shared) as (program, end):
+        body = "abc" if "Length: 3" in fields else ""
+        program.send(
+            f"GET /one HTTP/1.1\nHost: {WEB}\n{fields}\n{body}GET /two HTTP/1.1\nHost: {EVIL}\n\n".replace(
+                "\n", "\r\n"
+            ).encode()
+        )
+        got = end().rest()
+        assert got.startswith(b"GET /one HTTP/1.1\r\nHost: web.example.test\r\n")
+        assert b"upgrade" not in got.lower()
+        assert b"http2-settings" not in got.lower()
+        assert b"evil" not in got
+        assert b"403 Forbidden" in program.rest()
+
+
+def test_an_upgrade_on_a_used_connection_is_not_asked_for(shared: Stand) -> None:
+    """Only the first request of a connection may become a websocket; a later one passes as the request that it is."""
     shared.policy("deny", [WEB])
     with shared.connect(WEB, 80) as program:
         program.send(b"GET /one HTTP/1.1\r\nHost: web.example.test\r\n\r\n")
@@ -195,8 +242,19 @@ def test_an_upgrade_on_a_used_connection_is_refused(shared: Stand) -> None:
         program.send(
             b"GET /ws HTTP/1.1\r\nHost: web.example.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
         )
+        assert b"HTTP/1.1 200 OK" in program.until(b"}\n")
+
+
+def test_fields_that_frame_a_request_are_no_trailers(shared: Stand) -> None:
+    """A Host or a length after a chunked body is dropped, and the next request is read where it begins."""
+    with reached(shared) as (program, end):
+        program.send(
+            b"POST / HTTP/1.1\r\nHost: web.example.test\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
+            b"Host: evil.example.test\r\nContent-Length: 100\r\nX: y\r\n\r\n" + SMUGGLED
+        )
+        got = end().rest()
+        assert got.removesuffix(b"RESET").endswith(b"\r\n\r\n0\r\nX: y\r\n\r\n")
         assert b"403 Forbidden" in program.rest()
-    assert not shared.leaked("/ws")
 
 
 SMUGGLED = b"GET /two HTTP/1.1\r\nHost: evil.example.test\r\n\r\n"
@@ -214,8 +272,6 @@ CHUNKED = {
     "longer than it says": b"5\r\nhelloworld\r\n0\r\n\r\n",
     "shorter than it says": b"8\r\nhello\r\n0\r\n\r\n",
     "an endless extension": b"5;" + b"a" * 70_000 + b"\r\nhello\r\n0\r\n\r\n",
-    "trailer with a host": b"0\r\nHost: evil.example.test\r\n\r\n",
-    "trailer with a length": b"0\r\nContent-Length: 100\r\n\r\n",
     "trailer folded": b"0\r\nX: a\r\n b\r\n\r\n",
     "trailer with LF alone": b"0\r\nX: a\nY: b\r\n\r\n",
     "endless trailer": b"0\r\n" + b"X: a\r\n" * 300 + b"\r\n",
@@ -267,3 +323,25 @@ def test_a_request_whose_first_line_comes_in_pieces_is_refused(shared: Stand, po
         assert b"evil" not in program.rest()
     assert not shared.leaked("evil")
     assert "refused" in shared.event(host=WEB, kind="close", port=port)["ended"]
+
+
+@pytest.mark.parametrize(
+    ("attack", "host", "cause"),
+    [
+        ("CONNECT evil.example.test:443 HTTP/1.1\nHost: evil.example.test\n\n", EVIL, "protocol"),
+        ("GET http://evil.example.test/ HTTP/1.1\nHost: evil.example.test\n\n", EVIL, "second-name"),
+        ("GET ftp://evil.example.test/ HTTP/1.1\nHost: evil.example.test\n\n", EVIL, "protocol"),
+    ],
+)
+def test_a_request_to_a_proxy_is_refused_with_a_reason_of_its_own(
+    shared: Stand, attack: str, host: str, cause: str
+) -> None:
+    """It is well formed, and an allowed proxy would hide whom it asks."""
+    shared.policy("deny", [f"{WEB}:8080"])
+    answer = shared.http(WEB, attack, 8080)
+    assert b"a proxy would hide whom it asks" in answer
+    assert b"malformed" not in answer
+    event = shared.event(host=host, verdict="blocked")
+    assert event["cause"] == cause
+    assert event["reason"].endswith("a proxy would hide whom it asks")
+    assert not shared.leaked("evil")

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from irons_plugins.local.causes import Cause, Outcome
 from irons_plugins.local.gateway import files, inside, refuse
 from irons_plugins.local.gateway.account import Account, Ending
+from irons_plugins.local.gateway.authority import BadRequestError
 from irons_plugins.local.gateway.clear import relay_clear, relay_http
 from irons_plugins.local.gateway.dial import Address, DialError, race
 from irons_plugins.local.gateway.handshake import relay_tls
-from irons_plugins.local.gateway.http1 import BadRequestError
 from irons_plugins.local.gateway.journal import JournalError
 from irons_plugins.local.gateway.late import LateError
 from irons_plugins.local.gateway.opening import Opening, read_opening
@@ -279,10 +279,10 @@ class Attempt:
         try:
             head = await requests.head()
         except BadRequestError as error:
-            raise self._no(f"malformed request: {error}", error.cause, error.host) from None
+            raise self._no(error.reason, error.cause, error.host) from None
         if head is None:
             return
-        self._judge(head.hosts)
+        self._judge(head.hosts, proxied=head.proxied)
         if self._port == 443:
             raise self._no("port 443 must speak TLS", Cause.PROTOCOL)
         session = await self._connect()
@@ -306,15 +306,18 @@ class Attempt:
         else:
             await relay_clear(session, opening, self._context.tls, self._check)
 
-    def _judge(self, claimed: tuple[Host, ...]) -> None:
-        judged = judge(self._policy(), self._name, self._where, claimed, self._port, self._account.protocol)
+    def _judge(self, claimed: tuple[Host, ...], *, proxied: bool = False) -> None:
+        policy, protocol = self._policy(), self._account.protocol
+        judged = judge(policy, self._name, self._where, claimed, self._port, protocol, proxied=proxied)
         self._judged = judged
         self._tell(judged)
 
-    def _check(self, claimed: tuple[Host, ...], protocol: str, alert: bytes = b"") -> None:
+    def _check(
+        self, claimed: tuple[Host, ...], protocol: str, alert: bytes = b"", *, proxied: bool = False
+    ) -> None:
         """Judge names that show up once the server is reached."""
         self._account.protocol, self._alert = protocol, alert
-        self._tell(check_named(self._policy(), self._host, claimed, self._port, protocol))
+        self._tell(check_named(self._policy(), self._host, claimed, self._port, protocol, proxied=proxied))
 
     def _tell(self, judged: Judged) -> None:
         self.mismatched = self.mismatched or bool(judged.others)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 
-from irons_plugins.local.gateway.http1 import MAX_FIELDS, MAX_HEAD, BadRequestError, parse_trailer
+from irons_plugins.local.gateway.authority import BadRequestError
+from irons_plugins.local.gateway.http1 import MAX_FIELDS, MAX_HEAD, parse_trailer
 
 MAX_LINE = 1024
 PIECE = 65_536

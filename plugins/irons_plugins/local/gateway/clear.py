@@ -10,8 +10,9 @@ import asyncio
 import ssl
 
 from irons_plugins.local.causes import Cause
+from irons_plugins.local.gateway.authority import BadRequestError
 from irons_plugins.local.gateway.handshake import relay_tls, send_hello
-from irons_plugins.local.gateway.http1 import BadRequestError, Head
+from irons_plugins.local.gateway.http1 import Head
 from irons_plugins.local.gateway.inspector import Inspector, Then
 from irons_plugins.local.gateway.late import Check, LateError
 from irons_plugins.local.gateway.opening import LINE_TIMEOUT, Opening
@@ -45,20 +46,19 @@ async def relay_http(session: Session, requests: Requests, head: Head | None, ch
         if head is None:
             head = await requests.head()
             if head is not None:
-                check(head.hosts, "http")
+                check(head.hosts, "http", proxied=head.proxied)
         while head is not None:
-            if head.websocket:
-                if not first:
-                    raise BadRequestError("it asks for an upgrade on a connection already used", head.host)
+            if head.websocket and first:
                 await _websocket(session, requests, head)
                 return
-            await _request(session, requests, head)
+            # Whether a 101 answered this or an earlier request could not be told, so it is not asked for.
+            await _request(session, requests, head.declined() if head.websocket else head)
             first = False
             head = await requests.head()
             if head is not None:
-                check(head.hosts, "http")
+                check(head.hosts, "http", proxied=head.proxied)
     except BadRequestError as error:
-        raise LateError(f"malformed request: {error}", "http", error.cause, error.host) from None
+        raise LateError(error.reason, "http", error.cause, error.host) from None
     await session.finish()
 
 

@@ -11,16 +11,23 @@ from typing import NamedTuple
 
 import httptools
 
-from irons_plugins.local.causes import Cause
-from irons_plugins.local.policy import Host, HostError, canonical_host
+from irons_plugins.local.gateway.authority import (
+    PROXY,
+    Authority,
+    BadRequestError,
+    NotSpokenError,
+    parse_authority,
+    spell,
+)
+from irons_plugins.local.gateway.upgrades import Field, asks_websocket, kept, options
+from irons_plugins.local.policy import Host
 
 MAX_HEAD = 65_536
 MAX_FIELDS = 256
 MAX_BODY = 10**15
-_AUTHORITY = re.compile(rb"(?P<host>[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::(?P<port>[0-9]{1,5}))?")
 _ABSOLUTE = re.compile(rb"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?#]*)(?P<path>(?:[/?].*)?)")
 _TARGET = re.compile(rb"[\x21\x22\x24-\x7e\x80-\xff]+")
-_METHOD = re.compile(rb"[A-Z][A-Z-]{0,31}")
+_LINE = re.compile(rb"(?P<method>[!#$%&'*+.^_`|~0-9A-Za-z-]+) [^ ]+ HTTP/(?P<version>[0-9]\.[0-9])")
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 _LONE = re.compile(rb"\r(?!\n)|(?<!\r)\n|\x00")
@@ -37,35 +44,8 @@ _FRAMING = frozenset(
     )
 )
 
-Field = tuple[bytes, bytes]
-
-
-class BadRequestError(ValueError):
-    """A request that is refused for what it is, whoever it is for.
-
-    Attributes:
-        cause: why, for programs.
-        host: the name it asked for, where that could be read.
-    """
-
-    cause = Cause.MALFORMED
-
-    def __init__(self, reason: str, host: Host | None = None) -> None:
-        super().__init__(reason)
-        self.host = host
-
-
-class NotSpokenError(BadRequestError):
-    """A well-formed request for something that is not spoken here."""
-
-    cause = Cause.PROTOCOL
-
-
-class Authority(NamedTuple):
-    """A host, and the port after it where there was one."""
-
-    host: Host
-    port: int | None
+_NEVER_OPTIONS = frozenset((b"host", b"content-length", b"transfer-encoding"))
+"""What `Connection` may not name: a server that drops it would understand another request (RFC 9110, section 7.6.1)."""
 
 
 class Head(NamedTuple):
@@ -98,11 +78,20 @@ class Head(NamedTuple):
         """The first of them."""
         return self.named[0].host if self.named else None
 
+    @property
+    def proxied(self) -> bool:
+        """True where its target is absolute, as a proxy wants it."""
+        return self.target.startswith(b"http://")
+
+    def declined(self) -> Head:
+        """The same without the upgrade, which a recipient may ignore."""
+        return self._replace(fields=kept(self.fields, websocket=False), websocket=False)
+
     def wire(self) -> bytes:
         """The head in the one spelling that goes on."""
         lines = [b"%s %s HTTP/1.%d" % (self.method, self.target, self.minor)]
         if self.named:
-            lines.append(b"Host: " + _spell(self.named[0]))
+            lines.append(b"Host: " + spell(self.named[0]))
         lines += [b"%s: %s" % field for field in self.fields]
         return b"\r\n".join(lines) + b"\r\n\r\n"
 
@@ -129,25 +118,6 @@ class _Collector:
         self.complete = True
 
 
-def parse_authority(raw: bytes) -> Authority:
-    """Read `host[:port]` strictly: no user information, no odd characters, no other spelling of an address.
-
-    Raises:
-        BadRequestError: it is not one.
-    """
-    match = _AUTHORITY.fullmatch(raw)
-    if match is None:
-        raise BadRequestError("its host is malformed")
-    host, port = match["host"], match["port"]
-    number = int(port) if port is not None else None
-    if number is not None and not 0 < number < 65_536:
-        raise BadRequestError("the port after its host is malformed")
-    try:
-        return Authority(canonical_host(host), number)
-    except HostError as error:
-        raise BadRequestError(f"its host is malformed: {error}") from None
-
-
 def parse_head(raw: bytes) -> Head:
     """Read one request head.
 
@@ -163,29 +133,25 @@ def parse_head(raw: bytes) -> Head:
         raise BadRequestError("it has too many header fields")
     if _LONE.search(raw):
         raise BadRequestError("its head holds a lone CR or LF, or a NUL")
-    method, version, seen = _llhttp(raw)
+    method, minor, seen = _llhttp(raw)
     fields = _checked(seen.fields, raw)
-    if version not in {"1.0", "1.1"}:
-        raise NotSpokenError(f"HTTP/{version} is not let through")
-    if not _METHOD.fullmatch(method):
-        raise BadRequestError("its method is malformed")
     target, named = _named(method, seen.url, fields)
-    if version == "1.1" and not any(name == b"host" for name, _ in fields):
+    if minor and not any(name == b"host" for name, _ in fields):
         raise BadRequestError("it has no Host")
     host = named[0].host if named else None
-    upgrade = _upgrade(method, version, fields, host)
-    length = _length(version, fields, host)
-    if upgrade and length != 0:
-        raise BadRequestError("it asks for an upgrade and has a body", host)
+    length = _length(minor, fields, host)
+    if forbidden := options(fields) & _NEVER_OPTIONS:
+        raise BadRequestError(f"its Connection names {min(forbidden).decode()}", host)
+    websocket = method == b"GET" and minor == 1 and length == 0 and asks_websocket(fields)
     rest = tuple((name, value.strip(b" \t")) for name, value in seen.fields if name.lower() != b"host")
-    return Head(method, target, int(version[-1]), named, rest, length, upgrade)
+    return Head(method, target, minor, named, kept(rest, websocket=websocket), length, websocket)
 
 
 def parse_trailer(raw: bytes) -> tuple[Field, ...]:
-    """Read the trailer section of a chunked body, without its empty line.
+    """Read the trailer section of a chunked body, without its empty line and what would change how a request is understood.
 
     Raises:
-        BadRequestError: it is malformed or would change how the request is understood.
+        BadRequestError: it is malformed.
     """
     found: list[Field] = []
     if _LONE.search(raw):
@@ -197,24 +163,36 @@ def parse_trailer(raw: bytes) -> tuple[Field, ...]:
         value = value.strip(b" \t")
         if not colon or not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
             raise BadRequestError("its trailer is malformed")
-        if name.lower() in _FRAMING:
-            raise BadRequestError(f"its trailer holds {name.decode()}")
-        found.append((name, value))
+        # A recipient never goes by these in a trailer (RFC 9110, section 6.5.1), and no server shall be tempted.
+        if name.lower() not in _FRAMING:
+            found.append((name, value))
     return tuple(found)
 
 
-def _llhttp(raw: bytes) -> tuple[bytes, str, _Collector]:
+def _llhttp(raw: bytes) -> tuple[bytes, int, _Collector]:
+    line, _, rest = raw.partition(b"\r\n")
+    match = _LINE.fullmatch(line)
+    if match is None:
+        raise BadRequestError("its request line is malformed")
+    method, version = match["method"], match["version"]
+    if version[:1] != b"1" or method.upper() == b"PRI":
+        raise NotSpokenError(f"HTTP/{version.decode()} is not let through")
+    # A recipient goes by the highest minor version that it knows (RFC 9110, section 2.5).
+    minor = min(int(version[-1:]), 1)
+    # llhttp knows a list of methods, and what it does not know is no error (RFC 9110, section 9.1); none but CONNECT
+    # has a request head of another form.
+    shown = b"CONNECT" if method.upper() == b"CONNECT" else b"GET"
     seen = _Collector()
     parser = httptools.HttpRequestParser(seen)
     try:
-        parser.feed_data(raw)
+        parser.feed_data(b"%s%s1.%d\r\n%s" % (shown, line[len(method) : -3], minor, rest))
     except httptools.HttpParserUpgrade:
         pass
     except httptools.HttpParserError as error:
         raise BadRequestError(f"it is not HTTP/1: {error}") from None
     if not seen.complete or seen.messages != 1:
         raise BadRequestError("it is not one HTTP/1 request")
-    return bytes(parser.get_method()), str(parser.get_http_version()), seen
+    return method, minor, seen
 
 
 def _checked(fields: list[Field], raw: bytes) -> list[Field]:
@@ -234,18 +212,21 @@ def _named(method: bytes, url: bytes, fields: list[Field]) -> tuple[bytes, tuple
     if len(hosts) > 1:
         raise BadRequestError("it has more than one Host")
     named = tuple(parse_authority(value) for value in hosts)
-    if method == b"CONNECT":
-        raise NotSpokenError("CONNECT is not let through", _host_of(url))
+    if method.upper() == b"CONNECT":
+        raise NotSpokenError(f"CONNECT is not let through: {PROXY}", _host_of(url))
     if not _TARGET.fullmatch(url):
         raise BadRequestError("its target is malformed", named[0].host if named else None)
     if url.startswith(b"/") or (url == b"*" and method == b"OPTIONS"):
         return url, named
     absolute = _ABSOLUTE.fullmatch(url)
-    if absolute is None or absolute["scheme"].lower() != b"http":
+    if absolute is None:
         raise BadRequestError("its target is malformed", named[0].host if named else None)
+    if absolute["scheme"].lower() != b"http":
+        scheme = absolute["scheme"].decode()
+        raise NotSpokenError(f"{scheme}: URLs are not let through: {PROXY}", _host_of(absolute["authority"]))
     authority = parse_authority(absolute["authority"])
     path: bytes = absolute["path"]
-    target = b"http://" + _spell(authority) + (path if path.startswith(b"/") else b"/" + path)
+    target = b"http://" + spell(authority) + (path if path.startswith(b"/") else b"/" + path)
     return target, (*named, authority)
 
 
@@ -256,29 +237,11 @@ def _host_of(url: bytes) -> Host | None:
         return None
 
 
-def _spell(authority: Authority) -> bytes:
-    host = authority.host
-    text = f"[{host.text}]" if host.address is not None and host.address.version == 6 else host.text
-    return (text if authority.port is None else f"{text}:{authority.port}").encode("ascii")
-
-
-def _upgrade(method: bytes, version: str, fields: list[Field], host: Host | None) -> bool:
-    asked = [value.lower() for name, value in fields if name == b"upgrade"]
-    if not asked:
-        return False
-    if asked != [b"websocket"]:
-        raise BadRequestError("it asks for an upgrade other than websocket", host)
-    tokens = b",".join(value for name, value in fields if name == b"connection").lower().split(b",")
-    if method != b"GET" or version != "1.1" or b"upgrade" not in {token.strip() for token in tokens}:
-        raise BadRequestError("its upgrade is malformed", host)
-    return True
-
-
-def _length(version: str, fields: list[Field], host: Host | None) -> int | None:
+def _length(minor: int, fields: list[Field], host: Host | None) -> int | None:
     coding = [value.lower() for name, value in fields if name == b"transfer-encoding"]
     lengths = [value for name, value in fields if name == b"content-length"]
     if coding:
-        if lengths or version != "1.1" or coding != [b"chunked"]:
+        if lengths or minor != 1 or coding != [b"chunked"]:
             raise BadRequestError("the length of its body is ambiguous", host)
         return None
     if not lengths:

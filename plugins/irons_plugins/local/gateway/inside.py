@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from irons_plugins.local.gateway import refuse
-from irons_plugins.local.gateway.http1 import BadRequestError
+from irons_plugins.local.gateway.authority import BadRequestError
 from irons_plugins.local.gateway.requests import Requests
 from irons_plugins.local.gateway.wire import Wire
 

@@ -11,13 +11,16 @@ from irons_plugins.local.policy import Host
 class Check(Protocol):
     """Judges names that a connection says in the clear once its server is reached; raises where they are refused."""
 
-    def __call__(self, claimed: tuple[Host, ...], protocol: str, alert: bytes = b"") -> None:
+    def __call__(
+        self, claimed: tuple[Host, ...], protocol: str, alert: bytes = b"", *, proxied: bool = False
+    ) -> None:
         """Judge.
 
         Args:
             claimed: the names.
             protocol: what says them: http or tls.
             alert: what refuses a ClientHello.
+            proxied: they are said as to a proxy, in an absolute target.
         """
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+from irons_plugins.local.gateway.authority import BadRequestError
 from irons_plugins.local.gateway.chunks import Chunks
-from irons_plugins.local.gateway.http1 import MAX_HEAD, BadRequestError, Head, parse_head
+from irons_plugins.local.gateway.http1 import MAX_HEAD, Head, parse_head
 from irons_plugins.local.gateway.wire import CHUNK, Wire
 
 HEAD_TIMEOUT = 10.0

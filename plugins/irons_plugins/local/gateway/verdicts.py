@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from irons_plugins.local.addresses import Address, unmapped
 from irons_plugins.local.advice import suggestion
 from irons_plugins.local.causes import Cause
+from irons_plugins.local.gateway.authority import PROXY
 from irons_plugins.local.gateway.folding import Refusal
 from irons_plugins.local.policy import Decision, Ground, Host, Policy, decide, decide_address
 
@@ -62,7 +63,14 @@ class Judged(NamedTuple):
 
 
 def judge(
-    policy: Policy, name: Host | None, where: Host, claimed: tuple[Host, ...], port: int, protocol: str
+    policy: Policy,
+    name: Host | None,
+    where: Host,
+    claimed: tuple[Host, ...],
+    port: int,
+    protocol: str,
+    *,
+    proxied: bool = False,
 ) -> Judged:
     """Judge an attempt by what is known before anything outside is asked.
 
@@ -73,6 +81,7 @@ def judge(
         claimed: the names it says in the clear; to a literal address the first is whom it is for.
         port: the port it connected to.
         protocol: what it speaks.
+        proxied: the names are said as to a proxy, in an absolute target.
 
     Raises:
         RefusedError: with the reason.
@@ -81,10 +90,12 @@ def judge(
     decision = decide(policy, host, port)
     if not decision.allowed:
         raise _by_rule(host, port, protocol, decision)
-    return _agreeing(Judged(host, decision), claimed, port, protocol)
+    return _agreeing(Judged(host, decision), claimed, port, protocol, proxied=proxied)
 
 
-def check_named(policy: Policy, host: Host, claimed: tuple[Host, ...], port: int, protocol: str) -> Judged:
+def check_named(
+    policy: Policy, host: Host, claimed: tuple[Host, ...], port: int, protocol: str, *, proxied: bool = False
+) -> Judged:
     """Judge names that show up after the dial: each must be the one it was dialled for.
 
     Raises:
@@ -93,7 +104,7 @@ def check_named(policy: Policy, host: Host, claimed: tuple[Host, ...], port: int
     decision = decide(policy, host, port)
     if not decision.allowed:
         raise _by_rule(host, port, protocol, decision)
-    return _agreeing(Judged(host, decision), claimed, port, protocol)
+    return _agreeing(Judged(host, decision), claimed, port, protocol, proxied=proxied)
 
 
 def judge_addresses(
@@ -154,12 +165,16 @@ def untouched(policy: Policy | None, host: Host, port: int, protocol: str) -> Ju
     return Judged(host, decision) if decision.allowed else _by_rule(host, port, protocol, decision).refusal
 
 
-def _agreeing(judged: Judged, claimed: tuple[Host, ...], port: int, protocol: str) -> Judged:
+def _agreeing(
+    judged: Judged, claimed: tuple[Host, ...], port: int, protocol: str, *, proxied: bool
+) -> Judged:
     others = tuple(dict.fromkeys(host for host in claimed if host.text != judged.host.text))
     if not others:
         return judged
     decision, other = judged.decision, others[0]
     reason = f"{other.text} was asked for on a connection to {judged.host.text}"
+    if proxied:
+        reason += f": {PROXY}"
     if decision.mode == "deny":
         refusal = Refusal(other.text, port, protocol, decision.mode, None, reason, Cause.SECOND_NAME)
         raise RefusedError(refusal)
