@@ -46,7 +46,13 @@ TABLES: dict[str, str] = {
 }
 """The tables the file may have, beside the settings and `profile`, the name of the profile that is used."""
 
-LOCAL_KEYS: dict[str, type] = {"hosts": dict, "engine": str, "keep_events": int, "keep_days": int}
+LOCAL_KEYS: dict[str, type] = {
+    "hosts": dict,
+    "engine": str,
+    "keep_events": int,
+    "keep_days": int,
+    "connections": int,
+}
 """What the table `[local]` may have, and of which type."""
 
 

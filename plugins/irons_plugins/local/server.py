@@ -67,7 +67,12 @@ class Server:
         self._listeners: list[Listener] = []
         kept = Retention(events=config.keep_events, days=config.keep_days)
         audit = Audit(store, Ingest(places.gateway / "audit"), kept)
-        gateway = Gateway(on_audit=audit.poke, on_connect=self._gateway_is_new, on_lost=self._gateway_is_lost)
+        gateway = Gateway(
+            on_audit=audit.poke,
+            on_connect=self._gateway_is_new,
+            on_lost=self._gateway_is_lost,
+            connections=config.connections,
+        )
         keeper = Keeper(on_peer=gateway.attach)
         made = engines(keeper)
         doors = Doors(config.ssh_host)

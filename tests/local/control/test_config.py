@@ -28,9 +28,13 @@ def test_both_files_are_heeded(tmp_path: Path) -> None:
         "later": 1,
     }
     (tmp_path / "server.json").write_text(json.dumps(asked))
-    (tmp_path / "config.toml").write_text('[local]\nengine = "vm"\nkeep_events = 5\nkeep_days = 7\n')
+    (tmp_path / "config.toml").write_text(
+        '[local]\nengine = "vm"\nkeep_events = 5\nkeep_days = 7\nconnections = 2000\n'
+    )
     found = read_config(tmp_path / "server.json", tmp_path / "config.toml")
-    assert found == Config(host="127.0.0.1", port=7411, engine="vm", keep_events=5, keep_days=7)
+    assert found == Config(
+        host="127.0.0.1", port=7411, engine="vm", keep_events=5, keep_days=7, connections=2000
+    )
 
 
 @pytest.mark.parametrize(
@@ -45,6 +49,7 @@ def test_both_files_are_heeded(tmp_path: Path) -> None:
         ("{}", "[local]\nkeep_events = 0\n"),
         ("{}", '[local]\nkeep_days = "many"\n'),
         ("{}", "[local]\nkeep_days = true\n"),
+        ("{}", "[local]\nconnections = 0\n"),
     ],
 )
 def test_nonsense_is_one_line_that_names_the_file(tmp_path: Path, listening: str, settings: str) -> None:

@@ -251,9 +251,10 @@ class Stand:
     def policy(self, mode: str = "deny", allow: Sequence[str | dict[str, Any]] = (), **more: Any) -> int:
         """Put a policy in force; answers how many connections it cut."""
         cell = more.pop("cell", CELL)
-        answer = self.ask(
-            "policy", cell=cell, sandbox={"id": cell, "name": "box"}, policy=policy(mode, allow, **more)
-        )
+        sandbox = {"id": cell, "name": "box"}
+        if "connections" in more:
+            sandbox["connections"] = more.pop("connections")
+        answer = self.ask("policy", cell=cell, sandbox=sandbox, policy=policy(mode, allow, **more))
         return int(answer["cut"])
 
     def answer(self, number: int) -> dict[str, Any]:

@@ -37,6 +37,7 @@ class Config:
         engine: the engine of a sandbox that asks for none.
         keep_events: newest events kept per sandbox.
         keep_days: days that an event is kept.
+        connections: what a sandbox may have at once; None leaves it to the gateway.
     """
 
     host: str | None = None
@@ -47,6 +48,7 @@ class Config:
     engine: str = "namespace"
     keep_events: int = 100_000
     keep_days: int = 90
+    connections: int | None = None
 
 
 def read_config(listening: Path, settings: Path) -> Config:
@@ -54,7 +56,7 @@ def read_config(listening: Path, settings: Path) -> Config:
 
     Args:
         listening: `server.json`.
-        settings: the settings file, whose `[local]` may have `engine`, `keep_events` and `keep_days`.
+        settings: the settings file, whose `[local]` may have `engine`, `keep_events`, `keep_days` and `connections`.
 
     Raises:
         ConfigError: one of them cannot be read, or holds what makes no sense.
@@ -65,7 +67,7 @@ def read_config(listening: Path, settings: Path) -> Config:
         if type(asked.get(name, kind())) is not kind:
             raise ConfigError(f"{listening}: {name} makes no sense; mend it, or remove the file")
     local = _read(settings, tomllib.loads).get("local", {})
-    kept = {name: local[name] for name in ("keep_events", "keep_days") if name in local}
+    kept = {name: local[name] for name in ("keep_events", "keep_days", "connections") if name in local}
     for name, value in kept.items():
         if type(value) is not int or not 0 < value < 1_000_000_000:
             raise ConfigError(f"{settings}: local.{name} must be a number above 0, not {value!r}")

@@ -27,6 +27,7 @@ class Gateway:
         on_audit: Callable[[str], None],
         on_connect: Callable[[], Awaitable[None]],
         on_lost: Callable[[], Awaitable[None]],
+        connections: int | None = None,
     ) -> None:
         """Make a gateway that is not connected yet.
 
@@ -34,10 +35,12 @@ class Gateway:
             on_audit: called with the run whose log has grown.
             on_connect: awaited each time a gateway is there anew.
             on_lost: awaited when the link has ended and no other came in its place for a while.
+            connections: what each sandbox may have at once; None leaves it to the gateway.
         """
         self._on_audit = on_audit
         self._on_connect = on_connect
         self._on_lost = on_lost
+        self._limits = {} if connections is None else {"connections": connections}
         self._link: AsyncLink | None = None
         self._linked = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -67,7 +70,8 @@ class Gateway:
         Raises:
             ApiError: no gateway confirmed it in time.
         """
-        answer = await self._request("policy", cell=cell, sandbox={"id": cell, "name": name}, policy=policy)
+        sandbox = {"id": cell, "name": name, **self._limits}
+        answer = await self._request("policy", cell=cell, sandbox=sandbox, policy=policy)
         return _count(answer)
 
     async def impact(self, cell: str, policy: dict[str, Any]) -> int:

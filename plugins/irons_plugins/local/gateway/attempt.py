@@ -78,6 +78,7 @@ class Attempt:
 
     Attributes:
         live: what it was judged by, once something outside may be reached.
+        inside: it is for `irons.internal`, which is answered in here.
         mismatched: it goes on only because mode warn lets two names pass on one connection.
     """
 
@@ -91,6 +92,7 @@ class Attempt:
         self._port = port
         self._turns = turns
         self._account = Account(context, cell, port)
+        self._opened_to = cell.names.name(where)
         self._name: Host | None = None
         self._server: Wire | None = None
         self._session: Session | None = None
@@ -103,25 +105,45 @@ class Attempt:
         self._files = files.ACCEPTED
         self._task: asyncio.Task[None] | None = None
         self.live: Live | None = None
+        self.inside = self._opened_to == inside.NAME
         self.mismatched = False
 
     def start(self) -> None:
-        """Write the opening record, and begin in a task of its own; refused where there can be no record."""
-        if not self._recorded():
-            self._client.reset()
-            self._return_files()
-            return
+        """Open it, and begin."""
+        if self.open():
+            self.begin()
+
+    def open(self) -> bool:
+        """Write the opening record; False where there can be none, and so the attempt is over."""
+        if self._recorded():
+            return True
+        self._client.reset()
+        self._return_files()
+        return False
+
+    def turn_away(self, reason: str) -> None:
+        """Refuse it before it has begun."""
+        host = self._where if self._opened_to is None else Host(self._opened_to)
+        self._account.refused(self._no(reason, Cause.CAP, host), dialled=False)
+        self._client.reset()
+        self._return_files()
+
+    def begin(self) -> None:
+        """Begin in a task of its own."""
         self._cell.live.add(self)
-        self._cell.undecided += 1
-        self._undecided = True
+        if self.inside:
+            self._cell.inside += 1
+        else:
+            self._cell.undecided += 1
+            self._undecided = True
         self._client.meter = Meter(self._cell.opening)
         self._task = self._context.loop.create_task(self._run())
         # Not at the end of the task itself: one that is cut before its first step never gets there.
         self._task.add_done_callback(self._finish)
 
     def _recorded(self) -> bool:
-        name = self._cell.names.name(self._where.address) if self._where.address is not None else None
-        if name == inside.NAME:
+        name = self._opened_to
+        if self.inside:
             # Answered in here, so none of the log's business.
             self._account.told = True
             return True
@@ -179,12 +201,14 @@ class Attempt:
             self._context.complain(f"a connection failed: {task.exception()!r}")
         self._settle()
         self._cell.live.discard(self)
+        self._cell.inside -= self.inside
         if self._session is not None:
             self._session.stop()
         self._client.close()
         if self._server is not None:
             self._server.close()
         self._return_files()
+        self._cell.freed()
         self._account.close(self._host, self._judged, self._session, self._how())
 
     def _how(self) -> Ending:
@@ -199,7 +223,7 @@ class Attempt:
     async def _attempt(self) -> None:
         try:
             self._name = self._named()
-            if self._name is not None and self._name.text == inside.NAME:
+            if self.inside:
                 await inside.serve(self._client, self._cell, self._context.folder)
                 return
             opening = await self._open()
@@ -238,7 +262,7 @@ class Attempt:
         address = self._where.address
         if address is None or not self._cell.names.synthetic(address):
             return None
-        name = self._cell.names.name(address)
+        name = self._opened_to
         if name is None:
             raise self._no("no name was ever given this address", Cause.NEVER)
         return Host(name)
@@ -397,9 +421,10 @@ class Attempt:
 
     def _settle(self) -> None:
         """It has said what it wants, or has ended."""
+        if self._client.meter is not None:
+            self._client.meter.close()
+            self._client.meter = None
         if self._undecided:
             self._undecided = False
-            if self._client.meter is not None:
-                self._client.meter.close()
-                self._client.meter = None
             self._cell.undecided -= 1
+            self._cell.freed()

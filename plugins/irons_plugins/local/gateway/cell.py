@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,8 @@ class Caps:
     """What one cell may have at once; all of it refused beyond, in either mode.
 
     Attributes:
-        connections: accepted and not ended.
+        connections: accepted and not ended; a sandbox may have a number of its own.
+        inside: connections to `irons.internal`, beyond those.
         undecided: of these, the ones whose name or server is not settled yet.
         rate: new connections per second, on average; about what one gateway can do, so that only a flood meets it.
         burst: new connections in one go.
@@ -33,6 +35,7 @@ class Caps:
     """
 
     connections: int = 1024
+    inside: int = 16
     undecided: int = 512
     rate: float = 2_500.0
     burst: float = 60_000.0
@@ -47,6 +50,9 @@ class Cell:
         home: the directory with `policy` and `names`.
         caps: what it may have at once.
         turn: the turn that the loop is serving.
+
+    Attributes:
+        freed: is called whenever there may be room for another connection.
     """
 
     def __init__(self, name: str, home: Path, caps: Caps, turn: Slice | None = None) -> None:
@@ -58,12 +64,25 @@ class Cell:
         self.live: set[Attempt] = set()
         self.files = Share()
         self.undecided = 0
+        self.inside = 0
+        self.freed: Callable[[], None] = _nobody_waits
         self.opening = Budget()
         self.bucket = Bucket(caps.rate, caps.burst)
         self.pace = Pace(turn or Slice())
         self._drops = home / "names" / f"{name}.drops"
         self._kept = home / "policy" / f"{name}.json"
         self._load()
+
+    @property
+    def full(self) -> str | None:
+        """Why another connection has to wait; None where it does not."""
+        own = self.sandbox.get("connections")
+        most = own if type(own) is int and own > 0 else self.caps.connections
+        if len(self.live) - self.inside >= most:
+            return f"this sandbox has {most} connections already"
+        if self.undecided >= self.caps.undecided:
+            return f"this sandbox has {self.caps.undecided} connections that have not got anywhere yet"
+        return None
 
     @property
     def roomy(self) -> bool:
@@ -125,6 +144,10 @@ class Cell:
             policy = Policy.from_json(kept["policy"])
             sandbox = kept["sandbox"]
             self.sandbox, self.policy = dict(sandbox), policy
+
+
+def _nobody_waits() -> None:
+    """Nothing waits for room."""
 
 
 def forget(home: Path, name: str) -> None:

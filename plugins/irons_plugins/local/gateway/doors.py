@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, ip_address
 from typing import TYPE_CHECKING, Any
 
 from irons_plugins.local.causes import Cause
-from irons_plugins.local.gateway import fairness
+from irons_plugins.local.gateway import fairness, inside
 from irons_plugins.local.gateway.attempt import CROWDED, Attempt
 from irons_plugins.local.gateway.dns import MAX_QUERY, Wanted, answer
 from irons_plugins.local.gateway.files import ACCEPTED
@@ -23,6 +23,7 @@ from irons_plugins.local.gateway.nflog import Packet, packets
 from irons_plugins.local.gateway.questions import Questions
 from irons_plugins.local.gateway.records import MOST_BYTES
 from irons_plugins.local.gateway.relay import Turns
+from irons_plugins.local.gateway.waiting import Waiting
 from irons_plugins.local.gateway.wire import Wire
 from irons_plugins.local.policy import Host
 from irons_plugins.local.tcp import tune
@@ -69,6 +70,9 @@ class Doors:
         self._questions = Questions(context, cell, context.nameservers)
         self._asking: set[asyncio.Task[None]] = set()
         self._dropped = 0
+        self._listeners: list[socket.socket] = []
+        self._waiting = Waiting(context.loop, lambda: cell.full, self._leave, self._take)
+        cell.freed = self._waiting.admit
         by_name = dict(zip(ORDER, self._sockets, strict=True))
         for name, sock in by_name.items():
             sock.setblocking(False)
@@ -79,6 +83,8 @@ class Doors:
             elif _listens(sock):
                 # Sockets that an earlier keeper made are not tuned; what is accepted inherits it.
                 tune(sock)
+                if name.startswith("tcp"):
+                    self._listeners.append(sock)
                 enter = self._dns_connection if name.startswith("dns") else self._connection
                 self._watch(sock, partial(self._accept, sock, enter))
 
@@ -89,6 +95,7 @@ class Doors:
 
     def close(self) -> None:
         """Serve them no more; connections already accepted live on."""
+        self._waiting.close()
         for handle in self._paused:
             handle.cancel()
         for sock in self._readers:
@@ -141,7 +148,7 @@ class Doors:
         mapped = getattr(address, "ipv4_mapped", None)
         address = mapped or address
         wire = Wire(self._loop, client)
-        full = self._full()
+        full = self._overrun()
         if full is not None:
             name = cell.names.name(address)
             mode = cell.policy.mode if cell.policy is not None else None
@@ -151,14 +158,29 @@ class Doors:
             return
         if not cell.roomy:
             wire.narrow()
-        Attempt(self._context, cell, wire, address, port, self._turns).start()
+        attempt = Attempt(self._context, cell, wire, address, port, self._turns)
+        if attempt.inside:
+            if cell.inside < cell.caps.inside:
+                attempt.start()
+            else:
+                attempt.turn_away(f"{inside.NAME} has {cell.caps.inside} connections already")
+        elif self._waiting or cell.full is not None:
+            self._waiting.add(attempt, wire.age())
+        else:
+            attempt.start()
 
-    def _full(self) -> str | None:
+    def _leave(self) -> None:
+        """Leave connections in the kernel's queue."""
+        for sock in self._listeners:
+            self._loop.remove_reader(sock)
+
+    def _take(self) -> None:
+        """Accept connections again."""
+        for sock in self._listeners:
+            self._watch(sock, self._readers[sock])
+
+    def _overrun(self) -> str | None:
         cell = self._cell
-        if len(cell.live) >= cell.caps.connections:
-            return f"this sandbox has {cell.caps.connections} connections already"
-        if cell.undecided >= cell.caps.undecided:
-            return f"this sandbox has {cell.caps.undecided} connections that have not got anywhere yet"
         if not cell.bucket.take():
             return f"this sandbox makes more than {cell.caps.rate:.0f} connections a second"
         if not self._context.files.take(cell.files, ACCEPTED):

@@ -22,6 +22,7 @@ _SO_MEMINFO = 55
 _MEMINFO = struct.Struct("=12xI4xI")
 """What of it is wanted (linux/sock_diag.h): SK_MEMINFO_SNDBUF and SK_MEMINFO_WMEM_QUEUED."""
 _ROOM = _MEMINFO.unpack
+_TCP_INFO = struct.Struct("=52xI")
 NARROW = 128 << 10
 _LINGER_NOTHING = struct.pack("ii", 1, 0)
 
@@ -129,6 +130,12 @@ class Wire:
         size, queued = _ROOM(self.sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size))
         free: int = size - queued
         return free if free > 0 and free >= queued >> 1 else 0
+
+    def age(self) -> float:
+        """Seconds since its peer said something, or since it was connected to (tcp(7), `tcpi_last_data_recv`)."""
+        told = self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+        (milliseconds,) = _TCP_INFO.unpack(told)
+        return float(milliseconds) / 1000
 
     def narrow(self) -> None:
         """Let the kernel keep little for it (`NARROW` bytes each way, and as much of its own), however fast its peer is."""
