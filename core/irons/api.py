@@ -20,7 +20,7 @@ from irons.answers import (
     texts_of,
     whole_of,
 )
-from irons.errors import NotFound, Unsupported
+from irons.errors import ApiError, NotFound, Unsupported
 from irons.wire import Wire
 
 if TYPE_CHECKING:
@@ -101,7 +101,13 @@ class Api:
         """One sandbox. `within` makes it one poll: asked once, for at most so many seconds."""
         path = f"/sandboxes/{_segment(name)}"
         answer = self.call("GET", path, retry=None if within is None else False, within=within)
-        return sandbox_of({"name": name, **answer})
+        found = sandbox_of({"name": name, **answer})
+        if not found.status:
+            raise ApiError(
+                f"the server's answer does not say what state {name} is in",
+                hint="is this the URL of a v0 API? irons config show tells where it came from",
+            )
+        return found
 
     def start(self, name: str) -> None:
         """Ask for a sandbox to be started."""

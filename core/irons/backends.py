@@ -90,7 +90,11 @@ def _is_loopback(host: str) -> bool:
 
 
 def client(backend: Backend, settings: Settings) -> httpx.Client:
-    """Return the one HTTP client of a process: keep-alive, the key in its header, no redirects, no proxy for a socket."""
+    """Return the one HTTP client of a process: keep-alive, the key in its header, no redirects, no proxy for a socket.
+
+    Raises:
+        ConfigError: A proxy or the certificates that the environment names cannot be used.
+    """
     from irons.version import __version__
 
     headers = {
@@ -103,19 +107,23 @@ def client(backend: Backend, settings: Settings) -> httpx.Client:
     if settings.api_key:
         headers["Authorization"] = f"Bearer {settings.api_key}"
     plain = backend.base_url.startswith("http://")
-    verify: Any = True
     if plain:
         import ssl
 
         # Nothing to verify on plain HTTP, and loading the CA bundle costs more than the whole call; an empty context fails closed.
-        verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        verify, proxy = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), None
+    else:
+        from irons.trust import proxy_for, trusted
+
+        proxy, verify = proxy_for(backend.base_url, settings.env), trusted(settings.env)
     opened: httpx.Client = load_httpx().Client(
         base_url=backend.base_url,
         headers=headers,
         transport=backend.transport,
         verify=verify,
         follow_redirects=False,
-        trust_env=not plain,
+        proxy=proxy,
+        trust_env=False,
     )
     return opened
 

@@ -17,6 +17,11 @@ _HELP = Flag(("-h", "--help"), name="help")
 _VERSION = Flag(("-V", "--version"), name="version")
 
 
+_TRUE = ("1", "t", "T", "true", "TRUE", "True")
+_FALSE = ("0", "f", "F", "false", "FALSE", "False")
+"""What the reference client's flags take (strconv.ParseBool of Go)."""
+
+
 class Globals(NamedTuple):
     """The global options that stand before the command, and the words from the command on."""
 
@@ -62,7 +67,7 @@ def globals_among(words: Iterable[str]) -> dict[str, object]:
     while rest and rest[0] != "--":
         option, value, _ = _match(rest.pop(0), by_flag)
         if isinstance(option, Flag):
-            values[option.dest] = True
+            values[option.dest] = value is None or value in _TRUE
         elif option is not None:
             value = (rest.pop(0) if rest else None) if value is None else value
             if value and (not option.choices or value in option.choices):
@@ -132,13 +137,14 @@ def _scan(
         if option is None:
             # What stands behind the equals sign of a misspelt --api-key is nobody's to read.
             told = word.partition("=")[0]
-            if told in by_flag:
-                raise UsageError(f"{told} takes no value", hint=f"{name} --help tells more")
             raise UsageError(
                 f"{name} has no option {told!r}", hint=_near(told, by_flag) or f"{name} --help lists them"
             )
         if isinstance(option, Flag):
-            given[option.flags] = []
+            if value is None or _truth(value, word.partition("=")[0]):
+                given[option.flags] = []
+            else:
+                given.pop(option.flags, None)
             rest[:0] = more
             continue
         if value is None:
@@ -147,6 +153,12 @@ def _scan(
             value = rest.pop(0)
         given.setdefault(option.flags, []).append(value)
     return _Scanned(given, plain, [])
+
+
+def _truth(value: str, told: str) -> bool:
+    if value not in _TRUE and value not in _FALSE:
+        raise UsageError(f"{told} takes no value but true or false", hint=f"{told} alone is true")
+    return value in _TRUE
 
 
 def _before_dashes(words: Sequence[str]) -> Sequence[str]:
@@ -158,17 +170,19 @@ def _by_flag(options: Iterable[Opt | Flag]) -> dict[str, Opt | Flag]:
 
 
 def _match(word: str, by_flag: dict[str, Opt | Flag]) -> tuple[Opt | Flag | None, str | None, list[str]]:
-    """The option a word gives, its value where the word has that too (`--output=json`, `-ojson`), and the rest of a bundle (`-rf`)."""
+    """The option a word gives, its value where the word has that too (`--output=json`, `-ojson`, `--async=true`), and the rest of a bundle (`-rf`)."""
     exact = by_flag.get(word)
     if exact is not None:
         return exact, None, []
     if word.startswith("--"):
         name, equals, value = word.partition("=")
         option = by_flag.get(name)
-        return (option, value, []) if equals and isinstance(option, Opt) else (None, None, [])
+        return (option, value, []) if equals else (None, None, [])
     option = by_flag.get(word[:2])
     if isinstance(option, Opt):
         return option, word[2:].removeprefix("="), []
+    if option is not None and word[2] == "=":
+        return option, word[3:], []
     if option is not None and f"-{word[2]}" in by_flag:
         return option, None, [f"-{word[2:]}"]
     return None, None, []

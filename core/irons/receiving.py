@@ -28,12 +28,20 @@ class Reply(NamedTuple):
     status: int
     reason: str
     retry_after: str
+    location: str
     content: bytes
 
     def object(self) -> dict[str, Any] | None:
-        """The JSON object it holds; None where it is none. There is no NaN in JSON, and no number beyond what a float holds."""
+        """The JSON object it holds; None where it is not one. There is no NaN in JSON, and no number beyond what a float holds.
+
+        Bytes that are not UTF-8 are replaced: what is around them is still worth reading.
+        """
         try:
-            found = json.loads(self.content, parse_constant=_finite, parse_float=_finite)
+            try:
+                found = json.loads(self.content, parse_constant=_finite, parse_float=_finite)
+            except UnicodeDecodeError:
+                text = self.content.decode(errors="replace")
+                found = json.loads(text, parse_constant=_finite, parse_float=_finite)
         except (ValueError, RecursionError):
             return None
         return found if isinstance(found, dict) else None
@@ -112,6 +120,7 @@ class Receiver:
                 response.status_code,
                 response.reason_phrase,
                 response.headers.get("retry-after", ""),
+                response.headers.get("location", ""),
                 bytes(received),
             )
 

@@ -5,13 +5,13 @@ No httpx exception leaves this module.
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from irons.backends import client, load_httpx, unreachable
 from irons.errors import ApiError, AuthError, Conflict, NotFound, Unsupported, UsageError
@@ -71,6 +71,7 @@ class Wire:
         whole = read if within is not None else read * WHOLE
         attempts = ATTEMPTS if retry else 1
         give_up = time.monotonic() + connect
+        arrived = False
         for attempt in range(1, attempts + 1):
             began = time.monotonic()
             pause = BACK_OFF * 2 ** (attempt - 1)
@@ -81,6 +82,7 @@ class Wire:
                 self._say(method, path, type(error).__name__, began)
                 now = time.monotonic()
                 if not isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
+                    arrived = True
                     give_up = now + pause + connect
                 if attempt == attempts or isinstance(error, final) or now + pause >= give_up:
                     raise unreachable(self._backend, self._settings, error) from None
@@ -90,6 +92,10 @@ class Wire:
                 ) from None
             else:
                 self._say(method, path, str(reply.status), began)
+                if method == "DELETE" and reply.status == 404 and arrived:
+                    # The first try did it, and only its answer was lost.
+                    return {}
+                arrived = True
                 if reply.status not in _AGAIN or attempt == attempts:
                     return self._read(reply, route=route)
                 pause = _asked_pause(reply, pause)
@@ -116,7 +122,7 @@ class Wire:
             if self._opened is None:
                 self._opened = client(self._backend, self._settings)
                 if self._backend.transport is None:
-                    _look_up(self._opened, timeout.connect or 0.0)
+                    _look_up(self._opened, timeout.connect or 0.0, self._settings.env)
             opened = self._opened
         return self._receiver.send(
             opened, method, path, body=body, params=params, timeout=timeout, whole=whole
@@ -148,14 +154,14 @@ class Wire:
             self._log(f"{method} {self._backend.base_url}{path} {outcome} {took:.1f} ms")
 
 
-def _look_up(opened: httpx.Client, seconds: float) -> None:
+def _look_up(opened: httpx.Client, seconds: float, env: Mapping[str, str]) -> None:
     """Look the server's name up once with a limit: the system's resolver knows none, and httpx does not bound it.
 
     Raises:
         httpx.ConnectTimeout: There was no answer in time. One that says no is left to the connection to tell.
     """
     host = opened.base_url.host
-    through_proxy = opened.trust_env and any(key.lower().endswith("_proxy") for key in os.environ)
+    through_proxy = any(key.lower() in ("https_proxy", "all_proxy") and env[key] for key in env)
     if through_proxy or not any(character.isalpha() for character in host) or ":" in host:
         return
     looked_up = threading.Event()
@@ -173,6 +179,8 @@ def _look_up(opened: httpx.Client, seconds: float) -> None:
 def _refusal(reply: Reply, *, route: bool) -> ApiError:
     status = reply.status
     said, named = _said(reply)
+    if 300 <= status < 400 and reply.location:
+        return _redirected(reply)
     if status in (401, 403):
         return AuthError(
             said, hint="set a key by --api-key, IRONS_API_KEY or irons config set api_key KEY", status=status
@@ -190,6 +198,28 @@ def _refusal(reply: Reply, *, route: bool) -> ApiError:
     if status == 409:
         return Conflict(said, hint=shown, status=status)
     return ApiError(said, hint=shown, status=status)
+
+
+def _redirected(reply: Reply) -> ApiError:
+    """Redirects are not followed, for the key would go along; a person may do it."""
+    reason = clean(reply.reason, limit=80) or "a redirect"
+    try:
+        target = urlsplit(reply.location)
+        there = (
+            f"{target.scheme}://{target.netloc.rpartition('@')[2]}"
+            if target.scheme and target.hostname
+            else ""
+        )
+    except ValueError:
+        there = ""
+    where = clean(there or reply.location, limit=100)
+    return ApiError(
+        f"the server said {reply.status} {reason}: it sends to {where}",
+        hint=f"redirects are not followed; is the API URL {where}?"
+        if there
+        else "is this the URL of a v0 API?",
+        status=reply.status,
+    )
 
 
 def _said(reply: Reply) -> tuple[str, bool]:

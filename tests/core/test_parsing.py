@@ -97,6 +97,40 @@ def test_what_makes_no_sense_is_said(line: str, said: str) -> None:
     assert said in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("words", "force"),
+    [
+        ("--force=true", True),
+        ("--force=1", True),
+        ("--force=T", True),
+        ("-f=true", True),
+        ("-f=True", True),
+        ("--force=false", False),
+        ("--force=0", False),
+        ("-f=F", False),
+        ("--force --force=false", False),
+        ("--force=false -f", True),
+        ("", False),
+    ],
+)
+def test_flags_take_truth_values(words: str, force: bool) -> None:
+    """A flag may have a value, as with the original client: what Go's ParseBool takes; the last one counts."""
+    assert read(COPY, f"one out {words}")["force"] is force
+
+
+@pytest.mark.parametrize("word", ["--force=", "--force=yes", "--force=TRuE", "-f=2", "-f="])
+def test_other_values_of_a_flag_are_refused(word: str) -> None:
+    """A value that is neither true nor false is a slip, and the flag is named."""
+    with pytest.raises(UsageError, match="takes no value but true or false"):
+        read(COPY, f"one out {word}")
+
+
+@pytest.mark.parametrize("words", ["-n3", "-n=3", "-n 3", "--count=3", "--count 3"])
+def test_options_take_their_value_in_every_form(words: str) -> None:
+    """A value stands behind its option, in the same word or the next one."""
+    assert read(COPY, f"one out {words}")["number"] == 3
+
+
 def test_another_programs_words_are_untouched() -> None:
     """Behind two dashes nothing is read, not even what looks like our own options."""
     assert read(RUN, "one -q -- ls --help -q -- x") == {

@@ -264,7 +264,7 @@ def test_names_are_percent_encoded(api: Api, monkeypatch: pytest.MonkeyPatch) ->
 
     def call(_method: str, path: str, *_: object, **__: object) -> dict[str, object]:
         asked.append(path)
-        return {}
+        return {"status": "ready"}
 
     monkeypatch.setattr(api._wire, "call", call)
     api.status("a/../b?c#d e")
@@ -355,3 +355,62 @@ def test_an_unreachable_local_backend_says_where_to_look(irons_env: dict[str, st
     settings = load({"api_url": "local"}, irons_env)
     error = unreachable(Backend("http://irons", local=True), settings, httpx.ReadTimeout("x"))
     assert "irons local status" in error.hint
+
+
+def test_a_removal_whose_answer_was_lost_is_done(api: Api, fake_api: FakeApi) -> None:
+    """A 404 on the second try of a DELETE is what was wanted: the first one did it. On the first try it is an error."""
+    with pytest.raises(NotFound):
+        api.destroy("two")
+    for fault in (faults.dropped(), faults.error(503)):
+        fake_api.add("gone")
+        fake_api.sandboxes.pop("gone")
+        fake_api.fail(fault, "DELETE /sandboxes/gone")
+        api.destroy("gone")
+    with pytest.raises(NotFound):
+        api.destroy("gone")
+    fake_api.fail(faults.dropped(), "GET /sandboxes/gone")
+    with pytest.raises(NotFound):
+        api.status("gone")
+
+
+def test_a_rule_that_was_removed_before_is_removed(own_api: FakeApi, irons_env: dict[str, str]) -> None:
+    """The same holds for a rule."""
+    with client(own_api.url, irons_env) as api:
+        own_api.fail(faults.dropped(), "DELETE /egress/rules")
+        assert api.remove_rule("gone.example") == {}
+        with pytest.raises(NotFound):
+            api.remove_rule("gone.example")
+
+
+@pytest.mark.parametrize(
+    ("location", "said"),
+    [
+        ("https://u:secret@api.example.com:8443/x?y", "https://api.example.com:8443"),
+        ("/elsewhere", "/elsewhere"),
+        ("/\x9b31m", "/\\x9b31m"),
+    ],
+)
+def test_a_redirect_says_where_to(api: Api, fake_api: FakeApi, location: str, said: str) -> None:
+    """The target's host is told, so that a person can set the URL; nothing secret or hostile of it is shown."""
+    fake_api.fail(faults.Fault(308, b"", {"Location": location}))
+    with pytest.raises(ApiError, match="the server said 308") as caught:
+        api.status("one")
+    assert said in caught.value.message
+    assert "secret" not in caught.value.message + caught.value.hint
+    assert "\x9b" not in caught.value.message + caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "fault", [faults.Fault(204), faults.Fault(200, b""), faults.Fault(200, b'{"name": "one"}')]
+)
+def test_a_status_without_a_state_is_an_error(api: Api, fake_api: FakeApi, fault: faults.Fault) -> None:
+    """An answer that does not say what state a sandbox is in is not taken for one."""
+    fake_api.fail(fault)
+    with pytest.raises(ApiError, match="what state one is in"):
+        api.status("one")
+
+
+def test_bytes_that_are_not_utf8_are_replaced(api: Api, fake_api: FakeApi) -> None:
+    """One bad byte in a text does not make the rest unreadable."""
+    fake_api.fail(faults.Fault(200, b'{"name": "one", "status": "ready", "metadata": {"note": "a\xffb"}}'))
+    assert api.status("one").metadata == {"note": "a\ufffdb"}
