@@ -122,7 +122,7 @@ def refusal(address: Address, port: int, pins: Iterable[Pin], ground: Ground) ->
     faces: list[tuple[Address, str]] = [(address, str(address))]
     faces.extend((inner, f"{address} carries {inner} ({form}), which") for form, inner in embedded(address))
     for face, called in faces:
-        reason = never(face) or _listening(face, port, ground)
+        reason = never(face) or own_port(face, port, ground)
         if reason:
             return Withheld(f"{called} is {reason}; no rule opens that", Cause.NEVER)
     pinned = [pin for pin in pins if address in pin.network]
@@ -194,7 +194,8 @@ def _floor(address: Address) -> str | None:
     return f"reserved ({GLOBAL_UNICAST.source})"
 
 
-def _listening(address: Address, port: int, ground: Ground) -> str | None:
+def own_port(address: Address, port: int, ground: Ground) -> str | None:
+    """What an address and port is where irons itself listens there; None elsewhere. No rule opens it."""
     for where, at in ground.listeners:
         if at == port and (where == address or (where.is_unspecified and own(address, ground))):
             return "a port of irons itself"

@@ -15,7 +15,15 @@ Scope = Literal["account", "sandbox"]
 
 
 class RuleError(ValueError):
-    """A rule that cannot be; the message says why."""
+    """A rule that cannot be; the message says why.
+
+    Attributes:
+        private: the private address that is at fault; empty where it is the pattern.
+    """
+
+    def __init__(self, message: str, *, private: str = "") -> None:
+        super().__init__(message)
+        self.private = private
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +120,18 @@ def make_rule(
     """
     try:
         parsed = parse_pattern(pattern, broad=broad)
-        networks = _networks(private)
     except PatternError as error:
         raise RuleError(str(error)) from None
+    for text in private:
+        try:
+            parse_network(text)
+        except PatternError as error:
+            raise RuleError(str(error), private=text) from None
+    networks = _networks(private)
     if networks and kind == "deny":
-        raise RuleError("a deny rule opens nothing, so --private has no place on it")
+        raise RuleError(
+            "a deny rule opens nothing, so --private has no place on it", private=spell(networks[0])
+        )
     for network in networks:
         _check_pin(parsed, network)
     return Rule(parsed, kind, scope, networks, broad, note)
@@ -191,13 +206,16 @@ def _networks(texts: Iterable[object]) -> tuple[Network, ...]:
 def _check_pin(pattern: Pattern, network: Network) -> None:
     """Refuse what the floor would not heed, rather than let a rule silently do nothing."""
     step, what = floor.held(network) or ("", "")
+    spelled = spell(network)
     if step == "never":
-        raise RuleError(f"{spell(network)} is {what}; no rule opens that")
+        raise RuleError(f"{spelled} is {what}; no rule opens that", private=spelled)
     if step != "own":
         return
     if not is_single(network):
-        raise RuleError(f"{spell(network)} is this machine's own, opened only one exact address at a time")
+        raise RuleError(
+            f"{spelled} is this machine's own, opened only one exact address at a time", private=spelled
+        )
     if pattern.ports is None or len(pattern.ports) != 1:
         raise RuleError(
-            f"{spell(network)} is this machine's own, opened only for one port; give the rule one"
+            f"{spelled} is this machine's own, opened only for one port; give the rule one", private=spelled
         )

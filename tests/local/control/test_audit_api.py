@@ -53,8 +53,10 @@ def test_a_token_gives_only_what_came_after(tmp_path: Path) -> None:
 
     async def work() -> None:
         async with control_plane(tmp_path) as lab:
-            assert await _read(lab) == {"events": []}
             cell = (await lab.create("box"))["id"]
+            assert await _read(lab, "/sandboxes/box/audit/egress") == {"events": []}
+            # The later v1 API has a list there: its clients fail, and do not show an empty log.
+            assert isinstance((await _read(lab)).pop("data"), str)
             writer = Writer(lab)
             await writer.attempt(cell, "a.test")
             first = await _read(lab, "/sandboxes/box/audit/egress", wait=5)

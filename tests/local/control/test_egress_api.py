@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.local.control.lab import Lab, control_plane, run, until
+from tests.local.control.lab import KEY, Lab, control_plane, run, until
 
 from irons_plugins.local.control import egress
 
@@ -272,8 +272,15 @@ def test_check_says_what_no_rule_opens(tmp_path: Path) -> None:
                 {"pattern": "*:*", "list": "allow"},
                 {"pattern": f"127.0.0.1:{port}", "list": "allow", "private": ["127.0.0.1"]},
             ]
+            # While it is stopped its port is nobody's, and a rule may name it; once it runs the rule opens nothing.
+            await lab.client.post("/sandboxes/box/stop")
+            await lab.reaches("box", "stopped")
+            await _json(lab, "PUT", "/egress", json={"rules": everything})
+            await lab.client.post("/sandboxes/box/start")
+            await lab.reaches("box", "ready")
+            assert (await _json(lab, "GET", "/sandboxes/box/ssh"))["port"] == port
             for mode in ("warn", "deny"):
-                await _json(lab, "PUT", "/egress", json={"mode": mode, "rules": everything})
+                await _json(lab, "PUT", "/egress/mode", json={"mode": mode})
                 for host, why in (
                     ("169.254.169.254", "metadata"),
                     ("0x7f000001", "this machine's own"),
@@ -286,6 +293,54 @@ def test_check_says_what_no_rule_opens(tmp_path: Path) -> None:
                     assert (found["allowed"], found["verdict"], found["mode"]) == (False, "blocked", mode)
                     assert why in found["reason"]
                 assert (await _json(lab, "GET", "/egress/check", params={"host": "203.0.113.1"}))["allowed"]
+
+    run(work())
+
+
+def test_no_rule_is_pinned_to_a_port_of_irons(tmp_path: Path) -> None:
+    """A rule that would lead to a port that irons itself listens on is refused when it is made, by whatever way."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            await lab.create("box")
+            port = (await _json(lab, "GET", "/sandboxes/box/ssh"))["port"]
+            rule = {"pattern": f"a.test:{port}", "list": "allow", "private": ["127.0.0.1"]}
+            for method, path, body in (
+                ("POST", "/egress/allow", {"domain": rule["pattern"], "private": rule["private"]}),
+                (
+                    "POST",
+                    "/sandboxes/box/egress/allow",
+                    {"domain": rule["pattern"], "private": rule["private"]},
+                ),
+                ("PUT", "/egress", {"rules": [rule]}),
+                ("POST", "/sandboxes", {"name": "other", "public_key": KEY, "rules": [rule]}),
+            ):
+                answer = await lab.client.request(method, path, json=body)
+                assert answer.status_code == 400, path
+                assert f"127.0.0.1 port {port} is a port of irons itself" in answer.json()["error"]
+            body = {"domain": f"a.test:{port + 1}", "private": ["127.0.0.1"]}
+            assert (await _json(lab, "POST", "/egress/allow", json=body))["changed"]
+            assert (await lab.client.get("/sandboxes/other")).status_code == 404
+
+    run(work())
+
+
+@pytest.mark.parametrize(
+    ("private", "said"),
+    [
+        ("0" * 60, "private '0000"),
+        ("169.254.169.254", "private '169.254.169.254' of 'a.test'"),
+        ("127.0.0.0/8", "private '127.0.0.0/8' of 'a.test'"),
+    ],
+)
+def test_a_bad_private_address_is_named(tmp_path: Path, private: str, said: str) -> None:
+    """What is wrong with `private` is said of it, not of the pattern."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            answer = await lab.client.post("/egress/allow", json={"domain": "a.test", "private": [private]})
+            assert answer.status_code == 400
+            assert answer.json()["error"].startswith(said)
 
     run(work())
 

@@ -264,6 +264,26 @@ async def _called(engine: PretendEngine, call: str) -> bool:
     return call in {each for each, _ in engine.calls}
 
 
+@pytest.mark.parametrize("held", ["create", "start"])
+def test_delete_ends_one_that_is_being_made(tmp_path: Path, held: str) -> None:
+    """A sandbox that is not ready yet is removed without being stopped first, as a v0 client's `destroy --force` wants."""
+
+    async def work() -> None:
+        engine = PretendEngine(hold={held: asyncio.Event()})
+        async with control_plane(tmp_path, engine) as lab:
+            await lab.client.post("/sandboxes", json={"name": "box", "public_key": KEY})
+            await until_called(engine, held)
+            assert (await lab.client.delete("/sandboxes/box")).status_code == 200
+            assert (await lab.client.get("/sandboxes/box")).status_code == 404
+            assert not engine.made
+            assert not engine.running
+            engine.hold = {}
+            await lab.create("box")
+            assert (await lab.client.delete("/sandboxes/box")).status_code == 409
+
+    run(work())
+
+
 def test_stop_ends_a_start_where_it_is(tmp_path: Path) -> None:
     """A sandbox that is being created or started can be stopped, and started again later."""
 
@@ -273,7 +293,6 @@ def test_stop_ends_a_start_where_it_is(tmp_path: Path) -> None:
             await lab.client.post("/sandboxes", json={"name": "box", "public_key": KEY})
             status = await lab.status("box")
             assert status["status"] == "creating"
-            assert (await lab.client.delete("/sandboxes/box")).status_code == 409
             await _post(lab, "/sandboxes/box/stop")
             await lab.reaches("box", "stopped")
             engine.hold = {"start": asyncio.Event()}

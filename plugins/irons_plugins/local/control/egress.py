@@ -8,15 +8,17 @@ import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Any, Protocol, TypeVar
 
+from irons_plugins.local import floor
+from irons_plugins.local.addresses import is_single
 from irons_plugins.local.control import rulebook, sandboxes
 from irons_plugins.local.control.errors import ApiError, bad, conflict, missing, unready
 from irons_plugins.local.control.rulebook import ACCOUNT, Difference, StoredRule
 from irons_plugins.local.control.rules_asked import shown
 from irons_plugins.local.control.sandboxes import STOPPED, Sandbox
-from irons_plugins.local.ground import Listener
+from irons_plugins.local.ground import Ground, Listener
 from irons_plugins.local.hosts import Host, HostError, canonical_host
 from irons_plugins.local.patterns import PatternError, read_pattern
 from irons_plugins.local.policy import Decision, Policy, judge, read_ground
@@ -143,6 +145,7 @@ class Egress:
         Raises:
             ApiError: there is no such sandbox, or the gateway did not confirm it.
         """
+        await self.check_pins((rule,))
         (changed, mode), cut = await self._change(
             name,
             lambda connection, sandbox: (
@@ -211,7 +214,29 @@ class Egress:
                 _set_mode(connection, sandbox, given["mode"])
             return rulebook.replace(connection, _identity(sandbox), new)
 
+        await self.check_pins(new)
         return await self._change(name, work, dry=dry)
+
+    async def check_pins(self, rules: Iterable[StoredRule]) -> None:
+        """Refuse rules that pin a name to a port of irons itself, which the floor keeps shut whatever a rule says.
+
+        Raises:
+            ApiError: 400, naming the rule, the address and the port; or the kernel cannot be asked.
+        """
+        listening = _listeners(self._listening())
+        ports = {port for _, port in listening}
+        for rule in rules:
+            asked = [port for port in read_pattern(rule.pattern, mapped=True).ports or () if port in ports]
+            if not rule.private or not asked:
+                continue
+            ground = await self._ground()
+            for pin in rule.private:
+                network = ip_network(pin)
+                is_own = is_single(network) and floor.own_port(network.network_address, asked[0], ground)
+                if is_own:
+                    raise bad(
+                        f"private {pin} of {shown(rule.pattern)}: {pin} port {asked[0]} is {is_own}; no rule opens that"
+                    )
 
     async def check(self, name: str | None, host: str, port: int) -> tuple[Host, Decision]:
         """The host in its one spelling, and what would be decided; for None, in a sandbox without rules of its own.
@@ -229,11 +254,7 @@ class Egress:
         (policy,) = await self._store.read(
             lambda connection: rulebook.policies_of(connection, [_scope(connection, name)], hosts)
         )
-        try:
-            ground = await asyncio.to_thread(read_ground, _listeners(self._listening()))
-        except OSError as error:
-            raise unready(f"this machine's network can't be looked at: {error.strerror}") from error
-        return judged, judge(Policy.from_json(policy), judged, port, ground)
+        return judged, judge(Policy.from_json(policy), judged, port, await self._ground())
 
     async def enforce(self, identity: str) -> None:
         """Put a sandbox's policy in force, as it is written down.
@@ -264,6 +285,12 @@ class Egress:
         # Behind a push that began before the sandbox was leaving, else that would come back to stay.
         async with self._one_at_a_time:
             await self._gateway.forget(identity)
+
+    async def _ground(self) -> Ground:
+        try:
+            return await asyncio.to_thread(read_ground, _listeners(self._listening()))
+        except OSError as error:
+            raise unready(f"this machine's network can't be looked at: {error.strerror}") from error
 
     async def _change(
         self, name: str | None, work: Callable[[sqlite3.Connection, Sandbox | None], T], *, dry: bool = False

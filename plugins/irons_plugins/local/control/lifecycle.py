@@ -117,18 +117,19 @@ class Lifecycle:
             return changed
 
     async def delete(self, name: str) -> None:
-        """Remove a sandbox that does not run, and come back when nothing is left of it.
+        """Remove a sandbox that does not run, and come back when nothing is left of it; one that is being made ends where it is.
 
         Raises:
-            ApiError: there is none of that name, it runs or is on its way, or something of it would not go.
+            ApiError: there is none of that name, it runs or is stopping, or something of it would not go.
         """
         async with self._turn(name) as sandbox:
             if not sandbox.deleting:
-                if sandbox.status not in (STOPPED, ERROR):
+                if sandbox.status not in (STOPPED, ERROR, CREATING, STARTING):
                     raise conflict(f"{sandbox.name} is {sandbox.status}; stop it first")
                 changed = await self._move(sandbox, (sandbox.status,), deleting=1, status=STOPPING)
                 if changed is None:
                     raise _moved(sandbox)
+                await self._interrupt(sandbox.id)
             work = self._work.get(sandbox.id) or self._begin(sandbox.id, self._take_away(sandbox))
         # The removal goes on when the client that asked for it does not wait for its end.
         await asyncio.shield(asyncio.wait((work,)))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from irons_plugins.local.control.routing import Route
+from irons_plugins.local.control.sandboxes import NAME
 
 _PARAMETER = re.compile(r"\{(\w+)\}")
 _FAILURES = {
@@ -21,6 +23,8 @@ _FAILURES = {
     500: "It failed; the text says why.",
     503: "A part of the backend does not answer right now, or too many connections have shown no valid key.",
 }
+_TEXT = {"type": "string", "minLength": 1}
+_PATH = {"name": {"type": "string", "pattern": NAME, "description": "A sandbox's name, or its id."}}
 _ALWAYS = (400, 401, 408, 413, 431, 500, 503)
 """Failures that no route is spared."""
 
@@ -33,9 +37,13 @@ _ERROR = {
 
 def describe(routes: Iterable[Route], version: str) -> dict[str, Any]:
     """The document for a set of routes."""
+    routes = tuple(routes)
+    used = Counter(route.handler.__name__ for route in routes)
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+        name = route.handler.__name__
+        identity = f"{name}_of_sandbox" if used[name] > 1 and "{name}" in route.path else name
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, identity)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -58,13 +66,13 @@ def describe(routes: Iterable[Route], version: str) -> dict[str, Any]:
     }
 
 
-def _operation(route: Route) -> dict[str, Any]:
+def _operation(route: Route, identity: str) -> dict[str, Any]:
     operation: dict[str, Any] = {
-        "operationId": route.handler.__name__,
+        "operationId": identity,
         "summary": route.summary,
         "parameters": [
             *(
-                {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+                {"name": name, "in": "path", "required": True, "schema": dict(_PATH.get(name, _TEXT))}
                 for name in _PARAMETER.findall(route.path)
             ),
             *(
@@ -81,6 +89,7 @@ def _operation(route: Route) -> dict[str, Any]:
             str(route.status): {
                 "description": "Success.",
                 "content": {"application/json": {"schema": dict(route.answer)}},
+                **({"links": _links(route.leads_to)} if route.leads_to else {}),
             },
             **{
                 str(status): {
@@ -97,3 +106,11 @@ def _operation(route: Route) -> dict[str, Any]:
             "content": {"application/json": {"schema": dict(route.body)}},
         }
     return operation
+
+
+def _links(leads_to: Mapping[str, str]) -> dict[str, Any]:
+    """Where a client goes from an answer: operation ids, and the member of the answer that their parameter is."""
+    return {
+        operation: {"operationId": operation, "parameters": {member: f"$response.body#/{member}"}}
+        for operation, member in leads_to.items()
+    }

@@ -13,6 +13,7 @@ from irons_plugins.local.control.routing import Call, Handler, Route
 from irons_plugins.local.control.rulebook import StoredRule
 from irons_plugins.local.control.rules_asked import explain, rule_of, rules_of
 from irons_plugins.local.control.rules_schema import BROAD, NOTE, PATTERN, PRIVATE, RULES, SHOWN_RULE
+from irons_plugins.local.control.sandboxes import NAME
 from irons_plugins.local.control.schemas import Schema, optional, record, text
 from irons_plugins.local.control.times import rfc3339
 
@@ -216,7 +217,7 @@ ROUTES = (
         check_host,
         "What the gateway would decide about a host and port, and by which rule.",
         _DECISION,
-        query={"host": text(300, minLength=1), "sandbox": text(300)},
+        query={"host": text(300, minLength=1, pattern=r"^\S+$"), "sandbox": text(300, pattern=NAME)},
         needs=("host",),
         fails=(404, 503),
     ),

@@ -40,7 +40,7 @@ _STATUS = {
 }
 _CREATE = record(
     {
-        "name": text(300),
+        "name": text(300, pattern="^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"),
         "public_key": text(65_536),
         "mode": optional(text(8, enum=list(MODES))),
         "rules": RULES,
@@ -94,6 +94,7 @@ async def create_sandbox(call: Call) -> Answer:
         raise bad(error.message) from error
     # Wildcards are held against the list of public suffixes, which takes a moment: not in the event loop.
     own = await asyncio.to_thread(rules_of, body.get("rules") or ())
+    await call.plane.egress.check_pins(own)
     if sandbox.engine in BUILT_IN:
         await asyncio.to_thread(_check_image, call.plane, sandbox.image)
     made = await call.plane.lifecycle.create(sandbox, own)
@@ -157,6 +158,9 @@ ROUTES = (
         _STATUS,
         body=_CREATE,
         status=202,
+        leads_to=dict.fromkeys(
+            ("show_sandbox", "start_sandbox", "stop_sandbox", "ssh_of_sandbox", "delete_sandbox"), "name"
+        ),
         fails=(409, 413, 503),
     ),
     Route(
@@ -171,7 +175,7 @@ ROUTES = (
         "DELETE",
         "/sandboxes/{name}",
         delete_sandbox,
-        "Remove a sandbox that does not run; the answer comes when nothing is left of it.",
+        "Remove a sandbox that does not run, or end one that is being made; the answer comes when nothing is left of it.",
         {"type": "object"},
         fails=(404, 409, 503),
     ),

@@ -155,6 +155,7 @@ ROUTES = (
         {**_KEY, "properties": {**_KEY["properties"], "key": _TEXT}},
         body=record({"label": text(200, minLength=1)}, required=("label",)),
         status=201,
+        leads_to={"revoke_key": "id"},
         fails=(403, 413),
         owner_only=True,
     ),

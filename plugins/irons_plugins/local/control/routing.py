@@ -56,6 +56,7 @@ class Route:
         needs: names of the query's parameters that must be given.
         status: the status of success.
         fails: the statuses beyond 400 that it may fail with.
+        leads_to: ids of operations that the answer leads to, and the member of it that is their parameter.
         owner_only: served on the unix socket alone; 403 over TCP, whatever the key.
     """
 
@@ -69,6 +70,7 @@ class Route:
     needs: Sequence[str] = ()
     status: int = 200
     fails: Sequence[int] = ()
+    leads_to: Mapping[str, str] = field(default_factory=dict)
     owner_only: bool = False
 
 

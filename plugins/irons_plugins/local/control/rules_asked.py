@@ -26,6 +26,8 @@ def rule_of(given: Mapping[str, Any], listed: str | None = None) -> StoredRule:
     try:
         made = make_rule(text, kind, private=given.get("private") or (), broad=bool(given.get("broad")))
     except RuleError as error:
+        if error.private:
+            raise bad(f"private {shown(error.private)} of {shown(text)}: {error}") from error
         raise bad(f"{shown(text)}: {error}") from error
     return StoredRule(
         pattern=made.pattern.text,

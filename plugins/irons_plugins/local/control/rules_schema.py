@@ -5,7 +5,7 @@ from __future__ import annotations
 from irons_plugins.local.control.schemas import Schema, listing, optional, record, text
 
 MOST_RULES = 5_000
-PATTERN = text(400, minLength=1)
+PATTERN = text(400, minLength=1, pattern=r"^\S+$")
 PRIVATE = optional(listing(text(64), 64))
 NOTE = optional(text(500))
 BROAD: Schema = {"type": "boolean"}

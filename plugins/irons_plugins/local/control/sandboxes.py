@@ -24,6 +24,8 @@ BUSY = (CREATING, STARTING, STOPPING)
 """States in which a task of the control plane is at work; without one they are left-overs of a crash."""
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
+NAME = "^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?|sb_[0-9a-f]{16})$"
+"""A sandbox's name or id in a path, as the API's description has it."""
 _COLUMNS = (
     "id, name, status, reason, deleting, public_key, engine, image, cpus, memory, disk, mode, ssh_port, "
     "username, host_keys, created_at, updated_at"
