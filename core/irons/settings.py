@@ -52,6 +52,7 @@ LOCAL_KEYS: dict[str, type] = {
     "keep_events": int,
     "keep_days": int,
     "connections": int,
+    "gateway_workers": int,
 }
 """What the table `[local]` may have, and of which type."""
 

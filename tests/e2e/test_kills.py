@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from typing import Any
 
 import pytest
 
@@ -26,9 +27,15 @@ SQUAT = """perl -MIO::Socket::INET -e '$| = 1;
 
 
 def pids(person: Person) -> dict[str, int]:
-    """The backend's processes by name."""
-    rows = json.loads(person.ok("local", "status", "-o", "json"))
-    return {row["process"]: row["pid"] for row in rows if row["pid"]}
+    """The backend's processes by name; of the gateway the worker that serves most sandboxes."""
+
+    def started() -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = json.loads(person.ok("local", "status", "-o", "json"))
+        return rows if all(row["pid"] for row in rows if row["process"] == "gateway") else []
+
+    rows = eventually(started, what="every worker to be there")
+    rows.sort(key=lambda row: row["sandboxes"] or 0)
+    return {row["process"]: row["pid"] for row in rows if row["pid"] and row["process"] != "nursery"}
 
 
 class Session:

@@ -196,6 +196,7 @@ class Kept:
     person: Person
     version: str = __version__
     machine: Machine | None = None
+    workers: int = 1
     process: subprocess.Popen[str] | None = None
     cells: int = 0
     _left: ExitStack = field(default_factory=ExitStack)
@@ -209,12 +210,15 @@ class Kept:
             "tests.local.stand_ins.gateway",
             str(STAND_INS / "server.py"),
             self.version,
+            str(self.workers),
         ]
         with (self.person.home / "keeper.err").open("a") as err:
             self.process = self.person.start(argv, stdout=subprocess.PIPE, stderr=err, pass_fds=inherited)
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == "ready\n", (self.person.home / "keeper.err").read_text()
         self.ask("ready")
+        if not (self.person.places.gateway / "broken").exists():
+            eventually(lambda: all(each["pid"] for each in self.status()["gateways"]), what="the workers")
         return self.status()
 
     def ask(self, op: str, **fields: Any) -> dict[str, Any]:
@@ -227,6 +231,22 @@ class Kept:
     def status(self) -> dict[str, Any]:
         """How it is."""
         return self.ask("status")
+
+    def worker_of(self, cell: str) -> dict[str, Any]:
+        """How the worker is that serves a cell."""
+        (found,) = [each for each in self.status()["gateways"] if cell in each["cells"]]
+        worker: dict[str, Any] = found
+        return worker
+
+    def replaced(self, cell: str, before: int) -> dict[str, Any]:
+        """How the worker of a cell is, once it is another process than `before` and has said that it lives."""
+
+        def other() -> Any:
+            found = self.worker_of(cell)
+            return found["pid"] not in (None, before) and found["memory"] and found
+
+        worker: dict[str, Any] = eventually(other, what="another worker")
+        return worker
 
     def make(self) -> str:
         """Make a cell, and wait until the gateway has it; the test is skipped where none can be made."""
@@ -307,10 +327,12 @@ class Kept:
 
 
 @contextmanager
-def keeping(person: Person, *, version: str = __version__, machine: Machine | None = None) -> Iterator[Kept]:
+def keeping(
+    person: Person, *, version: str = __version__, machine: Machine | None = None, workers: int = 1
+) -> Iterator[Kept]:
     """A running keeper with stand-ins, ended afterwards with all that was left running in its cells."""
-    keeper = Kept(person, version, machine)
-    for name in ("gateway/broken", "gateway/heard.jsonl", "broken"):
+    keeper = Kept(person, version, machine, workers)
+    for name in (*(f"gateway/{each}" for each in ("broken", "heard.jsonl", "beats", "lies")), "broken"):
         (person.places.local / name).unlink(missing_ok=True)
     try:
         keeper.start()

@@ -209,3 +209,23 @@ def test_async_waiters_learn_of_the_end() -> None:
         assert one.closed
 
     asyncio.run(scenario())
+
+
+def test_what_was_sent_before_the_other_side_ended_is_received_though_sending_fails() -> None:
+    """A message with a descriptor that waits is not lost where the receiver first notices by a send that the sender is gone."""
+
+    async def work() -> None:
+        near, far = socket.socketpair()
+        link = AsyncLink(near)
+        with Link(far) as sender, open(os.devnull, "rb") as file:  # noqa: ASYNC230, PTH123
+            sender.send({"op": "attach"}, [file.fileno()])
+        with pytest.raises(LinkClosedError):
+            await link.send({"op": "alive"})
+        message = await link.recv()
+        assert message.body == {"op": "attach"}
+        assert len(message.fds) == 1
+        message.close()
+        with pytest.raises(LinkClosedError):
+            await link.recv()
+
+    asyncio.run(work())

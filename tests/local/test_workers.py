@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from irons_plugins.local import workers
+from irons_plugins.local.births import Plan
 from irons_plugins.local.clients import Ask
 from irons_plugins.local.loop import Loop
-from irons_plugins.local.workers import Plan, Worker
+from irons_plugins.local.workers import Worker
 
 WITHIN = 10.0
 

@@ -1,6 +1,6 @@
-"""What the keeper does in the gateway's place while there is none: it refuses.
+"""What the keeper does in a worker's place while there is none: it refuses.
 
-The listening sockets live on without a gateway, so that connections of the moment of a restart wait and are then
+The listening sockets live on without a gateway worker, so that connections of the moment of a restart wait and are then
 judged. Were nobody to come, they would wait for ever; so after a short while the keeper resets them, and counts.
 """
 
@@ -24,7 +24,7 @@ _TCP = 2
 
 
 class Absence:
-    """Watches over the time without a gateway.
+    """Watches over the time without one worker, for its cells.
 
     Args:
         loop: the keeper's.
@@ -41,20 +41,20 @@ class Absence:
         self._waiting = False
         self._present = loop.after(0, lambda: None)
 
-    def add(self, cell: Cell) -> None:
-        """A cell is there."""
-        self.remove(cell.name)
+    def add(self, cell: Cell, missed: int = 0) -> None:
+        """A cell is there; `missed` of its connections were refused elsewhere, and are told here."""
+        missed += self.remove(cell.name)
         self._cells[cell.name] = [socket.socket(fileno=os.dup(fd)) for fd in cell.sockets[:_TCP]]
-        self._missed[cell.name] = 0
+        self._missed[cell.name] = missed
         if self._refusing:
             self._watch(cell.name)
 
-    def remove(self, name: str) -> None:
-        """A cell is gone."""
+    def remove(self, name: str) -> int:
+        """A cell is gone; gives how many of its connections were refused and not told yet."""
         for sock in self._cells.pop(name, []):
             self._loop.forget(sock.fileno())
             sock.close()
-        self._missed.pop(name, None)
+        return self._missed.pop(name, 0)
 
     def gateway_ended(self) -> None:
         """The gateway ended; one that ends again and again counts as absent all the while."""

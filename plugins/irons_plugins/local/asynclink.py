@@ -42,14 +42,22 @@ class AsyncLink:
         Raises:
             LinkClosedError: the other side is gone.
         """
-        if self._fault is not None:
-            raise LinkClosedError(str(self._fault)) from self._fault
-        self._sender.push(body, fds)
-        self._writable()
+        self.post(body, fds)
         if self._drained is not None:
             await asyncio.shield(self._drained)
         if self._fault is not None:
             raise LinkClosedError(str(self._fault)) from self._fault
+
+    def post(self, body: Body, fds: Sequence[int] = ()) -> None:
+        """Send one message before whatever is sent after it, without waiting until the kernel has it.
+
+        Raises:
+            LinkClosedError: the other side is gone.
+        """
+        if self._fault is not None:
+            raise LinkClosedError(str(self._fault)) from self._fault
+        self._sender.push(body, fds)
+        self._writable()
 
     async def recv(self) -> Message:
         """The next notice or request of the other side.
@@ -147,6 +155,10 @@ class AsyncLink:
         try:
             done = self._sender.flush()
         except LinkError as fault:
+            # Whoever is gone may have sent something before, and descriptors that nobody else has.
+            with contextlib.suppress(LinkError):
+                while (message := self._receiver.step()) is not None:
+                    self._deliver(message)
             self._end(fault)
             return
         if not done and self._drained is None:

@@ -44,8 +44,8 @@ class Cells:
 
     Args:
         loop: the keeper's.
-        attach: called with a cell that the gateway shall serve.
-        detach: called with the name of a cell it shall serve no more.
+        attach: called with a cell that shall be served.
+        detach: called with the name of a cell that shall be served no more, or was only named.
     """
 
     def __init__(self, loop: Loop, attach: Callable[[Cell], None], detach: Callable[[str], None]) -> None:
@@ -78,6 +78,7 @@ class Cells:
         """
         if (
             not NAME.fullmatch(name)
+            or name in self._held
             or len(fds) != len(sockets.NAMES)
             or not all(0 < port < 65536 for port in ports)
         ):
@@ -168,9 +169,10 @@ class Cells:
         Report(self._loop, child, done, _MAKE_WITHIN)
 
     def _drop(self, ask: Ask) -> None:
-        cell = self._held.pop(ask.text("cell"), None)
+        name = ask.text("cell")
+        self._detach(name)
+        cell = self._held.pop(name, None)
         if cell is not None:
-            self._detach(cell.name)
             cell.close()
         ask.ok()
 

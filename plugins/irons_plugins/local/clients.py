@@ -40,6 +40,12 @@ class Client:
         except LinkError:
             self.close()
 
+    def drain(self) -> None:
+        """Hear what has come and was not heard yet, as the last words of one that has ended."""
+        with suppress(LinkError):
+            while self.open and (message := self._receiver.step()) is not None:
+                self._heard(Ask(self, message))
+
     def close(self) -> None:
         """End the link."""
         if self.open:

@@ -23,7 +23,7 @@ PROCESSES = ("keeper", "server", "gateway")
 
 
 class ProcessRow(NamedTuple):
-    """One process of the backend. `memory` is its own part of memory (PSS), in bytes."""
+    """One process of the backend. `memory` is its own part of memory (PSS), in bytes; `worker` numbers the gateway's."""
 
     process: str
     pid: int | None
@@ -31,6 +31,8 @@ class ProcessRow(NamedTuple):
     state: str
     memory: int | None = None
     sandboxes: int | None = None
+    worker: int | None = None
+    failures: int | None = None
 
 
 class LogLine(NamedTuple):
@@ -122,12 +124,32 @@ def status(ctx: Context) -> tuple[ProcessRow, ...]:
     found = daemon.status(places_of(ctx.settings))
     if found is None:
         return tuple(ProcessRow(name, None, "", "down") for name in PROCESSES)
-    rows = []
-    for name, pid in zip(PROCESSES, (found.pid, found.server, found.gateway), strict=True):
-        state = "up" if pid and (name != "server" or found.ready) else "starting"
-        cells = found.cells if name == "keeper" else None
-        rows.append(ProcessRow(name, pid, found.version, state, _memory(pid), cells))
+    version = found.version
+    rows = [
+        ProcessRow("keeper", found.pid, version, "up", _memory(found.pid), found.cells),
+        ProcessRow(
+            "server",
+            found.server,
+            version,
+            _state(found.server if found.ready else None),
+            _memory(found.server),
+        ),
+    ]
+    for each in found.workers:
+        memory = _memory(each.pid) if each.memory is None else each.memory
+        rows.append(
+            ProcessRow(
+                "gateway", each.pid, version, _state(each.pid), memory, each.cells, each.worker, each.failures
+            )
+        )
+    if found.nursery is not None:
+        pid, failures = found.nursery.pid, found.nursery.failures
+        rows.append(ProcessRow("nursery", pid, version, _state(pid), _memory(pid), failures=failures))
     return tuple(rows)
+
+
+def _state(pid: int | None) -> str:
+    return "up" if pid else "starting"
 
 
 def bytes_text(value: object) -> str:
@@ -153,12 +175,11 @@ def logs(ctx: Context, *, process: str | None, lines: int) -> Iterator[LogLine]:
         raise UsageError(f"--lines takes a number above 0, not {lines}")
     directory = places_of(ctx.settings).logs
     for name in (process,) if process else PROCESSES:
-        try:
-            with (directory / f"{name}.log").open(errors="replace") as file:
+        # Each worker of the gateway has a log of its own, and so has the process that they are forked from.
+        for path in sorted({*directory.glob(f"{name}.log"), *directory.glob(f"{name}-*.log")}):
+            with suppress(FileNotFoundError), path.open(errors="replace") as file:
                 for line in deque(file, lines):
-                    yield LogLine(name, clean(line.rstrip("\n")))
-        except FileNotFoundError:
-            continue
+                    yield LogLine(path.stem, clean(line.rstrip("\n")))
 
 
 def install(ctx: Context, *, print_only: bool) -> str | None:

@@ -1,52 +1,72 @@
-"""Starts the gateway with every right it does not need given up: `python -m irons_plugins.local.confined MODULE`.
+"""Starts the gateway without the rights it does not need: `python -m irons_plugins.local.confined MODULE`.
 
-The module's code is imported first and the rights are dropped then, before anything from outside is read: as root
-the gateway becomes a user of its own, who may well be unable to read the Python files of root's own environment.
+As root this process first becomes a user of its own that may read files and nothing else, since that user may be
+unable to read the Python files of root's environment. Then it imports the module, with the code of third parties, and
+gives up the right to read too. Only then is anything read that comes from outside.
+
+With the descriptor of a link in `IRONS_NURSERY` it is a warm process, from which the keeper has workers forked; else
+it runs the module itself.
 """
 
 from __future__ import annotations
 
+import codecs
 import importlib
 import os
 import sys
 from contextlib import suppress
 
-from irons_plugins.local import namespaces
+from irons_plugins.local import namespaces, nursery
 from irons_plugins.local.idmap import PRIVATE_BASE, PRIVATE_COUNT
 
 GATEWAY_ID = PRIVATE_BASE + PRIVATE_COUNT
 """User and group of root's gateway: the first ids above those of sandboxes, which nothing else has."""
 
 _LAST_CAPABILITY = 63
+_CODECS = ("ascii", "idna", "latin-1", "punycode", "utf-8")
+"""Python imports a codec at its first use, which would be too late."""
 
 
-def confine(identity: int | None) -> None:
-    """Give up what this process could do beyond using its descriptors and its directory.
-
-    Args:
-        identity: user and group to become for good; None stays the same user, and is for ordinary ones.
+def become(identity: int) -> None:
+    """Become another user and group for good, and keep of root's rights only the one to read files.
 
     Raises:
         OSError: the kernel refuses.
     """
-    if identity is not None:
-        for capability in range(_LAST_CAPABILITY + 1):
-            with suppress(OSError):  # the kernel knows fewer
-                namespaces.prctl(namespaces.PR_CAPBSET_DROP, capability)
-        os.setgroups([])
-        os.setresgid(identity, identity, identity)
-        # From here on there are no capabilities: user 0 is left and none were made to be kept.
-        os.setresuid(identity, identity, identity)
+    for capability in range(_LAST_CAPABILITY + 1):
+        with suppress(OSError):  # the kernel knows fewer
+            namespaces.prctl(namespaces.PR_CAPBSET_DROP, capability)
+    os.setgroups([])
+    os.setresgid(identity, identity, identity)
+    namespaces.prctl(namespaces.PR_SET_KEEPCAPS, 1)
+    os.setresuid(identity, identity, identity)
+    namespaces.capset(namespaces.CAP_DAC_READ_SEARCH)
+    namespaces.prctl(namespaces.PR_SET_KEEPCAPS, 0)
+
+
+def confine() -> None:
+    """Give up every capability, and what this process could gain; others of the same user can't look into it.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    namespaces.capset()
     namespaces.prctl(namespaces.PR_SET_NO_NEW_PRIVS, 1)
+    namespaces.prctl(namespaces.PR_SET_DUMPABLE, 0)
     os.umask(0o077)
 
 
 def main() -> int:
     """Import the module that the command line names, confine this process, and run the module's `main`."""
-    # The resolver's codec is looked up by name at first use, which is too late.
-    importlib.import_module("encodings.idna")
+    if os.geteuid() == 0:
+        become(GATEWAY_ID)
+    for name in _CODECS:
+        codecs.lookup(name)
     module = importlib.import_module(f"{sys.argv[1]}.__main__")
-    confine(GATEWAY_ID if os.geteuid() == 0 else None)
+    confine()
+    descriptor = os.environ.pop("IRONS_NURSERY", None)
+    if descriptor is not None:
+        return nursery.serve(int(descriptor), module.main)
     return int(module.main() or 0)
 
 

@@ -34,6 +34,25 @@ _SIGN_WITHIN = 2.0
 
 
 @dataclass(frozen=True, slots=True)
+class Process:
+    """How one of the gateway's processes is.
+
+    Attributes:
+        pid: its process, None while it is down.
+        failures: how often in a row it ended, or did not come up.
+        worker: its number; None for the warm process that workers are forked from.
+        cells: how many cells it serves.
+        memory: its part of memory in bytes (PSS), as it says itself; None where it has not said.
+    """
+
+    pid: int | None
+    failures: int
+    worker: int | None = None
+    cells: int | None = None
+    memory: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """How the daemon is.
 
@@ -43,8 +62,10 @@ class Status:
         since: when the keeper began, seconds since 1970.
         ready: whether the control plane answers.
         cells: how many cells the keeper holds.
-        gateway: process of the gateway, None while it is down.
+        gateway: process of the gateway's first worker, None while it is down.
         server: process of the control plane, None while it is down.
+        workers: the gateway's workers.
+        nursery: the warm process that workers are forked from; None in a daemon that has none.
     """
 
     version: str
@@ -54,6 +75,8 @@ class Status:
     cells: int
     gateway: int | None
     server: int | None
+    workers: tuple[Process, ...] = ()
+    nursery: Process | None = None
 
 
 def ensure(
@@ -169,8 +192,9 @@ def serves(places: Places, *, version: str = __version__) -> bool:
 
 def survivors(places: Places) -> dict[str, int]:
     """Keeper, gateway and control plane as far as they run, by name; found by what is noted of them, so also where none answers."""
-    notes = {"keeper": places.state_lock, "gateway": places.local / "gateway.process"}
-    notes["server"] = places.local / "server.process"
+    notes = {"keeper": places.state_lock, "server": places.local / "server.process"}
+    # The warm process comes first: nothing is forked after it.
+    notes |= {path.stem: path for path in sorted(places.local.glob("gateway*.process"))}
     found: dict[str, int] = {}
     for name, path in notes.items():
         with suppress(OSError, ValueError, KeyError, TypeError):
@@ -188,8 +212,8 @@ def end(places: Places) -> None:
     # The keeper first, or it would start the others again.
     for name, pid in survivors(places).items():
         with suppress(ProcessLookupError):
-            if name == "gateway":
-                # Its workers too; it leads a group of its own.
+            if name.startswith("gateway"):
+                # What it forked too; each leads a group of its own.
                 os.killpg(pid, signal.SIGKILL)
             else:
                 os.kill(pid, signal.SIGKILL)
@@ -326,6 +350,18 @@ def _status(message: Message) -> Status:
         cells=int(body["cells"]),
         gateway=body["gateway"]["pid"],
         server=body["server"]["pid"],
+        workers=_workers(body),
+        nursery=Process(body["nursery"]["pid"], body["nursery"]["failures"]) if "nursery" in body else None,
+    )
+
+
+def _workers(body: Mapping[str, Any]) -> tuple[Process, ...]:
+    """The gateway's workers; an older daemon has one, and does not number it."""
+    if "gateways" not in body:
+        return (Process(body["gateway"]["pid"], body["gateway"]["failures"], 0, body["cells"]),)
+    return tuple(
+        Process(each["pid"], each["failures"], each["worker"], len(each["cells"]), each["memory"])
+        for each in body["gateways"]
     )
 
 

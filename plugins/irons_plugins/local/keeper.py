@@ -1,4 +1,4 @@
-"""The keeper: makes and holds the cells' sockets, and keeps the gateway and the control plane running.
+"""The keeper: makes and holds the cells' sockets, and keeps the gateway's workers and the control plane running.
 
 `python -m irons_plugins.local.keeper` runs one per user. It is single-threaded, needs the standard library only and
 waits for nothing but events. Should it die, all else lives on; the next one finds it and takes over.
@@ -15,22 +15,23 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 
+from irons.homes import config_file
 from irons.version import __version__
-from irons_plugins.local import becoming
-from irons_plugins.local.absence import Absence
-from irons_plugins.local.cellnet import Ports
-from irons_plugins.local.cells import Cell, Cells
+from irons_plugins.local import becoming, workforce
+from irons_plugins.local.births import Plan
+from irons_plugins.local.cells import NAME
 from irons_plugins.local.clients import Ask, Client
 from irons_plugins.local.confined import GATEWAY_ID
-from irons_plugins.local.link import Link, LinkError, RequestError, listen, peer_of
+from irons_plugins.local.gateways import Gateways
+from irons_plugins.local.link import RequestError, listen, peer_of
 from irons_plugins.local.loop import READ, Loop
 from irons_plugins.local.maker import fault
 from irons_plugins.local.places import Places, PlacesError
-from irons_plugins.local.workers import Found, Plan, Worker, end_found, find, say
+from irons_plugins.local.workers import Worker, end_found, find, say
 
 _LOG_EVERY = 30.0
-_SURRENDER_WITHIN = 5.0
 _LOOK_EVERY = 0.05
 _BREATH = 0.5
 _GIVEN_UP_AFTER = 3
@@ -42,8 +43,9 @@ class Keeper:
     Args:
         places: where everything is; made already.
         listener: the socket on which it is asked.
-        gateway: how the gateway is run.
+        gateway: how the warm process is run from which the gateway's workers are forked.
         server: how the control plane is run.
+        workers: how many workers the gateway has.
         version: what it says it is; processes of another version are not taken over.
     """
 
@@ -54,6 +56,7 @@ class Keeper:
         gateway: Plan,
         server: Plan,
         *,
+        workers: int = 1,
         version: str = __version__,
     ) -> None:
         self._version = version
@@ -66,16 +69,16 @@ class Keeper:
         self._awaiting: list[Ask] = []
         self._downs: list[Ask] = []
         self._began = time.time()
-        self._absence = Absence(self._loop, self._tell_missed)
-        self._cells = Cells(self._loop, self._attach, self._detach)
-        self._gateway = Worker(
-            self._loop, gateway, version, self._heard, self._gateway_begun, self._absence.gateway_ended
+        self._gateways = Gateways(
+            self._loop, gateway, workers, version, places.workers, self._introduce, self._tell_moved
         )
+        self._cells = self._gateways.held
         self._server = Worker(
             self._loop, server, version, self._asked, self._server_begun, self._server_ended
         )
         self._ops: dict[str, Callable[[Ask], None]] = {
             **self._cells.ops,
+            "cell.place": self._place,
             "hello": self._status,
             "status": self._status,
             "ready": self._await_ready,
@@ -86,23 +89,20 @@ class Keeper:
 
     def run(self) -> None:
         """Find or start the others, and serve until told to end."""
-        gateway, server = find(self._gateway.plan), find(self._server.plan)
-        if gateway is not None and not self._recover(gateway):
-            gateway = None
+        server = find(self._server.plan)
         if server is not None and server.version != self._version:
             end_found(server)
             server = None
-        # What is found has its cells, and its peer if that was found too.
-        self._resuming = True
-        for worker, found in ((self._gateway, gateway), (self._server, server)):
-            if found is not None:
-                worker.take(found.pid, found.sock)
+        # What is found has its cells, and its peers if those were found too.
+        self._resuming = server is not None
+        self._gateways.run()
+        if server is not None:
+            self._server.take(server.pid, server.sock)
         self._resuming = False
         # It said so to an earlier keeper.
         self._ready = server is not None
-        for worker, found in ((self._gateway, gateway), (self._server, server)):
-            if found is None:
-                worker.start()
+        if server is None:
+            self._server.start()
         self._listen()
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.on_signal(number, self._end)
@@ -119,67 +119,36 @@ class Keeper:
         self._listener.close()
         self._loop.close()
 
-    def _recover(self, found: Found) -> bool:
-        """Hold again what a living gateway serves; True if that gateway is to go on."""
-        link = Link(found.sock)
-        found.sock.settimeout(_SURRENDER_WITHIN)
-        usable = found.version == self._version
-        try:
-            for name in link.request("surrender").body["cells"]:
-                cell = link.request("surrender", cell=name)
-                self._absence.add(self._cells.restore(name, Ports(**cell.body["ports"]), cell.fds))
-        except (LinkError, RequestError, OSError, LookupError, TypeError, ValueError) as error:
-            say(f"the gateway that was found is of no use, and is ended: {error}")
-            usable = False
-        if not usable:
-            end_found(found)
-        return usable
-
-    def _heard(self, ask: Ask) -> None:
-        if ask.op == "alive":
-            self._gateway.alive()
-        ask.drop()
-
-    def _gateway_begun(self) -> None:
-        self._absence.gateway_begun()
-        if not self._resuming:
-            for cell in self._cells:
-                self._hand_over(cell)
-        self._introduce()
-
     def _server_begun(self) -> None:
         self._ready = False
-        self._introduce()
+        if not self._resuming:
+            for number in self._gateways:
+                self._introduce(number)
 
     def _server_ended(self) -> None:
         self._ready = False
 
-    def _introduce(self) -> None:
-        """Give the gateway and the control plane a link to one another."""
-        gateway, server = self._gateway.link, self._server.link
-        if gateway is None or server is None or self._resuming:
+    def _introduce(self, number: int) -> None:
+        """Give a worker and the control plane a link to one another."""
+        worker, server = self._gateways.process(number).link, self._server.link
+        if worker is None or server is None:
             return
-        ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        for link, end in zip((gateway, server), ends, strict=True):
-            link.send({"op": "peer"}, [end.fileno()])
-            end.close()
+        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        worker.send({"op": "peer"}, [near.fileno()])
+        server.send({"op": "peer", "worker": number, "cells": self._gateways.cells(number)}, [far.fileno()])
+        near.close()
+        far.close()
 
-    def _attach(self, cell: Cell) -> None:
-        self._absence.add(cell)
-        self._hand_over(cell)
+    def _tell_moved(self, cell: str) -> None:
+        if self._server.link is not None:
+            self._server.link.send({"op": "moved", "cell": cell, "served": self._gateways.served(cell)})
 
-    def _hand_over(self, cell: Cell) -> None:
-        if self._gateway.link is not None:
-            self._gateway.link.send(cell.attachment(), cell.sockets)
-
-    def _tell_missed(self, name: str, count: int) -> None:
-        if self._gateway.link is not None:
-            self._gateway.link.send({"op": "missed", "cell": name, "count": count})
-
-    def _detach(self, name: str) -> None:
-        self._absence.remove(name)
-        if self._gateway.link is not None:
-            self._gateway.link.send({"op": "detach", "cell": name})
+    def _place(self, ask: Ask) -> None:
+        """Say which worker serves a cell, before there is the cell: its policy goes there first."""
+        name = ask.text("cell")
+        if not NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is not the name of a cell")
+        ask.ok(self._gateways.place(name))
 
     def _listen(self) -> None:
         self._loop.watch(self._listener.fileno(), READ, self._accept)
@@ -219,10 +188,7 @@ class Keeper:
             ask.refuse(said["code"], said["message"])
 
     def _status(self, ask: Ask) -> None:
-        workers = {
-            worker.plan.name: {"pid": worker.pid if worker.link else None, "failures": worker.failures}
-            for worker in (self._gateway, self._server)
-        }
+        gateways = self._gateways.status()
         ask.ok(
             {
                 "version": self._version,
@@ -230,7 +196,14 @@ class Keeper:
                 "since": self._began,
                 "ready": self._ready,
                 "cells": len(self._cells),
-                **workers,
+                # Of one worker, as clients of a time when there was one expect it.
+                "gateway": {
+                    "pid": next((each["pid"] for each in gateways if each["pid"]), None),
+                    "failures": max((each["failures"] for each in gateways), default=0),
+                },
+                "gateways": gateways,
+                "nursery": _running(self._gateways.nursery),
+                "server": _running(self._server),
             }
         )
 
@@ -257,12 +230,12 @@ class Keeper:
             self._awaiting.pop().refuse("failed", f"the control plane does not start: {words}")
 
     def _restart(self, ask: Ask) -> None:
-        """End and start again the gateway, the server, or both; what they serve lives on."""
-        name = ask.body.get("name")
-        for worker in (self._gateway, self._server):
-            if name in (None, worker.plan.name):
-                worker.renew()
+        """End and start again the gateway, or one worker of it, the server, or all; what they serve lives on."""
+        name, worker = ask.body.get("name"), ask.body.get("worker")
+        if name in (None, "gateway"):
+            self._gateways.restart(worker if isinstance(worker, int) else None)
         if name in (None, self._server.plan.name):
+            self._server.renew()
             # Whoever asks from now on means the next one.
             self._ready = False
         ask.ok()
@@ -279,37 +252,53 @@ class Keeper:
 
     def _end(self) -> None:
         """End the others, and then this process."""
-        self._gateway.end(lambda: self._server.end(self._ended))
+        self._gateways.end(lambda: self._server.end(self._ended))
 
     def _ended(self) -> None:
-        sockets = [self._places.runtime / f"{name}.sock" for name in ("keeper", "gateway", "server", "api")]
-        for path in (*sockets, self._gateway.plan.process, self._server.plan.process):
+        sockets = [self._places.runtime / f"{name}.sock" for name in ("keeper", "server", "api")]
+        for path in (*sockets, self._server.plan.process, self._places.workers):
             path.unlink(missing_ok=True)
         for ask in self._downs:
             ask.ok({"pid": os.getpid()})
         self._loop.stop()
 
     def _cap_logs(self) -> None:
-        for name in ("keeper", "gateway", "server"):
+        for log in self._places.logs.glob("*.log"):
             with suppress(OSError):
-                becoming.cap(self._places.logs / f"{name}.log")
+                becoming.cap(log)
         self._loop.after(_LOG_EVERY, self._cap_logs)
 
 
+def _running(worker: Worker) -> dict[str, object]:
+    return {"pid": worker.pid if worker.link else None, "failures": worker.failures}
+
+
+def warm(places: Places, module: str, *flags: str) -> Plan:
+    """How the warm process is run from which workers are forked.
+
+    Args:
+        places: where everything is.
+        module: a package whose `__main__.main` is what a worker does.
+        *flags: options of the interpreter.
+    """
+    return Plan(
+        "gateway",
+        [*flags, "-m", "irons_plugins.local.confined", module],
+        places.gateway,
+        places.logs / "gateway.log",
+        places.local,
+        places.runtime,
+        whole=True,
+        link="IRONS_NURSERY",
+        stays=False,
+    )
+
+
 def plans(places: Places) -> tuple[Plan, Plan]:
-    """How the gateway and the control plane are run."""
-    confined = ["-P", "-m", "irons_plugins.local.confined", "irons_plugins.local.gateway"]
+    """How the gateway's warm process and the control plane are run."""
     server = ["-P", "-m", "irons_plugins.local.server"]
     return (
-        Plan(
-            "gateway",
-            confined,
-            places.gateway,
-            places.logs / "gateway.log",
-            places.local,
-            places.runtime,
-            whole=True,
-        ),
+        warm(places, "irons_plugins.local.gateway", "-P"),
         Plan("server", server, places.local, places.logs / "server.log", places.local, places.runtime),
     )
 
@@ -336,7 +325,8 @@ def main(arguments: Sequence[str]) -> int:
         locks = becoming.lock(places)
         becoming.prepare([*locks, ready])
         os.chdir(places.local)
-        keeper = Keeper(places, listen(places.keeper_socket), *plans(places))
+        workers = workforce.wanted(Path(config_file(os.environ)))
+        keeper = Keeper(places, listen(places.keeper_socket), *plans(places), workers=workers)
     except becoming.AnotherError as error:
         _tell(ready, {"another": f"{error}"})
         return 1

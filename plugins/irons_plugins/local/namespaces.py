@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+import struct
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,10 +18,15 @@ MS_SLAVE = 0x80000
 MNT_DETACH = 2
 
 PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
+PR_SET_KEEPCAPS = 8
 PR_CAPBSET_DROP = 24
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 
+CAP_DAC_READ_SEARCH = 2
+
+_CAPABILITY_VERSION = 0x20080522
 _NS_GET_USERNS = 0xB701
 _SIOCGSKNS = 0x894C
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -72,6 +78,19 @@ def prctl(option: int, value: int) -> None:
     """
     zero = ctypes.c_ulong(0)
     _check(_libc.prctl(option, ctypes.c_ulong(value), zero, zero, zero), "prctl")
+
+
+def capset(*kept: int) -> None:
+    """Have these capabilities, permitted and effective, and no others (capset(2)).
+
+    Raises:
+        OSError: one of them is not permitted any more.
+    """
+    mask = sum(1 << number for number in kept)
+    header = struct.pack("=Ii", _CAPABILITY_VERSION, 0)
+    low, high = mask & 0xFFFFFFFF, mask >> 32
+    data = struct.pack("=6I", low, low, 0, high, high, 0)
+    _check(_libc.capset(header, data), "capset")
 
 
 def owner_of(namespace: int) -> int:

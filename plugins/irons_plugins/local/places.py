@@ -65,8 +65,13 @@ class Places:
         return self.local / "gateway"
 
     @property
+    def workers(self) -> Path:
+        """Which worker of the gateway serves which cell, for the next keeper."""
+        return self.local / "workers.json"
+
+    @property
     def logs(self) -> Path:
-        """`keeper.log`, `gateway.log`, `server.log`."""
+        """`keeper.log`, `server.log`, `gateway.log` of the warm process, `gateway-0.log` and so on of the workers."""
         return self.local / "logs"
 
     @property

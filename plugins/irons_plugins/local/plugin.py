@@ -82,6 +82,8 @@ _DAEMON = [
                 Column("state"),
                 Column("memory", text="irons_plugins.local.commands:bytes_text"),
                 Column("sandboxes", "running sandboxes"),
+                Column("worker"),
+                Column("failures"),
             )
         ),
         examples=("irons local status", "irons local status -o json"),

@@ -14,7 +14,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any
 
 from irons.host import PluginHost
@@ -26,12 +26,12 @@ from irons_plugins.local.control.config import FILE, Config, ConfigError, Hosts,
 from irons_plugins.local.control.doors import Doors, NoPortError
 from irons_plugins.local.control.egress import Egress
 from irons_plugins.local.control.enginery import make_engines
-from irons_plugins.local.control.errors import ApiError
+from irons_plugins.local.control.errors import ApiError, unready
+from irons_plugins.local.control.gateways import Gateways, Place
 from irons_plugins.local.control.ingest import Ingest
 from irons_plugins.local.control.keeper import Keeper
 from irons_plugins.local.control.lifecycle import Lifecycle
 from irons_plugins.local.control.listen import Listener, ListenError, tcp_listener, unix_listener
-from irons_plugins.local.control.peer import Gateway
 from irons_plugins.local.control.plane import Plane
 from irons_plugins.local.control.retention import Retention
 from irons_plugins.local.engines import CellError, Cells, Engine, EngineMaker, Kit
@@ -67,22 +67,24 @@ class Server:
         self._listeners: list[Listener] = []
         kept = Retention(events=config.keep_events, days=config.keep_days)
         audit = Audit(store, Ingest(places.gateway / "audit"), kept)
-        gateway = Gateway(
+        keeper = Keeper(on_peer=self._meet)
+        gateways = Gateways(
+            locate=self._locate,
+            release=keeper.release,
             on_audit=audit.poke,
             on_connect=self._gateway_is_new,
             on_lost=self._gateway_is_lost,
             connections=config.connections,
         )
-        keeper = Keeper(on_peer=gateway.attach)
         made = engines(keeper)
         doors = Doors(config.ssh_host)
-        egress = Egress(store, gateway, hosts, self._listening)
+        egress = Egress(store, gateways, hosts, self._listening)
         self.plane = Plane(
             places=places,
             config=config,
             store=store,
             keeper=keeper,
-            gateway=gateway,
+            gateways=gateways,
             engines=made,
             doors=doors,
             egress=egress,
@@ -136,23 +138,37 @@ class Server:
         served = [listener.address for listener in self._listeners if listener.address is not None]
         return [*served, *self.plane.doors.listening()]
 
-    async def _gateway_is_lost(self) -> None:
-        """A gateway that runs, and to which there is no link, is of no use: rules would not reach it."""
+    def _meet(self, sock: socket.socket, worker: int, cells: Sequence[str]) -> None:
+        self.plane.gateways.attach(sock, worker, cells)
+
+    async def _locate(self, cell: str) -> Place:
         try:
-            if (await self.plane.keeper.status())["gateway"]["pid"] is not None:
-                _log.warning("the gateway runs, but does not speak; it is started anew")
-                await self.plane.keeper.restart("gateway")
+            return await self.plane.keeper.place(cell)
+        except CellError as error:
+            raise unready(f"where {cell} is served can't be asked: {error}") from error
+
+    async def _gateway_is_lost(self, worker: int) -> None:
+        """A worker that runs, and to which there is no link, is of no use: rules would not reach it."""
+        try:
+            known = (await self.plane.keeper.status())["gateways"]
+            if any(each["worker"] == worker and each["pid"] is not None for each in known):
+                _log.warning("gateway worker %d runs, but does not speak; it is started again", worker)
+                await self.plane.keeper.restart("gateway", worker)
         except (CellError, LookupError, TypeError) as error:
             _log.warning("the keeper cannot be asked about the gateway: %s", error)
 
-    async def _gateway_is_new(self) -> None:
-        await self._enforce()
+    async def _gateway_is_new(self, cells: Collection[str]) -> None:
+        await self._enforce(cells)
         self.plane.audit.poke()
 
-    async def _enforce(self) -> None:
-        """Bring the gateway up to date with what changed while no control plane ran, and the ports that are open."""
+    async def _enforce(self, cells: Collection[str] | None = None) -> None:
+        """Bring the gateway up to date with what changed while no control plane ran, and the ports that are open.
+
+        Args:
+            cells: whose policies; None is all.
+        """
         try:
-            await self.plane.egress.enforce_all()
+            await self.plane.egress.enforce_all(cells)
         except (ApiError, StoreError) as error:
             _log.warning("not every policy is in force: %s", error)
 
@@ -187,7 +203,7 @@ class Server:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await plane.doors.close_all()
-        await plane.gateway.close()
+        await plane.gateways.close()
         plane.keeper.close()
 
 

@@ -1,4 +1,4 @@
-"""The two processes the keeper keeps running: how they are started, found again, restarted and ended."""
+"""The processes the keeper keeps running: how they are started, found again, restarted and ended."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import NamedTuple
 
 from irons_plugins.local import namespaces
+from irons_plugins.local.births import Birth, Plan, execute
 from irons_plugins.local.clients import Ask, Client
-from irons_plugins.local.link import listen, reach
+from irons_plugins.local.link import reach
 from irons_plugins.local.loop import READ, Loop
 
 _SETTLED_AFTER = 10.0
@@ -26,38 +26,6 @@ _MUTE_AFTER = 5
 _DELAYS = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 _GRACE = 3.0
 _LAST_WORDS = 1.0
-
-
-class Plan(NamedTuple):
-    """What one of the processes is.
-
-    Attributes:
-        name: `gateway` or `server`.
-        argv: arguments of the Python interpreter.
-        cwd: its working directory.
-        log: where its stdout and stderr go.
-        state: directory of its note, which must outlive a runtime directory that goes with a session.
-        runtime: directory of its socket.
-        whole: whether what it forked ends with it; the control plane's children may be sandboxes.
-    """
-
-    name: str
-    argv: Sequence[str]
-    cwd: Path
-    log: Path
-    state: Path
-    runtime: Path
-    whole: bool = False
-
-    @property
-    def socket(self) -> Path:
-        """Where the process waits for the next keeper, should this one die."""
-        return self.runtime / f"{self.name}.sock"
-
-    @property
-    def process(self) -> Path:
-        """Says which process it is, for the next keeper."""
-        return self.state / f"{self.name}.process"
 
 
 class Found(NamedTuple):
@@ -95,6 +63,14 @@ class Worker:
         heard: called with what it says on its link.
         begun: called when it has been started, or found, and its link is up.
         ended: called when it has ended, for whatever reason.
+        bear: has it come to be; it may be there later, or not at all.
+
+    Attributes:
+        link: to it, while it runs.
+        pid: its process, also when that has ended.
+        failures: how often in a row it has ended, or did not come to be.
+        served: it has said that it is alive, so whatever it serves was served.
+        told: it was told to end, for good or to be started again.
     """
 
     def __init__(
@@ -105,18 +81,22 @@ class Worker:
         heard: Callable[[Ask], None],
         begun: Callable[[], None],
         ended: Callable[[], None],
+        bear: Callable[[Birth], None] = execute,
     ) -> None:
         self._loop, self._plan, self._version = loop, plan, version
-        self._heard, self._begun, self._gone = heard, begun, ended
+        self._heard, self._begun, self._gone, self._bear = heard, begun, ended, bear
         self._pidfd = -1
         self._settled = loop.after(0, lambda: None)
-        self._wanted = True
+        self._coming = False
+        self._lasting = True
         self._ending: Callable[[], None] | None = None
         self._looking = False
         self._unheard = 0
         self.link: Client | None = None
         self.pid = 0
         self.failures = 0
+        self.served = False
+        self.told = False
 
     @property
     def plan(self) -> Plan:
@@ -127,28 +107,38 @@ class Worker:
         """Start it.
 
         Raises:
-            OSError: its files cannot be written, or no process can be made.
+            OSError: its files cannot be written, or there are no descriptors left.
         """
-        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        rendezvous = listen(self._plan.socket)
-        try:
-            pid = os.fork()
-            if pid == 0:
-                _become(self._plan, far, rendezvous)
-        finally:
-            far.close()
-            rendezvous.close()
-        note = {**namespaces.identity(pid), "version": self._version}
-        fresh = self._plan.process.with_suffix(".new")
-        fresh.write_text(json.dumps(note), "utf-8")
-        fresh.rename(self._plan.process)
-        self.take(pid, near)
+        birth = Birth(self._plan, self._born, self._stillborn)
+        self._coming = True
+        self._bear(birth)
 
-    def take(self, pid: int, sock: socket.socket) -> None:
+    def _born(self, near: socket.socket, pid: int, pidfd: int) -> None:
+        self._coming = False
+        if not self._lasting:
+            near.close()
+            os.close(pidfd)
+            return
+        try:
+            note = {**namespaces.identity(pid), "version": self._version}
+            fresh = self._plan.process.with_suffix(".new")
+            fresh.write_text(json.dumps(note), "utf-8")
+            fresh.rename(self._plan.process)
+        except OSError as error:
+            say(f"{self._plan.name} cannot be noted for the next keeper: {error}")
+        self.take(pid, near, pidfd)
+
+    def _stillborn(self, why: str) -> None:
+        self._coming = False
+        if self._lasting:
+            say(f"{self._plan.name} cannot be started: {why}")
+            self._retry()
+
+    def take(self, pid: int, sock: socket.socket, pidfd: int | None = None) -> None:
         """Look after a process that runs, over a link to it."""
         self.pid = pid
-        self._looking = False
-        self._pidfd = os.pidfd_open(pid)
+        self._looking = self.served = self.told = False
+        self._pidfd = os.pidfd_open(pid) if pidfd is None else pidfd
         self._loop.watch(self._pidfd, READ, self._ended)
         self.link = Client(self._loop, sock, self._heard, self._unlinked)
         self._settled = self._loop.after(_SETTLED_AFTER, self._settle)
@@ -157,6 +147,7 @@ class Worker:
     def alive(self) -> None:
         """It has said that it is alive, and must say so again and again from now on: one that hangs is of no use."""
         self._unheard = 0
+        self.served = True
         if not self._looking:
             self._looking = True
             self._look_later()
@@ -180,12 +171,18 @@ class Worker:
         if self._pidfd < 0:
             self._again()
             return
+        self.told = True
         self._signal(signal.SIGTERM)
         self._kill_after(_GRACE)
 
+    def kill(self) -> None:
+        """End it at once, as one that is of no use; it is started again."""
+        self._signal(signal.SIGKILL)
+
     def end(self, done: Callable[[], None]) -> None:
         """End it for good: asked first, made to after a while; then `done`."""
-        self._wanted = False
+        self._lasting = False
+        self.told = True
         if self._pidfd < 0:
             done()
             return
@@ -231,24 +228,27 @@ class Worker:
         self._settled.cancel()
         link, self.link = self.link, None
         if link is not None:
+            link.drain()
             link.close()
         self._gone()
         if self._ending is not None:
             self._ending()
-        elif self._wanted:
-            delay = _DELAYS[min(self.failures, len(_DELAYS) - 1)]
-            self.failures += 1
-            say(f"{self._plan.name} (process {self.pid}) ended; started again in {delay} s")
-            self._loop.after(delay, self._again)
+        elif self._lasting:
+            say(f"{self._plan.name} (process {self.pid}) ended")
+            self._retry()
+
+    def _retry(self) -> None:
+        """Start it again: at once the first time, and ever later while it ends again and again."""
+        delay = _DELAYS[min(self.failures, len(_DELAYS) - 1)]
+        self.failures += 1
+        self._loop.after(delay, self._again)
 
     def _again(self) -> None:
-        if self._wanted and self._pidfd < 0:
+        if self._lasting and self._pidfd < 0 and not self._coming:
             try:
                 self.start()
             except OSError as error:
-                self.failures += 1
-                say(f"{self._plan.name} cannot be started: {error}")
-                self._loop.after(_DELAYS[-1], self._again)
+                self._stillborn(str(error))
 
 
 def say(line: str) -> None:
@@ -280,25 +280,3 @@ def _kill_group(pid: int, number: int) -> None:
     # Each process leads a session of its own.
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, number)
-
-
-def _become(plan: Plan, link: socket.socket, rendezvous: socket.socket) -> None:
-    """Be the process from here on; never comes back."""
-    try:
-        os.setsid()
-        signal.set_wakeup_fd(-1)
-        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, signal.SIG_DFL)
-        log = os.open(plan.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
-        null = os.open("/dev/null", os.O_RDONLY)
-        for source, target in ((null, 0), (log, 1), (log, 2)):
-            os.dup2(source, target)
-        for sock in (link, rendezvous):
-            sock.set_inheritable(True)
-        os.chdir(plan.cwd)
-        env = dict(os.environ, IRONS_LINK=str(link.fileno()), IRONS_KEEPER=str(rendezvous.fileno()))
-        os.execve(sys.executable, [sys.executable, *plan.argv], env)  # noqa: S606 (no shell is what is wanted)
-    except BaseException as error:  # noqa: BLE001 (the log is all that is left to tell)
-        say(f"{plan.name} cannot be started: {error}")
-    finally:
-        os._exit(127)

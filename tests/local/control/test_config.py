@@ -50,6 +50,8 @@ def test_both_files_are_heeded(tmp_path: Path) -> None:
         ("{}", '[local]\nkeep_days = "many"\n'),
         ("{}", "[local]\nkeep_days = true\n"),
         ("{}", "[local]\nconnections = 0\n"),
+        ("{}", "[local]\ngateway_workers = 0\n"),
+        ("{}", "[local]\ngateway_workers = 65\n"),
     ],
 )
 def test_nonsense_is_one_line_that_names_the_file(tmp_path: Path, listening: str, settings: str) -> None:

@@ -14,10 +14,10 @@ import pytest
 from tests.local.control.lab import run
 
 from irons_plugins.local.asynclink import AsyncLink
-from irons_plugins.local.control import peer
+from irons_plugins.local.control import gateways as module
 from irons_plugins.local.control.errors import ApiError
+from irons_plugins.local.control.gateways import Gateways, Place
 from irons_plugins.local.control.keeper import Keeper
-from irons_plugins.local.control.peer import Gateway
 from irons_plugins.local.engines import CellError
 from irons_plugins.local.link import LinkError
 
@@ -56,7 +56,7 @@ class OtherEnd:
 async def kept(answers: dict[str, Any]) -> AsyncIterator[tuple[Keeper, OtherEnd]]:
     """A keeper that gives these answers."""
     near, far = socket.socketpair()
-    keeper = Keeper(on_peer=lambda sock: sock.close())
+    keeper = Keeper(on_peer=lambda sock, _worker, _cells: sock.close())
     end = OtherEnd(far, answers)
     serving = asyncio.ensure_future(keeper.serve(near, None, _nothing))
     await asyncio.sleep(0)
@@ -141,7 +141,7 @@ def test_the_next_keeper_takes_over(tmp_path: Any) -> None:
             renewed.set()
 
         near, far = socket.socketpair()
-        keeper = Keeper(on_peer=lambda sock: sock.close())
+        keeper = Keeper(on_peer=lambda sock, _worker, _cells: sock.close())
         first = OtherEnd(far, {})
         serving = asyncio.ensure_future(keeper.serve(near, rendezvous, take_up))
         await asyncio.sleep(0)
@@ -163,60 +163,162 @@ def test_the_next_keeper_takes_over(tmp_path: Any) -> None:
     run(work())
 
 
+@contextlib.asynccontextmanager
+async def workers(place: Place, **told: Any) -> AsyncIterator[tuple[Gateways, list[str]]]:
+    """The set of the gateway's workers, for a cell that is served at `place`; and what it was told of audit logs."""
+    heard: list[str] = []
+
+    async def locate(cell: str) -> Place:
+        assert cell == CELL
+        return place
+
+    async def nothing(*_: Any) -> None:
+        """Nothing is to be done."""
+
+    gateways = Gateways(
+        **{
+            "locate": locate,
+            "release": nothing,
+            "on_audit": heard.append,
+            "on_connect": nothing,
+            "on_lost": nothing,
+            **told,
+        }
+    )
+    try:
+        yield gateways, heard
+    finally:
+        await gateways.close()
+
+
+def attached(gateways: Gateways, answers: dict[str, Any], worker: int = 0) -> OtherEnd:
+    """A worker that gives these answers, linked to."""
+    near, far = socket.socketpair()
+    gateways.attach(near, worker, [])
+    return OtherEnd(far, answers)
+
+
 def test_a_mute_gateway_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """When the link ends and no other comes, that is reported once; a request says that nobody answers."""
-    monkeypatch.setattr(peer, "_RENEWED_WITHIN", 0.05)
-    monkeypatch.setattr(peer, "_WITHIN", 0.1)
+    monkeypatch.setattr(module, "_RENEWED_WITHIN", 0.05)
+    monkeypatch.setattr(module, "_WITHIN", 0.1)
 
     async def work() -> None:
-        lost = asyncio.Event()
-
-        async def is_lost() -> None:
-            lost.set()
-
-        gateway = Gateway(on_audit=lambda _: None, on_connect=_nothing, on_lost=is_lost)
-        near, far = socket.socketpair()
-        gateway.attach(near)
-        end = OtherEnd(far, {"policy": {"cut": "many"}, "impact": ("failed", "no such cell"), "stats": None})
-        assert await gateway.push(CELL, "box", {}) == 0
-        with pytest.raises(ApiError, match="the gateway refused: no such cell"):
-            await gateway.impact(CELL, {})
-        with pytest.raises(ApiError, match="does not fit") as caught:
-            await gateway.push(CELL, "box", {"rules": "x" * 5_000_000})
-        assert caught.value.status == 400
-        with pytest.raises(ApiError, match="does not answer"):
-            await gateway.stats(0.05)
-        await end.close()
-        await asyncio.wait_for(lost.wait(), 60)
-        assert not gateway.connected
-        with pytest.raises(ApiError, match="does not answer"):
-            await gateway.forget(CELL)
-        await gateway.close()
+        lost: asyncio.Queue[int] = asyncio.Queue()
+        async with workers(Place(3, runs=True), on_lost=lost.put) as (gateways, _):
+            answers = {"policy": {"cut": "many"}, "impact": ("failed", "no such cell"), "stats": None}
+            end = attached(gateways, answers, 3)
+            assert await gateways.push(CELL, "box", {}) == 0
+            with pytest.raises(ApiError, match="the gateway refused: no such cell"):
+                await gateways.impact(CELL, {})
+            with pytest.raises(ApiError, match="does not fit") as caught:
+                await gateways.push(CELL, "box", {"rules": "x" * 5_000_000})
+            assert caught.value.status == 400
+            assert await gateways.stats(0.05) == {3: {"error": "it does not answer"}}
+            await end.close()
+            assert await asyncio.wait_for(lost.get(), 60) == 3
+            assert not gateways.connected
+            assert await gateways.stats() == {}
+            with pytest.raises(ApiError, match="does not answer"):
+                await gateways.forget(CELL)
 
     run(work())
 
 
 def test_a_request_goes_to_the_next_gateway() -> None:
-    """A policy whose gateway dies before it confirmed goes to the one that comes after it."""
+    """A policy whose worker dies before it confirmed goes to the one that comes after it; other workers hear nothing of it."""
 
     async def work() -> None:
-        heard: list[str] = []
-        gateway = Gateway(on_audit=heard.append, on_connect=_nothing, on_lost=_nothing)
-        near, far = socket.socketpair()
-        gateway.attach(near)
-        mute = OtherEnd(far, {"policy": None})
-        pushing = asyncio.ensure_future(gateway.push(CELL, "box", {"mode": "deny"}))
-        await asyncio.sleep(0.02)
-        await mute.close()
-        near, far = socket.socketpair()
-        gateway.attach(near)
-        next_one = OtherEnd(far, {"policy": {"cut": 3}})
-        assert await pushing == 3
-        await next_one.link.send({"op": "audit", "run": "a-run"})
-        await next_one.link.send({"op": "something new"})
-        await asyncio.sleep(0.02)
-        assert heard == ["a-run"]
-        await gateway.close()
-        await next_one.close()
+        async with workers(Place(1, runs=True)) as (gateways, heard):
+            other = attached(gateways, {}, 0)
+            mute = attached(gateways, {"policy": None}, 1)
+            pushing = asyncio.ensure_future(gateways.push(CELL, "box", {"mode": "deny"}))
+            await asyncio.sleep(0.02)
+            assert not pushing.done()
+            await mute.close()
+            next_one = attached(gateways, {"policy": {"cut": 3}}, 1)
+            assert await pushing == 3
+            await next_one.link.send({"op": "audit", "run": "a-run"})
+            await next_one.link.send({"op": "something new"})
+            await asyncio.sleep(0.02)
+            assert heard == ["a-run"]
+            assert other.heard == []
+            await next_one.close()
+            await other.close()
+
+    run(work())
+
+
+def test_a_change_does_not_count_as_done_by_a_worker_that_has_another_cell_by_now() -> None:
+    """Where a cell's worker died and came back without the cell while the keeper was asked, the next answer of the keeper counts."""
+
+    async def work() -> None:
+        moving: list[Any] = []
+
+        async def locate(_cell: str) -> Place:
+            if not moving:
+                # It dies now, and the keeper has not noticed.
+                await first.close()
+                moving.append(attached(gateways, {"policy": {"cut": 7}}, 0))
+                return Place(0, runs=True)
+            return Place(5, runs=True)
+
+        async with workers(Place(0, runs=True), locate=locate) as (gateways, _):
+            first = attached(gateways, {"policy": {"cut": 7}}, 0)
+            alone = attached(gateways, {"policy": {"cut": 2}}, 5)
+            assert await gateways.push(CELL, "box", {}) == 2
+            assert [each["op"] for each in moving[0].heard] == []
+            await moving[0].close()
+            await alone.close()
+
+    run(work())
+
+
+def test_a_change_waits_for_a_worker_that_hangs_and_not_for_one_that_is_dead(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What a living worker has not confirmed is not done; of a dead one nothing passes, and another lays down what its next process begins with."""
+    monkeypatch.setattr(module, "_WITHIN", 0.5)
+    monkeypatch.setattr(module, "_DEAD_AFTER", 0.05)
+
+    async def work() -> None:
+        async with workers(Place(1, runs=True)) as (gateways, _):
+            other = attached(gateways, {}, 0)
+            hangs = attached(gateways, {"policy": None}, 1)
+            with pytest.raises(ApiError, match="does not answer") as caught:
+                await gateways.push(CELL, "box", {})
+            assert caught.value.status == 503
+            assert other.heard == []
+            await hangs.close()
+            await other.close()
+        async with workers(Place(1, runs=False)) as (gateways, _):
+            with pytest.raises(ApiError, match="does not answer"):
+                # Nobody is there to lay it down.
+                await gateways.push(CELL, "box", {})
+            other = attached(gateways, {}, 0)
+            assert await gateways.push(CELL, "box", {"mode": "deny"}) == 0
+            assert [each["op"] for each in other.heard] == ["policy"]
+            assert await gateways.impact(CELL, {}) == 0
+            await other.close()
+
+    run(work())
+
+
+def test_every_worker_knows_irons_own_ports_before_a_policy_and_one_keeps_them() -> None:
+    """The ports are the first thing that each worker hears, also one that comes later; only the first of them writes them to disk."""
+
+    async def work() -> None:
+        async with workers(Place(1, runs=True)) as (gateways, _):
+            ends = [attached(gateways, {}, number) for number in (0, 1)]
+            await gateways.listeners([("127.0.0.1", 22000)])
+            await gateways.push(CELL, "box", {})
+            ends.append(attached(gateways, {}, 2))
+            await asyncio.sleep(0.02)
+            for number, end in enumerate(ends):
+                assert end.heard[0]["listeners"] == [["127.0.0.1", 22000]]
+                assert end.heard[0]["keep"] is (number == 0)
+            assert [each["op"] for each in ends[1].heard] == ["listeners", "policy"]
+            for end in ends:
+                await end.close()
 
     run(work())

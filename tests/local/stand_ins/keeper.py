@@ -1,4 +1,4 @@
-"""The real keeper with stand-ins for the gateway and the control plane: `keeper.py GATEWAY SERVER VERSION`, in the foreground."""
+"""The real keeper with stand-ins for the gateway and the control plane: `keeper.py GATEWAY SERVER VERSION WORKERS`, in the foreground."""
 
 from __future__ import annotations
 
@@ -6,38 +6,34 @@ import os
 import sys
 
 from irons_plugins.local import becoming
+from irons_plugins.local.births import Plan
 from irons_plugins.local.confined import GATEWAY_ID
-from irons_plugins.local.keeper import Keeper
+from irons_plugins.local.keeper import Keeper, warm
 from irons_plugins.local.link import listen
 from irons_plugins.local.places import Places
-from irons_plugins.local.workers import Plan
 
 
-def main(gateway: str, server: str, version: str) -> None:
+def main(gateway: str, server: str, version: str, workers: str) -> None:
     """Run it; "ready" on stdout says that it takes requests."""
     places = Places.of().create()
     if os.geteuid() == 0:
         os.chown(places.gateway, GATEWAY_ID, GATEWAY_ID)
     becoming.prepare(becoming.lock(places))
-    plans = (
-        Plan(
-            "gateway",
-            ["-P", "-m", "irons_plugins.local.confined", gateway],
-            places.gateway,
-            places.logs / "gateway.log",
-            places.local,
-            places.runtime,
-            whole=True,
-        ),
-        Plan(
-            "server", ["-P", server], places.local, places.logs / "server.log", places.local, places.runtime
-        ),
+    server_plan = Plan(
+        "server", ["-P", server], places.local, places.logs / "server.log", places.local, places.runtime
     )
-    keeper = Keeper(places, listen(places.keeper_socket), *plans, version=version)
+    keeper = Keeper(
+        places,
+        listen(places.keeper_socket),
+        warm(places, gateway, "-P"),
+        server_plan,
+        workers=int(workers),
+        version=version,
+    )
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     keeper.run()
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:4])
+    main(*sys.argv[1:5])

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from irons_plugins.local import workforce
 from irons_plugins.local.policy import Policy, PolicyError
 
 _log = logging.getLogger(__name__)
@@ -56,7 +57,8 @@ def read_config(listening: Path, settings: Path) -> Config:
 
     Args:
         listening: `server.json`.
-        settings: the settings file, whose `[local]` may have `engine`, `keep_events`, `keep_days` and `connections`.
+        settings: the settings file, whose `[local]` may have `engine`, `keep_events`, `keep_days`, `connections` and
+            `gateway_workers`, which is for the keeper and only checked here.
 
     Raises:
         ConfigError: one of them cannot be read, or holds what makes no sense.
@@ -71,6 +73,11 @@ def read_config(listening: Path, settings: Path) -> Config:
     for name, value in kept.items():
         if type(value) is not int or not 0 < value < 1_000_000_000:
             raise ConfigError(f"{settings}: local.{name} must be a number above 0, not {value!r}")
+    if workforce.SETTING in local and not workforce.fits(local[workforce.SETTING]):
+        raise ConfigError(
+            f"{settings}: local.{workforce.SETTING} must be a number from 1 to {workforce.MOST}, "
+            f"not {local[workforce.SETTING]!r}"
+        )
     return Config(
         host=asked.get("host"),
         port=asked.get("port"),

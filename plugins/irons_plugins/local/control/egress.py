@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address, ip_network
@@ -266,15 +266,19 @@ class Egress:
             await self._gateway.listeners(self._listening())
             await self._push(await self._store.read(partial(self._policies, identity=identity, every=True)))
 
-    async def enforce_all(self) -> None:
+    async def enforce_all(self, cells: Collection[str] | None = None) -> None:
         """Put the policy of every sandbox that may run in force, for a gateway or settings that are new.
+
+        Args:
+            cells: only of these sandboxes, by their ids; None is all.
 
         Raises:
             ApiError: the gateway did not confirm it.
         """
         async with self._one_at_a_time:
             await self._gateway.listeners(self._listening())
-            await self._push(await self._store.read(self._policies))
+            found = await self._store.read(self._policies)
+            await self._push([each for each in found if cells is None or each[0].id in cells])
 
     async def forget(self, identity: str) -> None:
         """Let the gateway forget a sandbox for good.

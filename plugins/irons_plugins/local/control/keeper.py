@@ -8,28 +8,32 @@ import errno
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from irons_plugins.local.asynclink import AsyncLink
+from irons_plugins.local.control.gateways import Place
 from irons_plugins.local.engines import CellError, Namespaces
 from irons_plugins.local.link import LinkClosedError, LinkError, Message, RequestError
 
 _log = logging.getLogger(__name__)
 _WITHIN = 40.0
+_PLACED_WITHIN = 5.0
 _NEXT_KEEPER = 20.0
 
 
 class Keeper:
     """The link to the keeper, and to the next one should it die; `engines.Cells` for the engines."""
 
-    def __init__(self, *, on_peer: Callable[[socket.socket], None]) -> None:
+    def __init__(self, *, on_peer: Callable[[socket.socket, int, Sequence[str]], None]) -> None:
         """Make a keeper that is not linked yet.
 
         Args:
-            on_peer: called with each fresh link to the gateway that the keeper hands over.
+            on_peer: called with each fresh link to a gateway worker that the keeper hands over, the worker's number,
+                and its cells.
         """
         self._on_peer = on_peer
+        self._places: dict[str, Place] = {}
         self._link: AsyncLink | None = None
         self._linked = asyncio.Event()
 
@@ -55,13 +59,42 @@ class Keeper:
             renewing = asyncio.ensure_future(renewed())
             renewing.add_done_callback(_report)
 
-    async def restart(self, name: str) -> None:
-        """Have the `gateway` or the `server` started anew.
+    async def restart(self, name: str, worker: int | None = None) -> None:
+        """Have the `gateway`, one worker of it, or the `server` started again.
 
         Raises:
             CellError: the keeper does not answer.
         """
-        await self._ask("restart", name=name)
+        await self._ask("restart", name=name, **({} if worker is None else {"worker": worker}))
+
+    async def place(self, cell: str) -> Place:
+        """Where a cell is served; it is given a worker here if it has none.
+
+        While there is no keeper nothing moves, and what it said last holds.
+
+        Raises:
+            CellError: the keeper does not answer, and has not said anything of this cell.
+        """
+        known = self._places.get(cell)
+        if known is not None and not self._linked.is_set():
+            return known
+        try:
+            message = await self._request("cell.place", within=_PLACED_WITHIN, cell=cell)
+        except CellError:
+            if known is None:
+                raise
+            return known
+        message.close()
+        place = Place(int(message.body["worker"]), runs=message.body.get("pid") is not None)
+        # Without a keeper a worker that dies stays dead, and its link says so.
+        self._places[cell] = place._replace(runs=True)
+        return place
+
+    async def release(self, cell: str) -> None:
+        """Forget where a cell is served, which is gone for good; the next keeper may have to be told again."""
+        self._places.pop(cell, None)
+        with contextlib.suppress(CellError):
+            await self.drop(cell)
 
     async def ready(self) -> None:
         """Tell the keeper that the API answers."""
@@ -128,7 +161,8 @@ class Keeper:
             while True:
                 message = await link.recv()
                 if message.body.get("op") == "peer" and len(message.fds) == 1:
-                    self._on_peer(socket.socket(fileno=message.fds.pop()))
+                    worker, cells = message.body.get("worker", 0), message.body.get("cells", [])
+                    self._on_peer(socket.socket(fileno=message.fds.pop()), worker, cells)
                 message.close()
         except LinkError as fault:
             _log.warning("the keeper is gone: %s", fault)

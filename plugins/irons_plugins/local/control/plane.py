@@ -10,9 +10,9 @@ from irons_plugins.local.control.audit import Audit
 from irons_plugins.local.control.config import Config
 from irons_plugins.local.control.doors import Doors
 from irons_plugins.local.control.egress import Egress
+from irons_plugins.local.control.gateways import Gateways
 from irons_plugins.local.control.keeper import Keeper
 from irons_plugins.local.control.lifecycle import Lifecycle
-from irons_plugins.local.control.peer import Gateway
 from irons_plugins.local.engines import Engine
 from irons_plugins.local.places import Places
 from irons_plugins.local.store import Store
@@ -27,7 +27,7 @@ class Plane:
         config: how it was told to be.
         store: its database.
         keeper: the keeper.
-        gateway: the gateway.
+        gateways: the gateway's workers.
         engines: what makes machines, by name.
         doors: the SSH ports.
         egress: rules and modes.
@@ -40,7 +40,7 @@ class Plane:
     config: Config
     store: Store
     keeper: Keeper
-    gateway: Gateway
+    gateways: Gateways
     engines: Mapping[str, Engine]
     doors: Doors
     egress: Egress

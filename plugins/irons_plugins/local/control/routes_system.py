@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from irons.version import __version__
 from irons_plugins.local.control import keys, sandboxes, times
-from irons_plugins.local.control.errors import ApiError, conflict, missing
+from irons_plugins.local.control.errors import conflict, missing
 from irons_plugins.local.control.keys import Key
 from irons_plugins.local.control.routing import Answer, Call, Route
 from irons_plugins.local.control.schemas import Schema, record, text
@@ -40,6 +40,7 @@ async def status(call: Call) -> Mapping[str, Any]:
     """GET /status."""
     plane = call.plane
     known = await plane.store.read(sandboxes.all_of)
+    workers = await _gateways(call)
     return {
         "version": __version__,
         "server": {
@@ -49,7 +50,8 @@ async def status(call: Call) -> Mapping[str, Any]:
             "database": plane.store.path.stat().st_size,
         },
         "keeper": await _keeper(call),
-        "gateway": await _gateway(call),
+        "gateway": _all_together(workers),
+        "gateways": workers,
         "engines": sorted(plane.engines),
         "listen": None if plane.config.host is None else f"{plane.config.host}:{plane.config.port}",
         "sandboxes": dict(Counter(sandbox.status for sandbox in known)),
@@ -187,13 +189,25 @@ async def _keeper(call: Call) -> Mapping[str, Any]:
         return {"error": str(error)}
 
 
-async def _gateway(call: Call) -> Mapping[str, Any]:
-    if not call.plane.gateway.connected:
-        return {"error": "not running"}
-    try:
-        return await call.plane.gateway.stats()
-    except ApiError as error:
-        return {"error": error.text}
+async def _gateways(call: Call) -> list[Mapping[str, Any]]:
+    """Each worker of the gateway, by its number."""
+    said = await call.plane.gateways.stats()
+    return [{"worker": number, **each} for number, each in said.items()]
+
+
+def _all_together(workers: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """What the workers have together, as one gateway says it of itself."""
+    speaking = [each for each in workers if "error" not in each]
+    if not speaking:
+        return {"error": workers[0]["error"] if workers else "not running"}
+    first = speaking[0]
+    return {
+        name: sum(each.get(name, 0) for each in speaking)
+        if isinstance(value, int) and name not in ("pid", "worker")
+        else value
+        for name, value in first.items()
+        if name != "worker"
+    }
 
 
 def _memory() -> int:

@@ -1,4 +1,4 @@
-"""Entry point of the gateway process; the keeper starts it in the gateway's directory, with a link in `IRONS_LINK`."""
+"""Entry point of a gateway worker; the keeper has it started in the gateway's directory, with a link in `IRONS_LINK`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from pathlib import Path
 from irons_plugins.local.asynclink import AsyncLink
 from irons_plugins.local.gateway.fairness import FairSelector
 from irons_plugins.local.gateway.journal import JournalError
-from irons_plugins.local.gateway.service import Service
+from irons_plugins.local.gateway.service import Service, proportional
 from irons_plugins.local.link import LinkError
 
 FILES = 262_144
 BEAT = 1.0
+WEIGHED = 10
+"""How many beats go by until the memory is looked at again."""
 
 
 def main() -> int:
@@ -68,7 +70,8 @@ def _inherited(name: str) -> socket.socket | None:
 
 async def _run(first: socket.socket, keepers: socket.socket | None, selector: FairSelector) -> None:
     loop = asyncio.get_running_loop()
-    service = Service(loop, Path(), selector)
+    number, count = _number("IRONS_WORKER", 0), _number("IRONS_WORKERS", 1)
+    service = Service(loop, Path(), selector, worker=number, workers=count)
     serving = loop.create_task(_serve(service, first, keepers))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, serving.cancel)
@@ -85,6 +88,7 @@ async def _serve(service: Service, first: socket.socket, keepers: socket.socket 
     while True:
         link = AsyncLink(sock)
         beating = asyncio.get_running_loop().create_task(_beat(link))
+        beating.add_done_callback(_beaten)
         try:
             await service.serve(link)
         except LinkError as error:
@@ -102,8 +106,25 @@ async def _beat(link: AsyncLink) -> None:
     """Tell the keeper again and again that the loop goes round; it replaces a gateway that hangs."""
     with suppress(LinkError):
         while True:
-            await link.send({"op": "alive"})
-            await asyncio.sleep(BEAT)
+            # Nobody else of this user can look into this process.
+            said = {"op": "alive", "memory": proportional()}
+            for _ in range(WEIGHED):
+                await link.send(said)
+                said = {"op": "alive"}
+                await asyncio.sleep(BEAT)
+
+
+def _beaten(beating: asyncio.Task[None]) -> None:
+    """End this process where it cannot say that it lives: the keeper must be able to tell when it hangs."""
+    if not beating.cancelled() and (error := beating.exception()) is not None:
+        logging.getLogger(__name__).critical("the keeper cannot be told that this lives", exc_info=error)
+        os._exit(1)
+
+
+def _number(name: str, otherwise: int) -> int:
+    """A number that the environment names."""
+    value = os.environ.pop(name, "")
+    return int(value) if value.isdecimal() else otherwise
 
 
 def _raise_limits() -> None:

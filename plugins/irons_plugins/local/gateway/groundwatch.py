@@ -41,15 +41,19 @@ class GroundWatch:
         )
         self._changes.bind((0, _GROUPS))
 
-    def put(self, listeners: Any) -> None:
-        """Take `[[address, port], …]` as what irons listens on; what makes no sense is left out.
+    def put(self, listeners: Any, *, keep: bool = True) -> None:
+        """Take `[[address, port], …]` as what irons listens on; what is invalid is left out.
+
+        Args:
+            listeners: the addresses and ports.
+            keep: write them to the file, which one worker does for all.
 
         Raises:
             OSError: they hold, but could not be kept.
         """
         before, self._listeners = self._listeners, _read(listeners)
         self._ground = None
-        if before != self._listeners or not self._kept.exists():
+        if keep and (before != self._listeners or not self._kept.exists()):
             fresh = self._kept.with_suffix(".new")
             fresh.write_text(
                 json.dumps([[str(address), port] for address, port in self._listeners]), encoding="utf-8"

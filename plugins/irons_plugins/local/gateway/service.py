@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import re
@@ -50,6 +51,7 @@ class Service:
         home: where policies, names and audit logs are kept.
         selector: of that loop.
         caps: what a cell may have at once.
+        worker: number of this process among the gateway's workers.
         workers: processes of the gateway that share what the kernel counts by user id.
     """
 
@@ -59,6 +61,8 @@ class Service:
         home: Path,
         selector: FairSelector,
         caps: Caps | None = None,
+        *,
+        worker: int = 0,
         workers: int = 1,
     ) -> None:
         self._home = home
@@ -71,7 +75,7 @@ class Service:
         self._tasks: set[asyncio.Task[None]] = set()
         self._said: str | None = None
         self._watch = GroundWatch(home / "listeners")
-        journal = Journal(home / "audit", self._news.wrote)
+        journal = Journal(home / "audit", self._news.wrote, worker)
         self._context = Context(
             loop=loop,
             journal=journal,
@@ -220,6 +224,8 @@ class Service:
                 except Exception as error:  # noqa: BLE001 (one request must not end the link)
                     if not isinstance(error, BadMessageError | PolicyError | OSError):
                         _log.exception("a request of the control plane failed")
+                    elif "id" not in message.body:
+                        _log.error("%s failed: %s", message.body.get("op"), error)
                     await link.refuse(message, "failed", str(error))
                 finally:
                     message.close()
@@ -235,7 +241,7 @@ class Service:
         if operation == "stats":
             return self.stats()
         if operation == "listeners":
-            self._watch.put(body.get("listeners"))
+            self._watch.put(body.get("listeners"), keep=body.get("keep") is not False)
             return {}
         name = _cell_of(body)
         if operation == "forget":
@@ -292,6 +298,15 @@ def _cell_of(body: dict[str, Any]) -> str:
     if not isinstance(name, str) or not _CELL.fullmatch(name):
         raise BadMessageError(f"{name!r} is no cell")
     return name
+
+
+def proportional() -> int | None:
+    """Bytes of memory in use, what is shared with others counted in parts (`Pss` of proc(5)); None where the kernel does not say."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/self/smaps_rollup").read_text(encoding="ascii").splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    return None
 
 
 def _resident() -> int:

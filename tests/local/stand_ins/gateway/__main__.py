@@ -1,4 +1,8 @@
-"""Answers every connection with the address it was meant for, and every name with itself; `heard.jsonl` has the rest."""
+"""Answers every connection with the address it was meant for, and every name with itself; `heard.jsonl` has the rest.
+
+Files in its directory make it another: `broken` ends it at once, with `beats` it says only once that it is alive, and
+with `lies`, a worker's number and a cell, that worker claims that cell too.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,9 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import socket
+import ssl
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +21,25 @@ from irons_plugins.local.asynclink import AsyncLink, keepers
 from irons_plugins.local.link import LinkClosedError
 
 NAMES = ("tcp4", "tcp6", "dns_udp4", "dns_udp6", "dns_tcp4", "dns_tcp6", "nflog")
+
+
+def worker() -> int:
+    """Its number among the workers."""
+    return int(os.environ.get("IRONS_WORKER", "-1"))
+
+
+def claimed() -> list[str]:
+    """What it claims without having it."""
+    lies = Path("lies").read_text().split() if Path("lies").exists() else []
+    return lies[1:] if lies[:1] == [str(worker())] else []
+
+
+async def beat(link: AsyncLink) -> None:
+    """Say again and again that it is alive."""
+    with contextlib.suppress(LinkClosedError):
+        while True:
+            await asyncio.sleep(1)
+            await link.send({"op": "alive"})
 
 
 def note(**what: Any) -> None:
@@ -58,10 +83,13 @@ class Cell:
 
 
 async def obey(link: AsyncLink, cells: dict[str, Cell]) -> None:
-    """Do what the keeper says until it is gone; where the test wants it, say once and never again to be alive."""
+    """Do what the keeper says until it is gone."""
+    with contextlib.suppress(LinkClosedError):
+        await link.send({"op": "alive", "memory": 1 << 20})
+    beating = asyncio.ensure_future(beat(link))
     if "beats" in os.listdir():  # noqa: PTH208 - a name is what is looked for
         os.unlink("beats")  # noqa: PTH108
-        await link.send({"op": "alive"})
+        beating.cancel()
     while True:
         message = await link.recv()
         body = message.body
@@ -70,13 +98,14 @@ async def obey(link: AsyncLink, cells: dict[str, Cell]) -> None:
             if name in cells:
                 cells.pop(name).close()
             cells[name] = Cell(body["ports"], message.fds)
-            note(attach=name)
+            note(attach=name, worker=worker())
         elif body["op"] == "detach":
             cells.pop(name).close()
             note(detach=name)
         elif body["op"] == "surrender" and not name:
-            await link.answer(message, {"cells": list(cells)})
+            await link.answer(message, {"cells": [*cells, *claimed()]})
         elif body["op"] == "surrender":
+            name = name if name in cells else next(iter(cells))
             await link.answer(message, {"ports": cells[name].ports}, cells[name].fds)
         elif body["op"] == "missed":
             note(missed=name, count=body["count"])
@@ -99,6 +128,9 @@ def main() -> int:
     facts = dict(line.split(":\t") for line in status.splitlines() if ":\t" in line)
     note(
         started=os.getpid(),
+        worker=worker(),
+        workers=int(os.environ.get("IRONS_WORKERS", "0")),
+        drawn=[random.random(), ssl.RAND_bytes(16).hex()],
         uid=os.getuid(),
         **{name: facts[name] for name in ("CapEff", "CapPrm", "CapBnd", "NoNewPrivs")},
     )

@@ -1,0 +1,358 @@
+"""The gateway's workers, as the keeper sees them: each is watched, restarted and refused for separately."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from irons_plugins.local.absence import Absence
+from irons_plugins.local.assignment import Assignment
+from irons_plugins.local.births import Birth, Plan
+from irons_plugins.local.cellnet import Ports
+from irons_plugins.local.cells import Cell, Cells
+from irons_plugins.local.clients import Ask
+from irons_plugins.local.link import Link, LinkError, RequestError
+from irons_plugins.local.loop import Loop
+from irons_plugins.local.warm import Warm
+from irons_plugins.local.workers import Found, Worker, end_found, find, say
+
+_SURRENDER_WITHIN = 5.0
+
+
+@dataclass(slots=True)
+class _Gateway:
+    """One worker, what is refused in its place while it is gone, and what it says of itself."""
+
+    process: Worker
+    absence: Absence
+    memory: int | None = None
+
+
+class Gateways:
+    """Keeps the workers, and gives each cell to one of them.
+
+    Args:
+        loop: the keeper's.
+        warm: what the process is that workers are forked from; workers are named after it.
+        count: how many workers there are for all cells.
+        version: the keeper's own.
+        kept: the file that tells the next keeper which worker serves which cell.
+        begun: called with a worker's number when its link is up.
+        moved: called with a cell that is about to be served by another worker than before.
+
+    Attributes:
+        held: the cells.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        warm: Plan,
+        count: int,
+        version: str,
+        kept: Path,
+        begun: Callable[[int], None],
+        moved: Callable[[str], None],
+    ) -> None:
+        self._loop, self._plan, self._version, self._kept = loop, warm, version, kept
+        self._told_begun, self._told_moved = begun, moved
+        self._warm = Warm(loop, warm, version)
+        self._assignment = Assignment(count)
+        self._workers: dict[int, _Gateway] = {}
+        self._resuming = False
+        self.held = Cells(loop, self._attach, self._detach)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(sorted(self._workers))
+
+    def process(self, number: int) -> Worker:
+        """The process of a worker."""
+        return self._workers[number].process
+
+    def cells(self, number: int) -> list[str]:
+        """The cells of a worker."""
+        return self._assignment.cells(number)
+
+    def served(self, cell: str) -> list[int]:
+        """Every worker that serves or served a cell in its life, the one of now last."""
+        return list(self._assignment.served(cell))
+
+    def status(self) -> list[dict[str, Any]]:
+        """How each worker is."""
+        return [
+            {
+                "worker": number,
+                "pid": gateway.process.pid if gateway.process.link else None,
+                "failures": gateway.process.failures,
+                "cells": self.cells(number),
+                "memory": gateway.memory if gateway.process.link else None,
+            }
+            for number, gateway in sorted(self._workers.items())
+        ]
+
+    @property
+    def nursery(self) -> Worker:
+        """The warm process."""
+        return self._warm.process
+
+    # Finding and starting
+
+    def run(self) -> None:
+        """Take over what an earlier keeper left, and start what is missing; cells that are found are held again."""
+        noted = self._noted()
+        # One of a time when there was one gateway for all; or the warm process of an earlier keeper, which is ended.
+        single = find(self._plan)
+        if single is not None:
+            self._surrendered(single, None)
+            end_found(single)
+            self._plan.socket.unlink(missing_ok=True)
+        single_served = {cell.name for cell in self.held}
+        found: dict[int, Found] = {}
+        for number in self._numbers():
+            process = find(self._plan_of(number))
+            if process is None:
+                continue
+            claimed = {cell: served for cell, served in noted.items() if served[-1] == number}
+            usable = self._surrendered(process, claimed if noted else None)
+            if usable and process.version == self._version:
+                found[number] = process
+            else:
+                end_found(process)
+        for cell in self.held:
+            if cell.name in noted:
+                self._assignment.learn(cell.name, noted[cell.name])
+        self._warm.process.start()
+        self._resuming = True
+        for number, process in found.items():
+            self._add(number).process.take(process.pid, process.sock)
+        self._resuming = False
+        for cell in self.held:
+            number = self._serve(cell)
+            if cell.name in single_served:
+                # Its new worker may have been found too.
+                self._hand_over(number, cell)
+        for number in range(self._assignment.count):
+            if number not in self._workers:
+                self._add(number).process.start()
+        self._drop_idle()
+        for number in self._numbers():
+            if number not in self._workers:
+                _remove(self._plan_of(number))
+
+    def _numbers(self) -> list[int]:
+        """The numbers of workers that an earlier keeper noted."""
+        prefix = f"{self._plan.name}-"
+        names = (path.stem.removeprefix(prefix) for path in self._plan.state.glob(f"{prefix}*.process"))
+        return sorted(int(name) for name in names if name.isdecimal())
+
+    def _noted(self) -> dict[str, list[int]]:
+        try:
+            noted = json.loads(self._kept.read_text("utf-8"))
+            return {str(cell): [int(number) for number in served] for cell, served in noted.items() if served}
+        except (OSError, ValueError, TypeError, AttributeError):
+            return {}
+
+    def _surrendered(self, found: Found, claimed: Mapping[str, Any] | None) -> bool:
+        """Hold again what a living worker serves.
+
+        Args:
+            found: the worker.
+            claimed: the cells that it was given; None where that is not known.
+
+        Returns:
+            Whether it is to go on.
+        """
+        link = Link(found.sock)
+        found.sock.settimeout(_SURRENDER_WITHIN)
+        try:
+            for name in link.request("surrender").body["cells"]:
+                if claimed is not None and name not in claimed:
+                    raise ValueError(f"{name!r} was not given to it")
+                cell = link.request("surrender", cell=name)
+                self.held.restore(name, Ports(**cell.body["ports"]), cell.fds)
+        except (LinkError, RequestError, OSError, LookupError, TypeError, ValueError) as error:
+            say(f"the gateway that was found is of no use, and is ended: {error}")
+            return False
+        return True
+
+    def _plan_of(self, number: int) -> Plan:
+        return self._plan._replace(
+            name=f"{self._plan.name}-{number}",
+            argv=(),
+            log=self._plan.log.with_name(f"{self._plan.name}-{number}.log"),
+            stays=True,
+            link="IRONS_LINK",
+        )
+
+    def _add(self, number: int) -> _Gateway:
+        absence = Absence(self._loop, partial(self._tell_missed, number))
+        # It is absent until it begins.
+        absence.gateway_ended()
+        process = Worker(
+            self._loop,
+            self._plan_of(number),
+            self._version,
+            partial(self._heard, number),
+            partial(self._begun, number),
+            partial(self._ended, number),
+            partial(self._bear, number),
+        )
+        gateway = self._workers[number] = _Gateway(process, absence)
+        return gateway
+
+    def _bear(self, number: int, birth: Birth) -> None:
+        self._warm.bear(birth, number, max(self._assignment.count, len(self._workers)))
+
+    # What happens to workers
+
+    def _heard(self, number: int, ask: Ask) -> None:
+        if ask.op == "alive":
+            gateway = self._workers[number]
+            gateway.process.alive()
+            memory = ask.body.get("memory")
+            gateway.memory = memory if isinstance(memory, int) else gateway.memory
+        ask.drop()
+
+    def _begun(self, number: int) -> None:
+        gateway = self._workers[number]
+        gateway.absence.gateway_begun()
+        gateway.memory = None
+        if not self._resuming:
+            self._told_begun(number)
+            for cell in self._held(self.cells(number)):
+                self._hand_over(number, cell)
+
+    def _ended(self, number: int) -> None:
+        gateway = self._workers.get(number)
+        if gateway is None:
+            return
+        gateway.absence.gateway_ended()
+        if gateway.process.served and not gateway.process.told:
+            for name, other in self._assignment.died(number).items():
+                self._move(name, number, other)
+
+    def _move(self, name: str, number: int, other: int) -> None:
+        """Have a cell served by another worker: its own may die again and again because of it."""
+        say(f"gateway-{other} serves {name} alone from now on: its worker died twice within a minute")
+        self._keep()
+        self._told_moved(name)
+        missed = self._workers[number].absence.remove(name)
+        fresh = other not in self._workers
+        if fresh:
+            self._add(other)
+        for cell in self._held([name]):
+            self._workers[other].absence.add(cell, missed)
+            self._hand_over(other, cell)
+        if fresh:
+            self._start(other)
+
+    def _start(self, number: int) -> None:
+        # Without a failure before, that is at once.
+        self._workers[number].process.renew()
+
+    def _tell_missed(self, number: int, name: str, count: int) -> None:
+        self._send(number, {"op": "missed", "cell": name, "count": count})
+
+    def _send(self, number: int, body: dict[str, Any], fds: Iterable[int] = ()) -> None:
+        link = self._workers[number].process.link
+        if link is not None:
+            link.send(body, list(fds))
+
+    # What happens to cells
+
+    def place(self, name: str) -> dict[str, Any]:
+        """The worker of a cell, which is given one here if it has none: its number and its process."""
+        known = self._assignment.served(name)
+        number = self._assignment.of(name)
+        if not known:
+            self._keep()
+        if number not in self._workers:
+            self._add(number)
+            self._start(number)
+        process = self._workers[number].process
+        return {
+            "worker": number,
+            "pid": process.pid if process.link else None,
+            "served": self.served(name),
+        }
+
+    def _attach(self, cell: Cell) -> None:
+        """Have a cell served."""
+        number = self._serve(cell)
+        self._hand_over(number, cell)
+
+    def _detach(self, name: str) -> None:
+        """A cell is gone, or was only named."""
+        number = self._assignment.release(name)
+        if number is None:
+            return
+        self._keep()
+        gateway = self._workers.get(number)
+        if gateway is not None:
+            gateway.absence.remove(name)
+            self._send(number, {"op": "detach", "cell": name})
+        self._drop_idle()
+
+    def _serve(self, cell: Cell) -> int:
+        number = int(self.place(cell.name)["worker"])
+        self._workers[number].absence.add(cell)
+        return number
+
+    def _hand_over(self, number: int, cell: Cell) -> None:
+        self._send(number, cell.attachment(), cell.sockets)
+
+    def _held(self, names: Iterable[str]) -> list[Cell]:
+        wanted = set(names)
+        return [cell for cell in self.held if cell.name in wanted]
+
+    def _keep(self) -> None:
+        """Write down for the next keeper, and for the journal's reader, who serves whom."""
+        fresh = self._kept.with_suffix(".new")
+        try:
+            fresh.write_text(json.dumps(self._assignment.state()), "utf-8")
+            fresh.rename(self._kept)
+        except OSError as error:
+            say(f"which worker serves which cell cannot be kept: {error}")
+
+    def _drop_idle(self) -> None:
+        """End a worker beyond those for all that has no cell any more."""
+        for number in [number for number in self._workers if number >= self._assignment.count]:
+            if not self.cells(number):
+                gateway = self._workers.pop(number)
+                gateway.process.end(partial(_remove, gateway.process.plan))
+
+    # Restart and end
+
+    def restart(self, number: int | None = None) -> None:
+        """Start one worker again, or all, and the warm process with them."""
+        if number is None:
+            self._warm.renew()
+        for each in [number] if number in self._workers else sorted(self._workers):
+            self._workers[each].process.renew()
+
+    def end(self, done: Callable[[], None]) -> None:
+        """End them all, and then call back."""
+        processes = [gateway.process for gateway in self._workers.values()]
+        left = [*processes, self._warm.process]
+
+        def ended(process: Worker) -> None:
+            left.remove(process)
+            _remove(process.plan)
+            if not left:
+                done()
+
+        # The warm one first: nothing is forked from now on.
+        for process in [self._warm.process, *processes]:
+            process.end(partial(ended, process))
+
+
+def _remove(plan: Plan) -> None:
+    """Remove what would lead the next keeper to a process that is gone."""
+    for path in (plan.process, plan.socket):
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
