@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 
@@ -73,3 +74,16 @@ def test_ssh_becomes_openssh(run_irons: Runner, fake_api: FakeApi, key: Path) ->
     printed = shlex.split(run_irons("ssh", "one", "--command").ok().out)
     assert printed[:3] == ["ssh", "-F", "none"]
     assert printed[-3:] == ["-p", "2222", "agent@127.0.0.1"]
+
+
+def test_what_prints_differently_has_a_way(run_irons: Runner, fake_api: FakeApi, key: Path) -> None:
+    """The members that docs/from-the-original.md names are in the JSON of their commands."""
+    page = (Path(__file__).parents[2] / "docs" / "from-the-original.md").read_text()
+    for line, member, value in (
+        ("create one", "id", "sb_0000000000000001"),
+        ("status one", "status", "ready"),
+        ("egress mode", "mode", "warn"),
+    ):
+        done = run_irons(*line.split(), "-o", "json").ok()
+        assert json.loads(done.out)[member] == value
+        assert f"irons {line.replace('one', 'NAME')} -o json \\| jq -r .{member}`" in page
