@@ -68,9 +68,11 @@ async def _request(session: Session, requests: Requests, head: Head) -> None:
         # The body may not come before the server has said that it wants it (RFC 9110, section 10.1.1).
         await session.send(begun)
         begun = b""
+    session.uploading = True
     async for part in requests.body(head):
         await session.send(begun + part)
         begun = b""
+    session.uploading = False
     if begun:
         await session.send(begun)
 

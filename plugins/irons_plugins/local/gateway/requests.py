@@ -11,7 +11,6 @@ from irons_plugins.local.gateway.http1 import MAX_HEAD, Head, parse_head
 from irons_plugins.local.gateway.wire import CHUNK, Wire
 
 HEAD_TIMEOUT = 10.0
-IDLE_TIMEOUT = 300.0
 MAX_BLANK = 16
 _END = b"\r\n\r\n"
 
@@ -36,7 +35,7 @@ class Requests:
             OSError: the connection broke.
         """
         while not self._skip_blank():
-            if not await self._more(None):
+            if not await self._more():
                 return None
         at = self._data.find(_END)
         try:
@@ -45,7 +44,7 @@ class Requests:
                     if len(self._data) > MAX_HEAD:
                         raise BadRequestError("its head is too large")
                     seen = max(0, len(self._data) - 3)
-                    if not await self._more(None):
+                    if not await self._more():
                         raise BadRequestError("its head was never finished")
                     at = self._data.find(_END, seen)
         except TimeoutError:
@@ -59,7 +58,7 @@ class Requests:
         """The body that goes on, framed anew.
 
         Raises:
-            BadRequestError: its framing is malformed, or it stalls.
+            BadRequestError: its framing is malformed.
             OSError: the connection broke, or ended in the middle of it.
         """
         parts = self._chunked() if head.length is None else self._counted(head.length)
@@ -106,14 +105,11 @@ class Requests:
                 await self._need()
 
     async def _need(self) -> None:
-        if not await self._more(IDLE_TIMEOUT):
+        # However long it takes: a client that is there answers keep-alives.
+        if not await self._more():
             raise ConnectionResetError("the client ended in the middle of a request")
 
-    async def _more(self, within: float | None) -> bool:
-        try:
-            async with asyncio.timeout(within):
-                data = await self._client.recv(CHUNK)
-        except TimeoutError:
-            raise BadRequestError("its body stalled") from None
+    async def _more(self) -> bool:
+        data = await self._client.recv(CHUNK)
         self._data += data
         return bool(data)

@@ -9,10 +9,10 @@ from contextlib import suppress
 from irons_plugins.local.gateway.relay import Flow, Pipes, Turns
 from irons_plugins.local.gateway.wire import Wire, either
 
-HALF_CLOSED = 300.0
-"""Seconds without a byte after which a connection with one side closed is given up."""
+LOOK = 60.0
+"""Seconds between two looks at a connection with one side closed: it lives as long as both peers answer keep-alives."""
 CLOSING = 5.0
-"""Seconds a client has to end its side of a request-and-answer connection once the server has."""
+"""Seconds a client has to end its side of a request-and-answer connection once the server has, unless it uploads."""
 ANSWER_TIMEOUT = 60.0
 """Seconds a server has to say something before more of its client goes on."""
 GREETING = 4
@@ -36,6 +36,7 @@ class Session:
         turns: of the cell whose connection it is.
 
     Attributes:
+        uploading: the client is in the middle of a request.
         greeting: the first bytes that the server said, where `begin` was to look at them.
     """
 
@@ -47,6 +48,7 @@ class Session:
         self.server = server
         self._pipes = pipes
         self._turns = turns
+        self.uploading = False
         self.greeting = b""
         self._heeding = False
         self._sent = 0
@@ -58,7 +60,6 @@ class Session:
         self._server_done = False
         self._answers_only = False
         self._timer: asyncio.TimerHandle | None = None
-        self._seen = 0
 
     @property
     def bytes_out(self) -> int:
@@ -227,9 +228,9 @@ class Session:
         if self._client_done and self._server_done:
             self._settle(None)
         elif self._server_done and self._answers_only:
-            self._timer = self._loop.call_later(CLOSING, self._deafen)
+            self._timer = self._loop.call_later(CLOSING, self._close)
         else:
-            self._watch()
+            self._timer = self._loop.call_later(LOOK, self._check)
 
     def _settle(self, how: str | None) -> None:
         if not self._over.done():
@@ -239,13 +240,20 @@ class Session:
         with suppress(OSError):
             self.client.sock.shutdown(socket.SHUT_RD)
 
-    def _watch(self) -> None:
-        self._seen = self.bytes_in + self.bytes_out
-        self._timer = self._loop.call_later(HALF_CLOSED, self._check)
+    def _close(self) -> None:
+        """The server has answered for the last time: the client may finish what it uploads, as long as both are there."""
+        if self.uploading and not self._gone:
+            self._timer = self._loop.call_later(CLOSING, self._close)
+        else:
+            self._deafen()
 
     def _check(self) -> None:
-        if self.bytes_in + self.bytes_out == self._seen:
-            self._settle("idle with one side closed")
+        if self._gone:
+            self._settle("a peer was gone with one side closed")
             self._deafen()
         else:
-            self._watch()
+            self._timer = self._loop.call_later(LOOK, self._check)
+
+    @property
+    def _gone(self) -> bool:
+        return self.client.gone or self.server.gone

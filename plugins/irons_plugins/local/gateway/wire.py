@@ -23,6 +23,7 @@ _MEMINFO = struct.Struct("=12xI4xI")
 """What of it is wanted (linux/sock_diag.h): SK_MEMINFO_SNDBUF and SK_MEMINFO_WMEM_QUEUED."""
 _ROOM = _MEMINFO.unpack
 _TCP_INFO = struct.Struct("=52xI")
+_TCP_CLOSE = 7
 NARROW = 128 << 10
 _LINGER_NOTHING = struct.pack("ii", 1, 0)
 
@@ -136,6 +137,11 @@ class Wire:
         told = self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
         (milliseconds,) = _TCP_INFO.unpack(told)
         return float(milliseconds) / 1000
+
+    @property
+    def gone(self) -> bool:
+        """True once its peer has reset it, or answers keep-alives no longer (tcp(7), `tcpi_state` is `TCP_CLOSE`)."""
+        return self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _TCP_CLOSE
 
     def narrow(self) -> None:
         """Let the kernel keep little for it (`NARROW` bytes each way, and as much of its own), however fast its peer is."""
