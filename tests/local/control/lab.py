@@ -151,6 +151,7 @@ class PretendGateway:
     policies: dict[str, dict[str, Any]]
     cut: int = 0
     deaf: bool = False
+    mute: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
 
     async def serve(self) -> None:
@@ -168,6 +169,8 @@ class PretendGateway:
             self.policies[body["cell"]] = body["policy"]
         if body["op"] == "forget":
             self.policies.pop(body["cell"], None)
+        if body.get("cell") in self.mute:
+            return
         await self.link.answer(message, {"cut": self.cut})
 
 
@@ -217,7 +220,7 @@ class Lab:
                 message = await self.keeper.recv()
                 if message.body["op"] == "ready":
                     self._ready.set()
-                await self.keeper.answer(message, {"worker": 0, "pid": 1})
+                await self.keeper.answer(message, {"worker": 0, "pid": 1, "served": [0]})
 
     async def start_gateway(self) -> None:
         """Put a fresh gateway at the other end, as the keeper does when one was restarted."""

@@ -459,3 +459,57 @@ def test_nothing_is_lost_among_many_writers(tmp_path: Path) -> None:
             assert sorted(found["allowed_domains"]) == names
 
     run(work())
+
+
+def test_nobody_waits_for_the_worker_of_another_sandbox(tmp_path: Path) -> None:
+    """While one sandbox's worker does not confirm a change, others are changed and started; the change is answered once it has."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            hung, well = (await lab.create("hung"))["id"], (await lab.create("well"))["id"]
+            lab.gateway.mute.add(hung)
+            asked = {"mode": "deny", "rules": []}
+            changing = asyncio.ensure_future(_json(lab, "PUT", "/egress", json=asked))
+            await until(lambda: _has_mode(lab, hung, "deny"))
+            await until(lambda: _has_mode(lab, well, "deny"))
+            await _json(lab, "POST", "/sandboxes/well/egress/allow", json={"domain": "example.test"})
+            await lab.create("new")
+            assert not changing.done()
+            # The keeper has ended it, and there is another.
+            lab.gateway.link.close()
+            await lab.start_gateway()
+            await changing
+            assert lab.policies[hung]["mode"] == "deny"
+            assert lab.policies[well]["rules"] != []
+
+    run(work())
+
+
+def test_the_last_change_holds_whatever_order_they_are_confirmed_in(tmp_path: Path) -> None:
+    """Changes that wait for one worker reach it in the order in which they were written, and an older one never after a newer one."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            cell = (await lab.create("box"))["id"]
+            lab.gateway.mute.add(cell)
+            changes = []
+            for number in range(5):
+                asked = {"domain": f"{number}.example.test"}
+                path = "/egress/allow" if number % 2 else "/sandboxes/box/egress/allow"
+                changes.append(asyncio.ensure_future(_json(lab, "POST", path, json=asked)))
+                await until(lambda number=number: _has_rules(lab, number + 1))  # type: ignore[misc]
+            lab.gateway.link.close()
+            await lab.start_gateway()
+            await asyncio.gather(*changes)
+            assert len(lab.policies[cell]["rules"]) == 5
+
+    run(work())
+
+
+async def _has_mode(lab: Lab, cell: str, mode: str) -> bool:
+    return bool(lab.policies[cell]["mode"] == mode)
+
+
+async def _has_rules(lab: Lab, count: int) -> bool:
+    own = await _json(lab, "GET", "/sandboxes/box/egress")
+    return len(own["allowed_domains"]) + len((await _json(lab, "GET", "/egress"))["allowed_domains"]) == count

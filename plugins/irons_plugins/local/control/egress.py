@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +30,7 @@ Hosts = Callable[[], Mapping[str, Iterable[str]]]
 """Gives `[local.hosts]` of the settings as they are now."""
 
 MODES = ("warn", "deny")
+_GONE = float("inf")
 _LARGEST_POLICY = 3 * 1024 * 1024
 
 
@@ -87,7 +89,11 @@ class Changed:
 
 
 class Egress:
-    """Rules and modes of the account and of each sandbox. Changes come one after the other."""
+    """Rules and modes of the account and of each sandbox.
+
+    Changes are written one after the other. What follows from them goes to each cell in that order, and no cell waits
+    for another one, whose worker may hang.
+    """
 
     def __init__(
         self,
@@ -109,6 +115,8 @@ class Egress:
         self._hosts = hosts
         self._listening = listening
         self._one_at_a_time = asyncio.Lock()
+        self._changes = 0
+        self._turns: defaultdict[str, _Turn] = defaultdict(_Turn)
 
     async def show(self, name: str | None) -> Shown:
         """Mode and rules of a sandbox, or of the account for None.
@@ -263,8 +271,10 @@ class Egress:
             ApiError: the gateway did not confirm it.
         """
         async with self._one_at_a_time:
-            await self._gateway.listeners(self._listening())
-            await self._push(await self._store.read(partial(self._policies, identity=identity, every=True)))
+            found = await self._store.read(partial(self._policies, identity=identity, every=True))
+            change = self._next()
+        await self._gateway.listeners(self._listening())
+        await self._push(found, change)
 
     async def enforce_all(self, cells: Collection[str] | None = None) -> None:
         """Put the policy of every sandbox that may run in force, for a gateway or settings that are new.
@@ -276,9 +286,10 @@ class Egress:
             ApiError: the gateway did not confirm it.
         """
         async with self._one_at_a_time:
-            await self._gateway.listeners(self._listening())
             found = await self._store.read(self._policies)
-            await self._push([each for each in found if cells is None or each[0].id in cells])
+            change = self._next()
+        await self._gateway.listeners(self._listening())
+        await self._push([each for each in found if cells is None or each[0].id in cells], change)
 
     async def forget(self, identity: str) -> None:
         """Let the gateway forget a sandbox for good.
@@ -286,9 +297,11 @@ class Egress:
         Raises:
             ApiError: the gateway did not confirm it.
         """
-        # Behind a push that began before the sandbox was leaving, else that would come back to stay.
-        async with self._one_at_a_time:
+        # Behind a push that began before the sandbox was leaving, and before one that waits, which comes to nothing then.
+        turn = self._turns[identity]
+        async with turn.lock:
             await self._gateway.forget(identity)
+            turn.change = _GONE
 
     async def _ground(self) -> Ground:
         try:
@@ -318,10 +331,26 @@ class Egress:
             except _DryRun as dried:
                 cuts = [self._gateway.impact(sandbox.id, policy) for sandbox, policy in dried.found]
                 return dried.answer, sum(await asyncio.gather(*cuts))
-            return answer, await self._push(found)
+            change = self._next()
+        return answer, await self._push(found, change)
 
-    async def _push(self, found: Sequence[tuple[Sandbox, dict[str, Any]]]) -> int:
-        pushes = [self._gateway.push(sandbox.id, sandbox.name, policy) for sandbox, policy in found]
+    def _next(self) -> int:
+        """The number of a change, or of a look at all that was changed; called where nothing else is written."""
+        self._changes += 1
+        return self._changes
+
+    async def _push_one(self, sandbox: Sandbox, policy: dict[str, Any], change: int) -> int:
+        turn = self._turns[sandbox.id]
+        async with turn.lock:
+            if turn.change > change:
+                # A later change, which has this one in it, is in force already.
+                return 0
+            cut = await self._gateway.push(sandbox.id, sandbox.name, policy)
+            turn.change = change
+            return cut
+
+    async def _push(self, found: Sequence[tuple[Sandbox, dict[str, Any]]], change: int) -> int:
+        pushes = [self._push_one(sandbox, policy, change) for sandbox, policy in found]
         try:
             return sum(await asyncio.gather(*pushes))
         except ApiError as error:
@@ -341,6 +370,16 @@ class Egress:
             and (every or sandbox.status != STOPPED)
         ]
         return list(zip(affected, rulebook.policies_of(connection, affected, self._hosts()), strict=True))
+
+
+class _Turn:
+    """One cell's: which change it has, and who may give it the next one."""
+
+    __slots__ = ("change", "lock")
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.change: float = 0
 
 
 class _DryRun(Exception):
