@@ -79,6 +79,7 @@ class Keeper:
         self._ops: dict[str, Callable[[Ask], None]] = {
             **self._cells.ops,
             "cell.place": self._place,
+            "cell.served": self._served,
             "hello": self._status,
             "status": self._status,
             "ready": self._await_ready,
@@ -149,6 +150,10 @@ class Keeper:
         if not NAME.fullmatch(name):
             raise ValueError(f"{name!r} is not the name of a cell")
         ask.ok(self._gateways.place(name))
+
+    def _served(self, ask: Ask) -> None:
+        """Say which workers served a cell in its life."""
+        ask.ok({"served": self._gateways.served(ask.text("cell"))})
 
     def _listen(self) -> None:
         self._loop.watch(self._listener.fileno(), READ, self._accept)

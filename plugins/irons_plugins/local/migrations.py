@@ -105,5 +105,15 @@ ALTER TABLE events ADD COLUMN cause TEXT;
 ALTER TABLE events ADD COLUMN outcome TEXT;
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST, _CAUSES)
+_SERVED = """
+-- Which workers of the gateway serve or served which cell; before there were several there was worker 0.
+CREATE TABLE served (
+  cell TEXT NOT NULL,
+  worker INTEGER NOT NULL,
+  PRIMARY KEY (cell, worker)
+) STRICT, WITHOUT ROWID;
+INSERT INTO served (cell, worker) SELECT sandbox, 0 FROM subjects UNION SELECT id, 0 FROM sandboxes;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _CAUSES, _SERVED)
 """Step N (counted from 1) leads from version N-1 to version N; `PRAGMA user_version` holds the version."""

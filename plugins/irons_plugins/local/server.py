@@ -34,6 +34,7 @@ from irons_plugins.local.control.lifecycle import Lifecycle
 from irons_plugins.local.control.listen import Listener, ListenError, tcp_listener, unix_listener
 from irons_plugins.local.control.plane import Plane
 from irons_plugins.local.control.retention import Retention
+from irons_plugins.local.control.serving import Serving
 from irons_plugins.local.engines import CellError, Cells, Engine, EngineMaker, Kit
 from irons_plugins.local.places import Places, PlacesError
 from irons_plugins.local.store import Store, StoreError
@@ -66,8 +67,9 @@ class Server:
         self._stopping = asyncio.Event()
         self._listeners: list[Listener] = []
         kept = Retention(events=config.keep_events, days=config.keep_days)
-        audit = Audit(store, Ingest(places.gateway / "audit"), kept)
-        keeper = Keeper(on_peer=self._meet)
+        self._serving = Serving()
+        audit = Audit(store, Ingest(places.gateway / "audit", self._serving), kept, self._settle)
+        keeper = Keeper(on_peer=self._meet, on_moved=lambda cell, served: self._soon({cell: served}))
         gateways = Gateways(
             locate=self._locate,
             release=keeper.release,
@@ -139,13 +141,41 @@ class Server:
         return [*served, *self.plane.doors.listening()]
 
     def _meet(self, sock: socket.socket, worker: int, cells: Sequence[str]) -> None:
+        self._soon({cell: [worker] for cell in cells})
         self.plane.gateways.attach(sock, worker, cells)
 
     async def _locate(self, cell: str) -> Place:
         try:
-            return await self.plane.keeper.place(cell)
+            place = await self.plane.keeper.place(cell)
         except CellError as error:
             raise unready(f"where {cell} is served can't be asked: {error}") from error
+        await self._note({cell: place.served})
+        return place
+
+    def _soon(self, served: Mapping[str, Collection[int]]) -> None:
+        """Note who serves whom; should that fail, the keeper is asked again when it matters."""
+
+        async def noting() -> None:
+            with contextlib.suppress(StoreError):
+                await self._note(served)
+
+        self._spawn(noting())
+
+    async def _note(self, served: Mapping[str, Collection[int]]) -> None:
+        fresh = self._serving.fresh(served)
+        if fresh:
+            await self.plane.store.write(lambda connection: self._serving.note(connection, fresh))
+
+    async def _settle(self, pairs: Collection[tuple[str, int]]) -> bool:
+        """Find out whether workers may write of cells; False where the keeper can't be asked now."""
+        for cell, worker in pairs:
+            served = await self.plane.keeper.served(cell)
+            if served is None:
+                return False
+            await self._note({cell: served})
+            if worker not in served:
+                self._serving.refute(cell, worker)
+        return True
 
     async def _gateway_is_lost(self, worker: int) -> None:
         """A worker that runs, and to which there is no link, is of no use: rules would not reach it."""

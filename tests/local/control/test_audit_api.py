@@ -287,3 +287,24 @@ def test_nothing_is_lost_or_doubled_by_a_kill(tmp_path: Path) -> None:
             assert list((lab.places.gateway / "audit").iterdir()) == []
 
     run(work())
+
+
+def test_a_worker_that_lies_about_a_cell_of_another_is_not_believed(tmp_path: Path) -> None:
+    """The keeper says who serves a sandbox; what another worker's log says of it is in no answer, and its own events are."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            cell = (await lab.create("box"))["id"]
+            lie = {"kind": "event", "conn": 1, "cell": cell, "host": "lie.test", "verdict": "allowed"}
+            lab.write_log("1700000000000000-4243-7", lie)
+            writer = Writer(lab)
+            await writer.attempt(cell, "true.test")
+            await until(lambda: _sees(lab, "true.test"))
+            assert await _hosts(lab) == ["true.test"]
+            writer.close()
+
+    run(work())
+
+
+async def _sees(lab: Lab, host: str) -> bool:
+    return host in await _hosts(lab)

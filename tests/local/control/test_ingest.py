@@ -20,6 +20,7 @@ from irons_plugins.local.control import events, retention
 from irons_plugins.local.control.events import Query
 from irons_plugins.local.control.ingest import Ingest
 from irons_plugins.local.control.retention import Retention
+from irons_plugins.local.control.serving import Serving
 from irons_plugins.local.store import Store
 
 RUN = "1700000000000000-4242-0"
@@ -29,11 +30,11 @@ CELL = "sb_00112233445566ff"
 class Logs:
     """A directory of logs, a store, and the way from one to the other."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, serving: Serving | None = None) -> None:
         self.directory = directory / "audit"
         self.directory.mkdir()
         self.store = Store(directory / "irons.db")
-        self.ingest = Ingest(self.directory)
+        self.ingest = Ingest(self.directory, serving)
         self.seq = 0
         self._open: dict[str, Any] = {}
 
@@ -508,3 +509,54 @@ def test_what_no_gateway_writes_is_left_out_and_reported_once(
         "outcome",
         "reason",
     ]
+
+
+OTHER = "sb_00112233445566aa"
+
+
+def test_a_worker_is_believed_for_its_own_cells_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its log waits where it first writes of a cell that nobody knows of; what it may not write is left out, and reported once."""
+    serving = Serving()
+    logs = Logs(tmp_path, serving)
+    logs.store.write_now(lambda connection: serving.note(connection, [(CELL, 0)]))
+    logs.write({"kind": "event", "conn": 1, "host": "own.test", "verdict": "blocked"})
+    for conn in (2, 3):
+        logs.write(
+            {"kind": "event", "conn": conn, "cell": OTHER, "host": "lie.test", "verdict": "allowed"},
+            {"kind": "event", "conn": conn + 10, "cell": None, "host": "lie.test", "verdict": "allowed"},
+        )
+    logs.write({"kind": "event", "conn": 4, "host": "later.test", "verdict": "blocked"})
+    logs.die()
+    taken = logs.store.write_now(logs.ingest.take)
+    assert taken.asked == {(OTHER, 0)}
+    assert not taken.finished
+    assert [event["host"] for event in logs.events()] == ["own.test"]
+    # Nothing goes on before the keeper has spoken.
+    assert logs.store.write_now(logs.ingest.take).shown == 0
+    serving.refute(OTHER, 0)
+    assert logs.take() == 1
+    assert {event["host"] for event in logs.events()} == {"own.test", "later.test"}
+    assert [record.getMessage() for record in caplog.records if "invalid cell" in record.getMessage()] != []
+    assert len([record for record in caplog.records if "invalid cell" in record.getMessage()]) == 1
+    assert not list(logs.directory.iterdir())
+    logs.store.close()
+
+
+def test_a_cell_that_came_to_a_worker_meanwhile_loses_nothing(tmp_path: Path) -> None:
+    """Once the keeper says that the worker has the cell, its log is taken in from where it waited, each record once."""
+    serving = Serving()
+    logs = Logs(tmp_path, serving)
+    run = "1700000000000000-4242-5"
+    for conn in (1, 2):
+        logs.write({"kind": "event", "conn": conn, "host": f"{conn}.test", "verdict": "blocked"}, run=run)
+    assert logs.store.write_now(logs.ingest.take).asked == {(CELL, 5)}
+    logs.store.write_now(lambda connection: serving.note(connection, [(CELL, 0), (CELL, 5)]))
+    assert logs.take() == 2
+    assert serving.fresh({CELL: [0, 5, 6]}) == [(CELL, 6)]
+    # The next control plane finds it in the store.
+    assert logs.store.write_now(lambda connection: Serving().owns(connection, CELL, 5)) is True
+    assert logs.store.write_now(lambda connection: Serving().owns(connection, CELL, 6)) is None
+    logs.die(run)
+    logs.store.close()

@@ -56,7 +56,7 @@ class OtherEnd:
 async def kept(answers: dict[str, Any]) -> AsyncIterator[tuple[Keeper, OtherEnd]]:
     """A keeper that gives these answers."""
     near, far = socket.socketpair()
-    keeper = Keeper(on_peer=lambda sock, _worker, _cells: sock.close())
+    keeper = Keeper(on_peer=lambda sock, _worker, _cells: sock.close(), on_moved=lambda _cell, _served: None)
     end = OtherEnd(far, answers)
     serving = asyncio.ensure_future(keeper.serve(near, None, _nothing))
     await asyncio.sleep(0)
@@ -141,7 +141,9 @@ def test_the_next_keeper_takes_over(tmp_path: Any) -> None:
             renewed.set()
 
         near, far = socket.socketpair()
-        keeper = Keeper(on_peer=lambda sock, _worker, _cells: sock.close())
+        keeper = Keeper(
+            on_peer=lambda sock, _worker, _cells: sock.close(), on_moved=lambda _cell, _served: None
+        )
         first = OtherEnd(far, {})
         serving = asyncio.ensure_future(keeper.serve(near, rendezvous, take_up))
         await asyncio.sleep(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable, Collection
 
 from irons_plugins.local.control import events, retention, times
 from irons_plugins.local.control.events import Page, Query
@@ -21,10 +22,24 @@ LONGEST_WAIT = 60.0
 
 
 class Audit:
-    """Follows the gateway's logs from `run` on, and answers readers."""
+    """Follows the gateway's logs from `run` on, and answers readers.
 
-    def __init__(self, store: Store, ingest: Ingest, kept: Retention) -> None:
+    Args:
+        store: where events are kept.
+        ingest: takes logs in.
+        kept: how long events are kept.
+        settle: has it said which workers served these cells; False where the keeper does not answer now.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        ingest: Ingest,
+        kept: Retention,
+        settle: Callable[[Collection[tuple[str, int]]], Awaitable[bool]] | None = None,
+    ) -> None:
         self._store = store
+        self._settle = settle
         self._ingest = ingest
         self._kept = kept
         self._poked = asyncio.Event()
@@ -66,7 +81,8 @@ class Audit:
             taken = await self._store.write(self._ingest.take)
             if taken.shown:
                 self._wake()
-            if not taken.more:
+            settled = bool(taken.asked and self._settle is not None and await self._settle(taken.asked))
+            if not taken.more and not settled:
                 break
         await self._keep_house(taken)
 

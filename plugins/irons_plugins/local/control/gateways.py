@@ -32,10 +32,12 @@ class Place(NamedTuple):
     Attributes:
         worker: the worker's number.
         runs: whether that worker runs.
+        served: every worker that serves or served the cell in its life.
     """
 
     worker: int
     runs: bool
+    served: tuple[int, ...] = ()
 
 
 class Gateways:

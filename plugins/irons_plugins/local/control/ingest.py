@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from irons_plugins.local.control.serving import Serving
 from irons_plugins.local.control.taking import Taking
 
 CHUNK = 1024 * 1024
@@ -28,6 +29,7 @@ _RUN = re.compile(r"([0-9]{1,20})-([0-9]{1,10})-([0-9]{1,6})", re.ASCII)
 _STILLBORN = 5.0
 _PLACE = struct.Struct("<QQ")
 _MOST = 2**63 - 1
+_LONGEST_CELL = 64
 
 
 class _Known(NamedTuple):
@@ -43,19 +45,26 @@ class Taken(NamedTuple):
         shown: events that readers had not seen before.
         more: there is more to take in at once.
         finished: some log was taken in to its end.
+        asked: cells with the workers that wrote of them, where the keeper must say whether they may; those logs wait.
     """
 
     shown: int
     more: bool
     finished: bool
+    asked: frozenset[tuple[str, int]] = frozenset()
 
 
 class Ingest:
-    """Reads `RUN.jsonl` files; its work runs in the store's writer thread, one piece per transaction."""
+    """Reads `RUN.jsonl` files; its work runs in the store's writer thread, one piece per transaction.
 
-    def __init__(self, directory: Path) -> None:
-        """Read the logs in `directory`, which need not exist yet."""
+    Args:
+        directory: where the logs are; it need not exist yet.
+        serving: knows which worker may write of which cell; without it every log is believed.
+    """
+
+    def __init__(self, directory: Path, serving: Serving | None = None) -> None:
         self._directory = directory
+        self._serving = serving
         self._reported: set[str] = set()
 
     def take(self, connection: sqlite3.Connection) -> Taken:
@@ -65,6 +74,7 @@ class Ingest:
             for row in connection.execute("SELECT run, offset, seq, finished FROM runs")
         }
         shown, more, finished = 0, False, False
+        asked: set[tuple[str, int]] = set()
         for run in sorted({*self._runs(), *known}):
             at = known.get(run, _Known(0, 0, finished=False))
             if at.finished:
@@ -74,7 +84,8 @@ class Ingest:
             shown += taken.shown
             more = more or taken.more
             finished = finished or taken.finished
-        return Taken(shown, more, finished)
+            asked |= taken.asked
+        return Taken(shown, more, finished, frozenset(asked))
 
     def sweep(self, connection: sqlite3.Connection) -> None:
         """Remove the logs that were taken in to their end; the transaction that said so has ended."""
@@ -91,10 +102,17 @@ class Ingest:
         if not whole and not over:
             return Taken(0, more=False, finished=False)
         taking = Taking(connection, run, at.seq, partial(_counted, self._counts(run)), self._report)
-        for record in _records(data[:whole]):
-            taking.record(record)
-        more = len(data) == CHUNK
-        if over and not more:
+        asked: set[tuple[str, int]] = set()
+        for begin, record in _records(data[:whole]):
+            believed = self._believed(connection, run, record, asked)
+            if believed is None:
+                # It goes on here once the keeper has been asked.
+                whole = begin
+                break
+            if believed:
+                taking.record(record)
+        more = len(data) == CHUNK and not asked
+        if over and not more and not asked:
             taking.end()
         shown = taking.finish()
         connection.execute(
@@ -102,7 +120,24 @@ class Ingest:
             "ON CONFLICT (run) DO UPDATE SET offset = excluded.offset, seq = excluded.seq, finished = excluded.finished",
             (run, at.offset + whole, taking.seq, taking.ended),
         )
-        return Taken(shown, more, taking.ended)
+        return Taken(shown, more, taking.ended, frozenset(asked))
+
+    def _believed(
+        self, connection: sqlite3.Connection, run: str, record: dict[str, Any], asked: set[tuple[str, int]]
+    ) -> bool | None:
+        """Whether a worker may write this: of its own cells alone; None, and noted in `asked`, where that is not known yet."""
+        if self._serving is None or record.get("kind") == "end":
+            return True
+        cell, worker = record.get("cell"), int(run.rpartition("-")[2])
+        if not isinstance(cell, str) or not 0 < len(cell) <= _LONGEST_CELL:
+            believed: bool | None = False
+        else:
+            believed = self._serving.owns(connection, cell, worker)
+            if believed is None:
+                asked.add((cell, worker))
+        if believed is False:
+            self._report("cell")
+        return believed
 
     def _report(self, field: str) -> None:
         """Log once per field that a gateway wrote what it should not."""
@@ -173,11 +208,14 @@ def _let_go(fd: int) -> bool:
     return True
 
 
-def _records(data: bytes) -> Iterator[dict[str, Any]]:
+def _records(data: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Each record, and where its line begins."""
+    begin = 0
     for line in data.split(b"\n"):
         try:
             record = json.loads(line) if line else None
         except (ValueError, RecursionError):
-            continue
+            record = None
         if isinstance(record, dict):
-            yield record
+            yield begin, record
+        begin += len(line) + 1

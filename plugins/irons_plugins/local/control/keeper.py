@@ -25,13 +25,20 @@ _NEXT_KEEPER = 20.0
 class Keeper:
     """The link to the keeper, and to the next one should it die; `engines.Cells` for the engines."""
 
-    def __init__(self, *, on_peer: Callable[[socket.socket, int, Sequence[str]], None]) -> None:
+    def __init__(
+        self,
+        *,
+        on_peer: Callable[[socket.socket, int, Sequence[str]], None],
+        on_moved: Callable[[str, Sequence[int]], None],
+    ) -> None:
         """Make a keeper that is not linked yet.
 
         Args:
             on_peer: called with each fresh link to a gateway worker that the keeper hands over, the worker's number,
                 and its cells.
+            on_moved: called with a cell that another worker serves from now on, and with every worker it ever had.
         """
+        self._on_moved = on_moved
         self._on_peer = on_peer
         self._places: dict[str, Place] = {}
         self._link: AsyncLink | None = None
@@ -85,10 +92,21 @@ class Keeper:
                 raise
             return known
         message.close()
-        place = Place(int(message.body["worker"]), runs=message.body.get("pid") is not None)
+        place = Place(
+            int(message.body["worker"]), message.body.get("pid") is not None, tuple(message.body["served"])
+        )
         # Without a keeper a worker that dies stays dead, and its link says so.
         self._places[cell] = place._replace(runs=True)
         return place
+
+    async def served(self, cell: str) -> Sequence[int] | None:
+        """Every worker that serves or served a cell, as far as this keeper and those before it know; None without a keeper."""
+        try:
+            message = await self._request("cell.served", within=_PLACED_WITHIN, cell=cell)
+        except CellError:
+            return None
+        message.close()
+        return [int(worker) for worker in message.body["served"]]
 
     async def release(self, cell: str) -> None:
         """Forget where a cell is served, which is gone for good; the next keeper may have to be told again."""
@@ -163,6 +181,8 @@ class Keeper:
                 if message.body.get("op") == "peer" and len(message.fds) == 1:
                     worker, cells = message.body.get("worker", 0), message.body.get("cells", [])
                     self._on_peer(socket.socket(fileno=message.fds.pop()), worker, cells)
+                elif message.body.get("op") == "moved":
+                    self._on_moved(message.body["cell"], message.body["served"])
                 message.close()
         except LinkError as fault:
             _log.warning("the keeper is gone: %s", fault)

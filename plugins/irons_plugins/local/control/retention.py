@@ -64,4 +64,7 @@ def expire(connection: sqlite3.Connection, retention: Retention, now: int) -> in
             [(row["events"], row["subject"]) for row in old],
         )
     connection.execute("DELETE FROM subjects WHERE gone_at IS NOT NULL AND events = 0")
+    connection.execute(
+        "DELETE FROM served WHERE cell NOT IN (SELECT sandbox FROM subjects) AND cell NOT IN (SELECT id FROM sandboxes)"
+    )
     return sum(row["events"] for row in old)
