@@ -1,7 +1,7 @@
 """The servers that the gateway benchmark talks to, run in the lab's internet: one sends much, one answers quickly.
 
 `python far_end.py ADDRESS BULK_PORT BULK_BYTES QUICK_PORT` serves until its standard input ends. Both wait for the client's first bytes. The
-first then sends BULK_BYTES straight from memory by sendfile(2), the second four bytes; both close.
+first then sends BULK_BYTES, a ServerHello and the rest straight from memory by sendfile(2), the second a ServerHello; both close.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ import sys
 import threading
 
 CHUNK = 64 << 20
+_SAID = b"\x02\x00\x00\x26\x03\x03" + bytes(32) + b"\x00\x13\x01\x00"
+SERVER_HELLO = b"\x16\x03\x03" + len(_SAID).to_bytes(2, "big") + _SAID
+"""How a TLS server's answer begins (RFC 8446, section 4.1.3); a gateway may look at it before it lets more pass."""
 
 
 def serve_bulk(listener: socket.socket, size: int) -> None:
@@ -27,10 +30,11 @@ def serve_bulk(listener: socket.socket, size: int) -> None:
 
 
 def _send(client: socket.socket, source: int, size: int) -> None:
-    left = size
+    left = size - len(SERVER_HELLO)
     with client, contextlib.suppress(ConnectionError):
         client.recv(4096)
-        while left:
+        client.send(SERVER_HELLO)
+        while left > 0:
             left -= os.sendfile(client.fileno(), source, 0, min(CHUNK, left))
 
 
@@ -45,7 +49,7 @@ def serve_quick(listener: socket.socket) -> None:
             if fd != listener.fileno():
                 with clients.pop(fd) as client, contextlib.suppress(OSError):
                     if client.recv(4096):
-                        client.send(b"done")
+                        client.send(SERVER_HELLO)
                 continue
             with contextlib.suppress(BlockingIOError):
                 while True:

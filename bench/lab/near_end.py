@@ -31,6 +31,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 BUFFER = 1 << 20
+ANSWER = 4096
 STUCK = 30.0
 ENDLESS = 10**12
 PAUSES = (0.01, 0.1)
@@ -67,10 +68,10 @@ def turns(where: tuple[str, int], words: bytes, count: int) -> dict[str, Any]:
         began = time.perf_counter()
         with socket.create_connection(where, timeout=STUCK) as server:
             server.sendall(words)
-            if not server.recv(16):
+            if not server.recv(ANSWER):
                 raise SystemExit("a connection was refused")
             taken.append(time.perf_counter() - began)
-            server.recv(16)
+            server.recv(ANSWER)
     return {"seconds": taken}
 
 
@@ -97,7 +98,7 @@ def crowd(where: tuple[str, int], words: bytes, count: int, at_once: int) -> dic
                     client.send(words)
                     poll.modify(client, select.EPOLLIN)
                     continue
-                if client.recv(16):
+                if client.recv(ANSWER):
                     answered.add(fd)
                     continue
             except OSError:

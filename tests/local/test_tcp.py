@@ -9,7 +9,6 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
-from tests.local.control.lab import run
 
 import irons_plugins.local
 from irons_plugins.local import sockets, tcp
@@ -18,6 +17,7 @@ from irons_plugins.local.control.config import Config
 from irons_plugins.local.control.doors import Doors
 from irons_plugins.local.control.listen import tcp_listener
 from irons_plugins.local.gateway.dial import dial
+from irons_plugins.local.gateway.watch import FairLoop
 
 PRODUCT = Path(irons_plugins.local.__file__).parent
 
@@ -54,7 +54,7 @@ def test_every_listener_and_dial_is_prompt() -> None:
         api = tcp_listener(nothing, Config(host="127.0.0.1", port=0))
         with api._sock as listening:
             assert prompt(listening)
-            wire = await dial(asyncio.get_running_loop(), ip_address("127.0.0.1"), listening.getsockname()[1])
+            wire = await dial(loop, ip_address("127.0.0.1"), listening.getsockname()[1])
             assert prompt(wire.sock)
             wire.close()
         doors = Doors("127.0.0.1")
@@ -64,7 +64,9 @@ def test_every_listener_and_dial_is_prompt() -> None:
             assert each.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         await doors.close_all()
 
-    run(work())
+    loop = FairLoop()
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(work())
 
 
 def test_a_cells_listeners_are_prompt(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from irons_plugins.local.gateway.http1 import Head, parse_head
 from irons_plugins.local.gateway.relay import Pipes, Turns
 from irons_plugins.local.gateway.requests import Requests
 from irons_plugins.local.gateway.session import CLOSING, LOOK, BrokenError, Session
+from irons_plugins.local.gateway.watch import FairLoop
 from irons_plugins.local.gateway.wire import Wire
 
 HOURS = 10_000.0
@@ -23,12 +24,12 @@ RESET = struct.pack("ii", 1, 0)
 UPLOAD = b"POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 4\r\n\r\n"
 
 
-class Loop(asyncio.SelectorEventLoop):
+class Loop(FairLoop):
     """A loop whose clock can be put forward."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.skipped = 0.0
+        super().__init__()
 
     def time(self) -> float:
         """The time on its clock."""

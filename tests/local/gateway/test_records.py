@@ -32,6 +32,7 @@ from irons_plugins.local.gateway.records import (
     question,
     read_answer,
 )
+from irons_plugins.local.gateway.watch import FairLoop
 from irons_plugins.local.policy import Policy
 
 NAME = "_mongodb._tcp.db.example.test"
@@ -296,11 +297,13 @@ def ask(server: Server, tmp_path: Path, options: str = "") -> tuple[Found, ...]:
     async def main() -> tuple[Found, ...]:
         port = await server.start()
         try:
-            return await NameServers(asyncio.get_running_loop(), conf, port).ask(NAME, "SRV")
+            return await NameServers(loop, conf, port).ask(NAME, "SRV")
         finally:
             server.stop()
 
-    return asyncio.run(main())
+    loop = FairLoop()
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        return runner.run(main())
 
 
 def good(query: bytes, *, port: int = 1) -> bytes:

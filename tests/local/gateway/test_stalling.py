@@ -23,6 +23,7 @@ from tests.local.gateway.stand import CellNet, Program, Stand, client_hello
 from irons_plugins.local.confined import GATEWAY_ID
 from irons_plugins.local.gateway import relay
 from irons_plugins.local.gateway.relay import LEFT_BYTES, PIPE_BYTES, Flow, Pipes, Turns, share_of_pipes
+from irons_plugins.local.gateway.watch import FairLoop
 from irons_plugins.local.gateway.wire import Wire
 
 BENCH = Path(__file__).parents[3] / "bench/lab"
@@ -48,7 +49,7 @@ def ends() -> tuple[socket.socket, socket.socket]:
 class Relayed:
     """A flow between two TCP connections, and the ends of them that are a server's and a client's."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, pipes: Pipes, turns: Turns) -> None:
+    def __init__(self, loop: FairLoop, pipes: Pipes, turns: Turns) -> None:
         source, self.server = ends()
         sink, self.client = ends()
         self.over: list[OSError | None] = []
@@ -68,14 +69,14 @@ class Relayed:
         """Close everything."""
         if not self.flow.done:
             self.flow.stop()
-        for each in (self.server, self.client, *(wire.sock for wire in self.wires)):
+        for each in (self.server, self.client, *self.wires):
             each.close()
 
 
 @pytest.fixture
-def loop() -> Iterator[asyncio.AbstractEventLoop]:
+def loop() -> Iterator[FairLoop]:
     """A loop to run by hand."""
-    with contextlib.closing(asyncio.new_event_loop()) as loop:
+    with contextlib.closing(FairLoop()) as loop:
         yield loop
 
 
@@ -86,7 +87,7 @@ def pipes() -> Iterator[Pipes]:
         yield pipes
 
 
-def settle(loop: asyncio.AbstractEventLoop, relayed: list[Relayed]) -> None:
+def settle(loop: FairLoop, relayed: list[Relayed]) -> None:
     """Run flows until none of them moves anything."""
     while True:
         before = [(each.flow.moved, each.fill()) for each in relayed]
@@ -97,7 +98,7 @@ def settle(loop: asyncio.AbstractEventLoop, relayed: list[Relayed]) -> None:
             return
 
 
-def test_flows_that_do_not_move_hold_no_pipe(loop: asyncio.AbstractEventLoop, pipes: Pipes) -> None:
+def test_flows_that_do_not_move_hold_no_pipe(loop: FairLoop, pipes: Pipes) -> None:
     """Beside many whose receivers take nothing, all of them with more to come, the one pipe is empty and another moves."""
     turns = Turns(loop, lambda: False)
     before = len(list(Path("/proc/self/fd").iterdir()))
@@ -119,7 +120,7 @@ def test_flows_that_do_not_move_hold_no_pipe(loop: asyncio.AbstractEventLoop, pi
 
 
 def test_what_a_sink_did_not_take_after_all_goes_first(
-    loop: asyncio.AbstractEventLoop, pipes: Pipes, monkeypatch: pytest.MonkeyPatch
+    loop: FairLoop, pipes: Pipes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the kernel takes less than it had room for, the rest waits in memory, little of it, and nothing is lost."""
     monkeypatch.setattr(Wire, "room", lambda _: PIPE_BYTES)
@@ -158,7 +159,7 @@ def test_what_a_sink_did_not_take_after_all_goes_first(
 
 
 def test_a_sink_that_breaks_leaves_the_pipe_empty(
-    loop: asyncio.AbstractEventLoop, pipes: Pipes, monkeypatch: pytest.MonkeyPatch
+    loop: FairLoop, pipes: Pipes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was on its way to a connection that broke reaches no other."""
     turns = Turns(loop, lambda: False)

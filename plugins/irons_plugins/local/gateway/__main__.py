@@ -14,9 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from irons_plugins.local.asynclink import AsyncLink
-from irons_plugins.local.gateway.fairness import FairSelector
 from irons_plugins.local.gateway.journal import JournalError
 from irons_plugins.local.gateway.service import Service, proportional
+from irons_plugins.local.gateway.watch import FairLoop
 from irons_plugins.local.link import LinkError
 
 FILES = 262_144
@@ -41,9 +41,9 @@ def main() -> int:
     # All that was imported stays to the end: no need to look through it for garbage again and again.
     gc.freeze()
     try:
-        selector = FairSelector()
-        with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
-            runner.run(_run(link, keepers, selector))
+        loop = FairLoop()
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(_run(link, keepers, loop))
     except JournalError as error:
         logging.getLogger(__name__).critical("%s", error)
         return 1
@@ -68,10 +68,9 @@ def _inherited(name: str) -> socket.socket | None:
     return sock
 
 
-async def _run(first: socket.socket, keepers: socket.socket | None, selector: FairSelector) -> None:
-    loop = asyncio.get_running_loop()
+async def _run(first: socket.socket, keepers: socket.socket | None, loop: FairLoop) -> None:
     number, count = _number("IRONS_WORKER", 0), _number("IRONS_WORKERS", 1)
-    service = Service(loop, Path(), selector, worker=number, workers=count)
+    service = Service(loop, Path(), loop.fair, worker=number, workers=count)
     serving = loop.create_task(_serve(service, first, keepers))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, serving.cancel)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from irons_plugins.local.gateway.journal import Journal
 from irons_plugins.local.gateway.nameservers import NameServers
 from irons_plugins.local.gateway.relay import Pipes
 from irons_plugins.local.gateway.resolve import Resolver
+from irons_plugins.local.gateway.watch import FairLoop
 from irons_plugins.local.policy import Ground
 
 
@@ -36,7 +36,7 @@ class Context:
         complain: tells whoever runs the gateway what went wrong; never anything a sandbox chose.
     """
 
-    loop: asyncio.AbstractEventLoop
+    loop: FairLoop
     journal: Journal
     folder: Folder
     resolver: Resolver

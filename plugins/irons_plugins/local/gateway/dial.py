@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv6Address
 
+from irons_plugins.local.gateway.watch import FairLoop
 from irons_plugins.local.gateway.wire import Wire
 from irons_plugins.local.tcp import tcp_socket, tune
 
@@ -23,7 +24,7 @@ class DialError(Exception):
     """The address was not reached; the message says why, for people."""
 
 
-async def dial(loop: asyncio.AbstractEventLoop, address: Address, port: int) -> Wire:
+async def dial(loop: FairLoop, address: Address, port: int) -> Wire:
     """Open a TCP connection.
 
     Args:
@@ -72,7 +73,7 @@ def _say(error: OSError) -> str:
 
 
 async def race(
-    loop: asyncio.AbstractEventLoop,
+    loop: FairLoop,
     addresses: Sequence[Address],
     port: int,
     before: Callable[[Address], None],

@@ -246,11 +246,12 @@ class Doors:
         if len(self._tasks) >= DNS_CONNECTIONS or not self._context.files.take(self._cell.files, ACCEPTED):
             client.close()
             return
-        task = self._loop.create_task(self._dns_tcp(Wire(self._loop, client)))
+        wire = Wire(self._loop, client)
+        task = self._loop.create_task(self._dns_tcp(wire))
         self._tasks.add(task)
-        task.add_done_callback(partial(self._dns_ended, client))
+        task.add_done_callback(partial(self._dns_ended, wire))
 
-    def _dns_ended(self, client: socket.socket, task: asyncio.Task[None]) -> None:
+    def _dns_ended(self, client: Wire, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         client.close()
         self._context.files.give(self._cell.files, ACCEPTED)

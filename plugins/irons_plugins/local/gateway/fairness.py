@@ -145,6 +145,19 @@ class FairSelector(selectors.BaseSelector):
                 self._drop(share)
         return key
 
+    def forget(self, fd: int) -> None:
+        """Watch a descriptor no more that is closed right afterwards, which takes it out of its epoll(7) by itself.
+
+        Raises:
+            KeyError: it is not watched.
+        """
+        del self._keys[fd]
+        share = self._owners.pop(fd, None)
+        if share is not None:
+            share.watched -= 1
+            if not share.watched:
+                self._drop(share)
+
     def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
         """Watch it for something else; it stays whose it was.
 

@@ -20,6 +20,7 @@ from irons_plugins.local.gateway.records import (
     read_answer,
 )
 from irons_plugins.local.gateway.reread import Reread
+from irons_plugins.local.gateway.watch import FairLoop
 from irons_plugins.local.gateway.wire import Wire
 
 PORT = 53
@@ -93,9 +94,7 @@ class NameServers:
         port: where the servers listen.
     """
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, path: Path = Path("/etc/resolv.conf"), port: int = PORT
-    ) -> None:
+    def __init__(self, loop: FairLoop, path: Path = Path("/etc/resolv.conf"), port: int = PORT) -> None:
         self._loop = loop
         self._conf = Reread(path, parse_resolv_conf, _MOST_FILE)
         self._port = port

@@ -189,9 +189,9 @@ class Flow:
         """Stop, wherever it is; nothing is told to anyone."""
         self.done = True
         if self._waits == 1:
-            self._loop.remove_reader(self._source.fd)
+            self._source.watch.unread()
         elif self._waits == 2:
-            self._loop.remove_writer(self._sink.fd)
+            self._sink.watch.unwrite()
         self._waits = 0
         self._keep(b"")
         if self._paused is not None and not self._paused.done():
@@ -207,16 +207,16 @@ class Flow:
 
     def _wait_to_read(self) -> None:
         if self._waits == 2:
-            self._loop.remove_writer(self._sink.fd)
+            self._sink.watch.unwrite()
         if self._waits != 1:
-            self._loop.add_reader(self._source.fd, self._run)
+            self._source.watch.read(self._run)
             self._waits = 1
 
     def _wait_to_write(self) -> None:
         if self._waits == 1:
-            self._loop.remove_reader(self._source.fd)
+            self._source.watch.deafen()
         if self._waits != 2:
-            self._loop.add_writer(self._sink.fd, self._run)
+            self._sink.watch.write(self._run)
             self._waits = 2
 
     def _run(self) -> None:

@@ -29,6 +29,7 @@ from irons_plugins.local.gateway.nameservers import NameServers
 from irons_plugins.local.gateway.news import News
 from irons_plugins.local.gateway.relay import Pipes, share_of_pipes
 from irons_plugins.local.gateway.resolve import Resolver
+from irons_plugins.local.gateway.watch import FairLoop
 from irons_plugins.local.link import LinkClosedError, LinkError, Message
 from irons_plugins.local.policy import Policy, PolicyError, forbidden
 
@@ -57,7 +58,7 @@ class Service:
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        loop: FairLoop,
         home: Path,
         selector: FairSelector,
         caps: Caps | None = None,

@@ -6,7 +6,9 @@ import asyncio
 import socket
 from contextlib import suppress
 
+from irons_plugins.local.gateway.deadlines import Deadline
 from irons_plugins.local.gateway.relay import Flow, Pipes, Turns
+from irons_plugins.local.gateway.watch import FairLoop
 from irons_plugins.local.gateway.wire import Wire, either
 
 LOOK = 60.0
@@ -40,9 +42,7 @@ class Session:
         greeting: the first bytes that the server said, where `begin` was to look at them.
     """
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, client: Wire, server: Wire, pipes: Pipes, turns: Turns
-    ) -> None:
+    def __init__(self, loop: FairLoop, client: Wire, server: Wire, pipes: Pipes, turns: Turns) -> None:
         self._loop = loop
         self.client = client
         self.server = server
@@ -59,7 +59,7 @@ class Session:
         self._client_done = False
         self._server_done = False
         self._answers_only = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Deadline | None = None
 
     @property
     def bytes_out(self) -> int:
@@ -83,7 +83,7 @@ class Session:
             return
         if heed:
             self._heeding = True
-            self._loop.add_reader(self.server.fd, self._heed)
+            self.server.watch.read(self._heed)
         else:
             self._relay_back()
 
@@ -97,7 +97,7 @@ class Session:
     def _unheed(self) -> None:
         if self._heeding:
             self._heeding = False
-            self._loop.remove_reader(self.server.fd)
+            self.server.watch.unread()
 
     def _relay_back(self) -> None:
         self._back = Flow(self._loop, self.server, self.client, self._pipes, self._turns, self._flow_ended)
@@ -223,14 +223,17 @@ class Session:
         else:
             self._client_done = True
         self._look()
+        if not self._over.done():
+            # Its end stays there to be read for as long as the other way is open.
+            (self.server if flow is self._back else self.client).watch.deafen()
 
     def _look(self) -> None:
         if self._client_done and self._server_done:
             self._settle(None)
         elif self._server_done and self._answers_only:
-            self._timer = self._loop.call_later(CLOSING, self._close)
+            self._timer = self._loop.deadlines.after(CLOSING, self._close)
         else:
-            self._timer = self._loop.call_later(LOOK, self._check)
+            self._timer = self._loop.deadlines.after(LOOK, self._check)
 
     def _settle(self, how: str | None) -> None:
         if not self._over.done():
@@ -243,7 +246,7 @@ class Session:
     def _close(self) -> None:
         """The server has answered for the last time: the client may finish what it uploads, as long as both are there."""
         if self.uploading and not self._gone:
-            self._timer = self._loop.call_later(CLOSING, self._close)
+            self._timer = self._loop.deadlines.after(CLOSING, self._close)
         else:
             self._deafen()
 
@@ -252,7 +255,7 @@ class Session:
             self._settle("a peer was gone with one side closed")
             self._deafen()
         else:
-            self._timer = self._loop.call_later(LOOK, self._check)
+            self._timer = self._loop.deadlines.after(LOOK, self._check)
 
     @property
     def _gone(self) -> bool:

@@ -2,8 +2,7 @@
 
 Whoever reads or writes without ever having to wait gives way to other cells once the turn is over (`yielding`).
 
-A wait registers the descriptor with the loop and takes it out again in the same task, so nothing is left behind
-that could remove another one's registration later.
+What is waited for is watched until the socket is closed (`watch`), so a socket is closed by its wire alone.
 """
 
 from __future__ import annotations
@@ -12,10 +11,12 @@ import asyncio
 import contextlib
 import socket
 import struct
+from functools import partial
 from time import monotonic
 
 from irons_plugins.local.gateway import yielding
 from irons_plugins.local.gateway.undecided import Meter
+from irons_plugins.local.gateway.watch import FairLoop, Watch
 
 CHUNK = 65_536
 _SO_MEMINFO = 55
@@ -35,11 +36,12 @@ class Wire:
         held: bytes that were received and given back; `recv` answers them first.
         pace: of the cell in whose context it was made.
         meter: counts what comes while it is not clear what its client wants; None once that is.
+        watch: waits for it.
     """
 
-    __slots__ = ("_loop", "fd", "held", "meter", "pace", "sock")
+    __slots__ = ("_loop", "fd", "held", "meter", "pace", "sock", "watch")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
+    def __init__(self, loop: FairLoop, sock: socket.socket) -> None:
         sock.setblocking(False)
         self._loop = loop
         self.sock = sock
@@ -47,6 +49,7 @@ class Wire:
         self.held = b""
         self.pace = yielding.current()
         self.meter: Meter | None = None
+        self.watch = Watch(loop, self.fd)
 
     def take(self, size: int = CHUNK) -> bytes | None:
         """Bytes that are there now; `b""` for the end, None for none yet.
@@ -155,19 +158,18 @@ class Wire:
             TimeoutError: there was nothing within so many seconds.
         """
         future: asyncio.Future[None] = self._loop.create_future()
-        # Cheaper than `asyncio.timeout`, and every connection passes here.
-        timer = None if within is None else self._loop.call_later(within, _late, future)
-        self._loop.add_reader(self.fd, _wake, future)
+        late = None if within is None else self._loop.deadlines.after(within, partial(_late, future))
+        self.watch.read(partial(_wake, future))
         try:
             await future
         except TimeoutError:
-            # A timer goes off in anyone's turn; what follows is to be charged to the cell.
+            # A deadline passes in anyone's turn; what follows is to be charged to the cell.
             await self.pace.rest()
             raise
         finally:
-            self._loop.remove_reader(self.fd)
-            if timer is not None:
-                timer.cancel()
+            self.watch.unread()
+            if late is not None:
+                late.cancel()
 
     async def writable(self, within: float | None = None) -> None:
         """Wait until something can be written.
@@ -176,17 +178,17 @@ class Wire:
             TimeoutError: nothing could within so many seconds.
         """
         future: asyncio.Future[None] = self._loop.create_future()
-        timer = None if within is None else self._loop.call_later(within, _late, future)
-        self._loop.add_writer(self.fd, _wake, future)
+        late = None if within is None else self._loop.deadlines.after(within, partial(_late, future))
+        self.watch.write(partial(_wake, future))
         try:
             await future
         except TimeoutError:
             await self.pace.rest()
             raise
         finally:
-            self._loop.remove_writer(self.fd)
-            if timer is not None:
-                timer.cancel()
+            self.watch.unwrite()
+            if late is not None:
+                late.cancel()
 
     def finish(self) -> None:
         """Say that nothing more will be sent."""
@@ -197,25 +199,26 @@ class Wire:
         """End the connection so that the other side sees a reset."""
         with contextlib.suppress(OSError):
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOTHING)
+        self.watch.close()
         self.sock.close()
 
     def close(self) -> None:
         """End the connection in good order."""
+        self.watch.close()
         self.sock.close()
 
 
 async def either(loop: asyncio.AbstractEventLoop, one: Wire, other: Wire) -> None:
     """Wait until one of two wires has something to read."""
     future: asyncio.Future[None] = loop.create_future()
-    loop.add_reader(one.fd, _wake, future)
+    ready = partial(_wake, future)
+    one.watch.read(ready)
+    other.watch.read(ready)
     try:
-        loop.add_reader(other.fd, _wake, future)
-        try:
-            await future
-        finally:
-            loop.remove_reader(other.fd)
+        await future
     finally:
-        loop.remove_reader(one.fd)
+        one.watch.unread()
+        other.watch.unread()
 
 
 def _wake(future: asyncio.Future[None]) -> None:
