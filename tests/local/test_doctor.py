@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
 from tempfile import gettempdir
 
 import pytest
+from tests.containers import Container, Yard
 
 from irons_plugins.local import facts as facts_of_machine
 from irons_plugins.local.doctor import Check, examine, judge
 from irons_plugins.local.facts import Facts
 from irons_plugins.local.places import Places
+from irons_plugins.local.surroundings import NEEDED, Surroundings
 
 WELL = Facts()
+IN_DOCKER = Surroundings("docker", filtered=True)
+IN_PODMAN = Surroundings("podman", filtered=True)
 
 
 def _of(facts: Facts, name: str) -> Check:
@@ -49,7 +54,43 @@ def test_a_machine_that_has_all_passes_every_check() -> None:
             "kernel.unprivileged_userns_clone=1",
         ),
         (replace(WELL, entering="Operation not permitted"), "user-namespaces", "container"),
-        (replace(WELL, proc="Operation not permitted"), "user-namespaces", "systempaths=unconfined"),
+        (
+            replace(WELL, entering="Operation not permitted", around=IN_DOCKER),
+            "user-namespaces",
+            "docker run --cap",
+        ),
+        (
+            replace(WELL, proc="Operation not permitted", around=IN_DOCKER),
+            "user-namespaces",
+            "systempaths=unconfined",
+        ),
+        (replace(WELL, proc="Operation not permitted", around=IN_PODMAN), "user-namespaces", "unmask=ALL"),
+        (
+            replace(WELL, calls="setns: Operation not permitted", around=IN_DOCKER),
+            "user-namespaces",
+            "seccomp=unconfined",
+        ),
+        (
+            replace(WELL, proc="Operation not permitted"),
+            "user-namespaces",
+            "outside of the chroot or container",
+        ),
+        (
+            replace(WELL, uid=0, around=Surroundings(missing=("SYS_ADMIN",))),
+            "container",
+            "docker run --cap-add SYS_ADMIN",
+        ),
+        (
+            replace(WELL, uid=0, around=replace(IN_PODMAN, missing=("CHOWN",))),
+            "container",
+            "podman run --cap-add",
+        ),
+        (replace(WELL, around=Surroundings(gaining=False)), "container", "without no-new-privileges"),
+        (
+            replace(WELL, filesystem="overlay", around=IN_DOCKER),
+            "state",
+            "--volume irons:/home/me/.local/state",
+        ),
         (
             replace(
                 WELL,
@@ -151,3 +192,82 @@ def test_this_machine_is_examined_for_real(tmp_path: Path) -> None:
     found = next(check for check in examine(broken) if check.name == "state")
     assert not found.ok
     assert "file" in found.what
+
+
+STATUS = "Name:\tirons\nCapEff:\t{held:016x}\nNoNewPrivs:\t{new}\nSeccomp:\t{seccomp}\n"
+MARKS = {
+    "docker": [(".dockerenv", "")],
+    "podman": [("run/.containerenv", 'engine="podman-4.3.1"'), (".dockerenv", "")],
+    "lxc": [("proc/1/environ", "PATH=/bin\0container=lxc\0")],
+    "systemd-nspawn": [("run/systemd/container", "systemd-nspawn\n")],
+    "container": [("proc/1/cgroup", "0::/system.slice/containerd.service/x\n")],
+    "": [("proc/1/cgroup", "0::/init.scope\n"), ("proc/1/environ", "PATH=/bin\0")],
+}
+
+
+@pytest.mark.parametrize("engine", sorted(MARKS))
+def test_a_container_is_known_by_its_marks(tmp_path: Path, engine: str) -> None:
+    """Each engine leaves one; what a name holds beside letters is not repeated, and a machine has none of them."""
+    for name, text in MARKS[engine]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert Surroundings.find(0, tmp_path) == Surroundings(engine)
+    (tmp_path / "run/systemd").mkdir(parents=True, exist_ok=True)
+    (tmp_path / "run/systemd/container").write_text("\x1b[31m")
+    assert "\x1b" not in Surroundings.find(0, tmp_path).container
+
+
+def test_what_confines_a_process_is_read_of_it(tmp_path: Path) -> None:
+    """Missing capabilities count for root alone; a filter of system calls and no-new-privileges for everybody."""
+    (tmp_path / "proc/self").mkdir(parents=True)
+    status = tmp_path / "proc/self/status"
+    status.write_text(STATUS.format(held=(1 << 41) - 1 & ~(1 << NEEDED["SYS_ADMIN"]), new=1, seccomp=2))
+    assert Surroundings.find(0, tmp_path) == Surroundings(
+        filtered=True, gaining=False, missing=("SYS_ADMIN",)
+    )
+    assert Surroundings.find(1000, tmp_path) == Surroundings(filtered=True, gaining=False)
+    status.write_text(STATUS.format(held=(1 << 41) - 1, new=0, seccomp=0))
+    assert Surroundings.find(0, tmp_path) == Surroundings()
+    assert not Surroundings.find(0, tmp_path).confine
+
+
+def test_on_a_machine_that_works_a_container_is_only_named() -> None:
+    """The marks of a container alone, as on a machine that was made of one, are no lack."""
+    check = _of(replace(WELL, uid=0, around=Surroundings("docker")), "container")
+    assert check == Check("container", True, "in a container (docker)")
+
+
+@pytest.mark.needs("root", "user-namespaces", "networks", "crun")
+@pytest.mark.parametrize(
+    "call", ["setns", "umount2", "sethostname", "pivot_root", "clone", "keyctl", "unshare", "mount"]
+)
+def test_a_system_call_that_a_container_refuses_is_found(tmp_path: Path, call: str) -> None:
+    """Namespaces can be made there, and sandboxes could not be started; `user-namespaces` says which call it is."""
+    done = Yard(tmp_path).irons(Container(refused=(call,)), "irons doctor -o json")
+    check = next(row for row in json.loads(done.stdout) if row["name"] == "user-namespaces")
+    assert not check["ok"]
+    assert "Operation not permitted" in check["what"]
+    assert call in check["what"] or call in {"unshare", "mount"}
+    assert "seccomp=unconfined" in check["fix"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "lacking"),
+    [
+        ("0 0 4294967295\n", False),
+        ("", False),
+        ("0 1000 1\n1 100000 65536\n", True),
+        ("0 0 1879048193\n", True),
+    ],
+)
+def test_root_of_a_rootless_container_has_no_ids_to_give(
+    tmp_path: Path, lines: str, *, lacking: bool
+) -> None:
+    """Its user namespace lacks the range that root takes sandboxes' ids from."""
+    (tmp_path / "uid_map").write_text("0 0 4294967295\n")
+    (tmp_path / "gid_map").write_text(lines)
+    why = facts_of_machine._unmapped(tmp_path)
+    assert bool(why) == lacking
+    check = _of(replace(WELL, uid=0, ids=why), "subordinate-ids")
+    assert check.ok != lacking
+    assert ("rootless" in check.fix) == lacking

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from irons_plugins.local import packages
 from irons_plugins.local.facts import Facts, gather
 from irons_plugins.local.places import Places
 
@@ -30,29 +31,6 @@ _UNFIT = (
     "virtiofs",
     "squashfs",
 )
-_PACKAGES = {
-    "newuidmap": {
-        "apt-get": "uidmap",
-        "dnf": "shadow-utils",
-        "pacman": "shadow",
-        "zypper": "shadow",
-        "apk": "shadow-uidmap",
-    },
-    "ssh": {
-        "apt-get": "openssh-client",
-        "dnf": "openssh-clients",
-        "zypper": "openssh-clients",
-        "": "openssh",
-    },
-    "nft": {"": "nftables"},
-}
-_INSTALL = {
-    "apt-get": "apt-get install -y",
-    "dnf": "dnf install -y",
-    "zypper": "zypper install -y",
-    "pacman": "pacman -S --noconfirm",
-    "apk": "apk add",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,17 +101,49 @@ def _user_namespaces(facts: Facts) -> Check:
         return Check(
             name,
             False,
-            f"namespaces cannot be made: {facts.entering}",
-            "leave the chroot or container and run irons on the machine itself, or give the container these rights",
+            f"namespaces cannot be made{_inside(facts)}: {facts.entering}",
+            _way_out(facts),
         )
+    if facts.calls:
+        what = f"a system call that starts a sandbox is refused{_inside(facts)}: {facts.calls}"
+        return Check(name, False, what, _way_out(facts))
     if facts.proc:
         return Check(
             name,
             False,
             f"a new /proc cannot be mounted, as in a container that hides parts of it: {facts.proc}",
-            "run irons on the machine itself, or the container with --security-opt systempaths=unconfined",
+            _way_out(facts),
         )
     return Check(name, True, "user namespaces can be made" if not facts.entering else "see the other checks")
+
+
+def _container(facts: Facts) -> Check:
+    around = facts.around
+    if around.missing:
+        lacking = f"root lacks {', '.join(around.missing)}{_inside(facts)}"
+        return Check("container", False, lacking, _way_out(facts))
+    if not around.gaining:
+        # A sandbox inherits it; without root, newuidmap cannot do its work.
+        what = "no program can gain rights (no-new-privileges), so sudo fails in sandboxes"
+        return Check(
+            "container", facts.uid == 0, what, "start irons, or its container, without no-new-privileges"
+        )
+    return Check(
+        "container",
+        True,
+        f"in a container ({around.container})" if around.container else "not in a container",
+    )
+
+
+def _way_out(facts: Facts) -> str:
+    """What to do about a container, all at once: its own file system is no place for state either."""
+    return facts.around.way_out(str(facts.state.parent) if facts.filesystem == "overlay" else "")
+
+
+def _inside(facts: Facts) -> str:
+    if facts.around.container:
+        return f" in this container ({facts.around.container})"
+    return ", as in an ordinary container" if facts.around.confine else ""
 
 
 def _apparmor(facts: Facts) -> Check:
@@ -154,6 +164,9 @@ def _subordinate_ids(facts: Facts) -> Check:
             True,
             "root needs none" if facts.uid == 0 else f"{facts.user} has enough of them",
         )
+    if facts.uid == 0:
+        fix = "start the container as the machine's root, not rootless; as an ordinary user of the machine irons works too"
+        return Check("subordinate-ids", False, facts.ids, fix)
     ids = f"{facts.free_ids}-{facts.free_ids + 65535}"
     line = f"usermod --add-subuids {ids} --add-subgids {ids} {facts.user}"
     return Check("subordinate-ids", False, facts.ids, _sudo(facts, line))
@@ -198,7 +211,9 @@ def _state(facts: Facts) -> Check:
             "state",
             False,
             f"{facts.state} is on {facts.filesystem}, on which sandboxes cannot keep their files",
-            "set XDG_STATE_HOME to a directory on a local disk",
+            _way_out(facts)
+            if facts.around.container and facts.filesystem == "overlay"
+            else "set XDG_STATE_HOME to a directory on a local disk",
         )
     return Check("state", True, f"{facts.state}" + (f" ({facts.filesystem})" if facts.filesystem else ""))
 
@@ -240,6 +255,7 @@ def _tun(facts: Facts) -> Check:
 _CHECKS: tuple[Callable[[Facts], Check], ...] = (
     _kernel,
     _user_namespaces,
+    _container,
     _apparmor,
     _subordinate_ids,
     _newuidmap,
@@ -267,10 +283,8 @@ def _program(facts: Facts, check: str, *programs: str, purpose: str) -> Check:
     missing = [name for name in programs if not facts.programs.get(name)]
     if not missing:
         return Check(check, True, facts.programs[programs[0]])
-    packages = _PACKAGES.get(programs[0], {})
-    package = packages.get(facts.manager) or packages.get("") or programs[0]
-    install = _INSTALL.get(facts.manager)
-    fix = _sudo(facts, f"{install} {package}") if install else f"install the package {package}"
+    line = packages.installing(programs[0], facts.manager)
+    fix = _sudo(facts, line) if facts.manager else line
     return Check(check, False, f"{missing[0]}, which {purpose}, is not installed", fix)
 
 

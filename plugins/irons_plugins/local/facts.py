@@ -16,9 +16,10 @@ from irons_plugins.local.confined import GATEWAY_ID
 from irons_plugins.local.engines import EngineError
 from irons_plugins.local.engines.call import call
 from irons_plugins.local.engines.cgroup import Groups
-from irons_plugins.local.idmap import INNER_COUNT, IdMapError, outer_map
+from irons_plugins.local.idmap import INNER_COUNT, PRIVATE_BASE, PRIVATE_COUNT, IdMapError, outer_map
 from irons_plugins.local.images.debian import host_release
 from irons_plugins.local.places import Places, PlacesError
+from irons_plugins.local.surroundings import Surroundings
 
 PROGRAMS = ("crun", "nft", "newuidmap", "newgidmap", "mmdebstrap", "ssh", "ssh-keygen")
 SYSCTLS = (
@@ -48,7 +49,7 @@ class Facts:
         ids: why there are not enough subordinate ids, or "".
         free_ids: start of a range of them that nobody has.
         entering: why no namespace with such ids could be made, or "".
-        overlay, proc, rules: why this cannot be done in it, or ""; None where it was not tried.
+        calls, overlay, proc, rules: why this cannot be done in it, or ""; None where it was not tried.
         tun: /dev/net/tun can be opened.
         limits: why control groups limit nothing, or "".
         state: the state directory.
@@ -56,6 +57,7 @@ class Facts:
         filesystem: type of the file system it is on.
         free: bytes free on it.
         images: how many images there are.
+        around: the container, if any, that this process is in.
         unreadable: those of `RESOLVING` that the gateway cannot read.
     """
 
@@ -70,6 +72,7 @@ class Facts:
     ids: str = ""
     free_ids: int = _FIRST_SUBORDINATE
     entering: str = ""
+    calls: str | None = ""
     overlay: str | None = ""
     proc: str | None = ""
     rules: str | None = ""
@@ -81,6 +84,7 @@ class Facts:
     free: int = 50 << 30
     images: int = 1
     unreadable: tuple[str, ...] = ()
+    around: Surroundings = field(default_factory=Surroundings)
 
 
 def gather(places: Places) -> Facts:
@@ -91,7 +95,7 @@ def gather(places: Places) -> Facts:
     there = _existing(places.local)
     try:
         outer_map()
-        ids = ""
+        ids = "" if uid else _unmapped(Path("/proc/self"))
     except IdMapError as error:
         ids = str(error)
     tried, entering = _try(programs["nft"]) if not ids else ({}, "")
@@ -107,6 +111,7 @@ def gather(places: Places) -> Facts:
         ids=ids,
         free_ids=_free_ids(Path("/etc/subuid"), Path("/etc/subgid")),
         entering=entering,
+        calls=tried.get("calls"),
         overlay=tried.get("overlay"),
         proc=tried.get("proc"),
         rules=tried.get("rules"),
@@ -118,6 +123,7 @@ def gather(places: Places) -> Facts:
         free=shutil.disk_usage(there).free,
         images=sum(1 for _ in places.images.glob("img_*")),
         unreadable=tuple(path for path in RESOLVING if not _gateway_reads(path, uid)),
+        around=Surroundings.find(uid),
     )
 
 
@@ -135,6 +141,16 @@ def _gateway_reads(path: str, uid: int) -> bool:
     except OSError:
         return True
     return done.returncode == 0
+
+
+def _unmapped(process: Path) -> str:
+    """Why root has no ids to give to sandboxes: its user namespace does not have them; "" where it does, or none can be read."""
+    for name in ("uid_map", "gid_map"):
+        ranges = [tuple(map(int, line.split())) for line in _text(process / name).splitlines()]
+        end = PRIVATE_BASE + PRIVATE_COUNT
+        if ranges and not any(first <= PRIVATE_BASE and end <= first + size for first, _, size in ranges):
+            return f"this root has no ids {PRIVATE_BASE}-{end - 1} to give to sandboxes, as in a rootless container"
+    return ""
 
 
 def _try(nft: str) -> tuple[dict[str, str], str]:

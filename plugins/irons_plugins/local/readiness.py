@@ -11,6 +11,7 @@ from irons_plugins.local.places import Places
 
 _MACHINES = frozenset({"machine", "failed", "timeout"})
 _FOR_BUILDING = frozenset({"mmdebstrap"})
+_FOR_NAMES = frozenset({"names"})
 
 
 def obstacle(places: Places, *, building: bool = False) -> Check | None:
@@ -20,7 +21,8 @@ def obstacle(places: Places, *, building: bool = False) -> Check | None:
         places: the backend's directories.
         building: an image is to be built, which takes programs that sandboxes do without.
     """
-    needless = frozenset() if building else _FOR_BUILDING
+    # Where no name is resolved, a sandbox runs all the same.
+    needless = _FOR_NAMES if building else _FOR_NAMES | _FOR_BUILDING
     return next((check for check in examine(places) if not check.ok and check.name not in needless), None)
 
 

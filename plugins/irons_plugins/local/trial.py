@@ -5,7 +5,10 @@ Runs by `engines.inside` in namespace A. Each step answers with "" or with what 
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
+import platform
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -17,16 +20,27 @@ from irons_plugins.local.cellnet import Ports, rules
 from irons_plugins.local.engines.inside import Say
 
 NEWPID = 0x20000000
+_CLONE_FS, _NEWUTS = 0x200, 0x04000000
+_NUMBERS = {
+    "x86_64": (56, 155, 250),
+    "aarch64": (220, 41, 219),
+    "riscv64": (220, 41, 219),
+    "armv7l": (120, 218, 311),
+    "ppc64le": (120, 203, 271),
+}
+"""Numbers of `clone`, `pivot_root` and `keyctl`, for which the C library has no functions."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def trial(request: dict[str, Any], _say: Say) -> dict[str, Any]:
-    """Try everything, for `inside`; gives `overlay`, `rules` and `proc`.
+    """Try everything, for `inside`; gives `overlay`, `calls`, `rules` and `proc`.
 
     Args:
         request: `nft`, the program's path, or "" to leave the rules out.
         _say: not used.
     """
-    steps: dict[str, Callable[[], None]] = {"overlay": _overlay, "proc": _proc}
+    steps: dict[str, Callable[[], None]] = {"calls": _calls, "overlay": _overlay, "proc": _proc}
     if request["nft"]:
         steps["rules"] = lambda: _rules(request["nft"])
     found: dict[str, Any] = {}
@@ -37,6 +51,42 @@ def trial(request: dict[str, Any], _say: Say) -> dict[str, Any]:
         except OSError as error:
             found[name] = error.strerror or str(error)
     return found
+
+
+def _calls() -> None:
+    """The system calls that a filter of a container may refuse though namespaces can be made, each with what does nothing.
+
+    A kernel that takes them finds fault with the arguments; a filter does not look that far.
+    """
+    nowhere = b"/run/irons-is-not-here"
+    probes: dict[str, Callable[[], int]] = {
+        "setns": lambda: _refused(_libc.setns(-1, 0)),
+        "umount2": lambda: _refused(_libc.umount2(nowhere, 0)),
+        "sethostname": lambda: _in_fork(_call_it_something),
+    }
+    numbers = _NUMBERS.get(platform.machine())
+    if numbers is not None:
+        clone, pivot_root, keyctl = map(ctypes.c_long, numbers)
+        # Two flags that exclude each other.
+        both = ctypes.c_long(namespaces.NEWNS | _CLONE_FS)
+        probes["clone"] = lambda: _refused(_libc.syscall(clone, both, None, None, None, None))
+        probes["pivot_root"] = lambda: _refused(_libc.syscall(pivot_root, nowhere, nowhere))
+        # A kernel without keyrings is well: crun then makes none.
+        probes["keyctl"] = lambda: _refused(_libc.syscall(keyctl, 0, -3, 0), errno.EPERM)
+    for name, probe in probes.items():
+        if number := probe():
+            raise OSError(f"{name}: {os.strerror(number)}")
+
+
+def _refused(result: int, *refusals: int) -> int:
+    """The errno of a call that was refused as such; 0 where the kernel looked at its arguments."""
+    number = ctypes.get_errno() if result < 0 else 0
+    return number if number in (refusals or (errno.EPERM, errno.ENOSYS)) else 0
+
+
+def _call_it_something() -> int:
+    namespaces.unshare(_NEWUTS)
+    return _refused(_libc.sethostname(b"trial", 5))
 
 
 def _overlay() -> None:
