@@ -92,6 +92,17 @@ def test_an_error_state_ends_a_wait_with_its_reason(run_irons: Runner, fake_api:
     assert done.err.splitlines()[0] == r"irons: one is in the state error: no \x1b[31mimage\nthere"
 
 
+def test_an_error_of_the_machine_ends_with_the_line_that_fixes_it(
+    run_irons: Runner, fake_api: FakeApi
+) -> None:
+    """Where the server knows a fix it stands on a line of its own, the last one."""
+    why = "it did not start; crun is not installed; to fix it: apt-get install crun"
+    fake_api.add("one", "error", metadata={"reason": why})
+    first, last = run_irons("wait", "one").err.splitlines()
+    assert first == "irons: one is in the state error: it did not start; crun is not installed"
+    assert last == "  apt-get install crun"
+
+
 def test_waiting_for_error(run_irons: Runner, fake_api: FakeApi) -> None:
     """Who waits for `error` gets it as a success."""
     fake_api.add("one", "error")

@@ -21,6 +21,9 @@ LONGEST_PAUSE = 2.0
 CREATE_GRACE = 5.0
 """Seconds in which a sandbox just created may not be found yet."""
 
+FIX = "; to fix it: "
+"""What stands in a reason of irons' own server before the line that fixes the machine."""
+
 _REASONS = ("error", "reason", "message")
 
 
@@ -96,11 +99,12 @@ def _narrate(ctx: Context, name: str, stage: str) -> None:
 def broken(sandbox: Sandbox) -> IronsError:
     """Return the error that says why a sandbox is in the state `error`."""
     told = (sandbox.metadata.get(key) for key in _REASONS)
-    why = next((text for text in told if text), "")
+    why, _, fix = next((text for text in told if text), "").partition(FIX)
     return IronsError(
         f"{clean(sandbox.name)} is in the state error"
         + (f": {clean(why, limit=600)}" if why else ", and the server does not say why"),
-        hint=f"irons status {clean(sandbox.name)} shows all that is known; irons destroy {clean(sandbox.name)} removes it",
+        hint=clean(fix, limit=300)
+        or f"irons status {clean(sandbox.name)} shows all that is known; irons destroy {clean(sandbox.name)} removes it",
     )
 
 

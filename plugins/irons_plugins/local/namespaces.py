@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import struct
@@ -27,6 +28,7 @@ PR_SET_NO_NEW_PRIVS = 38
 CAP_DAC_READ_SEARCH = 2
 
 _CAPABILITY_VERSION = 0x20080522
+_LIMITED = "the limit of namespaces (user.max_…_namespaces) is reached"
 _NS_GET_USERNS = 0xB701
 _SIOCGSKNS = 0x894C
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -47,7 +49,11 @@ def unshare(flags: int) -> None:
     Raises:
         OSError: the kernel refuses.
     """
-    _check(_libc.unshare(flags), "unshare")
+    if _libc.unshare(flags) < 0:
+        number = ctypes.get_errno()
+        # The kernel's word for a limit of namespaces is that of a full disk.
+        why = _LIMITED if number == errno.ENOSPC else os.strerror(number)
+        raise OSError(number, why, "unshare")
 
 
 def setns(descriptor: int, kind: int) -> None:
