@@ -2,7 +2,8 @@
 
 It keeps to itself: a configuration and a backend of its own below `~/.cache/irons-quickstart`, and two stand-in web servers on this
 machine's loopback address, which it opens to its sandbox by `[local.hosts]` and `--private`. It needs no account, no key, no URL and,
-with `IMAGE=file.tar`, no network. Each command is printed before its output; the output is the same each time but for times.
+with `IMAGE=file.tar`, no network. It begins with doctor's checks, and ends there where this machine cannot run sandboxes. Each command
+is printed before its output; the output is the same each time but for times.
 With `--remove` it only takes away what it keeps for the next time (`make clean`).
 """
 
