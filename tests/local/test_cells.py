@@ -160,6 +160,55 @@ def test_nothing_inside_can_take_the_gateways_ports(kept: Kept) -> None:
     assert set(kept.python(cell, SQUAT).split()) == {"EADDRINUSE"}
 
 
+ASK = """
+import os, signal, socket, time
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+socks = []
+for server in ("100.64.0.1", "9.9.9.9"):
+    sock = socket.socket(type=socket.SOCK_DGRAM)
+    sock.settimeout(60)
+    sock.connect((server, 53))
+    sock.send(b"q")
+    sock.recv(9)
+    socks.append(sock)
+open("/mnt/asked", "w").close()
+signal.sigwait({signal.SIGUSR1})
+said = []
+for sock in socks:
+    sock.settimeout(5)
+    try:
+        sock.send(b"r")
+        said.append(sock.recv(9).decode())
+    except OSError as error:
+        said.append(type(error).__name__)
+with open("/mnt/new", "w") as file:
+    file.write(" ".join(said))
+os.rename("/mnt/new", "/mnt/said")
+time.sleep(600)
+"""
+
+
+def test_a_resolver_that_keeps_its_socket_finds_the_new_ports(kept: Kept) -> None:
+    """After a recovery that took other ports, questions from sockets of before are answered, and not refused as UDP."""
+    cell = kept.make()
+    own = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /mnt && exec "$@"', "sh", PYTHON, "-c"]
+    squatter = kept.background(cell, *own, TAKE.replace('"/taken"', '"/mnt/taken"'))
+    asker = kept.background(cell, *own, ASK)
+    seen = Path(f"/proc/{asker['pid']}/root/mnt")
+    eventually((seen / "asked").exists, what="the first answers")
+    gateway = kept.status()["gateway"]["pid"]
+    kept.kill()
+    os.kill(gateway, signal.SIGKILL)
+    eventually(Path(f"/proc/{squatter['pid']}/root/mnt/taken").exists, what="the squatter to have the ports")
+    kept.start()
+    adopted = kept.ask("cell.adopt", cell=cell, pid=squatter["pid"], started=squatter["started"])
+    assert adopted["ports"]["dns"] != 53
+    eventually(lambda: kept.heard(attach=cell)[1:], what="the gateway to have the cell again")
+    os.kill(asker["pid"], signal.SIGUSR1)
+    eventually((seen / "said").exists, what="the second answers")
+    assert (seen / "said").read_text() == "r r"
+
+
 def test_a_squatter_of_the_gap_gets_nothing(kept: Kept) -> None:
     """When keeper and gateway died and a process inside took their ports, others are found and it is handed nothing."""
     cell = kept.make()

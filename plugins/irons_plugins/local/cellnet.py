@@ -10,6 +10,7 @@ import errno
 import os
 import socket
 import struct
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +30,9 @@ _SYSCTLS = (
 _NEEDED = frozenset({"ipv4/ip_unprivileged_port_start"})
 
 _RTM_NEWLINK, _RTM_NEWADDR, _RTM_NEWROUTE = 16, 20, 24
+_NETLINK_NETFILTER = 12
+_CONNTRACK_DELETE = (1 << 8) | 2
+"""Without attributes: all there are (linux/netfilter/nfnetlink_conntrack.h, IPCTNL_MSG_CT_DELETE)."""
 _REQUEST, _ACK, _EXCL, _CREATE = 0x1, 0x4, 0x200, 0x400
 _IFF_UP = 1
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_NODAD = 1, 2, 2
@@ -186,6 +190,18 @@ def ipv6() -> bool:
             return False
         raise
     return True
+
+
+def forget_translations() -> None:
+    """Let the kernel forget where it sends what flows now, so that it goes where the present rules send it.
+
+    A resolver that keeps its socket would otherwise be sent to the name server's port of before. Where the kernel
+    cannot do that (it lacks nf_conntrack_netlink) such a resolver finds its way by its next socket.
+    """
+    with suppress(OSError), socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as sock:
+        sock.bind((0, 0))
+        sock.send(header(_CONNTRACK_DELETE, _REQUEST | _ACK, struct.pack("=BBH", socket.AF_UNSPEC, 0, 0)))
+        acknowledged(sock)
 
 
 def attribute(kind: int, payload: bytes) -> bytes:

@@ -16,7 +16,14 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn, Self
 
 from irons_plugins.local import idmap, namespaces, sockets
-from irons_plugins.local.cellnet import Ports, apply_rules, configure, program, search_path
+from irons_plugins.local.cellnet import (
+    Ports,
+    apply_rules,
+    configure,
+    forget_translations,
+    program,
+    search_path,
+)
 from irons_plugins.local.link import Link, LinkError
 from irons_plugins.local.problems import Problem
 from irons_plugins.local.tcp import tcp_socket
@@ -207,6 +214,7 @@ def renew(link: Link, user: int, net: int, held: Ports | None) -> None:
     if ports is None:
         ports, made = _anywhere()
         apply_rules(ports)
+        forget_translations()
     mount = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     fds = [user, net, mount, *(sock.fileno() for sock in made)]
     link.send({"ok": {"ports": ports._asdict(), "fresh": bool(made)}}, fds)

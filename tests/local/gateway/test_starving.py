@@ -13,14 +13,16 @@ from pathlib import Path
 import pytest
 from dnslib import DNSRecord
 from tests.e2e.lab import Lab, eventually
-from tests.local.gateway.stand import GATEWAY, CellNet, Stand
+from tests.local.gateway.stand import BANNER, GATEWAY, CellNet, Stand, quick
 
 BENCH = Path(__file__).parents[3] / "bench/lab"
 FLOODS = ("dns", "chunks", "gets", "blanks", "heads", "trailers", "upload", "opaque", "websocket")
 OTHER = "sb_00000000000000bb"
-NAME = "web.example.test"
+NAME, MAIL = "web.example.test", "mail.example.test"
 SINK, QUICK = 9080, 9081
 SECONDS = 1.5
+PROMPT = 0.5
+"""Seconds until a removed rule has cut what it let pass."""
 BAR = 0.1
 """Seconds within which 19 of 20 of the neighbour's steps end; three times what they take beside pure computing, if that is more."""
 
@@ -99,6 +101,25 @@ def test_a_flood_leaves_a_neighbour_its_turns(
     print(f"{name} {count}: {taken * 1e3:.0f} ms, {computing * 1e3:.0f} ms beside one that computes")
     assert taken <= max(BAR, 3 * computing)
     assert shared.process.poll() is None
+
+
+@pytest.mark.usefixtures("servers")
+@pytest.mark.parametrize(("name", "count"), [("dns", 1), ("chunks", 64), ("gets", 64), ("opaque", 12)])
+def test_a_removed_rule_bites_beside_a_flood(shared: Stand, net: CellNet, name: str, count: int) -> None:
+    """While a sandbox floods, a rule that is taken from it is gone within moments, and what it let pass is cut."""
+    shared.policy("deny", [f"{NAME}:*", f"{MAIL}:25"])
+    address = shared.resolve(NAME)
+    argv = inside(net, str(BENCH / "floods.py"), name, address, str(SINK), NAME, str(count))
+    with at_work(argv), shared.connect(MAIL, 25) as program:
+        assert program.read(len(BANNER)) == BANNER
+
+        def remove() -> None:
+            assert shared.policy("deny", []) >= 1
+            assert program.rest() == b"RESET"
+
+        taken = quick(remove)
+        print(f"{name} {count}: {taken * 1e3:.0f} ms")
+        assert taken <= PROMPT
 
 
 def asked(net: CellNet, count: int) -> None:
