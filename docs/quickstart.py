@@ -77,8 +77,11 @@ class Quickstart:
 
         A machine that works sees nothing of it.
         """
-        for directory in (HOME, HOME / "run"):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            for directory in (HOME, HOME / "run"):
+                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            sys.exit(f"{HOME} can't be made: {error.strerror}; set XDG_CACHE_HOME to a directory of your own")
         # The image comes as a file, or was built by an earlier walk.
         needless = {"mmdebstrap"} if os.environ.get("IMAGE") else set()
         said = self.quietly("doctor", "-o", "json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,15 @@ def test_an_ordinary_container_is_told_the_flags_it_lacks(yard: Yard, engine: st
     assert f"in this container ({name})" in first
     assert last.strip() == Surroundings(name).way_out("/state/irons")
     assert last.strip().startswith(f"{engine} --cap-add SYS_ADMIN --security-opt seccomp=unconfined ")
+
+
+def test_the_quickstart_ends_there_with_the_flags(yard: Yard) -> None:
+    """`make quickstart` in an ordinary container makes nothing, and ends with each failed check and its fix."""
+    done = yard.run(DEFAULTS["docker run"], sys.executable, "docs/quickstart.py")
+    assert done.returncode == 1
+    assert "irons create" not in done.stdout
+    assert "user-namespaces: namespaces cannot be made in this container (docker)" in done.stderr
+    assert done.stderr.rstrip().splitlines()[-1].strip().startswith("docker run --cap-add SYS_ADMIN ")
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -86,6 +86,19 @@ def test_the_quickstart_begins_with_the_checks(home: Path) -> None:
     assert "$ irons" not in done.stdout
 
 
+def test_the_quickstart_names_a_place_that_it_cannot_use(home: Path) -> None:
+    """A cache directory that cannot be made is one line, with the variable that names another."""
+    (home / ".cache").write_text("")
+    env = {"HOME": str(home), "PATH": os.environ["PATH"]}
+    words = [sys.executable, "docs/quickstart.py"]
+    done = subprocess.run(
+        words, env=env, cwd=people.ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "XDG_CACHE_HOME" in done.stderr
+
+
 def _failing(monkeypatch: pytest.MonkeyPatch, *names: str) -> list[Places]:
     asked: list[Places] = []
 
