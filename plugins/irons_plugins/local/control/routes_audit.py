@@ -19,7 +19,7 @@ _QUERY: Mapping[str, Schema] = {
     "pageToken": {"type": "integer", "minimum": 0, "maximum": _TOKEN},
     "since": text(40, format="date-time"),
     "until": text(40, format="date-time"),
-    "verdict": text(60, pattern=f"^({_VERDICT})(,({_VERDICT}))*$"),
+    "verdict": text(60, pattern=f"^(({_VERDICT})(,({_VERDICT}))*)?$"),
     "host": text(300, minLength=1, pattern=r"^\S+$"),
     "limit": {"type": "integer", "minimum": 1, "maximum": 10_000_000},
     "wait": {"type": "number", "minimum": 0, "maximum": 86_400},
