@@ -43,7 +43,7 @@ def proxy_for(url: str, env: Mapping[str, str]) -> str | None:
         found = urlsplit(proxy)
         host, _ = found.hostname, found.port
     except ValueError:
-        host = None
+        raise ConfigError(f"{name} is not the URL of a proxy", hint=hint) from None
     if not host or not proxy.isprintable() or " " in proxy:
         raise ConfigError(f"{name} is not the URL of a proxy", hint=hint)
     scheme = found.scheme.lower()

@@ -18,8 +18,8 @@ from tests.local.control.test_audit_api import Writer
 from tests.local.control.test_keys import certificate, free_port  # noqa: F401 (a fixture)
 
 from irons_plugins.local.control import listen
-from irons_plugins.local.control.conversation import TimesAllowed
 from irons_plugins.local.control.gate import OF_ONE_PEER, Gate
+from irons_plugins.local.control.phases import TimesAllowed
 
 SHORT = TimesAllowed(handshake=0.4, head=0.4, body=0.4, kept=60.0, kept_unknown=0.4, stalled=0.4, leaving=0.4)
 

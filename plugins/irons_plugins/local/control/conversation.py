@@ -7,9 +7,8 @@ import json
 import re
 import time
 from email.utils import formatdate
-from enum import Enum, auto
 from http import HTTPStatus
-from typing import NamedTuple, cast
+from typing import cast
 from urllib.parse import unquote
 
 import h11
@@ -17,48 +16,12 @@ from starlette.types import ASGIApp, Scope
 
 from irons_plugins.local.control.exchange import Exchange, Headers
 from irons_plugins.local.control.gate import Gate
+from irons_plugins.local.control.phases import Phase, TimesAllowed
 
 _READ_AHEAD = 65_536
 """Bytes of a body that wait for the application; then the peer waits."""
 
 _ABSOLUTE = re.compile(rb"https?://[^/?]*", re.IGNORECASE)
-
-
-class TimesAllowed(NamedTuple):
-    """Seconds that each phase of a connection may take.
-
-    Attributes:
-        handshake: of TLS.
-        head: from the connection, or the first byte of a further request, to the end of the request's head.
-        body: from the end of the head to the end of the body.
-        kept: between two requests, where a valid key was shown.
-        kept_unknown: between two requests, where none was shown.
-        stalled: without the peer taking any of its answer.
-        leaving: from the last answer to the end of the connection.
-    """
-
-    handshake: float = 10.0
-    head: float = 10.0
-    body: float = 30.0
-    kept: float = 600.0
-    kept_unknown: float = 5.0
-    stalled: float = 30.0
-    leaving: float = 2.0
-
-
-class _Phase(Enum):
-    FRESH = auto()
-    """Connected, and nothing of a request has come."""
-    KEPT = auto()
-    """An answer has gone out, and nothing of the next request has come."""
-    HEAD = auto()
-    BODY = auto()
-    ANSWERING = auto()
-    """The request is whole; the application takes its time."""
-    SENDING = auto()
-    """The answer is whole, and the peer has yet to take it."""
-    LEAVING = auto()
-    """The last answer is on its way; what still comes is thrown away."""
 
 
 class Conversation(asyncio.Protocol):
@@ -92,7 +55,7 @@ class Conversation(asyncio.Protocol):
         self._http = h11.Connection(h11.SERVER)
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._phase = _Phase.FRESH
+        self._phase = Phase.FRESH
         self._exchange: Exchange | None = None
         self._known = False
         self._closing = False
@@ -106,11 +69,11 @@ class Conversation(asyncio.Protocol):
     @property
     def waits(self) -> bool:
         """True while the peer is the one who has to send something."""
-        return self._phase not in (_Phase.ANSWERING, _Phase.SENDING)
+        return self._phase not in (Phase.ANSWERING, Phase.SENDING)
 
     def dismiss(self) -> None:
         """End it, since there are too many."""
-        if self._transport is not None and self._phase is not _Phase.LEAVING:
+        if self._transport is not None and self._phase is not Phase.LEAVING:
             self.refuse(503, "too many connections that have shown no valid key; try again")
         # A connection that takes its leave slowly would still be one too many.
         self.abort()
@@ -135,20 +98,20 @@ class Conversation(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
         self._transport = cast("asyncio.Transport", transport)
-        self._enter(_Phase.FRESH)
+        self._enter(Phase.FRESH)
 
     def data_received(self, data: bytes) -> None:
         """Take what came."""
-        if self._phase is _Phase.LEAVING:
+        if self._phase is Phase.LEAVING:
             return
-        if self._phase in (_Phase.FRESH, _Phase.KEPT):
-            self._enter(_Phase.HEAD)
+        if self._phase in (Phase.FRESH, Phase.KEPT):
+            self._enter(Phase.HEAD)
         self._http.receive_data(data)
         self._advance()
 
     def eof_received(self) -> bool:
         """Note that the peer sends no more; what it asked for before is still answered."""
-        if self._phase is _Phase.LEAVING:
+        if self._phase is Phase.LEAVING:
             return False
         self._half_closed = True
         self._http.receive_data(b"")
@@ -163,10 +126,10 @@ class Conversation(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Go on with the next request."""
         self._writable = True
-        if self._phase is _Phase.SENDING:
+        if self._phase is Phase.SENDING:
             self._go_on()
 
-    def connection_lost(self, _error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio's)
         """Forget it."""
         self._gate.leave(self)
         self._stop_timer()
@@ -177,7 +140,7 @@ class Conversation(asyncio.Protocol):
 
     def _advance(self) -> None:
         try:
-            while self._phase is not _Phase.LEAVING:
+            while self._phase is not Phase.LEAVING:
                 event = self._http.next_event()
                 if event is h11.NEED_DATA:
                     return
@@ -194,7 +157,7 @@ class Conversation(asyncio.Protocol):
                     if self._exchange.take(bytes(event.data)) > _READ_AHEAD:
                         self._there().pause_reading()
                 elif isinstance(event, h11.EndOfMessage) and self._exchange is not None:
-                    self._enter(_Phase.ANSWERING)
+                    self._enter(Phase.ANSWERING)
                     self._exchange.take_end()
         except h11.RemoteProtocolError as error:
             self.refuse(error.error_status_hint, f"this is not a valid HTTP request: {error}")
@@ -211,7 +174,7 @@ class Conversation(asyncio.Protocol):
         if self._open_to_all:
             self._recognise(valid=True)
         self._bodiless = request.method == b"HEAD"
-        self._enter(_Phase.BODY)
+        self._enter(Phase.BODY)
         self._exchange = Exchange(self, self._scope(request))
         task = self._loop.create_task(self._exchange.run(self._app))
         self._tasks.add(task)
@@ -243,11 +206,11 @@ class Conversation(asyncio.Protocol):
     def _go_on(self) -> None:
         """Turn to the next request on the connection."""
         if not self._writable:
-            self._enter(_Phase.SENDING)
+            self._enter(Phase.SENDING)
             return
         self._http.start_next_cycle()
         waiting, ended = self._http.trailing_data
-        self._enter(_Phase.HEAD if waiting else _Phase.KEPT)
+        self._enter(Phase.HEAD if waiting else Phase.KEPT)
         self._there().resume_reading()
         if waiting or ended:
             self._advance()
@@ -258,7 +221,7 @@ class Conversation(asyncio.Protocol):
         """Send an answer in one piece, and go on to the next request."""
         self._exchange = None
         # What is left of a body that the application did not want is not read.
-        self._closing = self._closing or self._half_closed or self._phase is _Phase.BODY
+        self._closing = self._closing or self._half_closed or self._phase is Phase.BODY
         self._send(status, headers, body)
         if self._closing or self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
             self._leave()
@@ -304,44 +267,36 @@ class Conversation(asyncio.Protocol):
 
     def _leave(self) -> None:
         """End when what was written has been sent; what still comes is read, lest the kernel resets the connection."""
-        if self._phase is _Phase.LEAVING:
+        if self._phase is Phase.LEAVING:
             return
         transport = self._there()
-        said_nothing = self._phase in (_Phase.FRESH, _Phase.KEPT)
-        self._enter(_Phase.LEAVING)
+        said_nothing = self._phase in (Phase.FRESH, Phase.KEPT)
+        self._enter(Phase.LEAVING)
         if said_nothing or self._half_closed or not transport.can_write_eof():
             transport.close()
         else:
             transport.write_eof()
             transport.resume_reading()
 
-    def _enter(self, phase: _Phase) -> None:
+    def _enter(self, phase: Phase) -> None:
         self._phase = phase
         self._stop_timer()
-        times = self._times
-        seconds = {
-            _Phase.FRESH: times.head,
-            _Phase.KEPT: times.kept if self._known else times.kept_unknown,
-            _Phase.HEAD: times.head,
-            _Phase.BODY: times.body,
-            _Phase.SENDING: times.stalled,
-            _Phase.LEAVING: times.leaving,
-        }.get(phase)
-        if phase is _Phase.SENDING:
+        seconds = self._times.of(phase, known=self._known)
+        if phase is Phase.SENDING:
             self._unsent = self._there().get_write_buffer_size()
         if seconds is not None:
             self._timer = self._loop.call_later(seconds, self._late)
 
     def _late(self) -> None:
         self._timer = None
-        if self._phase in (_Phase.HEAD, _Phase.BODY):
-            part = "head" if self._phase is _Phase.HEAD else "body"
-            seconds = self._times.head if self._phase is _Phase.HEAD else self._times.body
+        if self._phase in (Phase.HEAD, Phase.BODY):
+            part = "head" if self._phase is Phase.HEAD else "body"
+            seconds = self._times.head if self._phase is Phase.HEAD else self._times.body
             self.refuse(408, f"the {part} of the request did not come within {seconds:g} s")
-        elif self._phase in (_Phase.FRESH, _Phase.KEPT):
+        elif self._phase in (Phase.FRESH, Phase.KEPT):
             self._leave()
-        elif self._phase is _Phase.SENDING and self._there().get_write_buffer_size() < self._unsent:
-            self._enter(_Phase.SENDING)
+        elif self._phase is Phase.SENDING and self._there().get_write_buffer_size() < self._unsent:
+            self._enter(Phase.SENDING)
         else:
             self.abort()
 

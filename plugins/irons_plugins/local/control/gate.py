@@ -25,9 +25,11 @@ class Guest(Protocol):
     @property
     def waits(self) -> bool:
         """True while the peer is the one who has to send something."""
+        ...
 
     def dismiss(self) -> None:
         """End it, since there are too many."""
+        ...
 
 
 class Gate:
