@@ -42,7 +42,20 @@ NEIGHBOURS = {
     "a busy one": ["busy", str(AT_ONCE)],
     "a hostile one": ["dribble", str(DRIBBLED)],
 }
-FLOODS = ("dns", "chunks", "gets", "blanks", "heads", "trailers", "upload", "opaque", "websocket")
+FLOODS = (
+    "dns",
+    "chunks",
+    "gets",
+    "blanks",
+    "heads",
+    "trailers",
+    "upload",
+    "opaque",
+    "websocket",
+    "connects",
+    "udp",
+    "asks",
+)
 CROWDS = (1, 64)
 SINK_PORT, PAGE_PORT = 9080, 9081
 LAB = ROOT / "bench/lab"

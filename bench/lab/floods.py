@@ -3,6 +3,8 @@
 `python floods.py FLOOD ADDRESS PORT NAME COUNT` keeps COUNT connections full until killed; one that ends is made again.
 It says when all of them are at work. Of the floods, `dns` asks the cell's name server over TCP; the others speak to
 ADDRESS PORT, which stands for NAME: mostly HTTP whose pieces are small and cost the gateway more than they cost here.
+`connects`, `udp` and `asks` have COUNT threads that open connections and close them, send datagrams to ever other ports,
+and ask for ever other names.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import select
 import socket
 import struct
 import sys
+import threading
 from collections.abc import Iterator
 
 NAME_SERVER = ("100.64.0.1", 53)
@@ -81,6 +84,42 @@ def websocket(host: str) -> tuple[bytes, bytes]:
 FLOODS = {each.__name__: each for each in (chunks, gets, blanks, heads, trailers, upload, opaque, websocket)}
 
 
+def connects(where: tuple[str, int]) -> None:
+    """Open a connection and close it."""
+    with contextlib.suppress(OSError), socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.connect(where)
+
+
+def udp(where: tuple[str, int], sock: socket.socket, number: int) -> None:
+    """Send a datagram to another port each time."""
+    with contextlib.suppress(OSError):
+        sock.sendto(b"x", (where[0], 1024 + number % 60_000))
+
+
+def asks(sock: socket.socket, number: int) -> None:
+    """Ask for another name each time."""
+    label = b"x%d" % number
+    query = struct.pack(">HHHHHH", 7, 0x100, 1, 0, 0, 0) + bytes([len(label)]) + label + b"\5flood\4test\0"
+    with contextlib.suppress(OSError):
+        sock.sendto(query + struct.pack(">HH", 1, 1), NAME_SERVER)
+
+
+def storm(name: str, where: tuple[str, int]) -> None:
+    """Do one of these until killed."""
+    with socket.socket(type=socket.SOCK_DGRAM) as sock:
+        for number in itertools.count():
+            if name == "connects":
+                connects(where)
+            elif name == "udp":
+                udp(where, sock, number)
+            else:
+                asks(sock, number)
+
+
+STORMS = ("connects", "udp", "asks")
+
+
 class _Hose:
     """One connection that is kept full."""
 
@@ -135,6 +174,12 @@ def main() -> None:
     """Flood until killed."""
     name, address, port, host, count = sys.argv[1:]
     where = NAME_SERVER if name == "dns" else (address, int(port))
+    if name in STORMS:
+        threads = [threading.Thread(target=storm, args=(name, where), daemon=True) for _ in range(int(count))]
+        for thread in threads:
+            thread.start()
+        print("at work", flush=True)
+        threads[0].join()
     first, then = dns() if name == "dns" else FLOODS[name](f"{host}:{port}")
     flood(where, first, then, int(count))
 

@@ -16,11 +16,26 @@ from tests.e2e.lab import Lab, eventually
 from tests.local.gateway.stand import BANNER, GATEWAY, CellNet, Stand, quick
 
 BENCH = Path(__file__).parents[3] / "bench/lab"
-FLOODS = ("dns", "chunks", "gets", "blanks", "heads", "trailers", "upload", "opaque", "websocket")
+FLOODS = (
+    "dns",
+    "chunks",
+    "gets",
+    "blanks",
+    "heads",
+    "trailers",
+    "upload",
+    "opaque",
+    "websocket",
+    "connects",
+    "udp",
+    "asks",
+)
 OTHER = "sb_00000000000000bb"
 NAME, MAIL = "web.example.test", "mail.example.test"
 SINK, QUICK = 9080, 9081
 SECONDS = 1.5
+TRIES = 3
+"""A machine that is busy meanwhile adds to some of them; what starves a neighbour adds to all."""
 PROMPT = 0.5
 """Seconds until a removed rule has cut what it let pass."""
 BAR = 0.1
@@ -92,14 +107,18 @@ def test_a_flood_leaves_a_neighbour_its_turns(
     for cell in (None, OTHER):
         shared.policy("deny", [f"{NAME}:*"], **({} if cell is None else {"cell": cell}))
     assert shared.process is not None
-    with at_work(inside(net, str(BENCH / "near_end.py"), "spin", "-", "0", NAME)):
-        computing = p95(neighbour)
     address = shared.resolve(NAME)
-    argv = inside(net, str(BENCH / "floods.py"), name, address, str(SINK), NAME, str(count))
-    with at_work(argv):
-        taken = p95(neighbour)
-    print(f"{name} {count}: {taken * 1e3:.0f} ms, {computing * 1e3:.0f} ms beside one that computes")
-    assert taken <= max(BAR, 3 * computing)
+    computing = inside(net, str(BENCH / "near_end.py"), "spin", "-", "0", NAME)
+    flooding = inside(net, str(BENCH / "floods.py"), name, address, str(SINK), NAME, str(count))
+    for _ in range(TRIES):
+        with at_work(computing):
+            bar = max(BAR, 3 * p95(neighbour))
+        with at_work(flooding):
+            taken = p95(neighbour)
+        print(f"{name} {count}: {taken * 1e3:.0f} ms, bar {bar * 1e3:.0f} ms")
+        if taken <= bar:
+            break
+    assert taken <= bar
     assert shared.process.poll() is None
 
 
