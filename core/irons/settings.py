@@ -53,8 +53,14 @@ LOCAL_KEYS: dict[str, type] = {
     "keep_days": int,
     "connections": int,
     "gateway_workers": int,
+    "upstream_proxy": str,
+    "no_proxy": list,
+    "upstream_resolves": bool,
 }
 """What the table `[local]` may have, and of which type."""
+
+
+_KINDS: dict[type, str] = {str: "text", int: "a whole number", list: "a list", bool: "true or false"}
 
 
 class Value(NamedTuple):
@@ -286,8 +292,9 @@ def check(document: Mapping[str, Any], path: Path) -> None:
         if LOCAL_KEYS[name] is dict:
             _table(value, path, f"local.{name}")
         elif type(value) is not LOCAL_KEYS[name]:
-            kind = "text" if LOCAL_KEYS[name] is str else "a whole number"
-            raise ConfigError(f"local.{name} in {path} is {kind}, not {value!r}")
+            # The proxy's password may stand in any of these.
+            shown = "" if name in ("upstream_proxy", "no_proxy") else f", not {value!r}"
+            raise ConfigError(f"local.{name} in {path} is {_KINDS[LOCAL_KEYS[name]]}{shown}")
 
 
 def _known(name: str, names: Iterable[str], path: Path, prefix: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from dataclasses import replace
 from pathlib import Path
 from tempfile import gettempdir
@@ -16,6 +17,7 @@ from irons_plugins.local.doctor import Check, examine, judge
 from irons_plugins.local.facts import Facts
 from irons_plugins.local.places import Places
 from irons_plugins.local.surroundings import NEEDED, Surroundings
+from irons_plugins.local.way_out import WayOut, look
 
 WELL = Facts()
 IN_DOCKER = Surroundings("docker", filtered=True)
@@ -117,6 +119,12 @@ def test_a_machine_that_has_all_passes_every_check() -> None:
         (replace(WELL, filesystem="nfs4"), "state", "local disk"),
         (replace(WELL, free=1000), "disk", "make room"),
         (replace(WELL, unreadable=("/etc/resolv.conf",)), "names", "chmod a+r /etc/resolv.conf"),
+        (
+            replace(WELL, way_out=WayOut(routed=False, variable="https_proxy")),
+            "internet",
+            "upstream_proxy = ",
+        ),
+        (replace(WELL, way_out=WayOut(proxied=True, trouble="no route to host")), "internet", "[local]"),
     ],
 )
 def test_each_lack_is_found_and_comes_with_the_line_that_mends_it(facts: Facts, name: str, fix: str) -> None:
@@ -142,6 +150,9 @@ def test_root_needs_no_sudo_and_no_ids() -> None:
         replace(WELL, tun=False),
         replace(WELL, limits="no control group is delegated to irons"),
         _without("mmdebstrap"),
+        replace(WELL, way_out=WayOut(variable="https_proxy")),
+        replace(WELL, way_out=WayOut(routed=False)),
+        replace(WELL, way_out=WayOut(proxied=True, readable="/home/me/config.toml")),
     ],
 )
 def test_what_is_only_better_to_have_fails_nothing(facts: Facts) -> None:
@@ -271,3 +282,21 @@ def test_root_of_a_rootless_container_has_no_ids_to_give(
     check = _of(replace(WELL, uid=0, ids=why), "subordinate-ids")
     assert check.ok != lacking
     assert ("rootless" in check.fix) == lacking
+
+
+def test_the_way_out_is_looked_at(tmp_path: Path) -> None:
+    """A proxy that takes connections is well; one that does not, or a setting that is invalid, is named without its secret."""
+    settings = tmp_path / "config.toml"
+    assert look(settings, {"https_proxy": "http://x:1"}).variable == "https_proxy"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        settings.write_text(f'[local]\nupstream_proxy = "http://me:secret@127.0.0.1:{port}"\n')
+        settings.chmod(0o644)
+        found = look(settings, {})
+        assert (found.proxied, found.trouble, found.readable) == (True, "", str(settings))
+    settings.chmod(0o600)
+    found = look(settings, {})
+    assert (found.trouble, found.readable) == ("Connection refused", "")
+    settings.write_text('[local]\nupstream_proxy = "http://me:secret@127.0.0.1"\n')
+    assert "port" in look(settings, {}).trouble
+    assert "secret" not in repr(look(settings, {}))

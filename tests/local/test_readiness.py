@@ -220,3 +220,9 @@ def test_a_limit_of_namespaces_is_not_called_a_full_disk(home: Path) -> None:
     done = _there(home, sys.executable, "-c", script)
     assert "the limit of namespaces" in done.stderr
     assert "No space" not in done.stderr
+
+
+def test_a_machine_without_a_way_out_makes_sandboxes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is amiss with names or the way to the internet is in no sandbox's way."""
+    _failing(monkeypatch, "names", "internet")
+    assert readiness.obstacle(PLACES, building=True) is None

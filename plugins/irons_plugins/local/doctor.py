@@ -246,6 +246,27 @@ def _names(facts: Facts) -> Check:
     )
 
 
+def _internet(facts: Facts) -> Check:
+    name, way = "internet", facts.way_out
+    setting = 'set upstream_proxy = "http://HOST:PORT" under [local] in the configuration'
+    if way.trouble:
+        fix = "correct [local] in the configuration"
+        return Check(name, False, f"the upstream proxy cannot be used: {way.trouble}", fix)
+    if way.proxied:
+        fix = f"chmod 600 {way.readable}" if way.readable else ""
+        others = f"; others can read its password in {way.readable}" if way.readable else ""
+        return Check(name, True, f"the upstream proxy takes connections{others}", fix)
+    if way.variable and not way.routed:
+        what = f"there is no route to the internet, and the gateway does not use the proxy that {way.variable} names"
+        return Check(name, False, what, setting)
+    if way.variable:
+        what = f"the gateway dials directly; {way.variable} names a proxy, which it does not use"
+        return Check(name, True, what, f"where only that proxy leads out: {setting}")
+    return Check(
+        name, True, "there is a route" if way.routed else "there is no route; sandboxes reach nothing outside"
+    )
+
+
 def _tun(facts: Facts) -> Check:
     if facts.tun:
         return Check("tun", True, "/dev/net/tun is there (for engines with virtual machines)")
@@ -267,6 +288,7 @@ _CHECKS: tuple[Callable[[Facts], Check], ...] = (
     _disk,
     _limits,
     _names,
+    _internet,
     _tun,
 )
 

@@ -11,6 +11,7 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from irons.settings import config_path
 from irons_plugins.local.cellnet import search_path
 from irons_plugins.local.confined import GATEWAY_ID
 from irons_plugins.local.engines import EngineError
@@ -20,6 +21,7 @@ from irons_plugins.local.idmap import INNER_COUNT, PRIVATE_BASE, PRIVATE_COUNT, 
 from irons_plugins.local.images.debian import host_release
 from irons_plugins.local.places import Places, PlacesError
 from irons_plugins.local.surroundings import Surroundings
+from irons_plugins.local.way_out import WayOut, look
 
 PROGRAMS = ("crun", "nft", "newuidmap", "newgidmap", "mmdebstrap", "ssh", "ssh-keygen")
 SYSCTLS = (
@@ -59,6 +61,7 @@ class Facts:
         images: how many images there are.
         around: the container, if any, that this process is in.
         unreadable: those of `RESOLVING` that the gateway cannot read.
+        way_out: how it reaches the internet.
     """
 
     system: str = "Linux"
@@ -85,6 +88,7 @@ class Facts:
     images: int = 1
     unreadable: tuple[str, ...] = ()
     around: Surroundings = field(default_factory=Surroundings)
+    way_out: WayOut = field(default_factory=WayOut)
 
 
 def gather(places: Places) -> Facts:
@@ -124,6 +128,7 @@ def gather(places: Places) -> Facts:
         images=sum(1 for _ in places.images.glob("img_*")),
         unreadable=tuple(path for path in RESOLVING if not _gateway_reads(path, uid)),
         around=Surroundings.find(uid),
+        way_out=look(config_path(os.environ), os.environ),
     )
 
 

@@ -199,6 +199,9 @@ def own_port(address: Address, port: int, ground: Ground) -> str | None:
     for where, at in ground.listeners:
         if at == port and (where == address or (where.is_unspecified and own(address, ground))):
             return "a port of irons itself"
+    for where, at in ground.proxies:
+        if at == port and (where == address or (own(where, ground) and own(address, ground))):
+            return "the upstream proxy, which is for the gateway alone"
     return None
 
 

@@ -52,12 +52,16 @@ class Ground(NamedTuple):
         onlink: the prefixes whose hosts are reached without a gateway, in every routing table.
         listeners: where irons itself listens.
         own_networks: whole prefixes that the kernel takes as this machine's own, such as 127.0.0.0/8.
+        proxies: the addresses and ports of the upstream proxy, which is for the gateway alone.
+        proxy: the name and port of it, where it is not a literal address.
     """
 
     own: frozenset[Address] = frozenset()
     onlink: tuple[Network, ...] = ()
     listeners: frozenset[Listener] = frozenset()
     own_networks: tuple[Network, ...] = ()
+    proxies: frozenset[Listener] = frozenset()
+    proxy: tuple[str, int] | None = None
 
     def is_own(self, address: Address) -> bool:
         """True when a connection to the address would end on this machine."""

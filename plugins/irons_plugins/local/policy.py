@@ -48,6 +48,7 @@ __all__ = [
     "covers",
     "decide",
     "decide_address",
+    "decide_proxy",
     "diff_rules",
     "drop_rule",
     "forbidden",
@@ -273,6 +274,9 @@ def decide_address(policy: Policy, host: Host, port: int, address: Address, grou
 
 
 def _decide_address(policy: Policy, host: Host, port: int, address: Address, ground: Ground) -> Decision:
+    closed = decide_proxy(policy, host, port, ground)
+    if closed is not None:
+        return closed
     held = floor.refusal(address, port, _pins(policy, host, port), ground)
     if held is not None:
         return Decision(False, "blocked", policy.mode, None, None, None, held.reason, held.cause)
@@ -283,6 +287,14 @@ def _decide_address(policy: Policy, host: Host, port: int, address: Address, gro
         )
     reason = f"{unmapped(address)} may be dialled"
     return Decision(True, "allowed", policy.mode, None, None, None, reason, Cause.RULE)
+
+
+def decide_proxy(policy: Policy, host: Host, port: int, ground: Ground) -> Decision | None:
+    """Judge a host by its name: the upstream proxy's own is closed like irons' own ports; None for any other."""
+    if (host.text, port) != ground.proxy:
+        return None
+    reason = f"{host.text} is the upstream proxy, which is for the gateway alone; no rule opens that"
+    return Decision(False, "blocked", policy.mode, None, None, None, reason, Cause.NEVER)
 
 
 def check_address(policy: Policy, host: Host, port: int, address: Address, ground: Ground) -> str | None:
@@ -297,7 +309,7 @@ def judge(policy: Policy, host: Host, port: int, ground: Ground) -> Decision:
     The rules and the mode first; then, for a literal address or a name in ``[local.hosts]``, each address as it
     would be dialled. One that may be dialled is enough.
     """
-    decision = decide(policy, host, port)
+    decision = decide_proxy(policy, host, port, ground) or decide(policy, host, port)
     addresses = policy.addresses_of(host)
     if not decision.allowed or not addresses:
         return decision

@@ -11,7 +11,8 @@ from irons_plugins.local.places import Places
 
 _MACHINES = frozenset({"machine", "failed", "timeout"})
 _FOR_BUILDING = frozenset({"mmdebstrap"})
-_FOR_NAMES = frozenset({"names"})
+_FOR_THE_NETWORK = frozenset({"names", "internet"})
+"""A sandbox is made without them, and is of use without a way out."""
 
 
 def obstacle(places: Places, *, building: bool = False) -> Check | None:
@@ -21,8 +22,7 @@ def obstacle(places: Places, *, building: bool = False) -> Check | None:
         places: the backend's directories.
         building: an image is to be built, which takes programs that sandboxes do without.
     """
-    # Where no name is resolved, a sandbox runs all the same.
-    needless = _FOR_NAMES if building else _FOR_NAMES | _FOR_BUILDING
+    needless = _FOR_THE_NETWORK if building else _FOR_THE_NETWORK | _FOR_BUILDING
     return next((check for check in examine(places) if not check.ok and check.name not in needless), None)
 
 

@@ -22,7 +22,7 @@ from irons.settings import config_path
 from irons.version import __version__
 from irons_plugins.local.control.app import KeyRequired, make_app
 from irons_plugins.local.control.audit import Audit
-from irons_plugins.local.control.config import FILE, Config, ConfigError, Hosts, read_config
+from irons_plugins.local.control.config import FILE, Config, ConfigError, LocalTable, read_config
 from irons_plugins.local.control.doors import Doors, NoPortError
 from irons_plugins.local.control.egress import Egress
 from irons_plugins.local.control.enginery import make_engines
@@ -51,7 +51,7 @@ class Server:
         config: how it was told to be.
         store: its database.
         engines: makes the engines, given the cells to put machines in.
-        hosts: gives `[local.hosts]`.
+        local: gives what of `[local]` may change at any time.
     """
 
     def __init__(
@@ -60,9 +60,9 @@ class Server:
         config: Config,
         store: Store,
         engines: Callable[[Cells], Mapping[str, Engine]],
-        hosts: Hosts,
+        local: LocalTable,
     ) -> None:
-        self._hosts = hosts
+        self._local = local
         self._tasks: set[asyncio.Task[Any]] = set()
         self._stopping = asyncio.Event()
         self._listeners: list[Listener] = []
@@ -80,7 +80,7 @@ class Server:
         )
         made = engines(keeper)
         doors = Doors(config.ssh_host)
-        egress = Egress(store, gateways, hosts, self._listening)
+        egress = Egress(store, gateways, local.hosts, self._listening, local.upstream)
         self.plane = Plane(
             places=places,
             config=config,
@@ -109,7 +109,7 @@ class Server:
             plane.doors.check()
             await plane.lifecycle.reconcile()
             self._spawn(plane.audit.run())
-            self._spawn(self._follow_hosts())
+            self._spawn(self._follow_local())
             self._listen()
             serving = [self._spawn(listener.run_until_told()) for listener in self._listeners]
             for each in serving:
@@ -202,12 +202,12 @@ class Server:
         except (ApiError, StoreError) as error:
             _log.warning("not every policy is in force: %s", error)
 
-    async def _follow_hosts(self) -> None:
-        """Put changed `[local.hosts]` in force; rules change by requests, these by an editor."""
-        known = self._hosts()
+    async def _follow_local(self) -> None:
+        """Make changes of `[local]` active; rules change by requests, these by an editor."""
+        known = self._local.hosts(), self._local.upstream()
         while True:
             await asyncio.sleep(_HOSTS_EVERY)
-            now = self._hosts()
+            now = self._local.hosts(), self._local.upstream()
             if now == known:
                 continue
             known = now
@@ -261,7 +261,7 @@ async def _run(
     def engines(cells: Cells) -> Mapping[str, Engine]:
         return make_engines(Kit(cells=cells, images=places.images, sandboxes=places.sandboxes), _brought())
 
-    server = Server(places, config, store, engines, Hosts(config_path(os.environ)))
+    server = Server(places, config, store, engines, LocalTable(config_path(os.environ)))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.stop)

@@ -16,7 +16,7 @@ import httpx
 
 from irons_plugins.local.asynclink import AsyncLink
 from irons_plugins.local.control import times
-from irons_plugins.local.control.config import Config, Hosts
+from irons_plugins.local.control.config import Config, LocalTable
 from irons_plugins.local.engines import Cells, Engine, EngineError, Look, Made, Progress, Spec, unheard
 from irons_plugins.local.link import LinkError, Message
 from irons_plugins.local.places import Places
@@ -153,6 +153,7 @@ class PretendGateway:
     deaf: bool = False
     mute: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
+    upstream: dict[str, Any] | None = None
 
     async def serve(self) -> None:
         """Answer until the link ends."""
@@ -165,6 +166,8 @@ class PretendGateway:
     async def _answer(self, message: Message) -> None:
         body = message.body
         self.asked.append(body["op"])
+        if body["op"] == "listeners":
+            self.upstream = body.get("upstream")
         if body["op"] == "policy":
             self.policies[body["cell"]] = body["policy"]
         if body["op"] == "forget":
@@ -195,7 +198,7 @@ class Lab:
             self._config,
             self.store,
             self._engines,
-            Hosts(self.places.state / "config.toml"),
+            LocalTable(self.places.state / "config.toml"),
         )
         self._serving = asyncio.ensure_future(self.server.serve(far, None))
         await self.start_gateway()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from irons_plugins.local.control.config import Config, ConfigError, Hosts, read_config
+from irons_plugins.local.control.config import Config, ConfigError, LocalTable, read_config
 
 
 def test_no_files_are_the_defaults(tmp_path: Path) -> None:
@@ -52,6 +52,7 @@ def test_both_files_are_heeded(tmp_path: Path) -> None:
         ("{}", "[local]\nconnections = 0\n"),
         ("{}", "[local]\ngateway_workers = 0\n"),
         ("{}", "[local]\ngateway_workers = 65\n"),
+        ("{}", '[local]\nupstream_proxy = "http://me:secret@proxy.test"\n'),
     ],
 )
 def test_nonsense_is_one_line_that_names_the_file(tmp_path: Path, listening: str, settings: str) -> None:
@@ -61,13 +62,14 @@ def test_nonsense_is_one_line_that_names_the_file(tmp_path: Path, listening: str
     with pytest.raises(ConfigError) as caught:
         read_config(tmp_path / "server.json", tmp_path / "config.toml")
     assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value)
     assert str(tmp_path) in str(caught.value)
 
 
 def test_hosts_are_read_again_when_they_change(tmp_path: Path) -> None:
     """Names and addresses come in one spelling; a broken file leaves what was, none means none."""
     path = tmp_path / "config.toml"
-    hosts = Hosts(path)
+    hosts = LocalTable(path).hosts
     assert hosts() == {}
     path.write_text('[local.hosts]\n"Web.Example.Test." = "192.0.2.1"\ndb = ["2001:DB8::1", "192.0.2.2"]\n')
     assert hosts() == {"web.example.test": ("192.0.2.1",), "db": ("2001:db8::1", "192.0.2.2")}
@@ -75,3 +77,24 @@ def test_hosts_are_read_again_when_they_change(tmp_path: Path) -> None:
     assert "db" in hosts()
     path.unlink()
     assert hosts() == {}
+
+
+def test_the_upstream_proxy_is_read_again_when_it_changes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A changed setting counts at once; an invalid one leaves what was, and the warning shows nothing of its value."""
+    path = tmp_path / "config.toml"
+    local = LocalTable(path)
+    assert local.upstream() is None
+    path.write_text(
+        '[local]\nupstream_proxy = "http://me:secret@proxy.test:3128"\nno_proxy = ["10.0.0.0/8"]\n'
+    )
+    found = local.upstream()
+    assert found is not None
+    assert (found.host.text, found.port, found.credentials) == ("proxy.test", 3128, b"me:secret")
+    path.write_text('[local]\nupstream_proxy = "socks5://me:secret@proxy.test:1"\n')
+    assert local.upstream() == found
+    assert "HTTP proxy" in caplog.text
+    assert "secret" not in caplog.text
+    path.write_text("[local]\n")
+    assert local.upstream() is None

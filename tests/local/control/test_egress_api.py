@@ -382,6 +382,34 @@ def test_a_new_gateway_gets_every_policy(tmp_path: Path) -> None:
     run(work())
 
 
+def test_the_upstream_proxy_goes_to_the_gateway_and_is_closed(tmp_path: Path) -> None:
+    """A changed setting reaches the gateway; a check and a pin say that the proxy is closed; the password is nowhere else."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            await lab.create("box")
+            settings = lab.places.state / "config.toml"
+            settings.write_text('[local]\nupstream_proxy = "http://me:s3cr3t@10.0.0.9:3128"\n')
+
+            async def told(host: str = "10.0.0.9") -> bool:
+                return (lab.gateway.upstream or {}).get("host") == host
+
+            await until(told)
+            answer = await lab.client.get("/egress/check", params={"host": "10.0.0.9:3128"})
+            assert (answer.json()["allowed"], answer.json()["cause"]) == (False, "never")
+            rule = {"domain": "proxy.test:3128", "private": ["10.0.0.9"]}
+            assert (await lab.client.post("/egress/allow", json=rule)).status_code == 400
+            settings.write_text('[local]\nupstream_proxy = "http://me:s3cr3t@proxy.test:3128"\n')
+            await until(lambda: told("proxy.test"))
+            answer = await lab.client.get("/egress/check", params={"host": "proxy.test:3128"})
+            assert "upstream proxy" in answer.json()["reason"]
+            assert "s3cr3t" not in json.dumps(lab.policies)
+
+    run(work())
+    found = [path for path in tmp_path.rglob("*") if path.is_file() and b"s3cr3t" in path.read_bytes()]
+    assert [path.name for path in found] == ["config.toml"]
+
+
 def test_hosts_of_the_settings_are_in_the_policy(tmp_path: Path) -> None:
     """`[local.hosts]` reaches the gateway, also when the file changes while sandboxes run; a broken file changes nothing."""
 

@@ -312,12 +312,13 @@ def test_every_worker_knows_irons_own_ports_before_a_policy_and_one_keeps_them()
     async def work() -> None:
         async with workers(Place(1, runs=True)) as (gateways, _):
             ends = [attached(gateways, {}, number) for number in (0, 1)]
-            await gateways.listeners([("127.0.0.1", 22000)])
+            await gateways.listeners([("127.0.0.1", 22000)], {"host": "proxy.test"})
             await gateways.push(CELL, "box", {})
             ends.append(attached(gateways, {}, 2))
             await asyncio.sleep(0.02)
             for number, end in enumerate(ends):
                 assert end.heard[0]["listeners"] == [["127.0.0.1", 22000]]
+                assert end.heard[0]["upstream"] == {"host": "proxy.test"}
                 assert end.heard[0]["keep"] is (number == 0)
             assert [each["op"] for each in ends[1].heard] == ["listeners", "policy"]
             for end in ends:

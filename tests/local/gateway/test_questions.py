@@ -34,7 +34,7 @@ def test_the_records_of_an_allowed_name_are_answered_and_recorded(stand: Stand) 
     assert texts(stand.dns("db.example.test", "TXT")) == ['"authSource=admin&replicaSet=rs0"']
     records = [each for each in stand.records() if each.get("host") == SRV_NAME or each["kind"] == "close"]
     assert [each["kind"] for each in records] == ["open", "verdict", "close", "close"]
-    event = stand.event(host=SRV_NAME)
+    event = stand.event(host=SRV_NAME, kind="close")
     assert (event["protocol"], event["port"], event["rule"]) == ("dns", 53, "db.example.test:27017")
     assert event["ended"] == "closed: 2 SRV records"
     # Asked for again at once, they are on hand: nothing leaves.
@@ -110,7 +110,7 @@ def test_a_question_whose_answer_does_not_come_fails(stand: Stand) -> None:
         stand.policy("deny", ["db.example.test"])
         reply = stand.dns(SRV_NAME, "SRV")
         assert (reply.header.rcode, reply.rr) == (RCODE.SERVFAIL, [])
-        assert stand.event(host=SRV_NAME)["ended"].startswith("unreachable: ")
+        assert stand.event(host=SRV_NAME, kind="close")["ended"].startswith("unreachable: ")
     finally:
         conf.write_text(before)
 
@@ -157,7 +157,7 @@ def test_a_gateway_that_ends_writes_nothing_into_a_closed_log(stand: Stand) -> N
         eventually(lambda: [each for each in stand.records() if each["kind"] == "verdict"])
         assert stand.keeper is not None
         stand.keeper.request("detach", cell=CELL)
-    assert stand.event(host="_x._tcp.a.slow.example.test")["ended"] == "interrupted"
+    assert stand.event(host="_x._tcp.a.slow.example.test", kind="close")["ended"] == "interrupted"
 
 
 def test_the_window_lets_so_many_pass_in_any_second() -> None:

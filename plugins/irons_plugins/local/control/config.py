@@ -12,6 +12,7 @@ from typing import Any
 
 from irons_plugins.local import workforce
 from irons_plugins.local.policy import Policy, PolicyError
+from irons_plugins.local.upstream import Upstream, UpstreamError, read_upstream
 
 _log = logging.getLogger(__name__)
 
@@ -78,6 +79,10 @@ def read_config(listening: Path, settings: Path) -> Config:
             f"{settings}: local.{workforce.SETTING} must be a number from 1 to {workforce.MOST}, "
             f"not {local[workforce.SETTING]!r}"
         )
+    try:
+        read_upstream(local)
+    except UpstreamError as error:
+        raise ConfigError(f"{settings}: {error}") from None
     return Config(
         host=asked.get("host"),
         port=asked.get("port"),
@@ -101,34 +106,57 @@ def _read(path: Path, parse: Callable[[str], Any]) -> Mapping[str, Any]:
     return found
 
 
-class Hosts:
-    """`[local.hosts]` of the settings file, read again when the file changes; a broken file leaves what was."""
+class LocalTable:
+    """What of `[local]` in the settings file may change at any time: read again when the file changes.
+
+    A broken file, or an invalid setting in it, leaves everything as it was.
+
+    Args:
+        path: the settings file.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._seen: tuple[int, int] | None = None
         self._hosts: Mapping[str, tuple[str, ...]] = {}
+        self._upstream: Upstream | None = None
 
-    def __call__(self) -> Mapping[str, tuple[str, ...]]:
-        """Name to addresses, as they are now."""
+    def hosts(self) -> Mapping[str, tuple[str, ...]]:
+        """`[local.hosts]`: name to addresses, as they are now."""
+        self._refresh()
+        return self._hosts
+
+    def upstream(self) -> Upstream | None:
+        """The upstream proxy, as it is set now."""
+        self._refresh()
+        return self._upstream
+
+    def _refresh(self) -> None:
         try:
             found = self._path.stat()
         except OSError:
-            self._seen, self._hosts = None, {}
-            return self._hosts
+            self._seen, self._hosts, self._upstream = None, {}, None
+            return
         seen = (found.st_mtime_ns, found.st_ino)
-        if seen != self._seen:
-            self._seen = seen
-            try:
-                self._hosts = _hosts_of(tomllib.loads(self._path.read_text()))
-            except (OSError, ValueError) as error:
-                _log.warning("%s: %s; [local.hosts] stays as it was", self._path, error)
-        return self._hosts
+        if seen == self._seen:
+            return
+        self._seen = seen
+        try:
+            settings = tomllib.loads(self._path.read_text())
+            hosts, upstream = _hosts_of(settings), read_upstream(_local_of(settings))
+        except (OSError, ValueError) as error:
+            _log.warning("%s: %s; [local] stays as it was", self._path, error)
+        else:
+            self._hosts, self._upstream = hosts, upstream
+
+
+def _local_of(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    local = settings.get("local")
+    return local if isinstance(local, dict) else {}
 
 
 def _hosts_of(settings: Mapping[str, Any]) -> Mapping[str, tuple[str, ...]]:
-    local = settings.get("local")
-    hosts = local.get("hosts", {}) if isinstance(local, dict) else {}
+    hosts = _local_of(settings).get("hosts", {})
     try:
         policy = Policy.from_json({"mode": "deny", "rules": [], "hosts": hosts})
     except PolicyError as error:

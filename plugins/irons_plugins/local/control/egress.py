@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address, ip_network
+from itertools import product
 from typing import Any, Protocol, TypeVar
 
 from irons_plugins.local import floor
@@ -24,6 +25,7 @@ from irons_plugins.local.hosts import Host, HostError, canonical_host
 from irons_plugins.local.patterns import PatternError, read_pattern
 from irons_plugins.local.policy import Decision, Policy, judge, read_ground
 from irons_plugins.local.store import Store
+from irons_plugins.local.upstream import Upstream
 
 T = TypeVar("T")
 Hosts = Callable[[], Mapping[str, Iterable[str]]]
@@ -45,8 +47,8 @@ class Enforcer(Protocol):
         """The number of connections a policy would cut."""
         ...
 
-    async def listeners(self, listening: Sequence[tuple[str, int]]) -> None:
-        """Tell where irons itself listens."""
+    async def listeners(self, listening: Sequence[tuple[str, int]], upstream: dict[str, Any] | None) -> None:
+        """Tell where irons itself listens, and which upstream proxy there is."""
         ...
 
     async def forget(self, cell: str) -> None:
@@ -101,6 +103,7 @@ class Egress:
         gateway: Enforcer,
         hosts: Hosts,
         listening: Callable[[], Sequence[tuple[str, int]]],
+        upstream: Callable[[], Upstream | None],
     ) -> None:
         """Make the rules' keeper.
 
@@ -109,11 +112,13 @@ class Egress:
             gateway: what enforces them.
             hosts: gives `[local.hosts]`.
             listening: gives the addresses and ports that irons itself listens on.
+            upstream: gives the upstream proxy, where there is one.
         """
         self._store = store
         self._gateway = gateway
         self._hosts = hosts
         self._listening = listening
+        self._upstream = upstream
         self._one_at_a_time = asyncio.Lock()
         self._changes = 0
         self._turns: defaultdict[str, _Turn] = defaultdict(_Turn)
@@ -233,17 +238,20 @@ class Egress:
         """
         listening = _listeners(self._listening())
         ports = {port for _, port in listening}
+        upstream = self._upstream()
+        if upstream is not None:
+            ports.add(upstream.port)
         for rule in rules:
             asked = [port for port in read_pattern(rule.pattern, mapped=True).ports or () if port in ports]
             if not rule.private or not asked:
                 continue
             ground = await self._ground()
-            for pin in rule.private:
+            for pin, port in product(rule.private, asked):
                 network = ip_network(pin)
-                is_own = is_single(network) and floor.own_port(network.network_address, asked[0], ground)
+                is_own = is_single(network) and floor.own_port(network.network_address, port, ground)
                 if is_own:
                     raise bad(
-                        f"private {pin} of {shown(rule.pattern)}: {pin} port {asked[0]} is {is_own}; no rule opens that"
+                        f"private {pin} of {shown(rule.pattern)}: {pin} port {port} is {is_own}; no rule opens that"
                     )
 
     async def check(self, name: str | None, host: str, port: int) -> tuple[Host, Decision]:
@@ -273,7 +281,7 @@ class Egress:
         async with self._one_at_a_time:
             found = await self._store.read(partial(self._policies, identity=identity, every=True))
             change = self._next()
-        await self._gateway.listeners(self._listening())
+        await self._tell()
         await self._push(found, change)
 
     async def enforce_all(self, cells: Collection[str] | None = None) -> None:
@@ -288,8 +296,12 @@ class Egress:
         async with self._one_at_a_time:
             found = await self._store.read(self._policies)
             change = self._next()
-        await self._gateway.listeners(self._listening())
+        await self._tell()
         await self._push([each for each in found if cells is None or each[0].id in cells], change)
+
+    async def _tell(self) -> None:
+        upstream = self._upstream()
+        await self._gateway.listeners(self._listening(), None if upstream is None else upstream.to_json())
 
     async def forget(self, identity: str) -> None:
         """Let the gateway forget a sandbox for good.
@@ -305,9 +317,10 @@ class Egress:
 
     async def _ground(self) -> Ground:
         try:
-            return await asyncio.to_thread(read_ground, _listeners(self._listening()))
+            ground = await asyncio.to_thread(read_ground, _listeners(self._listening()))
         except OSError as error:
             raise unready(f"this machine's network can't be looked at: {error.strerror}") from error
+        return _closed(ground, self._upstream())
 
     async def _change(
         self, name: str | None, work: Callable[[sqlite3.Connection, Sandbox | None], T], *, dry: bool = False
@@ -416,6 +429,15 @@ def _set_mode(connection: sqlite3.Connection, sandbox: Sandbox | None, mode: str
 
 def _listeners(listening: Sequence[tuple[str, int]]) -> list[Listener]:
     return [(ip_address(address), port) for address, port in listening]
+
+
+def _closed(ground: Ground, upstream: Upstream | None) -> Ground:
+    """The ground on which the upstream proxy is closed to sandboxes, as far as is known without resolving its name."""
+    if upstream is None:
+        return ground
+    if upstream.host.address is not None:
+        return ground._replace(proxies=frozenset({(upstream.host.address, upstream.port)}))
+    return ground._replace(proxy=(upstream.host.text, upstream.port))
 
 
 def _check_size(policy: Mapping[str, Any]) -> None:

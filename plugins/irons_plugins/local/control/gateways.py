@@ -67,6 +67,7 @@ class Gateways:
         self._limits = {} if connections is None else {"connections": connections}
         self._peers: dict[int, Peer] = {}
         self._listening: list[list[Any]] | None = None
+        self._upstream: Mapping[str, Any] | None = None
         self._news = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -121,12 +122,15 @@ class Gateways:
         await self._of_cell(cell, "forget", {"cell": cell}, spare=True)
         await self._release(cell)
 
-    async def listeners(self, listening: Sequence[tuple[str, int]]) -> None:
-        """Tell where irons itself listens: no rule opens that to a sandbox.
+    async def listeners(
+        self, listening: Sequence[tuple[str, int]], upstream: Mapping[str, Any] | None
+    ) -> None:
+        """Tell where irons itself listens, which no rule opens to a sandbox, and which upstream proxy there is.
 
         Each worker hears it before whatever it is asked from now on; nobody waits for one that hangs.
         """
         self._listening = [list(each) for each in listening]
+        self._upstream = upstream
         for number, peer in sorted(self._peers.items()):
             if peer.connected:
                 self._tell(number, peer)
@@ -192,7 +196,7 @@ class Gateways:
     def _tell(self, number: int, peer: Peer) -> None:
         # All know it, one of them keeps it for those that will be started.
         keep = number == min(other for other, each in self._peers.items() if each.connected)
-        peer.tell("listeners", listeners=self._listening, keep=keep)
+        peer.tell("listeners", listeners=self._listening, upstream=self._upstream, keep=keep)
 
     async def _greet(self, cells: Collection[str]) -> None:
         await self._on_connect(cells)

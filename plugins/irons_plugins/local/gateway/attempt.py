@@ -11,14 +11,18 @@ from typing import TYPE_CHECKING
 
 from irons_plugins.local.causes import Cause, Outcome
 from irons_plugins.local.gateway import files, inside, refuse
+from irons_plugins.local.gateway.absolute import relay_absolute
 from irons_plugins.local.gateway.account import Account, Ending
 from irons_plugins.local.gateway.authority import BadRequestError
 from irons_plugins.local.gateway.clear import relay_clear, relay_http
-from irons_plugins.local.gateway.dial import Address, DialError, race
+from irons_plugins.local.gateway.dial import STAGGER, Address, DialError, dial, race
 from irons_plugins.local.gateway.handshake import relay_tls
+from irons_plugins.local.gateway.http1 import Head
 from irons_plugins.local.gateway.journal import JournalError
 from irons_plugins.local.gateway.late import LateError
 from irons_plugins.local.gateway.opening import Opening, read_opening
+from irons_plugins.local.gateway.proxy import STAGGER as PROXY_STAGGER
+from irons_plugins.local.gateway.proxy import Forwarding, Route
 from irons_plugins.local.gateway.relay import Turns
 from irons_plugins.local.gateway.requests import Requests
 from irons_plugins.local.gateway.resolve import ResolveError
@@ -35,7 +39,7 @@ from irons_plugins.local.gateway.verdicts import (
     refuse_for,
 )
 from irons_plugins.local.gateway.wire import Wire
-from irons_plugins.local.policy import Host, Live, Policy, decide
+from irons_plugins.local.policy import Host, Live, Policy, decide, decide_proxy
 
 if TYPE_CHECKING:
     from irons_plugins.local.gateway.cell import Cell
@@ -48,6 +52,8 @@ GRACE_NAMED = 0.02
 """Seconds in which a client that speaks first has spoken; after them the server may be the one that does."""
 GRACE_LITERAL = 0.3
 GRACE_DENIED = 1.0
+RESOLVE_HERE = 3.0
+"""Seconds in which the host may resolve a name that the upstream proxy resolves as well."""
 
 
 CROWDED = "this sandbox has all the connections that the machine's limit of open files leaves it"
@@ -96,6 +102,7 @@ class Attempt:
         self._name: Host | None = None
         self._server: Wire | None = None
         self._session: Session | None = None
+        self._forwarding: Forwarding | None = None
         self._judged: Judged | None = None
         self._alert = b""
         self._ending = ""
@@ -310,7 +317,18 @@ class Attempt:
         if self._port == 443:
             raise self._no("port 443 must speak TLS", Cause.PROTOCOL)
         session = await self._connect()
-        await relay_http(session, requests, head, self._check)
+        if self._forwarding is not None:
+            await self._by_proxy(session, requests, head, self._forwarding)
+        else:
+            await relay_http(session, requests, head, self._check)
+
+    async def _by_proxy(self, session: Session, requests: Requests, head: Head, way: Forwarding) -> None:
+        try:
+            await relay_absolute(session, requests, head, way)
+        except DialError as error:
+            session.stop()
+            self._session = None
+            raise UnreachedError(str(error), Outcome.UNREACHED) from None
 
     async def _other(self, opening: Opening) -> None:
         self._judge(() if opening.name is None else (opening.name,))
@@ -351,7 +369,13 @@ class Attempt:
         judged = self._judged
         if judged is None:
             raise AssertionError
+        proxy = self._context.proxy
+        route = proxy.route(judged.host)
+        if proxy.setting is not None:
+            await proxy.settle(self._port)
         known = self._policy().addresses_of(judged.host)
+        if known is None and route is not None and route.by_name:
+            return await self._connect_by_name(judged, route)
         if known is None:
             known = self._context.resolver.known(self._cell.name, judged.host.text)
         # Where nothing is asked of anyone, a refusal by the floor may be folded like any other.
@@ -374,18 +398,56 @@ class Attempt:
             self.live = Live(judged.host, self._port, address)
 
         try:
-            self._server, address = await race(self._context.loop, tuple(passing), self._port, before)
+            how, stagger = (dial, STAGGER) if route is None else (route.dial, PROXY_STAGGER)
+            self._server, address = await race(
+                self._context.loop, tuple(passing), self._port, before, how, stagger
+            )
         except DialError as error:
             raise UnreachedError(str(error), Outcome.UNREACHED) from None
-        if not self._cell.roomy:
-            self._server.narrow()
+        if route is not None:
+            self._forwarding = route.forwarding(self._server)
         self.live = Live(judged.host, self._port, address)
         if address != dialled[-1]:
             # Rules that came meanwhile were held against the address dialled last.
             self._account.verdict(self._where_to(judged, (address,))[address], address)
+        return self._connected(self._server)
+
+    async def _connect_by_name(self, judged: Judged, route: Route) -> Session:
+        """Have the upstream proxy resolve the name, which leads to no address here, or to none beneath the floor."""
+        closed = decide_proxy(self._policy(), judged.host, self._port, self._context.ground())
+        if closed is not None:
+            raise self._no(closed.reason, closed.cause)
+        if not self._context.files.take(self._cell.files, files.DIALLED):
+            raise self._no(CROWDED, Cause.CAP)
+        self._files += files.DIALLED
+        self._account.reach(judged.host)
+        self.live = Live(judged.host, self._port)
+        try:
+            async with asyncio.timeout(RESOLVE_HERE):
+                found = await self._context.resolver.resolve(self._cell.name, judged.host.text)
+        except (ResolveError, TimeoutError):
+            found = ()
+        for address in found:
+            self._where_to(judged, (address,))
+        # What was asked here took its time: the rules may have changed.
+        now = decide(self._policy(), judged.host, self._port)
+        if not now.allowed:
+            raise self._no(now.reason, now.cause)
+        reason = f"{judged.decision.reason}; the upstream proxy resolves the name"
+        self._account.verdict(judged._replace(decision=judged.decision._replace(reason=reason)))
+        try:
+            self._server = await route.dial_name(self._port)
+        except DialError as error:
+            raise UnreachedError(str(error), Outcome.UNREACHED) from None
+        self._forwarding = route.forwarding(self._server)
+        return self._connected(self._server)
+
+    def _connected(self, server: Wire) -> Session:
+        if not self._cell.roomy:
+            server.narrow()
         self._settle()
         context = self._context
-        self._session = Session(context.loop, self._client, self._server, context.pipes, self._turns)
+        self._session = Session(context.loop, self._client, server, context.pipes, self._turns)
         return self._session
 
     def _where_to(self, judged: Judged, addresses: tuple[Address, ...]) -> dict[Address, Judged]:

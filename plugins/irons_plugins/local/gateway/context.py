@@ -11,6 +11,7 @@ from irons_plugins.local.gateway.folding import Folder
 from irons_plugins.local.gateway.hellos import Hellos
 from irons_plugins.local.gateway.journal import Journal
 from irons_plugins.local.gateway.nameservers import NameServers
+from irons_plugins.local.gateway.proxy import Proxy
 from irons_plugins.local.gateway.relay import Pipes
 from irons_plugins.local.gateway.resolve import Resolver
 from irons_plugins.local.gateway.watch import FairLoop
@@ -27,6 +28,7 @@ class Context:
         folder: where refusals go.
         resolver: asks the host.
         nameservers: the host's, for records that the resolver does not give.
+        proxy: the upstream proxy, where there is one.
         pipes: what relays move bytes through.
         files: the descriptors there are.
         tls: reads ClientHellos.
@@ -41,6 +43,7 @@ class Context:
     folder: Folder
     resolver: Resolver
     nameservers: NameServers
+    proxy: Proxy
     pipes: Pipes
     files: Files
     tls: ssl.SSLContext

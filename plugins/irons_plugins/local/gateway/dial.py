@@ -6,8 +6,9 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from ipaddress import IPv4Address, IPv6Address
+from typing import Any
 
 from irons_plugins.local.gateway.watch import FairLoop
 from irons_plugins.local.gateway.wire import Wire
@@ -18,6 +19,7 @@ Address = IPv4Address | IPv6Address
 TIMEOUT = 10.0
 STAGGER = 0.25
 MOST = 6
+NO_ROUTE = "where only a proxy leads out, [local] upstream_proxy names it"
 
 
 class DialError(Exception):
@@ -56,6 +58,10 @@ async def dial(loop: FairLoop, address: Address, port: int) -> Wire:
     return wire
 
 
+Dial = Callable[[FairLoop, Address, int], Coroutine[Any, Any, Wire]]
+"""Connects to one address and port; raises `DialError` where it is not reached."""
+
+
 async def _connect(wire: Wire, where: tuple[str, int]) -> None:
     code = wire.sock.connect_ex(where)
     if code == errno.EINPROGRESS:
@@ -69,7 +75,8 @@ async def _connect(wire: Wire, where: tuple[str, int]) -> None:
 
 
 def _say(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
+    said = (error.strerror or str(error)).lower()
+    return f"{said}; {NO_ROUTE}" if error.errno in {errno.EHOSTUNREACH, errno.ENETUNREACH} else said
 
 
 async def race(
@@ -77,6 +84,8 @@ async def race(
     addresses: Sequence[Address],
     port: int,
     before: Callable[[Address], None],
+    how: Dial = dial,
+    stagger: float = STAGGER,
 ) -> tuple[Wire, Address]:
     """Connect to the first address that answers, giving each a short start before the next (RFC 8305).
 
@@ -85,13 +94,15 @@ async def race(
         addresses: checked, in order.
         port: 1 to 65535.
         before: called with each address right before it is dialled; what it raises ends the race.
+        how: connects to one address.
+        stagger: seconds that each has before the next.
 
     Raises:
         DialError: none was reached; says why of the first.
     """
     if len(addresses) == 1:
         before(addresses[0])
-        return await dial(loop, addresses[0], port), addresses[0]
+        return await how(loop, addresses[0], port), addresses[0]
     running: dict[asyncio.Task[Wire], Address] = {}
     waiting = list(addresses[:MOST])
     failed: DialError | None = None
@@ -100,9 +111,9 @@ async def race(
             if waiting:
                 address = waiting.pop(0)
                 before(address)
-                running[loop.create_task(dial(loop, address, port))] = address
+                running[loop.create_task(how(loop, address, port))] = address
             done, _ = await asyncio.wait(
-                running, timeout=STAGGER if waiting else None, return_when=asyncio.FIRST_COMPLETED
+                running, timeout=stagger if waiting else None, return_when=asyncio.FIRST_COMPLETED
             )
             for task in done:
                 address = running.pop(task)

@@ -33,6 +33,8 @@ class GroundWatch:
         self._listeners: frozenset[Listener] = frozenset()
         with contextlib.suppress(OSError, ValueError, RecursionError):
             self._listeners = _read(json.loads(kept.read_text(encoding="utf-8")))
+        self._proxies: frozenset[Listener] = frozenset()
+        self._proxy: tuple[str, int] | None = None
         self._ground: Ground | None = None
         self._changes = socket.socket(
             socket.AF_NETLINK,
@@ -60,6 +62,12 @@ class GroundWatch:
             )
             fresh.rename(self._kept)
 
+    def close_proxy(self, proxies: frozenset[Listener], proxy: tuple[str, int] | None) -> None:
+        """Take the addresses and ports of the upstream proxy, and its name, as closed to sandboxes."""
+        if (proxies, proxy) != (self._proxies, self._proxy):
+            self._proxies, self._proxy = proxies, proxy
+            self._ground = None
+
     def ground(self) -> Ground:
         """The ground at this moment.
 
@@ -69,7 +77,7 @@ class GroundWatch:
         if self._changed():
             self._ground = None
         if self._ground is None:
-            self._ground = read_ground(self._listeners)
+            self._ground = read_ground(self._listeners)._replace(proxies=self._proxies, proxy=self._proxy)
         return self._ground
 
     def close(self) -> None:

@@ -27,11 +27,13 @@ from irons_plugins.local.gateway.hellos import Hellos
 from irons_plugins.local.gateway.journal import Journal
 from irons_plugins.local.gateway.nameservers import NameServers
 from irons_plugins.local.gateway.news import News
+from irons_plugins.local.gateway.proxy import Proxy
 from irons_plugins.local.gateway.relay import Pipes, share_of_pipes
 from irons_plugins.local.gateway.resolve import Resolver
 from irons_plugins.local.gateway.watch import FairLoop
 from irons_plugins.local.link import LinkClosedError, LinkError, Message
 from irons_plugins.local.policy import Policy, PolicyError, forbidden
+from irons_plugins.local.upstream import UpstreamError
 
 CUT = "cut: the rules no longer allow it"
 MISSED = Dropped("refused while there was no gateway", Cause.NO_POLICY)
@@ -77,12 +79,14 @@ class Service:
         self._said: str | None = None
         self._watch = GroundWatch(home / "listeners")
         journal = Journal(home / "audit", self._news.wrote, worker)
+        resolver = Resolver(loop)
         self._context = Context(
             loop=loop,
             journal=journal,
             folder=Folder(loop, journal),
-            resolver=Resolver(loop),
+            resolver=resolver,
             nameservers=NameServers(loop),
+            proxy=Proxy(loop, home / "upstream", resolver, self._watch.close_proxy, self._watch.ground),
             pipes=Pipes(self._complain, share_of_pipes(workers, _pipe_pages())),
             files=Files(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
             tls=tls.context(),
@@ -223,7 +227,7 @@ class Service:
                 except LinkError:
                     raise
                 except Exception as error:  # noqa: BLE001 (one request must not end the link)
-                    if not isinstance(error, BadMessageError | PolicyError | OSError):
+                    if not isinstance(error, BadMessageError | PolicyError | UpstreamError | OSError):
                         _log.exception("a request of the control plane failed")
                     elif "id" not in message.body:
                         _log.error("%s failed: %s", message.body.get("op"), error)
@@ -242,7 +246,11 @@ class Service:
         if operation == "stats":
             return self.stats()
         if operation == "listeners":
-            self._watch.put(body.get("listeners"), keep=body.get("keep") is not False)
+            keep = body.get("keep") is not False
+            self._watch.put(body.get("listeners"), keep=keep)
+            # Beside the listeners, so that a gateway that knows nothing of proxies still takes these.
+            if "upstream" in body:
+                self._context.proxy.put(body["upstream"], keep=keep)
             return {}
         name = _cell_of(body)
         if operation == "forget":

@@ -154,13 +154,17 @@ class Session:
         self._forth.start()
         await self._until_over()
 
-    async def finish(self) -> None:
+    async def finish(self, *, tell: bool = True) -> None:
         """The client has ended its side: tell the server, and relay what it still says.
+
+        Args:
+            tell: False for a server that takes the end of its client's side for a wish to stop, as proxies do.
 
         Raises:
             BrokenError: it ended in another way.
         """
-        self.server.finish()
+        if tell:
+            self.server.finish()
         self._client_done = True
         self._look()
         await self._until_over()
