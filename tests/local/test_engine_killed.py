@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 from tests.local.engine_cells import OwnCells
 
-from irons_plugins.local.engines import Kit, Spec
+from irons_plugins.local.engines import CellError, Kit, Spec
 from irons_plugins.local.engines.machine import Machine
 from irons_plugins.local.engines.namespace import NamespaceEngine
 from irons_plugins.local.image import Images
@@ -113,4 +114,29 @@ def test_after_a_kill_all_can_go_on_or_go(home: Path, steps: tuple[str, ...], de
 
     asyncio.run(go_on())
     assert list((home / "sandboxes").iterdir()) == []
+    assert _groups() == []
+
+
+class _Exiting(OwnCells):
+    """Cells whose process is about to end when its cell is looked for: it has no namespaces any more."""
+
+    async def adopt(self, cell: str, pid: int, started: int) -> None:
+        os.kill(pid, signal.SIGKILL)
+        raise CellError("the process is gone")
+
+
+@pytest.mark.e2e
+def test_a_process_that_ends_during_recovery_does_not_run(home: Path) -> None:
+    """A new engine does not count a sandbox whose process 1 ends while its cell is being found again."""
+
+    async def work() -> None:
+        first = NamespaceEngine(Kit(OwnCells(), home / "images", home / "sandboxes"))
+        await first.create(Spec(SANDBOX, "victim", (home / "id.pub").read_text()))
+        await first.start(SANDBOX)
+        second = NamespaceEngine(Kit(_Exiting(), home / "images", home / "sandboxes"))
+        assert await second.recover() == []
+        assert (await second.look(SANDBOX)).state == "stopped"
+        await second.destroy(SANDBOX)
+
+    asyncio.run(work())
     assert _groups() == []

@@ -36,11 +36,12 @@ from irons_plugins.local.engines import (
 )
 from irons_plugins.local.engines.cgroup import Groups
 from irons_plugins.local.engines.machine import Machine
-from irons_plugins.local.engines.processes import end_all_in_net, end_tree, ended, open_process
+from irons_plugins.local.engines.processes import end_all_in_net, end_tree, ended, ends, open_process
 from irons_plugins.local.engines.removal import remove_tree
 from irons_plugins.local.image import Image, Images
 
 _BUSY_WITHIN = 5.0
+_EXIT_WITHIN = 2.0
 _log = logging.getLogger(__name__)
 
 
@@ -85,7 +86,11 @@ class NamespaceEngine:
                 return False
             try:
                 await self._cells.adopt(sandbox, *process)
-            except CellError as error:
+            except (CellError, OSError) as error:
+                if await ends(process, _EXIT_WITHIN):
+                    # A process that is on its way out has no namespaces any more.
+                    await self._groups.remove(sandbox)
+                    return False
                 _log.warning("%s runs, but its cell cannot be found again: %s", sandbox, error)
             return True
 

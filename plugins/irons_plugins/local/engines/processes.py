@@ -57,6 +57,17 @@ async def ended(descriptor: int, within: float | None = None) -> bool:
         loop.remove_reader(descriptor)
 
 
+async def ends(process: Process, within: float) -> bool:
+    """Wait until a process has ended, `within` so many seconds; True if it has, or had before."""
+    descriptor = open_process(process)
+    if descriptor is None:
+        return True
+    try:
+        return await ended(descriptor, within)
+    finally:
+        os.close(descriptor)
+
+
 def send(descriptor: int, number: signal.Signals) -> None:
     """Signal the process of a pidfd; one that is gone is no error."""
     with contextlib.suppress(ProcessLookupError):
