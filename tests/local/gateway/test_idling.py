@@ -166,3 +166,25 @@ def test_an_upload_ends_when_its_server_is_gone(place: Place) -> None:
             await upload
 
     loop.run_until_complete(asyncio.wait_for(run(), HOURS * 2))
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_server_may_take_its_time_to_answer(place: Place, *, gone: bool) -> None:
+    """Hours after a client has said more than its server has answered the answer is still heard, unless one is gone."""
+    loop, session = place.loop, place.session
+
+    async def run() -> None:
+        place.client.send(b"more")
+        speaks = loop.create_task(session.server_speaks())
+        await loop.skip(HOURS)
+        assert not speaks.done()
+        if gone:
+            reset(place.client)
+            await loop.skip(HOURS)
+            with pytest.raises(BrokenError):
+                await speaks
+        else:
+            place.server.send(b"at last")
+            assert await speaks
+
+    loop.run_until_complete(asyncio.wait_for(run(), 3 * HOURS))

@@ -17,7 +17,7 @@ from irons_plugins.local.gateway.inspector import Inspector, Then
 from irons_plugins.local.gateway.late import Check, LateError
 from irons_plugins.local.gateway.opening import LINE_TIMEOUT, Opening
 from irons_plugins.local.gateway.requests import Requests
-from irons_plugins.local.gateway.session import ANSWER_TIMEOUT, BrokenError, Session
+from irons_plugins.local.gateway.session import BrokenError, Session
 from irons_plugins.local.gateway.shadows import Shadows, TooManyError
 from irons_plugins.local.gateway.sniff import Kind
 from irons_plugins.local.gateway.tls import Hello, OddHelloError
@@ -104,17 +104,15 @@ async def _websocket(session: Session, requests: Requests, head: Head) -> None:
 async def _answer(session: Session) -> bytes:
     """The head of the server's next answer, and nothing beyond it."""
     data = b""
-    try:
-        async with asyncio.timeout(ANSWER_TIMEOUT):
-            while (end := data.find(b"\r\n\r\n")) < 0:
-                if len(data) > MAX_ANSWER:
-                    raise BrokenError("the server's answer has no end")
-                more = await session.server.recv()
-                if not more:
-                    raise BrokenError("the server closed")
-                data += more
-    except TimeoutError:
-        raise BrokenError("the server did not answer in time") from None
+    while (end := data.find(b"\r\n\r\n")) < 0:
+        if len(data) > MAX_ANSWER:
+            raise BrokenError("the server's answer has no end")
+        if session.server.peek() is None:
+            await session.hear()
+        more = await session.server.recv()
+        if not more:
+            raise BrokenError("the server closed")
+        data += more
     session.server.held = data[end + 4 :]
     return data[: end + 4]
 

@@ -15,8 +15,6 @@ LOOK = 60.0
 """Seconds between two looks at a connection with one side closed: it lives as long as both peers answer keep-alives."""
 CLOSING = 5.0
 """Seconds a client has to end its side of a request-and-answer connection once the server has, unless it uploads."""
-ANSWER_TIMEOUT = 60.0
-"""Seconds a server has to say something before more of its client goes on."""
 GREETING = 4
 """Bytes of a server's first words that are looked at."""
 QUIET = 0.2
@@ -107,7 +105,8 @@ class Session:
         """Wait for the server's next words, while they are not relayed; False where the client ends its side first.
 
         Raises:
-            OSError: the connection broke, or the server did not speak in time.
+            BrokenError: a peer is gone.
+            OSError: the connection broke.
         """
         while True:
             said = self.client.peek()
@@ -115,11 +114,24 @@ class Session:
                 return False
             if said is not None:
                 # It has said more, which waits for the server's answer.
-                await self.server.readable(ANSWER_TIMEOUT)
+                await self.hear()
                 return True
             if self.server.peek() is not None:
                 return True
             await either(self._loop, self.client, self.server)
+
+    async def hear(self) -> None:
+        """Wait until the server says something, while it is not relayed, as long as both peers are there.
+
+        Raises:
+            BrokenError: one is gone.
+        """
+        while True:
+            with suppress(TimeoutError):
+                await self.server.readable(LOOK)
+                return
+            if self._gone:
+                raise BrokenError("a peer was gone before the server answered")
 
     async def send(self, data: bytes) -> None:
         """Send bytes to the server.
