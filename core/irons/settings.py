@@ -53,6 +53,7 @@ LOCAL_KEYS: dict[str, type] = {
     "keep_days": int,
     "connections": int,
     "gateway_workers": int,
+    "synthetic_pool": str,
     "upstream_proxy": str,
     "no_proxy": list,
     "upstream_resolves": bool,

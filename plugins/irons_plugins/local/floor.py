@@ -206,6 +206,9 @@ def own_port(address: Address, port: int, ground: Ground) -> str | None:
 
 
 def _neighbour(address: Address, ground: Ground) -> str | None:
+    for pool in ground.pools:
+        if address in pool:
+            return f"one that stands for a name in sandboxes ({pool})"
     for network in ground.onlink:
         if address in network:
             return f"on this machine's own network ({network})"

@@ -54,6 +54,7 @@ class Ground(NamedTuple):
         own_networks: whole prefixes that the kernel takes as this machine's own, such as 127.0.0.0/8.
         proxies: the addresses and ports of the upstream proxy, which is for the gateway alone.
         proxy: the name and port of it, where it is not a literal address.
+        pools: the blocks whose addresses stand for names in sandboxes.
     """
 
     own: frozenset[Address] = frozenset()
@@ -62,6 +63,7 @@ class Ground(NamedTuple):
     own_networks: tuple[Network, ...] = ()
     proxies: frozenset[Listener] = frozenset()
     proxy: tuple[str, int] | None = None
+    pools: tuple[IPv4Network, ...] = ()
 
     def is_own(self, address: Address) -> bool:
         """True when a connection to the address would end on this machine."""

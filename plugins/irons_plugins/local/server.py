@@ -77,6 +77,7 @@ class Server:
             on_connect=self._gateway_is_new,
             on_lost=self._gateway_is_lost,
             connections=config.connections,
+            pool=config.synthetic_pool,
         )
         made = engines(keeper)
         doors = Doors(config.ssh_host)

@@ -53,6 +53,10 @@ def test_both_files_are_heeded(tmp_path: Path) -> None:
         ("{}", "[local]\ngateway_workers = 0\n"),
         ("{}", "[local]\ngateway_workers = 65\n"),
         ("{}", '[local]\nupstream_proxy = "http://me:secret@proxy.test"\n'),
+        ("{}", '[local]\nsynthetic_pool = "10.0.0.0/24"\n'),
+        ("{}", '[local]\nsynthetic_pool = "127.0.0.0/8"\n'),
+        ("{}", '[local]\nsynthetic_pool = "fd00::/16"\n'),
+        ("{}", '[local]\nsynthetic_pool = "all"\n'),
     ],
 )
 def test_nonsense_is_one_line_that_names_the_file(tmp_path: Path, listening: str, settings: str) -> None:

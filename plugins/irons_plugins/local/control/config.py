@@ -12,6 +12,7 @@ from typing import Any
 
 from irons_plugins.local import workforce
 from irons_plugins.local.policy import Policy, PolicyError
+from irons_plugins.local.synthetic import PoolError, read_pool
 from irons_plugins.local.upstream import Upstream, UpstreamError, read_upstream
 
 _log = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ class Config:
         keep_events: newest events kept per sandbox.
         keep_days: days that an event is kept.
         connections: what a sandbox may have at once; None leaves it to the gateway.
+        synthetic_pool: the block of made-up addresses of sandboxes made from now on; None is the usual one.
     """
 
     host: str | None = None
@@ -51,6 +53,7 @@ class Config:
     keep_events: int = 100_000
     keep_days: int = 90
     connections: int | None = None
+    synthetic_pool: str | None = None
 
 
 def read_config(listening: Path, settings: Path) -> Config:
@@ -81,8 +84,11 @@ def read_config(listening: Path, settings: Path) -> Config:
         )
     try:
         read_upstream(local)
+        pool = None if "synthetic_pool" not in local else str(read_pool(str(local["synthetic_pool"])))
     except UpstreamError as error:
         raise ConfigError(f"{settings}: {error}") from None
+    except PoolError as error:
+        raise ConfigError(f"{settings}: local.synthetic_pool: {error}") from None
     return Config(
         host=asked.get("host"),
         port=asked.get("port"),
@@ -90,6 +96,7 @@ def read_config(listening: Path, settings: Path) -> Config:
         tls_key=asked.get("tls_key"),
         ssh_host=asked.get("ssh_host", _LOOPBACK),
         engine=str(local.get("engine") or "namespace"),
+        synthetic_pool=pool,
         **kept,
     )
 

@@ -50,6 +50,7 @@ class Gateways:
         on_connect: awaited with the cells of a worker each time there is a new link to it.
         on_lost: awaited with the number of a worker whose link has ended and had no other in its place for a while.
         connections: what each sandbox may have at once; None leaves it to the gateway.
+        pool: the block of made-up addresses of sandboxes made from now on; None leaves it to the gateway.
     """
 
     def __init__(
@@ -61,10 +62,12 @@ class Gateways:
         on_connect: Callable[[Collection[str]], Awaitable[None]],
         on_lost: Callable[[int], Awaitable[None]],
         connections: int | None = None,
+        pool: str | None = None,
     ) -> None:
         self._locate, self._release = locate, release
         self._on_audit, self._on_connect, self._on_lost = on_audit, on_connect, on_lost
         self._limits = {} if connections is None else {"connections": connections}
+        self._pool = pool
         self._peers: dict[int, Peer] = {}
         self._listening: list[list[Any]] | None = None
         self._upstream: Mapping[str, Any] | None = None
@@ -196,7 +199,8 @@ class Gateways:
     def _tell(self, number: int, peer: Peer) -> None:
         # All know it, one of them keeps it for those that will be started.
         keep = number == min(other for other, each in self._peers.items() if each.connected)
-        peer.tell("listeners", listeners=self._listening, upstream=self._upstream, keep=keep)
+        more = {} if self._pool is None else {"pool": self._pool}
+        peer.tell("listeners", listeners=self._listening, upstream=self._upstream, keep=keep, **more)
 
     async def _greet(self, cells: Collection[str]) -> None:
         await self._on_connect(cells)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from irons_plugins.local.gateway.bucket import Bucket
 from irons_plugins.local.gateway.files import Share
 from irons_plugins.local.gateway.names import Names
+from irons_plugins.local.gateway.pools import Pools
 from irons_plugins.local.gateway.undecided import Budget
 from irons_plugins.local.gateway.yielding import Pace, Slice
 from irons_plugins.local.policy import Policy
@@ -50,17 +51,21 @@ class Cell:
         home: the directory with `policy` and `names`.
         caps: what it may have at once.
         turn: the turn that the loop is serving.
+        pools: where its made-up addresses are taken from; None is the usual block.
 
     Attributes:
         freed: is called whenever there may be room for another connection.
     """
 
-    def __init__(self, name: str, home: Path, caps: Caps, turn: Slice | None = None) -> None:
+    def __init__(
+        self, name: str, home: Path, caps: Caps, turn: Slice | None = None, pools: Pools | None = None
+    ) -> None:
         self.name = name
         self.caps = caps
         self.sandbox: dict[str, Any] = {}
         self.policy: Policy | None = None
-        self.names = Names(home / "names" / name)
+        kept = home / "names" / name
+        self.names = Names(kept) if pools is None else Names(kept, pool=pools.of(kept), pooled=pools.hold)
         self.live: set[Attempt] = set()
         self.files = Share()
         self.undecided = 0
@@ -152,6 +157,12 @@ def _nobody_waits() -> None:
 
 def forget(home: Path, name: str) -> None:
     """Remove what is kept of a cell that is not attached."""
-    for path in (home / "policy" / f"{name}.json", home / "names" / name, home / "names" / f"{name}.drops"):
+    names = home / "names"
+    for path in (
+        home / "policy" / f"{name}.json",
+        names / name,
+        names / f"{name}.drops",
+        names / f"{name}.pool",
+    ):
         with contextlib.suppress(FileNotFoundError):
             path.unlink()

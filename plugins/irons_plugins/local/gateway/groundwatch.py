@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
-from ipaddress import ip_address
+from ipaddress import IPv4Network, ip_address
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ class GroundWatch:
             self._listeners = _read(json.loads(kept.read_text(encoding="utf-8")))
         self._proxies: frozenset[Listener] = frozenset()
         self._proxy: tuple[str, int] | None = None
+        self._pools: tuple[IPv4Network, ...] = ()
         self._ground: Ground | None = None
         self._changes = socket.socket(
             socket.AF_NETLINK,
@@ -68,6 +69,10 @@ class GroundWatch:
             self._proxies, self._proxy = proxies, proxy
             self._ground = None
 
+    def close_pools(self, pools: tuple[IPv4Network, ...]) -> None:
+        """Take the blocks of addresses that stand for names in sandboxes as beneath the floor."""
+        self._pools, self._ground = pools, None
+
     def ground(self) -> Ground:
         """The ground at this moment.
 
@@ -77,7 +82,9 @@ class GroundWatch:
         if self._changed():
             self._ground = None
         if self._ground is None:
-            self._ground = read_ground(self._listeners)._replace(proxies=self._proxies, proxy=self._proxy)
+            self._ground = read_ground(self._listeners)._replace(
+                proxies=self._proxies, proxy=self._proxy, pools=self._pools
+            )
         return self._ground
 
     def close(self) -> None:

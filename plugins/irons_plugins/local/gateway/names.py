@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from ipaddress import IPv4Address, IPv4Network, IPv6Address
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
+from irons_plugins.local.addresses import Address
 from irons_plugins.local.gateway.bucket import Bucket
+from irons_plugins.local.synthetic import POOL
 
-POOL = IPv4Network("198.18.0.0/15")
 CAPACITY = 60_000
 """Names a sandbox may have in its life."""
 KEPT = 5_000
@@ -22,8 +23,6 @@ RATE = 200.0
 """New names a second, on average: more than any program asks for, and five minutes until a flood has used them up."""
 BURST = 2_000.0
 """New names in one go."""
-_BASE = int(POOL.network_address)
-_MASK = int(POOL.netmask)
 
 
 class NamesFullError(Exception):
@@ -37,6 +36,8 @@ class Names:
         path: the file that keeps them.
         capacity: how many names a cell may have.
         bucket: makes what limits new names a second: those that a rule covers, and the others.
+        pool: where its addresses are taken from.
+        pooled: tells whether an address is of any pool, also an earlier one.
     """
 
     def __init__(
@@ -44,7 +45,11 @@ class Names:
         path: Path,
         capacity: int = CAPACITY,
         bucket: Callable[[], Bucket] = lambda: Bucket(RATE, BURST),
+        pool: IPv4Network = POOL,
+        pooled: Callable[[Address], bool] = POOL.__contains__,
     ) -> None:
+        self._base, self._mask = int(pool.network_address), int(pool.netmask)
+        self._pooled = pooled
         self._capacity = capacity
         self._buckets = {True: bucket(), False: bucket()}
         self._path = path
@@ -73,19 +78,18 @@ class Names:
         if index is None:
             index = self._add(name, covered=covered(name))
         # The first address of the pool stands for nothing.
-        return IPv4Address(_BASE + index + 1)
+        return IPv4Address(self._base + index + 1)
 
-    def name(self, address: IPv4Address | IPv6Address) -> str | None:
+    def name(self, address: Address) -> str | None:
         """The name an address stands for; None where it stands for none."""
-        if not self.synthetic(address):
+        if address.version != 4 or int(address) & self._mask != self._base:
             return None
-        index = int(address) - _BASE - 1
+        index = int(address) - self._base - 1
         return self._by_index[index] if 0 <= index < len(self._by_index) else None
 
-    @staticmethod
-    def synthetic(address: IPv4Address | IPv6Address) -> bool:
-        """True for an address of the pool, given out or not."""
-        return address.version == 4 and int(address) & _MASK == _BASE
+    def synthetic(self, address: Address) -> bool:
+        """True for an address of a pool, given out or not."""
+        return (address.version == 4 and int(address) & self._mask == self._base) or self._pooled(address)
 
     def close(self) -> None:
         """Let go of the file."""

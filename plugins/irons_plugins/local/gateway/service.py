@@ -27,12 +27,14 @@ from irons_plugins.local.gateway.hellos import Hellos
 from irons_plugins.local.gateway.journal import Journal
 from irons_plugins.local.gateway.nameservers import NameServers
 from irons_plugins.local.gateway.news import News
+from irons_plugins.local.gateway.pools import Pools
 from irons_plugins.local.gateway.proxy import Proxy
 from irons_plugins.local.gateway.relay import Pipes, share_of_pipes
 from irons_plugins.local.gateway.resolve import Resolver
 from irons_plugins.local.gateway.watch import FairLoop
 from irons_plugins.local.link import LinkClosedError, LinkError, Message
 from irons_plugins.local.policy import Policy, PolicyError, forbidden
+from irons_plugins.local.synthetic import PoolError
 from irons_plugins.local.upstream import UpstreamError
 
 CUT = "cut: the rules no longer allow it"
@@ -78,6 +80,7 @@ class Service:
         self._tasks: set[asyncio.Task[None]] = set()
         self._said: str | None = None
         self._watch = GroundWatch(home / "listeners")
+        self._pools = Pools(home / "pools", self._watch.close_pools)
         journal = Journal(home / "audit", self._news.wrote, worker)
         resolver = Resolver(loop)
         self._context = Context(
@@ -186,7 +189,7 @@ class Service:
             # The keeper holds the same sockets, or has made others in their place.
             old.close()
         if cell is None:
-            cell = self._cells[name] = Cell(name, self._home, self._caps, self._turn)
+            cell = self._cells[name] = Cell(name, self._home, self._caps, self._turn, self._pools)
             self._context.files.attach()
         taken, fds[:] = list(fds), []
         self._doors[name] = Doors(self._context, cell, taken)
@@ -227,7 +230,9 @@ class Service:
                 except LinkError:
                     raise
                 except Exception as error:  # noqa: BLE001 (one request must not end the link)
-                    if not isinstance(error, BadMessageError | PolicyError | UpstreamError | OSError):
+                    if not isinstance(
+                        error, BadMessageError | PolicyError | PoolError | UpstreamError | OSError
+                    ):
                         _log.exception("a request of the control plane failed")
                     elif "id" not in message.body:
                         _log.error("%s failed: %s", message.body.get("op"), error)
@@ -251,6 +256,7 @@ class Service:
             # Beside the listeners, so that a gateway that knows nothing of proxies still takes these.
             if "upstream" in body:
                 self._context.proxy.put(body["upstream"], keep=keep)
+            self._pools.put(body.get("pool"), keep=keep)
             return {}
         name = _cell_of(body)
         if operation == "forget":
@@ -268,7 +274,7 @@ class Service:
         known = dict(sandbox) if isinstance(sandbox, dict) else {}
         if cell is None:
             # Born locked: it is kept before the cell is attached.
-            early = Cell(name, self._home, self._caps)
+            early = Cell(name, self._home, self._caps, pools=self._pools)
             try:
                 early.put(known, policy)
             finally:
