@@ -30,6 +30,7 @@ from irons_plugins.local.control.errors import ApiError, unready
 from irons_plugins.local.control.gateways import Gateways, Place
 from irons_plugins.local.control.ingest import Ingest
 from irons_plugins.local.control.keeper import Keeper
+from irons_plugins.local.control.keyring import KeyRing
 from irons_plugins.local.control.lifecycle import Lifecycle
 from irons_plugins.local.control.listen import Listener, ListenError, tcp_listener, unix_listener
 from irons_plugins.local.control.plane import Plane
@@ -93,6 +94,7 @@ class Server:
             egress=egress,
             lifecycle=Lifecycle(store, made, egress, doors, places),
             audit=audit,
+            keys=KeyRing(store),
         )
 
     async def serve(self, link: socket.socket, rendezvous: socket.socket | None) -> None:
@@ -134,7 +136,7 @@ class Server:
         plane = self.plane
         app = make_app(plane)
         if plane.config.host is not None:
-            self._listeners.append(tcp_listener(KeyRequired(app, plane.store), plane.config))
+            self._listeners.append(tcp_listener(KeyRequired(app, plane.keys), plane.config))
         self._listeners.append(unix_listener(app, plane.places.api_socket))
 
     def _listening(self) -> list[tuple[str, int]]:

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import ssl
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -215,5 +216,30 @@ def test_keys_are_the_owners_alone(tmp_path: Path) -> None:
                 assert answer.status_code == 403
                 assert "unix socket" in answer.json()["error"]
             assert [each["label"] for each in (await lab.client.get("/keys")).json()["keys"]] == ["laptop"]
+
+    run(work())
+
+
+def test_a_key_is_looked_up_beside_a_slow_question(tmp_path: Path) -> None:
+    """While the database answers somebody's heavy question, others with a key are let in, and others without refused."""
+
+    async def work() -> None:
+        port = free_port()
+        async with (
+            control_plane(tmp_path, host="127.0.0.1", port=port) as lab,
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as remote,
+        ):
+            key = (await lab.client.post("/keys", json={"label": "laptop"})).json()["key"]
+            good = {"authorization": f"Bearer {key}"}
+            assert (await remote.get("/version", headers=good)).status_code == 200
+            over = threading.Event()
+            slow = asyncio.ensure_future(lab.store.read(lambda _: over.wait(60)))
+            async with asyncio.timeout(20):
+                assert (await remote.get("/version", headers=good)).status_code == 200
+                assert (
+                    await remote.get("/version", headers={"authorization": "Bearer no"})
+                ).status_code == 401
+            over.set()
+            assert await slow
 
     run(work())

@@ -19,25 +19,23 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from irons.version import __version__
 from irons_plugins.local.control import (
-    keys,
     routes_audit,
     routes_egress,
     routes_sandboxes,
     routes_system,
-    times,
 )
 from irons_plugins.local.control.errors import ApiError, bad, unready
+from irons_plugins.local.control.keyring import KeyRing
 from irons_plugins.local.control.openapi import describe
 from irons_plugins.local.control.plane import Plane
 from irons_plugins.local.control.routing import Answer, Call, Route, read_query
 from irons_plugins.local.control.schemas import check
-from irons_plugins.local.store import Store, StoreError
+from irons_plugins.local.store import StoreError
 
 _log = logging.getLogger(__name__)
 MOST_BYTES = 2 * 1024 * 1024
 """Of a request's body."""
 
-_TOUCH_EVERY = 60_000_000
 _LARGE = 2_000
 _KEPT = re.compile("%(2[5F])", re.IGNORECASE)
 _OWNER_ONLY = "keys are made, listed and revoked only on the machine where the server runs: `irons local key` there, over its unix socket"
@@ -85,9 +83,9 @@ class KeyRequired:
     The key must be valid when the request comes and when the answer goes: one that is revoked ends a long poll too.
     """
 
-    def __init__(self, app: ASGIApp, store: Store) -> None:
+    def __init__(self, app: ASGIApp, ring: KeyRing) -> None:
         self._app = app
-        self._store = store
+        self._ring = ring
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or refuse it with 401."""
@@ -121,11 +119,8 @@ class KeyRequired:
         if kind.lower() != "bearer" or not secret:
             return _unknown("a key is needed: make one by `irons local key create` where the server runs")
         try:
-            key = await self._store.read(lambda connection: keys.find(connection, secret))
-            if key is None:
+            if not await self._ring.opens(secret):
                 return _unknown("this key is not valid, or was revoked")
-            if key.used_at is None or times.now() - key.used_at > _TOUCH_EVERY:
-                await self._store.write(lambda connection: keys.touch(connection, key.id))
         except StoreError as error:
             return _json(503, {"error": str(error)})
         return None

@@ -39,7 +39,7 @@ def create(connection: sqlite3.Connection, label: str) -> tuple[Key, str]:
     key = Key(id=f"key_{secrets.token_hex(6)}", label=label, created_at=times.now(), used_at=None)
     connection.execute(
         "INSERT INTO keys (id, label, hash, created_at) VALUES (?, ?, ?, ?)",
-        (key.id, key.label, _hash(secret), key.created_at),
+        (key.id, key.label, hash_of(secret), key.created_at),
     )
     return key, secret
 
@@ -64,16 +64,14 @@ def revoke(connection: sqlite3.Connection, name: str) -> int:
     return len(found)
 
 
-def find(connection: sqlite3.Connection, secret: str) -> Key | None:
-    """The key that `secret` is, if it is one.
+def by_hash(connection: sqlite3.Connection) -> dict[bytes, Key]:
+    """Every key by its hash.
 
     A key has 256 random bits, so a plain hash of it cannot be guessed back, and looking it up by its hash tells
     nothing about others by the time it takes.
     """
-    row = connection.execute(
-        "SELECT id, label, created_at, used_at FROM keys WHERE hash = ?", (_hash(secret),)
-    ).fetchone()
-    return None if row is None else Key(**dict(row))
+    rows = connection.execute("SELECT hash, id, label, created_at, used_at FROM keys")
+    return {bytes(hashed): Key(*rest) for hashed, *rest in map(tuple, rows)}
 
 
 def touch(connection: sqlite3.Connection, identity: str) -> None:
@@ -81,5 +79,6 @@ def touch(connection: sqlite3.Connection, identity: str) -> None:
     connection.execute("UPDATE keys SET used_at = ? WHERE id = ?", (times.now(), identity))
 
 
-def _hash(secret: str) -> bytes:
+def hash_of(secret: str) -> bytes:
+    """What is stored of a key."""
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()

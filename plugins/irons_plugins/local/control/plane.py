@@ -12,6 +12,7 @@ from irons_plugins.local.control.doors import Doors
 from irons_plugins.local.control.egress import Egress
 from irons_plugins.local.control.gateways import Gateways
 from irons_plugins.local.control.keeper import Keeper
+from irons_plugins.local.control.keyring import KeyRing
 from irons_plugins.local.control.lifecycle import Lifecycle
 from irons_plugins.local.engines import Engine
 from irons_plugins.local.places import Places
@@ -33,6 +34,7 @@ class Plane:
         egress: rules and modes.
         lifecycle: sandboxes' states.
         audit: events.
+        keys: who may come over TCP.
         began: when it started, microseconds since 1970.
     """
 
@@ -46,4 +48,5 @@ class Plane:
     egress: Egress
     lifecycle: Lifecycle
     audit: Audit
+    keys: KeyRing
     began: int = field(default_factory=times.now)

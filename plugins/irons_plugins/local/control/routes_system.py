@@ -66,14 +66,14 @@ async def list_keys(call: Call) -> Mapping[str, Any]:
 async def create_key(call: Call) -> Answer:
     """POST /keys."""
     label = call.body["label"]
-    key, secret = await call.plane.store.write(lambda connection: keys.create(connection, label))
+    key, secret = await call.plane.keys.create(label)
     return Answer(201, {**_key(key), "key": secret})
 
 
 async def revoke_key(call: Call) -> Mapping[str, Any]:
     """DELETE /keys/{id}."""
     name = call.path["id"]
-    found = await call.plane.store.write(lambda connection: keys.revoke(connection, name))
+    found = await call.plane.keys.revoke(name)
     if not found:
         raise missing(f"there is no key {name!r}")
     if found > 1:
