@@ -58,7 +58,6 @@ REFUSED = {
     "chunked in HTTP/1.0": "POST /evil HTTP/1.0\nHost: web.example.test\nTransfer-Encoding: chunked\n\n0\n\n",
     "connect": "CONNECT evil.example.test:443 HTTP/1.1\nHost: evil.example.test\n\n",
     "connect, allowed": "CONNECT web.example.test:443 HTTP/1.1\nHost: web.example.test\n\n",
-    "h2, prior knowledge": "PRI * HTTP/2.0\n\nSM\n\n",
     "empty line first": "\nGET / HTTP/1.1\nHost: evil.example.test\n\n",
     "many empty lines first": "\n" * 40 + "GET / HTTP/1.1\nHost: evil.example.test\n\n",
     "method unknown": "FOO / HTTP/1.1\nHost: evil.example.test\n\n",
@@ -201,7 +200,7 @@ def test_a_websocket_the_server_declines_ends(shared: Stand) -> None:
         # The server gives back what it gets: a head, but no 101.
         assert b"GET /ws HTTP/1.1" in program.rest()
     assert not shared.leaked("evil")
-    assert "upgrade" in shared.event(host=WEB, kind="close")["ended"]
+    assert "upgrade" in shared.event(host=WEB, port=9999, kind="close")["ended"]
 
 
 UPGRADES = {

@@ -18,12 +18,18 @@ from irons_plugins.local.gateway.clear import relay_clear, relay_http
 from irons_plugins.local.gateway.dial import STAGGER, Address, DialError, dial, race
 from irons_plugins.local.gateway.handshake import relay_tls
 from irons_plugins.local.gateway.http1 import Head
+from irons_plugins.local.gateway.http2 import Http2
+from irons_plugins.local.gateway.http2_budget import Budget
+from irons_plugins.local.gateway.http2_frames import HTTP_1_1_REQUIRED, Http2Error
+from irons_plugins.local.gateway.http2_heads import Request
+from irons_plugins.local.gateway.http2_replies import PERMISSION_DENIED, UNAVAILABLE, Words
 from irons_plugins.local.gateway.journal import JournalError
 from irons_plugins.local.gateway.late import LateError
 from irons_plugins.local.gateway.opening import Opening, read_opening
 from irons_plugins.local.gateway.proxy import STAGGER as PROXY_STAGGER
 from irons_plugins.local.gateway.proxy import Forwarding, Route
 from irons_plugins.local.gateway.relay import Turns
+from irons_plugins.local.gateway.relay_http2 import first_request, relay_http2
 from irons_plugins.local.gateway.requests import Requests
 from irons_plugins.local.gateway.resolve import ResolveError
 from irons_plugins.local.gateway.session import BrokenError, Session
@@ -56,6 +62,8 @@ RESOLVE_HERE = 3.0
 """Seconds in which the host may resolve a name that the upstream proxy resolves as well."""
 
 
+REQUEST = 5.0
+"""Seconds in which the first request of HTTP/2 is waited for before its server is dialled."""
 CROWDED = "this sandbox has all the connections that the machine's limit of open files leaves it"
 
 
@@ -111,6 +119,7 @@ class Attempt:
         self._undecided = False
         self._files = files.ACCEPTED
         self._task: asyncio.Task[None] | None = None
+        self._engine: Http2 | None = None
         self.live: Live | None = None
         self.inside = self._opened_to == inside.NAME
         self.mismatched = False
@@ -236,6 +245,8 @@ class Attempt:
             opening = await self._open()
             if opening.kind is Kind.HTTP:
                 await self._http(opening)
+            elif opening.kind is Kind.HTTP2:
+                await self._http2(opening)
             else:
                 await self._other(opening)
         except RefusedError as error:
@@ -256,8 +267,15 @@ class Attempt:
         except UnreachedError as error:
             self._ending = f"unreachable: {error}"
             self._outcome, self._cause = error.outcome, Cause(error.outcome)
-            page = refuse.unreachable(self._host.text, self._port, str(error))
-            await self._say(page if self._account.protocol == "http" else b"")
+            host, reason = self._host.text, str(error)
+            if self._engine is not None:
+                page = refuse.unreachable_page(host, self._port, reason)
+                self._engine.refuse(Words(502, UNAVAILABLE, page.strip(), page))
+                await self._say(self._engine.take_for_client())
+            elif self._account.protocol == "http":
+                await self._say(refuse.unreachable(host, self._port, reason))
+            else:
+                await self._say(b"")
 
     @property
     def _host(self) -> Host:
@@ -288,6 +306,8 @@ class Attempt:
         opening = await read_opening(self._client, tls, hellos, grace, strict=strict and allowed)
         if opening.kind in {Kind.TLS, Kind.HTTP}:
             self._account.protocol = opening.kind.value
+        elif opening.kind is Kind.HTTP2:
+            self._account.protocol = "http"
         self._alert = opening.alert
         return opening
 
@@ -330,6 +350,49 @@ class Attempt:
             self._session = None
             raise UnreachedError(str(error), Outcome.UNREACHED) from None
 
+    async def _http2(self, opening: Opening) -> None:
+        self._engine = engine = Http2(self._ask, Budget(self._cell.http2), greeted=False)
+        if self._port in STRICT:
+            engine.end(Http2Error("HTTP/1 or TLS is spoken here", HTTP_1_1_REQUIRED))
+            wanted = "TLS" if self._port == 443 else "HTTP/1"
+            raise self._no(f"port {self._port} must speak {wanted}", Cause.PROTOCOL)
+        try:
+            if not await first_request(self._client, engine, opening.data, REQUEST):
+                self._ending = "closed without a request"
+                return
+        except TimeoutError:
+            # A client may wait until it has something to ask; where it is opened to a name that is known.
+            if self._name is None:
+                raise self._no("no request was sent", Cause.MALFORMED) from None
+        if self._judged is None:
+            self._judge(())
+        session = await self._connect()
+        engine.reached = True
+        await session.send(engine.take_for_server())
+        await relay_http2(session, engine, b"")
+
+    async def _late_http2(self, session: Session, data: bytes) -> None:
+        self._account.protocol = "http"
+        self._engine = engine = Http2(self._ask, Budget(self._cell.http2), greeted=True)
+        await relay_http2(session, engine, data)
+
+    def _ask(self, found: Request | BadRequestError) -> Words | None:
+        """Judge a request of HTTP/2; the first decides whether anyone is dialled."""
+        first = self._judged is None
+        try:
+            if isinstance(found, BadRequestError):
+                raise self._no(found.reason, found.cause, found.host)
+            if first:
+                self._judge(found.hosts)
+            else:
+                self._check(found.hosts, "http")
+        except RefusedError as error:
+            if first:
+                raise
+            self._account.refused(error, dialled=True)
+            return _words(error)
+        return None
+
     async def _other(self, opening: Opening) -> None:
         self._judge(() if opening.name is None else (opening.name,))
         if opening.fault is not None:
@@ -346,7 +409,7 @@ class Attempt:
             await session.send(opening.data)
             await relay_tls(session, self._context.tls, self._check, late=False)
         else:
-            await relay_clear(session, opening, self._context.tls, self._check)
+            await relay_clear(session, opening, self._context.tls, self._check, self._late_http2)
 
     def _judge(self, claimed: tuple[Host, ...], *, proxied: bool = False) -> None:
         policy, protocol = self._policy(), self._account.protocol
@@ -470,7 +533,11 @@ class Attempt:
         if self._session is not None:
             await self._session.last_answers()
         payload = self._alert
-        if refusal.protocol == "http":
+        if self._engine is not None:
+            if not self._engine.going:
+                self._engine.refuse(_words(error))
+            payload = self._engine.take_for_client()
+        elif refusal.protocol == "http":
             reason = refusal.inside or refusal.reason
             payload = refuse.forbidden(refusal.host, refusal.port, reason, error.command)
         await self._say(payload)
@@ -490,3 +557,10 @@ class Attempt:
             self._undecided = False
             self._cell.undecided -= 1
             self._cell.freed()
+
+
+def _words(error: RefusedError) -> Words:
+    refusal = error.refusal
+    reason = refusal.inside or refusal.reason
+    page = refuse.forbidden_page(refusal.host, refusal.port, reason, error.command)
+    return Words(403, PERMISSION_DENIED, " ".join(page.split("\n")).strip(), page)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from irons_plugins.local.gateway.bucket import Bucket
 from irons_plugins.local.gateway.files import Share
+from irons_plugins.local.gateway.http2_budget import Budget as HTTP2Budget
 from irons_plugins.local.gateway.names import Names
 from irons_plugins.local.gateway.pools import Pools
 from irons_plugins.local.gateway.undecided import Budget
@@ -73,6 +74,7 @@ class Cell:
         self.freed: Callable[[], None] = _nobody_waits
         self.opening = Budget()
         self.bucket = Bucket(caps.rate, caps.burst)
+        self.http2 = HTTP2Budget()
         self.pace = Pace(turn or Slice())
         self._drops = home / "names" / f"{name}.drops"
         self._kept = home / "policy" / f"{name}.json"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Awaitable, Callable
 
 from irons_plugins.local.causes import Cause
 from irons_plugins.local.gateway.authority import BadRequestError
@@ -23,6 +24,8 @@ from irons_plugins.local.gateway.sniff import Kind
 from irons_plugins.local.gateway.tls import Hello, OddHelloError
 from irons_plugins.local.policy import HostError, canonical_host
 
+Speak = Callable[[Session, bytes], Awaitable[None]]
+"""Relays the rest of a connection; takes what of the client has been read already."""
 MAX_ANSWER = 65_536
 
 
@@ -117,7 +120,9 @@ async def _answer(session: Session) -> bytes:
     return data[: end + 4]
 
 
-async def relay_clear(session: Session, opening: Opening, context: ssl.SSLContext, check: Check) -> None:
+async def relay_clear(
+    session: Session, opening: Opening, context: ssl.SSLContext, check: Check, http2: Speak
+) -> None:
     """Relay what may be anything, looking for names that show up in it.
 
     Args:
@@ -125,6 +130,7 @@ async def relay_clear(session: Session, opening: Opening, context: ssl.SSLContex
         opening: what the client has said so far.
         context: what `tls.context` made.
         check: judges each name.
+        http2: relays HTTP/2, where that shows up.
 
     Raises:
         LateError: what came is refused for what it is.
@@ -152,6 +158,15 @@ async def relay_clear(session: Session, opening: Opening, context: ssl.SSLContex
             if step.forward:
                 await session.send(step.forward)
             data = step.rest
+            if step.then is Then.HTTP2:
+                await session.quiesce()
+                if session.bytes_in:
+                    raise LateError("the server does not speak HTTP/2", "http", Cause.PROTOCOL)
+                await http2(session, data)
+                return
+            if step.then is not Then.HOLD:
+                # What the server said first it has not said to HTTP/2.
+                session.begin(answers_only=False)
             if step.then is Then.RAW:
                 await session.splice()
                 return
@@ -170,6 +185,7 @@ async def relay_clear(session: Session, opening: Opening, context: ssl.SSLContex
             data = b""
         patient = True
         if ended:
+            session.begin(answers_only=False)
             await session.finish()
             return
         more = await _more(session, waiting=bool(data))

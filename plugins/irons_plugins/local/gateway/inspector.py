@@ -25,6 +25,7 @@ class Then(Enum):
     HOLD = "the rest waits for more bytes, or for its time to run out"
     HELLO = "the rest begins a ClientHello"
     HTTP = "the rest begins an HTTP request"
+    HTTP2 = "the rest begins HTTP/2"
     RAW = "nothing more will be in the clear"
     REFUSE = "the connection is refused"
 
@@ -63,7 +64,7 @@ class Inspector:
 
     def feed(self, data: bytes) -> Step:
         """Judge the next bytes; those that an earlier step held come again in front."""
-        if self._ssh and self.greeting == _SSH:
+        if self._ssh and self.greeting.startswith(_SSH):
             return Step(data, Then.RAW)
         prefix, self._prefix = self._prefix, b""
         if prefix:
@@ -101,6 +102,8 @@ class Inspector:
             if self._line:
                 return Step(b"", Then.REFUSE, reason=_PIECES)
             return Step(b"", Then.HTTP, data)
+        if looks is Looks.HTTP2:
+            return Step(b"", Then.REFUSE, reason=_PIECES) if self._line else Step(b"", Then.HTTP2, data)
         if looks is Looks.ENDLESS:
             return Step(b"", Then.REFUSE, reason="its first line has no end")
         if looks is Looks.TEXT:

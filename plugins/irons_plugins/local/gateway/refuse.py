@@ -20,6 +20,14 @@ def response(status: str, text: str, kind: str = "text/plain; charset=utf-8") ->
     return head.encode("ascii") + body
 
 
+def forbidden_page(host: str, port: int, reason: str, command: str | None) -> str:
+    """The text of that page; see `forbidden`."""
+    lines = [f"irons: egress denied: {host}:{port}: {reason}"]
+    if command is not None:
+        lines.append(f"To allow it, on the machine that runs irons: {command}")
+    return "\n".join(lines) + "\n"
+
+
 def forbidden(host: str, port: int, reason: str, command: str | None) -> bytes:
     """The 403 that names the host.
 
@@ -29,16 +37,18 @@ def forbidden(host: str, port: int, reason: str, command: str | None) -> bytes:
         reason: one line, without anything that the sandbox may not know.
         command: what a person types to allow it; None where no rule would.
     """
-    lines = [f"irons: egress denied: {host}:{port}: {reason}"]
-    if command is not None:
-        lines.append(f"To allow it, on the machine that runs irons: {command}")
-    answer = response("403 Forbidden", "\n".join(lines) + "\n")
+    answer = response("403 Forbidden", forbidden_page(host, port, reason, command))
     return answer.replace(b"\r\n", b"\r\nX-Irons-Denied: 1\r\n", 1)
 
 
 def unreachable(host: str, port: int, reason: str) -> bytes:
     """The 502 for a server that is allowed but was not reached."""
-    return response("502 Bad Gateway", f"irons: {host}:{port} is allowed but was not reached: {reason}\n")
+    return response("502 Bad Gateway", unreachable_page(host, port, reason))
+
+
+def unreachable_page(host: str, port: int, reason: str) -> str:
+    """The text of that page."""
+    return f"irons: {host}:{port} is allowed but was not reached: {reason}\n"
 
 
 async def say(wire: Wire, payload: bytes) -> None:
@@ -53,7 +63,18 @@ async def say(wire: Wire, payload: bytes) -> None:
     with contextlib.suppress(OSError, TimeoutError):
         async with asyncio.timeout(DRAIN):
             await wire.send(payload)
-            wire.finish()
-            while await wire.recv(CHUNK):
-                pass
+            await _drain(wire)
     wire.close()
+
+
+async def drain(wire: Wire) -> None:
+    """Say that nothing more comes, and read what still does for at most a second."""
+    with contextlib.suppress(OSError, TimeoutError):
+        async with asyncio.timeout(DRAIN):
+            await _drain(wire)
+
+
+async def _drain(wire: Wire) -> None:
+    wire.finish()
+    while await wire.recv(CHUNK):
+        pass

@@ -7,6 +7,7 @@ import socket
 from contextlib import suppress
 
 from irons_plugins.local.gateway.deadlines import Deadline
+from irons_plugins.local.gateway.http2_frames import looks_like_settings
 from irons_plugins.local.gateway.relay import Flow, Pipes, Turns
 from irons_plugins.local.gateway.watch import FairLoop
 from irons_plugins.local.gateway.wire import Wire, either
@@ -15,7 +16,7 @@ LOOK = 60.0
 """Seconds between two looks at a connection with one side closed: it lives as long as both peers answer keep-alives."""
 CLOSING = 5.0
 """Seconds a client has to end its side of a request-and-answer connection once the server has, unless it uploads."""
-GREETING = 4
+GREETING = 9
 """Bytes of a server's first words that are looked at."""
 QUIET = 0.2
 QUIET_MOST = 5.0
@@ -74,7 +75,8 @@ class Session:
 
         Args:
             answers_only: the client's side is of no use once the server has closed its own.
-            heed: look at the first bytes in passing, for `greeting`.
+            heed: look at the first bytes in passing, for `greeting`. Those of HTTP/2 stay where they are until this
+                is called again, for the client speaks first there, and says whether it is.
         """
         self._answers_only = answers_only
         if self._back is not None or self._heeding:
@@ -90,7 +92,8 @@ class Session:
         # What is wrong with the connection the relay will meet itself.
         with suppress(OSError):
             self.greeting = self.server.sock.recv(GREETING, socket.MSG_PEEK)
-        self._relay_back()
+        if not looks_like_settings(self.greeting):
+            self._relay_back()
 
     def _unheed(self) -> None:
         if self._heeding:

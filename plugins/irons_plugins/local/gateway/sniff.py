@@ -10,6 +10,7 @@ import re
 from enum import Enum
 
 from irons_plugins.local.gateway import tls
+from irons_plugins.local.gateway.http2_frames import PREFACE
 
 MAX_LINE = 8192
 MAX_BLANK = 1024
@@ -28,6 +29,7 @@ class Kind(Enum):
 
     TLS = "tls"
     HTTP = "http"
+    HTTP2 = "http2"
     OPAQUE = "tcp"
     UNDECIDED = "undecided"
     ENDLESS = "endless"
@@ -37,6 +39,7 @@ class Looks(Enum):
     """How far a first line has been understood: can its bytes go on while it is?"""
 
     HTTP = "http"
+    HTTP2 = "http2"
     OPAQUE = "opaque"
     TEXT = "text so far"
     BINARY = "binary so far"
@@ -47,10 +50,13 @@ def first_line(data: bytes | bytearray) -> Looks:
     """Judge the first line that is not blank.
 
     Returns:
+        HTTP2 once the whole preface is there (RFC 9113, section 3.4), which begins the connection or nothing.
         HTTP or OPAQUE once the line is whole (or longer than a binary line is looked at); TEXT where it is not
         whole, so may still become HTTP; BINARY where it is not whole and holds a control byte, so a strict
         server would not take it for HTTP but a sloppy one might; ENDLESS where a text line has no end.
     """
+    if PREFACE.startswith(data[: len(PREFACE)]):
+        return Looks.HTTP2 if len(data) >= len(PREFACE) else Looks.TEXT
     text = bytes(data).lstrip(b"\r\n \t")
     if not text:
         return Looks.TEXT if len(data) < MAX_BLANK else Looks.ENDLESS
@@ -74,6 +80,7 @@ def kind(data: bytes | bytearray) -> Kind:
         return Kind.UNDECIDED
     return {
         Looks.HTTP: Kind.HTTP,
+        Looks.HTTP2: Kind.HTTP2,
         Looks.OPAQUE: Kind.OPAQUE,
         Looks.TEXT: Kind.UNDECIDED,
         Looks.BINARY: Kind.OPAQUE,

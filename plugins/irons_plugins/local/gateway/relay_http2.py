@@ -1,0 +1,134 @@
+"""Relays HTTP/2 in the clear: what `http2` understands of each direction is read and written here."""
+
+from __future__ import annotations
+
+import asyncio
+
+from irons_plugins.local.causes import Cause
+from irons_plugins.local.gateway import refuse
+from irons_plugins.local.gateway.http2 import Http2
+from irons_plugins.local.gateway.http2_frames import ENHANCE_YOUR_CALM, Http2Error
+from irons_plugins.local.gateway.late import LateError
+from irons_plugins.local.gateway.session import CLOSING, Session
+from irons_plugins.local.gateway.wire import Wire
+
+FRAME_TIMEOUT = 10.0
+"""Seconds in which a frame, or a header block, that has begun must be whole."""
+
+
+def faulty(engine: Http2, error: Http2Error) -> LateError:
+    """What ends a connection that broke the protocol; its GOAWAY is ready to be sent."""
+    engine.end(error)
+    cause = Cause.CAP if error.code == ENHANCE_YOUR_CALM else Cause.MALFORMED
+    return LateError(f"malformed HTTP/2: {error}", "http", cause)
+
+
+async def first_request(client: Wire, engine: Http2, data: bytes, within: float) -> bool:
+    """Read up to the first request, while no server is there.
+
+    Args:
+        client: the connection.
+        engine: judges the request; what it raises is raised here.
+        data: what has been read already.
+        within: seconds that it may take.
+
+    Returns:
+        Whether one came; False at the end of the connection, too.
+
+    Raises:
+        TimeoutError: none came in time.
+        LateError: the client broke the protocol.
+        OSError: the connection broke.
+    """
+    async with asyncio.timeout(within):
+        while True:
+            try:
+                engine.feed_client(data)
+                while engine.step_client() and not engine.last:
+                    pass
+            except Http2Error as error:
+                raise faulty(engine, error) from None
+            out = engine.take_for_client()
+            if out:
+                await client.send(out)
+            if engine.last or engine.going:
+                return True
+            data = await client.recv()
+            if not data:
+                return False
+
+
+async def relay_http2(session: Session, engine: Http2, data: bytes) -> None:
+    """Relay a connection whose server is reached.
+
+    Args:
+        session: the connection; nothing of its server is relayed yet.
+        engine: judges each request.
+        data: what of the client has been read already, and `engine` has not got.
+
+    Raises:
+        LateError: one side broke the protocol.
+        OSError: the connection broke.
+    """
+    lock = asyncio.Lock()
+    forth = asyncio.ensure_future(_forth(session, engine, data, lock))
+    back = asyncio.ensure_future(_back(session, engine, lock))
+    try:
+        done, _ = await asyncio.wait({forth, back}, return_when=asyncio.FIRST_COMPLETED)
+        if not engine.over and not any(task.exception() for task in done):
+            ended, other = (session.server, back) if forth in done else (session.client, forth)
+            ended.finish()
+            await asyncio.wait({other}, timeout=None if other is back else CLOSING)
+    finally:
+        for task in (forth, back):
+            task.cancel()
+        await asyncio.gather(forth, back, return_exceptions=True)
+    for task in (forth, back):
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Http2Error):
+            raise faulty(engine, error)
+        if error is not None:
+            raise error
+    if engine.over:
+        session.server.finish()
+        await refuse.drain(session.client)
+
+
+async def _forth(session: Session, engine: Http2, data: bytes, lock: asyncio.Lock) -> None:
+    client = session.client
+    while True:
+        engine.feed_client(data)
+        more = True
+        while more and not engine.over:
+            more = engine.step_client()
+            out = engine.take_for_server()
+            if out:
+                await session.send(out)
+            if engine.pending:
+                async with lock:
+                    await session.answer(engine.take_for_client())
+            if client.pace.over:
+                await client.pace.rest()
+        if engine.over:
+            return
+        try:
+            data = await client.recv(within=FRAME_TIMEOUT if engine.partial else None)
+        except TimeoutError:
+            raise Http2Error("a frame was not finished in time") from None
+        if not data:
+            return
+
+
+async def _back(session: Session, engine: Http2, lock: asyncio.Lock) -> None:
+    server = session.server
+    while data := await server.recv():
+        engine.feed_server(data)
+        more = True
+        while more:
+            async with lock:
+                out, more = engine.step_server()
+                await session.answer(out)
+            if engine.over:
+                return
+            if server.pace.over:
+                await server.pace.rest()
