@@ -89,7 +89,8 @@ def refresh_detached(settings: Settings) -> None:
         **({} if settings.profile_source == "default" else {"IRONS_PROFILE": settings.profile}),
     }
     process = subprocess.Popen(
-        [sys.executable, "-m", "irons.refreshing"],
+        # -P: what lies in the working directory must not be imported.
+        [sys.executable, "-P", "-m", "irons.refreshing"],
         env={**settings.env, **chosen},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

@@ -196,7 +196,7 @@ def test_stale_names_are_refreshed_by_a_process_nobody_waits_for(
         words = ("--api-url", "http://127.0.0.1:1", "--api-key=k3y", "status", "")
         assert told(capsys, *words) == ["one\tready"]
     [(argv, env)] = started.calls
-    assert argv[1:] == ["-m", "irons.refreshing"]
+    assert argv[1:] == ["-P", "-m", "irons.refreshing"]
     assert env["IRONS_NO_START"] == "1", "a local backend that is down stays down"
     assert env["IRONS_API_URL"] == "http://127.0.0.1:1"
     assert env["IRONS_API_KEY"] == "k3y"

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import codecs
+import json
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from tests.local.people import Person
+
+from irons_plugins.local import confined
 
 OTHERS = """
 import sys
@@ -30,3 +37,79 @@ def test_no_code_of_third_parties_is_imported_with_all_rights(module: str) -> No
         check=True,
     )
     assert done.stdout.split() == []
+
+
+def test_processes_are_started_isolated(person: Person) -> None:
+    """Keeper, warm process and control plane heed neither the variables nor the directory of whoever starts them."""
+    trap = person.home / "trap"
+    trap.mkdir()
+    for name in ("json.py", "irons.py", "sitecustomize.py", "usercustomize.py"):
+        (trap / name).write_text(f"open({str(person.home / 'caught')!r}, 'w').close()\n")
+    environ = {**person.environ, "PYTHONPATH": str(trap), "PYTHONSTARTUP": str(trap / "json.py")}
+    program = (
+        "import json, os, sys; sys.path[:] = [place for place in sys.path if 'trap' not in place]\n" + START
+    )
+    done = subprocess.run(
+        [*person.prefix, sys.executable, "-I", "-c", program, json.dumps(environ)],
+        env=person.environ,
+        cwd=trap,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    try:
+        pids = json.loads(done.stdout)
+        assert len(pids) == 3
+        for pid in pids:
+            assert b"-I" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        assert not (person.home / "caught").exists()
+    finally:
+        subprocess.run(
+            [*person.prefix, sys.executable, "-m", "irons", "local", "down"],
+            env=person.environ,
+            cwd=person.home,
+            check=True,
+        )
+
+
+def test_an_irons_that_isolation_would_hide_is_started_all_the_same() -> None:
+    """Where irons is found by PYTHONPATH alone its processes are started without `-I`, which would find none."""
+    printed = subprocess.run(
+        [sys.executable, "-c", HIDDEN], env={}, capture_output=True, text=True, check=True
+    ).stdout
+    assert printed.split() == ["-I", "-P"]
+
+
+HIDDEN = """
+import importlib.util, sys, types
+from irons_plugins.local import interpreter
+print(*interpreter.options())
+real = importlib.util.find_spec
+elsewhere = types.SimpleNamespace(origin="/elsewhere/starlette/__init__.py")
+importlib.util.find_spec = lambda name: elsewhere if name == "starlette" else real(name)
+print(*interpreter.options())
+"""
+
+START = """
+from irons_plugins.local import daemon
+from irons_plugins.local.places import Places
+environ = json.loads(sys.argv[1])
+found = daemon.ensure(Places.of(environ), environ)
+while found.nursery is None or found.nursery.pid is None:
+    found = daemon.status(Places.of(environ))
+print(json.dumps([found.pid, found.server, found.nursery.pid]))
+"""
+
+
+def test_every_codec_of_the_gateway_is_loaded_before_its_rights_are_gone() -> None:
+    """Python imports a codec when it is first used, from files that root's gateway may be unable to read by then."""
+    local = Path(confined.__file__).parent
+    named = re.compile(
+        r"""(?:encoding=|(?:en|de)code\(|read_text\(|write_text\([^()]*(?:\([^()]*\))?[^()]*, )"([a-z0-9_-]+)\""""
+    )
+    found = {
+        codecs.lookup(name).name
+        for path in (*local.glob("gateway/*.py"), *local.glob("*.py"))
+        for name in named.findall(path.read_text("utf-8"))
+    }
+    assert {"ascii", "utf-8"} <= found <= {codecs.lookup(name).name for name in confined.CODECS}

@@ -23,7 +23,7 @@ GATEWAY_ID = PRIVATE_BASE + PRIVATE_COUNT
 """User and group of root's gateway: the first ids above those of sandboxes, which nothing else has."""
 
 _LAST_CAPABILITY = 63
-_CODECS = ("ascii", "idna", "latin-1", "punycode", "utf-8")
+CODECS = ("ascii", "idna", "latin-1", "punycode", "utf-8")
 """Python imports a codec at its first use, which would be too late."""
 
 
@@ -60,7 +60,7 @@ def main() -> int:
     """Import the module that the command line names, confine this process, and run the module's `main`."""
     if os.geteuid() == 0:
         become(GATEWAY_ID)
-    for name in _CODECS:
+    for name in CODECS:
         codecs.lookup(name)
     module = importlib.import_module(f"{sys.argv[1]}.__main__")
     confine()

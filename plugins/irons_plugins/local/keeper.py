@@ -25,6 +25,7 @@ from irons_plugins.local.cells import NAME
 from irons_plugins.local.clients import Ask, Client
 from irons_plugins.local.confined import GATEWAY_ID
 from irons_plugins.local.gateways import Gateways
+from irons_plugins.local.interpreter import options
 from irons_plugins.local.link import RequestError, listen, peer_of
 from irons_plugins.local.loop import READ, Loop
 from irons_plugins.local.maker import fault
@@ -301,9 +302,9 @@ def warm(places: Places, module: str, *flags: str) -> Plan:
 
 def plans(places: Places) -> tuple[Plan, Plan]:
     """How the gateway's warm process and the control plane are run."""
-    server = ["-P", "-m", "irons_plugins.local.server"]
+    server = [*options(), "-m", "irons_plugins.local.server"]
     return (
-        warm(places, "irons_plugins.local.gateway", "-P"),
+        warm(places, "irons_plugins.local.gateway", *options()),
         Plan("server", server, places.local, places.logs / "server.log", places.local, places.runtime),
     )
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from irons.errors import LocalError
+from irons_plugins.local.interpreter import options
 from irons_plugins.local.places import Places, PlacesError
 
 START_WITHIN = 20.0
@@ -40,7 +41,7 @@ def start(places: Places, environ: Mapping[str, str] | None) -> None:
     except PlacesError as error:
         raise LocalError(str(error), hint="`irons doctor` checks the state directory") from error
     read, write = os.pipe()
-    argv = [sys.executable, "-P", "-m", "irons_plugins.local.keeper", "--ready", str(write)]
+    argv = [sys.executable, *options(), "-m", "irons_plugins.local.keeper", "--ready", str(write)]
     try:
         try:
             # It forks once more and the first process ends: the keeper is nobody's child.

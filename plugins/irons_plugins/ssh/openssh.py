@@ -76,7 +76,8 @@ def local_path(path: str) -> str:
 
 def proxy_command(cell: str) -> str:
     """Return the command that hands ssh a connected descriptor; ssh gives it to the person's shell and expands its percent signs."""
-    words = (sys.executable, "-m", "irons", "local", "connect", cell)
+    # -P: ssh is run anywhere, and what lies there must not be imported.
+    words = (sys.executable, "-P", "-m", "irons", "local", "connect", cell)
     return shlex.join(words).replace("%", "%%")
 
 

@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from irons_plugins.local.engines import EngineError, Progress, unheard
+from irons_plugins.local.interpreter import options
 
 _LINE = 1 << 20
 
 
 def program(module: str, *arguments: str) -> list[str]:
     """The command that runs one of our modules as a program of its own."""
-    # -P: what lies in the working directory must not be imported.
-    return [sys.executable, "-P", "-m", module, *arguments]
+    return [sys.executable, *options(), "-m", module, *arguments]
 
 
 async def call(
