@@ -106,7 +106,7 @@ def idle(on: Stage, count: int) -> list[bool]:
     names = [f"idle{number}" for number in range(count)]
     on.person.ok("create", "warm")
     state = on.person.home / ".local/state/irons/local"
-    daemon = list(on.processes().values())
+    daemon = [pid for _, pid in on.running()]
     before = pss(daemon), available(), blocks(state)
     for name in names:
         on.person.ok("create", name)
@@ -120,7 +120,7 @@ def idle(on: Stage, count: int) -> list[bool]:
     print(f"\nper idle sandbox, of {count}, in MB")
     print(f"  its own processes ({len(inside) / count:.0f} of them; Pss)      {own:>8.2f}")
     print(f"  what the kernel holds in its control group   {kernel:>8.2f}")
-    print(f"  what the daemon's three grew by (Pss)        {daemons:>8.2f}")
+    print(f"  what the daemon's processes grew by (Pss)    {daemons:>8.2f}")
     print(f"  what the whole machine has less, others' doings included (MemAvailable) {machine:>8.2f}")
     held = [
         verdict("memory per idle sandbox, the first three", own + kernel + daemons, 5, unit=" MB"),

@@ -32,13 +32,9 @@ class Stage(NamedTuple):
     person: Person
 
     def running(self) -> list[tuple[str, int]]:
-        """The daemon's processes, each with its name: keeper, server, and one gateway or more."""
+        """The daemon's processes, each with its name: keeper, server, nursery, and gateway once for each worker."""
         rows = json.loads(self.person.ok("local", "status", "-o", "json"))
         return [(row["process"], row["pid"]) for row in rows if row["pid"]]
-
-    def processes(self) -> dict[str, int]:
-        """The daemon's processes by name."""
-        return dict(self.running())
 
     def init_of(self, sandbox: str) -> int:
         """Process 1 of a running sandbox, as the machine numbers it."""

@@ -9,11 +9,12 @@ import socket
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.e2e.lab import Person, eventually
@@ -251,6 +252,76 @@ def test_a_gateway_that_hangs_is_replaced_with_nobody_doing_anything(person: Per
         assert time.monotonic() - noticed < BACK_WITHIN
     assert pids(person)["gateway"] != gateway
     assert_recorded_once(person, sandbox, mark, answers.count("200"))
+
+
+@pytest.fixture
+def apart(make_person: Callable[..., Person]) -> Iterator[tuple[Person, str, str]]:
+    """Somebody whose gateway has two workers, and a sandbox in each of them."""
+    person = make_person(config="[local]\ngateway_workers = 2\n")
+    for name in ("one", "two"):
+        person.ok("create", name, timeout=120)
+    yield person, "one", "two"
+    person.ok("destroy", "one", "two", "--force", timeout=120)
+    person.ok("local", "down")
+
+
+def worker_of(person: Person, sandbox: str) -> int:
+    """The process of the worker that serves a sandbox."""
+    identity = json.loads(person.ok("status", sandbox, "-o", "json"))["id"]
+    with httpx.Client(
+        transport=httpx.HTTPTransport(uds=str(person.home / "run/irons/api.sock")), base_url="http://irons"
+    ) as client:
+        workers = client.get("/status").json()["keeper"]["gateways"]
+    (pid,) = [each["pid"] for each in workers if identity in each["cells"]]
+    return int(pid)
+
+
+WITHOUT_PAUSE = """i=0; while [ ! -e /tmp/enough ]; do
+  curl -s -o /dev/null -m 5 -w '%{http_code}\\n' http://203.0.113.77/; done </dev/null >/tmp/codes 2>&1 &"""
+
+
+def test_what_happens_to_one_worker_touches_its_own_sandboxes_only(apart: tuple[Person, str, str]) -> None:
+    """While one worker is killed, and then hangs, no request of a sandbox of the other one fails, and its worker stays."""
+    person, one, two = apart
+    stays = worker_of(person, two)
+    rows = json.loads(person.ok("local", "status", "-o", "json"))
+    shown = [
+        (row["worker"], row["sandboxes"], row["failures"]) for row in rows if row["process"] == "gateway"
+    ]
+    assert shown == [(0, 1, 0), (1, 1, 0)]
+    assert all(row["memory"] for row in rows)
+    with session(person, one) as inside, session(person, two) as beside:
+        beside.do(WITHOUT_PAUSE)
+        for number in (signal.SIGKILL, signal.SIGSTOP):
+            killed = worker_of(person, one)
+            assert killed != stays
+            os.kill(killed, number)
+            answers = [inside.request()]
+            while answers[-1] != "200":
+                answers.append(inside.request())
+            assert not os.path.exists(f"/proc/{killed}/exe")  # noqa: PTH110
+        codes = beside.do("touch /tmp/enough; wait; sort /tmp/codes | uniq -c").split()
+    assert codes[1:] == ["200"]
+    assert int(codes[0]) > 50
+    assert worker_of(person, two) == stays
+
+
+def test_a_worker_that_hangs_makes_no_change_look_done(apart: tuple[Person, str, str]) -> None:
+    """A rule that its sandbox's worker has not heard of is answered only once a worker has it; others' changes are answered meanwhile."""
+    person, one, two = apart
+    with session(person, one) as inside:
+        assert inside.request() == "200"
+        stopped = worker_of(person, one)
+        os.kill(stopped, signal.SIGSTOP)
+        with person.start("egress", "mode", "deny", "--sandbox", one) as changing:
+            while changing.poll() is None and os.path.exists(f"/proc/{stopped}/exe"):  # noqa: PTH110
+                person.ok("egress", "allow", "--sandbox", two, "web.example.test")
+            # The worker went first.
+            assert not os.path.exists(f"/proc/{stopped}/exe")  # noqa: PTH110
+            assert changing.wait(timeout=30) == 0
+        mark = len(person.lab.arrivals())
+        assert inside.request() in ("403", "000")
+        assert seen_since(person, mark) == []
 
 
 @pytest.mark.parametrize(("host", "port"), [("203.0.113.66", 9999), ("db.example.test", 5432)])

@@ -197,6 +197,7 @@ class Kept:
     version: str = __version__
     machine: Machine | None = None
     workers: int = 1
+    gateway: str = "tests.local.stand_ins.gateway"
     process: subprocess.Popen[str] | None = None
     cells: int = 0
     _left: ExitStack = field(default_factory=ExitStack)
@@ -207,7 +208,7 @@ class Kept:
             sys.executable,
             "-P",
             str(STAND_INS / "keeper.py"),
-            "tests.local.stand_ins.gateway",
+            self.gateway,
             str(STAND_INS / "server.py"),
             self.version,
             str(self.workers),

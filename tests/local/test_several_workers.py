@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.local.people import Kept, Person, eventually, keeping
+from tests.local.people import CELL_NEEDS, Kept, Person, eventually, keeping
 from tests.machine import Machine
 
 from irons_plugins.local.namespaces import identity
@@ -211,3 +211,42 @@ def test_workers_that_do_not_start_put_no_cell_apart(kept: Kept) -> None:
     assert sorted(pids(kept)) == [0, 1, 2]
     broken.unlink()
     eventually(lambda: kept.judged(cell) == "203.0.113.7 443", what="it to be served again")
+
+
+OWN_MOST = 10 << 20
+REQUESTS = """
+import socket
+answered = 0
+for _ in range(1000):
+    with socket.create_connection(("203.0.113.7", 80), timeout=60) as sock:
+        sock.sendall(b"GET / HTTP/1.1\\r\\nHost: 203.0.113.7\\r\\n\\r\\n")
+        answered += sock.recv(12) == b"HTTP/1.1 403"
+print(answered)
+"""
+
+
+def test_a_further_worker_costs_little(
+    person: Person, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the kernel would get back if a real worker ended is at most 10 MB, also after it has answered 1,000 connections."""
+    for name in [name for name in os.environ if name.startswith("COVERAGE")]:
+        # What measures coverage takes memory too.
+        monkeypatch.delenv(name)
+    kept = Kept(person, machine=machine, workers=2, gateway="irons_plugins.local.gateway")
+    machine.require(*CELL_NEEDS)
+    try:
+        kept.start()
+        cell = "sb_00000000000000cc"
+        kept.ask("cell.make", cell=cell)
+        assert kept.python(cell, REQUESTS) == "1000"
+        own = {number: own_memory(pid) for number, pid in pids(kept).items()}
+        assert max(own.values()) <= OWN_MOST, own
+    finally:
+        kept.down()
+
+
+def own_memory(pid: int) -> int:
+    """Bytes that are this process's alone."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    (found,) = [line for line in lines if line.startswith("Private_Dirty:")]
+    return int(found.split()[1]) * 1024

@@ -56,12 +56,16 @@ class Absence:
             sock.close()
         return self._missed.pop(name, 0)
 
-    def gateway_ended(self) -> None:
-        """The gateway ended; one that ends again and again counts as absent all the while."""
+    def gateway_ended(self, patience: float = _PATIENCE) -> None:
+        """The gateway ended, or has not begun yet; one that ends again and again counts as absent all the while.
+
+        Args:
+            patience: seconds after which connections that wait are refused.
+        """
         self._present.cancel()
         if not self._waiting:
             self._waiting = True
-            self._patience = self._loop.after(_PATIENCE, self._refuse)
+            self._patience = self._loop.after(patience, self._refuse)
 
     def gateway_begun(self) -> None:
         """A gateway was started; it is believed in once it has lived for a moment."""

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from irons_plugins.local import succession
 from irons_plugins.local.absence import Absence
 from irons_plugins.local.assignment import Assignment
 from irons_plugins.local.births import Birth, Plan
-from irons_plugins.local.cellnet import Ports
 from irons_plugins.local.cells import Cell, Cells
 from irons_plugins.local.clients import Ask
-from irons_plugins.local.link import Link, LinkError, RequestError
 from irons_plugins.local.loop import Loop
 from irons_plugins.local.warm import Warm
-from irons_plugins.local.workers import Found, Worker, end_found, find, say
+from irons_plugins.local.workers import Worker, find, say
 
-_SURRENDER_WITHIN = 5.0
+_BEGUN_WITHIN = 5.0
 
 
 @dataclass(slots=True)
@@ -104,81 +102,30 @@ class Gateways:
 
     def run(self) -> None:
         """Take over what an earlier keeper left, and start what is missing; cells that are found are held again."""
-        noted = self._noted()
         # One of a time when there was one gateway for all; or the warm process of an earlier keeper, which is ended.
         single = find(self._plan)
-        if single is not None:
-            self._surrendered(single, None)
-            end_found(single)
-            self._plan.socket.unlink(missing_ok=True)
-        single_served = {cell.name for cell in self.held}
-        found: dict[int, Found] = {}
-        for number in self._numbers():
-            process = find(self._plan_of(number))
-            if process is None:
-                continue
-            claimed = {cell: served for cell, served in noted.items() if served[-1] == number}
-            usable = self._surrendered(process, claimed if noted else None)
-            if usable and process.version == self._version:
-                found[number] = process
-            else:
-                end_found(process)
-        for cell in self.held:
-            if cell.name in noted:
-                self._assignment.learn(cell.name, noted[cell.name])
+        # It takes longest, and imports while this process waits for others.
         self._warm.process.start()
+        left = succession.take_over(self._plan, self._plan_of, self._version, self._kept, self.held, single)
+        for cell in self.held:
+            if cell.name in left.served:
+                self._assignment.learn(cell.name, left.served[cell.name])
         self._resuming = True
-        for number, process in found.items():
+        for number, process in left.workers.items():
             self._add(number).process.take(process.pid, process.sock)
         self._resuming = False
         for cell in self.held:
             number = self._serve(cell)
-            if cell.name in single_served:
+            if cell.name in left.unserved:
                 # Its new worker may have been found too.
                 self._hand_over(number, cell)
         for number in range(self._assignment.count):
             if number not in self._workers:
                 self._add(number).process.start()
         self._drop_idle()
-        for number in self._numbers():
+        for number in succession.numbers(self._plan):
             if number not in self._workers:
-                _remove(self._plan_of(number))
-
-    def _numbers(self) -> list[int]:
-        """The numbers of workers that an earlier keeper noted."""
-        prefix = f"{self._plan.name}-"
-        names = (path.stem.removeprefix(prefix) for path in self._plan.state.glob(f"{prefix}*.process"))
-        return sorted(int(name) for name in names if name.isdecimal())
-
-    def _noted(self) -> dict[str, list[int]]:
-        try:
-            noted = json.loads(self._kept.read_text("utf-8"))
-            return {str(cell): [int(number) for number in served] for cell, served in noted.items() if served}
-        except (OSError, ValueError, TypeError, AttributeError):
-            return {}
-
-    def _surrendered(self, found: Found, claimed: Mapping[str, Any] | None) -> bool:
-        """Hold again what a living worker serves.
-
-        Args:
-            found: the worker.
-            claimed: the cells that it was given; None where that is not known.
-
-        Returns:
-            Whether it is to go on.
-        """
-        link = Link(found.sock)
-        found.sock.settimeout(_SURRENDER_WITHIN)
-        try:
-            for name in link.request("surrender").body["cells"]:
-                if claimed is not None and name not in claimed:
-                    raise ValueError(f"{name!r} was not given to it")
-                cell = link.request("surrender", cell=name)
-                self.held.restore(name, Ports(**cell.body["ports"]), cell.fds)
-        except (LinkError, RequestError, OSError, LookupError, TypeError, ValueError) as error:
-            say(f"the gateway that was found is of no use, and is ended: {error}")
-            return False
-        return True
+                succession.remove(self._plan_of(number))
 
     def _plan_of(self, number: int) -> Plan:
         return self._plan._replace(
@@ -191,8 +138,8 @@ class Gateways:
 
     def _add(self, number: int) -> _Gateway:
         absence = Absence(self._loop, partial(self._tell_missed, number))
-        # It is absent until it begins.
-        absence.gateway_ended()
+        # It is absent until it begins, perhaps from a warm process that begins itself.
+        absence.gateway_ended(_BEGUN_WITHIN)
         process = Worker(
             self._loop,
             self._plan_of(number),
@@ -324,7 +271,7 @@ class Gateways:
         for number in [number for number in self._workers if number >= self._assignment.count]:
             if not self.cells(number):
                 gateway = self._workers.pop(number)
-                gateway.process.end(partial(_remove, gateway.process.plan))
+                gateway.process.end(partial(succession.remove, gateway.process.plan))
 
     # Restart and end
 
@@ -342,17 +289,10 @@ class Gateways:
 
         def ended(process: Worker) -> None:
             left.remove(process)
-            _remove(process.plan)
+            succession.remove(process.plan)
             if not left:
                 done()
 
         # The warm one first: nothing is forked from now on.
         for process in [self._warm.process, *processes]:
             process.end(partial(ended, process))
-
-
-def _remove(plan: Plan) -> None:
-    """Remove what would lead the next keeper to a process that is gone."""
-    for path in (plan.process, plan.socket):
-        with suppress(OSError):
-            path.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 _NEEDED = (
     *("irons", "irons_plugins", "pluggy", "starlette", "uvicorn", "h11", "httptools", "dnslib", "idna"),
-    "publicsuffixlist",
+    *("publicsuffixlist", "hpack"),
 )
 
 

@@ -20,6 +20,52 @@ from irons_plugins.local.image import Images
 
 EXTENSIONS = ("rules", "check", "audit-filters", "wait", "policy", "images", "keys")
 _TEXT: Schema = {"type": "string"}
+_INTEGER: Schema = {"type": "integer"}
+_WORKER: Schema = {
+    "type": "object",
+    "description": "One worker of the gateway; `error` alone where it does not answer.",
+    "properties": {
+        "worker": _INTEGER,
+        "pid": _INTEGER,
+        "cells": _INTEGER,
+        "connections": _INTEGER,
+        "names": _INTEGER,
+        "memory": _INTEGER,
+        "run": _TEXT,
+        "error": _TEXT,
+    },
+}
+_STATUS: Schema = {
+    "type": "object",
+    "properties": {
+        "version": _TEXT,
+        "server": {"type": "object"},
+        "keeper": {
+            "type": "object",
+            "properties": {
+                "pid": _INTEGER,
+                "gateways": {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "properties": {
+                            "worker": _INTEGER,
+                            "pid": {"type": ["integer", "null"]},
+                            "failures": _INTEGER,
+                            "cells": {"type": "array", "items": _TEXT},
+                            "memory": {"type": ["integer", "null"]},
+                        },
+                    },
+                },
+            },
+        },
+        "gateway": {**_WORKER, "description": "What all workers of the gateway have together."},
+        "gateways": {"type": "array", "items": _WORKER},
+        "engines": {"type": "array", "items": _TEXT},
+        "listen": {"type": ["string", "null"]},
+        "sandboxes": {"type": "object"},
+    },
+}
 _KEY: Schema = {
     "type": "object",
     "properties": {
@@ -139,7 +185,7 @@ ROUTES = (
             },
         },
     ),
-    Route("GET", "/status", status, "How the backend's processes are.", {"type": "object"}),
+    Route("GET", "/status", status, "How the backend's processes are.", _STATUS),
     Route(
         "GET",
         "/keys",
