@@ -180,9 +180,13 @@ class Api:
         """Set the egress mode; None makes a sandbox follow the account again."""
         return self.call("PUT", f"{_egress(sandbox)}/mode", {"mode": mode}, route=sandbox is not None)
 
-    def check(self, host: str, sandbox: str | None = None) -> dict[str, Any]:
-        """What the gateway would say of a host; needs irons' own server."""
-        params = {"host": host, **({"sandbox": sandbox} if sandbox else {})}
+    def check(self, host: str, sandbox: str | None = None, *, live: bool = False) -> dict[str, Any]:
+        """What the gateway would say of a host, and with `live` how it reaches it; needs irons' own server."""
+        params = {
+            "host": host,
+            **({"sandbox": sandbox} if sandbox else {}),
+            **({"live": "true"} if live else {}),
+        }
         return self.call("GET", "/egress/check", params=params, route=True)
 
     # Audit

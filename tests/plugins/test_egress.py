@@ -263,6 +263,26 @@ def test_check(run_irons: Runner, own: FakeApi) -> None:
     assert (done.json()["verdict"], done.json()["port"], done.json()["rule"]) == ("blocked", 22, None)
 
 
+def test_check_live(run_irons: Runner, own: FakeApi) -> None:
+    """With `--live` it says where the host was reached and how long that took, with an exit code of its own where it was not."""
+    own.mode = "deny"
+    own.rules = [{"pattern": name, "list": "allow"} for name in ("a.example", "gone.invalid")]
+    done = run_irons("egress", "check", "--live", "a.example:443", tty=True).ok()
+    assert done.lines[-4:] == [
+        "outcome:      reached",
+        "address:      192.0.2.1",
+        "resolved in:  3 ms",
+        "connected in: 12 ms",
+    ]
+    done = run_irons("egress", "check", "--live", "gone.invalid", "-o", "json")
+    assert done.code == 6
+    assert done.json()["live"] == {"outcome": "unresolved", "error": "its name was not resolved"}
+    done = run_irons("egress", "check", "--live", "b.example", "-o", "json")
+    assert (done.code, done.json()["live"]) == (7, None)
+    own.extensions = tuple(each for each in own.extensions if each != "live-check")
+    assert "local" in run_irons("egress", "check", "--live", "a.example").err
+
+
 def test_check_in_warn(run_irons: Runner, own: FakeApi) -> None:
     """What only mode warn lets pass is WOULD-DENY, and passes."""
     done = run_irons("egress", "check", "b.example", tty=True).ok()

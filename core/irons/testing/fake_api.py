@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from irons.testing.faults import Fault
 from irons.testing.routes import Answer, answer
 
-EXTENSIONS = ("rules", "check", "audit-filters", "wait", "policy", "images")
+EXTENSIONS = ("rules", "check", "audit-filters", "wait", "policy", "images", "live-check")
 """What irons' own server says that it can."""
 
 

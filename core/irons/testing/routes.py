@@ -228,7 +228,18 @@ def _check(api: FakeApi, call: Call) -> dict[str, Any]:
     rule = next((r for r in api.rules if r["pattern"] == host), None)
     allowed = rule is not None and rule["list"] == "allow"
     verdict = "allowed" if allowed else ("warn" if api.mode == "warn" else "blocked")
+    live = "live-check" in api.extensions and call.query.get("live") == "true" and verdict != "blocked"
+    reached = {
+        "outcome": "reached",
+        "addresses": ["192.0.2.1"],
+        "resolve_ms": 3,
+        "address": "192.0.2.1",
+        "connect_ms": 12,
+        "proxy": False,
+    }
+    missed = {"outcome": "unresolved", "error": "its name was not resolved"}
     return {
+        **({"live": missed if host.endswith(".invalid") else reached} if live else {}),
         "host": host,
         "port": int(port or 443),
         "allowed": verdict != "blocked",

@@ -120,6 +120,7 @@ def irons_commands() -> list[Command]:
                     "host", "A name or an address; without a port, 443.", kind="domain", metavar="HOST[:PORT]"
                 ),
                 _SANDBOX,
+                Flag(("--live",), "Also resolve and connect, as the gateway would."),
             ),
             view=View(
                 (
@@ -130,13 +131,15 @@ def irons_commands() -> list[Command]:
                     Column("rule"),
                     Column("scope"),
                     Column("reason"),
+                    Column("live", "", f"{_HERE}.views:live"),
                 ),
                 record=True,
             ),
-            about="A bare address, and a name of [local.hosts], is judged by the floor too. Where any other name leads is judged when it is dialled.",
+            about="A bare address, and a name of [local.hosts], is judged by the floor too. Where any other name leads is judged when it is dialled. With --live the gateway resolves the name, judges its addresses and connects to one, then closes at once. For a sandbox that is in its audit log, with the protocol check; without one only in the gateway's own log.",
             examples=(
                 "irons egress check example.com",
                 "irons egress check github.com:22 --sandbox my-sandbox",
+                "irons egress check --live api.example.com:443",
             ),
             exits=(3, 4, 6, 7),
         ),

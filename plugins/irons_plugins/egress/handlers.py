@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from irons.answers import text_of, texts_of, whole_of
 from irons.command import Result
-from irons.errors import Denied, UsageError
+from irons.errors import Denied, Unreachable, UsageError
 from irons_plugins.egress.impact import say_what_is_cut
 from irons_plugins.egress.patterns import Checked, checked, spelled
 from irons_plugins.egress.rows import Change, Check, Mode, RuleRow
@@ -124,13 +124,18 @@ def mode(ctx: Context, *, mode: str | None, sandbox: str | None) -> Mode:
     )
 
 
-def check(ctx: Context, *, host: str, sandbox: str | None) -> Result:
-    """Return what the gateway would say; the exit code is 7 where it would refuse."""
+def check(ctx: Context, *, host: str, sandbox: str | None, live: bool) -> Result:
+    """Return what the gateway would say; the exit code is 7 where it would refuse, 6 where it did not reach the host."""
     if any(character.isspace() or not character.isprintable() for character in host):
         raise UsageError(
             f"{host!r} is no host", hint="a name or an address, such as example.com or example.com:22"
         )
-    answer = ctx.api.check(host, sandbox)
+    if live:
+        ctx.api.need("live-check", "a server that reaches hosts for egress check")
+        ctx.progress("reaching it as a sandbox would …")
+    answer = ctx.api.check(host, sandbox, live=live)
+    seen = answer.get("live")
+    outcome = text_of(seen.get("outcome")) if isinstance(seen, dict) else ""
     found = Check(
         text_of(answer.get("host")) or host,
         _number(answer, "port") or None,
@@ -141,8 +146,11 @@ def check(ctx: Context, *, host: str, sandbox: str | None) -> Result:
         _text(answer, "list"),
         _text(answer, "scope"),
         text_of(answer.get("reason")),
+        seen if isinstance(seen, dict) else None,
     )
-    return Result(found, exit=0 if found.allowed else Denied.exit_code)
+    refused = not found.allowed or outcome == "refused"
+    missed = live and outcome != "reached"
+    return Result(found, exit=Denied.exit_code if refused else Unreachable.exit_code if missed else 0)
 
 
 def _number(answer: Mapping[str, Any], key: str) -> int:

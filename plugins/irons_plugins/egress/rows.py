@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from irons_plugins.egress.policy_file import PolicyRule
 
@@ -55,6 +55,7 @@ class Check(NamedTuple):
     list: str | None
     scope: str | None
     reason: str
+    live: dict[str, Any] | None = None
 
 
 class Suggestion(NamedTuple):

@@ -35,6 +35,22 @@ def verdict(value: object) -> str:
     return _VERDICTS.get(str(value), str(value))
 
 
+def live(value: object) -> object:
+    """Return what came of reaching a host, with times as people read them; nothing where it was not tried."""
+    if not isinstance(value, dict):
+        return ""
+    shown: dict[str, object] = {"outcome": value.get("outcome")}
+    for key, title in (("address", "address"), ("resolve_ms", "resolved in"), ("connect_ms", "connected in")):
+        found = value.get(key)
+        if found is not None:
+            shown[title] = f"{found} ms" if key.endswith("_ms") else found
+    if value.get("proxy") is True:
+        shown["by"] = "the upstream proxy"
+    if value.get("error"):
+        shown["error"] = value["error"]
+    return shown
+
+
 def drift(row: Drift) -> str:
     """Return one difference as a line."""
     if row.change == "mode":

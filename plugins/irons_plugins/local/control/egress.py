@@ -55,6 +55,12 @@ class Enforcer(Protocol):
         """Forget a cell for good."""
         ...
 
+    async def probe(
+        self, cell: str | None, policy: Mapping[str, Any], host: str, port: int
+    ) -> dict[str, Any]:
+        """Reach a host as a connection of a sandbox would; gives what came of it, and how long it took."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Shown:
@@ -254,10 +260,18 @@ class Egress:
                         f"private {pin} of {shown(rule.pattern)}: {pin} port {port} is {is_own}; no rule opens that"
                     )
 
-    async def check(self, name: str | None, host: str, port: int) -> tuple[Host, Decision]:
+    async def check(
+        self, name: str | None, host: str, port: int, *, live: bool = False
+    ) -> tuple[Host, Decision, dict[str, Any] | None]:
         """The host in its one spelling, and what would be decided; for None, in a sandbox without rules of its own.
 
         A literal address, and a name of `[local.hosts]`, is judged by the floor too, on this machine's network as it is now.
+
+        Args:
+            name: the sandbox.
+            host: as it was typed.
+            port: 1 to 65535.
+            live: also have the gateway reach it, where it is allowed; the third of the answers says what came of it.
 
         Raises:
             ApiError: there is no such sandbox, or the host is not one, or the kernel cannot be asked.
@@ -267,10 +281,19 @@ class Egress:
         except HostError as error:
             raise bad(f"{shown(host)}: {error}") from error
         hosts = self._hosts()
-        (policy,) = await self._store.read(
-            lambda connection: rulebook.policies_of(connection, [_scope(connection, name)], hosts)
-        )
-        return judged, judge(Policy.from_json(policy), judged, port, await self._ground())
+
+        def work(connection: sqlite3.Connection) -> tuple[Sandbox | None, dict[str, Any]]:
+            sandbox = _scope(connection, name)
+            return sandbox, rulebook.policies_of(connection, [sandbox], hosts)[0]
+
+        sandbox, policy = await self._store.read(work)
+        decision = judge(Policy.from_json(policy), judged, port, await self._ground())
+        found = None
+        if live and decision.allowed:
+            cell = None if sandbox is None else sandbox.id
+            await self._tell()
+            found = await self._gateway.probe(cell, policy, judged.text, port)
+        return judged, decision, found
 
     async def enforce(self, identity: str) -> None:
         """Put a sandbox's policy in force, as it is written down.

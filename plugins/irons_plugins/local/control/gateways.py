@@ -116,6 +116,29 @@ class Gateways:
         """
         return _count(await self._of_cell(cell, "impact", {"cell": cell, "policy": policy}))
 
+    async def probe(
+        self, cell: str | None, policy: Mapping[str, Any], host: str, port: int
+    ) -> dict[str, Any]:
+        """Have a host reached as a connection of a sandbox would be.
+
+        Args:
+            cell: the sandbox it is asked for, whose worker does it and records it; None for none.
+            policy: by whose rules.
+            host: canonical.
+            port: 1 to 65535.
+
+        Raises:
+            ApiError: no worker answered in time.
+        """
+        fields = {"policy": policy, "host": host, "port": port}
+        if cell is not None:
+            return await self._of_cell(cell, "probe", {**fields, "cell": cell})
+        for peer in [peer for _, peer in sorted(self._peers.items()) if peer.connected]:
+            with contextlib.suppress(LinkClosedError, TimeoutError):
+                async with asyncio.timeout(_WITHIN):
+                    return await peer.ask("probe", **fields)
+        raise unready("the gateway does not answer; see `irons local status`")
+
     async def forget(self, cell: str) -> None:
         """Have a cell forgotten for good.
 

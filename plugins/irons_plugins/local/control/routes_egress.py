@@ -63,6 +63,19 @@ _DECISION: Schema = {
         "list": {"type": ["string", "null"]},
         "scope": {"type": ["string", "null"]},
         "reason": {"type": "string"},
+        "live": {
+            "type": "object",
+            "properties": {
+                "outcome": {"type": "string"},
+                "addresses": {"type": "array", "items": {"type": "string"}},
+                "resolve_ms": {"type": "integer"},
+                "address": {"type": ["string", "null"]},
+                "connect_ms": {"type": "integer"},
+                "proxy": {"type": "boolean"},
+                "cause": {"type": "string"},
+                "error": {"type": "string"},
+            },
+        },
         "cause": {"type": "string", "enum": list(Cause)},
     },
 }
@@ -129,8 +142,10 @@ async def set_mode(call: Call) -> Mapping[str, Any]:
 async def check_host(call: Call) -> Mapping[str, Any]:
     """GET /egress/check."""
     host, port = _host_and_port(call.query["host"])
-    judged, decision = await call.plane.egress.check(call.query.get("sandbox"), host, port)
-    return {"host": judged.text, "port": port, **decision._asdict()}
+    live = bool(call.query.get("live"))
+    judged, decision, found = await call.plane.egress.check(call.query.get("sandbox"), host, port, live=live)
+    answer = {"host": judged.text, "port": port, **decision._asdict()}
+    return answer if found is None else {**answer, "live": found}
 
 
 def _of_both(
@@ -215,9 +230,13 @@ ROUTES = (
         "GET",
         "/egress/check",
         check_host,
-        "What the gateway would decide about a host and port, and by which rule.",
+        "What the gateway would decide about a host and port, and by which rule; with `live` it is reached as well.",
         _DECISION,
-        query={"host": text(300, minLength=1, pattern=r"^\S+$"), "sandbox": text(300, pattern=NAME)},
+        query={
+            "host": text(300, minLength=1, pattern=r"^\S+$"),
+            "sandbox": text(300, pattern=NAME),
+            "live": {"type": "boolean"},
+        },
         needs=("host",),
         fails=(404, 503),
     ),

@@ -217,13 +217,17 @@ class Route:
             and labels[-1] not in OWN_ZONES
         )
 
+    def proxied(self, address: Address, port: int) -> bool:
+        """True for an address that the proxy is asked for."""
+        return not (self._setting.is_direct(self._host, address) or self._proxy.is_beneath(address, port))
+
     async def dial(self, loop: FairLoop, address: Address, port: int) -> Wire:
         """Connect to a checked address: through the proxy, or directly where the setting or the floor has it so.
 
         Raises:
             DialError: it was not reached.
         """
-        if self._setting.is_direct(self._host, address) or self._proxy.is_beneath(address, port):
+        if not self.proxied(address, port):
             return await dial(loop, address, port)
         return await self._through(authority(Host(str(address), address), port), port)
 

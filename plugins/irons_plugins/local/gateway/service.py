@@ -9,6 +9,8 @@ import os
 import re
 import resource
 import socket
+from collections.abc import Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +26,24 @@ from irons_plugins.local.gateway.files import Files
 from irons_plugins.local.gateway.folding import Dropped, Folder
 from irons_plugins.local.gateway.groundwatch import GroundWatch
 from irons_plugins.local.gateway.hellos import Hellos
-from irons_plugins.local.gateway.journal import Journal
+from irons_plugins.local.gateway.journal import Journal, JournalError
 from irons_plugins.local.gateway.nameservers import NameServers
 from irons_plugins.local.gateway.news import News
 from irons_plugins.local.gateway.pools import Pools
+from irons_plugins.local.gateway.probe import Probe
 from irons_plugins.local.gateway.proxy import Proxy
 from irons_plugins.local.gateway.relay import Pipes, share_of_pipes
 from irons_plugins.local.gateway.resolve import Resolver
 from irons_plugins.local.gateway.watch import FairLoop
 from irons_plugins.local.link import LinkClosedError, LinkError, Message
-from irons_plugins.local.policy import Policy, PolicyError, forbidden
+from irons_plugins.local.policy import HostError, Policy, PolicyError, canonical_host, forbidden
 from irons_plugins.local.synthetic import PoolError
 from irons_plugins.local.upstream import UpstreamError
 
 CUT = "cut: the rules no longer allow it"
 MISSED = Dropped("refused while there was no gateway", Cause.NO_POLICY)
+PROBES = 8
+"""Hosts that people may have checked at the same time."""
 DETACHED = "cut: the sandbox is gone"
 _CELL = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
 _log = logging.getLogger(__name__)
@@ -79,6 +84,7 @@ class Service:
         self._ports: dict[str, Any] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._said: str | None = None
+        self._probing = 0
         self._watch = GroundWatch(home / "listeners")
         self._pools = Pools(home / "pools", self._watch.close_pools)
         journal = Journal(home / "audit", self._news.wrote, worker)
@@ -216,15 +222,42 @@ class Service:
     def _greet(self, sock: socket.socket) -> None:
         link = AsyncLink(sock)
         self._news.tell(link)
-        task = self._context.loop.create_task(self._answer(link))
+        self._spawn(self._answer(link))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._context.loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _probe(self, link: AsyncLink, message: Message) -> None:
+        """Answer one check of a host, which takes seconds, beside whatever else is asked."""
+        message.close()
+        body = message.body
+        with suppress(LinkError):
+            if self._probing >= PROBES:
+                await link.refuse(message, "busy", "too many hosts are being checked at once")
+                return
+            self._probing += 1
+            try:
+                cell = _cell_of(body) if "cell" in body else None
+                host, policy = canonical_host(str(body.get("host"))), Policy.from_json(body.get("policy"))
+                port = body.get("port")
+                if type(port) is not int or not 0 < port < 65_536:
+                    raise BadMessageError(f"{port!r} is not a port")
+                await link.answer(message, await Probe(self._context, policy, host, port, cell).run())
+            except (BadMessageError, HostError, JournalError, PolicyError, OSError) as error:
+                await link.refuse(message, "failed", str(error))
+            finally:
+                self._probing -= 1
 
     async def _answer(self, link: AsyncLink) -> None:
         """Answer one control plane until it is gone."""
         try:
             while True:
                 message = await link.recv()
+                if message.body.get("op") == "probe":
+                    self._spawn(self._probe(link, message))
+                    continue
                 try:
                     await link.answer(message, await self._ask(message.body))
                 except LinkError:
