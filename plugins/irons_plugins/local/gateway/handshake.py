@@ -32,7 +32,7 @@ async def relay_tls(session: Session, context: ssl.SSLContext, check: Check, *, 
     answer = Answer(late=late)
     again: bool | None = None
     while again is None:
-        if not await _server_speaks(session):
+        if not await session.server_speaks():
             break
         more = await session.server.recv()
         if not more:
@@ -70,13 +70,6 @@ async def send_hello(
     if hello.name is not None:
         check((hello.name,), "tls", hello.alert)
     await session.send(hello.data[len(sent) :])
-
-
-async def _server_speaks(session: Session) -> bool:
-    try:
-        return await session.server_speaks()
-    except TimeoutError:
-        raise BrokenError("the server did not answer in TLS") from None
 
 
 async def _plain(session: Session) -> None:
