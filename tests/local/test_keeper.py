@@ -15,6 +15,7 @@ from tests.local.people import Kept, eventually
 from irons_plugins.local import becoming
 from irons_plugins.local.confined import GATEWAY_ID
 from irons_plugins.local.link import Link, LinkClosedError, RequestError
+from irons_plugins.local.namespaces import CAP_DAC_READ_SEARCH
 
 
 def test_a_killed_gateway_is_replaced_and_nothing_is_lost(kept: Kept) -> None:
@@ -178,8 +179,14 @@ def test_the_gateway_has_no_rights(kept: Kept) -> None:
     assert int(note["CapEff"], 16) == int(note["CapPrm"], 16) == 0
     assert note["NoNewPrivs"] == "1"
     assert note["uid"] == (GATEWAY_ID if kept.person.uid == 0 else kept.person.uid)
+    assert Path(f"/proc/{note['started']}/environ").stat().st_uid == 0
     if kept.person.uid == 0:
         assert int(note["CapBnd"], 16) == 0
+        # The code of third parties was imported by the same user, who could only read.
+        imported = note["imported"]
+        assert int(imported["CapEff"], 16) == int(imported["CapPrm"], 16) == 1 << CAP_DAC_READ_SEARCH
+        assert int(imported["CapBnd"], 16) == 0
+        assert imported["Uid"].split() == [str(GATEWAY_ID)] * 4
 
 
 def test_only_one_keeper(kept: Kept) -> None:

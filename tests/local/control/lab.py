@@ -185,6 +185,7 @@ class Lab:
         self.engine = engine
         self.policies: dict[str, dict[str, Any]] = {}
         self.records = 0
+        self.kept: list[dict[str, Any]] = []
         self._config = config
         self._tasks: list[asyncio.Task[Any]] = []
 
@@ -218,12 +219,14 @@ class Lab:
 
     async def _keep(self) -> None:
         """Be the keeper of one gateway worker, which serves every cell."""
+        answer = {"worker": 0, "pid": 1, "served": [0], "gateways": [{"worker": 0, "pid": 1}]}
         with contextlib.suppress(LinkError):
             while True:
                 message = await self.keeper.recv()
+                self.kept.append(message.body)
                 if message.body["op"] == "ready":
                     self._ready.set()
-                await self.keeper.answer(message, {"worker": 0, "pid": 1, "served": [0]})
+                await self.keeper.answer(message, answer)
 
     async def start_gateway(self) -> None:
         """Put a fresh gateway at the other end, as the keeper does when one was restarted."""

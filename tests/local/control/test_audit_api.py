@@ -308,3 +308,18 @@ def test_a_worker_that_lies_about_a_cell_of_another_is_not_believed(tmp_path: Pa
 
 async def _sees(lab: Lab, host: str) -> bool:
     return host in await _hosts(lab)
+
+
+def test_a_cell_that_was_moved_is_believed_of_its_new_worker(tmp_path: Path) -> None:
+    """The keeper tells of it before the worker begins; that worker's events are taken in, with nobody asked."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            cell = (await lab.create("box"))["id"]
+            await lab.keeper.send({"op": "moved", "cell": cell, "served": [0, 7]})
+            event = {"kind": "event", "conn": 1, "cell": cell, "host": "moved.test", "verdict": "allowed"}
+            lab.write_log("1700000000000000-4243-7", event)
+            await until(lambda: _sees(lab, "moved.test"))
+            assert "cell.served" not in [asked["op"] for asked in lab.kept]
+
+    run(work())

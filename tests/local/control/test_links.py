@@ -8,10 +8,11 @@ import errno
 import os
 import socket
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.local.control.lab import run
+from tests.local.control.lab import control_plane, run, until
 
 from irons_plugins.local.asynclink import AsyncLink
 from irons_plugins.local.control import gateways as module
@@ -323,5 +324,23 @@ def test_every_worker_knows_irons_own_ports_before_a_policy_and_one_keeps_them()
             assert [each["op"] for each in ends[1].heard] == ["listeners", "policy"]
             for end in ends:
                 await end.close()
+
+    run(work())
+
+
+def test_a_worker_that_runs_without_a_link_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rules would not reach it: the keeper is asked to restart that worker, and no other."""
+    monkeypatch.setattr(module, "_RENEWED_WITHIN", 0.05)
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            lab.gateway.link.close()
+
+            async def asked() -> bool:
+                return {"op": "restart", "name": "gateway", "worker": 0}.items() <= lab.kept[-1].items()
+
+            await until(asked)
 
     run(work())

@@ -178,6 +178,9 @@ def test_a_killed_gateway_still_knows_the_ports_of_irons_itself(stand: Stand) ->
             assert "irons itself" in stand.event(host=own)["reason"]
             stand.kill()
             stand.start()
+        # What another worker keeps for all is not written here.
+        stand.ask("listeners", listeners=[], keep=False)
+        assert str(port) in (stand.home / "listeners").read_text()
         stand.ask("listeners", listeners=[])
         with stand.connect(own, port) as program:
             program.send(b"x")

@@ -48,6 +48,17 @@ def note(**what: Any) -> None:
         file.write(json.dumps(what) + "\n")
 
 
+def rights() -> dict[str, str]:
+    """What the kernel says that this process may do."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    facts = dict(line.split(":\t") for line in lines if ":\t" in line)
+    return {name: facts[name] for name in ("CapEff", "CapPrm", "CapBnd", "NoNewPrivs", "Uid")}
+
+
+IMPORTED = rights()
+"""The same when this was imported."""
+
+
 class Cell:
     """The sockets of one cell."""
 
@@ -124,15 +135,14 @@ async def serve() -> None:
 
 def main() -> int:
     """Serve, unless the test wants a gateway that does not start."""
-    status = Path("/proc/self/status").read_text()
-    facts = dict(line.split(":\t") for line in status.splitlines() if ":\t" in line)
     note(
         started=os.getpid(),
         worker=worker(),
         workers=int(os.environ.get("IRONS_WORKERS", "0")),
         drawn=[random.random(), ssl.RAND_bytes(16).hex()],
         uid=os.getuid(),
-        **{name: facts[name] for name in ("CapEff", "CapPrm", "CapBnd", "NoNewPrivs")},
+        imported=IMPORTED,
+        **rights(),
     )
     if Path("broken").exists():
         sys.stderr.write("this gateway is broken\n")
