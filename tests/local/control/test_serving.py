@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -402,6 +403,10 @@ def test_what_http_allows_works(tmp_path: Path) -> None:
             assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
             writer.write(body)
             assert (await answer_of(reader))[0] == 200
+            writer.write(
+                there.request("GET /version HTTP/1.1", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c")
+            )
+            assert (await answer_of(reader))[0] == 200
             writer.write(there.request("GET /version HTTP/1.0"))
             assert (await answer_of(reader))[0] == 200
             assert await reader.read() == b""
@@ -461,5 +466,41 @@ def test_a_server_that_ends_answers_what_was_asked(tmp_path: Path) -> None:
                 assert await idle.read() == b""
             for each in (writer, other):
                 each.close()
+
+    run(work())
+
+
+def test_an_application_hears_when_its_client_has_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asks for more behind the end of a body waits, and is told that the client is gone."""
+
+    async def work() -> None:
+        async with served(tmp_path) as there:
+            heard: list[str] = []
+            over = asyncio.Event()
+
+            async def listening(_scope: object, receive: Any, _send: object) -> None:
+                while not over.is_set():
+                    heard.append((await receive())["type"])
+                    if heard[-1] == "http.disconnect":
+                        over.set()
+
+            monkeypatch.setattr(there.lab.server._listeners[0], "_app", listening)
+            _, writer = await there.connect()
+            writer.write(there.request("POST /egress/allow HTTP/1.1", "Content-Length: 2") + b"{}")
+
+            async def began() -> bool:
+                return bool(heard)
+
+            await until(began)
+            # An end without a reset may be half of one: its answer is still wanted.
+            linger = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            writer.close()
+            async with asyncio.timeout(20):
+                await over.wait()
+            assert heard[-1] == "http.disconnect"
+            assert len(heard) <= 3
 
     run(work())

@@ -42,6 +42,7 @@ class Exchange:
         self._scope = scope
         self._body = bytearray()
         self._whole = False
+        self._taken = False
         self._over = False
         self._news = asyncio.Event()
         self._start: Message | None = None
@@ -75,13 +76,15 @@ class Exchange:
             self._line.refuse(500, "the control plane failed; see `irons local logs`")
 
     async def _receive(self) -> Message:
-        while not (self._body or self._whole or self._over):
+        while not (self._over or self._body or (self._whole and not self._taken)):
             self._line.welcome_body()
             self._line.read_on()
             self._news.clear()
             await self._news.wait()
         if self._over:
             return {"type": "http.disconnect"}
+        # The end of the body is told once; whoever asks again waits for the end of the exchange.
+        self._taken = self._whole
         body = bytes(self._body)
         self._body.clear()
         return {"type": "http.request", "body": body, "more_body": not self._whole}
@@ -92,5 +95,5 @@ class Exchange:
         elif self._start is not None and not self._over:
             if message.get("more_body"):
                 raise ValueError("an answer has one body")
-            self._over = True
+            self.end()
             self._line.answer(self._start["status"], self._start["headers"], message.get("body", b""))
