@@ -8,13 +8,14 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache, partial
 from ipaddress import IPv4Address, ip_address
 from typing import TYPE_CHECKING, Any
 
 from irons_plugins.local.causes import Cause
 from irons_plugins.local.gateway import fairness, inside
 from irons_plugins.local.gateway.attempt import CROWDED, Attempt
+from irons_plugins.local.gateway.dial import Address
 from irons_plugins.local.gateway.dns import MAX_QUERY, Wanted, answer
 from irons_plugins.local.gateway.files import ACCEPTED
 from irons_plugins.local.gateway.folding import Dropped, Refusal
@@ -144,9 +145,7 @@ class Doors:
     def _connection(self, client: socket.socket) -> None:
         cell = self._cell
         where, port = client.getsockname()[:2]
-        address = ip_address(where.partition("%")[0])
-        mapped = getattr(address, "ipv4_mapped", None)
-        address = mapped or address
+        address = _address_of(where)
         wire = Wire(self._loop, client)
         full = self._overrun()
         if full is not None:
@@ -347,6 +346,13 @@ def _whole(data: bytearray) -> bool:
 
 def _framed(reply: bytes) -> bytes:
     return len(reply).to_bytes(2, "big") + reply
+
+
+@lru_cache(maxsize=1024)
+def _address_of(where: str) -> Address:
+    """Read the address that a program connected to; a sandbox connects to the same few again and again."""
+    address = ip_address(where.partition("%")[0])
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def _drops(sock: socket.socket) -> int:

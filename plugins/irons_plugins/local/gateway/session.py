@@ -111,7 +111,8 @@ class Session:
             BrokenError: a peer is gone.
             OSError: the connection broke.
         """
-        while True:
+        # Most often it is the server that has said something.
+        while self.server.peek() is None:
             said = self.client.peek()
             if said == b"":
                 return False
@@ -119,9 +120,8 @@ class Session:
                 # It has said more, which waits for the server's answer.
                 await self.hear()
                 return True
-            if self.server.peek() is not None:
-                return True
             await either(self._loop, self.client, self.server)
+        return True
 
     async def hear(self) -> None:
         """Wait until the server says something, while it is not relayed, as long as both peers are there.

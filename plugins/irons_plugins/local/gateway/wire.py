@@ -42,7 +42,8 @@ class Wire:
     __slots__ = ("_loop", "fd", "held", "meter", "pace", "sock", "watch")
 
     def __init__(self, loop: FairLoop, sock: socket.socket) -> None:
-        sock.setblocking(False)
+        if sock.gettimeout() != 0:
+            sock.setblocking(False)
         self._loop = loop
         self.sock = sock
         self.fd = sock.fileno()
