@@ -86,6 +86,43 @@ class Event:
 
 
 @dataclass(frozen=True)
+class HostTried:
+    """What a sandbox tried of one host, port and verdict; of a whole domain, or the rest, where `folded` says so."""
+
+    host: str
+    verdict: str
+    port: int | None = None
+    first: datetime | None = None
+    last: datetime | None = None
+    count: int = 1
+    reached: int | None = None
+    """Of these, attempts that may have reached a server."""
+    bytes_in: int | None = None
+    bytes_out: int | None = None
+    folded: str = ""
+
+
+@dataclass(frozen=True)
+class Rotated:
+    """How many events of a sandbox made room for others, all of them from before a time."""
+
+    sandbox: str
+    events: int
+    before: datetime | None
+
+    @property
+    def line(self) -> str:
+        """What a person is told."""
+        from irons.text import clean, local_time
+
+        when = f" before {local_time(self.before)}" if self.before else ""
+        events = f"{self.events:,} event{'s' if self.events != 1 else ''}"
+        of = f" of {clean(self.sandbox)}" if self.sandbox else ""
+        were = "were" if self.events != 1 else "was"
+        return f"{events}{of}{when} {were} rotated out; irons audit hosts {clean(self.sandbox) or 'NAME'} counts them"
+
+
+@dataclass(frozen=True)
 class AuditPage:
     """A part of the audit log and the token that continues it (0: keep the one you have).
 
@@ -95,6 +132,7 @@ class AuditPage:
     events: tuple[Event, ...]
     token: int = 0
     left_out: int = 0
+    rotated: tuple[Rotated, ...] = ()
 
 
 _LARGEST = 1 << 63
@@ -228,4 +266,30 @@ def event_of(row: Mapping[str, Any], sandbox: str) -> Event:
         address=address,
         cause=cause,
         outcome=outcome,
+    )
+
+
+def host_of(row: Mapping[str, Any]) -> HostTried:
+    """Read a row of what a sandbox tried by host."""
+    get = row.get
+    count = whole_of(get("count"))
+    return HostTried(
+        host=text_of(get("host")),
+        verdict=text_of(get("verdict")),
+        port=whole_of(get("port")),
+        first=_time(get("first")),
+        last=_time(get("last")),
+        count=1 if count is None else count,
+        reached=whole_of(get("reached")),
+        bytes_in=whole_of(get("bytes_in")),
+        bytes_out=whole_of(get("bytes_out")),
+        folded=text_of(get("folded")),
+    )
+
+
+def rotated_of(row: Mapping[str, Any], sandbox: str) -> Rotated:
+    """Read how many events were rotated out; `sandbox` is whose log was asked for, where the row does not say it."""
+    get = row.get
+    return Rotated(
+        text_of(get("sandbox_name")) or sandbox, max(0, whole_of(get("events")) or 0), _time(get("before"))
     )

@@ -10,10 +10,13 @@ from irons.answers import (
     AuditPage,
     EgressRules,
     Event,
+    HostTried,
     Pages,
     Sandbox,
     SshAddress,
     event_of,
+    host_of,
+    rotated_of,
     rows_of,
     sandbox_of,
     text_of,
@@ -30,7 +33,17 @@ if TYPE_CHECKING:
 PAGE_SIZE = 1_000
 """Events of a page, where a log is longer than what its server sends at once."""
 
-__all__ = ["Api", "AuditPage", "EgressRules", "Event", "Sandbox", "SshAddress", "connect", "open_api"]
+__all__ = [
+    "Api",
+    "AuditPage",
+    "EgressRules",
+    "Event",
+    "HostTried",
+    "Sandbox",
+    "SshAddress",
+    "connect",
+    "open_api",
+]
 
 
 def connect(
@@ -201,7 +214,15 @@ class Api:
         answer = self.call("GET", path, params=params, route=sandbox is None, patience=wait)
         events = tuple(event_of(row, sandbox or "") for row in rows_of(answer, "events"))
         token, left_out = (max(0, whole_of(answer.get(name)) or 0) for name in ("page_token", "left_out"))
-        return AuditPage(events, token, left_out)
+        rotated = tuple(rotated_of(row, sandbox or "") for row in rows_of(answer, "rotated"))
+        return AuditPage(events, token, left_out, rotated)
+
+    def hosts(self, sandbox: str, **filters: Any) -> tuple[HostTried, ...]:
+        """What a sandbox tried by host, the one tried last at the end; needs irons' own server. Filters: verdict, host, limit."""
+        path = f"/sandboxes/{_segment(sandbox)}/audit/hosts"
+        params = {k: str(v) for k, v in filters.items() if v is not None}
+        answer = self.call("GET", path, params=params)
+        return tuple(host_of(row) for row in rows_of(answer, "hosts"))
 
     def events(self, sandbox: str | None = None, token: int = 0, **filters: Any) -> Iterator[Event]:
         """The whole audit log, oldest first, page after page until one is empty. Raises `ApiError` where it never ends."""

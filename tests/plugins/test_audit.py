@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -62,6 +63,7 @@ def test_what_warn_let_pass(run_irons: Runner, own: FakeApi) -> None:
         "SANDBOX",
         "MODE",
         "COUNT",
+        "OUTCOME",
         "REASON",
     ]
     assert "WOULD-DENY" in table.lines[1]
@@ -488,3 +490,107 @@ def test_what_a_server_leaves_out_is_said(run_irons: Runner, own: FakeApi) -> No
     done = run_irons("audit", "egress", "one").ok()
     assert hosts(done.lines) == ["a.example"]
     assert "left out 1,234 earlier events" in done.err
+
+
+# What was let through and not reached, and what was rotated out
+
+
+LOST: dict[str, Any] = {
+    "outcome": "unreached",
+    "ended": "unreachable: connection refused",
+    "cause": "unreached",
+}
+
+
+def test_what_was_not_reached_shows(run_irons: Runner, own: FakeApi) -> None:
+    """A connection that was let through and not reached says so in line and table, with how it ended; others do not."""
+    own.record("down.example", verdict="allowed", reason="rule down.example (account) allows it", **LOST)
+    own.record(
+        "up.example", verdict="allowed", outcome="reached", reason="rule up.example (account) allows it"
+    )
+    lines = run_irons("audit", "egress", "one", tty=False).ok().out.splitlines()
+    assert lines[0].endswith("  ALLOWED  down.example  (mode: deny)  (unreached)")
+    assert lines[1].endswith("  ALLOWED  up.example  (mode: deny)")
+    table = run_irons("audit", "egress", "one", tty=True, env={"COLUMNS": "200"}).ok().lines
+    assert "unreached  unreachable: connection refused" in table[1]
+    assert "reached" not in table[2]
+
+
+def test_only_one_outcome(run_irons: Runner, own: FakeApi, one: FakeApi) -> None:
+    """`--outcome` is asked of the server; one that knows of none is said to."""
+    own.record("down.example", verdict="allowed", **LOST)
+    own.record("up.example", verdict="allowed", outcome="reached")
+    found = run_irons("audit", "egress", "one", "--outcome", "unreached", "-o", "json").ok().json()
+    assert [event["host"] for event in found] == ["down.example"]
+    assert own.calls[-1].query["outcome"] == "unreached"
+    own.extensions = ("audit-filters",)
+    assert (
+        "says what became of connections" in run_irons("audit", "egress", "one", "--outcome", "reached").err
+    )
+
+
+def test_what_was_rotated_out_is_said(run_irons: Runner, own: FakeApi) -> None:
+    """Behind the events, and in JSON too, stderr says how many earlier ones there were."""
+    own.record("a.example")
+    own.rotated = [{"sandbox_name": "one", "events": 1234, "before": "2026-02-19T20:00:00Z"}]
+    said = "irons: 1,234 events of one before 2026-02-19T20:00:00Z were rotated out; irons audit hosts one counts them\n"
+    for form in ("plain", "table", "json"):
+        done = run_irons("audit", "egress", "one", "-o", form, env={"TZ": "UTC"}).ok()
+        assert done.err == said
+    own.rotated = [{"sandbox_name": "one", "events": 1, "before": None}]
+    assert "1 event of one was rotated out" in run_irons("audit", "egress", "one").ok().err
+    own.rotated = []
+    assert run_irons("audit", "egress", "one").ok().err == ""
+
+
+# audit hosts
+
+
+HOSTS = [
+    {
+        "host": "a.example",
+        "port": 443,
+        "verdict": "allowed",
+        "first": "2026-02-19T20:00:00Z",
+        "last": "2026-02-19T21:00:00Z",
+        "count": 12,
+        "reached": 11,
+        "bytes_in": 34_567,
+        "bytes_out": 891,
+    },
+    {
+        "host": "*.flood.example",
+        "verdict": "blocked",
+        "first": "2026-02-19T20:00:00Z",
+        "last": "2026-02-19T22:00:00Z",
+        "count": 60_000,
+        "reached": 0,
+        "folded": "domain",
+    },
+]
+
+
+def test_hosts(run_irons: Runner, own: FakeApi) -> None:
+    """A row per host, port and verdict, with times, counts and bytes."""
+    own.hosts = HOSTS
+    table = run_irons("audit", "hosts", "one", tty=True, env={"COLUMNS": "200", "TZ": "UTC"}).ok().lines
+    assert table[0].split()[:6] == ["LAST", "VERDICT", "HOST", "PORT", "COUNT", "REACHED"]
+    assert "891 / 34,567" in table[1]
+    assert "*.flood.example" in table[2]
+    found = run_irons("audit", "hosts", "one", "-o", "json").ok().json()
+    assert found[0] == {**HOSTS[0], "folded": ""}
+    assert (found[1]["folded"], found[1]["port"], found[1]["bytes_in"]) == ("domain", None, None)
+
+
+def test_hosts_filtered(run_irons: Runner, own: FakeApi) -> None:
+    """Verdict, host and number are asked of the server; a number below one is refused."""
+    own.hosts = HOSTS
+    args = ("audit", "hosts", "one", "--verdict", "blocked", "--host", "*.flood.*", "--limit", "99999")
+    assert len(run_irons(*args, "-o", "json").ok().json()) == 1
+    assert own.calls[-1].query == {"verdict": "blocked", "host": "*.flood.*", "limit": "20000"}
+    assert run_irons("audit", "hosts", "one", "--limit", "0").code == 2
+
+
+def test_hosts_at_a_plain_server(run_irons: Runner, one: FakeApi) -> None:
+    """A server that sums nothing up is said to."""
+    assert "sums up what sandboxes tried" in run_irons("audit", "hosts", "one").err

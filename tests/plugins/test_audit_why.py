@@ -182,3 +182,39 @@ def test_why_of_an_event_from_before_causes(run_irons: Runner, own: FakeApi) -> 
     done = run_irons("audit", "why", "one", "-o", "json").ok().json()
     assert done["note"].startswith("recorded before causes were")
     assert (done["cause"], done["fix"]) == ("", "irons egress allow a.example --sandbox one")
+
+
+def test_why_of_what_was_not_reached(run_irons: Runner, own: FakeApi) -> None:
+    """Of a refusal and a connection that was let through in vain the newer one is shown, with how it ended."""
+    own.rules = [{"pattern": "down.example", "list": "allow"}]
+    own.record(
+        "evil.example", allowed=False, verdict="blocked", cause="uncovered", reason="no rule allows it"
+    )
+    own.record(
+        "down.example",
+        verdict="allowed",
+        reason="rule down.example (account) allows it",
+        cause="unresolved",
+        outcome="unresolved",
+        ended="unreachable: its name was not resolved: Name or service not known",
+    )
+    done = run_irons("audit", "why", "one", "-o", "json").ok().json()
+    assert (done["host"], done["outcome"], done["fix"]) == ("down.example", "unresolved", "")
+    assert "not resolved" in done["reason"]
+    assert "[local.hosts]" in done["note"]
+    own.record(
+        "evil.example", allowed=False, verdict="blocked", cause="uncovered", reason="no rule allows it"
+    )
+    assert run_irons("audit", "why", "one", "-o", "json").ok().json()["host"] == "evil.example"
+    asked = run_irons("audit", "why", "one", "down.example", "-o", "json").ok().json()
+    assert asked["outcome"] == "unresolved"
+
+
+def test_why_says_what_was_rotated_out(run_irons: Runner, own: FakeApi) -> None:
+    """Whether or not a refusal is found, how much is missing is said, and is a field."""
+    own.rotated = [{"sandbox_name": "one", "events": 7, "before": "2026-02-19T20:00:00Z"}]
+    done = run_irons("audit", "why", "one")
+    assert (done.code, done.err.splitlines()[0].split(" of one")[0]) == (3, "irons: 7 events")
+    own.record("evil.example", allowed=False, verdict="blocked", cause="uncovered")
+    told = run_irons("audit", "why", "one", "-o", "json").ok().json()
+    assert (told["rotated"], told["rotated_before"]) == (7, "2026-02-19T20:00:00Z")

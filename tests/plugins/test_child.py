@@ -123,6 +123,20 @@ def test_many_refusals_are_summed_up(run_irons: Runner, own: FakeApi) -> None:
     assert said[-2:] == ["  and 2 more", "irons audit why one tells more"]
 
 
+def test_what_reached_no_server_is_summed_up(run_irons: Runner, own: FakeApi) -> None:
+    """Connections that were let through in vain are listed as refusals are, with how they ended."""
+    own.record("before.example", verdict="allowed", outcome="unreached", ended="unreachable: refused")
+    own.fail(faults.Fault(200, b'{"events": [], "page_token": 1}'), on="GET /sandboxes/one/audit")
+    for _ in range(2):
+        own.record("down.example", verdict="allowed", outcome="unreached", ended="unreachable: refused")
+    own.record("up.example", verdict="allowed", outcome="reached")
+    assert run_irons("ssh", "one", "--refused", "--", "true").err.splitlines()[:3] == [
+        "egress let 2 connections through that reached no server:",
+        "  down.example:443 (2 times): unreachable: refused",
+        "irons audit why one tells more",
+    ]
+
+
 def test_a_server_that_can_not_say(run_irons: Runner, own: FakeApi) -> None:
     """Where the log can't be read at the end, that is said; where not even its mark could be had, nothing is."""
     own.fail(faults.slow(0), on="GET /sandboxes/one/audit")

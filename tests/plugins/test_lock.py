@@ -88,6 +88,22 @@ def test_what_rules_cover_is_not_suggested() -> None:
     assert [row.pattern for row in suggestions(events, rules)] == ["c.example"]
 
 
+def test_what_was_never_resolved_is_not_suggested() -> None:
+    """A name without an address is no suggestion; one that no server answered at is marked, unless it was reached once."""
+    events = [
+        *tried("typo.example", outcome="unresolved", cause="unresolved"),
+        *tried("down.example", outcome="unreached"),
+        *tried("flaky.example", outcome="unreached"),
+        *tried("flaky.example", outcome="reached"),
+        *tried("refused.example", outcome="refused"),
+    ]
+    assert {row.pattern: row.marks for row in suggestions(events, [])} == {
+        "down.example": ("unreached",),
+        "flaky.example": (),
+        "refused.example": (),
+    }
+
+
 def test_what_is_no_tcp_connection_is_passed_over() -> None:
     """UDP, ICMP and names that no rule can have are no suggestions."""
     events = [

@@ -16,7 +16,17 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from irons.testing.faults import Fault
 from irons.testing.routes import Answer, answer
 
-EXTENSIONS = ("rules", "check", "audit-filters", "wait", "policy", "images", "live-check")
+EXTENSIONS = (
+    "rules",
+    "check",
+    "audit-filters",
+    "wait",
+    "policy",
+    "images",
+    "live-check",
+    "audit-hosts",
+    "audit-outcomes",
+)
 """What irons' own server says that it can."""
 
 
@@ -65,6 +75,8 @@ class FakeApi:
         page: How many audit events one answer holds.
         newest: How many it holds at irons' own server where the request has no `limit`, `wait` and `page_size`.
         tokens: Whether it tells page tokens.
+        rotated: What it says of events that were rotated out.
+        hosts: What it says that sandboxes tried, by host.
         ssh: What it answers about SSH.
         images: The images that it lists, as objects with a `name`.
         cut: How many live connections it says that a change cuts.
@@ -84,6 +96,8 @@ class FakeApi:
     sandboxes: dict[str, FakeSandbox] = field(default_factory=dict)
     rules: list[dict[str, Any]] = field(default_factory=list)
     mode: str = "warn"
+    rotated: list[dict[str, Any]] = field(default_factory=list)
+    hosts: list[dict[str, Any]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
     ssh: dict[str, Any] = field(
         default_factory=lambda: {"host": "127.0.0.1", "port": 2222, "username": "agent"}

@@ -55,6 +55,9 @@ def _route(api: FakeApi, call: Call, path: list[str]) -> Any:
             case ["sandboxes", name, "audit", "egress"]:
                 _of(api, name)
                 return _audit(api, call, name)
+            case ["sandboxes", name, "audit", "hosts"] if "audit-hosts" in api.extensions:
+                _of(api, name)
+                return {"hosts": [row for row in api.hosts if _wanted(row, call.query)]}
             case ["sandboxes", name, "egress", *rest] if "rules" in api.extensions:
                 return _egress(api, call, rest, _of(api, name))
             case ["sandboxes", name, *rest]:
@@ -278,8 +281,13 @@ def _audit(api: FakeApi, call: Call, name: str | None) -> dict[str, Any]:
         told = {"events": [event for _, event in part]}
         if len(part) < len(found) and not token:
             told["left_out"] = len(found) - len(part)
-    if part and api.tokens:
-        told["page_token"] = part[-1][0]
+    if api.tokens and (part or (filters and api.events)):
+        # Irons' own server says up to where it has looked.
+        told["page_token"] = (
+            max(token, len(api.events)) if filters and len(part) == len(found) else part[-1][0]
+        )
+    if api.rotated and filters:
+        told["rotated"] = api.rotated
     return told
 
 
@@ -287,8 +295,9 @@ _FILTERS: Mapping[str, Callable[[dict[str, Any], str], bool]] = {
     "since": lambda event, value: event["timestamp"] >= value,
     "until": lambda event, value: event["timestamp"] <= value,
     "verdict": lambda event, value: (
-        event.get("verdict", "allowed" if event["allowed"] else "blocked") == value
+        event.get("verdict", "allowed" if event.get("allowed") else "blocked") == value
     ),
+    "outcome": lambda event, value: event.get("outcome") in value.split(","),
     "host": lambda event, value: fnmatchcase(
         event["host"], value.lower().replace("[", "[[]").replace("?", "[?]")
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from fnmatch import translate
 from functools import cached_property
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Filter:
-    """Times, verdict and host pattern; an event without a time is within any."""
+    """Times, verdict, outcomes and host pattern; an event without a time is within any."""
 
     def __init__(
         self,
@@ -23,12 +24,14 @@ class Filter:
         until: datetime | None = None,
         verdict: str | None = None,
         host: str | None = None,
+        outcomes: Sequence[str] = (),
     ) -> None:
         """Take what was asked for; None asks for nothing."""
         self.since = since
         self.until = until
         self.verdict = verdict
         self.host = host
+        self.outcomes = outcomes
 
     def params(self) -> dict[str, str]:
         """Return the query that asks a server for the same."""
@@ -37,11 +40,12 @@ class Filter:
             "until": rfc3339(self.until) if self.until else None,
             "verdict": self.verdict,
             "host": self.host,
+            "outcome": ",".join(self.outcomes) or None,
         }
         return {key: value for key, value in asked.items() if value is not None}
 
     def __bool__(self) -> bool:
-        return bool(self.since or self.until or self.verdict or self.host)
+        return bool(self.since or self.until or self.verdict or self.host or self.outcomes)
 
     def __call__(self, event: Event) -> bool:
         """Tell whether an event is wanted."""
@@ -51,6 +55,8 @@ class Filter:
             if self.until is not None and event.time > self.until:
                 return False
         if self.verdict is not None and event.verdict != self.verdict:
+            return False
+        if self.outcomes and event.outcome not in self.outcomes:
             return False
         return self._host is None or self._host.match(event.host) is not None
 

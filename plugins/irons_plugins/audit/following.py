@@ -11,6 +11,7 @@ from irons.api import PAGE_SIZE
 from irons.errors import ApiError, AuthError, NotFound, Unreachable, Unsupported
 
 if TYPE_CHECKING:
+    from irons.answers import Rotated
     from irons.api import Event
     from irons.context import Context
     from irons_plugins.audit.filters import Filter
@@ -55,6 +56,7 @@ class Log:
         self._asked_with = 0
         self._known = 0
         self._left_out = 0
+        self._rotated: tuple[Rotated, ...] = ()
 
     def past(self) -> Iterator[Event]:
         """All that the server has, asked for until an answer is empty."""
@@ -72,6 +74,9 @@ class Log:
             yield from self._new(events)
             more.pop("limit", None)
             if not events or self._token == before:
+                # Behind the events, where it is still to be seen.
+                for rotated in self._rotated:
+                    self._ctx.progress(f"irons: {rotated.line}")
                 return
             turned.to(self._token)
 
@@ -123,6 +128,7 @@ class Log:
         self._asked_with, self._known = token, len(page.events)
         self._token = page.token or token
         self._left_out = page.left_out
+        self._rotated = page.rotated
         return page.events[known:]
 
     def _new(self, events: tuple[Event, ...]) -> Iterator[Event]:

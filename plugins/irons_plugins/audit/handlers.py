@@ -1,9 +1,9 @@
-"""Handlers: audit egress."""
+"""Handlers: audit egress, audit hosts."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -12,8 +12,11 @@ from irons_plugins.audit.filters import Filter
 from irons_plugins.audit.following import Log
 
 if TYPE_CHECKING:
-    from irons.api import Event
+    from irons.api import Event, HostTried
     from irons.context import Context
+
+MOST_HOSTS = 20_000
+"""Rows that a server has of one sandbox at most."""
 
 
 def egress(
@@ -24,6 +27,7 @@ def egress(
     since: datetime | None,
     until: datetime | None,
     verdict: str | None,
+    outcome: str | None,
     host: str | None,
     limit: int | None,
 ) -> Iterator[Event]:
@@ -34,9 +38,23 @@ def egress(
         )
     if limit is not None and limit < 0:
         raise UsageError(f"--limit takes a number of events, not {limit}")
-    wanted = Filter(since, until, verdict, host)
+    if outcome is not None:
+        ctx.api.need("audit-outcomes", "a server that says what became of connections")
+    wanted = Filter(since, until, verdict, host, () if outcome is None else (outcome,))
     log = Log(ctx, name, wanted, None if limit is None else max(1, limit), follow=follow)
     return _events(log, limit, follow=follow)
+
+
+def hosts(
+    ctx: Context, *, name: str, verdict: str | None, host: str | None, limit: int | None
+) -> Sequence[HostTried]:
+    """Return what a sandbox tried by host, the one tried last at the end."""
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit takes a number of rows, not {limit}")
+    ctx.api.need("audit-hosts", "a server that sums up what sandboxes tried")
+    return ctx.api.hosts(
+        name, verdict=verdict, host=host, limit=None if limit is None else min(limit, MOST_HOSTS)
+    )
 
 
 def _events(log: Log, limit: int | None, *, follow: bool) -> Iterator[Event]:

@@ -11,11 +11,32 @@ if TYPE_CHECKING:
     from irons.api import Event
 
 
+LOST = ("unresolved", "unreached")
+"""Outcomes of what was let through and not reached."""
+
+
 def line(event: Event) -> str:
     """Return the line that the wire contract gives an event: `TIMESTAMP  VERDICT  HOST  (mode: MODE)`."""
     time = local_time(event.time) if event.time else "-"
     text = f"{time}  {'ALLOWED' if event.allowed else 'DENIED '}  {clean(event.host)}"
-    return f"{text}  (mode: {clean(event.mode)})" if event.mode else text
+    text = f"{text}  (mode: {clean(event.mode)})" if event.mode else text
+    # Behind what the contract has, and only of what was let through in vain.
+    return f"{text}  ({event.outcome})" if event.outcome in LOST else text
+
+
+def outcome(row: Mapping[str, Any]) -> str:
+    """Return what became of a connection where the verdict does not say it: it was not reached, or was cut short."""
+    return "" if row["outcome"] in ("reached", "refused") else str(row["outcome"])
+
+
+def reason(row: Mapping[str, Any]) -> str:
+    """Return why: of what was let through and not reached how that ended, else what decided."""
+    return str(row["ended"] if row["outcome"] in LOST and row["ended"] else row["reason"])
+
+
+def size(row: Mapping[str, Any]) -> str:
+    """Return the bytes that went out and came in."""
+    return f"{row['bytes_out'] or 0:,} / {row['bytes_in'] or 0:,}"
 
 
 def verdict(row: Mapping[str, Any]) -> str:

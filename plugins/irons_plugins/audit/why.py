@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from irons.answers import text_of
 from irons.errors import ApiError, NotFound, Unsupported, UsageError
 from irons_plugins.audit.filters import Filter
+from irons_plugins.audit.views import LOST
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv6Address
 
+    from irons.answers import Rotated
     from irons.api import Event
     from irons.context import Context
 
@@ -39,15 +41,27 @@ class Why:
     cause: str = ""
     outcome: str = ""
     note: str = ""
+    rotated: int = 0
+    rotated_before: datetime | None = None
 
 
 def why(ctx: Context, *, name: str, host: str | None) -> Why:
-    """Return the last refusal of a sandbox, or of a host; where nothing was refused, the last that mode warn let pass.
+    """Return the last refusal of a sandbox, or of a host, or what was let through and not reached, whichever is newer.
+
+    Where there is neither, it is the last that mode warn let pass.
 
     Raises:
         NotFound: Nothing was refused.
     """
-    event = _last(ctx, name, host, "blocked") or _last(ctx, name, host, "warn")
+    wanted = [Filter(verdict="blocked", host=host)]
+    if "audit-outcomes" in ctx.api.extensions:
+        wanted.append(Filter(host=host, outcomes=LOST))
+    found = [_last(ctx, name, each) for each in wanted]
+    event = max((each.event for each in found if each.event is not None), key=_age, default=None)
+    event = event or _last(ctx, name, Filter(verdict="warn", host=host)).event
+    rotated = found[0].rotated
+    if rotated is not None:
+        ctx.progress(f"irons: {rotated.line}")
     if event is None:
         of = f" of {host}" if host else ""
         raise NotFound(
@@ -64,25 +78,40 @@ def why(ctx: Context, *, name: str, host: str | None) -> Why:
         event.verdict,
         event.mode,
         event.rule,
-        event.reason,
+        event.ended if event.outcome in LOST and event.ended else event.reason,
         event.count,
         _fix(ctx, name, event),
         event.cause,
         event.outcome,
         note(event.cause) if event.cause or not event.reason else NO_CAUSE,
+        rotated.events if rotated is not None else 0,
+        rotated.before if rotated is not None else None,
     )
 
 
-def _last(ctx: Context, name: str, host: str | None, verdict: str) -> Event | None:
-    wanted = Filter(verdict=verdict, host=host)
+def _age(event: Event) -> int:
+    """By which of two events the newer one is found: ids only grow."""
+    return event.id or 0
+
+
+class _Found(NamedTuple):
+    """The last event of those wanted, and how many of the sandbox's were rotated out, where the server says it."""
+
+    event: Event | None
+    rotated: Rotated | None = None
+
+
+def _last(ctx: Context, name: str, wanted: Filter) -> _Found:
     asked: dict[str, Any] = wanted.params()
     if "audit-filters" in ctx.api.extensions:
-        asked["limit"] = 1
+        page = ctx.api.audit(name, **asked, limit=1)
+        last = next((event for event in reversed(page.events) if wanted(event)), None)
+        return _Found(last, next(iter(page.rotated), None))
     last = None
     for event in ctx.api.events(name, **asked):
         if wanted(event):
             last = event
-    return last
+    return _Found(last)
 
 
 def _fix(ctx: Context, name: str, event: Event) -> str:

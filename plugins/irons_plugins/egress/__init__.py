@@ -159,7 +159,8 @@ def irons_commands() -> list[Command]:
                 ),
                 empty="Rules cover all that it tried.",
             ),
-            about="Marked are hosts tried once, names that look random, and bare addresses: egress lock leaves them out unless told.",
+            about="Marked are hosts tried once or never reached, names that look random, and bare addresses: egress lock leaves them out unless told. "
+            "Names that were never resolved are not suggested.",
             examples=("irons egress suggest my-sandbox",),
             exits=(3, 4, 6),
         ),

@@ -82,7 +82,12 @@ def _suggested(ctx: Context, name: str) -> list[Suggestion]:
     return suggestions(ctx.api.events(name), rules)
 
 
-_WHY = {"once": "tried once", "random": "looks random", "address": "a bare address"}
+_WHY = {
+    "once": "tried once",
+    "unreached": "never reached",
+    "random": "looks random",
+    "address": "a bare address",
+}
 
 
 def _passed_over(found: Sequence[Suggestion], wanted: set[str]) -> Iterator[str]:

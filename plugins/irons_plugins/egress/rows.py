@@ -59,7 +59,10 @@ class Check(NamedTuple):
 
 
 class Suggestion(NamedTuple):
-    """A pattern that would cover what a sandbox tried; `marks` say why it is not taken unasked: once, random, address."""
+    """A pattern that would cover what a sandbox tried.
+
+    `marks` say why it is not taken unasked: once, unreached, random, address.
+    """
 
     pattern: str
     hits: int

@@ -28,10 +28,13 @@ class _Seen:
     first: datetime | None = None
     last: datetime | None = None
     ports: set[int] = field(default_factory=set)
+    reached: bool = False
 
     def add(self, event: Event, port: int) -> None:
         self.hits += max(1, event.count)
         self.ports.add(port)
+        # What was refused was never tried, and what has no outcome may have been reached.
+        self.reached = self.reached or event.outcome not in ("unreached", "abandoned")
         if event.time is not None:
             self.first = min(self.first or event.time, event.time)
             self.last = max(self.last or event.time, event.time)
@@ -41,7 +44,8 @@ def suggestions(events: Iterable[Event], rules: Sequence[Mapping[str, Any]]) -> 
     """Return patterns for hosts that no rule covers, the most tried first.
 
     Args:
-        events: The sandbox's audit log. What is no TCP connection, and hosts that no rule can name, are passed over.
+        events: The sandbox's audit log. What is no TCP connection, names that were not resolved, and hosts that no
+            rule can name, are passed over.
         rules: The account's and the sandbox's rules, as the server tells them, each with its `scope`.
     """
     from irons_plugins.local.hosts import HostError, canonical_host
@@ -66,7 +70,7 @@ def suggestions(events: Iterable[Event], rules: Sequence[Mapping[str, Any]]) -> 
 
     seen: dict[str, _Seen] = {}
     for event in events:
-        if event.protocol not in _TCP:
+        if event.protocol not in _TCP or "unresolved" in (event.outcome, event.cause):
             continue
         port = event.port or _WEB[0]
         pattern = wanted(event.host, port)
@@ -112,6 +116,8 @@ def _entropy(text: str) -> float:
 def _marks(pattern: str, seen: _Seen) -> Iterator[str]:
     if seen.hits == 1:
         yield "once"
+    if not seen.reached:
+        yield "unreached"
     from irons_plugins.local.patterns import read_pattern
 
     host = read_pattern(pattern)

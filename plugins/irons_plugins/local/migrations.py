@@ -115,5 +115,36 @@ CREATE TABLE served (
 INSERT INTO served (cell, worker) SELECT sandbox, 0 FROM subjects UNION SELECT id, 0 FROM sandboxes;
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST, _CAUSES, _SERVED)
+_SUMMARIES = """
+ALTER TABLE events ADD COLUMN domain TEXT;
+-- How many events made room for others, and the latest time of one that did.
+ALTER TABLE subjects ADD COLUMN rotated INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE subjects ADD COLUMN rotated_before INTEGER;
+
+-- What a sandbox tried, by host: outlasts the events. A port of 0 is none, or several; folded is 1 for all of a
+-- registrable domain and 2 for the rest; passed is 0 where no server was reached.
+CREATE TABLE summaries (
+  subject INTEGER NOT NULL,
+  host TEXT NOT NULL,
+  port INTEGER NOT NULL,
+  verdict TEXT NOT NULL,
+  passed INTEGER NOT NULL,
+  folded INTEGER NOT NULL,
+  domain TEXT NOT NULL,
+  first INTEGER NOT NULL,
+  last INTEGER NOT NULL,
+  count INTEGER NOT NULL,
+  bytes_in INTEGER NOT NULL,
+  bytes_out INTEGER NOT NULL,
+  PRIMARY KEY (subject, host, port, verdict, passed)
+) STRICT, WITHOUT ROWID;
+
+INSERT INTO summaries
+SELECT subject, host, ifnull(port, 0), verdict, verdict <> 'blocked', 0, '', min(at), max(at),
+  CAST(min(total(count), 4e15) AS INTEGER), CAST(min(total(bytes_in), 4e15) AS INTEGER),
+  CAST(min(total(bytes_out), 4e15) AS INTEGER)
+FROM events GROUP BY subject, host, ifnull(port, 0), verdict;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _CAUSES, _SERVED, _SUMMARIES)
 """Step N (counted from 1) leads from version N-1 to version N; `PRAGMA user_version` holds the version."""

@@ -54,6 +54,14 @@ def _suffixes(*, only_icann: bool) -> PublicSuffixList:
     return PublicSuffixList(accept_unknown=False, only_icann=only_icann)
 
 
+def registrable(name: str) -> str:
+    """Return the registrable domain of a name by the public suffix list; of a suffix, or a single label, the name itself."""
+    suffix = _suffixes(only_icann=False).publicsuffix(name, accept_unknown=True)
+    if suffix is None or suffix == name:
+        return name
+    return f"{name.removesuffix(f'.{suffix}').rpartition('.')[2]}.{suffix}"
+
+
 def check_suffix(name: str, *, broad: bool) -> None:
     """Refuse a wildcard over a public suffix (publicsuffix.org), where anyone may register the next name."""
     if _suffixes(only_icann=True).publicsuffix(name) == name:

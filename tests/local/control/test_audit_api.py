@@ -323,3 +323,70 @@ def test_a_cell_that_was_moved_is_believed_of_its_new_worker(tmp_path: Path) -> 
             assert "cell.served" not in [asked["op"] for asked in lab.kept]
 
     run(work())
+
+
+def test_what_was_tried_by_host(tmp_path: Path) -> None:
+    """The summary of a sandbox is there at once, by name and by id, with filters; an unknown sandbox is missing."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            cell = (await lab.create("box"))["id"]
+            record = {"kind": "verdict", "cell": cell, "port": 443, "mode": "deny"}
+            lab.write_log(
+                RUN,
+                {**record, "conn": 1, "host": "a.test", "verdict": "allowed"},
+                {**record, "conn": 2, "host": "b.test", "verdict": "blocked"},
+            )
+            for name in ("box", cell):
+                told = await _read(lab, f"/sandboxes/{name}/audit/hosts")
+                assert [(row["host"], row["count"]) for row in told["hosts"]] == [
+                    ("a.test", 1),
+                    ("b.test", 1),
+                ]
+            told = await _read(lab, "/sandboxes/box/audit/hosts", verdict="blocked", host="*.test", limit=5)
+            assert [row["host"] for row in told["hosts"]] == ["b.test"]
+            assert (await lab.client.get("/sandboxes/none/audit/hosts")).status_code == 404
+
+    run(work())
+
+
+def test_events_are_filtered_by_outcome(tmp_path: Path) -> None:
+    """Only events that ended so are given; a word that is no outcome is refused."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            cell = (await lab.create("box"))["id"]
+            record = {"kind": "event", "cell": cell, "port": 443, "verdict": "allowed"}
+            lab.write_log(
+                RUN,
+                *(
+                    {**record, "conn": number, "host": f"{outcome}.test", "outcome": outcome}
+                    for number, outcome in enumerate(("reached", "unresolved", "unreached"), 1)
+                ),
+            )
+            assert await _hosts(lab, outcome="unresolved,unreached") == ["unresolved.test", "unreached.test"]
+            answer = await lab.client.get("/audit/egress", params={"outcome": "lost"})
+            assert (answer.status_code, "outcome" in answer.json()["error"]) == (400, True)
+
+    run(work())
+
+
+def test_a_page_says_what_was_rotated_out(tmp_path: Path) -> None:
+    """Where events made room, each page says of whom, how many, and before when; else it says nothing of it."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path, keep_events=100) as lab:
+            cell = (await lab.create("box"))["id"]
+            record = {"kind": "event", "cell": cell, "port": 443, "verdict": "allowed"}
+            lab.write_log(RUN, *({**record, "conn": conn, "host": "a.test"} for conn in range(1, 121)))
+
+            async def rotated() -> bool:
+                return "rotated" in await _read(lab)
+
+            await until(rotated)
+            (said,) = (await _read(lab, "/sandboxes/box/audit/egress"))["rotated"]
+            assert (said["sandbox_name"], said["sandbox_id"], said["events"]) == ("box", cell, 20)
+            await lab.create("other")
+            assert "rotated" not in await _read(lab, "/sandboxes/other/audit/egress")
+
+    run(work())

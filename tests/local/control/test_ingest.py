@@ -16,8 +16,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from irons_plugins.local.control import events, retention
+from irons_plugins.local.control import events, hosts_tried, retention
 from irons_plugins.local.control.events import Query
+from irons_plugins.local.control.hosts_tried import HostQuery
 from irons_plugins.local.control.ingest import Ingest
 from irons_plugins.local.control.retention import Retention
 from irons_plugins.local.control.serving import Serving
@@ -72,6 +73,12 @@ class Logs:
     def events(self, **query: Any) -> list[dict[str, Any]]:
         """What readers see."""
         return self.store.write_now(lambda connection: events.page(connection, Query(**query))).events
+
+    def hosts(self) -> list[dict[str, Any]]:
+        """What readers see of the summary; nothing where no event came in."""
+        if not self.events():
+            return []
+        return self.store.write_now(lambda connection: hosts_tried.hosts(connection, HostQuery(CELL)))
 
     def rows(self, table: str) -> int:
         """How many rows a table has."""
@@ -438,7 +445,7 @@ _RECORDS = st.lists(
 def test_where_the_intake_pauses_makes_no_difference(
     records: list[tuple[str, int]], cuts: list[int], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Whatever order records come in and wherever the log is cut in pieces, the events are the same."""
+    """Whatever order records come in and wherever the log is cut in pieces, events and summary are the same, and agree."""
     lines = b"".join(
         json.dumps(
             {
@@ -464,10 +471,13 @@ def test_where_the_intake_pauses_makes_no_difference(
                 logs.take()
             logs.die()
             logs.take()
-            seen.append(logs.events())
+            seen.append((logs.events(), logs.hosts()))
         finally:
             logs.close()
     assert seen[0] == seen[1]
+    shown, summed = seen[0]
+    assert sum(row["count"] for row in summed) == sum(event["count"] for event in shown)
+    assert len(summed) == len({(event["host"], event.get("port"), event["verdict"]) for event in shown})
 
 
 def test_an_event_has_its_cause_and_outcome(logs: Logs) -> None:
@@ -560,3 +570,34 @@ def test_a_cell_that_came_to_a_worker_meanwhile_loses_nothing(tmp_path: Path) ->
     assert logs.store.write_now(lambda connection: Serving().owns(connection, CELL, 6)) is None
     logs.die(run)
     logs.store.close()
+
+
+def test_the_summary_follows_an_attempt_to_its_end(logs: Logs) -> None:
+    """Bytes and outcome of an attempt that closes later, and counts of repeats, are in its row."""
+    logs.write(
+        _open(), _verdict(), _open(2, "b.test"), {**_verdict(2, "blocked", host="b.test"), "kind": "event"}
+    )
+    logs.take()
+    first = {row["host"]: (row["count"], row["reached"], row["bytes_out"]) for row in logs.hosts()}
+    assert first == {"a.test": (1, 1, 0), "b.test": (1, 0, 0)}
+    logs.write(
+        _close(outcome="unreached"), _open(3, "b.test"), {"kind": "fold", "conn": 3, "into": 2, "count": 5}
+    )
+    logs.take()
+    then = {row["host"]: (row["count"], row["reached"], row["bytes_out"]) for row in logs.hosts()}
+    assert then == {"a.test": (1, 0, 20), "b.test": (5, 0, 0)}
+
+
+def test_what_was_rotated_out_is_said(logs: Logs) -> None:
+    """A page of events says of whom how many earlier ones made room, unless they are from before the time asked for."""
+    for conn in range(1, 131):
+        logs.write(_verdict(conn, host=f"h{conn}.test"))
+    logs.take()
+    logs.store.write_now(lambda connection: retention.rotate(connection, Retention(events=100)))
+
+    def rotated(**query: Any) -> list[dict[str, Any]]:
+        return list(logs.store.write_now(lambda connection: events.page(connection, Query(**query))).rotated)
+
+    said = {"sandbox_name": CELL, "sandbox_id": CELL, "events": 30, "before": "2023-11-14T22:13:20.000031Z"}
+    assert rotated() == rotated(name=CELL) == rotated(since=1_700_000_000_000_030) == [said]
+    assert rotated(since=1_700_000_000_000_031) == []

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection
+from typing import Any
 
-from irons_plugins.local.control import events, retention, times
+from irons_plugins.local.control import events, hosts_tried, retention, times
 from irons_plugins.local.control.events import Page, Query
+from irons_plugins.local.control.hosts_tried import HostQuery
 from irons_plugins.local.control.ingest import Ingest, Taken
 from irons_plugins.local.control.retention import Retention
 from irons_plugins.local.store import Store, StoreError
@@ -106,6 +108,16 @@ class Audit:
             if found.events or left <= 0 or self._closing:
                 return found
             await asyncio.wait((news,), timeout=left)
+
+    async def hosts(self, query: HostQuery) -> list[dict[str, Any]]:
+        """What a sandbox tried, by host, all told that had been written down before.
+
+        Raises:
+            ApiError: no sandbox has, or had, that name.
+        """
+        if not self._closing:
+            await self._look_now()
+        return await self._store.read(lambda connection: hosts_tried.hosts(connection, query))
 
     def close(self) -> None:
         """Answer everyone who waits; `run` is ended by its owner."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from irons_plugins.local.causes import Outcome
 from irons_plugins.local.control.errors import bad, missing
 from irons_plugins.local.control.times import rfc3339
 
@@ -15,6 +16,9 @@ PAGE = 1_000
 
 NEWEST = 10_000
 """Events in an answer to who asks once for all: a v0 client knows of no pages, and wants to see what has just been."""
+
+ROTATED = 100
+"""Sandboxes of which an answer says how much was rotated out at most: those that lost some last."""
 
 VERDICTS = {"allowed": "allowed", "blocked": "blocked", "denied": "blocked", "warn": "warn"}
 _SELECT = "SELECT events.*, subjects.sandbox, subjects.name FROM events JOIN subjects ON subjects.id = events.subject"
@@ -46,6 +50,7 @@ class Query:
         since: only attempts at or after this time, microseconds since 1970.
         until: only attempts at or before this time.
         verdicts: only these verdicts; empty is all.
+        outcomes: only these outcomes; empty is all.
         host: a host, in which `*` stands for any text; None is all.
         limit: only the newest so many; None is all.
         size: events in one answer at most.
@@ -57,6 +62,7 @@ class Query:
     since: int | None = None
     until: int | None = None
     verdicts: Sequence[str] = ()
+    outcomes: Sequence[str] = ()
     host: str | None = None
     limit: int | None = None
     size: int = PAGE
@@ -71,11 +77,13 @@ class Page:
         events: in order of their ids, as the wire has them.
         token: the id up to which everything was looked at; 0 where there is nothing yet.
         left_out: matching events older than the first one, where the query asks for their number.
+        rotated: per sandbox, how many events made room for others, and before when; none from before `since`.
     """
 
     events: list[dict[str, Any]]
     token: int
     left_out: int = 0
+    rotated: Sequence[dict[str, Any]] = ()
 
 
 def page(connection: sqlite3.Connection, query: Query) -> Page:
@@ -96,7 +104,8 @@ def page(connection: sqlite3.Connection, query: Query) -> Page:
     sql = f"{_SELECT} WHERE {where} ORDER BY events.id LIMIT {query.size}"
     rows = connection.execute(sql, values).fetchall()
     token = int(rows[-1]["id"]) if len(rows) == query.size else max(last, query.after)
-    return Page([_event(row) for row in rows], token, left_out)
+    rotated = _rotated(connection, query, values.get("subject"))
+    return Page([_event(row) for row in rows], token, left_out, rotated)
 
 
 def verdicts_of(text: str) -> tuple[str, ...]:
@@ -112,11 +121,29 @@ def verdicts_of(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(VERDICTS[each] for each in given))
 
 
+def outcomes_of(text: str) -> tuple[str, ...]:
+    """Outcomes as a request names them, separated by commas.
+
+    Raises:
+        ApiError: one of them is unknown.
+    """
+    given = [each.strip() for each in text.split(",") if each.strip()]
+    unknown = [each for each in given if each not in list(Outcome)]
+    if unknown:
+        raise bad(f"{unknown[0]!r} is not an outcome; there are {', '.join(Outcome)}")
+    return tuple(dict.fromkeys(given))
+
+
+def host_pattern(text: str) -> str:
+    """Return what GLOB takes for a host in which `*` stands for any text, and nothing else for anything."""
+    return text.lower().replace("[", "[[]").replace("?", "[?]")
+
+
 def _conditions(connection: sqlite3.Connection, query: Query) -> tuple[str, dict[str, Any]]:
     values: dict[str, Any] = {"after": query.after}
     parts = ["events.id > :after"]
     if query.name is not None:
-        values["subject"] = _subject(connection, query.name)
+        values["subject"] = subject_of(connection, query.name)
         parts.append("events.subject = :subject")
     for name, column, sign in (("since", query.since, ">="), ("until", query.until, "<=")):
         if column is not None:
@@ -124,14 +151,20 @@ def _conditions(connection: sqlite3.Connection, query: Query) -> tuple[str, dict
             parts.append(f"events.at {sign} :{name}")
     if query.verdicts:
         parts.append(f"events.verdict IN ({', '.join(repr(each) for each in query.verdicts)})")
+    if query.outcomes:
+        parts.append(f"events.outcome IN ({', '.join(repr(each) for each in query.outcomes)})")
     if query.host is not None:
-        values["host"] = query.host.lower().replace("[", "[[]").replace("?", "[?]")
+        values["host"] = host_pattern(query.host)
         parts.append("events.host GLOB :host")
     return " AND ".join(parts), values
 
 
-def _subject(connection: sqlite3.Connection, name: str) -> int:
-    """Whose events a name means: the sandbox that has it, else the last one that had it and still has events."""
+def subject_of(connection: sqlite3.Connection, name: str) -> int:
+    """Whose events a name means: the sandbox that has it, else the last one that had it and still has events.
+
+    Raises:
+        ApiError: no sandbox has, or had, that name.
+    """
     row = connection.execute(
         "SELECT id FROM subjects WHERE (name = :name OR sandbox = :name) AND (gone_at IS NULL OR events > 0) "
         "ORDER BY gone_at IS NOT NULL, gone_at DESC LIMIT 1",
@@ -140,6 +173,24 @@ def _subject(connection: sqlite3.Connection, name: str) -> int:
     if row is None:
         raise missing(f"no sandbox is named {name!r}")
     return int(row[0])
+
+
+def _rotated(connection: sqlite3.Connection, query: Query, subject: int | None) -> list[dict[str, Any]]:
+    """Whose events were rotated out, and how many: also events that a filter would have left out."""
+    rows = connection.execute(
+        "SELECT name, sandbox, rotated, rotated_before FROM subjects WHERE rotated > 0 "
+        "AND (:subject IS NULL OR id = :subject) AND rotated_before > :since ORDER BY rotated_before DESC LIMIT :most",
+        {"subject": subject, "since": query.since or 0, "most": ROTATED},
+    )
+    return [
+        {
+            "sandbox_name": row["name"],
+            "sandbox_id": row["sandbox"],
+            "events": row["rotated"],
+            "before": rfc3339(row["rotated_before"]),
+        }
+        for row in rows
+    ]
 
 
 def _before_newest(connection: sqlite3.Connection, where: str, values: dict[str, Any], limit: int) -> int:

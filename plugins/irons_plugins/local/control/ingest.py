@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from irons_plugins.local.control.serving import Serving
+from irons_plugins.local.control.summing import Domains
 from irons_plugins.local.control.taking import Taking
 
 CHUNK = 1024 * 1024
@@ -66,6 +67,7 @@ class Ingest:
         self._directory = directory
         self._serving = serving
         self._reported: set[str] = set()
+        self._domains = Domains()
 
     def take(self, connection: sqlite3.Connection) -> Taken:
         """Take in what the logs have new, up to `CHUNK` bytes of each."""
@@ -101,7 +103,9 @@ class Ingest:
         whole = data.rfind(b"\n") + 1 or (len(data) if len(data) == CHUNK else 0)
         if not whole and not over:
             return Taken(0, more=False, finished=False)
-        taking = Taking(connection, run, at.seq, partial(_counted, self._counts(run)), self._report)
+        taking = Taking(
+            connection, run, at.seq, partial(_counted, self._counts(run)), self._domains, self._report
+        )
         asked: set[tuple[str, int]] = set()
         for begin, record in _records(data[:whole]):
             believed = self._believed(connection, run, record, asked)

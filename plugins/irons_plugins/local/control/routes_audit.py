@@ -9,17 +9,21 @@ from irons_plugins.local.causes import Cause, Outcome
 from irons_plugins.local.control import times
 from irons_plugins.local.control.audit import LONGEST_WAIT
 from irons_plugins.local.control.errors import bad
-from irons_plugins.local.control.events import NEWEST, PAGE, VERDICTS, Query, verdicts_of
+from irons_plugins.local.control.events import NEWEST, PAGE, VERDICTS, Query, outcomes_of, verdicts_of
+from irons_plugins.local.control.hosts_tried import HostQuery
 from irons_plugins.local.control.routing import Call, Route
 from irons_plugins.local.control.schemas import Schema, text
+from irons_plugins.local.control.summary import MOST, OTHERS
 
 _TOKEN = 2**63 - 1
 _VERDICT = "|".join(VERDICTS)
+_OUTCOME = "|".join(Outcome)
 _QUERY: Mapping[str, Schema] = {
     "pageToken": {"type": "integer", "minimum": 0, "maximum": _TOKEN},
     "since": text(40, format="date-time"),
     "until": text(40, format="date-time"),
     "verdict": text(60, pattern=f"^(({_VERDICT})(,({_VERDICT}))*)?$"),
+    "outcome": text(80, pattern=f"^(({_OUTCOME})(,({_OUTCOME}))*)?$"),
     "host": text(300, minLength=1, pattern=r"^\S+$"),
     "limit": {"type": "integer", "minimum": 1, "maximum": 10_000_000},
     "wait": {"type": "number", "minimum": 0, "maximum": 86_400},
@@ -55,6 +59,46 @@ _EVENT: Schema = {
     },
     "required": ["type", "id", "timestamp", "sandbox_name", "sandbox_id", "host", "allowed"],
 }
+_ROTATED: Schema = {
+    "type": "object",
+    "description": "So many events of this sandbox, all from before that time, made room for others.",
+    "properties": {
+        "sandbox_name": _TEXT,
+        "sandbox_id": _TEXT,
+        "events": _NUMBER,
+        "before": {"type": "string", "format": "date-time"},
+    },
+}
+_HOST: Schema = {
+    "type": "object",
+    "properties": {
+        "host": {"type": "string", "description": f"Or *.DOMAIN, NETWORK, or {OTHERS}; see folded."},
+        "port": _NUMBER,
+        "verdict": {"type": "string", "enum": ["allowed", "blocked", "warn"]},
+        "first": {"type": "string", "format": "date-time"},
+        "last": {"type": "string", "format": "date-time"},
+        "count": _NUMBER,
+        "reached": {"type": "integer", "description": "Of these, attempts that may have reached a server."},
+        "bytes_in": _NUMBER,
+        "bytes_out": _NUMBER,
+        "folded": {
+            "type": "string",
+            "enum": ["domain", "rest"],
+            "description": "The row is of all hosts of a domain, or of the rest.",
+        },
+    },
+    "required": ["host", "verdict", "first", "last", "count"],
+}
+_HOSTS: Schema = {
+    "type": "object",
+    "properties": {"hosts": {"type": "array", "items": _HOST}},
+    "required": ["hosts"],
+}
+_HOSTS_QUERY: Mapping[str, Schema] = {
+    "verdict": _QUERY["verdict"],
+    "host": _QUERY["host"],
+    "limit": {"type": "integer", "minimum": 1, "maximum": MOST},
+}
 _PAGE: Schema = {
     "type": "object",
     "properties": {
@@ -65,6 +109,7 @@ _PAGE: Schema = {
             "description": "Of all sandboxes only: a text where the later v1 API has a list, so that its clients fail and do not show nothing.",
         },
         "left_out": {**_NUMBER, "description": "How many older events match and are not in this answer."},
+        "rotated": {"type": "array", "items": _ROTATED},
     },
     "required": ["events"],
 }
@@ -82,6 +127,7 @@ async def read_audit(call: Call) -> Mapping[str, Any]:
         since=_time(given, "since"),
         until=_time(given, "until"),
         verdicts=verdicts_of(given.get("verdict", "")),
+        outcomes=outcomes_of(given.get("outcome", "")),
         host=given.get("host"),
         limit=NEWEST if whole else given.get("limit"),
         size=NEWEST if at_once else given.get("page_size", PAGE),
@@ -93,7 +139,23 @@ async def read_audit(call: Call) -> Mapping[str, Any]:
         answer["data"] = _NOT_V1
     if page.left_out:
         answer["left_out"] = page.left_out
-    return {**answer, "page_token": page.token} if page.token else answer
+    if page.token:
+        answer["page_token"] = page.token
+    if page.rotated:
+        answer["rotated"] = page.rotated
+    return answer
+
+
+async def read_hosts(call: Call) -> Mapping[str, Any]:
+    """GET …/audit/hosts."""
+    given = call.query
+    query = HostQuery(
+        name=call.path["name"],
+        verdicts=verdicts_of(given.get("verdict", "")),
+        host=given.get("host"),
+        limit=given.get("limit", MOST),
+    )
+    return {"hosts": await call.plane.audit.hosts(query)}
 
 
 _WHAT = (
@@ -113,6 +175,15 @@ ROUTES = (
         f"{_WHAT} Of one sandbox, or, where none has the name, of the last that had it.",
         _PAGE,
         query=_QUERY,
+        fails=(404, 503),
+    ),
+    Route(
+        "GET",
+        "/sandboxes/{name}/audit/hosts",
+        read_hosts,
+        "What a sandbox tried, a row per host, port and verdict, the one tried last at the end. Outlasts the events.",
+        _HOSTS,
+        query=_HOSTS_QUERY,
         fails=(404, 503),
     ),
 )

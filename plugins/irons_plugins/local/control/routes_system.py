@@ -18,7 +18,18 @@ from irons_plugins.local.control.schemas import Schema, record, text
 from irons_plugins.local.engines import CellError
 from irons_plugins.local.image import Images
 
-EXTENSIONS = ("rules", "check", "audit-filters", "wait", "policy", "images", "keys", "live-check")
+EXTENSIONS = (
+    "rules",
+    "check",
+    "audit-filters",
+    "wait",
+    "policy",
+    "images",
+    "keys",
+    "live-check",
+    "audit-hosts",
+    "audit-outcomes",
+)
 _TEXT: Schema = {"type": "string"}
 _INTEGER: Schema = {"type": "integer"}
 _WORKER: Schema = {

@@ -10,13 +10,16 @@ from typing import Any
 
 from irons_plugins.local.causes import Outcome
 from irons_plugins.local.control.records import INTERRUPTED, MOST, fields, row
+from irons_plugins.local.control.summing import Domains, Sums
 
 _INSERT = (
     "INSERT INTO events (id, subject, at, host, port, protocol, allowed, verdict, mode, rule, reason, address, "
-    "count, bytes_in, bytes_out, duration_ms, ended, cause, outcome) VALUES (:id, :subject, :at, :host, :port, :protocol, "
+    "count, bytes_in, bytes_out, duration_ms, ended, cause, outcome, domain) VALUES (:id, :subject, :at, :host, :port, :protocol, "
     ":allowed, :verdict, :mode, :rule, :reason, :address, :count, :bytes_in, :bytes_out, :duration_ms, :ended, :cause, "
-    ":outcome)"
+    ":outcome, :domain)"
 )
+_COUNTED = ("subject", "host", "port", "verdict", "outcome", "at", "count", "bytes_in", "bytes_out")
+"""What the summary has of an event, which is remembered for as long as the event may change."""
 
 
 class Taking:
@@ -28,6 +31,7 @@ class Taking:
         seq: the last record that was taken before.
         counts: reads how often the events of the run happened, by their numbers, as its writer noted beside the log;
             asked once nobody will write there any more.
+        domains: what hosts are summed up by.
         report: called with the name of each field that no gateway which works as it should would write.
 
     Attributes:
@@ -41,6 +45,7 @@ class Taking:
         run: str,
         seq: int,
         counts: Callable[[], Mapping[int, int]],
+        domains: Domains,
         report: Callable[[str], None],
     ) -> None:
         self.seq = seq
@@ -49,6 +54,8 @@ class Taking:
         self._run = run
         self._noted = counts
         self._report = report
+        self._domains = domains
+        self._sums = Sums(connection, domains)
         self._subjects: dict[str, int] = {}
         self._attempts: dict[int, dict[str, Any]] = {}
         self._new: dict[int, dict[str, Any]] = {}
@@ -92,6 +99,9 @@ class Taking:
             How many events readers had not seen before.
         """
         rows = self._new.values()
+        for made in rows:
+            made["domain"] = self._domains(made["host"])
+            self._sums.add(made)
         self._connection.executemany(_INSERT, rows)
         for subject, count in self._counts.items():
             self._connection.execute("UPDATE subjects SET events = events + ? WHERE id = ?", (count, subject))
@@ -102,17 +112,24 @@ class Taking:
                     self._run,
                     conn,
                     attempt["event"],
-                    json.dumps({"said": attempt["said"], "whole": attempt["whole"]}),
+                    json.dumps(
+                        {
+                            "said": attempt["said"],
+                            "whole": attempt["whole"],
+                            "counted": self._counted(attempt),
+                        }
+                    ),
                 )
                 for conn, attempt in self._attempts.items()
             ],
         )
+        self._sums.write()
         return len(rows)
 
     def _speak(self, kind: str, conn: int, record: dict[str, Any]) -> None:
         attempt = self._attempt(conn)
         if attempt is None:
-            attempt = {"event": None, "said": {}, "whole": False, "stored": False}
+            attempt = {"event": None, "said": {}, "whole": False, "stored": False, "counted": None}
             self._attempts[conn] = attempt
         if kind == "open":
             # Said anew where it turned out later whom it is for.
@@ -149,6 +166,9 @@ class Taking:
         if fresh is not None:
             fresh["count"] = max(int(fresh["count"]), count)
         else:
+            known = self._counted(attempt)
+            if known is not None:
+                self._sum(attempt, {"count": max(int(known["count"]), count)})
             self._connection.execute(
                 "UPDATE events SET count = max(count, ?) WHERE id = ?", (count, attempt["event"])
             )
@@ -162,7 +182,7 @@ class Taking:
         ).fetchone()
         if kept is None:
             return None
-        attempt = {"event": kept["event"], "stored": True, **json.loads(kept["opened"])}
+        attempt = {"event": kept["event"], "stored": True, "counted": None, **json.loads(kept["opened"])}
         self._attempts[conn] = attempt
         return attempt
 
@@ -186,9 +206,37 @@ class Taking:
         if fresh is not None:
             fresh.update(said)
         elif said:
+            if "host" in said:
+                said["domain"] = self._domains(said["host"])
+            self._sum(attempt, said)
             settings = ", ".join(f"{name} = :{name}" for name in said)
             sql = f"UPDATE events SET {settings} WHERE id = :id"  # noqa: S608 (names of ours)
             self._connection.execute(sql, {**said, "id": attempt["event"]})
+
+    def _sum(self, attempt: dict[str, Any], said: Mapping[str, Any]) -> None:
+        """Have the summary count a stored event as it is now known."""
+        before = self._counted(attempt)
+        if before is not None:
+            after = before | {name: said[name] for name in _COUNTED if name in said}
+            self._sums.replace(before, after)
+            attempt["counted"] = after
+
+    def _counted(self, attempt: dict[str, Any]) -> dict[str, Any] | None:
+        """What the summary has of an attempt; None where it has nothing."""
+        event = attempt["event"]
+        if event is None:
+            return None
+        fresh = self._new.get(event)
+        if fresh is not None:
+            return {name: fresh[name] for name in _COUNTED}
+        known: dict[str, Any] | None = attempt["counted"]
+        if known is None:
+            # It was taken in before there was a summary, which was then made of the events that there were.
+            columns = ", ".join(_COUNTED)
+            sql = f"SELECT {columns} FROM events WHERE id = ?"  # noqa: S608 (names of ours)
+            found = self._connection.execute(sql, (event,)).fetchone()
+            known = None if found is None else dict(found)
+        return known
 
     def _forget(self, conn: int, attempt: dict[str, Any]) -> None:
         self._attempts.pop(conn, None)
