@@ -153,6 +153,25 @@ def test_any_picture_fits_and_is_clean(events: list[tuple[str, str, int]], width
         assert not any(ord(character) < 0x20 or 0x7F <= ord(character) < 0xA0 for character in line)
 
 
+def test_what_was_not_reached_shows_and_is_learned_later() -> None:
+    """An event that was let through in vain is marked, with how it ended, also where that is known later; totals stay."""
+    model = Model(sandbox="one")
+    model.take([event("down.example", id=7), event("up.example", id=8, outcome="reached")])
+    assert any("ALLOWED    down.example:443" in line for line in shown(model))
+    model.learn([event("down.example", id=7, outcome="unreached", ended="unreachable: connection refused")])
+    lines = shown(model)
+    assert any("UNREACHED  down.example:443  unreachable: connection refused" in line for line in lines)
+    assert any("ALLOWED    up.example:443" in line for line in lines)
+    assert model.totals == Totals(2, 0, 0)
+
+
+def test_what_was_rotated_out_shows() -> None:
+    """How many events are missing stands above the latest."""
+    model = Model(rotated="7 events before noon were rotated out")
+    model.take([event("a.example")])
+    assert any("7 events before noon were rotated out" in line for line in shown(model))
+
+
 class Told:
     """What a feed told."""
 
@@ -161,9 +180,13 @@ class Told:
         self.modes: list[str] = []
         self.trouble: list[str] = []
         self.failed: list[IronsError] = []
+        self.learned: list[str] = []
+        self.rotated: list[str] = []
         self.feed = Feed(
             api,
             sandbox,
+            learned=lambda events: self.learned.extend(event.host for event in events),
+            rotated=self.rotated.append,
             events=lambda events: self.events.extend(event.host for event in events),
             mode=self.modes.append,
             trouble=self.trouble.append,
@@ -202,6 +225,25 @@ def test_the_feed_brings_each_event_once(api: Api, fake: FakeApi, extended: bool
     told.feed.stop()
     assert told.events == ["before.example", *(f"n{n}.example" for n in range(5))]
     assert told.modes[0] == "warn"
+    api.close()
+
+
+def test_the_feed_learns_how_events_ended(api: Api, fake: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event comes when it is judged; that no server was reached comes later, and so does what was rotated out."""
+    monkeypatch.setattr("irons_repl.watch.feed.WAIT", 0.1)
+    monkeypatch.setattr("irons_repl.watch.feed.MODE_EVERY", 0.1)
+    fake.rotated = [{"sandbox_name": "agent-1", "events": 5, "before": None}]
+    told = Told(api)
+    told.feed.start()
+    told.until(lambda: told.modes)
+    slow = fake.record("slow.example", "agent-1")
+    told.until(lambda: told.events)
+    with fake.lock:
+        slow["outcome"] = "unreached"
+    told.until(lambda: "slow.example" in told.learned)
+    told.feed.stop()
+    assert told.events == ["slow.example"]
+    assert told.rotated[0].startswith("5 events of agent-1 were rotated out")
     api.close()
 
 

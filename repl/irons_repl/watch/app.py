@@ -66,6 +66,8 @@ class Watch:
             api,
             sandbox,
             events=lambda events: self._soon(lambda: self._model.take(events)),
+            learned=lambda events: self._soon(lambda: self._model.learn(events)),
+            rotated=lambda text: self._soon(lambda: setattr(self._model, "rotated", text)),
             mode=lambda mode: self._soon(lambda: setattr(self._model, "mode", mode)),
             trouble=lambda text: self._soon(lambda: setattr(self._model, "trouble", text)),
             failed=lambda error: self._soon(lambda: self._app.exit(result=error)),

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from irons.answers import Pages, texts_of
 from irons.errors import AuthError, IronsError, NotFound, Unreachable, Unsupported
+from irons_repl.watch.model import LOST
 
 if TYPE_CHECKING:
+    from irons.answers import AuditPage
     from irons.api import Api, Event
 
 WAIT = 5.0
@@ -21,6 +24,9 @@ PAUSE = 0.5
 
 BACKLOG = 200
 """Events from before that the view begins with."""
+
+OPEN_FOR = 120.0
+"""Seconds for which the end of an event is looked for: longer than any wait for a server's answer."""
 
 MODE_EVERY = 5.0
 """Seconds between two looks at the mode."""
@@ -35,6 +41,8 @@ class Feed:
         sandbox: str | None,
         *,
         events: Callable[[tuple[Event, ...]], None],
+        learned: Callable[[tuple[Event, ...]], None],
+        rotated: Callable[[str], None],
         mode: Callable[[str], None],
         trouble: Callable[[str], None],
         failed: Callable[[IronsError], None],
@@ -45,6 +53,8 @@ class Feed:
             api: The client.
             sandbox: Whose log; None is everybody's.
             events: Hears new events.
+            learned: Hears how earlier events ended, where they were not reached.
+            rotated: Hears how many events from before were rotated out.
             mode: Hears the egress mode.
             trouble: Hears why there is nothing new just now; an empty text when that is over.
             failed: Hears an error that makes going on pointless.
@@ -52,11 +62,15 @@ class Feed:
         self._api = api
         self._sandbox = sandbox
         self._events = events
+        self._learned = learned
+        self._rotated = rotated
         self._mode = mode
         self._trouble = trouble
         self._failed = failed
         self._over = threading.Event()
         self._waits = False
+        self._ends = False
+        self._open: deque[tuple[float, int]] = deque()
         self._thread = threading.Thread(target=self._work, name="irons-watch", daemon=True)
 
     def start(self) -> None:
@@ -73,14 +87,17 @@ class Feed:
         while not self._over.is_set():
             try:
                 if token is None:
-                    self._waits = _can_wait(self._api)
+                    extensions = _extensions(self._api)
+                    self._waits, self._ends = "wait" in extensions, "audit-outcomes" in extensions
                     token = self._begin()
+                    self._open.append((time.monotonic(), token))
                 self._mode(str(self._api.mode(self._sandbox if self._waits else None).get("mode") or ""))
                 if failures:
                     token = self._poll(token, wait=None)
                     failures = 0
                     self._trouble("")
                 token = self._follow(token)
+                self._look_back(token)
             except (NotFound, AuthError, Unsupported) as error:
                 self._failed(error)
                 return
@@ -98,6 +115,7 @@ class Feed:
     def _begin(self) -> int:
         """Bring the latest events, and return the token behind them."""
         page = self._api.audit(self._sandbox, limit=BACKLOG)
+        self._say_rotated(page)
         latest = page.events[-BACKLOG:]
         token, turned = 0, Pages()
         while page.events and page.token not in (0, token):
@@ -107,6 +125,23 @@ class Feed:
             latest = (*latest, *page.events)[-BACKLOG:]
         self._events(latest)
         return token
+
+    def _look_back(self, token: int) -> None:
+        """Ask how the events of the last minutes ended: an event is followed when it is judged, before its end is known."""
+        if not self._ends or self._over.is_set():
+            return
+        now = time.monotonic()
+        self._open.append((now, token))
+        while len(self._open) > 1 and self._open[1][0] < now - OPEN_FOR:
+            self._open.popleft()
+        page = self._api.audit(self._sandbox, self._open[0][1], outcome=",".join(LOST), limit=BACKLOG)
+        self._say_rotated(page)
+        if page.events and not self._over.is_set():
+            self._learned(page.events)
+
+    def _say_rotated(self, page: AuditPage) -> None:
+        if page.rotated:
+            self._rotated("; ".join(each.line for each in page.rotated[:1]))
 
     def _follow(self, token: int) -> int:
         """Bring what comes in the next seconds, and return the token behind it."""
@@ -129,8 +164,8 @@ class Feed:
         return token
 
 
-def _can_wait(api: Api) -> bool:
+def _extensions(api: Api) -> tuple[str, ...]:
     try:
-        return "wait" in texts_of(api.version().get("extensions"))
+        return texts_of(api.version().get("extensions"))
     except Unsupported:
-        return False
+        return ()

@@ -11,6 +11,9 @@ from irons.api import Event
 
 Verdict = Literal["allowed", "denied", "warned"]
 
+LOST = ("unresolved", "unreached")
+"""Outcomes of what was let through and not reached."""
+
 LATEST = 500
 """Events kept to be shown."""
 
@@ -23,6 +26,11 @@ def verdict_of(event: Event) -> Verdict:
     if not event.allowed:
         return "denied"
     return "warned" if event.verdict == "warn" else "allowed"
+
+
+def lost(event: Event) -> bool:
+    """Tell whether an attempt was let through and not reached."""
+    return event.outcome in LOST
 
 
 def target_of(event: Event) -> str:
@@ -71,6 +79,8 @@ class Model:
     paused: bool = False
     answered: bool = False
     """Whether the server has told anything yet."""
+    rotated: str = ""
+    """How many events from before were rotated out; empty where none were."""
 
     def take(self, events: Iterable[Event]) -> None:
         """Count events, oldest first; that there are none is an answer, too."""
@@ -91,6 +101,13 @@ class Model:
         )
         if self.selected is None and self.hosts:
             self.selected = self.busiest(1)[0].target
+
+    def learn(self, events: Iterable[Event]) -> None:
+        """Take what is now known of events that were counted before: how they ended."""
+        known = {event.id: event for event in events if event.id is not None}
+        for at, event in enumerate(self.latest):
+            if event.id in known:
+                self.latest[at] = known[event.id]
 
     def busiest(self, most: int) -> list[Host]:
         """Return the hosts tried most, the busiest first."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from irons.api import Event
 from irons.text import clean
-from irons_repl.watch.model import Host, Model, Totals, verdict_of
+from irons_repl.watch.model import Host, Model, Totals, lost, verdict_of
 
 Fragments = list[tuple[str, str]]
 
@@ -33,7 +33,7 @@ def picture(model: Model, width: int, height: int, *, colour: bool = True) -> li
         lines += _hosts(hosts, model.selected, width, colour=colour)
     else:
         lines.append([("class:dim", " No connections yet." if model.answered else " Asking the server …")])
-    lines.append([])
+    lines.append([("class:warned", f" {clean(model.rotated)}")] if model.rotated else [])
     room = max(0, height - len(lines) - 1)
     latest = list(model.latest)[-room:] if room else []
     name = 16 if model.sandbox is None and width >= 70 else 0
@@ -99,12 +99,16 @@ def _event(event: Event, name: int) -> Fragments:
     time = event.time.astimezone().strftime("%H:%M:%S") if event.time else "--:--:--"
     port = f":{event.port}" if event.port is not None else ""
     count = f" ({event.count} times)" if event.count > 1 else ""
-    line: Fragments = [("class:dim", f" {time} "), (STYLES[verdict], f"{LABELS[verdict]:<10} ")]
+    label, style = LABELS[verdict], STYLES[verdict]
+    if lost(event):
+        label, style = clean(event.outcome, limit=10).upper(), STYLES["warned"]
+    line: Fragments = [("class:dim", f" {time} "), (style, f"{label:<10} ")]
     if name:
         line.append(("", f"{clean(event.sandbox, limit=name):<{name}} "))
     line.append(("", f"{clean(event.host)}{port}{count}"))
-    if event.reason and verdict != "allowed":
-        line.append(("class:dim", f"  {clean(event.reason)}"))
+    why = event.ended if lost(event) else event.reason if verdict != "allowed" else ""
+    if why:
+        line.append(("class:dim", f"  {clean(why)}"))
     return line
 
 
