@@ -15,6 +15,9 @@ from irons_plugins.local.gateway.sniff import Looks, first_line, hello_at
 
 _HELLO = 6
 _SSH = b"SSH-"
+_PROXY_1, _PROXY_2 = b"PROXY ", b"\r\n\r\n\0\r\nQUIT\n"
+"""How the headers of the PROXY protocol begin, which says whom a proxy connects for."""
+_PROXY_2_HEAD = 16
 _PIECES = "an HTTP request in pieces"
 
 
@@ -58,6 +61,9 @@ class Inspector:
     def __init__(self) -> None:
         self.greeting = b""
         self._ssh = False
+        # A PROXY header comes once, and after it everything begins again.
+        self._proxied = False
+        self._skip = 0
         # The first line as far as it has gone on; None once it is known not to be HTTP.
         self._line: bytes | None = b""
         self._prefix = b""
@@ -66,6 +72,10 @@ class Inspector:
         """Judge the next bytes; those that an earlier step held come again in front."""
         if self._ssh and self.greeting.startswith(_SSH):
             return Step(data, Then.RAW)
+        if self._skip:
+            part = data[: self._skip]
+            self._skip -= len(part)
+            return self._after(part, data[len(part) :])
         prefix, self._prefix = self._prefix, b""
         if prefix:
             begun = tls.begins(prefix + data[:_HELLO])
@@ -106,6 +116,10 @@ class Inspector:
             return Step(b"", Then.REFUSE, reason=_PIECES) if self._line else Step(b"", Then.HTTP2, data)
         if looks is Looks.ENDLESS:
             return Step(b"", Then.REFUSE, reason="its first line has no end")
+        if not self._proxied and looks in {Looks.OPAQUE, Looks.BINARY}:
+            step = self._proxy(self._line, data)
+            if step is not None:
+                return step
         if looks is Looks.TEXT:
             return Step(b"", Then.HOLD, data)
         if looks is Looks.BINARY:
@@ -115,3 +129,29 @@ class Inspector:
         self._ssh = (self._line + data).startswith(_SSH)
         self._line = None
         return Step(data)
+
+    def _proxy(self, line: bytes, data: bytes) -> Step | None:
+        """Let a PROXY header go on, and look at what follows as at a beginning; None where there is none."""
+        whole = line + data
+        if _PROXY_2.startswith(whole[: len(_PROXY_2)]) and len(whole) < _PROXY_2_HEAD:
+            self._line = whole
+            return Step(data)
+        if whole.startswith(_PROXY_2):
+            size = _PROXY_2_HEAD + int.from_bytes(whole[_PROXY_2_HEAD - 2 : _PROXY_2_HEAD], "big")
+        elif whole.startswith(_PROXY_1) and b"\n" in whole:
+            size = whole.index(b"\n") + 1
+        else:
+            return None
+        self._proxied = True
+        part = data[: size - len(line)]
+        self._skip = size - len(line) - len(part)
+        return self._after(part, data[len(part) :])
+
+    def _after(self, part: bytes, rest: bytes) -> Step:
+        if self._skip:
+            return Step(part)
+        self._line = b""
+        if not rest:
+            return Step(part)
+        step = self.feed(rest)
+        return step._replace(forward=part + step.forward)

@@ -16,7 +16,7 @@ MAX_LINE = 8192
 MAX_BLANK = 1024
 POSTGRES_SSL = (b"\x00\x00\x00\x08\x04\xd2\x16\x2f", b"\x00\x00\x00\x08\x04\xd2\x16\x30")
 """SSLRequest and GSSENCRequest (PostgreSQL protocol, "Message Formats"): what follows them may be TLS."""
-_HTTP = re.compile(rb"HTTP/[0-9]|\A[!-~]+[ \t]+https?://", re.IGNORECASE)
+_HTTP = re.compile(rb"HTTP/[0-9]|\A[!-~]+[ \t]+(?:https?|ftp|wss?)://", re.IGNORECASE)
 """What makes a line HTTP: its version, or the absolute form, which HTTP/0.9 has too and servers still choose a host by."""
 _HELLO = 6
 _AFTER_LINE = re.compile(rb"\n\x16(?:\Z|\x03(?:\Z|.(?:\Z|.(?:\Z|.(?:\Z|\x01)))))", re.DOTALL)
