@@ -200,5 +200,6 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     lines = summary(config.stash[_MACHINE].untested)
     for line in lines:
         config.get_terminal_writer().line(line)
-    if config.getoption("--untested"):
-        Path(config.getoption("--untested")).write_text("".join(f"{line}\n" for line in lines))
+    path = config.getoption("--untested")
+    if path:
+        Path(path).write_text("".join(f"{line}\n" for line in lines))
