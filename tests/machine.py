@@ -22,8 +22,8 @@ from irons_plugins.local.doctor import Check, examine
 from irons_plugins.local.places import Places
 
 _PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/bin", "/sbin", "/bin"))
-# A given image is as good as one that is built, and only engines with virtual machines need the last.
-_NOT_NEEDED = frozenset({"mmdebstrap", "cgroups", "tun"})
+# A given image is as good as one that is built, the tests have an internet of their own, and only other engines need the rest.
+_NOT_NEEDED = frozenset({"mmdebstrap", "cgroups", "tun", "names", "internet"})
 
 
 @cache

@@ -128,8 +128,8 @@ def test_what_the_machine_may_have_caused_is_explained(monkeypatch: pytest.Monke
 
 
 def test_only_a_build_needs_what_builds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where an archive is imported, a missing mmdebstrap is not in the way."""
-    _failing(monkeypatch, "mmdebstrap")
+    """Where an archive is imported, a missing mmdebstrap is not in the way; a machine without an internet never is."""
+    _failing(monkeypatch, "names", "internet", "mmdebstrap")
     assert readiness.obstacle(PLACES) is None
     found = readiness.obstacle(PLACES, building=True)
     assert found is not None
