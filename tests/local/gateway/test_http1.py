@@ -89,6 +89,8 @@ def test_lengths_of_bodies(fields: str, length: int | None) -> None:
     "fields",
     [
         "Content-Length: 1, 1\n",
+        "Content-Length: 1\nContent-Length: 1\n",
+        "Content-Length: 1\nContent-Length: 2\n",
         "Content-Length: 0x1\n",
         "Content-Length: 1 1\n",
         "Content-Length:\n",

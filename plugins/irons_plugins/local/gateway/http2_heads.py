@@ -26,6 +26,8 @@ _METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _PATH = re.compile(rb"/[\x21\x22\x24-\x7e\x80-\xff]*")
 _SCHEME = re.compile(rb"https?")
 _VALUE = re.compile(rb"(?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?")
+_UPDATES = re.compile(rb"(?:[\x20-\x3e]|\x3f[\x80-\xff]*[\x00-\x7f]){3}")
+"""More updates of the table's size than the two that may begin a block (RFC 7541, section 4.2)."""
 _CONNECTION = frozenset((b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"))
 _NEVER_TRAILERS = _CONNECTION | {b"host", b"content-length", b"te", b"trailer", b"expect"}
 
@@ -64,6 +66,8 @@ class Lists:
         Raises:
             Http2Error: it is malformed, or its list too large.
         """
+        if _UPDATES.match(block):
+            raise Http2Error("a header block has too many updates of the table", COMPRESSION_ERROR)
         try:
             fields = [(bytes(name), bytes(value)) for name, value in self._decoder.decode(block, raw=True)]
         except hpack.OversizedHeaderListError:

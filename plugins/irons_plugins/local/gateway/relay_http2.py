@@ -12,6 +12,8 @@ from irons_plugins.local.gateway.late import LateError
 from irons_plugins.local.gateway.session import CLOSING, Session
 from irons_plugins.local.gateway.wire import Wire
 
+LARGE = 256 << 10
+"""Bytes of a server's that are read at once: what is in them is mostly passed on as it is."""
 FRAME_TIMEOUT = 10.0
 """Seconds in which a frame, or a header block, that has begun must be whole."""
 
@@ -121,7 +123,7 @@ async def _forth(session: Session, engine: Http2, data: bytes, lock: asyncio.Loc
 
 async def _back(session: Session, engine: Http2, lock: asyncio.Lock) -> None:
     server = session.server
-    while data := await server.recv():
+    while data := await server.recv(LARGE):
         engine.feed_server(data)
         more = True
         while more:
