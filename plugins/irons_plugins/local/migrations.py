@@ -146,5 +146,11 @@ SELECT subject, host, ifnull(port, 0), verdict, verdict <> 'blocked', 0, '', min
 FROM events GROUP BY subject, host, ifnull(port, 0), verdict;
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST, _CAUSES, _SERVED, _SUMMARIES)
+_NOTABLE = """
+-- What people ask for are the few events that are not as they should be; the queries repeat these terms.
+CREATE INDEX events_against ON events (subject) WHERE verdict <> 'allowed';
+CREATE INDEX events_lost ON events (subject) WHERE outcome IN ('unresolved', 'unreached');
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _CAUSES, _SERVED, _SUMMARIES, _NOTABLE)
 """Step N (counted from 1) leads from version N-1 to version N; `PRAGMA user_version` holds the version."""

@@ -601,3 +601,34 @@ def test_what_was_rotated_out_is_said(logs: Logs) -> None:
     said = {"sandbox_name": CELL, "sandbox_id": CELL, "events": 30, "before": "2023-11-14T22:13:20.000031Z"}
     assert rotated() == rotated(name=CELL) == rotated(since=1_700_000_000_000_030) == [said]
     assert rotated(since=1_700_000_000_000_031) == []
+
+
+@pytest.mark.parametrize(
+    ("query", "index"),
+    [
+        (Query(name=CELL, verdicts=("blocked",), limit=1), "events_against"),
+        (Query(name=CELL, verdicts=("warn", "blocked"), limit=1), "events_against"),
+        (Query(name=CELL, outcomes=("unreached",), limit=1), "events_lost"),
+        (Query(name=CELL, outcomes=("unresolved", "unreached"), limit=1), "events_lost"),
+        (Query(name=CELL, limit=5), "events_subject"),
+    ],
+)
+def test_what_is_asked_for_most_has_an_index(logs: Logs, query: Query, index: str) -> None:
+    """The last refusal, the last that was not reached and the newest events are found without reading a sandbox's whole log."""
+    logs.write(_verdict(), _close())
+    logs.take()
+    said: list[str] = []
+
+    def work(connection: sqlite3.Connection) -> None:
+        connection.set_trace_callback(said.append)
+        events.page(connection, query)
+        connection.set_trace_callback(None)
+        for sql in said:
+            if "OFFSET" in sql:
+                plan = [row["detail"] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}")]
+                assert any(index in detail for detail in plan), plan
+                assert not any("TEMP B-TREE" in detail for detail in plan), plan
+                return
+        raise AssertionError(said)
+
+    logs.store.write_now(work)

@@ -21,6 +21,9 @@ ROTATED = 100
 """Sandboxes of which an answer says how much was rotated out at most: those that lost some last."""
 
 VERDICTS = {"allowed": "allowed", "blocked": "blocked", "denied": "blocked", "warn": "warn"}
+_AGAINST = "events.verdict <> 'allowed'"
+_LOST = "events.outcome IN ('unresolved', 'unreached')"
+"""Terms of partial indexes: SQLite uses one only where a query has its very term."""
 _SELECT = "SELECT events.*, subjects.sandbox, subjects.name FROM events JOIN subjects ON subjects.id = events.subject"
 _FIELDS = (
     "port",
@@ -151,8 +154,12 @@ def _conditions(connection: sqlite3.Connection, query: Query) -> tuple[str, dict
             parts.append(f"events.at {sign} :{name}")
     if query.verdicts:
         parts.append(f"events.verdict IN ({', '.join(repr(each) for each in query.verdicts)})")
+        if "allowed" not in query.verdicts:
+            parts.append(_AGAINST)
     if query.outcomes:
         parts.append(f"events.outcome IN ({', '.join(repr(each) for each in query.outcomes)})")
+        if {*query.outcomes} <= {Outcome.UNRESOLVED, Outcome.UNREACHED}:
+            parts.append(_LOST)
     if query.host is not None:
         values["host"] = host_pattern(query.host)
         parts.append("events.host GLOB :host")
