@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from irons_plugins.local import workers
 from irons_plugins.local.births import Plan
 from irons_plugins.local.clients import Ask
 from irons_plugins.local.loop import Loop
-from irons_plugins.local.workers import Worker
+from irons_plugins.local.workers import Found, Worker
 
 WITHIN = 10.0
 
@@ -66,4 +68,18 @@ def test_a_process_that_is_about_to_end_may_say_why(tmp_path: Path) -> None:
     bench.run(WITHIN)
     assert bench.worker.last_words() == "this is why"
     bench.at_end = lambda: None
+    bench.end()
+
+
+def test_one_that_ended_before_it_could_be_taken_over_is_started_again(tmp_path: Path) -> None:
+    """A process of an earlier keeper that answers and then ends keeps no keeper from beginning."""
+    bench = Bench(tmp_path, "import signal; signal.pause()")
+    with subprocess.Popen(["/bin/true"]) as gone:
+        gone.wait()
+    near, far = socket.socketpair()
+    with far:
+        bench.worker.resume(Found(gone.pid, "1", near))
+        assert far.recv(1) == b""
+    assert len(bench.pids) == 1
+    assert bench.worker.pid != gone.pid
     bench.end()

@@ -112,7 +112,7 @@ class Gateways:
                 self._assignment.learn(cell.name, left.served[cell.name])
         self._resuming = True
         for number, process in left.workers.items():
-            self._add(number).process.take(process.pid, process.sock)
+            self._add(number).process.resume(process)
         self._resuming = False
         for cell in self.held:
             number = self._serve(cell)

@@ -99,12 +99,15 @@ class Keeper:
         self._resuming = server is not None
         self._gateways.run()
         if server is not None:
-            self._server.take(server.pid, server.sock)
+            self._server.resume(server)
         self._resuming = False
         # It said so to an earlier keeper.
-        self._ready = server is not None
+        self._ready = server is not None and self._server.pid == server.pid
         if server is None:
             self._server.start()
+        elif not self._ready:
+            # It ended just now, and the next one knows no worker.
+            self._server_begun()
         self._listen()
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.on_signal(number, self._end)

@@ -134,11 +134,25 @@ class Worker:
             say(f"{self._plan.name} cannot be started: {why}")
             self._retry()
 
-    def take(self, pid: int, sock: socket.socket, pidfd: int | None = None) -> None:
-        """Look after a process that runs, over a link to it."""
+    def resume(self, found: Found) -> None:
+        """Look after a process of an earlier keeper; where it has ended meanwhile, start another.
+
+        Raises:
+            OSError: as `start`.
+        """
+        try:
+            pidfd = os.pidfd_open(found.pid)
+        except ProcessLookupError:
+            found.sock.close()
+            self.start()
+            return
+        self.take(found.pid, found.sock, pidfd)
+
+    def take(self, pid: int, sock: socket.socket, pidfd: int) -> None:
+        """Look after a process that runs, over a link to it and by a descriptor of it."""
         self.pid = pid
         self._looking = self.served = self.told = False
-        self._pidfd = os.pidfd_open(pid) if pidfd is None else pidfd
+        self._pidfd = pidfd
         self._loop.watch(self._pidfd, READ, self._ended)
         self.link = Client(self._loop, sock, self._heard, self._unlinked)
         self._settled = self._loop.after(_SETTLED_AFTER, self._settle)
