@@ -65,7 +65,8 @@ fi
     + _HUNT
     + r"""
 (
-  trap 'kill "$!" 2>/dev/null; exit 0' TERM
+  # KILL: a TERM is lost on a process that the shell has forked and that is not yet the program.
+  trap 'kill -KILL "$!" 2>/dev/null; exit 0' TERM
   sleep "$limit" &
   nap=$!
   wait "$nap"
