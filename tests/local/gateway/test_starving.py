@@ -110,15 +110,14 @@ def test_a_flood_leaves_a_neighbour_its_turns(
     address = shared.resolve(NAME)
     computing = inside(net, str(BENCH / "near_end.py"), "spin", "-", "0", NAME)
     flooding = inside(net, str(BENCH / "floods.py"), name, address, str(SINK), NAME, str(count))
-    for _ in range(TRIES):
+    tried: list[tuple[float, float]] = []
+    while len(tried) < TRIES and not any(taken <= bar for taken, bar in tried):
         with at_work(computing):
             bar = max(BAR, 3 * p95(neighbour))
         with at_work(flooding):
-            taken = p95(neighbour)
-        print(f"{name} {count}: {taken * 1e3:.0f} ms, bar {bar * 1e3:.0f} ms")
-        if taken <= bar:
-            break
-    assert taken <= bar
+            tried.append((p95(neighbour), bar))
+    print(f"{name} {count}: {', '.join(f'{taken:.3f} s of {bar:.3f}' for taken, bar in tried)}")
+    assert any(taken <= bar for taken, bar in tried)
     assert shared.process.poll() is None
 
 
