@@ -52,6 +52,7 @@ FLOODS = (
     "upload",
     "opaque",
     "websocket",
+    "pings",
     "connects",
     "udp",
     "asks",

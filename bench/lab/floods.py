@@ -81,7 +81,15 @@ def websocket(host: str) -> tuple[bytes, bytes]:
     return head.encode(), b"\x81\x84mask1234"
 
 
-FLOODS = {each.__name__: each for each in (chunks, gets, blanks, heads, trailers, upload, opaque, websocket)}
+def pings(_: str) -> tuple[bytes, bytes]:
+    """HTTP/2 in the clear (RFC 9113), and nothing in it but PING frames."""
+    settings = b"\0\0\0\4\0\0\0\0\0"
+    return b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings, _filled(b"\0\0\x08\6\0\0\0\0\0pingpong")
+
+
+FLOODS = {
+    each.__name__: each for each in (chunks, gets, blanks, heads, trailers, upload, opaque, websocket, pings)
+}
 
 
 def connects(where: tuple[str, int]) -> None:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from dnslib import DNSRecord
-from tests.e2e.lab import Lab, eventually
-from tests.local.gateway.stand import BANNER, GATEWAY, CellNet, Stand, quick
+from tests.e2e.lab import Lab
+from tests.local.gateway.stand import BANNER, CellNet, Stand, quick
 
 BENCH = Path(__file__).parents[3] / "bench/lab"
 FLOODS = (
@@ -26,6 +24,7 @@ FLOODS = (
     "upload",
     "opaque",
     "websocket",
+    "pings",
     "connects",
     "udp",
     "asks",
@@ -138,32 +137,3 @@ def test_a_removed_rule_bites_beside_a_flood(shared: Stand, net: CellNet, name: 
         taken = quick(remove)
         print(f"{name} {count}: {taken * 1e3:.0f} ms")
         assert taken <= PROMPT
-
-
-def asked(net: CellNet, count: int) -> None:
-    """Ask the cell's name server over TCP for so many names, all different, and read every answer."""
-    with net.socket() as sock:
-        sock.connect((GATEWAY, 53))
-
-        def ask() -> None:
-            for number in range(count):
-                query = DNSRecord.question(f"x{number}.flood.test").pack()
-                sock.sendall(len(query).to_bytes(2, "big") + query)
-
-        sender = threading.Thread(target=ask)
-        sender.start()
-        answers = sock.makefile("rb")
-        for _ in range(count):
-            assert answers.read(int.from_bytes(answers.read(2), "big"))
-        sender.join()
-        answers.close()
-
-
-def test_many_questions_leave_room_for_names(stand: Stand, net: CellNet) -> None:
-    """After 60,000 questions for as many names one that a rule covers resolves at once, and others after a moment."""
-    stand.policy("deny", ["*.allowed.test"])
-    asked(net, 60_000)
-    assert stand.dns("one.allowed.test").rr
-    eventually(lambda: stand.dns("other.test").rr, within=10)
-    assert stand.ask("stats")["names"] < 20_000
-    assert "new names a second" in stand.event(protocol="dns")["reason"]
