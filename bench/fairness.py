@@ -53,6 +53,8 @@ FLOODS = (
     "opaque",
     "websocket",
     "pings",
+    "frames",
+    "blocks",
     "connects",
     "udp",
     "asks",

@@ -87,8 +87,28 @@ def pings(_: str) -> tuple[bytes, bytes]:
     return b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings, _filled(b"\0\0\x08\6\0\0\0\0\0pingpong")
 
 
+def _frame(kind: int, flags: int, payload: bytes) -> bytes:
+    return len(payload).to_bytes(3, "big") + bytes((kind, flags)) + (1).to_bytes(4, "big") + payload
+
+
+def _http2(block: bytes) -> bytes:
+    return b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)) + _frame(1, 4, block)
+
+
+def frames(host: str) -> tuple[bytes, bytes]:
+    """A request of HTTP/2 whose body comes in frames of one byte."""
+    return _http2(b"\x83\x86\x84\x01" + bytes([len(host)]) + host.encode()), _filled(_frame(0, 0, b"x"))
+
+
+def blocks(_: str) -> tuple[bytes, bytes]:
+    """Header blocks of HTTP/2 as large as may be, of the smallest fields."""
+    most = b"\0\1a\1b" * 6_500
+    return _http2(most), _filled(_frame(1, 4, most))
+
+
 FLOODS = {
-    each.__name__: each for each in (chunks, gets, blanks, heads, trailers, upload, opaque, websocket, pings)
+    each.__name__: each
+    for each in (chunks, gets, blanks, heads, trailers, upload, opaque, websocket, pings, frames, blocks)
 }
 
 

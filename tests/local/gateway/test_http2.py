@@ -304,6 +304,8 @@ ENDS: dict[str, Callable[[], bytes]] = {
     "rapid reset": lambda: rapid(2_000),
     "HPACK bomb": lambda: frame(h2.HEADERS, h2.END_HEADERS, 1, BOMB),
     "a great table": lambda: frame(h2.HEADERS, h2.END_HEADERS, 1, b"\x3f\xe1\xff\x07"),
+    "too many fields": lambda: frame(h2.HEADERS, h2.END_HEADERS, 1, b"\0\1a\1b" * 300),
+    "too many fields, indexed": lambda: frame(h2.HEADERS, h2.END_HEADERS, 1, b"\x82" * 300),
     "updates of the table": lambda: frame(h2.HEADERS, h2.END_HEADERS, 1, b"\x20" * 60_000),
     "updates of the table, later": lambda: frame(h2.HEADERS, h2.END_HEADERS, 1, b"\x82\x20\x20\x20"),
     "a malformed block": lambda: frame(h2.HEADERS, h2.END_HEADERS, 1, b"\xff\xff\xff\xff\xff\xff"),

@@ -25,6 +25,8 @@ FLOODS = (
     "opaque",
     "websocket",
     "pings",
+    "frames",
+    "blocks",
     "connects",
     "udp",
     "asks",

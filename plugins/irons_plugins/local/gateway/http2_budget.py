@@ -19,7 +19,7 @@ MOST_STREAMS = 512
 OFFERED_STREAMS = 256
 """What clients are told of that."""
 MOST_CONTINUATIONS = 32
-MAX_BLOCK = 65_536
+MAX_BLOCK = 32_768
 """Bytes of a header block, as compressed."""
 EMPTY = -1
 """A frame that carries nothing."""
