@@ -180,7 +180,9 @@ def events(on: Stage, name: str) -> int:
     total = token = 0
     with on.api() as api:
         while True:
-            page = api.get(f"/sandboxes/{name}/audit/egress", params={"pageToken": token}).json()
+            page = api.get(
+                f"/sandboxes/{name}/audit/egress", params={"pageToken": token, "page_size": 1000}
+            ).json()
             if not page["events"]:
                 return total
             total, token = total + len(page["events"]), page["page_token"]

@@ -23,6 +23,8 @@ def hello(name: str | None = NAME, version: ssl.TLSVersion = ssl.TLSVersion.TLSv
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     context.maximum_version = version
+    # Newer versions of OpenSSL send a share of a post-quantum group first, which is no lone X25519 key.
+    context.set_ecdh_curve("X25519")
     outgoing = ssl.MemoryBIO()
     client = context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname=name)
     with pytest.raises(ssl.SSLWantReadError):
@@ -56,8 +58,6 @@ def learned(data: bytes) -> Hellos:
 def test_the_next_hello_of_the_same_client_is_known(name: str | None, version: ssl.TLSVersion) -> None:
     """Random, session id and X25519 key differ in every connection; the rest repeats."""
     first, second = hello(name, version), hello(name, version)
-    if version is ssl.TLSVersion.TLSv1_3 and KEY_SHARE not in first:
-        pytest.skip("this OpenSSL sends other key shares")
     assert first != second
     known = learned(first).find(second)
     assert known is not None
