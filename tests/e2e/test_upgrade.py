@@ -32,9 +32,8 @@ def another_python(person: Person, directory: Path, version: str, tree: Path | N
     The daemon heeds no variable of whoever starts it, so an environment is what it takes. With a source tree it is the
     irons of that tree.
     """
-    python = (
-        person.program[0] if len(person.program) > 1 else str(Path(person.program[0]).with_name("python"))
-    )
+    first, *more = person.program
+    python = first if more else str(Path(first).with_name("python"))
     base, packages, *numbers = json.loads(subprocess.check_output([python, "-I", "-c", FACTS], text=True))
     own = directory / "lib" / f"python{numbers[0]}.{numbers[1]}" / "site-packages"
     for made in (directory / "bin", own):
