@@ -40,12 +40,16 @@ def test_no_code_of_third_parties_is_imported_with_all_rights(module: str) -> No
 
 
 def test_processes_are_started_isolated(person: Person) -> None:
-    """Keeper, warm process and control plane heed neither the variables nor the directory of whoever starts them."""
+    """Keeper, warm process and control plane heed neither the variables nor the directory of whoever starts them.
+
+    The gateway's processes do not even get those that may hold a password.
+    """
     trap = person.home / "trap"
     trap.mkdir()
     for name in ("json.py", "irons.py", "sitecustomize.py", "usercustomize.py"):
         (trap / name).write_text(f"open({str(person.home / 'caught')!r}, 'w').close()\n")
-    environ = {**person.environ, "PYTHONPATH": str(trap), "PYTHONSTARTUP": str(trap / "json.py")}
+    hostile = {"PYTHONPATH": str(trap), "PYTHONSTARTUP": str(trap / "json.py")}
+    environ = {**person.environ, **hostile, "https_proxy": "http://somebody:secret@proxy.example.test:3128"}
     program = (
         "import json, os, sys; sys.path[:] = [place for place in sys.path if 'trap' not in place]\n" + START
     )
@@ -60,8 +64,12 @@ def test_processes_are_started_isolated(person: Person) -> None:
     try:
         pids = json.loads(done.stdout)
         assert len(pids) == 3
+        warm = pids[-1]
         for pid in pids:
             assert b"-I" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            known = b"secret@proxy" in Path(f"/proc/{pid}/environ").read_bytes()
+            # The control plane fetches images; the gateway's processes need no proxy of a person's.
+            assert known == (pid != warm)
         assert not (person.home / "caught").exists()
     finally:
         subprocess.run(

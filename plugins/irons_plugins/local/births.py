@@ -6,11 +6,14 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from irons_plugins.local.link import listen
+
+PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+"""Environment variables by which a person names a proxy, perhaps with its password."""
 
 
 class Plan(NamedTuple):
@@ -26,6 +29,7 @@ class Plan(NamedTuple):
         whole: whether what it forked ends with it; the control plane's children may be sandboxes.
         link: the environment variable that names the descriptor of its link.
         stays: whether it outlives its keeper, and waits for the next one.
+        without: environment variables that it does not get; a person's proxy may be named with a password.
     """
 
     name: str
@@ -37,6 +41,7 @@ class Plan(NamedTuple):
     whole: bool = False
     link: str = "IRONS_LINK"
     stays: bool = True
+    without: Collection[str] = ()
 
     @property
     def socket(self) -> Path:
@@ -130,7 +135,7 @@ def _become(birth: Birth) -> NoReturn:
         null = os.open("/dev/null", os.O_RDONLY)
         for source, target in ((null, 0), (log, 1), (log, 2)):
             os.dup2(source, target)
-        env = dict(os.environ)
+        env = {name: value for name, value in os.environ.items() if name not in plan.without}
         for name, sock in ((plan.link, birth.far), ("IRONS_KEEPER", birth.rendezvous)):
             if sock is not None:
                 sock.set_inheritable(True)

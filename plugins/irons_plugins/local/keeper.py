@@ -20,7 +20,7 @@ from pathlib import Path
 from irons.homes import config_file
 from irons.version import __version__
 from irons_plugins.local import becoming, workforce
-from irons_plugins.local.births import Plan
+from irons_plugins.local.births import PROXIES, Plan
 from irons_plugins.local.cells import NAME
 from irons_plugins.local.clients import Ask, Client
 from irons_plugins.local.confined import GATEWAY_ID
@@ -300,6 +300,7 @@ def warm(places: Places, module: str, *flags: str) -> Plan:
         whole=True,
         link="IRONS_NURSERY",
         stays=False,
+        without=PROXIES,
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from irons.errors import LocalError
+from irons_plugins.local.births import PROXIES
 from irons_plugins.local.interpreter import options
 from irons_plugins.local.places import Places, PlacesError
 
@@ -21,7 +22,7 @@ _KEPT = (
     *("HOME", "PATH", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV"),
     *("XDG_STATE_HOME", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"),
     # Images are fetched by the daemon, perhaps through a proxy.
-    *("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
+    *PROXIES,
     *("DBUS_SESSION_BUS_ADDRESS", "SSL_CERT_FILE", "SSL_CERT_DIR", "IRONS_CONFIG", "IRONS_PLUGINS"),
 )
 _KEPT_FAMILIES = ("LC_", "PYTHON", "COVERAGE")
