@@ -13,6 +13,7 @@ from irons_plugins.local.gateway.inspector import Inspector, Then
 from irons_plugins.local.gateway.shadows import Shadows, TooManyError
 from irons_plugins.local.gateway.sniff import POSTGRES_SSL, Kind, Looks, first_line, hello_at, kind
 from irons_plugins.local.gateway.tls import begins, context
+from irons_plugins.local.gateway.undecided import Budget, TooMuchError
 
 CONTEXT = context()
 HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
@@ -147,7 +148,7 @@ def test_a_hello_in_the_middle_is_read_in_any_pieces(noise: list[bytes], cuts: l
     for cut in cuts:
         pieces.append(data[:cut])
         data = data[cut:]
-    shadows = Shadows(CONTEXT)
+    shadows = Shadows(CONTEXT, Budget())
     try:
         found = [hello for hello in map(shadows.feed, [*pieces, data]) if hello is not None]
     except TooManyError:
@@ -159,22 +160,43 @@ def test_a_hello_in_the_middle_is_read_in_any_pieces(noise: list[bytes], cuts: l
 
 def test_ordinary_bytes_cast_no_shadow() -> None:
     """Even ten megabytes of chance do not become a ClientHello."""
-    shadows = Shadows(CONTEXT)
+    shadows = Shadows(CONTEXT, Budget())
     data = random.Random(1).randbytes(10_000_000)
     assert all(shadows.feed(data[at : at + 65_536]) is None for at in range(0, len(data), 65_536))
 
 
 def test_sown_candidates_are_refused() -> None:
     """Many beginnings at once are no chance."""
-    shadows = Shadows(CONTEXT)
+    shadows = Shadows(CONTEXT, Budget())
     with pytest.raises(TooManyError):
         shadows.feed(b"x" + (b"\x16\x03\x01\x40\x00\x01\x00\x01" + b"\0" * 40) * 20)
     shadows.close()
 
 
+def test_what_may_be_hellos_is_counted_for_as_long_as_it_is_kept() -> None:
+    """Half a ClientHello in the middle of a stream is held within the budget of its cell, and given back."""
+    budget = Budget(60_000)
+    one, other = Shadows(CONTEXT, budget), Shadows(CONTEXT, budget)
+    half = b"x" + (b"\x16\x03\x01\x40\x00\x01\x00\xff" + b"\0" * 40) * 2
+    assert one.feed(half) is None
+    assert budget.held > 2 * len(half) - 100
+    assert other.feed(half) is None
+    other.close()
+    assert one.feed(bytes(25_000)) is None
+    with pytest.raises(TooMuchError):
+        one.feed(bytes(25_000))
+    one.close()
+    assert budget.held == 0
+    # One that ends, as a ClientHello or as none, gives back what it held.
+    assert one.feed(b"x" + b"\x16\x03\x01\0\x08\x01\0\0\x04\0\0\0\0") is None
+    assert budget.held == 0
+    assert one.feed(b"x" + real_hello()) is not None
+    assert budget.held == 0
+
+
 def test_candidates_that_fail_at_once_are_sown_too() -> None:
     """What is found out to be no ClientHello costs as much as one: more than a few in one piece are refused."""
-    shadows = Shadows(CONTEXT)
+    shadows = Shadows(CONTEXT, Budget())
     with pytest.raises(TooManyError):
         shadows.feed(b"\x16\x03\x01\0\x01\x01" * 20)
     shadows.close()

@@ -71,3 +71,21 @@ def test_unfinished_hellos_hold_little(stand: Stand) -> None:
         eventually(lambda: stand.ask("stats")["undecided"] == 1)
     with stand.tls(WEB, WEB):
         pass
+
+
+def test_hellos_that_announce_much_hold_little(stand: Stand) -> None:
+    """What a ClientHello says of its length costs nothing: at the beginning and in the middle of a connection."""
+    stand.policy("deny", [f"{WEB}:443", f"{WEB}:8080"])
+    address = stand.resolve(WEB)
+    before = stand.ask("stats")["memory"]
+    with contextlib.ExitStack() as held:
+        for _ in range(150):
+            held.enter_context(stand.connect(address, 443)).send(unfinished(200))
+            # Plain text, and then what may be eight of them.
+            held.enter_context(stand.connect(address, 8080)).send(b"x\0\n" + b"y" + unfinished(60) * 8)
+        eventually(lambda: stand.ask("stats")["connections"] == 300)
+        eventually(lambda: stand.ask("stats")["undecided"] == 150)
+        assert stand.ask("stats")["memory"] < before + 20_000_000
+        with stand.tls(WEB, WEB):
+            pass
+    eventually(lambda: stand.ask("stats")["connections"] == 0)

@@ -409,7 +409,8 @@ class Attempt:
             await session.send(opening.data)
             await relay_tls(session, self._context.tls, self._check, late=False)
         else:
-            await relay_clear(session, opening, self._context.tls, self._check, self._late_http2)
+            tls, budget = self._context.tls, self._cell.opening
+            await relay_clear(session, opening, tls, budget, self._check, self._late_http2)
 
     def _judge(self, claimed: tuple[Host, ...], *, proxied: bool = False) -> None:
         policy, protocol = self._policy(), self._account.protocol

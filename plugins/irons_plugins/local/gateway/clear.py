@@ -22,6 +22,7 @@ from irons_plugins.local.gateway.session import BrokenError, Session
 from irons_plugins.local.gateway.shadows import Shadows, TooManyError
 from irons_plugins.local.gateway.sniff import Kind
 from irons_plugins.local.gateway.tls import Hello, OddHelloError
+from irons_plugins.local.gateway.undecided import Budget
 from irons_plugins.local.policy import HostError, canonical_host
 
 Speak = Callable[[Session, bytes], Awaitable[None]]
@@ -121,7 +122,7 @@ async def _answer(session: Session) -> bytes:
 
 
 async def relay_clear(
-    session: Session, opening: Opening, context: ssl.SSLContext, check: Check, http2: Speak
+    session: Session, opening: Opening, context: ssl.SSLContext, budget: Budget, check: Check, http2: Speak
 ) -> None:
     """Relay what may be anything, looking for names that show up in it.
 
@@ -129,16 +130,28 @@ async def relay_clear(
         session: the connection.
         opening: what the client has said so far.
         context: what `tls.context` made.
+        budget: of what the connections of its cell may hold while names may still show up in them.
         check: judges each name.
         http2: relays HTTP/2, where that shows up.
 
     Raises:
         LateError: what came is refused for what it is.
+        TooMuchError: the connections of its cell hold too much.
         BrokenError: the connection ended otherwise than in good order.
         OSError: it broke.
     """
+    shadows = Shadows(context, budget)
+    try:
+        await _relay_clear(session, opening, context, shadows, check, http2)
+    finally:
+        shadows.close()
+
+
+async def _relay_clear(
+    session: Session, opening: Opening, context: ssl.SSLContext, shadows: Shadows, check: Check, http2: Speak
+) -> None:
     session.begin(answers_only=False, heed=True)
-    inspector, shadows = Inspector(), Shadows(context)
+    inspector = Inspector()
     data, ended = opening.data, opening.ended
     # A line that did not end in time has waited already.
     patient = opening.kind is not Kind.UNDECIDED
@@ -158,6 +171,9 @@ async def relay_clear(
             if step.forward:
                 await session.send(step.forward)
             data = step.rest
+            if step.then not in {Then.MORE, Then.HOLD}:
+                # It is clear what follows, perhaps for days.
+                shadows.close()
             if step.then is Then.HTTP2:
                 await session.quiesce()
                 if session.bytes_in:

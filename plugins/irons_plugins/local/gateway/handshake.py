@@ -14,6 +14,9 @@ from irons_plugins.local.gateway.opening import read_hello
 from irons_plugins.local.gateway.serverhello import Answer
 from irons_plugins.local.gateway.session import BrokenError, Session
 
+_PART = 8192
+"""Bytes of an answer that are looked at in one turn: a server may fill them with what begins like TLS again and again."""
+
 
 async def relay_tls(session: Session, context: ssl.SSLContext, check: Check, *, late: bool) -> None:
     """Relay what follows a ClientHello that was checked and sent.
@@ -34,7 +37,7 @@ async def relay_tls(session: Session, context: ssl.SSLContext, check: Check, *, 
     while again is None:
         if not await session.server_speaks():
             break
-        more = await session.server.recv()
+        more = await session.server.recv(_PART)
         if not more:
             await _unanswered(session)
             return

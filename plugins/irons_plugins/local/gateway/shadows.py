@@ -11,9 +11,12 @@ import re
 import ssl
 
 from irons_plugins.local.gateway.tls import BadHelloError, Hello, OddHelloError, Reader
+from irons_plugins.local.gateway.undecided import Budget
 
 MOST = 8
 """Seem to begin at once at most."""
+READER = 1024
+"""Bytes that one costs beside what it has been given."""
 _BEGINS = re.compile(rb"\x16\x03...\x01", re.DOTALL)
 """What `tls.begins` says yes to."""
 _TAIL = 5
@@ -28,11 +31,13 @@ class Shadows:
 
     Args:
         context: what `tls.context` made.
+        budget: of what the connections of its cell may hold.
     """
 
-    def __init__(self, context: ssl.SSLContext) -> None:
+    def __init__(self, context: ssl.SSLContext, budget: Budget) -> None:
         self._context = context
-        self._readers: list[Reader] = []
+        self._budget = budget
+        self._readers: dict[Reader, int] = {}
         self._tail = b""
 
     def feed(self, data: bytes) -> Hello | None:
@@ -43,6 +48,7 @@ class Shadows:
 
         Raises:
             TooManyError: somebody sows candidates to hide one.
+            TooMuchError: there is no room for what they hold.
             OddHelloError: a ClientHello has become whole, and its records hold something else.
         """
         for reader in list(self._readers):
@@ -53,9 +59,8 @@ class Shadows:
 
     def close(self) -> None:
         """Free what is half read."""
-        for reader in self._readers:
-            reader.close()
-        self._readers.clear()
+        for reader in list(self._readers):
+            self._drop(reader)
 
     def _begin(self, data: bytes) -> Hello | None:
         text = self._tail + data
@@ -68,21 +73,28 @@ class Shadows:
             # Also where each turns out to be none: finding that out is dear.
             if len(self._readers) >= MOST or begun > MOST:
                 raise TooManyError
+            self._budget.take(READER)
             reader = Reader(self._context)
-            self._readers.append(reader)
+            self._readers[reader] = READER
             found = self._read(reader, text[match.start() :])
             if found is not None:
                 return found
             at = match.start() + 1
         return None
 
+    def _drop(self, reader: Reader) -> None:
+        reader.close()
+        self._budget.give(self._readers.pop(reader))
+
     def _read(self, reader: Reader, data: bytes) -> Hello | None:
+        self._budget.take(len(data))
+        self._readers[reader] += len(data)
         try:
             found = reader.feed(data)
         except OddHelloError:
             raise
         except BadHelloError:
-            self._readers.remove(reader)
+            self._drop(reader)
             return None
         if found is not None:
             self.close()

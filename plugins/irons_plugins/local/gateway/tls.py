@@ -100,12 +100,13 @@ class Records:
             self._record -= len(part)
             if self._inside:
                 message += self._take(part)
-            if not self._record and self._whole:
+            if not self._record and self.whole:
                 return bytes(message), at
         return bytes(message), None
 
     @property
-    def _whole(self) -> bool:
+    def whole(self) -> bool:
+        """True once the last byte of the ClientHello has come, perhaps not the last one of its record."""
         return len(self._begun) == _MESSAGE and not self._left
 
     def _open(self) -> None:
@@ -155,16 +156,18 @@ def _stop(probe: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> int:
 class Reader:
     """Takes the bytes of a ClientHello as they come.
 
+    OpenSSL gets them once the message is whole: before, it would keep as much memory as the message says it will have.
+
     Args:
         context: what `context()` made.
     """
 
     def __init__(self, context: ssl.SSLContext) -> None:
-        self._incoming = ssl.MemoryBIO()
-        self._outgoing = ssl.MemoryBIO()
+        self._context = context
         self._records = Records()
-        self._probe: ssl.SSLObject | None = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._message = bytearray()
         self._size = 0
+        self._closed = False
 
     def feed(self, data: bytes) -> Hello | None:
         """Take more bytes.
@@ -176,26 +179,14 @@ class Reader:
             BadHelloError: it is malformed or too large.
             OddHelloError: it is whole, and its records hold something else.
         """
-        probe = self._probe
-        if not isinstance(probe, _Probe):
+        if self._closed:
             raise BadHelloError("nothing may follow")
         message, end = self._records.feed(data)
+        self._message += message
         self._size += len(data)
-        for at in range(0, len(message), MAX_PLAIN):
-            part = message[at : at + MAX_PLAIN]
-            self._incoming.write(b"\x16\x03\x01" + len(part).to_bytes(2, "big") + part)
-        reason = "no server would take it"
-        try:
-            probe.do_handshake()
-        except ssl.SSLWantReadError:
-            if end is None:
-                if self._size <= MAX_HELLO:
-                    return None
-                reason = "it is too large"
-        except ssl.SSLError as error:
-            reason = (error.reason or str(error)).lower().replace("_", " ")
-        alert = self._outgoing.read()
-        whole, name = probe.whole, probe.asked
+        if not self._records.whole and self._size <= MAX_HELLO:
+            return None
+        whole, name, alert, reason = self._ask()
         self.close()
         if not whole:
             raise BadHelloError(f"malformed ClientHello: {reason}", alert)
@@ -204,6 +195,25 @@ class Reader:
             raise OddHelloError("malformed ClientHello: something else is in its records", alert)
         return Hello(name, alert, data[end:])
 
+    def _ask(self) -> tuple[bool, str | None, bytes, str]:
+        """What OpenSSL says of the message: whether it would take it, the name, the alert, and what is wrong."""
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        for at in range(0, len(self._message), MAX_PLAIN):
+            part = self._message[at : at + MAX_PLAIN]
+            incoming.write(b"\x16\x03\x01" + len(part).to_bytes(2, "big") + part)
+        probe = self._context.wrap_bio(incoming, outgoing, server_side=True)
+        if not isinstance(probe, _Probe):
+            raise TypeError
+        reason = "no server would take it"
+        try:
+            probe.do_handshake()
+        except ssl.SSLWantReadError:
+            reason = "it is too large"
+        except ssl.SSLError as error:
+            reason = (error.reason or str(error)).lower().replace("_", " ")
+        return probe.whole, probe.asked, outgoing.read(), reason
+
     def close(self) -> None:
-        """Free what OpenSSL holds, at once."""
-        self._probe = None
+        """Free what was kept, at once."""
+        self._closed = True
+        self._message.clear()

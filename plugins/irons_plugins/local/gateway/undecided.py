@@ -28,6 +28,20 @@ class Budget:
         self.most = most
         self.held = 0
 
+    def take(self, size: int) -> None:
+        """Hold so many bytes more.
+
+        Raises:
+            TooMuchError: there is no room for them.
+        """
+        if self.held + size > self.most:
+            raise TooMuchError("the connections of this sandbox that have not got anywhere yet hold too much")
+        self.held += size
+
+    def give(self, size: int) -> None:
+        """Hold so many fewer."""
+        self.held -= size
+
 
 class Meter:
     """What one connection has said while it is undecided.
@@ -53,13 +67,10 @@ class Meter:
         if self._free >= 0:
             return
         more, self._free = -self._free, 0
-        budget = self._budget
-        if budget.held + more > budget.most:
-            raise TooMuchError("the connections of this sandbox that have not got anywhere yet hold too much")
-        budget.held += more
+        self._budget.take(more)
         self._taken += more
 
     def close(self) -> None:
         """It is decided, or has ended."""
-        self._budget.held -= self._taken
+        self._budget.give(self._taken)
         self._taken = 0
