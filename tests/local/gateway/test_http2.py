@@ -15,7 +15,7 @@ from irons_plugins.local.gateway.authority import BadRequestError
 from irons_plugins.local.gateway.http2 import Http2
 from irons_plugins.local.gateway.http2_budget import MOST_STREAMS, Budget
 from irons_plugins.local.gateway.http2_frames import Frames, Http2Error, Piece, frame, settings
-from irons_plugins.local.gateway.http2_heads import Request
+from irons_plugins.local.gateway.http2_heads import MAX_TABLE, Request
 from irons_plugins.local.gateway.http2_replies import Words
 
 GOOD, EVIL = "web.test", "evil.test"
@@ -366,11 +366,50 @@ def test_a_servers_settings_are_bounded() -> None:
     engine.feed_server(settings(said) + settings({5: 16_384}))
     first, other = cut(engine.step_server()[0])
     assert h2.read_settings(first.payload) == {
-        h2.HEADER_TABLE_SIZE: 65_536,
+        h2.HEADER_TABLE_SIZE: MAX_TABLE,
         5: 20_000,
         h2.MAX_CONCURRENT_STREAMS: 256,
     }
     assert h2.read_settings(other.payload) == {5: 16_384}
+
+
+def listen(engine: Http2) -> None:
+    """Let it handle all that its client has said."""
+    while engine.step_client():
+        pass
+
+
+def in_the_middle_of_a_frame(*said: bytes) -> Http2:
+    """A connection with one request under way, whose server has begun a frame and does not end it."""
+    engine = talk(START, *said).engine
+    engine.feed_server(settings({}) + frame(h2.DATA, 0, 1, bytes(100))[:20])
+    engine.step_server()
+    return engine
+
+
+def test_windows_given_back_wait_as_one() -> None:
+    """Bodies of refused requests cost nothing while the server is in the middle of a frame."""
+    client = Client()
+    engine = in_the_middle_of_a_frame(client.ask(1, end=False), client.ask(3, host=EVIL, end=False))
+    assert engine.take_for_client() == b""
+    waiting = len(engine._pending)
+    for _ in range(100):
+        engine.feed_client(frame(h2.DATA, 0, 3, b"x") * 500)
+        listen(engine)
+    assert len(engine._pending) == waiting + len(h2.number(h2.WINDOW_UPDATE, 0, 0))
+    engine.feed_server(bytes(200))
+    said = engine.step_server()[0]
+    assert said.count(h2.number(h2.WINDOW_UPDATE, 0, 50_000)) == 1
+
+
+def test_answers_that_cannot_be_said_are_bounded() -> None:
+    """Who goes on to ask while the server never ends a frame is cut off."""
+    client = Client()
+    engine = in_the_middle_of_a_frame(client.ask(1, end=False), client.ask(3, host=EVIL))
+    engine.feed_client(b"".join(client.ask(number, host=EVIL) for number in range(5, 4_000, 2)))
+    with pytest.raises(Http2Error, match="could not be answered"):
+        listen(engine)
+    assert len(engine._pending) < 200_000
 
 
 def test_a_server_that_pushes_is_ended() -> None:

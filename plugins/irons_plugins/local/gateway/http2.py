@@ -37,6 +37,9 @@ TOGETHER = 64
 """Frames that are handled together: a fraction of a millisecond's work."""
 HEADS_TOGETHER = 4
 WINDOW = 65_535
+MOST_WINDOW = 0x7FFF_FFFF
+MOST_PENDING = 128 << 10
+"""Bytes of answers that wait until the server has ended a frame, which it may never do."""
 
 Judge = Callable[[Request | BadRequestError], Words | None]
 """Judges a request, or what is wrong with it: None where it may go on."""
@@ -90,7 +93,8 @@ class Http2:
         self._parts: list[bytes] = []
         self._size = 0
         self._answer_block = False
-        self._pending: list[bytes] = []
+        self._pending = bytearray()
+        self._returned = 0
         self._acks = 0 if greeted else 1
         self._offered = False
         self._room = WINDOW
@@ -104,7 +108,7 @@ class Http2:
         self.going = False
         self.last = 0
         if not greeted:
-            self._pending.append(h2.settings({h2.MAX_CONCURRENT_STREAMS: OFFERED_STREAMS}))
+            self._pending += h2.settings({h2.MAX_CONCURRENT_STREAMS: OFFERED_STREAMS})
 
     @property
     def pending(self) -> bool:
@@ -130,8 +134,7 @@ class Http2:
         """What was answered here and may go to the client now: nothing in the middle of the server's own words."""
         if self._answer_block or not self._server.between:
             return b""
-        out, self._pending = b"".join(self._pending), []
-        return out
+        return self._take_pending()
 
     def feed_client(self, data: bytes) -> None:
         """Take bytes of the client's.
@@ -180,9 +183,8 @@ class Http2:
         pieces = self._server.take(TOGETHER)
         out: list[bytes] = []
         for piece in pieces:
-            if piece.first and not self._answer_block and self._pending:
-                out += self._pending
-                self._pending = []
+            if piece.first and not self._answer_block and self.pending:
+                out.append(self._take_pending())
             out.append(self._from_server(piece))
         out.append(self.take_for_client())
         return b"".join(out), len(pieces) == TOGETHER
@@ -190,7 +192,7 @@ class Http2:
     def refuse(self, words: Words) -> None:
         """Answer the request that is being judged, or every one that waits for a server that there is none of."""
         if not self.reached and self._begun:
-            self._pending.append(h2.frame(h2.SETTINGS, h2.ACK, 0))
+            self._pending += h2.frame(h2.SETTINGS, h2.ACK, 0)
         if self._asking:
             self._refuse(self._asking, words, grpc=self._grpc)
         elif not self.reached:
@@ -201,7 +203,7 @@ class Http2:
 
     def end(self, error: Http2Error) -> None:
         """Tell the client that it is over, and why."""
-        self._pending.append(h2.go_away(self.last, error.code, str(error)))
+        self._pending += h2.go_away(self.last, error.code, str(error))
         self.going = True
 
     def _from_client(self, piece: Piece) -> None:
@@ -234,7 +236,7 @@ class Http2:
             raise Http2Error("data for no request")
         if number > self.last:
             if piece.first and piece.length:
-                self._pending.append(h2.number(h2.WINDOW_UPDATE, 0, piece.length))
+                self._give_back(piece.length)
             if piece.last and piece.flags & h2.END_STREAM:
                 self._dropped.pop(number, None)
             return
@@ -318,7 +320,7 @@ class Http2:
             self._go_away((words or Words(403, 7, str(found), "")).reason)
         elif self.going:
             # It is allowed, and the client may ask again on another connection.
-            self._pending.append(h2.number(h2.RST_STREAM, number, h2.REFUSED_STREAM))
+            self._say(h2.number(h2.RST_STREAM, number, h2.REFUSED_STREAM))
             self._dropped.pop(number, None)
         else:
             self._dropped.pop(number, None)
@@ -356,7 +358,7 @@ class Http2:
             self.to_server.append(piece.raw)
         elif piece.kind == h2.PING:
             if not piece.flags & h2.ACK:
-                self._pending.append(h2.frame(h2.PING, h2.ACK, 0, piece.payload))
+                self._say(h2.frame(h2.PING, h2.ACK, 0, piece.payload))
         elif piece.flags & h2.ACK:
             if self._acks:
                 self._acks -= 1
@@ -404,19 +406,40 @@ class Http2:
         self._answer(number, words, grpc=grpc)
         if number in self._dropped:
             # The answer is whole, and the rest of the request is not wanted (RFC 9113, section 8.1).
-            self._pending.append(h2.number(h2.RST_STREAM, number, h2.NO_ERROR))
+            self._pending += h2.number(h2.RST_STREAM, number, h2.NO_ERROR)
             self._dropped.pop(number)
+
+    def _say(self, frames: bytes) -> None:
+        """Answer what the client asked, as soon as the server's own words allow it."""
+        if len(self._pending) > MOST_PENDING:
+            raise Http2Error("too much was asked that could not be answered yet", h2.ENHANCE_YOUR_CALM)
+        self._pending += frames
+
+    def _take_pending(self) -> bytes:
+        out = bytes(self._pending)
+        self._pending.clear()
+        self._returned = 0
+        return out
+
+    def _give_back(self, size: int) -> None:
+        """Give window of the connection back, with one frame for what waits together."""
+        last = h2.number(h2.WINDOW_UPDATE, 0, self._returned)
+        if self._returned and self._pending.endswith(last):
+            del self._pending[-len(last) :]
+            size += self._returned
+        self._returned = min(size, MOST_WINDOW)
+        self._say(h2.number(h2.WINDOW_UPDATE, 0, self._returned))
 
     def _answer(self, number: int, words: Words, *, grpc: bool) -> None:
         room = min(self._room, self._stream_room)
         frames, used = reply(number, words, grpc=grpc, room=room, table=self._table)
-        self._pending.append(frames)
+        self._say(frames)
         self._room -= used
         self._debt += used
 
     def _go_away(self, reason: str) -> None:
         if not self.going:
-            self._pending.append(h2.go_away(self.last, h2.NO_ERROR, reason))
+            self._pending += h2.go_away(self.last, h2.NO_ERROR, reason)
             self.going = True
 
     def _from_server(self, piece: Piece) -> bytes:

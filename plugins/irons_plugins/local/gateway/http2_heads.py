@@ -17,7 +17,8 @@ from irons_plugins.local.gateway.authority import (
 from irons_plugins.local.gateway.http2_frames import COMPRESSION_ERROR, Http2Error
 from irons_plugins.local.policy import Host
 
-MAX_TABLE = 65_536
+MAX_TABLE = 8192
+"""Bytes that a connection's table is said to have; what is kept here for it is three times as much."""
 MAX_LIST = 65_536
 """Bytes of a header list, counted as RFC 9113, section 10.5.1, does."""
 MAX_FIELDS = 256

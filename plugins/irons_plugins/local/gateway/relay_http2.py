@@ -47,7 +47,8 @@ async def first_request(client: Wire, engine: Http2, data: bytes, within: float)
             try:
                 engine.feed_client(data)
                 while engine.step_client() and not engine.last:
-                    pass
+                    if client.pace.over:
+                        await client.pace.rest()
             except Http2Error as error:
                 raise faulty(engine, error) from None
             out = engine.take_for_client()
