@@ -504,3 +504,36 @@ def test_an_application_hears_when_its_client_has_left(
             assert len(heard) <= 3
 
     run(work())
+
+
+@pytest.mark.parametrize(
+    ("head", "rest", "status"),
+    [
+        ("POST /sandboxes HTTP/1.1\r\nTransfer-Encoding: chunked\r\n", b"1\r\na\r\n" * 40_000, 401),
+        ("GET /version HTTP/1.1\r\n" + "a:\n" * 3_000, b"", 431),
+        ("GET /version HTTP/1.1\r\n" + "a:\n" * 3_000, b"GET / HTTP/1.1\r\n\r\n" * 3_000, 431),
+    ],
+    ids=["chunks", "lines", "lines and requests"],
+)
+def test_bytes_that_are_dear_to_read_keep_nobody_waiting(
+    tmp_path: Path, head: str, rest: bytes, status: int
+) -> None:
+    """A quarter of a megabyte in tiny pieces, of somebody without a key, takes no turn of the loop for itself."""
+
+    async def check() -> None:
+        async with served(tmp_path) as api:
+            loop = asyncio.get_running_loop()
+            reader, writer = await api.connect()
+            # All of it is there when the server looks.
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+            writer.write(f"{head}Host: x\r\n\r\n".encode() + rest)
+            answered = asyncio.ensure_future(answer_of(reader))
+            longest, before = 0.0, loop.time()
+            while not answered.done():
+                await asyncio.sleep(0)
+                longest, before = max(longest, loop.time() - before), loop.time()
+            assert (await answered)[0] == status
+            assert longest < 0.1
+            writer.close()
+
+    run(check())

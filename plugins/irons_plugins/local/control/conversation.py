@@ -21,6 +21,14 @@ from irons_plugins.local.control.phases import Phase, TimesAllowed
 _READ_AHEAD = 65_536
 """Bytes of a body that wait for the application; then the peer waits."""
 
+_EVENTS = 32
+"""Steps of reading in one turn of the event loop: tiny chunks cost a step each, and others are served between the turns."""
+
+_PART_OF_HEAD = 2048
+_PART_OF_BODY = 65_536
+_MOST_LINES = 128
+"""Lines of a head; each costs far more than its bytes."""
+
 _ABSOLUTE = re.compile(rb"https?://[^/?]*", re.IGNORECASE)
 
 
@@ -60,6 +68,10 @@ class Conversation(asyncio.Protocol):
         self._known = False
         self._closing = False
         self._half_closed = False
+        self._end_read = False
+        self._unread = bytearray()
+        self._next_turn: asyncio.Handle | None = None
+        self._full = False
         self._writable = True
         self._bodiless = False
         self._unsent = 0
@@ -106,7 +118,7 @@ class Conversation(asyncio.Protocol):
             return
         if self._phase in (Phase.FRESH, Phase.KEPT):
             self._enter(Phase.HEAD)
-        self._http.receive_data(data)
+        self._unread += data
         self._advance()
 
     def eof_received(self) -> bool:
@@ -114,10 +126,9 @@ class Conversation(asyncio.Protocol):
         if self._phase is Phase.LEAVING:
             return False
         self._half_closed = True
-        self._http.receive_data(b"")
         self._advance()
         # asyncio has no half-closed connections with TLS.
-        return self._exchange is not None and self._scheme() == "http"
+        return (self._exchange is not None or self._next_turn is not None) and self._scheme() == "http"
 
     def pause_writing(self) -> None:
         """Serve no further request until the peer has taken its answers."""
@@ -133,34 +144,76 @@ class Conversation(asyncio.Protocol):
         """Forget it."""
         self._gate.leave(self)
         self._stop_timer()
+        if self._next_turn is not None:
+            self._next_turn.cancel()
         if self._exchange is not None:
             self._exchange.end()
 
     # Requests
 
     def _advance(self) -> None:
+        """Read on, for as long as a turn may take."""
+        if self._next_turn is not None:
+            return
         try:
-            while self._phase is not Phase.LEAVING:
-                event = self._http.next_event()
-                if event is h11.NEED_DATA:
+            for _ in range(_EVENTS):
+                if self._full or self._phase is Phase.LEAVING or not self._read_one():
                     return
-                if event is h11.PAUSED:
-                    self._there().pause_reading()
-                    return
-                if isinstance(event, h11.ConnectionClosed):
-                    if self._exchange is None:
-                        self._leave()
-                    return
-                if isinstance(event, h11.Request):
-                    self._begin(event)
-                elif isinstance(event, h11.Data) and self._exchange is not None:
-                    if self._exchange.take(bytes(event.data)) > _READ_AHEAD:
-                        self._there().pause_reading()
-                elif isinstance(event, h11.EndOfMessage) and self._exchange is not None:
-                    self._enter(Phase.ANSWERING)
-                    self._exchange.take_end()
         except h11.RemoteProtocolError as error:
             self.refuse(error.error_status_hint, f"this is not a valid HTTP request: {error}")
+            return
+        self._there().pause_reading()
+        self._next_turn = self._loop.call_soon(self._go_ahead)
+
+    def _go_ahead(self) -> None:
+        self._next_turn = None
+        if not self._full:
+            self._there().resume_reading()
+        self._advance()
+
+    def _read_one(self) -> bool:
+        """Take one step; False where something else must happen first.
+
+        Raises:
+            h11.RemoteProtocolError: it is not HTTP.
+        """
+        event = self._http.next_event()
+        if event is h11.NEED_DATA:
+            return self._feed()
+        if event is h11.PAUSED:
+            self._there().pause_reading()
+            return False
+        if isinstance(event, h11.ConnectionClosed):
+            if self._exchange is None:
+                self._leave()
+            return False
+        if isinstance(event, h11.Request):
+            self._begin(event)
+        elif isinstance(event, h11.Data) and self._exchange is not None:
+            if self._exchange.take(bytes(event.data)) > _READ_AHEAD:
+                self._full = True
+                self._there().pause_reading()
+        elif isinstance(event, h11.EndOfMessage) and self._exchange is not None:
+            self._enter(Phase.ANSWERING)
+            self._exchange.take_end()
+        return True
+
+    def _feed(self) -> bool:
+        """Give the parser more of what has come, or the end; False where there is neither."""
+        in_head = self._http.their_state is h11.IDLE
+        if in_head and self._http.trailing_data[0].count(b"\n") > _MOST_LINES:
+            self.refuse(431, f"the head of the request has more than {_MOST_LINES} lines")
+            return False
+        if self._unread:
+            size = _PART_OF_HEAD if in_head else _PART_OF_BODY
+            self._http.receive_data(bytes(self._unread[:size]))
+            del self._unread[:size]
+            return True
+        if self._half_closed and not self._end_read:
+            self._end_read = True
+            self._http.receive_data(b"")
+            return True
+        return False
 
     def _begin(self, request: h11.Request) -> None:
         names = [name for name, _ in request.headers]
@@ -209,10 +262,10 @@ class Conversation(asyncio.Protocol):
             self._enter(Phase.SENDING)
             return
         self._http.start_next_cycle()
-        waiting, ended = self._http.trailing_data
+        waiting = bool(self._http.trailing_data[0] or self._unread)
         self._enter(Phase.HEAD if waiting else Phase.KEPT)
         self._there().resume_reading()
-        if waiting or ended:
+        if waiting or self._half_closed:
             self._advance()
 
     # Answers
@@ -250,7 +303,13 @@ class Conversation(asyncio.Protocol):
 
     def read_on(self) -> None:
         """Take more of the body."""
-        self._there().resume_reading()
+        if self._next_turn is not None:
+            return
+        if self._full:
+            self._full = False
+            self._next_turn = self._loop.call_soon(self._go_ahead)
+        else:
+            self._there().resume_reading()
 
     def _send(self, status: int, headers: Headers, body: bytes) -> None:
         more = [(b"date", formatdate(time.time(), usegmt=True).encode())]
@@ -270,6 +329,7 @@ class Conversation(asyncio.Protocol):
         if self._phase is Phase.LEAVING:
             return
         transport = self._there()
+        self._unread.clear()
         said_nothing = self._phase in (Phase.FRESH, Phase.KEPT)
         self._enter(Phase.LEAVING)
         if said_nothing or self._half_closed or not transport.can_write_eof():

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from irons_plugins.local.gateway.session import Session
     from irons_plugins.local.policy import Host
 
+OTHERS = 256
+"""Second names of one connection that are remembered, so that each has one record."""
+
 
 class Ending(NamedTuple):
     """How an attempt ended.
@@ -67,6 +70,9 @@ class Account:
             self._entry.verdict(**judged.record(self._port, self.protocol))
         for other in judged.others:
             if other.text not in self._others:
+                if len(self._others) >= OTHERS:
+                    # One that comes again has another record: too many are better than none.
+                    self._others.clear()
                 self._others.add(other.text)
                 fields = judged._replace(host=other).record(self._port, self.protocol)
                 self._context.journal.event(self._cell.name, **fields)
