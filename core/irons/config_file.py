@@ -67,7 +67,8 @@ def _document(path: Path) -> tomlkit.TOMLDocument:
         raise ConfigError(
             f"{path} is not TOML: {error}", hint=f"mend it by hand, or move it away: mv {path} {path}.bad"
         ) from None
-    check(document, path)
+    # The library's own integers and texts are no plain ones.
+    check(document.unwrap(), path)
     return document
 
 

@@ -334,6 +334,23 @@ def test_config_use_chooses(run_irons: Runner, config: Path, irons_env: dict[str
     assert load({}, irons_env).profile == "default"
 
 
+def test_config_set_and_use_heed_a_local_table(
+    run_irons: Runner, config: Path, irons_env: dict[str, str]
+) -> None:
+    """A value of each type in `[local]` is as right for a command that changes the file as for one that reads it."""
+    kinds = ('engine = "namespace"', "connections = 20", 'no_proxy = ["a.test"]', "upstream_resolves = true")
+    table = "\n".join(("[local]", *kinds, "[local.hosts]", '"a.test" = "192.0.2.1"'))
+    config.write_text(f"[profiles.other]\n\n{table}\n")
+    run_irons("config", "use", "other").ok()
+    run_irons("config", "set", "wait_timeout", "7").ok()
+    assert load({}, irons_env).profile == "other"
+    assert table in config.read_text()
+    config.write_text("[local]\nconnections = 'many'\n")
+    outcome = run_irons("config", "set", "wait_timeout", "7")
+    assert outcome.code == ConfigError.exit_code
+    assert "local.connections" in outcome.err
+
+
 def test_config_use_writes_a_new_file(run_irons: Runner, irons_env: dict[str, str]) -> None:
     """The profile can be chosen where there is no file yet."""
     run_irons("config", "use", "default").ok()
