@@ -96,6 +96,7 @@ class Api:
         self.backend = backend
         self._wire = Wire(backend, settings, log)
         self._extensions: frozenset[str] | None = None
+        self._is_irons = False
 
     # Sandboxes
 
@@ -247,7 +248,8 @@ class Api:
         """What the server can beyond the wire contract, asked once; nothing where it does not say."""
         if self._extensions is None:
             try:
-                told = self.version().get("extensions")
+                version = self.version()
+                told, self._is_irons = version.get("extensions"), version.get("name") == "irons"
             except (Unsupported, NotFound):
                 told = None
             self._extensions = frozenset(texts_of(told))
@@ -256,9 +258,10 @@ class Api:
     def need(self, extension: str, what: str) -> None:
         """Raise `Unsupported` where the server lacks an extension; `what` is what would be needed ("a server that …")."""
         if extension not in self.extensions:
+            older = "it is an older irons: `irons local down` where it runs ends it, and the next command starts the newer"
             raise Unsupported(
                 f"this takes {what}, and this one does not say that it can",
-                hint="irons' own server can: --api-url local",
+                hint=older if self._is_irons else "irons' own server can: --api-url local",
             )
 
     def call(

@@ -191,10 +191,10 @@ def _refusal(reply: Reply, *, route: bool) -> ApiError:
             hint="irons' own server can: --api-url local",
             status=status,
         )
-    if status == 404:
-        return NotFound(said, hint="irons list shows what there is", status=status)
     hint = (reply.object() or {}).get("hint")
     shown = clean(hint.strip(), limit=300) if isinstance(hint, str) else ""
+    if status == 404:
+        return NotFound(said, hint=shown or "irons list shows what there is", status=status)
     if status == 409:
         return Conflict(said, hint=shown, status=status)
     return ApiError(said, hint=shown, status=status)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import socket
 import threading
@@ -371,6 +372,34 @@ def test_a_removal_whose_answer_was_lost_is_done(api: Api, fake_api: FakeApi) ->
     fake_api.fail(faults.dropped(), "GET /sandboxes/gone")
     with pytest.raises(NotFound):
         api.status("gone")
+
+
+@pytest.mark.parametrize(
+    ("told", "hint"),
+    [({}, "irons list shows what there is"), ({"hint": "look \x1b there"}, "look \\x1b there")],
+)
+def test_what_is_not_there_has_the_servers_hint(
+    api: Api, fake_api: FakeApi, told: dict[str, str], hint: str
+) -> None:
+    """Where a server says how to see what there is, that is shown; otherwise it is the list of sandboxes."""
+    body = json.dumps({"error": "none", **told}).encode()
+    fake_api.fail(faults.Fault(404, body), "GET /sandboxes/one")
+    with pytest.raises(NotFound) as caught:
+        api.status("one")
+    assert caught.value.hint == hint
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("irons", "irons local down"), ("another", "--api-url local"), (None, "--api-url local")],
+)
+def test_a_server_that_lacks_an_extension(api: Api, fake_api: FakeApi, name: str | None, hint: str) -> None:
+    """An irons that lacks it is an older one, which ends by a command; another server never gets it."""
+    body = json.dumps({"name": name, "extensions": []} if name else {}).encode()
+    fake_api.fail(faults.Fault(200, body), "GET /version")
+    with pytest.raises(Unsupported) as caught:
+        api.need("audit-hosts", "a server that sums up")
+    assert hint in caught.value.hint
 
 
 def test_a_rule_that_was_removed_before_is_removed(own_api: FakeApi, irons_env: dict[str, str]) -> None:

@@ -162,6 +162,7 @@ def test_changes_reach_the_gateway_before_the_answer(tmp_path: Path) -> None:
             assert not lab.policies[two["id"]]["rules"]
             answer = await lab.client.delete("/egress/rules", params={"domain": "bad.test"})
             assert answer.status_code == 404
+            assert "irons egress list" in answer.json()["hint"]
 
     run(work())
 

@@ -62,7 +62,9 @@ def test_keys_open_the_tcp_listener(tmp_path: Path) -> None:
             assert (await lab.client.get("/keys")).json()["keys"][0]["used_at"] is not None
             assert (await lab.client.delete("/keys/laptop")).status_code == 200
             assert (await remote.get("/sandboxes", headers=good)).status_code == 401
-            assert (await lab.client.delete("/keys/laptop")).status_code == 404
+            gone = await lab.client.delete("/keys/laptop")
+            assert gone.status_code == 404
+            assert "irons local key list" in gone.json()["hint"]
 
     run(work())
 

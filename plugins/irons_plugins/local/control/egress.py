@@ -189,7 +189,10 @@ class Egress:
             listed = rulebook.remove(connection, _identity(sandbox), pattern)
             if listed is None:
                 where = "the account" if sandbox is None else sandbox.name
-                raise missing(f"{where} has no rule {pattern}")
+                scope = "" if sandbox is None else f" --sandbox {sandbox.name}"
+                raise missing(
+                    f"{where} has no rule {pattern}", f"irons egress list{scope} shows what there is"
+                )
             return listed, _mode(connection, sandbox)
 
         (listed, mode), cut = await self._change(name, work)

@@ -24,9 +24,9 @@ def bad(text: str) -> ApiError:
     return ApiError(400, text)
 
 
-def missing(text: str) -> ApiError:
-    """404: there is no such thing."""
-    return ApiError(404, text)
+def missing(text: str, hint: str = "") -> ApiError:
+    """404: there is no such thing. Without a hint, clients point at the list of sandboxes."""
+    return ApiError(404, text, hint)
 
 
 def conflict(text: str) -> ApiError:

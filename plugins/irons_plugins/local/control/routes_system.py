@@ -132,7 +132,7 @@ async def revoke_key(call: Call) -> Mapping[str, Any]:
     name = call.path["id"]
     found = await call.plane.keys.revoke(name)
     if not found:
-        raise missing(f"there is no key {name!r}")
+        raise missing(f"there is no key {name!r}", "irons local key list shows what there is")
     if found > 1:
         raise conflict(f"{found} keys are labelled {name!r}; name one by its id")
     return {}
