@@ -163,6 +163,15 @@ def test_nothing_may_come_between_the_records(between: bytes) -> None:
         read(parts[:105] + between + parts[105:], 10_000)
 
 
+@pytest.mark.parametrize("step", [1, 10_000])
+def test_what_is_not_a_record_is_refused_at_once(step: int) -> None:
+    """Bytes in the middle of a ClientHello that begin no record are not waited upon."""
+    begun = in_records(hello(), 100)[:105]
+    with pytest.raises(BadHelloError, match="wrong version number") as caught:
+        read(begun + b"GET / HTTP/1.1", step)
+    assert caught.value.alert[:1] == b"\x15"
+
+
 @given(st.lists(st.binary(max_size=40), max_size=10))
 def test_records_in_any_pieces_end_at_the_same_place(pieces: list[bytes]) -> None:
     """Where bytes are cut makes no difference to where a ClientHello ends, and none is ever longer than its bytes."""

@@ -66,9 +66,10 @@ class Records:
 
     Attributes:
         odd: something else is in or between them, or one is empty or too large. A second ClientHello could hide there.
+        broken: the five bytes in place of a record's head that are not one; nothing after them is taken.
     """
 
-    __slots__ = ("_begun", "_head", "_inside", "_left", "_record", "odd")
+    __slots__ = ("_begun", "_head", "_inside", "_left", "_record", "broken", "odd")
 
     def __init__(self) -> None:
         self._head = b""
@@ -77,6 +78,7 @@ class Records:
         self._begun = b""
         self._left = 0
         self.odd = False
+        self.broken = b""
 
     def feed(self, data: bytes) -> tuple[bytes, int | None]:
         """Take more bytes.
@@ -87,7 +89,7 @@ class Records:
         """
         message = bytearray()
         at = 0
-        while at < len(data):
+        while at < len(data) and not self.broken:
             if not self._record:
                 part = data[at : at + 5 - len(self._head)]
                 self._head += part
@@ -114,6 +116,8 @@ class Records:
         self._record = int.from_bytes(self._head[3:], "big")
         if not self._inside or self._head[1] != 3 or not 0 < self._record <= MAX_PLAIN:
             self.odd = True
+        if not self._inside and self._head[0] not in OTHER_RECORDS:
+            self.broken = self._head
         self._head = b""
 
     def _take(self, part: bytes) -> bytes:
@@ -184,7 +188,7 @@ class Reader:
         message, end = self._records.feed(data)
         self._message += message
         self._size += len(data)
-        if not self._records.whole and self._size <= MAX_HELLO:
+        if not self._records.whole and not self._records.broken and self._size <= MAX_HELLO:
             return None
         whole, name, alert, reason = self._ask()
         self.close()
@@ -201,6 +205,7 @@ class Reader:
         for at in range(0, len(self._message), MAX_PLAIN):
             part = self._message[at : at + MAX_PLAIN]
             incoming.write(b"\x16\x03\x01" + len(part).to_bytes(2, "big") + part)
+        incoming.write(self._records.broken)
         probe = self._context.wrap_bio(incoming, outgoing, server_side=True)
         if not isinstance(probe, _Probe):
             raise TypeError
@@ -208,7 +213,8 @@ class Reader:
         try:
             probe.do_handshake()
         except ssl.SSLWantReadError:
-            reason = "it is too large"
+            if not self._records.broken:
+                reason = "it is too large"
         except ssl.SSLError as error:
             reason = (error.reason or str(error)).lower().replace("_", " ")
         return probe.whole, probe.asked, outgoing.read(), reason
