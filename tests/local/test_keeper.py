@@ -42,6 +42,18 @@ def test_a_gateway_that_hangs_is_replaced(kept: Kept) -> None:
     assert kept.judged(cell) == "203.0.113.7 443"
 
 
+def test_a_gateway_that_hangs_right_after_it_was_taken_over_is_replaced(kept: Kept) -> None:
+    """What it said to the next keeper while that took it over counts: that it is alive, and its memory."""
+    cell = kept.make()
+    mute = kept.status()["gateway"]["pid"]
+    kept.kill()
+    (kept.person.places.gateway / "beats").touch()
+    taken = kept.start()["gateways"][0]
+    assert (taken["pid"], taken["memory"]) == (mute, 1 << 20)
+    eventually(lambda: kept.status()["gateway"]["pid"] not in (None, mute), what="it to be replaced")
+    assert kept.judged(cell) == "203.0.113.7 443"
+
+
 def test_a_killed_control_plane_is_replaced(kept: Kept) -> None:
     """The control plane comes back, is linked to the gateway anew, and the cells do not notice."""
     cell = kept.make()

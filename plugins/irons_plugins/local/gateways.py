@@ -15,6 +15,7 @@ from irons_plugins.local.assignment import Assignment
 from irons_plugins.local.births import Birth, Plan
 from irons_plugins.local.cells import Cell, Cells
 from irons_plugins.local.clients import Ask
+from irons_plugins.local.link import Body
 from irons_plugins.local.loop import Loop
 from irons_plugins.local.warm import Warm
 from irons_plugins.local.workers import Worker, find, say
@@ -112,7 +113,11 @@ class Gateways:
                 self._assignment.learn(cell.name, left.served[cell.name])
         self._resuming = True
         for number, process in left.workers.items():
-            self._add(number).process.resume(process)
+            found = self._add(number).process
+            found.resume(process)
+            # It said that it lives while it was taken over, and may hang before it says so again.
+            for body in left.said[number] if found.link is not None else ():
+                self._told(number, body)
         self._resuming = False
         for cell in self.held:
             number = self._serve(cell)
@@ -158,12 +163,15 @@ class Gateways:
     # What happens to workers
 
     def _heard(self, number: int, ask: Ask) -> None:
-        if ask.op == "alive":
-            gateway = self._workers[number]
-            gateway.process.alive()
-            memory = ask.body.get("memory")
-            gateway.memory = memory if isinstance(memory, int) else gateway.memory
+        self._told(number, ask.body)
         ask.drop()
+
+    def _told(self, number: int, body: Body) -> None:
+        gateway = self._workers[number]
+        if body.get("op") == "alive":
+            gateway.process.alive()
+            memory = body.get("memory")
+            gateway.memory = memory if isinstance(memory, int) else gateway.memory
 
     def _begun(self, number: int) -> None:
         gateway = self._workers[number]

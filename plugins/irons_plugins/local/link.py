@@ -340,6 +340,15 @@ class Link:
             else:
                 message.close()
 
+    def notices(self) -> list[Body]:
+        """What came beside the answers and was not received yet; descriptors that came with it are closed."""
+        bodies = []
+        while self._notices:
+            message = self._notices.popleft()
+            message.close()
+            bodies.append(message.body)
+        return bodies
+
     def close(self) -> None:
         """Close the socket, and descriptors nobody took."""
         self._receiver.close()

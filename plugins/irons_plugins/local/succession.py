@@ -11,7 +11,7 @@ from typing import NamedTuple
 from irons_plugins.local.births import Plan
 from irons_plugins.local.cellnet import Ports
 from irons_plugins.local.cells import Cells
-from irons_plugins.local.link import Link, LinkError, RequestError
+from irons_plugins.local.link import Body, Link, LinkError, RequestError
 from irons_plugins.local.workers import Found, end_found, find, say
 
 _SURRENDER_WITHIN = 5.0
@@ -22,11 +22,13 @@ class Left(NamedTuple):
 
     Attributes:
         workers: those that go on, by their numbers.
+        said: what each of them said meanwhile without being asked, such as that it is alive.
         served: every worker that ever served a cell, the one of now last.
         unserved: cells whose gateway was ended, and which no worker was given before.
     """
 
     workers: Mapping[int, Found]
+    said: Mapping[int, list[Body]]
     served: Mapping[str, list[int]]
     unserved: frozenset[str]
 
@@ -51,21 +53,24 @@ def take_over(
     """
     served = _noted(kept)
     if single is not None:
-        _surrendered(single, None, held)
+        _surrendered(Link(single.sock), None, held)
         end_found(single)
         plan.socket.unlink(missing_ok=True)
     unserved = frozenset(cell.name for cell in held)
     workers: dict[int, Found] = {}
+    said: dict[int, list[Body]] = {}
     for number in numbers(plan):
         process = find(plan_of(number))
         if process is None:
             continue
         given = {cell for cell, had in served.items() if had[-1] == number}
-        if _surrendered(process, given if served else None, held) and process.version == version:
+        link = Link(process.sock)
+        if _surrendered(link, given if served else None, held) and process.version == version:
             workers[number] = process
+            said[number] = link.notices()
         else:
             end_found(process)
-    return Left(workers, served, unserved)
+    return Left(workers, said, served, unserved)
 
 
 def numbers(plan: Plan) -> list[int]:
@@ -90,19 +95,18 @@ def _noted(kept: Path) -> dict[str, list[int]]:
         return {}
 
 
-def _surrendered(found: Found, given: Collection[str] | None, held: Cells) -> bool:
+def _surrendered(link: Link, given: Collection[str] | None, held: Cells) -> bool:
     """Hold again what a living worker serves.
 
     Args:
-        found: the worker.
+        link: to the worker.
         given: the cells that it was given; None where that is not known.
         held: where they are held.
 
     Returns:
         Whether it can go on.
     """
-    link = Link(found.sock)
-    found.sock.settimeout(_SURRENDER_WITHIN)
+    link.sock.settimeout(_SURRENDER_WITHIN)
     try:
         for name in link.request("surrender").body["cells"]:
             if given is not None and name not in given:
