@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from irons.errors import UsageError
 from irons.testing import FakeApi, Runner, faults
 from irons_plugins.local.advice import NOTES
 from irons_plugins.local.causes import Cause
@@ -12,6 +13,32 @@ from irons_plugins.local.causes import Cause
 def fix(run_irons: Runner) -> str:
     """The command that is told for the last refusal; empty where there is none."""
     return str(run_irons("audit", "why", "one", "-o", "json").ok().json()["fix"])
+
+
+@pytest.mark.parametrize("command", [("why", "one"), ("egress", "one", "--host"), ("hosts", "one", "--host")])
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("evil.example:8443", "type evil.example\n"),
+        ("[2001:db8::1]:443", "type 2001:db8::1\n"),
+        ("https://evil.example", "a name or an address"),
+    ],
+)
+def test_a_host_with_a_port_or_a_scheme_is_refused(
+    run_irons: Runner, own: FakeApi, command: tuple[str, ...], given: str, told: str
+) -> None:
+    """No event has such a host, so an empty answer would say that nothing happened."""
+    own.record("evil.example", allowed=False, verdict="blocked", port=8443)
+    done = run_irons("audit", *command, given)
+    assert done.code == UsageError.exit_code
+    assert told in done.err
+
+
+@pytest.mark.parametrize("host", ["2001:db8::1", "::1", "192.0.2.0/24", "*.example.com", "2001:db8::/48"])
+def test_a_host_without_a_port_is_looked_for(run_irons: Runner, own: FakeApi, host: str) -> None:
+    """Addresses with colons, blocks and patterns are hosts."""
+    own.record("fine.example", verdict="allowed")
+    run_irons("audit", "egress", "one", "--host", host).ok()
 
 
 def test_why(run_irons: Runner, own: FakeApi) -> None:

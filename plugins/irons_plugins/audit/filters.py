@@ -9,6 +9,7 @@ from fnmatch import translate
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from irons.errors import UsageError
 from irons.text import rfc3339
 
 if TYPE_CHECKING:
@@ -67,3 +68,18 @@ class Filter:
         # `*` stands for any text, as on the server; nothing else is special.
         plain = self.host.replace("[", "[[]").replace("?", "[?]")
         return re.compile(translate(plain), re.IGNORECASE)
+
+
+def check_host(host: str | None) -> None:
+    """Refuse a pattern that is the host of no event: a URL, or one with a port, as messages show it.
+
+    Raises:
+        UsageError: It is one.
+    """
+    if host is None:
+        return
+    if "://" in host:
+        raise UsageError(f"{host!r} is no host", hint="a name or an address, such as *.example.com")
+    bare, _, port = host.rpartition(":")
+    if bare and port.isdecimal() and (":" not in bare or bare.endswith("]")):
+        raise UsageError(f"events are found by host alone, not by {host!r}", hint=f"type {bare.strip('[]')}")

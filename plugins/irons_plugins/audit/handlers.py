@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from irons.errors import UsageError
-from irons_plugins.audit.filters import Filter
+from irons_plugins.audit.filters import Filter, check_host
 from irons_plugins.audit.following import Log
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def egress(
         )
     if limit is not None and limit < 0:
         raise UsageError(f"--limit takes a number of events, not {limit}")
+    check_host(host)
     if outcome is not None:
         ctx.api.need("audit-outcomes", "a server that says what became of connections")
     wanted = Filter(since, until, verdict, host, () if outcome is None else (outcome,))
@@ -51,6 +52,7 @@ def hosts(
     """Return what a sandbox tried by host, the one tried last at the end."""
     if limit is not None and limit < 1:
         raise UsageError(f"--limit takes a number of rows, not {limit}")
+    check_host(host)
     ctx.api.need("audit-hosts", "a server that sums up what sandboxes tried")
     return ctx.api.hosts(
         name, verdict=verdict, host=host, limit=None if limit is None else min(limit, MOST_HOSTS)

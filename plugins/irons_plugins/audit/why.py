@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from irons.answers import text_of
 from irons.errors import ApiError, NotFound, Unsupported, UsageError
-from irons_plugins.audit.filters import Filter
+from irons_plugins.audit.filters import Filter, check_host
 from irons_plugins.audit.views import LOST
 
 if TYPE_CHECKING:
@@ -52,7 +52,9 @@ def why(ctx: Context, *, name: str, host: str | None) -> Why:
 
     Raises:
         NotFound: Nothing was refused.
+        UsageError: The host is none.
     """
+    check_host(host)
     wanted = [Filter(verdict="blocked", host=host)]
     if "audit-outcomes" in ctx.api.extensions:
         wanted.append(Filter(host=host, outcomes=LOST))
