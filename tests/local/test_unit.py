@@ -16,6 +16,11 @@ def test_the_unit_runs_this_interpreter() -> None:
     assert 'ExecStart="/a b/50%%/$$x" -m irons' in unit.render("/a b/50%/$x")
 
 
+def test_the_unit_refers_to_nothing_that_is_not_installed() -> None:
+    """There is no manual page, and systemd-analyze complains of one that it does not find."""
+    assert "Documentation=" not in unit.render("/usr/bin/python3")
+
+
 def test_removal_disables_it_and_leaves_nothing(tmp_path: Path) -> None:
     """The user's systemd is told to stop it, and unit and link are gone also where there is no systemd to listen."""
     log = tmp_path / "told"

@@ -18,7 +18,6 @@ _UNIT = """\
 # Written by `irons local install`; removed by `irons local uninstall`.
 [Unit]
 Description=irons: sandboxes behind an airtight egress gateway
-Documentation=man:irons(1)
 
 [Service]
 Type=exec
