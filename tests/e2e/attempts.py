@@ -46,6 +46,8 @@ class Attempt(NamedTuple):
 WEB, EVIL, LITERAL = "web.example.test", "evil.example.test", "203.0.113.66"
 FOR_WEB, FOR_EVIL = f"Host: {WEB}", f"Host: {EVIL}"
 SECOND = rf"GET /evil HTTP/1.1\r\nHost: {EVIL}\r\n\r\n"
+FINE = "GET /fine HTTP/1.1"
+"""An allowed request, which carries what must not arrive."""
 QUERY = r"\022\064\001\000\000\001\000\000\000\000\000\000\004evil\004test\000\000"
 POST = """curl -s -m 3 -X $method -d '{"domain": "evil.example.test"}' http://irons.internal$path"""
 
@@ -114,18 +116,18 @@ ATTEMPTS: dict[str, Attempt] = {
     ),
     "HTTP/2 by prior knowledge": Attempt(f"curl -s -m 3 --http2-prior-knowledge http://{WEB}/evil", WEB),
     "HTTP/2 by prior knowledge elsewhere": Attempt(
-        f"curl -s -m 3 --http2-prior-knowledge http://{WEB}:8080/evil", WEB
+        f"curl -s -m 3 --http2-prior-knowledge -H 'Host: {EVIL}' http://{WEB}:8080/evil", EVIL
     ),
     "an upgrade to HTTP/2": Attempt(
         _request(
-            "GET /evil HTTP/1.1",
+            FINE,
             *(FOR_WEB, "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk"),
             more=SECOND,
         ),
-        WEB,
+        EVIL,
     ),
     "an upgrade to anything": Attempt(
-        _request("GET /evil HTTP/1.1", FOR_WEB, "Connection: Upgrade", "Upgrade: foo", more=SECOND), WEB
+        _request(FINE, FOR_WEB, "Connection: Upgrade", "Upgrade: foo", more=SECOND), EVIL
     ),
     "plain text on port 443": Attempt(_request("GET /evil HTTP/1.1", FOR_WEB, port=443), WEB),
     "opaque bytes on port 80": Attempt(rf"printf '\001\002\003evil' | talk {WEB} 80", WEB),

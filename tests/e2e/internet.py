@@ -168,6 +168,7 @@ class Internet:
                     "server": _here(writer),
                     "tls": bool(tls),
                     "body": len(body),
+                    "upgrade": headers.get("upgrade") or headers.get("http2-settings") or "",
                 }
                 self.note("http", **seen)
                 if headers.get("upgrade", "").lower() == "websocket":

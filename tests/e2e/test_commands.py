@@ -117,27 +117,28 @@ def test_what_the_floor_refused_opens_by_the_command_that_why_tells(person: Pers
 
 
 def test_a_sandbox_is_locked_to_what_it_tried(person: Person, sandbox: str) -> None:
-    """`egress suggest` lists what was tried, `egress lock` allows that, and nothing else passes from then on."""
+    """`egress suggest` lists what was tried and has an address, `egress lock` allows that, and nothing else passes from then on."""
     script = (
-        "for n in 1 2; do curl -s -m 5 http://web.example.test/; done; curl -s -m 5 http://once.example.test/"
+        "for n in 1 2; do curl -s -m 5 http://web.example.test/; done; curl -s -m 5 http://other.example.test/;"
+        " curl -s -m 5 http://nowhere.example.test/"
     )
     person.run("exec", sandbox, "--", "sh", "-c", script)
     found = json.loads(person.ok("egress", "suggest", sandbox, "-o", "json"))
     assert {row["pattern"]: row["marks"] for row in found} == {
         "web.example.test": [],
-        "once.example.test": ["once"],
+        "other.example.test": ["once"],
     }
     locked = person.run("egress", "lock", sandbox, "--yes")
     assert locked.stdout.splitlines() == ["mode: as the account -> deny", "+ allow web.example.test"]
     assert person.ok("egress", "mode") == f"warn (but {sandbox}: deny)\n"
     assert person.run("egress", "check", "web.example.test", "--sandbox", sandbox).returncode == 0
-    assert person.run("egress", "check", "once.example.test", "--sandbox", sandbox).returncode == 7
+    assert person.run("egress", "check", "other.example.test", "--sandbox", sandbox).returncode == 7
     assert (
         person.run("exec", sandbox, "--", "curl", "-sf", "-m", "5", "http://web.example.test/").returncode
         == 0
     )
     assert (
-        person.run("exec", sandbox, "--", "curl", "-sf", "-m", "5", "http://once.example.test/").returncode
+        person.run("exec", sandbox, "--", "curl", "-sf", "-m", "5", "http://other.example.test/").returncode
         == 22
     )
 

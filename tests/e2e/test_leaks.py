@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.attempts import ATTEMPTS, BENEATH, TALK, WEB, Attempt
+from tests.e2e.attempts import ATTEMPTS, BENEATH, FINE, TALK, WEB, Attempt
 from tests.e2e.conftest import clear_policy
 from tests.e2e.lab import HOST_PORT, Person, eventually
 
@@ -80,9 +80,11 @@ def test_nothing_gets_out_by(name: str, arrived: dict[str, list[dict[str, Any]]]
 
 
 def _is_allowed(seen: dict[str, Any]) -> bool:
-    """An allowed name may be looked up and connected to; requests, datagrams and bytes of these attempts never arrive."""
+    """An allowed name may be looked up, connected to and asked for one path; nothing else of these attempts ever arrives."""
     if seen["kind"] == "dns":
         return str(seen["name"]).startswith("rebind-") or seen["name"] == WEB
+    if seen["kind"] == "http":
+        return (seen["line"], seen["host"], seen["server"], seen["upgrade"]) == (FINE, WEB, WEB_ADDRESS, "")
     return (seen["kind"], seen["server"]) == ("connect", WEB_ADDRESS)
 
 
