@@ -41,10 +41,12 @@ def serve(port: int, megabytes: int) -> None:
     while True:
         sock, _ = listener.accept()
         with sock:
+            if port == HTTP2:
+                sock.sendall(h2.settings({}))
             left = size
             while left > 0 and (got := len(sock.recv(1 << 20))):
                 left -= got
-            sock.sendall(h2.settings({}) if port == HTTP2 else b"\0")
+            sock.sendall(h2.frame(h2.PING, h2.ACK, 0, bytes(8)) if port == HTTP2 else b"\0")
             for _ in range(size // len(BATCH)):
                 sock.sendall(BATCH)
             sock.shutdown(socket.SHUT_WR)

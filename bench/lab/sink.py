@@ -1,7 +1,7 @@
 """The servers beside a flood, run in the lab's internet: one takes whatever comes, another answers quickly.
 
 `python sink.py ADDRESS SINK_PORT QUICK_PORT` serves until its standard input ends, each in a process of its own. The sink
-agrees to every WebSocket, and says nothing else.
+agrees to every WebSocket, begins HTTP/2 where its client does, and says nothing else.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 import threading
 
 AGREED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+PREFACE, SETTINGS = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\0\0\0\4\0\0\0\0\0"
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\ndone\n"
 
 
@@ -40,6 +41,8 @@ def serve(listener: socket.socket, *, quick: bool) -> None:
                     client.sendall(ANSWER)
                 elif b"Upgrade: websocket" in space[: min(got, 1024)]:
                     client.sendall(AGREED)
+                elif got >= len(PREFACE) and space.startswith(PREFACE):
+                    client.sendall(SETTINGS)
             except OSError:
                 got = 0
             if quick or not got:

@@ -11,6 +11,8 @@ from tests.local.gateway.stand import Program, Stand, client_hello, retry_reques
 from tests.local.gateway.test_http2 import START, Client
 from tests.local.gateway.test_second_hello import reached
 
+from irons_plugins.local.gateway.http2_frames import settings
+
 WEB, EVIL = "web.example.test", "evil.example.test"
 DOCS = Path(__file__).parents[3] / "docs" / "egress.md"
 REQUEST = f"GET / HTTP/1.1\r\nHost: {EVIL}\r\n\r\n".encode()
@@ -38,6 +40,16 @@ def again(program: Program, end: Program) -> None:
     end.send(retry_request())
     program.read(len(retry_request()))
     program.send(client_hello(EVIL))
+
+
+def http2(before: bytes = b"") -> Talk:
+    """HTTP/2 with a server that speaks it."""
+
+    def talk(program: Program, end: Program) -> None:
+        program.send(before + START + Client().ask(1, EVIL))
+        end.send(settings({}))
+
+    return talk
 
 
 def ssh(program: Program, end: Program) -> None:
@@ -82,12 +94,11 @@ FOLLOWED: dict[str, list[Talk]] = {
         say(f"GET ftp://{EVIL}/\r\n\r\n".encode()),
         say(f"CONNECT {EVIL}:443 HTTP/1.1\r\nHost: {EVIL}\r\n\r\n".encode()),
     ],
-    "HTTP/2 from the first byte": [say(START + Client().ask(1, EVIL))],
+    "HTTP/2 from the first byte": [http2()],
     "HTTP or TLS after a PROXY header": [
-        say(header + what)
-        for header in (PROXY_1, PROXY_2)
-        for what in (REQUEST, client_hello(EVIL), START + Client().ask(1, EVIL))
+        say(header + what) for header in (PROXY_1, PROXY_2) for what in (REQUEST, client_hello(EVIL))
     ]
+    + [http2(header) for header in (PROXY_1, PROXY_2)]
     + [
         say(PROXY_2[:5], PROXY_2[5:14], PROXY_2[14:20], PROXY_2[20:] + REQUEST),
         say(PROXY_1[:9], PROXY_1[9:], REQUEST),

@@ -6,6 +6,7 @@ import pytest
 from tests.local.gateway.stand import Program, Stand
 from tests.local.gateway.test_http2 import START, Client, cut, rapid
 from tests.local.gateway.test_second_hello import reached
+from tests.local.gateway.test_tls import hello
 
 from irons_plugins.local.gateway import http2_frames as h2
 from irons_plugins.local.gateway.http2_frames import frame, settings
@@ -37,7 +38,7 @@ def test_what_a_refused_request_inserted_never_reaches_the_server(shared: Stand,
         for part in parts:
             for at in range(0, len(part), 1 if bytewise else len(part)):
                 program.send(part[at : at + (1 if bytewise else len(part))])
-        got = end.read(len(h2.PREFACE) + 15 + len(first) - len(START) + 13)
+        got = end.read(len(h2.PREFACE) + 30 + len(first) - len(START) + 13)
         assert got.endswith(frame(h2.DATA, h2.END_STREAM, 1, b"body"))
         assert [piece.stream for piece in cut(got) if piece.kind == h2.HEADERS] == [1]
         answered = frames_until(program, h2.RST_STREAM)
@@ -55,7 +56,8 @@ def test_in_warn_each_other_authority_has_its_event(shared: Stand) -> None:
     client = Client()
     said = START + client.ask(1, WEB) + client.ask(3, EVIL) + client.ask(5, "other.example.test")
     with reached(shared, said, "warn") as (_, end):
-        got = end.read(len(said) + 6)
+        end.send(settings({}))
+        got = end.read(len(said) + 21)
         assert [piece.stream for piece in cut(got) if piece.kind == h2.HEADERS] == [1, 3, 5]
     for host in (EVIL, "other.example.test"):
         assert shared.event(host=host)["verdict"] == "warn"
@@ -74,7 +76,6 @@ def test_the_ports_of_http_and_tls_send_it_away(shared: Stand, port: int) -> Non
 
 
 FLOODS = {
-    "rapid reset": (rapid(2_000, WEB), "cap"),
     "CONTINUATION": (frame(h2.HEADERS, 0, 1, b"") + frame(h2.CONTINUATION, 0, 1, b"") * 40, "cap"),
     "malformed block": (frame(h2.HEADERS, h2.END_HEADERS, 1, b"\xff" * 9), "malformed"),
 }
@@ -82,13 +83,48 @@ FLOODS = {
 
 @pytest.mark.parametrize(("flood", "cause"), FLOODS.values(), ids=FLOODS.keys())
 def test_what_breaks_the_protocol_ends_the_connection(shared: Stand, flood: bytes, cause: str) -> None:
-    """With a GOAWAY and an event, before a server is dialled and after."""
+    """With a GOAWAY and an event, before a server is dialled."""
     shared.policy("deny", [f"{WEB}:8080"])
     with shared.connect(WEB, 8080) as program:
         program.send(START + flood)
         program.rest()
     event = shared.event(host=WEB, port=8080, verdict="blocked", cause=cause)
     assert event["reason"].startswith("malformed HTTP/2: ")
+
+
+def test_a_flood_of_resets_ends_the_connection(shared: Stand) -> None:
+    """In the same way, with a server there."""
+    with reached(shared, START + rapid(2_000, WEB)) as (program, end):
+        end.send(settings({}))
+        program.rest()
+    event = shared.event(host=WEB, verdict="blocked", cause="cap")
+    assert event["reason"].startswith("malformed HTTP/2: ")
+
+
+@pytest.mark.parametrize("greeting", [b"", b"220 mail ESMTP\r\n"], ids=["silent", "a greeting"])
+@pytest.mark.parametrize("late", [False, True])
+def test_nothing_is_said_to_a_server_before_it_has_shown_that_it_speaks_http_2(
+    shared: Stand, greeting: bytes, *, late: bool
+) -> None:
+    """On the client's word alone a line that begins TLS, and a ClientHello, would pass unseen in a body."""
+    begun = (
+        START + Client().ask(1, WEB, end=False) + frame(h2.DATA, 0, 1, b"\nSTARTTLS\r\n" + bytes(3000))[:21]
+    )
+    with reached(shared, b"" if late else begun) as (program, end):
+        if late:
+            program.send(begun)
+        end.sock.settimeout(5)
+        assert end.read(len(h2.PREFACE)) == h2.PREFACE
+        end.send(greeting)
+        if not greeting:
+            end.send(b"220 go on\r\n")
+        program.send(hello(EVIL))
+        got = end.rest()
+        assert b"STARTTLS" not in got
+        assert b"evil" not in got
+        assert frames_until(program, h2.GOAWAY)
+    event = shared.event(host=WEB, verdict="blocked", cause="protocol")
+    assert event["reason"] == "the server does not speak HTTP/2"
 
 
 def test_a_server_that_speaks_otherwise_gets_no_http_2(shared: Stand) -> None:

@@ -368,7 +368,6 @@ class Attempt:
             self._judge(())
         session = await self._connect()
         engine.reached = True
-        await session.send(engine.take_for_server())
         await relay_http2(session, engine, b"")
 
     async def _late_http2(self, session: Session, data: bytes) -> None:

@@ -97,6 +97,8 @@ class Http2:
         self._returned = 0
         self._acks = 0 if greeted else 1
         self._offered = False
+        self._introduced = False
+        self._own_settings = 0
         self._room = WINDOW
         self._stream_room = WINDOW
         self._debt = 0
@@ -147,7 +149,8 @@ class Http2:
             if data[:size] != self._preface[:size]:
                 raise Http2Error("it does not begin as HTTP/2 does")
             self._preface, data = self._preface[size:], data[size:]
-            self.to_server.append(h2.PREFACE if not self._preface else b"")
+            if not self._preface and not self._introduced:
+                self.to_server.append(h2.PREFACE)
         self._client.feed(data)
 
     def step_client(self) -> bool:
@@ -170,6 +173,18 @@ class Http2:
     def feed_server(self, data: bytes) -> None:
         """Take bytes of the server's."""
         self._server.feed(data)
+
+    def introduce(self) -> tuple[bytes, bytes]:
+        """Begin with a server that may not speak HTTP/2 at all.
+
+        Returns:
+            What it may hear in any case, with no byte of the client's choice in it; and what the client has said so far,
+            for when it has answered with its settings, as every server does first (RFC 9113, section 3.4).
+        """
+        self._introduced = True
+        self._own_settings = 1
+        said = self.take_for_server()
+        return h2.PREFACE + h2.settings({h2.ENABLE_PUSH: 0}), said.removeprefix(h2.PREFACE)
 
     def step_server(self) -> tuple[bytes, bool]:
         """Handle some of what the server said.
@@ -460,6 +475,10 @@ class Http2:
                     self._streams.pop(number)
         elif kind == h2.SETTINGS and not piece.flags & h2.ACK:
             return self._offer(h2.read_settings(piece.payload))
+        elif kind == h2.SETTINGS and self._own_settings:
+            # It acknowledges those that it was introduced with.
+            self._own_settings -= 1
+            return b""
         return piece.raw
 
     def _offer(self, said: dict[int, int]) -> bytes:

@@ -7,9 +7,15 @@ import asyncio
 from irons_plugins.local.causes import Cause
 from irons_plugins.local.gateway import refuse
 from irons_plugins.local.gateway.http2 import Http2
-from irons_plugins.local.gateway.http2_frames import ENHANCE_YOUR_CALM, Http2Error
+from irons_plugins.local.gateway.http2_frames import (
+    ENHANCE_YOUR_CALM,
+    HEAD,
+    HTTP_1_1_REQUIRED,
+    Http2Error,
+    looks_like_settings,
+)
 from irons_plugins.local.gateway.late import LateError
-from irons_plugins.local.gateway.session import CLOSING, Session
+from irons_plugins.local.gateway.session import CLOSING, BrokenError, Session
 from irons_plugins.local.gateway.wire import Wire
 
 LARGE = 256 << 10
@@ -70,9 +76,11 @@ async def relay_http2(session: Session, engine: Http2, data: bytes) -> None:
         data: what of the client has been read already, and `engine` has not got.
 
     Raises:
-        LateError: one side broke the protocol.
+        LateError: one side broke the protocol, or the server speaks another one.
+        BrokenError: a side ended before the server has said what it speaks.
         OSError: the connection broke.
     """
+    await _meet(session, engine)
     lock = asyncio.Lock()
     forth = asyncio.ensure_future(_forth(session, engine, data, lock))
     back = asyncio.ensure_future(_back(session, engine, lock))
@@ -95,6 +103,30 @@ async def relay_http2(session: Session, engine: Http2, data: bytes) -> None:
     if engine.over:
         session.server.finish()
         await refuse.drain(session.client)
+
+
+async def _meet(session: Session, engine: Http2) -> None:
+    """Have the server show that it speaks HTTP/2 before it hears what the client says in it.
+
+    Bodies are not looked into, so on the client's word alone anything could go on in one.
+    """
+    beginning, said = engine.introduce()
+    await session.send(beginning)
+    server = session.server
+    begun = b""
+    while len(begun) < HEAD:
+        if not await session.server_speaks():
+            raise BrokenError("closed before the server answered")
+        more = await server.recv(HEAD - len(begun))
+        if not more:
+            break
+        begun += more
+    if not looks_like_settings(begun):
+        error = Http2Error("the server does not speak HTTP/2", HTTP_1_1_REQUIRED)
+        engine.end(error)
+        raise LateError(str(error), "http", Cause.PROTOCOL)
+    server.held = begun + server.held
+    await session.send(said)
 
 
 async def _forth(session: Session, engine: Http2, data: bytes, lock: asyncio.Lock) -> None:
