@@ -51,6 +51,17 @@ def test_a_denied_request_gets_a_403_that_says_what_to_type(shared: Stand) -> No
     assert not shared.arrivals()
 
 
+@pytest.mark.parametrize(("scope", "where"), [("account", ""), ("sandbox", " --sandbox box")])
+def test_a_deny_rule_is_told_with_the_command_that_finds_it(shared: Stand, scope: str, where: str) -> None:
+    """A rule of the sandbox's own is not the account's: the command names the sandbox, on the page and for programs."""
+    shared.policy("deny", [WEB, {"pattern": EVIL, "list": "deny", "scope": scope}])
+    command = f"irons egress remove {EVIL}{where}"
+    page = shared.http(EVIL, GET.format(EVIL)).decode()
+    assert page.endswith(f"irons: {command}\n")
+    seen = shared.http("irons.internal", "GET / HTTP/1.1\nHost: irons.internal\n\n")
+    assert json.loads(seen.partition(b"\r\n\r\n")[2])["refusals"][0]["allow"] == command
+
+
 def test_tls_passes_or_gets_an_alert(shared: Stand) -> None:
     """TLS to an allowed name reaches it; to another it ends in an access_denied alert, at once."""
     shared.policy("deny", [WEB])

@@ -124,7 +124,7 @@ class Account:
             JournalError: it could not be written.
         """
         self.told = True
-        self._context.folder.remember(self._cell.name, error.refusal, error.command)
+        self._context.folder.remember(self._cell.name, error.refusal, error.command(self._cell.title))
         if self._entry is None or dialled:
             self._context.folder.refused(self._cell.name, error.refusal)
         elif self._reaching:

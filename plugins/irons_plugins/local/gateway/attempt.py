@@ -389,7 +389,7 @@ class Attempt:
             if first:
                 raise
             self._account.refused(error, dialled=True)
-            return _words(error)
+            return _words(error, self._cell.title)
         return None
 
     async def _other(self, opening: Opening) -> None:
@@ -535,11 +535,11 @@ class Attempt:
         payload = self._alert
         if self._engine is not None:
             if not self._engine.going:
-                self._engine.refuse(_words(error))
+                self._engine.refuse(_words(error, self._cell.title))
             payload = self._engine.take_for_client()
         elif refusal.protocol == "http":
             reason = refusal.inside or refusal.reason
-            payload = refuse.forbidden(refusal.host, refusal.port, reason, error.command)
+            payload = refuse.forbidden(refusal.host, refusal.port, reason, error.command(self._cell.title))
         await self._say(payload)
 
     async def _say(self, payload: bytes) -> None:
@@ -559,8 +559,8 @@ class Attempt:
             self._cell.freed()
 
 
-def _words(error: RefusedError) -> Words:
+def _words(error: RefusedError, sandbox: str) -> Words:
     refusal = error.refusal
     reason = refusal.inside or refusal.reason
-    page = refuse.forbidden_page(refusal.host, refusal.port, reason, error.command)
+    page = refuse.forbidden_page(refusal.host, refusal.port, reason, error.command(sandbox))
     return Words(403, PERMISSION_DENIED, " ".join(page.split("\n")).strip(), page)

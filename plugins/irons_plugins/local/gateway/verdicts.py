@@ -5,6 +5,7 @@ Pure: nothing is written, resolved or dialled here.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -25,13 +26,18 @@ class RefusedError(Exception):
 
     Attributes:
         refusal: as it is logged.
-        command: what a person types to allow it; None where no rule would.
     """
 
-    def __init__(self, refusal: Refusal, command: str | None = None) -> None:
+    def __init__(self, refusal: Refusal, command: str | None = None, *, own: bool = False) -> None:
         super().__init__(refusal.reason)
         self.refusal = refusal
-        self.command = command
+        self._command, self._own = command, own
+
+    def command(self, sandbox: str) -> str | None:
+        """What a person types to allow it; None where no rule would. It names the sandbox where the rule is its own."""
+        if self._command is None or not self._own:
+            return self._command
+        return f"{self._command} --sandbox {shlex.quote(sandbox)}"
 
 
 class Judged(NamedTuple):
@@ -193,4 +199,5 @@ def _by_rule(host: Host, port: int, protocol: str, decision: Decision) -> Refuse
     refusal = Refusal(
         host.text, port, protocol, decision.mode, decision.rule, decision.reason, decision.cause
     )
-    return RefusedError(refusal, suggestion(host, port, decision=decision))
+    own = decision.list == "deny" and decision.scope == "sandbox"
+    return RefusedError(refusal, suggestion(host, port, decision=decision), own=own)
