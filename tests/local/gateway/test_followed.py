@@ -52,6 +52,18 @@ def http2(before: bytes = b"") -> Talk:
     return talk
 
 
+def blank(*parts: bytes) -> Talk:
+    """A blank line and a ClientHello, each part once the one before has gone on: held text does, after a while."""
+
+    def talk(program: Program, end: Program) -> None:
+        for part in parts:
+            program.send(part)
+            if part is not parts[-1]:
+                assert end.read(len(part)) == part
+
+    return talk
+
+
 def ssh(program: Program, end: Program) -> None:
     """Both say SSH."""
     program.send(b"SSH-2.0-a\r\n")
@@ -82,7 +94,13 @@ def pieces(hello: bytes) -> bytes:
 FOLLOWED: dict[str, list[Talk]] = {
     "TLS from the first byte": [say(client_hello(EVIL))],
     "TLS with a second ClientHello": [again],
-    "TLS after a line": [say(b"STARTTLS\r\n", client_hello(EVIL)), say(b"x\n" + client_hello(EVIL))],
+    "TLS after a line": [
+        say(b"STARTTLS\r\n", client_hello(EVIL)),
+        say(b"x\n" + client_hello(EVIL)),
+        blank(b"\n" + client_hello(EVIL)),
+        blank(b"\r\n\x16", client_hello(EVIL)[1:]),
+        blank(b"\r\n" + client_hello(EVIL)[:5], client_hello(EVIL)[5:]),
+    ],
     "TLS after a Postgres SSLRequest": [say(b"\0\0\0\x08\x04\xd2\x16\x2f" + client_hello(EVIL))],
     "TLS in the middle of a stream": [
         say(MYSQL + client_hello(EVIL)),

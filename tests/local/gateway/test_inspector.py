@@ -175,16 +175,16 @@ def test_sown_candidates_are_refused() -> None:
 
 def test_what_may_be_hellos_is_counted_for_as_long_as_it_is_kept() -> None:
     """Half a ClientHello in the middle of a stream is held within the budget of its cell, and given back."""
-    budget = Budget(60_000)
+    budget = Budget(30_000)
     one, other = Shadows(CONTEXT, budget), Shadows(CONTEXT, budget)
     half = b"x" + (b"\x16\x03\x01\x40\x00\x01\x00\xff" + b"\0" * 40) * 2
     assert one.feed(half) is None
     assert budget.held > 2 * len(half) - 100
     assert other.feed(half) is None
     other.close()
-    assert one.feed(bytes(25_000)) is None
+    assert one.feed(bytes(8_000)) is None
     with pytest.raises(TooMuchError):
-        one.feed(bytes(25_000))
+        one.feed(bytes(8_000))
     one.close()
     assert budget.held == 0
     # One that ends, as a ClientHello or as none, gives back what it held.

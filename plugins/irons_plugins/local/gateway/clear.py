@@ -159,17 +159,10 @@ async def _relay_clear(
         if data:
             inspector.greeting = session.greeting
             step = inspector.feed(data)
-            if step.forward and step.then is not Then.RAW:
-                hello = _shadowed(shadows, step.forward, check)
-                if hello is not None:
-                    await session.quiesce()
-                    end = len(step.forward) - len(hello.rest)
-                    session.client.held = data[end:] + session.client.held
-                    await session.send(data[:end])
-                    await relay_tls(session, context, check, late=True)
-                    return
-            if step.forward:
+            if step.then is Then.RAW:
                 await session.send(step.forward)
+            elif step.forward and await _pass_on(session, step.forward, step.rest, shadows, context, check):
+                return
             data = step.rest
             if step.then not in {Then.MORE, Then.HOLD}:
                 # It is clear what follows, perhaps for days.
@@ -197,7 +190,8 @@ async def _relay_clear(
             if step.then is Then.REFUSE:
                 raise LateError(step.reason, "tcp", Cause.MALFORMED)
         if data and (ended or not patient):
-            await session.send(inspector.release(data))
+            if await _pass_on(session, inspector.release(data), b"", shadows, context, check):
+                return
             data = b""
         patient = True
         if ended:
@@ -207,6 +201,34 @@ async def _relay_clear(
         more = await _more(session, waiting=bool(data))
         patient, ended = more is not None, more == b""
         data += more or b""
+
+
+async def _pass_on(
+    session: Session, data: bytes, rest: bytes, shadows: Shadows, context: ssl.SSLContext, check: Check
+) -> bool:
+    """Send what may go on, for whatever reason it does.
+
+    Args:
+        session: the connection.
+        data: the bytes.
+        rest: what of the client has been read beyond them.
+        shadows: reads along.
+        context: what `tls.context` made.
+        check: judges the name of a ClientHello that ends in `data`.
+
+    Returns:
+        True where one did, and the connection has been relayed to its end.
+    """
+    hello = _shadowed(shadows, data, check)
+    if hello is None:
+        await session.send(data)
+        return False
+    await session.quiesce()
+    end = len(data) - len(hello.rest)
+    session.client.held = data[end:] + rest + session.client.held
+    await session.send(data[:end])
+    await relay_tls(session, context, check, late=True)
+    return True
 
 
 def _shadowed(shadows: Shadows, data: bytes, check: Check) -> Hello | None:
