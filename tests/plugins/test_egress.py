@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from irons.errors import ApiError, UsageError
 from irons.testing import FakeApi, Runner, faults
 
 
@@ -281,6 +282,18 @@ def test_check_live(run_irons: Runner, own: FakeApi) -> None:
     assert (done.code, done.json()["live"]) == (7, None)
     own.extensions = tuple(each for each in own.extensions if each != "live-check")
     assert "local" in run_irons("egress", "check", "--live", "a.example").err
+
+
+def test_a_check_that_the_server_does_not_understand_is_a_usage_error(
+    run_irons: Runner, own: FakeApi
+) -> None:
+    """What is no port, or no name, is wrong in the words, as with a rule; other refusals keep their exit code."""
+    own.fail(faults.error(400, "'99999' is not a port"), "GET /egress/check")
+    done = run_irons("egress", "check", "a.example:99999")
+    assert done.code == UsageError.exit_code
+    assert "'99999' is not a port" in done.err
+    own.fail(faults.error(418), "GET /egress/check")
+    assert run_irons("egress", "check", "a.example").code == ApiError.exit_code
 
 
 def test_check_in_warn(run_irons: Runner, own: FakeApi) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from irons.answers import text_of, texts_of, whole_of
 from irons.command import Result
-from irons.errors import Denied, Unreachable, UsageError
+from irons.errors import ApiError, Denied, Unreachable, UsageError
 from irons_plugins.egress.impact import say_what_is_cut
 from irons_plugins.egress.patterns import Checked, checked, spelled
 from irons_plugins.egress.rows import Change, Check, Mode, RuleRow
@@ -133,7 +133,13 @@ def check(ctx: Context, *, host: str, sandbox: str | None, live: bool) -> Result
     if live:
         ctx.api.need("live-check", "a server that reaches hosts for egress check")
         ctx.progress("reaching it as a sandbox would …")
-    answer = ctx.api.check(host, sandbox, live=live)
+    try:
+        answer = ctx.api.check(host, sandbox, live=live)
+    except ApiError as error:
+        if error.status != 400:
+            raise
+        # It is the words that are wrong: no host, or no port.
+        raise UsageError(error.message, hint=error.hint) from None
     seen = answer.get("live")
     outcome = text_of(seen.get("outcome")) if isinstance(seen, dict) else ""
     found = Check(
