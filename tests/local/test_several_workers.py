@@ -163,6 +163,27 @@ def test_the_next_keeper_finds_every_worker_with_its_cells(kept: Kept) -> None:
     assert kept.judged(cells[1]) == "203.0.113.7 443"
 
 
+@pytest.mark.parametrize("lost", ["removed", "garbled"])
+def test_a_keeper_that_finds_no_note_learns_from_the_workers_whom_they_serve(kept: Kept, lost: str) -> None:
+    """Or a change of the rules would go to a worker that does not serve the cell, and be reported as done."""
+    cells = [kept.make() for _ in range(6)]
+    for cell in (cells[0], cells[3]):
+        kept.ask("cell.drop", cell=cell)
+    left = [cell for cell in cells if cell not in (cells[0], cells[3])]
+    before, served = pids(kept), {cell: kept.worker_of(cell)["worker"] for cell in left}
+    kept.kill()
+    if lost == "removed":
+        kept.person.places.workers.unlink()
+    else:
+        kept.person.places.workers.write_text("{")
+    kept.start()
+    assert pids(kept) == before
+    assert {cell: kept.worker_of(cell)["worker"] for cell in left} == served
+    noted = json.loads(kept.person.places.workers.read_text())
+    assert {cell: had[-1] for cell, had in noted.items()} == served
+    assert [kept.judged(cell) for cell in left] == ["203.0.113.7 443"] * 4
+
+
 def test_a_worker_that_claims_a_cell_of_another_is_ended(kept: Kept) -> None:
     """Before a new keeper, a worker that was taken over gets no cell but its own; the other's is served as before."""
     first, second = kept.make(), kept.make()

@@ -111,6 +111,8 @@ class Gateways:
         for cell in self.held:
             if cell.name in left.served:
                 self._assignment.learn(cell.name, left.served[cell.name])
+        if len(self.held):
+            self._keep()
         self._resuming = True
         for number, process in left.workers.items():
             found = self._add(number).process

@@ -51,7 +51,8 @@ def take_over(
         held: where the cells are held.
         single: a gateway that served all cells by itself.
     """
-    served = _noted(kept)
+    noted = _noted(kept)
+    served = dict(noted)
     if single is not None:
         _surrendered(Link(single.sock), None, held)
         end_found(single)
@@ -63,10 +64,15 @@ def take_over(
         process = find(plan_of(number))
         if process is None:
             continue
-        given = {cell for cell, had in served.items() if had[-1] == number}
+        given = {cell for cell, had in noted.items() if had[-1] == number}
         link = Link(process.sock)
-        if _surrendered(link, given if served else None, held) and process.version == version:
+        before = {cell.name for cell in held}
+        if _surrendered(link, given if noted else None, held) and process.version == version:
             workers[number] = process
+            for cell in held:
+                if cell.name not in before:
+                    # Rules go where a cell is served, also where the file that says so was lost.
+                    served.setdefault(cell.name, [number])
             said[number] = link.notices()
         else:
             end_found(process)
