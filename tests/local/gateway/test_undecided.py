@@ -89,3 +89,22 @@ def test_hellos_that_announce_much_hold_little(stand: Stand) -> None:
         with stand.tls(WEB, WEB):
             pass
     eventually(lambda: stand.ask("stats")["connections"] == 0)
+
+
+def test_unfinished_heads_of_later_requests_hold_little(stand: Stand) -> None:
+    """They share the budget with first ones: those for which there is no room are refused, and others go on."""
+    stand.policy("deny", [WEB])
+    address = stand.resolve(WEB)
+    head = f"GET / HTTP/1.1\r\nHost: {WEB}\r\n".encode()
+    with contextlib.ExitStack() as held:
+        for _ in range(150):
+            program = held.enter_context(stand.connect(address, 80))
+            program.send(head + b"\r\n" + head + b"X: " + b"y" * 60_000)
+        assert "hold too much" in stand.event(cause="cap")["reason"]
+        with stand.tls(WEB, WEB):
+            pass
+    eventually(lambda: stand.ask("stats")["connections"] == 0)
+    with stand.connect(address, 80) as program:
+        program.send(head + b"\r\n").until(b"\r\n\r\n")
+        program.send(head + b"X: " + b"y" * 60_000 + b"\r\n\r\n")
+        assert b"HTTP/1.1 200 " in program.until(b"\r\n\r\n")

@@ -326,7 +326,7 @@ class Attempt:
             # A denied name is answered as soon as it is clear how, whatever else the request holds.
             judge(self._policy(), self._name, self._where, (), self._port, "http")
         self._policy()
-        requests = Requests(self._client, opening.data)
+        requests = Requests(self._client, opening.data, self._cell.opening)
         try:
             head = await requests.head()
         except BadRequestError as error:

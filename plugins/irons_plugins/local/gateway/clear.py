@@ -142,13 +142,19 @@ async def relay_clear(
     """
     shadows = Shadows(context, budget)
     try:
-        await _relay_clear(session, opening, context, shadows, check, http2)
+        await _relay_clear(session, opening, context, budget, shadows, check, http2)
     finally:
         shadows.close()
 
 
 async def _relay_clear(
-    session: Session, opening: Opening, context: ssl.SSLContext, shadows: Shadows, check: Check, http2: Speak
+    session: Session,
+    opening: Opening,
+    context: ssl.SSLContext,
+    budget: Budget,
+    shadows: Shadows,
+    check: Check,
+    http2: Speak,
 ) -> None:
     session.begin(answers_only=False, heed=True)
     inspector = Inspector()
@@ -180,7 +186,7 @@ async def _relay_clear(
                 await session.splice()
                 return
             if step.then is Then.HTTP:
-                await relay_http(session, Requests(session.client, data), None, check)
+                await relay_http(session, Requests(session.client, data, budget), None, check)
                 return
             if step.then is Then.HELLO:
                 await session.quiesce()

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from irons_plugins.local.gateway.authority import BadRequestError
 from irons_plugins.local.gateway.chunks import Chunks
 from irons_plugins.local.gateway.http1 import MAX_HEAD, Head, parse_head
+from irons_plugins.local.gateway.undecided import Budget, Meter
 from irons_plugins.local.gateway.wire import CHUNK, Wire
 
 HEAD_TIMEOUT = 10.0
@@ -21,10 +22,12 @@ class Requests:
     Args:
         client: where they come from.
         first: bytes of it that were already read.
+        budget: of what the connections of its cell may hold while it is not clear what they want.
     """
 
-    def __init__(self, client: Wire, first: bytes) -> None:
+    def __init__(self, client: Wire, first: bytes, budget: Budget | None = None) -> None:
         self._client = client
+        self._budget = budget
         self._data = bytearray(first)
 
     async def head(self) -> Head | None:
@@ -32,8 +35,20 @@ class Requests:
 
         Raises:
             BadRequestError: it is malformed, or does not come in time.
+            TooMuchError: there is no room for it.
             OSError: the connection broke.
         """
+        if self._budget is None or self._client.meter is not None:
+            return await self._head()
+        # A later request is as undecided as the first was.
+        meter = self._client.meter = Meter(self._budget)
+        try:
+            return await self._head()
+        finally:
+            meter.close()
+            self._client.meter = None
+
+    async def _head(self) -> Head | None:
         while not self._skip_blank():
             if not await self._more():
                 return None
