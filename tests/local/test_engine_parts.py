@@ -269,3 +269,32 @@ def test_removal_goes_as_deep_as_it_must(tmp_path: Path) -> None:
     finally:
         # Left behind, it would be too deep for whoever cleans up later.
         subprocess.run(["rm", "-rf", str(top)], check=True)
+
+
+@pytest.mark.parametrize("owned", [True, False])
+def test_only_what_others_own_takes_a_namespace_to_be_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, owned: bool
+) -> None:
+    """An ordinary user's own files go on a machine that lets nobody make a namespace; a sandbox's need one."""
+    top = tmp_path / "top"
+    (top / "inner").mkdir(parents=True)
+    (top / "inner/file").touch()
+    asked: list[str] = []
+
+    async def call(_identity: str, function: str, *_: Any, **__: Any) -> None:
+        asked.append(function)
+        raise EngineError("namespaces", "user namespaces are switched off")
+
+    def refuse(_: int) -> None:
+        raise PermissionError(errno.EACCES, "another's")
+
+    monkeypatch.setattr("irons_plugins.local.engines.removal.call", call)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    if owned:
+        asyncio.run(remove_tree(top))
+        assert (asked, top.exists()) == ([], False)
+        return
+    monkeypatch.setattr("irons_plugins.local.engines.removal.empty", refuse)
+    with pytest.raises(EngineError, match="switched off"):
+        asyncio.run(remove_tree(top))
+    assert asked == ["irons_plugins.local.engines.removal:empty_inside"]
