@@ -11,6 +11,10 @@ from irons_plugins.local.rules import Rule
 Kind = Literal["SRV", "TXT"]
 
 _SELF = "irons.internal"
+_MOST_LABELS = 2
+"""A service and its protocol (RFC 2782)."""
+_MOST_LABEL = 16
+"""Bytes: an underscore, and a service name (RFC 6335, section 5.1). Longer ones would carry words of the sandbox's."""
 
 
 def owner_of(name: str) -> str:
@@ -26,7 +30,8 @@ def question_rule(policy: Policy, name: str, kind: Kind) -> Rule | None:
 
     Only an allow rule does, in every mode, on whichever port: what a name has in the DNS is not about one. A wildcard
     lets no TXT question leave, for whoever runs the DNS of a name below it could answer with anything. One deny rule
-    for the name, on whichever port, keeps all questions in.
+    for the name, on whichever port, keeps all questions in. More leading labels, or longer ones, than a service and its
+    protocol have could tell the name's servers something, and are kept in too.
 
     Args:
         policy: of the sandbox that asks.
@@ -35,6 +40,9 @@ def question_rule(policy: Policy, name: str, kind: Kind) -> Rule | None:
     """
     owner = owner_of(name)
     if not owner or owner in {"localhost", _SELF}:
+        return None
+    service = name.split(".")[: -len(owner.split("."))]
+    if len(service) > _MOST_LABELS or any(len(label) > _MOST_LABEL for label in service):
         return None
     rules = policy.rules_for(Host(owner))
     if any(rule.list == "deny" for rule in rules):

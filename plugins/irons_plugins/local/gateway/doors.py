@@ -121,7 +121,8 @@ class Doors:
 
         def resume() -> None:
             self._paused.discard(handle)
-            self._loop.add_reader(sock, self._readers[sock])
+            if not (sock in self._listeners and self._waiting.holding):
+                self._loop.add_reader(sock, self._readers[sock])
 
         handle = self._loop.call_later(seconds, resume)
         self._paused.add(handle)

@@ -45,6 +45,11 @@ class Waiting:
         self._timer: asyncio.TimerHandle | None = None
         self._holding = False
 
+    @property
+    def holding(self) -> bool:
+        """True from `leave` to `take`."""
+        return self._holding
+
     def __len__(self) -> int:
         return len(self._row)
 
