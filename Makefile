@@ -100,7 +100,7 @@ build: venv ## The wheel and the sdist, in dist/.
 .PHONY: venv
 venv: $(VENV)/made ## The virtual environment, with irons and its tools.
 
-$(VENV)/made: pyproject.toml
+$(VENV)/made: pyproject.toml core/irons/version.py
 	@if ! $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
 		echo "irons needs Python 3.11 or newer; name it: make PYTHON=python3.12 $(MAKECMDGOALS)"
 		exit 1

@@ -26,11 +26,11 @@ SINGLE = "604a43b"
 """The last commit whose gateway is one process."""
 
 
-def another_python(person: Person, directory: Path, version: str, tree: Path | None = None) -> Path:
+def another_python(person: Person, directory: Path, version: str = "", tree: Path | None = None) -> Path:
     """An environment with the same irons, which says of itself that it is of another version; gives its interpreter.
 
     The daemon heeds no variable of whoever starts it, so an environment is what it takes. With a source tree it is the
-    irons of that tree.
+    irons of that tree, and without a version that one's own.
     """
     first, *more = person.program
     python = first if more else str(Path(first).with_name("python"))
@@ -47,7 +47,7 @@ def another_python(person: Person, directory: Path, version: str, tree: Path | N
     lines = [
         *(str(tree / part) for part in ("core", "plugins", "repl") if tree is not None),
         f"import site; site.addsitedir({packages!r})",
-        f"import irons.version; irons.version.__version__ = {version!r}",
+        *([f"import irons.version; irons.version.__version__ = {version!r}"] if version else []),
     ]
     (own / "other.pth").write_text("\n".join(lines) + "\n")
     return interpreter
@@ -136,7 +136,7 @@ def single(make_person: Callable[..., Person]) -> Iterator[tuple[Person, Person]
     tree = person.home / "tree"
     tree.mkdir(mode=0o755)
     subprocess.run(["tar", "-x", "-C", str(tree)], input=archive.stdout, check=True)
-    python = another_python(person, person.home / "single", "0.0.1", tree)
+    python = another_python(person, person.home / "single", tree=tree)
     yield person, replace(person, program=(str(python), "-m", "irons"))
     for words in (["destroy", "one", "two", "--force"], ["local", "down"]):
         person.run(*words)
