@@ -79,7 +79,7 @@ def check_host(host: str | None) -> None:
     if host is None:
         return
     if "://" in host:
-        raise UsageError(f"{host!r} is no host", hint="a name or an address, such as *.example.com")
+        raise UsageError(f"{host!r} is not a host", hint="a name or an address, such as *.example.com")
     bare, _, port = host.rpartition(":")
     if bare and port.isdecimal() and (":" not in bare or bare.endswith("]")):
         raise UsageError(f"events are found by host alone, not by {host!r}", hint=f"type {bare.strip('[]')}")

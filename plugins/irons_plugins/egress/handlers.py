@@ -128,7 +128,7 @@ def check(ctx: Context, *, host: str, sandbox: str | None, live: bool) -> Result
     """Return what the gateway would say; the exit code is 7 where it would refuse, 6 where it did not reach the host."""
     if any(character.isspace() or not character.isprintable() for character in host):
         raise UsageError(
-            f"{host!r} is no host", hint="a name or an address, such as example.com or example.com:22"
+            f"{host!r} is not a host", hint="a name or an address, such as example.com or example.com:22"
         )
     if live:
         ctx.api.need("live-check", "a server that reaches hosts for egress check")

@@ -110,7 +110,7 @@ class Audit:
             await asyncio.wait((news,), timeout=left)
 
     async def hosts(self, query: HostQuery) -> list[dict[str, Any]]:
-        """What a sandbox tried, by host, all told that had been written down before.
+        """List what a sandbox tried by host, including everything recorded before this call.
 
         Raises:
             ApiError: no sandbox has, or had, that name.

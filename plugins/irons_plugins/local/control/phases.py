@@ -45,7 +45,7 @@ class TimesAllowed(NamedTuple):
     leaving: float = 2.0
 
     def of(self, phase: Phase, *, known: bool) -> float | None:
-        """Seconds for a phase, where a valid key was shown or not; None is no limit."""
+        """Return the seconds that a phase may take, with or without a valid key; None means no limit."""
         return {
             Phase.FRESH: self.head,
             Phase.KEPT: self.kept if known else self.kept_unknown,

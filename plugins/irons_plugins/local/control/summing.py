@@ -21,7 +21,7 @@ from irons_plugins.local.control.summary import (
 )
 
 _REACHING = frozenset((None, Outcome.REACHED.value, Outcome.INTERRUPTED.value))
-"""Outcomes of what was let through that may have reached a server: also where there is none yet."""
+"""Outcomes of attempts that may have reached a server; an attempt without an outcome counts too."""
 _KEPT_DOMAINS = 4_096
 _WHERE = "subject = ? AND host = ? AND port = ? AND verdict = ? AND passed = ?"
 _ADD = (

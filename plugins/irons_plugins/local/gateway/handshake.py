@@ -107,7 +107,7 @@ async def _second_hello(session: Session, context: ssl.SSLContext, check: Check)
         if data[0] == tls.HANDSHAKE:
             break
         if data[0] not in tls.OTHER_RECORDS:
-            raise LateError("what follows is no TLS", "tls", Cause.PROTOCOL)
+            raise LateError("what follows is not TLS", "tls", Cause.PROTOCOL)
         whole = _record(data)
         await session.send(data[:whole])
         data = data[whole:]

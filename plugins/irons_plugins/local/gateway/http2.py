@@ -205,7 +205,7 @@ class Http2:
         return b"".join(out), len(pieces) == TOGETHER
 
     def refuse(self, words: Words) -> None:
-        """Answer the request that is being judged, or every one that waits for a server that there is none of."""
+        """Answer the request that is being judged, or every request that waits for a server that was not reached."""
         if not self.reached and self._begun:
             self._pending += h2.frame(h2.SETTINGS, h2.ACK, 0)
         if self._asking:
