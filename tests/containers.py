@@ -231,11 +231,11 @@ class Container:
         }
 
     def _env(self, place: Path) -> dict[str, str]:
-        more = {key: value for key, value in os.environ.items() if key.startswith("COVERAGE_PROCESS")}
-        paths = {"HOME": "/root", "XDG_STATE_HOME": "/state", "XDG_RUNTIME_DIR": "/runtime"}
+        # Nothing measures coverage in there: what it would write ends with the container's layer.
         return {
-            **more,
-            **paths,
+            "HOME": "/root",
+            "XDG_STATE_HOME": "/state",
+            "XDG_RUNTIME_DIR": "/runtime",
             "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
             "LANG": "C.UTF-8",
             "IRONS_CONFIG": "/none",

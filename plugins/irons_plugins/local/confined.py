@@ -40,7 +40,13 @@ def become(identity: int) -> None:
     os.setresgid(identity, identity, identity)
     namespaces.prctl(namespaces.PR_SET_KEEPCAPS, 1)
     os.setresuid(identity, identity, identity)
-    namespaces.capset(namespaces.CAP_DAC_READ_SEARCH)
+    # The root of a container has the second one only, as a rule.
+    for right in (namespaces.CAP_DAC_READ_SEARCH, namespaces.CAP_DAC_OVERRIDE):
+        with suppress(PermissionError):
+            namespaces.capset(right)
+            break
+    else:
+        namespaces.capset()
     namespaces.prctl(namespaces.PR_SET_KEEPCAPS, 0)
 
 

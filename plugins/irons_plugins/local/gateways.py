@@ -169,8 +169,9 @@ class Gateways:
         ask.drop()
 
     def _told(self, number: int, body: Body) -> None:
-        gateway = self._workers[number]
-        if body.get("op") == "alive":
+        gateway = self._workers.get(number)
+        # One that was just ended, as its last cell is gone, may still have something to say.
+        if gateway is not None and body.get("op") == "alive":
             gateway.process.alive()
             memory = body.get("memory")
             gateway.memory = memory if isinstance(memory, int) else gateway.memory
