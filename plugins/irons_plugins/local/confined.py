@@ -1,8 +1,9 @@
 """Starts the gateway without the rights it does not need: `python -m irons_plugins.local.confined MODULE`.
 
 As root this process first becomes a user of its own that may read files and nothing else, since that user may be
-unable to read the Python files of root's environment. Then it imports the module, with the code of third parties, and
-gives up the right to read too. Only then is anything read that comes from outside.
+unable to read the Python files of root's environment. Where root itself lacks that right, as in a container, the user
+may also write files. Then it imports the module, with the code of third parties, and gives up that right too. Only
+then is anything read that comes from outside.
 
 With the descriptor of a link in `IRONS_NURSERY` it is a warm process, from which the keeper has workers forked; else
 it runs the module itself.
@@ -30,6 +31,8 @@ CODECS = ("ascii", "idna", "latin-1", "punycode", "utf-8")
 def become(identity: int) -> None:
     """Become another user and group for good, and keep of root's rights only the one to read files.
 
+    Where root lacks that right, the one to read and write files is kept instead; where it lacks both, none.
+
     Raises:
         OSError: the kernel refuses.
     """
@@ -40,7 +43,7 @@ def become(identity: int) -> None:
     os.setresgid(identity, identity, identity)
     namespaces.prctl(namespaces.PR_SET_KEEPCAPS, 1)
     os.setresuid(identity, identity, identity)
-    # The root of a container has the second one only, as a rule.
+    # Docker and podman give the root of a container the second one only.
     for right in (namespaces.CAP_DAC_READ_SEARCH, namespaces.CAP_DAC_OVERRIDE):
         with suppress(PermissionError):
             namespaces.capset(right)
