@@ -11,6 +11,13 @@ _NAME = Arg("name", "The sandbox's name.", kind="sandbox")
 _STRICT = Flag(
     ("--strict-hostkeys",), "Check the host key against ~/.ssh/known_hosts where the server tells none."
 )
+_ENV = Opt(
+    ("--env",),
+    "Set a variable there, by its name here. May be repeated.",
+    metavar="KEY",
+    many=True,
+)
+_WORKDIR = Opt(("--workdir",), "Start in this directory; ~ is the home there.", metavar="DIR")
 
 
 @hookimpl
@@ -30,13 +37,16 @@ def irons_commands() -> list[Command]:
                     "Forward the ssh agent: a way round the gateway, for who is root in the sandbox can use it.",
                 ),
                 Flag(("--refused",), "Say at the end what egress refused meanwhile."),
+                _ENV,
+                _WORKDIR,
                 Arg("words", "A command to run there.", takes="--", metavar="CMD"),
             ),
             pace="terminal",
             about="""One word behind the -- is a line for the sandbox's shell; several are a program and its arguments, as they are.
-Nothing of your own configuration is forwarded: no agent, no X11, no ports, no environment.""",
+Nothing of your own configuration is forwarded: no agent, no X11, no ports, and of the environment only what --env names.""",
             examples=(
                 "irons ssh my-sandbox",
+                "irons ssh my-sandbox --env ANTHROPIC_API_KEY --workdir ~/work -- claude",
                 "irons ssh my-sandbox -- uname -a",
                 "irons ssh my-sandbox -- 'cd /srv && make | tail'",
                 "$(irons ssh my-sandbox --command)",
@@ -111,13 +121,8 @@ While it is installed, create adds a sandbox to it and destroy takes it out.""",
                     metavar="DURATION",
                     type="seconds",
                 ),
-                Opt(
-                    ("--env",),
-                    "A variable of this environment that it gets; may be given again.",
-                    metavar="KEY",
-                    many=True,
-                ),
-                Opt(("--workdir",), "The directory it starts in.", metavar="DIR"),
+                _ENV,
+                _WORKDIR,
                 _STRICT,
                 Arg("words", "The program and its arguments.", takes="--", metavar="CMD"),
             ),

@@ -11,9 +11,13 @@ from irons.errors import UsageError
 from irons.values import check_sandbox_name
 from irons_plugins.ssh.entrance import Entrance, entrance, failing_as_ssh
 from irons_plugins.ssh.openssh import local_path, remote_line, remote_path, scp_argv, ssh_argv
+from irons_plugins.ssh.session import carried, send_options, session_line
+from irons_plugins.ssh.variables import variables_of
+from irons_plugins.ssh.workdir import workdir_of
 
 if TYPE_CHECKING:
     from irons.context import Context
+    from irons_plugins.ssh.target import Target
 
 
 def ssh(
@@ -24,31 +28,51 @@ def ssh(
     strict_hostkeys: bool,
     forward_agent: bool,
     refused: bool,
+    env: tuple[str, ...],
+    workdir: str | None,
     words: tuple[str, ...],
 ) -> Exec | Result | str:
     """Run OpenSSH in this process's place, or return the command line that would.
 
     A v0 server may name a remote command to run in place of a shell; words of the caller's own win over it.
+
+    Raises:
+        UsageError: A variable that is not set here, or a value where its name belongs.
     """
-    remote = remote_line(words)
+    variables = variables_of(env, ctx.settings.env)
+    start = workdir_of(workdir, ctx.settings.env)
+    if variables and printed:
+        raise UsageError(
+            "--env does not go with --command: the printed line would have to hold the value",
+            hint=f"irons ssh {name} --env {env[0]} runs it",
+        )
+
+    def line_for(target: Target) -> str | None:
+        if variables or workdir:
+            return session_line(words, target.command, variables, start)
+        return remote_line(words)
+
     if printed:
         way = _way(ctx, name, strict=strict_hostkeys, agent=forward_agent, direct=False)
+        remote = line_for(way.target)
         instead = way.target.command if remote is None else ""
         # What stands in place of a shell gets a terminal, as the shell would.
-        flags = ("-t",) if instead else ()
+        flags = ("-t",) if instead or (workdir and not words) else ()
         return shlex.join(ssh_argv(way.target, way.options, flags, instead or remote))
     with failing_as_ssh():
         way = _way(ctx, name, strict=strict_hostkeys, agent=forward_agent)
     person = ctx.streams.reads_person and ctx.streams.shows_person
-    line = remote if remote is not None else way.target.command or None
-    argv = ssh_argv(way.target, way.options, ("-t" if person else "-T",), line)
+    line = line_for(way.target) or way.target.command or None
+    options = (*send_options(variables), *way.options)
+    argv = ssh_argv(way.target, options, ("-t" if person else "-T",), line)
+    environment = {**ctx.settings.env, **carried(variables)}
     if not refused:
-        return Exec(argv)
+        return Exec(argv, environment)
     from irons_plugins.ssh.child import run_attached
     from irons_plugins.ssh.refused import Refusals
 
     refusals = Refusals(ctx, name)
-    code = run_attached(argv, ctx.settings.env)
+    code = run_attached(argv, environment)
     refusals.report()
     return Result(None, exit=code)
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 
+from irons_plugins.ssh.workdir import GO_TO, Workdir
+
 GRACE = 2.0
 """Seconds between TERM and KILL."""
 
@@ -44,18 +46,16 @@ end_them() {
 """
 
 _RUN = (
-    r"""
-token=$1 limit=$2 grace=$3 bytes=$4 dir=$5
-shift 5
+    GO_TO
+    + r"""
+token=$1 limit=$2 grace=$3 bytes=$4 dir=$5 other=$6
+shift 6
 if [ "$bytes" != 0 ]; then
   told=$(dd bs=1 count="$bytes" 2>/dev/null; printf x)
   eval "${told%x}"
   unset told
 fi
-if [ -n "$dir" ] && ! cd -- "$dir" 2>/dev/null; then
-  printf 'irons: there is no directory %s in the sandbox\n' "$dir" >&2
-  exit 125
-fi
+start_in "$dir" "$other"
 if [ "$limit" = 0 ]; then
   IRONS_EXEC=$token
   export IRONS_EXEC
@@ -91,7 +91,12 @@ _END = "token=$1 grace=$2\n" + _HUNT + "end_them\n"
 
 
 def run_line(
-    words: Sequence[str], *, token: str, limit: float = 0.0, header: bytes = b"", workdir: str | None = None
+    words: Sequence[str],
+    *,
+    token: str,
+    limit: float = 0.0,
+    header: bytes = b"",
+    workdir: Workdir = Workdir(),  # noqa: B008 - a tuple
 ) -> str:
     """Return the line for the sandbox's shell that runs a program.
 
@@ -105,7 +110,7 @@ def run_line(
     return shlex.join(
         [
             *("exec", "sh", "-c", _RUN, "irons-exec"),
-            *(token, f"{limit:.3f}" if limit else "0", str(int(GRACE * 10)), str(len(header)), workdir or ""),
+            *(token, f"{limit:.3f}" if limit else "0", str(int(GRACE * 10)), str(len(header)), *workdir),
             *words,
         ]
     )

@@ -6,7 +6,7 @@ import re
 import secrets
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,8 @@ from irons_plugins.ssh.log import Log
 from irons_plugins.ssh.openssh import ssh_argv
 from irons_plugins.ssh.refused import Refusals
 from irons_plugins.ssh.remote import GRACE, end_line, environment, run_line
+from irons_plugins.ssh.variables import variables_of
+from irons_plugins.ssh.workdir import workdir_of
 
 if TYPE_CHECKING:
     from irons.context import Context
@@ -31,8 +33,6 @@ ENDING = 5.0
 
 LATE = 1.0
 """Seconds that the sandbox has for saying that the time was up."""
-
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def execute(
@@ -56,9 +56,11 @@ def execute(
         raise UsageError("exec needs a program to run", hint=f"irons exec {name} -- CMD…")
     if timeout is not None and timeout <= 0:
         raise UsageError("--timeout takes a duration above 0")
-    header = environment(_variables(env, ctx.settings.env)) if env else b""
+    header = environment(variables_of(env, ctx.settings.env)) if env else b""
     token = secrets.token_hex(16)
-    line = run_line(words, token=token, limit=timeout or 0.0, header=header, workdir=workdir)
+    line = run_line(
+        words, token=token, limit=timeout or 0.0, header=header, workdir=workdir_of(workdir, ctx.settings.env)
+    )
     with failing_as_ssh():
         way = entrance(ctx, name, strict=strict_hostkeys)
         refusals = Refusals(ctx, name)
@@ -75,20 +77,6 @@ def execute(
         ctx.progress(f"irons: time is up after {timeout:g} s: all that it started was ended")
     refusals.report()
     return Result(None, exit=code)
-
-
-def _variables(names: tuple[str, ...], env: Mapping[str, str]) -> dict[str, str]:
-    for name in names:
-        if "=" in name:
-            raise UsageError(
-                "--env takes the name of a variable, not its value: others could read that in the argument list",
-                hint=f"{name.partition('=')[0]}=… irons exec … --env {name.partition('=')[0]}",
-            )
-        if not _VARIABLE.fullmatch(name):
-            raise UsageError(f"--env takes the name of a variable, not {name!r}")
-        if name not in env:
-            raise UsageError(f"--env {name}: it is not set here", hint=f"export {name}=… sets it")
-    return {name: env[name] for name in names}
 
 
 def _run(ctx: Context, way: Entrance, line: str, header: bytes, timeout: float | None) -> int:
