@@ -71,6 +71,8 @@ def test_a_stream_becomes_a_machine(rootfs: Path, tmp_path: Path) -> None:
         entry("etc/skel/"),
         entry("etc/skel/.profile", b"# hello\n"),
         entry("etc/sudoers.d/"),
+        entry("etc/default/"),
+        entry("usr/lib/locale/C.utf8/"),
         entry("etc/machine-id", b"1\n"),
         entry("etc/ssh/ssh_host_x", b"1"),
         entry("usr/bin/tini", b"#!", mode=0o755),
@@ -89,6 +91,7 @@ def test_a_stream_becomes_a_machine(rootfs: Path, tmp_path: Path) -> None:
     assert (rootfs / "srv/hard").read_text() == "2"
     assert (rootfs / "home/irons/.profile").stat().st_uid == 1000
     assert (rootfs / "etc/sudoers.d/irons").exists()
+    assert (rootfs / "etc/default/locale").read_text() == "LANG=C.UTF-8\n"
     assert not (rootfs / "etc/ssh/ssh_host_x").exists()
     assert not (rootfs / "dev/x").exists()
     assert stat.S_IMODE((rootfs / "tmp").stat().st_mode) == 0o1777

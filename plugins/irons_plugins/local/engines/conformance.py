@@ -24,6 +24,8 @@ from irons_plugins.local.engines import SSH_PORT, Engine, EngineError, Limits, M
 
 _COMMAND_WITHIN = 60.0
 _CHUNK = 65536
+_LOST = 255
+"""How ssh(1) exits where the program ended by a signal."""
 
 
 class NotConformingError(Exception):
@@ -91,8 +93,8 @@ class Bench:
         await self.engine.start(spec.id)
         return spec.id, made
 
-    async def ssh(self, sandbox: str, made: Made, command: str) -> Ran:
-        """Run a command over SSH, checking the host key strictly."""
+    async def ssh(self, sandbox: str, made: Made, command: str, *, subsystem: bool = False) -> Ran:
+        """Run a command over SSH, or ask for a subsystem, checking the host key strictly."""
         known = self._directory / f"known-{sandbox}"
         known.write_text("".join(f"sandbox {key}\n" for key in made.host_keys), encoding="utf-8")
         server = await asyncio.start_server(
@@ -111,7 +113,8 @@ class Bench:
             }
             words = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
             identity = ["-F", "none", "-i", str(self._directory / "id"), "-p", str(port)]
-            return await _run("ssh", *identity, *words, f"{made.username}@127.0.0.1", command)
+            asked = ["-s"] if subsystem else []
+            return await _run("ssh", *identity, *words, *asked, f"{made.username}@127.0.0.1", command)
 
     async def _relay(self, sandbox: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -227,6 +230,22 @@ async def files_survive(bench: Bench) -> None:
     await bench.engine.start(sandbox)
     ran = await bench.ssh(sandbox, made, "cat kept /srv/kept; test -e /usr/bin/clear || echo removed")
     expect(ran == Ran(0, "kept\nkept\nremoved\n"), f"after a restart: {ran}")
+
+
+async def sessions_have_the_machines_variables(bench: Bench) -> None:
+    """A session has a UTF-8 locale and what `/etc/environment` says at that moment; files are copied as ever."""
+    sandbox, made = await bench.running()
+    script = """
+    locale charmap; printf 'set -x\\nexport FOO="a b"\\nPATH=/opt:$PATH\\nOPTIND=x\\nUID=x\\n' | sudo tee /etc/environment >/dev/null
+    """
+    ran = await bench.ssh(sandbox, made, script)
+    expect(ran == Ran(0, "UTF-8\n"), f"a first session: {ran}")
+    ran = await bench.ssh(sandbox, made, 'echo "$FOO"; echo "${PATH%%:*}"; exec sh -c \'exit 7\'')
+    expect(ran == Ran(7, "a b\n/opt\n"), f"a second session: {ran}")
+    ran = await bench.ssh(sandbox, made, "kill -9 $$")
+    expect(ran.code == _LOST, f"a session that ended by a signal: {ran}")
+    ran = await bench.ssh(sandbox, made, "sftp", subsystem=True)
+    expect(ran.code == 0, f"the subsystem sftp: {ran}")
 
 
 async def stop_asks_first(bench: Bench) -> None:
@@ -347,6 +366,7 @@ CHECKS: dict[str, Callable[[Bench], Awaitable[None]]] = {
         calls_may_be_repeated,
         absent_is_said,
         files_survive,
+        sessions_have_the_machines_variables,
         stop_asks_first,
         stop_ends_the_stubborn,
         wait_tells_of_an_end,

@@ -9,7 +9,7 @@ from asyncio.subprocess import DEVNULL, PIPE
 from pathlib import Path
 
 from irons_plugins.local.cellnet import search_path
-from irons_plugins.local.engines import CELL_ADDRESS, SSH_PORT, EngineError
+from irons_plugins.local.engines import CELL_ADDRESS, SSH_PORT, EngineError, session
 from irons_plugins.local.engines.call import end
 from irons_plugins.local.engines.oci import CONFIG_DIRECTORY
 
@@ -40,7 +40,10 @@ def configuration() -> str:
             "PrintLastLog no",
             "X11Forwarding no",
             "AcceptEnv LANG LC_*",
-            "Subsystem sftp internal-sftp",
+            # The first shell only starts the script; bash would read ~/.bashrc for that shell too.
+            "SetEnv SHLVL=1",
+            f"ForceCommand {session.FORCED}",
+            f"Subsystem sftp {session.SFTP}",
             "PidFile none",
             "MaxStartups 100:30:200",
             "MaxSessions 100",

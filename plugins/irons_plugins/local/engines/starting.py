@@ -20,6 +20,7 @@ from irons_plugins.local.engines import (
     Namespaces,
     boot,
     oci,
+    session,
     sshd,
 )
 from irons_plugins.local.engines.call import end, program
@@ -84,7 +85,7 @@ def order(home: Path, machine: Machine, image: Image, inherited: boot.Inherited)
         upper=str(home / "upper"),
         work=str(home / "work"),
         files={} if Machine.is_laid(home) else _first_files(machine.name),
-        settings={**settings, sshd.CONFIG: sshd.configuration()},
+        settings={**settings, sshd.CONFIG: sshd.configuration(), session.FILE: session.SCRIPT},
         config=oci.config(
             rootfs=str(boot.ROOTFS),
             hostname=machine.name,

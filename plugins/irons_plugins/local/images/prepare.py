@@ -55,6 +55,7 @@ def prepare() -> dict[str, Any]:
     if USERNAME not in _names("etc/passwd"):
         _add_person()
     _allow_sudo()
+    _default_locale()
     _forget_identity()
     return {"sshd": sshd, "tini": _first(_TINI), "os": _os_name()}
 
@@ -165,6 +166,16 @@ def _add_account(name: str, lowest: int, highest: int, home: str, shell: str) ->
 def _allow_sudo() -> None:
     if os.path.isdir("etc/sudoers.d"):
         _write(f"etc/sudoers.d/{USERNAME}", f"{USERNAME} ALL=(ALL:ALL) NOPASSWD: ALL\n", 0o440)
+
+
+def _default_locale() -> None:
+    """Have what starts by PAM (cron, su, sudo) use UTF-8, as sessions do, where the image names no locale itself."""
+    if (
+        os.path.isdir("etc/default")
+        and not os.path.lexists("etc/default/locale")
+        and os.path.isdir("usr/lib/locale/C.utf8")
+    ):
+        _write("etc/default/locale", "LANG=C.UTF-8\n", 0o644)
 
 
 def _forget_identity() -> None:
