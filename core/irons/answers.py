@@ -20,6 +20,7 @@ class Sandbox:
     created_at: datetime | None = None
     updated_at: datetime | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -206,17 +207,19 @@ def _time(value: object) -> datetime | None:
 def sandbox_of(row: Mapping[str, Any]) -> Sandbox:
     """Read a Status object of the wire contract; unknown fields are ignored, missing ones are empty."""
     get = row.get
-    metadata = get("metadata")
     return Sandbox(
         name=text_of(get("name")),
         status=text_of(get("status")),
         id=text_of(get("id")),
         created_at=_time(get("created_at")),
         updated_at=_time(get("updated_at")),
-        metadata={key: text_of(value) for key, value in metadata.items()}
-        if isinstance(metadata, dict)
-        else {},
+        metadata=_texts_by_key(get("metadata")),
+        labels=_texts_by_key(get("labels")),
     )
+
+
+def _texts_by_key(value: object) -> dict[str, str]:
+    return {key: text_of(item) for key, item in value.items()} if isinstance(value, dict) else {}
 
 
 _TEXTS = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
@@ -28,6 +28,7 @@ from irons.wire import Wire
 
 if TYPE_CHECKING:
     from irons.hookspecs import Backend
+    from irons.made import Made
     from irons.settings import Settings
 
 PAGE_SIZE = 1_000
@@ -94,21 +95,40 @@ class Api:
     def __init__(self, backend: Backend, settings: Settings, log: Any = None) -> None:
         """Take where requests go and how long to wait; `log` is called with a line per request when debugging."""
         self.backend = backend
+        self._settings = settings
         self._wire = Wire(backend, settings, log)
         self._extensions: frozenset[str] | None = None
         self._is_irons = False
 
+    @property
+    def made(self) -> Made:
+        """Which sandboxes the settings' profile made here."""
+        from irons.made import Made
+
+        return Made.of(self._settings)
+
     # Sandboxes
 
     def create(self, name: str, public_key: str, **more: Any) -> Sandbox:
-        """Create a sandbox; `more` are fields that irons' own server takes (mode, rules, image, cpus, memory, disk, engine)."""
+        """Create a sandbox, and remember that this profile made it.
+
+        `more` are fields that irons' own server takes (mode, rules, image, cpus, memory, disk, engine, labels).
+        """
         body = {"name": name, "public_key": public_key, **{k: v for k, v in more.items() if v is not None}}
         answer = self.call("POST", "/sandboxes", body, retry=False)
-        return sandbox_of({"name": name, "status": "creating", **answer})
+        made = sandbox_of({"name": name, "status": "creating", **answer})
+        self.made.add(made.id)
+        return made
 
-    def list(self) -> tuple[Sandbox, ...]:
-        """All sandboxes. Raises `Unsupported` where the server has no such route."""
-        answer = self.call("GET", "/sandboxes", route=True)
+    def list(self, labels: Iterable[str] = ()) -> tuple[Sandbox, ...]:
+        """All sandboxes, or those with all of these labels (`key=value`, or `key` alone; needs irons' own server).
+
+        Raises `Unsupported` where the server has no such route.
+        """
+        wanted = ",".join(labels)
+        if wanted:
+            self.need("labels", "a server that knows of labels")
+        answer = self.call("GET", "/sandboxes", params={"label": wanted} if wanted else None, route=True)
         return tuple(sandbox_of(row) for row in rows_of(answer, "sandboxes"))
 
     def status(self, name: str, *, within: float | None = None) -> Sandbox:

@@ -20,7 +20,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
-Kind = Literal["text", "sandbox", "new-sandbox", "domain", "file", "choice", "command", "image", "topic"]
+Kind = Literal[
+    "text", "sandbox", "new-sandbox", "domain", "file", "choice", "command", "image", "topic", "label"
+]
 """What a parameter's value is: how it is completed, and for the sandbox kinds how it is checked before the handler runs."""
 
 Pace = Literal["quick", "waiting", "terminal"]
@@ -35,7 +37,8 @@ class Arg(NamedTuple):
 
     `takes` is how many words it takes: `"1"`, `"?"` none or one, `"*"` any, `"+"` at least one, or `"--"` for all the words
     behind a `--` (the command line of another program). A sandbox that is not named is the one in use, if there is one; not so
-    where `implied` is false, as for what can't be undone.
+    where `implied` is false, as for what can't be undone. `instead` are options, by their `dest`, that name sandboxes in another way:
+    where one of them is given, no word is needed and none is implied.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Arg(NamedTuple):
     choices: tuple[str, ...] = ()
     metavar: str = ""
     implied: bool = True
+    instead: tuple[str, ...] = ()
 
     @property
     def dest(self) -> str:

@@ -27,6 +27,7 @@ class Sources(NamedTuple):
     sandboxes: Callable[[], Mapping[str, str]] = dict
     domains: Callable[[], Mapping[str, str]] = dict
     images: Callable[[], Mapping[str, str]] = dict
+    labels: Callable[[], Mapping[str, str]] = dict
     topics: Callable[[], Mapping[str, str]] = dict
     aliases: Callable[[], Mapping[str, str]] = dict
 
@@ -174,6 +175,8 @@ def _values(kind: Kind, choices: Sequence[str], sources: Sources, tree: Tree) ->
             return sources.domains()
         case "image":
             return sources.images()
+        case "label":
+            return sources.labels()
         case "topic":
             return {**sources.topics(), **tree.below(), **sources.aliases()}
         case _:

@@ -46,7 +46,10 @@ def usage(command: Command, word: str = "irons ") -> str:
     parts = [f"{word}{command.name}"]
     parts += [f"[{_flag(option)}]" for option in command.options]
     shapes = {"1": "{}", "?": "[{}]", "*": "[{}...]", "+": "{}...", "--": "[-- {}...]"}
-    parts += [shapes[argument.takes].format(argument.shown) for argument in command.arguments]
+    parts += [
+        shapes["*" if argument.instead else argument.takes].format(argument.shown)
+        for argument in command.arguments
+    ]
     return " ".join(parts)
 
 

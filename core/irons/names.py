@@ -33,7 +33,7 @@ class Names:
 
     @classmethod
     def of(cls, settings: Settings, *, what: str = "names") -> Names:
-        """Return the names of the backend that the settings choose; `what` else is kept so: `domains` and `images`, each with what it is."""
+        """Return the names of the backend that the settings choose; `what` else is kept so: `domains`, `images` and `labels`, each with what it is."""
         which = hashlib.sha256(f"{settings.profile}\0{settings.api_url}".encode()).hexdigest()[:16]
         return cls(settings.cache_dir / f"{what}-{which}.json")
 

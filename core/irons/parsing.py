@@ -102,8 +102,15 @@ def parse(
     values: dict[str, object] = {} if tail is None else {tail.dest: tuple(found.tail)}
     positional = [argument for argument in command.arguments if argument is not tail]
     spoken = found.words if tail is not None else [*found.words, *found.tail]
+    chosen = {option.dest: _value(option, found.given.get(option.flags)) for option in command.options}
+    positional = [
+        argument._replace(takes="*", implied=False)
+        if any(chosen.get(dest) for dest in argument.instead)
+        else argument
+        for argument in positional
+    ]
     values |= _arguments(command, positional, spoken, lambda: in_use(given))
-    values |= {option.dest: _value(option, found.given.get(option.flags)) for option in command.options}
+    values |= chosen
     return Parsed({param.dest: values[param.dest] for param in command.params}, given)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from irons.errors import IronsError
 from irons.names import STALE, Names
 
 if TYPE_CHECKING:
-    from irons.api import Api, Event
+    from irons.api import Api, Event, Sandbox
     from irons.settings import Settings
 
 RECENT = 500
@@ -29,8 +30,24 @@ MODE, DIFFERS = "mode", "differs"
 
 
 def refresh_names(api: Api, settings: Settings) -> dict[str, str]:
-    """Ask for the sandboxes, keep their states by name, and return them. Raises `IronsError`."""
-    return _keep(Names.of(settings), {sandbox.name: sandbox.status for sandbox in api.list()})
+    """Ask for the sandboxes, keep their states by name and their labels, and return the states. Raises `IronsError`."""
+    return keep_names(settings, api.list())
+
+
+def keep_names(settings: Settings, sandboxes: Iterable[Sandbox]) -> dict[str, str]:
+    """Keep the states by name and the labels of all sandboxes that there are, and return the states."""
+    known = tuple(sandboxes)
+    _keep(Names.of(settings, what="labels"), _counted(known))
+    return _keep(Names.of(settings), {sandbox.name: sandbox.status for sandbox in known})
+
+
+def _counted(sandboxes: Iterable[Sandbox]) -> dict[str, str]:
+    """Each label as it is typed, `key=value`, with how many sandboxes have it."""
+    counts = Counter(f"{key}={value}" for sandbox in sandboxes for key, value in sandbox.labels.items())
+    return {
+        label: f"{count} sandbox{'es' if count > 1 else ''}"
+        for label, count in counts.most_common(MOST_DOMAINS)
+    }
 
 
 def refresh_domains(api: Api, settings: Settings, sandboxes: Iterable[str] = ()) -> dict[str, str]:

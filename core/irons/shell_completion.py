@@ -26,7 +26,12 @@ def answer(words: Sequence[str]) -> int:
 
     on_hand = _OnHand(words)
     sources = Sources(
-        on_hand.sandboxes, on_hand.domains, on_hand.images, topics=_topics, aliases=on_hand.aliases
+        on_hand.sandboxes,
+        on_hand.domains,
+        on_hand.images,
+        on_hand.labels,
+        topics=_topics,
+        aliases=on_hand.aliases,
     )
     lines: list[str] = []
     for candidate in complete(PluginHost(warn=lambda _: None).tree, words, sources):
@@ -58,6 +63,9 @@ class _OnHand:
 
     def images(self) -> Mapping[str, str]:
         return self._read("images")
+
+    def labels(self) -> Mapping[str, str]:
+        return self._read("labels")
 
     def aliases(self) -> Mapping[str, str]:
         if not os.path.exists(config_file(os.environ)):  # noqa: PTH110 - pathlib would cost more than the look

@@ -41,6 +41,7 @@ def sources(session: ShellSession) -> Sources:
         sandboxes=of("names"),
         domains=of("domains"),
         images=of("images"),
+        labels=of("labels"),
         topics=lambda: dict.fromkeys(TOPICS, "topic"),
         aliases=aliases,
     )

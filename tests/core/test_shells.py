@@ -153,7 +153,7 @@ def test_zsh(home: dict[str, str], typed: str, shown: str) -> None:
 @pytest.mark.parametrize(
     ("typed", "shown"),
     [
-        ("irons stat", "status\tShow a sandbox's state and what is known of it."),
+        ("irons stat", "status\tShow the state of sandboxes and what is known of them."),
         ("irons status agent-4", "agent-42\tready"),
         ("irons egress al", "allow\tAllow domains."),
         ("irons create x --key my", "my key.pub"),

@@ -311,6 +311,7 @@ def test_status_as_json(run_irons: Runner, fake_api: FakeApi) -> None:
         "created_at": "2026-02-19T16:00:00Z",
         "updated_at": "2026-02-19T16:00:01Z",
         "metadata": {"image": "debian"},
+        "labels": {},
     }
 
 

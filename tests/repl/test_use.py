@@ -25,15 +25,16 @@ def meant(line: str) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("line", "key", "value"),
     [
-        ("status", "name", "box"),
-        ("status other", "name", "other"),
-        ("status -o json", "name", "box"),
+        ("status", "names", ("box",)),
+        ("status other", "names", ("other",)),
+        ("status -o json", "names", ("box",)),
         ("audit egress", "name", "box"),
         ("audit egress --follow", "name", "box"),
         ("audit watch", "name", "box"),
         ("ssh -- ls -l", "name", "box"),
         ("exec -- ls", "name", "box"),
-        ("start --async", "name", "box"),
+        ("start --async", "names", ("box",)),
+        ("stop --all", "names", ()),
         ("wait --for ready", "names", ("box",)),
         ("wait one --for ready", "names", ("one",)),
         ("forward 8080", "name", "box"),
@@ -52,7 +53,7 @@ def test_what_makes_or_ends_a_sandbox_names_it(line: str) -> None:
         meant(line)
 
 
-@pytest.mark.parametrize("line", ["status --nope", "status one two", "forward"])
+@pytest.mark.parametrize("line", ["status --nope", "egress lock one two", "forward"])
 def test_other_mistakes_stay_what_they_are(line: str) -> None:
     """The sandbox in use makes no sense of what makes none."""
     with pytest.raises(UsageError):

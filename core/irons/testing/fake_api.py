@@ -26,6 +26,7 @@ EXTENSIONS = (
     "live-check",
     "audit-hosts",
     "audit-outcomes",
+    "labels",
 )
 """What irons' own server says that it can."""
 
@@ -56,6 +57,7 @@ class FakeSandbox:
     becomes: str = ""
     polls: int = 0
     metadata: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
     mode: str | None = None
     rules: list[dict[str, Any]] = field(default_factory=list)
     created_at: str = "2026-02-19T16:00:00Z"

@@ -77,7 +77,8 @@ def _sandboxes(api: FakeApi, call: Call) -> Any:
     if call.method == "GET":
         if not api.has_list:
             raise Refusal(404)
-        return {"sandboxes": [_told(each) for each in api.sandboxes.values()]}
+        known = [each for each in api.sandboxes.values() if _labelled(each, call.query.get("label"))]
+        return {"sandboxes": [_told(each) for each in known]}
     if call.method != "POST":
         raise Refusal(405, "method not allowed")
     body = dict(call.body or {})
@@ -88,8 +89,17 @@ def _sandboxes(api: FakeApi, call: Call) -> Any:
     made.public_key = body.pop("public_key", "")
     made.mode = body.pop("mode", None)
     made.rules = list(body.pop("rules", None) or [])
+    made.labels = dict(body.pop("labels", None) or {})
     made.extra = body
     return {"id": made.id, "name": name, "status": made.status}
+
+
+def _labelled(sandbox: FakeSandbox, asked: str | None) -> bool:
+    for word in asked.split(",") if asked else ():
+        key, equals, value = word.partition("=")
+        if key not in sandbox.labels or (equals and sandbox.labels[key] != value):
+            return False
+    return True
 
 
 def _sandbox(api: FakeApi, call: Call, sandbox: FakeSandbox, rest: list[str]) -> Any:
@@ -323,4 +333,5 @@ def _told(sandbox: FakeSandbox) -> dict[str, Any]:
         "created_at": sandbox.created_at,
         "updated_at": sandbox.updated_at,
         "metadata": sandbox.metadata,
+        **({"labels": sandbox.labels} if sandbox.labels else {}),
     }

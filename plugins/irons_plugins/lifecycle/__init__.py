@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from irons.command import Arg, Column, Command, Flag, Opt, View
 from irons.hookspecs import hookimpl
+from irons_plugins.lifecycle.selection import ALL, LABEL, NAMES
 
 _HERE = "irons_plugins.lifecycle"
 _STATES = ("creating", "starting", "running", "ready", "stopping", "stopped", "error")
 
-_NAME = Arg("name", "The sandbox's name.", kind="sandbox")
 _ASYNC = Flag(("--async",), "Return at once, without waiting for it.", name="at_once")
 _WAIT = Opt(
     ("--wait-timeout",),
@@ -17,6 +17,17 @@ _WAIT = Opt(
     type="seconds",
 )
 _CIRCLE = f"{_HERE}.views:circled"
+LISTED = View(
+    (
+        Column("name"),
+        Column("status", "state", _CIRCLE),
+        Column("created_at", "created"),
+        Column("labels", "", f"{_HERE}.views:labels"),
+    ),
+    empty="There are no sandboxes; irons create NAME makes one.",
+)
+"""How several sandboxes are shown."""
+
 _OUTCOME = View(line=f"{_HERE}.views:outcome")
 
 
@@ -61,6 +72,14 @@ def irons_commands() -> list[Command]:
                 Opt(("--memory",), "How much memory it may use, such as 2G.", metavar="SIZE", type="size"),
                 Opt(("--disk",), "How much disk it may use, such as 10G.", metavar="SIZE", type="size"),
                 Opt(("--engine",), "What makes the machine.", metavar="ENGINE"),
+                Opt(
+                    ("--label",),
+                    "A label to find it by; may be given again.",
+                    metavar="KEY=VALUE",
+                    kind="label",
+                    many=True,
+                    name="labels",
+                ),
                 _ASYNC,
                 _WAIT,
             ),
@@ -76,22 +95,26 @@ def irons_commands() -> list[Command]:
         ),
         Command(
             ("start",),
-            "Start a sandbox and wait until it is ready.",
+            "Start sandboxes and wait until they are ready.",
             f"{_HERE}.handlers:start",
-            (_NAME, _ASYNC, _WAIT),
+            (NAMES, ALL, LABEL, _ASYNC, _WAIT),
             pace="waiting",
             view=_OUTCOME,
-            examples=("irons start my-sandbox", "irons start my-sandbox --wait-timeout 2m"),
+            examples=(
+                "irons start my-sandbox",
+                "irons start my-sandbox --wait-timeout 2m",
+                "irons start --label team=web",
+            ),
             exits=(3, 4, 5, 6),
         ),
         Command(
             ("stop",),
-            "Stop a sandbox and wait until it has stopped.",
+            "Stop sandboxes and wait until they have stopped.",
             f"{_HERE}.handlers:stop",
-            (_NAME, _ASYNC, _WAIT),
+            (NAMES, ALL, LABEL, _ASYNC, _WAIT),
             pace="waiting",
             view=_OUTCOME,
-            examples=("irons stop my-sandbox",),
+            examples=("irons stop my-sandbox", "irons stop one two", "irons stop --all"),
             exits=(3, 4, 5, 6),
         ),
         Command(
@@ -99,7 +122,9 @@ def irons_commands() -> list[Command]:
             "Wait until sandboxes are in a state.",
             f"{_HERE}.handlers:wait",
             (
-                Arg("names", "The sandboxes' names.", kind="sandbox", takes="+", metavar="NAME"),
+                NAMES,
+                ALL,
+                LABEL,
                 Opt(
                     ("--for",),
                     "The state to wait for. [default: ready]",
@@ -121,24 +146,29 @@ def irons_commands() -> list[Command]:
             f"{_HERE}.handlers:destroy",
             (
                 # What can't be undone never means the sandbox in use.
-                Arg(
-                    "names", "The sandboxes' names.", kind="sandbox", takes="+", metavar="NAME", implied=False
-                ),
+                NAMES._replace(implied=False),
+                ALL,
+                LABEL,
+                Flag(("--if-exists",), "Succeed where there is no such sandbox."),
                 Flag(("--force",), "Stop a running one first, and do not ask."),
                 _WAIT,
             ),
             pace="waiting",
             view=View(line=f"{_HERE}.views:destroyed"),
-            about="In a terminal it asks first, unless --force is given; elsewhere it never asks.",
-            examples=("irons destroy my-sandbox", "irons destroy one two three --force"),
+            about="In a terminal it asks first, unless --force is given; elsewhere it never asks, and --all and --label need --force.",
+            examples=(
+                "irons destroy my-sandbox",
+                "irons destroy one two three --force",
+                "irons destroy --label ci=42 --if-exists --force",
+            ),
             exits=(3, 4, 5, 6),
             aliases=(("rm",),),
         ),
         Command(
             ("status",),
-            "Show a sandbox's state and what is known of it.",
+            "Show the state of sandboxes and what is known of them.",
             f"{_HERE}.handlers:status",
-            (_NAME,),
+            (NAMES, ALL, LABEL),
             view=View(
                 (
                     Column("name"),
@@ -146,6 +176,7 @@ def irons_commands() -> list[Command]:
                     Column("id"),
                     Column("created_at", "created"),
                     Column("updated_at", "updated"),
+                    Column("labels", text=f"{_HERE}.views:labelled"),
                     Column("metadata", text=f"{_HERE}.views:facts"),
                 ),
                 record=True,
@@ -158,17 +189,13 @@ def irons_commands() -> list[Command]:
             ("list",),
             "List the sandboxes.",
             f"{_HERE}.handlers:list_all",
-            (Flag(("-q", "--quiet"), "Print names only."),),
-            view=View(
-                (
-                    Column("name"),
-                    Column("status", "state", _CIRCLE),
-                    Column("created_at", "created"),
-                ),
-                empty="There are no sandboxes; irons create NAME makes one.",
+            (
+                Flag(("-q", "--quiet"), "Print names only."),
+                LABEL._replace(help="Only those with this label; each one more narrows it."),
             ),
+            view=LISTED,
             about="Where the server cannot list them, those that this client has used are listed, and stderr says so.",
-            examples=("irons list", "irons list -q", "irons list -o json"),
+            examples=("irons list", "irons list -q", "irons list --label team=web", "irons list -o json"),
             exits=(4, 6),
             aliases=(("ls",),),
         ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from irons.errors import ConfigError, UsageError
+from irons_plugins.lifecycle.selection import checked_labels
 from irons_plugins.lifecycle.waiting import CREATE_GRACE, patience, wait_for
 from irons_plugins.ssh.identities import Identities
 from irons_plugins.ssh.keys import find_key
@@ -27,6 +28,7 @@ def create(
     memory: int | None,
     disk: int | None,
     engine: str | None,
+    labels: tuple[str, ...],
     at_once: bool,
     wait_timeout: float | None,
 ) -> Sandbox:
@@ -46,10 +48,13 @@ def create(
         "memory": memory,
         "disk": disk,
         "engine": engine,
+        "labels": checked_labels(labels, valued=True) or None,
     }
     more = {field: value for field, value in more.items() if value is not None}
     if more:
         ctx.api.need("rules", f"a server that knows of {', '.join(sorted(more))}")
+    if labels:
+        ctx.api.need("labels", "a server that knows of labels")
     made = ctx.api.create(name, found.text, **more)
     ctx.names.put(name, made.status)
     try:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from irons.api import Sandbox
 from irons.command import Result, View
-from irons.errors import Conflict, IronsError, NotFound, Unsupported
+from irons.errors import Conflict, IronsError, NotFound, Unsupported, UsageError
+from irons_plugins.lifecycle import LISTED
+from irons_plugins.lifecycle.selection import checked_labels, selected
+from irons_plugins.lifecycle.several import Failures
 from irons_plugins.lifecycle.waiting import patience, wait_for
 
 if TYPE_CHECKING:
@@ -18,38 +23,95 @@ _DOWN = ("stopping", "stopped")
 _RUNNING = ("running", "ready")
 
 
-def start(ctx: Context, *, name: str, at_once: bool, wait_timeout: float | None) -> Sandbox:
-    """Start a sandbox; one that is ready already is a success."""
+def start(
+    ctx: Context,
+    *,
+    names: tuple[str, ...],
+    everything: bool,
+    labels: tuple[str, ...],
+    at_once: bool,
+    wait_timeout: float | None,
+) -> Sandbox | Iterator[Sandbox]:
+    """Start sandboxes, all at the same time; one that is ready already is a success."""
+    chosen = selected(ctx, names, everything=everything, labels=labels)
+    timeout = 0.0 if at_once else patience(ctx, wait_timeout)
+    rows = _each_brought(ctx, chosen, _begin_start, "ready", None if at_once else timeout)
+    return next(rows) if len(names) == 1 else rows
+
+
+def stop(
+    ctx: Context,
+    *,
+    names: tuple[str, ...],
+    everything: bool,
+    labels: tuple[str, ...],
+    at_once: bool,
+    wait_timeout: float | None,
+) -> Sandbox | Iterator[Sandbox]:
+    """Stop sandboxes, all at the same time; one that has stopped already is a success."""
+    chosen = selected(ctx, names, everything=everything, labels=labels)
+    timeout = 0.0 if at_once else patience(ctx, wait_timeout)
+    rows = _each_brought(ctx, chosen, _begin_stop, "stopped", None if at_once else timeout)
+    return next(rows) if len(names) == 1 else rows
+
+
+def _begin_start(ctx: Context, name: str) -> None:
     try:
         ctx.api.start(name)
     except Conflict:
         if ctx.api.status(name).status not in _UP:
             raise
-    if at_once:
-        return _now(ctx, name)
-    return wait_for(ctx, name, "ready", patience(ctx, wait_timeout))
 
 
-def stop(ctx: Context, *, name: str, at_once: bool, wait_timeout: float | None) -> Sandbox:
-    """Stop a sandbox; one that has stopped already is a success."""
+def _begin_stop(ctx: Context, name: str) -> None:
     try:
         ctx.api.stop(name)
     except Conflict:
         if ctx.api.status(name).status not in _DOWN:
             raise
-    if at_once:
-        return _now(ctx, name)
-    return wait_for(ctx, name, "stopped", patience(ctx, wait_timeout))
+
+
+def _each_brought(
+    ctx: Context,
+    names: tuple[str, ...],
+    begin: Callable[[Context, str], None],
+    state: str,
+    timeout: float | None,
+) -> Iterator[Sandbox]:
+    """Begin with each, then yield each as it is in `state`, all within `timeout` seconds; at once where that is None."""
+    failures = Failures(ctx, len(names), "started" if state == "ready" else state)
+    begun: list[str] = []
+    for name in names:
+        try:
+            begin(ctx, name)
+        except IronsError as error:
+            failures.add(name, error)
+        else:
+            begun.append(name)
+    left = timeout or 0.0
+    deadline = time.monotonic() + left
+    for name in begun:
+        try:
+            yield _now(ctx, name) if timeout is None else wait_for(ctx, name, state, left)
+        except IronsError as error:
+            failures.add(name, error)
+        left = max(0.0, deadline - time.monotonic())
+    failures.end()
 
 
 def wait(
-    ctx: Context, *, names: tuple[str, ...], state: str, wait_timeout: float | None
+    ctx: Context,
+    *,
+    names: tuple[str, ...],
+    everything: bool,
+    labels: tuple[str, ...],
+    state: str,
+    wait_timeout: float | None,
 ) -> Iterator[Sandbox]:
     """Wait for each sandbox to be in `state`, all within one time limit."""
-    import time
-
+    chosen = selected(ctx, names, everything=everything, labels=labels)
     deadline = time.monotonic() + patience(ctx, wait_timeout)
-    for name in names:
+    for name in chosen:
         yield wait_for(ctx, name, state, max(0.0, deadline - time.monotonic()))
 
 
@@ -61,37 +123,67 @@ class Destroyed(NamedTuple):
 
 
 def destroy(
-    ctx: Context, *, names: tuple[str, ...], force: bool, wait_timeout: float | None
+    ctx: Context,
+    *,
+    names: tuple[str, ...],
+    everything: bool,
+    labels: tuple[str, ...],
+    if_exists: bool,
+    force: bool,
+    wait_timeout: float | None,
 ) -> Iterator[Destroyed]:
     """Destroy sandboxes; each is tried, and the exit code is the worst of theirs."""
-    if not force and ctx.streams.reads_person and not ctx.settings.no_input:
-        these = names[0] if len(names) == 1 else f"these {len(names)} sandboxes: {', '.join(names)}"
+    asks = not force and ctx.streams.reads_person and not ctx.settings.no_input
+    if (everything or labels) and not force and not asks:
+        raise UsageError(
+            f"{'--all' if everything else '--label'} destroys only with --force where it can't ask",
+            hint="irons list shows the sandboxes",
+        )
+    try:
+        chosen = selected(ctx, names, everything=everything, labels=labels)
+    except NotFound:
+        if not if_exists:
+            raise
+        chosen = ()
+    if not chosen:
+        ctx.progress("there is no sandbox to destroy")
+        return iter(())
+    if asks:
+        these = chosen[0] if len(chosen) == 1 else f"these {len(chosen)} sandboxes: {', '.join(chosen)}"
         if not ctx.confirm(f"Destroy {these} for good?", otherwise="--force does not ask"):
             raise IronsError("nothing was destroyed")
-    return _each_destroyed(ctx, dict.fromkeys(names), force=force, timeout=wait_timeout)
+    # What was chosen by --all and a person said yes to is there to be stopped, too.
+    return _each_destroyed(
+        ctx, chosen, force=force or everything or bool(labels), if_exists=if_exists, timeout=wait_timeout
+    )
 
 
 def _each_destroyed(
-    ctx: Context, names: Collection[str], *, force: bool, timeout: float | None
+    ctx: Context, names: tuple[str, ...], *, force: bool, if_exists: bool, timeout: float | None
 ) -> Iterator[Destroyed]:
-    failed: list[IronsError] = []
+    failures = Failures(ctx, len(names), "destroyed")
+    if force and len(names) > 1:
+        _stop_all(ctx, names)
     for name in names:
         try:
             destroy_one(ctx, name, force=force, timeout=timeout)
+        except NotFound as error:
+            _forget(ctx, name)
+            if not if_exists:
+                failures.add(name, error)
         except IronsError as error:
-            if isinstance(error, NotFound):
-                _forget(ctx, name)
-            if len(names) == 1:
-                raise
-            failed.append(error)
-            ctx.progress(f"irons: {name}: {error.message}")
+            failures.add(name, error)
         else:
             yield Destroyed(name)
-    if failed:
-        worst = max(failed, key=lambda error: error.exit_code)
-        summary = IronsError(f"{len(failed)} of {len(names)} sandboxes were not destroyed", hint=worst.hint)
-        summary.code, summary.exit_code = worst.code, worst.exit_code
-        raise summary
+    failures.end()
+
+
+def _stop_all(ctx: Context, names: Iterable[str]) -> None:
+    """Begin to stop those that run, so that the time of one is the time of all; what fails here is told where it is destroyed."""
+    for name in names:
+        with suppress(IronsError):
+            if ctx.api.status(name).status in _RUNNING:
+                ctx.api.stop(name)
 
 
 def destroy_one(ctx: Context, name: str, *, force: bool, timeout: float | None = None) -> None:
@@ -129,22 +221,43 @@ def _forget(ctx: Context, name: str) -> None:
         ctx.session.use(None)
 
 
-def status(ctx: Context, *, name: str) -> Sandbox:
-    """Return what the server knows of a sandbox."""
-    return _now(ctx, name)
+def status(
+    ctx: Context, *, names: tuple[str, ...], everything: bool, labels: tuple[str, ...]
+) -> Sandbox | Result:
+    """Return what the server knows of sandboxes; several are shown as `list` shows them."""
+    chosen = selected(ctx, names, everything=everything, labels=labels)
+    rows = _each_now(ctx, chosen)
+    return next(rows) if len(names) == 1 else Result(rows, view=LISTED)
 
 
-def list_all(ctx: Context, *, quiet: bool) -> Result:
-    """Return all sandboxes; where the server cannot list them, those this client has used."""
+def _each_now(ctx: Context, names: tuple[str, ...]) -> Iterator[Sandbox]:
+    failures = Failures(ctx, len(names), "shown")
+    for name in names:
+        try:
+            yield _now(ctx, name)
+        except IronsError as error:
+            failures.add(name, error)
+    failures.end()
+
+
+def list_all(ctx: Context, *, quiet: bool, labels: tuple[str, ...]) -> Result:
+    """Return all sandboxes, or those with these labels; where the server cannot list them, those this client has used."""
     rows: Iterable[Sandbox]
+    checked_labels(labels, valued=False)
     try:
-        rows = ctx.api.list()
+        rows = ctx.api.list(labels)
     except Unsupported:
+        if labels:
+            raise
         known = ctx.names.read()
         ctx.progress("this server has no list of sandboxes: these are the ones this client has used")
         rows = tuple(Sandbox(name, state) for name, state in sorted(known.items()))
     else:
-        ctx.names.replace({row.name: row.status for row in rows})
+        if not labels:
+            from irons.refreshing import keep_names
+
+            keep_names(ctx.settings, rows)
+            ctx.api.made.keep(row.id for row in rows)
     return Result(rows, view=View(line="irons_plugins.lifecycle.views:name") if quiet else None)
 
 

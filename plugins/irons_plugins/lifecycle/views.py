@@ -39,6 +39,16 @@ def outcome(sandbox: Sandbox) -> str:
     return f"{CIRCLES.get(state, UNKNOWN)} {clean(sandbox.name)} is {clean(state) or 'in a state unknown'}"
 
 
+def labels(value: Mapping[str, str] | None) -> str:
+    """Return labels in one line."""
+    return " ".join(f"{key}={item}" for key, item in sorted((value or {}).items()))
+
+
+def labelled(value: Mapping[str, str]) -> dict[str, str]:
+    """Return labels as one line of a record."""
+    return {"labels": labels(value)}
+
+
 def name(sandbox: Sandbox) -> str:
     """Return a sandbox's name, fit for a terminal."""
     return clean(sandbox.name)

@@ -152,5 +152,25 @@ CREATE INDEX events_against ON events (subject) WHERE verdict <> 'allowed';
 CREATE INDEX events_lost ON events (subject) WHERE outcome IN ('unresolved', 'unreached');
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST, _CAUSES, _SERVED, _SUMMARIES, _NOTABLE)
+_FLEETS = """
+ALTER TABLE sandboxes ADD COLUMN labels TEXT NOT NULL DEFAULT '{}';
+
+-- How long a sandbox may live, and how long it may be idle; times are microseconds, ttl and idle_stop seconds.
+-- ends_boot and idle_since are of CLOCK_BOOTTIME in the boot that boot names; after a reboot ends_at (wall clock) counts,
+-- and at most what was left when it was noted.
+CREATE TABLE terms (
+  sandbox TEXT PRIMARY KEY,
+  ttl INTEGER,
+  remove INTEGER NOT NULL DEFAULT 0,
+  boot TEXT NOT NULL DEFAULT '',
+  ends_boot INTEGER,
+  ends_at INTEGER,
+  remaining INTEGER,
+  idle_stop INTEGER,
+  idle_since INTEGER,
+  idle_used INTEGER
+) STRICT;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _CAUSES, _SERVED, _SUMMARIES, _NOTABLE, _FLEETS)
 """Step N (counted from 1) leads from version N-1 to version N; `PRAGMA user_version` holds the version."""

@@ -83,6 +83,7 @@ def on_hand(face: Face) -> Sources:
         of("names"),
         of("domains"),
         of("images"),
+        of("labels"),
         topics=lambda: dict.fromkeys(TOPICS, "topic"),
         aliases=lambda: settings.aliases,
     )

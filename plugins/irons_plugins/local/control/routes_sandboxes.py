@@ -11,6 +11,7 @@ from irons_plugins.local.control import sandboxes, times
 from irons_plugins.local.control.egress import MODES
 from irons_plugins.local.control.enginery import BUILT_IN
 from irons_plugins.local.control.errors import bad, conflict, unready
+from irons_plugins.local.control.labels import FILTER, LABELS, checked_labels, meets, wanted_labels
 from irons_plugins.local.control.plane import Plane
 from irons_plugins.local.control.public_key import checked_key
 from irons_plugins.local.control.routing import Answer, Call, Route
@@ -35,6 +36,7 @@ _STATUS = {
         "created_at": {"type": "string", "format": "date-time"},
         "updated_at": {"type": "string", "format": "date-time"},
         "metadata": {"type": "object", "additionalProperties": {"type": "string"}},
+        "labels": {"type": "object", "additionalProperties": {"type": "string"}},
     },
     "required": ["name", "id", "status", "created_at", "updated_at"],
 }
@@ -49,6 +51,7 @@ _CREATE = record(
         "cpus": {"type": ["number", "null"], "minimum": 0, "maximum": 4096},
         "memory": {"type": ["integer", "null"], "minimum": 0, "maximum": 2**50},
         "disk": {"type": ["integer", "null"], "minimum": 0, "maximum": 2**60},
+        "labels": LABELS,
     },
     required=("name", "public_key"),
 )
@@ -87,6 +90,7 @@ async def create_sandbox(call: Call) -> Answer:
         host_keys=(),
         created_at=now,
         updated_at=now,
+        labels=checked_labels(body.get("labels") or {}),
     )
     try:
         Limits(cpus=sandbox.cpus, memory=sandbox.memory, disk=sandbox.disk).check()
@@ -103,7 +107,8 @@ async def create_sandbox(call: Call) -> Answer:
 
 async def list_sandboxes(call: Call) -> Mapping[str, Any]:
     """GET /sandboxes."""
-    known = await call.plane.store.read(sandboxes.all_of)
+    wanted = wanted_labels(call.query["label"]) if "label" in call.query else ()
+    known = [each for each in await call.plane.store.read(sandboxes.all_of) if meets(each.labels, wanted)]
     return {"sandboxes": [_status(call.plane, sandbox, {}) for sandbox in known]}
 
 
@@ -167,8 +172,9 @@ ROUTES = (
         "GET",
         "/sandboxes",
         list_sandboxes,
-        "All sandboxes, by name.",
+        "All sandboxes, or those with all of these labels, by name.",
         {"type": "object", "properties": {"sandboxes": {"type": "array", "items": _STATUS}}},
+        query={"label": FILTER},
     ),
     Route("GET", "/sandboxes/{name}", show_sandbox, "One sandbox.", _STATUS, fails=(404,)),
     Route(
@@ -264,4 +270,9 @@ def _status(plane: Plane, sandbox: Sandbox, facts: Mapping[str, str]) -> Mapping
         "progress": plane.lifecycle.progress(sandbox.id),
     }
     said = {name: str(value) for name, value in known.items() if value not in (None, "")}
-    return {**_short(sandbox), "metadata": said | {name: str(value) for name, value in facts.items()}}
+    labels = dict(sandbox.labels)
+    return {
+        **_short(sandbox),
+        "labels": labels,
+        "metadata": said | {name: str(value) for name, value in facts.items()},
+    }

@@ -27,6 +27,7 @@ EXTENSIONS = (
     "images",
     "keys",
     "live-check",
+    "labels",
     "audit-hosts",
     "audit-outcomes",
 )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 import sqlite3
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from irons_plugins.local.control import times
@@ -28,7 +29,7 @@ NAME = "^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?|sb_[0-9a-f]{16})$"
 """A sandbox's name or id in a path, as the API's description has it."""
 _COLUMNS = (
     "id, name, status, reason, deleting, public_key, engine, image, cpus, memory, disk, mode, ssh_port, "
-    "username, host_keys, created_at, updated_at"
+    "username, host_keys, created_at, updated_at, labels"
 )
 
 
@@ -54,6 +55,7 @@ class Sandbox:
         host_keys: its public host keys, once it is made.
         created_at: microseconds since 1970.
         updated_at: microseconds since 1970.
+        labels: its labels, by key.
     """
 
     id: str
@@ -73,6 +75,7 @@ class Sandbox:
     host_keys: tuple[str, ...]
     created_at: int
     updated_at: int
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 def checked_name(name: str) -> str:
@@ -100,13 +103,12 @@ def insert(connection: sqlite3.Connection, sandbox: Sandbox) -> None:
     Raises:
         sqlite3.IntegrityError: the name is taken.
     """
-    values = [
-        "\n".join(sandbox.host_keys) if field == "host_keys" else getattr(sandbox, field)
-        for field in _COLUMNS.split(", ")
-    ]
+    values: dict[str, object] = {column: getattr(sandbox, column) for column in _COLUMNS.split(", ")}
+    values["host_keys"] = "\n".join(sandbox.host_keys)
+    values["labels"] = json.dumps(dict(sandbox.labels))
     marks = ", ".join("?" * len(values))
     sql = f"INSERT INTO sandboxes ({_COLUMNS}) VALUES ({marks})"  # noqa: S608 (names of ours)
-    connection.execute(sql, values)
+    connection.execute(sql, tuple(values.values()))
     connection.execute("INSERT INTO subjects (sandbox, name) VALUES (?, ?)", (sandbox.id, sandbox.name))
 
 
@@ -164,4 +166,5 @@ def _sandbox(row: sqlite3.Row) -> Sandbox:
     values = dict(row)
     values["deleting"] = bool(values["deleting"])
     values["host_keys"] = tuple(filter(None, values["host_keys"].split("\n")))
+    values["labels"] = json.loads(values["labels"])
     return Sandbox(**values)

@@ -117,12 +117,16 @@ def _check_number(schema: Schema, value: float, called: str) -> None:
 def _check_members(schema: Schema, value: Mapping[str, Any], where: str) -> None:
     called = where or "the body"
     properties: Mapping[str, Schema] = schema.get("properties", {})
+    if len(value) > schema.get("maxProperties", math.inf):
+        raise bad(f"{called} has more than {schema['maxProperties']} members")
     for name in schema.get("required", ()):
         if name not in value:
             raise bad(f"{called} has no {name!r}")
     for name, item in value.items():
         if name in properties:
             check(properties[name], item, f"{where}.{name}" if where else name)
+        elif isinstance(schema.get("additionalProperties"), Mapping):
+            check(schema["additionalProperties"], item, f"{called}[{name[:60]!r}]")
         elif schema.get("additionalProperties") is False:
             known = ", ".join(properties)
             raise bad(f"{called} has an unknown member {name[:60]!r}; known are {known}")
