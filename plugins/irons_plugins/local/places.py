@@ -80,6 +80,11 @@ class Places:
         return self.local / "irons.db"
 
     @property
+    def reserve(self) -> Path:
+        """Disk space for the last steps on a full disk; see `reserve`."""
+        return self.local / "reserve"
+
+    @property
     def lock(self) -> Path:
         """Held by the running keeper."""
         return self.runtime / "lock"

@@ -38,10 +38,12 @@ from irons_plugins.local.control.retention import Retention
 from irons_plugins.local.control.serving import Serving
 from irons_plugins.local.engines import CellError, Cells, Engine, EngineMaker, Kit
 from irons_plugins.local.places import Places, PlacesError
+from irons_plugins.local.reserve import Reserve
 from irons_plugins.local.store import Store, StoreError
 
 _log = logging.getLogger(__name__)
 _HOSTS_EVERY = 2.0
+_RESERVE_EVERY = 30.0
 
 
 class Server:
@@ -113,6 +115,7 @@ class Server:
             await plane.lifecycle.reconcile()
             self._spawn(plane.audit.run())
             self._spawn(self._follow_local())
+            self._spawn(self._keep_reserve())
             self._listen()
             serving = [self._spawn(listener.run_until_told()) for listener in self._listeners]
             for each in serving:
@@ -216,6 +219,13 @@ class Server:
             known = now
             await self._enforce()
 
+    async def _keep_reserve(self) -> None:
+        """Have room for the last steps on a full disk, and make it again once there is enough."""
+        reserve = Reserve(self.plane.places.reserve)
+        while True:
+            await asyncio.to_thread(reserve.fill)
+            await asyncio.sleep(_RESERVE_EVERY)
+
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
@@ -250,7 +260,7 @@ def main() -> int:
         link, rendezvous = _inherited("IRONS_LINK"), _inherited("IRONS_KEEPER")
         if link is None:
             raise ConfigError("IRONS_LINK names no descriptor; the keeper starts this program")
-        with contextlib.closing(Store(places.database)) as store:
+        with contextlib.closing(Store(places.database, Reserve(places.reserve).give)) as store:
             asyncio.run(_run(places, config, store, link, rendezvous))
     except (PlacesError, ConfigError, StoreError, ListenError, NoPortError) as error:
         sys.stderr.write(f"{error}\n")

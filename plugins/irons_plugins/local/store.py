@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,11 +19,17 @@ Work = Callable[[sqlite3.Connection], T]
 _BUSY_MS = 5_000
 _NOT_OURS = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _NO_ROOM = (sqlite3.SQLITE_FULL,)
+_SHORT = 1 << 20
+"""Bytes: with less than this free, an error of reading or writing is one of room (SQLite's index of the WAL says no more)."""
 _NO_ACCESS = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH)
 
 
 class StoreError(Exception):
     """The database cannot be used; the message is one line that says why and what to do."""
+
+
+class NoRoomError(StoreError):
+    """The disk is full."""
 
 
 class Store:
@@ -32,22 +39,19 @@ class Store:
     which is rolled back when the work raises.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, spare: Callable[[], bool] = lambda: False) -> None:
         """Open, check and migrate the file at `path`, making it where it is missing.
+
+        Args:
+            path: the file.
+            spare: makes some room on a full disk, and returns whether it could; called for what must not fail.
 
         Raises:
             StoreError: the file is not usable, or a newer irons made it.
         """
         self.path = path
-        with _explained(path):
-            self._writing = _connect(path)
-            try:
-                _migrate(self._writing, path, MIGRATIONS)
-                self._reading = _connect(path)
-            except BaseException:
-                self._writing.close()
-                raise
-            self._reading.execute("PRAGMA query_only = ON")
+        self._spare = spare
+        self._writing, self._reading = self._with_spare(self._open)
         self._writer = ThreadPoolExecutor(1, "store-writer")
         self._reader = ThreadPoolExecutor(1, "store-reader")
 
@@ -59,13 +63,19 @@ class Store:
         """
         return await asyncio.get_running_loop().run_in_executor(self._reader, self._read, work)
 
-    async def write(self, work: Work[T]) -> T:
+    async def write(self, work: Work[T], *, last: bool = False) -> T:
         """Run `work` in a write transaction; what it wrote is there when this returns, or not at all.
 
+        Args:
+            work: may run again where it failed for lack of room.
+            last: the room that is kept for the last steps may be used for it.
+
         Raises:
+            NoRoomError: the disk is full; nothing was written.
             StoreError: the database failed; nothing was written.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._writer, self.write_now, work)
+        writes = self._write_last if last else self.write_now
+        return await asyncio.get_running_loop().run_in_executor(self._writer, writes, work)
 
     def write_now(self, work: Work[T]) -> T:
         """`write` for the writer thread, and for before the event loop runs.
@@ -82,6 +92,30 @@ class Store:
         self._reader.shutdown()
         self._reading.close()
         self._writing.close()
+
+    def _open(self) -> tuple[sqlite3.Connection, sqlite3.Connection]:
+        with _explained(self.path):
+            writing = _connect(self.path)
+            try:
+                _migrate(writing, self.path, MIGRATIONS)
+                reading = _connect(self.path)
+            except BaseException:
+                writing.close()
+                raise
+            reading.execute("PRAGMA query_only = ON")
+        return writing, reading
+
+    def _write_last(self, work: Work[T]) -> T:
+        return self._with_spare(lambda: self.write_now(work))
+
+    def _with_spare(self, step: Callable[[], T]) -> T:
+        """Take a step again for as long as room can be made for it."""
+        while True:
+            try:
+                return step()
+            except NoRoomError:
+                if not self._spare():
+                    raise
 
     def _read(self, work: Work[T]) -> T:
         with _explained(self.path), _transaction(self._reading, "DEFERRED"):
@@ -163,15 +197,25 @@ def _explained(path: Path) -> Iterator[None]:
     except sqlite3.IntegrityError:
         raise
     except sqlite3.Error as error:
+        if _is_short_of_room(path, error):
+            raise NoRoomError(f"the disk that holds {path} is full; free some space") from error
         raise StoreError(_explanation(path, error)) from error
+
+
+def _is_short_of_room(path: Path, error: sqlite3.Error) -> bool:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code not in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN):
+        return code in _NO_ROOM
+    with contextlib.suppress(OSError):
+        found = os.statvfs(path.parent)
+        return found.f_bavail * found.f_frsize < _SHORT
+    return False
 
 
 def _explanation(path: Path, error: sqlite3.Error) -> str:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in _NOT_OURS:
         return f"{path} is damaged or not a database ({error}); move it away, or put a backup in its place"
-    if code in _NO_ROOM:
-        return f"the disk that holds {path} is full; free some space"
     if code in _NO_ACCESS:
         return f"{path} cannot be written ({error}); check its owner, its mode and its file system"
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import sqlite3
 from collections import defaultdict
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 from irons_plugins.local.control import rulebook, sandboxes
@@ -29,7 +29,7 @@ from irons_plugins.local.control.sandboxes import (
 )
 from irons_plugins.local.engines import CellError, Engine, EngineError, Limits, Spec
 from irons_plugins.local.places import Places
-from irons_plugins.local.store import Store, StoreError
+from irons_plugins.local.store import NoRoomError, Store, StoreError
 
 T = TypeVar("T")
 
@@ -109,7 +109,7 @@ class Lifecycle:
                 raise conflict(f"{sandbox.name} is {_doing(sandbox)}")
             if sandbox.status == STOPPED or (sandbox.status == STOPPING and sandbox.id in self._work):
                 return sandbox
-            changed = await self._move(sandbox, (sandbox.status,), status=STOPPING)
+            changed = await self._move_down(sandbox, self._engine(sandbox).stop, status=STOPPING)
             if changed is None:
                 raise _moved(sandbox)
             await self._interrupt(changed.id)
@@ -126,7 +126,9 @@ class Lifecycle:
             if not sandbox.deleting:
                 if sandbox.status not in (STOPPED, ERROR, CREATING, STARTING):
                     raise conflict(f"{sandbox.name} is {sandbox.status}; stop it first")
-                changed = await self._move(sandbox, (sandbox.status,), deleting=1, status=STOPPING)
+                changed = await self._move_down(
+                    sandbox, self._engine(sandbox).destroy, deleting=1, status=STOPPING
+                )
                 if changed is None:
                     raise _moved(sandbox)
                 await self._interrupt(sandbox.id)
@@ -265,7 +267,7 @@ class Lifecycle:
             await self._doors.close(sandbox.id)
             if sandbox.username is not None:
                 await self._engine(sandbox).stop(sandbox.id)
-            await self._move(sandbox, None, status=status, reason=reason)
+            await self._move(sandbox, None, last=True, status=status, reason=reason)
 
     async def _take_away(self, sandbox: Sandbox) -> None:
         async with self._failing(sandbox):
@@ -273,7 +275,7 @@ class Lifecycle:
             await self._doors.close(sandbox.id)
             await self._engine(sandbox).destroy(sandbox.id)
             await self._egress.forget(sandbox.id)
-            await self._store.write(lambda connection: sandboxes.remove(connection, sandbox.id))
+            await self._store.write(lambda connection: sandboxes.remove(connection, sandbox.id), last=True)
 
     @contextlib.asynccontextmanager
     async def _failing(self, sandbox: Sandbox) -> AsyncIterator[None]:
@@ -307,7 +309,7 @@ class Lifecycle:
 
     async def _fail(self, sandbox: Sandbox, reason: str) -> None:
         with contextlib.suppress(StoreError):
-            await self._move(sandbox, None, status=ERROR, reason=reason, deleting=0)
+            await self._move(sandbox, None, last=True, status=ERROR, reason=reason, deleting=0)
 
     async def _open_door(self, sandbox: Sandbox) -> None:
         engine = self._engine(sandbox)
@@ -347,7 +349,7 @@ class Lifecycle:
         look = await self._engine(sandbox).look(sandbox.id)
         status = STOPPED if look.state in ("stopped", "running") else ERROR
         reason = look.reason or (None if status == STOPPED else f"its machine is {look.state}")
-        changed = await self._move(sandbox, (READY, RUNNING), status=STOPPING)
+        changed = await self._move(sandbox, (READY, RUNNING), last=True, status=STOPPING)
         if changed is not None:
             self._begin(sandbox.id, self._bring_down(changed, status, reason))
 
@@ -358,9 +360,26 @@ class Lifecycle:
         async with self._turns[found.id]:
             yield await self._store.read(lambda connection: sandboxes.get(connection, found.id))
 
-    async def _move(self, sandbox: Sandbox, only: Sequence[str] | None, **values: Any) -> Sandbox | None:
+    async def _move_down(
+        self, sandbox: Sandbox, clear: Callable[[str], Awaitable[None]], **values: Any
+    ) -> Sandbox | None:
+        """Move a sandbox on its way down; on a disk that stays full `clear` makes room first.
+
+        The sandbox itself may be what takes each byte that the reserve sets free.
+        """
+        try:
+            return await self._move(sandbox, (sandbox.status,), last=True, **values)
+        except NoRoomError:
+            await self._interrupt(sandbox.id)
+            with contextlib.suppress(EngineError, CellError, OSError):
+                await clear(sandbox.id)
+            return await self._move(sandbox, (sandbox.status,), last=True, **values)
+
+    async def _move(
+        self, sandbox: Sandbox, only: Sequence[str] | None, *, last: bool = False, **values: Any
+    ) -> Sandbox | None:
         return await self._store.write(
-            lambda connection: sandboxes.change(connection, sandbox.id, only, **values)
+            lambda connection: sandboxes.change(connection, sandbox.id, only, **values), last=last
         )
 
     def _engine(self, sandbox: Sandbox) -> Engine:
