@@ -124,6 +124,23 @@ class Rotated:
 
 
 @dataclass(frozen=True)
+class Unrecorded:
+    """How many refusals of a sandbox are not in its log, because the log cannot be written now."""
+
+    sandbox: str
+    count: int
+
+    @property
+    def line(self) -> str:
+        """What a person is told."""
+        from irons.text import clean
+
+        what = f"{self.count:,} attempt{'s' if self.count != 1 else ''} of {clean(self.sandbox)}"
+        were = "were" if self.count != 1 else "was"
+        return f"{what} {were} refused and not recorded: the disk that holds the audit log is full"
+
+
+@dataclass(frozen=True)
 class AuditPage:
     """A part of the audit log and the token that continues it (0: keep the one you have).
 
@@ -134,6 +151,7 @@ class AuditPage:
     token: int = 0
     left_out: int = 0
     rotated: tuple[Rotated, ...] = ()
+    unrecorded: tuple[Unrecorded, ...] = ()
 
 
 _LARGEST = 1 << 63
@@ -296,3 +314,8 @@ def rotated_of(row: Mapping[str, Any], sandbox: str) -> Rotated:
     return Rotated(
         text_of(get("sandbox_name")) or sandbox, max(0, whole_of(get("events")) or 0), _time(get("before"))
     )
+
+
+def unrecorded_of(row: Mapping[str, Any], sandbox: str) -> Unrecorded:
+    """Read how many refusals could not be recorded; `sandbox` is as in `rotated_of`."""
+    return Unrecorded(text_of(row.get("sandbox_name")) or sandbox, max(0, whole_of(row.get("count")) or 0))

@@ -21,6 +21,7 @@ from irons.answers import (
     sandbox_of,
     text_of,
     texts_of,
+    unrecorded_of,
     whole_of,
 )
 from irons.errors import ApiError, NotFound, Unsupported
@@ -236,7 +237,8 @@ class Api:
         events = tuple(event_of(row, sandbox or "") for row in rows_of(answer, "events"))
         token, left_out = (max(0, whole_of(answer.get(name)) or 0) for name in ("page_token", "left_out"))
         rotated = tuple(rotated_of(row, sandbox or "") for row in rows_of(answer, "rotated"))
-        return AuditPage(events, token, left_out, rotated)
+        unrecorded = tuple(unrecorded_of(row, sandbox or "") for row in rows_of(answer, "unrecorded"))
+        return AuditPage(events, token, left_out, rotated, unrecorded)
 
     def hosts(self, sandbox: str, **filters: Any) -> tuple[HostTried, ...]:
         """What a sandbox tried by host, the one tried last at the end; needs irons' own server. Filters: verdict, host, limit."""

@@ -11,7 +11,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from irons_plugins.local import reserve
 from irons_plugins.local.reserve import PIECES, SIZE, Reserve
 from irons_plugins.local.store import NoRoomError, Store
 
@@ -50,7 +49,7 @@ def test_a_disk_that_fills_meanwhile_leaves_no_half_piece(
     def full(*_arguments: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(reserve.os, "posix_fallocate", full)
+    monkeypatch.setattr("os.posix_fallocate", full)
     assert not Reserve(tmp_path / "reserve").fill()
     assert not list((tmp_path / "reserve").iterdir())
 

@@ -245,3 +245,18 @@ def test_why_says_what_was_rotated_out(run_irons: Runner, own: FakeApi) -> None:
     own.record("evil.example", allowed=False, verdict="blocked", cause="uncovered")
     told = run_irons("audit", "why", "one", "-o", "json").ok().json()
     assert (told["rotated"], told["rotated_before"]) == (7, "2026-02-19T20:00:00Z")
+
+
+def test_why_on_a_full_disk(run_irons: Runner, own: FakeApi) -> None:
+    """Refusals that could not be recorded are newer than every event: they are the answer, and say what to do."""
+    own.record("old.example", allowed=False, verdict="blocked", reason="no rule allows old.example")
+    own.unrecorded = [{"sandbox_name": "one", "sandbox_id": "sb_1", "count": 3}]
+    done = run_irons("audit", "why", "one", "-o", "json").ok()
+    assert (done.json()["host"], done.json()["cause"], done.json()["count"]) == ("*", "journal", 3)
+    assert "free some disk space" in done.json()["note"]
+    assert done.err == (
+        "irons: 3 attempts of one were refused and not recorded: the disk that holds the audit log is full\n"
+    )
+    named = run_irons("audit", "why", "one", "old.example", "-o", "json").ok()
+    assert (named.json()["host"], "3 attempts of one" in named.err) == ("old.example", True)
+    assert "3 attempts of one" in run_irons("audit", "egress", "one").ok().err

@@ -146,3 +146,14 @@ def test_a_server_that_can_not_say(run_irons: Runner, own: FakeApi) -> None:
     )
     own.fail(faults.error(500, "down"), on="GET /sandboxes/one/audit")
     assert run_irons("ssh", "one", "--refused", "--", "true").err == ""
+
+
+def test_what_could_not_be_recorded_is_said(run_irons: Runner, own: FakeApi) -> None:
+    """Refusals that no record tells of are counted from where the command began."""
+    own.unrecorded = [{"sandbox_name": "one", "sandbox_id": "sb_1", "count": 3}]
+    before = b'{"events": [], "unrecorded": [{"sandbox_name": "one", "count": 2}]}'
+    own.fail(faults.Fault(200, before), on="GET /sandboxes/one/audit")
+    assert run_irons("ssh", "one", "--refused", "--", "true").err == (
+        "irons: 1 attempt of one was refused and not recorded: the disk that holds the audit log is full\n"
+    )
+    assert run_irons("ssh", "one", "--refused", "--", "true").err == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import signal
@@ -14,7 +15,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from irons.testing import EXTENSIONS, FakeApi
+from irons.testing import EXTENSIONS, FakeApi, Runner
 from tests.background import JOBS
 
 from .conftest import Irons, Sshd, until
@@ -50,6 +51,32 @@ def test_the_printed_command_runs_as_it_is(into: Irons) -> None:
     for line in (f"$(printf %s {shlex.quote(printed)}) echo there", f"{printed.strip()} echo there"):
         done = subprocess.run(["sh", "-c", line], env=dict(into.env), capture_output=True, check=True)
         assert done.stdout == b"there\n"
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_a_host_key_that_a_full_disk_cannot_keep_is_checked(
+    run_irons: Runner,
+    fake_api: FakeApi,
+    sshd: Sshd,
+    tmp_path: Path,
+    right: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where known_hosts cannot be written for lack of room, OpenSSH gets the keys another way, and refuses others."""
+    words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "other")]
+    subprocess.run(words, check=True)
+    other = (tmp_path / "other.pub").read_text().strip()
+    fake_api.add("one")
+    fake_api.ssh = sshd.address(host_keys=[other, sshd.host_key] if right else [other])
+
+    def full(path: Path, _text: str) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr("irons_plugins.ssh.known_hosts.write_whole", full)
+    printed = run_irons("ssh", "one", "--command").ok().out
+    line = f"{printed.strip()} -i {sshd.identity} echo there"
+    done = subprocess.run(["sh", "-c", f"eval {shlex.quote(line)}"], capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == ((0, b"there\n") if right else (255, b""))
 
 
 def test_a_wrong_host_key_is_refused(into: Irons, fake_api: FakeApi, sshd: Sshd, tmp_path: Path) -> None:

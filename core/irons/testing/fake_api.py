@@ -78,6 +78,7 @@ class FakeApi:
         newest: How many it holds at irons' own server where the request has no `limit`, `wait` and `page_size`.
         tokens: Whether it tells page tokens.
         rotated: What it says of events that were rotated out.
+        unrecorded: What it says of refusals that could not be recorded.
         hosts: What it says that sandboxes tried, by host.
         ssh: What it answers about SSH.
         images: The images that it lists, as objects with a `name`.
@@ -99,6 +100,7 @@ class FakeApi:
     rules: list[dict[str, Any]] = field(default_factory=list)
     mode: str = "warn"
     rotated: list[dict[str, Any]] = field(default_factory=list)
+    unrecorded: list[dict[str, Any]] = field(default_factory=list)
     hosts: list[dict[str, Any]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
     ssh: dict[str, Any] = field(

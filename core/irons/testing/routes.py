@@ -298,6 +298,8 @@ def _audit(api: FakeApi, call: Call, name: str | None) -> dict[str, Any]:
         )
     if api.rotated and filters:
         told["rotated"] = api.rotated
+    if api.unrecorded and filters:
+        told["unrecorded"] = api.unrecorded
     return told
 
 

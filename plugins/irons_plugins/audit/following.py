@@ -11,7 +11,7 @@ from irons.api import PAGE_SIZE
 from irons.errors import ApiError, AuthError, NotFound, Unreachable, Unsupported
 
 if TYPE_CHECKING:
-    from irons.answers import Rotated
+    from irons.answers import Rotated, Unrecorded
     from irons.api import Event
     from irons.context import Context
     from irons_plugins.audit.filters import Filter
@@ -56,7 +56,7 @@ class Log:
         self._asked_with = 0
         self._known = 0
         self._left_out = 0
-        self._rotated: tuple[Rotated, ...] = ()
+        self._missing: tuple[Rotated | Unrecorded, ...] = ()
 
     def past(self) -> Iterator[Event]:
         """All that the server has, asked for until an answer is empty."""
@@ -75,8 +75,8 @@ class Log:
             more.pop("limit", None)
             if not events or self._token == before:
                 # Behind the events, where it is still to be seen.
-                for rotated in self._rotated:
-                    self._ctx.progress(f"irons: {rotated.line}")
+                for missing in self._missing:
+                    self._ctx.progress(f"irons: {missing.line}")
                 return
             turned.to(self._token)
 
@@ -128,7 +128,7 @@ class Log:
         self._asked_with, self._known = token, len(page.events)
         self._token = page.token or token
         self._left_out = page.left_out
-        self._rotated = page.rotated
+        self._missing = (*page.rotated, *page.unrecorded)
         return page.events[known:]
 
     def _new(self, events: tuple[Event, ...]) -> Iterator[Event]:

@@ -14,7 +14,7 @@ from irons_plugins.audit.views import LOST
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv6Address
 
-    from irons.answers import Rotated
+    from irons.answers import Rotated, Unrecorded
     from irons.api import Event
     from irons.context import Context
 
@@ -61,9 +61,13 @@ def why(ctx: Context, *, name: str, host: str | None) -> Why:
     found = [_last(ctx, name, each) for each in wanted]
     event = max((each.event for each in found if each.event is not None), key=_age, default=None)
     event = event or _last(ctx, name, Filter(verdict="warn", host=host)).event
-    rotated = found[0].rotated
+    rotated, unrecorded = found[0].rotated, found[0].unrecorded
     if rotated is not None:
         ctx.progress(f"irons: {rotated.line}")
+    if unrecorded is not None:
+        ctx.progress(f"irons: {unrecorded.line}")
+        if host is None:
+            return _unrecorded(name, unrecorded.count)
     if event is None:
         of = f" of {host}" if host else ""
         raise NotFound(
@@ -91,16 +95,46 @@ def why(ctx: Context, *, name: str, host: str | None) -> Why:
     )
 
 
+def _unrecorded(name: str, count: int) -> Why:
+    """Return the refusals that no event tells of: they are newer than all that the log has."""
+    from irons_plugins.local.advice import note
+    from irons_plugins.local.causes import Cause, Outcome
+
+    return Why(
+        time=None,
+        sandbox=name,
+        host="*",
+        port=None,
+        protocol="",
+        verdict="blocked",
+        mode="",
+        rule="",
+        reason="the audit log cannot be written: the disk is full",
+        count=count,
+        fix="",
+        cause=Cause.JOURNAL.value,
+        outcome=Outcome.REFUSED.value,
+        note=note(Cause.JOURNAL),
+    )
+
+
 def _age(event: Event) -> int:
     """By which of two events the newer one is found: ids only grow."""
     return event.id or 0
 
 
 class _Found(NamedTuple):
-    """The last event of those wanted, and how many of the sandbox's were rotated out, where the server says it."""
+    """The last event of those wanted, and how many of the sandbox's are missing, where the server says it.
+
+    Attributes:
+        event: The event.
+        rotated: How many were rotated out.
+        unrecorded: How many refusals could not be recorded.
+    """
 
     event: Event | None
     rotated: Rotated | None = None
+    unrecorded: Unrecorded | None = None
 
 
 def _last(ctx: Context, name: str, wanted: Filter) -> _Found:
@@ -108,7 +142,7 @@ def _last(ctx: Context, name: str, wanted: Filter) -> _Found:
     if "audit-filters" in ctx.api.extensions:
         page = ctx.api.audit(name, **asked, limit=1)
         last = next((event for event in reversed(page.events) if wanted(event)), None)
-        return _Found(last, next(iter(page.rotated), None))
+        return _Found(last, next(iter(page.rotated), None), next(iter(page.unrecorded), None))
     last = None
     for event in ctx.api.events(name, **asked):
         if wanted(event):

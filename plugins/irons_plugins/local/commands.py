@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import deque
 from collections.abc import Iterator
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from irons.context import Context
     from irons_plugins.local.listening import Listening
     from irons_plugins.local.places import Places
+
+_SHORT = 64 << 10
+"""Bytes: with less than this free nothing that is recorded can be relied on."""
 
 PROCESSES = ("keeper", "server", "gateway")
 
@@ -180,6 +184,23 @@ def logs(ctx: Context, *, process: str | None, lines: int) -> Iterator[LogLine]:
             with suppress(FileNotFoundError), path.open(errors="replace") as file:
                 for line in deque(file, lines):
                     yield LogLine(path.stem, clean(line.rstrip("\n")))
+    full = _full(directory)
+    if full:
+        yield LogLine("disk", full)
+
+
+def _full(directory: Path) -> str:
+    """What the logs cannot say, because they lie on a full disk; empty where there is room."""
+    try:
+        found = os.statvfs(directory)
+    except OSError:
+        return ""
+    if found.f_bavail * found.f_frsize >= _SHORT:
+        return ""
+    return (
+        f"the disk that holds {directory.parent} is full: connections of sandboxes are refused because they cannot be "
+        "recorded, and these logs may miss lines; free some space"
+    )
 
 
 def install(ctx: Context, *, print_only: bool) -> str | None:

@@ -79,6 +79,7 @@ class Server:
             on_audit=audit.poke,
             on_connect=self._gateway_is_new,
             on_lost=self._gateway_is_lost,
+            serves=self._serving.serves,
             connections=config.connections,
             pool=config.synthetic_pool,
         )

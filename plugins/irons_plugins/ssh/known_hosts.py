@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import shlex
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -15,6 +18,9 @@ if TYPE_CHECKING:
     from irons_plugins.ssh.target import Target
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
 def known_hosts_path(settings: Settings, name: str) -> Path:
     """Return where a sandbox's known_hosts file is."""
     return (
@@ -25,21 +31,28 @@ def known_hosts_path(settings: Settings, name: str) -> Path:
 def told_host_key(settings: Settings, name: str, target: Target) -> dict[str, str]:
     """Write the host keys that the server told, and return the OpenSSH options that check against them alone.
 
+    On a full disk they travel in the options themselves: a sandbox must be entered to have something removed there.
+
     Raises:
         ConfigError: The file can't be written.
     """
     alias = target.cell or f"{target.host}-{target.port}"
     path = known_hosts_path(settings, name)
     keys = "".join(f"{alias} {key}\n" for key in target.host_keys)
+    known = {"UserKnownHostsFile": quoted(path)}
     try:
         # Written only where it is new: a sandbox is entered on a full disk too.
         if not _says(path, keys):
             write_whole(path, keys)
     except OSError as error:
-        raise ConfigError(f"{path} can't be written: {error.strerror}") from None
+        printf = shutil.which("printf") if error.errno in _FULL else None
+        if printf is None:
+            raise ConfigError(f"{path} can't be written: {error.strerror}") from None
+        words = shlex.join([printf, "%%s\\n", *keys.splitlines()])
+        known = {"UserKnownHostsFile": "/dev/null", "KnownHostsCommand": words}
     return {
         "StrictHostKeyChecking": "yes",
-        "UserKnownHostsFile": quoted(path),
+        **known,
         "GlobalKnownHostsFile": "/dev/null",
         "HostKeyAlias": alias,
         "CheckHostIP": "no",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from irons.answers import Unrecorded
 from irons.errors import IronsError
 from irons.text import clean
 
@@ -34,12 +35,14 @@ class Refusals:
         self._mark: int | None = None
         self._end = 0
         self._before: dict[int, int] = {}
+        self._unrecorded = 0
         try:
             if "audit-filters" in ctx.api.extensions:
                 page = ctx.api.audit(name, limit=REMEMBERED, verdict="blocked")
                 self._before = {event.id: event.count for event in page.events if event.id is not None}
                 self._mark = min(self._before, default=page.token + 1) - 1
                 self._end = page.token
+                self._unrecorded = sum(each.count for each in page.unrecorded)
         except IronsError:
             return
 
@@ -50,11 +53,16 @@ class Refusals:
         try:
             refused = self._refused(self._mark)
             lost = self._lost() if "audit-outcomes" in self._ctx.api.extensions else {}
+            missing = self._ctx.api.audit(self._name, limit=1).unrecorded
         except IronsError as error:
             self._ctx.progress(f"irons: what egress refused is not known: {error.message}")
             return
         self._list(refused, "egress refused {} while it ran:")
         self._list(lost, "egress let {} through that reached no server:")
+        for each in missing:
+            if each.count > self._unrecorded:
+                now = Unrecorded(each.sandbox, each.count - self._unrecorded)
+                self._ctx.progress(f"irons: {now.line}")
         if refused or lost:
             self._ctx.progress(f"irons audit why {self._name} tells more")
 

@@ -7,7 +7,7 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +199,37 @@ def attached(gateways: Gateways, answers: dict[str, Any], worker: int = 0) -> Ot
     near, far = socket.socketpair()
     gateways.attach(near, worker, [])
     return OtherEnd(far, answers)
+
+
+def _is(gateways: Gateways, known: dict[str, int]) -> Callable[[], Awaitable[bool]]:
+    async def holds() -> bool:
+        return gateways.unrecorded == known
+
+    return holds
+
+
+def test_a_worker_is_believed_for_its_own_cells() -> None:
+    """What a worker could not record is counted for cells that it serves; nonsense and a gone worker count for nothing."""
+
+    async def work() -> None:
+        async with workers(Place(0, runs=True), serves=lambda cell, worker: (cell, worker) == (CELL, 0)) as (
+            gateways,
+            _,
+        ):
+            end = attached(gateways, {})
+            for said, known in (
+                ({CELL: 3, "sb_other": 5}, {CELL: 3}),
+                ({CELL: "many"}, {}),
+                ({CELL: 4}, {CELL: 4}),
+            ):
+                await end.link.send({"op": "unrecorded", "cells": said})
+                await until(_is(gateways, known))
+            second = attached(gateways, {})
+            assert gateways.unrecorded == {}
+            await end.close()
+            await second.close()
+
+    run(work())
 
 
 def test_a_mute_gateway_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:

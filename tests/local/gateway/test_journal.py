@@ -177,6 +177,25 @@ def test_what_could_not_be_written_is_told_when_there_is_room(tmp_path: Path) ->
     assert [(each["kind"], each.get("count")) for each in found] == [("dropped", 4), ("end", None)]
 
 
+def test_what_could_not_be_written_is_counted_meanwhile(tmp_path: Path) -> None:
+    """While the disk is full it is known how many refusals of which cell are missing, and each change is reported."""
+    journal = Journal(tmp_path, lambda _: None)
+    said: list[dict[str, int]] = []
+
+    async def refuse() -> None:
+        folder = Folder(asyncio.get_running_loop(), journal, lambda: said.append(dict(folder.unrecorded())))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("os.write", lambda *_: 0)
+            folder.refused("sb", REFUSAL)
+            folder.unwritten("other")
+        folder.flush()
+
+    asyncio.run(refuse())
+    journal.close()
+    assert said[:2] == [{"sb": 1}, {"sb": 1, "other": 1}]
+    assert said[-1] == {}
+
+
 def test_names_are_never_given_again(tmp_path: Path) -> None:
     """A name keeps its address across restarts, and half a name that a kill left behind is forgotten."""
     path = tmp_path / "names" / "sb"

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -48,6 +49,7 @@ class Gateways:
         release: tells the keeper that a cell is gone for good.
         on_audit: called with the run whose log has grown.
         on_connect: awaited with the cells of a worker each time there is a new link to it.
+        serves: whether a worker is known to serve a cell, or to have served it.
         on_lost: awaited with the number of a worker whose link has ended and had no other in its place for a while.
         connections: what each sandbox may have at once; None leaves it to the gateway.
         pool: the block of made-up addresses of sandboxes made from now on; None leaves it to the gateway.
@@ -61,6 +63,7 @@ class Gateways:
         on_audit: Callable[[str], None],
         on_connect: Callable[[Collection[str]], Awaitable[None]],
         on_lost: Callable[[int], Awaitable[None]],
+        serves: Callable[[str, int], bool] = lambda _cell, _worker: True,
         connections: int | None = None,
         pool: str | None = None,
     ) -> None:
@@ -68,6 +71,8 @@ class Gateways:
         self._on_audit, self._on_connect, self._on_lost = on_audit, on_connect, on_lost
         self._limits = {} if connections is None else {"connections": connections}
         self._pool = pool
+        self._serves = serves
+        self._unrecorded: dict[int, Mapping[str, int]] = {}
         self._peers: dict[int, Peer] = {}
         self._listening: list[list[Any]] | None = None
         self._upstream: Mapping[str, Any] | None = None
@@ -84,13 +89,32 @@ class Gateways:
         before = self._peers.pop(worker, None)
         if before is not None:
             self._spawn(before.close())
-        peer = Peer(sock, on_audit=self._on_audit, on_end=lambda: self._spawn(self._ended(worker, peer)))
+        peer = Peer(
+            sock,
+            on_audit=self._on_audit,
+            on_unrecorded=lambda counts: self._note_unrecorded(worker, counts),
+            on_end=lambda: self._spawn(self._ended(worker, peer)),
+        )
         self._peers[worker] = peer
+        # What a worker that ended could not record is lost with it.
+        self._unrecorded.pop(worker, None)
         # The first thing that a worker hears: a policy counts only on the ground that it is for.
         if self._listening is not None:
             self._tell(worker, peer)
         self._news.set()
         self._spawn(self._greet(cells))
+
+    def _note_unrecorded(self, worker: int, counts: Mapping[str, int]) -> None:
+        """Believe a worker for the cells alone that are its own."""
+        self._unrecorded[worker] = {cell: n for cell, n in counts.items() if self._serves(cell, worker)}
+
+    @property
+    def unrecorded(self) -> Mapping[str, int]:
+        """How many refusals of each cell are not in the log, because it cannot be written now."""
+        together: Counter[str] = Counter()
+        for counts in self._unrecorded.values():
+            together.update(counts)
+        return together
 
     async def push(self, cell: str, name: str, policy: Mapping[str, Any]) -> int:
         """Put a policy in force for a cell.

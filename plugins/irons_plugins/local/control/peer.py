@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from irons_plugins.local.asynclink import AsyncLink
@@ -22,14 +22,20 @@ class Peer:
     Args:
         sock: this end of it; made while the event loop runs.
         on_audit: called with the run whose log has grown.
+        on_unrecorded: called with the number of refusals of each cell that the worker could not record so far.
         on_end: called when the link has ended, but not by `close`.
     """
 
     def __init__(
-        self, sock: socket.socket, *, on_audit: Callable[[str], None], on_end: Callable[[], None]
+        self,
+        sock: socket.socket,
+        *,
+        on_audit: Callable[[str], None],
+        on_unrecorded: Callable[[Mapping[str, int]], None],
+        on_end: Callable[[], None],
     ) -> None:
         self._link = AsyncLink(sock)
-        self._on_audit, self._on_end = on_audit, on_end
+        self._on_audit, self._on_unrecorded, self._on_end = on_audit, on_unrecorded, on_end
         self._listening = asyncio.ensure_future(self._listen())
 
     @property
@@ -72,8 +78,16 @@ class Peer:
                 message = await self._link.recv()
                 if message.body.get("op") == "audit":
                     self._on_audit(str(message.body.get("run", "")))
+                elif message.body.get("op") == "unrecorded":
+                    self._on_unrecorded(_counts(message.body.get("cells")))
                 message.close()
         except LinkError as fault:
             self._link.close()
             _log.info("a gateway worker is gone: %s", fault)
         self._on_end()
+
+
+def _counts(said: object) -> Mapping[str, int]:
+    """What a worker says of its cells, as far as it is numbers above 0."""
+    found = said if isinstance(said, dict) else {}
+    return {str(cell): count for cell, count in found.items() if type(count) is int and count > 0}

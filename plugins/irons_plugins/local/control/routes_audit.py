@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from irons_plugins.local.causes import Cause, Outcome
-from irons_plugins.local.control import times
+from irons_plugins.local.control import sandboxes, times
 from irons_plugins.local.control.audit import LONGEST_WAIT
 from irons_plugins.local.control.errors import bad
 from irons_plugins.local.control.events import NEWEST, PAGE, VERDICTS, Query, outcomes_of, verdicts_of
@@ -69,6 +69,11 @@ _ROTATED: Schema = {
         "before": {"type": "string", "format": "date-time"},
     },
 }
+_UNRECORDED: Schema = {
+    "type": "object",
+    "description": "So many refusals of this sandbox are not in the log, which cannot be written now: the disk is full.",
+    "properties": {"sandbox_name": _TEXT, "sandbox_id": _TEXT, "count": _NUMBER},
+}
 _HOST: Schema = {
     "type": "object",
     "properties": {
@@ -110,6 +115,7 @@ _PAGE: Schema = {
         },
         "left_out": {**_NUMBER, "description": "How many older events match and are not in this answer."},
         "rotated": {"type": "array", "items": _ROTATED},
+        "unrecorded": {"type": "array", "items": _UNRECORDED},
     },
     "required": ["events"],
 }
@@ -143,7 +149,24 @@ async def read_audit(call: Call) -> Mapping[str, Any]:
         answer["page_token"] = page.token
     if page.rotated:
         answer["rotated"] = page.rotated
+    unrecorded = await _unrecorded(call)
+    if unrecorded:
+        answer["unrecorded"] = unrecorded
     return answer
+
+
+async def _unrecorded(call: Call) -> list[Mapping[str, Any]]:
+    """Per sandbox that was asked for, how many refusals could not be recorded."""
+    counts = call.plane.gateways.unrecorded
+    if not counts:
+        return []
+    asked = call.path.get("name")
+    known = await call.plane.store.read(sandboxes.all_of)
+    return [
+        {"sandbox_name": each.name, "sandbox_id": each.id, "count": counts[each.id]}
+        for each in known
+        if each.id in counts and asked in (None, each.name, each.id)
+    ]
 
 
 async def read_hosts(call: Call) -> Mapping[str, Any]:

@@ -23,6 +23,10 @@ class Serving:
         connection.executemany("INSERT OR IGNORE INTO served (cell, worker) VALUES (?, ?)", pairs)
         self._known.update(pairs)
 
+    def serves(self, cell: str, worker: int) -> bool:
+        """Tell whether this pair was noted in this process's life, or asked for."""
+        return (cell, worker) in self._known
+
     def refute(self, cell: str, worker: int) -> None:
         """The keeper says that the worker never had that cell."""
         self._refuted.add((cell, worker))

@@ -196,6 +196,10 @@ class Doors:
             refusal = Refusal("*", 53, "dns", mode, None, str(error), Cause.CAP)
             self._context.folder.refused(self._cell.name, refusal)
             raise
+        except OSError:
+            # A name that cannot be kept is not given, and there is no room for a record of that either.
+            self._context.folder.unwritten(self._cell.name)
+            raise
 
     def _covered(self, name: str) -> bool:
         """True for a name that an allow rule covers; one for everything covers none in particular."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -116,11 +117,19 @@ class Folder:
     Args:
         loop: whose clock counts the seconds.
         journal: where they are written.
+        missing: called when the number of refusals that the log has no room for has changed, and again each second
+            while there are any.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, journal: Journal) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        journal: Journal,
+        missing: Callable[[], None] = lambda: None,
+    ) -> None:
         self._loop = loop
         self._journal = journal
+        self._missing = missing
         self._cells: dict[str, Folds] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -157,7 +166,12 @@ class Folder:
         """Take note of an attempt that was refused because the log could not be written: told once it can be."""
         self._journal.lost += 1
         self.of(cell).unwritten += 1
+        self._missing()
         self._wake()
+
+    def unrecorded(self) -> Mapping[str, int]:
+        """How many refusals of each cell are not in the log, because it could not be written."""
+        return {cell: folds.unwritten for cell, folds in self._cells.items() if folds.unwritten}
 
     def forget(self, cell: str) -> None:
         """The cell is gone: write what is open."""
@@ -205,6 +219,7 @@ class Folder:
             missing, fold.written = fold.count - fold.written, fold.count
             self._journal.lost += missing
             self.of(cell).unwritten += missing
+            self._missing()
 
     def _wake(self) -> None:
         if self._timer is None:
@@ -232,6 +247,7 @@ class Folder:
                 return
             finally:
                 entry.done()
+                self._missing()
 
     def _end(self, cell: str, fold: _Fold) -> None:
         if fold.count != fold.written:

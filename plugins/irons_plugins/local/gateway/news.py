@@ -1,9 +1,10 @@
-"""Tells the control plane that the audit log has grown: the first time at once, then at most every 20 ms."""
+"""Tells the control plane that the audit log has grown, or that it cannot: the first time at once, then at most every 20 ms."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 
@@ -25,6 +26,7 @@ class News:
         self._links: dict[AsyncLink, set[str]] = {}
         self._runs: set[str] = set()
         self._pausing = False
+        self._counting = self._miscounted = False
         # Not of whichever cell's record came first.
         self._context = contextvars.copy_context()
         self._sending: dict[AsyncLink, asyncio.Task[None]] = {}
@@ -43,6 +45,23 @@ class News:
         if not self._pausing:
             self._pausing = True
             self._loop.call_soon(self._send, context=self._context)
+
+    def unrecorded(self, counts: Callable[[], Mapping[str, int]]) -> None:
+        """Refusals are missing in the log: `counts` is asked how many of each cell, and the listeners are told."""
+        self._miscounted = True
+        if not self._counting:
+            self._counting = True
+            self._loop.call_soon(self._send_counts, counts, context=self._context)
+
+    def _send_counts(self, counts: Callable[[], Mapping[str, int]]) -> None:
+        self._counting = self._miscounted
+        if not self._miscounted:
+            return
+        self._miscounted = False
+        self._loop.call_later(PAUSE, self._send_counts, counts, context=self._context)
+        for link in self._links:
+            with suppress(LinkError):
+                link.post({"op": "unrecorded", "cells": dict(counts())})
 
     def _send(self) -> None:
         runs, self._runs = self._runs, set()

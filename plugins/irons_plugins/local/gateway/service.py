@@ -92,7 +92,7 @@ class Service:
         self._context = Context(
             loop=loop,
             journal=journal,
-            folder=Folder(loop, journal),
+            folder=Folder(loop, journal, lambda: self._news.unrecorded(self._context.folder.unrecorded)),
             resolver=resolver,
             nameservers=NameServers(loop),
             proxy=Proxy(loop, home / "upstream", resolver, self._watch.close_proxy, self._watch.ground),
