@@ -36,12 +36,14 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 class Backend(NamedTuple):
     """Where the v0 API is answered: a base URL and, where that is not plain HTTP over TCP, an httpx transport to reach it.
 
-    `local` is true where the server runs on this machine and can hand over connected descriptors.
+    `local` is true where the server runs on this machine and can hand over connected descriptors. `handover` is then a command that
+    hands one to OpenSSH; the sandbox's cell is its last word (`ProxyCommand` with `ProxyUseFdpass`, ssh_config(5)).
     """
 
     base_url: str
     transport: httpx.BaseTransport | None = None
     local: bool = False
+    handover: tuple[str, ...] = ()
 
 
 @hookspec

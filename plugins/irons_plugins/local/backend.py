@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from irons.backends import load_httpx
@@ -43,7 +44,13 @@ def local_backend(settings: Settings) -> Backend:
         from irons_plugins.local.reviving import Reviving
 
         transport = Reviving(places, settings.env)
-    return Backend("http://irons", transport, local=True)
+    return Backend("http://irons", transport, local=True, handover=_handover(places))
+
+
+def _handover(places: Places) -> tuple[str, ...]:
+    """The command that hands OpenSSH a connection: without `site`, which would take longer than all the rest of it."""
+    program = Path(__file__).with_name("handover.py")
+    return (sys.executable, "-I", "-S", str(program), str(places.keeper_socket))
 
 
 @contextmanager

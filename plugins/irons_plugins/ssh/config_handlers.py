@@ -72,7 +72,7 @@ def _names(ctx: Context) -> list[str]:
 def _way(ctx: Context, name: str, *, strict: bool, needed: bool) -> Entrance | None:
     try:
         host_of(name)
-        return entrance(ctx, name, strict=strict)
+        return entrance(ctx, name, strict=strict, lasting=True)
     except (Conflict, NotFound, UsageError) as error:
         if needed:
             raise
@@ -85,7 +85,7 @@ def arrived(ctx: Context, name: str) -> None:
     installed = Installed(ctx.settings)
     try:
         if installed:
-            way = entrance(ctx, name)
+            way = entrance(ctx, name, lasting=True)
             installed.put(name, block(name, way, clear=installed.forwards_back(ctx.settings.env)))
     except IronsError as error:
         ctx.progress(f"irons: {name} is not in the installed ssh configuration: {error.message}")

@@ -28,7 +28,9 @@ class Entrance(NamedTuple):
     options: Options
 
 
-def entrance(ctx: Context, name: str, *, strict: bool = False, direct: bool = True) -> Entrance:
+def entrance(
+    ctx: Context, name: str, *, strict: bool = False, direct: bool = True, lasting: bool = False
+) -> Entrance:
     """Ask the server for a sandbox's SSH address and return how to get there.
 
     Args:
@@ -36,6 +38,7 @@ def entrance(ctx: Context, name: str, *, strict: bool = False, direct: bool = Tr
         name: The sandbox.
         strict: Check the host key even where the server told none.
         direct: Where the backend is this machine's own, take a descriptor from the keeper; else the TCP port.
+        lasting: The options are for a file; they must work when irons has been upgraded and the runtime directory is another one.
 
     Raises:
         ApiError: The server said no, or something that makes no sense.
@@ -49,7 +52,8 @@ def entrance(ctx: Context, name: str, *, strict: bool = False, direct: bool = Tr
     else:
         options |= CHECKED if strict else UNCHECKED
     if direct and target.cell and ctx.api.backend.local:
-        options |= {"ProxyCommand": proxy_command(target.cell), "ProxyUseFdpass": "yes"}
+        handover = () if lasting else ctx.api.backend.handover
+        options |= {"ProxyCommand": proxy_command(target.cell, handover), "ProxyUseFdpass": "yes"}
     remembered = Identities.of(ctx.settings).of_sandbox(name)
     if remembered is not None:
         # An agent with many keys would use up the server's patience before it came to this one.

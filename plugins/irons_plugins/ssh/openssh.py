@@ -74,10 +74,15 @@ def local_path(path: str) -> str:
     return f"./{path}" if ":" in path.partition("/")[0] or path.startswith("-") else path
 
 
-def proxy_command(cell: str) -> str:
-    """Return the command that hands ssh a connected descriptor; ssh gives it to the person's shell and expands its percent signs."""
+def proxy_command(cell: str, handover: Sequence[str] = ()) -> str:
+    """Return the command that hands ssh a connected descriptor; ssh gives it to the person's shell and expands its percent signs.
+
+    Args:
+        cell: The sandbox's cell.
+        handover: The backend's own command for it; without one, all of irons is started.
+    """
     # -P: ssh is run anywhere, and what lies there must not be imported.
-    words = (sys.executable, "-P", "-m", "irons", "local", "connect", cell)
+    words = (*(handover or (sys.executable, "-P", "-m", "irons", "local", "connect")), cell)
     return shlex.join(words).replace("%", "%%")
 
 
