@@ -7,6 +7,7 @@ import contextlib
 import gzip
 import io
 import json
+import os
 import shutil
 import tarfile
 import tempfile
@@ -17,7 +18,8 @@ from typing import Any
 
 import pytest
 
-from irons_plugins.local.engines import EngineError
+from irons_plugins.local.engines import EngineError, Limits, Spec
+from irons_plugins.local.engines.machine import Machine
 from irons_plugins.local.idmap import outer_map
 from irons_plugins.local.image import Image, Images
 
@@ -118,6 +120,22 @@ class Place:
     def imported(self, *entries: Entry) -> Image:
         """The image of an archive of these entries."""
         return asyncio.run(self.images.import_(archive(self.root / "a.tar", *entries), "little"))
+
+    def again(self, name: str) -> Image:
+        """An image exported and imported, so that it has all its files in one directory."""
+        asyncio.run(self.images.export(name, self.root / "again.tar"))
+        return asyncio.run(self.images.import_(self.root / "again.tar", "again"))
+
+    def sandbox_on(self, image: Image, name: str = "box", number: int = 1) -> Path:
+        """A stopped sandbox's directory, as the engine lays it out."""
+        home = self.root / "sandboxes" / f"sb_{number:016x}"
+        (home / "upper").mkdir(parents=True)
+        (home / "work").mkdir()
+        uid = outer_map().host_uid(1)
+        os.chown(home / "upper", uid, uid)
+        Machine.of(Spec(home.name, name, "", limits=Limits()), image.id, image.name, "key").write(home)
+        Machine.mark_laid(home)
+        return home
 
     def refused(self, work: Awaitable[object]) -> EngineError:
         """Why something was refused; nothing may be left of it."""

@@ -18,11 +18,12 @@ from pathlib import Path
 import pytest
 from tests.local.image_archives import SYSTEM, Place, archive, entry, ids, make_place, tar_bytes, unpacking
 
-from irons_plugins.local.engines import EngineError, Limits, Spec
+from irons_plugins.local.engines import EngineError
 from irons_plugins.local.engines.machine import Machine
 from irons_plugins.local.idmap import outer_map
 from irons_plugins.local.image import Image
 from irons_plugins.local.images import debian
+from irons_plugins.local.images.saving import Saving
 from irons_plugins.local.namespaces import started
 
 
@@ -68,22 +69,10 @@ def test_what_is_exported_can_be_imported(place: Place) -> None:
     assert sorted(each.name for each in place.root.glob(".out*")) == []
 
 
-def _sandbox_on(place: Place, image: Image, name: str = "box") -> Path:
-    """A stopped sandbox's directory, as the engine lays it out."""
-    home = place.root / "sandboxes" / "sb_0123456789abcdef"
-    (home / "upper").mkdir(parents=True)
-    (home / "work").mkdir()
-    uid = outer_map().host_uid(1)
-    os.chown(home / "upper", uid, uid)
-    Machine.of(Spec(home.name, name, "", limits=Limits()), image.id, image.name, "key").write(home)
-    Machine.mark_laid(home)
-    return home
-
-
 @unpacking
 def test_a_stopped_sandbox_becomes_an_image_without_its_keys(place: Place) -> None:
     """What it changed and removed is in the image; host keys and authorized keys are not."""
-    home = _sandbox_on(place, place.imported(*SYSTEM, entry("srv/old", b"1"), entry("srv/kept", b"1")))
+    home = place.sandbox_on(place.imported(*SYSTEM, entry("srv/old", b"1"), entry("srv/kept", b"1")))
     upper = home / "upper"
     for directory in ("srv", "root/.ssh", "home/irons/.ssh", "etc/ssh"):
         (upper / directory).mkdir(parents=True)
@@ -99,23 +88,29 @@ def test_a_stopped_sandbox_becomes_an_image_without_its_keys(place: Place) -> No
     for path in (upper, *upper.rglob("*")):
         os.chown(path, uid, uid, follow_symlinks=False)
     image = asyncio.run(place.images.save(home.name, "saved"))
-    assert sorted(each.name for each in (image.rootfs / "srv").iterdir()) == ["kept", "new"]
-    assert [
-        each for each in image.rootfs.rglob("*") if "authorized" in each.name or "ssh_host" in each.name
-    ] == []
+    rootfs = place.again("saved").rootfs
+    assert sorted(each.name for each in (rootfs / "srv").iterdir()) == ["kept", "new"]
+    assert [each for each in rootfs.rglob("*") if "authorized" in each.name or "ssh_host" in each.name] == []
     assert image.source == "saved from box"
 
 
 @unpacking
-def test_holes_cost_nothing_when_they_are_saved_and_exported(place: Place) -> None:
+@pytest.mark.parametrize("copied", [False, True], ids=["as a layer", "copied"])
+def test_holes_cost_nothing_when_they_are_saved_and_exported(
+    place: Place, monkeypatch: pytest.MonkeyPatch, *, copied: bool
+) -> None:
     """A sparse file of 4 TiB that a sandbox made takes its blocks, in the image and in the archive of that."""
-    home = _sandbox_on(place, place.imported(*SYSTEM))
+    home = place.sandbox_on(place.imported(*SYSTEM))
     (home / "upper/srv").mkdir()
     with (home / "upper/srv/big").open("wb") as file:
         file.write(b"begin")
         file.truncate(4 << 40)
+    if copied:
+        monkeypatch.setattr(Saving, "is_possible", lambda _: False)
     saved = asyncio.run(place.images.save(home.name, "saved"))
-    found = (saved.rootfs / "srv/big").stat()
+    (found,) = [
+        path.stat() for path in place.root.rglob("images/*/rootfs/srv/big" if copied else "tree/srv/big")
+    ]
     assert found.st_size == 4 << 40
     assert found.st_blocks * 512 + saved.size < 1 << 20
     asyncio.run(place.images.export("saved", place.root / "out.tar"))
@@ -129,7 +124,7 @@ def test_holes_cost_nothing_when_they_are_saved_and_exported(place: Place) -> No
 @unpacking
 def test_a_running_sandbox_is_not_saved(place: Place) -> None:
     """It must be stopped first, and what isn't there can't be saved."""
-    home = _sandbox_on(place, place.imported(*SYSTEM))
+    home = place.sandbox_on(place.imported(*SYSTEM))
     before = place.left()
     note = {"pid": os.getpid(), "started": started(os.getpid())}
     Machine.run_file(home).write_text(json.dumps(note))
@@ -144,7 +139,7 @@ def test_a_running_sandbox_is_not_saved(place: Place) -> None:
 def test_an_image_in_use_stays(place: Place) -> None:
     """Neither is it removed, nor lost when its name is used again; once nobody needs it, it goes."""
     old = place.imported(*SYSTEM)
-    home = _sandbox_on(place, old)
+    home = place.sandbox_on(old)
     with pytest.raises(EngineError, match="box"):
         asyncio.run(place.images.remove("little"))
     new = place.imported(*SYSTEM)

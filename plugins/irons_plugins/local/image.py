@@ -1,8 +1,9 @@
 """The root file systems that sandboxes start from: built, imported, saved from a sandbox, exported, removed.
 
-Each is a directory `img_…` with `rootfs` and `image.json`, put in its place by one rename when all of it is on the
-disk; what is being made is called `.new-…`. Two images may have one name: the newer is meant, the older stays
-for as long as a sandbox stands on it.
+Each is a directory `img_…` with `image.json` and, unless it only names layers over another one, `rootfs`; it is put
+in its place by one rename when all of it is on the disk, and what is being made is called `.new-…`. Two images may
+have one name: the newer is meant. One without a name, or with a name that was used again, stays for as long as a
+sandbox or another image stands on it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import os
 import secrets
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,9 @@ from irons_plugins.local.engines.call import call
 from irons_plugins.local.engines.machine import Machine
 from irons_plugins.local.engines.removal import remove_tree
 from irons_plugins.local.idmap import IdMapError, outer_map
-from irons_plugins.local.images import debian
+from irons_plugins.local.images import debian, saving
 from irons_plugins.local.images.building import debootstrap, piped
+from irons_plugins.local.images.layers import Layers
 from irons_plugins.local.images.locks import locked, locked_now
 from irons_plugins.local.images.record import ROOTFS, Image, check_name, now
 
@@ -41,17 +44,41 @@ class Images:
     def __init__(self, root: Path, sandboxes: Path) -> None:
         self._root = root
         self._sandboxes = sandboxes
+        self.layers = Layers.beside(root)
 
     def listed(self) -> Sequence[Image]:
         """The images that have a name, newest first."""
         newest: dict[str, Image] = {}
         for image in sorted(self._all(), key=lambda image: image.created_at):
-            newest[image.name] = image
+            if image.name:
+                newest[image.name] = image
         return sorted(newest.values(), key=lambda image: -image.created_at)
 
     def find(self, name: str) -> Image | None:
         """The image of that name."""
         return next((image for image in self.listed() if image.name == name), None)
+
+    def named(self, name: str) -> Image:
+        """The image of that name.
+
+        Raises:
+            EngineError: there is none, or a newer irons made it.
+        """
+        image = self.find(name)
+        if image is None:
+            self._refuse_newer(name)
+            raise EngineError("absent", f"there is no image {name}")
+        return image
+
+    def _refuse_newer(self, name: str) -> None:
+        """Say so where the image of that name has a record that only a newer irons can read."""
+        for entry in _entries(self._root):
+            if entry.startswith("img_") and Image.name_of_newer(self._root / entry) == name:
+                raise EngineError(
+                    "state",
+                    f"a newer irons made the image {name}, and this one cannot read its record",
+                    "install the newer irons again to use it",
+                )
 
     def by_id(self, identifier: str) -> Image:
         """The image of that id, its name used again or not.
@@ -63,6 +90,15 @@ class Images:
         if image is None:
             raise EngineError("image", f"the image {identifier} is gone")
         return image
+
+    def lower(self, image: Image) -> list[Path]:
+        """The directories that an image's files are in, topmost first.
+
+        Raises:
+            EngineError: one of them is gone.
+        """
+        base = self.by_id(image.base) if image.base else image
+        return [*self.layers.trees(image.layers), base.rootfs]
 
     async def ensure(self, name: str, default: str = "", progress: Progress = unheard) -> Image:
         """The image of that name; the default one, for "", is made where there is none.
@@ -79,6 +115,7 @@ class Images:
         if image is not None:
             return image
         if name and name != DEFAULT:
+            self._refuse_newer(name)
             known = ", ".join(sorted(image.name for image in self.listed())) or "none yet"
             raise EngineError("image", f"there is no image {name}", f"images: {known}")
         progress("there is no image yet: making one, once", None)
@@ -165,12 +202,15 @@ class Images:
 
     async def export_to(self, name: str, archive: int, *, progress: Progress = unheard) -> None:
         """`export` to an open file, which the caller closes."""
-        image = self.find(name)
-        if image is None:
-            raise EngineError("absent", f"there is no image {name}")
+        image = self.named(name)
+        request: dict[str, Any] = {"archive": archive, "size": image.size, "without_keys": False}
+        if image.layers:
+            layers = [str(path) for path in self.lower(image)]
+            await call("b", _PACK, {**request, "layers": layers}, fds=(archive,), progress=progress)
+            return
         rootfs = os.open(image.rootfs, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            request = {"archive": archive, "rootfs": rootfs, "size": image.size, "without_keys": False}
+            request["rootfs"] = rootfs
             await call("b", _PACK, request, fds=(archive, rootfs), progress=progress)
         finally:
             os.close(rootfs)
@@ -186,26 +226,38 @@ class Images:
         Raises:
             EngineError: it runs, is absent or damaged, or the image cannot be written.
         """
+        check_name(name)
         home = self._sandboxes / sandbox
-        if not (home / "upper").is_dir():
+        if not (home / "upper").is_dir() and not (home / saving.NEXT).is_dir():
             raise EngineError("absent", f"there is no sandbox {sandbox} of this engine")
         async with Machine.held(home):
             if Machine.running(home) is not None:
                 raise EngineError("state", f"sandbox {sandbox} runs", "stop it first")
-            return await self._save(home, name, progress)
+            async with self.keeping():
+                await saving.settle(home, self.layers)
+                work = self._saving(home)
+                if work.is_possible():
+                    return await work.save(name, progress)
+            return await self._copy(work, name, progress)
 
-    async def _save(self, home: Path, name: str, progress: Progress) -> Image:
+    def _saving(self, home: Path) -> saving.Saving:
         machine = Machine.read(home)
-        base = self.by_id(machine.image)
-        layers = [str(home / "upper"), str(base.rootfs)] if Machine.is_laid(home) else [str(base.rootfs)]
+        parent = self.by_id(machine.image)
+        lower = [*self.layers.trees(machine.layers), *self.lower(parent)]
+        return saving.Saving(home, machine, parent, lower, self.layers, self._root)
+
+    async def _copy(self, work: saving.Saving, name: str, progress: Progress) -> Image:
+        """Save a sandbox whose changes cannot become a layer, by copying all its files."""
+        laid = [work.home / "upper"] if Machine.is_laid(work.home) else []
+        layers = [str(path) for path in (*laid, *work.lower)]
         async with self._making(name, progress, share=False) as draft:
             if isinstance(draft, Image):
                 return draft
             read, write = os.pipe2(os.O_CLOEXEC)
-            request = {"archive": write, "layers": layers, "size": base.size, "without_keys": True}
+            request = {"archive": write, "layers": layers, "size": work.parent.size, "without_keys": True}
             packing = call("b", _PACK, request, fds=(write,), progress=progress)
             found = await piped(packing, write, self._unpack(draft, read, unheard, stream=True), read)
-            return Image.put(draft, self._root, name, f"saved from {machine.name}", found)
+            return Image.put(draft, self._root, name, f"saved from {work.machine.name}", found)
 
     @contextlib.asynccontextmanager
     async def keeping(self) -> AsyncIterator[None]:
@@ -223,32 +275,59 @@ class Images:
         if not self._root.is_dir():
             raise EngineError("absent", f"there is no image {name}")
         async with locked(self._root / _USE_LOCK):
-            image = self.find(name)
-            if image is None:
-                raise EngineError("absent", f"there is no image {name}")
-            users = self._in_use().get(image.id)
+            image = self.named(name)
+            users = self._users(image.id)
             if users:
                 raise EngineError(
                     "state", f"image {name} is in use by {', '.join(sorted(users))}", "destroy them first"
                 )
-            gone = self._root / f".gone-{image.id}"
-            image.home.rename(gone)
-            await remove_tree(gone)
+            if any(other.base == image.id for other in self._all()):
+                # It goes with the last image that stands on it.
+                replace(image, name="").write(image.home)
+            else:
+                await self._discard(image)
+            await self._sweep_unnamed()
 
     async def recover(self) -> None:
-        """Remove what was interrupted, and older images that no sandbox stands on any more."""
+        """Remove what was interrupted, and images and layers that nothing stands on any more."""
         if not self._root.is_dir():
             return
         with locked_now(self._root / _LOCK) as held:
             # Where somebody makes an image just now, what looks interrupted is theirs.
-            if not held:
-                return
-            named = {image.id for image in self.listed()}
-            used = self._in_use()
-            for image in self._all():
-                if image.id not in named and image.id not in used:
-                    image.home.rename(self._root / f".gone-{image.id}")
-            await self._sweep()
+            if held:
+                await self._sweep()
+        await self.sweep()
+
+    async def sweep(self) -> None:
+        """Remove the images and layers that nothing stands on any more."""
+        if not self._root.is_dir():
+            return
+        async with locked(self._root / _USE_LOCK):
+            await self._sweep_unnamed()
+
+    async def _sweep_unnamed(self) -> None:
+        """Remove what no name leads to; the lock is held."""
+        for entry in _entries(self._root):
+            if entry.startswith(saving.DRAFT):
+                await remove_tree(self._root / entry)
+        references = self._references()
+        if references is None:
+            # What a damaged record names is not known, and must not go before its sandbox does.
+            return
+        named = {image.id for image in self.listed()}
+        images = {image.id: image for image in self._all()}
+        kept = {each for each in images if each in named or each in references}
+        kept |= {images[each].base for each in kept}
+        for each in images.keys() - kept:
+            await self._discard(images[each])
+        layers = {layer for each in kept & images.keys() for layer in images[each].layers}
+        await self.layers.sweep(layers | references)
+
+    async def _discard(self, image: Image) -> None:
+        """Remove the files of an image; nothing may name it."""
+        gone = self._root / f".gone-{image.id}"
+        image.home.rename(gone)
+        await remove_tree(gone)
 
     async def _sweep(self) -> None:
         """Remove what nobody makes or removes any more; the lock is held."""
@@ -260,15 +339,42 @@ class Images:
         found = (Image.read(self._root / entry) for entry in _entries(self._root) if entry.startswith("img_"))
         return [image for image in found if image is not None]
 
-    def _in_use(self) -> dict[str, set[str]]:
-        """Names of the sandboxes by the id of the image they stand on."""
-        used: dict[str, set[str]] = {}
+    def _users(self, image: str) -> set[str]:
+        """Names of the sandboxes that stand on an image."""
+        found: set[str] = set()
+        for home in self._homes():
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                body = json.loads((home / "machine.json").read_bytes())
+                if body["image"] == image:
+                    found.add(body["name"])
+        return found
+
+    def _references(self) -> set[str] | None:
+        """Ids that records name which are not read otherwise; None where one of them is damaged.
+
+        Those are the records of the sandboxes, and of images that a newer irons made.
+        """
+        found: set[str] = set()
+        for home in self._homes():
+            try:
+                # Not by `Machine`: what a newer irons wrote counts, too.
+                body = json.loads((home / "machine.json").read_bytes())
+                found |= {body["image"], *body.get("layers", ())}
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+                if (home / "upper").is_dir() or (home / saving.NEXT).is_dir():
+                    return None
+        for entry in _entries(self._root):
+            if entry.startswith("img_") and Image.read(self._root / entry) is None:
+                try:
+                    found |= Image.names(self._root / entry)
+                except (OSError, ValueError, TypeError, AttributeError):
+                    return None
+        return found
+
+    def _homes(self) -> list[Path]:
         with contextlib.suppress(FileNotFoundError):
-            for home in self._sandboxes.iterdir():
-                with contextlib.suppress(OSError, ValueError, KeyError):
-                    body = json.loads((home / "machine.json").read_bytes())
-                    used.setdefault(body["image"], set()).add(body["name"])
-        return used
+            return [home for home in self._sandboxes.iterdir() if home.name.startswith("sb_")]
+        return []
 
     @contextlib.asynccontextmanager
     async def _making(self, name: str, progress: Progress, *, share: bool) -> AsyncIterator[Path | Image]:

@@ -60,6 +60,11 @@ class Places:
         return self.local / "sandboxes"
 
     @property
+    def layers(self) -> Path:
+        """`ID/tree/` and `ID/layer.json` of every layer that images and sandboxes share."""
+        return self.local / "layers"
+
+    @property
     def gateway(self) -> Path:
         """The gateway's own directory, its working directory: `policy/`, `names/`, `audit/`."""
         return self.local / "gateway"
@@ -123,7 +128,7 @@ class Places:
         """
         _private(self.state)
         _private(self.runtime)
-        for directory in (self.local, self.images, self.sandboxes, self.logs):
+        for directory in (self.local, self.images, self.layers, self.sandboxes, self.logs):
             _private(directory)
         _private(self.gateway, owned=False)
         return self

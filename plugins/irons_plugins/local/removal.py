@@ -183,7 +183,7 @@ class _NoCells:
 
 
 async def _remove_state(places: Places) -> None:
-    for directory in (places.images, places.sandboxes):
+    for directory in (places.images, places.layers, places.sandboxes):
         for entry in directory.iterdir() if directory.is_dir() else ():
             if entry.is_dir() and not entry.is_symlink():
                 await remove_tree(entry)

@@ -54,8 +54,8 @@ def enter(level: Level, idmap: IdMap, request: dict[str, Any]) -> None:
 
     Comes back in a new process; the one that called waits for it and exits as it does. What must be done on the
     way, where it is allowed, is asked for in the request: `give`, descriptors of files of this user that become
-    those of a sandbox's root; `layers`, directories (topmost first) that are to be seen as one, read-only, behind
-    the descriptor that is put into the request as `rootfs`.
+    those of a sandbox's root; `layers`, directories (topmost first) that are to be seen as one, behind the descriptor
+    that is put into the request as `rootfs`: read-only, or with changes going to `upper` (its `work` beside it).
 
     Raises:
         OSError: the kernel, or newuidmap(1), refused.
@@ -64,13 +64,13 @@ def enter(level: Level, idmap: IdMap, request: dict[str, Any]) -> None:
         # The machine's root can walk to them, and A's root could not.
         namespaces.unshare(namespaces.NEWNS)
         namespaces.mount("none", "/", flags=namespaces.MS_REC | kernel.MS_PRIVATE)
-        request["rootfs"] = _merge(request.pop("layers"))
+        request["rootfs"] = _merge(request)
     _descend(namespaces.NEWUSER | namespaces.NEWNS, lambda pid: _map_outer(pid, idmap))
     namespaces.mount("none", "/", flags=namespaces.MS_REC | kernel.MS_PRIVATE)
     for descriptor in request.get("give", ()):
         os.fchown(descriptor, 1, 1)
     if "layers" in request:
-        request["rootfs"] = _merge(request.pop("layers"))
+        request["rootfs"] = _merge(request)
     if level == "b":
         _descend(namespaces.NEWUSER | namespaces.NEWNS, _map_inner)
 
@@ -116,16 +116,23 @@ def _descend(flags: int, map_ids: Callable[[int], None]) -> None:
     kernel.stay_reachable()
 
 
-def _merge(layers: list[str]) -> int:
+def _merge(request: dict[str, Any]) -> int:
     """Mount directories over one another; gives a descriptor of the whole."""
     # By number, so that no character in a path means anything to the mount.
-    descriptors = [
-        os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC) for path in layers
-    ]
-    lower = ":".join(f"/proc/self/fd/{descriptor}" for descriptor in descriptors)
-    flags = kernel.MS_RDONLY | kernel.MS_NODEV | kernel.MS_NOSUID
-    namespaces.mount("overlay", _STAGE, "overlay", flags, f"lowerdir={lower},userxattr")
+    lower = ":".join(_numbered(path) for path in request.pop("layers"))
+    flags = kernel.MS_NODEV | kernel.MS_NOSUID
+    options = f"lowerdir={lower},userxattr"
+    if "upper" in request:
+        options += f",upperdir={_numbered(request.pop('upper'))},workdir={_numbered(request.pop('work'))}"
+    else:
+        flags |= kernel.MS_RDONLY
+    namespaces.mount("overlay", _STAGE, "overlay", flags, options)
     return os.open(_STAGE, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _numbered(path: str) -> str:
+    """A name for a directory that the mount can use; it stays open for as long as this process."""
+    return f"/proc/self/fd/{os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)}"
 
 
 def _map_outer(pid: int, idmap: IdMap) -> None:

@@ -19,6 +19,8 @@ _LAID = "laid"
 _LOCK = "lock"
 _POLL = 0.05
 _RUN = "run-"
+_VERSION = 2
+"""Of the record: version 1 had no layers, and no number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class Machine:
         image_name: what that image was called then.
         host_key: its public host key.
         limits: what it may use.
+        layers: its own, topmost first: between what it adds now and its image.
     """
 
     id: str
@@ -40,6 +43,7 @@ class Machine:
     image_name: str
     host_key: str
     limits: Limits
+    layers: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, spec: Spec, image: str, image_name: str, host_key: str) -> Machine:
@@ -51,19 +55,28 @@ class Machine:
         """The machine of a sandbox's directory.
 
         Raises:
-            EngineError: the file is missing or not what was written.
+            EngineError: the file is missing, not what was written, or of a newer irons.
         """
         try:
             body = json.loads((home / _FILE).read_bytes())
-            return cls(**{**body, "limits": Limits(**body["limits"])})
-        except (OSError, ValueError, TypeError, KeyError) as error:
+            version = body.pop("version", 1)
+            if version > _VERSION:
+                raise EngineError(
+                    "state",
+                    f"a newer irons made or changed {home.name}: its record has version {version},"
+                    f" and this irons reads {_VERSION} at most",
+                    "install the newer irons again to use it",
+                )
+            layers = tuple(body.pop("layers", ()))
+            return cls(**{**body, "limits": Limits(**body["limits"]), "layers": layers})
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise EngineError("state", f"{home.name} is half made or damaged", "destroy it") from error
 
     def write(self, home: Path) -> None:
         """Write the file, so that it is there whole or not at all, also after a power loss."""
         path = home / (_FILE + ".new")
         with path.open("w", encoding="utf-8") as file:
-            json.dump(asdict(self), file)
+            json.dump({"version": _VERSION, **asdict(self)}, file)
             file.flush()
             os.fsync(file.fileno())
         path.rename(home / _FILE)

@@ -39,6 +39,7 @@ from irons_plugins.local.engines.machine import Machine
 from irons_plugins.local.engines.processes import end_all_in_net, end_tree, ended, ends, open_process
 from irons_plugins.local.engines.removal import remove_tree
 from irons_plugins.local.image import Image, Images
+from irons_plugins.local.images.saving import settle
 
 _BUSY_WITHIN = 5.0
 _EXIT_WITHIN = 2.0
@@ -82,6 +83,7 @@ class NamespaceEngine:
         async with Machine.held(home, starting.BOOT_WITHIN):
             process = Machine.running(home)
             if process is None:
+                await settle(home, self._images.layers)
                 await self._groups.remove(sandbox)
                 return False
             try:
@@ -133,9 +135,10 @@ class NamespaceEngine:
         """Run it in a new cell; see `Engine.start`."""
         home = self._home(sandbox)
         async with self._locks[sandbox], Machine.held(home, _BUSY_WITHIN) as held:
-            machine = Machine.read(home)
             if Machine.running(home) is not None:
                 return
+            await settle(home, self._images.layers)
+            machine = Machine.read(home)
             started = False
             try:
                 await self._cells.drop(sandbox)
@@ -166,6 +169,11 @@ class NamespaceEngine:
                 if entry.startswith(f".new-{sandbox}-"):
                     await remove_tree(self._root / entry)
             await remove_tree(gone)
+        try:
+            await self._images.sweep()
+        except (EngineError, OSError) as error:
+            # The sandbox is gone all the same; the next sweep removes what it stood on.
+            _log.warning("layers of %s: %s", sandbox, error)
 
     async def look(self, sandbox: str) -> Look:
         """How it is, asked of its process 1; see `Engine.look`."""
@@ -240,13 +248,14 @@ class NamespaceEngine:
 
     async def _boot(self, home: Path, machine: Machine, held: int) -> None:
         image = self._images.by_id(machine.image)
+        lower = [*self._images.layers.trees(machine.layers), *self._images.lower(image)]
         with contextlib.ExitStack() as stack:
             given = stack.enter_context(contextlib.ExitStack())
             console, theirs = starting.console(stack, given)
             spaces = starting.kept(stack, await self._cells.namespaces(machine.id))
             note = starting.note(stack, Machine.run_file(home))
             groups = stack.enter_context(self._groups.joined(machine.id, machine.limits))
-            order = starting.order(home, machine, image, boot.Inherited(*spaces, groups, theirs, note))
+            order = starting.order(home, machine, image, lower, boot.Inherited(*spaces, groups, theirs, note))
             process = await starting.run(order, held)
             # The machine alone has that end now: what is read is what it says, and then its end.
             given.close()

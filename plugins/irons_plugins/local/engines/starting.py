@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 from asyncio.subprocess import PIPE
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -64,8 +65,17 @@ def note(stack: ExitStack, path: Path) -> int:
     return descriptor
 
 
-def order(home: Path, machine: Machine, image: Image, inherited: boot.Inherited) -> boot.Order:
+def order(
+    home: Path, machine: Machine, image: Image, lower: Sequence[Path], inherited: boot.Inherited
+) -> boot.Order:
     """What `boot` is told to start.
+
+    Args:
+        home: the sandbox's directory.
+        machine: its record.
+        image: what it stands on.
+        lower: the directories below its changes, topmost first.
+        inherited: the descriptors that come with the order.
 
     Raises:
         EngineError: crun, or subordinate ids, are missing.
@@ -81,7 +91,7 @@ def order(home: Path, machine: Machine, image: Image, inherited: boot.Inherited)
     return boot.Order(
         inherited=inherited,
         owner=[[ids.host_uid(inside), ids.host_gid(inside)] for inside in (0, 1)],
-        lower=[str(image.rootfs)],
+        lower=[str(path) for path in lower],
         upper=str(home / "upper"),
         work=str(home / "work"),
         files={} if Machine.is_laid(home) else _first_files(machine.name),

@@ -25,14 +25,17 @@ from irons_plugins.local.images.room import Room
 
 _CAPABILITY = "security.capability"
 _REPORT_EVERY = 8 << 20
-# Filled anew at each start, or another kernel's view.
-_LEFT_OUT = re.compile(r"(?:dev|proc|run|sys)/.+")
-# What lets somebody in must not travel with a copy.
+LEFT_OUT = re.compile(r"(?:dev|proc|run|sys)/.+")
+"""Paths that are filled again at each start, or another kernel's view."""
+
 _BLOCK = 512
 MULTIPLE = 16
 """How many times the bytes of its blocks may be read out of a file system: some compress, and some know no holes."""
 _GRANTED = 64 << 20
-_KEYS = re.compile(r"(?:.*/)?\.ssh/authorized_keys2?|etc/ssh/ssh_host_[^/]*|etc/hostname|etc/machine-id")
+KEYS = re.compile(r"(?:.*/)?\.ssh/authorized_keys2?|etc/ssh/ssh_host_[^/]*|etc/hostname|etc/machine-id")
+"""Paths that say who may enter or which machine this is: they must not travel with a copy."""
+KEY_PLACES = re.compile(r"(?:.*/)?\.ssh|etc/ssh|etc")
+"""The directories that `KEYS` lie in, so that among many files few need to be compared."""
 
 
 def pack(request: dict[str, Any], say: Say) -> dict[str, Any]:
@@ -74,7 +77,7 @@ class _Packer:
         done = reported = 0
         with self._tar:
             for path, found in _walk():
-                if _LEFT_OUT.fullmatch(path) or (self._without_keys and _KEYS.fullmatch(path)):
+                if LEFT_OUT.fullmatch(path) or (self._without_keys and KEYS.fullmatch(path)):
                     continue
                 self._room.take_entry()
                 done += self._add(path, found)

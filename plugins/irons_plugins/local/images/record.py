@@ -15,6 +15,8 @@ from irons_plugins.local.engines import EngineError
 ROOTFS = "rootfs"
 _FILE = "image.json"
 _NAME_AT_MOST = 64
+_VERSION = 2
+"""Of the record: version 1 had no layers, and no number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,8 @@ class Image:
         sshd: path of its SSH server.
         tini: path of its init, or "" where its SSH server is process 1.
         home: its directory.
+        base: id of the image whose `rootfs` it stands on; "" where that is its own.
+        layers: ids of the layers over that, topmost first.
     """
 
     id: str
@@ -42,6 +46,8 @@ class Image:
     sshd: str
     tini: str
     home: Path
+    base: str = ""
+    layers: tuple[str, ...] = ()
 
     @property
     def rootfs(self) -> Path:
@@ -50,11 +56,33 @@ class Image:
 
     @classmethod
     def read(cls, home: Path) -> Self | None:
-        """The image of a directory; None where there is none, or it cannot be read."""
+        """The image of a directory; None where there is none, it cannot be read, or a newer irons made it."""
         try:
-            return cls(**json.loads((home / _FILE).read_bytes()), home=home)
-        except (OSError, ValueError, TypeError):
+            body = json.loads((home / _FILE).read_bytes())
+            if body.pop("version", 1) > _VERSION:
+                return None
+            return cls(**{**body, "layers": tuple(body.get("layers", ()))}, home=home)
+        except (OSError, ValueError, TypeError, AttributeError):
             return None
+
+    @staticmethod
+    def name_of_newer(home: Path) -> str:
+        """What an image is called that a newer irons made; "" where this one can read it, or nobody can."""
+        try:
+            body = json.loads((home / _FILE).read_bytes())
+            return str(body["name"]) if body.get("version", 1) > _VERSION else ""
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return ""
+
+    @staticmethod
+    def names(home: Path) -> set[str]:
+        """The ids of the layers and the image that a record names, whatever its version is.
+
+        Raises:
+            OSError, ValueError, TypeError, AttributeError: it cannot be read.
+        """
+        body = json.loads((home / _FILE).read_bytes())
+        return {body.get("base", ""), *body.get("layers", ())}
 
     @classmethod
     def put(cls, draft: Path, root: Path, name: str, source: str, found: dict[str, Any]) -> Self:
@@ -67,15 +95,35 @@ class Image:
             source: where it came from, for people.
             found: what unpacking found, by the names of the attributes.
         """
+        image = cls.of(root, name, source, found)
+        image.write(draft)
+        image.finish(draft)
+        return image
+
+    def begin(self, draft: Path) -> None:
+        """Make a draft that holds nothing but the record."""
+        draft.mkdir(mode=0o700)
+        self.write(draft)
+
+    def finish(self, draft: Path) -> None:
+        """Put a draft, its record in it, into its place."""
+        draft.rename(self.home)
+
+    @classmethod
+    def of(cls, root: Path, name: str, source: str, found: dict[str, Any]) -> Self:
+        """A new image that is not on the disk yet; the arguments are those of `put`."""
         identifier = f"img_{secrets.token_hex(8)}"
-        image = cls(identifier, name, now(), source, home=root / identifier, **found)
-        body = {key: value for key, value in asdict(image).items() if key != "home"}
-        with (draft / _FILE).open("w", encoding="utf-8") as file:
-            json.dump(body, file)
+        return cls(identifier, name, now(), source, home=root / identifier, **found)
+
+    def write(self, home: Path) -> None:
+        """Write the record into a directory, whole or not at all."""
+        body = {key: value for key, value in asdict(self).items() if key != "home"}
+        path = home / f"{_FILE}.new"
+        with path.open("w", encoding="utf-8") as file:
+            json.dump({"version": _VERSION, **body}, file)
             file.flush()
             os.fsync(file.fileno())
-        draft.rename(image.home)
-        return image
+        path.rename(home / _FILE)
 
 
 def now() -> int:
