@@ -104,6 +104,14 @@ class HostTried:
 
 
 @dataclass(frozen=True)
+class Totals:
+    """How many connections a sandbox has tried in its life, and how many of them were refused."""
+
+    connections: int
+    refused: int
+
+
+@dataclass(frozen=True)
 class Rotated:
     """How many events of a sandbox made room for others, all of them from before a time."""
 

@@ -14,6 +14,7 @@ from irons.answers import (
     Pages,
     Sandbox,
     SshAddress,
+    Totals,
     event_of,
     host_of,
     rotated_of,
@@ -43,6 +44,7 @@ __all__ = [
     "HostTried",
     "Sandbox",
     "SshAddress",
+    "Totals",
     "connect",
     "open_api",
 ]
@@ -246,6 +248,12 @@ class Api:
         params = {k: str(v) for k, v in filters.items() if v is not None}
         answer = self.call("GET", path, params=params)
         return tuple(host_of(row) for row in rows_of(answer, "hosts"))
+
+    def totals(self, sandbox: str, *, within: float | None = None) -> Totals:
+        """How many connections a sandbox has tried, and how many were refused; needs irons' own server. `within` as for `status`."""
+        path = f"/sandboxes/{_segment(sandbox)}/audit/totals"
+        answer = self.call("GET", path, retry=None if within is None else False, within=within)
+        return Totals(*(max(0, whole_of(answer.get(name)) or 0) for name in ("connections", "refused")))
 
     def events(self, sandbox: str | None = None, token: int = 0, **filters: Any) -> Iterator[Event]:
         """The whole audit log, oldest first, page after page until one is empty. Raises `ApiError` where it never ends."""

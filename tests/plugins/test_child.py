@@ -14,7 +14,8 @@ import pytest
 from irons.errors import IronsError, TimedOut
 from irons.streams import Streams
 from irons.testing import FakeApi, Runner, faults
-from irons_plugins.ssh.child import run_attached, run_piped
+from irons_plugins.ssh.attached import run_attached
+from irons_plugins.ssh.child import run_piped
 from irons_plugins.ssh.log import KEPT, Log
 
 

@@ -27,6 +27,7 @@ EXTENSIONS = (
     "audit-hosts",
     "audit-outcomes",
     "labels",
+    "audit-totals",
 )
 """What irons' own server says that it can."""
 

@@ -58,6 +58,13 @@ def _route(api: FakeApi, call: Call, path: list[str]) -> Any:
             case ["sandboxes", name, "audit", "hosts"] if "audit-hosts" in api.extensions:
                 _of(api, name)
                 return {"hosts": [row for row in api.hosts if _wanted(row, call.query)]}
+            case ["sandboxes", name, "audit", "totals"] if "audit-totals" in api.extensions:
+                _of(api, name)
+                counts = [(event.get("count", 1), event.get("allowed")) for event in api.events]
+                return {
+                    "connections": sum(count for count, _ in counts),
+                    "refused": sum(count for count, allowed in counts if not allowed),
+                }
             case ["sandboxes", name, "egress", *rest] if "rules" in api.extensions:
                 return _egress(api, call, rest, _of(api, name))
             case ["sandboxes", name, *rest]:

@@ -22,14 +22,6 @@ _ASK_AGAIN = 0.5
 """Seconds after which a deadline is asked for again."""
 
 
-def run_attached(argv: Sequence[str], env: Mapping[str, str]) -> int:
-    """Run a program that has the terminal to itself; what is typed there is the program's, Ctrl-C included."""
-    # A handler, not SIG_IGN: an ignored signal would be inherited by the program.
-    with _here(signal.SIGINT, lambda *_: None):
-        process = _started(argv, env, None, None, None)
-        return _code(process.wait())
-
-
 def run_piped(
     argv: Sequence[str],
     streams: Streams,

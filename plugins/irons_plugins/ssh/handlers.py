@@ -66,14 +66,20 @@ def ssh(
     options = (*send_options(variables), *way.options)
     argv = ssh_argv(way.target, options, ("-t" if person else "-T",), line)
     environment = {**ctx.settings.env, **carried(variables)}
-    if not refused:
+    from irons_plugins.ssh.leaving import Leaving
+
+    leaving = Leaving.of(ctx, name) if person and ctx.streams.tells_person else None
+    if not refused and leaving is None:
         return Exec(argv, environment)
-    from irons_plugins.ssh.child import run_attached
+    from irons_plugins.ssh.attached import run_attached
     from irons_plugins.ssh.refused import Refusals
 
-    refusals = Refusals(ctx, name)
+    refusals = Refusals(ctx, name) if refused else None
     code = run_attached(argv, environment)
-    refusals.report()
+    if refusals is not None:
+        refusals.report()
+    if leaving is not None:
+        leaving.report(code, command=bool(words))
     return Result(None, exit=code)
 
 

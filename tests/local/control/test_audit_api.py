@@ -346,6 +346,12 @@ def test_what_was_tried_by_host(tmp_path: Path) -> None:
             told = await _read(lab, "/sandboxes/box/audit/hosts", verdict="blocked", host="*.test", limit=5)
             assert [row["host"] for row in told["hosts"]] == ["b.test"]
             assert (await lab.client.get("/sandboxes/none/audit/hosts")).status_code == 404
+            totals = await _read(lab, "/sandboxes/box/audit/totals")
+            assert totals == {"connections": 2, "refused": 1}
+            lab.write_log(RUN, {**record, "conn": 3, "host": "b.test", "verdict": "blocked"})
+            totals = await _read(lab, f"/sandboxes/{cell}/audit/totals")
+            assert totals == {"connections": 3, "refused": 2}
+            assert (await lab.client.get("/sandboxes/none/audit/totals")).status_code == 404
 
     run(work())
 

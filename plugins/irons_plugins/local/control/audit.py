@@ -119,6 +119,16 @@ class Audit:
             await self._look_now()
         return await self._store.read(lambda connection: hosts_tried.hosts(connection, query))
 
+    async def totals(self, name: str) -> dict[str, int]:
+        """Count what a sandbox tried, including everything recorded before this call.
+
+        Raises:
+            ApiError: no sandbox has, or had, that name.
+        """
+        if not self._closing:
+            await self._look_now()
+        return await self._store.read(lambda connection: hosts_tried.totals(connection, name))
+
     def close(self) -> None:
         """Answer everyone who waits; `run` is ended by its owner."""
         self._closing = True

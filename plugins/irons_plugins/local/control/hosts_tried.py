@@ -54,6 +54,20 @@ def hosts(connection: sqlite3.Connection, query: HostQuery) -> list[dict[str, An
     return [_row(row) for row in reversed(connection.execute(sql, values).fetchall())]
 
 
+def totals(connection: sqlite3.Connection, name: str) -> dict[str, int]:
+    """Count what a sandbox tried in its life, also what was rotated out since, and what of it was refused.
+
+    Raises:
+        ApiError: no sandbox has, or had, that name.
+    """
+    sql = (
+        "SELECT total(count), total(CASE WHEN verdict = 'blocked' THEN count ELSE 0 END) "
+        "FROM summaries WHERE subject = ?"
+    )
+    tried, refused = connection.execute(sql, (subject_of(connection, name),)).fetchone()
+    return {"connections": int(tried), "refused": int(refused)}
+
+
 def _row(row: sqlite3.Row) -> dict[str, Any]:
     told: dict[str, Any] = {"host": row["host"]}
     if row["port"]:

@@ -99,6 +99,11 @@ _HOSTS: Schema = {
     "properties": {"hosts": {"type": "array", "items": _HOST}},
     "required": ["hosts"],
 }
+_TOTALS: Schema = {
+    "type": "object",
+    "properties": {"connections": _NUMBER, "refused": _NUMBER},
+    "required": ["connections", "refused"],
+}
 _HOSTS_QUERY: Mapping[str, Schema] = {
     "verdict": _QUERY["verdict"],
     "host": _QUERY["host"],
@@ -181,6 +186,11 @@ async def read_hosts(call: Call) -> Mapping[str, Any]:
     return {"hosts": await call.plane.audit.hosts(query)}
 
 
+async def read_totals(call: Call) -> Mapping[str, Any]:
+    """GET …/audit/totals."""
+    return await call.plane.audit.totals(call.path["name"])
+
+
 _WHAT = (
     f"Egress events after `pageToken`, oldest first: {PAGE:,} in an answer, or `page_size`. `limit` keeps the newest so many, "
     f"`wait` holds the answer until there is an event, for {LONGEST_WAIT:.0f} seconds at most. "
@@ -207,6 +217,14 @@ ROUTES = (
         "What a sandbox tried, a row per host, port and verdict, the one tried last at the end. Outlasts the events.",
         _HOSTS,
         query=_HOSTS_QUERY,
+        fails=(404, 503),
+    ),
+    Route(
+        "GET",
+        "/sandboxes/{name}/audit/totals",
+        read_totals,
+        "How many connections a sandbox has tried in its life, and how many of them were refused.",
+        _TOTALS,
         fails=(404, 503),
     ),
 )

@@ -30,6 +30,7 @@ EXTENSIONS = (
     "labels",
     "audit-hosts",
     "audit-outcomes",
+    "audit-totals",
 )
 _TEXT: Schema = {"type": "string"}
 _INTEGER: Schema = {"type": "integer"}

@@ -1,0 +1,83 @@
+"""Running OpenSSH with the terminal to itself: it stops, goes on and ends as if it stood in this process's place."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from irons.errors import IronsError
+
+_PR_SET_PDEATHSIG = 1
+
+
+def run_attached(argv: Sequence[str], env: Mapping[str, str]) -> int:
+    """Run a program on the terminal and return its exit code, 128 and the signal's number where one ended it.
+
+    What is typed is the program's, Ctrl-C and Ctrl-Z included. TERM and HUP reach it; it ends when this process is killed.
+
+    Raises:
+        IronsError: It is not installed.
+    """
+    started: list[subprocess.Popen[bytes]] = []
+
+    def pass_on(number: int, _: object) -> None:
+        for process in started:
+            process.send_signal(number)
+
+    # Handlers, not SIG_IGN: an ignored signal would be inherited by the program.
+    with contextlib.ExitStack() as handled:
+        for number in (signal.SIGINT, signal.SIGTSTP):
+            handled.enter_context(_handling(number, lambda *_: None))
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                handled.enter_context(_handling(number, pass_on))
+        try:
+            process = subprocess.Popen(argv, env=dict(env), preexec_fn=_bound_to_parent())  # noqa: PLW1509 - one thread
+        except FileNotFoundError:
+            raise IronsError(
+                f"{argv[0]} is not installed", hint="install OpenSSH's client: apt-get install openssh-client"
+            ) from None
+        started.append(process)
+        code = _ended(process)
+        return 128 - code if code < 0 else code
+
+
+def _ended(process: subprocess.Popen[bytes]) -> int:
+    """Wait for its end; while it is stopped (`~^Z`, Ctrl-Z), this process is stopped too, so that the shell takes over."""
+    while process.returncode is None:
+        _, status = os.waitpid(process.pid, os.WUNTRACED)
+        if not os.WIFSTOPPED(status):
+            process.returncode = os.waitstatus_to_exitcode(status)
+            continue
+        with _handling(signal.SIGTSTP, signal.SIG_DFL):
+            os.kill(os.getpid(), signal.SIGTSTP)
+        process.send_signal(signal.SIGCONT)
+    return process.returncode
+
+
+def _bound_to_parent() -> Callable[[], None] | None:
+    """What the child does before it becomes the program: ask for HUP when this process is no more (Linux)."""
+    if sys.platform != "linux":
+        return None
+    from ctypes import CDLL
+
+    prctl = CDLL(None).prctl
+    return lambda: prctl(_PR_SET_PDEATHSIG, int(signal.SIGHUP), 0, 0, 0)
+
+
+@contextlib.contextmanager
+def _handling(number: int, handler: object) -> Iterator[None]:
+    """Handle a signal this way for a while; only the main thread can, and elsewhere nothing changes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(number, handler)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
