@@ -12,7 +12,23 @@ from irons.errors import ApiError
 
 @dataclass(frozen=True)
 class Sandbox:
-    """A sandbox as the server tells it."""
+    """A sandbox as the server tells it.
+
+    Attributes:
+        name: Its name.
+        status: The state it is in.
+        id: What no other sandbox has, ever.
+        created_at: When it was created.
+        updated_at: When its state changed last.
+        metadata: What else the server tells.
+        labels: Its labels.
+        ttl: Seconds it was given to live.
+        idle_stop: Seconds of idleness after which it is stopped.
+        ends_at: When it ends.
+        ends_in: Seconds until then, as of the answer.
+        ends_by: What ends it, `ttl` or `idle`.
+        ends_with: What is done then, `stop` or `destroy`.
+    """
 
     name: str
     status: str
@@ -21,6 +37,12 @@ class Sandbox:
     updated_at: datetime | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
+    ttl: int | None = None
+    idle_stop: int | None = None
+    ends_at: datetime | None = None
+    ends_in: int | None = None
+    ends_by: str = ""
+    ends_with: str = ""
 
 
 @dataclass(frozen=True)
@@ -241,6 +263,12 @@ def sandbox_of(row: Mapping[str, Any]) -> Sandbox:
         updated_at=_time(get("updated_at")),
         metadata=_texts_by_key(get("metadata")),
         labels=_texts_by_key(get("labels")),
+        ttl=whole_of(get("ttl")),
+        idle_stop=whole_of(get("idle_stop")),
+        ends_at=_time(get("ends_at")),
+        ends_in=whole_of(get("ends_in")),
+        ends_by=text_of(get("ends_by")),
+        ends_with=text_of(get("ends_with")),
     )
 
 

@@ -115,7 +115,8 @@ class Api:
     def create(self, name: str, public_key: str, **more: Any) -> Sandbox:
         """Create a sandbox, and remember that this profile made it.
 
-        `more` are fields that irons' own server takes (mode, rules, image, cpus, memory, disk, engine, labels).
+        `more` are fields that irons' own server takes (mode, rules, image, cpus, memory, disk, engine, labels, ttl, rm,
+        idle_stop).
         """
         body = {"name": name, "public_key": public_key, **{k: v for k, v in more.items() if v is not None}}
         answer = self.call("POST", "/sandboxes", body, retry=False)
@@ -145,6 +146,20 @@ class Api:
                 hint="is this the URL of a v0 API? irons config show tells where it came from",
             )
         return found
+
+    def change(self, name: str, **terms: Any) -> Sandbox:
+        """Change how long a sandbox may live; needs irons' own server.
+
+        `terms` are `ttl` and `idle_stop` in seconds (None is no limit) and `rm`, whether it is destroyed at the end of its ttl.
+        """
+        self.need("terms", "a server that ends sandboxes by time")
+        return sandbox_of({"name": name, **self.call("PATCH", f"/sandboxes/{_segment(name)}", terms)})
+
+    def extend(self, name: str, seconds: float) -> Sandbox:
+        """Move the end of a sandbox's time to live on; needs irons' own server."""
+        self.need("terms", "a server that ends sandboxes by time")
+        path = f"/sandboxes/{_segment(name)}/extend"
+        return sandbox_of({"name": name, **self.call("POST", path, {"seconds": int(seconds)}, retry=False)})
 
     def start(self, name: str) -> None:
         """Ask for a sandbox to be started."""
@@ -309,7 +324,7 @@ class Api:
         """Make one call and return its JSON object (empty where the body is), for routes that have no method here.
 
         Args:
-            method: GET, POST, PUT, DELETE.
+            method: GET, POST, PUT, PATCH, DELETE.
             path: Relative to the API URL, its segments percent-encoded.
             body: Sent as JSON.
             params: The query.

@@ -312,6 +312,12 @@ def test_status_as_json(run_irons: Runner, fake_api: FakeApi) -> None:
         "updated_at": "2026-02-19T16:00:01Z",
         "metadata": {"image": "debian"},
         "labels": {},
+        "ttl": None,
+        "idle_stop": None,
+        "ends_at": None,
+        "ends_in": None,
+        "ends_by": "",
+        "ends_with": "",
     }
 
 

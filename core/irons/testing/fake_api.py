@@ -28,6 +28,7 @@ EXTENSIONS = (
     "audit-outcomes",
     "labels",
     "audit-totals",
+    "terms",
 )
 """What irons' own server says that it can."""
 
@@ -59,6 +60,7 @@ class FakeSandbox:
     polls: int = 0
     metadata: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
+    terms: dict[str, Any] = field(default_factory=dict)
     mode: str | None = None
     rules: list[dict[str, Any]] = field(default_factory=list)
     created_at: str = "2026-02-19T16:00:00Z"
@@ -249,7 +251,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._serve()
 
-    do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815
+    do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """Keep quiet; `FakeApi.calls` tells."""

@@ -97,8 +97,21 @@ def _sandboxes(api: FakeApi, call: Call) -> Any:
     made.mode = body.pop("mode", None)
     made.rules = list(body.pop("rules", None) or [])
     made.labels = dict(body.pop("labels", None) or {})
+    if "terms" in api.extensions:
+        terms = {key: body.pop(key) for key in ("ttl", "rm", "idle_stop") if key in body}
+        _give(made, terms)
     made.extra = body
     return {"id": made.id, "name": name, "status": made.status}
+
+
+def _give(sandbox: FakeSandbox, terms: Mapping[str, Any]) -> None:
+    """Note terms as they are told; the fake's clock stands still."""
+    sandbox.terms.update({key: value for key, value in terms.items() if key != "rm"})
+    if "rm" in terms:
+        sandbox.terms["ends_with"] = "destroy" if terms["rm"] else "stop"
+    if "ttl" in terms:
+        sandbox.terms |= {"ends_in": terms["ttl"], "ends_by": "ttl"}
+        sandbox.terms.setdefault("ends_with", "stop")
 
 
 def _labelled(sandbox: FakeSandbox, asked: str | None) -> bool:
@@ -124,6 +137,14 @@ def _sandbox(api: FakeApi, call: Call, sandbox: FakeSandbox, rest: list[str]) ->
             return _change(api, sandbox, "starting", "ready")
         case "POST", ["stop"]:
             return _change(api, sandbox, "stopping", "stopped")
+        case "PATCH", [] if "terms" in api.extensions:
+            _give(sandbox, call.body)
+            return _told(sandbox)
+        case "POST", ["extend"] if "terms" in api.extensions:
+            if sandbox.terms.get("ttl") is None:
+                raise Refusal(409, f"{sandbox.name} has no deadline to extend")
+            sandbox.terms["ends_in"] += call.body["seconds"]
+            return _told(sandbox)
         case "DELETE", []:
             if sandbox.status in ("running", "ready"):
                 raise Refusal(409, f"sandbox {sandbox.name} is running")
@@ -343,4 +364,5 @@ def _told(sandbox: FakeSandbox) -> dict[str, Any]:
         "updated_at": sandbox.updated_at,
         "metadata": sandbox.metadata,
         **({"labels": sandbox.labels} if sandbox.labels else {}),
+        **{key: value for key, value in sandbox.terms.items() if value is not None},
     }

@@ -23,6 +23,7 @@ from irons.version import __version__
 from irons_plugins.local.control.app import KeyRequired, make_app
 from irons_plugins.local.control.audit import Audit
 from irons_plugins.local.control.config import FILE, Config, ConfigError, LocalTable, read_config
+from irons_plugins.local.control.deadlines import Deadlines
 from irons_plugins.local.control.doors import Doors, NoPortError
 from irons_plugins.local.control.egress import Egress
 from irons_plugins.local.control.enginery import make_engines
@@ -36,6 +37,7 @@ from irons_plugins.local.control.listen import Listener, ListenError, tcp_listen
 from irons_plugins.local.control.plane import Plane
 from irons_plugins.local.control.retention import Retention
 from irons_plugins.local.control.serving import Serving
+from irons_plugins.local.control.terms import Instant
 from irons_plugins.local.engines import CellError, Cells, Engine, EngineMaker, Kit
 from irons_plugins.local.places import Places, PlacesError
 from irons_plugins.local.reserve import Reserve
@@ -55,6 +57,7 @@ class Server:
         store: its database.
         engines: makes the engines, given the cells to put machines in.
         local: gives what of `[local]` may change at any time.
+        instant: the clocks that deadlines go by.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class Server:
         store: Store,
         engines: Callable[[Cells], Mapping[str, Engine]],
         local: LocalTable,
+        instant: Callable[[], Instant] = Instant.now,
     ) -> None:
         self._local = local
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -86,6 +90,7 @@ class Server:
         made = engines(keeper)
         doors = Doors(config.ssh_host)
         egress = Egress(store, gateways, local.hosts, self._listening, local.upstream)
+        lifecycle = Lifecycle(store, made, egress, doors, places)
         self.plane = Plane(
             places=places,
             config=config,
@@ -95,7 +100,8 @@ class Server:
             engines=made,
             doors=doors,
             egress=egress,
-            lifecycle=Lifecycle(store, made, egress, doors, places),
+            lifecycle=lifecycle,
+            deadlines=Deadlines(store, made, gateways, lifecycle, instant),
             audit=audit,
             keys=KeyRing(store),
         )
@@ -124,6 +130,7 @@ class Server:
             _log.info("irons %s serves %s", __version__, plane.places.api_socket)
             await plane.keeper.ready()
             self._spawn(self._enforce())
+            self._spawn(plane.deadlines.run())
             await self._stopping.wait()
             plane.audit.close()
             for listener in self._listeners:

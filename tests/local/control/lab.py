@@ -17,6 +17,7 @@ import httpx
 from irons_plugins.local.asynclink import AsyncLink
 from irons_plugins.local.control import times
 from irons_plugins.local.control.config import Config, LocalTable
+from irons_plugins.local.control.terms import Instant
 from irons_plugins.local.engines import Cells, Engine, EngineError, Look, Made, Progress, Spec, unheard
 from irons_plugins.local.link import LinkError, Message
 from irons_plugins.local.places import Places
@@ -145,12 +146,14 @@ class PretendGateway:
         policies: the policy in force, by cell.
         cut: connections that the next policy cuts.
         deaf: it does not answer.
+        live: live connections that it says each cell has; None where it can't.
     """
 
     link: AsyncLink
     policies: dict[str, dict[str, Any]]
     cut: int = 0
     deaf: bool = False
+    live: int | None = None
     mute: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
     upstream: dict[str, Any] | None = None
@@ -174,13 +177,20 @@ class PretendGateway:
             self.policies.pop(body["cell"], None)
         if body.get("cell") in self.mute:
             return
-        await self.link.answer(message, {"cut": self.cut})
+        await self.link.answer(message, {"cut": self.cut, "live": self.live})
 
 
 class Lab:
     """One control plane and what is around it."""
 
-    def __init__(self, places: Places, engine: PretendEngine, config: Config) -> None:
+    def __init__(
+        self,
+        places: Places,
+        engine: PretendEngine,
+        config: Config,
+        instant: Callable[[], Instant] = Instant.now,
+    ) -> None:
+        self.instant = instant
         self.places = places
         self.engine = engine
         self.policies: dict[str, dict[str, Any]] = {}
@@ -200,6 +210,7 @@ class Lab:
             self.store,
             self._engines,
             LocalTable(self.places.state / "config.toml"),
+            self.instant,
         )
         self._serving = asyncio.ensure_future(self.server.serve(far, None))
         await self.start_gateway()
@@ -301,13 +312,16 @@ class Lab:
 
 @contextlib.asynccontextmanager
 async def control_plane(
-    directory: Path, engine: PretendEngine | None = None, **config: Any
+    directory: Path,
+    engine: PretendEngine | None = None,
+    instant: Callable[[], Instant] = Instant.now,
+    **config: Any,
 ) -> AsyncIterator[Lab]:
     """A running control plane in `directory`, stopped at the end."""
     state, runtime = directory / "s", directory / "r"
     places = Places(state, runtime).create()
     engine = engine or PretendEngine()
-    lab = Lab(places, engine, Config(engine=engine.name, **config))
+    lab = Lab(places, engine, Config(engine=engine.name, **config), instant)
     await lab.start()
     try:
         yield lab

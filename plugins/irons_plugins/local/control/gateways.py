@@ -140,6 +140,14 @@ class Gateways:
         """
         return _count(await self._of_cell(cell, "impact", {"cell": cell, "policy": policy}))
 
+    async def live(self, cell: str) -> int | None:
+        """How many live connections a cell has; None where its worker can't tell."""
+        try:
+            count = (await self._of_cell(cell, "live", {"cell": cell})).get("live")
+        except ApiError:
+            return None
+        return count if isinstance(count, int) else None
+
     async def probe(
         self, cell: str | None, policy: Mapping[str, Any], host: str, port: int
     ) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
-from irons_plugins.local.control import rulebook, sandboxes
+from irons_plugins.local.control import rulebook, sandboxes, terms
 from irons_plugins.local.control.doors import Doors, NoPortError
 from irons_plugins.local.control.egress import Egress
 from irons_plugins.local.control.enginery import BUILT_IN
@@ -27,6 +27,7 @@ from irons_plugins.local.control.sandboxes import (
     STOPPING,
     Sandbox,
 )
+from irons_plugins.local.control.terms import Terms
 from irons_plugins.local.engines import CellError, Engine, EngineError, Limits, Spec
 from irons_plugins.local.places import Places
 from irons_plugins.local.store import NoRoomError, Store, StoreError
@@ -60,8 +61,10 @@ class Lifecycle:
         """What is being done for a sandbox right now, in words."""
         return self._progress.get(identity)
 
-    async def create(self, sandbox: Sandbox, own: Sequence[StoredRule]) -> Sandbox:
-        """Write a sandbox with its mode and rules down in one transaction, and begin to make it.
+    async def create(
+        self, sandbox: Sandbox, own: Sequence[StoredRule], given: Terms | None = None
+    ) -> Sandbox:
+        """Store a sandbox with its mode, rules and terms in one transaction, and begin to make it.
 
         Raises:
             ApiError: the name is taken, or there is no such engine.
@@ -74,6 +77,8 @@ class Lifecycle:
             except sqlite3.IntegrityError:
                 raise conflict(f"there is a sandbox named {sandbox.name!r} already") from None
             rulebook.replace(connection, sandbox.id, own)
+            if given is not None:
+                terms.put(connection, given)
 
         async with self._turns[sandbox.id]:
             await self._store.write(insert)
@@ -98,8 +103,12 @@ class Lifecycle:
             self._begin(changed.id, self._bring_up(changed))
             return changed
 
-    async def stop(self, name: str) -> Sandbox:
+    async def stop(self, name: str, reason: str | None = None) -> Sandbox:
         """Begin to stop a sandbox; starting ends where it is, and one that is stopped stays so.
+
+        Args:
+            name: its name or id.
+            reason: why, where nobody asked for it; its status shows it.
 
         Raises:
             ApiError: there is none of that name, or it is being removed.
@@ -113,8 +122,14 @@ class Lifecycle:
             if changed is None:
                 raise _moved(sandbox)
             await self._interrupt(changed.id)
-            self._begin(changed.id, self._bring_down(changed))
+            self._begin(changed.id, self._bring_down(changed, STOPPED, reason))
             return changed
+
+    async def settled(self, identity: str) -> None:
+        """Wait until what is being done for a sandbox has ended."""
+        work = self._work.get(identity)
+        if work is not None:
+            await asyncio.wait((work,))
 
     async def delete(self, name: str) -> None:
         """Remove a sandbox that does not run, and come back when nothing is left of it; one that is being made ends where it is.

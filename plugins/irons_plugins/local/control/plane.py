@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from irons_plugins.local.control import times
 from irons_plugins.local.control.audit import Audit
 from irons_plugins.local.control.config import Config
+from irons_plugins.local.control.deadlines import Deadlines
 from irons_plugins.local.control.doors import Doors
 from irons_plugins.local.control.egress import Egress
 from irons_plugins.local.control.gateways import Gateways
@@ -33,6 +34,7 @@ class Plane:
         doors: the SSH ports.
         egress: rules and modes.
         lifecycle: sandboxes' states.
+        deadlines: what ends sandboxes by time.
         audit: events.
         keys: who may come over TCP.
         began: when it started, microseconds since 1970.
@@ -47,6 +49,7 @@ class Plane:
     doors: Doors
     egress: Egress
     lifecycle: Lifecycle
+    deadlines: Deadlines
     audit: Audit
     keys: KeyRing
     began: int = field(default_factory=times.now)

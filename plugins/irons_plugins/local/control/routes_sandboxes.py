@@ -7,7 +7,8 @@ import ipaddress
 from collections.abc import Mapping
 from typing import Any
 
-from irons_plugins.local.control import sandboxes, times
+from irons_plugins.local.control import sandboxes, terms, times
+from irons_plugins.local.control.deadlines import LONGEST
 from irons_plugins.local.control.egress import MODES
 from irons_plugins.local.control.enginery import BUILT_IN
 from irons_plugins.local.control.errors import bad, conflict, unready
@@ -18,7 +19,8 @@ from irons_plugins.local.control.routing import Answer, Call, Route
 from irons_plugins.local.control.rules_asked import rules_of
 from irons_plugins.local.control.rules_schema import RULES
 from irons_plugins.local.control.sandboxes import CREATING, READY, RUNNING, Sandbox
-from irons_plugins.local.control.schemas import optional, record, text
+from irons_plugins.local.control.schemas import Schema, optional, record, text
+from irons_plugins.local.control.terms import SECOND, Terms
 from irons_plugins.local.engines import CellError, EngineError, Limits
 from irons_plugins.local.image import DEFAULT, Images
 
@@ -37,9 +39,18 @@ _STATUS = {
         "updated_at": {"type": "string", "format": "date-time"},
         "metadata": {"type": "object", "additionalProperties": {"type": "string"}},
         "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+        "ttl": {"type": "integer", "description": "Seconds that it was given to live."},
+        "idle_stop": {"type": "integer", "description": "Seconds of idleness after which it is stopped."},
+        "ends_at": {"type": "string", "format": "date-time"},
+        "ends_in": {"type": "integer", "description": "Seconds left until then."},
+        "ends_by": {"type": "string", "enum": ["ttl", "idle"]},
+        "ends_with": {"type": "string", "enum": ["stop", "destroy"]},
     },
     "required": ["name", "id", "status", "created_at", "updated_at"],
 }
+_SECONDS: Schema = {"type": ["integer", "null"], "minimum": 1, "maximum": LONGEST}
+_TERMS: Mapping[str, Schema] = {"ttl": _SECONDS, "rm": {"type": "boolean"}, "idle_stop": _SECONDS}
+_EXTEND = record({"seconds": {"type": "integer", "minimum": 1, "maximum": LONGEST}}, required=("seconds",))
 _CREATE = record(
     {
         "name": text(300, pattern="^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"),
@@ -52,6 +63,7 @@ _CREATE = record(
         "memory": {"type": ["integer", "null"], "minimum": 0, "maximum": 2**50},
         "disk": {"type": ["integer", "null"], "minimum": 0, "maximum": 2**60},
         "labels": LABELS,
+        **_TERMS,
     },
     required=("name", "public_key"),
 )
@@ -101,26 +113,50 @@ async def create_sandbox(call: Call) -> Answer:
     await call.plane.egress.check_pins(own)
     if sandbox.engine in BUILT_IN:
         await asyncio.to_thread(_check_image, call.plane, sandbox.image)
-    made = await call.plane.lifecycle.create(sandbox, own)
+    given = call.plane.deadlines.first(
+        sandbox, ttl=body.get("ttl"), remove=body.get("rm", False), idle_stop=body.get("idle_stop")
+    )
+    made = await call.plane.lifecycle.create(sandbox, own, given)
     return Answer(202, _short(made))
 
 
 async def list_sandboxes(call: Call) -> Mapping[str, Any]:
     """GET /sandboxes."""
     wanted = wanted_labels(call.query["label"]) if "label" in call.query else ()
-    known = [each for each in await call.plane.store.read(sandboxes.all_of) if meets(each.labels, wanted)]
-    return {"sandboxes": [_status(call.plane, sandbox, {}) for sandbox in known]}
+    known, given = await call.plane.store.read(
+        lambda connection: (sandboxes.all_of(connection), terms.all_of(connection))
+    )
+    return {
+        "sandboxes": [
+            _status(call.plane, each, {}, given.get(each.id)) for each in known if meets(each.labels, wanted)
+        ]
+    }
 
 
 async def show_sandbox(call: Call) -> Mapping[str, Any]:
     """GET /sandboxes/{name}."""
     sandbox = await _find(call)
+    given = await call.plane.store.read(lambda connection: terms.get(connection, sandbox.id))
     shown = await call.plane.egress.show(sandbox.id)
-    return _status(call.plane, sandbox, {**await _facts(call.plane, sandbox), "egress": shown.mode})
+    facts = {**await _facts(call.plane, sandbox), "egress": shown.mode}
+    return _status(call.plane, sandbox, facts, given)
+
+
+async def change_sandbox(call: Call) -> Mapping[str, Any]:
+    """PATCH /sandboxes/{name}."""
+    await call.plane.deadlines.change(call.path["name"], call.body)
+    return await show_sandbox(call)
+
+
+async def extend_sandbox(call: Call) -> Mapping[str, Any]:
+    """POST /sandboxes/{name}/extend."""
+    await call.plane.deadlines.extend(call.path["name"], call.body["seconds"])
+    return await show_sandbox(call)
 
 
 async def start_sandbox(call: Call) -> Answer:
     """POST /sandboxes/{name}/start."""
+    await call.plane.deadlines.renew(call.path["name"])
     return Answer(202, _short(await call.plane.lifecycle.start(call.path["name"])))
 
 
@@ -204,6 +240,24 @@ ROUTES = (
         fails=(404, 409),
     ),
     Route(
+        "PATCH",
+        "/sandboxes/{name}",
+        change_sandbox,
+        "Change how long it may live, from now on, what happens then, and how long it may be idle; null is no limit.",
+        _STATUS,
+        body=record(_TERMS),
+        fails=(404,),
+    ),
+    Route(
+        "POST",
+        "/sandboxes/{name}/extend",
+        extend_sandbox,
+        "Move the end of its time to live on.",
+        _STATUS,
+        body=_EXTEND,
+        fails=(404, 409),
+    ),
+    Route(
         "GET",
         "/sandboxes/{name}/ssh",
         ssh_of_sandbox,
@@ -257,7 +311,9 @@ def _short(sandbox: Sandbox) -> Mapping[str, Any]:
     }
 
 
-def _status(plane: Plane, sandbox: Sandbox, facts: Mapping[str, str]) -> Mapping[str, Any]:
+def _status(
+    plane: Plane, sandbox: Sandbox, facts: Mapping[str, str], given: Terms | None
+) -> Mapping[str, Any]:
     known = {
         "engine": sandbox.engine,
         "image": sandbox.image,
@@ -270,9 +326,31 @@ def _status(plane: Plane, sandbox: Sandbox, facts: Mapping[str, str]) -> Mapping
         "progress": plane.lifecycle.progress(sandbox.id),
     }
     said = {name: str(value) for name, value in known.items() if value not in (None, "")}
-    labels = dict(sandbox.labels)
+    metadata = said | {name: str(value) for name, value in facts.items()}
+    ending = {} if given is None else _ending(plane, given)
+    return {**_short(sandbox), "labels": dict(sandbox.labels), **ending, "metadata": metadata}
+
+
+def _ending(plane: Plane, given: Terms) -> Mapping[str, Any]:
+    """What a sandbox was given, and when it ends, by what comes first."""
+    now = plane.deadlines.instant()
+    told = {"ttl": given.ttl, "idle_stop": given.idle_stop}
+    found = {name: value for name, value in told.items() if value is not None}
+    ends = [
+        (left, by, ends_with)
+        for left, by, ends_with in (
+            (given.left(now), "ttl", "destroy" if given.remove else "stop"),
+            (given.idle_left(now), "idle", "stop"),
+        )
+        if left is not None
+    ]
+    if not ends:
+        return found
+    left, by, ends_with = min(ends)
     return {
-        **_short(sandbox),
-        "labels": labels,
-        "metadata": said | {name: str(value) for name, value in facts.items()},
+        **found,
+        "ends_at": times.rfc3339(now.wall + left),
+        "ends_in": max(0, left // SECOND),
+        "ends_by": by,
+        "ends_with": ends_with,
     }

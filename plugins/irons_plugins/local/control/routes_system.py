@@ -28,6 +28,7 @@ EXTENSIONS = (
     "keys",
     "live-check",
     "labels",
+    "terms",
     "audit-hosts",
     "audit-outcomes",
     "audit-totals",

@@ -158,6 +158,7 @@ def change(
 def remove(connection: sqlite3.Connection, identity: str) -> None:
     """Forget a sandbox and its rules; its events stay until retention takes them."""
     connection.execute("DELETE FROM rules WHERE sandbox = ?", (identity,))
+    connection.execute("DELETE FROM terms WHERE sandbox = ?", (identity,))
     connection.execute("DELETE FROM sandboxes WHERE id = ?", (identity,))
     connection.execute("UPDATE subjects SET gone_at = ? WHERE sandbox = ?", (times.now(), identity))
 

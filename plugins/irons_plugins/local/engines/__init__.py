@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from irons.text import size_text
 
@@ -220,6 +220,27 @@ class Engine(Protocol):
 
     async def wait(self, sandbox: str) -> None:
         """Come back when the machine has stopped, whoever stopped it; at once if it does not run."""
+        ...
+
+
+class Activity(NamedTuple):
+    """How busy a running sandbox is.
+
+    Attributes:
+        sessions: established SSH connections that came from outside.
+        processor: microseconds of processor time that it has used; only ever grows while it runs.
+    """
+
+    sessions: int
+    processor: int
+
+
+@runtime_checkable
+class Observer(Protocol):
+    """What an engine may have besides: without it, no sandbox of its own can be stopped for idleness."""
+
+    async def activity(self, sandbox: str) -> Activity | None:
+        """How busy a sandbox is, in no word of its own; None where it does not run, or that can't be told."""
         ...
 
 

@@ -153,6 +153,20 @@ class Groups:
                 found[name] = text.strip()
         return found
 
+    def processor(self, sandbox: str) -> int | None:
+        """Microseconds of processor time that a running sandbox has used; None where that is not counted here."""
+        with contextlib.suppress(OSError, KeyError, ValueError):
+            group = (
+                next(iter(self.bases.values())) / sandbox
+                if self.kind == "v2"
+                else self.bases["cpu"] / sandbox
+            )
+            if self.kind == "v2":
+                text = (group / "cpu.stat").read_text(encoding="ascii")
+                return int(dict(line.split() for line in text.splitlines())["usage_usec"])
+            return int((group / "cpuacct.usage").read_text(encoding="ascii")) // 1000
+        return None
+
     def facts(self, limits: Limits) -> dict[str, str]:
         """The limits as texts for `status`, sizes in bytes; `NAME_note` says of one what does not hold it up."""
         wanted = {

@@ -21,6 +21,7 @@ from irons_plugins.local.cellnet import SANDBOX4, SANDBOX6
 from irons_plugins.local.engines import (
     SSH_PORT,
     USERNAME,
+    Activity,
     CellError,
     Cells,
     EngineError,
@@ -29,6 +30,7 @@ from irons_plugins.local.engines import (
     Made,
     Progress,
     Spec,
+    activity,
     boot,
     sshd,
     starting,
@@ -194,6 +196,13 @@ class NamespaceEngine:
         if process is None:
             return Look("stopped", facts=facts)
         return Look("running", facts={**facts, "pid": str(process.pid), **self._groups.used(sandbox)})
+
+    async def activity(self, sandbox: str) -> Activity | None:
+        """How busy it is; see `Observer.activity`."""
+        process = Machine.running(self._root / sandbox)
+        if process is None:
+            return None
+        return await asyncio.to_thread(activity.activity, self._groups, sandbox, process.pid)
 
     async def connect(self, sandbox: str, *, port: int = SSH_PORT, within: float = 10.0) -> socket.socket:
         """A connection to the sandbox's loopback; see `Engine.connect`."""

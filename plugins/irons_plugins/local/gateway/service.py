@@ -295,6 +295,9 @@ class Service:
         if operation == "forget":
             await self._forget(name)
             return {}
+        if operation == "live":
+            found = self._cells.get(name)
+            return {"live": 0 if found is None else len(found.live)}
         policy = Policy.from_json(body.get("policy"))
         if operation == "impact":
             return {"cut": len(self._forbidden(name, policy))}
