@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from irons.testing import FakeApi, Runner, faults
+from irons.testing import EXTENSIONS, FakeApi, Runner, faults
 from irons_plugins.ssh.keys import DEFAULTS
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB1c0LmSsZ2oc2KSYsHcE9m2bL2oOe1zL0T0rA3e7Q2o me@here\n"
@@ -227,3 +227,36 @@ def test_an_image_that_is_built_is_said(run_irons: Runner, own_api: FakeApi, ssh
     own_api.polls = 3
     own_api.progress = ["making an image, once", "unpacking (10%)", "unpacking (80%)"]
     assert run_irons("create", "one").ok().err == "one: making an image, once\none: unpacking\n"
+
+
+def test_variables_go_by_name_and_in_the_body(run_irons: Runner, fake_api: FakeApi, ssh: Path) -> None:
+    """`--env KEY` sends the value that KEY has here; the server must be one that knows of more than the wire contract."""
+    (ssh / "id_rsa.pub").write_text(KEY)
+    env = {"API_KEY": "marker", "EMPTY": ""}
+    done = run_irons("create", "one", "--env", "API_KEY", "--env", "EMPTY", env=env)
+    assert done.code != 0
+    assert not fake_api.calls or all(call.line != "POST /sandboxes" for call in fake_api.calls)
+    fake_api.extensions = EXTENSIONS
+    run_irons("create", "one", "--env", "API_KEY", "--env", "EMPTY", env=env).ok()
+    (body,) = (call.body for call in fake_api.calls if call.line == "POST /sandboxes")
+    assert body["environment"] == {"API_KEY": "marker", "EMPTY": ""}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--env", "API_KEY=marker"), "not its value: others could read that in the argument list"),
+        (("--env", "UNSET"), "it is not set here"),
+        (("--env", "A B"), "the name of a variable"),
+    ],
+)
+def test_a_value_in_the_arguments_is_refused(
+    run_irons: Runner, fake_api: FakeApi, ssh: Path, words: tuple[str, ...], said: str
+) -> None:
+    """`KEY=VALUE` is refused with the reason and without the value, before any request."""
+    (ssh / "id_rsa.pub").write_text(KEY)
+    done = run_irons("create", "one", *words)
+    assert done.code == 2
+    assert said in done.err
+    assert "marker" not in done.err
+    assert not fake_api.calls

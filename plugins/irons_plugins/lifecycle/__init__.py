@@ -80,6 +80,12 @@ def irons_commands() -> list[Command]:
                     many=True,
                     name="labels",
                 ),
+                Opt(
+                    ("--env",),
+                    "Set a variable there, by its name here. May be repeated.",
+                    metavar="KEY",
+                    many=True,
+                ),
                 _ASYNC,
                 _WAIT,
             ),

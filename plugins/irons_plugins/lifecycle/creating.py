@@ -9,6 +9,7 @@ from irons_plugins.lifecycle.selection import checked_labels
 from irons_plugins.lifecycle.waiting import CREATE_GRACE, patience, wait_for
 from irons_plugins.ssh.identities import Identities
 from irons_plugins.ssh.keys import find_key
+from irons_plugins.ssh.variables import variables_of
 
 if TYPE_CHECKING:
     from irons.api import Sandbox
@@ -29,13 +30,14 @@ def create(
     disk: int | None,
     engine: str | None,
     labels: tuple[str, ...],
+    env: tuple[str, ...],
     at_once: bool,
     wait_timeout: float | None,
 ) -> Sandbox:
     """Create a sandbox with the public key's text, remember the private key that goes with it, wait until it is ready.
 
     Raises:
-        UsageError: No public key, a private one given by mistake, a pattern or policy that makes no sense.
+        UsageError: No public key, a private one given by mistake, an invalid pattern or policy, a variable that is not set here.
         Unsupported: The server does not know what was asked for beyond name and key; nothing was created.
     """
     found = find_key(key or ctx.settings["public_key"], ctx.settings.env)
@@ -49,6 +51,7 @@ def create(
         "disk": disk,
         "engine": engine,
         "labels": checked_labels(labels, valued=True) or None,
+        "environment": variables_of(env, ctx.settings.env) or None,
     }
     more = {field: value for field, value in more.items() if value is not None}
     if more:

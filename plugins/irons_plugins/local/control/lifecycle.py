@@ -28,6 +28,7 @@ from irons_plugins.local.control.sandboxes import (
     Sandbox,
 )
 from irons_plugins.local.control.terms import Terms
+from irons_plugins.local.control.variables import Variables
 from irons_plugins.local.engines import CellError, Engine, EngineError, Limits, Spec
 from irons_plugins.local.places import Places
 from irons_plugins.local.store import NoRoomError, Store, StoreError
@@ -48,6 +49,7 @@ class Lifecycle:
     ) -> None:
         """Make a lifecycle; `reconcile` comes before anything else."""
         self._places = places
+        self._variables = Variables(places.local / "variables")
         self._store = store
         self._engines = engines
         self._egress = egress
@@ -62,7 +64,11 @@ class Lifecycle:
         return self._progress.get(identity)
 
     async def create(
-        self, sandbox: Sandbox, own: Sequence[StoredRule], given: Terms | None = None
+        self,
+        sandbox: Sandbox,
+        own: Sequence[StoredRule],
+        given: Terms | None = None,
+        variables: Mapping[str, str] | None = None,
     ) -> Sandbox:
         """Store a sandbox with its mode, rules and terms in one transaction, and begin to make it.
 
@@ -81,7 +87,13 @@ class Lifecycle:
                 terms.put(connection, given)
 
         async with self._turns[sandbox.id]:
-            await self._store.write(insert)
+            if variables:
+                await asyncio.to_thread(self._variables.keep, sandbox.id, variables)
+            try:
+                await self._store.write(insert)
+            except BaseException:
+                self._variables.forget(sandbox.id)
+                raise
             self._begin(sandbox.id, self._bring_up(sandbox))
         return sandbox
 
@@ -176,6 +188,7 @@ class Lifecycle:
         """Make the store agree with what really runs; once, before the API answers."""
         running = await self.recover()
         known = await self._store.read(sandboxes.all_of)
+        self._variables.forget_all_but({sandbox.id for sandbox in known if sandbox.username is None})
         for sandbox in known:
             await self._settle(sandbox, runs=sandbox.id in running)
         for stray in running - {sandbox.id for sandbox in known}:
@@ -264,6 +277,7 @@ class Lifecycle:
             public_key=sandbox.public_key,
             image=sandbox.image,
             limits=Limits(cpus=sandbox.cpus, memory=sandbox.memory, disk=sandbox.disk),
+            environment=await asyncio.to_thread(self._variables.of, sandbox.id),
         )
 
         def progress(line: str, done: float | None) -> None:
@@ -273,6 +287,8 @@ class Lifecycle:
         changed = await self._move(
             sandbox, None, username=made.username, host_keys=made.host_keys, image=made.image
         )
+        # The engine has them now, in the sandbox's own directory.
+        self._variables.forget(sandbox.id)
         return changed or sandbox
 
     async def _bring_down(self, sandbox: Sandbox, status: str = STOPPED, reason: str | None = None) -> None:
@@ -289,6 +305,7 @@ class Lifecycle:
             await self._unwatch(sandbox.id)
             await self._doors.close(sandbox.id)
             await self._engine(sandbox).destroy(sandbox.id)
+            self._variables.forget(sandbox.id)
             await self._egress.forget(sandbox.id)
             await self._store.write(lambda connection: sandboxes.remove(connection, sandbox.id), last=True)
 

@@ -21,6 +21,7 @@ from irons_plugins.local.control.rules_schema import RULES
 from irons_plugins.local.control.sandboxes import CREATING, READY, RUNNING, Sandbox
 from irons_plugins.local.control.schemas import Schema, optional, record, text
 from irons_plugins.local.control.terms import SECOND, Terms
+from irons_plugins.local.control.variables import VARIABLES, checked
 from irons_plugins.local.engines import CellError, EngineError, Limits
 from irons_plugins.local.image import DEFAULT, Images
 
@@ -64,6 +65,7 @@ _CREATE = record(
         "disk": {"type": ["integer", "null"], "minimum": 0, "maximum": 2**60},
         "labels": LABELS,
         **_TERMS,
+        "environment": VARIABLES,
     },
     required=("name", "public_key"),
 )
@@ -104,6 +106,7 @@ async def create_sandbox(call: Call) -> Answer:
         updated_at=now,
         labels=checked_labels(body.get("labels") or {}),
     )
+    variables = checked(body.get("environment") or {})
     try:
         Limits(cpus=sandbox.cpus, memory=sandbox.memory, disk=sandbox.disk).check()
     except EngineError as error:
@@ -116,7 +119,7 @@ async def create_sandbox(call: Call) -> Answer:
     given = call.plane.deadlines.first(
         sandbox, ttl=body.get("ttl"), remove=body.get("rm", False), idle_stop=body.get("idle_stop")
     )
-    made = await call.plane.lifecycle.create(sandbox, own, given)
+    made = await call.plane.lifecycle.create(sandbox, own, given, variables)
     return Answer(202, _short(made))
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -87,6 +87,7 @@ class Spec:
         image: name of the image it starts from; "" is the engine's default one, made if there is none.
         public_key: text of an OpenSSH public key file.
         limits: what it may use.
+        environment: variables of its sessions and its boot; their values are secrets.
     """
 
     id: str
@@ -94,6 +95,7 @@ class Spec:
     public_key: str
     image: str = ""
     limits: Limits = Limits()
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

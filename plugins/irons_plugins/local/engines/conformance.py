@@ -15,7 +15,7 @@ import contextlib
 import secrets
 import shutil
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -78,17 +78,26 @@ class Bench:
         return self.engine
 
     def spec(
-        self, name: str = "conforming", limits: Limits | None = None, public_key: str | None = None
+        self,
+        name: str = "conforming",
+        limits: Limits | None = None,
+        public_key: str | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> Spec:
         """A sandbox that is not there yet, and is removed at the end."""
         identifier = f"sb_{secrets.token_hex(8)}"
         self._ids.append(identifier)
         key = (self._directory / "id.pub").read_text(encoding="utf-8") if public_key is None else public_key
-        return Spec(identifier, name, key, self._image, limits or Limits())
+        return Spec(identifier, name, key, self._image, limits or Limits(), environment or {})
 
-    async def running(self, name: str = "conforming", limits: Limits | None = None) -> tuple[str, Made]:
+    async def running(
+        self,
+        name: str = "conforming",
+        limits: Limits | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> tuple[str, Made]:
         """A sandbox that runs: its id, and what is known of it."""
-        spec = self.spec(name, limits)
+        spec = self.spec(name, limits, environment=environment)
         made = await self.engine.create(spec)
         await self.engine.start(spec.id)
         return spec.id, made
@@ -234,14 +243,18 @@ async def files_survive(bench: Bench) -> None:
 
 async def sessions_have_the_machines_variables(bench: Bench) -> None:
     """A session has a UTF-8 locale and what `/etc/environment` says at that moment; files are copied as ever."""
-    sandbox, made = await bench.running()
+    sandbox, made = await bench.running(environment={"KEY": 'it\'s\n$(a) "key"', "FOO": "early"})
     script = """
-    locale charmap; printf 'set -x\\nexport FOO="a b"\\nPATH=/opt:$PATH\\nOPTIND=x\\nUID=x\\n' | sudo tee /etc/environment >/dev/null
+    locale charmap; printf 'set -x\\nexport FOO=late\\nexport BAR="a b"\\nPATH=/opt:$PATH\\nOPTIND=x\\nUID=x\\n' | sudo tee /etc/environment >/dev/null
     """
     ran = await bench.ssh(sandbox, made, script)
     expect(ran == Ran(0, "UTF-8\n"), f"a first session: {ran}")
-    ran = await bench.ssh(sandbox, made, 'echo "$FOO"; echo "${PATH%%:*}"; exec sh -c \'exit 7\'')
-    expect(ran == Ran(7, "a b\n/opt\n"), f"a second session: {ran}")
+    ran = await bench.ssh(sandbox, made, 'echo "$BAR$FOO"; echo "${PATH%%:*}"; exec sh -c \'exit 7\'')
+    expect(ran == Ran(7, "a bearly\n/opt\n"), f"a second session: {ran}")
+    await bench.engine.stop(sandbox)
+    await bench.engine.start(sandbox)
+    ran = await bench.ssh(sandbox, made, 'echo "$KEY$FOO"')
+    expect(ran == Ran(0, 'it\'s\n$(a) "key"early\n'), f"variables of create: {ran}")
     ran = await bench.ssh(sandbox, made, "kill -9 $$")
     expect(ran.code == _LOST, f"a session that ended by a signal: {ran}")
     ran = await bench.ssh(sandbox, made, "sftp", subsystem=True)

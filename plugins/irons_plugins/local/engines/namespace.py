@@ -32,6 +32,7 @@ from irons_plugins.local.engines import (
     Spec,
     activity,
     boot,
+    session,
     sshd,
     starting,
     unheard,
@@ -124,6 +125,10 @@ class NamespaceEngine:
             (draft / "upper").chmod(0o755)
             host_key = await sshd.make_host_key(draft / "settings", spec.name)
             (draft / "settings" / sshd.AUTHORIZED).write_text(authorized, encoding="utf-8")
+            if spec.environment:
+                private = draft / "settings" / session.VARIABLES
+                private.touch(mode=0o600)
+                private.write_text(session.exported(spec.environment), encoding="utf-8")
             Machine.of(spec, image.id, image.name, host_key).write(draft)
             draft.rename(home)
         except BaseException as error:

@@ -6,6 +6,9 @@ sshd reads no `/etc/environment`: PAM does, which a sandbox's server goes withou
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
+
 from irons_plugins.local.engines.oci import CONFIG_DIRECTORY
 
 FILE = "session"
@@ -93,3 +96,8 @@ esac
 exec "$SHELL" -c "$irons_command"
 """
 )
+
+
+def exported(variables: Mapping[str, str]) -> str:
+    """The text of the file `VARIABLES`: any value is one word of sh(1), and nothing of it is run."""
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
