@@ -161,6 +161,19 @@ class Api:
         path = f"/sandboxes/{_segment(name)}/extend"
         return sandbox_of({"name": name, **self.call("POST", path, {"seconds": int(seconds)}, retry=False)})
 
+    def hold(self, name: str, *, wait: float = 20.0) -> bool:
+        """Hold a sandbox that was created with `held=True`, for up to `wait` seconds; needs irons' own server.
+
+        When no call holds it for a minute it is destroyed, whatever runs in it. Returns whether it still ends that way.
+        """
+        path = f"/sandboxes/{_segment(name)}/hold"
+        answer = self.call("POST", path, params={"wait": str(wait)}, retry=False, patience=wait)
+        return answer.get("held") is True
+
+    def release(self, name: str) -> None:
+        """Let a sandbox that was created with `held=True` live on; needs irons' own server."""
+        self.call("DELETE", f"/sandboxes/{_segment(name)}/hold")
+
     def start(self, name: str) -> None:
         """Ask for a sandbox to be started."""
         self.call("POST", f"/sandboxes/{_segment(name)}/start")

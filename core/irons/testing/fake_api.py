@@ -28,6 +28,7 @@ EXTENSIONS = (
     "audit-outcomes",
     "labels",
     "audit-totals",
+    "holds",
     "terms",
 )
 """What irons' own server says that it can."""
@@ -60,6 +61,7 @@ class FakeSandbox:
     polls: int = 0
     metadata: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
+    held: bool = False
     terms: dict[str, Any] = field(default_factory=dict)
     mode: str | None = None
     rules: list[dict[str, Any]] = field(default_factory=list)

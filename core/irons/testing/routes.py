@@ -96,6 +96,7 @@ def _sandboxes(api: FakeApi, call: Call) -> Any:
     made.public_key = body.pop("public_key", "")
     made.mode = body.pop("mode", None)
     made.rules = list(body.pop("rules", None) or [])
+    made.held = body.pop("held", False)
     made.labels = dict(body.pop("labels", None) or {})
     if "terms" in api.extensions:
         terms = {key: body.pop(key) for key in ("ttl", "rm", "idle_stop") if key in body}
@@ -145,10 +146,21 @@ def _sandbox(api: FakeApi, call: Call, sandbox: FakeSandbox, rest: list[str]) ->
                 raise Refusal(409, f"{sandbox.name} has no deadline to extend")
             sandbox.terms["ends_in"] += call.body["seconds"]
             return _told(sandbox)
+        case "POST", ["hold"] if "holds" in api.extensions:
+            api.lock.wait_for(
+                lambda: not sandbox.held or api.closing.is_set(), float(call.query.get("wait") or 0)
+            )
+            return {"held": sandbox.held}
+        case "DELETE", ["hold"] if "holds" in api.extensions:
+            sandbox.held = False
+            api.lock.notify_all()
+            return {}
         case "DELETE", []:
             if sandbox.status in ("running", "ready"):
                 raise Refusal(409, f"sandbox {sandbox.name} is running")
             del api.sandboxes[sandbox.name]
+            sandbox.held = False
+            api.lock.notify_all()
             return None
         case "GET", ["ssh"]:
             if sandbox.status not in ("running", "ready"):

@@ -172,5 +172,12 @@ CREATE TABLE terms (
 ) STRICT;
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST, _CAUSES, _SERVED, _SUMMARIES, _NOTABLE, _FLEETS)
+_HOLDS = """
+-- Sandboxes that are destroyed when the client that made them is gone.
+CREATE TABLE holds (
+  sandbox TEXT PRIMARY KEY
+) STRICT, WITHOUT ROWID;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _CAUSES, _SERVED, _SUMMARIES, _NOTABLE, _FLEETS, _HOLDS)
 """Step N (counted from 1) leads from version N-1 to version N; `PRAGMA user_version` holds the version."""

@@ -29,6 +29,7 @@ from irons_plugins.local.control.egress import Egress
 from irons_plugins.local.control.enginery import make_engines
 from irons_plugins.local.control.errors import ApiError, unready
 from irons_plugins.local.control.gateways import Gateways, Place
+from irons_plugins.local.control.holds import Holds
 from irons_plugins.local.control.ingest import Ingest
 from irons_plugins.local.control.keeper import Keeper
 from irons_plugins.local.control.keyring import KeyRing
@@ -102,6 +103,7 @@ class Server:
             egress=egress,
             lifecycle=lifecycle,
             deadlines=Deadlines(store, made, gateways, lifecycle, instant),
+            holds=Holds(store, lifecycle),
             audit=audit,
             keys=KeyRing(store),
         )
@@ -131,6 +133,7 @@ class Server:
             await plane.keeper.ready()
             self._spawn(self._enforce())
             self._spawn(plane.deadlines.run())
+            await plane.holds.resume()
             await self._stopping.wait()
             plane.audit.close()
             for listener in self._listeners:
@@ -249,6 +252,7 @@ class Server:
 
     async def _end(self) -> None:
         plane = self.plane
+        await plane.holds.close()
         await plane.lifecycle.close()
         for task in tuple(self._tasks):
             task.cancel()

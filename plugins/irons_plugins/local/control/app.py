@@ -152,7 +152,8 @@ def _endpoint(plane: Plane, routes: dict[str, Route]) -> _Endpoint:
             query = read_query(route, request.query_params.multi_items())
             body = await _body(request, route)
             names = {name: unquote(value) for name, value in request.path_params.items()}
-            call = Call(plane, names, query, body, "" if port is None else host)
+            left = request.scope["extensions"]["irons"]["left"]
+            call = Call(plane, names, query, body, "" if port is None else host, left)
             found = await route.handler(call)
         except StoreError as error:
             raise unready(str(error)) from error

@@ -68,6 +68,7 @@ class Conversation(asyncio.Protocol):
         self._known = False
         self._closing = False
         self._half_closed = False
+        self._left = asyncio.Event()
         self._end_read = False
         self._unread = bytearray()
         self._next_turn: asyncio.Handle | None = None
@@ -126,6 +127,7 @@ class Conversation(asyncio.Protocol):
         if self._phase is Phase.LEAVING:
             return False
         self._half_closed = True
+        self._left.set()
         self._advance()
         # asyncio has no half-closed connections with TLS.
         return (self._exchange is not None or self._next_turn is not None) and self._scheme() == "http"
@@ -143,6 +145,7 @@ class Conversation(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio's)
         """Forget it."""
         self._gate.leave(self)
+        self._left.set()
         self._stop_timer()
         if self._next_turn is not None:
             self._next_turn.cancel()
@@ -249,7 +252,7 @@ class Conversation(asyncio.Protocol):
             "raw_path": target,
             "query_string": query,
             "headers": list(request.headers),
-            "extensions": {"irons": {"recognise": self._recognise}},
+            "extensions": {"irons": {"recognise": self._recognise, "left": self._left}},
         }
 
     def _recognise(self, *, valid: bool) -> None:

@@ -69,8 +69,12 @@ class Lifecycle:
         own: Sequence[StoredRule],
         given: Terms | None = None,
         variables: Mapping[str, str] | None = None,
+        *,
+        held: bool = False,
     ) -> Sandbox:
         """Store a sandbox with its mode, rules and terms in one transaction, and begin to make it.
+
+        One that is `held` ends with its client (`holds`).
 
         Raises:
             ApiError: the name is taken, or there is no such engine.
@@ -85,6 +89,8 @@ class Lifecycle:
             rulebook.replace(connection, sandbox.id, own)
             if given is not None:
                 terms.put(connection, given)
+            if held:
+                sandboxes.hold(connection, sandbox.id)
 
         async with self._turns[sandbox.id]:
             if variables:

@@ -12,6 +12,7 @@ from irons_plugins.local.control.deadlines import Deadlines
 from irons_plugins.local.control.doors import Doors
 from irons_plugins.local.control.egress import Egress
 from irons_plugins.local.control.gateways import Gateways
+from irons_plugins.local.control.holds import Holds
 from irons_plugins.local.control.keeper import Keeper
 from irons_plugins.local.control.keyring import KeyRing
 from irons_plugins.local.control.lifecycle import Lifecycle
@@ -35,6 +36,7 @@ class Plane:
         egress: rules and modes.
         lifecycle: sandboxes' states.
         deadlines: what ends sandboxes by time.
+        holds: what ends sandboxes with their clients.
         audit: events.
         keys: who may come over TCP.
         began: when it started, microseconds since 1970.
@@ -50,6 +52,7 @@ class Plane:
     egress: Egress
     lifecycle: Lifecycle
     deadlines: Deadlines
+    holds: Holds
     audit: Audit
     keys: KeyRing
     began: int = field(default_factory=times.now)

@@ -12,6 +12,7 @@ from irons_plugins.local.control.deadlines import LONGEST
 from irons_plugins.local.control.egress import MODES
 from irons_plugins.local.control.enginery import BUILT_IN
 from irons_plugins.local.control.errors import bad, conflict, unready
+from irons_plugins.local.control.holds import ANSWERED_AFTER
 from irons_plugins.local.control.labels import FILTER, LABELS, checked_labels, meets, wanted_labels
 from irons_plugins.local.control.plane import Plane
 from irons_plugins.local.control.public_key import checked_key
@@ -66,6 +67,7 @@ _CREATE = record(
         "labels": LABELS,
         **_TERMS,
         "environment": VARIABLES,
+        "held": {"type": "boolean", "description": "It is destroyed when no request holds it for a minute."},
     },
     required=("name", "public_key"),
 )
@@ -119,7 +121,10 @@ async def create_sandbox(call: Call) -> Answer:
     given = call.plane.deadlines.first(
         sandbox, ttl=body.get("ttl"), remove=body.get("rm", False), idle_stop=body.get("idle_stop")
     )
-    made = await call.plane.lifecycle.create(sandbox, own, given, variables)
+    held = bool(body.get("held"))
+    made = await call.plane.lifecycle.create(sandbox, own, given, variables, held=held)
+    if held:
+        call.plane.holds.begin(made.id)
     return Answer(202, _short(made))
 
 
@@ -155,6 +160,18 @@ async def extend_sandbox(call: Call) -> Mapping[str, Any]:
     """POST /sandboxes/{name}/extend."""
     await call.plane.deadlines.extend(call.path["name"], call.body["seconds"])
     return await show_sandbox(call)
+
+
+async def hold_sandbox(call: Call) -> Mapping[str, Any]:
+    """POST /sandboxes/{name}/hold."""
+    seconds = call.query.get("wait", ANSWERED_AFTER)
+    return {"held": await call.plane.holds.hold(call.path["name"], seconds, call.left)}
+
+
+async def release_sandbox(call: Call) -> Mapping[str, Any]:
+    """DELETE /sandboxes/{name}/hold."""
+    await call.plane.holds.release(call.path["name"])
+    return {}
 
 
 async def start_sandbox(call: Call) -> Answer:
@@ -259,6 +276,23 @@ ROUTES = (
         _STATUS,
         body=_EXTEND,
         fails=(404, 409),
+    ),
+    Route(
+        "POST",
+        "/sandboxes/{name}/hold",
+        hold_sandbox,
+        f"Hold a sandbox that ends with its client, for `wait` seconds, {ANSWERED_AFTER:.0f} at most; then ask again.",
+        {"type": "object", "properties": {"held": {"type": "boolean"}}, "required": ["held"]},
+        query={"wait": {"type": "number", "minimum": 0, "maximum": 3600}},
+        fails=(404, 409),
+    ),
+    Route(
+        "DELETE",
+        "/sandboxes/{name}/hold",
+        release_sandbox,
+        "Let a sandbox live on without its client.",
+        {"type": "object"},
+        fails=(404,),
     ),
     Route(
         "GET",

@@ -32,6 +32,7 @@ EXTENSIONS = (
     "audit-hosts",
     "audit-outcomes",
     "audit-totals",
+    "holds",
 )
 _TEXT: Schema = {"type": "string"}
 _INTEGER: Schema = {"type": "integer"}

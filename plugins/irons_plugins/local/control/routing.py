@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,13 +23,15 @@ class Call(NamedTuple):
         query: the query's parameters, in the types their schemas name; only those that were given.
         body: the JSON object; empty where the route takes none.
         at: the address of this machine that the request came to; empty on the unix socket.
+        left: set when the client has closed the connection, or its side of it.
     """
 
     plane: Plane
     path: Mapping[str, str]
     query: Mapping[str, Any]
     body: Mapping[str, Any]
-    at: str = ""
+    at: str
+    left: asyncio.Event
 
 
 class Answer(NamedTuple):

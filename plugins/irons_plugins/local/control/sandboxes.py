@@ -159,8 +159,30 @@ def remove(connection: sqlite3.Connection, identity: str) -> None:
     """Forget a sandbox and its rules; its events stay until retention takes them."""
     connection.execute("DELETE FROM rules WHERE sandbox = ?", (identity,))
     connection.execute("DELETE FROM terms WHERE sandbox = ?", (identity,))
+    connection.execute("DELETE FROM holds WHERE sandbox = ?", (identity,))
     connection.execute("DELETE FROM sandboxes WHERE id = ?", (identity,))
     connection.execute("UPDATE subjects SET gone_at = ? WHERE sandbox = ?", (times.now(), identity))
+
+
+def hold(connection: sqlite3.Connection, identity: str) -> None:
+    """Note that a sandbox ends with the client that made it."""
+    connection.execute("INSERT INTO holds (sandbox) VALUES (?)", (identity,))
+
+
+def held(connection: sqlite3.Connection) -> frozenset[str]:
+    """The ids of the sandboxes that end with their clients."""
+    return frozenset(row["sandbox"] for row in connection.execute("SELECT sandbox FROM holds"))
+
+
+def release(connection: sqlite3.Connection, name: str) -> str:
+    """Let a sandbox live on without its client; gives its id.
+
+    Raises:
+        ApiError: there is none of that name.
+    """
+    found = get(connection, name)
+    connection.execute("DELETE FROM holds WHERE sandbox = ?", (found.id,))
+    return found.id
 
 
 def _sandbox(row: sqlite3.Row) -> Sandbox:
