@@ -56,6 +56,8 @@ class SshAddress:
         host_keys: Lines of known_hosts without the host; irons' own server sends them.
         cell: Set by the local backend.
         command: A remote command to run in place of a shell; usually empty.
+        oom_kills: Processes that were killed for the memory limit since the sandbox started; None where that is not counted.
+        memory: The memory limit in bytes; None where there is none, or the server reports none.
     """
 
     host: str
@@ -64,6 +66,8 @@ class SshAddress:
     host_keys: tuple[str, ...] = ()
     cell: str = ""
     command: str = ""
+    oom_kills: int | None = None
+    memory: int | None = None
 
 
 @dataclass(frozen=True)

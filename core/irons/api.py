@@ -196,6 +196,8 @@ class Api:
             host_keys=texts_of(answer.get("host_keys")),
             cell=text_of(answer.get("cell")),
             command=text_of(answer.get("command")),
+            oom_kills=whole_of(answer.get("oom_kills")),
+            memory=whole_of(answer.get("memory")),
         )
 
     # Egress

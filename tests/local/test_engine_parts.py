@@ -211,6 +211,20 @@ def test_limits_go_into_a_delegated_group(tmp_path: Path) -> None:
     assert "not enforced" not in " ".join(groups.facts(Limits(cpus=1.5, memory=1)).values())
 
 
+def test_kills_for_memory_are_counted(tmp_path: Path) -> None:
+    """What `status` and `exec` report of the memory limit: how often the kernel killed for it, in both hierarchies."""
+    base = _v2(tmp_path)
+    groups = Groups.find(tmp_path, tmp_path / "own", uid=1000)
+    (base / "sb_1").mkdir()
+    assert "oom_kills" not in groups.used("sb_1")
+    (base / "sb_1" / "memory.events").write_text("low 0\nmax 7\noom 3\noom_kill 2\n")
+    assert groups.used("sb_1")["oom_kills"] == "2"
+    older = Groups("v1", {"memory": tmp_path})
+    (tmp_path / "sb_1").mkdir()
+    (tmp_path / "sb_1" / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 5\n")
+    assert older.used("sb_1")["oom_kills"] == "5"
+
+
 def test_a_terminals_group_is_left_alone(tmp_path: Path) -> None:
     """Without a unit of its own an ordinary user's daemon limits nothing by groups, and says so."""
     _v2(tmp_path, "/user.slice/session-1.scope")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shlex
 import signal
 import socket
@@ -11,6 +12,7 @@ import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import IO
 from urllib.request import urlopen
 
 import pytest
@@ -137,9 +139,61 @@ def test_exec_exits_with_the_programs_code(into: Irons, code: int) -> None:
     assert (done.returncode, done.stderr) == (code, b"")
 
 
-def test_a_program_killed_by_a_signal(into: Irons) -> None:
-    """A program killed by a signal gives 128 and the signal's number, as in a shell."""
-    assert into("exec", "one", "--timeout", "20", "--", "sh", "-c", "kill -9 $$").returncode == 137
+@pytest.mark.parametrize(("number", "more"), [(6, []), (9, ["--timeout", "20"]), (34, [])])
+def test_a_program_killed_by_a_signal(into: Irons, number: int, more: list[str]) -> None:
+    """A program killed by a signal gives 128 and the signal's number, and one sentence that names it."""
+    done = into("exec", "one", *more, "--", "sh", "-c", f"kill -{number} $$")
+    name = {34: "RTMIN"}.get(number) or signal.Signals(number).name.removeprefix("SIG")
+    assert done.returncode == 128 + number
+    assert done.stderr.decode() == f"irons: killed by signal {number} ({name})\n"
+
+
+@pytest.mark.parametrize("number", [2, 13])
+def test_a_signal_that_a_shell_does_not_report(into: Irons, number: int) -> None:
+    """Where the shell there does not report a signal, the sentence says no more than is known."""
+    done = into("exec", "one", "--", "sh", "-c", f"kill -{number} $$")
+    assert done.returncode == 128 + number
+    assert re.fullmatch(
+        rf"irons: exit code {128 + number}: killed by signal {number} \(\w+\), or the program's own code\n",
+        done.stderr.decode(),
+    )
+
+
+@pytest.mark.parametrize("code", [137, 254])
+def test_a_code_that_looks_like_a_signal(into: Irons, code: int) -> None:
+    """A program that exits with such a code by itself was killed by nothing, and nothing is said."""
+    done = into("exec", "one", "--", "sh", "-c", f"exit {code}")
+    assert (done.returncode, done.stderr) == (code, b"")
+
+
+def _fifo(into: Irons) -> Path:
+    fifo = Path(into.env["HOME"]) / "go"
+    os.mkfifo(fifo)
+    return fifo
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "sentence"),
+    [
+        ("kill -9 $$", 137, "out of memory: the sandbox's limit is 512 MiB"),
+        ("exit 3", 3, "a process was ended, out of memory: the sandbox's limit is 512 MiB"),
+        ("exit 0", 0, ""),
+    ],
+)
+def test_a_program_that_takes_too_much_memory(
+    into: Irons, fake_api: FakeApi, script: str, code: int, sentence: str
+) -> None:
+    """Where the control group counted a kill meanwhile, that is the reason, with the limit."""
+    fake_api.ssh |= {"oom_kills": 1, "memory": 512 << 20}
+    fifo = _fifo(into)
+    process = into.start("exec", "one", "--", "sh", "-c", f"echo started; read -r line <{fifo}; {script}")
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"started\n"
+    fake_api.ssh["oom_kills"] = 2
+    fifo.write_text("go\n")
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert said.decode() == (f"irons: {sentence}\n" if sentence else "")
 
 
 def test_exec_of_nothing_there(into: Irons) -> None:
@@ -148,6 +202,33 @@ def test_exec_of_nothing_there(into: Irons) -> None:
         done = into("exec", "one", *more, "--", "no-such-program")
         assert done.returncode == 127
         assert b"not found" in done.stderr
+
+
+def test_words_beyond_one_argument(into: Irons) -> None:
+    """Words travel up to the system's own limits: more of them than the kernel takes in one argument, and each byte as it is."""
+    words = ["it's", "a\nb", "ü", "", *("x" * 99 for _ in range(3000)), "y" * 120_000]
+    script = 'printf "%s|" "$#" "$1" "$2" "$3" "$4"; for last; do :; done; printf %s "$last" | wc -c; cat'
+    done = into("exec", "one", "--", "sh", "-c", script, "sh", *words, stdin=b"the rest")
+    assert done.stdout.decode() == "3005|it's|a\nb|ü||120000\nthe rest"
+
+
+def test_what_no_argument_list_holds_is_irons_failure(into: Irons) -> None:
+    """A program that the kernel refuses to start there has the shell's own code, with its reason."""
+    script = "a=$(printf %0131072d 0); exec true $a"
+    done = into("exec", "one", "--", "sh", "-c", script)
+    assert done.returncode in (2, 126)
+    assert b"Argument list too long" in done.stderr
+
+
+def test_no_stdin_leaves_the_list_of_a_loop(into: Irons) -> None:
+    """With `-n` the program's stdin is empty, and a loop that reads a list goes through all of it; --no-input does not imply it."""
+    irons = shlex.join(into.argv("exec", "one", "--no-input"))
+    for more, rounds in (("-n", "a b c"), ("", "a")):
+        loop = f"while read -r x; do {irons} {more} -- sh -c 'cat >/dev/null; echo \"$0\"' $x; done"
+        done = subprocess.run(
+            ["sh", "-c", loop], input=b"a\nb\nc\n", env=dict(into.env), capture_output=True, check=True
+        )
+        assert done.stdout.decode().split() == rounds.split()
 
 
 def test_exec_writes_nothing_of_its_own_to_stdout(into: Irons) -> None:
@@ -221,15 +302,71 @@ def test_a_timeout_that_is_not_reached(into: Irons) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("way", JOBS)
-def test_an_interrupted_exec_leaves_nothing(into: Irons, number: int, way: str) -> None:
-    """Ctrl-C, TERM and HUP end the call with 130, and what it started in the sandbox."""
+def test_an_interrupted_exec_leaves_nothing(into: Irons, fake_api: FakeApi, number: int, way: str) -> None:
+    """Ctrl-C, TERM and HUP end the call with 130, 143 and 129, and what it started; what was refused is said there too."""
+    fake_api.extensions = EXTENSIONS
     nap = f"8612{number}.25"
     process = into.start("exec", "one", "--", "sh", "-c", f"setsid -f sleep {nap}; sleep {nap}", way=way)
     until(lambda: len(running(nap)) == 2)
+    fake_api.record("evil.example", allowed=False, verdict="blocked")
     process.send_signal(number)
-    process.communicate(timeout=15)
-    assert process.returncode == 130
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert b"evil.example:443" in said
     assert running(nap) == []
+
+
+def test_nohup_is_meant(into: Irons) -> None:
+    """A call that began with HUP ignored, as by nohup, goes on after it."""
+    fifo = _fifo(into)
+    words = into.argv("exec", "one", "--", "sh", "-c", f"echo started; read -r line <{fifo}; exit 5")
+    argv = ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", *words]
+    with subprocess.Popen(argv, env=dict(into.env), stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"started\n"
+        process.send_signal(signal.SIGHUP)
+        fifo.write_text("go\n")
+        assert process.wait(60) == 5
+
+
+@pytest.mark.parametrize(("stdin", "more"), [("-n", []), ("full", ["--timeout", "20m"])])
+def test_a_killed_exec_leaves_nothing(into: Irons, tmp_path: Path, more: list[str], stdin: str) -> None:
+    """KILL ends the call without a chance to tidy up: what it ran ends all the same, and no temporary file is left."""
+    nap = f"86{len(more)}{len(stdin)}.75"
+    place = tmp_path / "temporary"
+    place.mkdir()
+    script = f"setsid -f sleep {nap}; trap '' TERM; sleep {nap}"
+    flags = ["-n"] if stdin == "-n" else []
+    with subprocess.Popen(
+        into.argv("exec", "one", *flags, *more, "--", "sh", "-c", script),
+        env={**into.env, "TMPDIR": str(place)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None
+        os.set_blocking(process.stdin.fileno(), False)
+        until(lambda: len(running(nap)) == 2)
+        if stdin == "full":
+            until(lambda: _is_full(process.stdin))
+        process.kill()
+        process.stdin.close()
+        process.wait(60)
+        until(lambda: not running(nap))
+        # The pipe has an end: nothing of the call holds it.
+        assert process.stdout is not None
+        assert process.stdout.read() == b""
+    assert list(place.iterdir()) == []
+
+
+def _is_full(pipe: IO[bytes] | None) -> bool:
+    """Fill a pipe; true once nothing goes in any more, where nobody reads at the other end."""
+    assert pipe is not None
+    try:
+        for _ in range(64):
+            os.write(pipe.fileno(), bytes(65536))
+    except BlockingIOError:
+        return True
+    return False
 
 
 def test_a_connection_that_fails_is_irons_failure(into: Irons, fake_api: FakeApi, sshd: Sshd) -> None:
@@ -241,11 +378,56 @@ def test_a_connection_that_fails_is_irons_failure(into: Irons, fake_api: FakeApi
     assert b"Connection refused" in done.stderr
 
 
-def test_a_connection_that_is_lost_is_irons_failure(into: Irons) -> None:
-    """Where the connection breaks off in the middle the code is 125, and never the program's."""
-    done = into("exec", "one", "--", "sh", "-c", "kill -9 $PPID; sleep 5")
+KILL_THE_SERVER = """
+at=$PPID
+while read -r _ name _ parent _ </proc/$at/stat; do
+  case $name in "(sshd"*) kill -9 "$at"; exec sleep 86130.5 ;; esac
+  at=$parent
+done"""
+
+
+@pytest.mark.parametrize(
+    ("then", "sentence"),
+    [
+        ("", "the connection to one was lost"),
+        ("stopped", "the connection to one was lost: one is stopped"),
+        ("gone", "the connection to one was lost: one was destroyed"),
+    ],
+)
+def test_a_connection_that_is_lost_is_irons_failure(
+    into: Irons, fake_api: FakeApi, then: str, sentence: str
+) -> None:
+    """Where the connection breaks off the code is 125, the sentence says why, and what was refused is said as ever."""
+    fake_api.extensions = EXTENSIONS
+    fifo = _fifo(into)
+    process = into.start(
+        "exec", "one", "--", "sh", "-c", f"echo started; read -r line <{fifo}{KILL_THE_SERVER}"
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"started\n"
+    if then == "stopped":
+        fake_api.sandboxes["one"].status = "stopped"
+    elif then == "gone":
+        del fake_api.sandboxes["one"]
+    else:
+        fake_api.record("evil.example", allowed=False, verdict="blocked")
+    fifo.write_text("go\n")
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 125
+    lines = said.decode().splitlines()
+    assert lines[-1] == f"irons: {sentence}"
+    if not then:
+        assert lines[1] == "  evil.example:443"
+    until(lambda: not running("86130.5"))
+
+
+def test_a_shell_that_is_killed(into: Irons) -> None:
+    """Where the shell that waits for the program is killed, that is irons' failure, and the program is ended."""
+    script = "read -r _ _ _ shell _ </proc/$PPID/stat; kill -9 $shell; exec sleep 86131.5"
+    done = into("exec", "one", "--", "sh", "-c", script)
     assert done.returncode == 125
-    assert b"OpenSSH could not run it" in done.stderr
+    assert done.stderr.decode() == "irons: the shell that ran the program in one was killed\n"
+    until(lambda: not running("86131.5"))
 
 
 def test_what_was_refused_is_said(into: Irons, fake_api: FakeApi) -> None:

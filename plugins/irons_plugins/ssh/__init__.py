@@ -123,11 +123,13 @@ While it is installed, create adds a sandbox to it and destroy takes it out.""",
                 ),
                 _ENV,
                 _WORKDIR,
+                Flag(("-n", "--no-stdin"), "Give it no stdin: it reads end of file."),
                 _STRICT,
                 Arg("words", "The program and its arguments.", takes="--", metavar="CMD"),
             ),
             pace="terminal",
-            about="""Values of --env travel on stdin, never in an argument list.
+            about="""It reads the stdin of irons, so in a loop that reads a list (while read …) give -n.
+Values of --env travel on stdin, never in an argument list.
 When it has ended, stderr says what egress refused while it ran, where the server can tell.""",
             examples=(
                 "irons exec my-sandbox -- python3 -c 'print(1)'",

@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import IO, TYPE_CHECKING, TextIO
+from typing import IO, TYPE_CHECKING, NamedTuple, TextIO
 
 from irons.errors import IronsError, TimedOut
 
@@ -21,27 +21,73 @@ _CHUNK = 1 << 16
 _ASK_AGAIN = 0.5
 """Seconds after which a deadline is asked for again."""
 
+_PR_SET_PDEATHSIG = 1
+
+
+class Signalled(KeyboardInterrupt):
+    """TERM or HUP came; `number` says which.
+
+    A `KeyboardInterrupt`, so that whatever undoes its work on Ctrl-C does so here too.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+Sink = Callable[[bytes], None]
+"""Takes what a program writes, piece by piece; it is called in a thread of the stream's own."""
+
+
+class Sinks(NamedTuple):
+    """Where a program's output goes; None is the call's own stream."""
+
+    stdout: Sink | None = None
+    stderr: Sink | None = None
+
 
 def run_piped(
     argv: Sequence[str],
     streams: Streams,
     *,
     header: bytes = b"",
+    no_stdin: bool = False,
+    sinks: Sinks = Sinks(),  # noqa: B008 - a tuple
     deadline: Callable[[], float] | None = None,
 ) -> int:
-    """Run a program with the call's streams and return its exit code.
+    """Run a program with the call's streams and return its exit code. It is killed when this process dies.
 
     Args:
         argv: The program and its arguments.
         streams: The call's streams; those that are no files are pumped.
         header: What it reads before the call's own stdin.
+        no_stdin: It reads nothing of the call's own stdin.
+        sinks: What takes its output in place of the call's streams.
         deadline: Tells when it is killed, in monotonic seconds; asked again and again, as that may change.
 
     Raises:
         TimedOut: It was killed for its time.
-        KeyboardInterrupt: Ctrl-C, or a signal that ends this process; the program is killed before.
+        Signalled: TERM or HUP came; the program is killed before.
+        KeyboardInterrupt: Ctrl-C came; the program is killed before.
     """
-    stdin, stdout, stderr = (_descriptor(s) for s in (streams.stdin, streams.stdout, streams.stderr))
+    with contextlib.ExitStack() as open_files:
+        source = streams.stdin
+        if no_stdin:
+            source = open_files.enter_context(open(os.devnull, encoding="ascii"))  # noqa: PTH123 - a device
+        return _run_piped(argv, streams, source, header, sinks, deadline)
+
+
+def _run_piped(
+    argv: Sequence[str],
+    streams: Streams,
+    source: TextIO,
+    header: bytes,
+    sinks: Sinks,
+    deadline: Callable[[], float] | None,
+) -> int:
+    stdin = _descriptor(source)
+    stdout = None if sinks.stdout else _descriptor(streams.stdout)
+    stderr = None if sinks.stderr else _descriptor(streams.stderr)
     streams.stdout.flush()
     with _ended_by_signals():
         process = _started(
@@ -50,15 +96,19 @@ def run_piped(
             subprocess.PIPE if header or stdin is None else stdin,
             subprocess.PIPE if stdout is None else stdout,
             subprocess.PIPE if stderr is None else stderr,
+            preexec=_die_with_parent(),
         )
         threads = [
-            threading.Thread(target=_drain, args=(pipe, stream), daemon=True)
-            for pipe, stream in ((process.stdout, streams.stdout), (process.stderr, streams.stderr))
+            threading.Thread(target=_drain, args=(pipe, sink or writer(stream)), daemon=True)
+            for pipe, sink, stream in (
+                (process.stdout, sinks.stdout, streams.stdout),
+                (process.stderr, sinks.stderr, streams.stderr),
+            )
             if pipe is not None
         ]
         over, told = os.pipe()
         feeder = threading.Thread(
-            target=_feed, args=(process.stdin, header, stdin, streams.stdin, over), daemon=True
+            target=_feed, args=(process.stdin, header, stdin, source, over), daemon=True
         )
         if process.stdin is not None:
             threads.append(feeder)
@@ -91,14 +141,37 @@ def _wait(process: subprocess.Popen[bytes], deadline: Callable[[], float] | None
 
 
 def _started(
-    argv: Sequence[str], env: Mapping[str, str], stdin: int | None, stdout: int | None, stderr: int | None
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    stdin: int | None,
+    stdout: int | None,
+    stderr: int | None,
+    *,
+    preexec: Callable[[], object] | None = None,
 ) -> subprocess.Popen[bytes]:
     try:
-        return subprocess.Popen(argv, env=dict(env), stdin=stdin, stdout=stdout, stderr=stderr)
+        return subprocess.Popen(
+            argv,
+            env=dict(env),
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            preexec_fn=preexec,  # noqa: PLW1509 - one system call, looked up before the fork
+        )
     except FileNotFoundError:
         raise IronsError(
             f"{argv[0]} is not installed", hint="install OpenSSH's client: apt-get install openssh-client"
         ) from None
+    except OSError as error:
+        raise IronsError(f"{argv[0]} can't be run: {error.strerror}") from error
+
+
+def _die_with_parent() -> Callable[[], object]:
+    """Return what a forked child calls so that the kernel kills it when the thread that forked it ends (prctl(2))."""
+    import ctypes
+    from functools import partial
+
+    return partial(ctypes.CDLL(None).prctl, _PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 
 
 def _code(code: int) -> int:
@@ -112,11 +185,26 @@ def _descriptor(stream: TextIO) -> int | None:
         return None
 
 
-def _drain(pipe: IO[bytes], stream: TextIO) -> None:
-    with pipe:
+def _drain(pipe: IO[bytes], sink: Sink) -> None:
+    # Where the sink's reader has gone the pipe is closed, and the program learns of it as it would without us.
+    with contextlib.suppress(BrokenPipeError), pipe:
         while chunk := os.read(pipe.fileno(), _CHUNK):
-            stream.write(chunk.decode(errors="backslashreplace"))
-    stream.flush()
+            sink(chunk)
+
+
+def writer(stream: TextIO) -> Sink:
+    """Return a sink that writes bytes to a stream, as they are where it is a file."""
+
+    def write(data: bytes) -> None:
+        descriptor = _descriptor(stream)
+        if descriptor is None:
+            stream.write(data.decode(errors="backslashreplace"))
+            stream.flush()
+            return
+        while data:
+            data = data[os.write(descriptor, data) :]
+
+    return write
 
 
 def _feed(pipe: IO[bytes], header: bytes, descriptor: int | None, stream: TextIO, over: int) -> None:
@@ -142,10 +230,14 @@ def _feed(pipe: IO[bytes], header: bytes, descriptor: int | None, stream: TextIO
 def _ended_by_signals() -> Iterator[None]:
     """Let TERM and HUP end this call as Ctrl-C does, so that what runs in the sandbox is ended too."""
 
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+    def interrupt(number: int, _frame: object) -> None:
+        raise Signalled(number)
 
-    with _here(signal.SIGTERM, interrupt), _here(signal.SIGHUP, interrupt):
+    with contextlib.ExitStack() as handled:
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            # nohup has it ignored, and means it.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                handled.enter_context(_here(number, interrupt))
         yield
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from irons.errors import Conflict, IronsError, UsageError
+from irons.errors import ConfigError, Conflict, IronsError, UsageError
+from irons_plugins.ssh.endings import FAILED
 from irons_plugins.ssh.identities import Identities
 from irons_plugins.ssh.known_hosts import told_host_key
 from irons_plugins.ssh.openssh import CHECKED, PINNED, UNCHECKED, Options, proxy_command, quoted
@@ -15,9 +16,6 @@ from irons_plugins.ssh.target import Target, target_of
 
 if TYPE_CHECKING:
     from irons.context import Context
-
-FAILED = 125
-"""The exit code of `ssh` and `exec` where irons itself failed: every other one may be the remote command's."""
 
 
 class Entrance(NamedTuple):
@@ -77,11 +75,19 @@ def asked_target(ctx: Context, name: str) -> Target:
 
 @contextmanager
 def failing_as_ssh() -> Iterator[None]:
-    """Let what fails in irons itself exit with 125, which is never taken for the remote command's code."""
+    """Exit with 125, which is never taken for the remote command's code, whatever fails in irons itself."""
     try:
         yield
+    except ConfigError as error:
+        error.exit_code = FAILED
+        raise
     except UsageError:
         raise
     except IronsError as error:
         error.exit_code = FAILED
         raise
+    except OSError as error:
+        what = f"{error.filename}: " if isinstance(error.filename, str) else ""
+        failed = IronsError(f"{what}{error.strerror or error}")
+        failed.exit_code = FAILED
+        raise failed from error

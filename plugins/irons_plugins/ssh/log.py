@@ -1,12 +1,10 @@
-"""What OpenSSH says of itself, read while it runs: the sandbox has a say in how much that is, so only its end is kept."""
+"""What OpenSSH logs, read while it runs: the sandbox has a say in how much that is, so only its end is kept."""
 
 from __future__ import annotations
 
 import os
 import select
 import threading
-import time
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -15,28 +13,21 @@ from irons.text import clean
 KEPT = 1 << 16
 """Bytes that are kept."""
 
-_BEGINS = b"debug1: Sending command: "
-
 
 class Log:
-    """A named pipe for `ssh -E`, read by a thread; OpenSSH must log at DEBUG1.
-
-    Args:
-        path: Where the pipe is made; nothing may be there.
+    """A pipe for `ssh -E`, read by a thread. It has no name in the file system: nothing is left where this process is killed.
 
     Attributes:
-        path: The pipe.
-        began: When OpenSSH sent its command (monotonic seconds); None before.
+        path: What OpenSSH opens.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.began: float | None = None
+    def __init__(self) -> None:
         self._tail = b""
-        os.mkfifo(path, 0o600)
-        self._pipe = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        # While this is open the pipe has no end, whoever comes and goes.
-        self._held = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        # While the writing end is open here the pipe has no end, whoever comes and goes.
+        self._pipe, self._held = os.pipe()
+        os.set_blocking(self._pipe, False)
+        # OpenSSH closes what it inherits, so it is given the way to a descriptor of this process.
+        self.path = f"/proc/{os.getpid()}/fd/{self._held}"
         self._over, self._told = os.pipe()
         self._reader = threading.Thread(target=self._read, daemon=True)
 
@@ -65,8 +56,6 @@ class Log:
             ready, _, _ = select.select([self._pipe, self._over], [], [])
             over = self._over in ready
             while data := self._some():
-                if self.began is None and _BEGINS in self._tail[-len(_BEGINS) :] + data:
-                    self.began = time.monotonic()
                 self._tail = (self._tail + data)[-KEPT:]
 
     def _some(self) -> bytes:

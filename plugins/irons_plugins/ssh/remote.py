@@ -50,39 +50,79 @@ _RUN = (
     + r"""
 token=$1 limit=$2 grace=$3 bytes=$4 dir=$5 other=$6
 shift 6
+mark() { printf '\000irons %s %s\n' "$token" "$*"; }
+told=
 if [ "$bytes" != 0 ]; then
-  told=$(dd bs=1 count="$bytes" 2>/dev/null; printf x)
-  eval "${told%x}"
-  unset told
+  told=$(dd bs="$bytes" count=1 iflag=fullblock 2>/dev/null; printf x)
+  [ "$told" != x ] || told=$(dd bs=1 count="$bytes" 2>/dev/null; printf x)
+  told=${told%x}
 fi
+trap 'mark failed >&2' EXIT
 start_in "$dir" "$other"
-if [ "$limit" = 0 ]; then
-  IRONS_EXEC=$token
-  export IRONS_EXEC
-  exec "$@"
-fi
+trap - EXIT
 """
     + _HUNT
     + r"""
+# Ends what was started once nobody reads at the other end, or this shell is gone. Only a write tells of a closed pipe here.
 (
-  # KILL: a TERM is lost on a process that the shell has forked and that is not yet the program.
-  trap 'kill -KILL "$!" 2>/dev/null; exit 0' TERM
-  sleep "$limit" &
-  nap=$!
-  wait "$nap"
+  trap '' PIPE
+  while sleep 1 || [ "$?" -gt 128 ] || exit 0; kill -0 "$$" && mark alive >&5; do :; done
   trap '' TERM
+  grace=7
   end_them
-  exit 124
-) </dev/null >/dev/null 2>&1 &
-dog=$!
-IRONS_EXEC=$token
-export IRONS_EXEC
-exec 3>&2 2>/dev/null
-(exec 2>&3 3>&-; exec "$@")
-code=$?
-kill "$dog" 2>/dev/null
-wait "$dog"
-[ "$?" = 124 ] && exit 124
+) 5>&2 </dev/null >/dev/null 2>&1 &
+beat=$!
+dog=
+if [ "$limit" != 0 ]; then
+  (
+    # KILL: a TERM is lost on a process that the shell has forked and that is not yet the program.
+    trap 'kill -KILL "$!" 2>/dev/null; exit 0' TERM
+    sleep "$limit" &
+    nap=$!
+    wait "$nap"
+    trap '' TERM
+    end_them
+    exit 124
+  ) </dev/null >/dev/null 2>&1 &
+  dog=$!
+fi
+mark began >&2
+exec 4>&1 5>&2 >/dev/null 2>&1
+# The shell that waits for the program reports its death by a signal on stderr, which is read here.
+said=$(
+  exec 2>&1
+  (
+    IRONS_EXEC=$token
+    export IRONS_EXEC
+    eval "$told"
+    exec "$@"
+  ) >&4 2>&5 4>&- 5>&-
+  echo "=$?"
+)
+code=${said##*=}
+kill "$beat"
+wait "$beat"
+if [ -n "$dog" ]; then
+  kill "$dog"
+  wait "$dog"
+  if [ "$?" = 124 ]; then
+    mark ended 124 time >&5
+    exit 124
+  fi
+fi
+killed=no
+if [ "$code" -gt 128 ]; then
+  case $code$said in
+    130=* | 141=*) killed=maybe ;;
+    ???=*)
+      # Not every shell reports.
+      told=$(exec 2>&1; (exec sh -c 'kill -s HUP $$' >/dev/null 2>/dev/null); :)
+      [ -n "$told" ] || killed=maybe
+      ;;
+    *) killed=yes ;;
+  esac
+fi
+mark ended "$code" "$killed" >&5
 exit "$code"
 """
 )
@@ -101,10 +141,10 @@ def run_line(
     """Return the line for the sandbox's shell that runs a program.
 
     Args:
-        words: The program and its arguments, taken as they are.
-        token: What its processes are known by: letters and digits.
+        words: The program and its arguments, taken as they are; none where the header has them.
+        token: What its processes and its marks are known by: letters and digits.
         limit: Seconds after which all of them are ended and the exit code is 124; 0 for no limit.
-        header: What `environment` returned; only its length goes into the line, it travels itself as the first bytes of stdin.
+        header: What `header_of` returned; only its length goes into the line, it travels itself as the first bytes of stdin.
         workdir: The directory to start in.
     """
     return shlex.join(
@@ -121,7 +161,9 @@ def end_line(token: str) -> str:
     return shlex.join(["exec", "sh", "-c", _END, "irons-end", token, str(int(GRACE * 10))])
 
 
-def environment(variables: Mapping[str, str]) -> bytes:
-    """Return variables as the shell text that sets them; names are the caller's to check."""
-    lines = (f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
+def header_of(words: Sequence[str], variables: Mapping[str, str]) -> bytes:
+    """Return the shell text that sets the words of the program and its variables; names are the caller's to check."""
+    lines = [f"export {name}={shlex.quote(value)}\n" for name, value in variables.items()]
+    if words:
+        lines.append(f"set -- {shlex.join(words)}\n")
     return "".join(lines).encode(errors="surrogateescape")

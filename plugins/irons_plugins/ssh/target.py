@@ -37,6 +37,8 @@ class Target(NamedTuple):
         host_keys: The host keys, as `type base64`.
         cell: The sandbox's cell; empty except for the local backend.
         command: One printable line for the sandbox's shell, to run in place of a shell; usually empty.
+        oom_kills: Processes that were killed for the sandbox's memory limit so far; None where that is not counted.
+        memory: The memory limit in bytes; None where there is none.
     """
 
     host: str
@@ -45,6 +47,8 @@ class Target(NamedTuple):
     host_keys: tuple[str, ...] = ()
     cell: str = ""
     command: str = ""
+    oom_kills: int | None = None
+    memory: int | None = None
 
 
 def target_of(address: SshAddress) -> Target:
@@ -73,6 +77,8 @@ def target_of(address: SshAddress) -> Target:
         tuple(map(_host_key, address.host_keys)),
         address.cell,
         address.command.strip(),
+        address.oom_kills,
+        address.memory,
     )
 
 

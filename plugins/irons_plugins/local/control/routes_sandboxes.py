@@ -79,6 +79,8 @@ _SSH = {
         "username": {"type": "string"},
         "host_keys": {"type": "array", "items": {"type": "string"}},
         "cell": {"type": "string"},
+        "oom_kills": {"type": "integer"},
+        "memory": {"type": "integer"},
     },
     "required": ["host", "port", "username"],
 }
@@ -207,7 +209,13 @@ async def ssh_of_sandbox(call: Call) -> Mapping[str, Any]:
         "username": sandbox.username,
         "host_keys": list(sandbox.host_keys),
         "cell": sandbox.id,
+        **_memory(await _facts(call.plane, sandbox)),
     }
+
+
+def _memory(facts: Mapping[str, str]) -> Mapping[str, int]:
+    """The memory limit in bytes, and how many processes were killed for it: where either is known."""
+    return {key: int(facts[key]) for key in ("oom_kills", "memory") if facts.get(key, "").isdigit()}
 
 
 ROUTES = (

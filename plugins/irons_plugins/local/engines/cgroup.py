@@ -151,7 +151,18 @@ class Groups:
             with contextlib.suppress(OSError, KeyError):
                 text = (self.bases[controller] / sandbox / file).read_text(encoding="ascii")
                 found[name] = text.strip()
-        return found
+        kills = self._oom_kills(sandbox)
+        return found if kills is None else {**found, "oom_kills": str(kills)}
+
+    def _oom_kills(self, sandbox: str) -> int | None:
+        """Processes that the kernel killed for the memory limit since the group was made; None where that is not counted."""
+        name = "memory.events" if self.kind == "v2" else "memory.oom_control"
+        with contextlib.suppress(OSError, KeyError):
+            for line in (self.bases["memory"] / sandbox / name).read_text(encoding="ascii").splitlines():
+                key, _, count = line.partition(" ")
+                if key == "oom_kill" and count.isdigit():
+                    return int(count)
+        return None
 
     def processor(self, sandbox: str) -> int | None:
         """Microseconds of processor time that a running sandbox has used; None where that is not counted here."""

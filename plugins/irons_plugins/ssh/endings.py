@@ -1,0 +1,157 @@
+"""How a program in a sandbox ended: its exit code, the signal, and one true sentence about it."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING, NamedTuple
+
+from irons.errors import ApiError, Conflict, IronsError, NotFound
+from irons.text import clean, size_text
+from irons_plugins.ssh.child import Signalled
+
+if TYPE_CHECKING:
+    from irons.context import Context
+    from irons_plugins.ssh.entrance import Entrance
+    from irons_plugins.ssh.log import Log
+    from irons_plugins.ssh.marks import Marks
+
+FAILED = 125
+"""The exit code of `ssh` and `exec` where irons itself failed: every other one may be the remote command's."""
+
+OUT_OF_TIME = 124
+
+OPENSSH_FAILED = 255
+"""OpenSSH's exit code where it failed itself, unless it is the remote program's."""
+
+
+class Ending(NamedTuple):
+    """How it ended.
+
+    Attributes:
+        code: What `exec` exits with.
+        signal: The signal that killed the program; None where none did, or the sandbox's shell can't tell.
+        sentence: What to tell a person; empty where the exit code says all.
+        error: Why irons failed, or the connection was lost; None where the program ended.
+    """
+
+    code: int
+    signal: int | None = None
+    sentence: str = ""
+    error: IronsError | None = None
+
+
+class Aftermath(NamedTuple):
+    """What the server reports about a sandbox after a program failed there.
+
+    Attributes:
+        out_of_memory: The control group counted a kill meanwhile.
+        gone: What became of the sandbox (`box was destroyed`); empty where it is the same and runs.
+    """
+
+    out_of_memory: bool = False
+    gone: str = ""
+
+
+def aftermath(ctx: Context, way: Entrance) -> Aftermath:
+    """Ask the server what became of the sandbox; where it can't tell, nothing did."""
+    name = way.name
+    try:
+        now = ctx.api.ssh(name)
+    except NotFound:
+        return Aftermath(gone=f"{name} was destroyed")
+    except Conflict:
+        return Aftermath(gone=_state(ctx, name))
+    except IronsError:
+        return Aftermath()
+    if now.cell != way.target.cell:
+        return Aftermath(gone=f"{name} was destroyed; another sandbox has that name now")
+    before = way.target.oom_kills
+    return Aftermath(before is not None and (now.oom_kills or 0) > before)
+
+
+def _state(ctx: Context, name: str) -> str:
+    try:
+        state = clean(ctx.api.status(name).status, limit=40)
+    except ApiError:
+        return f"{name} was destroyed"
+    except IronsError:
+        state = ""
+    return f"{name} is {state}" if state else f"{name} does not run"
+
+
+def out_of_time(seconds: float) -> Ending:
+    """Return the ending of a program whose time ran out."""
+    return Ending(OUT_OF_TIME, sentence=f"time is up after {seconds:g} s: all that it started was ended")
+
+
+def interrupted(error: KeyboardInterrupt) -> Ending:
+    """Return the ending of a call that Ctrl-C, TERM or HUP ended."""
+    number = error.number if isinstance(error, Signalled) else int(signal.SIGINT)
+    return Ending(128 + number, sentence="" if number == signal.SIGINT else f"ended by {signal_text(number)}")
+
+
+def ending(way: Entrance, marks: Marks, code: int, log: Log, after: Aftermath, limit: float) -> Ending:
+    """Return how a program ended.
+
+    Args:
+        way: Where it ran.
+        marks: What the sandbox's part reported.
+        code: OpenSSH's exit code.
+        log: What OpenSSH logged as errors; it has ended.
+        after: What the server reports.
+        limit: Seconds that the program had.
+    """
+    bound = way.target.memory
+    memory = "out of memory" + (f": the sandbox's limit is {size_text(bound)}" if bound else "")
+    end = marks.end
+    if end is None:
+        if after.out_of_memory:
+            return Ending(128 + signal.SIGKILL, int(signal.SIGKILL), memory)
+        return Ending(FAILED, error=_failure(way, marks, code, log.lines(), after))
+    if end.killed == "time":
+        return out_of_time(limit)
+    number = end.code - 128
+    if end.killed == "yes":
+        if after.out_of_memory and number == signal.SIGKILL:
+            return Ending(end.code, number, memory)
+        return Ending(
+            end.code, number, f"killed by {signal_text(number)}" + (f": {after.gone}" if after.gone else "")
+        )
+    if end.code and after.out_of_memory:
+        return Ending(end.code, sentence=f"a process was ended, {memory}")
+    if end.killed == "maybe":
+        told = f"exit code {end.code}: killed by {signal_text(number)}, or the program's own code"
+        return Ending(end.code, sentence=told)
+    return Ending(end.code)
+
+
+def _failure(way: Entrance, marks: Marks, code: int, log: list[str], after: Aftermath) -> IronsError:
+    name = way.name
+    if marks.failed:
+        return _failed("the program was not started")
+    if marks.began is None and code != OPENSSH_FAILED:
+        return _failed(
+            f"the shell of {name} can't run programs: it ended with code {code}",
+            hint=f"irons ssh {name} may show why",
+        )
+    if marks.began is not None and not (marks.closed or after.gone or log):
+        return _failed(f"the shell that ran the program in {name} was killed")
+    if marks.began is None and log and not after.gone:
+        return _failed(f"SSH to {name} failed: {log[-1].rstrip('.')}", hint=f"irons ssh {name} may show why")
+    return _failed(f"the connection to {name} was lost" + (f": {after.gone}" if after.gone else ""))
+
+
+def _failed(message: str, *, hint: str = "") -> IronsError:
+    error = IronsError(message, hint=hint)
+    error.exit_code = FAILED
+    return error
+
+
+def signal_text(number: int) -> str:
+    """Return a signal as people know it: `signal 9 (KILL)`."""
+    try:
+        name = signal.Signals(number).name.removeprefix("SIG")
+    except ValueError:
+        first = int(signal.SIGRTMIN)
+        name = f"RTMIN+{number - first}" if first < number <= signal.SIGRTMAX else ""
+    return f"signal {number}" + (f" ({name})" if name else "")

@@ -1,0 +1,175 @@
+"""Running one program in a sandbox by OpenSSH and telling how it ended: what `exec` shares with all that runs programs."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from irons.errors import TimedOut
+from irons_plugins.ssh.child import Sink, Sinks, run_piped, writer
+from irons_plugins.ssh.endings import (
+    FAILED,
+    OPENSSH_FAILED,
+    Aftermath,
+    Ending,
+    aftermath,
+    ending,
+    interrupted,
+    out_of_time,
+)
+from irons_plugins.ssh.log import Log
+from irons_plugins.ssh.marks import Marks
+from irons_plugins.ssh.openssh import ssh_argv
+from irons_plugins.ssh.remote import GRACE, end_line, header_of, run_line
+from irons_plugins.ssh.workdir import Workdir
+
+if TYPE_CHECKING:
+    from irons.context import Context
+    from irons_plugins.ssh.entrance import Entrance
+
+CONNECT = 30
+"""Seconds that OpenSSH may take to connect; the limit of `--timeout` runs from then on."""
+
+ENDING = 5.0
+"""Seconds for ending what an interrupted call has started."""
+
+LATE = 1.0
+"""Seconds that the sandbox has for saying that the time was up."""
+
+INLINE = 60_000
+"""Bytes of words that go in OpenSSH's argument list; more of them travel on stdin, as the kernel limits one argument to 128 KiB."""
+
+
+class Program(NamedTuple):
+    """What to run.
+
+    Attributes:
+        words: The program and its arguments, as they are.
+        variables: Variables to set.
+        workdir: Where it starts.
+        timeout: Seconds after which all that it started is ended; None for no limit.
+        no_stdin: It reads nothing of the call's stdin.
+    """
+
+    words: tuple[str, ...]
+    variables: Mapping[str, str] = {}
+    workdir: Workdir = Workdir()
+    timeout: float | None = None
+    no_stdin: bool = False
+
+
+class Ran(NamedTuple):
+    """What became of it.
+
+    Attributes:
+        ending: How it ended.
+        seconds: How long it took, from the program's start where that was reported.
+        interrupt: Ctrl-C, TERM or HUP, which ended the call and what it started in the sandbox; else None.
+    """
+
+    ending: Ending
+    seconds: float
+    interrupt: KeyboardInterrupt | None = None
+
+
+def run_program(ctx: Context, way: Entrance, program: Program, sinks: Sinks = Sinks()) -> Ran:  # noqa: B008 - a tuple
+    """Run a program in a sandbox to its end. What happens once it may have started is told in the answer.
+
+    Args:
+        ctx: The call's context; its streams are the program's.
+        way: How to get there.
+        program: What to run.
+        sinks: What takes its output in place of the call's streams.
+
+    Raises:
+        IronsError: OpenSSH can't be run on this machine.
+    """
+    token = secrets.token_hex(16)
+    header, line = _request(program, token)
+    marks = Marks(token, way.target.host)
+    stderr = sinks.stderr or writer(ctx.streams.stderr)
+    began = time.monotonic()
+
+    def ran(told: Ending, interrupt: KeyboardInterrupt | None = None) -> Ran:
+        return Ran(told, time.monotonic() - (marks.began or began), interrupt)
+
+    with Log() as log:
+        options = (("LogLevel", "ERROR"), ("ConnectTimeout", str(CONNECT)), *way.options)
+        argv = ssh_argv(way.target, options, ("-T", "-E", log.path), line)
+        limit = program.timeout
+        try:
+            code = run_piped(
+                argv,
+                ctx.streams,
+                header=header,
+                no_stdin=program.no_stdin,
+                sinks=Sinks(sinks.stdout, lambda data: _pass(marks.feed(data), stderr)),
+                deadline=None if limit is None else _deadline(marks, limit + GRACE),
+            )
+        except KeyboardInterrupt as error:
+            _end(ctx, way, token)
+            return ran(interrupted(error), error)
+        except TimedOut:
+            code = OPENSSH_FAILED
+            if marks.end is None:
+                _end(ctx, way, token)
+                return ran(out_of_time(limit or 0.0))
+        _pass(marks.finish(), stderr)
+    return ran(ending(way, marks, code, log, _aftermath(ctx, way, marks), limit or 0.0))
+
+
+def _request(program: Program, token: str) -> tuple[bytes, str]:
+    """Return the first bytes of stdin and the line for the sandbox's shell."""
+    size = sum(len(word.encode(errors="surrogateescape")) + 3 for word in program.words)
+    inline, sent = (program.words, ()) if size <= INLINE else ((), program.words)
+    header = header_of(sent, program.variables)
+    limit = program.timeout or 0.0
+    return header, run_line(inline, token=token, limit=limit, header=header, workdir=program.workdir)
+
+
+def _pass(data: bytes, sink: Sink) -> None:
+    if data:
+        # Marks are read also where nobody reads the program's stderr any more.
+        with contextlib.suppress(OSError):
+            sink(data)
+
+
+def _aftermath(ctx: Context, way: Entrance, marks: Marks) -> Aftermath:
+    """Ask the server only where it can know more: the connection was lost, or the program failed where kills are counted."""
+    if marks.failed or (marks.end is not None and (marks.end.killed == "time" or marks.end.code == 0)):
+        return Aftermath()
+    if marks.end is not None and way.target.oom_kills is None:
+        return Aftermath()
+    return aftermath(ctx, way)
+
+
+def _deadline(marks: Marks, seconds: float) -> Callable[[], float]:
+    """The program has its time from when it was started; OpenSSH ends later only where something it left there holds on to it."""
+    at_most = time.monotonic() + CONNECT + ENDING + seconds
+    return lambda: at_most if marks.began is None else min(at_most, marks.began + seconds + LATE)
+
+
+def _end(ctx: Context, way: Entrance, token: str) -> None:
+    """End what the program left behind in the sandbox, by a connection of its own."""
+    from irons.streams import Streams
+
+    options = (
+        ("LogLevel", "QUIET"),
+        ("ConnectTimeout", str(int(ENDING))),
+        ("BatchMode", "yes"),
+        *way.options,
+    )
+    until = time.monotonic() + ENDING
+    with Path("/dev/null").open("r+") as nothing:
+        streams = Streams(nothing, nothing, nothing, ctx.settings.env)
+        try:
+            argv = ssh_argv(way.target, options, ("-T",), end_line(token))
+            code = run_piped(argv, streams, deadline=lambda: until)
+        except (TimedOut, KeyboardInterrupt):
+            code = FAILED
+    if code:
+        ctx.progress("irons: the sandbox could not be reached to end what runs there")

@@ -1,0 +1,102 @@
+"""What `exec` concludes of a program's end: code, signal and sentence from marks, OpenSSH and the server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from irons.context import Context
+from irons.host import PluginHost
+from irons.settings import load
+from irons.streams import Streams
+from irons.testing import FakeApi, faults
+from irons_plugins.ssh.endings import Aftermath, Ending, aftermath, ending, signal_text
+from irons_plugins.ssh.entrance import Entrance
+from irons_plugins.ssh.log import Log
+from irons_plugins.ssh.marks import Marks
+from irons_plugins.ssh.target import Target
+
+TOKEN = "0" * 32
+WAY = Entrance("one", Target("127.0.0.1", 22, "irons", oom_kills=0), ())
+
+
+def concluded(*marks: str, code: int = 255, log: str = "", after: Aftermath = Aftermath()) -> Ending:  # noqa: B008
+    """Return the ending of a call whose stderr had these marks."""
+    read = Marks(TOKEN, "127.0.0.1")
+    for mark in marks:
+        read.feed(f"\0irons {TOKEN} {mark}\n".encode())
+    logged = Log()
+    with logged, open(logged.path, "wb", buffering=0) as pipe:  # noqa: PTH123 - a pipe
+        pipe.write(log.encode())
+    return ending(WAY, read, code, logged, after, 3.0)
+
+
+def failed(told: Ending) -> str:
+    """Return the message of an ending that is irons' own failure."""
+    assert (told.code, told.signal, told.sentence) == (125, None, "")
+    assert told.error is not None
+    assert told.error.exit_code == 125
+    return told.error.message
+
+
+def test_a_program_that_ended() -> None:
+    """Its code is its own, whatever OpenSSH exits with; time and signals have their sentence."""
+    assert concluded("began", "ended 255 no") == Ending(255)
+    assert concluded("began", "ended 124 no", code=124) == Ending(124)
+    assert concluded("began", "ended 124 time", code=124).sentence.startswith("time is up after 3 s")
+    told = concluded("began", "ended 143 yes", after=Aftermath(gone="one is stopping"))
+    assert told == Ending(143, 15, "killed by signal 15 (TERM): one is stopping")
+
+
+def test_what_openssh_could_not_do() -> None:
+    """Before the program began OpenSSH's last error is the reason; a shell that can't run programs is named."""
+    assert failed(concluded(log="x\nPermission denied (publickey).\r\n")) == (
+        "SSH to one failed: Permission denied (publickey)"
+    )
+    assert failed(concluded()) == "the connection to one was lost"
+    assert failed(concluded(code=127)) == "the shell of one can't run programs: it ended with code 127"
+    assert failed(concluded("failed", code=125)) == "the program was not started"
+
+
+def test_a_shell_that_memory_ran_out_for() -> None:
+    """Where the shell around the program was killed for memory, that is said."""
+    told = concluded("began", after=Aftermath(out_of_memory=True))
+    assert told == Ending(137, 9, "out of memory")
+    assert failed(concluded("began")) == "the shell that ran the program in one was killed"
+
+
+def test_signals_have_names() -> None:
+    """Real-time signals too; a number that is no signal stays a number."""
+    assert [signal_text(n) for n in (9, 34, 36, 64, 127)] == [
+        "signal 9 (KILL)",
+        "signal 34 (RTMIN)",
+        "signal 36 (RTMIN+2)",
+        "signal 64 (RTMAX)",
+        "signal 127",
+    ]
+
+
+@pytest.fixture
+def ctx(irons_env: dict[str, str], fake_api: FakeApi) -> Iterator[Context]:
+    """A call's context with a server that has one sandbox."""
+    fake_api.add("one")
+    settings = load({}, {**irons_env, "IRONS_API_URL": fake_api.url})
+    context = Context(settings, PluginHost(), Streams())
+    yield context
+    context.close()
+
+
+def test_what_became_of_the_sandbox(ctx: Context, fake_api: FakeApi) -> None:
+    """Counted kills, another machine of the same name, a state, nothing where the server can't tell."""
+    assert aftermath(ctx, WAY) == Aftermath()
+    fake_api.ssh = {**fake_api.ssh, "oom_kills": 1}
+    assert aftermath(ctx, WAY) == Aftermath(out_of_memory=True)
+    fake_api.ssh = {**fake_api.ssh, "cell": "sb_0123456789abcdef"}
+    assert aftermath(ctx, WAY).gone == "one was destroyed; another sandbox has that name now"
+    fake_api.fail(faults.error(500, "down"), on="GET /sandboxes/one/ssh")
+    assert aftermath(ctx, WAY) == Aftermath()
+    fake_api.sandboxes["one"].status = "stopping"
+    assert aftermath(ctx, WAY).gone == "one is stopping"
+    del fake_api.sandboxes["one"]
+    assert aftermath(ctx, WAY).gone == "one was destroyed"
