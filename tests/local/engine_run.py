@@ -6,15 +6,18 @@ It ends, its sandboxes destroyed, when its standard input does.
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 import sys
 import time
 import traceback
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from tests.local.engine_attacks import ATTACKS
 from tests.local.engine_cells import OwnCells
+from tests.local.engine_layers import LAYERS
 
 from irons_plugins.local.engines import Kit
 from irons_plugins.local.engines.conformance import CHECKS, Bench
@@ -52,13 +55,15 @@ async def _work(directory: Path, archive: Path, names: list[str]) -> dict[str, s
     cells = OwnCells()
     kit = Kit(cells, directory / "images", directory / "sandboxes")
     results: dict[str, str] = {}
-    for name in names or (*CHECKS, *ATTACKS):
+    checks: dict[str, Callable[[Bench], Awaitable[None]]] = {**CHECKS, **ATTACKS}
+    checks |= {name: functools.partial(check, images) for name, check in LAYERS.items()}
+    for name in names or checks:
         bench = directory / "bench"
         await asyncio.to_thread(bench.mkdir)
         begun = time.monotonic()
         try:
             async with Bench(lambda: NamespaceEngine(kit), bench) as made:
-                await {**CHECKS, **ATTACKS}[name](made)
+                await checks[name](made)
             results[name] = ""
         except Exception:  # noqa: BLE001 (each check's failure is a result, whatever it is)
             results[name] = traceback.format_exc()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from tests.local.engine_attacks import ATTACKS
+from tests.local.engine_layers import LAYERS
 
 from irons_plugins.local.engines.conformance import CHECKS
 
@@ -118,7 +119,7 @@ def _python_for(become: list[str]) -> str:
     pytest.fail("an ordinary user has no Python 3.11 here")
 
 
-NAMES = [*CHECKS, *ATTACKS, "nothing_is_left", "no_image_is_left"]
+NAMES = [*CHECKS, *ATTACKS, *LAYERS, "nothing_is_left", "no_image_is_left"]
 
 
 @pytest.mark.e2e
