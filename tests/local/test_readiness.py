@@ -75,6 +75,24 @@ def test_the_first_commands_begin_with_the_checks(home: Path) -> None:
         _irons(home, "local", "down")
 
 
+def test_nothing_is_doubtful_on_a_machine_that_is_well(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With every program, ids and leave to make namespaces there is no doubt, and one missing program is one."""
+    setting = tmp_path / "most"
+    setting.write_text("100\n")
+    monkeypatch.setattr(readiness, "_MOST_NAMESPACES", setting)
+    monkeypatch.setattr(readiness, "_CLONE", tmp_path / "none")
+    monkeypatch.setattr(readiness, "outer_map", lambda: None)
+    monkeypatch.setattr("irons_plugins.local.readiness.shutil.which", lambda name, path: f"{path}/{name}")
+    assert not readiness.doubtful()
+    monkeypatch.setattr(
+        "irons_plugins.local.readiness.shutil.which",
+        lambda name, path: None if name == "nft" else f"{path}/{name}",
+    )
+    assert readiness.doubtful()
+
+
 @refusing
 def test_the_quickstart_begins_with_the_checks(home: Path) -> None:
     """It ends before it makes anything, and says why and what to run."""

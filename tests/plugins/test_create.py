@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
 
 from irons.testing import EXTENSIONS, FakeApi, Runner, faults
 from irons_plugins.ssh.keys import DEFAULTS
+
+from .conftest import Irons, until
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB1c0LmSsZ2oc2KSYsHcE9m2bL2oOe1zL0T0rA3e7Q2o me@here\n"
 PRIVATE = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAA\n-----END OPENSSH PRIVATE KEY-----\n"
@@ -260,3 +263,119 @@ def test_a_value_in_the_arguments_is_refused(
     assert said in done.err
     assert "marker" not in done.err
     assert not fake_api.calls
+
+
+def test_several_are_made_at_the_same_time(run_irons: Runner, own_api: FakeApi, ssh: Path) -> None:
+    """All are asked for before one is waited for; the answer has a row each, and one notice serves all."""
+    (ssh / "id_rsa.pub").write_text(KEY)
+    done = run_irons("create", "one", "two", "three", "-o", "json").ok()
+    assert [row["name"] for row in done.json()] == ["one", "two", "three"]
+    posts = [at for at, line in enumerate(own_api.lines()) if line == "POST /sandboxes"]
+    assert len(posts) == 3
+    assert own_api.lines().index("GET /sandboxes/one") > posts[-1]
+    assert done.err.count("mode is warn") == 1
+    assert "these 3 sandboxes" in done.err
+
+
+def test_one_of_several_fails(run_irons: Runner, own_api: FakeApi, ssh: Path) -> None:
+    """The others are made, the error names the one, and the worst exit code is the command's."""
+    (ssh / "id_rsa.pub").write_text(KEY)
+    own_api.add("two")
+    done = run_irons("create", "one", "two", "three")
+    assert done.code == 5
+    assert set(own_api.sandboxes) == {"one", "two", "three"}
+    assert "irons: two: sandbox two exists already" in done.err
+    assert "1 of 3 sandboxes were not created" in done.err
+
+
+def test_a_failed_create_leaves_no_name_taken(run_irons: Runner, own_api: FakeApi, ssh: Path) -> None:
+    """What goes into `error` while it is made is removed, with the server's reason told."""
+    (ssh / "id_rsa.pub").write_text(KEY)
+    own_api.progress = []
+    add = own_api.add
+
+    def broken(name: str, status: str = "ready", **more: object) -> object:
+        made = add(name, status, **more)
+        made.becomes, made.metadata = "error", {"reason": "no crun; to fix it: apt-get install crun"}
+        return made
+
+    own_api.add = broken  # type: ignore[method-assign,assignment]
+    done = run_irons("create", "one")
+    assert done.code == 1
+    assert done.err.splitlines() == ["irons: one is in the state error: no crun", "  apt-get install crun"]
+    assert own_api.sandboxes == {}
+
+
+@pytest.mark.parametrize(
+    ("state", "after"), [("ready", "ready"), ("stopped", "stopped"), ("creating", "ready")]
+)
+def test_if_missing(run_irons: Runner, own_api: FakeApi, state: str, after: str) -> None:
+    """What is there is left as it is, needs no key, and is waited for where it is on its way."""
+    own_api.add("one", state, becomes="ready" if state == "creating" else "")
+    assert run_irons("create", "one", "--if-missing").ok().out.endswith(f"one is {after}\n")
+    assert "POST /sandboxes" not in own_api.lines()
+
+
+def test_if_missing_makes_what_is_missing(run_irons: Runner, own_api: FakeApi, ssh: Path) -> None:
+    """Of several, those that are missing are made."""
+    (ssh / "id_rsa.pub").write_text(KEY)
+    own_api.add("one")
+    run_irons("create", "one", "two", "--if-missing").ok()
+    assert own_api.lines().count("POST /sandboxes") == 1
+    assert set(own_api.sandboxes) == {"one", "two"}
+
+
+def test_terms_travel(run_irons: Runner, own_api: FakeApi, ssh: Path) -> None:
+    """`--ttl`, `--rm` and `--idle-stop` go to the server in seconds, and `status` shows them."""
+    (ssh / "id_rsa.pub").write_text(KEY)
+    run_irons("create", "one", "--ttl", "8h", "--rm", "--idle-stop", "30m").ok()
+    body = next(call.body for call in own_api.calls if call.line == "POST /sandboxes")
+    assert (body["ttl"], body["rm"], body["idle_stop"]) == (28_800, True, 1800)
+    shown = run_irons("status", "one").ok().lines
+    assert "ends in\t8 h" in shown
+    assert "then\tit is destroyed" in shown
+    assert "stops when idle for\t30 min" in shown
+
+
+@pytest.mark.parametrize("words", [["--rm"], ["--ttl", "0"], ["--ttl", "x"], ["--idle-stop", "0.1s"]])
+def test_bad_terms(run_irons: Runner, own_api: FakeApi, ssh: Path, words: list[str]) -> None:
+    """A time that is not one, and `--rm` without a time, are refused before any request."""
+    (ssh / "id_rsa.pub").write_text(KEY)
+    assert run_irons("create", "one", *words).code == 2
+    assert own_api.calls == []
+
+
+def test_extend(run_irons: Runner, own_api: FakeApi, ssh: Path) -> None:
+    """`extend` moves the end on, `never` takes it away, and what has none is a conflict."""
+    (ssh / "id_rsa.pub").write_text(KEY)
+    run_irons("create", "one", "--ttl", "1h").ok()
+    assert run_irons("extend", "one", "2h").ok().out == "one stops in 3 h\n"
+    assert run_irons("extend", "two", "2h").code == 3
+    assert run_irons("extend", "one", "soon").code == 2
+    own_api.add("two")
+    done = run_irons("extend", "two", "2h")
+    assert (done.code, "has no deadline" in done.err) == (5, True)
+
+
+def test_a_list_says_what_is_about_to_end(run_irons: Runner, own_api: FakeApi) -> None:
+    """From five minutes before the end on, `list` says so."""
+    own_api.add("one", terms={"ttl": 3600, "ends_in": 301, "ends_with": "stop"})
+    own_api.add("two", terms={"ttl": 3600, "ends_in": 300, "ends_with": "destroy"})
+    one, two = run_irons("list").ok().lines
+    assert one.split("\t")[1] == "🟢 ready"
+    assert two.split("\t")[1] == "🟢 ready (is destroyed in 5 min)"
+
+
+def test_ctrl_c_says_what_goes_on(irons_process: Irons, fake_api: FakeApi, ssh: Path) -> None:
+    """Ctrl-C in a create names what is still being made, and how to wait for it or end it."""
+    (ssh / "id_rsa.pub").write_text(KEY)
+    fake_api.polls = 100_000
+    process = irons_process.start("create", "one", "two")
+    until(lambda: "GET /sandboxes/one" in fake_api.lines())
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.decode().splitlines()[-2:] == [
+        "irons: interrupted; one, two go on being made",
+        "  irons wait one two waits on; irons destroy one two --force ends it",
+    ]

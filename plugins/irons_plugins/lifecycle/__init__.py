@@ -20,7 +20,7 @@ _CIRCLE = f"{_HERE}.views:circled"
 LISTED = View(
     (
         Column("name"),
-        Column("status", "state", _CIRCLE),
+        Column("", "state", f"{_HERE}.views:standing"),
         Column("created_at", "created"),
         Column("labels", "", f"{_HERE}.views:labels"),
     ),
@@ -37,10 +37,10 @@ def irons_commands() -> list[Command]:
     return [
         Command(
             ("create",),
-            "Create a sandbox and wait until it is ready.",
+            "Create sandboxes and wait until they are ready.",
             f"{_HERE}.creating:create",
             (
-                Arg("name", "Its name.", kind="new-sandbox"),
+                Arg("names", "Their names.", kind="new-sandbox", takes="+", metavar="NAME"),
                 Opt(
                     ("-k", "--key"),
                     "The public key file that opens it. [default: the setting public_key, else ~/.ssh/id_rsa.pub, "
@@ -86,6 +86,15 @@ def irons_commands() -> list[Command]:
                     metavar="KEY",
                     many=True,
                 ),
+                Opt(("--ttl",), "Stop it after this time, such as 8h.", metavar="DURATION", type="seconds"),
+                Flag(("--rm",), "Destroy it at the end of --ttl."),
+                Opt(
+                    ("--idle-stop",),
+                    "Stop it once idle for this long, such as 30m.",
+                    metavar="DURATION",
+                    type="seconds",
+                ),
+                Flag(("--if-missing",), "Leave a sandbox that is there as it is."),
                 _ASYNC,
                 _WAIT,
             ),
@@ -96,8 +105,12 @@ def irons_commands() -> list[Command]:
                 "irons create my-sandbox --key ~/.ssh/work.pub --async",
                 "irons create my-sandbox --mode deny --allow pypi.org --allow files.pythonhosted.org",
                 "irons create my-sandbox --policy policy.toml --cpus 2 --memory 4G",
+                "irons create one two three --label team=web --if-missing",
+                "irons create my-sandbox --ttl 8h --rm --idle-stop 30m",
             ),
-            exits=(4, 5, 6),
+            about="Several are made at the same time; one that fails does not stop the others, and leaves no name taken. Idle is a "
+            "sandbox without an SSH session, without a connection, and with less than 1 % of a processor in use.",
+            exits=(3, 4, 5, 6),
         ),
         Command(
             ("start",),
@@ -171,6 +184,20 @@ def irons_commands() -> list[Command]:
             aliases=(("rm",),),
         ),
         Command(
+            ("extend",),
+            "Give sandboxes more time before their --ttl ends.",
+            f"{_HERE}.extending:extend",
+            (
+                NAMES,
+                Arg("duration", "How much more, such as 2h; never: no end.", metavar="DURATION"),
+                ALL,
+                LABEL,
+            ),
+            view=View(line=f"{_HERE}.views:extended"),
+            examples=("irons extend my-sandbox 2h", "irons extend my-sandbox never"),
+            exits=(3, 4, 5, 6),
+        ),
+        Command(
             ("status",),
             "Show the state of sandboxes and what is known of them.",
             f"{_HERE}.handlers:status",
@@ -183,6 +210,10 @@ def irons_commands() -> list[Command]:
                     Column("created_at", "created"),
                     Column("updated_at", "updated"),
                     Column("labels", text=f"{_HERE}.views:labelled"),
+                    Column("ends_at", "ends"),
+                    Column("ends_in", "ends in", f"{_HERE}.views:lasting"),
+                    Column("ends_with", "then", f"{_HERE}.views:done"),
+                    Column("idle_stop", "stops when idle for", f"{_HERE}.views:lasting"),
                     Column("metadata", text=f"{_HERE}.views:facts"),
                 ),
                 record=True,

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from irons.errors import ConfigError, UsageError
+from irons.errors import ConfigError, Conflict, Interrupted, IronsError, NotFound, UsageError
+from irons.names import Names
+from irons_plugins.lifecycle.extending import whole_seconds
+from irons_plugins.lifecycle.handlers import forget
 from irons_plugins.lifecycle.selection import checked_labels
+from irons_plugins.lifecycle.several import Failures
 from irons_plugins.lifecycle.waiting import CREATE_GRACE, patience, wait_for
 from irons_plugins.ssh.identities import Identities
 from irons_plugins.ssh.keys import find_key
@@ -14,12 +20,18 @@ from irons_plugins.ssh.variables import variables_of
 if TYPE_CHECKING:
     from irons.api import Sandbox
     from irons.context import Context
+    from irons_plugins.ssh.keys import PublicKey
+
+WARNED_EVERY = 60.0
+"""Seconds in which a sandbox that may reach anything is announced once."""
+
+_COMING = ("creating", "starting")
 
 
 def create(
     ctx: Context,
     *,
-    name: str,
+    names: tuple[str, ...],
     key: str | None,
     mode: str | None,
     allow: tuple[str, ...],
@@ -31,19 +43,27 @@ def create(
     engine: str | None,
     labels: tuple[str, ...],
     env: tuple[str, ...],
+    ttl: float | None,
+    rm: bool,
+    idle_stop: float | None,
+    if_missing: bool,
     at_once: bool,
     wait_timeout: float | None,
-) -> Sandbox:
-    """Create a sandbox with the public key's text, remember the private key that goes with it, wait until it is ready.
+) -> Sandbox | Iterator[Sandbox]:
+    """Create sandboxes, all at the same time, with the public key's text; wait until they are ready.
+
+    The private key that goes with it is remembered for each. One that fails is removed, and does not stop the others.
 
     Raises:
         UsageError: No public key, a private one given by mistake, an invalid pattern or policy, a variable that is not set here.
         Unsupported: The server does not know what was asked for beyond name and key; nothing was created.
+        Interrupted: Ctrl-C; what is being made goes on, and the error says which that is.
     """
-    found = find_key(key or ctx.settings["public_key"], ctx.settings.env)
     if cpus is not None and not 0 < cpus < 4096:
         raise UsageError(f"--cpus takes a number of CPUs above 0, not {cpus:g}")
-    more = {
+    if rm and ttl is None:
+        raise UsageError("--rm destroys at the end of --ttl", hint="irons create NAME --ttl 8h --rm")
+    wish = {
         **_policy(mode, allow, policy),
         "image": image,
         "cpus": cpus,
@@ -52,26 +72,142 @@ def create(
         "engine": engine,
         "labels": checked_labels(labels, valued=True) or None,
         "environment": variables_of(env, ctx.settings.env) or None,
+        "ttl": None if ttl is None else whole_seconds(ttl, "--ttl"),
+        "rm": rm or None,
+        "idle_stop": None if idle_stop is None else whole_seconds(idle_stop, "--idle-stop"),
     }
-    more = {field: value for field, value in more.items() if value is not None}
-    if more:
-        ctx.api.need("rules", f"a server that knows of {', '.join(sorted(more))}")
-    if labels:
-        ctx.api.need("labels", "a server that knows of labels")
-    made = ctx.api.create(name, found.text, **more)
-    ctx.names.put(name, made.status)
-    try:
-        Identities.of(ctx.settings).remember(name, found.identity)
-    except ConfigError as error:
-        ctx.progress(f"irons: the key's path is not remembered: {error.message}")
-    if not at_once:
+    wish = {field: value for field, value in wish.items() if value is not None}
+    chosen = tuple(dict.fromkeys(names))
+    there = _those_there(ctx, chosen) if if_missing else {}
+    making = _Making(ctx, chosen, None if at_once else patience(ctx, wait_timeout), if_missing=if_missing)
+    if len(there) < len(chosen):
+        making.found = find_key(key or ctx.settings["public_key"], ctx.settings.env)
+        _check_server(ctx, wish)
+    rows = making.each(wish, there)
+    return next(rows) if len(names) == 1 else rows
+
+
+class _Making:
+    """One `create` at work."""
+
+    def __init__(
+        self, ctx: Context, names: tuple[str, ...], timeout: float | None, *, if_missing: bool
+    ) -> None:
+        """Take the names, and the seconds to wait for all of them; None does not wait."""
+        self._ctx = ctx
+        self._names = names
+        self._timeout = timeout
+        self._if_missing = if_missing
+        self._failures = Failures(ctx, len(names), "created")
+        self._pending: dict[str, Sandbox] = {}
+        self.found: PublicKey | None = None
+
+    def each(self, wish: dict[str, Any], there: dict[str, Sandbox]) -> Iterator[Sandbox]:
+        """Ask for each that is not there, then yield each that is ready."""
+        made: list[str] = []
+        for name in self._names:
+            try:
+                row = there.get(name) or self._asked(name, wish)
+            except KeyboardInterrupt:
+                raise Interrupted(
+                    f"interrupted; {name} may have been created", hint="irons list shows whether it is there"
+                ) from None
+            except IronsError as error:
+                self._failures.add(name, error)
+            else:
+                self._pending[name] = row
+                if name not in there:
+                    made.append(name)
+        left = self._timeout or 0.0
+        deadline = time.monotonic() + left
+        first = True
+        for name in list(self._pending):
+            try:
+                row = self._ready(name, left, new=name in made)
+            except KeyboardInterrupt:
+                raise self._interrupted() from None
+            except IronsError as error:
+                self._failures.add(name, self._undone(name, error) if name in made else error)
+            else:
+                if name in made and first:
+                    _say_open(self._ctx, name, len(made))
+                    first = False
+                del self._pending[name]
+                yield row
+            left = max(0.0, deadline - time.monotonic())
+        self._failures.end()
+
+    def _asked(self, name: str, wish: dict[str, Any]) -> Sandbox:
+        ctx, found = self._ctx, self.found
+        if found is None:
+            raise UsageError("no public key")
+        try:
+            made = ctx.api.create(name, found.text, **wish)
+        except Conflict:
+            if not self._if_missing:
+                raise
+            return ctx.api.status(name)
+        ctx.names.put(name, made.status)
+        try:
+            Identities.of(ctx.settings).remember(name, found.identity)
+        except ConfigError as error:
+            ctx.progress(f"irons: the key's path is not remembered: {error.message}")
+        return made
+
+    def _ready(self, name: str, left: float, *, new: bool) -> Sandbox:
+        row = self._pending[name]
+        if self._timeout is None or (not new and row.status not in _COMING):
+            return row
         # Imported while the sandbox starts, when there is nothing else to do.
         from irons_plugins.ssh.config_handlers import arrived
 
-        made = wait_for(ctx, name, "ready", patience(ctx, wait_timeout), grace=CREATE_GRACE)
-        arrived(ctx, name)
-    _say_open(ctx, name)
-    return made
+        row = wait_for(self._ctx, name, "ready", left, grace=CREATE_GRACE)
+        arrived(self._ctx, name)
+        return row
+
+    def _undone(self, name: str, error: IronsError) -> IronsError:
+        """Free the name of a sandbox that could not be made; the error says why, and the log keeps it."""
+        ctx = self._ctx
+        try:
+            if "terms" in ctx.api.extensions and ctx.api.status(name).status == "error":
+                ctx.api.destroy(name)
+                forget(ctx, name)
+                del self._pending[name]
+                if error.hint.startswith("irons status"):
+                    error.hint = "it was removed; irons local logs keeps what happened"
+        except IronsError:
+            pass  # what went wrong first is what is told
+        return error
+
+    def _interrupted(self) -> Interrupted:
+        names = " ".join(self._pending)
+        goes = "goes on being made" if len(self._pending) == 1 else "go on being made"
+        return Interrupted(
+            f"interrupted; {', '.join(self._pending)} {goes}",
+            hint=f"irons wait {names} waits on; irons destroy {names} --force ends it",
+        )
+
+
+def _those_there(ctx: Context, names: tuple[str, ...]) -> dict[str, Sandbox]:
+    """The sandboxes among these names that there are already."""
+    there: dict[str, Sandbox] = {}
+    for name in names:
+        try:
+            there[name] = ctx.api.status(name)
+        except NotFound:
+            continue
+        ctx.names.put(name, there[name].status)
+    return there
+
+
+def _check_server(ctx: Context, wish: dict[str, Any]) -> None:
+    """Refuse what the server would leave out or refuse."""
+    if wish:
+        ctx.api.need("rules", f"a server that knows of {', '.join(sorted(wish))}")
+    if "labels" in wish:
+        ctx.api.need("labels", "a server that knows of labels")
+    if not wish.keys().isdisjoint(("ttl", "rm", "idle_stop")):
+        ctx.api.need("terms", "a server that ends sandboxes by time")
 
 
 def _policy(mode: str | None, allow: tuple[str, ...], policy: str | None) -> dict[str, Any]:
@@ -90,12 +226,14 @@ def _policy(mode: str | None, allow: tuple[str, ...], policy: str | None) -> dic
     return {"mode": mode, "rules": list(rules.values()) or None}
 
 
-def _say_open(ctx: Context, name: str) -> None:
-    """Say so where the new sandbox may reach anything, and how to lock it."""
-    if "rules" not in ctx.api.extensions:
+def _say_open(ctx: Context, name: str, count: int) -> None:
+    """Say so where new sandboxes may reach anything, and how to lock one; once in a minute, whatever makes them."""
+    if "rules" not in ctx.api.extensions or ctx.api.mode(name).get("mode") != "warn":
         return
-    if ctx.api.mode(name).get("mode") == "warn":
-        ctx.progress(
-            f"egress mode is warn: {name} can reach anything, and it is written down; "
-            f"irons egress lock {name} closes it, irons egress mode deny closes all"
-        )
+    if not Names.of(ctx.settings, what="warned").claim(WARNED_EVERY):
+        return
+    these = name if count == 1 else f"these {count} sandboxes"
+    ctx.progress(
+        f"egress mode is warn: {these} can reach anything, and it is logged; "
+        f"irons egress lock {name} closes {'it' if count == 1 else name}, irons egress mode deny closes all"
+    )

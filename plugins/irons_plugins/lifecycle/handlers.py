@@ -168,7 +168,7 @@ def _each_destroyed(
         try:
             destroy_one(ctx, name, force=force, timeout=timeout)
         except NotFound as error:
-            _forget(ctx, name)
+            forget(ctx, name)
             if not if_exists:
                 failures.add(name, error)
         except IronsError as error:
@@ -209,10 +209,11 @@ def destroy_one(ctx: Context, name: str, *, force: bool, timeout: float | None =
         ctx.api.stop(name)
         wait_for(ctx, name, "stopped", patience(ctx, timeout))
         ctx.api.destroy(name)
-    _forget(ctx, name)
+    forget(ctx, name)
 
 
-def _forget(ctx: Context, name: str) -> None:
+def forget(ctx: Context, name: str) -> None:
+    """Forget what this machine keeps of a sandbox that is gone."""
     from irons_plugins.ssh.config_handlers import left
 
     ctx.names.forget(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from irons.text import clean, size_text
 
@@ -31,6 +31,48 @@ def circled(state: object) -> str:
     """Return a state behind its circle; a state that irons does not know has a white one."""
     text = str(state or "")
     return f"{CIRCLES.get(text, UNKNOWN)} {text}".rstrip()
+
+
+NEAR = 300
+"""Seconds before its end in which a list says that a sandbox ends."""
+
+
+def standing(row: Mapping[str, Any]) -> str:
+    """Return a sandbox's state behind its circle, and shortly before its end also that."""
+    state = circled(row.get("status"))
+    left = row.get("ends_in")
+    if not isinstance(left, int) or left > NEAR or row.get("status") not in ("ready", "running"):
+        return state
+    return f"{state} ({ending(left, str(row.get('ends_with') or ''))})"
+
+
+def ending(left: int, ends_with: str) -> str:
+    """Return what is about to happen to a sandbox, and when."""
+    return f"{'is destroyed' if ends_with == 'destroy' else 'stops'} in {lasting(left)}"
+
+
+def lasting(seconds: object) -> str:
+    """Return a duration in its two largest units."""
+    if not isinstance(seconds, int):
+        return ""
+    if seconds < 60:
+        return f"{seconds} s"
+    days, rest = divmod(seconds, 86_400)
+    hours, minutes = rest // 3600, rest % 3600 // 60
+    parts = [f"{count} {unit}" for count, unit in ((days, "d"), (hours, "h"), (minutes, "min")) if count]
+    return " ".join(parts[:2])
+
+
+def done(ends_with: object) -> str:
+    """Return what is done with a sandbox at its end."""
+    return "it is destroyed" if ends_with == "destroy" else "it is stopped"
+
+
+def extended(sandbox: Sandbox) -> str:
+    """Return when a sandbox ends, in one line."""
+    if sandbox.ends_in is None:
+        return f"{clean(sandbox.name)} has no end"
+    return f"{clean(sandbox.name)} {ending(sandbox.ends_in, sandbox.ends_with)}"
 
 
 def outcome(sandbox: Sandbox) -> str:

@@ -5,11 +5,20 @@ Doctor's checks take a third of a second, so they are not run before each create
 
 from __future__ import annotations
 
+import os
+import shutil
+from pathlib import Path
+
+from irons_plugins.local.cellnet import search_path
 from irons_plugins.local.doctor import Check, examine
 from irons_plugins.local.engines import CellError, EngineError
+from irons_plugins.local.idmap import IdMapError, outer_map
 from irons_plugins.local.places import Places
 
 _MACHINES = frozenset({"machine", "failed", "timeout"})
+_MOST_NAMESPACES = Path("/proc/sys/user/max_user_namespaces")
+_CLONE = Path("/proc/sys/kernel/unprivileged_userns_clone")
+_ALWAYS = ("crun", "nft", "ssh-keygen")
 _FOR_BUILDING = frozenset({"mmdebstrap"})
 _FOR_THE_NETWORK = frozenset({"names", "internet"})
 """A sandbox is made without them, and is of use without a way out."""
@@ -24,6 +33,25 @@ def obstacle(places: Places, *, building: bool = False) -> Check | None:
     """
     needless = _FOR_THE_NETWORK if building else _FOR_THE_NETWORK | _FOR_BUILDING
     return next((check for check in examine(places) if not check.ok and check.name not in needless), None)
+
+
+def doubtful() -> bool:
+    """Whether something is missing that can be seen in no time: a program, subordinate ids, or leave to make namespaces.
+
+    Asked before each create; `obstacle` then says what it is, in doctor's words.
+    """
+    uid = os.geteuid()
+    path = search_path()
+    programs = _ALWAYS if uid == 0 else (*_ALWAYS, "newuidmap", "newgidmap")
+    if any(shutil.which(name, path=path) is None for name in programs):
+        return True
+    try:
+        outer_map()
+        if _MOST_NAMESPACES.read_text("ascii").strip() == "0":
+            return True
+        return uid != 0 and _CLONE.exists() and _CLONE.read_text("ascii").strip() == "0"
+    except (IdMapError, OSError, ValueError):
+        return True
 
 
 def refused(check: Check) -> EngineError:

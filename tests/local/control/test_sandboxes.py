@@ -15,6 +15,7 @@ from irons_plugins.local import readiness
 from irons_plugins.local.control import sandboxes
 from irons_plugins.local.doctor import Check
 from irons_plugins.local.engines import EngineError
+from irons_plugins.local.idmap import IdMapError
 from irons_plugins.local.places import Places
 
 
@@ -189,14 +190,12 @@ def test_a_start_that_the_machine_refuses_ends_with_doctors_words(
         )
 
     monkeypatch.setattr(readiness, "examine", examine)
+    monkeypatch.setattr(readiness, "doubtful", lambda: False)
 
     async def work() -> None:
         engine = PretendEngine(name="namespace", trouble={"start": EngineError("failed", "it did not start")})
         async with control_plane(tmp_path, engine) as lab:
-            image = lab.places.images / "img_0"
-            image.mkdir()
-            about = {"id": "img_0", "name": "debian", "created_at": 1, "source": "", "os": "", "size": 1}
-            (image / "image.json").write_text(json.dumps({**about, "sshd": "/sshd", "tini": ""}))
+            _with_an_image(lab)
             await lab.client.post("/sandboxes", json={"name": "box", "public_key": KEY})
             await lab.reaches("box", "error")
             reason = (await lab.status("box"))["metadata"]["reason"]
@@ -207,6 +206,85 @@ def test_a_start_that_the_machine_refuses_ends_with_doctors_words(
             # What the machine cannot have caused costs no check, and nor does a machine with an image.
             assert (await lab.status("box"))["metadata"]["reason"] == "no such thing"
             assert len(checked) == 1
+
+    run(work())
+
+
+def _with_an_image(lab: Lab) -> None:
+    image = lab.places.images / "img_0"
+    image.mkdir()
+    about = {"id": "img_0", "name": "debian", "created_at": 1, "source": "", "os": "", "size": 1}
+    (image / "image.json").write_text(json.dumps({**about, "sshd": "/sshd", "tini": ""}))
+
+
+@pytest.mark.parametrize("lacking", ["crun", "ids", "namespaces"])
+def test_what_the_machine_lacks_is_said_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacking: str
+) -> None:
+    """Where there is an image, too, a create on a machine that lost what sandboxes need is refused in doctor's words."""
+    checks = (Check("crun", False, "crun is not installed", "apt-get install crun"),)
+    monkeypatch.setattr(readiness, "examine", lambda _: checks)
+    monkeypatch.setattr(
+        "irons_plugins.local.readiness.shutil.which",
+        lambda name, path: None if lacking == name else f"{path}/{name}",
+    )
+    if lacking == "ids":
+
+        def outer_map() -> None:
+            raise IdMapError("/etc/subuid gives me no range")
+
+        monkeypatch.setattr(readiness, "outer_map", outer_map)
+    if lacking == "namespaces":
+        setting = tmp_path / "max_user_namespaces"
+        setting.write_text("0\n")
+        monkeypatch.setattr(readiness, "_MOST_NAMESPACES", setting)
+
+    async def work() -> None:
+        async with control_plane(tmp_path, PretendEngine(name="namespace")) as lab:
+            _with_an_image(lab)
+            answer = await lab.client.post("/sandboxes", json={"name": "box", "public_key": KEY})
+            assert (answer.status_code, answer.json()) == (
+                503,
+                {
+                    "error": "this machine cannot run sandboxes: crun is not installed",
+                    "hint": "apt-get install crun",
+                },
+            )
+            assert (await lab.client.get("/sandboxes/box")).status_code == 404
+            assert "create" not in {call for call, _ in lab.engine.calls}
+
+    run(work())
+
+
+def test_an_image_that_is_not_there(tmp_path: Path) -> None:
+    """It is 404, with the images that there are, and no name is taken."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path, PretendEngine(name="namespace")) as lab:
+            _with_an_image(lab)
+            body = {"name": "box", "public_key": KEY, "image": "nosuch"}
+            answer = await lab.client.post("/sandboxes", json=body)
+            assert answer.status_code == 404
+            assert answer.json()["error"] == "there is no image 'nosuch'; images: debian"
+
+    run(work())
+
+
+def test_a_sandbox_that_could_not_be_made_takes_no_name(tmp_path: Path) -> None:
+    """One that ended in `error` before it was made makes room for the next of its name; one that was made does not."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            lab.engine.trouble["create"] = EngineError("failed", "no")
+            body = {"name": "box", "public_key": KEY}
+            first = (await lab.client.post("/sandboxes", json=body)).json()["id"]
+            await lab.reaches("box", "error")
+            lab.engine.trouble["start"] = EngineError("failed", "no")
+            answer = await lab.client.post("/sandboxes", json=body)
+            assert answer.status_code == 202
+            assert answer.json()["id"] != first
+            await lab.reaches("box", "error")
+            assert (await lab.client.post("/sandboxes", json=body)).status_code == 409
 
     run(work())
 

@@ -80,6 +80,7 @@ class Lifecycle:
             ApiError: the name is taken, or there is no such engine.
         """
         self._engine(sandbox)
+        await self._free(sandbox.name)
 
         def insert(connection: sqlite3.Connection) -> None:
             try:
@@ -102,6 +103,15 @@ class Lifecycle:
                 raise
             self._begin(sandbox.id, self._bring_up(sandbox))
         return sandbox
+
+    async def _free(self, name: str) -> None:
+        """Remove a sandbox of this name that could never be made: it holds nothing, and its name is wanted."""
+        found = await self._store.read(lambda connection: sandboxes.find(connection, name))
+        if found is None or found.name != name or found.status != ERROR or found.username is not None:
+            return
+        _log.info("%s (%s) could not be made, and makes room for another", found.name, found.id)
+        with contextlib.suppress(ApiError):
+            await self.delete(found.id)
 
     async def start(self, name: str) -> Sandbox:
         """Begin to start a stopped sandbox, or one in `error`; one that runs or starts stays as it is.

@@ -1,0 +1,52 @@
+"""Handler of `extend`: more time for sandboxes that have a deadline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from irons.errors import IronsError, UsageError
+from irons.values import seconds
+from irons_plugins.lifecycle.selection import selected
+from irons_plugins.lifecycle.several import Failures
+
+if TYPE_CHECKING:
+    from irons.api import Sandbox
+    from irons.context import Context
+
+NEVER = "never"
+"""In the place of a duration: no deadline any more."""
+
+
+def extend(
+    ctx: Context, *, names: tuple[str, ...], everything: bool, labels: tuple[str, ...], duration: str
+) -> Sandbox | Iterator[Sandbox]:
+    """Move the deadlines of sandboxes on by a duration, or take them away with `never`.
+
+    Raises:
+        UsageError: The duration is not one.
+        Conflict: A sandbox has no deadline.
+    """
+    more = None if duration == NEVER else whole_seconds(seconds(duration, "DURATION"), "DURATION")
+    chosen = selected(ctx, names, everything=everything, labels=labels)
+    rows = _each_extended(ctx, chosen, more)
+    return next(rows) if len(names) == 1 else rows
+
+
+def whole_seconds(value: float, name: str) -> int:
+    """Return a duration in whole seconds, at least one. Raises `UsageError`."""
+    if value < 1:
+        raise UsageError(f"{name} is at least 1s")
+    return int(value)
+
+
+def _each_extended(ctx: Context, names: tuple[str, ...], more: int | None) -> Iterator[Sandbox]:
+    failures = Failures(ctx, len(names), "extended")
+    for name in names:
+        try:
+            yield ctx.api.change(name, ttl=None) if more is None else ctx.api.extend(name, more)
+        except IronsError as error:
+            if error.exit_code == 5 and not error.hint:
+                error.hint = "irons create NAME --ttl 8h gives one"
+            failures.add(name, error)
+    failures.end()
