@@ -45,6 +45,8 @@ SYSTEM = [
     entry("etc/os-release", b'PRETTY_NAME="Little 1"\n'),
     entry("usr/sbin/sshd", b"#!", mode=0o755),
     entry("bin/sh", b"#!", mode=0o755),
+    entry("usr/bin/sudo", b"#!", mode=0o4755),
+    entry("etc/sudoers.d/"),
 ]
 
 

@@ -67,6 +67,24 @@ class Home:
         path.write_text(json.dumps({**before, **values}))
         return before
 
+    def without_kit(self) -> None:
+        """Make the sandbox one of an older version, which runs the SSH server of its image."""
+        path = self.root / "sandboxes" / SANDBOX / "machine.json"
+        body = json.loads(path.read_text())
+        assert body.pop("kit").startswith("kit_")
+        path.write_text(json.dumps(body))
+
+    def server(self) -> str:
+        """The path of the SSH server that a start of the sandbox runs."""
+
+        async def run() -> str:
+            await self.engine.start(SANDBOX)
+            process = Machine.running(self.root / "sandboxes" / SANDBOX)
+            assert process is not None
+            return Path(f"/proc/{process.pid}/cmdline").read_text().split("\0")[2]  # noqa: ASYNC240
+
+        return asyncio.run(run())
+
 
 @pytest.fixture(scope="module")
 def home(place_for_all: Path, archive: Path) -> Iterator[Home]:
@@ -105,11 +123,20 @@ def sandbox(home: Home) -> Iterator[str]:
 )
 def test_an_ssh_server_that_does_not_run(home: Home, values: dict[str, str], says: str) -> None:
     """What it said last is passed on."""
+    home.without_kit()
     before = home.change_image(**values)
     try:
         assert says in home.start_fails().message
     finally:
         home.change_image(**before)
+
+
+def test_the_kit_serves_but_a_sandbox_of_an_older_version_keeps_its_own_server(home: Home) -> None:
+    """A sandbox that was made before there was a kit starts with the SSH server of its image; others with the newest kit."""
+    assert home.server() == "/run/irons/kit/sshd"
+    asyncio.run(home.engine.stop(SANDBOX))
+    home.without_kit()
+    assert home.server() == "/usr/sbin/sshd"
 
 
 def test_a_machine_that_has_ended_before_it_is_looked_at(home: Home) -> None:

@@ -53,7 +53,6 @@ def test_a_tar_of_a_root_file_system_becomes_an_image(place: Place) -> None:
         entry("srv/soft", type=tarfile.SYMTYPE, linkname="/etc/passwd"),
         entry("etc/ssh/ssh_host_rsa_key", b"secret"),
         entry("etc/machine-id", b"0123\n"),
-        entry("etc/sudoers.d/"),
         entry("dev/sda", type=tarfile.BLKTYPE, devmajor=8),
         entry("dev/null", type=tarfile.CHRTYPE, devmajor=1, devminor=3),
     )
@@ -166,15 +165,46 @@ def test_what_is_no_whole_archive_is_refused(
 
 
 @unpacking
-@pytest.mark.parametrize("missing", ["usr/sbin/sshd", "etc/passwd", "bin/sh"])
-def test_what_is_no_machine_is_refused(place: Place, missing: str) -> None:
-    """An image without an SSH server, accounts or a shell is no image for a sandbox, and it is said what it lacks."""
-    path = archive(place.root / "a.tar", *(each for each in SYSTEM if each[0] != missing))
-    found = place.refused(place.images.import_(path, "little"))
-    assert found.code == "image"
-    assert {"usr/sbin/sshd": "openssh-server", "etc/passwd": "passwd", "bin/sh": "shell"}[
-        missing
-    ] in found.message
+def test_an_image_of_one_program_gets_what_a_login_needs(place: Place) -> None:
+    """Without accounts, shell and sudo one is root, with the shell of the kit; nothing else is added."""
+    image = place.imported(entry("srv/app", b"#!", mode=0o755))
+    assert (image.sshd, image.username) == ("", "root")
+    assert (image.rootfs / "etc/passwd").read_text().startswith("root:x:0:0:root:/root:/bin/sh\nsshd:x:")
+    assert str((image.rootfs / "bin/sh").readlink()) == "/run/irons/kit/sh"
+    assert not (image.rootfs / "home/irons").exists()
+    # Exported and imported again the link leads nowhere meanwhile, and stays what it was.
+    asyncio.run(place.images.export("little", place.root / "out.tar"))
+    again = asyncio.run(place.images.import_(place.root / "out.tar", "again"))
+    assert str((again.rootfs / "bin/sh").readlink()) == "/run/irons/kit/sh"
+
+
+@unpacking
+@pytest.mark.parametrize(
+    ("shell", "locked", "becomes"),
+    [
+        ("/bin/sh", "!", "root:x:0:0:root:/root:/bin/sh"),
+        ("/sbin/nologin", "!!", "root:x:0:0:root:/root:/bin/sh"),
+        ("/bin/none", "*", "root:x:0:0:root:/root:/bin/sh"),
+    ],
+)
+def test_root_of_an_image_without_sudo_can_log_in(
+    place: Place, shell: str, locked: str, becomes: str
+) -> None:
+    """A locked account, or one whose shell lets nobody in, is opened for keys; the password stays unusable."""
+    without = [each for each in SYSTEM if each[0] not in ("usr/bin/sudo", "etc/passwd", "etc/shadow")]
+    image = place.imported(
+        *without,
+        entry("sbin/nologin", b"#!", mode=0o755),
+        entry("etc/passwd", f"daemon:x:1:1:::\nroot:x:0:0:root:/root:{shell}\n".encode()),
+        entry("etc/shadow", f"daemon:!::0:::::\nroot:{locked}::0:::::\n".encode(), mode=0o640),
+    )
+    assert image.username == "root"
+    assert not (image.rootfs / "etc/sudoers.d/irons").exists()
+    assert becomes in (image.rootfs / "etc/passwd").read_text().splitlines()
+    shadow = (image.rootfs / "etc/shadow").read_text()
+    assert "root:*::0:::::" in shadow
+    assert "daemon:!::0:::::" in shadow
+    assert stat.S_IMODE((image.rootfs / "etc/shadow").stat().st_mode) == 0o640
 
 
 def test_an_archive_that_is_not_there_is_bad_input(place: Place) -> None:

@@ -22,7 +22,7 @@ CIRCLES: Mapping[str, str] = {
 }
 UNKNOWN = "⚪"
 
-_ORDER = ("reason", "progress", "engine", "image", "egress", "ssh_port", "addresses")
+_ORDER = ("reason", "progress", "engine", "image", "user", "egress", "ssh_port", "addresses")
 _SIZES = ("memory", "disk")
 _SAID_WITH_ANOTHER = ("_note", "_used")
 

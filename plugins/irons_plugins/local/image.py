@@ -80,6 +80,15 @@ class Images:
                     "install the newer irons again to use it",
                 )
 
+    def base(self) -> Image | None:
+        """The image whose SSH server serves all: the default one, or the one below it, or the newest that was built."""
+        default = self.find(DEFAULT)
+        if default is not None and default.base:
+            default = Image.read(self._root / default.base)
+        if default is not None and default.is_base:
+            return default
+        return next((image for image in self.listed() if image.is_base and image.is_built), None)
+
     def by_id(self, identifier: str) -> Image:
         """The image of that id, its name used again or not.
 

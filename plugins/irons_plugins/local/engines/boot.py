@@ -22,6 +22,8 @@ STAGE = Path("/run/irons")
 """Where all of it is mounted: in the cell's mount namespace nobody else needs what the host has in /run."""
 ROOTFS = STAGE / "bundle" / "rootfs"
 SETTINGS = STAGE / "settings"
+KIT = STAGE / "kit"
+_NOTHING = STAGE / "nothing"
 _CONTROL_GROUPS = Path("/sys/fs/cgroup")
 _SANDBOX_ROOT = 1
 """Id, in namespace A, of a sandbox's root."""
@@ -52,6 +54,7 @@ class Order(TypedDict):
         inherited: the descriptors, in the order of `Inherited`.
         owner: ids, on the machine, of namespace A's root and of the sandbox's root: (uid, gid) each.
         lower, upper, work: paths of the overlay's directories; `lower` topmost first.
+        kit: path of the directory with the SSH server for all images; "" where the image's own is run.
         files: text of files to put into the root file system, by path beneath it.
         settings: text of the files of the settings directory.
         config: the OCI configuration.
@@ -65,6 +68,7 @@ class Order(TypedDict):
     lower: list[str]
     upper: str
     work: str
+    kit: str
     files: dict[str, str]
     settings: dict[str, str]
     config: dict[str, Any]
@@ -107,6 +111,8 @@ def boot(order: Order) -> dict[str, Any]:
     namespaces.mount("tmpfs", "/run", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=0755,size=16m")
     ROOTFS.mkdir(parents=True)
     _mount_overlay(layers)
+    if layers.kit is not None:
+        _mount_kit(layers.kit)
     _lay(order["files"])
     _write_settings(order["settings"])
     _hide_old_control_groups()
@@ -122,6 +128,7 @@ class _Layers:
         self.lower = [_directory(path) for path in order["lower"]]
         self.upper = _directory(order["upper"])
         self.work = _directory(order["work"])
+        self.kit = _directory(order["kit"]) if order["kit"] else None
 
 
 def _directory(path: str) -> int:
@@ -173,6 +180,16 @@ def _mount_overlay(layers: _Layers) -> None:
     namespaces.mount("overlay", str(ROOTFS), "overlay", kernel.MS_NODEV, options)
 
 
+def _mount_kit(kit: int) -> None:
+    """Show the kit at `KIT`, read-only; as an overlay, so that a file system without `exec` does not matter."""
+    KIT.mkdir()
+    # An overlay that nothing is written to takes two directories.
+    _NOTHING.mkdir()
+    options = f"lowerdir=/proc/self/fd/{kit}:{_NOTHING},userxattr"
+    flags = kernel.MS_RDONLY | kernel.MS_NODEV | kernel.MS_NOSUID
+    namespaces.mount("overlay", str(KIT), "overlay", flags, options)
+
+
 def _lay(files: dict[str, str]) -> None:
     """Put files into the root file system, in the place of whatever is there, beneath it and through no link."""
     root = os.open(ROOTFS, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -206,6 +223,8 @@ def _write_settings(settings: dict[str, str]) -> None:
         os.chown(path, _SANDBOX_ROOT, _SANDBOX_ROOT)
         # The unprivileged half of sshd reads authorized keys as the person who logs in.
         path.chmod(0o600 if name.endswith("_key") else 0o644)
+    # In what is read-only inside, the place for the kit cannot be made later.
+    (SETTINGS / KIT.name).mkdir()
     os.chown(SETTINGS, _SANDBOX_ROOT, _SANDBOX_ROOT)
 
 

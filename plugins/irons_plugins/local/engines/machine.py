@@ -35,6 +35,8 @@ class Machine:
         host_key: its public host key.
         limits: what it may use.
         layers: its own, topmost first: between what it adds now and its image.
+        kit: id of the kit whose SSH server it runs; "" for the image's own.
+        username: who one is in it; "" where an older version did not record it.
     """
 
     id: str
@@ -44,11 +46,15 @@ class Machine:
     host_key: str
     limits: Limits
     layers: tuple[str, ...] = ()
+    kit: str = ""
+    username: str = ""
 
     @classmethod
-    def of(cls, spec: Spec, image: str, image_name: str, host_key: str) -> Machine:
+    def of(
+        cls, spec: Spec, image: str, image_name: str, host_key: str, kit: str = "", username: str = ""
+    ) -> Machine:
         """What a spec becomes."""
-        return cls(spec.id, spec.name, image, image_name, host_key, spec.limits)
+        return cls(spec.id, spec.name, image, image_name, host_key, spec.limits, kit=kit, username=username)
 
     @classmethod
     def read(cls, home: Path) -> Machine:

@@ -15,6 +15,7 @@ import secrets
 import socket
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from irons_plugins.local.cellnet import SANDBOX4, SANDBOX6
@@ -42,6 +43,7 @@ from irons_plugins.local.engines.machine import Machine
 from irons_plugins.local.engines.processes import end_all_in_net, end_tree, ended, ends, open_process
 from irons_plugins.local.engines.removal import remove_tree
 from irons_plugins.local.image import Image, Images
+from irons_plugins.local.images.kits import Kits, MadeKit
 from irons_plugins.local.images.saving import settle
 
 _BUSY_WITHIN = 5.0
@@ -57,6 +59,7 @@ class NamespaceEngine:
     def __init__(self, kit: Kit, groups: Groups | None = None) -> None:
         self._cells: Cells = kit.cells
         self._images = Images(kit.images, kit.sandboxes)
+        self._kits = Kits(kit.images)
         self._default_image = kit.default_image
         self._root = kit.sandboxes
         self._groups = Groups.find() if groups is None else groups
@@ -67,6 +70,7 @@ class NamespaceEngine:
         running: list[str] = []
         try:
             await self._images.recover()
+            await self._kits.remove_unused(self._kits_used())
         except (EngineError, OSError) as error:
             _log.warning("images: %s", error)
         for entry in self._entries():
@@ -110,10 +114,33 @@ class NamespaceEngine:
             await self._images.ensure(spec.image, self._default_image, progress)
             async with self._images.keeping():
                 image = await self._images.ensure(spec.image, self._default_image)
-                host_key = await self._lay_out(home, spec, image, authorized)
-            return Made(USERNAME, (host_key,), image.name)
+                kit = await self._kit_for(image, progress)
+                host_key = await self._lay_out(home, spec, image, kit, authorized)
+            return Made(image.username, (host_key,), image.name)
 
-    async def _lay_out(self, home: Path, spec: Spec, image: Image, authorized: str) -> str:
+    async def _kit_for(self, image: Image, progress: Progress) -> MadeKit | None:
+        """The kit that serves an image; None where its own SSH server must do.
+
+        Raises:
+            EngineError: neither is there.
+        """
+        base = self._images.base()
+        if base is None:
+            if image.sshd:
+                return None
+            progress(f"{image.name} has no SSH server: one of the default image serves it", None)
+            base = await self._images.ensure("", self._default_image, progress)
+        try:
+            return await self._kits.ensure(base, progress)
+        except EngineError as error:
+            if error.code == "image" and image.sshd:
+                _log.warning("%s runs its own SSH server: %s", image.name, error)
+                return None
+            raise
+
+    async def _lay_out(
+        self, home: Path, spec: Spec, image: Image, kit: MadeKit | None, authorized: str
+    ) -> str:
         """Make a sandbox's directory, whole or not at all; gives its public host key."""
         # Never the same twice: what a killed process had started may still write into that of its own.
         draft = self._root / f".new-{spec.id}-{secrets.token_hex(4)}"
@@ -129,7 +156,8 @@ class NamespaceEngine:
                 private = draft / "settings" / session.VARIABLES
                 private.touch(mode=0o600)
                 private.write_text(session.exported(spec.environment), encoding="utf-8")
-            Machine.of(spec, image.id, image.name, host_key).write(draft)
+            kit_id = "" if kit is None else kit.id
+            Machine.of(spec, image.id, image.name, host_key, kit_id, image.username).write(draft)
             draft.rename(home)
         except BaseException as error:
             await asyncio.shield(remove_tree(draft))
@@ -146,6 +174,7 @@ class NamespaceEngine:
                 return
             await settle(home, self._images.layers)
             machine = Machine.read(home)
+            machine = self._with_newest_kit(home, machine)
             started = False
             try:
                 await self._cells.drop(sandbox)
@@ -157,6 +186,15 @@ class NamespaceEngine:
             finally:
                 if not started:
                     await asyncio.shield(self._halt(sandbox, home, 0.0))
+
+    def _with_newest_kit(self, home: Path, machine: Machine) -> Machine:
+        """A machine that names the newest kit; one that was made to run the SSH server of its image stays so."""
+        newest = self._kits.newest() if machine.kit else None
+        if newest is None or newest.id == machine.kit:
+            return machine
+        machine = replace(machine, kit=newest.id)
+        machine.write(home)
+        return machine
 
     async def stop(self, sandbox: str, *, grace: float = 5.0) -> None:
         """End it and drop its cell; see `Engine.stop`."""
@@ -196,6 +234,7 @@ class NamespaceEngine:
             "engine": self.name,
             "image": machine.image_name,
             "addresses": f"{SANDBOX4}, {SANDBOX6}",
+            **({"user": _user(machine.username)} if machine.username else {}),
             **self._groups.facts(machine.limits),
         }
         if process is None:
@@ -229,6 +268,14 @@ class NamespaceEngine:
         finally:
             os.close(descriptor)
 
+    def _kits_used(self) -> frozenset[str]:
+        """Ids of the kits that sandboxes run, or ran last."""
+        used: set[str] = set()
+        for entry in self._entries():
+            with contextlib.suppress(EngineError):
+                used.add(Machine.read(self._root / entry).kit)
+        return frozenset(used)
+
     def _entries(self) -> list[str]:
         try:
             return sorted(path.name for path in self._root.iterdir())
@@ -260,6 +307,12 @@ class NamespaceEngine:
             for descriptor in spaces:
                 os.close(descriptor)
 
+    def _kit_of(self, machine: Machine) -> MadeKit | None:
+        kit = self._kits.by_id(machine.kit) if machine.kit else None
+        if machine.kit and kit is None:
+            raise EngineError("image", f"the kit {machine.kit} is gone", "irons create makes another")
+        return kit
+
     async def _boot(self, home: Path, machine: Machine, held: int) -> None:
         image = self._images.by_id(machine.image)
         lower = [*self._images.layers.trees(machine.layers), *self._images.lower(image)]
@@ -269,9 +322,21 @@ class NamespaceEngine:
             spaces = starting.kept(stack, await self._cells.namespaces(machine.id))
             note = starting.note(stack, Machine.run_file(home))
             groups = stack.enter_context(self._groups.joined(machine.id, machine.limits))
-            order = starting.order(home, machine, image, lower, boot.Inherited(*spaces, groups, theirs, note))
+            order = starting.order(
+                home,
+                machine,
+                image,
+                lower,
+                self._kit_of(machine),
+                boot.Inherited(*spaces, groups, theirs, note),
+            )
             process = await starting.run(order, held)
             # The machine alone has that end now: what is read is what it says, and then its end.
             given.close()
             await starting.greeted(self._cells, machine.id, process, console)
         Machine.mark_laid(home)
+
+
+def _user(name: str) -> str:
+    """Who one is in a sandbox, for people."""
+    return {USERNAME: f"{name}, root by sudo", "root": "root, inside"}.get(name, name)

@@ -8,6 +8,7 @@ from irons_plugins.local.engines import seccomp
 from irons_plugins.local.idmap import inner_extent
 
 CONFIG_DIRECTORY = "/run/irons"
+KIT_DIRECTORY = f"{CONFIG_DIRECTORY}/kit"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 # Capabilities over the sandbox's own user namespace only; none of them reaches the cell's network, which belongs
@@ -44,7 +45,14 @@ _READ_ONLY = (
 
 
 def config(
-    *, rootfs: str, hostname: str, args: list[str], settings: str, machine: str, cgroup_namespace: bool
+    *,
+    rootfs: str,
+    hostname: str,
+    args: list[str],
+    settings: str,
+    kit: str = "",
+    machine: str,
+    cgroup_namespace: bool,
 ) -> dict[str, Any]:
     """The `config.json` of a sandbox.
 
@@ -53,6 +61,7 @@ def config(
         hostname: what the machine calls itself.
         args: the program that is process 1.
         settings: path of the directory that appears, read-only, at `CONFIG_DIRECTORY`.
+        kit: path of the directory that appears, read-only, at `KIT_DIRECTORY`; "" where there is none.
         machine: the processor's architecture as `uname -m` says it.
         cgroup_namespace: hide where in the host's control groups the sandbox is.
     """
@@ -75,7 +84,7 @@ def config(
             "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), capabilities),
         },
         "root": {"path": rootfs, "readonly": False},
-        "mounts": _mounts(settings),
+        "mounts": _mounts(settings, kit),
         "linux": {
             "namespaces": [{"type": kind} for kind in kinds],
             "uidMappings": ids,
@@ -87,7 +96,7 @@ def config(
     }
 
 
-def _mounts(settings: str) -> list[dict[str, Any]]:
+def _mounts(settings: str, kit: str) -> list[dict[str, Any]]:
     def mount(destination: str, kind: str, source: str, *options: str) -> dict[str, Any]:
         return {"destination": destination, "type": kind, "source": source, "options": list(options)}
 
@@ -113,4 +122,5 @@ def _mounts(settings: str) -> list[dict[str, Any]]:
         # The directory that sshd's unprivileged half changes its root to must exist before sshd starts.
         mount("/run/sshd", "tmpfs", "tmpfs", "nosuid", "nodev", "noexec", "mode=755", "size=4k"),
         mount(CONFIG_DIRECTORY, "bind", settings, "bind", "ro", "nosuid", "nodev", "noexec"),
+        *([mount(KIT_DIRECTORY, "bind", kit, "bind", "ro", "nosuid", "nodev")] if kit else []),
     ]

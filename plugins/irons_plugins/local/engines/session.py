@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 
-from irons_plugins.local.engines.oci import CONFIG_DIRECTORY
+from irons_plugins.local.engines.oci import CONFIG_DIRECTORY, KIT_DIRECTORY
 
 FILE = "session"
 """Its name in the settings directory."""
@@ -49,6 +49,8 @@ irons_read() {{
 irons_machine() {{
   LANG=C.UTF-8
   export LANG
+  # An image of a single program: what the kit has is better than nothing.
+  command -v ls >/dev/null 2>&1 || PATH=$PATH:{KIT_DIRECTORY}
   irons_read /etc/default/locale
   irons_read /etc/environment
   [ ! -r {CONFIG_DIRECTORY}/{VARIABLES} ] || . {CONFIG_DIRECTORY}/{VARIABLES}
@@ -85,7 +87,9 @@ case $irons_asked$irons_command in
 yes"""
     + SFTP
     + """)
-  for irons_server in /usr/lib/openssh/sftp-server /usr/lib/ssh/sftp-server /usr/libexec/openssh/sftp-server \\
+  for irons_server in """
+    + f"{KIT_DIRECTORY}/sftp-server"
+    + """ /usr/lib/openssh/sftp-server /usr/lib/ssh/sftp-server /usr/libexec/openssh/sftp-server \\
     /usr/libexec/sftp-server /usr/lib/sftp-server; do
     [ ! -x "$irons_server" ] || exec "$irons_server"
   done

@@ -29,6 +29,7 @@ from irons_plugins.local.engines.machine import Machine
 from irons_plugins.local.engines.processes import Process, ended, open_process
 from irons_plugins.local.idmap import IdMapError, outer_map
 from irons_plugins.local.image import Image
+from irons_plugins.local.images.kits import MadeKit
 
 LOOPBACK = "127.0.0.1"
 BOOT_WITHIN = 60.0
@@ -66,7 +67,12 @@ def note(stack: ExitStack, path: Path) -> int:
 
 
 def order(
-    home: Path, machine: Machine, image: Image, lower: Sequence[Path], inherited: boot.Inherited
+    home: Path,
+    machine: Machine,
+    image: Image,
+    lower: Sequence[Path],
+    kit: MadeKit | None,
+    inherited: boot.Inherited,
 ) -> boot.Order:
     """What `boot` is told to start.
 
@@ -75,6 +81,7 @@ def order(
         machine: its record.
         image: what it stands on.
         lower: the directories below its changes, topmost first.
+        kit: the SSH server it runs; None for the one of the image.
         inherited: the descriptors that come with the order.
 
     Raises:
@@ -94,13 +101,15 @@ def order(
         lower=[str(path) for path in lower],
         upper=str(home / "upper"),
         work=str(home / "work"),
+        kit="" if kit is None else str(kit.files),
         files={} if Machine.is_laid(home) else _first_files(machine.name),
         settings={**settings, sshd.CONFIG: sshd.configuration(), session.FILE: session.SCRIPT},
         config=oci.config(
             rootfs=str(boot.ROOTFS),
             hostname=machine.name,
-            args=sshd.arguments(image.tini, image.sshd),
+            args=sshd.arguments(image.tini, image.sshd) if kit is None else sshd.arguments(*kit.server),
             settings=str(boot.SETTINGS),
+            kit="" if kit is None else str(boot.KIT),
             machine=platform.machine(),
             cgroup_namespace=Path("/proc/self/ns/cgroup").exists(),
         ),

@@ -1,24 +1,29 @@
-"""What a root file system needs to be a sandbox: an SSH server it must have; the account is made here.
+"""What a root file system needs to be a sandbox: an account to log in to, and a shell, each made where there is none.
 
 Runs with the image as this process's root directory and working directory, as the image's root, and executes
 nothing of it.
 """
 
 # This process's root is the image: paths are plain text, handed to the system calls by name.
-# ruff: noqa: PTH101, PTH102, PTH104, PTH108, PTH112, PTH116, PTH118, PTH123, PTH208
+# ruff: noqa: PTH101, PTH102, PTH104, PTH108, PTH112, PTH116, PTH118, PTH123, PTH208, PTH211
 from __future__ import annotations
 
 import contextlib
 import os
+import posixpath
 import shutil
 import stat
+from collections.abc import Callable
 from typing import Any
 
 from irons_plugins.local.engines import USERNAME, EngineError
+from irons_plugins.local.engines.oci import KIT_DIRECTORY
 
 _SSHD = ("usr/sbin/sshd", "usr/local/sbin/sshd", "usr/bin/sshd", "sbin/sshd")
 _TINI = ("usr/bin/tini", "sbin/tini", "usr/local/bin/tini", "usr/bin/tini-static")
 _SHELLS = ("bin/bash", "usr/bin/bash", "bin/sh")
+_NO_LOGIN = ("nologin", "false", "true")
+_SUDO = ("usr/bin/sudo", "bin/sudo", "usr/local/bin/sudo")
 _DIRECTORIES = {
     "dev": 0o755,
     "proc": 0o555,
@@ -35,29 +40,33 @@ _LAST_ID = 59999
 
 
 def prepare() -> dict[str, Any]:
-    """Check the image and give it what it lacks; gives `sshd`, `tini` ("" if none) and `os`, its name.
+    """Check the image and give it what it lacks.
+
+    Returns:
+        `sshd` and `tini`, its own ("" if none), `os`, its name, and `username`: who one is in its sandboxes.
 
     Raises:
         EngineError: it cannot be a sandbox, and why.
         OSError: it cannot be written.
     """
     sshd = _first(_SSHD)
-    if not sshd:
-        raise EngineError("image", "the image has no SSH server: install openssh-server in it")
     for path, mode in _DIRECTORIES.items():
         _make_directory(path, mode)
-    if not _names("etc/passwd"):
-        raise EngineError("image", "the image has no /etc/passwd: it is no root file system")
+    shell = _shell()
+    if not os.path.lexists("root"):
+        _make_directory("root", 0o700)
+    if "root" not in _names("etc/passwd"):
+        _append("etc/passwd", f"root:x:0:0:root:/root:{shell}", 0o644)
+    if "root" not in _names("etc/group"):
+        _append("etc/group", "root:x:0:", 0o644)
     if "sshd" not in _names("etc/passwd"):
         _add_account(
             "sshd", 100, 999, "/run/sshd", _first(("usr/sbin/nologin", "sbin/nologin")) or "/bin/false"
         )
-    if USERNAME not in _names("etc/passwd"):
-        _add_person()
-    _allow_sudo()
+    username = _allowed_sudo(shell) or _root(shell)
     _default_locale()
     _forget_identity()
-    return {"sshd": sshd, "tini": _first(_TINI), "os": _os_name()}
+    return {"sshd": sshd, "tini": _first(_TINI), "os": _os_name(), "username": username}
 
 
 def _first(paths: tuple[str, ...]) -> str:
@@ -124,10 +133,20 @@ def _names(path: str) -> set[str]:
     return {fields[0] for fields in _fields(path)}
 
 
-def _add_person() -> None:
-    shell = _first(_SHELLS)
-    if not shell:
-        raise EngineError("image", "the image has no shell")
+def _shell() -> str:
+    """A shell to log in to; where the image has none, `/bin/sh` leads to the one of the kit."""
+    found = _first(_SHELLS)
+    if found:
+        return found
+    if not os.path.isdir("bin"):
+        _make_directory("bin", 0o755)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink("bin/sh")
+    os.symlink(f"{KIT_DIRECTORY}/sh", "bin/sh")
+    return "/bin/sh"
+
+
+def _add_person(shell: str) -> None:
     home = f"home/{USERNAME}"
     number = _add_account(USERNAME, _FIRST_ID, _LAST_ID, f"/{home}", shell)
     if not os.path.lexists(home):
@@ -163,9 +182,41 @@ def _add_account(name: str, lowest: int, highest: int, home: str, shell: str) ->
     return number
 
 
-def _allow_sudo() -> None:
-    if os.path.isdir("etc/sudoers.d"):
-        _write(f"etc/sudoers.d/{USERNAME}", f"{USERNAME} ALL=(ALL:ALL) NOPASSWD: ALL\n", 0o440)
+def _allowed_sudo(shell: str) -> str:
+    """The name of an ordinary account that may become root by sudo; "" where the image has no sudo."""
+    if not (_first(_SUDO) and os.path.isdir("etc/sudoers.d")):
+        return ""
+    if USERNAME not in _names("etc/passwd"):
+        _add_person(shell)
+    _write(f"etc/sudoers.d/{USERNAME}", f"{USERNAME} ALL=(ALL:ALL) NOPASSWD: ALL\n", 0o440)
+    return USERNAME
+
+
+def _root(shell: str) -> str:
+    """The name of root, who can log in with a key from now on."""
+    _set_field("etc/passwd", "root", 6, lambda own: own if _logs_in(own) else shell)
+    # What begins so is a locked account, which sshd lets nobody in to; `*` is no password that could be typed.
+    _set_field("etc/shadow", "root", 1, lambda own: "*" if own.startswith("!") else own)
+    return "root"
+
+
+def _logs_in(shell: str) -> bool:
+    return bool(_first((shell.lstrip("/"),))) and posixpath.basename(shell) not in _NO_LOGIN
+
+
+def _set_field(path: str, name: str, index: int, change: Callable[[str], str]) -> None:
+    """Change a field of an account's line, where it is there and differs."""
+    lines = _read(path).splitlines()
+    for number, line in enumerate(lines):
+        fields = line.split(":")
+        if fields[0] != name or len(fields) <= index or change(fields[index]) == fields[index]:
+            continue
+        fields[index] = change(fields[index])
+        lines[number] = ":".join(fields)
+        found = os.lstat(path)
+        _write(path, "\n".join(lines) + "\n", stat.S_IMODE(found.st_mode))
+        os.chown(path, found.st_uid, found.st_gid)
+        return
 
 
 def _default_locale() -> None:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from irons_plugins.local.engines import EngineError
+from irons_plugins.local.engines import USERNAME, EngineError
 
 ROOTFS = "rootfs"
 _FILE = "image.json"
@@ -30,11 +30,12 @@ class Image:
         source: where it came from, for people.
         os: its own name for itself.
         size: bytes of its files.
-        sshd: path of its SSH server.
-        tini: path of its init, or "" where its SSH server is process 1.
+        sshd: path of its own SSH server; "" where it has none.
+        tini: path of its init; "" where it has none.
         home: its directory.
         base: id of the image whose `rootfs` it stands on; "" where that is its own.
         layers: ids of the layers over that, topmost first.
+        username: who one is in its sandboxes.
     """
 
     id: str
@@ -48,11 +49,22 @@ class Image:
     home: Path
     base: str = ""
     layers: tuple[str, ...] = ()
+    username: str = USERNAME
 
     @property
     def rootfs(self) -> Path:
         """The directory that holds its files."""
         return self.home / ROOTFS
+
+    @property
+    def is_base(self) -> bool:
+        """True where no sandbox had a hand in it, so that its programs may serve other images."""
+        return bool(self.sshd) and not self.layers and not self.source.startswith("saved from")
+
+    @property
+    def is_built(self) -> bool:
+        """True where it was built here from packages."""
+        return self.source.startswith("built from")
 
     @classmethod
     def read(cls, home: Path) -> Self | None:
