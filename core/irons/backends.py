@@ -75,7 +75,7 @@ def _unix(url: str) -> Backend:
             f"{clean(url, limit=100)!r} names no absolute path",
             hint="unix:///path/to/socket has three slashes",
         )
-    return Backend("http://irons", load_httpx().HTTPTransport(uds=path))
+    return Backend("http://irons", socket=path)
 
 
 def _is_loopback(host: str) -> bool:
@@ -89,12 +89,8 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def client(backend: Backend, settings: Settings) -> httpx.Client:
-    """Return the one HTTP client of a process: keep-alive, the key in its header, no redirects, no proxy for a socket.
-
-    Raises:
-        ConfigError: A proxy or the certificates that the environment names cannot be used.
-    """
+def headers_for(settings: Settings) -> dict[str, str]:
+    """Return the fields that go with every request."""
     from irons.version import __version__
 
     headers = {
@@ -106,6 +102,15 @@ def client(backend: Backend, settings: Settings) -> httpx.Client:
     }
     if settings.api_key:
         headers["Authorization"] = f"Bearer {settings.api_key}"
+    return headers
+
+
+def client(backend: Backend, settings: Settings) -> httpx.Client:
+    """Return the one HTTP client of a process: keep-alive, the key in its header, no redirects, no proxy for a socket.
+
+    Raises:
+        ConfigError: A proxy or the certificates that the environment names cannot be used.
+    """
     plain = backend.base_url.startswith("http://")
     if plain:
         import ssl
@@ -118,7 +123,7 @@ def client(backend: Backend, settings: Settings) -> httpx.Client:
         proxy, verify = proxy_for(backend.base_url, settings.env), trusted(settings.env)
     opened: httpx.Client = load_httpx().Client(
         base_url=backend.base_url,
-        headers=headers,
+        headers=headers_for(settings),
         transport=backend.transport,
         verify=verify,
         follow_redirects=False,

@@ -18,7 +18,7 @@ The built-in plugins take the same door. `docs/plugins.md` is the guide.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import pluggy
 
@@ -33,17 +33,37 @@ hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
-class Backend(NamedTuple):
-    """Where the v0 API is answered: a base URL and, where that is not plain HTTP over TCP, an httpx transport to reach it.
+class Waker(Protocol):
+    """Brings up the server behind a unix socket."""
 
-    `local` is true where the server runs on this machine and can hand over connected descriptors. `handover` is then a command that
-    hands one to OpenSSH; the sandbox's cell is its last word (`ProxyCommand` with `ProxyUseFdpass`, ssh_config(5)).
+    def before(self) -> None:
+        """Look after it before a request."""
+        ...
+
+    def after_refusal(self) -> None:
+        """Bring it up where it let no connection in; the request is then sent. Raises `IronsError` where that fails."""
+        ...
+
+
+class Backend(NamedTuple):
+    """Where the v0 API is answered.
+
+    Attributes:
+        base_url: Where requests go.
+        transport: An httpx transport, where that is neither HTTP over TCP nor a unix socket.
+        local: Whether the server runs on this machine and can hand over connected descriptors.
+        handover: A command that hands one to OpenSSH; the sandbox's cell is its last word (`ProxyCommand` with
+            `ProxyUseFdpass`, ssh_config(5)).
+        socket: The path of the server's unix socket, which then is the way to it.
+        waker: What brings the server up.
     """
 
     base_url: str
     transport: httpx.BaseTransport | None = None
     local: bool = False
     handover: tuple[str, ...] = ()
+    socket: str = ""
+    waker: Waker | None = None
 
 
 @hookspec

@@ -58,6 +58,20 @@ def _finite(text: str) -> float:
     return number
 
 
+def packed(coding: str, status: int) -> None:
+    """Refuse an answer with a content coding: a few bytes may unpack to more than the machine's memory. Raises `ApiError`."""
+    if coding.lower() != "identity":
+        raise ApiError(
+            f"the server packed its answer ({clean(coding, limit=40)}), which was not asked for",
+            status=status,
+        )
+
+
+def too_long(status: int) -> ApiError:
+    """Return what to say of an answer that is longer than `LARGEST_ANSWER`."""
+    return ApiError(f"the server's answer is longer than {LARGEST_ANSWER >> 20} MiB", status=status)
+
+
 class Receiver:
     """Sends requests, and reads each answer up to a length and a moment.
 
@@ -101,21 +115,12 @@ class Receiver:
         with opened.stream(
             method, path, content=content, params=params, timeout=timeout, extensions=traced
         ) as response:
-            packed = response.headers.get("content-encoding", "identity")
-            if packed.lower() != "identity":
-                # A few bytes may unpack to more than the machine's memory.
-                raise ApiError(
-                    f"the server packed its answer ({clean(packed, limit=40)}), which was not asked for",
-                    status=response.status_code,
-                )
+            packed(response.headers.get("content-encoding", "identity"), response.status_code)
             received = bytearray()
             for chunk in response.iter_raw():
                 received += chunk
                 if len(received) > LARGEST_ANSWER:
-                    raise ApiError(
-                        f"the server's answer is longer than {LARGEST_ANSWER >> 20} MiB",
-                        status=response.status_code,
-                    )
+                    raise too_long(response.status_code)
             return Reply(
                 response.status_code,
                 response.reason_phrase,

@@ -5,22 +5,18 @@ No httpx exception leaves this module.
 
 from __future__ import annotations
 
-import socket
-import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from irons.backends import client, load_httpx, unreachable
+from irons.backends import unreachable
+from irons.channels import Channel, channel
 from irons.errors import ApiError, AuthError, Conflict, NotFound, Unsupported, UsageError
-from irons.receiving import Receiver, Reply
+from irons.receiving import Reply
 from irons.text import clean
 
 if TYPE_CHECKING:
-    import httpx
-
     from irons.hookspecs import Backend
     from irons.settings import Settings
 
@@ -41,16 +37,14 @@ _AGAIN = (429, 502, 503, 504)
 
 
 class Wire:
-    """One HTTP client with its connections kept alive, and the rules by which a call is tried again."""
+    """One channel to the server, and the rules by which a call is tried again."""
 
     def __init__(self, backend: Backend, settings: Settings, log: Callable[[str], None] | None) -> None:
         """Take where requests go and how long to wait; `log` is called with a line per request when debugging."""
         self._backend = backend
         self._settings = settings
         self._log = log
-        self._opened: httpx.Client | None = None
-        self._opening = threading.Lock()
-        self._receiver = Receiver()
+        self._channel: Channel | None = None
 
     def call(
         self,
@@ -65,8 +59,9 @@ class Wire:
         within: float | None,
     ) -> dict[str, Any]:
         """Make one call; the arguments are those of `Api.call`."""
-        httpx = load_httpx()
-        final = (httpx.ReadTimeout, httpx.InvalidURL, httpx.UnsupportedProtocol)
+        if self._channel is None:
+            self._channel = channel(self._backend, self._settings)
+        way = self._channel
         read, connect = self._timeouts(patience, within)
         whole = read if within is not None else read * WHOLE
         attempts = ATTEMPTS if retry else 1
@@ -76,15 +71,22 @@ class Wire:
             began = time.monotonic()
             pause = BACK_OFF * 2 ** (attempt - 1)
             try:
-                timeout = httpx.Timeout(read, connect=max(give_up - began, 0.01))
-                reply = self._send(method, path, body, params, timeout, whole)
-            except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, httpx.CookieConflict) as error:
+                reply = way.send(
+                    method,
+                    path,
+                    body=body,
+                    params=params,
+                    read=read,
+                    connect=max(give_up - began, 0.01),
+                    whole=whole,
+                )
+            except way.failures as error:
                 self._say(method, path, type(error).__name__, began)
                 now = time.monotonic()
-                if not isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
+                if not isinstance(error, way.unsent):
                     arrived = True
                     give_up = now + pause + connect
-                if attempt == attempts or isinstance(error, final) or now + pause >= give_up:
+                if attempt == attempts or isinstance(error, way.final) or now + pause >= give_up:
                     raise unreachable(self._backend, self._settings, error) from None
             except UnicodeEncodeError:
                 raise UsageError(
@@ -105,28 +107,8 @@ class Wire:
 
     def close(self) -> None:
         """Close the connections."""
-        if self._opened is not None:
-            self._opened.close()
-            self._opened = None
-
-    def _send(
-        self,
-        method: str,
-        path: str,
-        body: Mapping[str, Any] | None,
-        params: Mapping[str, str] | None,
-        timeout: httpx.Timeout,
-        whole: float,
-    ) -> Reply:
-        with self._opening:
-            if self._opened is None:
-                self._opened = client(self._backend, self._settings)
-                if self._backend.transport is None:
-                    _look_up(self._opened, timeout.connect or 0.0, self._settings.env)
-            opened = self._opened
-        return self._receiver.send(
-            opened, method, path, body=body, params=params, timeout=timeout, whole=whole
-        )
+        if self._channel is not None:
+            self._channel.close()
 
     def _timeouts(self, patience: float, within: float | None) -> tuple[float, float]:
         limit = float("inf") if within is None else within
@@ -152,28 +134,6 @@ class Wire:
         if self._log is not None:
             took = (time.monotonic() - began) * 1000
             self._log(f"{method} {self._backend.base_url}{path} {outcome} {took:.1f} ms")
-
-
-def _look_up(opened: httpx.Client, seconds: float, env: Mapping[str, str]) -> None:
-    """Look the server's name up once with a limit: the system's resolver knows none, and httpx does not bound it.
-
-    Raises:
-        httpx.ConnectTimeout: There was no answer in time. One that says no is left to the connection to tell.
-    """
-    host = opened.base_url.host
-    through_proxy = any(key.lower() in ("https_proxy", "all_proxy") and env[key] for key in env)
-    if through_proxy or not any(character.isalpha() for character in host) or ":" in host:
-        return
-    looked_up = threading.Event()
-
-    def ask() -> None:
-        with suppress(OSError, UnicodeError):
-            socket.getaddrinfo(host, opened.base_url.port)
-        looked_up.set()
-
-    threading.Thread(target=ask, name="irons-resolver", daemon=True).start()
-    if not looked_up.wait(seconds):
-        raise load_httpx().ConnectTimeout("its name was not resolved in time")
 
 
 def _refusal(reply: Reply, *, route: bool) -> ApiError:

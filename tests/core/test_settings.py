@@ -257,7 +257,7 @@ def test_a_unix_socket_is_a_backend(irons_env: dict[str, str]) -> None:
     """`unix:///path` is reached by its path."""
     backend = choose(load({"api_url": "unix:///run/x.sock"}, irons_env), PluginHost(irons_env, built_in=()))
     assert backend.base_url == "http://irons"
-    assert backend.transport is not None
+    assert backend.socket == "/run/x.sock"
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import pytest
 
 from irons.api import Api
 from irons.backends import unreachable
+from irons.channels import HttpxChannel
 from irons.errors import (
     ApiError,
     AuthError,
@@ -286,11 +287,13 @@ def test_every_request_carries_what_the_contract_says(fake_api: FakeApi, irons_e
 
 def test_one_connection_serves_many_calls(api: Api, fake_api: FakeApi) -> None:
     """Connections are kept alive from call to call."""
-    opened = api._wire
     api.status("one")
-    pool = opened._opened
+    opened = api._wire._channel
+    assert isinstance(opened, HttpxChannel)
+    client = opened._opened
     api.status("one")
-    assert opened._opened is pool
+    assert client is not None
+    assert opened._opened is client
 
 
 def _all_subclasses(kind: type[Exception]) -> Iterator[type[Exception]]:
@@ -319,7 +322,7 @@ def test_no_httpx_exception_leaks(api: Api, monkeypatch: pytest.MonkeyPatch, kin
     def fails(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(api._wire, "_send", fails)
+    monkeypatch.setattr("irons.channels.HttpxChannel.send", fails)
     with pytest.raises(IronsError) as caught:
         api.status("one")
     assert caught.value.exit_code == 6

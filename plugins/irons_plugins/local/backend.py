@@ -1,4 +1,4 @@
-"""From the URL `local` to a running daemon and an open HTTP transport on its socket."""
+"""From the URL `local` to a running daemon and its socket."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from irons.backends import load_httpx
 from irons.errors import LocalError
 from irons.hookspecs import Backend
 
@@ -32,19 +31,24 @@ def local_backend(settings: Settings) -> Backend:
     from irons_plugins.local import daemon
 
     places = places_of(settings)
-    httpx = load_httpx()
+    waker = None
     if settings.env.get("IRONS_NO_START"):
         if daemon.status(places) is None:
             raise LocalError(
                 "the local backend is down",
                 hint="irons local up starts it, and so does any command that needs it",
             )
-        transport = httpx.HTTPTransport(uds=str(places.api_socket))
     else:
         from irons_plugins.local.reviving import Reviving
 
-        transport = Reviving(places, settings.env)
-    return Backend("http://irons", transport, local=True, handover=_handover(places))
+        waker = Reviving(places, settings.env)
+    return Backend(
+        "http://irons",
+        local=True,
+        handover=_handover(places),
+        socket=str(places.api_socket),
+        waker=waker,
+    )
 
 
 def _handover(places: Places) -> tuple[str, ...]:
