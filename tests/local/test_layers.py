@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import stat
+import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator
@@ -17,8 +18,9 @@ from pathlib import Path
 
 import pytest
 from tests.local.image_archives import SYSTEM, Place, entry, ids, make_place, unpacking
+from tests.machine import Machine as MachineNeeds
 
-from irons_plugins.local.engines import EngineError, Limits, Spec
+from irons_plugins.local.engines import EngineError, Limits, Spec, kernel
 from irons_plugins.local.engines.machine import Machine
 from irons_plugins.local.idmap import outer_map
 from irons_plugins.local.images import layers as layer_store
@@ -48,6 +50,13 @@ def _write(home: Path, *names: str, text: str = "changed") -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     _owned(home / "upper")
+
+
+def _written_out(directory: Path) -> None:
+    """Have a file system take the blocks of what was written to it."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    kernel.syncfs(descriptor)
+    os.close(descriptor)
 
 
 def _save(place: Place, home: Path, name: str = "saved") -> list[Layer]:
@@ -352,3 +361,66 @@ def test_a_layer_that_is_gone_is_said(place: Place) -> None:
     asyncio.run(place.images.recover())
     assert (home / "upper").is_dir()
     assert layer_store.Layer.read(place.images.layers.home(changes.id)) is None
+
+
+@pytest.fixture
+def sharing_place(machine: MachineNeeds) -> Iterator[Place]:
+    """A place on a file system whose files can share blocks."""
+    machine.require("root", "user-namespaces", "mkfs.btrfs", "mount", optional=True)
+    with make_place() as room:
+        disk, mounted = room.root / "disk", room.root / "mounted"
+        mounted.mkdir()
+        with disk.open("wb") as file:
+            file.truncate(256 << 20)
+        subprocess.run(["mkfs.btrfs", "-q", disk], check=True, capture_output=True)
+        done = subprocess.run(
+            ["mount", "-o", "loop", disk, mounted], check=False, capture_output=True, text=True
+        )
+        if done.returncode:
+            machine.miss(f"a disk image cannot be mounted: {done.stderr.strip()}", optional=True)
+        try:
+            yield Place(mounted)
+        finally:
+            subprocess.run(["umount", mounted], check=True)
+
+
+def test_where_blocks_can_be_shared_a_sandbox_keeps_its_changes(sharing_place: Place) -> None:
+    """The layer is a clone, with everything an overlay keeps; the sandbox is as if nothing had been."""
+    place = sharing_place
+    home = place.sandbox_on(
+        place.imported(*SYSTEM, entry("srv/"), entry("srv/old", b"1"), entry("opt/"), entry("opt/below"))
+    )
+    _write(home, "srv/deep/first", "opt/new", "usr/bin/ping", "root/.ssh/authorized_keys")
+    upper = home / "upper"
+    (upper / "srv/second").hardlink_to(upper / "srv/deep/first")
+    (upper / "srv/link").symlink_to("/etc/passwd")
+    os.mkfifo(upper / "srv/pipe")
+    os.mknod(upper / "srv/old", stat.S_IFCHR | 0o600, os.makedev(0, 0))
+    os.setxattr(upper / "opt", "user.overlay.opaque", b"y")
+    (upper / "srv/large").write_bytes(os.urandom(8 << 20))
+    _owned(upper)
+    os.setxattr(upper / "usr/bin/ping", "security.capability", CAPABILITY)
+    os.utime(upper / "opt/new", ns=(5, 7))
+    before = sorted((str(path.relative_to(upper)), path.lstat()) for path in upper.rglob("*"))
+    _written_out(home)
+    machine, free = Machine.read(home), os.statvfs(home).f_bavail
+    _, changes = _save(place, home)
+    _written_out(home)
+    assert sorted((str(path.relative_to(upper)), path.lstat()) for path in upper.rglob("*")) == before
+    assert (Machine.read(home), (home / NEXT).exists()) == (machine, False)
+    assert (free - os.statvfs(home).f_bavail) * os.statvfs(home).f_bsize < 4 << 20
+    tree = place.images.layers.tree(changes.id)
+    assert sorted(str(path.relative_to(tree)) for path in tree.rglob("*")) == [name for name, _ in before]
+    assert (tree / "srv/second").stat().st_ino == (tree / "srv/deep/first").stat().st_ino
+    assert (tree / "opt/new").stat().st_mtime_ns == 7
+    rootfs = place.again("saved").rootfs
+    assert sorted(path.name for path in (rootfs / "srv").iterdir()) == [
+        "deep",
+        "large",
+        "link",
+        "pipe",
+        "second",
+    ]
+    assert [path.name for path in (rootfs / "opt").iterdir()] == ["new"]
+    assert os.listxattr(rootfs / "usr/bin/ping") == ["security.capability"]
+    assert not (rootfs / "root/.ssh/authorized_keys").exists()

@@ -55,13 +55,16 @@ def enter(level: Level, idmap: IdMap, request: dict[str, Any]) -> None:
     Comes back in a new process; the one that called waits for it and exits as it does. What must be done on the
     way, where it is allowed, is asked for in the request: `give`, descriptors of files of this user that become
     those of a sandbox's root; `layers`, directories (topmost first) that are to be seen as one, behind the descriptor
-    that is put into the request as `rootfs`: read-only, or with changes going to `upper` (its `work` beside it).
+    that is put into the request as `rootfs`: read-only, or with changes going to `upper` (its `work` beside it);
+    `open`, paths of directories by the name under which the request gets a descriptor of each.
 
     Raises:
         OSError: the kernel, or newuidmap(1), refused.
     """
+    # The machine's root can walk to what belongs to it, and A's root could not.
+    if os.geteuid() == 0:
+        _open(request)
     if os.geteuid() == 0 and "layers" in request:
-        # The machine's root can walk to them, and A's root could not.
         namespaces.unshare(namespaces.NEWNS)
         namespaces.mount("none", "/", flags=namespaces.MS_REC | kernel.MS_PRIVATE)
         request["rootfs"] = _merge(request)
@@ -69,6 +72,7 @@ def enter(level: Level, idmap: IdMap, request: dict[str, Any]) -> None:
     namespaces.mount("none", "/", flags=namespaces.MS_REC | kernel.MS_PRIVATE)
     for descriptor in request.get("give", ()):
         os.fchown(descriptor, 1, 1)
+    _open(request)
     if "layers" in request:
         request["rootfs"] = _merge(request)
     if level == "b":
@@ -114,6 +118,11 @@ def _descend(flags: int, map_ids: Callable[[int], None]) -> None:
     kernel.die_with_parent(signal.SIGKILL)
     # The next one's maps are written through its files in /proc.
     kernel.stay_reachable()
+
+
+def _open(request: dict[str, Any]) -> None:
+    for name, path in request.pop("open", {}).items():
+        request[name] = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
 def _merge(request: dict[str, Any]) -> int:

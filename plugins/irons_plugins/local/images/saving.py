@@ -1,5 +1,8 @@
 """Saving a stopped sandbox as an image without a copy: its changes become a layer under a thin mask.
 
+Where the file system can share blocks, the layer is a clone of the changes, and the sandbox goes on as it is. Elsewhere
+its changes move into the layer, which has a price: an overlay cannot rename a directory that lies in a layer.
+
 The steps, in this order, so that a process killed at any of them leaves a whole image and a whole sandbox, or no
 image and a whole sandbox. First all that needs room: the layer's record, the mask, the image's record, an empty
 directory `upper.next`, the sandbox's new record. Then only renames: the sandbox's record, which names the layer;
@@ -26,13 +29,14 @@ from irons_plugins.local.engines.inside import Say
 from irons_plugins.local.engines.machine import Machine
 from irons_plugins.local.engines.removal import remove_tree
 from irons_plugins.local.idmap import IdMapError, outer_map
-from irons_plugins.local.images import mask
+from irons_plugins.local.images import cloning, mask
 from irons_plugins.local.images.layers import DEEPEST, TREE, Layer, Layers
 from irons_plugins.local.images.record import Image
 
 DRAFT = ".layered-"
 """How the directory of an image begins that is being saved; only a sweep removes one that was left."""
 
+_CLONE = "irons_plugins.local.images.cloning:clone"
 _HIDE = "irons_plugins.local.images.mask:hide"
 _MOVE = f"{__name__}:move"
 NEXT = "upper.next"
@@ -88,14 +92,18 @@ class Saving:
 
     async def _save(self, name: str, draft: Path, made: list[str], progress: Progress) -> Image:
         changed = self._has_changes()
-        own = self.machine.layers
+        own, changes = self.machine.layers, self._upper
+        cloned = changed and cloning.is_possible(self.layers.root)
         if changed:
             layer = self.layers.begin("changes")
             made.append(layer.id)
             own = (layer.id, *own)
+        if cloned:
+            changes = self.layers.tree(layer.id)
+            await self._clone(changes, progress)
         thin = self.layers.begin("mask")
         made.append(thin.id)
-        found = await self._mask(thin, progress)
+        found = await self._mask(thin, changes, progress)
         image = replace(
             Image.of(
                 self.images, name, f"saved from {self.machine.name}", {**found, "size": self.parent.size}
@@ -104,7 +112,7 @@ class Saving:
             layers=(thin.id, *own, *self.parent.layers),
         )
         image.begin(draft)
-        if changed:
+        if changed and not cloned:
             _prepare(self.home)
             replace(self.machine, layers=own).write(self.home)
             await asyncio.shield(settle(self.home, self.layers))
@@ -122,12 +130,22 @@ class Saving:
             # A sandbox that closed its own root directory has changed it.
             return True
 
-    async def _mask(self, layer: Layer, progress: Progress) -> dict[str, Any]:
-        """Make the files of the mask; gives what was found of the image."""
+    async def _clone(self, tree: Path, progress: Progress) -> None:
+        _directory(tree)
+        target = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            _give([target])
+            request = {"open": {"source": str(self._upper)}, "target": target, "give": [target]}
+            await call("b", _CLONE, request, fds=[target], progress=progress)
+        finally:
+            os.close(target)
+
+    async def _mask(self, layer: Layer, changes: Path, progress: Progress) -> dict[str, Any]:
+        """Make the files of the mask over the sandbox's changes; gives what was found of the image."""
         home = self.layers.home(layer.id)
         tree, work = home / TREE, home / "work"
-        for directory in (tree, work):
-            directory.mkdir(mode=0o700)
+        _directory(tree)
+        _directory(work)
         with ExitStack() as stack:
             top = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
             stack.callback(os.close, top)
@@ -138,7 +156,7 @@ class Saving:
                 given.append(descriptor)
             _give(given)
             request = {
-                "layers": [str(path) for path in (self._upper, *self.lower)],
+                "layers": [str(path) for path in (changes, *self.lower)],
                 "upper": str(tree),
                 "work": str(work),
                 "give": given,
@@ -147,6 +165,10 @@ class Saving:
             found = await call("b", _HIDE, request, fds=given, progress=progress)
         await remove_tree(work)
         return found
+
+
+def _directory(path: Path) -> None:
+    path.mkdir(mode=0o700)
 
 
 def _prepare(home: Path) -> None:
