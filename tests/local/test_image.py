@@ -23,6 +23,7 @@ from irons_plugins.local.engines.machine import Machine
 from irons_plugins.local.idmap import outer_map
 from irons_plugins.local.image import Image
 from irons_plugins.local.images import debian
+from irons_plugins.local.images.complaints import Complaints
 from irons_plugins.local.images.saving import Saving
 from irons_plugins.local.namespaces import started
 
@@ -223,9 +224,70 @@ def test_a_build_that_fails_says_why(place: Place, builder: Builder) -> None:
     builder.does(f"head -c 5000 image.tar; printf '{said}\\n' >&2; exit 1")
     found = place.refused(place.images.build())
     assert found.message == "mmdebstrap failed: Failed to fetch http://m the mirror is gone"
-    assert found.hint == "is the package mirror reachable?"
+    assert (
+        found.hint == f"is the package mirror reachable? {place.root}/logs/image-build.log has the whole log"
+    )
+    assert "Err:1 http://m bookworm InRelease" in place.images.build_log.read_text()
     builder.does("exit 0")
     assert place.refused(place.images.build()).code == "image"
+
+
+DPKG_FAILS = """\
+Setting up openjdk-17-jre-headless:amd64 (17.0.19+10-1~deb12u2) ...
+update-alternatives: error: error creating symbolic link '/usr/share/man/man1/java.1.gz.dpkg-tmp': No such file or directory
+dpkg: error processing package openjdk-17-jre-headless:amd64 (--configure):
+ installed openjdk-17-jre-headless:amd64 package post-installation script subprocess returned error exit status 2
+Errors were encountered while processing:
+ openjdk-17-jre-headless:amd64
+E: Sub-process env returned an error code (1)
+"""
+
+
+@unpacking
+def test_a_package_that_fails_is_told_in_dpkgs_own_words(
+    place: Place, builder: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The package, its script's last words and dpkg's reason are told, not apt's error after them; no mirror is blamed."""
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    (builder.directory / "said").write_text(DPKG_FAILS)
+    builder.does('head -c 5000 image.tar; cat said >&2; printf "W: \\377 $LC_ALL\\n" >&2; exit 1')
+    found = place.refused(place.images.build())
+    assert found.message == (
+        "mmdebstrap failed: openjdk-17-jre-headless:amd64; update-alternatives: error: error creating symbolic link"
+        " '/usr/share/man/man1/java.1.gz.dpkg-tmp': No such file or directory; installed openjdk-17-jre-headless:amd64"
+        " package post-installation script subprocess returned error exit status 2"
+    )
+    assert found.hint == f"{place.images.build_log} has the whole log"
+    log = place.images.build_log.read_bytes()
+    assert DPKG_FAILS.encode() in log
+    assert b"W: \377 C.UTF-8" in log
+    assert stat.S_IMODE(place.images.build_log.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    ("said", "cause", "fetching"),
+    [
+        ("E: Unable to locate package nosuch", "Unable to locate package nosuch", False),
+        ("Err:1 http://m bookworm InRelease\nE: Failed to fetch http://m", "Failed to fetch http://m", True),
+        (
+            "Setting up x (1) ...\ndpkg: error processing package x (--configure):\n broken",
+            "x; broken",
+            False,
+        ),
+        (
+            "Err:1 http://m\ndpkg: error processing archive /x.deb (--unpack):\n no",
+            "/x.deb; Err:1 http://m; no",
+            False,
+        ),
+        ("nothing to see", "no reason given", False),
+    ],
+)
+def test_the_cause_of_a_failed_build(said: str, cause: str, *, fetching: bool) -> None:
+    """Dpkg's words go before apt's; the mirror is suspected only where fetching failed and no package did."""
+    found = Complaints()
+    for line in said.splitlines():
+        found.take(line)
+    assert (found.cause, found.was_fetching) == (cause, fetching)
 
 
 @unpacking

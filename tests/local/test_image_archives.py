@@ -77,6 +77,15 @@ def test_a_tar_of_a_root_file_system_becomes_an_image(place: Place) -> None:
     assert [each.name for each in place.images.listed()] == ["little"]
 
 
+@unpacking
+def test_an_image_of_debian_has_the_directories_of_man_pages(place: Place) -> None:
+    """A lean image that leaves them out gets them, because scripts of packages put links there; others stay as they are."""
+    sections = [f"man{number}" for number in range(1, 9)]
+    lean = place.imported(*SYSTEM, entry("etc/dpkg/"), entry("usr/share/"))
+    assert sorted(path.name for path in (lean.rootfs / "usr/share/man").iterdir()) == sections
+    assert not (place.imported(*SYSTEM, entry("usr/share/")).rootfs / "usr/share/man").exists()
+
+
 HOSTILE = {
     "an absolute path": entry("/etc/cron.d/x", b"x"),
     "a path that climbs": entry("etc/../../x", b"x"),

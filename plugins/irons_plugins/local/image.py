@@ -46,6 +46,11 @@ class Images:
         self._sandboxes = sandboxes
         self.layers = Layers.beside(root)
 
+    @property
+    def build_log(self) -> Path:
+        """What the programs of the last build said."""
+        return self._root.with_name("logs") / "image-build.log"
+
     def listed(self) -> Sequence[Image]:
         """The images that have a name, newest first."""
         newest: dict[str, Image] = {}
@@ -159,7 +164,7 @@ class Images:
                 return draft
             read, write = os.pipe2(os.O_CLOEXEC)
             unpacking = self._unpack(draft, read, unheard, stream=True)
-            found = await piped(debootstrap(recipe, write, progress), write, unpacking, read)
+            found = await piped(debootstrap(recipe, write, self.build_log, progress), write, unpacking, read)
             return Image.put(draft, self._root, name, f"built from {recipe.suite}", found)
 
     async def import_(

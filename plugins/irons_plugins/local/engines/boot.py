@@ -24,6 +24,8 @@ ROOTFS = STAGE / "bundle" / "rootfs"
 SETTINGS = STAGE / "settings"
 KIT = STAGE / "kit"
 _NOTHING = STAGE / "nothing"
+MAN_PAGES = tuple(f"usr/share/man/man{section}" for section in range(1, 9))
+"""Directories that scripts of Debian's packages put links in, and that lean images lack."""
 _CONTROL_GROUPS = Path("/sys/fs/cgroup")
 _SANDBOX_ROOT = 1
 """Id, in namespace A, of a sandbox's root."""
@@ -114,6 +116,8 @@ def boot(order: Order) -> dict[str, Any]:
     if layers.kit is not None:
         _mount_kit(layers.kit)
     _lay(order["files"])
+    if order["files"]:
+        _make_man_pages()
     _write_settings(order["settings"])
     _hide_old_control_groups()
     _limit_processes(order["processes"])
@@ -203,6 +207,28 @@ def _lay(files: dict[str, str]) -> None:
                 os.close(directory)
     finally:
         os.close(root)
+
+
+def _make_man_pages() -> None:
+    """Make `MAN_PAGES` in a new machine of an image that an older version made without them."""
+    root = os.open(ROOTFS, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):
+            os.close(kernel.open_beneath(root, "etc/dpkg", os.O_PATH | os.O_DIRECTORY))
+            directory = kernel.open_beneath(root, "usr/share/man", os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                for path in MAN_PAGES:
+                    _make_directory(directory, path.rpartition("/")[2])
+            finally:
+                os.close(directory)
+    finally:
+        os.close(root)
+
+
+def _make_directory(parent: int, name: str) -> None:
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(name, 0o755, dir_fd=parent)
+        os.chown(name, _SANDBOX_ROOT, _SANDBOX_ROOT, dir_fd=parent, follow_symlinks=False)
 
 
 def _replace(directory: int, name: str, text: str) -> None:

@@ -7,23 +7,31 @@ import contextlib
 import os
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Coroutine
-from typing import Any, TypeVar, cast
+from pathlib import Path
+from typing import IO, Any, Self, TypeVar, cast
 
 from irons_plugins.local.engines import EngineError, Progress
 from irons_plugins.local.engines.call import end
 from irons_plugins.local.images import debian
+from irons_plugins.local.images.complaints import Complaints
 
 _CLEAN_UP_WITHIN = 20.0
-# How apt reports that it is the mirror, or the way to it, that failed.
-_NOT_FETCHED = ("Err:", "E: Failed to fetch", "W: Failed to fetch", "E: Some index files failed")
+_LINE_AT_MOST = 1 << 20
+_LOG_AT_MOST = 16 << 20
 _T = TypeVar("_T")
 
 
-async def debootstrap(recipe: debian.Recipe, out: int, progress: Progress) -> None:
+async def debootstrap(recipe: debian.Recipe, out: int, log: Path, progress: Progress) -> None:
     """Run mmdebstrap, which writes its archive to `out`.
 
+    Args:
+        recipe: what to build.
+        out: descriptor of the pipe for the archive.
+        log: file for all that the programs say; it is replaced.
+        progress: told how far it is.
+
     Raises:
-        EngineError: it failed, with its own first complaint.
+        EngineError: it failed, with the cause in the words of the program that failed, and the log's path.
     """
     process = await asyncio.create_subprocess_exec(
         *recipe.command(root=os.geteuid() == 0),
@@ -31,24 +39,55 @@ async def debootstrap(recipe: debian.Recipe, out: int, progress: Progress) -> No
         stdout=out,
         stderr=PIPE,
         start_new_session=True,
+        limit=_LINE_AT_MOST,
+        # Messages are looked at, so they must not be translated; scripts of packages may need UTF-8.
+        env={**os.environ, "LC_ALL": "C.UTF-8", "LANGUAGE": ""},
     )
-    complaint, fetching = "", False
+    said = Complaints()
     try:
-        async for raw in cast("asyncio.StreamReader", process.stderr):
-            line = raw.decode(errors="replace").strip()
-            fetching = fetching or line.startswith(_NOT_FETCHED)
-            known = debian.stage(line)
-            if known is not None:
-                progress(*known)
-            # apt announces a failure, and says why only in the line of the error itself.
-            if line.startswith("E:") and not complaint:
-                complaint = " ".join(line.removeprefix("E:").split())
-        if await process.wait():
-            why = complaint or "no reason given"
-            hint = "is the package mirror reachable?" if fetching else ""
-            raise EngineError("image", f"mmdebstrap failed: {why}", hint)
+        with _Log(log) as file:
+            async for raw in cast("asyncio.StreamReader", process.stderr):
+                file.take(raw)
+                line = raw.decode(errors="replace")
+                said.take(line)
+                known = debian.stage(line)
+                if known is not None:
+                    progress(*known)
+            if await process.wait():
+                hint = f"{file.name} has the whole log"
+                if said.was_fetching:
+                    hint = f"is the package mirror reachable? {hint}"
+                raise EngineError("image", f"mmdebstrap failed: {said.cause}", hint)
     finally:
         await asyncio.shield(_give_up(process))
+
+
+class _Log:
+    """A file for the lines of one build, bounded, owner-only."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        self._path = path
+        self._left = _LOG_AT_MOST
+        self._file: IO[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        draft = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._file = os.fdopen(os.open(draft, flags, 0o600), "wb")
+        draft.replace(self._path)
+        return self
+
+    def take(self, line: bytes) -> None:
+        """Write a line; past the bound it is left out."""
+        self._left -= len(line)
+        if self._file is not None and self._left >= 0:
+            self._file.write(line)
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
 
 
 async def _give_up(process: Process) -> None:

@@ -16,7 +16,7 @@ import stat
 from collections.abc import Callable
 from typing import Any
 
-from irons_plugins.local.engines import USERNAME, EngineError
+from irons_plugins.local.engines import USERNAME, EngineError, boot
 from irons_plugins.local.engines.oci import KIT_DIRECTORY
 
 _SSHD = ("usr/sbin/sshd", "usr/local/sbin/sshd", "usr/bin/sshd", "sbin/sshd")
@@ -65,6 +65,7 @@ def prepare() -> dict[str, Any]:
         )
     username = _allowed_sudo(shell) or _root(shell)
     _default_locale()
+    _man_pages()
     _forget_identity()
     return {"sshd": sshd, "tini": _first(_TINI), "os": _os_name(), "username": username}
 
@@ -227,6 +228,15 @@ def _default_locale() -> None:
         and os.path.isdir("usr/lib/locale/C.utf8")
     ):
         _write("etc/default/locale", "LANG=C.UTF-8\n", 0o644)
+
+
+def _man_pages() -> None:
+    """Make the directories of man pages that lean images leave out: scripts of Debian's packages put links there."""
+    if os.path.isdir("etc/dpkg") and os.path.isdir("usr/share"):
+        for path in ("usr/share/man", *boot.MAN_PAGES):
+            if not os.path.lexists(path):
+                os.mkdir(path)
+                os.chmod(path, 0o755)  # noqa: S103 (as base-files has it)
 
 
 def _forget_identity() -> None:
