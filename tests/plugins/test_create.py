@@ -100,12 +100,14 @@ def test_a_missing_key_file(run_irons: Runner, fake_api: FakeApi, path: str) -> 
 
 
 def test_no_key_at_all(run_irons: Runner, fake_api: FakeApi, ssh: Path) -> None:
-    """Without any key the error says where they were looked for and how to make one."""
-    done = run_irons("create", "one")
+    """Without any key in ~/.ssh irons makes one of its own; one that was named and is not there is an error."""
+    assert f"there is no key in ~/.ssh, so irons made one for the sandboxes of {fake_api.url}" in (
+        run_irons("create", "one").ok().err
+    )
+    assert sent(fake_api).startswith("ssh-ed25519 ")
+    done = run_irons("create", "two", "--key", str(ssh / "nowhere.pub"))
     assert done.code == 2
-    assert str(ssh) in done.err
-    assert "ssh-keygen -t ed25519" in done.err
-    assert fake_api.calls == []
+    assert "there is no public key file" in done.err
 
 
 def test_create_is_never_sent_twice(run_irons: Runner, fake_api: FakeApi, ssh: Path) -> None:

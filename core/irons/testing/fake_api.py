@@ -17,6 +17,7 @@ from irons.testing.faults import Fault
 from irons.testing.routes import Answer, answer
 
 EXTENSIONS = (
+    "access",
     "rules",
     "check",
     "audit-filters",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import time
 import zlib
@@ -67,6 +69,8 @@ def _route(api: FakeApi, call: Call, path: list[str]) -> Any:
                 }
             case ["sandboxes", name, "egress", *rest] if "rules" in api.extensions:
                 return _egress(api, call, rest, _of(api, name))
+            case ["sandboxes", name, "access", *rest] if "access" in api.extensions:
+                return _access(call, _of(api, name), rest)
             case ["sandboxes", name, *rest]:
                 return _sandbox(api, call, _of(api, name), rest)
             case ["egress", *rest]:
@@ -113,6 +117,23 @@ def _give(sandbox: FakeSandbox, terms: Mapping[str, Any]) -> None:
     if "ttl" in terms:
         sandbox.terms |= {"ends_in": terms["ttl"], "ends_by": "ttl"}
         sandbox.terms.setdefault("ends_with", "stop")
+
+
+def _access(call: Call, sandbox: FakeSandbox, rest: list[str]) -> Any:
+    lines = sandbox.public_key.splitlines()
+    if call.method == "POST":
+        lines += [line for line in (call.body or {})["public_key"].splitlines() if line not in lines]
+    if call.method == "DELETE":
+        lines = [line for line in lines if _key(line)["id"] not in rest]
+    sandbox.public_key = "".join(f"{line}\n" for line in lines)
+    return {"keys": [_key(line) for line in lines]}
+
+
+def _key(line: str) -> dict[str, str]:
+    kind, encoded, comment = (*line.split(None, 2), "", "")[:3]
+    digest = hashlib.sha256(base64.b64decode(encoded)).digest()
+    fingerprint = "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
+    return {"id": digest.hex()[:16], "type": kind, "fingerprint": fingerprint, "comment": comment}
 
 
 def _labelled(sandbox: FakeSandbox, asked: str | None) -> bool:

@@ -14,7 +14,7 @@ from irons_plugins.lifecycle.selection import checked_labels
 from irons_plugins.lifecycle.several import Failures
 from irons_plugins.lifecycle.waiting import CREATE_GRACE, patience, wait_for
 from irons_plugins.ssh.identities import Identities
-from irons_plugins.ssh.keys import find_key
+from irons_plugins.ssh.own_keys import key_for
 from irons_plugins.ssh.variables import variables_of
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def create(
     The private key that goes with it is remembered for each. One that fails is removed, and does not stop the others.
 
     Raises:
-        UsageError: No public key, a private one given by mistake, an invalid pattern or policy, a variable that is not set here.
+        UsageError: A private key given by mistake, an invalid pattern or policy, a variable that is not set here.
         Unsupported: The server does not know what was asked for beyond name and key; nothing was created.
         Interrupted: Ctrl-C; what is being made goes on, and the error says which that is.
     """
@@ -81,7 +81,7 @@ def create(
     there = _those_there(ctx, chosen) if if_missing else {}
     making = _Making(ctx, chosen, None if at_once else patience(ctx, wait_timeout), if_missing=if_missing)
     if len(there) < len(chosen):
-        making.found = find_key(key or ctx.settings["public_key"], ctx.settings.env)
+        making.found = key_for(ctx, key or ctx.settings["public_key"])
         _check_server(ctx, wish)
     rows = making.each(wish, there)
     return next(rows) if len(names) == 1 else rows

@@ -17,6 +17,7 @@ from irons_plugins.local.engines import CellError, EngineError, Kit
 from irons_plugins.local.engines.machine import Machine
 from irons_plugins.local.engines.removal import remove_tree
 from irons_plugins.ssh.config_blocks import Installed
+from irons_plugins.ssh.own_keys import locked_out
 
 if TYPE_CHECKING:
     import socket
@@ -48,6 +49,10 @@ def find(ctx: Context, places: Places, *, purge: bool) -> tuple[Item, ...]:
     if installed:
         items.append(Item("ssh config", str(installed.config)))
     if purge:
+        items += [
+            Item("remote sandbox that is locked out", f"{name} at {server}")
+            for name, server in locked_out(ctx.settings)
+        ]
         items += [Item("process", name) for name in daemon.survivors(places)]
         items += [Item("image", str(path)) for path in sorted(places.images.glob("img_*"))]
         items += [

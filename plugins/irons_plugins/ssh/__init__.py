@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from irons.command import Arg, Command, Flag, Opt, View
+from irons.command import Arg, Column, Command, Flag, Opt, View
 from irons.hookspecs import hookimpl
 
 _HERE = "irons_plugins.ssh"
@@ -107,6 +107,36 @@ Nothing of your own configuration is forwarded: no agent, no X11, no ports, and 
             about="""Then ssh, scp, rsync, git, Ansible and editors that work over SSH find a sandbox by its name.
 While it is installed, create adds a sandbox to it and destroy takes it out.""",
             examples=("irons ssh-config --install", "ssh my-sandbox.irons", "irons ssh-config my-sandbox"),
+            exits=(3, 4, 5, 6),
+        ),
+        Command(
+            ("access",),
+            "List, add or remove the public keys that open a sandbox.",
+            f"{_HERE}.access:access",
+            (
+                Arg("name", "The sandbox's name.", kind="sandbox", implied=False),
+                Arg(
+                    "action",
+                    "What to do; without a word the keys are listed.",
+                    takes="?",
+                    choices=("list", "add", "remove"),
+                    kind="choice",
+                ),
+                Arg(
+                    "file",
+                    "A public key file; to remove, also an id or a fingerprint.",
+                    kind="file",
+                    takes="?",
+                ),
+            ),
+            view=View((Column("id"), Column("type"), Column("fingerprint"), Column("comment"))),
+            about="""Keys are changed at once in a running sandbox. A key that is removed loses its sessions; so does a session
+whose key is not known. Keys in ~/.ssh/authorized_keys inside the sandbox are its own affair.""",
+            examples=(
+                "irons access my-sandbox",
+                "irons access my-sandbox add colleague.pub",
+                "irons access my-sandbox remove colleague.pub",
+            ),
             exits=(3, 4, 5, 6),
         ),
         Command(

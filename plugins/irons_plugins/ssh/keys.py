@@ -33,30 +33,34 @@ class PublicKey(NamedTuple):
     identity: Path
 
 
-def find_key(named: str | None, env: Mapping[str, str]) -> PublicKey:
-    """Return the public key of the file that was named, else of the first default there is.
-
-    Args:
-        named: The public key file, or None.
-        env: The environment whose HOME holds `.ssh`.
+def find_key(named: str, env: Mapping[str, str]) -> PublicKey:
+    """Return the public key of a file that was named; `~/` is the HOME of `env`.
 
     Raises:
         UsageError: There is none, it can't be read, or it holds something else, a private key above all.
     """
-    home = Path(env["HOME"]) if env.get("HOME") else Path.home()
-    if named:
-        return _read(home / named[2:] if named.startswith("~/") else Path(named))
+    return read_key(_home(env) / named[2:] if named.startswith("~/") else Path(named))
+
+
+def default_key(env: Mapping[str, str]) -> PublicKey | None:
+    """Return the first of the usual public keys in `.ssh` of the HOME of `env`; None where there is none.
+
+    Raises:
+        UsageError: It can't be read, or holds something else.
+    """
     for name in DEFAULTS:
-        path = home / ".ssh" / f"{name}.pub"
+        path = _home(env) / ".ssh" / f"{name}.pub"
         if path.is_file():
-            return _read(path)
-    raise UsageError(
-        f"there is no public key in {home / '.ssh'} ({', '.join(f'{name}.pub' for name in DEFAULTS)})",
-        hint="ssh-keygen -t ed25519 makes one; --key PATH names another",
-    )
+            return read_key(path)
+    return None
 
 
-def _read(path: Path) -> PublicKey:
+def _home(env: Mapping[str, str]) -> Path:
+    return Path(env["HOME"]) if env.get("HOME") else Path.home()
+
+
+def read_key(path: Path) -> PublicKey:
+    """Return the public key of a file. Raises `UsageError` as `find_key` does."""
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):

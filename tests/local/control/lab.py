@@ -55,6 +55,7 @@ class PretendEngine:
         cells: the keeper, unused.
         made: sandboxes laid out on the pretended disk.
         running: sandboxes that run.
+        admitted: the keys that open a sandbox since they were changed, and those whose sessions were to end.
         calls: what was asked, in order.
         trouble: raised, once, by the next call of that name.
         hold: calls of that name wait for the event.
@@ -64,6 +65,7 @@ class PretendEngine:
     name: str = "pretend"
     made: dict[str, Spec] = field(default_factory=dict)
     running: dict[str, asyncio.Event] = field(default_factory=dict)
+    admitted: dict[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
     calls: list[tuple[str, str]] = field(default_factory=list)
     trouble: dict[str, Exception] = field(default_factory=dict)
     hold: dict[str, asyncio.Event] = field(default_factory=dict)
@@ -101,6 +103,10 @@ class PretendEngine:
         await self._step("destroy", sandbox)
         self.die(sandbox)
         self.made.pop(sandbox, None)
+
+    async def admit(self, sandbox: str, public_keys: str, gone: Sequence[str] = ()) -> None:
+        await self._step("admit", sandbox)
+        self.admitted[sandbox] = (public_keys, tuple(gone))
 
     async def look(self, sandbox: str) -> Look:
         facts = {"addresses": "100.64.0.2"}

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from irons.version import __version__
 from irons_plugins.local.control import (
+    routes_access,
     routes_audit,
     routes_egress,
     routes_sandboxes,
@@ -42,6 +43,7 @@ _OWNER_ONLY = "keys are made, listed and revoked only on the machine where the s
 
 ROUTES: tuple[Route, ...] = (
     *routes_sandboxes.ROUTES,
+    *routes_access.ROUTES,
     *routes_egress.ROUTES,
     *routes_audit.ROUTES,
     *routes_system.ROUTES,

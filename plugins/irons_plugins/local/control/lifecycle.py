@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mappi
 from typing import Any, TypeVar
 
 from irons_plugins.local.control import rulebook, sandboxes, terms
+from irons_plugins.local.control.access import Change
 from irons_plugins.local.control.doors import Doors, NoPortError
 from irons_plugins.local.control.egress import Egress
 from irons_plugins.local.control.enginery import BUILT_IN
@@ -29,7 +30,7 @@ from irons_plugins.local.control.sandboxes import (
 )
 from irons_plugins.local.control.terms import Terms
 from irons_plugins.local.control.variables import Variables
-from irons_plugins.local.engines import CellError, Engine, EngineError, Limits, Spec
+from irons_plugins.local.engines import Admits, CellError, Engine, EngineError, Limits, Spec
 from irons_plugins.local.places import Places
 from irons_plugins.local.store import NoRoomError, Store, StoreError
 
@@ -185,6 +186,30 @@ class Lifecycle:
             raise ApiError(
                 500, f"{sandbox.name} could not be removed: {left.reason or 'see `irons local logs`'}"
             )
+
+    async def admit(self, name: str, change: Change) -> Sandbox:
+        """Change which public keys open a sandbox, at once where it runs.
+
+        Raises:
+            ApiError: there is none of that name, its engine cannot, it is being made or removed, or `change` refuses.
+        """
+        async with self._turn(name) as sandbox:
+            if sandbox.deleting or sandbox.username is None:
+                raise conflict(
+                    f"{sandbox.name} is {_doing(sandbox)}; its keys can be changed once it is made"
+                )
+            engine = self._engine(sandbox)
+            if not isinstance(engine, Admits):
+                raise bad(f"the engine {sandbox.engine!r} cannot change the keys of a sandbox")
+            after = change(sandbox.public_key)
+            changed = await self._move(sandbox, None, public_key=after.public_keys)
+            try:
+                await engine.admit(sandbox.id, after.public_keys, after.gone)
+            except (EngineError, CellError, OSError) as error:
+                raise ApiError(
+                    500, f"the keys of {sandbox.name} are recorded and not yet active: {_reason(error)}"
+                ) from error
+            return changed or sandbox
 
     async def recover(self) -> set[str]:
         """Let the engines take up what runs, as after the death of this process or of the keeper.

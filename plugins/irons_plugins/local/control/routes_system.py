@@ -33,6 +33,7 @@ EXTENSIONS = (
     "audit-outcomes",
     "audit-totals",
     "holds",
+    "access",
 )
 _TEXT: Schema = {"type": "string"}
 _INTEGER: Schema = {"type": "integer"}

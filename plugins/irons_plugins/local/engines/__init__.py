@@ -246,6 +246,21 @@ class Observer(Protocol):
         ...
 
 
+@runtime_checkable
+class Admits(Protocol):
+    """What an engine also has that can change who enters a sandbox which exists."""
+
+    async def admit(self, sandbox: str, public_keys: str, gone: Sequence[str] = ()) -> None:
+        """Let exactly these keys open the sandbox, at once where it runs.
+
+        Args:
+            sandbox: the sandbox.
+            public_keys: text of an OpenSSH public key file.
+            gone: ids (`sshd.key_id`) of keys that opened it before; their sessions end.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Kit:
     """What an engine is given to work with.

@@ -165,6 +165,21 @@ def _enter(order: Order) -> _Layers:
     return layers
 
 
+def enter_cell(user: int, net: int, mount: int) -> None:
+    """Become root of namespace A in a cell, given descriptors of its namespaces.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    steps = [(mount, namespaces.NEWNS), (net, namespaces.NEWNET)]
+    # The machine's root may enter a mount namespace before it enters A, and not after; another user the other way.
+    steps.insert(len(steps) if os.geteuid() == 0 else 0, (user, namespaces.NEWUSER))
+    for descriptor, kind in steps:
+        namespaces.setns(descriptor, kind)
+        if kind == namespaces.NEWUSER:
+            _become_root()
+
+
 def _become_root() -> None:
     os.setresgid(0, 0, 0)
     os.setgroups([])
@@ -243,15 +258,26 @@ def _replace(directory: int, name: str, text: str) -> None:
 def _write_settings(settings: dict[str, str]) -> None:
     SETTINGS.mkdir()
     for name, text in settings.items():
-        path = SETTINGS / name
-        path.touch(mode=0o600)
-        path.write_text(text, encoding="utf-8")
-        os.chown(path, _SANDBOX_ROOT, _SANDBOX_ROOT)
-        # The unprivileged half of sshd reads authorized keys as the person who logs in.
-        path.chmod(0o600 if name.endswith("_key") else 0o644)
+        write_setting(name, text)
     # In what is read-only inside, the place for the kit cannot be made later.
     (SETTINGS / KIT.name).mkdir()
     os.chown(SETTINGS, _SANDBOX_ROOT, _SANDBOX_ROOT)
+
+
+def write_setting(name: str, text: str) -> None:
+    """Put a file into the settings directory of the cell that this process is in, whole or not at all.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    path = SETTINGS / f".{name}.new"
+    path.unlink(missing_ok=True)
+    path.touch(mode=0o600)
+    path.write_text(text, encoding="utf-8")
+    os.chown(path, _SANDBOX_ROOT, _SANDBOX_ROOT)
+    # The unprivileged half of sshd reads authorized keys as the person who logs in.
+    path.chmod(0o600 if name.endswith("_key") else 0o644)
+    path.rename(SETTINGS / name)
 
 
 def _limit_processes(most: int | None) -> None:

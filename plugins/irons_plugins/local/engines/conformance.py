@@ -20,7 +20,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from irons_plugins.local.engines import SSH_PORT, Engine, EngineError, Limits, Made, Spec
+from irons_plugins.local.engines import SSH_PORT, Admits, Engine, EngineError, Limits, Made, Spec
+from irons_plugins.local.engines.sshd import key_id
 
 _COMMAND_WITHIN = 60.0
 _CHUNK = 65536
@@ -102,8 +103,15 @@ class Bench:
         await self.engine.start(spec.id)
         return spec.id, made
 
-    async def ssh(self, sandbox: str, made: Made, command: str, *, subsystem: bool = False) -> Ran:
-        """Run a command over SSH, or ask for a subsystem, checking the host key strictly."""
+    async def second_key(self) -> str:
+        """Make another key pair, `id2`; gives its public key."""
+        await _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self._directory / "id2"))
+        return (self._directory / "id2.pub").read_text(encoding="utf-8")
+
+    async def ssh(
+        self, sandbox: str, made: Made, command: str, *, subsystem: bool = False, key: str = "id"
+    ) -> Ran:
+        """Run a command over SSH, or ask for a subsystem, with one of the keys, checking the host key strictly."""
         known = self._directory / f"known-{sandbox}"
         known.write_text("".join(f"sandbox {key}\n" for key in made.host_keys), encoding="utf-8")
         server = await asyncio.start_server(
@@ -121,7 +129,7 @@ class Bench:
                 "ControlPath": "none",
             }
             words = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
-            identity = ["-F", "none", "-i", str(self._directory / "id"), "-p", str(port)]
+            identity = ["-F", "none", "-i", str(self._directory / key), "-p", str(port)]
             asked = ["-s"] if subsystem else []
             return await _run("ssh", *identity, *words, *asked, f"{made.username}@127.0.0.1", command)
 
@@ -217,6 +225,44 @@ async def calls_may_be_repeated(bench: Bench) -> None:
     await bench.engine.destroy(sandbox)
     await bench.engine.destroy(sandbox)
     expect((await bench.engine.look(sandbox)).state == "absent", "it is not gone")
+
+
+async def keys_change_who_enters(bench: Bench) -> None:
+    """Where an engine can change the keys: at once, the sessions of a removed key end, and it holds after a restart."""
+    if not isinstance(bench.engine, Admits):
+        return
+    sandbox, made = await bench.running()
+    first, second = bench.spec().public_key, await bench.second_key()
+    expect(
+        (await bench.ssh(sandbox, made, "true", key="id2")).code == _LOST, "a key opens it that nobody gave"
+    )
+    await bench.engine.admit(sandbox, first + second)
+    script = "touch /tmp/{0}; while [ ! -e /tmp/go ]; do sleep 0.05; done"
+    sessions = {
+        key: asyncio.create_task(bench.ssh(sandbox, made, script.format(key), key=key))
+        for key in ("id", "id2")
+    }
+    ready = await bench.ssh(
+        sandbox, made, "until [ -e /tmp/id ] && [ -e /tmp/id2 ]; do sleep 0.05; done", key="id2"
+    )
+    expect(ready.code == 0, f"the second key does not open it: {ready.text}")
+    await bench.engine.admit(sandbox, first, [key_id(second)])
+    ended = await sessions["id2"]
+    expect(ended.code == _LOST, f"the session of a removed key ended with {ended}")
+    expect((await bench.ssh(sandbox, made, "true", key="id2")).code == _LOST, "a removed key still opens it")
+    expect(not sessions["id"].done(), "the session of another key has ended, too")
+    await bench.ssh(sandbox, made, "touch /tmp/go")
+    expect((await sessions["id"]).code == 0, "the session of another key was harmed")
+    await bench.engine.stop(sandbox)
+    await bench.engine.admit(sandbox, second, [key_id(first)])
+    await bench.engine.start(sandbox)
+    expect(
+        (await bench.ssh(sandbox, made, "true", key="id2")).code == 0,
+        "a key that was added while it was stopped",
+    )
+    expect(
+        (await bench.ssh(sandbox, made, "true")).code == _LOST, "a key that was removed while it was stopped"
+    )
 
 
 async def absent_is_said(bench: Bench) -> None:
@@ -377,6 +423,7 @@ CHECKS: dict[str, Callable[[Bench], Awaitable[None]]] = {
         create_refuses_bad_input,
         start_answers_ssh,
         calls_may_be_repeated,
+        keys_change_who_enters,
         absent_is_said,
         files_survive,
         sessions_have_the_machines_variables,

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from irons.files import write_whole
 from irons_plugins.local.cellnet import SANDBOX4, SANDBOX6
 from irons_plugins.local.engines import (
     SSH_PORT,
@@ -219,6 +220,25 @@ class NamespaceEngine:
         except (EngineError, OSError) as error:
             # The sandbox is gone all the same; the next sweep removes what it stood on.
             _log.warning("layers of %s: %s", sandbox, error)
+
+    async def admit(self, sandbox: str, public_keys: str, gone: Sequence[str] = ()) -> None:
+        """Let other keys open it; see `Admits.admit`."""
+        home = self._home(sandbox)
+        async with self._locks[sandbox]:
+            authorized = sshd.authorized(public_keys)
+            try:
+                write_whole(home / "settings" / sshd.AUTHORIZED, authorized)
+            except OSError as error:
+                raise EngineError("failed", f"the authorized keys: {error.strerror}") from error
+            process = Machine.running(home)
+            if process is None:
+                return
+            try:
+                spaces = await self._cells.namespaces(sandbox)
+            except CellError as error:
+                raise EngineError("failed", str(error)) from error
+            with contextlib.ExitStack() as stack:
+                await starting.amend(starting.kept(stack, spaces), process, sshd.marked(authorized), gone)
 
     async def look(self, sandbox: str) -> Look:
         """How it is, asked of its process 1; see `Engine.look`."""

@@ -14,6 +14,9 @@ from irons_plugins.local.engines.oci import CONFIG_DIRECTORY, KIT_DIRECTORY
 FILE = "session"
 """Its name in the settings directory."""
 
+KEY = "IRONS_KEY"
+"""The variable of a session that says which authorized key opened it, by its id."""
+
 VARIABLES = "environment"
 """The file of the settings directory with the variables of `create --env`, as text of sh(1)."""
 

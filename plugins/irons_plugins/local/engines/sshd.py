@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
+import hashlib
 import re
 import shutil
 from asyncio.subprocess import DEVNULL, PIPE
@@ -40,6 +43,8 @@ def configuration() -> str:
             "PrintLastLog no",
             "X11Forwarding no",
             "AcceptEnv LANG LC_*",
+            # Who came by which key; nothing that a person writes into ~/.ssh/environment.
+            f"PermitUserEnvironment {session.KEY}",
             # The first shell only starts the script; bash would read ~/.bashrc for that shell too.
             "SetEnv SHLVL=1",
             f"ForceCommand {session.FORCED}",
@@ -68,6 +73,24 @@ def authorized(public_key: str) -> str:
         if not _PUBLIC_KEY.fullmatch(line):
             raise EngineError("input", "this is not an OpenSSH public key", "give the file that ends in .pub")
     return "\n".join(keys) + "\n"
+
+
+def key_id(line: str) -> str:
+    """The id of a key: 16 hexadecimal digits of the SHA-256 of what is encoded in a line of a public key file."""
+    return hashlib.sha256(base64.b64decode(line.split()[1])).hexdigest()[:16]
+
+
+def marked(authorized_keys: str) -> str:
+    """The text of authorized_keys(5) with which each session carries the id of its key in `session.KEY`."""
+    return "".join(f"{_mark(line)}{line}\n" for line in authorized_keys.splitlines())
+
+
+def _mark(line: str) -> str:
+    try:
+        return f'environment="{session.KEY}={key_id(line)}" '
+    except (binascii.Error, ValueError, IndexError):
+        # No key opens anything by such a line.
+        return ""
 
 
 def arguments(tini: str, sshd: str) -> list[str]:

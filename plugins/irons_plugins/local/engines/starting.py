@@ -11,6 +11,7 @@ from asyncio.subprocess import PIPE
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 from irons_plugins.local.cellnet import search_path
 from irons_plugins.local.engines import (
@@ -103,7 +104,12 @@ def order(
         work=str(home / "work"),
         kit="" if kit is None else str(kit.files),
         files={} if Machine.is_laid(home) else _first_files(machine.name),
-        settings={**settings, sshd.CONFIG: sshd.configuration(), session.FILE: session.SCRIPT},
+        settings={
+            **settings,
+            sshd.AUTHORIZED: sshd.marked(settings[sshd.AUTHORIZED]),
+            sshd.CONFIG: sshd.configuration(),
+            session.FILE: session.SCRIPT,
+        },
         config=oci.config(
             rootfs=str(boot.ROOTFS),
             hostname=machine.name,
@@ -158,15 +164,58 @@ async def run(told: boot.Order, held: int) -> Process | None:
         raise EngineError("timeout", f"the machine did not start within {BOOT_WITHIN:.0f} s") from error
     finally:
         await asyncio.shield(end(process))
-    try:
-        answer = json.loads(out)
-    except ValueError as error:
-        lines = complaint.decode(errors="replace").strip().splitlines()
-        why = lines[-1] if lines else "no word of why"
-        raise EngineError("failed", f"the start failed: {why}") from error
+    answer = _answered(out, complaint, "the start")
     if "error" in answer:
         raise EngineError("failed", f"the start failed: {answer['error']}", "`irons doctor` may know why")
     return None if answer["started"] is None else Process(answer["pid"], answer["started"])
+
+
+async def amend(spaces: Namespaces, process: Process, authorized: str, gone: Sequence[str]) -> None:
+    """Have `amending` give a running sandbox other authorized keys and end sessions.
+
+    Args:
+        spaces: descriptors of the cell's namespaces.
+        process: process 1.
+        authorized: text of the authorized keys.
+        gone: ids of keys whose sessions end.
+
+    Raises:
+        EngineError: it failed, or took too long.
+    """
+    told = {**spaces._asdict(), "init": list(process), "authorized": authorized, "gone": list(gone)}
+    amending = await asyncio.create_subprocess_exec(
+        *program("irons_plugins.local.engines.amending"),
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=PIPE,
+        pass_fds=spaces,
+        cwd="/",
+    )
+    try:
+        async with asyncio.timeout(BOOT_WITHIN):
+            out, complaint = await amending.communicate(json.dumps(told).encode())
+    except TimeoutError as error:
+        raise EngineError("timeout", "the authorized keys could not be replaced in time") from error
+    finally:
+        await asyncio.shield(end(amending))
+    answer = _answered(out, complaint, "the authorized keys")
+    if "error" in answer:
+        raise EngineError("failed", f"the authorized keys: {answer['error']}")
+
+
+def _answered(out: bytes, complaint: bytes, what: str) -> dict[str, Any]:
+    """The JSON object that a program of ours wrote.
+
+    Raises:
+        EngineError: it wrote none.
+    """
+    try:
+        answer: dict[str, Any] = json.loads(out)
+    except ValueError as error:
+        lines = complaint.decode(errors="replace").strip().splitlines()
+        why = lines[-1] if lines else "no word of why"
+        raise EngineError("failed", f"{what} failed: {why}") from error
+    return answer
 
 
 async def greeted(cells: Cells, cell: str, process: Process | None, console_end: int) -> None:

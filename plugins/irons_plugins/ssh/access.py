@@ -1,0 +1,96 @@
+"""Handler of `access`: which public keys open a sandbox."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import quote
+
+from irons.answers import rows_of, text_of
+from irons.errors import NotFound, UsageError
+from irons_plugins.ssh.keys import find_key
+
+if TYPE_CHECKING:
+    from irons.context import Context
+
+_ID = re.compile(r"[0-9a-f]{16}")
+
+
+class Access(NamedTuple):
+    """A public key that opens a sandbox."""
+
+    id: str
+    type: str
+    fingerprint: str
+    comment: str
+
+
+def access(ctx: Context, *, name: str, action: str | None, file: str | None) -> Sequence[Access]:
+    """List the keys that open a sandbox, or add or remove those of a public key file; return the keys there are then.
+
+    Raises:
+        UsageError: A file is missing, or is not a public key file.
+        NotFound: The key to remove does not open the sandbox.
+    """
+    action = action or "list"
+    if action == "list" and file is not None:
+        raise UsageError("access list takes no file")
+    if action != "list" and file is None:
+        raise UsageError(
+            f"access {action} needs a public key file",
+            hint=f"irons access {name} {action} ~/.ssh/id_ed25519.pub",
+        )
+    ctx.api.need("access", "a server that can change the keys of a sandbox")
+    path = f"/sandboxes/{quote(name, safe='')}/access"
+    if file is None:
+        return _rows(ctx, "GET", path)
+    if action == "add":
+        before = {row.id for row in _rows(ctx, "GET", path)}
+        rows = _rows(ctx, "POST", path, {"public_key": find_key(file, ctx.settings.env).text})
+        fresh = [row for row in rows if row.id not in before]
+        for row in fresh:
+            ctx.progress(f"{row.type} {row.fingerprint} opens {name}")
+        if not fresh:
+            ctx.progress(f"it opens {name} already")
+        return rows
+    known = _rows(ctx, "GET", path)
+    for identity in _ids(ctx, known, file):
+        known = _rows(ctx, "DELETE", f"{path}/{identity}")
+        ctx.progress(f"{file} no longer opens {name}; its sessions have ended")
+    return known
+
+
+def _rows(ctx: Context, method: str, path: str, body: dict[str, str] | None = None) -> tuple[Access, ...]:
+    answer = ctx.api.call(method, path, body, route=True)
+    return tuple(
+        Access(*(text_of(row.get(field)) for field in Access._fields)) for row in rows_of(answer, "keys")
+    )
+
+
+def _ids(ctx: Context, known: Sequence[Access], named: str) -> list[str]:
+    """The ids of the keys that are meant: by id, by fingerprint, or by the public key file."""
+    given = [row.id for row in known if named in (row.id, row.fingerprint)]
+    if given or _ID.fullmatch(named) or named.startswith("SHA256:"):
+        if not given:
+            raise NotFound(f"no key {named!r} opens it", hint="irons access NAME lists those that do")
+        return given
+    wanted = [_id_of(line) for line in find_key(named, ctx.settings.env).text.splitlines()]
+    found = [row.id for row in known if row.id in wanted]
+    if not found:
+        raise NotFound(f"no key of {named} opens it", hint="irons access NAME lists those that do")
+    return found
+
+
+def _id_of(line: str) -> str:
+    """The id that the server gives a key: from the SHA-256 of what is encoded in its line."""
+    for word in line.split():
+        if word.startswith("AAAA"):
+            try:
+                return hashlib.sha256(base64.b64decode(word, validate=True)).hexdigest()[:16]
+            except (binascii.Error, ValueError):
+                return ""
+    return ""
