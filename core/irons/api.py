@@ -116,8 +116,10 @@ class Api:
         """Create a sandbox, and remember that this profile made it.
 
         `more` are fields that irons' own server takes (mode, rules, image, cpus, memory, disk, engine, labels, ttl, rm,
-        idle_stop).
+        idle_stop, environment, held). With an allow rule and no `mode` the mode is `deny`; `mode=None` follows all sandboxes' mode.
         """
+        if "mode" not in more and any(rule.get("list") == "allow" for rule in more.get("rules") or ()):
+            more["mode"] = "deny"
         body = {"name": name, "public_key": public_key, **{k: v for k, v in more.items() if v is not None}}
         answer = self.call("POST", "/sandboxes", body, retry=False)
         made = sandbox_of({"name": name, "status": "creating", **answer})

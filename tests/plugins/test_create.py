@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from irons.api import connect
 from irons.testing import EXTENSIONS, FakeApi, Runner, faults
 from irons_plugins.ssh.keys import DEFAULTS
 
@@ -381,3 +382,22 @@ def test_ctrl_c_says_what_goes_on(irons_process: Irons, fake_api: FakeApi, ssh: 
         "irons: interrupted; one, two go on being made",
         "  irons wait one two waits on; irons destroy one two --force ends it",
     ]
+
+
+def test_hosts_without_a_mode_mean_deny(run_irons: Runner, own: FakeApi, ssh: Path, tmp_path: Path) -> None:
+    """Who names hosts and no mode gets `deny`, from the command and from the library; a policy file decides for itself."""
+    (ssh / "id_rsa.pub").write_text(KEY)
+    run_irons("create", "hosts", "--allow", "example.com", "--async").ok()
+    assert own.sandboxes["hosts"].mode == "deny"
+    run_irons("create", "said", "--allow", "example.com", "--mode", "warn", "--async").ok()
+    assert own.sandboxes["said"].mode == "warn"
+    policy = tmp_path / "policy.toml"
+    policy.write_text('[allow]\n"example.com" = ""\n')
+    run_irons("create", "filed", "--policy", str(policy), "--async").ok()
+    assert own.sandboxes["filed"].mode is None
+    with connect(own.url, env=run_irons.env) as api:
+        rule = {"pattern": "example.com", "list": "allow"}
+        api.create("rules", "ssh-ed25519 x", rules=[rule])
+        api.create("denied", "ssh-ed25519 x", rules=[{**rule, "list": "deny"}])
+        api.create("follows", "ssh-ed25519 x", rules=[rule], mode=None)
+    assert [own.sandboxes[name].mode for name in ("rules", "denied", "follows")] == ["deny", None, None]

@@ -50,7 +50,7 @@ def irons_commands() -> list[Command]:
                 ),
                 Opt(
                     ("--mode",),
-                    "Its own egress mode; by default it follows the account's.",
+                    "Its own egress mode. [default: deny with --allow]",
                     choices=("warn", "deny"),
                     kind="choice",
                 ),

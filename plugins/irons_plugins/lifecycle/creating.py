@@ -49,10 +49,12 @@ def create(
     if_missing: bool,
     at_once: bool,
     wait_timeout: float | None,
+    held: bool = False,
 ) -> Sandbox | Iterator[Sandbox]:
     """Create sandboxes, all at the same time, with the public key's text; wait until they are ready.
 
-    The private key that goes with it is remembered for each. One that fails is removed, and does not stop the others.
+    The private key that goes with it is remembered for each. One that fails is removed, and does not stop the others. What is
+    `held` lives only while a client holds it (`run`). Where hosts are allowed and no mode is named, the mode is deny.
 
     Raises:
         UsageError: A private key given by mistake, an invalid pattern or policy, a variable that is not set here.
@@ -72,6 +74,7 @@ def create(
         "engine": engine,
         "labels": checked_labels(labels, valued=True) or None,
         "environment": variables_of(env, ctx.settings.env) or None,
+        "held": held or None,
         "ttl": None if ttl is None else whole_seconds(ttl, "--ttl"),
         "rm": rm or None,
         "idle_stop": None if idle_stop is None else whole_seconds(idle_stop, "--idle-stop"),
@@ -142,7 +145,8 @@ class _Making:
         if found is None:
             raise UsageError("no public key")
         try:
-            made = ctx.api.create(name, found.text, **wish)
+            # A policy without a mode follows the mode of all sandboxes.
+            made = ctx.api.create(name, found.text, **{"mode": None, **wish})
         except Conflict:
             if not self._if_missing:
                 raise
@@ -208,6 +212,8 @@ def _check_server(ctx: Context, wish: dict[str, Any]) -> None:
         ctx.api.need("labels", "a server that knows of labels")
     if not wish.keys().isdisjoint(("ttl", "rm", "idle_stop")):
         ctx.api.need("terms", "a server that ends sandboxes by time")
+    if "held" in wish:
+        ctx.api.need("holds", "a server that ends a sandbox with its client")
 
 
 def _policy(mode: str | None, allow: tuple[str, ...], policy: str | None) -> dict[str, Any]:
@@ -223,6 +229,9 @@ def _policy(mode: str | None, allow: tuple[str, ...], policy: str | None) -> dic
 
         pattern = checked(text, "allow").pattern
         rules[pattern] = {"pattern": pattern, "list": "allow"}
+    if allow and mode is None:
+        # In warn everything passes: who names what may pass means that all else may not.
+        mode = "deny"
     return {"mode": mode, "rules": list(rules.values()) or None}
 
 

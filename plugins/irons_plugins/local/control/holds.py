@@ -107,7 +107,10 @@ class Holds:
             ApiError: there is none of that name.
             StoreError: the database failed.
         """
-        identity = await self._store.write(lambda connection: sandboxes.release(connection, name))
+        self.gone(await self._store.write(lambda connection: sandboxes.release(connection, name)))
+
+    def gone(self, identity: str) -> None:
+        """Note that a sandbox is not held any more, or is no more: whoever holds it is answered."""
         released = self._released.get(identity)
         if released is not None:
             released.set()

@@ -189,7 +189,9 @@ async def stop_sandbox(call: Call) -> Answer:
 
 async def delete_sandbox(call: Call) -> Mapping[str, Any]:
     """DELETE /sandboxes/{name}."""
-    await call.plane.lifecycle.delete(call.path["name"])
+    sandbox = await _find(call)
+    await call.plane.lifecycle.delete(sandbox.id)
+    call.plane.holds.gone(sandbox.id)
     return {}
 
 
