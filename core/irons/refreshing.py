@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from irons.ending import ENDS, noted
 from irons.errors import IronsError
 from irons.names import STALE, Names
 
@@ -38,6 +39,7 @@ def keep_names(settings: Settings, sandboxes: Iterable[Sandbox]) -> dict[str, st
     """Keep the states by name and the labels of all sandboxes that there are, and return the states."""
     known = tuple(sandboxes)
     _keep(Names.of(settings, what="labels"), _counted(known))
+    _keep(Names.of(settings, what=ENDS), noted(known))
     return _keep(Names.of(settings), {sandbox.name: sandbox.status for sandbox in known})
 
 

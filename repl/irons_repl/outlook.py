@@ -18,6 +18,7 @@ class Outlook:
         differs: How many sandboxes have a mode of their own.
         states: How many sandboxes are in which state; None while unknown.
         denied: Connections refused since the prompt was opened; None where the server can't tell.
+        ending: Which sandbox is about to be stopped or destroyed by time, and when; empty where none is.
         trouble: Why the last look failed, in a word or two; empty where it did not.
     """
 
@@ -28,6 +29,7 @@ class Outlook:
     states: Mapping[str, int] | None = None
     denied: int | None = None
     trouble: str = ""
+    ending: str = ""
 
 
 def counted(states: Mapping[str, str]) -> dict[str, int]:

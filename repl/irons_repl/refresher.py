@@ -9,7 +9,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from irons import refreshing
+from irons.ending import ENDS, soonest
 from irons.errors import IronsError, LocalError, Unreachable, Unsupported
+from irons.names import Names
 from irons.settings import Settings
 from irons_repl.denials import Denials
 from irons_repl.outlook import Outlook, backend_of, counted
@@ -159,6 +161,7 @@ class Refresher:
             mode=facts.get(refreshing.MODE, ""),
             differs=int(facts.get(refreshing.DIFFERS) or 0),
             states=None if states is None else counted(states),
+            ending="" if states is None else soonest(Names.of(settings, what=ENDS).read()),
             trouble="",
         )
         if self._looks % RULES_EVERY == 0:

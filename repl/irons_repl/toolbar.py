@@ -45,6 +45,8 @@ def _parts(outlook: Outlook) -> Sequence[Part]:
     parts = [Part("class:where", where, 3)]
     if outlook.trouble:
         parts.append(Part("class:bad", outlook.trouble, 0))
+    if outlook.ending:
+        parts.append(Part("class:bad", clean(outlook.ending, limit=60), 1))
     if outlook.mode:
         parts.append(_mode(outlook))
     if outlook.states is not None:

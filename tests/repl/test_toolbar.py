@@ -27,6 +27,13 @@ def test_it_tells_where_and_how_things_are() -> None:
     assert text(FULL) == " local (work) │ mode deny │ 3 ready │ 1 stopped │ 2 denied"
 
 
+def test_what_is_about_to_end_is_red() -> None:
+    """A sandbox that is about to be stopped by time is named, and cleaned."""
+    ending = Outlook("local", mode="deny", ending="alpha stops in 4 min")
+    assert style_of(ending, "alpha stops in 4 min") == "class:bad"
+    assert "\x1b" not in text(Outlook("local", ending="\x1b[2J stops in 4 min"))
+
+
 def test_warn_is_red() -> None:
     """What leaves things open is red: mode warn, and sandboxes with a mode of their own."""
     assert style_of(Outlook("local", mode="warn"), "WARN: nothing is blocked") == "class:bad"

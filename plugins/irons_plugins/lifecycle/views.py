@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from irons.ending import ending, near
 from irons.text import clean, size_text
 
 if TYPE_CHECKING:
@@ -33,34 +34,13 @@ def circled(state: object) -> str:
     return f"{CIRCLES.get(text, UNKNOWN)} {text}".rstrip()
 
 
-NEAR = 300
-"""Seconds before its end in which a list says that a sandbox ends."""
-
-
 def standing(row: Mapping[str, Any]) -> str:
     """Return a sandbox's state behind its circle, and shortly before its end also that."""
     state = circled(row.get("status"))
     left = row.get("ends_in")
-    if not isinstance(left, int) or left > NEAR or row.get("status") not in ("ready", "running"):
+    if not near(row.get("status"), left):
         return state
-    return f"{state} ({ending(left, str(row.get('ends_with') or ''))})"
-
-
-def ending(left: int, ends_with: str) -> str:
-    """Return what is about to happen to a sandbox, and when."""
-    return f"{'is destroyed' if ends_with == 'destroy' else 'stops'} in {lasting(left)}"
-
-
-def lasting(seconds: object) -> str:
-    """Return a duration in its two largest units."""
-    if not isinstance(seconds, int):
-        return ""
-    if seconds < 60:
-        return f"{seconds} s"
-    days, rest = divmod(seconds, 86_400)
-    hours, minutes = rest // 3600, rest % 3600 // 60
-    parts = [f"{count} {unit}" for count, unit in ((days, "d"), (hours, "h"), (minutes, "min")) if count]
-    return " ".join(parts[:2])
+    return f"{state} ({ending(left or 0, str(row.get('ends_with') or ''))})"
 
 
 def done(ends_with: object) -> str:

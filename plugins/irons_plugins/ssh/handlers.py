@@ -72,10 +72,12 @@ def ssh(
     if not refused and leaving is None:
         return Exec(argv, environment)
     from irons_plugins.ssh.attached import run_attached
+    from irons_plugins.ssh.ending_soon import telling_end
     from irons_plugins.ssh.refused import Refusals
 
     refusals = Refusals(ctx, name) if refused else None
-    code = run_attached(argv, environment)
+    with telling_end(ctx, name, raw=person):
+        code = run_attached(argv, environment)
     if refusals is not None:
         refusals.report()
     if leaving is not None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from irons.command import Result
 from irons.errors import IronsError, UsageError
+from irons_plugins.ssh.ending_soon import telling_end
 from irons_plugins.ssh.entrance import entrance, failing_as_ssh
 from irons_plugins.ssh.program import Program, Ran, run_program
 from irons_plugins.ssh.refused import Refusals
@@ -48,7 +49,8 @@ def execute(
     with failing_as_ssh():
         way = entrance(ctx, name, strict=strict_hostkeys)
         refusals = Refusals(ctx, name)
-        ran = run_program(ctx, way, program)
+        with telling_end(ctx, name, raw=False):
+            ran = run_program(ctx, way, program)
     return _told(ctx, ran, refusals)
 
 

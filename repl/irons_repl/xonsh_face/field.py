@@ -11,6 +11,7 @@ def field_of(face: Face) -> Callable[[], str]:
     """Return what xonsh calls for `{irons}` in `$PROMPT`."""
 
     def irons_field() -> str:
+        from irons.ending import ENDS, told
         from irons.errors import IronsError
         from irons.names import Names
         from irons.refreshing import MODE, refresh_detached
@@ -23,6 +24,8 @@ def field_of(face: Face) -> Callable[[], str]:
         refresh_detached(settings)
         mode = Names.of(settings, what="facts").read().get(MODE, "")
         sandbox = settings["sandbox"] or ""
-        return " ".join(clean(part, limit=30) for part in (settings.profile, mode, sandbox) if part)
+        ends = told(Names.of(settings, what=ENDS).read(), sandbox)
+        sandbox = f"{clean(sandbox, limit=30)} ({ends})" if ends else sandbox
+        return " ".join(clean(part, limit=60) for part in (settings.profile, mode, sandbox) if part)
 
     return irons_field
