@@ -154,6 +154,8 @@ CREATE INDEX events_lost ON events (subject) WHERE outcome IN ('unresolved', 'un
 
 _FLEETS = """
 ALTER TABLE sandboxes ADD COLUMN labels TEXT NOT NULL DEFAULT '{}';
+-- Why a sandbox is gone, where nobody asked for it.
+ALTER TABLE subjects ADD COLUMN gone_why TEXT;
 
 -- How long a sandbox may live, and how long it may be idle; times are microseconds, ttl and idle_stop seconds.
 -- ends_boot and idle_since are of CLOCK_BOOTTIME in the boot that boot names; after a reboot ends_at (wall clock) counts,

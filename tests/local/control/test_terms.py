@@ -162,6 +162,9 @@ def test_the_end_of_a_ttl_with_rm_destroys(tmp_path: Path, state: str) -> None:
             await looks.look()
             await until(lambda: gone(lab))
             assert not lab.engine.made
+            said = (await lab.client.get("/sandboxes/box")).json()["error"]
+            start = "no sandbox is named 'box'; it was destroyed at the end of its time to live (1 h), at 2"
+            assert said.startswith(start)
 
     run(work())
 

@@ -214,6 +214,8 @@ class Deadlines:
                     await self._lifecycle.stop(sandbox.id, f"stopped {why}")
                     await self._lifecycle.settled(sandbox.id)
                 if destroys:
+                    text = f"destroyed {why}"
+                    await self._store.write(lambda c: sandboxes.note_end(c, sandbox.id, text), last=True)
                     _log.warning("%s (%s) is destroyed %s", sandbox.name, sandbox.id, why)
                     await self._lifecycle.delete(sandbox.id)
                     return

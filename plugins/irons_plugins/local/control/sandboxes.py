@@ -133,8 +133,25 @@ def get(connection: sqlite3.Connection, name: str) -> Sandbox:
     """
     found = find(connection, name)
     if found is None:
-        raise missing(f"no sandbox is named {name!r}")
+        raise missing(f"no sandbox is named {name!r}{_gone(connection, name)}")
     return found
+
+
+def note_end(connection: sqlite3.Connection, identity: str, why: str) -> None:
+    """Keep why a sandbox is about to be destroyed without anybody asking for it; who looks for it then is told."""
+    connection.execute("UPDATE subjects SET gone_why = ? WHERE sandbox = ?", (why, identity))
+
+
+def _gone(connection: sqlite3.Connection, name: str) -> str:
+    """Why there is no sandbox of this name any more, where that was noted of the last one."""
+    sql = (
+        "SELECT gone_why, gone_at FROM subjects WHERE (name = ? OR sandbox = ?) AND gone_at IS NOT NULL "
+        "ORDER BY gone_at DESC LIMIT 1"
+    )
+    row = connection.execute(sql, (name, name)).fetchone()
+    if row is None or row["gone_why"] is None:
+        return ""
+    return f"; it was {row['gone_why']}, at {times.rfc3339(row['gone_at'])}"
 
 
 def change(
