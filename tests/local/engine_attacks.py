@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import base64
 import errno
+import os
 import platform
 import struct
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
-from irons_plugins.local.engines import Limits
+from irons_plugins.local.engines import EngineError, Limits
 from irons_plugins.local.engines.conformance import Bench, Ran, expect
+from irons_plugins.local.image import Images
 
 
 def i386_program(code: bytes) -> bytes:
@@ -129,7 +132,7 @@ async def its_settings_are_not_its_own(bench: Bench) -> None:
 async def links_lead_nowhere_on_the_host(bench: Bench) -> None:
     """Links and odd trees it leaves behind don't lead a restart or a removal out of it, nor stop them."""
     sandbox, made = await bench.running()
-    target = bench._directory / "target"
+    target = bench.directory / "target"
     target.mkdir()
     (target / "kept").write_text("kept")
     script = f"""
@@ -175,6 +178,46 @@ async def memory_is_limited_where_it_can_be(bench: Bench) -> None:
     expect((await bench.ssh(spec.id, made, "true")).code == 0, "it does not answer any more")
 
 
+async def the_disk_is_limited_where_it_can_be(bench: Bench) -> None:
+    """As root a sandbox has the room that it was given, keeps its files, and is saved; an ordinary user is refused first."""
+    spec = bench.spec("limited", Limits(disk=64 << 20))
+    if os.geteuid() != 0:
+        try:
+            await bench.engine.create(spec)
+        except EngineError as error:
+            expect(error.code == "limit" and "virtual machines" in error.hint, f"refused with {error!r}")
+        expect((await bench.engine.look(spec.id)).state == "absent", "something was made")
+        return
+    made = await bench.engine.create(spec)
+    await bench.engine.start(spec.id)
+    filled = await bench.ssh(
+        spec.id, made, "head -c 100000000 /dev/zero > ~/fill; sudo sh -c 'head -c 9000 /dev/zero > /more'"
+    )
+    expect(filled.text.count("No space left on device") == 2, f"more fits than was given: {filled}")
+    room = await bench.ssh(
+        spec.id, made, "rm ~/fill; sudo rm -f /more; echo kept > ~/file; df -B1M --output=size / | tail -1"
+    )
+    expect(room.code == 0 and 32 <= int(room.text) <= 64, f"its own disk is {room}")
+    await bench.engine.stop(spec.id)
+    facts = (await bench.engine.look(spec.id)).facts or {}
+    expect("disk_note" not in facts and int(facts["disk_used"]) < 48 << 20, f"status says {facts}")
+    await bench.engine.start(spec.id)
+    again = await bench.ssh(spec.id, made, "cat ~/file")
+    expect(again.text == "kept\n", f"its files after a stop: {again}")
+    await bench.engine.stop(spec.id)
+    images = Images(bench.directory.parent / "images", bench.directory.parent / "sandboxes")
+    await images.save(spec.id, "limited")
+    copy = replace(bench.spec("copy"), image="limited")
+    made = await bench.engine.create(copy)
+    await bench.engine.start(copy.id)
+    there = await bench.ssh(copy.id, made, "cat ~/file; df -B1M --output=size / | tail -1")
+    expect(
+        there.text.startswith("kept\n") and int(there.text.split()[1]) > 64, f"what was saved of it: {there}"
+    )
+    await bench.engine.destroy(copy.id)
+    await images.remove("limited")
+
+
 ATTACKS: dict[str, Callable[[Bench], Awaitable[None]]] = {
     check.__name__: check
     for check in (
@@ -187,5 +230,6 @@ ATTACKS: dict[str, Callable[[Bench], Awaitable[None]]] = {
         links_lead_nowhere_on_the_host,
         what_users_share_is_not_used_up,
         memory_is_limited_where_it_can_be,
+        the_disk_is_limited_where_it_can_be,
     )
 }

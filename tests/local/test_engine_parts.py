@@ -235,7 +235,6 @@ def test_a_terminals_group_is_left_alone(tmp_path: Path) -> None:
     assert "not enforced" in facts["memory_note"]
     assert "irons local install" in facts["cpus_note"]
     assert facts["processes"] == "4096"
-    assert "not enforced" in facts["disk_note"]
 
 
 def test_a_controller_that_is_missing_is_said(tmp_path: Path) -> None:

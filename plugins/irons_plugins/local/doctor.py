@@ -234,6 +234,16 @@ def _limits(facts: Facts) -> Check:
     return Check("cgroups", True, f"only the number of processes can be limited: {facts.limits}", fix)
 
 
+def _disk_limits(facts: Facts) -> Check:
+    name = "disk-limits"
+    if facts.uid != 0:
+        return Check(name, True, "--disk is refused: the namespace engine can limit the disk only for root")
+    check = _program(facts, name, "mkfs.ext4", purpose="makes the file system that --disk limits")
+    if check.ok:
+        return Check(name, True, "the disk of a sandbox can be limited")
+    return Check(name, True, "mkfs.ext4 is not installed; only --disk needs it", check.fix)
+
+
 def _names(facts: Facts) -> Check:
     if not facts.unreadable:
         return Check("names", True, "the gateway can read what it resolves names with")
@@ -287,6 +297,7 @@ _CHECKS: tuple[Callable[[Facts], Check], ...] = (
     _state,
     _disk,
     _limits,
+    _disk_limits,
     _names,
     _internet,
     _tun,

@@ -18,8 +18,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from irons_plugins.local.engines import EngineError, Progress, kernel, unheard
+from irons_plugins.local.engines import EngineError, Progress, disks, kernel, unheard
 from irons_plugins.local.engines.call import call
+from irons_plugins.local.engines.inside import STAGE
 from irons_plugins.local.engines.machine import Machine
 from irons_plugins.local.engines.removal import remove_tree
 from irons_plugins.local.idmap import IdMapError, outer_map
@@ -262,13 +263,17 @@ class Images:
 
     async def _copy(self, work: saving.Saving, name: str, progress: Progress) -> Image:
         """Save a sandbox whose changes cannot become a layer, by copying all its files."""
-        laid = [work.home / "upper"] if Machine.is_laid(work.home) else []
+        disk = work.home / disks.FILE
+        upper = Path(STAGE) / disks.UPPER if disk.exists() else work.home / "upper"
+        laid = [upper] if Machine.is_laid(work.home) else []
         layers = [str(path) for path in (*laid, *work.lower)]
         async with self._making(name, progress, share=False) as draft:
             if isinstance(draft, Image):
                 return draft
             read, write = os.pipe2(os.O_CLOEXEC)
             request = {"archive": write, "layers": layers, "size": work.parent.size, "without_keys": True}
+            if disk.exists() and laid:
+                request["disk"] = str(disk)
             packing = call("b", _PACK, request, fds=(write,), progress=progress)
             found = await piped(packing, write, self._unpack(draft, read, unheard, stream=True), read)
             return Image.put(draft, self._root, name, f"saved from {work.machine.name}", found)

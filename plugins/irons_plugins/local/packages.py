@@ -17,6 +17,7 @@ _PACKAGES = {
         "": "openssh",
     },
     "nft": {"": "nftables"},
+    "mkfs.ext4": {"": "e2fsprogs"},
 }
 _INSTALL = {
     "apt-get": "apt-get install -y",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from irons_plugins.local.control import sandboxes, terms, times
 from irons_plugins.local.control.deadlines import LONGEST
 from irons_plugins.local.control.egress import MODES
 from irons_plugins.local.control.enginery import BUILT_IN
-from irons_plugins.local.control.errors import bad, conflict, missing, unready
+from irons_plugins.local.control.errors import ApiError, conflict, missing, unready
 from irons_plugins.local.control.holds import ANSWERED_AFTER
 from irons_plugins.local.control.labels import FILTER, LABELS, checked_labels, meets, wanted_labels
 from irons_plugins.local.control.plane import Plane
@@ -23,7 +24,7 @@ from irons_plugins.local.control.sandboxes import CREATING, READY, RUNNING, Sand
 from irons_plugins.local.control.schemas import Schema, optional, record, text
 from irons_plugins.local.control.terms import SECOND, Terms
 from irons_plugins.local.control.variables import VARIABLES, checked
-from irons_plugins.local.engines import CellError, EngineError, Limits
+from irons_plugins.local.engines import CellError, EngineError, Limits, disks
 from irons_plugins.local.image import DEFAULT, Images
 
 _PATIENCE = 2.0
@@ -112,9 +113,12 @@ async def create_sandbox(call: Call) -> Answer:
     )
     variables = checked(body.get("environment") or {})
     try:
-        Limits(cpus=sandbox.cpus, memory=sandbox.memory, disk=sandbox.disk).check()
+        limits = Limits(cpus=sandbox.cpus, memory=sandbox.memory, disk=sandbox.disk)
+        limits.check()
+        if sandbox.engine in BUILT_IN:
+            disks.check(limits, os.geteuid())
     except EngineError as error:
-        raise bad(error.message) from error
+        raise ApiError(400, error.message, error.hint) from error
     # Wildcards are held against the list of public suffixes, which takes a moment: not in the event loop.
     own = await asyncio.to_thread(rules_of, body.get("rules") or ())
     await call.plane.egress.check_pins(own)

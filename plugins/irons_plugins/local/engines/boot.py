@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
 from irons_plugins.local import namespaces
-from irons_plugins.local.engines import kernel, shares
+from irons_plugins.local.engines import disks, kernel, shares
 
 STAGE = Path("/run/irons")
 """Where all of it is mounted: in the cell's mount namespace nobody else needs what the host has in /run."""
@@ -55,6 +55,7 @@ class Order(TypedDict):
     Attributes:
         inherited: the descriptors, in the order of `Inherited`.
         owner: ids, on the machine, of namespace A's root and of the sandbox's root: (uid, gid) each.
+        disk: the file with the file system that `upper` and `work` lie in; "" where they lie with the other files.
         lower, upper, work: paths of the overlay's directories; `lower` topmost first.
         kit: path of the directory with the SSH server for all images; "" where the image's own is run.
         files: text of files to put into the root file system, by path beneath it.
@@ -67,6 +68,7 @@ class Order(TypedDict):
 
     inherited: Inherited
     owner: list[list[int]]
+    disk: str
     lower: list[str]
     upper: str
     work: str
@@ -148,6 +150,8 @@ def _enter(order: Order) -> _Layers:
     """
     if os.geteuid() == 0:
         namespaces.setns(order["inherited"].mount, namespaces.NEWNS)
+        if order["disk"]:
+            disks.mount(Path(order["disk"]), Path(order["upper"]).parent)
         layers = _Layers(order)
         outer, inner = order["owner"]
         _give(layers.work, outer)

@@ -192,8 +192,6 @@ class Groups:
             if value is not None and controller not in self.bases and name != "processes":
                 facts[f"{name}_note"] = f"not enforced: {self.why_not or 'no such controller'}"
         facts["disk"] = _told(limits.disk)
-        if limits.disk is not None:
-            facts["disk_note"] = "not enforced: the namespace engine has no disk quota"
         return facts
 
     def _make(self, sandbox: str, limits: Limits) -> list[Path]:

@@ -57,13 +57,13 @@ class Bench:
 
     def __init__(self, make: Callable[[], Engine], directory: Path, image: str = "") -> None:
         self._make = make
-        self._directory = directory
+        self.directory = directory
         self._image = image
         self._ids: list[str] = []
         self.engine = make()
 
     async def __aenter__(self) -> Self:
-        await _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self._directory / "id"))
+        await _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.directory / "id"))
         return self
 
     async def __aexit__(
@@ -71,7 +71,7 @@ class Bench:
     ) -> None:
         for sandbox in self._ids:
             await self.engine.destroy(sandbox)
-        shutil.rmtree(self._directory)
+        shutil.rmtree(self.directory)
 
     def restart(self) -> Engine:
         """Go on with an engine that was made anew."""
@@ -88,7 +88,7 @@ class Bench:
         """A sandbox that is not there yet, and is removed at the end."""
         identifier = f"sb_{secrets.token_hex(8)}"
         self._ids.append(identifier)
-        key = (self._directory / "id.pub").read_text(encoding="utf-8") if public_key is None else public_key
+        key = (self.directory / "id.pub").read_text(encoding="utf-8") if public_key is None else public_key
         return Spec(identifier, name, key, self._image, limits or Limits(), environment or {})
 
     async def running(
@@ -105,14 +105,14 @@ class Bench:
 
     async def second_key(self) -> str:
         """Make another key pair, `id2`; gives its public key."""
-        await _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self._directory / "id2"))
-        return (self._directory / "id2.pub").read_text(encoding="utf-8")
+        await _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.directory / "id2"))
+        return (self.directory / "id2.pub").read_text(encoding="utf-8")
 
     async def ssh(
         self, sandbox: str, made: Made, command: str, *, subsystem: bool = False, key: str = "id"
     ) -> Ran:
         """Run a command over SSH, or ask for a subsystem, with one of the keys, checking the host key strictly."""
-        known = self._directory / f"known-{sandbox}"
+        known = self.directory / f"known-{sandbox}"
         known.write_text("".join(f"sandbox {key}\n" for key in made.host_keys), encoding="utf-8")
         server = await asyncio.start_server(
             lambda reader, writer: self._relay(sandbox, reader, writer), "127.0.0.1", 0
@@ -129,7 +129,7 @@ class Bench:
                 "ControlPath": "none",
             }
             words = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
-            identity = ["-F", "none", "-i", str(self._directory / key), "-p", str(port)]
+            identity = ["-F", "none", "-i", str(self.directory / key), "-p", str(port)]
             asked = ["-s"] if subsystem else []
             return await _run("ssh", *identity, *words, *asked, f"{made.username}@127.0.0.1", command)
 
@@ -409,7 +409,7 @@ async def sandboxes_are_apart(bench: Bench) -> None:
     lines = ran.text.splitlines()
     expect("secret" not in lines, "one sandbox reads the other's files")
     expect("0" in lines, f"one sandbox sees the other's processes: {ran.text}")
-    here = await bench.ssh(second, made_second, f"sudo ls {bench._directory}")  # noqa: SLF001 (our own)
+    here = await bench.ssh(second, made_second, f"sudo ls {bench.directory}")
     expect(here.code != 0, "a sandbox sees this machine's files")
     await bench.engine.destroy(first)
     expect((await bench.ssh(second, made_second, "true")).code == 0, "destroying one harmed the other")

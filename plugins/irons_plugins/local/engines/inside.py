@@ -15,13 +15,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal
 
 from irons_plugins.local import namespaces
-from irons_plugins.local.engines import EngineError, kernel
+from irons_plugins.local.engines import EngineError, disks, kernel
 from irons_plugins.local.idmap import Extent, IdMap, IdMapError, inner_extent, lines, outer_map
 
-_STAGE = "/run"
+STAGE = "/run"
 """Where something is mounted in a mount namespace of our own, in which nobody needs what the host has there."""
 
 Level = Literal["a", "b"]
@@ -56,6 +57,7 @@ def enter(level: Level, idmap: IdMap, request: dict[str, Any]) -> None:
     way, where it is allowed, is asked for in the request: `give`, descriptors of files of this user that become
     those of a sandbox's root; `layers`, directories (topmost first) that are to be seen as one, behind the descriptor
     that is put into the request as `rootfs`: read-only, or with changes going to `upper` (its `work` beside it);
+    `disk`, a file with a file system (`disks`) that is mounted on `STAGE` first, so that a layer may lie there;
     `open`, paths of directories by the name under which the request gets a descriptor of each.
 
     Raises:
@@ -67,6 +69,8 @@ def enter(level: Level, idmap: IdMap, request: dict[str, Any]) -> None:
     if os.geteuid() == 0 and "layers" in request:
         namespaces.unshare(namespaces.NEWNS)
         namespaces.mount("none", "/", flags=namespaces.MS_REC | kernel.MS_PRIVATE)
+        if "disk" in request:
+            disks.mount(Path(request.pop("disk")), Path(STAGE), kernel.MS_RDONLY)
         request["rootfs"] = _merge(request)
     _descend(namespaces.NEWUSER | namespaces.NEWNS, lambda pid: _map_outer(pid, idmap))
     namespaces.mount("none", "/", flags=namespaces.MS_REC | kernel.MS_PRIVATE)
@@ -135,8 +139,8 @@ def _merge(request: dict[str, Any]) -> int:
         options += f",upperdir={_numbered(request.pop('upper'))},workdir={_numbered(request.pop('work'))}"
     else:
         flags |= kernel.MS_RDONLY
-    namespaces.mount("overlay", _STAGE, "overlay", flags, options)
-    return os.open(_STAGE, os.O_RDONLY | os.O_DIRECTORY)
+    namespaces.mount("overlay", STAGE, "overlay", flags, options)
+    return os.open(STAGE, os.O_RDONLY | os.O_DIRECTORY)
 
 
 def _numbered(path: str) -> str:

@@ -34,6 +34,7 @@ from irons_plugins.local.engines import (
     Spec,
     activity,
     boot,
+    disks,
     session,
     sshd,
     starting,
@@ -112,6 +113,7 @@ class NamespaceEngine:
                 raise EngineError("exists", f"there is a sandbox {spec.id} already")
             authorized = sshd.authorized(spec.public_key)
             spec.limits.check()
+            disks.check(spec.limits, os.geteuid())
             await self._images.ensure(spec.image, self._default_image, progress)
             async with self._images.keeping():
                 image = await self._images.ensure(spec.image, self._default_image)
@@ -151,6 +153,8 @@ class NamespaceEngine:
                 (draft / name).mkdir(mode=0o700)
             # It is the sandbox's own root directory, whatever the daemon's umask is.
             (draft / "upper").chmod(0o755)
+            if spec.limits.disk is not None:
+                await asyncio.to_thread(disks.make, draft, spec.limits.disk)
             host_key = await sshd.make_host_key(draft / "settings", spec.name)
             (draft / "settings" / sshd.AUTHORIZED).write_text(authorized, encoding="utf-8")
             if spec.environment:
@@ -256,6 +260,7 @@ class NamespaceEngine:
             "addresses": f"{SANDBOX4}, {SANDBOX6}",
             **({"user": _user(machine.username)} if machine.username else {}),
             **self._groups.facts(machine.limits),
+            **disks.facts(home, machine.limits),
         }
         if process is None:
             return Look("stopped", facts=facts)

@@ -21,6 +21,7 @@ from irons_plugins.local.engines import (
     EngineError,
     Namespaces,
     boot,
+    disks,
     oci,
     session,
     sshd,
@@ -96,12 +97,14 @@ def order(
     except IdMapError as error:
         raise EngineError("machine", str(error), "see `irons doctor`: subordinate-ids") from error
     settings = {path.name: path.read_text(encoding="utf-8") for path in (home / "settings").iterdir()}
+    own = home / disks.PLACE if (home / disks.FILE).exists() else home
     return boot.Order(
         inherited=inherited,
         owner=[[ids.host_uid(inside), ids.host_gid(inside)] for inside in (0, 1)],
         lower=[str(path) for path in lower],
-        upper=str(home / "upper"),
-        work=str(home / "work"),
+        disk=str(home / disks.FILE) if own != home else "",
+        upper=str(own / disks.UPPER),
+        work=str(own / disks.WORK),
         kit="" if kit is None else str(kit.files),
         files={} if Machine.is_laid(home) else _first_files(machine.name),
         settings={

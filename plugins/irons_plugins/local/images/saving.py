@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from irons_plugins.local.engines import EngineError, Progress
+from irons_plugins.local.engines import EngineError, Progress, disks
 from irons_plugins.local.engines.call import call
 from irons_plugins.local.engines.inside import Say
 from irons_plugins.local.engines.machine import Machine
@@ -65,6 +65,8 @@ class Saving:
 
     def is_possible(self) -> bool:
         """False where the changes can only be copied: there are too many layers, or they lie on another disk."""
+        if (self.home / disks.FILE).exists():
+            return False
         deep = len(self.machine.layers) + len(self.parent.layers) + 2
         self.layers.root.mkdir(parents=True, exist_ok=True, mode=0o700)
         return deep <= DEEPEST and self._upper.stat().st_dev == self.layers.root.stat().st_dev
