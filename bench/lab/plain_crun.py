@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import platform
+import shlex
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from irons_plugins.local.engines import CELL_ADDRESS, oci, sshd
+from irons_plugins.local.engines import CELL_ADDRESS, booting, oci, sshd
 from irons_plugins.local.idmap import INNER_COUNT, PRIVATE_BASE
 
 _ROOT = PRIVATE_BASE + 1
@@ -51,10 +52,12 @@ class Bundle:
             subprocess.run(["chown", f"{_ROOT}:{_ROOT}", str(path)], check=True)
         # The container's root walks to its settings through this.
         place.chmod(0o755)
+        (settings / booting.REPORT).mkdir()
+        tini, program = _programs(rootfs)
         config = oci.config(
             rootfs="rootfs",
             hostname="plain",
-            args=sshd.arguments(*_programs(rootfs)),
+            args=[*([tini, "--"] if tini else []), *shlex.split(sshd.server(program))],
             settings=str(settings),
             machine=platform.machine(),
             cgroup_namespace=False,

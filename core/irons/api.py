@@ -176,9 +176,14 @@ class Api:
         """Let a sandbox that was created with `held=True` live on; needs irons' own server."""
         self.call("DELETE", f"/sandboxes/{_segment(name)}/hold")
 
-    def start(self, name: str) -> None:
-        """Ask for a sandbox to be started."""
-        self.call("POST", f"/sandboxes/{_segment(name)}/start")
+    def start(self, name: str, *, boot: bool = True) -> None:
+        """Ask for a sandbox to be started; without `boot` nothing in it starts by itself, which needs irons' own server."""
+        params = None if boot else {"boot": "false"}
+        self.call("POST", f"/sandboxes/{_segment(name)}/start", params=params)
+
+    def boot_output(self, name: str) -> str:
+        """The last 64 KiB of what a sandbox printed while it booted; needs irons' own server."""
+        return text_of(self.call("GET", f"/sandboxes/{_segment(name)}/boot").get("output"))
 
     def stop(self, name: str) -> None:
         """Ask for a sandbox to be stopped."""

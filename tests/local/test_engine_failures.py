@@ -81,7 +81,8 @@ class Home:
             await self.engine.start(SANDBOX)
             process = Machine.running(self.root / "sandboxes" / SANDBOX)
             assert process is not None
-            return Path(f"/proc/{process.pid}/cmdline").read_text().split("\0")[2]  # noqa: ASYNC240
+            script = Path(f"/proc/{process.pid}/root/run/irons/init").read_text()  # noqa: ASYNC240
+            return script.splitlines()[-1].split()[1]
 
         return asyncio.run(run())
 
@@ -116,7 +117,7 @@ def sandbox(home: Home) -> Iterator[str]:
     [
         ({"sshd": "/bin/false"}, "ended as soon as it was started"),
         ({"sshd": "/bin/false", "tini": ""}, "ended"),
-        ({"sshd": "/none", "tini": ""}, "crun"),
+        ({"sshd": "/none", "tini": ""}, "/none: not found"),
         ({"sshd": "/usr/bin/env"}, "env --help"),
     ],
     ids=["ends", "ends as process 1", "is not there", "complains"],

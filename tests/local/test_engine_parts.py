@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from irons_plugins.local.engines import EngineError, Limits, Spec, oci, seccomp, sshd
+from irons_plugins.local.engines import EngineError, Limits, Spec, booting, oci, seccomp, sshd
 from irons_plugins.local.engines.cgroup import Groups
 from irons_plugins.local.engines.machine import Machine
 from irons_plugins.local.engines.processes import Process, is_alive, open_process
@@ -147,8 +147,11 @@ def test_what_is_no_public_key_is_refused(text: str) -> None:
 
 def test_without_tini_the_ssh_server_is_process_one() -> None:
     """An image needs no init of its own."""
-    assert sshd.arguments("", "/usr/sbin/sshd")[0] == "/usr/sbin/sshd"
-    assert sshd.arguments("/usr/bin/tini", "/usr/sbin/sshd")[:3] == ["/usr/bin/tini", "--", "/usr/sbin/sshd"]
+    first = ["/bin/sh", "/run/irons/init"]
+    assert sshd.arguments("") == first
+    assert sshd.arguments("/usr/bin/tini") == ["/usr/bin/tini", "--", *first]
+    script = booting.files(sshd.server("/usr/sbin/sshd"), ())["init"]
+    assert script.splitlines()[-1].startswith("exec /usr/sbin/sshd -D ")
 
 
 def test_a_process_is_named_by_its_start_too() -> None:

@@ -116,7 +116,14 @@ def irons_commands() -> list[Command]:
             ("start",),
             "Start sandboxes and wait until they are ready.",
             f"{_HERE}.handlers:start",
-            (NAMES, ALL, LABEL, _ASYNC, _WAIT),
+            (
+                NAMES,
+                ALL,
+                LABEL,
+                Flag(("--no-boot",), "Start neither services nor /etc/irons/boot.", name="without_boot"),
+                _ASYNC,
+                _WAIT,
+            ),
             pace="waiting",
             view=_OUTCOME,
             examples=(

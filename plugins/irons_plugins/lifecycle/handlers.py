@@ -29,13 +29,18 @@ def start(
     names: tuple[str, ...],
     everything: bool,
     labels: tuple[str, ...],
+    without_boot: bool,
     at_once: bool,
     wait_timeout: float | None,
 ) -> Sandbox | Iterator[Sandbox]:
     """Start sandboxes, all at the same time; one that is ready already is a success."""
+    if without_boot:
+        ctx.api.need("rules", "a server that can start a sandbox without its services")
     chosen = selected(ctx, names, everything=everything, labels=labels)
     timeout = 0.0 if at_once else patience(ctx, wait_timeout)
-    rows = _each_brought(ctx, chosen, _begin_start, "ready", None if at_once else timeout)
+    rows = _each_brought(
+        ctx, chosen, _begin_bare if without_boot else _begin_start, "ready", None if at_once else timeout
+    )
     return next(rows) if len(names) == 1 else rows
 
 
@@ -55,9 +60,13 @@ def stop(
     return next(rows) if len(names) == 1 else rows
 
 
-def _begin_start(ctx: Context, name: str) -> None:
+def _begin_bare(ctx: Context, name: str) -> None:
+    _begin_start(ctx, name, boot=False)
+
+
+def _begin_start(ctx: Context, name: str, *, boot: bool = True) -> None:
     try:
-        ctx.api.start(name)
+        ctx.api.start(name, boot=boot)
     except Conflict:
         if ctx.api.status(name).status not in _UP:
             raise

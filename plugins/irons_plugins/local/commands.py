@@ -173,10 +173,20 @@ def _memory(pid: int | None) -> int | None:
     return None
 
 
-def logs(ctx: Context, *, process: str | None, lines: int) -> Iterator[LogLine]:
-    """Yield the last lines of each log."""
+def logs(ctx: Context, *, process: str | None, lines: int, sandbox: str | None) -> Iterator[LogLine]:
+    """Yield the last lines of each log, or of what a sandbox printed while it booted.
+
+    Raises:
+        UsageError: a number below 1, or both a process and a sandbox.
+    """
     if lines < 1:
         raise UsageError(f"--lines takes a number above 0, not {lines}")
+    if sandbox is not None:
+        if process is not None:
+            raise UsageError(f"{process} is a process of the backend; --sandbox goes without one")
+        for line in ctx.api.boot_output(sandbox).splitlines()[-lines:]:
+            yield LogLine(sandbox, clean(line))
+        return
     directory = places_of(ctx.settings).logs
     for name in (process,) if process else PROCESSES:
         # Each worker of the gateway has a log of its own, and so has the process that they are forked from.

@@ -125,20 +125,21 @@ def _ioctl(descriptor: int, request: int) -> int:
 
 
 class Birth(NamedTuple):
-    """What names a process for good, since a pid alone comes round again, and who its parent is now."""
+    """What names a process for good, since a pid alone comes round again, its parent now, and its terminal (0: none)."""
 
     started: int
     parent: int
+    terminal: int = 0
 
 
 def birth(pid: int) -> Birth | None:
-    """Start time (clock ticks since boot) and parent of a process (proc(5) stat); None if it is gone."""
+    """Start time (clock ticks since boot), parent and terminal of a process (proc(5) stat); None if it is gone."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
     except OSError:
         return None
     fields = text[text.rindex(")") + 2 :].split()
-    return None if fields[0] in "ZX" else Birth(int(fields[19]), int(fields[1]))
+    return None if fields[0] in "ZX" else Birth(int(fields[19]), int(fields[1]), int(fields[4]))
 
 
 def identity(pid: int) -> dict[str, Any]:

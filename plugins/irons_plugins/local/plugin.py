@@ -95,9 +95,14 @@ _DAEMON = [
         (
             Arg("process", "Whose.", takes="?", choices=("keeper", "server", "gateway"), kind="choice"),
             Opt(("-n", "--lines"), "How many lines of each.", type="int", default=50, metavar="N"),
+            Opt(("--sandbox",), "Show what this sandbox's boot printed.", metavar="NAME", kind="sandbox"),
         ),
         view=View((Column("process"), Column("line"))),
-        examples=("irons local logs", "irons local logs gateway -n 200"),
+        examples=(
+            "irons local logs",
+            "irons local logs gateway -n 200",
+            "irons local logs --sandbox my-sandbox",
+        ),
     ),
     Command(
         ("local", "install"),

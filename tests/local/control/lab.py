@@ -59,6 +59,7 @@ class PretendEngine:
         calls: what was asked, in order.
         trouble: raised, once, by the next call of that name.
         hold: calls of that name wait for the event.
+        booted: whether the last start of each was to boot.
     """
 
     cells: Cells | None = None
@@ -69,6 +70,7 @@ class PretendEngine:
     calls: list[tuple[str, str]] = field(default_factory=list)
     trouble: dict[str, Exception] = field(default_factory=dict)
     hold: dict[str, asyncio.Event] = field(default_factory=dict)
+    booted: dict[str, bool] = field(default_factory=dict)
     before_start: Callable[[str], None] = lambda _: None
     _echoing: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -90,7 +92,8 @@ class PretendEngine:
         self.made[spec.id] = spec
         return Made("irons", (HOST_KEY,), spec.image or "default")
 
-    async def start(self, sandbox: str) -> None:
+    async def start(self, sandbox: str, *, boot: bool = True) -> None:
+        self.booted[sandbox] = boot
         self.before_start(sandbox)
         await self._step("start", sandbox)
         self.running.setdefault(sandbox, asyncio.Event())
@@ -113,6 +116,9 @@ class PretendEngine:
         if sandbox in self.running:
             return Look("running", facts=facts)
         return Look("stopped", facts=facts) if sandbox in self.made else Look("absent")
+
+    async def boot_output(self, sandbox: str) -> bytes:
+        return f"boot of {sandbox}\nbad \xff\n".encode("latin-1") if sandbox in self.made else b""
 
     async def connect(self, sandbox: str, *, port: int = 22, within: float = 10.0) -> socket.socket:
         if sandbox not in self.running:

@@ -48,6 +48,26 @@ def test_a_sandbox_goes_through_its_life(tmp_path: Path) -> None:
     run(work())
 
 
+def test_a_start_without_boot_is_asked_for(tmp_path: Path) -> None:
+    """`boot=false` reaches the engine, for that start alone; what a boot printed is text, whatever bytes it was."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            identity = (await lab.create("box"))["id"]
+            for query, boots in (("?boot=false", False), ("", True)):
+                await _post(lab, "/sandboxes/box/stop")
+                await lab.reaches("box", "stopped")
+                assert await _post(lab, f"/sandboxes/box/start{query}") == 202
+                await lab.reaches("box", "ready")
+                assert lab.engine.booted[identity] is boots
+            assert await _post(lab, "/sandboxes/box/start?boot=maybe") == 400
+            answer = await lab.client.get("/sandboxes/box/boot")
+            assert answer.json() == {"output": f"boot of {identity}\nbad \N{REPLACEMENT CHARACTER}\n"}
+            assert (await lab.client.get("/sandboxes/none/boot")).status_code == 404
+
+    run(work())
+
+
 def test_status_says_what_a_sandbox_is(tmp_path: Path) -> None:
     """Metadata has texts only, with engine, image, port, limits, mode and what the engine says; times are RFC 3339."""
 

@@ -114,8 +114,10 @@ class Lifecycle:
         with contextlib.suppress(ApiError):
             await self.delete(found.id)
 
-    async def start(self, name: str) -> Sandbox:
+    async def start(self, name: str, *, boot: bool = True) -> Sandbox:
         """Begin to start a stopped sandbox, or one in `error`; one that runs or starts stays as it is.
+
+        Without `boot` nothing in it starts by itself.
 
         Raises:
             ApiError: there is none of that name, or it is stopping or being removed.
@@ -129,7 +131,7 @@ class Lifecycle:
             changed = await self._move(sandbox, (sandbox.status,), status=STARTING, reason=None)
             if changed is None:
                 raise _moved(sandbox)
-            self._begin(changed.id, self._bring_up(changed))
+            self._begin(changed.id, self._bring_up(changed, boot=boot))
             return changed
 
     async def stop(self, name: str, reason: str | None = None) -> Sandbox:
@@ -291,7 +293,7 @@ class Lifecycle:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    async def _bring_up(self, sandbox: Sandbox) -> None:
+    async def _bring_up(self, sandbox: Sandbox, *, boot: bool = True) -> None:
         engine = self._engine(sandbox)
         async with self._failing(sandbox):
             if sandbox.username is None:
@@ -302,7 +304,8 @@ class Lifecycle:
             try:
                 # In force, and confirmed by the gateway, before the first process exists.
                 await self._egress.enforce(sandbox.id)
-                await engine.start(sandbox.id)
+                # An engine without boot steps need not know of them.
+                await (engine.start(sandbox.id) if boot else engine.start(sandbox.id, boot=False))
             except Exception:
                 await self._doors.close(sandbox.id)
                 raise

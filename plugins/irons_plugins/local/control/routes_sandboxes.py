@@ -24,7 +24,7 @@ from irons_plugins.local.control.sandboxes import CREATING, READY, RUNNING, Sand
 from irons_plugins.local.control.schemas import Schema, optional, record, text
 from irons_plugins.local.control.terms import SECOND, Terms
 from irons_plugins.local.control.variables import VARIABLES, checked
-from irons_plugins.local.engines import CellError, EngineError, Limits, disks
+from irons_plugins.local.engines import Booter, CellError, EngineError, Limits, disks
 from irons_plugins.local.image import DEFAULT, Images
 
 _PATIENCE = 2.0
@@ -183,7 +183,23 @@ async def release_sandbox(call: Call) -> Mapping[str, Any]:
 async def start_sandbox(call: Call) -> Answer:
     """POST /sandboxes/{name}/start."""
     await call.plane.deadlines.renew(call.path["name"])
-    return Answer(202, _short(await call.plane.lifecycle.start(call.path["name"])))
+    return Answer(
+        202, _short(await call.plane.lifecycle.start(call.path["name"], boot=call.query.get("boot", True)))
+    )
+
+
+async def boot_of_sandbox(call: Call) -> Mapping[str, Any]:
+    """GET /sandboxes/{name}/boot."""
+    sandbox = await _find(call)
+    engine = call.plane.engines.get(sandbox.engine)
+    if not isinstance(engine, Booter) or sandbox.username is None:
+        return {"output": ""}
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            found = await engine.boot_output(sandbox.id)
+    except (EngineError, OSError, TimeoutError) as error:
+        raise conflict(f"the output of {sandbox.name} cannot be read: {error}") from error
+    return {"output": found.decode(errors="replace")}
 
 
 async def stop_sandbox(call: Call) -> Answer:
@@ -259,10 +275,19 @@ ROUTES = (
         "POST",
         "/sandboxes/{name}/start",
         start_sandbox,
-        "Start a stopped sandbox; then poll its status.",
+        "Start a stopped sandbox; then poll its status. With `boot=false` nothing in it starts by itself.",
         _STATUS,
+        query={"boot": {"type": "boolean"}},
         status=202,
         fails=(404, 409, 503),
+    ),
+    Route(
+        "GET",
+        "/sandboxes/{name}/boot",
+        boot_of_sandbox,
+        "The last 64 KiB of what a sandbox printed while it booted.",
+        {"type": "object", "properties": {"output": {"type": "string"}}, "required": ["output"]},
+        fails=(404, 409),
     ),
     Route(
         "POST",

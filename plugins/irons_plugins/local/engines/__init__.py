@@ -197,10 +197,10 @@ class Engine(Protocol):
         """
         ...
 
-    async def start(self, sandbox: str) -> None:
+    async def start(self, sandbox: str, *, boot: bool = True) -> None:
         """Make the cell, start the machine in it, and come back when its SSH server has answered.
 
-        Starting what runs already is no error.
+        Starting what runs already is no error. Without `boot` nothing in it starts by itself.
         """
         ...
 
@@ -258,6 +258,15 @@ class Admits(Protocol):
             public_keys: text of an OpenSSH public key file.
             gone: ids (`sshd.key_id`) of keys that opened it before; their sessions end.
         """
+        ...
+
+
+@runtime_checkable
+class Booter(Protocol):
+    """What an engine may have besides: it keeps what a sandbox prints while it boots."""
+
+    async def boot_output(self, sandbox: str) -> bytes:
+        """The last 64 KiB of it, of this run or, in a stopped sandbox, of the last one. Text of the sandbox's own."""
         ...
 
 

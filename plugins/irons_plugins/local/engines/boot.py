@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
 from irons_plugins.local import namespaces
-from irons_plugins.local.engines import disks, kernel, shares
+from irons_plugins.local.engines import booting, disks, kernel, shares
 
 STAGE = Path("/run/irons")
 """Where all of it is mounted: in the cell's mount namespace nobody else needs what the host has in /run."""
@@ -265,6 +265,7 @@ def _write_settings(settings: dict[str, str]) -> None:
         write_setting(name, text)
     # In what is read-only inside, the place for the kit cannot be made later.
     (SETTINGS / KIT.name).mkdir()
+    (SETTINGS / booting.REPORT).mkdir()
     os.chown(SETTINGS, _SANDBOX_ROOT, _SANDBOX_ROOT)
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import shlex
 import shutil
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT
 from collections.abc import Awaitable, Callable, Mapping
@@ -20,11 +21,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from irons_plugins.local.engines import SSH_PORT, Admits, Engine, EngineError, Limits, Made, Spec
+from irons_plugins.local.engines import SSH_PORT, Admits, Booter, Engine, EngineError, Limits, Made, Spec
 from irons_plugins.local.engines.sshd import key_id
 
 _COMMAND_WITHIN = 60.0
 _CHUNK = 65536
+_KEPT = 64 << 10
 _LOST = 255
 """How ssh(1) exits where the program ended by a signal."""
 
@@ -307,6 +309,49 @@ async def sessions_have_the_machines_variables(bench: Bench) -> None:
     expect(ran.code == 0, f"the subsystem sftp: {ran}")
 
 
+async def what_was_enabled_starts(bench: Bench) -> None:
+    """Enabled services and `/etc/irons/boot` start at each start, as root, and end with it; without boot, none."""
+    sandbox, made = await bench.running(environment={"KEY": "value"})
+    install = """
+    printf '#!/bin/sh\\necho "service $1 $KEY"; echo $1 >>/srv/service; exit 3\\n' >/etc/rc2.d/S02late; chmod 755 /etc/rc2.d/S02late
+    printf '#!/bin/sh\\necho ssh >>/srv/service\\n' >/etc/rc2.d/S01ssh; chmod 755 /etc/rc2.d/S01ssh
+    printf '#!/bin/sh\\nid -u; cat /srv/service; yes | head -c 300000; echo last\\ntrap "echo asked >/srv/asked; exit 4" TERM; sleep 1000 & wait\\n' >/etc/irons/boot
+    chmod 755 /etc/irons/boot
+    """
+    ran = await bench.ssh(sandbox, made, f"sudo mkdir /etc/irons; sudo sh -c {shlex.quote(install)}")
+    expect(ran.code == 0, ran.text)
+    await _restarted(bench, sandbox)
+    ended = "sudo sh -c 'while ! grep -q last /run/irons/log/output; do sleep 0.1; done; cat /srv/service'"
+    ran = await bench.ssh(sandbox, made, ended)
+    expect(ran == Ran(0, "start\n"), f"services: {ran}")
+    facts = (await bench.engine.look(sandbox)).facts or {}
+    expect(facts.get("boot") == "running", f"facts while it boots: {facts}")
+    expect(isinstance(bench.engine, Booter), "the engine keeps no output")
+    await bench.ssh(sandbox, made, "sudo kill -TERM $(pidof -x boot)")
+    exited = "while ! grep . /run/irons/log/exit; do sleep 0.1; done"
+    ran = await bench.ssh(sandbox, made, exited)
+    expect(ran == Ran(0, "3\n"), f"exit code: {ran}")
+    facts = (await bench.engine.look(sandbox)).facts or {}
+    expect((facts.get("boot"), facts.get("boot_exit")) == ("done", "3"), f"facts after it: {facts}")
+    await _restarted(bench, sandbox)
+    await bench.ssh(sandbox, made, f"{ended}; sudo rm /srv/asked")
+    await bench.engine.stop(sandbox)
+    if isinstance(bench.engine, Booter):
+        output = await bench.engine.boot_output(sandbox)
+        expect(output.endswith(b"y\nlast\n"), f"its last words: {output[-200:]!r}")
+        expect(_KEPT // 2 <= len(output) <= _KEPT, f"{len(output)} bytes of output are kept")
+    await bench.engine.start(sandbox, boot=False)
+    ran = await bench.ssh(sandbox, made, "cat /srv/asked; pidof -x boot; wc -l </srv/service")
+    expect(ran == Ran(0, "asked\n2\n"), f"without boot: {ran}")
+    facts = (await bench.engine.look(sandbox)).facts or {}
+    expect(facts.get("boot") == "skipped", f"facts without it: {facts}")
+
+
+async def _restarted(bench: Bench, sandbox: str) -> None:
+    await bench.engine.stop(sandbox)
+    await bench.engine.start(sandbox)
+
+
 async def stop_asks_first(bench: Bench) -> None:
     """A process is asked to end and has time to do so."""
     sandbox, made = await bench.running()
@@ -427,6 +472,7 @@ CHECKS: dict[str, Callable[[Bench], Awaitable[None]]] = {
         absent_is_said,
         files_survive,
         sessions_have_the_machines_variables,
+        what_was_enabled_starts,
         stop_asks_first,
         stop_ends_the_stubborn,
         wait_tells_of_an_end,

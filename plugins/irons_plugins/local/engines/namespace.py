@@ -34,6 +34,8 @@ from irons_plugins.local.engines import (
     Spec,
     activity,
     boot,
+    booted,
+    booting,
     disks,
     session,
     sshd,
@@ -171,7 +173,7 @@ class NamespaceEngine:
             raise
         return host_key
 
-    async def start(self, sandbox: str) -> None:
+    async def start(self, sandbox: str, *, boot: bool = True) -> None:
         """Run it in a new cell; see `Engine.start`."""
         home = self._home(sandbox)
         async with self._locks[sandbox], Machine.held(home, _BUSY_WITHIN) as held:
@@ -184,7 +186,7 @@ class NamespaceEngine:
             try:
                 await self._cells.drop(sandbox)
                 await self._cells.make(sandbox)
-                await self._boot(home, machine, held)
+                await self._boot(home, machine, held, booting.STEPS if boot else ())
                 started = True
             except CellError as error:
                 raise EngineError("failed", str(error)) from error
@@ -205,6 +207,9 @@ class NamespaceEngine:
         """End it and drop its cell; see `Engine.stop`."""
         home = self._home(sandbox)
         async with self._locks[sandbox]:
+            process = Machine.running(home)
+            if process is not None:
+                await asyncio.to_thread(booted.keep, process, home)
             await self._halt(sandbox, home, grace)
 
     async def destroy(self, sandbox: str) -> None:
@@ -264,7 +269,19 @@ class NamespaceEngine:
         }
         if process is None:
             return Look("stopped", facts=facts)
-        return Look("running", facts={**facts, "pid": str(process.pid), **self._groups.used(sandbox)})
+        facts |= {"pid": str(process.pid), **self._groups.used(sandbox), **booted.facts(process)}
+        return Look("running", facts=facts)
+
+    async def boot_output(self, sandbox: str) -> bytes:
+        """What its boot steps printed last; see `Booter.boot_output`."""
+        home = self._home(sandbox)
+        process = Machine.running(home)
+        if process is not None:
+            return await asyncio.to_thread(booted.output, process)
+        try:
+            return await asyncio.to_thread((home / booted.LOG).read_bytes)
+        except FileNotFoundError:
+            return b""
 
     async def activity(self, sandbox: str) -> Activity | None:
         """How busy it is; see `Observer.activity`."""
@@ -338,7 +355,7 @@ class NamespaceEngine:
             raise EngineError("image", f"the kit {machine.kit} is gone", "irons create makes another")
         return kit
 
-    async def _boot(self, home: Path, machine: Machine, held: int) -> None:
+    async def _boot(self, home: Path, machine: Machine, held: int, steps: Sequence[booting.Step]) -> None:
         image = self._images.by_id(machine.image)
         lower = [*self._images.layers.trees(machine.layers), *self._images.lower(image)]
         with contextlib.ExitStack() as stack:
@@ -354,6 +371,7 @@ class NamespaceEngine:
                 lower,
                 self._kit_of(machine),
                 boot.Inherited(*spaces, groups, theirs, note),
+                steps,
             )
             process = await starting.run(order, held)
             # The machine alone has that end now: what is read is what it says, and then its end.

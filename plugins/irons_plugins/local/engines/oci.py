@@ -123,4 +123,11 @@ def _mounts(settings: str, kit: str) -> list[dict[str, Any]]:
         mount("/run/sshd", "tmpfs", "tmpfs", "nosuid", "nodev", "noexec", "mode=755", "size=4k"),
         mount(CONFIG_DIRECTORY, "bind", settings, "bind", "ro", "nosuid", "nodev", "noexec"),
         *([mount(KIT_DIRECTORY, "bind", kit, "bind", "ro", "nosuid", "nodev")] if kit else []),
+        # What the boot steps print, read from outside: bounded, and in no file of the sandbox.
+        mount(
+            f"{CONFIG_DIRECTORY}/log",
+            "tmpfs",
+            "tmpfs",
+            *("nosuid", "nodev", "noexec", "mode=755", "size=512k", "nr_inodes=16"),
+        ),
     ]

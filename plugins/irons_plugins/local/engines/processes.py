@@ -147,23 +147,27 @@ def _server(init: int) -> int | None:
 
 
 def _ask_work_to_end(init: int, server: int | None) -> bool:
-    """SIGTERM and SIGHUP (shells heed only that) to all but the SSH server; True if there was any."""
-    asked = [
-        pid for pid in _members(init) if pid != server and _ask(init, pid, signal.SIGTERM, signal.SIGHUP)
-    ]
+    """SIGTERM to all but the SSH server, and SIGHUP to what has a terminal; True if there was any.
+
+    A shell on a terminal heeds SIGHUP alone. To a service it would be an order to read its settings again, or its end
+    before it has done what it does at SIGTERM.
+    """
+    asked = [pid for pid in _members(init) if pid != server and _ask(init, pid, signal.SIGTERM, hang_up=True)]
     return bool(asked)
 
 
-def _ask(init: int, pid: int, *numbers: signal.Signals) -> bool:
-    """Signal a process, if it is of the pid namespace of `init`; True if it was."""
+def _ask(init: int, pid: int, number: signal.Signals, *, hang_up: bool = False) -> bool:
+    """Signal a process, if it is of the pid namespace of `init`; True if it was. `hang_up` adds SIGHUP on a terminal."""
     with contextlib.suppress(OSError):
         descriptor = os.pidfd_open(pid)
         try:
             # Asked only now, when the number can no longer come to mean another process.
-            if birth(pid) is None or _space_of(pid, "pid") != _space_of(init, "pid"):
+            known = birth(pid)
+            if known is None or _space_of(pid, "pid") != _space_of(init, "pid"):
                 return False
-            for number in numbers:
-                send(descriptor, number)
+            send(descriptor, number)
+            if hang_up and known.terminal:
+                send(descriptor, signal.SIGHUP)
             return True
         finally:
             os.close(descriptor)

@@ -23,8 +23,8 @@ VARIABLES = "environment"
 SFTP = "irons-sftp"
 """What sshd asks for where a client wants the subsystem `sftp`."""
 
-FORCED = f"exec /bin/sh {CONFIG_DIRECTORY}/{FILE}"
-"""The command for the person's own shell, whatever shell that is."""
+SHELL = "/bin/sh"
+"""What runs our scripts where there is no kit."""
 
 READING = f"""
 irons_read() {{
@@ -103,6 +103,11 @@ esac
 exec "$SHELL" -c "$irons_command"
 """
 )
+
+
+def forced(shell: str) -> str:
+    """The command for the person's own shell, whatever shell that is."""
+    return f"exec {shell} {CONFIG_DIRECTORY}/{FILE}"
 
 
 def exported(variables: Mapping[str, str]) -> str:

@@ -7,12 +7,13 @@ import base64
 import binascii
 import hashlib
 import re
+import shlex
 import shutil
 from asyncio.subprocess import DEVNULL, PIPE
 from pathlib import Path
 
 from irons_plugins.local.cellnet import search_path
-from irons_plugins.local.engines import CELL_ADDRESS, SSH_PORT, EngineError, session
+from irons_plugins.local.engines import CELL_ADDRESS, SSH_PORT, EngineError, booting, session
 from irons_plugins.local.engines.call import end
 from irons_plugins.local.engines.oci import CONFIG_DIRECTORY
 
@@ -25,7 +26,7 @@ _PUBLIC_KEY = re.compile(
 )
 
 
-def configuration() -> str:
+def configuration(shell: str = session.SHELL) -> str:
     """The text of sshd_config(5): keys only, and nothing that would make a login wait."""
     return "\n".join(
         (
@@ -47,7 +48,7 @@ def configuration() -> str:
             f"PermitUserEnvironment {session.KEY}",
             # The first shell only starts the script; bash would read ~/.bashrc for that shell too.
             "SetEnv SHLVL=1",
-            f"ForceCommand {session.FORCED}",
+            f"ForceCommand {session.forced(shell)}",
             f"Subsystem sftp {session.SFTP}",
             "PidFile none",
             "MaxStartups 100:30:200",
@@ -93,10 +94,15 @@ def _mark(line: str) -> str:
         return ""
 
 
-def arguments(tini: str, sshd: str) -> list[str]:
-    """The command line of process 1; without a tini, sshd is process 1 itself and reaps what is left to it."""
-    server = [sshd, "-D", "-e", "-f", f"{CONFIG_DIRECTORY}/{CONFIG}"]
-    return [tini, "--", *server] if tini else server
+def arguments(tini: str, shell: str = session.SHELL) -> list[str]:
+    """The command line of process 1; without a tini, sshd becomes process 1 itself and reaps what is left to it."""
+    first = [shell, f"{CONFIG_DIRECTORY}/{booting.FIRST}"]
+    return [tini, "--", *first] if tini else first
+
+
+def server(sshd: str) -> str:
+    """The command line of the SSH server, as text of sh(1)."""
+    return shlex.join([sshd, "-D", "-e", "-f", f"{CONFIG_DIRECTORY}/{CONFIG}"])
 
 
 async def make_host_key(directory: Path, comment: str) -> str:

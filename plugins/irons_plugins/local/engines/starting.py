@@ -21,6 +21,7 @@ from irons_plugins.local.engines import (
     EngineError,
     Namespaces,
     boot,
+    booting,
     disks,
     oci,
     session,
@@ -75,6 +76,7 @@ def order(
     lower: Sequence[Path],
     kit: MadeKit | None,
     inherited: boot.Inherited,
+    steps: Sequence[booting.Step],
 ) -> boot.Order:
     """What `boot` is told to start.
 
@@ -85,6 +87,7 @@ def order(
         lower: the directories below its changes, topmost first.
         kit: the SSH server it runs; None for the one of the image.
         inherited: the descriptors that come with the order.
+        steps: what it does by itself when it has started.
 
     Raises:
         EngineError: crun, or subordinate ids, are missing.
@@ -98,6 +101,8 @@ def order(
         raise EngineError("machine", str(error), "see `irons doctor`: subordinate-ids") from error
     settings = {path.name: path.read_text(encoding="utf-8") for path in (home / "settings").iterdir()}
     own = home / disks.PLACE if (home / disks.FILE).exists() else home
+    tini, server = (image.tini, image.sshd) if kit is None else kit.server
+    shell = session.SHELL if kit is None else kit.shell
     return boot.Order(
         inherited=inherited,
         owner=[[ids.host_uid(inside), ids.host_gid(inside)] for inside in (0, 1)],
@@ -110,13 +115,14 @@ def order(
         settings={
             **settings,
             sshd.AUTHORIZED: sshd.marked(settings[sshd.AUTHORIZED]),
-            sshd.CONFIG: sshd.configuration(),
+            sshd.CONFIG: sshd.configuration(shell),
             session.FILE: session.SCRIPT,
+            **booting.files(sshd.server(server), steps, shell),
         },
         config=oci.config(
             rootfs=str(boot.ROOTFS),
             hostname=machine.name,
-            args=sshd.arguments(image.tini, image.sshd) if kit is None else sshd.arguments(*kit.server),
+            args=sshd.arguments(tini, shell),
             settings=str(boot.SETTINGS),
             kit="" if kit is None else str(boot.KIT),
             machine=platform.machine(),

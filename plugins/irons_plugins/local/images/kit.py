@@ -20,6 +20,7 @@ from irons_plugins.local.images.elf import Elf, ElfError
 
 SSHD = "sshd"
 TINI = "tini"
+SHELL = "sh"
 _LOADER = "ld"
 _PROGRAMS = {
     SSHD: ("usr/sbin/sshd",),
@@ -28,7 +29,7 @@ _PROGRAMS = {
     "sshd-auth": ("usr/lib/openssh/sshd-auth",),
     "sftp-server": ("usr/lib/openssh/sftp-server",),
     TINI: ("usr/bin/tini-static", "usr/bin/tini", "sbin/tini"),
-    "sh": ("bin/dash", "bin/sh"),
+    SHELL: ("bin/dash", "bin/sh"),
     "bash": ("bin/bash",),
     "tar": ("bin/tar",),
     "gzip": ("bin/gzip",),

@@ -10,12 +10,12 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from irons_plugins.local.engines import EngineError, Progress, unheard
+from irons_plugins.local.engines import EngineError, Progress, session, unheard
 from irons_plugins.local.engines.call import call
 from irons_plugins.local.engines.oci import KIT_DIRECTORY
 from irons_plugins.local.engines.removal import remove_tree
 from irons_plugins.local.idmap import outer_map
-from irons_plugins.local.images.kit import SSHD, TINI
+from irons_plugins.local.images.kit import SHELL, SSHD, TINI
 from irons_plugins.local.images.locks import locked
 from irons_plugins.local.images.record import Image, now
 
@@ -54,6 +54,11 @@ class MadeKit:
     def server(self) -> tuple[str, str]:
         """Paths, in a sandbox, of its init ("" where it has none) and of its SSH server."""
         return (f"{KIT_DIRECTORY}/{TINI}" if TINI in self.names else "", f"{KIT_DIRECTORY}/{SSHD}")
+
+    @property
+    def shell(self) -> str:
+        """Path, in a sandbox, of the shell that runs our own scripts."""
+        return f"{KIT_DIRECTORY}/{SHELL}" if SHELL in self.names else session.SHELL
 
     @classmethod
     def read(cls, home: Path) -> MadeKit | None:

@@ -1,0 +1,92 @@
+"""What came of a running sandbox's boot steps, read from outside: its files are hostile, bounded, and reached through no link."""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from irons_plugins.local.engines import booting, kernel
+from irons_plugins.local.engines.oci import CONFIG_DIRECTORY
+from irons_plugins.local.engines.processes import Process, open_process
+
+LOG = "boot.log"
+"""In the sandbox's directory: what the steps of its last run printed last."""
+
+_WITHIN = f"{CONFIG_DIRECTORY}/{booting.REPORT}".lstrip("/")
+_DIGITS = 3
+
+
+def facts(process: Process) -> dict[str, str]:
+    """What `status` says: `boot` is `skipped`, `running` or `done`, then with the exit code as `boot_exit`."""
+    root = _root(process)
+    if root is None:
+        return {}
+    try:
+        if _read(root, f"{CONFIG_DIRECTORY}/{booting.DRIVER}".lstrip("/"), 1) is None:
+            return {"boot": "skipped"}
+        code = (_read(root, f"{_WITHIN}/{booting.EXIT}", _DIGITS + 1) or b"").strip()
+    finally:
+        os.close(root)
+    if len(code) <= _DIGITS and code.isdigit():
+        return {"boot": "done", "boot_exit": str(int(code))}
+    return {"boot": "running"}
+
+
+def output(process: Process) -> bytes:
+    """The last of what the boot steps printed."""
+    root = _root(process)
+    if root is None:
+        return b""
+    try:
+        return _read(root, f"{_WITHIN}/{booting.OUTPUT}", booting.KEPT) or b""
+    finally:
+        os.close(root)
+
+
+def keep(process: Process, home: Path) -> None:
+    """Keep the output in the sandbox's directory, for when it has stopped; failing is no harm."""
+    text = output(process)
+    with suppress(OSError):
+        path = home / LOG
+        path.unlink(missing_ok=True)
+        if text:
+            path.touch(mode=0o600)
+            path.write_bytes(text)
+
+
+def _root(process: Process) -> int | None:
+    """The root directory of process 1, as a descriptor; None where it is gone."""
+    pinned = open_process(process)
+    if pinned is None:
+        return None
+    try:
+        found = os.open(f"/proc/{process.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        os.close(pinned)
+        return None
+    os.close(pinned)
+    # The number may have come to mean another process before its directory was opened.
+    again = open_process(process)
+    if again is None:
+        os.close(found)
+        return None
+    os.close(again)
+    return found
+
+
+def _read(root: int, path: str, most: int) -> bytes | None:
+    """The last `most` bytes of a plain file beneath `root`; None where there is none."""
+    try:
+        descriptor = kernel.open_beneath(root, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError:
+        return None
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            return None
+        with suppress(OSError):
+            file.seek(max(0, found.st_size - most))
+            return file.read(most) or b""
+    return None
