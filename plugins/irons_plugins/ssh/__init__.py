@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from irons.command import Arg, Column, Command, Flag, Opt, View
 from irons.hookspecs import hookimpl
+from irons_plugins.lifecycle.selection import ALL, LABEL, NAMES
 
 _HERE = "irons_plugins.ssh"
 
@@ -141,10 +142,12 @@ whose key is not known. Keys in ~/.ssh/authorized_keys inside the sandbox are it
         ),
         Command(
             ("exec",),
-            "Run a program in a sandbox, without a terminal, and exit with its code.",
+            "Run a program in sandboxes and exit with its code.",
             f"{_HERE}.running:execute",
             (
-                _NAME,
+                NAMES,
+                ALL,
+                LABEL,
                 Opt(
                     ("--timeout",),
                     "End it, and all that it started, after this long; the exit code is 124.",
@@ -160,8 +163,12 @@ whose key is not known. Keys in ~/.ssh/authorized_keys inside the sandbox are it
             pace="terminal",
             about="""It reads the stdin of irons, so in a loop that reads a list (while read …) give -n.
 Values of --env travel on stdin, never in an argument list.
-When it has ended, stderr says what egress refused while it ran, where the server can tell.""",
+When it has ended, stderr says what egress refused while it ran, where the server can tell.
+In several sandboxes it runs at once, without stdin; each line begins with the sandbox's name.
+With -o json or jsonl the answer is one object for each sandbox, with the output in it.""",
             examples=(
+                "irons exec web db -- uname -r",
+                "irons exec --all -o jsonl -- git status --short",
                 "irons exec my-sandbox -- python3 -c 'print(1)'",
                 "irons exec my-sandbox --timeout 10m --env TOKEN --workdir /srv -- make test",
             ),

@@ -89,7 +89,7 @@ def _run_piped(
     stdout = None if sinks.stdout else _descriptor(streams.stdout)
     stderr = None if sinks.stderr else _descriptor(streams.stderr)
     streams.stdout.flush()
-    with _ended_by_signals():
+    with ended_by_signals():
         process = _started(
             argv,
             streams.env,
@@ -227,7 +227,7 @@ def _feed(pipe: IO[bytes], header: bytes, descriptor: int | None, stream: TextIO
 
 
 @contextlib.contextmanager
-def _ended_by_signals() -> Iterator[None]:
+def ended_by_signals() -> Iterator[None]:
     """Let TERM and HUP end this call as Ctrl-C does, so that what runs in the sandbox is ended too."""
 
     def interrupt(number: int, _frame: object) -> None:

@@ -32,12 +32,14 @@ class Ending(NamedTuple):
         signal: The signal that killed the program; None where none did, or the sandbox's shell can't tell.
         sentence: What to tell a person; empty where the exit code says all.
         error: Why irons failed, or the connection was lost; None where the program ended.
+        timed_out: Its time ran out.
     """
 
     code: int
     signal: int | None = None
     sentence: str = ""
     error: IronsError | None = None
+    timed_out: bool = False
 
 
 class Aftermath(NamedTuple):
@@ -81,7 +83,8 @@ def _state(ctx: Context, name: str) -> str:
 
 def out_of_time(seconds: float) -> Ending:
     """Return the ending of a program whose time ran out."""
-    return Ending(OUT_OF_TIME, sentence=f"time is up after {seconds:g} s: all that it started was ended")
+    sentence = f"time is up after {seconds:g} s: all that it started was ended"
+    return Ending(OUT_OF_TIME, sentence=sentence, timed_out=True)
 
 
 def interrupted(error: KeyboardInterrupt) -> Ending:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -76,7 +77,13 @@ class Ran(NamedTuple):
     interrupt: KeyboardInterrupt | None = None
 
 
-def run_program(ctx: Context, way: Entrance, program: Program, sinks: Sinks = Sinks()) -> Ran:  # noqa: B008 - a tuple
+def run_program(
+    ctx: Context,
+    way: Entrance,
+    program: Program,
+    sinks: Sinks = Sinks(),  # noqa: B008 - a tuple
+    check: Callable[[], None] | None = None,
+) -> Ran:
     """Run a program in a sandbox to its end. What happens once it may have started is told in the answer.
 
     Args:
@@ -84,6 +91,7 @@ def run_program(ctx: Context, way: Entrance, program: Program, sinks: Sinks = Si
         way: How to get there.
         program: What to run.
         sinks: What takes its output in place of the call's streams.
+        check: Called again and again; the `KeyboardInterrupt` that it raises ends the program.
 
     Raises:
         IronsError: OpenSSH can't be run on this machine.
@@ -108,7 +116,7 @@ def run_program(ctx: Context, way: Entrance, program: Program, sinks: Sinks = Si
                 header=header,
                 no_stdin=program.no_stdin,
                 sinks=Sinks(sinks.stdout, lambda data: _pass(marks.feed(data), stderr)),
-                deadline=None if limit is None else _deadline(marks, limit + GRACE),
+                deadline=None if limit is None and check is None else _deadline(marks, limit, check),
             )
         except KeyboardInterrupt as error:
             _end(ctx, way, token)
@@ -147,10 +155,17 @@ def _aftermath(ctx: Context, way: Entrance, marks: Marks) -> Aftermath:
     return aftermath(ctx, way)
 
 
-def _deadline(marks: Marks, seconds: float) -> Callable[[], float]:
+def _deadline(marks: Marks, limit: float | None, check: Callable[[], None] | None) -> Callable[[], float]:
     """The program has its time from when it was started; OpenSSH ends later only where something it left there holds on to it."""
+    seconds = math.inf if limit is None else limit + GRACE
     at_most = time.monotonic() + CONNECT + ENDING + seconds
-    return lambda: at_most if marks.began is None else min(at_most, marks.began + seconds + LATE)
+
+    def deadline() -> float:
+        if check is not None:
+            check()
+        return at_most if marks.began is None else min(at_most, marks.began + seconds + LATE)
+
+    return deadline
 
 
 def _end(ctx: Context, way: Entrance, token: str) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 from irons.answers import Unrecorded
 from irons.errors import IronsError
@@ -22,7 +22,29 @@ REMEMBERED = 50
 LOST = "unresolved,unreached"
 """Outcomes of what was let through and not reached."""
 
-_Counts = Mapping[tuple[str, int | None, str], int]
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """Connections to one place that came to nothing for one reason; `port` is None where there is none, as for a question."""
+
+    host: str
+    port: int | None
+    reason: str
+    count: int
+
+
+class Findings(NamedTuple):
+    """What came to nothing while a command ran.
+
+    Attributes:
+        refused: What egress refused.
+        unreachable: What it let through and that reached no server.
+        unrecorded: Lines about what the log does not have.
+    """
+
+    refused: tuple[Tried, ...] = ()
+    unreachable: tuple[Tried, ...] = ()
+    unrecorded: tuple[str, ...] = ()
 
 
 class Refusals:
@@ -46,50 +68,58 @@ class Refusals:
         except IronsError:
             return
 
+    def found(self) -> Findings | None:
+        """Return what came since the mark; None where the server can't tell. Raises `IronsError`."""
+        if self._mark is None:
+            return None
+        refused = self._refused(self._mark)
+        lost = self._lost() if "audit-outcomes" in self._ctx.api.extensions else ()
+        missing = self._ctx.api.audit(self._name, limit=1).unrecorded
+        now = (Unrecorded(each.sandbox, each.count - self._unrecorded) for each in missing)
+        return Findings(refused, lost, tuple(each.line for each in now if each.count > 0))
+
     def report(self) -> None:
         """Say what was refused since, and what was not reached: host, port, count, why, and the command that tells more."""
-        if self._mark is None:
-            return
         try:
-            refused = self._refused(self._mark)
-            lost = self._lost() if "audit-outcomes" in self._ctx.api.extensions else {}
-            missing = self._ctx.api.audit(self._name, limit=1).unrecorded
+            found = self.found()
         except IronsError as error:
             self._ctx.progress(f"irons: what egress refused is not known: {error.message}")
             return
-        self._list(refused, "egress refused {} while it ran:")
-        self._list(lost, "egress let {} through that reached no server:")
-        for each in missing:
-            if each.count > self._unrecorded:
-                now = Unrecorded(each.sandbox, each.count - self._unrecorded)
-                self._ctx.progress(f"irons: {now.line}")
-        if refused or lost:
+        if found is None:
+            return
+        self._list(found.refused, "egress refused {} while it ran:")
+        self._list(found.unreachable, "egress let {} through that reached no server:")
+        for line in found.unrecorded:
+            self._ctx.progress(f"irons: {line}")
+        if found.refused or found.unreachable:
             self._ctx.progress(f"irons audit why {self._name} tells more")
 
-    def _refused(self, mark: int) -> _Counts:
+    def _refused(self, mark: int) -> tuple[Tried, ...]:
         found: dict[tuple[str, int | None, str], int] = {}
         for event in self._ctx.api.events(self._name, mark, verdict="blocked"):
             count = event.count - (0 if event.id is None else self._before.get(event.id, 0))
             if not event.allowed and count > 0:
                 _add(found, event, event.reason, count)
-        return found
+        return _tried(found)
 
-    def _lost(self) -> _Counts:
+    def _lost(self) -> tuple[Tried, ...]:
         found: dict[tuple[str, int | None, str], int] = {}
         for event in self._ctx.api.events(self._name, self._end, outcome=LOST):
             if event.allowed and event.outcome in LOST.split(","):
                 _add(found, event, event.ended or event.outcome, event.count)
-        return found
+        return _tried(found)
 
-    def _list(self, found: _Counts, head: str) -> None:
+    def _list(self, found: tuple[Tried, ...], head: str) -> None:
         if not found:
             return
-        total = sum(found.values())
+        total = sum(each.count for each in found)
         self._ctx.progress(head.format(f"{total} connection{'s' if total != 1 else ''}"))
-        for (host, port, reason), count in list(found.items())[:SHOWN]:
-            where = f"{host}:{port}" if port else host
-            times = f" ({count} times)" if count != 1 else ""
-            self._ctx.progress(f"  {clean(where)}{times}" + (f": {clean(reason)}" if reason else ""))
+        for each in found[:SHOWN]:
+            where = f"{each.host}:{each.port}" if each.port else each.host
+            times = f" ({each.count} times)" if each.count != 1 else ""
+            self._ctx.progress(
+                f"  {clean(where)}{times}" + (f": {clean(each.reason)}" if each.reason else "")
+            )
         if len(found) > SHOWN:
             self._ctx.progress(f"  and {len(found) - SHOWN} more")
 
@@ -97,3 +127,7 @@ class Refusals:
 def _add(found: dict[tuple[str, int | None, str], int], event: Event, reason: str, count: int) -> None:
     what = event.host, event.port, reason
     found[what] = found.get(what, 0) + count
+
+
+def _tried(found: dict[tuple[str, int | None, str], int]) -> tuple[Tried, ...]:
+    return tuple(Tried(*what, count) for what, count in found.items())

@@ -1,26 +1,35 @@
-"""Handler of `exec`: a program in a sandbox, without a terminal, with its exit code."""
+"""Handler of `exec`: a program in a sandbox, or in several, without a terminal, with its exit code."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from irons.command import Result
+from irons.command import Result, View
 from irons.errors import IronsError, UsageError
+from irons_plugins.lifecycle.selection import selected
+from irons_plugins.ssh.child import Sinks
 from irons_plugins.ssh.ending_soon import telling_end
 from irons_plugins.ssh.entrance import entrance, failing_as_ssh
-from irons_plugins.ssh.program import Program, Ran, run_program
+from irons_plugins.ssh.program import Program, run_program
 from irons_plugins.ssh.refused import Refusals
+from irons_plugins.ssh.telling import tell
 from irons_plugins.ssh.variables import variables_of
 from irons_plugins.ssh.workdir import workdir_of
 
 if TYPE_CHECKING:
     from irons.context import Context
+    from irons_plugins.ssh.report import Report
+    from irons_plugins.ssh.several import Done
+
+_NAMED_AT_MOST = 10
 
 
 def execute(
     ctx: Context,
     *,
-    name: str,
+    names: tuple[str, ...],
+    everything: bool,
+    labels: tuple[str, ...],
     timeout: float | None,
     env: tuple[str, ...],
     workdir: str | None,
@@ -28,15 +37,17 @@ def execute(
     strict_hostkeys: bool,
     words: tuple[str, ...],
 ) -> Result:
-    """Run a program in the sandbox and return its exit code; 124 where its time ran out, 125 where irons itself failed.
+    """Run a program in sandboxes and return its exit code, the worst of several; 124 out of time, 125 where irons itself failed.
 
     Raises:
         UsageError: No program, a variable that is not set here.
         IronsError: OpenSSH could not get there, or lost it; TERM or HUP came.
-        KeyboardInterrupt: Ctrl-C; what was started in the sandbox has been ended.
+        KeyboardInterrupt: Ctrl-C; what was started in the sandboxes has been ended.
     """
     if not words:
-        raise UsageError("exec needs a program to run", hint=f"irons exec {name} -- CMD…")
+        raise UsageError(
+            "exec needs a program to run", hint=f"irons exec {names[0] if names else '--all'} -- CMD…"
+        )
     if timeout is not None and timeout <= 0:
         raise UsageError("--timeout takes a duration above 0")
     program = Program(
@@ -47,25 +58,86 @@ def execute(
         no_stdin,
     )
     with failing_as_ssh():
-        way = entrance(ctx, name, strict=strict_hostkeys)
-        refusals = Refusals(ctx, name)
-        with telling_end(ctx, name, raw=False):
-            ran = run_program(ctx, way, program)
-    return _told(ctx, ran, refusals)
+        meant = selected(ctx, names, everything=everything, labels=labels)
+    if everything or labels or len(meant) > 1:
+        return _on_several(ctx, meant, program, strict=strict_hostkeys)
+    with failing_as_ssh():
+        return _on_one(ctx, meant[0], program, strict=strict_hostkeys)
 
 
-def _told(ctx: Context, ran: Ran, refusals: Refusals) -> Result:
-    """Say how it ended and what egress refused, whatever came of it."""
-    ending = ran.ending
-    if ending.sentence and ran.interrupt is None:
-        ctx.progress(f"irons: {ending.sentence}")
-    refusals.report()
-    if ending.error is not None:
-        raise ending.error
+def _on_one(ctx: Context, name: str, program: Program, *, strict: bool) -> Result:
+    way = entrance(ctx, name, strict=strict)
+    refusals = Refusals(ctx, name)
+    if _asked(ctx):
+        from irons_plugins.ssh.report import Captured, reported
+
+        out, err = Captured(), Captured()
+        ran = run_program(ctx, way, program, Sinks(out, err))
+        return Result(reported(name, ran, out, err, refusals), exit=ran.ending.code)
+    with telling_end(ctx, name, raw=False):
+        ran = run_program(ctx, way, program)
+    tell(ctx, ran, refusals)
+    if ran.ending.error is not None:
+        raise ran.ending.error
     if ran.interrupt is not None:
-        if not ending.sentence:
-            raise ran.interrupt
-        error = IronsError(ending.sentence)
-        error.exit_code = ending.code
-        raise error
-    return Result(None, exit=ending.code)
+        raise _ended_by(ran.interrupt)
+    return Result(None, exit=ran.ending.code)
+
+
+def _on_several(ctx: Context, names: tuple[str, ...], program: Program, *, strict: bool) -> Result:
+    """Run it in all of them; reports come as JSON lines as each ends, or as one array at the end."""
+    from irons.output import show
+    from irons_plugins.ssh.prefixed import Shared
+    from irons_plugins.ssh.several import Outputs, run_on_all
+
+    form = _asked(ctx)
+    streams = ctx.streams
+    done: list[Done] = []
+    reports: list[Report] = []
+
+    def finished(one: Done) -> None:
+        done.append(one)
+        if one.report is None:
+            return
+        if form == "jsonl":
+            show([one.report], View(), "jsonl", streams, follow=True)
+        else:
+            reports.append(one.report)
+
+    outputs = Outputs(
+        Shared(streams.stdout, (streams.columns or 80) if streams.shows_person else None),
+        Shared(streams.stderr, (streams.stderr_columns or 80) if streams.tells_person else None),
+    )
+    interrupt = run_on_all(ctx, names, program, finished, strict=strict, outputs=None if form else outputs)
+    worst = max((one.code for one in done), default=0)
+    if form:
+        return Result(reports if form == "json" else None, exit=worst)
+    if not names:
+        ctx.progress("this profile made no sandbox")
+    failed = sorted((one for one in done if one.code), key=lambda one: one.name)
+    if failed:
+        listed = ", ".join(f"{one.name} ({one.code})" for one in failed[:_NAMED_AT_MOST])
+        more = len(failed) - _NAMED_AT_MOST
+        listed += f" and {more} more" if more > 0 else ""
+        ctx.progress(f"irons: exit codes of {len(failed)} of {len(names)} sandboxes: {listed}")
+    if interrupt is not None:
+        raise _ended_by(interrupt)
+    return Result(None, exit=worst)
+
+
+def _asked(ctx: Context) -> str:
+    """Return `json` or `jsonl` where this call asks for it by option; a default for all commands leaves stdout to the program."""
+    output = ctx.settings.values["output"]
+    return str(output.value) if output.source == "flag" and output.value in ("json", "jsonl") else ""
+
+
+def _ended_by(interrupt: KeyboardInterrupt) -> BaseException:
+    """Return what a call raises that Ctrl-C, TERM or HUP ended."""
+    from irons_plugins.ssh.endings import interrupted
+
+    ending = interrupted(interrupt)
+    if not ending.sentence:
+        return interrupt
+    error = IronsError(ending.sentence)
+    error.exit_code = ending.code
+    return error
