@@ -109,7 +109,12 @@ def parse(
         else argument
         for argument in positional
     ]
-    values |= _arguments(command, positional, spoken, lambda: in_use(given))
+    try:
+        values |= _arguments(command, positional, spoken, lambda: in_use(given))
+    except UsageError as refusal:
+        if tail is not None and not found.tail and not refusal.hint:
+            refusal.hint = _behind(command, tail)
+        raise
     values |= chosen
     return Parsed({param.dest: values[param.dest] for param in command.params}, given)
 
@@ -249,9 +254,14 @@ def _shared_out(command: Command, arguments: Sequence[Arg], words: Sequence[str]
     if rest:
         behind = next((argument for argument in command.arguments if argument.takes == "--"), None)
         if behind is not None:
-            hint = f"{behind.shown} comes behind --: irons {command.name} … -- {behind.shown}"
+            hint = _behind(command, behind)
         raise UsageError(f"irons {command.name} does not take {rest[0]!r}: one argument too many", hint=hint)
     return shares
+
+
+def _behind(command: Command, tail: Arg) -> str:
+    """Where the words of another program's command line belong."""
+    return f"{tail.shown} comes behind --: irons {command.name} … -- {tail.shown}"
 
 
 def _value(option: Opt | Flag, words: list[str] | None) -> object:

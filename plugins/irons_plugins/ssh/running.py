@@ -45,8 +45,9 @@ def execute(
         KeyboardInterrupt: Ctrl-C; what was started in the sandboxes has been ended.
     """
     if not words:
+        where = names[0] if names else "--all"
         raise UsageError(
-            "exec needs a program to run", hint=f"irons exec {names[0] if names else '--all'} -- CMD…"
+            "exec needs a program to run", hint=f"CMD comes behind --: irons exec {where} -- CMD"
         )
     if timeout is not None and timeout <= 0:
         raise UsageError("--timeout takes a duration above 0")
