@@ -277,6 +277,32 @@ def test_a_kill_at_any_step_leaves_all_or_nothing(place: Place) -> None:
 
 
 @unpacking
+def test_sizes_are_counted_after_the_save(place: Place) -> None:
+    """A save says nothing of sizes; counted, a hard link counts once and a hole not at all."""
+    base = place.imported(*SYSTEM)
+    home = place.sandbox_on(base)
+    upper = home / "upper"
+    _write(home, "srv/first", text="x" * 10_000)
+    (upper / "srv/second").hardlink_to(upper / "srv/first")
+    with (upper / "srv/sparse").open("wb") as file:
+        file.truncate(1 << 40)
+    changes = _save(place, home)[1]
+    image = place.images.named("saved")
+    assert (changes.size, place.images.size(image), place.images.size(base)) == (None, None, base.size)
+    before = place.images.layers.changed()
+    assert asyncio.run(place.images.layers.count())
+    assert place.images.layers.changed() == before
+    counted = {layer.id: layer for layer in place.images.layers.listed()}[changes.id]
+    assert counted.size == 10_000
+    assert counted.used is not None
+    assert counted.used >= counted.size
+    assert (place.images.size(image) or 0) >= base.size + 10_000
+    unfinished = place.images.layers.begin("changes")
+    assert not asyncio.run(place.images.layers.count())
+    asyncio.run(place.images.layers.remove(unfinished.id))
+
+
+@unpacking
 def test_two_sandboxes_are_saved_at_once(place: Place) -> None:
     """Saves of different sandboxes do not wait for one another, and one sandbox is saved once at a time."""
     base = place.imported(*SYSTEM)

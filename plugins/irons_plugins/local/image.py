@@ -115,6 +115,13 @@ class Images:
         base = self.by_id(image.base) if image.base else image
         return [*self.layers.trees(image.layers), base.rootfs]
 
+    def size(self, image: Image) -> int | None:
+        """Bytes of an image's files, those that a layer hides included; None until its layers are counted."""
+        named = set(image.layers)
+        sizes = [layer.size for layer in self.layers.listed() if layer.id in named]
+        counted = [size for size in sizes if size is not None]
+        return image.size + sum(counted) if len(counted) == len(named) else None
+
     async def ensure(self, name: str, default: str = "", progress: Progress = unheard) -> Image:
         """The image of that name; the default one, for "", is made where there is none.
 

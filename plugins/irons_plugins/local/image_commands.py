@@ -27,11 +27,11 @@ _ERRORS: dict[str, type[IronsError]] = {
 
 
 class ImageRow(NamedTuple):
-    """An image as `local image list` shows it; `size` in bytes."""
+    """An image as `local image list` shows it; `size` in bytes, None until it is counted."""
 
     name: str
     created_at: datetime
-    size: int
+    size: int | None
     os: str
     source: str
 
@@ -49,7 +49,11 @@ def build(ctx: Context, *, name: str | None, mirror: str | None, include: tuple[
 
 def list_images(ctx: Context) -> tuple[ImageRow, ...]:
     """Return the images, newest first."""
-    return tuple(_row(image) for image in _images(ctx).listed())
+    images = _images(ctx)
+    if any(layer.size is None for layer in images.layers.listed()):
+        # What a daemon that runs would do within seconds.
+        _do(ctx, lambda images, _: images.layers.count())
+    return tuple(_row(image, images.size(image)) for image in images.listed())
 
 
 def import_image(ctx: Context, *, tar: str, name: str | None) -> ImageRow:
@@ -115,6 +119,8 @@ def _do(ctx: Context, work: Callable[[Images, Progress], Coroutine[object, objec
             raise _ERRORS.get(error.code, LocalError)(error.message, hint=error.hint) from None
 
 
-def _row(image: Image) -> ImageRow:
+def _row(image: Image, size: int | None = None) -> ImageRow:
+    # The layers of one that was saved just now are counted later.
+    size = size if image.layers else image.size
     created = datetime.fromtimestamp(image.created_at / 1e6, UTC)
-    return ImageRow(image.name, created, image.size, image.os, image.source)
+    return ImageRow(image.name, created, size, image.os, image.source)

@@ -39,7 +39,8 @@ from irons_plugins.local.control.plane import Plane
 from irons_plugins.local.control.retention import Retention
 from irons_plugins.local.control.serving import Serving
 from irons_plugins.local.control.terms import Instant
-from irons_plugins.local.engines import CellError, Cells, Engine, EngineMaker, Kit
+from irons_plugins.local.engines import CellError, Cells, Engine, EngineError, EngineMaker, Kit
+from irons_plugins.local.images.layers import Layers
 from irons_plugins.local.places import Places, PlacesError
 from irons_plugins.local.reserve import Reserve
 from irons_plugins.local.store import Store, StoreError
@@ -47,6 +48,7 @@ from irons_plugins.local.store import Store, StoreError
 _log = logging.getLogger(__name__)
 _HOSTS_EVERY = 2.0
 _RESERVE_EVERY = 30.0
+_LAYERS_EVERY = 5.0
 
 
 class Server:
@@ -125,6 +127,7 @@ class Server:
             self._spawn(plane.audit.run())
             self._spawn(self._follow_local())
             self._spawn(self._keep_reserve())
+            self._spawn(self._count_layers())
             self._listen()
             serving = [self._spawn(listener.run_until_told()) for listener in self._listeners]
             for each in serving:
@@ -236,6 +239,20 @@ class Server:
         while True:
             await asyncio.to_thread(reserve.fill)
             await asyncio.sleep(_RESERVE_EVERY)
+
+    async def _count_layers(self) -> None:
+        """Count the files of layers that a save made, which does not wait for that."""
+        layers = Layers(self.plane.places.layers)
+        counted = 0
+        while True:
+            changed = layers.changed()
+            if changed != counted:
+                try:
+                    counted = changed if await layers.count() else 0
+                except (EngineError, OSError) as error:
+                    _log.warning("the sizes of layers: %s", error)
+                    counted = changed
+            await asyncio.sleep(_LAYERS_EVERY)
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)

@@ -146,13 +146,14 @@ async def revoke_key(call: Call) -> Mapping[str, Any]:
 async def list_images(call: Call) -> Mapping[str, Any]:
     """GET /images."""
     places = call.plane.places
-    found = await asyncio.to_thread(Images(places.images, places.sandboxes).listed)
+    images = Images(places.images, places.sandboxes)
+    found = await asyncio.to_thread(images.listed)
     return {
         "images": [
             {
                 "name": image.name,
                 "created_at": times.rfc3339(image.created_at),
-                "size": image.size,
+                "size": images.size(image),
                 "os": image.os,
                 "source": image.source,
             }
@@ -177,7 +178,7 @@ ROUTES = (
                         "properties": {
                             "name": _TEXT,
                             "created_at": {"type": "string", "format": "date-time"},
-                            "size": {"type": "integer"},
+                            "size": {"type": ["integer", "null"]},
                             "os": _TEXT,
                             "source": _TEXT,
                         },

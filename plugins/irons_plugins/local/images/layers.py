@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import secrets
 import time
 from collections.abc import Collection, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from irons_plugins.local.engines import EngineError
+from irons_plugins.local.engines.call import call
 from irons_plugins.local.engines.removal import remove_tree
 
 __all__ = ["DEEPEST", "TREE", "Layer", "Layers"]
@@ -26,6 +26,7 @@ DEEPEST = 20
 """Layers above a base image, at most: each is one more place to look for a name that is not there."""
 
 TREE = "tree"
+_COUNT = "irons_plugins.local.images.counting:count"
 _FILE = "layer.json"
 _VERSION = 1
 _GONE = ".gone-"
@@ -64,9 +65,8 @@ class Layer:
         """Write the record, whole or not at all."""
         path = home / f"{_FILE}.new"
         with path.open("w", encoding="utf-8") as file:
+            # Not forced to the disk, which would wait for a sandbox's gigabytes: what it says can be found again.
             json.dump({"version": _VERSION, **asdict(self)}, file)
-            file.flush()
-            os.fsync(file.fileno())
         path.rename(home / _FILE)
 
 
@@ -127,6 +127,34 @@ class Layers:
         """Every layer that can be read."""
         found = (Layer.read(self._root / entry) for entry in self._entries() if entry.startswith("ly_"))
         return [layer for layer in found if layer is not None]
+
+    def changed(self) -> int:
+        """A number that changes when a layer comes or goes; 0 where there never was one."""
+        try:
+            return self._root.stat().st_mtime_ns
+        except FileNotFoundError:
+            return 0
+
+    async def count(self) -> bool:
+        """Count the files of every layer that has not been counted; gives whether all have been now.
+
+        Raises:
+            EngineError: the files of one cannot be read.
+        """
+        left = False
+        for layer in self.listed():
+            if layer.size is not None:
+                continue
+            tree = self.tree(layer.id)
+            if not tree.is_dir():
+                # It is being made.
+                left = True
+                continue
+            # Its files may go while they are counted, and so may its place after that.
+            with contextlib.suppress(FileNotFoundError):
+                found = await call("a", _COUNT, {"open": {"tree": str(tree)}})
+                replace(layer, size=found["size"], used=found["used"]).write(self.home(layer.id))
+        return not left
 
     async def remove(self, layer: str) -> None:
         """Remove a layer that nothing names; one that is not there is no error.
