@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import platform
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from irons_plugins.local.engines.conformance import Bench, expect
+from irons_plugins.local.idmap import is_machines_root
 from irons_plugins.local.image import Images
 
+_SETXATTR = 188 if platform.machine() == "x86_64" else 5
 _CHANGES = (
     "mkdir -p work/deep .ssh && echo kept > work/deep/file && ln work/deep/file work/link && echo k > .ssh/authorized_keys"
     " && sudo rm /etc/os-release /etc/debian_version && sudo sh -c 'rm -r /usr/share/doc; mkdir /usr/share/doc;"
@@ -52,6 +56,63 @@ async def a_save_is_shared_and_lasts(images: Images, bench: Bench) -> None:
     expect(not left, f"layers are left: {left}")
 
 
+async def directories_are_renamed_where_they_can_be(images: Images, bench: Bench) -> None:
+    """As root a directory of the image and one that was saved can be renamed, in the copy too; a user gets EXDEV, and `mv` works."""
+    first, made = await bench.running("first")
+    await bench.ssh(first, made, "mkdir -p old/deep && echo kept > old/deep/file")
+    await bench.engine.stop(first)
+    await images.save(first, "tools")
+    await bench.engine.start(first)
+    spec = replace(bench.spec("second"), image="tools")
+    also = await bench.engine.create(spec)
+    await bench.engine.start(spec.id)
+    renamed = "perl -e 'rename($ARGV[0], $ARGV[1]) or print 0 + $!, qq(\\n)'"
+    for sandbox, known in ((first, made), (spec.id, also)):
+        ran = await bench.ssh(
+            sandbox, known, f"{renamed} old new; sudo {renamed} /usr/share/doc /usr/share/docs"
+        )
+        expect(ran.text == ("" if is_machines_root() else f"{errno.EXDEV}\n" * 2), f"a rename: {ran}")
+        ran = await bench.ssh(sandbox, known, "mv old new 2>/dev/null; cat new/deep/file; ls")
+        expect(ran.text == "kept\nnew\n", f"the files: {ran}")
+    await bench.engine.stop(spec.id)
+    await images.save(spec.id, "more")
+    third = replace(bench.spec("third"), image="more")
+    made = await bench.engine.create(third)
+    await bench.engine.start(third.id)
+    ran = await bench.ssh(
+        third.id, made, f"cat new/deep/file; ls; {renamed} new newer; ls; ls -d /usr/share/doc"
+    )
+    expect(ran.text.startswith("kept\nnew\n"), f"what was renamed before the save: {ran}")
+    for sandbox in (first, spec.id, third.id):
+        await bench.engine.destroy(sandbox)
+    for name in ("more", "tools"):
+        await images.remove(name)
+
+
+async def marks_of_an_overlay_cannot_be_forged(_: Images, bench: Bench) -> None:
+    """A sandbox's root can make neither a whiteout nor an attribute that the overlay below it would believe."""
+    sandbox, made = await bench.running()
+    ran = await bench.ssh(sandbox, made, "sudo mkdir /srv/mine /srv/usr && sudo mknod /srv/whiteout c 0 0")
+    expect(ran.code == 1, f"a whiteout: {ran}")
+    for value, *names in (("y", "overlay.opaque"), ("/etc", "overlay.redirect"), ("", "overlay.metacopy")):
+        for name in (f"{space}.{name}" for space in ("trusted", "user") for name in names):
+            words = f"my @w = (q(/usr), q({name}), q({value}));"
+            script = f"{words} syscall({_SETXATTR}, @w, {len(value)}, 0) and print 0 + $!"
+            ran = await bench.ssh(sandbox, made, f"sudo perl -e '{script}'")
+            refused = ran.text in (str(errno.EPERM), str(errno.EOPNOTSUPP))
+            # What the kernel takes of a user is an attribute like any other, of which the overlay reads nothing.
+            expect(refused or not name.startswith("trusted"), f"{name}: {ran}")
+    await bench.engine.stop(sandbox)
+    await bench.engine.start(sandbox)
+    ran = await bench.ssh(sandbox, made, "ls -d /usr/bin/perl /usr/lib /usr/passwd 2>/dev/null")
+    expect(ran.text == "/usr/bin/perl\n/usr/lib\n", f"after a start: {ran}")
+
+
 LAYERS: dict[str, Callable[[Images, Bench], Awaitable[None]]] = {
-    each.__name__: each for each in (a_save_is_shared_and_lasts,)
+    each.__name__: each
+    for each in (
+        a_save_is_shared_and_lasts,
+        directories_are_renamed_where_they_can_be,
+        marks_of_an_overlay_cannot_be_forged,
+    )
 }

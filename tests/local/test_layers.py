@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -104,7 +105,8 @@ def test_changes_become_a_layer_and_stay_the_sandboxs(place: Place) -> None:
 
 
 @unpacking
-def test_an_image_of_layers_is_exported_whole(place: Place) -> None:
+@pytest.mark.parametrize("redirects", [False, True], ids=["user", "machine's root"])
+def test_an_image_of_layers_is_exported_whole(place: Place, *, redirects: bool) -> None:
     """Whiteouts, opaque directories, hard links, capabilities, holes, modes and owners come out as one archive, keys do not."""
     base = place.imported(
         *SYSTEM,
@@ -115,6 +117,7 @@ def test_an_image_of_layers_is_exported_whole(place: Place) -> None:
         entry("etc/ssh/"),
     )
     home = place.sandbox_on(base)
+    replace(Machine.read(home), redirects=redirects).write(home)
     secrets = (
         "root/.ssh/authorized_keys",
         "srv/deep/.ssh/authorized_keys2",
@@ -128,7 +131,7 @@ def test_an_image_of_layers_is_exported_whole(place: Place) -> None:
     upper = home / "upper"
     (upper / "srv/second").hardlink_to(upper / "srv/first")
     os.mknod(upper / "srv/old", stat.S_IFCHR | 0o600, os.makedev(0, 0))
-    os.setxattr(upper / "opt", "user.overlay.opaque", b"y")
+    os.setxattr(upper / "opt", kernel.OPAQUE_OF_ROOT if redirects else kernel.OPAQUE, b"y")
     os.setxattr(upper / "usr/bin/ping", "security.capability", CAPABILITY)
     with (upper / "srv/sparse").open("wb") as file:
         file.truncate(1 << 40)

@@ -228,7 +228,8 @@ class Images:
         request: dict[str, Any] = {"archive": archive, "size": image.size, "without_keys": False}
         if image.layers:
             layers = [str(path) for path in self.lower(image)]
-            await call("b", _PACK, {**request, "layers": layers}, fds=(archive,), progress=progress)
+            request |= {"layers": layers, "redirects": self.layers.redirect(image.layers) or False}
+            await call("b", _PACK, request, fds=(archive,), progress=progress)
             return
         rootfs = os.open(image.rootfs, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
@@ -278,7 +279,13 @@ class Images:
             if isinstance(draft, Image):
                 return draft
             read, write = os.pipe2(os.O_CLOEXEC)
-            request = {"archive": write, "layers": layers, "size": work.parent.size, "without_keys": True}
+            request = {
+                "archive": write,
+                "layers": layers,
+                "size": work.parent.size,
+                "without_keys": True,
+                "redirects": work.machine.redirects,
+            }
             if disk.exists() and laid:
                 request["disk"] = str(disk)
             packing = call("b", _PACK, request, fds=(write,), progress=progress)

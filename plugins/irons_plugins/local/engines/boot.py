@@ -27,6 +27,14 @@ _NOTHING = STAGE / "nothing"
 MAN_PAGES = tuple(f"usr/share/man/man{section}" for section in range(1, 9))
 """Directories that scripts of Debian's packages put links in, and that lean images lack."""
 _CONTROL_GROUPS = Path("/sys/fs/cgroup")
+_OF_MOUNTER = (
+    namespaces.CAP_CHOWN,
+    namespaces.CAP_DAC_OVERRIDE,
+    namespaces.CAP_FOWNER,
+    namespaces.CAP_FSETID,
+    namespaces.CAP_SYS_ADMIN,
+    namespaces.CAP_SETFCAP,
+)
 _SANDBOX_ROOT = 1
 """Id, in namespace A, of a sandbox's root."""
 
@@ -57,6 +65,7 @@ class Order(TypedDict):
         owner: ids, on the machine, of namespace A's root and of the sandbox's root: (uid, gid) each.
         disk: the file with the file system that `upper` and `work` lie in; "" where they lie with the other files.
         lower, upper, work: paths of the overlay's directories; `lower` topmost first.
+        redirects: mount it as the machine's root, so that directories of `lower` can be renamed.
         kit: path of the directory with the SSH server for all images; "" where the image's own is run.
         files: text of files to put into the root file system, by path beneath it.
         settings: text of the files of the settings directory.
@@ -72,6 +81,7 @@ class Order(TypedDict):
     lower: list[str]
     upper: str
     work: str
+    redirects: bool
     kit: str
     files: dict[str, str]
     settings: dict[str, str]
@@ -111,10 +121,8 @@ def boot(order: Order) -> dict[str, Any]:
     share = shares.counts()
     layers = _enter(order)
     shares.hold(share)
-    namespaces.mount("none", "/", flags=namespaces.MS_REC | kernel.MS_PRIVATE)
-    namespaces.mount("tmpfs", "/run", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=0755,size=16m")
-    ROOTFS.mkdir(parents=True)
-    _mount_overlay(layers)
+    if not order["redirects"]:
+        _mount_overlay(layers, kernel.OVERLAY)
     if layers.kit is not None:
         _mount_kit(layers.kit)
     _lay(order["files"])
@@ -156,6 +164,9 @@ def _enter(order: Order) -> _Layers:
         outer, inner = order["owner"]
         _give(layers.work, outer)
         _give(layers.upper, inner)
+        if order["redirects"]:
+            _become_mounter(*outer)
+            _mount_overlay(layers, kernel.OVERLAY_OF_ROOT)
         namespaces.setns(order["inherited"].net, namespaces.NEWNET)
         namespaces.setns(order["inherited"].user, namespaces.NEWUSER)
         _become_root()
@@ -184,6 +195,21 @@ def enter_cell(user: int, net: int, mount: int) -> None:
             _become_root()
 
 
+def _become_mounter(uid: int, gid: int) -> None:
+    """Become namespace A's root with the few of the machine's rights that an overlay with redirects takes.
+
+    The kernel reads and writes all layers with the rights of whoever mounted them. So that no sandbox gets the blocks
+    that a file system keeps for root, or more than a quota, that must neither be the machine's root nor have
+    CAP_SYS_RESOURCE.
+    """
+    namespaces.prctl(namespaces.PR_SET_KEEPCAPS, 1)
+    os.setresgid(gid, gid, gid)
+    os.setgroups([])
+    os.setresuid(uid, uid, uid)
+    namespaces.prctl(namespaces.PR_SET_KEEPCAPS, 0)
+    namespaces.capset(*_OF_MOUNTER)
+
+
 def _become_root() -> None:
     os.setresgid(0, 0, 0)
     os.setgroups([])
@@ -197,9 +223,15 @@ def _give(descriptor: int, owner: list[int]) -> None:
         os.chown(path, *owner)
 
 
-def _mount_overlay(layers: _Layers) -> None:
+def _mount_overlay(layers: _Layers, kind: str) -> None:
+    """Mount a sandbox's files at `ROOTFS`; `kind` is one of the kinds of `kernel`."""
+    namespaces.mount("none", "/", flags=namespaces.MS_REC | kernel.MS_PRIVATE)
+    namespaces.mount("tmpfs", "/run", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=0755,size=16m")
+    ROOTFS.mkdir(parents=True)
     lower = ":".join(f"/proc/self/fd/{descriptor}" for descriptor in layers.lower)
-    options = f"lowerdir={lower},upperdir=/proc/self/fd/{layers.upper},workdir=/proc/self/fd/{layers.work},userxattr"
+    options = (
+        f"lowerdir={lower},upperdir=/proc/self/fd/{layers.upper},workdir=/proc/self/fd/{layers.work},{kind}"
+    )
     namespaces.mount("overlay", str(ROOTFS), "overlay", kernel.MS_NODEV, options)
 
 

@@ -56,7 +56,8 @@ def enter(level: Level, idmap: IdMap, request: dict[str, Any]) -> None:
     Comes back in a new process; the one that called waits for it and exits as it does. What must be done on the
     way, where it is allowed, is asked for in the request: `give`, descriptors of files of this user that become
     those of a sandbox's root; `layers`, directories (topmost first) that are to be seen as one, behind the descriptor
-    that is put into the request as `rootfs`: read-only, or with changes going to `upper` (its `work` beside it);
+    that is put into the request as `rootfs`: read-only, or with changes going to `upper` (its `work` beside it),
+    and with `redirects` as the machine's root mounts them (`kernel.OVERLAY_OF_ROOT`);
     `disk`, a file with a file system (`disks`) that is mounted on `STAGE` first, so that a layer may lie there;
     `open`, paths of directories by the name under which the request gets a descriptor of each.
 
@@ -134,7 +135,8 @@ def _merge(request: dict[str, Any]) -> int:
     # By number, so that no character in a path means anything to the mount.
     lower = ":".join(_numbered(path) for path in request.pop("layers"))
     flags = kernel.MS_NODEV | kernel.MS_NOSUID
-    options = f"lowerdir={lower},userxattr"
+    kind = kernel.OVERLAY_OF_ROOT if request.pop("redirects", False) else kernel.OVERLAY
+    options = f"lowerdir={lower},{kind}"
     if "upper" in request:
         options += f",upperdir={_numbered(request.pop('upper'))},workdir={_numbered(request.pop('work'))}"
     else:

@@ -12,6 +12,15 @@ MS_NOSUID = 0x2
 MS_NODEV = 0x4
 MS_PRIVATE = 0x40000
 
+OVERLAY = "userxattr"
+"""The overlay that a user namespace may mount: it cannot rename a directory of a lower layer."""
+
+OVERLAY_OF_ROOT = "redirect_dir=on,index=off,metacopy=off,nfs_export=off"
+"""The overlay of the machine's root, which can; what the others of these do is left as it is with `OVERLAY`."""
+
+OPAQUE, OPAQUE_OF_ROOT = "user.overlay.opaque", "trusted.overlay.opaque"
+"""What makes a directory hide those of the layers below, in either overlay (overlayfs.rst)."""
+
 _RESOLVE_NO_MAGICLINKS = 0x02
 _RESOLVE_NO_SYMLINKS = 0x04
 _RESOLVE_BENEATH = 0x08

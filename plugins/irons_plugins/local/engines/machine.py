@@ -35,6 +35,7 @@ class Machine:
         host_key: its public host key.
         limits: what it may use.
         layers: its own, topmost first: between what it adds now and its image.
+        redirects: the machine's root mounts its files, so that directories of its layers and its image can be renamed.
         kit: id of the kit whose SSH server it runs; "" for the image's own.
         username: who one is in it; "" where an older version did not record it.
     """
@@ -48,6 +49,7 @@ class Machine:
     layers: tuple[str, ...] = ()
     kit: str = ""
     username: str = ""
+    redirects: bool = False
 
     @classmethod
     def of(

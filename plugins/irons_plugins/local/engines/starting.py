@@ -110,6 +110,7 @@ def order(
         disk=str(home / disks.FILE) if own != home else "",
         upper=str(own / disks.UPPER),
         work=str(own / disks.WORK),
+        redirects=machine.redirects,
         kit="" if kit is None else str(kit.files),
         files={} if Machine.is_laid(home) else _first_files(machine.name),
         settings={

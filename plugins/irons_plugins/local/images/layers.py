@@ -19,6 +19,7 @@ from typing import Any, Literal, Self
 from irons_plugins.local.engines import EngineError
 from irons_plugins.local.engines.call import call
 from irons_plugins.local.engines.removal import remove_tree
+from irons_plugins.local.idmap import is_machines_root
 
 __all__ = ["DEEPEST", "TREE", "Layer", "Layers"]
 
@@ -44,6 +45,7 @@ class Layer:
         kind: `changes` a sandbox's, `mask` what hides something of the layers below it.
         size: bytes of its files without holes; None until they are counted.
         used: bytes of its blocks; None until they are counted.
+        redirects: it may say of a directory what it was called below, as only the machine's root can read it.
     """
 
     id: str
@@ -51,6 +53,7 @@ class Layer:
     kind: Kind
     size: int | None = None
     used: int | None = None
+    redirects: bool = False
 
     @classmethod
     def read(cls, home: Path) -> Self | None:
@@ -90,14 +93,18 @@ class Layers:
         """Their directory."""
         return self._root
 
-    def begin(self, kind: Kind) -> Layer:
+    def begin(self, kind: Kind, *, redirects: bool = False) -> Layer:
         """Make a layer without files; nothing may sweep until a record names it.
+
+        Args:
+            kind: what it will hold.
+            redirects: see `Layer`.
 
         Raises:
             OSError: it cannot be written.
         """
         self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        layer = Layer(f"ly_{secrets.token_hex(8)}", time.time_ns() // 1000, kind)
+        layer = Layer(f"ly_{secrets.token_hex(8)}", time.time_ns() // 1000, kind, redirects=redirects)
         home = self.home(layer.id)
         home.mkdir(mode=0o700)
         layer.write(home)
@@ -127,6 +134,23 @@ class Layers:
         """Every layer that can be read."""
         found = (Layer.read(self._root / entry) for entry in self._entries() if entry.startswith("ly_"))
         return [layer for layer in found if layer is not None]
+
+    def redirect(self, layers: Iterable[str]) -> bool | None:
+        """Whether layers have redirects; None where there are no layers, so that either is possible.
+
+        Raises:
+            EngineError: only the machine's root can read them, and this process is not that.
+        """
+        named = set(layers)
+        found = {layer.redirects for layer in self.listed() if layer.id in named}
+        if not found:
+            return None
+        if found == {True} and not is_machines_root():
+            raise EngineError(
+                "machine",
+                "its layers can only be read by the root of the machine, outside of user namespaces",
+            )
+        return found == {True}
 
     def changed(self) -> int:
         """A number that changes when a layer comes or goes; 0 where there never was one."""

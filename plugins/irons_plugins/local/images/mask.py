@@ -24,11 +24,12 @@ EMPTIED = {"dev": 0o755, "proc": 0o555, "run": 0o755, "sys": 0o555}
 """Directories that the mask has as its own, opaque ones, with their modes: they are filled again at each start."""
 
 
-def begin(tree: int) -> list[int]:
+def begin(tree: int, opaque: str) -> list[int]:
     """Make the `EMPTIED` of a new mask; gives their descriptors, which the caller closes and gives to their owner.
 
     Args:
         tree: descriptor of the mask's directory.
+        opaque: the extended attribute that makes a directory hide what is below it.
 
     Raises:
         OSError: they cannot be made.
@@ -40,7 +41,7 @@ def begin(tree: int) -> list[int]:
             made.append(
                 os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=tree)
             )
-            os.setxattr(made[-1], "user.overlay.opaque", b"y")
+            os.setxattr(made[-1], opaque, b"y")
             os.fchmod(made[-1], mode)
     except OSError:
         for descriptor in made:

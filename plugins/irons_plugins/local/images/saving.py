@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from irons_plugins.local.engines import EngineError, Progress, disks
+from irons_plugins.local.engines import EngineError, Progress, disks, kernel
 from irons_plugins.local.engines.call import call
 from irons_plugins.local.engines.inside import Say
 from irons_plugins.local.engines.machine import Machine
@@ -95,15 +95,17 @@ class Saving:
     async def _save(self, name: str, draft: Path, made: list[str], progress: Progress) -> Image:
         changed = self._has_changes()
         own, changes = self.machine.layers, self._upper
-        cloned = changed and cloning.is_possible(self.layers.root)
+        redirects = self.machine.redirects
+        # Where directories of layers can be renamed, a sandbox loses nothing by having its changes in one.
+        cloned = changed and not redirects and cloning.is_possible(self.layers.root)
         if changed:
-            layer = self.layers.begin("changes")
+            layer = self.layers.begin("changes", redirects=redirects)
             made.append(layer.id)
             own = (layer.id, *own)
         if cloned:
             changes = self.layers.tree(layer.id)
             await self._clone(changes, progress)
-        thin = self.layers.begin("mask")
+        thin = self.layers.begin("mask", redirects=redirects)
         made.append(thin.id)
         found = await self._mask(thin, changes, progress)
         image = replace(
@@ -153,7 +155,7 @@ class Saving:
             stack.callback(os.close, top)
             os.fchmod(top, 0o755)
             given = [top]
-            for descriptor in mask.begin(top):
+            for descriptor in mask.begin(top, kernel.OPAQUE_OF_ROOT if layer.redirects else kernel.OPAQUE):
                 stack.callback(os.close, descriptor)
                 given.append(descriptor)
             _give(given)
@@ -163,6 +165,7 @@ class Saving:
                 "work": str(work),
                 "give": given,
                 "mask": top,
+                "redirects": layer.redirects,
             }
             found = await call("b", _HIDE, request, fds=given, progress=progress)
         await remove_tree(work)
