@@ -347,8 +347,13 @@ def test_records_of_before_and_of_a_newer_irons(tmp_path: Path) -> None:
     machine = Machine.of(Spec(home.name, "box", "", limits=Limits()), "img_1", "debian", "key")
     assert Machine.read(home) == machine
     machine.write(home)
-    assert Machine.read(home) == machine
+    assert json.loads((home / "machine.json").read_text()).keys() == {*old, "limits"}
+    layered = replace(machine, layers=("ly_1",))
+    layered.write(home)
+    assert Machine.read(home) == layered
     body = json.loads((home / "machine.json").read_text())
+    (home / "machine.json").write_text(json.dumps({**body, "further": 1}))
+    assert Machine.read(home) == layered
     (home / "machine.json").write_text(json.dumps({**body, "version": body["version"] + 1, "further": 1}))
     with pytest.raises(EngineError, match="a newer irons made or changed"):
         Machine.read(home)
@@ -453,3 +458,57 @@ def test_where_blocks_can_be_shared_a_sandbox_keeps_its_changes(sharing_place: P
     assert [path.name for path in (rootfs / "opt").iterdir()] == ["new"]
     assert os.listxattr(rootfs / "usr/bin/ping") == ["security.capability"]
     assert not (rootfs / "root/.ssh/authorized_keys").exists()
+
+
+def test_an_overlay_of_roots_gets_no_blocks_that_are_kept_for_root(machine: MachineNeeds) -> None:
+    """What writes to a sandbox's files fills a disk as an ordinary user would, though the machine's root mounted them."""
+    machine.require("root", "mkfs.ext4", "mount", optional=True)
+    with make_place() as room:
+        disk, mounted = room.root / "disk", room.root / "mounted"
+        mounted.mkdir()
+        with disk.open("wb") as file:
+            file.truncate(16 << 20)
+        subprocess.run(["mkfs.ext4", "-q", "-m", "20", disk], check=True, capture_output=True)
+        done = subprocess.run(
+            ["mount", "-o", "loop", disk, mounted], check=False, capture_output=True, text=True
+        )
+        if done.returncode:
+            machine.miss(f"a disk image cannot be mounted: {done.stderr.strip()}", optional=True)
+        try:
+            words = [sys.executable, "-c", _FILL, str(mounted), str(outer_map().host_uid(0))]
+            subprocess.run(words, check=True)
+            found = os.statvfs(mounted)
+            assert found.f_bavail == 0
+            assert found.f_bfree * found.f_frsize >= 2 << 20
+        finally:
+            subprocess.run(["umount", mounted], check=True)
+
+
+_FILL = """
+import os, sys
+from pathlib import Path
+from types import SimpleNamespace
+from irons_plugins.local import namespaces
+from irons_plugins.local.engines import boot, kernel
+place, uid = Path(sys.argv[1]), int(sys.argv[2])
+for name in ("lower", "upper", "work"):
+    (place / name).mkdir()
+    os.chown(place / name, uid, uid)
+(place / "upper").chmod(0o777)
+namespaces.unshare(namespaces.NEWNS)
+layers = SimpleNamespace(
+    lower=[boot._directory(str(place / "lower"))],
+    upper=boot._directory(str(place / "upper")),
+    work=boot._directory(str(place / "work")),
+)
+boot._become_mounter(uid, uid)
+boot._mount_overlay(layers, kernel.OVERLAY_OF_ROOT)
+namespaces.capset()
+os.umask(0)
+descriptor = os.open(boot.ROOTFS / "full", os.O_WRONLY | os.O_CREAT)
+try:
+    while True:
+        os.write(descriptor, bytes(4096))
+except OSError:
+    os.fsync(descriptor)
+"""

@@ -8,7 +8,7 @@ import fcntl
 import json
 import os
 from collections.abc import AsyncIterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from irons_plugins.local.engines import EngineError, Limits, Spec
@@ -20,7 +20,7 @@ _LOCK = "lock"
 _POLL = 0.05
 _RUN = "run-"
 _VERSION = 2
-"""Of the record: version 1 had no layers, and no number."""
+"""Of a record that an irons without layers must refuse. One that it can read has no number, and no key that is not needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,8 @@ class Machine:
                     "install the newer irons again to use it",
                 )
             layers = tuple(body.pop("layers", ()))
+            # What a newer irons says without a version of its own may be left unread.
+            body = {field.name: body[field.name] for field in fields(cls) if field.name in body}
             return cls(**{**body, "limits": Limits(**body["limits"]), "layers": layers})
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise EngineError("state", f"{home.name} is half made or damaged", "destroy it") from error
@@ -83,8 +85,11 @@ class Machine:
     def write(self, home: Path) -> None:
         """Write the file, so that it is there whole or not at all, also after a power loss."""
         path = home / (_FILE + ".new")
+        needed = {field.name for field in fields(self) if getattr(self, field.name) != field.default}
+        body = {key: value for key, value in asdict(self).items() if key in needed}
+        body |= {"version": _VERSION} if self.layers or self.redirects else {}
         with path.open("w", encoding="utf-8") as file:
-            json.dump({"version": _VERSION, **asdict(self)}, file)
+            json.dump(body, file)
             file.flush()
             os.fsync(file.fileno())
         path.rename(home / _FILE)

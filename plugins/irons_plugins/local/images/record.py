@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,7 +16,7 @@ ROOTFS = "rootfs"
 _FILE = "image.json"
 _NAME_AT_MOST = 64
 _VERSION = 2
-"""Of the record: version 1 had no layers, and no number."""
+"""Of a record that an irons without layers must refuse. One that it can read has no number, and no key that is not needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,9 @@ class Image:
             body = json.loads((home / _FILE).read_bytes())
             if body.pop("version", 1) > _VERSION:
                 return None
-            return cls(**{**body, "layers": tuple(body.get("layers", ()))}, home=home)
+            # What a newer irons says without a version of its own may be left unread.
+            known = {field.name: body[field.name] for field in fields(cls) if field.name in body}
+            return cls(**{**known, "layers": tuple(body.get("layers", ())), "home": home})
         except (OSError, ValueError, TypeError, AttributeError):
             return None
 
@@ -129,10 +131,14 @@ class Image:
 
     def write(self, home: Path) -> None:
         """Write the record into a directory, whole or not at all."""
-        body = {key: value for key, value in asdict(self).items() if key != "home"}
+        needed = {field.name for field in fields(self) if getattr(self, field.name) != field.default} - {
+            "home"
+        }
+        body = {key: value for key, value in asdict(self).items() if key in needed}
+        body |= {"version": _VERSION} if self.layers else {}
         path = home / f"{_FILE}.new"
         with path.open("w", encoding="utf-8") as file:
-            json.dump({"version": _VERSION, **body}, file)
+            json.dump(body, file)
             file.flush()
             os.fsync(file.fileno())
         path.rename(home / _FILE)
