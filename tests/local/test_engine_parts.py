@@ -17,7 +17,7 @@ from irons_plugins.local.engines.cgroup import Groups
 from irons_plugins.local.engines.machine import Machine
 from irons_plugins.local.engines.processes import Process, is_alive, open_process
 from irons_plugins.local.engines.removal import remove_tree
-from irons_plugins.local.idmap import Extent, IdMapError, inner_extent, lines, outer_map
+from irons_plugins.local.idmap import Extent, IdMapError, inner_extent, is_machines_root, lines, outer_map
 from irons_plugins.local.namespaces import started
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIYqNsYamEJIfnCozjmepI0oBf+gCfs1BF66xsISdc6e me@here\n"
@@ -101,6 +101,26 @@ def test_ids_of_root_are_a_private_range(tmp_path: Path) -> None:
     assert found.host_uid(1) == found.host_uid(0) + 1
     with pytest.raises(KeyError):
         found.host_gid(65536)
+
+
+@pytest.mark.needs("root")
+@pytest.mark.parametrize(
+    ("uid_map", "permitted", "is_root"),
+    [
+        ("0 0 4294967295", 0x1FFFFFFFFFF, True),
+        ("0 100000 65536", 0x1FFFFFFFFFF, False),
+        ("0 0 4294967295", 0xA80425FB, False),
+        ("0 0 4294967295", 0xA82425FB, True),
+    ],
+    ids=["machine", "rootless container", "container", "container with SYS_ADMIN"],
+)
+def test_only_the_machines_root_mounts_with_redirects(
+    tmp_path: Path, uid_map: str, permitted: int, *, is_root: bool
+) -> None:
+    """Root of a user namespace, or without a capability that it takes, mounts as an ordinary user does."""
+    (tmp_path / "uid_map").write_text(f"{uid_map}\n")
+    (tmp_path / "status").write_text(f"Name:\tx\nCapPrm:\t{permitted:016x}\n")
+    assert is_machines_root(tmp_path) is is_root
 
 
 def test_ids_of_a_user_are_subordinate(tmp_path: Path) -> None:

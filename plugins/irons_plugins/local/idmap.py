@@ -12,6 +12,8 @@ import pwd
 from pathlib import Path
 from typing import NamedTuple
 
+from irons_plugins.local import namespaces
+
 PRIVATE_BASE = 1879048192
 """The first id above those that systemd gives to containers (524288 to 1879048191, its "Users, Groups, UIDs and GIDs")."""
 
@@ -50,14 +52,21 @@ class IdMap(NamedTuple):
         return _lookup(self.gids, inside)
 
 
-def is_machines_root(uid_map: Path = Path("/proc/self/uid_map")) -> bool:
-    """True of a process that is root outside of every user namespace, whose mounts the kernel trusts."""
+def is_machines_root(proc: Path = Path("/proc/self")) -> bool:
+    """True of a process that is root outside of every user namespace and has `namespaces.OF_MOUNTER`.
+
+    The kernel believes what an overlay that such a process mounted has in `trusted.` attributes. A container's root
+    may lack a capability.
+    """
     if os.geteuid():
         return False
     try:
-        return uid_map.read_text(encoding="ascii").split() == ["0", "0", "4294967295"]
-    except OSError:
+        whole = (proc / "uid_map").read_text(encoding="ascii").split() == ["0", "0", "4294967295"]
+        lines = (proc / "status").read_text(encoding="ascii", errors="replace").splitlines()
+        permitted = next(int(line.split()[1], 16) for line in lines if line.startswith("CapPrm:"))
+    except (OSError, StopIteration):
         return False
+    return whole and all(permitted >> number & 1 for number in namespaces.OF_MOUNTER)
 
 
 def inner_extent() -> Extent:

@@ -32,6 +32,8 @@ CAP_FOWNER = 3
 CAP_FSETID = 4
 CAP_SYS_ADMIN = 21
 CAP_SETFCAP = 31
+OF_MOUNTER = (CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_FSETID, CAP_SYS_ADMIN, CAP_SETFCAP)
+"""What the mounter of an overlay with redirects needs of the machine's rights, since the kernel works with them."""
 
 _CAPABILITY_VERSION = 0x20080522
 _LIMITED = "the limit of namespaces (user.max_…_namespaces) is reached"

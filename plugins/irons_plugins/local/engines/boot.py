@@ -27,14 +27,6 @@ _NOTHING = STAGE / "nothing"
 MAN_PAGES = tuple(f"usr/share/man/man{section}" for section in range(1, 9))
 """Directories that scripts of Debian's packages put links in, and that lean images lack."""
 _CONTROL_GROUPS = Path("/sys/fs/cgroup")
-_OF_MOUNTER = (
-    namespaces.CAP_CHOWN,
-    namespaces.CAP_DAC_OVERRIDE,
-    namespaces.CAP_FOWNER,
-    namespaces.CAP_FSETID,
-    namespaces.CAP_SYS_ADMIN,
-    namespaces.CAP_SETFCAP,
-)
 _SANDBOX_ROOT = 1
 """Id, in namespace A, of a sandbox's root."""
 
@@ -207,7 +199,7 @@ def _become_mounter(uid: int, gid: int) -> None:
     os.setgroups([])
     os.setresuid(uid, uid, uid)
     namespaces.prctl(namespaces.PR_SET_KEEPCAPS, 0)
-    namespaces.capset(*_OF_MOUNTER)
+    namespaces.capset(*namespaces.OF_MOUNTER)
 
 
 def _become_root() -> None:
