@@ -57,6 +57,7 @@ LOCAL_KEYS: dict[str, type] = {
     "upstream_proxy": str,
     "no_proxy": list,
     "upstream_resolves": bool,
+    "ca": list,
 }
 """What the table `[local]` may have, and of which type."""
 

@@ -8,11 +8,14 @@ import errno
 import os
 import platform
 import struct
+import subprocess
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from irons_plugins.local.engines import EngineError, Limits
+from irons_plugins.local.authorities import read_authorities
+from irons_plugins.local.engines import EngineError, Limits, trust
 from irons_plugins.local.engines.conformance import Bench, Ran, expect
+from irons_plugins.local.engines.namespace import NamespaceEngine
 from irons_plugins.local.image import Images
 
 
@@ -178,6 +181,51 @@ async def memory_is_limited_where_it_can_be(bench: Bench) -> None:
     expect((await bench.ssh(spec.id, made, "true")).code == 0, "it does not answer any more")
 
 
+async def carried_authorities_come_and_go(bench: Bench) -> None:
+    """A carried CA is in the trust store and the variables, gone at the start after it left, and in no saved image."""
+    certificate, key = bench.directory / "ca.pem", bench.directory / "ca.key"
+    words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    words += ["-days", "2", "-subj", "/CN=Company", "-keyout", str(key), "-out", str(certificate)]
+    await asyncio.to_thread(subprocess.run, words, check=True, capture_output=True)
+    certificate.write_text(f"{key.read_text()}{certificate.read_text()}", encoding="utf-8")
+    found = read_authorities([str(certificate)])
+    shown = {trust.AUTHORITIES: found.pem, trust.BUNDLE: found.bundle}
+    engine = bench.engine
+    assert isinstance(engine, NamespaceEngine)
+    engine._shown = lambda: shown
+    sandbox, made = await bench.running()
+    line = found.pem.splitlines()[1]
+    store = f"grep -rlsF {line} /etc/ssl/certs /usr/local/share/ca-certificates"
+    wait = f"i=0; until {store} >/dev/null || [ $i -ge 300 ]; do i=$((i + 1)); sleep 0.1; done; "
+    ran = await bench.ssh(
+        sandbox, made, f"{wait}{store} | wc -l; grep -cF {line} $SSL_CERT_FILE; env | grep -c /run/irons/ca"
+    )
+    expect(ran.code == 0, f"inside: {ran}")
+    counts = [int(text) for text in ran.text.split()]
+    expect(counts[0] >= 2 and counts[1:] == [1, 4], f"in the store, the bundle and the variables: {counts}")
+    leaked = await bench.ssh(
+        sandbox, made, "sudo grep -rl 'PRIVATE KEY' /run/irons/ca.pem /run/irons/ca-bundle.pem"
+    )
+    expect(leaked.text == "", f"a private key was carried: {leaked}")
+    await bench.engine.stop(sandbox)
+    images = Images(bench.directory.parent / "images", bench.directory.parent / "sandboxes")
+    await images.save(sandbox, "trusting")
+    engine._shown = lambda: dict.fromkeys(shown, "")
+    copy = replace(bench.spec("copy"), image="trusting")
+    made_copy = await bench.engine.create(copy)
+    await bench.engine.start(copy.id, boot=False)
+    ran = await bench.ssh(
+        copy.id, made_copy, f"{store}; ls /etc/ssl/certs | grep irons-; env | grep -c /run/irons/ca"
+    )
+    expect(ran.text == "0\n", f"what a saved image has of it: {ran}")
+    await bench.engine.destroy(copy.id)
+    await images.remove("trusting")
+    await bench.engine.start(sandbox)
+    gone = f"i=0; while {store} >/dev/null && [ $i -lt 300 ]; do i=$((i + 1)); sleep 0.1; done; {store}; ls /etc/ssl/certs | grep irons-"
+    ran = await bench.ssh(sandbox, made, gone)
+    expect(ran.text == "", f"after it left the setting: {ran}")
+
+
 async def the_disk_is_limited_where_it_can_be(bench: Bench) -> None:
     """As root a sandbox has the room that it was given, keeps its files, and is saved; an ordinary user is refused first."""
     spec = bench.spec("limited", Limits(disk=64 << 20))
@@ -231,5 +279,6 @@ ATTACKS: dict[str, Callable[[Bench], Awaitable[None]]] = {
         what_users_share_is_not_used_up,
         memory_is_limited_where_it_can_be,
         the_disk_is_limited_where_it_can_be,
+        carried_authorities_come_and_go,
     )
 }

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from irons.context import Context
     from irons_plugins.ssh.keys import PublicKey
 
+_FOR_GOOD = 1e9
 WARNED_EVERY = 60.0
 """Seconds in which a sandbox that may reach anything is announced once."""
 
@@ -134,6 +135,7 @@ class _Making:
             else:
                 if name in made and first:
                     _say_open(self._ctx, name, len(made))
+                    _say_trusted(self._ctx)
                     first = False
                 del self._pending[name]
                 yield row
@@ -233,6 +235,20 @@ def _policy(mode: str | None, allow: tuple[str, ...], policy: str | None) -> dic
         # In warn everything passes: who names what may pass means that all else may not.
         mode = "deny"
     return {"mode": mode, "rules": list(rules.values()) or None}
+
+
+def _say_trusted(ctx: Context) -> None:
+    """Say whose certificate authorities this machine's sandboxes trust; once for each set of them."""
+    if not ctx.api.backend.local:
+        return
+    from irons_plugins.local.authorities import carried
+
+    found = carried(ctx.settings.path)
+    if found.count and Names.of(ctx.settings, what=f"trusted-{found.digest}").claim(_FOR_GOOD):
+        ctx.progress(
+            f"sandboxes trust {found.count} certificate{'s' if found.count != 1 else ''} of {', '.join(found.files)}; "
+            "ca = [] under [local] in the configuration carries none"
+        )
 
 
 def _say_open(ctx: Context, name: str, count: int) -> None:

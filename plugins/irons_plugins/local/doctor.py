@@ -16,6 +16,7 @@ from irons_plugins.local.places import Places
 
 _KERNEL = (5, 11)
 _ROOM = 1 << 30
+_CA_FIX = "correct ca under [local] in the configuration"
 # An overlay's upper layer, with the attributes and owners it needs, cannot lie on these.
 _UNFIT = (
     "overlay",
@@ -256,6 +257,24 @@ def _names(facts: Facts) -> Check:
     )
 
 
+def _authorities(facts: Facts) -> Check:
+    name, found = "company-ca", facts.authorities
+    kept = (
+        "; left out: " + ", ".join(f"{each.path} ({each.why})" for each in found.left_out)
+        if found.left_out
+        else ""
+    )
+    if not found.count:
+        return Check(
+            name,
+            not kept,
+            f"no certificate authority is carried into sandboxes{kept}",
+            _CA_FIX if kept else "",
+        )
+    what = f"{found.count} certificate{'s' if found.count != 1 else ''} of {', '.join(found.files)} are trusted in sandboxes"
+    return Check(name, True, what + kept)
+
+
 def _internet(facts: Facts) -> Check:
     name, way = "internet", facts.way_out
     setting = 'set upstream_proxy = "http://HOST:PORT" under [local] in the configuration'
@@ -299,6 +318,7 @@ _CHECKS: tuple[Callable[[Facts], Check], ...] = (
     _limits,
     _disk_limits,
     _names,
+    _authorities,
     _internet,
     _tun,
 )

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from irons.settings import config_path
+from irons_plugins.local.authorities import Authorities, carried
 from irons_plugins.local.cellnet import search_path
 from irons_plugins.local.confined import GATEWAY_ID
 from irons_plugins.local.engines import EngineError
@@ -62,6 +63,7 @@ class Facts:
         around: the container, if any, that this process is in.
         unreadable: those of `RESOLVING` that the gateway cannot read.
         way_out: how it reaches the internet.
+        authorities: the certificate authorities that are carried into sandboxes.
     """
 
     system: str = "Linux"
@@ -89,6 +91,7 @@ class Facts:
     unreadable: tuple[str, ...] = ()
     around: Surroundings = field(default_factory=Surroundings)
     way_out: WayOut = field(default_factory=WayOut)
+    authorities: Authorities = field(default_factory=Authorities)
 
 
 def gather(places: Places) -> Facts:
@@ -129,6 +132,7 @@ def gather(places: Places) -> Facts:
         unreadable=tuple(path for path in RESOLVING if not _gateway_reads(path, uid)),
         around=Surroundings.find(uid),
         way_out=look(config_path(os.environ), os.environ),
+        authorities=carried(config_path(os.environ)),
     )
 
 

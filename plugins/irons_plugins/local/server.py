@@ -20,6 +20,7 @@ from typing import Any
 from irons.host import PluginHost
 from irons.settings import config_path
 from irons.version import __version__
+from irons_plugins.local.authorities import Authorities
 from irons_plugins.local.control.app import KeyRequired, make_app
 from irons_plugins.local.control.audit import Audit
 from irons_plugins.local.control.config import FILE, Config, ConfigError, LocalTable, read_config
@@ -39,7 +40,7 @@ from irons_plugins.local.control.plane import Plane
 from irons_plugins.local.control.retention import Retention
 from irons_plugins.local.control.serving import Serving
 from irons_plugins.local.control.terms import Instant
-from irons_plugins.local.engines import CellError, Cells, Engine, EngineError, EngineMaker, Kit
+from irons_plugins.local.engines import CellError, Cells, Engine, EngineError, EngineMaker, Kit, trust
 from irons_plugins.local.images.layers import Layers
 from irons_plugins.local.places import Places, PlacesError
 from irons_plugins.local.reserve import Reserve
@@ -300,14 +301,27 @@ def main() -> int:
 async def _run(
     places: Places, config: Config, store: Store, link: socket.socket, rendezvous: socket.socket | None
 ) -> None:
-    def engines(cells: Cells) -> Mapping[str, Engine]:
-        return make_engines(Kit(cells=cells, images=places.images, sandboxes=places.sandboxes), _brought())
+    local = LocalTable(config_path(os.environ))
 
-    server = Server(places, config, store, engines, LocalTable(config_path(os.environ)))
+    def engines(cells: Cells) -> Mapping[str, Engine]:
+        kit = Kit(
+            cells=cells,
+            images=places.images,
+            sandboxes=places.sandboxes,
+            shown=lambda: _trusted(local.authorities()),
+        )
+        return make_engines(kit, _brought())
+
+    server = Server(places, config, store, engines, local)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.stop)
     await server.serve(link, rendezvous)
+
+
+def _trusted(found: Authorities) -> Mapping[str, str]:
+    """The files of a sandbox's settings that say what it trusts beside what its image does."""
+    return {trust.AUTHORITIES: found.pem, trust.BUNDLE: found.bundle}
 
 
 def _brought() -> Mapping[str, EngineMaker]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from irons_plugins.local import workforce
+from irons_plugins.local.authorities import Authorities, AuthoritiesError, paths_of, read_authorities
 from irons_plugins.local.policy import Policy, PolicyError
 from irons_plugins.local.synthetic import PoolError, read_pool
 from irons_plugins.local.upstream import Upstream, UpstreamError, read_upstream
@@ -84,8 +85,9 @@ def read_config(listening: Path, settings: Path) -> Config:
         )
     try:
         read_upstream(local)
+        paths_of(local)
         pool = None if "synthetic_pool" not in local else str(read_pool(str(local["synthetic_pool"])))
-    except UpstreamError as error:
+    except (UpstreamError, AuthoritiesError) as error:
         raise ConfigError(f"{settings}: {error}") from None
     except PoolError as error:
         raise ConfigError(f"{settings}: local.synthetic_pool: {error}") from None
@@ -127,6 +129,12 @@ class LocalTable:
         self._seen: tuple[int, int] | None = None
         self._hosts: Mapping[str, tuple[str, ...]] = {}
         self._upstream: Upstream | None = None
+        self._ca: Sequence[str] | None = None
+
+    def authorities(self) -> Authorities:
+        """The certificate authorities that are carried into sandboxes, read again each time."""
+        self._refresh()
+        return read_authorities(self._ca)
 
     def hosts(self) -> Mapping[str, tuple[str, ...]]:
         """`[local.hosts]`: name to addresses, as they are now."""
@@ -142,7 +150,7 @@ class LocalTable:
         try:
             found = self._path.stat()
         except OSError:
-            self._seen, self._hosts, self._upstream = None, {}, None
+            self._seen, self._hosts, self._upstream, self._ca = None, {}, None, None
             return
         seen = (found.st_mtime_ns, found.st_ino)
         if seen == self._seen:
@@ -151,10 +159,11 @@ class LocalTable:
         try:
             settings = tomllib.loads(self._path.read_text())
             hosts, upstream = _hosts_of(settings), read_upstream(_local_of(settings))
+            ca = paths_of(_local_of(settings))
         except (OSError, ValueError) as error:
             _log.warning("%s: %s; [local] stays as it was", self._path, error)
         else:
-            self._hosts, self._upstream = hosts, upstream
+            self._hosts, self._upstream, self._ca = hosts, upstream, ca
 
 
 def _local_of(settings: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -279,12 +279,14 @@ class Kit:
         images: directory of the images.
         sandboxes: directory in which the engine has one directory per sandbox.
         default_image: how to get the image that is made on first use; a path of an archive, or "" to build one.
+        shown: gives, at each start, text of further files to show in the settings directory, by name.
     """
 
     cells: Cells
     images: Path
     sandboxes: Path
     default_image: str = ""
+    shown: Callable[[], Mapping[str, str]] = dict
 
 
 EngineMaker = Callable[[Kit], Engine]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from irons_plugins.local.engines import SSH_PORT
+from irons_plugins.local.engines import SSH_PORT, trust
 from irons_plugins.local.engines.oci import CONFIG_DIRECTORY, KIT_DIRECTORY, PATH
 from irons_plugins.local.engines.session import READING, SHELL
 
@@ -72,7 +72,8 @@ HOOKED = Step(
 exec {HOOK}
 """,
 )
-STEPS = (SERVICES, HOOKED)
+TRUSTED = Step(10, "trust", trust.SCRIPT)
+STEPS = (TRUSTED, SERVICES, HOOKED)
 
 # The output's reader ends with the last program that holds the pipe, so that no service is ever written to death.
 _DRIVER = (

@@ -66,6 +66,7 @@ class NamespaceEngine:
         self._images = Images(kit.images, kit.sandboxes)
         self._kits = Kits(kit.images)
         self._default_image = kit.default_image
+        self._shown = kit.shown
         self._root = kit.sandboxes
         self._groups = Groups.find() if groups is None else groups
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -377,6 +378,7 @@ class NamespaceEngine:
                 self._kit_of(machine),
                 boot.Inherited(*spaces, groups, theirs, note),
                 steps,
+                await asyncio.to_thread(self._shown),
             )
             process = await starting.run(order, held)
             # The machine alone has that end now: what is read is what it says, and then its end.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 
+from irons_plugins.local.engines import trust
 from irons_plugins.local.engines.oci import CONFIG_DIRECTORY, KIT_DIRECTORY
 
 FILE = "session"
@@ -54,6 +55,7 @@ irons_machine() {{
   export LANG
   # An image of a single program: what the kit has is better than nothing.
   command -v ls >/dev/null 2>&1 || PATH=$PATH:{KIT_DIRECTORY}
+  {trust.SESSION}
   irons_read /etc/default/locale
   irons_read /etc/environment
   [ ! -r {CONFIG_DIRECTORY}/{VARIABLES} ] || . {CONFIG_DIRECTORY}/{VARIABLES}

@@ -8,7 +8,7 @@ import os
 import platform
 import shutil
 from asyncio.subprocess import PIPE
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,7 @@ def order(
     kit: MadeKit | None,
     inherited: boot.Inherited,
     steps: Sequence[booting.Step],
+    shown: Mapping[str, str],
 ) -> boot.Order:
     """What `boot` is told to start.
 
@@ -88,6 +89,7 @@ def order(
         kit: the SSH server it runs; None for the one of the image.
         inherited: the descriptors that come with the order.
         steps: what it does by itself when it has started.
+        shown: text of further files of the settings directory.
 
     Raises:
         EngineError: crun, or subordinate ids, are missing.
@@ -115,6 +117,7 @@ def order(
         files={} if Machine.is_laid(home) else _first_files(machine.name),
         settings={
             **settings,
+            **shown,
             sshd.AUTHORIZED: sshd.marked(settings[sshd.AUTHORIZED]),
             sshd.CONFIG: sshd.configuration(shell),
             session.FILE: session.SCRIPT,

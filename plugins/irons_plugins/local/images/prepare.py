@@ -18,6 +18,7 @@ from typing import Any
 
 from irons_plugins.local.engines import USERNAME, EngineError, boot
 from irons_plugins.local.engines.oci import KIT_DIRECTORY
+from irons_plugins.local.images.distrust import distrust
 
 _SSHD = ("usr/sbin/sshd", "usr/local/sbin/sshd", "usr/bin/sshd", "sbin/sshd")
 _TINI = ("usr/bin/tini", "sbin/tini", "usr/local/bin/tini", "usr/bin/tini-static")
@@ -67,6 +68,7 @@ def prepare() -> dict[str, Any]:
     _default_locale()
     _man_pages()
     _forget_identity()
+    distrust()
     return {"sshd": sshd, "tini": _first(_TINI), "os": _os_name(), "username": username}
 
 

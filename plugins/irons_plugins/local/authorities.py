@@ -1,0 +1,197 @@
+"""Certificate authorities of this machine's company, carried into sandboxes: certificates read, checked and written out again.
+
+Nothing of a file travels but its certificates: a private key, a comment or whatever else lies beside them stays here.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+import ssl
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SETTING = "ca"
+"""In `[local]`: paths of files and directories; an empty list carries nothing."""
+
+USUAL = (
+    "/usr/local/share/ca-certificates",
+    "/etc/pki/ca-trust/source/anchors",
+    "/etc/ca-certificates/trust-source/anchors",
+)
+"""Where a person, or a company, puts CAs of its own on Debian, Fedora and Arch."""
+
+MOST_BYTES = 1 << 20
+"""Bytes of one file."""
+MOST = 200
+"""Certificates in all."""
+
+_SUFFIXES = (".crt", ".pem", ".cer", ".der")
+_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----(.*?)-----END \1-----", re.DOTALL)
+
+
+class AuthoritiesError(ValueError):
+    """The setting is invalid; the message is one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Something that is not carried, and why."""
+
+    path: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Authorities:
+    """What is carried into sandboxes.
+
+    Attributes:
+        pem: the certificates, one after the other; empty where there is none.
+        files: the files that they come from.
+        count: how many there are.
+        left_out: what was found beside them.
+        public: text of the certificates that this machine trusts anyway; empty where nothing is carried.
+    """
+
+    pem: str = ""
+    files: tuple[str, ...] = ()
+    count: int = 0
+    left_out: tuple[LeftOut, ...] = ()
+    public: str = ""
+
+    @property
+    def digest(self) -> str:
+        """A short text that is another one for other certificates."""
+        return hashlib.sha256(self.pem.encode()).hexdigest()[:16]
+
+    @property
+    def bundle(self) -> str:
+        """All that a program needs which is told of one file: what this machine trusts, and what is carried."""
+        return self.public + self.pem if self.pem else ""
+
+
+def paths_of(local: Mapping[str, Any]) -> Sequence[str] | None:
+    """The setting in a `[local]` table; None where it is not set.
+
+    Raises:
+        AuthoritiesError: it is not a list of absolute paths.
+    """
+    given = local.get(SETTING)
+    if given is None:
+        return None
+    if not isinstance(given, list) or not all(
+        isinstance(each, str) and each.startswith("/") for each in given
+    ):
+        raise AuthoritiesError(f"local.{SETTING} must be a list of absolute paths")
+    return given
+
+
+def carried(settings: Path) -> Authorities:
+    """What is carried by a settings file; an invalid one carries nothing, and is reported elsewhere."""
+    try:
+        return read_authorities(paths_of(tomllib.loads(settings.read_text()).get("local", {})))
+    except FileNotFoundError:
+        return read_authorities(None)
+    except (OSError, ValueError, AttributeError) as error:
+        return Authorities(left_out=(LeftOut(str(settings), str(error)),))
+
+
+def read_authorities(paths: Sequence[str] | None) -> Authorities:
+    """Read the certificates that are carried.
+
+    Args:
+        paths: files and directories; None reads the usual places.
+    """
+    found: dict[bytes, str] = {}
+    files: list[str] = []
+    left_out: list[LeftOut] = []
+    for path in _files(USUAL if paths is None else paths, left_out, named=paths is not None):
+        before = len(found)
+        for der in _certificates(path, left_out):
+            if len(found) >= MOST:
+                left_out.append(LeftOut(str(path), f"more than {MOST} certificates"))
+                break
+            found.setdefault(der, str(path))
+        if len(found) > before:
+            files.append(str(path))
+    pem = "".join(ssl.DER_cert_to_PEM_cert(der) for der in found)
+    return Authorities(pem, tuple(files), len(found), tuple(left_out), _public() if pem else "")
+
+
+def _files(paths: Sequence[str], left_out: list[LeftOut], *, named: bool) -> Iterator[Path]:
+    for each in paths:
+        path = Path(each)
+        try:
+            below = sorted(path.rglob("*")) if path.is_dir() else [path]
+        except OSError as error:
+            left_out.append(LeftOut(each, error.strerror or "it cannot be read"))
+            continue
+        if not path.exists():
+            if named:
+                left_out.append(LeftOut(each, "there is no such file"))
+            continue
+        yield from (file for file in below if file == path or (file.suffix in _SUFFIXES and file.is_file()))
+
+
+def _certificates(path: Path, left_out: list[LeftOut]) -> Iterator[bytes]:
+    """The certificates of a file in DER; whatever else it holds is noted."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        left_out.append(LeftOut(str(path), error.strerror or "it cannot be read"))
+        return
+    if len(data) > MOST_BYTES:
+        left_out.append(LeftOut(str(path), "it is too large"))
+        return
+    blocks = [(match[1].decode(), match[2]) for match in _BLOCK.finditer(data)]
+    if not blocks:
+        if _is_certificate(data):
+            yield data
+        else:
+            left_out.append(LeftOut(str(path), "it holds no certificate"))
+        return
+    for kind, text in blocks:
+        if kind != "CERTIFICATE":
+            left_out.append(LeftOut(str(path), f"a {kind.lower()} in it stays on this machine"))
+            continue
+        try:
+            der = base64.b64decode(b"".join(text.split()), validate=True)
+        except (binascii.Error, ValueError):
+            der = b""
+        if _is_certificate(der):
+            yield der
+        else:
+            left_out.append(LeftOut(str(path), "a certificate in it cannot be read"))
+
+
+def _is_certificate(der: bytes) -> bool:
+    """Tell whether this is one X.509 certificate (RFC 5280), and nothing after it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_verify_locations(cadata=der)
+    except (ssl.SSLError, ValueError):
+        return False
+    return _length(der) == len(der) and sum(context.cert_store_stats().values()) >= 1
+
+
+def _length(der: bytes) -> int:
+    """Bytes of the DER value at the start, its head included."""
+    if len(der) < 2 or der[0] != 0x30:
+        return -1
+    if der[1] < 0x80:
+        return 2 + der[1]
+    size = der[1] & 0x7F
+    return 2 + size + int.from_bytes(der[2 : 2 + size], "big")
+
+
+def _public() -> str:
+    """What this machine trusts anyway, its own CAs among it, as OpenSSL finds it; written out again."""
+    context = ssl.create_default_context()
+    return "".join(ssl.DER_cert_to_PEM_cert(der) for der in context.get_ca_certs(binary_form=True))
