@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 BUILT_IN: tuple[tuple[str, str], ...] = (
     ("lifecycle", "irons_plugins.lifecycle"),
     ("ssh", "irons_plugins.ssh"),
+    ("run", "irons_plugins.run"),
     ("egress", "irons_plugins.egress"),
     ("audit", "irons_plugins.audit"),
     ("local", "irons_plugins.local.plugin"),

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from irons.command import Result, View
-from irons.errors import IronsError, UsageError
+from irons.errors import UsageError
 from irons_plugins.lifecycle.selection import selected
 from irons_plugins.ssh.child import Sinks
 from irons_plugins.ssh.ending_soon import telling_end
 from irons_plugins.ssh.entrance import entrance, failing_as_ssh
 from irons_plugins.ssh.program import Program, run_program
 from irons_plugins.ssh.refused import Refusals
-from irons_plugins.ssh.telling import tell
+from irons_plugins.ssh.telling import asked_form, ended_by, tell
 from irons_plugins.ssh.variables import variables_of
 from irons_plugins.ssh.workdir import workdir_of
 
@@ -69,7 +69,7 @@ def execute(
 def _on_one(ctx: Context, name: str, program: Program, *, strict: bool) -> Result:
     way = entrance(ctx, name, strict=strict)
     refusals = Refusals(ctx, name)
-    if _asked(ctx):
+    if asked_form(ctx):
         from irons_plugins.ssh.report import Captured, reported
 
         out, err = Captured(), Captured()
@@ -81,7 +81,7 @@ def _on_one(ctx: Context, name: str, program: Program, *, strict: bool) -> Resul
     if ran.ending.error is not None:
         raise ran.ending.error
     if ran.interrupt is not None:
-        raise _ended_by(ran.interrupt)
+        raise ended_by(ran.interrupt)
     return Result(None, exit=ran.ending.code)
 
 
@@ -91,7 +91,7 @@ def _on_several(ctx: Context, names: tuple[str, ...], program: Program, *, stric
     from irons_plugins.ssh.prefixed import Shared
     from irons_plugins.ssh.several import Outputs, run_on_all
 
-    form = _asked(ctx)
+    form = asked_form(ctx)
     streams = ctx.streams
     done: list[Done] = []
     reports: list[Report] = []
@@ -122,23 +122,5 @@ def _on_several(ctx: Context, names: tuple[str, ...], program: Program, *, stric
         listed += f" and {more} more" if more > 0 else ""
         ctx.progress(f"irons: exit codes of {len(failed)} of {len(names)} sandboxes: {listed}")
     if interrupt is not None:
-        raise _ended_by(interrupt)
+        raise ended_by(interrupt)
     return Result(None, exit=worst)
-
-
-def _asked(ctx: Context) -> str:
-    """Return `json` or `jsonl` where this call asks for it by option; a default for all commands leaves stdout to the program."""
-    output = ctx.settings.values["output"]
-    return str(output.value) if output.source == "flag" and output.value in ("json", "jsonl") else ""
-
-
-def _ended_by(interrupt: KeyboardInterrupt) -> BaseException:
-    """Return what a call raises that Ctrl-C, TERM or HUP ended."""
-    from irons_plugins.ssh.endings import interrupted
-
-    ending = interrupted(interrupt)
-    if not ending.sentence:
-        return interrupt
-    error = IronsError(ending.sentence)
-    error.exit_code = ending.code
-    return error

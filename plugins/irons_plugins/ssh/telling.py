@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from irons.errors import IronsError
+from irons_plugins.ssh.endings import interrupted
+
 if TYPE_CHECKING:
     from irons.context import Context
     from irons_plugins.ssh.program import Ran
@@ -15,3 +18,19 @@ def tell(ctx: Context, ran: Ran, refusals: Refusals) -> None:
     if ran.ending.sentence and ran.interrupt is None:
         ctx.progress(f"irons: {ran.ending.sentence}")
     refusals.report()
+
+
+def asked_form(ctx: Context) -> str:
+    """Return `json` or `jsonl` where this call asks for it by option; a default for all commands leaves stdout to the program."""
+    output = ctx.settings.values["output"]
+    return str(output.value) if output.source == "flag" and output.value in ("json", "jsonl") else ""
+
+
+def ended_by(interrupt: KeyboardInterrupt) -> BaseException:
+    """Return what a call raises that Ctrl-C, TERM or HUP ended."""
+    ending = interrupted(interrupt)
+    if not ending.sentence:
+        return interrupt
+    error = IronsError(ending.sentence)
+    error.exit_code = ending.code
+    return error

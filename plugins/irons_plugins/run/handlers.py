@@ -1,0 +1,260 @@
+"""Handler of `run`: a program in a sandbox of its own, from create to destroy, however it ends."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from irons.command import Result
+from irons.errors import Interrupted, IronsError, NotFound, UsageError
+from irons.text import size_text
+from irons_plugins.lifecycle.creating import create
+from irons_plugins.lifecycle.handlers import destroy_one
+from irons_plugins.run.choosing import Chosen, chosen
+from irons_plugins.run.holding import Holder
+from irons_plugins.run.transfer import PLACE, AbsentError, Wanted, bring, send, wanted
+from irons_plugins.ssh.child import Sinks, ended_by_signals
+from irons_plugins.ssh.endings import FAILED
+from irons_plugins.ssh.entrance import Entrance, entrance, failing_as_ssh
+from irons_plugins.ssh.program import Program, run_program
+from irons_plugins.ssh.refused import Refusals
+from irons_plugins.ssh.report import Captured, error_object, reported
+from irons_plugins.ssh.telling import asked_form, ended_by, tell
+from irons_plugins.ssh.variables import variables_of
+from irons_plugins.ssh.workdir import Workdir
+
+if TYPE_CHECKING:
+    from irons.context import Context
+
+KEPT_FOR = 3600
+"""Seconds that a sandbox is kept whose program failed and to which files were sent."""
+
+MOST = 4 << 30
+"""Bytes that each `--bring` may fetch, unless `--bring-limit` says otherwise."""
+
+
+class _Plan(NamedTuple):
+    """What is done in the sandbox, checked before it is made."""
+
+    name: str
+    program: Program
+    files: Chosen | None
+    results: tuple[Wanted, ...]
+    target: Path
+    most: int
+
+
+def run(
+    ctx: Context,
+    *,
+    keep: bool,
+    image: str | None,
+    mode: str | None,
+    allow: tuple[str, ...],
+    env: tuple[str, ...],
+    timeout: float | None,
+    directory: str | None,
+    everything: str | None,
+    results: tuple[str, ...],
+    into: str,
+    limit: int | None,
+    words: tuple[str, ...],
+) -> Result:
+    """Create a sandbox, send files, run a program, fetch results, and destroy the sandbox; the exit code is the program's.
+
+    The server destroys it too where this process is killed: it is held by a request of this process's.
+
+    Raises:
+        UsageError: No program, a variable that is not set here, a directory that is not sent.
+        IronsError: irons failed, with 125; the sandbox is destroyed, or kept for an hour where files were sent.
+        KeyboardInterrupt: Ctrl-C; the sandbox is destroyed.
+    """
+    if not words:
+        raise UsageError("run needs a program", hint="irons run -- CMD…")
+    if timeout is not None and timeout <= 0:
+        raise UsageError("--timeout takes a duration above 0")
+    if directory is not None and everything is not None:
+        raise UsageError("--with and --with-all do not go together")
+    target = Path(into)
+    if not target.is_dir():
+        raise UsageError(f"--into {into}: there is no such directory")
+    files = _files(ctx, directory, everything)
+    start = Workdir(PLACE) if files else Workdir()
+    plan = _Plan(
+        f"run-{secrets.token_hex(4)}",
+        Program(words, variables_of(env, ctx.settings.env), start, timeout),
+        files,
+        tuple(wanted(text) for text in results),
+        target,
+        MOST if limit is None else limit,
+    )
+    try:
+        with failing_as_ssh(), ended_by_signals():
+            if not keep:
+                # Asked before a thread asks, too: the first call starts the local backend.
+                ctx.api.need("holds", "a server that ends a sandbox with its client")
+            holder = nullcontext() if keep else Holder(ctx, plan.name)
+            with holder, _removed(ctx, plan.name, keep=keep) as fate:
+                _made(ctx, plan.name, image=image, mode=mode, allow=allow, held=not keep)
+                return _inside(ctx, entrance(ctx, plan.name), plan, fate)
+    except KeyboardInterrupt as interrupt:
+        raise ended_by(interrupt) from None
+
+
+def _files(ctx: Context, directory: str | None, everything: str | None) -> Chosen | None:
+    named = directory if directory is not None else everything
+    if named is None:
+        return None
+    env = ctx.settings.env
+    home = Path(env["HOME"]) if env.get("HOME") else Path.home()
+    guarded = (home / ".ssh", ctx.settings.state_dir)
+    return chosen(named, everything=everything is not None, home=home, guarded=guarded)
+
+
+def _made(
+    ctx: Context, name: str, *, image: str | None, mode: str | None, allow: tuple[str, ...], held: bool
+) -> None:
+    try:
+        _create(ctx, name, image=image, mode=mode, allow=allow, held=held)
+    except Interrupted as error:
+        # What `create` would leave going on is ended here.
+        cause = error.__context__
+        raise (cause if isinstance(cause, KeyboardInterrupt) else KeyboardInterrupt) from None
+
+
+def _create(
+    ctx: Context, name: str, *, image: str | None, mode: str | None, allow: tuple[str, ...], held: bool
+) -> None:
+    create(
+        ctx,
+        names=(name,),
+        key=None,
+        mode=mode,
+        allow=allow,
+        policy=None,
+        image=image,
+        cpus=None,
+        memory=None,
+        disk=None,
+        engine=None,
+        labels=(),
+        env=(),
+        ttl=None,
+        rm=False,
+        idle_stop=None,
+        if_missing=False,
+        at_once=False,
+        wait_timeout=None,
+        held=held,
+    )
+
+
+class _Fate:
+    """What becomes of the sandbox at the end: it goes, unless something says that it stays."""
+
+    def __init__(self, *, stays: bool) -> None:
+        self.stays = stays
+
+
+@contextmanager
+def _removed(ctx: Context, name: str, *, keep: bool) -> Iterator[_Fate]:
+    """Destroy the sandbox at the end, whatever ends it, unless it stays."""
+    fate = _Fate(stays=keep)
+    try:
+        yield fate
+    finally:
+        if not fate.stays:
+            try:
+                destroy_one(ctx, name, force=True)
+            except NotFound:
+                pass
+            except KeyboardInterrupt:
+                ctx.progress(f"irons: {name} is destroyed by the server within two minutes")
+                raise
+            except IronsError as error:
+                ctx.progress(f"irons: {name} is destroyed by the server within two minutes: {error.message}")
+
+
+def _inside(ctx: Context, way: Entrance, plan: _Plan, fate: _Fate) -> Result:
+    try:
+        if plan.files is not None:
+            count = len(plan.files.names)
+            ctx.progress(f"irons: sending {_counted(count)}, {size_text(plan.files.size)}, to {PLACE}")
+            send(ctx, way, plan.files)
+        refusals = Refusals(ctx, plan.name)
+        form = asked_form(ctx)
+        out, err = Captured(), Captured()
+        ran = run_program(ctx, way, plan.program, Sinks(out, err) if form else Sinks())
+        if not form:
+            tell(ctx, ran, refusals)
+        brought, missing = ([], None) if ran.interrupt is not None else _fetched(ctx, way, plan)
+    except (IronsError, OSError):
+        _keep_if_sent(ctx, plan, fate)
+        raise
+    if ran.interrupt is not None:
+        raise ran.interrupt
+    code, error = ran.ending.code, ran.ending.error
+    if not code and missing is not None:
+        # The program succeeded, and what it was to make is not there.
+        code, error = FAILED, missing
+    if code:
+        _keep_if_sent(ctx, plan, fate)
+    elif fate.stays:
+        ctx.progress(f"irons: {plan.name} is kept: irons ssh {plan.name}")
+    if form:
+        report = reported(plan.name, ran, out, err, refusals)._asdict()
+        if missing is not None and error is missing:
+            report |= {"error": error_object(missing)}
+        return Result({**report, "exit": code, "kept": fate.stays, "brought": brought}, exit=code)
+    if error is not None:
+        error.exit_code = FAILED
+        raise error
+    return Result(None, exit=code)
+
+
+def _fetched(ctx: Context, way: Entrance, plan: _Plan) -> tuple[list[dict[str, object]], IronsError | None]:
+    """Fetch every result; what is not there is told at the end, after the others have come."""
+    brought: list[dict[str, object]] = []
+    missing: IronsError | None = None
+    for what in plan.results:
+        start = PLACE if plan.files is not None else "~"
+        try:
+            placed = bring(ctx, way, what, start, plan.target, plan.most)
+        except AbsentError as error:
+            ctx.progress(f"irons: {error.message}")
+            missing = error
+            continue
+        left = "".join(f"; {count:,} {why} left out" for why, count in placed.left_out.items())
+        where = plan.target.joinpath(*what.below)
+        ctx.progress(f"irons: brought {_counted(placed.files)}, {size_text(placed.size)}, to {where}{left}")
+        brought.append(
+            {"path": what.text, "files": placed.files, "bytes": placed.size, "left_out": placed.left_out}
+        )
+    return brought, missing
+
+
+def _counted(files: int) -> str:
+    return f"{files:,} file{'s' if files != 1 else ''}"
+
+
+def _keep_if_sent(ctx: Context, plan: _Plan, fate: _Fate) -> None:
+    """Keep a sandbox for an hour that holds files of the caller's and a program that failed, and say so."""
+    name = plan.name
+    if fate.stays:
+        ctx.progress(f"irons: {name} is kept: irons ssh {name}")
+        return
+    if plan.files is None:
+        return
+    try:
+        ctx.api.change(name, ttl=KEPT_FOR, rm=True)
+        ctx.api.release(name)
+    except IronsError as error:
+        ctx.progress(f"irons: {name} can't be kept: {error.message}")
+        return
+    fate.stays = True
+    ctx.progress(
+        f"irons: {name} is kept for an hour: irons ssh {name} shows what is there, irons destroy {name} --force ends it"
+    )

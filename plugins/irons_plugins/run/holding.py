@@ -1,0 +1,59 @@
+"""Holding a sandbox for as long as this process lives: one request after another, in a thread of its own."""
+
+from __future__ import annotations
+
+import threading
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from irons.errors import IronsError, NotFound
+
+if TYPE_CHECKING:
+    from irons.api import Api
+    from irons.context import Context
+
+_NOT_YET = 0.2
+"""Seconds after which a sandbox that is not there yet is asked for again."""
+
+_AGAIN = 1.0
+"""Seconds after which a server that does not answer is asked again; it waits for a minute."""
+
+
+class Holder:
+    """Holds a sandbox that is about to be created, until it is left. The server destroys what nobody holds."""
+
+    def __init__(self, ctx: Context, name: str) -> None:
+        """Take the sandbox's name; `with` begins to hold it."""
+        self._ctx = ctx
+        self._name = name
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._hold, name=f"hold {name}", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # The thread ends with its request: the server answers it when the sandbox is released or gone.
+        self._over.set()
+
+    def _hold(self) -> None:
+        from irons.api import open_api
+
+        with open_api(self._ctx.settings, self._ctx.host) as api:
+            while not self._over.is_set():
+                pause = self._once(api)
+                if pause is None:
+                    return
+                self._over.wait(pause)
+
+    def _once(self, api: Api) -> float | None:
+        """Hold it for one request; return how long to wait before the next, None where it is not held any more."""
+        try:
+            return 0.0 if api.hold(self._name) else None
+        except NotFound:
+            return _NOT_YET
+        except IronsError:
+            return _AGAIN
