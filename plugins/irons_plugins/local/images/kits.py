@@ -144,6 +144,8 @@ class Kits:
             rootfs, kit = os.open(base.rootfs, flags), os.open(into, flags)
             stack.callback(os.close, rootfs)
             stack.callback(os.close, kit)
+            # Everybody inside runs its programs, whatever the umask is here.
+            os.fchmod(kit, 0o755)
             if os.geteuid() == 0:
                 idmap = outer_map()
                 os.fchown(kit, idmap.host_uid(1), idmap.host_gid(1))
