@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from irons_plugins.local.advice import suggestion
 from irons_plugins.local.hosts import HostError, canonical_host
 from irons_plugins.local.policy import Policy, decide
-from irons_plugins.local.rules import make_rule
+from irons_plugins.local.rules import Scope, make_rule
 
 
 @pytest.mark.parametrize(
@@ -38,17 +38,48 @@ def test_the_command_names_the_host_or_nothing(host: str, port: int, command: st
 
 
 def test_a_deny_rule_is_to_be_removed_where_it_stands() -> None:
-    """Where a deny rule decided, allowing would not help: the command takes that rule out of its scope."""
-    account = Policy("deny", (make_rule("*.a.example", "deny"),))
+    """Where a deny rule decided and an allow rule covers the host, the command takes that rule out of its scope."""
+    allow = make_rule("*.a.example:*", "allow")
+    account = Policy("deny", (make_rule("*.a.example", "deny"), allow))
     decision = decide(account, "x.a.example", 443)
     assert (
         suggestion("x.a.example", 443, decision=decision, sandbox="box")
         == "irons egress remove '*.a.example'"
     )
-    own = Policy("deny", (make_rule("*.a.example", "deny", scope="sandbox"),))
+    own = Policy("deny", (make_rule("*.a.example", "deny", scope="sandbox"), allow))
     decision = decide(own, "x.a.example", 443)
     command = suggestion("x.a.example", 443, decision=decision, sandbox="box")
     assert command == "irons egress remove '*.a.example' --sandbox box"
+
+
+@pytest.mark.parametrize(
+    ("rule", "scope", "command"),
+    [
+        (
+            "*.a.example",
+            "account",
+            "irons egress remove '*.a.example' && irons egress allow x.a.example --sandbox box",
+        ),
+        (
+            "*.a.example",
+            "sandbox",
+            "irons egress remove '*.a.example' --sandbox box && irons egress allow x.a.example --sandbox box",
+        ),
+        (
+            "x.a.example",
+            "account",
+            "irons egress remove x.a.example && irons egress allow x.a.example --sandbox box",
+        ),
+        ("x.a.example", "sandbox", "irons egress allow x.a.example --sandbox box"),
+    ],
+)
+def test_a_deny_rule_alone_in_the_way_leads_to_no_second_refusal(
+    rule: str, scope: Scope, command: str
+) -> None:
+    """Where no rule allows the host, the command removes the deny rule and allows it; one rule takes the other's place."""
+    policy = Policy("deny", (make_rule(rule, "deny", scope=scope),))
+    decision = decide(policy, "x.a.example", 443)
+    assert suggestion("x.a.example", 443, decision=decision, sandbox="box") == command
 
 
 def test_a_private_address_is_to_be_pinned_with_its_port() -> None:

@@ -61,6 +61,7 @@ def test_an_empty_policy_denies_all_in_deny() -> None:
         None,
         "no rule allows example.com",
         Cause.UNCOVERED,
+        False,
     )
 
 

@@ -167,6 +167,18 @@ def test_a_daemon_that_does_not_come_up_ends_with_doctors_words(
     assert raised.value.hint == "get kernel"
 
 
+@pytest.mark.needs("user-namespaces")
+def test_root_of_a_user_namespace_is_told_what_it_lacks(tmp_path: Path) -> None:
+    """Where the daemon can't start as such a root, the first command says so in doctor's words, without an errno."""
+    env = {**os.environ, "HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path / "run")}
+    env = {key: value for key, value in env.items() if not key.startswith(("XDG_STATE", "IRONS_"))}
+    command = ["unshare", "-Ur", sys.executable, "-m", "irons", "list"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=100)
+    assert done.returncode == 1
+    assert "this root has no ids" in done.stderr
+    assert "Errno" not in done.stderr
+
+
 NAMESPACES = EngineError("failed", "a namespace cannot be made")
 TRUNCATED = EngineError("image", "the archive is damaged: unexpected end of data")
 BUILDER = EngineError("image", "mmdebstrap failed: broken pipe")

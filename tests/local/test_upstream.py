@@ -79,6 +79,13 @@ def test_other_settings_are_read_strictly(more: dict[str, Any]) -> None:
         read_upstream({"upstream_proxy": "http://proxy.test:3128", **more})
 
 
+@pytest.mark.parametrize("more", [{"no_proxy": ["a:1"]}, {"no_proxy": "a.test"}, {"upstream_resolves": 1}])
+def test_what_goes_with_a_proxy_is_checked_without_one(more: dict[str, Any]) -> None:
+    """A fault in these is found when it is written, not when a proxy is named later."""
+    with pytest.raises(UpstreamError):
+        read_upstream(more)
+
+
 def test_what_no_proxy_names_is_dialled_directly() -> None:
     """By name or by the address it leads to, on every port."""
     found = read(

@@ -188,6 +188,9 @@ def _fix(ctx: Context, name: str, event: Event) -> str:
         scope="sandbox" if scope == "sandbox" else "account",
         reason=text_of(answer.get("reason")),
         cause=Cause.RULE if rule else Cause.UNCOVERED,
+        # An older server does not say; what the name was allowed by is known here.
+        covered=answer.get("covered") is not False
+        or (answer is not told[0] and told[0].get("list") == "allow"),
     )
     return suggestion(event.host, port, decision=decision, sandbox=name) or ""
 

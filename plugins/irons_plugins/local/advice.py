@@ -48,27 +48,31 @@ def suggestion(
     Args:
         host: what was refused.
         port: the TCP port.
-        decision: how it was refused; where a deny rule did it, the command takes that rule away.
+        decision: how it was refused; where a deny rule did it, the command removes that rule, and allows the host where no
+            other rule does.
         sandbox: the name to put the rule on that sandbox alone.
         private: the address the floor refused, to be pinned.
     """
     if private is not None and (floor.held(network_of(unmapped(private))) or ("",))[0] == "never":
         return None
+    where = [] if sandbox is None else ["--sandbox", sandbox]
+    remove: list[str] = []
     if decision is not None and decision.list == "deny" and decision.rule is not None:
-        words = ["irons", "egress", "remove", decision.rule]
-        if decision.scope != "sandbox":
-            sandbox = None
-    else:
-        try:
-            canonical = canonical_host(host) if isinstance(host, str) else host
-            words = ["irons", "egress", "allow", _typed(canonical, port, exact=private is not None)]
-        except (HostError, PatternError):
-            return None
-        if private is not None:
-            words += ["--private", str(unmapped(private))]
-    if sandbox is not None:
-        words += ["--sandbox", sandbox]
-    return shlex.join(words)
+        own = decision.scope == "sandbox"
+        remove = ["irons", "egress", "remove", decision.rule, *(where if own else ())]
+        if decision.covered:
+            return shlex.join(remove)
+    try:
+        canonical = canonical_host(host) if isinstance(host, str) else host
+        typed = _typed(canonical, port, exact=private is not None)
+    except (HostError, PatternError):
+        return shlex.join(remove) if remove else None
+    if decision is not None and decision.scope == "sandbox" and decision.rule == typed:
+        # The later of two rules of one pattern and scope takes the place of the earlier.
+        remove = []
+    pinned = [] if private is None else ["--private", str(unmapped(private))]
+    allow = shlex.join(["irons", "egress", "allow", typed, *pinned, *where])
+    return f"{shlex.join(remove)} && {allow}" if remove else allow
 
 
 def _typed(host: Host, port: int, *, exact: bool) -> str:

@@ -76,7 +76,11 @@ def _unstarted(places: Places, why: str) -> LocalError:
 
     check = obstacle(places)
     error = broken(places, why)
-    return error if check is None else LocalError(f"{error.message}: {check.what}", hint=check.fix)
+    if check is None:
+        return error
+    # The number and path of an error are what the check explains.
+    said = "the irons daemon cannot run on this machine" if "[Errno " in why else error.message
+    return LocalError(f"{said}: {check.what}", hint=check.fix)
 
 
 def _line(fd: int) -> dict[str, Any]:

@@ -178,6 +178,7 @@ class Decision(NamedTuple):
         reason: one clause for the audit log. ``decide_address`` names addresses in it that the host's resolver
             found: those are for the log, never for the sandbox.
         cause: what decided, for programs.
+        covered: where a deny rule decided, whether an allow rule covers the same, so that it passes without that one.
     """
 
     allowed: bool
@@ -188,6 +189,7 @@ class Decision(NamedTuple):
     scope: Scope | None
     reason: str
     cause: Cause
+    covered: bool = False
 
 
 class Verdicts:
@@ -245,9 +247,10 @@ def _decide(policy: Policy, host: Host, port: int) -> Decision:
     near = policy.rules_for(host)
     matching = [rule for rule in near if rule.pattern.covers_port(port)]
     denying = next((rule for rule in matching if rule.list == "deny"), None)
-    if denying is not None:
-        return _against(policy, denying, f"{_called(denying)} denies it")
     allowing = next((rule for rule in matching if rule.list == "allow"), None)
+    if denying is not None:
+        against = _against(policy, denying, f"{_called(denying)} denies it")
+        return against._replace(covered=allowing is not None)
     if allowing is not None:
         return _for(policy, allowing, f"{_called(allowing)} allows it")
     other = next((rule for rule in near if rule.list == "allow"), None)
@@ -282,9 +285,10 @@ def _decide_address(policy: Policy, host: Host, port: int, address: Address, gro
         return Decision(False, "blocked", policy.mode, None, None, None, held.reason, held.cause)
     denying = next(iter(policy.denials_by_address(address, port)), None)
     if denying is not None:
-        return _against(
+        against = _against(
             policy, denying, f"{host.text} leads to {unmapped(address)}, and {_called(denying)} denies that"
         )
+        return against._replace(covered=True)
     reason = f"{unmapped(address)} may be dialled"
     return Decision(True, "allowed", policy.mode, None, None, None, reason, Cause.RULE)
 

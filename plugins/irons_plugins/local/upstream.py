@@ -95,16 +95,18 @@ def read_upstream(local: Mapping[str, Any]) -> Upstream | None:
     url = local.get("upstream_proxy", "")
     if not isinstance(url, str):
         raise UpstreamError(f"local.upstream_proxy is text: {_FORM}")
-    if not url:
-        return None
-    host, port, credentials = _read_url(url)
     resolves = local.get("upstream_resolves", False)
     if not isinstance(resolves, bool):
         raise UpstreamError("local.upstream_resolves is true or false")
     direct = local.get("no_proxy", [])
     if not isinstance(direct, list):
         raise UpstreamError("local.no_proxy is a list of hosts")
-    return Upstream(host, port, credentials, tuple(_patterns(direct)), resolves)
+    # Checked without a proxy, too: whoever adds one later relies on them.
+    patterns = tuple(_patterns(direct))
+    if not url:
+        return None
+    host, port, credentials = _read_url(url)
+    return Upstream(host, port, credentials, patterns, resolves)
 
 
 def _read_url(url: str) -> tuple[Host, int, bytes]:

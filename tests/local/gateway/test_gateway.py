@@ -46,7 +46,7 @@ def test_a_denied_request_gets_a_403_that_says_what_to_type(shared: Stand) -> No
     answer = shared.http(EVIL, GET.format(EVIL))
     assert answer.startswith(b"HTTP/1.1 403 Forbidden")
     assert b"evil.example.test:80" in answer
-    assert b"irons egress allow evil.example.test" in answer
+    assert answer.endswith(b"irons: irons egress allow evil.example.test --sandbox box\n")
     assert shared.event(host=EVIL)["verdict"] == "blocked"
     assert not shared.arrivals()
 
@@ -55,7 +55,8 @@ def test_a_denied_request_gets_a_403_that_says_what_to_type(shared: Stand) -> No
 def test_a_deny_rule_is_told_with_the_command_that_finds_it(shared: Stand, scope: str, where: str) -> None:
     """A rule of the sandbox's own is not the account's: the command names the sandbox, on the page and for programs."""
     shared.policy("deny", [WEB, {"pattern": EVIL, "list": "deny", "scope": scope}])
-    command = f"irons egress remove {EVIL}{where}"
+    allow = f"irons egress allow {EVIL} --sandbox box"
+    command = allow if where else f"irons egress remove {EVIL} && {allow}"
     page = shared.http(EVIL, GET.format(EVIL)).decode()
     assert page.endswith(f"irons: {command}\n")
     seen = shared.http("irons.internal", "GET / HTTP/1.1\nHost: irons.internal\n\n")
@@ -415,7 +416,7 @@ def test_inside_a_sandbox_reads_its_policy_and_refusals(shared: Stand) -> None:
     assert seen["sandbox"] == {"id": CELL, "name": "box"}
     assert (seen["mode"], seen["rules"][0]["pattern"]) == ("deny", "lan.test:80")
     assert seen["refusals"][0]["host"] == EVIL
-    assert seen["refusals"][0]["allow"] == "irons egress allow evil.example.test"
+    assert seen["refusals"][0]["allow"] == "irons egress allow evil.example.test --sandbox box"
     assert b"10.1.2.3" not in answer
     assert b"405" in shared.http(
         "irons.internal", "POST / HTTP/1.1\nHost: irons.internal\nContent-Length: 0\n\n"

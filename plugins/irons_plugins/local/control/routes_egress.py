@@ -63,6 +63,10 @@ _DECISION: Schema = {
         "list": {"type": ["string", "null"]},
         "scope": {"type": ["string", "null"]},
         "reason": {"type": "string"},
+        "covered": {
+            "type": "boolean",
+            "description": "Where a deny rule decides: an allow rule covers it, too.",
+        },
         "live": {
             "type": "object",
             "properties": {

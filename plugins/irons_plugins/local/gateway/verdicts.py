@@ -5,7 +5,6 @@ Pure: nothing is written, resolved or dialled here.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -28,16 +27,17 @@ class RefusedError(Exception):
         refusal: as it is logged.
     """
 
-    def __init__(self, refusal: Refusal, command: str | None = None, *, own: bool = False) -> None:
+    def __init__(self, refusal: Refusal, place: tuple[Host, int, Decision] | None = None) -> None:
         super().__init__(refusal.reason)
         self.refusal = refusal
-        self._command, self._own = command, own
+        self._place = place
 
     def command(self, sandbox: str) -> str | None:
-        """What a person types to allow it; None where no rule would. It names the sandbox where the rule is its own."""
-        if self._command is None or not self._own:
-            return self._command
-        return f"{self._command} --sandbox {shlex.quote(sandbox)}"
+        """What a person types to allow it for that sandbox alone; None where no rule would."""
+        if self._place is None:
+            return None
+        host, port, decision = self._place
+        return suggestion(host, port, decision=decision, sandbox=sandbox)
 
 
 class Judged(NamedTuple):
@@ -199,5 +199,4 @@ def _by_rule(host: Host, port: int, protocol: str, decision: Decision) -> Refuse
     refusal = Refusal(
         host.text, port, protocol, decision.mode, decision.rule, decision.reason, decision.cause
     )
-    own = decision.list == "deny" and decision.scope == "sandbox"
-    return RefusedError(refusal, suggestion(host, port, decision=decision), own=own)
+    return RefusedError(refusal, (host, port, decision))
