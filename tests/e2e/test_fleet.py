@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import pwd
+from pathlib import Path
 from typing import Any
 
+from irons_plugins.local.engines.activity import sessions
 from tests.e2e.lab import Person, eventually
 
 
@@ -17,6 +20,12 @@ def test_several_sandboxes_by_name_and_label(person: Person) -> None:
     assert again.returncode == 5
     person.ok("create", "web1", "web3", "--if-missing", timeout=170)
     assert person.ok("list", "-q", "--label", "fleet").split() == ["db", "web1", "web2", "web3"]
+    own = 0 if person.user is None else pwd.getpwnam(person.user).pw_uid
+    inside = Path(f"/proc/{_status(person, 'db')['metadata']['pid']}/net")
+    assert sessions(inside, own) == 0
+    with person.start("exec", "db", "--", "sleep", "300") as session:
+        eventually(lambda: sessions(inside, own) == 1, what="the session to be seen from outside")
+        session.kill()
     person.ok("stop", "--label", "fleet=e2e", timeout=170)
     states = {row["name"]: row["status"] for row in json.loads(person.ok("list", "-o", "json"))}
     assert {states[name] for name in ("db", "web1", "web2", "web3")} == {"stopped"}

@@ -17,6 +17,7 @@ from tests.local.people import CELL_NEEDS, PYTHON, Person, eventually, keeping, 
 
 from irons.errors import LocalError
 from irons_plugins.local import daemon
+from irons_plugins.local.commands import _memory
 from irons_plugins.local.places import Places
 
 ASK = """
@@ -228,3 +229,14 @@ def test_what_a_machine_lacks_is_named_with_its_check(fresh: Person, check: str)
     lacking = Person(fresh.name, fresh.uid, fresh.home, (*prefix, *fresh.prefix))
     done = lacking.run([sys.executable, "-c", inner])
     assert done.stdout.strip().endswith(f"(see `irons doctor`: {check})"), done.stdout + done.stderr
+
+
+def test_memory_of_a_process_that_only_root_may_look_into(tmp_path: Path) -> None:
+    """Where its share is not to be read, as of the warm process for an ordinary user, what is its own is shown."""
+    (tmp_path / "7").mkdir()
+    assert _memory(7, tmp_path) is None
+    (tmp_path / "7" / "status").write_text("VmRSS:\t 900 kB\nRssAnon:\t     300 kB\n")
+    assert _memory(7, tmp_path) == 300 << 10
+    (tmp_path / "7" / "smaps_rollup").write_text("Rss: 900 kB\nPss:   500 kB\n")
+    assert _memory(7, tmp_path) == 500 << 10
+    assert _memory(None) is None

@@ -161,15 +161,15 @@ def bytes_text(value: object) -> str:
     return size_text(value) if isinstance(value, int) else ""
 
 
-def _memory(pid: int | None) -> int | None:
+def _memory(pid: int | None, proc: Path = Path("/proc")) -> int | None:
+    """Bytes of memory of a process: its share of what it uses, or where only root may know that, what is its own."""
     if pid is None:
         return None
-    try:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        return None
+    for name, field in (("smaps_rollup", "Pss:"), ("status", "RssAnon:")):
+        with suppress(OSError):
+            for line in (proc / str(pid) / name).read_text().splitlines():
+                if line.startswith(field):
+                    return int(line.split()[1]) * 1024
     return None
 
 
