@@ -523,3 +523,23 @@ try:
 except OSError:
     os.fsync(descriptor)
 """
+
+
+@unpacking
+def test_layers_of_the_machines_root_are_refused_elsewhere(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root of a container, who would read their marks otherwise, is told so; an image without layers is for everybody."""
+    if not is_machines_root():
+        pytest.skip("not here: the tests run in a user namespace, or without a capability")
+    base = place.imported(*SYSTEM)
+    home = place.sandbox_on(base)
+    replace(Machine.read(home), redirects=True).write(home)
+    _write(home, "srv/new")
+    _save(place, home)
+    saved = place.images.named("saved")
+    assert (place.images.redirects(base), place.images.redirects(saved)) == (True, True)
+    monkeypatch.setattr("irons_plugins.local.image.is_machines_root", lambda: False)
+    assert not place.images.redirects(base)
+    with pytest.raises(EngineError, match="can only be read by the machine's root"):
+        asyncio.run(place.images.export("saved", place.root / "out.tar"))

@@ -23,7 +23,7 @@ from irons_plugins.local.engines.call import call
 from irons_plugins.local.engines.inside import STAGE
 from irons_plugins.local.engines.machine import Machine
 from irons_plugins.local.engines.removal import remove_tree
-from irons_plugins.local.idmap import IdMapError, outer_map
+from irons_plugins.local.idmap import IdMapError, is_machines_root, outer_map
 from irons_plugins.local.images import debian, saving
 from irons_plugins.local.images.building import debootstrap, piped
 from irons_plugins.local.images.layers import Layers
@@ -121,6 +121,20 @@ class Images:
         sizes = [layer.size for layer in self.layers.listed() if layer.id in named]
         counted = [size for size in sizes if size is not None]
         return image.size + sum(counted) if len(counted) == len(named) else None
+
+    def redirects(self, image: Image) -> bool:
+        """Whether an image's files are mounted as the machine's root does; where it has no layers, that is for choice.
+
+        Raises:
+            EngineError: they must be, and this process is not the machine's root.
+        """
+        root = is_machines_root()
+        if image.redirects and not root:
+            raise EngineError(
+                "machine",
+                f"the layers of the image {image.name} can only be read by the machine's root, outside of user namespaces",
+            )
+        return root if not image.layers else image.redirects
 
     async def ensure(self, name: str, default: str = "", progress: Progress = unheard) -> Image:
         """The image of that name; the default one, for "", is made where there is none.
@@ -228,7 +242,7 @@ class Images:
         request: dict[str, Any] = {"archive": archive, "size": image.size, "without_keys": False}
         if image.layers:
             layers = [str(path) for path in self.lower(image)]
-            request |= {"layers": layers, "redirects": self.layers.redirect(image.layers) or False}
+            request |= {"layers": layers, "redirects": self.redirects(image)}
             await call("b", _PACK, request, fds=(archive,), progress=progress)
             return
         rootfs = os.open(image.rootfs, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -46,7 +46,6 @@ from irons_plugins.local.engines.cgroup import Groups
 from irons_plugins.local.engines.machine import Machine
 from irons_plugins.local.engines.processes import end_all_in_net, end_tree, ended, ends, open_process
 from irons_plugins.local.engines.removal import remove_tree
-from irons_plugins.local.idmap import is_machines_root
 from irons_plugins.local.image import Image, Images
 from irons_plugins.local.images.kits import Kits, MadeKit
 from irons_plugins.local.images.saving import settle
@@ -167,10 +166,7 @@ class NamespaceEngine:
                 private.write_text(session.exported(spec.environment), encoding="utf-8")
             kit_id = "" if kit is None else kit.id
             machine = Machine.of(spec, image.id, image.name, host_key, kit_id, image.username)
-            # What its image's layers say of directories must be read as it was written.
-            redirects = self._images.layers.redirect(image.layers)
-            redirects = is_machines_root() if redirects is None else redirects
-            replace(machine, redirects=redirects).write(draft)
+            replace(machine, redirects=self._images.redirects(image)).write(draft)
             draft.rename(home)
         except BaseException as error:
             await asyncio.shield(remove_tree(draft))

@@ -19,7 +19,6 @@ from typing import Any, Literal, Self
 from irons_plugins.local.engines import EngineError
 from irons_plugins.local.engines.call import call
 from irons_plugins.local.engines.removal import remove_tree
-from irons_plugins.local.idmap import is_machines_root
 
 __all__ = ["DEEPEST", "TREE", "Layer", "Layers"]
 
@@ -134,23 +133,6 @@ class Layers:
         """Every layer that can be read."""
         found = (Layer.read(self._root / entry) for entry in self._entries() if entry.startswith("ly_"))
         return [layer for layer in found if layer is not None]
-
-    def redirect(self, layers: Iterable[str]) -> bool | None:
-        """Whether layers have redirects; None where there are no layers, so that either is possible.
-
-        Raises:
-            EngineError: only the machine's root can read them, and this process is not that.
-        """
-        named = set(layers)
-        found = {layer.redirects for layer in self.listed() if layer.id in named}
-        if not found:
-            return None
-        if found == {True} and not is_machines_root():
-            raise EngineError(
-                "machine",
-                "its layers can only be read by the root of the machine, outside of user namespaces",
-            )
-        return found == {True}
 
     def changed(self) -> int:
         """A number that changes when a layer comes or goes; 0 where there never was one."""

@@ -35,6 +35,7 @@ class Image:
         home: its directory.
         base: id of the image whose `rootfs` it stands on; "" where that is its own.
         layers: ids of the layers over that, topmost first.
+        redirects: these say of directories what they were called below, as only the machine's root can read it.
         username: who one is in its sandboxes.
     """
 
@@ -50,6 +51,7 @@ class Image:
     base: str = ""
     layers: tuple[str, ...] = ()
     username: str = USERNAME
+    redirects: bool = False
 
     @property
     def rootfs(self) -> Path:

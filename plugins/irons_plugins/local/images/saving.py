@@ -30,7 +30,7 @@ from irons_plugins.local.engines.machine import Machine
 from irons_plugins.local.engines.removal import remove_tree
 from irons_plugins.local.idmap import IdMapError, outer_map
 from irons_plugins.local.images import cloning, mask
-from irons_plugins.local.images.layers import DEEPEST, TREE, Layer, Layers
+from irons_plugins.local.images.layers import DEEPEST, TREE, Kind, Layer, Layers
 from irons_plugins.local.images.record import Image
 
 DRAFT = ".layered-"
@@ -93,35 +93,37 @@ class Saving:
             raise
 
     async def _save(self, name: str, draft: Path, made: list[str], progress: Progress) -> Image:
-        changed = self._has_changes()
-        own, changes = self.machine.layers, self._upper
-        redirects = self.machine.redirects
-        # Where directories of layers can be renamed, a sandbox loses nothing by having its changes in one.
-        cloned = changed and not redirects and cloning.is_possible(self.layers.root)
-        if changed:
-            layer = self.layers.begin("changes", redirects=redirects)
-            made.append(layer.id)
-            own = (layer.id, *own)
-        if cloned:
-            changes = self.layers.tree(layer.id)
-            await self._clone(changes, progress)
-        thin = self.layers.begin("mask", redirects=redirects)
-        made.append(thin.id)
-        found = await self._mask(thin, changes, progress)
+        layers, below, moves = self.machine.layers, self._upper, False
+        if self._has_changes():
+            layer = self._begin("changes", made)
+            layers = (layer.id, *layers)
+            # Where directories of layers can be renamed, a sandbox loses nothing by having its changes in one.
+            moves = self.machine.redirects or not cloning.is_possible(self.layers.root)
+            if not moves:
+                below = self.layers.tree(layer.id)
+                await self._clone(below, progress)
+        mask_of = self._begin("mask", made)
+        found = await self._mask(mask_of, below, progress)
         image = replace(
             Image.of(
                 self.images, name, f"saved from {self.machine.name}", {**found, "size": self.parent.size}
             ),
             base=self.parent.base or self.parent.id,
-            layers=(thin.id, *own, *self.parent.layers),
+            layers=(mask_of.id, *layers, *self.parent.layers),
+            redirects=self.machine.redirects,
         )
         image.begin(draft)
-        if changed and not cloned:
+        if moves:
             _prepare(self.home)
-            replace(self.machine, layers=own).write(self.home)
+            replace(self.machine, layers=layers).write(self.home)
             await asyncio.shield(settle(self.home, self.layers))
         image.finish(draft)
         return image
+
+    def _begin(self, kind: Kind, made: list[str]) -> Layer:
+        layer = self.layers.begin(kind, redirects=self.machine.redirects)
+        made.append(layer.id)
+        return layer
 
     @property
     def _upper(self) -> Path:
