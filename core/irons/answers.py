@@ -241,7 +241,8 @@ def whole_of(value: object) -> int | None:
     return value if type(value) is int and -_LARGEST <= value < _LARGEST else None
 
 
-def _time(value: object) -> datetime | None:
+def time_of(value: object) -> datetime | None:
+    """Read a time (RFC 3339); None for what is not one."""
     if not isinstance(value, str):
         return None
     try:
@@ -263,13 +264,13 @@ def sandbox_of(row: Mapping[str, Any]) -> Sandbox:
         name=text_of(get("name")),
         status=text_of(get("status")),
         id=text_of(get("id")),
-        created_at=_time(get("created_at")),
-        updated_at=_time(get("updated_at")),
+        created_at=time_of(get("created_at")),
+        updated_at=time_of(get("updated_at")),
         metadata=_texts_by_key(get("metadata")),
         labels=_texts_by_key(get("labels")),
         ttl=whole_of(get("ttl")),
         idle_stop=whole_of(get("idle_stop")),
-        ends_at=_time(get("ends_at")),
+        ends_at=time_of(get("ends_at")),
         ends_in=whole_of(get("ends_in")),
         ends_by=text_of(get("ends_by")),
         ends_with=text_of(get("ends_with")),
@@ -306,7 +307,7 @@ def event_of(row: Mapping[str, Any], sandbox: str) -> Event:
         value if type(value) is str else text_of(value) if value else "" for value in map(get, _TEXTS)
     ]
     return Event(
-        time=_time(get("timestamp")),
+        time=time_of(get("timestamp")),
         sandbox=whose or sandbox,
         host=host,
         allowed=allowed,
@@ -338,8 +339,8 @@ def host_of(row: Mapping[str, Any]) -> HostTried:
         host=text_of(get("host")),
         verdict=text_of(get("verdict")),
         port=whole_of(get("port")),
-        first=_time(get("first")),
-        last=_time(get("last")),
+        first=time_of(get("first")),
+        last=time_of(get("last")),
         count=1 if count is None else count,
         reached=whole_of(get("reached")),
         bytes_in=whole_of(get("bytes_in")),
@@ -352,7 +353,7 @@ def rotated_of(row: Mapping[str, Any], sandbox: str) -> Rotated:
     """Read how many events were rotated out; `sandbox` is whose log was asked for, where the row does not say it."""
     get = row.get
     return Rotated(
-        text_of(get("sandbox_name")) or sandbox, max(0, whole_of(get("events")) or 0), _time(get("before"))
+        text_of(get("sandbox_name")) or sandbox, max(0, whole_of(get("events")) or 0), time_of(get("before"))
     )
 
 

@@ -120,7 +120,7 @@ def client(backend: Backend, settings: Settings) -> httpx.Client:
     else:
         from irons.trust import proxy_for, trusted
 
-        proxy, verify = proxy_for(backend.base_url, settings.env), trusted(settings.env)
+        proxy, verify = proxy_for(backend.base_url, settings.env), trusted(settings.env, settings["api_ca"])
     opened: httpx.Client = load_httpx().Client(
         base_url=backend.base_url,
         headers=headers_for(settings),
@@ -161,6 +161,11 @@ def unreachable(backend: Backend, settings: Settings, error: Exception) -> Irons
         return Unreachable(
             f"the local backend did not answer ({why})",
             hint="irons local status and irons local logs tell more",
+        )
+    if "CERTIFICATE_VERIFY_FAILED" in why:
+        return Unreachable(
+            f"{clean(settings.api_url, limit=100)} has a certificate that is not trusted here ({why})",
+            hint="where it is of a CA of your own: irons config set api_ca /path/to/ca.pem",
         )
     return Unreachable(
         f"{clean(settings.api_url, limit=100)} did not answer ({why})",

@@ -29,6 +29,9 @@ class Key(NamedTuple):
 KEYS: dict[str, Key] = {
     "api_url": Key("IRONS_API_URL", None, "Where the API is: local, unix:///path, http(s)://…"),
     "api_key": Key("IRONS_API_KEY", None, "The key for it."),
+    "api_ca": Key(
+        "IRONS_API_CA", None, "A file with the CA certificates (PEM) that an https:// API is checked by."
+    ),
     "output": Key("IRONS_OUTPUT", None, "How answers are printed.", ("table", "plain", "json", "jsonl")),
     "connect_timeout": Key("IRONS_CONNECT_TIMEOUT", 5.0, "Seconds to wait for a connection.", type=float),
     "read_timeout": Key("IRONS_READ_TIMEOUT", 30.0, "Seconds to wait for an answer.", type=float),

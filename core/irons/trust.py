@@ -97,15 +97,22 @@ def _is_in(host: str, network: str) -> bool:
         return False
 
 
-def trusted(env: Mapping[str, str]) -> ssl.SSLContext:
+def trusted(env: Mapping[str, str], ca: str | None = None) -> ssl.SSLContext:
     """The certificates by which servers are checked: those of `SSL_CERT_FILE`, else `SSL_CERT_DIR`, else certifi's.
+
+    Args:
+        env: The environment.
+        ca: The setting `api_ca`: a file whose certificates alone count; it wins over the environment.
 
     Raises:
         ConfigError: The variable names no readable certificates.
     """
     import ssl
 
-    file, directory = env.get("SSL_CERT_FILE"), env.get("SSL_CERT_DIR")
+    name = "api_ca" if ca else "SSL_CERT_FILE"
+    file, directory = ca or env.get("SSL_CERT_FILE"), env.get("SSL_CERT_DIR")
+    if file and file.startswith("~/"):
+        file = f"{env.get('HOME') or Path.home()}{file[1:]}"
     if file:
         try:
             return ssl.create_default_context(cafile=file)
@@ -116,7 +123,7 @@ def trusted(env: Mapping[str, str]) -> ssl.SSLContext:
                 else "it holds no certificate in PEM form"
             )
             raise ConfigError(
-                f"SSL_CERT_FILE: {clean(file, limit=200)}: {why}",
+                f"{name}: {clean(file, limit=200)}: {why}",
                 hint="name a file with CA certificates in PEM form, or unset it",
             ) from None
     if directory:

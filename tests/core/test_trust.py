@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 from tests.core.test_wire import client
 
+from irons.backends import unreachable
 from irons.errors import ConfigError
+from irons.hookspecs import Backend
+from irons.settings import load
 from irons.trust import proxy_for, trusted
 
 HTTPS = "https://sandboxes.example.com:8443"
@@ -93,3 +97,28 @@ def test_certificates_that_cannot_be_used_are_named(tmp_path: Path, irons_env: d
             api.status("one")
     assert trusted({"SSL_CERT_DIR": str(tmp_path)}).get_ca_certs() == []
     assert trusted({}).get_ca_certs()
+
+
+def test_the_setting_for_certificates_wins(tmp_path: Path) -> None:
+    """`api_ca` names the file whose certificates alone count; one that cannot be used is named by the setting."""
+    certificate = tmp_path / "ca.pem"
+    words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    words += ["-days", "2", "-subj", "/CN=Own", "-keyout", str(tmp_path / "key"), "-out", str(certificate)]
+    subprocess.run(words, check=True, capture_output=True)
+    env = {"SSL_CERT_FILE": "/nowhere", "HOME": str(tmp_path)}
+    assert trusted(env, str(certificate)).cert_store_stats()["x509"] == 1
+    assert trusted(env, "~/ca.pem").cert_store_stats()["x509"] == 1
+    with pytest.raises(ConfigError, match=r"api_ca: /none: No such file"):
+        trusted(env, "/none")
+
+
+def test_a_certificate_that_is_not_trusted_names_the_setting(tmp_path: Path) -> None:
+    """A server with a certificate of its own CA is an error that says which setting makes it known."""
+    settings = load(env={"HOME": str(tmp_path), "IRONS_API_URL": "https://sandboxes.example.com"})
+    error = unreachable(
+        Backend("https://sandboxes.example.com"),
+        settings,
+        OSError("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed"),
+    )
+    assert "not trusted here" in error.message
+    assert "irons config set api_ca" in error.hint

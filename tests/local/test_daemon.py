@@ -101,6 +101,22 @@ def test_a_session_with_another_runtime_directory_finds_the_same_daemon(fresh: P
     assert not (fresh.home / "state" / "irons" / "run").exists()
 
 
+def test_a_long_runtime_directory_breaks_no_socket(fresh: Person) -> None:
+    """Where the path is longer than the address of a unix socket may be, keeper and API are reached all the same."""
+    runtime = fresh.home / ("long" * 30) / ("longer" * 30)
+    for directory in (runtime.parent, runtime):
+        directory.mkdir(mode=0o700)
+        os.chown(directory, fresh.uid, -1)
+    longer = ["env", f"XDG_RUNTIME_DIR={runtime}"]
+    try:
+        assert ensure(fresh, *longer)[2] is True
+        asked = "from irons_plugins.local import daemon, places; print(daemon.serves(places.Places.of()))"
+        assert fresh.run([*longer, sys.executable, "-c", asked]).stdout == "True\n"
+    finally:
+        down = "from irons_plugins.local import daemon, places; daemon.down(places.Places.of())"
+        fresh.run([*longer, sys.executable, "-c", down])
+
+
 def test_a_runtime_directory_that_went_with_its_session_is_mended(fresh: Person) -> None:
     """When the sockets are gone with a session's runtime directory, the unreachable daemon is replaced by a new one."""
     first = ensure(fresh)

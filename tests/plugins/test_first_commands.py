@@ -87,3 +87,13 @@ def test_what_prints_differently_has_a_way(run_irons: Runner, fake_api: FakeApi,
         done = run_irons(*line.split(), "-o", "json").ok()
         assert json.loads(done.out)[member] == value
         assert f"irons {line.replace('one', 'NAME')} -o json \\| jq -r .{member}`" in page
+
+
+def test_the_servers_images_are_listed(run_irons: Runner, own_api: FakeApi) -> None:
+    """`image list` asks the server in use; a plain v0 server cannot say."""
+    own_api.images = [
+        {"name": "slim", "created_at": "2026-02-19T16:00:00Z", "size": 1 << 20, "source": "built"}
+    ]
+    assert run_irons("image", "list").ok().out.startswith("slim\t2026-02-19T16:00:00Z\t1 MiB\tbuilt")
+    own_api.extensions = ()
+    assert "lists its images" in run_irons("image", "list").err

@@ -193,7 +193,38 @@ def test_a_state_directory_with_spaces(
     assert told["user"] == ["agent"]
     assert Path(told["userknownhostsfile"][0]).is_file()
     run_irons("ssh-config", "--uninstall").ok()
+    assert not config.exists()
+
+
+def test_a_configuration_that_irons_made_goes_with_it(
+    run_irons: Runner, fake_api: FakeApi, config: Path
+) -> None:
+    """It is removed where nothing else is in it by then; one that was there before stays, an empty one too."""
+    fake_api.add("one")
+    run_irons("ssh-config", "--install").ok()
+    config.write_text(config.read_text() + "Host mine\n")
+    run_irons("ssh-config", "--uninstall").ok()
+    assert config.read_text() == "Host mine\n"
+    config.write_text("")
+    run_irons("ssh-config", "--install").ok()
+    run_irons("ssh-config", "--uninstall").ok()
     assert config.read_text() == ""
+
+
+def test_a_sandbox_that_no_key_opens_is_left_out(run_irons: Runner, own_api: FakeApi, config: Path) -> None:
+    """Its entry could only be refused: it is left out with the reason, and an error where it was named."""
+    run_irons("create", "mine").ok()
+    other = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAxUWgVfXYXqyGIWSsTNp8Nm8XNPn5pUOq3ZMh5W1r9C other\n"
+    own_api.add("theirs", public_key=other)
+    done = run_irons("ssh-config", "--install").ok()
+    assert done.out == "ssh mine.irons leads to mine\n"
+    assert "theirs is left out: none of your keys opens theirs; irons access theirs add" in done.err
+    assert run_irons("ssh-config", "theirs").code == 1
+    (config.parent / "id_ed25519.pub").write_text(other)
+    assert "leads to theirs" in run_irons("ssh-config", "--install").ok().out
+    own_api.extensions = ()
+    own_api.sandboxes["theirs"].public_key = ""
+    assert "leads to theirs" in run_irons("ssh-config", "--install").ok().out
 
 
 def test_places_that_can_not_be_written(run_irons: Runner, fake_api: FakeApi, config: Path) -> None:
@@ -216,7 +247,7 @@ def test_host_keys_that_can_not_be_kept(run_irons: Runner, fake_api: FakeApi) ->
     fake_api.add("one")
     fake_api.ssh = {**fake_api.ssh, "host_keys": [KEY.strip()]}
     done = run_irons("ssh", "one", env={"XDG_STATE_HOME": "/dev/null"})
-    assert (done.code, done.program) == (2, None)
+    assert (done.code, done.program) == (125, None)
     assert "can't be written" in done.err
 
 

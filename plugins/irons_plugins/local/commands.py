@@ -37,6 +37,7 @@ class ProcessRow(NamedTuple):
     sandboxes: int | None = None
     worker: int | None = None
     failures: int | None = None
+    listens: tuple[str, ...] = ()
 
 
 class LogLine(NamedTuple):
@@ -125,7 +126,8 @@ def status(ctx: Context) -> tuple[ProcessRow, ...]:
     """Return the backend's processes."""
     from irons_plugins.local import daemon
 
-    found = daemon.status(places_of(ctx.settings))
+    places = places_of(ctx.settings)
+    found = daemon.status(places)
     if found is None:
         return tuple(ProcessRow(name, None, "", "down") for name in PROCESSES)
     version = found.version
@@ -137,6 +139,7 @@ def status(ctx: Context) -> tuple[ProcessRow, ...]:
             version,
             _state(found.server if found.ready else None),
             _memory(found.server),
+            listens=_listens(places),
         ),
     ]
     for each in found.workers:
@@ -150,6 +153,28 @@ def status(ctx: Context) -> tuple[ProcessRow, ...]:
         pid, failures = found.nursery.pid, found.nursery.failures
         rows.append(ProcessRow("nursery", pid, version, _state(pid), _memory(pid), failures=failures))
     return tuple(rows)
+
+
+def _listens(places: Places) -> tuple[str, ...]:
+    """Where the API is served, and where SSH ports of sandboxes are open, as URLs."""
+    from irons_plugins.local.control.doors import PORTS
+    from irons_plugins.local.listening import read
+
+    asked = read(places)
+    served = [f"unix://{places.api_socket}"]
+    if asked.host is not None:
+        scheme = "https" if asked.tls_cert else "http"
+        served.append(f"{scheme}://{_in_url(asked.host)}:{asked.port}")
+    return (*served, f"ssh://{_in_url(asked.ssh_host or '127.0.0.1')}:{PORTS.start}-{PORTS.stop - 1}")
+
+
+def _in_url(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
+
+
+def listens_text(value: object) -> str:
+    """Return where a process listens, for a table."""
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else ""
 
 
 def _state(pid: int | None) -> str:

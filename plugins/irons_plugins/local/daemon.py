@@ -24,7 +24,7 @@ from irons.version import __version__
 from irons_plugins.local import namespaces
 from irons_plugins.local.holding import settle
 from irons_plugins.local.launching import START_WITHIN, broken, start
-from irons_plugins.local.link import Link, LinkError, Message, RequestError
+from irons_plugins.local.link import Link, LinkError, Message, RequestError, reach
 from irons_plugins.local.places import Places, PlacesError
 
 _ANSWER_WITHIN = 10.0
@@ -181,9 +181,8 @@ def serves(places: Places, *, version: str = __version__) -> bool:
     if found is None or not found.ready or found.version != version:
         return False
     try:
-        with socket.socket(socket.AF_UNIX) as sock:
+        with reach(places.api_socket) as sock:
             sock.settimeout(_SIGN_WITHIN)
-            sock.connect(str(places.api_socket))
             sock.sendall(b"GET /version HTTP/1.1\r\nHost: irons\r\nConnection: close\r\n\r\n")
             return sock.recv(5) == b"HTTP/"
     except OSError:

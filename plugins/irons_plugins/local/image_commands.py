@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from irons.answers import rows_of, text_of, time_of, whole_of
 from irons.errors import Conflict, IronsError, LocalError, NotFound, UsageError
 from irons_plugins.local.backend import on_this_machine, places_of
 from irons_plugins.local.engines import EngineError
@@ -30,7 +31,7 @@ class ImageRow(NamedTuple):
     """An image as `local image list` shows it; `size` in bytes, None until it is counted."""
 
     name: str
-    created_at: datetime
+    created_at: datetime | None
     size: int | None
     os: str
     source: str
@@ -47,8 +48,26 @@ def build(ctx: Context, *, name: str | None, mirror: str | None, include: tuple[
     )
 
 
+def list_of_server(ctx: Context) -> tuple[ImageRow, ...]:
+    """Return the images of the server that the settings choose, newest first."""
+    ctx.api.need("images", "a server that lists its images")
+    rows = rows_of(ctx.api.call("GET", "/images", route=True), "images")
+    return tuple(
+        ImageRow(
+            text_of(row.get("name")),
+            time_of(row.get("created_at")),
+            whole_of(row.get("size")),
+            text_of(row.get("os")),
+            text_of(row.get("source")),
+        )
+        for row in rows
+    )
+
+
 def list_images(ctx: Context) -> tuple[ImageRow, ...]:
     """Return the images, newest first."""
+    if ctx.settings.api_url != "local":
+        ctx.progress("irons: these are this machine's images; irons image list shows those of the server")
     images = _images(ctx)
     if any(layer.size is None for layer in images.layers.listed()):
         # What a daemon that runs would do within seconds.

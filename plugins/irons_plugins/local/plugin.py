@@ -84,6 +84,7 @@ _DAEMON = [
                 Column("sandboxes", "running sandboxes"),
                 Column("worker"),
                 Column("failures"),
+                Column("listens", text="irons_plugins.local.commands:listens_text"),
             )
         ),
         examples=("irons local status", "irons local status -o json"),
@@ -146,6 +147,15 @@ _IMAGE_ROWS = View(
 )
 
 _IMAGE = [
+    Command(
+        ("image", "list"),
+        "List the images that the server in use has.",
+        f"{_IMAGES}:list_of_server",
+        view=_IMAGE_ROWS,
+        about="irons local image list lists those of this machine.",
+        examples=("irons image list",),
+        exits=(4, 6),
+    ),
     Command(
         ("local", "image", "build"),
         "Build the default image: a lean Debian with an SSH server.",

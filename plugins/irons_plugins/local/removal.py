@@ -7,6 +7,7 @@ after that is ended and removed from here, so that a broken database or state ke
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,6 +17,7 @@ from irons_plugins.local import daemon, unit
 from irons_plugins.local.engines import CellError, EngineError, Kit
 from irons_plugins.local.engines.machine import Machine
 from irons_plugins.local.engines.removal import remove_tree
+from irons_plugins.local.idmap import IdMapError, outer_map
 from irons_plugins.ssh.config_blocks import Installed
 from irons_plugins.ssh.own_keys import locked_out
 
@@ -85,7 +87,17 @@ def remove(ctx: Context, places: Places, items: tuple[Item, ...], *, purge: bool
         # What the control plane could not destroy may well go once it is out of the way.
         wrong = _purge(ctx, places)
     if wrong:
-        raise LocalError("; ".join(wrong), hint="run it again; irons local logs may tell more")
+        raise LocalError("; ".join(wrong), hint=_what_next(places, purge=purge))
+
+
+def _what_next(places: Places, *, purge: bool) -> str:
+    if purge and os.geteuid() != 0:
+        try:
+            outer_map()
+        except IdMapError:
+            # Files of ids that this user has no longer: nothing that it can do would remove them.
+            return f"only root can remove what is left: sudo rm -rf {places.state}"
+    return "run it again; irons local logs may tell more"
 
 
 def _purge(ctx: Context, places: Places) -> list[str]:

@@ -78,14 +78,14 @@ def _ids(ctx: Context, known: Sequence[Access], named: str) -> list[str]:
         if not given:
             raise NotFound(f"no key {named!r} opens it", hint="irons access NAME lists those that do")
         return given
-    wanted = [_id_of(line) for line in find_key(named, ctx.settings.env).text.splitlines()]
+    wanted = [id_of(line) for line in find_key(named, ctx.settings.env).text.splitlines()]
     found = [row.id for row in known if row.id in wanted]
     if not found:
         raise NotFound(f"no key of {named} opens it", hint="irons access NAME lists those that do")
     return found
 
 
-def _id_of(line: str) -> str:
+def id_of(line: str) -> str:
     """The id that the server gives a key: from the SHA-256 of what is encoded in its line."""
     for word in line.split():
         if word.startswith("AAAA"):

@@ -63,6 +63,11 @@ class Installed:
         self.blocks = settings.state_dir / "ssh" / "config.d"
 
     @property
+    def _made(self) -> Path:
+        """There while the person's configuration is one that irons made."""
+        return self.blocks / ".made"
+
+    @property
     def include(self) -> str:
         """The line that has OpenSSH read the blocks."""
         pattern = f"{self.blocks}/*.conf"
@@ -79,6 +84,8 @@ class Installed:
         except OSError as error:
             raise ConfigError(f"{error.filename} can't be made: {error.strerror}") from None
         if not self:
+            if not self.config.exists():
+                self._made.touch(mode=0o600)
             self._write([MARK, self.include, "", *self._lines()])
 
     def uninstall(self) -> bool:
@@ -86,7 +93,12 @@ class Installed:
         there = bool(self)
         if there:
             kept = [line for line in self._lines() if line not in (MARK, self.include)]
-            self._write(kept[1:] if kept and not kept[0] else kept)
+            kept = kept[1:] if kept and not kept[0] else kept
+            if self._made.exists() and not any(kept):
+                self.config.unlink()
+            else:
+                self._write(kept)
+            self._made.unlink(missing_ok=True)
         for path in self.blocks.glob("*.conf"):
             path.unlink(missing_ok=True)
         return there

@@ -10,9 +10,14 @@ from irons_plugins.ssh.config_blocks import Installed, block, host_of
 from irons_plugins.ssh.entrance import Entrance, entrance
 from irons_plugins.ssh.identities import Identities
 from irons_plugins.ssh.known_hosts import known_hosts_path
+from irons_plugins.ssh.opening import is_shut_out
 
 if TYPE_CHECKING:
     from irons.context import Context
+
+
+class ShutOutError(IronsError):
+    """No key of this person opens the sandbox."""
 
 
 class Host(NamedTuple):
@@ -72,11 +77,17 @@ def _names(ctx: Context) -> list[str]:
 def _way(ctx: Context, name: str, *, strict: bool, needed: bool) -> Entrance | None:
     try:
         host_of(name)
-        return entrance(ctx, name, strict=strict, lasting=True)
-    except (Conflict, NotFound, UsageError) as error:
+        way = entrance(ctx, name, strict=strict, lasting=True)
+        if is_shut_out(ctx, way):
+            raise ShutOutError(
+                f"none of your keys opens {name}", hint=f"irons access {name} add ~/.ssh/id_ed25519.pub"
+            )
+        return way
+    except (ShutOutError, Conflict, NotFound, UsageError) as error:
         if needed:
             raise
-        ctx.progress(f"irons: {name} is left out: {error.message}")
+        hint = f"; {error.hint}" if isinstance(error, ShutOutError) else ""
+        ctx.progress(f"irons: {name} is left out: {error.message}{hint}")
         return None
 
 
