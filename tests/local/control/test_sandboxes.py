@@ -277,7 +277,7 @@ def test_what_the_machine_lacks_is_said_before_anything_is_made(
 
 
 def test_an_image_that_is_not_there(tmp_path: Path) -> None:
-    """It is 404, with the images that there are, and no name is taken."""
+    """It is 404, with the images that there are, and no name is taken; one of a newer irons is refused as such."""
 
     async def work() -> None:
         async with control_plane(tmp_path, PretendEngine(name="namespace")) as lab:
@@ -286,6 +286,12 @@ def test_an_image_that_is_not_there(tmp_path: Path) -> None:
             answer = await lab.client.post("/sandboxes", json=body)
             assert answer.status_code == 404
             assert answer.json()["error"] == "there is no image 'nosuch'; images: debian"
+            newer = lab.places.images / "img_newer"
+            newer.mkdir()
+            (newer / "image.json").write_text(json.dumps({"name": "nosuch", "version": 99, "layers": []}))
+            answer = await lab.client.post("/sandboxes", json=body)
+            assert answer.status_code == 503
+            assert answer.json()["error"].startswith("a newer irons made the image nosuch")
 
     run(work())
 

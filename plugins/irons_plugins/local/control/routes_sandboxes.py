@@ -368,6 +368,12 @@ def _check_image(plane: Plane, name: str) -> None:
     images = Images(plane.places.images, plane.places.sandboxes)
     there = images.find(name or DEFAULT) is not None
     if not there and name and name != DEFAULT:
+        try:
+            images.named(name)
+        except EngineError as newer:
+            # A newer irons made it.
+            if newer.code != "absent":
+                raise unready(newer.message, newer.hint) from None
         known = ", ".join(sorted(image.name for image in images.listed())) or "none yet"
         raise missing(f"there is no image {name!r}; images: {known}", "irons local image list shows them")
     # All that doctor checks takes a third of a second: only where an image is built, or something is seen to be missing.
