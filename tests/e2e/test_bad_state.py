@@ -101,7 +101,7 @@ def test_a_taken_ssh_port_is_got_round(tester: Person) -> None:
         assert squatter.stdout.readline() == "ready\n"
         tester.ok("start", "ported")
         assert tester.inside("ported", "id -un").stdout == "irons\n"
-        assert json.loads(tester.ok("status", "ported", "-o", "json"))["metadata"]["ssh_port"] != str(port)
+        assert json.loads(tester.ok("status", "ported", "-o", "json"))["metadata"]["ssh_port"] != port
     finally:
         squatter.communicate()
         tester.ok("destroy", "ported", "--force")

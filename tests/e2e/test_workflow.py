@@ -94,7 +94,7 @@ def test_destroy_leaves_nothing(person: Person) -> None:
     """After `destroy --force` no process, namespace, mount, port, directory and name of the sandbox is there."""
     person.ok("create", "gone", timeout=120)
     status = json.loads(person.ok("status", "gone", "-o", "json"))
-    identity, port = status["id"], status["metadata"]["ssh_port"]
+    identity, port = status["id"], str(status["metadata"]["ssh_port"])
     spaces = set(
         person.inside(
             "gone", "readlink /proc/self/ns/net /proc/self/ns/mnt /proc/self/ns/user"

@@ -298,7 +298,18 @@ def test_status_is_readable(run_irons: Runner, fake_api: FakeApi) -> None:
         ["processes", "unlimited"],
         ["note of theirs", "1048576"],
     ]
-    assert run_irons("status", "one", "-o", "json").ok().json()["metadata"] == metadata
+    told = run_irons("status", "one", "-o", "json").ok().json()["metadata"]
+    sizes = {"memory": 536870912, "memory_used": 2101248, "disk": 10737418240}
+    assert told == metadata | sizes
+
+
+def test_counts_and_sizes_are_numbers_in_json(run_irons: Runner, fake_api: FakeApi) -> None:
+    """What is a number is one, also with a fraction; a word in its place, and what is not counted, stay texts."""
+    metadata = {"cpus": "0.5", "ssh_port": "2201", "processes": "unlimited", "image": "12", "oom_kills": "²"}
+    fake_api.add("one", metadata=metadata)
+    told = run_irons("status", "one", "-o", "json").ok().json()["metadata"]
+    assert told == {**metadata, "cpus": 0.5, "ssh_port": 2201}
+    assert "cpus\t0.5" in run_irons("status", "one").ok().out
 
 
 def test_status_as_json(run_irons: Runner, fake_api: FakeApi) -> None:

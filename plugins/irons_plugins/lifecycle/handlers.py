@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from irons.api import Sandbox
@@ -13,6 +14,7 @@ from irons.errors import Conflict, IronsError, NotFound, Unsupported, UsageError
 from irons_plugins.lifecycle import LISTED
 from irons_plugins.lifecycle.selection import checked_labels, selected
 from irons_plugins.lifecycle.several import Failures
+from irons_plugins.lifecycle.views import numbered
 from irons_plugins.lifecycle.waiting import patience, wait_for
 
 if TYPE_CHECKING:
@@ -244,7 +246,8 @@ def _each_now(ctx: Context, names: tuple[str, ...]) -> Iterator[Sandbox]:
     failures = Failures(ctx, len(names), "shown")
     for name in names:
         try:
-            yield _now(ctx, name)
+            found = _now(ctx, name)
+            yield replace(found, metadata=numbered(found.metadata))
         except IronsError as error:
             failures.add(name, error)
     failures.end()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ UNKNOWN = "⚪"
 
 _ORDER = ("reason", "progress", "engine", "image", "user", "egress", "ssh_port", "addresses")
 _SIZES = ("memory", "disk")
+_COUNTED = re.compile(r"(?:cpus|memory|disk|processes)(?:_used)?|ssh_port|pid|oom_kills|boot_exit")
+_NUMBER = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,6})?")
 _SAID_WITH_ANOTHER = ("_note", "_used")
 
 
@@ -81,7 +84,19 @@ def destroyed(row: Destroyed) -> str:
     return f"{clean(row.name)} is destroyed"
 
 
-def facts(metadata: Mapping[str, str]) -> dict[str, str]:
+def numbered(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """Return what a server tells of a sandbox with its counts and sizes as numbers: the v0 wire has texts only."""
+    return {key: _number(value) if _COUNTED.fullmatch(key) else value for key, value in metadata.items()}
+
+
+def _number(text: str) -> int | float | str:
+    """The number that a text is; the text itself where it is not one, such as `unlimited`."""
+    if not _NUMBER.fullmatch(text):
+        return text
+    return float(text) if "." in text else int(text)
+
+
+def facts(metadata: Mapping[str, object]) -> dict[str, str]:
     """Return what a server tells of a sandbox as lines for a person: sizes readable, and each limit with its use and what holds it.
 
     Servers tell sizes in bytes; what is used of a limit, and a note about it, are keys of their own (`memory_used`, `memory_note`).
@@ -93,11 +108,11 @@ def facts(metadata: Mapping[str, str]) -> dict[str, str]:
             key == "mode" and "egress" in metadata
         ):
             continue
-        told = [_sized(key, metadata[key])]
+        told = [_sized(key, str(metadata[key]))]
         if f"{key}_used" in metadata:
-            told.append(f"{_sized(key, metadata[f'{key}_used'])} used")
+            told.append(f"{_sized(key, str(metadata[f'{key}_used']))} used")
         if f"{key}_note" in metadata:
-            told.append(metadata[f"{key}_note"])
+            told.append(str(metadata[f"{key}_note"]))
         if key == "egress":
             told.append("its own mode" if "mode" in metadata else "the account's mode")
         shown[key.replace("_", " ")] = told[0] + (f" ({'; '.join(told[1:])})" if told[1:] else "")
