@@ -165,5 +165,10 @@ def test_a_daemon_with_one_gateway_is_upgraded_under_an_open_session(single: tup
         assert "web.example.test" in person.ok("egress", "list", "--sandbox", "one")
     assert_recorded_once(person, "one", mark, 2)
     assert person.inside("two", "curl -s -o /dev/null -w '%{http_code}' http://203.0.113.77/").stdout == "200"
+    # The SSH server of a sandbox made by the older version accepts what `ssh --env` sends.
+    keyed = replace(person, more={"TOKEN": "a key"})
+    assert keyed.ok("ssh", "two", "--env", "TOKEN", "--workdir", "~", "--", 'echo "$TOKEN"; pwd') == (
+        "a key\n/home/irons\n"
+    )
     assert not (person.home / "run/irons/gateway.sock").exists()
     assert not [pid for pid in before.values() if birth(pid) is not None]

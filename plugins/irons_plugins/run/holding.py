@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -42,18 +43,22 @@ class Holder:
     def _hold(self) -> None:
         from irons.api import open_api
 
-        with open_api(self._ctx.settings, self._ctx.host) as api:
-            while not self._over.is_set():
-                pause = self._once(api)
-                if pause is None:
-                    return
-                self._over.wait(pause)
+        # A backend that someone took down is not brought up again by this: its time begins when it is back.
+        settings = replace(self._ctx.settings, env={**self._ctx.settings.env, "IRONS_NO_START": "1"})
+        while not self._over.is_set():
+            try:
+                with open_api(settings, self._ctx.host) as api:
+                    if self._until_let_go(api):
+                        return
+            except IronsError:
+                self._over.wait(_AGAIN)
 
-    def _once(self, api: Api) -> float | None:
-        """Hold it for one request; return how long to wait before the next, None where it is not held any more."""
-        try:
-            return 0.0 if api.hold(self._name) else None
-        except NotFound:
-            return _NOT_YET
-        except IronsError:
-            return _AGAIN
+    def _until_let_go(self, api: Api) -> bool:
+        """Hold it by one request after another; True where it is not held any more."""
+        while not self._over.is_set():
+            try:
+                if not api.hold(self._name):
+                    return True
+            except NotFound:
+                self._over.wait(_NOT_YET)
+        return True
