@@ -68,8 +68,7 @@ def test_the_line_of_the_readme_runs_as_printed(person: Person, project: Path, a
     (shim / "irons").write_text(f'#!/bin/sh\nexec {shlex.join(person.program)} "$@"\n')
     (shim / "irons").chmod(0o755)
     done = subprocess.run(
-        [*person.lab.enter(user=person.user), "sh", "-c", found[1]],
-        cwd=project,
+        [*person.lab.enter(user=person.user), "sh", "-c", f"cd {shlex.quote(str(project))} && {found[1]}"],
         env={**person.env, "PATH": f"{shim}:{person.env['PATH']}"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
