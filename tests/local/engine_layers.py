@@ -13,12 +13,12 @@ from irons_plugins.local.image import Images
 
 _SETXATTR = 188 if platform.machine() == "x86_64" else 5
 _CHANGES = (
-    "mkdir -p work/deep .ssh && echo kept > work/deep/file && ln work/deep/file work/link && echo k > .ssh/authorized_keys"
+    "mkdir -p work/deep .ssh && echo kept > work/deep/file && ln work/deep/file work/link && mkfifo work/pipe && chmod 2755 work && echo k > .ssh/authorized_keys"
     " && sudo rm /etc/os-release /etc/debian_version && sudo sh -c 'rm -r /usr/share/doc; mkdir /usr/share/doc;"
     " echo new > /usr/share/doc/new; cp /usr/bin/true /srv/able; chmod 751 /; touch /etc/ssh/ssh_host_rsa_key'"
 )
-_LOOK = "cat work/deep/file; stat -c %h work/link; ls /usr/share/doc; ls /etc/debian_version /srv/able 2>&1; stat -c %a /"
-_SEEN = "kept\n2\nnew\nls: cannot access '/etc/debian_version': No such file or directory\n/srv/able\n"
+_LOOK = "cat work/deep/file; stat -c %h work/link; stat -c '%a %F' work work/pipe; ls /usr/share/doc; ls /etc/debian_version /srv/able 2>&1; stat -c %a /"
+_SEEN = "kept\n2\n2755 directory\n644 fifo\nnew\nls: cannot access '/etc/debian_version': No such file or directory\n/srv/able\n"
 
 
 async def a_save_is_shared_and_lasts(images: Images, bench: Bench) -> None:
