@@ -23,7 +23,7 @@ _SEEN = "kept\n2\n2755 directory\n644 fifo\nnew\nls: cannot access '/etc/debian_
 
 async def a_save_is_shared_and_lasts(images: Images, bench: Bench) -> None:
     """The saved sandbox and a new one of its image see the same files and change them apart; only the first has its keys."""
-    first, made = await bench.running("first")
+    first, made = await bench.running("first", environment={"MARKER": "a-value-of-its-own"})
     ran = await bench.ssh(first, made, _CHANGES)
     expect(ran.code == 0, f"the changes: {ran}")
     await bench.engine.stop(first)
