@@ -7,6 +7,8 @@ import base64
 import errno
 import os
 import platform
+import re
+import shlex
 import struct
 import subprocess
 from collections.abc import Awaitable, Callable
@@ -16,6 +18,7 @@ from irons_plugins.local.authorities import read_authorities
 from irons_plugins.local.engines import EngineError, Limits, trust
 from irons_plugins.local.engines.conformance import Bench, Ran, expect
 from irons_plugins.local.engines.namespace import NamespaceEngine
+from irons_plugins.local.engines.sysview import limit_files
 from irons_plugins.local.image import Images
 
 
@@ -85,6 +88,47 @@ async def the_kernel_is_out_of_reach(bench: Bench) -> None:
     """
     ran = await _inside(bench, f"sudo sh -c '{script}' 2>/dev/null")
     expect("LEAK" not in ran.text, ran.text)
+
+
+async def limits_are_seen_and_not_changed(bench: Bench) -> None:
+    """Processors and memory are counted by the sandbox's limits; its root can change no file that says so, nor are there others."""
+    limits = Limits(cpus=0.5, memory=256 << 20)
+    sandbox, made = await bench.running("seen", limits)
+    facts = (await bench.engine.look(sandbox)).facts or {}
+    held = {name for name in ("cpus", "memory") if f"{name}_note" not in facts}
+    ran = await bench.ssh(sandbox, made, "nproc; getconf _NPROCESSORS_ONLN; cd /sys; find . -type f | sort")
+    count, online, *files = ran.text.split()
+    there = len(os.sched_getaffinity(0))
+    expect(count == online == str(1 if "cpus" in held else there), f"processors: {ran.text}")
+    controllers = {{"cpus": "cpu", "memory": "memory"}[name] for name in held}
+    told = [f"./{path}" for path in limit_files(limits, controllers)]
+    expected = {*told, *(f"./devices/system/cpu/{name}" for name in ("online", "possible", "present"))}
+    expect({path for path in files if "pids" not in path} == expected, f"files: {files}, not {expected}")
+    if "memory" in held:
+        ran = await bench.ssh(
+            sandbox, made, "cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes"
+        )
+        expect(ran.text.split() == [str(256 << 20)] * 2, f"memory: {ran.text}")
+    script = """
+    cd /sys
+    for file in $(find . -type f); do
+      echo 1 2>/dev/null >$file && echo LEAK write $file
+      rm -f $file 2>/dev/null && echo LEAK rm $file
+      chmod 777 $file 2>/dev/null && echo LEAK chmod $file
+    done
+    for directory in $(find . -type d); do mkdir $directory/x && echo LEAK mkdir $directory; done
+    mount -o remount,rw /sys && echo LEAK remount; umount /sys && echo LEAK umount
+    unshare -Urm sh -c "umount /sys && echo LEAK umount; mount -o remount,rw,bind /sys && echo LEAK remount; mount -t sysfs x /mnt && echo LEAK sysfs; mount -t cgroup2 x /mnt && echo LEAK cgroup2; mount -t cgroup -o memory x /mnt && echo LEAK cgroup"
+    for kind in "cgroup2" "cgroup -o freezer" "cgroup -o memory"; do
+      unshare -UrmC sh -c "mount -t $kind x /mnt || exit 0; mkdir /mnt/x && echo LEAK mkdir $kind
+        for file in /mnt/*; do (echo 1 >\\$file) && echo LEAK \\$file; done"
+    done
+    cat $(find . -type f) /proc/self/cgroup /proc/mounts
+    """
+    ran = await bench.ssh(sandbox, made, f"sudo sh -c {shlex.quote(script)} 2>/dev/null")
+    expect("LEAK" not in ran.text, ran.text)
+    for name in (platform.node(), sandbox):
+        expect(not re.search(rf"(?<!\w){re.escape(name)}(?!\w)", ran.text), f"{name} is seen: {ran.text}")
 
 
 async def nested_namespaces_are_harmless(bench: Bench) -> None:
@@ -271,6 +315,7 @@ ATTACKS: dict[str, Callable[[Bench], Awaitable[None]]] = {
     for check in (
         vsock_is_refused,
         the_kernel_is_out_of_reach,
+        limits_are_seen_and_not_changed,
         nested_namespaces_are_harmless,
         packet_filters_are_out_of_reach,
         its_ids_are_its_own,

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from irons_plugins.local.engines import EngineError, Limits, Spec, booting, oci, seccomp, sshd
+from irons_plugins.local.engines import EngineError, Limits, Spec, booting, oci, seccomp, sshd, sysview
 from irons_plugins.local.engines.cgroup import Groups
 from irons_plugins.local.engines.machine import Machine
 from irons_plugins.local.engines.processes import Process, is_alive, open_process
@@ -334,3 +334,32 @@ def test_only_what_others_own_takes_a_namespace_to_be_removed(
     with pytest.raises(EngineError, match="switched off"):
         asyncio.run(remove_tree(top))
     assert asked == ["irons_plugins.local.engines.removal:empty_inside"]
+
+
+def test_only_limits_that_are_enforced_are_shown() -> None:
+    """Of a controller that is missing there is no file, and no processor less."""
+    limits = Limits(cpus=1.5, memory=1 << 30, processes=100)
+    assert sysview.limit_files(limits, ()) == {}
+    assert sysview.processors(limits, ("memory",)) is None
+    assert sysview.limit_files(Limits(processes=None), ("cpu", "memory", "pids")) == {}
+    assert sysview.processors(limits, ("cpu",)) == 2
+    files = sysview.limit_files(limits, ("cpu", "memory", "pids"))
+    assert files["fs/cgroup/cpu.max"] == "150000 100000"
+    assert files["fs/cgroup/cpu/cpu.cfs_quota_us"] == "150000"
+    assert files["fs/cgroup/memory/memory.limit_in_bytes"] == str(1 << 30)
+    assert files["fs/cgroup/pids.max"] == "100"
+
+
+def test_the_documentation_lists_the_files_of_sys() -> None:
+    """docs/security.md names every file of the view."""
+    text = (Path(__file__).parents[2] / "docs/security.md").read_text()
+    for path in sysview.limit_files(Limits(1.0, 1 << 30, None, 100), ("cpu", "memory", "pids")):
+        assert path.removeprefix("fs/cgroup/") in text
+
+
+@pytest.mark.parametrize(
+    ("numbers", "text"), [({0}, "0"), ({0, 1, 2}, "0-2"), ({1, 3, 4, 9}, "1,3-4,9"), (set(), "")]
+)
+def test_processors_are_listed_as_the_kernel_does(numbers: set[int], text: str) -> None:
+    """Runs are ranges."""
+    assert sysview.ranges(numbers) == text

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
 from irons_plugins.local import namespaces
-from irons_plugins.local.engines import booting, disks, kernel, shares
+from irons_plugins.local.engines import booting, disks, kernel, shares, sysview
 
 STAGE = Path("/run/irons")
 """Where all of it is mounted: in the cell's mount namespace nobody else needs what the host has in /run."""
 ROOTFS = STAGE / "bundle" / "rootfs"
 SETTINGS = STAGE / "settings"
+SYSVIEW = STAGE / "sys"
 KIT = STAGE / "kit"
 _NOTHING = STAGE / "nothing"
 MAN_PAGES = tuple(f"usr/share/man/man{section}" for section in range(1, 9))
@@ -63,6 +64,8 @@ class Order(TypedDict):
         settings: text of the files of the settings directory.
         config: the OCI configuration.
         processes: how many there may be at once, or None.
+        processors: how many it sees, or None for all.
+        sysview: text of the files of its `/sys`, by path beneath it.
         crun: path of the runtime.
         cell: the container's name.
     """
@@ -79,6 +82,8 @@ class Order(TypedDict):
     settings: dict[str, str]
     config: dict[str, Any]
     processes: int | None
+    processors: int | None
+    sysview: dict[str, str]
     crun: str
     cell: str
 
@@ -121,6 +126,8 @@ def boot(order: Order) -> dict[str, Any]:
     if order["files"]:
         _make_man_pages()
     _write_settings(order["settings"])
+    sysview.keep_to(order["processors"], order["cell"])
+    sysview.lay(SYSVIEW, order["sysview"])
     _hide_old_control_groups()
     _limit_processes(order["processes"])
     (ROOTFS.parent / "config.json").write_text(json.dumps(order["config"]), encoding="utf-8")

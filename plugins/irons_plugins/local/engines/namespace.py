@@ -375,6 +375,7 @@ class NamespaceEngine:
                 boot.Inherited(*spaces, groups, theirs, note),
                 steps,
                 await asyncio.to_thread(self._shown),
+                self._groups.bases,
             )
             process = await starting.run(order, held)
             # The machine alone has that end now: what is read is what it says, and then its end.

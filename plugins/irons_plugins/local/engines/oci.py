@@ -34,6 +34,7 @@ _MASKED = (
     "/proc/sched_debug",
     "/proc/scsi",
 )
+_AS_A_VIEW = ("bind", "ro", "nosuid", "nodev", "noexec")
 _READ_ONLY = (
     "/proc/asound",
     "/proc/bus",
@@ -50,6 +51,7 @@ def config(
     hostname: str,
     args: list[str],
     settings: str,
+    sysview: str = "",
     kit: str = "",
     machine: str,
     cgroup_namespace: bool,
@@ -61,6 +63,7 @@ def config(
         hostname: what the machine calls itself.
         args: the program that is process 1.
         settings: path of the directory that appears, read-only, at `CONFIG_DIRECTORY`.
+        sysview: path of the directory that appears, read-only, at `/sys`; "" where there is none.
         kit: path of the directory that appears, read-only, at `KIT_DIRECTORY`; "" where there is none.
         machine: the processor's architecture as `uname -m` says it.
         cgroup_namespace: hide where in the host's control groups the sandbox is.
@@ -84,7 +87,7 @@ def config(
             "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), capabilities),
         },
         "root": {"path": rootfs, "readonly": False},
-        "mounts": _mounts(settings, kit),
+        "mounts": _mounts(settings, sysview, kit),
         "linux": {
             "namespaces": [{"type": kind} for kind in kinds],
             "uidMappings": ids,
@@ -96,7 +99,7 @@ def config(
     }
 
 
-def _mounts(settings: str, kit: str) -> list[dict[str, Any]]:
+def _mounts(settings: str, sysview: str, kit: str) -> list[dict[str, Any]]:
     def mount(destination: str, kind: str, source: str, *options: str) -> dict[str, Any]:
         return {"destination": destination, "type": kind, "source": source, "options": list(options)}
 
@@ -121,6 +124,7 @@ def _mounts(settings: str, kit: str) -> list[dict[str, Any]]:
         mount("/run", "tmpfs", "tmpfs", "nosuid", "nodev", "mode=755", "size=64m"),
         # The directory that sshd's unprivileged half changes its root to must exist before sshd starts.
         mount("/run/sshd", "tmpfs", "tmpfs", "nosuid", "nodev", "noexec", "mode=755", "size=4k"),
+        *([mount("/sys", "bind", sysview, *_AS_A_VIEW)] if sysview else []),
         mount(CONFIG_DIRECTORY, "bind", settings, "bind", "ro", "nosuid", "nodev", "noexec"),
         *([mount(KIT_DIRECTORY, "bind", kit, "bind", "ro", "nosuid", "nodev")] if kit else []),
         # What the boot steps print, read from outside: bounded, and in no file of the sandbox.

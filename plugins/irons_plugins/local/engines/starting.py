@@ -8,7 +8,7 @@ import os
 import platform
 import shutil
 from asyncio.subprocess import PIPE
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from irons_plugins.local.engines import (
     oci,
     session,
     sshd,
+    sysview,
 )
 from irons_plugins.local.engines.call import end, program
 from irons_plugins.local.engines.machine import Machine
@@ -78,6 +79,7 @@ def order(
     inherited: boot.Inherited,
     steps: Sequence[booting.Step],
     shown: Mapping[str, str],
+    enforced: Collection[str],
 ) -> boot.Order:
     """What `boot` is told to start.
 
@@ -90,6 +92,7 @@ def order(
         inherited: the descriptors that come with the order.
         steps: what it does by itself when it has started.
         shown: text of further files of the settings directory.
+        enforced: the controllers that hold it to its limits.
 
     Raises:
         EngineError: crun, or subordinate ids, are missing.
@@ -128,11 +131,14 @@ def order(
             hostname=machine.name,
             args=sshd.arguments(tini, shell),
             settings=str(boot.SETTINGS),
+            sysview=str(boot.SYSVIEW),
             kit="" if kit is None else str(boot.KIT),
             machine=platform.machine(),
             cgroup_namespace=Path("/proc/self/ns/cgroup").exists(),
         ),
         processes=machine.limits.processes,
+        processors=sysview.processors(machine.limits, enforced),
+        sysview=sysview.limit_files(machine.limits, enforced),
         crun=os.path.realpath(crun),
         cell=machine.id,
     )
