@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 
+from irons.settings import load
 from irons.testing import FakeApi
+from irons_plugins.ssh.kept import end_all
 from tests.background import job
 
 
@@ -171,6 +173,7 @@ def irons_process(irons_env: dict[str, str], fake_api: FakeApi) -> Iterator[Iron
         yield found
     finally:
         found.end()
+        end_all(load({}, irons_env))
 
 
 @pytest.fixture

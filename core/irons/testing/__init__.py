@@ -38,8 +38,10 @@ def irons_env(tmp_path: Path) -> dict[str, str]:
     """An environment of the test's own."""
     home = tmp_path / "home"
     home.mkdir()
+    (home / "run").mkdir(mode=0o700)
     return {
         "HOME": str(home),
+        "XDG_RUNTIME_DIR": str(home / "run"),
         "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
         "XDG_CONFIG_HOME": str(home / ".config"),
         "XDG_STATE_HOME": str(home / ".local/state"),

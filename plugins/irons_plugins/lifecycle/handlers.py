@@ -16,6 +16,7 @@ from irons_plugins.lifecycle.selection import checked_labels, selected
 from irons_plugins.lifecycle.several import Failures
 from irons_plugins.lifecycle.views import numbered
 from irons_plugins.lifecycle.waiting import patience, wait_for
+from irons_plugins.ssh.kept import end_kept
 
 if TYPE_CHECKING:
     from irons.context import Context
@@ -80,6 +81,7 @@ def _begin_stop(ctx: Context, name: str) -> None:
     except Conflict:
         if ctx.api.status(name).status not in _DOWN:
             raise
+    end_kept(ctx.settings, name)
 
 
 def _each_brought(

@@ -19,6 +19,7 @@ from irons_plugins.local.engines.machine import Machine
 from irons_plugins.local.engines.removal import remove_tree
 from irons_plugins.local.idmap import IdMapError, outer_map
 from irons_plugins.ssh.config_blocks import Installed
+from irons_plugins.ssh.kept import end_all
 from irons_plugins.ssh.own_keys import locked_out
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def remove(ctx: Context, places: Places, items: tuple[Item, ...], *, purge: bool
         LocalError: Something could not be removed; it says what.
     """
     wrong: list[str] = []
+    end_all(ctx.settings)
     if not purge or daemon.serves(places):
         wrong += _destroy_all(ctx, [item.path for item in items if item.what == "sandbox"])
     for step in (Installed(ctx.settings).uninstall, lambda: unit.remove(ctx.settings.env)):

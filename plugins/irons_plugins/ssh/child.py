@@ -98,15 +98,16 @@ def _run_piped(
             subprocess.PIPE if stderr is None else stderr,
             preexec=_die_with_parent(),
         )
+        over, told = os.pipe()
+        killed, told_killed = os.pipe()
         threads = [
-            threading.Thread(target=_drain, args=(pipe, sink or writer(stream)), daemon=True)
+            threading.Thread(target=_drain, args=(pipe, sink or writer(stream), killed), daemon=True)
             for pipe, sink, stream in (
                 (process.stdout, sinks.stdout, streams.stdout),
                 (process.stderr, sinks.stderr, streams.stderr),
             )
             if pipe is not None
         ]
-        over, told = os.pipe()
         feeder = threading.Thread(
             target=_feed, args=(process.stdin, header, stdin, source, over), daemon=True
         )
@@ -122,10 +123,12 @@ def _run_piped(
             if process.poll() is None:
                 process.kill()
                 process.wait()
+                os.write(told_killed, b"!")
             os.close(told)
             for thread in threads:
                 thread.join()
-            os.close(over)
+            for descriptor in (over, killed, told_killed):
+                os.close(descriptor)
     return _code(code)
 
 
@@ -185,10 +188,17 @@ def _descriptor(stream: TextIO) -> int | None:
         return None
 
 
-def _drain(pipe: IO[bytes], sink: Sink) -> None:
+def _drain(pipe: IO[bytes], sink: Sink, killed: int) -> None:
+    """Pass on what a program writes, until its end; once it was killed, only what is there: a connection that is kept holds the pipe."""
     # Where the sink's reader has gone the pipe is closed, and the program learns of it as it would without us.
     with contextlib.suppress(BrokenPipeError), pipe:
-        while chunk := os.read(pipe.fileno(), _CHUNK):
+        while True:
+            ready, _, _ = select.select([pipe.fileno(), killed], [], [])
+            if pipe.fileno() not in ready:
+                return
+            chunk = os.read(pipe.fileno(), _CHUNK)
+            if not chunk:
+                return
             sink(chunk)
 
 

@@ -9,6 +9,7 @@ from irons.errors import Conflict, IronsError, NotFound, Unsupported, UsageError
 from irons_plugins.ssh.config_blocks import Installed, block, host_of
 from irons_plugins.ssh.entrance import Entrance, entrance
 from irons_plugins.ssh.identities import Identities
+from irons_plugins.ssh.kept import end_kept
 from irons_plugins.ssh.known_hosts import known_hosts_path
 from irons_plugins.ssh.opening import is_shut_out
 
@@ -105,6 +106,7 @@ def arrived(ctx: Context, name: str) -> None:
 def left(ctx: Context, name: str) -> None:
     """Forget all that this machine keeps of a sandbox that is no more."""
     try:
+        end_kept(ctx.settings, name)
         Installed(ctx.settings).forget(name)
         known_hosts_path(ctx.settings, name).unlink(missing_ok=True)
         Identities.of(ctx.settings).forget(name)

@@ -10,6 +10,7 @@ from irons.command import Exec, Result
 from irons.errors import UsageError
 from irons.values import check_sandbox_name
 from irons_plugins.ssh.entrance import Entrance, entrance, failing_as_ssh
+from irons_plugins.ssh.kept import over_existing
 from irons_plugins.ssh.openssh import local_path, remote_line, remote_path, scp_argv, ssh_argv
 from irons_plugins.ssh.session import carried, send_options, session_line
 from irons_plugins.ssh.variables import variables_of
@@ -60,7 +61,7 @@ def ssh(
         flags = ("-t",) if instead or (workdir and not words) else ()
         return shlex.join(ssh_argv(way.target, way.options, flags, instead or remote))
     with failing_as_ssh():
-        way = _way(ctx, name, strict=strict_hostkeys, agent=forward_agent)
+        way = over_existing(ctx, _way(ctx, name, strict=strict_hostkeys, agent=forward_agent))
     person = ctx.streams.reads_person and ctx.streams.shows_person
     line = line_for(way.target) or way.target.command or None
     options = (*send_options(variables), *way.options)
@@ -103,7 +104,7 @@ def scp(ctx: Context, *, source: str, target: str, recursive: bool, strict_hostk
         raise UsageError(
             "both SOURCE and TARGET are in a sandbox", hint="copy to this machine first, then from it"
         )
-    way = entrance(ctx, names[0], strict=strict_hostkeys)
+    way = over_existing(ctx, entrance(ctx, names[0], strict=strict_hostkeys))
     paths = [local_path(path) if name is None else remote_path(way.target, path) for name, path in ends]
     return Exec(scp_argv(way.target, way.options, paths, recursive=recursive))
 

@@ -22,6 +22,7 @@ from irons_plugins.ssh.endings import (
     interrupted,
     out_of_time,
 )
+from irons_plugins.ssh.kept import has_ended, over_kept
 from irons_plugins.ssh.log import Log
 from irons_plugins.ssh.marks import Marks
 from irons_plugins.ssh.openssh import ssh_argv
@@ -97,6 +98,11 @@ def run_program(
         IronsError: OpenSSH can't be run on this machine.
     """
     token = secrets.token_hex(16)
+    with over_kept(ctx, way, orphaned=end_line(token)) as shared:
+        return _run(ctx, shared, program, sinks, token)
+
+
+def _run(ctx: Context, way: Entrance, program: Program, sinks: Sinks, token: str) -> Ran:
     header, line = _request(program, token)
     marks = Marks(token, way.target.host)
     stderr = sinks.stderr or writer(ctx.streams.stderr)
@@ -127,6 +133,8 @@ def run_program(
                 _end(ctx, way, token)
                 return ran(out_of_time(limit or 0.0))
         _pass(marks.finish(), stderr)
+    # Of a kept connection that was lost OpenSSH says nothing.
+    marks.closed = marks.closed or (marks.end is None and has_ended(way))
     return ran(ending(way, marks, code, log, _aftermath(ctx, way, marks), limit or 0.0))
 
 

@@ -66,7 +66,7 @@ trap - EXIT
 # Ends what was started once nobody reads at the other end, or this shell is gone. Only a write tells of a closed pipe here.
 (
   trap '' PIPE
-  while sleep 1 || [ "$?" -gt 128 ] || exit 0; kill -0 "$$" && mark alive >&5; do :; done
+  while sleep 1 5>&- || [ "$?" -gt 128 ] || exit 0; kill -0 "$$" && mark alive >&5; do :; done
   trap '' TERM
   grace=7
   end_them

@@ -1,0 +1,298 @@
+"""A connection to a sandbox's SSH server that OpenSSH keeps for a while, so that what follows need not log in again.
+
+It is a master of OpenSSH's (`ControlMaster`, ssh_config(5)): a process without the agent, X11, tunnels, forwardings or variables. Its
+socket lies in the owner's runtime directory; its name stands for the server, the sandbox and its id, its host keys, the user, the key
+and every option that counts. So a sandbox of the same name, another key or another configuration have another connection. It ends by
+itself after a minute without work, and with the SSH server that it leads to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+import stat
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from irons.files import make_private
+from irons_plugins.ssh.openssh import Options, quoted, ssh_argv
+
+if TYPE_CHECKING:
+    from irons.context import Context
+    from irons.settings import Settings
+    from irons_plugins.ssh.entrance import Entrance
+
+IDLE = 60
+"""Seconds without work after which a connection ends."""
+
+LOGIN_WITHIN = 10
+"""Seconds that logging in may take; later it is left to the command itself."""
+
+ALIVE_EVERY = 10
+"""Seconds of silence after which the server is asked whether it is there; the third time in vain ends the connection."""
+
+_SUN_PATH = 107
+_LOOK_EVERY = 0.01
+_END_WITHIN = 5.0
+
+_MASTER: Options = (
+    ("ControlMaster", "yes"),
+    ("ControlPersist", str(IDLE)),
+    ("BatchMode", "yes"),
+    ("ClearAllForwardings", "yes"),
+    ("ConnectTimeout", str(LOGIN_WITHIN)),
+    ("ServerAliveInterval", str(ALIVE_EVERY)),
+    ("ServerAliveCountMax", "2"),
+    ("LogLevel", "QUIET"),
+)
+
+
+class _Place(NamedTuple):
+    """Where a connection's socket is, and the options that lead over it."""
+
+    directory: Path
+    name: str
+
+    @property
+    def path(self) -> Path:
+        return self.directory / self.name
+
+
+@contextmanager
+def over_kept(ctx: Context, way: Entrance, *, orphaned: str) -> Iterator[Entrance]:
+    """Give the way over a kept connection, made where there is none; else, where none can be kept, the way as it was.
+
+    A way that forwards the agent is left alone. Where the server opens no further session on the connection, OpenSSH makes another.
+
+    Args:
+        ctx: The call's context.
+        way: The way without it.
+        orphaned: A line for the sandbox's shell, run should this process be killed before it leaves the context. A server tells a
+            program nothing of a channel that closes while the connection goes on, but that nobody reads its stdout.
+    """
+    place = _place(ctx.settings, way)
+    if place is None or not (_answers(place) or _made(ctx.settings, way, place)):
+        yield way
+        return
+    path, descriptor = str(place.path), -1
+    if len(os.fsencode(path)) > _SUN_PATH:
+        # OpenSSH closes what it inherits, so it is given the way to a descriptor of this process.
+        descriptor = os.open(place.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        path = f"/proc/{os.getpid()}/fd/{descriptor}/{place.name}"
+    try:
+        with _heir(ctx.settings, way, place, orphaned):
+            yield way._replace(options=_over(path, way.options))
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+@contextmanager
+def _heir(settings: Settings, way: Entrance, place: _Place, line: str) -> Iterator[None]:
+    """Have a process wait that runs a line in the sandbox where this one dies: its pipe then ends without a word."""
+    quiet = (("LogLevel", "QUIET"), ("BatchMode", "yes"), ("ConnectTimeout", str(int(_END_WITHIN))))
+    argv = ssh_argv(way.target, (*quiet, *_over(f"./{place.name}", way.options)), ("-n", "-T"), line)
+    heir = subprocess.Popen(
+        ["sh", "-c", 'read -r over || exec "$@"', "irons-heir", *argv],
+        env=dict(settings.env),
+        cwd=place.directory,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        # What kills a whole process group does not reach it.
+        start_new_session=True,
+    )
+    try:
+        yield
+    finally:
+        with contextlib.suppress(BrokenPipeError):
+            heir.communicate(b"over\n")
+
+
+def has_ended(way: Entrance) -> bool:
+    """Tell whether a way leads over a kept connection that is there no more."""
+    path = dict(reversed(way.options)).get("ControlPath", "none")
+    if path == "none":
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(_END_WITHIN)
+        try:
+            sock.connect(path.strip('"').replace("%%", "%"))
+        except OSError:
+            return True
+    return False
+
+
+def over_existing(ctx: Context, way: Entrance) -> Entrance:
+    """Return the way over a connection that is kept already, for a program that takes this process's place; else the way as it was."""
+    place = _place(ctx.settings, way)
+    if place is None or len(os.fsencode(place.path)) > _SUN_PATH or not _answers(place):
+        return way
+    return way._replace(options=_over(str(place.path), way.options))
+
+
+def end_kept(settings: Settings, name: str, *, gently: bool = False) -> None:
+    """End the connections to a sandbox.
+
+    Args:
+        settings: Whose connections.
+        name: The sandbox.
+        gently: Only let in nothing new: what runs over them goes on, as after a key has been removed.
+    """
+    directory = _runtime(settings)
+    if directory is not None:
+        _end(directory, f"{_digest(settings.api_url, name)[:10]}-*", "stop" if gently else "exit")
+
+
+def end_all(settings: Settings) -> None:
+    """End every connection that is kept for this user, and remove their directory."""
+    directory = _runtime(settings)
+    if directory is not None and directory.is_dir():
+        _end(directory, "*-*", "exit")
+        with contextlib.suppress(OSError):
+            for left in directory.iterdir():
+                left.unlink()
+            directory.rmdir()
+
+
+def _place(settings: Settings, way: Entrance) -> _Place | None:
+    """Where the connection of a way is; None where none may be kept."""
+    target = way.target
+    if not (target.cell or target.host_keys):
+        # Nothing would tell it from another machine's.
+        return None
+    if dict(reversed(way.options)).get("ForwardAgent") != "no":
+        return None
+    directory = _runtime(settings)
+    if directory is None:
+        return None
+    sandbox = _digest(settings.api_url, way.name)[:10]
+    return _Place(directory, f"{sandbox}-{_digest(repr(target), repr(way.options))[:16]}")
+
+
+def _digest(*parts: str) -> str:
+    return blake2b("\0".join(parts).encode(errors="surrogateescape"), digest_size=16).hexdigest()
+
+
+def _runtime(settings: Settings) -> Path | None:
+    """The directory of the sockets, below the one for sockets of the local backend; None where there is none."""
+    uid, base = os.geteuid(), settings.env.get("XDG_RUNTIME_DIR", "")
+    try:
+        # A directory of another user is one that `sudo` or `su` carried over.
+        ours = base.startswith("/") and Path(base).lstat().st_uid == uid
+    except OSError:
+        ours = False
+    if ours:
+        return Path(base) / "irons" / "ssh"
+    return Path("/run/irons/ssh") if uid == 0 else settings.state_dir / "run" / "ssh"
+
+
+def _over(path: str, options: Options) -> Options:
+    kept = (("ControlPath", quoted(Path(path))), ("ControlMaster", "no"))
+    return (*kept, *(option for option in options if option[0] != "ControlPath"))
+
+
+def _answers(place: _Place) -> bool:
+    """Tell whether a master listens there."""
+    if not place.path.exists():
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(_END_WITHIN)
+        try:
+            if len(os.fsencode(place.path)) <= _SUN_PATH:
+                sock.connect(str(place.path))
+                return True
+            directory = os.open(place.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                sock.connect(f"/proc/self/fd/{directory}/{place.name}")
+            finally:
+                os.close(directory)
+        except OSError:
+            return False
+    return True
+
+
+def _made(settings: Settings, way: Entrance, place: _Place) -> bool:
+    """Make a connection, or wait until another process has made it; False where there is none."""
+    try:
+        _make_directory(place.directory)
+        with place.path.with_suffix(".lock").open("a") as lock:
+            if not _locked(lock.fileno()):
+                return False
+            if _answers(place):
+                return True
+            place.path.unlink(missing_ok=True)
+            return _begun(settings, way, place) and _answers(place)
+    except OSError:
+        return False
+
+
+def _make_directory(directory: Path) -> None:
+    make_private(directory)
+    for each in (directory.parent, directory):
+        found = each.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+            raise PermissionError(f"{each} is not its owner's alone")
+
+
+def _locked(lock: int) -> bool:
+    """Wait for a lock as long as a login may take."""
+    until = time.monotonic() + LOGIN_WITHIN + 1
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                return False
+            time.sleep(_LOOK_EVERY)
+        else:
+            return True
+
+
+def _begun(settings: Settings, way: Entrance, place: _Place) -> bool:
+    """Log in; OpenSSH goes to the background once that is done, and then listens."""
+    # A relative path: OpenSSH adds to it while it makes the socket, and the whole may be too long.
+    options = (*_MASTER, *_over(f"./{place.name}", way.options))
+    argv = ssh_argv(way.target, [each for each in options if each != ("ControlMaster", "no")], ("-N", "-T"))
+    try:
+        done = subprocess.run(
+            argv,
+            env=dict(settings.env),
+            cwd=place.directory,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            # An interrupt key is for the command alone.
+            start_new_session=True,
+            timeout=LOGIN_WITHIN + 1,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
+def _end(directory: Path, pattern: str, how: str) -> None:
+    for path in directory.glob(pattern):
+        if path.suffix == ".lock":
+            continue
+        words = ["ssh", "-F", "none", "-o", f"ControlPath=./{path.name}", "-O", how, "irons"]
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run(
+                words,
+                cwd=directory,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                timeout=_END_WITHIN,
+                check=False,
+            )
+        with contextlib.suppress(OSError):
+            path.with_suffix(".lock").unlink(missing_ok=True)
