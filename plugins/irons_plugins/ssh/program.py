@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-import secrets
+import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -97,12 +97,19 @@ def run_program(
     Raises:
         IronsError: OpenSSH can't be run on this machine.
     """
-    token = secrets.token_hex(16)
+    token = os.urandom(16).hex()
     with over_kept(ctx, way, orphaned=end_line(token)) as shared:
-        return _run(ctx, shared, program, sinks, token)
+        return _run(ctx, shared, program, sinks, check, token)
 
 
-def _run(ctx: Context, way: Entrance, program: Program, sinks: Sinks, token: str) -> Ran:
+def _run(
+    ctx: Context,
+    way: Entrance,
+    program: Program,
+    sinks: Sinks,
+    check: Callable[[], None] | None,
+    token: str,
+) -> Ran:
     header, line = _request(program, token)
     marks = Marks(token, way.target.host)
     stderr = sinks.stderr or writer(ctx.streams.stderr)
