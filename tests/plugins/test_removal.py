@@ -18,6 +18,7 @@ from irons_plugins.local import removal
 from irons_plugins.local.backend import on_this_machine
 from irons_plugins.local.engines import EngineError
 from irons_plugins.local.engines.namespace import NamespaceEngine
+from irons_plugins.local.idmap import IdMapError
 from irons_plugins.local.places import Places
 
 
@@ -48,6 +49,28 @@ def test_the_state_stays_while_a_sandbox_does(
         removal.remove(ctx, places, (), purge=True)
     ctx.close()
     assert home.is_dir()
+
+
+def test_files_of_ids_that_are_gone_are_left_to_root(
+    ctx: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the user has no subordinate ids any more a purge ends, and names the command that root can run."""
+
+    async def stuck(_engine: NamespaceEngine, sandbox: str) -> None:
+        raise EngineError("machine", f"no ids for {sandbox}")
+
+    def gone() -> None:
+        raise IdMapError("/etc/subuid gives me no range")
+
+    monkeypatch.setattr(NamespaceEngine, "destroy", stuck)
+    monkeypatch.setattr(removal, "outer_map", gone)
+    places = Places.of({"XDG_STATE_HOME": str(tmp_path), "XDG_RUNTIME_DIR": ""}, os.geteuid())
+    (places.sandbox("sb_0000000000000001")).mkdir(parents=True)
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    with pytest.raises(LocalError) as caught:
+        removal.remove(ctx, places, (), purge=True)
+    ctx.close()
+    assert caught.value.hint == f"only root can remove what is left: sudo rm -rf {places.state}"
 
 
 def test_below_local_it_is_always_this_machine(ctx: Context) -> None:
