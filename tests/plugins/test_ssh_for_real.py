@@ -497,20 +497,27 @@ class _Hello(BaseHTTPRequestHandler):
 
 @pytest.mark.parametrize("way", JOBS)
 def test_forward_leads_there(into: Irons, way: str) -> None:
-    """`forward` opens a port of the loopback address that leads to the sandbox's, until it is interrupted."""
+    """`forward` opens a port of the loopback address that leads to the sandbox's, and says so once it does, until interrupted."""
     with HTTPServer(("127.0.0.1", 0), _Hello) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
-        process = into.start("forward", "one", f"{port}:{server.server_address[1]}", way=way)
+        port, there = _free_port(), server.server_address[1]
+        process = into.start("forward", "one", f"{port}:{there}", way=way)
         try:
-            until(lambda: _connects(port))
+            assert process.stderr is not None
+            assert process.stderr.readline().decode() == f"127.0.0.1:{port} leads to port {there} of one\n"
             with urlopen(f"http://127.0.0.1:{port}/", timeout=60) as answer:
                 assert answer.read() == b"hello"
         finally:
-            _interrupt(process)
+            process.send_signal(signal.SIGINT)
+            out, said = process.communicate(timeout=60)
             server.shutdown()
-    assert process.returncode in (130, 255, -signal.SIGINT)
+    assert (process.returncode, out, said) == (130, b"", b"Ctrl-C ends it\nirons: interrupted\n")
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+        return port
 
 
 @pytest.mark.parametrize("way", JOBS)
@@ -534,20 +541,31 @@ def _interrupt(process: subprocess.Popen[bytes]) -> None:
     process.communicate(timeout=60)
 
 
-def _connects(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=20).close()
-    except OSError:
-        return False
-    return True
-
-
 def test_forward_of_a_taken_port(into: Irons) -> None:
-    """A port that is taken ends it at once, as OpenSSH does."""
+    """Where a port is taken it ends at once with 125 and one line, and none is announced."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        done = into("forward", "one", str(taken.getsockname()[1]))
-    assert done.returncode == 255
-    assert b"Address already in use" in done.stderr
+        port = taken.getsockname()[1]
+        done = into("forward", "one", str(_free_port()), str(port))
+    assert done.returncode == 125
+    assert done.stderr.decode() == f"irons: 127.0.0.1:{port} can't be listened on: it is in use\n"
+
+
+def test_forward_that_is_lost(into: Irons, fake_api: FakeApi) -> None:
+    """Where the sandbox goes away under it, that is said, with 125."""
+    process = into.start("forward", "one", str(_free_port()))
+    assert process.stderr is not None
+    assert b"leads to" in process.stderr.readline()
+    fake_api.sandboxes["one"].status = "stopped"
+    for session in _sessions_of(process.pid):
+        os.kill(session, signal.SIGKILL)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 125
+    assert said.decode().splitlines()[-1] == "irons: the connection to one was lost: one is stopped"
+
+
+def _sessions_of(pid: int) -> list[int]:
+    """Return the ssh processes that a process has started."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 @pytest.mark.needs("root")

@@ -28,6 +28,19 @@ def words_of(run: Runner, *words: str, **more: Any) -> tuple[str, ...]:
     return program.argv
 
 
+def forwarded(run: Runner, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
+    """Return the words of the ssh that `forward` of port 8080 starts, which ends at once here."""
+    started: list[tuple[str, ...]] = []
+
+    def start(argv: tuple[str, ...], *_: object, **__: object) -> int:
+        started.append(argv)
+        return 255
+
+    monkeypatch.setattr("irons_plugins.ssh.forwarding.run_piped", start)
+    assert run("forward", "one", "8080").code == 125
+    return started[0]
+
+
 def asked(argv: tuple[str, ...], env: dict[str, str]) -> dict[str, list[str]]:
     """Return what OpenSSH itself makes of a command line: each option's values."""
     done = subprocess.run([argv[0], "-G", *argv[1:]], env=env, capture_output=True, text=True, check=True)
@@ -105,7 +118,9 @@ def test_nothing_from_a_server_becomes_an_option(
     assert not set("\x1b\u202e") & set(done.err)
 
 
-def test_the_servers_command_runs_in_place_of_a_shell(run_irons: Runner, one: FakeApi) -> None:
+def test_the_servers_command_runs_in_place_of_a_shell(
+    run_irons: Runner, one: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The `command` of a v0 server is one word behind the destination, never an option, and only where a shell would be."""
     one.ssh = {**one.ssh, "command": "-oProxyCommand=evil; tmux attach"}
     assert words_of(run_irons, "ssh", "one")[-3:] == ("agent@127.0.0.1", "--", one.ssh["command"])
@@ -113,8 +128,8 @@ def test_the_servers_command_runs_in_place_of_a_shell(run_irons: Runner, one: Fa
     assert printed[-4:] == ["-t", "agent@127.0.0.1", "--", one.ssh["command"]]
     assert words_of(run_irons, "ssh", "one", "--", "id")[-2:] == ("--", "id")
     assert shlex.split(run_irons("ssh", "one", "--command", "--", "id").ok().out)[-2:] == ["--", "id"]
-    for words in (("scp", "x", "one:"), ("forward", "one", "8080")):
-        assert "tmux" not in " ".join(words_of(run_irons, *words))
+    assert "tmux" not in " ".join(words_of(run_irons, "scp", "x", "one:"))
+    assert "tmux" not in " ".join(forwarded(run_irons, monkeypatch))
 
 
 @given(
@@ -205,13 +220,13 @@ Host *
 
 @pytest.mark.parametrize("words", [["ssh", "one"], ["forward", "one", "8080"], ["scp", "x", "one:"]])
 def test_the_persons_configuration_forwards_nothing(
-    run_irons: Runner, one: FakeApi, words: list[str]
+    run_irons: Runner, one: FakeApi, monkeypatch: pytest.MonkeyPatch, words: list[str]
 ) -> None:
     """Nothing of the person's configuration is forwarded or run; how they authenticate is kept."""
     home = Path(run_irons.env["HOME"])
     (home / ".ssh").mkdir()
     (home / ".ssh" / "config").write_text(HOSTILE.format(home=home))
-    argv = words_of(run_irons, *words)
+    argv = forwarded(run_irons, monkeypatch) if words[0] == "forward" else words_of(run_irons, *words)
     if argv[0] == "scp":
         argv = ("ssh", *argv[1 : argv.index("-P")], "agent@127.0.0.1")
     told = asked(argv, {**run_irons.env, "HOME": str(home)})

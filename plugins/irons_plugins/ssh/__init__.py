@@ -71,8 +71,8 @@ Nothing of your own configuration is forwarded: no agent, no X11, no ports, and 
         ),
         Command(
             ("forward",),
-            "Let ports of this machine lead to ports in a sandbox.",
-            f"{_HERE}.handlers:forward",
+            "Forward local ports to a sandbox.",
+            f"{_HERE}.forwarding:forward",
             (
                 _NAME,
                 Arg(
@@ -84,9 +84,9 @@ Nothing of your own configuration is forwarded: no agent, no X11, no ports, and 
                 _STRICT,
             ),
             pace="terminal",
-            about="The ports here are the loopback address's alone. It runs until interrupted.",
+            about="The ports here are on the loopback address alone, and are named once they listen. It runs until interrupted.",
             examples=("irons forward my-sandbox 8080", "irons forward my-sandbox 8080:80 5432"),
-            exits=(3, 4, 5, 6),
+            exits=(3, 4, 5, 6, 125),
         ),
         Command(
             ("ssh-config",),

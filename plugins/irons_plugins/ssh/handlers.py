@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from typing import TYPE_CHECKING
 
@@ -117,27 +116,3 @@ def _end(word: str) -> tuple[str | None, str]:
             raise UsageError("a path is empty")
         return None, word
     return check_sandbox_name(name), path
-
-
-_PORTS = re.compile(r"([0-9]{1,5})(?::([0-9]{1,5}))?")
-
-
-def forward(ctx: Context, *, name: str, ports: tuple[str, ...], strict_hostkeys: bool) -> Exec:
-    """Let ports of this machine's loopback address lead to ports in the sandbox, until interrupted."""
-    pairs = [_ports(word) for word in ports]
-    way = entrance(ctx, name, strict=strict_hostkeys)
-    flags = ["-N", "-T", "-o", "ExitOnForwardFailure=yes"]
-    for here, there in pairs:
-        flags += ["-L", f"127.0.0.1:{here}:localhost:{there}"]
-        ctx.progress(f"127.0.0.1:{here} leads to port {there} of {name}")
-    ctx.progress("Ctrl-C ends it")
-    return Exec(ssh_argv(way.target, way.options, flags))
-
-
-def _ports(word: str) -> tuple[int, int]:
-    found = _PORTS.fullmatch(word)
-    here = int(found[1]) if found else 0
-    there = int(found[2] or found[1]) if found else 0
-    if not (1 <= here <= 65535 and 1 <= there <= 65535):
-        raise UsageError(f"{word!r} is no port, nor LOCAL:REMOTE", hint="such as 8080, or 8080:80")
-    return here, there

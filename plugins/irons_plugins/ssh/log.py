@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -17,12 +18,17 @@ KEPT = 1 << 16
 class Log:
     """A pipe for `ssh -E`, read by a thread. It has no name in the file system: nothing is left where this process is killed.
 
+    Args:
+        heard: Called with each line as it comes, in the thread that reads.
+
     Attributes:
         path: What OpenSSH opens.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, heard: Callable[[str], None] | None = None) -> None:
         self._tail = b""
+        self._heard = heard
+        self._line = b""
         # While the writing end is open here the pipe has no end, whoever comes and goes.
         self._pipe, self._held = os.pipe()
         os.set_blocking(self._pipe, False)
@@ -47,8 +53,7 @@ class Log:
 
     def lines(self) -> list[str]:
         """Return the last lines, fit for a terminal; all of them once this has ended."""
-        lines = (clean(line.strip(), limit=300) for line in self._tail.decode(errors="replace").splitlines())
-        return [line for line in lines if line]
+        return [line for line in map(_cleaned, self._tail.splitlines()) if line]
 
     def _read(self) -> None:
         over = False
@@ -57,9 +62,17 @@ class Log:
             over = self._over in ready
             while data := self._some():
                 self._tail = (self._tail + data)[-KEPT:]
+                if self._heard is not None:
+                    *lines, self._line = (self._line + data)[-KEPT:].split(b"\n")
+                    for line in lines:
+                        self._heard(_cleaned(line))
 
     def _some(self) -> bytes:
         try:
             return os.read(self._pipe, KEPT)
         except BlockingIOError:
             return b""
+
+
+def _cleaned(line: bytes) -> str:
+    return clean(line.decode(errors="replace").strip(), limit=300)

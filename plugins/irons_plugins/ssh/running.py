@@ -62,21 +62,21 @@ def execute(
         meant = selected(ctx, names, everything=everything, labels=labels)
     if everything or labels or len(meant) > 1:
         return _on_several(ctx, meant, program, strict=strict_hostkeys)
-    with failing_as_ssh():
-        return _on_one(ctx, meant[0], program, strict=strict_hostkeys)
+    return _on_one(ctx, meant[0], program, strict=strict_hostkeys)
 
 
 def _on_one(ctx: Context, name: str, program: Program, *, strict: bool) -> Result:
-    way = entrance(ctx, name, strict=strict)
-    refusals = Refusals(ctx, name)
-    if asked_form(ctx):
-        from irons_plugins.ssh.report import Captured, reported
+    with failing_as_ssh():
+        way = entrance(ctx, name, strict=strict)
+        refusals = Refusals(ctx, name)
+        if asked_form(ctx):
+            from irons_plugins.ssh.report import Captured, reported
 
-        out, err = Captured(), Captured()
-        ran = run_program(ctx, way, program, Sinks(out, err))
-        return Result(reported(name, ran, out, err, refusals), exit=ran.ending.code)
-    with telling_end(ctx, name, raw=False):
-        ran = run_program(ctx, way, program)
+            out, err = Captured(), Captured()
+            ran = run_program(ctx, way, program, Sinks(out, err))
+            return Result(reported(name, ran, out, err, refusals), exit=ran.ending.code)
+        with telling_end(ctx, name, raw=False):
+            ran = run_program(ctx, way, program)
     tell(ctx, ran, refusals)
     if ran.ending.error is not None:
         raise ran.ending.error
