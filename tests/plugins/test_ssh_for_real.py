@@ -511,7 +511,8 @@ def test_forward_leads_there(into: Irons, way: str) -> None:
             process.send_signal(signal.SIGINT)
             out, said = process.communicate(timeout=60)
             server.shutdown()
-    assert (process.returncode, out, said) == (130, b"", b"Ctrl-C ends it\nirons: interrupted\n")
+    assert (process.returncode, out) == (130, b"")
+    assert said.endswith(b"irons: interrupted\n")
 
 
 def _free_port() -> int:

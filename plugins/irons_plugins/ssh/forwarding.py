@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from irons.context import Context
 
 _PORTS = re.compile(r"([0-9]{1,5})(?::([0-9]{1,5}))?")
-_LISTENING = re.compile(r"debug1: Local forwarding listening on 127\.0\.0\.1 port ([0-9]+)\.")
+_READY = "debug1: Entering interactive session."
+"""What OpenSSH logs once all ports listen; it names each of them before it binds it."""
 _TAKEN = re.compile(r"bind \[127\.0\.0\.1\]:([0-9]+): (.+)")
 _NOISE = re.compile(r"debug[0-9]: |OpenSSH_|Authenticated to |Transferred: |Bytes per second: |Warning: ")
 
@@ -34,17 +36,13 @@ def forward(ctx: Context, *, name: str, ports: tuple[str, ...], strict_hostkeys:
     """
     pairs = dict(_ports(word) for word in ports)
     way = entrance(ctx, name, strict=strict_hostkeys)
-    open_ports: set[int] = set()
+    listening = threading.Event()
 
     def heard(line: str) -> None:
-        found = _LISTENING.fullmatch(line)
-        here = int(found[1]) if found else 0
-        if here not in pairs or here in open_ports:
-            return
-        open_ports.add(here)
-        if len(open_ports) == len(pairs):
-            for port, there in pairs.items():
-                ctx.progress(f"127.0.0.1:{port} leads to port {there} of {name}")
+        if line == _READY and not listening.is_set():
+            listening.set()
+            for here, there in pairs.items():
+                ctx.progress(f"127.0.0.1:{here} leads to port {there} of {name}")
             ctx.progress("Ctrl-C ends it")
 
     with Log(heard) as log, Path("/dev/null").open("r+") as nothing:
@@ -57,7 +55,7 @@ def forward(ctx: Context, *, name: str, ports: tuple[str, ...], strict_hostkeys:
             run_piped(ssh_argv(way.target, options, flags), streams, sinks=Sinks(stderr=lambda _: None))
         except KeyboardInterrupt as error:
             raise ended_by(error) from None
-    raise _failure(ctx, way, log.lines(), listened=len(open_ports) == len(pairs))
+    raise _failure(ctx, way, log.lines(), listened=listening.is_set())
 
 
 def _failure(ctx: Context, way: Entrance, log: list[str], *, listened: bool) -> IronsError:
