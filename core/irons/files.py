@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 
@@ -27,6 +26,8 @@ def write_whole(path: Path, text: str, *, mode: int = 0o600, durable: bool = Fal
     Raises:
         OSError: It can't be written; the old one is still there.
     """
+    import tempfile
+
     make_private(path.parent)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:32]}-")
     try:

@@ -5,7 +5,6 @@ A read returns what is there at once; `irons.refreshing` asks for it anew.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
@@ -14,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from irons.digests import digest
 from irons.files import make_private, write_whole
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Names:
     @classmethod
     def of(cls, settings: Settings, *, what: str = "names") -> Names:
         """Return the names of the backend that the settings choose; `what` else is kept so: `domains`, `images` and `labels`, each with what it is."""
-        which = hashlib.sha256(f"{settings.profile}\0{settings.api_url}".encode()).hexdigest()[:16]
+        which = digest(settings.profile, settings.api_url)[:16]
         return cls(settings.cache_dir / f"{what}-{which}.json")
 
     def read(self) -> dict[str, str]:

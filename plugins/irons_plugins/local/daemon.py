@@ -21,7 +21,6 @@ from typing import Any
 
 from irons.errors import LocalError
 from irons.version import __version__
-from irons_plugins.local import namespaces
 from irons_plugins.local.holding import settle
 from irons_plugins.local.launching import START_WITHIN, broken, start
 from irons_plugins.local.link import Link, LinkError, Message, RequestError, reach
@@ -194,12 +193,14 @@ def survivors(places: Places) -> dict[str, int]:
     notes = {"keeper": places.state_lock, "server": places.local / "server.process"}
     # The warm process comes first: nothing is forked after it.
     notes |= {path.stem: path for path in sorted(places.local.glob("gateway*.process"))}
+    from irons_plugins.local.namespaces import is_same
+
     found: dict[str, int] = {}
     for name, path in notes.items():
         with suppress(OSError, ValueError, KeyError, TypeError):
             noted = json.loads(path.read_text("utf-8"))
             process = noted["process"] if name == "keeper" else noted
-            if namespaces.is_same(process):
+            if is_same(process):
                 found[name] = int(process["pid"])
     return found
 

@@ -52,16 +52,18 @@ def run_piped(
     *,
     header: bytes = b"",
     no_stdin: bool = False,
+    bound: bool = True,
     sinks: Sinks = Sinks(),  # noqa: B008 - a tuple
     deadline: Callable[[], float] | None = None,
 ) -> int:
-    """Run a program with the call's streams and return its exit code. It is killed when this process dies.
+    """Run a program with the call's streams and return its exit code.
 
     Args:
         argv: The program and its arguments.
         streams: The call's streams; those that are no files are pumped.
         header: What it reads before the call's own stdin.
         no_stdin: It reads nothing of the call's own stdin.
+        bound: It is killed when this process dies; starting it takes longer so.
         sinks: What takes its output in place of the call's streams.
         deadline: Tells when it is killed, in monotonic seconds; asked again and again, as that may change.
 
@@ -74,7 +76,7 @@ def run_piped(
         source = streams.stdin
         if no_stdin:
             source = open_files.enter_context(open(os.devnull, encoding="ascii"))  # noqa: PTH123 - a device
-        return _run_piped(argv, streams, source, header, sinks, deadline)
+        return _run_piped(argv, streams, source, header, sinks, deadline, bound=bound)
 
 
 def _run_piped(
@@ -84,6 +86,8 @@ def _run_piped(
     header: bytes,
     sinks: Sinks,
     deadline: Callable[[], float] | None,
+    *,
+    bound: bool,
 ) -> int:
     stdin = _descriptor(source)
     stdout = None if sinks.stdout else _descriptor(streams.stdout)
@@ -96,7 +100,7 @@ def _run_piped(
             subprocess.PIPE if header or stdin is None else stdin,
             subprocess.PIPE if stdout is None else stdout,
             subprocess.PIPE if stderr is None else stderr,
-            preexec=_die_with_parent(),
+            preexec=_die_with_parent() if bound else None,
         )
         over, told = os.pipe()
         killed, told_killed = os.pipe()

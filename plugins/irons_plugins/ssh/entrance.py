@@ -86,7 +86,9 @@ def failing_as_ssh() -> Iterator[None]:
     except UsageError:
         raise
     except IronsError as error:
-        error.exit_code = FAILED
+        # An end by a signal has a code of its own.
+        if "exit_code" not in vars(error):
+            error.exit_code = FAILED
         raise
     except OSError as error:
         what = f"{error.filename}: " if isinstance(error.filename, str) else ""

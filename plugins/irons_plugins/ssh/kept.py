@@ -17,10 +17,10 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from irons.digests import digest
 from irons.files import make_private
 from irons_plugins.ssh.openssh import Options, quoted, ssh_argv
 
@@ -116,9 +116,18 @@ def _heir(settings: Settings, way: Entrance, place: _Place, line: str) -> Iterat
             heir.communicate(b"over\n")
 
 
+def is_kept(way: Entrance) -> bool:
+    """Tell whether a way leads over a kept connection."""
+    return _path_of(way) != "none"
+
+
+def _path_of(way: Entrance) -> str:
+    return dict(reversed(way.options)).get("ControlPath", "none")
+
+
 def has_ended(way: Entrance) -> bool:
     """Tell whether a way leads over a kept connection that is there no more."""
-    path = dict(reversed(way.options)).get("ControlPath", "none")
+    path = _path_of(way)
     if path == "none":
         return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
@@ -148,7 +157,7 @@ def end_kept(settings: Settings, name: str, *, gently: bool = False) -> None:
     """
     directory = _runtime(settings)
     if directory is not None:
-        _end(directory, f"{_digest(settings.api_url, name)[:10]}-*", "stop" if gently else "exit")
+        _end(directory, f"{digest(settings.api_url, name)[:10]}-*", "stop" if gently else "exit")
 
 
 def end_all(settings: Settings) -> None:
@@ -173,12 +182,8 @@ def _place(settings: Settings, way: Entrance) -> _Place | None:
     directory = _runtime(settings)
     if directory is None:
         return None
-    sandbox = _digest(settings.api_url, way.name)[:10]
-    return _Place(directory, f"{sandbox}-{_digest(repr(target), repr(way.options))[:16]}")
-
-
-def _digest(*parts: str) -> str:
-    return blake2b("\0".join(parts).encode(errors="surrogateescape"), digest_size=16).hexdigest()
+    sandbox = digest(settings.api_url, way.name)[:10]
+    return _Place(directory, f"{sandbox}-{digest(repr(target), repr(way.options))[:16]}")
 
 
 def _runtime(settings: Settings) -> Path | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import shlex
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -45,6 +44,8 @@ def told_host_key(settings: Settings, name: str, target: Target) -> dict[str, st
         if not _says(path, keys):
             write_whole(path, keys)
     except OSError as error:
+        import shutil
+
         printf = shutil.which("printf") if error.errno in _FULL else None
         if printf is None:
             raise ConfigError(f"{path} can't be written: {error.strerror}") from None

@@ -22,7 +22,7 @@ from irons_plugins.ssh.endings import (
     interrupted,
     out_of_time,
 )
-from irons_plugins.ssh.kept import has_ended, over_kept
+from irons_plugins.ssh.kept import has_ended, is_kept, over_kept
 from irons_plugins.ssh.log import Log
 from irons_plugins.ssh.marks import Marks
 from irons_plugins.ssh.openssh import ssh_argv
@@ -128,6 +128,8 @@ def _run(
                 ctx.streams,
                 header=header,
                 no_stdin=program.no_stdin,
+                # Over a kept connection another process ends what runs, and OpenSSH's client ends with it.
+                bound=not is_kept(way),
                 sinks=Sinks(sinks.stdout, lambda data: _pass(marks.feed(data), stderr)),
                 deadline=None if limit is None and check is None else _deadline(marks, limit, check),
             )
