@@ -41,12 +41,14 @@ TREE = Tree().with_commands(
         Command(("secret",), "Hidden.", "x:y", hidden=True),
         Command(("topic",), "Topic.", "x:y", (Arg("words", kind="topic", takes="*"),)),
         Command(("image",), "Image.", "x:y", (Arg("image", kind="image"),)),
+        Command(("mark",), "Mark.", "x:y", (Opt(("--label",), kind="label", many=True),)),
     ]
 )
 SOURCES = Sources(
     sandboxes=lambda: {"one": "ready", "two": "stopped"},
     domains=lambda: {"example.com": "allow"},
     images=lambda: {"base": "image"},
+    labels=lambda: {"team=web": "2 sandboxes", "ci=1": "1 sandbox"},
     topics=lambda: {"egress": "topic"},
     aliases=lambda: {"xx": "copy --force", "gone": "nothing", "torn": "copy 'one", "nn": "net"},
 )
@@ -56,7 +58,7 @@ GLOBALS = ["--output", "--profile", "--api-url", "--api-key", "--no-input", "--d
 @pytest.mark.parametrize(
     ("line", "found"),
     [
-        ("", ["copy", "cp", "run", "kill", "net", "topic", "image", "xx", "gone", "torn", "nn"]),
+        ("", ["copy", "cp", "run", "kill", "net", "topic", "image", "mark", "xx", "gone", "torn", "nn"]),
         ("c", ["copy", "cp"]),
         ("secr", []),
         ("net ", ["allow", "mode"]),
@@ -65,6 +67,9 @@ GLOBALS = ["--output", "--profile", "--api-url", "--api-key", "--no-input", "--d
         ("net mode ", ["warn", "deny"]),
         ("net allow ", ["example.com"]),
         ("image ", ["base"]),
+        ("mark --label ", ["team=web", "ci=1"]),
+        ("mark --label=te", ["--label=team=web"]),
+        ("mark --label ci=1 --label team=w", ["team=web"]),
         ("topic eg", ["egress"]),
         ("topic co", ["copy"]),
         ("copy ", ["one", "two"]),

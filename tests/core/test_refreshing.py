@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from irons import refreshing
+from irons.ending import ENDS, told
 from irons.errors import LocalError
 from irons.host import PluginHost
 from irons.names import Names
@@ -30,9 +31,9 @@ def held(settings: Settings, what: str) -> dict[str, str]:
 
 
 def test_everything_is_asked_for_and_kept(settings: Settings, own_api: FakeApi) -> None:
-    """Names with states, domains with what is known of them, and the mode."""
-    own_api.add("one")
-    own_api.add("two", "stopped", mode="deny")
+    """Names with states, labels, what ends soon, domains with what is known of them, and the mode."""
+    own_api.add("one", labels={"team": "web", "ci": "1"}, terms={"ends_in": 200, "ends_with": "destroy"})
+    own_api.add("two", "stopped", mode="deny", labels={"team": "web"})
     own_api.rules += [{"pattern": "a.example", "list": "allow"}, {"pattern": "b.example", "list": "deny"}]
     own_api.record("c.example", allowed=False, verdict="blocked")
     own_api.record("a.example", verdict="allowed")
@@ -45,6 +46,8 @@ def test_everything_is_asked_for_and_kept(settings: Settings, own_api: FakeApi) 
         "c.example": "seen: blocked",
     }
     assert held(settings, "facts") == {"mode": "warn", "differs": "1"}
+    assert told(held(settings, ENDS), "one").startswith("is destroyed in 3 min")
+    assert held(settings, "labels") == {"team=web": "2 sandboxes", "ci=1": "1 sandbox"}
     assert held(settings, "images") == {"debian": "Debian 13", "mine": "image"}
 
 
