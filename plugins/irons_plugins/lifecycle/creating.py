@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from irons.errors import ConfigError, Conflict, Interrupted, IronsError, NotFound, UsageError
@@ -50,12 +50,11 @@ def create(
     if_missing: bool,
     at_once: bool,
     wait_timeout: float | None,
-    held: bool = False,
 ) -> Sandbox | Iterator[Sandbox]:
     """Create sandboxes, all at the same time, with the public key's text; wait until they are ready.
 
-    The private key that goes with it is remembered for each. One that fails is removed, and does not stop the others. What is
-    `held` lives only while a client holds it (`run`). Where hosts are allowed and no mode is named, the mode is deny.
+    The private key that goes with it is remembered for each. One that fails is removed, and does not stop the others. Where
+    hosts are allowed and no mode is named, the mode is deny.
 
     Raises:
         UsageError: A private key given by mistake, an invalid pattern or policy, a variable that is not set here.
@@ -67,7 +66,7 @@ def create(
     if rm and ttl is None:
         raise UsageError("--rm destroys at the end of --ttl", hint="irons create NAME --ttl 8h --rm")
     wish = {
-        **_policy(mode, allow, policy),
+        **policy_of(mode, allow, policy),
         "image": image,
         "cpus": cpus,
         "memory": memory,
@@ -75,20 +74,46 @@ def create(
         "engine": engine,
         "labels": checked_labels(labels, valued=True) or None,
         "environment": variables_of(env, ctx.settings.env) or None,
-        "held": held or None,
         "ttl": None if ttl is None else whole_seconds(ttl, "--ttl"),
         "rm": rm or None,
         "idle_stop": None if idle_stop is None else whole_seconds(idle_stop, "--idle-stop"),
     }
-    wish = {field: value for field, value in wish.items() if value is not None}
+    timeout = None if at_once else patience(ctx, wait_timeout)
+    rows = make(ctx, names, wish, key=key, timeout=timeout, if_missing=if_missing)
+    return next(rows) if len(names) == 1 else rows
+
+
+def make(
+    ctx: Context,
+    names: tuple[str, ...],
+    wish: Mapping[str, Any],
+    *,
+    timeout: float | None,
+    key: str | None = None,
+    if_missing: bool = False,
+) -> Iterator[Sandbox]:
+    """Ask for sandboxes and yield each as it is ready; everything that can be refused here is refused before the first.
+
+    Args:
+        ctx: The call's context.
+        names: Their names.
+        wish: Fields of the request beside name and key; those that are None are left out.
+        timeout: Seconds to wait for all of them; None does not wait.
+        key: The public key file; by default the setting.
+        if_missing: Leave what is there as it is.
+
+    Raises:
+        UsageError: A private key given by mistake.
+        Unsupported: The server does not know what was asked for.
+    """
+    asked = {field: value for field, value in wish.items() if value is not None}
     chosen = tuple(dict.fromkeys(names))
     there = _those_there(ctx, chosen) if if_missing else {}
-    making = _Making(ctx, chosen, None if at_once else patience(ctx, wait_timeout), if_missing=if_missing)
+    making = _Making(ctx, chosen, timeout, if_missing=if_missing)
     if len(there) < len(chosen):
         making.found = key_for(ctx, key or ctx.settings["public_key"])
-        _check_server(ctx, wish)
-    rows = making.each(wish, there)
-    return next(rows) if len(names) == 1 else rows
+        _check_server(ctx, asked)
+    return making.each(asked, there)
 
 
 class _Making:
@@ -218,7 +243,8 @@ def _check_server(ctx: Context, wish: dict[str, Any]) -> None:
         ctx.api.need("holds", "a server that ends a sandbox with its client")
 
 
-def _policy(mode: str | None, allow: tuple[str, ...], policy: str | None) -> dict[str, Any]:
+def policy_of(mode: str | None, allow: tuple[str, ...], policy: str | None) -> dict[str, Any]:
+    """Return the mode and rules of a request: those of a policy file, and each host that is allowed besides."""
     rules: dict[str, dict[str, Any]] = {}
     if policy is not None:
         from irons_plugins.egress.policy_file import read_policy

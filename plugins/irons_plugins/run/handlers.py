@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from irons.command import Result
 from irons.errors import Interrupted, IronsError, NotFound, UsageError
 from irons.text import size_text
-from irons_plugins.lifecycle.creating import create
+from irons_plugins.lifecycle.creating import make, policy_of
 from irons_plugins.lifecycle.handlers import destroy_one
+from irons_plugins.lifecycle.waiting import patience
 from irons_plugins.run.choosing import Chosen, chosen
 from irons_plugins.run.holding import Holder
 from irons_plugins.run.transfer import PLACE, AbsentError, Wanted, bring, send, wanted
@@ -128,28 +129,8 @@ def _made(
 def _create(
     ctx: Context, name: str, *, image: str | None, mode: str | None, allow: tuple[str, ...], held: bool
 ) -> None:
-    create(
-        ctx,
-        names=(name,),
-        key=None,
-        mode=mode,
-        allow=allow,
-        policy=None,
-        image=image,
-        cpus=None,
-        memory=None,
-        disk=None,
-        engine=None,
-        labels=(),
-        env=(),
-        ttl=None,
-        rm=False,
-        idle_stop=None,
-        if_missing=False,
-        at_once=False,
-        wait_timeout=None,
-        held=held,
-    )
+    wish = {**policy_of(mode, allow, None), "image": image, "held": held or None}
+    next(make(ctx, (name,), wish, timeout=patience(ctx, None)))
 
 
 class _Fate:
