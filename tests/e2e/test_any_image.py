@@ -1,15 +1,21 @@
-"""Images without an SSH server: a musl one with a shell, and one that holds a single program."""
+"""Images without an SSH server, imported and pulled from a registry: a Debian, a musl one, and one that holds a single program."""
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
+import platform
+import shutil
+import subprocess
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.e2e.lab import Person
+from tests.e2e.lab import Lab, Person, eventually
 from tests.machine import Machine
 
 _BUSYBOX = Path("/bin/busybox")
@@ -96,3 +102,126 @@ def test_an_image_needs_no_ssh_server_no_glibc_and_no_shell(person: Person) -> N
     note.chmod(0o644)
     person.ok("scp", str(note), "bare:/opt/app/note")
     assert person.ok("exec", "bare", "--", busybox, "cat", "/opt/app/note") == "kept\n"
+
+
+_REGISTRY = "127.0.0.1:5571"
+_DEBIAN = ("bash", "cat", "dash", "env", "id", "ls", "pwd", "grep", "dd")
+
+
+def debian(path: Path, whole: Path) -> None:
+    """A Debian of a few programs, taken from the default image; it has neither an SSH server nor sudo."""
+    with tarfile.open(whole) as source, tarfile.open(path, "w") as tar:
+        for member in source:
+            name = member.name.removeprefix("./")
+            parent, _, base = name.rpartition("/")
+            wanted = (
+                name
+                in (
+                    "bin",
+                    "lib",
+                    "lib64",
+                    "usr",
+                    "usr/bin",
+                    "etc",
+                    "etc/passwd",
+                    "etc/profile",
+                    "etc/profile.d",
+                )
+                or (parent == "usr/bin" and base in (*_DEBIAN, "sh"))
+                or (
+                    parent.startswith(("usr/lib", "lib"))
+                    and base.startswith(("ld-", "libc.so", "libtinfo", "libselinux", "libpcre2"))
+                )
+            )
+            if wanted and not base.startswith("libcap"):
+                tar.addfile(member, source.extractfile(member) if member.isreg() else None)
+
+
+def as_docker(path: Path, layer: Path, config: dict[str, Any]) -> Path:
+    """What `docker save` writes of an image of one layer."""
+    with tarfile.open(path, "w") as tar:
+        digest = f"sha256:{hashlib.sha256(layer.read_bytes()).hexdigest()}"
+        machine = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
+        rootfs = {"type": "layers", "diff_ids": [digest]}
+        body = {"architecture": machine, "os": "linux", "config": config, "rootfs": rootfs}
+        manifest = [{"Config": "config.json", "RepoTags": None, "Layers": ["layer.tar"]}]
+        lay(tar, "config.json", json.dumps(body).encode(), mode=0o644)
+        lay(tar, "layer.tar", layer.read_bytes(), mode=0o644)
+        lay(tar, "manifest.json", json.dumps(manifest).encode(), mode=0o644)
+    return path
+
+
+@pytest.fixture(scope="session")
+def registry(lab: Lab, place: Path, machine: Machine) -> Iterator[Path]:
+    """The files of a registry at a loopback address of the lab's host."""
+    machine.require("docker-registry", "skopeo")
+    room = place / "registry"
+    config = {
+        "version": 0.1,
+        "storage": {"filesystem": {"rootdirectory": str(room)}},
+        "http": {"addr": _REGISTRY},
+    }
+    (place / "registry.yml").write_text(json.dumps(config))
+    words = [*lab.enter(), "docker-registry", "serve", str(place / "registry.yml")]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
+        try:
+            ask = [*lab.enter(), "curl", "-sf", f"http://{_REGISTRY}/v2/"]
+            eventually(lambda: subprocess.run(ask, capture_output=True, check=False).returncode == 0)
+            yield room
+        finally:
+            running.terminate()
+
+
+def push(lab: Lab, archive: Path, name: str) -> None:
+    """Put an archive into the registry."""
+    words = [
+        "skopeo",
+        "copy",
+        "--dest-tls-verify=false",
+        f"docker-archive:{archive}",
+        f"docker://{_REGISTRY}/{name}",
+    ]
+    subprocess.run([*lab.enter(), *words], check=True, capture_output=True, timeout=120)
+
+
+def test_create_pulls_an_image_that_is_not_there(
+    person: Person, lab: Lab, place: Path, image_tar: Path, tars: dict[str, Path], registry: Path
+) -> None:
+    """It says so; variables, directory and user are the image's; a digest is checked, and so is each layer."""
+    debian(place / "cut.tar", image_tar)
+    config = {"Env": ["PATH=/opt/mine:/usr/bin:/bin", "SAID=by the image"], "WorkingDir": "/etc"}
+    app = {"Env": ["SAID=by the app"], "WorkingDir": "/opt/app", "User": "65532", "Entrypoint": ["/none"]}
+    for name, tar, told in (("cut", place / "cut.tar", config), ("bare", tars["bare"], app)):
+        push(lab, as_docker(place / f"{name}-docker.tar", tar, told), f"{name}:1")
+    script = 'id -u; pwd; echo "$SAID"; echo "${PATH%%:*}"'
+    expected = {"cut": "0\n/etc\nby the image\n/opt/mine\n", "bare": "65532\n/opt/app\nby the app\n"}
+    try:
+        for name in ("cut", "bare"):
+            made = person.run("create", name, "--image", f"{_REGISTRY}/{name}:1", timeout=180)
+            assert made.returncode == 0, made.stderr
+            assert "pulling it" in made.stderr
+            ran = person.inside(
+                name,
+                script
+                if name == "cut"
+                else script.rpartition(";")[0].replace("id -u", "/opt/app/busybox id -u"),
+            )
+            assert ran.stdout == expected[name], ran.stderr
+        rows = {row["name"]: row for row in json.loads(person.ok("local", "image", "list", "-o", "json"))}
+        pulled = rows[f"{_REGISTRY}/cut:1"]["digest"]
+        assert person.ok("exec", "cut", "--", "bash", "-lc", "echo ${PATH%%:*}") == "/opt/mine\n"
+        person.ok("local", "image", "pull", f"{_REGISTRY}/cut@{pulled}", "--as", "again")
+        missing = person.run("create", "none", "--image", f"{_REGISTRY}/none:1")
+        assert (missing.returncode, "not fetched" in missing.stderr) == (3, True)
+        for blob in registry.rglob("data"):
+            if blob.stat().st_size > 10_000:
+                blob.write_bytes(blob.read_bytes()[:-9] + b"different")
+        spoiled = person.run("local", "image", "pull", f"{_REGISTRY}/bare:1", "--as", "spoiled")
+        assert spoiled.returncode == 1, spoiled.stderr
+        assert "spoiled" not in person.ok("local", "image", "list")
+    finally:
+        for name in ("cut", "bare"):
+            person.run("destroy", name, "--force", timeout=120)
+            person.run("local", "image", "remove", f"{_REGISTRY}/{name}:1")
+        person.run("local", "image", "remove", "again")
+        shutil.rmtree(registry)

@@ -26,6 +26,9 @@ _FOR_GOOD = 1e9
 WARNED_EVERY = 60.0
 """Seconds in which a sandbox that may reach anything is announced once."""
 
+LOCAL = "local"
+"""The API URL of this machine's own backend."""
+
 _COMING = ("creating", "starting")
 
 
@@ -113,6 +116,11 @@ def make(
     if len(there) < len(chosen):
         making.found = key_for(ctx, key or ctx.settings["public_key"])
         _check_server(ctx, asked)
+        image = asked.get("image")
+        if image and ctx.settings.api_url == LOCAL:
+            from irons_plugins.local.image_commands import pull_missing
+
+            pull_missing(ctx, image)
     return making.each(asked, there)
 
 

@@ -200,6 +200,13 @@ def _mmdebstrap(facts: Facts) -> Check:
     )
 
 
+def _skopeo(facts: Facts) -> Check:
+    check = _program(facts, "skopeo", "skopeo", purpose="pulls images")
+    if check.ok:
+        return check
+    return Check("skopeo", True, "not installed; only needed to pull images from registries", check.fix)
+
+
 def _ssh(facts: Facts) -> Check:
     return _program(facts, "ssh", "ssh", "ssh-keygen", purpose="leads into sandboxes")
 
@@ -312,6 +319,7 @@ _CHECKS: tuple[Callable[[Facts], Check], ...] = (
     _nftables,
     _crun,
     _mmdebstrap,
+    _skopeo,
     _ssh,
     _state,
     _disk,

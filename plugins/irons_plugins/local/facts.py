@@ -24,7 +24,7 @@ from irons_plugins.local.places import Places, PlacesError
 from irons_plugins.local.surroundings import Surroundings
 from irons_plugins.local.way_out import WayOut, look
 
-PROGRAMS = ("crun", "nft", "newuidmap", "newgidmap", "mmdebstrap", "ssh", "ssh-keygen", "mkfs.ext4")
+PROGRAMS = ("crun", "nft", "newuidmap", "newgidmap", "mmdebstrap", "skopeo", "ssh", "ssh-keygen", "mkfs.ext4")
 SYSCTLS = (
     "kernel/unprivileged_userns_clone",
     "kernel/apparmor_restrict_unprivileged_userns",

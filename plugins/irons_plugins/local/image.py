@@ -24,11 +24,12 @@ from irons_plugins.local.engines.inside import STAGE
 from irons_plugins.local.engines.machine import Machine
 from irons_plugins.local.engines.removal import remove_tree
 from irons_plugins.local.idmap import IdMapError, is_machines_root, outer_map
-from irons_plugins.local.images import debian, saving
+from irons_plugins.local.images import debian, fetching, saving
 from irons_plugins.local.images.building import debootstrap, piped
 from irons_plugins.local.images.layers import Layers
 from irons_plugins.local.images.locks import locked, locked_now
 from irons_plugins.local.images.record import ROOTFS, Image, check_name, now
+from irons_plugins.local.images.reference import Reference
 
 __all__ = ["DEFAULT", "Image", "Images"]
 
@@ -216,6 +217,40 @@ class Images:
             found = await self._unpack(draft, archive, progress, stream=False)
             return Image.put(draft, self._root, name, f"imported from {source}", found)
 
+    async def pull(
+        self, reference: str, name: str = "", *, progress: Progress = unheard, share: bool = False
+    ) -> Image:
+        """Make an image of one at a registry.
+
+        Args:
+            reference: which, such as `python:3.12` or `registry.example/app@sha256:…`.
+            name: what to call it; "" for the reference.
+            progress: told how far it is.
+            share: be content with one of that name that somebody else makes meanwhile.
+
+        Raises:
+            EngineError: it cannot be fetched, is not the one of its digest, or is refused; nothing is left of it.
+        """
+        where = Reference.parse(reference)
+        if where is None:
+            raise EngineError("input", f"{reference!r} is not an image at a registry", "such as python:3.12")
+        async with self._making(name or reference, progress, share=share) as draft:
+            if isinstance(draft, Image):
+                return draft
+            progress(f"asking for {where.address}", None)
+            digest = await fetching.digest_of(where)
+            archive = draft / "fetched" / "archive.tar"
+            archive.parent.mkdir(mode=0o700)
+            await fetching.fetch(where, digest, archive, progress)
+            descriptor = os.open(archive, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                found = await self._unpack(draft, descriptor, progress, stream=False)
+            finally:
+                os.close(descriptor)
+            await remove_tree(archive.parent)
+            found["digest"] = digest
+            return Image.put(draft, self._root, name or reference, f"pulled from {where.address}", found)
+
     async def export(self, name: str, path: Path, *, progress: Progress = unheard) -> None:
         """Write an image as a plain tar archive; `path` is it whole, or what it was before.
 
@@ -304,6 +339,7 @@ class Images:
                 request["disk"] = str(disk)
             packing = call("b", _PACK, request, fds=(write,), progress=progress)
             found = await piped(packing, write, self._unpack(draft, read, unheard, stream=True), read)
+            found.update(work.parent.lasting)
             return Image.put(draft, self._root, name, f"saved from {work.machine.name}", found)
 
     @contextlib.asynccontextmanager

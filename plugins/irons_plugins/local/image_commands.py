@@ -35,6 +35,7 @@ class ImageRow(NamedTuple):
     size: int | None
     os: str
     source: str
+    digest: str = ""
 
 
 def build(ctx: Context, *, name: str | None, mirror: str | None, include: tuple[str, ...]) -> ImageRow:
@@ -80,6 +81,28 @@ def import_image(ctx: Context, *, tar: str, name: str | None) -> ImageRow:
     _check_machine(ctx, building=False)
     called = name or Path(tar).name.partition(".")[0]
     return _row(_do(ctx, lambda images, told: images.import_(Path(tar), called, progress=told)))
+
+
+def pull(ctx: Context, *, reference: str, name: str | None) -> ImageRow:
+    """Make an image of one at a registry, on a machine that can run it."""
+    _check_machine(ctx, building=False)
+    return _row(_do(ctx, lambda images, told: images.pull(reference, name or "", progress=told)))
+
+
+def pull_missing(ctx: Context, name: str) -> None:
+    """Pull the image that a sandbox is to start from, where its name is a reference and it is not there yet; say so.
+
+    A name without place, tag and digest is one of this machine: a typing error must not ask a registry.
+    """
+    from irons_plugins.local.images.reference import Reference
+
+    where = Reference.parse(name)
+    if where is None or where.is_plain or _images(ctx).find(name) is not None:
+        return
+    ctx.progress(f"there is no image {name} here: pulling it")
+    _check_machine(ctx, building=False)
+    made = _do(ctx, lambda images, told: images.pull(name, progress=told, share=True))
+    ctx.progress(f"{name} is here now, as {made.digest}")
 
 
 def export_image(ctx: Context, *, file: str, name: str) -> None:
@@ -142,4 +165,4 @@ def _row(image: Image, size: int | None = None) -> ImageRow:
     # The layers of one that was saved just now are counted later.
     size = size if image.layers else image.size
     created = datetime.fromtimestamp(image.created_at / 1e6, UTC)
-    return ImageRow(image.name, created, size, image.os, image.source)
+    return ImageRow(image.name, created, size, image.os, image.source, image.digest)

@@ -193,6 +193,24 @@ _IMAGE = [
         examples=("irons local image import python.tar --as python",),
     ),
     Command(
+        ("local", "image", "pull"),
+        "Make an image from one at a registry.",
+        f"{_IMAGES}:pull",
+        (
+            Arg("reference", "Which image, by tag or digest.", metavar="REF"),
+            Opt(("--as",), "What to call it. [default: REF]", name="name", metavar="NAME"),
+        ),
+        pace="waiting",
+        view=_IMAGE_ROWS,
+        about="skopeo fetches it, with the credentials that `skopeo login` or `docker login` keeps. `irons create --image REF` pulls"
+        " what is missing.",
+        examples=(
+            "irons local image pull python:3.12",
+            "irons local image pull registry.example/team/app:2 --as app",
+        ),
+        exits=(3,),
+    ),
+    Command(
         ("local", "image", "export"),
         "Write an image to a tar file.",
         f"{_IMAGES}:export_image",

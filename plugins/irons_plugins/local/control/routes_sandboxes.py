@@ -26,6 +26,7 @@ from irons_plugins.local.control.terms import SECOND, Terms
 from irons_plugins.local.control.variables import VARIABLES, checked
 from irons_plugins.local.engines import Booter, CellError, EngineError, Limits, disks
 from irons_plugins.local.image import DEFAULT, Images
+from irons_plugins.local.images.reference import Reference
 
 _PATIENCE = 2.0
 
@@ -60,7 +61,7 @@ _CREATE = record(
         "public_key": text(65_536),
         "mode": optional(text(8, enum=list(MODES))),
         "rules": RULES,
-        "image": optional(text(128)),
+        "image": optional(text(255)),
         "engine": optional(text(64)),
         "cpus": {"type": ["number", "null"], "minimum": 0, "maximum": 4096},
         "memory": {"type": ["integer", "null"], "minimum": 0, "maximum": 2**50},
@@ -361,6 +362,15 @@ async def _facts(plane: Plane, sandbox: Sandbox) -> Mapping[str, str]:
         return {}
 
 
+def _image_hint(name: str) -> str:
+    where = Reference.parse(name)
+    if where is not None and where.is_plain:
+        return (
+            f"irons local image list shows them; irons create --image {name}:latest pulls it from a registry"
+        )
+    return "irons local image list shows them; irons local image pull fetches one from a registry"
+
+
 def _check_image(plane: Plane, name: str) -> None:
     """Refuse an image that is not there, and a machine that could not run it, before anything is made or built."""
     from irons_plugins.local import readiness
@@ -375,7 +385,7 @@ def _check_image(plane: Plane, name: str) -> None:
             if newer.code != "absent":
                 raise unready(newer.message, newer.hint) from None
         known = ", ".join(sorted(image.name for image in images.listed())) or "none yet"
-        raise missing(f"there is no image {name!r}; images: {known}", "irons local image list shows them")
+        raise missing(f"there is no image {name!r}; images: {known}", _image_hint(name))
     # All that doctor checks takes a third of a second: only where an image is built, or something is seen to be missing.
     check = (
         None if there and not readiness.doubtful() else readiness.obstacle(plane.places, building=not there)

@@ -37,7 +37,7 @@ class Machine:
         layers: its own, topmost first: between what it adds now and its image.
         redirects: the machine's root mounts its files, so that directories of its layers and its image can be renamed.
         kit: id of the kit whose SSH server it runs; "" for the image's own.
-        username: who one is in it; "" where an older version did not record it.
+        user: who one is in it, for people; "" where an older version did not record it.
     """
 
     id: str
@@ -48,15 +48,15 @@ class Machine:
     limits: Limits
     layers: tuple[str, ...] = ()
     kit: str = ""
-    username: str = ""
+    user: str = ""
     redirects: bool = False
 
     @classmethod
     def of(
-        cls, spec: Spec, image: str, image_name: str, host_key: str, kit: str = "", username: str = ""
+        cls, spec: Spec, image: str, image_name: str, host_key: str, kit: str = "", user: str = ""
     ) -> Machine:
         """What a spec becomes."""
-        return cls(spec.id, spec.name, image, image_name, host_key, spec.limits, kit=kit, username=username)
+        return cls(spec.id, spec.name, image, image_name, host_key, spec.limits, kit=kit, user=user)
 
     @classmethod
     def read(cls, home: Path) -> Machine:

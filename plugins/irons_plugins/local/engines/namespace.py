@@ -22,7 +22,6 @@ from irons.files import write_whole
 from irons_plugins.local.cellnet import SANDBOX4, SANDBOX6
 from irons_plugins.local.engines import (
     SSH_PORT,
-    USERNAME,
     Activity,
     CellError,
     Cells,
@@ -165,7 +164,7 @@ class NamespaceEngine:
                 private.touch(mode=0o600)
                 private.write_text(session.exported(spec.environment), encoding="utf-8")
             kit_id = "" if kit is None else kit.id
-            machine = Machine.of(spec, image.id, image.name, host_key, kit_id, image.username)
+            machine = Machine.of(spec, image.id, image.name, host_key, kit_id, image.user)
             replace(machine, redirects=self._images.redirects(image)).write(draft)
             draft.rename(home)
         except BaseException as error:
@@ -265,7 +264,7 @@ class NamespaceEngine:
             "engine": self.name,
             "image": machine.image_name,
             "addresses": f"{SANDBOX4}, {SANDBOX6}",
-            **({"user": _user(machine.username)} if machine.username else {}),
+            **({"user": machine.user} if machine.user else {}),
             **self._groups.facts(machine.limits),
             **disks.facts(home, machine.limits),
         }
@@ -382,8 +381,3 @@ class NamespaceEngine:
             given.close()
             await starting.greeted(self._cells, machine.id, process, console)
         Machine.mark_laid(home)
-
-
-def _user(name: str) -> str:
-    """Who one is in a sandbox, for people."""
-    return {USERNAME: f"{name}, root by sudo", "root": "root, inside"}.get(name, name)

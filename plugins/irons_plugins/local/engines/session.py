@@ -6,6 +6,7 @@ sshd reads no `/etc/environment`: PAM does, which a sandbox's server goes withou
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
 
@@ -17,6 +18,12 @@ FILE = "session"
 
 KEY = "IRONS_KEY"
 """The variable of a session that says which authorized key opened it, by its id."""
+
+IMAGE = "image"
+"""The file of the settings directory with the variables of the image, as text of sh(1)."""
+
+WORKDIR = "workdir"
+"""A file of the settings directory: the directory that the image's programs start in."""
 
 VARIABLES = "environment"
 """The file of the settings directory with the variables of `create --env`, as text of sh(1)."""
@@ -53,12 +60,18 @@ irons_read() {{
 irons_machine() {{
   LANG=C.UTF-8
   export LANG
-  # An image of a single program: what the kit has is better than nothing.
-  command -v ls >/dev/null 2>&1 || PATH=$PATH:{KIT_DIRECTORY}
+  [ ! -r {CONFIG_DIRECTORY}/{IMAGE} ] || . {CONFIG_DIRECTORY}/{IMAGE}
   {trust.SESSION}
   irons_read /etc/default/locale
   irons_read /etc/environment
   [ ! -r {CONFIG_DIRECTORY}/{VARIABLES} ] || . {CONFIG_DIRECTORY}/{VARIABLES}
+  # An image of a single program: what the kit has is better than nothing.
+  command -v ls >/dev/null 2>&1 || PATH=$PATH:{KIT_DIRECTORY}
+}}
+irons_directory() {{
+  [ -r {CONFIG_DIRECTORY}/{WORKDIR} ] || return 0
+  IFS= read -r irons_line <{CONFIG_DIRECTORY}/{WORKDIR}
+  [ ! -d "$irons_line" ] || cd -- "$irons_line"
 }}
 """
 """Functions of sh(1): `irons_machine` exports the machine's variables, the later file over the earlier one.
@@ -86,6 +99,10 @@ unset SSH_ORIGINAL_COMMAND SHLVL
 irons_sent=$(unset PATH; export -p)
 irons_machine
 eval "$irons_sent"
+# Files are copied to and from the home directory, whatever the image says.
+[ "$irons_asked$irons_command" = "yes"""
+    + SFTP
+    + """" ] || irons_directory
 unset irons_line irons_name irons_value irons_sent
 case $irons_asked$irons_command in
 "") exec "$SHELL" -l ;;
@@ -110,6 +127,18 @@ exec "$SHELL" -c "$irons_command"
 def forced(shell: str) -> str:
     """The command for the person's own shell, whatever shell that is."""
     return f"exec {shell} {CONFIG_DIRECTORY}/{FILE}"
+
+
+_OWN = re.compile(
+    r"irons_.*|IFS|OPT.*|PPID|PS4|ENV|.*UID|.*SHELLOPTS|BASH.*|LINENO|FUNCNAME|HOME|PWD|OLDPWD|SHLVL"
+)
+"""Names that a shell lives by, or that are the session's own."""
+
+
+def of_image(env: Mapping[str, str], workdir: str) -> dict[str, str]:
+    """The files of the settings directory that tell sessions what the image says of its programs."""
+    files = {IMAGE: exported({name: value for name, value in env.items() if not _OWN.fullmatch(name)})}
+    return {**files, **({WORKDIR: f"{workdir}\n"} if workdir else {})}
 
 
 def exported(variables: Mapping[str, str]) -> str:

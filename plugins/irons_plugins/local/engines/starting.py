@@ -120,6 +120,7 @@ def order(
         files={} if Machine.is_laid(home) else _first_files(machine.name),
         settings={
             **settings,
+            **session.of_image(image.config.env, image.config.workdir),
             **shown,
             sshd.AUTHORIZED: sshd.marked(settings[sshd.AUTHORIZED]),
             sshd.CONFIG: sshd.configuration(shell),

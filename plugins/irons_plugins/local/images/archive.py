@@ -52,6 +52,27 @@ def layers(file: IO[bytes]) -> Iterator[tarfile.TarFile]:
                 raise ArchiveError(f"layer {name}: {_why_not_tar(layer)}") from error
 
 
+def configuration(file: IO[bytes]) -> Any:
+    """The image configuration of an archive, parsed; None where it has none.
+
+    Raises:
+        ArchiveError: it is damaged, or not of the form that it should have.
+    """
+    file.seek(0)
+    try:
+        outer = tarfile.open(fileobj=file, mode="r:*")
+        name = _configuration_name(outer)
+        return None if name is None else _json(outer, name)
+    except KeyError:
+        return None
+    except (AttributeError, TypeError, RecursionError) as error:
+        raise ArchiveError("the archive's manifest is not in the form of one") from error
+    except tarfile.TarError as error:
+        raise ArchiveError(_why_not_tar(file)) from error
+    finally:
+        file.seek(0)
+
+
 def stream(file: IO[bytes]) -> Iterator[tarfile.TarFile]:
     """The one plain, uncompressed tar that comes through a pipe.
 
@@ -87,7 +108,25 @@ def _layer_names(outer: tarfile.TarFile) -> list[str] | None:
     return None
 
 
-def _oci_layers(outer: tarfile.TarFile, index: dict[str, Any], depth: int = 0) -> list[str]:
+def _configuration_name(outer: tarfile.TarFile) -> str | None:
+    """Name of the image configuration within; None where the archive is the root file system itself."""
+    for probe in ("manifest.json", "index.json"):
+        try:
+            body = _json(outer, probe)
+        except KeyError:
+            continue
+        if probe == "manifest.json" and isinstance(body, list) and body:
+            return str(body[0]["Config"])
+        if probe == "index.json" and isinstance(body, dict):
+            return _blob(_oci_manifest(outer, body)["config"]["digest"])
+    return None
+
+
+def _oci_layers(outer: tarfile.TarFile, index: dict[str, Any]) -> list[str]:
+    return [_blob(entry["digest"]) for entry in _oci_manifest(outer, index)["layers"]]
+
+
+def _oci_manifest(outer: tarfile.TarFile, index: dict[str, Any], depth: int = 0) -> dict[str, Any]:
     manifests = [entry for entry in index.get("manifests", []) if isinstance(entry, dict)]
     wanted = _ARCHITECTURE.get(platform.machine(), platform.machine())
     fitting = [
@@ -97,10 +136,10 @@ def _oci_layers(outer: tarfile.TarFile, index: dict[str, Any], depth: int = 0) -
         raise ArchiveError(f"the archive has no image for {wanted}")
     body = _json(outer, _blob(fitting[0]["digest"]))
     if isinstance(body, dict) and "manifests" in body:
-        return _oci_layers(outer, body, depth + 1)
+        return _oci_manifest(outer, body, depth + 1)
     if not isinstance(body, dict) or "layers" not in body:
         raise ArchiveError("the archive's manifest names no layers")
-    return [_blob(entry["digest"]) for entry in body["layers"]]
+    return body
 
 
 def _blob(digest: str) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import posixpath
+import shlex
 import shutil
 import stat
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from typing import Any
 
 from irons_plugins.local.engines import USERNAME, EngineError, boot
 from irons_plugins.local.engines.oci import KIT_DIRECTORY
+from irons_plugins.local.idmap import INNER_COUNT
+from irons_plugins.local.images.config import EMPTY, Config
 from irons_plugins.local.images.distrust import distrust
 
 _SSHD = ("usr/sbin/sshd", "usr/local/sbin/sshd", "usr/bin/sshd", "sbin/sshd")
@@ -40,8 +43,11 @@ _FIRST_ID = 1000
 _LAST_ID = 59999
 
 
-def prepare() -> dict[str, Any]:
+def prepare(config: Config = EMPTY) -> dict[str, Any]:
     """Check the image and give it what it lacks.
+
+    Args:
+        config: what the image says of how its programs are run.
 
     Returns:
         `sshd` and `tini`, its own ("" if none), `os`, its name, and `username`: who one is in its sandboxes.
@@ -64,12 +70,19 @@ def prepare() -> dict[str, Any]:
         _add_account(
             "sshd", 100, 999, "/run/sshd", _first(("usr/sbin/nologin", "sbin/nologin")) or "/bin/false"
         )
-    username = _allowed_sudo(shell) or _root(shell)
+    username = _login(config.user, shell)
+    _search_path(config.env.get("PATH", ""))
     _default_locale()
     _man_pages()
     _forget_identity()
     distrust()
-    return {"sshd": sshd, "tini": _first(_TINI), "os": _os_name(), "username": username}
+    return {
+        "sshd": sshd,
+        "tini": _first(_TINI),
+        "os": _os_name(),
+        "username": username,
+        "may_sudo": _has_sudo(),
+    }
 
 
 def _first(paths: tuple[str, ...]) -> str:
@@ -185,9 +198,45 @@ def _add_account(name: str, lowest: int, highest: int, home: str, shell: str) ->
     return number
 
 
+def _login(user: str, shell: str) -> str:
+    """The name of who one is: the image's own user; else an account that may become root by sudo; else root."""
+    name, _, group = user.partition(":")
+    if name.isdecimal():
+        name = _account_of(int(name), group, shell) if int(name) < INNER_COUNT else ""
+    if name in ("", "root") or name not in _names("etc/passwd"):
+        return _allowed_sudo(shell) or _opened("root", shell)
+    if _has_sudo():
+        _write(f"etc/sudoers.d/{USERNAME}", f"{name} ALL=(ALL:ALL) NOPASSWD: ALL\n", 0o440)
+    return _opened(name, shell)
+
+
+def _account_of(number: int, group: str, shell: str) -> str:
+    """The name of the account with this number, which gets one where it has none, as images of one program do."""
+    known = next((fields[0] for fields in _fields("etc/passwd") if fields[2:3] == [str(number)]), None)
+    if known is not None:
+        return known
+    if USERNAME in _names("etc/passwd"):
+        return ""
+    # Without an entry the group is root's, as container engines have it.
+    gid = group if group.isdecimal() and int(group) < INNER_COUNT else "0"
+    _append("etc/passwd", f"{USERNAME}:x:{number}:{gid}::/:{shell}", 0o644)
+    _append("etc/shadow", f"{USERNAME}:*:19000:0:99999:7:::", 0o640)
+    return USERNAME
+
+
+def _search_path(path: str) -> None:
+    """Keep the image's search path in login shells, whose `/etc/profile` sets another one."""
+    if path and os.path.isdir("etc/profile.d"):
+        _write("etc/profile.d/irons-image.sh", f"PATH={shlex.quote(path)}\nexport PATH\n", 0o644)
+
+
+def _has_sudo() -> bool:
+    return bool(_first(_SUDO)) and os.path.isdir("etc/sudoers.d")
+
+
 def _allowed_sudo(shell: str) -> str:
     """The name of an ordinary account that may become root by sudo; "" where the image has no sudo."""
-    if not (_first(_SUDO) and os.path.isdir("etc/sudoers.d")):
+    if not _has_sudo():
         return ""
     if USERNAME not in _names("etc/passwd"):
         _add_person(shell)
@@ -195,12 +244,12 @@ def _allowed_sudo(shell: str) -> str:
     return USERNAME
 
 
-def _root(shell: str) -> str:
-    """The name of root, who can log in with a key from now on."""
-    _set_field("etc/passwd", "root", 6, lambda own: own if _logs_in(own) else shell)
+def _opened(name: str, shell: str) -> str:
+    """The name of an account, which can be logged in to with a key from now on."""
+    _set_field("etc/passwd", name, 6, lambda own: own if _logs_in(own) else shell)
     # What begins so is a locked account, which sshd lets nobody in to; `*` is no password that could be typed.
-    _set_field("etc/shadow", "root", 1, lambda own: "*" if own.startswith("!") else own)
-    return "root"
+    _set_field("etc/shadow", name, 1, lambda own: "*" if own.startswith("!") else own)
+    return name
 
 
 def _logs_in(shell: str) -> bool:

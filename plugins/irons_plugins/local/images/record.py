@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from irons_plugins.local.engines import USERNAME, EngineError
+from irons_plugins.local.images.config import EMPTY, Config
+from irons_plugins.local.images.reference import Reference
 
 ROOTFS = "rootfs"
 _FILE = "image.json"
@@ -37,6 +39,9 @@ class Image:
         layers: ids of the layers over that, topmost first.
         redirects: these say of directories what they were called below, as only the machine's root can read it.
         username: who one is in its sandboxes.
+        may_sudo: whether that one may become root by sudo.
+        config: how its programs are run.
+        digest: `sha256:…` of the manifest it was pulled by; "" where it came from elsewhere.
     """
 
     id: str
@@ -52,11 +57,26 @@ class Image:
     layers: tuple[str, ...] = ()
     username: str = USERNAME
     redirects: bool = False
+    may_sudo: bool = True
+    digest: str = ""
+    config: Config = EMPTY
 
     @property
     def rootfs(self) -> Path:
         """The directory that holds its files."""
         return self.home / ROOTFS
+
+    @property
+    def user(self) -> str:
+        """Who one is in its sandboxes, for people."""
+        if self.username == "root":
+            return "root, inside"
+        return f"{self.username}, root by sudo" if self.may_sudo else self.username
+
+    @property
+    def lasting(self) -> dict[str, Any]:
+        """What an image that is saved from its sandboxes has in common with it, as `of` takes it."""
+        return {"username": self.username, "may_sudo": self.may_sudo, "config": asdict(self.config)}
 
     @property
     def is_base(self) -> bool:
@@ -77,7 +97,8 @@ class Image:
                 return None
             # What a newer irons says without a version of its own may be left unread.
             known = {field.name: body[field.name] for field in fields(cls) if field.name in body}
-            return cls(**{**known, "layers": tuple(body.get("layers", ())), "home": home})
+            config = Config.from_record(body.get("config", {"env": {}}))
+            return cls(**{**known, "layers": tuple(body.get("layers", ())), "home": home, "config": config})
         except (OSError, ValueError, TypeError, AttributeError):
             return None
 
@@ -129,7 +150,8 @@ class Image:
     def of(cls, root: Path, name: str, source: str, found: dict[str, Any]) -> Self:
         """A new image that is not on the disk yet; the arguments are those of `put`."""
         identifier = f"img_{secrets.token_hex(8)}"
-        return cls(identifier, name, now(), source, home=root / identifier, **found)
+        config = Config.from_record(found.pop("config", {"env": {}}))
+        return cls(identifier, name, now(), source, home=root / identifier, config=config, **found)
 
     def write(self, home: Path) -> None:
         """Write the record into a directory, whole or not at all."""
@@ -152,11 +174,14 @@ def now() -> int:
 
 
 def check_name(name: str) -> None:
-    """Refuse what is no name for an image.
+    """Refuse what is no name for an image, nor a reference to one at a registry.
 
     Raises:
         EngineError: it is none; with what one is.
     """
+    where = Reference.parse(name)
+    if where is not None and not where.is_plain:
+        return
     plain = name.replace("-", "").replace(".", "").replace("_", "")
     if not plain.isascii() or not plain.isalnum() or name[0] in "-._" or len(name) > _NAME_AT_MOST:
         allowed = f"letters, digits, - . _ and at most {_NAME_AT_MOST} of them"

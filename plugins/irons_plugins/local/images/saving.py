@@ -106,7 +106,10 @@ class Saving:
         found = await self._mask(mask_of, below, progress)
         image = replace(
             Image.of(
-                self.images, name, f"saved from {self.machine.name}", {**found, "size": self.parent.size}
+                self.images,
+                name,
+                f"saved from {self.machine.name}",
+                {**found, **self.parent.lasting, "size": self.parent.size},
             ),
             base=self.parent.base or self.parent.id,
             layers=(mask_of.id, *layers, *self.parent.layers),

@@ -20,12 +20,14 @@ import shutil
 import stat
 import tarfile
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import IO, Any, cast
 
 from irons_plugins.local.engines import EngineError
 from irons_plugins.local.engines.inside import Say
 from irons_plugins.local.idmap import INNER_COUNT
 from irons_plugins.local.images import archive, prepare
+from irons_plugins.local.images.config import EMPTY, Config
 from irons_plugins.local.images.room import Room
 
 # After the change of root nothing can be imported any more; tarfile imports these when it meets such a file.
@@ -62,12 +64,13 @@ def unpack(request: dict[str, Any], say: Say) -> dict[str, Any]:
         with os.fdopen(request["archive"], "rb", closefd=False) as file:
             room = Room(request["rootfs"], "the image")
             find = archive.stream if request["stream"] else archive.layers
+            config = EMPTY if request["stream"] else Config.of(archive.configuration(file))
             size = 0
             for layer in find(file):
                 size += Layer(layer, room).unpack(say, request["size"])
             if request["stream"]:
                 _drain(file)
-        found = prepare.prepare()
+        found = {**prepare.prepare(config), "config": asdict(config)}
         directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
         os.fsync(directory)
         os.close(directory)
