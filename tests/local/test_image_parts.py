@@ -91,6 +91,7 @@ def test_a_stream_becomes_a_machine(rootfs: Path, tmp_path: Path) -> None:
     assert (rootfs / "srv/hard").read_text() == "2"
     assert (rootfs / "home/irons/.profile").stat().st_uid == 1000
     assert (rootfs / "etc/sudoers.d/irons").exists()
+    assert (rootfs / "etc/subuid").read_text() == (rootfs / "etc/subgid").read_text() == "irons:10000:40000\n"
     assert (rootfs / "etc/default/locale").read_text() == "LANG=C.UTF-8\n"
     assert not (rootfs / "etc/ssh/ssh_host_x").exists()
     assert not (rootfs / "dev/x").exists()

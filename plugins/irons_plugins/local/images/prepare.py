@@ -41,6 +41,8 @@ _TEXT_AT_MOST = 4 << 20
 _SKELETON_AT_MOST = 16 << 20
 _FIRST_ID = 1000
 _LAST_ID = 59999
+_LENT_FROM = 10000
+_LENT = 40000
 
 
 def prepare(config: Config = EMPTY) -> dict[str, Any]:
@@ -73,6 +75,7 @@ def prepare(config: Config = EMPTY) -> dict[str, Any]:
     username = _login(config.user, shell)
     _search_path(config.env.get("PATH", ""))
     _default_locale()
+    _give_ids()
     _man_pages()
     _forget_identity()
     distrust()
@@ -269,6 +272,13 @@ def _set_field(path: str, name: str, index: int, change: Callable[[str], str]) -
         _write(path, "\n".join(lines) + "\n", stat.S_IMODE(found.st_mode))
         os.chown(path, found.st_uid, found.st_gid)
         return
+
+
+def _give_ids() -> None:
+    """Let the person map ids of their own for containers, within those that a sandbox has (subuid(5))."""
+    for path in ("etc/subuid", "etc/subgid"):
+        if USERNAME not in _names(path):
+            _append(path, f"{USERNAME}:{_LENT_FROM}:{_LENT}", 0o644)
 
 
 def _default_locale() -> None:
