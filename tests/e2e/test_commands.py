@@ -28,6 +28,34 @@ def processes(person: Person, name: str, token: str) -> str:
     return person.run("exec", name, "--", "sh", "-c", f"pgrep -f '^sleep {token}' || true").stdout.strip()
 
 
+def test_how_a_program_ended_is_told(person: Person, box: str) -> None:
+    """A signal, and the memory limit where one is enforced, are the reason; what a killed call ran is ended."""
+    done = person.run("exec", box, "--", "sh", "-c", "kill -SEGV $$")
+    assert (done.returncode, done.stderr) == (139, "irons: killed by signal 11 (SEGV)\n")
+    nap = "98122.5"
+    with person.start(
+        "exec", box, "-n", "--", "sh", "-c", f"setsid -f sleep {nap}; exec sleep {nap}"
+    ) as call:
+        eventually(lambda: len(processes(person, box, nap).splitlines()) == 2, what="the program to run")
+        call.kill()
+        call.wait()
+        eventually(lambda: not processes(person, box, nap), what="all of it to end")
+    if person.user is not None:
+        return
+    person.ok("create", "small", "--memory", "128M", timeout=120)
+    try:
+        if "memory_note" in json.loads(person.ok("status", "small", "-o", "json"))["metadata"]:
+            return
+        done = person.run("exec", "small", "--", "tail", "/dev/zero", timeout=120)
+        assert (done.returncode, done.stderr) == (
+            137,
+            "irons: out of memory: the sandbox's limit is 128 MiB\n",
+        )
+        assert json.loads(person.ok("status", "small", "-o", "json"))["metadata"]["oom_kills"] in (1, "1")
+    finally:
+        person.run("destroy", "small", "--force", timeout=120)
+
+
 def test_exec_takes_words_variables_and_a_directory(person: Person, box: str) -> None:
     """`exec` hands words, variables, a directory, stdin and the exit code through."""
     secret = "it's $a\n `secret`"

@@ -60,7 +60,7 @@ def execute(
     )
     with failing_as_ssh():
         meant = selected(ctx, names, everything=everything, labels=labels)
-    if everything or labels or len(meant) > 1:
+    if everything or labels or len(meant) != 1:
         return _on_several(ctx, meant, program, strict=strict_hostkeys)
     return _on_one(ctx, meant[0], program, strict=strict_hostkeys)
 
