@@ -39,7 +39,7 @@ CONNECT = 30
 ENDING = 5.0
 """Seconds for ending what an interrupted call has started."""
 
-LATE = 1.0
+LATE = 2.0
 """Seconds that the sandbox has for saying that the time was up."""
 
 INLINE = 60_000

@@ -127,7 +127,7 @@ exit "$code"
 """
 )
 
-_END = "token=$1 grace=$2\n" + _HUNT + "end_them\n"
+_END = "token=$1 grace=$2\n" + _HUNT + "end_them\nhunt && sleep 0.2\n! hunt\n"
 
 
 def run_line(
