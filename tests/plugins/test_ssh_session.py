@@ -105,6 +105,13 @@ def test_a_session_has_its_variables_and_its_directory(into: Irons, tmp_path: Pa
     assert done.stdout.decode() == f"{SECRET}||60000|{tmp_path}\n0\nthe rest"
 
 
+def test_a_kept_connection_takes_no_variable_away(into: Irons) -> None:
+    """After `exec`, which may leave a connection that sends no variables, a session has its own all the same."""
+    assert into("exec", "one", "--", "true").returncode == 0
+    done = into("ssh", "one", "--env", "TOKEN", "--", 'echo "$TOKEN"', env={"TOKEN": "x"})
+    assert (done.returncode, done.stdout) == (0, b"x\n"), done.stderr
+
+
 def test_words_keep_apart_and_a_shell_is_a_login_shell(into: Irons) -> None:
     """Several words are a program and its arguments, one is a line, none is the login shell."""
     env = {"TOKEN": "x"}

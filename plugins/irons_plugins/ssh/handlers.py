@@ -60,7 +60,10 @@ def ssh(
         flags = ("-t",) if instead or (workdir and not words) else ()
         return shlex.join(ssh_argv(way.target, way.options, flags, instead or remote))
     with failing_as_ssh():
-        way = over_existing(ctx, _way(ctx, name, strict=strict_hostkeys, agent=forward_agent))
+        way = _way(ctx, name, strict=strict_hostkeys, agent=forward_agent)
+        if not variables:
+            # OpenSSH sends the variables that the kept connection was made to send: none.
+            way = over_existing(ctx, way)
     person = ctx.streams.reads_person and ctx.streams.shows_person
     line = line_for(way.target) or way.target.command or None
     options = (*send_options(variables), *way.options)
