@@ -41,7 +41,7 @@ def refused(person: Person, *words: str, code: int, says: str) -> None:
     ("words", "code", "says"),
     [
         (("--engine", "warp"), 1, "warp"),
-        (("--image", "nope"), 1, "nope"),
+        (("--image", "nope"), 3, "nope"),
         (("--policy", "missing.toml"), 2, "missing.toml"),
         (("--allow", "*.com"), 2, "*.com"),
         (("--memory", "lots"), 2, "lots"),
@@ -230,7 +230,7 @@ def test_a_read_only_state_directory_is_told(tester: Person) -> None:
     subprocess.run([*mount, "mount", "--bind", room, room], check=True)
     subprocess.run([*mount, "mount", "-o", "remount,bind,ro", room], check=True)
     try:
-        refused(tester, "list", code=1, says="Read-only")
+        refused(tester, "list", code=1, says="is on a read-only file system")
     finally:
         subprocess.run([*mount, "umount", "-l", room], check=True)
     eventually(lambda: tester.run("list").returncode == 0, what="the backend to be well again")

@@ -175,6 +175,8 @@ def _state_problem(places: Places) -> str:
         places.create()
     except (PlacesError, OSError) as error:
         return str(error)
+    if os.statvfs(places.local).f_flag & os.ST_RDONLY:
+        return f"{places.local} is on a read-only file system"
     return "" if os.access(places.local, os.W_OK | os.X_OK) else f"{places.local} is not writable"
 
 
