@@ -40,7 +40,7 @@ class Shared:
             text = line.decode(errors="backslashreplace").removesuffix("\r").expandtabs(_TAB)
             width = max(self._columns - len(name) - 2, 1)
             # A terminal goes on in its next row by itself, where the line would stand without a name.
-            rows = (f"{name}: {row}\n" for row in _rows(clean(text), width))
+            rows = (f"{name}: {row}\n" for row in _rows(_printable(text), width))
             data = "".join(rows).encode(self._stream.encoding or "utf-8", "backslashreplace")
         with self._lock:
             self._put(data)
@@ -54,6 +54,14 @@ class Shared:
         self._stream.flush()
         while data:
             data = data[os.write(descriptor, data) :]
+
+
+def _printable(text: str) -> str:
+    """`text` cleaned, with what has no width of its own in every terminal (private use, unassigned) as escapes too."""
+    shown = clean(text)
+    if shown.isprintable():
+        return shown
+    return "".join(each if each.isprintable() else f"\\U{ord(each):08x}" for each in shown)
 
 
 class Prefixed:
