@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import subprocess
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -103,3 +104,30 @@ def test_doctor_names_what_is_carried_and_what_is_not() -> None:
         check = next(each for each in judge(replace(WELL, authorities=found)) if each.name == "company-ca")
         assert check.ok is ok
         assert ("/x.pem (a private key" in check.what) is bool(found.left_out)
+
+
+def test_files_are_read_again_only_once_one_has_changed(
+    company: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading them takes longer than all else of a start: neither a second start nor a second create does."""
+    ca = tmp_path / "ca.pem"
+    ca.write_text((company / "ca").read_text())
+    settings = tmp_path / "config.toml"
+    settings.write_text(f'[local]\nca = ["{ca}"]\n')
+    reads: list[object] = []
+
+    def counted(paths: Sequence[str] | None) -> Authorities:
+        reads.append(paths)
+        return read_authorities(paths)
+
+    monkeypatch.setattr(authorities, "read_authorities", counted)
+    carrying, before = authorities.Carrying(), authorities.signature(settings)
+    assert carrying.read([str(ca)]).count == 1
+    assert carrying.read([str(ca)]).count == 1
+    assert len(reads) == 1
+    assert authorities.signature(settings) == before
+    ca.write_text("")
+    assert authorities.signature(settings) != before
+    assert carrying.read([str(ca)]).count == 0
+    assert carrying.read([]) == Authorities()
+    assert len(reads) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import stat
@@ -12,9 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from irons.context import Context
+from irons.host import PluginHost
 from irons.settings import load
-from irons.testing import FakeApi
-from irons_plugins.ssh.kept import end_all, end_kept
+from irons.streams import Streams
+from irons.testing import EXTENSIONS, FakeApi
+from irons_plugins.ssh.entrance import entrance
+from irons_plugins.ssh.kept import end_all, end_kept, over_kept
 
 from .conftest import Irons, Sshd, until
 
@@ -241,3 +246,28 @@ def test_a_directory_that_others_can_enter_is_not_used(into: Irons) -> None:
     directory.chmod(0o755)
     assert into("exec", "one", "--", "true").returncode == 0
     assert sockets(into) == []
+
+
+def test_a_connection_without_work_ends_by_itself(into: Irons) -> None:
+    """Its process goes, and its socket with it, once the seconds that it is kept for have passed without a session."""
+    settings = load({"api_url": into.env["IRONS_API_URL"]}, into.env)
+    ctx = Context(settings, PluginHost(env=settings.env), Streams())
+    with contextlib.closing(ctx), over_kept(ctx, entrance(ctx, "one"), orphaned="true", idle=1) as kept:
+        assert kept.options != entrance(ctx, "one").options
+        pid = master(sockets(into)[0])
+    until(lambda: ended(pid))
+    assert sockets(into) == []
+
+
+def test_removing_a_key_ends_the_connections_that_are_kept(
+    into: Irons, fake_api: FakeApi, sshd: Sshd
+) -> None:
+    """A connection that a removed key opened lets nothing in any more: the next call has to log in."""
+    fake_api.extensions = EXTENSIONS
+    fake_api.sandboxes["one"].public_key = sshd.identity.with_suffix(".pub").read_text()
+    assert into("exec", "one", "--", "true").returncode == 0
+    pid = master(sockets(into)[0])
+    done = into("access", "one", "remove", str(sshd.identity.with_suffix(".pub")))
+    assert (done.returncode, b"no longer opens one" in done.stderr) == (0, True)
+    assert sockets(into) == []
+    until(lambda: ended(pid))

@@ -275,8 +275,11 @@ def _say_trusted(ctx: Context) -> None:
     """Say whose certificate authorities this machine's sandboxes trust; once for each set of them."""
     if not ctx.api.backend.local:
         return
-    from irons_plugins.local.authorities import carried
+    from irons_plugins.local.authorities import carried, signature
 
+    # Reading certificates takes OpenSSL's library: only where a file is new.
+    if not Names.of(ctx.settings, what=f"read-{signature(ctx.settings.path)[:16]}").claim(_FOR_GOOD):
+        return
     found = carried(ctx.settings.path)
     if found.count and Names.of(ctx.settings, what=f"trusted-{found.digest}").claim(_FOR_GOOD):
         ctx.progress(

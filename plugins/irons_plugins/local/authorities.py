@@ -8,13 +8,15 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import os
 import re
-import ssl
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from irons.digests import digest
 
 SETTING = "ca"
 """In `[local]`: paths of files and directories; an empty list carries nothing."""
@@ -102,12 +104,59 @@ def carried(settings: Path) -> Authorities:
         return Authorities(left_out=(LeftOut(str(settings), str(error)),))
 
 
+def signature(settings: Path) -> str:
+    """A short text that is another one once what `carried` reads has changed; no certificate is read for it."""
+    try:
+        paths = paths_of(tomllib.loads(settings.read_text()).get("local", {}))
+    except (OSError, ValueError, AttributeError):
+        paths = None
+    return signature_of(paths)
+
+
+def signature_of(paths: Sequence[str] | None) -> str:
+    """A short text that is another one once a file has changed that `read_authorities` would read."""
+    places = USUAL if paths is None else paths
+    return digest(*(_state(path) for path in (*map(Path, places), *_files(places, [], named=False))))
+
+
+def _state(path: Path) -> str:
+    """What changes of a file or directory when it is written to or replaced."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        return f"{path} {error.errno}"
+    return f"{path} {found.st_dev} {found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
+
+
+class Carrying:
+    """Reads the certificates that are carried, again only where a file has changed."""
+
+    def __init__(self) -> None:
+        self._known = ""
+        self._found = Authorities()
+
+    def read(self, paths: Sequence[str] | None) -> Authorities:
+        """What `read_authorities` gives now."""
+        import ssl
+
+        places = ssl.get_default_verify_paths()
+        named = (places.openssl_cafile_env, places.openssl_capath_env)
+        public = [os.environ.get(variable, "") for variable in named]
+        public += [places.openssl_cafile, places.openssl_capath]
+        now = digest(signature_of(paths), *(_state(Path(path)) for path in public))
+        if now != self._known:
+            self._known, self._found = now, read_authorities(paths)
+        return self._found
+
+
 def read_authorities(paths: Sequence[str] | None) -> Authorities:
     """Read the certificates that are carried.
 
     Args:
         paths: files and directories; None reads the usual places.
     """
+    import ssl
+
     found: dict[bytes, str] = {}
     files: list[str] = []
     left_out: list[LeftOut] = []
@@ -173,6 +222,8 @@ def _certificates(path: Path, left_out: list[LeftOut]) -> Iterator[bytes]:
 
 def _is_certificate(der: bytes) -> bool:
     """Tell whether this is one X.509 certificate (RFC 5280), and nothing after it."""
+    import ssl
+
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
         context.load_verify_locations(cadata=der)
@@ -193,5 +244,7 @@ def _length(der: bytes) -> int:
 
 def _public() -> str:
     """What this machine trusts anyway, its own CAs among it, as OpenSSL finds it; written out again."""
+    import ssl
+
     context = ssl.create_default_context()
     return "".join(ssl.DER_cert_to_PEM_cert(der) for der in context.get_ca_certs(binary_form=True))

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from irons.answers import rows_of, text_of
 from irons.errors import NotFound, UsageError
+from irons_plugins.ssh.kept import end_kept
 from irons_plugins.ssh.keys import find_key
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def access(ctx: Context, *, name: str, action: str | None, file: str | None) -> 
     known = _rows(ctx, "GET", path)
     for identity in _ids(ctx, known, file):
         known = _rows(ctx, "DELETE", f"{path}/{identity}")
+        end_kept(ctx.settings, name, gently=True)
         ctx.progress(f"{file} no longer opens {name}; its sessions have ended")
     return known
 

@@ -44,7 +44,6 @@ _END_WITHIN = 5.0
 
 _MASTER: Options = (
     ("ControlMaster", "yes"),
-    ("ControlPersist", str(IDLE)),
     ("BatchMode", "yes"),
     ("ClearAllForwardings", "yes"),
     ("ConnectTimeout", str(LOGIN_WITHIN)),
@@ -66,7 +65,7 @@ class _Place(NamedTuple):
 
 
 @contextmanager
-def over_kept(ctx: Context, way: Entrance, *, orphaned: str) -> Iterator[Entrance]:
+def over_kept(ctx: Context, way: Entrance, *, orphaned: str, idle: int = IDLE) -> Iterator[Entrance]:
     """Give the way over a kept connection, made where there is none; else, where none can be kept, the way as it was.
 
     A way that forwards the agent is left alone. Where the server opens no further session on the connection, OpenSSH makes another.
@@ -76,9 +75,10 @@ def over_kept(ctx: Context, way: Entrance, *, orphaned: str) -> Iterator[Entranc
         way: The way without it.
         orphaned: A line for the sandbox's shell, run should this process be killed before it leaves the context. A server tells a
             program nothing of a channel that closes while the connection goes on, but that nobody reads its stdout.
+        idle: Seconds without work after which a connection that is made here ends.
     """
     place = _place(ctx.settings, way)
-    if place is None or not (_answers(place) or _made(ctx.settings, way, place)):
+    if place is None or not (_answers(place) or _made(ctx.settings, way, place, idle)):
         yield way
         return
     path, descriptor = str(place.path), -1
@@ -224,7 +224,7 @@ def _answers(place: _Place) -> bool:
     return True
 
 
-def _made(settings: Settings, way: Entrance, place: _Place) -> bool:
+def _made(settings: Settings, way: Entrance, place: _Place, idle: int) -> bool:
     """Make a connection, or wait until another process has made it; False where there is none."""
     try:
         _make_directory(place.directory)
@@ -234,7 +234,7 @@ def _made(settings: Settings, way: Entrance, place: _Place) -> bool:
             if _answers(place):
                 return True
             place.path.unlink(missing_ok=True)
-            return _begun(settings, way, place) and _answers(place)
+            return _begun(settings, way, place, idle) and _answers(place)
     except OSError:
         return False
 
@@ -261,10 +261,10 @@ def _locked(lock: int) -> bool:
             return True
 
 
-def _begun(settings: Settings, way: Entrance, place: _Place) -> bool:
+def _begun(settings: Settings, way: Entrance, place: _Place, idle: int) -> bool:
     """Log in; OpenSSH goes to the background once that is done, and then listens."""
     # A relative path: OpenSSH adds to it while it makes the socket, and the whole may be too long.
-    options = (*_MASTER, *_over(f"./{place.name}", way.options))
+    options = (*_MASTER, ("ControlPersist", str(idle)), *_over(f"./{place.name}", way.options))
     argv = ssh_argv(way.target, [each for each in options if each != ("ControlMaster", "no")], ("-N", "-T"))
     try:
         done = subprocess.run(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from irons_plugins.local import workforce
-from irons_plugins.local.authorities import Authorities, AuthoritiesError, paths_of, read_authorities
+from irons_plugins.local.authorities import Authorities, AuthoritiesError, Carrying, paths_of
 from irons_plugins.local.policy import Policy, PolicyError
 from irons_plugins.local.synthetic import PoolError, read_pool
 from irons_plugins.local.upstream import Upstream, UpstreamError, read_upstream
@@ -130,11 +130,12 @@ class LocalTable:
         self._hosts: Mapping[str, tuple[str, ...]] = {}
         self._upstream: Upstream | None = None
         self._ca: Sequence[str] | None = None
+        self._carrying = Carrying()
 
     def authorities(self) -> Authorities:
-        """The certificate authorities that are carried into sandboxes, read again each time."""
+        """The certificate authorities that are carried into sandboxes, as they are now."""
         self._refresh()
-        return read_authorities(self._ca)
+        return self._carrying.read(self._ca)
 
     def hosts(self) -> Mapping[str, tuple[str, ...]]:
         """`[local.hosts]`: name to addresses, as they are now."""
