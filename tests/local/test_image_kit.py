@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from tests.local.image_archives import SYSTEM, Place, archive, entry, make_place
 from irons_plugins.local.engines import EngineError
 from irons_plugins.local.engines.oci import KIT_DIRECTORY
 from irons_plugins.local.images.elf import Elf, ElfError
+from irons_plugins.local.images.kit import VERSION
 from irons_plugins.local.images.kits import Kits
 
 _TRUE = Path("/bin/true")
@@ -88,7 +90,8 @@ def test_a_damaged_program_raises_nothing_else(at: int, spoiled: bytes) -> None:
 def _base(place: Place) -> None:
     """A base image with programs of this machine in it, as `debian`."""
     own = [each for each in SYSTEM if each[0] not in ("usr/sbin/sshd", "bin/sh")]
-    here = {"usr/sbin/sshd": _TRUE, "bin/sh": Path("/bin/sh"), "bin/cat": Path("/bin/cat")}
+    session = "usr/lib/openssh/sshd-session"
+    here = {"usr/sbin/sshd": _TRUE, session: _TRUE, "bin/sh": Path("/bin/sh"), "bin/cat": Path("/bin/cat")}
     needed = {name: path for program in here.values() for name, path in libraries(program).items()}
     laid = {name if "/" in name else f"usr/lib/{name}": path for name, path in needed.items()}
     files = [entry(name, path.read_bytes(), mode=0o755) for name, path in {**here, **laid}.items()]
@@ -111,10 +114,16 @@ def test_a_kit_is_made_once_of_the_base_image(place: Place) -> None:
     asyncio.run(both())
     kit = kits.newest()
     assert kit is not None
-    assert set(kit.names) == {"sshd", "sh", "cat"}
+    assert set(kit.names) == {"sshd", "sshd-session", "sh", "cat"}
+    assert kit.helpers == {"SshdSessionPath": "/run/irons/kit/sshd-session"}
     assert kit.server == ("", "/run/irons/kit/sshd")
     assert {"ld", "libc.so.6", *kit.names} == {path.name for path in kit.files.iterdir()}
     assert Elf.parse((kit.files / "sshd").read_bytes()).interpreter == f"{KIT_DIRECTORY}/ld"
+    told = json.loads((kit.home / "kit.json").read_text())
+    assert told.pop("version") > 1
+    (kit.home / "kit.json").write_text(json.dumps(told))
+    assert asyncio.run(kits.ensure(base)).id != kit.id, "one of an older version lacks programs"
+    (kit.home / "kit.json").write_text(json.dumps({**told, "version": VERSION}))
     _base(place)
     newer = place.images.base()
     assert newer is not None

@@ -10,7 +10,9 @@ import re
 import shlex
 import shutil
 from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from irons_plugins.local.cellnet import search_path
 from irons_plugins.local.engines import CELL_ADDRESS, SSH_PORT, EngineError, booting, session
@@ -26,8 +28,13 @@ _PUBLIC_KEY = re.compile(
 )
 
 
-def configuration(shell: str = session.SHELL) -> str:
-    """The text of sshd_config(5): keys only, and nothing that would make a login wait."""
+def configuration(shell: str = session.SHELL, helpers: Mapping[str, str] = MappingProxyType({})) -> str:
+    """The text of sshd_config(5): keys only, and nothing that would make a login wait.
+
+    Args:
+        shell: path of the shell that runs our scripts.
+        helpers: options that say where the programs are that the server starts.
+    """
     return "\n".join(
         (
             f"Port {SSH_PORT}",
@@ -54,6 +61,7 @@ def configuration(shell: str = session.SHELL) -> str:
             "MaxStartups 100:30:200",
             "MaxSessions 100",
             "LogLevel ERROR",
+            *(f"{option} {path}" for option, path in helpers.items()),
             "",
         )
     )

@@ -123,7 +123,7 @@ def order(
             **session.of_image(image.config.env, image.config.workdir),
             **shown,
             sshd.AUTHORIZED: sshd.marked(settings[sshd.AUTHORIZED]),
-            sshd.CONFIG: sshd.configuration(shell),
+            sshd.CONFIG: sshd.configuration(shell, {} if kit is None else kit.helpers),
             session.FILE: session.SCRIPT,
             **booting.files(sshd.server(server), steps, shell),
         },

@@ -21,12 +21,16 @@ from irons_plugins.local.images.elf import Elf, ElfError
 SSHD = "sshd"
 TINI = "tini"
 SHELL = "sh"
+SESSION = "sshd-session"
+AUTH = "sshd-auth"
+VERSION = 2
+"""Of what a kit has in it; it is counted on where programs are added."""
 _LOADER = "ld"
 _PROGRAMS = {
     SSHD: ("usr/sbin/sshd",),
-    # Since OpenSSH 9.8 a connection has a program of its own.
-    "sshd-session": ("usr/lib/openssh/sshd-session",),
-    "sshd-auth": ("usr/lib/openssh/sshd-auth",),
+    # Since OpenSSH 9.8 a connection has a program of its own, and since 10.0 its login another.
+    SESSION: ("usr/lib/openssh/sshd-session",),
+    AUTH: ("usr/lib/openssh/sshd-auth",),
     "sftp-server": ("usr/lib/openssh/sftp-server",),
     TINI: ("usr/bin/tini-static", "usr/bin/tini", "sbin/tini"),
     SHELL: ("bin/dash", "bin/sh"),
@@ -36,6 +40,7 @@ _PROGRAMS = {
     "grep": ("bin/grep",),
     "ps": ("bin/ps",),
     "kill": ("bin/kill",),
+    "setpriv": ("usr/bin/setpriv", "bin/setpriv"),
 }
 """Where each lies in the image; a program that is not there is left out, but for the first."""
 _TOOLS = (

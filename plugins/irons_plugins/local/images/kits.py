@@ -15,7 +15,7 @@ from irons_plugins.local.engines.call import call
 from irons_plugins.local.engines.oci import KIT_DIRECTORY
 from irons_plugins.local.engines.removal import remove_tree
 from irons_plugins.local.idmap import outer_map
-from irons_plugins.local.images.kit import SHELL, SSHD, TINI
+from irons_plugins.local.images.kit import AUTH, SESSION, SHELL, SSHD, TINI, VERSION
 from irons_plugins.local.images.locks import locked
 from irons_plugins.local.images.record import Image, now
 
@@ -37,6 +37,7 @@ class MadeKit:
         created_at: microseconds since 1970, UTC.
         names: the programs in it.
         home: its directory.
+        version: that of `kit`; 1 where an irons made it that did not record one.
     """
 
     id: str
@@ -44,6 +45,7 @@ class MadeKit:
     created_at: int
     names: tuple[str, ...]
     home: Path
+    version: int = 1
 
     @property
     def files(self) -> Path:
@@ -56,6 +58,12 @@ class MadeKit:
         return (f"{KIT_DIRECTORY}/{TINI}" if TINI in self.names else "", f"{KIT_DIRECTORY}/{SSHD}")
 
     @property
+    def helpers(self) -> dict[str, str]:
+        """Options of its sshd_config(5): where the programs are that its SSH server starts, which it seeks elsewhere."""
+        options = {"SshdSessionPath": SESSION, "SshdAuthPath": AUTH}
+        return {option: f"{KIT_DIRECTORY}/{name}" for option, name in options.items() if name in self.names}
+
+    @property
     def shell(self) -> str:
         """Path, in a sandbox, of the shell that runs our own scripts."""
         return f"{KIT_DIRECTORY}/{SHELL}" if SHELL in self.names else session.SHELL
@@ -65,7 +73,8 @@ class MadeKit:
         """The kit of a directory; None where there is none, or it cannot be read."""
         try:
             body = json.loads((home / _FILE).read_bytes())
-            return cls(home.name, str(body["image"]), int(body["created_at"]), tuple(body["names"]), home)
+            made, names = int(body["created_at"]), tuple(body["names"])
+            return cls(home.name, str(body["image"]), made, names, home, int(body.get("version", 1)))
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
@@ -116,7 +125,7 @@ class Kits:
             await self._sweep()
 
     def _of(self, base: Image) -> MadeKit | None:
-        return next((kit for kit in self._all() if kit.image == base.id), None)
+        return next((kit for kit in self._all() if kit.image == base.id and kit.version == VERSION), None)
 
     async def _make(self, base: Image) -> MadeKit:
         draft = self._root / f"{_DRAFT}{secrets.token_hex(8)}"
@@ -125,14 +134,15 @@ class Kits:
             draft.chmod(0o700)
             found = await self._collect(base, draft / _FILES)
             created_at = now()
-            body = {"image": base.id, "created_at": created_at, "names": found["names"]}
+            names = tuple(found["names"])
+            body = {"image": base.id, "created_at": created_at, "names": names, "version": VERSION}
             with (draft / _FILE).open("w", encoding="utf-8") as file:
                 json.dump(body, file)
                 file.flush()
                 os.fsync(file.fileno())
             home = self._root / f"{_PREFIX}{secrets.token_hex(8)}"
             draft.rename(home)
-            return MadeKit(home.name, base.id, created_at, tuple(found["names"]), home)
+            return MadeKit(home.name, base.id, created_at, names, home, VERSION)
         except OSError as error:
             raise EngineError("failed", f"the kit could not be written: {error.strerror}") from error
         finally:
