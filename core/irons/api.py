@@ -116,7 +116,7 @@ class Api:
         """Create a sandbox, and remember that this profile made it.
 
         `more` are fields that irons' own server takes (mode, rules, image, cpus, memory, disk, engine, labels, ttl, rm,
-        idle_stop, environment, held). With an allow rule and no `mode` the mode is `deny`; `mode=None` follows all sandboxes' mode.
+        idle_stop, environment, entrypoint, held). With an allow rule and no `mode` the mode is `deny`; `mode=None` follows all sandboxes' mode.
         """
         if "mode" not in more and any(rule.get("list") == "allow" for rule in more.get("rules") or ()):
             more["mode"] = "deny"

@@ -225,3 +225,51 @@ def test_create_pulls_an_image_that_is_not_there(
             person.run("local", "image", "remove", f"{_REGISTRY}/{name}:1")
         person.run("local", "image", "remove", "again")
         shutil.rmtree(registry)
+
+
+_SERVICE = """
+b=/opt/app/busybox
+trap 'echo asked >/tmp/end; exit 7' TERM
+echo $$ >/tmp/pid
+echo "up: $($b id -u) $PWD $SAID" >/dev/stdout
+while :; do $b sleep 0.1; done
+"""
+
+
+def test_an_entrypoint_runs_where_it_is_asked_for(person: Person, place: Path, tars: dict[str, Path]) -> None:
+    """It is the image's user, goes on, prints to the boot log, is asked to end at a stop, and leaves its exit code."""
+    config = {
+        "Env": ["SAID=by the app"],
+        "WorkingDir": "/opt/app",
+        "User": "65532",
+        "Entrypoint": ["/opt/app/busybox", "sh", "-c"],
+        "Cmd": [_SERVICE],
+    }
+
+    def told(fact: str) -> object:
+        facts: dict[str, object] = json.loads(person.ok("status", "svc", "-o", "json"))["metadata"]
+        return facts.get(fact)
+
+    app = as_docker(place / "app-docker.tar", tars["bare"], config)
+    person.ok("local", "image", "import", str(app), "--as", "app")
+    person.ok("local", "image", "import", str(tars["bare"]), "--as", "plain")
+    try:
+        refused = person.run("create", "svc", "--image", "plain", "--entrypoint")
+        assert (refused.returncode, "names no entrypoint" in refused.stderr) == (1, True), refused.stderr
+        person.ok("create", "svc", "--image", "app", "--entrypoint", timeout=180)
+        up = "up: 65532 /opt/app by the app\n"
+        eventually(lambda: up in person.ok("local", "logs", "--sandbox", "svc"), what="what it prints")
+        assert told("entrypoint") == "running"
+        person.ok("stop", "svc", timeout=60)
+        person.ok("start", "svc", "--no-boot", timeout=60)
+        assert person.inside("svc", "cat /tmp/end; rm /tmp/end /tmp/pid").stdout == "asked\n"
+        assert told("entrypoint") is None
+        person.ok("stop", "svc", timeout=60)
+        person.ok("start", "svc", timeout=60)
+        eventually(lambda: person.inside("svc", "kill $(cat /tmp/pid)").returncode == 0, what="its start")
+        eventually(lambda: told("entrypoint") == "done", what="its end")
+        assert (told("entrypoint_exit"), told("boot_exit")) == (7, 0)
+    finally:
+        person.run("destroy", "svc", "--force", timeout=120)
+        for name in ("app", "plain"):
+            person.run("local", "image", "remove", name)

@@ -7,17 +7,30 @@ import errno
 import json
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from irons_plugins.local.engines import EngineError, Limits, Spec, booting, oci, seccomp, sshd, sysview
+from irons_plugins.local.engines import (
+    EngineError,
+    Limits,
+    Spec,
+    booting,
+    entrypoint,
+    oci,
+    seccomp,
+    sshd,
+    sysview,
+)
 from irons_plugins.local.engines.cgroup import Groups
 from irons_plugins.local.engines.machine import Machine
 from irons_plugins.local.engines.processes import Process, is_alive, open_process
 from irons_plugins.local.engines.removal import remove_tree
 from irons_plugins.local.idmap import Extent, IdMapError, inner_extent, is_machines_root, lines, outer_map
+from irons_plugins.local.images.config import Config
+from irons_plugins.local.images.kits import MadeKit
 from irons_plugins.local.namespaces import started
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIYqNsYamEJIfnCozjmepI0oBf+gCfs1BF66xsISdc6e me@here\n"
@@ -185,13 +198,38 @@ def test_a_process_is_named_by_its_start_too() -> None:
 
 def test_a_machine_is_read_as_it_was_written(tmp_path: Path) -> None:
     """What is written down of a sandbox comes back; what is damaged says so."""
-    machine = Machine.of(Spec("sb_0", "box", KEY, limits=Limits(1.5, 2, None, 7)), "img_1", "debian", KEY)
+    spec = Spec("sb_0", "box", KEY, limits=Limits(1.5, 2, None, 7), entrypoint=True)
+    machine = Machine.of(spec, "img_1", "debian", KEY)
     machine.write(tmp_path)
     assert Machine.read(tmp_path) == machine
     (tmp_path / "machine.json").write_text('{"id": 1}')
     with pytest.raises(EngineError) as caught:
         Machine.read(tmp_path)
     assert caught.value.code == "state"
+
+
+@pytest.mark.parametrize("kit", [True, False])
+def test_an_entrypoint_is_the_last_step(kit: bool) -> None:
+    """Its words stay what the image says, whatever they are; the user and the group are the image's."""
+    told = {"Entrypoint": ["/app", "a b"], "Cmd": ["$(a)", ""], "User": "web:staff"}
+    step = entrypoint.step(Config.of({"config": told}), kit=kit)
+    assert max(booting.STEPS).order < step.order
+    assert " -- /app 'a b' '$(a)' ''\n" in step.script
+    assert "irons_asked=web\nirons_group=staff\n" in step.script
+    assert ("/run/irons/kit/setpriv" in step.script) == kit
+    assert subprocess.run(["sh", "-n"], input=step.script, text=True, check=False).returncode == 0
+    with pytest.raises(EngineError, match="names no entrypoint"):
+        entrypoint.step(Config.of({"config": {"User": "web"}}), kit=kit)
+
+
+def test_a_server_is_told_where_the_programs_are_that_it_starts() -> None:
+    """A kit that has them names them in the configuration; one without them, as before OpenSSH 9.8, does not."""
+    programs = {"sshd": "", "sshd-session": "SshdSessionPath", "sshd-auth": "SshdAuthPath"}
+    kit = MadeKit("kit_0", "img_0", 0, tuple(programs), Path("/nowhere"))
+    lines = sshd.configuration(kit.shell, kit.helpers).splitlines()
+    for name, option in programs.items():
+        assert (f"{option} /run/irons/kit/{name}" in lines) == bool(option)
+    assert "Path" not in sshd.configuration(kit.shell, replace(kit, names=("sshd",)).helpers)
 
 
 def test_a_run_of_another_boot_is_not_believed(tmp_path: Path) -> None:

@@ -340,6 +340,18 @@ def test_terms_travel(run_irons: Runner, own_api: FakeApi, ssh: Path) -> None:
     assert "stops when idle for\t30 min" in shown
 
 
+def test_the_entrypoint_is_asked_for(run_irons: Runner, own_api: FakeApi, ssh: Path) -> None:
+    """`--entrypoint` goes to a server that knows of it, and is refused where it would be left out."""
+    (ssh / "id_rsa.pub").write_text(KEY)
+    run_irons("create", "one", "--image", "redis:7", "--entrypoint").ok()
+    body = next(call.body for call in own_api.calls if call.line == "POST /sandboxes")
+    assert (body["image"], body["entrypoint"]) == ("redis:7", True)
+    own_api.extensions = tuple(name for name in own_api.extensions if name != "entrypoint")
+    done = run_irons("create", "two", "--entrypoint")
+    assert (done.code, "runs the entrypoints" in done.err) == (1, True), done.err
+    assert set(own_api.sandboxes) == {"one"}
+
+
 @pytest.mark.parametrize("words", [["--rm"], ["--ttl", "0"], ["--ttl", "x"], ["--idle-stop", "0.1s"]])
 def test_bad_terms(run_irons: Runner, own_api: FakeApi, ssh: Path, words: list[str]) -> None:
     """A time that is not one, and `--rm` without a time, are refused before any request."""

@@ -18,6 +18,7 @@ from irons.testing.routes import Answer, answer
 
 EXTENSIONS = (
     "access",
+    "entrypoint",
     "rules",
     "check",
     "audit-filters",

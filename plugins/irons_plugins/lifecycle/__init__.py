@@ -86,6 +86,7 @@ def irons_commands() -> list[Command]:
                     metavar="KEY",
                     many=True,
                 ),
+                Flag(("--entrypoint",), "Run the image's entrypoint at each start."),
                 Opt(("--ttl",), "Stop it after this time, such as 8h.", metavar="DURATION", type="seconds"),
                 Flag(("--rm",), "Destroy it at the end of --ttl."),
                 Opt(
@@ -107,6 +108,7 @@ def irons_commands() -> list[Command]:
                 "irons create my-sandbox --policy policy.toml --cpus 2 --memory 4G",
                 "irons create one two three --label team=web --if-missing",
                 "irons create my-sandbox --ttl 8h --rm --idle-stop 30m",
+                "irons create cache --image redis:7 --entrypoint",
             ),
             about="Several are made at the same time; one that fails does not stop the others, and leaves no name taken. Idle is a "
             "sandbox without an SSH session, without a connection, and with less than 1 % of a processor in use.",

@@ -47,6 +47,7 @@ def create(
     engine: str | None,
     labels: tuple[str, ...],
     env: tuple[str, ...],
+    entrypoint: bool,
     ttl: float | None,
     rm: bool,
     idle_stop: float | None,
@@ -77,6 +78,7 @@ def create(
         "engine": engine,
         "labels": checked_labels(labels, valued=True) or None,
         "environment": variables_of(env, ctx.settings.env) or None,
+        "entrypoint": entrypoint or None,
         "ttl": None if ttl is None else whole_seconds(ttl, "--ttl"),
         "rm": rm or None,
         "idle_stop": None if idle_stop is None else whole_seconds(idle_stop, "--idle-stop"),
@@ -247,6 +249,8 @@ def _check_server(ctx: Context, wish: dict[str, Any]) -> None:
         ctx.api.need("labels", "a server that knows of labels")
     if not wish.keys().isdisjoint(("ttl", "rm", "idle_stop")):
         ctx.api.need("terms", "a server that ends sandboxes by time")
+    if "entrypoint" in wish:
+        ctx.api.need("entrypoint", "a server that runs the entrypoints of images")
     if "held" in wish:
         ctx.api.need("holds", "a server that ends a sandbox with its client")
 

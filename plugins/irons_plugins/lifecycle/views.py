@@ -26,7 +26,9 @@ UNKNOWN = "⚪"
 
 _ORDER = ("reason", "progress", "engine", "image", "user", "egress", "ssh_port", "addresses")
 _SIZES = ("memory", "disk")
-_COUNTED = re.compile(r"(?:cpus|memory|disk|processes)(?:_used)?|ssh_port|pid|oom_kills|boot_exit")
+_COUNTED = re.compile(
+    r"(?:cpus|memory|disk|processes)(?:_used)?|ssh_port|pid|oom_kills|(?:boot|entrypoint)_exit"
+)
 _NUMBER = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,6})?")
 _SAID_WITH_ANOTHER = ("_note", "_used")
 

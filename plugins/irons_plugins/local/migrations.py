@@ -181,5 +181,10 @@ CREATE TABLE holds (
 ) STRICT, WITHOUT ROWID;
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST, _CAUSES, _SERVED, _SUMMARIES, _NOTABLE, _FLEETS, _HOLDS)
+_ENTRYPOINT = """
+-- Whether a sandbox runs the entrypoint of its image at each start.
+ALTER TABLE sandboxes ADD COLUMN entrypoint INTEGER NOT NULL DEFAULT 0;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _CAUSES, _SERVED, _SUMMARIES, _NOTABLE, _FLEETS, _HOLDS, _ENTRYPOINT)
 """Step N (counted from 1) leads from version N-1 to version N; `PRAGMA user_version` holds the version."""

@@ -322,6 +322,7 @@ class Lifecycle:
             image=sandbox.image,
             limits=Limits(cpus=sandbox.cpus, memory=sandbox.memory, disk=sandbox.disk),
             environment=await asyncio.to_thread(self._variables.of, sandbox.id),
+            entrypoint=sandbox.entrypoint,
         )
 
         def progress(line: str, done: float | None) -> None:

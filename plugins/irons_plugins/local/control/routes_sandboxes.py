@@ -24,7 +24,7 @@ from irons_plugins.local.control.sandboxes import CREATING, READY, RUNNING, Sand
 from irons_plugins.local.control.schemas import Schema, optional, record, text
 from irons_plugins.local.control.terms import SECOND, Terms
 from irons_plugins.local.control.variables import VARIABLES, checked
-from irons_plugins.local.engines import Booter, CellError, EngineError, Limits, disks
+from irons_plugins.local.engines import Booter, CellError, EngineError, Limits, disks, entrypoint
 from irons_plugins.local.image import DEFAULT, Images
 from irons_plugins.local.images.reference import Reference
 
@@ -69,6 +69,7 @@ _CREATE = record(
         "labels": LABELS,
         **_TERMS,
         "environment": VARIABLES,
+        "entrypoint": {"type": "boolean", "description": "Run the image's entrypoint at each start."},
         "held": {"type": "boolean", "description": "It is destroyed when no request holds it for a minute."},
     },
     required=("name", "public_key"),
@@ -111,6 +112,7 @@ async def create_sandbox(call: Call) -> Answer:
         created_at=now,
         updated_at=now,
         labels=checked_labels(body.get("labels") or {}),
+        entrypoint=body.get("entrypoint", False),
     )
     variables = checked(body.get("environment") or {})
     try:
@@ -124,7 +126,7 @@ async def create_sandbox(call: Call) -> Answer:
     own = await asyncio.to_thread(rules_of, body.get("rules") or ())
     await call.plane.egress.check_pins(own)
     if sandbox.engine in BUILT_IN:
-        await asyncio.to_thread(_check_image, call.plane, sandbox.image)
+        await asyncio.to_thread(_check_image, call.plane, sandbox.image, entry=sandbox.entrypoint)
     given = call.plane.deadlines.first(
         sandbox, ttl=body.get("ttl"), remove=body.get("rm", False), idle_stop=body.get("idle_stop")
     )
@@ -371,12 +373,13 @@ def _image_hint(name: str) -> str:
     return "irons local image list shows them; irons local image pull fetches one from a registry"
 
 
-def _check_image(plane: Plane, name: str) -> None:
+def _check_image(plane: Plane, name: str, *, entry: bool) -> None:
     """Refuse an image that is not there, and a machine that could not run it, before anything is made or built."""
     from irons_plugins.local import readiness
 
     images = Images(plane.places.images, plane.places.sandboxes)
-    there = images.find(name or DEFAULT) is not None
+    found = images.find(name or DEFAULT)
+    there = found is not None
     if not there and name and name != DEFAULT:
         try:
             images.named(name)
@@ -386,6 +389,11 @@ def _check_image(plane: Plane, name: str) -> None:
                 raise unready(newer.message, newer.hint) from None
         known = ", ".join(sorted(image.name for image in images.listed())) or "none yet"
         raise missing(f"there is no image {name!r}; images: {known}", _image_hint(name))
+    if entry and found is not None:
+        try:
+            entrypoint.check(found.config, f"the image {found.name}")
+        except EngineError as none:
+            raise ApiError(400, none.message, none.hint) from none
     # All that doctor checks takes a third of a second: only where an image is built, or something is seen to be missing.
     check = (
         None if there and not readiness.doubtful() else readiness.obstacle(plane.places, building=not there)

@@ -34,6 +34,7 @@ EXTENSIONS = (
     "audit-totals",
     "holds",
     "access",
+    "entrypoint",
 )
 _TEXT: Schema = {"type": "string"}
 _INTEGER: Schema = {"type": "integer"}

@@ -29,7 +29,7 @@ NAME = "^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?|sb_[0-9a-f]{16})$"
 """A sandbox's name or id in a path, as the API's description has it."""
 _COLUMNS = (
     "id, name, status, reason, deleting, public_key, engine, image, cpus, memory, disk, mode, ssh_port, "
-    "username, host_keys, created_at, updated_at, labels"
+    "username, host_keys, created_at, updated_at, labels, entrypoint"
 )
 
 
@@ -56,6 +56,7 @@ class Sandbox:
         created_at: microseconds since 1970.
         updated_at: microseconds since 1970.
         labels: its labels, by key.
+        entrypoint: it runs the entrypoint of its image at each start.
     """
 
     id: str
@@ -76,6 +77,7 @@ class Sandbox:
     created_at: int
     updated_at: int
     labels: Mapping[str, str] = field(default_factory=dict)
+    entrypoint: bool = False
 
 
 def checked_name(name: str) -> str:
@@ -207,4 +209,5 @@ def _sandbox(row: sqlite3.Row) -> Sandbox:
     values["deleting"] = bool(values["deleting"])
     values["host_keys"] = tuple(filter(None, values["host_keys"].split("\n")))
     values["labels"] = json.loads(values["labels"])
+    values["entrypoint"] = bool(values["entrypoint"])
     return Sandbox(**values)

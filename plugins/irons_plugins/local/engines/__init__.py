@@ -88,6 +88,7 @@ class Spec:
         public_key: text of an OpenSSH public key file.
         limits: what it may use.
         environment: variables of its sessions and its boot; their values are secrets.
+        entrypoint: run the image's entrypoint at each start; an image that names none is refused.
     """
 
     id: str
@@ -96,6 +97,7 @@ class Spec:
     image: str = ""
     limits: Limits = Limits()
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    entrypoint: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from irons_plugins.local.engines import booting, kernel
+from irons_plugins.local.engines import booting, entrypoint, kernel
 from irons_plugins.local.engines.oci import CONFIG_DIRECTORY
 from irons_plugins.local.engines.processes import Process, open_process
 
@@ -19,19 +19,29 @@ _DIGITS = 3
 
 
 def facts(process: Process) -> dict[str, str]:
-    """What `status` says: `boot` is `skipped`, `running` or `done`, then with the exit code as `boot_exit`."""
+    """What `status` says: `boot` is `skipped`, `running` or `done`, then with the exit code as `boot_exit`.
+
+    Where the image's entrypoint is run, `entrypoint` is `running` or `done`, then with its exit code as `entrypoint_exit`.
+    """
     root = _root(process)
     if root is None:
         return {}
     try:
         if _read(root, f"{CONFIG_DIRECTORY}/{booting.DRIVER}".lstrip("/"), 1) is None:
             return {"boot": "skipped"}
-        code = (_read(root, f"{_WITHIN}/{booting.EXIT}", _DIGITS + 1) or b"").strip()
+        steps = _told("boot", _read(root, f"{_WITHIN}/{booting.EXIT}", _DIGITS + 1) or b"")
+        program = _read(root, f"{_WITHIN}/{entrypoint.STATE}", len(entrypoint.RUNNING) + 1)
     finally:
         os.close(root)
+    return steps if program is None else steps | _told("entrypoint", program)
+
+
+def _told(name: str, text: bytes) -> dict[str, str]:
+    """The facts of something that runs until its exit code is there."""
+    code = text.strip()
     if len(code) <= _DIGITS and code.isdigit():
-        return {"boot": "done", "boot_exit": str(int(code))}
-    return {"boot": "running"}
+        return {name: "done", f"{name}_exit": str(int(code))}
+    return {name: "running"}
 
 
 def output(process: Process) -> bytes:

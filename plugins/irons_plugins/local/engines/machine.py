@@ -35,6 +35,7 @@ class Machine:
         host_key: its public host key.
         limits: what it may use.
         layers: its own, topmost first: between what it adds now and its image.
+        entrypoint: it runs its image's entrypoint at each start.
         redirects: the machine's root mounts its files, so that directories of its layers and its image can be renamed.
         kit: id of the kit whose SSH server it runs; "" for the image's own.
         user: who one is in it, for people; "" where an older version did not record it.
@@ -50,13 +51,24 @@ class Machine:
     kit: str = ""
     user: str = ""
     redirects: bool = False
+    entrypoint: bool = False
 
     @classmethod
     def of(
         cls, spec: Spec, image: str, image_name: str, host_key: str, kit: str = "", user: str = ""
     ) -> Machine:
         """What a spec becomes."""
-        return cls(spec.id, spec.name, image, image_name, host_key, spec.limits, kit=kit, user=user)
+        return cls(
+            spec.id,
+            spec.name,
+            image,
+            image_name,
+            host_key,
+            spec.limits,
+            kit=kit,
+            user=user,
+            entrypoint=spec.entrypoint,
+        )
 
     @classmethod
     def read(cls, home: Path) -> Machine:

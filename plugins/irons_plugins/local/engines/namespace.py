@@ -36,6 +36,7 @@ from irons_plugins.local.engines import (
     booted,
     booting,
     disks,
+    entrypoint,
     session,
     sshd,
     starting,
@@ -119,6 +120,8 @@ class NamespaceEngine:
             await self._images.ensure(spec.image, self._default_image, progress)
             async with self._images.keeping():
                 image = await self._images.ensure(spec.image, self._default_image)
+                if spec.entrypoint:
+                    entrypoint.check(image.config, f"the image {image.name}")
                 kit = await self._kit_for(image, progress)
                 host_key = await self._lay_out(home, spec, image, kit, authorized)
             return Made(image.username, (host_key,), image.name)
@@ -187,7 +190,7 @@ class NamespaceEngine:
             try:
                 await self._cells.drop(sandbox)
                 await self._cells.make(sandbox)
-                await self._boot(home, machine, held, booting.STEPS if boot else ())
+                await self._boot(home, machine, held, steps=boot)
                 started = True
             except CellError as error:
                 raise EngineError("failed", str(error)) from error
@@ -356,8 +359,10 @@ class NamespaceEngine:
             raise EngineError("image", f"the kit {machine.kit} is gone", "irons create makes another")
         return kit
 
-    async def _boot(self, home: Path, machine: Machine, held: int, steps: Sequence[booting.Step]) -> None:
+    async def _boot(self, home: Path, machine: Machine, held: int, *, steps: bool) -> None:
         image = self._images.by_id(machine.image)
+        kit = self._kit_of(machine)
+        own = (entrypoint.step(image.config, kit=kit is not None),) if machine.entrypoint else ()
         lower = [*self._images.layers.trees(machine.layers), *self._images.lower(image)]
         with contextlib.ExitStack() as stack:
             given = stack.enter_context(contextlib.ExitStack())
@@ -370,9 +375,9 @@ class NamespaceEngine:
                 machine,
                 image,
                 lower,
-                self._kit_of(machine),
+                kit,
                 boot.Inherited(*spaces, groups, theirs, note),
-                steps,
+                (*booting.STEPS, *own) if steps else (),
                 await asyncio.to_thread(self._shown),
                 self._groups.bases,
             )
