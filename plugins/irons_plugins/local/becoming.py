@@ -41,11 +41,23 @@ def lock(places: Places) -> list[int]:
         AnotherError: a keeper is there and answers.
         BecomingError: a keeper is there and neither answers nor ends.
     """
-    return [_take(path, places) for path in (places.lock, places.state_lock)]
+    noted = json.dumps(_holding(places)).encode()
+    return [_take(path, places, noted) for path in (places.lock, places.state_lock)]
 
 
-def _take(path: Path, places: Places) -> int:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+def bar(places: Places) -> list[int]:
+    """Keep every keeper away from these places, for as long as the descriptors stay open.
+
+    Raises:
+        AnotherError: a keeper is there and answers.
+        BecomingError: a keeper is there and neither answers nor ends.
+    """
+    # Without a note: a keeper that waits for the lock would end the process that it names.
+    return [_take(path, places, b"") for path in (places.lock, places.state_lock) if path.parent.is_dir()]
+
+
+def _take(path: Path, places: Places, noted: bytes) -> int:
+    fd = _open(path)
     begun = time.monotonic()
     told = False
     while True:
@@ -58,16 +70,39 @@ def _take(path: Path, places: Places) -> int:
             if holding.answers(where):
                 raise AnotherError(f"another keeper of this user serves {where.runtime}") from None
             if waited > _END_WITHIN:
-                raise BecomingError(f"another keeper holds {path}, and neither answers nor ends") from None
+                # What is uninstalled leaves no note.
+                who = (
+                    "another keeper" if holder else "another process, such as an uninstall that is not done,"
+                )
+                raise BecomingError(f"{who} holds {path}, and neither answers nor ends") from None
             # It may be about to begin, or to end; the children it forked hold the lock a moment longer.
             if waited > _PATIENCE and not told and holder and namespaces.is_same(holder["process"]):
                 os.kill(holder["process"]["pid"], signal.SIGTERM)
                 told = True
             time.sleep(0.02)
         else:
+            if not _is_at(fd, path):
+                # It was removed by whoever held it.
+                os.close(fd)
+                fd = _open(path)
+                continue
             os.ftruncate(fd, 0)
-            os.write(fd, json.dumps(_holding(places)).encode())
+            os.write(fd, noted)
             return fd
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except FileNotFoundError:
+        raise BecomingError(f"{path.parent} was removed by another process") from None
+
+
+def _is_at(fd: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), path.lstat())
+    except FileNotFoundError:
+        return False
 
 
 def _holding(places: Places) -> dict[str, Any]:

@@ -15,6 +15,9 @@ from irons_plugins.local.link import listen
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 """Environment variables by which a person names a proxy, perhaps with its password."""
 
+STATE = "--state"
+"""Before the state directory on the command line of each process, by which it is found when its notes are gone."""
+
 
 class Plan(NamedTuple):
     """What one of the processes is.

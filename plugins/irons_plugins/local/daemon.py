@@ -7,7 +7,6 @@ and two short messages. Everything here raises `LocalError` with the line to pri
 from __future__ import annotations
 
 import array
-import json
 import os
 import re
 import select
@@ -28,7 +27,6 @@ from irons_plugins.local.places import Places, PlacesError
 
 _ANSWER_WITHIN = 10.0
 _DOWN_WITHIN = 15.0
-_END_WITHIN = 7.0
 _SIGN_WITHIN = 2.0
 
 
@@ -167,7 +165,7 @@ def down(places: Places, *, within: float = _DOWN_WITHIN) -> bool:
         return False
     with link:
         pid = int(_request(places, link, "down").body["pid"])
-        _wait_for_end(pid, within)
+        wait_for_end(pid, within)
     return True
 
 
@@ -188,38 +186,6 @@ def serves(places: Places, *, version: str = __version__) -> bool:
         return False
 
 
-def survivors(places: Places) -> dict[str, int]:
-    """Keeper, gateway and control plane as far as they run, by name; found by what is noted of them, so also where none answers."""
-    notes = {"keeper": places.state_lock, "server": places.local / "server.process"}
-    # The warm process comes first: nothing is forked after it.
-    notes |= {path.stem: path for path in sorted(places.local.glob("gateway*.process"))}
-    from irons_plugins.local.namespaces import is_same
-
-    found: dict[str, int] = {}
-    for name, path in notes.items():
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            noted = json.loads(path.read_text("utf-8"))
-            process = noted["process"] if name == "keeper" else noted
-            if is_same(process):
-                found[name] = int(process["pid"])
-    return found
-
-
-def end(places: Places) -> None:
-    """End keeper, gateway and control plane whatever state they are in: asked where that works, killed where not."""
-    with suppress(LocalError):
-        down(places, within=_END_WITHIN)
-    # The keeper first, or it would start the others again.
-    for name, pid in survivors(places).items():
-        with suppress(ProcessLookupError):
-            if name.startswith("gateway"):
-                # What it forked too; each leads a group of its own.
-                os.killpg(pid, signal.SIGKILL)
-            else:
-                os.kill(pid, signal.SIGKILL)
-            _wait_for_end(pid, _END_WITHIN)
-
-
 def stay(places: Places) -> None:
     """Come back when the daemon has been told to end; a SIGTERM or Ctrl-C meanwhile tells it so.
 
@@ -231,7 +197,7 @@ def stay(places: Places) -> None:
         raise _absent()
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        _wait_for_end(found.pid, None)
+        wait_for_end(found.pid, None)
     except KeyboardInterrupt:
         down(places)
         return
@@ -307,7 +273,8 @@ def connect_descriptor(cell: str, out: int = 1, environ: Mapping[str, str] | Non
             ) from error
 
 
-def _wait_for_end(pid: int, within: float | None) -> None:
+def wait_for_end(pid: int, within: float | None) -> None:
+    """Wait until a process has ended, or for so many seconds."""
     with suppress(ProcessLookupError):
         pidfd = os.pidfd_open(pid)
         try:

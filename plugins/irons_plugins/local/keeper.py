@@ -20,7 +20,7 @@ from pathlib import Path
 from irons.homes import config_file
 from irons.version import __version__
 from irons_plugins.local import becoming, workforce
-from irons_plugins.local.births import PROXIES, Plan
+from irons_plugins.local.births import PROXIES, STATE, Plan
 from irons_plugins.local.cells import NAME
 from irons_plugins.local.clients import Ask, Client
 from irons_plugins.local.confined import GATEWAY_ID
@@ -292,7 +292,7 @@ def warm(places: Places, module: str, *flags: str) -> Plan:
     """
     return Plan(
         "gateway",
-        [*flags, "-m", "irons_plugins.local.confined", module],
+        [*flags, "-m", "irons_plugins.local.confined", module, STATE, str(places.state)],
         places.gateway,
         places.logs / "gateway.log",
         places.local,
@@ -306,7 +306,7 @@ def warm(places: Places, module: str, *flags: str) -> Plan:
 
 def plans(places: Places) -> tuple[Plan, Plan]:
     """How the gateway's warm process and the control plane are run."""
-    server = [*options(), "-m", "irons_plugins.local.server"]
+    server = [*options(), "-m", "irons_plugins.local.server", STATE, str(places.state)]
     return (
         warm(places, "irons_plugins.local.gateway", *options()),
         Plan("server", server, places.local, places.logs / "server.log", places.local, places.runtime),
@@ -317,7 +317,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run this user's keeper.
 
     Args:
-        arguments: `--foreground` to stay attached to the terminal; `--ready FD`, a descriptor that gets one line
+        arguments: `--state DIR`, by which the process can be found; `--foreground` to stay attached to the terminal; `--ready FD`, a descriptor that gets one line
             of JSON, `{"ok": {"pid"}}` once requests are taken, `{"another": text}` where a
             keeper is there already, or `{"error": text}`.
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from irons.errors import LocalError
-from irons_plugins.local.births import PROXIES
+from irons_plugins.local.births import PROXIES, STATE
 from irons_plugins.local.interpreter import options
 from irons_plugins.local.places import Places, PlacesError
 
@@ -42,7 +42,8 @@ def start(places: Places, environ: Mapping[str, str] | None) -> None:
     except PlacesError as error:
         raise LocalError(str(error), hint="`irons doctor` checks the state directory") from error
     read, write = os.pipe()
-    argv = [sys.executable, *options(), "-m", "irons_plugins.local.keeper", "--ready", str(write)]
+    keeper = ["-m", "irons_plugins.local.keeper", "--ready", str(write), STATE, str(places.state)]
+    argv = [sys.executable, *options(), *keeper]
     try:
         try:
             # It forks once more and the first process ends: the keeper is nobody's child.

@@ -13,11 +13,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from irons.errors import IronsError, LocalError, NotFound
-from irons_plugins.local import daemon, unit
+from irons_plugins.local import becoming, daemon, unit
 from irons_plugins.local.engines import CellError, EngineError, Kit
 from irons_plugins.local.engines.machine import Machine
 from irons_plugins.local.engines.removal import remove_tree
 from irons_plugins.local.idmap import IdMapError, outer_map
+from irons_plugins.local.survivors import end, survivors
 from irons_plugins.ssh.config_blocks import Installed
 from irons_plugins.ssh.kept import end_all
 from irons_plugins.ssh.own_keys import locked_out
@@ -56,7 +57,7 @@ def find(ctx: Context, places: Places, *, purge: bool) -> tuple[Item, ...]:
             Item("remote sandbox that is locked out", f"{name} at {server}")
             for name, server in locked_out(ctx.settings)
         ]
-        items += [Item("process", name) for name in daemon.survivors(places)]
+        items += [Item("process", name) for name, _ in survivors(places)]
         items += [Item("image", str(path)) for path in sorted(places.images.glob("img_*"))]
         items += [
             Item(what, str(path))
@@ -103,8 +104,14 @@ def _what_next(places: Places, *, purge: bool) -> str:
 
 
 def _purge(ctx: Context, places: Places) -> list[str]:
-    """End the daemon, whatever state it is in, and remove all that is left; returns what would not go."""
-    daemon.end(places)
+    """End the daemon, whatever state it is in, and remove all that is left; returns what would not go.
+
+    Until the state is gone no other command starts a daemon on it, which would lose its notes of its processes.
+    """
+    try:
+        barred = _end_and_bar(places)
+    except (becoming.BecomingError, OSError) as error:
+        return [str(error)]
     try:
         wrong = asyncio.run(_destroy_left(ctx, places))
         # Without its state nobody would know of a sandbox that still runs.
@@ -116,7 +123,30 @@ def _purge(ctx: Context, places: Places) -> list[str]:
         return [error.message]
     except OSError as error:
         return [str(error)]
+    finally:
+        for lock in barred:
+            os.close(lock)
     return wrong
+
+
+def _end_and_bar(places: Places) -> list[int]:
+    """End every process, and return the locks that keep others from coming.
+
+    Raises:
+        BecomingError: A process does not end, or another one starts again and again.
+        OSError: The locks cannot be opened.
+    """
+    for last in (False, False, True):
+        left = ", ".join(f"{name} (process {pid})" for name, pid in end(places))
+        if left:
+            raise becoming.BecomingError(f"not ended: {left}")
+        try:
+            return becoming.bar(places)
+        except becoming.AnotherError:
+            # Another command was quicker.
+            if last:
+                raise
+    raise AssertionError
 
 
 def _sandboxes(ctx: Context, places: Places, *, purge: bool) -> list[str]:
@@ -206,4 +236,10 @@ async def _remove_state(places: Places) -> None:
         for entry in directory.iterdir() if directory.is_dir() else ():
             if entry.is_dir() and not entry.is_symlink():
                 await remove_tree(entry)
+    # The lock goes last: without it another command would start a daemon here.
+    for entry in places.local.iterdir() if places.local.is_dir() else ():
+        if entry.is_dir() and not entry.is_symlink():
+            await remove_tree(entry)
+        elif entry != places.state_lock:
+            entry.unlink(missing_ok=True)
     await remove_tree(places.state)

@@ -2,7 +2,8 @@
 
 `python -m irons_plugins.local.engines.inside LEVEL MODULE:FUNCTION`: LEVEL is `a` (whose 0 is this user and whose
 1 is a sandbox's root) or `b` (whose 0 is a sandbox's root, and which can touch nothing of this user's). The
-function gets the JSON object on standard input (`give` in it: descriptors to hand to a sandbox's root first) and a callable for progress; each line on standard output is a JSON
+function gets the JSON object on standard input (`give` in it: descriptors to hand to a sandbox's root first; `dies_with`:
+the process that started this one, with whose end it is killed) and a callable for progress; each line on standard output is a JSON
 object, the last one `{"ok": ...}` or `{"error": {"code", "message"}}`.
 """
 
@@ -37,6 +38,10 @@ def main(arguments: list[str] | None = None) -> None:
     module, _, function = target.partition(":")
     task: Task = getattr(importlib.import_module(module), function)
     request = json.load(sys.stdin)
+    if "dies_with" in request:
+        kernel.die_with_parent(signal.SIGKILL)
+        if os.getppid() != request.pop("dies_with"):
+            os._exit(1)
     try:
         enter("b" if level == "b" else "a", outer_map(), request)
         answer = {"ok": task(request, _say)}

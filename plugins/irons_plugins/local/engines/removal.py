@@ -36,7 +36,9 @@ async def remove_tree(path: Path) -> None:
             if os.geteuid() == 0:
                 raise
             # Only root of a namespace that holds the subordinate ids may remove what belongs to them.
-            await call("a", f"{__name__}:empty_inside", {"directory": directory}, fds=(directory,))
+            # It ends with this process: nothing may be removed any more once somebody else may make things here.
+            request = {"directory": directory, "dies_with": os.getpid()}
+            await call("a", f"{__name__}:empty_inside", request, fds=(directory,))
     finally:
         os.close(directory)
     with contextlib.suppress(FileNotFoundError):
