@@ -56,19 +56,21 @@ def configuration(file: IO[bytes]) -> Any:
     """The image configuration of an archive, parsed; None where it has none.
 
     Raises:
-        ArchiveError: it is damaged, or not of the form that it should have.
+        ArchiveError: it is not an archive, or not of the form that it should have.
+        tarfile.TarError: it is damaged.
     """
     file.seek(0)
     try:
         outer = tarfile.open(fileobj=file, mode="r:*")
+    except tarfile.TarError as error:
+        raise ArchiveError(_why_not_tar(file)) from error
+    try:
         name = _configuration_name(outer)
         return None if name is None else _json(outer, name)
     except KeyError:
         return None
     except (AttributeError, TypeError, RecursionError) as error:
         raise ArchiveError("the archive's manifest is not in the form of one") from error
-    except tarfile.TarError as error:
-        raise ArchiveError(_why_not_tar(file)) from error
     finally:
         file.seek(0)
 
