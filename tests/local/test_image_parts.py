@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import shutil
 import stat
 import subprocess
 import tarfile
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,7 +26,7 @@ from tests.local.image_archives import (
 )
 
 from irons_plugins.local.engines import EngineError
-from irons_plugins.local.images import pack, unpack
+from irons_plugins.local.images import nested, pack, unpack
 
 pytestmark = unpacking
 
@@ -96,6 +98,54 @@ def test_a_stream_becomes_a_machine(rootfs: Path, tmp_path: Path) -> None:
     assert not (rootfs / "etc/ssh/ssh_host_x").exists()
     assert not (rootfs / "dev/x").exists()
     assert stat.S_IMODE((rootfs / "tmp").stat().st_mode) == 0o1777
+
+
+def test_containers_need_no_configuration(rootfs: Path, tmp_path: Path) -> None:
+    """A Debian gets files for podman and buildah, and programs that lend ids without being setuid; its own files stay."""
+    lenders = [entry(f"usr/bin/new{name}map", b"#!", mode=0o4755) for name in ("uid", "gid")]
+    system = [*SYSTEM, entry("etc/dpkg/dpkg.cfg.d/"), entry("usr/lib/"), *lenders]
+    path = archive(tmp_path / "a.tar", *system, entry("etc/containers/storage.conf", b"own"))
+    _unpacked(rootfs, path)
+    assert (rootfs / "etc/containers/storage.conf").read_text() == "own"
+    told = tomllib.loads((rootfs / "etc/containers/containers.conf.d/irons.conf").read_text())
+    assert (told["containers"]["cgroups"], told["engine"]["runtime"]) == ("disabled", "crun")
+    assert tomllib.loads(nested.STORAGE["etc/containers/storage.conf"].text)["storage"]["driver"] == "vfs"
+    for name, number in (("uid", 7), ("gid", 6)):
+        program = rootfs / f"usr/bin/new{name}map"
+        assert stat.S_IMODE(program.stat().st_mode) == 0o755
+        assert os.getxattr(program, "security.capability")[4:8] == (1 << number).to_bytes(4, "little")
+    hook = (rootfs / "etc/dpkg/dpkg.cfg.d/irons").read_text().strip().partition("=")
+    assert (hook[0], (rootfs / hook[2].lstrip("/")).stat().st_mode & 0o777) == ("post-invoke", 0o755)
+
+
+def test_no_other_image_is_configured_for_containers(rootfs: Path, tmp_path: Path) -> None:
+    """What is not a Debian, or has a configuration for containers, is left as it is."""
+    own = [entry("etc/dpkg/"), entry("etc/containers/containers.conf", b"own")]
+    _unpacked(rootfs, archive(tmp_path / "a.tar", *SYSTEM, *own))
+    assert {path.name for path in (rootfs / "etc/containers").iterdir()} == {
+        "containers.conf",
+        "storage.conf",
+    }
+    assert not (rootfs / "usr/lib/irons").exists()
+
+
+def test_programs_that_lend_ids_are_seen_to_after_each_installation(tmp_path: Path) -> None:
+    """What dpkg unpacked setuid gets a file capability in its place; without setcap it stays as it is."""
+    program, log = tmp_path / "newuidmap", tmp_path / "log"
+    program.touch()
+    program.chmod(0o4755)
+    hook = next(file.text for path, file in nested.HOOK.items() if path.startswith("usr/"))
+    script = hook.replace("/usr/bin/", f"{tmp_path}/")
+    run = functools.partial(subprocess.run, ["/bin/sh", "-c", script], check=True)
+    run(env={"PATH": str(tmp_path)})
+    assert program.stat().st_mode & stat.S_ISUID
+    setcap = tmp_path / "setcap"
+    setcap.write_text(f'#!/bin/sh\necho "$@" >>{log}\n')
+    setcap.chmod(0o755)
+    run(env={"PATH": f"{tmp_path}:/usr/bin:/bin"})
+    run(env={"PATH": f"{tmp_path}:/usr/bin:/bin"})
+    assert not program.stat().st_mode & stat.S_ISUID
+    assert log.read_text() == f"cap_setuid+ep {program}\n"
 
 
 def test_a_file_takes_a_directorys_place_and_the_other_way_round(rootfs: Path, tmp_path: Path) -> None:

@@ -14,12 +14,13 @@ import posixpath
 import shlex
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from irons_plugins.local.engines import USERNAME, EngineError, boot
 from irons_plugins.local.engines.oci import KIT_DIRECTORY
 from irons_plugins.local.idmap import INNER_COUNT
+from irons_plugins.local.images import nested
 from irons_plugins.local.images.config import EMPTY, Config
 from irons_plugins.local.images.distrust import distrust
 
@@ -76,6 +77,7 @@ def prepare(config: Config = EMPTY) -> dict[str, Any]:
     _search_path(config.env.get("PATH", ""))
     _default_locale()
     _give_ids()
+    _allow_containers()
     _man_pages()
     _forget_identity()
     distrust()
@@ -279,6 +281,36 @@ def _give_ids() -> None:
     for path in ("etc/subuid", "etc/subgid"):
         if USERNAME not in _names(path):
             _append(path, f"{USERNAME}:{_LENT_FROM}:{_LENT}", 0o644)
+
+
+def _allow_containers() -> None:
+    """Configure buildah and podman for a sandbox, before or after they are installed, where the image is a Debian."""
+    if not os.path.isdir("etc/dpkg"):
+        return
+    if not any(os.path.lexists(path) for path in nested.OWN):
+        _lay(nested.CONFIGURATION)
+    if not any(os.path.lexists(path) for path in nested.STORAGE):
+        _lay(nested.STORAGE)
+    if os.path.isdir(nested.DPKG) and os.path.isdir("usr/lib"):
+        _lay(nested.HOOK)
+    for path, capability in nested.LENDERS.items():
+        with contextlib.suppress(OSError):
+            found = os.lstat(path)
+            if stat.S_ISREG(found.st_mode) and found.st_mode & stat.S_ISUID:
+                os.setxattr(path, nested.CAPABILITY, capability, follow_symlinks=False)
+                os.chmod(path, stat.S_IMODE(found.st_mode) & ~stat.S_ISUID)
+
+
+def _lay(files: Mapping[str, nested.File]) -> None:
+    for path, file in files.items():
+        missing = []
+        parent = posixpath.dirname(path)
+        while not os.path.lexists(parent):
+            missing.append(parent)
+            parent = posixpath.dirname(parent)
+        for directory in reversed(missing):
+            _make_directory(directory, 0o755)
+        _write(path, file.text, file.mode)
 
 
 def _default_locale() -> None:
