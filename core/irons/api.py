@@ -137,10 +137,16 @@ class Api:
         answer = self.call("GET", "/sandboxes", params={"label": wanted} if wanted else None, route=True)
         return tuple(sandbox_of(row) for row in rows_of(answer, "sandboxes"))
 
-    def status(self, name: str, *, within: float | None = None) -> Sandbox:
-        """One sandbox. `within` makes it one poll: asked once, for at most so many seconds."""
+    def status(self, name: str, *, within: float | None = None, wait: float = 0.0) -> Sandbox:
+        """One sandbox. `within` makes it one poll: asked once, for at most so many seconds.
+
+        `wait` has the server answer only once the sandbox is made, started or stopped, or so many seconds have passed; needs irons' own server.
+        """
         path = f"/sandboxes/{_segment(name)}"
-        answer = self.call("GET", path, retry=None if within is None else False, within=within)
+        params = {"wait": f"{wait:.3f}"} if wait else None
+        answer = self.call(
+            "GET", path, params=params, retry=None if within is None else False, within=within, patience=wait
+        )
         found = sandbox_of({"name": name, **answer})
         if not found.status:
             raise ApiError(

@@ -394,3 +394,12 @@ def test_no_files_outside_the_home(run_irons: Runner, fake_api: FakeApi, tmp_pat
     kept = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert kept
     assert all(path.stat().st_mode & 0o077 == 0 for path in kept)
+
+
+def test_a_server_that_can_holds_its_answer(run_irons: Runner, own_api: FakeApi) -> None:
+    """The server of irons is asked once more, and answers when the sandbox is there; nothing is polled."""
+    own_api.add("one", "creating", becomes="ready", polls=10_000)
+    run_irons("wait", "one").ok()
+    asked = [call for call in own_api.calls if call.line == "GET /sandboxes/one"]
+    assert len(asked) <= 4
+    assert "wait" in asked[-1].query

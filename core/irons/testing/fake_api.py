@@ -32,6 +32,7 @@ EXTENSIONS = (
     "audit-totals",
     "holds",
     "terms",
+    "status-wait",
 )
 """What irons' own server says that it can."""
 

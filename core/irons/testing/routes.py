@@ -151,7 +151,8 @@ def _sandbox(api: FakeApi, call: Call, sandbox: FakeSandbox, rest: list[str]) ->
             if sandbox.becomes:
                 if api.progress:
                     told["metadata"] = {**sandbox.metadata, "progress": api.progress.pop(0)}
-                sandbox.polls -= 1
+                # One that holds its answer has nothing else to say until the state changes.
+                sandbox.polls = 0 if "wait" in call.query and not api.progress else sandbox.polls - 1
                 if sandbox.polls <= 0:
                     sandbox.status, sandbox.becomes = sandbox.becomes, ""
             return told

@@ -18,6 +18,9 @@ GROWTH = 1.25
 LONGEST_PAUSE = 2.0
 """Seconds between polls: the first pause, how it grows, and where it stays."""
 
+HELD = 0.5
+"""Seconds that irons' own server holds its answer for while the sandbox is worked on; then its progress is told."""
+
 CREATE_GRACE = 5.0
 """Seconds in which a sandbox just created may not be found yet."""
 
@@ -33,7 +36,9 @@ def patience(ctx: Context, asked: float | None) -> float:
 
 
 def wait_for(ctx: Context, name: str, wanted: str, timeout: float, *, grace: float = 0.0) -> Sandbox:
-    """Poll a sandbox until it is in the `wanted` state, and return it.
+    """Ask for a sandbox until it is in the `wanted` state, and return it.
+
+    A server that can holds its answer until the sandbox is there; another one is polled.
 
     Args:
         ctx: The call's context.
@@ -49,13 +54,16 @@ def wait_for(ctx: Context, name: str, wanted: str, timeout: float, *, grace: flo
         AuthError: The key does not open it.
     """
     began = time.monotonic()
+    slow = False
     pause = FIRST_PAUSE
-    state, failed, stage = "", "", ""
+    state, failed, stage, held = "", "", "", 0.0
     with ctx.waiting(f"{name}: waiting for {wanted}") as spinner:
         while True:
-            left = timeout - (time.monotonic() - began)
+            asked = time.monotonic()
+            left = timeout - (asked - began)
+            waits = min(held, max(left, 0.0))
             try:
-                found = ctx.api.status(name, within=max(left, 1.0))
+                found = ctx.api.status(name, within=max(left, 1.0), wait=waits)
             except AuthError:
                 raise
             except NotFound as error:
@@ -77,11 +85,29 @@ def wait_for(ctx: Context, name: str, wanted: str, timeout: float, *, grace: flo
                 if _stage(progress) != stage:
                     stage = _stage(progress)
                     _narrate(ctx, name, stage)
-            left = timeout - (time.monotonic() - began)
+                held = held or _held(ctx, slow=slow)
+                slow = True
+            now = time.monotonic()
+            left = timeout - (now - began)
             if left <= 0:
                 raise _late(name, wanted, state, timeout, failed)
+            if waits and now - asked >= waits:
+                # It was held for its whole time.
+                continue
+            if held and not waits and not failed:
+                continue
             time.sleep(min(pause, left))
             pause = min(pause * GROWTH, LONGEST_PAUSE)
+
+
+def _held(ctx: Context, *, slow: bool) -> float:
+    """Seconds for which the server can hold its answer; another one than this machine's is asked for that only where it is slow."""
+    if not (slow or ctx.api.backend.local):
+        return 0.0
+    try:
+        return HELD if "status-wait" in ctx.api.extensions else 0.0
+    except (ApiError, Unreachable):
+        return 0.0
 
 
 def _stage(progress: str) -> str:

@@ -133,7 +133,7 @@ def _inside(link: Link, outer: socket.socket, ports: Ports) -> None:
     # What the machine mounts and unmounts from now on is followed, so that nothing of it is pinned here.
     namespaces.mount("none", "/", flags=namespaces.MS_REC | namespaces.MS_SLAVE)
     configure()
-    apply_rules(ports)
+    apply_rules(ports, fresh=True)
     made = sockets.make(ports)
     own = [os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in ("user", "net", "mnt")]
     link.send({"ok": {"ports": ports._asdict()}}, [*own, *(sock.fileno() for sock in made)])

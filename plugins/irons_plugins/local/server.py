@@ -41,6 +41,7 @@ from irons_plugins.local.control.retention import Retention
 from irons_plugins.local.control.serving import Serving
 from irons_plugins.local.control.terms import Instant
 from irons_plugins.local.engines import CellError, Cells, Engine, EngineError, EngineMaker, Kit, trust
+from irons_plugins.local.engines.starter import Starter
 from irons_plugins.local.images.layers import Layers
 from irons_plugins.local.places import Places, PlacesError
 from irons_plugins.local.reserve import Reserve
@@ -302,6 +303,7 @@ async def _run(
     places: Places, config: Config, store: Store, link: socket.socket, rendezvous: socket.socket | None
 ) -> None:
     local = LocalTable(config_path(os.environ))
+    starter = Starter()
 
     def engines(cells: Cells) -> Mapping[str, Engine]:
         kit = Kit(
@@ -309,6 +311,7 @@ async def _run(
             images=places.images,
             sandboxes=places.sandboxes,
             shown=lambda: _trusted(local.authorities()),
+            starter=starter,
         )
         return make_engines(kit, _brought())
 
@@ -316,7 +319,10 @@ async def _run(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.stop)
-    await server.serve(link, rendezvous)
+    try:
+        await server.serve(link, rendezvous)
+    finally:
+        await starter.close()
 
 
 def _trusted(found: Authorities) -> Mapping[str, str]:

@@ -48,6 +48,27 @@ def test_a_sandbox_goes_through_its_life(tmp_path: Path) -> None:
     run(work())
 
 
+def test_an_answer_is_held_while_a_sandbox_is_worked_on(tmp_path: Path) -> None:
+    """With `wait` one question is enough; where nothing is done for the sandbox, or for too long, the answer comes all the same."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            made = await lab.client.post("/sandboxes", json={"name": "box", "public_key": KEY})
+            assert made.json()["status"] == "creating"
+            for _ in range(2):
+                told = (await lab.client.get("/sandboxes/box?wait=20")).json()
+                assert told["status"] == "ready"
+            assert (await lab.client.get("/sandboxes/box?wait=21")).status_code == 400
+            lab.engine.hold["stop"] = asyncio.Event()
+            await _post(lab, "/sandboxes/box/stop")
+            told = (await lab.client.get("/sandboxes/box?wait=0.01")).json()
+            assert told["status"] == "stopping"
+            lab.engine.hold["stop"].set()
+            assert (await lab.client.get("/sandboxes/box?wait=20")).json()["status"] == "stopped"
+
+    run(work())
+
+
 def test_a_start_without_boot_is_asked_for(tmp_path: Path) -> None:
     """`boot=false` reaches the engine, for that start alone; what a boot printed is text, whatever bytes it was."""
 

@@ -156,11 +156,11 @@ class Lifecycle:
             self._begin(changed.id, self._bring_down(changed, STOPPED, reason))
             return changed
 
-    async def settled(self, identity: str) -> None:
-        """Wait until what is being done for a sandbox has ended."""
+    async def settled(self, identity: str, within: float | None = None) -> None:
+        """Wait until what is being done for a sandbox has ended, for at most `within` seconds."""
         work = self._work.get(identity)
         if work is not None:
-            await asyncio.wait((work,))
+            await asyncio.wait((work,), timeout=within)
 
     async def delete(self, name: str) -> None:
         """Remove a sandbox that does not run, and come back when nothing is left of it; one that is being made ends where it is.

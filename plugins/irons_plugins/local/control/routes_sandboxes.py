@@ -153,6 +153,9 @@ async def list_sandboxes(call: Call) -> Mapping[str, Any]:
 async def show_sandbox(call: Call) -> Mapping[str, Any]:
     """GET /sandboxes/{name}."""
     sandbox = await _find(call)
+    if call.query.get("wait"):
+        await call.plane.lifecycle.settled(sandbox.id, call.query["wait"])
+        sandbox = await _find(call)
     given = await call.plane.store.read(lambda connection: terms.get(connection, sandbox.id))
     shown = await call.plane.egress.show(sandbox.id)
     facts = {**await _facts(call.plane, sandbox), "egress": shown.mode}
@@ -265,7 +268,15 @@ ROUTES = (
         {"type": "object", "properties": {"sandboxes": {"type": "array", "items": _STATUS}}},
         query={"label": FILTER},
     ),
-    Route("GET", "/sandboxes/{name}", show_sandbox, "One sandbox.", _STATUS, fails=(404,)),
+    Route(
+        "GET",
+        "/sandboxes/{name}",
+        show_sandbox,
+        "One sandbox. `wait` holds the answer while it is made, started or stopped, for so many seconds at most.",
+        _STATUS,
+        query={"wait": {"type": "number", "minimum": 0, "maximum": ANSWERED_AFTER}},
+        fails=(404,),
+    ),
     Route(
         "DELETE",
         "/sandboxes/{name}",

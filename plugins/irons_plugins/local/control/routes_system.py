@@ -35,6 +35,7 @@ EXTENSIONS = (
     "holds",
     "access",
     "entrypoint",
+    "status-wait",
 )
 _TEXT: Schema = {"type": "string"}
 _INTEGER: Schema = {"type": "integer"}

@@ -12,9 +12,12 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, runtime_checkable
 
 from irons.text import size_text
+
+if TYPE_CHECKING:
+    from irons_plugins.local.engines.starter import Starter
 
 CELL_DNS = "100.64.0.1"
 CELL_ADDRESS = "100.64.0.2"
@@ -282,6 +285,7 @@ class Kit:
         sandboxes: directory in which the engine has one directory per sandbox.
         default_image: how to get the image that is made on first use; a path of an archive, or "" to build one.
         shown: gives, at each start, text of further files to show in the settings directory, by name.
+        starter: a warm process for starts, shared by all engines; None starts one for each start.
     """
 
     cells: Cells
@@ -289,6 +293,7 @@ class Kit:
     sandboxes: Path
     default_image: str = ""
     shown: Callable[[], Mapping[str, str]] = dict
+    starter: Starter | None = None
 
 
 EngineMaker = Callable[[Kit], Engine]

@@ -1,8 +1,7 @@
-"""A program that enters a cell, mounts a sandbox's root file system there and starts its process 1 with crun.
+"""Enters a cell, mounts a sandbox's root file system there and starts its process 1 with crun; run by `forking`, once per start.
 
-`python -m irons_plugins.local.engines.boot`: one JSON object (`Order`) on standard input, one on standard output:
-`{"pid", "started"}` or `{"error"}`. The same is written to the descriptor `note`, so that a control plane that was
-restarted meanwhile finds what was started. Nothing it mounts outlives the cell.
+What was started, or why nothing was, is also written to the descriptor `note`, so that a control plane that was restarted
+in between finds it. Nothing it mounts outlives the cell.
 """
 
 from __future__ import annotations
@@ -11,12 +10,14 @@ import contextlib
 import json
 import os
 import resource
-import sys
+import select
+import socket
+import time
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
 from irons_plugins.local import namespaces
-from irons_plugins.local.engines import booting, disks, kernel, shares, sysview
+from irons_plugins.local.engines import SSH_PORT, booting, disks, kernel, shares, sysview
 
 STAGE = Path("/run/irons")
 """Where all of it is mounted: in the cell's mount namespace nobody else needs what the host has in /run."""
@@ -28,6 +29,10 @@ _NOTHING = STAGE / "nothing"
 MAN_PAGES = tuple(f"usr/share/man/man{section}" for section in range(1, 9))
 """Directories that scripts of Debian's packages put links in, and that lean images lack."""
 _CONTROL_GROUPS = Path("/sys/fs/cgroup")
+GREETED_WITHIN = 2.0
+"""Seconds in which an SSH server is asked from here; one that takes longer is asked by way of the keeper."""
+_ASK_AGAIN = 0.001
+_SLOWER = 1.2
 _SANDBOX_ROOT = 1
 """Id, in namespace A, of a sandbox's root."""
 
@@ -88,21 +93,35 @@ class Order(TypedDict):
     cell: str
 
 
-def main() -> None:
-    """Read the order, carry it out, answer; exit with 0 or 1."""
-    order: Order = json.load(sys.stdin)
-    order["inherited"] = Inherited(*order["inherited"])
+class Answer(TypedDict, total=False):
+    """What came of an order, as it travels in JSON.
+
+    Attributes:
+        pid, started: process 1, and when it started; None where it has ended already.
+        greets: whether its SSH server has answered within `GREETED_WITHIN`.
+        error: why there is no process 1; nothing else is there then.
+    """
+
+    pid: int
+    started: int | None
+    greets: bool
+    error: str
+
+
+def carry_out(order: Order) -> Answer:
+    """Start a sandbox's process 1, note it, and wait a while for its SSH server."""
+    answer: Answer
     try:
         answer = boot(order)
     except OSError as error:
         answer = {"error": str(error)}
-    text = json.dumps(answer)
-    os.write(order["inherited"].note, text.encode())
-    print(text)
-    sys.exit(1 if "error" in answer else 0)
+    os.write(order["inherited"].note, json.dumps(answer).encode())
+    if answer.get("started") is None:
+        return answer
+    return {**answer, "greets": _greets(answer["pid"], time.monotonic() + GREETED_WITHIN)}
 
 
-def boot(order: Order) -> dict[str, Any]:
+def boot(order: Order) -> Answer:
     """Start the sandbox's process 1; gives its process id and start time.
 
     Raises:
@@ -335,7 +354,7 @@ def _hide_old_control_groups() -> None:
         namespaces.mount("tmpfs", str(_CONTROL_GROUPS), "tmpfs", kernel.MS_NOSUID, "mode=0755,size=4k")
 
 
-def _run(order: Order) -> dict[str, Any]:
+def _run(order: Order) -> Answer:
     log, pid_file = STAGE / "log", STAGE / "pid"
     options = ["--root", str(STAGE / "crun"), "--cgroup-manager=disabled", "--log", str(log)]
     bundle = ["--bundle", str(ROOTFS.parent), "--pid-file", str(pid_file)]
@@ -366,5 +385,31 @@ def _last_line(text: str) -> str:
     return found[-1] if found else "no reason given"
 
 
-if __name__ == "__main__":
-    main()
+def _greets(init: int, deadline: float) -> bool:
+    """Wait until the SSH server in this cell says who it is, or `init` ends, or it is `deadline`."""
+    try:
+        process = os.pidfd_open(init)
+    except OSError:
+        return False
+    ends = select.poll()
+    ends.register(process, select.POLLIN)
+    pause = _ASK_AGAIN
+    try:
+        while (left := deadline - time.monotonic()) > 0:
+            if _greeting(left) == b"SSH-":
+                return True
+            if ends.poll(pause * 1000):
+                return False
+            pause = min(pause * _SLOWER, left)
+        return False
+    finally:
+        os.close(process)
+
+
+def _greeting(within: float) -> bytes:
+    """The first four bytes that the SSH server says; none where it does not answer."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_STREAM) as server:
+        server.settimeout(within)
+        server.connect(("127.0.0.1", SSH_PORT))
+        return server.recv(4)
+    return b""

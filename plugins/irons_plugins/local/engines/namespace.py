@@ -66,6 +66,7 @@ class NamespaceEngine:
         self._kits = Kits(kit.images)
         self._default_image = kit.default_image
         self._shown = kit.shown
+        self._starter = kit.starter
         self._root = kit.sandboxes
         self._groups = Groups.find() if groups is None else groups
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -117,6 +118,7 @@ class NamespaceEngine:
             authorized = sshd.authorized(spec.public_key)
             spec.limits.check()
             disks.check(spec.limits, os.geteuid())
+            await self._warm()
             await self._images.ensure(spec.image, self._default_image, progress)
             async with self._images.keeping():
                 image = await self._images.ensure(spec.image, self._default_image)
@@ -125,6 +127,12 @@ class NamespaceEngine:
                 kit = await self._kit_for(image, progress)
                 host_key = await self._lay_out(home, spec, image, kit, authorized)
             return Made(image.username, (host_key,), image.name)
+
+    async def _warm(self) -> None:
+        """Have what carries out a start ready by the time it is needed; where that fails the start says so."""
+        if self._starter is not None:
+            with contextlib.suppress(OSError):
+                await self._starter.warm()
 
     async def _kit_for(self, image: Image, progress: Progress) -> MadeKit | None:
         """The kit that serves an image; None where its own SSH server must do.
@@ -183,6 +191,7 @@ class NamespaceEngine:
         async with self._locks[sandbox], Machine.held(home, _BUSY_WITHIN) as held:
             if Machine.running(home) is not None:
                 return
+            await self._warm()
             await settle(home, self._images.layers)
             machine = Machine.read(home)
             machine = self._with_newest_kit(home, machine)
@@ -381,8 +390,9 @@ class NamespaceEngine:
                 await asyncio.to_thread(self._shown),
                 self._groups.bases,
             )
-            process = await starting.run(order, held)
+            process, greets = await starting.run(order, held, self._starter)
             # The machine alone has that end now: what is read is what it says, and then its end.
             given.close()
-            await starting.greeted(self._cells, machine.id, process, console)
+            if not greets:
+                await starting.greeted(self._cells, machine.id, process, console)
         Machine.mark_laid(home)

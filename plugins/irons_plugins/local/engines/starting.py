@@ -11,7 +11,7 @@ from asyncio.subprocess import PIPE
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from irons_plugins.local.cellnet import search_path
 from irons_plugins.local.engines import (
@@ -31,9 +31,11 @@ from irons_plugins.local.engines import (
 from irons_plugins.local.engines.call import end, program
 from irons_plugins.local.engines.machine import Machine
 from irons_plugins.local.engines.processes import Process, ended, open_process
+from irons_plugins.local.engines.starter import Starter
 from irons_plugins.local.idmap import IdMapError, outer_map
 from irons_plugins.local.image import Image
 from irons_plugins.local.images.kits import MadeKit
+from irons_plugins.local.link import LinkError
 
 LOOPBACK = "127.0.0.1"
 BOOT_WITHIN = 60.0
@@ -155,39 +157,48 @@ def _first_files(name: str) -> dict[str, str]:
     }
 
 
-async def run(told: boot.Order, held: int) -> Process | None:
-    """Have `boot` carry out an order; gives process 1, or None where it has ended already.
+class Started(NamedTuple):
+    """What a start came to.
+
+    Attributes:
+        process: process 1; None where it has ended already.
+        greets: whether its SSH server has answered.
+    """
+
+    process: Process | None
+    greets: bool
+
+
+async def run(told: boot.Order, held: int, starter: Starter | None) -> Started:
+    """Have `boot` carry out an order.
 
     Args:
         told: the order.
         held: the descriptor that keeps others from starting this sandbox; `boot` goes on holding it should this
             process end before it does.
+        starter: the warm process; None starts one for this order alone.
 
     Raises:
         EngineError: it failed, or took too long.
     """
     given = boot.Inherited(*told["inherited"])
-    process = await asyncio.create_subprocess_exec(
-        *program("irons_plugins.local.engines.boot"),
-        stdin=PIPE,
-        stdout=PIPE,
-        stderr=PIPE,
-        pass_fds=[held, given.user, given.net, given.mount, *given.cgroups, given.console, given.note],
-        cwd="/",
-        # A terminal's interrupt key, and a control plane that is stopped, must not end a sandbox.
-        start_new_session=True,
-    )
+    descriptors = [held, given.user, given.net, given.mount, given.console, given.note, *given.cgroups]
+    own = Starter() if starter is None else starter
     try:
         async with asyncio.timeout(BOOT_WITHIN):
-            out, complaint = await process.communicate(json.dumps(told).encode())
+            answer = await own.carry_out({**told, "inherited": ()}, descriptors)
     except TimeoutError as error:
         raise EngineError("timeout", f"the machine did not start within {BOOT_WITHIN:.0f} s") from error
+    except (LinkError, OSError) as error:
+        raise EngineError("failed", f"the start failed: {error}", "irons local logs may know why") from error
     finally:
-        await asyncio.shield(end(process))
-    answer = _answered(out, complaint, "the start")
+        if own is not starter:
+            await asyncio.shield(own.close())
     if "error" in answer:
         raise EngineError("failed", f"the start failed: {answer['error']}", "`irons doctor` may know why")
-    return None if answer["started"] is None else Process(answer["pid"], answer["started"])
+    if answer["started"] is None:
+        return Started(None, greets=False)
+    return Started(Process(answer["pid"], answer["started"]), bool(answer.get("greets")))
 
 
 async def amend(spaces: Namespaces, process: Process, authorized: str, gone: Sequence[str]) -> None:
