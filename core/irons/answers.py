@@ -113,6 +113,13 @@ class Event:
 
 
 @dataclass(frozen=True)
+class EventUpdate(Event):
+    """An event that a follower has seen before, as it is now: it ended, or was repeated."""
+
+    update: bool = True
+
+
+@dataclass(frozen=True)
 class HostTried:
     """What a sandbox tried of one host, port and verdict; of a whole domain, or the rest, where `folded` says so."""
 
@@ -178,7 +185,8 @@ class Unrecorded:
 class AuditPage:
     """A part of the audit log and the token that continues it (0: keep the one you have).
 
-    `left_out` is how many older events the server has and did not send.
+    `left_out` is how many older events the server has and did not send. `changed` is what changed of events up to the
+    token that was sent, where the question had a cursor of changes; `change_token` is the next one.
     """
 
     events: tuple[Event, ...]
@@ -186,6 +194,8 @@ class AuditPage:
     left_out: int = 0
     rotated: tuple[Rotated, ...] = ()
     unrecorded: tuple[Unrecorded, ...] = ()
+    changed: tuple[Event, ...] = ()
+    change_token: int = 0
 
 
 _LARGEST = 1 << 63

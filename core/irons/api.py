@@ -272,7 +272,10 @@ class Api:
     # Audit
 
     def audit(self, sandbox: str | None = None, token: int = 0, **filters: Any) -> AuditPage:
-        """One page of the audit log behind `token`; filters (since, until, verdict, host, limit, wait, page_size) need irons' own server."""
+        """One page of the audit log behind `token`; filters need irons' own server.
+
+        They are since, until, verdict, host, limit, wait, page_size and changes.
+        """
         path = f"/sandboxes/{_segment(sandbox)}/audit/egress" if sandbox else "/audit/egress"
         params = {k: str(v) for k, v in filters.items() if v is not None}
         if token:
@@ -280,10 +283,12 @@ class Api:
         wait = float(filters.get("wait") or 0)
         answer = self.call("GET", path, params=params, route=sandbox is None, patience=wait)
         events = tuple(event_of(row, sandbox or "") for row in rows_of(answer, "events"))
-        token, left_out = (max(0, whole_of(answer.get(name)) or 0) for name in ("page_token", "left_out"))
+        names = ("page_token", "left_out", "change_token")
+        token, left_out, cursor = (max(0, whole_of(answer.get(name)) or 0) for name in names)
         rotated = tuple(rotated_of(row, sandbox or "") for row in rows_of(answer, "rotated"))
         unrecorded = tuple(unrecorded_of(row, sandbox or "") for row in rows_of(answer, "unrecorded"))
-        return AuditPage(events, token, left_out, rotated, unrecorded)
+        changed = tuple(event_of(row, sandbox or "") for row in rows_of(answer, "changed"))
+        return AuditPage(events, token, left_out, rotated, unrecorded, changed, cursor)
 
     def hosts(self, sandbox: str, **filters: Any) -> tuple[HostTried, ...]:
         """What a sandbox tried by host, the one tried last at the end; needs irons' own server. Filters: verdict, host, limit."""

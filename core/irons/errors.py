@@ -1,8 +1,8 @@
 """Everything that can go wrong, as one tree; an error knows its message, its hint and its exit code.
 
 IronsError                 1    something failed
-├── UsageError             2    the words make no sense
-│   └── ConfigError        2    the configuration makes no sense
+├── UsageError             2    a word or option is not understood
+│   └── ConfigError        2    the configuration is invalid
 ├── ApiError               1    the server said no
 │   ├── NotFound           3    … there is no such thing
 │   ├── AuthError          4    … not with this key
@@ -21,7 +21,7 @@ from __future__ import annotations
 EXIT_CODES: dict[int, str] = {
     0: "It worked.",
     1: "It failed: the server or this machine said no.",
-    2: "Usage: the words make no sense, or the configuration.",
+    2: "Usage: a word or option is not understood, or the configuration is invalid.",
     3: "Not found: no such sandbox, rule, image or profile.",
     4: "Authentication: the key is missing, wrong or not allowed.",
     5: "Conflict, or the wrong state for it.",
@@ -48,14 +48,14 @@ class IronsError(Exception):
 
 
 class UsageError(IronsError):
-    """The words make no sense."""
+    """A word or option is not understood."""
 
     code = "usage"
     exit_code = 2
 
 
 class ConfigError(UsageError):
-    """The configuration makes no sense."""
+    """The configuration is invalid."""
 
     code = "config"
 

@@ -68,7 +68,7 @@ def test_a_commands_whole_help() -> None:
         "Exit codes:\n"
         "  0    It worked.\n"
         "  1    It failed: the server or this machine said no.\n"
-        "  2    Usage: the words make no sense, or the configuration.\n"
+        "  2    Usage: a word or option is not understood, or the configuration is invalid.\n"
         "  3    Not found: no such sandbox, rule, image or profile.\n"
         "  130  Interrupted by Ctrl-C.\n"
     )

@@ -327,6 +327,50 @@ def test_follow_shows_each_event_once_in_order(
     assert follower.end() == "irons: interrupted\n"
 
 
+def test_follow_shows_how_a_connection_ended(irons_process: Irons, one: FakeApi) -> None:
+    """What was shown as allowed is shown again once it ended, with what became of it; a repeat with its count; nothing twice."""
+    one.extensions = EXTENSIONS
+    first, second = one.record("a.example"), one.record("b.example")
+    third = one.record("c.example", allowed=False, verdict="blocked")
+    follower = Follower(irons_process)
+    assert hosts([follower.next() for _ in range(3)]) == ["a.example", "b.example", "c.example"]
+    one.change(first, outcome="unreached", ended="connection refused", duration_ms=3)
+    assert follower.next().endswith("  ALLOWED  a.example  (mode: deny)  (unreached)")
+    one.change(first)
+    one.change(second, outcome="reached", duration_ms=4200, bytes_out=1234, bytes_in=56)
+    line = "  ALLOWED  b.example  (mode: deny)  (reached, after 4.2 s, 1,234 bytes out, 56 in)"
+    assert follower.next().endswith(line)
+    one.change(third, count=12)
+    assert follower.next().endswith("  DENIED   c.example  (mode: deny)  (12 times)")
+    one.record("d.example")
+    assert hosts([follower.next()]) == ["d.example"]
+    assert follower.end() == "irons: interrupted\n"
+
+
+def test_follow_marks_updates_in_json(irons_process: Irons, one: FakeApi) -> None:
+    """A program tells an event that it has seen from a new one: the update has its id and `update`."""
+    one.extensions = EXTENSIONS
+    event = one.record("a.example")
+    follower = Follower(irons_process, "-o", "jsonl")
+    before = json.loads(follower.next())
+    one.change(event, outcome="unresolved")
+    assert json.loads(follower.next()) == {**before, "outcome": "unresolved", "update": True}
+    follower.end()
+
+
+def test_follow_by_outcome_shows_what_ends_so_later(irons_process: Irons, one: FakeApi) -> None:
+    """A connection that did not fit the filter while it was open is shown when it does."""
+    one.extensions = EXTENSIONS
+    one.record("a.example", outcome="unreached")
+    event, other = one.record("b.example"), one.record("c.example")
+    follower = Follower(irons_process, "--outcome", "unreached")
+    assert hosts([follower.next()]) == ["a.example"]
+    one.change(other, outcome="reached")
+    one.change(event, outcome="unreached")
+    assert follower.next().endswith("  ALLOWED  b.example  (mode: deny)  (unreached)")
+    follower.end()
+
+
 def test_follow_in_the_background_of_a_script_takes_ctrl_c(irons_process: Irons, one: FakeApi) -> None:
     """Where the shell that started it had SIGINT ignored, it ends the follower all the same, with 130."""
     one.record("a.example")

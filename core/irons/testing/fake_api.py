@@ -30,6 +30,7 @@ EXTENSIONS = (
     "audit-outcomes",
     "labels",
     "audit-totals",
+    "audit-changes",
     "holds",
     "terms",
     "status-wait",
@@ -88,6 +89,7 @@ class FakeApi:
         rotated: What it says of events that were rotated out.
         unrecorded: What it says of refusals that could not be recorded.
         hosts: What it says that sandboxes tried, by host.
+        changes: The events that changed, in order.
         ssh: What it answers about SSH.
         images: The images that it lists, as objects with a `name`.
         cut: How many live connections it says that a change cuts.
@@ -111,6 +113,7 @@ class FakeApi:
     unrecorded: list[dict[str, Any]] = field(default_factory=list)
     hosts: list[dict[str, Any]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
+    changes: list[dict[str, Any]] = field(default_factory=list)
     ssh: dict[str, Any] = field(
         default_factory=lambda: {"host": "127.0.0.1", "port": 2222, "username": "agent"}
     )
@@ -168,6 +171,13 @@ class FakeApi:
             self.events.append(event)
             self.lock.notify_all()
             return event
+
+    def change(self, event: dict[str, Any], **more: Any) -> None:
+        """Change an event of the log, as when a connection ends; followers hear of it at once."""
+        with self.lock:
+            event.update(more)
+            self.changes.append(event)
+            self.lock.notify_all()
 
     def lines(self) -> list[str]:
         """Return "METHOD /path" of each request that arrived."""

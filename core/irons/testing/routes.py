@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import sys
 import time
 import zlib
 from collections.abc import Callable, Mapping
@@ -340,8 +341,9 @@ def _audit(api: FakeApi, call: Call, name: str | None) -> dict[str, Any]:
         ]
         if filters:
             found = [each for each in found if _wanted(each[1], call.query)]
+        changed = _changed(api, call, name, token)
         left = deadline - time.monotonic()
-        if found or left <= 0 or api.closing.is_set():
+        if found or changed or left <= 0 or api.closing.is_set():
             break
         api.lock.wait(left)
     if filters and "limit" in call.query:
@@ -362,7 +364,19 @@ def _audit(api: FakeApi, call: Call, name: str | None) -> dict[str, Any]:
         told["rotated"] = api.rotated
     if api.unrecorded and filters:
         told["unrecorded"] = api.unrecorded
+    if "changes" in call.query and "audit-changes" in api.extensions:
+        told |= {"changed": changed, "change_token": len(api.changes) + 1}
     return told
+
+
+def _changed(api: FakeApi, call: Call, name: str | None, token: int) -> list[dict[str, Any]]:
+    """Events up to a token that changed after the cursor in a question; cursors count from 1."""
+    since = min(int(call.query.get("changes") or sys.maxsize), len(api.changes) + 1)
+    return [
+        event
+        for event in api.changes[since - 1 :]
+        if event["id"] <= token and name in (None, event["sandbox_name"]) and _wanted(event, call.query)
+    ]
 
 
 _FILTERS: Mapping[str, Callable[[dict[str, Any], str], bool]] = {

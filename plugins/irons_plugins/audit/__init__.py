@@ -18,7 +18,9 @@ def irons_commands() -> list[Command]:
             f"{_HERE}.handlers:egress",
             (
                 Arg("name", "The sandbox; without one, all of them.", kind="sandbox", takes="?"),
-                Flag(("-f", "--follow"), "Go on with each event as it happens.", pace="waiting"),
+                Flag(
+                    ("-f", "--follow"), "Go on with each event as it happens, and as it ends.", pace="waiting"
+                ),
                 Opt(
                     ("--since",),
                     "From then on: RFC 3339, or 10m for that long ago.",

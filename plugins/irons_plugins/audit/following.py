@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from irons.answers import Pages
+from irons.answers import EventUpdate, Pages
 from irons.api import PAGE_SIZE
 from irons.errors import ApiError, AuthError, NotFound, Unreachable, Unsupported
 
@@ -24,6 +25,12 @@ LONG_POLL = 20
 
 PIPED_POLL = 2
 """The same where a pipe is written to: between two questions it is looked whether anybody still reads it."""
+
+FROM_NOW = 2**63 - 1
+"""The cursor of changes of who knows of none yet."""
+
+REMEMBERED = 10_000
+"""Events that were shown last: what a server tells twice of one is shown once."""
 
 FIRST_BACK_OFF = 0.5
 LONGEST_BACK_OFF = 5.0
@@ -57,22 +64,30 @@ class Log:
         self._known = 0
         self._left_out = 0
         self._missing: tuple[Rotated | Unrecorded, ...] = ()
+        self._follow = follow
+        self._cursor = FROM_NOW
+        self._changed: tuple[Event, ...] = ()
+        self._shown: OrderedDict[int, Event] = OrderedDict()
 
     def past(self) -> Iterator[Event]:
         """All that the server has, asked for until an answer is empty."""
         more: dict[str, Any] = {"limit": self._limit}
+        if self._tells_changes:
+            more["changes"] = FROM_NOW
         turned = Pages()
         while True:
             before = self._token
             events = self._page(**more)
             if self._left_out and "page_size" not in more:
                 # The server sent the newest alone, as it does to clients that know of no pages.
+                # Changes count from the first answer on.
                 self._token, self._known, more = before, 0, {"page_size": PAGE_SIZE}
                 continue
             if self._left_out:
                 self._ctx.progress(f"irons: the server left out {self._left_out:,} earlier events")
             yield from self._new(events)
-            more.pop("limit", None)
+            for once in ("limit", "changes"):
+                more.pop(once, None)
             if not events or self._token == before:
                 # Behind the events, where it is still to be seen.
                 for missing in self._missing:
@@ -81,16 +96,24 @@ class Log:
             turned.to(self._token)
 
     def coming(self) -> Iterator[Event]:
-        """Each new event, once, in order, for as long as anybody reads them."""
+        """Each new event in order, and again when it ended or was repeated, for as long as anybody reads them."""
         waits = "wait" in self._ctx.api.extensions
         wait = LONG_POLL if self._ctx.streams.shows_person else PIPED_POLL
         while not self._ctx.streams.is_unread:
             asked = time.monotonic()
-            events = self._page(wait=wait if waits else None)
+            more = {"changes": self._cursor} if self._tells_changes else {}
+            events = self._page(wait=wait if waits else None, **more)
+            changed = self._changed
+            yield from self._updates(changed)
             yield from self._new(events)
-            if not events:
+            if not events and not changed:
                 # Also a server that says it waits, and does not, is left in peace.
                 time.sleep(max(0.0, asked + POLL - time.monotonic()))
+
+    @property
+    def _tells_changes(self) -> bool:
+        """Whether changes are wanted, and the server can tell them."""
+        return self._follow and "audit-changes" in self._ctx.api.extensions
 
     def _page(self, **more: Any) -> tuple[Event, ...]:
         pause, warned = FIRST_BACK_OFF, False
@@ -128,6 +151,7 @@ class Log:
         self._asked_with, self._known = token, len(page.events)
         self._token = page.token or token
         self._left_out = page.left_out
+        self._cursor, self._changed = page.change_token or self._cursor, page.changed
         self._missing = (*page.rotated, *page.unrecorded)
         return page.events[known:]
 
@@ -138,4 +162,22 @@ class Log:
                     continue
                 self._newest = event.id
             if self._wanted(event):
+                self._remember(event)
                 yield event
+
+    def _updates(self, changed: tuple[Event, ...]) -> Iterator[Event]:
+        """Events that were shown before and are not as they were, or that are wanted only now."""
+        for event in changed:
+            if event.id is None or not self._wanted(event) or self._shown.get(event.id) == event:
+                continue
+            # What ended as it is asked for is new to who asked; all else was shown when it began.
+            first = bool(self._wanted.outcomes) and event.id not in self._shown
+            self._remember(event)
+            yield event if first else EventUpdate(**vars(event))
+
+    def _remember(self, event: Event) -> None:
+        if self._follow and event.id is not None:
+            self._shown[event.id] = event
+            self._shown.move_to_end(event.id)
+            if len(self._shown) > REMEMBERED:
+                self._shown.popitem(last=False)

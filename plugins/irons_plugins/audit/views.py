@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from irons.answers import EventUpdate
 from irons.text import clean, local_time
 
 if TYPE_CHECKING:
@@ -20,8 +21,22 @@ def line(event: Event) -> str:
     time = local_time(event.time) if event.time else "-"
     text = f"{time}  {'ALLOWED' if event.allowed else 'DENIED '}  {clean(event.host)}"
     text = f"{text}  (mode: {clean(event.mode)})" if event.mode else text
-    # Behind what the contract has, and only of what was let through in vain.
+    # After what the contract has: of what was let through in vain, and of what was shown before.
+    if isinstance(event, EventUpdate):
+        return f"{text}  ({_became(event)})"
     return f"{text}  ({event.outcome})" if event.outcome in LOST else text
+
+
+def _became(event: Event) -> str:
+    """Return how an event is now that was shown before."""
+    told = [clean(event.outcome)] if event.outcome not in ("", "refused") else []
+    if event.count > 1:
+        told.append(f"{event.count:,} times")
+    if event.duration_ms is not None and event.outcome not in LOST and event.allowed:
+        told.append(f"after {event.duration_ms / 1000:,.1f} s")
+    if event.bytes_in or event.bytes_out:
+        told.append(f"{event.bytes_out or 0:,} bytes out, {event.bytes_in or 0:,} in")
+    return ", ".join(told) or "changed"
 
 
 def outcome(row: Mapping[str, Any]) -> str:

@@ -157,6 +157,39 @@ def test_a_long_poll_wakes_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     run(work())
 
 
+def test_a_poll_is_told_of_what_changed(tmp_path: Path) -> None:
+    """A held poll with a cursor is woken by the end of an event that was told before; filters and sandboxes hold for it."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            cells = {name: (await lab.create(name))["id"] for name in ("box", "other")}
+            writer = Writer(lab)
+            for number, name in enumerate(("box", "box", "other")):
+                await writer.attempt(cells[name], f"h{number}.test")
+            first = await _read(lab, changes=2**63 - 1)
+            assert "changed" not in first
+            asked = {"pageToken": first["page_token"], "changes": first["change_token"]}
+            path = "/sandboxes/box/audit/egress"
+            held = asyncio.ensure_future(_read(lab, path, **asked, wait=60))
+            without = asyncio.ensure_future(_read(lab, path, pageToken=first["page_token"], wait=0.5))
+            closed = {"kind": "close", "ended": "refused", "outcome": "unreached", "duration_ms": 7}
+            lab.write_log(RUN, {**closed, "cell": cells["other"], "conn": 3})
+            lab.write_log(RUN, {**closed, "cell": cells["box"], "conn": 2})
+            answer = await held
+            told = [(event["id"], event["outcome"], event["duration_ms"]) for event in answer["changed"]]
+            assert (answer["events"], told) == ([], [(2, "unreached", 7)])
+            assert "changed" not in await without
+            assert [event["id"] for event in (await _read(lab, **asked))["changed"]] == [2, 3]
+            again = {**asked, "changes": (await _read(lab, **asked))["change_token"]}
+            assert "changed" not in await _read(lab, **again)
+            assert "changed" not in await _read(lab, **asked, outcome="reached")
+            # What comes after the token is told as an event.
+            assert "changed" not in await _read(lab, **{**asked, "pageToken": 1})
+            writer.close()
+
+    run(work())
+
+
 def test_a_filtered_poll_sleeps_through_the_rest(tmp_path: Path) -> None:
     """A poll with filters is woken by what fits them only."""
 

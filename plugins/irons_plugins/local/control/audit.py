@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection
+from functools import partial
 from typing import Any
 
 from irons_plugins.local.control import events, hosts_tried, retention, times
+from irons_plugins.local.control.changes import Changes
 from irons_plugins.local.control.events import Page, Query
 from irons_plugins.local.control.hosts_tried import HostQuery
 from irons_plugins.local.control.ingest import Ingest, Taken
@@ -44,6 +46,7 @@ class Audit:
         self._settle = settle
         self._ingest = ingest
         self._kept = kept
+        self._changes = Changes()
         self._poked = asyncio.Event()
         self._news: asyncio.Future[None] | None = None
         self._next_look: asyncio.Future[None] | None = None
@@ -81,7 +84,8 @@ class Audit:
         """
         while True:
             taken = await self._store.write(self._ingest.take)
-            if taken.shown:
+            self._changes.note(taken.changed)
+            if taken.shown or taken.changed:
                 self._wake()
             settled = bool(taken.asked and self._settle is not None and await self._settle(taken.asked))
             if not taken.more and not settled:
@@ -89,7 +93,7 @@ class Audit:
         await self._keep_house(taken)
 
     async def page(self, query: Query, wait: float = 0.0) -> Page:
-        """A page of events; where there is none, held until there is one or `wait` seconds are over.
+        """A page of events; where there is none, nor a change, held until there is one or `wait` seconds are over.
 
         Who does not wait is told all that had been written down when it asked: what was refused a moment ago is in it.
 
@@ -103,9 +107,11 @@ class Audit:
         while True:
             # Registered before looking, so that what comes in between is not missed.
             news = self._next()
-            found = await self._store.read(lambda connection: events.page(connection, query))
+            # Before the read, too: what changes while it goes on is told by the next answer.
+            changed = None if query.changes is None else self._changes.since(query.changes, query.size)
+            found = await self._store.read(partial(events.page, query=query, changed=changed))
             left = until - loop.time()
-            if found.events or left <= 0 or self._closing:
+            if found.events or found.changed or left <= 0 or self._closing:
                 return found
             await asyncio.wait((news,), timeout=left)
 

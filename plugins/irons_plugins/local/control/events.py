@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from irons_plugins.local.causes import Outcome
+from irons_plugins.local.control.changes import Changed
 from irons_plugins.local.control.errors import bad, missing
 from irons_plugins.local.control.times import rfc3339
 
@@ -58,6 +60,7 @@ class Query:
         limit: only the newest so many; None is all.
         size: events in one answer at most.
         tells_rest: count what `limit` leaves out.
+        changes: also events up to `after` that changed since this cursor; None asks for none.
     """
 
     name: str | None = None
@@ -70,6 +73,7 @@ class Query:
     limit: int | None = None
     size: int = PAGE
     tells_rest: bool = False
+    changes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +85,25 @@ class Page:
         token: the id up to which everything was looked at; 0 where there is nothing yet.
         left_out: matching events older than the first one, where the query asks for their number.
         rotated: per sandbox, how many events made room for others, and before when; none from before `since`.
+        changed: events up to the query's `after` that changed since its cursor of changes, as they are now.
+        cursor: the cursor of the next such query; 0 where the query has none.
     """
 
     events: list[dict[str, Any]]
     token: int
     left_out: int = 0
     rotated: Sequence[dict[str, Any]] = ()
+    changed: Sequence[dict[str, Any]] = ()
+    cursor: int = 0
 
 
-def page(connection: sqlite3.Connection, query: Query) -> Page:
+def page(connection: sqlite3.Connection, query: Query, changed: Changed | None = None) -> Page:
     """The next page of what a query asks for.
+
+    Args:
+        connection: the store's.
+        query: what is asked for.
+        changed: what changed, for a query that asks for it; found before this is called.
 
     Raises:
         ApiError: no sandbox has, or had, that name.
@@ -108,7 +121,20 @@ def page(connection: sqlite3.Connection, query: Query) -> Page:
     rows = connection.execute(sql, values).fetchall()
     token = int(rows[-1]["id"]) if len(rows) == query.size else max(last, query.after)
     rotated = _rotated(connection, query, values.get("subject"))
-    return Page([_event(row) for row in rows], token, left_out, rotated)
+    told = _of(connection, query, changed.events) if changed is not None else []
+    cursor = changed.cursor if changed is not None else 0
+    return Page([_event(row) for row in rows], token, left_out, rotated, told, cursor)
+
+
+def _of(connection: sqlite3.Connection, query: Query, ids: Sequence[int]) -> list[dict[str, Any]]:
+    """Those of some events, up to the page token, that a query asks for."""
+    if not ids:
+        return []
+    where, values = _conditions(connection, replace(query, after=0))
+    values |= {"upto": query.after, "ids": json.dumps(ids)}
+    among = "events.id <= :upto AND events.id IN (SELECT value FROM json_each(:ids))"
+    sql = f"{_SELECT} WHERE {where} AND {among} ORDER BY events.id"
+    return [_event(row) for row in connection.execute(sql, values)]
 
 
 def verdicts_of(text: str) -> tuple[str, ...]:

@@ -47,12 +47,14 @@ class Taken(NamedTuple):
         more: there is more to take in at once.
         finished: some log was taken in to its end.
         asked: cells with the workers that wrote of them, where the keeper must say whether they may; those logs wait.
+        changed: events that readers may have seen before and that are not as they were, with the subject of each.
     """
 
     shown: int
     more: bool
     finished: bool
     asked: frozenset[tuple[str, int]] = frozenset()
+    changed: tuple[tuple[int, int], ...] = ()
 
 
 class Ingest:
@@ -77,6 +79,7 @@ class Ingest:
         }
         shown, more, finished = 0, False, False
         asked: set[tuple[str, int]] = set()
+        changed: list[tuple[int, int]] = []
         for run in sorted({*self._runs(), *known}):
             at = known.get(run, _Known(0, 0, finished=False))
             if at.finished:
@@ -87,7 +90,8 @@ class Ingest:
             more = more or taken.more
             finished = finished or taken.finished
             asked |= taken.asked
-        return Taken(shown, more, finished, frozenset(asked))
+            changed += taken.changed
+        return Taken(shown, more, finished, frozenset(asked), tuple(changed))
 
     def sweep(self, connection: sqlite3.Connection) -> None:
         """Remove the logs that were taken in to their end; the transaction that said so has ended."""
@@ -124,7 +128,7 @@ class Ingest:
             "ON CONFLICT (run) DO UPDATE SET offset = excluded.offset, seq = excluded.seq, finished = excluded.finished",
             (run, at.offset + whole, taking.seq, taking.ended),
         )
-        return Taken(shown, more, taking.ended, frozenset(asked))
+        return Taken(shown, more, taking.ended, frozenset(asked), tuple(taking.changed.items()))
 
     def _believed(
         self, connection: sqlite3.Connection, run: str, record: dict[str, Any], asked: set[tuple[str, int]]

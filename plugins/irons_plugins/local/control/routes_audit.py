@@ -28,6 +28,7 @@ _QUERY: Mapping[str, Schema] = {
     "limit": {"type": "integer", "minimum": 1, "maximum": 10_000_000},
     "wait": {"type": "number", "minimum": 0, "maximum": 86_400},
     "page_size": {"type": "integer", "minimum": 1, "maximum": NEWEST},
+    "changes": {"type": "integer", "minimum": 0, "maximum": _TOKEN},
 }
 _NOT_V1 = "this is the v0 API; its events are in `events`"
 _TEXT: Schema = {"type": "string"}
@@ -121,6 +122,12 @@ _PAGE: Schema = {
         "left_out": {**_NUMBER, "description": "How many older events match and are not in this answer."},
         "rotated": {"type": "array", "items": _ROTATED},
         "unrecorded": {"type": "array", "items": _UNRECORDED},
+        "changed": {
+            "type": "array",
+            "items": _EVENT,
+            "description": "Events up to pageToken that changed since `changes`, as they are now.",
+        },
+        "change_token": {**_NUMBER, "description": "For `changes` of the next request."},
     },
     "required": ["events"],
 }
@@ -143,6 +150,7 @@ async def read_audit(call: Call) -> Mapping[str, Any]:
         limit=NEWEST if whole else given.get("limit"),
         size=NEWEST if at_once else given.get("page_size", PAGE),
         tells_rest=whole,
+        changes=given.get("changes"),
     )
     page = await call.plane.audit.page(query, wait=given.get("wait", 0.0))
     answer: dict[str, Any] = {"events": page.events}
@@ -152,6 +160,10 @@ async def read_audit(call: Call) -> Mapping[str, Any]:
         answer["left_out"] = page.left_out
     if page.token:
         answer["page_token"] = page.token
+    if page.cursor:
+        answer["change_token"] = page.cursor
+    if page.changed:
+        answer["changed"] = page.changed
     if page.rotated:
         answer["rotated"] = page.rotated
     unrecorded = await _unrecorded(call)
@@ -194,6 +206,8 @@ async def read_totals(call: Call) -> Mapping[str, Any]:
 _WHAT = (
     f"Egress events after `pageToken`, oldest first: {PAGE:,} in an answer, or `page_size`. `limit` keeps the newest so many, "
     f"`wait` holds the answer until there is an event, for {LONGEST_WAIT:.0f} seconds at most. "
+    "`changes` asks for events up to `pageToken` that changed since, such as connections that ended: it is the "
+    f"`change_token` of the answer before, and {_TOKEN} means from now on. "
     f"Without `limit`, `wait` and `page_size` an answer has {NEWEST:,}, and without `pageToken` these are the newest."
 )
 

@@ -32,6 +32,7 @@ EXTENSIONS = (
     "audit-hosts",
     "audit-outcomes",
     "audit-totals",
+    "audit-changes",
     "holds",
     "access",
     "entrypoint",

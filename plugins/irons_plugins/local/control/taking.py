@@ -37,6 +37,7 @@ class Taking:
     Attributes:
         seq: the last record that was taken; those up to it are passed over.
         ended: the run says, or it was found, that nothing more will come.
+        changed: events that readers may have seen before and that are not as they were, with the subject of each.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Taking:
     ) -> None:
         self.seq = seq
         self.ended = False
+        self.changed: dict[int, int] = {}
         self._connection = connection
         self._run = run
         self._noted = counts
@@ -168,6 +170,8 @@ class Taking:
         else:
             known = self._counted(attempt)
             if known is not None:
+                if count > int(known["count"]):
+                    self.changed[attempt["event"]] = known["subject"]
                 self._sum(attempt, {"count": max(int(known["count"]), count)})
             self._connection.execute(
                 "UPDATE events SET count = max(count, ?) WHERE id = ?", (count, attempt["event"])
@@ -209,6 +213,8 @@ class Taking:
             if "host" in said:
                 said["domain"] = self._domains(said["host"])
             self._sum(attempt, said)
+            if attempt["counted"] is not None:
+                self.changed[attempt["event"]] = attempt["counted"]["subject"]
             settings = ", ".join(f"{name} = :{name}" for name in said)
             sql = f"UPDATE events SET {settings} WHERE id = :id"  # noqa: S608 (names of ours)
             self._connection.execute(sql, {**said, "id": attempt["event"]})
