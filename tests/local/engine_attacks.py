@@ -11,8 +11,10 @@ import re
 import shlex
 import struct
 import subprocess
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from pathlib import Path
 
 from irons_plugins.local.authorities import read_authorities
 from irons_plugins.local.engines import EngineError, Limits, trust
@@ -310,6 +312,46 @@ async def the_disk_is_limited_where_it_can_be(bench: Bench) -> None:
     await images.remove("limited")
 
 
+def _proc(path: str) -> str:
+    return (Path("/proc") / path).read_text(encoding="utf-8")
+
+
+_FREEZER = """
+mkdir -p /tmp/two /tmp/one
+mount -t cgroup2 none /tmp/two
+mount -t cgroup -o freezer none /tmp/one
+for group in $(find /sys/fs/cgroup /tmp/two /tmp/one -type d); do
+  mkdir $group/cold && echo 0 >$group/cold/cgroup.procs
+  for file in cgroup.freeze freezer.state; do
+    [ -e $group/$file ] || continue
+    echo FROZEN >$group/$file || echo 1 >$group/$file
+  done
+done
+"""
+
+
+async def what_froze_itself_is_destroyed(bench: Bench) -> None:
+    """One that wrote to each freezer it can reach, and stopped every process but its first, is gone within 3 s."""
+    sandbox, made = await bench.running()
+    facts = (await bench.engine.look(sandbox)).facts or {}
+    script = (
+        f"unshare --mount --cgroup sh -c {shlex.quote(_FREEZER)}; unshare -UrmC sh -c {shlex.quote(_FREEZER)}"
+    )
+    frozen = f"sudo sh -c {shlex.quote(script)} >/dev/null 2>&1; sudo sh -c 'kill -STOP -1; kill -STOP $$'"
+    session = asyncio.create_task(bench.ssh(sandbox, made, frozen))
+    server = _proc(f"{facts['pid']}/task/{facts['pid']}/children").split()[0]
+    async with asyncio.timeout(60):
+        while _proc(f"{server}/stat").rpartition(")")[2].split()[0] != "T":
+            expect(not session.done(), "the session ended before it stopped anything")
+            await asyncio.sleep(0.02)
+    began = time.monotonic()
+    await bench.engine.destroy(sandbox)
+    took = time.monotonic() - began
+    expect((await session).code != 0, "the session ended well")
+    expect((await bench.engine.look(sandbox)).state == "absent", "it is still there")
+    expect(took < 3, f"it took {took:.1f} s")
+
+
 ATTACKS: dict[str, Callable[[Bench], Awaitable[None]]] = {
     check.__name__: check
     for check in (
@@ -325,5 +367,6 @@ ATTACKS: dict[str, Callable[[Bench], Awaitable[None]]] = {
         memory_is_limited_where_it_can_be,
         the_disk_is_limited_where_it_can_be,
         carried_authorities_come_and_go,
+        what_froze_itself_is_destroyed,
     )
 }
