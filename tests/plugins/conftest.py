@@ -82,6 +82,8 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    # What this machine's user has in the start-up files of a shell may print things, or run for long.
+    (bare := home / "bare").mkdir()
     config = home / "sshd_config"
     config.write_text(
         f"""
@@ -95,6 +97,7 @@ UsePAM no
 PasswordAuthentication no
 PermitRootLogin prohibit-password
 AcceptEnv *
+SetEnv HOME={bare}
 AllowAgentForwarding yes
 Subsystem sftp internal-sftp
 """

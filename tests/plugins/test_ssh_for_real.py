@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import secrets
 import shlex
 import signal
 import socket
@@ -23,6 +24,11 @@ from tests.background import JOBS
 from .conftest import Irons, Sshd, until
 
 SECRET = 'it\'s\n a "b" \\ $x `id` ü\n'
+
+
+def seconds() -> str:
+    """Return how long a `sleep` takes that no other test has, nor another run of this one: its processes are found by it."""
+    return str(1_000_000 + secrets.randbelow(10**9))
 
 
 def running(token: str) -> list[str]:
@@ -285,7 +291,7 @@ def test_the_working_directory(into: Irons, tmp_path: Path) -> None:
 
 def test_a_timeout_ends_all_that_was_started(into: Irons) -> None:
     """On timeout everything that the program started is ended, daemons that left its session included; the code is 124."""
-    nap = "86123.5"
+    nap = seconds()
     script = f"setsid -f sleep {nap}; (trap '' TERM; sleep {nap}) & exec sleep {nap}"
     done = into("exec", "one", "--timeout", "0.5", "--", "sh", "-c", script)
     assert done.returncode == 124
@@ -295,9 +301,10 @@ def test_a_timeout_ends_all_that_was_started(into: Irons) -> None:
 
 def test_a_timeout_that_is_not_reached(into: Irons) -> None:
     """A program that ends in time leaves no watcher behind."""
-    done = into("exec", "one", "--timeout", "86124", "--", "echo", "done")
+    limit = seconds()
+    done = into("exec", "one", "--timeout", limit, "--", "echo", "done")
     assert (done.returncode, done.stdout, done.stderr) == (0, b"done\n", b"")
-    until(lambda: not running("86124.000"))
+    until(lambda: not running(f"{limit}.000"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -305,7 +312,7 @@ def test_a_timeout_that_is_not_reached(into: Irons) -> None:
 def test_an_interrupted_exec_leaves_nothing(into: Irons, fake_api: FakeApi, number: int, way: str) -> None:
     """Ctrl-C, TERM and HUP end the call with 130, 143 and 129, and what it started; what was refused is said there too."""
     fake_api.extensions = EXTENSIONS
-    nap = f"8612{number}.25"
+    nap = seconds()
     process = into.start("exec", "one", "--", "sh", "-c", f"setsid -f sleep {nap}; sleep {nap}", way=way)
     until(lambda: len(running(nap)) == 2)
     fake_api.record("evil.example", allowed=False, verdict="blocked")
@@ -313,7 +320,10 @@ def test_an_interrupted_exec_leaves_nothing(into: Irons, fake_api: FakeApi, numb
     _, said = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert b"evil.example:443" in said
-    assert running(nap) == []
+    # On a busy machine the time for it may not do, and is said not to have done; the sandbox's part ends it then.
+    if b"could not be reached" not in said:
+        assert running(nap) == []
+    until(lambda: not running(nap))
 
 
 def test_nohup_is_meant(into: Irons) -> None:
@@ -332,7 +342,7 @@ def test_nohup_is_meant(into: Irons) -> None:
 @pytest.mark.parametrize(("stdin", "more"), [("-n", []), ("full", ["--timeout", "20m"])])
 def test_a_killed_exec_leaves_nothing(into: Irons, tmp_path: Path, more: list[str], stdin: str) -> None:
     """KILL ends the call without a chance to tidy up: what it ran ends all the same, and no temporary file is left."""
-    nap = f"86{len(more)}{len(stdin)}.75"
+    nap = seconds()
     place = tmp_path / "temporary"
     place.mkdir()
     script = f"setsid -f sleep {nap}; trap '' TERM; sleep {nap}"
@@ -378,10 +388,12 @@ def test_a_connection_that_fails_is_irons_failure(into: Irons, fake_api: FakeApi
     assert b"Connection refused" in done.stderr
 
 
-KILL_THE_SERVER = """
+def kill_the_server(nap: str) -> str:
+    """Return the lines of a program that kills the SSH server's process above it, and sleeps so long."""
+    return f"""
 at=$PPID
 while read -r _ name _ parent _ </proc/$at/stat; do
-  case $name in "(sshd"*) kill -9 "$at"; exec sleep 86130.5 ;; esac
+  case $name in "(sshd"*) kill -9 "$at"; exec sleep {nap} ;; esac
   at=$parent
 done"""
 
@@ -399,10 +411,9 @@ def test_a_connection_that_is_lost_is_irons_failure(
 ) -> None:
     """Where the connection breaks off the code is 125, the sentence says why, and what was refused is said as ever."""
     fake_api.extensions = EXTENSIONS
-    fifo = _fifo(into)
-    process = into.start(
-        "exec", "one", "--", "sh", "-c", f"echo started; read -r line <{fifo}{KILL_THE_SERVER}"
-    )
+    fifo, nap = _fifo(into), seconds()
+    script = f"echo started; read -r line <{fifo}{kill_the_server(nap)}"
+    process = into.start("exec", "one", "--", "sh", "-c", script)
     assert process.stdout is not None
     assert process.stdout.readline() == b"started\n"
     if then == "stopped":
@@ -418,16 +429,17 @@ def test_a_connection_that_is_lost_is_irons_failure(
     assert lines[-1] == f"irons: {sentence}"
     if not then:
         assert lines[1] == "  evil.example:443"
-    until(lambda: not running("86130.5"))
+    until(lambda: not running(nap))
 
 
 def test_a_shell_that_is_killed(into: Irons) -> None:
     """Where the shell that waits for the program is killed, that is irons' failure, and the program is ended."""
-    script = "read -r _ _ _ shell _ </proc/$PPID/stat; kill -9 $shell; exec sleep 86131.5"
+    nap = seconds()
+    script = f"read -r _ _ _ shell _ </proc/$PPID/stat; kill -9 $shell; exec sleep {nap}"
     done = into("exec", "one", "--", "sh", "-c", script)
     assert done.returncode == 125
     assert done.stderr.decode() == "irons: the shell that ran the program in one was killed\n"
-    until(lambda: not running("86131.5"))
+    until(lambda: not running(nap))
 
 
 def test_what_was_refused_is_said(into: Irons, fake_api: FakeApi) -> None:
@@ -524,7 +536,7 @@ def _free_port() -> int:
 @pytest.mark.parametrize("way", JOBS)
 def test_ctrl_c_ends_ssh(into: Irons, way: str) -> None:
     """`ssh`, which runs in the place of irons, ends on SIGINT also where that was ignored when irons began."""
-    process = into.start("ssh", "one", "--", "echo here; exec sleep 86128.5", way=way)
+    process = into.start("ssh", "one", "--", "echo here; exec sleep 1000", way=way)
     assert process.stdout is not None
     assert process.stdout.readline() == b"here\n"
     _interrupt(process)

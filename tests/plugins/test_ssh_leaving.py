@@ -15,7 +15,7 @@ from irons.testing import EXTENSIONS, FakeApi
 from irons_plugins.ssh.leaving import told
 
 from .conftest import Irons, until
-from .test_ssh_for_real import running
+from .test_ssh_for_real import running, seconds
 
 ATTACHED = (
     "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_DFL); from irons_plugins.ssh.attached import run_attached; "
@@ -114,8 +114,9 @@ def test_signals_reach_the_session(number: int) -> None:
 
 def test_a_killed_irons_leaves_no_session() -> None:
     """KILL of irons ends OpenSSH too."""
-    with attached("echo here; exec sleep 86131.5") as process:
+    nap = seconds()
+    with attached(f"echo here; exec sleep {nap}") as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"here\n"
         process.kill()
-        until(lambda: not running("86131.5"))
+        until(lambda: not running(nap))

@@ -126,7 +126,10 @@ def _path_of(way: Entrance) -> str:
 
 
 def has_ended(way: Entrance) -> bool:
-    """Tell whether a way leads over a kept connection that is there no more."""
+    """Tell whether a way leads over a kept connection that is there no more, or that is about to end.
+
+    A master that lives greets whoever connects. One that has lost its connection lets its clients go first, and then its socket.
+    """
     path = _path_of(way)
     if path == "none":
         return False
@@ -134,9 +137,11 @@ def has_ended(way: Entrance) -> bool:
         sock.settimeout(_END_WITHIN)
         try:
             sock.connect(path.strip('"').replace("%%", "%"))
+            return not sock.recv(1)
+        except TimeoutError:
+            return False
         except OSError:
             return True
-    return False
 
 
 def over_existing(ctx: Context, way: Entrance) -> Entrance:
