@@ -87,6 +87,11 @@ def test_a_client_in_another_network_namespace_reaches_it_by_tls_and_key(other: 
     assert created.returncode == 0, created.stderr
     ran = elsewhere("exec", "far", "--", "id", "-un")
     assert ran.stdout == "irons\n", ran.stderr
+    ran = elsewhere("run", "-o", "json", "--", "id", "-un")
+    assert json.loads(ran.stdout)["stdout"] == "irons\n", ran.stderr
+    assert served.ok("list", "-q") == "far\n"
+    rows = {row["process"]: row["listens"] for row in json.loads(served.ok("local", "status", "-o", "json"))}
+    assert "https://198.51.100.2:7411" in rows["server"]
     served.ok("local", "key", "revoke", "elsewhere")
     assert elsewhere("list").returncode == 4
     served.ok("destroy", "far", "--force")

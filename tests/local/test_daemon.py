@@ -17,7 +17,9 @@ from tests.local.people import CELL_NEEDS, PYTHON, Person, eventually, keeping, 
 
 from irons.errors import LocalError
 from irons_plugins.local import daemon
-from irons_plugins.local.commands import _memory
+from irons_plugins.local.commands import _listens, _memory, listens_text
+from irons_plugins.local.listening import Listening
+from irons_plugins.local.listening import kept as listening_kept
 from irons_plugins.local.places import Places
 
 ASK = """
@@ -245,6 +247,26 @@ def test_what_a_machine_lacks_is_named_with_its_check(fresh: Person, check: str)
     lacking = Person(fresh.name, fresh.uid, fresh.home, (*prefix, *fresh.prefix))
     done = lacking.run([sys.executable, "-c", inner])
     assert done.stdout.strip().endswith(f"(see `irons doctor`: {check})"), done.stdout + done.stderr
+
+
+def test_where_the_server_listens(tmp_path: Path) -> None:
+    """`local status` names the socket, the address that `up --listen` was given, and the sandboxes' SSH ports."""
+    places = Places(tmp_path / "state", tmp_path / "run").create()
+    socket_url = f"unix://{places.api_socket}"
+    assert _listens(places) == (socket_url, "ssh://127.0.0.1:20000-31999")
+    plain = Listening.checked("127.0.0.1:7411", None, None, None)
+    assert plain is not None
+    with listening_kept(places, plain):
+        assert _listens(places) == (socket_url, "http://127.0.0.1:7411", "ssh://127.0.0.1:20000-31999")
+    for name in ("cert", "key"):
+        (tmp_path / name).touch()
+    wide = Listening.checked("[::]:7411", str(tmp_path / "cert"), str(tmp_path / "key"), "2001:db8::1")
+    assert wide is not None
+    with listening_kept(places, wide):
+        assert _listens(places) == (socket_url, "https://[::]:7411", "ssh://[2001:db8::1]:20000-31999")
+    assert (
+        listens_text(_listens(places)) == f"{socket_url}, https://[::]:7411, ssh://[2001:db8::1]:20000-31999"
+    )
 
 
 def test_memory_of_a_process_that_only_root_may_look_into(tmp_path: Path) -> None:

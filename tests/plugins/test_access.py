@@ -11,6 +11,7 @@ import pytest
 
 from irons.settings import load
 from irons.testing import FakeApi, Runner
+from irons_plugins.ssh import forwarding
 from irons_plugins.ssh.own_keys import locked_out
 
 
@@ -54,6 +55,25 @@ def test_a_key_is_made_where_there_is_none(run_irons: Runner, own_api: FakeApi) 
         assert f"IdentityFile={private}" in done.program.argv
     assert f"IdentityFile={private}" in run_irons("ssh", "one", "--command").ok().out
     assert f"IdentityFile {private}" in run_irons("ssh-config", "one").ok().out
+
+
+def test_forward_uses_the_key_that_irons_made(
+    run_irons: Runner, own_api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ports are forwarded by the same key as every other way in."""
+    run_irons("create", "one").ok()
+    (directory,) = (Path(run_irons.env["XDG_STATE_HOME"]) / "irons/ssh/keys").iterdir()
+    started: list[list[str]] = []
+
+    def piped(argv: list[str], *_: object, **__: object) -> int:
+        started.append(argv)
+        return 255
+
+    monkeypatch.setattr(forwarding, "run_piped", piped)
+    assert run_irons("forward", "one", "8080").code == 125
+    (argv,) = started
+    assert f"IdentityFile={directory / 'id_ed25519'}" in argv
+    assert "127.0.0.1:8080:localhost:8080" in argv
 
 
 def test_a_key_is_offered_only_where_it_was_used(run_irons: Runner, own_api: FakeApi, tmp_path: Path) -> None:

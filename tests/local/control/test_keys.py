@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.local.control.lab import control_plane, run, until
+from tests.local.control.lab import KEY, control_plane, run, until
 from tests.local.control.test_audit_api import Writer
 
 from irons_plugins.local.control.config import Config
@@ -65,6 +65,47 @@ def test_keys_open_the_tcp_listener(tmp_path: Path) -> None:
             gone = await lab.client.delete("/keys/laptop")
             assert gone.status_code == 404
             assert "irons local key list" in gone.json()["hint"]
+
+    run(work())
+
+
+def test_a_hold_over_tcp_ends_with_its_client(tmp_path: Path) -> None:
+    """A client of another machine holds its sandbox by a request with a key; when its connection closes, the sandbox goes."""
+
+    async def work() -> None:
+        port = free_port()
+        async with control_plane(tmp_path, host="127.0.0.1", port=port) as lab:
+            key = (await lab.client.post("/keys", json={"label": "laptop"})).json()["key"]
+            holds = lab.server.plane.holds
+            holds._grace = 30
+            body = {"name": "box", "public_key": KEY, "held": True}
+
+            async def asked(line: str, key: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                head = (
+                    f"{line} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Length: 0\r\n\r\n"
+                )
+                writer.write(head.encode())
+                return reader, writer
+
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as remote:
+                made = await remote.post("/sandboxes", json=body, headers={"authorization": f"Bearer {key}"})
+            assert made.status_code == 202
+            reader, stranger = await asked("POST /sandboxes/box/hold?wait=3600", "irons_wrong")
+            assert b" 401 " in await reader.readline()
+            stranger.close()
+            _, writer = await asked("POST /sandboxes/box/hold?wait=3600", key)
+
+            async def held() -> bool:
+                return bool(holds._open)
+
+            async def gone() -> bool:
+                return (await lab.client.get("/sandboxes/box")).status_code == 404
+
+            await until(held)
+            holds._grace = 0.05
+            writer.close()
+            await until(gone)
 
     run(work())
 
