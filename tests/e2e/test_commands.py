@@ -56,6 +56,19 @@ def test_how_a_program_ended_is_told(person: Person, box: str) -> None:
         person.run("destroy", "small", "--force", timeout=120)
 
 
+def test_a_name_that_is_used_again_leads_to_the_new_machine(person: Person) -> None:
+    """The connection that is kept to a destroyed sandbox serves nothing of the next one of its name."""
+    try:
+        person.ok("create", "again", timeout=120)
+        assert person.ok("exec", "again", "--", "sh", "-c", "echo old >~/mark; cat ~/mark") == "old\n"
+        person.ok("destroy", "again", "--force", timeout=120)
+        person.ok("create", "again", timeout=120)
+        done = person.run("exec", "again", "--", "sh", "-c", "ls ~/mark || echo new")
+        assert (done.returncode, done.stdout) == (0, "new\n")
+    finally:
+        person.run("destroy", "again", "--force", timeout=120)
+
+
 def test_exec_takes_words_variables_and_a_directory(person: Person, box: str) -> None:
     """`exec` hands words, variables, a directory, stdin and the exit code through."""
     secret = "it's $a\n `secret`"
