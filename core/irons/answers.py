@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from irons.errors import ApiError
 
 
-@dataclass(frozen=True)
-class Sandbox:
+class Sandbox(NamedTuple):
     """A sandbox as the server tells it.
 
     Attributes:
@@ -35,8 +33,8 @@ class Sandbox:
     id: str = ""
     created_at: datetime | None = None
     updated_at: datetime | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    labels: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = {}
+    labels: Mapping[str, str] = {}
     ttl: int | None = None
     idle_stop: int | None = None
     ends_at: datetime | None = None
@@ -45,8 +43,7 @@ class Sandbox:
     ends_with: str = ""
 
 
-@dataclass(frozen=True)
-class SshAddress:
+class SshAddress(NamedTuple):
     """Where a sandbox's SSH answers.
 
     Attributes:
@@ -70,8 +67,7 @@ class SshAddress:
     memory: int | None = None
 
 
-@dataclass(frozen=True)
-class EgressRules:
+class EgressRules(NamedTuple):
     """Allow and deny lists; `rules` has the same with what irons' own server knows besides (private, note, covers).
 
     `revision` names just this state of rules and mode, for `Api.replace_rules`; empty where the server tells none.
@@ -84,8 +80,7 @@ class EgressRules:
     revision: str = ""
 
 
-@dataclass(frozen=True)
-class Event:
+class Event(NamedTuple):
     """One outbound connection attempt."""
 
     time: datetime | None
@@ -98,7 +93,7 @@ class Event:
     port: int | None = None
     rule: str = ""
     reason: str = ""
-    count: int = 1
+    count: int = 1  # type: ignore[assignment]
     id: int | None = None
     sandbox_id: str = ""
     bytes_in: int | None = None
@@ -112,15 +107,17 @@ class Event:
     """What became of it, such as reached or unresolved; empty while it is open and for events from before."""
 
 
-@dataclass(frozen=True)
 class EventUpdate(Event):
     """An event that a follower has seen before, as it is now: it ended, or was repeated."""
 
-    update: bool = True
+    __slots__ = ()
+    update = True
+
+    def _asdict(self) -> dict[str, Any]:
+        return {**super()._asdict(), "update": self.update}
 
 
-@dataclass(frozen=True)
-class HostTried:
+class HostTried(NamedTuple):
     """What a sandbox tried of one host, port and verdict; of a whole domain, or the rest, where `folded` says so."""
 
     host: str
@@ -128,7 +125,7 @@ class HostTried:
     port: int | None = None
     first: datetime | None = None
     last: datetime | None = None
-    count: int = 1
+    count: int = 1  # type: ignore[assignment]
     reached: int | None = None
     """Of these, attempts that may have reached a server."""
     bytes_in: int | None = None
@@ -136,16 +133,14 @@ class HostTried:
     folded: str = ""
 
 
-@dataclass(frozen=True)
-class Totals:
+class Totals(NamedTuple):
     """How many connections a sandbox has tried in its life, and how many of them were refused."""
 
     connections: int
     refused: int
 
 
-@dataclass(frozen=True)
-class Rotated:
+class Rotated(NamedTuple):
     """How many events of a sandbox made room for others, all of them from before a time."""
 
     sandbox: str
@@ -164,12 +159,11 @@ class Rotated:
         return f"{events}{of}{when} {were} rotated out; irons audit hosts {clean(self.sandbox) or 'NAME'} counts them"
 
 
-@dataclass(frozen=True)
-class Unrecorded:
+class Unrecorded(NamedTuple):
     """How many refusals of a sandbox are not in its log, because the log cannot be written now."""
 
     sandbox: str
-    count: int
+    count: int  # type: ignore[assignment]
 
     @property
     def line(self) -> str:
@@ -181,8 +175,7 @@ class Unrecorded:
         return f"{what} {were} refused and not recorded: the disk that holds the audit log is full"
 
 
-@dataclass(frozen=True)
-class AuditPage:
+class AuditPage(NamedTuple):
     """A part of the audit log and the token that continues it (0: keep the one you have).
 
     `left_out` is how many older events the server has and did not send. `changed` is what changed of events up to the

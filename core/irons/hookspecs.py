@@ -18,9 +18,7 @@ The built-in plugins take the same door. `docs/plugins.md` is the guide.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
-
-import pluggy
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, overload
 
 if TYPE_CHECKING:
     import httpx
@@ -29,8 +27,66 @@ if TYPE_CHECKING:
     from irons.settings import Settings
 
 PROJECT = "irons"
-hookspec = pluggy.HookspecMarker(PROJECT)
-hookimpl = pluggy.HookimplMarker(PROJECT)
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def hookspec(*, firstresult: bool = False) -> Callable[[_F], _F]:
+    """Mark a function as a hook, as `pluggy.HookspecMarker` does; pluggy is imported only where others' plugins are."""
+    marks = {
+        "firstresult": firstresult,
+        "historic": False,
+        "warn_on_impl": None,
+        "warn_on_impl_args": None,
+    }
+    return _marked("irons_spec", marks)
+
+
+@overload
+def hookimpl(function: _F) -> _F: ...
+
+
+@overload
+def hookimpl(
+    *,
+    wrapper: bool = ...,
+    hookwrapper: bool = ...,
+    optionalhook: bool = ...,
+    tryfirst: bool = ...,
+    trylast: bool = ...,
+    specname: str | None = ...,
+) -> Callable[[_F], _F]: ...
+
+
+def hookimpl(
+    function: _F | None = None,
+    *,
+    wrapper: bool = False,
+    hookwrapper: bool = False,
+    optionalhook: bool = False,
+    tryfirst: bool = False,
+    trylast: bool = False,
+    specname: str | None = None,
+) -> _F | Callable[[_F], _F]:
+    """Mark a function of a plugin as the implementation of a hook, as `pluggy.HookimplMarker` does; its options are pluggy's."""
+    marks = {
+        "wrapper": wrapper,
+        "hookwrapper": hookwrapper,
+        "optionalhook": optionalhook,
+        "tryfirst": tryfirst,
+        "trylast": trylast,
+        "specname": specname,
+    }
+    mark: Callable[[_F], _F] = _marked("irons_impl", marks)
+    return mark if function is None else mark(function)
+
+
+def _marked(attribute: str, marks: Mapping[str, object]) -> Callable[[_F], _F]:
+    def mark(function: _F) -> _F:
+        setattr(function, attribute, dict(marks))
+        return function
+
+    return mark
 
 
 class Waker(Protocol):
@@ -66,7 +122,7 @@ class Backend(NamedTuple):
     waker: Waker | None = None
 
 
-@hookspec
+@hookspec()
 def irons_commands() -> Iterable[Command]:  # type: ignore[empty-body]
     """Return the commands this plugin brings.
 
@@ -83,7 +139,7 @@ def irons_backend(url: str, settings: Settings) -> Backend | None:
     """
 
 
-@hookspec
+@hookspec()
 def irons_engines() -> Mapping[str, Callable[[Any], Any]]:  # type: ignore[empty-body]
     """Return engines for the local backend: a name for `--engine`, and what makes the engine of an `irons_plugins.local.engines.Kit`.
 

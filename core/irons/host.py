@@ -11,9 +11,8 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from importlib import import_module
+from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-import pluggy
 
 from irons import hookspecs
 from irons.command import Command
@@ -23,6 +22,8 @@ from irons.tree import Clash, Tree
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
+
+    import pluggy
 
     from irons.hookspecs import Backend
     from irons.settings import Settings
@@ -61,6 +62,32 @@ class _Found(NamedTuple):
     load: Callable[[], object]
 
 
+_HOOKS: Mapping[str, tuple[str, ...]] = {
+    "irons_commands": (),
+    "irons_backend": ("url", "settings"),
+    "irons_engines": (),
+}
+"""The arguments of each hook."""
+
+
+def implementations(plugin: object) -> dict[str, Callable[..., Any]]:
+    """Return the functions of a module that are marked as hooks, by name."""
+    return {name: value for name, value in vars(plugin).items() if hasattr(value, "irons_impl")}
+
+
+def is_plain(plugin: object) -> bool:
+    """Tell whether a plugin's hooks can be called without pluggy: a module whose functions have the whole signature and no options."""
+    if not isinstance(plugin, ModuleType):
+        return False
+    for name, function in implementations(plugin).items():
+        if not isinstance(function, FunctionType) or any(vars(function)["irons_impl"].values()):
+            return False
+        code = function.__code__
+        if code.co_varnames[: code.co_argcount] != _HOOKS.get(name) or code.co_kwonlyargcount:
+            return False
+    return True
+
+
 class PluginHost:
     """Plugins and their commands. Made once per process by a face, or as often as a test likes.
 
@@ -87,10 +114,8 @@ class PluginHost:
         self.tree = Tree()
         self.plugins: list[PluginInfo] = []
         self._warn = warn or _to_stderr
-        self._manager = pluggy.PluginManager(hookspecs.PROJECT)
-        self._manager.add_hookspecs(hookspecs)
-        if self.env.get("IRONS_TRACE_PLUGINS"):
-            self._manager.add_hookcall_monitoring(self._before, self._after)
+        self._plain: list[tuple[str, object]] = []
+        self._made: pluggy.PluginManager | None = None
         for found in self._found(built_in):
             self._register(found)
 
@@ -107,6 +132,10 @@ class PluginHost:
 
     def backend(self, url: str, settings: Settings) -> Backend | None:
         """Ask the plugins where requests for this URL go; None if none of them knows it."""
+        if self._made is None:
+            asked = (implementations(plugin).get("irons_backend") for _, plugin in reversed(self._plain))
+            answers = (ask(url=url, settings=settings) for ask in asked if ask is not None)
+            return next((answer for answer in answers if answer is not None), None)
         answer: Backend | None = self._manager.hook.irons_backend(url=url, settings=settings)
         return answer
 
@@ -154,10 +183,27 @@ class PluginHost:
     def _missing(self, name: str) -> None:
         self._failed(_Found(name, "", "", lambda: None), "it is named in IRONS_PLUGINS but not installed")
 
+    @property
+    def _manager(self) -> pluggy.PluginManager:
+        """Pluggy's manager, made for the first plugin that takes more than `is_plain`: its import is most of a command's."""
+        if self._made is None:
+            import pluggy
+
+            self._made = pluggy.PluginManager(hookspecs.PROJECT)
+            self._made.add_hookspecs(hookspecs)
+            if self.env.get("IRONS_TRACE_PLUGINS"):
+                self._made.add_hookcall_monitoring(self._before, self._after)
+            for name, plugin in self._plain:
+                self._made.register(plugin, name=name)
+        return self._made
+
     def _register(self, found: _Found) -> None:
         plugin: object = None
         try:
             plugin = found.load()
+            if self._made is None and not self.env.get("IRONS_TRACE_PLUGINS") and is_plain(plugin):
+                self._register_plain(found, plugin)
+                return
             self._manager.register(plugin, name=found.name)
             self._manager.check_pending()
             hooks = tuple(sorted(caller.name for caller in self._manager.get_hookcallers(plugin) or ()))
@@ -166,24 +212,34 @@ class PluginHost:
         except (KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:  # noqa: BLE001 - whatever a stranger's import raises, SystemExit included, must not end the run
-            if plugin is not None and self._manager.get_plugin(found.name) is plugin:
-                self._manager.unregister(plugin)
+            if self._made is not None and plugin is not None and self._made.get_plugin(found.name) is plugin:
+                self._made.unregister(plugin)
             self._failed(found, _why(error))
             return
         self.plugins.append(
             PluginInfo(found.name, found.distribution, found.version, hooks, tuple(c.name for c in commands))
         )
 
+    def _register_plain(self, found: _Found, plugin: object) -> None:
+        hooks = implementations(plugin)
+        told = hooks["irons_commands"]() if "irons_commands" in hooks else ()
+        commands = _checked(told)
+        self.tree = self.tree.with_commands(commands)
+        self._plain.append((found.name, plugin))
+        self.plugins.append(
+            PluginInfo(
+                found.name,
+                found.distribution,
+                found.version,
+                tuple(sorted(hooks)),
+                tuple(command.name for command in commands),
+            )
+        )
+
     def _commands_of(self, plugin: object) -> tuple[Command, ...]:
         others = [known for known in self._manager.get_plugins() if known is not plugin]
         caller = self._manager.subset_hook_caller("irons_commands", others)
-        commands: list[Command] = []
-        for answer in caller():
-            for command in answer:
-                if not isinstance(command, Command):
-                    raise PluginError(f"irons_commands returned {type(command).__name__}, not Command")
-                commands.append(command)
-        return tuple(commands)
+        return _checked(command for answer in caller() for command in answer)
 
     def _failed(self, found: _Found, why: str) -> None:
         self.plugins.append(
@@ -208,11 +264,22 @@ def _to_stderr(line: str) -> None:
     print(line, file=sys.stderr)
 
 
+def _checked(told: Iterable[object]) -> tuple[Command, ...]:
+    """The commands that a plugin told. Raises `PluginError` where something else is among them."""
+    commands: list[Command] = []
+    for command in told:
+        if not isinstance(command, Command):
+            raise PluginError(f"irons_commands returned {type(command).__name__}, not Command")
+        commands.append(command)
+    return tuple(commands)
+
+
 def _why(error: BaseException) -> str:
     """One line that says why a plugin was left out."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if isinstance(error, Clash | PluginError):
         return " ".join(lines)
-    if isinstance(error, pluggy.PluginValidationError):
+    validation = getattr(sys.modules.get("pluggy"), "PluginValidationError", None)
+    if validation is not None and isinstance(error, validation):
         return "; ".join(lines)
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

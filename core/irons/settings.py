@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,20 +74,51 @@ class Value(NamedTuple):
     source: str
 
 
-@dataclass(frozen=True)
 class Settings:
-    """What holds for one call."""
+    """What holds for one call. Importing `dataclasses` takes longer than reading them."""
 
-    values: Mapping[str, Value]
-    profile: str
-    profile_source: str
-    path: Path
-    env: Mapping[str, str] = field(default_factory=lambda: os.environ)
-    local: Mapping[str, Any] = field(default_factory=dict)
-    debug: bool = False
-    no_input: bool = False
-    flags: Mapping[str, object] = field(default_factory=dict)
-    aliases: Mapping[str, str] = field(default_factory=dict)
+    __slots__ = (
+        "aliases",
+        "debug",
+        "env",
+        "flags",
+        "local",
+        "no_input",
+        "path",
+        "profile",
+        "profile_source",
+        "values",
+    )
+
+    def __init__(
+        self,
+        values: Mapping[str, Value],
+        profile: str,
+        profile_source: str,
+        path: Path,
+        env: Mapping[str, str] | None = None,
+        local: Mapping[str, Any] | None = None,
+        *,
+        debug: bool = False,
+        no_input: bool = False,
+        flags: Mapping[str, object] | None = None,
+        aliases: Mapping[str, str] | None = None,
+    ) -> None:
+        """Take what was read; `env` is by default this process's."""
+        self.values = values
+        self.profile = profile
+        self.profile_source = profile_source
+        self.path = path
+        self.env = os.environ if env is None else env
+        self.local = local or {}
+        self.debug = debug
+        self.no_input = no_input
+        self.flags = flags or {}
+        self.aliases = aliases or {}
+
+    def changed(self, **fields: Any) -> Settings:
+        """Return the same with other values of these fields."""
+        return Settings(**{name: fields.get(name, getattr(self, name)) for name in self.__slots__})
 
     def __getitem__(self, key: str) -> Any:
         return self.values[key].value

@@ -4,25 +4,40 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from os import devnull, environ, get_terminal_size
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from typing import TextIO
 
 
-@dataclass(frozen=True)
 class Streams:
     """stdin, stdout, stderr and the environment of one call; the `_tty` fields are settable, as tests and xonsh need."""
 
-    stdin: TextIO = field(default_factory=lambda: sys.stdin or _nowhere("r"))
-    stdout: TextIO = field(default_factory=lambda: sys.stdout or _nowhere("w"))
-    stderr: TextIO = field(default_factory=lambda: sys.stderr or _nowhere("w"))
-    env: Mapping[str, str] = field(default_factory=lambda: environ)
-    stdin_tty: bool | None = None
-    stdout_tty: bool | None = None
-    stderr_tty: bool | None = None
+    __slots__ = ("env", "stderr", "stderr_tty", "stdin", "stdin_tty", "stdout", "stdout_tty")
+
+    def __init__(
+        self,
+        stdin: TextIO | None = None,
+        stdout: TextIO | None = None,
+        stderr: TextIO | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin_tty: bool | None = None,
+        stdout_tty: bool | None = None,
+        stderr_tty: bool | None = None,
+    ) -> None:
+        """Take streams and environment; by default this process's."""
+        self.stdin: TextIO = stdin or sys.stdin or _nowhere("r")
+        self.stdout: TextIO = stdout or sys.stdout or _nowhere("w")
+        self.stderr: TextIO = stderr or sys.stderr or _nowhere("w")
+        self.env = environ if env is None else env
+        self.stdin_tty = stdin_tty
+        self.stdout_tty = stdout_tty
+        self.stderr_tty = stderr_tty
+
+    def changed(self, **fields: Any) -> Streams:
+        """Return the same with other values of these fields."""
+        return Streams(**{name: fields.get(name, getattr(self, name)) for name in self.__slots__})
 
     @property
     def reads_person(self) -> bool:

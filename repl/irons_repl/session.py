@@ -109,9 +109,8 @@ class ShellSession:
 
 
 def _with_env(streams: Streams, env: Mapping[str, str]) -> Streams:
-    from dataclasses import replace
 
-    return replace(streams, env=env)
+    return streams.changed(env=env)
 
 
 def _as_environment(flags: Mapping[str, object]) -> dict[str, str]:

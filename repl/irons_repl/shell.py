@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import subprocess
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from irons.command import Result
@@ -28,7 +27,7 @@ def run(ctx: Context, *, lines: str | None) -> Result:
         return Result(None, _script(ShellSession(ctx.host, ctx.streams, ctx.settings.flags), [lines]))
     if not ctx.streams.reads_person:
         # The lines are the script's alone: no command and no program it runs reads them.
-        streams = replace(ctx.streams, stdin=io.StringIO(), stdin_tty=False)
+        streams = ctx.streams.changed(stdin=io.StringIO(), stdin_tty=False)
         session = ShellSession(ctx.host, streams, ctx.settings.flags, stdin=subprocess.DEVNULL)
         return Result(None, _script(session, ctx.streams.stdin))
     if not ctx.streams.shows_person:

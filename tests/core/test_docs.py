@@ -98,7 +98,7 @@ def test_the_library_is_documented() -> None:
             name.startswith("_") or f"api.{name}(" in text or name in ("close", "extensions", "need", "made")
         ), name
     for name in ("Sandbox", "SshAddress", "EgressRules", "Event"):
-        fields = ", ".join(getattr(irons.answers, name).__dataclass_fields__)
+        fields = ", ".join(getattr(irons.answers, name)._fields)
         assert f"{name}({fields})" in " ".join(text.split())
 
 

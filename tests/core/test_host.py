@@ -6,12 +6,15 @@ import sys
 import textwrap
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import pluggy
 import pytest
 
 from irons import Arg, Backend, Command, Flag, hookimpl
 from irons.completing import Sources, complete
 from irons.entry_points import any_in_group
+from irons.hookspecs import hookspec
 from irons.host import BUILT_IN, PluginHost
 from irons.settings import load
 from irons.testing import Runner
@@ -327,3 +330,45 @@ def test_a_hook_object_without_commands_is_fine(host: PluginHost) -> None:
     host.register(object(), "nothing")
     assert host.plugins[-1].status == "ok"
     assert host.plugins[-1].commands == ()
+
+
+def test_hooks_are_marked_as_pluggy_marks_them() -> None:
+    """A plugin that is marked without pluggy is the same to pluggy as one that it marked itself."""
+    every: tuple[dict[str, Any], ...] = (
+        {},
+        {"tryfirst": True},
+        {"wrapper": True},
+        {"specname": "irons_commands"},
+    )
+    for options in every:
+
+        def ours() -> None:
+            pass
+
+        def theirs() -> None:
+            pass
+
+        hookimpl(**options)(ours)
+        pluggy.HookimplMarker("irons")(**options)(theirs)
+        assert vars(ours) == vars(theirs)
+    assert vars(hookimpl(lambda: None)) == vars(pluggy.HookimplMarker("irons")(lambda: None))
+    spec = hookspec(firstresult=True)(lambda: None)
+    assert vars(spec) == vars(pluggy.HookspecMarker("irons")(firstresult=True)(lambda: None))
+
+
+def test_plain_plugins_are_called_without_pluggy_and_the_same_with_it() -> None:
+    """What the built-in plugins bring does not depend on whether another plugin made pluggy's manager."""
+    plain, full = PluginHost(env={"IRONS_PLUGINS": ""}), PluginHost(env={"IRONS_PLUGINS": ""})
+
+    class Ordered:
+        @hookimpl(tryfirst=True)
+        def irons_commands(self) -> list[Command]:
+            return []
+
+    full.register(Ordered(), "ordered")
+    assert full.plugins[:-1] == plain.plugins
+    assert full.plugins[-1].status == "ok"
+    assert full.tree.below() == plain.tree.below()
+    settings = load({"api_url": "local"}, {"HOME": "/none", "IRONS_NO_START": "1"})
+    for host in (plain, full):
+        assert host.backend("other", settings) is None

@@ -75,6 +75,14 @@ def test_the_version_takes_nothing_at_all(irons_env: dict[str, str]) -> None:
     assert "pluggy" not in found
 
 
+def test_commands_do_without_pluggy_and_dataclasses(irons_env: dict[str, str]) -> None:
+    """Where only modules with plain hooks are installed nothing is imported that takes `inspect`: it is most of a start."""
+    for words in (("--help",), ("__complete", "")):
+        found = imported(*words, env=irons_env)
+        assert "irons.host" in found
+        assert not found & {"pluggy", "dataclasses", "inspect"} or "coverage" in found
+
+
 def test_a_pipe_does_without_rich(irons_env: dict[str, str]) -> None:
     """Rows that go to a pipe are printed without the library that draws tables."""
     found = imported("plugins", env=irons_env)

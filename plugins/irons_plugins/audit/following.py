@@ -173,7 +173,7 @@ class Log:
             # What ended as it is asked for is new to who asked; all else was shown when it began.
             first = bool(self._wanted.outcomes) and event.id not in self._shown
             self._remember(event)
-            yield event if first else EventUpdate(**vars(event))
+            yield event if first else EventUpdate(*event)
 
     def _remember(self, event: Event) -> None:
         if self._follow and event.id is not None:

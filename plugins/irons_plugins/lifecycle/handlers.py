@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from irons.api import Sandbox
@@ -249,7 +248,7 @@ def _each_now(ctx: Context, names: tuple[str, ...]) -> Iterator[Sandbox]:
     for name in names:
         try:
             found = _now(ctx, name)
-            yield replace(found, metadata=numbered(found.metadata))
+            yield found._replace(metadata=numbered(found.metadata))
         except IronsError as error:
             failures.add(name, error)
     failures.end()

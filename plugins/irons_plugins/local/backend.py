@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,7 +66,7 @@ def on_this_machine(ctx: Context) -> Iterator[Context]:
     from irons.settings import Value
 
     chosen = {"api_url": Value("local", "irons local"), "api_key": Value("", "irons local")}
-    settings = replace(ctx.settings, values={**ctx.settings.values, **chosen})
+    settings = ctx.settings.changed(values={**ctx.settings.values, **chosen})
     here = Context(settings, ctx.host, ctx.streams, face=ctx.face, session=ctx.session)
     try:
         yield here

@@ -10,7 +10,6 @@ import signal
 import time
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +65,7 @@ def _take(path: Path, places: Places, noted: bytes) -> int:
         except BlockingIOError:
             waited = time.monotonic() - begun
             holder = holding.read(path)
-            where = replace(places, runtime=Path(holder["runtime"])) if holder else places
+            where = places._replace(runtime=Path(holder["runtime"])) if holder else places
             if holding.answers(where):
                 raise AnotherError(f"another keeper of this user serves {where.runtime}") from None
             if waited > _END_WITHIN:

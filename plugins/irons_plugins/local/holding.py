@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ def settle(places: Places) -> Places:
     holder = read(places.state_lock)
     if holder is None or holder["runtime"] == str(places.runtime):
         return places
-    other = replace(places, runtime=Path(holder["runtime"]))
+    other = places._replace(runtime=Path(holder["runtime"]))
     return other if answers(other) else places
 
 

@@ -6,8 +6,8 @@ import contextlib
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 PRIVATE = 0o700
 
@@ -16,8 +16,7 @@ class PlacesError(Exception):
     """A directory of ours cannot be used as it is: wrong owner, a link, or not writable."""
 
 
-@dataclass(frozen=True, slots=True)
-class Places:
+class Places(NamedTuple):
     """The directories of one user's local backend, and the names within them.
 
     Attributes:

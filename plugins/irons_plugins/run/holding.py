@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -44,7 +43,7 @@ class Holder:
         from irons.api import open_api
 
         # A backend that someone took down is not brought up again by this: its time begins when it is back.
-        settings = replace(self._ctx.settings, env={**self._ctx.settings.env, "IRONS_NO_START": "1"})
+        settings = self._ctx.settings.changed(env={**self._ctx.settings.env, "IRONS_NO_START": "1"})
         while not self._over.is_set():
             try:
                 with open_api(settings, self._ctx.host) as api:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from irons.answers import Unrecorded
@@ -23,14 +22,13 @@ LOST = "unresolved,unreached"
 """Outcomes of what was let through and not reached."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tried:
+class Tried(NamedTuple):
     """Connections to one place that came to nothing for one reason; `port` is None where there is none, as for a question."""
 
     host: str
     port: int | None
     reason: str
-    count: int
+    count: int  # type: ignore[assignment]
 
 
 class Findings(NamedTuple):
