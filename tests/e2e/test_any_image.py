@@ -231,7 +231,8 @@ _SERVICE = """
 b=/opt/app/busybox
 trap 'echo asked >/tmp/end; exit 7' TERM
 echo $$ >/tmp/pid
-echo "up: $($b id -u) $PWD $SAID" >/dev/stdout
+ignored=$($b grep -c 'SigIgn:.*[014589cd]$' /proc/$$/status)
+echo "up: $($b id -u) $PWD $ignored $SAID" >/dev/stdout
 while :; do $b sleep 0.1; done
 """
 
@@ -257,7 +258,7 @@ def test_an_entrypoint_runs_where_it_is_asked_for(person: Person, place: Path, t
         refused = person.run("create", "svc", "--image", "plain", "--entrypoint")
         assert (refused.returncode, "names no entrypoint" in refused.stderr) == (1, True), refused.stderr
         person.ok("create", "svc", "--image", "app", "--entrypoint", timeout=180)
-        up = "up: 65532 /opt/app by the app\n"
+        up = "up: 65532 /opt/app 1 by the app\n"
         eventually(lambda: up in person.ok("local", "logs", "--sandbox", "svc"), what="what it prints")
         assert told("entrypoint") == "running"
         person.ok("stop", "svc", timeout=60)

@@ -216,7 +216,7 @@ def test_an_entrypoint_is_the_last_step(kit: bool) -> None:
     assert max(booting.STEPS).order < step.order
     assert " -- /app 'a b' '$(a)' ''\n" in step.script
     assert "irons_asked=web\nirons_group=staff\n" in step.script
-    assert ("/run/irons/kit/setpriv" in step.script) == kit
+    assert ("irons_kit=/run/irons/kit/\n" in step.script) == kit
     assert subprocess.run(["sh", "-n"], input=step.script, text=True, check=False).returncode == 0
     with pytest.raises(EngineError, match="names no entrypoint"):
         entrypoint.step(Config.of({"config": {"User": "web"}}), kit=kit)

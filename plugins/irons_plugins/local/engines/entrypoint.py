@@ -83,8 +83,6 @@ def step(config: Config, *, kit: bool) -> Step:
     """
     check(config, "the image")
     user, _, group = config.user.partition(":")
-    # A shell ignores INT and QUIT in what it starts in the background, and could not take that back itself.
-    tools = f"{KIT_DIRECTORY}/env --default-signal=INT,QUIT {KIT_DIRECTORY}/setpriv" if kit else "setpriv"
     values = {
         "irons_asked": user or "0",
         "irons_group": group,
@@ -95,8 +93,12 @@ def step(config: Config, *, kit: bool) -> Step:
         READING
         + "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
         + _SCRIPT
-        + f'set -- {tools} "$@" -- {shlex.join(config.entrypoint)}\n'
         + f"""
+set -- "${{irons_kit}}setpriv" "$@" -- {shlex.join(config.entrypoint)}
+# A shell ignores INT and QUIT in what it starts in the background, and could not take that back itself; env(1) can since 8.31.
+if "${{irons_kit}}env" --default-signal=INT,QUIT "${{irons_kit}}true" 2>/dev/null; then
+  set -- "${{irons_kit}}env" --default-signal=INT,QUIT "$@"
+fi
 {{
   echo {RUNNING} >"$irons_state"
   "$@"
