@@ -113,7 +113,7 @@ class EventUpdate(Event):
     __slots__ = ()
     update = True
 
-    def _asdict(self) -> dict[str, Any]:
+    def _asdict(self) -> dict[str, Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
         return {**super()._asdict(), "update": self.update}
 
 

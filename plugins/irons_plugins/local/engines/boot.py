@@ -116,7 +116,7 @@ def carry_out(order: Order) -> Answer:
     except OSError as error:
         answer = {"error": str(error)}
     os.write(order["inherited"].note, json.dumps(answer).encode())
-    if answer.get("started") is None:
+    if "pid" not in answer or answer.get("started") is None:
         return answer
     return {**answer, "greets": _greets(answer["pid"], time.monotonic() + GREETED_WITHIN)}
 
