@@ -121,8 +121,13 @@ def test_files_are_read_again_only_once_one_has_changed(
         return read_authorities(paths)
 
     monkeypatch.setattr(authorities, "read_authorities", counted)
+    for variable in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(variable, raising=False)
     carrying, before = authorities.Carrying(), authorities.signature(settings)
     assert carrying.read([str(ca)]).count == 1
+    # Where this process stands, and what is written there, is of no account.
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "written").touch()
     assert carrying.read([str(ca)]).count == 1
     assert len(reads) == 1
     assert authorities.signature(settings) == before

@@ -143,7 +143,7 @@ class Carrying:
         named = (places.openssl_cafile_env, places.openssl_capath_env)
         public = [os.environ.get(variable, "") for variable in named]
         public += [places.openssl_cafile, places.openssl_capath]
-        now = digest(signature_of(paths), *(_state(Path(path)) for path in public))
+        now = digest(signature_of(paths), *(_state(Path(path)) for path in public if path))
         if now != self._known:
             self._known, self._found = now, read_authorities(paths)
         return self._found
