@@ -9,15 +9,18 @@ import signal
 import subprocess
 import time
 from datetime import UTC, datetime
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from irons.answers import AuditPage
 from irons.api import Event, connect
 from irons.testing import EXTENSIONS, FakeApi, Fault, Runner, faults
 from irons_plugins.audit.filters import Filter
+from irons_plugins.audit.following import Log
 from irons_plugins.audit.views import line
 
 from .conftest import Irons, until
@@ -345,6 +348,27 @@ def test_follow_shows_how_a_connection_ended(irons_process: Irons, one: FakeApi)
     one.record("d.example")
     assert hosts([follower.next()]) == ["d.example"]
     assert follower.end() == "irons: interrupted\n"
+
+
+def test_a_server_that_tells_the_same_change_again_is_left_in_peace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where an answer brings nothing new the next question waits, as after an empty one."""
+    event = Event(None, "one", "a.example", allowed=True, id=1)
+    unread = iter([False, False, False, True])
+    page = AuditPage((), token=1, changed=(event,), change_token=5)
+    api = SimpleNamespace(extensions={"wait", "audit-changes"}, audit=lambda *_, **__: page)
+    slept: list[float] = []
+
+    class Streams:
+        shows_person = True
+
+        @property
+        def is_unread(self) -> bool:
+            return next(unread)
+
+    monkeypatch.setattr("irons_plugins.audit.following.time.sleep", slept.append)
+    log = Log(cast("Any", SimpleNamespace(api=api, streams=Streams())), "one", Filter(), None, follow=True)
+    assert [each.host for each in log.coming()] == ["a.example"]
+    assert len(slept) == 2
 
 
 def test_follow_marks_updates_in_json(irons_process: Irons, one: FakeApi) -> None:

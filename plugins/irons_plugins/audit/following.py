@@ -103,10 +103,10 @@ class Log:
             asked = time.monotonic()
             more = {"changes": self._cursor} if self._tells_changes else {}
             events = self._page(wait=wait if waits else None, **more)
-            changed = self._changed
-            yield from self._updates(changed)
+            updates = tuple(self._updates(self._changed))
+            yield from updates
             yield from self._new(events)
-            if not events and not changed:
+            if not events and not updates:
                 # Also a server that says it waits, and does not, is left in peace.
                 time.sleep(max(0.0, asked + POLL - time.monotonic()))
 
