@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import pwd
 import stat
 import subprocess
 import tarfile
@@ -435,7 +436,7 @@ def test_homes_and_what_is_guarded_are_refused(tmp_path: Path) -> None:
     (tmp_path / "moved").mkdir()
     guarded = [home / ".ssh", home / ".state" / "irons"]
     for name in ("/", str(home), str(home / "way"), str(tmp_path), str(home / ".ssh"), str(home / ".ssh/keys"),
-                 str(home / ".state"), str(home / ".state/irons/x"), str(home / "project" / ".."), str(Path.home())):  # fmt: skip
+                 str(home / ".state"), str(home / ".state/irons/x"), str(home / "project" / ".."), pwd.getpwuid(os.geteuid()).pw_dir):  # fmt: skip
         with pytest.raises(UsageError):
             chosen(name, everything=True, home=home, guarded=guarded)
     assert chosen(str(home / "project"), everything=True, home=home, guarded=guarded).names == ()
