@@ -41,3 +41,31 @@ def write_whole(path: Path, text: str, *, mode: int = 0o600, durable: bool = Fal
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def write_new(path: Path, text: str, *, mode: int = 0o600) -> None:
+    """Write a file that must not exist yet; anything at its path, a link without a target included, is left alone.
+
+    Args:
+        path: The file; missing directories are made, for their owner alone.
+        text: Its content, written as UTF-8.
+        mode: Its mode.
+
+    Raises:
+        FileExistsError: Something has that path.
+        NotADirectoryError: A file is where a directory is needed.
+        OSError: It can't be written; nothing is left of it.
+    """
+    try:
+        make_private(path.parent)
+    except FileExistsError as error:
+        raise NotADirectoryError(*error.args) from None
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise

@@ -10,7 +10,7 @@ _HANDLERS = "irons.own_handlers"
 
 @hookimpl
 def irons_commands() -> list[Command]:
-    """Bring help, plugins, config and completion."""
+    """Return the commands for help, plugins, config and completion."""
     return [
         Command(
             ("help",),
@@ -64,6 +64,16 @@ def irons_commands() -> list[Command]:
             (Arg("profile", "Its name."),),
             examples=("irons config use work",),
             exits=(3,),
+            tolerant=True,
+        ),
+        Command(
+            ("config", "init"),
+            "Write a configuration file that explains every setting.",
+            f"{_HANDLERS}:config_init",
+            about="""The file sets nothing: each setting is in a comment, at its default or as an example. A file that is
+            there is never changed.""",
+            examples=("irons config init",),
+            exits=(5,),
             tolerant=True,
         ),
         Command(

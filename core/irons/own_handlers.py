@@ -67,6 +67,26 @@ def config_path(ctx: Context) -> str:
     return str(ctx.settings.path)
 
 
+def config_init(ctx: Context) -> str:
+    """Write a configuration file that explains every setting; return where it is."""
+    from irons.config_template import annotated
+    from irons.errors import ConfigError, Conflict
+    from irons.files import write_new
+
+    path = ctx.settings.path
+    try:
+        write_new(path, annotated())
+    except FileExistsError:
+        raise Conflict(
+            f"{path} exists already and was not changed",
+            hint=f"to start again from a new one, move it away: mv {path} {path}.old",
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"{path} can't be written: {error.strerror}") from None
+    ctx.progress("every setting in it is a comment; remove the # before a line to set it")
+    return str(path)
+
+
 def config_set(ctx: Context, *, key: str, value: str) -> None:
     """Set a value in the file."""
     from irons.config_file import set_value

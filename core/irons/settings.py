@@ -16,52 +16,117 @@ HOSTED_URL = "https://elrond.ironcd.dev"
 
 
 class Key(NamedTuple):
-    """One setting: its environment variable (empty where it has none), its default, what it is, and the words it may be."""
+    """One setting.
+
+    Attributes:
+        env: its environment variable; empty where it has none.
+        default: its value where nothing sets it; None where there is none, or it depends on something else.
+        help: what it is, in one sentence.
+        choices: the words that it may be; any text where there are none.
+        type: `str`, or `float` for seconds.
+        example: a value that shows its form, for settings without a default.
+    """
 
     env: str
     default: Any
     help: str
     choices: tuple[str, ...] = ()
     type: type = str
+    example: Any = None
 
 
 KEYS: dict[str, Key] = {
-    "api_url": Key("IRONS_API_URL", None, "Where the API is: local, unix:///path, http(s)://…"),
-    "api_key": Key("IRONS_API_KEY", None, "The key for it."),
-    "api_ca": Key(
-        "IRONS_API_CA", None, "A file with the CA certificates (PEM) that an https:// API is checked by."
+    "api_url": Key(
+        "IRONS_API_URL", None, "Where the API is: local, unix:///path, http(s)://…", example="local"
     ),
-    "output": Key("IRONS_OUTPUT", None, "How answers are printed.", ("table", "plain", "json", "jsonl")),
+    "api_key": Key("IRONS_API_KEY", None, "The key for the API.", example="KEY"),
+    "api_ca": Key(
+        "IRONS_API_CA",
+        None,
+        "The file with the CA certificates (PEM) that verify an https:// API.",
+        example="/etc/company/root.pem",
+    ),
+    "output": Key(
+        "IRONS_OUTPUT",
+        None,
+        "How answers are printed.",
+        ("table", "plain", "json", "jsonl"),
+        example="table",
+    ),
     "connect_timeout": Key("IRONS_CONNECT_TIMEOUT", 5.0, "Seconds to wait for a connection.", type=float),
     "read_timeout": Key("IRONS_READ_TIMEOUT", 30.0, "Seconds to wait for an answer.", type=float),
-    "wait_timeout": Key("IRONS_WAIT_TIMEOUT", 600.0, "Seconds that create, start and stop wait.", type=float),
-    "public_key": Key("IRONS_PUBLIC_KEY", None, "The public key file that create sends."),
-    "sandbox": Key("IRONS_SANDBOX", None, "The sandbox that is meant where a command names none."),
+    "wait_timeout": Key(
+        "IRONS_WAIT_TIMEOUT", 600.0, "Seconds that create, start, stop and wait wait.", type=float
+    ),
+    "public_key": Key(
+        "IRONS_PUBLIC_KEY", None, "The public key file that create sends.", example="~/.ssh/id_ed25519.pub"
+    ),
+    "sandbox": Key(
+        "IRONS_SANDBOX", None, "The sandbox to use where a command names none.", example="my-sandbox"
+    ),
     "editing_mode": Key("IRONS_EDITING_MODE", "emacs", "Keys of the prompt.", ("emacs", "vi")),
 }
 """Every setting a profile, or the top of the file, may have."""
 
 TABLES: dict[str, str] = {
     "profiles": "Settings by profile: [profiles.NAME] with the keys above.",
-    "aliases": 'Commands of your own: st = "status -o json".',
-    "local": "The local backend's own table; [local.hosts] maps names to addresses for its sandboxes.",
+    "aliases": "Commands of your own.",
+    "local": "Settings of the local backend; those of the proxy, `ca` and `hosts` are read again when they change.",
 }
 """The tables the file may have, beside the settings and `profile`, the name of the profile that is used."""
 
-LOCAL_KEYS: dict[str, type] = {
-    "hosts": dict,
-    "engine": str,
-    "keep_events": int,
-    "keep_days": int,
-    "connections": int,
-    "gateway_workers": int,
-    "synthetic_pool": str,
-    "upstream_proxy": str,
-    "no_proxy": list,
-    "upstream_resolves": bool,
-    "ca": list,
+
+class LocalKey(NamedTuple):
+    """One setting of the local backend.
+
+    Attributes:
+        type: of its value.
+        help: what it is, in one or more sentences.
+        default: its value where nothing sets it; None where that depends on the machine.
+        example: a value that shows its form, for settings without a default.
+    """
+
+    type: type
+    help: str
+    default: Any = None
+    example: Any = None
+
+
+LOCAL_KEYS: dict[str, LocalKey] = {
+    "engine": LocalKey(str, "The engine of sandboxes that ask for no other.", "namespace"),
+    "keep_events": LocalKey(int, "How many audit events of each sandbox are kept.", 100_000),
+    "keep_days": LocalKey(int, "How many days audit events are kept.", 90),
+    "connections": LocalKey(int, "How many connections a sandbox may have at once.", 1024),
+    "gateway_workers": LocalKey(
+        int,
+        "How many workers the gateway has, 1 to 64; by default one for each processor, at most 4.",
+        example=4,
+    ),
+    "synthetic_pool": LocalKey(
+        str, "The block of made-up addresses of sandboxes created from now on.", "198.18.0.0/15"
+    ),
+    "upstream_proxy": LocalKey(
+        str,
+        "The company proxy by which the gateway dials: http://[USER:PASSWORD@]HOST:PORT.",
+        example="http://proxy.example.com:3128",
+    ),
+    "no_proxy": LocalKey(
+        list, "Hosts that are dialled without the proxy: patterns as in rules, without ports.", []
+    ),
+    "upstream_resolves": LocalKey(
+        bool, "Send names to the proxy, in place of addresses that were checked here.", default=False
+    ),
+    "ca": LocalKey(
+        list,
+        "Certificate authorities that sandboxes trust: absolute paths of files and directories; by default "
+        "those added to this machine, and [] for none.",
+        example=["/etc/company/root.pem"],
+    ),
+    "hosts": LocalKey(
+        dict, "Names that mean these addresses in sandboxes.", example={"registry.test": ["192.0.2.10"]}
+    ),
 }
-"""What the table `[local]` may have, and of which type."""
+"""What the table `[local]` may have."""
 
 
 _KINDS: dict[type, str] = {str: "text", int: "a whole number", list: "a list", bool: "true or false"}
@@ -324,12 +389,13 @@ def check(document: Mapping[str, Any], path: Path) -> None:
             raise ConfigError(f"aliases.{name} in {path} is text, not {value!r}")
     for name, value in document.get("local", {}).items():
         _known(name, LOCAL_KEYS, path, "local.")
-        if LOCAL_KEYS[name] is dict:
+        kind = LOCAL_KEYS[name].type
+        if kind is dict:
             _table(value, path, f"local.{name}")
-        elif type(value) is not LOCAL_KEYS[name]:
+        elif type(value) is not kind:
             # The proxy's password may stand in any of these.
             shown = "" if name in ("upstream_proxy", "no_proxy") else f", not {value!r}"
-            raise ConfigError(f"local.{name} in {path} is {_KINDS[LOCAL_KEYS[name]]}{shown}")
+            raise ConfigError(f"local.{name} in {path} is {_KINDS[kind]}{shown}")
 
 
 def _known(name: str, names: Iterable[str], path: Path, prefix: str) -> None:

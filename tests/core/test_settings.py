@@ -443,10 +443,10 @@ def test_every_key_is_documented() -> None:
     for name, key in KEYS.items():
         assert f"`{name}`" in text
         assert not key.env or f"`{key.env}`" in text
-    for name in (*TABLES, *(f"local.{key}" for key, kind in LOCAL_KEYS.items() if kind is dict)):
+    for name in (*TABLES, *(f"local.{name}" for name, key in LOCAL_KEYS.items() if key.type is dict)):
         assert f"[{name}" in text
-    for name, kind in LOCAL_KEYS.items():
-        assert kind is dict or f"`{name}`" in text
+    for name, local in LOCAL_KEYS.items():
+        assert local.type is dict or f"`{name}`" in text
 
 
 @pytest.mark.parametrize("line", ["engine = 5", 'keep_events = "many"', "keep_days = true", "keep_weeks = 1"])
