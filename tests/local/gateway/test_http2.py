@@ -17,6 +17,8 @@ from irons_plugins.local.gateway.http2_budget import MOST_STREAMS, Budget
 from irons_plugins.local.gateway.http2_frames import Frames, Http2Error, Piece, frame, settings
 from irons_plugins.local.gateway.http2_heads import MAX_TABLE, Request
 from irons_plugins.local.gateway.http2_replies import Words
+from irons_plugins.local.gateway.undecided import FREE, Holding, TooMuchError
+from irons_plugins.local.gateway.undecided import Budget as Held
 
 GOOD, EVIL = "web.test", "evil.test"
 START = h2.PREFACE + settings({})
@@ -40,7 +42,7 @@ class Seen(NamedTuple):
 
 def talk(*turns: bytes, step: int = 1 << 20, greeted: bool = True) -> Seen:
     """Let a client say something, with a server that says nothing."""
-    engine = Http2(judge, Budget(Budget()), greeted=greeted)
+    engine = Http2(judge, Budget(Budget()), Holding(Held()), greeted=greeted)
     server, client = b"", b""
     for turn in turns:
         for at in range(0, len(turn), step):
@@ -410,6 +412,43 @@ def test_answers_that_cannot_be_said_are_bounded() -> None:
     with pytest.raises(Http2Error, match="could not be answered"):
         listen(engine)
     assert len(engine._pending) < 200_000
+
+
+def test_what_is_not_whole_is_counted() -> None:
+    """Bytes of a frame, of a header block and of answers that wait: what came out, and what a body has, is not."""
+    held = Held(120_000)
+    engine = Http2(judge, Budget(Budget()), Holding(held), greeted=False)
+    client = Client()
+    engine.feed_client(START + client.ask(1, end=False) + frame(h2.DATA, 0, 1, bytes(100_000)))
+    listen(engine)
+    engine.hold()
+    assert held.held > 100_000 - FREE
+    assert 100_000 < len(engine.take_for_server()) < 101_000
+    engine.hold()
+    assert held.held == 0
+    body = frame(h2.DATA, 0, 1, bytes(100_000))
+    for at in range(0, len(body), 30_000):
+        engine.feed_client(body[at : at + 30_000])
+        listen(engine)
+        engine.take_for_server()
+        engine.hold()
+    assert held.held == 0
+    block = frame(h2.HEADERS, 0, 3, bytes(20_000)) + frame(h2.CONTINUATION, 0, 3, bytes(10_000))[:9_000]
+    engine.feed_client(block)
+    listen(engine)
+    engine.hold()
+    assert held.held == 20_000 + 9_000 + len(engine._pending) - FREE
+    engine.feed_server(frame(h2.SETTINGS, 0, 0, bytes(60_000))[:50_000])
+    engine.step_server()
+    engine.hold()
+    with pytest.raises(TooMuchError):
+        Holding(held).now(FREE + 50_000)
+    engine.feed_server(frame(h2.SETTINGS, 0, 0, bytes(60_000))[50_000:])
+    engine.step_server()
+    engine.hold()
+    assert held.held < 30_000
+    engine.close()
+    assert held.held == 0
 
 
 def test_a_server_that_pushes_is_ended() -> None:

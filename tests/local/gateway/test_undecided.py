@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import socket
+from collections.abc import Callable, Iterator
 
 import pytest
 from tests.e2e.lab import eventually
-from tests.local.gateway.stand import Stand
+from tests.local.gateway.stand import Program, Stand
+from tests.local.gateway.test_http2 import START, Client
 
-from irons_plugins.local.gateway.undecided import FREE, Budget, Meter, TooMuchError
+from irons_plugins.local.gateway import http2_frames as h2
+from irons_plugins.local.gateway.http2_frames import frame, settings
+from irons_plugins.local.gateway.undecided import FREE, Budget, Holding, Meter, TooMuchError
 
 WEB = "web.example.test"
 CROWD = 400
@@ -44,6 +49,23 @@ def test_each_connection_has_a_little_and_all_have_the_rest_together() -> None:
     assert budget.held == 10
     for meter in meters:
         meter.close()
+    assert budget.held == 0
+
+
+def test_what_is_held_for_a_while_is_given_back() -> None:
+    """A connection that holds more and less counts what it holds now; one for which there is no room counts as before."""
+    budget = Budget(10)
+    one, other = Holding(budget), Holding(budget)
+    one.now(FREE + 8)
+    other.now(FREE)
+    with pytest.raises(TooMuchError):
+        other.now(FREE + 3)
+    assert budget.held == 8
+    one.now(FREE + 7)
+    other.now(FREE + 3)
+    assert budget.held == 10
+    one.now(0)
+    other.now(1)
     assert budget.held == 0
 
 
@@ -108,3 +130,58 @@ def test_unfinished_heads_of_later_requests_hold_little(stand: Stand) -> None:
         program.send(head + b"\r\n").until(b"\r\n\r\n")
         program.send(head + b"X: " + b"y" * 60_000 + b"\r\n\r\n")
         assert b"HTTP/1.1 200 " in program.until(b"\r\n\r\n")
+
+
+@contextlib.contextmanager
+def http2_server(stand: Stand) -> Iterator[Callable[[], tuple[Program, socket.socket]]]:
+    """Makes connections with a request of HTTP/2 under way, which end with it; the server's side has said its settings."""
+    with contextlib.ExitStack() as held, stand.lab_listener("198.51.100.2") as server:
+        port = server.getsockname()[1]
+        pinned = {"pattern": f"{WEB}:{port}", "private": ["198.51.100.2/32"]}
+        stand.policy("deny", [WEB, pinned], hosts={WEB: ["198.51.100.2"]})
+        address = stand.resolve(WEB)
+
+        def begin() -> tuple[Program, socket.socket]:
+            program = held.enter_context(stand.connect(address, port)).send(START + Client().ask(1, WEB))
+            end = held.enter_context(server.accept()[0])
+            end.sendall(settings({}))
+            return program, end
+
+        yield begin
+
+
+def test_unfinished_frames_of_http_2_hold_little(stand: Stand) -> None:
+    """They share the budget too, once the server is reached: beyond it they are refused, and others go on."""
+    part = frame(h2.HEADERS, 0, 3, bytes(64_000))[:60_000]
+    with http2_server(stand) as begin:
+        before = stand.ask("stats")["memory"]
+        for _ in range(100):
+            begin()[0].send(part)
+        assert "hold too much" in stand.event(cause="cap")["reason"]
+        assert stand.ask("stats")["memory"] < before + 20_000_000
+    eventually(lambda: stand.ask("stats")["connections"] == 0)
+    with http2_server(stand) as begin:
+        # One alone has room for it, and is judged by what it says.
+        program, _ = begin()
+        program.send(part).send(bytes(4_009) + frame(h2.PING, 0, 0, bytes(8)))
+        assert b"header block" in program.rest()
+
+
+def test_answers_of_http_2_that_nobody_reads_hold_little(stand: Stand) -> None:
+    """What its client has no room for stays with the server, however much that says."""
+    with http2_server(stand) as begin:
+        before = stand.ask("stats")["memory"]
+        ends = [begin()[1] for _ in range(60)]
+        body = memoryview(frame(h2.DATA, 0, 1, bytes(16_384)) * 64)
+        left = dict.fromkeys(ends, body)
+        for end in ends:
+            end.setblocking(False)
+        quiet = 0
+        while quiet < 3:
+            quiet += 1
+            for end in ends:
+                with contextlib.suppress(BlockingIOError):
+                    left[end] = left[end][end.send(left[end]) :] or body
+                    quiet = 0
+            stand.ask("stats")
+        assert stand.ask("stats")["memory"] < before + 6_000_000

@@ -34,7 +34,7 @@ from irons_plugins.local.gateway.requests import Requests
 from irons_plugins.local.gateway.resolve import ResolveError
 from irons_plugins.local.gateway.session import BrokenError, Session
 from irons_plugins.local.gateway.sniff import Kind
-from irons_plugins.local.gateway.undecided import Meter, TooMuchError
+from irons_plugins.local.gateway.undecided import Holding, Meter, TooMuchError
 from irons_plugins.local.gateway.verdicts import (
     UNKNOWN,
     Judged,
@@ -223,6 +223,8 @@ class Attempt:
         self._client.close()
         if self._server is not None:
             self._server.close()
+        if self._engine is not None:
+            self._engine.close()
         self._return_files()
         self._cell.freed()
         self._account.close(self._host, self._judged, self._session, self._how())
@@ -351,7 +353,7 @@ class Attempt:
             raise UnreachedError(str(error), Outcome.UNREACHED) from None
 
     async def _http2(self, opening: Opening) -> None:
-        self._engine = engine = Http2(self._ask, Budget(self._cell.http2), greeted=False)
+        self._engine = engine = self._http2_engine(greeted=False)
         if self._port in STRICT:
             engine.end(Http2Error("HTTP/1 or TLS is spoken here", HTTP_1_1_REQUIRED))
             wanted = "TLS" if self._port == 443 else "HTTP/1"
@@ -368,12 +370,16 @@ class Attempt:
             self._judge(())
         session = await self._connect()
         engine.reached = True
-        await relay_http2(session, engine, b"")
+        await relay_http2(session, engine)
 
-    async def _late_http2(self, session: Session, data: bytes) -> None:
+    async def _late_http2(self, session: Session) -> None:
         self._account.protocol = "http"
-        self._engine = engine = Http2(self._ask, Budget(self._cell.http2), greeted=True)
-        await relay_http2(session, engine, data)
+        self._engine = engine = self._http2_engine(greeted=True)
+        await relay_http2(session, engine)
+
+    def _http2_engine(self, *, greeted: bool) -> Http2:
+        cell = self._cell
+        return Http2(self._ask, Budget(cell.http2), Holding(cell.opening), greeted=greeted)
 
     def _ask(self, found: Request | BadRequestError) -> Words | None:
         """Judge a request of HTTP/2; the first decides whether anyone is dialled."""

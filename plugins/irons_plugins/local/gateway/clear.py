@@ -25,8 +25,8 @@ from irons_plugins.local.gateway.tls import Hello, OddHelloError
 from irons_plugins.local.gateway.undecided import Budget
 from irons_plugins.local.policy import HostError, canonical_host
 
-Speak = Callable[[Session, bytes], Awaitable[None]]
-"""Relays the rest of a connection; takes what of the client has been read already."""
+Speak = Callable[[Session], Awaitable[None]]
+"""Relays the rest of a connection; what of the client has been read already is held."""
 MAX_ANSWER = 65_536
 
 
@@ -177,7 +177,10 @@ async def _relay_clear(
                 await session.quiesce()
                 if session.bytes_in:
                     raise LateError("the server does not speak HTTP/2", "http", Cause.PROTOCOL)
-                await http2(session, data)
+                session.client.held = data + session.client.held
+                # Not kept here for as long as the connection lives.
+                del data, step
+                await http2(session)
                 return
             if step.then is not Then.HOLD:
                 # What the server said first it has not said to HTTP/2.

@@ -30,6 +30,7 @@ from irons_plugins.local.gateway.http2_heads import (
     read_request,
 )
 from irons_plugins.local.gateway.http2_replies import Words, reply
+from irons_plugins.local.gateway.undecided import Holding
 
 LARGE = 512
 """Bytes of a header block that cost as much as another request."""
@@ -68,6 +69,7 @@ class Http2:
     Args:
         judge: judges each request.
         budget: what its client may send.
+        holding: counts what is held of frames that are not whole, and of answers that wait.
         greeted: a server is there already, and says its settings itself. Otherwise the client is greeted here, so that
             it says its first request.
 
@@ -78,9 +80,10 @@ class Http2:
         last: the last stream of which the server has heard.
     """
 
-    def __init__(self, judge: Judge, budget: Budget, *, greeted: bool) -> None:
+    def __init__(self, judge: Judge, budget: Budget, holding: Holding, *, greeted: bool) -> None:
         self._judge = judge
         self._budget = budget
+        self._holding = holding
         self._client = Frames(h2.DATA)
         self._server = Frames(h2.DATA, h2.HEADERS, h2.CONTINUATION, passes_unknown=True)
         self._lists = Lists()
@@ -126,6 +129,23 @@ class Http2:
     def partial(self) -> bool:
         """True where the rest of a frame, or of a header block, is waited for."""
         return self._client.partial or self._block is not None or bool(self._preface)
+
+    def hold(self) -> None:
+        """Count what is held, before more is waited for.
+
+        Raises:
+            TooMuchError: there is no room for it.
+        """
+        size = self._client.waiting + self._server.waiting + len(self._pending)
+        if self._parts:
+            size += self._size
+        for part in self.to_server:
+            size += len(part)
+        self._holding.now(size)
+
+    def close(self) -> None:
+        """Hold nothing any more: the connection has ended."""
+        self._holding.now(0)
 
     def take_for_server(self) -> bytes:
         """What goes to the server now."""
@@ -174,17 +194,18 @@ class Http2:
         """Take bytes of the server's."""
         self._server.feed(data)
 
-    def introduce(self) -> tuple[bytes, bytes]:
+    def introduce(self) -> bytes:
         """Begin with a server that may not speak HTTP/2 at all.
 
         Returns:
-            What it may hear in any case, with no byte of the client's choice in it; and what the client has said so far,
+            What it may hear in any case, with no byte of the client's choice in it. What the client has said so far is
             for when it has answered with its settings, as every server does first (RFC 9113, section 3.4).
         """
         self._introduced = True
         self._own_settings = 1
-        said = self.take_for_server()
-        return h2.PREFACE + h2.settings({h2.ENABLE_PUSH: 0}), said.removeprefix(h2.PREFACE)
+        if self.to_server[:1] == [h2.PREFACE]:
+            del self.to_server[0]
+        return h2.PREFACE + h2.settings({h2.ENABLE_PUSH: 0})
 
     def step_server(self) -> tuple[bytes, bool]:
         """Handle some of what the server said.

@@ -91,6 +91,11 @@ class Frames:
         """True where bytes were fed that have not come out."""
         return self._at < len(self._data)
 
+    @property
+    def waiting(self) -> int:
+        """How many bytes were fed that have not come out."""
+        return len(self._data) - self._at
+
     def feed(self, data: bytes) -> None:
         """Take more bytes."""
         self._data = self._data[self._at :] + data if self.partial else data
@@ -125,13 +130,17 @@ class Frames:
                     break
                 piece = Piece(kind, flags, stream, length, data[at:], True, False)
                 found.append(piece)
-                self._open, self._left = piece._replace(first=False), stop - end
+                self._open, self._left = piece._replace(raw=b"", first=False), stop - end
                 at = end
             elif length > MAX_WHOLE:
                 raise Http2Error("a frame is too large", FRAME_SIZE_ERROR)
             else:
                 break
-        self._at = at
+        if len(found) < most:
+            # What came out is not kept, however long the rest is waited for.
+            self._data, self._at = data[at:], 0
+        else:
+            self._at = at
         return found
 
 

@@ -16,7 +16,7 @@ from irons_plugins.local.gateway.http2_frames import (
 )
 from irons_plugins.local.gateway.late import LateError
 from irons_plugins.local.gateway.session import CLOSING, BrokenError, Session
-from irons_plugins.local.gateway.wire import Wire
+from irons_plugins.local.gateway.wire import CHUNK, Wire
 
 LARGE = 256 << 10
 """Bytes of a server's that are read at once: what is in them is mostly passed on as it is."""
@@ -67,22 +67,27 @@ async def first_request(client: Wire, engine: Http2, data: bytes, within: float)
                 return False
 
 
-async def relay_http2(session: Session, engine: Http2, data: bytes) -> None:
+async def relay_http2(session: Session, engine: Http2) -> None:
     """Relay a connection whose server is reached.
 
     Args:
         session: the connection; nothing of its server is relayed yet.
         engine: judges each request.
-        data: what of the client has been read already, and `engine` has not got.
 
     Raises:
         LateError: one side broke the protocol, or the server speaks another one.
+        TooMuchError: the connections of the cell hold too much.
         BrokenError: a side ended before the server has said what it speaks.
         OSError: the connection broke.
     """
+    try:
+        engine.feed_client(session.client.release())
+    except Http2Error as error:
+        raise faulty(engine, error) from None
+    engine.hold()
     await _meet(session, engine)
     lock = asyncio.Lock()
-    forth = asyncio.ensure_future(_forth(session, engine, data, lock))
+    forth = asyncio.ensure_future(_forth(session, engine, lock))
     back = asyncio.ensure_future(_back(session, engine, lock))
     try:
         done, _ = await asyncio.wait({forth, back}, return_when=asyncio.FIRST_COMPLETED)
@@ -95,11 +100,11 @@ async def relay_http2(session: Session, engine: Http2, data: bytes) -> None:
             task.cancel()
         await asyncio.gather(forth, back, return_exceptions=True)
     for task in (forth, back):
-        error = None if task.cancelled() else task.exception()
-        if isinstance(error, Http2Error):
-            raise faulty(engine, error)
-        if error is not None:
-            raise error
+        failed = None if task.cancelled() else task.exception()
+        if isinstance(failed, Http2Error):
+            raise faulty(engine, failed)
+        if failed is not None:
+            raise failed
     if engine.over:
         session.server.finish()
         await refuse.drain(session.client)
@@ -110,8 +115,7 @@ async def _meet(session: Session, engine: Http2) -> None:
 
     Bodies are not looked into, so on the client's word alone anything could go on in one.
     """
-    beginning, said = engine.introduce()
-    await session.send(beginning)
+    await session.send(engine.introduce())
     server = session.server
     begun = b""
     while len(begun) < HEAD:
@@ -126,44 +130,68 @@ async def _meet(session: Session, engine: Http2) -> None:
         engine.end(error)
         raise LateError(str(error), "http", Cause.PROTOCOL)
     server.held = begun + server.held
-    await session.send(said)
+    await session.send(engine.take_for_server())
 
 
-async def _forth(session: Session, engine: Http2, data: bytes, lock: asyncio.Lock) -> None:
+async def _forth(session: Session, engine: Http2, lock: asyncio.Lock) -> None:
+    while not engine.over and await _hear_client(session, engine, lock):
+        pass
+
+
+async def _hear_client(session: Session, engine: Http2, lock: asyncio.Lock) -> bool:
+    """Pass on what the client has said, and wait for more; False at its end."""
     client = session.client
-    while True:
-        engine.feed_client(data)
-        more = True
-        while more and not engine.over:
-            more = engine.step_client()
-            out = engine.take_for_server()
-            if out:
-                await session.send(out)
-            if engine.pending:
-                async with lock:
-                    await session.answer(engine.take_for_client())
-            if client.pace.over:
-                await client.pace.rest()
-        if engine.over:
-            return
-        try:
-            data = await client.recv(within=FRAME_TIMEOUT if engine.partial else None)
-        except TimeoutError:
-            raise Http2Error("a frame was not finished in time") from None
-        if not data:
-            return
+    more = True
+    while more and not engine.over:
+        more = engine.step_client()
+        out = engine.take_for_server()
+        if out:
+            await session.send(out)
+        del out
+        if engine.pending:
+            async with lock:
+                await session.answer(engine.take_for_client())
+        if client.pace.over:
+            await client.pace.rest()
+    if engine.over:
+        return False
+    engine.hold()
+    # What its server has no room for stays with the client.
+    room = await _room(session.server, CHUNK)
+    try:
+        data = await client.recv(room, within=FRAME_TIMEOUT if engine.partial else None)
+    except TimeoutError:
+        raise Http2Error("a frame was not finished in time") from None
+    engine.feed_client(data)
+    return bool(data)
 
 
 async def _back(session: Session, engine: Http2, lock: asyncio.Lock) -> None:
+    while not engine.over and await _hear_server(session, engine, lock):
+        pass
+
+
+async def _hear_server(session: Session, engine: Http2, lock: asyncio.Lock) -> bool:
+    """Wait for what the server says, and pass it on; False at its end."""
     server = session.server
-    while data := await server.recv(LARGE):
-        engine.feed_server(data)
-        more = True
-        while more:
-            async with lock:
-                out, more = engine.step_server()
-                await session.answer(out)
-            if engine.over:
-                return
-            if server.pace.over:
-                await server.pace.rest()
+    engine.hold()
+    async with lock:
+        room = await _room(session.client, LARGE)
+    data = await server.recv(room)
+    engine.feed_server(data)
+    said = more = bool(data)
+    del data
+    while more and not engine.over:
+        async with lock:
+            out, more = engine.step_server()
+            await session.answer(out)
+        if server.pace.over:
+            await server.pace.rest()
+    return said
+
+
+async def _room(sink: Wire, most: int) -> int:
+    """How many bytes a side has room for, `most` at most; waits until there is room."""
+    while not (room := sink.room()):
+        await sink.writable()
+    return min(room, most)

@@ -1,4 +1,7 @@
-"""What the connections of a cell hold in memory until it is clear what they want: one budget for all of them."""
+"""What the connections of a cell hold in memory until it is clear what they want: one budget for all of them.
+
+A connection that is looked through to its end, as HTTP/2 is, also counts what has come of a frame that is not whole.
+"""
 
 from __future__ import annotations
 
@@ -74,3 +77,30 @@ class Meter:
         """It is decided, or has ended."""
         self._budget.give(self._taken)
         self._taken = 0
+
+
+class Holding:
+    """What one connection holds now, which may become more and less.
+
+    Args:
+        budget: of its cell.
+    """
+
+    __slots__ = ("_budget", "_taken")
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self._taken = 0
+
+    def now(self, size: int) -> None:
+        """It holds so many bytes.
+
+        Raises:
+            TooMuchError: there is no room for them.
+        """
+        beyond = size - FREE if size > FREE else 0
+        if beyond > self._taken:
+            self._budget.take(beyond - self._taken)
+        elif beyond < self._taken:
+            self._budget.give(self._taken - beyond)
+        self._taken = beyond

@@ -70,6 +70,11 @@ class Wire:
             self.meter.count(len(data))
         return data
 
+    def release(self) -> bytes:
+        """What was held, which is held no more."""
+        data, self.held = self.held, b""
+        return data
+
     def peek(self) -> bytes | None:
         """The first byte that is there, which stays there; `b""` for the end, None for none yet.
 
