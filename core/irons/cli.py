@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from irons.aliases import meant
-from irons.errors import Interrupted, IronsError, UsageError
+from irons.errors import Interrupted, IronsError, UsageError, as_irons_error
 
 if TYPE_CHECKING:
     from irons.command import Command, Exec
@@ -96,24 +96,12 @@ def run_words(
     call = _Call(host, streams, face, session, _asked_format(words) or streams.env.get("IRONS_OUTPUT"))
     try:
         return call.run(words)
-    except IronsError as error:
-        call.show_error(error)
-        return error.exit_code
     except KeyboardInterrupt:
-        call.show_error(Interrupted("interrupted"))
-        return 130
+        return call.fail(words, Interrupted("interrupted"))
     except BrokenPipeError:
         raise
-    except OSError as error:
-        what = f"{error.filename}: " if isinstance(error.filename, str) else ""
-        call.show_error(_caused(error, IronsError(f"{what}{error.strerror or error}")))
-        return 1
     except Exception as error:  # noqa: BLE001 - the last net: one line, the traceback only when asked for
-        broken = f"something broke inside irons: {type(error).__name__}: {error}"
-        call.show_error(
-            _caused(error, IronsError(broken, hint="run it again with --debug for the traceback"))
-        )
-        return 1
+        return call.fail(words, as_irons_error(error))
 
 
 class _Call:
@@ -128,11 +116,14 @@ class _Call:
         self._session = session
         self._form = form
         self._debug = False
+        self._split = False
+        self._command: Command | None = None
 
     def run(self, words: Sequence[str]) -> int:
         from irons.parsing import split_globals
 
         found = split_globals(words)
+        self._split = True
         self._debug = bool(found.values.get("debug"))
         if found.version:
             return self._version()
@@ -143,9 +134,29 @@ class _Call:
         match = tree.find(words)
         if match is None:
             return self._unknown(words if tree.is_group(tuple(words[:1])) else found.words)
+        self._command = match.command
         return self._run(match.command, match.rest, found.values)
 
-    def show_error(self, error: IronsError) -> None:
+    def fail(self, words: Sequence[str], error: IronsError) -> int:
+        """Show an error; return the exit code, which is the command's own where it has one for all failures."""
+        command = self._command if self._split else self._meant(words)
+        if command is not None and command.failure and not isinstance(error, Interrupted):
+            # An exit code of its own is an attribute of the error, not of its class.
+            error.exit_code = vars(error).get("exit_code", command.failure)
+        self._show_error(error)
+        return error.exit_code
+
+    def _meant(self, words: Sequence[str]) -> Command | None:
+        """The first command among words that could not be read up to it (an unknown option before the command)."""
+        plain = words[: words.index("--")] if "--" in words else words
+        try:
+            tree = self._host.tree
+        except IronsError:
+            return None
+        found = (tree.find(plain[at:]) for at in range(len(plain)))
+        return next((match.command for match in found if match is not None), None)
+
+    def _show_error(self, error: IronsError) -> None:
         from irons.output import show_error
 
         if self._debug:
@@ -244,11 +255,6 @@ class _Call:
             f"there is no command {' '.join((*path, rest[0]))!r}",
             hint=f"did you mean {own}{near}?" if near else f"{own or 'help or '}--help lists them",
         )
-
-
-def _caused(cause: Exception, error: IronsError) -> IronsError:
-    error.__cause__ = cause
-    return error
 
 
 def _handler(command: Command) -> Callable[..., Any]:

@@ -134,7 +134,8 @@ class View(NamedTuple):
 class Command(NamedTuple):
     """A command. `path` is its words; `run` names its handler; `exits` are the exit codes it can give beyond 0, 1, 2 and 130.
 
-    A `tolerant` one runs even where the configuration file or the profile makes no sense: help, and what mends them.
+    `failure` is for a command that exits with another program's code: the one code of every failure of irons itself, words that
+    it does not understand included. An error with an exit code of its own, and Ctrl-C, keep theirs. A `tolerant` one runs even where the configuration file or the profile makes no sense: help, and what mends them.
     """
 
     path: tuple[str, ...]
@@ -149,6 +150,7 @@ class Command(NamedTuple):
     aliases: tuple[tuple[str, ...], ...] = ()
     hidden: bool = False
     tolerant: bool = False
+    failure: int = 0
 
     @property
     def name(self) -> str:

@@ -34,6 +34,20 @@ EXIT_CODES: dict[int, str] = {
 """Every exit code of `irons` and what it means."""
 
 
+def as_irons_error(error: Exception) -> IronsError:
+    """Return any exception as an error of irons, with the exception as its cause; an `IronsError` as it is."""
+    if isinstance(error, IronsError):
+        return error
+    if isinstance(error, OSError):
+        what = f"{error.filename}: " if isinstance(error.filename, str) else ""
+        told = IronsError(f"{what}{error.strerror or error}")
+    else:
+        broken = f"something broke inside irons: {type(error).__name__}: {error}"
+        told = IronsError(broken, hint="run it again with --debug for the traceback")
+    told.__cause__ = error
+    return told
+
+
 class IronsError(Exception):
     """Something failed. `message` says what and why; `hint` what to do next."""
 

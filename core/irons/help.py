@@ -125,7 +125,8 @@ class _Page:
             lines += ["", f"Also: {', '.join(' '.join(alias) for alias in command.aliases)}"]
         if command.examples:
             lines += ["", "Examples:", *(f"  {self._example(example)}" for example in command.examples)]
-        codes = sorted({0, 1, 2, 130, *command.exits})
+        failures = {command.failure} if command.failure else {1, 2}
+        codes = sorted({0, *failures, 130, *command.exits})
         lines += ["", "Exit codes:", *self._table([(str(code), EXIT_CODES.get(code, "")) for code in codes])]
         return _joined(*lines)
 

@@ -1,4 +1,4 @@
-"""Every command, given what makes no sense: exit 2, one clear line, a suggestion where there is one, and no request."""
+"""Every command, given invalid words: exit 2 (125 where other codes are a program's), one clear line, and no request."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def sample(argument: Arg) -> str:
     return argument.choices[0] if argument.choices else SAMPLES.get(argument.kind, "word")
 
 
-def refused(outcome: Outcome, api: FakeApi | None = None) -> str:
-    """Hold that an outcome is a usage error of one to two clean lines, and return its message."""
-    assert outcome.code == 2, outcome
+def refused(outcome: Outcome, api: FakeApi | None = None, command: Command | None = None) -> str:
+    """Check that an outcome is a usage error of one to two clean lines, and return its message."""
+    assert outcome.code == ((command and command.failure) or 2), outcome
     assert outcome.out == ""
     lines = outcome.err.splitlines()
     assert 1 <= len(lines) <= 2, outcome.err
@@ -67,7 +67,7 @@ def each(commands: list[Command]) -> pytest.MarkDecorator:
 @each(COMMANDS)
 def test_an_unknown_option_is_refused(run_irons: Runner, fake_api: FakeApi, command: Command) -> None:
     """An option that no command has is named, with where to look."""
-    message = refused(run_irons(*command.path, "--no-such-option"), fake_api)
+    message = refused(run_irons(*command.path, "--no-such-option"), fake_api, command)
     assert "--no-such-option" in message
     assert f"irons {command.name}" in message
 
@@ -76,21 +76,21 @@ def test_an_unknown_option_is_refused(run_irons: Runner, fake_api: FakeApi, comm
 def test_a_misspelt_option_is_suggested(run_irons: Runner, fake_api: FakeApi, command: Command) -> None:
     """An option with a letter too much suggests the one that was meant."""
     flag = max((max(option.flags, key=len) for option in command.options), key=len)
-    assert f"did you mean {flag}" in refused(run_irons(*command.path, f"{flag}z"), fake_api)
+    assert f"did you mean {flag}" in refused(run_irons(*command.path, f"{flag}z"), fake_api, command)
 
 
 @each([c for c in COMMANDS if any(a.takes in ("1", "+") for a in c.arguments)])
 def test_a_missing_argument_is_named(run_irons: Runner, fake_api: FakeApi, command: Command) -> None:
     """Without its arguments a command says which it needs."""
     needed = next(argument for argument in command.arguments if argument.takes in ("1", "+"))
-    assert needed.shown in refused(run_irons(*command.path), fake_api)
+    assert needed.shown in refused(run_irons(*command.path), fake_api, command)
 
 
 @each([c for c in COMMANDS if not any(a.takes in ("*", "+", "--") for a in c.arguments)])
 def test_an_extra_argument_is_refused(run_irons: Runner, fake_api: FakeApi, command: Command) -> None:
     """A word too many is named."""
     filled = [*command.path, *(sample(argument) for argument in command.arguments)]
-    assert "'surplus'" in refused(run_irons(*filled, "surplus"), fake_api)
+    assert "'surplus'" in refused(run_irons(*filled, "surplus"), fake_api, command)
 
 
 @each([c for c in COMMANDS if any(a.takes == "--" for a in c.arguments)])
@@ -99,7 +99,7 @@ def test_a_command_line_without_its_dashes_says_where_it_belongs(
 ) -> None:
     """Words of another program's command line that stand before `--` get the hint that they belong behind it."""
     filled = [*command.path, *(sample(a) for a in command.arguments if a.takes != "--")]
-    message = refused(run_irons(*filled, "uname -a"), fake_api)
+    message = refused(run_irons(*filled, "uname -a"), fake_api, command)
     assert "'uname -a'" in message
     assert f"irons {command.name} … -- CMD" in message
 
@@ -122,7 +122,7 @@ def test_a_bad_sandbox_name_is_refused(
     words = [sample(a) for a in command.arguments if a.takes != "--"]
     words[at] = bad
     tail = ["--", "true"] if any(a.takes == "--" for a in command.arguments) else []
-    assert "name" in refused(run_irons(*command.path, *words, *tail), fake_api)
+    assert "name" in refused(run_irons(*command.path, *words, *tail), fake_api, command)
 
 
 @pytest.mark.parametrize("bad", BAD_NAMES.values(), ids=BAD_NAMES)
@@ -133,14 +133,19 @@ def test_a_bad_name_in_an_option_is_refused(
     """A sandbox named by an option is held to the same."""
     option = next(o for o in command.options if isinstance(o, Opt) and o.kind == "sandbox")
     filled = [*command.path, *(sample(a) for a in command.arguments if a.takes in ("1", "+"))]
-    refused(run_irons(*filled, option.flags[-1], bad), fake_api)
+    refused(run_irons(*filled, option.flags[-1], bad), fake_api, command)
 
 
 @each(COMMANDS)
 def test_options_without_their_value_say_so(run_irons: Runner, fake_api: FakeApi, command: Command) -> None:
     """An option at the end of the line that lacks its value is named."""
-    for words in ([*command.path, "--api-url"], [*command.path, "--api-url", "--debug"], ["--api-url"]):
-        assert "--api-url needs a value (URL)" in refused(run_irons(*words), fake_api)
+    for words in ([*command.path, "--api-url"], [*command.path, "--api-url", "--debug"]):
+        assert "--api-url needs a value (URL)" in refused(run_irons(*words), fake_api, command)
+
+
+def test_an_option_alone_without_its_value_says_so(run_irons: Runner, fake_api: FakeApi) -> None:
+    """So is one that stands before any command."""
+    assert "--api-url needs a value (URL)" in refused(run_irons("--api-url"), fake_api)
 
 
 @each([c for c in COMMANDS if any(isinstance(o, Opt) and o.choices for o in c.options)])
@@ -150,7 +155,7 @@ def test_a_choice_that_is_none_names_the_choices(
     """An option with choices names them, and the nearest."""
     option = next(o for o in command.options if isinstance(o, Opt) and o.choices)
     filled = [*command.path, *(sample(a) for a in command.arguments if a.takes in ("1", "+"))]
-    message = refused(run_irons(*filled, option.flags[-1], f"{option.choices[0]}x"), fake_api)
+    message = refused(run_irons(*filled, option.flags[-1], f"{option.choices[0]}x"), fake_api, command)
     assert f"did you mean {option.choices[0]}?" in message
 
 

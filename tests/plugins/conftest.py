@@ -47,12 +47,13 @@ class _Pause:
 
 @dataclass(frozen=True)
 class Sshd:
-    """A running server: its port, its host key as known_hosts has it, the private key that opens it."""
+    """A running server: its port, its host key as known_hosts has it, the private key that opens it, the home of a login."""
 
     port: int
     host_key: str
     identity: Path
     user: str
+    home: Path
 
     def address(self, **more: Any) -> dict[str, Any]:
         """Return what a v0 API answers about it."""
@@ -110,7 +111,7 @@ Subsystem sftp internal-sftp
     try:
         until(lambda: _answers(port))
         key = (home / "host.pub").read_text().rsplit(" ", 1)[0]
-        yield Sshd(port, key, home / "user", getpass.getuser())
+        yield Sshd(port, key, home / "user", getpass.getuser(), bare)
     finally:
         server.terminate()
         server.wait()

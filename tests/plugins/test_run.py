@@ -142,7 +142,7 @@ def test_hosts_mean_deny(runs: Irons, fake_api: FakeApi) -> None:
 )
 def test_what_is_asked_for_is_checked_first(run_irons: Runner, own: FakeApi, words: list[str]) -> None:
     """A call that can't be carried out makes no sandbox."""
-    assert run_irons(*words).code == 2
+    assert run_irons(*words).code == 125
     assert not any(call.line == "POST /sandboxes" for call in own.calls)
 
 

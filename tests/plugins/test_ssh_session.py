@@ -17,18 +17,13 @@ from irons.testing import FakeApi, Runner
 from irons_plugins.ssh.session import carried, send_options, session_line
 from irons_plugins.ssh.workdir import GO_TO, Workdir, workdir_of
 
-from .conftest import Irons
+from .conftest import Irons, Sshd
 
 SHELLS = [
     pytest.param(words, marks=pytest.mark.skipif(shutil.which(words[0]) is None, reason="not installed"))
     for words in (["dash"], ["bash"], ["busybox", "sh"])
 ]
 SECRET = 'it\'s\n a "b" \\ $x `id` ü\n'
-
-
-def home_of_this_user() -> str:
-    """Return the home directory that a login gets."""
-    return pwd.getpwuid(os.geteuid()).pw_dir
 
 
 # The working directory
@@ -82,10 +77,9 @@ def test_what_a_shell_made_of_a_tilde_is_tried_below_the_home_there() -> None:
     assert workdir_of(None, env) == ("", "")
 
 
-def test_exec_starts_at_home(into: Irons) -> None:
+def test_exec_starts_at_home(into: Irons, sshd: Sshd) -> None:
     """`exec --workdir '~'` is the home directory there, and so is what a shell here makes of `~`."""
-    home = home_of_this_user()
-    assert into("exec", "one", "--workdir", "~", "--", "pwd").stdout.decode() == f"{home}\n"
+    assert into("exec", "one", "--workdir", "~", "--", "pwd").stdout.decode() == f"{sshd.home}\n"
     other = into("exec", "one", "--workdir", f"{into.env['HOME']}/..//nothing", "--", "pwd")
     assert other.returncode == 125
 
@@ -155,19 +149,19 @@ def test_only_what_is_named_travels(run_irons: Runner, one: FakeApi) -> None:
 def test_a_value_on_the_command_line_is_refused(run_irons: Runner, one: FakeApi, command: str) -> None:
     """KEY=VALUE is an error that says why and does not repeat the value; so is a name that is not set or not valid."""
     done = run_irons(command, "one", "--env", "TOKEN=hush", "--", "id")
-    assert done.code == 2
+    assert done.code == 125
     assert "argument list" in done.err
     assert "TOKEN=… irons" in done.err
     assert "hush" not in done.err
-    assert run_irons(command, "one", "--env", "NOT_SET", "--", "id").code == 2
-    assert run_irons(command, "one", "--env", "a;b", "--", "id").code == 2
+    assert run_irons(command, "one", "--env", "NOT_SET", "--", "id").code == 125
+    assert run_irons(command, "one", "--env", "a;b", "--", "id").code == 125
     assert one.calls == []
 
 
 def test_a_printed_command_has_no_variables(run_irons: Runner, one: FakeApi) -> None:
     """`--command` with `--env` is refused, as the line would hold the value; with `--workdir` it is printed."""
     done = run_irons("ssh", "one", "--command", "--env", "TOKEN", env={"TOKEN": "hush"})
-    assert done.code == 2
+    assert done.code == 125
     assert "hush" not in done.err
     printed = shlex.split(run_irons("ssh", "one", "--command", "--workdir", "~/app").ok().out)
     assert "-t" in printed

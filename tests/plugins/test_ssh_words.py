@@ -356,8 +356,8 @@ def test_scp_that_makes_no_sense(run_irons: Runner, one: FakeApi, words: list[st
 
 @pytest.mark.parametrize("word", ["0", "65536", "x", "80:", ":80", "80:x", "1:2:3", "-1", "8080:0", "٣"])
 def test_forward_of_no_port(run_irons: Runner, one: FakeApi, word: str) -> None:
-    """A port that is none is refused before any request."""
-    assert run_irons("forward", "one", word).code == 2
+    """A port that is invalid is refused before any request."""
+    assert run_irons("forward", "one", word).code == 125
     assert one.calls == []
 
 
@@ -409,8 +409,8 @@ def test_an_unreachable_server(run_irons: Runner, fake_api: FakeApi) -> None:
     ],
 )
 def test_exec_that_makes_no_sense(run_irons: Runner, one: FakeApi, words: list[str]) -> None:
-    """A missing program, a value in an argument, a variable that is not set: a usage error before any request."""
-    assert run_irons("exec", "one", *words).code == 2
+    """A missing program, a value in an argument, a variable that is not set: 125 before any request."""
+    assert run_irons("exec", "one", *words).code == 125
     assert one.calls == []
 
 

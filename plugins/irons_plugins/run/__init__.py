@@ -88,6 +88,7 @@ The program starts in ~/work where files were sent. A relative PATH of --bring i
                 "irons run --image python:3.12 --allow pypi.org --allow files.pythonhosted.org -- pip download requests",
                 "irons run --with . --bring dist --timeout 10m -- ./build.sh",
             ),
-            exits=(124, 125),
+            exits=(124,),
+            failure=125,
         )
     ]

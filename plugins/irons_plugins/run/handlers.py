@@ -19,7 +19,7 @@ from irons_plugins.run.holding import Holder
 from irons_plugins.run.transfer import PLACE, AbsentError, Wanted, bring, send, wanted
 from irons_plugins.ssh.child import Sinks, ended_by_signals
 from irons_plugins.ssh.endings import FAILED
-from irons_plugins.ssh.entrance import Entrance, entrance, failing_as_ssh
+from irons_plugins.ssh.entrance import Entrance, entrance
 from irons_plugins.ssh.program import Program, run_program
 from irons_plugins.ssh.refused import Refusals
 from irons_plugins.ssh.report import Captured, error_object, reported
@@ -93,7 +93,7 @@ def run(
         MOST if limit is None else limit,
     )
     try:
-        with failing_as_ssh(), ended_by_signals():
+        with ended_by_signals():
             if not keep:
                 # Asked before a thread asks, too: the first call starts the local backend.
                 ctx.api.need("holds", "a server that ends a sandbox with its client")
@@ -191,7 +191,6 @@ def _inside(ctx: Context, way: Entrance, plan: _Plan, fate: _Fate) -> Result:
             report |= {"error": error_object(missing)}
         return Result({**report, "exit": code, "kept": fate.stays, "brought": brought}, exit=code)
     if error is not None:
-        error.exit_code = FAILED
         raise error
     return Result(None, exit=code)
 
@@ -206,7 +205,7 @@ def _fetched(ctx: Context, way: Entrance, plan: _Plan) -> tuple[list[dict[str, o
             placed = bring(ctx, way, what, start, plan.target, plan.most)
         except AbsentError as error:
             ctx.progress(f"irons: {error.message}")
-            missing = error
+            missing, error.exit_code = error, FAILED
             continue
         left = "".join(f"; {count:,} {why} left out" for why, count in placed.left_out.items())
         where = plan.target.joinpath(*what.below)

@@ -7,6 +7,8 @@ from irons.hookspecs import hookimpl
 from irons_plugins.lifecycle.selection import ALL, LABEL, NAMES
 
 _HERE = "irons_plugins.ssh"
+_FAILURE = 125
+"""Never taken for the code of a program in the sandbox."""
 
 _NAME = Arg("name", "The sandbox's name.", kind="sandbox")
 _STRICT = Flag(
@@ -52,7 +54,8 @@ Nothing of your own configuration is forwarded: no agent, no X11, no ports, and 
                 "irons ssh my-sandbox -- 'cd /srv && make | tail'",
                 "$(irons ssh my-sandbox --command)",
             ),
-            exits=(3, 4, 6, 125),
+            exits=(3, 4, 6),
+            failure=_FAILURE,
         ),
         Command(
             ("scp",),
@@ -86,7 +89,7 @@ Nothing of your own configuration is forwarded: no agent, no X11, no ports, and 
             pace="terminal",
             about="The ports here are on the loopback address alone, and are named once they listen. It runs until interrupted.",
             examples=("irons forward my-sandbox 8080", "irons forward my-sandbox 8080:80 5432"),
-            exits=(3, 4, 5, 6, 125),
+            failure=_FAILURE,
         ),
         Command(
             ("ssh-config",),
@@ -172,6 +175,7 @@ With -o json or jsonl the answer is one object for each sandbox, with the output
                 "irons exec my-sandbox -- python3 -c 'print(1)'",
                 "irons exec my-sandbox --timeout 10m --env TOKEN --workdir /srv -- make test",
             ),
-            exits=(124, 125),
+            exits=(124,),
+            failure=_FAILURE,
         ),
     ]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from irons.errors import ConfigError, Conflict, IronsError, UsageError
+from irons.errors import Conflict, as_irons_error
 from irons_plugins.ssh.endings import FAILED
 from irons_plugins.ssh.identities import Identities
 from irons_plugins.ssh.known_hosts import told_host_key
@@ -77,21 +77,13 @@ def asked_target(ctx: Context, name: str) -> Target:
 
 @contextmanager
 def failing_as_ssh() -> Iterator[None]:
-    """Exit with 125, which is never taken for the remote command's code, whatever fails in irons itself."""
+    """Give every failure of irons itself the exit code 125, for where an error becomes a part of an answer."""
     try:
         yield
-    except ConfigError as error:
-        error.exit_code = FAILED
-        raise
-    except UsageError:
-        raise
-    except IronsError as error:
+    except Exception as error:
+        failure = as_irons_error(error)
         # An end by a signal has a code of its own.
-        if "exit_code" not in vars(error):
-            error.exit_code = FAILED
-        raise
-    except OSError as error:
-        what = f"{error.filename}: " if isinstance(error.filename, str) else ""
-        failed = IronsError(f"{what}{error.strerror or error}")
-        failed.exit_code = FAILED
-        raise failed from error
+        failure.exit_code = vars(failure).get("exit_code", FAILED)
+        if failure is error:
+            raise
+        raise failure from error

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from irons.command import Exec, Result
-from irons.errors import UsageError
+from irons.errors import IronsError, UsageError
 from irons.values import check_sandbox_name
-from irons_plugins.ssh.entrance import Entrance, entrance, failing_as_ssh
+from irons_plugins.ssh.entrance import Entrance, entrance
 from irons_plugins.ssh.kept import over_existing
 from irons_plugins.ssh.openssh import local_path, remote_line, remote_path, scp_argv, ssh_argv
 from irons_plugins.ssh.session import carried, send_options, session_line
@@ -53,17 +55,17 @@ def ssh(
         return remote_line(words)
 
     if printed:
-        way = _way(ctx, name, strict=strict_hostkeys, agent=forward_agent, direct=False)
+        with _with_codes_of_its_own():
+            way = _way(ctx, name, strict=strict_hostkeys, agent=forward_agent, direct=False)
         remote = line_for(way.target)
         instead = way.target.command if remote is None else ""
         # What stands in place of a shell gets a terminal, as the shell would.
         flags = ("-t",) if instead or (workdir and not words) else ()
         return shlex.join(ssh_argv(way.target, way.options, flags, instead or remote))
-    with failing_as_ssh():
-        way = _way(ctx, name, strict=strict_hostkeys, agent=forward_agent)
-        if not variables:
-            # OpenSSH sends the variables that the kept connection was made to send: none.
-            way = over_existing(ctx, way)
+    way = _way(ctx, name, strict=strict_hostkeys, agent=forward_agent)
+    if not variables:
+        # OpenSSH sends the variables that the kept connection was made to send: none.
+        way = over_existing(ctx, way)
     person = ctx.streams.reads_person and ctx.streams.shows_person
     line = line_for(way.target) or way.target.command or None
     options = (*send_options(variables), *way.options)
@@ -86,6 +88,16 @@ def ssh(
     if leaving is not None:
         leaving.report(code, command=bool(words))
     return Result(None, exit=code)
+
+
+@contextmanager
+def _with_codes_of_its_own() -> Iterator[None]:
+    """Keep each error's own exit code: a line that is printed runs nothing, so no code is another program's."""
+    try:
+        yield
+    except IronsError as error:
+        vars(error).setdefault("exit_code", error.exit_code)
+        raise
 
 
 def _way(ctx: Context, name: str, *, strict: bool, agent: bool, direct: bool = True) -> Entrance:

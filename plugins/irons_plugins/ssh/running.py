@@ -9,7 +9,7 @@ from irons.errors import UsageError
 from irons_plugins.lifecycle.selection import selected
 from irons_plugins.ssh.child import Sinks
 from irons_plugins.ssh.ending_soon import telling_end
-from irons_plugins.ssh.entrance import entrance, failing_as_ssh
+from irons_plugins.ssh.entrance import entrance
 from irons_plugins.ssh.program import Program, run_program
 from irons_plugins.ssh.refused import Refusals
 from irons_plugins.ssh.telling import asked_form, ended_by, tell
@@ -58,25 +58,23 @@ def execute(
         timeout,
         no_stdin,
     )
-    with failing_as_ssh():
-        meant = selected(ctx, names, everything=everything, labels=labels)
+    meant = selected(ctx, names, everything=everything, labels=labels)
     if everything or labels or len(meant) != 1:
         return _on_several(ctx, meant, program, strict=strict_hostkeys)
     return _on_one(ctx, meant[0], program, strict=strict_hostkeys)
 
 
 def _on_one(ctx: Context, name: str, program: Program, *, strict: bool) -> Result:
-    with failing_as_ssh():
-        way = entrance(ctx, name, strict=strict)
-        refusals = Refusals(ctx, name)
-        if asked_form(ctx):
-            from irons_plugins.ssh.report import Captured, reported
+    way = entrance(ctx, name, strict=strict)
+    refusals = Refusals(ctx, name)
+    if asked_form(ctx):
+        from irons_plugins.ssh.report import Captured, reported
 
-            out, err = Captured(), Captured()
-            ran = run_program(ctx, way, program, Sinks(out, err))
-            return Result(reported(name, ran, out, err, refusals), exit=ran.ending.code)
-        with telling_end(ctx, name, raw=False):
-            ran = run_program(ctx, way, program)
+        out, err = Captured(), Captured()
+        ran = run_program(ctx, way, program, Sinks(out, err))
+        return Result(reported(name, ran, out, err, refusals), exit=ran.ending.code)
+    with telling_end(ctx, name, raw=False):
+        ran = run_program(ctx, way, program)
     tell(ctx, ran, refusals)
     if ran.ending.error is not None:
         raise ran.ending.error
