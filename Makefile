@@ -158,5 +158,6 @@ clean: ## Remove what was made here, the virtual environment and what the quicks
 	rm -rf $(VENV) dist build .coverage* htmlcov .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 .PHONY: docs
-docs: venv ## Write docs/cli.md anew from the commands' help.
+docs: venv ## Write docs/cli.md from the commands' help, and docs/api.md from the routes.
 	@$(BIN)/python tests/core/test_help.py
+	$(BIN)/python tools/render_api.py
