@@ -1,0 +1,159 @@
+"""Report words that readers stumble over in what users read: help, errors, progress lines and documents.
+
+    python tools/check_words.py            exit 1 where there are any, with file, line, word and what to write
+
+Read are the texts of commands (`help=`, `about=`, `hint=` and the like), of errors that are raised, of progress lines and of
+log lines, and the prose of the documents without their code. Docstrings and comments are not read.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[1]
+CODE = ("core", "plugins", "repl")
+DOCUMENTS = ("*.md", "docs/*.md", "docs/decisions/*.md", ".github/*.md", ".github/*/*.md")
+
+WORDS: dict[str, str] = {
+    r"ma(?:ke|kes|de|king) no sense": "is invalid",
+    r"(?<!there )(?<!here )is no (?!longer\b|more\b|further\b)(?=[a-z])": "is not a …, is invalid",
+    r"(?:that|which) (?:is|are) none\b": "is not one, is invalid",
+    r"\bmend(?:s|ed|ing)?\b": "fix, repair",
+    r"\btold\b": "reported, printed",
+    r"\bsaid\b": "reported, logged, printed",
+    r"\bw(?:rite|rites|ritten|rote) down\b": "logged, recorded",
+    r"\bin force\b": "active",
+    r"\bst(?:and|ands|ood) (?:behind|beside|on)\b": "follows, next to, uses",
+    r"\banew\b": "again",
+    r"\bwhom\b": "the noun",
+    r"\b(?:nobody|somebody)\b": "what is missing, someone",
+    r"\btakes? (?:\w+ ){0,3}away\b": "removes",
+    r"\bhold that\b|\bholds that\b": "test that",
+    r"\bmeanwhile\b|\bwhatever\b": "leave it out",
+    r"\bbeside\b": "next to, and, with",
+    r"\bso[.;]|\bso$": "leave it out",
+}
+"""What is looked for, case ignored, and what to write in its place."""
+
+_ALL = re.compile("|".join(f"(?P<w{number}>{word})" for number, word in enumerate(WORDS)), re.IGNORECASE)
+_FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+_INLINE = re.compile(r"`[^`\n]+`")
+_CALLS = frozenset(
+    [
+        "Command",
+        "Arg",
+        "Opt",
+        "Flag",
+        "View",
+        "Column",
+        "Key",
+        "LocalKey",
+        "Check",
+        "Refusal",
+        "Dropped",
+        "progress",
+        "tell",
+        "narrate",
+        "refuse",
+        "bad",
+        "conflict",
+        "unready",
+        "say",
+        "debug",
+        "info",
+        "warning",
+        "error",
+        "exception",
+        "critical",
+        "confirm",
+        "write",
+        "waiting",
+        "_no",
+        "Result",
+    ]
+)
+"""Calls whose texts people read, beside those of `raise`."""
+_KEYWORDS = frozenset(
+    ["help", "about", "hint", "reason", "what", "fix", "empty", "title", "message", "summary", "description"]
+)
+
+
+class Found(NamedTuple):
+    """One word, where it is, and what to write."""
+
+    path: Path
+    line: int
+    word: str
+    write: str
+
+
+def in_text(text: str) -> Iterator[tuple[int, str, str]]:
+    """Yield the offset of each word to avoid, the word, and what to write."""
+    for match in _ALL.finditer(text):
+        yield match.start(), match[0], list(WORDS.values())[int(str(match.lastgroup)[1:])]
+
+
+def in_document(text: str) -> Iterator[tuple[int, str, str]]:
+    """Yield the line of each word to avoid in a page's prose, the word, and what to write."""
+
+    def blank(match: re.Match[str]) -> str:
+        return re.sub(r"[^\n]", "_", match[0])
+
+    prose = _INLINE.sub(blank, _FENCED.sub(blank, text))
+    for at, word, write in in_text(prose):
+        yield prose.count("\n", 0, at) + 1, word, write
+
+
+def in_program(text: str) -> Iterator[tuple[int, str, str]]:
+    """Yield the line of each word to avoid in texts that people read, the word, and what to write."""
+    for line, said in sorted(set(_texts(ast.parse(text)))):
+        for _, word, write in in_text(_INLINE.sub("_", said)):
+            yield line, word, write
+
+
+def _texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Raise) and node.exc is not None:
+            yield from _strings(node.exc)
+        elif isinstance(node, ast.Call):
+            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            wanted = node.args if name in _CALLS or name.endswith("Error") else []
+            for part in [*wanted, *(k.value for k in node.keywords if k.arg in _KEYWORDS)]:
+                yield from _strings(part)
+        elif isinstance(node, ast.Return) and isinstance(node.value, ast.Constant | ast.JoinedStr):
+            yield from _strings(node.value)
+
+
+def _strings(node: ast.AST) -> Iterator[tuple[int, str]]:
+    for part in ast.walk(node):
+        if isinstance(part, ast.Constant) and isinstance(part.value, str):
+            yield part.lineno, part.value
+
+
+def everything(root: Path = ROOT) -> Iterator[Found]:
+    """Yield each word to avoid below `root`."""
+    for pattern in DOCUMENTS:
+        for path in sorted(root.glob(pattern)):
+            for line, word, write in in_document(path.read_text("utf-8")):
+                yield Found(path.relative_to(root), line, word, write)
+    for part in CODE:
+        for path in sorted((root / part).rglob("*.py")):
+            for line, word, write in in_program(path.read_text("utf-8")):
+                yield Found(path.relative_to(root), line, word, write)
+
+
+def main() -> int:
+    """Print what was found; 1 where there is anything."""
+    found = list(everything())
+    for each in found:
+        print(f"{each.path}:{each.line}: {each.word!r}: {each.write}")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
