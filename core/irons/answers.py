@@ -300,37 +300,43 @@ _TEXTS = (
 )
 
 
+_NUMBERS = ("port", "count", "id", "bytes_in", "bytes_out")
+
+
 def event_of(row: Mapping[str, Any], sandbox: str) -> Event:
     """Read an audit event; `sandbox` is whose log was asked for, where the event does not say it."""
     get = row.get
-    allowed = get("allowed") is True
-    count, duration = whole_of(get("count")), get("duration_ms")
-    # Long logs are events by the hundred thousand: nearly all of these are texts, and cost no call.
+    allowed, duration = get("allowed") is True, get("duration_ms")
+    # Long logs are events by the hundred thousand: nearly all of these are what they should be, and cost no call.
     whose, host, verdict, mode, protocol, rule, reason, sandbox_id, ended, address, cause, outcome = [
         value if type(value) is str else text_of(value) if value else "" for value in map(get, _TEXTS)
     ]
+    port, count, number, came, went = [
+        value if value is None or (type(value) is int and 0 <= value < _LARGEST) else whole_of(value)
+        for value in map(get, _NUMBERS)
+    ]
     return Event(
-        time=time_of(get("timestamp")),
-        sandbox=whose or sandbox,
-        host=host,
-        allowed=allowed,
+        time_of(get("timestamp")),
+        whose or sandbox,
+        host,
+        allowed,
         # A server that tells no verdict tells at least whether the connection passed.
-        verdict=verdict or ("allowed" if allowed else "blocked"),
-        mode=mode,
-        protocol=protocol,
-        port=whole_of(get("port")),
-        rule=rule,
-        reason=reason,
-        count=1 if count is None else count,
-        id=whole_of(get("id")),
-        sandbox_id=sandbox_id,
-        bytes_in=whole_of(get("bytes_in")),
-        bytes_out=whole_of(get("bytes_out")),
-        duration_ms=duration if isinstance(duration, float) else whole_of(duration),
-        ended=ended,
-        address=address,
-        cause=cause,
-        outcome=outcome,
+        verdict or ("allowed" if allowed else "blocked"),
+        mode,
+        protocol,
+        port,
+        rule,
+        reason,
+        1 if count is None else count,
+        number,
+        sandbox_id,
+        came,
+        went,
+        duration if type(duration) is float else whole_of(duration),
+        ended,
+        address,
+        cause,
+        outcome,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time as clock
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -61,5 +62,19 @@ def rfc3339(time: datetime) -> str:
 
 def local_time(time: datetime) -> str:
     """Return a time in this machine's zone as RFC 3339, to the second."""
-    text = time.astimezone().isoformat(timespec="seconds")
+    # Events come by the hundred thousand, and those of one minute differ in their seconds alone.
+    minute = _local_minute(time.replace(second=0, microsecond=0), clock.tzname)
+    if minute is None:
+        return _zoned(time.astimezone().isoformat(timespec="seconds"))
+    return f"{minute[0]}{time.second:02}{minute[1]}"
+
+
+@lru_cache(maxsize=16)
+def _local_minute(minute: datetime, _: tuple[str, str]) -> tuple[str, str] | None:
+    """What is before and behind the seconds of a local time; None in a zone that differs by seconds, as before 1900."""
+    text = _zoned(minute.astimezone().isoformat(timespec="seconds"))
+    return (text[:17], text[19:]) if text[17:19] == "00" else None
+
+
+def _zoned(text: str) -> str:
     return f"{text[:-6]}Z" if text.endswith("+00:00") else text

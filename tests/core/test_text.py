@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import time
 import unicodedata
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irons.text import clean, rfc3339, size_text
+from irons.text import clean, local_time, rfc3339, size_text
 
 
 @given(st.text())
@@ -77,3 +78,26 @@ def test_times_are_utc_with_z() -> None:
     """RFC 3339 in UTC, with microseconds where there are any."""
     assert rfc3339(datetime(2026, 2, 19, 16, 42, 26, tzinfo=UTC)) == "2026-02-19T16:42:26Z"
     assert rfc3339(datetime(2026, 2, 19, 16, 42, 26, 5, tzinfo=UTC)) == "2026-02-19T16:42:26.000005Z"
+
+
+OFFSETS = st.integers(-23 * 3600, 23 * 3600).map(lambda seconds: timezone(timedelta(seconds=seconds)))
+
+
+@pytest.mark.parametrize("zone", ["UTC", "MST7MDT", "Asia/Kolkata", "Africa/Monrovia", "Europe/Amsterdam"])
+def test_local_times_are_what_the_zone_says(zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever was asked before: across a minute, a change of summer time, zones that differed by seconds, and another zone."""
+
+    @given(
+        st.datetimes(datetime(1850, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC) | OFFSETS),  # noqa: DTZ001
+        st.integers(0, 120),
+    )
+    def check(first: datetime, seconds: int) -> None:
+        for at in (first, first + timedelta(seconds=seconds), first.astimezone(UTC)):
+            text = at.astimezone().isoformat(timespec="seconds")
+            assert local_time(at) == (f"{text[:-6]}Z" if text.endswith("+00:00") else text)
+
+    with monkeypatch.context() as patched:
+        patched.setenv("TZ", zone)
+        time.tzset()
+        check()
+    time.tzset()

@@ -156,13 +156,17 @@ class Log:
         return page.events[known:]
 
     def _new(self, events: tuple[Event, ...]) -> Iterator[Event]:
+        # Nothing is called for each event of a long log that is wanted whole.
+        wanted = self._wanted or None
         for event in events:
-            if event.id is not None:
-                if event.id <= self._newest:
+            number = event.id
+            if number is not None:
+                if number <= self._newest:
                     continue
-                self._newest = event.id
-            if self._wanted(event):
-                self._remember(event)
+                self._newest = number
+            if wanted is None or wanted(event):
+                if self._follow:
+                    self._remember(event)
                 yield event
 
     def _updates(self, changed: tuple[Event, ...]) -> Iterator[Event]:
@@ -176,7 +180,7 @@ class Log:
             yield event if first else EventUpdate(*event)
 
     def _remember(self, event: Event) -> None:
-        if self._follow and event.id is not None:
+        if event.id is not None:
             self._shown[event.id] = event
             self._shown.move_to_end(event.id)
             if len(self._shown) > REMEMBERED:

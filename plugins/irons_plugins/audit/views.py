@@ -19,8 +19,8 @@ LOST = ("unresolved", "unreached")
 def line(event: Event) -> str:
     """Return the line that the wire contract gives an event: `TIMESTAMP  VERDICT  HOST  (mode: MODE)`."""
     time = local_time(event.time) if event.time else "-"
-    text = f"{time}  {'ALLOWED' if event.allowed else 'DENIED '}  {clean(event.host)}"
-    text = f"{text}  (mode: {clean(event.mode)})" if event.mode else text
+    mode = f"  (mode: {clean(event.mode)})" if event.mode else ""
+    text = f"{time}  {'ALLOWED' if event.allowed else 'DENIED '}  {clean(event.host)}{mode}"
     # After what the contract has: of what was let through in vain, and of what was shown before.
     if isinstance(event, EventUpdate):
         return f"{text}  ({_became(event)})"
