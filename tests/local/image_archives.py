@@ -171,5 +171,7 @@ def ids(path: Path) -> tuple[int, int]:
 def make_place() -> Iterator[Place]:
     """A place of its own, all of which is removed again."""
     root = Path(tempfile.mkdtemp(prefix="irons-image-"))
-    yield Place(root)
-    shutil.rmtree(root)
+    try:
+        yield Place(root)
+    finally:
+        shutil.rmtree(root)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -11,8 +12,10 @@ from pathlib import Path
 import pytest
 from tests.local.people import CELL_NEEDS, PYTHON, Kept, eventually
 
+from irons_plugins.local import maker
+from irons_plugins.local.clients import Report
 from irons_plugins.local.idmap import PRIVATE_BASE
-from irons_plugins.local.link import RequestError
+from irons_plugins.local.link import Message, RequestError
 
 SQUAT = """
 import errno, socket
@@ -298,8 +301,10 @@ def test_a_dropped_cell_leaves_nothing(kept: Kept) -> None:
     kept.ask("cell.drop", cell=cell)
     kept.ask("cell.drop", cell=cell)
     eventually(lambda: kept.heard(detach=cell), what="the gateway to let go")
-    for kind, inode in inodes.items():
-        assert holders(kind, inode) == []
+    # A process that ends lets go of its namespaces some time after its parent was told of the end.
+    eventually(
+        lambda: not any(holders(kind, inode) for kind, inode in inodes.items()), what="free namespaces"
+    )
     assert kept.status()["cells"] == 0
 
 
@@ -319,3 +324,35 @@ def test_requests_that_make_no_sense(kept: Kept) -> None:
     with pytest.raises(RequestError) as caught:
         kept.ask("cell.make", cell=cell)
     assert caught.value.code == "exists"
+
+
+class _HeldLoop:
+    """A keeper's loop that calls nothing back by itself."""
+
+    def after(self, _seconds: float, late: Callable[[], None]) -> _HeldLoop:
+        self.late = late
+        return self
+
+    def watch(self, _fd: int, _events: int, ready: Callable[[], None]) -> None:
+        self.ready = ready
+
+    def cancel(self) -> None:
+        """Nothing runs."""
+
+    def forget(self, _fd: int) -> None:
+        """Nothing is watched."""
+
+
+def test_a_child_that_takes_too_long_is_told_from_one_that_was_ended() -> None:
+    """One that the keeper ended for its time is `late`; one that something else ended is not."""
+    for late in (True, False):
+        loop, heard = _HeldLoop(), list[Message | None]()
+        child = maker.fork(lambda _: signal.pause())
+        report = Report(loop, child, heard.append, 3.0)  # type: ignore[arg-type]
+        if late:
+            loop.late()
+        else:
+            os.kill(child.pid, signal.SIGKILL)
+        os.waitpid(child.pid, 0)
+        loop.ready()
+        assert (heard, report.late) == ([None], late)

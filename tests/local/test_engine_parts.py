@@ -6,6 +6,7 @@ import asyncio
 import errno
 import json
 import os
+import socket
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from irons_plugins.local.engines import (
+    CellError,
     EngineError,
     Limits,
     Spec,
@@ -22,6 +24,7 @@ from irons_plugins.local.engines import (
     oci,
     seccomp,
     sshd,
+    starting,
     sysview,
 )
 from irons_plugins.local.engines.cgroup import Groups
@@ -401,3 +404,33 @@ def test_the_documentation_lists_the_files_of_sys() -> None:
 def test_processors_are_listed_as_the_kernel_does(numbers: set[int], text: str) -> None:
     """Runs are ranges."""
     assert sysview.ranges(numbers) == text
+
+
+class _BusyCells:
+    """Cells of a keeper that is too busy at first: then a connection to a server that says who it is."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def connect(self, cell: str, address: str, port: int, *, within: float) -> socket.socket:
+        del cell, address, port, within
+        self.asked += 1
+        if self.asked == 1:
+            raise CellError("the keeper does not answer")
+        if self.asked == 2:
+            raise TimeoutError(errno.ETIMEDOUT, "it was not done within 3 s")
+        near, far = socket.socketpair()
+        near.setblocking(False)
+        far.sendall(b"SSH-2.0-x\r\n")
+        far.close()
+        return near
+
+
+def test_a_keeper_that_is_busy_fails_no_start() -> None:
+    """While the SSH server is waited for, a connection that took the keeper too long is tried again."""
+    cells, nothing = _BusyCells(), os.open(os.devnull, os.O_RDONLY)
+    try:
+        asyncio.run(starting.greeted(cells, "sb_1", Process(os.getpid(), started(os.getpid())), nothing))  # type: ignore[arg-type]
+    finally:
+        os.close(nothing)
+    assert cells.asked == 3

@@ -289,3 +289,13 @@ def test_a_checked_link_stays_below(name: str, target: str) -> None:
             checked_link(name, target)
     else:
         assert checked_link(name, target) == target
+
+
+def test_a_place_is_removed_also_where_it_is_interrupted() -> None:
+    """Ctrl-C, a test that is left out, a failure: nothing of a place stays."""
+    for reason in (KeyboardInterrupt, pytest.skip.Exception, AssertionError):
+        with pytest.raises(reason), make_place() as place:  # noqa: PT012
+            root = place.root
+            archive(root / "a.tar", *SYSTEM)
+            raise reason
+        assert not root.exists()

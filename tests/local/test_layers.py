@@ -418,15 +418,17 @@ def sharing_place(machine: MachineNeeds) -> Iterator[Place]:
         with disk.open("wb") as file:
             file.truncate(256 << 20)
         subprocess.run(["mkfs.btrfs", "-q", disk], check=True, capture_output=True)
-        done = subprocess.run(
-            ["mount", "-o", "loop", disk, mounted], check=False, capture_output=True, text=True
-        )
-        if done.returncode:
-            machine.miss(f"a disk image cannot be mounted: {done.stderr.strip()}", optional=True)
         try:
+            done = subprocess.run(
+                ["mount", "-o", "loop", disk, mounted], check=False, capture_output=True, text=True
+            )
+            if done.returncode:
+                machine.miss(f"a disk image cannot be mounted: {done.stderr.strip()}", optional=True)
             yield Place(mounted)
         finally:
-            subprocess.run(["umount", mounted], check=True)
+            # Also where an interruption came before the end of `mount`; the loop device goes with the mount.
+            if mounted.is_mount():
+                subprocess.run(["umount", mounted], check=True)
 
 
 def test_where_blocks_can_be_shared_a_sandbox_keeps_its_changes(sharing_place: Place) -> None:

@@ -156,7 +156,7 @@ class Cells:
         def done(message: Message | None) -> None:
             self._coming.discard(name)
             try:
-                report = _report(message)
+                report = _report(message, running)
             except RequestError as error:
                 ask.refuse(error.code, error.message)
                 return
@@ -166,7 +166,7 @@ class Cells:
             self._attach(cell)
             ask.ok(report.body)
 
-        Report(self._loop, child, done, _MAKE_WITHIN)
+        running = Report(self._loop, child, done, _MAKE_WITHIN)
 
     def _drop(self, ask: Ask) -> None:
         name = ask.text("cell")
@@ -187,17 +187,20 @@ class Cells:
 
         def done(message: Message | None) -> None:
             try:
-                report = _report(message)
+                report = _report(message, running)
             except RequestError as error:
                 ask.refuse(error.code, error.message)
                 return
             ask.ok({}, report.fds)
             report.close()
 
-        Report(self._loop, child, done, within + 1.0)
+        running = Report(self._loop, child, done, within + 1.0)
 
 
-def _report(message: Message | None) -> Message:
+def _report(message: Message | None, running: Report) -> Message:
+    """What a child reported. Raises `RequestError`; one that took too long is an ETIMEDOUT, as of a connection."""
+    if message is None and running.late:
+        raise RequestError("ETIMEDOUT", f"it was not done within {running.within:g} s")
     if message is None:
         raise RequestError("failed", "the process that did it was ended")
     return answer_of(message)

@@ -133,6 +133,10 @@ class Report:
         child: the child; one that takes too long is ended.
         done: called with the report.
         within: how many seconds it may take.
+
+    Attributes:
+        within: how many seconds it may take.
+        late: it took longer, and was ended.
     """
 
     def __init__(
@@ -141,7 +145,9 @@ class Report:
         child.sock.setblocking(False)
         self._loop, self._child, self._done = loop, child, done
         self._receiver = Receiver(child.sock)
-        self._timer = loop.after(within, self._late)
+        self.within = within
+        self.late = False
+        self._timer = loop.after(within, self._end)
         loop.watch(child.sock.fileno(), READ, self._ready)
 
     def _ready(self) -> None:
@@ -153,7 +159,8 @@ class Report:
         if message is not None:
             self._finish(message)
 
-    def _late(self) -> None:
+    def _end(self) -> None:
+        self.late = True
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._child.pidfd, signal.SIGKILL)
 

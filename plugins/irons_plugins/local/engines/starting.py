@@ -17,6 +17,7 @@ from irons_plugins.local.cellnet import search_path
 from irons_plugins.local.engines import (
     CELL_DNS,
     SSH_PORT,
+    CellError,
     Cells,
     EngineError,
     Namespaces,
@@ -276,7 +277,8 @@ async def greeted(cells: Cells, cell: str, process: Process | None, console_end:
 async def _greets(cells: Cells, cell: str) -> bool:
     try:
         connection = await cells.connect(cell, LOOPBACK, SSH_PORT, within=_GREETING_WITHIN)
-    except OSError:
+    except (CellError, OSError):
+        # Nothing answers yet; or the keeper is busy, or a new one is coming: `greeted` asks again.
         return False
     with connection:
         loop = asyncio.get_running_loop()
