@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import functools
+import lzma
 import os
+import resource
 import shutil
 import stat
 import subprocess
 import tarfile
 import tomllib
+import zlib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -224,6 +227,35 @@ def test_what_cannot_be_read_is_said(rootfs: Path, tmp_path: Path, data: bytes, 
     path.write_bytes(data)
     with pytest.raises(EngineError, match=says):
         _unpacked(rootfs, path)
+
+
+def _greedy() -> bytes:
+    """An archive compressed with xz whose block asks for a dictionary of 3 GiB (The .xz File Format, 3.1 and 5.3.1)."""
+    data = bytearray(lzma.compress(tar_bytes(*SYSTEM), format=lzma.FORMAT_XZ))
+    length = (data[12] + 1) * 4
+    block = data[12 : 12 + length]
+    assert block[2:4] == b"\x21\x01"
+    block[4] = 39
+    block[-4:] = zlib.crc32(block[:-4]).to_bytes(4, "little")
+    data[12 : 12 + length] = block
+    return bytes(data)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_archive_cannot_take_all_memory(rootfs: Path, tmp_path: Path, stream: bool) -> None:
+    """What its compression, or a header, would have kept in memory is bounded, and the refusal says so."""
+    path = tmp_path / "a.tar"
+    if stream:
+        header = tarfile.TarInfo("././@LongLink")
+        header.type, header.size = tarfile.GNUTYPE_LONGNAME, 2 << 30
+        path.write_bytes(header.tobuf())
+        os.truncate(path, 512 + (2 << 30))
+    else:
+        path.write_bytes(_greedy())
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    with pytest.raises(EngineError, match=r"takes more than 1 GiB of memory"):
+        _unpacked(rootfs, path, stream=stream)
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
 
 
 def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(rootfs: Path, tmp_path: Path) -> None:

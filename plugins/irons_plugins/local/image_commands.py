@@ -71,8 +71,11 @@ def list_images(ctx: Context) -> tuple[ImageRow, ...]:
         ctx.progress("irons: these are this machine's images; irons image list shows those of the server")
     images = _images(ctx)
     if any(layer.size is None for layer in images.layers.listed()):
-        # What a daemon that runs would do within seconds.
-        _do(ctx, lambda images, _: images.layers.count())
+        # What a daemon that runs would do within seconds; without it, the images are there all the same.
+        try:
+            _do(ctx, lambda images, _: images.layers.count())
+        except IronsError as error:
+            ctx.progress(f"irons: the sizes of some images are not known: {error.message}")
     return tuple(_row(image, images.size(image)) for image in images.listed())
 
 

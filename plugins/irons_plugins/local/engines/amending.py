@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TypedDict
@@ -79,7 +79,7 @@ def _end_sessions(init: Process, gone: frozenset[str]) -> None:
             children[known.parent].append(pid)
     for server in _servers(init.pid, children):
         for connection in children[server]:
-            members = list(_below(connection, children))
+            members = descendants(connection, children)
             if _keys(members) & gone or not _keys(members):
                 for pid in (connection, *members):
                     _kill(pid, inside)
@@ -98,10 +98,19 @@ def _is_sshd(pid: int) -> bool:
     return False
 
 
-def _below(pid: int, children: Mapping[int, Iterable[int]]) -> Iterable[int]:
-    for child in children.get(pid, ()):
-        yield child
-        yield from _below(child, children)
+def descendants(pid: int, children: Mapping[int, Sequence[int]]) -> list[int]:
+    """All descendants of a process; how deep they go is for the sandbox to say.
+
+    Args:
+        pid: the process.
+        children: those of each process, which were not all read at one moment.
+    """
+    found, waiting = {pid}, [pid]
+    while waiting:
+        fresh = [child for child in children.get(waiting.pop(), ()) if child not in found]
+        found.update(fresh)
+        waiting += fresh
+    return sorted(found - {pid})
 
 
 def _keys(members: Iterable[int]) -> frozenset[str]:

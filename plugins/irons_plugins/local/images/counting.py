@@ -27,7 +27,7 @@ def count(request: dict[str, Any], _say: Say) -> dict[str, Any]:
     """
     os.nice(_NICE)
     counted = _Count()
-    counted.directory(request["tree"])
+    counted.tree(request["tree"])
     return {"size": counted.size, "used": counted.used}
 
 
@@ -36,8 +36,28 @@ class _Count:
         self.size = self.used = 0
         self._seen: set[int] = set()
 
-    def directory(self, descriptor: int) -> None:
-        with os.scandir(descriptor) as entries:
+    def tree(self, top: int) -> None:
+        """Count what is below a directory, with one descriptor open however deep it goes.
+
+        `..` is the way back: a layer's directories stay where they are.
+        """
+        here = os.dup(top)
+        try:
+            waiting = [self._entries(here)]
+            while waiting:
+                if waiting[-1]:
+                    here = _moved(here, waiting[-1].pop())
+                    waiting.append(self._entries(here))
+                else:
+                    waiting.pop()
+                    here = _moved(here, "..") if waiting else here
+        finally:
+            os.close(here)
+
+    def _entries(self, directory: int) -> list[str]:
+        """Count the entries of one directory; gives the names of those that are directories."""
+        inner = []
+        with os.scandir(directory) as entries:
             for entry in entries:
                 found = entry.stat(follow_symlinks=False)
                 if found.st_nlink > 1 and not stat.S_ISDIR(found.st_mode):
@@ -49,8 +69,12 @@ class _Count:
                 if stat.S_ISREG(found.st_mode):
                     self.size += min(found.st_size, used)
                 elif stat.S_ISDIR(found.st_mode):
-                    inner = os.open(entry.name, _DIRECTORY, dir_fd=descriptor)
-                    try:
-                        self.directory(inner)
-                    finally:
-                        os.close(inner)
+                    inner.append(entry.name)
+        return inner
+
+
+def _moved(here: int, name: str) -> int:
+    """The descriptor of a directory in `here`, in the place of that of `here`."""
+    there = os.open(name, _DIRECTORY, dir_fd=here)
+    os.close(here)
+    return there

@@ -16,6 +16,7 @@ import gzip
 import lzma
 import os
 import posixpath
+import resource
 import shutil
 import stat
 import tarfile
@@ -23,6 +24,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import IO, Any, cast
 
+from irons.text import size_text
 from irons_plugins.local.engines import EngineError
 from irons_plugins.local.engines.inside import Say
 from irons_plugins.local.idmap import INNER_COUNT
@@ -34,6 +36,9 @@ from irons_plugins.local.images.room import Room
 _COMPRESSIONS = (bz2, gzip, lzma)
 # What tarfile raises where a header or the map of a sparse file holds what it does not expect.
 _DAMAGES = (tarfile.TarError, EOFError, lzma.LZMAError, LookupError, ValueError, OverflowError)
+MEMORY = 1 << 30
+"""Bytes of memory for reading an archive: headers, the lists of a sparse file, the dictionary of a compression."""
+
 _CAPABILITY = "SCHILY.xattr.security.capability"
 _CHUNK = 1 << 20
 _REPORT_EVERY = 8 << 20
@@ -61,7 +66,7 @@ def unpack(request: dict[str, Any], say: Say) -> dict[str, Any]:
     # Layers need not say anything of the root directory itself, and a daemon's own umask is none of its business.
     os.chmod(".", 0o755)  # noqa: S103 (everybody inside must get in)
     try:
-        with os.fdopen(request["archive"], "rb", closefd=False) as file:
+        with _bounded(MEMORY), os.fdopen(request["archive"], "rb", closefd=False) as file:
             room = Room(request["rootfs"], "the image")
             find = archive.stream if request["stream"] else archive.layers
             config = EMPTY if request["stream"] else Config.of(archive.configuration(file))
@@ -74,6 +79,10 @@ def unpack(request: dict[str, Any], say: Say) -> dict[str, Any]:
         directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
         os.fsync(directory)
         os.close(directory)
+    except MemoryError:
+        refusal = EngineError(
+            "image", f"refused: to read the archive takes more than {size_text(MEMORY)} of memory"
+        )
     except (archive.ArchiveError, *_DAMAGES, OSError) as error:
         refusal = _explained(error)
     except EngineError as error:
@@ -85,6 +94,18 @@ def unpack(request: dict[str, Any], say: Say) -> dict[str, Any]:
         with contextlib.suppress(OSError), os.fdopen(request["archive"], "rb", closefd=False) as file:
             _drain(file)
     raise refusal
+
+
+@contextlib.contextmanager
+def _bounded(memory: int) -> Iterator[None]:
+    """Let this process have no more than so many bytes: how much is kept of a header or a block is for the archive to say."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    least = [each for each in (soft, hard, memory) if each != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_DATA, (min(least), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
 def _explained(error: Exception) -> EngineError:

@@ -1,0 +1,93 @@
+"""Counting the files of a layer."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import resource
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from irons.context import Context
+from irons.host import PluginHost
+from irons.settings import load
+from irons.streams import Streams
+from irons_plugins.local.backend import places_of
+from irons_plugins.local.engines import EngineError
+from irons_plugins.local.engines.removal import empty
+from irons_plugins.local.image import Image
+from irons_plugins.local.image_commands import list_images
+from irons_plugins.local.images import counting
+from irons_plugins.local.images.layers import Layers
+
+DEPTH = 1500
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Iterator[int]:
+    """A directory that is removed however deep it is."""
+    made = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield made
+        empty(made)
+    finally:
+        os.close(made)
+
+
+def write(directory: int, name: str, data: bytes) -> None:
+    """Write a file into a directory."""
+    file = os.open(name, os.O_WRONLY | os.O_CREAT, 0o600, dir_fd=directory)
+    os.write(file, data)
+    os.close(file)
+
+
+def test_directories_may_be_deeper_than_a_path(tree: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the stack nor descriptors run out, and what lies beside the deep directory is counted too, a link once."""
+    monkeypatch.setattr(os, "nice", lambda _: 0)
+    here = os.dup(tree)
+    for _ in range(DEPTH):
+        for name in ("long" * 20, "beside"):
+            os.mkdir(name, dir_fd=here)
+        there = os.open("long" * 20, os.O_RDONLY | os.O_DIRECTORY, dir_fd=here)
+        os.close(here)
+        here = there
+    write(here, "deep", b"x" * 4096)
+    os.close(here)
+    write(tree, "first", b"x" * 4096)
+    os.link("first", "second", src_dir_fd=tree, dst_dir_fd=tree)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 1024), hard))
+    try:
+        assert sys.getrecursionlimit() < DEPTH
+        found = counting.count({"tree": tree}, lambda _line, _done: None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert found["size"] == 2 * 4096
+    assert found["used"] >= 2 * 4096
+
+
+def test_images_are_listed_whose_sizes_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A layer whose files cannot be counted takes no other image out of the list."""
+
+    async def refuse(_: Layers) -> bool:
+        raise EngineError("failed", "no")
+
+    monkeypatch.setattr(Layers, "count", refuse)
+    env = {"HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path), "IRONS_API_URL": "local"}
+    told = io.StringIO()
+    context = Context(load({}, env), PluginHost(), Streams(stderr=told, env=env))
+    places = places_of(context.settings)
+    layer = Layers(places.layers).begin("changes")
+    found = {"os": "any", "size": 1, "sshd": "", "tini": ""}
+    for name, layers in (("plain", ()), ("saved", (layer.id,))):
+        image = replace(Image.of(places.images, name, "imported from x", dict(found)), layers=layers)
+        image.home.mkdir(parents=True)
+        image.write(image.home)
+    with contextlib.closing(context):
+        assert {row.name: row.size for row in list_images(context)} == {"plain": 1, "saved": None}
+    assert told.getvalue() == "irons: the sizes of some images are not known: no\n"
