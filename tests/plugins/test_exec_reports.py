@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,24 @@ def test_exec_in_several(many: Irons) -> None:
     lines = done.stderr.decode().splitlines()
     assert sorted(lines[:-1]) == ["one: err", "three: err", "two: err"]
     assert lines[-1] == "irons: exit codes of 3 of 3 sandboxes: one (1), three (1), two (1)"
+
+
+def test_exec_in_several_whose_output_finds_no_room(many: Irons) -> None:
+    """Where stdout takes no more, each says why, and none is a success."""
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            many.argv("exec", "one", "two", "--", "echo", "hi"),
+            env=dict(many.env),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 125
+    assert sorted(done.stderr.decode().splitlines()[:-1]) == [
+        f"{name}: irons: what the program wrote can't be written to stdout (No space left on device); it ended with code 0"
+        for name in ("one", "two")
+    ]
 
 
 def test_exec_in_several_is_parallel(many: Irons, tmp_path: Path) -> None:

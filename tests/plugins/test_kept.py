@@ -238,6 +238,17 @@ def test_connections_end_when_they_are_told_to(into: Irons, whole: bool) -> None
     assert sockets(into) == []
 
 
+def test_a_connection_that_ended_by_itself_leaves_no_file(into: Irons) -> None:
+    """What is left of it goes when the sandbox goes, as after a stop, with which its SSH server ends."""
+    parent(into)
+    (path,) = sockets(into)
+    os.kill(master(path), signal.SIGTERM)
+    until(lambda: not path.exists())
+    assert list(path.parent.iterdir())
+    end_kept(load({}, into.env), "one")
+    assert list(path.parent.iterdir()) == []
+
+
 def test_a_gentle_end_lets_nothing_new_in(into: Irons, tmp_path: Path) -> None:
     """After a key is removed what runs goes on, and the next call has to log in."""
     go = tmp_path / "go"

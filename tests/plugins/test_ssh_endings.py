@@ -21,7 +21,13 @@ TOKEN = "0" * 32
 WAY = Entrance("one", Target("127.0.0.1", 22, "irons", oom_kills=0), ())
 
 
-def concluded(*marks: str, code: int = 255, log: str = "", after: Aftermath = Aftermath()) -> Ending:  # noqa: B008
+def concluded(
+    *marks: str,
+    code: int = 255,
+    log: str = "",
+    after: Aftermath = Aftermath(),  # noqa: B008
+    unwritten: str = "",
+) -> Ending:
     """Return the ending of a call whose stderr had these marks."""
     read = Marks(TOKEN, "127.0.0.1")
     for mark in marks:
@@ -29,7 +35,7 @@ def concluded(*marks: str, code: int = 255, log: str = "", after: Aftermath = Af
     logged = Log()
     with logged, open(logged.path, "wb", buffering=0) as pipe:  # noqa: PTH123 - a pipe
         pipe.write(log.encode())
-    return ending(WAY, read, code, logged, after, 3.0)
+    return ending(WAY, read, code, logged, after, 3.0, unwritten)
 
 
 def failed(told: Ending) -> str:
@@ -64,6 +70,23 @@ def test_a_shell_that_memory_ran_out_for() -> None:
     told = concluded("began", after=Aftermath(out_of_memory=True))
     assert told == Ending(137, 9, "out of memory")
     assert failed(concluded("began")) == "the shell that ran the program in one was killed"
+
+
+def test_an_end_that_only_openssh_tells() -> None:
+    """Where the last mark did not come through, the exit code is the program's all the same."""
+    assert concluded("began", code=0) == Ending(0)
+    assert concluded("began", code=124).timed_out
+    assert concluded("began", code=141).sentence.startswith("exit code 141: killed by signal 13 (PIPE), or")
+    told = failed(concluded("began", code=3, unwritten="no room"))
+    assert told == "what the program wrote can't be written to stdout (no room); it ended with code 3"
+    assert failed(concluded("began", "ended 0 no", code=0, unwritten="no room")).endswith("with code 0")
+
+
+def test_openssh_that_was_killed_here() -> None:
+    """The end of OpenSSH itself is not taken for the end of the program, or of its shell."""
+    assert failed(concluded("began", code=-9)) == "ssh was killed on this machine by signal 9 (KILL)"
+    assert failed(concluded(code=-15)) == "ssh was killed on this machine by signal 15 (TERM)"
+    assert concluded("began", "ended 0 no", code=-9) == Ending(0)
 
 
 def test_signals_have_names() -> None:

@@ -172,6 +172,32 @@ def test_a_code_that_looks_like_a_signal(into: Irons, code: int) -> None:
     assert (done.returncode, done.stderr) == (code, b"")
 
 
+def test_a_program_whose_output_nobody_reads_any_more(into: Irons) -> None:
+    """Its exit code is its own, as behind `| head -1`; nothing is said to have been killed."""
+    process = into.start("exec", "one", "--", "sh", "-c", "trap '' PIPE; while echo x; do :; done; exit 7")
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"x\n"
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == b""
+    assert process.wait(60) == 7
+
+
+def test_a_program_whose_output_finds_no_room(into: Irons) -> None:
+    """Output that cannot be written is a failure, also of a program that succeeded, and the reason is said."""
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            into.argv("exec", "one", "--", "sh", "-c", "echo x; sleep 1; echo y"),
+            env=dict(into.env),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 125
+    assert done.stderr.decode().startswith("irons: what the program wrote can't be written to stdout (")
+
+
 def _fifo(into: Irons) -> Path:
     fifo = Path(into.env["HOME"]) / "go"
     os.mkfifo(fifo)

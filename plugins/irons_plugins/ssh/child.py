@@ -55,6 +55,7 @@ def run_piped(
     bound: bool = True,
     sinks: Sinks = Sinks(),  # noqa: B008 - a tuple
     deadline: Callable[[], float] | None = None,
+    raw: bool = False,
 ) -> int:
     """Run a program with the call's streams and return its exit code.
 
@@ -66,6 +67,7 @@ def run_piped(
         bound: It is killed when this process dies; starting it takes longer so.
         sinks: What takes its output in place of the call's streams.
         deadline: Tells when it is killed, in monotonic seconds; asked again and again, as that may change.
+        raw: Return -n, and not 128+n, where signal n killed it.
 
     Raises:
         TimedOut: It was killed for its time.
@@ -76,7 +78,8 @@ def run_piped(
         source = streams.stdin
         if no_stdin:
             source = open_files.enter_context(open(os.devnull, encoding="ascii"))  # noqa: PTH123 - a device
-        return _run_piped(argv, streams, source, header, sinks, deadline, bound=bound)
+        code = _run_piped(argv, streams, source, header, sinks, deadline, bound=bound)
+    return code if raw else _code(code)
 
 
 def _run_piped(
@@ -133,7 +136,7 @@ def _run_piped(
                 thread.join()
             for descriptor in (over, killed, told_killed):
                 os.close(descriptor)
-    return _code(code)
+    return code
 
 
 def _wait(process: subprocess.Popen[bytes], deadline: Callable[[], float] | None) -> int:
@@ -194,8 +197,8 @@ def _descriptor(stream: TextIO) -> int | None:
 
 def _drain(pipe: IO[bytes], sink: Sink, killed: int) -> None:
     """Pass on what a program writes, until its end; once it was killed, only what is there: a connection that is kept holds the pipe."""
-    # Where the sink's reader has gone the pipe is closed, and the program learns of it as it would without us.
-    with contextlib.suppress(BrokenPipeError), pipe:
+    # Where the sink takes no more the pipe is closed, and the program learns of it as it would without us.
+    with contextlib.suppress(OSError), pipe:
         while True:
             ready, _, _ = select.select([pipe.fileno(), killed], [], [])
             if pipe.fileno() not in ready:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from irons.errors import ApiError, Conflict, IronsError, NotFound
 from irons.text import clean, size_text
 from irons_plugins.ssh.child import Signalled
+from irons_plugins.ssh.marks import End
 
 if TYPE_CHECKING:
     from irons.context import Context
@@ -93,20 +94,28 @@ def interrupted(error: KeyboardInterrupt) -> Ending:
     return Ending(128 + number, sentence="" if number == signal.SIGINT else f"ended by {signal_text(number)}")
 
 
-def ending(way: Entrance, marks: Marks, code: int, log: Log, after: Aftermath, limit: float) -> Ending:
+def ending(
+    way: Entrance, marks: Marks, code: int, log: Log, after: Aftermath, limit: float, unwritten: str = ""
+) -> Ending:
     """Return how a program ended.
 
     Args:
         way: Where it ran.
         marks: What the sandbox's part reported.
-        code: OpenSSH's exit code.
+        code: OpenSSH's exit code; -n where signal n killed it on this machine.
         log: What OpenSSH logged as errors; it has ended.
         after: What the server reports.
         limit: Seconds that the program had.
+        unwritten: Why the program's stdout could not be written here; empty where it was, or nobody reads it any more.
     """
     bound = way.target.memory
     memory = "out of memory" + (f": the sandbox's limit is {size_text(bound)}" if bound else "")
-    end = marks.end
+    end = marks.end or _unreported(marks, code, limit)
+    if end is not None and unwritten:
+        told = (
+            f"what the program wrote can't be written to stdout ({unwritten}); it ended with code {end.code}"
+        )
+        return Ending(FAILED, error=_failed(told))
     if end is None:
         if after.out_of_memory:
             return Ending(128 + signal.SIGKILL, int(signal.SIGKILL), memory)
@@ -128,10 +137,25 @@ def ending(way: Entrance, marks: Marks, code: int, log: Log, after: Aftermath, l
     return Ending(end.code)
 
 
+def _unreported(marks: Marks, code: int, limit: float) -> End | None:
+    """How a program ended of whose end only OpenSSH's exit code tells; None where it does not.
+
+    OpenSSH passes nothing more on, no mark either, once it cannot write the program's stdout. The sandbox's shell exits with
+    the program's code.
+    """
+    if marks.began is None or not 0 <= code < OPENSSH_FAILED:
+        return None
+    if limit and code == OUT_OF_TIME:
+        return End(code, "time")
+    return End(code, "maybe" if code > 128 else "no")
+
+
 def _failure(way: Entrance, marks: Marks, code: int, log: list[str], after: Aftermath) -> IronsError:
     name = way.name
     if marks.failed:
         return _failed("the program was not started")
+    if code < 0:
+        return _failed(f"ssh was killed on this machine by {signal_text(-code)}")
     if marks.began is None and code != OPENSSH_FAILED:
         return _failed(
             f"the shell of {name} can't run programs: it ended with code {code}",

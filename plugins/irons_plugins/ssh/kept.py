@@ -292,6 +292,9 @@ def _begun(settings: Settings, way: Entrance, place: _Place, idle: int) -> bool:
 def _end(directory: Path, pattern: str, how: str) -> None:
     for path in directory.glob(pattern):
         if path.suffix == ".lock":
+            # Its connection may have ended by itself.
+            if how == "exit":
+                path.unlink(missing_ok=True)
             continue
         words = ["ssh", "-F", "none", "-o", f"ControlPath=./{path.name}", "-O", how, "irons"]
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):

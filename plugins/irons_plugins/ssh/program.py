@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import stat
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from irons.errors import TimedOut
 from irons_plugins.ssh.child import Sink, Sinks, run_piped, writer
@@ -113,6 +114,7 @@ def _run(
     header, line = _request(program, token)
     marks = Marks(token, way.target.host)
     stderr = sinks.stderr or writer(ctx.streams.stderr)
+    stdout = None if sinks.stdout is None else _Checked(sinks.stdout)
     began = time.monotonic()
 
     def ran(told: Ending, interrupt: KeyboardInterrupt | None = None) -> Ran:
@@ -128,9 +130,10 @@ def _run(
                 ctx.streams,
                 header=header,
                 no_stdin=program.no_stdin,
+                raw=True,
                 # Over a kept connection another process ends what runs, and OpenSSH's client ends with it.
                 bound=not is_kept(way),
-                sinks=Sinks(sinks.stdout, lambda data: _pass(marks.feed(data), stderr)),
+                sinks=Sinks(stdout, lambda data: _pass(marks.feed(data), stderr)),
                 deadline=None if limit is None and check is None else _deadline(marks, limit, check),
             )
         except KeyboardInterrupt as error:
@@ -144,7 +147,37 @@ def _run(
         _pass(marks.finish(), stderr)
     # Of a kept connection that was lost OpenSSH says nothing.
     marks.closed = marks.closed or (marks.end is None and has_ended(way))
-    return ran(ending(way, marks, code, log, _aftermath(ctx, way, marks), limit or 0.0))
+    if stdout is not None:
+        unwritten = stdout.error
+    else:
+        unwritten = _unwritten(ctx.streams.stdout) if marks.end is None else ""
+    return ran(ending(way, marks, code, log, _aftermath(ctx, way, marks), limit or 0.0, unwritten))
+
+
+class _Checked:
+    """A sink that keeps the error by which it took no more; one whose reader has gone is not an error."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self.error = ""
+
+    def __call__(self, data: bytes) -> None:
+        try:
+            self._sink(data)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            self.error = error.strerror or str(error)
+            raise
+
+
+def _unwritten(stdout: TextIO) -> str:
+    """Why OpenSSH may have failed to write to this stream, which is not known here; empty where only its reader can have gone."""
+    try:
+        mode = os.fstat(stdout.fileno()).st_mode
+    except (OSError, ValueError, AttributeError):
+        return ""
+    return "" if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) else "the disk may be full"
 
 
 def _request(program: Program, token: str) -> tuple[bytes, str]:
