@@ -2,8 +2,7 @@
 
     python tools/check_words.py            exit 1 where there are any, with file, line, word and what to write
 
-Read are the texts of commands (`help=`, `about=`, `hint=` and the like), of errors that are raised, of progress lines and of
-log lines, and the prose of the documents without their code. Docstrings and comments are not read.
+Read are all texts of the programs but docstrings, and the prose of the documents without their code.
 """
 
 from __future__ import annotations
@@ -41,46 +40,14 @@ WORDS: dict[str, str] = {
 """What is looked for, case ignored, and what to write in its place."""
 
 _ALL = re.compile("|".join(f"(?P<w{number}>{word})" for number, word in enumerate(WORDS)), re.IGNORECASE)
+_SCRIPT = re.compile(
+    r"^\s*(?:CREATE|INSERT|UPDATE|if \[|while |trap |for \w+ in|\w+\(\) ?\{|#!/)", re.MULTILINE
+)
+"""SQL and shell scripts, whose words nobody reads."""
 _FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"`[^`\n]+`")
-_CALLS = frozenset(
-    [
-        "Command",
-        "Arg",
-        "Opt",
-        "Flag",
-        "View",
-        "Column",
-        "Key",
-        "LocalKey",
-        "Check",
-        "Refusal",
-        "Dropped",
-        "progress",
-        "tell",
-        "narrate",
-        "refuse",
-        "bad",
-        "conflict",
-        "unready",
-        "say",
-        "debug",
-        "info",
-        "warning",
-        "error",
-        "exception",
-        "critical",
-        "confirm",
-        "write",
-        "waiting",
-        "_no",
-        "Result",
-    ]
-)
-"""Calls whose texts people read, beside those of `raise`."""
-_KEYWORDS = frozenset(
-    ["help", "about", "hint", "reason", "what", "fix", "empty", "title", "message", "summary", "description"]
-)
+KEPT = frozenset({"# irons: sandboxes by name, as NAME.irons (irons ssh-config --uninstall takes this away)"})
+"""Texts that are in files of users, and are recognised by their words."""
 
 
 class Found(NamedTuple):
@@ -117,22 +84,14 @@ def in_program(text: str) -> Iterator[tuple[int, str, str]]:
 
 
 def _texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Yield each text of a program but docstrings, which are statements of their own."""
+    passed = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Raise) and node.exc is not None:
-            yield from _strings(node.exc)
-        elif isinstance(node, ast.Call):
-            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
-            wanted = node.args if name in _CALLS or name.endswith("Error") else []
-            for part in [*wanted, *(k.value for k in node.keywords if k.arg in _KEYWORDS)]:
-                yield from _strings(part)
-        elif isinstance(node, ast.Return) and isinstance(node.value, ast.Constant | ast.JoinedStr):
-            yield from _strings(node.value)
-
-
-def _strings(node: ast.AST) -> Iterator[tuple[int, str]]:
-    for part in ast.walk(node):
-        if isinstance(part, ast.Constant) and isinstance(part.value, str):
-            yield part.lineno, part.value
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in passed:
+            # One word alone is a key; a script is for programs.
+            prose = " " in node.value and not _SCRIPT.search(node.value)
+            if prose and node.value not in KEPT:
+                yield node.lineno, node.value
 
 
 def everything(root: Path = ROOT) -> Iterator[Found]:

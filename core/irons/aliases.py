@@ -32,4 +32,4 @@ def meant(tree: Tree, words: Sequence[str], aliases: Callable[[], Mapping[str, s
     try:
         return [*shlex.split(whole), *words[1:]]
     except ValueError as error:
-        raise UsageError(f"aliases.{words[0]} makes no sense: {error}") from None
+        raise UsageError(f"aliases.{words[0]} is invalid: {error}") from None

@@ -223,7 +223,7 @@ def rows_of(answer: Mapping[str, Any], key: str) -> Sequence[Mapping[str, Any]]:
     if not isinstance(rows, list):
         return []
     if len(rows) > _MOST_ROWS:
-        raise ApiError(f"the server told {len(rows):,} {key} at once; {_MOST_ROWS:,} is the most")
+        raise ApiError(f"the server sent {len(rows):,} {key} at once; {_MOST_ROWS:,} is the most")
     return [row for row in rows if isinstance(row, dict)]
 
 

@@ -57,9 +57,9 @@ def _remote(url: str, settings: Settings) -> Backend:
         parts = urlsplit(url)
         host, _ = parts.hostname or "", parts.port
     except ValueError:
-        raise ConfigError(f"the API URL {clean(url, limit=100)!r} makes no sense") from None
+        raise ConfigError(f"the API URL {clean(url, limit=100)!r} is invalid") from None
     if not host or any(not c.isprintable() or c.isspace() for c in url):
-        raise ConfigError(f"the API URL {clean(url, limit=100)!r} makes no sense")
+        raise ConfigError(f"the API URL {clean(url, limit=100)!r} is invalid")
     if parts.scheme.lower() == "http" and settings.api_key and not _is_loopback(host):
         raise ConfigError(
             f"the key would travel in clear to {clean(host)}",

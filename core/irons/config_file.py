@@ -65,7 +65,7 @@ def _document(path: Path) -> tomlkit.TOMLDocument:
         raise ConfigError(f"{path} can't be read: {error.strerror}") from None
     except (UnicodeDecodeError, TOMLKitError) as error:
         raise ConfigError(
-            f"{path} is not TOML: {error}", hint=f"mend it by hand, or move it away: mv {path} {path}.bad"
+            f"{path} is not TOML: {error}", hint=f"fix it by hand, or move it away: mv {path} {path}.bad"
         ) from None
     # The library's own integers and texts are no plain ones.
     check(document.unwrap(), path)

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 EXIT_CODES: dict[int, str] = {
     0: "It worked.",
-    1: "It failed: the server or this machine said no.",
+    1: "It failed: the server or this machine refused.",
     2: "Usage: a word or option is not understood, or the configuration is invalid.",
     3: "Not found: no such sandbox, rule, image or profile.",
     4: "Authentication: the key is missing, wrong or not allowed.",

@@ -88,7 +88,7 @@ class _Page:
             "",
             *wrap(
                 "Real machines for AI agents, without the internet: every outbound connection is judged outside the "
-                "sandbox, and written down.",
+                "sandbox, and logged.",
                 self._width,
             ),
             "",

@@ -355,7 +355,7 @@ def _read(path: Path) -> dict[str, Any]:
         document = tomllib.loads(raw.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(
-            f"{path} is not TOML: {error}", hint=f"mend it by hand, or move it away: mv {path} {path}.bad"
+            f"{path} is not TOML: {error}", hint=f"fix it by hand, or move it away: mv {path} {path}.bad"
         ) from None
     check(document, path)
     return document

@@ -57,7 +57,7 @@ stay closed in both modes; `--private` opens exactly one host to one address.
 def _prompt() -> str:
     return """At the irons> prompt every command works as at the shell, without the word irons.
 
-  a ; b              b runs whatever became of a
+  a ; b              b runs, however a ended
   a && b    a || b   b runs if a ended with 0; if it did not
   a | less           the output goes through a pipeline of the system's shell
   a > file  >> file  the output goes into a file; behind what is there

@@ -86,7 +86,7 @@ def check_sandbox_name(name: str) -> str:
     if len(name) > 128:
         raise UsageError(f"the sandbox name is {len(name)} characters long; 128 is the most")
     if name in (".", ".."):
-        raise UsageError(f"{name!r} is no sandbox name")
+        raise UsageError(f"{name!r} is not a sandbox name")
     if name.startswith("-"):
         raise UsageError(f"a sandbox name does not begin with a dash: {name!r}")
     for character in name:

@@ -90,7 +90,7 @@ class Wire:
                     raise unreachable(self._backend, self._settings, error) from None
             except UnicodeEncodeError:
                 raise UsageError(
-                    "that is no text: it has half a character that no request can carry"
+                    "a word is not valid text: it has half a character that no request can carry"
                 ) from None
             else:
                 self._say(method, path, str(reply.status), began)
@@ -123,7 +123,7 @@ class Wire:
         answer = reply.object()
         if answer is None:
             raise ApiError(
-                f"the server at {clean(self._backend.base_url)} answered with something that is no JSON object: "
+                f"the server at {clean(self._backend.base_url)} answered with something that is not a JSON object: "
                 f"{reply.excerpt(80)!r}",
                 hint="is this the URL of a v0 API? irons config show tells where it came from",
                 status=reply.status,
@@ -174,7 +174,7 @@ def _redirected(reply: Reply) -> ApiError:
         there = ""
     where = clean(there or reply.location, limit=100)
     return ApiError(
-        f"the server said {reply.status} {reason}: it sends to {where}",
+        f"the server answered {reply.status} {reason}: it redirects to {where}",
         hint=f"redirects are not followed; is the API URL {where}?"
         if there
         else "is this the URL of a v0 API?",
@@ -189,7 +189,7 @@ def _said(reply: Reply) -> tuple[str, bool]:
         return clean(told.strip(), limit=300), True
     text = reply.excerpt(160)
     reason = clean(reply.reason, limit=80) or "an error"
-    return f"the server said {reply.status} {reason}" + (f": {text}" if text else ""), False
+    return f"the server answered {reply.status} {reason}" + (f": {text}" if text else ""), False
 
 
 def _asked_pause(reply: Reply, otherwise: float) -> float:

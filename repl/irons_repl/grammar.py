@@ -77,7 +77,7 @@ def steps_of(line: str) -> list[Step]:
     if part:
         steps.append(_step(part, joiner))
     elif joiner != ";":
-        raise LineError(f"nothing stands behind {joiner}", waits)
+        raise LineError(f"nothing follows {joiner}", waits)
     return steps
 
 
@@ -85,7 +85,7 @@ def _step(tokens: Sequence[Token], joiner: Joiner) -> Step:
     first = tokens[0]
     if first.text == "!" and first.kind == "operator":
         if not tokens[1].text:
-            raise LineError("nothing stands behind !", first.start)
+            raise LineError("nothing follows !", first.start)
         return Step((), joiner, tokens[1].text)
     words: list[Token] = []
     output: Redirection | None = None
@@ -102,7 +102,7 @@ def _step(tokens: Sequence[Token], joiner: Joiner) -> Step:
                 raise LineError("output goes to a file or through a pipe, not both", token.start)
             shell = next(rest).text
             if not shell or shell.startswith("|"):
-                raise LineError("nothing stands behind |", token.start)
+                raise LineError("nothing follows |", token.start)
         elif token.text in (">", ">>"):
             target = next(rest, None)
             if target is None or target.kind != "word" or not target.text:

@@ -67,7 +67,7 @@ def test_a_commands_whole_help() -> None:
         '  eval "$(irons greet)"\n\n'
         "Exit codes:\n"
         "  0    It worked.\n"
-        "  1    It failed: the server or this machine said no.\n"
+        "  1    It failed: the server or this machine refused.\n"
         "  2    Usage: a word or option is not understood, or the configuration is invalid.\n"
         "  3    Not found: no such sandbox, rule, image or profile.\n"
         "  130  Interrupted by Ctrl-C.\n"

@@ -89,7 +89,7 @@ def test_each_stream_has_its_own_terminal(run_irons: Runner, fake_api: FakeApi) 
         (faults.error(404, "gone"), 3, "gone"),
         (faults.error(409, "busy"), 5, "busy"),
         (faults.html(500), 1, "Bad Gateway"),
-        (faults.cut_json(), 1, "no JSON object"),
+        (faults.cut_json(), 1, "not a JSON object"),
         (faults.broken_off(), 0, ""),
         (faults.dropped(), 0, ""),
         (faults.slow(0.05), 0, ""),

@@ -88,7 +88,7 @@ def test_refusals_have_their_kind(
 def test_a_page_of_html_is_cut_and_cleaned(api: Api, fake_api: FakeApi) -> None:
     """An error that is no JSON is shown as it is: on one line, cleaned."""
     fake_api.fail(faults.html(500))
-    with pytest.raises(ApiError, match=r"the server said 500 .*Bad Gateway.*\\x1b\[31mnginx") as caught:
+    with pytest.raises(ApiError, match=r"the server answered 500 .*Bad Gateway.*\\x1b\[31mnginx") as caught:
         api.status("one")
     assert "\n" not in caught.value.message
 
@@ -97,7 +97,7 @@ def test_a_page_of_html_is_cut_and_cleaned(api: Api, fake_api: FakeApi) -> None:
 def test_what_is_no_json_object_is_an_error(api: Api, fake_api: FakeApi, body: bytes) -> None:
     """A 2xx answer whose body is no JSON object is refused, not half read."""
     fake_api.fail(faults.Fault(200, body))
-    with pytest.raises(ApiError, match="no JSON object"):
+    with pytest.raises(ApiError, match="not a JSON object"):
         api.status("one")
 
 
@@ -111,7 +111,7 @@ def test_an_empty_body_is_fine(api: Api, fake_api: FakeApi) -> None:
 def test_redirects_are_not_followed(api: Api, fake_api: FakeApi, status: int) -> None:
     """A redirect is no success, and no request (nor the key) goes where it points."""
     fake_api.fail(faults.Fault(status, b"", {"Location": "http://203.0.113.1/"}))
-    with pytest.raises(ApiError, match=f"the server said {status}"):
+    with pytest.raises(ApiError, match=f"the server answered {status}"):
         api.status("one")
     assert len(fake_api.calls) == 1
 
@@ -425,7 +425,7 @@ def test_a_rule_that_was_removed_before_is_removed(own_api: FakeApi, irons_env: 
 def test_a_redirect_says_where_to(api: Api, fake_api: FakeApi, location: str, said: str) -> None:
     """The target's host is told, so that a person can set the URL; nothing secret or hostile of it is shown."""
     fake_api.fail(faults.Fault(308, b"", {"Location": location}))
-    with pytest.raises(ApiError, match="the server said 308") as caught:
+    with pytest.raises(ApiError, match="the server answered 308") as caught:
         api.status("one")
     assert said in caught.value.message
     assert "secret" not in caught.value.message + caught.value.hint

@@ -181,7 +181,10 @@ def test_a_connection_is_handed_to_openssh() -> None:
             assert connection.recv(8) == b"SSH-2.0-"
         with pytest.raises(LocalError, match="no cell"):
             daemon.connect_descriptor("sb_00000000000000ff", environ=person.environ)
-        with Path(os.devnull).open("w") as nowhere, pytest.raises(LocalError, match="nobody to hand"):
+        with (
+            Path(os.devnull).open("w") as nowhere,
+            pytest.raises(LocalError, match="stdout is not a socket to hand"),
+        ):
             daemon.connect_descriptor(cell, nowhere.fileno(), person.environ)
 
 

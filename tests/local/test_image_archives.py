@@ -156,8 +156,8 @@ def test_only_file_capabilities_are_kept_of_extended_attributes(place: Place) ->
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (lambda _: b"", "no tar archive"),
-        (lambda _: b"hello" * 1000, "no tar archive"),
+        (lambda _: b"", "not a tar archive"),
+        (lambda _: b"hello" * 1000, "not a tar archive"),
         (lambda data: b"\x28\xb5\x2f\xfd" + data, "zstd"),
         (lambda data: data[: len(data) // 2], "damaged"),
         (lambda data: gzip.compress(data)[:-300], "damaged"),

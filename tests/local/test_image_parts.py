@@ -199,7 +199,7 @@ def test_layers_are_laid_over_one_another(rootfs: Path, tmp_path: Path, data: by
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (b"", "no tar archive"),
+        (b"", "not a tar archive"),
         (b"\x28\xb5\x2f\xfd", "zstd"),
         (oci_archive("pdp11"), "no image for"),
         (tar_bytes(entry("manifest.json", b'[{"Layers": ["gone"]}]')), "gone"),

@@ -361,7 +361,7 @@ def test_more_rows_than_there_can_be_are_refused(person: Runner) -> None:
     with Hostile(always(answer(b'{"sandboxes": [' + b"{}," * 200_000 + b"{}]}"))) as server:
         outcome = person("list", "--api-url", server.url)
     assert outcome.code == 1
-    assert outcome.err.startswith("irons: the server told 200,001 sandboxes at once")
+    assert outcome.err.startswith("irons: the server sent 200,001 sandboxes at once")
 
 
 @pytest.mark.parametrize("status", ["302 Found", "308 Permanent Redirect"])

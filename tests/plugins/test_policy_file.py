@@ -145,7 +145,7 @@ def test_apply_puts_all_in_force_at_once(run_irons: Runner, own: FakeApi, file: 
         "ads.example",
     ]
     again = run_irons("egress", "apply", str(file)).ok()
-    assert (again.out, again.err) == ("", "the policy in force is the file's already\n")
+    assert (again.out, again.err) == ("", "the active policy is the file's already\n")
     assert run_irons("egress", "diff", str(file)).ok().out == ""
 
 

@@ -58,7 +58,7 @@ def test_what_a_person_agreed_to_is_not_made_anew(run_irons: Runner, own: FakeAp
     meddle(1)
     done = run_irons("egress", "lock", "one", tty=True, stdin="y\n")
     assert done.code == 5
-    assert "somebody else changed the rules of one meanwhile; nothing was changed" in done.err
+    assert "the rules of one changed in between; this command changed nothing" in done.err
     assert patterns(own) == ["theirs0.example"]
     assert own.sandboxes["one"].mode is None
 

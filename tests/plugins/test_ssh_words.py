@@ -115,7 +115,7 @@ def test_nothing_from_a_server_becomes_an_option(
     one.ssh = {**one.ssh, **said}
     done = run_irons(*words)
     assert done.code == (125 if words in (["ssh", "one"], ["exec", "one", "--", "true"]) else 1)
-    assert "makes no sense" in done.err
+    assert "invalid SSH" in done.err
     assert done.program is None
     assert done.out == ""
     assert not set("\x1b\u202e") & set(done.err)

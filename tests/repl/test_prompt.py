@@ -205,7 +205,7 @@ def test_the_prompt_has_a_line_of_its_own(prompt: Terminal) -> None:
 def test_errors_point_at_the_column(prompt: Terminal) -> None:
     """A line that makes no sense is shown with a mark."""
     prompt.send("plugins | | cat\r")
-    prompt.until(r"nothing stands behind \| \(column 9\)\n  plugins \| \| cat\n {10}\^")
+    prompt.until(r"nothing follows \| \(column 9\)\n  plugins \| \| cat\n {10}\^")
 
 
 def test_history_lasts_and_is_searched(terminal: Open, tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_corrupt_files_are_kept_aside_and_said_once(terminal: Open, tmp_path: Pa
         path.write_bytes(b"\xff\x00 = [garbage\n")
     screen = terminal(columns=250)
     screen.until("irons>")
-    assert "config.toml is no TOML" in screen.text
+    assert "config.toml is not TOML" in screen.text
     assert "the history was corrupt" in screen.text
     assert len(list(tmp_path.glob("**/*.corrupt-*"))) == 2
     again = terminal(columns=250)

@@ -179,7 +179,7 @@ def test_errors_point_at_their_column(shell: Shell) -> None:
     """The line is shown with a mark below the place, cut to its surroundings where it is long."""
     assert shell.run("say a | | b") == 2
     assert shell.err.getvalue().splitlines() == [
-        "irons: nothing stands behind | (column 7)",
+        "irons: nothing follows | (column 7)",
         "  say a | | b",
         "        ^",
     ]

@@ -36,7 +36,7 @@ def irons_commands() -> list[Command]:
                 ),
                 Opt(
                     ("--outcome",),
-                    "Only what ended so.",
+                    "Only attempts with this outcome.",
                     choices=(
                         "reached",
                         "refused",

@@ -16,7 +16,7 @@ _DOMAINS = Arg("domains", "Names, wildcards or addresses.", kind="domain", takes
 _BROAD = Flag(
     ("--broad",), "Take a wildcard over a suffix that strangers register names under, such as *.github.io."
 )
-_NOTE = Opt(("--note",), "A note kept beside the rule.", metavar="TEXT")
+_NOTE = Opt(("--note",), "A note kept with the rule.", metavar="TEXT")
 _CHANGE = View(line=f"{_HERE}.views:change")
 
 
@@ -55,7 +55,7 @@ def irons_commands() -> list[Command]:
             f"{_HERE}.handlers:deny",
             (_DOMAINS, _SANDBOX, _BROAD, _NOTE),
             view=_CHANGE,
-            about="Any deny wins over every allow. In mode warn nothing is blocked, only written down.",
+            about="Any deny wins over every allow. In mode warn nothing is blocked, only logged.",
             examples=("irons egress deny example.com", "irons egress deny '*' --sandbox my-sandbox"),
             exits=(3, 4, 6),
         ),
@@ -159,7 +159,7 @@ def irons_commands() -> list[Command]:
                 ),
                 empty="Rules cover all that it tried.",
             ),
-            about="Marked are hosts tried once or never reached, names that look random, and bare addresses: egress lock leaves them out unless told. "
+            about="Marked are hosts tried once or never reached, names that look random, and bare addresses: egress lock leaves them out unless asked. "
             "Names that were never resolved are not suggested.",
             examples=("irons egress suggest my-sandbox",),
             exits=(3, 4, 6),
@@ -188,7 +188,7 @@ def irons_commands() -> list[Command]:
             ),
             view=View(line=f"{_HERE}.views:drift"),
             about="It shows the difference, asks, allows what egress suggest lists unmarked, and sets the sandbox's mode to deny. "
-            "Where somebody else changes the rules meanwhile nothing of theirs is lost: with --yes it goes on from the new ones.",
+            "Where others change the rules in between, nothing of theirs is lost: with --yes it goes on from the new ones.",
             examples=(
                 "irons egress lock my-sandbox",
                 "irons egress lock my-sandbox --also 203.0.113.7 --skip example.net --yes",
@@ -206,21 +206,21 @@ def irons_commands() -> list[Command]:
         ),
         Command(
             ("egress", "diff"),
-            "Show how the policy in force differs from a file; the exit code is 1 where it does.",
+            "Show how the active policy differs from a file; exit 1.",
             f"{_HERE}.policy_handlers:diff",
             (_FILE, _SANDBOX),
             view=View(line=f"{_HERE}.views:drift"),
-            about="+ is in the file alone, - is in force alone, ~ is in both but not the same.",
+            about="+ is in the file alone, - is active alone, ~ is in both but not the same. The exit code is 1 where they differ.",
             examples=("irons egress diff policy.toml",),
             exits=(3, 4, 6),
         ),
         Command(
             ("egress", "apply"),
-            "Put the policy of a file in force, all of it at once.",
+            "Make the policy of a file active, all of it at once.",
             f"{_HERE}.policy_handlers:apply",
             (_FILE, Flag(("--dry-run",), "Only show what would change."), _SANDBOX),
             view=View(line=f"{_HERE}.views:drift"),
-            about="What others change meanwhile is read again, so that the difference shown is the one that was made.",
+            about="What others change in between is read again, so that the difference shown is the one that was made.",
             examples=(
                 "irons egress apply policy.toml --dry-run",
                 "irons egress apply policy.toml --sandbox my-sandbox",

@@ -70,7 +70,7 @@ def _put(
             sandbox,
         )
     if kind == "deny" and (mode or ctx.api.mode(sandbox).get("mode")) == "warn":
-        ctx.progress("mode is warn: nothing is blocked yet, only written down; irons egress mode deny blocks")
+        ctx.progress("mode is warn: nothing is blocked yet, only logged; irons egress mode deny blocks")
 
 
 def remove(ctx: Context, *, patterns: tuple[str, ...], sandbox: str | None) -> Iterator[Change]:

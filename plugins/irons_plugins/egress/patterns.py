@@ -40,5 +40,5 @@ def spelled(text: str) -> str:
         return read_pattern(text).text
     except PatternError as error:
         raise UsageError(
-            f"{text!r} is no rule: {error}", hint="irons egress list shows the rules there are"
+            f"{text!r} is not a rule: {error}", hint="irons egress list shows the rules there are"
         ) from None

@@ -128,7 +128,7 @@ def _rule(key: str, value: object, kind: Literal["allow", "deny"]) -> PolicyRule
         )
     for field in fields:
         if field not in ("note", "private", "broad"):
-            raise UsageError(f"{key!r} has {field!r}, which is none of note, private and broad")
+            raise UsageError(f"{key!r} has {field!r}, which is not one of note, private and broad")
     note, private, broad = fields.get("note", ""), fields.get("private", []), fields.get("broad", False)
     if not isinstance(note, str) or not isinstance(broad, bool):
         raise UsageError(f"{key!r}: a note is text, and broad is true or false")

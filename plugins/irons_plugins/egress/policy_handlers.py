@@ -45,7 +45,7 @@ def apply(ctx: Context, *, file: str, dry_run: bool, sandbox: str | None) -> Seq
 
     done = replace(ctx, sandbox, plan, agree, asks=False)
     if not done.changes:
-        ctx.progress("the policy in force is the file's already")
+        ctx.progress("the active policy is the file's already")
     elif dry_run:
         ctx.progress("nothing was changed: this was a dry run")
     return done.changes

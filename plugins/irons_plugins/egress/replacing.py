@@ -73,4 +73,4 @@ def replace(
         else:
             return made
     whose = f"the rules of {sandbox}" if sandbox else "the account's rules"
-    raise Conflict(f"somebody else changed {whose} meanwhile; nothing was changed", hint="run it again")
+    raise Conflict(f"{whose} changed in between; this command changed nothing", hint="run it again")

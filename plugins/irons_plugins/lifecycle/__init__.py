@@ -240,7 +240,7 @@ def irons_commands() -> list[Command]:
                 LABEL._replace(help="Only those with this label; each one more narrows it."),
             ),
             view=LISTED,
-            about="Where the server cannot list them, those that this client has used are listed, and stderr says so.",
+            about="Where the server cannot list them, those that this client has used are listed, with a note on stderr.",
             examples=("irons list", "irons list -q", "irons list --label team=web", "irons list -o json"),
             exits=(4, 6),
             aliases=(("ls",),),

@@ -54,7 +54,7 @@ def selected(
         return named
     if named:
         raise UsageError(
-            f"{named[0]} is named beside {'--all' if everything else '--label'}",
+            f"{named[0]} is named together with {'--all' if everything else '--label'}",
             hint="give names, or --all, or --label",
         )
     checked_labels(labels, valued=False)

@@ -82,7 +82,7 @@ class Cells:
             or len(fds) != len(sockets.NAMES)
             or not all(0 < port < 65536 for port in ports)
         ):
-            raise ValueError(f"{name!r} is no cell")
+            raise ValueError(f"{name!r} is not a cell")
         net = namespaces.network_of(fds[0])
         user = -1
         try:

@@ -269,7 +269,8 @@ def connect_descriptor(cell: str, out: int = 1, environ: Mapping[str, str] | Non
                 )
         except OSError as error:
             raise LocalError(
-                "there is nobody to hand the connection to", hint="this is meant for ssh's ProxyCommand"
+                "stdout is not a socket to hand the connection to",
+                hint="this is meant for ssh's ProxyCommand",
             ) from error
 
 

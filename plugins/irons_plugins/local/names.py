@@ -75,4 +75,4 @@ def check_suffix(name: str, *, broad: bool) -> None:
             f"under {name} anyone can have a name, and *.{name} covers them all; --broad accepts that"
         )
     if "." not in name:
-        raise PatternError(f"{name} is no known suffix, so *.{name} counts as one; --broad accepts that")
+        raise PatternError(f"{name} is not a known suffix, so *.{name} counts as one; --broad accepts that")

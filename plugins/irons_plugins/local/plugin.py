@@ -236,7 +236,7 @@ _IMAGE = [
     ),
     Command(
         ("local", "image", "remove"),
-        "Remove an image that no sandbox stands on.",
+        "Remove an image that no sandbox uses.",
         f"{_IMAGES}:remove",
         (Arg("name", "Its name.", kind="image"),),
         examples=("irons local image remove prepared",),

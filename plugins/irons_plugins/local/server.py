@@ -222,7 +222,7 @@ class Server:
         try:
             await self.plane.egress.enforce_all(cells)
         except (ApiError, StoreError) as error:
-            _log.warning("not every policy is in force: %s", error)
+            _log.warning("not every policy is active: %s", error)
 
     async def _follow_local(self) -> None:
         """Make changes of `[local]` active; rules change by requests, these by an editor."""

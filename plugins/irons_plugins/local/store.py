@@ -150,7 +150,7 @@ def _migrate(connection: sqlite3.Connection, path: Path, steps: Sequence[str]) -
     if version > len(steps):
         raise StoreError(
             f"{path} was made by a newer irons (its version is {version}, this one knows {len(steps)}); "
-            "upgrade irons, or move the file away to start anew"
+            "upgrade irons, or move the file away to start again"
         )
     if version == len(steps):
         # A write lock and a look at the schema: a read-only or foreign file is found out here, not later.
@@ -160,7 +160,7 @@ def _migrate(connection: sqlite3.Connection, path: Path, steps: Sequence[str]) -
     if version:
         _back_up(connection, path.with_name(f"{path.name}.v{version}.bak"))
     elif connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
-        raise StoreError(f"{path} is not a database of irons; move it away to start anew")
+        raise StoreError(f"{path} is not a database of irons; move it away to start again")
     with _transaction(connection, "IMMEDIATE"):
         for number, step in enumerate(steps[version:], version + 1):
             for statement in _statements(step):

@@ -255,13 +255,13 @@ def _number(field: bytes, *, signed: bool = False) -> int:
     if not digits:
         return 0
     if digits.strip(b"01234567"):
-        raise TarError("a number that is none")
+        raise TarError("an invalid number")
     return int(digits, 8)
 
 
 def _decimal(text: bytes) -> int:
     if not text.isdigit() or len(text) > 18:
-        raise TarError("a size that is none")
+        raise TarError("an invalid size")
     return int(text)
 
 
@@ -279,11 +279,11 @@ def _extension(text: bytes) -> dict[bytes, bytes]:
     while text:
         length, space, _ = text[:20].partition(b" ")
         if not space or not length.isdigit() or not len(length) < int(length) <= len(text):
-            raise TarError("a pax header that is none")
+            raise TarError("an invalid pax header")
         record, text = text[: int(length)], text[int(length) :]
         key, equals, value = record[len(length) + 1 : -1].partition(b"=")
         if not equals or record[-1:] != b"\n":
-            raise TarError("a pax header that is none")
+            raise TarError("an invalid pax header")
         if key.startswith(b"GNU.sparse."):
             raise TarError("a sparse file in the pax format, which is not read here")
         found[key] = value

@@ -213,7 +213,7 @@ def test_tls_is_spoken_where_it_is_asked_for(tmp_path: Path, certificate: tuple[
     [
         ({"host": "0.0.0.0", "port": 1}, "can be reached from other machines"),
         ({"host": "::", "port": 1}, "can be reached from other machines"),
-        ({"host": "nonsense", "port": 1}, "that is no address"),
+        ({"host": "nonsense", "port": 1}, "it is not an address"),
         ({"host": "127.0.0.1", "port": 1, "tls_cert": "/x"}, "go together"),
         ({"host": "127.0.0.1", "port": 1, "tls_cert": "/x", "tls_key": "/x"}, "cannot be used"),
         ({"host": "192.0.2.1", "port": 1, "tls_cert": "CERT", "tls_key": "KEY"}, "cannot listen on"),

@@ -88,7 +88,7 @@ def test_a_cell_that_cannot_be_attached_harms_no_other(stand: Stand) -> None:
     assert stand.keeper is not None
     with pytest.raises(RequestError, match="7 sockets"):
         stand.keeper.request("attach", stand.net.fds[:3], cell=SECOND, ports={})
-    with pytest.raises(RequestError, match="is no cell"):
+    with pytest.raises(RequestError, match="is not a cell"):
         stand.keeper.request("attach", stand.net.fds, cell="../x", ports={})
     with pytest.raises(RequestError, match="no operation"):
         stand.keeper.request("dance")

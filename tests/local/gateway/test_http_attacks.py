@@ -335,12 +335,12 @@ def test_a_request_whose_first_line_comes_in_pieces_is_refused(shared: Stand, po
 def test_a_request_to_a_proxy_is_refused_with_a_reason_of_its_own(
     shared: Stand, attack: str, host: str, cause: str
 ) -> None:
-    """It is well formed, and an allowed proxy would hide whom it asks."""
+    """It is well formed, and an allowed proxy would hide which host it asks."""
     shared.policy("deny", [f"{WEB}:8080"])
     answer = shared.http(WEB, attack, 8080)
-    assert b"a proxy would hide whom it asks" in answer
+    assert b"a proxy would hide which host it asks" in answer
     assert b"malformed" not in answer
     event = shared.event(host=host, verdict="blocked")
     assert event["cause"] == cause
-    assert event["reason"].endswith("a proxy would hide whom it asks")
+    assert event["reason"].endswith("a proxy would hide which host it asks")
     assert not shared.leaked("evil")

@@ -72,7 +72,7 @@ def read_config(listening: Path, settings: Path) -> Config:
     asked = {name: value for name, value in given.items() if value is not None}
     for name, kind in (("host", str), ("port", int), ("tls_cert", str), ("tls_key", str), ("ssh_host", str)):
         if type(asked.get(name, kind())) is not kind:
-            raise ConfigError(f"{listening}: {name} makes no sense; mend it, or remove the file")
+            raise ConfigError(f"{listening}: {name} is invalid; fix it, or remove the file")
     local = _read(settings, tomllib.loads).get("local", {})
     kept = {name: local[name] for name in ("keep_events", "keep_days", "connections") if name in local}
     for name, value in kept.items():
@@ -109,9 +109,9 @@ def _read(path: Path, parse: Callable[[str], Any]) -> Mapping[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} cannot be read ({error}); mend it, or move it away") from error
+        raise ConfigError(f"{path} cannot be read ({error}); fix it, or move it away") from error
     if not isinstance(found, dict) or not isinstance(found.get("local", {}), dict):
-        raise ConfigError(f"{path} makes no sense; mend it, or move it away")
+        raise ConfigError(f"{path} is invalid; fix it, or move it away")
     return found
 
 

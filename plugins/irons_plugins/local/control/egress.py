@@ -394,7 +394,7 @@ class Egress:
             return sum(await asyncio.gather(*pushes))
         except ApiError as error:
             raise ApiError(
-                error.status, f"it is written down, but not in force everywhere yet: {error.text}"
+                error.status, f"the change is stored, but not active everywhere yet: {error.text}"
             ) from error
 
     def _policies(

@@ -146,7 +146,7 @@ def verdicts_of(text: str) -> tuple[str, ...]:
     given = [each.strip() for each in text.split(",") if each.strip()]
     unknown = [each for each in given if each not in VERDICTS]
     if unknown:
-        raise bad(f"{unknown[0]!r} is no verdict; there are allowed, blocked and warn")
+        raise bad(f"{unknown[0]!r} is not a verdict; there are allowed, blocked and warn")
     return tuple(dict.fromkeys(VERDICTS[each] for each in given))
 
 

@@ -235,7 +235,7 @@ class Lifecycle:
         for sandbox in known:
             await self._settle(sandbox, runs=sandbox.id in running)
         for stray in running - {sandbox.id for sandbox in known}:
-            _log.warning("%s runs, and nobody knows of it", stray)
+            _log.warning("%s runs, and no sandbox has this id", stray)
         # Of what ended with the machine there is little to clear away: whoever asks first finds it stopped.
         ended = {
             self._work[s.id] for s in known if s.id in self._work and s.id not in running and not s.deleting

@@ -199,7 +199,7 @@ def tcp_listener(app: ASGIApp, config: Config) -> Listener:
     try:
         address = ipaddress.ip_address(config.host or "")
     except ValueError:
-        raise ListenError(f"the API cannot listen on {named}: that is no address") from None
+        raise ListenError(f"the API cannot listen on {named}: it is not an address") from None
     if bool(config.tls_cert) != bool(config.tls_key):
         raise ListenError("a TLS certificate and its key go together")
     if not address.is_loopback and not config.tls_cert:

@@ -202,7 +202,7 @@ ROUTES = (
         "DELETE",
         "/rules",
         remove_rule,
-        "Take a rule away.",
+        "Remove a rule.",
         _RULE_ANSWER,
         query={"domain": PATTERN},
         needs=("domain",),

@@ -184,7 +184,7 @@ async def create_makes_it_stopped(bench: Bench) -> None:
     expect(look.state == "stopped", f"it is {look.state} after create")
     expect(made.username and made.host_keys, "no user name or no host key is known after create")
     expect(
-        all(key.split()[0].startswith(("ssh-", "ecdsa-")) for key in made.host_keys), "that is no host key"
+        all(key.split()[0].startswith(("ssh-", "ecdsa-")) for key in made.host_keys), "that is not a host key"
     )
 
 
@@ -236,7 +236,7 @@ async def keys_change_who_enters(bench: Bench) -> None:
     sandbox, made = await bench.running()
     first, second = bench.spec().public_key, await bench.second_key()
     expect(
-        (await bench.ssh(sandbox, made, "true", key="id2")).code == _LOST, "a key opens it that nobody gave"
+        (await bench.ssh(sandbox, made, "true", key="id2")).code == _LOST, "a key opens it that was not given"
     )
     await bench.engine.admit(sandbox, first + second)
     script = "touch /tmp/{0}; while [ ! -e /tmp/go ]; do sleep 0.05; done"

@@ -116,7 +116,9 @@ async def _beat(link: AsyncLink) -> None:
 def _beaten(beating: asyncio.Task[None]) -> None:
     """End this process where it cannot say that it lives: the keeper must be able to tell when it hangs."""
     if not beating.cancelled() and (error := beating.exception()) is not None:
-        logging.getLogger(__name__).critical("the keeper cannot be told that this lives", exc_info=error)
+        logging.getLogger(__name__).critical(
+            "the keeper cannot be notified that this process lives", exc_info=error
+        )
         os._exit(1)
 
 

@@ -11,7 +11,7 @@ from irons_plugins.local.policy import Host, HostError, canonical_host
 _AUTHORITY = re.compile(rb"(?P<host>[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::(?P<port>[0-9]{0,5}))?")
 
 
-PROXY = "a proxy would hide whom it asks"
+PROXY = "a proxy would hide which host it asks"
 
 
 class BadRequestError(ValueError):

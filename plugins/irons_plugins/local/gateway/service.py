@@ -347,7 +347,7 @@ class Service:
 def _cell_of(body: dict[str, Any]) -> str:
     name = body.get("cell")
     if not isinstance(name, str) or not _CELL.fullmatch(name):
-        raise BadMessageError(f"{name!r} is no cell")
+        raise BadMessageError(f"{name!r} is not a cell")
     return name
 
 

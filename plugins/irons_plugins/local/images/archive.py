@@ -84,7 +84,7 @@ def stream(file: IO[bytes]) -> Iterator[tarfile.TarFile]:
     try:
         yield tarfile.open(fileobj=file, mode="r|")
     except tarfile.TarError as error:
-        raise ArchiveError(f"what came is no tar archive: {error}") from error
+        raise ArchiveError(f"what came is not a tar archive: {error}") from error
 
 
 def _named_layers(outer: tarfile.TarFile) -> list[str] | None:
@@ -178,4 +178,4 @@ def _why_not_tar(file: IO[bytes]) -> str:
     file.seek(0)
     if file.read(4) == _ZSTD:
         return "it is compressed with zstd; unpack it first with: zstd -d"
-    return "it is no tar archive"
+    return "it is not a tar archive"

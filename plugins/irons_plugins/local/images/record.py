@@ -185,4 +185,4 @@ def check_name(name: str) -> None:
     plain = name.replace("-", "").replace(".", "").replace("_", "")
     if not plain.isascii() or not plain.isalnum() or name[0] in "-._" or len(name) > _NAME_AT_MOST:
         allowed = f"letters, digits, - . _ and at most {_NAME_AT_MOST} of them"
-        raise EngineError("input", f"{name!r} is no name for an image: {allowed}")
+        raise EngineError("input", f"{name!r} is not a name for an image: {allowed}")
