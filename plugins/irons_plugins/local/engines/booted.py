@@ -27,7 +27,10 @@ def facts(process: Process) -> dict[str, str]:
     if root is None:
         return {}
     try:
-        if _read(root, f"{CONFIG_DIRECTORY}/{booting.DRIVER}".lstrip("/"), 1) is None:
+        settings = CONFIG_DIRECTORY.lstrip("/")
+        skipped = _read(root, f"{settings}/{booting.SKIPPED}", 1) is not None
+        # A sandbox that an older irons started without steps has no driver.
+        if skipped or _read(root, f"{settings}/{booting.DRIVER}", 1) is None:
             return {"boot": "skipped"}
         steps = _told("boot", _read(root, f"{_WITHIN}/{booting.EXIT}", _DIGITS + 1) or b"")
         program = _read(root, f"{_WITHIN}/{entrypoint.STATE}", len(entrypoint.RUNNING) + 1)

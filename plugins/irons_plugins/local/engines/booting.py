@@ -19,6 +19,9 @@ FIRST = "init"
 DRIVER = "boot"
 """The settings file that runs the steps; where it is missing, nothing is run."""
 
+SKIPPED = "no-boot"
+"""The settings file that says that the sandbox's own steps are skipped; only those of irons are run."""
+
 REPORT = "log"
 """The directory below the settings in which the steps' output and exit code are; a small file system of its own."""
 
@@ -73,7 +76,11 @@ exec {HOOK}
 """,
 )
 TRUSTED = Step(10, "trust", trust.SCRIPT)
-STEPS = (TRUSTED, SERVICES, HOOKED)
+ALWAYS = (TRUSTED,)
+"""Steps of irons itself, run also at a start without the sandbox's own ones."""
+
+STEPS = (SERVICES, HOOKED)
+"""The sandbox's own steps."""
 
 # The output's reader ends with the last program that holds the pipe, so that no service is ever written to death.
 _DRIVER = (
@@ -127,15 +134,17 @@ irons_steps 2>&1 | irons_keep
 )
 
 
-def files(server: str, steps: Iterable[Step], shell: str = SHELL) -> dict[str, str]:
+def files(server: str, steps: Iterable[Step] | None, shell: str = SHELL) -> dict[str, str]:
     """The settings files of a start.
 
     Args:
         server: the command line of the SSH server, as text of sh(1).
-        steps: what to do at this start; none at all is a start without them.
+        steps: the sandbox's own steps; None skips them.
         shell: path of the shell that runs them.
     """
     begun = f"{CONFIG_DIRECTORY}/{DRIVER}"
     first = f"[ ! -f {begun} ] || ({shell} {begun} {shell} </dev/null >/dev/null 2>&1 &)\nexec {server}\n"
-    named = {f"{DRIVER}-{step.order:02}-{step.name}": step.script for step in steps}
-    return {FIRST: first, **({DRIVER: _DRIVER} if named else {}), **named}
+    every = (*ALWAYS, *(steps or ()))
+    named = {f"{DRIVER}-{step.order:02}-{step.name}": step.script for step in every}
+    skipped = {SKIPPED: ""} if steps is None else {}
+    return {FIRST: first, DRIVER: _DRIVER, **named, **skipped}

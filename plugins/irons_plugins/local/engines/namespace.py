@@ -386,7 +386,7 @@ class NamespaceEngine:
                 lower,
                 kit,
                 boot.Inherited(*spaces, groups, theirs, note),
-                (*booting.STEPS, *own) if steps else (),
+                (*booting.STEPS, *own) if steps else None,
                 await asyncio.to_thread(self._shown),
                 self._groups.bases,
             )

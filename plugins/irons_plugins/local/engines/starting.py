@@ -80,7 +80,7 @@ def order(
     lower: Sequence[Path],
     kit: MadeKit | None,
     inherited: boot.Inherited,
-    steps: Sequence[booting.Step],
+    steps: Sequence[booting.Step] | None,
     shown: Mapping[str, str],
     enforced: Collection[str],
 ) -> boot.Order:
@@ -93,7 +93,7 @@ def order(
         lower: the directories below its changes, topmost first.
         kit: the SSH server it runs; None for the one of the image.
         inherited: the descriptors that come with the order.
-        steps: what it does by itself when it has started.
+        steps: what it does by itself when it has started; None skips that.
         shown: text of further files of the settings directory.
         enforced: the controllers that hold it to its limits.
 

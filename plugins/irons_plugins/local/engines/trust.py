@@ -14,7 +14,16 @@ BUNDLE = "ca-bundle.pem"
 """The settings file with these and with what the host trusts, for programs that are told of one file."""
 
 DEBIAN = "/usr/local/share/ca-certificates/irons"
-FEDORA = "/etc/pki/ca-trust/source/anchors/irons.pem"
+"""Where Debian and Alpine take certificates from, one a file."""
+
+ANCHORS = (
+    "/etc/pki/ca-trust/source/anchors",
+    "/etc/ca-certificates/trust-source/anchors",
+    "/etc/pki/trust/anchors",
+)
+"""Where Fedora, Arch and openSUSE take them from, many in one file."""
+
+ANCHOR = "irons.pem"
 
 SESSION = f"""
 if [ -s {CONFIG_DIRECTORY}/{BUNDLE} ]; then
@@ -28,7 +37,24 @@ fi
 SCRIPT = f"""
 carried={CONFIG_DIRECTORY}/{AUTHORITIES}
 same() {{ [ -f "$1" ] && [ -s "$carried" ] && cmp -s "$carried" "$1"; }}
-if command -v update-ca-certificates >/dev/null; then
+anchors=
+for directory in {" ".join(ANCHORS)}; do
+  [ -n "$anchors" ] || [ ! -d "$directory" ] || anchors=$directory/{ANCHOR}
+done
+if [ -n "$anchors" ]; then
+  if command -v update-ca-trust >/dev/null; then
+    update=update-ca-trust
+  else
+    # openSUSE's program of this name reads no other directory.
+    update=update-ca-certificates
+    command -v "$update" >/dev/null || exit 0
+  fi
+  same "$anchors" && exit 0
+  [ -s "$carried" ] || [ -f "$anchors" ] || exit 0
+  rm -f "$anchors"
+  [ ! -s "$carried" ] || cp "$carried" "$anchors" || exit
+  "$update" >/dev/null
+elif command -v update-ca-certificates >/dev/null; then
   directory={DEBIAN}
   same "$directory/carried" && exit 0
   [ -s "$carried" ] || [ -d "$directory" ] || exit 0
@@ -43,12 +69,6 @@ if command -v update-ca-certificates >/dev/null; then
     cp "$carried" "$directory/carried"
   fi
   update-ca-certificates --fresh >/dev/null
-elif command -v update-ca-trust >/dev/null; then
-  same {FEDORA} && exit 0
-  [ -s "$carried" ] || [ -f {FEDORA} ] || exit 0
-  rm -f {FEDORA}
-  [ ! -s "$carried" ] || cp "$carried" {FEDORA}
-  update-ca-trust
 fi
 """
 """Text of sh(1) that brings the trust store up to date with what is carried, where the image has a program for that."""

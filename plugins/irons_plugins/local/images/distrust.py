@@ -18,6 +18,8 @@ STORE = "etc/ssl/certs"
 BUNDLES = (
     "etc/ssl/certs/ca-certificates.crt",
     "etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "etc/ca-certificates/extracted/tls-ca-bundle.pem",
+    "var/lib/ca-certificates/ca-bundle.pem",
 )
 _MOST = 8 << 20
 _BLOCK = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n?", re.DOTALL)
@@ -29,8 +31,9 @@ def distrust() -> None:
     Raises:
         OSError: it cannot be removed.
     """
-    directory, anchor = trust.DEBIAN.lstrip("/"), trust.FEDORA.lstrip("/")
-    carried = _blocks(f"{directory}/carried") | _blocks(anchor)
+    directory = trust.DEBIAN.lstrip("/")
+    anchors = [f"{each}/{trust.ANCHOR}".lstrip("/") for each in trust.ANCHORS]
+    carried = _blocks(f"{directory}/carried").union(*map(_blocks, anchors))
     if carried:
         for path in BUNDLES:
             _without(path, carried)
@@ -44,8 +47,9 @@ def distrust() -> None:
         os.unlink(f"{directory}/{name}")
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         os.rmdir(directory)
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        os.unlink(anchor)
+    for anchor in anchors:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            os.unlink(anchor)
 
 
 def _names(directory: str) -> list[str]:
