@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from tests.local.control.gateway_logs import CELL, Logs, close_record, open_record, verdict_record
 
 from irons_plugins.local.control import events, retention
+from irons_plugins.local.control.audit import Audit
 from irons_plugins.local.control.events import Query
 from irons_plugins.local.control.retention import Retention
 from irons_plugins.local.control.serving import Serving
@@ -175,3 +177,31 @@ def test_what_is_asked_for_most_has_an_index(logs: Logs, query: Query, index: st
         raise AssertionError(said)
 
     logs.store.write_now(work)
+
+
+def test_lines_that_are_not_ascii_leave_the_others_where_they_are(logs: Logs) -> None:
+    """A log goes on where it was left, whatever bytes a gateway wrote in between, and each record is taken once."""
+    logs.write(
+        verdict_record(1, host="one.test"), raw='{"seq": "né", "kind": "\u20ac"}\n'.encode() + b"\xff\xfe\n"
+    )
+    logs.write(verdict_record(2, host="two.test"), raw='{"half": "\u20ac'.encode())
+    assert logs.take() == 2
+    logs.write(raw=b'"}\n')
+    logs.write(verdict_record(3, host="three.test"))
+    assert logs.take() == 1
+    assert [event["host"] for event in logs.events()] == ["one.test", "two.test", "three.test"]
+
+
+def test_older_events_make_room_as_new_ones_come(logs: Logs) -> None:
+    """Only where a sandbox has more than are kept, and a tenth: then what is beyond the number goes."""
+
+    async def follow() -> list[int]:
+        audit = Audit(logs.store, logs.ingest, Retention(events=20, days=36_500))
+        left = []
+        for first in range(1, 41, 8):
+            logs.write(*(verdict_record(conn, host=f"h{conn}.test") for conn in range(first, first + 8)))
+            await audit.catch_up()
+            left.append(len(logs.events()))
+        return left
+
+    assert asyncio.run(follow()) == [8, 16, 20, 20, 20]

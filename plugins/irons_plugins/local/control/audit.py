@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from typing import Any
@@ -51,6 +52,7 @@ class Audit:
         self._news: asyncio.Future[None] | None = None
         self._next_look: asyncio.Future[None] | None = None
         self._closing = False
+        self._crowded = False
         self._expired_at = float("-inf")
 
     def poke(self, _run: str = "") -> None:
@@ -83,7 +85,8 @@ class Audit:
             StoreError: the database failed; nothing is lost, the logs stay.
         """
         while True:
-            taken = await self._store.write(self._ingest.take)
+            taken, crowded = await self._store.write(self._take)
+            self._crowded = self._crowded or crowded
             self._changes.note(taken.changed)
             if taken.shown or taken.changed:
                 self._wake()
@@ -147,11 +150,17 @@ class Audit:
         self._poked.set()
         await asyncio.wait((self._next_look,), timeout=_CATCHING_UP)
 
+    def _take(self, connection: sqlite3.Connection) -> tuple[Taken, bool]:
+        """Take in what the logs have; and whether a sandbox has so many events now that older ones must go."""
+        taken = self._ingest.take(connection)
+        return taken, bool(taken.shown) and retention.crowded(connection, self._kept)
+
     async def _keep_house(self, taken: Taken) -> None:
         if taken.finished:
             await self._store.write(self._ingest.sweep)
-        if taken.shown:
+        if self._crowded:
             await self._store.write(lambda connection: retention.rotate(connection, self._kept))
+            self._crowded = False
         now = asyncio.get_running_loop().time()
         if now - self._expired_at > _EXPIRE_EVERY:
             self._expired_at = now

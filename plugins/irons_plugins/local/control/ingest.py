@@ -25,6 +25,7 @@ CHUNK = 1024 * 1024
 COUNTS = 4 * 1024 * 1024
 """Bytes of the counts beside a log that are read at most."""
 
+_decode = json.JSONDecoder().decode
 _log = logging.getLogger(__name__)
 _RUN = re.compile(r"([0-9]{1,20})-([0-9]{1,10})-([0-9]{1,6})", re.ASCII)
 _STILLBORN = 5.0
@@ -218,12 +219,18 @@ def _let_go(fd: int) -> bool:
 
 def _records(data: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
     """Each record, and where its line begins."""
+    # Gateways write ASCII, which is decoded at once and whose places are those of its bytes.
+    lines: list[str] | list[bytes] = data.decode().split("\n") if data.isascii() else data.split(b"\n")
     begin = 0
-    for line in data.split(b"\n"):
+    for line in lines:
         try:
-            record = json.loads(line) if line else None
+            record = _read_line(line) if line else None
         except (ValueError, RecursionError):
             record = None
         if isinstance(record, dict):
             yield begin, record
         begin += len(line) + 1
+
+
+def _read_line(line: str | bytes) -> Any:
+    return _decode(line) if isinstance(line, str) else json.loads(line)

@@ -21,7 +21,7 @@ TEXTS: Final[Mapping[str, int]] = {
     "ended": 1000,
 }
 """Texts, and how many characters of each are taken: more than a gateway that works as it should writes."""
-_NUMBERS = ("port", "count", "bytes_in", "bytes_out", "duration_ms")
+_NUMBERS = frozenset(("port", "count", "bytes_in", "bytes_out", "duration_ms"))
 _WORDS: Mapping[str, frozenset[str]] = {"cause": frozenset(Cause), "outcome": frozenset(Outcome)}
 _VERDICTS = ("allowed", "blocked", "warn")
 _LATEST = 253_402_300_799_999_999
@@ -51,28 +51,27 @@ def fields(record: Mapping[str, Any], report: Callable[[str], None]) -> dict[str
             such a field is left out, and the rest of the record is taken.
     """
     said: dict[str, Any] = {}
-    for name, most in TEXTS.items():
-        value = record.get(name)
-        if value is None and name in record and name != "host":
-            said[name] = None
-        elif isinstance(value, str):
-            if len(value) > most:
+    for name, value in record.items():
+        most = TEXTS.get(name)
+        if most is not None:
+            if isinstance(value, str):
+                if len(value) > most:
+                    report(name)
+                else:
+                    said[name] = value if value.isascii() else value.encode("utf-8", "replace").decode()
+            elif value is None and name != "host":
+                said[name] = None
+        elif name in _NUMBERS:
+            if isinstance(value, int | float):
+                if -1 < value <= MOST:
+                    said[name] = int(value)
+                else:
+                    report(name)
+        elif name in _WORDS:
+            if isinstance(value, str) and value in _WORDS[name]:
+                said[name] = value
+            elif value is not None:
                 report(name)
-            else:
-                said[name] = value.encode("utf-8", "replace").decode()
-    for name in _NUMBERS:
-        value = record.get(name)
-        if isinstance(value, int | float):
-            if -1 < value <= MOST:
-                said[name] = int(value)
-            else:
-                report(name)
-    for name, known in _WORDS.items():
-        value = record.get(name)
-        if isinstance(value, str) and value in known:
-            said[name] = value
-        elif value is not None:
-            report(name)
     if said.get("port") == 0:
         # ICMP and the like have none.
         said["port"] = None

@@ -35,6 +35,12 @@ class Retention:
     days: int = 90
 
 
+def crowded(connection: sqlite3.Connection, retention: Retention) -> bool:
+    """Whether `rotate` would remove anything."""
+    found = connection.execute("SELECT 1 FROM subjects WHERE events > ? LIMIT 1", (_limit(retention),))
+    return found.fetchone() is not None
+
+
 def rotate(connection: sqlite3.Connection, retention: Retention) -> int:
     """Remove what is beyond the number kept per sandbox; a tenth of slack keeps this from being done each time.
 
@@ -44,11 +50,16 @@ def rotate(connection: sqlite3.Connection, retention: Retention) -> int:
     Returns:
         How many events went.
     """
-    limit = retention.events + retention.events // 10
-    crowded = connection.execute("SELECT id, events FROM subjects WHERE events > ?", (limit,)).fetchall()
-    for subject, events in crowded:
+    found = connection.execute(
+        "SELECT id, events FROM subjects WHERE events > ?", (_limit(retention),)
+    ).fetchall()
+    for subject, events in found:
         _make_room(connection, int(subject), int(events) - retention.events)
-    return sum(int(events) - retention.events for _, events in crowded)
+    return sum(int(events) - retention.events for _, events in found)
+
+
+def _limit(retention: Retention) -> int:
+    return retention.events + retention.events // 10
 
 
 def expire(connection: sqlite3.Connection, retention: Retention, now: int) -> int:

@@ -64,6 +64,9 @@ class Taking:
         self._counts: Counter[int] = Counter()
         last = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
         self._last = 0 if last is None else int(last[0])
+        # Nothing is asked for attempts beyond it: most of a piece are new.
+        kept = connection.execute("SELECT max(conn) FROM attempts WHERE run = ?", (run,)).fetchone()[0]
+        self._kept = -1 if kept is None else int(kept)
 
     def record(self, record: dict[str, Any]) -> None:
         """Take one record; one that was taken before, or makes no sense, changes nothing."""
@@ -181,6 +184,8 @@ class Taking:
         known = self._attempts.get(conn)
         if known is not None:
             return known
+        if conn > self._kept:
+            return None
         kept = self._connection.execute(
             "SELECT event, opened FROM attempts WHERE run = ? AND conn = ?", (self._run, conn)
         ).fetchone()
