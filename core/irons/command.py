@@ -206,10 +206,10 @@ GLOBAL_OPTIONS: tuple[Opt | Flag, ...] = (
     Opt(("--api-url",), "Where the API is: local, unix:///path, http(s)://…", metavar="URL"),
     Opt(
         ("--api-key",),
-        "The key for it. An environment variable or the configuration file keeps it out of sight.",
+        "The key for it; IRONS_API_KEY keeps it out of sight.",
         metavar="KEY",
     ),
     Flag(("--no-input",), "Never ask; fail with what would have been asked."),
-    Flag(("--debug",), "Print requests and timings to stderr, and a traceback where something breaks."),
+    Flag(("--debug",), "Print requests, timings and tracebacks to stderr."),
 )
 """Options that every command takes, before its words or behind them."""

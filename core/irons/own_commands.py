@@ -48,7 +48,7 @@ def irons_commands() -> list[Command]:
         ),
         Command(
             ("config", "set"),
-            "Set a value in the configuration file, in the chosen profile.",
+            "Set a value in the profile of the configuration file.",
             f"{_HANDLERS}:config_set",
             (Arg("key", "The setting."), Arg("value", "Its value; an empty one takes it out.")),
             examples=(

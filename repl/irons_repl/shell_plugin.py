@@ -23,7 +23,7 @@ def irons_commands() -> list[Command]:
         ),
         Command(
             ("use",),
-            "Choose the sandbox that is meant where a command names none (in the prompt and in xonsh).",
+            "Choose the sandbox to use where a command names none.",
             "irons_repl.use:use",
             (
                 Arg(
@@ -35,12 +35,13 @@ def irons_commands() -> list[Command]:
                 ),
                 Flag(("--none",), "Take the choice back."),
             ),
+            about="It holds in the prompt and in xonsh.",
             examples=("irons use agent-1", "irons use", "irons use --none"),
             exits=(3,),
         ),
         Command(
             ("audit", "watch"),
-            "Watch outbound connections as they happen; allow or deny a host with one key.",
+            "Watch connections as they happen; allow or deny hosts.",
             "irons_repl.watch.app:watch",
             (Arg("name", "The sandbox; without one, all of them.", kind="sandbox", takes="?"),),
             pace="terminal",

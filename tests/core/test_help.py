@@ -95,6 +95,16 @@ def test_help_fits_the_terminal(width: int) -> None:
             )
 
 
+@pytest.mark.parametrize("command", [*TREE], ids=lambda command: command.name)
+def test_help_lines_are_short_sentences(command: Command) -> None:
+    """Each line of help is a sentence of at most 60 characters, and each command has an example unless it is hidden."""
+    assert command.help.endswith(".")
+    lines = [command.help, *(each.help for each in (*command.params, *GLOBAL_OPTIONS))]
+    for line in lines:
+        assert len(line.partition(" [default")[0]) <= 60, line
+    assert command.examples or command.hidden
+
+
 def test_wrapping() -> None:
     """Words are kept whole; a word longer than the line stands alone."""
     assert wrap("aa bb cc", 5) == ["aa bb", "cc"]

@@ -13,9 +13,7 @@ _SANDBOX = Opt(
 _NAME = Arg("name", "The sandbox's name.", kind="sandbox")
 _FILE = Arg("file", "The policy file.", kind="file")
 _DOMAINS = Arg("domains", "Names, wildcards or addresses.", kind="domain", takes="+", metavar="DOMAIN")
-_BROAD = Flag(
-    ("--broad",), "Take a wildcard over a suffix that strangers register names under, such as *.github.io."
-)
+_BROAD = Flag(("--broad",), "Accept a wildcard over a shared suffix such as *.github.io.")
 _NOTE = Opt(("--note",), "A note kept with the rule.", metavar="TEXT")
 _CHANGE = View(line=f"{_HERE}.views:change")
 
@@ -33,7 +31,7 @@ def irons_commands() -> list[Command]:
                 _SANDBOX,
                 Opt(
                     ("--private",),
-                    "An address or block on this machine's networks that the name may lead to; may be given again.",
+                    "Open this private address or block. May be repeated.",
                     metavar="ADDR",
                     many=True,
                 ),
@@ -41,7 +39,8 @@ def irons_commands() -> list[Command]:
                 _NOTE,
             ),
             view=_CHANGE,
-            about="A pattern is in one list at most: allowing it takes it off the deny list. irons help egress tells what patterns cover.",
+            about="A pattern is in one list at most: allowing it takes it off the deny list. irons help egress tells what patterns cover. "
+            "--private lets the name lead to an address on this machine's networks.",
             examples=(
                 "irons egress allow example.com '*.example.org'",
                 "irons egress allow github.com:22 --sandbox my-sandbox",
@@ -95,8 +94,7 @@ def irons_commands() -> list[Command]:
             (
                 Arg(
                     "mode",
-                    "deny blocks what no rule allows; warn lets it pass and writes it down; "
-                    "account makes a sandbox follow the account again.",
+                    "The mode to set; without one it is shown.",
                     choices=("deny", "warn", "account"),
                     kind="choice",
                     takes="?",
@@ -104,6 +102,7 @@ def irons_commands() -> list[Command]:
                 _SANDBOX,
             ),
             view=View(line=f"{_HERE}.views:mode"),
+            about="deny blocks what no rule allows; warn lets it pass and logs it; account makes a sandbox follow the account again.",
             examples=(
                 "irons egress mode",
                 "irons egress mode deny",
@@ -113,7 +112,7 @@ def irons_commands() -> list[Command]:
         ),
         Command(
             ("egress", "check"),
-            "Ask what the gateway would say to a connection, and by which rule.",
+            "Show whether a connection would pass, and by which rule.",
             f"{_HERE}.handlers:check",
             (
                 Arg(
@@ -166,20 +165,20 @@ def irons_commands() -> list[Command]:
         ),
         Command(
             ("egress", "lock"),
-            "Allow a sandbox what it has tried so far, and nothing else from now on.",
+            "Allow a sandbox what it tried so far, and nothing else.",
             f"{_HERE}.lock_handlers:lock",
             (
                 _NAME,
                 Opt(
                     ("--also",),
-                    "Allow this too, such as a marked suggestion; may be given again.",
+                    "Allow this too, such as a marked one. May be repeated.",
                     metavar="PATTERN",
                     kind="domain",
                     many=True,
                 ),
                 Opt(
                     ("--skip",),
-                    "Leave this suggestion out; may be given again.",
+                    "Leave this suggestion out. May be repeated.",
                     metavar="PATTERN",
                     kind="domain",
                     many=True,
@@ -206,7 +205,7 @@ def irons_commands() -> list[Command]:
         ),
         Command(
             ("egress", "diff"),
-            "Show how the active policy differs from a file; exit 1.",
+            "Show how the active policy differs from a file.",
             f"{_HERE}.policy_handlers:diff",
             (_FILE, _SANDBOX),
             view=View(line=f"{_HERE}.views:drift"),

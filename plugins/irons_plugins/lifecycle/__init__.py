@@ -56,7 +56,7 @@ def irons_commands() -> list[Command]:
                 ),
                 Opt(
                     ("--allow",),
-                    "A host it may reach from its first packet on; may be given again.",
+                    "Allow a host from the first packet on. May be repeated.",
                     metavar="DOMAIN",
                     kind="domain",
                     many=True,
@@ -74,7 +74,7 @@ def irons_commands() -> list[Command]:
                 Opt(("--engine",), "What makes the machine.", metavar="ENGINE"),
                 Opt(
                     ("--label",),
-                    "A label to find it by; may be given again.",
+                    "A label to find it by. May be repeated.",
                     metavar="KEY=VALUE",
                     kind="label",
                     many=True,

@@ -36,7 +36,7 @@ def irons_commands() -> list[Command]:
 
 _DOCTOR = Command(
     ("doctor",),
-    "Say what this machine lacks for sandboxes of its own, and the line that fixes it.",
+    "Check what this machine lacks for sandboxes, with the fixes.",
     f"{_HANDLERS}:doctor",
     view=View((Column("name", "check"), Column("ok"), Column("what"), Column("fix"))),
     examples=("irons doctor", "irons doctor -o json"),
@@ -45,13 +45,13 @@ _DOCTOR = Command(
 _DAEMON = [
     Command(
         ("local", "up"),
-        "Start the local backend; it also starts by itself on first use.",
+        "Start the local backend. First use also starts it.",
         f"{_HANDLERS}:up",
         (
             Flag(("--foreground",), "Stay, and end with Ctrl-C.", pace="waiting"),
             Opt(
                 ("--listen",),
-                "Serve the API on TCP too, from now on; beyond loopback with TLS only. off ends it.",
+                "Serve the API at this TCP address too; off ends it.",
                 metavar="HOST:PORT",
             ),
             Opt(("--tls-cert",), "The certificate chain, PEM.", metavar="FILE", kind="file"),
@@ -61,18 +61,20 @@ _DAEMON = [
             ),
         ),
         view=View((Column("process"), Column("pid"), Column("version"), Column("state"))),
-        about="An older daemon is replaced by this version; running sandboxes and SSH sessions live on.",
+        about="An older daemon is replaced by this version; running sandboxes and SSH sessions live on. Beyond loopback --listen "
+        "needs TLS.",
         examples=("irons local up", "irons local up --listen 127.0.0.1:7411"),
     ),
     Command(
         ("local", "down"),
-        "End the backend's processes; sandboxes run on, with no way out until it is up again.",
+        "End the backend's processes; sandboxes keep running.",
         f"{_HANDLERS}:down",
+        about="Sandboxes have no way out until it is up again.",
         examples=("irons local down",),
     ),
     Command(
         ("local", "status"),
-        "Show the backend's processes, their memory, and how many sandboxes there are.",
+        "Show the backend's processes, memory and sandboxes.",
         f"{_HANDLERS}:status",
         view=View(
             (
@@ -94,7 +96,13 @@ _DAEMON = [
         "Show what the backend's processes wrote.",
         f"{_HANDLERS}:logs",
         (
-            Arg("process", "Whose.", takes="?", choices=("keeper", "server", "gateway"), kind="choice"),
+            Arg(
+                "process",
+                "The process; without one, all of them.",
+                takes="?",
+                choices=("keeper", "server", "gateway"),
+                kind="choice",
+            ),
             Opt(("-n", "--lines"), "How many lines of each.", type="int", default=50, metavar="N"),
             Opt(("--sandbox",), "Show what this sandbox's boot printed.", metavar="NAME", kind="sandbox"),
         ),
@@ -107,29 +115,30 @@ _DAEMON = [
     ),
     Command(
         ("local", "install"),
-        "Write a systemd user unit that keeps the backend up (untested where there is no systemd).",
+        "Write a systemd user unit that keeps the backend up.",
         f"{_HANDLERS}:install",
         (Flag(("--print",), "Print the unit and write nothing.", name="print_only"),),
         examples=("irons local install", "irons local install --print"),
     ),
     Command(
         ("local", "uninstall"),
-        "List, then remove sandboxes, unit and SSH include; with --purge images, rules and the audit log too.",
+        "Remove sandboxes, unit and SSH include, after a list.",
         f"{_HANDLERS}:uninstall",
         (
             Flag(
                 ("--purge",),
-                "Remove images, rules, events and everything else that irons keeps on this machine.",
+                "Remove everything that irons keeps on this machine.",
             ),
             Flag(("--dry-run",), "Only list."),
             Flag(("--yes", "-y"), "Do not ask."),
         ),
         view=View((Column("what"), Column("path"))),
+        about="Images, rules and the audit log stay, unless --purge is given.",
         examples=("irons local uninstall --dry-run", "irons local uninstall --purge --yes"),
     ),
     Command(
         ("local", "connect"),
-        "Hand a connected descriptor to ssh (a ProxyCommand with ProxyUseFdpass).",
+        "Hand a connected descriptor to ssh, as its ProxyCommand.",
         f"{_HANDLERS}:connect",
         (Arg("cell", "The sandbox's id."), Arg("port", "The port inside.", takes="?")),
         hidden=True,
@@ -182,7 +191,7 @@ _IMAGE = [
     ),
     Command(
         ("local", "image", "import"),
-        "Make an image from a tar file: a root file system, an OCI or a Docker archive.",
+        "Make an image from a tar file.",
         f"{_IMAGES}:import_image",
         (
             Arg("tar", "The file.", kind="file"),
@@ -190,6 +199,7 @@ _IMAGE = [
         ),
         pace="waiting",
         view=_IMAGE_ROWS,
+        about="The file is a root file system, or an OCI or Docker archive.",
         examples=("irons local image import python.tar --as python",),
     ),
     Command(
@@ -223,7 +233,7 @@ _IMAGE = [
     ),
     Command(
         ("local", "image", "save"),
-        "Make an image of a stopped sandbox, without its host keys and authorized keys.",
+        "Make an image of a stopped sandbox, without its keys.",
         f"{_IMAGES}:save",
         (
             Arg("name", "The sandbox.", kind="sandbox"),

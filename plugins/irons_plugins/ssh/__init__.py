@@ -11,9 +11,7 @@ _FAILURE = 125
 """Never taken for the code of a program in the sandbox."""
 
 _NAME = Arg("name", "The sandbox's name.", kind="sandbox")
-_STRICT = Flag(
-    ("--strict-hostkeys",), "Check the host key against ~/.ssh/known_hosts where the server tells none."
-)
+_STRICT = Flag(("--strict-hostkeys",), "Use ~/.ssh/known_hosts where the server sends no host key.")
 _ENV = Opt(
     ("--env",),
     "Set a variable there, by its name here. May be repeated.",
@@ -37,7 +35,7 @@ def irons_commands() -> list[Command]:
                 _STRICT,
                 Flag(
                     ("--forward-agent",),
-                    "Forward the ssh agent: a way round the gateway, for who is root in the sandbox can use it.",
+                    "Forward the ssh agent; root in the sandbox can use it.",
                 ),
                 Flag(("--refused",), "Print at the end what egress refused."),
                 _ENV,
@@ -93,7 +91,7 @@ Nothing of your own configuration is forwarded: no agent, no X11, no ports, and 
         ),
         Command(
             ("ssh-config",),
-            "Print, or install, OpenSSH configuration that knows sandboxes as NAME.irons.",
+            "Print or install OpenSSH configuration for NAME.irons.",
             f"{_HERE}.config_handlers:ssh_config",
             (
                 Arg(
@@ -103,7 +101,7 @@ Nothing of your own configuration is forwarded: no agent, no X11, no ports, and 
                     takes="?",
                     implied=False,
                 ),
-                Flag(("--install",), "Write it where OpenSSH reads it: ~/.ssh/config gets an Include line."),
+                Flag(("--install",), "Write it, and include it from ~/.ssh/config."),
                 Flag(("--uninstall",), "Remove these entries again."),
                 _STRICT,
             ),
@@ -153,7 +151,7 @@ whose key is not known. Keys in ~/.ssh/authorized_keys inside the sandbox are it
                 LABEL,
                 Opt(
                     ("--timeout",),
-                    "End it, and all that it started, after this long; the exit code is 124.",
+                    "End it and its processes after this long, with code 124.",
                     metavar="DURATION",
                     type="seconds",
                 ),
