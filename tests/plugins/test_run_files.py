@@ -163,6 +163,35 @@ def test_headers_cannot_use_up_memory() -> None:
             TarReader().feed(info.tobuf(tarfile.GNU_FORMAT))
 
 
+def _header(kind: bytes, data: bytes = b"", name: str = "out/a") -> bytes:
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, len(data)
+    return info.tobuf(tarfile.GNU_FORMAT) + data.ljust(-(-len(data) // 512) * 512, b"\0")
+
+
+@pytest.mark.parametrize(
+    ("piece", "why"),
+    [
+        (_header(b"g", b"508 comment=" + b"x" * 495 + b"\n") * 64, "headers"),
+        (_header(b"L", b"n" * 8000) * 16, "headers"),
+        (bytes(1 << 16), "after its end"),
+        (_header(b"V", b"x" * 512), "not a file"),
+        (_header(b"3", b"x" * 512), "not a file"),
+    ],
+    ids=["pax", "names", "end", "label", "device"],
+)
+def test_an_archive_without_end_is_refused(piece: bytes, why: str) -> None:
+    """What is neither an entry nor the data of a file cannot go on for ever."""
+    reader = TarReader()
+
+    def read() -> None:
+        for _ in range((64 << 20) // len(piece)):
+            reader.feed(piece)
+
+    with pytest.raises(TarError, match=why):
+        read()
+
+
 @settings(suppress_health_check=[HealthCheck.too_slow], max_examples=300)
 @given(st.data())
 def test_any_bytes_are_an_archive_or_refused(data: st.DataObject) -> None:

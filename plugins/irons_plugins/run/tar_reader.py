@@ -21,6 +21,13 @@ LONGEST_EXTENSION = 65_536
 MOST_REGIONS = 65_536
 """Regions of data in one sparse file."""
 
+EXTENSIONS_AT_FIRST = 16 << 20
+EXTENSIONS_OF_EACH = 16 << 10
+"""Bytes of headers that say more of entries, in the whole archive: so many, and so many more for each entry that came."""
+
+AFTER = 1 << 20
+"""Bytes that may follow the end, where writers fill up their last record."""
+
 LARGEST = 2**60
 """Bytes that a file may claim to have."""
 
@@ -79,7 +86,7 @@ class Done(NamedTuple):
 
 
 class End(NamedTuple):
-    """The archive is whole; what follows is not looked at."""
+    """The archive is whole; what follows is not looked at, and there cannot be much of it."""
 
 
 Event = Entry | Data | Done | End
@@ -106,6 +113,7 @@ class TarReader:
         self._wanted = next(self._steps)
         self._events: list[Event] = []
         self._over = False
+        self._after = self._extensions = self._entries = 0
 
     def feed(self, data: bytes) -> list[Event]:
         """Take more bytes; give the events that they complete.
@@ -114,6 +122,9 @@ class TarReader:
             TarError: the archive is refused.
         """
         if self._over:
+            self._after += len(data)
+            if self._after > AFTER:
+                raise TarError("it goes on after its end")
             return []
         self._buffer += data
         while not self._over and len(self._buffer) >= max(1, self._wanted):
@@ -166,13 +177,21 @@ class TarReader:
             yield from self._member(header, long, header.size if size is None else size)
             long, size = {}, None
 
+    def _count_extension(self, size: int) -> None:
+        """Count what is no entry and no data, of which there could be any amount."""
+        self._extensions += size
+        if self._extensions > EXTENSIONS_AT_FIRST + EXTENSIONS_OF_EACH * self._entries:
+            raise TarError("more headers than its entries need")
+
     def _await(self, size: int, most: int) -> Generator[int, None, None]:
         if size > _padded(most):
             raise TarError(f"a header of {size} bytes")
+        self._count_extension(BLOCK + size)
         yield size
 
     def _member(self, header: _Header, long: dict[str, bytes], stored: int) -> Generator[int, None, None]:
         kind = _KINDS.get(header.type, Kind.OTHER)
+        self._entries += 1
         regions, size = [Region(0, stored)], stored
         if header.type == b"S":
             regions, size = yield from self._sparse(header, stored)
@@ -186,8 +205,8 @@ class TarReader:
                 size if kind is Kind.FILE else 0,
             )
         )
-        if kind in (Kind.SYMLINK, Kind.HARDLINK, Kind.DIRECTORY) and stored:
-            raise TarError("a link or directory with data")
+        if kind is not Kind.FILE and stored:
+            raise TarError("data of what is not a file")
         for region in regions:
             at, left = region
             while left:
@@ -209,6 +228,7 @@ class TarReader:
         while more:
             if len(regions) > MOST_REGIONS:
                 raise TarError(f"a sparse file of more than {MOST_REGIONS} regions")
+            self._count_extension(BLOCK)
             yield BLOCK
             block = self._take(BLOCK)
             regions += _regions(block[:504])
