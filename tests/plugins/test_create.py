@@ -150,6 +150,19 @@ def test_the_key_is_remembered_and_forgotten(run_irons: Runner, fake_api: FakeAp
     assert json.loads(kept.read_text()) == {"default": {}}
 
 
+def test_a_key_is_not_forgotten_that_opens_another_of_the_name(
+    run_irons: Runner, own_api: FakeApi, ssh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where another command makes a sandbox of the name before `destroy` has ended, the key that opens it stays remembered."""
+    (ssh / "id_rsa.pub").write_text(KEY)
+    (ssh / "id_rsa").write_text(PRIVATE)
+    kept = Path(run_irons.env["XDG_STATE_HOME"]) / "irons/ssh/identities.json"
+    run_irons("create", "one").ok()
+    monkeypatch.setattr("irons_plugins.ssh.config_handlers.end_kept", lambda *_: own_api.add("one"))
+    run_irons("destroy", "one", "--force").ok()
+    assert json.loads(kept.read_text()) == {"default": {"one": str(ssh / "id_rsa")}}
+
+
 def test_an_unwritable_state_directory_costs_a_line(run_irons: Runner, fake_api: FakeApi, ssh: Path) -> None:
     """A sandbox that is made is a success, though the path of its key can't be remembered."""
     (ssh / "id_rsa.pub").write_text(KEY)

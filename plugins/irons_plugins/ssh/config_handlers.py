@@ -104,11 +104,22 @@ def arrived(ctx: Context, name: str) -> None:
 
 
 def left(ctx: Context, name: str) -> None:
-    """Forget all that this machine keeps of a sandbox that is no more."""
+    """Forget all that this machine keeps of a sandbox that is no more.
+
+    What is kept goes by name. Where another command has made a sandbox of that name since, the key that opens it stays.
+    """
     try:
         end_kept(ctx.settings, name)
         Installed(ctx.settings).forget(name)
         known_hosts_path(ctx.settings, name).unlink(missing_ok=True)
-        Identities.of(ctx.settings).forget(name)
+        Identities.of(ctx.settings).forget(name, unless=lambda: _is_there(ctx, name))
     except (OSError, IronsError) as error:
         ctx.progress(f"irons: what is kept of {name} could not be removed: {error}")
+
+
+def _is_there(ctx: Context, name: str) -> bool:
+    """Tell whether irons' own server has a sandbox of a name; others may go on for a while to tell of one that they destroy."""
+    try:
+        return "terms" in ctx.api.extensions and bool(ctx.api.status(name))
+    except IronsError:
+        return False

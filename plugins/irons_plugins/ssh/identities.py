@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,11 +41,21 @@ class Identities:
             found.setdefault(self._profile, {})[name] = str(identity)
             self._write(found)
 
-    def forget(self, name: str) -> None:
-        """Forget a sandbox. Raises `ConfigError` where the file can't be written."""
+    def forget(self, name: str, *, unless: Callable[[], bool] = lambda: False) -> None:
+        """Forget a sandbox.
+
+        Args:
+            name: Its name.
+            unless: Asked while nothing else can be remembered; where it is true, nothing is forgotten.
+
+        Raises:
+            ConfigError: The file can't be written.
+        """
         if name not in self._read().get(self._profile, {}):
             return
         with self._locked():
+            if unless():
+                return
             found = self._read()
             found.get(self._profile, {}).pop(name, None)
             self._write(found)
