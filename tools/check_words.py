@@ -44,7 +44,8 @@ _SCRIPT = re.compile(
     r"^\s*(?:CREATE|INSERT|UPDATE|if \[|while |trap |for \w+ in|\w+\(\) ?\{|#!/)", re.MULTILINE
 )
 """SQL and shell scripts, whose words nobody reads."""
-_FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+_FENCED = re.compile(r"^```.*?^```|^<!-- packages.*?^<!-- end of packages -->$", re.MULTILINE | re.DOTALL)
+"""Code, and what is made of docstrings."""
 _INLINE = re.compile(r"`[^`\n]+`")
 KEPT = frozenset({"# irons: sandboxes by name, as NAME.irons (irons ssh-config --uninstall takes this away)"})
 """Texts that are in files of users, and are recognised by their words."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import re
 import shlex
@@ -139,6 +140,18 @@ def test_modules_that_are_named_exist(path: Path) -> None:
     for name in set(names) - {"irons.internal"}:  # a host that sandboxes have
         where = [root / name.replace(".", "/") for root in ROOTS]
         assert any(each.with_suffix(".py").exists() or each.is_dir() for each in where), name
+
+
+def test_the_packages_are_described_as_they_are() -> None:
+    """The table in docs/architecture.md is as `make docs` writes it."""
+    spec = importlib.util.spec_from_file_location("render_packages", ROOT / "tools/render_packages.py")
+    assert spec is not None
+    assert spec.loader is not None
+    render = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(render)
+    text = (DOCS / "architecture.md").read_text()
+    assert render.table().count("\n") > 10
+    assert text == render.page(text)
 
 
 def test_every_message_between_processes_is_documented() -> None:
