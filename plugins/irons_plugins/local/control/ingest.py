@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from irons_plugins.local.control.pausing import Pauses
 from irons_plugins.local.control.serving import Serving
 from irons_plugins.local.control.summing import Domains
 from irons_plugins.local.control.taking import Taking
@@ -64,16 +65,19 @@ class Ingest:
     Args:
         directory: where the logs are; it need not exist yet.
         serving: knows which worker may write of which cell; without it every log is believed.
+        pauses: of the thread that takes logs in.
     """
 
-    def __init__(self, directory: Path, serving: Serving | None = None) -> None:
+    def __init__(self, directory: Path, serving: Serving | None = None, pauses: Pauses | None = None) -> None:
         self._directory = directory
         self._serving = serving
+        self._pauses = pauses or Pauses()
         self._reported: set[str] = set()
         self._domains = Domains()
 
     def take(self, connection: sqlite3.Connection) -> Taken:
         """Take in what the logs have new, up to `CHUNK` bytes of each."""
+        self._pauses.begin()
         known = {
             row["run"]: _Known(row["offset"], row["seq"], bool(row["finished"]))
             for row in connection.execute("SELECT run, offset, seq, finished FROM runs")
@@ -109,9 +113,16 @@ class Ingest:
         if not whole and not over:
             return Taken(0, more=False, finished=False)
         taking = Taking(
-            connection, run, at.seq, partial(_counted, self._counts(run)), self._domains, self._report
+            connection,
+            run,
+            at.seq,
+            partial(_counted, self._counts(run)),
+            self._domains,
+            self._report,
+            self._pauses,
         )
         asked: set[tuple[str, int]] = set()
+        pause = self._pauses
         for begin, record in _records(data[:whole]):
             believed = self._believed(connection, run, record, asked)
             if believed is None:
@@ -120,6 +131,7 @@ class Ingest:
                 break
             if believed:
                 taking.record(record)
+            pause()
         more = len(data) == CHUNK and not asked
         if over and not more and not asked:
             taking.end()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
 from irons_plugins.local.causes import Outcome
 from irons_plugins.local.control.records import INTERRUPTED, MOST, fields, row
 from irons_plugins.local.control.summing import Domains, Sums
+
+T = TypeVar("T")
 
 _INSERT = (
     "INSERT INTO events (id, subject, at, host, port, protocol, allowed, verdict, mode, rule, reason, address, "
@@ -20,6 +22,10 @@ _INSERT = (
 )
 _COUNTED = ("subject", "host", "port", "verdict", "outcome", "at", "count", "bytes_in", "bytes_out")
 """What the summary has of an event, which is remembered for as long as the event may change."""
+
+
+def _go_on() -> None:
+    """Nothing waits."""
 
 
 class Taking:
@@ -33,6 +39,7 @@ class Taking:
             asked once nobody will write there any more.
         domains: what hosts are summed up by.
         report: called with the name of each field that no gateway which works as it should would write.
+        pause: called again and again.
 
     Attributes:
         seq: the last record that was taken; those up to it are passed over.
@@ -48,6 +55,7 @@ class Taking:
         counts: Callable[[], Mapping[int, int]],
         domains: Domains,
         report: Callable[[str], None],
+        pause: Callable[[], None] = _go_on,
     ) -> None:
         self.seq = seq
         self.ended = False
@@ -56,6 +64,7 @@ class Taking:
         self._run = run
         self._noted = counts
         self._report = report
+        self._pause = pause
         self._domains = domains
         self._sums = Sums(connection, domains)
         self._subjects: dict[str, int] = {}
@@ -105,9 +114,10 @@ class Taking:
         """
         rows = self._new.values()
         for made in rows:
+            self._pause()
             made["domain"] = self._domains(made["host"])
             self._sums.add(made)
-        self._connection.executemany(_INSERT, rows)
+        self._connection.executemany(_INSERT, self._paced(rows))
         for subject, count in self._counts.items():
             self._connection.execute("UPDATE subjects SET events = events + ? WHERE id = ?", (count, subject))
         self._connection.executemany(
@@ -130,6 +140,11 @@ class Taking:
         )
         self._sums.write()
         return len(rows)
+
+    def _paced(self, rows: Iterable[T]) -> Iterator[T]:
+        for made in rows:
+            yield made
+            self._pause()
 
     def _speak(self, kind: str, conn: int, record: dict[str, Any]) -> None:
         attempt = self._attempt(conn)
