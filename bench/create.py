@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
@@ -21,6 +22,7 @@ from bench.lab.plain_crun import Bundle
 from bench.lab.stage import Stage, stage
 
 MB = 1_000_000
+BOOTED_WITHIN = 60.0
 
 
 class Speed:
@@ -109,23 +111,27 @@ def rootfs(on: Stage) -> Path:
 
 
 def idle(on: Stage, count: int) -> list[bool]:
-    """What idle sandboxes cost, a head; one is there before the first look, for what the daemon loads once."""
+    """What idle sandboxes cost, a head; one is there before the first look, for what is loaded once and shared by all."""
     names = [f"idle{number}" for number in range(count)]
     on.person.ok("create", "warm")
+    booted(on, ["warm"])
     state = on.person.home / ".local/state/irons/local"
     daemon = [pid for _, pid in on.running()]
+    # What all sandboxes share (the pages of programs and libraries) is there with the first: it counts in both sums.
+    first = pss(descendants(on.init_of("warm")))
     before = pss(daemon), available(), blocks(state)
     for name in names:
         on.person.ok("create", name)
+    booted(on, names)
     inside = [pid for name in names for pid in descendants(on.init_of(name))]
     after = pss(daemon), available(), blocks(state)
-    own = pss(inside) / count / MB
+    own = (pss([*descendants(on.init_of("warm")), *inside]) - first) / count / MB
     kernel = sum(map(kernel_memory, (on.init_of(name) for name in names))) / count / MB
     daemons = (after[0] - before[0]) / count / MB
     machine = (before[1] - after[1]) / count / MB
     disk = (after[2] - before[2]) / count / MB
     print(f"\nper idle sandbox, of {count}, in MB")
-    print(f"  its own processes ({len(inside) / count:.0f} of them; Pss)      {own:>8.2f}")
+    print(f"  its own processes ({len(inside) / count:.0f} of them; growth of Pss)      {own:>8.2f}")
     print(f"  what the kernel holds in its control group   {kernel:>8.2f}")
     print(f"  what the daemon's processes grew by (Pss)    {daemons:>8.2f}")
     print(f"  what the whole machine has less, others' doings included (MemAvailable) {machine:>8.2f}")
@@ -136,6 +142,17 @@ def idle(on: Stage, count: int) -> list[bool]:
     for name in ("warm", *names):
         on.person.ok("destroy", name, "--force")
     return held
+
+
+def booted(on: Stage, names: Sequence[str]) -> None:
+    """Wait until what sandboxes do at their start is over: until then they are not idle."""
+    with on.api() as api:
+        for name in names:
+            deadline = time.monotonic() + BOOTED_WITHIN
+            while api.get(f"/sandboxes/{name}").json()["metadata"].get("boot") == "running":
+                if time.monotonic() > deadline:
+                    raise SystemExit(f"the boot steps of {name} do not end")
+                time.sleep(0.05)
 
 
 def kernel_memory(pid: int) -> int:

@@ -109,9 +109,11 @@ async def limits_are_seen_and_not_changed(bench: Bench) -> None:
     expect({path for path in files if "pids" not in path} == expected, f"files: {files}, not {expected}")
     if "memory" in held:
         ran = await bench.ssh(
-            sandbox, made, "cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes"
+            sandbox,
+            made,
+            "cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes; echo ${JDK_JAVA_OPTIONS#*=}",
         )
-        expect(ran.text.split() == [str(256 << 20)] * 2, f"memory: {ran.text}")
+        expect(ran.text.split() == [str(256 << 20)] * 3, f"memory: {ran.text}")
     script = """
     cd /sys
     for file in $(find . -type f); do

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -153,3 +154,23 @@ def test_an_image_without_an_sftp_server_says_so(inside: Inside) -> None:
     """The subsystem fails with a sentence."""
     done = inside.run(session.SFTP)
     assert (done.returncode, done.stderr) == (127, "irons: this image has no sftp-server\n")
+
+
+def test_java_is_told_of_the_limit_of_memory(inside: Inside) -> None:
+    """Its launcher reads one variable; a value of the image's, the machine's or the session's own wins."""
+    assert session.of_limits(None) == {}
+    inside.write("run/irons/limits", session.of_limits(512 << 20)[session.LIMITS])
+    assert inside.variables()["JDK_JAVA_OPTIONS"] == "-XX:MaxRAM=536870912"
+    assert inside.variables(JDK_JAVA_OPTIONS="-Xmx1g")["JDK_JAVA_OPTIONS"] == "-Xmx1g"
+    inside.write("run/irons/image", "export JDK_JAVA_OPTIONS=-Xss1m\n")
+    assert inside.variables()["JDK_JAVA_OPTIONS"] == "-Xss1m"
+    inside.write("etc/environment", "JDK_JAVA_OPTIONS=\n")
+    assert inside.variables()["JDK_JAVA_OPTIONS"] == ""
+
+
+@pytest.mark.needs("java", optional=True)
+def test_a_real_java_keeps_to_it(inside: Inside) -> None:
+    """By default the heap may be a quarter of the memory that it knows of."""
+    inside.write("run/irons/limits", session.of_limits(512 << 20)[session.LIMITS])
+    told = inside.run("java -XX:+PrintFlagsFinal -version")
+    assert re.search(r" MaxHeapSize +:?= (\d+)", told.stdout)[1] == str(128 << 20), told  # type: ignore[index]

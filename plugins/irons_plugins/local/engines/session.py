@@ -22,6 +22,9 @@ KEY = "IRONS_KEY"
 IMAGE = "image"
 """The file of the settings directory with the variables of the image, as text of sh(1)."""
 
+LIMITS = "limits"
+"""The file of the settings directory with what programs must be told of the sandbox's limits, as text of sh(1)."""
+
 WORKDIR = "workdir"
 """A file of the settings directory: the directory that the image's programs start in."""
 
@@ -61,6 +64,7 @@ irons_machine() {{
   LANG=C.UTF-8
   export LANG
   [ ! -r {CONFIG_DIRECTORY}/{IMAGE} ] || . {CONFIG_DIRECTORY}/{IMAGE}
+  [ ! -r {CONFIG_DIRECTORY}/{LIMITS} ] || . {CONFIG_DIRECTORY}/{LIMITS}
   {trust.SESSION}
   irons_read /etc/default/locale
   irons_read /etc/environment
@@ -139,6 +143,20 @@ def of_image(env: Mapping[str, str], workdir: str) -> dict[str, str]:
     """The files of the settings directory that tell sessions what the image says of its programs."""
     files = {IMAGE: exported({name: value for name, value in env.items() if not _OWN.fullmatch(name)})}
     return {**files, **({WORKDIR: f"{workdir}\n"} if workdir else {})}
+
+
+def of_limits(memory: int | None) -> dict[str, str]:
+    """The files of the settings directory for programs that take a limit of memory from no file.
+
+    Java asks for a mount of a control group, and a sandbox has none. Its launcher reads this variable (from version 9 on); a value of
+    the image's, of `/etc/environment` or of the session's own wins.
+
+    Args:
+        memory: bytes that the sandbox is held to; None for no limit.
+    """
+    if memory is None:
+        return {}
+    return {LIMITS: f': "${{JDK_JAVA_OPTIONS=-XX:MaxRAM={memory}}}"\nexport JDK_JAVA_OPTIONS\n'}
 
 
 def exported(variables: Mapping[str, str]) -> str:

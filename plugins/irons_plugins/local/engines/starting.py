@@ -124,6 +124,7 @@ def order(
         settings={
             **settings,
             **session.of_image(image.config.env, image.config.workdir),
+            **session.of_limits(machine.limits.memory if "memory" in enforced else None),
             **shown,
             sshd.AUTHORIZED: sshd.marked(settings[sshd.AUTHORIZED]),
             sshd.CONFIG: sshd.configuration(shell, {} if kit is None else kit.helpers),
