@@ -21,6 +21,21 @@ _LOOK = "cat work/deep/file; stat -c %h work/link; stat -c '%a %F' work work/pip
 _SEEN = "kept\n2\n2755 directory\n644 fifo\nnew\nls: cannot access '/etc/debian_version': No such file or directory\n/srv/able\n"
 
 
+_REPOSITORY = """set -e
+git config --global user.email me@example.com; git config --global user.name me; git config --global init.defaultBranch main
+git init -q work; cd work; mkdir -p sub/deep; echo one >sub/deep/file; echo a >top; git add -A; git commit -qm one
+git checkout -qb side; echo two >sub/deep/file; mkdir other; echo b >other/file; git add -A; git commit -qm two
+git checkout -q main; echo c >top; git commit -qam three
+"""
+_WORK = """set -e
+cd work; git checkout -q side; git rebase -q main; [ "$(cat sub/deep/file top)" = "$(printf 'two\\nc')" ]
+echo more >>sub/deep/file; git stash -q; git checkout -q main; [ ! -e other ]; git checkout -q side; git stash pop -q
+git commit -qam four; git gc -q --prune=now; git clone -q . ../clone; git worktree add -q ../tree main
+git rm -rq other; git commit -qm five; git reset -q --hard HEAD~1; git clean -qfdx; git fsck --no-progress
+[ -e other/file ] && [ -z "$(git status --porcelain)" ]; echo; echo whole
+"""
+
+
 async def a_save_is_shared_and_lasts(images: Images, bench: Bench) -> None:
     """The saved sandbox and a new one of its image see the same files and change them apart; only the first has its keys."""
     first, made = await bench.running("first", environment={"MARKER": "a-value-of-its-own"})
@@ -89,6 +104,27 @@ async def directories_are_renamed_where_they_can_be(images: Images, bench: Bench
         await images.remove(name)
 
 
+async def git_works_on_directories_of_a_layer(images: Images, bench: Bench) -> None:
+    """What git does with a repository that was saved, in the sandbox and in the copy; only `git mv` of a directory needs root."""
+    first, made = await bench.running("first")
+    ran = await bench.ssh(first, made, _REPOSITORY)
+    expect(ran.code == 0, f"the repository: {ran}")
+    await bench.engine.stop(first)
+    await images.save(first, "tools")
+    await bench.engine.start(first)
+    spec = replace(bench.spec("second"), image="tools")
+    also = await bench.engine.create(spec)
+    await bench.engine.start(spec.id)
+    for sandbox, known in ((first, made), (spec.id, also)):
+        ran = await bench.ssh(sandbox, known, f"exec 2>&1; {_WORK}")
+        expect(ran.code == 0 and ran.text.endswith("\nwhole\n"), f"git: {ran}")
+        ran = await bench.ssh(sandbox, known, "cd work && git mv sub moved 2>&1 || mv sub moved; ls")
+        expect("moved" in ran.text.split("\n") and "sub" not in ran.text.split("\n"), f"a move: {ran}")
+    for sandbox in (first, spec.id):
+        await bench.engine.destroy(sandbox)
+    await images.remove("tools")
+
+
 async def marks_of_an_overlay_cannot_be_forged(_: Images, bench: Bench) -> None:
     """A sandbox's root can make neither a whiteout nor an attribute that the overlay below it would believe."""
     sandbox, made = await bench.running()
@@ -113,6 +149,7 @@ LAYERS: dict[str, Callable[[Images, Bench], Awaitable[None]]] = {
     for each in (
         a_save_is_shared_and_lasts,
         directories_are_renamed_where_they_can_be,
+        git_works_on_directories_of_a_layer,
         marks_of_an_overlay_cannot_be_forged,
     )
 }
