@@ -43,6 +43,18 @@ def test_a_session_says_that_its_sandbox_ends(ctx: Context, own: FakeApi, raw: b
     assert said == (f"\r\n{line}\r\n" if raw else f"{line}\n")
 
 
+def test_a_terminal_that_the_server_writes_to_is_told_once(ctx: Context, own: FakeApi) -> None:
+    """Where the server writes to terminals itself, only what was so before the session began comes from here."""
+    own.extensions = (*own.extensions, "end-notices")
+    own.sandboxes["one"].terms = {"ttl": 3600, "ends_in": 3000, "ends_with": "stop"}
+    with telling_end(ctx, "one", raw=True, first=0.01):
+        until(lambda: polls(own) > 0)
+        own.sandboxes["one"].terms["ends_in"] = 200
+    assert (polls(own), ctx.streams.stderr.getvalue()) == (1, "")  # type: ignore[attr-defined]
+    with telling_end(ctx, "one", raw=True, first=0.01):
+        until(lambda: "irons extend" in ctx.streams.stderr.getvalue())  # type: ignore[attr-defined]
+
+
 def test_a_session_far_from_the_end_says_nothing(ctx: Context, own: FakeApi) -> None:
     """Without a deadline, or with one that is far away, nothing is said."""
     own.sandboxes["one"].terms = {"ttl": 3600, "ends_in": 3000, "ends_with": "stop"}

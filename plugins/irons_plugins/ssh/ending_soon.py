@@ -57,6 +57,11 @@ def _watch(ctx: Context, name: str, over: threading.Event, pause: float, raw: bo
             pause = EVERY
             continue
         close = near(found.status, found.ends_in)
+        if raw and "end-notices" in ctx.api.extensions:
+            # The server writes to the terminal itself, but had no session to write to before this one began.
+            if close:
+                _say(ctx, found, raw=raw)
+            return
         if close and not said and not over.is_set():
             _say(ctx, found, raw=raw)
         said = close

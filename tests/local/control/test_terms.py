@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -285,5 +286,44 @@ def test_idleness_survives_a_restart(tmp_path: Path) -> None:
             watch.pass_by(900)
             await deadlines(lab).look()
             await lab.reaches("box", "stopped")
+
+    run(work())
+
+
+@dataclass
+class SpeakingEngine(PretendEngine):
+    """An engine that writes to the terminals of sessions."""
+
+    said: list[str] = field(default_factory=list)
+
+    async def announce(self, sandbox: str, line: str) -> None:
+        del sandbox
+        self.said.append(line)
+
+
+def test_open_sessions_hear_of_the_end(tmp_path: Path) -> None:
+    """Five minutes before the end and one minute before it, each once; and again where it was extended."""
+
+    async def work() -> None:
+        watch, engine = Watch(), SpeakingEngine()
+        async with control_plane(tmp_path, engine, watch) as lab:
+
+            async def heard(seconds: int) -> list[str]:
+                watch.pass_by(seconds)
+                for _ in range(2):
+                    await deadlines(lab).look()
+                    await asyncio.sleep(0)
+                said, engine.said = engine.said, []
+                return said
+
+            await lab.create("box", ttl=HOUR)
+            line = "irons: box {}; irons extend box 2h gives it more time"
+            assert await heard(HOUR - 301) == []
+            assert await heard(1) == [line.format("stops in 5 min")]
+            assert await heard(200) == []
+            assert await heard(41) == [line.format("stops in 59 s")]
+            await patch(lab, ttl=HOUR, rm=True)
+            assert await heard(1) == []
+            assert await heard(HOUR - 100) == [line.format("is destroyed in 1 min")]
 
     run(work())

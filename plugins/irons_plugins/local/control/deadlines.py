@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from irons.ending import NEAR, ending
 from irons_plugins.local.control import sandboxes, terms
 from irons_plugins.local.control.errors import ApiError, bad, conflict
 from irons_plugins.local.control.gateways import Gateways
 from irons_plugins.local.control.lifecycle import Lifecycle
 from irons_plugins.local.control.sandboxes import ERROR, READY, RUNNING, STOPPED, Sandbox
 from irons_plugins.local.control.terms import SECOND, Instant, Terms
-from irons_plugins.local.engines import Activity, CellError, Engine, EngineError, Observer
+from irons_plugins.local.engines import Activity, Announces, CellError, Engine, EngineError, Observer
 from irons_plugins.local.store import Store, StoreError
 
 LONGEST = 10 * 366 * 86_400
@@ -35,6 +36,9 @@ _SHARE = 0.01
 """Of one processor: what uses less is idle."""
 
 _ENDED_WITHIN = 120.0
+
+_ANNOUNCED = (NEAR, 60)
+"""Seconds before the end at which open sessions say so."""
 _log = logging.getLogger(__name__)
 
 
@@ -65,6 +69,8 @@ class Deadlines:
         self._ending: dict[str, asyncio.Task[None]] = {}
         self._idle: dict[str, Terms] = {}
         self._looked: dict[str, int] = {}
+        self._announced: dict[str, int] = {}
+        self._announcing: set[asyncio.Task[None]] = set()
         self._news = asyncio.Event()
 
     def first(
@@ -156,9 +162,10 @@ class Deadlines:
                     async with asyncio.timeout(wait):
                         await self._news.wait()
         finally:
-            for task in self._ending.values():
+            tasks = [*self._ending.values(), *self._announcing]
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*self._ending.values(), return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def look(self) -> float:
         """Look once at all that have terms, and begin to end those whose time has come.
@@ -173,6 +180,8 @@ class Deadlines:
             lambda connection: (sandboxes.all_of(connection), terms.all_of(connection))
         )
         wait = _EVERY
+        ids = {sandbox.id for sandbox in known}
+        self._announced = {one: passed for one, passed in self._announced.items() if one in ids}
         for sandbox in known:
             given = found.get(sandbox.id)
             if given is None or sandbox.id in self._ending or sandbox.deleting:
@@ -189,9 +198,26 @@ class Deadlines:
                     # It was started while nobody could say so.
                     after = after.due(now, after.ttl * SECOND)
                 await self._note(given, _kept(after, now).noted(now))
+                self._announce(sandbox, after, left)
                 nearest = [each for each in (left, idle) if each is not None]
                 wait = min([wait, *(each / SECOND for each in nearest)])
         return max(0.05, wait)
+
+    def _announce(self, sandbox: Sandbox, given: Terms, left: int | None) -> None:
+        """Have open sessions say that the sandbox ends soon: once at each of `_ANNOUNCED`, again where it was extended."""
+        passed = sum(1 for each in _ANNOUNCED if left is not None and left <= each * SECOND)
+        before = self._announced.pop(sandbox.id, 0)
+        if passed:
+            self._announced[sandbox.id] = passed
+        engine = self._engines.get(sandbox.engine)
+        if left is None or passed <= before or sandbox.status not in (READY, RUNNING):
+            return
+        if isinstance(engine, Announces):
+            happens = ending(round(left / SECOND), "destroy" if given.remove else "stop")
+            line = f"irons: {sandbox.name} {happens}; irons extend {sandbox.name} 2h gives it more time"
+            task = asyncio.create_task(_announced(engine, sandbox.id, line), name=f"announce {sandbox.id}")
+            self._announcing.add(task)
+            task.add_done_callback(self._announcing.discard)
 
     def _end(self, sandbox: Sandbox, given: Terms, by: str) -> None:
         if sandbox.id in self._ending:
@@ -291,6 +317,13 @@ class Deadlines:
         engine = self._engines.get(sandbox.engine)
         if asked.idle_stop is not None and engine is not None and not isinstance(engine, Observer):
             raise bad(f"the engine {sandbox.engine!r} cannot tell whether a sandbox is idle")
+
+
+async def _announced(engine: Announces, sandbox: str, line: str) -> None:
+    try:
+        await engine.announce(sandbox, line)
+    except (EngineError, CellError, OSError) as error:
+        _log.warning("open sessions of %s could not be told of its end: %s", sandbox, error)
 
 
 def _kept(given: Terms, now: Instant) -> Terms:

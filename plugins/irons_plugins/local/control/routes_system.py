@@ -37,6 +37,7 @@ EXTENSIONS = (
     "access",
     "entrypoint",
     "status-wait",
+    "end-notices",
 )
 _TEXT: Schema = {"type": "string"}
 _INTEGER: Schema = {"type": "integer"}

@@ -267,6 +267,15 @@ class Admits(Protocol):
 
 
 @runtime_checkable
+class Announces(Protocol):
+    """What an engine may have besides: it writes to the terminals of open sessions."""
+
+    async def announce(self, sandbox: str, line: str) -> None:
+        """Write a line to the terminal of each SSH session of a sandbox; nothing where it does not run."""
+        ...
+
+
+@runtime_checkable
 class Booter(Protocol):
     """What an engine may have besides: it keeps what a sandbox prints while it boots."""
 

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TypedDict
@@ -72,25 +72,35 @@ def amend(order: Order) -> None:
 def _end_sessions(init: Process, gone: frozenset[str]) -> None:
     """End each connection of the SSH server whose key is one of `gone`, or is not known, with all that runs on it."""
     inside = _space(init.pid)
-    births = {pid: namespaces.birth(pid) for pid in in_namespace("pid", inside)}
+    for connection, members in connections(init.pid):
+        if _keys(members) & gone or not _keys(members):
+            for pid in (connection, *members):
+                _kill(pid, inside)
+
+
+def connections(init: int) -> Iterator[tuple[int, list[int]]]:
+    """Each connection of the sandbox's SSH server: the process that serves it, and all descendants of that.
+
+    Args:
+        init: process 1 of the sandbox.
+    """
+    births = {pid: namespaces.birth(pid) for pid in in_namespace("pid", _space(init))}
     children: defaultdict[int, list[int]] = defaultdict(list)
     for pid, known in births.items():
         if known is not None:
             children[known.parent].append(pid)
-    for server in _servers(init.pid, children):
+    for server in _servers(init, children):
         for connection in children[server]:
-            members = descendants(connection, children)
-            if _keys(members) & gone or not _keys(members):
-                for pid in (connection, *members):
-                    _kill(pid, inside)
+            yield connection, descendants(connection, children)
 
 
 def _servers(init: int, children: Mapping[int, Iterable[int]]) -> list[int]:
     """Process 1 where it is the SSH server itself, and those of its children that are one."""
-    return [pid for pid in (init, *children.get(init, ())) if _is_sshd(pid)]
+    return [pid for pid in (init, *children.get(init, ())) if is_sshd(pid)]
 
 
-def _is_sshd(pid: int) -> bool:
+def is_sshd(pid: int) -> bool:
+    """Whether a process is one of an SSH server's, by what it says of itself."""
     with suppress(OSError):
         # It writes what it does over its arguments: `sshd: /usr/sbin/sshd -D … [listener] 0 of 100-200 startups`.
         program = _read(pid, "cmdline").split(b"\0")[0]

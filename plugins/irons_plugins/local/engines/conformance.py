@@ -21,7 +21,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from irons_plugins.local.engines import SSH_PORT, Admits, Booter, Engine, EngineError, Limits, Made, Spec
+from irons_plugins.local.engines import (
+    SSH_PORT,
+    Admits,
+    Announces,
+    Booter,
+    Engine,
+    EngineError,
+    Limits,
+    Made,
+    Spec,
+)
 from irons_plugins.local.engines.sshd import key_id
 
 _COMMAND_WITHIN = 60.0
@@ -111,9 +121,16 @@ class Bench:
         return (self.directory / "id2.pub").read_text(encoding="utf-8")
 
     async def ssh(
-        self, sandbox: str, made: Made, command: str, *, subsystem: bool = False, key: str = "id"
+        self,
+        sandbox: str,
+        made: Made,
+        command: str,
+        *,
+        subsystem: bool = False,
+        terminal: bool = False,
+        key: str = "id",
     ) -> Ran:
-        """Run a command over SSH, or ask for a subsystem, with one of the keys, checking the host key strictly."""
+        """Run a command over SSH, on a terminal or not, or ask for a subsystem, with one of the keys, checking the host key strictly."""
         known = self.directory / f"known-{sandbox}"
         known.write_text("".join(f"sandbox {key}\n" for key in made.host_keys), encoding="utf-8")
         server = await asyncio.start_server(
@@ -129,6 +146,7 @@ class Bench:
                 "BatchMode": "yes",
                 "IdentitiesOnly": "yes",
                 "ControlPath": "none",
+                "RequestTTY": "force" if terminal else "no",
             }
             words = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
             identity = ["-F", "none", "-i", str(self.directory / key), "-p", str(port)]
@@ -227,6 +245,27 @@ async def calls_may_be_repeated(bench: Bench) -> None:
     await bench.engine.destroy(sandbox)
     await bench.engine.destroy(sandbox)
     expect((await bench.engine.look(sandbox)).state == "absent", "it is not gone")
+
+
+async def open_terminals_hear_announcements(bench: Bench) -> None:
+    """Where an engine writes to terminals: the line is on that of each session, and in no session without one."""
+    if not isinstance(bench.engine, Announces):
+        return
+    sandbox, made = await bench.running()
+    script = "touch /tmp/{0}; while [ ! -e /tmp/go ]; do sleep 0.05; done"
+    terminals = {"first": True, "second": True, "none": False}
+    sessions = {
+        name: asyncio.create_task(bench.ssh(sandbox, made, script.format(name), terminal=terminal))
+        for name, terminal in terminals.items()
+    }
+    ready = "until [ -e /tmp/first ] && [ -e /tmp/second ] && [ -e /tmp/none ]; do sleep 0.05; done"
+    await bench.ssh(sandbox, made, ready)
+    await bench.engine.announce(sandbox, "it ends soon")
+    await bench.ssh(sandbox, made, "touch /tmp/go")
+    heard = {name: (await session).text.count("it ends soon") for name, session in sessions.items()}
+    expect(heard == {"first": 1, "second": 1, "none": 0}, f"the line was heard: {heard}")
+    await bench.engine.stop(sandbox)
+    await bench.engine.announce(sandbox, "it ends soon")
 
 
 async def keys_change_who_enters(bench: Bench) -> None:
@@ -469,6 +508,7 @@ CHECKS: dict[str, Callable[[Bench], Awaitable[None]]] = {
         start_answers_ssh,
         calls_may_be_repeated,
         keys_change_who_enters,
+        open_terminals_hear_announcements,
         absent_is_said,
         files_survive,
         sessions_have_the_machines_variables,

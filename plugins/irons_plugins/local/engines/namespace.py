@@ -262,6 +262,18 @@ class NamespaceEngine:
             with contextlib.ExitStack() as stack:
                 await starting.amend(starting.kept(stack, spaces), process, sshd.marked(authorized), gone)
 
+    async def announce(self, sandbox: str, line: str) -> None:
+        """Write to the terminals of its sessions; see `Announces.announce`."""
+        process = Machine.running(self._root / sandbox)
+        if process is None:
+            return
+        try:
+            spaces = await self._cells.namespaces(sandbox)
+        except CellError as error:
+            raise EngineError("failed", str(error)) from error
+        with contextlib.ExitStack() as stack:
+            await starting.announce(starting.kept(stack, spaces), process, line)
+
     async def look(self, sandbox: str) -> Look:
         """How it is, asked of its process 1; see `Engine.look`."""
         home = self._root / sandbox

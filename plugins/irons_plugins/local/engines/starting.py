@@ -215,9 +215,31 @@ async def amend(spaces: Namespaces, process: Process, authorized: str, gone: Seq
     Raises:
         EngineError: it failed, or took too long.
     """
-    told = {**spaces._asdict(), "init": list(process), "authorized": authorized, "gone": list(gone)}
-    amending = await asyncio.create_subprocess_exec(
-        *program("irons_plugins.local.engines.amending"),
+    order = {"authorized": authorized, "gone": list(gone)}
+    await _run_inside("amending", "the authorized keys", spaces, process, order)
+
+
+async def announce(spaces: Namespaces, process: Process, line: str) -> None:
+    """Have `announcing` write a line to the terminals of a running sandbox's SSH sessions.
+
+    Args:
+        spaces: descriptors of the cell's namespaces.
+        process: process 1.
+        line: the line.
+
+    Raises:
+        EngineError: it failed, or took too long.
+    """
+    await _run_inside("announcing", "the announcement", spaces, process, {"line": line})
+
+
+async def _run_inside(
+    module: str, what: str, spaces: Namespaces, process: Process, order: Mapping[str, Any]
+) -> None:
+    """Run a program of ours in the cell's namespaces; `what` names what it does in an error."""
+    told = {**spaces._asdict(), "init": list(process), **order}
+    running = await asyncio.create_subprocess_exec(
+        *program(f"irons_plugins.local.engines.{module}"),
         stdin=PIPE,
         stdout=PIPE,
         stderr=PIPE,
@@ -226,14 +248,14 @@ async def amend(spaces: Namespaces, process: Process, authorized: str, gone: Seq
     )
     try:
         async with asyncio.timeout(BOOT_WITHIN):
-            out, complaint = await amending.communicate(json.dumps(told).encode())
+            out, complaint = await running.communicate(json.dumps(told).encode())
     except TimeoutError as error:
-        raise EngineError("timeout", "the authorized keys could not be replaced in time") from error
+        raise EngineError("timeout", f"{what}: not done within {BOOT_WITHIN:.0f} s") from error
     finally:
-        await asyncio.shield(end(amending))
-    answer = _answered(out, complaint, "the authorized keys")
+        await asyncio.shield(end(running))
+    answer = _answered(out, complaint, what)
     if "error" in answer:
-        raise EngineError("failed", f"the authorized keys: {answer['error']}")
+        raise EngineError("failed", f"{what}: {answer['error']}")
 
 
 def _answered(out: bytes, complaint: bytes, what: str) -> dict[str, Any]:
