@@ -30,8 +30,12 @@ def processes(person: Person, name: str, token: str) -> str:
 
 def test_how_a_program_ended_is_told(person: Person, box: str) -> None:
     """A signal, and the memory limit where one is enforced, are the reason; what a killed call ran is ended."""
-    done = person.run("exec", box, "--", "sh", "-c", "kill -SEGV $$")
-    assert (done.returncode, done.stderr) == (139, "irons: killed by signal 11 (SEGV)\n")
+    for number, name in ((11, "SEGV"), (2, "INT"), (13, "PIPE")):
+        done = person.run("exec", box, "--", "sh", "-c", f"kill -{name} $$")
+        told = f"irons: killed by signal {number} ({name})\n"
+        assert (done.returncode, done.stderr) == (128 + number, told)
+    report = json.loads(person.run("exec", box, "-o", "json", "--", "sh", "-c", "kill -PIPE $$").stdout)
+    assert (report["exit"], report["signal"]) == (141, 13)
     nap = "98122.5"
     with person.start(
         "exec", box, "-n", "--", "sh", "-c", f"setsid -f sleep {nap}; exec sleep {nap}"

@@ -16,49 +16,69 @@ GRACE = 2.0
 
 _HUNT = r"""
 hunt() {
-  found=
-  for file in $(grep -lsF "IRONS_EXEC=$token" /proc/[0-9]*/environ 2>/dev/null); do
-    pid=${file#/proc/}
-    found="$found ${pid%/environ}"
+  irons_found=
+  for irons_file in $(grep -lsF "IRONS_EXEC=$irons_token" /proc/[0-9]*/environ 2>/dev/null); do
+    irons_pid=${irons_file#/proc/}
+    irons_found="$irons_found ${irons_pid%/environ}"
   done
-  fresh=$found
-  while [ -n "$fresh" ]; do
-    parents=$fresh fresh=
-    for file in /proc/[0-9]*/stat; do
-      read -r line 2>/dev/null <"$file" || continue
-      pid=${line%% *} line=${line##*) } line=${line#* } parent=${line%% *}
-      case " $parents " in *" $parent "*) ;; *) continue ;; esac
-      case " $found " in *" $pid "*) ;; *) found="$found $pid" fresh="$fresh $pid" ;; esac
+  irons_fresh=$irons_found
+  while [ -n "$irons_fresh" ]; do
+    irons_parents=$irons_fresh irons_fresh=
+    for irons_file in /proc/[0-9]*/stat; do
+      read -r irons_line 2>/dev/null <"$irons_file" || continue
+      irons_pid=${irons_line%% *} irons_line=${irons_line##*) } irons_line=${irons_line#* } irons_parent=${irons_line%% *}
+      case " $irons_parents " in *" $irons_parent "*) ;; *) continue ;; esac
+      case " $irons_found " in *" $irons_pid "*) ;; *) irons_found="$irons_found $irons_pid" irons_fresh="$irons_fresh $irons_pid" ;; esac
     done
   done
-  [ -n "$found" ]
+  [ -n "$irons_found" ]
 }
 end_all() {
   hunt || return 0
-  kill -s "$1" $found 2>/dev/null || sudo -n kill -s "$1" $found 2>/dev/null
+  kill -s "$1" $irons_found 2>/dev/null || sudo -n kill -s "$1" $irons_found 2>/dev/null
 }
 end_them() {
   end_all TERM
-  waited=0
-  while hunt && [ "$waited" -lt "$grace" ]; do sleep 0.1; waited=$((waited + 1)); done
+  irons_waited=0
+  while hunt && [ "$irons_waited" -lt "$irons_grace" ]; do sleep 0.1; irons_waited=$((irons_waited + 1)); done
   end_all KILL
 }
+"""
+
+REPORTER = "/run/irons/kit/perl"
+"""A program that tells a death by a signal from an exit code, where the sandbox has irons' kit; no shell does so for each signal."""
+
+# Argument 1 is `mine` where PERL_BADLANG is not the program's own: without it perl would complain of a locale that is not there. What can't be started is left to the shell, with its words.
+_REPORT = r"""
+open(my $report, ">&=", 6) or exit 126;
+delete $ENV{PERL_BADLANG} if shift eq "mine";
+my $child = fork;
+if (!$child) {
+  exec { $ARGV[0] } @ARGV;
+  exec "sh", "-c", q(exec "$@"), "sh", @ARGV;
+  exit 126;
+}
+$SIG{$_} = "IGNORE" for qw(HUP INT QUIT TERM PIPE);
+waitpid $child, 0;
+my $status = $?;
+syswrite $report, "!$status";
+exit($status & 127 ? 128 + ($status & 127) : $status >> 8);
 """
 
 _RUN = (
     GO_TO
     + r"""
-token=$1 limit=$2 grace=$3 bytes=$4 dir=$5 other=$6
+irons_token=$1 irons_limit=$2 irons_grace=$3 irons_bytes=$4 irons_dir=$5 irons_other=$6
 shift 6
-mark() { printf '\000irons %s %s\n' "$token" "$*"; }
-told=
-if [ "$bytes" != 0 ]; then
-  told=$(dd bs="$bytes" count=1 iflag=fullblock 2>/dev/null; printf x)
-  [ "$told" != x ] || told=$(dd bs=1 count="$bytes" 2>/dev/null; printf x)
-  told=${told%x}
+mark() { printf '\000irons %s %s\n' "$irons_token" "$*"; }
+irons_told=
+if [ "$irons_bytes" != 0 ]; then
+  irons_told=$(dd bs="$irons_bytes" count=1 iflag=fullblock 2>/dev/null; printf x)
+  [ "$irons_told" != x ] || irons_told=$(dd bs=1 count="$irons_bytes" 2>/dev/null; printf x)
+  irons_told=${irons_told%x}
 fi
 trap 'mark failed >&2' EXIT
-start_in "$dir" "$other"
+start_in "$irons_dir" "$irons_other"
 trap - EXIT
 """
     + _HUNT
@@ -68,66 +88,82 @@ trap - EXIT
   trap '' PIPE
   while sleep 1 5>&- || [ "$?" -gt 128 ] || exit 0; kill -0 "$$" && mark alive >&5; do :; done
   trap '' TERM
-  grace=7
+  irons_grace=7
   end_them
 ) 5>&2 </dev/null >/dev/null 2>&1 &
-beat=$!
-dog=
-if [ "$limit" != 0 ]; then
+irons_beat=$!
+irons_dog=
+if [ "$irons_limit" != 0 ]; then
   (
     # KILL: a TERM is lost on a process that the shell has forked and that is not yet the program.
     trap 'kill -KILL "$!" 2>/dev/null; exit 0' TERM
-    sleep "$limit" &
-    nap=$!
-    wait "$nap"
+    sleep "$irons_limit" &
+    irons_nap=$!
+    wait "$irons_nap"
     trap '' TERM
     end_them
     exit 124
   ) </dev/null >/dev/null 2>&1 &
-  dog=$!
+  irons_dog=$!
 fi
+"""
+    + f"irons_reporter={REPORTER} irons_report='{_REPORT}'\n"
+    + r"""
 mark began >&2
 exec 4>&1 5>&2 >/dev/null 2>&1
 # The shell that waits for the program reports its death by a signal on stderr, which is read here.
-said=$(
+irons_said=$(
   exec 2>&1
   (
-    IRONS_EXEC=$token
+    IRONS_EXEC=$irons_token
     export IRONS_EXEC
-    eval "$told"
-    exec "$@"
-  ) >&4 2>&5 4>&- 5>&-
+    eval "$irons_told"
+    # What changes how programs are loaded is meant for the image's own, and not for the kit's.
+    if [ -x "$irons_reporter" ] && [ -z "${LD_PRELOAD-}${LD_LIBRARY_PATH-}${PERL5OPT-}" ]; then
+      irons_mine=
+      [ -n "${PERL_BADLANG+x}" ] || { PERL_BADLANG=0 irons_mine=mine; export PERL_BADLANG; }
+      exec "$irons_reporter" -e "$irons_report" "$irons_mine" "$@"
+    fi
+    exec "$@" 6>&-
+  ) 6>&1 >&4 2>&5 4>&- 5>&-
   echo "=$?"
 )
-code=${said##*=}
-kill "$beat"
-wait "$beat"
-if [ -n "$dog" ]; then
-  kill "$dog"
-  wait "$dog"
+irons_code=${irons_said##*=}
+kill "$irons_beat"
+wait "$irons_beat"
+if [ -n "$irons_dog" ]; then
+  kill "$irons_dog"
+  wait "$irons_dog"
   if [ "$?" = 124 ]; then
     mark ended 124 time >&5
     exit 124
   fi
 fi
-killed=no
-if [ "$code" -gt 128 ]; then
-  case $code$said in
-    130=* | 141=*) killed=maybe ;;
+irons_killed=no
+irons_told=${irons_said##*!} irons_told=${irons_told%%=*}
+case $irons_told in
+  *[!0-9]* | "") irons_told= ;;
+esac
+if [ -n "$irons_told" ] && [ "$irons_said" = "!$irons_told=$irons_code" ]; then
+  # As wait(2) gives it: the signal in the lowest bits.
+  [ "$((irons_told & 127))" = 0 ] || irons_killed=yes
+elif [ "$irons_code" -gt 128 ]; then
+  case $irons_code$irons_said in
+    130=* | 141=*) irons_killed=maybe ;;
     ???=*)
       # Not every shell reports.
-      told=$(exec 2>&1; (exec sh -c 'kill -s HUP $$' >/dev/null 2>/dev/null); :)
-      [ -n "$told" ] || killed=maybe
+      irons_told=$(exec 2>&1; (exec sh -c 'kill -s HUP $$' >/dev/null 2>/dev/null); :)
+      [ -n "$irons_told" ] || irons_killed=maybe
       ;;
-    *) killed=yes ;;
+    *) irons_killed=yes ;;
   esac
 fi
-mark ended "$code" "$killed" >&5
-exit "$code"
+mark ended "$irons_code" "$irons_killed" >&5
+exit "$irons_code"
 """
 )
 
-_END = "token=$1 grace=$2\n" + _HUNT + "end_them\nhunt && sleep 0.2\n! hunt\n"
+_END = "irons_token=$1 irons_grace=$2\n" + _HUNT + "end_them\nhunt && sleep 0.2\n! hunt\n"
 
 
 def run_line(
