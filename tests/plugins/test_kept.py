@@ -265,7 +265,7 @@ def test_a_gentle_end_lets_nothing_new_in(into: Irons, tmp_path: Path) -> None:
 
 
 def test_a_long_runtime_directory(into: Irons, tmp_path: Path) -> None:
-    """However deep the runtime directory lies, the connection is kept and used."""
+    """However deep the runtime directory lies, the connection is kept and used; `ssh` and `scp` then log in by themselves."""
     deep = tmp_path / ("d" * 100)
     deep.mkdir(mode=0o700)
     env = {**into.env, "XDG_RUNTIME_DIR": str(deep)}
@@ -274,6 +274,10 @@ def test_a_long_runtime_directory(into: Irons, tmp_path: Path) -> None:
         first = parent(long)
         assert len(sockets(long)) == 1
         assert parent(long) == first
+        assert long("ssh", "one", "--", "echo there").stdout == b"there\n"
+        (tmp_path / "file").write_text("text")
+        assert long("scp", str(tmp_path / "file"), f"one:{tmp_path}/copy").returncode == 0
+        assert (tmp_path / "copy").read_text() == "text"
     finally:
         end_all(load({}, env))
 
