@@ -61,7 +61,7 @@ def test_follow_in_a_second_process_shows_what_happens(person: Person, sandbox: 
         line = following.stdout.readline()
         following.terminate()
         following.communicate(timeout=60)
-    assert line.split("  ")[1:] == ["ALLOWED", "web.example.test", "(mode: warn)\n"]
+    assert line.split("  ")[1:] == ["ALLOWED", "web.example.test", "(mode: warn)", "(would-deny)\n"]
 
 
 def test_stop_and_start_keep_the_files(person: Person, sandbox: str) -> None:

@@ -53,9 +53,10 @@ def test_the_line_of_the_wire_contract(irons_process: Irons, one: FakeApi) -> No
 
 
 def test_what_warn_let_pass(run_irons: Runner, own: FakeApi) -> None:
-    """What only mode warn let pass is ALLOWED in the line, and WOULD-DENY in the table."""
+    """What only mode warn let pass is ALLOWED and would-deny in the line, and WOULD-DENY in the table."""
     own.record("a.example", verdict="warn", mode="warn", reason="no rule allows a.example")
-    assert "  ALLOWED  a.example  (mode: warn)\n" in run_irons("audit", "egress", "one", tty=False).ok().out
+    plain = run_irons("audit", "egress", "one", tty=False).ok().out
+    assert "  ALLOWED  a.example  (mode: warn)  (would-deny)\n" in plain
     table = run_irons("audit", "egress", "one", tty=True, env={"COLUMNS": "200"}).ok()
     assert table.lines[0].split() == [
         "TIME",

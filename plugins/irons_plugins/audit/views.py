@@ -21,7 +21,9 @@ def line(event: Event) -> str:
     time = local_time(event.time) if event.time else "-"
     mode = f"  (mode: {clean(event.mode)})" if event.mode else ""
     text = f"{time}  {'ALLOWED' if event.allowed else 'DENIED '}  {clean(event.host)}{mode}"
-    # After what the contract has: of what was let through in vain, and of what was shown before.
+    # After what the contract has: of what a rule would have refused, of what was let through in vain, and of what was shown before.
+    if event.verdict == "warn":
+        text += "  (would-deny)"
     if isinstance(event, EventUpdate):
         return f"{text}  ({_became(event)})"
     return f"{text}  ({event.outcome})" if event.outcome in LOST else text
