@@ -316,6 +316,7 @@ def test_open_sessions_hear_of_the_end(tmp_path: Path) -> None:
                 said, engine.said = engine.said, []
                 return said
 
+            assert "end-notices" in (await lab.client.get("/version")).json()["extensions"]
             await lab.create("box", ttl=HOUR)
             line = "irons: box {}; irons extend box 2h gives it more time"
             assert await heard(HOUR - 301) == []

@@ -73,6 +73,11 @@ class Deadlines:
         self._announcing: set[asyncio.Task[None]] = set()
         self._news = asyncio.Event()
 
+    @property
+    def announces(self) -> bool:
+        """Whether the open sessions of every sandbox can be told of its end."""
+        return all(isinstance(engine, Announces) for engine in self._engines.values())
+
     def first(
         self, sandbox: Sandbox, *, ttl: int | None, remove: bool, idle_stop: int | None
     ) -> Terms | None:

@@ -37,8 +37,9 @@ EXTENSIONS = (
     "access",
     "entrypoint",
     "status-wait",
-    "end-notices",
 )
+END_NOTICES = "end-notices"
+"""The extension of a control plane whose engines all write to open terminals before the end of a `ttl`."""
 _TEXT: Schema = {"type": "string"}
 _INTEGER: Schema = {"type": "integer"}
 _WORKER: Schema = {
@@ -97,9 +98,10 @@ _KEY: Schema = {
 }
 
 
-async def version(_call: Call) -> Mapping[str, Any]:
+async def version(call: Call) -> Mapping[str, Any]:
     """GET /version."""
-    return {"name": "irons", "version": __version__, "api": "v0", "extensions": list(EXTENSIONS)}
+    extensions = [*EXTENSIONS, *([END_NOTICES] if call.plane.deadlines.announces else [])]
+    return {"name": "irons", "version": __version__, "api": "v0", "extensions": extensions}
 
 
 async def status(call: Call) -> Mapping[str, Any]:
