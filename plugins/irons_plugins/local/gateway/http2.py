@@ -108,7 +108,7 @@ class Http2:
         self._table = 4096
         self._asking = 0
         self._grpc = False
-        self.to_server: list[bytes] = []
+        self.to_server: list[bytes | memoryview] = []
         self.reached = greeted
         self.going = False
         self.last = 0
@@ -217,7 +217,7 @@ class Http2:
             Http2Error: it broke the protocol.
         """
         pieces = self._server.take(TOGETHER)
-        out: list[bytes] = []
+        out: list[bytes | memoryview] = []
         for piece in pieces:
             if piece.first and not self._answer_block and self.pending:
                 out.append(self._take_pending())
@@ -282,7 +282,8 @@ class Http2:
         elif piece.first:
             # The server may have ended it meanwhile, and still counts what comes.
             self._budget.take(EMPTY)
-        self.to_server.append(piece.raw)
+        # What waits for the server to be reached keeps nothing of what came with it.
+        self.to_server.append(piece.raw if self.reached else bytes(piece.raw))
         if stream is not None and piece.last and piece.flags & h2.END_STREAM:
             self._asked(number, stream)
 
@@ -317,7 +318,7 @@ class Http2:
             self._block, self._parts, self._size = piece, [], 0
         elif self._block is None:
             raise Http2Error("a header block has no beginning")
-        self._parts.append(piece.raw)
+        self._parts.append(bytes(piece.raw))
         self._size += piece.length
         self._budget.take(h2.HEADERS, piece.length // LARGE)
         if len(self._parts) > MOST_CONTINUATIONS or self._size > MAX_BLOCK:
@@ -478,7 +479,7 @@ class Http2:
             self._pending += h2.go_away(self.last, h2.NO_ERROR, reason)
             self.going = True
 
-    def _from_server(self, piece: Piece) -> bytes:
+    def _from_server(self, piece: Piece) -> bytes | memoryview:
         kind, number = piece.kind, piece.stream
         if kind == h2.PUSH_PROMISE:
             raise Http2Error("the server pushes")

@@ -46,7 +46,7 @@ class Piece(NamedTuple):
         kind: its type.
         stream: its stream.
         length: bytes of its whole payload.
-        raw: the bytes; with the frame's head where `first`.
+        raw: the bytes; with the frame's head where `first`. Those of a frame that is passed are not copied out.
         first: they begin the frame.
         last: they end it.
     """
@@ -55,14 +55,14 @@ class Piece(NamedTuple):
     flags: int
     stream: int
     length: int
-    raw: bytes
+    raw: bytes | memoryview
     first: bool
     last: bool
 
     @property
     def payload(self) -> bytes:
         """The payload of a frame that is whole."""
-        return self.raw[HEAD:]
+        return bytes(self.raw[HEAD:])
 
 
 class Frames:
@@ -109,10 +109,11 @@ class Frames:
         """
         found: list[Piece] = []
         data, at, end = self._data, self._at, len(self._data)
+        view = memoryview(data)
         if self._open is not None and at < end:
             stop = min(at + self._left, end)
             self._left -= stop - at
-            found.append(self._open._replace(raw=data[at:stop], last=not self._left))
+            found.append(self._open._replace(raw=view[at:stop], last=not self._left))
             at = stop
             if not self._left:
                 self._open = None
@@ -121,14 +122,16 @@ class Frames:
             kind, flags = data[at + 3], data[at + 4]
             stream = int.from_bytes(data[at + 5 : at + HEAD], "big") & 0x7FFF_FFFF
             stop = at + HEAD + length
+            passed = kind in self._passed or (kind > CONTINUATION and self._passes_unknown)
             if stop <= end:
-                found.append(Piece(kind, flags, stream, length, data[at:stop], True, True))
+                raw = view[at:stop] if passed else data[at:stop]
+                found.append(Piece(kind, flags, stream, length, raw, True, True))
                 at = stop
-            elif kind in self._passed or (kind > CONTINUATION and self._passes_unknown):
+            elif passed:
                 # Padding begins with its length, which is looked at with the head.
                 if end - at == HEAD:
                     break
-                piece = Piece(kind, flags, stream, length, data[at:], True, False)
+                piece = Piece(kind, flags, stream, length, view[at:], True, False)
                 found.append(piece)
                 self._open, self._left = piece._replace(raw=b"", first=False), stop - end
                 at = end
