@@ -328,7 +328,7 @@ async def _announced(engine: Announces, sandbox: str, line: str) -> None:
     try:
         await engine.announce(sandbox, line)
     except (EngineError, CellError, OSError) as error:
-        _log.warning("open sessions of %s could not be told of its end: %s", sandbox, error)
+        _log.warning("open sessions of %s could not be notified of its end: %s", sandbox, error)
 
 
 def _kept(given: Terms, now: Instant) -> Terms:
