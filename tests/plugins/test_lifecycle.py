@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 from pathlib import Path
@@ -165,6 +166,16 @@ def test_destroy_asks_on_a_terminal(run_irons: Runner, fake_api: FakeApi) -> Non
     assert fake_api.sandboxes == {}
 
 
+def test_a_yes_also_stops(run_irons: Runner, fake_api: FakeApi) -> None:
+    """The question says that a sandbox runs, and who says yes to it need not be told to stop it first."""
+    fake_api.add("one", "ready")
+    assert run_irons("destroy", "one", tty=True, stdin="\n").code == 1
+    assert fake_api.sandboxes["one"].status == "ready"
+    done = run_irons("destroy", "one", tty=True, stdin="y\n").ok()
+    assert "Stop and destroy one for good? [y/N] " in done.err
+    assert fake_api.sandboxes == {}
+
+
 @pytest.mark.parametrize("words", [[], ["--no-input"]])
 def test_destroy_never_asks_without_a_terminal(
     run_irons: Runner, fake_api: FakeApi, words: list[str]
@@ -309,6 +320,9 @@ def test_counts_and_sizes_are_numbers_in_json(run_irons: Runner, fake_api: FakeA
     fake_api.add("one", metadata=metadata)
     told = run_irons("status", "one", "-o", "json").ok().json()["metadata"]
     assert told == {**metadata, "cpus": 0.5, "ssh_port": 2201}
+    assert run_irons("list", "-o", "json").ok().json()[0]["metadata"] == told
+    assert run_irons("start", "one", "-o", "json").ok().json()["metadata"] == told
+    assert json.loads(run_irons("wait", "one", "-o", "jsonl").ok().out)["metadata"] == told
     assert "cpus\t0.5" in run_irons("status", "one").ok().out
 
 

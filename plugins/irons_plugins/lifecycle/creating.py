@@ -12,6 +12,7 @@ from irons_plugins.lifecycle.extending import whole_seconds
 from irons_plugins.lifecycle.handlers import forget
 from irons_plugins.lifecycle.selection import checked_labels
 from irons_plugins.lifecycle.several import Failures
+from irons_plugins.lifecycle.views import told
 from irons_plugins.lifecycle.waiting import CREATE_GRACE, patience, wait_for
 from irons_plugins.ssh.identities import Identities
 from irons_plugins.ssh.own_keys import key_for
@@ -84,7 +85,7 @@ def create(
         "idle_stop": None if idle_stop is None else whole_seconds(idle_stop, "--idle-stop"),
     }
     timeout = None if at_once else patience(ctx, wait_timeout)
-    rows = make(ctx, names, wish, key=key, timeout=timeout, if_missing=if_missing)
+    rows = map(told, make(ctx, names, wish, key=key, timeout=timeout, if_missing=if_missing))
     return next(rows) if len(names) == 1 else rows
 
 

@@ -9,6 +9,7 @@ from irons.errors import IronsError, UsageError
 from irons.values import seconds
 from irons_plugins.lifecycle.selection import selected
 from irons_plugins.lifecycle.several import Failures
+from irons_plugins.lifecycle.views import told
 
 if TYPE_CHECKING:
     from irons.api import Sandbox
@@ -44,7 +45,7 @@ def _each_extended(ctx: Context, names: tuple[str, ...], more: int | None) -> It
     failures = Failures(ctx, len(names), "extended")
     for name in names:
         try:
-            yield ctx.api.change(name, ttl=None) if more is None else ctx.api.extend(name, more)
+            yield told(ctx.api.change(name, ttl=None) if more is None else ctx.api.extend(name, more))
         except IronsError as error:
             if error.exit_code == 5 and not error.hint:
                 error.hint = "irons create NAME --ttl 8h gives one"

@@ -13,7 +13,7 @@ from irons.errors import Conflict, IronsError, NotFound, Unsupported, UsageError
 from irons_plugins.lifecycle import LISTED
 from irons_plugins.lifecycle.selection import checked_labels, selected
 from irons_plugins.lifecycle.several import Failures
-from irons_plugins.lifecycle.views import numbered
+from irons_plugins.lifecycle.views import told
 from irons_plugins.lifecycle.waiting import patience, wait_for
 from irons_plugins.ssh.kept import end_kept
 
@@ -104,7 +104,7 @@ def _each_brought(
     deadline = time.monotonic() + left
     for name in begun:
         try:
-            yield _now(ctx, name) if timeout is None else wait_for(ctx, name, state, left)
+            yield told(_now(ctx, name) if timeout is None else wait_for(ctx, name, state, left))
         except IronsError as error:
             failures.add(name, error)
         left = max(0.0, deadline - time.monotonic())
@@ -124,7 +124,7 @@ def wait(
     chosen = selected(ctx, names, everything=everything, labels=labels)
     deadline = time.monotonic() + patience(ctx, wait_timeout)
     for name in chosen:
-        yield wait_for(ctx, name, state, max(0.0, deadline - time.monotonic()))
+        yield told(wait_for(ctx, name, state, max(0.0, deadline - time.monotonic())))
 
 
 class Destroyed(NamedTuple):
@@ -162,12 +162,20 @@ def destroy(
         return iter(())
     if asks:
         these = chosen[0] if len(chosen) == 1 else f"these {len(chosen)} sandboxes: {', '.join(chosen)}"
-        if not ctx.confirm(f"Destroy {these} for good?", otherwise="--force does not ask"):
+        named = not everything and not labels
+        verb = "Stop and destroy" if named and any(_runs(ctx, name) for name in chosen) else "Destroy"
+        if not ctx.confirm(f"{verb} {these} for good?", otherwise="--force does not ask"):
             raise IronsError("nothing was destroyed")
-    # What was chosen by --all and a person said yes to is there to be stopped, too.
-    return _each_destroyed(
-        ctx, chosen, force=force or everything or bool(labels), if_exists=if_exists, timeout=wait_timeout
-    )
+    # What was chosen by --all, or a person said yes to, is there to be stopped, too.
+    force = force or asks or everything or bool(labels)
+    return _each_destroyed(ctx, chosen, force=force, if_exists=if_exists, timeout=wait_timeout)
+
+
+def _runs(ctx: Context, name: str) -> bool:
+    try:
+        return ctx.api.status(name).status in _RUNNING
+    except IronsError:
+        return False
 
 
 def _each_destroyed(
@@ -247,8 +255,7 @@ def _each_now(ctx: Context, names: tuple[str, ...]) -> Iterator[Sandbox]:
     failures = Failures(ctx, len(names), "shown")
     for name in names:
         try:
-            found = _now(ctx, name)
-            yield found._replace(metadata=numbered(found.metadata))
+            yield told(_now(ctx, name))
         except IronsError as error:
             failures.add(name, error)
     failures.end()
@@ -272,7 +279,7 @@ def list_all(ctx: Context, *, quiet: bool, labels: tuple[str, ...]) -> Result:
 
             keep_names(ctx.settings, rows)
             ctx.api.made.keep(row.id for row in rows)
-    return Result(rows, view=View(line="irons_plugins.lifecycle.views:name") if quiet else None)
+    return Result(map(told, rows), view=View(line="irons_plugins.lifecycle.views:name") if quiet else None)
 
 
 def _now(ctx: Context, name: str) -> Sandbox:

@@ -91,6 +91,11 @@ def numbered(metadata: Mapping[str, str]) -> dict[str, Any]:
     return {key: _number(value) if _COUNTED.fullmatch(key) else value for key, value in metadata.items()}
 
 
+def told(sandbox: Sandbox) -> Sandbox:
+    """Return a sandbox as answers have it, with its counts and sizes as numbers."""
+    return sandbox._replace(metadata=numbered(sandbox.metadata))
+
+
 def _number(text: str) -> int | float | str:
     """The number that a text is; the text itself where it is not one, such as `unlimited`."""
     if not _NUMBER.fullmatch(text):
