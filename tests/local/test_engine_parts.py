@@ -190,6 +190,22 @@ def test_without_tini_the_ssh_server_is_process_one() -> None:
     assert script.splitlines()[-1].startswith("exec /usr/sbin/sshd -D ")
 
 
+def test_output_of_the_boot_is_kept_whatever_path_an_image_names(tmp_path: Path) -> None:
+    """The image's variables are for the steps; what waits for the server and keeps the output does without them."""
+    (tmp_path / "log").mkdir()
+    (tmp_path / "tcp").write_text(" 0: 00000000:0016 00000000:0000 0A 00000000:00000000\n")
+    (tmp_path / "image").write_text("PATH=/nowhere FROM=image\nexport PATH FROM\n")
+    step = booting.Step(10, "first", 'echo "$FROM $PATH"; exit 3\n')
+    for name, text in booting.files("true", [step], "/bin/sh").items():
+        told = text.replace("/run/irons", str(tmp_path)).replace("/proc/net/tcp", str(tmp_path / "tcp"))
+        (tmp_path / name).write_text(told)
+    subprocess.run(["/bin/sh", tmp_path / "boot", "/bin/sh"], stderr=subprocess.PIPE, check=True, timeout=60)
+    first, second = (tmp_path / "log/output").read_text().splitlines()
+    assert first.startswith("image /nowhere")
+    assert second == "irons: boot step first ended with exit code 3"
+    assert (tmp_path / "log/exit").read_text() == "3\n"
+
+
 def test_a_process_is_named_by_its_start_too() -> None:
     """A number that another process has now is not taken for the process that was meant."""
     begun = started(os.getpid())

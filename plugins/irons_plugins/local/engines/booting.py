@@ -82,6 +82,7 @@ ALWAYS = (TRUSTED,)
 STEPS = (SERVICES, HOOKED)
 """The sandbox's own steps."""
 
+# The PATH of an image may lead to none of the programs that wait and keep the output: it is for the steps alone.
 # The output's reader ends with the last program that holds the pipe, so that no service is ever written to death.
 _DRIVER = (
     READING
@@ -90,7 +91,6 @@ irons_shell=$1
 PATH={PATH}:{KIT_DIRECTORY} HOME=/root
 export PATH HOME
 cd /
-irons_machine
 irons_up() {{
   while read -r _ irons_at _ irons_state _; do
     case $irons_at:$irons_state in *:{SSH_PORT:04X}:0A) return 0 ;; esac
@@ -102,8 +102,9 @@ until irons_up || [ "$irons_tries" -ge 300 ]; do
   irons_tries=$((irons_tries + 1))
   sleep 0.1 || sleep 1
 done
-unset irons_tries irons_at irons_state irons_line irons_name irons_value
 irons_steps() {{
+  irons_machine
+  unset irons_tries irons_at irons_state irons_line irons_name irons_value
   code=0
   for step in {CONFIG_DIRECTORY}/{DRIVER}-*; do
     [ -f "$step" ] || continue
