@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from irons.errors import LocalError
+from irons.errors import LocalError, NotFound
 from irons.hookspecs import Backend
 
 if TYPE_CHECKING:
@@ -70,6 +70,10 @@ def on_this_machine(ctx: Context) -> Iterator[Context]:
     here = Context(settings, ctx.host, ctx.streams, face=ctx.face, session=ctx.session)
     try:
         yield here
+    except NotFound as error:
+        if ctx.settings.api_url != "local":
+            error.hint = f"irons local works on this machine alone, and irons list shows those of {ctx.settings.api_url}"
+        raise
     finally:
         here.close()
 
