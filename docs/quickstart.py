@@ -43,8 +43,8 @@ NEXT = f"""
 {BOLD}A coding agent in a sandbox:{PLAIN}
 
   irons create agent --mode deny --allow api.anthropic.com --allow registry.npmjs.org --allow deb.debian.org
-  irons exec agent -- sudo sh -c 'apt-get update && apt-get install -y nodejs npm git'
-  irons exec agent -- sudo npm install -g @anthropic-ai/claude-code
+  irons exec agent -- sudo sh -c 'apt-get update && apt-get install -y npm git'
+  irons exec agent -- sudo npm install -g node@22 @anthropic-ai/claude-code
   irons exec agent --env ANTHROPIC_API_KEY -- claude -p 'write a haiku about firewalls'
   irons audit egress agent         what it reached, and what it was refused
   irons egress suggest agent       what it would still need

@@ -27,15 +27,19 @@ def recipe() -> list[str]:
 
 
 def test_the_agent_recipe_of_the_readme_runs_as_printed(person: Person) -> None:
-    """An agent has a terminal, its key and its directory; its exit code is the line's, and no argument list has the key."""
+    """After the session above it, too, an agent has a way out, a terminal, its key and its directory; its exit code is the line's."""
     shim = person.home / "bin"
     shim.mkdir(exist_ok=True)
     (shim / "irons").write_text(f'#!/bin/sh\nexec {shlex.join(person.program)} "$@"\n')
     (shim / "irons").chmod(0o755)
     env = {**person.env, "PATH": f"{shim}:{person.env['PATH']}", "ANTHROPIC_API_KEY": KEY, "TERM": "xterm"}
     create, install, start = recipe()
+    # The session above the recipe ends so.
+    assert "\n$ irons egress mode deny " in README.read_text()
+    _sh(person, "irons egress mode deny", env)
     try:
         _sh(person, create, env)
+        assert person.run("egress", "mode", "--sandbox", "box").stdout.split()[0] == "warn"
         # The lab has no npm registry: the directory is made as printed, the agent is a stand-in.
         assert install.startswith("irons ssh box -- 'mkdir -p ~/work && ")
         _sh(person, install.partition(" && ")[0] + "'", env)
@@ -48,6 +52,7 @@ def test_the_agent_recipe_of_the_readme_runs_as_printed(person: Person) -> None:
         code, shown = _on_terminal(person, start, env)
     finally:
         person.run("destroy", "box", "--force", timeout=120)
+        person.run("egress", "mode", "warn")
     lines = shown.split("\r\n")
     assert lines[0].startswith("/dev/pts/"), shown
     assert lines[1:4] == ["/home/irons/work", f"the key has {len(KEY)} characters", "xterm"]
