@@ -129,6 +129,10 @@ def test_access(run_irons: Runner, own_api: FakeApi, others: Path) -> None:
         (("remove",), "needs a public key file"),
         (("list", "x.pub"), "takes no file"),
         (("add", "nowhere.pub"), "there is no public key file"),
+        (
+            ("remove", "second"),
+            "there is no public key file second\n  an id or a fingerprint names a key, too",
+        ),
         (("give", "x.pub"), "give"),
     ],
 )

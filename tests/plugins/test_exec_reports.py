@@ -177,6 +177,16 @@ def test_exec_in_several_where_some_fail(many: Irons, fake_api: FakeApi) -> None
     assert lines[-1] == "irons: exit codes of 2 of 3 sandboxes: nobody (125), two (125)"
 
 
+def test_a_report_of_a_program_that_was_not_started(into: Irons) -> None:
+    """Where there is no way in, the answer is the same object, on stdout, with the reason."""
+    done = into("exec", "nobody", "-o", "json", "--", "true")
+    told = json.loads(done.stdout)
+    assert (done.returncode, done.stderr) == (125, b"")
+    assert (told["name"], told["exit"], told["stdout"], told["refused"]) == ("nobody", 125, "", None)
+    assert told["error"]["code"] == "not-found"
+    assert told["message"] == told["error"]["message"] != ""
+
+
 @pytest.mark.parametrize("form", ["json", "jsonl"])
 def test_reports_of_several(many: Irons, form: str) -> None:
     """One object for each sandbox: an array, or lines as they end."""

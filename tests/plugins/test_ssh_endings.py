@@ -76,7 +76,9 @@ def test_an_end_that_only_openssh_tells() -> None:
     """Where the last mark did not come through, the exit code is the program's all the same."""
     assert concluded("began", code=0) == Ending(0)
     assert concluded("began", code=124).timed_out
-    assert concluded("began", code=141).sentence.startswith("exit code 141: killed by signal 13 (PIPE), or")
+    assert concluded("began", code=143).sentence.startswith("exit code 143: killed by signal 15 (TERM), or")
+    # A closed pipe is why the mark did not come through.
+    assert concluded("began", code=141) == Ending(141)
     told = failed(concluded("began", code=3, unwritten="no room"))
     assert told == "what the program wrote can't be written to stdout (no room); it ended with code 3"
     assert failed(concluded("began", "ended 0 no", code=0, unwritten="no room")).endswith("with code 0")

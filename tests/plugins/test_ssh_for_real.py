@@ -172,15 +172,19 @@ def test_a_code_that_looks_like_a_signal(into: Irons, code: int) -> None:
     assert (done.returncode, done.stderr) == (code, b"")
 
 
-def test_a_program_whose_output_nobody_reads_any_more(into: Irons) -> None:
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [(("sh", "-c", "trap '' PIPE; while echo x; do :; done; exit 7"), 7), (("yes", "x"), 141)],
+)
+def test_a_program_whose_output_nobody_reads_any_more(into: Irons, words: tuple[str, ...], code: int) -> None:
     """Its exit code is its own, as behind `| head -1`; nothing is said to have been killed."""
-    process = into.start("exec", "one", "--", "sh", "-c", "trap '' PIPE; while echo x; do :; done; exit 7")
+    process = into.start("exec", "one", "--", *words)
     assert process.stdout is not None
     assert process.stdout.readline() == b"x\n"
     process.stdout.close()
     assert process.stderr is not None
     assert process.stderr.read() == b""
-    assert process.wait(60) == 7
+    assert process.wait(60) == code
 
 
 def test_a_program_whose_output_finds_no_room(into: Irons) -> None:
@@ -229,11 +233,14 @@ def test_a_program_that_takes_too_much_memory(
 
 
 def test_exec_of_nothing_there(into: Irons) -> None:
-    """A program that is not there is 127, as in a shell."""
+    """A program that is not there is 127, as in a shell, and one that is not executable 126; irons says so in its own words."""
     for more in ([], ["--timeout", "20"]):
         done = into("exec", "one", *more, "--", "no-such-program")
         assert done.returncode == 127
-        assert b"not found" in done.stderr
+        assert done.stderr == b"irons: there is no program no-such-program in the sandbox\n"
+        done = into("exec", "one", *more, "--", "/etc/passwd", "x")
+        assert done.returncode == 126
+        assert done.stderr == b"irons: /etc/passwd cannot be run in the sandbox: permission denied\n"
 
 
 def test_words_beyond_one_argument(into: Irons) -> None:
@@ -242,6 +249,12 @@ def test_words_beyond_one_argument(into: Irons) -> None:
     script = 'printf "%s|" "$#" "$1" "$2" "$3" "$4"; for last; do :; done; printf %s "$last" | wc -c; cat'
     done = into("exec", "one", "--", "sh", "-c", script, "sh", *words, stdin=b"the rest")
     assert done.stdout.decode() == "3005|it's|a\nb|ü||120000\nthe rest"
+
+
+def test_words_of_quotes(into: Irons) -> None:
+    """What is many times as long in a shell's quotes arrives all the same."""
+    done = into("exec", "one", "--", "sh", "-c", 'printf %s "$1$2" | wc -c', "sh", "'" * 50_000, "' " * 4000)
+    assert done.stdout.strip() == b"58000"
 
 
 def test_what_no_argument_list_holds_is_irons_failure(into: Irons) -> None:

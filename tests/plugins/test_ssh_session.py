@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from irons.testing import FakeApi, Runner
 from irons_plugins.ssh.session import carried, send_options, session_line
+from irons_plugins.ssh.starting import START
 from irons_plugins.ssh.workdir import GO_TO, Workdir, workdir_of
 
 from .conftest import Irons, Sshd
@@ -24,6 +25,38 @@ SHELLS = [
     for words in (["dash"], ["bash"], ["busybox", "sh"])
 ]
 SECRET = 'it\'s\n a "b" \\ $x `id` ü\n'
+
+
+# What is started
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda words: words[0])
+def test_a_program_that_does_not_start(shell: list[str], tmp_path: Path) -> None:
+    """Whatever shell it is, no line of the script is in the reason; what starts keeps its streams and its variables."""
+    (tmp_path / "there").write_text('#!/bin/sh\ncat; echo "$rest $name" >&2; exit 9\n')
+    (tmp_path / "there").chmod(0o755)
+    (tmp_path / "text").write_text("echo never\n")
+    (tmp_path / "text").chmod(0o644)
+    (tmp_path / "directory").mkdir()
+
+    def started(*words: str) -> tuple[int, str, str]:
+        done = subprocess.run(
+            [*shell, "-c", f'{START}start "$@"', "irons-test", *words],
+            cwd=tmp_path,
+            env={"PATH": f"/nowhere:{tmp_path}:/usr/bin:/bin", "rest": "a:b", "name": "c"},
+            input="in\n",
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    assert started("there") == started("./there", "x") == (9, "in\n", "a:b c\n")
+    for name in ("gone", "./gone"):
+        assert started(name) == (127, "", f"irons: there is no program {name} in the sandbox\n")
+    for name in ("text", "./text", "./directory"):
+        assert started(name)[:2] == (126, "")
+        assert started(name)[2] == f"irons: {name} cannot be run in the sandbox: permission denied\n"
 
 
 # The working directory

@@ -80,7 +80,11 @@ def _ids(ctx: Context, known: Sequence[Access], named: str) -> list[str]:
         if not given:
             raise NotFound(f"no key {named!r} opens it", hint="irons access NAME lists those that do")
         return given
-    wanted = [id_of(line) for line in find_key(named, ctx.settings.env).text.splitlines()]
+    try:
+        wanted = [id_of(line) for line in find_key(named, ctx.settings.env).text.splitlines()]
+    except UsageError as error:
+        error.hint = "an id or a fingerprint names a key, too: irons access NAME lists them"
+        raise
     found = [row.id for row in known if row.id in wanted]
     if not found:
         raise NotFound(f"no key of {named} opens it", hint="irons access NAME lists those that do")

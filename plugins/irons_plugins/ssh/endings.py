@@ -147,7 +147,8 @@ def _unreported(marks: Marks, code: int, limit: float) -> End | None:
         return None
     if limit and code == OUT_OF_TIME:
         return End(code, "time")
-    return End(code, "maybe" if code > 128 else "no")
+    # A closed pipe is what killed it then, and shells print nothing for that.
+    return End(code, "maybe" if code > 128 and code != 128 + signal.SIGPIPE else "no")
 
 
 def _failure(way: Entrance, marks: Marks, code: int, log: list[str], after: Aftermath) -> IronsError:

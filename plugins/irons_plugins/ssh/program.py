@@ -27,7 +27,7 @@ from irons_plugins.ssh.kept import has_ended, is_kept, over_kept
 from irons_plugins.ssh.log import Log
 from irons_plugins.ssh.marks import Marks
 from irons_plugins.ssh.openssh import ssh_argv
-from irons_plugins.ssh.remote import GRACE, end_line, header_of, run_line
+from irons_plugins.ssh.remote import GRACE, end_line, header_of, run_line, size_of
 from irons_plugins.ssh.workdir import Workdir
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ LATE = 2.0
 """Seconds that the sandbox has for saying that the time was up."""
 
 INLINE = 60_000
-"""Bytes of words that go in OpenSSH's argument list; more of them travel on stdin, as the kernel limits one argument to 128 KiB."""
+"""Bytes of quoted words that go in OpenSSH's argument list; more of them travel on stdin, as the kernel limits one argument to 128 KiB."""
 
 
 class Program(NamedTuple):
@@ -182,8 +182,7 @@ def _unwritten(stdout: TextIO) -> str:
 
 def _request(program: Program, token: str) -> tuple[bytes, str]:
     """Return the first bytes of stdin and the line for the sandbox's shell."""
-    size = sum(len(word.encode(errors="surrogateescape")) + 3 for word in program.words)
-    inline, sent = (program.words, ()) if size <= INLINE else ((), program.words)
+    inline, sent = (program.words, ()) if size_of(program.words) <= INLINE else ((), program.words)
     header = header_of(sent, program.variables)
     limit = program.timeout or 0.0
     return header, run_line(inline, token=token, limit=limit, header=header, workdir=program.workdir)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 
+from irons_plugins.ssh.starting import START
 from irons_plugins.ssh.workdir import GO_TO, Workdir
 
 GRACE = 2.0
@@ -48,14 +49,17 @@ end_them() {
 REPORTER = "/run/irons/kit/perl"
 """A program that tells a death by a signal from an exit code, where the sandbox has irons' kit; no shell does so for each signal."""
 
-# Argument 1 is `mine` where PERL_BADLANG is not the program's own: without it perl would complain of a locale that is not there. What can't be started is left to the shell, with its words.
+# Argument 1 starts in a shell what perl can't start, and says why not. Argument 2 is `mine` where PERL_BADLANG is not the program's own: without
+# it perl would complain of a locale that is not there. Its name hides the program's words from `pgrep -f` and `pkill -f`.
 _REPORT = r"""
+$0 = "irons-exec";
 open(my $report, ">&=", 6) or exit 126;
+my $start = shift;
 delete $ENV{PERL_BADLANG} if shift eq "mine";
 my $child = fork;
 if (!$child) {
   exec { $ARGV[0] } @ARGV;
-  exec "sh", "-c", q(exec "$@"), "sh", @ARGV;
+  exec "sh", "-c", $start, "irons-exec", @ARGV;
   exit 126;
 }
 $SIG{$_} = "IGNORE" for qw(HUP INT QUIT TERM PIPE);
@@ -69,7 +73,8 @@ _RUN = (
     GO_TO
     + r"""
 irons_token=$1 irons_limit=$2 irons_grace=$3 irons_bytes=$4 irons_dir=$5 irons_other=$6
-shift 6
+eval "set -- ${IRONS_WORDS-}"
+unset IRONS_RUN IRONS_WORDS
 mark() { printf '\000irons %s %s\n' "$irons_token" "$*"; }
 irons_told=
 if [ "$irons_bytes" != 0 ]; then
@@ -107,7 +112,7 @@ if [ "$irons_limit" != 0 ]; then
   irons_dog=$!
 fi
 """
-    + f"irons_reporter={REPORTER} irons_report='{_REPORT}'\n"
+    + f"irons_reporter={REPORTER} irons_report='{_REPORT}' irons_start={shlex.quote(START)}\n"
     + r"""
 mark began >&2
 exec 4>&1 5>&2 >/dev/null 2>&1
@@ -122,9 +127,10 @@ irons_said=$(
     if [ -x "$irons_reporter" ] && [ -z "${LD_PRELOAD-}${LD_LIBRARY_PATH-}${PERL5OPT-}" ]; then
       irons_mine=
       [ -n "${PERL_BADLANG+x}" ] || { PERL_BADLANG=0 irons_mine=mine; export PERL_BADLANG; }
-      exec "$irons_reporter" -e "$irons_report" "$irons_mine" "$@"
+      exec "$irons_reporter" -e "$irons_report" "$irons_start start \"\$@\"" "$irons_mine" "$@"
     fi
-    exec "$@" 6>&-
+    eval "$irons_start"
+    start "$@" 6>&-
   ) 6>&1 >&4 2>&5 4>&- 5>&-
   echo "=$?"
 )
@@ -183,13 +189,19 @@ def run_line(
         header: What `header_of` returned; only its length goes into the line, it travels itself as the first bytes of stdin.
         workdir: The directory to start in.
     """
+    # In its environment, not in its arguments: `pkill -f` and `pgrep -f` take the program's words for the program alone.
+    told = (f"IRONS_RUN={_RUN}", f"IRONS_WORDS={shlex.join(words)}")
     return shlex.join(
         [
-            *("exec", "sh", "-c", _RUN, "irons-exec"),
+            *("exec", "env", *told, "sh", "-c", 'eval "$IRONS_RUN"', "irons-exec"),
             *(token, f"{limit:.3f}" if limit else "0", str(int(GRACE * 10)), str(len(header)), *workdir),
-            *words,
         ]
     )
+
+
+def size_of(words: Sequence[str]) -> int:
+    """Return how many bytes words take in the line of `run_line`."""
+    return len(shlex.quote(shlex.join(words)).encode(errors="surrogateescape"))
 
 
 def end_line(token: str) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from irons.command import Result, View
-from irons.errors import UsageError
+from irons.errors import IronsError, UsageError
 from irons_plugins.lifecycle.selection import selected
 from irons_plugins.ssh.child import Sinks
 from irons_plugins.ssh.ending_soon import telling_end
-from irons_plugins.ssh.entrance import entrance
+from irons_plugins.ssh.entrance import entrance, failing_as_ssh
 from irons_plugins.ssh.program import Program, run_program
 from irons_plugins.ssh.refused import Refusals
 from irons_plugins.ssh.telling import asked_form, ended_by, tell
@@ -65,14 +65,10 @@ def execute(
 
 
 def _on_one(ctx: Context, name: str, program: Program, *, strict: bool) -> Result:
+    if asked_form(ctx):
+        return _reported(ctx, name, program, strict=strict)
     way = entrance(ctx, name, strict=strict)
     refusals = Refusals(ctx, name)
-    if asked_form(ctx):
-        from irons_plugins.ssh.report import Captured, reported
-
-        out, err = Captured(), Captured()
-        ran = run_program(ctx, way, program, Sinks(out, err))
-        return Result(reported(name, ran, out, err, refusals), exit=ran.ending.code)
     with telling_end(ctx, name, raw=False):
         ran = run_program(ctx, way, program)
     tell(ctx, ran, refusals)
@@ -81,6 +77,21 @@ def _on_one(ctx: Context, name: str, program: Program, *, strict: bool) -> Resul
     if ran.interrupt is not None:
         raise ended_by(ran.interrupt)
     return Result(None, exit=ran.ending.code)
+
+
+def _reported(ctx: Context, name: str, program: Program, *, strict: bool) -> Result:
+    """Run it and return its report, which also tells why it was not started."""
+    from irons_plugins.ssh.report import Captured, failed, reported
+
+    out, err = Captured(), Captured()
+    try:
+        with failing_as_ssh():
+            way = entrance(ctx, name, strict=strict)
+            refusals = Refusals(ctx, name)
+            ran = run_program(ctx, way, program, Sinks(out, err))
+    except IronsError as error:
+        return Result(failed(name, error), exit=error.exit_code)
+    return Result(reported(name, ran, out, err, refusals), exit=ran.ending.code)
 
 
 def _on_several(ctx: Context, names: tuple[str, ...], program: Program, *, strict: bool) -> Result:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Collection, Mapping
 
+from irons_plugins.ssh.starting import START
 from irons_plugins.ssh.workdir import GO_TO, Workdir
 
 RESERVED = "LC_IRONS_"
@@ -17,6 +18,7 @@ RESERVED = "LC_IRONS_"
 
 _BEGIN = (
     GO_TO
+    + START
     + r"""
 start_in "$1" "$2"
 irons_kind=$3 irons_names=$4
@@ -33,7 +35,7 @@ unset irons_name irons_names irons_there
 case $irons_kind in
   shell) unset irons_kind; exec "${SHELL:-/bin/sh}" -l ;;
   line) unset irons_kind; exec "${SHELL:-/bin/sh}" -c "$1" ;;
-  *) unset irons_kind; exec "$@" ;;
+  *) unset irons_kind; start "$@" ;;
 esac
 """
 )
