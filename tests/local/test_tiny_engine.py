@@ -61,10 +61,19 @@ def test_the_page_names_all_that_an_engine_meets() -> None:
     assert set(Spec.__dataclass_fields__) <= words
     assert {name for name in vars(Cells) if not name.startswith("_")} <= words
     assert set(EngineError.CODES) <= words
-    assert {"Observer", "Admits", "Booter"} == {
+    assert {"Observer", "Admits", "Announces", "Booter"} == {
         name
         for name, found in vars(engines).items()
         if getattr(found, "_is_runtime_protocol", False) and found.__module__ == engines.__name__
     }
-    assert {"Observer", "Admits", "Booter", "activity", "admit", "boot_output"} <= words
+    assert {
+        "Observer",
+        "Admits",
+        "Announces",
+        "Booter",
+        "activity",
+        "admit",
+        "announce",
+        "boot_output",
+    } <= words
     assert set(CHECKS) <= words
