@@ -50,7 +50,7 @@ check: venv ## Unit and end-to-end tests with combined branch coverage, subproce
 	export COVERAGE_FILE="$$data/data"
 	$(call make_image,$$data)
 	status=0
-	$(BIN)/coverage run -m pytest --color=no --require=$(REQUIRE) --untested="$$data/untested" $(ARGS) || status=$$?
+	$(BIN)/coverage run -m pytest --color=no $(WORKERS) --require=$(REQUIRE) --untested="$$data/untested" $(ARGS) || status=$$?
 	$(BIN)/python tests/whole_data.py "$$data"/data.*
 	$(BIN)/coverage combine --quiet || status=$$((status ? status : 3))
 	# What this machine refuses to test cannot be covered on it.
@@ -61,6 +61,9 @@ check: venv ## Unit and end-to-end tests with combined branch coverage, subproce
 	exit $$status
 COVERAGE ?= 90
 REQUIRE ?= none
+# How many tests run at once; PARALLEL=1 runs them one after the other, in one process.
+PARALLEL ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 2 ? 2 : n)))
+WORKERS = $(if $(filter-out 1,$(PARALLEL)),--numprocesses=$(PARALLEL) --dist=loadgroup)
 
 # The image that all tests with real sandboxes start from, built once; without it each suite builds its own.
 # Where doctor says that this machine runs no sandboxes, no test needs one.
@@ -77,11 +80,11 @@ endef
 
 .PHONY: unit
 unit: venv ## The tests that need no sandbox, without coverage.
-	@$(BIN)/pytest -m 'not e2e' $(ARGS)
+	@$(BIN)/pytest $(WORKERS) -m 'not e2e' $(ARGS)
 
 .PHONY: e2e
 e2e: venv ## The tests that drive real sandboxes, without coverage.
-	@$(BIN)/pytest -m e2e $(ARGS)
+	@$(BIN)/pytest $(WORKERS) -m e2e $(ARGS)
 
 .PHONY: bench
 bench: venv ## Every benchmark, each beside a named other; docs/performance.md has the figures.

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -20,6 +20,7 @@ import pytest
 
 from irons_plugins.local.doctor import Check, examine
 from irons_plugins.local.places import Places
+from tests.parallel import is_worker
 
 _PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/bin", "/sbin", "/bin"))
 # A given image is as good as one that is built, the tests have an internet of their own, and only other engines need the rest.
@@ -102,7 +103,6 @@ class Machine:
 
     def __init__(self, *, strict: bool) -> None:
         self._strict = strict
-        self.untested: Counter[str] = Counter()
 
     def lack(self, *needs: str) -> str:
         """Return the first need that is not met, with the reason; "" where all are."""
@@ -146,6 +146,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Make the one machine of this run."""
     config.addinivalue_line("markers", "needs(*needs, optional=False): what the test needs of the machine")
     config.stash[_MACHINE] = Machine(strict=config.getoption("--require") == "all")
+    if not is_worker(config):
+        config.pluginmanager.register(_Untested(config))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -159,17 +161,6 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def machine(request: pytest.FixtureRequest) -> Machine:
     """This machine, for fixtures that need something of it."""
     return request.config.stash[_MACHINE]
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Count what was not tested, by reason."""
-    report = yield
-    if report.skipped and isinstance(report.longrepr, tuple):
-        said = report.longrepr[2].removeprefix("Skipped: ")
-        if said.startswith(tuple(_HEADINGS)):
-            item.config.stash[_MACHINE].untested[said] += 1
-    return report
 
 
 def summary(untested: Mapping[str, int]) -> list[str]:
@@ -194,12 +185,30 @@ def _tests(count: int) -> str:
     return "1 test" if count == 1 else f"{count} tests"
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_unconfigure(config: pytest.Config) -> None:
-    """Write the last lines, behind pytest's own."""
-    lines = summary(config.stash[_MACHINE].untested)
-    for line in lines:
-        config.get_terminal_writer().line(line)
-    path = config.getoption("--untested")
-    if path:
-        Path(path).write_text("".join(f"{line}\n" for line in lines))
+class _Untested:
+    """What was not tested in the whole run, by whatever process: each report of a test arrives here.
+
+    Args:
+        config: the run's.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._counts: Counter[str] = Counter()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Count what was not tested, by reason."""
+        if report.skipped and isinstance(report.longrepr, tuple):
+            said = report.longrepr[2].removeprefix("Skipped: ")
+            if said.startswith(tuple(_HEADINGS)):
+                self._counts[said] += 1
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_unconfigure(self) -> None:
+        """Write the last lines, behind pytest's own."""
+        lines = summary(self._counts)
+        for line in lines:
+            self._config.get_terminal_writer().line(line)
+        path = self._config.getoption("--untested")
+        if path:
+            Path(path).write_text("".join(f"{line}\n" for line in lines))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import pytest
 
 from tests.e2e.lab import LAB_NEEDS, Lab, Person, make_lab
 from tests.machine import Machine
+from tests.users import change_users
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -130,28 +131,37 @@ def ordinary_user(machine: Machine) -> Iterator[str]:
     change_users("useradd", "--no-create-home", "--shell", "/bin/sh", name)
     try:
         if f"{name}:" not in Path("/etc/subuid").read_text():
-            ids = ["--add-subuids", "300000-365535", "--add-subgids", "300000-365535"]
-            change_users("usermod", *ids, name)
+            # Each worker of a parallel run has a user, and no two may have the same ids.
+            first = 300_000 + 65_536 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+            ids = f"{first}-{first + 65_535}"
+            change_users("usermod", "--add-subuids", ids, "--add-subgids", ids, name)
         yield name
     finally:
         subprocess.run(["pkill", "-KILL", "-u", name], check=False)
         change_users("userdel", "--force", name)
 
 
-def change_users(*words: str) -> None:
-    """Run a program that changes this machine's users; while another one holds their files, it is tried again."""
-    deadline = time.monotonic() + 60
-    while (done := subprocess.run(words, capture_output=True, text=True, check=False)).returncode:
-        assert "lock" in done.stderr, done.stderr
-        assert time.monotonic() < deadline, done.stderr
+@pytest.fixture(scope="session")
+def _made() -> dict[str, Person]:
+    """The people of `person`, by name: each is made once, also where the tests of several modules go to and fro."""
+    return {}
 
 
 @pytest.fixture(scope="session", params=["root", "user"])
-def person(request: pytest.FixtureRequest, ordinary_user: str, make_person: Callable[..., Person]) -> Person:
+def person(
+    request: pytest.FixtureRequest,
+    ordinary_user: str,
+    make_person: Callable[..., Person],
+    _made: dict[str, Person],
+) -> Person:
     """Somebody who uses irons on the lab's host: root, then an ordinary user."""
-    if request.param == "root":
-        return make_person()
-    return make_person(program=request.getfixturevalue("public_program"), user=ordinary_user)
+    if request.param not in _made:
+        _made[request.param] = (
+            make_person()
+            if request.param == "root"
+            else make_person(program=request.getfixturevalue("public_program"), user=ordinary_user)
+        )
+    return _made[request.param]
 
 
 @pytest.fixture
@@ -167,7 +177,10 @@ def sandbox(person: Person, request: pytest.FixtureRequest) -> Iterator[str]:
 
 def clear_policy(person: Person) -> None:
     """Put the account's policy back to how a new one is."""
-    person.ok("local", "up")
-    transport = httpx.HTTPTransport(uds=str(person.home / "run/irons/api.sock"))
-    with httpx.Client(transport=transport, base_url="http://irons") as client:
+    api = str(person.home / "run/irons/api.sock")
+    with socket.socket(socket.AF_UNIX) as asked:
+        running = asked.connect_ex(api) == 0
+    if not running:
+        person.ok("local", "up")
+    with httpx.Client(transport=httpx.HTTPTransport(uds=api), base_url="http://irons") as client:
         client.put("/egress", json={"mode": "warn", "rules": []}).raise_for_status()

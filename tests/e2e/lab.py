@@ -208,7 +208,7 @@ def _run(words: list[str]) -> None:
     assert done.returncode == 0, f"{words}: {done.stderr}"
 
 
-LAB_NEEDS = ("root", "networks", "nft", "ssh", "openssl", "git")
+LAB_NEEDS = ("root", "networks", "nft", "ssh", "sshd", "openssl", "git")
 """What the lab needs of the machine, as `tests.machine` knows it."""
 
 

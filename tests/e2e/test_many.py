@@ -13,6 +13,7 @@ import pytest
 from tests.e2e.lab import Person, eventually
 
 
+@pytest.mark.alone
 def test_ten_creates_at_once_succeed_and_thirty_sandboxes_run_side_by_side(person: Person) -> None:
     """Creates that overlap don't get in each other's way, and each of many sandboxes is entered and judged by itself."""
     names = [f"many{number}" for number in range(30)]
@@ -113,6 +114,7 @@ FLOOD = r"""
 """Connections that never say a word, and malformed DNS, TLS and HTTP; held until its input ends."""
 
 
+@pytest.mark.alone
 def test_what_one_sandbox_floods_the_gateway_with_others_do_not_notice(person: Person, sandbox: str) -> None:
     """Half-open connections beyond the cap wait and are refused, as malformed input is; another sandbox is served, and then the first again."""
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from tests.e2e.lab import Person, eventually
@@ -101,15 +102,22 @@ def test_destroy_leaves_nothing(person: Person) -> None:
         ).stdout.split()
     )
     assert len(spaces) == 3
-    assert held(spaces)
-    assert port in listening(person)
-    # What left its session, and its namespaces, goes with it.
-    nested = "unshare -Urmpf sh -c 'mount -t tmpfs t /mnt; sleep 4321' </dev/null >/dev/null 2>&1 &"
-    person.inside("gone", f"setsid sh -c '{nested}' & sudo setsid -f sleep 4321 >/dev/null 2>&1 </dev/null")
-    person.ok("destroy", "gone", "--force", timeout=120)
-    assert person.run("status", "gone").returncode == 3
-    eventually(lambda: not list(person.home.rglob(f"*{identity}*")), what="the sandbox's files to be gone")
-    eventually(lambda: not held(spaces), what="its namespaces to be gone")
+    with ExitStack() as opened:
+        for name in spaces:
+            # As long as it is open here, no namespace that another test makes is given its number.
+            opened.callback(os.close, os.open(held({name})[0], os.O_RDONLY))
+        assert port in listening(person)
+        # What left its session, and its namespaces, goes with it.
+        nested = "unshare -Urmpf sh -c 'mount -t tmpfs t /mnt; sleep 4321' </dev/null >/dev/null 2>&1 &"
+        person.inside(
+            "gone", f"setsid sh -c '{nested}' & sudo setsid -f sleep 4321 >/dev/null 2>&1 </dev/null"
+        )
+        person.ok("destroy", "gone", "--force", timeout=120)
+        assert person.run("status", "gone").returncode == 3
+        eventually(
+            lambda: not list(person.home.rglob(f"*{identity}*")), what="the sandbox's files to be gone"
+        )
+        eventually(lambda: not held(spaces), what="its namespaces to be gone")
     assert port not in listening(person)
     ps = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
     assert identity not in ps
@@ -123,9 +131,11 @@ def listening(person: Person) -> set[str]:
 
 
 def held(spaces: set[str]) -> list[str]:
-    """Which processes live in these namespaces, or hold one of them open."""
+    """By what processes besides this one live in these namespaces, or hold one of them open."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
+        if process.name == str(os.getpid()):
+            continue
         with suppress(OSError):
             links = [*(process / "ns").iterdir(), *(process / "fd").iterdir()]
             found += [str(link) for link in links if _read(link) in spaces]

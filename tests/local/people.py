@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.machine import Machine
+from tests.users import change_users
 
 from irons.version import __version__
 from irons_plugins.local.link import Link
@@ -124,15 +125,13 @@ def root_person() -> Iterator[Person]:
 def ordinary_person() -> Iterator[Person]:
     """An ordinary user with subordinate ids, made for the test and removed after it."""
     name = f"irons-test-{os.getpid()}"
-    subprocess.run(
-        ["useradd", "--no-create-home", "--shell", "/bin/sh", name], check=True, capture_output=True
-    )
+    change_users("useradd", "--no-create-home", "--shell", "/bin/sh", name)
     try:
         account = pwd.getpwnam(name)
         with _home(account.pw_uid) as home:
             yield from _cleaned(Person(name, account.pw_uid, home, (*_readable(), *_as(account))))
     finally:
-        subprocess.run(["userdel", "--force", name], check=False, capture_output=True)
+        change_users("userdel", "--force", name)
         subprocess.run(["groupdel", name], check=False, capture_output=True)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from tests.local.engine_attacks import ATTACKS
 from tests.local.engine_layers import LAYERS
+from tests.users import change_users
 
 from irons_plugins.local.engines.conformance import CHECKS
 
@@ -93,11 +94,11 @@ def as_root(place_for_all: Path, archive: Path) -> Results:
 def user() -> Iterator[str]:
     """An ordinary user with subordinate ids, who is gone afterwards."""
     subprocess.run(["userdel", USER], check=False, capture_output=True)
-    subprocess.run(["useradd", "--no-create-home", "--shell", "/bin/sh", USER], check=True)
+    change_users("useradd", "--no-create-home", "--shell", "/bin/sh", USER)
     try:
         yield USER
     finally:
-        subprocess.run(["userdel", USER], check=True, capture_output=True)
+        change_users("userdel", USER)
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ from irons.settings import load
 from irons.testing import FakeApi
 from irons_plugins.ssh.kept import end_all
 from tests.background import job
+from tests.machine import Machine
 
 
 def until(holds: Callable[[], Any], seconds: float = 60.0) -> Any:
@@ -75,8 +76,9 @@ def own(own_api: FakeApi) -> FakeApi:
 
 
 @pytest.fixture(scope="session")
-def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+def sshd(tmp_path_factory: pytest.TempPathFactory, machine: Machine) -> Iterator[Sshd]:
     """An OpenSSH server for this machine's own user."""
+    machine.require("sshd", "ssh-keygen")
     home = tmp_path_factory.mktemp("sshd")
     for name in ("host", "user"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", home / name], check=True)

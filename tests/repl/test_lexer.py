@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shlex
 import time
 
@@ -101,8 +102,14 @@ def test_long_lines_are_read_in_proportion(piece: str) -> None:
     """Eight times the length takes about eight times as long, whatever the line is made of: not its square."""
 
     def took(characters: int) -> float:
-        began = time.process_time()
-        lex(piece * (characters // len(piece)))
-        return time.process_time() - began
+        # Collecting garbage takes as long as all else that this process holds is large.
+        gc.disable()
+        try:
+            began = time.process_time()
+            lex(piece * (characters // len(piece)))
+            return time.process_time() - began
+        finally:
+            gc.enable()
 
-    assert took(400_000) < 24 * max(took(50_000), 0.01)
+    # A machine that is busy meanwhile makes one of them late.
+    assert any(took(400_000) < 24 * max(took(50_000), 0.01) for _ in range(3))

@@ -261,6 +261,7 @@ def _used(stand: Stand) -> float:
 
 
 @pytest.mark.usefixtures("_served")
+@pytest.mark.alone
 def test_stalled_downloads_do_not_slow_a_neighbour(stand: Stand, net: CellNet) -> None:
     """Beside three hundred downloads that nobody reads, another sandbox's download costs the gateway what it did.
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypedDict
 
 from irons_plugins.local import namespaces
 from irons_plugins.local.engines import SSH_PORT, booting, disks, kernel, shares, sysview
+from irons_plugins.local.tcp import tcp_socket
 
 STAGE = Path("/run/irons")
 """Where all of it is mounted: in the cell's mount namespace nobody else needs what the host has in /run."""
@@ -408,7 +409,7 @@ def _greets(init: int, deadline: float) -> bool:
 
 def _greeting(within: float) -> bytes:
     """The first four bytes that the SSH server says; none where it does not answer."""
-    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_STREAM) as server:
+    with contextlib.suppress(OSError), tcp_socket(socket.AF_INET) as server:
         server.settimeout(within)
         server.connect(("127.0.0.1", SSH_PORT))
         return server.recv(4)
