@@ -172,6 +172,15 @@ def test_a_code_that_looks_like_a_signal(into: Irons, code: int) -> None:
     assert (done.returncode, done.stderr) == (code, b"")
 
 
+def test_a_program_that_kills_the_shell_around_it(into: Irons) -> None:
+    """That is what is said, and nothing of the output; the program is ended, since nobody waits for it any more."""
+    token = seconds()
+    done = into("exec", "one", "--", "sh", "-c", f"kill -TERM $PPID; exec sleep {token}")
+    assert not running(token)
+    assert done.returncode == 125
+    assert done.stderr == b"irons: the shell that ran the program in one was killed\n"
+
+
 @pytest.mark.parametrize(
     ("words", "code"),
     [(("sh", "-c", "trap '' PIPE; while echo x; do :; done; exit 7"), 7), (("yes", "x"), 141)],

@@ -135,6 +135,8 @@ irons_said=$(
   echo "=$?"
 )
 irons_code=${irons_said##*=}
+# The shell that waited for the program was killed: it may run on.
+case $irons_code in '' | *[!0-9]*) irons_code= ;; esac
 kill "$irons_beat"
 wait "$irons_beat"
 if [ -n "$irons_dog" ]; then
@@ -145,6 +147,7 @@ if [ -n "$irons_dog" ]; then
     exit 124
   fi
 fi
+[ -n "$irons_code" ] || { end_them; exit 255; }
 irons_killed=no
 irons_told=${irons_said##*!} irons_told=${irons_told%%=*}
 case $irons_told in
