@@ -63,7 +63,11 @@ def test_a_result_that_is_not_there(runs: Irons, fake_api: FakeApi, tmp_path: Pa
     done = runs("run", *bring, "--", "true")
     assert done.returncode == 125
     assert b"/nowhere/out: there is no such file" in done.stderr
-    assert runs("run", *bring, "--", "sh", "-c", "exit 4").returncode == 4
+    assert done.stderr.count(b"there is no such file in") == 1
+    done = runs("run", *bring, "--bring", "/nowhere/more", "--", "true")
+    assert done.stderr.count(b"there is no such file in") == 2
+    done = runs("run", *bring, "--", "sh", "-c", "exit 4")
+    assert (done.returncode, done.stderr.count(b"there is no such file in")) == (4, 1)
     told = json.loads(runs("run", "-o", "json", *bring, "--", "true").stdout)
     assert (told["exit"], "no such file" in told["error"]["message"]) == (125, True)
     assert left(fake_api) == []

@@ -171,23 +171,27 @@ def _inside(ctx: Context, way: Entrance, plan: _Plan, fate: _Fate) -> Result:
         ran = run_program(ctx, way, plan.program, Sinks(out, err) if form else Sinks())
         if not form:
             tell(ctx, ran, refusals)
-        brought, missing = ([], None) if ran.interrupt is not None else _fetched(ctx, way, plan)
+        brought, absent = ([], []) if ran.interrupt is not None else _fetched(ctx, way, plan)
     except (IronsError, OSError):
         _keep_if_sent(ctx, plan, fate)
         raise
     if ran.interrupt is not None:
         raise ran.interrupt
     code, error = ran.ending.code, ran.ending.error
-    if not code and missing is not None:
+    missing = None
+    if not code and absent:
         # The program succeeded, and what it was to make is not there.
+        missing = absent.pop()
         code, error = FAILED, missing
+    for each in absent:
+        ctx.progress(f"irons: {each.message}")
     if code:
         _keep_if_sent(ctx, plan, fate)
     elif fate.stays:
         ctx.progress(f"irons: {plan.name} is kept: irons ssh {plan.name}")
     if form:
         report = reported(plan.name, ran, out, err, refusals)._asdict()
-        if missing is not None and error is missing:
+        if missing is not None:
             report |= {"error": error_object(missing)}
         return Result({**report, "exit": code, "kept": fate.stays, "brought": brought}, exit=code)
     if error is not None:
@@ -195,17 +199,17 @@ def _inside(ctx: Context, way: Entrance, plan: _Plan, fate: _Fate) -> Result:
     return Result(None, exit=code)
 
 
-def _fetched(ctx: Context, way: Entrance, plan: _Plan) -> tuple[list[dict[str, object]], IronsError | None]:
-    """Fetch every result; what is not there is told at the end, after the others have come."""
+def _fetched(ctx: Context, way: Entrance, plan: _Plan) -> tuple[list[dict[str, object]], list[IronsError]]:
+    """Fetch every result; return what came, and an error for each that is not there."""
     brought: list[dict[str, object]] = []
-    missing: IronsError | None = None
+    absent: list[IronsError] = []
     for what in plan.results:
         start = PLACE if plan.files is not None else "~"
         try:
             placed = bring(ctx, way, what, start, plan.target, plan.most)
         except AbsentError as error:
-            ctx.progress(f"irons: {error.message}")
-            missing, error.exit_code = error, FAILED
+            error.exit_code = FAILED
+            absent.append(error)
             continue
         left = "".join(f"; {count:,} {why} left out" for why, count in placed.left_out.items())
         where = plan.target.joinpath(*what.below)
@@ -213,7 +217,7 @@ def _fetched(ctx: Context, way: Entrance, plan: _Plan) -> tuple[list[dict[str, o
         brought.append(
             {"path": what.text, "files": placed.files, "bytes": placed.size, "left_out": placed.left_out}
         )
-    return brought, missing
+    return brought, absent
 
 
 def _counted(files: int) -> str:
