@@ -36,8 +36,8 @@ def choose(settings: Settings, host: PluginHost) -> Backend:
     found = host.backend(url, settings)
     if found is None:
         raise ConfigError(
-            f"nothing here knows the API URL {clean(url, limit=100)!r}",
-            hint="use local, unix:///path/to/socket, or http(s)://…; irons config show tells where it came from",
+            f"unsupported API URL {clean(url, limit=100)!r}",
+            hint="use local, unix:///path/to/socket, or http(s)://…; irons config show names its source",
         )
     return found
 

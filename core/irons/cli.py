@@ -248,7 +248,7 @@ class _Call:
         if not rest or rest[0].startswith("-"):
             raise UsageError(
                 f"{own}{' '.join(path)} needs one of: {', '.join(tree.below(path))}",
-                hint=f"{own}{' '.join(path)} --help tells what they do",
+                hint=f"see {own}{' '.join(path)} --help",
             )
         near = tree.suggest(words)
         raise UsageError(

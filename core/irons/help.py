@@ -98,7 +98,7 @@ class _Page:
             *self._shared(GLOBAL_OPTIONS),
             "",
             *wrap(
-                f"`{word}COMMAND --help` tells more; `{word}help exit-codes|environment|output|egress|prompt` are topics.",
+                f"`{word}COMMAND --help` has details; `{word}help exit-codes|environment|output|egress|prompt` are topics.",
                 self._width,
             ),
         )

@@ -150,7 +150,7 @@ def _scan(
             # What stands behind the equals sign of a misspelt --api-key is nobody's to read.
             told = word.partition("=")[0]
             raise UsageError(
-                f"{name} has no option {told!r}", hint=_near(told, by_flag) or f"{name} --help lists them"
+                f"{name} has no option {told!r}", hint=_near(told, by_flag) or f"see {name} --help"
             )
         if isinstance(option, Flag):
             if value is None or _truth(value, word.partition("=")[0]):
@@ -161,7 +161,7 @@ def _scan(
             continue
         if value is None:
             if not rest or rest[0] == "--" or rest[0] in by_flag:
-                raise UsageError(f"{word} needs a value ({option.shown})", hint=f"{name} --help tells more")
+                raise UsageError(f"{word} needs a value ({option.shown})", hint=f"see {name} --help")
             value = rest.pop(0)
         given.setdefault(option.flags, []).append(value)
     return _Scanned(given, plain, [])
@@ -240,7 +240,7 @@ def _shared_out(command: Command, arguments: Sequence[Arg], words: Sequence[str]
     shares: dict[str, list[str]] = {}
     rest = list(words)
     needs = [int(argument.takes in ("1", "+")) for argument in arguments]
-    hint = f"irons {command.name} --help shows how it is called"
+    hint = f"see irons {command.name} --help"
     for at, argument in enumerate(arguments):
         spare = len(rest) - sum(needs[at + 1 :])
         if spare < needs[at]:

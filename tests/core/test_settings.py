@@ -196,10 +196,10 @@ def test_a_key_may_travel_to_this_machine(irons_env: dict[str, str], url: str) -
         ("https://me:pw@example.com", "carries no user"),
         ("https://example.com/?key=pw", "carries no user"),
         ("https://example.com/#pw", "carries no user"),
-        ("unix:relative", "nothing here knows"),
+        ("unix:relative", "unsupported API URL"),
         ("unix://relative", "names no absolute path"),
-        ("ftp://example.com", "nothing here knows"),
-        ("example.com", "nothing here knows"),
+        ("ftp://example.com", "unsupported API URL"),
+        ("example.com", "unsupported API URL"),
     ],
 )
 def test_a_url_that_makes_no_sense_is_refused(irons_env: dict[str, str], url: str, said: str) -> None:

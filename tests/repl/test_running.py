@@ -169,7 +169,7 @@ def test_the_word_irons_is_no_obstacle(shell: Shell) -> None:
 def test_errors_name_commands_as_they_are_typed_here(shell: Shell) -> None:
     """What to do next is said without the word `irons`; other sentences with it stay."""
     assert shell.run("where") == 2
-    assert shell.err.getvalue() == "irons: where needs NAME\n  where --help shows how it is called\n"
+    assert shell.err.getvalue() == "irons: where needs NAME\n  see where --help\n"
     assert shell.run("advise") == 0
     assert shell.err.getvalue().endswith("\nnothing happened; say it again\n")
     assert at_prompt("irons runs; irons say it", shell.session.host.tree) == "irons runs; say it"

@@ -112,6 +112,6 @@ def _environment(places: Places, environ: Mapping[str, str]) -> dict[str, str]:
 def broken(places: Places, why: str) -> LocalError:
     """The error that says what ails the daemon, and where its logs are."""
     return LocalError(
-        f"the irons daemon is not well: {why}",
+        f"the irons daemon failed: {why}",
         hint=f"`irons local logs` shows more; logs are in {places.logs}",
     )
