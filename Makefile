@@ -78,13 +78,17 @@ builder=(env HOME="$(1)/builder" XDG_STATE_HOME= XDG_RUNTIME_DIR= XDG_CACHE_HOME
 	fi
 endef
 
+.PHONY: quick
+quick: venv ## What starts no process, is not slow and draws no cases, without coverage.
+	@$(BIN)/pytest -q $(WORKERS) -m 'pure and not slow and not hypothesis' tests/core tests/local tests/plugins tests/repl $(ARGS)
+
 .PHONY: unit
 unit: venv ## The tests that need no sandbox, without coverage.
-	@$(BIN)/pytest $(WORKERS) -m 'not e2e' $(ARGS)
+	@$(BIN)/pytest $(WORKERS) -m 'not sandbox' $(ARGS)
 
 .PHONY: e2e
 e2e: venv ## The tests that drive real sandboxes, without coverage.
-	@$(BIN)/pytest $(WORKERS) -m e2e $(ARGS)
+	@$(BIN)/pytest $(WORKERS) -m sandbox $(ARGS)
 
 .PHONY: bench
 bench: venv ## Every benchmark, each beside a named other; docs/performance.md has the figures.

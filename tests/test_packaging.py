@@ -16,6 +16,8 @@ import pytest
 import irons
 from irons.testing import FakeApi
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parents[1]
 PACKAGES = {"irons", "irons_plugins", "irons_repl"}
 

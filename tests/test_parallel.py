@@ -15,6 +15,8 @@ import pytest
 from tests.local.people import eventually
 from tests.parallel import unit
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parents[1]
 CONFTEST = """
 import pytest

@@ -16,6 +16,8 @@ from irons.context import Context
 from irons.errors import EXIT_CODES
 from irons.host import PluginHost
 
+pytestmark = pytest.mark.process
+
 COMMANDS = list(PluginHost({"IRONS_PLUGINS": ""}, lambda _: None).tree)
 
 HEAVY = (

@@ -19,6 +19,8 @@ from tests.background import JOBS, job
 from irons import __version__
 from irons.testing import FakeApi, faults
 
+pytestmark = pytest.mark.process
+
 IRONS = [sys.executable, "-m", "irons"]
 KEY = "very-secret-key-0123456789"
 

@@ -73,6 +73,7 @@ def test_what_cannot_be_typed_is_not_kept(settings: Settings, own_api: FakeApi) 
     assert held(settings, "names") == {"good": "ready"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [faults.error(401), faults.dropped()])
 def test_a_server_that_refuses_or_is_away_leaves_the_cache_alone(
     settings: Settings, own_api: FakeApi, fault: faults.Fault
@@ -110,6 +111,7 @@ def test_what_is_still_true_is_not_written_again(settings: Settings, own_api: Fa
     assert Names.of(settings).age() < 3600
 
 
+@pytest.mark.process
 def test_a_process_of_its_own_refreshes_what_is_old(settings: Settings, own_api: FakeApi) -> None:
     """One process for however many that ask, with the backend of these settings; then the caches hold what there is."""
     names = Names.of(settings)

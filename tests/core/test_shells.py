@@ -21,6 +21,8 @@ from irons.settings import load
 from irons.shell_completion import SCRIPTS
 from irons.testing import Runner
 
+pytestmark = pytest.mark.process
+
 BIN = Path(sys.executable).parent
 
 

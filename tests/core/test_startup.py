@@ -11,6 +11,8 @@ from types import ModuleType
 
 import pytest
 
+pytestmark = pytest.mark.process
+
 PROGRAM = Path(__file__).parents[2] / "bench" / "startup.py"
 
 

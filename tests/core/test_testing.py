@@ -34,6 +34,7 @@ def test_greets(run_irons, fake_api):
 """
 
 
+@pytest.mark.process
 def test_a_plugin_is_tested_in_a_few_lines(tmp_path: Path) -> None:
     """The example of the documentation runs, in a pytest of its own."""
     (tmp_path / "greet_plugin.py").write_text(PLUGIN)

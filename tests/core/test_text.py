@@ -83,6 +83,7 @@ def test_times_are_utc_with_z() -> None:
 OFFSETS = st.integers(-23 * 3600, 23 * 3600).map(lambda seconds: timezone(timedelta(seconds=seconds)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zone", ["UTC", "MST7MDT", "Asia/Kolkata", "Africa/Monrovia", "Europe/Amsterdam"])
 def test_local_times_are_what_the_zone_says(zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever was asked before: across a minute, a change of summer time, zones that differed by seconds, and another zone."""

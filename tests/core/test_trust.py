@@ -99,6 +99,7 @@ def test_certificates_that_cannot_be_used_are_named(tmp_path: Path, irons_env: d
     assert trusted({}).get_ca_certs()
 
 
+@pytest.mark.process
 def test_the_setting_for_certificates_wins(tmp_path: Path) -> None:
     """`api_ca` names the file whose certificates alone count; one that cannot be used is named by the setting."""
     certificate = tmp_path / "ca.pem"

@@ -238,6 +238,7 @@ def test_nothing_can_be_slipped_into_the_request(tmp_path: Path, irons_env: dict
     assert seen.requests[0].startswith(b"GET /x%20y%0D%0AX:%201?q=a+b%0D%0AX%3A+1%26c HTTP/1.1\r\n")
 
 
+@pytest.mark.process
 def test_httpx_is_not_imported() -> None:
     """A client of a unix socket is made and used without httpx."""
     code = (

@@ -142,6 +142,7 @@ def test_overload_that_stays_is_an_error(
     assert len(fake_api.calls) == 4
 
 
+@pytest.mark.slow
 def test_retry_after_is_kept(api: Api, fake_api: FakeApi) -> None:
     """Retry-After says how long to wait."""
     fake_api.fail(faults.too_many("1"))
@@ -150,6 +151,7 @@ def test_retry_after_is_kept(api: Api, fake_api: FakeApi) -> None:
     assert 0.9 < time.monotonic() - began < 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("said", ["soon", "-1", "Wed, 21 Oct 2026 07:28:00 GMT", "¹"])
 def test_a_retry_after_that_is_no_number_is_passed_over(api: Api, fake_api: FakeApi, said: str) -> None:
     """What Retry-After says is believed only as plain seconds."""
@@ -184,6 +186,7 @@ def test_slow_answers_end_in_time(fake_api: FakeApi, irons_env: dict[str, str]) 
     assert len(fake_api.calls) <= 1
 
 
+@pytest.mark.slow
 def test_a_closed_port_is_told_within_the_connect_timeout(irons_env: dict[str, str]) -> None:
     """A port where nothing listens gives `Unreachable` before the connect timeout is over, retries included."""
     with socket.socket() as free:
@@ -198,6 +201,7 @@ def test_a_closed_port_is_told_within_the_connect_timeout(irons_env: dict[str, s
     assert is_over_within(3, call)
 
 
+@pytest.mark.slow
 def test_a_full_backlog_is_told_within_the_connect_timeout(irons_env: dict[str, str]) -> None:
     """A host that never takes the connection gives `Unreachable` before the connect timeout is over."""
     with socket.socket() as deaf:
@@ -221,6 +225,7 @@ def test_a_full_backlog_is_told_within_the_connect_timeout(irons_env: dict[str, 
                 one.close()
 
 
+@pytest.mark.slow
 def test_a_silent_resolver_is_told_within_the_connect_timeout(
     irons_env: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,6 +59,7 @@ raise ValueError(f"{KEY!r} is no key")
     assert [(line, word) for line, word, _ in words.in_program(program)] == [(5, "nobody"), (6, "is no ")]
 
 
+@pytest.mark.slow
 def test_nothing_that_users_read_has_them(words: ModuleType) -> None:
     """Every text of the programs and every page is free of these words."""
     assert [f"{each.path}:{each.line}: {each.word}" for each in words.everything()] == []

@@ -346,6 +346,7 @@ class _HeldLoop:
         """Nothing is watched."""
 
 
+@pytest.mark.process
 def test_a_child_that_takes_too_long_is_told_from_one_that_was_ended() -> None:
     """One that the keeper ended for its time is `late`; one that something else ended is not."""
     for late in (True, False):

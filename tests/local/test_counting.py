@@ -25,6 +25,8 @@ from irons_plugins.local.image_commands import list_images
 from irons_plugins.local.images import counting
 from irons_plugins.local.images.layers import Layers
 
+pytestmark = pytest.mark.process
+
 DEPTH = 1500
 
 

@@ -194,6 +194,7 @@ def test_files_that_the_gateway_cannot_read_are_found(
     assert facts_of_machine.gather(places).unreadable == (str(closed), str(link))
 
 
+@pytest.mark.process
 def test_this_machine_is_examined_for_real(tmp_path: Path) -> None:
     """Every check gives an answer here, and a state directory that can't be used is explained."""
     places = Places(tmp_path / "state", tmp_path / "runtime")

@@ -190,6 +190,7 @@ def test_without_tini_the_ssh_server_is_process_one() -> None:
     assert script.splitlines()[-1].startswith("exec /usr/sbin/sshd -D ")
 
 
+@pytest.mark.process
 def test_output_of_the_boot_is_kept_whatever_path_an_image_names(tmp_path: Path) -> None:
     """The image's variables are for the steps; what waits for the server and keeps the output does without them."""
     (tmp_path / "log").mkdir()
@@ -227,6 +228,7 @@ def test_a_machine_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert caught.value.code == "state"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("kit", [True, False])
 def test_an_entrypoint_is_the_last_step(kit: bool) -> None:
     """Its words stay what the image says, whatever they are; the user and the group are the image's."""
@@ -336,6 +338,7 @@ def test_the_older_hierarchy_is_roots(tmp_path: Path) -> None:
     assert Groups.find(tmp_path / "memory", tmp_path / "own", uid=0).kind == "none"
 
 
+@pytest.mark.process
 def test_removal_goes_as_deep_as_it_must(tmp_path: Path) -> None:
     """A tree deeper than any path can be is removed, twice at the same time, and links in it lead nowhere."""
     outside = tmp_path / "outside"

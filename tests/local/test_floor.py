@@ -237,6 +237,7 @@ def test_zones_are_refused() -> None:
     assert (held.cause, "zone" in held.reason) == (Cause.NEVER, True)
 
 
+@pytest.mark.slow
 @given(ADDRESSES, st.integers(1, 65535), st.lists(ADDRESSES, max_size=3), st.booleans())
 def test_no_pin_opens_what_never_opens(
     address: IPv4Address | IPv6Address, port: int, pinned: list[IPv4Address | IPv6Address], one_port: bool

@@ -15,6 +15,8 @@ import pytest
 
 from irons_plugins.local import handover, link
 
+pytestmark = pytest.mark.process
+
 PROGRAM = (sys.executable, "-I", "-S", str(handover.__file__))
 CELL = "sb_00000000000000aa"
 

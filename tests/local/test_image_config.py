@@ -71,6 +71,7 @@ def test_what_is_not_of_its_form_is_left_out(told: Any) -> None:
     assert Config.of(told) == EMPTY
 
 
+@pytest.mark.slow
 @given(
     st.dictionaries(st.sampled_from(["Env", "User", "WorkingDir", "Cmd"]), st.lists(st.text()) | st.text())
 )
@@ -143,6 +144,7 @@ def test_references(text: str, address: str, *, plain: bool, here: bool) -> None
     assert (found.address, found.is_plain, found.is_on_this_machine) == (address, plain, here)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text", ["", "-x", "--all", "A B", "../x", "x@sha256:12", "Upper", "a" * 300, "x:\n"]
 )

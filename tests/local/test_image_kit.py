@@ -38,6 +38,7 @@ def libraries(program: Path) -> dict[str, Path]:
     return {**named, **{line[0].lstrip("/"): Path(line[0]) for line in words if line[0].startswith("/")}}
 
 
+@pytest.mark.process
 def test_a_program_runs_beside_its_own_loader_and_libraries(tmp_path: Path) -> None:
     """Changed, it takes the loader that it is told and every library from its own directory; the system's are not read."""
     elf = Elf.parse(_TRUE.read_bytes())

@@ -431,6 +431,7 @@ def sharing_place(machine: MachineNeeds) -> Iterator[Place]:
                 subprocess.run(["umount", mounted], check=True)
 
 
+@pytest.mark.process
 def test_where_blocks_can_be_shared_a_sandbox_keeps_its_changes(sharing_place: Place) -> None:
     """The layer is a clone, with everything an overlay keeps; the sandbox is as if nothing had been."""
     place = sharing_place
@@ -473,6 +474,7 @@ def test_where_blocks_can_be_shared_a_sandbox_keeps_its_changes(sharing_place: P
     assert not (rootfs / "root/.ssh/authorized_keys").exists()
 
 
+@pytest.mark.process
 def test_an_overlay_of_roots_gets_no_blocks_that_are_kept_for_root(machine: MachineNeeds) -> None:
     """What writes to a sandbox's files fills a disk as an ordinary user would, though the machine's root mounted them."""
     machine.require("root", "mkfs.ext4", "mount", optional=True)

@@ -39,6 +39,7 @@ def _pair() -> tuple[socket.socket, socket.socket]:
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
 
 
+@pytest.mark.slow
 @given(st.lists(st.dictionaries(st.text(), JSON, max_size=4), max_size=5), st.integers(1, 7))
 def test_messages_survive_any_cutting(bodies: list[dict[str, object]], size: int) -> None:
     """Messages arrive whole and in order however the stream is cut."""

@@ -220,6 +220,7 @@ def test_what_a_pattern_covers_is_said_in_one_sentence(pattern: str, says: str) 
     assert covers(parse_pattern(pattern)) == says
 
 
+@pytest.mark.slow
 @given(TYPED, st.booleans())
 def test_every_pattern_is_refused_or_settles(typed: str, broad: bool) -> None:
     """Whatever is typed is refused with a PatternError or has a spelling that parses to the same pattern."""

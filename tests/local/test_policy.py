@@ -378,6 +378,7 @@ def rules(draw: st.DrawFn) -> Rule:
     return make_rule(draw(st.sampled_from(PATTERNS)), kind, scope=scope)
 
 
+@pytest.mark.slow
 @given(st.lists(rules(), max_size=8), st.sampled_from(HOSTS), st.sampled_from([22, 80, 443, 8080]))
 def test_verdicts_are_those_of_the_plain_definition(given_rules: list[Rule], name: str, port: int) -> None:
     """The indexed verdict equals the definition read out rule by rule, does not depend on order, and warn waives it."""

@@ -104,6 +104,7 @@ def test_the_quickstart_begins_with_the_checks(home: Path) -> None:
     assert "$ irons" not in done.stdout
 
 
+@pytest.mark.process
 def test_the_quickstart_names_a_place_that_it_cannot_use(home: Path) -> None:
     """A cache directory that cannot be made is one line, with the variable that names another."""
     (home / ".cache").write_text("")
@@ -154,6 +155,7 @@ def test_only_a_build_needs_what_builds(monkeypatch: pytest.MonkeyPatch) -> None
     assert "no mmdebstrap" in readiness.refused(found).message
 
 
+@pytest.mark.process
 def test_a_daemon_that_does_not_come_up_ends_with_doctors_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

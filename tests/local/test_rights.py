@@ -15,6 +15,8 @@ from tests.local.people import Person
 
 from irons_plugins.local import confined
 
+pytestmark = pytest.mark.process
+
 OTHERS = """
 import sys
 before = set(sys.modules)

@@ -158,6 +158,7 @@ def test_a_rule_is_dropped_by_any_spelling() -> None:
         drop_rule(held, "https://x.example/")
 
 
+@pytest.mark.process
 def test_stored_rules_are_read_without_the_tables() -> None:
     """A confined process reads a rule for an internationalised name without importing what it may be unable to."""
     made = make_rule("*.b\u00fccher.example", "allow").to_json()

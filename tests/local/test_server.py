@@ -18,6 +18,8 @@ import pytest
 from irons_plugins.local.link import Link
 from irons_plugins.local.places import Places
 
+pytestmark = pytest.mark.process
+
 
 class Started:
     """A control plane that a test started, with the keeper's end of its link."""

@@ -11,6 +11,8 @@ import pytest
 
 from irons_plugins.local.engines import session
 
+pytestmark = pytest.mark.process
+
 SHELLS = [shell for shell in (["dash"], ["bash", "--posix"], ["busybox", "sh"]) if shutil.which(shell[0])]
 GIVEN = {"SHELL": "/bin/sh", "HOME": "/root", "PATH": "/usr/bin:/bin", "SHLVL": "1"}
 

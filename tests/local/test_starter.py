@@ -16,6 +16,8 @@ import pytest
 
 from irons_plugins.local.engines.starter import Starter
 
+pytestmark = pytest.mark.process
+
 ORDER: dict[str, Any] = {
     "inherited": (),
     "owner": [[0, 0], [0, 0]],

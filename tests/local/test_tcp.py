@@ -83,6 +83,7 @@ def test_a_cells_listeners_are_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
             each.close()
 
 
+@pytest.mark.slow
 def test_tcp_sockets_are_made_in_one_place() -> None:
     """No module but `tcp` makes a TCP socket of its own: it would lack the options."""
     found = []

@@ -10,6 +10,8 @@ import pytest
 from irons_plugins.local.engines import booting, trust
 from irons_plugins.local.engines.oci import CONFIG_DIRECTORY
 
+pytestmark = pytest.mark.process
+
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n"
 CARRIED = CERTIFICATE.format("AAAA") + CERTIFICATE.format("BBBB")
 

@@ -15,6 +15,8 @@ from irons_plugins.local.clients import Ask
 from irons_plugins.local.loop import Loop
 from irons_plugins.local.workers import Found, Worker
 
+pytestmark = pytest.mark.process
+
 WITHIN = 10.0
 
 

@@ -14,6 +14,8 @@ from irons.testing import FakeApi, Runner
 from irons_plugins.ssh import forwarding
 from irons_plugins.ssh.own_keys import locked_out
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture
 def others(tmp_path: Path) -> Path:

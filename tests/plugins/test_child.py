@@ -18,6 +18,8 @@ from irons_plugins.ssh.attached import run_attached
 from irons_plugins.ssh.child import run_piped
 from irons_plugins.ssh.log import KEPT, Log
 
+pytestmark = pytest.mark.process
+
 
 def streams(stdin: str = "") -> Streams:
     """Streams that are no files, as the prompt and tests have them."""

@@ -100,6 +100,7 @@ def test_a_missing_key_file(run_irons: Runner, fake_api: FakeApi, path: str) -> 
     assert fake_api.calls == []
 
 
+@pytest.mark.process
 def test_no_key_at_all(run_irons: Runner, fake_api: FakeApi, ssh: Path) -> None:
     """Without any key in ~/.ssh irons makes one of its own; one that was named and is not there is an error."""
     assert f"there is no key in ~/.ssh, so irons made one for the sandboxes of {fake_api.url}" in (

@@ -66,6 +66,7 @@ def test_invalid_words(run_irons: Runner, own: FakeApi, words: tuple[str, ...]) 
     assert done.err.startswith("irons: ")
 
 
+@pytest.mark.process
 @calls
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 def test_a_server_that_fails(run_irons: Runner, own: FakeApi, words: tuple[str, ...], fault: Fault) -> None:
@@ -87,6 +88,7 @@ def test_a_sandbox_that_can_not_be_entered(
     assert run_irons(*words).code == 125
 
 
+@pytest.mark.process
 @calls
 @pytest.mark.parametrize(
     "env",
@@ -112,6 +114,7 @@ def test_a_bad_configuration_file(run_irons: Runner, own: FakeApi, words: tuple[
     assert run_irons(*words).code == 125
 
 
+@pytest.mark.process
 @calls
 @pytest.mark.parametrize(
     "broken", [ValueError("x"), OSError(os.strerror(28)), PermissionError(13, "x", "/y")]

@@ -59,6 +59,7 @@ kinds: st.SearchStrategy[Literal["allow", "deny"]] = st.sampled_from(["allow", "
 notes = st.text(st.characters(codec="utf-8"), max_size=40)
 
 
+@pytest.mark.slow
 @given(
     mode=st.none() | st.sampled_from(["warn", "deny"]),
     rules=st.lists(

@@ -113,6 +113,7 @@ def test_archives_of_any_format_are_read(form: int, step: int) -> None:
     assert found[-1] == End()
 
 
+@pytest.mark.process
 def test_sparse_files_of_gnu_tar_keep_their_holes(target: Path) -> None:
     """A sparse file, and a plain archive of one, take the blocks of their data alone."""
     source = target.parent / "outside" / "sparse"
@@ -192,6 +193,7 @@ def test_an_archive_without_end_is_refused(piece: bytes, why: str) -> None:
         read()
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.too_slow], max_examples=300)
 @given(st.data())
 def test_any_bytes_are_an_archive_or_refused(data: st.DataObject) -> None:
@@ -431,6 +433,7 @@ def pick(directory: Path, *, everything: bool = False) -> Chosen:
     return chosen(str(directory), everything=everything, home=home, guarded=[home / ".ssh", home / ".state"])
 
 
+@pytest.mark.process
 def test_git_says_what_is_sent(project: Path) -> None:
     """What git tracks and is there, and what it would add, is sent; nothing that it ignores, and none of its own files."""
     found = pick(project)
@@ -441,6 +444,7 @@ def test_git_says_what_is_sent(project: Path) -> None:
     assert "fifo" not in everything
 
 
+@pytest.mark.process
 def test_a_directory_without_git_is_sent_on_request(tmp_path: Path) -> None:
     """Where git knows nothing of a directory the error names the option that sends all of it."""
     plain = tmp_path / "home" / "plain"
@@ -471,6 +475,7 @@ def test_homes_and_what_is_guarded_are_refused(tmp_path: Path) -> None:
     assert chosen(str(home / "project"), everything=True, home=home, guarded=guarded).names == ()
 
 
+@pytest.mark.process
 def test_what_is_sent_arrives(project: Path, target: Path) -> None:
     """The archive has files with their bytes and their x bit, links as links, and nobody's ids."""
     (project / "tool").write_bytes(os.urandom(70_000))

@@ -87,6 +87,7 @@ def test_scp_and_rsync_like_tools_find_it(into: Irons, config: Path, tmp_path: P
     assert (tmp_path / "y").read_text() == "text"
 
 
+@pytest.mark.process
 def test_install_and_uninstall_leave_the_rest_alone(
     run_irons: Runner, fake_api: FakeApi, config: Path
 ) -> None:
@@ -110,6 +111,7 @@ def test_install_and_uninstall_leave_the_rest_alone(
     assert "does not include" in run_irons("ssh-config", "--uninstall").ok().err
 
 
+@pytest.mark.process
 def test_a_linked_configuration_stays_a_link(
     run_irons: Runner, fake_api: FakeApi, config: Path, tmp_path: Path
 ) -> None:
@@ -123,6 +125,7 @@ def test_a_linked_configuration_stays_a_link(
     assert "Include" in real.read_text()
 
 
+@pytest.mark.process
 def test_the_persons_configuration_forwards_nothing_back(
     run_irons: Runner, fake_api: FakeApi, config: Path
 ) -> None:
@@ -142,6 +145,7 @@ def test_the_persons_configuration_forwards_nothing_back(
     assert asked(config, "other")["forwardagent"] == ["yes"]
 
 
+@pytest.mark.process
 def test_local_forwards_stay_possible(run_irons: Runner, fake_api: FakeApi, config: Path) -> None:
     """Where nothing forwards back, editors may forward ports of this machine to the sandbox."""
     fake_api.add("one")
@@ -152,6 +156,7 @@ def test_local_forwards_stay_possible(run_irons: Runner, fake_api: FakeApi, conf
     assert asked(config, "one.irons")["clearallforwardings"] == ["no"]
 
 
+@pytest.mark.process
 def test_create_and_destroy_keep_it_current(run_irons: Runner, fake_api: FakeApi, config: Path) -> None:
     """While it is installed, a new sandbox is found at once, and one that is gone no more."""
     config.parent.mkdir(mode=0o700)
@@ -181,6 +186,7 @@ def test_uninstall_stands_alone(run_irons: Runner, fake_api: FakeApi) -> None:
     assert run_irons("ssh-config", "--install", "--uninstall").code == 2
 
 
+@pytest.mark.process
 def test_a_state_directory_with_spaces(
     run_irons: Runner, fake_api: FakeApi, config: Path, tmp_path: Path
 ) -> None:
@@ -196,6 +202,7 @@ def test_a_state_directory_with_spaces(
     assert not config.exists()
 
 
+@pytest.mark.process
 def test_a_configuration_that_irons_made_goes_with_it(
     run_irons: Runner, fake_api: FakeApi, config: Path
 ) -> None:
@@ -211,6 +218,7 @@ def test_a_configuration_that_irons_made_goes_with_it(
     assert config.read_text() == ""
 
 
+@pytest.mark.process
 def test_a_sandbox_that_no_key_opens_is_left_out(run_irons: Runner, own_api: FakeApi, config: Path) -> None:
     """Its entry could only be refused: it is left out with the reason, and an error where it was named."""
     run_irons("create", "mine").ok()

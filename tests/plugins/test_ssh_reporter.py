@@ -14,6 +14,8 @@ import pytest
 from irons_plugins.ssh.marks import Marks
 from irons_plugins.ssh.remote import REPORTER, run_line
 
+pytestmark = pytest.mark.process
+
 TOKEN = "0123456789abcdef" * 2
 PERL = "/usr/bin/perl"
 """What the kit's is made of."""

@@ -30,6 +30,7 @@ SECRET = 'it\'s\n a "b" \\ $x `id` ü\n'
 # What is started
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("shell", SHELLS, ids=lambda words: words[0])
 def test_a_program_that_does_not_start(shell: list[str], tmp_path: Path) -> None:
     """Whatever shell it is, no line of the script is in the reason; what starts keeps its streams and its variables."""
@@ -62,6 +63,7 @@ def test_a_program_that_does_not_start(shell: list[str], tmp_path: Path) -> None
 # The working directory
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("shell", SHELLS, ids=lambda words: words[0])
 def test_a_tilde_is_the_home_directory_there(shell: list[str], tmp_path: Path) -> None:
     """`~`, `~/DIR` and `~USER` are home directories of the sandbox; all else is a path, none of it is shell text."""
@@ -209,6 +211,7 @@ def test_the_servers_command_keeps_its_place(run_irons: Runner, one: FakeApi) ->
     assert shlex.split(program.argv[-1])[-3:] == ["line", "", "tmux attach"]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("shell", SHELLS, ids=lambda words: words[0])
 def test_a_server_that_takes_no_variables_is_named(shell: list[str]) -> None:
     """Where the SSH server dropped a variable the program is not run; stderr names the variable and the fix."""
@@ -224,6 +227,7 @@ def test_a_server_that_takes_no_variables_is_named(shell: list[str]) -> None:
     assert "AcceptEnv LC_*" in done.stderr
 
 
+@pytest.mark.process
 @given(value=st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=60))
 def test_any_value_arrives_as_it_is(value: str) -> None:
     """A value is data to the script, whatever characters it has."""

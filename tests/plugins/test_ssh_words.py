@@ -135,6 +135,7 @@ def test_the_servers_command_runs_in_place_of_a_shell(
     assert "tmux" not in " ".join(forwarded(run_irons, monkeypatch))
 
 
+@pytest.mark.slow
 @given(
     host=st.text(max_size=40),
     port=st.integers(-5, 70000),
@@ -164,6 +165,7 @@ def test_ipv6(run_irons: Runner, one: FakeApi) -> None:
 # Host keys
 
 
+@pytest.mark.process
 def test_a_told_host_key_is_checked_strictly(run_irons: Runner, one: FakeApi) -> None:
     """Where the server tells host keys, they alone are believed, from a file of the sandbox's own."""
     one.ssh = {**one.ssh, "host_keys": [HOST_KEY + " root@x"], "cell": "sb_0123456789abcdef"}
@@ -178,6 +180,7 @@ def test_a_told_host_key_is_checked_strictly(run_irons: Runner, one: FakeApi) ->
     assert "proxycommand" not in told
 
 
+@pytest.mark.process
 def test_untold_host_keys(run_irons: Runner, one: FakeApi) -> None:
     """Where it tells none they are unchecked, as ever, and nothing is written; --strict-hostkeys checks them."""
     told = asked(words_of(run_irons, "ssh", "one"), run_irons.env)
@@ -221,6 +224,7 @@ Host *
 """
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("words", [["ssh", "one"], ["forward", "one", "8080"], ["scp", "x", "one:"]])
 def test_the_persons_configuration_forwards_nothing(
     run_irons: Runner, one: FakeApi, monkeypatch: pytest.MonkeyPatch, words: list[str]
@@ -255,6 +259,7 @@ def test_the_persons_configuration_forwards_nothing(
     assert not (home / "ran").exists()
 
 
+@pytest.mark.process
 def test_a_jump_host_is_used(run_irons: Runner, one: FakeApi) -> None:
     """A jump host of the person's configuration leads there too, by an ssh that knows its name; to this machine it does not."""
     home = Path(run_irons.env["HOME"])
@@ -266,6 +271,7 @@ def test_a_jump_host_is_used(run_irons: Runner, one: FakeApi) -> None:
     assert "ProxyCommand" not in " ".join(words_of(run_irons, "ssh", "one"))
 
 
+@pytest.mark.process
 def test_the_agent_is_forwarded_when_asked(run_irons: Runner, one: FakeApi) -> None:
     """`--forward-agent` forwards the agent."""
     assert asked(words_of(run_irons, "ssh", "one", "--forward-agent"), run_irons.env)["forwardagent"] == [
@@ -273,6 +279,7 @@ def test_the_agent_is_forwarded_when_asked(run_irons: Runner, one: FakeApi) -> N
     ]
 
 
+@pytest.mark.process
 def test_a_remembered_key_is_the_only_one(run_irons: Runner, one: FakeApi, tmp_path: Path) -> None:
     """The key that a sandbox was created with is offered, and no other, whatever characters its path has."""
     key = tmp_path / 'a "key" 100%\\d' / "id"
@@ -361,6 +368,7 @@ def test_forward_of_no_port(run_irons: Runner, one: FakeApi, word: str) -> None:
     assert one.calls == []
 
 
+@pytest.mark.process
 def test_forward(run_irons: Runner, one: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ports of the loopback address lead to ports there; none is announced before it listens."""
     argv = forwarded(run_irons, monkeypatch, "8080:80", "5432")
@@ -389,6 +397,7 @@ def test_a_sandbox_that_is_stopped(run_irons: Runner, fake_api: FakeApi) -> None
     assert "irons start one" in run_irons("ssh", "one").err
 
 
+@pytest.mark.slow
 def test_an_unreachable_server(run_irons: Runner, fake_api: FakeApi) -> None:
     """A server that does not answer is 125 to `ssh` and `exec`."""
     fake_api.fail(faults.dropped(), times=9)

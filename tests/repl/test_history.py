@@ -96,6 +96,7 @@ def test_the_newest_entries_are_kept(tmp_path: Path) -> None:
     assert len(lines(history)) == len(path.read_text().splitlines()) == MOST
 
 
+@pytest.mark.slow
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=50))
 def test_any_line_worth_keeping_comes_back(tmp_path_factory: pytest.TempPathFactory, line: str) -> None:
     """Whatever a line holds, it is one entry."""

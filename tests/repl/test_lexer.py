@@ -97,6 +97,7 @@ def test_a_whole_line_does_not(line: str) -> None:
     assert not left_open(line)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("piece", ["x", "'", '"', "\\", "; ", "| ", "a ", "!(", "\n", "#"])
 def test_long_lines_are_read_in_proportion(piece: str) -> None:
     """Eight times the length takes about eight times as long, whatever the line is made of: not its square."""

@@ -95,6 +95,7 @@ def test_denials_count_from_the_beginning_of_the_prompt(looker: Looker, fake: Fa
     looker.until(lambda: looker.refresher.outlook.denied == 5)
 
 
+@pytest.mark.slow
 def test_a_plain_server_is_asked_for_each_sandbox(looker: Looker, fake: FakeApi) -> None:
     """A server with no log of all sandboxes together tells of denials all the same; one without a list shows no states."""
     fake.extensions = ()
@@ -110,6 +111,7 @@ def test_a_plain_server_is_asked_for_each_sandbox(looker: Looker, fake: FakeApi)
     assert fake.lines().count("GET /images") == 1, "what it has not is asked for once"
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_is_told_of_once_and_so_is_its_return(looker: Looker, fake: FakeApi) -> None:
     """One line when it stops answering, one when it answers again."""
     looker.refresher.start()
@@ -128,6 +130,7 @@ def test_a_server_that_dies_is_told_of_once_and_so_is_its_return(looker: Looker,
     fake.__enter__()
 
 
+@pytest.mark.slow
 def test_what_a_command_has_said_already_is_not_said_again(looker: Looker, fake: FakeApi) -> None:
     """A command that ended with 6 has told that the server is away."""
     looker.refresher.start()
@@ -138,6 +141,7 @@ def test_what_a_command_has_said_already_is_not_said_again(looker: Looker, fake:
     assert looker.said == []
 
 
+@pytest.mark.slow
 def test_nothing_is_asked_while_a_command_runs(looker: Looker, fake: FakeApi) -> None:
     """While it rests no look begins; a poke goes on at once."""
     looker.refresher.start()
@@ -156,6 +160,7 @@ def looks_at(fake: FakeApi) -> int:
     return fake.lines().count("GET /egress/mode")
 
 
+@pytest.mark.slow
 def test_another_backend_begins_anew(looker: Looker, fake: FakeApi) -> None:
     """Where the settings choose another backend, nothing of the old one stays."""
     looker.refresher.start()

@@ -115,6 +115,7 @@ def test_output_goes_into_files(shell: Shell, tmp_path: Path) -> None:
     assert "can't be written" in shell.err.getvalue()
 
 
+@pytest.mark.process
 def test_output_goes_through_the_shells_pipeline(shell: Shell, tmp_path: Path) -> None:
     """What a command prints is what the pipeline reads; its exit code counts where the command was well."""
     assert shell.run(f"say 'b a' | tr ' ' '\\n' | sort > {tmp_path}/out") == 0
@@ -124,6 +125,7 @@ def test_output_goes_through_the_shells_pipeline(shell: Shell, tmp_path: Path) -
     assert shell.run("rows | head -n 1 > /dev/null") == 0
 
 
+@pytest.mark.process
 def test_programs_write_where_the_command_does(shell: Shell, tmp_path: Path) -> None:
     """A command that becomes a program has its output redirected and piped as well."""
     assert shell.run(f"become -- echo hello > {tmp_path}/out") == 0
@@ -136,6 +138,7 @@ def test_programs_write_where_the_command_does(shell: Shell, tmp_path: Path) -> 
     assert "not installed" in shell.err.getvalue()
 
 
+@pytest.mark.process
 def test_the_systems_shell_is_one_character_away(shell: Shell, tmp_path: Path) -> None:
     """`!` hands the line to it, with the sandbox in use in its environment, and gives its exit code."""
     shell.session.use("agent-1")
@@ -203,6 +206,7 @@ def test_leaving_takes_a_code(shell: Shell) -> None:
         assert left.value.code == code
 
 
+@pytest.mark.process
 def test_an_argument_list_too_long_is_one_error(shell: Shell) -> None:
     """What the kernel refuses is a line on stderr."""
     assert shell.run(f"!true {'x' * 200_000}") == 1

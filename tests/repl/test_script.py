@@ -11,6 +11,8 @@ import pytest
 
 from irons.testing import FakeApi
 
+pytestmark = pytest.mark.process
+
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 IRONS = [sys.executable, "-m", "irons"]
 

@@ -12,6 +12,8 @@ from irons.host import PluginHost
 from irons.parsing import parse
 from irons.testing import FakeApi, faults
 
+pytestmark = pytest.mark.process
+
 TREE = PluginHost(env={"IRONS_PLUGINS": ""}).tree
 
 

@@ -85,6 +85,7 @@ def test_the_view_of_one_sandbox_does_not_name_it_in_every_line() -> None:
     assert sum("only-one" in line for line in shown(model)) == 1
 
 
+@pytest.mark.slow
 def test_hosts_are_bounded() -> None:
     """A sandbox that tries ever new hosts costs no more memory than the bound."""
     model = Model()
@@ -228,6 +229,7 @@ def test_the_feed_brings_each_event_once(api: Api, fake: FakeApi, extended: bool
     api.close()
 
 
+@pytest.mark.slow
 def test_the_feed_learns_how_events_ended(api: Api, fake: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
     """An event comes when it is judged; that no server was reached comes later, and so does what was rotated out."""
     monkeypatch.setattr("irons_repl.watch.feed.WAIT", 0.1)
@@ -263,6 +265,7 @@ def test_the_feed_outlives_a_server_that_is_away(
     api.close()
 
 
+@pytest.mark.slow
 def test_a_server_that_says_it_waits_and_does_not_is_left_in_peace(api: Api, fake: FakeApi) -> None:
     """Answers that come at once and empty are not asked for again at once."""
     fake.fail(faults.Fault(200, b'{"events": []}'), on="GET /audit", times=1000)

@@ -131,6 +131,7 @@ def test_no_such_sandbox_is_an_error(terminal: Open) -> None:
     assert "nobody" in screen.text
 
 
+@pytest.mark.process
 def test_without_a_terminal_it_says_what_to_use() -> None:
     """A program is told of `audit egress --follow`."""
     import subprocess

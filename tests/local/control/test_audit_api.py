@@ -128,6 +128,7 @@ def test_who_asks_is_told_all_there_was(tmp_path: Path) -> None:
     run(work())
 
 
+@pytest.mark.slow
 def test_a_long_poll_wakes_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each held poll is woken by the record itself, within 100 ms where the machine lets it; one without news answers in time."""
     monkeypatch.setattr(audit, "_LOOK_ANYWAY", 3600.0)
@@ -157,6 +158,7 @@ def test_a_long_poll_wakes_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     run(work())
 
 
+@pytest.mark.slow
 def test_a_poll_is_told_of_what_changed(tmp_path: Path) -> None:
     """A held poll with a cursor is woken by the end of an event that was told before; filters and sandboxes hold for it."""
 
@@ -343,6 +345,7 @@ async def _sees(lab: Lab, host: str) -> bool:
     return host in await _hosts(lab)
 
 
+@pytest.mark.slow
 def test_a_cell_that_was_moved_is_believed_of_its_new_worker(tmp_path: Path) -> None:
     """The keeper tells of it before the worker begins; that worker's events are taken in, with nobody asked."""
 

@@ -383,6 +383,7 @@ def test_a_new_gateway_gets_every_policy(tmp_path: Path) -> None:
     run(work())
 
 
+@pytest.mark.slow
 def test_the_upstream_proxy_goes_to_the_gateway_and_is_closed(tmp_path: Path) -> None:
     """A changed setting reaches the gateway; a check and a pin say that the proxy is closed; the password is nowhere else."""
 
@@ -411,6 +412,7 @@ def test_the_upstream_proxy_goes_to_the_gateway_and_is_closed(tmp_path: Path) ->
     assert [path.name for path in found] == ["config.toml"]
 
 
+@pytest.mark.slow
 def test_hosts_of_the_settings_are_in_the_policy(tmp_path: Path) -> None:
     """`[local.hosts]` reaches the gateway, also when the file changes while sandboxes run; a broken file changes nothing."""
 
@@ -431,6 +433,7 @@ def test_hosts_of_the_settings_are_in_the_policy(tmp_path: Path) -> None:
     run(work())
 
 
+@pytest.mark.slow
 def test_a_policy_made_of_another_one_is_refused(tmp_path: Path) -> None:
     """With its revision a policy replaces just what it was made of: after any change of rules, notes or mode it is 409, dry or not."""
 
@@ -465,6 +468,7 @@ def test_a_policy_made_of_another_one_is_refused(tmp_path: Path) -> None:
     run(work())
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_among_many_writers(tmp_path: Path) -> None:
     """Writers that read, add and replace at the same time, each again where it is refused, leave every rule in the end."""
 

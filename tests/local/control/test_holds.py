@@ -43,6 +43,7 @@ def test_what_nobody_holds_is_destroyed(tmp_path: Path) -> None:
     run(work())
 
 
+@pytest.mark.slow
 def test_it_lives_while_a_request_is_open(tmp_path: Path) -> None:
     """However short the grace is, an open request holds it, and so does the next within the grace."""
 

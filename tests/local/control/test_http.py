@@ -39,6 +39,7 @@ BODIES: tuple[bytes, ...] = (
 )
 
 
+@pytest.mark.slow
 def test_malformed_bodies_are_400(tmp_path: Path) -> None:
     """Whatever comes as a body where JSON is expected, the answer is 400 with a text, and the server lives on."""
 
@@ -306,6 +307,7 @@ _REQUESTS = st.lists(
 CHECKS = (HealthCheck.too_slow, HealthCheck.data_too_large)
 
 
+@pytest.mark.slow
 @settings(max_examples=5, deadline=None, phases=[Phase.generate], suppress_health_check=list(CHECKS))
 @given(requests=_REQUESTS)
 def test_no_request_is_a_fault_of_the_server(

@@ -342,6 +342,7 @@ _RECORDS = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(records=_RECORDS, cuts=st.lists(st.integers(0, 4_000), max_size=6))
 def test_where_the_intake_pauses_makes_no_difference(

@@ -175,6 +175,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     return str(cert), str(key)
 
 
+@pytest.mark.process
 def test_tls_is_spoken_where_it_is_asked_for(tmp_path: Path, certificate: tuple[str, str]) -> None:
     """With a certificate the listener speaks TLS only, also on every address; SSH is answered at the address in use."""
 

@@ -308,6 +308,7 @@ def test_a_change_does_not_count_as_done_by_a_worker_that_has_another_cell_by_no
     run(work())
 
 
+@pytest.mark.slow
 def test_a_change_waits_for_a_worker_that_hangs_and_not_for_one_that_is_dead(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -69,6 +69,7 @@ def test_an_answer_is_held_while_a_sandbox_is_worked_on(tmp_path: Path) -> None:
     run(work())
 
 
+@pytest.mark.slow
 def test_a_start_without_boot_is_asked_for(tmp_path: Path) -> None:
     """`boot=false` reaches the engine, for that start alone; what a boot printed is text, whatever bytes it was."""
 
@@ -483,6 +484,7 @@ def test_a_restart_finds_what_runs(tmp_path: Path) -> None:
     run(work())
 
 
+@pytest.mark.slow
 def test_what_ended_with_the_machine_is_stopped_before_anyone_asks(tmp_path: Path) -> None:
     """After a reboot the first answer says stopped; where clearing away takes long it is not waited for."""
 
@@ -507,6 +509,7 @@ def test_what_ended_with_the_machine_is_stopped_before_anyone_asks(tmp_path: Pat
     run(work())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("call", "path", "found"),
     [
@@ -669,6 +672,7 @@ def test_a_state_without_work_is_no_dead_end(tmp_path: Path) -> None:
     run(work())
 
 
+@pytest.mark.slow
 def test_calls_for_one_sandbox_at_once_do_not_cross(tmp_path: Path) -> None:
     """Starts, stops and removals that come at the same moment leave one of the states they ask for, and one machine."""
 

@@ -74,6 +74,7 @@ async def answer_of(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], 
     return int(head[0].split()[1]), headers, json.loads(body)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("secure", [False, True], ids=["tcp", "tls"])
 def test_silent_connections_shut_nobody_out(
     tmp_path: Path,
@@ -122,6 +123,7 @@ def test_who_makes_place_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     run(work())
 
 
+@pytest.mark.slow
 def test_a_flood_of_connections_shuts_nobody_out(tmp_path: Path) -> None:
     """While one peer connects as fast as it can, a client at the same address is served on every new connection."""
 
@@ -159,6 +161,7 @@ def test_a_flood_of_connections_shuts_nobody_out(tmp_path: Path) -> None:
     run(work())
 
 
+@pytest.mark.slow
 def test_500_long_polls_beside_normal_use(tmp_path: Path) -> None:
     """500 clients wait for events over TCP, another one is served meanwhile, and all 500 are woken."""
 
@@ -188,6 +191,7 @@ def test_500_long_polls_beside_normal_use(tmp_path: Path) -> None:
     run(work())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("said", "status"),
     [
@@ -220,6 +224,7 @@ def test_a_request_has_its_time(
     run(work())
 
 
+@pytest.mark.slow
 def test_a_drip_does_not_extend_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A byte now and then is not an end of the head."""
     monkeypatch.setattr(listen, "TIMES", SHORT)
@@ -273,6 +278,7 @@ def test_a_handshake_has_its_time(
     run(work())
 
 
+@pytest.mark.slow
 def test_only_a_valid_key_keeps_a_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After an answer a connection without a valid key is closed soon; one with a key is kept."""
     monkeypatch.setattr(listen, "TIMES", SHORT)
@@ -296,6 +302,7 @@ def test_only_a_valid_key_keeps_a_connection(tmp_path: Path, monkeypatch: pytest
     run(work())
 
 
+@pytest.mark.slow
 def test_one_who_does_not_read_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that asks and asks and never reads gets no further answers made, and is cut after a while."""
     monkeypatch.setattr(listen, "TIMES", SHORT)
@@ -315,6 +322,7 @@ def test_one_who_does_not_read_is_let_go(tmp_path: Path, monkeypatch: pytest.Mon
     run(work())
 
 
+@pytest.mark.slow
 def test_the_unix_socket_counts_users(tmp_path: Path) -> None:
     """Of connections that ask nothing one user holds so many; whoever asks is served and counts no more."""
 
@@ -334,6 +342,7 @@ def test_the_unix_socket_counts_users(tmp_path: Path) -> None:
     run(work())
 
 
+@pytest.mark.slow
 def test_a_half_closed_request_is_answered(tmp_path: Path) -> None:
     """Who sends a request and then says that nothing more comes gets its answer, also when it takes a while."""
 
@@ -415,6 +424,7 @@ def test_what_http_allows_works(tmp_path: Path) -> None:
     run(work())
 
 
+@pytest.mark.slow
 def test_an_encoded_slash_is_a_part_of_a_name(tmp_path: Path) -> None:
     """`%2F` separates nothing: it leads to no other route, and a key's label may have one."""
 

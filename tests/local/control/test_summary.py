@@ -128,6 +128,7 @@ def test_one_row_per_host_port_and_verdict(store: Store) -> None:
     assert [row["host"] for row in _hosts(store, limit=1)] == ["b.test"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("verdict", "outcome"), [("warn", "unreached"), ("blocked", "refused"), ("warn", "reached")]
 )
@@ -247,6 +248,7 @@ def _take(rows: dict[Key, Row], batch: list[tuple[Key, int, int]], most: int) ->
         rows.update({row.key: row for row in done.written})
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(_BATCHES, st.integers(10, 14))
 def test_folding_keeps_counts_bounds_and_what_passed(
@@ -280,6 +282,7 @@ def test_folding_keeps_counts_bounds_and_what_passed(
         passed = now
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(_BATCHES, st.integers(10, 14))
 def test_what_was_refused_displaces_nothing_that_passed(

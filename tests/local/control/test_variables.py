@@ -39,6 +39,7 @@ def test_the_engine_alone_has_them(tmp_path: Path) -> None:
     run(work())
 
 
+@pytest.mark.slow
 def test_a_create_that_failed_keeps_them_for_the_next_start(tmp_path: Path) -> None:
     """They outlive a create that fails and the control plane, in one file of this user's; destroy removes it."""
 

@@ -184,6 +184,7 @@ def goes_on(head: Head, data: bytes) -> tuple[bytes, bytes] | None:
     return wire, b"hello" if b"hello" in wire else b""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["h11", "llhttp", pytest.param("go", marks=pytest.mark.needs("go", optional=True))]
 )

@@ -221,6 +221,7 @@ FOUND: st.SearchStrategy[Found] = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(FOUND, max_size=MOST_RECORDS), st.sampled_from([512, 1232, MOST_BYTES]))
 def test_an_answer_fits_its_room(found: list[Found], room: int) -> None:
     """By UDP it is whole or says that it is not; it never has more than 4 KiB."""
@@ -345,6 +346,7 @@ def test_a_truncated_answer_is_asked_for_by_tcp(tmp_path: Path) -> None:
     assert server.asked == ["tcp"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("udp", "tcp", "why"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address, ip_network
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -57,6 +58,7 @@ def rules(draw: st.DrawFn) -> Rule:
     return make_rule(pattern, kind, private=pins)
 
 
+@pytest.mark.slow
 @given(
     st.sampled_from(["warn", "deny"]),
     st.lists(rules(), max_size=6),

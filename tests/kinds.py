@@ -1,0 +1,91 @@
+"""What a test needs, as a mark that it is given by its fixtures and its folder: pure, process, netns or sandbox.
+
+A test that says nothing is `pure`: it starts no process, and where pure tests are chosen (`-m pure`) it is stopped if it
+tries to. One that starts processes, by itself or by a fixture of its module, says so: `@pytest.mark.process`. What
+namespaces and sandboxes it needs shows in what it asks for.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, nullcontext
+
+import pytest
+
+KINDS = {
+    "pure": "starts no process",
+    "process": "starts processes of whoever runs it",
+    "netns": "needs root, users or namespaces of its own",
+    "sandbox": "drives real sandboxes",
+}
+_SANDBOX = {"place", "place_for_all", "archive", "image_tar"}
+_NETNS = {"lab", "net", "stand", "shared", "kept", "person", "ordinary_user"}
+_PROCESS = {"irons_process", "into", "sshd", "terminal", "prompt", "xonsh"}
+_STARTS = {"subprocess.Popen", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"}
+
+
+def kind(item: pytest.Item) -> str:
+    """Name what a test needs."""
+    asked = set(getattr(item, "fixturenames", ()))
+    needs = {need for mark in item.iter_markers("needs") for need in mark.args}
+    if item.nodeid.startswith("tests/e2e/") or item.get_closest_marker("e2e") or asked & _SANDBOX:
+        return "sandbox"
+    if asked & _NETNS or needs & {"root", "users", "user-namespaces", "networks", "sandboxes"}:
+        return "netns"
+    if item.get_closest_marker("process") or asked & _PROCESS:
+        return "process"
+    return "pure"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marks known."""
+    for name, text in KINDS.items():
+        config.addinivalue_line("markers", f"{name}: {text}")
+    config.addinivalue_line("markers", "slow: takes longer than a second, however quiet the machine")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test with its kind, before tests are chosen by marks."""
+    for item in items:
+        name = kind(item)
+        if item.get_closest_marker(name) is None:
+            item.add_marker(name)
+
+
+class _Guard:
+    """Stops who starts a process while it may not; as an audit hook, which stays for as long as Python runs."""
+
+    def __init__(self) -> None:
+        self._forbidden = False
+        self._hooked = False
+
+    @contextmanager
+    def during_pure(self) -> Iterator[None]:
+        """Forbid it for a while."""
+        if not self._hooked:
+            self._hooked = True
+            sys.addaudithook(self._hear)
+        self._forbidden = True
+        try:
+            yield
+        finally:
+            self._forbidden = False
+
+    def _hear(self, event: str, _: tuple[object, ...]) -> None:
+        if self._forbidden and event in _STARTS:
+            raise AssertionError("a test that starts a process is not pure: mark it @pytest.mark.process")
+
+
+_GUARD = _Guard()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """Hold a pure test to it, where pure tests are chosen."""
+    chosen = (
+        "pure" in (item.config.getoption("markexpr") or "") and item.get_closest_marker("pure") is not None
+    )
+    with _GUARD.during_pure() if chosen else nullcontext():
+        yield
