@@ -122,16 +122,21 @@ def make_lab(directory: Path) -> Iterator[Lab]:
 
 
 def _hold(unshare: list[str], processes: list[subprocess.Popen[str]]) -> int:
-    process = subprocess.Popen(
-        [*unshare, sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    process = _begin([*unshare, sys.executable, "-c", HOLD])
     processes.append(process)
     assert process.stdout is not None
     return int(process.stdout.readline())
 
 
+def _begin(words: list[str]) -> subprocess.Popen[str]:
+    """Start a process that a signal to the test run's group does not reach: fixtures still need the lab to end."""
+    return subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
 def _serve(words: list[str], processes: list[subprocess.Popen[str]]) -> None:
-    server = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    server = _begin(words)
     processes.append(server)
     assert server.stdout is not None
     assert server.stdout.readline() == "ready\n"
@@ -200,7 +205,7 @@ def _serve_ssh(net: int, directory: Path) -> subprocess.Popen[str]:
     )
     Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     words = ["nsenter", "-t", str(net), "-n", "--", "/usr/sbin/sshd", "-D", "-e", "-f", str(config)]
-    return subprocess.Popen(words, stderr=subprocess.DEVNULL, text=True)
+    return subprocess.Popen(words, stderr=subprocess.DEVNULL, text=True, start_new_session=True)
 
 
 def _run(words: list[str]) -> None:
