@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from irons.context import Context
-from irons.errors import LocalError
+from irons.errors import LocalError, UsageError
 from irons.host import PluginHost
 from irons.settings import load
 from irons.streams import Streams
 from irons.testing import FakeApi
 from irons_plugins.local import removal
 from irons_plugins.local.backend import on_this_machine
+from irons_plugins.local.commands import uninstall
 from irons_plugins.local.engines import EngineError
 from irons_plugins.local.engines.namespace import NamespaceEngine
 from irons_plugins.local.idmap import IdMapError
@@ -71,6 +72,18 @@ def test_files_of_ids_that_are_gone_are_left_to_root(
         removal.remove(ctx, places, (), purge=True)
     ctx.close()
     assert caught.value.hint == f"only root can remove what is left: sudo rm -rf {places.state}"
+
+
+def test_what_would_go_is_listed_a_line_each(ctx: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before it asks, each thing has a line of its own; the hint is the same command."""
+    found = (removal.Item("sandbox", "one"), removal.Item("state", "/home/me/state"))
+    monkeypatch.setattr(removal, "find", lambda *_, **__: found)
+    with pytest.raises(UsageError) as caught:
+        uninstall(ctx, purge=True, dry_run=False, yes=False)
+    said = ctx.streams.stderr
+    assert isinstance(said, io.StringIO)
+    assert said.getvalue() == "sandbox: one\nstate: /home/me/state\n"
+    assert caught.value.hint.startswith("irons local uninstall --purge --yes, or")
 
 
 def test_below_local_it_is_always_this_machine(ctx: Context) -> None:

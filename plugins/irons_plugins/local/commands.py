@@ -262,9 +262,11 @@ def uninstall(ctx: Context, *, purge: bool, dry_run: bool, yes: bool) -> object:
         if dry_run or not found:
             return found
         if not yes:
-            ctx.progress("\n".join(f"{item.what}\t{item.path}" for item in found))
+            for item in found:
+                ctx.progress(f"{item.what}: {item.path}")
+            words = "irons local uninstall --purge" if purge else "irons local uninstall"
             if not ctx.confirm(
-                f"Remove these {len(found)}?", otherwise="irons local uninstall --yes, or --dry-run to see"
+                f"Remove these {len(found)}?", otherwise=f"{words} --yes, or --dry-run to see"
             ):
                 raise IronsError("nothing was removed")
         removal.remove(here, places, found, purge=purge)
