@@ -196,11 +196,12 @@ def test_a_program_whose_output_nobody_reads_any_more(into: Irons, words: tuple[
     assert process.wait(60) == code
 
 
-def test_a_program_whose_output_finds_no_room(into: Irons) -> None:
+@pytest.mark.parametrize("script", ["echo x", "echo x; sleep 1; echo y"])
+def test_a_program_whose_output_finds_no_room(into: Irons, script: str) -> None:
     """Output that cannot be written is a failure, also of a program that succeeded, and the reason is said."""
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
-            into.argv("exec", "one", "--", "sh", "-c", "echo x; sleep 1; echo y"),
+            into.argv("exec", "one", "--", "sh", "-c", script),
             env=dict(into.env),
             stdout=full,
             stderr=subprocess.PIPE,
@@ -208,7 +209,22 @@ def test_a_program_whose_output_finds_no_room(into: Irons) -> None:
             check=False,
         )
     assert done.returncode == 125
-    assert done.stderr.decode().startswith("irons: what the program wrote can't be written to stdout (")
+    assert re.fullmatch(
+        r"irons: what the program wrote can't be written to stdout \(No space left on device\); it ended with code \d+\n",
+        done.stderr.decode(),
+    )
+
+
+def test_output_goes_to_a_file(into: Irons, tmp_path: Path) -> None:
+    """All of it, behind what is there, byte for byte."""
+    path = tmp_path / "out"
+    with path.open("wb") as file:
+        file.write(b"before ")
+        file.flush()
+        argv = into.argv("exec", "one", "--", "sh", "-c", "head -c 1000000 /dev/zero; printf '\\377'; exit 3")
+        done = subprocess.run(argv, env=dict(into.env), stdout=file, timeout=60, check=False)
+    assert done.returncode == 3
+    assert path.read_bytes() == b"before " + bytes(1_000_000) + b"\xff"
 
 
 def _fifo(into: Irons) -> Path:

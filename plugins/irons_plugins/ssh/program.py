@@ -47,6 +47,10 @@ INLINE = 60_000
 """Bytes of quoted words that go in OpenSSH's argument list; more of them travel on stdin, as the kernel limits one argument to 128 KiB."""
 
 
+_NULL = os.makedev(1, 3)
+"""The device `/dev/null` (Linux, Documentation/admin-guide/devices.txt)."""
+
+
 class Program(NamedTuple):
     """What to run.
 
@@ -114,7 +118,7 @@ def _run(
     header, line = _request(program, token)
     marks = Marks(token, way.target.host)
     stderr = sinks.stderr or writer(ctx.streams.stderr)
-    stdout = None if sinks.stdout is None else _Checked(sinks.stdout)
+    stdout = _checked(sinks.stdout, ctx.streams.stdout)
     began = time.monotonic()
 
     def ran(told: Ending, interrupt: KeyboardInterrupt | None = None) -> Ran:
@@ -147,10 +151,7 @@ def _run(
         _pass(marks.finish(), stderr)
     # Of a kept connection that was lost OpenSSH says nothing.
     marks.closed = marks.closed or (marks.end is None and has_ended(way))
-    if stdout is not None:
-        unwritten = stdout.error
-    else:
-        unwritten = _unwritten(ctx.streams.stdout) if marks.end is None else ""
+    unwritten = "" if stdout is None else stdout.error
     return ran(ending(way, marks, code, log, _aftermath(ctx, way, marks), limit or 0.0, unwritten))
 
 
@@ -171,13 +172,22 @@ class _Checked:
             raise
 
 
-def _unwritten(stdout: TextIO) -> str:
-    """Why OpenSSH may have failed to write to this stream, which is not known here; empty where only its reader can have gone."""
+def _checked(sink: Sink | None, stdout: TextIO) -> _Checked | None:
+    """What takes the program's stdout where that can fail but for its reader; else None, and OpenSSH writes there itself.
+
+    OpenSSH reports no failure to write, and exits with the program's code.
+    """
+    if sink is not None:
+        return _Checked(sink)
     try:
-        mode = os.fstat(stdout.fileno()).st_mode
+        found = os.fstat(stdout.fileno())
     except (OSError, ValueError, AttributeError):
-        return ""
-    return "" if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) else "the disk may be full"
+        return None
+    if stat.S_ISREG(found.st_mode) or (
+        stat.S_ISCHR(found.st_mode) and found.st_rdev != _NULL and not stdout.isatty()
+    ):
+        return _Checked(writer(stdout))
+    return None
 
 
 def _request(program: Program, token: str) -> tuple[bytes, str]:
