@@ -20,7 +20,6 @@ from irons_plugins.local.engines.conformance import CHECKS
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-USER = "irons-engine-test"
 
 Results = dict[str, str]
 
@@ -93,12 +92,13 @@ def as_root(place_for_all: Path, archive: Path) -> Results:
 @pytest.fixture(scope="module")
 def user() -> Iterator[str]:
     """An ordinary user with subordinate ids, who is gone afterwards."""
-    subprocess.run(["userdel", USER], check=False, capture_output=True)
-    change_users("useradd", "--no-create-home", "--shell", "/bin/sh", USER)
+    # Another run of these tests may be going on: the name is this run's own.
+    name = f"irons-engine{os.getpid()}"
+    change_users("useradd", "--no-create-home", "--shell", "/bin/sh", name)
     try:
-        yield USER
+        yield name
     finally:
-        change_users("userdel", USER)
+        change_users("userdel", name)
 
 
 @pytest.fixture(scope="module")
