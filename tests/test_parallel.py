@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.background import interruptible
 from tests.local.people import eventually
 from tests.parallel import unit
 
@@ -155,7 +156,9 @@ def test_an_interrupt_ends_when_every_worker_has_cleaned_up(
 ) -> None:
     """Whoever gets the signal, each worker takes its fixtures down, once and in peace, before the run is over."""
     files = {"conftest.py": CONFTEST.replace("WAIT", "1"), "test_a.py": SLEEPER, "test_b.py": SLEEPER}
-    with begun(tmp_path, files) as process:
+    with interruptible():
+        process = begun(tmp_path, files)
+    with process:
         eventually(lambda: len(list(tmp_path.glob("room*/used"))) == 2)
         (os.killpg if everyone else os.kill)(process.pid, number)
         output, _ = process.communicate(timeout=100)

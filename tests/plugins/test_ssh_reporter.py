@@ -13,6 +13,7 @@ import pytest
 
 from irons_plugins.ssh.marks import Marks
 from irons_plugins.ssh.remote import REPORTER, run_line
+from tests.background import interruptible
 
 pytestmark = pytest.mark.process
 
@@ -39,9 +40,10 @@ def ran(
     _, *given = shlex.split(run_line(words, token=TOKEN).replace(REPORTER, reporter))
     at = given.index("sh")
     argv = [*given[:at], *shell, *given[at + 1 :]]
-    done = subprocess.run(
-        argv, env=dict(env), stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=60
-    )
+    with interruptible():
+        done = subprocess.run(
+            argv, env=dict(env), stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=60
+        )
     marks = Marks(TOKEN)
     err = marks.feed(done.stderr) + marks.finish()
     assert marks.end is None or marks.end.code == done.returncode
