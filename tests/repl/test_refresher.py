@@ -63,6 +63,10 @@ def looker(env: dict[str, str]) -> Iterator[Looker]:
     made = Looker(session)
     yield made
     made.refresher.stop()
+    # A look that is on its way opens a connection that nobody would close.
+    for thread in threading.enumerate():
+        if thread.name == "irons-refresher":
+            thread.join(PATIENCE)
     session.close()
 
 
