@@ -1,7 +1,8 @@
 """The servers that the gateway benchmark talks to, run in the lab's internet: one sends much, one answers quickly.
 
-`python far_end.py ADDRESS BULK_PORT BULK_BYTES QUICK_PORT` serves until its standard input ends. Both wait for the client's first bytes. The
-first then sends BULK_BYTES, a ServerHello and the rest straight from memory by sendfile(2), the second a ServerHello; both close.
+`python far_end.py ADDRESS BULK_PORT BULK_BYTES QUICK_PORT [KEPT]` serves until its standard input ends. Both wait for the client's first bytes. The
+first then sends BULK_BYTES, a ServerHello and the rest straight from memory by sendfile(2), the second a ServerHello; both close. KEPT is how much
+of a download the kernel keeps here for a client that does not read; as much as it likes where it is left out.
 """
 
 from __future__ import annotations
@@ -65,8 +66,11 @@ def listen(address: str, port: int) -> socket.socket:
 
 def main() -> None:
     """Serve until standard input ends."""
-    address, bulk_port, size, quick_port = sys.argv[1:]
+    address, bulk_port, size, quick_port, *kept = sys.argv[1:]
     bulk, quick = listen(address, int(bulk_port)), listen(address, int(quick_port))
+    for most in kept:
+        # Those that it accepts inherit this (socket(7)).
+        bulk.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, int(most))
     threading.Thread(target=serve_bulk, args=(bulk, int(size)), daemon=True).start()
     if os.fork() == 0:
         # A process of its own, so that neither waits for the other's interpreter; it ends with its parent's input.

@@ -21,7 +21,16 @@ from tests.local.gateway.stand import CellNet, Program, Stand, client_hello
 
 from irons_plugins.local.confined import GATEWAY_ID
 from irons_plugins.local.gateway import relay
-from irons_plugins.local.gateway.relay import LEFT_BYTES, PIPE_BYTES, Flow, Pipes, Turns, share_of_pipes
+from irons_plugins.local.gateway import wire as wires
+from irons_plugins.local.gateway.relay import (
+    LEFT_BYTES,
+    LOOK_BYTES,
+    PIPE_BYTES,
+    Flow,
+    Pipes,
+    Turns,
+    share_of_pipes,
+)
 from irons_plugins.local.gateway.watch import FairLoop
 from irons_plugins.local.gateway.wire import Wire
 
@@ -31,6 +40,8 @@ NAME, ADDRESS = "files.example.test", "203.0.113.20"
 BULK, STALLING = 9001, 9003
 STALLED = 300
 DOWNLOAD = 100 << 20
+SO_BUF_LOCK, SOCK_RCVBUF_LOCK = 72, 2
+"""socket(7); the socket module does not know them."""
 
 
 def ends() -> tuple[socket.socket, socket.socket]:
@@ -117,6 +128,28 @@ def test_flows_that_do_not_move_hold_no_pipe(loop: FairLoop, pipes: Pipes) -> No
     finally:
         for each in (*stalled, moving):
             each.close()
+
+
+@pytest.mark.parametrize(("wide", "locked"), [(1, True), (1 << 40, False)])
+def test_what_the_kernel_keeps_of_a_source_stops_growing(
+    loop: FairLoop, pipes: Pipes, monkeypatch: pytest.MonkeyPatch, wide: int, locked: bool
+) -> None:
+    """A fast download's buffer grows to a bound and no further, so that one which then stalls holds little of TCP's memory."""
+    monkeypatch.setattr(wires, "WIDE", wide)
+    one = Relayed(loop, pipes, Turns(loop, lambda: False))
+    source = one.wires[0].sock
+
+    async def read(total: int) -> None:
+        while one.flow.moved < total:
+            one.fill()
+            await loop.sock_recv(one.client, 1 << 20)
+
+    try:
+        assert not source.getsockopt(socket.SOL_SOCKET, SO_BUF_LOCK) & SOCK_RCVBUF_LOCK
+        loop.run_until_complete(asyncio.wait_for(read(2 * LOOK_BYTES), 60))
+        assert bool(source.getsockopt(socket.SOL_SOCKET, SO_BUF_LOCK) & SOCK_RCVBUF_LOCK) is locked
+    finally:
+        one.close()
 
 
 def test_what_a_sink_did_not_take_after_all_goes_first(
@@ -221,9 +254,17 @@ def test_pipes_are_shared_by_workers() -> None:
 
 
 @contextlib.contextmanager
-def serving(lab: Lab, bulk: int) -> Iterator[None]:
-    """A server that sends much to everyone."""
-    words = [sys.executable, str(BENCH / "far_end.py"), ADDRESS, str(bulk), str(DOWNLOAD), str(bulk + 1)]
+def serving(lab: Lab, bulk: int, *kept: str) -> Iterator[None]:
+    """A server that sends much to everyone; the kernel keeps so much for it of each download."""
+    words = [
+        sys.executable,
+        str(BENCH / "far_end.py"),
+        ADDRESS,
+        str(bulk),
+        str(DOWNLOAD),
+        str(bulk + 1),
+        *kept,
+    ]
     argv = ["nsenter", "-t", str(lab.internet), "-n", *words]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
@@ -237,13 +278,23 @@ def serving(lab: Lab, bulk: int) -> Iterator[None]:
 
 @pytest.fixture
 def _served(lab: Lab) -> Iterator[None]:
-    """Servers: one for those that stall, another for the neighbour."""
-    with serving(lab, BULK), serving(lab, STALLING):
+    """Servers: one for those that stall, another for the neighbour.
+
+    All of TCP's memory is one kernel's, and a real server's is on another machine.
+    """
+    with serving(lab, BULK), serving(lab, STALLING, str(64 << 10)):
         yield
 
 
 def cost(stand: Stand, net: CellNet) -> float:
-    """Seconds of the processor that the gateway takes for three downloads in a cell."""
+    """Seconds of the processor that the gateway takes for three downloads in a cell: the least of three tries.
+
+    The first try also pays for what went on before it, such as the buffers of connections that have just begun.
+    """
+    return min(_cost_once(stand, net) for _ in range(3))
+
+
+def _cost_once(stand: Stand, net: CellNet) -> float:
     words = [sys.executable, str(BENCH / "near_end.py"), "bulk", ADDRESS, str(BULK), NAME]
     argv = ["nsenter", "-t", str(net.pid), "-n", *words]
     before = _used(stand)

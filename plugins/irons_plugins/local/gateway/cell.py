@@ -32,7 +32,7 @@ class Caps:
         undecided: of these, the ones whose name or server is not settled yet.
         rate: new connections per second, on average; about what one gateway can do, so that only a flood meets it.
         burst: new connections in one go.
-        roomy: connections for which the kernel may keep as much as their speed asks for, up to several megabytes each;
+        roomy: connections for which the kernel may keep as much as their speed asks for, up to `WIDE` or so each;
             those beyond get little (`Wire.narrow`), since the kernel's memory for TCP is everyone's.
     """
 
@@ -41,7 +41,7 @@ class Caps:
     undecided: int = 512
     rate: float = 2_500.0
     burst: float = 60_000.0
-    roomy: int = 64
+    roomy: int = 32
 
 
 class Cell:

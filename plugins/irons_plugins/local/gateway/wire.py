@@ -26,6 +26,9 @@ _ROOM = _MEMINFO.unpack
 _TCP_INFO = struct.Struct("=52xI")
 _TCP_CLOSE = 7
 NARROW = 128 << 10
+WIDE = 4 << 20
+"""Where the kernel's buffer of what has come stops to grow (bytes): some 30 MB/s over a way of 100 ms."""
+_SO_BUF_LOCK, _SOCK_RCVBUF_LOCK = 72, 2
 _LINGER_NOTHING = struct.pack("ii", 1, 0)
 
 
@@ -156,6 +159,19 @@ class Wire:
         """Let the kernel keep little for it (`NARROW` bytes each way, and as much of its own), however fast its peer is."""
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             self.sock.setsockopt(socket.SOL_SOCKET, option, NARROW)
+
+    def widen_no_more(self) -> bool:
+        """Stop the growth of what the kernel keeps of what has come, once it is `WIDE`; True where it has stopped.
+
+        A size given by `SO_RCVBUF` would do the same, but `net.core.rmem_max` may allow far less than that
+        (socket(7); `SO_BUF_LOCK` is of Linux 5.15, and an older kernel lets it grow).
+        """
+        if self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) < WIDE:
+            return False
+        with contextlib.suppress(OSError):
+            locks = self.sock.getsockopt(socket.SOL_SOCKET, _SO_BUF_LOCK)
+            self.sock.setsockopt(socket.SOL_SOCKET, _SO_BUF_LOCK, locks | _SOCK_RCVBUF_LOCK)
+        return True
 
     async def readable(self, within: float | None = None) -> None:
         """Wait until there is something to read.
