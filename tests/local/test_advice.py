@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irons_plugins.local.advice import suggestion
-from irons_plugins.local.hosts import HostError, canonical_host
-from irons_plugins.local.policy import Policy, decide
-from irons_plugins.local.rules import Scope, make_rule
+from irons_policy.hostnames import HostError, canonical_host
+from irons_policy.policy import Policy, decide
+from irons_policy.remedy import suggestion
+from irons_policy.rules import Scope, make_rule
 
 
 @pytest.mark.parametrize(

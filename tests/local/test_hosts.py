@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irons_plugins.local.addresses import embedded, loose_ipv4, unmapped
-from irons_plugins.local.hosts import HostError, canonical_host
+from irons_policy.addresses import embedded, loose_ipv4, unmapped
+from irons_policy.hostnames import HostError, canonical_host
 
 NUMBERS = st.one_of(
     st.integers(0, 2**33).map(str),

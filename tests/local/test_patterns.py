@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irons_plugins.local.hosts import HostError, canonical_host
-from irons_plugins.local.patterns import PatternError, covers, parse_network, parse_pattern, read_pattern
+from irons_policy.hostnames import HostError, canonical_host
+from irons_policy.patterns import PatternError, covers, parse_network, parse_pattern, read_pattern
 
 LABELS = st.from_regex(r"[a-z0-9_]([a-z0-9_-]{0,10}[a-z0-9_])?", fullmatch=True)
 NAMES = st.lists(LABELS, min_size=1, max_size=5).map(".".join)

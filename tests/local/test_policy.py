@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irons_plugins.local import policy as policies
-from irons_plugins.local.addresses import unmapped
-from irons_plugins.local.causes import Cause
 from irons_plugins.local.ground import Ground
-from irons_plugins.local.hosts import HostError, canonical_host
-from irons_plugins.local.policy import (
+from irons_policy import policy as policies
+from irons_policy.addresses import unmapped
+from irons_policy.causes import Cause
+from irons_policy.hostnames import HostError, canonical_host
+from irons_policy.policy import (
     Live,
     Mode,
     Policy,
@@ -27,7 +27,7 @@ from irons_plugins.local.policy import (
     judge,
     private_pins,
 )
-from irons_plugins.local.rules import ListName, Rule, Scope, make_rule
+from irons_policy.rules import ListName, Rule, Scope, make_rule
 
 GROUND = Ground(own=frozenset({ip_address("192.0.2.2")}), onlink=(ip_network("192.0.2.0/24"),))
 

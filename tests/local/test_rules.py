@@ -11,16 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irons_plugins.local.rules import (
-    ListName,
-    Rule,
-    RuleError,
-    Scope,
-    diff_rules,
-    drop_rule,
-    make_rule,
-    put_rule,
-)
+from irons_policy.rules import ListName, Rule, RuleError, Scope, diff_rules, drop_rule, make_rule, put_rule
 
 PATTERNS = st.sampled_from(
     ["a.example", "*.a.example", "a.example:22", "*", "203.0.113.0/24", "[2001:db8::/32]:443"]
@@ -163,7 +154,7 @@ def test_stored_rules_are_read_without_the_tables() -> None:
     """A confined process reads a rule for an internationalised name without importing what it may be unable to."""
     made = make_rule("*.b\u00fccher.example", "allow").to_json()
     code = (
-        "import json, sys; from irons_plugins.local.rules import Rule; "
+        "import json, sys; from irons_policy.rules import Rule; "
         "rule = Rule.from_json(json.loads(sys.argv[1])); "
         "assert rule.pattern.text == '*.xn--bcher-kva.example'; assert 'idna' not in sys.modules"
     )

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from irons_plugins.local.hosts import Host
 from irons_plugins.local.upstream import Upstream, UpstreamError, read_upstream
+from irons_policy.hostnames import Host
 
 
 def read(url: str, **more: Any) -> Upstream:

@@ -6,8 +6,8 @@ import pytest
 
 from irons.errors import UsageError
 from irons.testing import FakeApi, Runner, faults
-from irons_plugins.local.advice import NOTES
-from irons_plugins.local.causes import Cause
+from irons_policy.causes import Cause
+from irons_policy.remedy import NOTES
 
 
 def fix(run_irons: Runner) -> str:

@@ -73,7 +73,7 @@ def why(ctx: Context, *, name: str, host: str | None) -> Why:
         raise NotFound(
             f"nothing{of} was refused for {name}", hint=f"irons audit egress {name} shows what it tried"
         )
-    from irons_plugins.local.advice import note
+    from irons_policy.remedy import note
 
     return Why(
         event.time,
@@ -97,8 +97,8 @@ def why(ctx: Context, *, name: str, host: str | None) -> Why:
 
 def _unrecorded(name: str, count: int) -> Why:
     """Return the refusals that no event tells of: they are newer than all that the log has."""
-    from irons_plugins.local.advice import note
-    from irons_plugins.local.causes import Cause, Outcome
+    from irons_policy.causes import Cause, Outcome
+    from irons_policy.remedy import note
 
     return Why(
         time=None,
@@ -156,9 +156,9 @@ def _fix(ctx: Context, name: str, event: Event) -> str:
     What they would let pass now needs no command, and what they had no say in has none. An event without a cause, from
     another server or from before causes were recorded, is taken to be the rules' own.
     """
-    from irons_plugins.local.advice import suggestion
-    from irons_plugins.local.causes import Cause
-    from irons_plugins.local.policy import Decision
+    from irons_policy.causes import Cause
+    from irons_policy.policy import Decision
+    from irons_policy.remedy import suggestion
 
     if event.protocol in ("udp", "icmp") or event.cause not in ("", Cause.RULE, Cause.UNCOVERED, Cause.FLOOR):
         return ""

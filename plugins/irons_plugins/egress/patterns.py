@@ -20,8 +20,8 @@ def checked(
     text: str, kind: Literal["allow", "deny"], *, private: Sequence[str] = (), broad: bool = False
 ) -> Checked:
     """Read a pattern. Raises `UsageError` with the reason where it cannot be a rule."""
-    from irons_plugins.local.patterns import covers
-    from irons_plugins.local.rules import RuleError, make_rule, spell
+    from irons_policy.patterns import covers
+    from irons_policy.rules import RuleError, make_rule, spell
 
     try:
         rule = make_rule(text, kind, private=private, broad=broad)
@@ -34,7 +34,7 @@ def checked(
 
 def spelled(text: str) -> str:
     """Return a pattern of a rule that may be there already in its one spelling. Raises `UsageError` where it is none."""
-    from irons_plugins.local.patterns import PatternError, read_pattern
+    from irons_policy.patterns import PatternError, read_pattern
 
     try:
         return read_pattern(text).text

@@ -48,9 +48,9 @@ def suggestions(events: Iterable[Event], rules: Sequence[Mapping[str, Any]]) -> 
             rule can name, are passed over.
         rules: The account's and the sandbox's rules, as the server tells them, each with its `scope`.
     """
-    from irons_plugins.local.hosts import HostError, canonical_host
-    from irons_plugins.local.patterns import PatternError, read_pattern
-    from irons_plugins.local.policy import Policy, Rule, RuleError, decide
+    from irons_policy.hostnames import HostError, canonical_host
+    from irons_policy.patterns import PatternError, read_pattern
+    from irons_policy.policy import Policy, Rule, RuleError, decide
 
     held: list[Rule] = []
     for rule in rules:
@@ -118,7 +118,7 @@ def _marks(pattern: str, seen: _Seen) -> Iterator[str]:
         yield "once"
     if not seen.reached:
         yield "unreached"
-    from irons_plugins.local.patterns import read_pattern
+    from irons_policy.patterns import read_pattern
 
     host = read_pattern(pattern)
     if host.kind == "network":

@@ -13,7 +13,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import NamedTuple
 
-from irons_plugins.local.addresses import Address, Network, is_single
+from irons_policy.addresses import Address, Network, is_single
 
 Listener = tuple[Address, int]
 """An address and port that irons itself listens on; 0.0.0.0 and :: stand for each address of this machine."""

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 _NEEDED = (
-    *("irons", "irons_plugins", "pluggy", "starlette", "h11", "httptools", "dnslib", "idna"),
+    *("irons", "irons_policy", "irons_plugins", "pluggy", "starlette", "h11", "httptools", "dnslib", "idna"),
     *("publicsuffixlist", "hpack"),
 )
 

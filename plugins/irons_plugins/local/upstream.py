@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
-from irons_plugins.local.addresses import Address, unmapped
-from irons_plugins.local.hosts import Host, HostError, canonical_host
-from irons_plugins.local.patterns import DEFAULT_PORTS, Pattern, PatternError, read_pattern
+from irons_policy.addresses import Address, unmapped
+from irons_policy.hostnames import Host, HostError, canonical_host
+from irons_policy.patterns import DEFAULT_PORTS, Pattern, PatternError, read_pattern
 
 _FORM = "http://[USER:PASSWORD@]HOST:PORT"
 _LONGEST = 1024

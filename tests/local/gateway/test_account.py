@@ -9,7 +9,7 @@ from tests.local.gateway.stand import policy
 
 from irons_plugins.local.gateway.account import OTHERS, Account
 from irons_plugins.local.gateway.verdicts import Judged
-from irons_plugins.local.policy import Host, Policy, decide
+from irons_policy.policy import Host, Policy, decide
 
 
 def test_every_other_name_is_recorded_and_few_are_remembered() -> None:

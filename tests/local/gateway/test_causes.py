@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 from tests.local.gateway.stand import Stand, client_hello
 
-from irons_plugins.local.causes import Cause, Outcome
+from irons_policy.causes import Cause, Outcome
 
 WEB, OTHER, EVIL, NOWHERE = (
     "web.example.test",

@@ -9,7 +9,7 @@ import pytest
 
 from irons_plugins.local.gateway import tls
 from irons_plugins.local.gateway.hellos import MOST, Hellos, Known
-from irons_plugins.local.policy import Host
+from irons_policy.policy import Host
 
 NAME = "files.example.test"
 KEY_SHARE = bytes.fromhex("003300260024001d0020")

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from irons_plugins.local.causes import Cause
 from irons_plugins.local.gateway import folding
 from irons_plugins.local.gateway.bucket import Bucket
 from irons_plugins.local.gateway.folding import Folder, Refusal
 from irons_plugins.local.gateway.journal import Journal, JournalError
 from irons_plugins.local.gateway.names import Names, NamesFullError
+from irons_policy.causes import Cause
 
 REFUSAL = Refusal("evil.test", 443, "tls", "deny", None, "no rule allows evil.test", Cause.UNCOVERED)
 

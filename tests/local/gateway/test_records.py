@@ -14,7 +14,6 @@ from dnslib import QTYPE, RCODE, RR, SRV, TXT, A, DNSLabel, DNSRecord
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from irons_plugins.local.dns_rules import Kind, owner_of, question_rule
 from irons_plugins.local.gateway.dns import Wanted, compose, wanted
 from irons_plugins.local.gateway.nameservers import (
     NameServers,
@@ -33,7 +32,8 @@ from irons_plugins.local.gateway.records import (
     read_answer,
 )
 from irons_plugins.local.gateway.watch import FairLoop
-from irons_plugins.local.policy import Policy
+from irons_policy.dns_rules import Kind, owner_of, question_rule
+from irons_policy.policy import Policy
 
 NAME = "_mongodb._tcp.db.example.test"
 

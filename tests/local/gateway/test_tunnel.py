@@ -18,7 +18,7 @@ from irons_plugins.local.gateway.proxy import Forwarding
 from irons_plugins.local.gateway.tunnel import MOST_ANSWER, ProxyRefusedError, authority, connect, request
 from irons_plugins.local.gateway.watch import FairLoop
 from irons_plugins.local.gateway.wire import Wire
-from irons_plugins.local.hosts import canonical_host
+from irons_policy.hostnames import canonical_host
 
 OK = b"HTTP/1.1 200 Connection established\r\nVia: x\r\n\r\n"
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from irons_plugins.local import workforce
 from irons_plugins.local.authorities import Authorities, AuthoritiesError, Carrying, paths_of
-from irons_plugins.local.policy import Policy, PolicyError
 from irons_plugins.local.synthetic import PoolError, read_pool
 from irons_plugins.local.upstream import Upstream, UpstreamError, read_upstream
+from irons_policy.policy import Policy, PolicyError
 
 _log = logging.getLogger(__name__)
 

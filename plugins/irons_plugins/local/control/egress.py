@@ -13,19 +13,19 @@ from ipaddress import ip_address, ip_network
 from itertools import product
 from typing import Any, Protocol, TypeVar
 
-from irons_plugins.local import floor
-from irons_plugins.local.addresses import is_single
 from irons_plugins.local.control import rulebook, sandboxes
 from irons_plugins.local.control.errors import ApiError, bad, conflict, missing, unready
 from irons_plugins.local.control.rulebook import ACCOUNT, Difference, StoredRule
 from irons_plugins.local.control.rules_asked import shown
 from irons_plugins.local.control.sandboxes import STOPPED, Sandbox
 from irons_plugins.local.ground import Ground, Listener
-from irons_plugins.local.hosts import Host, HostError, canonical_host
-from irons_plugins.local.patterns import PatternError, read_pattern
-from irons_plugins.local.policy import Decision, Policy, judge, read_ground
 from irons_plugins.local.store import Store
 from irons_plugins.local.upstream import Upstream
+from irons_policy import floor
+from irons_policy.addresses import is_single
+from irons_policy.hostnames import Host, HostError, canonical_host
+from irons_policy.patterns import PatternError, read_pattern
+from irons_policy.policy import Decision, Policy, judge, read_ground
 
 T = TypeVar("T")
 Hosts = Callable[[], Mapping[str, Iterable[str]]]

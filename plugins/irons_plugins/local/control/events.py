@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from irons_plugins.local.causes import Outcome
 from irons_plugins.local.control.changes import Changed
 from irons_plugins.local.control.errors import bad, missing
 from irons_plugins.local.control.times import rfc3339
+from irons_policy.causes import Outcome
 
 PAGE = 1_000
 """Events in one answer, where the request does not say how many."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from irons_plugins.local.causes import Cause, Outcome
+from irons_policy.causes import Cause, Outcome
 
 INTERRUPTED: Final = "interrupted"
 MOST: Final = 2**63 - 1

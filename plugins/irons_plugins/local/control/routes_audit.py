@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from irons_plugins.local.causes import Cause, Outcome
 from irons_plugins.local.control import sandboxes, times
 from irons_plugins.local.control.audit import LONGEST_WAIT
 from irons_plugins.local.control.errors import bad
@@ -14,6 +13,7 @@ from irons_plugins.local.control.hosts_tried import HostQuery
 from irons_plugins.local.control.routing import Call, Route
 from irons_plugins.local.control.schemas import Schema, text
 from irons_plugins.local.control.summary import MOST, OTHERS
+from irons_policy.causes import Cause, Outcome
 
 _TOKEN = 2**63 - 1
 _VERDICT = "|".join(VERDICTS)

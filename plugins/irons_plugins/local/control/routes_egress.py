@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from irons_plugins.local.causes import Cause
 from irons_plugins.local.control.egress import MODES
 from irons_plugins.local.control.errors import bad
 from irons_plugins.local.control.routing import Call, Handler, Route
@@ -16,6 +15,7 @@ from irons_plugins.local.control.rules_schema import BROAD, NOTE, PATTERN, PRIVA
 from irons_plugins.local.control.sandboxes import NAME
 from irons_plugins.local.control.schemas import Schema, optional, record, text
 from irons_plugins.local.control.times import rfc3339
+from irons_policy.causes import Cause
 
 _MODE: Schema = text(8, enum=list(MODES))
 _SHOWN_MODE: Schema = {"type": "string", "enum": list(MODES)}

@@ -7,8 +7,8 @@ from typing import Any
 
 from irons_plugins.local.control.errors import ApiError, bad
 from irons_plugins.local.control.rulebook import StoredRule
-from irons_plugins.local.patterns import covers, read_pattern
-from irons_plugins.local.rules import ListName, RuleError, make_rule, spell
+from irons_policy.patterns import covers, read_pattern
+from irons_policy.rules import ListName, RuleError, make_rule, spell
 
 
 def rule_of(given: Mapping[str, Any], listed: str | None = None) -> StoredRule:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 from ipaddress import ip_address, ip_network
 from typing import Final, NamedTuple
 
-from irons_plugins.local.names import registrable
+from irons_policy.idn import registrable
 
 MOST: Final = 20_000
 """Rows that one sandbox has at most."""

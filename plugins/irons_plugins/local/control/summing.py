@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from irons_plugins.local.causes import Outcome
 from irons_plugins.local.control.summary import (
     HOST,
     LARGEST,
@@ -19,6 +18,7 @@ from irons_plugins.local.control.summary import (
     fold,
     rest_key,
 )
+from irons_policy.causes import Outcome
 
 _REACHING = frozenset((None, Outcome.REACHED.value, Outcome.INTERRUPTED.value))
 """Outcomes of attempts that may have reached a server; an attempt without an outcome counts too."""

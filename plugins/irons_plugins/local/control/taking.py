@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from irons_plugins.local.causes import Outcome
 from irons_plugins.local.control.records import INTERRUPTED, MOST, fields, row
 from irons_plugins.local.control.summing import Domains, Sums
+from irons_policy.causes import Outcome
 
 T = TypeVar("T")
 

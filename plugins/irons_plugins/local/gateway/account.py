@@ -5,17 +5,17 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from irons_plugins.local.causes import Cause, Outcome
 from irons_plugins.local.gateway.folding import Refusal
 from irons_plugins.local.gateway.journal import Entry
 from irons_plugins.local.gateway.verdicts import Judged, RefusedError, untouched
+from irons_policy.causes import Cause, Outcome
 
 if TYPE_CHECKING:
     from irons_plugins.local.gateway.cell import Cell
     from irons_plugins.local.gateway.context import Context
     from irons_plugins.local.gateway.dial import Address
     from irons_plugins.local.gateway.session import Session
-    from irons_plugins.local.policy import Host
+    from irons_policy.policy import Host
 
 OTHERS = 256
 """Second names of one connection that are remembered, so that each has one record."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from irons_plugins.local.causes import Cause, Outcome
 from irons_plugins.local.gateway import files, inside, refuse
 from irons_plugins.local.gateway.absolute import relay_absolute
 from irons_plugins.local.gateway.account import Account, Ending
@@ -45,7 +44,8 @@ from irons_plugins.local.gateway.verdicts import (
     refuse_for,
 )
 from irons_plugins.local.gateway.wire import Wire
-from irons_plugins.local.policy import Host, Live, Policy, decide, decide_proxy
+from irons_policy.causes import Cause, Outcome
+from irons_policy.policy import Host, Live, Policy, decide, decide_proxy
 
 if TYPE_CHECKING:
     from irons_plugins.local.gateway.cell import Cell

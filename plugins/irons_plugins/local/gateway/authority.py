@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from irons_plugins.local.causes import Cause
-from irons_plugins.local.policy import Host, HostError, canonical_host
+from irons_policy.causes import Cause
+from irons_policy.policy import Host, HostError, canonical_host
 
 _AUTHORITY = re.compile(rb"(?P<host>[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::(?P<port>[0-9]{0,5}))?")
 

@@ -16,7 +16,7 @@ from irons_plugins.local.gateway.names import Names
 from irons_plugins.local.gateway.pools import Pools
 from irons_plugins.local.gateway.undecided import Budget
 from irons_plugins.local.gateway.yielding import Pace, Slice
-from irons_plugins.local.policy import Policy
+from irons_policy.policy import Policy
 
 if TYPE_CHECKING:
     from irons_plugins.local.gateway.attempt import Attempt

@@ -10,7 +10,6 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
 
-from irons_plugins.local.causes import Cause
 from irons_plugins.local.gateway.authority import BadRequestError
 from irons_plugins.local.gateway.handshake import relay_tls, send_hello
 from irons_plugins.local.gateway.http1 import Head
@@ -23,7 +22,8 @@ from irons_plugins.local.gateway.shadows import Shadows, TooManyError
 from irons_plugins.local.gateway.sniff import Kind
 from irons_plugins.local.gateway.tls import Hello, OddHelloError
 from irons_plugins.local.gateway.undecided import Budget
-from irons_plugins.local.policy import HostError, canonical_host
+from irons_policy.causes import Cause
+from irons_policy.policy import HostError, canonical_host
 
 Speak = Callable[[Session], Awaitable[None]]
 """Relays the rest of a connection; what of the client has been read already is held."""

@@ -15,7 +15,7 @@ from irons_plugins.local.gateway.proxy import Proxy
 from irons_plugins.local.gateway.relay import Pipes
 from irons_plugins.local.gateway.resolve import Resolver
 from irons_plugins.local.gateway.watch import FairLoop
-from irons_plugins.local.policy import Ground
+from irons_policy.policy import Ground
 
 
 @dataclass(frozen=True, slots=True)

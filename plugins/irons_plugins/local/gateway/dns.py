@@ -29,10 +29,10 @@ from dnslib import (
 from dnslib.buffer import BufferError as DnsBufferError
 from dnslib.label import DNSBuffer, DNSLabelError
 
-from irons_plugins.local.dns_rules import Kind
 from irons_plugins.local.gateway.names import NamesFullError
 from irons_plugins.local.gateway.records import MOST_BYTES, Found, Srv
-from irons_plugins.local.policy import HostError, canonical_host
+from irons_policy.dns_rules import Kind
+from irons_policy.policy import HostError, canonical_host
 
 MAX_QUERY = 4096
 TTL = 5

@@ -12,7 +12,6 @@ from functools import lru_cache, partial
 from ipaddress import IPv4Address, ip_address
 from typing import TYPE_CHECKING, Any
 
-from irons_plugins.local.causes import Cause
 from irons_plugins.local.gateway import fairness, inside
 from irons_plugins.local.gateway.attempt import CROWDED, Attempt
 from irons_plugins.local.gateway.dial import Address
@@ -26,8 +25,9 @@ from irons_plugins.local.gateway.records import MOST_BYTES
 from irons_plugins.local.gateway.relay import Turns
 from irons_plugins.local.gateway.waiting import Waiting
 from irons_plugins.local.gateway.wire import Wire
-from irons_plugins.local.policy import Host
 from irons_plugins.local.tcp import tune
+from irons_policy.causes import Cause
+from irons_policy.policy import Host
 
 if TYPE_CHECKING:
     from irons_plugins.local.gateway.cell import Cell

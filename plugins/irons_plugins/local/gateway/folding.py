@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from irons_plugins.local.causes import Cause, Outcome
 from irons_plugins.local.gateway.journal import Entry, Journal, JournalError, microseconds
+from irons_policy.causes import Cause, Outcome
 
 WINDOW = 1.0
 DISTINCT = 200

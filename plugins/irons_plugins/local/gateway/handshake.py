@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import ssl
 
-from irons_plugins.local.causes import Cause
 from irons_plugins.local.gateway import tls
 from irons_plugins.local.gateway.late import Check, LateError
 from irons_plugins.local.gateway.opening import read_hello
 from irons_plugins.local.gateway.serverhello import Answer
 from irons_plugins.local.gateway.session import BrokenError, Session
+from irons_policy.causes import Cause
 
 _PART = 8192
 """Bytes of an answer that are looked at in one turn: a server may fill them with what begins like TLS again and again."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from irons_plugins.local.hosts import Host
+from irons_policy.hostnames import Host
 
 MOST = 64
 _RANDOM, _SESSION = 11, 43

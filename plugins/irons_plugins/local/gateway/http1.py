@@ -20,7 +20,7 @@ from irons_plugins.local.gateway.authority import (
     spell,
 )
 from irons_plugins.local.gateway.upgrades import Field, asks_websocket, kept, options
-from irons_plugins.local.policy import Host
+from irons_policy.policy import Host
 
 MAX_HEAD = 65_536
 MAX_FIELDS = 256

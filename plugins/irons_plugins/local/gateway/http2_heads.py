@@ -15,7 +15,7 @@ from irons_plugins.local.gateway.authority import (
     parse_authority,
 )
 from irons_plugins.local.gateway.http2_frames import COMPRESSION_ERROR, Http2Error
-from irons_plugins.local.policy import Host
+from irons_policy.policy import Host
 
 MAX_TABLE = 8192
 """Bytes that a connection's table is said to have; what is kept here for it is three times as much."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from irons_plugins.local.causes import Cause
-from irons_plugins.local.policy import Host
+from irons_policy.causes import Cause
+from irons_policy.policy import Host
 
 
 class Check(Protocol):

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
-from irons_plugins.local.addresses import Address
 from irons_plugins.local.gateway.bucket import Bucket
 from irons_plugins.local.synthetic import POOL
+from irons_policy.addresses import Address
 
 CAPACITY = 60_000
 """Names a sandbox may have in its life."""

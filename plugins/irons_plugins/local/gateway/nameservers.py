@@ -9,7 +9,6 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import NamedTuple
 
-from irons_plugins.local.dns_rules import Kind
 from irons_plugins.local.gateway.dial import DialError, dial
 from irons_plugins.local.gateway.records import (
     MOST_BYTES,
@@ -22,6 +21,7 @@ from irons_plugins.local.gateway.records import (
 from irons_plugins.local.gateway.reread import Reread
 from irons_plugins.local.gateway.watch import FairLoop
 from irons_plugins.local.gateway.wire import Wire
+from irons_policy.dns_rules import Kind
 
 PORT = 53
 TIMEOUT = 8.0

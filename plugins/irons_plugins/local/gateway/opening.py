@@ -10,7 +10,7 @@ from irons_plugins.local.gateway import tls
 from irons_plugins.local.gateway.hellos import Hellos, Known
 from irons_plugins.local.gateway.sniff import Kind, kind
 from irons_plugins.local.gateway.wire import Wire
-from irons_plugins.local.policy import Host, HostError, canonical_host
+from irons_policy.policy import Host, HostError, canonical_host
 
 WHOLE_TIMEOUT = 10.0
 LINE_TIMEOUT = 2.0

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from ipaddress import IPv4Network
 from pathlib import Path
 
-from irons_plugins.local.addresses import Address
 from irons_plugins.local.synthetic import POOL, PoolError, read_pool
+from irons_policy.addresses import Address
 
 _MOST = 64
 _MOST_BYTES = 4096

@@ -12,14 +12,14 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from irons_plugins.local.causes import Cause, Outcome
 from irons_plugins.local.gateway.dial import STAGGER, Address, DialError, dial, race
 from irons_plugins.local.gateway.proxy import STAGGER as PROXY_STAGGER
 from irons_plugins.local.gateway.proxy import Route
 from irons_plugins.local.gateway.resolve import ResolveError
 from irons_plugins.local.gateway.verdicts import Judged, RefusedError, judge_addresses
 from irons_plugins.local.gateway.wire import Wire
-from irons_plugins.local.policy import Host, Policy, decide, decide_proxy
+from irons_policy.causes import Cause, Outcome
+from irons_policy.policy import Host, Policy, decide, decide_proxy
 
 if TYPE_CHECKING:
     from irons_plugins.local.gateway.context import Context

@@ -10,15 +10,15 @@ import time
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Any
 
-from irons_plugins.local.causes import Cause, Outcome
-from irons_plugins.local.dns_rules import Kind, owner_of, question_rule
 from irons_plugins.local.gateway.attempt import CROWDED
 from irons_plugins.local.gateway.dns import TTL, Wanted, compose, wanted
 from irons_plugins.local.gateway.folding import Refusal
 from irons_plugins.local.gateway.journal import JournalError
 from irons_plugins.local.gateway.nameservers import NameServers, UnansweredError
 from irons_plugins.local.gateway.records import Found
-from irons_plugins.local.rules import Rule
+from irons_policy.causes import Cause, Outcome
+from irons_policy.dns_rules import Kind, owner_of, question_rule
+from irons_policy.rules import Rule
 
 if TYPE_CHECKING:
     from irons_plugins.local.gateway.cell import Cell

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from dnslib import QTYPE, RCODE, DNSHeader, DNSQuestion, DNSRecord
 
-from irons_plugins.local.dns_rules import Kind
-from irons_plugins.local.hosts import HostError, canonical_host
+from irons_policy.dns_rules import Kind
+from irons_policy.hostnames import HostError, canonical_host
 
 MOST_BYTES = 4096
 MOST_RECORDS = 32

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-from irons_plugins.local.causes import Cause
 from irons_plugins.local.gateway import refuse
 from irons_plugins.local.gateway.http2 import Http2
 from irons_plugins.local.gateway.http2_frames import (
@@ -17,6 +16,7 @@ from irons_plugins.local.gateway.http2_frames import (
 from irons_plugins.local.gateway.late import LateError
 from irons_plugins.local.gateway.session import CLOSING, BrokenError, Session
 from irons_plugins.local.gateway.wire import CHUNK, Wire
+from irons_policy.causes import Cause
 
 LARGE = 256 << 10
 """Bytes of a server's that are read at once: what is in them is mostly passed on as it is."""

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from irons_plugins.local.asynclink import AsyncLink
-from irons_plugins.local.causes import Cause
 from irons_plugins.local.gateway import tls
 from irons_plugins.local.gateway.attempt import Attempt
 from irons_plugins.local.gateway.cell import Caps, Cell, forget
@@ -36,9 +35,10 @@ from irons_plugins.local.gateway.relay import Pipes, share_of_pipes
 from irons_plugins.local.gateway.resolve import Resolver
 from irons_plugins.local.gateway.watch import FairLoop
 from irons_plugins.local.link import LinkClosedError, LinkError, Message
-from irons_plugins.local.policy import HostError, Policy, PolicyError, canonical_host, forbidden
 from irons_plugins.local.synthetic import PoolError
 from irons_plugins.local.upstream import UpstreamError
+from irons_policy.causes import Cause
+from irons_policy.policy import HostError, Policy, PolicyError, canonical_host, forbidden
 
 CUT = "cut: the rules no longer allow it"
 MISSED = Dropped("refused while there was no gateway", Cause.NO_POLICY)

@@ -11,7 +11,7 @@ import socket
 
 from irons_plugins.local.gateway.dial import DialError
 from irons_plugins.local.gateway.wire import Wire
-from irons_plugins.local.hosts import Host
+from irons_policy.hostnames import Host
 
 MOST_ANSWER = 16 * 1024
 ANSWER_TIMEOUT = 30.0

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from irons_plugins.local.addresses import Address, unmapped
-from irons_plugins.local.advice import suggestion
-from irons_plugins.local.causes import Cause
 from irons_plugins.local.gateway.authority import PROXY
 from irons_plugins.local.gateway.folding import Refusal
-from irons_plugins.local.policy import Decision, Ground, Host, Policy, decide, decide_address
+from irons_policy.addresses import Address, unmapped
+from irons_policy.causes import Cause
+from irons_policy.policy import Decision, Ground, Host, Policy, decide, decide_address
+from irons_policy.remedy import suggestion
 
 PRIVATE = "it leads to an address that only the owner of this machine can open; the audit log says which"
 

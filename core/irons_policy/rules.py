@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, cast
 
-from irons_plugins.local import floor
-from irons_plugins.local.addresses import Network, is_single
-from irons_plugins.local.patterns import Pattern, PatternError, parse_network, parse_pattern, read_pattern
+from irons_policy import floor
+from irons_policy.addresses import Network, is_single
+from irons_policy.patterns import Pattern, PatternError, parse_network, parse_pattern, read_pattern
 
 ListName = Literal["allow", "deny"]
 Scope = Literal["account", "sandbox"]

@@ -12,13 +12,13 @@ from functools import cached_property
 from ipaddress import ip_address
 from typing import Any, Literal, NamedTuple, TypeVar, cast
 
-from irons_plugins.local import floor
-from irons_plugins.local.addresses import Address, Network, embedded, unmapped
-from irons_plugins.local.causes import Cause
 from irons_plugins.local.ground import Ground, read_ground
-from irons_plugins.local.hosts import Host, HostError, canonical_host
-from irons_plugins.local.patterns import Pattern, PatternError, covers, parse_pattern, read_pattern
-from irons_plugins.local.rules import (
+from irons_policy import floor
+from irons_policy.addresses import Address, Network, embedded, unmapped
+from irons_policy.causes import Cause
+from irons_policy.hostnames import Host, HostError, canonical_host
+from irons_policy.patterns import Pattern, PatternError, covers, parse_pattern, read_pattern
+from irons_policy.rules import (
     ListName,
     Rule,
     RuleDiff,

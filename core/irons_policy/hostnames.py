@@ -6,7 +6,7 @@ import re
 from ipaddress import AddressValueError, IPv6Address
 from typing import NamedTuple
 
-from irons_plugins.local.addresses import Address, ends_in_number, loose_ipv4, unmapped
+from irons_policy.addresses import Address, ends_in_number, loose_ipv4, unmapped
 
 MAX_NAME = 253
 MAX_LABEL = 63

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from irons_plugins.local.hosts import Host
-from irons_plugins.local.policy import Policy
-from irons_plugins.local.rules import Rule
+from irons_policy.hostnames import Host
+from irons_policy.policy import Policy
+from irons_policy.rules import Rule
 
 Kind = Literal["SRV", "TXT"]
 

@@ -6,12 +6,12 @@ import shlex
 from collections.abc import Mapping
 from typing import Final
 
-from irons_plugins.local import floor
-from irons_plugins.local.addresses import Address, network_of, unmapped
-from irons_plugins.local.causes import Cause
-from irons_plugins.local.hosts import Host, HostError, canonical_host
-from irons_plugins.local.patterns import PatternError, parse_pattern
-from irons_plugins.local.policy import Decision
+from irons_policy import floor
+from irons_policy.addresses import Address, network_of, unmapped
+from irons_policy.causes import Cause
+from irons_policy.hostnames import Host, HostError, canonical_host
+from irons_policy.patterns import PatternError, parse_pattern
+from irons_policy.policy import Decision
 
 NOTES: Final[Mapping[Cause, str]] = {
     Cause.RULE: "",

@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, ip_network
 from typing import Literal, NamedTuple
 
-from irons_plugins.local.addresses import Address, Network, embedded, is_single, network_of, unmapped
-from irons_plugins.local.causes import Cause
 from irons_plugins.local.ground import Ground
+from irons_policy.addresses import Address, Network, embedded, is_single, network_of, unmapped
+from irons_policy.causes import Cause
 
 
 class Block(NamedTuple):

@@ -8,16 +8,10 @@ from dataclasses import dataclass
 from ipaddress import IPv6Network, ip_address, ip_network
 from typing import Literal
 
-from irons_plugins.local import floor
-from irons_plugins.local.addresses import (
-    Network,
-    ends_in_number,
-    is_single,
-    loose_ipv4,
-    unmapped_network,
-)
-from irons_plugins.local.hosts import Host, HostError, check_labels
-from irons_plugins.local.names import PatternError, check_suffix, to_ascii
+from irons_policy import floor
+from irons_policy.addresses import Network, ends_in_number, is_single, loose_ipv4, unmapped_network
+from irons_policy.hostnames import Host, HostError, check_labels
+from irons_policy.idn import PatternError, check_suffix, to_ascii
 
 __all__ = [
     "DEFAULT_PORTS",
