@@ -25,7 +25,7 @@ from typing import NamedTuple
 from bench.lab.measure import verdict
 from bench.lab.stage import Stage, stage
 
-from irons_plugins.local import namespaces
+from irons_local.linux import namespaces
 
 NAME = "box"
 IRONS = str(Path(sys.executable).with_name("irons"))

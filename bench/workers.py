@@ -30,7 +30,7 @@ from bench.lab.measure import verdict
 from bench.lab.stage import Stage, stage
 from bench.lab.ways import QUICK_PORT, Way, far_end, sandbox
 
-from irons_plugins.local.link import Link
+from irons_local.ipc.link import Link
 
 PLENTY = 16
 OWN_MB = 10.0

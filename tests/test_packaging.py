@@ -19,7 +19,7 @@ from irons.testing import FakeApi
 pytestmark = pytest.mark.process
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = {"irons", "irons_policy", "irons_plugins", "irons_repl"}
+PACKAGES = {"irons", "irons_policy", "irons_local", "irons_plugins", "irons_repl"}
 
 
 def python(*words: object, env: dict[str, str] | None = None, cwd: Path | None = None) -> str:
@@ -146,7 +146,11 @@ def test_the_wheel_runs_in_a_bare_environment(built: Path, tmp_path: Path) -> No
         assert f"  {name} " in text
     assert "failed" not in run("plugins")
     where = subprocess.run(
-        [interpreter, "-c", "import irons, irons_policy, irons_plugins, irons_repl; print(irons.__file__)"],
+        [
+            interpreter,
+            "-c",
+            "import irons, irons_policy, irons_local, irons_plugins, irons_repl; print(irons.__file__)",
+        ],
         env=env,
         cwd=tmp_path,
         capture_output=True,

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from irons_plugins.local import namespaces
+from irons_local.linux import namespaces
 
 TICKS = os.sysconf("SC_CLK_TCK")
 

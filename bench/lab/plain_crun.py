@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from irons_local.linux.idmap import INNER_COUNT, PRIVATE_BASE
 from irons_plugins.local.engines import CELL_ADDRESS, booting, oci, sshd
-from irons_plugins.local.idmap import INNER_COUNT, PRIVATE_BASE
 
 _ROOT = PRIVATE_BASE + 1
 """On the machine, the id of what is root in the image's files."""

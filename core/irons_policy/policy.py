@@ -12,7 +12,7 @@ from functools import cached_property
 from ipaddress import ip_address
 from typing import Any, Literal, NamedTuple, TypeVar, cast
 
-from irons_plugins.local.ground import Ground, read_ground
+from irons_local.linux.routes import Ground, read_ground
 from irons_policy import floor
 from irons_policy.addresses import Address, Network, embedded, unmapped
 from irons_policy.causes import Cause

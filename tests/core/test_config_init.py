@@ -11,9 +11,9 @@ import pytest
 from irons.config_template import annotated
 from irons.settings import KEYS, LOCAL_KEYS, TABLES, config_path, load
 from irons.testing import Runner
-from irons_plugins.local.control.config import Config, read_config
+from irons_local.config.server import Config, read_config
+from irons_local.config.synthetic_pool import POOL
 from irons_plugins.local.gateway.cell import Caps
-from irons_plugins.local.synthetic import POOL
 
 
 def _active(*, examples: bool) -> str:

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 
-from irons_plugins.local.namespaces import birth
+from irons_local.linux.namespaces import birth
 from tests.background import job
 from tests.e2e.lab import Person, eventually
 from tests.e2e.test_kills import api_answers, pids

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from irons_plugins.local.namespaces import birth
+from irons_local.linux.namespaces import birth
 from tests.e2e.lab import Person
 from tests.e2e.test_kills import pids
 from tests.e2e.test_lasting import end

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from irons.version import __version__
-from irons_plugins.local.namespaces import birth
+from irons_local.linux.namespaces import birth
 from tests.e2e.lab import Person, eventually
 from tests.e2e.test_kills import Session, assert_recorded_once, pids, session
 

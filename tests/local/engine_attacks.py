@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
-from irons_plugins.local.authorities import read_authorities
+from irons_local.config.authorities import read_authorities
 from irons_plugins.local.engines import EngineError, Limits, booting, trust
 from irons_plugins.local.engines.conformance import Bench, Ran, expect
 from irons_plugins.local.engines.namespace import NamespaceEngine

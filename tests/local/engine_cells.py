@@ -95,16 +95,15 @@ def _connect(spaces: Namespaces, address: str, port: int, within: float) -> sock
 
 
 def _main() -> None:
-    from irons_plugins.local import namespaces
-    from irons_plugins.local.engines import inside
-    from irons_plugins.local.idmap import outer_map
+    from irons_local.linux import namespaces, userns_main
+    from irons_local.linux.idmap import outer_map
 
     words = sys.argv[2:]
     if sys.argv[1] == "make":
         idmap = outer_map()
-        inside._descend(
+        userns_main._descend(
             namespaces.NEWUSER | namespaces.NEWNS | namespaces.NEWNET,
-            lambda pid: inside._map_outer(pid, idmap),
+            lambda pid: userns_main._map_outer(pid, idmap),
         )
         for line in ("link set lo up", "addr add 100.64.0.1/32 dev lo", "addr add 100.64.0.2/32 dev lo"):
             subprocess.run(["ip", *line.split()], check=True)

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from irons_plugins.local import namespaces
+from irons_local.linux import namespaces
 
 
 def main(descriptors: Sequence[int], argv: Sequence[str]) -> None:

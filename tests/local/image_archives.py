@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
+from irons_local.linux.idmap import outer_map
 from irons_plugins.local.engines import EngineError, Limits, Spec
 from irons_plugins.local.engines.machine import Machine
-from irons_plugins.local.idmap import outer_map
 from irons_plugins.local.image import Image, Images
 
 unpacking = pytest.mark.needs("root", "user-namespaces")

@@ -22,9 +22,9 @@ from tests.machine import Machine
 from tests.users import change_users
 
 from irons.version import __version__
-from irons_plugins.local.link import Link
-from irons_plugins.local.namespaces import started
-from irons_plugins.local.places import Places
+from irons_local.ipc.link import Link
+from irons_local.linux.namespaces import started
+from irons_local.paths import Places
 
 ROOT = Path(__file__).parents[2]
 STAND_INS = Path(__file__).parent / "stand_ins"

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from tests.local.test_doctor import WELL
 
-from irons_plugins.local import authorities
-from irons_plugins.local.authorities import (
+from irons_local.config import authorities
+from irons_local.config.authorities import (
     Authorities,
     AuthoritiesError,
     LeftOut,

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from tests.local.people import CELL_NEEDS, PYTHON, Kept, eventually
 
+from irons_local.ipc.link import Message, RequestError
+from irons_local.linux.idmap import PRIVATE_BASE
 from irons_plugins.local import maker
 from irons_plugins.local.clients import Report
-from irons_plugins.local.idmap import PRIVATE_BASE
-from irons_plugins.local.link import Message, RequestError
 
 SQUAT = """
 import errno, socket

@@ -16,18 +16,18 @@ import pytest
 from tests.local.people import CELL_NEEDS, PYTHON, Person, eventually, keeping, root_person
 
 from irons.errors import LocalError
+from irons_local.paths import Places
 from irons_plugins.local import daemon
 from irons_plugins.local.commands import _listens, _memory, listens_text
 from irons_plugins.local.listening import Listening
 from irons_plugins.local.listening import kept as listening_kept
-from irons_plugins.local.places import Places
 
 ASK = """
 import json, sys
 from irons.errors import LocalError
 from irons_plugins.local import daemon
-from irons_plugins.local.holding import settle
-from irons_plugins.local.places import Places
+from irons_local.ipc.locate import settle
+from irons_local.paths import Places
 try:
     found = daemon.ensure(settle(Places.of()))
     while None in (pids := [each.pid for each in (*found.workers, found.nursery)]):
@@ -63,7 +63,7 @@ def fresh(person: Person) -> Iterator[Person]:
             [
                 sys.executable,
                 "-c",
-                "from irons_plugins.local import daemon, places; daemon.down(places.Places.of())",
+                "from irons_plugins.local import daemon; from irons_local import paths as places; daemon.down(places.Places.of())",
             ]
         )
         eventually(lambda: not person.processes(), what="the daemon to end")
@@ -112,10 +112,10 @@ def test_a_long_runtime_directory_breaks_no_socket(fresh: Person) -> None:
     longer = ["env", f"XDG_RUNTIME_DIR={runtime}"]
     try:
         assert ensure(fresh, *longer)[2] is True
-        asked = "from irons_plugins.local import daemon, places; print(daemon.serves(places.Places.of()))"
+        asked = "from irons_plugins.local import daemon; from irons_local import paths as places; print(daemon.serves(places.Places.of()))"
         assert fresh.run([*longer, sys.executable, "-c", asked]).stdout == "True\n"
     finally:
-        down = "from irons_plugins.local import daemon, places; daemon.down(places.Places.of())"
+        down = "from irons_plugins.local import daemon; from irons_local import paths as places; daemon.down(places.Places.of())"
         fresh.run([*longer, sys.executable, "-c", down])
 
 
@@ -239,9 +239,7 @@ def test_what_a_machine_lacks_is_named_with_its_check(fresh: Person, check: str)
     """A cell that cannot be made says what is missing and which doctor check explains it."""
     if fresh.uid == 0 and check in ("newuidmap", "subordinate-ids"):
         pytest.skip("root needs none")
-    inner = (
-        "import os; from irons_plugins.local.maker import *; from irons_plugins.local.cellnet import Ports\n"
-    )
+    inner = "import os; from irons_plugins.local.maker import *; from irons_local.cell.network import Ports\n"
     if check == "user-namespaces":
         inner += FORBID
     inner += "child = fork(lambda link: make(link, Ports())); print(Link(child.sock).recv().body['error']['message'])"

@@ -12,10 +12,10 @@ from tempfile import gettempdir
 import pytest
 from tests.containers import Container, Yard
 
+from irons_local.paths import Places
 from irons_plugins.local import facts as facts_of_machine
 from irons_plugins.local.doctor import Check, examine, judge
 from irons_plugins.local.facts import Facts
-from irons_plugins.local.places import Places
 from irons_plugins.local.surroundings import NEEDED, Surroundings
 from irons_plugins.local.way_out import WayOut, look
 

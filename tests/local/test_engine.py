@@ -56,7 +56,7 @@ def _copy_sources(place_for_all: Path) -> str:
     """Copy what the program needs to where everybody can read it; gives its PYTHONPATH."""
     sources = place_for_all / "sources"
     if not sources.exists():
-        for package in ("core/irons", "core/irons_policy", "plugins/irons_plugins"):
+        for package in ("core/irons", "core/irons_policy", "plugins/irons_local", "plugins/irons_plugins"):
             shutil.copytree(ROOT / package, sources / Path(package).name)
         found = importlib.util.find_spec("pluggy")
         assert found is not None

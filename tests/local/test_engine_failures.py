@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from tests.local.engine_cells import OwnCells
 
+from irons_local.linux.idmap import IdMapError
 from irons_plugins.local.engines import (
     CellError,
     EngineError,
@@ -27,7 +28,6 @@ from irons_plugins.local.engines import (
 )
 from irons_plugins.local.engines.machine import Machine
 from irons_plugins.local.engines.namespace import NamespaceEngine
-from irons_plugins.local.idmap import IdMapError
 from irons_plugins.local.image import Images
 
 pytestmark = pytest.mark.e2e

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from tests.local.engine_cells import OwnCells
 
+from irons_local.linux.namespaces import started
 from irons_plugins.local.engines import CellError, Kit, Spec
 from irons_plugins.local.engines.machine import Machine
 from irons_plugins.local.engines.namespace import NamespaceEngine
 from irons_plugins.local.image import Images
-from irons_plugins.local.namespaces import started
 
 SANDBOX = "sb_00000000000dead0"
 VICTIM = """

@@ -14,6 +14,11 @@ from typing import Any
 
 import pytest
 
+from irons_local.linux.cgroup import Groups
+from irons_local.linux.idmap import Extent, IdMapError, inner_extent, is_machines_root, lines, outer_map
+from irons_local.linux.namespaces import started
+from irons_local.linux.processes import Process, is_alive, open_process
+from irons_local.linux.remove_tree import remove_tree
 from irons_plugins.local.engines import (
     CellError,
     EngineError,
@@ -27,14 +32,9 @@ from irons_plugins.local.engines import (
     starting,
     sysview,
 )
-from irons_plugins.local.engines.cgroup import Groups
 from irons_plugins.local.engines.machine import Machine
-from irons_plugins.local.engines.processes import Process, is_alive, open_process
-from irons_plugins.local.engines.removal import remove_tree
-from irons_plugins.local.idmap import Extent, IdMapError, inner_extent, is_machines_root, lines, outer_map
 from irons_plugins.local.images.config import Config
 from irons_plugins.local.images.kits import MadeKit
-from irons_plugins.local.namespaces import started
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIYqNsYamEJIfnCozjmepI0oBf+gCfs1BF66xsISdc6e me@here\n"
 
@@ -384,16 +384,16 @@ def test_only_what_others_own_takes_a_namespace_to_be_removed(
     def refuse(_: int) -> None:
         raise PermissionError(errno.EACCES, "another's")
 
-    monkeypatch.setattr("irons_plugins.local.engines.removal.call", call)
+    monkeypatch.setattr("irons_local.linux.remove_tree.call", call)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     if owned:
         asyncio.run(remove_tree(top))
         assert (asked, top.exists()) == ([], False)
         return
-    monkeypatch.setattr("irons_plugins.local.engines.removal.empty", refuse)
+    monkeypatch.setattr("irons_local.linux.remove_tree.empty", refuse)
     with pytest.raises(EngineError, match="switched off"):
         asyncio.run(remove_tree(top))
-    assert asked == ["irons_plugins.local.engines.removal:empty_inside"]
+    assert asked == ["irons_local.linux.remove_tree:empty_inside"]
 
 
 def test_only_limits_that_are_enforced_are_shown() -> None:

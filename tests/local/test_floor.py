@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from irons_plugins.local.ground import Ground
+from irons_local.linux.routes import Ground
 from irons_policy import floor
 from irons_policy.addresses import embedded, network_of, unmapped
 from irons_policy.causes import Cause

@@ -13,7 +13,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from irons_plugins.local.ground import Ground, read_address, read_ground, read_route
+from irons_local.linux.routes import Ground, read_address, read_ground, read_route
 
 UNICAST, LOCAL, BROADCAST, ANYCAST, MULTICAST, BLACKHOLE, UNREACHABLE = 1, 2, 3, 4, 5, 6, 7
 DST, OIF, GATEWAY, MULTIPATH, VIA = 1, 4, 5, 9, 18
@@ -105,7 +105,7 @@ def test_the_ground_of_this_machine_holds_its_loopback() -> None:
 
 PROGRAM = """
 import os, subprocess, sys
-from irons_plugins.local.ground import read_ground
+from irons_local.linux.routes import read_ground
 for line in sys.stdin.read().splitlines():
     subprocess.run(["ip", *line.split()], check=True)
 if os.getuid() == 0 and len(sys.argv) > 1:

@@ -18,14 +18,14 @@ from pathlib import Path
 import pytest
 from tests.local.image_archives import SYSTEM, Place, archive, entry, ids, make_place, tar_bytes, unpacking
 
+from irons_local.linux.idmap import outer_map
+from irons_local.linux.namespaces import started
 from irons_plugins.local.engines import EngineError
 from irons_plugins.local.engines.machine import Machine
-from irons_plugins.local.idmap import outer_map
 from irons_plugins.local.image import Image
 from irons_plugins.local.images import debian
 from irons_plugins.local.images.complaints import Complaints
 from irons_plugins.local.images.saving import Saving
-from irons_plugins.local.namespaces import started
 
 
 @pytest.fixture

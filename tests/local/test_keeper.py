@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from tests.local.people import Kept, eventually
 
+from irons_local.ipc.link import Link, LinkClosedError, RequestError
+from irons_local.linux.namespaces import CAP_DAC_READ_SEARCH
 from irons_plugins.local import becoming
 from irons_plugins.local.confined import GATEWAY_ID
-from irons_plugins.local.link import Link, LinkClosedError, RequestError
-from irons_plugins.local.namespaces import CAP_DAC_READ_SEARCH
 
 
 def test_a_killed_gateway_is_replaced_and_nothing_is_lost(kept: Kept) -> None:

@@ -21,9 +21,10 @@ import pytest
 from tests.local.image_archives import SYSTEM, Place, entry, ids, make_place, unpacking
 from tests.machine import Machine as MachineNeeds
 
-from irons_plugins.local.engines import EngineError, Limits, Spec, kernel
+from irons_local.linux import syscalls
+from irons_local.linux.idmap import is_machines_root, outer_map
+from irons_plugins.local.engines import EngineError, Limits, Spec
 from irons_plugins.local.engines.machine import Machine
-from irons_plugins.local.idmap import is_machines_root, outer_map
 from irons_plugins.local.images import layers as layer_store
 from irons_plugins.local.images.layers import Layer
 from irons_plugins.local.images.saving import NEXT, settle
@@ -65,7 +66,7 @@ def _described(tree: Path) -> list[tuple[str, tuple[int, ...]]]:
 def _written_out(directory: Path) -> None:
     """Have a file system take the blocks of what was written to it."""
     descriptor = os.open(directory, os.O_RDONLY)
-    kernel.syncfs(descriptor)
+    syscalls.syncfs(descriptor)
     os.close(descriptor)
 
 
@@ -142,7 +143,7 @@ def test_an_image_of_layers_is_exported_whole(place: Place, *, redirects: bool) 
     upper = home / "upper"
     (upper / "srv/second").hardlink_to(upper / "srv/first")
     os.mknod(upper / "srv/old", stat.S_IFCHR | 0o600, os.makedev(0, 0))
-    os.setxattr(upper / "opt", kernel.OPAQUE_OF_ROOT if redirects else kernel.OPAQUE, b"y")
+    os.setxattr(upper / "opt", syscalls.OPAQUE_OF_ROOT if redirects else syscalls.OPAQUE, b"y")
     os.setxattr(upper / "usr/bin/ping", "security.capability", CAPABILITY)
     with (upper / "srv/sparse").open("wb") as file:
         file.truncate(1 << 40)
@@ -503,8 +504,8 @@ _FILL = """
 import os, sys
 from pathlib import Path
 from types import SimpleNamespace
-from irons_plugins.local import namespaces
-from irons_plugins.local.engines import boot, kernel
+from irons_local.linux import namespaces
+from irons_plugins.local.engines import boot; from irons_local.linux import syscalls as kernel
 place, uid = Path(sys.argv[1]), int(sys.argv[2])
 for name in ("lower", "upper", "work"):
     (place / name).mkdir()

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irons_plugins.local.asynclink import AsyncLink
-from irons_plugins.local.link import (
+from irons_local.ipc.aio import AsyncLink
+from irons_local.ipc.link import (
     MAX_BYTES,
     Link,
     LinkClosedError,

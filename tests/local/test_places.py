@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from irons_plugins.local.places import Places, PlacesError
+from irons_local.paths import Places, PlacesError
 
 
 def test_xdg_variables_name_the_places(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irons_plugins.local.ground import Ground
+from irons_local.linux.routes import Ground
 from irons_policy import policy as policies
 from irons_policy.addresses import unmapped
 from irons_policy.causes import Cause

@@ -12,11 +12,11 @@ import pytest
 from tests.local import people
 
 from irons.errors import LocalError
+from irons_local.paths import Places
 from irons_plugins.local import launching, readiness
 from irons_plugins.local.doctor import Check
 from irons_plugins.local.engines import CellError, EngineError
 from irons_plugins.local.images.building import piped
-from irons_plugins.local.places import Places
 
 WORDS = "user namespaces are switched off"
 FIX = "user.max_user_namespaces=10000"
@@ -248,7 +248,7 @@ def test_a_writer_is_ended_when_nobody_can_read() -> None:
 @refusing
 def test_a_limit_of_namespaces_is_not_called_a_full_disk(home: Path) -> None:
     """The kernel's word for it is that of a full disk, which is none of ours."""
-    script = "from irons_plugins.local import namespaces; namespaces.unshare(namespaces.NEWUSER)"
+    script = "from irons_local.linux import namespaces; namespaces.unshare(namespaces.NEWUSER)"
     done = _there(home, sys.executable, "-c", script)
     assert "the limit of namespaces" in done.stderr
     assert "No space" not in done.stderr

@@ -92,7 +92,7 @@ def test_an_irons_that_isolation_would_hide_is_started_all_the_same() -> None:
 
 HIDDEN = """
 import importlib.util, sys, types
-from irons_plugins.local import interpreter
+from irons_local import interpreter
 print(*interpreter.options())
 real = importlib.util.find_spec
 elsewhere = types.SimpleNamespace(origin="/elsewhere/starlette/__init__.py")
@@ -102,7 +102,7 @@ print(*interpreter.options())
 
 START = """
 from irons_plugins.local import daemon
-from irons_plugins.local.places import Places
+from irons_local.paths import Places
 environ = json.loads(sys.argv[1])
 found = daemon.ensure(Places.of(environ), environ)
 while found.nursery is None or found.nursery.pid is None:

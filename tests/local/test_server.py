@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from irons_plugins.local.link import Link
-from irons_plugins.local.places import Places
+from irons_local.ipc.link import Link
+from irons_local.paths import Places
 
 pytestmark = pytest.mark.process
 

@@ -12,7 +12,7 @@ import pytest
 from tests.local.people import CELL_NEEDS, Kept, Person, eventually, keeping
 from tests.machine import Machine
 
-from irons_plugins.local.namespaces import identity
+from irons_local.linux.namespaces import identity
 
 
 @pytest.fixture

@@ -14,12 +14,12 @@ import pytest
 from tests.local.people import Person, eventually
 from tests.local.test_daemon import ensure
 
+from irons_local.paths import Places
 from irons_plugins.local import becoming
-from irons_plugins.local.places import Places
 
 CALL = """
 import json, os, subprocess, sys
-inside = [sys.executable, "-P", "-m", "irons_plugins.local.engines.inside", "a", "tests.local.stand_ins.lasting:stay"]
+inside = [sys.executable, "-P", "-m", "irons_local.linux.userns_main", "a", "tests.local.stand_ins.lasting:stay"]
 with subprocess.Popen(inside, stdin=subprocess.PIPE, text=True) as helper:
     helper.stdin.write(json.dumps({"dies_with": os.getpid()}))
     helper.stdin.close()

@@ -10,16 +10,17 @@ from pathlib import Path
 
 import pytest
 
-import irons_plugins.local
-from irons_plugins.local import sockets, tcp
-from irons_plugins.local.cellnet import Ports
-from irons_plugins.local.control.config import Config
+import irons_local
+from irons_local.cell import sockets
+from irons_local.cell.network import Ports
+from irons_local.config.server import Config
+from irons_local.linux import tcp
 from irons_plugins.local.control.doors import Doors
 from irons_plugins.local.control.listen import tcp_listener
 from irons_plugins.local.gateway.dial import dial
 from irons_plugins.local.gateway.watch import FairLoop
 
-PRODUCT = Path(irons_plugins.local.__file__).parent
+PRODUCT = Path(irons_local.__path__[0]).parent
 
 
 def prompt(sock: socket.socket) -> bool:

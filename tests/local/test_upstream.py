@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from irons_plugins.local.upstream import Upstream, UpstreamError, read_upstream
+from irons_local.config.upstream import Upstream, UpstreamError, read_upstream
 from irons_policy.hostnames import Host
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from irons_plugins.local import workforce
+from irons_local.config import worker_count
 
 
 @pytest.mark.parametrize(("processors", "workers"), [(1, 1), (2, 2), (4, 4), (5, 4), (96, 4)])
@@ -16,7 +16,7 @@ def test_there_is_one_for_each_processor_and_four_at_most(
 ) -> None:
     """Processors that this process may not use do not count, and neither does a file that is not there."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(processors)))
-    assert workforce.wanted(tmp_path / "config.toml") == workers
+    assert worker_count.wanted(tmp_path / "config.toml") == workers
 
 
 @pytest.mark.parametrize(
@@ -38,4 +38,4 @@ def test_the_settings_file_may_say_another_number(
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
     path = tmp_path / "config.toml"
     path.write_text(settings)
-    assert workforce.wanted(path) == workers
+    assert worker_count.wanted(path) == workers

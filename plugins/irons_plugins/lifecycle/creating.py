@@ -280,7 +280,7 @@ def _say_trusted(ctx: Context) -> None:
     """Say whose certificate authorities this machine's sandboxes trust; once for each set of them."""
     if not ctx.api.backend.local:
         return
-    from irons_plugins.local.authorities import carried, signature
+    from irons_local.config.authorities import carried, signature
 
     # Reading certificates takes OpenSSL's library: only where a file is new.
     if not Names.of(ctx.settings, what=f"read-{signature(ctx.settings.path)[:16]}").claim(_FOR_GOOD):

@@ -14,7 +14,7 @@ from irons.hookspecs import Backend
 if TYPE_CHECKING:
     from irons.context import Context
     from irons.settings import Settings
-    from irons_plugins.local.places import Places
+    from irons_local.paths import Places
 
 ELSEWHERE = "irons doctor says what is missing; for a server elsewhere set IRONS_API_URL and IRONS_API_KEY"
 
@@ -89,8 +89,8 @@ def places_of(settings: Settings) -> Places:
             "the local backend runs on Linux only",
             hint="for a server elsewhere set IRONS_API_URL and IRONS_API_KEY",
         )
-    from irons_plugins.local.holding import settle
-    from irons_plugins.local.places import Places, PlacesError
+    from irons_local.ipc.locate import settle
+    from irons_local.paths import Places, PlacesError
 
     try:
         return settle(Places.of(settings.env))

@@ -13,8 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from irons_plugins.local import holding, namespaces
-from irons_plugins.local.places import Places
+from irons_local.ipc import locate
+from irons_local.linux import namespaces
+from irons_local.paths import Places
 
 _PATIENCE = 2.0
 _END_WITHIN = 10.0
@@ -64,9 +65,9 @@ def _take(path: Path, places: Places, noted: bytes) -> int:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             waited = time.monotonic() - begun
-            holder = holding.read(path)
+            holder = locate.read(path)
             where = places._replace(runtime=Path(holder["runtime"])) if holder else places
-            if holding.answers(where):
+            if locate.answers(where):
                 raise AnotherError(f"another keeper of this user serves {where.runtime}") from None
             if waited > _END_WITHIN:
                 # What is uninstalled leaves no note.

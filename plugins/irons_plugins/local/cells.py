@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from irons_plugins.local import maker, namespaces, sockets
-from irons_plugins.local.cellnet import Ports
+from irons_local.cell import sockets
+from irons_local.cell.network import Ports
+from irons_local.ipc.link import Link, Message, RequestError, answer_of
+from irons_local.linux import namespaces
+from irons_plugins.local import maker
 from irons_plugins.local.clients import Ask, Report
-from irons_plugins.local.link import Link, Message, RequestError, answer_of
 from irons_plugins.local.loop import Loop
 
 NAME = re.compile(r"sb_[0-9a-f]{16}")

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from irons_plugins.local.link import Body, LinkError, Message, Receiver, Sender
+from irons_local.ipc.link import Body, LinkError, Message, Receiver, Sender
 from irons_plugins.local.loop import READ, WRITE, Loop
 from irons_plugins.local.maker import Child
 

@@ -17,8 +17,8 @@ from irons_plugins.local.backend import on_this_machine, places_of
 
 if TYPE_CHECKING:
     from irons.context import Context
+    from irons_local.paths import Places
     from irons_plugins.local.listening import Listening
-    from irons_plugins.local.places import Places
 
 _SHORT = 64 << 10
 """Bytes: with less than this free nothing that is recorded can be relied on."""

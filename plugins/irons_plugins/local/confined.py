@@ -17,8 +17,9 @@ import os
 import sys
 from contextlib import suppress
 
-from irons_plugins.local import namespaces, nursery
-from irons_plugins.local.idmap import PRIVATE_BASE, PRIVATE_COUNT
+from irons_local.linux import namespaces
+from irons_local.linux.idmap import PRIVATE_BASE, PRIVATE_COUNT
+from irons_plugins.local import nursery
 
 GATEWAY_ID = PRIVATE_BASE + PRIVATE_COUNT
 """User and group of root's gateway: the first ids above those of sandboxes, which nothing else has."""

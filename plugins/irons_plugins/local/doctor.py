@@ -10,9 +10,9 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from irons_local.paths import Places
 from irons_plugins.local import packages
 from irons_plugins.local.facts import Facts, gather
-from irons_plugins.local.places import Places
 
 _KERNEL = (5, 11)
 _ROOM = 1 << 30

@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from irons.settings import config_path
-from irons_plugins.local.authorities import Authorities, carried
-from irons_plugins.local.cellnet import search_path
+from irons_local.cell.network import search_path
+from irons_local.config.authorities import Authorities, carried
+from irons_local.linux.cgroup import Groups
+from irons_local.linux.idmap import INNER_COUNT, PRIVATE_BASE, PRIVATE_COUNT, IdMapError, outer_map
+from irons_local.linux.userns_call import call
+from irons_local.paths import Places, PlacesError
 from irons_plugins.local.confined import GATEWAY_ID
 from irons_plugins.local.engines import EngineError
-from irons_plugins.local.engines.call import call
-from irons_plugins.local.engines.cgroup import Groups
-from irons_plugins.local.idmap import INNER_COUNT, PRIVATE_BASE, PRIVATE_COUNT, IdMapError, outer_map
 from irons_plugins.local.images.debian import host_release
-from irons_plugins.local.places import Places, PlacesError
 from irons_plugins.local.surroundings import Surroundings
 from irons_plugins.local.way_out import WayOut, look
 

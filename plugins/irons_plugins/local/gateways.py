@@ -9,13 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from irons_local.ipc.link import Body
 from irons_plugins.local import succession
 from irons_plugins.local.absence import Absence
 from irons_plugins.local.assignment import Assignment
 from irons_plugins.local.births import Birth, Plan
 from irons_plugins.local.cells import Cell, Cells
 from irons_plugins.local.clients import Ask
-from irons_plugins.local.link import Body
 from irons_plugins.local.loop import Loop
 from irons_plugins.local.warm import Warm
 from irons_plugins.local.workers import Worker, find, say

@@ -18,12 +18,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from irons_plugins.local.engines import EngineError, Progress, disks, kernel, unheard
-from irons_plugins.local.engines.call import call
-from irons_plugins.local.engines.inside import STAGE
+from irons_local.linux import disk_images, syscalls
+from irons_local.linux.idmap import IdMapError, is_machines_root, outer_map
+from irons_local.linux.remove_tree import remove_tree
+from irons_local.linux.userns_call import call
+from irons_local.linux.userns_main import STAGE
+from irons_plugins.local.engines import EngineError, Progress, unheard
 from irons_plugins.local.engines.machine import Machine
-from irons_plugins.local.engines.removal import remove_tree
-from irons_plugins.local.idmap import IdMapError, is_machines_root, outer_map
 from irons_plugins.local.images import debian, fetching, saving
 from irons_plugins.local.images.building import debootstrap, piped
 from irons_plugins.local.images.layers import Layers
@@ -320,8 +321,8 @@ class Images:
 
     async def _copy(self, work: saving.Saving, name: str, progress: Progress) -> Image:
         """Save a sandbox whose changes cannot become a layer, by copying all its files."""
-        disk = work.home / disks.FILE
-        upper = Path(STAGE) / disks.UPPER if disk.exists() else work.home / "upper"
+        disk = work.home / disk_images.FILE
+        upper = Path(STAGE) / disk_images.UPPER if disk.exists() else work.home / "upper"
         laid = [upper] if Machine.is_laid(work.home) else []
         layers = [str(path) for path in (*laid, *work.lower)]
         async with self._making(name, progress, share=False) as draft:
@@ -491,7 +492,7 @@ class Images:
             request = {"archive": archive, "rootfs": rootfs, "stream": stream, "size": size, "give": [rootfs]}
             found = await call("b", _UNPACK, request, fds=(archive, rootfs), progress=progress)
             # The rename that follows must not reach the disk before the files do.
-            await asyncio.to_thread(kernel.syncfs, rootfs)
+            await asyncio.to_thread(syscalls.syncfs, rootfs)
             return found
         except IdMapError as error:
             raise EngineError("machine", str(error), "see `irons doctor`: subordinate-ids") from error

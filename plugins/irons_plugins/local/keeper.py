@@ -19,17 +19,18 @@ from pathlib import Path
 
 from irons.homes import config_file
 from irons.version import __version__
-from irons_plugins.local import becoming, workforce
+from irons_local.config import worker_count
+from irons_local.interpreter import options
+from irons_local.ipc.link import RequestError, listen, peer_of
+from irons_local.paths import Places, PlacesError
+from irons_plugins.local import becoming
 from irons_plugins.local.births import PROXIES, STATE, Plan
 from irons_plugins.local.cells import NAME
 from irons_plugins.local.clients import Ask, Client
 from irons_plugins.local.confined import GATEWAY_ID
 from irons_plugins.local.gateways import Gateways
-from irons_plugins.local.interpreter import options
-from irons_plugins.local.link import RequestError, listen, peer_of
 from irons_plugins.local.loop import READ, Loop
 from irons_plugins.local.maker import fault
-from irons_plugins.local.places import Places, PlacesError
 from irons_plugins.local.workers import Worker, end_found, find, say
 
 _LOG_EVERY = 30.0
@@ -335,7 +336,7 @@ def main(arguments: Sequence[str]) -> int:
         locks = becoming.lock(places)
         becoming.prepare([*locks, ready])
         os.chdir(places.local)
-        workers = workforce.wanted(Path(config_file(os.environ)))
+        workers = worker_count.wanted(Path(config_file(os.environ)))
         keeper = Keeper(places, listen(places.keeper_socket), *plans(places), workers=workers)
     except becoming.AnotherError as error:
         _tell(ready, {"another": f"{error}"})

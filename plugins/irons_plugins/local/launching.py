@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from irons.errors import LocalError
+from irons_local.interpreter import options
+from irons_local.paths import Places, PlacesError
 from irons_plugins.local.births import PROXIES, STATE
-from irons_plugins.local.interpreter import options
-from irons_plugins.local.places import Places, PlacesError
 
 START_WITHIN = 20.0
 """Seconds that a keeper may take."""

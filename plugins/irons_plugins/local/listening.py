@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from irons.errors import UsageError
 
 if TYPE_CHECKING:
-    from irons_plugins.local.places import Places
+    from irons_local.paths import Places
 
 FILE = "server.json"
 OFF = "off"

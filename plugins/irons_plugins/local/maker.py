@@ -15,18 +15,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, NoReturn, Self
 
-from irons_plugins.local import idmap, namespaces, sockets
-from irons_plugins.local.cellnet import (
-    Ports,
-    apply_rules,
-    configure,
-    forget_translations,
-    program,
-    search_path,
-)
-from irons_plugins.local.link import Link, LinkError
-from irons_plugins.local.problems import Problem
-from irons_plugins.local.tcp import tcp_socket
+from irons_local.cell import sockets
+from irons_local.cell.network import Ports, apply_rules, configure, forget_translations, program, search_path
+from irons_local.ipc.link import Link, LinkError
+from irons_local.linux import idmap, namespaces
+from irons_local.linux.tcp import tcp_socket
+from irons_local.problems import Problem
 
 _PORT_TRIES = 50
 _SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE)

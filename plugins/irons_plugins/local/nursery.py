@@ -20,7 +20,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
 
-from irons_plugins.local.link import Link, LinkError, Message
+from irons_local.ipc.link import Link, LinkError, Message
 
 BEGIN = b"\n"
 """The byte at which a worker begins."""

@@ -9,11 +9,11 @@ import os
 import shutil
 from pathlib import Path
 
-from irons_plugins.local.cellnet import search_path
+from irons_local.cell.network import search_path
+from irons_local.linux.idmap import IdMapError, outer_map
+from irons_local.paths import Places
 from irons_plugins.local.doctor import Check, examine
 from irons_plugins.local.engines import CellError, EngineError
-from irons_plugins.local.idmap import IdMapError, outer_map
-from irons_plugins.local.places import Places
 
 _MACHINES = frozenset({"machine", "failed", "timeout"})
 _MOST_NAMESPACES = Path("/proc/sys/user/max_user_namespaces")

@@ -13,11 +13,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from irons.errors import IronsError, LocalError, NotFound
+from irons_local.linux.idmap import IdMapError, outer_map
+from irons_local.linux.remove_tree import remove_tree
 from irons_plugins.local import becoming, daemon, unit
 from irons_plugins.local.engines import CellError, EngineError, Kit
 from irons_plugins.local.engines.machine import Machine
-from irons_plugins.local.engines.removal import remove_tree
-from irons_plugins.local.idmap import IdMapError, outer_map
 from irons_plugins.local.survivors import end, survivors
 from irons_plugins.ssh.config_blocks import Installed
 from irons_plugins.ssh.kept import end_all
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from irons.context import Context
+    from irons_local.paths import Places
     from irons_plugins.local.engines import Namespaces
-    from irons_plugins.local.places import Places
 
 
 class Item(NamedTuple):

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from irons.errors import LocalError
+from irons_local.paths import Places
 from irons_plugins.local import daemon
-from irons_plugins.local.places import Places
 
 _LOOK_EVERY = 1.0
 

@@ -20,10 +20,11 @@ from typing import Any
 from irons.host import PluginHost
 from irons.settings import config_path
 from irons.version import __version__
-from irons_plugins.local.authorities import Authorities
+from irons_local.config.authorities import Authorities
+from irons_local.config.server import FILE, Config, ConfigError, LocalTable, read_config
+from irons_local.paths import Places, PlacesError
 from irons_plugins.local.control.app import KeyRequired, make_app
 from irons_plugins.local.control.audit import Audit
-from irons_plugins.local.control.config import FILE, Config, ConfigError, LocalTable, read_config
 from irons_plugins.local.control.deadlines import Deadlines
 from irons_plugins.local.control.doors import Doors, NoPortError
 from irons_plugins.local.control.egress import Egress
@@ -43,7 +44,6 @@ from irons_plugins.local.control.terms import Instant
 from irons_plugins.local.engines import CellError, Cells, Engine, EngineError, EngineMaker, Kit, trust
 from irons_plugins.local.engines.starter import Starter
 from irons_plugins.local.images.layers import Layers
-from irons_plugins.local.places import Places, PlacesError
 from irons_plugins.local.reserve import Reserve
 from irons_plugins.local.store import Store, StoreError
 

@@ -8,10 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from irons_local.cell.network import Ports
+from irons_local.ipc.link import Body, Link, LinkError, RequestError
 from irons_plugins.local.births import Plan
-from irons_plugins.local.cellnet import Ports
 from irons_plugins.local.cells import Cells
-from irons_plugins.local.link import Body, Link, LinkError, RequestError
 from irons_plugins.local.workers import Found, end_found, find, say
 
 _SURRENDER_WITHIN = 5.0

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from irons.errors import LocalError
+from irons_local.linux.namespaces import birth, is_same
+from irons_local.paths import Places
 from irons_plugins.local import daemon
 from irons_plugins.local.births import STATE
 from irons_plugins.local.confined import GATEWAY_ID
-from irons_plugins.local.namespaces import birth, is_same
-from irons_plugins.local.places import Places
 
 _MODULES = {
     "irons_plugins.local.keeper": "keeper",

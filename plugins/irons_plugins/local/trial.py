@@ -15,9 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from irons_plugins.local import namespaces
-from irons_plugins.local.cellnet import Ports, rules
-from irons_plugins.local.engines.inside import Say
+from irons_local.cell.network import Ports, rules
+from irons_local.linux import namespaces
+from irons_local.linux.userns_main import Say
 
 NEWPID = 0x20000000
 _CLONE_FS, _NEWUTS = 0x200, 0x04000000

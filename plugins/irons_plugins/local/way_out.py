@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from irons_plugins.local.tcp import tcp_socket
-from irons_plugins.local.upstream import Upstream, UpstreamError, read_upstream
+from irons_local.config.upstream import Upstream, UpstreamError, read_upstream
+from irons_local.linux.tcp import tcp_socket
 
 VARIABLES = ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
 _WITHIN = 2.0

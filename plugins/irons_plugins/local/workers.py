@@ -13,10 +13,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
-from irons_plugins.local import namespaces
+from irons_local.ipc.link import reach
+from irons_local.linux import namespaces
 from irons_plugins.local.births import Birth, Plan, execute
 from irons_plugins.local.clients import Ask, Client
-from irons_plugins.local.link import reach
 from irons_plugins.local.loop import READ, Loop
 
 _SETTLED_AFTER = 10.0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from irons_plugins.local.control.config import Config, ConfigError, LocalTable, read_config
+from irons_local.config.server import Config, ConfigError, LocalTable, read_config
 
 
 def test_no_files_are_the_defaults(tmp_path: Path) -> None:

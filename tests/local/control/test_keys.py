@@ -15,7 +15,7 @@ import pytest
 from tests.local.control.lab import KEY, control_plane, run, until
 from tests.local.control.test_audit_api import Writer
 
-from irons_plugins.local.control.config import Config
+from irons_local.config.server import Config
 from irons_plugins.local.control.listen import ListenError, tcp_listener
 
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from tests.local.control.lab import KEY, Lab, PretendEngine, control_plane, run, until
 
+from irons_local.linux.idmap import IdMapError
+from irons_local.paths import Places
 from irons_plugins.local import readiness
 from irons_plugins.local.control import sandboxes
 from irons_plugins.local.doctor import Check
 from irons_plugins.local.engines import EngineError
-from irons_plugins.local.idmap import IdMapError
-from irons_plugins.local.places import Places
 
 
 async def _post(lab: Lab, path: str) -> int:
@@ -564,8 +564,8 @@ def test_a_kill_leaves_no_state_half_way(
 
 
 def _lab(tmp_path: Path, engine: PretendEngine) -> Lab:
-    from irons_plugins.local.control.config import Config
-    from irons_plugins.local.places import Places
+    from irons_local.config.server import Config
+    from irons_local.paths import Places
 
     return Lab(Places(tmp_path / "s", tmp_path / "r").create(), engine, Config(engine="pretend"))
 

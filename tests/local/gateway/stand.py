@@ -24,7 +24,7 @@ from typing import Any, Self
 from dnslib import DNSRecord
 from tests.e2e.lab import HOLD, Lab, eventually
 
-from irons_plugins.local.link import Link
+from irons_local.ipc.link import Link
 
 CELL = "sb_00000000000000aa"
 GATEWAY = "100.64.0.1"
@@ -32,7 +32,7 @@ BANNER = b"220 mail.example.test ESMTP\r\n"
 """What the server that speaks first says."""
 MAKER = """
 import json, socket, sys
-from irons_plugins.local import cellnet, sockets
+from irons_local.cell import network as cellnet, sockets
 ports = cellnet.Ports()
 cellnet.configure()
 cellnet.apply_rules(ports)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from tests.local.gateway.stand import CELL, Stand, policy
 
+from irons_local.config.synthetic_pool import POOL, PoolError, read_pool
 from irons_plugins.local.gateway.names import Names
 from irons_plugins.local.gateway.pools import Pools
-from irons_plugins.local.synthetic import POOL, PoolError, read_pool
 
 WEB = "web.example.test"
 GET = "GET / HTTP/1.1\nHost: {}\nConnection: close\n\n"

@@ -16,7 +16,7 @@ from tests.e2e.lab import Lab
 from tests.local.gateway.forward_proxy import PAGE
 from tests.local.gateway.stand import BANNER, Stand
 
-from irons_plugins.local.upstream import read_upstream
+from irons_local.config.upstream import read_upstream
 
 WEB, OTHER = "web.example.test", "other.example.test"
 GET = "GET /hello HTTP/1.1\nHost: {}\nConnection: close\n\n"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import sys
 
+from irons_local.ipc.link import listen
+from irons_local.paths import Places
 from irons_plugins.local import becoming
 from irons_plugins.local.births import Plan
 from irons_plugins.local.confined import GATEWAY_ID
 from irons_plugins.local.keeper import Keeper, warm
-from irons_plugins.local.link import listen
-from irons_plugins.local.places import Places
 
 
 def main(gateway: str, server: str, version: str, workers: str) -> None:

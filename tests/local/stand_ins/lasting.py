@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from irons_plugins.local.engines.inside import Say
+from irons_local.linux.userns_main import Say
 
 
 def stay(request: dict[str, Any], say: Say) -> dict[str, Any]:

@@ -7,8 +7,8 @@ import contextlib
 import sys
 from pathlib import Path
 
-from irons_plugins.local.asynclink import keepers
-from irons_plugins.local.link import LinkClosedError
+from irons_local.ipc.aio import keepers
+from irons_local.ipc.link import LinkClosedError
 
 
 async def serve() -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from math import gcd
 
-from irons_plugins.local.tcp import tcp_listener
+from irons_local.linux.tcp import tcp_listener
 
 _log = logging.getLogger(__name__)
 

@@ -13,14 +13,14 @@ from ipaddress import ip_address, ip_network
 from itertools import product
 from typing import Any, Protocol, TypeVar
 
+from irons_local.config.upstream import Upstream
+from irons_local.linux.routes import Ground, Listener
 from irons_plugins.local.control import rulebook, sandboxes
 from irons_plugins.local.control.errors import ApiError, bad, conflict, missing, unready
 from irons_plugins.local.control.rulebook import ACCOUNT, Difference, StoredRule
 from irons_plugins.local.control.rules_asked import shown
 from irons_plugins.local.control.sandboxes import STOPPED, Sandbox
-from irons_plugins.local.ground import Ground, Listener
 from irons_plugins.local.store import Store
-from irons_plugins.local.upstream import Upstream
 from irons_policy import floor
 from irons_policy.addresses import is_single
 from irons_policy.hostnames import Host, HostError, canonical_host

@@ -14,9 +14,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from irons_local.ipc.link import LinkClosedError
 from irons_plugins.local.control.errors import ApiError, unready
 from irons_plugins.local.control.peer import Peer
-from irons_plugins.local.link import LinkClosedError
 
 _log = logging.getLogger(__name__)
 _WITHIN = 10.0

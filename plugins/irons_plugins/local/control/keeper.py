@@ -11,10 +11,10 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from irons_plugins.local.asynclink import AsyncLink
+from irons_local.ipc.aio import AsyncLink
+from irons_local.ipc.link import LinkClosedError, LinkError, Message, RequestError
 from irons_plugins.local.control.gateways import Place
 from irons_plugins.local.engines import CellError, Namespaces
-from irons_plugins.local.link import LinkClosedError, LinkError, Message, RequestError
 
 _log = logging.getLogger(__name__)
 _WITHIN = 40.0

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
+from irons_local.paths import Places
 from irons_plugins.local.control import rulebook, sandboxes, terms
 from irons_plugins.local.control.access import Change
 from irons_plugins.local.control.doors import Doors, NoPortError
@@ -31,7 +32,6 @@ from irons_plugins.local.control.sandboxes import (
 from irons_plugins.local.control.terms import Terms
 from irons_plugins.local.control.variables import Variables
 from irons_plugins.local.engines import Admits, CellError, Engine, EngineError, Limits, Spec
-from irons_plugins.local.places import Places
 from irons_plugins.local.store import NoRoomError, Store, StoreError
 
 T = TypeVar("T")

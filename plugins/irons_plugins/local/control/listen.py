@@ -14,12 +14,12 @@ from typing import cast
 
 from starlette.types import ASGIApp
 
-from irons_plugins.local import tcp
-from irons_plugins.local.control.config import Config
+from irons_local.config.server import Config
+from irons_local.ipc.link import listen, peer_of
+from irons_local.linux import tcp
 from irons_plugins.local.control.conversation import Conversation
 from irons_plugins.local.control.gate import Gate
 from irons_plugins.local.control.phases import TimesAllowed
-from irons_plugins.local.link import listen, peer_of
 
 _log = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from irons_plugins.local.asynclink import AsyncLink
+from irons_local.ipc.aio import AsyncLink
+from irons_local.ipc.link import LinkClosedError, LinkError, RequestError
 from irons_plugins.local.control.errors import ApiError
-from irons_plugins.local.link import LinkClosedError, LinkError, RequestError
 
 _log = logging.getLogger(__name__)
 

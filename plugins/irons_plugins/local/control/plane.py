@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from irons_local.config.server import Config
+from irons_local.paths import Places
 from irons_plugins.local.control import times
 from irons_plugins.local.control.audit import Audit
-from irons_plugins.local.control.config import Config
 from irons_plugins.local.control.deadlines import Deadlines
 from irons_plugins.local.control.doors import Doors
 from irons_plugins.local.control.egress import Egress
@@ -17,7 +18,6 @@ from irons_plugins.local.control.keeper import Keeper
 from irons_plugins.local.control.keyring import KeyRing
 from irons_plugins.local.control.lifecycle import Lifecycle
 from irons_plugins.local.engines import Engine
-from irons_plugins.local.places import Places
 from irons_plugins.local.store import Store
 
 

@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from irons_local.linux import disk_images
 from irons_plugins.local.control import sandboxes, terms, times
 from irons_plugins.local.control.deadlines import LONGEST
 from irons_plugins.local.control.egress import MODES
@@ -24,7 +25,7 @@ from irons_plugins.local.control.sandboxes import CREATING, READY, RUNNING, Sand
 from irons_plugins.local.control.schemas import Schema, optional, record, text
 from irons_plugins.local.control.terms import SECOND, Terms
 from irons_plugins.local.control.variables import VARIABLES, checked
-from irons_plugins.local.engines import Booter, CellError, EngineError, Limits, disks, entrypoint
+from irons_plugins.local.engines import Booter, CellError, EngineError, Limits, entrypoint
 from irons_plugins.local.image import DEFAULT, Images
 from irons_plugins.local.images.reference import Reference
 
@@ -119,7 +120,7 @@ async def create_sandbox(call: Call) -> Answer:
         limits = Limits(cpus=sandbox.cpus, memory=sandbox.memory, disk=sandbox.disk)
         limits.check()
         if sandbox.engine in BUILT_IN:
-            disks.check(limits, os.geteuid())
+            disk_images.check(limits, os.geteuid())
     except EngineError as error:
         raise ApiError(400, error.message, error.hint) from error
     # Wildcards are held against the list of public suffixes, which takes a moment: not in the event loop.

@@ -6,9 +6,9 @@ import contextlib
 import os
 from pathlib import Path
 
+from irons_local.linux.cgroup import Groups
+from irons_local.linux.processes import in_namespace
 from irons_plugins.local.engines import SSH_PORT, Activity
-from irons_plugins.local.engines.cgroup import Groups
-from irons_plugins.local.engines.processes import in_namespace
 
 _ESTABLISHED = "01"
 _TIMES = slice(11, 15)

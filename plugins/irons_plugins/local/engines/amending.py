@@ -17,9 +17,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypedDict
 
-from irons_plugins.local import namespaces
+from irons_local.linux import namespaces
+from irons_local.linux.processes import Process, in_namespace, is_alive
 from irons_plugins.local.engines import boot, session, sshd
-from irons_plugins.local.engines.processes import Process, in_namespace, is_alive
 
 
 class Order(TypedDict):

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import TypedDict
 
-from irons_plugins.local import namespaces
-from irons_plugins.local.engines import amending, boot, kernel
-from irons_plugins.local.engines.processes import Process, is_alive
+from irons_local.linux import namespaces, syscalls
+from irons_local.linux.processes import Process, is_alive
+from irons_plugins.local.engines import amending, boot
 
 _FIRST_MAJOR, _LAST_MAJOR = 136, 143
 """Device numbers of pseudo-terminals, Unix98 (devices.txt of the kernel)."""
@@ -85,7 +85,7 @@ def _terminals(init: Process) -> Iterator[int]:
 def _write(root: int, number: int, data: bytes) -> None:
     """Write to a pseudo-terminal of the sandbox's, as far as it takes it now."""
     flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY
-    descriptor = kernel.open_beneath(root, f"dev/pts/{number}", flags)
+    descriptor = syscalls.open_beneath(root, f"dev/pts/{number}", flags)
     try:
         found = os.fstat(descriptor)
         if stat.S_ISCHR(found.st_mode) and _FIRST_MAJOR <= os.major(found.st_rdev) <= _LAST_MAJOR:

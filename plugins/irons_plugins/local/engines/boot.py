@@ -16,9 +16,9 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
-from irons_plugins.local import namespaces
-from irons_plugins.local.engines import SSH_PORT, booting, disks, kernel, shares, sysview
-from irons_plugins.local.tcp import tcp_socket
+from irons_local.linux import disk_images, namespaces, syscalls
+from irons_local.linux.tcp import tcp_socket
+from irons_plugins.local.engines import SSH_PORT, booting, shares, sysview
 
 STAGE = Path("/run/irons")
 """Where all of it is mounted: in the cell's mount namespace nobody else needs what the host has in /run."""
@@ -139,7 +139,7 @@ def boot(order: Order) -> Answer:
     layers = _enter(order)
     shares.hold(share)
     if not order["redirects"]:
-        _mount_overlay(layers, kernel.OVERLAY)
+        _mount_overlay(layers, syscalls.OVERLAY)
     if layers.kit is not None:
         _mount_kit(layers.kit)
     _lay(order["files"])
@@ -178,14 +178,14 @@ def _enter(order: Order) -> _Layers:
     if os.geteuid() == 0:
         namespaces.setns(order["inherited"].mount, namespaces.NEWNS)
         if order["disk"]:
-            disks.mount(Path(order["disk"]), Path(order["upper"]).parent)
+            disk_images.mount(Path(order["disk"]), Path(order["upper"]).parent)
         layers = _Layers(order)
         outer, inner = order["owner"]
         _give(layers.work, outer)
         _give(layers.upper, inner)
         if order["redirects"]:
             _become_mounter(*outer)
-            _mount_overlay(layers, kernel.OVERLAY_OF_ROOT)
+            _mount_overlay(layers, syscalls.OVERLAY_OF_ROOT)
         namespaces.setns(order["inherited"].net, namespaces.NEWNET)
         namespaces.setns(order["inherited"].user, namespaces.NEWUSER)
         _become_root()
@@ -244,14 +244,14 @@ def _give(descriptor: int, owner: list[int]) -> None:
 
 def _mount_overlay(layers: _Layers, kind: str) -> None:
     """Mount a sandbox's files at `ROOTFS`; `kind` is one of the kinds of `kernel`."""
-    namespaces.mount("none", "/", flags=namespaces.MS_REC | kernel.MS_PRIVATE)
-    namespaces.mount("tmpfs", "/run", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=0755,size=16m")
+    namespaces.mount("none", "/", flags=namespaces.MS_REC | syscalls.MS_PRIVATE)
+    namespaces.mount("tmpfs", "/run", "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=0755,size=16m")
     ROOTFS.mkdir(parents=True)
     lower = ":".join(f"/proc/self/fd/{descriptor}" for descriptor in layers.lower)
     options = (
         f"lowerdir={lower},upperdir=/proc/self/fd/{layers.upper},workdir=/proc/self/fd/{layers.work},{kind}"
     )
-    namespaces.mount("overlay", str(ROOTFS), "overlay", kernel.MS_NODEV, options)
+    namespaces.mount("overlay", str(ROOTFS), "overlay", syscalls.MS_NODEV, options)
 
 
 def _mount_kit(kit: int) -> None:
@@ -260,7 +260,7 @@ def _mount_kit(kit: int) -> None:
     # An overlay that nothing is written to takes two directories.
     _NOTHING.mkdir()
     options = f"lowerdir=/proc/self/fd/{kit}:{_NOTHING},userxattr"
-    flags = kernel.MS_RDONLY | kernel.MS_NODEV | kernel.MS_NOSUID
+    flags = syscalls.MS_RDONLY | syscalls.MS_NODEV | syscalls.MS_NOSUID
     namespaces.mount("overlay", str(KIT), "overlay", flags, options)
 
 
@@ -270,7 +270,7 @@ def _lay(files: dict[str, str]) -> None:
     try:
         for path, text in files.items():
             parent, _, name = path.rpartition("/")
-            directory = kernel.open_beneath(root, parent or ".", os.O_PATH | os.O_DIRECTORY)
+            directory = syscalls.open_beneath(root, parent or ".", os.O_PATH | os.O_DIRECTORY)
             try:
                 _replace(directory, name, text)
             finally:
@@ -284,8 +284,8 @@ def _make_man_pages() -> None:
     root = os.open(ROOTFS, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with contextlib.suppress(OSError):
-            os.close(kernel.open_beneath(root, "etc/dpkg", os.O_PATH | os.O_DIRECTORY))
-            directory = kernel.open_beneath(root, "usr/share/man", os.O_RDONLY | os.O_DIRECTORY)
+            os.close(syscalls.open_beneath(root, "etc/dpkg", os.O_PATH | os.O_DIRECTORY))
+            directory = syscalls.open_beneath(root, "usr/share/man", os.O_RDONLY | os.O_DIRECTORY)
             try:
                 for path in MAN_PAGES:
                     _make_directory(directory, path.rpartition("/")[2])
@@ -352,7 +352,7 @@ def _limit_processes(most: int | None) -> None:
 def _hide_old_control_groups() -> None:
     """Cover a hierarchy that is not the unified one: crun refuses to start beside a mixed one, though it needs none."""
     if _CONTROL_GROUPS.is_dir() and not (_CONTROL_GROUPS / "cgroup.controllers").exists():
-        namespaces.mount("tmpfs", str(_CONTROL_GROUPS), "tmpfs", kernel.MS_NOSUID, "mode=0755,size=4k")
+        namespaces.mount("tmpfs", str(_CONTROL_GROUPS), "tmpfs", syscalls.MS_NOSUID, "mode=0755,size=4k")
 
 
 def _run(order: Order) -> Answer:

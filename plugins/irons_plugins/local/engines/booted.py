@@ -7,9 +7,10 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from irons_plugins.local.engines import booting, entrypoint, kernel
+from irons_local.linux import syscalls
+from irons_local.linux.processes import Process, open_process
+from irons_plugins.local.engines import booting, entrypoint
 from irons_plugins.local.engines.oci import CONFIG_DIRECTORY
-from irons_plugins.local.engines.processes import Process, open_process
 
 LOG = "boot.log"
 """In the sandbox's directory: what the steps of its last run printed last."""
@@ -92,7 +93,7 @@ def _root(process: Process) -> int | None:
 def _read(root: int, path: str, most: int) -> bytes | None:
     """The last `most` bytes of a plain file beneath `root`; None where there is none."""
     try:
-        descriptor = kernel.open_beneath(root, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        descriptor = syscalls.open_beneath(root, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError:
         return None
     with os.fdopen(descriptor, "rb", buffering=0) as file:

@@ -18,8 +18,8 @@ import traceback
 from contextlib import suppress
 from typing import NoReturn
 
+from irons_local.ipc.link import Link, LinkError, Message
 from irons_plugins.local.engines import boot
-from irons_plugins.local.link import Link, LinkError, Message
 
 IDLE = 900
 """Seconds without a start after which it ends."""

@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from irons_local.linux.processes import Process, is_alive
 from irons_plugins.local.engines import EngineError, Limits, Spec
-from irons_plugins.local.engines.processes import Process, is_alive
 
 _FILE = "machine.json"
 _LAID = "laid"

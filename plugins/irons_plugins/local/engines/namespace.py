@@ -19,7 +19,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from irons.files import write_whole
-from irons_plugins.local.cellnet import SANDBOX4, SANDBOX6
+from irons_local.cell.network import SANDBOX4, SANDBOX6
+from irons_local.linux import disk_images
+from irons_local.linux.cgroup import Groups
+from irons_local.linux.processes import end_all_in_net, end_tree, ended, ends, open_process
+from irons_local.linux.remove_tree import remove_tree
 from irons_plugins.local.engines import (
     SSH_PORT,
     Activity,
@@ -35,17 +39,13 @@ from irons_plugins.local.engines import (
     boot,
     booted,
     booting,
-    disks,
     entrypoint,
     session,
     sshd,
     starting,
     unheard,
 )
-from irons_plugins.local.engines.cgroup import Groups
 from irons_plugins.local.engines.machine import Machine
-from irons_plugins.local.engines.processes import end_all_in_net, end_tree, ended, ends, open_process
-from irons_plugins.local.engines.removal import remove_tree
 from irons_plugins.local.image import Image, Images
 from irons_plugins.local.images.kits import Kits, MadeKit
 from irons_plugins.local.images.saving import settle
@@ -117,7 +117,7 @@ class NamespaceEngine:
                 raise EngineError("exists", f"there is a sandbox {spec.id} already")
             authorized = sshd.authorized(spec.public_key)
             spec.limits.check()
-            disks.check(spec.limits, os.geteuid())
+            disk_images.check(spec.limits, os.geteuid())
             await self._warm()
             await self._images.ensure(spec.image, self._default_image, progress)
             async with self._images.keeping():
@@ -167,7 +167,7 @@ class NamespaceEngine:
             # It is the sandbox's own root directory, whatever the daemon's umask is.
             (draft / "upper").chmod(0o755)
             if spec.limits.disk is not None:
-                await asyncio.to_thread(disks.make, draft, spec.limits.disk)
+                await asyncio.to_thread(disk_images.make, draft, spec.limits.disk)
             host_key = await sshd.make_host_key(draft / "settings", spec.name)
             (draft / "settings" / sshd.AUTHORIZED).write_text(authorized, encoding="utf-8")
             if spec.environment:
@@ -290,7 +290,7 @@ class NamespaceEngine:
             "addresses": f"{SANDBOX4}, {SANDBOX6}",
             **({"user": machine.user} if machine.user else {}),
             **self._groups.facts(machine.limits),
-            **disks.facts(home, machine.limits),
+            **disk_images.facts(home, machine.limits),
         }
         if process is None:
             return Look("stopped", facts=facts)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from irons_local.linux.idmap import inner_extent
 from irons_plugins.local.engines import seccomp
-from irons_plugins.local.idmap import inner_extent
 
 CONFIG_DIRECTORY = "/run/irons"
 KIT_DIRECTORY = f"{CONFIG_DIRECTORY}/kit"

@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from irons_plugins.local.cellnet import search_path
+from irons_local.cell.network import search_path
+from irons_local.linux.userns_call import end
 from irons_plugins.local.engines import CELL_ADDRESS, SSH_PORT, EngineError, booting, session
-from irons_plugins.local.engines.call import end
 from irons_plugins.local.engines.oci import CONFIG_DIRECTORY
 
 HOST_KEY = "ssh_host_ed25519_key"

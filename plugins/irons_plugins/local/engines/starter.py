@@ -10,10 +10,10 @@ from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Sequence
 from typing import Any
 
-from irons_plugins.local.asynclink import AsyncLink
-from irons_plugins.local.engines.call import end, program
-from irons_plugins.local.engines.processes import ended, send
-from irons_plugins.local.link import LinkError, Message
+from irons_local.ipc.aio import AsyncLink
+from irons_local.ipc.link import LinkError, Message
+from irons_local.linux.processes import ended, send
+from irons_local.linux.userns_call import end, program
 
 
 class Starter:

@@ -13,7 +13,12 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from irons_plugins.local.cellnet import search_path
+from irons_local.cell.network import search_path
+from irons_local.ipc.link import LinkError
+from irons_local.linux import disk_images
+from irons_local.linux.idmap import IdMapError, outer_map
+from irons_local.linux.processes import Process, ended, open_process
+from irons_local.linux.userns_call import end, program
 from irons_plugins.local.engines import (
     CELL_DNS,
     SSH_PORT,
@@ -23,20 +28,15 @@ from irons_plugins.local.engines import (
     Namespaces,
     boot,
     booting,
-    disks,
     oci,
     session,
     sshd,
     sysview,
 )
-from irons_plugins.local.engines.call import end, program
 from irons_plugins.local.engines.machine import Machine
-from irons_plugins.local.engines.processes import Process, ended, open_process
 from irons_plugins.local.engines.starter import Starter
-from irons_plugins.local.idmap import IdMapError, outer_map
 from irons_plugins.local.image import Image
 from irons_plugins.local.images.kits import MadeKit
-from irons_plugins.local.link import LinkError
 
 LOOPBACK = "127.0.0.1"
 BOOT_WITHIN = 60.0
@@ -108,16 +108,16 @@ def order(
     except IdMapError as error:
         raise EngineError("machine", str(error), "see `irons doctor`: subordinate-ids") from error
     settings = {path.name: path.read_text(encoding="utf-8") for path in (home / "settings").iterdir()}
-    own = home / disks.PLACE if (home / disks.FILE).exists() else home
+    own = home / disk_images.PLACE if (home / disk_images.FILE).exists() else home
     tini, server = (image.tini, image.sshd) if kit is None else kit.server
     shell = session.SHELL if kit is None else kit.shell
     return boot.Order(
         inherited=inherited,
         owner=[[ids.host_uid(inside), ids.host_gid(inside)] for inside in (0, 1)],
         lower=[str(path) for path in lower],
-        disk=str(home / disks.FILE) if own != home else "",
-        upper=str(own / disks.UPPER),
-        work=str(own / disks.WORK),
+        disk=str(home / disk_images.FILE) if own != home else "",
+        upper=str(own / disk_images.UPPER),
+        work=str(own / disk_images.WORK),
         redirects=machine.redirects,
         kit="" if kit is None else str(kit.files),
         files={} if Machine.is_laid(home) else _first_files(machine.name),

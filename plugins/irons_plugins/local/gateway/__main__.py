@@ -13,11 +13,11 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from irons_plugins.local.asynclink import AsyncLink
+from irons_local.ipc.aio import AsyncLink
+from irons_local.ipc.link import LinkError
 from irons_plugins.local.gateway.journal import JournalError
 from irons_plugins.local.gateway.service import Service, proportional
 from irons_plugins.local.gateway.watch import FairLoop
-from irons_plugins.local.link import LinkError
 
 FILES = 262_144
 BEAT = 1.0

@@ -10,9 +10,9 @@ from collections.abc import Callable, Coroutine, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
+from irons_local.linux.tcp import tcp_socket, tune
 from irons_plugins.local.gateway.watch import FairLoop
 from irons_plugins.local.gateway.wire import Wire
-from irons_plugins.local.tcp import tcp_socket, tune
 
 Address = IPv4Address | IPv6Address
 

@@ -12,6 +12,7 @@ from functools import lru_cache, partial
 from ipaddress import IPv4Address, ip_address
 from typing import TYPE_CHECKING, Any
 
+from irons_local.linux.tcp import tune
 from irons_plugins.local.gateway import fairness, inside
 from irons_plugins.local.gateway.attempt import CROWDED, Attempt
 from irons_plugins.local.gateway.dial import Address
@@ -25,7 +26,6 @@ from irons_plugins.local.gateway.records import MOST_BYTES
 from irons_plugins.local.gateway.relay import Turns
 from irons_plugins.local.gateway.waiting import Waiting
 from irons_plugins.local.gateway.wire import Wire
-from irons_plugins.local.tcp import tune
 from irons_policy.causes import Cause
 from irons_policy.policy import Host
 

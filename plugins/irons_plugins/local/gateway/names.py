@@ -11,8 +11,8 @@ from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
+from irons_local.config.synthetic_pool import POOL
 from irons_plugins.local.gateway.bucket import Bucket
-from irons_plugins.local.synthetic import POOL
 from irons_policy.addresses import Address
 
 CAPACITY = 60_000

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 
-from irons_plugins.local.asynclink import AsyncLink
-from irons_plugins.local.link import LinkError
+from irons_local.ipc.aio import AsyncLink
+from irons_local.ipc.link import LinkError
 
 PAUSE = 0.02
 

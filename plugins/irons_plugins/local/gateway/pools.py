@@ -12,7 +12,7 @@ from collections.abc import Callable
 from ipaddress import IPv4Network
 from pathlib import Path
 
-from irons_plugins.local.synthetic import POOL, PoolError, read_pool
+from irons_local.config.synthetic_pool import POOL, PoolError, read_pool
 from irons_policy.addresses import Address
 
 _MOST = 64

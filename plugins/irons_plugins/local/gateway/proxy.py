@@ -14,13 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from irons_local.config.upstream import Upstream
+from irons_local.linux.routes import Ground
 from irons_plugins.local.gateway.dial import NO_ROUTE, Address, DialError, dial, race
 from irons_plugins.local.gateway.resolve import ResolveError, Resolver
 from irons_plugins.local.gateway.tunnel import ProxyRefusedError, authority, connect
 from irons_plugins.local.gateway.watch import FairLoop
 from irons_plugins.local.gateway.wire import Wire
-from irons_plugins.local.ground import Ground
-from irons_plugins.local.upstream import Upstream
 from irons_policy import floor
 from irons_policy.hostnames import Host
 

@@ -14,7 +14,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from irons_plugins.local.asynclink import AsyncLink
+from irons_local.config.synthetic_pool import PoolError
+from irons_local.config.upstream import UpstreamError
+from irons_local.ipc.aio import AsyncLink
+from irons_local.ipc.link import LinkClosedError, LinkError, Message
 from irons_plugins.local.gateway import tls
 from irons_plugins.local.gateway.attempt import Attempt
 from irons_plugins.local.gateway.cell import Caps, Cell, forget
@@ -34,9 +37,6 @@ from irons_plugins.local.gateway.proxy import Proxy
 from irons_plugins.local.gateway.relay import Pipes, share_of_pipes
 from irons_plugins.local.gateway.resolve import Resolver
 from irons_plugins.local.gateway.watch import FairLoop
-from irons_plugins.local.link import LinkClosedError, LinkError, Message
-from irons_plugins.local.synthetic import PoolError
-from irons_plugins.local.upstream import UpstreamError
 from irons_policy.causes import Cause
 from irons_policy.policy import HostError, Policy, PolicyError, canonical_host, forbidden
 

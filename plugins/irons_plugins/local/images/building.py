@@ -10,8 +10,8 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import IO, Any, Self, TypeVar, cast
 
+from irons_local.linux.userns_call import end
 from irons_plugins.local.engines import EngineError, Progress
-from irons_plugins.local.engines.call import end
 from irons_plugins.local.images import debian
 from irons_plugins.local.images.complaints import Complaints
 

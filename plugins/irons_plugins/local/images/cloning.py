@@ -12,9 +12,10 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from irons_plugins.local.engines import EngineError, kernel
-from irons_plugins.local.engines.inside import Say
-from irons_plugins.local.images.room import Room
+from irons_local.linux import syscalls
+from irons_local.linux.disk_room import Room
+from irons_local.linux.userns_main import Say
+from irons_plugins.local.engines import EngineError
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _REPORT_EVERY = 10_000
@@ -27,7 +28,7 @@ def is_possible(directory: Path) -> bool:
         made.append(_unnamed(directory))
         made.append(_unnamed(directory))
         os.write(made[0], b"x")
-        kernel.clone(made[1], made[0])
+        syscalls.clone(made[1], made[0])
     except OSError:
         return False
     finally:
@@ -100,7 +101,7 @@ class _Clone:
             reading = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
             writing = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             with _Both(name, source, target, reading, writing) as (old, new):
-                kernel.clone(new, old)
+                syscalls.clone(new, old)
                 _copy_attributes(old, new, found)
         elif stat.S_ISLNK(mode):
             os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)

@@ -6,7 +6,7 @@ import os
 import stat
 from typing import Any
 
-from irons_plugins.local.engines.inside import Say
+from irons_local.linux.userns_main import Say
 
 _BLOCK = 512
 _NICE = 10

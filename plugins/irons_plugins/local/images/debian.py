@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from irons_plugins.local.cellnet import search_path
+from irons_local.cell.network import search_path
 from irons_plugins.local.engines import EngineError
 
 PACKAGES = (

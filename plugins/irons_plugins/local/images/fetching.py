@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import cast
 
 from irons.text import clean
-from irons_plugins.local.cellnet import search_path
+from irons_local.cell.network import search_path
+from irons_local.linux.disk_room import Room
+from irons_local.linux.userns_call import end
 from irons_plugins.local.engines import EngineError, Progress
-from irons_plugins.local.engines.call import end
 from irons_plugins.local.images.reference import Reference
-from irons_plugins.local.images.room import Room
 
 _MANIFEST_AT_MOST = 4 << 20
 _COMPLAINT_AT_MOST = 64 << 10

@@ -13,8 +13,8 @@ import stat
 from collections.abc import Iterator
 from typing import Any
 
+from irons_local.linux.userns_main import Say
 from irons_plugins.local.engines import EngineError
-from irons_plugins.local.engines.inside import Say
 from irons_plugins.local.engines.oci import KIT_DIRECTORY
 from irons_plugins.local.images.elf import Elf, ElfError
 

@@ -10,11 +10,11 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
+from irons_local.linux.idmap import outer_map
+from irons_local.linux.remove_tree import remove_tree
+from irons_local.linux.userns_call import call
 from irons_plugins.local.engines import EngineError, Progress, session, unheard
-from irons_plugins.local.engines.call import call
 from irons_plugins.local.engines.oci import KIT_DIRECTORY
-from irons_plugins.local.engines.removal import remove_tree
-from irons_plugins.local.idmap import outer_map
 from irons_plugins.local.images.kit import AUTH, SESSION, SHELL, SSHD, TINI, VERSION
 from irons_plugins.local.images.locks import locked
 from irons_plugins.local.images.record import Image, now

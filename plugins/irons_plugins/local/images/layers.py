@@ -16,9 +16,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from irons_local.linux.remove_tree import remove_tree
+from irons_local.linux.userns_call import call
 from irons_plugins.local.engines import EngineError
-from irons_plugins.local.engines.call import call
-from irons_plugins.local.engines.removal import remove_tree
 
 __all__ = ["DEEPEST", "TREE", "Layer", "Layers"]
 

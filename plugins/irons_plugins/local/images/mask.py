@@ -15,8 +15,8 @@ import stat
 from collections.abc import Iterator
 from typing import Any
 
+from irons_local.linux.userns_main import Say
 from irons_plugins.local.engines import EngineError
-from irons_plugins.local.engines.inside import Say
 from irons_plugins.local.images import prepare
 from irons_plugins.local.images.pack import KEY_PLACES, KEYS
 

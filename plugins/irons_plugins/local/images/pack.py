@@ -19,9 +19,9 @@ import tarfile
 from collections.abc import Iterator
 from typing import IO, Any, cast
 
+from irons_local.linux.disk_room import Room
+from irons_local.linux.userns_main import Say
 from irons_plugins.local.engines import EngineError
-from irons_plugins.local.engines.inside import Say
-from irons_plugins.local.images.room import Room
 
 _CAPABILITY = "security.capability"
 _REPORT_EVERY = 8 << 20

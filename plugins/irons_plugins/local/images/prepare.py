@@ -17,9 +17,9 @@ import stat
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from irons_local.linux.idmap import INNER_COUNT
 from irons_plugins.local.engines import USERNAME, EngineError, boot
 from irons_plugins.local.engines.oci import KIT_DIRECTORY
-from irons_plugins.local.idmap import INNER_COUNT
 from irons_plugins.local.images import nested
 from irons_plugins.local.images.config import EMPTY, Config
 from irons_plugins.local.images.distrust import distrust

@@ -23,12 +23,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from irons_plugins.local.engines import EngineError, Progress, disks, kernel
-from irons_plugins.local.engines.call import call
-from irons_plugins.local.engines.inside import Say
+from irons_local.linux import disk_images, syscalls
+from irons_local.linux.idmap import IdMapError, outer_map
+from irons_local.linux.remove_tree import remove_tree
+from irons_local.linux.userns_call import call
+from irons_local.linux.userns_main import Say
+from irons_plugins.local.engines import EngineError, Progress
 from irons_plugins.local.engines.machine import Machine
-from irons_plugins.local.engines.removal import remove_tree
-from irons_plugins.local.idmap import IdMapError, outer_map
 from irons_plugins.local.images import cloning, mask
 from irons_plugins.local.images.layers import DEEPEST, TREE, Kind, Layer, Layers
 from irons_plugins.local.images.record import Image
@@ -65,7 +66,7 @@ class Saving:
 
     def is_possible(self) -> bool:
         """False where the changes can only be copied: there are too many layers, or they lie on another disk."""
-        if (self.home / disks.FILE).exists():
+        if (self.home / disk_images.FILE).exists():
             return False
         deep = len(self.machine.layers) + len(self.parent.layers) + 2
         self.layers.root.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -160,7 +161,9 @@ class Saving:
             stack.callback(os.close, top)
             os.fchmod(top, 0o755)
             given = [top]
-            for descriptor in mask.begin(top, kernel.OPAQUE_OF_ROOT if layer.redirects else kernel.OPAQUE):
+            for descriptor in mask.begin(
+                top, syscalls.OPAQUE_OF_ROOT if layer.redirects else syscalls.OPAQUE
+            ):
                 stack.callback(os.close, descriptor)
                 given.append(descriptor)
             _give(given)

@@ -25,12 +25,12 @@ from dataclasses import asdict
 from typing import IO, Any, cast
 
 from irons.text import size_text
+from irons_local.linux.disk_room import Room
+from irons_local.linux.idmap import INNER_COUNT
+from irons_local.linux.userns_main import Say
 from irons_plugins.local.engines import EngineError
-from irons_plugins.local.engines.inside import Say
-from irons_plugins.local.idmap import INNER_COUNT
 from irons_plugins.local.images import archive, prepare
 from irons_plugins.local.images.config import EMPTY, Config
-from irons_plugins.local.images.room import Room
 
 # After the change of root nothing can be imported any more; tarfile imports these when it meets such a file.
 _COMPRESSIONS = (bz2, gzip, lzma)

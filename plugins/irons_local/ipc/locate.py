@@ -11,8 +11,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from irons_plugins.local.link import Link, LinkError, RequestError
-from irons_plugins.local.places import Places
+from irons_local.ipc.link import Link, LinkError, RequestError
+from irons_local.paths import Places
 
 _ANSWER_WITHIN = 2.0
 

@@ -12,7 +12,7 @@ import pwd
 from pathlib import Path
 from typing import NamedTuple
 
-from irons_plugins.local import namespaces
+from irons_local.linux import namespaces
 
 PRIVATE_BASE = 1879048192
 """The first id above those that systemd gives to containers (524288 to 1879048191, its "Users, Groups, UIDs and GIDs")."""

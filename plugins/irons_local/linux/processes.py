@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from irons_plugins.local.namespaces import birth, started
+from irons_local.linux.namespaces import birth, started
 
 
 class Process(NamedTuple):

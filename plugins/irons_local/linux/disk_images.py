@@ -16,9 +16,9 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from irons_plugins.local import namespaces
-from irons_plugins.local.cellnet import search_path
-from irons_plugins.local.engines import EngineError, Limits, kernel
+from irons_local.cell.network import search_path
+from irons_local.linux import namespaces, syscalls
+from irons_plugins.local.engines import EngineError, Limits
 
 FILE = "disk.img"
 PLACE = "changes"
@@ -105,12 +105,12 @@ def mount(image: Path, place: Path, flags: int = 0) -> None:
         os.close(backing)
     try:
         number = os.minor(os.fstat(device).st_rdev)
-        given = kernel.MS_NODEV | kernel.MS_NOSUID | flags
+        given = syscalls.MS_NODEV | syscalls.MS_NOSUID | flags
         namespaces.mount(f"/dev/loop{number}", str(place), "ext4", given, "discard,errors=remount-ro")
     finally:
         # The mount holds it from here on, and it goes with the last mount.
         os.close(device)
-    if not flags & kernel.MS_RDONLY:
+    if not flags & syscalls.MS_RDONLY:
         for name, mode in ((UPPER, 0o755), (WORK, 0o700)):
             (place / name).mkdir(mode=mode, exist_ok=True)
 

@@ -8,7 +8,18 @@ from contextlib import suppress
 from pathlib import Path
 
 _NEEDED = (
-    *("irons", "irons_policy", "irons_plugins", "pluggy", "starlette", "h11", "httptools", "dnslib", "idna"),
+    *(
+        "irons",
+        "irons_policy",
+        "irons_local",
+        "irons_plugins",
+        "pluggy",
+        "starlette",
+        "h11",
+        "httptools",
+        "dnslib",
+        "idna",
+    ),
     *("publicsuffixlist", "hpack"),
 )
 

@@ -11,8 +11,8 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from irons_plugins.local.engines.call import call
-from irons_plugins.local.engines.inside import Say
+from irons_local.linux.userns_call import call
+from irons_local.linux.userns_main import Say
 
 
 async def remove_tree(path: Path) -> None:

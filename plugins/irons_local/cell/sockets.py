@@ -6,7 +6,7 @@ import errno
 import socket
 import struct
 
-from irons_plugins.local.cellnet import (
+from irons_local.cell.network import (
     GATEWAY4,
     GATEWAY6,
     LOG_GROUP,
@@ -16,7 +16,7 @@ from irons_plugins.local.cellnet import (
     header,
     ipv6,
 )
-from irons_plugins.local.tcp import tcp_socket
+from irons_local.linux.tcp import tcp_socket
 
 NAMES = ("tcp4", "tcp6", "dns_udp4", "dns_udp6", "dns_tcp4", "dns_tcp6", "nflog")
 

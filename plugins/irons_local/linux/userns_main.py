@@ -1,6 +1,6 @@
 """A program that runs one function in user namespaces with a cell's ids, so that it may own a sandbox's files.
 
-`python -m irons_plugins.local.engines.inside LEVEL MODULE:FUNCTION`: LEVEL is `a` (whose 0 is this user and whose
+`python -m irons_local.linux.userns_main LEVEL MODULE:FUNCTION`: LEVEL is `a` (whose 0 is this user and whose
 1 is a sandbox's root) or `b` (whose 0 is a sandbox's root, and which can touch nothing of this user's). The
 function gets the JSON object on standard input (`give` in it: descriptors to hand to a sandbox's root first; `dies_with`:
 the process that started this one, with whose end it is killed) and a callable for progress; each line on standard output is a JSON
@@ -19,9 +19,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from irons_plugins.local import namespaces
-from irons_plugins.local.engines import EngineError, disks, kernel
-from irons_plugins.local.idmap import Extent, IdMap, IdMapError, inner_extent, lines, outer_map
+from irons_local.linux import disk_images, namespaces, syscalls
+from irons_local.linux.idmap import Extent, IdMap, IdMapError, inner_extent, lines, outer_map
+from irons_plugins.local.engines import EngineError
 
 STAGE = "/run"
 """Where something is mounted in a mount namespace of our own, in which nobody needs what the host has there."""
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
     task: Task = getattr(importlib.import_module(module), function)
     request = json.load(sys.stdin)
     if "dies_with" in request:
-        kernel.die_with_parent(signal.SIGKILL)
+        syscalls.die_with_parent(signal.SIGKILL)
         if os.getppid() != request.pop("dies_with"):
             os._exit(1)
     try:
@@ -74,12 +74,12 @@ def enter(level: Level, idmap: IdMap, request: dict[str, Any]) -> None:
         _open(request)
     if os.geteuid() == 0 and "layers" in request:
         namespaces.unshare(namespaces.NEWNS)
-        namespaces.mount("none", "/", flags=namespaces.MS_REC | kernel.MS_PRIVATE)
+        namespaces.mount("none", "/", flags=namespaces.MS_REC | syscalls.MS_PRIVATE)
         if "disk" in request:
-            disks.mount(Path(request.pop("disk")), Path(STAGE), kernel.MS_RDONLY)
+            disk_images.mount(Path(request.pop("disk")), Path(STAGE), syscalls.MS_RDONLY)
         request["rootfs"] = _merge(request)
     _descend(namespaces.NEWUSER | namespaces.NEWNS, lambda pid: _map_outer(pid, idmap))
-    namespaces.mount("none", "/", flags=namespaces.MS_REC | kernel.MS_PRIVATE)
+    namespaces.mount("none", "/", flags=namespaces.MS_REC | syscalls.MS_PRIVATE)
     for descriptor in request.get("give", ()):
         os.fchown(descriptor, 1, 1)
     _open(request)
@@ -111,7 +111,7 @@ def _descend(flags: int, map_ids: Callable[[int], None]) -> None:
         os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
     os.close(out_read)
     os.close(go_write)
-    kernel.die_with_parent(signal.SIGKILL)
+    syscalls.die_with_parent(signal.SIGKILL)
     try:
         namespaces.unshare(flags)
     except OSError as error:
@@ -125,9 +125,9 @@ def _descend(flags: int, map_ids: Callable[[int], None]) -> None:
     os.setresgid(0, 0, 0)
     os.setgroups([])
     os.setresuid(0, 0, 0)
-    kernel.die_with_parent(signal.SIGKILL)
+    syscalls.die_with_parent(signal.SIGKILL)
     # The next one's maps are written through its files in /proc.
-    kernel.stay_reachable()
+    syscalls.stay_reachable()
 
 
 def _open(request: dict[str, Any]) -> None:
@@ -139,13 +139,13 @@ def _merge(request: dict[str, Any]) -> int:
     """Mount directories over one another; gives a descriptor of the whole."""
     # By number, so that no character in a path means anything to the mount.
     lower = ":".join(_numbered(path) for path in request.pop("layers"))
-    flags = kernel.MS_NODEV | kernel.MS_NOSUID
-    kind = kernel.OVERLAY_OF_ROOT if request.pop("redirects", False) else kernel.OVERLAY
+    flags = syscalls.MS_NODEV | syscalls.MS_NOSUID
+    kind = syscalls.OVERLAY_OF_ROOT if request.pop("redirects", False) else syscalls.OVERLAY
     options = f"lowerdir={lower},{kind}"
     if "upper" in request:
         options += f",upperdir={_numbered(request.pop('upper'))},workdir={_numbered(request.pop('work'))}"
     else:
-        flags |= kernel.MS_RDONLY
+        flags |= syscalls.MS_RDONLY
     namespaces.mount("overlay", STAGE, "overlay", flags, options)
     return os.open(STAGE, os.O_RDONLY | os.O_DIRECTORY)
 

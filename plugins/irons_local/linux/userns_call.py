@@ -11,8 +11,8 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import Sequence
 from typing import Any, cast
 
+from irons_local.interpreter import options
 from irons_plugins.local.engines import EngineError, Progress, unheard
-from irons_plugins.local.interpreter import options
 
 _LINE = 1 << 20
 
@@ -43,7 +43,7 @@ async def call(
         EngineError: what the function raised, or that it died.
     """
     process = await asyncio.create_subprocess_exec(
-        *program("irons_plugins.local.engines.inside", level, target),
+        *program("irons_local.linux.userns_main", level, target),
         stdin=PIPE,
         stdout=PIPE,
         stderr=PIPE,

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from irons_plugins.local import workforce
-from irons_plugins.local.authorities import Authorities, AuthoritiesError, Carrying, paths_of
-from irons_plugins.local.synthetic import PoolError, read_pool
-from irons_plugins.local.upstream import Upstream, UpstreamError, read_upstream
+from irons_local.config import worker_count
+from irons_local.config.authorities import Authorities, AuthoritiesError, Carrying, paths_of
+from irons_local.config.synthetic_pool import PoolError, read_pool
+from irons_local.config.upstream import Upstream, UpstreamError, read_upstream
 from irons_policy.policy import Policy, PolicyError
 
 _log = logging.getLogger(__name__)
@@ -78,10 +78,10 @@ def read_config(listening: Path, settings: Path) -> Config:
     for name, value in kept.items():
         if type(value) is not int or not 0 < value < 1_000_000_000:
             raise ConfigError(f"{settings}: local.{name} must be a number above 0, not {value!r}")
-    if workforce.SETTING in local and not workforce.fits(local[workforce.SETTING]):
+    if worker_count.SETTING in local and not worker_count.fits(local[worker_count.SETTING]):
         raise ConfigError(
-            f"{settings}: local.{workforce.SETTING} must be a number from 1 to {workforce.MOST}, "
-            f"not {local[workforce.SETTING]!r}"
+            f"{settings}: local.{worker_count.SETTING} must be a number from 1 to {worker_count.MOST}, "
+            f"not {local[worker_count.SETTING]!r}"
         )
     try:
         read_upstream(local)

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from irons_plugins.local.problems import Problem
+from irons_local.problems import Problem
 
 GATEWAY4, GATEWAY6 = "100.64.0.1", "fd64::1"
 SANDBOX4, SANDBOX6 = "100.64.0.2", "fd64::2"
