@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from irons_plugins.local.assignment import MOST_ALONE, Assignment
+from irons_local.keeper.supervise.assignment import MOST_ALONE, Assignment
 
 
 class Clock:

@@ -13,9 +13,9 @@ import pytest
 from tests.local.people import CELL_NEEDS, PYTHON, Kept, eventually
 
 from irons_local.ipc.link import Message, RequestError
+from irons_local.keeper.cells import children
+from irons_local.keeper.cells.requests import Report
 from irons_local.linux.idmap import PRIVATE_BASE
-from irons_plugins.local import maker
-from irons_plugins.local.clients import Report
 
 SQUAT = """
 import errno, socket
@@ -351,7 +351,7 @@ def test_a_child_that_takes_too_long_is_told_from_one_that_was_ended() -> None:
     """One that the keeper ended for its time is `late`; one that something else ended is not."""
     for late in (True, False):
         loop, heard = _HeldLoop(), list[Message | None]()
-        child = maker.fork(lambda _: signal.pause())
+        child = children.fork(lambda _: signal.pause())
         report = Report(loop, child, heard.append, 3.0)  # type: ignore[arg-type]
         if late:
             loop.late()

@@ -16,8 +16,8 @@ import pytest
 from tests.local.people import CELL_NEEDS, PYTHON, Person, eventually, keeping, root_person
 
 from irons.errors import LocalError
+from irons_local.daemon import client
 from irons_local.paths import Places
-from irons_plugins.local import daemon
 from irons_plugins.local.commands import _listens, _memory, listens_text
 from irons_plugins.local.listening import Listening
 from irons_plugins.local.listening import kept as listening_kept
@@ -25,7 +25,7 @@ from irons_plugins.local.listening import kept as listening_kept
 ASK = """
 import json, sys
 from irons.errors import LocalError
-from irons_plugins.local import daemon
+from irons_local.daemon import client as daemon
 from irons_local.ipc.locate import settle
 from irons_local.paths import Places
 try:
@@ -63,7 +63,7 @@ def fresh(person: Person) -> Iterator[Person]:
             [
                 sys.executable,
                 "-c",
-                "from irons_plugins.local import daemon; from irons_local import paths as places; daemon.down(places.Places.of())",
+                "from irons_local.daemon import client as daemon; from irons_local import paths as places; daemon.down(places.Places.of())",
             ]
         )
         eventually(lambda: not person.processes(), what="the daemon to end")
@@ -112,10 +112,10 @@ def test_a_long_runtime_directory_breaks_no_socket(fresh: Person) -> None:
     longer = ["env", f"XDG_RUNTIME_DIR={runtime}"]
     try:
         assert ensure(fresh, *longer)[2] is True
-        asked = "from irons_plugins.local import daemon; from irons_local import paths as places; print(daemon.serves(places.Places.of()))"
+        asked = "from irons_local.daemon import client as daemon; from irons_local import paths as places; print(daemon.serves(places.Places.of()))"
         assert fresh.run([*longer, sys.executable, "-c", asked]).stdout == "True\n"
     finally:
-        down = "from irons_plugins.local import daemon; from irons_local import paths as places; daemon.down(places.Places.of())"
+        down = "from irons_local.daemon import client as daemon; from irons_local import paths as places; daemon.down(places.Places.of())"
         fresh.run([*longer, sys.executable, "-c", down])
 
 
@@ -160,7 +160,7 @@ def test_a_newer_daemon_is_left_alone() -> None:
     """An older client says that the daemon is newer and what to do, and changes nothing."""
     with root_person() as person, keeping(person, version="99.1") as kept:
         with pytest.raises(LocalError, match=r"version 99\.1, newer than") as caught:
-            daemon.ensure(person.places)
+            client.ensure(person.places)
         assert "irons local down" in caught.value.hint
         assert kept.status()["version"] == "99.1"
 
@@ -174,29 +174,29 @@ def test_a_connection_is_handed_to_openssh() -> None:
         eventually(lambda: "127.0.0.1:22" in kept.inside(cell, "ss", "-Hlnt")[1], what="the server inside")
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            daemon.connect_descriptor(cell, theirs.fileno(), person.environ)
+            client.connect_descriptor(cell, theirs.fileno(), person.environ)
             data, fds, _, _ = socket.recv_fds(ours, 10, 4)
         assert data == b"\0"
         with socket.socket(fileno=fds[0]) as connection:
             assert connection.recv(8) == b"SSH-2.0-"
         with pytest.raises(LocalError, match="no cell"):
-            daemon.connect_descriptor("sb_00000000000000ff", environ=person.environ)
+            client.connect_descriptor("sb_00000000000000ff", environ=person.environ)
         with (
             Path(os.devnull).open("w") as nowhere,
             pytest.raises(LocalError, match="stdout is not a socket to hand"),
         ):
-            daemon.connect_descriptor(cell, nowhere.fileno(), person.environ)
+            client.connect_descriptor(cell, nowhere.fileno(), person.environ)
 
 
 def test_without_a_daemon(tmp_path: Path) -> None:
     """Status, down and connect say that there is none, and start nothing."""
     places = Places.of({"XDG_STATE_HOME": str(tmp_path)}, 4242)
-    assert daemon.status(places) is None
-    assert daemon.down(places) is False
+    assert client.status(places) is None
+    assert client.down(places) is False
     with pytest.raises(LocalError, match="does not run"):
-        daemon.connect(places, "sb_0000000000000001")
+        client.connect(places, "sb_0000000000000001")
     with pytest.raises(LocalError, match="does not run"):
-        daemon.restart(places)
+        client.restart(places)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -239,7 +239,7 @@ def test_what_a_machine_lacks_is_named_with_its_check(fresh: Person, check: str)
     """A cell that cannot be made says what is missing and which doctor check explains it."""
     if fresh.uid == 0 and check in ("newuidmap", "subordinate-ids"):
         pytest.skip("root needs none")
-    inner = "import os; from irons_plugins.local.maker import *; from irons_local.cell.network import Ports\n"
+    inner = "import os; from irons_local.keeper.cells.children import *; from irons_local.cell.network import Ports\n"
     if check == "user-namespaces":
         inner += FORBID
     inner += "child = fork(lambda link: make(link, Ports())); print(Link(child.sock).recv().body['error']['message'])"

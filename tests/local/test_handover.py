@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from irons_local.daemon import handover
 from irons_local.ipc import link
-from irons_plugins.local import handover
 
 pytestmark = pytest.mark.process
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from tests.local.people import Kept, eventually
 
+from irons_local.forkserver.confine import GATEWAY_ID
 from irons_local.ipc.link import Link, LinkClosedError, RequestError
+from irons_local.keeper import daemonize
 from irons_local.linux.namespaces import CAP_DAC_READ_SEARCH
-from irons_plugins.local import becoming
-from irons_plugins.local.confined import GATEWAY_ID
 
 
 def test_a_killed_gateway_is_replaced_and_nothing_is_lost(kept: Kept) -> None:
@@ -202,8 +202,8 @@ def test_only_one_keeper(kept: Kept) -> None:
     """A second keeper of the same places is refused at once, while the first one answers."""
     os.seteuid(kept.person.uid)
     try:
-        with pytest.raises(becoming.AnotherError):
-            becoming.lock(kept.person.places)
+        with pytest.raises(daemonize.AnotherError):
+            daemonize.lock(kept.person.places)
     finally:
         os.seteuid(os.getuid())
 
@@ -253,10 +253,10 @@ def test_a_log_that_grows_is_cut(tmp_path: Path) -> None:
     log = tmp_path / "gateway.log"
     with log.open("ab", buffering=0) as writer:
         writer.write(b"old\n" * (2 << 20))
-        becoming.cap(log)
+        daemonize.cap(log)
         assert log.stat().st_size == 0
         writer.write(b"new\n")
     assert log.read_bytes() == b"new\n"
     assert (tmp_path / "gateway.log.1").stat().st_size == 1 << 20
-    becoming.cap(log)
+    daemonize.cap(log)
     assert log.read_bytes() == b"new\n"

@@ -12,8 +12,9 @@ import pytest
 from tests.local import people
 
 from irons.errors import LocalError
+from irons_local.daemon import spawn
 from irons_local.paths import Places
-from irons_plugins.local import launching, readiness
+from irons_plugins.local import readiness
 from irons_plugins.local.doctor import Check
 from irons_plugins.local.engines import CellError, EngineError
 from irons_plugins.local.images.building import piped
@@ -164,7 +165,7 @@ def test_a_daemon_that_does_not_come_up_ends_with_doctors_words(
     monkeypatch.setattr(sys, "executable", "/bin/false")
     (tmp_path / "run").mkdir(mode=0o700)
     with pytest.raises(LocalError) as raised:
-        launching.start(Places(tmp_path / "state", tmp_path / "run"), {})
+        spawn.start(Places(tmp_path / "state", tmp_path / "run"), {})
     assert raised.value.message.endswith("it ended at once: no kernel")
     assert raised.value.hint == "get kernel"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from tests.local.people import Person
 
-from irons_plugins.local import confined
+from irons_local.forkserver import confine
 
 pytestmark = pytest.mark.process
 
@@ -27,7 +27,7 @@ for name in sorted(set(sys.modules) - before):
 """
 
 
-@pytest.mark.parametrize("module", ["irons_plugins.local.keeper", "irons_plugins.local.confined"])
+@pytest.mark.parametrize("module", ["irons_local.keeper.keeper", "irons_local.forkserver.confine"])
 def test_no_code_of_third_parties_is_imported_with_all_rights(module: str) -> None:
     """The keeper, and what root's gateway runs before it has given up its rights, import the standard library and our own code only."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
@@ -101,7 +101,7 @@ print(*interpreter.options())
 """
 
 START = """
-from irons_plugins.local import daemon
+from irons_local.daemon import client as daemon
 from irons_local.paths import Places
 environ = json.loads(sys.argv[1])
 found = daemon.ensure(Places.of(environ), environ)
@@ -113,13 +113,13 @@ print(json.dumps([found.pid, found.server, found.nursery.pid]))
 
 def test_every_codec_of_the_gateway_is_loaded_before_its_rights_are_gone() -> None:
     """Python imports a codec when it is first used, from files that root's gateway may be unable to read by then."""
-    local = Path(confined.__file__).parent
+    local = Path(confine.__file__).parents[1]
     named = re.compile(
         r"""(?:encoding=|(?:en|de)code\(|read_text\(|write_text\([^()]*(?:\([^()]*\))?[^()]*, )"([a-z0-9_-]+)\""""
     )
     found = {
         codecs.lookup(name).name
-        for path in (*local.glob("gateway/*.py"), *local.glob("*.py"))
+        for path in (*local.rglob("*.py"), *local.parents[1].rglob("core/irons_policy/*.py"))
         for name in named.findall(path.read_text("utf-8"))
     }
-    assert {"ascii", "utf-8"} <= found <= {codecs.lookup(name).name for name in confined.CODECS}
+    assert {"ascii", "utf-8"} <= found <= {codecs.lookup(name).name for name in confine.CODECS}

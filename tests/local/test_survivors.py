@@ -14,8 +14,8 @@ import pytest
 from tests.local.people import Person, eventually
 from tests.local.test_daemon import ensure
 
+from irons_local.keeper import daemonize
 from irons_local.paths import Places
-from irons_plugins.local import becoming
 
 CALL = """
 import json, os, subprocess, sys
@@ -66,19 +66,19 @@ def places(tmp_path: Path) -> Places:
 
 def test_no_daemon_comes_while_a_purge_goes_on(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
     """A keeper that is started during a purge gives up, and says what may be in its way."""
-    monkeypatch.setattr(becoming, "_END_WITHIN", 0.05)
-    barred = becoming.bar(places)
-    with pytest.raises(becoming.BecomingError, match="an uninstall"):
-        becoming.lock(places)
+    monkeypatch.setattr(daemonize, "_END_WITHIN", 0.05)
+    barred = daemonize.bar(places)
+    with pytest.raises(daemonize.BecomingError, match="an uninstall"):
+        daemonize.lock(places)
     for lock in barred:
         os.close(lock)
 
 
 def test_a_keeper_that_waited_for_a_purge_locks_the_file_that_is_there(places: Places) -> None:
     """A lock on a removed file is worth nothing: the keeper takes the new one."""
-    barred = becoming.bar(places)
+    barred = daemonize.bar(places)
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(becoming.lock, places)
+        waiting = pool.submit(daemonize.lock, places)
         eventually(waiting.running, what="a keeper to wait")
         places.lock.unlink()
         places.state_lock.unlink()

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from irons_plugins.local import workers
-from irons_plugins.local.births import Plan
-from irons_plugins.local.clients import Ask
-from irons_plugins.local.loop import Loop
-from irons_plugins.local.workers import Found, Worker
+from irons_local.keeper.cells.loop import Loop
+from irons_local.keeper.cells.requests import Ask
+from irons_local.keeper.supervise import supervisor
+from irons_local.keeper.supervise.spawn import Plan
+from irons_local.keeper.supervise.supervisor import Found, Worker
 
 pytestmark = pytest.mark.process
 
@@ -52,7 +52,7 @@ def test_what_follows_a_restart_is_not_killed_in_its_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The kill that stands ready for a process which does not end reaches no other one, whatever its descriptor's number."""
-    monkeypatch.setattr(workers, "_GRACE", 0.3)
+    monkeypatch.setattr(supervisor, "_GRACE", 0.3)
     bench = Bench(tmp_path, "import signal; signal.pause()")
     bench.worker.start()
     bench.worker.renew()

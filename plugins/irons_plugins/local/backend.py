@@ -27,18 +27,18 @@ def local_backend(settings: Settings) -> Backend:
     Raises:
         LocalError: It can't run here, or is down and must not be started; the hint says what to do.
     """
-    from irons_plugins.local import daemon
+    from irons_local.daemon import client
 
     places = places_of(settings)
     waker = None
     if settings.env.get("IRONS_NO_START"):
-        if daemon.status(places) is None:
+        if client.status(places) is None:
             raise LocalError(
                 "the local backend is down",
                 hint="irons local up starts it, and so does any command that needs it",
             )
     else:
-        from irons_plugins.local.reviving import Reviving
+        from irons_local.daemon.transport import Reviving
 
         waker = Reviving(places, settings.env)
     return Backend(

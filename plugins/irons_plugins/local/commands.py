@@ -65,18 +65,18 @@ def up(
     ssh_listen: str | None,
 ) -> object:
     """Bring the daemon up; with `foreground` stay until it ends."""
-    from irons_plugins.local import daemon
+    from irons_local.daemon import client
     from irons_plugins.local.listening import Listening
 
     places = places_of(ctx.settings)
     asked = Listening.checked(listen, tls_cert, tls_key, ssh_listen)
     if asked is None:
-        daemon.ensure(places, ctx.settings.env)
+        client.ensure(places, ctx.settings.env)
     else:
         _serve(ctx, places, asked)
     _warn(ctx, places)
     if foreground:
-        daemon.stay(places)
+        client.stay(places)
         return None
     return status(ctx)
 
@@ -96,27 +96,27 @@ def _warn(ctx: Context, places: Places) -> None:
 
 def _serve(ctx: Context, places: Places, asked: Listening) -> None:
     """Have the API served where it was asked for; where that fails all is as it was."""
-    from irons_plugins.local import daemon
+    from irons_local.daemon import client
     from irons_plugins.local.listening import kept
 
     places.create()
     try:
         with kept(places, asked) as new:
-            if new and daemon.status(places) is not None:
-                daemon.restart(places, "server")
-            daemon.ensure(places, ctx.settings.env)
+            if new and client.status(places) is not None:
+                client.restart(places, "server")
+            client.ensure(places, ctx.settings.env)
     except LocalError:
         # One that could not serve there goes on as before.
         with suppress(LocalError):
-            daemon.restart(places, "server")
+            client.restart(places, "server")
         raise
 
 
 def down(ctx: Context) -> None:
     """End the daemon's processes."""
-    from irons_plugins.local import daemon
+    from irons_local.daemon import client
 
-    if daemon.down(places_of(ctx.settings)):
+    if client.down(places_of(ctx.settings)):
         ctx.progress("the local backend is down; sandboxes run on, with no way out until it is up again")
     else:
         ctx.progress("the local backend was not running")
@@ -124,10 +124,10 @@ def down(ctx: Context) -> None:
 
 def status(ctx: Context) -> tuple[ProcessRow, ...]:
     """Return the backend's processes."""
-    from irons_plugins.local import daemon
+    from irons_local.daemon import client
 
     places = places_of(ctx.settings)
-    found = daemon.status(places)
+    found = client.status(places)
     if found is None:
         return tuple(ProcessRow(name, None, "", "down") for name in PROCESSES)
     version = found.version
@@ -275,7 +275,7 @@ def uninstall(ctx: Context, *, purge: bool, dry_run: bool, yes: bool) -> object:
 
 def connect(ctx: Context, *, cell: str, port: str | None) -> None:
     """Hand a connected descriptor to the ssh that started this."""
-    from irons_plugins.local import daemon
+    from irons_local.daemon import client
 
     del port
-    daemon.connect_descriptor(cell, environ=ctx.settings.env)
+    client.connect_descriptor(cell, environ=ctx.settings.env)

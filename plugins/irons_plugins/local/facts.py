@@ -14,11 +14,11 @@ from pathlib import Path
 from irons.settings import config_path
 from irons_local.cell.network import search_path
 from irons_local.config.authorities import Authorities, carried
+from irons_local.forkserver.confine import GATEWAY_ID
 from irons_local.linux.cgroup import Groups
 from irons_local.linux.idmap import INNER_COUNT, PRIVATE_BASE, PRIVATE_COUNT, IdMapError, outer_map
 from irons_local.linux.userns_call import call
 from irons_local.paths import Places, PlacesError
-from irons_plugins.local.confined import GATEWAY_ID
 from irons_plugins.local.engines import EngineError
 from irons_plugins.local.images.debian import host_release
 from irons_plugins.local.surroundings import Surroundings

@@ -13,12 +13,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from irons.errors import IronsError, LocalError, NotFound
+from irons_local.daemon import client
+from irons_local.daemon.survivors import end, survivors
+from irons_local.keeper import daemonize
 from irons_local.linux.idmap import IdMapError, outer_map
 from irons_local.linux.remove_tree import remove_tree
-from irons_plugins.local import becoming, daemon, unit
+from irons_plugins.local import unit
 from irons_plugins.local.engines import CellError, EngineError, Kit
 from irons_plugins.local.engines.machine import Machine
-from irons_plugins.local.survivors import end, survivors
 from irons_plugins.ssh.config_blocks import Installed
 from irons_plugins.ssh.kept import end_all
 from irons_plugins.ssh.own_keys import locked_out
@@ -79,7 +81,7 @@ def remove(ctx: Context, places: Places, items: tuple[Item, ...], *, purge: bool
     """
     wrong: list[str] = []
     end_all(ctx.settings)
-    if not purge or daemon.serves(places):
+    if not purge or client.serves(places):
         wrong += _destroy_all(ctx, [item.path for item in items if item.what == "sandbox"])
     for step in (Installed(ctx.settings).uninstall, lambda: unit.remove(ctx.settings.env)):
         try:
@@ -110,7 +112,7 @@ def _purge(ctx: Context, places: Places) -> list[str]:
     """
     try:
         barred = _end_and_bar(places)
-    except (becoming.BecomingError, OSError) as error:
+    except (daemonize.BecomingError, OSError) as error:
         return [str(error)]
     try:
         wrong = asyncio.run(_destroy_left(ctx, places))
@@ -139,10 +141,10 @@ def _end_and_bar(places: Places) -> list[int]:
     for last in (False, False, True):
         left = ", ".join(f"{name} (process {pid})" for name, pid in end(places))
         if left:
-            raise becoming.BecomingError(f"not ended: {left}")
+            raise daemonize.BecomingError(f"not ended: {left}")
         try:
-            return becoming.bar(places)
-        except becoming.AnotherError:
+            return daemonize.bar(places)
+        except daemonize.AnotherError:
             # Another command was quicker.
             if last:
                 raise
@@ -158,7 +160,7 @@ def _sandboxes(ctx: Context, places: Places, *, purge: bool) -> list[str]:
         except LocalError as error:
             hint = "irons local uninstall --purge removes everything without it"
             raise LocalError(error.message, hint=hint) from None
-    if daemon.serves(places):
+    if client.serves(places):
         with suppress(IronsError):
             return [sandbox.name for sandbox in ctx.api.list()]
     return [_name(home) for home in _homes(places)]

@@ -222,7 +222,7 @@ class Stand:
                 str(self.home),
                 sys.executable,
                 "-m",
-                *(["irons_plugins.local.confined"] if confined else []),
+                *(["irons_local.forkserver.confine"] if confined else []),
                 "irons_plugins.local.gateway",
             ],
             env={**os.environ, "IRONS_LINK": str(far.fileno())},

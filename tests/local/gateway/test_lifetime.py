@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.e2e.lab import Lab, eventually
 from tests.local.gateway.stand import BANNER, CELL, CellNet, Program, Stand
 
-from irons_plugins.local.confined import GATEWAY_ID
+from irons_local.forkserver.confine import GATEWAY_ID
 
 SECOND = "sb_00000000000000bb"
 WEB, OTHER, EVIL = "web.example.test", "other.example.test", "evil.example.test"

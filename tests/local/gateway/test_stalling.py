@@ -19,7 +19,7 @@ import pytest
 from tests.e2e.lab import Lab, eventually
 from tests.local.gateway.stand import CellNet, Program, Stand, client_hello
 
-from irons_plugins.local.confined import GATEWAY_ID
+from irons_local.forkserver.confine import GATEWAY_ID
 from irons_plugins.local.gateway import relay
 from irons_plugins.local.gateway import wire as wires
 from irons_plugins.local.gateway.relay import (

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import sys
 
+from irons_local.forkserver.confine import GATEWAY_ID
 from irons_local.ipc.link import listen
+from irons_local.keeper import daemonize
+from irons_local.keeper.keeper import Keeper, warm
+from irons_local.keeper.supervise.spawn import Plan
 from irons_local.paths import Places
-from irons_plugins.local import becoming
-from irons_plugins.local.births import Plan
-from irons_plugins.local.confined import GATEWAY_ID
-from irons_plugins.local.keeper import Keeper, warm
 
 
 def main(gateway: str, server: str, version: str, workers: str) -> None:
@@ -18,7 +18,7 @@ def main(gateway: str, server: str, version: str, workers: str) -> None:
     places = Places.of().create()
     if os.geteuid() == 0:
         os.chown(places.gateway, GATEWAY_ID, GATEWAY_ID)
-    becoming.prepare(becoming.lock(places))
+    daemonize.prepare(daemonize.lock(places))
     server_plan = Plan(
         "server", ["-P", server], places.local, places.logs / "server.log", places.local, places.runtime
     )

@@ -14,10 +14,10 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from irons_local.ipc.link import reach
+from irons_local.keeper.cells.loop import READ, Loop
+from irons_local.keeper.cells.requests import Ask, Client
+from irons_local.keeper.supervise.spawn import Birth, Plan, execute
 from irons_local.linux import namespaces
-from irons_plugins.local.births import Birth, Plan, execute
-from irons_plugins.local.clients import Ask, Client
-from irons_plugins.local.loop import READ, Loop
 
 _SETTLED_AFTER = 10.0
 _LOOK_EVERY = 1.0

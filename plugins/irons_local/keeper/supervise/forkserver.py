@@ -7,11 +7,11 @@ import os
 from contextlib import suppress
 from functools import partial
 
-from irons_plugins.local.births import Birth, Plan, execute, log_of
-from irons_plugins.local.clients import Ask
-from irons_plugins.local.loop import Loop
-from irons_plugins.local.nursery import BEGIN
-from irons_plugins.local.workers import Worker, say
+from irons_local.forkserver.server import BEGIN
+from irons_local.keeper.cells.loop import Loop
+from irons_local.keeper.cells.requests import Ask
+from irons_local.keeper.supervise.spawn import Birth, Plan, execute, log_of
+from irons_local.keeper.supervise.supervisor import Worker, say
 
 _ANSWER_WITHIN = 5.0
 

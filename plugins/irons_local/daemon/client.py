@@ -20,10 +20,10 @@ from typing import Any
 
 from irons.errors import LocalError
 from irons.version import __version__
+from irons_local.daemon.spawn import START_WITHIN, broken, start
 from irons_local.ipc.link import Link, LinkError, Message, RequestError, reach
 from irons_local.ipc.locate import settle
 from irons_local.paths import Places, PlacesError
-from irons_plugins.local.launching import START_WITHIN, broken, start
 
 _ANSWER_WITHIN = 10.0
 _DOWN_WITHIN = 15.0

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from irons_local.cell.network import Ports
 from irons_local.ipc.link import Body, Link, LinkError, RequestError
-from irons_plugins.local.births import Plan
-from irons_plugins.local.cells import Cells
-from irons_plugins.local.workers import Found, end_found, find, say
+from irons_local.keeper.cells.registry import Cells
+from irons_local.keeper.supervise.spawn import Plan
+from irons_local.keeper.supervise.supervisor import Found, end_found, find, say
 
 _SURRENDER_WITHIN = 5.0
 

@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from irons.errors import LocalError
+from irons_local.daemon import client
+from irons_local.forkserver.confine import GATEWAY_ID
+from irons_local.keeper.supervise.spawn import STATE
 from irons_local.linux.namespaces import birth, is_same
 from irons_local.paths import Places
-from irons_plugins.local import daemon
-from irons_plugins.local.births import STATE
-from irons_plugins.local.confined import GATEWAY_ID
 
 _MODULES = {
-    "irons_plugins.local.keeper": "keeper",
+    "irons_local.keeper.keeper": "keeper",
     "irons_plugins.local.server": "server",
-    "irons_plugins.local.confined": "gateway",
+    "irons_local.forkserver.confine": "gateway",
 }
 _PROC = Path("/proc")
 _END_WITHIN = 7.0
@@ -56,7 +56,7 @@ def end(places: Places) -> tuple[Survivor, ...]:
         The processes that did not end.
     """
     with suppress(LocalError):
-        daemon.down(places, within=_END_WITHIN)
+        client.down(places, within=_END_WITHIN)
     for _ in range(_ROUNDS):
         left = survivors(places)
         if not left:
@@ -68,7 +68,7 @@ def end(places: Places) -> tuple[Survivor, ...]:
                     os.killpg(pid, signal.SIGKILL)
                 else:
                     os.kill(pid, signal.SIGKILL)
-                daemon.wait_for_end(pid, _END_WITHIN)
+                client.wait_for_end(pid, _END_WITHIN)
     return survivors(places)
 
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from irons_local.ipc.link import Body, LinkError, Message, Receiver, Sender
-from irons_plugins.local.loop import READ, WRITE, Loop
-from irons_plugins.local.maker import Child
+from irons_local.keeper.cells.children import Child
+from irons_local.keeper.cells.loop import READ, WRITE, Loop
 
 
 class Client:

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from irons_local.ipc.link import Body
-from irons_plugins.local import succession
-from irons_plugins.local.absence import Absence
-from irons_plugins.local.assignment import Assignment
-from irons_plugins.local.births import Birth, Plan
-from irons_plugins.local.cells import Cell, Cells
-from irons_plugins.local.clients import Ask
-from irons_plugins.local.loop import Loop
-from irons_plugins.local.warm import Warm
-from irons_plugins.local.workers import Worker, find, say
+from irons_local.keeper.cells.loop import Loop
+from irons_local.keeper.cells.registry import Cell, Cells
+from irons_local.keeper.cells.requests import Ask
+from irons_local.keeper.cells.standby import Absence
+from irons_local.keeper.supervise import succession
+from irons_local.keeper.supervise.assignment import Assignment
+from irons_local.keeper.supervise.forkserver import Warm
+from irons_local.keeper.supervise.spawn import Birth, Plan
+from irons_local.keeper.supervise.supervisor import Worker, find, say
 
 _BEGUN_WITHIN = 5.0
 

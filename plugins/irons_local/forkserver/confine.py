@@ -1,4 +1,4 @@
-"""Starts the gateway without the rights it does not need: `python -m irons_plugins.local.confined MODULE`.
+"""Starts the gateway without the rights it does not need: `python -m irons_local.forkserver.confine MODULE`.
 
 As root this process first becomes a user of its own that may read files and nothing else, since that user may be
 unable to read the Python files of root's environment. Where root itself lacks that right, as in a container, the user
@@ -17,9 +17,9 @@ import os
 import sys
 from contextlib import suppress
 
+from irons_local.forkserver import server
 from irons_local.linux import namespaces
 from irons_local.linux.idmap import PRIVATE_BASE, PRIVATE_COUNT
-from irons_plugins.local import nursery
 
 GATEWAY_ID = PRIVATE_BASE + PRIVATE_COUNT
 """User and group of root's gateway: the first ids above those of sandboxes, which nothing else has."""
@@ -76,7 +76,7 @@ def main() -> int:
     confine()
     descriptor = os.environ.pop("IRONS_NURSERY", None)
     if descriptor is not None:
-        return nursery.serve(int(descriptor), module.main)
+        return server.serve(int(descriptor), module.main)
     return int(module.main() or 0)
 
 

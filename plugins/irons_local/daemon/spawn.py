@@ -12,8 +12,8 @@ from typing import Any
 
 from irons.errors import LocalError
 from irons_local.interpreter import options
+from irons_local.keeper.supervise.spawn import PROXIES, STATE
 from irons_local.paths import Places, PlacesError
-from irons_plugins.local.births import PROXIES, STATE
 
 START_WITHIN = 20.0
 """Seconds that a keeper may take."""
@@ -42,7 +42,7 @@ def start(places: Places, environ: Mapping[str, str] | None) -> None:
     except PlacesError as error:
         raise LocalError(str(error), hint="`irons doctor` checks the state directory") from error
     read, write = os.pipe()
-    keeper = ["-m", "irons_plugins.local.keeper", "--ready", str(write), STATE, str(places.state)]
+    keeper = ["-m", "irons_local.keeper.keeper", "--ready", str(write), STATE, str(places.state)]
     argv = [sys.executable, *options(), *keeper]
     try:
         try:

@@ -1,6 +1,6 @@
 """The keeper: makes and holds the cells' sockets, and keeps the gateway's workers and the control plane running.
 
-`python -m irons_plugins.local.keeper` runs one per user. It is single-threaded, needs the standard library only and
+`python -m irons_local.keeper.keeper` runs one per user. It is single-threaded, needs the standard library only and
 waits for nothing but events. Should it die, all else lives on; the next one finds it and takes over.
 """
 
@@ -20,18 +20,18 @@ from pathlib import Path
 from irons.homes import config_file
 from irons.version import __version__
 from irons_local.config import worker_count
+from irons_local.forkserver.confine import GATEWAY_ID
 from irons_local.interpreter import options
 from irons_local.ipc.link import RequestError, listen, peer_of
+from irons_local.keeper import daemonize
+from irons_local.keeper.cells.children import fault
+from irons_local.keeper.cells.loop import READ, Loop
+from irons_local.keeper.cells.registry import NAME
+from irons_local.keeper.cells.requests import Ask, Client
+from irons_local.keeper.supervise.spawn import PROXIES, STATE, Plan
+from irons_local.keeper.supervise.supervisor import Worker, end_found, find, say
+from irons_local.keeper.supervise.workers import Gateways
 from irons_local.paths import Places, PlacesError
-from irons_plugins.local import becoming
-from irons_plugins.local.births import PROXIES, STATE, Plan
-from irons_plugins.local.cells import NAME
-from irons_plugins.local.clients import Ask, Client
-from irons_plugins.local.confined import GATEWAY_ID
-from irons_plugins.local.gateways import Gateways
-from irons_plugins.local.loop import READ, Loop
-from irons_plugins.local.maker import fault
-from irons_plugins.local.workers import Worker, end_found, find, say
 
 _LOG_EVERY = 30.0
 _LOOK_EVERY = 0.05
@@ -275,7 +275,7 @@ class Keeper:
     def _cap_logs(self) -> None:
         for log in self._places.logs.glob("*.log"):
             with suppress(OSError):
-                becoming.cap(log)
+                daemonize.cap(log)
         self._loop.after(_LOG_EVERY, self._cap_logs)
 
 
@@ -293,7 +293,7 @@ def warm(places: Places, module: str, *flags: str) -> Plan:
     """
     return Plan(
         "gateway",
-        [*flags, "-m", "irons_plugins.local.confined", module, STATE, str(places.state)],
+        [*flags, "-m", "irons_local.forkserver.confine", module, STATE, str(places.state)],
         places.gateway,
         places.logs / "gateway.log",
         places.local,
@@ -331,17 +331,17 @@ def main(arguments: Sequence[str]) -> int:
         if os.geteuid() == 0:
             os.chown(places.gateway, GATEWAY_ID, GATEWAY_ID)
         if "--foreground" not in arguments:
-            becoming.detach(places.logs / "keeper.log")
+            daemonize.detach(places.logs / "keeper.log")
         # After the last fork: the locks name this process.
-        locks = becoming.lock(places)
-        becoming.prepare([*locks, ready])
+        locks = daemonize.lock(places)
+        daemonize.prepare([*locks, ready])
         os.chdir(places.local)
         workers = worker_count.wanted(Path(config_file(os.environ)))
         keeper = Keeper(places, listen(places.keeper_socket), *plans(places), workers=workers)
-    except becoming.AnotherError as error:
+    except daemonize.AnotherError as error:
         _tell(ready, {"another": f"{error}"})
         return 1
-    except (PlacesError, becoming.BecomingError, OSError) as error:
+    except (PlacesError, daemonize.BecomingError, OSError) as error:
         say(f"{error}")
         _tell(ready, {"error": f"{error}"})
         return 1

@@ -11,16 +11,16 @@ from typing import Any, NamedTuple
 from irons_local.cell import sockets
 from irons_local.cell.network import Ports
 from irons_local.ipc.link import Link, Message, RequestError, answer_of
+from irons_local.keeper.cells import children
+from irons_local.keeper.cells.loop import Loop
+from irons_local.keeper.cells.requests import Ask, Report
 from irons_local.linux import namespaces
-from irons_plugins.local import maker
-from irons_plugins.local.clients import Ask, Report
-from irons_plugins.local.loop import Loop
 
 NAME = re.compile(r"sb_[0-9a-f]{16}")
 
 _CONNECT_WITHIN = 5.0
 _MAKE_WITHIN = 30.0
-_NAMESPACES = len(maker.Namespaces._fields)
+_NAMESPACES = len(children.Namespaces._fields)
 
 
 class Cell(NamedTuple):
@@ -28,7 +28,7 @@ class Cell(NamedTuple):
 
     name: str
     ports: Ports
-    spaces: maker.Namespaces
+    spaces: children.Namespaces
     sockets: tuple[int, ...]
 
     def attachment(self) -> dict[str, Any]:
@@ -89,7 +89,7 @@ class Cells:
         user = -1
         try:
             user = namespaces.owner_of(net)
-            child = maker.fork(lambda link: maker.renew(link, user, net, ports))
+            child = children.fork(lambda link: children.renew(link, user, net, ports))
             os.close(child.pidfd)
             with Link(child.sock) as link:
                 link.sock.settimeout(_MAKE_WITHIN)
@@ -98,7 +98,7 @@ class Cells:
             os.close(net)
             if user >= 0:
                 os.close(user)
-        cell = self._held[name] = Cell(name, ports, maker.Namespaces(*report.fds), tuple(fds))
+        cell = self._held[name] = Cell(name, ports, children.Namespaces(*report.fds), tuple(fds))
         return cell
 
     def close(self) -> None:
@@ -119,7 +119,7 @@ class Cells:
             raise ValueError(f"{name!r} is not the name of a cell")
         if name in self._held or name in self._coming:
             raise RequestError("exists", f"the cell {name} is there already")
-        child = maker.fork(lambda link: maker.make(link, Ports()))
+        child = children.fork(lambda link: children.make(link, Ports()))
         self._expect(ask, name, child)
 
     def _adopt(self, ask: Ask) -> None:
@@ -145,14 +145,14 @@ class Cells:
             if os.path.samestat(os.fstat(net), Path("/proc/self/ns/net").stat()):
                 raise RequestError("state", f"process {pid} is in no cell")
             user = namespaces.owner_of(net)
-            child = maker.fork(lambda link: maker.renew(link, user, net, None))
+            child = children.fork(lambda link: children.renew(link, user, net, None))
         finally:
             os.close(net)
             if user >= 0:
                 os.close(user)
         self._expect(ask, name, child)
 
-    def _expect(self, ask: Ask, name: str, child: maker.Child) -> None:
+    def _expect(self, ask: Ask, name: str, child: children.Child) -> None:
         self._coming.add(name)
 
         def done(message: Message | None) -> None:
@@ -163,7 +163,7 @@ class Cells:
                 ask.refuse(error.code, error.message)
                 return
             ports = Ports(**report.body["ports"])
-            spaces = maker.Namespaces(*report.fds[:_NAMESPACES])
+            spaces = children.Namespaces(*report.fds[:_NAMESPACES])
             cell = self._held[name] = Cell(name, ports, spaces, tuple(report.fds[_NAMESPACES:]))
             self._attach(cell)
             ask.ok(report.body)
@@ -185,7 +185,7 @@ class Cells:
         spaces = self._cell(ask).spaces
         address, port = ask.text("address"), ask.number("port")
         within = float(ask.body.get("timeout", _CONNECT_WITHIN))
-        child = maker.fork(lambda link: maker.connect(link, spaces, address, port, within))
+        child = children.fork(lambda link: children.connect(link, spaces, address, port, within))
 
         def done(message: Message | None) -> None:
             try:

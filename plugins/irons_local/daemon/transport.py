@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from irons.errors import LocalError
+from irons_local.daemon import client
 from irons_local.paths import Places
-from irons_plugins.local import daemon
 
 _LOOK_EVERY = 1.0
 
@@ -44,4 +44,4 @@ class Reviving:
 
     def _bring_up(self, *, newer: bool) -> None:
         self._looked = time.monotonic()
-        daemon.ensure(self._places, self._environ, newer=newer)
+        client.ensure(self._places, self._environ, newer=newer)

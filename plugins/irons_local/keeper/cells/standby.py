@@ -13,8 +13,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-from irons_plugins.local.cells import Cell
-from irons_plugins.local.loop import READ, Loop
+from irons_local.keeper.cells.loop import READ, Loop
+from irons_local.keeper.cells.registry import Cell
 
 _PATIENCE = 1.0
 _PRESENT_AFTER = 0.5
