@@ -23,7 +23,7 @@ import hpack
 from tests.e2e.lab import make_lab
 from tests.local.gateway.stand import CellNet, Program, Stand, make_stand
 
-from irons_plugins.local.gateway import http2_frames as h2
+from irons_local.gateway.http2 import frames as h2
 
 NAME, OPAQUE, HTTP2 = "web.example.test", 7001, 7002
 BAR = 0.5

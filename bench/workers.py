@@ -62,7 +62,7 @@ def started_alone() -> Iterator[int]:
     """A gateway that was not forked from a warm process; gives its pid."""
     near, far = socket.socketpair()
     with tempfile.TemporaryDirectory() as home, near, far:
-        argv = [sys.executable, "-I", "-m", "irons_plugins.local.gateway"]
+        argv = [sys.executable, "-I", "-m", "irons_local.gateway"]
         env = {**os.environ, "IRONS_LINK": str(far.fileno())}
         with subprocess.Popen(argv, cwd=home, env=env, pass_fds=[far.fileno()]) as process:
             Link(near).recv()

@@ -253,7 +253,7 @@ def test_a_further_worker_costs_little(
     for name in [name for name in os.environ if name.startswith("COVERAGE")]:
         # What measures coverage takes memory too.
         monkeypatch.delenv(name)
-    kept = Kept(person, machine=machine, workers=2, gateway="irons_plugins.local.gateway")
+    kept = Kept(person, machine=machine, workers=2, gateway="irons_local.gateway")
     machine.require(*CELL_NEEDS)
     try:
         kept.start()

@@ -309,7 +309,7 @@ def plans(places: Places) -> tuple[Plan, Plan]:
     """How the gateway's warm process and the control plane are run."""
     server = [*options(), "-m", "irons_plugins.local.server", STATE, str(places.state)]
     return (
-        warm(places, "irons_plugins.local.gateway", *options()),
+        warm(places, "irons_local.gateway", *options()),
         Plan("server", server, places.local, places.logs / "server.log", places.local, places.runtime),
     )
 

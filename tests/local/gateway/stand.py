@@ -223,7 +223,7 @@ class Stand:
                 sys.executable,
                 "-m",
                 *(["irons_local.forkserver.confine"] if confined else []),
-                "irons_plugins.local.gateway",
+                "irons_local.gateway",
             ],
             env={**os.environ, "IRONS_LINK": str(far.fileno())},
             pass_fds=[far.fileno()],

@@ -7,8 +7,8 @@ from typing import Any, cast
 
 from tests.local.gateway.stand import policy
 
-from irons_plugins.local.gateway.account import OTHERS, Account
-from irons_plugins.local.gateway.verdicts import Judged
+from irons_local.gateway.attempt.account import OTHERS, Account
+from irons_local.gateway.decide.verdicts import Judged
 from irons_policy.policy import Host, Policy, decide
 
 

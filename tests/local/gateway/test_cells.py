@@ -13,9 +13,9 @@ import pytest
 from tests.e2e.lab import eventually
 from tests.local.gateway.stand import CELL, CellNet, Program, Stand, policy, quick
 
+from irons_local.gateway.record.notify import PAUSE, News
 from irons_local.ipc.aio import AsyncLink
 from irons_local.ipc.link import Link, RequestError
-from irons_plugins.local.gateway.news import PAUSE, News
 
 WEB = "web.example.test"
 SECOND = "sb_00000000000000bb"

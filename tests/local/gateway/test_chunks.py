@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from irons_plugins.local.gateway.authority import BadRequestError
-from irons_plugins.local.gateway.chunks import PIECE, TOGETHER, Chunks
+from irons_local.gateway.http1.authority import BadRequestError
+from irons_local.gateway.http1.chunks import PIECE, TOGETHER, Chunks
 
 BODY = b"5;a=b\r\nhello\r\n0A \t;x\r\n0123456789\r\n000\r\nX-One:  1 \r\nx-two:2\r\n\r\n"
 FRAMED = b"5\r\nhello\r\na\r\n0123456789\r\n0\r\nX-One: 1\r\nx-two: 2\r\n\r\n"

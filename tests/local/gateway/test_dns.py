@@ -9,8 +9,8 @@ from dnslib import CLASS, OPCODE, QTYPE, RCODE, DNSHeader, DNSQuestion, DNSRecor
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irons_plugins.local.gateway.dns import answer
-from irons_plugins.local.gateway.names import NamesFullError
+from irons_local.gateway.accept.dns import answer
+from irons_local.gateway.accept.synthetic_names import NamesFullError
 
 MADE_UP = IPv4Address("198.18.0.7")
 

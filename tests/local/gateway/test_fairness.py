@@ -12,8 +12,8 @@ import pytest
 from tests.e2e.lab import eventually
 from tests.local.gateway.stand import CELL, CellNet, Program, Stand
 
-from irons_plugins.local.gateway import fairness
-from irons_plugins.local.gateway.fairness import ALONE, CROWDED, SETTLING, FairSelector
+from irons_local.gateway.budget import fairness
+from irons_local.gateway.budget.fairness import ALONE, CROWDED, SETTLING, FairSelector
 
 BUSY, OTHER = "sb_00000000000000aa", "sb_00000000000000bb"
 ONE = 0.001

@@ -11,7 +11,7 @@ from tests.local.gateway.stand import Program, Stand, client_hello, retry_reques
 from tests.local.gateway.test_http2 import START, Client
 from tests.local.gateway.test_second_hello import reached
 
-from irons_plugins.local.gateway.http2_frames import settings
+from irons_local.gateway.http2.frames import settings
 
 WEB, EVIL = "web.example.test", "evil.example.test"
 DOCS = Path(__file__).parents[3] / "docs" / "egress.md"

@@ -22,7 +22,7 @@ from tests.local.gateway.stand import (
     retry_request,
 )
 
-from irons_plugins.local.gateway.folding import WINDOW
+from irons_local.gateway.record.folding import WINDOW
 
 WEB, OTHER, EVIL = "web.example.test", "other.example.test", "evil.example.test"
 GET = "GET /hello HTTP/1.1\nHost: {}\nConnection: close\n\n"

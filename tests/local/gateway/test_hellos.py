@@ -7,14 +7,14 @@ import ssl
 
 import pytest
 
-from irons_plugins.local.gateway import tls
-from irons_plugins.local.gateway.hellos import MOST, Hellos, Known
+from irons_local.gateway.tls import client_hello
+from irons_local.gateway.tls.remembered import MOST, Hellos, Known
 from irons_policy.policy import Host
 
 NAME = "files.example.test"
 KEY_SHARE = bytes.fromhex("003300260024001d0020")
 ROUNDS = 4000
-CONTEXT = tls.context()
+CONTEXT = client_hello.context()
 
 
 def hello(name: str | None = NAME, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> bytes:
@@ -34,10 +34,10 @@ def hello(name: str | None = NAME, version: ssl.TLSVersion = ssl.TLSVersion.TLSv
 
 def read(data: bytes) -> Known | None:
     """What OpenSSL says of it; None where it is not taken, or not whole."""
-    reader = tls.Reader(CONTEXT)
+    reader = client_hello.Reader(CONTEXT)
     try:
         found = reader.feed(data)
-    except tls.BadHelloError:
+    except client_hello.BadHelloError:
         return None
     finally:
         reader.close()

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from tests.e2e.lab import eventually
 from tests.local.gateway.stand import Stand
 
-from irons_plugins.local.gateway import hostsfile
-from irons_plugins.local.gateway.hostsfile import MOST_BYTES, HostsFile, parse_hosts
-from irons_plugins.local.gateway.resolve import Address, HostLookup, ResolveError
+from irons_local.gateway.reach import hostsfile
+from irons_local.gateway.reach.hostsfile import MOST_BYTES, HostsFile, parse_hosts
+from irons_local.gateway.reach.resolve import Address, HostLookup, ResolveError
 
 GET = "GET / HTTP/1.1\nHost: {}\nConnection: close\n\n"
 

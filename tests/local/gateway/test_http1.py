@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irons_plugins.local.gateway.authority import BadRequestError, NotSpokenError, parse_authority
-from irons_plugins.local.gateway.http1 import MAX_FIELDS, MAX_HEAD, parse_head, parse_trailer
+from irons_local.gateway.http1.authority import BadRequestError, NotSpokenError, parse_authority
+from irons_local.gateway.http1.heads import MAX_FIELDS, MAX_HEAD, parse_head, parse_trailer
 
 
 def head(text: str) -> bytes:

@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irons_plugins.local.gateway import http2_frames as h2
-from irons_plugins.local.gateway.authority import BadRequestError
-from irons_plugins.local.gateway.http2 import Http2
-from irons_plugins.local.gateway.http2_budget import MOST_STREAMS, Budget
-from irons_plugins.local.gateway.http2_frames import Frames, Http2Error, Piece, frame, settings
-from irons_plugins.local.gateway.http2_heads import MAX_TABLE, Request
-from irons_plugins.local.gateway.http2_replies import Words
-from irons_plugins.local.gateway.undecided import FREE, Holding, TooMuchError
-from irons_plugins.local.gateway.undecided import Budget as Held
+from irons_local.gateway.budget.undecided import FREE, Holding, TooMuchError
+from irons_local.gateway.budget.undecided import Budget as Held
+from irons_local.gateway.http1.authority import BadRequestError
+from irons_local.gateway.http2 import frames as h2
+from irons_local.gateway.http2.budget import MOST_STREAMS, Budget
+from irons_local.gateway.http2.conversation import Http2
+from irons_local.gateway.http2.frames import Frames, Http2Error, Piece, frame, settings
+from irons_local.gateway.http2.heads import MAX_TABLE, Request
+from irons_local.gateway.http2.replies import Words
 
 GOOD, EVIL = "web.test", "evil.test"
 START = h2.PREFACE + settings({})

@@ -8,8 +8,8 @@ from tests.local.gateway.test_http2 import START, Client, cut, rapid
 from tests.local.gateway.test_second_hello import reached
 from tests.local.gateway.test_tls import hello
 
-from irons_plugins.local.gateway import http2_frames as h2
-from irons_plugins.local.gateway.http2_frames import frame, settings
+from irons_local.gateway.http2 import frames as h2
+from irons_local.gateway.http2.frames import frame, settings
 
 WEB, EVIL = "web.example.test", "evil.example.test"
 

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from irons_plugins.local.gateway.authority import BadRequestError, spell
-from irons_plugins.local.gateway.chunks import Chunks
-from irons_plugins.local.gateway.http1 import Head, parse_head
+from irons_local.gateway.http1.authority import BadRequestError, spell
+from irons_local.gateway.http1.chunks import Chunks
+from irons_local.gateway.http1.heads import Head, parse_head
 
 PROGRAM = Path(__file__).parent / "clients" / "ReadRequests.go"
 NEXT = b"GET /next HTTP/1.1\r\nHost: next.test\r\n\r\n"

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from irons_plugins.local.gateway import clear
-from irons_plugins.local.gateway.http1 import Head, parse_head
-from irons_plugins.local.gateway.relay import Pipes, Turns
-from irons_plugins.local.gateway.requests import Requests
-from irons_plugins.local.gateway.session import CLOSING, LOOK, BrokenError, Session
-from irons_plugins.local.gateway.watch import FairLoop
-from irons_plugins.local.gateway.wire import Wire
+from irons_local.gateway.budget.watch import FairLoop
+from irons_local.gateway.http1.heads import Head, parse_head
+from irons_local.gateway.http1.requests import Requests
+from irons_local.gateway.relay import modes
+from irons_local.gateway.relay.session import CLOSING, LOOK, BrokenError, Session
+from irons_local.gateway.streams.splice import Pipes, Turns
+from irons_local.gateway.streams.stream import Wire
 
 HOURS = 10_000.0
 RESET = struct.pack("ii", 1, 0)
@@ -137,7 +137,7 @@ def test_an_upload_may_rest(place: Place, *, early: bool) -> None:
 
     async def run() -> None:
         session.begin(answers_only=True)
-        upload = loop.create_task(clear._request(session, Requests(session.client, b"ab"), head()))
+        upload = loop.create_task(modes._request(session, Requests(session.client, b"ab"), head()))
         assert (await said(loop, place.server)).endswith(b"ab")
         if early:
             place.server.send(b"HTTP/1.1 200 OK\r\n\r\n")
@@ -156,7 +156,7 @@ def test_an_upload_ends_when_its_server_is_gone(place: Place) -> None:
 
     async def run() -> None:
         session.begin(answers_only=True)
-        upload = loop.create_task(clear._request(session, Requests(session.client, b"ab"), head()))
+        upload = loop.create_task(modes._request(session, Requests(session.client, b"ab"), head()))
         await said(loop, place.server)
         place.server.shutdown(socket.SHUT_WR)
         assert await said(loop, place.client) == b""

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irons_plugins.local.gateway.inspector import Inspector, Then
-from irons_plugins.local.gateway.shadows import Shadows, TooManyError
-from irons_plugins.local.gateway.sniff import POSTGRES_SSL, Kind, Looks, first_line, hello_at, kind
-from irons_plugins.local.gateway.tls import begins, context
-from irons_plugins.local.gateway.undecided import Budget, TooMuchError
+from irons_local.gateway.budget.undecided import Budget, TooMuchError
+from irons_local.gateway.inspect.inspector import Inspector, Then
+from irons_local.gateway.inspect.sniff import POSTGRES_SSL, Kind, Looks, first_line, hello_at, kind
+from irons_local.gateway.tls.client_hello import begins, context
+from irons_local.gateway.tls.late_hello import Shadows, TooManyError
 
 CONTEXT = context()
 HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"

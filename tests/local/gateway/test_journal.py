@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from irons_plugins.local.gateway import folding
-from irons_plugins.local.gateway.bucket import Bucket
-from irons_plugins.local.gateway.folding import Folder, Refusal
-from irons_plugins.local.gateway.journal import Journal, JournalError
-from irons_plugins.local.gateway.names import Names, NamesFullError
+from irons_local.gateway.accept.synthetic_names import Names, NamesFullError
+from irons_local.gateway.budget.bucket import Bucket
+from irons_local.gateway.record import folding
+from irons_local.gateway.record.folding import Folder, Refusal
+from irons_local.gateway.record.journal import Journal, JournalError
 from irons_policy.causes import Cause
 
 REFUSAL = Refusal("evil.test", 443, "tls", "deny", None, "no rule allows evil.test", Cause.UNCOVERED)

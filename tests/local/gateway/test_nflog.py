@@ -8,7 +8,7 @@ import struct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irons_plugins.local.gateway.nflog import packets, parse
+from irons_local.gateway.accept.nflog import packets, parse
 
 
 def udp4(port: int = 443, fragment: int = 0) -> bytes:

@@ -13,7 +13,7 @@ from dnslib import RCODE, DNSRecord
 from tests.e2e.lab import eventually
 from tests.local.gateway.stand import CELL, GATEWAY, Stand
 
-from irons_plugins.local.gateway.questions import PER_SECOND, Window
+from irons_local.gateway.accept.questions import PER_SECOND, Window
 
 SRV_NAME = "_mongodb._tcp.db.example.test"
 WEB = "web.example.test"

@@ -14,14 +14,10 @@ from dnslib import QTYPE, RCODE, RR, SRV, TXT, A, DNSLabel, DNSRecord
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from irons_plugins.local.gateway.dns import Wanted, compose, wanted
-from irons_plugins.local.gateway.nameservers import (
-    NameServers,
-    ResolvConf,
-    UnansweredError,
-    parse_resolv_conf,
-)
-from irons_plugins.local.gateway.records import (
+from irons_local.gateway.accept.dns import Wanted, compose, wanted
+from irons_local.gateway.budget.watch import FairLoop
+from irons_local.gateway.reach.nameservers import NameServers, ResolvConf, UnansweredError, parse_resolv_conf
+from irons_local.gateway.reach.records import (
     MOST_BYTES,
     MOST_RECORDS,
     BadAnswerError,
@@ -31,7 +27,6 @@ from irons_plugins.local.gateway.records import (
     question,
     read_answer,
 )
-from irons_plugins.local.gateway.watch import FairLoop
 from irons_policy.dns_rules import Kind, owner_of, question_rule
 from irons_policy.policy import Policy
 

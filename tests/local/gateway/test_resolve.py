@@ -9,7 +9,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from irons_plugins.local.gateway.resolve import (
+from irons_local.gateway.reach.resolve import (
     PER_CELL,
     QUEUE_PER_CELL,
     Address,

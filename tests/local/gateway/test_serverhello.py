@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.local.gateway.stand import retry_request
 
-from irons_plugins.local.gateway.serverhello import MAX_ANSWER, Answer
+from irons_local.gateway.tls.server_hello import MAX_ANSWER, Answer
 
 RETRY = retry_request()
 FIRST = RETRY[:11] + b"\x77" * 32 + RETRY[43:]

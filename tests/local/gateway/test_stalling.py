@@ -20,9 +20,10 @@ from tests.e2e.lab import Lab, eventually
 from tests.local.gateway.stand import CellNet, Program, Stand, client_hello
 
 from irons_local.forkserver.confine import GATEWAY_ID
-from irons_plugins.local.gateway import relay
-from irons_plugins.local.gateway import wire as wires
-from irons_plugins.local.gateway.relay import (
+from irons_local.gateway.budget.watch import FairLoop
+from irons_local.gateway.streams import splice as relay
+from irons_local.gateway.streams import stream as streams
+from irons_local.gateway.streams.splice import (
     LEFT_BYTES,
     LOOK_BYTES,
     PIPE_BYTES,
@@ -31,8 +32,7 @@ from irons_plugins.local.gateway.relay import (
     Turns,
     share_of_pipes,
 )
-from irons_plugins.local.gateway.watch import FairLoop
-from irons_plugins.local.gateway.wire import Wire
+from irons_local.gateway.streams.stream import Wire
 
 BENCH = Path(__file__).parents[3] / "bench/lab"
 OTHER = "sb_00000000000000bb"
@@ -135,7 +135,7 @@ def test_what_the_kernel_keeps_of_a_source_stops_growing(
     loop: FairLoop, pipes: Pipes, monkeypatch: pytest.MonkeyPatch, wide: int, locked: bool
 ) -> None:
     """A fast download's buffer grows to a bound and no further, so that one which then stalls holds little of TCP's memory."""
-    monkeypatch.setattr(wires, "WIDE", wide)
+    monkeypatch.setattr(streams, "WIDE", wide)
     one = Relayed(loop, pipes, Turns(loop, lambda: False))
     source = one.wires[0].sock
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irons_plugins.local.gateway.tls import (
+from irons_local.gateway.tls.client_hello import (
     BadHelloError,
     Hello,
     OddHelloError,

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irons_plugins.local.gateway import tunnel
-from irons_plugins.local.gateway.absolute import passed_on, rewritten
-from irons_plugins.local.gateway.dial import DialError
-from irons_plugins.local.gateway.http1 import parse_head
-from irons_plugins.local.gateway.proxy import Forwarding
-from irons_plugins.local.gateway.tunnel import MOST_ANSWER, ProxyRefusedError, authority, connect, request
-from irons_plugins.local.gateway.watch import FairLoop
-from irons_plugins.local.gateway.wire import Wire
+from irons_local.gateway.budget.watch import FairLoop
+from irons_local.gateway.http1.heads import parse_head
+from irons_local.gateway.reach import tunnel
+from irons_local.gateway.reach.dial import DialError
+from irons_local.gateway.reach.proxy import Forwarding
+from irons_local.gateway.reach.tunnel import MOST_ANSWER, ProxyRefusedError, authority, connect, request
+from irons_local.gateway.relay.absolute import passed_on, rewritten
+from irons_local.gateway.streams.stream import Wire
 from irons_policy.hostnames import canonical_host
 
 OK = b"HTTP/1.1 200 Connection established\r\nVia: x\r\n\r\n"

@@ -11,9 +11,9 @@ from tests.e2e.lab import eventually
 from tests.local.gateway.stand import Program, Stand
 from tests.local.gateway.test_http2 import START, Client
 
-from irons_plugins.local.gateway import http2_frames as h2
-from irons_plugins.local.gateway.http2_frames import frame, settings
-from irons_plugins.local.gateway.undecided import FREE, Budget, Holding, Meter, TooMuchError
+from irons_local.gateway.budget.undecided import FREE, Budget, Holding, Meter, TooMuchError
+from irons_local.gateway.http2 import frames as h2
+from irons_local.gateway.http2.frames import frame, settings
 
 WEB = "web.example.test"
 CROWD = 400

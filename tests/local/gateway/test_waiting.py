@@ -13,8 +13,8 @@ import pytest
 from tests.e2e.lab import eventually
 from tests.local.gateway.stand import Program, Stand, quick
 
-from irons_plugins.local.gateway import waiting
-from irons_plugins.local.gateway.waiting import MOST, PATIENCE, Waiting
+from irons_local.gateway.accept import waiting
+from irons_local.gateway.accept.waiting import MOST, PATIENCE, Waiting
 
 MAIL = "mail.example.test"
 CAP, MORE = 20, 100

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from irons_plugins.local.gateway import fairness
-from irons_plugins.local.gateway.fairness import FairSelector
-from irons_plugins.local.gateway.watch import FairLoop
-from irons_plugins.local.gateway.wire import Wire, either
+from irons_local.gateway.budget import fairness
+from irons_local.gateway.budget.fairness import FairSelector
+from irons_local.gateway.budget.watch import FairLoop
+from irons_local.gateway.streams.stream import Wire, either
 
 CELL = "sb_00000000000000aa"
 SHORT, LONG = 0.02, 30.0

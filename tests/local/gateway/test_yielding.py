@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from irons_plugins.local.gateway import fairness
-from irons_plugins.local.gateway.fairness import FairSelector
-from irons_plugins.local.gateway.watch import FairLoop
-from irons_plugins.local.gateway.wire import Wire
-from irons_plugins.local.gateway.yielding import Pace
+from irons_local.gateway.budget import fairness
+from irons_local.gateway.budget.fairness import FairSelector
+from irons_local.gateway.budget.watch import FairLoop
+from irons_local.gateway.budget.yielding import Pace
+from irons_local.gateway.streams.stream import Wire
 
 BUSY, OTHER = "sb_00000000000000aa", "sb_00000000000000bb"
 ONE = 0.002

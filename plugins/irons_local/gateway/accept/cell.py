@@ -1,0 +1,170 @@
+"""What the gateway knows of one cell: its policy, its names, its caps, and what is under way."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from irons_local.gateway.accept.pools import Pools
+from irons_local.gateway.accept.synthetic_names import Names
+from irons_local.gateway.budget.bucket import Bucket
+from irons_local.gateway.budget.descriptors import Share
+from irons_local.gateway.budget.undecided import Budget
+from irons_local.gateway.budget.yielding import Pace, Slice
+from irons_local.gateway.http2.budget import Budget as HTTP2Budget
+from irons_policy.policy import Policy
+
+if TYPE_CHECKING:
+    from irons_local.gateway.attempt.attempt import Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """What one cell may have at once; all of it refused beyond, in either mode.
+
+    Attributes:
+        connections: accepted and not ended; a sandbox may have a number of its own.
+        inside: connections to `irons.internal`, beyond those.
+        undecided: of these, the ones whose name or server is not settled yet.
+        rate: new connections per second, on average; about what one gateway can do, so that only a flood meets it.
+        burst: new connections in one go.
+        roomy: connections for which the kernel may keep as much as their speed asks for, up to `WIDE` or so each;
+            those beyond get little (`Wire.narrow`), since the kernel's memory for TCP is everyone's.
+    """
+
+    connections: int = 1024
+    inside: int = 16
+    undecided: int = 512
+    rate: float = 2_500.0
+    burst: float = 60_000.0
+    roomy: int = 32
+
+
+class Cell:
+    """One cell.
+
+    Args:
+        name: the cell's, which is the sandbox's id.
+        home: the directory with `policy` and `names`.
+        caps: what it may have at once.
+        turn: the turn that the loop is serving.
+        pools: where its made-up addresses are taken from; None is the usual block.
+
+    Attributes:
+        freed: is called whenever there may be room for another connection.
+    """
+
+    def __init__(
+        self, name: str, home: Path, caps: Caps, turn: Slice | None = None, pools: Pools | None = None
+    ) -> None:
+        self.name = name
+        self.caps = caps
+        self.sandbox: dict[str, Any] = {}
+        self.policy: Policy | None = None
+        kept = home / "names" / name
+        self.names = Names(kept) if pools is None else Names(kept, pool=pools.of(kept), pooled=pools.hold)
+        self.live: set[Attempt] = set()
+        self.files = Share()
+        self.undecided = 0
+        self.inside = 0
+        self.freed: Callable[[], None] = _nobody_waits
+        self.opening = Budget()
+        self.bucket = Bucket(caps.rate, caps.burst)
+        self.http2 = HTTP2Budget()
+        self.pace = Pace(turn or Slice())
+        self._drops = home / "names" / f"{name}.drops"
+        self._kept = home / "policy" / f"{name}.json"
+        self._load()
+
+    @property
+    def full(self) -> str | None:
+        """Why another connection has to wait; None where it does not."""
+        own = self.sandbox.get("connections")
+        most = own if type(own) is int and own > 0 else self.caps.connections
+        if len(self.live) - self.inside >= most:
+            return f"this sandbox has {most} connections already"
+        if self.undecided >= self.caps.undecided:
+            return f"this sandbox has {self.caps.undecided} connections that have not got anywhere yet"
+        return None
+
+    @property
+    def roomy(self) -> bool:
+        """True while the kernel may keep much for another connection."""
+        return len(self.live) <= self.caps.roomy
+
+    @property
+    def title(self) -> str:
+        """The sandbox's name, for people; its id where none is known."""
+        name = self.sandbox.get("name")
+        return name if isinstance(name, str) else self.name
+
+    def put(self, sandbox: dict[str, Any], policy: Policy) -> None:
+        """Keep a policy and put it in force; live connections are the caller's affair.
+
+        Raises:
+            OSError: it could not be kept, and the one before stays in force.
+        """
+        text = json.dumps({"sandbox": sandbox, "policy": policy.to_json()})
+        self._kept.parent.mkdir(mode=0o750, exist_ok=True)
+        fresh = self._kept.with_suffix(".new")
+        fresh.write_text(text, encoding="utf-8")
+        fresh.rename(self._kept)
+        self.sandbox, self.policy = sandbox, policy
+
+    def missing(self, drops: int) -> int:
+        """How many more messages the kernel has dropped than were recorded, also by a gateway before this one.
+
+        Args:
+            drops: how many it has dropped since it made the socket.
+        """
+        try:
+            recorded = int(self._drops.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            recorded = 0
+        # A socket that has dropped fewer is another one.
+        return drops - recorded if drops >= recorded else drops
+
+    def recorded(self, drops: int) -> None:
+        """Keep that so many have been recorded."""
+        with contextlib.suppress(OSError):
+            self._drops.write_text(str(drops), encoding="utf-8")
+
+    def close(self) -> None:
+        """Let go of files; what was kept stays for the next attach."""
+        self.pace.close()
+        self.names.close()
+
+    def forget(self) -> None:
+        """Remove what was kept: the sandbox is gone."""
+        self.pace.close()
+        self.names.forget()
+        forget(self._kept.parent.parent, self.name)
+
+    def _load(self) -> None:
+        # Without a policy everything is refused, which is what an unreadable one deserves.
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            kept = json.loads(self._kept.read_text(encoding="utf-8"))
+            policy = Policy.from_json(kept["policy"])
+            sandbox = kept["sandbox"]
+            self.sandbox, self.policy = dict(sandbox), policy
+
+
+def _nobody_waits() -> None:
+    """Nothing waits for room."""
+
+
+def forget(home: Path, name: str) -> None:
+    """Remove what is kept of a cell that is not attached."""
+    names = home / "names"
+    for path in (
+        home / "policy" / f"{name}.json",
+        names / name,
+        names / f"{name}.drops",
+        names / f"{name}.pool",
+    ):
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()

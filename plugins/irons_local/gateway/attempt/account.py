@@ -1,0 +1,162 @@
+"""What the log says of one attempt: every one is told exactly once, however it goes."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from irons_local.gateway.decide.verdicts import Judged, RefusedError, untouched
+from irons_local.gateway.record.folding import Refusal
+from irons_local.gateway.record.journal import Entry
+from irons_policy.causes import Cause, Outcome
+
+if TYPE_CHECKING:
+    from irons_local.gateway.accept.cell import Cell
+    from irons_local.gateway.attempt.context import Context
+    from irons_local.gateway.reach.dial import Address
+    from irons_local.gateway.relay.session import Session
+    from irons_policy.policy import Host
+
+OTHERS = 256
+"""Second names of one connection that are remembered, so that each has one record."""
+
+
+class Ending(NamedTuple):
+    """How an attempt ended.
+
+    Attributes:
+        text: one line for the log.
+        outcome: what became of it.
+        cause: what ended it; None where its verdict's cause stays.
+    """
+
+    text: str
+    outcome: Outcome
+    cause: Cause | None
+
+
+class Account:
+    """Writes the records of one attempt.
+
+    Args:
+        context: where they are written.
+        cell: whose attempt it is.
+        port: the port it connected to.
+
+    Attributes:
+        protocol: what it speaks, as far as is known.
+        told: it needs no more mention: it was refused and told so, or is none of the log's business.
+    """
+
+    def __init__(self, context: Context, cell: Cell, port: int) -> None:
+        self._context = context
+        self._cell = cell
+        self._port = port
+        self._entry: Entry | None = None
+        self._host = ""
+        self._reaching = False
+        self._others: set[str] = set()
+        self._began = time.monotonic()
+        self.protocol = "tcp"
+        self.told = False
+
+    def others(self, judged: Judged) -> None:
+        """Record, under both names, that only the mode lets a second name pass.
+
+        Raises:
+            JournalError: it could not be written.
+        """
+        if judged.others and self._reaching and self._entry is not None:
+            self._entry.verdict(**judged.record(self._port, self.protocol))
+        for other in judged.others:
+            if other.text not in self._others:
+                if len(self._others) >= OTHERS:
+                    # One that comes again has another record: too many are better than none.
+                    self._others.clear()
+                self._others.add(other.text)
+                fields = judged._replace(host=other).record(self._port, self.protocol)
+                self._context.journal.event(self._cell.name, **fields)
+
+    def accepted(self, host: Host) -> None:
+        """Write the opening record, before anything else is done with the connection.
+
+        Args:
+            host: the name, or the address, it was opened to.
+
+        Raises:
+            JournalError: it could not be written.
+        """
+        self._host = host.text
+        self._entry = self._context.journal.open(self._cell.name, **self._opening())
+
+    def reach(self, host: Host) -> None:
+        """From here on something outside may hear of it: the opening record names the host.
+
+        Raises:
+            JournalError: it could not be written.
+        """
+        self._reaching = True
+        if self._entry is not None and self._host != host.text:
+            self._host = host.text
+            self._entry.open(**self._opening())
+
+    def _opening(self) -> dict[str, Any]:
+        return {"host": self._host, "port": self._port, "protocol": self.protocol}
+
+    def verdict(self, judged: Judged, address: Address | None = None) -> None:
+        """Write the verdict record.
+
+        Raises:
+            JournalError: it could not be written.
+        """
+        if self._entry is not None:
+            fields = judged.record(self._port, self.protocol)
+            self._entry.verdict(**fields, **({} if address is None else {"address": str(address)}))
+
+    def refused(self, error: RefusedError, *, dialled: bool) -> None:
+        """Write a refusal: in the attempt's own record where it is open, else folded with its like.
+
+        Args:
+            error: the refusal.
+            dialled: the attempt itself was let through; what is refused came later on it.
+
+        Raises:
+            JournalError: it could not be written.
+        """
+        self.told = True
+        self._context.folder.remember(self._cell.name, error.refusal, error.command(self._cell.title))
+        if self._entry is None or dialled:
+            self._context.folder.refused(self._cell.name, error.refusal)
+        elif self._reaching:
+            self._entry.verdict(**error.refusal.record())
+        else:
+            self._fold(error.refusal)
+
+    def close(self, host: Host, judged: Judged | None, session: Session | None, ending: Ending) -> None:
+        """Write the closing record; of an attempt that never came to anything its only one."""
+        duration = round((time.monotonic() - self._began) * 1000)
+        moved = (session.bytes_out, session.bytes_in) if session is not None else (0, 0)
+        fields = {
+            "bytes_out": moved[0],
+            "bytes_in": moved[1],
+            "duration_ms": duration,
+            "ended": ending.text,
+            "outcome": ending.outcome,
+        }
+        if ending.cause is not None:
+            fields["cause"] = ending.cause
+        if self._entry is None:
+            return
+        if self._reaching:
+            self._entry.close(protocol=self.protocol, **fields)
+        elif not self.told:
+            found = judged or untouched(self._cell.policy, host, self._port, self.protocol)
+            if isinstance(found, Refusal):
+                self._fold(found)
+            else:
+                self._entry.close(**{**found.record(self._port, self.protocol), **fields})
+
+    def _fold(self, refusal: Refusal) -> None:
+        """Leave the record, which is none of the attempt's own any more, to its like."""
+        entry, self._entry = self._entry, None
+        self._context.folder.refused(self._cell.name, refusal, entry)

@@ -1,0 +1,374 @@
+"""The gateway process: the keeper attaches cells to it, the control plane gives them their policies."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import re
+import resource
+import socket
+from collections.abc import Coroutine
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from irons_local.config.synthetic_pool import PoolError
+from irons_local.config.upstream import UpstreamError
+from irons_local.gateway.accept.cell import Caps, Cell, forget
+from irons_local.gateway.accept.hostnet_watch import GroundWatch
+from irons_local.gateway.accept.listeners import ORDER, Doors
+from irons_local.gateway.accept.pools import Pools
+from irons_local.gateway.attempt.attempt import Attempt
+from irons_local.gateway.attempt.context import Context
+from irons_local.gateway.budget.descriptors import Files
+from irons_local.gateway.budget.fairness import FairSelector
+from irons_local.gateway.budget.watch import FairLoop
+from irons_local.gateway.decide.probe import Probe
+from irons_local.gateway.reach.nameservers import NameServers
+from irons_local.gateway.reach.proxy import Proxy
+from irons_local.gateway.reach.resolve import Resolver
+from irons_local.gateway.record.folding import Dropped, Folder
+from irons_local.gateway.record.journal import Journal, JournalError
+from irons_local.gateway.record.notify import News
+from irons_local.gateway.streams.splice import Pipes, share_of_pipes
+from irons_local.gateway.tls import client_hello
+from irons_local.gateway.tls.remembered import Hellos
+from irons_local.ipc.aio import AsyncLink
+from irons_local.ipc.link import LinkClosedError, LinkError, Message
+from irons_policy.causes import Cause
+from irons_policy.policy import HostError, Policy, PolicyError, canonical_host, forbidden
+
+CUT = "cut: the rules no longer allow it"
+MISSED = Dropped("refused while there was no gateway", Cause.NO_POLICY)
+PROBES = 8
+"""Hosts that people may have checked at the same time."""
+DETACHED = "cut: the sandbox is gone"
+_CELL = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
+_log = logging.getLogger(__name__)
+
+
+class BadMessageError(Exception):
+    """A message asks for something that makes no sense."""
+
+
+class Service:
+    """Everything one gateway process does.
+
+    Args:
+        loop: the running loop.
+        home: where policies, names and audit logs are kept.
+        selector: of that loop.
+        caps: what a cell may have at once.
+        worker: number of this process among the gateway's workers.
+        workers: processes of the gateway that share what the kernel counts by user id.
+    """
+
+    def __init__(
+        self,
+        loop: FairLoop,
+        home: Path,
+        selector: FairSelector,
+        caps: Caps | None = None,
+        *,
+        worker: int = 0,
+        workers: int = 1,
+    ) -> None:
+        self._home = home
+        self._caps = caps or Caps()
+        self._turn = selector.turn
+        self._news = News(loop)
+        self._cells: dict[str, Cell] = {}
+        self._doors: dict[str, Doors] = {}
+        self._ports: dict[str, Any] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._said: str | None = None
+        self._probing = 0
+        self._watch = GroundWatch(home / "listeners")
+        self._pools = Pools(home / "pools", self._watch.close_pools)
+        journal = Journal(home / "audit", self._news.wrote, worker)
+        resolver = Resolver(loop)
+        self._context = Context(
+            loop=loop,
+            journal=journal,
+            folder=Folder(loop, journal, lambda: self._news.unrecorded(self._context.folder.unrecorded)),
+            resolver=resolver,
+            nameservers=NameServers(loop),
+            proxy=Proxy(loop, home / "upstream", resolver, self._watch.close_proxy, self._watch.ground),
+            pipes=Pipes(self._complain, share_of_pipes(workers, _pipe_pages())),
+            files=Files(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
+            tls=client_hello.context(),
+            hellos=Hellos(),
+            ground=self._watch.ground,
+            crowded=lambda: selector.crowded,
+            complain=self._complain,
+        )
+
+    async def serve(self, link: AsyncLink) -> None:
+        """Obey the keeper until it is gone.
+
+        Raises:
+            LinkError: the keeper sent something that is not a message.
+        """
+        try:
+            while True:
+                await self._obey(link, await link.recv())
+        except LinkClosedError:
+            return
+
+    async def close(self) -> None:
+        """End every connection, and the log."""
+        for name in list(self._cells):
+            await self._detach(name)
+        for task in self._tasks:
+            task.cancel()
+        self._context.folder.flush()
+        self._context.journal.close()
+        self._context.pipes.close()
+        self._watch.close()
+
+    def stats(self) -> dict[str, Any]:
+        """How much there is of everything."""
+        return {
+            "pid": os.getpid(),
+            "cells": len(self._cells),
+            "connections": sum(len(cell.live) for cell in self._cells.values()),
+            "undecided": sum(cell.undecided for cell in self._cells.values()),
+            "names": sum(len(cell.names) for cell in self._cells.values()),
+            "resolving": self._context.resolver.threads,
+            "files": self._context.files.limit,
+            "fds": len(os.listdir("/proc/self/fd")),  # noqa: PTH208 - counted, not used
+            "memory": _resident(),
+            "lost": self._context.journal.lost,
+            "run": self._context.journal.run,
+        }
+
+    async def _obey(self, link: AsyncLink, message: Message) -> None:
+        """Do what the keeper says; descriptors that nobody took are closed."""
+        body, fds = message
+        operation = body.get("op")
+        try:
+            if operation == "attach":
+                await self._attach(_cell_of(body), body.get("ports"), fds)
+                await link.answer(message)
+            elif operation == "detach":
+                await self._detach(_cell_of(body))
+                await link.answer(message)
+            elif operation == "missed":
+                self._missed(_cell_of(body), body.get("count"))
+            elif operation == "surrender":
+                await self._surrender(link, message)
+            elif operation == "peer" and fds:
+                self._greet(socket.socket(fileno=fds.pop()))
+            elif operation == "stats":
+                await link.answer(message, self.stats())
+            else:
+                await link.refuse(message, "unknown", f"there is no operation {operation!r}")
+        except (BadMessageError, OSError) as error:
+            _log.error("%s failed: %s", operation, error)
+            await link.refuse(message, "failed", str(error))
+        finally:
+            message.close()
+
+    def _missed(self, name: str, count: Any) -> None:
+        """The keeper refused connections in our place while we were not there."""
+        if isinstance(count, int) and count > 0:
+            self._context.folder.dropped(name, count, MISSED)
+
+    async def _surrender(self, link: AsyncLink, request: Message) -> None:
+        """Give a keeper that has none of them the sockets of a cell, or say which cells there are."""
+        if "cell" not in request.body:
+            await link.answer(request, {"cells": sorted(self._doors)})
+            return
+        name = _cell_of(request.body)
+        if name not in self._doors:
+            raise BadMessageError(f"{name} is not attached")
+        await link.answer(request, {"ports": self._ports[name]}, self._doors[name].fds)
+
+    async def _attach(self, name: str, ports: Any, fds: list[int]) -> None:
+        if len(fds) != len(ORDER):
+            raise BadMessageError(f"a cell has {len(ORDER)} sockets, not {len(fds)}")
+        cell = self._cells.get(name)
+        old = self._doors.pop(name, None)
+        if old is not None:
+            # The keeper holds the same sockets, or has made others in their place.
+            old.close()
+        if cell is None:
+            cell = self._cells[name] = Cell(name, self._home, self._caps, self._turn, self._pools)
+            self._context.files.attach()
+        taken, fds[:] = list(fds), []
+        self._doors[name] = Doors(self._context, cell, taken)
+        self._ports[name] = ports
+
+    async def _detach(self, name: str) -> None:
+        doors = self._doors.pop(name, None)
+        if doors is not None:
+            doors.close()
+            await doors.ended()
+        self._ports.pop(name, None)
+        cell = self._cells.pop(name, None)
+        if cell is None:
+            return
+        attempts = list(cell.live)
+        for attempt in attempts:
+            attempt.cut(DETACHED, cause=None)
+        for attempt in attempts:
+            await attempt.ended()
+        self._context.folder.forget(name)
+        self._context.files.detach()
+        cell.close()
+
+    def _greet(self, sock: socket.socket) -> None:
+        link = AsyncLink(sock)
+        self._news.tell(link)
+        self._spawn(self._answer(link))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._context.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _probe(self, link: AsyncLink, message: Message) -> None:
+        """Answer one check of a host, which takes seconds, beside whatever else is asked."""
+        message.close()
+        body = message.body
+        with suppress(LinkError):
+            if self._probing >= PROBES:
+                await link.refuse(message, "busy", "too many hosts are being checked at once")
+                return
+            self._probing += 1
+            try:
+                cell = _cell_of(body) if "cell" in body else None
+                host, policy = canonical_host(str(body.get("host"))), Policy.from_json(body.get("policy"))
+                port = body.get("port")
+                if type(port) is not int or not 0 < port < 65_536:
+                    raise BadMessageError(f"{port!r} is not a port")
+                await link.answer(message, await Probe(self._context, policy, host, port, cell).run())
+            except (BadMessageError, HostError, JournalError, PolicyError, OSError) as error:
+                await link.refuse(message, "failed", str(error))
+            finally:
+                self._probing -= 1
+
+    async def _answer(self, link: AsyncLink) -> None:
+        """Answer one control plane until it is gone."""
+        try:
+            while True:
+                message = await link.recv()
+                if message.body.get("op") == "probe":
+                    self._spawn(self._probe(link, message))
+                    continue
+                try:
+                    await link.answer(message, await self._ask(message.body))
+                except LinkError:
+                    raise
+                except Exception as error:  # noqa: BLE001 (one request must not end the link)
+                    if not isinstance(
+                        error, BadMessageError | PolicyError | PoolError | UpstreamError | OSError
+                    ):
+                        _log.exception("a request of the control plane failed")
+                    elif "id" not in message.body:
+                        _log.error("%s failed: %s", message.body.get("op"), error)
+                    await link.refuse(message, "failed", str(error))
+                finally:
+                    message.close()
+        except LinkError as error:
+            if not isinstance(error, LinkClosedError):
+                _log.warning("the control plane's link: %s", error)
+        finally:
+            self._news.forget(link)
+            link.close()
+
+    async def _ask(self, body: dict[str, Any]) -> dict[str, Any]:
+        operation = body.get("op")
+        if operation == "stats":
+            return self.stats()
+        if operation == "listeners":
+            keep = body.get("keep") is not False
+            self._watch.put(body.get("listeners"), keep=keep)
+            # Beside the listeners, so that a gateway that knows nothing of proxies still takes these.
+            if "upstream" in body:
+                self._context.proxy.put(body["upstream"], keep=keep)
+            self._pools.put(body.get("pool"), keep=keep)
+            return {}
+        name = _cell_of(body)
+        if operation == "forget":
+            await self._forget(name)
+            return {}
+        if operation == "live":
+            found = self._cells.get(name)
+            return {"live": 0 if found is None else len(found.live)}
+        policy = Policy.from_json(body.get("policy"))
+        if operation == "impact":
+            return {"cut": len(self._forbidden(name, policy))}
+        if operation == "policy":
+            return {"cut": self._put(name, body.get("sandbox"), policy)}
+        raise BadMessageError(f"there is no operation {operation!r}")
+
+    def _put(self, name: str, sandbox: Any, policy: Policy) -> int:
+        cell = self._cells.get(name)
+        known = dict(sandbox) if isinstance(sandbox, dict) else {}
+        if cell is None:
+            # Born locked: it is kept before the cell is attached.
+            early = Cell(name, self._home, self._caps, pools=self._pools)
+            try:
+                early.put(known, policy)
+            finally:
+                early.close()
+            return 0
+        cell.put(known, policy)
+        cut = self._forbidden(name, policy)
+        for attempt in cut:
+            attempt.cut(CUT, cause=Cause.RULE)
+        return len(cut)
+
+    def _forbidden(self, name: str, policy: Policy) -> list[Attempt]:
+        cell = self._cells.get(name)
+        if cell is None:
+            return []
+        by_live = {id(attempt.live): attempt for attempt in cell.live if attempt.live is not None}
+        lives = [attempt.live for attempt in by_live.values() if attempt.live is not None]
+        found = {by_live[id(live)] for live, _ in forbidden(policy, lives, self._watch.ground())}
+        if policy.mode == "deny":
+            found |= {attempt for attempt in cell.live if attempt.mismatched}
+        return list(found)
+
+    async def _forget(self, name: str) -> None:
+        await self._detach(name)
+        forget(self._home, name)
+
+    def _complain(self, what: str) -> None:
+        """Say it once, not for every connection."""
+        if what != self._said:
+            self._said = what
+            _log.error("%s", what)
+
+
+def _cell_of(body: dict[str, Any]) -> str:
+    name = body.get("cell")
+    if not isinstance(name, str) or not _CELL.fullmatch(name):
+        raise BadMessageError(f"{name!r} is not a cell")
+    return name
+
+
+def proportional() -> int | None:
+    """Bytes of memory in use, what is shared with others counted in parts (`Pss` of proc(5)); None where the kernel does not say."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/self/smaps_rollup").read_text(encoding="ascii").splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    return None
+
+
+def _resident() -> int:
+    """Bytes of memory in use."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
+    return pages * resource.getpagesize()
+
+
+def _pipe_pages() -> int:
+    """Pages of pipes that the kernel lets one user have; 0 for no limit."""
+    try:
+        return int(Path("/proc/sys/fs/pipe-user-pages-soft").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return 0

@@ -1,0 +1,253 @@
+"""One non-blocking TCP socket, read and written by one task at a time, and the ways it may end.
+
+Whoever reads or writes without ever having to wait gives way to other cells once the turn is over (`yielding`).
+
+What is waited for is watched until the socket is closed (`watch`), so a socket is closed by its wire alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+from functools import partial
+from time import monotonic
+
+from irons_local.gateway.budget import yielding
+from irons_local.gateway.budget.undecided import Meter
+from irons_local.gateway.budget.watch import FairLoop, Watch
+
+CHUNK = 65_536
+_SO_MEMINFO = 55
+_MEMINFO = struct.Struct("=12xI4xI")
+"""What of it is wanted (linux/sock_diag.h): SK_MEMINFO_SNDBUF and SK_MEMINFO_WMEM_QUEUED."""
+_ROOM = _MEMINFO.unpack
+_TCP_INFO = struct.Struct("=52xI")
+_TCP_CLOSE = 7
+NARROW = 128 << 10
+WIDE = 4 << 20
+"""Where the kernel's buffer of what has come stops to grow (bytes): some 30 MB/s over a way of 100 ms."""
+_SO_BUF_LOCK, _SOCK_RCVBUF_LOCK = 72, 2
+_LINGER_NOTHING = struct.pack("ii", 1, 0)
+
+
+class Wire:
+    """A socket and what was read from it but not used yet.
+
+    Attributes:
+        held: bytes that were received and given back; `recv` answers them first.
+        pace: of the cell in whose context it was made.
+        meter: counts what comes while it is not clear what its client wants; None once that is.
+        watch: waits for it.
+    """
+
+    __slots__ = ("_loop", "fd", "held", "meter", "pace", "sock", "watch")
+
+    def __init__(self, loop: FairLoop, sock: socket.socket) -> None:
+        if sock.gettimeout() != 0:
+            sock.setblocking(False)
+        self._loop = loop
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.held = b""
+        self.pace = yielding.current()
+        self.meter: Meter | None = None
+        self.watch = Watch(loop, self.fd)
+
+    def take(self, size: int = CHUNK) -> bytes | None:
+        """Bytes that are there now; `b""` for the end, None for none yet.
+
+        Raises:
+            TooMuchError: there is no room for them.
+            OSError: the connection broke.
+        """
+        if self.held:
+            data, self.held = self.held[:size], self.held[size:]
+            return data
+        try:
+            data = self.sock.recv(size)
+        except (BlockingIOError, InterruptedError):
+            return None
+        if self.meter is not None:
+            self.meter.count(len(data))
+        return data
+
+    def release(self) -> bytes:
+        """What was held, which is held no more."""
+        data, self.held = self.held, b""
+        return data
+
+    def peek(self) -> bytes | None:
+        """The first byte that is there, which stays there; `b""` for the end, None for none yet.
+
+        Raises:
+            OSError: the connection broke.
+        """
+        if self.held:
+            return self.held[:1]
+        try:
+            return self.sock.recv(1, socket.MSG_PEEK)
+        except (BlockingIOError, InterruptedError):
+            return None
+
+    async def recv(self, size: int = CHUNK, *, within: float | None = None) -> bytes:
+        """The next bytes; `b""` for the end.
+
+        Args:
+            size: bytes at most.
+            within: seconds to wait for them; None waits for ever.
+
+        Raises:
+            TimeoutError: none came in time.
+            TooMuchError: there is no room for them.
+            OSError: the connection broke.
+        """
+        if monotonic() >= self.pace.turn.until:
+            await self.pace.rest()
+        while (data := self.take(size)) is None:
+            await self.readable(within)
+        return data
+
+    async def recv_into(self, space: bytearray) -> int:
+        """The next bytes, into `space`; 0 for the end. Nothing may be held.
+
+        Raises:
+            OSError: the connection broke.
+        """
+        if monotonic() >= self.pace.turn.until:
+            await self.pace.rest()
+        while True:
+            try:
+                return self.sock.recv_into(space)
+            except (BlockingIOError, InterruptedError):
+                await self.readable()
+
+    async def send(self, data: bytes | bytearray | memoryview) -> None:
+        """Send all of `data`.
+
+        Raises:
+            OSError: the connection broke.
+        """
+        rest = memoryview(data)
+        while rest:
+            if monotonic() >= self.pace.turn.until:
+                await self.pace.rest()
+            try:
+                rest = rest[self.sock.send(rest) :]
+            except (BlockingIOError, InterruptedError):
+                await self.writable()
+
+    def room(self) -> int:
+        """How many bytes the kernel has room for; 0 where `writable` would wait (tcp(7), `sk_stream_is_writeable`)."""
+        size, queued = _ROOM(self.sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size))
+        free: int = size - queued
+        return free if free > 0 and free >= queued >> 1 else 0
+
+    def age(self) -> float:
+        """Seconds since its peer said something, or since it was connected to (tcp(7), `tcpi_last_data_recv`)."""
+        told = self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+        (milliseconds,) = _TCP_INFO.unpack(told)
+        return float(milliseconds) / 1000
+
+    @property
+    def gone(self) -> bool:
+        """True once its peer has reset it, or answers keep-alives no longer (tcp(7), `tcpi_state` is `TCP_CLOSE`)."""
+        return self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _TCP_CLOSE
+
+    def narrow(self) -> None:
+        """Let the kernel keep little for it (`NARROW` bytes each way, and as much of its own), however fast its peer is."""
+        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            self.sock.setsockopt(socket.SOL_SOCKET, option, NARROW)
+
+    def widen_no_more(self) -> bool:
+        """Stop the growth of what the kernel keeps of what has come, once it is `WIDE`; True where it has stopped.
+
+        A size given by `SO_RCVBUF` would do the same, but `net.core.rmem_max` may allow far less than that
+        (socket(7); `SO_BUF_LOCK` is of Linux 5.15, and an older kernel lets it grow).
+        """
+        if self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) < WIDE:
+            return False
+        with contextlib.suppress(OSError):
+            locks = self.sock.getsockopt(socket.SOL_SOCKET, _SO_BUF_LOCK)
+            self.sock.setsockopt(socket.SOL_SOCKET, _SO_BUF_LOCK, locks | _SOCK_RCVBUF_LOCK)
+        return True
+
+    async def readable(self, within: float | None = None) -> None:
+        """Wait until there is something to read.
+
+        Raises:
+            TimeoutError: there was nothing within so many seconds.
+        """
+        future: asyncio.Future[None] = self._loop.create_future()
+        late = None if within is None else self._loop.deadlines.after(within, partial(_late, future))
+        self.watch.read(partial(_wake, future))
+        try:
+            await future
+        except TimeoutError:
+            # A deadline passes in anyone's turn; what follows is to be charged to the cell.
+            await self.pace.rest()
+            raise
+        finally:
+            self.watch.unread()
+            if late is not None:
+                late.cancel()
+
+    async def writable(self, within: float | None = None) -> None:
+        """Wait until something can be written.
+
+        Raises:
+            TimeoutError: nothing could within so many seconds.
+        """
+        future: asyncio.Future[None] = self._loop.create_future()
+        late = None if within is None else self._loop.deadlines.after(within, partial(_late, future))
+        self.watch.write(partial(_wake, future))
+        try:
+            await future
+        except TimeoutError:
+            await self.pace.rest()
+            raise
+        finally:
+            self.watch.unwrite()
+            if late is not None:
+                late.cancel()
+
+    def finish(self) -> None:
+        """Say that nothing more will be sent."""
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(socket.SHUT_WR)
+
+    def reset(self) -> None:
+        """End the connection so that the other side sees a reset."""
+        with contextlib.suppress(OSError):
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOTHING)
+        self.watch.close()
+        self.sock.close()
+
+    def close(self) -> None:
+        """End the connection in good order."""
+        self.watch.close()
+        self.sock.close()
+
+
+async def either(loop: asyncio.AbstractEventLoop, one: Wire, other: Wire) -> None:
+    """Wait until one of two wires has something to read."""
+    future: asyncio.Future[None] = loop.create_future()
+    ready = partial(_wake, future)
+    one.watch.read(ready)
+    other.watch.read(ready)
+    try:
+        await future
+    finally:
+        one.watch.unread()
+        other.watch.unread()
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _late(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_exception(TimeoutError())
