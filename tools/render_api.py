@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from irons_plugins.local.control.app import ROUTES
-from irons_plugins.local.control.openapi import describe
+from irons_local.control.api.app import ROUTES
+from irons_local.control.api.openapi import describe
 
 PAGE = Path(__file__).parents[1] / "docs" / "api.md"
 V0 = frozenset(

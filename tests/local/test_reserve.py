@@ -11,8 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from irons_plugins.local.reserve import PIECES, SIZE, Reserve
-from irons_plugins.local.store import NoRoomError, Store
+from irons_local.control.reserve import PIECES, SIZE, Reserve
+from irons_local.control.store.database import NoRoomError, Store
 
 
 def _free(monkeypatch: pytest.MonkeyPatch, size: int) -> None:

@@ -37,7 +37,7 @@ class Started:
         self.link = Link(near)
         with far:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "irons_plugins.local.server"],
+                [sys.executable, "-P", "-m", "irons_local.control.server"],
                 env={**env, "IRONS_LINK": str(far.fileno()), **more},
                 pass_fds=(far.fileno(),),
                 stderr=subprocess.PIPE,

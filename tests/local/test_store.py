@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from irons_plugins.local import migrations, store
-from irons_plugins.local.store import Store, StoreError
+from irons_local.control.store import database, migrations
+from irons_local.control.store.database import Store, StoreError
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_a_migration_keeps_a_backup(path: Path, monkeypatch: pytest.MonkeyPatch)
     with closing(Store(path)) as old:
         old.write_now(_deny)
     monkeypatch.setattr(
-        store, "MIGRATIONS", (*migrations.MIGRATIONS, "CREATE TABLE fresh (x INTEGER) STRICT;")
+        database, "MIGRATIONS", (*migrations.MIGRATIONS, "CREATE TABLE fresh (x INTEGER) STRICT;")
     )
     with closing(Store(path)) as new:
         assert new.write_now(_mode) == "deny"
@@ -87,7 +87,7 @@ def test_a_migration_that_fails_changes_nothing(path: Path, monkeypatch: pytest.
     """A step that cannot be done leaves the database as it was, for the version it had."""
     Store(path).close()
     bad = "CREATE TABLE fresh (x INTEGER) STRICT;\nCREATE TABLE account (x INTEGER);\n"
-    monkeypatch.setattr(store, "MIGRATIONS", (*migrations.MIGRATIONS, bad))
+    monkeypatch.setattr(database, "MIGRATIONS", (*migrations.MIGRATIONS, bad))
     with pytest.raises(StoreError, match="account already exists"):
         Store(path)
     monkeypatch.undo()
@@ -173,7 +173,7 @@ def test_a_directory_in_its_place_is_one_line(path: Path) -> None:
 def test_a_busy_database_is_one_line(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When another program holds the file, the line says so."""
     Store(path).close()
-    monkeypatch.setattr(store, "_BUSY_MS", 50)
+    monkeypatch.setattr(database, "_BUSY_MS", 50)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(StoreError, match="in use by another program"):

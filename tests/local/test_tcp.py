@@ -14,11 +14,11 @@ import irons_local
 from irons_local.cell import sockets
 from irons_local.cell.network import Ports
 from irons_local.config.server import Config
+from irons_local.control.http.listeners import tcp_listener
+from irons_local.control.sandbox.ssh_ports import Doors
 from irons_local.gateway.budget.watch import FairLoop
 from irons_local.gateway.reach.dial import dial
 from irons_local.linux import tcp
-from irons_plugins.local.control.doors import Doors
-from irons_plugins.local.control.listen import tcp_listener
 
 PRODUCT = Path(irons_local.__path__[0]).parent
 

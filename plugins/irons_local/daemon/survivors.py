@@ -19,7 +19,7 @@ from irons_local.paths import Places
 
 _MODULES = {
     "irons_local.keeper.keeper": "keeper",
-    "irons_plugins.local.server": "server",
+    "irons_local.control.server": "server",
     "irons_local.forkserver.confine": "gateway",
 }
 _PROC = Path("/proc")

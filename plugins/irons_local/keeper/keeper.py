@@ -307,7 +307,7 @@ def warm(places: Places, module: str, *flags: str) -> Plan:
 
 def plans(places: Places) -> tuple[Plan, Plan]:
     """How the gateway's warm process and the control plane are run."""
-    server = [*options(), "-m", "irons_plugins.local.server", STATE, str(places.state)]
+    server = [*options(), "-m", "irons_local.control.server", STATE, str(places.state)]
     return (
         warm(places, "irons_local.gateway", *options()),
         Plan("server", server, places.local, places.logs / "server.log", places.local, places.runtime),

@@ -157,7 +157,7 @@ def status(ctx: Context) -> tuple[ProcessRow, ...]:
 
 def _listens(places: Places) -> tuple[str, ...]:
     """Where the API is served, and where SSH ports of sandboxes are open, as URLs."""
-    from irons_plugins.local.control.doors import PORTS
+    from irons_local.control.sandbox.ssh_ports import PORTS
     from irons_plugins.local.listening import read
 
     asked = read(places)

@@ -196,7 +196,7 @@ def _destroy_all(ctx: Context, names: list[str]) -> list[str]:
 
 async def _destroy_left(ctx: Context, places: Places) -> list[str]:
     """Have every engine destroy what is there, with neither keeper nor control plane; returns what would not go."""
-    from irons_plugins.local.control.enginery import make_engines
+    from irons_local.control.sandbox.engine_registry import make_engines
 
     homes = _homes(places)
     if not homes:

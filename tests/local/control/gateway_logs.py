@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from irons_plugins.local.control import events, hosts_tried
-from irons_plugins.local.control.events import Query
-from irons_plugins.local.control.hosts_tried import HostQuery
-from irons_plugins.local.control.ingest import Ingest
-from irons_plugins.local.control.serving import Serving
-from irons_plugins.local.store import Store
+from irons_local.control.audit import events, hosts_tried
+from irons_local.control.audit.events import Query
+from irons_local.control.audit.hosts_tried import HostQuery
+from irons_local.control.audit.ingest import Ingest
+from irons_local.control.audit.serving import Serving
+from irons_local.control.store.database import Store
 
 RUN = "1700000000000000-4242-0"
 CELL = "sb_00112233445566ff"

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from irons_plugins.local.control.app import ROUTES
+from irons_local.control.api.app import ROUTES
 
 ROOT = Path(__file__).parents[3]
 

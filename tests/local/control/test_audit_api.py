@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from tests.local.control.lab import Lab, control_plane, run, until
 
-from irons_plugins.local.control import audit, routes_audit, times
-from irons_plugins.local.control.events import NEWEST
+from irons_local.control.api import audit as routes_audit
+from irons_local.control.audit import log
+from irons_local.control.audit.events import NEWEST
+from irons_local.control.schema import times
 
 RUN = "1700000000000000-4242-0"
 
@@ -131,7 +133,7 @@ def test_who_asks_is_told_all_there_was(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_long_poll_wakes_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each held poll is woken by the record itself, within 100 ms where the machine lets it; one without news answers in time."""
-    monkeypatch.setattr(audit, "_LOOK_ANYWAY", 3600.0)
+    monkeypatch.setattr(log, "_LOOK_ANYWAY", 3600.0)
 
     async def work() -> None:
         async with control_plane(tmp_path) as lab:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from tests.local.control.gateway_logs import Logs, close_record, open_record, verdict_record
 
-from irons_plugins.local.control import changes
-from irons_plugins.local.control.changes import Changes
+from irons_local.control.audit import changes
+from irons_local.control.audit.changes import Changes
 
 NOW = 2**63 - 1
 

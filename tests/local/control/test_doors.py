@@ -11,8 +11,8 @@ from contextlib import suppress
 import pytest
 from tests.local.control.lab import run, until
 
-from irons_plugins.local.control import doors
-from irons_plugins.local.control.doors import Doors, NoPortError, Rounds
+from irons_local.control.sandbox import ssh_ports
+from irons_local.control.sandbox.ssh_ports import Doors, NoPortError, Rounds
 
 ADDRESS = "127.31.7.9"
 PORTS = range(20_101, 20_103)
@@ -21,7 +21,7 @@ PORTS = range(20_101, 20_103)
 
 @pytest.fixture(autouse=True)
 def _two_ports(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doors, "PORTS", PORTS)
+    monkeypatch.setattr(ssh_ports, "PORTS", PORTS)
 
 
 async def _nowhere() -> socket.socket:
@@ -69,7 +69,7 @@ def test_a_door_opened_anew_is_the_only_one() -> None:
 
 def test_a_door_takes_so_many_guests(monkeypatch: pytest.MonkeyPatch) -> None:
     """One guest more than fit is turned away at once, and let in when another has left."""
-    monkeypatch.setattr(doors, "_AT_ONCE", 2)
+    monkeypatch.setattr(ssh_ports, "_AT_ONCE", 2)
     far: list[socket.socket] = []
 
     async def inside() -> socket.socket:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.local.control.lab import KEY, Lab, control_plane, run, until
 
-from irons_plugins.local.control import egress
+from irons_local.control.egress import rules_and_modes
 
 
 async def _json(lab: Lab, method: str, path: str, **more: Any) -> Any:
@@ -111,7 +111,7 @@ def test_taking_away_a_pattern_that_is_none_is_refused(tmp_path: Path) -> None:
 
 def test_a_policy_has_a_greatest_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A rule with which the account's policy, or the one of a sandbox with it, is too large is refused, and nothing changes."""
-    monkeypatch.setattr(egress, "_LARGEST_POLICY", 1000)
+    monkeypatch.setattr(rules_and_modes, "_LARGEST_POLICY", 1000)
 
     async def work() -> None:
         async with control_plane(tmp_path) as lab:

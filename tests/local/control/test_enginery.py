@@ -10,7 +10,7 @@ from tests.local.control.lab import PretendEngine
 
 from irons.hookspecs import hookimpl
 from irons.host import PluginHost
-from irons_plugins.local.control import enginery
+from irons_local.control.sandbox import engine_registry
 from irons_plugins.local.engines import Kit
 
 
@@ -40,7 +40,7 @@ def test_engines_of_plugins_stand_beside_the_built_in(kit: Kit, caplog: pytest.L
     host = PluginHost(env={"IRONS_PLUGINS": ""}, built_in=())
     host.register(Brings(vm=lambda kit: PretendEngine(kit.cells, "vm")), "first")
     host.register(Brings(broken=_raise, vm=_raise, namespace=_raise), "second")
-    made = enginery.make_engines(kit, host.engines())
+    made = engine_registry.make_engines(kit, host.engines())
     assert sorted(made) == ["namespace", "vm"]
     assert made["vm"].name == "vm"
     assert made["namespace"].name == "namespace"
@@ -51,6 +51,6 @@ def test_a_built_in_that_cannot_be_loaded_is_left_out(
     kit: Kit, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """When a part is missing, the others serve."""
-    monkeypatch.setattr(enginery, "BUILT_IN", {"gone": "irons_plugins.local.engines.gone:Gone"})
-    assert enginery.make_engines(kit, {"vm": lambda kit: PretendEngine(kit.cells)}).keys() == {"vm"}
+    monkeypatch.setattr(engine_registry, "BUILT_IN", {"gone": "irons_plugins.local.engines.gone:Gone"})
+    assert engine_registry.make_engines(kit, {"vm": lambda kit: PretendEngine(kit.cells)}).keys() == {"vm"}
     assert "engine gone cannot be loaded" in caplog.text

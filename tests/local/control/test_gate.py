@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from irons_plugins.local.control.gate import Gate
+from irons_local.control.http.gate import Gate
 
 
 class Someone:

@@ -148,7 +148,7 @@ def test_a_destroyed_sandbox_is_no_longer_held(tmp_path: Path) -> None:
 
 def test_an_engine_that_fails_to_stop_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where something would not go, it is tried until it does."""
-    monkeypatch.setattr("irons_plugins.local.control.holds._AGAIN", SHORT)
+    monkeypatch.setattr("irons_local.control.sandbox.holds._AGAIN", SHORT)
 
     async def work() -> None:
         async with control_plane(tmp_path) as lab:

@@ -15,11 +15,11 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from tests.local.control.lab import KEY, control_plane, run
 
-from irons_plugins.local.control.app import MOST_BYTES, ROUTES
-from irons_plugins.local.control.errors import ApiError
-from irons_plugins.local.control.routing import Route
-from irons_plugins.local.control.schemas import check
-from irons_plugins.local.store import StoreError
+from irons_local.control.api.app import MOST_BYTES, ROUTES
+from irons_local.control.api.routing import Route
+from irons_local.control.schema.errors import ApiError
+from irons_local.control.schema.schemas import check
+from irons_local.control.store.database import StoreError
 
 BODIES: tuple[bytes, ...] = (
     b"",

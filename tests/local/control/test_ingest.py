@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.local.control.gateway_logs import CELL, RUN, Logs, close_record, open_record, verdict_record
 
-from irons_plugins.local.control import events, retention
-from irons_plugins.local.control.events import Query
-from irons_plugins.local.control.retention import Retention
+from irons_local.control.audit import events, retention
+from irons_local.control.audit.events import Query
+from irons_local.control.audit.retention import Retention
 
 
 def test_one_attempt_is_one_event(logs: Logs) -> None:

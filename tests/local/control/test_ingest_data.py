@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from tests.local.control.gateway_logs import CELL, Logs, close_record, open_record, verdict_record
 
-from irons_plugins.local.control import events, retention
-from irons_plugins.local.control.audit import Audit
-from irons_plugins.local.control.events import Query
-from irons_plugins.local.control.retention import Retention
-from irons_plugins.local.control.serving import Serving
+from irons_local.control.audit import events, retention
+from irons_local.control.audit.events import Query
+from irons_local.control.audit.log import Audit
+from irons_local.control.audit.retention import Retention
+from irons_local.control.audit.serving import Serving
 
 
 def test_an_event_has_its_cause_and_outcome(logs: Logs) -> None:

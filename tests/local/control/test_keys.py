@@ -16,7 +16,7 @@ from tests.local.control.lab import KEY, control_plane, run, until
 from tests.local.control.test_audit_api import Writer
 
 from irons_local.config.server import Config
-from irons_plugins.local.control.listen import ListenError, tcp_listener
+from irons_local.control.http.listeners import ListenError, tcp_listener
 
 
 def free_port() -> int:

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 from tests.local.control.lab import control_plane, run, until
 
+from irons_local.control.clients import gateways as module
+from irons_local.control.clients.gateways import Gateways, Place
+from irons_local.control.clients.keeper import Keeper
+from irons_local.control.schema.errors import ApiError
 from irons_local.ipc.aio import AsyncLink
 from irons_local.ipc.link import LinkError
-from irons_plugins.local.control import gateways as module
-from irons_plugins.local.control.errors import ApiError
-from irons_plugins.local.control.gateways import Gateways, Place
-from irons_plugins.local.control.keeper import Keeper
 from irons_plugins.local.engines import CellError
 
 CELL = "sb_00112233445566ff"

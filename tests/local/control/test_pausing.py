@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tests.local.control.gateway_logs import Logs, close_record, open_record, verdict_record
 
-from irons_plugins.local.control.ingest import Ingest
-from irons_plugins.local.control.pausing import PAUSE, WORK, Pauses
+from irons_local.control.audit.ingest import Ingest
+from irons_local.control.audit.pauses import PAUSE, WORK, Pauses
 
 
 class Clock:

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from tests.local.control.lab import KEY, Lab, PretendEngine, control_plane, run, until
 
+from irons_local.control.store import sandboxes
 from irons_local.linux.idmap import IdMapError
 from irons_local.paths import Places
 from irons_plugins.local import readiness
-from irons_plugins.local.control import sandboxes
 from irons_plugins.local.doctor import Check
 from irons_plugins.local.engines import EngineError
 

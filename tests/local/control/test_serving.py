@@ -18,9 +18,9 @@ from tests.local.control.lab import Lab, control_plane, run, until
 from tests.local.control.test_audit_api import Writer
 from tests.local.control.test_keys import certificate, free_port  # noqa: F401 (a fixture)
 
-from irons_plugins.local.control import listen
-from irons_plugins.local.control.gate import OF_ONE_PEER, Gate
-from irons_plugins.local.control.phases import TimesAllowed
+from irons_local.control.http import listeners
+from irons_local.control.http.gate import OF_ONE_PEER, Gate
+from irons_local.control.http.phases import TimesAllowed
 
 SHORT = TimesAllowed(handshake=0.4, head=0.4, body=0.4, kept=60.0, kept_unknown=0.4, stalled=0.4, leaving=0.4)
 
@@ -208,7 +208,7 @@ def test_a_request_has_its_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, status: int | None
 ) -> None:
     """Silence is closed; a head or a body that does not end is answered with 408 in the contract's form, and closed."""
-    monkeypatch.setattr(listen, "TIMES", SHORT)
+    monkeypatch.setattr(listeners, "TIMES", SHORT)
 
     async def work() -> None:
         async with served(tmp_path) as there:
@@ -227,7 +227,7 @@ def test_a_request_has_its_time(
 @pytest.mark.slow
 def test_a_drip_does_not_extend_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A byte now and then is not an end of the head."""
-    monkeypatch.setattr(listen, "TIMES", SHORT)
+    monkeypatch.setattr(listeners, "TIMES", SHORT)
 
     async def work() -> None:
         async with served(tmp_path) as there:
@@ -254,7 +254,7 @@ def test_a_handshake_has_its_time(
     certificate: tuple[str, str],  # noqa: F811
 ) -> None:
     """A TLS handshake that does not end is closed, and no longer counted."""
-    monkeypatch.setattr(listen, "TIMES", SHORT)
+    monkeypatch.setattr(listeners, "TIMES", SHORT)
 
     async def work() -> None:
         async with served(tmp_path, certificate) as there:
@@ -281,7 +281,7 @@ def test_a_handshake_has_its_time(
 @pytest.mark.slow
 def test_only_a_valid_key_keeps_a_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After an answer a connection without a valid key is closed soon; one with a key is kept."""
-    monkeypatch.setattr(listen, "TIMES", SHORT)
+    monkeypatch.setattr(listeners, "TIMES", SHORT)
 
     async def work() -> None:
         async with served(tmp_path) as there:
@@ -305,7 +305,7 @@ def test_only_a_valid_key_keeps_a_connection(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.slow
 def test_one_who_does_not_read_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that asks and asks and never reads gets no further answers made, and is cut after a while."""
-    monkeypatch.setattr(listen, "TIMES", SHORT)
+    monkeypatch.setattr(listeners, "TIMES", SHORT)
 
     async def work() -> None:
         async with served(tmp_path) as there:

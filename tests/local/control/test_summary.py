@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from irons_plugins.local import store as store_module
-from irons_plugins.local.control import hosts_tried, retention
-from irons_plugins.local.control.hosts_tried import HostQuery
-from irons_plugins.local.control.retention import Retention, shares
-from irons_plugins.local.control.summary import (
+from irons_local.control.audit import hosts_tried, retention
+from irons_local.control.audit.hosts_tried import HostQuery
+from irons_local.control.audit.intake import Taking
+from irons_local.control.audit.retention import Retention, shares
+from irons_local.control.audit.summary import (
     DOMAIN,
     HOST,
     OTHERS,
@@ -28,10 +28,10 @@ from irons_plugins.local.control.summary import (
     domain_of,
     fold,
 )
-from irons_plugins.local.control.summing import Domains, Sums
-from irons_plugins.local.control.taking import Taking
-from irons_plugins.local.migrations import MIGRATIONS
-from irons_plugins.local.store import Store
+from irons_local.control.audit.summing import Domains, Sums
+from irons_local.control.store import database as store_module
+from irons_local.control.store.database import Store
+from irons_local.control.store.migrations import MIGRATIONS
 
 SUBJECT = 1
 

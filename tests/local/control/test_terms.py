@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from tests.local.control.lab import Lab, PretendEngine, control_plane, run, until
 
-from irons_plugins.local.control.deadlines import Deadlines
-from irons_plugins.local.control.terms import SECOND, Instant, Terms
+from irons_local.control.sandbox.deadlines import Deadlines
+from irons_local.control.store.terms import SECOND, Instant, Terms
 from irons_plugins.local.engines import Activity
 
 HOUR = 3600

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from tests.local.gateway.stand import CELL, Stand
 
-from irons_plugins.local.control import events, hosts_tried, retention
-from irons_plugins.local.control.events import Query
-from irons_plugins.local.control.hosts_tried import HostQuery
-from irons_plugins.local.control.ingest import Ingest
-from irons_plugins.local.control.retention import Retention
-from irons_plugins.local.store import Store
+from irons_local.control.audit import events, hosts_tried, retention
+from irons_local.control.audit.events import Query
+from irons_local.control.audit.hosts_tried import HostQuery
+from irons_local.control.audit.ingest import Ingest
+from irons_local.control.audit.retention import Retention
+from irons_local.control.store.database import Store
 
 VISITED, FLOODED = "web.example.test", "other.example.test"
 GET = "GET /hello HTTP/1.1\nHost: {}\nConnection: close\n\n"

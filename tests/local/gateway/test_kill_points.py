@@ -12,8 +12,8 @@ from pathlib import Path
 from tests.e2e.lab import eventually
 from tests.local.gateway.stand import Stand, client_hello
 
-from irons_plugins.local.control.ingest import Ingest
-from irons_plugins.local.store import Store
+from irons_local.control.audit.ingest import Ingest
+from irons_local.control.store.database import Store
 
 WEB = "web.example.test"
 POINTS = 16

@@ -1,0 +1,213 @@
+"""The ASGI application: routes from the table, every failure as `{"error": text}`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+from urllib.parse import unquote
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route as HttpRoute
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from irons.version import __version__
+from irons_local.control.api import access, audit, egress, sandboxes, system
+from irons_local.control.api.openapi import describe
+from irons_local.control.api.plane import Plane
+from irons_local.control.api.routing import Answer, Call, Route, read_query
+from irons_local.control.schema.errors import ApiError, bad, unready
+from irons_local.control.schema.schemas import check
+from irons_local.control.store.database import StoreError
+from irons_local.control.store.keyring import KeyRing
+
+_log = logging.getLogger(__name__)
+MOST_BYTES = 2 * 1024 * 1024
+"""Of a request's body."""
+
+_LARGE = 2_000
+_KEPT = re.compile("%(2[5F])", re.IGNORECASE)
+_OWNER_ONLY = "keys are made, listed and revoked only on the machine where the server runs: `irons local key` there, over its unix socket"
+
+ROUTES: tuple[Route, ...] = (
+    *sandboxes.ROUTES,
+    *access.ROUTES,
+    *egress.ROUTES,
+    *audit.ROUTES,
+    *system.ROUTES,
+)
+
+_Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def make_app(plane: Plane, routes: Iterable[Route] = ROUTES) -> ASGIApp:
+    """The application for one control plane; who may use it is the listener's business."""
+    routes = tuple(routes)
+    document = json.dumps(describe(routes, __version__)).encode()
+
+    async def openapi(_: Request) -> Response:
+        return Response(document, media_type="application/json")
+
+    by_path: dict[str, list[Route]] = {}
+    for route in routes:
+        by_path.setdefault(route.path, []).append(route)
+    served = [
+        HttpRoute(
+            path,
+            _endpoint(plane, {route.method: route for route in methods}),
+            methods=[each.method for each in methods],
+        )
+        for path, methods in by_path.items()
+    ]
+    app = Starlette(
+        routes=[*served, HttpRoute("/openapi.json", openapi)],
+        exception_handlers={HTTPException: _not_served, ApiError: _refused, Exception: _failed},
+    )
+    app.router.redirect_slashes = False
+    return _by_segments(app)
+
+
+class KeyRequired:
+    """Lets only requests with a valid API key through; for listeners that others than the owner can reach.
+
+    The key must be valid when the request comes and when the answer goes: one that is revoked ends a long poll too.
+    """
+
+    def __init__(self, app: ASGIApp, ring: KeyRing) -> None:
+        self._app = app
+        self._ring = ring
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or refuse it with 401."""
+        if scope["type"] != "http":
+            return
+        request = Request(scope)
+        refused = await self._refusal(request)
+        if refused is not None:
+            await refused(scope, receive, send)
+            return
+
+        async def send_if_valid(message: Message) -> None:
+            nonlocal refused
+            if message["type"] == "http.response.start":
+                refused = await self._refusal(request)
+                if refused is not None:
+                    await refused(scope, receive, send)
+            if refused is None:
+                await send(message)
+
+        await self._app(scope, receive, send_if_valid)
+
+    async def _refusal(self, request: Request) -> Response | None:
+        refused = await self._key_is_wrong(request)
+        request.scope["extensions"]["irons"]["recognise"](valid=refused is None)
+        return refused
+
+    async def _key_is_wrong(self, request: Request) -> Response | None:
+        kind, _, secret = request.headers.get("authorization", "").partition(" ")
+        secret = secret.strip()
+        if kind.lower() != "bearer" or not secret:
+            return _unknown("a key is needed: make one by `irons local key create` where the server runs")
+        try:
+            if not await self._ring.opens(secret):
+                return _unknown("this key is not valid, or was revoked")
+        except StoreError as error:
+            return _json(503, {"error": str(error)})
+        return None
+
+
+def _by_segments(app: ASGIApp) -> ASGIApp:
+    """Route by the segments of the path as it came: an encoded slash is a part of a name and separates nothing.
+
+    Slashes in front are one: a client whose API URL ends with a slash sends two.
+    """
+
+    async def routed(scope: Scope, receive: Receive, send: Send) -> None:
+        raw = scope["raw_path"].decode("ascii")
+        # Decoded once here and once where the name is used.
+        path = unquote(_KEPT.sub(lambda found: f"%25{found[1]}", f"/{raw.lstrip('/')}"))
+        await app({**scope, "path": path}, receive, send)
+
+    return routed
+
+
+def _endpoint(plane: Plane, routes: dict[str, Route]) -> _Endpoint:
+    async def endpoint(request: Request) -> Response:
+        # Starlette serves HEAD wherever there is GET.
+        route = routes["GET" if request.method == "HEAD" else request.method]
+        try:
+            host, port = request.scope.get("server") or ("", None)
+            if route.owner_only and port is not None:
+                raise ApiError(403, _OWNER_ONLY)
+            query = read_query(route, request.query_params.multi_items())
+            body = await _body(request, route)
+            names = {name: unquote(value) for name, value in request.path_params.items()}
+            left = request.scope["extensions"]["irons"]["left"]
+            call = Call(plane, names, query, body, "" if port is None else host, left)
+            found = await route.handler(call)
+        except StoreError as error:
+            raise unready(str(error)) from error
+        except ClientDisconnect:
+            return Response(status_code=400)
+        answer = found if isinstance(found, Answer) else Answer(route.status, found)
+        if len(answer.body.get("events", ())) > _LARGE:
+            # Other requests have their turns meanwhile.
+            return await asyncio.to_thread(_json, answer.status, answer.body)
+        return _json(answer.status, answer.body)
+
+    return endpoint
+
+
+async def _body(request: Request, route: Route) -> dict[str, Any]:
+    data = bytearray()
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > MOST_BYTES:
+            raise ApiError(413, f"the body is larger than {MOST_BYTES} bytes")
+    if route.body is None:
+        return {}
+    try:
+        value = json.loads(bytes(data), parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise bad(f"the body is not JSON: {error}") from None
+    check(route.body, value)
+    return dict(value)
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+async def _not_served(request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    text = {
+        404: f"there is nothing at {request.url.path[:200]}",
+        405: f"{request.method[:20]} is not served at {request.url.path[:200]}",
+    }.get(error.status_code, error.detail)
+    return _json(error.status_code, {"error": text}, error.headers)
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    if not isinstance(error, ApiError):
+        raise error
+    return _json(error.status, {"error": error.text, **({"hint": error.hint} if error.hint else {})})
+
+
+async def _failed(_: Request, error: Exception) -> Response:
+    return _json(500, {"error": f"the control plane failed ({type(error).__name__}); see `irons local logs`"})
+
+
+def _unknown(text: str) -> Response:
+    return _json(401, {"error": text}, {"www-authenticate": "Bearer"})
+
+
+def _json(status: int, body: Any, headers: Any = None) -> Response:
+    # ASCII only: whatever is in a name or a host, the bytes on the wire are harmless.
+    return Response(json.dumps(body), status, headers, media_type="application/json")

@@ -1,0 +1,254 @@
+"""The audit log over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from irons_local.control.api.routing import Call, Route
+from irons_local.control.audit.events import NEWEST, PAGE, VERDICTS, Query, outcomes_of, verdicts_of
+from irons_local.control.audit.hosts_tried import HostQuery
+from irons_local.control.audit.log import LONGEST_WAIT
+from irons_local.control.audit.summary import MOST, OTHERS
+from irons_local.control.schema import times
+from irons_local.control.schema.errors import bad
+from irons_local.control.schema.schemas import Schema, text
+from irons_local.control.store import sandboxes
+from irons_policy.causes import Cause, Outcome
+
+_TOKEN = 2**63 - 1
+_VERDICT = "|".join(VERDICTS)
+_OUTCOME = "|".join(Outcome)
+_QUERY: Mapping[str, Schema] = {
+    "pageToken": {"type": "integer", "minimum": 0, "maximum": _TOKEN},
+    "since": text(40, format="date-time"),
+    "until": text(40, format="date-time"),
+    "verdict": text(60, pattern=f"^(({_VERDICT})(,({_VERDICT}))*)?$"),
+    "outcome": text(80, pattern=f"^(({_OUTCOME})(,({_OUTCOME}))*)?$"),
+    "host": text(300, minLength=1, pattern=r"^\S+$"),
+    "limit": {"type": "integer", "minimum": 1, "maximum": 10_000_000},
+    "wait": {"type": "number", "minimum": 0, "maximum": 86_400},
+    "page_size": {"type": "integer", "minimum": 1, "maximum": NEWEST},
+    "changes": {"type": "integer", "minimum": 0, "maximum": _TOKEN},
+}
+_NOT_V1 = "this is the v0 API; its events are in `events`"
+_TEXT: Schema = {"type": "string"}
+_NUMBER: Schema = {"type": "integer"}
+_EVENT: Schema = {
+    "type": "object",
+    "properties": {
+        "type": {"type": "string", "enum": ["egress"]},
+        "id": _NUMBER,
+        "timestamp": {"type": "string", "format": "date-time"},
+        "sandbox_name": _TEXT,
+        "sandbox_id": _TEXT,
+        "host": _TEXT,
+        "port": _NUMBER,
+        "protocol": _TEXT,
+        "allowed": {"type": "boolean"},
+        "verdict": {"type": "string", "enum": ["allowed", "blocked", "warn"]},
+        "mode": {"type": "string", "enum": ["warn", "deny"]},
+        "rule": _TEXT,
+        "reason": _TEXT,
+        "address": _TEXT,
+        "count": _NUMBER,
+        "bytes_in": _NUMBER,
+        "bytes_out": _NUMBER,
+        "duration_ms": _NUMBER,
+        "ended": _TEXT,
+        "cause": {"type": "string", "enum": list(Cause)},
+        "outcome": {"type": "string", "enum": list(Outcome)},
+    },
+    "required": ["type", "id", "timestamp", "sandbox_name", "sandbox_id", "host", "allowed"],
+}
+_ROTATED: Schema = {
+    "type": "object",
+    "description": "So many events of this sandbox, all from before that time, made room for others.",
+    "properties": {
+        "sandbox_name": _TEXT,
+        "sandbox_id": _TEXT,
+        "events": _NUMBER,
+        "before": {"type": "string", "format": "date-time"},
+    },
+}
+_UNRECORDED: Schema = {
+    "type": "object",
+    "description": "So many refusals of this sandbox are not in the log, which cannot be written now: the disk is full.",
+    "properties": {"sandbox_name": _TEXT, "sandbox_id": _TEXT, "count": _NUMBER},
+}
+_HOST: Schema = {
+    "type": "object",
+    "properties": {
+        "host": {"type": "string", "description": f"Or *.DOMAIN, NETWORK, or {OTHERS}; see folded."},
+        "port": _NUMBER,
+        "verdict": {"type": "string", "enum": ["allowed", "blocked", "warn"]},
+        "first": {"type": "string", "format": "date-time"},
+        "last": {"type": "string", "format": "date-time"},
+        "count": _NUMBER,
+        "reached": {"type": "integer", "description": "Of these, attempts that may have reached a server."},
+        "bytes_in": _NUMBER,
+        "bytes_out": _NUMBER,
+        "folded": {
+            "type": "string",
+            "enum": ["domain", "rest"],
+            "description": "The row is of all hosts of a domain, or of the rest.",
+        },
+    },
+    "required": ["host", "verdict", "first", "last", "count"],
+}
+_HOSTS: Schema = {
+    "type": "object",
+    "properties": {"hosts": {"type": "array", "items": _HOST}},
+    "required": ["hosts"],
+}
+_TOTALS: Schema = {
+    "type": "object",
+    "properties": {"connections": _NUMBER, "refused": _NUMBER},
+    "required": ["connections", "refused"],
+}
+_HOSTS_QUERY: Mapping[str, Schema] = {
+    "verdict": _QUERY["verdict"],
+    "host": _QUERY["host"],
+    "limit": {"type": "integer", "minimum": 1, "maximum": MOST},
+}
+_PAGE: Schema = {
+    "type": "object",
+    "properties": {
+        "events": {"type": "array", "items": _EVENT},
+        "page_token": _NUMBER,
+        "data": {
+            **_TEXT,
+            "description": "Of all sandboxes only: a text where the later v1 API has a list, so that its clients fail and do not show nothing.",
+        },
+        "left_out": {**_NUMBER, "description": "How many older events match and are not in this answer."},
+        "rotated": {"type": "array", "items": _ROTATED},
+        "unrecorded": {"type": "array", "items": _UNRECORDED},
+        "changed": {
+            "type": "array",
+            "items": _EVENT,
+            "description": "Events up to pageToken that changed since `changes`, as they are now.",
+        },
+        "change_token": {**_NUMBER, "description": "For `changes` of the next request."},
+    },
+    "required": ["events"],
+}
+
+
+async def read_audit(call: Call) -> Mapping[str, Any]:
+    """GET …/audit/egress."""
+    given = call.query
+    # A v0 client asks once, says none of these, and shows what it gets.
+    at_once = given.keys().isdisjoint(("limit", "wait", "page_size"))
+    whole = at_once and not given.get("pageToken")
+    query = Query(
+        name=call.path.get("name"),
+        after=given.get("pageToken", 0),
+        since=_time(given, "since"),
+        until=_time(given, "until"),
+        verdicts=verdicts_of(given.get("verdict", "")),
+        outcomes=outcomes_of(given.get("outcome", "")),
+        host=given.get("host"),
+        limit=NEWEST if whole else given.get("limit"),
+        size=NEWEST if at_once else given.get("page_size", PAGE),
+        tells_rest=whole,
+        changes=given.get("changes"),
+    )
+    page = await call.plane.audit.page(query, wait=given.get("wait", 0.0))
+    answer: dict[str, Any] = {"events": page.events}
+    if "name" not in call.path:
+        answer["data"] = _NOT_V1
+    if page.left_out:
+        answer["left_out"] = page.left_out
+    if page.token:
+        answer["page_token"] = page.token
+    if page.cursor:
+        answer["change_token"] = page.cursor
+    if page.changed:
+        answer["changed"] = page.changed
+    if page.rotated:
+        answer["rotated"] = page.rotated
+    unrecorded = await _unrecorded(call)
+    if unrecorded:
+        answer["unrecorded"] = unrecorded
+    return answer
+
+
+async def _unrecorded(call: Call) -> list[Mapping[str, Any]]:
+    """Per sandbox that was asked for, how many refusals could not be recorded."""
+    counts = call.plane.gateways.unrecorded
+    if not counts:
+        return []
+    asked = call.path.get("name")
+    known = await call.plane.store.read(sandboxes.all_of)
+    return [
+        {"sandbox_name": each.name, "sandbox_id": each.id, "count": counts[each.id]}
+        for each in known
+        if each.id in counts and asked in (None, each.name, each.id)
+    ]
+
+
+async def read_hosts(call: Call) -> Mapping[str, Any]:
+    """GET …/audit/hosts."""
+    given = call.query
+    query = HostQuery(
+        name=call.path["name"],
+        verdicts=verdicts_of(given.get("verdict", "")),
+        host=given.get("host"),
+        limit=given.get("limit", MOST),
+    )
+    return {"hosts": await call.plane.audit.hosts(query)}
+
+
+async def read_totals(call: Call) -> Mapping[str, Any]:
+    """GET …/audit/totals."""
+    return await call.plane.audit.totals(call.path["name"])
+
+
+_WHAT = (
+    f"Egress events after `pageToken`, oldest first: {PAGE:,} in an answer, or `page_size`. `limit` keeps the newest so many, "
+    f"`wait` holds the answer until there is an event, for {LONGEST_WAIT:.0f} seconds at most. "
+    "`changes` asks for events up to `pageToken` that changed since, such as connections that ended: it is the "
+    f"`change_token` of the answer before, and {_TOKEN} means from now on. "
+    f"Without `limit`, `wait` and `page_size` an answer has {NEWEST:,}, and without `pageToken` these are the newest."
+)
+
+ROUTES = (
+    Route(
+        "GET", "/audit/egress", read_audit, f"{_WHAT} Of all sandboxes.", _PAGE, query=_QUERY, fails=(503,)
+    ),
+    Route(
+        "GET",
+        "/sandboxes/{name}/audit/egress",
+        read_audit,
+        f"{_WHAT} Of one sandbox, or, where none has the name, of the last that had it.",
+        _PAGE,
+        query=_QUERY,
+        fails=(404, 503),
+    ),
+    Route(
+        "GET",
+        "/sandboxes/{name}/audit/hosts",
+        read_hosts,
+        "What a sandbox tried, a row per host, port and verdict, the one tried last at the end. Outlasts the events.",
+        _HOSTS,
+        query=_HOSTS_QUERY,
+        fails=(404, 503),
+    ),
+    Route(
+        "GET",
+        "/sandboxes/{name}/audit/totals",
+        read_totals,
+        "How many connections a sandbox has tried in its life, and how many of them were refused.",
+        _TOTALS,
+        fails=(404, 503),
+    ),
+)
+
+
+def _time(given: Mapping[str, Any], name: str) -> int | None:
+    if name not in given:
+        return None
+    try:
+        return times.parse(given[name])
+    except ValueError as error:
+        raise bad(f"{name}: {error}") from None

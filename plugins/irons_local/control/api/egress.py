@@ -1,0 +1,291 @@
+"""Egress rules and modes over HTTP, of the account and of each sandbox."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from irons_local.control.api.routing import Call, Handler, Route
+from irons_local.control.egress.rules_and_modes import MODES
+from irons_local.control.egress.rules_input import explain, rule_of, rules_of
+from irons_local.control.schema.errors import bad
+from irons_local.control.schema.rules_schema import BROAD, NOTE, PATTERN, PRIVATE, RULES, SHOWN_RULE
+from irons_local.control.schema.schemas import Schema, optional, record, text
+from irons_local.control.schema.times import rfc3339
+from irons_local.control.store.rules import StoredRule
+from irons_local.control.store.sandboxes import NAME
+from irons_policy.causes import Cause
+
+_MODE: Schema = text(8, enum=list(MODES))
+_SHOWN_MODE: Schema = {"type": "string", "enum": list(MODES)}
+_PUT_RULE = record(
+    {"domain": PATTERN, "private": PRIVATE, "note": NOTE, "broad": BROAD}, required=("domain",)
+)
+_RULE_ANSWER: Schema = {
+    "type": "object",
+    "properties": {
+        "pattern": {"type": "string"},
+        "covers": {"type": "string"},
+        "list": {"type": "string", "enum": ["allow", "deny"]},
+        "changed": {"type": "boolean"},
+        "cut": {"type": "integer"},
+        "mode": _SHOWN_MODE,
+    },
+}
+_SHOWN: Schema = {
+    "type": "object",
+    "properties": {
+        "allowed_domains": {"type": "array", "items": {"type": "string"}},
+        "denied_domains": {"type": "array", "items": {"type": "string"}},
+        "mode": _SHOWN_MODE,
+        "rules": {"type": "array", "items": SHOWN_RULE},
+        "revision": {"type": "string", "description": "Names just this state of mode and rules, for PUT."},
+    },
+    "required": ["allowed_domains", "denied_domains"],
+}
+_DIFFERENCE: Schema = {
+    "type": "object",
+    "properties": {
+        **{name: {"type": "array", "items": SHOWN_RULE} for name in ("added", "removed", "changed")},
+        "cut": {"type": "integer"},
+    },
+}
+_DECISION: Schema = {
+    "type": "object",
+    "properties": {
+        "host": {"type": "string"},
+        "port": {"type": "integer"},
+        "allowed": {"type": "boolean"},
+        "verdict": {"type": "string", "enum": ["allowed", "blocked", "warn"]},
+        "mode": _SHOWN_MODE,
+        "rule": {"type": ["string", "null"]},
+        "list": {"type": ["string", "null"]},
+        "scope": {"type": ["string", "null"]},
+        "reason": {"type": "string"},
+        "covered": {
+            "type": "boolean",
+            "description": "Where a deny rule decides: an allow rule covers it, too.",
+        },
+        "live": {
+            "type": "object",
+            "properties": {
+                "outcome": {"type": "string"},
+                "addresses": {"type": "array", "items": {"type": "string"}},
+                "resolve_ms": {"type": "integer"},
+                "address": {"type": ["string", "null"]},
+                "connect_ms": {"type": "integer"},
+                "proxy": {"type": "boolean"},
+                "cause": {"type": "string"},
+                "error": {"type": "string"},
+            },
+        },
+        "cause": {"type": "string", "enum": list(Cause)},
+    },
+}
+
+
+async def show_rules(call: Call) -> Mapping[str, Any]:
+    """GET …/egress."""
+    shown = await call.plane.egress.show(_name(call))
+    return {
+        "allowed_domains": [rule.pattern for rule in shown.rules if rule.list == "allow"],
+        "denied_domains": [rule.pattern for rule in shown.rules if rule.list == "deny"],
+        "mode": shown.mode,
+        "rules": [_rule(rule) for rule in shown.rules],
+        "revision": shown.revision,
+    }
+
+
+async def replace_rules(call: Call) -> Mapping[str, Any]:
+    """PUT …/egress."""
+    _account_has_a_mode(call)
+    new = await asyncio.to_thread(rules_of, call.body["rules"])
+    dry = bool(call.query.get("dry_run"))
+    found, cut = await call.plane.egress.replace(_name(call), new, call.body, dry=dry)
+    return {
+        "added": [_rule(rule) for rule in found.added],
+        "removed": [_rule(rule) for rule in found.removed],
+        "changed": [_rule(rule) for rule in found.changed],
+        "cut": cut,
+    }
+
+
+async def allow(call: Call) -> Mapping[str, Any]:
+    """POST …/egress/allow."""
+    return await _put(call, "allow")
+
+
+async def deny(call: Call) -> Mapping[str, Any]:
+    """POST …/egress/deny."""
+    return await _put(call, "deny")
+
+
+async def remove_rule(call: Call) -> Mapping[str, Any]:
+    """DELETE …/egress/rules."""
+    pattern, done = await call.plane.egress.remove(_name(call), call.query["domain"])
+    return {"pattern": pattern, "list": done.list, "cut": done.cut, "mode": done.mode}
+
+
+async def show_mode(call: Call) -> Mapping[str, Any]:
+    """GET …/egress/mode."""
+    name = _name(call)
+    shown = await call.plane.egress.show(name)
+    if name is None:
+        return {"mode": shown.mode, "differs": await call.plane.egress.differing()}
+    return {"mode": shown.mode, "source": shown.source}
+
+
+async def set_mode(call: Call) -> Mapping[str, Any]:
+    """PUT …/egress/mode."""
+    _account_has_a_mode(call)
+    done = await call.plane.egress.set_mode(_name(call), call.body["mode"])
+    return {"mode": done.mode, "changed": done.changed, "cut": done.cut}
+
+
+async def check_host(call: Call) -> Mapping[str, Any]:
+    """GET /egress/check."""
+    host, port = _host_and_port(call.query["host"])
+    live = bool(call.query.get("live"))
+    judged, decision, found = await call.plane.egress.check(call.query.get("sandbox"), host, port, live=live)
+    answer = {"host": judged.text, "port": port, **decision._asdict()}
+    return answer if found is None else {**answer, "live": found}
+
+
+def _of_both(
+    method: str,
+    path: str,
+    handler: Handler,
+    summary: str,
+    answer: Schema,
+    *,
+    conflicts: bool = False,
+    **more: Any,
+) -> tuple[Route, Route]:
+    fails = (404, *((409,) if conflicts else ()), 413, 503)
+    return (
+        Route(method, f"/egress{path}", handler, summary, answer, fails=fails, **more),
+        Route(
+            method,
+            f"/sandboxes/{{name}}/egress{path}",
+            handler,
+            f"{summary} For one sandbox.",
+            answer,
+            fails=fails,
+            **more,
+        ),
+    )
+
+
+ROUTES = (
+    *_of_both("GET", "", show_rules, "The rules and the mode.", _SHOWN),
+    *_of_both(
+        "PUT",
+        "",
+        replace_rules,
+        "Put a whole policy in place of the one there is; a `mode` that is left out stays as it was. "
+        "With the `revision` of the policy it was made of, it is refused (409) where that has changed since.",
+        _DIFFERENCE,
+        body=record(
+            {"mode": optional(_MODE), "rules": RULES, "revision": optional(text(64))}, required=("rules",)
+        ),
+        conflicts=True,
+        query={"dry_run": {"type": "boolean"}},
+    ),
+    *_of_both(
+        "POST", "/allow", allow, "Allow a pattern; it leaves the deny list.", _RULE_ANSWER, body=_PUT_RULE
+    ),
+    *_of_both(
+        "POST", "/deny", deny, "Deny a pattern; it leaves the allow list.", _RULE_ANSWER, body=_PUT_RULE
+    ),
+    *_of_both(
+        "DELETE",
+        "/rules",
+        remove_rule,
+        "Remove a rule.",
+        _RULE_ANSWER,
+        query={"domain": PATTERN},
+        needs=("domain",),
+    ),
+    *_of_both(
+        "GET",
+        "/mode",
+        show_mode,
+        "The mode.",
+        {
+            "type": "object",
+            "properties": {
+                "mode": _SHOWN_MODE,
+                "source": {"type": "string", "enum": ["account", "sandbox"]},
+                "differs": {"type": "object", "additionalProperties": _SHOWN_MODE},
+            },
+            "required": ["mode"],
+        },
+    ),
+    *_of_both(
+        "PUT",
+        "/mode",
+        set_mode,
+        "Set the mode; null lets a sandbox follow the account.",
+        {"type": "object", "properties": {"mode": _SHOWN_MODE}},
+        body=record({"mode": optional(_MODE)}, required=("mode",)),
+    ),
+    Route(
+        "GET",
+        "/egress/check",
+        check_host,
+        "What the gateway would decide about a host and port, and by which rule; with `live` it is reached as well.",
+        _DECISION,
+        query={
+            "host": text(300, minLength=1, pattern=r"^\S+$"),
+            "sandbox": text(300, pattern=NAME),
+            "live": {"type": "boolean"},
+        },
+        needs=("host",),
+        fails=(404, 503),
+    ),
+)
+
+
+async def _put(call: Call, listed: str) -> Mapping[str, Any]:
+    rule = await asyncio.to_thread(rule_of, call.body, listed)
+    done = await call.plane.egress.put(_name(call), rule)
+    return {
+        "pattern": rule.pattern,
+        "covers": explain(rule.pattern),
+        "list": rule.list,
+        "changed": done.changed,
+        "cut": done.cut,
+        "mode": done.mode,
+    }
+
+
+def _name(call: Call) -> str | None:
+    return call.path.get("name")
+
+
+def _account_has_a_mode(call: Call) -> None:
+    if _name(call) is None and call.body.get("mode", "") is None:
+        raise bad("the account's mode is warn or deny; only a sandbox can follow another's")
+
+
+def _rule(rule: StoredRule) -> Mapping[str, Any]:
+    shown = {
+        "pattern": rule.pattern,
+        "list": rule.list,
+        "private": list(rule.private),
+        "broad": rule.broad,
+        "note": rule.note,
+        "covers": explain(rule.pattern),
+    }
+    return {**shown, "created_at": rfc3339(rule.created_at)} if rule.created_at else shown
+
+
+def _host_and_port(given: str) -> tuple[str, int]:
+    """HOST, HOST:PORT or [IPV6]:PORT; 443 where no port is given."""
+    host, colon, port = given.rpartition(":")
+    if not colon or (":" in host and not host.endswith("]")) or given.endswith("]"):
+        return given, 443
+    if not port.isascii() or not port.isdigit() or not 0 < int(port[:6]) < 65536:
+        raise bad(f"{port[:20]!r} is not a port: a number from 1 to 65535")
+    return host, int(port)

@@ -1,0 +1,58 @@
+"""The control plane's parts, together: what every handler can reach."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from irons_local.config.server import Config
+from irons_local.control.audit.log import Audit
+from irons_local.control.clients.gateways import Gateways
+from irons_local.control.clients.keeper import Keeper
+from irons_local.control.egress.rules_and_modes import Egress
+from irons_local.control.sandbox.deadlines import Deadlines
+from irons_local.control.sandbox.holds import Holds
+from irons_local.control.sandbox.lifecycle import Lifecycle
+from irons_local.control.sandbox.ssh_ports import Doors
+from irons_local.control.schema import times
+from irons_local.control.store.database import Store
+from irons_local.control.store.keyring import KeyRing
+from irons_local.paths import Places
+from irons_plugins.local.engines import Engine
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """One control plane.
+
+    Attributes:
+        places: the backend's directories.
+        config: how it was told to be.
+        store: its database.
+        keeper: the keeper.
+        gateways: the gateway's workers.
+        engines: what makes machines, by name.
+        doors: the SSH ports.
+        egress: rules and modes.
+        lifecycle: sandboxes' states.
+        deadlines: what ends sandboxes by time.
+        holds: what ends sandboxes with their clients.
+        audit: events.
+        keys: who may come over TCP.
+        began: when it started, microseconds since 1970.
+    """
+
+    places: Places
+    config: Config
+    store: Store
+    keeper: Keeper
+    gateways: Gateways
+    engines: Mapping[str, Engine]
+    doors: Doors
+    egress: Egress
+    lifecycle: Lifecycle
+    deadlines: Deadlines
+    holds: Holds
+    audit: Audit
+    keys: KeyRing
+    began: int = field(default_factory=times.now)

@@ -1,0 +1,471 @@
+"""Sandboxes over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from irons_local.control.api.plane import Plane
+from irons_local.control.api.routing import Answer, Call, Route
+from irons_local.control.egress.rules_and_modes import MODES
+from irons_local.control.egress.rules_input import rules_of
+from irons_local.control.sandbox.deadlines import LONGEST
+from irons_local.control.sandbox.engine_registry import BUILT_IN
+from irons_local.control.sandbox.holds import ANSWERED_AFTER
+from irons_local.control.sandbox.variables import VARIABLES, checked
+from irons_local.control.schema import times
+from irons_local.control.schema.errors import ApiError, conflict, missing, unready
+from irons_local.control.schema.labels import FILTER, LABELS, checked_labels, meets, wanted_labels
+from irons_local.control.schema.public_key import checked_key
+from irons_local.control.schema.rules_schema import RULES
+from irons_local.control.schema.schemas import Schema, optional, record, text
+from irons_local.control.store import sandboxes, terms
+from irons_local.control.store.sandboxes import CREATING, READY, RUNNING, Sandbox
+from irons_local.control.store.terms import SECOND, Terms
+from irons_local.linux import disk_images
+from irons_plugins.local.engines import Booter, CellError, EngineError, Limits, entrypoint
+from irons_plugins.local.image import DEFAULT, Images
+from irons_plugins.local.images.reference import Reference
+
+_PATIENCE = 2.0
+
+_STATUS = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string"},
+        "id": {"type": "string"},
+        "status": {
+            "type": "string",
+            "enum": ["creating", "starting", "running", "ready", "stopping", "stopped", "error"],
+        },
+        "created_at": {"type": "string", "format": "date-time"},
+        "updated_at": {"type": "string", "format": "date-time"},
+        "metadata": {"type": "object", "additionalProperties": {"type": "string"}},
+        "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+        "ttl": {"type": "integer", "description": "Seconds that it was given to live."},
+        "idle_stop": {"type": "integer", "description": "Seconds of idleness after which it is stopped."},
+        "ends_at": {"type": "string", "format": "date-time"},
+        "ends_in": {"type": "integer", "description": "Seconds left until then."},
+        "ends_by": {"type": "string", "enum": ["ttl", "idle"]},
+        "ends_with": {"type": "string", "enum": ["stop", "destroy"]},
+    },
+    "required": ["name", "id", "status", "created_at", "updated_at"],
+}
+_SECONDS: Schema = {"type": ["integer", "null"], "minimum": 1, "maximum": LONGEST}
+_TERMS: Mapping[str, Schema] = {"ttl": _SECONDS, "rm": {"type": "boolean"}, "idle_stop": _SECONDS}
+_EXTEND = record({"seconds": {"type": "integer", "minimum": 1, "maximum": LONGEST}}, required=("seconds",))
+_CREATE = record(
+    {
+        "name": text(300, pattern="^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"),
+        "public_key": text(65_536),
+        "mode": optional(text(8, enum=list(MODES))),
+        "rules": RULES,
+        "image": optional(text(255)),
+        "engine": optional(text(64)),
+        "cpus": {"type": ["number", "null"], "minimum": 0, "maximum": 4096},
+        "memory": {"type": ["integer", "null"], "minimum": 0, "maximum": 2**50},
+        "disk": {"type": ["integer", "null"], "minimum": 0, "maximum": 2**60},
+        "labels": LABELS,
+        **_TERMS,
+        "environment": VARIABLES,
+        "entrypoint": {"type": "boolean", "description": "Run the image's entrypoint at each start."},
+        "held": {"type": "boolean", "description": "It is destroyed when no request holds it for a minute."},
+    },
+    required=("name", "public_key"),
+)
+_SSH = {
+    "type": "object",
+    "properties": {
+        "host": {"type": "string"},
+        "port": {"type": "integer"},
+        "username": {"type": "string"},
+        "host_keys": {"type": "array", "items": {"type": "string"}},
+        "cell": {"type": "string"},
+        "oom_kills": {"type": "integer"},
+        "memory": {"type": "integer"},
+    },
+    "required": ["host", "port", "username"],
+}
+
+
+async def create_sandbox(call: Call) -> Answer:
+    """POST /sandboxes."""
+    body = call.body
+    now = times.now()
+    sandbox = Sandbox(
+        id=sandboxes.new_id(),
+        name=sandboxes.checked_name(body["name"]),
+        status=CREATING,
+        reason=None,
+        deleting=False,
+        public_key=checked_key(body["public_key"]),
+        engine=body.get("engine") or call.plane.config.engine,
+        image=body.get("image") or "",
+        cpus=body.get("cpus"),
+        memory=body.get("memory"),
+        disk=body.get("disk"),
+        mode=body.get("mode"),
+        ssh_port=None,
+        username=None,
+        host_keys=(),
+        created_at=now,
+        updated_at=now,
+        labels=checked_labels(body.get("labels") or {}),
+        entrypoint=body.get("entrypoint", False),
+    )
+    variables = checked(body.get("environment") or {})
+    try:
+        limits = Limits(cpus=sandbox.cpus, memory=sandbox.memory, disk=sandbox.disk)
+        limits.check()
+        if sandbox.engine in BUILT_IN:
+            disk_images.check(limits, os.geteuid())
+    except EngineError as error:
+        raise ApiError(400, error.message, error.hint) from error
+    # Wildcards are held against the list of public suffixes, which takes a moment: not in the event loop.
+    own = await asyncio.to_thread(rules_of, body.get("rules") or ())
+    await call.plane.egress.check_pins(own)
+    if sandbox.engine in BUILT_IN:
+        await asyncio.to_thread(_check_image, call.plane, sandbox.image, entry=sandbox.entrypoint)
+    given = call.plane.deadlines.first(
+        sandbox, ttl=body.get("ttl"), remove=body.get("rm", False), idle_stop=body.get("idle_stop")
+    )
+    held = bool(body.get("held"))
+    made = await call.plane.lifecycle.create(sandbox, own, given, variables, held=held)
+    if held:
+        call.plane.holds.begin(made.id)
+    return Answer(202, _short(made))
+
+
+async def list_sandboxes(call: Call) -> Mapping[str, Any]:
+    """GET /sandboxes."""
+    wanted = wanted_labels(call.query["label"]) if "label" in call.query else ()
+    known, given = await call.plane.store.read(
+        lambda connection: (sandboxes.all_of(connection), terms.all_of(connection))
+    )
+    return {
+        "sandboxes": [
+            _status(call.plane, each, {}, given.get(each.id)) for each in known if meets(each.labels, wanted)
+        ]
+    }
+
+
+async def show_sandbox(call: Call) -> Mapping[str, Any]:
+    """GET /sandboxes/{name}."""
+    sandbox = await _find(call)
+    if call.query.get("wait"):
+        await call.plane.lifecycle.settled(sandbox.id, call.query["wait"])
+        sandbox = await _find(call)
+    given = await call.plane.store.read(lambda connection: terms.get(connection, sandbox.id))
+    shown = await call.plane.egress.show(sandbox.id)
+    facts = {**await _facts(call.plane, sandbox), "egress": shown.mode}
+    return _status(call.plane, sandbox, facts, given)
+
+
+async def change_sandbox(call: Call) -> Mapping[str, Any]:
+    """PATCH /sandboxes/{name}."""
+    await call.plane.deadlines.change(call.path["name"], call.body)
+    return await show_sandbox(call)
+
+
+async def extend_sandbox(call: Call) -> Mapping[str, Any]:
+    """POST /sandboxes/{name}/extend."""
+    await call.plane.deadlines.extend(call.path["name"], call.body["seconds"])
+    return await show_sandbox(call)
+
+
+async def hold_sandbox(call: Call) -> Mapping[str, Any]:
+    """POST /sandboxes/{name}/hold."""
+    seconds = call.query.get("wait", ANSWERED_AFTER)
+    return {"held": await call.plane.holds.hold(call.path["name"], seconds, call.left)}
+
+
+async def release_sandbox(call: Call) -> Mapping[str, Any]:
+    """DELETE /sandboxes/{name}/hold."""
+    await call.plane.holds.release(call.path["name"])
+    return {}
+
+
+async def start_sandbox(call: Call) -> Answer:
+    """POST /sandboxes/{name}/start."""
+    await call.plane.deadlines.renew(call.path["name"])
+    return Answer(
+        202, _short(await call.plane.lifecycle.start(call.path["name"], boot=call.query.get("boot", True)))
+    )
+
+
+async def boot_of_sandbox(call: Call) -> Mapping[str, Any]:
+    """GET /sandboxes/{name}/boot."""
+    sandbox = await _find(call)
+    engine = call.plane.engines.get(sandbox.engine)
+    if not isinstance(engine, Booter) or sandbox.username is None:
+        return {"output": ""}
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            found = await engine.boot_output(sandbox.id)
+    except (EngineError, OSError, TimeoutError) as error:
+        raise conflict(f"the output of {sandbox.name} cannot be read: {error}") from error
+    return {"output": found.decode(errors="replace")}
+
+
+async def stop_sandbox(call: Call) -> Answer:
+    """POST /sandboxes/{name}/stop."""
+    return Answer(202, _short(await call.plane.lifecycle.stop(call.path["name"])))
+
+
+async def delete_sandbox(call: Call) -> Mapping[str, Any]:
+    """DELETE /sandboxes/{name}."""
+    sandbox = await _find(call)
+    await call.plane.lifecycle.delete(sandbox.id)
+    call.plane.holds.gone(sandbox.id)
+    return {}
+
+
+async def ssh_of_sandbox(call: Call) -> Mapping[str, Any]:
+    """GET /sandboxes/{name}/ssh."""
+    sandbox = await _find(call)
+    port = call.plane.doors.port(sandbox.id)
+    if port is None or sandbox.username is None or sandbox.status not in (READY, RUNNING):
+        raise conflict(f"{sandbox.name} is {sandbox.status}; SSH answers when it is ready")
+    # Ports that are open on every address are best reached at the one that this request came to.
+    address = ipaddress.ip_address(call.plane.doors.address)
+    host = (call.at or "127.0.0.1") if address.is_unspecified else str(address)
+    # No `command`: to a v0 client that is a remote command, run in place of a shell.
+    return {
+        "host": host,
+        "port": port,
+        "username": sandbox.username,
+        "host_keys": list(sandbox.host_keys),
+        "cell": sandbox.id,
+        **_memory(await _facts(call.plane, sandbox)),
+    }
+
+
+def _memory(facts: Mapping[str, str]) -> Mapping[str, int]:
+    """The memory limit in bytes, and how many processes were killed for it: where either is known."""
+    return {key: int(facts[key]) for key in ("oom_kills", "memory") if facts.get(key, "").isdigit()}
+
+
+ROUTES = (
+    Route(
+        "POST",
+        "/sandboxes",
+        create_sandbox,
+        "Create a sandbox, with its mode and rules active before its first packet; then poll its status.",
+        _STATUS,
+        body=_CREATE,
+        status=202,
+        leads_to=dict.fromkeys(
+            ("show_sandbox", "start_sandbox", "stop_sandbox", "ssh_of_sandbox", "delete_sandbox"), "name"
+        ),
+        fails=(404, 409, 413, 503),
+    ),
+    Route(
+        "GET",
+        "/sandboxes",
+        list_sandboxes,
+        "All sandboxes, or those with all of these labels, by name.",
+        {"type": "object", "properties": {"sandboxes": {"type": "array", "items": _STATUS}}},
+        query={"label": FILTER},
+    ),
+    Route(
+        "GET",
+        "/sandboxes/{name}",
+        show_sandbox,
+        "One sandbox. `wait` holds the answer while it is made, started or stopped, for so many seconds at most.",
+        _STATUS,
+        query={"wait": {"type": "number", "minimum": 0, "maximum": ANSWERED_AFTER}},
+        fails=(404,),
+    ),
+    Route(
+        "DELETE",
+        "/sandboxes/{name}",
+        delete_sandbox,
+        "Remove a sandbox that does not run, or end one that is being made; the answer comes when nothing is left of it.",
+        {"type": "object"},
+        fails=(404, 409, 503),
+    ),
+    Route(
+        "POST",
+        "/sandboxes/{name}/start",
+        start_sandbox,
+        "Start a stopped sandbox; then poll its status. With `boot=false` nothing in it starts by itself.",
+        _STATUS,
+        query={"boot": {"type": "boolean"}},
+        status=202,
+        fails=(404, 409, 503),
+    ),
+    Route(
+        "GET",
+        "/sandboxes/{name}/boot",
+        boot_of_sandbox,
+        "The last 64 KiB of what a sandbox printed while it booted.",
+        {"type": "object", "properties": {"output": {"type": "string"}}, "required": ["output"]},
+        fails=(404, 409),
+    ),
+    Route(
+        "POST",
+        "/sandboxes/{name}/stop",
+        stop_sandbox,
+        "Stop a sandbox; then poll its status.",
+        _STATUS,
+        status=202,
+        fails=(404, 409),
+    ),
+    Route(
+        "PATCH",
+        "/sandboxes/{name}",
+        change_sandbox,
+        "Change how long it may live, from now on, what happens then, and how long it may be idle; null sets no limit.",
+        _STATUS,
+        body=record(_TERMS),
+        fails=(404,),
+    ),
+    Route(
+        "POST",
+        "/sandboxes/{name}/extend",
+        extend_sandbox,
+        "Move the end of its time to live on.",
+        _STATUS,
+        body=_EXTEND,
+        fails=(404, 409),
+    ),
+    Route(
+        "POST",
+        "/sandboxes/{name}/hold",
+        hold_sandbox,
+        f"Hold a sandbox that ends with its client, for `wait` seconds, {ANSWERED_AFTER:.0f} at most; then ask again.",
+        {"type": "object", "properties": {"held": {"type": "boolean"}}, "required": ["held"]},
+        query={"wait": {"type": "number", "minimum": 0, "maximum": 3600}},
+        fails=(404, 409),
+    ),
+    Route(
+        "DELETE",
+        "/sandboxes/{name}/hold",
+        release_sandbox,
+        "Let a sandbox live on without its client.",
+        {"type": "object"},
+        fails=(404,),
+    ),
+    Route(
+        "GET",
+        "/sandboxes/{name}/ssh",
+        ssh_of_sandbox,
+        "Where its SSH server answers, and the host keys it has.",
+        _SSH,
+        fails=(404, 409),
+    ),
+)
+
+
+async def _find(call: Call) -> Sandbox:
+    name = call.path["name"]
+    return await call.plane.store.read(lambda connection: sandboxes.get(connection, name))
+
+
+async def _facts(plane: Plane, sandbox: Sandbox) -> Mapping[str, str]:
+    """What the engine says of a sandbox at rest; while it is worked on, its engine is not asked."""
+    engine = plane.engines.get(sandbox.engine)
+    if engine is None or sandbox.status in sandboxes.BUSY:
+        return {}
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            return (await engine.look(sandbox.id)).facts or {}
+    except (EngineError, CellError, OSError, TimeoutError):
+        return {}
+
+
+def _image_hint(name: str) -> str:
+    where = Reference.parse(name)
+    if where is not None and where.is_plain:
+        return (
+            f"irons local image list shows them; irons create --image {name}:latest pulls it from a registry"
+        )
+    return "irons local image list shows them; irons local image pull fetches one from a registry"
+
+
+def _check_image(plane: Plane, name: str, *, entry: bool) -> None:
+    """Refuse an image that is not there, and a machine that could not run it, before anything is made or built."""
+    from irons_plugins.local import readiness
+
+    images = Images(plane.places.images, plane.places.sandboxes)
+    found = images.find(name or DEFAULT)
+    there = found is not None
+    if not there and name and name != DEFAULT:
+        try:
+            images.named(name)
+        except EngineError as newer:
+            # A newer irons made it.
+            if newer.code != "absent":
+                raise unready(newer.message, newer.hint) from None
+        known = ", ".join(sorted(image.name for image in images.listed())) or "none yet"
+        raise missing(f"there is no image {name!r}; images: {known}", _image_hint(name))
+    if entry and found is not None:
+        try:
+            entrypoint.check(found.config, f"the image {found.name}")
+        except EngineError as none:
+            raise ApiError(400, none.message, none.hint) from none
+    # All that doctor checks takes a third of a second: only where an image is built, or something is seen to be missing.
+    check = (
+        None if there and not readiness.doubtful() else readiness.obstacle(plane.places, building=not there)
+    )
+    if check is not None:
+        error = readiness.refused(check)
+        raise unready(error.message, error.hint)
+
+
+def _short(sandbox: Sandbox) -> Mapping[str, Any]:
+    return {
+        "id": sandbox.id,
+        "name": sandbox.name,
+        "status": sandbox.status,
+        "created_at": times.rfc3339(sandbox.created_at),
+        "updated_at": times.rfc3339(sandbox.updated_at),
+    }
+
+
+def _status(
+    plane: Plane, sandbox: Sandbox, facts: Mapping[str, str], given: Terms | None
+) -> Mapping[str, Any]:
+    known = {
+        "engine": sandbox.engine,
+        "image": sandbox.image,
+        "ssh_port": sandbox.ssh_port,
+        "cpus": sandbox.cpus,
+        "memory": sandbox.memory,
+        "disk": sandbox.disk,
+        "mode": sandbox.mode,
+        "reason": sandbox.reason,
+        "progress": plane.lifecycle.progress(sandbox.id),
+    }
+    said = {name: str(value) for name, value in known.items() if value not in (None, "")}
+    metadata = said | {name: str(value) for name, value in facts.items()}
+    ending = {} if given is None else _ending(plane, given)
+    return {**_short(sandbox), "labels": dict(sandbox.labels), **ending, "metadata": metadata}
+
+
+def _ending(plane: Plane, given: Terms) -> Mapping[str, Any]:
+    """What a sandbox was given, and when it ends, by what comes first."""
+    now = plane.deadlines.instant()
+    told = {"ttl": given.ttl, "idle_stop": given.idle_stop}
+    found = {name: value for name, value in told.items() if value is not None}
+    ends = [
+        (left, by, ends_with)
+        for left, by, ends_with in (
+            (given.left(now), "ttl", "destroy" if given.remove else "stop"),
+            (given.idle_left(now), "idle", "stop"),
+        )
+        if left is not None
+    ]
+    if not ends:
+        return found
+    left, by, ends_with = min(ends)
+    return {
+        **found,
+        "ends_at": times.rfc3339(now.wall + left),
+        "ends_in": max(0, left // SECOND),
+        "ends_by": by,
+        "ends_with": ends_with,
+    }

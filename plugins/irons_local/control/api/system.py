@@ -1,0 +1,288 @@
+"""What the server is and how it is, its keys, and its own description."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from irons.version import __version__
+from irons_local.control.api.routing import Answer, Call, Route
+from irons_local.control.schema import times
+from irons_local.control.schema.errors import conflict, missing
+from irons_local.control.schema.schemas import Schema, record, text
+from irons_local.control.store import keys, sandboxes
+from irons_local.control.store.keys import Key
+from irons_plugins.local.engines import CellError
+from irons_plugins.local.image import Images
+
+EXTENSIONS = (
+    "rules",
+    "check",
+    "audit-filters",
+    "wait",
+    "policy",
+    "images",
+    "keys",
+    "live-check",
+    "labels",
+    "terms",
+    "audit-hosts",
+    "audit-outcomes",
+    "audit-totals",
+    "audit-changes",
+    "holds",
+    "access",
+    "entrypoint",
+    "status-wait",
+)
+END_NOTICES = "end-notices"
+"""The extension of a control plane whose engines all write to open terminals before the end of a `ttl`."""
+_TEXT: Schema = {"type": "string"}
+_INTEGER: Schema = {"type": "integer"}
+_WORKER: Schema = {
+    "type": "object",
+    "description": "One worker of the gateway; `error` alone where it does not answer.",
+    "properties": {
+        "worker": _INTEGER,
+        "pid": _INTEGER,
+        "cells": _INTEGER,
+        "connections": _INTEGER,
+        "names": _INTEGER,
+        "memory": _INTEGER,
+        "run": _TEXT,
+        "error": _TEXT,
+    },
+}
+_STATUS: Schema = {
+    "type": "object",
+    "properties": {
+        "version": _TEXT,
+        "server": {"type": "object"},
+        "keeper": {
+            "type": "object",
+            "properties": {
+                "pid": _INTEGER,
+                "gateways": {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "properties": {
+                            "worker": _INTEGER,
+                            "pid": {"type": ["integer", "null"]},
+                            "failures": _INTEGER,
+                            "cells": {"type": "array", "items": _TEXT},
+                            "memory": {"type": ["integer", "null"]},
+                        },
+                    },
+                },
+            },
+        },
+        "gateway": {**_WORKER, "description": "What all workers of the gateway have together."},
+        "gateways": {"type": "array", "items": _WORKER},
+        "engines": {"type": "array", "items": _TEXT},
+        "listen": {"type": ["string", "null"]},
+        "sandboxes": {"type": "object"},
+    },
+}
+_KEY: Schema = {
+    "type": "object",
+    "properties": {
+        "id": _TEXT,
+        "label": _TEXT,
+        "created_at": {"type": "string", "format": "date-time"},
+        "used_at": {"type": ["string", "null"], "format": "date-time"},
+    },
+}
+
+
+async def version(call: Call) -> Mapping[str, Any]:
+    """GET /version."""
+    extensions = [*EXTENSIONS, *([END_NOTICES] if call.plane.deadlines.announces else [])]
+    return {"name": "irons", "version": __version__, "api": "v0", "extensions": extensions}
+
+
+async def status(call: Call) -> Mapping[str, Any]:
+    """GET /status."""
+    plane = call.plane
+    known = await plane.store.read(sandboxes.all_of)
+    workers = await _gateways(call)
+    return {
+        "version": __version__,
+        "server": {
+            "pid": os.getpid(),
+            "started_at": times.rfc3339(plane.began),
+            "memory": _memory(),
+            "database": plane.store.path.stat().st_size,
+        },
+        "keeper": await _keeper(call),
+        "gateway": _all_together(workers),
+        "gateways": workers,
+        "engines": sorted(plane.engines),
+        "listen": None if plane.config.host is None else f"{plane.config.host}:{plane.config.port}",
+        "sandboxes": dict(Counter(sandbox.status for sandbox in known)),
+    }
+
+
+async def list_keys(call: Call) -> Mapping[str, Any]:
+    """GET /keys."""
+    return {"keys": [_key(key) for key in await call.plane.store.read(keys.all_of)]}
+
+
+async def create_key(call: Call) -> Answer:
+    """POST /keys."""
+    label = call.body["label"]
+    key, secret = await call.plane.keys.create(label)
+    return Answer(201, {**_key(key), "key": secret})
+
+
+async def revoke_key(call: Call) -> Mapping[str, Any]:
+    """DELETE /keys/{id}."""
+    name = call.path["id"]
+    found = await call.plane.keys.revoke(name)
+    if not found:
+        raise missing(f"there is no key {name!r}", "irons local key list shows what there is")
+    if found > 1:
+        raise conflict(f"{found} keys are labelled {name!r}; name one by its id")
+    return {}
+
+
+async def list_images(call: Call) -> Mapping[str, Any]:
+    """GET /images."""
+    places = call.plane.places
+    images = Images(places.images, places.sandboxes)
+    found = await asyncio.to_thread(images.listed)
+    return {
+        "images": [
+            {
+                "name": image.name,
+                "created_at": times.rfc3339(image.created_at),
+                "size": images.size(image),
+                "os": image.os,
+                "source": image.source,
+            }
+            for image in found
+        ]
+    }
+
+
+ROUTES = (
+    Route(
+        "GET",
+        "/images",
+        list_images,
+        "The images that sandboxes can start from, newest first; they are made by `irons local image`.",
+        {
+            "type": "object",
+            "properties": {
+                "images": {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "properties": {
+                            "name": _TEXT,
+                            "created_at": {"type": "string", "format": "date-time"},
+                            "size": {"type": ["integer", "null"]},
+                            "os": _TEXT,
+                            "source": _TEXT,
+                        },
+                    },
+                }
+            },
+        },
+    ),
+    Route(
+        "GET",
+        "/version",
+        version,
+        "What this server is, and what it can beyond the v0 API.",
+        {
+            "type": "object",
+            "properties": {
+                "name": _TEXT,
+                "version": _TEXT,
+                "api": _TEXT,
+                "extensions": {"type": "array", "items": _TEXT},
+            },
+        },
+    ),
+    Route("GET", "/status", status, "How the backend's processes are.", _STATUS),
+    Route(
+        "GET",
+        "/keys",
+        list_keys,
+        "The API keys there are, without the keys themselves.",
+        {"type": "object", "properties": {"keys": {"type": "array", "items": _KEY}}},
+        fails=(403,),
+        owner_only=True,
+    ),
+    Route(
+        "POST",
+        "/keys",
+        create_key,
+        "Make an API key; it is shown in this answer and never again.",
+        {**_KEY, "properties": {**_KEY["properties"], "key": _TEXT}},
+        body=record({"label": text(200, minLength=1)}, required=("label",)),
+        status=201,
+        leads_to={"revoke_key": "id"},
+        fails=(403, 413),
+        owner_only=True,
+    ),
+    Route(
+        "DELETE",
+        "/keys/{id}",
+        revoke_key,
+        "Revoke an API key, by its id or label.",
+        {"type": "object"},
+        fails=(403, 404, 409),
+        owner_only=True,
+    ),
+)
+
+
+def _key(key: Key) -> Mapping[str, Any]:
+    return {
+        "id": key.id,
+        "label": key.label,
+        "created_at": times.rfc3339(key.created_at),
+        "used_at": None if key.used_at is None else times.rfc3339(key.used_at),
+    }
+
+
+async def _keeper(call: Call) -> Mapping[str, Any]:
+    try:
+        return await call.plane.keeper.status()
+    except CellError as error:
+        return {"error": str(error)}
+
+
+async def _gateways(call: Call) -> list[Mapping[str, Any]]:
+    """Each worker of the gateway, by its number."""
+    said = await call.plane.gateways.stats()
+    return [{"worker": number, **each} for number, each in said.items()]
+
+
+def _all_together(workers: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """What the workers have together, as one gateway says it of itself."""
+    speaking = [each for each in workers if "error" not in each]
+    if not speaking:
+        return {"error": workers[0]["error"] if workers else "not running"}
+    first = speaking[0]
+    return {
+        name: sum(each.get(name, 0) for each in speaking)
+        if isinstance(value, int) and name not in ("pid", "worker")
+        else value
+        for name, value in first.items()
+        if name != "worker"
+    }
+
+
+def _memory() -> int:
+    """This process's own memory in bytes (`RssAnon` of proc(5))."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) * 1024
+    return 0

@@ -1,0 +1,256 @@
+"""The audit log as readers see it: pages of events, in the order in which they became known."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from irons_local.control.audit.changes import Changed
+from irons_local.control.schema.errors import bad, missing
+from irons_local.control.schema.times import rfc3339
+from irons_policy.causes import Outcome
+
+PAGE = 1_000
+"""Events in one answer, where the request does not say how many."""
+
+NEWEST = 10_000
+"""Events in an answer to who asks once for all: a v0 client knows of no pages, and wants to see what has just been."""
+
+ROTATED = 100
+"""Sandboxes of which an answer says how much was rotated out at most: those that lost some last."""
+
+VERDICTS = {"allowed": "allowed", "blocked": "blocked", "denied": "blocked", "warn": "warn"}
+_AGAINST = "events.verdict <> 'allowed'"
+_LOST = "events.outcome IN ('unresolved', 'unreached')"
+"""Terms of partial indexes: SQLite uses one only where a query has its very term."""
+_SELECT = "SELECT events.*, subjects.sandbox, subjects.name FROM events JOIN subjects ON subjects.id = events.subject"
+_FIELDS = (
+    "port",
+    "protocol",
+    "rule",
+    "reason",
+    "address",
+    "count",
+    "bytes_in",
+    "bytes_out",
+    "duration_ms",
+    "ended",
+    "mode",
+    "verdict",
+    "cause",
+    "outcome",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which events are wanted.
+
+    Attributes:
+        name: a sandbox's name or id; None is every sandbox.
+        after: only events with a greater id (the page token).
+        since: only attempts at or after this time, microseconds since 1970.
+        until: only attempts at or before this time.
+        verdicts: only these verdicts; empty is all.
+        outcomes: only these outcomes; empty is all.
+        host: a host, in which `*` stands for any text; None is all.
+        limit: only the newest so many; None is all.
+        size: events in one answer at most.
+        tells_rest: count what `limit` leaves out.
+        changes: also events up to `after` that changed since this cursor; None asks for none.
+    """
+
+    name: str | None = None
+    after: int = 0
+    since: int | None = None
+    until: int | None = None
+    verdicts: Sequence[str] = ()
+    outcomes: Sequence[str] = ()
+    host: str | None = None
+    limit: int | None = None
+    size: int = PAGE
+    tells_rest: bool = False
+    changes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One answer.
+
+    Attributes:
+        events: in order of their ids, as the wire has them.
+        token: the id up to which everything was looked at; 0 where there is nothing yet.
+        left_out: matching events older than the first one, where the query asks for their number.
+        rotated: per sandbox, how many events made room for others, and before when; none from before `since`.
+        changed: events up to the query's `after` that changed since its cursor of changes, as they are now.
+        cursor: the cursor of the next such query; 0 where the query has none.
+    """
+
+    events: list[dict[str, Any]]
+    token: int
+    left_out: int = 0
+    rotated: Sequence[dict[str, Any]] = ()
+    changed: Sequence[dict[str, Any]] = ()
+    cursor: int = 0
+
+
+def page(connection: sqlite3.Connection, query: Query, changed: Changed | None = None) -> Page:
+    """The next page of what a query asks for.
+
+    Args:
+        connection: the store's.
+        query: what is asked for.
+        changed: what changed, for a query that asks for it; found before this is called.
+
+    Raises:
+        ApiError: no sandbox has, or had, that name.
+    """
+    where, values = _conditions(connection, query)
+    newest = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
+    last = 0 if newest is None else int(newest[0])
+    left_out = 0
+    if query.limit is not None:
+        start = _before_newest(connection, where, values, query.limit)
+        if start and query.tells_rest:
+            left_out = _count(connection, where, {**values, "before": start})
+        values["after"] = max(query.after, start)
+    sql = f"{_SELECT} WHERE {where} ORDER BY events.id LIMIT {query.size}"
+    rows = connection.execute(sql, values).fetchall()
+    token = int(rows[-1]["id"]) if len(rows) == query.size else max(last, query.after)
+    rotated = _rotated(connection, query, values.get("subject"))
+    told = _of(connection, query, changed.events) if changed is not None else []
+    cursor = changed.cursor if changed is not None else 0
+    return Page([_event(row) for row in rows], token, left_out, rotated, told, cursor)
+
+
+def _of(connection: sqlite3.Connection, query: Query, ids: Sequence[int]) -> list[dict[str, Any]]:
+    """Those of some events, up to the page token, that a query asks for."""
+    if not ids:
+        return []
+    where, values = _conditions(connection, replace(query, after=0))
+    values |= {"upto": query.after, "ids": json.dumps(ids)}
+    among = "events.id <= :upto AND events.id IN (SELECT value FROM json_each(:ids))"
+    sql = f"{_SELECT} WHERE {where} AND {among} ORDER BY events.id"
+    return [_event(row) for row in connection.execute(sql, values)]
+
+
+def verdicts_of(text: str) -> tuple[str, ...]:
+    """Verdicts as a request names them, separated by commas.
+
+    Raises:
+        ApiError: one of them is none.
+    """
+    given = [each.strip() for each in text.split(",") if each.strip()]
+    unknown = [each for each in given if each not in VERDICTS]
+    if unknown:
+        raise bad(f"{unknown[0]!r} is not a verdict; there are allowed, blocked and warn")
+    return tuple(dict.fromkeys(VERDICTS[each] for each in given))
+
+
+def outcomes_of(text: str) -> tuple[str, ...]:
+    """Outcomes as a request names them, separated by commas.
+
+    Raises:
+        ApiError: one of them is unknown.
+    """
+    given = [each.strip() for each in text.split(",") if each.strip()]
+    unknown = [each for each in given if each not in list(Outcome)]
+    if unknown:
+        raise bad(f"{unknown[0]!r} is not an outcome; there are {', '.join(Outcome)}")
+    return tuple(dict.fromkeys(given))
+
+
+def host_pattern(text: str) -> str:
+    """Return what GLOB takes for a host in which `*` stands for any text, and nothing else for anything."""
+    return text.lower().replace("[", "[[]").replace("?", "[?]")
+
+
+def _conditions(connection: sqlite3.Connection, query: Query) -> tuple[str, dict[str, Any]]:
+    values: dict[str, Any] = {"after": query.after}
+    parts = ["events.id > :after"]
+    if query.name is not None:
+        values["subject"] = subject_of(connection, query.name)
+        parts.append("events.subject = :subject")
+    for name, column, sign in (("since", query.since, ">="), ("until", query.until, "<=")):
+        if column is not None:
+            values[name] = column
+            parts.append(f"events.at {sign} :{name}")
+    if query.verdicts:
+        parts.append(f"events.verdict IN ({', '.join(repr(each) for each in query.verdicts)})")
+        if "allowed" not in query.verdicts:
+            parts.append(_AGAINST)
+    if query.outcomes:
+        parts.append(f"events.outcome IN ({', '.join(repr(each) for each in query.outcomes)})")
+        if {*query.outcomes} <= {Outcome.UNRESOLVED, Outcome.UNREACHED}:
+            parts.append(_LOST)
+    if query.host is not None:
+        values["host"] = host_pattern(query.host)
+        parts.append("events.host GLOB :host")
+    return " AND ".join(parts), values
+
+
+def subject_of(connection: sqlite3.Connection, name: str) -> int:
+    """Whose events a name means: the sandbox that has it, else the last one that had it and still has events.
+
+    Raises:
+        ApiError: no sandbox has, or had, that name.
+    """
+    row = connection.execute(
+        "SELECT id FROM subjects WHERE (name = :name OR sandbox = :name) AND (gone_at IS NULL OR events > 0) "
+        "ORDER BY gone_at IS NOT NULL, gone_at DESC LIMIT 1",
+        {"name": name},
+    ).fetchone()
+    if row is None:
+        raise missing(f"no sandbox is named {name!r}")
+    return int(row[0])
+
+
+def _rotated(connection: sqlite3.Connection, query: Query, subject: int | None) -> list[dict[str, Any]]:
+    """Whose events were rotated out, and how many: also events that a filter would have left out."""
+    rows = connection.execute(
+        "SELECT name, sandbox, rotated, rotated_before FROM subjects WHERE rotated > 0 "
+        "AND (:subject IS NULL OR id = :subject) AND rotated_before > :since ORDER BY rotated_before DESC LIMIT :most",
+        {"subject": subject, "since": query.since or 0, "most": ROTATED},
+    )
+    return [
+        {
+            "sandbox_name": row["name"],
+            "sandbox_id": row["sandbox"],
+            "events": row["rotated"],
+            "before": rfc3339(row["rotated_before"]),
+        }
+        for row in rows
+    ]
+
+
+def _before_newest(connection: sqlite3.Connection, where: str, values: dict[str, Any], limit: int) -> int:
+    """The id after which exactly the newest `limit` matches lie."""
+    sql = f"SELECT events.id FROM events WHERE {where} ORDER BY events.id DESC LIMIT 1 OFFSET {limit}"  # noqa: S608 (names of ours)
+    row = connection.execute(sql, values).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def _count(connection: sqlite3.Connection, where: str, values: dict[str, Any]) -> int:
+    """How many matches there are up to an id."""
+    sql = f"SELECT count(*) FROM events WHERE {where} AND events.id <= :before"  # noqa: S608 (names of ours)
+    return int(connection.execute(sql, values).fetchone()[0])
+
+
+def _event(row: sqlite3.Row) -> dict[str, Any]:
+    event = {
+        "type": "egress",
+        "id": row["id"],
+        "timestamp": rfc3339(row["at"]),
+        "sandbox_name": row["name"],
+        "sandbox_id": row["sandbox"],
+        "host": row["host"],
+        "allowed": bool(row["allowed"]),
+    }
+    for name in _FIELDS:
+        value = row[name]
+        if value is not None:
+            event[name] = value
+    return event

@@ -1,0 +1,248 @@
+"""The gateway's audit logs, taken into the store exactly once and followed as they grow."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import re
+import sqlite3
+import stat
+import struct
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from irons_local.control.audit.intake import Taking
+from irons_local.control.audit.pauses import Pauses
+from irons_local.control.audit.serving import Serving
+from irons_local.control.audit.summing import Domains
+
+CHUNK = 1024 * 1024
+"""Bytes of one log that are taken in by one transaction."""
+COUNTS = 4 * 1024 * 1024
+"""Bytes of the counts beside a log that are read at most."""
+
+_decode = json.JSONDecoder().decode
+_log = logging.getLogger(__name__)
+_RUN = re.compile(r"([0-9]{1,20})-([0-9]{1,10})-([0-9]{1,6})", re.ASCII)
+_STILLBORN = 5.0
+_PLACE = struct.Struct("<QQ")
+_MOST = 2**63 - 1
+_LONGEST_CELL = 64
+
+
+class _Known(NamedTuple):
+    offset: int
+    seq: int
+    finished: bool
+
+
+class Taken(NamedTuple):
+    """What one look at the logs brought.
+
+    Attributes:
+        shown: events that readers had not seen before.
+        more: there is more to take in at once.
+        finished: some log was taken in to its end.
+        asked: cells with the workers that wrote of them, where the keeper must say whether they may; those logs wait.
+        changed: events that readers may have seen before and that are not as they were, with the subject of each.
+    """
+
+    shown: int
+    more: bool
+    finished: bool
+    asked: frozenset[tuple[str, int]] = frozenset()
+    changed: tuple[tuple[int, int], ...] = ()
+
+
+class Ingest:
+    """Reads `RUN.jsonl` files; its work runs in the store's writer thread, one piece per transaction.
+
+    Args:
+        directory: where the logs are; it need not exist yet.
+        serving: knows which worker may write of which cell; without it every log is believed.
+        pauses: of the thread that takes logs in.
+    """
+
+    def __init__(self, directory: Path, serving: Serving | None = None, pauses: Pauses | None = None) -> None:
+        self._directory = directory
+        self._serving = serving
+        self._pauses = pauses or Pauses()
+        self._reported: set[str] = set()
+        self._domains = Domains()
+
+    def take(self, connection: sqlite3.Connection) -> Taken:
+        """Take in what the logs have new, up to `CHUNK` bytes of each."""
+        self._pauses.begin()
+        known = {
+            row["run"]: _Known(row["offset"], row["seq"], bool(row["finished"]))
+            for row in connection.execute("SELECT run, offset, seq, finished FROM runs")
+        }
+        shown, more, finished = 0, False, False
+        asked: set[tuple[str, int]] = set()
+        changed: list[tuple[int, int]] = []
+        for run in sorted({*self._runs(), *known}):
+            at = known.get(run, _Known(0, 0, finished=False))
+            if at.finished:
+                finished = True
+                continue
+            taken = self._take(connection, run, at)
+            shown += taken.shown
+            more = more or taken.more
+            finished = finished or taken.finished
+            asked |= taken.asked
+            changed += taken.changed
+        return Taken(shown, more, finished, frozenset(asked), tuple(changed))
+
+    def sweep(self, connection: sqlite3.Connection) -> None:
+        """Remove the logs that were taken in to their end; the transaction that said so has ended."""
+        for row in connection.execute("SELECT run FROM runs WHERE finished = 1").fetchall():
+            # Without its log the counts are nothing, so they go first.
+            self._counts(row["run"]).unlink(missing_ok=True)
+            self._path(row["run"]).unlink(missing_ok=True)
+            connection.execute("DELETE FROM runs WHERE run = ?", (row["run"],))
+
+    def _take(self, connection: sqlite3.Connection, run: str, at: _Known) -> Taken:
+        data, over = _read(self._path(run), at.offset)
+        # A piece without any line end is no record: it is passed over.
+        whole = data.rfind(b"\n") + 1 or (len(data) if len(data) == CHUNK else 0)
+        if not whole and not over:
+            return Taken(0, more=False, finished=False)
+        taking = Taking(
+            connection,
+            run,
+            at.seq,
+            partial(_counted, self._counts(run)),
+            self._domains,
+            self._report,
+            self._pauses,
+        )
+        asked: set[tuple[str, int]] = set()
+        pause = self._pauses
+        for begin, record in _records(data[:whole]):
+            believed = self._believed(connection, run, record, asked)
+            if believed is None:
+                # It goes on here once the keeper has been asked.
+                whole = begin
+                break
+            if believed:
+                taking.record(record)
+            pause()
+        more = len(data) == CHUNK and not asked
+        if over and not more and not asked:
+            taking.end()
+        shown = taking.finish()
+        connection.execute(
+            "INSERT INTO runs (run, offset, seq, finished) VALUES (?, ?, ?, ?) "
+            "ON CONFLICT (run) DO UPDATE SET offset = excluded.offset, seq = excluded.seq, finished = excluded.finished",
+            (run, at.offset + whole, taking.seq, taking.ended),
+        )
+        return Taken(shown, more, taking.ended, frozenset(asked), tuple(taking.changed.items()))
+
+    def _believed(
+        self, connection: sqlite3.Connection, run: str, record: dict[str, Any], asked: set[tuple[str, int]]
+    ) -> bool | None:
+        """Whether a worker may write this: of its own cells alone; None, and noted in `asked`, where that is not known yet."""
+        if self._serving is None or record.get("kind") == "end":
+            return True
+        cell, worker = record.get("cell"), int(run.rpartition("-")[2])
+        if not isinstance(cell, str) or not 0 < len(cell) <= _LONGEST_CELL:
+            believed: bool | None = False
+        else:
+            believed = self._serving.owns(connection, cell, worker)
+            if believed is None:
+                asked.add((cell, worker))
+        if believed is False:
+            self._report("cell")
+        return believed
+
+    def _report(self, field: str) -> None:
+        """Log once per field that a gateway wrote what it should not."""
+        if field not in self._reported:
+            self._reported.add(field)
+            _log.warning("a gateway's audit log holds an invalid %s; such values are left out", field)
+
+    def _runs(self) -> list[str]:
+        try:
+            names = os.listdir(self._directory)  # noqa: PTH208 (names are what is wanted)
+        except FileNotFoundError:
+            return []
+        found = (name.removesuffix(".jsonl") for name in names if name.endswith(".jsonl"))
+        return sorted(run for run in found if _RUN.fullmatch(run))
+
+    def _path(self, run: str) -> Path:
+        return self._directory / f"{run}.jsonl"
+
+    def _counts(self, run: str) -> Path:
+        return self._directory / f"{run}.counts"
+
+
+def _read(path: Path, offset: int) -> tuple[bytes, bool]:
+    """The next bytes of a log, and whether nobody will write any more.
+
+    Only a plain file is read, since the directory may belong to the gateway's own user. Its writer holds an
+    exclusive flock(2) on it from its first record on, which the kernel lets go of when the writer dies.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return b"", True
+    except OSError:
+        return b"", False
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            return b"", False
+        # Asked before reading: what a writer wrote before it went is then surely read.
+        over = _let_go(fd) and (found.st_size > 0 or time.time() - found.st_mtime > _STILLBORN)
+        return os.pread(fd, CHUNK, offset), over
+    finally:
+        os.close(fd)
+
+
+def _counted(path: Path) -> dict[int, int]:
+    """How often the events of a run happened, by their numbers; places of 16 bytes, as `gateway.tally` says."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return {}
+    try:
+        data = os.pread(fd, COUNTS, 0) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
+    finally:
+        os.close(fd)
+    counts: dict[int, int] = {}
+    for conn, count in _PLACE.iter_unpack(data[: len(data) - len(data) % _PLACE.size]):
+        counts[conn] = max(counts.get(conn, 0), min(count, _MOST))
+    return counts
+
+
+def _let_go(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    fcntl.flock(fd, fcntl.LOCK_UN)
+    return True
+
+
+def _records(data: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Each record, and where its line begins."""
+    # Gateways write ASCII, which is decoded at once and whose places are those of its bytes.
+    lines: list[str] | list[bytes] = data.decode().split("\n") if data.isascii() else data.split(b"\n")
+    begin = 0
+    for line in lines:
+        try:
+            record = _read_line(line) if line else None
+        except (ValueError, RecursionError):
+            record = None
+        if isinstance(record, dict):
+            yield begin, record
+        begin += len(line) + 1
+
+
+def _read_line(line: str | bytes) -> Any:
+    return _decode(line) if isinstance(line, str) else json.loads(line)

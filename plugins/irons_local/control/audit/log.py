@@ -1,0 +1,177 @@
+"""The audit log, kept up with: new records are taken in as the gateway tells of them, and readers woken."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Awaitable, Callable, Collection
+from functools import partial
+from typing import Any
+
+from irons_local.control.audit import events, hosts_tried, retention
+from irons_local.control.audit.changes import Changes
+from irons_local.control.audit.events import Page, Query
+from irons_local.control.audit.hosts_tried import HostQuery
+from irons_local.control.audit.ingest import Ingest, Taken
+from irons_local.control.audit.retention import Retention
+from irons_local.control.schema import times
+from irons_local.control.store.database import Store, StoreError
+
+_log = logging.getLogger(__name__)
+_LOOK_ANYWAY = 2.0
+_EXPIRE_EVERY = 3600.0
+_CATCHING_UP = 2.0
+"""Seconds that a reader is held at most until the logs are taken in."""
+LONGEST_WAIT = 60.0
+"""Seconds that a long poll is held at most."""
+
+
+class Audit:
+    """Follows the gateway's logs from `run` on, and answers readers.
+
+    Args:
+        store: where events are kept.
+        ingest: takes logs in.
+        kept: how long events are kept.
+        settle: has it said which workers served these cells; False where the keeper does not answer now.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        ingest: Ingest,
+        kept: Retention,
+        settle: Callable[[Collection[tuple[str, int]]], Awaitable[bool]] | None = None,
+    ) -> None:
+        self._store = store
+        self._settle = settle
+        self._ingest = ingest
+        self._kept = kept
+        self._changes = Changes()
+        self._poked = asyncio.Event()
+        self._news: asyncio.Future[None] | None = None
+        self._next_look: asyncio.Future[None] | None = None
+        self._closing = False
+        self._crowded = False
+        self._expired_at = float("-inf")
+
+    def poke(self, _run: str = "") -> None:
+        """Say that a log has grown."""
+        self._poked.set()
+
+    async def run(self) -> None:
+        """Take records in for as long as this is not cancelled; a store that fails is tried again."""
+        while True:
+            self._poked.clear()
+            looking, self._next_look = self._next_look, None
+            try:
+                await self.catch_up()
+            except StoreError as error:
+                _log.warning("audit records wait: %s", error)
+            except Exception:  # noqa: BLE001 (whatever a log holds, the rest of the control plane goes on)
+                _log.exception("audit records wait")
+            if looking is not None:
+                looking.set_result(None)
+            try:
+                async with asyncio.timeout(_LOOK_ANYWAY):
+                    await self._poked.wait()
+            except TimeoutError:
+                continue
+
+    async def catch_up(self) -> None:
+        """Take in all that the logs have.
+
+        Raises:
+            StoreError: the database failed; nothing is lost, the logs stay.
+        """
+        while True:
+            taken, crowded = await self._store.write(self._take)
+            self._crowded = self._crowded or crowded
+            self._changes.note(taken.changed)
+            if taken.shown or taken.changed:
+                self._wake()
+            settled = bool(taken.asked and self._settle is not None and await self._settle(taken.asked))
+            if not taken.more and not settled:
+                break
+        await self._keep_house(taken)
+
+    async def page(self, query: Query, wait: float = 0.0) -> Page:
+        """A page of events; where there is none, nor a change, held until there is one or `wait` seconds are over.
+
+        Who does not wait is told all that had been written down when it asked: what was refused a moment ago is in it.
+
+        Raises:
+            ApiError: no sandbox has, or had, that name.
+        """
+        loop = asyncio.get_running_loop()
+        if wait <= 0 and not self._closing:
+            await self._look_now()
+        until = loop.time() + min(wait, LONGEST_WAIT)
+        while True:
+            # Registered before looking, so that what comes in between is not missed.
+            news = self._next()
+            # Before the read, too: what changes while it goes on is told by the next answer.
+            changed = None if query.changes is None else self._changes.since(query.changes, query.size)
+            found = await self._store.read(partial(events.page, query=query, changed=changed))
+            left = until - loop.time()
+            if found.events or found.changed or left <= 0 or self._closing:
+                return found
+            await asyncio.wait((news,), timeout=left)
+
+    async def hosts(self, query: HostQuery) -> list[dict[str, Any]]:
+        """List what a sandbox tried by host, including everything recorded before this call.
+
+        Raises:
+            ApiError: no sandbox has, or had, that name.
+        """
+        if not self._closing:
+            await self._look_now()
+        return await self._store.read(lambda connection: hosts_tried.hosts(connection, query))
+
+    async def totals(self, name: str) -> dict[str, int]:
+        """Count what a sandbox tried, including everything recorded before this call.
+
+        Raises:
+            ApiError: no sandbox has, or had, that name.
+        """
+        if not self._closing:
+            await self._look_now()
+        return await self._store.read(lambda connection: hosts_tried.totals(connection, name))
+
+    def close(self) -> None:
+        """Answer everyone who waits; `run` is ended by its owner."""
+        self._closing = True
+        self._wake()
+
+    async def _look_now(self) -> None:
+        """Wait for a look at the logs that begins after this call; many readers share one."""
+        if self._next_look is None:
+            self._next_look = asyncio.get_running_loop().create_future()
+        self._poked.set()
+        await asyncio.wait((self._next_look,), timeout=_CATCHING_UP)
+
+    def _take(self, connection: sqlite3.Connection) -> tuple[Taken, bool]:
+        """Take in what the logs have; and whether a sandbox has so many events now that older ones must go."""
+        taken = self._ingest.take(connection)
+        return taken, bool(taken.shown) and retention.crowded(connection, self._kept)
+
+    async def _keep_house(self, taken: Taken) -> None:
+        if taken.finished:
+            await self._store.write(self._ingest.sweep)
+        if self._crowded:
+            await self._store.write(lambda connection: retention.rotate(connection, self._kept))
+            self._crowded = False
+        now = asyncio.get_running_loop().time()
+        if now - self._expired_at > _EXPIRE_EVERY:
+            self._expired_at = now
+            await self._store.write(lambda connection: retention.expire(connection, self._kept, times.now()))
+
+    def _next(self) -> asyncio.Future[None]:
+        if self._news is None or self._news.done():
+            self._news = asyncio.get_running_loop().create_future()
+        return self._news
+
+    def _wake(self) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)

@@ -1,0 +1,292 @@
+"""The gateway's workers, as the control plane sees them: a set of links, keyed by cell.
+
+Which worker serves a cell is asked of the keeper before each request: it is the only one who knows. A worker is known
+by its number alone, so that one on another machine can join.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from irons_local.control.clients.gateway import Peer
+from irons_local.control.schema.errors import ApiError, unready
+from irons_local.ipc.link import LinkClosedError
+
+_log = logging.getLogger(__name__)
+_WITHIN = 10.0
+_RENEWED_WITHIN = 5.0
+_LOOK_EVERY = 0.1
+_DEAD_AFTER = 2.0
+"""Seconds that a worker may be gone before a change goes on without it."""
+_SPARE_WITHIN = 2.0
+
+
+class Place(NamedTuple):
+    """Where a cell is served.
+
+    Attributes:
+        worker: the worker's number.
+        runs: whether that worker runs.
+        served: every worker that serves or served the cell in its life.
+    """
+
+    worker: int
+    runs: bool
+    served: tuple[int, ...] = ()
+
+
+class Gateways:
+    """The links to the workers, across their restarts; the keeper hands over a new end each time.
+
+    Args:
+        locate: asks the keeper where a cell is served; it gives the cell a worker if it has none.
+        release: tells the keeper that a cell is gone for good.
+        on_audit: called with the run whose log has grown.
+        on_connect: awaited with the cells of a worker each time there is a new link to it.
+        serves: whether a worker is known to serve a cell, or to have served it.
+        on_lost: awaited with the number of a worker whose link has ended and had no other in its place for a while.
+        connections: what each sandbox may have at once; None leaves it to the gateway.
+        pool: the block of made-up addresses of sandboxes made from now on; None leaves it to the gateway.
+    """
+
+    def __init__(
+        self,
+        *,
+        locate: Callable[[str], Awaitable[Place]],
+        release: Callable[[str], Awaitable[None]],
+        on_audit: Callable[[str], None],
+        on_connect: Callable[[Collection[str]], Awaitable[None]],
+        on_lost: Callable[[int], Awaitable[None]],
+        serves: Callable[[str, int], bool] = lambda _cell, _worker: True,
+        connections: int | None = None,
+        pool: str | None = None,
+    ) -> None:
+        self._locate, self._release = locate, release
+        self._on_audit, self._on_connect, self._on_lost = on_audit, on_connect, on_lost
+        self._limits = {} if connections is None else {"connections": connections}
+        self._pool = pool
+        self._serves = serves
+        self._unrecorded: dict[int, Mapping[str, int]] = {}
+        self._peers: dict[int, Peer] = {}
+        self._listening: list[list[Any]] | None = None
+        self._upstream: Mapping[str, Any] | None = None
+        self._news = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def connected(self) -> bool:
+        """True while there is a link to any worker."""
+        return any(peer.connected for peer in self._peers.values())
+
+    def attach(self, sock: socket.socket, worker: int = 0, cells: Collection[str] = ()) -> None:
+        """Take a fresh end of a link to a worker, in place of the one before."""
+        before = self._peers.pop(worker, None)
+        if before is not None:
+            self._spawn(before.close())
+        peer = Peer(
+            sock,
+            on_audit=self._on_audit,
+            on_unrecorded=lambda counts: self._note_unrecorded(worker, counts),
+            on_end=lambda: self._spawn(self._ended(worker, peer)),
+        )
+        self._peers[worker] = peer
+        # What a worker that ended could not record is lost with it.
+        self._unrecorded.pop(worker, None)
+        # The first thing that a worker hears: a policy counts only on the ground that it is for.
+        if self._listening is not None:
+            self._tell(worker, peer)
+        self._news.set()
+        self._spawn(self._greet(cells))
+
+    def _note_unrecorded(self, worker: int, counts: Mapping[str, int]) -> None:
+        """Believe a worker for the cells alone that are its own."""
+        self._unrecorded[worker] = {cell: n for cell, n in counts.items() if self._serves(cell, worker)}
+
+    @property
+    def unrecorded(self) -> Mapping[str, int]:
+        """How many refusals of each cell are not in the log, because it cannot be written now."""
+        together: Counter[str] = Counter()
+        for counts in self._unrecorded.values():
+            together.update(counts)
+        return together
+
+    async def push(self, cell: str, name: str, policy: Mapping[str, Any]) -> int:
+        """Put a policy in force for a cell.
+
+        Where the cell's worker is dead and does not come back, nothing of the cell passes; the policy is then laid
+        where its next worker begins.
+
+        Returns:
+            How many live connections it cut.
+
+        Raises:
+            ApiError: it was not confirmed in time.
+        """
+        sandbox = {"id": cell, "name": name, **self._limits}
+        fields = {"cell": cell, "sandbox": sandbox, "policy": policy}
+        return _count(await self._of_cell(cell, "policy", fields, spare=True))
+
+    async def impact(self, cell: str, policy: Mapping[str, Any]) -> int:
+        """How many live connections of a cell a policy would cut.
+
+        Raises:
+            ApiError: the cell's worker did not answer in time.
+        """
+        return _count(await self._of_cell(cell, "impact", {"cell": cell, "policy": policy}))
+
+    async def live(self, cell: str) -> int | None:
+        """How many live connections a cell has; None where its worker can't tell."""
+        try:
+            count = (await self._of_cell(cell, "live", {"cell": cell})).get("live")
+        except ApiError:
+            return None
+        return count if isinstance(count, int) else None
+
+    async def probe(
+        self, cell: str | None, policy: Mapping[str, Any], host: str, port: int
+    ) -> dict[str, Any]:
+        """Have a host reached as a connection of a sandbox would be.
+
+        Args:
+            cell: the sandbox it is asked for, whose worker does it and records it; None for none.
+            policy: by whose rules.
+            host: canonical.
+            port: 1 to 65535.
+
+        Raises:
+            ApiError: no worker answered in time.
+        """
+        fields = {"policy": policy, "host": host, "port": port}
+        if cell is not None:
+            return await self._of_cell(cell, "probe", {**fields, "cell": cell})
+        for peer in [peer for _, peer in sorted(self._peers.items()) if peer.connected]:
+            with contextlib.suppress(LinkClosedError, TimeoutError):
+                async with asyncio.timeout(_WITHIN):
+                    return await peer.ask("probe", **fields)
+        raise unready("the gateway does not answer; see `irons local status`")
+
+    async def forget(self, cell: str) -> None:
+        """Have a cell forgotten for good.
+
+        Raises:
+            ApiError: it was not confirmed in time.
+        """
+        await self._of_cell(cell, "forget", {"cell": cell}, spare=True)
+        await self._release(cell)
+
+    async def listeners(
+        self, listening: Sequence[tuple[str, int]], upstream: Mapping[str, Any] | None
+    ) -> None:
+        """Tell where irons itself listens, which no rule opens to a sandbox, and which upstream proxy there is.
+
+        Each worker hears it before whatever it is asked from now on; nobody waits for one that hangs.
+        """
+        self._listening = [list(each) for each in listening]
+        self._upstream = upstream
+        for number, peer in sorted(self._peers.items()):
+            if peer.connected:
+                self._tell(number, peer)
+
+    async def stats(self, within: float = 1.0) -> dict[int, dict[str, Any]]:
+        """What each worker says of itself; one that does not answer in time says so."""
+        peers = sorted((number, peer) for number, peer in self._peers.items() if peer.connected)
+        said = await asyncio.gather(*(self._stats(peer, within) for _, peer in peers))
+        return {number: each for (number, _), each in zip(peers, said, strict=True)}
+
+    async def close(self) -> None:
+        """End the links."""
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for peer in self._peers.values():
+            await peer.close()
+
+    async def _of_cell(
+        self, cell: str, op: str, fields: Mapping[str, Any], *, spare: bool = False
+    ) -> dict[str, Any]:
+        """Ask the worker of a cell; every request may be repeated, so one that dies with its worker goes to the next."""
+        loop = asyncio.get_running_loop()
+        dead: float | None = None
+        try:
+            async with asyncio.timeout(_WITHIN):
+                while True:
+                    self._news.clear()
+                    # Looked up before the keeper is asked: should the worker die after that, the link ends with it, and the
+                    # worker that comes in its place, which may not serve this cell any more, has another.
+                    peers = dict(self._peers)
+                    place = await self._locate(cell)
+                    peer = peers.get(place.worker)
+                    if peer is not None and peer.connected:
+                        with contextlib.suppress(LinkClosedError):
+                            return await peer.ask(op, **fields)
+                    if place.runs:
+                        dead = None
+                    elif dead is None:
+                        dead = loop.time()
+                    elif loop.time() - dead > _DEAD_AFTER:
+                        answer = await self._without(cell, op, fields if spare else None)
+                        if answer is not None:
+                            return answer
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(_LOOK_EVERY):
+                            await self._news.wait()
+        except TimeoutError:
+            raise unready("the gateway does not answer; see `irons local status`") from None
+
+    async def _without(self, cell: str, op: str, fields: Mapping[str, Any] | None) -> dict[str, Any] | None:
+        """Do without a dead worker: with `fields` another lays down what its next process begins with."""
+        if fields is None:
+            return {}
+        for peer in [peer for _, peer in sorted(self._peers.items()) if peer.connected]:
+            with contextlib.suppress(LinkClosedError, TimeoutError):
+                async with asyncio.timeout(_SPARE_WITHIN):
+                    answer = await peer.ask(op, **fields)
+                # If it has come back meanwhile it may have begun with what was there before.
+                return None if (await self._locate(cell)).runs else answer
+        return None
+
+    def _tell(self, number: int, peer: Peer) -> None:
+        # All know it, one of them keeps it for those that will be started.
+        keep = number == min(other for other, each in self._peers.items() if each.connected)
+        more = {} if self._pool is None else {"pool": self._pool}
+        peer.tell("listeners", listeners=self._listening, upstream=self._upstream, keep=keep, **more)
+
+    async def _greet(self, cells: Collection[str]) -> None:
+        await self._on_connect(cells)
+
+    async def _ended(self, worker: int, peer: Peer) -> None:
+        """Miss a link that has ended; its worker is of no use without another."""
+        deadline = asyncio.get_running_loop().time() + _RENEWED_WITHIN
+        while self._peers.get(worker) is peer:
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0:
+                del self._peers[worker]
+                await self._on_lost(worker)
+                return
+            await asyncio.sleep(min(left, _LOOK_EVERY))
+
+    @staticmethod
+    async def _stats(peer: Peer, within: float) -> dict[str, Any]:
+        try:
+            async with asyncio.timeout(within):
+                return await peer.ask("stats")
+        except (TimeoutError, LinkClosedError):
+            return {"error": "it does not answer"}
+        except ApiError as error:
+            return {"error": error.text}
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _count(answer: Mapping[str, Any]) -> int:
+    cut = answer.get("cut", 0)
+    return cut if isinstance(cut, int) else 0

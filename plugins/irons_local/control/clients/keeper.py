@@ -1,0 +1,219 @@
+"""The keeper, as the control plane and its engines see it: cells are made, entered and dropped there."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from irons_local.control.clients.gateways import Place
+from irons_local.ipc.aio import AsyncLink
+from irons_local.ipc.link import LinkClosedError, LinkError, Message, RequestError
+from irons_plugins.local.engines import CellError, Namespaces
+
+_log = logging.getLogger(__name__)
+_WITHIN = 40.0
+_PLACED_WITHIN = 5.0
+_NEXT_KEEPER = 20.0
+
+
+class Keeper:
+    """The link to the keeper, and to the next one should it die; `engines.Cells` for the engines."""
+
+    def __init__(
+        self,
+        *,
+        on_peer: Callable[[socket.socket, int, Sequence[str]], None],
+        on_moved: Callable[[str, Sequence[int]], None],
+    ) -> None:
+        """Make a keeper that is not linked yet.
+
+        Args:
+            on_peer: called with each fresh link to a gateway worker that the keeper hands over, the worker's number,
+                and its cells.
+            on_moved: called with a cell that another worker serves from now on, and with every worker it ever had.
+        """
+        self._on_moved = on_moved
+        self._on_peer = on_peer
+        self._places: dict[str, Place] = {}
+        self._link: AsyncLink | None = None
+        self._linked = asyncio.Event()
+
+    async def serve(self, sock: socket.socket, rendezvous: socket.socket | None, renewed: Renewed) -> None:
+        """Listen to the keeper, and wait for the next one when it dies; for as long as this is not cancelled.
+
+        Args:
+            sock: the link to the keeper that started this process.
+            rendezvous: a listening socket at which the next keeper calls; None ends with the first.
+            renewed: awaited when a next keeper has called.
+        """
+        if rendezvous is not None:
+            rendezvous.setblocking(False)
+        while True:
+            link = self._link = AsyncLink(sock)
+            self._linked.set()
+            await self._listen(link)
+            self._linked.clear()
+            if rendezvous is None:
+                return
+            sock, _ = await asyncio.get_running_loop().sock_accept(rendezvous)
+            _log.info("a new keeper has called")
+            renewing = asyncio.ensure_future(renewed())
+            renewing.add_done_callback(_report)
+
+    async def restart(self, name: str, worker: int | None = None) -> None:
+        """Have the `gateway`, one worker of it, or the `server` started again.
+
+        Raises:
+            CellError: the keeper does not answer.
+        """
+        await self._ask("restart", name=name, **({} if worker is None else {"worker": worker}))
+
+    async def place(self, cell: str) -> Place:
+        """Where a cell is served; it is given a worker here if it has none.
+
+        While there is no keeper nothing moves, and what it said last holds.
+
+        Raises:
+            CellError: the keeper does not answer, and has not said anything of this cell.
+        """
+        known = self._places.get(cell)
+        if known is not None and not self._linked.is_set():
+            return known
+        try:
+            message = await self._request("cell.place", within=_PLACED_WITHIN, cell=cell)
+        except CellError:
+            if known is None:
+                raise
+            return known
+        message.close()
+        place = Place(
+            int(message.body["worker"]), message.body.get("pid") is not None, tuple(message.body["served"])
+        )
+        # Without a keeper a worker that dies stays dead, and its link says so.
+        self._places[cell] = place._replace(runs=True)
+        return place
+
+    async def served(self, cell: str) -> Sequence[int] | None:
+        """Every worker that serves or served a cell, as far as this keeper and those before it know; None without a keeper."""
+        try:
+            message = await self._request("cell.served", within=_PLACED_WITHIN, cell=cell)
+        except CellError:
+            return None
+        message.close()
+        return [int(worker) for worker in message.body["served"]]
+
+    async def release(self, cell: str) -> None:
+        """Forget where a cell is served, which is gone for good; the next keeper may have to be told again."""
+        self._places.pop(cell, None)
+        with contextlib.suppress(CellError):
+            await self.drop(cell)
+
+    async def ready(self) -> None:
+        """Tell the keeper that the API answers."""
+        if self._link is not None:
+            with contextlib.suppress(LinkClosedError):
+                await self._link.send({"op": "ready"})
+
+    async def make(self, cell: str) -> None:
+        """See `engines.Cells.make`."""
+        await self._ask("cell.make", cell=cell)
+
+    async def namespaces(self, cell: str) -> Namespaces:
+        """See `engines.Cells.namespaces`."""
+        fds = (await self._request("cell.namespaces", cell=cell)).fds
+        if len(fds) != len(Namespaces._fields):
+            for fd in fds:
+                os.close(fd)
+            raise CellError(f"the keeper gave {len(fds)} descriptors for the namespaces of {cell}")
+        return Namespaces(*fds)
+
+    async def connect(self, cell: str, address: str, port: int, *, within: float) -> socket.socket:
+        """See `engines.Cells.connect`."""
+        try:
+            message = await self._linked_request(
+                "cell.connect", within=within + 5, cell=cell, address=address, port=port, timeout=within
+            )
+        except RequestError as error:
+            number = getattr(errno, error.code, None)
+            if isinstance(number, int):
+                raise OSError(number, error.message) from error
+            raise CellError(error.message) from error
+        if len(message.fds) != 1:
+            message.close()
+            raise CellError(f"the keeper gave no connection into {cell}")
+        sock = socket.socket(fileno=message.fds[0])
+        sock.setblocking(False)
+        return sock
+
+    async def adopt(self, cell: str, pid: int, started: int) -> None:
+        """See `engines.Cells.adopt`."""
+        await self._ask("cell.adopt", cell=cell, pid=pid, started=started)
+
+    async def drop(self, cell: str) -> None:
+        """See `engines.Cells.drop`."""
+        await self._ask("cell.drop", cell=cell)
+
+    async def status(self, within: float = 1.0) -> dict[str, Any]:
+        """What the keeper says of itself.
+
+        Raises:
+            CellError: it does not answer.
+        """
+        message = await self._request("status", within=within)
+        message.close()
+        return message.body
+
+    def close(self) -> None:
+        """End the link."""
+        if self._link is not None:
+            self._link.close()
+
+    async def _listen(self, link: AsyncLink) -> None:
+        try:
+            while True:
+                message = await link.recv()
+                if message.body.get("op") == "peer" and len(message.fds) == 1:
+                    worker, cells = message.body.get("worker", 0), message.body.get("cells", [])
+                    self._on_peer(socket.socket(fileno=message.fds.pop()), worker, cells)
+                elif message.body.get("op") == "moved":
+                    self._on_moved(message.body["cell"], message.body["served"])
+                message.close()
+        except LinkError as fault:
+            _log.warning("the keeper is gone: %s", fault)
+            link.close()
+
+    async def _ask(self, op: str, **fields: Any) -> None:
+        (await self._request(op, **fields)).close()
+
+    async def _request(self, op: str, *, within: float = _WITHIN, **fields: Any) -> Message:
+        try:
+            return await self._linked_request(op, within=within, **fields)
+        except RequestError as error:
+            raise CellError(error.message) from error
+
+    async def _linked_request(self, op: str, *, within: float, **fields: Any) -> Message:
+        try:
+            async with asyncio.timeout(min(within, _NEXT_KEEPER)):
+                await self._linked.wait()
+            link = self._link
+            if link is None:
+                raise CellError("the keeper is gone")
+            return await link.request(op, within=within, **fields)
+        except LinkError as error:
+            raise CellError(f"the keeper is gone: {error}") from error
+        except TimeoutError as error:
+            raise CellError("the keeper does not answer") from error
+
+
+Renewed = Callable[[], Awaitable[object]]
+
+
+def _report(done: asyncio.Future[object]) -> None:
+    if not done.cancelled() and done.exception() is not None:
+        _log.error("taking up what runs again failed", exc_info=done.exception())

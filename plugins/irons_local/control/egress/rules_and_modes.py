@@ -1,0 +1,472 @@
+"""What people do to rules and modes: checked, written down, in force at the gateway, and only then answered."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from ipaddress import ip_address, ip_network
+from itertools import product
+from typing import Any, Protocol, TypeVar
+
+from irons_local.config.upstream import Upstream
+from irons_local.control.egress.rules_input import shown
+from irons_local.control.schema.errors import ApiError, bad, conflict, missing, unready
+from irons_local.control.store import rules as rulebook
+from irons_local.control.store import sandboxes
+from irons_local.control.store.database import Store
+from irons_local.control.store.rules import ACCOUNT, Difference, StoredRule
+from irons_local.control.store.sandboxes import STOPPED, Sandbox
+from irons_local.linux.routes import Ground, Listener
+from irons_policy import floor
+from irons_policy.addresses import is_single
+from irons_policy.hostnames import Host, HostError, canonical_host
+from irons_policy.patterns import PatternError, read_pattern
+from irons_policy.policy import Decision, Policy, judge, read_ground
+
+T = TypeVar("T")
+Hosts = Callable[[], Mapping[str, Iterable[str]]]
+"""Gives `[local.hosts]` of the settings as they are now."""
+
+MODES = ("warn", "deny")
+_GONE = float("inf")
+_LARGEST_POLICY = 3 * 1024 * 1024
+
+
+class Enforcer(Protocol):
+    """The gateway, as far as rules are concerned; each method raises `ApiError` where it does not answer."""
+
+    async def push(self, cell: str, name: str, policy: dict[str, Any]) -> int:
+        """Put a policy in force; gives the number of connections it cut."""
+        ...
+
+    async def impact(self, cell: str, policy: dict[str, Any]) -> int:
+        """The number of connections a policy would cut."""
+        ...
+
+    async def listeners(self, listening: Sequence[tuple[str, int]], upstream: dict[str, Any] | None) -> None:
+        """Tell where irons itself listens, and which upstream proxy there is."""
+        ...
+
+    async def forget(self, cell: str) -> None:
+        """Forget a cell for good."""
+        ...
+
+    async def probe(
+        self, cell: str | None, policy: Mapping[str, Any], host: str, port: int
+    ) -> dict[str, Any]:
+        """Reach a host as a connection of a sandbox would; gives what came of it, and how long it took."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One scope's mode and rules, for people.
+
+    Attributes:
+        mode: the mode in force.
+        source: `account`, or `sandbox` where it has a mode of its own.
+        rules: oldest first.
+        revision: names just this state of the scope's own mode and rules.
+    """
+
+    mode: str
+    source: str
+    rules: tuple[StoredRule, ...]
+    revision: str
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What a change of one rule or mode did.
+
+    Attributes:
+        changed: False where everything was so already.
+        cut: live connections that were cut.
+        mode: the mode in force in that scope.
+        list: the list that the rule is, or was, in; "" for a change of mode.
+    """
+
+    changed: bool
+    cut: int
+    mode: str
+    list: str = ""
+
+
+class Egress:
+    """Rules and modes of the account and of each sandbox.
+
+    Changes are written one after the other. What follows from them goes to each cell in that order, and no cell waits
+    for another one, whose worker may hang.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        gateway: Enforcer,
+        hosts: Hosts,
+        listening: Callable[[], Sequence[tuple[str, int]]],
+        upstream: Callable[[], Upstream | None],
+    ) -> None:
+        """Make the rules' keeper.
+
+        Args:
+            store: where rules and modes are written down.
+            gateway: what enforces them.
+            hosts: gives `[local.hosts]`.
+            listening: gives the addresses and ports that irons itself listens on.
+            upstream: gives the upstream proxy, where there is one.
+        """
+        self._store = store
+        self._gateway = gateway
+        self._hosts = hosts
+        self._listening = listening
+        self._upstream = upstream
+        self._one_at_a_time = asyncio.Lock()
+        self._changes = 0
+        self._turns: defaultdict[str, _Turn] = defaultdict(_Turn)
+
+    async def show(self, name: str | None) -> Shown:
+        """Mode and rules of a sandbox, or of the account for None.
+
+        Raises:
+            ApiError: there is no such sandbox.
+        """
+
+        def work(connection: sqlite3.Connection) -> Shown:
+            sandbox = _scope(connection, name)
+            own = None if sandbox is None else sandbox.mode
+            return Shown(
+                mode=_mode(connection, sandbox),
+                source="account" if own is None else "sandbox",
+                rules=tuple(rulebook.of(connection, _identity(sandbox))),
+                revision=_revision(connection, sandbox),
+            )
+
+        return await self._store.read(work)
+
+    async def differing(self) -> dict[str, str]:
+        """The sandboxes whose mode is another than the account's, and theirs."""
+
+        def work(connection: sqlite3.Connection) -> dict[str, str]:
+            mode = rulebook.account_mode(connection)
+            known = sandboxes.all_of(connection)
+            return {each.name: each.mode for each in known if each.mode is not None and each.mode != mode}
+
+        return await self._store.read(work)
+
+    async def put(self, name: str | None, rule: StoredRule) -> Changed:
+        """Add a rule, in place of the one with its pattern if there is one.
+
+        Raises:
+            ApiError: there is no such sandbox, or the gateway did not confirm it.
+        """
+        await self.check_pins((rule,))
+        (changed, mode), cut = await self._change(
+            name,
+            lambda connection, sandbox: (
+                rulebook.put(connection, _identity(sandbox), rule),
+                _mode(connection, sandbox),
+            ),
+        )
+        return Changed(changed=changed, cut=cut, mode=mode, list=rule.list)
+
+    async def remove(self, name: str | None, text: str) -> tuple[str, Changed]:
+        """Take a rule away; gives its pattern in its one spelling, and what that did.
+
+        Raises:
+            ApiError: there is no such sandbox or rule, or the gateway did not confirm it.
+        """
+        try:
+            pattern = read_pattern(text).text
+        except PatternError as error:
+            raise bad(f"{shown(text)}: {error}") from error
+
+        def work(connection: sqlite3.Connection, sandbox: Sandbox | None) -> tuple[str, str]:
+            listed = rulebook.remove(connection, _identity(sandbox), pattern)
+            if listed is None:
+                where = "the account" if sandbox is None else sandbox.name
+                scope = "" if sandbox is None else f" --sandbox {sandbox.name}"
+                raise missing(
+                    f"{where} has no rule {pattern}", f"irons egress list{scope} shows what there is"
+                )
+            return listed, _mode(connection, sandbox)
+
+        (listed, mode), cut = await self._change(name, work)
+        return pattern, Changed(changed=True, cut=cut, mode=mode, list=listed)
+
+    async def set_mode(self, name: str | None, mode: str | None) -> Changed:
+        """Set the mode of the account, or of a sandbox; None lets a sandbox follow the account.
+
+        Raises:
+            ApiError: there is no such sandbox, or the gateway did not confirm it.
+        """
+
+        def work(connection: sqlite3.Connection, sandbox: Sandbox | None) -> tuple[bool, str]:
+            before = rulebook.account_mode(connection) if sandbox is None else sandbox.mode
+            _set_mode(connection, sandbox, mode)
+            return before != mode, mode or rulebook.account_mode(connection)
+
+        (changed, now), cut = await self._change(name, work)
+        return Changed(changed=changed, cut=cut, mode=now)
+
+    async def replace(
+        self, name: str | None, new: Sequence[StoredRule], given: Mapping[str, Any], *, dry: bool
+    ) -> tuple[Difference, int]:
+        """Put `new` in place of all rules of a scope, and the mode with them where `given` has one.
+
+        Args:
+            name: the sandbox; None is the account.
+            new: all rules.
+            given: the request; its `mode`, where there is one, is set; its `revision`, where there is one, must be that of
+                what is replaced.
+            dry: change nothing; the number of connections is that which would be cut.
+
+        Raises:
+            ApiError: there is no such sandbox, the revision is another by now, or the gateway did not answer.
+        """
+
+        def work(connection: sqlite3.Connection, sandbox: Sandbox | None) -> Difference:
+            if given.get("revision") not in (None, _revision(connection, sandbox)):
+                raise conflict("the policy has changed since it was read; read it again")
+            if "mode" in given:
+                _set_mode(connection, sandbox, given["mode"])
+            return rulebook.replace(connection, _identity(sandbox), new)
+
+        await self.check_pins(new)
+        return await self._change(name, work, dry=dry)
+
+    async def check_pins(self, rules: Iterable[StoredRule]) -> None:
+        """Refuse rules that pin a name to a port of irons itself, which the floor keeps shut whatever a rule says.
+
+        Raises:
+            ApiError: 400, naming the rule, the address and the port; or the kernel cannot be asked.
+        """
+        listening = _listeners(self._listening())
+        ports = {port for _, port in listening}
+        upstream = self._upstream()
+        if upstream is not None:
+            ports.add(upstream.port)
+        for rule in rules:
+            asked = [port for port in read_pattern(rule.pattern, mapped=True).ports or () if port in ports]
+            if not rule.private or not asked:
+                continue
+            ground = await self._ground()
+            for pin, port in product(rule.private, asked):
+                network = ip_network(pin)
+                is_own = is_single(network) and floor.own_port(network.network_address, port, ground)
+                if is_own:
+                    raise bad(
+                        f"private {pin} of {shown(rule.pattern)}: {pin} port {port} is {is_own}; no rule opens that"
+                    )
+
+    async def check(
+        self, name: str | None, host: str, port: int, *, live: bool = False
+    ) -> tuple[Host, Decision, dict[str, Any] | None]:
+        """The host in its one spelling, and what would be decided; for None, in a sandbox without rules of its own.
+
+        A literal address, and a name of `[local.hosts]`, is judged by the floor too, on this machine's network as it is now.
+
+        Args:
+            name: the sandbox.
+            host: as it was typed.
+            port: 1 to 65535.
+            live: also have the gateway reach it, where it is allowed; the third of the answers says what came of it.
+
+        Raises:
+            ApiError: there is no such sandbox, or the host is not one, or the kernel cannot be asked.
+        """
+        try:
+            judged = canonical_host(host)
+        except HostError as error:
+            raise bad(f"{shown(host)}: {error}") from error
+        hosts = self._hosts()
+
+        def work(connection: sqlite3.Connection) -> tuple[Sandbox | None, dict[str, Any]]:
+            sandbox = _scope(connection, name)
+            return sandbox, rulebook.policies_of(connection, [sandbox], hosts)[0]
+
+        sandbox, policy = await self._store.read(work)
+        decision = judge(Policy.from_json(policy), judged, port, await self._ground())
+        found = None
+        if live and decision.allowed:
+            cell = None if sandbox is None else sandbox.id
+            await self._tell()
+            found = await self._gateway.probe(cell, policy, judged.text, port)
+        return judged, decision, found
+
+    async def enforce(self, identity: str) -> None:
+        """Put a sandbox's policy in force, as it is written down.
+
+        Raises:
+            ApiError: the gateway did not confirm it.
+        """
+        async with self._one_at_a_time:
+            found = await self._store.read(partial(self._policies, identity=identity, every=True))
+            change = self._next()
+        await self._tell()
+        await self._push(found, change)
+
+    async def enforce_all(self, cells: Collection[str] | None = None) -> None:
+        """Put the policy of every sandbox that may run in force, for a gateway or settings that are new.
+
+        Args:
+            cells: only of these sandboxes, by their ids; None is all.
+
+        Raises:
+            ApiError: the gateway did not confirm it.
+        """
+        async with self._one_at_a_time:
+            found = await self._store.read(self._policies)
+            change = self._next()
+        await self._tell()
+        await self._push([each for each in found if cells is None or each[0].id in cells], change)
+
+    async def _tell(self) -> None:
+        upstream = self._upstream()
+        await self._gateway.listeners(self._listening(), None if upstream is None else upstream.to_json())
+
+    async def forget(self, identity: str) -> None:
+        """Let the gateway forget a sandbox for good.
+
+        Raises:
+            ApiError: the gateway did not confirm it.
+        """
+        # Behind a push that began before the sandbox was leaving, and before one that waits, which comes to nothing then.
+        turn = self._turns[identity]
+        async with turn.lock:
+            await self._gateway.forget(identity)
+            turn.change = _GONE
+
+    async def _ground(self) -> Ground:
+        try:
+            ground = await asyncio.to_thread(read_ground, _listeners(self._listening()))
+        except OSError as error:
+            raise unready(f"this machine's network can't be looked at: {error.strerror}") from error
+        return _closed(ground, self._upstream())
+
+    async def _change(
+        self, name: str | None, work: Callable[[sqlite3.Connection, Sandbox | None], T], *, dry: bool = False
+    ) -> tuple[T, int]:
+        """Do `work` and put what follows from it in force: both, or, where the work fails, neither."""
+
+        def written(connection: sqlite3.Connection) -> tuple[T, list[tuple[Sandbox, dict[str, Any]]]]:
+            sandbox = _scope(connection, name)
+            answer = work(connection, sandbox)
+            _check_size(rulebook.policies_of(connection, [sandbox], self._hosts())[0])
+            found = self._policies(connection, None if sandbox is None else sandbox.id)
+            if found:
+                _check_size(max((policy for _, policy in found), key=lambda policy: len(policy["rules"])))
+            if dry:
+                raise _DryRun(answer, found)
+            return answer, found
+
+        async with self._one_at_a_time:
+            try:
+                answer, found = await self._store.write(written)
+            except _DryRun as dried:
+                cuts = [self._gateway.impact(sandbox.id, policy) for sandbox, policy in dried.found]
+                return dried.answer, sum(await asyncio.gather(*cuts))
+            change = self._next()
+        return answer, await self._push(found, change)
+
+    def _next(self) -> int:
+        """The number of a change, or of a look at all that was changed; called where nothing else is written."""
+        self._changes += 1
+        return self._changes
+
+    async def _push_one(self, sandbox: Sandbox, policy: dict[str, Any], change: int) -> int:
+        turn = self._turns[sandbox.id]
+        async with turn.lock:
+            if turn.change > change:
+                # A later change, which has this one in it, is in force already.
+                return 0
+            cut = await self._gateway.push(sandbox.id, sandbox.name, policy)
+            turn.change = change
+            return cut
+
+    async def _push(self, found: Sequence[tuple[Sandbox, dict[str, Any]]], change: int) -> int:
+        pushes = [self._push_one(sandbox, policy, change) for sandbox, policy in found]
+        try:
+            return sum(await asyncio.gather(*pushes))
+        except ApiError as error:
+            raise ApiError(
+                error.status, f"the change is stored, but not active everywhere yet: {error.text}"
+            ) from error
+
+    def _policies(
+        self, connection: sqlite3.Connection, identity: str | None = None, *, every: bool = False
+    ) -> list[tuple[Sandbox, dict[str, Any]]]:
+        """The policies to push: of one sandbox, or of all; a stopped one gets its own when it starts, a leaving one none."""
+        affected = [
+            sandbox
+            for sandbox in sandboxes.all_of(connection)
+            if identity in (None, sandbox.id)
+            and not sandbox.deleting
+            and (every or sandbox.status != STOPPED)
+        ]
+        return list(zip(affected, rulebook.policies_of(connection, affected, self._hosts()), strict=True))
+
+
+class _Turn:
+    """One cell's: which change it has, and who may give it the next one."""
+
+    __slots__ = ("change", "lock")
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.change: float = 0
+
+
+class _DryRun(Exception):
+    def __init__(self, answer: Any, found: list[tuple[Sandbox, dict[str, Any]]]) -> None:
+        super().__init__("dry run")
+        self.answer = answer
+        self.found = found
+
+
+def _scope(connection: sqlite3.Connection, name: str | None) -> Sandbox | None:
+    return None if name is None else sandboxes.get(connection, name)
+
+
+def _identity(sandbox: Sandbox | None) -> str:
+    return ACCOUNT if sandbox is None else sandbox.id
+
+
+def _mode(connection: sqlite3.Connection, sandbox: Sandbox | None) -> str:
+    own = None if sandbox is None else sandbox.mode
+    return own or rulebook.account_mode(connection)
+
+
+def _revision(connection: sqlite3.Connection, sandbox: Sandbox | None) -> str:
+    mode = rulebook.account_mode(connection) if sandbox is None else sandbox.mode
+    return rulebook.revision(mode, rulebook.of(connection, _identity(sandbox)))
+
+
+def _set_mode(connection: sqlite3.Connection, sandbox: Sandbox | None, mode: str | None) -> None:
+    if sandbox is not None:
+        sandboxes.change(connection, sandbox.id, mode=mode)
+    elif mode is not None:
+        rulebook.set_account_mode(connection, mode)
+
+
+def _listeners(listening: Sequence[tuple[str, int]]) -> list[Listener]:
+    return [(ip_address(address), port) for address, port in listening]
+
+
+def _closed(ground: Ground, upstream: Upstream | None) -> Ground:
+    """The ground on which the upstream proxy is closed to sandboxes, as far as is known without resolving its name."""
+    if upstream is None:
+        return ground
+    if upstream.host.address is not None:
+        return ground._replace(proxies=frozenset({(upstream.host.address, upstream.port)}))
+    return ground._replace(proxy=(upstream.host.text, upstream.port))
+
+
+def _check_size(policy: Mapping[str, Any]) -> None:
+    if len(json.dumps(policy)) > _LARGEST_POLICY:
+        raise bad("these are too many rules for one policy; use wildcards")

@@ -1,0 +1,66 @@
+"""Rules as people ask for them: checked, in their one spelling, every fault named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from irons_local.control.schema.errors import ApiError, bad
+from irons_local.control.store.rules import StoredRule
+from irons_policy.patterns import covers, read_pattern
+from irons_policy.rules import ListName, RuleError, make_rule, spell
+
+
+def rule_of(given: Mapping[str, Any], listed: str | None = None) -> StoredRule:
+    """A rule as a request gives it, in its one spelling.
+
+    Args:
+        given: `pattern` (or `domain`), and optionally `list`, `private`, `note`, `broad`.
+        listed: the list, where the request does not name it.
+
+    Raises:
+        ApiError: the pattern or an address is not one; the text says why.
+    """
+    text = str(given.get("pattern", given.get("domain", "")))
+    kind: ListName = "deny" if (listed or given.get("list")) == "deny" else "allow"
+    try:
+        made = make_rule(text, kind, private=given.get("private") or (), broad=bool(given.get("broad")))
+    except RuleError as error:
+        if error.private:
+            raise bad(f"private {shown(error.private)} of {shown(text)}: {error}") from error
+        raise bad(f"{shown(text)}: {error}") from error
+    return StoredRule(
+        pattern=made.pattern.text,
+        list=made.list,
+        private=tuple(spell(network) for network in made.private),
+        broad=made.broad,
+        note=given.get("note") or None,
+    )
+
+
+def rules_of(given: Sequence[Mapping[str, Any]]) -> tuple[StoredRule, ...]:
+    """Rules as a request gives them.
+
+    Raises:
+        ApiError: one of them is bad, or two have the same pattern; the text says which.
+    """
+    found: dict[str, StoredRule] = {}
+    for index, each in enumerate(given):
+        try:
+            rule = rule_of(each)
+        except ApiError as error:
+            raise bad(f"rules[{index}]: {error.text}") from error
+        if rule.pattern in found:
+            raise bad(f"rules[{index}]: {rule.pattern} is there twice")
+        found[rule.pattern] = rule
+    return tuple(found.values())
+
+
+def explain(pattern: str) -> str:
+    """What a stored pattern covers, in one sentence."""
+    return covers(read_pattern(pattern, mapped=True))
+
+
+def shown(text: str) -> str:
+    """What was typed, for an error: quoted, and cut."""
+    return repr(text if len(text) <= 100 else f"{text[:100]}…")

@@ -1,0 +1,482 @@
+"""A sandbox's way through its states: who may go where, the work behind each step, and what a crash leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sqlite3
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
+
+from irons_local.control.egress.rules_and_modes import Egress
+from irons_local.control.sandbox.access import Change
+from irons_local.control.sandbox.engine_registry import BUILT_IN
+from irons_local.control.sandbox.ssh_ports import Doors, NoPortError
+from irons_local.control.sandbox.variables import Variables
+from irons_local.control.schema.errors import ApiError, bad, conflict
+from irons_local.control.store import rules, sandboxes, terms
+from irons_local.control.store.database import NoRoomError, Store, StoreError
+from irons_local.control.store.rules import StoredRule
+from irons_local.control.store.sandboxes import (
+    BUSY,
+    CREATING,
+    ERROR,
+    READY,
+    RUNNING,
+    STARTING,
+    STOPPED,
+    STOPPING,
+    Sandbox,
+)
+from irons_local.control.store.terms import Terms
+from irons_local.paths import Places
+from irons_plugins.local.engines import Admits, CellError, Engine, EngineError, Limits, Spec
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+_INTERRUPTED = "the control plane ended while it was being {}; start it again, or destroy it"
+_CLEARED_WITHIN = 2.0
+_FAILURES = (EngineError, CellError, ApiError, NoPortError, StoreError, OSError)
+
+
+class Lifecycle:
+    """Creates, starts, stops and removes sandboxes; at most one piece of work per sandbox at a time."""
+
+    def __init__(
+        self, store: Store, engines: Mapping[str, Engine], egress: Egress, doors: Doors, places: Places
+    ) -> None:
+        """Make a lifecycle; `reconcile` comes before anything else."""
+        self._places = places
+        self._variables = Variables(places.local / "variables")
+        self._store = store
+        self._engines = engines
+        self._egress = egress
+        self._doors = doors
+        self._work: dict[str, asyncio.Task[None]] = {}
+        self._watches: dict[str, asyncio.Task[None]] = {}
+        self._progress: dict[str, str] = {}
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    def progress(self, identity: str) -> str | None:
+        """What is being done for a sandbox right now, in words."""
+        return self._progress.get(identity)
+
+    async def create(
+        self,
+        sandbox: Sandbox,
+        own: Sequence[StoredRule],
+        given: Terms | None = None,
+        variables: Mapping[str, str] | None = None,
+        *,
+        held: bool = False,
+    ) -> Sandbox:
+        """Store a sandbox with its mode, rules and terms in one transaction, and begin to make it.
+
+        One that is `held` ends with its client (`holds`).
+
+        Raises:
+            ApiError: the name is taken, or there is no such engine.
+        """
+        self._engine(sandbox)
+        await self._free(sandbox.name)
+
+        def insert(connection: sqlite3.Connection) -> None:
+            try:
+                sandboxes.insert(connection, sandbox)
+            except sqlite3.IntegrityError:
+                raise conflict(f"there is a sandbox named {sandbox.name!r} already") from None
+            rules.replace(connection, sandbox.id, own)
+            if given is not None:
+                terms.put(connection, given)
+            if held:
+                sandboxes.hold(connection, sandbox.id)
+
+        async with self._turns[sandbox.id]:
+            if variables:
+                await asyncio.to_thread(self._variables.keep, sandbox.id, variables)
+            try:
+                await self._store.write(insert)
+            except BaseException:
+                self._variables.forget(sandbox.id)
+                raise
+            self._begin(sandbox.id, self._bring_up(sandbox))
+        return sandbox
+
+    async def _free(self, name: str) -> None:
+        """Remove a sandbox of this name that could never be made: it holds nothing, and its name is wanted."""
+        found = await self._store.read(lambda connection: sandboxes.find(connection, name))
+        if found is None or found.name != name or found.status != ERROR or found.username is not None:
+            return
+        _log.info("%s (%s) could not be made, and makes room for another", found.name, found.id)
+        with contextlib.suppress(ApiError):
+            await self.delete(found.id)
+
+    async def start(self, name: str, *, boot: bool = True) -> Sandbox:
+        """Begin to start a stopped sandbox, or one in `error`; one that runs or starts stays as it is.
+
+        Without `boot` nothing in it starts by itself.
+
+        Raises:
+            ApiError: there is none of that name, or it is stopping or being removed.
+        """
+        async with self._turn(name) as sandbox:
+            busy = sandbox.id in self._work
+            if sandbox.deleting or (sandbox.status == STOPPING and busy):
+                raise conflict(f"{sandbox.name} is {_doing(sandbox)}; wait until it has ended")
+            if sandbox.status in (READY, RUNNING) or (sandbox.status in BUSY and busy):
+                return sandbox
+            changed = await self._move(sandbox, (sandbox.status,), status=STARTING, reason=None)
+            if changed is None:
+                raise _moved(sandbox)
+            self._begin(changed.id, self._bring_up(changed, boot=boot))
+            return changed
+
+    async def stop(self, name: str, reason: str | None = None) -> Sandbox:
+        """Begin to stop a sandbox; starting ends where it is, and one that is stopped stays so.
+
+        Args:
+            name: its name or id.
+            reason: why, where nobody asked for it; its status shows it.
+
+        Raises:
+            ApiError: there is none of that name, or it is being removed.
+        """
+        async with self._turn(name) as sandbox:
+            if sandbox.deleting:
+                raise conflict(f"{sandbox.name} is {_doing(sandbox)}")
+            if sandbox.status == STOPPED or (sandbox.status == STOPPING and sandbox.id in self._work):
+                return sandbox
+            changed = await self._move_down(sandbox, self._engine(sandbox).stop, status=STOPPING)
+            if changed is None:
+                raise _moved(sandbox)
+            await self._interrupt(changed.id)
+            self._begin(changed.id, self._bring_down(changed, STOPPED, reason))
+            return changed
+
+    async def settled(self, identity: str, within: float | None = None) -> None:
+        """Wait until what is being done for a sandbox has ended, for at most `within` seconds."""
+        work = self._work.get(identity)
+        if work is not None:
+            await asyncio.wait((work,), timeout=within)
+
+    async def delete(self, name: str) -> None:
+        """Remove a sandbox that does not run, and come back when nothing is left of it; one that is being made ends where it is.
+
+        Raises:
+            ApiError: there is none of that name, it runs or is stopping, or something of it would not go.
+        """
+        async with self._turn(name) as sandbox:
+            if not sandbox.deleting:
+                if sandbox.status not in (STOPPED, ERROR, CREATING, STARTING):
+                    raise conflict(f"{sandbox.name} is {sandbox.status}; stop it first")
+                changed = await self._move_down(
+                    sandbox, self._engine(sandbox).destroy, deleting=1, status=STOPPING
+                )
+                if changed is None:
+                    raise _moved(sandbox)
+                await self._interrupt(sandbox.id)
+            work = self._work.get(sandbox.id) or self._begin(sandbox.id, self._take_away(sandbox))
+        # The removal goes on when the client that asked for it does not wait for its end.
+        await asyncio.shield(asyncio.wait((work,)))
+        left = await self._store.read(lambda connection: sandboxes.find(connection, sandbox.id))
+        if left is None:
+            self._turns.pop(sandbox.id, None)
+        else:
+            raise ApiError(
+                500, f"{sandbox.name} could not be removed: {left.reason or 'see `irons local logs`'}"
+            )
+
+    async def admit(self, name: str, change: Change) -> Sandbox:
+        """Change which public keys open a sandbox, at once where it runs.
+
+        Raises:
+            ApiError: there is none of that name, its engine cannot, it is being made or removed, or `change` refuses.
+        """
+        async with self._turn(name) as sandbox:
+            if sandbox.deleting or sandbox.username is None:
+                raise conflict(
+                    f"{sandbox.name} is {_doing(sandbox)}; its keys can be changed once it is made"
+                )
+            engine = self._engine(sandbox)
+            if not isinstance(engine, Admits):
+                raise bad(f"the engine {sandbox.engine!r} cannot change the keys of a sandbox")
+            after = change(sandbox.public_key)
+            changed = await self._move(sandbox, None, public_key=after.public_keys)
+            try:
+                await engine.admit(sandbox.id, after.public_keys, after.gone)
+            except (EngineError, CellError, OSError) as error:
+                raise ApiError(
+                    500, f"the keys of {sandbox.name} are recorded and not yet active: {_reason(error)}"
+                ) from error
+            return changed or sandbox
+
+    async def recover(self) -> set[str]:
+        """Let the engines take up what runs, as after the death of this process or of the keeper.
+
+        Returns:
+            The ids of the sandboxes that run.
+        """
+        running: set[str] = set()
+        for name, engine in self._engines.items():
+            try:
+                running.update(await engine.recover())
+            except (EngineError, CellError, OSError) as error:
+                _log.warning("engine %s did not recover: %s", name, error)
+        return running
+
+    async def reconcile(self) -> None:
+        """Make the store agree with what really runs; once, before the API answers."""
+        running = await self.recover()
+        known = await self._store.read(sandboxes.all_of)
+        self._variables.forget_all_but({sandbox.id for sandbox in known if sandbox.username is None})
+        for sandbox in known:
+            await self._settle(sandbox, runs=sandbox.id in running)
+        for stray in running - {sandbox.id for sandbox in known}:
+            _log.warning("%s runs, and no sandbox has this id", stray)
+        # Of what ended with the machine there is little to clear away: whoever asks first finds it stopped.
+        ended = {
+            self._work[s.id] for s in known if s.id in self._work and s.id not in running and not s.deleting
+        }
+        if ended:
+            await asyncio.wait(ended, timeout=_CLEARED_WITHIN)
+
+    async def close(self) -> None:
+        """Stop working; sandboxes go on, and work in progress is taken up or given up by the next `reconcile`."""
+        tasks = (*self._work.values(), *self._watches.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _settle(self, sandbox: Sandbox, *, runs: bool) -> None:
+        if sandbox.deleting:
+            self._begin(sandbox.id, self._take_away(sandbox))
+        elif sandbox.status == CREATING:
+            await self._fail(sandbox, _INTERRUPTED.format("created"))
+        elif sandbox.status == STOPPING:
+            self._begin(sandbox.id, self._bring_down(sandbox))
+        elif sandbox.status == ERROR and runs:
+            self._begin(sandbox.id, self._bring_down(sandbox, ERROR, sandbox.reason))
+        elif runs:
+            await self._adopt(sandbox)
+        elif sandbox.status == STARTING:
+            await self._fail(sandbox, _INTERRUPTED.format("started"))
+        elif sandbox.status in (READY, RUNNING):
+            await self._stopped_by_itself(sandbox)
+
+    async def _adopt(self, sandbox: Sandbox) -> None:
+        try:
+            await self._open_door(sandbox)
+        except NoPortError as error:
+            _log.warning("%s has no SSH port: %s", sandbox.name, error)
+        if sandbox.status != READY:
+            await self._move(sandbox, None, status=READY, reason=None)
+        self._watch(sandbox)
+
+    def _begin(self, identity: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name=identity)
+        self._work[identity] = task
+
+        def ended(done: asyncio.Task[None]) -> None:
+            if self._work.get(identity) is done:
+                del self._work[identity]
+            self._progress.pop(identity, None)
+
+        task.add_done_callback(ended)
+        return task
+
+    async def _interrupt(self, identity: str) -> None:
+        task = self._work.get(identity)
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _bring_up(self, sandbox: Sandbox, *, boot: bool = True) -> None:
+        engine = self._engine(sandbox)
+        async with self._failing(sandbox):
+            if sandbox.username is None:
+                sandbox = await self._make(engine, sandbox)
+            await self._move(sandbox, (CREATING, STARTING), status=STARTING)
+            await self._open_door(sandbox)
+            self._progress[sandbox.id] = "starting"
+            try:
+                # In force, and confirmed by the gateway, before the first process exists.
+                await self._egress.enforce(sandbox.id)
+                # An engine without boot steps need not know of them.
+                await (engine.start(sandbox.id) if boot else engine.start(sandbox.id, boot=False))
+            except Exception:
+                await self._doors.close(sandbox.id)
+                raise
+            await self._move(sandbox, (STARTING,), status=READY, reason=None)
+            self._watch(sandbox)
+
+    async def _make(self, engine: Engine, sandbox: Sandbox) -> Sandbox:
+        # What an earlier attempt may have left half made.
+        await engine.destroy(sandbox.id)
+        spec = Spec(
+            id=sandbox.id,
+            name=sandbox.name,
+            public_key=sandbox.public_key,
+            image=sandbox.image,
+            limits=Limits(cpus=sandbox.cpus, memory=sandbox.memory, disk=sandbox.disk),
+            environment=await asyncio.to_thread(self._variables.of, sandbox.id),
+            entrypoint=sandbox.entrypoint,
+        )
+
+        def progress(line: str, done: float | None) -> None:
+            self._progress[sandbox.id] = line if done is None else f"{line} ({done:.0%})"
+
+        made = await engine.create(spec, progress)
+        changed = await self._move(
+            sandbox, None, username=made.username, host_keys=made.host_keys, image=made.image
+        )
+        # The engine has them now, in the sandbox's own directory.
+        self._variables.forget(sandbox.id)
+        return changed or sandbox
+
+    async def _bring_down(self, sandbox: Sandbox, status: str = STOPPED, reason: str | None = None) -> None:
+        """Stop a machine, or clear away what is left of one that stopped by itself."""
+        async with self._failing(sandbox):
+            await self._unwatch(sandbox.id)
+            await self._doors.close(sandbox.id)
+            if sandbox.username is not None:
+                await self._engine(sandbox).stop(sandbox.id)
+            await self._move(sandbox, None, last=True, status=status, reason=reason)
+
+    async def _take_away(self, sandbox: Sandbox) -> None:
+        async with self._failing(sandbox):
+            await self._unwatch(sandbox.id)
+            await self._doors.close(sandbox.id)
+            await self._engine(sandbox).destroy(sandbox.id)
+            self._variables.forget(sandbox.id)
+            await self._egress.forget(sandbox.id)
+            await self._store.write(lambda connection: sandboxes.remove(connection, sandbox.id), last=True)
+
+    @contextlib.asynccontextmanager
+    async def _failing(self, sandbox: Sandbox) -> AsyncIterator[None]:
+        """Let a piece of work end in `error`, with its reason, whatever goes wrong in it."""
+        try:
+            yield
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001 (no sandbox may stay half way, whatever went wrong)
+            known = isinstance(error, _FAILURES)
+            _log.log(
+                logging.WARNING if known else logging.ERROR,
+                "%s (%s): %s",
+                sandbox.name,
+                sandbox.id,
+                error,
+                exc_info=not known,
+            )
+            await self._fail(
+                sandbox, _reason(error) + await asyncio.to_thread(self._machines, sandbox, error)
+            )
+
+    def _machines(self, sandbox: Sandbox, error: Exception) -> str:
+        """Doctor's words and its fix, where this machine is what keeps the sandbox from running; else nothing."""
+        if sandbox.engine not in BUILT_IN:
+            return ""
+        from irons_plugins.local import readiness
+
+        check = readiness.cause(error, self._places)
+        return "" if check is None else f"; {check.what}; to fix it: {check.fix}"
+
+    async def _fail(self, sandbox: Sandbox, reason: str) -> None:
+        with contextlib.suppress(StoreError):
+            await self._move(sandbox, None, last=True, status=ERROR, reason=reason, deleting=0)
+
+    async def _open_door(self, sandbox: Sandbox) -> None:
+        engine = self._engine(sandbox)
+
+        async def inside() -> Any:
+            try:
+                return await engine.connect(sandbox.id)
+            except (EngineError, CellError) as error:
+                raise ConnectionError(str(error)) from error
+
+        known = await self._store.read(sandboxes.all_of)
+        taken = {each.ssh_port for each in known if each.ssh_port is not None and each.id != sandbox.id}
+        now = next((each for each in known if each.id == sandbox.id), sandbox)
+        port = await self._doors.open(sandbox.id, inside, port=now.ssh_port, taken=taken)
+        if port != now.ssh_port:
+            await self._move(sandbox, None, ssh_port=port)
+
+    def _watch(self, sandbox: Sandbox) -> None:
+        task = asyncio.create_task(self._until_stopped(sandbox), name=f"watch {sandbox.id}")
+        self._watches[sandbox.id] = task
+        task.add_done_callback(
+            lambda done: self._watches.pop(sandbox.id) if self._watches.get(sandbox.id) is done else None
+        )
+
+    async def _unwatch(self, identity: str) -> None:
+        task = self._watches.pop(identity, None)
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _until_stopped(self, sandbox: Sandbox) -> None:
+        async with self._failing(sandbox):
+            await self._engine(sandbox).wait(sandbox.id)
+            await self._stopped_by_itself(sandbox)
+
+    async def _stopped_by_itself(self, sandbox: Sandbox) -> None:
+        look = await self._engine(sandbox).look(sandbox.id)
+        status = STOPPED if look.state in ("stopped", "running") else ERROR
+        reason = look.reason or (None if status == STOPPED else f"its machine is {look.state}")
+        changed = await self._move(sandbox, (READY, RUNNING), last=True, status=STOPPING)
+        if changed is not None:
+            self._begin(sandbox.id, self._bring_down(changed, status, reason))
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, name: str) -> AsyncIterator[Sandbox]:
+        """A sandbox, and the right to decide alone what is done with it next."""
+        found = await self._store.read(lambda connection: sandboxes.get(connection, name))
+        async with self._turns[found.id]:
+            yield await self._store.read(lambda connection: sandboxes.get(connection, found.id))
+
+    async def _move_down(
+        self, sandbox: Sandbox, clear: Callable[[str], Awaitable[None]], **values: Any
+    ) -> Sandbox | None:
+        """Move a sandbox on its way down; on a disk that stays full `clear` makes room first.
+
+        The sandbox itself may be what takes each byte that the reserve sets free.
+        """
+        try:
+            return await self._move(sandbox, (sandbox.status,), last=True, **values)
+        except NoRoomError:
+            await self._interrupt(sandbox.id)
+            with contextlib.suppress(EngineError, CellError, OSError):
+                await clear(sandbox.id)
+            return await self._move(sandbox, (sandbox.status,), last=True, **values)
+
+    async def _move(
+        self, sandbox: Sandbox, only: Sequence[str] | None, *, last: bool = False, **values: Any
+    ) -> Sandbox | None:
+        return await self._store.write(
+            lambda connection: sandboxes.change(connection, sandbox.id, only, **values), last=last
+        )
+
+    def _engine(self, sandbox: Sandbox) -> Engine:
+        engine = self._engines.get(sandbox.engine)
+        if engine is None:
+            raise bad(f"there is no engine {sandbox.engine!r}; there is {', '.join(sorted(self._engines))}")
+        return engine
+
+
+def _moved(sandbox: Sandbox) -> ApiError:
+    return conflict(f"{sandbox.name} has just changed its state; look at its status")
+
+
+def _doing(sandbox: Sandbox) -> str:
+    return "being removed" if sandbox.deleting else sandbox.status
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, EngineError) and error.hint:
+        return f"{error.message} ({error.hint})"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return str(error) or type(error).__name__

@@ -1,0 +1,84 @@
+"""API keys for clients that come over TCP: random, labelled, stored as hashes only."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import sqlite3
+from dataclasses import dataclass
+
+from irons_local.control.schema import times
+
+_PREFIX = "irons_"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What is known of a key.
+
+    Attributes:
+        id: what it is revoked by.
+        label: a person's own words.
+        created_at: microseconds since 1970.
+        used_at: microseconds since 1970, to the minute; None for never.
+    """
+
+    id: str
+    label: str
+    created_at: int
+    used_at: int | None
+
+
+def create(connection: sqlite3.Connection, label: str) -> tuple[Key, str]:
+    """Make a key.
+
+    Returns:
+        What is known of it, and the key itself, which is not stored and cannot be shown again.
+    """
+    secret = _PREFIX + secrets.token_urlsafe(32)
+    key = Key(id=f"key_{secrets.token_hex(6)}", label=label, created_at=times.now(), used_at=None)
+    connection.execute(
+        "INSERT INTO keys (id, label, hash, created_at) VALUES (?, ?, ?, ?)",
+        (key.id, key.label, hash_of(secret), key.created_at),
+    )
+    return key, secret
+
+
+def all_of(connection: sqlite3.Connection) -> list[Key]:
+    """Every key, oldest first."""
+    rows = connection.execute("SELECT id, label, created_at, used_at FROM keys ORDER BY created_at, id")
+    return [Key(**dict(row)) for row in rows]
+
+
+def revoke(connection: sqlite3.Connection, name: str) -> int:
+    """Make a key worthless, named by its id, or by its label where no other has the same.
+
+    Returns:
+        How many keys the name means; with any other number than 1 nothing was done.
+    """
+    found = connection.execute(
+        "SELECT id FROM keys WHERE id = :name OR label = :name", {"name": name}
+    ).fetchall()
+    if len(found) == 1:
+        connection.execute("DELETE FROM keys WHERE id = ?", (found[0]["id"],))
+    return len(found)
+
+
+def by_hash(connection: sqlite3.Connection) -> dict[bytes, Key]:
+    """Every key by its hash.
+
+    A key has 256 random bits, so a plain hash of it cannot be guessed back, and looking it up by its hash tells
+    nothing about others by the time it takes.
+    """
+    rows = connection.execute("SELECT hash, id, label, created_at, used_at FROM keys")
+    return {bytes(hashed): Key(*rest) for hashed, *rest in map(tuple, rows)}
+
+
+def touch(connection: sqlite3.Connection, identity: str) -> None:
+    """Remember that a key was used now."""
+    connection.execute("UPDATE keys SET used_at = ? WHERE id = ?", (times.now(), identity))
+
+
+def hash_of(secret: str) -> bytes:
+    """What is stored of a key."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()

@@ -1,0 +1,213 @@
+"""Sandboxes as rows: who they are, what they are made of, and the state they are in."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import sqlite3
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from irons_local.control.schema import times
+from irons_local.control.schema.errors import bad, missing
+
+CREATING = "creating"
+STARTING = "starting"
+RUNNING = "running"
+READY = "ready"
+STOPPING = "stopping"
+STOPPED = "stopped"
+ERROR = "error"
+
+BUSY = (CREATING, STARTING, STOPPING)
+"""States in which a task of the control plane is at work; without one they are left-overs of a crash."""
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
+NAME = "^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?|sb_[0-9a-f]{16})$"
+"""A sandbox's name or id in a path, as the API's description has it."""
+_COLUMNS = (
+    "id, name, status, reason, deleting, public_key, engine, image, cpus, memory, disk, mode, ssh_port, "
+    "username, host_keys, created_at, updated_at, labels, entrypoint"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """One sandbox as the store has it.
+
+    Attributes:
+        id: `sb_` and 16 lower-case hexadecimal digits, never used again; the name of its cell too.
+        name: a DNS label, unique among the sandboxes there are.
+        status: one of the contract's states.
+        reason: why it is in `error`, or stopped by itself; None else.
+        deleting: it is being removed.
+        public_key: text of the OpenSSH public key file it was made with.
+        engine: name of its engine.
+        image: name of its image; "" was the default one.
+        cpus: limit in processors; None is no limit.
+        memory: limit in bytes.
+        disk: limit in bytes.
+        mode: its own egress mode; None follows the account.
+        ssh_port: its TCP port for SSH on this machine, kept for life.
+        username: who to be by SSH, once it is made.
+        host_keys: its public host keys, once it is made.
+        created_at: microseconds since 1970.
+        updated_at: microseconds since 1970.
+        labels: its labels, by key.
+        entrypoint: it runs the entrypoint of its image at each start.
+    """
+
+    id: str
+    name: str
+    status: str
+    reason: str | None
+    deleting: bool
+    public_key: str
+    engine: str
+    image: str
+    cpus: float | None
+    memory: int | None
+    disk: int | None
+    mode: str | None
+    ssh_port: int | None
+    username: str | None
+    host_keys: tuple[str, ...]
+    created_at: int
+    updated_at: int
+    labels: Mapping[str, str] = field(default_factory=dict)
+    entrypoint: bool = False
+
+
+def checked_name(name: str) -> str:
+    """A sandbox's name: a DNS label (RFC 1123) in lower case.
+
+    Raises:
+        ApiError: it is not one.
+    """
+    if not _NAME.fullmatch(name):
+        raise bad(
+            "a sandbox name is 1 to 63 characters: lower-case letters, digits and hyphens, "
+            "with no hyphen at either end"
+        )
+    return name
+
+
+def new_id() -> str:
+    """An id that no sandbox ever had."""
+    return f"sb_{secrets.token_hex(8)}"
+
+
+def insert(connection: sqlite3.Connection, sandbox: Sandbox) -> None:
+    """Write a new sandbox, and remember for its events whom they are about.
+
+    Raises:
+        sqlite3.IntegrityError: the name is taken.
+    """
+    values: dict[str, object] = {column: getattr(sandbox, column) for column in _COLUMNS.split(", ")}
+    values["host_keys"] = "\n".join(sandbox.host_keys)
+    values["labels"] = json.dumps(dict(sandbox.labels))
+    marks = ", ".join("?" * len(values))
+    sql = f"INSERT INTO sandboxes ({_COLUMNS}) VALUES ({marks})"  # noqa: S608 (names of ours)
+    connection.execute(sql, tuple(values.values()))
+    connection.execute("INSERT INTO subjects (sandbox, name) VALUES (?, ?)", (sandbox.id, sandbox.name))
+
+
+def all_of(connection: sqlite3.Connection) -> list[Sandbox]:
+    """Every sandbox, by name."""
+    sql = f"SELECT {_COLUMNS} FROM sandboxes ORDER BY name"  # noqa: S608 (names of ours)
+    return [_sandbox(row) for row in connection.execute(sql)]
+
+
+def find(connection: sqlite3.Connection, name: str) -> Sandbox | None:
+    """The sandbox of a name or an id, if there is one."""
+    sql = f"SELECT {_COLUMNS} FROM sandboxes WHERE name = ? OR id = ?"  # noqa: S608 (names of ours)
+    row = connection.execute(sql, (name, name)).fetchone()
+    return None if row is None else _sandbox(row)
+
+
+def get(connection: sqlite3.Connection, name: str) -> Sandbox:
+    """The sandbox of a name or an id.
+
+    Raises:
+        ApiError: there is none.
+    """
+    found = find(connection, name)
+    if found is None:
+        raise missing(f"no sandbox is named {name!r}{_gone(connection, name)}")
+    return found
+
+
+def note_end(connection: sqlite3.Connection, identity: str, why: str) -> None:
+    """Keep why a sandbox is about to be destroyed without anybody asking for it; who looks for it then is told."""
+    connection.execute("UPDATE subjects SET gone_why = ? WHERE sandbox = ?", (why, identity))
+
+
+def _gone(connection: sqlite3.Connection, name: str) -> str:
+    """Why there is no sandbox of this name any more, where that was noted of the last one."""
+    sql = (
+        "SELECT gone_why, gone_at FROM subjects WHERE (name = ? OR sandbox = ?) AND gone_at IS NOT NULL "
+        "ORDER BY gone_at DESC LIMIT 1"
+    )
+    row = connection.execute(sql, (name, name)).fetchone()
+    if row is None or row["gone_why"] is None:
+        return ""
+    return f"; it was {row['gone_why']}, at {times.rfc3339(row['gone_at'])}"
+
+
+def change(
+    connection: sqlite3.Connection, identity: str, only: Collection[str] | None = None, **values: Any
+) -> Sandbox | None:
+    """Change columns of a sandbox, if it is in one of the states `only` (None: in any).
+
+    Returns:
+        The sandbox as it now is, or None where it is gone or in another state.
+    """
+    if "host_keys" in values:
+        values["host_keys"] = "\n".join(values["host_keys"])
+    values["updated_at"] = times.now()
+    settings = ", ".join(f"{column} = :{column}" for column in values)
+    guard = "" if only is None else f" AND status IN ({', '.join(repr(state) for state in only)})"
+    sql = f"UPDATE sandboxes SET {settings} WHERE id = :identity{guard} RETURNING {_COLUMNS}"  # noqa: S608 (names of ours)
+    row = connection.execute(sql, {**values, "identity": identity}).fetchone()
+    return None if row is None else _sandbox(row)
+
+
+def remove(connection: sqlite3.Connection, identity: str) -> None:
+    """Forget a sandbox and its rules; its events stay until retention takes them."""
+    connection.execute("DELETE FROM rules WHERE sandbox = ?", (identity,))
+    connection.execute("DELETE FROM terms WHERE sandbox = ?", (identity,))
+    connection.execute("DELETE FROM holds WHERE sandbox = ?", (identity,))
+    connection.execute("DELETE FROM sandboxes WHERE id = ?", (identity,))
+    connection.execute("UPDATE subjects SET gone_at = ? WHERE sandbox = ?", (times.now(), identity))
+
+
+def hold(connection: sqlite3.Connection, identity: str) -> None:
+    """Note that a sandbox ends with the client that made it."""
+    connection.execute("INSERT INTO holds (sandbox) VALUES (?)", (identity,))
+
+
+def held(connection: sqlite3.Connection) -> frozenset[str]:
+    """The ids of the sandboxes that end with their clients."""
+    return frozenset(row["sandbox"] for row in connection.execute("SELECT sandbox FROM holds"))
+
+
+def release(connection: sqlite3.Connection, name: str) -> str:
+    """Let a sandbox live on without its client; gives its id.
+
+    Raises:
+        ApiError: there is none of that name.
+    """
+    found = get(connection, name)
+    connection.execute("DELETE FROM holds WHERE sandbox = ?", (found.id,))
+    return found.id
+
+
+def _sandbox(row: sqlite3.Row) -> Sandbox:
+    values = dict(row)
+    values["deleting"] = bool(values["deleting"])
+    values["host_keys"] = tuple(filter(None, values["host_keys"].split("\n")))
+    values["labels"] = json.loads(values["labels"])
+    values["entrypoint"] = bool(values["entrypoint"])
+    return Sandbox(**values)
