@@ -379,7 +379,7 @@ class Outcome:
 _LIFE = """
 irons doctor -o plain || true
 exec "$IRONS_PYTHON" -c 'import sys
-from irons_plugins.local import surroundings
+from irons_local.doctor import surroundings
 surroundings.NEEDED.clear()  # what is tried here must not be refused because of what was believed before
 sys.argv = ["irons", "shell"]
 from irons.__main__ import main

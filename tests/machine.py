@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from irons_local.doctor.checks import Check, examine
 from irons_local.paths import Places
-from irons_plugins.local.doctor import Check, examine
 from tests.parallel import is_worker
 
 _PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/bin", "/sbin", "/bin"))

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from irons_local.engines.bundle import boot_steps, oci, sshd
+from irons_local.engines.protocol import CELL_ADDRESS
 from irons_local.linux.idmap import INNER_COUNT, PRIVATE_BASE
-from irons_plugins.local.engines import CELL_ADDRESS, booting, oci, sshd
 
 _ROOT = PRIVATE_BASE + 1
 """On the machine, the id of what is root in the image's files."""
@@ -52,7 +53,7 @@ class Bundle:
             subprocess.run(["chown", f"{_ROOT}:{_ROOT}", str(path)], check=True)
         # The container's root walks to its settings through this.
         place.chmod(0o755)
-        (settings / booting.REPORT).mkdir()
+        (settings / boot_steps.REPORT).mkdir()
         tini, program = _programs(rootfs)
         config = oci.config(
             rootfs="rootfs",

@@ -141,7 +141,7 @@ def irons_backend(url: str, settings: Settings) -> Backend | None:
 
 @hookspec()
 def irons_engines() -> Mapping[str, Callable[[Any], Any]]:  # type: ignore[empty-body]
-    """Return engines for the local backend: a name for `--engine`, and what makes the engine of an `irons_plugins.local.engines.Kit`.
+    """Return engines for the local backend: a name for `--engine`, and what makes the engine of an `irons_local.engines.protocol.Kit`.
 
     Fires in the control plane's process when it starts. Built-in names stay built-in; of two plugins with one name the first by name wins.
     """

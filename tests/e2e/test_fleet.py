@@ -7,7 +7,7 @@ import pwd
 from pathlib import Path
 from typing import Any
 
-from irons_plugins.local.engines.activity import sessions
+from irons_local.engines.namespace.activity import sessions
 from tests.e2e.lab import Person, eventually
 
 

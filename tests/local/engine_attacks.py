@@ -18,11 +18,12 @@ from pathlib import Path
 from unittest import mock
 
 from irons_local.config.authorities import read_authorities
-from irons_plugins.local.engines import EngineError, Limits, booting, trust
-from irons_plugins.local.engines.conformance import Bench, Ran, expect
-from irons_plugins.local.engines.namespace import NamespaceEngine
-from irons_plugins.local.engines.sysview import limit_files
-from irons_plugins.local.image import Images
+from irons_local.engines.bundle import boot_steps, trust
+from irons_local.engines.bundle.sysview import limit_files
+from irons_local.engines.conformance import Bench, Ran, expect
+from irons_local.engines.namespace.engine import NamespaceEngine
+from irons_local.engines.protocol import EngineError, Limits
+from irons_local.images.catalog import Images
 
 
 def i386_program(code: bytes) -> bytes:
@@ -263,7 +264,7 @@ async def carried_authorities_come_and_go(bench: Bench) -> None:
     copy = replace(bench.spec("copy"), image="trusting")
     made_copy = await bench.engine.create(copy)
     # The step that would take it out is left out: nothing of it may have been saved.
-    with mock.patch.object(booting, "ALWAYS", ()):
+    with mock.patch.object(boot_steps, "ALWAYS", ()):
         await bench.engine.start(copy.id, boot=False)
     ran = await bench.ssh(
         copy.id, made_copy, f"{store}; ls /etc/ssl/certs | grep irons-; env | grep -c /run/irons/ca"

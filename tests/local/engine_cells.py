@@ -10,13 +10,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from irons_plugins.local.engines import CellError, Namespaces
+from irons_local.engines.protocol import CellError, Namespaces
 
 _SPACES = ("user", "net", "mnt")
 
 
 class OwnCells:
-    """`irons_plugins.local.engines.Cells`, each call in a process of its own."""
+    """`irons_local.engines.protocol.Cells`, each call in a process of its own."""
 
     def __init__(self) -> None:
         self.held: dict[str, Namespaces] = {}

@@ -33,7 +33,7 @@ def archive(place_for_all: Path) -> Path:
         shutil.copyfile(given, path)
     else:
         script = (
-            "import asyncio, sys\nfrom pathlib import Path\nfrom irons_plugins.local.image import Images\n"
+            "import asyncio, sys\nfrom pathlib import Path\nfrom irons_local.images.catalog import Images\n"
             "async def main():\n    images = Images(Path(sys.argv[1]), Path(sys.argv[2]))\n"
             "    await images.build('built')\n    await images.export('built', Path(sys.argv[3]))\n"
             "    await images.remove('built')\n"

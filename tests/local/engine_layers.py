@@ -7,9 +7,9 @@ import platform
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
+from irons_local.engines.conformance import Bench, expect
+from irons_local.images.catalog import Images
 from irons_local.linux.idmap import is_machines_root
-from irons_plugins.local.engines.conformance import Bench, expect
-from irons_plugins.local.image import Images
 
 _SETXATTR = 188 if platform.machine() == "x86_64" else 5
 _CHANGES = (

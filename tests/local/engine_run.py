@@ -19,10 +19,10 @@ from tests.local.engine_attacks import ATTACKS
 from tests.local.engine_cells import OwnCells
 from tests.local.engine_layers import LAYERS
 
-from irons_plugins.local.engines import Kit
-from irons_plugins.local.engines.conformance import CHECKS, Bench
-from irons_plugins.local.engines.namespace import NamespaceEngine
-from irons_plugins.local.image import Images
+from irons_local.engines.conformance import CHECKS, Bench
+from irons_local.engines.namespace.engine import NamespaceEngine
+from irons_local.engines.protocol import Kit
+from irons_local.images.catalog import Images
 
 
 async def _main(directory: Path, archive: Path, names: list[str]) -> dict[str, str]:

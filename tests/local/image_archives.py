@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 
+from irons_local.engines.bundle.machine import Machine
+from irons_local.engines.protocol import EngineError, Limits, Spec
+from irons_local.images.catalog import Image, Images
 from irons_local.linux.idmap import outer_map
-from irons_plugins.local.engines import EngineError, Limits, Spec
-from irons_plugins.local.engines.machine import Machine
-from irons_plugins.local.image import Image, Images
 
 unpacking = pytest.mark.needs("root", "user-namespaces")
 """For tests that unpack, pack or remove an image."""

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from irons_local.engines.namespace import activity as measuring
+from irons_local.engines.namespace.activity import activity, sessions
 from irons_local.linux.cgroup import Groups
-from irons_plugins.local.engines import activity as measuring
-from irons_plugins.local.engines.activity import activity, sessions
 
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 KEEPER, INSIDE = 1000, 100_001

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from irons_plugins.local.engines.amending import descendants
+from irons_local.engines.namespace.amend import descendants
 
 
 def test_descendants_however_deep() -> None:

@@ -20,7 +20,7 @@ from irons_local.config.authorities import (
     paths_of,
     read_authorities,
 )
-from irons_plugins.local.doctor import judge
+from irons_local.doctor.checks import judge
 
 
 @pytest.fixture(scope="module")

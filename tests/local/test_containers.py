@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.containers import DEFAULTS, Yard, flagged
 
-from irons_plugins.local.surroundings import Surroundings
+from irons_local.doctor.surroundings import Surroundings
 
 pytestmark = [
     pytest.mark.needs("root", "sandboxes", "networks", "image"),

@@ -17,13 +17,13 @@ from irons.context import Context
 from irons.host import PluginHost
 from irons.settings import load
 from irons.streams import Streams
+from irons_local.engines.protocol import EngineError
+from irons_local.images.catalog import Image
+from irons_local.images.inside import counting
+from irons_local.images.layers import Layers
 from irons_local.linux.remove_tree import empty
 from irons_plugins.local.backend import places_of
-from irons_plugins.local.engines import EngineError
-from irons_plugins.local.image import Image
 from irons_plugins.local.image_commands import list_images
-from irons_plugins.local.images import counting
-from irons_plugins.local.images.layers import Layers
 
 pytestmark = pytest.mark.process
 

@@ -12,12 +12,12 @@ from tempfile import gettempdir
 import pytest
 from tests.containers import Container, Yard
 
+from irons_local.doctor import facts as facts_of_machine
+from irons_local.doctor.checks import Check, examine, judge
+from irons_local.doctor.facts import Facts
+from irons_local.doctor.surroundings import NEEDED, Surroundings
+from irons_local.doctor.way_out import WayOut, look
 from irons_local.paths import Places
-from irons_plugins.local import facts as facts_of_machine
-from irons_plugins.local.doctor import Check, examine, judge
-from irons_plugins.local.facts import Facts
-from irons_plugins.local.surroundings import NEEDED, Surroundings
-from irons_plugins.local.way_out import WayOut, look
 
 WELL = Facts()
 IN_DOCKER = Surroundings("docker", filtered=True)

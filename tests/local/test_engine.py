@@ -16,7 +16,7 @@ from tests.local.engine_attacks import ATTACKS
 from tests.local.engine_layers import LAYERS
 from tests.users import change_users
 
-from irons_plugins.local.engines.conformance import CHECKS
+from irons_local.engines.conformance import CHECKS
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent

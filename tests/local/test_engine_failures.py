@@ -14,21 +14,13 @@ from typing import Any
 import pytest
 from tests.local.engine_cells import OwnCells
 
+from irons_local.engines.bundle import sshd
+from irons_local.engines.bundle.machine import Machine
+from irons_local.engines.namespace import boot, engine, launch
+from irons_local.engines.namespace.engine import NamespaceEngine
+from irons_local.engines.protocol import CellError, EngineError, Kit, Limits, Spec
+from irons_local.images.catalog import Images
 from irons_local.linux.idmap import IdMapError
-from irons_plugins.local.engines import (
-    CellError,
-    EngineError,
-    Kit,
-    Limits,
-    Spec,
-    boot,
-    namespace,
-    sshd,
-    starting,
-)
-from irons_plugins.local.engines.machine import Machine
-from irons_plugins.local.engines.namespace import NamespaceEngine
-from irons_plugins.local.image import Images
 
 pytestmark = pytest.mark.e2e
 SANDBOX = "sb_0000000000fa1150"
@@ -147,7 +139,7 @@ def test_a_machine_that_has_ended_before_it_is_looked_at(home: Home) -> None:
     os.close(write)
     try:
         with pytest.raises(EngineError, match=r"ended as soon as it was started: I give up$"):
-            asyncio.run(starting.greeted(home.cells, SANDBOX, None, read))
+            asyncio.run(launch.greeted(home.cells, SANDBOX, None, read))
     finally:
         os.close(read)
 
@@ -155,7 +147,7 @@ def test_a_machine_that_has_ended_before_it_is_looked_at(home: Home) -> None:
 def test_an_ssh_server_that_does_not_answer(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is waited for no longer than it may take."""
     before = home.change_image(sshd="/bin/sleep", tini="/usr/bin/env")
-    monkeypatch.setattr(starting, "_READY_WITHIN", 0.5)
+    monkeypatch.setattr(launch, "_READY_WITHIN", 0.5)
     monkeypatch.setattr(sshd, "arguments", lambda *_: ["/bin/sleep", "60"])
     try:
         assert home.start_fails().code == "timeout"
@@ -165,15 +157,15 @@ def test_an_ssh_server_that_does_not_answer(home: Home, monkeypatch: pytest.Monk
 
 def test_a_boot_that_hangs_is_ended(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """A start that gets nowhere is given up, and what it began is ended."""
-    monkeypatch.setattr(starting, "BOOT_WITHIN", 0.02)
+    monkeypatch.setattr(launch, "BOOT_WITHIN", 0.02)
     assert home.start_fails().code == "timeout"
 
 
 @pytest.mark.parametrize(
     ("broken", "says"),
     [
-        (lambda patch: patch.setattr(starting, "search_path", lambda: "/none"), "crun is not installed"),
-        (lambda patch: patch.setattr(starting, "outer_map", _no_ids), "no ids"),
+        (lambda patch: patch.setattr(launch, "search_path", lambda: "/none"), "crun is not installed"),
+        (lambda patch: patch.setattr(launch, "outer_map", _no_ids), "no ids"),
         (lambda patch: patch.setattr(OwnCells, "make", _no_cell), "no cell"),
         (lambda patch: patch.setattr(boot, "ROOTFS", Path("/proc/none")), "start failed"),
     ],
@@ -198,7 +190,7 @@ async def _no_cell(_self: OwnCells, _cell: str) -> None:
 
 def test_what_is_being_saved_is_not_started(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """Copying and running the same files at the same time is refused, from either side."""
-    monkeypatch.setattr(namespace, "_BUSY_WITHIN", 0.1)
+    monkeypatch.setattr(engine, "_BUSY_WITHIN", 0.1)
 
     async def both() -> None:
         async with Machine.held(home.root / "sandboxes" / SANDBOX):

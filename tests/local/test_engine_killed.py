@@ -14,18 +14,18 @@ from pathlib import Path
 import pytest
 from tests.local.engine_cells import OwnCells
 
+from irons_local.engines.bundle.machine import Machine
+from irons_local.engines.namespace.engine import NamespaceEngine
+from irons_local.engines.protocol import CellError, Kit, Spec
+from irons_local.images.catalog import Images
 from irons_local.linux.namespaces import started
-from irons_plugins.local.engines import CellError, Kit, Spec
-from irons_plugins.local.engines.machine import Machine
-from irons_plugins.local.engines.namespace import NamespaceEngine
-from irons_plugins.local.image import Images
 
 SANDBOX = "sb_00000000000dead0"
 VICTIM = """
 import asyncio, sys
 from pathlib import Path
-from irons_plugins.local.engines import Kit, Spec
-from irons_plugins.local.engines.namespace import NamespaceEngine
+from irons_local.engines.protocol import Kit, Spec
+from irons_local.engines.namespace.engine import NamespaceEngine
 from tests.local.engine_cells import OwnCells
 async def main():
     root = Path(sys.argv[1])

@@ -14,27 +14,17 @@ from typing import Any
 
 import pytest
 
+from irons_local.engines.bundle import boot_steps, entrypoint, oci, seccomp, sshd, sysview
+from irons_local.engines.bundle.image_config import Config
+from irons_local.engines.bundle.machine import Machine
+from irons_local.engines.namespace import launch
+from irons_local.engines.protocol import CellError, EngineError, Limits, Spec
+from irons_local.images.kit.store import MadeKit
 from irons_local.linux.cgroup import Groups
 from irons_local.linux.idmap import Extent, IdMapError, inner_extent, is_machines_root, lines, outer_map
 from irons_local.linux.namespaces import started
 from irons_local.linux.processes import Process, is_alive, open_process
 from irons_local.linux.remove_tree import remove_tree
-from irons_plugins.local.engines import (
-    CellError,
-    EngineError,
-    Limits,
-    Spec,
-    booting,
-    entrypoint,
-    oci,
-    seccomp,
-    sshd,
-    starting,
-    sysview,
-)
-from irons_plugins.local.engines.machine import Machine
-from irons_plugins.local.images.config import Config
-from irons_plugins.local.images.kits import MadeKit
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIYqNsYamEJIfnCozjmepI0oBf+gCfs1BF66xsISdc6e me@here\n"
 
@@ -186,7 +176,7 @@ def test_without_tini_the_ssh_server_is_process_one() -> None:
     first = ["/bin/sh", "/run/irons/init"]
     assert sshd.arguments("") == first
     assert sshd.arguments("/usr/bin/tini") == ["/usr/bin/tini", "--", *first]
-    script = booting.files(sshd.server("/usr/sbin/sshd"), ())["init"]
+    script = boot_steps.files(sshd.server("/usr/sbin/sshd"), ())["init"]
     assert script.splitlines()[-1].startswith("exec /usr/sbin/sshd -D ")
 
 
@@ -196,8 +186,8 @@ def test_output_of_the_boot_is_kept_whatever_path_an_image_names(tmp_path: Path)
     (tmp_path / "log").mkdir()
     (tmp_path / "tcp").write_text(" 0: 00000000:0016 00000000:0000 0A 00000000:00000000\n")
     (tmp_path / "image").write_text("PATH=/nowhere FROM=image\nexport PATH FROM\n")
-    step = booting.Step(10, "first", 'echo "$FROM $PATH"; exit 3\n')
-    for name, text in booting.files("true", [step], "/bin/sh").items():
+    step = boot_steps.Step(10, "first", 'echo "$FROM $PATH"; exit 3\n')
+    for name, text in boot_steps.files("true", [step], "/bin/sh").items():
         told = text.replace("/run/irons", str(tmp_path)).replace("/proc/net/tcp", str(tmp_path / "tcp"))
         (tmp_path / name).write_text(told)
     subprocess.run(["/bin/sh", tmp_path / "boot", "/bin/sh"], stderr=subprocess.PIPE, check=True, timeout=60)
@@ -234,7 +224,7 @@ def test_an_entrypoint_is_the_last_step(kit: bool) -> None:
     """Its words stay what the image says, whatever they are; the user and the group are the image's."""
     told = {"Entrypoint": ["/app", "a b"], "Cmd": ["$(a)", ""], "User": "web:staff"}
     step = entrypoint.step(Config.of({"config": told}), kit=kit)
-    assert max(booting.STEPS).order < step.order
+    assert max(boot_steps.STEPS).order < step.order
     assert " -- /app 'a b' '$(a)' ''\n" in step.script
     assert "irons_asked=web\nirons_group=staff\n" in step.script
     assert ("irons_kit=/run/irons/kit/\n" in step.script) == kit
@@ -449,7 +439,7 @@ def test_a_keeper_that_is_busy_fails_no_start() -> None:
     """While the SSH server is waited for, a connection that took the keeper too long is tried again."""
     cells, nothing = _BusyCells(), os.open(os.devnull, os.O_RDONLY)
     try:
-        asyncio.run(starting.greeted(cells, "sb_1", Process(os.getpid(), started(os.getpid())), nothing))  # type: ignore[arg-type]
+        asyncio.run(launch.greeted(cells, "sb_1", Process(os.getpid(), started(os.getpid())), nothing))  # type: ignore[arg-type]
     finally:
         os.close(nothing)
     assert cells.asked == 3

@@ -18,14 +18,14 @@ from pathlib import Path
 import pytest
 from tests.local.image_archives import SYSTEM, Place, archive, entry, ids, make_place, tar_bytes, unpacking
 
+from irons_local.engines.bundle.machine import Machine
+from irons_local.engines.protocol import EngineError
+from irons_local.images.catalog import Image
+from irons_local.images.saving import Saving
+from irons_local.images.sources import debian
+from irons_local.images.sources.complaints import Complaints
 from irons_local.linux.idmap import outer_map
 from irons_local.linux.namespaces import started
-from irons_plugins.local.engines import EngineError
-from irons_plugins.local.engines.machine import Machine
-from irons_plugins.local.image import Image
-from irons_plugins.local.images import debian
-from irons_plugins.local.images.complaints import Complaints
-from irons_plugins.local.images.saving import Saving
 
 
 @pytest.fixture
@@ -295,7 +295,7 @@ def test_a_build_that_is_killed_leaves_nothing_that_is_used(place: Place, builde
     """What was killed half way isn't listed, and the next start removes it; a new build works meanwhile."""
     builder.does("head -c 20000 image.tar; echo $$ >begun; exec sleep 100")
     script = (
-        "import asyncio, sys\nfrom pathlib import Path\nfrom irons_plugins.local.image import Images\n"
+        "import asyncio, sys\nfrom pathlib import Path\nfrom irons_local.images.catalog import Images\n"
         "asyncio.run(Images(Path(sys.argv[1]), Path(sys.argv[2])).build())"
     )
     words = [sys.executable, "-c", script, str(place.root / "images"), str(place.root / "sandboxes")]

@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.local.image_archives import SYSTEM, Place, archive, entry, make_place, tar_bytes, unpacking
 
-from irons_plugins.local.engines import EngineError, session
-from irons_plugins.local.image import Image
-from irons_plugins.local.images.config import EMPTY, Config
-from irons_plugins.local.images.reference import Reference
+from irons_local.engines.bundle import session
+from irons_local.engines.bundle.image_config import EMPTY, Config
+from irons_local.engines.protocol import EngineError
+from irons_local.images.catalog import Image
+from irons_local.images.sources.reference import Reference
 
 TOLD = {
     "Env": ["PATH=/opt/bin:/bin", "A=b=c", "NOTHING", "B AD=1", "OLD="],
@@ -234,7 +235,7 @@ def test_a_manifest_without_end_is_cut_short(place: Place, skopeo: Skopeo) -> No
 
 def test_pulling_needs_skopeo(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where it is not installed, doctor's check is named; what is not a reference is bad input."""
-    monkeypatch.setattr("irons_plugins.local.images.fetching.search_path", lambda: "/nowhere")
+    monkeypatch.setattr("irons_local.images.sources.fetching.search_path", lambda: "/nowhere")
     found = place.refused(place.images.pull("app:1"))
     assert (found.code, "skopeo" in found.hint) == ("machine", True)
     with pytest.raises(EngineError, match="not an image at a registry"):

@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.local.image_archives import SYSTEM, Place, archive, entry, make_place, unpacking
 
-from irons_plugins.local.engines import EngineError
-from irons_plugins.local.engines.oci import KIT_DIRECTORY
-from irons_plugins.local.images.elf import Elf, ElfError
-from irons_plugins.local.images.kit import VERSION
-from irons_plugins.local.images.kits import Kits
+from irons_local.engines.bundle.oci import KIT_DIRECTORY
+from irons_local.engines.protocol import EngineError
+from irons_local.images.kit.collect import VERSION
+from irons_local.images.kit.elf import Elf, ElfError
+from irons_local.images.kit.store import Kits
 
 _TRUE = Path("/bin/true")
 

@@ -28,8 +28,8 @@ from tests.local.image_archives import (
     unpacking,
 )
 
-from irons_plugins.local.engines import EngineError
-from irons_plugins.local.images import nested, pack, unpack
+from irons_local.engines.protocol import EngineError
+from irons_local.images.inside import nested, pack, unpack
 
 pytestmark = unpacking
 

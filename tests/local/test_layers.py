@@ -21,13 +21,13 @@ import pytest
 from tests.local.image_archives import SYSTEM, Place, entry, ids, make_place, unpacking
 from tests.machine import Machine as MachineNeeds
 
+from irons_local.engines.bundle.machine import Machine
+from irons_local.engines.protocol import EngineError, Limits, Spec
+from irons_local.images import layers as layer_store
+from irons_local.images.layers import Layer
+from irons_local.images.saving import NEXT, settle
 from irons_local.linux import syscalls
 from irons_local.linux.idmap import is_machines_root, outer_map
-from irons_plugins.local.engines import EngineError, Limits, Spec
-from irons_plugins.local.engines.machine import Machine
-from irons_plugins.local.images import layers as layer_store
-from irons_plugins.local.images.layers import Layer
-from irons_plugins.local.images.saving import NEXT, settle
 
 CAPABILITY = b"\x01\0\0\2\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
 
@@ -224,7 +224,7 @@ def test_a_full_disk_changes_nothing(place: Place, monkeypatch: pytest.MonkeyPat
         raise full
 
     if event == "os.mkdir":
-        monkeypatch.setattr("irons_plugins.local.images.saving._prepare", refuse)
+        monkeypatch.setattr("irons_local.images.saving._prepare", refuse)
     elif event == "open":
         monkeypatch.setattr(Layer, "write", refuse)
     else:
@@ -339,7 +339,7 @@ def test_two_sandboxes_are_saved_at_once(place: Place) -> None:
 @unpacking
 def test_too_many_layers_are_copied_into_one(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """A chain has an end: beyond it an image is a copy that stands alone, and the sandbox stays as it is."""
-    monkeypatch.setattr("irons_plugins.local.images.saving.DEEPEST", 2)
+    monkeypatch.setattr("irons_local.images.saving.DEEPEST", 2)
     home = place.sandbox_on(place.imported(*SYSTEM))
     _write(home, "srv/new")
     assert len(_save(place, home)) == 2
@@ -505,7 +505,7 @@ import os, sys
 from pathlib import Path
 from types import SimpleNamespace
 from irons_local.linux import namespaces
-from irons_plugins.local.engines import boot; from irons_local.linux import syscalls as kernel
+from irons_local.engines.namespace import boot; from irons_local.linux import syscalls as kernel
 place, uid = Path(sys.argv[1]), int(sys.argv[2])
 for name in ("lower", "upper", "work"):
     (place / name).mkdir()
@@ -544,7 +544,7 @@ def test_layers_of_the_machines_root_are_refused_elsewhere(
     _save(place, home)
     saved = place.images.named("saved")
     assert (place.images.redirects(base), place.images.redirects(saved)) == (True, True)
-    monkeypatch.setattr("irons_plugins.local.image.is_machines_root", lambda: False)
+    monkeypatch.setattr("irons_local.images.catalog.is_machines_root", lambda: False)
     assert not place.images.redirects(base)
     with pytest.raises(EngineError, match="can only be read by the machine's root"):
         asyncio.run(place.images.export("saved", place.root / "out.tar"))

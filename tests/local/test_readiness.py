@@ -13,11 +13,11 @@ from tests.local import people
 
 from irons.errors import LocalError
 from irons_local.daemon import spawn
+from irons_local.doctor import readiness
+from irons_local.doctor.checks import Check
+from irons_local.engines.protocol import CellError, EngineError
+from irons_local.images.sources.mmdebstrap import piped
 from irons_local.paths import Places
-from irons_plugins.local import readiness
-from irons_plugins.local.doctor import Check
-from irons_plugins.local.engines import CellError, EngineError
-from irons_plugins.local.images.building import piped
 
 WORDS = "user namespaces are switched off"
 FIX = "user.max_user_namespaces=10000"
@@ -85,10 +85,10 @@ def test_nothing_is_doubtful_on_a_machine_that_is_well(
     monkeypatch.setattr(readiness, "_MOST_NAMESPACES", setting)
     monkeypatch.setattr(readiness, "_CLONE", tmp_path / "none")
     monkeypatch.setattr(readiness, "outer_map", lambda: None)
-    monkeypatch.setattr("irons_plugins.local.readiness.shutil.which", lambda name, path: f"{path}/{name}")
+    monkeypatch.setattr("irons_local.doctor.readiness.shutil.which", lambda name, path: f"{path}/{name}")
     assert not readiness.doubtful()
     monkeypatch.setattr(
-        "irons_plugins.local.readiness.shutil.which",
+        "irons_local.doctor.readiness.shutil.which",
         lambda name, path: None if name == "nft" else f"{path}/{name}",
     )
     assert readiness.doubtful()

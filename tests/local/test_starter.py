@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from irons_plugins.local.engines.starter import Starter
+from irons_local.engines.namespace.starter import Starter
 
 pytestmark = pytest.mark.process
 

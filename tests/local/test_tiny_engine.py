@@ -11,9 +11,9 @@ from tests.local.engine_cells import OwnCells
 from tests.local.tiny_engine import TinyEngine
 from tests.machine import Machine
 
-from irons_plugins.local import engines
-from irons_plugins.local.engines import Cells, Engine, EngineError, Kit, Spec
-from irons_plugins.local.engines.conformance import CHECKS, Bench
+from irons_local.engines import protocol
+from irons_local.engines.conformance import CHECKS, Bench
+from irons_local.engines.protocol import Cells, Engine, EngineError, Kit, Spec
 
 PAGE = (Path(__file__).parents[2] / "docs/engines.md").read_text()
 HELD = (
@@ -63,8 +63,8 @@ def test_the_page_names_all_that_an_engine_meets() -> None:
     assert set(EngineError.CODES) <= words
     assert {"Observer", "Admits", "Announces", "Booter"} == {
         name
-        for name, found in vars(engines).items()
-        if getattr(found, "_is_runtime_protocol", False) and found.__module__ == engines.__name__
+        for name, found in vars(protocol).items()
+        if getattr(found, "_is_runtime_protocol", False) and found.__module__ == protocol.__name__
     }
     assert {
         "Observer",

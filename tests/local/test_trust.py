@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from irons_plugins.local.engines import booting, trust
-from irons_plugins.local.engines.oci import CONFIG_DIRECTORY
+from irons_local.engines.bundle import boot_steps, trust
+from irons_local.engines.bundle.oci import CONFIG_DIRECTORY
 
 pytestmark = pytest.mark.process
 
@@ -86,8 +86,8 @@ def test_an_image_without_a_program_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_start_without_boot_has_the_steps_of_irons() -> None:
     """What the sandbox itself starts is skipped, and that is said; the trust store is irons' own affair."""
-    skipped, whole = booting.files("sshd", None), booting.files("sshd", booting.STEPS)
-    assert {name for name in skipped if name.startswith(f"{booting.DRIVER}-")} == {"boot-10-trust"}
-    assert booting.SKIPPED in skipped
-    assert booting.SKIPPED not in whole
+    skipped, whole = boot_steps.files("sshd", None), boot_steps.files("sshd", boot_steps.STEPS)
+    assert {name for name in skipped if name.startswith(f"{boot_steps.DRIVER}-")} == {"boot-10-trust"}
+    assert boot_steps.SKIPPED in skipped
+    assert boot_steps.SKIPPED not in whole
     assert {"boot-10-trust", "boot-50-services", "boot-60-hook"} <= set(whole)

@@ -18,7 +18,7 @@ from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from irons_plugins.local.engines import (
+from irons_local.engines.protocol import (
     CELL_DNS,
     SSH_PORT,
     CellError,

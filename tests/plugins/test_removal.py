@@ -14,13 +14,13 @@ from irons.host import PluginHost
 from irons.settings import load
 from irons.streams import Streams
 from irons.testing import FakeApi
+from irons_local.engines.namespace.engine import NamespaceEngine
+from irons_local.engines.protocol import EngineError
 from irons_local.linux.idmap import IdMapError
 from irons_local.paths import Places
 from irons_plugins.local import removal
 from irons_plugins.local.backend import on_this_machine
 from irons_plugins.local.commands import uninstall
-from irons_plugins.local.engines import EngineError
-from irons_plugins.local.engines.namespace import NamespaceEngine
 
 
 @pytest.fixture

@@ -42,10 +42,11 @@ from irons_local.control.schema.errors import ApiError, unready
 from irons_local.control.store.database import Store, StoreError
 from irons_local.control.store.keyring import KeyRing
 from irons_local.control.store.terms import Instant
+from irons_local.engines.bundle import trust
+from irons_local.engines.namespace.starter import Starter
+from irons_local.engines.protocol import CellError, Cells, Engine, EngineError, EngineMaker, Kit
+from irons_local.images.layers import Layers
 from irons_local.paths import Places, PlacesError
-from irons_plugins.local.engines import CellError, Cells, Engine, EngineError, EngineMaker, Kit, trust
-from irons_plugins.local.engines.starter import Starter
-from irons_plugins.local.images.layers import Layers
 
 _log = logging.getLogger(__name__)
 _HOSTS_EVERY = 2.0

@@ -73,7 +73,7 @@ def start(places: Places, environ: Mapping[str, str] | None) -> None:
 
 def _unstarted(places: Places, why: str) -> LocalError:
     """The error of a daemon that does not come up, with doctor's words where the machine is what it lacks."""
-    from irons_plugins.local.readiness import obstacle
+    from irons_local.doctor.readiness import obstacle
 
     check = obstacle(places)
     error = broken(places, why)

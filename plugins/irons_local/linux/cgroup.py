@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from irons_plugins.local.engines import EngineError, Limits
+from irons_local.engines.protocol import EngineError, Limits
 
 _ROOT = Path("/sys/fs/cgroup")
 _PERIOD = 100_000

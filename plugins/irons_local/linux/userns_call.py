@@ -11,8 +11,8 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import Sequence
 from typing import Any, cast
 
+from irons_local.engines.protocol import EngineError, Progress, unheard
 from irons_local.interpreter import options
-from irons_plugins.local.engines import EngineError, Progress, unheard
 
 _LINE = 1 << 20
 

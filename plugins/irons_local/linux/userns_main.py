@@ -19,16 +19,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from irons_local.engines.protocol import EngineError
 from irons_local.linux import disk_images, namespaces, syscalls
 from irons_local.linux.idmap import Extent, IdMap, IdMapError, inner_extent, lines, outer_map
-from irons_plugins.local.engines import EngineError
 
 STAGE = "/run"
 """Where something is mounted in a mount namespace of our own, in which nobody needs what the host has there."""
 
 Level = Literal["a", "b"]
 Say = Callable[[str, float | None], None]
-"""Called with a line for people and the part done, as `irons_plugins.local.engines.Progress` is."""
+"""Called with a line for people and the part done, as `irons_local.engines.protocol.Progress` is."""
 Task = Callable[[dict[str, Any], Say], dict[str, Any]]
 
 

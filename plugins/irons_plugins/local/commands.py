@@ -49,7 +49,7 @@ class LogLine(NamedTuple):
 
 def doctor(ctx: Context) -> Result:
     """Return the checks, with exit code 1 where one that matters fails."""
-    from irons_plugins.local.doctor import examine
+    from irons_local.doctor.checks import examine
 
     checks = examine(places_of(ctx.settings))
     return Result(checks, exit=0 if all(check.ok for check in checks) else 1)
@@ -85,7 +85,7 @@ def _warn(ctx: Context, places: Places) -> None:
     """Before there is a first image, say what keeps this machine from running sandboxes; the API is served all the same."""
     if any(places.images.glob("img_*")):
         return
-    from irons_plugins.local import readiness
+    from irons_local.doctor import readiness
 
     check = readiness.obstacle(places)
     if check is not None:

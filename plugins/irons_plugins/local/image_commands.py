@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from irons.answers import rows_of, text_of, time_of, whole_of
 from irons.errors import Conflict, IronsError, LocalError, NotFound, UsageError
+from irons_local.engines.protocol import EngineError
+from irons_local.images.catalog import DEFAULT, Image, Images
 from irons_plugins.local.backend import on_this_machine, places_of
-from irons_plugins.local.engines import EngineError
-from irons_plugins.local.image import DEFAULT, Image, Images
 
 if TYPE_CHECKING:
     from irons.context import Context
-    from irons_plugins.local.engines import Progress
+    from irons_local.engines.protocol import Progress
 
 _T = TypeVar("_T")
 _ERRORS: dict[str, type[IronsError]] = {
@@ -97,7 +97,7 @@ def pull_missing(ctx: Context, name: str) -> None:
 
     A name without place, tag and digest is one of this machine: a typing error must not ask a registry.
     """
-    from irons_plugins.local.images.reference import Reference
+    from irons_local.images.sources.reference import Reference
 
     where = Reference.parse(name)
     if where is None or where.is_plain or _images(ctx).find(name) is not None:
@@ -139,7 +139,7 @@ def _check_machine(ctx: Context, *, building: bool) -> None:
     Raises:
         LocalError: a check of `irons doctor` fails; the hint is its fix.
     """
-    from irons_plugins.local import readiness
+    from irons_local.doctor import readiness
 
     check = readiness.obstacle(places_of(ctx.settings), building=building)
     if check is not None:
@@ -158,7 +158,7 @@ def _do(ctx: Context, work: Callable[[Images, Progress], Coroutine[object, objec
         try:
             return asyncio.run(work(_images(ctx), told))
         except EngineError as failed:
-            from irons_plugins.local import readiness
+            from irons_local.doctor import readiness
 
             error = readiness.explained(failed, places_of(ctx.settings))
             raise _ERRORS.get(error.code, LocalError)(error.message, hint=error.hint) from None

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from irons.errors import IronsError, LocalError, NotFound
 from irons_local.daemon import client
 from irons_local.daemon.survivors import end, survivors
+from irons_local.engines.bundle.machine import Machine
+from irons_local.engines.protocol import CellError, EngineError, Kit
 from irons_local.keeper import daemonize
 from irons_local.linux.idmap import IdMapError, outer_map
 from irons_local.linux.remove_tree import remove_tree
 from irons_plugins.local import unit
-from irons_plugins.local.engines import CellError, EngineError, Kit
-from irons_plugins.local.engines.machine import Machine
 from irons_plugins.ssh.config_blocks import Installed
 from irons_plugins.ssh.kept import end_all
 from irons_plugins.ssh.own_keys import locked_out
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from irons.context import Context
+    from irons_local.engines.protocol import Namespaces
     from irons_local.paths import Places
-    from irons_plugins.local.engines import Namespaces
 
 
 class Item(NamedTuple):

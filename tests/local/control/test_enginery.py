@@ -11,7 +11,7 @@ from tests.local.control.lab import PretendEngine
 from irons.hookspecs import hookimpl
 from irons.host import PluginHost
 from irons_local.control.sandbox import engine_registry
-from irons_plugins.local.engines import Kit
+from irons_local.engines.protocol import Kit
 
 
 class Brings:
@@ -51,6 +51,6 @@ def test_a_built_in_that_cannot_be_loaded_is_left_out(
     kit: Kit, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """When a part is missing, the others serve."""
-    monkeypatch.setattr(engine_registry, "BUILT_IN", {"gone": "irons_plugins.local.engines.gone:Gone"})
+    monkeypatch.setattr(engine_registry, "BUILT_IN", {"gone": "irons_local.engines.protocol.gone:Gone"})
     assert engine_registry.make_engines(kit, {"vm": lambda kit: PretendEngine(kit.cells)}).keys() == {"vm"}
     assert "engine gone cannot be loaded" in caplog.text

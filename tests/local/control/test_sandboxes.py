@@ -12,11 +12,11 @@ import pytest
 from tests.local.control.lab import KEY, Lab, PretendEngine, control_plane, run, until
 
 from irons_local.control.store import sandboxes
+from irons_local.doctor import readiness
+from irons_local.doctor.checks import Check
+from irons_local.engines.protocol import EngineError
 from irons_local.linux.idmap import IdMapError
 from irons_local.paths import Places
-from irons_plugins.local import readiness
-from irons_plugins.local.doctor import Check
-from irons_plugins.local.engines import EngineError
 
 
 async def _post(lab: Lab, path: str) -> int:
@@ -267,7 +267,7 @@ def test_what_the_machine_lacks_is_said_before_anything_is_made(
     checks = (Check("crun", False, "crun is not installed", "apt-get install crun"),)
     monkeypatch.setattr(readiness, "examine", lambda _: checks)
     monkeypatch.setattr(
-        "irons_plugins.local.readiness.shutil.which",
+        "irons_local.doctor.readiness.shutil.which",
         lambda name, path: None if lacking == name else f"{path}/{name}",
     )
     if lacking == "ids":

@@ -12,7 +12,7 @@ from tests.local.control.lab import Lab, PretendEngine, control_plane, run, unti
 
 from irons_local.control.sandbox.deadlines import Deadlines
 from irons_local.control.store.terms import SECOND, Instant, Terms
-from irons_plugins.local.engines import Activity
+from irons_local.engines.protocol import Activity
 
 HOUR = 3600
 

@@ -17,8 +17,8 @@ from irons_local.control.sandbox.ssh_ports import Doors
 from irons_local.control.schema import times
 from irons_local.control.store.database import Store
 from irons_local.control.store.keyring import KeyRing
+from irons_local.engines.protocol import Engine
 from irons_local.paths import Places
-from irons_plugins.local.engines import Engine
 
 
 @dataclass(frozen=True, slots=True)

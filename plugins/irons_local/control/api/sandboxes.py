@@ -25,10 +25,11 @@ from irons_local.control.schema.schemas import Schema, optional, record, text
 from irons_local.control.store import sandboxes, terms
 from irons_local.control.store.sandboxes import CREATING, READY, RUNNING, Sandbox
 from irons_local.control.store.terms import SECOND, Terms
+from irons_local.engines.bundle import entrypoint
+from irons_local.engines.protocol import Booter, CellError, EngineError, Limits
+from irons_local.images.catalog import DEFAULT, Images
+from irons_local.images.sources.reference import Reference
 from irons_local.linux import disk_images
-from irons_plugins.local.engines import Booter, CellError, EngineError, Limits, entrypoint
-from irons_plugins.local.image import DEFAULT, Images
-from irons_plugins.local.images.reference import Reference
 
 _PATIENCE = 2.0
 
@@ -388,7 +389,7 @@ def _image_hint(name: str) -> str:
 
 def _check_image(plane: Plane, name: str, *, entry: bool) -> None:
     """Refuse an image that is not there, and a machine that could not run it, before anything is made or built."""
-    from irons_plugins.local import readiness
+    from irons_local.doctor import readiness
 
     images = Images(plane.places.images, plane.places.sandboxes)
     found = images.find(name or DEFAULT)

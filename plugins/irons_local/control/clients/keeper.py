@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from irons_local.control.clients.gateways import Place
+from irons_local.engines.protocol import CellError, Namespaces
 from irons_local.ipc.aio import AsyncLink
 from irons_local.ipc.link import LinkClosedError, LinkError, Message, RequestError
-from irons_plugins.local.engines import CellError, Namespaces
 
 _log = logging.getLogger(__name__)
 _WITHIN = 40.0

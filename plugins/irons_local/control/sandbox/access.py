@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from irons_local.control.schema.errors import conflict, missing
-from irons_plugins.local.engines.sshd import key_id
+from irons_local.engines.bundle.sshd import key_id
 
 MOST = 64 * 1024
 """Characters that the keys of a sandbox may have together."""

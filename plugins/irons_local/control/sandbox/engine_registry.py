@@ -6,11 +6,11 @@ import logging
 from collections.abc import Mapping
 from importlib import import_module
 
-from irons_plugins.local.engines import Engine, EngineMaker, Kit
+from irons_local.engines.protocol import Engine, EngineMaker, Kit
 
 _log = logging.getLogger(__name__)
 
-BUILT_IN: Mapping[str, str] = {"namespace": "irons_plugins.local.engines.namespace:NamespaceEngine"}
+BUILT_IN: Mapping[str, str] = {"namespace": "irons_local.engines.namespace.engine:NamespaceEngine"}
 """Name, and where the maker is."""
 
 

@@ -31,8 +31,8 @@ from irons_local.control.store.sandboxes import (
     Sandbox,
 )
 from irons_local.control.store.terms import Terms
+from irons_local.engines.protocol import Admits, CellError, Engine, EngineError, Limits, Spec
 from irons_local.paths import Places
-from irons_plugins.local.engines import Admits, CellError, Engine, EngineError, Limits, Spec
 
 T = TypeVar("T")
 
@@ -379,7 +379,7 @@ class Lifecycle:
         """Doctor's words and its fix, where this machine is what keeps the sandbox from running; else nothing."""
         if sandbox.engine not in BUILT_IN:
             return ""
-        from irons_plugins.local import readiness
+        from irons_local.doctor import readiness
 
         check = readiness.cause(error, self._places)
         return "" if check is None else f"; {check.what}; to fix it: {check.fix}"

@@ -1,0 +1,404 @@
+"""The `namespace` engine: a sandbox is a crun container in two user namespaces, over an image's files.
+
+On disk, in `sandboxes/ID`: `machine.json` (what it is, written last), `upper` and `work` (what it adds to its
+image), `settings` (its host key and the authorized keys, given to it read-only at each start), and `run-BOOT`
+(process 1 of this boot of the machine). A directory `.new-ID-…` is being made, `.gone-ID` is being removed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import socket
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from irons.files import write_whole
+from irons_local.cell.network import SANDBOX4, SANDBOX6
+from irons_local.engines.bundle import boot_steps, entrypoint, session, sshd
+from irons_local.engines.bundle.machine import Machine
+from irons_local.engines.namespace import activity, boot, booted, launch
+from irons_local.engines.protocol import (
+    SSH_PORT,
+    Activity,
+    CellError,
+    Cells,
+    EngineError,
+    Kit,
+    Look,
+    Made,
+    Progress,
+    Spec,
+    unheard,
+)
+from irons_local.images.catalog import Image, Images
+from irons_local.images.kit.store import Kits, MadeKit
+from irons_local.images.saving import settle
+from irons_local.linux import disk_images
+from irons_local.linux.cgroup import Groups
+from irons_local.linux.processes import end_all_in_net, end_tree, ended, ends, open_process
+from irons_local.linux.remove_tree import remove_tree
+
+_BUSY_WITHIN = 5.0
+_EXIT_WITHIN = 2.0
+_log = logging.getLogger(__name__)
+
+
+class NamespaceEngine:
+    """See the module; the methods are those of `Engine`."""
+
+    name = "namespace"
+
+    def __init__(self, kit: Kit, groups: Groups | None = None) -> None:
+        self._cells: Cells = kit.cells
+        self._images = Images(kit.images, kit.sandboxes)
+        self._kits = Kits(kit.images)
+        self._default_image = kit.default_image
+        self._shown = kit.shown
+        self._starter = kit.starter
+        self._root = kit.sandboxes
+        self._groups = Groups.find() if groups is None else groups
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def recover(self) -> Sequence[str]:
+        """Finish what was interrupted, and take up the cells of what runs; gives the ids of the running."""
+        running: list[str] = []
+        try:
+            await self._images.recover()
+            await self._kits.remove_unused(self._kits_used())
+        except (EngineError, OSError) as error:
+            _log.warning("images: %s", error)
+        for entry in self._entries():
+            try:
+                if entry.startswith((".new-", ".gone-")):
+                    await remove_tree(self._root / entry)
+                elif await self._take_up(entry):
+                    running.append(entry)
+            except (EngineError, OSError) as error:
+                # One that cannot be mended must not keep the others from being served.
+                _log.warning("%s: %s", entry, error)
+        return running
+
+    async def _take_up(self, sandbox: str) -> bool:
+        home = self._root / sandbox
+        # A start that outlived the control plane that ordered it is waited for.
+        async with Machine.held(home, launch.BOOT_WITHIN):
+            process = Machine.running(home)
+            if process is None:
+                await settle(home, self._images.layers)
+                await self._groups.remove(sandbox)
+                return False
+            try:
+                await self._cells.adopt(sandbox, *process)
+            except (CellError, OSError) as error:
+                if await ends(process, _EXIT_WITHIN):
+                    # A process that is on its way out has no namespaces any more.
+                    await self._groups.remove(sandbox)
+                    return False
+                _log.warning("%s runs, but its cell cannot be found again: %s", sandbox, error)
+            return True
+
+    async def create(self, spec: Spec, progress: Progress = unheard) -> Made:
+        """Lay out a stopped sandbox; see `Engine.create`."""
+        async with self._locks[spec.id]:
+            home = self._root / spec.id
+            if home.is_dir():
+                raise EngineError("exists", f"there is a sandbox {spec.id} already")
+            authorized = sshd.authorized(spec.public_key)
+            spec.limits.check()
+            disk_images.check(spec.limits, os.geteuid())
+            await self._warm()
+            await self._images.ensure(spec.image, self._default_image, progress)
+            async with self._images.keeping():
+                image = await self._images.ensure(spec.image, self._default_image)
+                if spec.entrypoint:
+                    entrypoint.check(image.config, f"the image {image.name}")
+                kit = await self._kit_for(image, progress)
+                host_key = await self._lay_out(home, spec, image, kit, authorized)
+            return Made(image.username, (host_key,), image.name)
+
+    async def _warm(self) -> None:
+        """Have what carries out a start ready by the time it is needed; where that fails the start says so."""
+        if self._starter is not None:
+            with contextlib.suppress(OSError):
+                await self._starter.warm()
+
+    async def _kit_for(self, image: Image, progress: Progress) -> MadeKit | None:
+        """The kit that serves an image; None where its own SSH server must do.
+
+        Raises:
+            EngineError: neither is there.
+        """
+        base = self._images.base()
+        if base is None:
+            if image.sshd:
+                return None
+            progress(f"{image.name} has no SSH server: one of the default image serves it", None)
+            base = await self._images.ensure("", self._default_image, progress)
+        try:
+            return await self._kits.ensure(base, progress)
+        except EngineError as error:
+            if error.code == "image" and image.sshd:
+                _log.warning("%s runs its own SSH server: %s", image.name, error)
+                return None
+            raise
+
+    async def _lay_out(
+        self, home: Path, spec: Spec, image: Image, kit: MadeKit | None, authorized: str
+    ) -> str:
+        """Make a sandbox's directory, whole or not at all; gives its public host key."""
+        # Never the same twice: what a killed process had started may still write into that of its own.
+        draft = self._root / f".new-{spec.id}-{secrets.token_hex(4)}"
+        try:
+            draft.mkdir(parents=True, mode=0o700)
+            for name in ("upper", "work", "settings"):
+                (draft / name).mkdir(mode=0o700)
+            # It is the sandbox's own root directory, whatever the daemon's umask is.
+            (draft / "upper").chmod(0o755)
+            if spec.limits.disk is not None:
+                await asyncio.to_thread(disk_images.make, draft, spec.limits.disk)
+            host_key = await sshd.make_host_key(draft / "settings", spec.name)
+            (draft / "settings" / sshd.AUTHORIZED).write_text(authorized, encoding="utf-8")
+            if spec.environment:
+                private = draft / "settings" / session.VARIABLES
+                private.touch(mode=0o600)
+                private.write_text(session.exported(spec.environment), encoding="utf-8")
+            kit_id = "" if kit is None else kit.id
+            machine = Machine.of(spec, image.id, image.name, host_key, kit_id, image.user)
+            replace(machine, redirects=self._images.redirects(image)).write(draft)
+            draft.rename(home)
+        except BaseException as error:
+            await asyncio.shield(remove_tree(draft))
+            if isinstance(error, OSError):
+                raise EngineError("failed", f"the sandbox's directory: {error.strerror}") from error
+            raise
+        return host_key
+
+    async def start(self, sandbox: str, *, boot: bool = True) -> None:
+        """Run it in a new cell; see `Engine.start`."""
+        home = self._home(sandbox)
+        async with self._locks[sandbox], Machine.held(home, _BUSY_WITHIN) as held:
+            if Machine.running(home) is not None:
+                return
+            await self._warm()
+            await settle(home, self._images.layers)
+            machine = Machine.read(home)
+            machine = self._with_newest_kit(home, machine)
+            started = False
+            try:
+                await self._cells.drop(sandbox)
+                await self._cells.make(sandbox)
+                await self._boot(home, machine, held, steps=boot)
+                started = True
+            except CellError as error:
+                raise EngineError("failed", str(error)) from error
+            finally:
+                if not started:
+                    await asyncio.shield(self._halt(sandbox, home, 0.0))
+
+    def _with_newest_kit(self, home: Path, machine: Machine) -> Machine:
+        """A machine that names the newest kit; one that was made to run the SSH server of its image stays so."""
+        newest = self._kits.newest() if machine.kit else None
+        if newest is None or newest.id == machine.kit:
+            return machine
+        machine = replace(machine, kit=newest.id)
+        machine.write(home)
+        return machine
+
+    async def stop(self, sandbox: str, *, grace: float = 5.0) -> None:
+        """End it and drop its cell; see `Engine.stop`."""
+        home = self._home(sandbox)
+        async with self._locks[sandbox]:
+            process = Machine.running(home)
+            if process is not None:
+                await asyncio.to_thread(booted.keep, process, home)
+            await self._halt(sandbox, home, grace)
+
+    async def destroy(self, sandbox: str) -> None:
+        """End it and remove all that it is; see `Engine.destroy`."""
+        home, gone = self._root / sandbox, self._root / f".gone-{sandbox}"
+        async with self._locks[sandbox]:
+            if home.is_dir():
+                async with Machine.held(home, _BUSY_WITHIN):
+                    await self._halt(sandbox, home, 0.5)
+                    home.rename(gone)
+            for entry in self._entries():
+                if entry.startswith(f".new-{sandbox}-"):
+                    await remove_tree(self._root / entry)
+            await remove_tree(gone)
+        try:
+            await self._images.sweep()
+        except (EngineError, OSError) as error:
+            # The sandbox is gone all the same; the next sweep removes what it stood on.
+            _log.warning("layers of %s: %s", sandbox, error)
+
+    async def admit(self, sandbox: str, public_keys: str, gone: Sequence[str] = ()) -> None:
+        """Let other keys open it; see `Admits.admit`."""
+        home = self._home(sandbox)
+        async with self._locks[sandbox]:
+            authorized = sshd.authorized(public_keys)
+            try:
+                write_whole(home / "settings" / sshd.AUTHORIZED, authorized)
+            except OSError as error:
+                raise EngineError("failed", f"the authorized keys: {error.strerror}") from error
+            process = Machine.running(home)
+            if process is None:
+                return
+            try:
+                spaces = await self._cells.namespaces(sandbox)
+            except CellError as error:
+                raise EngineError("failed", str(error)) from error
+            with contextlib.ExitStack() as stack:
+                await launch.amend(launch.kept(stack, spaces), process, sshd.marked(authorized), gone)
+
+    async def announce(self, sandbox: str, line: str) -> None:
+        """Write to the terminals of its sessions; see `Announces.announce`."""
+        process = Machine.running(self._root / sandbox)
+        if process is None:
+            return
+        try:
+            spaces = await self._cells.namespaces(sandbox)
+        except CellError as error:
+            raise EngineError("failed", str(error)) from error
+        with contextlib.ExitStack() as stack:
+            await launch.announce(launch.kept(stack, spaces), process, line)
+
+    async def look(self, sandbox: str) -> Look:
+        """How it is, asked of its process 1; see `Engine.look`."""
+        home = self._root / sandbox
+        if not home.is_dir():
+            return Look("absent")
+        try:
+            machine = Machine.read(home)
+        except EngineError as error:
+            return Look("broken", error.message)
+        process = Machine.running(home)
+        facts = {
+            "engine": self.name,
+            "image": machine.image_name,
+            "addresses": f"{SANDBOX4}, {SANDBOX6}",
+            **({"user": machine.user} if machine.user else {}),
+            **self._groups.facts(machine.limits),
+            **disk_images.facts(home, machine.limits),
+        }
+        if process is None:
+            return Look("stopped", facts=facts)
+        facts |= {"pid": str(process.pid), **self._groups.used(sandbox), **booted.facts(process)}
+        return Look("running", facts=facts)
+
+    async def boot_output(self, sandbox: str) -> bytes:
+        """What its boot steps printed last; see `Booter.boot_output`."""
+        home = self._home(sandbox)
+        process = Machine.running(home)
+        if process is not None:
+            return await asyncio.to_thread(booted.output, process)
+        try:
+            return await asyncio.to_thread((home / booted.LOG).read_bytes)
+        except FileNotFoundError:
+            return b""
+
+    async def activity(self, sandbox: str) -> Activity | None:
+        """How busy it is; see `Observer.activity`."""
+        process = Machine.running(self._root / sandbox)
+        if process is None:
+            return None
+        return await asyncio.to_thread(activity.activity, self._groups, sandbox, process.pid)
+
+    async def connect(self, sandbox: str, *, port: int = SSH_PORT, within: float = 10.0) -> socket.socket:
+        """A connection to the sandbox's loopback; see `Engine.connect`."""
+        if Machine.running(self._home(sandbox)) is None:
+            raise EngineError("state", f"sandbox {sandbox} does not run")
+        try:
+            return await self._cells.connect(sandbox, launch.LOOPBACK, port, within=within)
+        except (CellError, OSError) as error:
+            raise EngineError("failed", f"no connection to port {port}: {error}") from error
+
+    async def wait(self, sandbox: str) -> None:
+        """Come back when it has stopped; see `Engine.wait`."""
+        process = Machine.running(self._root / sandbox)
+        descriptor = None if process is None else open_process(process)
+        if descriptor is None:
+            return
+        try:
+            await ended(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _kits_used(self) -> frozenset[str]:
+        """Ids of the kits that sandboxes run, or ran last."""
+        used: set[str] = set()
+        for entry in self._entries():
+            with contextlib.suppress(EngineError):
+                used.add(Machine.read(self._root / entry).kit)
+        return frozenset(used)
+
+    def _entries(self) -> list[str]:
+        try:
+            return sorted(path.name for path in self._root.iterdir())
+        except FileNotFoundError:
+            return []
+
+    def _home(self, sandbox: str) -> Path:
+        home = self._root / sandbox
+        if not home.is_dir():
+            raise EngineError("absent", f"there is no sandbox {sandbox}")
+        return home
+
+    async def _halt(self, sandbox: str, home: Path, grace: float) -> None:
+        process = Machine.running(home)
+        if process is not None:
+            await end_tree(process, grace)
+        Machine.forget_runs(home)
+        with contextlib.suppress(CellError):
+            await self._end_strays(sandbox)
+            await self._cells.drop(sandbox)
+        await self._groups.remove(sandbox)
+
+    async def _end_strays(self, sandbox: str) -> None:
+        """End what a start left behind that was killed between starting process 1 and writing it down."""
+        spaces = await self._cells.namespaces(sandbox)
+        try:
+            await end_all_in_net(os.fstat(spaces.net).st_ino)
+        finally:
+            for descriptor in spaces:
+                os.close(descriptor)
+
+    def _kit_of(self, machine: Machine) -> MadeKit | None:
+        kit = self._kits.by_id(machine.kit) if machine.kit else None
+        if machine.kit and kit is None:
+            raise EngineError("image", f"the kit {machine.kit} is gone", "irons create makes another")
+        return kit
+
+    async def _boot(self, home: Path, machine: Machine, held: int, *, steps: bool) -> None:
+        image = self._images.by_id(machine.image)
+        kit = self._kit_of(machine)
+        own = (entrypoint.step(image.config, kit=kit is not None),) if machine.entrypoint else ()
+        lower = [*self._images.layers.trees(machine.layers), *self._images.lower(image)]
+        with contextlib.ExitStack() as stack:
+            given = stack.enter_context(contextlib.ExitStack())
+            console, theirs = launch.console(stack, given)
+            spaces = launch.kept(stack, await self._cells.namespaces(machine.id))
+            note = launch.note(stack, Machine.run_file(home))
+            groups = stack.enter_context(self._groups.joined(machine.id, machine.limits))
+            order = launch.order(
+                home,
+                machine,
+                image,
+                lower,
+                kit,
+                boot.Inherited(*spaces, groups, theirs, note),
+                (*boot_steps.STEPS, *own) if steps else None,
+                await asyncio.to_thread(self._shown),
+                self._groups.bases,
+            )
+            process, greets = await launch.run(order, held, self._starter)
+            # The machine alone has that end now: what is read is what it says, and then its end.
+            given.close()
+            if not greets:
+                await launch.greeted(self._cells, machine.id, process, console)
+        Machine.mark_laid(home)

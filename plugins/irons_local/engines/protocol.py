@@ -1,0 +1,309 @@
+"""What makes a machine: the protocol that every engine follows, the built-in `namespace` one included.
+
+An engine is driven by the control plane, in its process and event loop, and keeps what it needs in one directory
+per sandbox. It knows nothing of rules, names on the wire or the audit log; its network is a *cell*, which the
+keeper makes with the gateway's sockets in it before the machine's first process exists. `conformance` in this
+package is the test suite that any engine runs against.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, runtime_checkable
+
+from irons.text import size_text
+
+if TYPE_CHECKING:
+    from irons_local.engines.namespace.starter import Starter
+
+CELL_DNS = "100.64.0.1"
+CELL_ADDRESS = "100.64.0.2"
+SSH_PORT = 22
+USERNAME = "irons"
+
+Progress = Callable[[str, float | None], None]
+"""Called with one line for people and, where it is known, the part done from 0 to 1."""
+
+
+def unheard(_line: str, _done: float | None) -> None:
+    """The `Progress` of a caller that does not listen."""
+
+
+class EngineError(Exception):
+    """An engine could not do what it was asked.
+
+    Attributes:
+        code: a word for programs, one of `CODES`.
+        message: one line for people: what happened and why.
+        hint: what to do next, or an empty string.
+    """
+
+    CODES = ("absent", "exists", "state", "image", "input", "limit", "machine", "timeout", "failed")
+
+    def __init__(self, code: str, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.hint = hint
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one sandbox may use; None is no limit.
+
+    Attributes:
+        cpus: processors' worth of time, such as 1.5.
+        memory: bytes.
+        disk: bytes of what the sandbox adds to its image.
+        processes: processes and threads at once.
+    """
+
+    cpus: float | None = None
+    memory: int | None = None
+    disk: int | None = None
+    processes: int | None = 4096
+
+    def check(self) -> None:
+        """Refuse what no machine could run in.
+
+        Raises:
+            EngineError: a limit is too low, with the least it can be.
+        """
+        least = {"cpus": 0.05, "memory": 32 << 20, "disk": 1 << 20, "processes": 16}
+        for name, bound in least.items():
+            value = getattr(self, name)
+            if value is not None and not value >= bound:
+                said = (lambda size: size_text(int(size))) if name in ("memory", "disk") else str
+                raise EngineError("input", f"{name} can't be {said(value)}: the least is {said(bound)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """A sandbox to make.
+
+    Attributes:
+        id: `sb_` and 16 lower-case hexadecimal digits; never used again; the name of its cell too.
+        name: a DNS label; the machine's host name.
+        image: name of the image it starts from; "" is the engine's default one, made if there is none.
+        public_key: text of an OpenSSH public key file.
+        limits: what it may use.
+        environment: variables of its sessions and its boot; their values are secrets.
+        entrypoint: run the image's entrypoint at each start; an image that names none is refused.
+    """
+
+    id: str
+    name: str
+    public_key: str
+    image: str = ""
+    limits: Limits = Limits()
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    entrypoint: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What is known of a sandbox once it is made, and stays so.
+
+    Attributes:
+        username: who to be by SSH.
+        host_keys: public host keys in OpenSSH form, for strict checking.
+        image: what it was made from, as people know it.
+    """
+
+    username: str
+    host_keys: tuple[str, ...]
+    image: str
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a sandbox is at this moment.
+
+    Attributes:
+        state: `absent` no such sandbox; `stopped`; `running`; `broken` half made or half removed, can only be destroyed.
+        reason: why it is broken, or why it stopped by itself; else an empty string.
+        facts: texts for `status`: engine, image, addresses, limits (and whether each is enforced), what is used.
+    """
+
+    state: Literal["absent", "stopped", "running", "broken"]
+    reason: str = ""
+    facts: Mapping[str, str] | None = None
+
+
+class Namespaces(NamedTuple):
+    """Open descriptors of a cell's namespaces; whoever asked for them closes them."""
+
+    user: int
+    net: int
+    mount: int
+
+
+class CellError(Exception):
+    """A cell could not be made, found or entered; the message is one line for people."""
+
+
+class Cells(Protocol):
+    """The keeper, as an engine sees it. Each method raises `CellError` where it fails."""
+
+    async def make(self, cell: str) -> None:
+        """Make a cell: its namespaces, with the gateway's sockets in place, and no process.
+
+        A cell of that name must not exist.
+        """
+        ...
+
+    async def namespaces(self, cell: str) -> Namespaces:
+        """Descriptors of the cell's user, network and mount namespaces."""
+        ...
+
+    async def connect(self, cell: str, address: str, port: int, *, within: float) -> socket.socket:
+        """A TCP connection made inside the cell, non-blocking, `within` so many seconds.
+
+        Raises:
+            OSError: what connect(2) said inside, such as `ConnectionRefusedError`, or `TimeoutError`.
+        """
+        ...
+
+    async def adopt(self, cell: str, pid: int, started: int) -> None:
+        """Find a cell again through a process in it, given with its start time (clock ticks since boot).
+
+        A cell that is held already stays as it is.
+        """
+        ...
+
+    async def drop(self, cell: str) -> None:
+        """Let go of a cell and detach it from the gateway; one that is not there is no error."""
+        ...
+
+
+class Engine(Protocol):
+    """What makes, runs and removes machines. Every method may be called again after a crash in the middle of it.
+
+    Calls for different sandboxes may overlap; calls for one sandbox come one after the other. A cancelled call
+    leaves nothing running that `look` does not show. All raise `EngineError`.
+    """
+
+    @property
+    def name(self) -> str:
+        """What `--engine` calls it."""
+        ...
+
+    async def recover(self) -> Sequence[str]:
+        """Take up again, after a restart of the control plane, what runs; gives the ids of the running sandboxes."""
+        ...
+
+    async def create(self, spec: Spec, progress: Progress = unheard) -> Made:
+        """Lay out a stopped sandbox on disk, making the default image first where there is none.
+
+        A create that fails, is cancelled or dies leaves a sandbox that is `absent` or `broken`.
+        """
+        ...
+
+    async def start(self, sandbox: str, *, boot: bool = True) -> None:
+        """Make the cell, start the machine in it, and come back when its SSH server has answered.
+
+        Starting what runs already is no error. Without `boot` nothing in it starts by itself.
+        """
+        ...
+
+    async def stop(self, sandbox: str, *, grace: float = 5.0) -> None:
+        """Ask every process to end, end it after `grace` seconds, and drop the cell. Stopped already is no error."""
+        ...
+
+    async def destroy(self, sandbox: str) -> None:
+        """Stop the sandbox if need be and remove all that it is. One that is absent is no error."""
+        ...
+
+    async def look(self, sandbox: str) -> Look:
+        """How the sandbox is, asked of the machine itself and not of what was written down."""
+        ...
+
+    async def connect(self, sandbox: str, *, port: int = SSH_PORT, within: float = 10.0) -> socket.socket:
+        """A connection to a TCP port of the machine's own loopback address, non-blocking."""
+        ...
+
+    async def wait(self, sandbox: str) -> None:
+        """Come back when the machine has stopped, whoever stopped it; at once if it does not run."""
+        ...
+
+
+class Activity(NamedTuple):
+    """How busy a running sandbox is.
+
+    Attributes:
+        sessions: established SSH connections that came from outside.
+        processor: microseconds of processor time that it has used; only ever grows while it runs.
+    """
+
+    sessions: int
+    processor: int
+
+
+@runtime_checkable
+class Observer(Protocol):
+    """What an engine may have besides: without it, no sandbox of its own can be stopped for idleness."""
+
+    async def activity(self, sandbox: str) -> Activity | None:
+        """How busy a sandbox is, in no word of its own; None where it does not run, or that can't be told."""
+        ...
+
+
+@runtime_checkable
+class Admits(Protocol):
+    """What an engine also has that can change who enters a sandbox which exists."""
+
+    async def admit(self, sandbox: str, public_keys: str, gone: Sequence[str] = ()) -> None:
+        """Let exactly these keys open the sandbox, at once where it runs.
+
+        Args:
+            sandbox: the sandbox.
+            public_keys: text of an OpenSSH public key file.
+            gone: ids (`sshd.key_id`) of keys that opened it before; their sessions end.
+        """
+        ...
+
+
+@runtime_checkable
+class Announces(Protocol):
+    """What an engine may have besides: it writes to the terminals of open sessions."""
+
+    async def announce(self, sandbox: str, line: str) -> None:
+        """Write a line to the terminal of each SSH session of a sandbox; nothing where it does not run."""
+        ...
+
+
+@runtime_checkable
+class Booter(Protocol):
+    """What an engine may have besides: it keeps what a sandbox prints while it boots."""
+
+    async def boot_output(self, sandbox: str) -> bytes:
+        """The last 64 KiB of it, of this run or, in a stopped sandbox, of the last one. Text of the sandbox's own."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Kit:
+    """What an engine is given to work with.
+
+    Attributes:
+        cells: the keeper.
+        images: directory of the images.
+        sandboxes: directory in which the engine has one directory per sandbox.
+        default_image: how to get the image that is made on first use; a path of an archive, or "" to build one.
+        shown: gives, at each start, text of further files to show in the settings directory, by name.
+        starter: a warm process for starts, shared by all engines; None starts one for each start.
+    """
+
+    cells: Cells
+    images: Path
+    sandboxes: Path
+    default_image: str = ""
+    shown: Callable[[], Mapping[str, str]] = dict
+    starter: Starter | None = None
+
+
+EngineMaker = Callable[[Kit], Engine]
+"""What the hook `irons_engines` gives for each engine name."""

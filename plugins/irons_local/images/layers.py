@@ -1,0 +1,189 @@
+"""Layers: directories of files that never change once something names them, shared by images and sandboxes.
+
+On disk, in `layers/ly_…`: `layer.json` and `tree`, the files as one lower directory of an overlay. Nothing counts
+references: a layer lives as long as the record of an image or a sandbox names it, and `Layers.sweep` removes the rest.
+A layer is named by records only, so that a process that is killed leaves one that is whole, or one that nothing names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import time
+from collections.abc import Collection, Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from irons_local.engines.protocol import EngineError
+from irons_local.linux.remove_tree import remove_tree
+from irons_local.linux.userns_call import call
+
+__all__ = ["DEEPEST", "TREE", "Layer", "Layers"]
+
+DEEPEST = 20
+"""Layers above a base image, at most: each is one more place to look for a name that is not there."""
+
+TREE = "tree"
+_COUNT = "irons_local.images.inside.counting:count"
+_FILE = "layer.json"
+_VERSION = 1
+_GONE = ".gone-"
+
+Kind = Literal["changes", "mask"]
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """What `layer.json` holds.
+
+    Attributes:
+        id: `ly_` and 16 hexadecimal digits.
+        created_at: microseconds since 1970, UTC.
+        kind: `changes` a sandbox's, `mask` what hides something of the layers below it.
+        size: bytes of its files without holes; None until they are counted.
+        used: bytes of its blocks; None until they are counted.
+        redirects: it may say of a directory what it was called below, as only the machine's root can read it.
+    """
+
+    id: str
+    created_at: int
+    kind: Kind
+    size: int | None = None
+    used: int | None = None
+    redirects: bool = False
+
+    @classmethod
+    def read(cls, home: Path) -> Self | None:
+        """The layer of a directory; None where its record is missing, damaged or of a newer version."""
+        try:
+            body: dict[str, Any] = json.loads((home / _FILE).read_bytes())
+            return cls(**body) if body.pop("version") == _VERSION else None
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return None
+
+    def write(self, home: Path) -> None:
+        """Write the record, whole or not at all."""
+        path = home / f"{_FILE}.new"
+        with path.open("w", encoding="utf-8") as file:
+            # Not forced to the disk, which would wait for a sandbox's gigabytes: what it says can be found again.
+            json.dump({"version": _VERSION, **asdict(self)}, file)
+        path.rename(home / _FILE)
+
+
+class Layers:
+    """The layers of one user.
+
+    Args:
+        root: their directory.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    @classmethod
+    def beside(cls, images: Path) -> Self:
+        """The layers that belong to a directory of images."""
+        return cls(images.with_name("layers"))
+
+    @property
+    def root(self) -> Path:
+        """Their directory."""
+        return self._root
+
+    def begin(self, kind: Kind, *, redirects: bool = False) -> Layer:
+        """Make a layer without files; nothing may sweep until a record names it.
+
+        Args:
+            kind: what it will hold.
+            redirects: see `Layer`.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        layer = Layer(f"ly_{secrets.token_hex(8)}", time.time_ns() // 1000, kind, redirects=redirects)
+        home = self.home(layer.id)
+        home.mkdir(mode=0o700)
+        layer.write(home)
+        return layer
+
+    def home(self, layer: str) -> Path:
+        """The directory of a layer."""
+        return self._root / layer
+
+    def tree(self, layer: str) -> Path:
+        """The directory that holds a layer's files."""
+        return self._root / layer / TREE
+
+    def trees(self, layers: Iterable[str]) -> list[Path]:
+        """The directories of several layers, in the same order.
+
+        Raises:
+            EngineError: one of them is not there.
+        """
+        found = [self.tree(layer) for layer in layers]
+        for path in found:
+            if not path.is_dir():
+                raise EngineError("image", f"the layer {path.parent.name} is gone from {self._root}")
+        return found
+
+    def listed(self) -> list[Layer]:
+        """Every layer that can be read."""
+        found = (Layer.read(self._root / entry) for entry in self._entries() if entry.startswith("ly_"))
+        return [layer for layer in found if layer is not None]
+
+    def changed(self) -> int:
+        """A number that changes when a layer comes or goes; 0 where there never was one."""
+        try:
+            return self._root.stat().st_mtime_ns
+        except FileNotFoundError:
+            return 0
+
+    async def count(self) -> bool:
+        """Count the files of every layer that has not been counted; gives whether all have been now.
+
+        Raises:
+            EngineError: the files of one cannot be read.
+        """
+        left = False
+        for layer in self.listed():
+            if layer.size is not None:
+                continue
+            tree = self.tree(layer.id)
+            if not tree.is_dir():
+                # It is being made.
+                left = True
+                continue
+            # Its files may go while they are counted, and so may its place after that.
+            with contextlib.suppress(FileNotFoundError):
+                found = await call("a", _COUNT, {"open": {"tree": str(tree)}})
+                replace(layer, size=found["size"], used=found["used"]).write(self.home(layer.id))
+        return not left
+
+    async def remove(self, layer: str) -> None:
+        """Remove a layer that nothing names; one that is not there is no error.
+
+        Raises:
+            OSError: something could not be removed.
+            EngineError: the same, where subordinate ids own the files.
+        """
+        gone = self._root / f"{_GONE}{layer}"
+        with contextlib.suppress(FileNotFoundError):
+            self.home(layer).rename(gone)
+        await remove_tree(gone)
+
+    async def sweep(self, named: Collection[str]) -> None:
+        """Remove every layer that is not `named`, and what an interrupted removal left; raises like `remove`."""
+        for entry in self._entries():
+            if entry.startswith(_GONE):
+                await remove_tree(self._root / entry)
+            elif entry.startswith("ly_") and entry not in named:
+                await self.remove(entry)
+
+    def _entries(self) -> list[str]:
+        try:
+            return sorted(path.name for path in self._root.iterdir())
+        except FileNotFoundError:
+            return []

@@ -1,1 +1,0 @@
-"""The parts of `irons_plugins.local.image`: reading archives, unpacking, preparing, building, packing."""
