@@ -23,7 +23,7 @@ from irons_local.images.inside import counting
 from irons_local.images.layers import Layers
 from irons_local.linux.remove_tree import empty
 from irons_plugins.local.backend import places_of
-from irons_plugins.local.image_commands import list_images
+from irons_plugins.local.image_handlers import list_images
 
 pytestmark = pytest.mark.process
 

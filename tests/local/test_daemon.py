@@ -18,9 +18,9 @@ from tests.local.people import CELL_NEEDS, PYTHON, Person, eventually, keeping, 
 from irons.errors import LocalError
 from irons_local.daemon import client
 from irons_local.paths import Places
-from irons_plugins.local.commands import _listens, _memory, listens_text
-from irons_plugins.local.listening import Listening
-from irons_plugins.local.listening import kept as listening_kept
+from irons_plugins.local.handlers import _listens, _memory, listens_text
+from irons_plugins.local.listen_options import Listening
+from irons_plugins.local.listen_options import kept as listening_kept
 
 ASK = """
 import json, sys

@@ -94,7 +94,7 @@ def test_the_lock_goes_last(places: Places, monkeypatch: pytest.MonkeyPatch) -> 
     """While anything else of the state is there, so is the lock that keeps others from starting a daemon on it."""
     import asyncio
 
-    from irons_plugins.local import removal
+    from irons_plugins.local import uninstall
 
     (places.local / "server.process").write_text("{}")
     before: list[bool] = []
@@ -104,9 +104,9 @@ def test_the_lock_goes_last(places: Places, monkeypatch: pytest.MonkeyPatch) -> 
         if path != places.state:
             shutil.rmtree(path)
 
-    monkeypatch.setattr(removal, "remove_tree", stopped)
+    monkeypatch.setattr(uninstall, "remove_tree", stopped)
     places.state_lock.touch()
-    asyncio.run(removal._remove_state(places))
+    asyncio.run(uninstall._remove_state(places))
     assert all(before)
     assert [path.name for path in places.local.iterdir()] == ["lock"]
 

@@ -7,18 +7,18 @@ from pathlib import Path
 import pytest
 
 from irons.errors import LocalError
-from irons_plugins.local import unit
+from irons_plugins.local import systemd
 
 
 def test_the_unit_runs_this_interpreter() -> None:
     """White space, percent and dollar signs of its path are written as systemd.service(5) wants them."""
-    assert "ExecStart=/usr/bin/python3 -m irons local up --foreground\n" in unit.render("/usr/bin/python3")
-    assert 'ExecStart="/a b/50%%/$$x" -m irons' in unit.render("/a b/50%/$x")
+    assert "ExecStart=/usr/bin/python3 -m irons local up --foreground\n" in systemd.render("/usr/bin/python3")
+    assert 'ExecStart="/a b/50%%/$$x" -m irons' in systemd.render("/a b/50%/$x")
 
 
 def test_the_unit_refers_to_nothing_that_is_not_installed() -> None:
     """There is no manual page, and systemd-analyze complains of one that it does not find."""
-    assert "Documentation=" not in unit.render("/usr/bin/python3")
+    assert "Documentation=" not in systemd.render("/usr/bin/python3")
 
 
 @pytest.mark.process
@@ -30,21 +30,21 @@ def test_removal_disables_it_and_leaves_nothing(tmp_path: Path) -> None:
     program.write_text(f'#!/bin/sh\necho "$@" >>{log}\nexit 1\n')
     program.chmod(0o755)
     env = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": "", "PATH": str(program.parent)}
-    path, _ = unit.write(env, "/usr/bin/python3")
-    link = path.parent / "default.target.wants" / unit.NAME
+    path, _ = systemd.write(env, "/usr/bin/python3")
+    link = path.parent / "default.target.wants" / systemd.NAME
     link.parent.mkdir()
     link.symlink_to(path)
-    unit.remove(env)
+    systemd.remove(env)
     assert log.read_text() == "--user disable --now irons.service\n"
     assert not path.exists()
     assert not link.is_symlink()
-    unit.remove(env)
+    systemd.remove(env)
     assert log.read_text().count("\n") == 1
 
 
 def test_a_unit_that_cannot_be_removed_is_told(tmp_path: Path) -> None:
     """One line says which file and why."""
     env = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": "", "PATH": ""}
-    unit.unit_path(env).mkdir(parents=True)
+    systemd.unit_path(env).mkdir(parents=True)
     with pytest.raises(LocalError, match=r"irons\.service can't be removed"):
-        unit.remove(env)
+        systemd.remove(env)

@@ -18,9 +18,9 @@ from irons_local.engines.namespace.engine import NamespaceEngine
 from irons_local.engines.protocol import EngineError
 from irons_local.linux.idmap import IdMapError
 from irons_local.paths import Places
-from irons_plugins.local import removal
+from irons_plugins.local import uninstall as removal
 from irons_plugins.local.backend import on_this_machine
-from irons_plugins.local.commands import uninstall
+from irons_plugins.local.handlers import uninstall
 
 
 @pytest.fixture

@@ -121,7 +121,7 @@ def make(
         _check_server(ctx, asked)
         image = asked.get("image")
         if image and ctx.settings.api_url == LOCAL:
-            from irons_plugins.local.image_commands import pull_missing
+            from irons_plugins.local.image_handlers import pull_missing
 
             pull_missing(ctx, image)
     return making.each(asked, there)

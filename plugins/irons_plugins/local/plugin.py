@@ -13,9 +13,9 @@ from irons.hookspecs import Backend, hookimpl
 if TYPE_CHECKING:
     from irons.settings import Settings
 
-_HANDLERS = "irons_plugins.local.commands"
-_IMAGES = "irons_plugins.local.image_commands"
-_KEYS = "irons_plugins.local.key_commands"
+_HANDLERS = "irons_plugins.local.handlers"
+_IMAGES = "irons_plugins.local.image_handlers"
+_KEYS = "irons_plugins.local.key_handlers"
 
 
 @hookimpl
@@ -82,11 +82,11 @@ _DAEMON = [
                 Column("pid"),
                 Column("version"),
                 Column("state"),
-                Column("memory", text="irons_plugins.local.commands:bytes_text"),
+                Column("memory", text="irons_plugins.local.handlers:bytes_text"),
                 Column("sandboxes", "running sandboxes"),
                 Column("worker"),
                 Column("failures"),
-                Column("listens", text="irons_plugins.local.commands:listens_text"),
+                Column("listens", text="irons_plugins.local.handlers:listens_text"),
             )
         ),
         examples=("irons local status", "irons local status -o json"),

@@ -18,7 +18,7 @@ from irons_plugins.local.backend import on_this_machine, places_of
 if TYPE_CHECKING:
     from irons.context import Context
     from irons_local.paths import Places
-    from irons_plugins.local.listening import Listening
+    from irons_plugins.local.listen_options import Listening
 
 _SHORT = 64 << 10
 """Bytes: with less than this free nothing that is recorded can be relied on."""
@@ -66,7 +66,7 @@ def up(
 ) -> object:
     """Bring the daemon up; with `foreground` stay until it ends."""
     from irons_local.daemon import client
-    from irons_plugins.local.listening import Listening
+    from irons_plugins.local.listen_options import Listening
 
     places = places_of(ctx.settings)
     asked = Listening.checked(listen, tls_cert, tls_key, ssh_listen)
@@ -97,7 +97,7 @@ def _warn(ctx: Context, places: Places) -> None:
 def _serve(ctx: Context, places: Places, asked: Listening) -> None:
     """Have the API served where it was asked for; where that fails all is as it was."""
     from irons_local.daemon import client
-    from irons_plugins.local.listening import kept
+    from irons_plugins.local.listen_options import kept
 
     places.create()
     try:
@@ -158,7 +158,7 @@ def status(ctx: Context) -> tuple[ProcessRow, ...]:
 def _listens(places: Places) -> tuple[str, ...]:
     """Where the API is served, and where SSH ports of sandboxes are open, as URLs."""
     from irons_local.control.sandbox.ssh_ports import PORTS
-    from irons_plugins.local.listening import read
+    from irons_plugins.local.listen_options import read
 
     asked = read(places)
     served = [f"unix://{places.api_socket}"]
@@ -240,11 +240,11 @@ def _full(directory: Path) -> str:
 
 def install(ctx: Context, *, print_only: bool) -> str | None:
     """Write the systemd user unit, or return its text."""
-    from irons_plugins.local import unit
+    from irons_plugins.local import systemd
 
     if print_only:
-        return unit.render(sys.executable)
-    path, said = unit.write(ctx.settings.env, sys.executable)
+        return systemd.render(sys.executable)
+    path, said = systemd.write(ctx.settings.env, sys.executable)
     ctx.progress(f"wrote {path}")
     if said:
         ctx.progress(said)
@@ -254,7 +254,7 @@ def install(ctx: Context, *, print_only: bool) -> str | None:
 
 def uninstall(ctx: Context, *, purge: bool, dry_run: bool, yes: bool) -> object:
     """List what would go, ask, and remove it."""
-    from irons_plugins.local import removal
+    from irons_plugins.local import uninstall as removal
 
     places = places_of(ctx.settings)
     with on_this_machine(ctx) as here:

@@ -20,7 +20,7 @@ from irons_local.engines.protocol import CellError, EngineError, Kit
 from irons_local.keeper import daemonize
 from irons_local.linux.idmap import IdMapError, outer_map
 from irons_local.linux.remove_tree import remove_tree
-from irons_plugins.local import unit
+from irons_plugins.local import systemd
 from irons_plugins.ssh.config_blocks import Installed
 from irons_plugins.ssh.kept import end_all
 from irons_plugins.ssh.own_keys import locked_out
@@ -48,7 +48,7 @@ def find(ctx: Context, places: Places, *, purge: bool) -> tuple[Item, ...]:
         LocalError: Without `purge`, the control plane does not answer, which alone knows the sandboxes.
     """
     items = [Item("sandbox", name) for name in _sandboxes(ctx, places, purge=purge)]
-    path = unit.unit_path(ctx.settings.env)
+    path = systemd.unit_path(ctx.settings.env)
     if path.exists():
         items.append(Item("systemd unit", str(path)))
     installed = Installed(ctx.settings)
@@ -83,7 +83,7 @@ def remove(ctx: Context, places: Places, items: tuple[Item, ...], *, purge: bool
     end_all(ctx.settings)
     if not purge or client.serves(places):
         wrong += _destroy_all(ctx, [item.path for item in items if item.what == "sandbox"])
-    for step in (Installed(ctx.settings).uninstall, lambda: unit.remove(ctx.settings.env)):
+    for step in (Installed(ctx.settings).uninstall, lambda: systemd.remove(ctx.settings.env)):
         try:
             step()
         except IronsError as error:
