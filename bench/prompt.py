@@ -26,10 +26,10 @@ from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 from tests.repl.terminal import Terminal
 
+from irons.client.names import Names
 from irons.host import PluginHost
-from irons.names import Names
-from irons.settings import load
-from irons.streams import Streams
+from irons.settings.settings import load
+from irons.terminal.streams import Streams
 from irons_repl.completer import PromptCompleter
 from irons_repl.on_hand import sources
 from irons_repl.running import Runner

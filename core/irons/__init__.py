@@ -10,7 +10,7 @@ from irons.version import __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from irons.api import Api, EgressRules, Event, Sandbox, SshAddress, connect
+    from irons.client.api import Api, EgressRules, Event, Sandbox, SshAddress, connect
     from irons.command import Arg, Column, Command, Exec, Flag, Opt, Result, View
     from irons.context import Context
     from irons.errors import IronsError
@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 _ROOMS = {
-    "irons.api": ("Api", "EgressRules", "Event", "Sandbox", "SshAddress", "connect"),
+    "irons.client.api": ("Api", "EgressRules", "Event", "Sandbox", "SshAddress", "connect"),
     "irons.command": ("Arg", "Column", "Command", "Exec", "Flag", "Opt", "Result", "View"),
     "irons.context": ("Context",),
     "irons.errors": ("IronsError",),

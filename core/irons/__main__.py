@@ -15,7 +15,7 @@ def main() -> int:
         return 0
     try:
         _take_interrupts()
-        from irons.cli import main as run
+        from irons.cli.main import main as run
 
         return run(words)
     except KeyboardInterrupt:

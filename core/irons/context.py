@@ -10,13 +10,13 @@ from irons.errors import UsageError
 from irons.text import LONGEST, clean
 
 if TYPE_CHECKING:
-    from irons.api import Api
+    from irons.client.api import Api
+    from irons.client.names import Names
     from irons.command import Exec
     from irons.host import PluginHost
-    from irons.names import Names
-    from irons.progress import Spinner
-    from irons.settings import Settings
-    from irons.streams import Streams
+    from irons.settings.settings import Settings
+    from irons.terminal.progress import Spinner
+    from irons.terminal.streams import Streams
 
 
 class Session(Protocol):
@@ -70,7 +70,7 @@ class Context:
         if self._api is None and self.session is not None:
             self._api = self.session.api(self.settings)
         if self._api is None:
-            from irons.api import open_api
+            from irons.client.api import open_api
 
             self._api = open_api(self.settings, self.host, self.progress if self.settings.debug else None)
         return self._api
@@ -79,7 +79,7 @@ class Context:
     def names(self) -> Names:
         """The sandbox names on hand, shared with completion."""
         if self._names is None:
-            from irons.names import Names
+            from irons.client.names import Names
 
             self._names = Names.of(self.settings)
         return self._names
@@ -90,7 +90,7 @@ class Context:
         At the prompt the commands in it go without the word `irons`, as they are typed there.
         """
         if self.face == "prompt":
-            from irons.help import at_prompt
+            from irons.cli.help import at_prompt
 
             line = at_prompt(line, self.host.tree)
         self.streams.stdout.flush()
@@ -100,7 +100,7 @@ class Context:
     @contextmanager
     def waiting(self, line: str) -> Iterator[Spinner]:
         """Show that something takes its time, on a terminal's stderr only; the spinner's `tell` changes the line."""
-        from irons.progress import Spinner
+        from irons.terminal.progress import Spinner
 
         spinner = Spinner(self.streams, clean(line))
         with spinner:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import httpx
 
     from irons.command import Command
-    from irons.settings import Settings
+    from irons.settings.settings import Settings
 
 PROJECT = "irons"
 

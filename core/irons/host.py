@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pluggy
 
     from irons.hookspecs import Backend
-    from irons.settings import Settings
+    from irons.settings.settings import Settings
 
 BUILT_IN: tuple[tuple[str, str], ...] = (
     ("lifecycle", "irons_plugins.lifecycle"),
@@ -36,7 +36,7 @@ BUILT_IN: tuple[tuple[str, str], ...] = (
     ("audit", "irons_plugins.audit"),
     ("local", "irons_plugins.local.plugin"),
     ("shell", "irons_repl.shell_plugin"),
-    ("irons", "irons.own_commands"),
+    ("irons", "irons.cli.own_commands"),
 )
 """Name and module of each built-in plugin. The host knows them as strings alone."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 
-from irons.settings import Settings
+from irons.settings.settings import Settings
 
 
 def set_aside(path: Path) -> Path:

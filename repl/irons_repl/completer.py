@@ -8,7 +8,7 @@ from typing import NamedTuple
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion, ThreadedCompleter
 from prompt_toolkit.document import Document
 
-from irons.completing import Offer, Sources, offer
+from irons.cli.completing import Offer, Sources, offer
 from irons.text import clean
 from irons.tree import Tree
 from irons_repl.files import files_like

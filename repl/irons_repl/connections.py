@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from irons.api import Api
+    from irons.client.api import Api
     from irons.host import PluginHost
-    from irons.settings import Settings
+    from irons.settings.settings import Settings
 
 _CHOOSE = ("api_url", "api_key", "connect_timeout", "read_timeout")
 """Settings that make another client necessary."""
@@ -46,7 +46,7 @@ class Connections:
             return self._open[1]
 
     def _change(self, which: tuple[object, ...], settings: Settings) -> None:
-        from irons.api import open_api
+        from irons.client.api import open_api
 
         api = open_api(settings, self._host, self._say if settings.debug else None)
         if self._open is not None:

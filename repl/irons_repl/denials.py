@@ -9,7 +9,7 @@ from irons.errors import IronsError, Unsupported
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from irons.api import Api
+    from irons.client.api import Api
 
 PAGES = 50
 """Pages that one look reads of one log; the rest is read at the next."""

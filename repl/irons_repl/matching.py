@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 
-from irons.completing import Candidate
+from irons.cli.completing import Candidate
 
 LIMIT = 100
 """Words that are worth showing."""

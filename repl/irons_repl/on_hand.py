@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from irons.completing import Sources
+from irons.cli.completing import Sources
+from irons.cli.topics import TOPICS
+from irons.client.names import Names
 from irons.errors import IronsError
-from irons.names import Names
-from irons.topics import TOPICS
 
 if TYPE_CHECKING:
     from irons_repl.session import ShellSession

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from irons_repl.lexer import left_open
 
 if TYPE_CHECKING:
-    from irons.streams import Streams
+    from irons.terminal.streams import Streams
 
 
 def is_plain(streams: Streams) -> bool:

@@ -12,7 +12,7 @@ from prompt_toolkit.enums import EditingMode
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.output import ColorDepth
 
-from irons.completing import Sources
+from irons.cli.completing import Sources
 from irons.text import clean
 from irons_repl.bursts import BurstInput
 from irons_repl.completer import PromptCompleter
@@ -29,7 +29,7 @@ from irons_repl.styles import COLOURED, PLAIN
 from irons_repl.toolbar import toolbar
 
 if TYPE_CHECKING:
-    from irons.settings import Settings
+    from irons.settings.settings import Settings
     from irons_repl.session import ShellSession
 
 OWN_WORDS = {"exit": "Leave the prompt (Ctrl-D).", "quit": "Leave the prompt (Ctrl-D).", "?": "Show help."}

@@ -8,17 +8,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from irons import refreshing
+from irons.client import refreshing
+from irons.client.names import Names
 from irons.ending import ENDS, soonest
 from irons.errors import IronsError, LocalError, Unreachable, Unsupported
-from irons.names import Names
-from irons.settings import Settings
+from irons.settings.settings import Settings
 from irons_repl.denials import Denials
 from irons_repl.outlook import Outlook, backend_of, counted
 from irons_repl.session import ShellSession
 
 if TYPE_CHECKING:
-    from irons.api import Api
+    from irons.client.api import Api
 
 INTERVAL = 2.0
 """Seconds between two looks."""

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from irons.cli import run_words
+from irons.cli.main import run_words
 from irons.errors import IronsError
-from irons.output import show_error
+from irons.terminal.output import show_error
 from irons_repl.grammar import LineError, Redirection, Step, steps_of
 from irons_repl.programs import INTERRUPTED, SHELL, code_of, left_to_programs, run_program
 from irons_repl.session import ShellSession

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
 
-from irons.settings import KEYS, Settings, load
-from irons.streams import Streams
+from irons.settings.settings import KEYS, Settings, load
+from irons.terminal.streams import Streams
 from irons_repl.connections import Connections
 from irons_repl.programs import run_program
 
 if TYPE_CHECKING:
-    from irons.api import Api
+    from irons.client.api import Api
     from irons.command import Exec
     from irons.host import PluginHost
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from irons.cli.parsing import parse
 from irons.command import Arg, Command, Opt
 from irons.errors import UsageError
 from irons.host import PluginHost
-from irons.parsing import parse
 from irons.testing import FakeApi, Outcome, Runner
 
 COMMANDS = [

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from irons.cli.completing import FILES, Sources, complete
+from irons.cli.shell_completion import answer
+from irons.client.names import Names
 from irons.command import Arg, Command, Flag, Opt
-from irons.completing import FILES, Sources, complete
 from irons.host import PluginHost
-from irons.names import Names
-from irons.settings import load
-from irons.shell_completion import answer
+from irons.settings.settings import load
 from irons.tree import Tree
 
 TREE = Tree().with_commands(
@@ -201,7 +201,7 @@ def test_stale_names_are_refreshed_by_a_process_nobody_waits_for(
         words = ("--api-url", "http://127.0.0.1:1", "--api-key=k3y", "status", "")
         assert told(capsys, *words) == ["one\tready"]
     [(argv, env)] = started.calls
-    assert argv[1:] == ["-P", "-m", "irons.refreshing"]
+    assert argv[1:] == ["-P", "-m", "irons.client.refreshing"]
     assert env["IRONS_NO_START"] == "1", "a local backend that is down stays down"
     assert env["IRONS_API_URL"] == "http://127.0.0.1:1"
     assert env["IRONS_API_KEY"] == "k3y"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from irons.config_template import annotated
-from irons.settings import KEYS, LOCAL_KEYS, TABLES, config_path, load
+from irons.cli.config_template import annotated
+from irons.settings.settings import KEYS, LOCAL_KEYS, TABLES, config_path, load
 from irons.testing import Runner
 from irons_local.config.server import Config, read_config
 from irons_local.config.synthetic_pool import POOL

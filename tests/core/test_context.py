@@ -10,8 +10,8 @@ import pytest
 from irons.context import Context
 from irons.errors import UsageError
 from irons.host import PluginHost
-from irons.settings import load
-from irons.streams import Streams
+from irons.settings.settings import load
+from irons.terminal.streams import Streams
 
 
 def context(

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-import irons.answers
+import irons.client.models
 from irons import hookspecs
-from irons.api import Api
+from irons.cli.parsing import parse, split_globals
+from irons.client.api import Api
 from irons.command import Arg, Column, Command, Flag, Opt, View
 from irons.context import Context
 from irons.host import PluginHost
-from irons.parsing import parse, split_globals
 from irons.testing import FakeApi, faults
 
 ROOT = Path(__file__).parents[2]
@@ -100,7 +100,7 @@ def test_the_library_is_documented() -> None:
             name.startswith("_") or f"api.{name}(" in text or name in ("close", "extensions", "need", "made")
         ), name
     for name in ("Sandbox", "SshAddress", "EgressRules", "Event"):
-        fields = ", ".join(getattr(irons.answers, name)._fields)
+        fields = ", ".join(getattr(irons.client.models, name)._fields)
         assert f"{name}({fields})" in " ".join(text.split())
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from irons.cli.help import help_text, wrap
+from irons.cli.topics import TOPICS
 from irons.command import GLOBAL_OPTIONS, Arg, Command, Flag, Opt
 from irons.errors import EXIT_CODES
-from irons.help import help_text, wrap
 from irons.host import PluginHost
-from irons.settings import KEYS
+from irons.settings.settings import KEYS
 from irons.testing import Runner
-from irons.topics import TOPICS
 from irons.tree import Tree
 
 DOCS = Path(__file__).parents[2] / "docs"

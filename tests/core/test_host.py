@@ -12,11 +12,11 @@ import pluggy
 import pytest
 
 from irons import Arg, Backend, Command, Flag, hookimpl
-from irons.completing import Sources, complete
+from irons.cli.completing import Sources, complete
 from irons.entry_points import any_in_group
 from irons.hookspecs import hookspec
 from irons.host import BUILT_IN, PluginHost
-from irons.settings import load
+from irons.settings.settings import load
 from irons.testing import Runner
 
 

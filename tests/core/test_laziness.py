@@ -88,14 +88,14 @@ def test_commands_do_without_pluggy_and_dataclasses(irons_env: dict[str, str]) -
 def test_a_pipe_does_without_rich(irons_env: dict[str, str]) -> None:
     """Rows that go to a pipe are printed without the library that draws tables."""
     found = imported("plugins", env=irons_env)
-    assert "irons.output" in found
+    assert "irons.terminal.output" in found
     assert not {module for module in found if module.partition(".")[0] in ("rich", "httpx")}
 
 
 def test_httpx_comes_without_its_command_line() -> None:
     """The client imports httpx without click, pygments and rich, which its own command line would drag in."""
     code = (
-        "import sys; from irons.backends import load_httpx; load_httpx(); load_httpx();"
+        "import sys; from irons.client.backends import load_httpx; load_httpx(); load_httpx();"
         "print([m for m in ('click', 'pygments', 'rich', 'httpx._main') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -13,8 +13,8 @@ import pytest
 
 from irons.command import Column, View
 from irons.errors import EXIT_CODES, IronsError, NotFound
-from irons.output import as_mapping, choose_format, show, show_error
-from irons.streams import Streams
+from irons.terminal.output import as_mapping, choose_format, show, show_error
+from irons.terminal.streams import Streams
 from irons.testing import FakeApi, Runner
 
 
@@ -250,7 +250,7 @@ def test_json_is_whole_or_nothing() -> None:
 
 def test_a_long_array_waits_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     """An array longer than what is kept in memory comes out whole and in order, whatever the length."""
-    monkeypatch.setattr("irons.output.KEPT", 3)
+    monkeypatch.setattr("irons.terminal.output.KEPT", 3)
     for length in range(8):
         out, _ = printed((Pair(str(n), "x") for n in range(length)), View(), "json")
         assert [row["name"] for row in json.loads(out)] == [str(n) for n in range(length)]

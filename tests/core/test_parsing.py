@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from irons.cli.parsing import Parsed, globals_among, parse, split_globals
+from irons.cli.values import check_sandbox_name, moment, read_value, seconds, size
 from irons.command import GLOBAL_OPTIONS, Arg, Command, Flag, Opt
 from irons.errors import UsageError
-from irons.parsing import Parsed, globals_among, parse, split_globals
 from irons.tree import Clash, Tree
-from irons.values import check_sandbox_name, moment, read_value, seconds, size
 
 COPY = Command(
     ("copy",),

@@ -7,12 +7,12 @@ import threading
 
 import pytest
 
-from irons import refreshing
+from irons.client import refreshing
+from irons.client.names import Names
 from irons.ending import ENDS, told
 from irons.errors import LocalError
 from irons.host import PluginHost
-from irons.names import Names
-from irons.settings import Settings, load
+from irons.settings.settings import Settings, load
 from irons.testing import FakeApi, faults
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from irons.backends import choose
+from irons.cli.topics import TOPICS
+from irons.client.backends import choose
 from irons.errors import ConfigError, NotFound
 from irons.host import PluginHost
-from irons.settings import HOSTED_URL, KEYS, LOCAL_KEYS, TABLES, config_path, home_of, load
+from irons.settings.settings import HOSTED_URL, KEYS, LOCAL_KEYS, TABLES, config_path, home_of, load
 from irons.testing import FakeApi, Runner
-from irons.topics import TOPICS
 
 FILE = """
 # kept

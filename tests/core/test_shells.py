@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 from tests.machine import Machine
 
-from irons.names import Names
-from irons.settings import load
-from irons.shell_completion import SCRIPTS
+from irons.cli.shell_completion import SCRIPTS
+from irons.client.names import Names
+from irons.settings.settings import load
 from irons.testing import Runner
 
 pytestmark = pytest.mark.process

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from tests.core.test_wire import client
 
-from irons.backends import unreachable
+from irons.client.backends import unreachable
+from irons.client.trust import proxy_for, trusted
 from irons.errors import ConfigError
 from irons.hookspecs import Backend
-from irons.settings import load
-from irons.trust import proxy_for, trusted
+from irons.settings.settings import load
 
 HTTPS = "https://sandboxes.example.com:8443"
 

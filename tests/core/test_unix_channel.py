@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from irons.api import Api
+from irons.client.api import Api
 from irons.errors import ApiError, IronsError, Unreachable
 from irons.hookspecs import Backend
-from irons.settings import load
+from irons.settings.settings import load
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 ONE = b'{"status": "ready"}'
@@ -67,7 +67,7 @@ def client(path: Path, env: dict[str, str], **settings: object) -> Api:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("irons.wire.BACK_OFF", 0.001)
+    monkeypatch.setattr("irons.client.transport.BACK_OFF", 0.001)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_it_comes_byte_by_byte(tmp_path: Path, irons_env: dict[str, str]) -> Non
     """Where an answer is cut into pieces does not matter."""
     near, far = socket.socketpair()
     with near, far:
-        from irons.unix_channel import _Connection
+        from irons.client.unix_channel import _Connection
 
         connection = _Connection.__new__(_Connection)
         connection._sock, connection._got = near, bytearray()
@@ -164,7 +164,7 @@ def test_a_long_answer_is_cut_off(
     tmp_path: Path, irons_env: dict[str, str], answer: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More than the largest answer is not read, however it comes."""
-    monkeypatch.setattr("irons.receiving.LARGEST_ANSWER", 1000)
+    monkeypatch.setattr("irons.client.receiving.LARGEST_ANSWER", 1000)
     with (
         served(tmp_path / "s", [[answer]]),
         client(tmp_path / "s", irons_env) as api,
@@ -242,7 +242,7 @@ def test_nothing_can_be_slipped_into_the_request(tmp_path: Path, irons_env: dict
 def test_httpx_is_not_imported() -> None:
     """A client of a unix socket is made and used without httpx."""
     code = (
-        "import sys; from irons.api import Api; from irons.hookspecs import Backend; from irons.settings import load\n"
+        "import sys; from irons.client.api import Api; from irons.hookspecs import Backend; from irons.settings.settings import load\n"
         "api = Api(Backend('http://irons', socket='/nowhere/s'), load({'connect_timeout': 0.01}))\n"
         "try: api.list()\nexcept Exception as error: print(type(error).__name__)\n"
         "print(sorted(m for m in ('httpx', 'httpcore', 'ssl', 'email', 'http') if m in sys.modules))"

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
-from irons.api import Api
-from irons.backends import unreachable
-from irons.channels import HttpxChannel
+from irons.client.api import Api
+from irons.client.backends import unreachable
+from irons.client.channels import HttpxChannel
 from irons.errors import (
     ApiError,
     AuthError,
@@ -29,14 +29,14 @@ from irons.errors import (
 )
 from irons.hookspecs import Backend
 from irons.host import PluginHost
-from irons.settings import load
+from irons.settings.settings import load
 from irons.testing import FakeApi, faults
 
 
 @pytest.fixture
 def api(fake_api: FakeApi, irons_env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
     """A client of the fake server that does not pause for long."""
-    monkeypatch.setattr("irons.wire.BACK_OFF", 0.01)
+    monkeypatch.setattr("irons.client.transport.BACK_OFF", 0.01)
     fake_api.add("one")
     with client(fake_api.url, irons_env) as opened:
         yield opened
@@ -44,7 +44,7 @@ def api(fake_api: FakeApi, irons_env: dict[str, str], monkeypatch: pytest.Monkey
 
 def client(url: str, env: dict[str, str], **flags: object) -> Api:
     """A client of `url`."""
-    from irons.api import open_api
+    from irons.client.api import open_api
 
     settings = load({"api_url": url, **flags}, env)
     return open_api(settings, PluginHost(env, built_in=()))
@@ -118,7 +118,7 @@ def test_redirects_are_not_followed(api: Api, fake_api: FakeApi, status: int) ->
 
 def test_an_endless_answer_is_refused(api: Api, fake_api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
     """No more of an answer is read than an answer can be long."""
-    monkeypatch.setattr("irons.receiving.LARGEST_ANSWER", 1000)
+    monkeypatch.setattr("irons.client.receiving.LARGEST_ANSWER", 1000)
     fake_api.fail(faults.Fault(200, b'{"x": "' + b"y" * 5000 + b'"}'))
     with pytest.raises(ApiError, match="longer than"):
         api.status("one")
@@ -327,7 +327,7 @@ def test_no_httpx_exception_leaks(api: Api, monkeypatch: pytest.MonkeyPatch, kin
     def fails(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("irons.channels.HttpxChannel.send", fails)
+    monkeypatch.setattr("irons.client.channels.HttpxChannel.send", fails)
     with pytest.raises(IronsError) as caught:
         api.status("one")
     assert caught.value.exit_code == 6

@@ -15,8 +15,8 @@ import pytest
 
 from irons.context import Context
 from irons.host import PluginHost
-from irons.settings import load
-from irons.streams import Streams
+from irons.settings.settings import load
+from irons.terminal.streams import Streams
 from irons_local.engines.protocol import EngineError
 from irons_local.images.catalog import Image
 from irons_local.images.inside import counting

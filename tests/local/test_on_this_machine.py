@@ -9,8 +9,8 @@ import pytest
 from irons.context import Context
 from irons.errors import NotFound
 from irons.host import PluginHost
-from irons.settings import load
-from irons.streams import Streams
+from irons.settings.settings import load
+from irons.terminal.streams import Streams
 from irons_plugins.local.backend import on_this_machine
 
 

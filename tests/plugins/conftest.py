@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from irons.settings import load
+from irons.settings.settings import load
 from irons.testing import FakeApi
 from irons_plugins.ssh.kept import end_all
 from tests.background import job

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from irons.settings import load
+from irons.settings.settings import load
 from irons.testing import FakeApi, Runner
 from irons_plugins.ssh import forwarding
 from irons_plugins.ssh.own_keys import locked_out

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irons.answers import AuditPage
-from irons.api import Event, connect
+from irons.client.api import Event, connect
+from irons.client.models import AuditPage
 from irons.testing import EXTENSIONS, FakeApi, Fault, Runner, faults
 from irons_plugins.audit.filters import Filter
 from irons_plugins.audit.following import Log

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from irons.errors import IronsError, TimedOut
-from irons.streams import Streams
+from irons.terminal.streams import Streams
 from irons.testing import FakeApi, Runner, faults
 from irons_plugins.ssh.attached import run_attached
 from irons_plugins.ssh.child import run_piped

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from irons.api import connect
+from irons.client.api import connect
 from irons.testing import EXTENSIONS, FakeApi, Runner, faults
 from irons_plugins.ssh.keys import DEFAULTS
 

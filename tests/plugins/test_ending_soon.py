@@ -9,8 +9,8 @@ import pytest
 
 from irons.context import Context
 from irons.host import PluginHost
-from irons.settings import load
-from irons.streams import Streams
+from irons.settings.settings import load
+from irons.terminal.streams import Streams
 from irons.testing import FakeApi
 from irons_plugins.ssh.ending_soon import telling_end
 

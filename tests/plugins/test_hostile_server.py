@@ -157,8 +157,8 @@ def person(irons_env: dict[str, str], tmp_path: Path) -> Runner:
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses that are short, and logs that are long sooner."""
-    monkeypatch.setattr("irons.wire.BACK_OFF", 0.001)
-    monkeypatch.setattr("irons.answers.Pages.MOST", 20)
+    monkeypatch.setattr("irons.client.transport.BACK_OFF", 0.001)
+    monkeypatch.setattr("irons.client.models.Pages.MOST", 20)
 
 
 def harmless(outcome: Outcome) -> None:
@@ -347,7 +347,7 @@ def test_an_answer_that_drips_in_ends(
 
 def test_an_endless_flood_is_cut(person: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     """A body that never ends is read up to the most that an answer may be, and no further."""
-    monkeypatch.setattr("irons.receiving.LARGEST_ANSWER", 1 << 20)
+    monkeypatch.setattr("irons.client.receiving.LARGEST_ANSWER", 1 << 20)
     chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
     flood = dripping(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", chunk * 8, seconds=0.001)
     with Hostile(flood) as server:

@@ -17,7 +17,7 @@ import asyncssh
 import pytest
 from asyncssh.packet import String, UInt32
 
-from irons.settings import load
+from irons.settings.settings import load
 from irons.testing import FakeApi
 from irons_plugins.ssh.kept import end_all
 

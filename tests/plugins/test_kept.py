@@ -19,8 +19,8 @@ import pytest
 
 from irons.context import Context
 from irons.host import PluginHost
-from irons.settings import load
-from irons.streams import Streams
+from irons.settings.settings import load
+from irons.terminal.streams import Streams
 from irons.testing import EXTENSIONS, FakeApi
 from irons_plugins.ssh.entrance import entrance
 from irons_plugins.ssh.kept import end_all, end_kept, has_ended, over_kept

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irons.api import Event
+from irons.client.api import Event
 from irons.testing import FakeApi, Runner
 from irons_plugins.egress.suggestions import looks_random, suggestions
 

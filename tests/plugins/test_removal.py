@@ -11,8 +11,8 @@ import pytest
 from irons.context import Context
 from irons.errors import LocalError, UsageError
 from irons.host import PluginHost
-from irons.settings import load
-from irons.streams import Streams
+from irons.settings.settings import load
+from irons.terminal.streams import Streams
 from irons.testing import FakeApi
 from irons_local.engines.namespace.engine import NamespaceEngine
 from irons_local.engines.protocol import EngineError

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from irons.api import Api
+from irons.client.api import Api
 from irons.testing import FakeApi, Runner
 
 Meddle = Callable[[int], None]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from irons.made import SETTLED, Made
+from irons.client.made import SETTLED, Made
 from irons.testing import FakeApi, Runner, faults
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from irons.context import Context
 from irons.host import PluginHost
-from irons.settings import load
-from irons.streams import Streams
+from irons.settings.settings import load
+from irons.terminal.streams import Streams
 from irons.testing import FakeApi, faults
 from irons_plugins.ssh.endings import Aftermath, Ending, aftermath, ending, signal_text
 from irons_plugins.ssh.entrance import Entrance

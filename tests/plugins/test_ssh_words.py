@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irons.api import SshAddress
+from irons.client.api import SshAddress
 from irons.errors import ApiError
 from irons.testing import FakeApi, Runner, faults
 from irons_plugins.ssh.openssh import local_path, quoted, remote_line

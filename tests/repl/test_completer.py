@@ -8,8 +8,8 @@ import pytest
 from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 
+from irons.cli.completing import Sources
 from irons.command import Arg, Command, Opt
-from irons.completing import Sources
 from irons.host import PluginHost
 from irons.tree import Tree
 from irons_repl.completer import PromptCompleter, place

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from irons.client.names import Names
 from irons.errors import AuthError
 from irons.host import PluginHost
-from irons.names import Names
-from irons.streams import Streams
+from irons.terminal.streams import Streams
 from irons.testing import FakeApi, faults
 from irons_repl.on_hand import sources
 from irons_repl.refresher import Refresher

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from irons.cli.help import at_prompt
 from irons.command import Arg, Command, Exec, Flag
 from irons.context import Context
-from irons.help import at_prompt
 from irons.host import PluginHost
-from irons.streams import Streams
+from irons.terminal.streams import Streams
 from irons_repl.running import Leave, Runner
 from irons_repl.script import run_script
 from irons_repl.session import ShellSession

@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
+from irons.cli.parsing import parse
 from irons.errors import UsageError
 from irons.host import PluginHost
-from irons.parsing import parse
 from irons.testing import FakeApi, faults
 
 pytestmark = pytest.mark.process

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irons.api import Api, Event
+from irons.client.api import Api, Event
 from irons.errors import IronsError
 from irons.host import PluginHost
-from irons.streams import Streams
+from irons.terminal.streams import Streams
 from irons.testing import FakeApi, faults
 from irons_repl.session import ShellSession
 from irons_repl.watch.feed import Feed

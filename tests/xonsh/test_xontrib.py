@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from irons.names import Names
-from irons.settings import load
+from irons.client.names import Names
+from irons.settings.settings import load
 from irons.testing import FakeApi
 from tests.repl.conftest import KEY
 from tests.repl.terminal import Terminal

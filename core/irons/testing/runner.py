@@ -9,12 +9,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from irons.api import Api, open_api
-from irons.cli import run_words
+from irons.cli.main import run_words
+from irons.client.api import Api, open_api
 from irons.command import Exec
 from irons.host import PluginHost
-from irons.settings import Settings
-from irons.streams import Streams
+from irons.settings.settings import Settings
+from irons.terminal.streams import Streams
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any
 
 from irons.host import PluginHost
-from irons.settings import config_path
+from irons.settings.settings import config_path
 from irons.version import __version__
 from irons_local.config.authorities import Authorities
 from irons_local.config.server import FILE, Config, ConfigError, LocalTable, read_config

@@ -11,7 +11,7 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from irons.settings import config_path
+from irons.settings.settings import config_path
 from irons_local.cell.network import search_path
 from irons_local.config.authorities import Authorities, carried
 from irons_local.doctor.surroundings import Surroundings

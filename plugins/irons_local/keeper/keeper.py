@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from irons.homes import config_file
+from irons.settings.xdg import config_file
 from irons.version import __version__
 from irons_local.config import worker_count
 from irons_local.forkserver.confine import GATEWAY_ID

@@ -13,7 +13,7 @@ from irons.errors import UsageError
 from irons.text import rfc3339
 
 if TYPE_CHECKING:
-    from irons.api import Event
+    from irons.client.api import Event
 
 
 class Filter:

@@ -7,13 +7,13 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from irons.answers import EventUpdate, Pages
-from irons.api import PAGE_SIZE
+from irons.client.api import PAGE_SIZE
+from irons.client.models import EventUpdate, Pages
 from irons.errors import ApiError, AuthError, NotFound, Unreachable, Unsupported
 
 if TYPE_CHECKING:
-    from irons.answers import Rotated, Unrecorded
-    from irons.api import Event
+    from irons.client.api import Event
+    from irons.client.models import Rotated, Unrecorded
     from irons.context import Context
     from irons_plugins.audit.filters import Filter
 

@@ -12,7 +12,7 @@ from irons_plugins.audit.filters import Filter, check_host
 from irons_plugins.audit.following import Log
 
 if TYPE_CHECKING:
-    from irons.api import Event, HostTried
+    from irons.client.api import Event, HostTried
     from irons.context import Context
 
 MOST_HOSTS = 20_000

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from irons.answers import EventUpdate
+from irons.client.models import EventUpdate
 from irons.text import clean, local_time
 
 if TYPE_CHECKING:
-    from irons.api import Event
+    from irons.client.api import Event
 
 
 LOST = ("unresolved", "unreached")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from irons.answers import text_of
+from irons.client.models import text_of
 from irons.errors import ApiError, NotFound, Unsupported, UsageError
 from irons_plugins.audit.filters import Filter, check_host
 from irons_plugins.audit.views import LOST
@@ -14,8 +14,8 @@ from irons_plugins.audit.views import LOST
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv6Address
 
-    from irons.answers import Rotated, Unrecorded
-    from irons.api import Event
+    from irons.client.api import Event
+    from irons.client.models import Rotated, Unrecorded
     from irons.context import Context
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from irons.answers import text_of, texts_of, whole_of
+from irons.client.models import text_of, texts_of, whole_of
 from irons.command import Result
 from irons.errors import ApiError, Denied, Unreachable, UsageError
 from irons_plugins.egress.impact import say_what_is_cut
@@ -13,7 +13,7 @@ from irons_plugins.egress.patterns import Checked, checked, spelled
 from irons_plugins.egress.rows import Change, Check, Mode, RuleRow
 
 if TYPE_CHECKING:
-    from irons.api import EgressRules
+    from irons.client.api import EgressRules
     from irons.context import Context
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from irons.answers import whole_of
+from irons.client.models import whole_of
 
 if TYPE_CHECKING:
     from irons.context import Context

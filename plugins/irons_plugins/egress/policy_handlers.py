@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from irons.answers import text_of, texts_of
+from irons.client.models import text_of, texts_of
 from irons.command import Result
 from irons_plugins.egress.impact import say_cut
 from irons_plugins.egress.policy_file import Policy, PolicyRule, read_policy
@@ -13,7 +13,7 @@ from irons_plugins.egress.replacing import Replacement, body_of, replace
 from irons_plugins.egress.rows import Drift, PolicyRow
 
 if TYPE_CHECKING:
-    from irons.api import EgressRules
+    from irons.client.api import EgressRules
     from irons.context import Context
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from irons.errors import Conflict
 
 if TYPE_CHECKING:
-    from irons.answers import EgressRules
+    from irons.client.models import EgressRules
     from irons.context import Context
     from irons_plugins.egress.rows import Drift
 

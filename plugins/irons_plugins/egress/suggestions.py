@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from irons_plugins.egress.rows import Suggestion
 
 if TYPE_CHECKING:
-    from irons.api import Event
+    from irons.client.api import Event
 
 _TCP = ("", "tcp", "http", "tls")
 _WEB = (443, 80)

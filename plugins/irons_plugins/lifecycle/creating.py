@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from irons.client.names import Names
 from irons.errors import ConfigError, Conflict, Interrupted, IronsError, NotFound, UsageError
-from irons.names import Names
 from irons_plugins.lifecycle.extending import whole_seconds
 from irons_plugins.lifecycle.handlers import forget
 from irons_plugins.lifecycle.selection import checked_labels
@@ -19,7 +19,7 @@ from irons_plugins.ssh.own_keys import key_for
 from irons_plugins.ssh.variables import variables_of
 
 if TYPE_CHECKING:
-    from irons.api import Sandbox
+    from irons.client.api import Sandbox
     from irons.context import Context
     from irons_plugins.ssh.keys import PublicKey
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from irons.cli.values import seconds
 from irons.errors import IronsError, UsageError
-from irons.values import seconds
 from irons_plugins.lifecycle.selection import selected
 from irons_plugins.lifecycle.several import Failures
 from irons_plugins.lifecycle.views import told
 
 if TYPE_CHECKING:
-    from irons.api import Sandbox
+    from irons.client.api import Sandbox
     from irons.context import Context
 
 NEVER = "never"

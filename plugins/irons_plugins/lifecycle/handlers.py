@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from irons.api import Sandbox
+from irons.client.api import Sandbox
 from irons.command import Result, View
 from irons.errors import Conflict, IronsError, NotFound, Unsupported, UsageError
 from irons_plugins.lifecycle import LISTED
@@ -275,7 +275,7 @@ def list_all(ctx: Context, *, quiet: bool, labels: tuple[str, ...]) -> Result:
         rows = tuple(Sandbox(name, state) for name, state in sorted(known.items()))
     else:
         if not labels:
-            from irons.refreshing import keep_names
+            from irons.client.refreshing import keep_names
 
             keep_names(ctx.settings, rows)
             ctx.api.made.keep(row.id for row in rows)

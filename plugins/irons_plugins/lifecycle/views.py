@@ -10,7 +10,7 @@ from irons.ending import ending, near
 from irons.text import clean, size_text
 
 if TYPE_CHECKING:
-    from irons.api import Sandbox
+    from irons.client.api import Sandbox
     from irons_plugins.lifecycle.handlers import Destroyed
 
 CIRCLES: Mapping[str, str] = {

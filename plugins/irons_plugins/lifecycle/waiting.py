@@ -10,7 +10,7 @@ from irons.errors import ApiError, AuthError, IronsError, NotFound, TimedOut, Un
 from irons.text import clean
 
 if TYPE_CHECKING:
-    from irons.api import Sandbox
+    from irons.client.api import Sandbox
     from irons.context import Context
 
 FIRST_PAUSE = 0.02

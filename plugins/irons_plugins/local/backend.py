@@ -13,7 +13,7 @@ from irons.hookspecs import Backend
 
 if TYPE_CHECKING:
     from irons.context import Context
-    from irons.settings import Settings
+    from irons.settings.settings import Settings
     from irons_local.paths import Places
 
 ELSEWHERE = "irons doctor says what is missing; for a server elsewhere set IRONS_API_URL and IRONS_API_KEY"
@@ -63,7 +63,7 @@ def on_this_machine(ctx: Context) -> Iterator[Context]:
     What is below `irons local` must never list, change or remove anything elsewhere.
     """
     from irons.context import Context
-    from irons.settings import Value
+    from irons.settings.settings import Value
 
     chosen = {"api_url": Value("local", "irons local"), "api_key": Value("", "irons local")}
     settings = ctx.settings.changed(values={**ctx.settings.values, **chosen})

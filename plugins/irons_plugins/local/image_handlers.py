@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from irons.answers import rows_of, text_of, time_of, whole_of
+from irons.client.models import rows_of, text_of, time_of, whole_of
 from irons.errors import Conflict, IronsError, LocalError, NotFound, UsageError
 from irons_local.engines.protocol import EngineError
 from irons_local.images.catalog import DEFAULT, Image, Images

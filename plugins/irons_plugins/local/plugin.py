@@ -11,7 +11,7 @@ from irons.command import Arg, Column, Command, Flag, Opt, View
 from irons.hookspecs import Backend, hookimpl
 
 if TYPE_CHECKING:
-    from irons.settings import Settings
+    from irons.settings.settings import Settings
 
 _HANDLERS = "irons_plugins.local.handlers"
 _IMAGES = "irons_plugins.local.image_handlers"

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from irons.errors import LocalError
-from irons.settings import home_of
+from irons.settings.settings import home_of
 
 NAME = "irons.service"
 _SYSTEMD_WITHIN = 20.0

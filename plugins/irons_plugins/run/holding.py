@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 from irons.errors import IronsError, NotFound
 
 if TYPE_CHECKING:
-    from irons.api import Api
+    from irons.client.api import Api
     from irons.context import Context
 
 _NOT_YET = 0.2
@@ -40,7 +40,7 @@ class Holder:
         self._over.set()
 
     def _hold(self) -> None:
-        from irons.api import open_api
+        from irons.client.api import open_api
 
         # A backend that someone took down is not brought up again by this: its time begins when it is back.
         settings = self._ctx.settings.changed(env={**self._ctx.settings.env, "IRONS_NO_START": "1"})

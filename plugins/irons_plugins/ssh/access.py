@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
-from irons.answers import rows_of, text_of
+from irons.client.models import rows_of, text_of
 from irons.errors import NotFound, UsageError
 from irons_plugins.ssh.kept import end_kept
 from irons_plugins.ssh.keys import find_key

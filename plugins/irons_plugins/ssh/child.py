@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple, TextIO
 from irons.errors import IronsError, TimedOut
 
 if TYPE_CHECKING:
-    from irons.streams import Streams
+    from irons.terminal.streams import Streams
 
 _CHUNK = 1 << 16
 _ASK_AGAIN = 0.5

@@ -13,7 +13,7 @@ from irons.errors import ConfigError, UsageError
 from irons.files import make_private, write_whole
 
 if TYPE_CHECKING:
-    from irons.settings import Settings
+    from irons.settings.settings import Settings
     from irons_plugins.ssh.entrance import Entrance
 
 MARK = "# irons: sandboxes by name, as NAME.irons (irons ssh-config --uninstall takes this away)"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from irons.errors import IronsError, UsageError
-from irons.streams import Streams
+from irons.terminal.streams import Streams
 from irons_plugins.ssh.child import Sinks, run_piped
 from irons_plugins.ssh.endings import FAILED, aftermath
 from irons_plugins.ssh.entrance import Entrance, entrance

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from irons.cli.values import check_sandbox_name
 from irons.command import Exec, Result
 from irons.errors import IronsError, UsageError
-from irons.values import check_sandbox_name
 from irons_plugins.ssh.entrance import Entrance, entrance
 from irons_plugins.ssh.kept import over_existing
 from irons_plugins.ssh.openssh import local_path, remote_line, remote_path, scp_argv, ssh_argv

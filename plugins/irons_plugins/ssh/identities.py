@@ -13,7 +13,7 @@ from irons.errors import ConfigError
 from irons.files import make_private, write_whole
 
 if TYPE_CHECKING:
-    from irons.settings import Settings
+    from irons.settings.settings import Settings
 
 
 class Identities:

@@ -26,7 +26,7 @@ from irons_plugins.ssh.openssh import Options, quoted, ssh_argv
 
 if TYPE_CHECKING:
     from irons.context import Context
-    from irons.settings import Settings
+    from irons.settings.settings import Settings
     from irons_plugins.ssh.entrance import Entrance
 
 IDLE = 60

@@ -13,7 +13,7 @@ from irons.files import write_whole
 from irons_plugins.ssh.openssh import quoted
 
 if TYPE_CHECKING:
-    from irons.settings import Settings
+    from irons.settings.settings import Settings
     from irons_plugins.ssh.target import Target
 
 

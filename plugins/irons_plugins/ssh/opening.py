@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from irons.answers import rows_of, text_of
+from irons.client.models import rows_of, text_of
 from irons_plugins.ssh.access import id_of
 from irons_plugins.ssh.keys import DEFAULTS, LARGEST
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from irons.context import Context
-    from irons.settings import Settings
+    from irons.settings.settings import Settings
 
 KEY = "id_ed25519"
 LOCAL = "local"

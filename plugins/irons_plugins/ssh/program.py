@@ -229,7 +229,7 @@ def _deadline(marks: Marks, limit: float | None, check: Callable[[], None] | Non
 
 def _end(ctx: Context, way: Entrance, token: str) -> None:
     """End what the program left behind in the sandbox, by a connection of its own."""
-    from irons.streams import Streams
+    from irons.terminal.streams import Streams
 
     options = (
         ("LogLevel", "QUIET"),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from irons.answers import Unrecorded
+from irons.client.models import Unrecorded
 from irons.errors import IronsError
 from irons.text import clean
 
 if TYPE_CHECKING:
-    from irons.api import Event
+    from irons.client.api import Event
     from irons.context import Context
 
 SHOWN = 10

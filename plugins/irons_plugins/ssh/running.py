@@ -96,7 +96,7 @@ def _reported(ctx: Context, name: str, program: Program, *, strict: bool) -> Res
 
 def _on_several(ctx: Context, names: tuple[str, ...], program: Program, *, strict: bool) -> Result:
     """Run it in all of them; reports come as JSON lines as each ends, or as one array at the end."""
-    from irons.output import show
+    from irons.terminal.output import show
     from irons_plugins.ssh.prefixed import Shared
     from irons_plugins.ssh.several import Outputs, run_on_all
 

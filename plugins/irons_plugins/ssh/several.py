@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, TextIO, cast
 
 from irons.context import Context
 from irons.errors import IronsError
-from irons.streams import Streams
+from irons.terminal.streams import Streams
 from irons_plugins.ssh.child import Signalled, Sinks, ended_by_signals
 from irons_plugins.ssh.entrance import entrance, failing_as_ssh
 from irons_plugins.ssh.prefixed import Prefixed, Shared

@@ -10,7 +10,7 @@ from irons.errors import ApiError
 from irons.text import clean
 
 if TYPE_CHECKING:
-    from irons.api import SshAddress
+    from irons.client.api import SshAddress
 
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9._-]{0,31}")

@@ -22,7 +22,7 @@ from irons_repl.watch.model import Model
 from irons_repl.watch.view import hosts_shown, picture
 
 if TYPE_CHECKING:
-    from irons.api import Api
+    from irons.client.api import Api
     from irons.context import Context
 
 STYLE = Style.from_dict(

@@ -8,13 +8,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from irons.answers import Pages, texts_of
+from irons.client.models import Pages, texts_of
 from irons.errors import AuthError, IronsError, NotFound, Unreachable, Unsupported
 from irons_repl.watch.model import LOST
 
 if TYPE_CHECKING:
-    from irons.answers import AuditPage
-    from irons.api import Api, Event
+    from irons.client.api import Api, Event
+    from irons.client.models import AuditPage
 
 WAIT = 5.0
 """Seconds that a server which can wait holds an answer until something happens."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from irons.api import Event
+from irons.client.api import Event
 from irons.text import clean
 from irons_repl.watch.model import Host, Model, Totals, lost, verdict_of
 

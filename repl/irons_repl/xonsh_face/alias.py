@@ -51,8 +51,8 @@ def _dispatcher(face: Face) -> Callable[..., list[str]]:
 
 
 def _is_quick(face: Face, words: Sequence[str]) -> bool:
+    from irons.cli.parsing import split_globals
     from irons.errors import UsageError
-    from irons.parsing import split_globals
 
     try:
         rest = split_globals(words).words
@@ -73,8 +73,8 @@ def _runner(face: Face, read: Callable[[Sequence[str]], list[str]]) -> Callable[
 
     def irons_here(words: Sequence[str], stdin: Any, stdout: Any, stderr: Any, spec: Any) -> int:
         """Run a quick irons command; the alias `irons` calls this."""
-        from irons.cli import run_words
-        from irons.streams import Streams
+        from irons.cli.main import run_words
+        from irons.terminal.streams import Streams
 
         shown = shows_person(stdout, spec)
         streams = Streams(

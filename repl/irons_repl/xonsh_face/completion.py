@@ -9,7 +9,7 @@ from irons_repl.xonsh_face.alias import PROCESS
 from irons_repl.xonsh_face.face import Face
 
 if TYPE_CHECKING:
-    from irons.completing import Sources
+    from irons.cli.completing import Sources
 
 
 def completer_of(face: Face) -> Callable[..., Any]:
@@ -40,7 +40,7 @@ def _completions(face: Face, words: list[str], command: Any) -> Any:
     from xonsh.completers.path import contextual_complete_path
     from xonsh.completers.tools import RichCompletion
 
-    from irons.completing import offer
+    from irons.cli.completing import offer
     from irons_repl.lexer import quoted
     from irons_repl.matching import fitting
 
@@ -64,11 +64,11 @@ def _completions(face: Face, words: list[str], command: Any) -> Any:
 
 def on_hand(face: Face) -> Sources:
     """Return what the caches hold, and have it asked for anew by a process of its own where it is old."""
-    from irons.completing import Sources
+    from irons.cli.completing import Sources
+    from irons.cli.topics import TOPICS
+    from irons.client.names import Names
+    from irons.client.refreshing import refresh_detached
     from irons.errors import IronsError
-    from irons.names import Names
-    from irons.refreshing import refresh_detached
-    from irons.topics import TOPICS
 
     try:
         settings = face.settings()

@@ -6,10 +6,10 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from irons.api import Api
+    from irons.client.api import Api
     from irons.command import Exec
     from irons.host import PluginHost
-    from irons.settings import Settings
+    from irons.settings.settings import Settings
     from irons_repl.connections import Connections
 
 SANDBOX = "IRONS_SANDBOX"
@@ -39,7 +39,7 @@ class Face:
 
     def settings(self) -> Settings:
         """Return what holds now. Raises `ConfigError`."""
-        from irons.settings import load
+        from irons.settings.settings import load
 
         return load({}, self.env())
 

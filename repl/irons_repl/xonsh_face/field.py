@@ -11,10 +11,10 @@ def field_of(face: Face) -> Callable[[], str]:
     """Return what xonsh calls for `{irons}` in `$PROMPT`."""
 
     def irons_field() -> str:
+        from irons.client.names import Names
+        from irons.client.refreshing import MODE, refresh_detached
         from irons.ending import ENDS, told
         from irons.errors import IronsError
-        from irons.names import Names
-        from irons.refreshing import MODE, refresh_detached
         from irons.text import clean
 
         try:

@@ -34,7 +34,7 @@ def unwrapped(words: Sequence[str]) -> list[str]:
 
 def main() -> int:
     """Be `irons`."""
-    from irons.cli import main as run
+    from irons.cli.main import main as run
 
     return run(unwrapped(sys.argv[1:]))
 

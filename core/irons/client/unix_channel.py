@@ -15,13 +15,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-from irons import receiving
-from irons.backends import headers_for
-from irons.receiving import Reply, packed, too_long
+from irons.client import receiving
+from irons.client.backends import headers_for
+from irons.client.receiving import Reply, packed, too_long
 
 if TYPE_CHECKING:
     from irons.hookspecs import Backend
-    from irons.settings import Settings
+    from irons.settings.settings import Settings
 
 LONGEST_HEAD = 1 << 16
 """Bytes of a head, and of a chunk's line with its trailers."""
@@ -44,7 +44,7 @@ class RemoteProtocolError(Exception):
 
 
 class UnixChannel:
-    """Connections to one unix socket, kept alive; see `irons.channels.Channel`."""
+    """Connections to one unix socket, kept alive; see `irons.client.channels.Channel`."""
 
     failures = (ConnectError, ReadTimeout, RemoteProtocolError)
     final = (ReadTimeout,)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 from irons.text import clean
 
 if TYPE_CHECKING:
-    from irons.streams import Streams
+    from irons.terminal.streams import Streams
 
 _FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from irons.errors import ConfigError
-from irons.homes import config_file, home_directory
+from irons.settings.xdg import config_file, home_directory
 
 HOSTED_URL = "https://elrond.ironcd.dev"
 """Where the hosted service was; the default where a key is set, as it always was."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from irons.command import Arg, Column, Command, View
 from irons.hookspecs import hookimpl
 
-_HANDLERS = "irons.own_handlers"
+_HANDLERS = "irons.cli.own_handlers"
 
 
 @hookimpl

@@ -10,15 +10,15 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from irons.backends import unreachable
-from irons.channels import Channel, channel
+from irons.client.backends import unreachable
+from irons.client.channels import Channel, channel
+from irons.client.receiving import Reply
 from irons.errors import ApiError, AuthError, Conflict, NotFound, Unsupported, UsageError
-from irons.receiving import Reply
 from irons.text import clean
 
 if TYPE_CHECKING:
     from irons.hookspecs import Backend
-    from irons.settings import Settings
+    from irons.settings.settings import Settings
 
 ATTEMPTS = 4
 BACK_OFF = 0.2

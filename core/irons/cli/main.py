@@ -10,25 +10,25 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from irons.aliases import meant
+from irons.cli.aliases import meant
 from irons.errors import Interrupted, IronsError, UsageError, as_irons_error
 
 if TYPE_CHECKING:
+    from irons.cli.parsing import Globals
     from irons.command import Command, Exec
     from irons.context import Session
     from irons.host import PluginHost
-    from irons.parsing import Globals
-    from irons.settings import Settings
-    from irons.streams import Streams
+    from irons.settings.settings import Settings
+    from irons.terminal.streams import Streams
 
 
 def main(words: Sequence[str]) -> int:
     """Run `irons WORDS…` in this process and return its exit code."""
     if words and words[0] == "__complete":
-        from irons.shell_completion import answer
+        from irons.cli.shell_completion import answer
 
         return answer(words[1:])
-    from irons.streams import Streams
+    from irons.terminal.streams import Streams
 
     streams = Streams()
     _be_lenient(streams)
@@ -53,7 +53,7 @@ def _opens_shell(words: Sequence[str], streams: Streams) -> bool:
     """Without a command: a person gets the prompt, and lines on stdin (a file or a pipe) are run; all else gets the help."""
     if words and not words[0].startswith("-"):
         return False
-    from irons.parsing import split_globals
+    from irons.cli.parsing import split_globals
 
     try:
         found = split_globals(words)
@@ -120,7 +120,7 @@ class _Call:
         self._command: Command | None = None
 
     def run(self, words: Sequence[str]) -> int:
-        from irons.parsing import split_globals
+        from irons.cli.parsing import split_globals
 
         found = split_globals(words)
         self._split = True
@@ -157,14 +157,14 @@ class _Call:
         return next((match.command for match in found if match is not None), None)
 
     def _show_error(self, error: IronsError) -> None:
-        from irons.output import show_error
+        from irons.terminal.output import show_error
 
         if self._debug:
             import traceback
 
             traceback.print_exception(error, file=self._streams.stderr)
         if self._face == "prompt":
-            from irons.help import at_prompt
+            from irons.cli.help import at_prompt
 
             error.message, error.hint = (
                 at_prompt(text, self._host.tree) for text in (error.message, error.hint)
@@ -172,7 +172,7 @@ class _Call:
         show_error(error, self._form, self._streams)
 
     def _run(self, command: Command, rest: Sequence[str], before: dict[str, object]) -> int:
-        from irons.parsing import parse
+        from irons.cli.parsing import parse
 
         parsed = parse(command, rest, lambda given: self._settings(command, {**before, **given})["sandbox"])
         if parsed.help:
@@ -191,7 +191,7 @@ class _Call:
             context.close()
 
     def _settings(self, command: Command, flags: dict[str, object]) -> Settings:
-        from irons.settings import load
+        from irons.settings.settings import load
 
         return load(flags, self._streams.env, strict=not command.tolerant)
 
@@ -200,7 +200,7 @@ class _Call:
 
         if isinstance(answer, Exec):
             return _become(answer, self._streams) if self._session is None else self._session.execute(answer)
-        from irons.output import choose_format, show
+        from irons.terminal.output import choose_format, show
 
         result = answer if isinstance(answer, Result) else Result(answer)
         if result.data is None and (result.exit or command.pace == "terminal"):
@@ -216,12 +216,12 @@ class _Call:
         return result.exit
 
     def _aliases(self, found: Globals) -> Mapping[str, str]:
-        from irons.settings import load
+        from irons.settings.settings import load
 
         return load(found.values, self._streams.env, strict=False).aliases
 
     def _help(self, words: Sequence[str]) -> int:
-        from irons.help import help_text
+        from irons.cli.help import help_text
 
         text = help_text(self._host.tree, words, face=self._face, width=self._streams.columns)
         self._streams.stdout.write(text)

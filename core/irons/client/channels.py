@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
-from irons.backends import client, load_httpx
-from irons.receiving import Receiver, Reply
+from irons.client.backends import client, load_httpx
+from irons.client.receiving import Receiver, Reply
 
 if TYPE_CHECKING:
     import httpx
 
     from irons.hookspecs import Backend
-    from irons.settings import Settings
+    from irons.settings.settings import Settings
 
 
 class Channel(Protocol):
@@ -71,7 +71,7 @@ class Channel(Protocol):
 def channel(backend: Backend, settings: Settings) -> Channel:
     """Return the channel to a backend; nothing is opened yet."""
     if backend.socket:
-        from irons.unix_channel import UnixChannel
+        from irons.client.unix_channel import UnixChannel
 
         return UnixChannel(backend, settings)
     return HttpxChannel(backend, settings)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
-from irons.answers import (
+from irons.client.models import (
     AuditPage,
     EgressRules,
     Event,
@@ -25,13 +25,13 @@ from irons.answers import (
     unrecorded_of,
     whole_of,
 )
+from irons.client.transport import Wire
 from irons.errors import ApiError, NotFound, Unsupported
-from irons.wire import Wire
 
 if TYPE_CHECKING:
+    from irons.client.made import Made
     from irons.hookspecs import Backend
-    from irons.made import Made
-    from irons.settings import Settings
+    from irons.settings.settings import Settings
 
 PAGE_SIZE = 1_000
 """Events of a page, where a log is longer than what its server sends at once."""
@@ -69,7 +69,7 @@ def connect(
         ConfigError: The configuration makes no sense.
     """
     from irons.host import PluginHost
-    from irons.settings import load
+    from irons.settings.settings import load
 
     settings = load({"api_url": url, "api_key": key, "profile": profile}, env)
     return open_api(settings, PluginHost(env=settings.env))
@@ -82,7 +82,7 @@ def open_api(settings: Settings, host: Any, log: Any = None) -> Api:
         ConfigError: No plugin knows the URL, or the key would travel in clear to another machine.
         LocalError: The local backend can't run here.
     """
-    from irons.backends import choose
+    from irons.client.backends import choose
 
     return Api(choose(settings, host), settings, log)
 
@@ -106,7 +106,7 @@ class Api:
     @property
     def made(self) -> Made:
         """Which sandboxes the settings' profile made here."""
-        from irons.made import Made
+        from irons.client.made import Made
 
         return Made.of(self._settings)
 

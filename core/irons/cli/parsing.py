@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from irons.cli.values import check_sandbox_name, read_value
 from irons.command import GLOBAL_OPTIONS, Arg, Command, Flag, Opt
 from irons.errors import UsageError
-from irons.values import check_sandbox_name, read_value
 
 _HELP = Flag(("-h", "--help"), name="help")
 _VERSION = Flag(("-V", "--version"), name="version")

@@ -25,9 +25,9 @@ class Setting(NamedTuple):
 
 def show_help(ctx: Context, *, words: tuple[str, ...]) -> str:
     """Return the help for a command's words, or a topic's text; an alias of the configuration has that of what it stands for."""
-    from irons.aliases import meant
-    from irons.help import help_text
-    from irons.topics import TOPICS
+    from irons.cli.aliases import meant
+    from irons.cli.help import help_text
+    from irons.cli.topics import TOPICS
 
     if len(words) == 1 and words[0] in TOPICS:
         return TOPICS[words[0]]()
@@ -69,7 +69,7 @@ def config_path(ctx: Context) -> str:
 
 def config_init(ctx: Context) -> str:
     """Write a configuration file that explains every setting; return where it is."""
-    from irons.config_template import annotated
+    from irons.cli.config_template import annotated
     from irons.errors import ConfigError, Conflict
     from irons.files import write_new
 
@@ -89,7 +89,7 @@ def config_init(ctx: Context) -> str:
 
 def config_set(ctx: Context, *, key: str, value: str) -> None:
     """Set a value in the file."""
-    from irons.config_file import set_value
+    from irons.settings.config_file import set_value
 
     set_value(ctx.settings.path, ctx.settings.profile, key, value)
     ctx.progress(
@@ -99,7 +99,7 @@ def config_set(ctx: Context, *, key: str, value: str) -> None:
 
 def config_use(ctx: Context, *, profile: str) -> None:
     """Choose the profile."""
-    from irons.config_file import use_profile
+    from irons.settings.config_file import use_profile
 
     use_profile(ctx.settings.path, profile)
     ctx.progress(f"profile {profile} is used from now on")
@@ -108,6 +108,6 @@ def config_use(ctx: Context, *, profile: str) -> None:
 def completion(ctx: Context, *, shell: str) -> str:
     """Return the shell's completion script."""
     del ctx
-    from irons.shell_completion import SCRIPTS
+    from irons.cli.shell_completion import SCRIPTS
 
     return SCRIPTS[shell]

@@ -9,14 +9,14 @@ from urllib.parse import urlsplit
 
 from irons.errors import ConfigError, IronsError, Unreachable
 from irons.hookspecs import Backend
-from irons.settings import HOSTED_URL
+from irons.settings.settings import HOSTED_URL
 from irons.text import clean
 
 if TYPE_CHECKING:
     import httpx
 
     from irons.host import PluginHost
-    from irons.settings import Settings
+    from irons.settings.settings import Settings
 
 
 def choose(settings: Settings, host: PluginHost) -> Backend:
@@ -118,7 +118,7 @@ def client(backend: Backend, settings: Settings) -> httpx.Client:
         # Nothing to verify on plain HTTP, and loading the CA bundle costs more than the whole call; an empty context fails closed.
         verify, proxy = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), None
     else:
-        from irons.trust import proxy_for, trusted
+        from irons.client.trust import proxy_for, trusted
 
         proxy, verify = proxy_for(backend.base_url, settings.env), trusted(settings.env, settings["api_ca"])
     opened: httpx.Client = load_httpx().Client(

@@ -10,11 +10,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from irons.completing import FILES, Sources, complete
-from irons.homes import config_file
+from irons.cli.completing import FILES, Sources, complete
+from irons.settings.xdg import config_file
 
 if TYPE_CHECKING:
-    from irons.settings import Settings
+    from irons.settings.settings import Settings
 
 FILES_LINE = ":files"
 """Says that files may come here; no candidate begins with a colon."""
@@ -43,7 +43,7 @@ def answer(words: Sequence[str]) -> int:
         sys.stdout.write("".join(lines))
         sys.stdout.flush()
     except BrokenPipeError:
-        from irons.cli import quietly
+        from irons.cli.main import quietly
 
         return quietly()
     return 0
@@ -74,22 +74,22 @@ class _OnHand:
         return {} if settings is None else settings.aliases
 
     def _read(self, what: str) -> Mapping[str, str]:
-        from irons.names import STALE, Names
+        from irons.client.names import STALE, Names
 
         settings = self._settings()
         if settings is None:
             return {}
         names = Names.of(settings, what=what)
         if STALE < names.age() < float("inf"):
-            from irons.refreshing import refresh_detached
+            from irons.client.refreshing import refresh_detached
 
             refresh_detached(settings)
         return names.read()
 
     def _settings(self) -> Settings | None:
+        from irons.cli.parsing import globals_among
         from irons.errors import IronsError
-        from irons.parsing import globals_among
-        from irons.settings import load
+        from irons.settings.settings import load
 
         try:
             return load(globals_among(self._words))
@@ -98,7 +98,7 @@ class _OnHand:
 
 
 def _topics() -> Mapping[str, str]:
-    from irons.topics import TOPICS
+    from irons.cli.topics import TOPICS
 
     return dict.fromkeys(TOPICS, "topic")
 

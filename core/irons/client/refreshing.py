@@ -12,13 +12,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from irons.client.names import STALE, Names
 from irons.ending import ENDS, noted
 from irons.errors import IronsError
-from irons.names import STALE, Names
 
 if TYPE_CHECKING:
-    from irons.api import Api, Event, Sandbox
-    from irons.settings import Settings
+    from irons.client.api import Api, Event, Sandbox
+    from irons.settings.settings import Settings
 
 RECENT = 500
 """Events whose hosts are worth offering."""
@@ -109,7 +109,7 @@ def refresh_detached(settings: Settings) -> None:
     }
     process = subprocess.Popen(
         # -P: what lies in the working directory must not be imported.
-        [sys.executable, "-P", "-m", "irons.refreshing"],
+        [sys.executable, "-P", "-m", "irons.client.refreshing"],
         env={**settings.env, **chosen},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -122,9 +122,9 @@ def refresh_detached(settings: Settings) -> None:
 
 def main() -> int:
     """Refresh everything that the settings of this process choose; what can't be had stays as it was."""
-    from irons.api import open_api
+    from irons.client.api import open_api
     from irons.host import PluginHost
-    from irons.settings import load
+    from irons.settings.settings import load
 
     try:
         settings = load()

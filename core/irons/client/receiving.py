@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from irons.backends import load_httpx
+from irons.client.backends import load_httpx
 from irons.errors import ApiError
 from irons.text import clean
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from irons.aliases import meant
+from irons.cli.aliases import meant
 from irons.command import GLOBAL_OPTIONS, Arg, Command, Flag, Kind, Opt
 from irons.errors import UsageError
 from irons.tree import Tree

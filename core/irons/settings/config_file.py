@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from irons.errors import ConfigError, NotFound
 from irons.files import write_whole
-from irons.settings import check, check_key, typed
+from irons.settings.settings import check, check_key, typed
 
 if TYPE_CHECKING:
     import tomlkit

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from irons.errors import EXIT_CODES
-from irons.settings import KEYS
+from irons.settings.settings import KEYS
 
 
 def _exit_codes() -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from irons.files import make_private
 
 if TYPE_CHECKING:
-    from irons.settings import Settings
+    from irons.settings.settings import Settings
 
 
 SETTLED = 3600.0

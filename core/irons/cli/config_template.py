@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from irons.settings import KEYS, LOCAL_KEYS, TABLES
+from irons.settings.settings import KEYS, LOCAL_KEYS, TABLES
 
 _WIDTH = 96
 _HEAD = """\
@@ -27,7 +27,7 @@ def annotated() -> str:
 
 
 def _lines() -> Iterator[str]:
-    from irons.help import wrap
+    from irons.cli.help import wrap
 
     def prose(text: str) -> list[str]:
         return [f"# {line}" for line in wrap(text, _WIDTH)]

@@ -18,7 +18,7 @@ from irons.text import LONGEST, clean, local_time, rfc3339
 
 if TYPE_CHECKING:
     from irons.command import Column, View
-    from irons.streams import Streams
+    from irons.terminal.streams import Streams
 
 Format = Literal["table", "plain", "json", "jsonl"]
 
@@ -277,7 +277,7 @@ def _show_table(rows: Iterator[object], view: View, streams: Streams, *, follow:
     if follow or not view.columns or isinstance(first, str):
         _lines(_plain(chain([first], rows), view), streams, follow=follow)
         return
-    from irons.tables import drawn
+    from irons.terminal.tables import drawn
 
     titles = [(column.title or column.key).upper() for column in view.columns]
     cells = [(column.key, _cell(column)) for column in view.columns]

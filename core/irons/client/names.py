@@ -1,6 +1,6 @@
 """Sandbox names on hand now, with their states: one cache for the prompt, xonsh and shell completion.
 
-A read returns what is there at once; `irons.refreshing` asks for it anew.
+A read returns what is there at once; `irons.client.refreshing` asks for it anew.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from irons.digests import digest
 from irons.files import make_private, write_whole
 
 if TYPE_CHECKING:
-    from irons.settings import Settings
+    from irons.settings.settings import Settings
 
 STALE = 10.0
 """Seconds after which faces that live only for a moment have what is on hand asked for anew, by a process of its own."""
