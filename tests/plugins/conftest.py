@@ -18,7 +18,7 @@ import pytest
 
 from irons.settings.settings import load
 from irons.testing import FakeApi
-from irons_plugins.ssh.kept import end_all
+from irons_plugins.ssh.connect.kept import end_all
 from tests.background import job
 from tests.machine import Machine
 

@@ -12,7 +12,7 @@ import pytest
 from irons.settings.settings import load
 from irons.testing import FakeApi, Runner
 from irons_plugins.ssh import forwarding
-from irons_plugins.ssh.own_keys import locked_out
+from irons_plugins.ssh.keys.own_keys import locked_out
 
 pytestmark = pytest.mark.process
 

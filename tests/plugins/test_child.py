@@ -14,9 +14,9 @@ import pytest
 from irons.errors import IronsError, TimedOut
 from irons.terminal.streams import Streams
 from irons.testing import FakeApi, Runner, faults
-from irons_plugins.ssh.attached import run_attached
-from irons_plugins.ssh.child import run_piped
-from irons_plugins.ssh.log import KEPT, Log
+from irons_plugins.ssh.ending.log import KEPT, Log
+from irons_plugins.ssh.openssh.attached import run_attached
+from irons_plugins.ssh.openssh.subprocess import run_piped
 
 pytestmark = pytest.mark.process
 

@@ -10,7 +10,7 @@ import pytest
 
 from irons.client.api import connect
 from irons.testing import EXTENSIONS, FakeApi, Runner, faults
-from irons_plugins.ssh.keys import DEFAULTS
+from irons_plugins.ssh.keys.public_key import DEFAULTS
 
 from .conftest import Irons, until
 
@@ -159,7 +159,7 @@ def test_a_key_is_not_forgotten_that_opens_another_of_the_name(
     (ssh / "id_rsa").write_text(PRIVATE)
     kept = Path(run_irons.env["XDG_STATE_HOME"]) / "irons/ssh/identities.json"
     run_irons("create", "one").ok()
-    monkeypatch.setattr("irons_plugins.ssh.config_handlers.end_kept", lambda *_: own_api.add("one"))
+    monkeypatch.setattr("irons_plugins.ssh.config.handlers.end_kept", lambda *_: own_api.add("one"))
     run_irons("destroy", "one", "--force").ok()
     assert json.loads(kept.read_text()) == {"default": {"one": str(ssh / "id_rsa")}}
 

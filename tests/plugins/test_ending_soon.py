@@ -12,7 +12,7 @@ from irons.host import PluginHost
 from irons.settings.settings import load
 from irons.terminal.streams import Streams
 from irons.testing import FakeApi
-from irons_plugins.ssh.ending_soon import telling_end
+from irons_plugins.ssh.ending.ending_soon import telling_end
 
 from .conftest import until
 

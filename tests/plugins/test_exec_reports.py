@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irons.testing import EXTENSIONS, FakeApi
-from irons_plugins.ssh.report import Captured
+from irons_plugins.ssh.execute.report import Captured
 
 from .conftest import Irons, Sshd, until
 from .test_ssh_for_real import kill_the_server, running, seconds

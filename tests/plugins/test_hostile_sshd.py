@@ -19,7 +19,7 @@ from asyncssh.packet import String, UInt32
 
 from irons.settings.settings import load
 from irons.testing import FakeApi
-from irons_plugins.ssh.kept import end_all
+from irons_plugins.ssh.connect.kept import end_all
 
 from .conftest import Irons, until
 from .test_kept import master, sockets

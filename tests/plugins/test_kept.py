@@ -22,8 +22,8 @@ from irons.host import PluginHost
 from irons.settings.settings import load
 from irons.terminal.streams import Streams
 from irons.testing import EXTENSIONS, FakeApi
-from irons_plugins.ssh.entrance import entrance
-from irons_plugins.ssh.kept import end_all, end_kept, has_ended, over_kept
+from irons_plugins.ssh.connect.connect_info import entrance
+from irons_plugins.ssh.connect.kept import end_all, end_kept, has_ended, over_kept
 
 from .conftest import Irons, Sshd, until
 

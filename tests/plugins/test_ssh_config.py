@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from irons.testing import FakeApi, Runner, faults
-from irons_plugins.ssh.config_blocks import MARK
+from irons_plugins.ssh.config.blocks import MARK
 
 from .conftest import Irons
 

@@ -11,11 +11,11 @@ from irons.host import PluginHost
 from irons.settings.settings import load
 from irons.terminal.streams import Streams
 from irons.testing import FakeApi, faults
-from irons_plugins.ssh.endings import Aftermath, Ending, aftermath, ending, signal_text
-from irons_plugins.ssh.entrance import Entrance
-from irons_plugins.ssh.log import Log
-from irons_plugins.ssh.marks import Marks
-from irons_plugins.ssh.target import Target
+from irons_plugins.ssh.connect.connect_info import Entrance
+from irons_plugins.ssh.connect.target import Target
+from irons_plugins.ssh.ending.log import Log
+from irons_plugins.ssh.openssh.endings import Aftermath, Ending, aftermath, ending, signal_text
+from irons_plugins.ssh.openssh.marks import Marks
 
 TOKEN = "0" * 32
 WAY = Entrance("one", Target("127.0.0.1", 22, "irons", oom_kills=0), ())

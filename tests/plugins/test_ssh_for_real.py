@@ -80,7 +80,7 @@ def test_a_host_key_that_a_full_disk_cannot_keep_is_checked(
     def full(path: Path, _text: str) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
-    monkeypatch.setattr("irons_plugins.ssh.known_hosts.write_whole", full)
+    monkeypatch.setattr("irons_plugins.ssh.connect.known_hosts.write_whole", full)
     printed = run_irons("ssh", "one", "--command").ok().out
     line = f"{printed.strip()} -i {sshd.identity} echo there"
     done = subprocess.run(["sh", "-c", f"eval {shlex.quote(line)}"], capture_output=True, check=False)

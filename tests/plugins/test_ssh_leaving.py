@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import pytest
 
 from irons.testing import EXTENSIONS, FakeApi
-from irons_plugins.ssh.leaving import told
+from irons_plugins.ssh.ending.leaving import told
 
 from .conftest import Irons, until
 from .test_ssh_for_real import running, seconds
@@ -20,7 +20,7 @@ from .test_ssh_for_real import running, seconds
 pytestmark = pytest.mark.process
 
 ATTACHED = (
-    "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_DFL); from irons_plugins.ssh.attached import run_attached; "
+    "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_DFL); from irons_plugins.ssh.openssh.attached import run_attached; "
     "sys.exit(run_attached(tuple(sys.argv[1:]), os.environ))"
 )
 

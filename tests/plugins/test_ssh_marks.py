@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irons_plugins.ssh.marks import Marks
+from irons_plugins.ssh.openssh.marks import Marks
 
 TOKEN = "0123456789abcdef" * 2
 MARK = f"\0irons {TOKEN} ".encode()

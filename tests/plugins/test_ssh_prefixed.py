@@ -9,7 +9,7 @@ import unicodedata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irons_plugins.ssh.prefixed import LONGEST, Prefixed, Shared
+from irons_plugins.ssh.execute.prefixed import LONGEST, Prefixed, Shared
 
 HOSTILE = st.lists(
     st.one_of(

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import pytest
 
-from irons_plugins.ssh.marks import Marks
-from irons_plugins.ssh.remote import REPORTER, run_line
+from irons_plugins.ssh.execute.remote_script import REPORTER, run_line
+from irons_plugins.ssh.openssh.marks import Marks
 from tests.background import interruptible
 
 pytestmark = pytest.mark.process

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irons.testing import FakeApi, Runner
+from irons_plugins.ssh.connect.workdir import GO_TO, Workdir, workdir_of
+from irons_plugins.ssh.execute.start_script import START
 from irons_plugins.ssh.session import carried, send_options, session_line
-from irons_plugins.ssh.starting import START
-from irons_plugins.ssh.workdir import GO_TO, Workdir, workdir_of
 
 from .conftest import Irons, Sshd
 

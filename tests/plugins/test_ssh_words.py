@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from irons.client.api import SshAddress
 from irons.errors import ApiError
 from irons.testing import FakeApi, Runner, faults
-from irons_plugins.ssh.openssh import local_path, quoted, remote_line
-from irons_plugins.ssh.target import target_of
+from irons_plugins.ssh.connect.target import target_of
+from irons_plugins.ssh.openssh.command_line import local_path, quoted, remote_line
 
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB1c0LmSsZ2oc2KSYsHcE9m2bL2oOe1zL0T0rA3e7Q2o"
 

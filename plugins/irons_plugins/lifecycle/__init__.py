@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from irons.command import Arg, Column, Command, Flag, Opt, View
 from irons.hookspecs import hookimpl
-from irons_plugins.lifecycle.selection import ALL, LABEL, NAMES
+from irons_plugins.selection import ALL, LABEL, NAMES
 
 _HERE = "irons_plugins.lifecycle"
 _STATES = ("creating", "starting", "running", "ready", "stopping", "stopped", "error")

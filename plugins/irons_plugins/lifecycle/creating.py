@@ -10,18 +10,18 @@ from irons.client.names import Names
 from irons.errors import ConfigError, Conflict, Interrupted, IronsError, NotFound, UsageError
 from irons_plugins.lifecycle.extending import whole_seconds
 from irons_plugins.lifecycle.handlers import forget
-from irons_plugins.lifecycle.selection import checked_labels
 from irons_plugins.lifecycle.several import Failures
 from irons_plugins.lifecycle.views import told
 from irons_plugins.lifecycle.waiting import CREATE_GRACE, patience, wait_for
-from irons_plugins.ssh.identities import Identities
-from irons_plugins.ssh.own_keys import key_for
-from irons_plugins.ssh.variables import variables_of
+from irons_plugins.selection import checked_labels
+from irons_plugins.ssh.connect.identities import Identities
+from irons_plugins.ssh.connect.variables import variables_of
+from irons_plugins.ssh.keys.own_keys import key_for
 
 if TYPE_CHECKING:
     from irons.client.api import Sandbox
     from irons.context import Context
-    from irons_plugins.ssh.keys import PublicKey
+    from irons_plugins.ssh.keys.public_key import PublicKey
 
 _FOR_GOOD = 1e9
 WARNED_EVERY = 60.0
@@ -201,7 +201,7 @@ class _Making:
         if self._timeout is None or (not new and row.status not in _COMING):
             return row
         # Imported while the sandbox starts, when there is nothing else to do.
-        from irons_plugins.ssh.config_handlers import arrived
+        from irons_plugins.ssh.config.handlers import arrived
 
         row = wait_for(self._ctx, name, "ready", left, grace=CREATE_GRACE)
         arrived(self._ctx, name)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from irons.cli.values import seconds
 from irons.errors import IronsError, UsageError
-from irons_plugins.lifecycle.selection import selected
 from irons_plugins.lifecycle.several import Failures
 from irons_plugins.lifecycle.views import told
+from irons_plugins.selection import selected
 
 if TYPE_CHECKING:
     from irons.client.api import Sandbox

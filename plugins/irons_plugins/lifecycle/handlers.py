@@ -11,11 +11,11 @@ from irons.client.api import Sandbox
 from irons.command import Result, View
 from irons.errors import Conflict, IronsError, NotFound, Unsupported, UsageError
 from irons_plugins.lifecycle import LISTED
-from irons_plugins.lifecycle.selection import checked_labels, selected
 from irons_plugins.lifecycle.several import Failures
 from irons_plugins.lifecycle.views import told
 from irons_plugins.lifecycle.waiting import patience, wait_for
-from irons_plugins.ssh.kept import end_kept
+from irons_plugins.selection import checked_labels, selected
+from irons_plugins.ssh.connect.kept import end_kept
 
 if TYPE_CHECKING:
     from irons.context import Context
@@ -234,7 +234,7 @@ def destroy_one(ctx: Context, name: str, *, force: bool, timeout: float | None =
 
 def forget(ctx: Context, name: str) -> None:
     """Forget what this machine keeps of a sandbox that is gone."""
-    from irons_plugins.ssh.config_handlers import left
+    from irons_plugins.ssh.config.handlers import left
 
     ctx.names.forget(name)
     left(ctx, name)

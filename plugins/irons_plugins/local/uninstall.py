@@ -21,9 +21,9 @@ from irons_local.keeper import daemonize
 from irons_local.linux.idmap import IdMapError, outer_map
 from irons_local.linux.remove_tree import remove_tree
 from irons_plugins.local import systemd
-from irons_plugins.ssh.config_blocks import Installed
-from irons_plugins.ssh.kept import end_all
-from irons_plugins.ssh.own_keys import locked_out
+from irons_plugins.ssh.config.blocks import Installed
+from irons_plugins.ssh.connect.kept import end_all
+from irons_plugins.ssh.keys.own_keys import locked_out
 
 if TYPE_CHECKING:
     import socket

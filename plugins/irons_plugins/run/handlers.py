@@ -17,15 +17,15 @@ from irons_plugins.lifecycle.waiting import patience
 from irons_plugins.run.choosing import Chosen, chosen
 from irons_plugins.run.holding import Holder
 from irons_plugins.run.transfer import PLACE, AbsentError, Wanted, bring, send, wanted
-from irons_plugins.ssh.child import Sinks, ended_by_signals
-from irons_plugins.ssh.endings import FAILED
-from irons_plugins.ssh.entrance import Entrance, entrance
-from irons_plugins.ssh.program import Program, run_program
-from irons_plugins.ssh.refused import Refusals
-from irons_plugins.ssh.report import Captured, error_object, reported
-from irons_plugins.ssh.telling import asked_form, ended_by, tell
-from irons_plugins.ssh.variables import variables_of
-from irons_plugins.ssh.workdir import Workdir
+from irons_plugins.ssh.connect.connect_info import Entrance, entrance
+from irons_plugins.ssh.connect.variables import variables_of
+from irons_plugins.ssh.connect.workdir import Workdir
+from irons_plugins.ssh.ending.denial_summary import Refusals
+from irons_plugins.ssh.ending.telling import asked_form, ended_by, tell
+from irons_plugins.ssh.execute.program import Program, run_program
+from irons_plugins.ssh.execute.report import Captured, error_object, reported
+from irons_plugins.ssh.openssh.endings import FAILED
+from irons_plugins.ssh.openssh.subprocess import Sinks, ended_by_signals
 
 if TYPE_CHECKING:
     from irons.context import Context

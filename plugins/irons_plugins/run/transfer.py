@@ -17,13 +17,13 @@ from irons.text import clean
 from irons_plugins.run.packing import pack
 from irons_plugins.run.placing import Placed, Placer, PlacingError
 from irons_plugins.run.tar_reader import TarError, TarReader
-from irons_plugins.ssh.openssh import ssh_argv
-from irons_plugins.ssh.workdir import GO_TO
+from irons_plugins.ssh.connect.workdir import GO_TO
+from irons_plugins.ssh.openssh.command_line import ssh_argv
 
 if TYPE_CHECKING:
     from irons.context import Context
     from irons_plugins.run.choosing import Chosen
-    from irons_plugins.ssh.entrance import Entrance
+    from irons_plugins.ssh.connect.connect_info import Entrance
 
 PLACE = "~/work"
 """Where files are sent to, and where the program starts then."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from irons.command import Arg, Column, Command, Flag, Opt, View
 from irons.hookspecs import hookimpl
-from irons_plugins.lifecycle.selection import ALL, LABEL, NAMES
+from irons_plugins.selection import ALL, LABEL, NAMES
 
 _HERE = "irons_plugins.ssh"
 _FAILURE = 125
@@ -92,7 +92,7 @@ Nothing of your own configuration is forwarded: no agent, no X11, no ports, and 
         Command(
             ("ssh-config",),
             "Print or install OpenSSH configuration for NAME.irons.",
-            f"{_HERE}.config_handlers:ssh_config",
+            f"{_HERE}.config.handlers:ssh_config",
             (
                 Arg(
                     "name",
@@ -105,7 +105,7 @@ Nothing of your own configuration is forwarded: no agent, no X11, no ports, and 
                 Flag(("--uninstall",), "Remove these entries again."),
                 _STRICT,
             ),
-            view=View(line=f"{_HERE}.config_handlers:leads"),
+            view=View(line=f"{_HERE}.config.handlers:leads"),
             about="""Then ssh, scp, rsync, git, Ansible and editors that work over SSH find a sandbox by its name.
 While it is installed, create adds a sandbox to it and destroy takes it out.""",
             examples=("irons ssh-config --install", "ssh my-sandbox.irons", "irons ssh-config my-sandbox"),
@@ -114,7 +114,7 @@ While it is installed, create adds a sandbox to it and destroy takes it out.""",
         Command(
             ("access",),
             "List, add or remove the public keys that open a sandbox.",
-            f"{_HERE}.access:access",
+            f"{_HERE}.keys.access:access",
             (
                 Arg("name", "The sandbox's name.", kind="sandbox", implied=False),
                 Arg(
@@ -144,7 +144,7 @@ whose key is not known. Keys in ~/.ssh/authorized_keys inside the sandbox are it
         Command(
             ("exec",),
             "Run a program in sandboxes and exit with its code.",
-            f"{_HERE}.running:execute",
+            f"{_HERE}.execute.handlers:execute",
             (
                 NAMES,
                 ALL,

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from irons.errors import IronsError, UsageError
 from irons.terminal.streams import Streams
-from irons_plugins.ssh.child import Sinks, run_piped
-from irons_plugins.ssh.endings import FAILED, aftermath
-from irons_plugins.ssh.entrance import Entrance, entrance
-from irons_plugins.ssh.log import Log
-from irons_plugins.ssh.openssh import ssh_argv
-from irons_plugins.ssh.telling import ended_by
+from irons_plugins.ssh.connect.connect_info import Entrance, entrance
+from irons_plugins.ssh.ending.log import Log
+from irons_plugins.ssh.ending.telling import ended_by
+from irons_plugins.ssh.openssh.command_line import ssh_argv
+from irons_plugins.ssh.openssh.endings import FAILED, aftermath
+from irons_plugins.ssh.openssh.subprocess import Sinks, run_piped
 
 if TYPE_CHECKING:
     from irons.context import Context

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 from irons.cli.values import check_sandbox_name
 from irons.command import Exec, Result
 from irons.errors import IronsError, UsageError
-from irons_plugins.ssh.entrance import Entrance, entrance
-from irons_plugins.ssh.kept import over_existing
-from irons_plugins.ssh.openssh import local_path, remote_line, remote_path, scp_argv, ssh_argv
+from irons_plugins.ssh.connect.connect_info import Entrance, entrance
+from irons_plugins.ssh.connect.kept import over_existing
+from irons_plugins.ssh.connect.variables import variables_of
+from irons_plugins.ssh.connect.workdir import workdir_of
+from irons_plugins.ssh.openssh.command_line import local_path, remote_line, remote_path, scp_argv, ssh_argv
 from irons_plugins.ssh.session import carried, send_options, session_line
-from irons_plugins.ssh.variables import variables_of
-from irons_plugins.ssh.workdir import workdir_of
 
 if TYPE_CHECKING:
     from irons.context import Context
-    from irons_plugins.ssh.target import Target
+    from irons_plugins.ssh.connect.target import Target
 
 
 def ssh(
@@ -71,14 +71,14 @@ def ssh(
     options = (*send_options(variables), *way.options)
     argv = ssh_argv(way.target, options, ("-t" if person else "-T",), line)
     environment = {**ctx.settings.env, **carried(variables)}
-    from irons_plugins.ssh.leaving import Leaving
+    from irons_plugins.ssh.ending.leaving import Leaving
 
     leaving = Leaving.of(ctx, name) if person and ctx.streams.tells_person else None
     if not refused and leaving is None:
         return Exec(argv, environment)
-    from irons_plugins.ssh.attached import run_attached
-    from irons_plugins.ssh.ending_soon import telling_end
-    from irons_plugins.ssh.refused import Refusals
+    from irons_plugins.ssh.ending.denial_summary import Refusals
+    from irons_plugins.ssh.ending.ending_soon import telling_end
+    from irons_plugins.ssh.openssh.attached import run_attached
 
     refusals = Refusals(ctx, name) if refused else None
     with telling_end(ctx, name, raw=person):

@@ -10,8 +10,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Collection, Mapping
 
-from irons_plugins.ssh.starting import START
-from irons_plugins.ssh.workdir import GO_TO, Workdir
+from irons_plugins.ssh.connect.workdir import GO_TO, Workdir
+from irons_plugins.ssh.execute.start_script import START
 
 RESERVED = "LC_IRONS_"
 """Begins the name under which a variable travels."""

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from irons.errors import ApiError, Conflict, IronsError, NotFound
 from irons.text import clean, size_text
-from irons_plugins.ssh.child import Signalled
-from irons_plugins.ssh.marks import End
+from irons_plugins.ssh.openssh.marks import End
+from irons_plugins.ssh.openssh.subprocess import Signalled
 
 if TYPE_CHECKING:
     from irons.context import Context
-    from irons_plugins.ssh.entrance import Entrance
-    from irons_plugins.ssh.log import Log
-    from irons_plugins.ssh.marks import Marks
+    from irons_plugins.ssh.connect.connect_info import Entrance
+    from irons_plugins.ssh.ending.log import Log
+    from irons_plugins.ssh.openssh.marks import Marks
 
 FAILED = 125
 """The exit code of `ssh` and `exec` where irons itself failed: every other one may be the remote command's."""

@@ -12,8 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from irons.errors import TimedOut
-from irons_plugins.ssh.child import Sink, Sinks, run_piped, writer
-from irons_plugins.ssh.endings import (
+from irons_plugins.ssh.connect.kept import has_ended, is_kept, over_kept
+from irons_plugins.ssh.connect.workdir import Workdir
+from irons_plugins.ssh.ending.log import Log
+from irons_plugins.ssh.execute.remote_script import GRACE, end_line, header_of, run_line, size_of
+from irons_plugins.ssh.openssh.command_line import ssh_argv
+from irons_plugins.ssh.openssh.endings import (
     FAILED,
     OPENSSH_FAILED,
     Aftermath,
@@ -23,16 +27,12 @@ from irons_plugins.ssh.endings import (
     interrupted,
     out_of_time,
 )
-from irons_plugins.ssh.kept import has_ended, is_kept, over_kept
-from irons_plugins.ssh.log import Log
-from irons_plugins.ssh.marks import Marks
-from irons_plugins.ssh.openssh import ssh_argv
-from irons_plugins.ssh.remote import GRACE, end_line, header_of, run_line, size_of
-from irons_plugins.ssh.workdir import Workdir
+from irons_plugins.ssh.openssh.marks import Marks
+from irons_plugins.ssh.openssh.subprocess import Sink, Sinks, run_piped, writer
 
 if TYPE_CHECKING:
     from irons.context import Context
-    from irons_plugins.ssh.entrance import Entrance
+    from irons_plugins.ssh.connect.connect_info import Entrance
 
 CONNECT = 30
 """Seconds that OpenSSH may take to connect; the limit of `--timeout` runs from then on."""

@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from irons.digests import digest
 from irons.files import make_private
-from irons_plugins.ssh.openssh import Options, quoted, ssh_argv
+from irons_plugins.ssh.openssh.command_line import Options, quoted, ssh_argv
 
 if TYPE_CHECKING:
     from irons.context import Context
     from irons.settings.settings import Settings
-    from irons_plugins.ssh.entrance import Entrance
+    from irons_plugins.ssh.connect.connect_info import Entrance
 
 IDLE = 60
 """Seconds without work after which a connection ends."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from irons.errors import IronsError
 
 if TYPE_CHECKING:
-    from irons_plugins.ssh.program import Ran
-    from irons_plugins.ssh.refused import Refusals, Tried
+    from irons_plugins.ssh.ending.denial_summary import Refusals, Tried
+    from irons_plugins.ssh.execute.program import Ran
 
 KEPT = 1 << 20
 """Bytes of each stream that are kept: its last ones."""

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from irons.errors import Conflict, as_irons_error
-from irons_plugins.ssh.endings import FAILED
-from irons_plugins.ssh.identities import Identities
-from irons_plugins.ssh.known_hosts import told_host_key
-from irons_plugins.ssh.openssh import CHECKED, PINNED, UNCHECKED, Options, proxy_command, quoted
-from irons_plugins.ssh.own_config import carried_over
-from irons_plugins.ssh.target import Target, target_of
+from irons_plugins.ssh.connect.identities import Identities
+from irons_plugins.ssh.connect.known_hosts import told_host_key
+from irons_plugins.ssh.connect.target import Target, target_of
+from irons_plugins.ssh.openssh.command_line import CHECKED, PINNED, UNCHECKED, Options, proxy_command, quoted
+from irons_plugins.ssh.openssh.endings import FAILED
+from irons_plugins.ssh.openssh.user_ssh_config import carried_over
 
 if TYPE_CHECKING:
     from irons.context import Context

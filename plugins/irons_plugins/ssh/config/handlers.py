@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from irons.errors import Conflict, IronsError, NotFound, Unsupported, UsageError
-from irons_plugins.ssh.config_blocks import Installed, block, host_of
-from irons_plugins.ssh.entrance import Entrance, entrance
-from irons_plugins.ssh.identities import Identities
-from irons_plugins.ssh.kept import end_kept
-from irons_plugins.ssh.known_hosts import known_hosts_path
-from irons_plugins.ssh.opening import is_shut_out
+from irons_plugins.ssh.config.blocks import Installed, block, host_of
+from irons_plugins.ssh.connect.connect_info import Entrance, entrance
+from irons_plugins.ssh.connect.identities import Identities
+from irons_plugins.ssh.connect.kept import end_kept
+from irons_plugins.ssh.connect.known_hosts import known_hosts_path
+from irons_plugins.ssh.keys.opening import is_shut_out
 
 if TYPE_CHECKING:
     from irons.context import Context

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from irons_plugins.ssh.target import Target
+    from irons_plugins.ssh.connect.target import Target
 
 CARRIED: Mapping[str, str] = {
     "identityagent": "IdentityAgent",

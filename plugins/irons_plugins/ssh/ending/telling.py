@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from irons.errors import IronsError
-from irons_plugins.ssh.endings import interrupted
+from irons_plugins.ssh.openssh.endings import interrupted
 
 if TYPE_CHECKING:
     from irons.context import Context
-    from irons_plugins.ssh.program import Ran
-    from irons_plugins.ssh.refused import Refusals
+    from irons_plugins.ssh.ending.denial_summary import Refusals
+    from irons_plugins.ssh.execute.program import Ran
 
 
 def tell(ctx: Context, ran: Ran, refusals: Refusals) -> None:

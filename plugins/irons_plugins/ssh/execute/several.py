@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, NamedTuple, TextIO, cast
 from irons.context import Context
 from irons.errors import IronsError
 from irons.terminal.streams import Streams
-from irons_plugins.ssh.child import Signalled, Sinks, ended_by_signals
-from irons_plugins.ssh.entrance import entrance, failing_as_ssh
-from irons_plugins.ssh.prefixed import Prefixed, Shared
-from irons_plugins.ssh.program import Program, Ran, run_program
-from irons_plugins.ssh.refused import Refusals
-from irons_plugins.ssh.report import Captured, Report, failed, reported
-from irons_plugins.ssh.telling import tell
+from irons_plugins.ssh.connect.connect_info import entrance, failing_as_ssh
+from irons_plugins.ssh.ending.denial_summary import Refusals
+from irons_plugins.ssh.ending.telling import tell
+from irons_plugins.ssh.execute.prefixed import Prefixed, Shared
+from irons_plugins.ssh.execute.program import Program, Ran, run_program
+from irons_plugins.ssh.execute.report import Captured, Report, failed, reported
+from irons_plugins.ssh.openssh.subprocess import Signalled, Sinks, ended_by_signals
 
 if TYPE_CHECKING:
     from typing import Protocol

@@ -14,7 +14,7 @@ from irons.files import make_private, write_whole
 
 if TYPE_CHECKING:
     from irons.settings.settings import Settings
-    from irons_plugins.ssh.entrance import Entrance
+    from irons_plugins.ssh.connect.connect_info import Entrance
 
 MARK = "# irons: sandboxes by name, as NAME.irons (irons ssh-config --uninstall takes this away)"
 """Stands above the Include line."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 
-from irons_plugins.ssh.starting import START
-from irons_plugins.ssh.workdir import GO_TO, Workdir
+from irons_plugins.ssh.connect.workdir import GO_TO, Workdir
+from irons_plugins.ssh.execute.start_script import START
 
 GRACE = 2.0
 """Seconds between TERM and KILL."""

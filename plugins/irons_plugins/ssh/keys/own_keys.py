@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from irons.errors import ConfigError, UsageError
 from irons.files import make_private, write_whole
-from irons_plugins.ssh.keys import PublicKey, default_key, find_key, read_key
+from irons_plugins.ssh.keys.public_key import PublicKey, default_key, find_key, read_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,11 +10,11 @@ from urllib.parse import quote
 
 from irons.errors import ConfigError
 from irons.files import write_whole
-from irons_plugins.ssh.openssh import quoted
+from irons_plugins.ssh.openssh.command_line import quoted
 
 if TYPE_CHECKING:
     from irons.settings.settings import Settings
-    from irons_plugins.ssh.target import Target
+    from irons_plugins.ssh.connect.target import Target
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)

@@ -12,8 +12,8 @@ from urllib.parse import quote
 
 from irons.client.models import rows_of, text_of
 from irons.errors import NotFound, UsageError
-from irons_plugins.ssh.kept import end_kept
-from irons_plugins.ssh.keys import find_key
+from irons_plugins.ssh.connect.kept import end_kept
+from irons_plugins.ssh.keys.public_key import find_key
 
 if TYPE_CHECKING:
     from irons.context import Context

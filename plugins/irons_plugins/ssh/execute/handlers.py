@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING
 
 from irons.command import Result, View
 from irons.errors import IronsError, UsageError
-from irons_plugins.lifecycle.selection import selected
-from irons_plugins.ssh.child import Sinks
-from irons_plugins.ssh.ending_soon import telling_end
-from irons_plugins.ssh.entrance import entrance, failing_as_ssh
-from irons_plugins.ssh.program import Program, run_program
-from irons_plugins.ssh.refused import Refusals
-from irons_plugins.ssh.telling import asked_form, ended_by, tell
-from irons_plugins.ssh.variables import variables_of
-from irons_plugins.ssh.workdir import workdir_of
+from irons_plugins.selection import selected
+from irons_plugins.ssh.connect.connect_info import entrance, failing_as_ssh
+from irons_plugins.ssh.connect.variables import variables_of
+from irons_plugins.ssh.connect.workdir import workdir_of
+from irons_plugins.ssh.ending.denial_summary import Refusals
+from irons_plugins.ssh.ending.ending_soon import telling_end
+from irons_plugins.ssh.ending.telling import asked_form, ended_by, tell
+from irons_plugins.ssh.execute.program import Program, run_program
+from irons_plugins.ssh.openssh.subprocess import Sinks
 
 if TYPE_CHECKING:
     from irons.context import Context
-    from irons_plugins.ssh.report import Report
-    from irons_plugins.ssh.several import Done
+    from irons_plugins.ssh.execute.report import Report
+    from irons_plugins.ssh.execute.several import Done
 
 _NAMED_AT_MOST = 10
 
@@ -81,7 +81,7 @@ def _on_one(ctx: Context, name: str, program: Program, *, strict: bool) -> Resul
 
 def _reported(ctx: Context, name: str, program: Program, *, strict: bool) -> Result:
     """Run it and return its report, which also tells why it was not started."""
-    from irons_plugins.ssh.report import Captured, failed, reported
+    from irons_plugins.ssh.execute.report import Captured, failed, reported
 
     out, err = Captured(), Captured()
     try:
@@ -97,8 +97,8 @@ def _reported(ctx: Context, name: str, program: Program, *, strict: bool) -> Res
 def _on_several(ctx: Context, names: tuple[str, ...], program: Program, *, strict: bool) -> Result:
     """Run it in all of them; reports come as JSON lines as each ends, or as one array at the end."""
     from irons.terminal.output import show
-    from irons_plugins.ssh.prefixed import Shared
-    from irons_plugins.ssh.several import Outputs, run_on_all
+    from irons_plugins.ssh.execute.prefixed import Shared
+    from irons_plugins.ssh.execute.several import Outputs, run_on_all
 
     form = asked_form(ctx)
     streams = ctx.streams

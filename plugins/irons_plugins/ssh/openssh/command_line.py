@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from irons_plugins.ssh.target import Target
+    from irons_plugins.ssh.connect.target import Target
 
 PINNED: Mapping[str, str] = {
     "ForwardAgent": "no",

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from irons.client.models import rows_of, text_of
-from irons_plugins.ssh.access import id_of
-from irons_plugins.ssh.keys import DEFAULTS, LARGEST
+from irons_plugins.ssh.keys.access import id_of
+from irons_plugins.ssh.keys.public_key import DEFAULTS, LARGEST
 
 if TYPE_CHECKING:
     from irons.context import Context
-    from irons_plugins.ssh.entrance import Entrance
+    from irons_plugins.ssh.connect.connect_info import Entrance
 
 _OTHER_WAYS = ("CertificateFile", "PKCS11Provider", "SecurityKeyProvider")
 _AGENT_WITHIN = 5.0
