@@ -30,10 +30,10 @@ from irons.client.names import Names
 from irons.host import PluginHost
 from irons.settings.settings import load
 from irons.terminal.streams import Streams
-from irons_repl.completer import PromptCompleter
-from irons_repl.on_hand import sources
-from irons_repl.running import Runner
-from irons_repl.session import ShellSession
+from irons_repl.line.completer import PromptCompleter
+from irons_repl.run.running import Runner
+from irons_repl.run.session import ShellSession
+from irons_repl.status.sources import sources
 
 SANDBOXES = 10_000
 ROUNDS = 3

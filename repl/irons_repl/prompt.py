@@ -14,23 +14,23 @@ from prompt_toolkit.output import ColorDepth
 
 from irons.cli.completing import Sources
 from irons.text import clean
-from irons_repl.bursts import BurstInput
-from irons_repl.completer import PromptCompleter
-from irons_repl.highlight import LineLexer
-from irons_repl.history import FileHistory
-from irons_repl.keys import LONGEST, bindings
-from irons_repl.on_hand import sources
-from irons_repl.plain import is_plain, read_plain
-from irons_repl.programs import INTERRUPTED
-from irons_repl.refresher import Refresher
-from irons_repl.running import Leave, Runner
-from irons_repl.signals import Ended, ended_by_signals
+from irons_repl.line.completer import PromptCompleter
+from irons_repl.line.highlight import LineLexer
+from irons_repl.line.history import FileHistory
+from irons_repl.line.keys import LONGEST, bindings
+from irons_repl.line.paste_detection import BurstInput
+from irons_repl.run.dumb_terminal import is_plain, read_plain
+from irons_repl.run.external import INTERRUPTED
+from irons_repl.run.running import Leave, Runner
+from irons_repl.run.signals import Ended, ended_by_signals
+from irons_repl.status.refresher import Refresher
+from irons_repl.status.sources import sources
+from irons_repl.status.toolbar import toolbar
 from irons_repl.styles import COLOURED, PLAIN
-from irons_repl.toolbar import toolbar
 
 if TYPE_CHECKING:
     from irons.settings.settings import Settings
-    from irons_repl.session import ShellSession
+    from irons_repl.run.session import ShellSession
 
 OWN_WORDS = {"exit": "Leave the prompt (Ctrl-D).", "quit": "Leave the prompt (Ctrl-D).", "?": "Show help."}
 """What the prompt answers beside the commands."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from irons_repl.lexer import left_open
-from irons_repl.running import Leave, Runner
+from irons_repl.line.lexer import left_open
+from irons_repl.run.running import Leave, Runner
 
 
 def run_script(runner: Runner, lines: Iterable[str]) -> int:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from irons.command import Result
 from irons.errors import ConfigError, UsageError
-from irons_repl.running import Runner
+from irons_repl.run.running import Runner
+from irons_repl.run.session import ShellSession
 from irons_repl.script import run_script
-from irons_repl.session import ShellSession
 
 if TYPE_CHECKING:
     from irons.context import Context
@@ -46,7 +46,7 @@ def _script(session: ShellSession, lines: Iterable[str]) -> int:
 
 
 def _prompt(ctx: Context) -> int:
-    from irons_repl.aside import mended
+    from irons_repl.line.quarantine import mended
     from irons_repl.prompt import Prompt
 
     session = ShellSession(ctx.host, ctx.streams, ctx.settings.flags)

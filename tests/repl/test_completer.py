@@ -12,7 +12,7 @@ from irons.cli.completing import Sources
 from irons.command import Arg, Command, Opt
 from irons.host import PluginHost
 from irons.tree import Tree
-from irons_repl.completer import PromptCompleter, place
+from irons_repl.line.completer import PromptCompleter, place
 
 SOURCES = Sources(
     sandboxes=lambda: {"agent-42": "ready", "agent-7": "stopped", "builder": "error"},

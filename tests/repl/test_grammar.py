@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irons_repl.grammar import LineError, Redirection, Step, steps_of
+from irons_repl.line.grammar import LineError, Redirection, Step, steps_of
 
 
 def test_steps_know_how_they_are_joined() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irons_repl.history import MOST, FileHistory, worth_keeping
+from irons_repl.line.history import MOST, FileHistory, worth_keeping
 
 KEY = "k-secret-0123456789"
 

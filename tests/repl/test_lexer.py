@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irons_repl.lexer import left_open, lex, quoted
+from irons_repl.line.lexer import left_open, lex, quoted
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 SHELLISH = st.text(st.sampled_from("ab '\"\\x-/=~\té"), max_size=30)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irons_repl.matching import LIMIT, fitting
+from irons_repl.line.fuzzy import LIMIT, fitting
 
 WORDS = st.text(st.sampled_from("abc-12]^."), min_size=1, max_size=8)
 

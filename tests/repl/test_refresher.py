@@ -15,9 +15,9 @@ from irons.errors import AuthError
 from irons.host import PluginHost
 from irons.terminal.streams import Streams
 from irons.testing import FakeApi, faults
-from irons_repl.on_hand import sources
-from irons_repl.refresher import Refresher
-from irons_repl.session import ShellSession
+from irons_repl.run.session import ShellSession
+from irons_repl.status.refresher import Refresher
+from irons_repl.status.sources import sources
 from tests.repl.terminal import PATIENCE
 
 

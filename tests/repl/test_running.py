@@ -14,9 +14,9 @@ from irons.command import Arg, Command, Exec, Flag
 from irons.context import Context
 from irons.host import PluginHost
 from irons.terminal.streams import Streams
-from irons_repl.running import Leave, Runner
+from irons_repl.run.running import Leave, Runner
+from irons_repl.run.session import ShellSession
 from irons_repl.script import run_script
-from irons_repl.session import ShellSession
 
 
 def say(ctx: Context, *, words: tuple[str, ...]) -> str:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irons_repl.outlook import Outlook, backend_of, counted
-from irons_repl.toolbar import toolbar
+from irons_repl.status.status_model import Outlook, backend_of, counted
+from irons_repl.status.toolbar import toolbar
 
 FULL = Outlook("local", "work", "deny", 0, {"ready": 3, "stopped": 1}, 2)
 

@@ -17,7 +17,7 @@ from irons.errors import IronsError
 from irons.host import PluginHost
 from irons.terminal.streams import Streams
 from irons.testing import FakeApi, faults
-from irons_repl.session import ShellSession
+from irons_repl.run.session import ShellSession
 from irons_repl.watch.feed import Feed
 from irons_repl.watch.model import MOST_HOSTS, Model, Totals, target_of
 from irons_repl.watch.view import hosts_shown, picture

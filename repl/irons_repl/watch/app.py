@@ -15,7 +15,7 @@ from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.styles import Style
 
 from irons.errors import IronsError, UsageError
-from irons_repl.signals import ended_by_signals
+from irons_repl.run.signals import ended_by_signals
 from irons_repl.watch.feed import Feed
 from irons_repl.watch.guard import given_back
 from irons_repl.watch.model import Model

@@ -41,8 +41,8 @@ def _completions(face: Face, words: list[str], command: Any) -> Any:
     from xonsh.completers.tools import RichCompletion
 
     from irons.cli.completing import offer
-    from irons_repl.lexer import quoted
-    from irons_repl.matching import fitting
+    from irons_repl.line.fuzzy import fitting
+    from irons_repl.line.lexer import quoted
 
     found = offer(face.host.tree, [*words, command.prefix], on_hand(face))
     offered = {

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from irons.command import Exec
     from irons.host import PluginHost
     from irons.settings.settings import Settings
-    from irons_repl.connections import Connections
+    from irons_repl.run.connections import Connections
 
 SANDBOX = "IRONS_SANDBOX"
 
@@ -46,7 +46,7 @@ class Face:
     def api(self, settings: Settings) -> Api:
         """Return the client these settings choose: the open one, unless they choose another backend."""
         if self._connections is None:
-            from irons_repl.connections import Connections
+            from irons_repl.run.connections import Connections
 
             self._connections = Connections(self.host, lambda line: print(line, file=sys.stderr))
         return self._connections.api(settings)

@@ -13,9 +13,9 @@ from irons.client.names import Names
 from irons.ending import ENDS, soonest
 from irons.errors import IronsError, LocalError, Unreachable, Unsupported
 from irons.settings.settings import Settings
-from irons_repl.denials import Denials
-from irons_repl.outlook import Outlook, backend_of, counted
-from irons_repl.session import ShellSession
+from irons_repl.run.session import ShellSession
+from irons_repl.status.denials import Denials
+from irons_repl.status.status_model import Outlook, backend_of, counted
 
 if TYPE_CHECKING:
     from irons.client.api import Api

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from irons_repl.matching import LIMIT
+from irons_repl.line.fuzzy import LIMIT
 
 
 class File(NamedTuple):

@@ -11,9 +11,9 @@ from prompt_toolkit.document import Document
 from irons.cli.completing import Offer, Sources, offer
 from irons.text import clean
 from irons.tree import Tree
-from irons_repl.files import files_like
-from irons_repl.lexer import Token, lex, quoted
-from irons_repl.matching import fitting
+from irons_repl.line.files import files_like
+from irons_repl.line.fuzzy import fitting
+from irons_repl.line.lexer import Token, lex, quoted
 
 SEPARATORS = (";", "&&", "||", "\n")
 

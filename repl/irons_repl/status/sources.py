@@ -11,7 +11,7 @@ from irons.client.names import Names
 from irons.errors import IronsError
 
 if TYPE_CHECKING:
-    from irons_repl.session import ShellSession
+    from irons_repl.run.session import ShellSession
 
 
 def sources(session: ShellSession) -> Sources:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from prompt_toolkit.history import History
 
-from irons_repl.aside import set_aside
+from irons_repl.line.quarantine import set_aside
 
 MOST = 10_000
 """Entries kept."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from irons.errors import UsageError
-from irons_repl.lexer import Token, lex
+from irons_repl.line.lexer import Token, lex
 
 Joiner = Literal[";", "&&", "||"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from irons_repl.lexer import left_open
+from irons_repl.line.lexer import left_open
 
 if TYPE_CHECKING:
     from irons.terminal.streams import Streams

@@ -10,7 +10,7 @@ from prompt_toolkit.filters import Condition, has_focus, is_searching
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.keys import Keys
 
-from irons_repl.lexer import left_open
+from irons_repl.line.lexer import left_open
 
 LONGEST = 16_384
 """Characters that one line takes. What is longer belongs into a file: every key would be slow."""

@@ -11,10 +11,10 @@ from typing import TextIO
 from irons.cli.main import run_words
 from irons.errors import IronsError
 from irons.terminal.output import show_error
-from irons_repl.grammar import LineError, Redirection, Step, steps_of
-from irons_repl.programs import INTERRUPTED, SHELL, code_of, left_to_programs, run_program
-from irons_repl.session import ShellSession
-from irons_repl.signals import Ended
+from irons_repl.line.grammar import LineError, Redirection, Step, steps_of
+from irons_repl.run.external import INTERRUPTED, SHELL, code_of, left_to_programs, run_program
+from irons_repl.run.session import ShellSession
+from irons_repl.run.signals import Ended
 
 SNIPPET = 72
 """Columns of a line that are shown around the place where it stops making sense."""

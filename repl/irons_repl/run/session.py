@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, TextIO
 
 from irons.settings.settings import KEYS, Settings, load
 from irons.terminal.streams import Streams
-from irons_repl.connections import Connections
-from irons_repl.programs import run_program
+from irons_repl.run.connections import Connections
+from irons_repl.run.external import run_program
 
 if TYPE_CHECKING:
     from irons.client.api import Api

@@ -9,7 +9,7 @@ from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.lexers import Lexer
 
 from irons.tree import Tree
-from irons_repl.lexer import Token, lex
+from irons_repl.line.lexer import Token, lex
 
 LONGEST = 20_000
 """Characters beyond which a line goes uncoloured: nobody reads it, and every key would wait for it."""

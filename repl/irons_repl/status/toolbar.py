@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from irons.text import clean
-from irons_repl.outlook import Outlook
+from irons_repl.status.status_model import Outlook
 
 _MARKS = {
     "ready": "class:good",
