@@ -1,7 +1,8 @@
 """irons: real machines for AI agents, without the internet.
 
-The names here are all that a plugin author or a Python program needs; `docs/plugins.md` and `docs/library.md` are their guides.
-They are loaded when first touched, so that `irons --version` costs no more than it must.
+The names here are all that a plugin author or a Python program needs (`docs/plugins.md`, `docs/library.md`); they load when first
+touched, so that `irons --version` stays cheap. At this level: the plugin host, its hooks, commands as data, errors and text. The
+command line, the client, settings and the terminal are folders. No plugin is imported here: the host knows their names.
 """
 
 from __future__ import annotations

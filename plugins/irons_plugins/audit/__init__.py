@@ -1,4 +1,8 @@
-"""The built-in plugin `audit`: what sandboxes tried to reach, and what became of it."""
+"""The built-in plugin `audit`: what sandboxes tried to reach, and what became of it.
+
+The commands as data are here; handlers follow the log through the client, and explain verdicts.
+Nothing here decides a verdict or imports the backend.
+"""
 
 from __future__ import annotations
 

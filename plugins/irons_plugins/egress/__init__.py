@@ -1,4 +1,8 @@
-"""The built-in plugin `egress`: what sandboxes may reach."""
+"""The built-in plugin `egress`: what sandboxes may reach.
+
+The commands as data are here; handlers change rules and modes through the client, and read and write policy files.
+The language of rules itself is `irons_policy`; the backend is not imported.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The built-in plugin `lifecycle`: sandboxes made, started, stopped, destroyed, looked at and waited for."""
+"""The built-in plugin `lifecycle`: sandboxes made, started, stopped, destroyed, looked at and waited for.
+
+The commands as data are here; handlers call the client and wait for states.
+Nothing here makes a machine or imports the backend.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The local backend: the v0 API answered on this machine, by real sandboxes behind an airtight gateway.
+"""The built-in plugin `local`: commands that start, stop, inspect and remove the local backend; it answers for the URL `local`.
 
-Importing this package imports nothing else: its processes start with rights that only our own code may see, and the
-plugin, with what it needs of others, is `plugin.py`.
+The backend itself is `irons_local`. Importing this package imports nothing else: the plugin, with what it needs of
+others, is `plugin.py`. Modules that are three lines long are the old names of modules that moved, kept for one release.
 """

@@ -1,4 +1,8 @@
-"""The built-in plugin `run`: one program in a sandbox of its own, from create to destroy."""
+"""The built-in plugin `run`: one program in a sandbox of its own, from create to destroy.
+
+Files are chosen, packed, transferred and placed here; the program itself runs through `ssh.execute`.
+What comes back from a sandbox is hostile: `tar_reader` and `placing` are the only modules that read it.
+"""
 
 from __future__ import annotations
 

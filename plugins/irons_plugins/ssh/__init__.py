@@ -1,4 +1,8 @@
-"""The built-in plugin `ssh`: ways into a sandbox, all of them through OpenSSH."""
+"""The built-in plugin `ssh`: ways into a sandbox, all of them through OpenSSH.
+
+The commands as data are here; each way in is a folder (`connect`, `openssh`, `execute`, `keys`, `config`, `ending`).
+Nothing here speaks SSH itself, makes a sandbox or imports the backend.
+"""
 
 from __future__ import annotations
 

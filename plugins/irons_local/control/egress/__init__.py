@@ -1,0 +1,5 @@
+"""Changes to rules and modes: validated, stored, active at the gateway, and only then answered.
+
+`rules_input` parses what a request asks for; `rules_and_modes` carries it out.
+No HTTP here: the routes are in `api`.
+"""

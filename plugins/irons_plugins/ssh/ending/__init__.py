@@ -1,0 +1,5 @@
+"""What a person is told when a session or a program ended: exit, denials, deadlines.
+
+Modules here read logs and events and print one line on stderr.
+Nothing here starts a process.
+"""
