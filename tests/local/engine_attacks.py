@@ -22,8 +22,9 @@ from irons_local.engines.bundle import boot_steps, trust
 from irons_local.engines.bundle.sysview import limit_files
 from irons_local.engines.conformance import Bench, Ran, expect
 from irons_local.engines.namespace.engine import NamespaceEngine
-from irons_local.engines.protocol import EngineError, Limits
+from irons_local.errors import EngineError
 from irons_local.images.catalog import Images
+from irons_local.limits import Limits
 
 
 def i386_program(code: bytes) -> bytes:

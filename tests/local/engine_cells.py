@@ -10,7 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from irons_local.engines.protocol import CellError, Namespaces
+from irons_local.engines.protocol import Namespaces
+from irons_local.errors import CellError
 
 _SPACES = ("user", "net", "mnt")
 

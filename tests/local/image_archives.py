@@ -19,8 +19,10 @@ from typing import Any
 import pytest
 
 from irons_local.engines.bundle.machine import Machine
-from irons_local.engines.protocol import EngineError, Limits, Spec
+from irons_local.engines.protocol import Spec
+from irons_local.errors import EngineError
 from irons_local.images.catalog import Image, Images
+from irons_local.limits import Limits
 from irons_local.linux.idmap import outer_map
 
 unpacking = pytest.mark.needs("root", "user-namespaces")

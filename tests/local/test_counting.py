@@ -17,7 +17,7 @@ from irons.context import Context
 from irons.host import PluginHost
 from irons.settings.settings import load
 from irons.terminal.streams import Streams
-from irons_local.engines.protocol import EngineError
+from irons_local.errors import EngineError
 from irons_local.images.catalog import Image
 from irons_local.images.inside import counting
 from irons_local.images.layers import Layers

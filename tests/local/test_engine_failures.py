@@ -18,8 +18,10 @@ from irons_local.engines.bundle import sshd
 from irons_local.engines.bundle.machine import Machine
 from irons_local.engines.namespace import boot, engine, launch
 from irons_local.engines.namespace.engine import NamespaceEngine
-from irons_local.engines.protocol import CellError, EngineError, Kit, Limits, Spec
+from irons_local.engines.protocol import Kit, Spec
+from irons_local.errors import CellError, EngineError
 from irons_local.images.catalog import Images
+from irons_local.limits import Limits
 from irons_local.linux.idmap import IdMapError
 
 pytestmark = pytest.mark.e2e

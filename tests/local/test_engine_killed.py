@@ -16,7 +16,8 @@ from tests.local.engine_cells import OwnCells
 
 from irons_local.engines.bundle.machine import Machine
 from irons_local.engines.namespace.engine import NamespaceEngine
-from irons_local.engines.protocol import CellError, Kit, Spec
+from irons_local.engines.protocol import Kit, Spec
+from irons_local.errors import CellError
 from irons_local.images.catalog import Images
 from irons_local.linux.namespaces import started
 

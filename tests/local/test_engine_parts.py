@@ -18,8 +18,10 @@ from irons_local.engines.bundle import boot_steps, entrypoint, oci, seccomp, ssh
 from irons_local.engines.bundle.image_config import Config
 from irons_local.engines.bundle.machine import Machine
 from irons_local.engines.namespace import launch
-from irons_local.engines.protocol import CellError, EngineError, Limits, Spec
+from irons_local.engines.protocol import Spec
+from irons_local.errors import CellError, EngineError
 from irons_local.images.kit.store import MadeKit
+from irons_local.limits import Limits
 from irons_local.linux.cgroup import Groups
 from irons_local.linux.idmap import Extent, IdMapError, inner_extent, is_machines_root, lines, outer_map
 from irons_local.linux.namespaces import started

@@ -19,7 +19,7 @@ import pytest
 from tests.local.image_archives import SYSTEM, Place, archive, entry, ids, make_place, tar_bytes, unpacking
 
 from irons_local.engines.bundle.machine import Machine
-from irons_local.engines.protocol import EngineError
+from irons_local.errors import EngineError
 from irons_local.images.catalog import Image
 from irons_local.images.saving import Saving
 from irons_local.images.sources import debian

@@ -30,7 +30,7 @@ from tests.local.image_archives import (
     unpacking,
 )
 
-from irons_local.engines.protocol import EngineError
+from irons_local.errors import EngineError
 from irons_local.images.inside.archive import ArchiveError
 from irons_local.images.inside.unpack import checked_link, checked_name
 from irons_local.linux.idmap import outer_map

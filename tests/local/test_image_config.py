@@ -16,7 +16,7 @@ from tests.local.image_archives import SYSTEM, Place, archive, entry, make_place
 
 from irons_local.engines.bundle import session
 from irons_local.engines.bundle.image_config import EMPTY, Config
-from irons_local.engines.protocol import EngineError
+from irons_local.errors import EngineError
 from irons_local.images.catalog import Image
 from irons_local.images.sources.reference import Reference
 

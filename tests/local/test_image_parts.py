@@ -28,7 +28,7 @@ from tests.local.image_archives import (
     unpacking,
 )
 
-from irons_local.engines.protocol import EngineError
+from irons_local.errors import EngineError
 from irons_local.images.inside import nested, pack, unpack
 
 pytestmark = unpacking

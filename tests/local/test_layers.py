@@ -22,10 +22,12 @@ from tests.local.image_archives import SYSTEM, Place, entry, ids, make_place, un
 from tests.machine import Machine as MachineNeeds
 
 from irons_local.engines.bundle.machine import Machine
-from irons_local.engines.protocol import EngineError, Limits, Spec
+from irons_local.engines.protocol import Spec
+from irons_local.errors import EngineError
 from irons_local.images import layers as layer_store
 from irons_local.images.layers import Layer
 from irons_local.images.saving import NEXT, settle
+from irons_local.limits import Limits
 from irons_local.linux import syscalls
 from irons_local.linux.idmap import is_machines_root, outer_map
 

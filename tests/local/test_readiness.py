@@ -15,7 +15,7 @@ from irons.errors import LocalError
 from irons_local.daemon import spawn
 from irons_local.doctor import readiness
 from irons_local.doctor.checks import Check
-from irons_local.engines.protocol import CellError, EngineError
+from irons_local.errors import CellError, EngineError
 from irons_local.images.sources.mmdebstrap import piped
 from irons_local.paths import Places
 

@@ -13,7 +13,8 @@ from tests.machine import Machine
 
 from irons_local.engines import protocol
 from irons_local.engines.conformance import CHECKS, Bench
-from irons_local.engines.protocol import Cells, Engine, EngineError, Kit, Spec
+from irons_local.engines.protocol import Cells, Engine, Kit, Spec
+from irons_local.errors import EngineError
 
 PAGE = (Path(__file__).parents[2] / "docs/engines.md").read_text()
 HELD = (

@@ -18,18 +18,9 @@ from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from irons_local.engines.protocol import (
-    CELL_DNS,
-    SSH_PORT,
-    CellError,
-    EngineError,
-    Kit,
-    Look,
-    Made,
-    Progress,
-    Spec,
-    unheard,
-)
+from irons_local.engines.protocol import CELL_DNS, SSH_PORT, Kit, Look, Made, Spec
+from irons_local.errors import CellError, EngineError
+from irons_local.progress import Progress, unheard
 
 START_WITHIN = 20.0
 USER = "root"

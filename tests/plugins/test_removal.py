@@ -15,7 +15,7 @@ from irons.settings.settings import load
 from irons.terminal.streams import Streams
 from irons.testing import FakeApi
 from irons_local.engines.namespace.engine import NamespaceEngine
-from irons_local.engines.protocol import EngineError
+from irons_local.errors import EngineError
 from irons_local.linux.idmap import IdMapError
 from irons_local.paths import Places
 from irons_plugins.local import uninstall as removal

@@ -44,7 +44,8 @@ from irons_local.control.store.keyring import KeyRing
 from irons_local.control.store.terms import Instant
 from irons_local.engines.bundle import trust
 from irons_local.engines.namespace.starter import Starter
-from irons_local.engines.protocol import CellError, Cells, Engine, EngineError, EngineMaker, Kit
+from irons_local.engines.protocol import Cells, Engine, EngineMaker, Kit
+from irons_local.errors import CellError, EngineError
 from irons_local.images.layers import Layers
 from irons_local.paths import Places, PlacesError
 

@@ -16,7 +16,7 @@ from irons_local.cell.network import search_path
 from irons_local.config.authorities import Authorities, carried
 from irons_local.doctor.surroundings import Surroundings
 from irons_local.doctor.way_out import WayOut, look
-from irons_local.engines.protocol import EngineError
+from irons_local.errors import EngineError
 from irons_local.forkserver.confine import GATEWAY_ID
 from irons_local.images.sources.debian import host_release
 from irons_local.linux.cgroup import Groups

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from irons_local.cell.network import search_path
 from irons_local.doctor.checks import Check, examine
-from irons_local.engines.protocol import CellError, EngineError
+from irons_local.errors import CellError, EngineError
 from irons_local.linux.idmap import IdMapError, outer_map
 from irons_local.paths import Places
 

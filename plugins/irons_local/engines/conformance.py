@@ -22,17 +22,9 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from irons_local.engines.bundle.sshd import key_id
-from irons_local.engines.protocol import (
-    SSH_PORT,
-    Admits,
-    Announces,
-    Booter,
-    Engine,
-    EngineError,
-    Limits,
-    Made,
-    Spec,
-)
+from irons_local.engines.protocol import SSH_PORT, Admits, Announces, Booter, Engine, Made, Spec
+from irons_local.errors import EngineError
+from irons_local.limits import Limits
 
 _COMMAND_WITHIN = 60.0
 _CHUNK = 65536

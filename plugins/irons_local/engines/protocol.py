@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, runtime_checkable
 
-from irons.text import size_text
+from irons_local.limits import Limits
+from irons_local.progress import Progress, unheard
 
 if TYPE_CHECKING:
     from irons_local.engines.namespace.starter import Starter
@@ -23,61 +24,6 @@ CELL_DNS = "100.64.0.1"
 CELL_ADDRESS = "100.64.0.2"
 SSH_PORT = 22
 USERNAME = "irons"
-
-Progress = Callable[[str, float | None], None]
-"""Called with one line for people and, where it is known, the part done from 0 to 1."""
-
-
-def unheard(_line: str, _done: float | None) -> None:
-    """The `Progress` of a caller that does not listen."""
-
-
-class EngineError(Exception):
-    """An engine could not do what it was asked.
-
-    Attributes:
-        code: a word for programs, one of `CODES`.
-        message: one line for people: what happened and why.
-        hint: what to do next, or an empty string.
-    """
-
-    CODES = ("absent", "exists", "state", "image", "input", "limit", "machine", "timeout", "failed")
-
-    def __init__(self, code: str, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.hint = hint
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one sandbox may use; None is no limit.
-
-    Attributes:
-        cpus: processors' worth of time, such as 1.5.
-        memory: bytes.
-        disk: bytes of what the sandbox adds to its image.
-        processes: processes and threads at once.
-    """
-
-    cpus: float | None = None
-    memory: int | None = None
-    disk: int | None = None
-    processes: int | None = 4096
-
-    def check(self) -> None:
-        """Refuse what no machine could run in.
-
-        Raises:
-            EngineError: a limit is too low, with the least it can be.
-        """
-        least = {"cpus": 0.05, "memory": 32 << 20, "disk": 1 << 20, "processes": 16}
-        for name, bound in least.items():
-            value = getattr(self, name)
-            if value is not None and not value >= bound:
-                said = (lambda size: size_text(int(size))) if name in ("memory", "disk") else str
-                raise EngineError("input", f"{name} can't be {said(value)}: the least is {said(bound)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +44,7 @@ class Spec:
     name: str
     public_key: str
     image: str = ""
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     entrypoint: bool = False
 
@@ -139,10 +85,6 @@ class Namespaces(NamedTuple):
     user: int
     net: int
     mount: int
-
-
-class CellError(Exception):
-    """A cell could not be made, found or entered; the message is one line for people."""
 
 
 class Cells(Protocol):

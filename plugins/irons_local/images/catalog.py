@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from irons_local.engines.bundle.machine import Machine
-from irons_local.engines.protocol import EngineError, Progress, unheard
+from irons_local.errors import EngineError
 from irons_local.images import saving
 from irons_local.images.layers import Layers
 from irons_local.images.locks import locked, locked_now
@@ -32,6 +32,7 @@ from irons_local.linux.idmap import IdMapError, is_machines_root, outer_map
 from irons_local.linux.remove_tree import remove_tree
 from irons_local.linux.userns_call import call
 from irons_local.linux.userns_main import STAGE
+from irons_local.progress import Progress, unheard
 
 __all__ = ["DEFAULT", "Image", "Images"]
 

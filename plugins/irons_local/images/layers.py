@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from irons_local.engines.protocol import EngineError
+from irons_local.errors import EngineError
 from irons_local.linux.remove_tree import remove_tree
 from irons_local.linux.userns_call import call
 

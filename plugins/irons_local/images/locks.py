@@ -9,7 +9,7 @@ import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-from irons_local.engines.protocol import Progress, unheard
+from irons_local.progress import Progress, unheard
 
 _ASK_AGAIN = 0.2
 

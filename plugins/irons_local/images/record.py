@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from irons_local.engines.bundle.image_config import EMPTY, Config
-from irons_local.engines.protocol import USERNAME, EngineError
+from irons_local.engines.protocol import USERNAME
+from irons_local.errors import EngineError
 from irons_local.images.sources.reference import Reference
 
 ROOTFS = "rootfs"

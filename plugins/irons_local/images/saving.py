@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from irons_local.engines.bundle.machine import Machine
-from irons_local.engines.protocol import EngineError, Progress
+from irons_local.errors import EngineError
 from irons_local.images.inside import cloning, mask
 from irons_local.images.layers import DEEPEST, TREE, Kind, Layer, Layers
 from irons_local.images.record import Image
@@ -33,6 +33,7 @@ from irons_local.linux.idmap import IdMapError, outer_map
 from irons_local.linux.remove_tree import remove_tree
 from irons_local.linux.userns_call import call
 from irons_local.linux.userns_main import Say
+from irons_local.progress import Progress
 
 DRAFT = ".layered-"
 """How the directory of an image begins that is being saved; only a sweep removes one that was left."""

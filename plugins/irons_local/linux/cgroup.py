@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from irons_local.engines.protocol import EngineError, Limits
+from irons_local.errors import EngineError
+from irons_local.limits import Limits
 
 _ROOT = Path("/sys/fs/cgroup")
 _PERIOD = 100_000

@@ -17,7 +17,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from irons_local.cell.network import search_path
-from irons_local.engines.protocol import EngineError, Limits
+from irons_local.errors import EngineError
+from irons_local.limits import Limits
 from irons_local.linux import namespaces, syscalls
 
 FILE = "disk.img"

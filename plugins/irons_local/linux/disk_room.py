@@ -6,7 +6,7 @@ import os
 import stat
 
 from irons.text import size_text
-from irons_local.engines.protocol import EngineError
+from irons_local.errors import EngineError
 
 RESERVE = 256 << 20
 """Bytes that stay free on a disk, at most; on a small one a twentieth of it."""

@@ -11,8 +11,9 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import Sequence
 from typing import Any, cast
 
-from irons_local.engines.protocol import EngineError, Progress, unheard
+from irons_local.errors import EngineError
 from irons_local.interpreter import options
+from irons_local.progress import Progress, unheard
 
 _LINE = 1 << 20
 

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from irons_local.engines.protocol import EngineError
+from irons_local.errors import EngineError
 from irons_local.linux import disk_images, namespaces, syscalls
 from irons_local.linux.idmap import Extent, IdMap, IdMapError, inner_extent, lines, outer_map
 
@@ -28,7 +28,7 @@ STAGE = "/run"
 
 Level = Literal["a", "b"]
 Say = Callable[[str, float | None], None]
-"""Called with a line for people and the part done, as `irons_local.engines.protocol.Progress` is."""
+"""Called with a line for people and the part done, as `irons_local.progress.Progress` is."""
 Task = Callable[[dict[str, Any], Say], dict[str, Any]]
 
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from irons.client.models import rows_of, text_of, time_of, whole_of
 from irons.errors import Conflict, IronsError, LocalError, NotFound, UsageError
-from irons_local.engines.protocol import EngineError
+from irons_local.errors import EngineError
 from irons_local.images.catalog import DEFAULT, Image, Images
 from irons_plugins.local.backend import on_this_machine, places_of
 
 if TYPE_CHECKING:
     from irons.context import Context
-    from irons_local.engines.protocol import Progress
+    from irons_local.progress import Progress
 
 _T = TypeVar("_T")
 _ERRORS: dict[str, type[IronsError]] = {

@@ -16,7 +16,8 @@ from irons.errors import IronsError, LocalError, NotFound
 from irons_local.daemon import client
 from irons_local.daemon.survivors import end, survivors
 from irons_local.engines.bundle.machine import Machine
-from irons_local.engines.protocol import CellError, EngineError, Kit
+from irons_local.engines.protocol import Kit
+from irons_local.errors import CellError, EngineError
 from irons_local.keeper import daemonize
 from irons_local.linux.idmap import IdMapError, outer_map
 from irons_local.linux.remove_tree import remove_tree

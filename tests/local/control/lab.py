@@ -19,10 +19,12 @@ from irons_local.control.schema import times
 from irons_local.control.server import Server
 from irons_local.control.store.database import Store
 from irons_local.control.store.terms import Instant
-from irons_local.engines.protocol import Cells, Engine, EngineError, Look, Made, Progress, Spec, unheard
+from irons_local.engines.protocol import Cells, Engine, Look, Made, Spec
+from irons_local.errors import EngineError
 from irons_local.ipc.aio import AsyncLink
 from irons_local.ipc.link import LinkError, Message
 from irons_local.paths import Places
+from irons_local.progress import Progress, unheard
 
 T = TypeVar("T")
 

@@ -18,7 +18,7 @@ from irons_local.control.clients import gateways as module
 from irons_local.control.clients.gateways import Gateways, Place
 from irons_local.control.clients.keeper import Keeper
 from irons_local.control.schema.errors import ApiError
-from irons_local.engines.protocol import CellError
+from irons_local.errors import CellError
 from irons_local.ipc.aio import AsyncLink
 from irons_local.ipc.link import LinkError
 

@@ -14,7 +14,7 @@ from tests.local.control.lab import KEY, Lab, PretendEngine, control_plane, run,
 from irons_local.control.store import sandboxes
 from irons_local.doctor import readiness
 from irons_local.doctor.checks import Check
-from irons_local.engines.protocol import EngineError
+from irons_local.errors import EngineError
 from irons_local.linux.idmap import IdMapError
 from irons_local.paths import Places
 

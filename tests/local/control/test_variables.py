@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.local.control.lab import KEY, PretendEngine, control_plane, run
 
-from irons_local.engines.protocol import EngineError
+from irons_local.errors import EngineError
 
 MARKER = "marker-5d0c1f"
 ENVIRONMENT = {"API_KEY": f"{MARKER}'\n$(x)", "OTHER": ""}

@@ -26,9 +26,11 @@ from irons_local.control.store import sandboxes, terms
 from irons_local.control.store.sandboxes import CREATING, READY, RUNNING, Sandbox
 from irons_local.control.store.terms import SECOND, Terms
 from irons_local.engines.bundle import entrypoint
-from irons_local.engines.protocol import Booter, CellError, EngineError, Limits
+from irons_local.engines.protocol import Booter
+from irons_local.errors import CellError, EngineError
 from irons_local.images.catalog import DEFAULT, Images
 from irons_local.images.sources.reference import Reference
+from irons_local.limits import Limits
 from irons_local.linux import disk_images
 
 _PATIENCE = 2.0

@@ -16,7 +16,7 @@ from irons_local.control.schema.errors import conflict, missing
 from irons_local.control.schema.schemas import Schema, record, text
 from irons_local.control.store import keys, sandboxes
 from irons_local.control.store.keys import Key
-from irons_local.engines.protocol import CellError
+from irons_local.errors import CellError
 from irons_local.images.catalog import Images
 
 EXTENSIONS = (

@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from irons_local.control.clients.gateways import Place
-from irons_local.engines.protocol import CellError, Namespaces
+from irons_local.engines.protocol import Namespaces
+from irons_local.errors import CellError
 from irons_local.ipc.aio import AsyncLink
 from irons_local.ipc.link import LinkClosedError, LinkError, Message, RequestError
 

@@ -18,7 +18,8 @@ from irons_local.control.store import sandboxes, terms
 from irons_local.control.store.database import Store, StoreError
 from irons_local.control.store.sandboxes import ERROR, READY, RUNNING, STOPPED, Sandbox
 from irons_local.control.store.terms import SECOND, Instant, Terms
-from irons_local.engines.protocol import Activity, Announces, CellError, Engine, EngineError, Observer
+from irons_local.engines.protocol import Activity, Announces, Engine, Observer
+from irons_local.errors import CellError, EngineError
 
 LONGEST = 10 * 366 * 86_400
 """Seconds: the longest ttl, idle stop and extension."""

@@ -31,7 +31,9 @@ from irons_local.control.store.sandboxes import (
     Sandbox,
 )
 from irons_local.control.store.terms import Terms
-from irons_local.engines.protocol import Admits, CellError, Engine, EngineError, Limits, Spec
+from irons_local.engines.protocol import Admits, Engine, Spec
+from irons_local.errors import CellError, EngineError
+from irons_local.limits import Limits
 from irons_local.paths import Places
 
 T = TypeVar("T")

@@ -12,7 +12,7 @@ from irons_local.engines.bundle.boot_steps import REPORT, Step
 from irons_local.engines.bundle.image_config import Config
 from irons_local.engines.bundle.oci import CONFIG_DIRECTORY, KIT_DIRECTORY
 from irons_local.engines.bundle.session import READING
-from irons_local.engines.protocol import EngineError
+from irons_local.errors import EngineError
 
 ORDER = 70
 NAME = "entrypoint"

@@ -11,7 +11,9 @@ from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from irons_local.engines.protocol import EngineError, Limits, Spec
+from irons_local.engines.protocol import Spec
+from irons_local.errors import EngineError
+from irons_local.limits import Limits
 from irons_local.linux.processes import Process, is_alive
 
 _FILE = "machine.json"

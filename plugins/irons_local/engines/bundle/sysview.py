@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Collection
 from pathlib import Path
 
-from irons_local.engines.protocol import Limits
+from irons_local.limits import Limits
 
 PERIOD = 100_000
 """Microseconds, as the limits of control groups are told by (cgroups(7))."""

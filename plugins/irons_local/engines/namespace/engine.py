@@ -23,19 +23,8 @@ from irons_local.cell.network import SANDBOX4, SANDBOX6
 from irons_local.engines.bundle import boot_steps, entrypoint, session, sshd
 from irons_local.engines.bundle.machine import Machine
 from irons_local.engines.namespace import activity, boot, booted, launch
-from irons_local.engines.protocol import (
-    SSH_PORT,
-    Activity,
-    CellError,
-    Cells,
-    EngineError,
-    Kit,
-    Look,
-    Made,
-    Progress,
-    Spec,
-    unheard,
-)
+from irons_local.engines.protocol import SSH_PORT, Activity, Cells, Kit, Look, Made, Spec
+from irons_local.errors import CellError, EngineError
 from irons_local.images.catalog import Image, Images
 from irons_local.images.kit.store import Kits, MadeKit
 from irons_local.images.saving import settle
@@ -43,6 +32,7 @@ from irons_local.linux import disk_images
 from irons_local.linux.cgroup import Groups
 from irons_local.linux.processes import end_all_in_net, end_tree, ended, ends, open_process
 from irons_local.linux.remove_tree import remove_tree
+from irons_local.progress import Progress, unheard
 
 _BUSY_WITHIN = 5.0
 _EXIT_WITHIN = 2.0

@@ -12,7 +12,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from irons_local.engines.protocol import EngineError
+from irons_local.errors import EngineError
 from irons_local.linux import syscalls
 from irons_local.linux.disk_room import Room
 from irons_local.linux.userns_main import Say

@@ -15,7 +15,7 @@ import stat
 from collections.abc import Iterator
 from typing import Any
 
-from irons_local.engines.protocol import EngineError
+from irons_local.errors import EngineError
 from irons_local.images.inside import prepare
 from irons_local.images.inside.pack import KEY_PLACES, KEYS
 from irons_local.linux.userns_main import Say

@@ -20,7 +20,8 @@ from typing import Any
 from irons_local.engines.bundle.image_config import EMPTY, Config
 from irons_local.engines.bundle.oci import KIT_DIRECTORY
 from irons_local.engines.namespace import boot
-from irons_local.engines.protocol import USERNAME, EngineError
+from irons_local.engines.protocol import USERNAME
+from irons_local.errors import EngineError
 from irons_local.images.inside import nested
 from irons_local.images.inside.distrust import distrust
 from irons_local.linux.idmap import INNER_COUNT

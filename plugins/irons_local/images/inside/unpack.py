@@ -26,7 +26,7 @@ from typing import IO, Any, cast
 
 from irons.text import size_text
 from irons_local.engines.bundle.image_config import EMPTY, Config
-from irons_local.engines.protocol import EngineError
+from irons_local.errors import EngineError
 from irons_local.images.inside import archive, prepare
 from irons_local.linux.disk_room import Room
 from irons_local.linux.idmap import INNER_COUNT

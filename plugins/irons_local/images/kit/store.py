@@ -12,13 +12,14 @@ from pathlib import Path
 
 from irons_local.engines.bundle import session
 from irons_local.engines.bundle.oci import KIT_DIRECTORY
-from irons_local.engines.protocol import EngineError, Progress, unheard
+from irons_local.errors import EngineError
 from irons_local.images.kit.collect import AUTH, SESSION, SHELL, SSHD, TINI, VERSION
 from irons_local.images.locks import locked
 from irons_local.images.record import Image, now
 from irons_local.linux.idmap import outer_map
 from irons_local.linux.remove_tree import remove_tree
 from irons_local.linux.userns_call import call
+from irons_local.progress import Progress, unheard
 
 _COLLECT = "irons_local.images.kit.collect:collect"
 _FILE = "kit.json"

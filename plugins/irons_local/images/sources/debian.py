@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from irons_local.cell.network import search_path
-from irons_local.engines.protocol import EngineError
+from irons_local.errors import EngineError
 
 PACKAGES = (
     "openssh-server",

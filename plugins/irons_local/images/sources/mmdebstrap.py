@@ -10,10 +10,11 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import IO, Any, Self, TypeVar, cast
 
-from irons_local.engines.protocol import EngineError, Progress
+from irons_local.errors import EngineError
 from irons_local.images.sources import debian
 from irons_local.images.sources.complaints import Complaints
 from irons_local.linux.userns_call import end
+from irons_local.progress import Progress
 
 _CLEAN_UP_WITHIN = 20.0
 _LINE_AT_MOST = 1 << 20
