@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
 from irons_local.engines.bundle import boot_steps, quotas, sysview
+from irons_local.engines.bundle.man_pages import MAN_PAGES
 from irons_local.engines.protocol import SSH_PORT
 from irons_local.linux import disk_images, namespaces, syscalls
 from irons_local.linux.tcp import tcp_socket
@@ -28,8 +29,6 @@ SETTINGS = STAGE / "settings"
 SYSVIEW = STAGE / "sys"
 KIT = STAGE / "kit"
 _NOTHING = STAGE / "nothing"
-MAN_PAGES = tuple(f"usr/share/man/man{section}" for section in range(1, 9))
-"""Directories that scripts of Debian's packages put links in, and that lean images lack."""
 _CONTROL_GROUPS = Path("/sys/fs/cgroup")
 GREETED_WITHIN = 2.0
 """Seconds in which an SSH server is asked from here; one that takes longer is asked by way of the keeper."""

@@ -17,9 +17,9 @@ import stat
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from irons_local.engines.bundle import man_pages
 from irons_local.engines.bundle.image_config import EMPTY, Config
 from irons_local.engines.bundle.oci import KIT_DIRECTORY
-from irons_local.engines.namespace import boot
 from irons_local.engines.protocol import USERNAME
 from irons_local.errors import EngineError
 from irons_local.images.inside import nested
@@ -328,7 +328,7 @@ def _default_locale() -> None:
 def _man_pages() -> None:
     """Make the directories of man pages that lean images leave out: scripts of Debian's packages put links there."""
     if os.path.isdir("etc/dpkg") and os.path.isdir("usr/share"):
-        for path in ("usr/share/man", *boot.MAN_PAGES):
+        for path in ("usr/share/man", *man_pages.MAN_PAGES):
             if not os.path.lexists(path):
                 os.mkdir(path)
                 os.chmod(path, 0o755)  # noqa: S103 (as base-files has it)
