@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from irons.settings.settings import config_path
-from irons_local.cell.network import search_path
 from irons_local.config.authorities import Authorities, carried
 from irons_local.doctor.surroundings import Surroundings
 from irons_local.doctor.way_out import WayOut, look
@@ -21,6 +20,7 @@ from irons_local.forkserver.confine import GATEWAY_ID
 from irons_local.images.sources.debian import host_release
 from irons_local.linux.cgroup import Groups
 from irons_local.linux.idmap import INNER_COUNT, PRIVATE_BASE, PRIVATE_COUNT, IdMapError, outer_map
+from irons_local.linux.programs import search_path
 from irons_local.linux.userns_call import call
 from irons_local.paths import Places, PlacesError
 

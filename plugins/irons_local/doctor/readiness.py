@@ -9,10 +9,10 @@ import os
 import shutil
 from pathlib import Path
 
-from irons_local.cell.network import search_path
 from irons_local.doctor.checks import Check, examine
 from irons_local.errors import CellError, EngineError
 from irons_local.linux.idmap import IdMapError, outer_map
+from irons_local.linux.programs import search_path
 from irons_local.paths import Places
 
 _MACHINES = frozenset({"machine", "failed", "timeout"})

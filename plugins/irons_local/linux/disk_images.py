@@ -16,10 +16,10 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from irons_local.cell.network import search_path
 from irons_local.errors import EngineError
 from irons_local.limits import Limits
 from irons_local.linux import namespaces, syscalls
+from irons_local.linux.programs import search_path
 
 FILE = "disk.img"
 PLACE = "changes"

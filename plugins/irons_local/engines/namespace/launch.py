@@ -13,7 +13,6 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from irons_local.cell.network import search_path
 from irons_local.engines.bundle import boot_steps, oci, session, sshd, sysview
 from irons_local.engines.bundle.machine import Machine
 from irons_local.engines.namespace import boot
@@ -26,6 +25,7 @@ from irons_local.ipc.link import LinkError
 from irons_local.linux import disk_images
 from irons_local.linux.idmap import IdMapError, outer_map
 from irons_local.linux.processes import Process, ended, open_process
+from irons_local.linux.programs import search_path
 from irons_local.linux.userns_call import end, program
 
 LOOPBACK = "127.0.0.1"

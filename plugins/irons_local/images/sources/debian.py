@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from irons_local.cell.network import search_path
 from irons_local.errors import EngineError
+from irons_local.linux.programs import search_path
 
 PACKAGES = (
     "openssh-server",

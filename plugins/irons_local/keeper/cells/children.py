@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn, Self
 
 from irons_local.cell import sockets
-from irons_local.cell.network import Ports, apply_rules, configure, forget_translations, program, search_path
+from irons_local.cell.network import Ports, apply_rules, configure, forget_translations
 from irons_local.ipc.link import Link, LinkError
 from irons_local.linux import idmap, namespaces
+from irons_local.linux.programs import program, search_path
 from irons_local.linux.tcp import tcp_socket
 from irons_local.problems import Problem
 
