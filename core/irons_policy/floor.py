@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, ip_network
 from typing import Literal, NamedTuple
 
-from irons_local.linux.routes import Ground
 from irons_policy.addresses import Address, Network, embedded, is_single, network_of, unmapped
 from irons_policy.causes import Cause
+from irons_policy.hostnet import Ground
 
 
 class Block(NamedTuple):

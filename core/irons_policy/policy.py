@@ -12,11 +12,12 @@ from functools import cached_property
 from ipaddress import ip_address
 from typing import Any, Literal, NamedTuple, TypeVar, cast
 
-from irons_local.linux.routes import Ground, read_ground
+from irons_local.linux.routes import read_ground
 from irons_policy import floor
 from irons_policy.addresses import Address, Network, embedded, unmapped
 from irons_policy.causes import Cause
 from irons_policy.hostnames import Host, HostError, canonical_host
+from irons_policy.hostnet import Ground
 from irons_policy.patterns import Pattern, PatternError, covers, parse_pattern, read_pattern
 from irons_policy.rules import (
     ListName,

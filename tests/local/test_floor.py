@@ -8,11 +8,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from irons_local.linux.routes import Ground
 from irons_policy import floor
 from irons_policy.addresses import embedded, network_of, unmapped
 from irons_policy.causes import Cause
 from irons_policy.floor import Pin, refusal
+from irons_policy.hostnet import Ground
 
 ANYWHERE = (Pin(ip_network("0.0.0.0/0"), True), Pin(ip_network("::/0"), True))
 GROUND = Ground(

@@ -13,7 +13,8 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from irons_local.linux.routes import Ground, read_address, read_ground, read_route
+from irons_local.linux.routes import read_address, read_ground, read_route
+from irons_policy.hostnet import Ground
 
 UNICAST, LOCAL, BROADCAST, ANYCAST, MULTICAST, BLACKHOLE, UNREACHABLE = 1, 2, 3, 4, 5, 6, 7
 DST, OIF, GATEWAY, MULTIPATH, VIA = 1, 4, 5, 9, 18

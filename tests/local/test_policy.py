@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irons_local.linux.routes import Ground
 from irons_policy import policy as policies
 from irons_policy.addresses import unmapped
 from irons_policy.causes import Cause
 from irons_policy.hostnames import HostError, canonical_host
+from irons_policy.hostnet import Ground
 from irons_policy.policy import (
     Live,
     Mode,

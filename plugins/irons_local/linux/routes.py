@@ -11,12 +11,9 @@ import struct
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import NamedTuple
 
 from irons_policy.addresses import Address, Network, is_single
-
-Listener = tuple[Address, int]
-"""An address and port that irons itself listens on; 0.0.0.0 and :: stand for each address of this machine."""
+from irons_policy.hostnet import Ground, Listener
 
 _NEWADDR, _GETADDR, _NEWROUTE, _GETROUTE = 20, 22, 24, 26
 _REQUEST_DUMP = 0x301
@@ -42,32 +39,6 @@ _SHORTEST_LINK = 8
 
 # Making the objects is most of the cost of reading many routes, and they are the same at each dial.
 _REMEMBERED = 4096
-
-
-class Ground(NamedTuple):
-    """What the floor stands on.
-
-    Attributes:
-        own: this machine's addresses.
-        onlink: the prefixes whose hosts are reached without a gateway, in every routing table.
-        listeners: where irons itself listens.
-        own_networks: whole prefixes that the kernel takes as this machine's own, such as 127.0.0.0/8.
-        proxies: the addresses and ports of the upstream proxy, which is for the gateway alone.
-        proxy: the name and port of it, where it is not a literal address.
-        pools: the blocks whose addresses stand for names in sandboxes.
-    """
-
-    own: frozenset[Address] = frozenset()
-    onlink: tuple[Network, ...] = ()
-    listeners: frozenset[Listener] = frozenset()
-    own_networks: tuple[Network, ...] = ()
-    proxies: frozenset[Listener] = frozenset()
-    proxy: tuple[str, int] | None = None
-    pools: tuple[IPv4Network, ...] = ()
-
-    def is_own(self, address: Address) -> bool:
-        """True when a connection to the address would end on this machine."""
-        return address in self.own or any(address in network for network in self.own_networks)
 
 
 def read_ground(listeners: Iterable[Listener] = ()) -> Ground:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from irons_local.gateway.decide.verdicts import Judged, RefusedError, judge_addresses
 from irons_local.gateway.decide.verdicts import judge as judge_attempt
-from irons_local.linux.routes import Ground
 from irons_policy.hostnames import Host, canonical_host
+from irons_policy.hostnet import Ground
 from irons_policy.policy import Decision, Policy, judge
 from irons_policy.rules import ListName, Rule, make_rule
 

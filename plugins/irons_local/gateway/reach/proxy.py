@@ -20,9 +20,9 @@ from irons_local.gateway.reach.dial import NO_ROUTE, Address, DialError, dial, r
 from irons_local.gateway.reach.resolve import ResolveError, Resolver
 from irons_local.gateway.reach.tunnel import ProxyRefusedError, authority, connect
 from irons_local.gateway.streams.stream import Wire
-from irons_local.linux.routes import Ground
 from irons_policy import floor
 from irons_policy.hostnames import Host
+from irons_policy.hostnet import Ground
 
 HTTP = 80
 STAGGER = 2.0
