@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from irons_policy.decide import decide
 from irons_policy.hostnames import HostError, canonical_host
-from irons_policy.policy import Policy, decide
+from irons_policy.policy import Policy
 from irons_policy.remedy import suggestion
 from irons_policy.rules import Scope, make_rule
 

@@ -10,23 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irons_policy import policy as policies
 from irons_policy.addresses import unmapped
 from irons_policy.causes import Cause
+from irons_policy.decide import Live, check_address, decide, decide_address, forbidden, judge, private_pins
 from irons_policy.hostnames import HostError, canonical_host
 from irons_policy.hostnet import Ground
-from irons_policy.policy import (
-    Live,
-    Mode,
-    Policy,
-    PolicyError,
-    check_address,
-    decide,
-    decide_address,
-    forbidden,
-    judge,
-    private_pins,
-)
+from irons_policy.policy import Mode, Policy, PolicyError
 from irons_policy.rules import ListName, Rule, Scope, make_rule
 
 GROUND = Ground(own=frozenset({ip_address("192.0.2.2")}), onlink=(ip_network("192.0.2.0/24"),))
@@ -294,7 +283,7 @@ def test_a_name_in_the_configuration_may_have_its_one_address_alone() -> None:
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sandbox that asks for ever more names and addresses takes no more memory than the bound, and is judged alike."""
-    monkeypatch.setattr(policies, "_REMEMBERED", 20)
+    monkeypatch.setattr("irons_policy.decide._REMEMBERED", 20)
     held = policy(allow("*.a.test"))
     for number in range(50):
         host, address = canonical_host(f"n{number}.a.test"), ip_address(f"203.0.113.{number}")

@@ -38,7 +38,9 @@ from irons_local.gateway.tls.remembered import Hellos
 from irons_local.ipc.aio import AsyncLink
 from irons_local.ipc.link import LinkClosedError, LinkError, Message
 from irons_policy.causes import Cause
-from irons_policy.policy import HostError, Policy, PolicyError, canonical_host, forbidden
+from irons_policy.decide import forbidden
+from irons_policy.hostnames import HostError, canonical_host
+from irons_policy.policy import Policy, PolicyError
 
 CUT = "cut: the rules no longer allow it"
 MISSED = Dropped("refused while there was no gateway", Cause.NO_POLICY)

@@ -48,9 +48,11 @@ def suggestions(events: Iterable[Event], rules: Sequence[Mapping[str, Any]]) -> 
             rule can name, are passed over.
         rules: The account's and the sandbox's rules, as the server tells them, each with its `scope`.
     """
+    from irons_policy.decide import decide
     from irons_policy.hostnames import HostError, canonical_host
     from irons_policy.patterns import PatternError, read_pattern
-    from irons_policy.policy import Policy, Rule, RuleError, decide
+    from irons_policy.policy import Policy
+    from irons_policy.rules import Rule, RuleError
 
     held: list[Rule] = []
     for rule in rules:

@@ -9,7 +9,9 @@ from tests.local.gateway.stand import policy
 
 from irons_local.gateway.attempt.account import OTHERS, Account
 from irons_local.gateway.decide.verdicts import Judged
-from irons_policy.policy import Host, Policy, decide
+from irons_policy.decide import decide
+from irons_policy.hostnames import Host
+from irons_policy.policy import Policy
 
 
 def test_every_other_name_is_recorded_and_few_are_remembered() -> None:

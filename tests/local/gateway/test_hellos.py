@@ -9,7 +9,7 @@ import pytest
 
 from irons_local.gateway.tls import client_hello
 from irons_local.gateway.tls.remembered import MOST, Hellos, Known
-from irons_policy.policy import Host
+from irons_policy.hostnames import Host
 
 NAME = "files.example.test"
 KEY_SHARE = bytes.fromhex("003300260024001d0020")

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from irons_local.gateway.decide.verdicts import Judged, RefusedError, judge_addresses
 from irons_local.gateway.decide.verdicts import judge as judge_attempt
+from irons_policy.decide import judge
 from irons_policy.hostnames import Host, canonical_host
 from irons_policy.hostnet import Ground
-from irons_policy.policy import Decision, Policy, judge
+from irons_policy.policy import Decision, Policy
 from irons_policy.rules import ListName, Rule, make_rule
 
 ADDRESSES = [

@@ -21,12 +21,14 @@ from irons_local.control.store import sandboxes
 from irons_local.control.store.database import Store
 from irons_local.control.store.rules import ACCOUNT, Difference, StoredRule
 from irons_local.control.store.sandboxes import STOPPED, Sandbox
+from irons_local.linux.routes import read_ground
 from irons_policy import floor
 from irons_policy.addresses import is_single
+from irons_policy.decide import judge
 from irons_policy.hostnames import Host, HostError, canonical_host
 from irons_policy.hostnet import Ground, Listener
 from irons_policy.patterns import PatternError, read_pattern
-from irons_policy.policy import Decision, Policy, judge, read_ground
+from irons_policy.policy import Decision, Policy
 
 T = TypeVar("T")
 Hosts = Callable[[], Mapping[str, Iterable[str]]]

@@ -32,7 +32,7 @@ from dnslib.label import DNSBuffer, DNSLabelError
 from irons_local.gateway.accept.synthetic_names import NamesFullError
 from irons_local.gateway.reach.records import MOST_BYTES, Found, Srv
 from irons_policy.dns_rules import Kind
-from irons_policy.policy import HostError, canonical_host
+from irons_policy.hostnames import HostError, canonical_host
 
 MAX_QUERY = 4096
 TTL = 5

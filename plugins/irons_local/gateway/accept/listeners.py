@@ -28,7 +28,7 @@ from irons_local.gateway.streams.splice import Turns
 from irons_local.gateway.streams.stream import Wire
 from irons_local.linux.tcp import tune
 from irons_policy.causes import Cause
-from irons_policy.policy import Host
+from irons_policy.hostnames import Host
 
 if TYPE_CHECKING:
     from irons_local.gateway.accept.cell import Cell

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from irons_local.gateway.attempt.context import Context
     from irons_local.gateway.reach.dial import Address
     from irons_local.gateway.relay.session import Session
-    from irons_policy.policy import Host
+    from irons_policy.hostnames import Host
 
 OTHERS = 256
 """Second names of one connection that are remembered, so that each has one record."""

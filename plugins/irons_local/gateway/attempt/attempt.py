@@ -46,7 +46,9 @@ from irons_local.gateway.relay.session import BrokenError, Session
 from irons_local.gateway.streams.splice import Turns
 from irons_local.gateway.streams.stream import Wire
 from irons_policy.causes import Cause, Outcome
-from irons_policy.policy import Host, Live, Policy, decide, decide_proxy
+from irons_policy.decide import Live, decide, decide_proxy
+from irons_policy.hostnames import Host
+from irons_policy.policy import Policy
 
 if TYPE_CHECKING:
     from irons_local.gateway.accept.cell import Cell

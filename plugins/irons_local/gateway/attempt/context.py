@@ -15,7 +15,7 @@ from irons_local.gateway.record.folding import Folder
 from irons_local.gateway.record.journal import Journal
 from irons_local.gateway.streams.splice import Pipes
 from irons_local.gateway.tls.remembered import Hellos
-from irons_policy.policy import Ground
+from irons_policy.hostnet import Ground
 
 
 @dataclass(frozen=True, slots=True)

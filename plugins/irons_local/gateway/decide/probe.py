@@ -19,7 +19,9 @@ from irons_local.gateway.reach.proxy import Route
 from irons_local.gateway.reach.resolve import ResolveError
 from irons_local.gateway.streams.stream import Wire
 from irons_policy.causes import Cause, Outcome
-from irons_policy.policy import Host, Policy, decide, decide_proxy
+from irons_policy.decide import decide, decide_proxy
+from irons_policy.hostnames import Host
+from irons_policy.policy import Policy
 
 if TYPE_CHECKING:
     from irons_local.gateway.attempt.context import Context

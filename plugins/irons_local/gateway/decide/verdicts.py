@@ -12,7 +12,10 @@ from irons_local.gateway.http1.authority import PROXY
 from irons_local.gateway.record.folding import Refusal
 from irons_policy.addresses import Address, unmapped
 from irons_policy.causes import Cause
-from irons_policy.policy import Decision, Ground, Host, Policy, decide, decide_address
+from irons_policy.decide import decide, decide_address
+from irons_policy.hostnames import Host
+from irons_policy.hostnet import Ground
+from irons_policy.policy import Decision, Policy
 from irons_policy.remedy import suggestion
 
 PRIVATE = "it leads to an address that only the owner of this machine can open; the audit log says which"

@@ -6,7 +6,7 @@ import re
 from typing import NamedTuple
 
 from irons_policy.causes import Cause
-from irons_policy.policy import Host, HostError, canonical_host
+from irons_policy.hostnames import Host, HostError, canonical_host
 
 _AUTHORITY = re.compile(rb"(?P<host>[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::(?P<port>[0-9]{0,5}))?")
 

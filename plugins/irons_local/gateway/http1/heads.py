@@ -20,7 +20,7 @@ from irons_local.gateway.http1.authority import (
     spell,
 )
 from irons_local.gateway.http1.upgrades import Field, asks_websocket, kept, options
-from irons_policy.policy import Host
+from irons_policy.hostnames import Host
 
 MAX_HEAD = 65_536
 MAX_FIELDS = 256

@@ -15,7 +15,7 @@ from irons_local.gateway.http1.authority import (
     parse_authority,
 )
 from irons_local.gateway.http2.frames import COMPRESSION_ERROR, Http2Error
-from irons_policy.policy import Host
+from irons_policy.hostnames import Host
 
 MAX_TABLE = 8192
 """Bytes that a connection's table is said to have; what is kept here for it is three times as much."""

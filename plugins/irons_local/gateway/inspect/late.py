@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from irons_policy.causes import Cause
-from irons_policy.policy import Host
+from irons_policy.hostnames import Host
 
 
 class Check(Protocol):

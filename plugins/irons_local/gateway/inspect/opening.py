@@ -10,7 +10,7 @@ from irons_local.gateway.inspect.sniff import Kind, kind
 from irons_local.gateway.streams.stream import Wire
 from irons_local.gateway.tls import client_hello
 from irons_local.gateway.tls.remembered import Hellos, Known
-from irons_policy.policy import Host, HostError, canonical_host
+from irons_policy.hostnames import Host, HostError, canonical_host
 
 WHOLE_TIMEOUT = 10.0
 LINE_TIMEOUT = 2.0

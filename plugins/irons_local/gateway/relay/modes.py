@@ -23,7 +23,7 @@ from irons_local.gateway.relay.session import BrokenError, Session
 from irons_local.gateway.tls.client_hello import Hello, OddHelloError
 from irons_local.gateway.tls.late_hello import Shadows, TooManyError
 from irons_policy.causes import Cause
-from irons_policy.policy import HostError, canonical_host
+from irons_policy.hostnames import HostError, canonical_host
 
 Speak = Callable[[Session], Awaitable[None]]
 """Relays the rest of a connection; what of the client has been read already is held."""
