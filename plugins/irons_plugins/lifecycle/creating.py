@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from irons.context import Context
     from irons_plugins.ssh.keys.public_key import PublicKey
 
-_FOR_GOOD = 1e9
 WARNED_EVERY = 60.0
 """Seconds in which a sandbox that may reach anything is announced once."""
 
@@ -171,7 +170,9 @@ class _Making:
             else:
                 if name in made and first:
                     _say_open(self._ctx, name, len(made))
-                    _say_trusted(self._ctx)
+                    from irons_plugins.local.trusted import say_trusted
+
+                    say_trusted(self._ctx)
                     first = False
                 del self._pending[name]
                 yield row
@@ -274,23 +275,6 @@ def policy_of(mode: str | None, allow: tuple[str, ...], policy: str | None) -> d
         # In warn everything passes: who names what may pass means that all else may not.
         mode = "deny"
     return {"mode": mode, "rules": list(rules.values()) or None}
-
-
-def _say_trusted(ctx: Context) -> None:
-    """Say whose certificate authorities this machine's sandboxes trust; once for each set of them."""
-    if not ctx.api.backend.local:
-        return
-    from irons_local.config.authorities import carried, signature
-
-    # Reading certificates takes OpenSSL's library: only where a file is new.
-    if not Names.of(ctx.settings, what=f"read-{signature(ctx.settings.path)[:16]}").claim(_FOR_GOOD):
-        return
-    found = carried(ctx.settings.path)
-    if found.count and Names.of(ctx.settings, what=f"trusted-{found.digest}").claim(_FOR_GOOD):
-        ctx.progress(
-            f"sandboxes trust {found.count} certificate{'s' if found.count != 1 else ''} of {', '.join(found.files)}; "
-            "ca = [] under [local] in the configuration carries none"
-        )
 
 
 def _say_open(ctx: Context, name: str, count: int) -> None:
