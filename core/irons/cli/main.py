@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from irons.cli.aliases import meant
+from irons.cli.silence import quietly
 from irons.errors import Interrupted, IronsError, UsageError, as_irons_error
 
 if TYPE_CHECKING:
@@ -298,11 +299,3 @@ def _be_lenient(streams: Streams) -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
-
-
-def quietly() -> int:
-    """End without a word when whoever read our output has gone (`irons … | head`)."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for descriptor in (1, 2):
-        os.dup2(nowhere, descriptor)
-    return 0

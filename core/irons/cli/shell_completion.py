@@ -43,7 +43,7 @@ def answer(words: Sequence[str]) -> int:
         sys.stdout.write("".join(lines))
         sys.stdout.flush()
     except BrokenPipeError:
-        from irons.cli.main import quietly
+        from irons.cli.silence import quietly
 
         return quietly()
     return 0
