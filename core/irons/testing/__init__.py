@@ -26,7 +26,8 @@ from pathlib import Path
 import pytest
 
 from irons.testing import faults
-from irons.testing.fake_api import EXTENSIONS, Call, FakeApi, FakeSandbox
+from irons.testing.fake_api import EXTENSIONS, FakeApi
+from irons.testing.fake_state import Call, FakeSandbox
 from irons.testing.faults import Fault
 from irons.testing.runner import Outcome, Runner
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, NamedTuple, Self, cast
+from typing import Any, Self, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from irons.testing.fake_state import Call, State
 from irons.testing.faults import Fault
 from irons.testing.routes import Answer, answer
 
@@ -38,101 +38,15 @@ EXTENSIONS = (
 """What irons' own server says that it can."""
 
 
-class Call(NamedTuple):
-    """One request that arrived."""
-
-    method: str
-    path: str
-    query: Mapping[str, str]
-    body: Any
-    headers: Mapping[str, str]
-
-    @property
-    def line(self) -> str:
-        """Method and path."""
-        return f"{self.method} {self.path}"
-
-
 @dataclass
-class FakeSandbox:
-    """A sandbox of the fake. It goes from `status` to `becomes` once it was asked about `polls` times."""
-
-    name: str
-    id: str
-    status: str
-    public_key: str = ""
-    becomes: str = ""
-    polls: int = 0
-    metadata: dict[str, str] = field(default_factory=dict)
-    labels: dict[str, str] = field(default_factory=dict)
-    held: bool = False
-    terms: dict[str, Any] = field(default_factory=dict)
-    mode: str | None = None
-    rules: list[dict[str, Any]] = field(default_factory=list)
-    created_at: str = "2026-02-19T16:00:00Z"
-    updated_at: str = "2026-02-19T16:00:01Z"
-    extra: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class FakeApi:
-    """The fake's state, all of it open to a test, and the server in front of it.
-
-    Attributes:
-        key: The key that requests must carry; None takes all.
-        extensions: What it can beyond the wire contract, such as `EXTENSIONS`; nothing: it is a plain v0 server.
-        has_list: Whether it has the route that lists sandboxes.
-        polls: How often a new sandbox is asked about before it changes its state.
-        page: How many audit events one answer holds.
-        newest: How many it holds at irons' own server where the request has no `limit`, `wait` and `page_size`.
-        tokens: Whether it tells page tokens.
-        rotated: What it says of events that were rotated out.
-        unrecorded: What it says of refusals that could not be recorded.
-        hosts: What it says that sandboxes tried, by host.
-        changes: The events that changed, in order.
-        ssh: What it answers about SSH.
-        images: The images that it lists, as objects with a `name`.
-        cut: How many live connections it says that a change cuts.
-        progress: What the polls of a new sandbox say in their metadata, one each.
-        calls: The requests that arrived, in order.
-        port: The port to listen on, so that a server can come back where it was; 0 is any free one.
-        connections: How many connections were made to it.
-    """
-
-    key: str | None = None
-    extensions: tuple[str, ...] = ()
-    has_list: bool = True
-    polls: int = 1
-    page: int = 1000
-    newest: int = 10_000
-    tokens: bool = True
-    sandboxes: dict[str, FakeSandbox] = field(default_factory=dict)
-    rules: list[dict[str, Any]] = field(default_factory=list)
-    mode: str = "warn"
-    rotated: list[dict[str, Any]] = field(default_factory=list)
-    unrecorded: list[dict[str, Any]] = field(default_factory=list)
-    hosts: list[dict[str, Any]] = field(default_factory=list)
-    events: list[dict[str, Any]] = field(default_factory=list)
-    changes: list[dict[str, Any]] = field(default_factory=list)
-    ssh: dict[str, Any] = field(
-        default_factory=lambda: {"host": "127.0.0.1", "port": 2222, "username": "agent"}
-    )
-    images: list[dict[str, Any]] = field(default_factory=list)
-    cut: int = 0
-    progress: list[str] = field(default_factory=list)
-    calls: list[Call] = field(default_factory=list)
-    port: int = 0
-    connections: int = 0
-    lock: threading.Condition = field(default_factory=threading.Condition, repr=False)
-    closing: threading.Event = field(default_factory=threading.Event, repr=False)
+class FakeApi(State):
+    """The state of the fake, as attributes, and the server in front of it."""
 
     def __post_init__(self) -> None:
         """Make room for faults; nothing listens yet."""
         self._faults: list[tuple[str, Fault, int]] = []
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
-
-    # For tests
 
     @property
     def url(self) -> str:
@@ -144,13 +58,6 @@ class FakeApi:
         """Answer the next `times` requests whose "METHOD /path" begins with `on` with a fault."""
         with self.lock:
             self._faults.append((on, fault, times))
-
-    def add(self, name: str, status: str = "ready", **more: Any) -> FakeSandbox:
-        """Put a sandbox there."""
-        with self.lock:
-            made = FakeSandbox(name, f"sb_{len(self.sandboxes) + 1:016x}", status, **more)
-            self.sandboxes[name] = made
-            return made
 
     def record(self, host: str, sandbox: str = "one", *, allowed: bool = True, **more: Any) -> dict[str, Any]:
         """Put an event into the audit log, a second behind the last one; followers hear of it at once."""
@@ -183,8 +90,6 @@ class FakeApi:
         """Return "METHOD /path" of each request that arrived."""
         with self.lock:
             return [call.line for call in self.calls]
-
-    # The server
 
     def __enter__(self) -> Self:
         """Listen on the loopback address."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
 if TYPE_CHECKING:
-    from irons.testing.fake_api import Call, FakeApi, FakeSandbox
+    from irons.testing.fake_state import Call, FakeSandbox, State
 
 _JSON = {"Content-Type": "application/json"}
 
@@ -37,7 +37,7 @@ class Refusal(Exception):
         self.text = text
 
 
-def answer(api: FakeApi, call: Call, raw_path: str) -> Answer:
+def answer(api: State, call: Call, raw_path: str) -> Answer:
     """Answer one request; `raw_path` still has its percent signs."""
     try:
         if api.key is not None and call.headers.get("Authorization") != f"Bearer {api.key}":
@@ -50,7 +50,7 @@ def answer(api: FakeApi, call: Call, raw_path: str) -> Answer:
     return Answer(204) if told is None else Answer(200, json.dumps(told).encode(), _JSON)
 
 
-def _route(api: FakeApi, call: Call, path: list[str]) -> Any:
+def _route(api: State, call: Call, path: list[str]) -> Any:
     with api.lock:
         match path:
             case ["sandboxes"]:
@@ -85,7 +85,7 @@ def _route(api: FakeApi, call: Call, path: list[str]) -> Any:
     raise Refusal(404)
 
 
-def _sandboxes(api: FakeApi, call: Call) -> Any:
+def _sandboxes(api: State, call: Call) -> Any:
     if call.method == "GET":
         if not api.has_list:
             raise Refusal(404)
@@ -145,7 +145,7 @@ def _labelled(sandbox: FakeSandbox, asked: str | None) -> bool:
     return True
 
 
-def _sandbox(api: FakeApi, call: Call, sandbox: FakeSandbox, rest: list[str]) -> Any:
+def _sandbox(api: State, call: Call, sandbox: FakeSandbox, rest: list[str]) -> Any:
     match call.method, rest:
         case "GET", []:
             told = _told(sandbox)
@@ -192,14 +192,14 @@ def _sandbox(api: FakeApi, call: Call, sandbox: FakeSandbox, rest: list[str]) ->
     raise Refusal(404)
 
 
-def _change(api: FakeApi, sandbox: FakeSandbox, now: str, then: str) -> Any:
+def _change(api: State, sandbox: FakeSandbox, now: str, then: str) -> Any:
     if sandbox.status == then:
         raise Refusal(409, f"sandbox {sandbox.name} is {then} already")
     sandbox.status, sandbox.becomes, sandbox.polls = now, then, api.polls
     return {}
 
 
-def _egress(api: FakeApi, call: Call, rest: list[str], sandbox: FakeSandbox | None) -> Any:
+def _egress(api: State, call: Call, rest: list[str], sandbox: FakeSandbox | None) -> Any:
     rules = api.rules if sandbox is None else sandbox.rules
     extended = "rules" in api.extensions
     body = call.body or {}
@@ -248,7 +248,7 @@ def _egress(api: FakeApi, call: Call, rest: list[str], sandbox: FakeSandbox | No
 
 
 def _rules(
-    api: FakeApi, rules: list[dict[str, Any]], sandbox: FakeSandbox | None, *, extended: bool
+    api: State, rules: list[dict[str, Any]], sandbox: FakeSandbox | None, *, extended: bool
 ) -> dict[str, Any]:
     told: dict[str, Any] = {
         "allowed_domains": [r["pattern"] for r in rules if r["list"] == "allow"],
@@ -260,11 +260,11 @@ def _rules(
     return told
 
 
-def _revision(api: FakeApi, rules: list[dict[str, Any]], sandbox: FakeSandbox | None) -> str:
+def _revision(api: State, rules: list[dict[str, Any]], sandbox: FakeSandbox | None) -> str:
     return str(zlib.crc32(repr((rules, sandbox.mode if sandbox else api.mode)).encode()))
 
 
-def _mode(api: FakeApi, sandbox: FakeSandbox | None) -> dict[str, Any]:
+def _mode(api: State, sandbox: FakeSandbox | None) -> dict[str, Any]:
     if sandbox is not None:
         return {"mode": sandbox.mode or api.mode, "source": "sandbox" if sandbox.mode else "account"}
     told: dict[str, Any] = {"mode": api.mode}
@@ -274,7 +274,7 @@ def _mode(api: FakeApi, sandbox: FakeSandbox | None) -> dict[str, Any]:
 
 
 def _replace(
-    api: FakeApi, call: Call, rules: list[dict[str, Any]], sandbox: FakeSandbox | None
+    api: State, call: Call, rules: list[dict[str, Any]], sandbox: FakeSandbox | None
 ) -> dict[str, Any]:
     if call.body.get("revision") not in (None, _revision(api, rules, sandbox)):
         raise Refusal(409, "the policy has changed since it was read; read it again")
@@ -299,7 +299,7 @@ def _plain(rule: dict[str, Any]) -> tuple[Any, ...]:
     return rule["list"], sorted(rule.get("private") or ()), rule.get("note") or ""
 
 
-def _check(api: FakeApi, call: Call) -> dict[str, Any]:
+def _check(api: State, call: Call) -> dict[str, Any]:
     host, _, port = call.query["host"].partition(":")
     rule = next((r for r in api.rules if r["pattern"] == host), None)
     allowed = rule is not None and rule["list"] == "allow"
@@ -329,7 +329,7 @@ def _check(api: FakeApi, call: Call) -> dict[str, Any]:
     }
 
 
-def _audit(api: FakeApi, call: Call, name: str | None) -> dict[str, Any]:
+def _audit(api: State, call: Call, name: str | None) -> dict[str, Any]:
     token = int(call.query.get("pageToken") or 0)
     filters = "audit-filters" in api.extensions
     deadline = time.monotonic() + (float(call.query.get("wait") or 0) if "wait" in api.extensions else 0)
@@ -369,7 +369,7 @@ def _audit(api: FakeApi, call: Call, name: str | None) -> dict[str, Any]:
     return told
 
 
-def _changed(api: FakeApi, call: Call, name: str | None, token: int) -> list[dict[str, Any]]:
+def _changed(api: State, call: Call, name: str | None, token: int) -> list[dict[str, Any]]:
     """Events up to a token that changed after the cursor in a question; cursors count from 1."""
     since = min(int(call.query.get("changes") or sys.maxsize), len(api.changes) + 1)
     return [
@@ -396,7 +396,7 @@ def _wanted(event: dict[str, Any], query: Mapping[str, str]) -> bool:
     return all(holds(event, query[name]) for name, holds in _FILTERS.items() if name in query)
 
 
-def _of(api: FakeApi, name: str) -> FakeSandbox:
+def _of(api: State, name: str) -> FakeSandbox:
     found = api.sandboxes.get(name)
     if found is None:
         raise Refusal(404, f"there is no sandbox {name}")
