@@ -16,11 +16,10 @@ from typing import Any
 
 from irons_local.config.synthetic_pool import PoolError
 from irons_local.config.upstream import UpstreamError
-from irons_local.gateway.accept.cell import Caps, Cell, forget
+from irons_local.gateway.accept.cell import Caps, Cell, Running, forget
 from irons_local.gateway.accept.hostnet_watch import GroundWatch
 from irons_local.gateway.accept.listeners import ORDER, Doors
 from irons_local.gateway.accept.pools import Pools
-from irons_local.gateway.attempt.attempt import Attempt
 from irons_local.gateway.attempt.context import Context
 from irons_local.gateway.budget.descriptors import Files
 from irons_local.gateway.budget.fairness import FairSelector
@@ -324,7 +323,7 @@ class Service:
             attempt.cut(CUT, cause=Cause.RULE)
         return len(cut)
 
-    def _forbidden(self, name: str, policy: Policy) -> list[Attempt]:
+    def _forbidden(self, name: str, policy: Policy) -> list[Running]:
         cell = self._cells.get(name)
         if cell is None:
             return []

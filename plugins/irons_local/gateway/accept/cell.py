@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from irons_local.gateway.accept.pools import Pools
 from irons_local.gateway.accept.synthetic_names import Names
@@ -16,10 +16,27 @@ from irons_local.gateway.budget.descriptors import Share
 from irons_local.gateway.budget.undecided import Budget
 from irons_local.gateway.budget.yielding import Pace, Slice
 from irons_local.gateway.http2.budget import Budget as HTTP2Budget
+from irons_policy.causes import Cause
+from irons_policy.decide import Live
 from irons_policy.policy import Policy
 
-if TYPE_CHECKING:
-    from irons_local.gateway.attempt.attempt import Attempt
+
+class Running(Protocol):
+    """A connection under way, as its cell knows it.
+
+    Attributes:
+        live: what it was judged by, once something outside may be reached.
+        mismatched: it goes on only because mode warn lets two names pass on one connection.
+    """
+
+    live: Live | None
+    mismatched: bool
+
+    def cut(self, ending: str, *, cause: Cause | None) -> None:
+        """End it."""
+
+    async def ended(self) -> None:
+        """Wait until it has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +84,7 @@ class Cell:
         self.policy: Policy | None = None
         kept = home / "names" / name
         self.names = Names(kept) if pools is None else Names(kept, pool=pools.of(kept), pooled=pools.hold)
-        self.live: set[Attempt] = set()
+        self.live: set[Running] = set()
         self.files = Share()
         self.undecided = 0
         self.inside = 0
