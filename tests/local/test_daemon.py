@@ -239,7 +239,7 @@ def test_what_a_machine_lacks_is_named_with_its_check(fresh: Person, check: str)
     """A cell that cannot be made says what is missing and which doctor check explains it."""
     if fresh.uid == 0 and check in ("newuidmap", "subordinate-ids"):
         pytest.skip("root needs none")
-    inner = "import os; from irons_local.keeper.cells.children import *; from irons_local.cell.network import Ports\n"
+    inner = "import os; from irons_local.keeper.cells.children import *; from irons_local.cell.layout import Ports\n"
     if check == "user-namespaces":
         inner += FORBID
     inner += "child = fork(lambda link: make(link, Ports())); print(Link(child.sock).recv().body['error']['message'])"

@@ -12,7 +12,7 @@ import pytest
 
 import irons_local
 from irons_local.cell import sockets
-from irons_local.cell.network import Ports
+from irons_local.cell.layout import Ports
 from irons_local.config.server import Config
 from irons_local.control.http.listeners import tcp_listener
 from irons_local.control.sandbox.ssh_ports import Doors

@@ -1,25 +1,15 @@
-"""A cell's network: one loopback device on which every address of the world is local, and the rules that catch it all.
-
-There is no route and no device out; the rules only hand every TCP connection to the gateway's listening socket,
-every DNS question to its name server, and refuse and report the rest. With the rules gone, still nothing leaves.
-"""
+"""A cell's network: one loopback device on which every address of the world is local, and no route or device out."""
 
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import struct
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
-from irons_local.linux.programs import program, search_path
-from irons_local.problems import Problem
-
-GATEWAY4, GATEWAY6 = "100.64.0.1", "fd64::1"
-SANDBOX4, SANDBOX6 = "100.64.0.2", "fd64::2"
-LOG_GROUP = 5
+from irons_local.cell.layout import GATEWAY4, GATEWAY6, SANDBOX4, SANDBOX6
+from irons_local.linux.netlink import acknowledged, attribute, header
 
 _SYSCTLS = (
     # The sandbox's root has no rights over this namespace, and its sshd wants port 22.
@@ -39,105 +29,6 @@ _IFF_UP = 1
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_NODAD = 1, 2, 2
 _RTA_OIF, _RTA_PREFSRC = 4, 7
 _TABLE_MAIN, _PROTO_BOOT, _SCOPE_HOST, _TYPE_LOCAL = 254, 3, 254, 2
-_NLMSG_ERROR = 2
-
-
-class Ports(NamedTuple):
-    """Where the gateway listens inside a cell: its transparent TCP port, and its name server's."""
-
-    tcp: int = 15001
-    dns: int = 53
-
-
-def rules(ports: Ports, *, fresh: bool = False) -> str:
-    """The cell's nftables rules, in the language of nft(8).
-
-    They replace whatever was there; in a fresh network namespace there is nothing, and looking costs the kernel milliseconds.
-
-    A packet that a process in the cell sends comes in again on the loopback device, so prerouting sees them all.
-    """
-    cleared = "" if fresh else "table inet irons {}\ndelete table inet irons\n"
-    return f"""
-{cleared}table inet irons {{
-  set own4 {{ type ipv4_addr; flags interval; elements = {{ 127.0.0.0/8, {SANDBOX4} }} }}
-  set own6 {{ type ipv6_addr; elements = {{ ::1, {SANDBOX6} }} }}
-  set dns {{ type inet_service; elements = {{ {", ".join(str(port) for port in sorted({53, ports.dns}))} }} }}
-  chain capture {{
-    type filter hook prerouting priority mangle; policy accept;
-    ip daddr @own4 accept
-    ip6 daddr @own6 accept
-    ip daddr {GATEWAY4} meta l4proto {{ tcp, udp }} th dport @dns accept
-    ip6 daddr {GATEWAY6} meta l4proto {{ tcp, udp }} th dport @dns accept
-    ip saddr {GATEWAY4} meta l4proto {{ tcp, udp }} th sport @dns accept
-    ip6 saddr {GATEWAY6} meta l4proto {{ tcp, udp }} th sport @dns accept
-    meta nfproto ipv4 meta l4proto tcp tproxy ip to :{ports.tcp} accept
-    meta nfproto ipv6 meta l4proto tcp tproxy ip6 to :{ports.tcp} accept
-  }}
-  chain untracked_out {{
-    type filter hook output priority raw; policy accept;
-    meta l4proto {{ tcp, udp }} th dport @dns accept
-    meta l4proto {{ tcp, udp }} th sport @dns accept
-    notrack
-  }}
-  chain untracked_in {{
-    type filter hook prerouting priority raw; policy accept;
-    meta l4proto {{ tcp, udp }} th dport @dns accept
-    meta l4proto {{ tcp, udp }} th sport @dns accept
-    notrack
-  }}
-  chain names {{
-    type nat hook output priority -100; policy accept;
-    ip daddr != @own4 meta l4proto {{ tcp, udp }} th dport 53 dnat ip to {GATEWAY4}:{ports.dns}
-    ip6 daddr != @own6 meta l4proto {{ tcp, udp }} th dport 53 dnat ip6 to [{GATEWAY6}]:{ports.dns}
-  }}
-  chain refuse {{
-    type filter hook output priority filter; policy accept;
-    ip daddr @own4 accept
-    ip6 daddr @own6 accept
-    ip daddr {GATEWAY4} meta l4proto {{ tcp, udp }} th dport @dns accept
-    ip6 daddr {GATEWAY6} meta l4proto {{ tcp, udp }} th dport @dns accept
-    ip saddr {GATEWAY4} meta l4proto {{ tcp, udp }} th sport @dns accept
-    ip6 saddr {GATEWAY6} meta l4proto {{ tcp, udp }} th sport @dns accept
-    meta l4proto tcp accept
-    icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit }} accept
-    icmp type {{ destination-unreachable, time-exceeded }} accept
-    icmpv6 type {{ destination-unreachable, time-exceeded, packet-too-big }} accept
-    log group {LOG_GROUP} snaplen 128
-    meta l4proto udp reject with icmpx port-unreachable
-    reject with icmpx admin-prohibited
-  }}
-}}
-"""
-
-
-def apply_rules(ports: Ports, *, fresh: bool = False) -> None:
-    """Put the rules in force in this process's network namespace, all at once; `fresh` as for `rules`.
-
-    Raises:
-        Problem: nft is missing, or the kernel refuses.
-    """
-    nft = program("nft", "nftables")
-    said = os.memfd_create("said")
-    text = os.memfd_create("rules")
-    try:
-        os.write(text, rules(ports, fresh=fresh).encode())
-        os.lseek(text, 0, os.SEEK_SET)
-        actions = [
-            (os.POSIX_SPAWN_DUP2, text, 0),
-            (os.POSIX_SPAWN_DUP2, said, 1),
-            (os.POSIX_SPAWN_DUP2, said, 2),
-        ]
-        pid = os.posix_spawn(
-            nft, [nft, "-f", "-"], {"PATH": search_path(), "LC_ALL": "C"}, file_actions=actions
-        )
-        _, status = os.waitpid(pid, 0)
-        if status:
-            os.lseek(said, 0, os.SEEK_SET)
-            lines = os.read(said, 2000).decode("utf-8", "replace").strip().splitlines()
-            raise Problem(f"nft refused the cell's rules: {lines[0] if lines else status}", "nftables")
-    finally:
-        os.close(said)
-        os.close(text)
 
 
 def configure() -> None:
@@ -186,28 +77,6 @@ def forget_translations() -> None:
         sock.bind((0, 0))
         sock.send(header(_CONNTRACK_DELETE, _REQUEST | _ACK, struct.pack("=BBH", socket.AF_UNSPEC, 0, 0)))
         acknowledged(sock)
-
-
-def attribute(kind: int, payload: bytes) -> bytes:
-    """One netlink attribute, padded (netlink(7))."""
-    return struct.pack("=HH", 4 + len(payload), kind) + payload + b"\0" * (-len(payload) % 4)
-
-
-def header(kind: int, flags: int, payload: bytes) -> bytes:
-    """One netlink message (netlink(7))."""
-    return struct.pack("=IHHII", 16 + len(payload), kind, flags, 0, 0) + payload
-
-
-def acknowledged(sock: socket.socket) -> None:
-    """Read the kernel's acknowledgement of the message just sent.
-
-    Raises:
-        OSError: the kernel refused the message.
-    """
-    data = sock.recv(4096)
-    kind, number = struct.unpack_from("=H", data, 4)[0], struct.unpack_from("=i", data, 16)[0]
-    if kind == _NLMSG_ERROR and number:
-        raise OSError(-number, os.strerror(-number), "netlink")
 
 
 def _message(kind: int, payload: bytes) -> bytes:

@@ -6,16 +6,9 @@ import errno
 import socket
 import struct
 
-from irons_local.cell.network import (
-    GATEWAY4,
-    GATEWAY6,
-    LOG_GROUP,
-    Ports,
-    acknowledged,
-    attribute,
-    header,
-    ipv6,
-)
+from irons_local.cell.layout import GATEWAY4, GATEWAY6, LOG_GROUP, Ports
+from irons_local.cell.network import ipv6
+from irons_local.linux.netlink import acknowledged, attribute, header
 from irons_local.linux.tcp import tcp_socket
 
 NAMES = ("tcp4", "tcp6", "dns_udp4", "dns_udp6", "dns_tcp4", "dns_tcp6", "nflog")

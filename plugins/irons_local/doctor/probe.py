@@ -15,7 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from irons_local.cell.network import Ports, rules
+from irons_local.cell.layout import Ports
+from irons_local.cell.nft import rules
 from irons_local.linux import namespaces
 from irons_local.linux.userns_main import Say
 

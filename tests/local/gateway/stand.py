@@ -32,10 +32,10 @@ BANNER = b"220 mail.example.test ESMTP\r\n"
 """What the server that speaks first says."""
 MAKER = """
 import json, socket, sys
-from irons_local.cell import network as cellnet, sockets
-ports = cellnet.Ports()
+from irons_local.cell import layout, network as cellnet, nft, sockets
+ports = layout.Ports()
 cellnet.configure()
-cellnet.apply_rules(ports)
+nft.apply_rules(ports)
 made = sockets.make(ports)
 socket.send_fds(socket.socket(fileno=int(sys.argv[1])), [b"x"], [each.fileno() for each in made])
 """

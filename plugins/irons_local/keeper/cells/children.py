@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn, Self
 
 from irons_local.cell import sockets
-from irons_local.cell.network import Ports, apply_rules, configure, forget_translations
+from irons_local.cell.layout import Ports
+from irons_local.cell.network import configure, forget_translations
+from irons_local.cell.nft import apply_rules
 from irons_local.ipc.link import Link, LinkError
 from irons_local.linux import idmap, namespaces
 from irons_local.linux.programs import program, search_path

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from irons_local.cell import sockets
-from irons_local.cell.network import Ports
+from irons_local.cell.layout import Ports
 from irons_local.ipc.link import Link, Message, RequestError, answer_of
 from irons_local.keeper.cells import children
 from irons_local.keeper.cells.loop import Loop

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from irons_local.cell.network import Ports
+from irons_local.cell.layout import Ports
 from irons_local.ipc.link import Body, Link, LinkError, RequestError
 from irons_local.keeper.cells.registry import Cells
 from irons_local.keeper.supervise.spawn import Plan

@@ -1,0 +1,20 @@
+"""The addresses and ports of a cell, the same in all of them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+GATEWAY4, GATEWAY6 = "100.64.0.1", "fd64::1"
+
+
+SANDBOX4, SANDBOX6 = "100.64.0.2", "fd64::2"
+
+
+LOG_GROUP = 5
+
+
+class Ports(NamedTuple):
+    """Where the gateway listens inside a cell: its transparent TCP port, and its name server's."""
+
+    tcp: int = 15001
+    dns: int = 53
