@@ -16,7 +16,7 @@ import pytest
 from tests.local.people import CELL_NEEDS, PYTHON, Person, eventually, keeping, root_person
 
 from irons.errors import LocalError
-from irons_local.daemon import client
+from irons_local.daemon import client, proxy
 from irons_local.paths import Places
 from irons_plugins.local.handlers import _listens, _memory, listens_text
 from irons_plugins.local.listen_options import Listening
@@ -174,18 +174,18 @@ def test_a_connection_is_handed_to_openssh() -> None:
         eventually(lambda: "127.0.0.1:22" in kept.inside(cell, "ss", "-Hlnt")[1], what="the server inside")
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            client.connect_descriptor(cell, theirs.fileno(), person.environ)
+            proxy.connect_descriptor(cell, theirs.fileno(), person.environ)
             data, fds, _, _ = socket.recv_fds(ours, 10, 4)
         assert data == b"\0"
         with socket.socket(fileno=fds[0]) as connection:
             assert connection.recv(8) == b"SSH-2.0-"
         with pytest.raises(LocalError, match="no cell"):
-            client.connect_descriptor("sb_00000000000000ff", environ=person.environ)
+            proxy.connect_descriptor("sb_00000000000000ff", environ=person.environ)
         with (
             Path(os.devnull).open("w") as nowhere,
             pytest.raises(LocalError, match="stdout is not a socket to hand"),
         ):
-            client.connect_descriptor(cell, nowhere.fileno(), person.environ)
+            proxy.connect_descriptor(cell, nowhere.fileno(), person.environ)
 
 
 def test_without_a_daemon(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_without_a_daemon(tmp_path: Path) -> None:
     assert client.status(places) is None
     assert client.down(places) is False
     with pytest.raises(LocalError, match="does not run"):
-        client.connect(places, "sb_0000000000000001")
+        proxy.connect(places, "sb_0000000000000001")
     with pytest.raises(LocalError, match="does not run"):
         client.restart(places)
     assert list(tmp_path.iterdir()) == []

@@ -6,12 +6,10 @@ and two short messages. Everything here raises `LocalError` with the line to pri
 
 from __future__ import annotations
 
-import array
 import os
 import re
 import select
 import signal
-import socket
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -22,8 +20,7 @@ from irons.errors import LocalError
 from irons.version import __version__
 from irons_local.daemon.spawn import START_WITHIN, broken, start
 from irons_local.ipc.link import Link, LinkError, Message, RequestError, reach
-from irons_local.ipc.locate import settle
-from irons_local.paths import Places, PlacesError
+from irons_local.paths import Places
 
 _ANSWER_WITHIN = 10.0
 _DOWN_WITHIN = 15.0
@@ -99,7 +96,7 @@ def ensure(
     deadline = time.monotonic() + START_WITHIN
     replaced = False
     while True:
-        link = _reach(places)
+        link = reach_keeper(places)
         if link is None:
             if time.monotonic() > deadline:
                 raise broken(places, "it ends as soon as it is started")
@@ -140,11 +137,11 @@ def status(places: Places) -> Status | None:
     Raises:
         LocalError: it does not answer.
     """
-    link = _reach(places)
+    link = reach_keeper(places)
     if link is None:
         return None
     with link:
-        return _status(_request(places, link, "status"))
+        return _status(ask_keeper(places, link, "status"))
 
 
 def down(places: Places, *, within: float = _DOWN_WITHIN) -> bool:
@@ -160,11 +157,11 @@ def down(places: Places, *, within: float = _DOWN_WITHIN) -> bool:
     Raises:
         LocalError: it did not end.
     """
-    link = _reach(places, within=within)
+    link = reach_keeper(places, within=within)
     if link is None:
         return False
     with link:
-        pid = int(_request(places, link, "down").body["pid"])
+        pid = int(ask_keeper(places, link, "down").body["pid"])
         wait_for_end(pid, within)
     return True
 
@@ -194,7 +191,7 @@ def stay(places: Places) -> None:
     """
     found = status(places)
     if found is None:
-        raise _absent()
+        raise not_running()
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         wait_for_end(found.pid, None)
@@ -216,62 +213,11 @@ def restart(places: Places, name: str | None = None) -> None:
     Raises:
         LocalError: the daemon does not run or does not answer.
     """
-    link = _reach(places)
+    link = reach_keeper(places)
     if link is None:
-        raise _absent()
+        raise not_running()
     with link:
-        _request(places, link, "restart", name=name)
-
-
-def connect(places: Places, cell: str, address: str = "127.0.0.1", port: int = 22) -> socket.socket:
-    """A TCP connection made inside a sandbox's network.
-
-    Args:
-        places: where the daemon is.
-        cell: the sandbox's cell.
-        address: an address inside.
-        port: a port there.
-
-    Raises:
-        LocalError: there is no such cell, or nobody listens there.
-    """
-    link = _reach(places)
-    if link is None:
-        raise _absent()
-    with link:
-        message = _request(places, link, "cell.connect", cell=cell, address=address, port=port)
-        return socket.socket(fileno=message.fds.pop())
-
-
-def connect_descriptor(cell: str, out: int = 1, environ: Mapping[str, str] | None = None) -> None:
-    """Hand OpenSSH a connection to a sandbox's SSH server, and be done: for `ProxyCommand` with `ProxyUseFdpass`.
-
-    OpenSSH gives such a command a unix socket for its output and wants one byte there that brings the descriptor
-    (ssh_config(5)).
-
-    Args:
-        cell: the sandbox's cell.
-        out: the descriptor to hand it over on.
-        environ: names the places; this process's own environment when None.
-
-    Raises:
-        LocalError: there is no connection, or `out` is not a socket.
-    """
-    try:
-        places = settle(Places.of(environ))
-    except PlacesError as error:
-        raise LocalError(str(error)) from error
-    with connect(places, cell) as sock:
-        try:
-            with socket.socket(fileno=os.dup(out)) as to:
-                to.sendmsg(
-                    [b"\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [sock.fileno()]))]
-                )
-        except OSError as error:
-            raise LocalError(
-                "stdout is not a socket to hand the connection to",
-                hint="this is meant for ssh's ProxyCommand",
-            ) from error
+        ask_keeper(places, link, "restart", name=name)
 
 
 def wait_for_end(pid: int, within: float | None) -> None:
@@ -284,11 +230,17 @@ def wait_for_end(pid: int, within: float | None) -> None:
             os.close(pidfd)
 
 
-def _absent() -> LocalError:
+def not_running() -> LocalError:
+    """Return the error of a command that needs a daemon, where none runs."""
     return LocalError("the irons daemon does not run", hint="start it with `irons local up`")
 
 
-def _reach(places: Places, within: float = _ANSWER_WITHIN) -> Link | None:
+def reach_keeper(places: Places, within: float = _ANSWER_WITHIN) -> Link | None:
+    """Connect to the keeper; None where none serves.
+
+    Raises:
+        LocalError: its socket cannot be used.
+    """
     try:
         return Link.to(places.keeper_socket, within)
     except (FileNotFoundError, ConnectionRefusedError):
@@ -299,7 +251,12 @@ def _reach(places: Places, within: float = _ANSWER_WITHIN) -> Link | None:
         ) from error
 
 
-def _request(places: Places, link: Link, op: str, **fields: Any) -> Message:
+def ask_keeper(places: Places, link: Link, op: str, **fields: Any) -> Message:
+    """Send a request to the keeper and return its answer.
+
+    Raises:
+        LocalError: it refuses, or does not answer.
+    """
     try:
         return link.request(op, **fields)
     except RequestError as error:

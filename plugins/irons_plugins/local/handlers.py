@@ -275,7 +275,7 @@ def uninstall(ctx: Context, *, purge: bool, dry_run: bool, yes: bool) -> object:
 
 def connect(ctx: Context, *, cell: str, port: str | None) -> None:
     """Hand a connected descriptor to the ssh that started this."""
-    from irons_local.daemon import client
+    from irons_local.daemon import proxy
 
     del port
-    client.connect_descriptor(cell, environ=ctx.settings.env)
+    proxy.connect_descriptor(cell, environ=ctx.settings.env)
