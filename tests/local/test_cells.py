@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tests.local.people import CELL_NEEDS, PYTHON, Kept, eventually
 
-from irons_local.ipc.link import Message, RequestError
+from irons_local.ipc.framing import Message, RequestError
 from irons_local.keeper.cells import children
 from irons_local.keeper.cells.requests import Report
 from irons_local.linux.idmap import PRIVATE_BASE

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from irons_local.daemon import handover
-from irons_local.ipc import link
+from irons_local.ipc import framing, link, unixsock
 
 pytestmark = pytest.mark.process
 
@@ -23,9 +23,9 @@ CELL = "sb_00000000000000aa"
 
 
 @contextmanager
-def keeper(path: Path, *, refuses: bool = False) -> Iterator[list[link.Body]]:
+def keeper(path: Path, *, refuses: bool = False) -> Iterator[list[framing.Body]]:
     """A stand-in keeper that answers one request: with one end of a pair whose other end has said hello, or with an error."""
-    asked: list[link.Body] = []
+    asked: list[framing.Body] = []
     near, far = socket.socketpair()
     near.sendall(b"hello")
 
@@ -36,10 +36,10 @@ def keeper(path: Path, *, refuses: bool = False) -> Iterator[list[link.Body]]:
                 client.send({"id": 1, "error": {"code": "absent", "message": "there is no cell"}})
             else:
                 # The program may have ended before all of it was sent: it has what it needs.
-                with suppress(link.LinkClosedError):
+                with suppress(framing.LinkClosedError):
                     client.send({"id": 1, "ok": {}}, [far.fileno()])
 
-    with link.listen(path) as listener, near, far:
+    with unixsock.listen(path) as listener, near, far:
         thread = threading.Thread(target=serve)
         thread.start()
         yield asked

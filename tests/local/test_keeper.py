@@ -12,7 +12,8 @@ import pytest
 from tests.local.people import Kept, eventually
 
 from irons_local.forkserver.confine import GATEWAY_ID
-from irons_local.ipc.link import Link, LinkClosedError, RequestError
+from irons_local.ipc.framing import LinkClosedError, RequestError
+from irons_local.ipc.link import Link
 from irons_local.keeper import daemonize
 from irons_local.linux.namespaces import CAP_DAC_READ_SEARCH
 

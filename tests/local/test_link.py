@@ -14,9 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irons_local.ipc.aio import AsyncLink
-from irons_local.ipc.link import (
+from irons_local.ipc.framing import (
     MAX_BYTES,
-    Link,
     LinkClosedError,
     LinkError,
     Message,
@@ -24,9 +23,9 @@ from irons_local.ipc.link import (
     RequestError,
     Sender,
     encode,
-    listen,
-    peer_of,
 )
+from irons_local.ipc.link import Link
+from irons_local.ipc.unixsock import listen, peer_of
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),

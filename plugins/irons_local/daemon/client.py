@@ -19,7 +19,9 @@ from typing import Any
 from irons.errors import LocalError
 from irons.version import __version__
 from irons_local.daemon.spawn import START_WITHIN, broken, start
-from irons_local.ipc.link import Link, LinkError, Message, RequestError, reach
+from irons_local.ipc.framing import LinkError, Message, RequestError
+from irons_local.ipc.link import Link
+from irons_local.ipc.unixsock import reach
 from irons_local.paths import Places
 
 _ANSWER_WITHIN = 10.0

@@ -20,7 +20,8 @@ from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
 
-from irons_local.ipc.link import Link, LinkError, Message
+from irons_local.ipc.framing import LinkError, Message
+from irons_local.ipc.link import Link
 
 BEGIN = b"\n"
 """The byte at which a worker begins."""

@@ -17,7 +17,7 @@ from irons_local.gateway.budget.watch import FairLoop
 from irons_local.gateway.record.journal import JournalError
 from irons_local.gateway.service import Service, proportional
 from irons_local.ipc.aio import AsyncLink
-from irons_local.ipc.link import LinkError
+from irons_local.ipc.framing import LinkError
 
 FILES = 262_144
 BEAT = 1.0

@@ -35,7 +35,7 @@ from irons_local.gateway.streams.splice import Pipes, share_of_pipes
 from irons_local.gateway.tls import client_hello
 from irons_local.gateway.tls.remembered import Hellos
 from irons_local.ipc.aio import AsyncLink
-from irons_local.ipc.link import LinkClosedError, LinkError, Message
+from irons_local.ipc.framing import LinkClosedError, LinkError, Message
 from irons_policy.causes import Cause
 from irons_policy.decide import forbidden
 from irons_policy.hostnames import HostError, canonical_host

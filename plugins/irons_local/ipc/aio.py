@@ -9,7 +9,7 @@ import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-from irons_local.ipc.link import Body, LinkClosedError, LinkError, Message, Receiver, Sender, answer_of
+from irons_local.ipc.framing import Body, LinkClosedError, LinkError, Message, Receiver, Sender, answer_of
 
 
 class AsyncLink:

@@ -11,7 +11,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from irons_local.ipc.link import Link, LinkError, RequestError
+from irons_local.ipc.framing import LinkError, RequestError
+from irons_local.ipc.link import Link
 from irons_local.paths import Places
 
 _ANSWER_WITHIN = 2.0

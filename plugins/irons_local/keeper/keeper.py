@@ -22,7 +22,8 @@ from irons.version import __version__
 from irons_local.config import worker_count
 from irons_local.forkserver.confine import GATEWAY_ID
 from irons_local.interpreter import options
-from irons_local.ipc.link import RequestError, listen, peer_of
+from irons_local.ipc.framing import RequestError
+from irons_local.ipc.unixsock import listen, peer_of
 from irons_local.keeper import daemonize
 from irons_local.keeper.cells.children import fault
 from irons_local.keeper.cells.loop import READ, Loop

@@ -22,7 +22,7 @@ from irons_local.control.store.terms import Instant
 from irons_local.engines.protocol import Cells, Engine, Look, Made, Spec
 from irons_local.errors import EngineError
 from irons_local.ipc.aio import AsyncLink
-from irons_local.ipc.link import LinkError, Message
+from irons_local.ipc.framing import LinkError, Message
 from irons_local.paths import Places
 from irons_local.progress import Progress, unheard
 

@@ -20,7 +20,7 @@ from irons_local.control.clients.keeper import Keeper
 from irons_local.control.schema.errors import ApiError
 from irons_local.errors import CellError
 from irons_local.ipc.aio import AsyncLink
-from irons_local.ipc.link import LinkError
+from irons_local.ipc.framing import LinkError
 
 CELL = "sb_00112233445566ff"
 

@@ -15,7 +15,8 @@ from tests.local.gateway.stand import CELL, CellNet, Program, Stand, policy, qui
 
 from irons_local.gateway.record.notify import PAUSE, News
 from irons_local.ipc.aio import AsyncLink
-from irons_local.ipc.link import Link, RequestError
+from irons_local.ipc.framing import RequestError
+from irons_local.ipc.link import Link
 
 WEB = "web.example.test"
 SECOND = "sb_00000000000000bb"

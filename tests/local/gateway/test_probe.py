@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.local.gateway.stand import CELL, Stand, policy
 
-from irons_local.ipc.link import RequestError
+from irons_local.ipc.framing import RequestError
 
 WEB = "web.example.test"
 

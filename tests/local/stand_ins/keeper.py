@@ -6,7 +6,7 @@ import os
 import sys
 
 from irons_local.forkserver.confine import GATEWAY_ID
-from irons_local.ipc.link import listen
+from irons_local.ipc.unixsock import listen
 from irons_local.keeper import daemonize
 from irons_local.keeper.keeper import Keeper, warm
 from irons_local.keeper.supervise.spawn import Plan

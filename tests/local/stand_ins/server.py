@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from irons_local.ipc.aio import keepers
-from irons_local.ipc.link import LinkClosedError
+from irons_local.ipc.framing import LinkClosedError
 
 
 async def serve() -> None:

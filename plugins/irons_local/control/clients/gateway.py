@@ -11,7 +11,7 @@ from typing import Any
 
 from irons_local.control.schema.errors import ApiError
 from irons_local.ipc.aio import AsyncLink
-from irons_local.ipc.link import LinkClosedError, LinkError, RequestError
+from irons_local.ipc.framing import LinkClosedError, LinkError, RequestError
 
 _log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from irons_local.control.clients.gateway import Peer
 from irons_local.control.schema.errors import ApiError, unready
-from irons_local.ipc.link import LinkClosedError
+from irons_local.ipc.framing import LinkClosedError
 
 _log = logging.getLogger(__name__)
 _WITHIN = 10.0

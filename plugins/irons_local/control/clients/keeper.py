@@ -15,7 +15,7 @@ from irons_local.control.clients.gateways import Place
 from irons_local.engines.protocol import Namespaces
 from irons_local.errors import CellError
 from irons_local.ipc.aio import AsyncLink
-from irons_local.ipc.link import LinkClosedError, LinkError, Message, RequestError
+from irons_local.ipc.framing import LinkClosedError, LinkError, Message, RequestError
 
 _log = logging.getLogger(__name__)
 _WITHIN = 40.0

@@ -18,7 +18,7 @@ from irons_local.config.server import Config
 from irons_local.control.http.conversation import Conversation
 from irons_local.control.http.gate import Gate
 from irons_local.control.http.phases import TimesAllowed
-from irons_local.ipc.link import listen, peer_of
+from irons_local.ipc.unixsock import listen, peer_of
 from irons_local.linux import tcp
 
 _log = logging.getLogger(__name__)

@@ -19,7 +19,8 @@ from contextlib import suppress
 from typing import NoReturn
 
 from irons_local.engines.namespace import boot
-from irons_local.ipc.link import Link, LinkError, Message
+from irons_local.ipc.framing import LinkError, Message
+from irons_local.ipc.link import Link
 
 IDLE = 900
 """Seconds without a start after which it ends."""

@@ -21,7 +21,7 @@ from irons_local.engines.protocol import CELL_DNS, SSH_PORT, Cells, Namespaces
 from irons_local.errors import CellError, EngineError
 from irons_local.images.catalog import Image
 from irons_local.images.kit.store import MadeKit
-from irons_local.ipc.link import LinkError
+from irons_local.ipc.framing import LinkError
 from irons_local.linux import disk_images
 from irons_local.linux.idmap import IdMapError, outer_map
 from irons_local.linux.processes import Process, ended, open_process

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from irons_local.ipc.aio import AsyncLink
-from irons_local.ipc.link import LinkError, Message
+from irons_local.ipc.framing import LinkError, Message
 from irons_local.linux.processes import ended, send
 from irons_local.linux.userns_call import end, program
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import partial
 
 from irons_local.ipc.aio import AsyncLink
-from irons_local.ipc.link import LinkError
+from irons_local.ipc.framing import LinkError
 
 PAUSE = 0.02
 

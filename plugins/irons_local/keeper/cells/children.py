@@ -19,7 +19,8 @@ from irons_local.cell import sockets
 from irons_local.cell.layout import Ports
 from irons_local.cell.network import configure, forget_translations
 from irons_local.cell.nft import apply_rules
-from irons_local.ipc.link import Link, LinkError
+from irons_local.ipc.framing import LinkError
+from irons_local.ipc.link import Link
 from irons_local.linux import idmap, namespaces
 from irons_local.linux.programs import program, search_path
 from irons_local.linux.tcp import tcp_socket

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from irons_local.cell import sockets
 from irons_local.cell.layout import Ports
-from irons_local.ipc.link import Link, Message, RequestError, answer_of
+from irons_local.ipc.framing import Message, RequestError, answer_of
+from irons_local.ipc.link import Link
 from irons_local.keeper.cells import children
 from irons_local.keeper.cells.loop import Loop
 from irons_local.keeper.cells.requests import Ask, Report

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from irons_local.ipc.link import Body, LinkError, Message, Receiver, Sender
+from irons_local.ipc.framing import Body, LinkError, Message, Receiver, Sender
 from irons_local.keeper.cells.children import Child
 from irons_local.keeper.cells.loop import READ, WRITE, Loop
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from irons_local.cell.layout import Ports
-from irons_local.ipc.link import Body, Link, LinkError, RequestError
+from irons_local.ipc.framing import Body, LinkError, RequestError
+from irons_local.ipc.link import Link
 from irons_local.keeper.cells.registry import Cells
 from irons_local.keeper.supervise.spawn import Plan
 from irons_local.keeper.supervise.supervisor import Found, end_found, find, say

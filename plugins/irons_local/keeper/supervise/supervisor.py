@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
-from irons_local.ipc.link import reach
+from irons_local.ipc.unixsock import reach
 from irons_local.keeper.cells.loop import READ, Loop
 from irons_local.keeper.cells.requests import Ask, Client
 from irons_local.keeper.supervise.spawn import Birth, Plan, execute

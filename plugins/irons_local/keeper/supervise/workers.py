@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from irons_local.ipc.link import Body
+from irons_local.ipc.framing import Body
 from irons_local.keeper.cells.loop import Loop
 from irons_local.keeper.cells.registry import Cell, Cells
 from irons_local.keeper.cells.requests import Ask

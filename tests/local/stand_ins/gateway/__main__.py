@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from irons_local.ipc.aio import AsyncLink, keepers
-from irons_local.ipc.link import LinkClosedError
+from irons_local.ipc.framing import LinkClosedError
 
 NAMES = ("tcp4", "tcp6", "dns_udp4", "dns_udp6", "dns_tcp4", "dns_tcp6", "nflog")
 
