@@ -47,6 +47,7 @@ from irons_local.engines.namespace.starter import Starter
 from irons_local.engines.protocol import Cells, Engine, EngineMaker, Kit
 from irons_local.errors import CellError, EngineError
 from irons_local.images.layers import Layers
+from irons_local.ipc.inherit import inherited
 from irons_local.paths import Places, PlacesError
 
 _log = logging.getLogger(__name__)
@@ -290,7 +291,7 @@ def main() -> int:
     try:
         places = Places.of().create()
         config = read_config(places.local / FILE, config_path(os.environ))
-        link, rendezvous = _inherited("IRONS_LINK"), _inherited("IRONS_KEEPER")
+        link, rendezvous = inherited("IRONS_LINK"), inherited("IRONS_KEEPER")
         if link is None:
             raise ConfigError("IRONS_LINK names no descriptor; the keeper starts this program")
         with contextlib.closing(Store(places.database, Reserve(places.reserve).give)) as store:
@@ -339,16 +340,6 @@ def _brought() -> Mapping[str, EngineMaker]:
     except Exception:  # noqa: BLE001 (a plugin may raise anything, and others' sandboxes must be served)
         _log.exception("no engines of plugins")
         return {}
-
-
-def _inherited(variable: str) -> socket.socket | None:
-    """The socket whose descriptor the environment names; programs started from here must not inherit it."""
-    try:
-        sock = socket.socket(fileno=int(os.environ.pop(variable)))
-    except (KeyError, ValueError, OSError):
-        return None
-    sock.set_inheritable(False)
-    return sock
 
 
 if __name__ == "__main__":

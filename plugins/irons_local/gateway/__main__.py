@@ -18,6 +18,7 @@ from irons_local.gateway.record.journal import JournalError
 from irons_local.gateway.service import Service, proportional
 from irons_local.ipc.aio import AsyncLink
 from irons_local.ipc.framing import LinkError
+from irons_local.ipc.inherit import inherited
 
 FILES = 262_144
 BEAT = 1.0
@@ -32,7 +33,7 @@ def main() -> int:
         The exit code.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    link, keepers = _inherited("IRONS_LINK"), _inherited("IRONS_KEEPER")
+    link, keepers = inherited("IRONS_LINK"), inherited("IRONS_KEEPER")
     if link is None:
         sys.stderr.write("irons: the gateway is started by the keeper; try `irons local up`\n")
         return 2
@@ -56,16 +57,6 @@ def _unraisable(what: sys.UnraisableHookArgs) -> None:
     """Keep out of the log what `ssl` says there of a ClientHello whose name is not ASCII; it is refused as malformed."""
     if not issubclass(what.exc_type, UnicodeDecodeError):
         sys.__unraisablehook__(what)
-
-
-def _inherited(name: str) -> socket.socket | None:
-    """The socket whose descriptor the environment names; not for programs of ours to inherit in turn."""
-    try:
-        sock = socket.socket(fileno=int(os.environ.pop(name)))
-    except (KeyError, ValueError, OSError):
-        return None
-    sock.set_inheritable(False)
-    return sock
 
 
 async def _run(first: socket.socket, keepers: socket.socket | None, loop: FairLoop) -> None:
