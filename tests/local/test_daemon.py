@@ -47,7 +47,7 @@ with socket.create_server(("127.0.0.1", 22)) as server:
 
 
 def ensure(person: Person, *prefix: str) -> Any:
-    """What `daemon.ensure` gives when a command of theirs calls it."""
+    """What `client.ensure` gives when a command of theirs calls it."""
     done = person.run([*prefix, sys.executable, "-c", ASK])
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

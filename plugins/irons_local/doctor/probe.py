@@ -1,6 +1,6 @@
 """Whether this machine does what a sandbox needs, found out by doing it, in namespaces that end with the trial.
 
-Runs by `engines.inside` in namespace A. Each step answers with "" or with what the kernel, or a program, said.
+Runs by `linux.userns_main` in namespace A. Each step answers with "" or with what the kernel, or a program, said.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def trial(request: dict[str, Any], _say: Say) -> dict[str, Any]:
-    """Try everything, for `inside`; gives `overlay`, `calls`, `rules` and `proc`.
+    """Try everything, for `userns_main`; gives `overlay`, `calls`, `rules` and `proc`.
 
     Args:
         request: `nft`, the program's path, or "" to leave the rules out.

@@ -227,7 +227,7 @@ async def _moved(source: Path, target: Path) -> None:
 
 
 def move(request: dict[str, Any], _say: Say) -> dict[str, Any]:
-    """Rename a directory, for `inside`: `names` in the directories behind the descriptors `places`."""
+    """Rename a directory, for `userns_main`: `names` in the directories behind the descriptors `places`."""
     (source, target), (old, new) = request["places"], request["names"]
     os.rename(old, new, src_dir_fd=source, dst_dir_fd=target)
     return {}

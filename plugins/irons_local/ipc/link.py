@@ -2,7 +2,7 @@
 
 A message is a 4-byte big-endian length and that many bytes of one UTF-8 JSON object; its descriptors travel
 with its first byte (`SCM_RIGHTS`, unix(7)). A request has `id` and `op`, its answer the same `id` and `ok` or
-`error`; a message with no `id` is a notice. `asynclink` has the same for asyncio.
+`error`; a message with no `id` is a notice. `aio` has the same for asyncio.
 """
 
 from __future__ import annotations

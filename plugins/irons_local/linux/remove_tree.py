@@ -46,7 +46,7 @@ async def remove_tree(path: Path) -> None:
 
 
 def empty_inside(request: dict[str, Any], _say: Say) -> dict[str, Any]:
-    """`empty`, for `inside`."""
+    """`empty`, for `userns_main`."""
     empty(request["directory"])
     return {}
 

@@ -1,4 +1,4 @@
-"""Running a function of ours in the namespaces of `inside`, from the event loop."""
+"""Running a function of ours in the namespaces of `userns_main`, from the event loop."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def call(
     """Run `MODULE:FUNCTION` inside; a cancelled call kills it.
 
     Args:
-        level: `a` or `b`, as `inside` explains.
+        level: `a` or `b`, as `userns_main` explains.
         target: the function.
         request: its argument, as JSON.
         fds: descriptors that it inherits under the same numbers.

@@ -62,8 +62,8 @@ def enter(level: Level, idmap: IdMap, request: dict[str, Any]) -> None:
     way, where it is allowed, is asked for in the request: `give`, descriptors of files of this user that become
     those of a sandbox's root; `layers`, directories (topmost first) that are to be seen as one, behind the descriptor
     that is put into the request as `rootfs`: read-only, or with changes going to `upper` (its `work` beside it),
-    and with `redirects` as the machine's root mounts them (`kernel.OVERLAY_OF_ROOT`);
-    `disk`, a file with a file system (`disks`) that is mounted on `STAGE` first, so that a layer may lie there;
+    and with `redirects` as the machine's root mounts them (`syscalls.OVERLAY_OF_ROOT`);
+    `disk`, a file with a file system (`disk_images`) that is mounted on `STAGE` first, so that a layer may lie there;
     `open`, paths of directories by the name under which the request gets a descriptor of each.
 
     Raises:

@@ -61,7 +61,7 @@ class PromptCompleter(Completer):
         self.asked = ""
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
-        """Yield what may stand at the cursor, best first, at most `matching.LIMIT` words and as many files."""
+        """Yield what may stand at the cursor, best first, at most `fuzzy.LIMIT` words and as many files."""
         del complete_event
         at = place(document.text_before_cursor)
         if at is not None:

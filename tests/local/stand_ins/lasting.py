@@ -1,4 +1,4 @@
-"""A function for `inside` that goes on for as long as it may."""
+"""A function for `userns_main` that goes on for as long as it may."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ _NEXT_KEEPER = 20.0
 
 
 class Keeper:
-    """The link to the keeper, and to the next one should it die; `engines.Cells` for the engines."""
+    """The link to the keeper, and to the next one should it die; `protocol.Cells` for the engines."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Enters a cell, mounts a sandbox's root file system there and starts its process 1 with crun; run by `forking`, once per start.
+"""Enters a cell, mounts a sandbox's root file system there and starts its process 1 with crun; run by `forkserver`, once per start.
 
 What was started, or why nothing was, is also written to the descriptor `note`, so that a control plane that was restarted
 in between finds it. Nothing it mounts outlives the cell.
@@ -243,7 +243,7 @@ def _give(descriptor: int, owner: list[int]) -> None:
 
 
 def _mount_overlay(layers: _Layers, kind: str) -> None:
-    """Mount a sandbox's files at `ROOTFS`; `kind` is one of the kinds of `kernel`."""
+    """Mount a sandbox's files at `ROOTFS`; `kind` is one of the kinds of `syscalls`."""
     namespaces.mount("none", "/", flags=namespaces.MS_REC | syscalls.MS_PRIVATE)
     namespaces.mount("tmpfs", "/run", "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=0755,size=16m")
     ROOTFS.mkdir(parents=True)

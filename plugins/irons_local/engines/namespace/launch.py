@@ -194,7 +194,7 @@ async def run(told: boot.Order, held: int, starter: Starter | None) -> Started:
 
 
 async def amend(spaces: Namespaces, process: Process, authorized: str, gone: Sequence[str]) -> None:
-    """Have `amending` give a running sandbox other authorized keys and end sessions.
+    """Have `amend` give a running sandbox other authorized keys and end sessions.
 
     Args:
         spaces: descriptors of the cell's namespaces.
@@ -210,7 +210,7 @@ async def amend(spaces: Namespaces, process: Process, authorized: str, gone: Seq
 
 
 async def announce(spaces: Namespaces, process: Process, line: str) -> None:
-    """Have `announcing` write a line to the terminals of a running sandbox's SSH sessions.
+    """Have `announce` write a line to the terminals of a running sandbox's SSH sessions.
 
     Args:
         spaces: descriptors of the cell's namespaces.

@@ -1,4 +1,4 @@
-"""The warm process of `forking` as the engine sees it: kept, brought back where it has ended, asked to carry out orders."""
+"""The warm process of `forkserver` as the engine sees it: kept, brought back where it has ended, asked to carry out orders."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Starter:
 
         Args:
             order: `boot.Order`.
-            descriptors: what `forking` says.
+            descriptors: what `forkserver` says.
 
         Raises:
             LinkError: the child died without an answer.

@@ -50,7 +50,7 @@ async def read_opening(
 
     Args:
         client: the connection.
-        context: what `tls.context` made.
+        context: what `client_hello.context` made.
         hellos: ClientHellos that came before.
         grace: seconds in which the first byte must come, else the opening is silent.
         strict: the port allows only TLS or HTTP, so a text line may take its time.
@@ -93,7 +93,7 @@ async def read_hello(client: Wire, context: ssl.SSLContext, data: bytes) -> Open
 
     Args:
         client: the connection.
-        context: what `tls.context` made.
+        context: what `client_hello.context` made.
         data: how it begins.
 
     Raises:

@@ -20,7 +20,7 @@ _HTTP = re.compile(rb"HTTP/[0-9]|\A[!-~]+[ \t]+(?:https?|ftp|wss?)://", re.IGNOR
 """What makes a line HTTP: its version, or the absolute form, which HTTP/0.9 has too and servers still choose a host by."""
 _HELLO = 6
 _AFTER_LINE = re.compile(rb"\n\x16(?:\Z|\x03(?:\Z|.(?:\Z|.(?:\Z|.(?:\Z|\x01)))))", re.DOTALL)
-"""What `tls.begins` does not say no to, after a line."""
+"""What `client_hello.begins` does not say no to, after a line."""
 _BINARY = re.compile(rb"[^\t\x20-\x7e\x80-\xff]")
 
 

@@ -23,7 +23,7 @@ async def relay_tls(session: Session, context: ssl.SSLContext, check: Check, *, 
 
     Args:
         session: the connection; what its server says is not relayed yet.
-        context: what `tls.context` made.
+        context: what `client_hello.context` made.
         check: judges the name of a second ClientHello.
         late: the first came after plain text.
 
@@ -60,7 +60,7 @@ async def send_hello(
         session: the connection; what follows the records is held.
         sent: what of it has gone on before.
         data: how the rest of it begins.
-        context: what `tls.context` made.
+        context: what `client_hello.context` made.
         check: judges the name.
 
     Raises:

@@ -129,7 +129,7 @@ async def relay_clear(
     Args:
         session: the connection.
         opening: what the client has said so far.
-        context: what `tls.context` made.
+        context: what `client_hello.context` made.
         budget: of what the connections of its cell may hold while names may still show up in them.
         check: judges each name.
         http2: relays HTTP/2, where that shows up.
@@ -222,7 +222,7 @@ async def _pass_on(
         data: the bytes.
         rest: what of the client has been read beyond them.
         shadows: reads along.
-        context: what `tls.context` made.
+        context: what `client_hello.context` made.
         check: judges the name of a ClientHello that ends in `data`.
 
     Returns:

@@ -18,7 +18,7 @@ MOST = 8
 READER = 1024
 """Bytes that one costs beside what it has been given."""
 _BEGINS = re.compile(rb"\x16\x03...\x01", re.DOTALL)
-"""What `tls.begins` says yes to."""
+"""What `client_hello.begins` says yes to."""
 _TAIL = 5
 
 
@@ -30,7 +30,7 @@ class Shadows:
     """What may be ClientHellos in one connection.
 
     Args:
-        context: what `tls.context` made.
+        context: what `client_hello.context` made.
         budget: of what the connections of its cell may hold.
     """
 

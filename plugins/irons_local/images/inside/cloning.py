@@ -1,6 +1,6 @@
 """A copy of a sandbox's changes that shares their blocks, where the file system can do that (`FICLONE`).
 
-Runs by `engines.inside` in namespace B. It follows no link, and copies what an overlay's upper directory is made of:
+Runs by `linux.userns_main` in namespace B. It follows no link, and copies what an overlay's upper directory is made of:
 files, directories, links, whiteouts and extended attributes. Sockets are left out.
 """
 
@@ -42,7 +42,7 @@ def _unnamed(directory: Path) -> int:
 
 
 def clone(request: dict[str, Any], say: Say) -> dict[str, Any]:
-    """Copy a directory, for `inside`.
+    """Copy a directory, for `userns_main`.
 
     Args:
         request: `source` and `target` (descriptors of directories; `target` is empty).

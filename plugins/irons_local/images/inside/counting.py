@@ -1,4 +1,4 @@
-"""The sizes of a layer's files, counted once: a save does not wait for them. Runs by `engines.inside` in namespace A."""
+"""The sizes of a layer's files, counted once: a save does not wait for them. Runs by `linux.userns_main` in namespace A."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def count(request: dict[str, Any], _say: Say) -> dict[str, Any]:
-    """Add up the files below a directory, for `inside`, giving way to others who need the processor.
+    """Add up the files below a directory, for `userns_main`, giving way to others who need the processor.
 
     Args:
         request: `tree` (descriptor of the directory).

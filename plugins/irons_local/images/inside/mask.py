@@ -1,6 +1,6 @@
 """The thin layer over a saved sandbox's files: it hides what must not travel with a copy.
 
-Runs by `engines.inside` in namespace B with its root changed to all layers as one; the mask is the topmost and takes
+Runs by `linux.userns_main` in namespace B with its root changed to all layers as one; the mask is the topmost and takes
 what is removed and changed. The kernel writes the whiteouts, so that nothing here depends on their form.
 """
 
@@ -51,7 +51,7 @@ def begin(tree: int, opaque: str) -> list[int]:
 
 
 def hide(request: dict[str, Any], say: Say) -> dict[str, Any]:
-    """Hide keys and sockets, and prepare the image, for `inside`.
+    """Hide keys and sockets, and prepare the image, for `userns_main`.
 
     Args:
         request: `rootfs` (descriptor of all layers as one), `mask` (descriptor of the mask's own directory).

@@ -1,6 +1,6 @@
 """Packing a root file system into a plain tar archive, as the root of the sandbox or image it belongs to.
 
-Runs by `engines.inside` in namespace B with its root changed to what it packs. It looks no name up and executes
+Runs by `linux.userns_main` in namespace B with its root changed to what it packs. It looks no name up and executes
 nothing: what lies there may be hostile. Holes stay holes, in GNU tar's sparse format 1.0 for pax archives (GNU tar
 manual, "Storing Sparse Files"), so that what is read out of a sandbox is bounded by the blocks that it uses.
 """
@@ -39,7 +39,7 @@ KEY_PLACES = re.compile(r"(?:.*/)?\.ssh|etc/ssh|etc")
 
 
 def pack(request: dict[str, Any], say: Say) -> dict[str, Any]:
-    """Write a tar archive, for `inside`.
+    """Write a tar archive, for `userns_main`.
 
     Args:
         request: `rootfs` and `archive` (descriptors), `size` (bytes to expect, 0 if not known), `without_keys`

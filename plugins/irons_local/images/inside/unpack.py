@@ -1,6 +1,6 @@
 """Unpacking an archive that may be hostile: as a sandbox's root, below a directory that is its whole world.
 
-Runs by `engines.inside` in namespace B with its root changed to the target, so that even a path that were let
+Runs by `linux.userns_main` in namespace B with its root changed to the target, so that even a path that were let
 through could reach nothing but the target. No device nodes, no extended attributes but file capabilities, no
 owners outside the namespace; nothing of the archive is executed.
 """
@@ -47,7 +47,7 @@ _OPAQUE = ".wh..wh..opq"
 
 
 def unpack(request: dict[str, Any], say: Say) -> dict[str, Any]:
-    """Unpack and prepare an image, for `inside`.
+    """Unpack and prepare an image, for `userns_main`.
 
     Args:
         request: `archive` and `rootfs` (descriptors), `stream` (true where the archive comes through a pipe),

@@ -1,7 +1,7 @@
 """The kit: an SSH server and a few programs with their own loader and libraries, taken from the base image.
 
 It is shown read-only in every sandbox, so that nothing of the image matters to a login: neither an SSH server of its
-own, nor its C library, nor whether it has a shell. `collect` runs by `engines.inside` in namespace B with its root
+own, nor its C library, nor whether it has a shell. `collect` runs by `linux.userns_main` in namespace B with its root
 changed to the base image, executes nothing of it, and reads files of bounded size only.
 """
 
@@ -57,7 +57,7 @@ _ALL_AT_MOST = 256 << 20
 
 
 def collect(request: dict[str, Any], _say: Say) -> dict[str, Any]:
-    """Put the kit into a directory, for `inside`.
+    """Put the kit into a directory, for `userns_main`.
 
     Args:
         request: `rootfs` (of the base image) and `kit` (an empty directory), descriptors.

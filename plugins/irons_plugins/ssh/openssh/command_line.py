@@ -1,7 +1,7 @@
 """OpenSSH command lines: what is pinned, what is left out, and how it is quoted.
 
 The person's own ssh configuration is not read (`-F none`): it may forward the agent, X11, ports or variables into the sandbox,
-and those are ways round the gateway. What it says about authentication and the way there is carried over (`own_config`).
+and those are ways round the gateway. What it says about authentication and the way there is carried over (`user_ssh_config`).
 """
 
 from __future__ import annotations
