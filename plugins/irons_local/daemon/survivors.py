@@ -21,6 +21,10 @@ _MODULES = {
     "irons_local.keeper.keeper": "keeper",
     "irons_local.control.server": "server",
     "irons_local.forkserver.confine": "gateway",
+    # Their names until the modules moved; a daemon from before may still run.
+    "irons_plugins.local.keeper": "keeper",
+    "irons_plugins.local.server": "server",
+    "irons_plugins.local.confined": "gateway",
 }
 _PROC = Path("/proc")
 _END_WITHIN = 7.0

@@ -1,0 +1,7 @@
+"""Old name of `irons_local.engines.namespace.boot`, kept for one release."""
+
+from __future__ import annotations
+
+from irons_local.engines.namespace.boot import Answer, Inherited, Order, boot, carry_out
+
+__all__ = ["Answer", "Inherited", "Order", "boot", "carry_out"]
