@@ -9,6 +9,7 @@ import os
 import socket
 import subprocess
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -445,3 +446,9 @@ def test_a_keeper_that_is_busy_fails_no_start() -> None:
     finally:
         os.close(nothing)
     assert cells.asked == 3
+
+
+@pytest.mark.parametrize("module", [launch.AMEND, launch.ANNOUNCE])
+def test_a_program_that_enters_a_running_sandbox_is_a_module(module: str) -> None:
+    """The name of the program is text, which no type checker follows when a module moves."""
+    assert find_spec(module) is not None

@@ -28,6 +28,8 @@ from irons_local.linux.processes import Process, ended, open_process
 from irons_local.linux.programs import search_path
 from irons_local.linux.userns_call import end, program
 
+AMEND = "irons_local.engines.namespace.amend"
+ANNOUNCE = "irons_local.engines.namespace.announce"
 LOOPBACK = "127.0.0.1"
 BOOT_WITHIN = 60.0
 _READY_WITHIN = 30.0
@@ -206,7 +208,7 @@ async def amend(spaces: Namespaces, process: Process, authorized: str, gone: Seq
         EngineError: it failed, or took too long.
     """
     order = {"authorized": authorized, "gone": list(gone)}
-    await _run_inside("amending", "the authorized keys", spaces, process, order)
+    await _run_inside(AMEND, "the authorized keys", spaces, process, order)
 
 
 async def announce(spaces: Namespaces, process: Process, line: str) -> None:
@@ -220,7 +222,7 @@ async def announce(spaces: Namespaces, process: Process, line: str) -> None:
     Raises:
         EngineError: it failed, or took too long.
     """
-    await _run_inside("announcing", "the announcement", spaces, process, {"line": line})
+    await _run_inside(ANNOUNCE, "the announcement", spaces, process, {"line": line})
 
 
 async def _run_inside(
@@ -229,7 +231,7 @@ async def _run_inside(
     """Run a program of ours in the cell's namespaces; `what` names what it does in an error."""
     told = {**spaces._asdict(), "init": list(process), **order}
     running = await asyncio.create_subprocess_exec(
-        *program(f"irons_local.engines.protocol.{module}"),
+        *program(module),
         stdin=PIPE,
         stdout=PIPE,
         stderr=PIPE,
