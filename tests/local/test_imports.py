@@ -79,6 +79,7 @@ def expected() -> dict[str, dict[str, list[str]]]:
     return found
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", ALONE)
 def test_a_small_process_imports_what_is_listed(name: str) -> None:
     """A new import in it is a decision: it costs time in every create, and it may run with rights."""

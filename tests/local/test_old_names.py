@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from irons_local.daemon import handover
+from irons_plugins.local import handover as moved_handover
 from irons_plugins.local.engines import inside
 
 STARTED = {
@@ -31,12 +33,25 @@ def test_what_is_started_by_an_old_name_runs_the_module_of_now(old: str, new: st
     assert 'if __name__ == "__main__":' in Path(stand_in.__file__).read_text("utf-8")
 
 
+@pytest.mark.process
 def test_a_worker_that_is_started_by_its_old_name_says_who_starts_it() -> None:
     """Run as a program it is the gateway's worker, which wants a keeper's link."""
     words = [sys.executable, "-m", "irons_plugins.local.gateway"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "the gateway is started by the keeper" in done.stderr
+
+
+@pytest.mark.process
+def test_the_program_that_hands_over_a_connection_is_at_its_old_place() -> None:
+    """The command that follows a kept SSH connection was composed before the move: it names the file, and runs it without `site`."""
+    programs = [Path(each.__file__) for each in (moved_handover, handover)]
+    said = [
+        subprocess.run([sys.executable, "-I", "-S", str(each)], capture_output=True, text=True, check=False)
+        for each in programs
+    ]
+    assert said[0].returncode == said[1].returncode != 0
+    assert said[0].stderr.splitlines()[-1] == said[1].stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize("old", inside.MOVED)
