@@ -15,6 +15,8 @@ import pytest
 
 from irons_local.daemon import handover
 from irons_local.ipc import framing, link, unixsock
+from irons_local.paths import Places
+from irons_plugins.local.backend import handover_command
 
 pytestmark = pytest.mark.process
 
@@ -104,3 +106,10 @@ def test_what_is_wrong_is_said_by_irons_itself(tmp_path: Path, refuses: bool) ->
         fds, said = run(path, home=tmp_path)
     assert fds == []
     assert "the irons daemon does not run" in said
+
+
+def test_the_backend_names_this_program(tmp_path: Path) -> None:
+    """The command that OpenSSH is given names the program's file, which is there, and the keeper's socket."""
+    places = Places(tmp_path / "state", tmp_path / "run")
+    command = handover_command(places)
+    assert command == (*PROGRAM, str(places.keeper_socket))

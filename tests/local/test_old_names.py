@@ -45,7 +45,7 @@ def test_a_worker_that_is_started_by_its_old_name_says_who_starts_it() -> None:
 @pytest.mark.process
 def test_the_program_that_hands_over_a_connection_is_at_its_old_place() -> None:
     """The command that follows a kept SSH connection was composed before the move: it names the file, and runs it without `site`."""
-    programs = [Path(each.__file__) for each in (moved_handover, handover)]
+    programs = [Path(str(each.__file__)) for each in (moved_handover, handover)]
     said = [
         subprocess.run([sys.executable, "-I", "-S", str(each)], capture_output=True, text=True, check=False)
         for each in programs

@@ -44,15 +44,17 @@ def local_backend(settings: Settings) -> Backend:
     return Backend(
         "http://irons",
         local=True,
-        handover=_handover(places),
+        handover=handover_command(places),
         socket=str(places.api_socket),
         waker=waker,
     )
 
 
-def _handover(places: Places) -> tuple[str, ...]:
+def handover_command(places: Places) -> tuple[str, ...]:
     """The command that hands OpenSSH a connection: without `site`, which would take longer than all the rest of it."""
-    program = Path(__file__).with_name("handover.py")
+    from irons_local import daemon
+
+    program = Path(*daemon.__path__) / "handover.py"
     return (sys.executable, "-I", "-S", str(program), str(places.keeper_socket))
 
 
