@@ -69,6 +69,7 @@ class Context:
         """The client of the v0 API, opened when first touched. Raises `ConfigError` or `LocalError`."""
         if self._api is None and self.session is not None:
             self._api = self.session.api(self.settings)
+            self._api.begin_command()
         if self._api is None:
             from irons.client.api import open_api
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -159,7 +160,7 @@ def test_a_socket_that_is_not_there_is_told(env: dict[str, str], tmp_path: Path)
 
 @pytest.mark.parametrize("place", ["flag", "variable", "file"])
 def test_debug_tells_requests_and_never_the_key(env: dict[str, str], fake_api: FakeApi, place: str) -> None:
-    """`--debug` prints method, URL, status and time to stderr; the key is nowhere, not even where it is refused."""
+    """`--debug` prints method, URL, status, time and the id that was sent to stderr; the key is nowhere, not even where it is refused."""
     fake_api.key = KEY
     fake_api.add("one")
     words = ["--debug", "status", "one"]
@@ -174,7 +175,9 @@ def test_debug_tells_requests_and_never_the_key(env: dict[str, str], fake_api: F
     done = run(env, *words)
     assert done.returncode == 0, done.stderr
     assert f"GET {fake_api.url}/sandboxes/one 200 " in done.stderr
-    assert done.stderr.rstrip().endswith(" ms")
+    shown = re.search(r" ms, request ([0-9a-f]{16})$", done.stderr.rstrip())
+    assert shown is not None
+    assert {call.headers["X-Irons-Request"] for call in fake_api.calls} == {shown[1]}
     fake_api.key = "another"
     refused = run(env, *words)
     assert refused.returncode == 4

@@ -261,3 +261,15 @@ def test_a_log_that_grows_is_cut(tmp_path: Path) -> None:
     assert (tmp_path / "gateway.log.1").stat().st_size == 1 << 20
     daemonize.cap(log)
     assert log.read_bytes() == b"new\n"
+
+
+def test_a_request_of_the_api_is_in_the_keepers_log(kept: Kept) -> None:
+    """What the keeper is asked for names the request that led to it, where it is an id."""
+    name = f"sb_{os.urandom(8).hex()}"
+    with kept.person.link() as link:
+        for request in ("0123abcd", "no id\nat all"):
+            link.request("cell.drop", cell=name, request=request)
+    logged = (kept.person.home / "keeper.err").read_text()
+    assert f" INFO request=0123abcd sandbox={name}: cell.drop\n" in logged
+    assert logged.count(name) == 1
+    assert "at all" not in logged

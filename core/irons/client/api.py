@@ -103,6 +103,10 @@ class Api:
         self._extensions: frozenset[str] | None = None
         self._is_irons = False
 
+    def begin_command(self) -> None:
+        """Give the requests from now on an id of their own, where a face keeps this client from command to command."""
+        self._wire.renew_id()
+
     @property
     def made(self) -> Made:
         """Which sandboxes the settings' profile made here."""

@@ -89,6 +89,10 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
+HEADER = "X-Irons-Request"
+"""The field with the id of the command that sends a request; the server's logs name it."""
+
+
 def headers_for(settings: Settings) -> dict[str, str]:
     """Return the fields that go with every request."""
     from irons.version import __version__

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
-from irons.client.backends import client, load_httpx
+from irons.client.backends import HEADER, client, load_httpx
 from irons.client.receiving import Receiver, Reply
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class Channel(Protocol):
         *,
         body: Mapping[str, Any] | None,
         params: Mapping[str, str] | None,
+        request_id: str,
         read: float,
         connect: float,
         whole: float,
@@ -54,6 +55,7 @@ class Channel(Protocol):
             path: Relative to the API's URL, its segments percent-encoded.
             body: Sent as JSON.
             params: The query.
+            request_id: By which the server's logs name it.
             read: Seconds for each step of sending and reading.
             connect: Seconds for connecting.
             whole: Seconds from now on within which the whole answer must have come.
@@ -108,6 +110,7 @@ class HttpxChannel:
         *,
         body: Mapping[str, Any] | None,
         params: Mapping[str, str] | None,
+        request_id: str,
         read: float,
         connect: float,
         whole: float,
@@ -121,7 +124,14 @@ class HttpxChannel:
             opened = self._opened
         timeout = load_httpx().Timeout(read, connect=connect)
         return self._receiver.send(
-            opened, method, path, body=body, params=params, timeout=timeout, whole=whole
+            opened,
+            method,
+            path,
+            body=body,
+            params=params,
+            headers={HEADER: request_id},
+            timeout=timeout,
+            whole=whole,
         )
 
     def close(self) -> None:

@@ -90,6 +90,7 @@ class Receiver:
         *,
         body: Mapping[str, Any] | None,
         params: Mapping[str, str] | None,
+        headers: Mapping[str, str],
         timeout: httpx.Timeout,
         whole: float,
     ) -> Reply:
@@ -101,6 +102,7 @@ class Receiver:
             path: Relative to the client's base URL.
             body: Sent as JSON.
             params: The query.
+            headers: Fields of this request alone.
             timeout: For connecting, and for each step of sending and reading.
             whole: Seconds from now on within which the whole answer must have come.
 
@@ -113,7 +115,13 @@ class Receiver:
         content = None if body is None else json.dumps(body).encode()
         traced = {"trace": self._traced}
         with opened.stream(
-            method, path, content=content, params=params, timeout=timeout, extensions=traced
+            method,
+            path,
+            content=content,
+            params=params,
+            headers=headers,
+            timeout=timeout,
+            extensions=traced,
         ) as response:
             packed(response.headers.get("content-encoding", "identity"), response.status_code)
             received = bytearray()

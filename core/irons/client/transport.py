@@ -5,6 +5,7 @@ No httpx exception leaves this module.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,7 @@ class Wire:
         self._backend = backend
         self._settings = settings
         self._log = log
+        self.renew_id()
         self._channel: Channel | None = None
 
     def call(
@@ -76,6 +78,7 @@ class Wire:
                     path,
                     body=body,
                     params=params,
+                    request_id=self.request_id,
                     read=read,
                     connect=max(give_up - began, 0.01),
                     whole=whole,
@@ -105,6 +108,11 @@ class Wire:
             time.sleep(pause)
         raise AssertionError(attempts)
 
+    def renew_id(self) -> None:
+        """Begin another command: the requests of one have the same id."""
+        # `secrets` would import what most commands do without.
+        self.request_id = os.urandom(8).hex()
+
     def close(self) -> None:
         """Close the connections."""
         if self._channel is not None:
@@ -133,7 +141,9 @@ class Wire:
     def _say(self, method: str, path: str, outcome: str, began: float) -> None:
         if self._log is not None:
             took = (time.monotonic() - began) * 1000
-            self._log(f"{method} {self._backend.base_url}{path} {outcome} {took:.1f} ms")
+            self._log(
+                f"{method} {self._backend.base_url}{path} {outcome} {took:.1f} ms, request {self.request_id}"
+            )
 
 
 def _refusal(reply: Reply, *, route: bool) -> ApiError:

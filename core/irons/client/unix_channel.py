@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from irons.client import receiving
-from irons.client.backends import headers_for
+from irons.client.backends import HEADER, headers_for
 from irons.client.receiving import Reply, packed, too_long
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class UnixChannel:
         *,
         body: Mapping[str, Any] | None,
         params: Mapping[str, str] | None,
+        request_id: str,
         read: float,
         connect: float,
         whole: float,
@@ -76,7 +77,8 @@ class UnixChannel:
         content = b"" if body is None else json.dumps(body).encode()
         target = quote(path, safe="/%:@!$&'()*+,;=~") + (f"?{urlencode(params)}" if params else "")
         length = "" if body is None else f"Content-Length: {len(content)}\r\n"
-        request = f"{method} {target} HTTP/1.1\r\n{self._head}{length}\r\n".encode("ascii") + content
+        head = f"{method} {target} HTTP/1.1\r\n{self._head}{HEADER}: {request_id}\r\n{length}\r\n"
+        request = head.encode("ascii") + content
         if self._waker is not None:
             self._waker.before()
         connection = self._taken(connect)

@@ -48,6 +48,7 @@ from irons_local.engines.protocol import Cells, Engine, EngineMaker, Kit
 from irons_local.errors import CellError, EngineError
 from irons_local.images.layers import Layers
 from irons_local.ipc.inherit import inherited
+from irons_local.log.setup import begin
 from irons_local.paths import Places, PlacesError
 
 _log = logging.getLogger(__name__)
@@ -287,7 +288,7 @@ class Server:
 def main() -> int:
     """Run the control plane; 1, with one line on stderr, where it cannot start."""
     os.umask(0o077)
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    begin(os.environ)
     try:
         places = Places.of().create()
         config = read_config(places.local / FILE, config_path(os.environ))

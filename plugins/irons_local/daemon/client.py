@@ -11,8 +11,7 @@ import re
 import select
 import signal
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +26,7 @@ from irons_local.paths import Places
 _ANSWER_WITHIN = 10.0
 _DOWN_WITHIN = 15.0
 _SIGN_WITHIN = 2.0
+_TURN = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +185,12 @@ def serves(places: Places, *, version: str = __version__) -> bool:
         return False
 
 
-def stay(places: Places) -> None:
-    """Come back when the daemon has been told to end; a SIGTERM or Ctrl-C meanwhile tells it so.
+def stay(places: Places, meanwhile: Callable[[], None] | None = None) -> None:
+    """Come back when the daemon has been told to end; a SIGTERM or Ctrl-C tells it so.
+
+    Args:
+        places: where it is.
+        meanwhile: called every `_TURN` seconds, and once more at the end.
 
     Raises:
         LocalError: it does not run, or it ended by itself.
@@ -196,12 +200,16 @@ def stay(places: Places) -> None:
         raise not_running()
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        wait_for_end(found.pid, None)
+        while not wait_for_end(found.pid, None if meanwhile is None else _TURN):
+            if meanwhile is not None:
+                meanwhile()
     except KeyboardInterrupt:
         down(places)
         return
     finally:
         signal.signal(signal.SIGTERM, before)
+        if meanwhile is not None:
+            meanwhile()
     # One that is told to end tidies up.
     if places.keeper_socket.exists():
         raise LocalError(
@@ -222,14 +230,16 @@ def restart(places: Places, name: str | None = None) -> None:
         ask_keeper(places, link, "restart", name=name)
 
 
-def wait_for_end(pid: int, within: float | None) -> None:
-    """Wait until a process has ended, or for so many seconds."""
-    with suppress(ProcessLookupError):
+def wait_for_end(pid: int, within: float | None) -> bool:
+    """Wait until a process has ended, or for so many seconds; return whether it has ended."""
+    try:
         pidfd = os.pidfd_open(pid)
-        try:
-            select.select([pidfd], [], [], within)
-        finally:
-            os.close(pidfd)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([pidfd], [], [], within)[0])
+    finally:
+        os.close(pidfd)
 
 
 def not_running() -> LocalError:

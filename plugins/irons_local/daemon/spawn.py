@@ -23,7 +23,14 @@ _KEPT = (
     *("XDG_STATE_HOME", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"),
     # Images are fetched by the daemon, perhaps through a proxy.
     *PROXIES,
-    *("DBUS_SESSION_BUS_ADDRESS", "SSL_CERT_FILE", "SSL_CERT_DIR", "IRONS_CONFIG", "IRONS_PLUGINS"),
+    *(
+        "DBUS_SESSION_BUS_ADDRESS",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "IRONS_CONFIG",
+        "IRONS_PLUGINS",
+        "IRONS_LOG",
+    ),
 )
 _KEPT_FAMILIES = ("LC_", "PYTHON", "COVERAGE")
 

@@ -19,6 +19,7 @@ from irons_local.gateway.service import Service, proportional
 from irons_local.ipc.aio import AsyncLink
 from irons_local.ipc.framing import LinkError
 from irons_local.ipc.inherit import inherited
+from irons_local.log.setup import begin
 
 FILES = 262_144
 BEAT = 1.0
@@ -32,7 +33,7 @@ def main() -> int:
     Returns:
         The exit code.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    begin(os.environ)
     link, keepers = inherited("IRONS_LINK"), inherited("IRONS_KEEPER")
     if link is None:
         sys.stderr.write("irons: the gateway is started by the keeper; try `irons local up`\n")

@@ -36,6 +36,7 @@ from irons_local.gateway.tls import client_hello
 from irons_local.gateway.tls.remembered import Hellos
 from irons_local.ipc.aio import AsyncLink
 from irons_local.ipc.framing import LinkClosedError, LinkError, Message
+from irons_local.log.context import REQUEST, request_id
 from irons_policy.causes import Cause
 from irons_policy.decide import forbidden
 from irons_policy.hostnames import HostError, canonical_host
@@ -149,6 +150,7 @@ class Service:
         """Do what the keeper says; descriptors that nobody took are closed."""
         body, fds = message
         operation = body.get("op")
+        REQUEST.set(request_id(body.get("request")))
         try:
             if operation == "attach":
                 await self._attach(_cell_of(body), body.get("ports"), fds)
@@ -256,6 +258,7 @@ class Service:
         try:
             while True:
                 message = await link.recv()
+                REQUEST.set(request_id(message.body.get("request")))
                 if message.body.get("op") == "probe":
                     self._spawn(self._probe(link, message))
                     continue
@@ -303,7 +306,9 @@ class Service:
         if operation == "impact":
             return {"cut": len(self._forbidden(name, policy))}
         if operation == "policy":
-            return {"cut": self._put(name, body.get("sandbox"), policy)}
+            cut = self._put(name, body.get("sandbox"), policy)
+            _log.info("policy active, mode %s; %d connections cut", policy.mode, cut, extra={"sandbox": name})
+            return {"cut": cut}
         raise BadMessageError(f"there is no operation {operation!r}")
 
     def _put(self, name: str, sandbox: Any, policy: Policy) -> int:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from irons_local.ipc.framing import Body, LinkClosedError, LinkError, Message, Receiver, Sender, answer_of
+from irons_local.log.context import REQUEST
 
 
 class AsyncLink:
@@ -81,7 +82,7 @@ class AsyncLink:
             op: what is asked.
             fds: descriptors that go with it.
             within: seconds to wait for the answer; None waits for ever.
-            **fields: the rest of the request.
+            **fields: the rest of the request; the id of the API request that it belongs to is added as `request`.
 
         Returns:
             The answer's `ok`, with its descriptors.
@@ -95,6 +96,8 @@ class AsyncLink:
         identity = self._last
         future: asyncio.Future[Message] = self._loop.create_future()
         self._waiting[identity] = future
+        if named := REQUEST.get():
+            fields["request"] = named
         try:
             async with asyncio.timeout(within):
                 await self.send({"id": identity, "op": op, **fields}, fds)

@@ -32,12 +32,16 @@ from irons_local.keeper.cells.requests import Ask, Client
 from irons_local.keeper.supervise.spawn import PROXIES, STATE, Plan
 from irons_local.keeper.supervise.supervisor import Worker, end_found, find, say
 from irons_local.keeper.supervise.workers import Gateways
+from irons_local.log.context import request_id
+from irons_local.log.line import LEVELS, VARIABLE, level_of
 from irons_local.paths import Places, PlacesError
 
 _LOG_EVERY = 30.0
 _LOOK_EVERY = 0.05
 _BREATH = 0.5
 _GIVEN_UP_AFTER = 3
+_LOGGED = ("cell.make", "cell.drop")
+"""Requests that are logged at every level, where one of the API led to them."""
 
 
 class Keeper:
@@ -63,6 +67,7 @@ class Keeper:
         version: str = __version__,
     ) -> None:
         self._version = version
+        self._debug = level_of(os.environ.get(VARIABLE, "")) <= LEVELS["debug"]
         self._places = places
         self._listener = listener
         self._loop = Loop()
@@ -188,6 +193,9 @@ class Keeper:
         if op is None:
             ask.refuse("unknown", f"this keeper (irons {self._version}) does not know {ask.op!r}")
             return
+        request = request_id(ask.body.get("request"))
+        if request and (ask.op in _LOGGED or self._debug):
+            say(ask.op, request=request, sandbox=_cell_named(ask))
         try:
             op(ask)
         except RequestError as error:
@@ -278,6 +286,11 @@ class Keeper:
             with suppress(OSError):
                 daemonize.cap(log)
         self._loop.after(_LOG_EVERY, self._cap_logs)
+
+
+def _cell_named(ask: Ask) -> str:
+    name = ask.body.get("cell")
+    return name if isinstance(name, str) and NAME.fullmatch(name) else ""
 
 
 def _running(worker: Worker) -> dict[str, object]:

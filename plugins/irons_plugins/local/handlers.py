@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from irons.command import Result
-from irons.errors import IronsError, LocalError, UsageError
+from irons.errors import IronsError, LocalError, NotFound, UsageError
 from irons.text import clean, size_text
 from irons_plugins.local.backend import on_this_machine, places_of
 
 if TYPE_CHECKING:
     from irons.context import Context
+    from irons_local.log.files import Follower
     from irons_local.paths import Places
     from irons_plugins.local.listen_options import Listening
 
+
 _SHORT = 64 << 10
 """Bytes: with less than this free nothing that is recorded can be relied on."""
+
+_ID = re.compile(r"sb_[0-9a-f]{16}")
 
 PROCESSES = ("keeper", "server", "gateway")
 
@@ -64,19 +69,21 @@ def up(
     tls_key: str | None,
     ssh_listen: str | None,
 ) -> object:
-    """Bring the daemon up; with `foreground` stay until it ends."""
+    """Bring the daemon up; with `foreground` stay until it ends, and show its logs."""
     from irons_local.daemon import client
+    from irons_local.log.files import Follower
     from irons_plugins.local.listen_options import Listening
 
     places = places_of(ctx.settings)
     asked = Listening.checked(listen, tls_cert, tls_key, ssh_listen)
+    follower = Follower(places.logs) if foreground else None
     if asked is None:
         client.ensure(places, ctx.settings.env)
     else:
         _serve(ctx, places, asked)
     _warn(ctx, places)
-    if foreground:
-        client.stay(places)
+    if follower is not None:
+        client.stay(places, partial(show, ctx, follower))
         return None
     return status(ctx)
 
@@ -198,30 +205,49 @@ def _memory(pid: int | None, proc: Path = Path("/proc")) -> int | None:
     return None
 
 
-def logs(ctx: Context, *, process: str | None, lines: int, sandbox: str | None) -> Iterator[LogLine]:
-    """Yield the last lines of each log, or of what a sandbox printed while it booted.
+def logs(
+    ctx: Context, *, process: str | None, lines: int, sandbox: str | None, request: str | None
+) -> Iterator[LogLine]:
+    """Yield the last lines of each log, of those about a sandbox with what its boot printed, or of those about a request.
 
     Raises:
-        UsageError: a number below 1, or both a process and a sandbox.
+        UsageError: a number below 1, or two of a process, a sandbox and a request that do not go together.
     """
+    from irons_local.log import files
+
     if lines < 1:
         raise UsageError(f"--lines takes a number above 0, not {lines}")
-    if sandbox is not None:
-        if process is not None:
-            raise UsageError(f"{process} is a process of the backend; --sandbox goes without one")
-        for line in ctx.api.boot_output(sandbox).splitlines()[-lines:]:
-            yield LogLine(sandbox, clean(line))
-        return
+    if sandbox is not None and process is not None:
+        raise UsageError(f"{process} is a process of the backend; --sandbox goes without one")
+    if sandbox is not None and request is not None:
+        raise UsageError("--sandbox and --request do not go together")
     directory = places_of(ctx.settings).logs
-    for name in (process,) if process else PROCESSES:
-        # Each worker of the gateway has a log of its own, and so has the process that they are forked from.
-        for path in sorted({*directory.glob(f"{name}.log"), *directory.glob(f"{name}-*.log")}):
-            with suppress(FileNotFoundError), path.open(errors="replace") as file:
-                for line in deque(file, lines):
-                    yield LogLine(path.stem, clean(line.rstrip("\n")))
+    processes = (process,) if process else PROCESSES
+    if sandbox is not None:
+        identity, printed = _known(ctx, sandbox)
+        found: Iterator[files.Written] | list[files.Written] = files.of_sandbox(
+            directory, processes, identity, lines
+        )
+        yield from (LogLine(sandbox, clean(line)) for line in printed.splitlines()[-lines:])
+    elif request is not None:
+        found = files.of_request(directory, processes, request, lines)
+    else:
+        found = files.ends(directory, processes, lines)
+    for written in found:
+        yield LogLine(written.process, clean(written.text))
     full = _full(directory)
-    if full:
+    if full and sandbox is None:
         yield LogLine("disk", full)
+
+
+def _known(ctx: Context, sandbox: str) -> tuple[str, str]:
+    """The id of a sandbox and what its boot printed; an id is enough for the logs of one that is destroyed."""
+    try:
+        return ctx.api.status(sandbox).id, ctx.api.boot_output(sandbox)
+    except NotFound:
+        if not _ID.fullmatch(sandbox):
+            raise
+        return sandbox, ""
 
 
 def _full(directory: Path) -> str:
@@ -236,6 +262,12 @@ def _full(directory: Path) -> str:
         f"the disk that holds {directory.parent} is full: connections of sandboxes are refused because they cannot be "
         "recorded, and these logs may miss lines; free some space"
     )
+
+
+def show(ctx: Context, follower: Follower) -> None:
+    """Show what was added to the logs, on stderr."""
+    for written in follower.added():
+        ctx.progress(f"{written.process}: {written.text}")
 
 
 def install(ctx: Context, *, print_only: bool) -> str | None:

@@ -48,7 +48,7 @@ _DAEMON = [
         "Start the local backend. First use also starts it.",
         f"{_HANDLERS}:up",
         (
-            Flag(("--foreground",), "Stay, and end with Ctrl-C.", pace="waiting"),
+            Flag(("--foreground",), "Stay, show the logs, and end with Ctrl-C.", pace="waiting"),
             Opt(
                 ("--listen",),
                 "Serve the API at this TCP address too; off ends it.",
@@ -104,13 +104,22 @@ _DAEMON = [
                 kind="choice",
             ),
             Opt(("-n", "--lines"), "How many lines of each.", type="int", default=50, metavar="N"),
-            Opt(("--sandbox",), "Show what this sandbox's boot printed.", metavar="NAME", kind="sandbox"),
+            Opt(
+                ("--sandbox",),
+                "Show what its boot printed, and the lines about it.",
+                metavar="NAME",
+                kind="sandbox",
+            ),
+            Opt(("--request",), "Show the lines about a request, of all processes.", metavar="ID"),
         ),
         view=View((Column("process"), Column("line"))),
+        about="Each command has an id, which `--debug` shows. IRONS_LOG=debug, in the environment of what starts the daemon, "
+        "adds lines about each request and connection.",
         examples=(
             "irons local logs",
             "irons local logs gateway -n 200",
             "irons local logs --sandbox my-sandbox",
+            "irons local logs --request 8f14e45fceea167a",
         ),
     ),
     Command(

@@ -22,10 +22,12 @@ from irons_local.control.api import access, audit, egress, sandboxes, system
 from irons_local.control.api.openapi import describe
 from irons_local.control.api.plane import Plane
 from irons_local.control.api.routing import Answer, Call, Route, read_query
+from irons_local.control.api.tracing import traced
 from irons_local.control.schema.errors import ApiError, bad, unready
 from irons_local.control.schema.schemas import check
 from irons_local.control.store.database import StoreError
 from irons_local.control.store.keyring import KeyRing
+from irons_local.log.context import REQUEST
 
 _log = logging.getLogger(__name__)
 MOST_BYTES = 2 * 1024 * 1024
@@ -70,7 +72,7 @@ def make_app(plane: Plane, routes: Iterable[Route] = ROUTES) -> ASGIApp:
         exception_handlers={HTTPException: _not_served, ApiError: _refused, Exception: _failed},
     )
     app.router.redirect_slashes = False
-    return _by_segments(app)
+    return traced(_by_segments(app))
 
 
 class KeyRequired:
@@ -201,7 +203,12 @@ async def _refused(_: Request, error: Exception) -> Response:
 
 
 async def _failed(_: Request, error: Exception) -> Response:
-    return _json(500, {"error": f"the control plane failed ({type(error).__name__}); see `irons local logs`"})
+    return _json(
+        500,
+        {
+            "error": f"the control plane failed ({type(error).__name__}); see `irons local logs --request {REQUEST.get()}`"
+        },
+    )
 
 
 def _unknown(text: str) -> Response:

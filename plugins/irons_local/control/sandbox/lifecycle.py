@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import sqlite3
 from collections import defaultdict
@@ -34,6 +35,7 @@ from irons_local.control.store.terms import Terms
 from irons_local.engines.protocol import Admits, Engine, Spec
 from irons_local.errors import CellError, EngineError
 from irons_local.limits import Limits
+from irons_local.log.context import REQUEST, SANDBOX
 from irons_local.paths import Places
 
 T = TypeVar("T")
@@ -278,7 +280,9 @@ class Lifecycle:
         self._watch(sandbox)
 
     def _begin(self, identity: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work, name=identity)
+        about = contextvars.copy_context()
+        about.run(SANDBOX.set, identity)
+        task = asyncio.create_task(work, name=identity, context=about)
         self._work[identity] = task
 
         def ended(done: asyncio.Task[None]) -> None:
@@ -420,6 +424,8 @@ class Lifecycle:
             await asyncio.gather(task, return_exceptions=True)
 
     async def _until_stopped(self, sandbox: Sandbox) -> None:
+        # What happens later belongs to no request, though one began it.
+        REQUEST.set("")
         async with self._failing(sandbox):
             await self._engine(sandbox).wait(sandbox.id)
             await self._stopped_by_itself(sandbox)

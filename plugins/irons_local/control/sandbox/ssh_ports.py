@@ -14,6 +14,7 @@ from itertools import chain
 from math import gcd
 
 from irons_local.linux.tcp import tcp_listener
+from irons_local.log.context import REQUEST
 
 _log = logging.getLogger(__name__)
 
@@ -162,6 +163,8 @@ class Doors:
     async def _enter(
         self, door: _Door, inside: Inside, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
+        # The request that had the port opened is over.
+        REQUEST.set("")
         task = asyncio.current_task()
         if task is None or len(door.guests) >= _AT_ONCE:
             writer.transport.abort()

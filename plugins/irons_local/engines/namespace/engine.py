@@ -110,6 +110,7 @@ class NamespaceEngine:
                     entrypoint.check(image.config, f"the image {image.name}")
                 kit = await self._kit_for(image, progress)
                 host_key = await self._lay_out(home, spec, image, kit, authorized)
+            _log.info("laid out from the image %s", image.name, extra={"sandbox": spec.id})
             return Made(image.username, (host_key,), image.name)
 
     async def _warm(self) -> None:
@@ -185,6 +186,7 @@ class NamespaceEngine:
                 await self._cells.make(sandbox)
                 await self._boot(home, machine, held, steps=boot)
                 started = True
+                _log.info("started", extra={"sandbox": sandbox})
             except CellError as error:
                 raise EngineError("failed", str(error)) from error
             finally:
@@ -208,6 +210,7 @@ class NamespaceEngine:
             if process is not None:
                 await asyncio.to_thread(booted.keep, process, home)
             await self._halt(sandbox, home, grace)
+            _log.info("stopped", extra={"sandbox": sandbox})
 
     async def destroy(self, sandbox: str) -> None:
         """End it and remove all that it is; see `Engine.destroy`."""
@@ -221,6 +224,7 @@ class NamespaceEngine:
                 if entry.startswith(f".new-{sandbox}-"):
                     await remove_tree(self._root / entry)
             await remove_tree(gone)
+        _log.debug("destroyed", extra={"sandbox": sandbox})
         try:
             await self._images.sweep()
         except (EngineError, OSError) as error:

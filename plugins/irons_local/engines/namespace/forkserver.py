@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import sys
+import time
 import traceback
 from contextlib import suppress
 from typing import NoReturn
@@ -21,6 +22,8 @@ from typing import NoReturn
 from irons_local.engines.namespace import boot
 from irons_local.ipc.framing import LinkError, Message
 from irons_local.ipc.link import Link
+from irons_local.log.context import request_id
+from irons_local.log.line import Line
 
 IDLE = 900
 """Seconds without a start after which it ends."""
@@ -83,6 +86,11 @@ def _start(link: Link) -> None:
     order: boot.Order = request.body["order"]
     order["inherited"] = boot.Inherited(user, net, mount, groups, console, note)
     answer = boot.carry_out(order)
+    # Why a start failed is logged by the engine, with its answer.
+    happened = "the start failed" if "error" in answer else f"boot has started process {answer['pid']}"
+    line = Line(happened, request=request_id(request.body.get("request")), sandbox=str(order.get("cell", "")))
+    with suppress(OSError):  # a log on a full disk fails no start
+        sys.stderr.write(line.render(time.time()))
     os.close(held)
     link.send({"id": request.body["id"], "ok": answer})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from irons_local.gateway.relay.session import Session
     from irons_policy.hostnames import Host
 
+_log = logging.getLogger(__name__)
 OTHERS = 256
 """Second names of one connection that are remembered, so that each has one record."""
 
@@ -60,6 +62,21 @@ class Account:
         self.protocol = "tcp"
         self.told = False
 
+    @property
+    def sandbox(self) -> str:
+        """The id of its sandbox."""
+        return self._cell.name
+
+    @property
+    def connection(self) -> str:
+        """The id of the connection, as its records have it: the run and the number in it; empty before the first record."""
+        return "" if self._entry is None else self._entry.name
+
+    def trace(self, what: str, *values: object) -> None:
+        """Log a step of the connection, where such lines are logged at all."""
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug(what, *values, extra={"of": self})
+
     def others(self, judged: Judged) -> None:
         """Record, under both names, that only the mode lets a second name pass.
 
@@ -88,6 +105,7 @@ class Account:
         """
         self._host = host.text
         self._entry = self._context.journal.open(self._cell.name, **self._opening())
+        self.trace("accepted, to %s port %d", self._host, self._port)
 
     def reach(self, host: Host) -> None:
         """From here on something outside may hear of it: the opening record names the host.
@@ -112,6 +130,7 @@ class Account:
         if self._entry is not None:
             fields = judged.record(self._port, self.protocol)
             self._entry.verdict(**fields, **({} if address is None else {"address": str(address)}))
+            self.trace("let through: %s, %s to %s", fields["host"], self.protocol, address)
 
     def refused(self, error: RefusedError, *, dialled: bool) -> None:
         """Write a refusal: in the attempt's own record where it is open, else folded with its like.
@@ -124,6 +143,7 @@ class Account:
             JournalError: it could not be written.
         """
         self.told = True
+        self.trace("refused: %s, %s", error.refusal.host, error.refusal.cause)
         self._context.folder.remember(self._cell.name, error.refusal, error.command(self._cell.title))
         if self._entry is None or dialled:
             self._context.folder.refused(self._cell.name, error.refusal)
@@ -147,6 +167,7 @@ class Account:
             fields["cause"] = ending.cause
         if self._entry is None:
             return
+        self.trace("%s: %s, %d bytes out, %d in, %d ms", ending.text, ending.outcome, *moved, duration)
         if self._reaching:
             self._entry.close(protocol=self.protocol, **fields)
         elif not self.told:

@@ -45,6 +45,7 @@ from irons_local.gateway.relay.modes import relay_clear, relay_http
 from irons_local.gateway.relay.session import BrokenError, Session
 from irons_local.gateway.streams.splice import Turns
 from irons_local.gateway.streams.stream import Wire
+from irons_local.log.context import CONNECTION
 from irons_policy.causes import Cause, Outcome
 from irons_policy.decide import Live, decide, decide_proxy
 from irons_policy.hostnames import Host
@@ -191,6 +192,7 @@ class Attempt:
             await asyncio.wait({self._task})
 
     async def _run(self) -> None:
+        CONNECTION.set(self._account)
         try:
             await self._attempt()
         except JournalError as error:

@@ -106,6 +106,11 @@ class Entry:
         """The run it is in."""
         return self._run
 
+    @property
+    def name(self) -> str:
+        """Its id among all connections: the run, and its number there."""
+        return f"{self._run.name}.{self.conn}"
+
     def open(self, **fields: Any) -> None:
         """Say that it was accepted, or, anew, whom it turned out to be for.
 

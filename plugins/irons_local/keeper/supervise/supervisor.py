@@ -18,6 +18,7 @@ from irons_local.keeper.cells.loop import READ, Loop
 from irons_local.keeper.cells.requests import Ask, Client
 from irons_local.keeper.supervise.spawn import Birth, Plan, execute
 from irons_local.linux import namespaces
+from irons_local.log.line import Line
 
 _SETTLED_AFTER = 10.0
 _LOOK_EVERY = 1.0
@@ -265,10 +266,12 @@ class Worker:
                 self._stillborn(str(error))
 
 
-def say(line: str) -> None:
-    """Write a line to the keeper's log, with the time."""
-    sys.stderr.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
-    sys.stderr.flush()
+def say(text: str, *, request: str = "", sandbox: str = "") -> None:
+    """Write a line to the keeper's log, with what it belongs to."""
+    # A log on a full disk ends nothing that the keeper does.
+    with suppress(OSError):
+        sys.stderr.write(Line(text, request=request, sandbox=sandbox).render(time.time()))
+        sys.stderr.flush()
 
 
 def end_found(found: Found) -> None:
