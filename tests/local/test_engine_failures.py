@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -21,6 +22,7 @@ from irons_local.engines.namespace.engine import NamespaceEngine
 from irons_local.engines.protocol import Kit, Spec
 from irons_local.errors import CellError, EngineError
 from irons_local.images.catalog import Images
+from irons_local.images.kit.store import Kits
 from irons_local.limits import Limits
 from irons_local.linux.idmap import IdMapError
 
@@ -132,6 +134,30 @@ def test_the_kit_serves_but_a_sandbox_of_an_older_version_keeps_its_own_server(h
     asyncio.run(home.engine.stop(SANDBOX))
     home.without_kit()
     assert home.server() == "/usr/sbin/sshd"
+
+
+def test_a_kit_of_an_older_irons_is_made_again_at_the_next_start(
+    home: Home, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After an upgrade a sandbox that is there already gets what the new kit has; the log says so, once."""
+    caplog.set_level(logging.INFO)
+    kits = Kits(home.root / "images")
+    old = kits.newest()
+    assert old is not None
+    (old.home / "kit.json").write_text(
+        json.dumps({**json.loads((old.home / "kit.json").read_text()), "version": 1})
+    )
+    assert home.server() == "/run/irons/kit/sshd"
+    machine = Machine.read(home.root / "sandboxes" / SANDBOX)
+    newest = kits.newest()
+    assert newest is not None
+    assert (newest.is_current, newest.id) == (True, machine.kit)
+    assert machine.kit != old.id
+    asyncio.run(home.engine.stop(SANDBOX))
+    assert home.server() == "/run/irons/kit/sshd"
+    assert [each.getMessage() for each in caplog.records if "made again" in each.getMessage()] == [
+        f"the SSH server for sandboxes was made again for this version of irons: {newest.id}"
+    ]
 
 
 def test_a_machine_that_has_ended_before_it_is_looked_at(home: Home) -> None:

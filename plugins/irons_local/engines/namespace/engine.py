@@ -179,7 +179,7 @@ class NamespaceEngine:
             await self._warm()
             await settle(home, self._images.layers)
             machine = Machine.read(home)
-            machine = self._with_newest_kit(home, machine)
+            machine = await self._with_newest_kit(home, machine)
             started = False
             try:
                 await self._cells.drop(sandbox)
@@ -193,14 +193,31 @@ class NamespaceEngine:
                 if not started:
                     await asyncio.shield(self._halt(sandbox, home, 0.0))
 
-    def _with_newest_kit(self, home: Path, machine: Machine) -> Machine:
+    async def _with_newest_kit(self, home: Path, machine: Machine) -> Machine:
         """A machine that names the newest kit; one that was made to run the SSH server of its image stays so."""
-        newest = self._kits.newest() if machine.kit else None
+        newest = await self._newest_kit() if machine.kit else None
         if newest is None or newest.id == machine.kit:
             return machine
         machine = replace(machine, kit=newest.id)
         machine.write(home)
         return machine
+
+    async def _newest_kit(self) -> MadeKit | None:
+        """The newest kit; where an irons of another version made it, it is made again, as programs may be missing."""
+        newest = self._kits.newest()
+        if newest is None or newest.is_current:
+            return newest
+        try:
+            async with self._images.keeping():
+                base = self._images.base()
+                if base is not None:
+                    newest = await self._kits.ensure(base)
+                    _log.info(
+                        "the SSH server for sandboxes was made again for this version of irons: %s", newest.id
+                    )
+        except EngineError as error:
+            _log.warning("the SSH server for sandboxes could not be made again: %s", error)
+        return newest
 
     async def stop(self, sandbox: str, *, grace: float = 5.0) -> None:
         """End it and drop its cell; see `Engine.stop`."""

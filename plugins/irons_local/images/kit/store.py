@@ -55,6 +55,11 @@ class MadeKit:
         return self.home / _FILES
 
     @property
+    def is_current(self) -> bool:
+        """Whether it has in it what a kit of this irons has."""
+        return self.version == VERSION
+
+    @property
     def server(self) -> tuple[str, str]:
         """Paths, in a sandbox, of its init ("" where it has none) and of its SSH server."""
         return (f"{KIT_DIRECTORY}/{TINI}" if TINI in self.names else "", f"{KIT_DIRECTORY}/{SSHD}")
@@ -127,7 +132,7 @@ class Kits:
             await self._sweep()
 
     def _of(self, base: Image) -> MadeKit | None:
-        return next((kit for kit in self._all() if kit.image == base.id and kit.version == VERSION), None)
+        return next((kit for kit in self._all() if kit.image == base.id and kit.is_current), None)
 
     async def _make(self, base: Image) -> MadeKit:
         draft = self._root / f"{_DRAFT}{secrets.token_hex(8)}"
