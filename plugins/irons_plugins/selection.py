@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,9 @@ from irons.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
     from irons.context import Context
+
+_KEY = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?", re.ASCII)
+"""The key of a label, as the server takes it."""
 
 NAMES = Arg(
     "names",
@@ -69,10 +73,10 @@ def selected(
 
 
 def checked_labels(words: Iterable[str], *, valued: bool) -> dict[str, str]:
-    """Return labels as key → value (empty for a key alone); what else is allowed in them is the server's to say.
+    """Return labels as key → value (empty for a key alone); what is allowed in a value is the server's to say.
 
     Raises:
-        UsageError: A word has no key, or no value where `valued`, or a comma, or two words have one key with two values.
+        UsageError: A word has no key or an invalid one, or no value where `valued`, or a comma, or two words have one key with two values.
     """
     found: dict[str, str] = {}
     for word in words:
@@ -80,6 +84,10 @@ def checked_labels(words: Iterable[str], *, valued: bool) -> dict[str, str]:
         if not key or "," in word or (valued and not equals):
             wanted = "KEY=VALUE" if valued else "KEY or KEY=VALUE"
             raise UsageError(f"--label takes {wanted} without a comma, not {word!r}")
+        if not _KEY.fullmatch(key):
+            raise UsageError(
+                f"--label takes a key of letters, digits and . _ / -, at most 63 characters, not {key!r}"
+            )
         if found.setdefault(key, value) != value:
             raise UsageError(f"--label has two values for {key!r}: {found[key]!r} and {value!r}")
     return found

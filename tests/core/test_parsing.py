@@ -237,10 +237,13 @@ def test_no_words_break_the_scanner(words: list[str]) -> None:
         ("1d", 86400.0),
         ("250ms", 0.25),
         ("1w", 604800.0),
+        ("5m20s", 320.0),
+        ("1h30m", 5400.0),
+        ("1d2h3m4.5s", 93784.5),
     ],
 )
 def test_durations(word: str, value: float) -> None:
-    """A number with a unit, seconds where there is none."""
+    """A number with a unit, seconds where there is none; or several, each unit smaller than the last."""
     assert seconds(word) == value
 
 
@@ -260,7 +263,9 @@ def test_sizes(word: str, value: int) -> None:
     assert size(word) == value
 
 
-@pytest.mark.parametrize("word", ["", "m", "-1", "1x", "1 m", "1e3", "٣", "1.", "9" * 20, "\n1", "1\n"])
+@pytest.mark.parametrize(
+    "word", ["", "m", "-1", "1x", "1 m", "1e3", "٣", "1.", "9" * 20, "\n1", "1\n", "20s5m", "5m20"]
+)
 def test_what_is_no_duration_or_size(word: str) -> None:
     """Anything else is refused with an example."""
     with pytest.raises(UsageError, match="such as"):

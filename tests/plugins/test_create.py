@@ -375,15 +375,27 @@ def test_bad_terms(run_irons: Runner, own_api: FakeApi, ssh: Path, words: list[s
 
 
 def test_extend(run_irons: Runner, own_api: FakeApi, ssh: Path) -> None:
-    """`extend` moves the end on, `never` takes it away, and what has none is a conflict."""
+    """`extend` moves the end on, `never` removes it, and a sandbox without one gets one, counted from now."""
     (ssh / "id_rsa.pub").write_text(KEY)
     run_irons("create", "one", "--ttl", "1h").ok()
     assert run_irons("extend", "one", "2h").ok().out == "one stops in 3 h\n"
     assert run_irons("extend", "two", "2h").code == 3
     assert run_irons("extend", "one", "soon").code == 2
     own_api.add("two")
-    done = run_irons("extend", "two", "2h")
-    assert (done.code, "has no deadline" in done.err) == (5, True)
+    assert run_irons("extend", "two", "1h30m").ok().out == "two stops in 1 h 30 min\n"
+    assert own_api.sandboxes["two"].terms["ttl"] == 5400
+    assert run_irons("extend", "two", "never").ok().code == 0
+    assert run_irons("extend", "one", "two", "2h").ok().out == "one stops in 5 h\ntwo stops in 2 h\n"
+
+
+@pytest.mark.parametrize("label", ["a b=c", "-a=b", "a" * 64 + "=b", "ü=b"])
+def test_a_label_with_an_invalid_key(run_irons: Runner, own_api: FakeApi, ssh: Path, label: str) -> None:
+    """It is a wrong word, refused before any request, where it is given and where it selects."""
+    (ssh / "id_rsa.pub").write_text(KEY)
+    for words in (["create", "one"], ["list"], ["stop"]):
+        done = run_irons(*words, f"--label={label}")
+        assert (done.code, "--label takes a key of letters" in done.err) == (2, True), done.err
+    assert own_api.calls == []
 
 
 def test_a_list_says_what_is_about_to_end(run_irons: Runner, own_api: FakeApi) -> None:

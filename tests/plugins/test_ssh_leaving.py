@@ -77,6 +77,7 @@ def test_leaving_a_shell_says_what_it_tried(into: Irons, fake_api: FakeApi) -> N
     code, shown = on_terminal(into, "ssh", "one", typed=b"exit 7\n")
     assert code == 7
     assert shown.rstrip().splitlines()[-1].endswith(" s, 0 connections")
+    assert "closed" not in shown, "what OpenSSH says of the same"
     code, shown = on_terminal(into, "ssh", "one", "--", "echo short")
     assert (code, shown.splitlines()[0]) == (0, "short")
     assert "connections" not in shown

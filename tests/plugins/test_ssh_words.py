@@ -397,6 +397,16 @@ def test_a_sandbox_that_is_stopped(run_irons: Runner, fake_api: FakeApi) -> None
     assert "irons start one" in run_irons("ssh", "one").err
 
 
+@pytest.mark.parametrize("words", [["ssh", "one"], ["exec", "one", "--", "true"]])
+def test_a_sandbox_that_is_starting(run_irons: Runner, fake_api: FakeApi, words: list[str]) -> None:
+    """A sandbox on its way says how to wait for it."""
+    fake_api.add("one", "starting")
+    done = run_irons(*words)
+    assert (done.code, "irons wait one" in done.err, "irons start" in done.err) == (125, True, False), (
+        done.err
+    )
+
+
 @pytest.mark.slow
 def test_an_unreachable_server(run_irons: Runner, fake_api: FakeApi) -> None:
     """A server that does not answer is 125 to `ssh` and `exec`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from irons.errors import UsageError
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from irons.command import ValueType
 
 _SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_NUMBER = r"[0-9]{1,12}(?:\.[0-9]{1,6})?"
 _BYTES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
@@ -43,11 +45,13 @@ def read_value(kind: ValueType, word: str, name: str) -> object:
 
 
 def seconds(word: str, name: str = "a duration") -> float:
-    """Read `90`, `1.5s`, `10m`, `2h`, `1d` as seconds. Raises `UsageError`."""
-    found = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)(ms|[smhdw]?)", word)
-    if not found:
-        raise UsageError(f"{name} takes a duration such as 90, 30s or 10m, not {word!r}")
-    return float(found[1]) * _SECONDS[found[2]]
+    """Read `90`, `1.5s`, `10m`, `2h`, `1h30m` as seconds; of several units each is smaller than the last. Raises `UsageError`."""
+    if re.fullmatch(rf"{_NUMBER}(?:ms|[smhdw]?)|(?:{_NUMBER}(?:ms|[smhdw])){{2,6}}", word):
+        found = re.findall(rf"({_NUMBER})(ms|[smhdw]?)", word)
+        units = [_SECONDS[unit] for _, unit in found]
+        if all(before > after for before, after in pairwise(units)):
+            return sum(float(number) * unit for (number, _), unit in zip(found, units, strict=True))
+    raise UsageError(f"{name} takes a duration such as 90, 30s, 10m or 1h30m, not {word!r}")
 
 
 def size(word: str, name: str = "a size") -> int:

@@ -198,7 +198,7 @@ def irons_commands() -> list[Command]:
         ),
         Command(
             ("extend",),
-            "Give sandboxes more time before their --ttl ends.",
+            "Give sandboxes more time, or a first --ttl.",
             f"{_HERE}.extending:extend",
             (
                 NAMES,
@@ -207,7 +207,7 @@ def irons_commands() -> list[Command]:
                 LABEL,
             ),
             view=View(line=f"{_HERE}.views:extended"),
-            examples=("irons extend my-sandbox 2h", "irons extend my-sandbox never"),
+            examples=("irons extend my-sandbox 2h30m", "irons extend my-sandbox never"),
             exits=(3, 4, 5, 6),
         ),
         Command(

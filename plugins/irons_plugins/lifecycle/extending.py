@@ -1,4 +1,4 @@
-"""Handler of `extend`: more time for sandboxes that have a deadline."""
+"""Handler of `extend`: more time for sandboxes, and a deadline for those that have none."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from irons.cli.values import seconds
-from irons.errors import IronsError, UsageError
+from irons.errors import Conflict, IronsError, UsageError
 from irons_plugins.lifecycle.several import Failures
 from irons_plugins.lifecycle.views import told
 from irons_plugins.selection import selected
@@ -22,11 +22,10 @@ NEVER = "never"
 def extend(
     ctx: Context, *, names: tuple[str, ...], everything: bool, labels: tuple[str, ...], duration: str
 ) -> Sandbox | Iterator[Sandbox]:
-    """Move the deadlines of sandboxes on by a duration, or take them away with `never`.
+    """Move the deadlines of sandboxes on by a duration, or remove them with `never`; a sandbox without one gets it.
 
     Raises:
         UsageError: The duration is not one.
-        Conflict: A sandbox has no deadline.
     """
     more = None if duration == NEVER else whole_seconds(seconds(duration, "DURATION"), "DURATION")
     chosen = selected(ctx, names, everything=everything, labels=labels)
@@ -45,9 +44,17 @@ def _each_extended(ctx: Context, names: tuple[str, ...], more: int | None) -> It
     failures = Failures(ctx, len(names), "extended")
     for name in names:
         try:
-            yield told(ctx.api.change(name, ttl=None) if more is None else ctx.api.extend(name, more))
+            yield told(ctx.api.change(name, ttl=None) if more is None else _extended(ctx, name, more))
         except IronsError as error:
-            if error.exit_code == 5 and not error.hint:
-                error.hint = "irons create NAME --ttl 8h gives one"
             failures.add(name, error)
     failures.end()
+
+
+def _extended(ctx: Context, name: str, more: int) -> Sandbox:
+    """Move its deadline on; one that has none gets one, counted from now."""
+    try:
+        return ctx.api.extend(name, more)
+    except Conflict:
+        if ctx.api.status(name).ttl is not None:
+            raise
+        return ctx.api.change(name, ttl=more)

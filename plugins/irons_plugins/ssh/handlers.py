@@ -69,11 +69,14 @@ def ssh(
     person = ctx.streams.reads_person and ctx.streams.shows_person
     line = line_for(way.target) or way.target.command or None
     options = (*send_options(variables), *way.options)
-    argv = ssh_argv(way.target, options, ("-t" if person else "-T",), line)
-    environment = {**ctx.settings.env, **carried(variables)}
     from irons_plugins.ssh.ending.leaving import Leaving
 
     leaving = Leaving.of(ctx, name) if person and ctx.streams.tells_person else None
+    if leaving is not None and "LogLevel" not in dict(options):
+        # OpenSSH would say that the connection is closed, next to the line that says more.
+        options = (("LogLevel", "ERROR"), *options)
+    argv = ssh_argv(way.target, options, ("-t" if person else "-T",), line)
+    environment = {**ctx.settings.env, **carried(variables)}
     if not refused and leaving is None:
         return Exec(argv, environment)
     from irons_plugins.ssh.ending.denial_summary import Refusals

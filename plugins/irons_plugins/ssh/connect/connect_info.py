@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from irons.errors import Conflict, as_irons_error
+from irons.errors import Conflict, IronsError, as_irons_error
 from irons_plugins.ssh.connect.identities import Identities
 from irons_plugins.ssh.connect.known_hosts import told_host_key
 from irons_plugins.ssh.connect.target import Target, target_of
@@ -16,6 +16,9 @@ from irons_plugins.ssh.openssh.user_ssh_config import carried_over
 
 if TYPE_CHECKING:
     from irons.context import Context
+
+_ON_ITS_WAY = ("creating", "starting")
+"""States that lead to `ready` without a command."""
 
 
 class Entrance(NamedTuple):
@@ -68,11 +71,19 @@ def asked_target(ctx: Context, name: str) -> Target:
         target = target_of(ctx.api.ssh(name))
     except Conflict as error:
         if not error.hint:
-            error.hint = f"irons start {name} starts it"
+            error.hint = _what_to_do(ctx, name)
         raise
     if name not in ctx.names.read():
         ctx.names.put(name, "")
     return target
+
+
+def _what_to_do(ctx: Context, name: str) -> str:
+    """Return the hint for a sandbox whose SSH does not answer: one that is on its way needs no start."""
+    with suppress(IronsError):
+        if ctx.api.status(name).status in _ON_ITS_WAY:
+            return f"irons wait {name} waits until it is ready"
+    return f"irons start {name} starts it"
 
 
 @contextmanager
