@@ -11,11 +11,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from irons_local.gateway.budget import patience
 from irons_local.gateway.budget.watch import FairLoop
 from irons_local.gateway.http1.heads import Head, parse_head
 from irons_local.gateway.http1.requests import Requests
 from irons_local.gateway.relay import modes
-from irons_local.gateway.relay.session import CLOSING, LOOK, BrokenError, Session
+from irons_local.gateway.relay.session import LOOK, BrokenError, Session
 from irons_local.gateway.streams.splice import Pipes, Turns
 from irons_local.gateway.streams.stream import Wire
 
@@ -161,7 +162,7 @@ def test_an_upload_ends_when_its_server_is_gone(place: Place) -> None:
         place.server.shutdown(socket.SHUT_WR)
         assert await said(loop, place.client) == b""
         reset(place.server)
-        await loop.skip(3 * CLOSING)
+        await loop.skip(3 * patience.CLOSING)
         with pytest.raises(OSError, match="middle of a request"):
             await upload
 

@@ -15,8 +15,9 @@ import pytest
 from irons_local.gateway.accept.synthetic_names import Names, NamesFullError
 from irons_local.gateway.budget.bucket import Bucket
 from irons_local.gateway.record import folding
-from irons_local.gateway.record.folding import Folder, Refusal
+from irons_local.gateway.record.folding import Folder
 from irons_local.gateway.record.journal import Journal, JournalError
+from irons_local.gateway.record.refusal import Refusal
 from irons_policy.causes import Cause
 
 REFUSAL = Refusal("evil.test", 443, "tls", "deny", None, "no rule allows evil.test", Cause.UNCOVERED)

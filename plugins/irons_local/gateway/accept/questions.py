@@ -14,8 +14,8 @@ from irons_local.gateway.accept.dns import TTL, Wanted, compose, wanted
 from irons_local.gateway.attempt.attempt import CROWDED
 from irons_local.gateway.reach.nameservers import NameServers, UnansweredError
 from irons_local.gateway.reach.records import Found
-from irons_local.gateway.record.folding import Refusal
 from irons_local.gateway.record.journal import JournalError
+from irons_local.gateway.record.refusal import Refusal
 from irons_policy.causes import Cause, Outcome
 from irons_policy.dns_rules import Kind, owner_of, question_rule
 from irons_policy.rules import Rule

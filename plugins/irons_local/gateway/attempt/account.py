@@ -7,8 +7,8 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from irons_local.gateway.decide.verdicts import Judged, RefusedError, untouched
-from irons_local.gateway.record.folding import Refusal
 from irons_local.gateway.record.journal import Entry
+from irons_local.gateway.record.refusal import Refusal
 from irons_policy.causes import Cause, Outcome
 
 if TYPE_CHECKING:

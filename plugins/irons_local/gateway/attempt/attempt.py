@@ -10,9 +10,9 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from irons_local.gateway.attempt.account import Account, Ending
-from irons_local.gateway.budget import descriptors
+from irons_local.gateway.budget import descriptors, patience
 from irons_local.gateway.budget.undecided import Holding, Meter, TooMuchError
-from irons_local.gateway.decide import internal_page, refusals
+from irons_local.gateway.decide import internal_page, pages, refusals
 from irons_local.gateway.decide.verdicts import (
     UNKNOWN,
     Judged,
@@ -31,8 +31,8 @@ from irons_local.gateway.http2.frames import HTTP_1_1_REQUIRED, Http2Error
 from irons_local.gateway.http2.heads import Request
 from irons_local.gateway.http2.replies import PERMISSION_DENIED, UNAVAILABLE, Words
 from irons_local.gateway.inspect.late import LateError
-from irons_local.gateway.inspect.opening import Opening, read_opening
-from irons_local.gateway.inspect.sniff import Kind
+from irons_local.gateway.inspect.opening import read_opening
+from irons_local.gateway.inspect.sniff import Kind, Opening
 from irons_local.gateway.reach.dial import STAGGER, Address, DialError, dial, race
 from irons_local.gateway.reach.proxy import STAGGER as PROXY_STAGGER
 from irons_local.gateway.reach.proxy import Forwarding, Route
@@ -56,18 +56,8 @@ if TYPE_CHECKING:
     from irons_local.gateway.attempt.context import Context
 
 STRICT = {443: Kind.TLS, 80: Kind.HTTP}
-PATIENCE = 10.0
-"""Seconds in which a client must begin where only it can: on the ports of TLS and HTTP."""
-GRACE_NAMED = 0.02
-"""Seconds in which a client that speaks first has spoken; after them the server may be the one that does."""
-GRACE_LITERAL = 0.3
-GRACE_DENIED = 1.0
 RESOLVE_HERE = 3.0
 """Seconds in which the host may resolve a name that the upstream proxy resolves as well."""
-
-
-REQUEST = 5.0
-"""Seconds in which the first request of HTTP/2 is waited for before its server is dialled."""
 CROWDED = "this sandbox has all the connections that the machine's limit of open files leaves it"
 
 
@@ -276,11 +266,11 @@ class Attempt:
             self._outcome, self._cause = error.outcome, Cause(error.outcome)
             host, reason = self._host.text, str(error)
             if self._engine is not None:
-                page = refusals.unreachable_page(host, self._port, reason)
+                page = pages.unreachable_page(host, self._port, reason)
                 self._engine.refuse(Words(502, UNAVAILABLE, page.strip(), page))
                 await self._say(self._engine.take_for_client())
             elif self._account.protocol == "http":
-                await self._say(refusals.unreachable(host, self._port, reason))
+                await self._say(pages.unreachable(host, self._port, reason))
             else:
                 await self._say(b"")
 
@@ -304,11 +294,11 @@ class Attempt:
         allowed = policy is not None and decide(policy, self._name or self._where, self._port).allowed
         strict = self._port in STRICT
         if not allowed:
-            grace = GRACE_DENIED
+            grace = patience.GRACE_DENIED
         elif strict:
-            grace = PATIENCE
+            grace = patience.PATIENCE
         else:
-            grace = GRACE_LITERAL if self._name is None else GRACE_NAMED
+            grace = patience.GRACE_LITERAL if self._name is None else patience.GRACE_NAMED
         tls, hellos = self._context.tls, self._context.hellos
         opening = await read_opening(self._client, tls, hellos, grace, strict=strict and allowed)
         if opening.kind in {Kind.TLS, Kind.HTTP}:
@@ -364,7 +354,7 @@ class Attempt:
             wanted = "TLS" if self._port == 443 else "HTTP/1"
             raise self._no(f"port {self._port} must speak {wanted}", Cause.PROTOCOL)
         try:
-            if not await first_request(self._client, engine, opening.data, REQUEST):
+            if not await first_request(self._client, engine, opening.data, patience.REQUEST):
                 self._ending = "closed without a request"
                 return
         except TimeoutError:
@@ -550,7 +540,7 @@ class Attempt:
             payload = self._engine.take_for_client()
         elif refusal.protocol == "http":
             reason = refusal.inside or refusal.reason
-            payload = refusals.forbidden(refusal.host, refusal.port, reason, error.command(self._cell.title))
+            payload = pages.forbidden(refusal.host, refusal.port, reason, error.command(self._cell.title))
         await self._say(payload)
 
     async def _say(self, payload: bytes) -> None:
@@ -573,5 +563,5 @@ class Attempt:
 def _words(error: RefusedError, sandbox: str) -> Words:
     refusal = error.refusal
     reason = refusal.inside or refusal.reason
-    page = refusals.forbidden_page(refusal.host, refusal.port, reason, error.command(sandbox))
+    page = pages.forbidden_page(refusal.host, refusal.port, reason, error.command(sandbox))
     return Words(403, PERMISSION_DENIED, " ".join(page.split("\n")).strip(), page)

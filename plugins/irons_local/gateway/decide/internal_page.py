@@ -7,7 +7,7 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from irons_local.gateway.decide import refusals
+from irons_local.gateway.decide import pages, refusals
 from irons_local.gateway.http1.authority import BadRequestError
 from irons_local.gateway.http1.requests import Requests
 from irons_local.gateway.streams.stream import Wire
@@ -57,19 +57,17 @@ async def serve(client: Wire, cell: Cell, folder: Folder) -> None:
         client.reset()
         return
     except BadRequestError as error:
-        await refusals.say(
-            client, refusals.response("400 Bad Request", f"irons: malformed request: {error}\n")
-        )
+        await refusals.say(client, pages.response("400 Bad Request", f"irons: malformed request: {error}\n"))
         return
     if head is None:
         return
     if head.method not in {b"GET", b"HEAD"}:
-        answer = refusals.response("405 Method Not Allowed", "irons: this can only be read\n")
+        answer = pages.response("405 Method Not Allowed", "irons: this can only be read\n")
     elif head.target.partition(b"?")[0] not in {b"/", b"http://irons.internal/"}:
-        answer = refusals.response("404 Not Found", "irons: there is only http://irons.internal/\n")
+        answer = pages.response("404 Not Found", "irons: there is only http://irons.internal/\n")
     else:
         body = json.dumps(view(cell, folder), indent=2) + "\n"
-        answer = refusals.response("200 OK", body, "application/json")
+        answer = pages.response("200 OK", body, "application/json")
     if head.method == b"HEAD":
         answer = answer[: answer.index(b"\r\n\r\n") + 4]
     await refusals.say(client, answer)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from irons_local.gateway.http1.authority import PROXY
-from irons_local.gateway.record.folding import Refusal
+from irons_local.gateway.record.refusal import Refusal
 from irons_policy.addresses import Address, unmapped
 from irons_policy.causes import Cause
 from irons_policy.decide import decide, decide_address

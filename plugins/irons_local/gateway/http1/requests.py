@@ -1,19 +1,16 @@
-"""The request side of an HTTP/1 connection: heads one after the other, and exactly the body each announces."""
+"""Reads the requests of an HTTP/1 connection from its client, within the time and the memory that each may take."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
 
+from irons_local.gateway.budget import patience
 from irons_local.gateway.budget.undecided import Budget, Meter
 from irons_local.gateway.http1.authority import BadRequestError
-from irons_local.gateway.http1.chunks import Chunks
-from irons_local.gateway.http1.heads import MAX_HEAD, Head, parse_head
+from irons_local.gateway.http1.heads import Head
+from irons_local.gateway.http1.reader import RequestReader
 from irons_local.gateway.streams.stream import CHUNK, Wire
-
-HEAD_TIMEOUT = 10.0
-MAX_BLANK = 16
-_END = b"\r\n\r\n"
 
 
 class Requests:
@@ -28,7 +25,7 @@ class Requests:
     def __init__(self, client: Wire, first: bytes, budget: Budget | None = None) -> None:
         self._client = client
         self._budget = budget
-        self._data = bytearray(first)
+        self._reader = RequestReader(first)
 
     async def head(self) -> Head | None:
         """The next request's head; None at the end of the connection.
@@ -49,82 +46,47 @@ class Requests:
             self._client.meter = None
 
     async def _head(self) -> Head | None:
-        while not self._skip_blank():
+        reader = self._reader
+        while not reader.begun():
             if not await self._more():
                 return None
-        at = self._data.find(_END)
         try:
-            async with asyncio.timeout(HEAD_TIMEOUT):
-                while at < 0:
-                    if len(self._data) > MAX_HEAD:
-                        raise BadRequestError("its head is too large")
-                    seen = max(0, len(self._data) - 3)
+            async with asyncio.timeout(patience.HEAD):
+                while (head := reader.head()) is None:
                     if not await self._more():
                         raise BadRequestError("its head was never finished")
-                    at = self._data.find(_END, seen)
         except TimeoutError:
             await self._client.pace.rest()
             raise BadRequestError("its head was not finished in time") from None
-        raw = bytes(self._data[: at + 4])
-        del self._data[: at + 4]
-        return parse_head(raw)
+        return head
 
     async def body(self, head: Head) -> AsyncIterator[bytes]:
-        """The body that goes on, framed anew.
+        """The body that `head` announces, in the framing in which it goes on.
 
         Raises:
             BadRequestError: its framing is malformed.
             OSError: the connection broke, or ended in the middle of it.
         """
-        parts = self._chunked() if head.length is None else self._counted(head.length)
-        async for part in parts:
-            yield part
+        reader = self._reader
+        reader.expect(head)
+        while not reader.whole:
+            part = reader.part()
+            if part:
+                yield part
+            # However long it takes: a client that is there answers keep-alives.
+            elif not await self._more():
+                raise ConnectionResetError("the client ended in the middle of a request")
 
     @property
     def waiting(self) -> bool:
         """True where more was read than was asked for yet."""
-        return bool(self._data)
+        return self._reader.waiting
 
     def rest(self) -> bytes:
         """What was read beyond the last request."""
-        rest = bytes(self._data)
-        self._data.clear()
-        return rest
-
-    def _skip_blank(self) -> bool:
-        """Drop empty lines before a request (RFC 9112, section 2.2); True where something else follows."""
-        blank = 0
-        while blank <= MAX_BLANK and self._data[blank : blank + 2] == b"\r\n":
-            blank += 2
-        if blank > MAX_BLANK:
-            raise BadRequestError("it begins with empty lines")
-        del self._data[:blank]
-        return bool(self._data) and self._data != b"\r"
-
-    async def _counted(self, length: int) -> AsyncIterator[bytes]:
-        while length:
-            if not self._data:
-                await self._need()
-            part = bytes(self._data[:length])
-            del self._data[: len(part)]
-            length -= len(part)
-            yield part
-
-    async def _chunked(self) -> AsyncIterator[bytes]:
-        chunks = Chunks()
-        while not chunks.done:
-            part = chunks.feed(self._data)
-            if part:
-                yield part
-            else:
-                await self._need()
-
-    async def _need(self) -> None:
-        # However long it takes: a client that is there answers keep-alives.
-        if not await self._more():
-            raise ConnectionResetError("the client ended in the middle of a request")
+        return self._reader.rest()
 
     async def _more(self) -> bool:
         data = await self._client.recv(CHUNK)
-        self._data += data
+        self._reader.feed(data)
         return bool(data)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
 
 from irons_local.gateway.budget.undecided import Holding
 from irons_local.gateway.http1.authority import BadRequestError
@@ -35,7 +37,14 @@ MOST_WINDOW = 0x7FFF_FFFF
 MOST_PENDING = 128 << 10
 """Bytes of answers that wait until the server has ended a frame, which it may never do."""
 
-Judge = Callable[[Request | BadRequestError], Words | None]
+
+class Undecided(Enum):
+    """What a judge answers that says later whether a request may go on."""
+
+    ASKED = "nothing more of the client is handled until `decide`"
+
+
+Judge = Callable[[Request | BadRequestError], Words | Undecided | None]
 """Judges a request, or what is wrong with it: None where it may go on."""
 
 
@@ -54,6 +63,15 @@ class Stream:
     grpc: bool
     asked: bool = False
     answered: bool = False
+
+
+class _Question(NamedTuple):
+    """A request that is not judged yet: its number, how it reads, its frames, and whether it has a body."""
+
+    number: int
+    found: Request | BadRequestError
+    parts: list[bytes]
+    ended: bool
 
 
 class Http2:
@@ -100,6 +118,7 @@ class Http2:
         self._debt = 0
         self._table = 4096
         self._asking = 0
+        self._question: _Question | None = None
         self._grpc = False
         self.to_server: list[bytes | memoryview] = []
         self.reached = greeted
@@ -174,6 +193,8 @@ class Http2:
         """
         heads = 0
         for _ in range(TOGETHER):
+            if self._question is not None:
+                return False
             pieces = self._client.take(1)
             if not pieces:
                 return False
@@ -343,7 +364,25 @@ class Http2:
         if not ended:
             self._dropped[number] = None
         self._asking = number
+        question = _Question(number, found, parts, ended)
         words = self._judge(found)
+        if words is Undecided.ASKED:
+            self._question = question
+        else:
+            self._decided(question, words)
+
+    def decide(self, words: Words | None) -> None:
+        """Say whether the request may go on that was asked about; `step_client` then goes on with what follows it.
+
+        Args:
+            words: how it is refused; None where it may go on.
+        """
+        question, self._question = self._question, None
+        if question is not None:
+            self._decided(question, words)
+
+    def _decided(self, question: _Question, words: Words | None) -> None:
+        number, found, parts, ended = question
         self._asking = 0
         if words is not None or isinstance(found, BadRequestError):
             self._refuse(number, words or Words(403, 7, str(found), ""), grpc=self._grpc)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from irons_local.gateway.http2.conversation import Http2
+from irons_local.gateway.http2.frames import ENHANCE_YOUR_CALM, Http2Error
 from irons_policy.causes import Cause
 from irons_policy.hostnames import Host
 
@@ -42,3 +44,10 @@ class LateError(Exception):
         self.host = host
         self.protocol = protocol
         self.alert = alert
+
+
+def faulty(engine: Http2, error: Http2Error) -> LateError:
+    """What ends a connection that broke the protocol; its GOAWAY is ready to be sent."""
+    engine.end(error)
+    cause = Cause.CAP if error.code == ENHANCE_YOUR_CALM else Cause.MALFORMED
+    return LateError(f"malformed HTTP/2: {error}", "http", cause)

@@ -4,43 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import NamedTuple
 
-from irons_local.gateway.inspect.sniff import Kind, kind
+from irons_local.gateway.budget import patience
+from irons_local.gateway.inspect.sniff import Kind, Opening, kind
 from irons_local.gateway.streams.stream import Wire
 from irons_local.gateway.tls import client_hello
 from irons_local.gateway.tls.remembered import Hellos, Known
-from irons_policy.hostnames import Host, HostError, canonical_host
+from irons_policy.hostnames import HostError, canonical_host
 
-WHOLE_TIMEOUT = 10.0
-LINE_TIMEOUT = 2.0
 FIRST = 16_384
 """Bytes that are read before it is known what they are; more of a body waits in the kernel."""
-
-
-class Opening(NamedTuple):
-    """What a client began with.
-
-    Attributes:
-        kind: what it speaks; UNDECIDED where a text line did not end, or nothing came at all.
-        data: every byte of it so far; of a ClientHello exactly its records.
-        ended: the client has closed its side.
-        name: the name in its ClientHello.
-        alert: what refuses a ClientHello.
-        fault: why it is refused whoever it is for, or None.
-    """
-
-    kind: Kind
-    data: bytes = b""
-    ended: bool = False
-    name: Host | None = None
-    alert: bytes = b""
-    fault: str | None = None
-
-    @property
-    def silent(self) -> bool:
-        """True where nothing came."""
-        return not self.data
 
 
 async def read_opening(
@@ -67,7 +40,7 @@ async def read_opening(
     found = kind(data)
     if found is Kind.UNDECIDED:
         try:
-            async with asyncio.timeout(WHOLE_TIMEOUT if strict else LINE_TIMEOUT):
+            async with asyncio.timeout(patience.WHOLE if strict else patience.LINE):
                 while (found := kind(data)) is Kind.UNDECIDED:
                     more = await client.recv()
                     if not more:
@@ -103,7 +76,7 @@ async def read_hello(client: Wire, context: ssl.SSLContext, data: bytes) -> Open
     try:
         hello = reader.feed(data)
         if hello is None:
-            async with asyncio.timeout(WHOLE_TIMEOUT):
+            async with asyncio.timeout(patience.WHOLE):
                 while hello is None:
                     more = await client.recv()
                     if not more:

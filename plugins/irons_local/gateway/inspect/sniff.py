@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from enum import Enum
+from typing import NamedTuple
 
 from irons_local.gateway.http2.frames import PREFACE
 from irons_local.gateway.tls import client_hello
+from irons_policy.hostnames import Host
 
 MAX_LINE = 8192
 MAX_BLANK = 1024
@@ -33,6 +35,31 @@ class Kind(Enum):
     OPAQUE = "tcp"
     UNDECIDED = "undecided"
     ENDLESS = "endless"
+
+
+class Opening(NamedTuple):
+    """What a client began with.
+
+    Attributes:
+        kind: what it speaks; UNDECIDED where a text line did not end, or nothing came at all.
+        data: every byte of it so far; of a ClientHello exactly its records.
+        ended: the client has closed its side.
+        name: the name in its ClientHello.
+        alert: what refuses a ClientHello.
+        fault: why it is refused whoever it is for, or None.
+    """
+
+    kind: Kind
+    data: bytes = b""
+    ended: bool = False
+    name: Host | None = None
+    alert: bytes = b""
+    fault: str | None = None
+
+    @property
+    def silent(self) -> bool:
+        """True where nothing came."""
+        return not self.data
 
 
 class Looks(Enum):

@@ -12,9 +12,10 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from irons_local.gateway.record.journal import Entry, Journal, JournalError, microseconds
+from irons_local.gateway.record.refusal import Refusal
 from irons_policy.causes import Cause, Outcome
 
 WINDOW = 1.0
@@ -31,48 +32,6 @@ class Dropped(NamedTuple):
 
 FULL = Dropped("more different refusals at once than the log has room for", Cause.CAP)
 UNWRITTEN = Dropped("refused while the audit log could not be written", Cause.JOURNAL)
-
-
-class Refusal(NamedTuple):
-    """Why something was refused, as the log says it.
-
-    Attributes:
-        host: a canonical name or address.
-        port: 0 where the protocol has none.
-        protocol: http, tls, tcp, udp, icmp or the number of another.
-        mode: the mode in force, or None where no policy was known.
-        rule: the pattern that decided, or None.
-        reason: one line for the log.
-        cause: the same for programs.
-        inside: one line for the sandbox, which learns no address the host resolved; None where it may read `reason`.
-        address: the address that was refused, where one was.
-    """
-
-    host: str
-    port: int
-    protocol: str
-    mode: str | None
-    rule: str | None
-    reason: str
-    cause: Cause
-    inside: str | None = None
-    address: str | None = None
-
-    def record(self) -> dict[str, Any]:
-        """The fields of a verdict record."""
-        return {
-            "host": self.host,
-            "port": self.port,
-            "protocol": self.protocol,
-            "allowed": False,
-            "verdict": "blocked",
-            "mode": self.mode,
-            "rule": self.rule,
-            "reason": self.reason,
-            "cause": self.cause,
-            "outcome": Outcome.REFUSED,
-            **({} if self.address is None else {"address": self.address}),
-        }
 
 
 @dataclass(slots=True)

@@ -4,31 +4,22 @@ from __future__ import annotations
 
 import asyncio
 
+from irons_local.gateway.budget import patience
 from irons_local.gateway.decide import refusals
 from irons_local.gateway.http2.conversation import Http2
 from irons_local.gateway.http2.frames import (
-    ENHANCE_YOUR_CALM,
     HEAD,
     HTTP_1_1_REQUIRED,
     Http2Error,
     looks_like_settings,
 )
-from irons_local.gateway.inspect.late import LateError
-from irons_local.gateway.relay.session import CLOSING, BrokenError, Session
+from irons_local.gateway.inspect.late import LateError, faulty
+from irons_local.gateway.relay.session import BrokenError, Session
 from irons_local.gateway.streams.stream import CHUNK, Wire
 from irons_policy.causes import Cause
 
 LARGE = 256 << 10
 """Bytes of a server's that are read at once: what is in them is mostly passed on as it is."""
-FRAME_TIMEOUT = 10.0
-"""Seconds in which a frame, or a header block, that has begun must be whole."""
-
-
-def faulty(engine: Http2, error: Http2Error) -> LateError:
-    """What ends a connection that broke the protocol; its GOAWAY is ready to be sent."""
-    engine.end(error)
-    cause = Cause.CAP if error.code == ENHANCE_YOUR_CALM else Cause.MALFORMED
-    return LateError(f"malformed HTTP/2: {error}", "http", cause)
 
 
 async def first_request(client: Wire, engine: Http2, data: bytes, within: float) -> bool:
@@ -94,7 +85,7 @@ async def relay_http2(session: Session, engine: Http2) -> None:
         if not engine.over and not any(task.exception() for task in done):
             ended, other = (session.server, back) if forth in done else (session.client, forth)
             ended.finish()
-            await asyncio.wait({other}, timeout=None if other is back else CLOSING)
+            await asyncio.wait({other}, timeout=None if other is back else patience.CLOSING)
     finally:
         for task in (forth, back):
             task.cancel()
@@ -159,7 +150,7 @@ async def _hear_client(session: Session, engine: Http2, lock: asyncio.Lock) -> b
     # What its server has no room for stays with the client.
     room = await _room(session.server, CHUNK)
     try:
-        data = await client.recv(room, within=FRAME_TIMEOUT if engine.partial else None)
+        data = await client.recv(room, within=patience.FRAME if engine.partial else None)
     except TimeoutError:
         raise Http2Error("a frame was not finished in time") from None
     engine.feed_client(data)

@@ -10,14 +10,14 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
 
+from irons_local.gateway.budget import patience
 from irons_local.gateway.budget.undecided import Budget
 from irons_local.gateway.http1.authority import BadRequestError
 from irons_local.gateway.http1.heads import Head
 from irons_local.gateway.http1.requests import Requests
 from irons_local.gateway.inspect.inspector import Inspector, Then
 from irons_local.gateway.inspect.late import Check, LateError
-from irons_local.gateway.inspect.opening import LINE_TIMEOUT, Opening
-from irons_local.gateway.inspect.sniff import Kind
+from irons_local.gateway.inspect.sniff import Kind, Opening
 from irons_local.gateway.relay.handshake import relay_tls, send_hello
 from irons_local.gateway.relay.session import BrokenError, Session
 from irons_local.gateway.tls.client_hello import Hello, OddHelloError
@@ -265,7 +265,7 @@ async def _more(session: Session, *, waiting: bool) -> bytes | None:
     if not waiting:
         return await session.client.recv()
     try:
-        async with asyncio.timeout(LINE_TIMEOUT):
+        async with asyncio.timeout(patience.LINE):
             return await session.client.recv()
     except TimeoutError:
         return None

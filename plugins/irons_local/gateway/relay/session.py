@@ -6,6 +6,7 @@ import asyncio
 import socket
 from contextlib import suppress
 
+from irons_local.gateway.budget import patience
 from irons_local.gateway.budget.deadlines import Deadline
 from irons_local.gateway.budget.watch import FairLoop
 from irons_local.gateway.http2.frames import looks_like_settings
@@ -14,8 +15,6 @@ from irons_local.gateway.streams.stream import Wire, either
 
 LOOK = 60.0
 """Seconds between two looks at a connection with one side closed: it lives as long as both peers answer keep-alives."""
-CLOSING = 5.0
-"""Seconds a client has to end its side of a request-and-answer connection once the server has, unless it uploads."""
 GREETING = 9
 """Bytes of a server's first words that are looked at."""
 QUIET = 0.2
@@ -250,7 +249,7 @@ class Session:
         if self._client_done and self._server_done:
             self._settle(None)
         elif self._server_done and self._answers_only:
-            self._timer = self._loop.deadlines.after(CLOSING, self._close)
+            self._timer = self._loop.deadlines.after(patience.CLOSING, self._close)
         else:
             self._timer = self._loop.deadlines.after(LOOK, self._check)
 
@@ -265,7 +264,7 @@ class Session:
     def _close(self) -> None:
         """The server has answered for the last time: the client may finish what it uploads, as long as both are there."""
         if self.uploading and not self._gone:
-            self._timer = self._loop.deadlines.after(CLOSING, self._close)
+            self._timer = self._loop.deadlines.after(patience.CLOSING, self._close)
         else:
             self._deafen()
 
