@@ -1,0 +1,233 @@
+"""What a conversation wants done, in order. Whoever cannot do one says so with an event, and leaves the rest undone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from irons_local.gateway.conversation.events import Side
+from irons_local.gateway.decide.verdicts import Judged, RefusedError
+from irons_policy.addresses import Address
+from irons_policy.causes import Cause, Outcome
+from irons_policy.decide import Live
+from irons_policy.hostnames import Host
+
+
+class Waits(Enum):
+    """What a connection is held for."""
+
+    BEGINNING = "the client's first byte"
+    FIRST_LINE = "the end of the first line"
+    HELLO = "the end of a ClientHello"
+    HEAD = "the end of a request's head"
+    REQUEST = "the first request"
+    FRAME = "the end of a frame"
+    MORE = "more bytes, to tell what the last ones are"
+    ASKED = "an answer from outside"
+    NAME = "the addresses of a name"
+    DIAL = "a server"
+    ANSWER = "the server's first words"
+    CLOSING = "the client's end, as the server has ended"
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """May a connection go to these names?
+
+    Attributes:
+        host: the name it was opened to, or was judged by before; None for none.
+        where: the address it was opened to.
+        port: the port it was opened to.
+        claimed: the names it says in the clear.
+        protocol: what says them.
+        proxied: they are said as to a proxy, in an absolute target.
+        reached: its server is reached already.
+        early: it is only asked what can be said without the claimed names, which still come.
+    """
+
+    host: Host | None
+    where: Host
+    port: int
+    claimed: tuple[Host, ...]
+    protocol: str
+    proxied: bool = False
+    reached: bool = False
+    early: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Which of these addresses may be dialled for a host?"""
+
+    judged: Judged
+    port: int
+    protocol: str
+    addresses: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """May a connection go on under the rules as they are now? `Cut` is the answer where it may not.
+
+    Attributes:
+        live: what it was judged by.
+        mismatched: it goes on only because the mode lets two names pass on one connection.
+    """
+
+    live: Live
+    mismatched: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Apply the policy."""
+
+    question: Names | Addresses | Standing
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Write the opening record, before anything else is done."""
+
+    host: Host
+
+
+@dataclass(frozen=True, slots=True)
+class Speaks:
+    """It speaks this protocol, in every record from here on."""
+
+    protocol: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """Say what is known of a host's addresses without asking anyone."""
+
+    host: Host
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Write that something outside may hear of it from here on; take what a server costs."""
+
+    host: Host
+
+
+@dataclass(frozen=True, slots=True)
+class Resolve:
+    """Ask for the addresses of a name."""
+
+    host: Host
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """Connect to the first of these addresses that answers."""
+
+    addresses: tuple[Address, ...]
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Choose:
+    """Write the verdict record, before the address in it is dialled."""
+
+    judged: Judged
+    address: Address | None
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """Write records of other names, which only the mode lets pass."""
+
+    judged: Judged
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """Send bytes."""
+
+    to: Side
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """From here on this side's bytes go to the other without being shown here; its end still is."""
+
+    side: Side
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """This side's bytes are shown here again; what was taken of them has gone on."""
+
+    side: Side
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Tell a side that nothing more comes."""
+
+    to: Side
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Nothing goes on until something has come, and nothing more than `seconds`; one replaces another.
+
+    Attributes:
+        waits: what for.
+        seconds: how long; None for as long as both sides are there.
+        reason: more of it, for people.
+        number: which hold this is, for `DeadlinePassed`.
+    """
+
+    waits: Waits
+    seconds: float | None
+    reason: str = ""
+    number: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Write a refusal.
+
+    Attributes:
+        error: what is refused and why.
+        reached: the connection itself was let through; what is refused came later on it.
+    """
+
+    error: RefusedError
+    reached: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """End the connection, then write its closing record.
+
+    Attributes:
+        host: whom it was about.
+        judged: what was said of that; None for nothing.
+        text: one line for the log.
+        outcome: what became of it.
+        cause: what ended it; None where its verdict's cause stays.
+        words: the last for the client.
+        reset: both sides see a reset, the client after the words where there are any.
+        answers: relay first what the server still answers.
+    """
+
+    host: Host
+    judged: Judged | None
+    text: str
+    outcome: Outcome
+    cause: Cause | None = None
+    words: bytes = b""
+    reset: bool = False
+    answers: bool = False
+
+
+Action = (
+    Judge | Open | Speaks | Lookup | Reach | Resolve | Dial | Choose | Mention
+    | Forward | Pass | Stop | Finish | Hold | Refuse | Close
+)  # fmt: skip
