@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
+
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def make_private(directory: Path) -> None:
@@ -14,22 +17,26 @@ def make_private(directory: Path) -> None:
         directory.mkdir(mode=0o700, exist_ok=True)
 
 
-def write_whole(path: Path, text: str, *, mode: int = 0o600, durable: bool = False) -> None:
+def write_whole(
+    path: Path, text: str, *, mode: int = 0o600, durable: bool = False, parents: bool = True
+) -> None:
     """Put a file in the place of the one there is, at once: nobody sees half of it.
 
     Args:
-        path: The file; directories that are missing are made, for their owner alone. A link is replaced, not followed.
+        path: The file. A link is replaced, not followed.
         text: What it says, as UTF-8; bytes that came in as surrogate escapes go out as they were.
         mode: Its mode.
-        durable: Wait until the disk has it.
+        durable: Wait until the disk has both the file and its name, so that a power loss leaves one of the two files whole.
+        parents: Make directories that are missing, for their owner alone; False where a missing one was removed.
 
     Raises:
         OSError: It can't be written; the old one is still there.
     """
-    import tempfile
-
-    make_private(path.parent)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:32]}-")
+    if parents:
+        make_private(path.parent)
+    # Without `tempfile`: a confined process may be unable to import anything.
+    temporary = path.with_name(f".{path.name[:32]}-{os.urandom(6).hex()}")
+    descriptor = os.open(temporary, _CREATE, 0o600)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(text)
@@ -37,10 +44,22 @@ def write_whole(path: Path, text: str, *, mode: int = 0o600, durable: bool = Fal
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+    if durable:
+        _sync_names(path.parent)
+
+
+def _sync_names(directory: Path) -> None:
+    """Have the disk keep the names in a directory; some file systems can't, and keep them in their own time."""
+    with suppress(OSError):
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_new(path: Path, text: str, *, mode: int = 0o600) -> None:
@@ -60,7 +79,7 @@ def write_new(path: Path, text: str, *, mode: int = 0o600) -> None:
         make_private(path.parent)
     except FileExistsError as error:
         raise NotADirectoryError(*error.args) from None
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    descriptor = os.open(path, _CREATE, mode)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)

@@ -74,6 +74,11 @@ class Places(NamedTuple):
         return self.local / "workers.json"
 
     @property
+    def listening(self) -> Path:
+        """Where the control plane listens; `irons local up` writes it, and the control plane reads it."""
+        return self.local / "server.json"
+
+    @property
     def logs(self) -> Path:
         """`keeper.log`, `server.log`, `gateway.log` of the warm process, `gateway-0.log` and so on of the workers."""
         return self.local / "logs"

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,3 +40,36 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
         write_whole(path, "\ud800")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_removed_directory_is_not_made_again(tmp_path: Path) -> None:
+    """Without `parents` a file of a directory that was removed is refused, and the directory stays away."""
+    with pytest.raises(FileNotFoundError):
+        write_whole(tmp_path / "gone" / "file", "text", parents=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_durable_file_is_on_the_disk_before_its_name_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The text is forced out before the rename and the directory after it, so that a power loss finds one whole file."""
+    path, done = tmp_path / "file", []
+    path.write_text("old")
+
+    def forced(descriptor: int) -> None:
+        directory = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        done.append(("directory" if directory else "text", path.read_text()))
+
+    monkeypatch.setattr(os, "fsync", forced)
+    write_whole(path, "new", durable=True)
+    assert done == [("text", "old"), ("directory", "new")]
+
+
+def test_a_file_is_written_without_another_import(tmp_path: Path) -> None:
+    """A confined process can write a file: it may be unable to read the modules of its own interpreter."""
+    code = (
+        "import sys; from pathlib import Path; from irons.files import write_whole; "
+        "sys.path.clear(); sys.path_importer_cache.clear(); write_whole(Path(sys.argv[1]), 'x', durable=True)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "file")], check=True)
+    assert (tmp_path / "file").read_text() == "x"

@@ -18,9 +18,6 @@ from irons_policy.policy import Policy, PolicyError
 
 _log = logging.getLogger(__name__)
 
-FILE = "server.json"
-"""Written by `irons local up` into the local backend's state directory."""
-
 _LOOPBACK = "127.0.0.1"
 
 

@@ -21,7 +21,7 @@ from irons.host import PluginHost
 from irons.settings.settings import config_path
 from irons.version import __version__
 from irons_local.config.authorities import Authorities
-from irons_local.config.server import FILE, Config, ConfigError, LocalTable, read_config
+from irons_local.config.server import Config, ConfigError, LocalTable, read_config
 from irons_local.control.api.app import KeyRequired, make_app
 from irons_local.control.api.plane import Plane
 from irons_local.control.audit.ingest import Ingest
@@ -291,7 +291,7 @@ def main() -> int:
     begin(os.environ)
     try:
         places = Places.of().create()
-        config = read_config(places.local / FILE, config_path(os.environ))
+        config = read_config(places.listening, config_path(os.environ))
         link, rendezvous = inherited("IRONS_LINK"), inherited("IRONS_KEEPER")
         if link is None:
             raise ConfigError("IRONS_LINK names no descriptor; the keeper starts this program")

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from irons.files import write_whole
 from irons_local.errors import EngineError
 from irons_local.linux.remove_tree import remove_tree
 from irons_local.linux.userns_call import call
@@ -65,11 +66,8 @@ class Layer:
 
     def write(self, home: Path) -> None:
         """Write the record, whole or not at all."""
-        path = home / f"{_FILE}.new"
-        with path.open("w", encoding="utf-8") as file:
-            # Not forced to the disk, which would wait for a sandbox's gigabytes: what it says can be found again.
-            json.dump({"version": _VERSION, **asdict(self)}, file)
-        path.rename(home / _FILE)
+        # Not forced to the disk, which would wait for a sandbox's gigabytes: what it says can be found again.
+        write_whole(home / _FILE, json.dumps({"version": _VERSION, **asdict(self)}), parents=False)
 
 
 class Layers:

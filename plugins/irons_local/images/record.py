@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import time
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
+from irons.files import write_whole
 from irons_local.engines.bundle.image_config import EMPTY, Config
 from irons_local.engines.protocol import USERNAME
 from irons_local.errors import EngineError
@@ -161,12 +161,7 @@ class Image:
         }
         body = {key: value for key, value in asdict(self).items() if key in needed}
         body |= {"version": _VERSION} if self.layers else {}
-        path = home / f"{_FILE}.new"
-        with path.open("w", encoding="utf-8") as file:
-            json.dump(body, file)
-            file.flush()
-            os.fsync(file.fileno())
-        path.rename(home / _FILE)
+        write_whole(home / _FILE, json.dumps(body), durable=True, parents=False)
 
 
 def now() -> int:

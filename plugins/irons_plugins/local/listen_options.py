@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -13,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from irons.errors import UsageError
+from irons.files import write_whole
 
 if TYPE_CHECKING:
     from irons_local.paths import Places
 
-FILE = "server.json"
 OFF = "off"
 
 
@@ -64,35 +62,27 @@ class Listening:
 @contextmanager
 def kept(places: Places, asked: Listening) -> Iterator[bool]:
     """Keep what was asked for from now on, unless what is done meanwhile fails; gives whether it is something new."""
-    path = places.local / FILE
+    path = places.listening
     before = path.read_text() if path.exists() else None
     text = json.dumps(asdict(asked))
     if before == text:
         yield False
         return
-    _put(path, text)
+    write_whole(path, text, durable=True)
     try:
         yield True
     except BaseException:
         if before is None:
             path.unlink(missing_ok=True)
         else:
-            _put(path, before)
+            write_whole(path, before, durable=True)
         raise
 
 
-def _put(path: Path, text: str) -> None:
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".server-")
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-    Path(temporary).replace(path)
-
-
 def read(places: Places) -> Listening:
-    """Return what was kept; nothing besides the own socket where there is no such file or it makes no sense."""
+    """Return the saved options; those by default where the file is missing or invalid."""
     try:
-        found = json.loads((places.local / FILE).read_text())
-        return Listening(**found)
+        return Listening(**json.loads(places.listening.read_text()))
     except (OSError, ValueError, TypeError):
         return Listening()
 

@@ -9,10 +9,12 @@ import json
 import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from prompt_toolkit.history import History
 
+from irons.files import write_whole
 from irons_repl.line.quarantine import set_aside
 
 MOST = 10_000
@@ -99,15 +101,8 @@ class FileHistory(History):
         self._write(entries)
 
     def _write(self, entries: list[str]) -> None:
-        temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
-        text = "".join(json.dumps(entry) + "\n" for entry in entries)
-        try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                file.write(text)
-            temporary.replace(self._path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            write_whole(self._path, "".join(json.dumps(entry) + "\n" for entry in entries))
 
     def _own(self) -> None:
         """Close the file to others, should it have been opened to them."""

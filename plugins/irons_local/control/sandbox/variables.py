@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from irons.files import write_whole
 from irons_local.control.schema.errors import bad
 from irons_local.control.schema.schemas import Schema, text
 
@@ -55,11 +55,7 @@ class Variables:
             OSError: they cannot be written.
         """
         self._directory.mkdir(mode=0o700, exist_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        with os.fdopen(os.open(self._directory / sandbox, flags, 0o600), "w", encoding="utf-8") as file:
-            json.dump(dict(variables), file)
-            file.flush()
-            os.fsync(file.fileno())
+        write_whole(self._directory / sandbox, json.dumps(dict(variables)), durable=True, parents=False)
 
     def of(self, sandbox: str) -> dict[str, str]:
         """A sandbox's variables; none where there is no file.

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from irons.files import write_whole
 from irons_local.engines.protocol import Spec
 from irons_local.errors import EngineError
 from irons_local.limits import Limits
@@ -98,15 +99,10 @@ class Machine:
 
     def write(self, home: Path) -> None:
         """Write the file, so that it is there whole or not at all, also after a power loss."""
-        path = home / (_FILE + ".new")
         needed = {field.name for field in fields(self) if getattr(self, field.name) != field.default}
         body = {key: value for key, value in asdict(self).items() if key in needed}
         body |= {"version": _VERSION} if self.layers or self.redirects else {}
-        with path.open("w", encoding="utf-8") as file:
-            json.dump(body, file)
-            file.flush()
-            os.fsync(file.fileno())
-        path.rename(home / _FILE)
+        write_whole(home / _FILE, json.dumps(body), durable=True, parents=False)
 
     @staticmethod
     @contextlib.asynccontextmanager

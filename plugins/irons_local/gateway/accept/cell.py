@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from irons.files import write_whole
 from irons_local.gateway.accept.pools import Pools
 from irons_local.gateway.accept.synthetic_names import Names
 from irons_local.gateway.budget.bucket import Bucket
@@ -127,9 +128,7 @@ class Cell:
         """
         text = json.dumps({"sandbox": sandbox, "policy": policy.to_json()})
         self._kept.parent.mkdir(mode=0o750, exist_ok=True)
-        fresh = self._kept.with_suffix(".new")
-        fresh.write_text(text, encoding="utf-8")
-        fresh.rename(self._kept)
+        write_whole(self._kept, text, parents=False)
         self.sandbox, self.policy = sandbox, policy
 
     def missing(self, drops: int) -> int:

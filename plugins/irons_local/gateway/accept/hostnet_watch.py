@@ -13,6 +13,7 @@ from ipaddress import IPv4Network, ip_address
 from pathlib import Path
 from typing import Any
 
+from irons.files import write_whole
 from irons_local.linux.routes import read_ground
 from irons_policy.hostnet import Ground, Listener
 
@@ -58,11 +59,8 @@ class GroundWatch:
         before, self._listeners = self._listeners, _read(listeners)
         self._ground = None
         if keep and (before != self._listeners or not self._kept.exists()):
-            fresh = self._kept.with_suffix(".new")
-            fresh.write_text(
-                json.dumps([[str(address), port] for address, port in self._listeners]), encoding="utf-8"
-            )
-            fresh.rename(self._kept)
+            known = [[str(address), port] for address, port in self._listeners]
+            write_whole(self._kept, json.dumps(known), parents=False)
 
     def close_proxy(self, proxies: frozenset[Listener], proxy: tuple[str, int] | None) -> None:
         """Take the addresses and ports of the upstream proxy, and its name, as closed to sandboxes."""

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from ipaddress import IPv4Network
 from pathlib import Path
 
+from irons.files import write_whole
 from irons_local.config.synthetic_pool import POOL, PoolError, read_pool
 from irons_policy.addresses import Address
 
@@ -77,7 +78,7 @@ class Pools:
         except (PoolError, ValueError):
             return POOL
         note.parent.mkdir(mode=0o750, exist_ok=True)
-        note.write_text(f"{self.current}\n", encoding="ascii")
+        write_whole(note, f"{self.current}\n", parents=False)
         return self.current
 
     def hold(self, address: Address) -> bool:

@@ -10,6 +10,7 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
+from irons.files import write_whole
 from irons_local.engines.bundle import session
 from irons_local.engines.bundle.oci import KIT_DIRECTORY
 from irons_local.errors import EngineError
@@ -143,10 +144,7 @@ class Kits:
             created_at = now()
             names = tuple(found["names"])
             body = {"image": base.id, "created_at": created_at, "names": names, "version": VERSION}
-            with (draft / _FILE).open("w", encoding="utf-8") as file:
-                json.dump(body, file)
-                file.flush()
-                os.fsync(file.fileno())
+            write_whole(draft / _FILE, json.dumps(body), durable=True, parents=False)
             home = self._root / f"{_PREFIX}{secrets.token_hex(8)}"
             draft.rename(home)
             return MadeKit(home.name, base.id, created_at, names, home, VERSION)

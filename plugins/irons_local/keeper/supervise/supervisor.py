@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
+from irons.files import write_whole
 from irons_local.ipc.unixsock import reach
 from irons_local.keeper.cells.loop import READ, Loop
 from irons_local.keeper.cells.requests import Ask, Client
@@ -122,9 +123,7 @@ class Worker:
             return
         try:
             note = {**namespaces.identity(pid), "version": self._version}
-            fresh = self._plan.process.with_suffix(".new")
-            fresh.write_text(json.dumps(note), "utf-8")
-            fresh.rename(self._plan.process)
+            write_whole(self._plan.process, json.dumps(note), parents=False)
         except OSError as error:
             say(f"{self._plan.name} cannot be noted for the next keeper: {error}")
         self.take(pid, near, pidfd)

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from irons.files import write_whole
 from irons_local.ipc.framing import Body
 from irons_local.keeper.cells.loop import Loop
 from irons_local.keeper.cells.registry import Cell, Cells
@@ -270,10 +271,8 @@ class Gateways:
 
     def _keep(self) -> None:
         """Write down for the next keeper, and for the journal's reader, who serves whom."""
-        fresh = self._kept.with_suffix(".new")
         try:
-            fresh.write_text(json.dumps(self._assignment.state()), "utf-8")
-            fresh.rename(self._kept)
+            write_whole(self._kept, json.dumps(self._assignment.state()), parents=False)
         except OSError as error:
             say(f"which worker serves which cell cannot be kept: {error}")
 
