@@ -12,7 +12,7 @@ import pytest
 
 import irons_local
 from irons_local.cell import sockets
-from irons_local.cell.layout import Ports
+from irons_local.cell.layout import SOCKETS, Ports
 from irons_local.config.server import Config
 from irons_local.control.http.listeners import tcp_listener
 from irons_local.control.sandbox.ssh_ports import Doors
@@ -76,7 +76,7 @@ def test_a_cells_listeners_are_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sockets, "_transparent", lambda family, _, __: tcp.tcp_socket(family))
     monkeypatch.setattr(sockets, "GATEWAY4", "127.0.0.1")
     monkeypatch.setattr(sockets, "GATEWAY6", "::1")
-    made = dict(zip(sockets.NAMES, sockets.make(Ports(tcp=0, dns=0)), strict=True))
+    made = dict(zip(SOCKETS, sockets.make(Ports(tcp=0, dns=0)), strict=True))
     try:
         assert all(prompt(made[name]) for name in ("tcp4", "dns_tcp4"))
     finally:

@@ -13,6 +13,10 @@ SANDBOX4, SANDBOX6 = "100.64.0.2", "fd64::2"
 LOG_GROUP = 5
 
 
+SOCKETS = ("tcp4", "tcp6", "dns_udp4", "dns_udp6", "dns_tcp4", "dns_tcp6", "nflog")
+"""A cell's sockets, in the order in which they are made, kept by the keeper and handed to the gateway."""
+
+
 class Ports(NamedTuple):
     """Where the gateway listens inside a cell: its transparent TCP port, and its name server's."""
 

@@ -9,7 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from irons_local.cell.layout import GATEWAY4, GATEWAY6, SANDBOX4, SANDBOX6
-from irons_local.linux.netlink import acknowledged, attribute, header
+from irons_local.linux import netlink
+from irons_local.linux.netlink import acknowledged, attribute, message
 
 _SYSCTLS = (
     # The sandbox's root has no rights over this namespace, and its sshd wants port 22.
@@ -21,12 +22,10 @@ _SYSCTLS = (
 _NEEDED = frozenset({"ipv4/ip_unprivileged_port_start"})
 
 _RTM_NEWLINK, _RTM_NEWADDR, _RTM_NEWROUTE = 16, 20, 24
-_NETLINK_NETFILTER = 12
 _CONNTRACK_DELETE = (1 << 8) | 2
 """Without attributes: all there are (linux/netfilter/nfnetlink_conntrack.h, IPCTNL_MSG_CT_DELETE)."""
-_REQUEST, _ACK, _EXCL, _CREATE = 0x1, 0x4, 0x200, 0x400
 _IFF_UP = 1
-_IFA_ADDRESS, _IFA_LOCAL, _IFA_NODAD = 1, 2, 2
+_IFA_NODAD = 2
 _RTA_OIF, _RTA_PREFSRC = 4, 7
 _TABLE_MAIN, _PROTO_BOOT, _SCOPE_HOST, _TYPE_LOCAL = 254, 3, 254, 2
 
@@ -51,8 +50,8 @@ def configure() -> None:
         messages += [_address(socket.AF_INET6, address, index) for address in (GATEWAY6, SANDBOX6)]
         messages.append(_route(socket.AF_INET6, SANDBOX6, index))
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as sock:
-        for message in messages:
-            sock.send(message)
+        for each in messages:
+            sock.send(each)
             acknowledged(sock)
 
 
@@ -73,28 +72,32 @@ def forget_translations() -> None:
     A resolver that keeps its socket would otherwise be sent to the name server's port of before. Where the kernel
     cannot do that (it lacks nf_conntrack_netlink) such a resolver finds its way by its next socket.
     """
-    with suppress(OSError), socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as sock:
+    with suppress(OSError), socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, netlink.NETFILTER) as sock:
         sock.bind((0, 0))
-        sock.send(header(_CONNTRACK_DELETE, _REQUEST | _ACK, struct.pack("=BBH", socket.AF_UNSPEC, 0, 0)))
+        everything = struct.pack("=BBH", socket.AF_UNSPEC, 0, 0)
+        sock.send(message(_CONNTRACK_DELETE, netlink.REQUEST | netlink.ACK, everything))
         acknowledged(sock)
 
 
 def _message(kind: int, payload: bytes) -> bytes:
-    return header(kind, _REQUEST | _ACK | (_CREATE | _EXCL if kind != _RTM_NEWLINK else 0), payload)
+    made = 0 if kind == _RTM_NEWLINK else netlink.CREATE | netlink.EXCL
+    return message(kind, netlink.REQUEST | netlink.ACK | made, payload)
 
 
 def _address(family: socket.AddressFamily, address: str, index: int) -> bytes:
     packed = socket.inet_pton(family, address)
-    fixed = struct.pack(
-        "=BBBBI", family, len(packed) * 8, _IFA_NODAD if family == socket.AF_INET6 else 0, 0, index
+    fixed = netlink.ADDRESS.pack(
+        family, len(packed) * 8, _IFA_NODAD if family == socket.AF_INET6 else 0, 0, index
     )
-    return _message(_RTM_NEWADDR, fixed + attribute(_IFA_LOCAL, packed) + attribute(_IFA_ADDRESS, packed))
+    return _message(
+        _RTM_NEWADDR, fixed + attribute(netlink.IFA_LOCAL, packed) + attribute(netlink.IFA_ADDRESS, packed)
+    )
 
 
 def _route(family: socket.AddressFamily, source: str, index: int) -> bytes:
     # In the main table, not the local one, so that a more specific route (a machine's tap device) wins; with a
     # source, or the kernel would answer for the destination's own address.
-    fixed = struct.pack("=BBBBBBBBI", family, 0, 0, 0, _TABLE_MAIN, _PROTO_BOOT, _SCOPE_HOST, _TYPE_LOCAL, 0)
+    fixed = netlink.ROUTE.pack(family, 0, 0, 0, _TABLE_MAIN, _PROTO_BOOT, _SCOPE_HOST, _TYPE_LOCAL, 0)
     attributes = attribute(_RTA_OIF, struct.pack("=i", index))
     return _message(
         _RTM_NEWROUTE, fixed + attributes + attribute(_RTA_PREFSRC, socket.inet_pton(family, source))

@@ -5,19 +5,17 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+from collections.abc import Callable
 
-from irons_local.cell.layout import GATEWAY4, GATEWAY6, LOG_GROUP, Ports
+from irons_local.cell.layout import GATEWAY4, GATEWAY6, LOG_GROUP, SOCKETS, Ports
 from irons_local.cell.network import ipv6
-from irons_local.linux.netlink import acknowledged, attribute, header
+from irons_local.linux import netlink
+from irons_local.linux.netlink import acknowledged, attribute, message
 from irons_local.linux.tcp import tcp_socket
-
-NAMES = ("tcp4", "tcp6", "dns_udp4", "dns_udp6", "dns_tcp4", "dns_tcp6", "nflog")
 
 _BACKLOG = 4096
 _IP_TRANSPARENT, _IPV6_TRANSPARENT = 19, 75
-_NETLINK_NETFILTER = 12
 _ULOG_CONFIG = (4 << 8) | 1
-_REQUEST, _ACK = 1, 4
 _CFG_CMD, _CFG_MODE, _CFG_QTHRESH = 1, 2, 5
 _BIND = b"\x01"
 _COPY_PACKET = 2
@@ -25,7 +23,7 @@ _COPY_BYTES = 128
 
 
 def make(ports: Ports) -> list[socket.socket]:
-    """All sockets of the cell this process is in, in the order of `NAMES`.
+    """All sockets of the cell this process is in, in the order of `SOCKETS`.
 
     Where the kernel has no IPv6 their place is taken by sockets that nothing ever reaches.
 
@@ -34,13 +32,19 @@ def make(ports: Ports) -> list[socket.socket]:
     """
     made: list[socket.socket] = []
     six = ipv6()
+    udp, tcp = socket.SOCK_DGRAM, socket.SOCK_STREAM
+    makers: dict[str, Callable[[], socket.socket]] = {
+        "tcp4": lambda: _transparent(socket.AF_INET, "0.0.0.0", ports.tcp),  # noqa: S104 (the cell's own namespace)
+        "tcp6": lambda: _transparent(socket.AF_INET6, "::", ports.tcp) if six else _nothing(),
+        "dns_udp4": lambda: _names(socket.AF_INET, udp, GATEWAY4, ports.dns),
+        "dns_udp6": lambda: _names(socket.AF_INET6, udp, GATEWAY6, ports.dns) if six else _nothing(),
+        "dns_tcp4": lambda: _names(socket.AF_INET, tcp, GATEWAY4, ports.dns),
+        "dns_tcp6": lambda: _names(socket.AF_INET6, tcp, GATEWAY6, ports.dns) if six else _nothing(),
+        "nflog": _log,
+    }
     try:
-        made.append(_transparent(socket.AF_INET, "0.0.0.0", ports.tcp))  # noqa: S104 (the cell's own namespace)
-        made.append(_transparent(socket.AF_INET6, "::", ports.tcp) if six else _nothing())
-        for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
-            made.append(_names(socket.AF_INET, kind, GATEWAY4, ports.dns))
-            made.append(_names(socket.AF_INET6, kind, GATEWAY6, ports.dns) if six else _nothing())
-        made.append(_log())
+        for name in SOCKETS:
+            made.append(makers[name]())  # noqa: PERF401 (those made are closed when one fails)
         # All who hold a socket share this: none of them may ever wait on it.
         for sock in made:
             sock.setblocking(False)
@@ -98,7 +102,7 @@ def _nothing() -> socket.socket:
 
 def _log() -> socket.socket:
     """A socket that gets what the rules refuse (nfnetlink_log); bound here, since the kernel asks for rights only now."""
-    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
+    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, netlink.NETFILTER)
     try:
         sock.bind((0, 0))
         group = struct.pack("=BBH", socket.AF_UNSPEC, 0, socket.htons(LOG_GROUP))
@@ -108,7 +112,7 @@ def _log() -> socket.socket:
             # One packet per message: an event must not wait for others.
             (_CFG_QTHRESH, struct.pack(">I", 1)),
         ):
-            sock.send(header(_ULOG_CONFIG, _REQUEST | _ACK, group + attribute(kind, value)))
+            sock.send(message(_ULOG_CONFIG, netlink.REQUEST | netlink.ACK, group + attribute(kind, value)))
             acknowledged(sock)
     except BaseException:
         sock.close()

@@ -14,14 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, runtime_checkable
 
+from irons_local.cell import layout
 from irons_local.limits import Limits
 from irons_local.progress import Progress, unheard
 
 if TYPE_CHECKING:
     from irons_local.engines.namespace.starter import Starter
 
-CELL_DNS = "100.64.0.1"
-CELL_ADDRESS = "100.64.0.2"
+CELL_DNS = layout.GATEWAY4
+CELL_ADDRESS = layout.SANDBOX4
 SSH_PORT = 22
 USERNAME = "irons"
 

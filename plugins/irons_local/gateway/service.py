@@ -14,11 +14,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from irons_local.cell.layout import SOCKETS
 from irons_local.config.synthetic_pool import PoolError
 from irons_local.config.upstream import UpstreamError
 from irons_local.gateway.accept.cell import Caps, Cell, Running, forget
 from irons_local.gateway.accept.hostnet_watch import GroundWatch
-from irons_local.gateway.accept.listeners import ORDER, Doors
+from irons_local.gateway.accept.listeners import Doors
 from irons_local.gateway.accept.pools import Pools
 from irons_local.gateway.attempt.context import Context
 from irons_local.gateway.budget.descriptors import Files
@@ -190,8 +191,8 @@ class Service:
         await link.answer(request, {"ports": self._ports[name]}, self._doors[name].fds)
 
     async def _attach(self, name: str, ports: Any, fds: list[int]) -> None:
-        if len(fds) != len(ORDER):
-            raise BadMessageError(f"a cell has {len(ORDER)} sockets, not {len(fds)}")
+        if len(fds) != len(SOCKETS):
+            raise BadMessageError(f"a cell has {len(SOCKETS)} sockets, not {len(fds)}")
         cell = self._cells.get(name)
         old = self._doors.pop(name, None)
         if old is not None:

@@ -12,22 +12,14 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
+from irons_local.linux import netlink
 from irons_policy.addresses import Address, Network, is_single
 from irons_policy.hostnet import Ground, Listener
 
 _NEWADDR, _GETADDR, _NEWROUTE, _GETROUTE = 20, 22, 24, 26
-_REQUEST_DUMP = 0x301
-_DUMP_INTERRUPTED = 0x10
-_ERROR, _DONE = 2, 3
-_IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _RTA_DST, _RTA_GATEWAY, _RTA_MULTIPATH, _RTA_VIA = 1, 5, 9, 18
 _UNICAST, _LOCAL, _BROADCAST, _ANYCAST = 1, 2, 3, 4
-_HEADER = struct.Struct("=IHHII")
-_ROUTE = struct.Struct("=BBBBBBBBI")
-_IFADDR = struct.Struct("=BBBBI")
-_ATTRIBUTE = struct.Struct("=HH")
 _NEXT_HOP = struct.Struct("=HBBi")
-_TYPE_MASK = 0x3FFF
 _RECEIVE = 1 << 17
 _KERNEL = 0
 _ATTEMPTS = 5
@@ -60,14 +52,14 @@ def read_ground(listeners: Iterable[Listener] = ()) -> Ground:
     ) as kernel:
         kernel.settimeout(_TIMEOUT)
         kernel.bind((0, 0))
-        for payload in _dump(kernel, _GETADDR, _NEWADDR, _IFADDR.pack(socket.AF_UNSPEC, 0, 0, 0, 0)):
+        for payload in _dump(kernel, _GETADDR, _NEWADDR, netlink.ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, 0)):
             mine, link = read_address(payload)
             if mine is not None:
                 own.add(mine)
             if link is not None:
                 onlink.add(link)
         for family in (socket.AF_INET, socket.AF_INET6):
-            request = _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
+            request = netlink.ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
             for payload in _dump(kernel, _GETROUTE, _NEWROUTE, request):
                 kind, network = read_route(payload)
                 if network is None:
@@ -83,12 +75,12 @@ def read_ground(listeners: Iterable[Listener] = ()) -> Ground:
 
 def read_address(payload: bytes) -> tuple[Address | None, Network | None]:
     """Read one ``RTM_NEWADDR`` body: this machine's address, and the prefix (or the peer) on its link."""
-    family, prefix, _flags, _scope, _index = _IFADDR.unpack_from(payload)
+    family, prefix, _flags, _scope, _index = netlink.ADDRESS.unpack_from(payload)
     local = peer = b""
-    for kind, value in _attributes(payload, _IFADDR.size):
-        if kind == _IFA_LOCAL:
+    for kind, value in netlink.attributes(payload, netlink.ADDRESS.size):
+        if kind == netlink.IFA_LOCAL:
             local = value
-        elif kind == _IFA_ADDRESS:
+        elif kind == netlink.IFA_ADDRESS:
             peer = value
     own = _address(family, local or peer)
     network = _network(family, peer, prefix) if peer else None
@@ -105,9 +97,9 @@ def read_route(payload: bytes) -> tuple[str, Network | None]:
     A route with a gateway leads on, an unreachable one nowhere, and a default one everywhere: none of them
     makes its prefix a neighbour. One next hop without a gateway does.
     """
-    family, prefix, _src, _tos, _table, _protocol, _scope, kind, _flags = _ROUTE.unpack_from(payload)
+    family, prefix, _src, _tos, _table, _protocol, _scope, kind, _flags = netlink.ROUTE.unpack_from(payload)
     destination, gateway, hops = b"", False, b""
-    for attribute, value in _attributes(payload, _ROUTE.size):
+    for attribute, value in netlink.attributes(payload, netlink.ROUTE.size):
         if attribute == _RTA_DST:
             destination = value
         elif attribute in {_RTA_GATEWAY, _RTA_VIA}:
@@ -126,7 +118,7 @@ def read_route(payload: bytes) -> tuple[str, Network | None]:
 def _dump(kernel: socket.socket, ask: int, answer: int, request: bytes) -> list[bytes]:
     """The bodies of a whole dump; asked again when the tables changed under it."""
     for attempt in range(1, _ATTEMPTS + 1):
-        kernel.send(_HEADER.pack(_HEADER.size + len(request), ask, _REQUEST_DUMP, attempt, 0) + request)
+        kernel.send(netlink.message(ask, netlink.REQUEST | netlink.DUMP, request, attempt))
         bodies, whole = _receive(kernel, answer, attempt)
         if whole:
             return bodies
@@ -140,33 +132,17 @@ def _receive(kernel: socket.socket, answer: int, sequence: int) -> tuple[list[by
         data, (sender, _groups) = kernel.recvfrom(_RECEIVE)
         if sender != _KERNEL:
             continue
-        at = 0
-        while at + _HEADER.size <= len(data):
-            length, kind, flags, number, _port = _HEADER.unpack_from(data, at)
-            if length < _HEADER.size or at + length > len(data):
-                raise OSError("the kernel's answer about routes is cut short")
-            body = data[at + _HEADER.size : at + length]
-            at += length + 3 & ~3
-            if number != sequence:
+        for found in netlink.messages(data):
+            if found.sequence != sequence:
                 continue
-            if flags & _DUMP_INTERRUPTED:
+            if found.flags & netlink.DUMP_INTERRUPTED:
                 whole = False
-            if kind == answer:
-                bodies.append(body)
-            elif kind == _ERROR:
-                code = -struct.unpack_from("=i", body)[0]
-                raise OSError(code, "the kernel does not tell its routes")
-            elif kind == _DONE:
+            if found.kind == answer:
+                bodies.append(found.body)
+            elif found.kind == netlink.ERROR:
+                raise OSError(netlink.error_number(found.body), "the kernel does not report its routes")
+            elif found.kind == netlink.DONE:
                 return bodies, whole
-
-
-def _attributes(data: bytes, at: int) -> Iterator[tuple[int, bytes]]:
-    while at + _ATTRIBUTE.size <= len(data):
-        length, kind = _ATTRIBUTE.unpack_from(data, at)
-        if length < _ATTRIBUTE.size:
-            return
-        yield kind & _TYPE_MASK, data[at + _ATTRIBUTE.size : at + length]
-        at += length + 3 & ~3
 
 
 def _hops(data: bytes) -> Iterator[bytes]:
@@ -180,7 +156,7 @@ def _hops(data: bytes) -> Iterator[bytes]:
 
 
 def _leads_on(hop: bytes) -> bool:
-    return any(kind in {_RTA_GATEWAY, _RTA_VIA} for kind, _ in _attributes(hop, _NEXT_HOP.size))
+    return any(kind in {_RTA_GATEWAY, _RTA_VIA} for kind, _ in netlink.attributes(hop, _NEXT_HOP.size))
 
 
 @lru_cache(maxsize=_REMEMBERED)

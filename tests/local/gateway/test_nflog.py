@@ -67,3 +67,15 @@ def test_any_message_is_survived(data: bytes) -> None:
     """Odd lengths end the reading."""
     list(packets(data))
     list(packets(struct.pack("=IHHII", 16 + len(data), 4 << 8, 0, 0, 0) + data))
+
+
+def test_packets_before_a_message_that_is_cut_short_are_read() -> None:
+    """A datagram that the kernel cut short costs its last message, and not those before it."""
+    whole = message(udp4())
+    assert list(packets(whole + message(udp6())[:-1])) == [parse(udp4())]
+
+
+@given(st.binary(max_size=200))
+def test_any_datagram_is_survived(data: bytes) -> None:
+    """Whatever is in a datagram, reading it ends without an error."""
+    list(packets(message(udp4()) + data))

@@ -12,6 +12,7 @@ from functools import lru_cache, partial
 from ipaddress import IPv4Address, ip_address
 from typing import TYPE_CHECKING, Any
 
+from irons_local.cell.layout import SOCKETS
 from irons_local.gateway.accept.dns import MAX_QUERY, Wanted, answer
 from irons_local.gateway.accept.nflog import Packet, packets
 from irons_local.gateway.accept.questions import Questions
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from irons_local.gateway.accept.cell import Cell
     from irons_local.gateway.attempt.context import Context
 
-ORDER = ("tcp4", "tcp6", "dns_udp4", "dns_udp6", "dns_tcp4", "dns_tcp6", "nflog")
 ACCEPTS = 4
 QUERIES = 4
 QUESTIONS = 64
@@ -57,7 +57,7 @@ class Doors:
     Args:
         context: what all connections share.
         cell: whose they are.
-        fds: descriptors in `ORDER`, which are the doors' from now on.
+        fds: descriptors in `SOCKETS`, which are the doors' from now on.
     """
 
     def __init__(self, context: Context, cell: Cell, fds: list[int]) -> None:
@@ -76,7 +76,7 @@ class Doors:
         self._listeners: list[socket.socket] = []
         self._waiting = Waiting(context.loop, lambda: cell.full, self._leave, self._take)
         cell.freed = self._waiting.admit
-        by_name = dict(zip(ORDER, self._sockets, strict=True))
+        by_name = dict(zip(SOCKETS, self._sockets, strict=True))
         for name, sock in by_name.items():
             sock.setblocking(False)
             if name.startswith("dns_udp"):
@@ -93,7 +93,7 @@ class Doors:
 
     @property
     def fds(self) -> list[int]:
-        """The descriptors in `ORDER`, still the doors' own."""
+        """The descriptors in `SOCKETS`, still the doors' own."""
         return [sock.fileno() for sock in self._sockets]
 
     def close(self) -> None:

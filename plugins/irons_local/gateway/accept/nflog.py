@@ -5,12 +5,16 @@ The packets are a sandbox's own bytes, so every length in them is suspect.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
+from irons_local.linux import netlink
+
 _PACKET = 4 << 8
+_NFGENMSG = 4
+"""Bytes of `struct nfgenmsg`, which every message of netfilter begins with."""
 _PAYLOAD = 9
 _PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmp", 132: "sctp", 136: "udplite"}
 _PORTED = frozenset((6, 17, 33, 132, 136))
@@ -34,27 +38,17 @@ class Packet(NamedTuple):
 
 def packets(data: bytes) -> Iterator[Packet]:
     """The packets reported in one datagram from the kernel; what cannot be read is passed over."""
-    at = 0
-    while at + 16 <= len(data):
-        length, kind = struct.unpack_from("=IH", data, at)
-        if length < 16:
-            return
-        found = _packet_of(data[at + 20 : at + length]) if kind == _PACKET else None
-        if found is not None:
-            yield found
-        at += (length + 3) & ~3
+    # Each message says its length; after one that is cut short there is no telling where the next begins.
+    with suppress(OSError):
+        for message in netlink.messages(data):
+            found = _packet_of(message.body) if message.kind == _PACKET else None
+            if found is not None:
+                yield found
 
 
-def _packet_of(data: bytes) -> Packet | None:
-    at = 0
-    while at + 4 <= len(data):
-        length, kind = struct.unpack_from("=HH", data, at)
-        if length < 4:
-            return None
-        if kind & 0x7FFF == _PAYLOAD:
-            return parse(data[at + 4 : at + length])
-        at += (length + 3) & ~3
-    return None
+def _packet_of(body: bytes) -> Packet | None:
+    payload = next((value for kind, value in netlink.attributes(body, _NFGENMSG) if kind == _PAYLOAD), None)
+    return None if payload is None else parse(payload)
 
 
 def parse(data: bytes) -> Packet | None:

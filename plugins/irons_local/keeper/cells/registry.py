@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from irons_local.cell import sockets
-from irons_local.cell.layout import Ports
+from irons_local.cell.layout import SOCKETS, Ports
 from irons_local.ipc.framing import Message, RequestError, answer_of
 from irons_local.ipc.link import Link
 from irons_local.keeper.cells import children
@@ -82,7 +81,7 @@ class Cells:
         if (
             not NAME.fullmatch(name)
             or name in self._held
-            or len(fds) != len(sockets.NAMES)
+            or len(fds) != len(SOCKETS)
             or not all(0 < port < 65536 for port in ports)
         ):
             raise ValueError(f"{name!r} is not a cell")
