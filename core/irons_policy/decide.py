@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import NamedTuple, TypeVar
 
 from irons_policy import floor
-from irons_policy.addresses import Address, Network, unmapped
+from irons_policy.addresses import Address, unmapped
 from irons_policy.causes import Cause
 from irons_policy.hostnames import Host, canonical_host
 from irons_policy.hostnet import Ground
@@ -32,7 +32,7 @@ class Live(NamedTuple):
 
 
 def decide(policy: Policy, host: Host | str, port: int) -> Decision:
-    """Judge a host and port by the rules and the mode; the address is judged by ``check_address`` later.
+    """Judge a host and port by the rules and the mode; the address is judged by ``decide_address`` later.
 
     A deny rule of either scope wins; else an allow rule lets pass; else the mode decides. The rule named is the
     narrowest that matches in the deciding list.
@@ -73,11 +73,6 @@ def _decide(policy: Policy, host: Host, port: int) -> Decision:
     return _against(policy, None, f"no rule allows {host.text}")
 
 
-def private_pins(policy: Policy, host: Host, port: int) -> tuple[Network, ...]:
-    """What ``--private`` opens for this host and port: the networks of every allow rule that covers them."""
-    return tuple(dict.fromkeys(pin.network for pin in _pins(policy, host, port)))
-
-
 def decide_address(policy: Policy, host: Host, port: int, address: Address, ground: Ground) -> Decision:
     """Judge the address that is about to be dialled for a host: the floor in every mode, deny rules by the mode."""
     known, place = policy.verdicts.on(ground), (host, port, address)
@@ -110,12 +105,6 @@ def decide_proxy(policy: Policy, host: Host, port: int, ground: Ground) -> Decis
         return None
     reason = f"{host.text} is the upstream proxy, which is for the gateway alone; no rule opens that"
     return Decision(False, "blocked", policy.mode, None, None, None, reason, Cause.NEVER)
-
-
-def check_address(policy: Policy, host: Host, port: int, address: Address, ground: Ground) -> str | None:
-    """Judge the address that is about to be dialled: None when it may be, else the reason (for the log alone)."""
-    decision = decide_address(policy, host, port, address, ground)
-    return None if decision.allowed else decision.reason
 
 
 def judge(policy: Policy, host: Host, port: int, ground: Ground) -> Decision:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from irons_policy.addresses import unmapped
 from irons_policy.causes import Cause
-from irons_policy.decide import Live, check_address, decide, decide_address, forbidden, judge, private_pins
+from irons_policy.decide import Live, decide, decide_address, forbidden, judge
 from irons_policy.hostnames import HostError, canonical_host
 from irons_policy.hostnet import Ground
 from irons_policy.policy import Mode, Policy, PolicyError
@@ -173,13 +173,14 @@ def test_a_deny_rule_by_address_stops_names_that_lead_there(address: str) -> Non
     held = policy(allow("a.example:*"), deny("203.0.113.0/24"))
     host = canonical_host("a.example")
     assert decide(held, host, 443).allowed
-    reason = check_address(held, host, 443, ip_address(address), GROUND)
+    refused = decide_address(held, host, 443, ip_address(address), GROUND)
+    assert not refused.allowed
     assert (
-        reason
+        refused.reason
         == f"a.example leads to {unmapped(ip_address(address))}, and rule 203.0.113.0/24 (account) denies that"
     )
-    assert check_address(held, host, 22, ip_address(address), GROUND) is None
-    assert check_address(held, host, 443, ip_address("198.51.100.7"), GROUND) is None
+    assert decide_address(held, host, 22, ip_address(address), GROUND).allowed
+    assert decide_address(held, host, 443, ip_address("198.51.100.7"), GROUND).allowed
 
 
 def test_warn_waives_a_deny_rule_by_address_but_not_the_floor() -> None:
@@ -191,7 +192,6 @@ def test_warn_waives_a_deny_rule_by_address_but_not_the_floor() -> None:
     for address in ("10.0.0.1", "127.0.0.1", "169.254.169.254", "192.0.2.2", "192.0.2.9", "::ffff:0:a00:1"):
         refused = decide_address(held, host, 443, ip_address(address), GROUND)
         assert refused[:4] == (False, "blocked", "warn", None)
-        assert check_address(held, host, 443, ip_address(address), GROUND) == refused.reason
 
 
 def test_pins_hold_for_their_host_and_port_alone() -> None:
@@ -204,12 +204,9 @@ def test_pins_hold_for_their_host_and_port_alone() -> None:
         allow("lan.example:22", "192.0.2.2"),
         allow("wide.example:22", "192.0.0.0/16"),
     )
-    assert private_pins(held, canonical_host("db.example"), 5432) == (ip_network("10.0.0.5/32"),)
-    assert private_pins(held, canonical_host("db.example"), 443) == ()
-    assert private_pins(held, canonical_host("a.intra.example"), 80) == (ip_network("192.168.0.0/16"),)
 
     def passes(host: str, port: int, address: str) -> bool:
-        return check_address(held, canonical_host(host), port, ip_address(address), GROUND) is None
+        return decide_address(held, canonical_host(host), port, ip_address(address), GROUND).allowed
 
     assert passes("db.example", 5432, "10.0.0.5")
     assert passes("db.example", 5432, "::ffff:10.0.0.5")

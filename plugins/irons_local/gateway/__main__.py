@@ -16,7 +16,7 @@ from pathlib import Path
 from irons_local.gateway.budget.watch import FairLoop
 from irons_local.gateway.record.journal import JournalError
 from irons_local.gateway.service import Service, proportional
-from irons_local.ipc.aio import AsyncLink
+from irons_local.ipc.aio import AsyncLink, keepers
 from irons_local.ipc.framing import LinkError
 from irons_local.ipc.inherit import inherited
 from irons_local.log.setup import begin
@@ -34,7 +34,7 @@ def main() -> int:
         The exit code.
     """
     begin(os.environ)
-    link, keepers = inherited("IRONS_LINK"), inherited("IRONS_KEEPER")
+    link, listener = inherited("IRONS_LINK"), inherited("IRONS_KEEPER")
     if link is None:
         sys.stderr.write("irons: the gateway is started by the keeper; try `irons local up`\n")
         return 2
@@ -45,7 +45,7 @@ def main() -> int:
     try:
         loop = FairLoop()
         with asyncio.Runner(loop_factory=lambda: loop) as runner:
-            runner.run(_run(link, keepers, loop))
+            runner.run(_run(link, listener, loop))
     except JournalError as error:
         logging.getLogger(__name__).critical("%s", error)
         return 1
@@ -60,10 +60,10 @@ def _unraisable(what: sys.UnraisableHookArgs) -> None:
         sys.__unraisablehook__(what)
 
 
-async def _run(first: socket.socket, keepers: socket.socket | None, loop: FairLoop) -> None:
+async def _run(first: socket.socket, listener: socket.socket | None, loop: FairLoop) -> None:
     number, count = _number("IRONS_WORKER", 0), _number("IRONS_WORKERS", 1)
     service = Service(loop, Path(), loop.fair, worker=number, workers=count)
-    serving = loop.create_task(_serve(service, first, keepers))
+    serving = loop.create_task(_serve(service, first, listener))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, serving.cancel)
     try:
@@ -73,11 +73,9 @@ async def _run(first: socket.socket, keepers: socket.socket | None, loop: FairLo
         await service.close()
 
 
-async def _serve(service: Service, first: socket.socket, keepers: socket.socket | None) -> None:
+async def _serve(service: Service, first: socket.socket, listener: socket.socket | None) -> None:
     """Obey one keeper after the other: sandboxes outlive theirs, and so do we."""
-    sock = first
-    while True:
-        link = AsyncLink(sock)
+    async for link in keepers(first, listener):
         beating = asyncio.get_running_loop().create_task(_beat(link))
         beating.add_done_callback(_beaten)
         try:
@@ -87,10 +85,6 @@ async def _serve(service: Service, first: socket.socket, keepers: socket.socket 
         finally:
             beating.cancel()
             link.close()
-        if keepers is None:
-            return
-        keepers.setblocking(False)
-        sock, _ = await asyncio.get_running_loop().sock_accept(keepers)
 
 
 async def _beat(link: AsyncLink) -> None:

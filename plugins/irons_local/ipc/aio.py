@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from irons_local.ipc.framing import Body, LinkClosedError, LinkError, Message, Receiver, Sender, answer_of
@@ -192,22 +191,20 @@ class AsyncLink:
         self.sock.close()
 
 
-async def keepers(environ: Mapping[str, str] = os.environ) -> AsyncIterator[AsyncLink]:
-    """Links to the keeper: the one this process was started with, then one to each later keeper.
+async def keepers(first: socket.socket, listener: socket.socket | None) -> AsyncIterator[AsyncLink]:
+    """Yield a link to each keeper: the one that started this process, then every later one.
 
-    A keeper that finds this process living connects to the listening socket that the first one handed down. Ask
-    for the next link when the last one has ended. Does not come to an end itself.
+    A keeper that finds this process alive connects to the listening socket that the first one handed down. Ask for
+    the next link when the last one has ended, and close it.
 
     Args:
-        environ: names the descriptors, `IRONS_LINK` and `IRONS_KEEPER`.
+        first: the link to the keeper that started this process.
+        listener: where the next keeper connects; None ends with the first.
     """
-    first = socket.socket(fileno=int(environ["IRONS_LINK"]))
-    listener = socket.socket(fileno=int(environ["IRONS_KEEPER"]))
-    for sock in (first, listener):
-        sock.setblocking(False)
-        sock.set_inheritable(False)
-    with listener:
-        yield AsyncLink(first)
-        while True:
-            sock, _ = await asyncio.get_running_loop().sock_accept(listener)
-            yield AsyncLink(sock)
+    yield AsyncLink(first)
+    if listener is None:
+        return
+    listener.setblocking(False)
+    while True:
+        sock, _ = await asyncio.get_running_loop().sock_accept(listener)
+        yield AsyncLink(sock)

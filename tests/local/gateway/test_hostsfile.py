@@ -14,7 +14,8 @@ from tests.local.gateway.stand import Stand
 
 from irons_local.gateway.reach import hostsfile
 from irons_local.gateway.reach.hostsfile import MOST_BYTES, HostsFile, parse_hosts
-from irons_local.gateway.reach.resolve import Address, HostLookup, ResolveError
+from irons_local.gateway.reach.resolve import HostLookup, ResolveError
+from irons_policy.addresses import Address
 
 GET = "GET / HTTP/1.1\nHost: {}\nConnection: close\n\n"
 

@@ -12,11 +12,11 @@ import pytest
 from irons_local.gateway.reach.resolve import (
     PER_CELL,
     QUEUE_PER_CELL,
-    Address,
     ResolveError,
     Resolver,
     lookup,
 )
+from irons_policy.addresses import Address
 
 HERE = IPv4Address("203.0.113.1")
 

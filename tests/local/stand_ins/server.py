@@ -9,15 +9,18 @@ from pathlib import Path
 
 from irons_local.ipc.aio import keepers
 from irons_local.ipc.framing import LinkClosedError
+from irons_local.ipc.inherit import inherited
 
 
 async def serve() -> None:
     """Serve one keeper after another."""
-    async for link in keepers():
+    link, listener = inherited("IRONS_LINK"), inherited("IRONS_KEEPER")
+    assert link is not None
+    async for keeper in keepers(link, listener):
         with contextlib.suppress(LinkClosedError):
-            await link.send({"op": "ready"})
+            await keeper.send({"op": "ready"})
             while True:
-                (await link.recv()).close()
+                (await keeper.recv()).close()
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import re
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
@@ -29,7 +28,6 @@ from irons_local.control.store.database import StoreError
 from irons_local.control.store.keyring import KeyRing
 from irons_local.log.context import REQUEST
 
-_log = logging.getLogger(__name__)
 MOST_BYTES = 2 * 1024 * 1024
 """Of a request's body."""
 

@@ -14,7 +14,7 @@ from typing import Any
 from irons_local.control.clients.gateways import Place
 from irons_local.engines.protocol import Namespaces
 from irons_local.errors import CellError
-from irons_local.ipc.aio import AsyncLink
+from irons_local.ipc.aio import AsyncLink, keepers
 from irons_local.ipc.framing import LinkClosedError, LinkError, Message, RequestError
 
 _log = logging.getLogger(__name__)
@@ -53,19 +53,15 @@ class Keeper:
             rendezvous: a listening socket at which the next keeper calls; None ends with the first.
             renewed: awaited when a next keeper has called.
         """
-        if rendezvous is not None:
-            rendezvous.setblocking(False)
-        while True:
-            link = self._link = AsyncLink(sock)
+        async for link in keepers(sock, rendezvous):
+            is_next, self._link = self._link is not None, link
+            if is_next:
+                _log.info("a new keeper has called")
+                renewing = asyncio.ensure_future(renewed())
+                renewing.add_done_callback(_report)
             self._linked.set()
             await self._listen(link)
             self._linked.clear()
-            if rendezvous is None:
-                return
-            sock, _ = await asyncio.get_running_loop().sock_accept(rendezvous)
-            _log.info("a new keeper has called")
-            renewing = asyncio.ensure_future(renewed())
-            renewing.add_done_callback(_report)
 
     async def restart(self, name: str, worker: int | None = None) -> None:
         """Have the `gateway`, one worker of it, or the `server` started again.

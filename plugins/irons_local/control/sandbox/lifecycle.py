@@ -9,7 +9,7 @@ import logging
 import sqlite3
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from irons_local.control.egress.rules_and_modes import Egress
 from irons_local.control.sandbox.access import Change
@@ -37,8 +37,6 @@ from irons_local.errors import CellError, EngineError
 from irons_local.limits import Limits
 from irons_local.log.context import REQUEST, SANDBOX
 from irons_local.paths import Places
-
-T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 _INTERRUPTED = "the control plane ended while it was being {}; start it again, or destroy it"

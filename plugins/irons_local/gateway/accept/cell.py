@@ -154,12 +154,6 @@ class Cell:
         self.pace.close()
         self.names.close()
 
-    def forget(self) -> None:
-        """Remove what was kept: the sandbox is gone."""
-        self.pace.close()
-        self.names.forget()
-        forget(self._kept.parent.parent, self.name)
-
     def _load(self) -> None:
         # Without a policy everything is refused, which is what an unreadable one deserves.
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):

@@ -22,13 +22,13 @@ from irons_local.gateway.attempt.attempt import CROWDED, Attempt
 from irons_local.gateway.budget import fairness
 from irons_local.gateway.budget.descriptors import ACCEPTED
 from irons_local.gateway.decide import internal_page
-from irons_local.gateway.reach.dial import Address
 from irons_local.gateway.reach.records import MOST_BYTES
 from irons_local.gateway.record.folding import Dropped
 from irons_local.gateway.record.refusal import Refusal
 from irons_local.gateway.streams.splice import Turns
 from irons_local.gateway.streams.stream import Wire
 from irons_local.linux.tcp import tune
+from irons_policy.addresses import Address
 from irons_policy.causes import Cause
 from irons_policy.hostnames import Host
 

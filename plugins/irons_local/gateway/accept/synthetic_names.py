@@ -95,11 +95,6 @@ class Names:
         """Let go of the file."""
         os.close(self._fd)
 
-    def forget(self) -> None:
-        """Remove the file: the sandbox is gone."""
-        self.close()
-        self._path.unlink(missing_ok=True)
-
     def _add(self, name: str, *, covered: bool) -> int:
         if len(self._by_index) >= self._capacity + covered * KEPT:
             raise NamesFullError(f"this sandbox has asked for {self._capacity} names")

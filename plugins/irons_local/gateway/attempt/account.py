@@ -14,8 +14,8 @@ from irons_policy.causes import Cause, Outcome
 if TYPE_CHECKING:
     from irons_local.gateway.accept.cell import Cell
     from irons_local.gateway.attempt.context import Context
-    from irons_local.gateway.reach.dial import Address
     from irons_local.gateway.relay.session import Session
+    from irons_policy.addresses import Address
     from irons_policy.hostnames import Host
 
 _log = logging.getLogger(__name__)

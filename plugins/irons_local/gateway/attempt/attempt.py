@@ -33,7 +33,7 @@ from irons_local.gateway.http2.replies import PERMISSION_DENIED, UNAVAILABLE, Wo
 from irons_local.gateway.inspect.late import LateError
 from irons_local.gateway.inspect.opening import read_opening
 from irons_local.gateway.inspect.sniff import Kind, Opening
-from irons_local.gateway.reach.dial import STAGGER, Address, DialError, dial, race
+from irons_local.gateway.reach.dial import STAGGER, DialError, dial, race
 from irons_local.gateway.reach.proxy import STAGGER as PROXY_STAGGER
 from irons_local.gateway.reach.proxy import Forwarding, Route
 from irons_local.gateway.reach.resolve import ResolveError
@@ -46,6 +46,7 @@ from irons_local.gateway.relay.session import BrokenError, Session
 from irons_local.gateway.streams.splice import Turns
 from irons_local.gateway.streams.stream import Wire
 from irons_local.log.context import CONNECTION
+from irons_policy.addresses import Address
 from irons_policy.causes import Cause, Outcome
 from irons_policy.decide import Live, decide, decide_proxy
 from irons_policy.hostnames import Host

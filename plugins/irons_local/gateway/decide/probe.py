@@ -13,11 +13,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from irons_local.gateway.decide.verdicts import Judged, RefusedError, judge_addresses
-from irons_local.gateway.reach.dial import STAGGER, Address, DialError, dial, race
+from irons_local.gateway.reach.dial import STAGGER, DialError, dial, race
 from irons_local.gateway.reach.proxy import STAGGER as PROXY_STAGGER
 from irons_local.gateway.reach.proxy import Route
 from irons_local.gateway.reach.resolve import ResolveError
 from irons_local.gateway.streams.stream import Wire
+from irons_policy.addresses import Address
 from irons_policy.causes import Cause, Outcome
 from irons_policy.decide import decide, decide_proxy
 from irons_policy.hostnames import Host

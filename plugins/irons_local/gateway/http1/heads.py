@@ -24,7 +24,6 @@ from irons_policy.hostnames import Host
 
 MAX_HEAD = 65_536
 MAX_FIELDS = 256
-MAX_BODY = 10**15
 _ABSOLUTE = re.compile(rb"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?#]*)(?P<path>(?:[/?].*)?)")
 _TARGET = re.compile(rb"[\x21\x22\x24-\x7e\x80-\xff]+")
 _LINE = re.compile(rb"(?P<method>[!#$%&'*+.^_`|~0-9A-Za-z-]+) [^ ]+ HTTP/(?P<version>[0-9]\.[0-9])")

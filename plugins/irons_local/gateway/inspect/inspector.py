@@ -13,7 +13,6 @@ from typing import NamedTuple
 from irons_local.gateway.inspect.sniff import Looks, first_line, hello_at
 from irons_local.gateway.tls import client_hello
 
-_HELLO = 6
 _SSH = b"SSH-"
 _PROXY_1, _PROXY_2 = b"PROXY ", b"\r\n\r\n\0\r\nQUIT\n"
 """How the headers of the PROXY protocol begin, which says whom a proxy connects for."""
@@ -78,7 +77,7 @@ class Inspector:
             return self._after(part, data[len(part) :])
         prefix, self._prefix = self._prefix, b""
         if prefix:
-            begun = client_hello.begins(prefix + data[:_HELLO])
+            begun = client_hello.begins(prefix + data[: client_hello.PREFIX])
             if begun is True:
                 return Step(b"", Then.HELLO, data, sent=prefix)
             if begun is None:
@@ -93,7 +92,7 @@ class Inspector:
         if step.then is not Then.MORE:
             # The line before it settles what this is: HTTP is parsed from its beginning.
             return step._replace(rest=step.rest + data[at:])
-        then = Then.HELLO if client_hello.begins(data[at : at + _HELLO]) else Then.HOLD
+        then = Then.HELLO if client_hello.begins(data[at : at + client_hello.PREFIX]) else Then.HOLD
         return step._replace(then=then, rest=data[at:])
 
     def release(self, rest: bytes) -> bytes:

@@ -20,7 +20,6 @@ POSTGRES_SSL = (b"\x00\x00\x00\x08\x04\xd2\x16\x2f", b"\x00\x00\x00\x08\x04\xd2\
 """SSLRequest and GSSENCRequest (PostgreSQL protocol, "Message Formats"): what follows them may be TLS."""
 _HTTP = re.compile(rb"HTTP/[0-9]|\A[!-~]+[ \t]+(?:https?|ftp|wss?)://", re.IGNORECASE)
 """What makes a line HTTP: its version, or the absolute form, which HTTP/0.9 has too and servers still choose a host by."""
-_HELLO = 6
 _AFTER_LINE = re.compile(rb"\n\x16(?:\Z|\x03(?:\Z|.(?:\Z|.(?:\Z|.(?:\Z|\x01)))))", re.DOTALL)
 """What `client_hello.begins` does not say no to, after a line."""
 _BINARY = re.compile(rb"[^\t\x20-\x7e\x80-\xff]")
@@ -121,10 +120,10 @@ def hello_at(data: bytes | bytearray) -> int | None:
     Returns:
         The position of bytes that begin like one, perhaps too few of them yet to be sure; None for nowhere.
     """
-    if data and client_hello.begins(data[:_HELLO]) is not False:
+    if data and client_hello.begins(data[: client_hello.PREFIX]) is not False:
         return 0
     asked = any(data.startswith(request) for request in POSTGRES_SSL)
-    if asked and len(data) > 8 and client_hello.begins(data[8 : 8 + _HELLO]) is not False:
+    if asked and len(data) > 8 and client_hello.begins(data[8 : 8 + client_hello.PREFIX]) is not False:
         return 8
     found = _AFTER_LINE.search(data)
     return None if found is None else found.start() + 1

@@ -7,14 +7,12 @@ import errno
 import os
 import socket
 from collections.abc import Callable, Coroutine, Sequence
-from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from irons_local.gateway.budget.watch import FairLoop
 from irons_local.gateway.streams.stream import Wire
 from irons_local.linux.tcp import tcp_socket, tune
-
-Address = IPv4Address | IPv6Address
+from irons_policy.addresses import Address
 
 TIMEOUT = 10.0
 STAGGER = 0.25

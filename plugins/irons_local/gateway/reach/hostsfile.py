@@ -6,15 +6,14 @@ looked through first, for the name without the dot. What it says is judged by th
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import ip_address
 from pathlib import Path
 
 from irons_local.gateway.reach.reread import Reread
+from irons_policy.addresses import Address
 
 MOST_BYTES = 1 << 20
 MOST_LINES = 100_000
-
-Address = IPv4Address | IPv6Address
 
 
 def parse_hosts(data: bytes) -> dict[bytes, list[bytes]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, ip_address
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ from irons_local.gateway.reach.dial import DialError, dial
 from irons_local.gateway.reach.records import MOST_BYTES, Answer, BadAnswerError, Found, question, read_answer
 from irons_local.gateway.reach.reread import Reread
 from irons_local.gateway.streams.stream import Wire
+from irons_policy.addresses import Address
 from irons_policy.dns_rules import Kind
 
 PORT = 53
@@ -25,8 +26,6 @@ _MOST_FILE = 64 * 1024
 _MOST_WAIT = 3
 _MOST_ATTEMPTS = 3
 _MOST_STRAY = 16
-
-Address = IPv4Address | IPv6Address
 
 
 class UnansweredError(Exception):

@@ -16,11 +16,12 @@ from typing import Any, NamedTuple
 
 from irons_local.config.upstream import Upstream
 from irons_local.gateway.budget.watch import FairLoop
-from irons_local.gateway.reach.dial import NO_ROUTE, Address, DialError, dial, race
+from irons_local.gateway.reach.dial import NO_ROUTE, DialError, dial, race
 from irons_local.gateway.reach.resolve import ResolveError, Resolver
 from irons_local.gateway.reach.tunnel import ProxyRefusedError, authority, connect
 from irons_local.gateway.streams.stream import Wire
 from irons_policy import floor
+from irons_policy.addresses import Address
 from irons_policy.hostnames import Host
 from irons_policy.hostnet import Ground
 

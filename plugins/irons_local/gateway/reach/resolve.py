@@ -12,10 +12,11 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import ip_address
 from typing import NamedTuple
 
 from irons_local.gateway.reach.hostsfile import HostsFile
+from irons_policy.addresses import Address
 
 PER_CELL = 8
 QUEUE_PER_CELL = 128
@@ -23,7 +24,6 @@ TIMEOUT = 10.0
 REMEMBER = 2.0
 REMEMBERED = 1024
 
-Address = IPv4Address | IPv6Address
 Lookup = Callable[[str], list[Address]]
 
 

@@ -10,6 +10,8 @@ import ssl
 from typing import NamedTuple
 
 MAX_HELLO = 66_000
+PREFIX = 6
+"""Bytes after which `begins` is sure."""
 MAX_PLAIN = 1 << 14
 MAX_RECORD = 5 + (1 << 14) + 256
 HANDSHAKE, OTHER_RECORDS = 22, frozenset((20, 21, 23))

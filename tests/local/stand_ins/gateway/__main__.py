@@ -20,6 +20,7 @@ from typing import Any
 
 from irons_local.ipc.aio import AsyncLink, keepers
 from irons_local.ipc.framing import LinkClosedError
+from irons_local.ipc.inherit import inherited
 
 NAMES = ("tcp4", "tcp6", "dns_udp4", "dns_udp6", "dns_tcp4", "dns_tcp6", "nflog")
 
@@ -138,7 +139,9 @@ async def obey(link: AsyncLink, cells: dict[str, Cell]) -> None:
 async def serve() -> None:
     """Serve one keeper after another."""
     cells: dict[str, Cell] = {}
-    async for link in keepers():
+    first, listener = inherited("IRONS_LINK"), inherited("IRONS_KEEPER")
+    assert first is not None
+    async for link in keepers(first, listener):
         with contextlib.suppress(LinkClosedError):
             await obey(link, cells)
 
