@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
+import os
 import platform
 import shutil
 import subprocess
 import tarfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -274,3 +277,78 @@ def test_an_entrypoint_runs_where_it_is_asked_for(person: Person, place: Path, t
         person.run("destroy", "svc", "--force", timeout=120)
         for name in ("app", "plain"):
             person.run("local", "image", "remove", name)
+
+
+_LOCKED = "127.0.0.1:5572"
+
+
+@pytest.fixture
+def locked_registry(
+    lab: Lab, place: Path, machine: Machine, tmp_path: Path, tars: dict[str, Path]
+) -> Iterator[str]:
+    """A registry that only `reader` may read, with the password `right`; gives the name of an image in it."""
+    machine.require("docker-registry", "skopeo", "htpasswd")
+    users = tmp_path / "htpasswd"
+    told = subprocess.run(["htpasswd", "-Bbn", "-C", "4", "reader", "right"], capture_output=True, check=True)
+    users.write_bytes(told.stdout)
+    config = {
+        "version": 0.1,
+        "storage": {"filesystem": {"rootdirectory": str(tmp_path / "files")}},
+        "http": {"addr": _LOCKED},
+        "auth": {"htpasswd": {"realm": "test", "path": str(users)}},
+    }
+    (tmp_path / "registry.yml").write_text(json.dumps(config))
+    archive = as_docker(tmp_path / "bare.tar", tars["bare"], {})
+    words = [*lab.enter(), "docker-registry", "serve", str(tmp_path / "registry.yml")]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
+        try:
+            ask = [*lab.enter(), "curl", "-sf", "-u", "reader:right", f"http://{_LOCKED}/v2/"]
+            eventually(lambda: subprocess.run(ask, capture_output=True, check=False).returncode == 0)
+            to = f"docker://{_LOCKED}/bare:1"
+            push = ["skopeo", "copy", "--dest-tls-verify=false", "--dest-creds", "reader:right"]
+            copied = [*lab.enter(), *push, f"docker-archive:{archive}", to]
+            subprocess.run(copied, check=True, capture_output=True, timeout=120)
+            yield f"{_LOCKED}/bare:1"
+        finally:
+            running.terminate()
+
+
+def _credentials(path: Path, person: Person, password: str) -> None:
+    """Write what `skopeo login` keeps (containers-auth.json(5))."""
+    auth = base64.b64encode(f"reader:{password}".encode()).decode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"auths": {_LOCKED: {"auth": auth}}}))
+    owner = person.home.stat()
+    for each in (path.parent, path):
+        os.chown(each, owner.st_uid, owner.st_gid)
+
+
+def test_credentials_that_skopeo_keeps_open_a_registry(person: Person, locked_registry: str) -> None:
+    """Those of `REGISTRY_AUTH_FILE` and those at the default place; none, or a wrong password, is refused in a sentence."""
+    pull = ("local", "image", "pull", locked_registry, "--as", "locked")
+    default = Path(person.env["XDG_RUNTIME_DIR"]) / "containers" / "auth.json"
+    named = person.home / "auth.json"
+    by_file = replace(person, more={**(person.more or {}), "REGISTRY_AUTH_FILE": str(named)})
+    try:
+        for who, path, password in (
+            (person, None, ""),
+            (by_file, named, "wrong"),
+            (by_file, named, "right"),
+            (person, default, "wrong"),
+            (person, default, "right"),
+        ):
+            if path is not None:
+                _credentials(path, person, password)
+            done = who.run(*pull, timeout=120)
+            if password == "right":
+                assert done.returncode == 0, done.stderr
+                person.ok("local", "image", "remove", "locked")
+            else:
+                assert done.returncode == 1, done.stderr
+                assert f"{locked_registry} was not fetched: " in done.stderr
+                assert "authentication required" in done.stderr or "unauthorized" in done.stderr, done.stderr
+                assert f"skopeo login {_LOCKED}" in done.stderr
+    finally:
+        named.unlink(missing_ok=True)
+        default.unlink(missing_ok=True)
+        person.run("local", "image", "remove", "locked")
