@@ -83,6 +83,30 @@ def test_a_migration_keeps_a_backup(path: Path, monkeypatch: pytest.MonkeyPatch)
         assert backup.execute("PRAGMA user_version").fetchone()[0] == version
 
 
+@pytest.mark.parametrize("released", [1, 5], ids=["0.1.0", "0.2.0"])
+def test_a_released_database_becomes_as_a_fresh_one(
+    tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch, released: int
+) -> None:
+    """What was unreleased since is one step; whatever release a database is of, it has the tables of a fresh one afterwards."""
+    with monkeypatch.context() as before:
+        before.setattr(database, "MIGRATIONS", migrations.MIGRATIONS[:released])
+        with closing(Store(path)) as old:
+            old.write_now(_deny)
+    Store(tmp_path / "fresh.db").close()
+    columns = (
+        "SELECT t.name, c.name, c.type FROM sqlite_schema t, pragma_table_info(t.name) c"
+        " WHERE t.type = 'table' ORDER BY 1, 2"
+    )
+    with closing(Store(path)) as new, closing(Store(tmp_path / "fresh.db")) as fresh:
+        assert new.write_now(_mode) == "deny"
+        found, wanted = (
+            each.write_now(lambda connection: [tuple(row) for row in connection.execute(columns)])
+            for each in (new, fresh)
+        )
+    assert found == wanted
+    assert ("holds", "sandbox", "TEXT") in found
+
+
 def test_a_migration_that_fails_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A step that cannot be done leaves the database as it was, for the version it had."""
     Store(path).close()

@@ -172,19 +172,15 @@ CREATE TABLE terms (
   idle_since INTEGER,
   idle_used INTEGER
 ) STRICT;
-"""
 
-_HOLDS = """
 -- Sandboxes that are destroyed when the client that made them is gone.
 CREATE TABLE holds (
   sandbox TEXT PRIMARY KEY
 ) STRICT, WITHOUT ROWID;
-"""
 
-_ENTRYPOINT = """
 -- Whether a sandbox runs the entrypoint of its image at each start.
 ALTER TABLE sandboxes ADD COLUMN entrypoint INTEGER NOT NULL DEFAULT 0;
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST, _CAUSES, _SERVED, _SUMMARIES, _NOTABLE, _FLEETS, _HOLDS, _ENTRYPOINT)
+MIGRATIONS: tuple[str, ...] = (_FIRST, _CAUSES, _SERVED, _SUMMARIES, _NOTABLE, _FLEETS)
 """Step N (counted from 1) leads from version N-1 to version N; `PRAGMA user_version` holds the version."""
