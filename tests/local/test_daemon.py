@@ -79,6 +79,20 @@ def test_it_is_started_once_and_found_after_that(fresh: Person) -> None:
     assert Path(f"/proc/{first[1]}/fd/0").readlink() == Path("/dev/null")
 
 
+def test_it_inherits_no_secret_of_the_shell_that_started_it(fresh: Person) -> None:
+    """A key that was exported there, and for root the caller's PATH, are in the environment of none of its processes."""
+    marker = f"marker-{os.getpid()}"
+    told = ("MODEL_API_KEY", "SSH_AUTH_SOCK", "IRONS_API_KEY", "LD_LIBRARY_PATH")
+    path = f"{os.environ['PATH']}:/nowhere-{marker}"
+    ensure(fresh, "env", f"PATH={path}", *(f"{name}=/nowhere-{marker}" for name in told))
+    pids = fresh.processes()
+    assert len(pids) >= 3
+    for pid in pids:
+        variables = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+        seen = [each.partition("=")[0] for each in variables if marker in each]
+        assert seen in ([], ["PATH"]) if fresh.uid else seen == [], pid
+
+
 def test_many_commands_at_once_start_one_daemon(fresh: Person) -> None:
     """Commands that find no daemon at the same moment end up with the same one."""
     with ThreadPoolExecutor(4) as pool:

@@ -33,6 +33,8 @@ _KEPT = (
     ),
 )
 _KEPT_FAMILIES = ("LC_", "PYTHON", "COVERAGE")
+_ROOTS_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""Where root's daemon finds programs: not where a caller's shell, perhaps that of `sudo -E`, finds them."""
 
 
 def start(places: Places, environ: Mapping[str, str] | None) -> None:
@@ -113,6 +115,8 @@ def _environment(places: Places, environ: Mapping[str, str]) -> dict[str, str]:
     # The places were settled by whoever calls; the daemon must come to the same ones.
     kept["XDG_STATE_HOME"] = str(places.state.parent)
     kept.setdefault("HOME", "/")
+    if os.geteuid() == 0:
+        kept["PATH"] = _ROOTS_PATH
     return kept
 
 
