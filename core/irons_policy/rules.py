@@ -1,9 +1,9 @@
-"""Rules and lists of them: made, edited and compared, without a store."""
+"""The one rule type of files, requests, the store and the gateway: made, read and compared; no I/O."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, cast
 
 from irons_policy import floor
@@ -12,6 +12,7 @@ from irons_policy.patterns import Pattern, PatternError, parse_network, parse_pa
 
 ListName = Literal["allow", "deny"]
 Scope = Literal["account", "sandbox"]
+ChangeKind = Literal["added", "removed", "changed"]
 
 
 class RuleError(ValueError):
@@ -30,10 +31,13 @@ class RuleError(ValueError):
 class Rule:
     """One rule: a pattern in the allow or the deny list of the account or of one sandbox.
 
+    Two rules are the same exactly where they are equal: everything counts except ``created_at``.
+
     Attributes:
-        private: the networks that an allow rule opens beneath the floor (``--private``).
+        private: the networks that an allow rule opens beneath the floor (``--private``); once each, in ascending order.
         broad: the pattern was accepted though it covers a private public suffix (``--broad``).
         note: what its author wrote beside it.
+        created_at: microseconds since 1970; 0 for a rule that is not stored.
     """
 
     pattern: Pattern
@@ -42,14 +46,25 @@ class Rule:
     private: tuple[Network, ...] = ()
     broad: bool = False
     note: str = ""
+    created_at: int = field(default=0, compare=False)
+
+    def __post_init__(self) -> None:
+        """Put the private networks in order, so that the order they were given in makes no difference."""
+        if len(self.private) > 1:
+            object.__setattr__(self, "private", tuple(sorted(set(self.private), key=_position)))
+
+    @property
+    def pins(self) -> tuple[str, ...]:
+        """The private networks as text; one address is written without its prefix length."""
+        return tuple(map(spell, self.private))
 
     def to_json(self) -> dict[str, Any]:
-        """The rule as the policy's JSON holds it; networks of one address are written as the address."""
+        """The rule as a policy's JSON holds it."""
         answer: dict[str, Any] = {
             "pattern": self.pattern.text,
             "list": self.list,
             "scope": self.scope,
-            "private": [spell(network) for network in self.private],
+            "private": list(self.pins),
             "broad": self.broad,
         }
         if self.note:
@@ -85,15 +100,30 @@ class Rule:
             raise RuleError(f"rule {pattern!r}: {error}") from None
 
 
-class RuleDiff(NamedTuple):
-    """What turns one list of rules into another; of a changed rule, the new form."""
+class RuleChange(NamedTuple):
+    """One difference between two lists of rules.
 
-    added: tuple[Rule, ...]
-    removed: tuple[Rule, ...]
-    changed: tuple[Rule, ...]
+    Attributes:
+        before: the rule as it was; None where it is new.
+        after: the rule as it is then; None where it goes.
+    """
 
-    def __bool__(self) -> bool:
-        return any(self)
+    before: Rule | None
+    after: Rule | None
+
+    @property
+    def kind(self) -> ChangeKind:
+        """What happens to the rule."""
+        if self.before is None:
+            return "added"
+        return "removed" if self.after is None else "changed"
+
+    @property
+    def rule(self) -> Rule:
+        """The rule as it is then, or, where it goes, as it was."""
+        rule = self.before if self.after is None else self.after
+        assert rule is not None, "a change has one side at least"  # noqa: S101
+        return rule
 
 
 def make_rule(
@@ -142,54 +172,26 @@ def spell(network: Network) -> str:
     return str(network.network_address) if is_single(network) else str(network)
 
 
-def put_rule(rules: Iterable[Rule], rule: Rule) -> tuple[tuple[Rule, ...], bool]:
-    """Add a rule; one with the same pattern and scope, in whichever list, gives way to it.
+def diff_rules(old: Iterable[Rule], new: Iterable[Rule]) -> tuple[RuleChange, ...]:
+    """Compare two lists of rules; rules with the same scope and pattern are one rule, which may have changed.
 
     Returns:
-        The new rules, in their order with the new one in the old one's place or at the end, and whether
-        anything changed.
+        What turns the old list into the new one: additions and changes in the order of the new list, then removals in
+        that of the old one.
     """
-    kept = tuple(rules)
-    for at, old in enumerate(kept):
-        if _key(old) == _key(rule):
-            return (*kept[:at], rule, *kept[at + 1 :]), old != rule
-    return (*kept, rule), True
-
-
-def drop_rule(
-    rules: Iterable[Rule], text: str, scope: Scope = "account"
-) -> tuple[tuple[Rule, ...], Rule | None]:
-    """Take the rule with this pattern, in any spelling, out of a scope; None when there was none.
-
-    Raises:
-        RuleError: when the text is no pattern.
-    """
-    kept = tuple(rules)
-    try:
-        key = (scope, read_pattern(text).text)
-    except PatternError as error:
-        raise RuleError(str(error)) from None
-    dropped = next((rule for rule in kept if _key(rule) == key), None)
-    return tuple(rule for rule in kept if _key(rule) != key), dropped
-
-
-def diff_rules(old: Iterable[Rule], new: Iterable[Rule]) -> RuleDiff:
-    """Compare two lists of rules by pattern and scope; list, private addresses and note make a change."""
     before = {_key(rule): rule for rule in old}
     after = {_key(rule): rule for rule in new}
-    return RuleDiff(
-        tuple(rule for key, rule in after.items() if key not in before),
-        tuple(rule for key, rule in before.items() if key not in after),
-        tuple(rule for key, rule in after.items() if key in before and _plain(before[key]) != _plain(rule)),
-    )
+    stays = (RuleChange(before.get(key), rule) for key, rule in after.items() if before.get(key) != rule)
+    goes = (RuleChange(rule, None) for key, rule in before.items() if key not in after)
+    return (*stays, *goes)
 
 
 def _key(rule: Rule) -> tuple[str, str]:
     return rule.scope, rule.pattern.text
 
 
-def _plain(rule: Rule) -> Rule:
-    return replace(rule, broad=False, private=tuple(sorted(set(rule.private), key=spell)))
+def _position(network: Network) -> tuple[int, int, int]:
+    return network.version, int(network.network_address), network.prefixlen
 
 
 def _networks(texts: Iterable[object]) -> tuple[Network, ...]:

@@ -1,17 +1,19 @@
-"""Rules and lists of them: made with reasons, in one list at most, compared by what they say."""
+"""Rules and lists of them: made with reasons, read back, compared by what they say."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from ipaddress import ip_network
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irons_policy.rules import ListName, Rule, RuleError, Scope, diff_rules, drop_rule, make_rule, put_rule
+from irons_policy.rules import ListName, Rule, RuleError, diff_rules, make_rule
 
 PATTERNS = st.sampled_from(
     ["a.example", "*.a.example", "a.example:22", "*", "203.0.113.0/24", "[2001:db8::/32]:443"]
@@ -102,51 +104,64 @@ def test_malformed_rules_are_refused(obj: object) -> None:
         Rule.from_json(obj)
 
 
-@given(st.lists(RULES, max_size=8))
-def test_a_pattern_is_in_one_list_at_most(rules: list[Rule]) -> None:
-    """However rules are added, each pattern of a scope stands once, in the list it was last added to."""
-    held: tuple[Rule, ...] = ()
-    last: dict[tuple[Scope, str], Rule] = {}
-    for rule in rules:
-        before = last.get((rule.scope, rule.pattern.text))
-        held, changed = put_rule(held, rule)
-        assert changed == (before != rule)
-        last[rule.scope, rule.pattern.text] = rule
-    assert len(held) == len(last)
-    assert set(held) == set(last.values())
-    for rule in held:
-        assert Rule.from_json(json.loads(json.dumps(rule.to_json()))) == rule
+@given(RULES)
+def test_a_rule_reads_back_from_its_json(rule: Rule) -> None:
+    """Whatever a rule says, its JSON says it too."""
+    assert Rule.from_json(json.loads(json.dumps(rule.to_json()))) == rule
+
+
+@given(st.permutations(["10.0.0.5", "192.168.0.0/16", "2001:db8::/32", "10.0.0.0/8"]))
+def test_the_order_of_private_networks_makes_no_difference(private: list[str]) -> None:
+    """Rules that open the same networks are equal and spelled alike, in whatever order and however often each is given."""
+    rule = make_rule("a.example", "allow", private=[*private, private[0]])
+    other = make_rule("a.example", "allow", private=sorted(private))
+    assert rule == other
+    assert hash(rule) == hash(other)
+    assert rule.pins == ("10.0.0.0/8", "10.0.0.5", "192.168.0.0/16", "2001:db8::/32")
+    assert not diff_rules([rule], [other])
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"list": "deny"},
+        {"private": (ip_network("10.0.0.5/32"),)},
+        {"broad": True},
+        {"note": "why"},
+    ],
+)
+def test_everything_that_a_rule_says_makes_it_another(changed: dict[str, Any]) -> None:
+    """List, private networks, `broad` and note make a rule another one; the time it was stored at does not."""
+    rule = make_rule("*.a.example", "allow")
+    other = replace(rule, **changed)
+    assert other != rule
+    (change,) = diff_rules([rule], [other])
+    assert (change.kind, change.before, change.after) == ("changed", rule, other)
+    later = replace(rule, created_at=1)
+    assert later == rule
+    assert not diff_rules([rule], [later])
 
 
 @given(st.lists(RULES, max_size=6), st.lists(RULES, max_size=6))
 def test_a_difference_leads_from_one_list_to_the_other(some: list[Rule], others: list[Rule]) -> None:
-    """Taking away what was removed and adding what was added or changed gives the other rules; equal ones differ not."""
-    old: tuple[Rule, ...] = ()
-    new: tuple[Rule, ...] = ()
-    for rule in some:
-        old, _ = put_rule(old, rule)
-    for rule in others:
-        new, _ = put_rule(new, rule)
-    diff = diff_rules(old, new)
-    held = old
-    for rule in diff.removed:
-        held, dropped = drop_rule(held, rule.pattern.text, rule.scope)
-        assert dropped == rule
-    for rule in (*diff.added, *diff.changed):
-        held, _ = put_rule(held, rule)
-    assert set(held) == set(new)
-    assert not diff_rules(new, new)
-    assert bool(diff) == (set(old) != set(new))
-
-
-def test_a_rule_is_dropped_by_any_spelling() -> None:
-    """A rule goes by whatever spelling its pattern is typed in; one that is not there leaves the list as it is."""
-    held, _ = put_rule((), make_rule("*.bücher.example", "deny"))
-    assert drop_rule(held, "*.B\u00dcCHER.example.")[0] == ()
-    assert drop_rule(held, "*.bücher.example", "sandbox") == (held, None)
-    assert drop_rule(held, "other.example") == (held, None)
-    with pytest.raises(RuleError):
-        drop_rule(held, "https://x.example/")
+    """Dropping what was removed and adding what was added or changed gives the other rules; equal lists have no difference."""
+    old = {(rule.scope, rule.pattern.text): rule for rule in some}
+    new = {(rule.scope, rule.pattern.text): rule for rule in others}
+    changes = diff_rules(old.values(), new.values())
+    held = dict(old)
+    for change in changes:
+        key = change.rule.scope, change.rule.pattern.text
+        assert held.get(key) == change.before
+        if change.after is None:
+            assert change.kind == "removed"
+            del held[key]
+        else:
+            assert change.kind == ("added" if change.before is None else "changed")
+            held[key] = change.after
+    assert held == new
+    assert not diff_rules(new.values(), new.values())
+    kinds = [change.kind == "removed" for change in changes]
+    assert kinds == sorted(kinds)
 
 
 @pytest.mark.process

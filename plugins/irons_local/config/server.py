@@ -14,6 +14,7 @@ from irons_local.config import worker_count
 from irons_local.config.authorities import Authorities, AuthoritiesError, Carrying, paths_of
 from irons_local.config.synthetic_pool import PoolError, read_pool
 from irons_local.config.upstream import Upstream, UpstreamError, read_upstream
+from irons_policy.addresses import Address
 from irons_policy.policy import Policy, PolicyError
 
 _log = logging.getLogger(__name__)
@@ -124,7 +125,7 @@ class LocalTable:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._seen: tuple[int, int] | None = None
-        self._hosts: Mapping[str, tuple[str, ...]] = {}
+        self._hosts: Mapping[str, tuple[Address, ...]] = {}
         self._upstream: Upstream | None = None
         self._ca: Sequence[str] | None = None
         self._carrying = Carrying()
@@ -134,7 +135,7 @@ class LocalTable:
         self._refresh()
         return self._carrying.read(self._ca)
 
-    def hosts(self) -> Mapping[str, tuple[str, ...]]:
+    def hosts(self) -> Mapping[str, tuple[Address, ...]]:
         """`[local.hosts]`: name to addresses, as they are now."""
         self._refresh()
         return self._hosts
@@ -169,10 +170,9 @@ def _local_of(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     return local if isinstance(local, dict) else {}
 
 
-def _hosts_of(settings: Mapping[str, Any]) -> Mapping[str, tuple[str, ...]]:
+def _hosts_of(settings: Mapping[str, Any]) -> Mapping[str, tuple[Address, ...]]:
     hosts = _local_of(settings).get("hosts", {})
     try:
-        policy = Policy.from_json({"mode": "deny", "rules": [], "hosts": hosts})
+        return Policy.from_json({"mode": "deny", "rules": [], "hosts": hosts}).hosts
     except PolicyError as error:
         raise ValueError(f"[local.hosts]: {error}") from error
-    return {name: tuple(str(address) for address in addresses) for name, addresses in policy.hosts.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -76,7 +77,10 @@ def test_hosts_are_read_again_when_they_change(tmp_path: Path) -> None:
     hosts = LocalTable(path).hosts
     assert hosts() == {}
     path.write_text('[local.hosts]\n"Web.Example.Test." = "192.0.2.1"\ndb = ["2001:DB8::1", "192.0.2.2"]\n')
-    assert hosts() == {"web.example.test": ("192.0.2.1",), "db": ("2001:db8::1", "192.0.2.2")}
+    assert hosts() == {
+        "web.example.test": (ip_address("192.0.2.1"),),
+        "db": (ip_address("2001:db8::1"), ip_address("192.0.2.2")),
+    }
     path.write_text('[local.hosts]\n"a b" = "192.0.2.1"\n')
     assert "db" in hosts()
     path.unlink()

@@ -8,14 +8,15 @@ from typing import Any
 
 from irons_local.control.api.routing import Call, Handler, Route
 from irons_local.control.egress.rules_and_modes import MODES
-from irons_local.control.egress.rules_input import explain, rule_of, rules_of
+from irons_local.control.egress.rules_input import rule_of, rules_of
 from irons_local.control.schema.errors import bad
 from irons_local.control.schema.rules_schema import BROAD, NOTE, PATTERN, PRIVATE, RULES, SHOWN_RULE
 from irons_local.control.schema.schemas import Schema, optional, record, text
 from irons_local.control.schema.times import rfc3339
-from irons_local.control.store.rules import StoredRule
 from irons_local.control.store.sandboxes import NAME
 from irons_policy.causes import Cause
+from irons_policy.patterns import covers
+from irons_policy.rules import Rule
 
 _MODE: Schema = text(8, enum=list(MODES))
 _SHOWN_MODE: Schema = {"type": "string", "enum": list(MODES)}
@@ -89,8 +90,8 @@ async def show_rules(call: Call) -> Mapping[str, Any]:
     """GET …/egress."""
     shown = await call.plane.egress.show(_name(call))
     return {
-        "allowed_domains": [rule.pattern for rule in shown.rules if rule.list == "allow"],
-        "denied_domains": [rule.pattern for rule in shown.rules if rule.list == "deny"],
+        "allowed_domains": [rule.pattern.text for rule in shown.rules if rule.list == "allow"],
+        "denied_domains": [rule.pattern.text for rule in shown.rules if rule.list == "deny"],
         "mode": shown.mode,
         "rules": [_rule(rule) for rule in shown.rules],
         "revision": shown.revision,
@@ -104,9 +105,10 @@ async def replace_rules(call: Call) -> Mapping[str, Any]:
     dry = bool(call.query.get("dry_run"))
     found, cut = await call.plane.egress.replace(_name(call), new, call.body, dry=dry)
     return {
-        "added": [_rule(rule) for rule in found.added],
-        "removed": [_rule(rule) for rule in found.removed],
-        "changed": [_rule(rule) for rule in found.changed],
+        **{
+            kind: [_rule(change.rule) for change in found if change.kind == kind]
+            for kind in ("added", "removed", "changed")
+        },
         "cut": cut,
     }
 
@@ -251,8 +253,8 @@ async def _put(call: Call, listed: str) -> Mapping[str, Any]:
     rule = await asyncio.to_thread(rule_of, call.body, listed)
     done = await call.plane.egress.put(_name(call), rule)
     return {
-        "pattern": rule.pattern,
-        "covers": explain(rule.pattern),
+        "pattern": rule.pattern.text,
+        "covers": covers(rule.pattern),
         "list": rule.list,
         "changed": done.changed,
         "cut": done.cut,
@@ -269,14 +271,14 @@ def _account_has_a_mode(call: Call) -> None:
         raise bad("the account's mode is warn or deny; only a sandbox can follow another's")
 
 
-def _rule(rule: StoredRule) -> Mapping[str, Any]:
+def _rule(rule: Rule) -> Mapping[str, Any]:
     shown = {
-        "pattern": rule.pattern,
+        "pattern": rule.pattern.text,
         "list": rule.list,
-        "private": list(rule.private),
+        "private": list(rule.pins),
         "broad": rule.broad,
-        "note": rule.note,
-        "covers": explain(rule.pattern),
+        "note": rule.note or None,
+        "covers": covers(rule.pattern),
     }
     return {**shown, "created_at": rfc3339(rule.created_at)} if rule.created_at else shown
 

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 from itertools import product
 from typing import Any, Protocol, TypeVar
 
@@ -19,19 +19,20 @@ from irons_local.control.schema.errors import ApiError, bad, conflict, missing, 
 from irons_local.control.store import rules as rulebook
 from irons_local.control.store import sandboxes
 from irons_local.control.store.database import Store
-from irons_local.control.store.rules import ACCOUNT, Difference, StoredRule
+from irons_local.control.store.rules import ACCOUNT
 from irons_local.control.store.sandboxes import STOPPED, Sandbox
 from irons_local.linux.routes import read_ground
 from irons_policy import floor
-from irons_policy.addresses import is_single
+from irons_policy.addresses import Address, is_single
 from irons_policy.decide import judge
 from irons_policy.hostnames import Host, HostError, canonical_host
 from irons_policy.hostnet import Ground, Listener
 from irons_policy.patterns import PatternError, read_pattern
 from irons_policy.policy import Decision, Policy
+from irons_policy.rules import Rule, RuleChange, spell
 
 T = TypeVar("T")
-Hosts = Callable[[], Mapping[str, Iterable[str]]]
+Hosts = Callable[[], Mapping[str, tuple[Address, ...]]]
 """Gives `[local.hosts]` of the settings as they are now."""
 
 MODES = ("warn", "deny")
@@ -78,7 +79,7 @@ class Shown:
 
     mode: str
     source: str
-    rules: tuple[StoredRule, ...]
+    rules: tuple[Rule, ...]
     revision: str
 
 
@@ -161,7 +162,7 @@ class Egress:
 
         return await self._store.read(work)
 
-    async def put(self, name: str | None, rule: StoredRule) -> Changed:
+    async def put(self, name: str | None, rule: Rule) -> Changed:
         """Add a rule, in place of the one with its pattern if there is one.
 
         Raises:
@@ -217,8 +218,8 @@ class Egress:
         return Changed(changed=changed, cut=cut, mode=now)
 
     async def replace(
-        self, name: str | None, new: Sequence[StoredRule], given: Mapping[str, Any], *, dry: bool
-    ) -> tuple[Difference, int]:
+        self, name: str | None, new: Sequence[Rule], given: Mapping[str, Any], *, dry: bool
+    ) -> tuple[tuple[RuleChange, ...], int]:
         """Put `new` in place of all rules of a scope, and the mode with them where `given` has one.
 
         Args:
@@ -232,7 +233,7 @@ class Egress:
             ApiError: there is no such sandbox, the revision is another by now, or the gateway did not answer.
         """
 
-        def work(connection: sqlite3.Connection, sandbox: Sandbox | None) -> Difference:
+        def work(connection: sqlite3.Connection, sandbox: Sandbox | None) -> tuple[RuleChange, ...]:
             if given.get("revision") not in (None, _revision(connection, sandbox)):
                 raise conflict("the policy has changed since it was read; read it again")
             if "mode" in given:
@@ -242,7 +243,7 @@ class Egress:
         await self.check_pins(new)
         return await self._change(name, work, dry=dry)
 
-    async def check_pins(self, rules: Iterable[StoredRule]) -> None:
+    async def check_pins(self, rules: Iterable[Rule]) -> None:
         """Refuse rules that pin a name to a port of irons itself, which the floor keeps shut whatever a rule says.
 
         Raises:
@@ -254,16 +255,16 @@ class Egress:
         if upstream is not None:
             ports.add(upstream.port)
         for rule in rules:
-            asked = [port for port in read_pattern(rule.pattern, mapped=True).ports or () if port in ports]
+            asked = [port for port in rule.pattern.ports or () if port in ports]
             if not rule.private or not asked:
                 continue
             ground = await self._ground()
-            for pin, port in product(rule.private, asked):
-                network = ip_network(pin)
+            for network, port in product(rule.private, asked):
                 is_own = is_single(network) and floor.own_port(network.network_address, port, ground)
                 if is_own:
+                    pin = spell(network)
                     raise bad(
-                        f"private {pin} of {shown(rule.pattern)}: {pin} port {port} is {is_own}; no rule opens that"
+                        f"private {pin} of {shown(rule.pattern.text)}: {pin} port {port} is {is_own}; no rule opens that"
                     )
 
     async def check(
@@ -288,17 +289,17 @@ class Egress:
             raise bad(f"{shown(host)}: {error}") from error
         hosts = self._hosts()
 
-        def work(connection: sqlite3.Connection) -> tuple[Sandbox | None, dict[str, Any]]:
+        def work(connection: sqlite3.Connection) -> tuple[Sandbox | None, Policy]:
             sandbox = _scope(connection, name)
             return sandbox, rulebook.policies_of(connection, [sandbox], hosts)[0]
 
         sandbox, policy = await self._store.read(work)
-        decision = judge(Policy.from_json(policy), judged, port, await self._ground())
+        decision = judge(policy, judged, port, await self._ground())
         found = None
         if live and decision.allowed:
             cell = None if sandbox is None else sandbox.id
             await self._tell()
-            found = await self._gateway.probe(cell, policy, judged.text, port)
+            found = await self._gateway.probe(cell, policy.to_json(), judged.text, port)
         return judged, decision, found
 
     async def enforce(self, identity: str) -> None:
@@ -359,7 +360,7 @@ class Egress:
         def written(connection: sqlite3.Connection) -> tuple[T, list[tuple[Sandbox, dict[str, Any]]]]:
             sandbox = _scope(connection, name)
             answer = work(connection, sandbox)
-            _check_size(rulebook.policies_of(connection, [sandbox], self._hosts())[0])
+            _check_size(rulebook.policies_of(connection, [sandbox], self._hosts())[0].to_json())
             found = self._policies(connection, None if sandbox is None else sandbox.id)
             if found:
                 _check_size(max((policy for _, policy in found), key=lambda policy: len(policy["rules"])))
@@ -411,7 +412,8 @@ class Egress:
             and not sandbox.deleting
             and (every or sandbox.status != STOPPED)
         ]
-        return list(zip(affected, rulebook.policies_of(connection, affected, self._hosts()), strict=True))
+        policies = rulebook.policies_of(connection, affected, self._hosts())
+        return [(sandbox, policy.to_json()) for sandbox, policy in zip(affected, policies, strict=True)]
 
 
 class _Turn:

@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from irons_local.control.schema.errors import ApiError, bad
-from irons_local.control.store.rules import StoredRule
-from irons_policy.patterns import covers, read_pattern
-from irons_policy.rules import ListName, RuleError, make_rule, spell
+from irons_policy.rules import ListName, Rule, RuleError, make_rule
 
 
-def rule_of(given: Mapping[str, Any], listed: str | None = None) -> StoredRule:
+def rule_of(given: Mapping[str, Any], listed: str | None = None) -> Rule:
     """A rule as a request gives it, in its one spelling.
 
     Args:
@@ -24,41 +22,36 @@ def rule_of(given: Mapping[str, Any], listed: str | None = None) -> StoredRule:
     text = str(given.get("pattern", given.get("domain", "")))
     kind: ListName = "deny" if (listed or given.get("list")) == "deny" else "allow"
     try:
-        made = make_rule(text, kind, private=given.get("private") or (), broad=bool(given.get("broad")))
+        return make_rule(
+            text,
+            kind,
+            private=given.get("private") or (),
+            broad=bool(given.get("broad")),
+            note=given.get("note") or "",
+        )
     except RuleError as error:
         if error.private:
             raise bad(f"private {shown(error.private)} of {shown(text)}: {error}") from error
         raise bad(f"{shown(text)}: {error}") from error
-    return StoredRule(
-        pattern=made.pattern.text,
-        list=made.list,
-        private=tuple(spell(network) for network in made.private),
-        broad=made.broad,
-        note=given.get("note") or None,
-    )
 
 
-def rules_of(given: Sequence[Mapping[str, Any]]) -> tuple[StoredRule, ...]:
+def rules_of(given: Sequence[Mapping[str, Any]]) -> tuple[Rule, ...]:
     """Rules as a request gives them.
 
     Raises:
         ApiError: one of them is bad, or two have the same pattern; the text says which.
     """
-    found: dict[str, StoredRule] = {}
+    found: dict[str, Rule] = {}
     for index, each in enumerate(given):
         try:
             rule = rule_of(each)
         except ApiError as error:
             raise bad(f"rules[{index}]: {error.text}") from error
-        if rule.pattern in found:
-            raise bad(f"rules[{index}]: {rule.pattern} is there twice")
-        found[rule.pattern] = rule
+        pattern = rule.pattern.text
+        if pattern in found:
+            raise bad(f"rules[{index}]: {pattern} is there twice")
+        found[pattern] = rule
     return tuple(found.values())
-
-
-def explain(pattern: str) -> str:
-    """What a stored pattern covers, in one sentence."""
-    return covers(read_pattern(pattern, mapped=True))
 
 
 def shown(text: str) -> str:

@@ -19,7 +19,6 @@ from irons_local.control.sandbox.variables import Variables
 from irons_local.control.schema.errors import ApiError, bad, conflict
 from irons_local.control.store import rules, sandboxes, terms
 from irons_local.control.store.database import NoRoomError, Store, StoreError
-from irons_local.control.store.rules import StoredRule
 from irons_local.control.store.sandboxes import (
     BUSY,
     CREATING,
@@ -37,6 +36,7 @@ from irons_local.errors import CellError, EngineError
 from irons_local.limits import Limits
 from irons_local.log.context import REQUEST, SANDBOX
 from irons_local.paths import Places
+from irons_policy.rules import Rule
 
 _log = logging.getLogger(__name__)
 _INTERRUPTED = "the control plane ended while it was being {}; start it again, or destroy it"
@@ -69,7 +69,7 @@ class Lifecycle:
     async def create(
         self,
         sandbox: Sandbox,
-        own: Sequence[StoredRule],
+        own: Sequence[Rule],
         given: Terms | None = None,
         variables: Mapping[str, str] | None = None,
         *,

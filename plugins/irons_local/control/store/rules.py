@@ -6,11 +6,16 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import replace as altered
+from functools import lru_cache
+from typing import cast
 
 from irons_local.control.schema import times
 from irons_local.control.store.sandboxes import Sandbox
+from irons_policy.addresses import Address
+from irons_policy.patterns import Pattern, parse_network, read_pattern
+from irons_policy.policy import Mode, Policy
+from irons_policy.rules import ListName, Rule, RuleChange, Scope, diff_rules
 
 ACCOUNT = ""
 """In place of a sandbox's id: the account's own list."""
@@ -18,66 +23,21 @@ ACCOUNT = ""
 _COLUMNS = "pattern, list, private, broad, note, created_at"
 
 
-@dataclass(frozen=True, slots=True)
-class StoredRule:
-    """One rule of one list.
-
-    Attributes:
-        pattern: in its one spelling.
-        list: `allow` or `deny`.
-        private: addresses or networks that its names may lead to although they are private.
-        broad: a wildcard over a private public suffix was meant.
-        note: a person's own words.
-        created_at: microseconds since 1970; 0 for one that is not stored yet.
-    """
-
-    pattern: str
-    list: str
-    private: tuple[str, ...] = ()
-    broad: bool = False
-    note: str | None = None
-    created_at: int = 0
-
-    def same(self, other: StoredRule) -> bool:
-        """True where both say the same; when they were made does not count."""
-        mine = (self.pattern, self.list, self.private, self.broad, self.note)
-        return mine == (other.pattern, other.list, other.private, other.broad, other.note)
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """What replacing one list of rules by another does; patterns in order."""
-
-    added: tuple[StoredRule, ...]
-    removed: tuple[StoredRule, ...]
-    changed: tuple[StoredRule, ...]
-
-
-def of(connection: sqlite3.Connection, sandbox: str) -> list[StoredRule]:
+def of(connection: sqlite3.Connection, sandbox: str) -> list[Rule]:
     """The rules of one sandbox's id or of `ACCOUNT`, oldest first."""
     sql = f"SELECT {_COLUMNS} FROM rules WHERE sandbox = ? ORDER BY id"  # noqa: S608 (names of ours)
-    rows = connection.execute(sql, (sandbox,))
-    return [
-        StoredRule(
-            pattern=row["pattern"],
-            list=row["list"],
-            private=tuple(json.loads(row["private"])),
-            broad=bool(row["broad"]),
-            note=row["note"],
-            created_at=row["created_at"],
-        )
-        for row in rows
-    ]
+    return [_rule(row, sandbox) for row in connection.execute(sql, (sandbox,))]
 
 
-def put(connection: sqlite3.Connection, sandbox: str, rule: StoredRule) -> bool:
+def put(connection: sqlite3.Connection, sandbox: str, rule: Rule) -> bool:
     """Add a rule, or put it in place of the one with its pattern.
 
     Returns:
         True when that changed anything.
     """
-    old = next((each for each in of(connection, sandbox) if each.pattern == rule.pattern), None)
-    if old is not None and old.same(rule):
+    sql = f"SELECT {_COLUMNS} FROM rules WHERE sandbox = ? AND pattern = ?"  # noqa: S608 (names of ours)
+    row = connection.execute(sql, (sandbox, rule.pattern.text)).fetchone()
+    if row is not None and _rule(row, sandbox) == altered(rule, scope=_scope(sandbox)):
         return False
     _write(connection, sandbox, rule)
     return True
@@ -95,30 +55,21 @@ def remove(connection: sqlite3.Connection, sandbox: str, pattern: str) -> str | 
     return None if row is None else str(row["list"])
 
 
-def difference(old: Sequence[StoredRule], new: Sequence[StoredRule]) -> Difference:
-    """What putting `new` in place of `old` does."""
-    before = {rule.pattern: rule for rule in old}
-    after = {rule.pattern for rule in new}
-    return Difference(
-        added=tuple(rule for rule in new if rule.pattern not in before),
-        removed=tuple(rule for rule in old if rule.pattern not in after),
-        changed=tuple(rule for rule in new if rule.pattern in before and not before[rule.pattern].same(rule)),
-    )
-
-
-def replace(connection: sqlite3.Connection, sandbox: str, new: Sequence[StoredRule]) -> Difference:
+def replace(connection: sqlite3.Connection, sandbox: str, new: Sequence[Rule]) -> tuple[RuleChange, ...]:
     """Put `new` in place of all rules of a list; rules that stay the same keep their time."""
-    found = difference(of(connection, sandbox), new)
-    for rule in found.removed:
-        remove(connection, sandbox, rule.pattern)
-    for rule in (*found.added, *found.changed):
-        _write(connection, sandbox, rule)
-    return found
+    scope = _scope(sandbox)
+    changes = diff_rules(of(connection, sandbox), [altered(rule, scope=scope) for rule in new])
+    for change in changes:
+        if change.after is None:
+            remove(connection, sandbox, change.rule.pattern.text)
+        else:
+            _write(connection, sandbox, change.after)
+    return changes
 
 
-def revision(mode: str | None, rules: Iterable[StoredRule]) -> str:
+def revision(mode: str | None, rules: Iterable[Rule]) -> str:
     """A name for just this mode and these rules, whatever their order: the same for the same, another for any other."""
-    plain = sorted((rule.pattern, rule.list, rule.private, rule.broad, rule.note or "") for rule in rules)
+    plain = sorted((rule.pattern.text, rule.list, rule.pins, rule.broad, rule.note) for rule in rules)
     return hashlib.sha256(json.dumps([mode, plain]).encode()).hexdigest()[:32]
 
 
@@ -133,51 +84,65 @@ def set_account_mode(connection: sqlite3.Connection, mode: str) -> None:
 
 
 def policies_of(
-    connection: sqlite3.Connection, among: Iterable[Sandbox | None], hosts: Mapping[str, Iterable[str]]
-) -> list[dict[str, Any]]:
-    """The policies in force, as the gateway gets them, one for each sandbox; None is one without rules of its own."""
-    mode, account = account_mode(connection), of(connection, ACCOUNT)
+    connection: sqlite3.Connection,
+    among: Iterable[Sandbox | None],
+    hosts: Mapping[str, tuple[Address, ...]],
+) -> list[Policy]:
+    """The active policies, one for each sandbox; None is one without rules of its own.
+
+    Their rules have no notes: those decide nothing, and the gateway need not carry them.
+    """
+    mode, account = account_mode(connection), _judged(connection, ACCOUNT)
     return [
-        compose(mode, account, (), hosts)
+        Policy(_mode(mode), account, hosts)
         if sandbox is None
-        else compose(sandbox.mode or mode, account, of(connection, sandbox.id), hosts)
+        else Policy(_mode(sandbox.mode or mode), (*account, *_judged(connection, sandbox.id)), hosts)
         for sandbox in among
     ]
 
 
-def compose(
-    mode: str, account: Iterable[StoredRule], own: Iterable[StoredRule], hosts: Mapping[str, Iterable[str]]
-) -> dict[str, Any]:
-    """A policy as JSON, from a mode and the two lists."""
-    return {
-        "mode": mode,
-        "rules": [
-            {
-                "pattern": rule.pattern,
-                "list": rule.list,
-                "scope": scope,
-                "private": list(rule.private),
-                "broad": rule.broad,
-            }
-            for scope, rules in (("account", account), ("sandbox", own))
-            for rule in rules
-        ],
-        "hosts": {name: list(addresses) for name, addresses in hosts.items()},
-    }
+def _judged(connection: sqlite3.Connection, sandbox: str) -> tuple[Rule, ...]:
+    return tuple(altered(rule, note="") if rule.note else rule for rule in of(connection, sandbox))
 
 
-def _write(connection: sqlite3.Connection, sandbox: str, rule: StoredRule) -> None:
+def _mode(stored: str) -> Mode:
+    return "deny" if stored == "deny" else "warn"
+
+
+def _scope(sandbox: str) -> Scope:
+    return "account" if sandbox == ACCOUNT else "sandbox"
+
+
+def _rule(row: sqlite3.Row, sandbox: str) -> Rule:
+    return Rule(
+        pattern=_pattern(row["pattern"]),
+        list=cast("ListName", row["list"]),
+        scope=_scope(sandbox),
+        private=tuple(parse_network(text) for text in json.loads(row["private"])),
+        broad=bool(row["broad"]),
+        note=row["note"] or "",
+        created_at=row["created_at"],
+    )
+
+
+@lru_cache(maxsize=10_000)
+def _pattern(text: str) -> Pattern:
+    """A stored pattern; each change reads all rules again, and reading them costs more than the database does."""
+    return read_pattern(text, mapped=True)
+
+
+def _write(connection: sqlite3.Connection, sandbox: str, rule: Rule) -> None:
     connection.execute(
         "INSERT INTO rules (sandbox, pattern, list, private, broad, note, created_at) VALUES (?, ?, ?, ?, ?, ?, ?) "
         "ON CONFLICT (sandbox, pattern) DO UPDATE SET list = excluded.list, private = excluded.private, "
         "broad = excluded.broad, note = excluded.note, created_at = excluded.created_at",
         (
             sandbox,
-            rule.pattern,
+            rule.pattern.text,
             rule.list,
-            json.dumps(rule.private),
+            json.dumps(rule.pins),
             rule.broad,
-            rule.note,
+            rule.note or None,
             rule.created_at or times.now(),
         ),
     )
