@@ -201,16 +201,59 @@ def test_remove(run_irons: Runner, own: FakeApi) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["deny", "a.example"], ["remove", "a.example"], ["mode", "deny"]], ids=" ".join
+    "words",
+    [
+        ["deny", "a.example"],
+        ["deny", "a.example", "c.example", "--note", "why"],
+        ["remove", "a.example"],
+        ["remove", "a.example", "b.example"],
+        ["mode", "deny"],
+    ],
+    ids=" ".join,
 )
 def test_what_is_cut_is_said_before(run_irons: Runner, own: FakeApi, words: list[str]) -> None:
-    """Before a change that cuts live connections it says how many; what is tried out changes nothing."""
+    """Before a change that cuts live connections it says how many: a dry run of just the request that is then sent."""
     own.rules = [{"pattern": "a.example", "list": "allow"}, {"pattern": "b.example", "list": "deny"}]
     own.cut = 2
     done = run_irons("egress", *words).ok()
     assert done.err.splitlines()[0] == "this cuts 2 live connections"
-    tried = [call for call in own.calls if call.line == "PUT /egress"]
-    assert [call.query for call in tried] == [{"dry_run": "true"}]
+    dry, real = [call for call in own.calls if call.method != "GET"]
+    assert (dry.line, dry.body) == (real.line, real.body)
+    assert dict(dry.query) == {**real.query, "dry_run": "true"}
+
+
+@pytest.mark.parametrize("command", ["allow", "deny", "remove"])
+def test_several_patterns_are_one_request(run_irons: Runner, own: FakeApi, command: str) -> None:
+    """Several patterns are sent at once, each of them once; every one has its row, and the last one says what was cut."""
+    own.rules = [{"pattern": name, "list": "allow"} for name in ("a.example", "b.example")]
+    own.cut = 2
+    rows = run_irons("egress", command, "b.example", "a.example", "B.example", "-o", "json").ok().json()
+    assert [(row["pattern"], row["cut"]) for row in rows] == [("b.example", 0), ("a.example", 2)]
+    sent = [call for call in own.calls if call.method != "GET" and "dry_run" not in call.query]
+    assert [(call.line, call.body["domains"]) for call in sent] == [
+        (f"POST /egress/{command}", ["b.example", "a.example"])
+    ]
+
+
+def test_several_patterns_are_removed_or_none(run_irons: Runner, own: FakeApi) -> None:
+    """Where one of several rules is not there, no rule is removed."""
+    own.rules = [{"pattern": "a.example", "list": "allow"}]
+    assert run_irons("egress", "remove", "a.example", "b.example").code == 3
+    assert patterns(own) == [("allow", "a.example")]
+
+
+@pytest.mark.parametrize("command", ["allow", "deny"])
+def test_a_plain_server_gets_one_request_for_each_pattern(
+    run_irons: Runner, fake_api: FakeApi, command: str
+) -> None:
+    """A v0 server is sent what it knows: one domain a request, and never a dry run, which it would carry out."""
+    run_irons("egress", command, "a.example", "b.example").ok()
+    sent = [call for call in fake_api.calls if call.method == "POST"]
+    assert [(call.body, dict(call.query)) for call in sent] == [
+        ({"domain": "a.example"}, {}),
+        ({"domain": "b.example"}, {}),
+    ]
+    assert patterns(fake_api) == [(command, "a.example"), (command, "b.example")]
 
 
 def test_an_empty_list(run_irons: Runner, fake_api: FakeApi) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import quote
 
 from irons.client.models import (
@@ -12,6 +12,7 @@ from irons.client.models import (
     Event,
     HostTried,
     Pages,
+    RulesChanged,
     Sandbox,
     SshAddress,
     Totals,
@@ -19,6 +20,7 @@ from irons.client.models import (
     host_of,
     rotated_of,
     rows_of,
+    rules_changed_of,
     sandbox_of,
     text_of,
     texts_of,
@@ -42,6 +44,7 @@ __all__ = [
     "EgressRules",
     "Event",
     "HostTried",
+    "RulesChanged",
     "Sandbox",
     "SshAddress",
     "Totals",
@@ -235,6 +238,43 @@ class Api:
         """Take a rule out of its list; needs irons' own server."""
         return self.call("DELETE", f"{_egress(sandbox)}/rules", params={"domain": pattern}, route=True)
 
+    def change_rules(
+        self,
+        kind: Literal["allow", "deny", "remove"],
+        patterns: Sequence[str],
+        sandbox: str | None = None,
+        *,
+        private: Sequence[str] = (),
+        note: str = "",
+        broad: bool = False,
+        dry_run: bool = False,
+    ) -> RulesChanged:
+        """Allow, deny or remove patterns in one request: all of them, or none.
+
+        More than one pattern, and `dry_run`, need a server with the extension `rule-batches`: any other one would carry out
+        a dry run.
+
+        Args:
+            kind: What is done.
+            patterns: One at least.
+            sandbox: Whose rules; None for the account's.
+            private: Networks that allowed names may lead to.
+            note: Kept with each rule.
+            broad: Accept wildcards over private public suffixes.
+            dry_run: Change nothing; the answer is what it would be.
+        """
+        params = {"dry_run": "true"} if dry_run else {}
+        if kind == "remove" and len(patterns) == 1:
+            params["domain"] = patterns[0]
+            answer = self.call("DELETE", f"{_egress(sandbox)}/rules", params=params, route=True)
+        else:
+            which = {"domain": patterns[0]} if len(patterns) == 1 else {"domains": list(patterns)}
+            more = {"private": list(private), "note": note, "broad": broad}
+            body = {**which, **{key: value for key, value in more.items() if value}}
+            route = sandbox is not None or kind == "remove"
+            answer = self.call("POST", f"{_egress(sandbox)}/{kind}", body, params=params, route=route)
+        return rules_changed_of(answer, patterns)
+
     def rules(self, sandbox: str | None = None) -> EgressRules:
         """The allow and deny lists, account-wide or of one sandbox."""
         answer = self.call("GET", _egress(sandbox), route=sandbox is not None)
@@ -260,9 +300,17 @@ class Api:
         """The egress mode: `{"mode": "warn" | "deny", …}`."""
         return self.call("GET", f"{_egress(sandbox)}/mode", route=sandbox is not None)
 
-    def set_mode(self, mode: str | None, sandbox: str | None = None) -> dict[str, Any]:
-        """Set the egress mode; None makes a sandbox follow the account again."""
-        return self.call("PUT", f"{_egress(sandbox)}/mode", {"mode": mode}, route=sandbox is not None)
+    def set_mode(
+        self, mode: str | None, sandbox: str | None = None, *, dry_run: bool = False
+    ) -> dict[str, Any]:
+        """Set the egress mode; None makes a sandbox follow the account again.
+
+        With `dry_run` nothing changes, and the answer is what it would be; needs the extension `rule-batches`.
+        """
+        params = {"dry_run": "true"} if dry_run else None
+        return self.call(
+            "PUT", f"{_egress(sandbox)}/mode", {"mode": mode}, params=params, route=sandbox is not None
+        )
 
     def check(self, host: str, sandbox: str | None = None, *, live: bool = False) -> dict[str, Any]:
         """What the gateway would say of a host, and with `live` how it reaches it; needs irons' own server."""

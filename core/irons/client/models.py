@@ -80,6 +80,36 @@ class EgressRules(NamedTuple):
     revision: str = ""
 
 
+class RuleChanged(NamedTuple):
+    """What a change did to one rule.
+
+    Attributes:
+        pattern: The rule's pattern, in its one spelling.
+        list: The list that it is, or was, in: `allow` or `deny`.
+        covers: What it covers, in one sentence; empty where the server does not say.
+        changed: False where it was there already, just as it is.
+    """
+
+    pattern: str
+    list: str = ""
+    covers: str = ""
+    changed: bool = True
+
+
+class RulesChanged(NamedTuple):
+    """What one change of rules did, or, as a dry run, would do.
+
+    Attributes:
+        rules: The rules that it put or removed.
+        cut: Live connections that it cut.
+        mode: The mode that applies to them; empty where the server does not say.
+    """
+
+    rules: tuple[RuleChanged, ...]
+    cut: int = 0
+    mode: str = ""
+
+
 class Event(NamedTuple):
     """One outbound connection attempt."""
 
@@ -282,6 +312,23 @@ def sandbox_of(row: Mapping[str, Any]) -> Sandbox:
 
 def _texts_by_key(value: object) -> dict[str, str]:
     return {key: text_of(item) for key, item in value.items()} if isinstance(value, dict) else {}
+
+
+def rules_changed_of(answer: Mapping[str, Any], patterns: Sequence[str]) -> RulesChanged:
+    """Read what a change of rules did; `patterns` are those that were asked for, where a plain server does not name them."""
+    rows = rows_of(answer, "rules") or ([answer] if len(patterns) == 1 else [])
+    if len(rows) != len(patterns):
+        rows = [{}] * len(patterns)
+    rules = (
+        RuleChanged(
+            text_of(row.get("pattern")) or pattern,
+            text_of(row.get("list")),
+            text_of(row.get("covers")),
+            row.get("changed") is not False,
+        )
+        for row, pattern in zip(rows, patterns, strict=True)
+    )
+    return RulesChanged(tuple(rules), whole_of(answer.get("cut")) or 0, text_of(answer.get("mode")))
 
 
 _TEXTS = (

@@ -34,6 +34,7 @@ EXTENSIONS = (
     "holds",
     "terms",
     "status-wait",
+    "rule-batches",
 )
 """What irons' own server says that it can."""
 

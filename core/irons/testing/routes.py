@@ -207,34 +207,19 @@ def _egress(api: State, call: Call, rest: list[str], sandbox: FakeSandbox | None
         case "GET", []:
             return _rules(api, rules, sandbox, extended=extended)
         case "POST", ["allow" | "deny" as kind]:
-            rule = {
-                "pattern": body["domain"],
-                "list": kind,
-                **{k: v for k, v in body.items() if k != "domain"},
-            }
-            old = next((r for r in rules if r["pattern"] == body["domain"]), None)
-            rules[:] = [r for r in rules if r is not old] + [rule]
-            if not extended:
-                return {}
-            return {
-                **_mode(api, sandbox),
-                "pattern": rule["pattern"],
-                "list": kind,
-                "changed": old != rule,
-                "cut": api.cut,
-            }
+            done = _put(api, call, rules, kind)
+            return {**_mode(api, sandbox), **done} if extended else {}
         case "DELETE", ["rules"] if extended:
-            domain = call.query.get("domain")
-            found = next((r for r in rules if r["pattern"] == domain), None)
-            if found is None:
-                raise Refusal(404, f"there is no rule {domain}")
-            rules.remove(found)
-            return {"pattern": domain, "list": found["list"], "cut": api.cut}
+            return _remove(api, call, rules, [call.query["domain"]])
+        case "POST", ["remove"] if "rule-batches" in api.extensions:
+            return _remove(api, call, rules, body["domains"])
         case "PUT", [] if extended:
             return _replace(api, call, rules, sandbox)
         case "GET", ["mode"]:
             return _mode(api, sandbox)
         case "PUT", ["mode"]:
+            if _is_dry(api, call):
+                return {"mode": body["mode"], "cut": api.cut}
             if sandbox is not None:
                 sandbox.mode = body["mode"]
             elif body["mode"] in ("warn", "deny"):
@@ -245,6 +230,47 @@ def _egress(api: State, call: Call, rest: list[str], sandbox: FakeSandbox | None
         case "GET", ["check"] if "check" in api.extensions:
             return _check(api, call)
     raise Refusal(404)
+
+
+def _put(api: State, call: Call, rules: list[dict[str, Any]], kind: str) -> dict[str, Any]:
+    """Put the rules of a request in one list; what it says of each."""
+    body = dict(call.body)
+    several = body.pop("domains", None) if "rule-batches" in api.extensions else None
+    domains = [body.pop("domain")] if several is None else several
+    kept, told = list(rules), []
+    for domain in domains:
+        rule = {"pattern": domain, "list": kind, **body}
+        old = next((r for r in kept if r["pattern"] == domain), None)
+        kept = [r for r in kept if r is not old] + [rule]
+        told.append({"pattern": domain, "list": kind, "changed": old != rule})
+    return _ruled(api, call, rules, kept, told)
+
+
+def _remove(api: State, call: Call, rules: list[dict[str, Any]], domains: list[str]) -> dict[str, Any]:
+    known = {rule["pattern"]: rule["list"] for rule in rules}
+    for domain in domains:
+        if domain not in known:
+            raise Refusal(404, f"there is no rule {domain}")
+    kept = [rule for rule in rules if rule["pattern"] not in domains]
+    told = [{"pattern": domain, "list": known[domain], "changed": True} for domain in domains]
+    return _ruled(api, call, rules, kept, told)
+
+
+def _ruled(
+    api: State,
+    call: Call,
+    rules: list[dict[str, Any]],
+    kept: list[dict[str, Any]],
+    told: list[dict[str, Any]],
+) -> dict[str, Any]:
+    if not _is_dry(api, call):
+        rules[:] = kept
+    one = told[0] if len(told) == 1 else {}
+    return {**one, "cut": api.cut, **({"rules": told} if "rule-batches" in api.extensions else {})}
+
+
+def _is_dry(api: State, call: Call) -> bool:
+    return "rule-batches" in api.extensions and call.query.get("dry_run") == "true"
 
 
 def _rules(

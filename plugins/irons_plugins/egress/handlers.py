@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from irons.client.models import text_of, texts_of, whole_of
 from irons.command import Result
 from irons.errors import ApiError, Denied, Unreachable, UsageError
-from irons_plugins.egress.impact import say_what_is_cut
+from irons_plugins.egress.impact import cut_of, forecasts, say_cut
 from irons_plugins.egress.patterns import Checked, checked, spelled
 from irons_plugins.egress.rows import Change, Check, Mode, RuleRow
 
@@ -26,62 +26,69 @@ def allow(
     broad: bool,
     note: str | None,
 ) -> Iterator[Change]:
-    """Allow domains, each checked before the first is sent."""
+    """Allow domains at once, each checked before they are sent."""
     rules = [checked(domain, "allow", private=private, broad=broad) for domain in domains]
     if private:
         ctx.api.need("rules", "a server that keeps private addresses with a rule")
-    return _put(ctx, "allow", rules, sandbox, broad=broad, note=note)
+    given = _Given(private=rules[0].private, note=note or "", broad=broad)
+    return _changes(ctx, "allow", _covered(rules), sandbox, given)
 
 
 def deny(
     ctx: Context, *, domains: tuple[str, ...], sandbox: str | None, broad: bool, note: str | None
 ) -> Iterator[Change]:
-    """Deny domains, each checked before the first is sent; say so where nothing is blocked yet."""
+    """Deny domains at once, each checked before they are sent; say so where nothing is blocked yet."""
     rules = [checked(domain, "deny", broad=broad) for domain in domains]
-    denied = [{"pattern": rule.pattern, "list": "deny"} for rule in rules]
-    names = {rule.pattern for rule in rules}
-    say_what_is_cut(
-        ctx, sandbox, lambda now: [*(rule for rule in now if rule["pattern"] not in names), *denied]
-    )
-    return _put(ctx, "deny", rules, sandbox, broad=broad, note=note)
-
-
-def _put(
-    ctx: Context,
-    kind: Literal["allow", "deny"],
-    rules: list[Checked],
-    sandbox: str | None,
-    *,
-    broad: bool,
-    note: str | None,
-) -> Iterator[Change]:
-    mode = None
-    for rule in rules:
-        more: dict[str, Any] = {"private": list(rule.private), "note": note, "broad": broad}
-        send = ctx.api.allow if kind == "allow" else ctx.api.deny
-        answer = send(rule.pattern, sandbox, **{key: value for key, value in more.items() if value})
-        mode = answer.get("mode") or mode
-        yield Change(
-            text_of(answer.get("pattern")) or rule.pattern,
-            kind,
-            text_of(answer.get("covers")) or rule.covers,
-            answer.get("changed") is not False,
-            _number(answer, "cut"),
-            sandbox,
-        )
-    if kind == "deny" and (mode or ctx.api.mode(sandbox).get("mode")) == "warn":
-        ctx.progress("mode is warn: nothing is blocked yet, only logged; irons egress mode deny blocks")
+    return _changes(ctx, "deny", _covered(rules), sandbox, _Given(note=note or "", broad=broad))
 
 
 def remove(ctx: Context, *, patterns: tuple[str, ...], sandbox: str | None) -> Iterator[Change]:
-    """Take rules off their lists."""
-    names = [spelled(pattern) for pattern in patterns]
-    say_what_is_cut(ctx, sandbox, lambda now: [rule for rule in now if rule["pattern"] not in names])
-    for name in names:
-        answer = ctx.api.remove_rule(name, sandbox)
-        yield Change(
-            text_of(answer.get("pattern")) or name, "", "", cut=_number(answer, "cut"), sandbox=sandbox
-        )
+    """Remove rules at once."""
+    names = dict.fromkeys((spelled(pattern) for pattern in patterns), "")
+    return _changes(ctx, "remove", names, sandbox, _Given())
+
+
+class _Given(NamedTuple):
+    """What all rules of a command have."""
+
+    private: tuple[str, ...] = ()
+    note: str = ""
+    broad: bool = False
+
+
+def _covered(rules: Sequence[Checked]) -> dict[str, str]:
+    return {rule.pattern: rule.covers for rule in rules}
+
+
+def _changes(
+    ctx: Context,
+    kind: Literal["allow", "deny", "remove"],
+    patterns: Mapping[str, str],
+    sandbox: str | None,
+    given: _Given,
+) -> Iterator[Change]:
+    """Change rules, in one request where the server can, and say before what that cuts; `patterns` to what they cover."""
+    asked: list[list[str]] = [[pattern] for pattern in patterns]
+    # A single allow needs nothing that a plain v0 server lacks, so the server is not asked what it can.
+    if (kind != "allow" or len(patterns) > 1) and forecasts(ctx):
+        asked = [list(patterns)]
+        if kind != "allow":
+            say_cut(ctx, ctx.api.change_rules(kind, asked[0], sandbox, **given._asdict(), dry_run=True).cut)
+    mode = ""
+    for each in asked:
+        done = ctx.api.change_rules(kind, each, sandbox, **given._asdict())
+        mode = done.mode or mode
+        for number, rule in enumerate(done.rules, 1):
+            yield Change(
+                rule.pattern,
+                "" if kind == "remove" else kind,
+                "" if kind == "remove" else rule.covers or patterns.get(rule.pattern, ""),
+                rule.changed,
+                done.cut if number == len(done.rules) else 0,
+                sandbox,
+            )
+    if kind == "deny" and (mode or ctx.api.mode(sandbox).get("mode")) == "warn":
+        ctx.progress("mode is warn: nothing is blocked yet, only logged; irons egress mode deny blocks")
 
 
 def list_rules(ctx: Context, *, sandbox: str | None) -> Iterator[RuleRow]:
@@ -111,8 +118,8 @@ def mode(ctx: Context, *, mode: str | None, sandbox: str | None) -> Mode:
             "account is a mode of sandboxes alone", hint="irons egress mode account --sandbox NAME"
         )
     if mode is not None:
-        if mode == "deny":
-            say_what_is_cut(ctx, sandbox, list, mode="deny")
+        if mode == "deny" and forecasts(ctx):
+            say_cut(ctx, cut_of(ctx.api.set_mode(mode, sandbox, dry_run=True)))
         ctx.api.set_mode(None if mode == "account" else mode, sandbox)
     answer = ctx.api.mode(sandbox)
     differs = answer.get("differs")

@@ -1,8 +1,8 @@
-"""How many live connections a change would cut, said before it is made, where the server can tell."""
+"""Say how many live connections a change cuts, before it is made, where the server can tell."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from irons.client.models import whole_of
@@ -25,27 +25,17 @@ def bodies(rules: Sequence[Mapping[str, Any]]) -> Bodies:
     ]
 
 
-def say_what_is_cut(
-    ctx: Context, sandbox: str | None, change: Callable[[Bodies], Bodies], mode: str | None = None
-) -> None:
-    """Try a change out on the server, and say how many live connections it will cut, if any.
-
-    Args:
-        ctx: The call's context.
-        sandbox: Whose rules change; None for the account's.
-        change: Makes the new rules of those there are.
-        mode: The new mode, where that changes too.
-    """
-    if "policy" not in ctx.api.extensions:
-        return
-    body: dict[str, Any] = {"rules": change(bodies(ctx.api.rules(sandbox).rules))}
-    if mode is not None:
-        body["mode"] = mode
-    say_cut(ctx, ctx.api.replace_rules(body, sandbox, dry_run=True))
+def forecasts(ctx: Context) -> bool:
+    """Tell whether the server answers a dry run of a change of rules, and takes several patterns in one request."""
+    return "rule-batches" in ctx.api.extensions
 
 
-def say_cut(ctx: Context, answer: Mapping[str, Any]) -> None:
+def say_cut(ctx: Context, cut: int) -> None:
     """Say how many live connections the server says will be cut, if any."""
-    cut = whole_of(answer.get("cut")) or 0
     if cut > 0:
         ctx.progress(f"this cuts {cut} live connection{'s' if cut != 1 else ''}")
+
+
+def cut_of(answer: Mapping[str, Any]) -> int:
+    """Return how many live connections an answer says that a change cuts."""
+    return whole_of(answer.get("cut")) or 0

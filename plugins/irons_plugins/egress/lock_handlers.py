@@ -7,7 +7,7 @@ from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
 from irons.errors import IronsError
-from irons_plugins.egress.impact import bodies, say_cut
+from irons_plugins.egress.impact import bodies, cut_of, say_cut
 from irons_plugins.egress.patterns import checked, spelled
 from irons_plugins.egress.policy_file import Policy, PolicyRule
 from irons_plugins.egress.policy_handlers import differences, rules_of
@@ -47,7 +47,7 @@ def lock(
         if not yes:
             for change in made.changes:
                 ctx.progress(drift(change))
-        say_cut(ctx, forecast)
+        say_cut(ctx, cut_of(forecast))
         if not yes and not ctx.confirm(f"Lock {name} so?", otherwise="--yes does not ask"):
             raise IronsError("nothing was changed")
         return True

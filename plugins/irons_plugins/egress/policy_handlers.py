@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from irons.client.models import text_of, texts_of
 from irons.command import Result
-from irons_plugins.egress.impact import say_cut
+from irons_plugins.egress.impact import cut_of, say_cut
 from irons_plugins.egress.policy_file import Policy, PolicyRule, read_policy
 from irons_plugins.egress.replacing import Replacement, body_of, replace
 from irons_plugins.egress.rows import Drift, PolicyRow
@@ -40,7 +40,7 @@ def apply(ctx: Context, *, file: str, dry_run: bool, sandbox: str | None) -> Seq
         return Replacement(changes, body_of(found, [rule.to_body() for rule in wanted.rules], wanted.mode))
 
     def agree(_: Replacement, forecast: Mapping[str, Any]) -> bool:
-        say_cut(ctx, forecast)
+        say_cut(ctx, cut_of(forecast))
         return not dry_run
 
     done = replace(ctx, sandbox, plan, agree, asks=False)

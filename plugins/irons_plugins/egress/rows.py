@@ -12,7 +12,8 @@ from irons_plugins.egress.policy_file import PolicyRule
 class Change(NamedTuple):
     """A rule that is now in a list (`list` is empty where it was taken off).
 
-    `changed` is false where it was there before; `cut` counts the live connections that it ended.
+    `changed` is false where it was there before; `cut` counts the live connections that its request ended, at the last rule of
+    the request alone.
     """
 
     pattern: str

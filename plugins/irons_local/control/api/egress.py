@@ -7,31 +7,45 @@ from collections.abc import Mapping
 from typing import Any
 
 from irons_local.control.api.routing import Call, Handler, Route
-from irons_local.control.egress.rules_and_modes import MODES
-from irons_local.control.egress.rules_input import rule_of, rules_of
+from irons_local.control.egress.rules_and_modes import MODES, Changed
+from irons_local.control.egress.rules_input import patterns_to_remove, rules_of, rules_to_put
 from irons_local.control.schema.errors import bad
-from irons_local.control.schema.rules_schema import BROAD, NOTE, PATTERN, PRIVATE, RULES, SHOWN_RULE
-from irons_local.control.schema.schemas import Schema, optional, record, text
+from irons_local.control.schema.rules_schema import (
+    BROAD,
+    MOST_RULES,
+    NOTE,
+    PATTERN,
+    PRIVATE,
+    RULES,
+    SHOWN_RULE,
+)
+from irons_local.control.schema.schemas import Schema, listing, optional, record, text
 from irons_local.control.schema.times import rfc3339
 from irons_local.control.store.sandboxes import NAME
 from irons_policy.causes import Cause
-from irons_policy.patterns import covers
-from irons_policy.rules import Rule
+from irons_policy.patterns import covers, read_pattern
+from irons_policy.rules import ListName, Rule
 
 _MODE: Schema = text(8, enum=list(MODES))
 _SHOWN_MODE: Schema = {"type": "string", "enum": list(MODES)}
-_PUT_RULE = record(
-    {"domain": PATTERN, "private": PRIVATE, "note": NOTE, "broad": BROAD}, required=("domain",)
-)
+_PATTERNS: dict[str, Schema] = {"domain": PATTERN, "domains": listing(PATTERN, MOST_RULES)}
+"""One pattern, as a v0 client sends it, or several."""
+_PUT_RULES = record({**_PATTERNS, "private": PRIVATE, "note": NOTE, "broad": BROAD})
+_REMOVE_RULES = record(_PATTERNS)
+_DRY_RUN: Schema = {"type": "boolean"}
+_CHANGED_RULE: dict[str, Schema] = {
+    "pattern": {"type": "string"},
+    "covers": {"type": "string"},
+    "list": {"type": "string", "enum": ["allow", "deny"]},
+    "changed": {"type": "boolean"},
+}
 _RULE_ANSWER: Schema = {
     "type": "object",
     "properties": {
-        "pattern": {"type": "string"},
-        "covers": {"type": "string"},
-        "list": {"type": "string", "enum": ["allow", "deny"]},
-        "changed": {"type": "boolean"},
+        **_CHANGED_RULE,
         "cut": {"type": "integer"},
         "mode": _SHOWN_MODE,
+        "rules": {"type": "array", "items": {"type": "object", "properties": _CHANGED_RULE}},
     },
 }
 _SHOWN: Schema = {
@@ -102,8 +116,7 @@ async def replace_rules(call: Call) -> Mapping[str, Any]:
     """PUT …/egress."""
     _account_has_a_mode(call)
     new = await asyncio.to_thread(rules_of, call.body["rules"])
-    dry = bool(call.query.get("dry_run"))
-    found, cut = await call.plane.egress.replace(_name(call), new, call.body, dry=dry)
+    found, cut = await call.plane.egress.replace(_name(call), new, call.body, dry=_dry(call))
     return {
         **{
             kind: [_rule(change.rule) for change in found if change.kind == kind]
@@ -125,8 +138,12 @@ async def deny(call: Call) -> Mapping[str, Any]:
 
 async def remove_rule(call: Call) -> Mapping[str, Any]:
     """DELETE …/egress/rules."""
-    pattern, done = await call.plane.egress.remove(_name(call), call.query["domain"])
-    return {"pattern": pattern, "list": done.list, "cut": done.cut, "mode": done.mode}
+    return await _remove(call, {"domain": call.query["domain"]})
+
+
+async def remove_rules(call: Call) -> Mapping[str, Any]:
+    """POST …/egress/remove."""
+    return await _remove(call, call.body)
 
 
 async def show_mode(call: Call) -> Mapping[str, Any]:
@@ -141,7 +158,7 @@ async def show_mode(call: Call) -> Mapping[str, Any]:
 async def set_mode(call: Call) -> Mapping[str, Any]:
     """PUT …/egress/mode."""
     _account_has_a_mode(call)
-    done = await call.plane.egress.set_mode(_name(call), call.body["mode"])
+    done = await call.plane.egress.set_mode(_name(call), call.body["mode"], dry=_dry(call))
     return {"mode": done.mode, "changed": done.changed, "cut": done.cut}
 
 
@@ -192,13 +209,34 @@ ROUTES = (
             {"mode": optional(_MODE), "rules": RULES, "revision": optional(text(64))}, required=("rules",)
         ),
         conflicts=True,
-        query={"dry_run": {"type": "boolean"}},
+        query={"dry_run": _DRY_RUN},
     ),
     *_of_both(
-        "POST", "/allow", allow, "Allow a pattern; it leaves the deny list.", _RULE_ANSWER, body=_PUT_RULE
+        "POST",
+        "/allow",
+        allow,
+        "Allow a pattern, or several `domains` at once; they leave the deny list.",
+        _RULE_ANSWER,
+        body=_PUT_RULES,
+        query={"dry_run": _DRY_RUN},
     ),
     *_of_both(
-        "POST", "/deny", deny, "Deny a pattern; it leaves the allow list.", _RULE_ANSWER, body=_PUT_RULE
+        "POST",
+        "/deny",
+        deny,
+        "Deny a pattern, or several `domains` at once; they leave the allow list.",
+        _RULE_ANSWER,
+        body=_PUT_RULES,
+        query={"dry_run": _DRY_RUN},
+    ),
+    *_of_both(
+        "POST",
+        "/remove",
+        remove_rules,
+        "Remove the rules of several `domains` at once, or none of them where one has no rule.",
+        _RULE_ANSWER,
+        body=_REMOVE_RULES,
+        query={"dry_run": _DRY_RUN},
     ),
     *_of_both(
         "DELETE",
@@ -206,7 +244,7 @@ ROUTES = (
         remove_rule,
         "Remove a rule.",
         _RULE_ANSWER,
-        query={"domain": PATTERN},
+        query={"domain": PATTERN, "dry_run": _DRY_RUN},
         needs=("domain",),
     ),
     *_of_both(
@@ -231,6 +269,7 @@ ROUTES = (
         "Set the mode; null lets a sandbox follow the account.",
         {"type": "object", "properties": {"mode": _SHOWN_MODE}},
         body=record({"mode": optional(_MODE)}, required=("mode",)),
+        query={"dry_run": _DRY_RUN},
     ),
     Route(
         "GET",
@@ -249,17 +288,27 @@ ROUTES = (
 )
 
 
-async def _put(call: Call, listed: str) -> Mapping[str, Any]:
-    rule = await asyncio.to_thread(rule_of, call.body, listed)
-    done = await call.plane.egress.put(_name(call), rule)
-    return {
-        "pattern": rule.pattern.text,
-        "covers": covers(rule.pattern),
-        "list": rule.list,
-        "changed": done.changed,
-        "cut": done.cut,
-        "mode": done.mode,
-    }
+async def _put(call: Call, listed: ListName) -> Mapping[str, Any]:
+    rules = await asyncio.to_thread(rules_to_put, call.body, listed)
+    return _done(call.body, await call.plane.egress.put(_name(call), rules, dry=_dry(call)))
+
+
+async def _remove(call: Call, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    patterns = await asyncio.to_thread(patterns_to_remove, given)
+    return _done(given, await call.plane.egress.remove(_name(call), patterns, dry=_dry(call)))
+
+
+def _done(given: Mapping[str, Any], done: Changed) -> Mapping[str, Any]:
+    """What a change of rules did; the one rule of a `domain` is there as v0 clients know it, too."""
+    rules = [
+        {**each._asdict(), "covers": covers(read_pattern(each.pattern, mapped=True))} for each in done.rules
+    ]
+    one = rules[0] if "domain" in given else {}
+    return {**one, "changed": done.changed, "cut": done.cut, "mode": done.mode, "rules": rules}
+
+
+def _dry(call: Call) -> bool:
+    return bool(call.query.get("dry_run"))
 
 
 def _name(call: Call) -> str | None:

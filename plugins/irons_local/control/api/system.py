@@ -38,6 +38,7 @@ EXTENSIONS = (
     "access",
     "entrypoint",
     "status-wait",
+    "rule-batches",
 )
 END_NOTICES = "end-notices"
 """The extension of a control plane whose engines all write to open terminals before the end of a `ttl`."""

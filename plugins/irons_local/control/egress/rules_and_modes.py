@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
 from itertools import product
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from irons_local.config.upstream import Upstream
 from irons_local.control.egress.rules_input import shown
@@ -27,7 +27,6 @@ from irons_policy.addresses import Address, is_single
 from irons_policy.decide import judge
 from irons_policy.hostnames import Host, HostError, canonical_host
 from irons_policy.hostnet import Ground, Listener
-from irons_policy.patterns import PatternError, read_pattern
 from irons_policy.policy import Decision, Policy
 from irons_policy.rules import Rule, RuleChange, spell
 
@@ -83,21 +82,35 @@ class Shown:
     revision: str
 
 
+class ChangedRule(NamedTuple):
+    """What a change did to one rule.
+
+    Attributes:
+        pattern: in its one spelling.
+        list: the list that it is, or was, in.
+        changed: False where it was there already, just as it is.
+    """
+
+    pattern: str
+    list: str
+    changed: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """What a change of one rule or mode did.
+    """What a change of rules or of the mode did, or, as a dry run, would do.
 
     Attributes:
         changed: False where everything was so already.
         cut: live connections that were cut.
         mode: the mode in force in that scope.
-        list: the list that the rule is, or was, in; "" for a change of mode.
+        rules: each rule that was put or removed, in the order of the request; none for a change of mode.
     """
 
     changed: bool
     cut: int
     mode: str
-    list: str = ""
+    rules: tuple[ChangedRule, ...] = ()
 
 
 class Egress:
@@ -162,48 +175,59 @@ class Egress:
 
         return await self._store.read(work)
 
-    async def put(self, name: str | None, rule: Rule) -> Changed:
-        """Add a rule, in place of the one with its pattern if there is one.
+    async def put(self, name: str | None, rules: Sequence[Rule], *, dry: bool = False) -> Changed:
+        """Add rules, each in place of the one with its pattern if there is one: all of them, or none.
+
+        Args:
+            name: the sandbox; None is the account.
+            rules: with a pattern each of their own.
+            dry: change nothing; the answer is what it would be.
 
         Raises:
             ApiError: there is no such sandbox, or the gateway did not confirm it.
         """
-        await self.check_pins((rule,))
-        (changed, mode), cut = await self._change(
-            name,
-            lambda connection, sandbox: (
-                rulebook.put(connection, _identity(sandbox), rule),
-                _mode(connection, sandbox),
-            ),
-        )
-        return Changed(changed=changed, cut=cut, mode=mode, list=rule.list)
 
-    async def remove(self, name: str | None, text: str) -> tuple[str, Changed]:
-        """Take a rule away; gives its pattern in its one spelling, and what that did.
+        def work(
+            connection: sqlite3.Connection, sandbox: Sandbox | None
+        ) -> tuple[tuple[ChangedRule, ...], str]:
+            done = (
+                ChangedRule(rule.pattern.text, rule.list, rulebook.put(connection, _identity(sandbox), rule))
+                for rule in rules
+            )
+            return tuple(done), _mode(connection, sandbox)
+
+        await self.check_pins(rules)
+        (done, mode), cut = await self._change(name, work, dry=dry)
+        return Changed(any(each.changed for each in done), cut, mode, done)
+
+    async def remove(self, name: str | None, patterns: Sequence[str], *, dry: bool = False) -> Changed:
+        """Remove the rules with these patterns: all of them, or, where one is missing, none.
+
+        Args:
+            name: the sandbox; None is the account.
+            patterns: in their one spelling.
+            dry: change nothing; the answer is what it would be.
 
         Raises:
             ApiError: there is no such sandbox or rule, or the gateway did not confirm it.
         """
-        try:
-            pattern = read_pattern(text).text
-        except PatternError as error:
-            raise bad(f"{shown(text)}: {error}") from error
 
-        def work(connection: sqlite3.Connection, sandbox: Sandbox | None) -> tuple[str, str]:
-            listed = rulebook.remove(connection, _identity(sandbox), pattern)
-            if listed is None:
-                where = "the account" if sandbox is None else sandbox.name
-                scope = "" if sandbox is None else f" --sandbox {sandbox.name}"
-                raise missing(
-                    f"{where} has no rule {pattern}", f"irons egress list{scope} shows what there is"
-                )
-            return listed, _mode(connection, sandbox)
+        def work(
+            connection: sqlite3.Connection, sandbox: Sandbox | None
+        ) -> tuple[tuple[ChangedRule, ...], str]:
+            done = (ChangedRule(each, _removed(connection, sandbox, each), True) for each in patterns)
+            return tuple(done), _mode(connection, sandbox)
 
-        (listed, mode), cut = await self._change(name, work)
-        return pattern, Changed(changed=True, cut=cut, mode=mode, list=listed)
+        (done, mode), cut = await self._change(name, work, dry=dry)
+        return Changed(True, cut, mode, done)
 
-    async def set_mode(self, name: str | None, mode: str | None) -> Changed:
+    async def set_mode(self, name: str | None, mode: str | None, *, dry: bool = False) -> Changed:
         """Set the mode of the account, or of a sandbox; None lets a sandbox follow the account.
+
+        Args:
+            name: the sandbox; None is the account.
+            mode: `warn` or `deny`.
+            dry: change nothing; the answer is what it would be.
 
         Raises:
             ApiError: there is no such sandbox, or the gateway did not confirm it.
@@ -214,8 +238,8 @@ class Egress:
             _set_mode(connection, sandbox, mode)
             return before != mode, mode or rulebook.account_mode(connection)
 
-        (changed, now), cut = await self._change(name, work)
-        return Changed(changed=changed, cut=cut, mode=now)
+        (changed, now), cut = await self._change(name, work, dry=dry)
+        return Changed(changed, cut, now)
 
     async def replace(
         self, name: str | None, new: Sequence[Rule], given: Mapping[str, Any], *, dry: bool
@@ -456,6 +480,16 @@ def _set_mode(connection: sqlite3.Connection, sandbox: Sandbox | None, mode: str
         sandboxes.change(connection, sandbox.id, mode=mode)
     elif mode is not None:
         rulebook.set_account_mode(connection, mode)
+
+
+def _removed(connection: sqlite3.Connection, sandbox: Sandbox | None, pattern: str) -> str:
+    """Remove a rule; gives the list it was in."""
+    listed = rulebook.remove(connection, _identity(sandbox), pattern)
+    if listed is None:
+        where = "the account" if sandbox is None else sandbox.name
+        scope = "" if sandbox is None else f" --sandbox {sandbox.name}"
+        raise missing(f"{where} has no rule {pattern}", f"irons egress list{scope} shows what there is")
+    return listed
 
 
 def _listeners(listening: Sequence[tuple[str, int]]) -> list[Listener]:

@@ -1,26 +1,29 @@
-"""Rules as people ask for them: checked, in their one spelling, every fault named."""
+"""Parse and check the rules and patterns of API requests; an error names what is wrong, and where."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from irons_local.control.schema.errors import ApiError, bad
+from irons_policy.patterns import PatternError, read_pattern
 from irons_policy.rules import ListName, Rule, RuleError, make_rule
 
+Given = TypeVar("Given")
+Read = TypeVar("Read")
 
-def rule_of(given: Mapping[str, Any], listed: str | None = None) -> Rule:
+
+def rule_of(given: Mapping[str, Any]) -> Rule:
     """A rule as a request gives it, in its one spelling.
 
     Args:
-        given: `pattern` (or `domain`), and optionally `list`, `private`, `note`, `broad`.
-        listed: the list, where the request does not name it.
+        given: `pattern` and `list`, and optionally `private`, `note`, `broad`.
 
     Raises:
         ApiError: the pattern or an address is not one; the text says why.
     """
-    text = str(given.get("pattern", given.get("domain", "")))
-    kind: ListName = "deny" if (listed or given.get("list")) == "deny" else "allow"
+    text = str(given.get("pattern", ""))
+    kind: ListName = "deny" if given.get("list") == "deny" else "allow"
     try:
         return make_rule(
             text,
@@ -41,19 +44,69 @@ def rules_of(given: Sequence[Mapping[str, Any]]) -> tuple[Rule, ...]:
     Raises:
         ApiError: one of them is bad, or two have the same pattern; the text says which.
     """
-    found: dict[str, Rule] = {}
-    for index, each in enumerate(given):
+    return _each_once("rules", given, rule_of, lambda rule: rule.pattern.text)
+
+
+def rules_to_put(body: Mapping[str, Any], listed: ListName) -> tuple[Rule, ...]:
+    """The rules of a request to allow or deny: one for `domain`, or one for each of `domains`.
+
+    Args:
+        body: the request; its `private`, `note` and `broad` are of all rules.
+        listed: the list they go to.
+
+    Raises:
+        ApiError: one of them is bad, or two have the same pattern; the text says which.
+    """
+    common = {key: body[key] for key in ("private", "note", "broad") if key in body}
+
+    def rule(text: str) -> Rule:
+        return rule_of({**common, "pattern": text, "list": listed})
+
+    if _is_single(body):
+        return (rule(body["domain"]),)
+    return _each_once("domains", body["domains"], rule, lambda rule: rule.pattern.text)
+
+
+def patterns_to_remove(body: Mapping[str, Any]) -> tuple[str, ...]:
+    """The patterns of a request to remove rules, in their one spelling: `domain`, or each of `domains`.
+
+    Raises:
+        ApiError: one is not a pattern, or two are the same; the text says which.
+    """
+
+    def spelled(text: str) -> str:
         try:
-            rule = rule_of(each)
-        except ApiError as error:
-            raise bad(f"rules[{index}]: {error.text}") from error
-        pattern = rule.pattern.text
-        if pattern in found:
-            raise bad(f"rules[{index}]: {pattern} is there twice")
-        found[pattern] = rule
-    return tuple(found.values())
+            return read_pattern(text).text
+        except PatternError as error:
+            raise bad(f"{shown(text)}: {error}") from error
+
+    if _is_single(body):
+        return (spelled(body["domain"]),)
+    return _each_once("domains", body["domains"], spelled, str)
 
 
 def shown(text: str) -> str:
     """What was typed, for an error: quoted, and cut."""
     return repr(text if len(text) <= 100 else f"{text[:100]}…")
+
+
+def _is_single(body: Mapping[str, Any]) -> bool:
+    if ("domain" in body) == ("domains" in body):
+        raise bad("the body must have 'domain' or 'domains', and not both")
+    return "domain" in body
+
+
+def _each_once(
+    where: str, given: Sequence[Given], read: Callable[[Given], Read], pattern_of: Callable[[Read], str]
+) -> tuple[Read, ...]:
+    found: dict[str, Read] = {}
+    for index, each in enumerate(given):
+        try:
+            one = read(each)
+        except ApiError as error:
+            raise bad(f"{where}[{index}]: {error.text}") from error
+        pattern = pattern_of(one)
+        if pattern in found:
+            raise bad(f"{where}[{index}]: {pattern} is there twice")
+        found[pattern] = one
+    return tuple(found.values())
