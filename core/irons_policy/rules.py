@@ -71,6 +71,17 @@ class Rule:
             answer["note"] = self.note
         return answer
 
+    def to_request(self) -> dict[str, Any]:
+        """The rule as a request of the API carries it: the path names its scope, and the server its time."""
+        body: dict[str, Any] = {"pattern": self.pattern.text, "list": self.list}
+        if self.private:
+            body["private"] = list(self.pins)
+        if self.note:
+            body["note"] = self.note
+        if self.broad:
+            body["broad"] = True
+        return body
+
     @classmethod
     def from_json(cls, obj: object) -> Rule:
         """Read a rule that was accepted before; public suffixes are not looked at again.

@@ -322,7 +322,7 @@ def _replace(
 
 
 def _plain(rule: dict[str, Any]) -> tuple[Any, ...]:
-    return rule["list"], sorted(rule.get("private") or ()), rule.get("note") or ""
+    return rule["list"], sorted(rule.get("private") or ()), rule.get("note") or "", rule.get("broad") is True
 
 
 def _check(api: State, call: Call) -> dict[str, Any]:

@@ -9,12 +9,13 @@ from irons.client.models import text_of, texts_of, whole_of
 from irons.command import Result
 from irons.errors import ApiError, Denied, Unreachable, UsageError
 from irons_plugins.egress.impact import cut_of, forecasts, say_cut
-from irons_plugins.egress.patterns import Checked, checked, spelled
+from irons_plugins.egress.patterns import checked, spelled
 from irons_plugins.egress.rows import Change, Check, Mode, RuleRow
 
 if TYPE_CHECKING:
     from irons.client.api import EgressRules
     from irons.context import Context
+    from irons_policy.rules import Rule
 
 
 def allow(
@@ -27,19 +28,18 @@ def allow(
     note: str | None,
 ) -> Iterator[Change]:
     """Allow domains at once, each checked before they are sent."""
-    rules = [checked(domain, "allow", private=private, broad=broad) for domain in domains]
+    rules = [checked(domain, "allow", private=private, broad=broad, note=note or "") for domain in domains]
     if private:
         ctx.api.need("rules", "a server that keeps private addresses with a rule")
-    given = _Given(private=rules[0].private, note=note or "", broad=broad)
-    return _changes(ctx, "allow", _covered(rules), sandbox, given)
+    return _changes(ctx, "allow", _covered(rules), sandbox, _Given.of(rules[0]))
 
 
 def deny(
     ctx: Context, *, domains: tuple[str, ...], sandbox: str | None, broad: bool, note: str | None
 ) -> Iterator[Change]:
     """Deny domains at once, each checked before they are sent; say so where nothing is blocked yet."""
-    rules = [checked(domain, "deny", broad=broad) for domain in domains]
-    return _changes(ctx, "deny", _covered(rules), sandbox, _Given(note=note or "", broad=broad))
+    rules = [checked(domain, "deny", broad=broad, note=note or "") for domain in domains]
+    return _changes(ctx, "deny", _covered(rules), sandbox, _Given.of(rules[0]))
 
 
 def remove(ctx: Context, *, patterns: tuple[str, ...], sandbox: str | None) -> Iterator[Change]:
@@ -55,9 +55,16 @@ class _Given(NamedTuple):
     note: str = ""
     broad: bool = False
 
+    @classmethod
+    def of(cls, rule: Rule) -> _Given:
+        """Take it of any of them."""
+        return cls(rule.pins, rule.note, rule.broad)
 
-def _covered(rules: Sequence[Checked]) -> dict[str, str]:
-    return {rule.pattern: rule.covers for rule in rules}
+
+def _covered(rules: Sequence[Rule]) -> dict[str, str]:
+    from irons_policy.patterns import covers
+
+    return {rule.pattern.text: covers(rule.pattern) for rule in rules}
 
 
 def _changes(

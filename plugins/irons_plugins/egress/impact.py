@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from irons.client.models import whole_of
 
 if TYPE_CHECKING:
     from irons.context import Context
-
-Bodies = list[dict[str, Any]]
-"""Rules as requests carry them."""
-
-_FIELDS = ("pattern", "list", "private", "note", "broad")
-
-
-def bodies(rules: Sequence[Mapping[str, Any]]) -> Bodies:
-    """Return rules that a server told as requests carry them; what has no pattern is no rule."""
-    return [
-        {key: rule[key] for key in _FIELDS if rule.get(key) is not None}
-        for rule in rules
-        if isinstance(rule.get("pattern"), str)
-    ]
 
 
 def forecasts(ctx: Context) -> bool:

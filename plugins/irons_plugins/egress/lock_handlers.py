@@ -7,9 +7,9 @@ from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
 from irons.errors import IronsError
-from irons_plugins.egress.impact import bodies, cut_of, say_cut
+from irons_plugins.egress.impact import cut_of, say_cut
 from irons_plugins.egress.patterns import checked, spelled
-from irons_plugins.egress.policy_file import Policy, PolicyRule
+from irons_plugins.egress.policy_file import Policy
 from irons_plugins.egress.policy_handlers import differences, rules_of
 from irons_plugins.egress.replacing import Replacement, body_of, replace
 from irons_plugins.egress.rows import Drift, PolicyRow, Suggestion
@@ -35,7 +35,7 @@ def lock(
         IronsError: The person said no.
         Conflict: Somebody else changed the rules after the person had said yes.
     """
-    extra = [checked(pattern, "allow").pattern for pattern in also]
+    extra = [checked(pattern, "allow").pattern.text for pattern in also]
     left_out = {spelled(pattern) for pattern in skip}
     ctx.api.need("policy", "a server that keeps rules and a mode for each sandbox")
     found = _suggested(ctx, name)
@@ -62,14 +62,17 @@ def lock(
 
 
 def _locked(ctx: Context, name: str, wanted: AbstractSet[str]) -> Replacement:
-    """The policy in force with these patterns allowed besides, in mode deny."""
+    """The active policy with these patterns allowed too, in mode deny."""
+    from irons_policy.patterns import read_pattern
+    from irons_policy.rules import Rule
+
     now, mode = ctx.api.rules(name), ctx.api.mode(name)
     rules = tuple(rules_of(now))
-    there = {rule.pattern for rule in rules}
-    added = tuple(PolicyRule(pattern, "allow") for pattern in sorted(wanted - there))
+    there = {rule.pattern.text for rule in rules}
+    new = (*rules, *(Rule(read_pattern(pattern), "allow") for pattern in sorted(wanted - there)))
     own = str(mode.get("mode")) if mode.get("source") == "sandbox" else None
-    changes = differences(PolicyRow(own, rules), Policy("deny", (*rules, *added)))
-    body = body_of(now, bodies(now.rules) + [rule.to_body() for rule in added], "deny")
+    changes = differences(PolicyRow(own, rules), Policy("deny", new))
+    body = body_of(now, [rule.to_request() for rule in new], "deny")
     return Replacement(tuple(changes), body)
 
 

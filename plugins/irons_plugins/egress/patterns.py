@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 from irons.errors import UsageError
 
-
-class Checked(NamedTuple):
-    """A pattern in its one spelling, what it covers, and the addresses it opens."""
-
-    pattern: str
-    covers: str
-    private: tuple[str, ...] = ()
+if TYPE_CHECKING:
+    from irons_policy.rules import Rule
 
 
 def checked(
-    text: str, kind: Literal["allow", "deny"], *, private: Sequence[str] = (), broad: bool = False
-) -> Checked:
-    """Read a pattern. Raises `UsageError` with the reason where it cannot be a rule."""
-    from irons_policy.patterns import covers
-    from irons_policy.rules import RuleError, make_rule, spell
+    text: str,
+    kind: Literal["allow", "deny"],
+    *,
+    private: Sequence[str] = (),
+    broad: bool = False,
+    note: str = "",
+) -> Rule:
+    """Make a rule. Raises `UsageError` with the reason where that cannot be one."""
+    from irons_policy.rules import RuleError, make_rule
 
     try:
-        rule = make_rule(text, kind, private=private, broad=broad)
+        return make_rule(text, kind, private=private, broad=broad, note=note)
     except RuleError as error:
         raise UsageError(
             f"{text!r} can't be a rule: {error}", hint="irons help egress tells what patterns there are"
         ) from None
-    return Checked(rule.pattern.text, covers(rule.pattern), tuple(map(spell, rule.private)))
 
 
 def spelled(text: str) -> str:

@@ -15,13 +15,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from irons.errors import UsageError
 from irons.text import clean
 from irons_plugins.egress.patterns import checked
+
+if TYPE_CHECKING:
+    from irons_policy.rules import Rule
 
 LARGEST = 4 * 1024 * 1024
 """Bytes that a policy file may have."""
@@ -29,31 +31,11 @@ LARGEST = 4 * 1024 * 1024
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
-@dataclass(frozen=True, order=True)
-class PolicyRule:
-    """One rule of a policy."""
-
-    pattern: str
-    list: Literal["allow", "deny"]
-    private: tuple[str, ...] = ()
-    note: str = ""
-    broad: bool = False
-
-    def to_body(self) -> dict[str, Any]:
-        """Return the rule as requests carry it."""
-        body: dict[str, Any] = {"pattern": self.pattern, "list": self.list, "private": list(self.private)}
-        if self.note:
-            body["note"] = self.note
-        if self.broad:
-            body["broad"] = True
-        return body
-
-
 class Policy(NamedTuple):
     """What the file says; `mode` is None where it does not say."""
 
     mode: str | None
-    rules: tuple[PolicyRule, ...]
+    rules: tuple[Rule, ...]
 
 
 def read_policy(path: str) -> Policy:
@@ -86,7 +68,7 @@ def parse_policy(text: str, name: str) -> Policy:
     mode = document.get("mode")
     if mode is not None and mode not in ("warn", "deny"):
         problems.append((_line(text, "", "mode"), f"mode is warn or deny, not {mode!r}"))
-    rules: list[PolicyRule] = []
+    rules: list[Rule] = []
     seen: dict[str, str] = {}
     for kind in ("allow", "deny"):
         table = document.get(kind, {})
@@ -96,12 +78,13 @@ def parse_policy(text: str, name: str) -> Policy:
         for key, value in table.items():
             try:
                 rule = _rule(key, value, kind)
-                if rule.pattern in seen:
-                    raise UsageError(f"{rule.pattern} is in the file already, as {seen[rule.pattern]!r}")
+                pattern = rule.pattern.text
+                if pattern in seen:
+                    raise UsageError(f"{pattern} is in the file already, as {seen[pattern]!r}")
             except UsageError as error:
                 problems.append((_line(text, kind, key), error.message))
             else:
-                seen[rule.pattern] = key
+                seen[pattern] = key
                 rules.append(rule)
     if problems:
         told = "; ".join(f"line {line}: {why}" if line else why for line, why in problems[:5])
@@ -110,17 +93,17 @@ def parse_policy(text: str, name: str) -> Policy:
     return Policy(mode, tuple(rules))
 
 
-def render_policy(mode: str | None, rules: Iterable[PolicyRule]) -> str:
+def render_policy(mode: str | None, rules: Iterable[Rule]) -> str:
     """Return a policy as the text of its file, which reads back as the same policy."""
     kept = list(rules)
     lines = [f"mode = {_quoted(mode)}"] if mode else []
     for kind in ("allow", "deny"):
         lines += ["", f"[{kind}]"]
-        lines += [f"{_quoted(rule.pattern)} = {_value(rule)}" for rule in kept if rule.list == kind]
+        lines += [f"{_quoted(rule.pattern.text)} = {_value(rule)}" for rule in kept if rule.list == kind]
     return "\n".join(lines).lstrip("\n") + "\n"
 
 
-def _rule(key: str, value: object, kind: Literal["allow", "deny"]) -> PolicyRule:
+def _rule(key: str, value: object, kind: Literal["allow", "deny"]) -> Rule:
     fields: object = {"note": value} if isinstance(value, str) else value
     if not isinstance(fields, dict):
         raise UsageError(
@@ -134,8 +117,7 @@ def _rule(key: str, value: object, kind: Literal["allow", "deny"]) -> PolicyRule
         raise UsageError(f"{key!r}: a note is text, and broad is true or false")
     if not isinstance(private, list) or not all(isinstance(item, str) for item in private):
         raise UsageError(f"{key!r}: private is a list of addresses")
-    found = checked(key, kind, private=private, broad=broad)
-    return PolicyRule(found.pattern, kind, found.private, note, broad)
+    return checked(key, kind, private=private, broad=broad, note=note)
 
 
 def _strangers(document: Mapping[str, Any], text: str) -> Iterator[tuple[int, str]]:
@@ -163,12 +145,12 @@ def _line(text: str, table: str, key: str) -> int:
     return 0
 
 
-def _value(rule: PolicyRule) -> str:
+def _value(rule: Rule) -> str:
     if not rule.private and not rule.broad:
         return _quoted(rule.note)
     fields = [f"note = {_quoted(rule.note)}"] if rule.note else []
     if rule.private:
-        fields.append(f"private = [{', '.join(map(_quoted, rule.private))}]")
+        fields.append(f"private = [{', '.join(map(_quoted, rule.pins))}]")
     if rule.broad:
         fields.append("broad = true")
     return "{ " + ", ".join(fields) + " }"

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from irons.client.models import text_of, texts_of
 from irons.command import Result
+from irons.errors import ApiError
 from irons_plugins.egress.impact import cut_of, say_cut
-from irons_plugins.egress.policy_file import Policy, PolicyRule, read_policy
+from irons_plugins.egress.policy_file import Policy, read_policy
 from irons_plugins.egress.replacing import Replacement, body_of, replace
 from irons_plugins.egress.rows import Drift, PolicyRow
 
 if TYPE_CHECKING:
     from irons.client.api import EgressRules
     from irons.context import Context
+    from irons_policy.rules import Rule
 
 
 def export(ctx: Context, *, sandbox: str | None) -> PolicyRow:
@@ -37,7 +39,7 @@ def apply(ctx: Context, *, file: str, dry_run: bool, sandbox: str | None) -> Seq
     def plan() -> Replacement:
         found = ctx.api.rules(sandbox)
         changes = tuple(differences(_policy_of(ctx, found, sandbox), wanted))
-        return Replacement(changes, body_of(found, [rule.to_body() for rule in wanted.rules], wanted.mode))
+        return Replacement(changes, body_of(found, [rule.to_request() for rule in wanted.rules], wanted.mode))
 
     def agree(_: Replacement, forecast: Mapping[str, Any]) -> bool:
         say_cut(ctx, cut_of(forecast))
@@ -62,46 +64,51 @@ def _policy_of(ctx: Context, found: EgressRules, sandbox: str | None) -> PolicyR
     return PolicyRow(text_of(told.get("mode")) or None if own else None, tuple(rules_of(found)))
 
 
-def rules_of(found: EgressRules) -> Iterator[PolicyRule]:
-    """Return the rules that a server told, allow list first."""
+def rules_of(found: EgressRules) -> Iterator[Rule]:
+    """Return the rules that a server has, allow list first.
+
+    Raises:
+        ApiError: One of them is not a rule that this version of irons knows.
+    """
+    from irons_policy.rules import Rule, RuleError
+
     known = {(text_of(rule.get("list")), text_of(rule.get("pattern"))): rule for rule in found.rules}
     for kind, patterns in (("allow", found.allowed), ("deny", found.denied)):
         for pattern in patterns:
-            yield _rule(pattern, "allow" if kind == "allow" else "deny", known.get((kind, pattern), {}))
-
-
-def _rule(pattern: str, kind: Literal["allow", "deny"], told: Mapping[str, Any]) -> PolicyRule:
-    private, note = texts_of(told.get("private")), text_of(told.get("note"))
-    return PolicyRule(pattern, kind, private, note, told.get("broad") is True)
+            row = known.get((kind, pattern), {})
+            fields = {
+                "pattern": pattern,
+                "list": kind,
+                "private": texts_of(row.get("private")),
+                "broad": row.get("broad"),
+                "note": text_of(row.get("note")),
+            }
+            try:
+                yield Rule.from_json(fields)
+            except RuleError as error:
+                raise ApiError(f"the server has a rule that irons cannot read: {error}") from None
 
 
 def differences(now: PolicyRow, wanted: Policy | PolicyRow) -> Iterator[Drift]:
-    """Return what turns the policy in force into the wanted one, removals last; a wanted policy without a mode leaves the mode."""
+    """Return what turns the active policy into the wanted one, removals last; a wanted policy without a mode leaves the mode."""
+    from irons_policy.rules import diff_rules
+
     if wanted.mode is not None and wanted.mode != now.mode:
         yield Drift("mode", "", wanted.mode, before=now.mode or "")
-    before = {rule.pattern: rule for rule in now.rules}
-    after = {rule.pattern: rule for rule in wanted.rules}
-    for pattern, rule in after.items():
-        old = before.get(pattern)
-        if old is None:
-            yield Drift("added", rule.list, pattern, rule.private, rule.note)
-        elif _plain(old) != _plain(rule):
-            yield Drift("changed", rule.list, pattern, rule.private, rule.note, _told_apart(old, rule))
-    for pattern, rule in before.items():
-        if pattern not in after:
-            yield Drift("removed", rule.list, pattern, rule.private, rule.note)
+    for change in diff_rules(now.rules, wanted.rules):
+        rule, old = change.rule, change.before
+        before = "" if change.kind != "changed" or old is None else _told_apart(old, rule)
+        yield Drift(change.kind, rule.list, rule.pattern.text, rule.pins, rule.note, before)
 
 
-def _plain(rule: PolicyRule) -> tuple[object, ...]:
-    return rule.list, sorted(rule.private), rule.note
-
-
-def _told_apart(old: PolicyRule, new: PolicyRule) -> str:
+def _told_apart(old: Rule, new: Rule) -> str:
     told: list[str] = []
     if old.list != new.list:
         told.append(old.list)
-    if sorted(old.private) != sorted(new.private):
-        told.append(f"--private {','.join(old.private)}" if old.private else "no --private")
+    if old.private != new.private:
+        told.append(f"--private {','.join(old.pins)}" if old.private else "no --private")
+    if old.broad != new.broad:
+        told.append("--broad" if old.broad else "no --broad")
     if old.note != new.note:
         told.append(f"noted {old.note!r}" if old.note else "without a note")
     return ", ".join(told)

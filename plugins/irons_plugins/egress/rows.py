@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from irons_plugins.egress.policy_file import PolicyRule
+if TYPE_CHECKING:
+    from irons_policy.rules import Rule
 
 
 class Change(NamedTuple):
@@ -73,11 +74,19 @@ class Suggestion(NamedTuple):
     marks: tuple[str, ...] = ()
 
 
-class PolicyRow(NamedTuple):
+class _Policy(NamedTuple):
+    mode: str | None
+    rules: tuple[Rule, ...]
+
+
+class PolicyRow(_Policy):
     """A whole policy; without a mode a sandbox follows the account's."""
 
-    mode: str | None
-    rules: tuple[PolicyRule, ...]
+    __slots__ = ()
+
+    def _asdict(self) -> dict[str, Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        rules = [{"private": [], "note": "", "broad": False, **rule.to_request()} for rule in self.rules]
+        return {"mode": self.mode, "rules": rules}
 
 
 class Drift(NamedTuple):

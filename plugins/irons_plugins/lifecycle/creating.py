@@ -265,12 +265,12 @@ def policy_of(mode: str | None, allow: tuple[str, ...], policy: str | None) -> d
 
         told = read_policy(policy)
         mode = mode or told.mode
-        rules = {rule.pattern: rule.to_body() for rule in told.rules}
+        rules = {rule.pattern.text: rule.to_request() for rule in told.rules}
     for text in allow:
         from irons_plugins.egress.patterns import checked
 
-        pattern = checked(text, "allow").pattern
-        rules[pattern] = {"pattern": pattern, "list": "allow"}
+        rule = checked(text, "allow")
+        rules[rule.pattern.text] = rule.to_request()
     if allow and mode is None:
         # In warn everything passes: who names what may pass means that all else may not.
         mode = "deny"
