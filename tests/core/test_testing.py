@@ -118,6 +118,7 @@ def test_a_key_can_be_asked_for(run_irons: Runner, fake_api: FakeApi) -> None:
 
 def test_calls_are_kept(run_irons: Runner, own_api: FakeApi) -> None:
     """Requests are kept with path, query, body and headers."""
+    own_api.rules = [{"pattern": "ab.example", "list": "allow"}]
     run_irons("egress", "remove", "a b.example".replace(" ", ""))
     call = own_api.calls[-1]
     assert (call.line, call.query) == ("DELETE /egress/rules", {"domain": "ab.example"})

@@ -419,6 +419,16 @@ def test_a_rule_that_was_removed_before_is_removed(own_api: FakeApi, irons_env: 
             api.remove_rule("gone.example")
 
 
+def test_rules_that_were_removed_before_are_removed(own_api: FakeApi, irons_env: dict[str, str]) -> None:
+    """Of several rules, too: a removal whose answer was lost has been made where the rules are gone."""
+    with client(own_api.url, irons_env) as api:
+        own_api.fail(faults.dropped(), "POST /egress/remove")
+        done = api.change_rules("remove", ["a.example", "b.example"])
+        assert [rule.pattern for rule in done.rules] == ["a.example", "b.example"]
+        with pytest.raises(NotFound):
+            api.change_rules("remove", ["a.example", "b.example"])
+
+
 @pytest.mark.parametrize(
     ("location", "said"),
     [

@@ -272,7 +272,14 @@ class Api:
             more = {"private": list(private), "note": note, "broad": broad}
             body = {**which, **{key: value for key, value in more.items() if value}}
             route = sandbox is not None or kind == "remove"
-            answer = self.call("POST", f"{_egress(sandbox)}/{kind}", body, params=params, route=route)
+            answer = self.call(
+                "POST",
+                f"{_egress(sandbox)}/{kind}",
+                body,
+                params=params,
+                removes=kind == "remove",
+                route=route,
+            )
         return rules_changed_of(answer, patterns)
 
     def rules(self, sandbox: str | None = None) -> EgressRules:
@@ -402,6 +409,7 @@ class Api:
         *,
         params: Mapping[str, str] | None = None,
         retry: bool | None = None,
+        removes: bool | None = None,
         route: bool = False,
         patience: float = 0.0,
         within: float | None = None,
@@ -414,6 +422,8 @@ class Api:
             body: Sent as JSON.
             params: The query.
             retry: Whether it may be sent again; by default all but POST /sandboxes may.
+            removes: The call removes things: where its answer was lost and it is sent again, a 404 means that it is done.
+                By default DELETE does.
             route: The route is not in every server: a 404 or 405 that names no thing is `Unsupported`.
             patience: Seconds that the server may take beyond the read timeout.
             within: Seconds that neither timeout exceeds.
@@ -424,6 +434,7 @@ class Api:
             body,
             params=params,
             retry=retry is not False,
+            removes=method == "DELETE" if removes is None else removes,
             route=route,
             patience=patience,
             within=within,

@@ -56,6 +56,7 @@ class Wire:
         *,
         params: Mapping[str, str] | None,
         retry: bool,
+        removes: bool,
         route: bool,
         patience: float,
         within: float | None,
@@ -97,7 +98,7 @@ class Wire:
                 ) from None
             else:
                 self._say(method, path, str(reply.status), began)
-                if method == "DELETE" and reply.status == 404 and arrived:
+                if removes and reply.status == 404 and arrived:
                     # The first try did it, and only its answer was lost.
                     return {}
                 arrived = True
