@@ -345,6 +345,8 @@ def test_another_policy_asks_about_what_goes_on() -> None:
         (443, SECRET[:60], Waits.HELLO, "the ClientHello was not finished in time"),
         (80, request()[:-2], Waits.HEAD, "malformed request: its head was not finished in time"),
     ],
+    # A ClientHello is another one in each process, so it names no test.
+    ids=["silent", "line", "hello", "head"],
 )
 def test_what_is_not_finished_in_time(port: int, said: bytes, waits: Waits, reason: str) -> None:
     """Each hold has its deadline, and passing it is a refusal before anything outside has heard of it."""
