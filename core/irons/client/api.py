@@ -9,7 +9,6 @@ from urllib.parse import quote
 from irons.client.models import (
     AuditPage,
     EgressRules,
-    Event,
     HostTried,
     Pages,
     RulesChanged,
@@ -29,6 +28,7 @@ from irons.client.models import (
 )
 from irons.client.transport import Wire
 from irons.errors import ApiError, NotFound, Unsupported
+from irons_policy.event import Event
 
 if TYPE_CHECKING:
     from irons.client.made import Made

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from functools import partial
+from operator import itemgetter
+from typing import Any, NamedTuple, cast
 
 from irons.errors import ApiError
+from irons_policy.event import FIELDS, Event, Head, Kind, Number, Text, Word
 
 
 class Sandbox(NamedTuple):
@@ -108,33 +111,6 @@ class RulesChanged(NamedTuple):
     rules: tuple[RuleChanged, ...]
     cut: int = 0
     mode: str = ""
-
-
-class Event(NamedTuple):
-    """One outbound connection attempt."""
-
-    time: datetime | None
-    sandbox: str
-    host: str
-    allowed: bool
-    verdict: str = ""
-    mode: str = ""
-    protocol: str = ""
-    port: int | None = None
-    rule: str = ""
-    reason: str = ""
-    count: int = 1  # type: ignore[assignment]
-    id: int | None = None
-    sandbox_id: str = ""
-    bytes_in: int | None = None
-    bytes_out: int | None = None
-    duration_ms: float | None = None
-    ended: str = ""
-    address: str = ""
-    cause: str = ""
-    """What decided, for programs; empty for events from before it was recorded."""
-    outcome: str = ""
-    """What became of it, such as reached or unresolved; empty while it is open and for events from before."""
 
 
 class EventUpdate(Event):
@@ -331,23 +307,25 @@ def rules_changed_of(answer: Mapping[str, Any], patterns: Sequence[str]) -> Rule
     return RulesChanged(tuple(rules), whole_of(answer.get("cut")) or 0, text_of(answer.get("mode")))
 
 
-_TEXTS = (
-    "sandbox_name",
-    "host",
-    "verdict",
-    "mode",
-    "protocol",
-    "rule",
-    "reason",
-    "sandbox_id",
-    "ended",
-    "address",
-    "cause",
-    "outcome",
-)
+def _is_text(kind: Kind) -> bool:
+    return kind.holds == "text" if isinstance(kind, Head) else isinstance(kind, Text | Word)
 
 
-_NUMBERS = ("port", "count", "id", "bytes_in", "bytes_out")
+def _is_whole(kind: Kind) -> bool:
+    return kind.holds == "number" if isinstance(kind, Head) else isinstance(kind, Number) and kind.whole
+
+
+_KEYS = {name: kind.key if isinstance(kind, Head) else name for name, kind in FIELDS.items()}
+_TEXTS = [name for name, kind in FIELDS.items() if _is_text(kind)]
+_NUMBERS = [name for name, kind in FIELDS.items() if _is_whole(kind)]
+_OTHERS = ["time", "allowed", "duration_ms"]
+"""Fields that are read one by one: of their kinds there is one each."""
+_TEXT_KEYS, _NUMBER_KEYS = [_KEYS[name] for name in _TEXTS], [_KEYS[name] for name in _NUMBERS]
+_SANDBOX, _VERDICT, _COUNT = _TEXTS.index("sandbox"), _TEXTS.index("verdict"), _NUMBERS.index("count")
+_in_order = itemgetter(*map([*_TEXTS, *_NUMBERS, *_OTHERS].index, FIELDS))
+"""From values as they are read, by kind, to values as an event has them."""
+_event = cast("Callable[[tuple[Any, ...]], Event]", partial(tuple.__new__, Event))
+"""Make an event of its values; `Event._make` counts them once more."""
 
 
 def event_of(row: Mapping[str, Any], sandbox: str) -> Event:
@@ -355,36 +333,27 @@ def event_of(row: Mapping[str, Any], sandbox: str) -> Event:
     get = row.get
     allowed, duration = get("allowed") is True, get("duration_ms")
     # Long logs are events by the hundred thousand: nearly all of these are what they should be, and cost no call.
-    whose, host, verdict, mode, protocol, rule, reason, sandbox_id, ended, address, cause, outcome = [
-        value if type(value) is str else text_of(value) if value else "" for value in map(get, _TEXTS)
+    values: list[Any] = [
+        value if type(value) is str else text_of(value) if value else "" for value in map(get, _TEXT_KEYS)
     ]
-    port, count, number, came, went = [
+    numbers = [
         value if value is None or (type(value) is int and 0 <= value < _LARGEST) else whole_of(value)
-        for value in map(get, _NUMBERS)
+        for value in map(get, _NUMBER_KEYS)
     ]
-    return Event(
-        time_of(get("timestamp")),
-        whose or sandbox,
-        host,
-        allowed,
+    if not values[_SANDBOX]:
+        values[_SANDBOX] = sandbox
+    if not values[_VERDICT]:
         # A server that tells no verdict tells at least whether the connection passed.
-        verdict or ("allowed" if allowed else "blocked"),
-        mode,
-        protocol,
-        port,
-        rule,
-        reason,
-        1 if count is None else count,
-        number,
-        sandbox_id,
-        came,
-        went,
+        values[_VERDICT] = "allowed" if allowed else "blocked"
+    if numbers[_COUNT] is None:
+        numbers[_COUNT] = 1
+    values += numbers
+    values += (
+        time_of(get("timestamp")),
+        allowed,
         duration if type(duration) is float else whole_of(duration),
-        ended,
-        address,
-        cause,
-        outcome,
     )
+    return _event(_in_order(values))
 
 
 def host_of(row: Mapping[str, Any]) -> HostTried:

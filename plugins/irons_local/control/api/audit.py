@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from irons_local.control.api.routing import Call, Route
-from irons_local.control.audit.events import NEWEST, PAGE, VERDICTS, Query, outcomes_of, verdicts_of
+from irons_local.control.audit.events import NEWEST, PAGE, SPELLINGS, Query, outcomes_of, verdicts_of
 from irons_local.control.audit.hosts_tried import HostQuery
 from irons_local.control.audit.log import LONGEST_WAIT
 from irons_local.control.audit.summary import MOST, OTHERS
@@ -14,10 +14,11 @@ from irons_local.control.schema import times
 from irons_local.control.schema.errors import bad
 from irons_local.control.schema.schemas import Schema, text
 from irons_local.control.store import sandboxes
-from irons_policy.causes import Cause, Outcome
+from irons_policy.causes import Outcome
+from irons_policy.event import FIELDS, RECORDED, VERDICTS, Flag, Head, Kind, Number, Word
 
 _TOKEN = 2**63 - 1
-_VERDICT = "|".join(VERDICTS)
+_VERDICT = "|".join(SPELLINGS)
 _OUTCOME = "|".join(Outcome)
 _QUERY: Mapping[str, Schema] = {
     "pageToken": {"type": "integer", "minimum": 0, "maximum": _TOKEN},
@@ -34,30 +35,26 @@ _QUERY: Mapping[str, Schema] = {
 _NOT_V1 = "this is the v0 API; its events are in `events`"
 _TEXT: Schema = {"type": "string"}
 _NUMBER: Schema = {"type": "integer"}
+_TIME: Schema = {"type": "string", "format": "date-time"}
+
+
+def _schema_of(kind: Kind) -> Schema:
+    """Describe a field of an event on the wire."""
+    if isinstance(kind, Head):
+        return {"text": _TEXT, "number": _NUMBER, "time": _TIME}[kind.holds]
+    if isinstance(kind, Word):
+        return {"type": "string", "enum": list(kind.words)}
+    if isinstance(kind, Flag):
+        return {"type": "boolean"}
+    return _NUMBER if isinstance(kind, Number) else _TEXT
+
+
 _EVENT: Schema = {
     "type": "object",
     "properties": {
         "type": {"type": "string", "enum": ["egress"]},
-        "id": _NUMBER,
-        "timestamp": {"type": "string", "format": "date-time"},
-        "sandbox_name": _TEXT,
-        "sandbox_id": _TEXT,
-        "host": _TEXT,
-        "port": _NUMBER,
-        "protocol": _TEXT,
-        "allowed": {"type": "boolean"},
-        "verdict": {"type": "string", "enum": ["allowed", "blocked", "warn"]},
-        "mode": {"type": "string", "enum": ["warn", "deny"]},
-        "rule": _TEXT,
-        "reason": _TEXT,
-        "address": _TEXT,
-        "count": _NUMBER,
-        "bytes_in": _NUMBER,
-        "bytes_out": _NUMBER,
-        "duration_ms": _NUMBER,
-        "ended": _TEXT,
-        "cause": {"type": "string", "enum": list(Cause)},
-        "outcome": {"type": "string", "enum": list(Outcome)},
+        **{kind.key: _schema_of(kind) for kind in FIELDS.values() if isinstance(kind, Head)},
+        **{name: _schema_of(kind) for name, kind in RECORDED.items()},
     },
     "required": ["type", "id", "timestamp", "sandbox_name", "sandbox_id", "host", "allowed"],
 }
@@ -68,7 +65,7 @@ _ROTATED: Schema = {
         "sandbox_name": _TEXT,
         "sandbox_id": _TEXT,
         "events": _NUMBER,
-        "before": {"type": "string", "format": "date-time"},
+        "before": _TIME,
     },
 }
 _UNRECORDED: Schema = {
@@ -81,9 +78,9 @@ _HOST: Schema = {
     "properties": {
         "host": {"type": "string", "description": f"Or *.DOMAIN, NETWORK, or {OTHERS}; see folded."},
         "port": _NUMBER,
-        "verdict": {"type": "string", "enum": ["allowed", "blocked", "warn"]},
-        "first": {"type": "string", "format": "date-time"},
-        "last": {"type": "string", "format": "date-time"},
+        "verdict": {"type": "string", "enum": list(VERDICTS)},
+        "first": _TIME,
+        "last": _TIME,
         "count": _NUMBER,
         "reached": {"type": "integer", "description": "Of these, attempts that may have reached a server."},
         "bytes_in": _NUMBER,

@@ -12,6 +12,7 @@ from irons_local.control.audit.changes import Changed
 from irons_local.control.schema.errors import bad, missing
 from irons_local.control.schema.times import rfc3339
 from irons_policy.causes import Outcome
+from irons_policy.event import RECORDED
 
 PAGE = 1_000
 """Events in one answer, where the request does not say how many."""
@@ -22,27 +23,13 @@ NEWEST = 10_000
 ROTATED = 100
 """Sandboxes of which an answer says how much was rotated out at most: those that lost some last."""
 
-VERDICTS = {"allowed": "allowed", "blocked": "blocked", "denied": "blocked", "warn": "warn"}
+SPELLINGS = {"allowed": "allowed", "blocked": "blocked", "denied": "blocked", "warn": "warn"}
 _AGAINST = "events.verdict <> 'allowed'"
 _LOST = "events.outcome IN ('unresolved', 'unreached')"
 """Terms of partial indexes: SQLite uses one only where a query has its very term."""
 _SELECT = "SELECT events.*, subjects.sandbox, subjects.name FROM events JOIN subjects ON subjects.id = events.subject"
-_FIELDS = (
-    "port",
-    "protocol",
-    "rule",
-    "reason",
-    "address",
-    "count",
-    "bytes_in",
-    "bytes_out",
-    "duration_ms",
-    "ended",
-    "mode",
-    "verdict",
-    "cause",
-    "outcome",
-)
+_OPTIONAL = tuple(name for name in RECORDED if name not in ("host", "allowed"))
+"""Fields that an event on the wire has only where there is a value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +131,10 @@ def verdicts_of(text: str) -> tuple[str, ...]:
         ApiError: one of them is none.
     """
     given = [each.strip() for each in text.split(",") if each.strip()]
-    unknown = [each for each in given if each not in VERDICTS]
+    unknown = [each for each in given if each not in SPELLINGS]
     if unknown:
         raise bad(f"{unknown[0]!r} is not a verdict; there are allowed, blocked and warn")
-    return tuple(dict.fromkeys(VERDICTS[each] for each in given))
+    return tuple(dict.fromkeys(SPELLINGS[each] for each in given))
 
 
 def outcomes_of(text: str) -> tuple[str, ...]:
@@ -249,7 +236,7 @@ def _event(row: sqlite3.Row) -> dict[str, Any]:
         "host": row["host"],
         "allowed": bool(row["allowed"]),
     }
-    for name in _FIELDS:
+    for name in _OPTIONAL:
         value = row[name]
         if value is not None:
             event[name] = value

@@ -8,18 +8,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from irons_local.control.audit.records import INTERRUPTED, MOST, fields, row
+from irons_local.control.audit.records import INTERRUPTED, fields, row
 from irons_local.control.audit.summing import Domains, Sums
 from irons_policy.causes import Outcome
+from irons_policy.event import LARGEST, RECORDED
 
 T = TypeVar("T")
 
-_INSERT = (
-    "INSERT INTO events (id, subject, at, host, port, protocol, allowed, verdict, mode, rule, reason, address, "
-    "count, bytes_in, bytes_out, duration_ms, ended, cause, outcome, domain) VALUES (:id, :subject, :at, :host, :port, :protocol, "
-    ":allowed, :verdict, :mode, :rule, :reason, :address, :count, :bytes_in, :bytes_out, :duration_ms, :ended, :cause, "
-    ":outcome, :domain)"
-)
+_COLUMNS = ("id", "subject", "at", *RECORDED, "domain")
+_INSERT = f"INSERT INTO events ({', '.join(_COLUMNS)}) VALUES ({', '.join(f':{name}' for name in _COLUMNS)})"  # noqa: S608 (names of ours)
 _COUNTED = ("subject", "host", "port", "verdict", "outcome", "at", "count", "bytes_in", "bytes_out")
 """What the summary has of an event, which is remembered for as long as the event may change."""
 
@@ -80,13 +77,13 @@ class Taking:
     def record(self, record: dict[str, Any]) -> None:
         """Take one record; one that was taken before, or makes no sense, changes nothing."""
         seq, kind = record.get("seq"), record.get("kind")
-        if not isinstance(seq, int) or not self.seq < seq <= MOST:
+        if not isinstance(seq, int) or not self.seq < seq <= LARGEST:
             return
         self.seq = seq
         conn = record.get("conn")
         if kind == "end":
             self.end()
-        elif isinstance(conn, int) and 0 <= conn <= MOST:
+        elif isinstance(conn, int) and 0 <= conn <= LARGEST:
             self._speak(str(kind), conn, record)
 
     def end(self) -> None:
@@ -173,11 +170,11 @@ class Taking:
     def _fold(self, conn: int, attempt: dict[str, Any], record: dict[str, Any]) -> None:
         """The attempt is a repeat of an event that was told already."""
         into, count = record.get("into"), record.get("count")
-        known = self._attempt(into) if isinstance(into, int) and 0 <= into <= MOST else None
+        known = self._attempt(into) if isinstance(into, int) and 0 <= into <= LARGEST else None
         if known is None or known is attempt or known["event"] is None or attempt["event"] is not None:
             return
         self._forget(conn, attempt)
-        if isinstance(count, int) and 0 < count <= MOST:
+        if isinstance(count, int) and 0 < count <= LARGEST:
             self._count(known, count)
 
     def _count(self, attempt: dict[str, Any], count: int) -> None:

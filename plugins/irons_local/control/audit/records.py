@@ -5,41 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from irons_policy.causes import Cause, Outcome
+from irons_policy.causes import Cause
+from irons_policy.event import LARGEST, RECORDED, VERDICTS, Number, Text, Word
 
 INTERRUPTED: Final = "interrupted"
-MOST: Final = 2**63 - 1
-"""The largest number that a column holds."""
-
-TEXTS: Final[Mapping[str, int]] = {
-    "host": 255,
-    "protocol": 32,
-    "mode": 8,
-    "rule": 300,
-    "reason": 1000,
-    "address": 64,
-    "ended": 1000,
+_MOST = {name: kind.most for name, kind in RECORDED.items() if isinstance(kind, Text)}
+_NUMBERS = frozenset(name for name, kind in RECORDED.items() if isinstance(kind, Number))
+# A verdict is read with `allowed`, which says the same of a record without one.
+_WORDS = {
+    name: frozenset(kind.words)
+    for name, kind in RECORDED.items()
+    if isinstance(kind, Word) and name != "verdict"
 }
-"""Texts, and how many characters of each are taken: more than a gateway that works as it should writes."""
-_NUMBERS = frozenset(("port", "count", "bytes_in", "bytes_out", "duration_ms"))
-_WORDS: Mapping[str, frozenset[str]] = {"cause": frozenset(Cause), "outcome": frozenset(Outcome)}
-_VERDICTS = ("allowed", "blocked", "warn")
 _LATEST = 253_402_300_799_999_999
 _CELL = 64
-_EMPTY = (
-    "port",
-    "protocol",
-    "mode",
-    "rule",
-    "reason",
-    "address",
-    "bytes_in",
-    "bytes_out",
-    "duration_ms",
-    "ended",
-    "cause",
-    "outcome",
-)
 
 
 def fields(record: Mapping[str, Any], report: Callable[[str], None]) -> dict[str, Any]:
@@ -52,18 +31,20 @@ def fields(record: Mapping[str, Any], report: Callable[[str], None]) -> dict[str
     """
     said: dict[str, Any] = {}
     for name, value in record.items():
-        most = TEXTS.get(name)
+        most = _MOST.get(name)
         if most is not None:
             if isinstance(value, str):
                 if len(value) > most:
                     report(name)
-                else:
+                elif value:
                     said[name] = value if value.isascii() else value.encode("utf-8", "replace").decode()
+                elif name != "host":
+                    said[name] = None
             elif value is None and name != "host":
                 said[name] = None
         elif name in _NUMBERS:
             if isinstance(value, int | float):
-                if -1 < value <= MOST:
+                if -1 < value <= LARGEST:
                     said[name] = int(value)
                 else:
                     report(name)
@@ -76,7 +57,7 @@ def fields(record: Mapping[str, Any], report: Callable[[str], None]) -> dict[str
         # ICMP and the like have none.
         said["port"] = None
     verdict, allowed = record.get("verdict"), record.get("allowed")
-    if verdict in _VERDICTS:
+    if verdict in VERDICTS:
         said["verdict"], said["allowed"] = verdict, int(verdict != "blocked")
     elif isinstance(allowed, bool):
         said["verdict"], said["allowed"] = "allowed" if allowed else "blocked", int(allowed)
@@ -90,7 +71,7 @@ def fields(record: Mapping[str, Any], report: Callable[[str], None]) -> dict[str
 
 def row(identity: int, said: dict[str, Any]) -> dict[str, Any]:
     """Make a whole row of the table; an attempt that was never judged was never let through."""
-    made: dict[str, Any] = dict.fromkeys(_EMPTY)
+    made: dict[str, Any] = dict.fromkeys(RECORDED)
     made |= {"host": "", "cell": "", "at": 0, "count": 1}
     if "verdict" not in said:
         made |= {"allowed": 0, "verdict": "blocked"}

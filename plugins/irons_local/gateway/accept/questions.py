@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict, deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from irons_local.gateway.accept.dns import TTL, Wanted, compose, wanted
 from irons_local.gateway.attempt.attempt import CROWDED
@@ -18,6 +18,7 @@ from irons_local.gateway.record.journal import JournalError
 from irons_local.gateway.record.refusal import Refusal
 from irons_policy.causes import Cause, Outcome
 from irons_policy.dns_rules import Kind, owner_of, question_rule
+from irons_policy.event import record
 from irons_policy.rules import Rule
 
 if TYPE_CHECKING:
@@ -125,40 +126,37 @@ class Questions:
 
     async def _ask(self, question: Wanted, rule: Rule) -> tuple[Found, ...] | None:
         policy = self._cell.policy
-        where: dict[str, Any] = {"host": question.name, "port": PORT, "protocol": PROTOCOL}
-        verdict = {
-            "allowed": True,
-            "verdict": "allowed",
-            "mode": policy.mode if policy is not None else None,
-            "rule": rule.pattern.text,
-            "reason": f"rule {rule.pattern.text} ({rule.scope}) covers {owner_of(question.name)}, "
+        where = record(host=question.name, port=PORT, protocol=PROTOCOL)
+        verdict = record(
+            allowed=True,
+            verdict="allowed",
+            mode=policy.mode if policy is not None else "",
+            rule=rule.pattern.text,
+            reason=f"rule {rule.pattern.text} ({rule.scope}) covers {owner_of(question.name)}, "
             f"so its {question.kind} records may be asked for",
-            "cause": Cause.RULE,
-        }
+            cause=Cause.RULE,
+        )
         entry = self._context.journal.open(self._cell.name, **where)
         began = time.monotonic()
-        ending: dict[str, Any] = {"ended": "interrupted", "outcome": Outcome.ABANDONED}
+        ending = record(ended="interrupted", outcome=Outcome.ABANDONED)
         try:
             entry.verdict(**where, **verdict)
             found = await self._servers.ask(question.name, question.kind)
-            ending = {"ended": f"closed: {len(found)} {question.kind} records", "outcome": Outcome.REACHED}
+            ending = record(ended=f"closed: {len(found)} {question.kind} records", outcome=Outcome.REACHED)
         except JournalError:
-            ending = {
-                "ended": "refused: the audit log cannot be written",
-                "outcome": Outcome.REFUSED,
-                "cause": Cause.JOURNAL,
-            }
+            ending = record(
+                ended="refused: the audit log cannot be written",
+                outcome=Outcome.REFUSED,
+                cause=Cause.JOURNAL,
+            )
             raise
         except UnansweredError as error:
-            ending = {
-                "ended": f"unreachable: {error}",
-                "outcome": Outcome.UNREACHED,
-                "cause": Cause.UNREACHED,
-            }
+            ending = record(ended=f"unreachable: {error}", outcome=Outcome.UNREACHED, cause=Cause.UNREACHED)
             return None
         finally:
             duration = round((time.monotonic() - began) * 1000)
-            entry.close(protocol=PROTOCOL, bytes_out=0, bytes_in=0, duration_ms=duration, **ending)
+            moved = record(protocol=PROTOCOL, bytes_out=0, bytes_in=0, duration_ms=duration)
+            entry.close(**moved, **ending)
         self._keep(question, found)
         return found
 

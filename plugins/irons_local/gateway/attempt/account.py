@@ -10,6 +10,7 @@ from irons_local.gateway.decide.verdicts import Judged, RefusedError, untouched
 from irons_local.gateway.record.journal import Entry
 from irons_local.gateway.record.refusal import Refusal
 from irons_policy.causes import Cause, Outcome
+from irons_policy.event import record
 
 if TYPE_CHECKING:
     from irons_local.gateway.accept.cell import Cell
@@ -119,7 +120,7 @@ class Account:
             self._entry.open(**self._opening())
 
     def _opening(self) -> dict[str, Any]:
-        return {"host": self._host, "port": self._port, "protocol": self.protocol}
+        return record(host=self._host, port=self._port, protocol=self.protocol)
 
     def verdict(self, judged: Judged, address: Address | None = None) -> None:
         """Write the verdict record.
@@ -129,7 +130,9 @@ class Account:
         """
         if self._entry is not None:
             fields = judged.record(self._port, self.protocol)
-            self._entry.verdict(**fields, **({} if address is None else {"address": str(address)}))
+            if address is not None:
+                fields |= record(address=str(address))
+            self._entry.verdict(**fields)
             self.trace("let through: %s, %s to %s", fields["host"], self.protocol, address)
 
     def refused(self, error: RefusedError, *, dialled: bool) -> None:
@@ -156,20 +159,20 @@ class Account:
         """Write the closing record; of an attempt that never came to anything its only one."""
         duration = round((time.monotonic() - self._began) * 1000)
         moved = (session.bytes_out, session.bytes_in) if session is not None else (0, 0)
-        fields = {
-            "bytes_out": moved[0],
-            "bytes_in": moved[1],
-            "duration_ms": duration,
-            "ended": ending.text,
-            "outcome": ending.outcome,
-        }
+        fields = record(
+            bytes_out=moved[0],
+            bytes_in=moved[1],
+            duration_ms=duration,
+            ended=ending.text,
+            outcome=ending.outcome,
+        )
         if ending.cause is not None:
-            fields["cause"] = ending.cause
+            fields |= record(cause=ending.cause)
         if self._entry is None:
             return
         self.trace("%s: %s, %d bytes out, %d in, %d ms", ending.text, ending.outcome, *moved, duration)
         if self._reaching:
-            self._entry.close(protocol=self.protocol, **fields)
+            self._entry.close(**record(protocol=self.protocol), **fields)
         elif not self.told:
             found = judged or untouched(self._cell.policy, host, self._port, self.protocol)
             if isinstance(found, Refusal):

@@ -21,6 +21,7 @@ from irons_local.gateway.streams.stream import Wire
 from irons_policy.addresses import Address
 from irons_policy.causes import Cause, Outcome
 from irons_policy.decide import decide, decide_proxy
+from irons_policy.event import record
 from irons_policy.hostnames import Host
 from irons_policy.policy import Policy
 
@@ -67,19 +68,26 @@ class Probe:
             return self._found
         _log.info("a person checks %s port %d", self._host.text, self._port)
         entry = None
-        where = {"host": self._host.text, "port": self._port, "protocol": PROTOCOL}
+        where = record(host=self._host.text, port=self._port, protocol=PROTOCOL)
         if self._cell is not None:
             entry = self._context.journal.open(self._cell, **where)
         began = time.monotonic()
         try:
             if entry is not None:
                 reason = f"checked by a person, not by the sandbox; {self._judged.decision.reason}"
-                entry.verdict(**{**self._judged.record(self._port, PROTOCOL), "reason": reason})
+                entry.verdict(**(self._judged.record(self._port, PROTOCOL) | record(reason=reason)))
             await self._reach()
         finally:
             if entry is not None:
-                fields = {"ended": str(self._found.get("error", "closed")), "outcome": self._found["outcome"]}
-                entry.close(protocol=PROTOCOL, bytes_out=0, bytes_in=0, duration_ms=_since(began), **fields)
+                fields = record(
+                    protocol=PROTOCOL,
+                    bytes_out=0,
+                    bytes_in=0,
+                    duration_ms=_since(began),
+                    ended=str(self._found.get("error", "closed")),
+                    outcome=self._found["outcome"],
+                )
+                entry.close(**fields)
         return self._found
 
     async def _reach(self) -> None:

@@ -13,6 +13,7 @@ from irons_local.gateway.record.refusal import Refusal
 from irons_policy.addresses import Address, unmapped
 from irons_policy.causes import Cause
 from irons_policy.decide import decide, decide_address
+from irons_policy.event import record
 from irons_policy.hostnames import Host
 from irons_policy.hostnet import Ground
 from irons_policy.policy import Decision, Policy
@@ -58,17 +59,18 @@ class Judged(NamedTuple):
 
     def record(self, port: int, protocol: str) -> dict[str, Any]:
         """The fields of a verdict record."""
-        return {
-            "host": self.host.text,
-            "port": port,
-            "protocol": protocol,
-            "allowed": self.decision.allowed,
-            "verdict": self.decision.verdict,
-            "mode": self.decision.mode,
-            "rule": self.decision.rule,
-            "reason": self.decision.reason,
-            "cause": self.decision.cause,
-        }
+        decision = self.decision
+        return record(
+            host=self.host.text,
+            port=port,
+            protocol=protocol,
+            allowed=decision.allowed,
+            verdict=decision.verdict,
+            mode=decision.mode,
+            rule=decision.rule or "",
+            reason=decision.reason,
+            cause=decision.cause,
+        )
 
 
 def judge(

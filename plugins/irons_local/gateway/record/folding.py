@@ -17,6 +17,7 @@ from typing import NamedTuple
 from irons_local.gateway.record.journal import Entry, Journal, JournalError, microseconds
 from irons_local.gateway.record.refusal import Refusal
 from irons_policy.causes import Cause, Outcome
+from irons_policy.event import record
 
 WINDOW = 1.0
 DISTINCT = 200
@@ -47,7 +48,7 @@ class _Fold:
         if isinstance(self.what, Dropped):
             _drop(self.entry, self.what, self.count)
         else:
-            self.entry.event(**self.what.record(), count=self.count)
+            self.entry.event(**self.what.record(), **record(count=self.count))
         self.written = self.count
 
 
@@ -215,4 +216,4 @@ class Folder:
 
 
 def _drop(entry: Entry, why: Dropped, count: int) -> None:
-    entry.dropped(reason=why.reason, cause=why.cause, outcome=Outcome.REFUSED, count=count)
+    entry.dropped(**record(reason=why.reason, cause=why.cause, outcome=Outcome.REFUSED, count=count))

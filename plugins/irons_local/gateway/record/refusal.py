@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from irons_policy.causes import Cause, Outcome
+from irons_policy.event import record
 
 
 class Refusal(NamedTuple):
@@ -34,16 +35,16 @@ class Refusal(NamedTuple):
 
     def record(self) -> dict[str, Any]:
         """The fields of a verdict record."""
-        return {
-            "host": self.host,
-            "port": self.port,
-            "protocol": self.protocol,
-            "allowed": False,
-            "verdict": "blocked",
-            "mode": self.mode,
-            "rule": self.rule,
-            "reason": self.reason,
-            "cause": self.cause,
-            "outcome": Outcome.REFUSED,
-            **({} if self.address is None else {"address": self.address}),
-        }
+        fields = record(
+            host=self.host,
+            port=self.port,
+            protocol=self.protocol,
+            allowed=False,
+            verdict="blocked",
+            mode=self.mode or "",
+            rule=self.rule or "",
+            reason=self.reason,
+            cause=self.cause,
+            outcome=Outcome.REFUSED,
+        )
+        return fields if self.address is None else fields | record(address=self.address)

@@ -1,0 +1,146 @@
+"""One outbound connection attempt as the audit log has it.
+
+The fields of an event are listed in `Event` and nowhere else. The gateway's records, what the intake takes of them, the columns
+that it writes and reads, the API's schema and the client's reading are derived from that list. A new field is added at the end,
+with a default; it needs a migration that adds its column, and the code that gives it a value.
+"""
+
+# Annotations are read as data below, so they are not postponed.
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, ParamSpec, cast
+
+from irons_policy.causes import Cause, Outcome
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+VERDICTS: Final = ("allowed", "blocked", "warn")
+"""What became of an attempt by the rules; `warn` is what only mode warn let pass."""
+LARGEST: Final = 2**63 - 1
+"""The largest number that a record or a column holds."""
+
+
+# Plain classes: they are made whenever a command starts, and named tuples take several times as long to make.
+class Head:
+    """A field that is kept beside the record: every event has it.
+
+    Attributes:
+        key: its name on the wire.
+        holds: what it is: a text, a number or a time (RFC 3339).
+    """
+
+    def __init__(self, key: str, holds: Literal["text", "number", "time"] = "text") -> None:
+        self.key = key
+        self.holds = holds
+
+
+class Text:
+    """A text; an empty one states nothing.
+
+    Attributes:
+        most: characters of it at most: more than a gateway writes.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+
+
+class Word:
+    """One of a few words.
+
+    Attributes:
+        words: all that there are.
+    """
+
+    def __init__(self, words: tuple[str, ...]) -> None:
+        self.words = words
+
+
+class Number:
+    """A number from 0 to `LARGEST`.
+
+    Attributes:
+        whole: a number with a fraction, as another server may send it, is not taken.
+    """
+
+    def __init__(self, *, whole: bool = True) -> None:
+        self.whole = whole
+
+
+class Flag:
+    """True or false."""
+
+
+Kind = Head | Text | Word | Number | Flag
+
+
+class Event(NamedTuple):
+    """One outbound connection attempt. A text is empty, and a number is None, where the server does not send it.
+
+    Attributes:
+        time: when it began.
+        sandbox: the name of the sandbox that tried.
+        host: a canonical name or address; `*` where one event stands for many attempts.
+        allowed: it was let through.
+        verdict: what the rules said: allowed, blocked or warn.
+        mode: the mode that was active, warn or deny.
+        protocol: http, tls, tcp, udp, icmp, dns or the number of another.
+        port: the port; None where the protocol has none.
+        rule: the pattern that decided.
+        reason: one line for people.
+        count: attempts that it stands for.
+        id: grows with each event.
+        sandbox_id: the id of the sandbox that tried.
+        bytes_in: bytes that came in.
+        bytes_out: bytes that went out.
+        duration_ms: milliseconds from accept to close.
+        ended: how it ended, one line for people.
+        address: the address that was dialled, or refused.
+        cause: what decided, for programs; empty for events from before it was recorded.
+        outcome: what became of it, such as reached or unresolved; empty while it is open and for events from before.
+    """
+
+    time: Annotated["datetime | None", Head("timestamp", "time")] = None
+    sandbox: Annotated[str, Head("sandbox_name")] = ""
+    host: Annotated[str, Text(255)] = ""
+    allowed: Annotated[bool, Flag()] = False
+    verdict: Annotated[str, Word(VERDICTS)] = ""
+    mode: Annotated[str, Word(("warn", "deny"))] = ""
+    protocol: Annotated[str, Text(32)] = ""
+    port: Annotated[int | None, Number()] = None
+    rule: Annotated[str, Text(300)] = ""
+    reason: Annotated[str, Text(1000)] = ""
+    count: Annotated[int, Number()] = 1  # type: ignore[assignment]
+    id: Annotated[int | None, Head("id", "number")] = None
+    sandbox_id: Annotated[str, Head("sandbox_id")] = ""
+    bytes_in: Annotated[int | None, Number()] = None
+    bytes_out: Annotated[int | None, Number()] = None
+    duration_ms: Annotated[float | None, Number(whole=False)] = None
+    ended: Annotated[str, Text(1000)] = ""
+    address: Annotated[str, Text(64)] = ""
+    cause: Annotated[str, Word(tuple(Cause))] = ""
+    outcome: Annotated[str, Word(tuple(Outcome))] = ""
+
+
+FIELDS: Final[Mapping[str, Kind]] = {
+    name: annotation.__metadata__[0] for name, annotation in Event.__annotations__.items()
+}
+"""The fields of an event in order, and what each of them holds."""
+RECORDED: Final[Mapping[str, Kind]] = {
+    name: kind for name, kind in FIELDS.items() if not isinstance(kind, Head)
+}
+"""Those that a gateway's record may have; the table has a column of the same name for each."""
+
+_P = ParamSpec("_P")
+
+
+def _keywords(_of: Callable[_P, Event]) -> Callable[_P, dict[str, Any]]:
+    return cast("Callable[_P, dict[str, Any]]", dict)
+
+
+record = _keywords(Event)
+"""Make a gateway's record of an event, from those fields by keyword that it states.
+
+At run time it is `dict`: a record is made on the way of each connection. Its type is that of `Event`, so that a type checker
+refuses a field that events do not have, and a value of another type.
+"""
