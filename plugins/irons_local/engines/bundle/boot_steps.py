@@ -76,8 +76,26 @@ HOOKED = Step(
 exec {HOOK}
 """,
 )
+# Of programs in the image nothing is needed: the shell does it all.
+IDENTIFIED = Step(
+    5,
+    "machine-id",
+    r"""
+[ -d /etc ] && [ ! -s /etc/machine-id ] && [ ! -L /etc/machine-id ] || exit 0
+read -r rest </proc/sys/kernel/random/uuid || exit 0
+identity=
+while [ -n "$rest" ]; do
+  identity=$identity${rest%%-*}
+  case $rest in *-*) rest=${rest#*-} ;; *) rest= ;; esac
+done
+umask 0222
+{ printf '%s\n' "$identity" >/etc/machine-id; } 2>/dev/null || exit 0
+""",
+)
+"""Gives the sandbox an identity of its own at its first start (machine-id(5)); no image has one."""
+
 TRUSTED = Step(10, "trust", trust.SCRIPT)
-ALWAYS = (TRUSTED,)
+ALWAYS = (IDENTIFIED, TRUSTED)
 """Steps of irons itself, run also at a start without the sandbox's own ones."""
 
 STEPS = (SERVICES, HOOKED)
