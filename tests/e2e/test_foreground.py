@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -57,6 +58,16 @@ def test_a_down_elsewhere_ends_it_in_peace(person: Person) -> None:
     with staying(person) as process:
         person.ok("local", "down")
         assert process.wait(timeout=60) == 0
+
+
+def test_it_shows_the_logs(person: Person) -> None:
+    """What the processes log from its start on is on stderr, each line with the name of its process."""
+    with staying(person) as process:
+        person.ok("local", "down")
+        assert process.wait(timeout=60) == 0
+        assert process.stderr is not None
+        said = process.stderr.read()
+        assert re.search(r"^server: .* INFO: irons \S+ serves ", said, re.MULTILINE)
 
 
 def test_the_keepers_death_is_a_failure(person: Person) -> None:
