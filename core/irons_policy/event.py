@@ -98,6 +98,8 @@ class Event(NamedTuple):
         address: the address that was dialled, or refused.
         cause: what decided, for programs; empty for events from before it was recorded.
         outcome: what became of it, such as reached or unresolved; empty while it is open and for events from before.
+        connection: the id of the connection in the gateway's log lines; of a repeated refusal, that of the first. Empty for
+            events from before it was recorded.
     """
 
     time: Annotated["datetime | None", Head("timestamp", "time")] = None
@@ -120,6 +122,7 @@ class Event(NamedTuple):
     address: Annotated[str, Text(64)] = ""
     cause: Annotated[str, Word(tuple(Cause))] = ""
     outcome: Annotated[str, Word(tuple(Outcome))] = ""
+    connection: Annotated[str, Text(64)] = ""
 
 
 FIELDS: Final[Mapping[str, Kind]] = {

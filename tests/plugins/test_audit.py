@@ -127,6 +127,7 @@ def test_as_json(run_irons: Runner, own: FakeApi) -> None:
             "address": "203.0.113.9",
             "cause": "",
             "outcome": "",
+            "connection": "",
         }
     ]
     assert run_irons("audit", "egress", "one", "-o", "jsonl").ok().jsonl() == found

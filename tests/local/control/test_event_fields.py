@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.local.control.gateway_logs import Logs
+from tests.local.control.gateway_logs import RUN, Logs
 
 from irons.client.models import event_of
 from irons_local.control.api.audit import ROUTES
@@ -31,7 +31,9 @@ def test_a_field_of_a_record_reaches_the_client(logs: Logs) -> None:
     logs.take()
     (row,) = logs.events()
     event = event_of(row, "")
-    assert {name: getattr(event, name) for name in said} == said
+    # Which connection it was is not for the record to say.
+    expected = said | {"connection": f"{RUN}.1"}
+    assert {name: getattr(event, name) for name in said} == expected
     assert all((event.time, event.sandbox, event.sandbox_id, event.id))
 
 
@@ -46,6 +48,18 @@ def test_an_empty_text_of_a_record_is_none(logs: Logs) -> None:
     for row in logs.events():
         assert not {"rule", "mode"} & row.keys()
         assert event_of(row, "").rule == Event().rule
+
+
+def test_an_event_keeps_the_id_of_its_connection(logs: Logs) -> None:
+    """It is the id of the gateway's log lines, from the opening record to the last, whatever a record says of it."""
+    logs.write({"kind": "open", "conn": 7, "host": "a.example"})
+    logs.take()
+    logs.write({"kind": "verdict", "conn": 7, "host": "a.example", "verdict": "allowed"})
+    logs.take()
+    logs.write({"kind": "close", "conn": 7, "ended": "closed", "connection": "another"})
+    logs.take()
+    (row,) = logs.events()
+    assert row["connection"] == f"{RUN}.7"
 
 
 def test_the_schema_describes_each_field() -> None:

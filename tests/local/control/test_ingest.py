@@ -44,6 +44,7 @@ def test_one_attempt_is_one_event(logs: Logs) -> None:
         "bytes_out": 20,
         "duration_ms": 3,
         "ended": "client closed",
+        "connection": f"{RUN}.1",
     }
     assert logs.rows("attempts") == 0
 

@@ -99,7 +99,7 @@ class Taking:
                 continue
             self._forget(conn, attempt)
             if not attempt["whole"]:
-                self._show(attempt, {"ended": INTERRUPTED, "outcome": Outcome.INTERRUPTED.value})
+                self._show(conn, attempt, {"ended": INTERRUPTED, "outcome": Outcome.INTERRUPTED.value})
             elif noted.get(conn, 0) > 1:
                 self._count(attempt, noted[conn])
 
@@ -154,17 +154,19 @@ class Taking:
                 key: value for key, value in attempt["said"].items() if key == "at"
             }
         elif kind == "verdict":
-            self._show(attempt, self._fields(record))
+            self._show(conn, attempt, self._fields(record))
         elif kind == "event":
             attempt["whole"] = True
-            self._show(attempt, self._fields(record))
+            self._show(conn, attempt, self._fields(record))
         elif kind == "dropped":
             attempt["whole"] = True
-            self._show(attempt, {"host": "*", "verdict": "blocked", "allowed": 0} | self._fields(record))
+            self._show(
+                conn, attempt, {"host": "*", "verdict": "blocked", "allowed": 0} | self._fields(record)
+            )
         elif kind == "fold":
             self._fold(conn, attempt, record)
         elif kind == "close":
-            self._show(attempt, self._fields(record))
+            self._show(conn, attempt, self._fields(record))
             self._forget(conn, attempt)
 
     def _fold(self, conn: int, attempt: dict[str, Any], record: dict[str, Any]) -> None:
@@ -207,7 +209,7 @@ class Taking:
         self._attempts[conn] = attempt
         return attempt
 
-    def _show(self, attempt: dict[str, Any], said: dict[str, Any]) -> None:
+    def _show(self, conn: int, attempt: dict[str, Any], said: dict[str, Any]) -> None:
         """Make an attempt visible with what is now known of it, or bring what is visible up to date."""
         if attempt["event"] is None:
             self._last += 1
@@ -217,12 +219,14 @@ class Taking:
                 self._last, attempt["said"] | said | {"at": attempt["said"].get("at", said.get("at", 0))}
             )
             made["subject"] = self._subject(made.pop("cell"))
+            # As the gateway's log lines have it.
+            made["connection"] = f"{self._run}.{conn}"
             self._counts[made["subject"]] += 1
             self._new[self._last] = made
             # Only what is not written down yet has to be remembered until the next record.
             attempt["said"] = {}
             return
-        said = {name: value for name, value in said.items() if name not in ("cell", "at")}
+        said = {name: value for name, value in said.items() if name not in ("cell", "at", "connection")}
         fresh = self._new.get(attempt["event"])
         if fresh is not None:
             fresh.update(said)

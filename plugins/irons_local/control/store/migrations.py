@@ -182,5 +182,10 @@ CREATE TABLE holds (
 ALTER TABLE sandboxes ADD COLUMN entrypoint INTEGER NOT NULL DEFAULT 0;
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST, _CAUSES, _SERVED, _SUMMARIES, _NOTABLE, _FLEETS)
+_CONNECTIONS = """
+-- The id of the connection in the gateway's log lines.
+ALTER TABLE events ADD COLUMN connection TEXT;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _CAUSES, _SERVED, _SUMMARIES, _NOTABLE, _FLEETS, _CONNECTIONS)
 """Step N (counted from 1) leads from version N-1 to version N; `PRAGMA user_version` holds the version."""
