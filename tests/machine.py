@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from irons_local.doctor.checks import Check, examine
+from irons_local.doctor.checks import DoctorCheck, examine
 from irons_local.paths import Places
 from tests.parallel import is_worker
 
@@ -28,7 +28,7 @@ _NOT_NEEDED = frozenset({"mmdebstrap", "cgroups", "tun", "names", "internet"})
 
 
 @cache
-def _checks() -> tuple[Check, ...]:
+def _checks() -> tuple[DoctorCheck, ...]:
     """Doctor's checks of this machine, run once."""
     with tempfile.TemporaryDirectory() as room:
         return examine(Places(Path(room) / "state", Path(room) / "runtime"))

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from irons_local.engines.protocol import Namespaces
+from irons_local.cell.layout import Namespaces
 from irons_local.errors import CellError
 
 _SPACES = ("user", "net", "mnt")

@@ -14,7 +14,7 @@ from tests.local.people import CELL_NEEDS, PYTHON, Kept, eventually
 
 from irons_local.ipc.framing import Message, RequestError
 from irons_local.keeper.cells import children
-from irons_local.keeper.cells.requests import Report
+from irons_local.keeper.cells.requests import ChildResult
 from irons_local.linux.idmap import PRIVATE_BASE
 
 SQUAT = """
@@ -352,7 +352,7 @@ def test_a_child_that_takes_too_long_is_told_from_one_that_was_ended() -> None:
     for late in (True, False):
         loop, heard = _HeldLoop(), list[Message | None]()
         child = children.fork(lambda _: signal.pause())
-        report = Report(loop, child, heard.append, 3.0)  # type: ignore[arg-type]
+        report = ChildResult(loop, child, heard.append, 3.0)  # type: ignore[arg-type]
         if late:
             loop.late()
         else:

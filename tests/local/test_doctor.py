@@ -13,7 +13,7 @@ import pytest
 from tests.containers import Container, Yard
 
 from irons_local.doctor import facts as facts_of_machine
-from irons_local.doctor.checks import Check, examine, judge
+from irons_local.doctor.checks import DoctorCheck, examine, judge
 from irons_local.doctor.facts import Facts
 from irons_local.doctor.surroundings import NEEDED, Surroundings
 from irons_local.doctor.way_out import WayOut, look
@@ -24,7 +24,7 @@ IN_DOCKER = Surroundings("docker", filtered=True)
 IN_PODMAN = Surroundings("podman", filtered=True)
 
 
-def _of(facts: Facts, name: str) -> Check:
+def _of(facts: Facts, name: str) -> DoctorCheck:
     return next(check for check in judge(facts) if check.name == name)
 
 
@@ -246,7 +246,7 @@ def test_what_confines_a_process_is_read_of_it(tmp_path: Path) -> None:
 def test_on_a_machine_that_works_a_container_is_only_named() -> None:
     """The marks of a container alone, as on a machine that was made of one, are no lack."""
     check = _of(replace(WELL, uid=0, around=Surroundings("docker")), "container")
-    assert check == Check("container", True, "in a container (docker)")
+    assert check == DoctorCheck("container", True, "in a container (docker)")
 
 
 @pytest.mark.needs("root", "user-namespaces", "networks", "crun")

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from irons_local.ipc.aio import AsyncLink
 from irons_local.ipc.framing import (
     MAX_BYTES,
+    FrameReader,
     LinkClosedError,
     LinkError,
     Message,
-    Receiver,
     RequestError,
     Sender,
     encode,
@@ -45,7 +45,7 @@ def test_messages_survive_any_cutting(bodies: list[dict[str, object]], size: int
     near, far = _pair()
     far.setblocking(False)
     with near, far:
-        receiver, got = Receiver(far), []
+        receiver, got = FrameReader(far), []
         stream = b"".join(encode(body) for body in bodies)
         for start in range(0, len(stream), size):
             near.sendall(stream[start : start + size])
@@ -61,7 +61,7 @@ def test_garbage_never_becomes_anything_else(data: bytes) -> None:
     far.setblocking(False)
     with near, far:
         near.sendall(data)
-        receiver = Receiver(far)
+        receiver = FrameReader(far)
         with contextlib.suppress(LinkError):
             while receiver.step() is not None:
                 continue

@@ -14,7 +14,7 @@ from tests.local import people
 from irons.errors import LocalError
 from irons_local.daemon import spawn
 from irons_local.doctor import readiness
-from irons_local.doctor.checks import Check
+from irons_local.doctor.checks import DoctorCheck
 from irons_local.errors import CellError, EngineError
 from irons_local.images.sources.mmdebstrap import piped
 from irons_local.paths import Places
@@ -122,9 +122,9 @@ def test_the_quickstart_names_a_place_that_it_cannot_use(home: Path) -> None:
 def _failing(monkeypatch: pytest.MonkeyPatch, *names: str) -> list[Places]:
     asked: list[Places] = []
 
-    def examine(places: Places) -> tuple[Check, ...]:
+    def examine(places: Places) -> tuple[DoctorCheck, ...]:
         asked.append(places)
-        return tuple(Check(name, False, f"no {name}", f"get {name}") for name in names)
+        return tuple(DoctorCheck(name, False, f"no {name}", f"get {name}") for name in names)
 
     monkeypatch.setattr(readiness, "examine", examine)
     return asked
@@ -138,7 +138,7 @@ def test_what_the_machine_may_have_caused_is_explained(monkeypatch: pytest.Monke
     asked = _failing(monkeypatch, "mmdebstrap", "crun")
     found = readiness.explained(EngineError("failed", "it did not start"), PLACES)
     assert (found.message, found.hint) == ("it did not start: no crun", "get crun")
-    assert readiness.cause(CellError("no cell"), PLACES) == Check("crun", False, "no crun", "get crun")
+    assert readiness.cause(CellError("no cell"), PLACES) == DoctorCheck("crun", False, "no crun", "get crun")
     assert readiness.cause(OSError(28, "full"), PLACES) is not None
     assert len(asked) == 3
     refusal = EngineError("input", "no such name")

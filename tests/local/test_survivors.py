@@ -68,7 +68,7 @@ def test_no_daemon_comes_while_a_purge_goes_on(places: Places, monkeypatch: pyte
     """A keeper that is started during a purge gives up, and says what may be in its way."""
     monkeypatch.setattr(daemonize, "_END_WITHIN", 0.05)
     barred = daemonize.bar(places)
-    with pytest.raises(daemonize.BecomingError, match="an uninstall"):
+    with pytest.raises(daemonize.DaemonizeError, match="an uninstall"):
         daemonize.lock(places)
     for lock in barred:
         os.close(lock)

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from irons.client.backends import HEADER, client, load_httpx
-from irons.client.receiving import Receiver, Reply
+from irons.client.receiving import BoundedReader, Reply
 
 if TYPE_CHECKING:
     import httpx
@@ -101,7 +101,7 @@ class HttpxChannel:
         self._settings = settings
         self._opened: httpx.Client | None = None
         self._opening = threading.Lock()
-        self._receiver = Receiver()
+        self._receiver = BoundedReader()
 
     def send(
         self,

@@ -72,7 +72,7 @@ def too_long(status: int) -> ApiError:
     return ApiError(f"the server's answer is longer than {LARGEST_ANSWER >> 20} MiB", status=status)
 
 
-class Receiver:
+class BoundedReader:
     """Sends requests, and reads each answer up to a length and a moment.
 
     The timeouts of httpx bound each read of the socket; a server that sends a byte now and then, or one interim answer after

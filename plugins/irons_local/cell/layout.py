@@ -17,6 +17,14 @@ SOCKETS = ("tcp4", "tcp6", "dns_udp4", "dns_udp6", "dns_tcp4", "dns_tcp6", "nflo
 """A cell's sockets, in the order in which they are made, kept by the keeper and handed to the gateway."""
 
 
+class Namespaces(NamedTuple):
+    """Open descriptors of a cell's namespaces; whoever asked for them closes them."""
+
+    user: int
+    net: int
+    mount: int
+
+
 class Ports(NamedTuple):
     """Where the gateway listens inside a cell: its transparent TCP port, and its name server's."""
 

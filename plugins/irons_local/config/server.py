@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 _LOOPBACK = "127.0.0.1"
 
 
-class ConfigError(Exception):
+class ServerConfigError(Exception):
     """The configuration makes no sense; the message is one line."""
 
 
@@ -64,20 +64,20 @@ def read_config(listening: Path, settings: Path) -> Config:
             `gateway_workers`, which is for the keeper and only checked here.
 
     Raises:
-        ConfigError: one of them cannot be read, or holds what makes no sense.
+        ServerConfigError: one of them cannot be read, or holds what makes no sense.
     """
     given = _read(listening, json.loads)
     asked = {name: value for name, value in given.items() if value is not None}
     for name, kind in (("host", str), ("port", int), ("tls_cert", str), ("tls_key", str), ("ssh_host", str)):
         if type(asked.get(name, kind())) is not kind:
-            raise ConfigError(f"{listening}: {name} is invalid; fix it, or remove the file")
+            raise ServerConfigError(f"{listening}: {name} is invalid; fix it, or remove the file")
     local = _read(settings, tomllib.loads).get("local", {})
     kept = {name: local[name] for name in ("keep_events", "keep_days", "connections") if name in local}
     for name, value in kept.items():
         if type(value) is not int or not 0 < value < 1_000_000_000:
-            raise ConfigError(f"{settings}: local.{name} must be a number above 0, not {value!r}")
+            raise ServerConfigError(f"{settings}: local.{name} must be a number above 0, not {value!r}")
     if worker_count.SETTING in local and not worker_count.fits(local[worker_count.SETTING]):
-        raise ConfigError(
+        raise ServerConfigError(
             f"{settings}: local.{worker_count.SETTING} must be a number from 1 to {worker_count.MOST}, "
             f"not {local[worker_count.SETTING]!r}"
         )
@@ -86,9 +86,9 @@ def read_config(listening: Path, settings: Path) -> Config:
         paths_of(local)
         pool = None if "synthetic_pool" not in local else str(read_pool(str(local["synthetic_pool"])))
     except (UpstreamError, AuthoritiesError) as error:
-        raise ConfigError(f"{settings}: {error}") from None
+        raise ServerConfigError(f"{settings}: {error}") from None
     except PoolError as error:
-        raise ConfigError(f"{settings}: local.synthetic_pool: {error}") from None
+        raise ServerConfigError(f"{settings}: local.synthetic_pool: {error}") from None
     return Config(
         host=asked.get("host"),
         port=asked.get("port"),
@@ -107,9 +107,9 @@ def _read(path: Path, parse: Callable[[str], Any]) -> Mapping[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} cannot be read ({error}); fix it, or move it away") from error
+        raise ServerConfigError(f"{path} cannot be read ({error}); fix it, or move it away") from error
     if not isinstance(found, dict) or not isinstance(found.get("local", {}), dict):
-        raise ConfigError(f"{path} is invalid; fix it, or move it away")
+        raise ServerConfigError(f"{path} is invalid; fix it, or move it away")
     return found
 
 

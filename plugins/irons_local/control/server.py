@@ -21,7 +21,7 @@ from irons.host import PluginHost
 from irons.settings.settings import config_path
 from irons.version import __version__
 from irons_local.config.authorities import Authorities
-from irons_local.config.server import Config, ConfigError, LocalTable, read_config
+from irons_local.config.server import Config, LocalTable, ServerConfigError, read_config
 from irons_local.control.api.app import KeyRequired, make_app
 from irons_local.control.api.plane import Plane
 from irons_local.control.audit.ingest import Ingest
@@ -29,7 +29,7 @@ from irons_local.control.audit.log import Audit
 from irons_local.control.audit.retention import Retention
 from irons_local.control.audit.serving import Serving
 from irons_local.control.clients.gateways import Gateways, Place
-from irons_local.control.clients.keeper import Keeper
+from irons_local.control.clients.keeper import KeeperClient
 from irons_local.control.egress.rules_and_modes import Egress
 from irons_local.control.http.listeners import Listener, ListenError, tcp_listener, unix_listener
 from irons_local.control.reserve import Reserve
@@ -85,7 +85,7 @@ class Server:
         kept = Retention(events=config.keep_events, days=config.keep_days)
         self._serving = Serving()
         audit = Audit(store, Ingest(places.gateway / "audit", self._serving), kept, self._settle)
-        keeper = Keeper(on_peer=self._meet, on_moved=lambda cell, served: self._soon({cell: served}))
+        keeper = KeeperClient(on_peer=self._meet, on_moved=lambda cell, served: self._soon({cell: served}))
         gateways = Gateways(
             locate=self._locate,
             release=keeper.release,
@@ -294,10 +294,10 @@ def main() -> int:
         config = read_config(places.listening, config_path(os.environ))
         link, rendezvous = inherited("IRONS_LINK"), inherited("IRONS_KEEPER")
         if link is None:
-            raise ConfigError("IRONS_LINK names no descriptor; the keeper starts this program")
+            raise ServerConfigError("IRONS_LINK names no descriptor; the keeper starts this program")
         with contextlib.closing(Store(places.database, Reserve(places.reserve).give)) as store:
             asyncio.run(_run(places, config, store, link, rendezvous))
-    except (PlacesError, ConfigError, StoreError, ListenError, NoPortError) as error:
+    except (PlacesError, ServerConfigError, StoreError, ListenError, NoPortError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     return 0

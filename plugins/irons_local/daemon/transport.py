@@ -13,7 +13,7 @@ from irons_local.paths import Places
 _LOOK_EVERY = 1.0
 
 
-class Reviving:
+class RestartingTransport:
     """Looks after the daemon before each request, unless it did so within the last second; see `irons.hookspecs.Waker`.
 
     What waits or follows may outlive the daemon that it began with, and has nobody else to bring it back. It may also

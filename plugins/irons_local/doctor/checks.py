@@ -1,6 +1,6 @@
 """`irons doctor`: what this machine lacks for sandboxes of its own, check by check, with the line that fixes it.
 
-A check is a function from facts to a `Check`: no check looks at the machine itself, so that each machine there is
+A check is a function from facts to a `DoctorCheck`: no check looks at the machine itself, so that each machine there is
 can be put to the test. Failures elsewhere name the check that explains them.
 """
 
@@ -35,7 +35,7 @@ _UNFIT = (
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class DoctorCheck:
     """What one check found.
 
     Attributes:
@@ -51,55 +51,57 @@ class Check:
     fix: str = ""
 
 
-def examine(places: Places) -> tuple[Check, ...]:
+def examine(places: Places) -> tuple[DoctorCheck, ...]:
     """Look at this machine and judge it; see `judge`."""
     return judge(gather(places))
 
 
-def judge(facts: Facts) -> tuple[Check, ...]:
+def judge(facts: Facts) -> tuple[DoctorCheck, ...]:
     """Every check, in the order in which it makes sense to mend what they find."""
     if facts.system != "Linux":
         return (
-            Check(
+            DoctorCheck(
                 "kernel", False, f"sandboxes of your own need Linux, not {facts.system}", "use a server's URL"
             ),
         )
     return tuple(check(facts) for check in _CHECKS)
 
 
-def _kernel(facts: Facts) -> Check:
+def _kernel(facts: Facts) -> DoctorCheck:
     found = re.match(r"(\d+)\.(\d+)", facts.release)
     version = tuple(map(int, found.groups())) if found else ()
     if version < _KERNEL:
         wanted = ".".join(map(str, _KERNEL))
-        return Check(
+        return DoctorCheck(
             "kernel",
             False,
             f"Linux {facts.release} is too old: {wanted} or later is needed",
             "upgrade the system",
         )
     if facts.overlay:
-        return Check(
+        return DoctorCheck(
             "kernel",
             False,
             f"overlayfs cannot be used in a user namespace: {facts.overlay}",
             _sudo(facts, "modprobe overlay"),
         )
-    return Check("kernel", True, f"Linux {facts.release}")
+    return DoctorCheck("kernel", True, f"Linux {facts.release}")
 
 
-def _user_namespaces(facts: Facts) -> Check:
+def _user_namespaces(facts: Facts) -> DoctorCheck:
     name = "user-namespaces"
     most = facts.sysctls.get("user/max_user_namespaces", "")
     if most == "0":
-        return Check(
+        return DoctorCheck(
             name, False, "user namespaces are switched off", _set(facts, "user.max_user_namespaces=10000")
         )
     if facts.uid != 0 and facts.sysctls.get("kernel/unprivileged_userns_clone") == "0":
         setting = "kernel.unprivileged_userns_clone=1"
-        return Check(name, False, "user namespaces are for root only on this machine", _set(facts, setting))
+        return DoctorCheck(
+            name, False, "user namespaces are for root only on this machine", _set(facts, setting)
+        )
     if facts.entering and not _is_restricted(facts) and not _lacks_map_program(facts):
-        return Check(
+        return DoctorCheck(
             name,
             False,
             f"namespaces cannot be made{_inside(facts)}: {facts.entering}",
@@ -107,29 +109,31 @@ def _user_namespaces(facts: Facts) -> Check:
         )
     if facts.calls:
         what = f"a system call that starts a sandbox is refused{_inside(facts)}: {facts.calls}"
-        return Check(name, False, what, _way_out(facts))
+        return DoctorCheck(name, False, what, _way_out(facts))
     if facts.proc:
-        return Check(
+        return DoctorCheck(
             name,
             False,
             f"a new /proc cannot be mounted, as in a container that hides parts of it: {facts.proc}",
             _way_out(facts),
         )
-    return Check(name, True, "user namespaces can be made" if not facts.entering else "see the other checks")
+    return DoctorCheck(
+        name, True, "user namespaces can be made" if not facts.entering else "see the other checks"
+    )
 
 
-def _container(facts: Facts) -> Check:
+def _container(facts: Facts) -> DoctorCheck:
     around = facts.around
     if around.missing:
         lacking = f"root lacks {', '.join(around.missing)}{_inside(facts)}"
-        return Check("container", False, lacking, _way_out(facts))
+        return DoctorCheck("container", False, lacking, _way_out(facts))
     if not around.gaining:
         # A sandbox inherits it; without root, newuidmap cannot do its work.
         what = "no program can gain rights (no-new-privileges), so sudo fails in sandboxes"
-        return Check(
+        return DoctorCheck(
             "container", facts.uid == 0, what, "start irons, or its container, without no-new-privileges"
         )
-    return Check(
+    return DoctorCheck(
         "container",
         True,
         f"in a container ({around.container})" if around.container else "not in a container",
@@ -147,75 +151,79 @@ def _inside(facts: Facts) -> str:
     return ", as in an ordinary container" if facts.around.confine else ""
 
 
-def _apparmor(facts: Facts) -> Check:
+def _apparmor(facts: Facts) -> DoctorCheck:
     if _is_restricted(facts) and facts.entering:
-        return Check(
+        return DoctorCheck(
             "apparmor",
             False,
             "AppArmor keeps ordinary users from making namespaces",
             _set(facts, "kernel.apparmor_restrict_unprivileged_userns=0"),
         )
-    return Check("apparmor", True, "AppArmor is not in the way")
+    return DoctorCheck("apparmor", True, "AppArmor is not in the way")
 
 
-def _subordinate_ids(facts: Facts) -> Check:
+def _subordinate_ids(facts: Facts) -> DoctorCheck:
     if not facts.ids:
-        return Check(
+        return DoctorCheck(
             "subordinate-ids",
             True,
             "root needs none" if facts.uid == 0 else f"{facts.user} has enough of them",
         )
     if facts.uid == 0:
         fix = "start the container as the machine's root, not rootless; as an ordinary user of the machine irons works too"
-        return Check("subordinate-ids", False, facts.ids, fix)
+        return DoctorCheck("subordinate-ids", False, facts.ids, fix)
     ids = f"{facts.free_ids}-{facts.free_ids + 65535}"
     line = f"usermod --add-subuids {ids} --add-subgids {ids} {facts.user}"
-    return Check("subordinate-ids", False, facts.ids, _sudo(facts, line))
+    return DoctorCheck("subordinate-ids", False, facts.ids, _sudo(facts, line))
 
 
-def _newuidmap(facts: Facts) -> Check:
+def _newuidmap(facts: Facts) -> DoctorCheck:
     if facts.uid == 0:
-        return Check("newuidmap", True, "root needs none")
+        return DoctorCheck("newuidmap", True, "root needs none")
     return _program(facts, "newuidmap", "newuidmap", "newgidmap", purpose="gives sandboxes their ids")
 
 
-def _nftables(facts: Facts) -> Check:
+def _nftables(facts: Facts) -> DoctorCheck:
     check = _program(facts, "nftables", "nft", purpose="leads a sandbox's connections to the gateway")
     if check.ok and facts.rules:
         modules = "modprobe -a nf_tables nft_tproxy nft_chain_nat nft_log nft_reject_inet"
-        return Check("nftables", False, f"the kernel refuses the rules: {facts.rules}", _sudo(facts, modules))
+        return DoctorCheck(
+            "nftables", False, f"the kernel refuses the rules: {facts.rules}", _sudo(facts, modules)
+        )
     return check
 
 
-def _crun(facts: Facts) -> Check:
+def _crun(facts: Facts) -> DoctorCheck:
     return _program(facts, "crun", "crun", purpose="runs the sandboxes")
 
 
-def _mmdebstrap(facts: Facts) -> Check:
+def _mmdebstrap(facts: Facts) -> DoctorCheck:
     check = _program(facts, "mmdebstrap", "mmdebstrap", purpose="builds images")
     if check.ok or not facts.images:
         return check
-    return Check(
+    return DoctorCheck(
         "mmdebstrap", True, "not installed; only needed to build images, and there is one", check.fix
     )
 
 
-def _skopeo(facts: Facts) -> Check:
+def _skopeo(facts: Facts) -> DoctorCheck:
     check = _program(facts, "skopeo", "skopeo", purpose="pulls images")
     if check.ok:
         return check
-    return Check("skopeo", True, "not installed; only needed to pull images from registries", check.fix)
+    return DoctorCheck("skopeo", True, "not installed; only needed to pull images from registries", check.fix)
 
 
-def _ssh(facts: Facts) -> Check:
+def _ssh(facts: Facts) -> DoctorCheck:
     return _program(facts, "ssh", "ssh", "ssh-keygen", purpose="leads into sandboxes")
 
 
-def _state(facts: Facts) -> Check:
+def _state(facts: Facts) -> DoctorCheck:
     if facts.state_problem:
-        return Check("state", False, facts.state_problem, "set XDG_STATE_HOME to a directory of your own")
+        return DoctorCheck(
+            "state", False, facts.state_problem, "set XDG_STATE_HOME to a directory of your own"
+        )
     if facts.filesystem in _UNFIT:
-        return Check(
+        return DoctorCheck(
             "state",
             False,
             f"{facts.state} is on {facts.filesystem}, on which sandboxes cannot keep their files",
@@ -223,40 +231,44 @@ def _state(facts: Facts) -> Check:
             if facts.around.container and facts.filesystem == "overlay"
             else "set XDG_STATE_HOME to a directory on a local disk",
         )
-    return Check("state", True, f"{facts.state}" + (f" ({facts.filesystem})" if facts.filesystem else ""))
+    return DoctorCheck(
+        "state", True, f"{facts.state}" + (f" ({facts.filesystem})" if facts.filesystem else "")
+    )
 
 
-def _disk(facts: Facts) -> Check:
+def _disk(facts: Facts) -> DoctorCheck:
     room = f"{facts.free / 1e9:.1f} GB are free"
     if facts.free < _ROOM:
-        return Check(
+        return DoctorCheck(
             "disk", False, f"{room}; an image and a sandbox at work need 1 GB", f"make room at {facts.state}"
         )
-    return Check("disk", True, room)
+    return DoctorCheck("disk", True, room)
 
 
-def _limits(facts: Facts) -> Check:
+def _limits(facts: Facts) -> DoctorCheck:
     if not facts.limits:
-        return Check("cgroups", True, "processors, memory and processes of a sandbox can be limited")
+        return DoctorCheck("cgroups", True, "processors, memory and processes of a sandbox can be limited")
     fix = "" if facts.uid == 0 else "irons local install"
-    return Check("cgroups", True, f"only the number of processes can be limited: {facts.limits}", fix)
+    return DoctorCheck("cgroups", True, f"only the number of processes can be limited: {facts.limits}", fix)
 
 
-def _disk_limits(facts: Facts) -> Check:
+def _disk_limits(facts: Facts) -> DoctorCheck:
     name = "disk-limits"
     if facts.uid != 0:
-        return Check(name, True, "--disk is refused: the namespace engine can limit the disk only for root")
+        return DoctorCheck(
+            name, True, "--disk is refused: the namespace engine can limit the disk only for root"
+        )
     check = _program(facts, name, "mkfs.ext4", purpose="makes the file system that --disk limits")
     if check.ok:
-        return Check(name, True, "the disk of a sandbox can be limited")
-    return Check(name, True, "mkfs.ext4 is not installed; only --disk needs it", check.fix)
+        return DoctorCheck(name, True, "the disk of a sandbox can be limited")
+    return DoctorCheck(name, True, "mkfs.ext4 is not installed; only --disk needs it", check.fix)
 
 
-def _names(facts: Facts) -> Check:
+def _names(facts: Facts) -> DoctorCheck:
     if not facts.unreadable:
-        return Check("names", True, "the gateway can read what it resolves names with")
+        return DoctorCheck("names", True, "the gateway can read what it resolves names with")
     files = " ".join(facts.unreadable)
-    return Check(
+    return DoctorCheck(
         "names",
         False,
         f"the gateway, which runs as a user of its own, cannot read {files}, so no name is resolved",
@@ -264,7 +276,7 @@ def _names(facts: Facts) -> Check:
     )
 
 
-def _authorities(facts: Facts) -> Check:
+def _authorities(facts: Facts) -> DoctorCheck:
     name, found = "company-ca", facts.authorities
     kept = (
         "; left out: " + ", ".join(f"{each.path} ({each.why})" for each in found.left_out)
@@ -272,44 +284,44 @@ def _authorities(facts: Facts) -> Check:
         else ""
     )
     if not found.count:
-        return Check(
+        return DoctorCheck(
             name,
             not kept,
             f"no certificate authority is carried into sandboxes{kept}",
             _CA_FIX if kept else "",
         )
     what = f"{found.count} certificate{'s' if found.count != 1 else ''} of {', '.join(found.files)} are trusted in sandboxes"
-    return Check(name, True, what + kept)
+    return DoctorCheck(name, True, what + kept)
 
 
-def _internet(facts: Facts) -> Check:
+def _internet(facts: Facts) -> DoctorCheck:
     name, way = "internet", facts.way_out
     setting = 'set upstream_proxy = "http://HOST:PORT" under [local] in the configuration'
     if way.trouble:
         fix = "correct [local] in the configuration"
-        return Check(name, False, f"the upstream proxy cannot be used: {way.trouble}", fix)
+        return DoctorCheck(name, False, f"the upstream proxy cannot be used: {way.trouble}", fix)
     if way.proxied:
         fix = f"chmod 600 {way.readable}" if way.readable else ""
         others = f"; others can read its password in {way.readable}" if way.readable else ""
-        return Check(name, True, f"the upstream proxy takes connections{others}", fix)
+        return DoctorCheck(name, True, f"the upstream proxy takes connections{others}", fix)
     if way.variable and not way.routed:
         what = f"there is no route to the internet, and the gateway does not use the proxy that {way.variable} names"
-        return Check(name, False, what, setting)
+        return DoctorCheck(name, False, what, setting)
     if way.variable:
         what = f"the gateway dials directly; {way.variable} names a proxy, which it does not use"
-        return Check(name, True, what, f"where only that proxy leads out: {setting}")
-    return Check(
+        return DoctorCheck(name, True, what, f"where only that proxy leads out: {setting}")
+    return DoctorCheck(
         name, True, "there is a route" if way.routed else "there is no route; sandboxes reach nothing outside"
     )
 
 
-def _tun(facts: Facts) -> Check:
+def _tun(facts: Facts) -> DoctorCheck:
     if facts.tun:
-        return Check("tun", True, "/dev/net/tun is there (for engines with virtual machines)")
-    return Check("tun", True, "/dev/net/tun cannot be used; only engines with virtual machines need it")
+        return DoctorCheck("tun", True, "/dev/net/tun is there (for engines with virtual machines)")
+    return DoctorCheck("tun", True, "/dev/net/tun cannot be used; only engines with virtual machines need it")
 
 
-_CHECKS: tuple[Callable[[Facts], Check], ...] = (
+_CHECKS: tuple[Callable[[Facts], DoctorCheck], ...] = (
     _kernel,
     _user_namespaces,
     _container,
@@ -340,13 +352,13 @@ def _lacks_map_program(facts: Facts) -> bool:
     return facts.uid != 0 and not (facts.programs.get("newuidmap") and facts.programs.get("newgidmap"))
 
 
-def _program(facts: Facts, check: str, *programs: str, purpose: str) -> Check:
+def _program(facts: Facts, check: str, *programs: str, purpose: str) -> DoctorCheck:
     missing = [name for name in programs if not facts.programs.get(name)]
     if not missing:
-        return Check(check, True, facts.programs[programs[0]])
+        return DoctorCheck(check, True, facts.programs[programs[0]])
     line = packages.installing(programs[0], facts.manager)
     fix = _sudo(facts, line) if facts.manager else line
-    return Check(check, False, f"{missing[0]}, which {purpose}, is not installed", fix)
+    return DoctorCheck(check, False, f"{missing[0]}, which {purpose}, is not installed", fix)
 
 
 def _set(facts: Facts, setting: str) -> str:

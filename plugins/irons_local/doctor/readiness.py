@@ -9,7 +9,7 @@ import os
 import shutil
 from pathlib import Path
 
-from irons_local.doctor.checks import Check, examine
+from irons_local.doctor.checks import DoctorCheck, examine
 from irons_local.errors import CellError, EngineError
 from irons_local.linux.idmap import IdMapError, outer_map
 from irons_local.linux.programs import search_path
@@ -24,7 +24,7 @@ _FOR_THE_NETWORK = frozenset({"names", "internet"})
 """A sandbox is made without them, and is of use without a way out."""
 
 
-def obstacle(places: Places, *, building: bool = False) -> Check | None:
+def obstacle(places: Places, *, building: bool = False) -> DoctorCheck | None:
     """Run doctor's checks and return the first one that fails; None where all pass.
 
     Args:
@@ -54,12 +54,12 @@ def doubtful() -> bool:
         return True
 
 
-def refused(check: Check) -> EngineError:
+def refused(check: DoctorCheck) -> EngineError:
     """The error that ends with doctor's words, and has its fix as the hint."""
     return EngineError("machine", f"this machine cannot run sandboxes: {check.what}", check.fix)
 
 
-def cause(error: Exception, places: Places) -> Check | None:
+def cause(error: Exception, places: Places) -> DoctorCheck | None:
     """The failed check that explains an error; None where the error is not one that a machine causes.
 
     Args:

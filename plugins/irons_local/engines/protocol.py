@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, runtime_checkable
 
 from irons_local.cell import layout
+from irons_local.cell.layout import Namespaces
 from irons_local.limits import Limits
 from irons_local.progress import Progress, unheard
 
@@ -78,14 +79,6 @@ class Look:
     state: Literal["absent", "stopped", "running", "broken"]
     reason: str = ""
     facts: Mapping[str, str] | None = None
-
-
-class Namespaces(NamedTuple):
-    """Open descriptors of a cell's namespaces; whoever asked for them closes them."""
-
-    user: int
-    net: int
-    mount: int
 
 
 class Cells(Protocol):

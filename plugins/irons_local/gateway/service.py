@@ -19,7 +19,7 @@ from irons_local.config.synthetic_pool import PoolError
 from irons_local.config.upstream import UpstreamError
 from irons_local.gateway.accept.cell import Caps, Cell, Running, forget
 from irons_local.gateway.accept.hostnet_watch import GroundWatch
-from irons_local.gateway.accept.listeners import Doors
+from irons_local.gateway.accept.listeners import CellListeners
 from irons_local.gateway.accept.pools import Pools
 from irons_local.gateway.attempt.context import Context
 from irons_local.gateway.budget.descriptors import Files
@@ -31,7 +31,7 @@ from irons_local.gateway.reach.proxy import Proxy
 from irons_local.gateway.reach.resolve import Resolver
 from irons_local.gateway.record.folding import Dropped, Folder
 from irons_local.gateway.record.journal import Journal, JournalError
-from irons_local.gateway.record.notify import News
+from irons_local.gateway.record.notify import Notifier
 from irons_local.gateway.streams.splice import Pipes, share_of_pipes
 from irons_local.gateway.tls import client_hello
 from irons_local.gateway.tls.remembered import Hellos
@@ -81,9 +81,9 @@ class Service:
         self._home = home
         self._caps = caps or Caps()
         self._turn = selector.turn
-        self._news = News(loop)
+        self._news = Notifier(loop)
         self._cells: dict[str, Cell] = {}
-        self._doors: dict[str, Doors] = {}
+        self._doors: dict[str, CellListeners] = {}
         self._ports: dict[str, Any] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._said: str | None = None
@@ -202,7 +202,7 @@ class Service:
             cell = self._cells[name] = Cell(name, self._home, self._caps, self._turn, self._pools)
             self._context.files.attach()
         taken, fds[:] = list(fds), []
-        self._doors[name] = Doors(self._context, cell, taken)
+        self._doors[name] = CellListeners(self._context, cell, taken)
         self._ports[name] = ports
 
     async def _detach(self, name: str) -> None:

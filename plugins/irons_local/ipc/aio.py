@@ -8,7 +8,7 @@ import socket
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from irons_local.ipc.framing import Body, LinkClosedError, LinkError, Message, Receiver, Sender, answer_of
+from irons_local.ipc.framing import Body, FrameReader, LinkClosedError, LinkError, Message, Sender, answer_of
 from irons_local.log.context import REQUEST
 
 
@@ -22,7 +22,7 @@ class AsyncLink:
         sock.setblocking(False)
         self.sock = sock
         self._loop = asyncio.get_running_loop()
-        self._receiver = Receiver(sock)
+        self._receiver = FrameReader(sock)
         self._sender = Sender(sock)
         self._drained: asyncio.Future[None] | None = None
         self._arrived: asyncio.Queue[Message | None] = asyncio.Queue()

@@ -83,7 +83,7 @@ def answer_of(message: Message) -> Message:
     return Message(ok if isinstance(ok, dict) else {}, message.fds)
 
 
-class Receiver:
+class FrameReader:
     """Takes messages off a socket, blocking or not, never reading beyond the message at hand.
 
     Not reading ahead is what ties descriptors to their message: the kernel hands them over with the first byte

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from irons_local.ipc.framing import Body, LinkClosedError, Message, Receiver, answer_of, encode
+from irons_local.ipc.framing import Body, FrameReader, LinkClosedError, Message, answer_of, encode
 from irons_local.ipc.unixsock import reach
 
 
@@ -22,7 +22,7 @@ class Link:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        self._receiver = Receiver(sock)
+        self._receiver = FrameReader(sock)
         self._notices: deque[Message] = deque()
         self._last = 0
 

@@ -23,11 +23,11 @@ _LOG_MOST = 4 << 20
 _LOG_KEPT = 1 << 20
 
 
-class BecomingError(Exception):
+class DaemonizeError(Exception):
     """This process cannot be the keeper; the message says why, on one line."""
 
 
-class AnotherError(BecomingError):
+class AnotherError(DaemonizeError):
     """A keeper of this user is there already, and answers."""
 
 
@@ -39,7 +39,7 @@ def lock(places: Places) -> list[int]:
 
     Raises:
         AnotherError: a keeper is there and answers.
-        BecomingError: a keeper is there and neither answers nor ends.
+        DaemonizeError: a keeper is there and neither answers nor ends.
     """
     noted = json.dumps(_holding(places)).encode()
     return [_take(path, places, noted) for path in (places.lock, places.state_lock)]
@@ -50,7 +50,7 @@ def bar(places: Places) -> list[int]:
 
     Raises:
         AnotherError: a keeper is there and answers.
-        BecomingError: a keeper is there and neither answers nor ends.
+        DaemonizeError: a keeper is there and neither answers nor ends.
     """
     # Without a note: a keeper that waits for the lock would end the process that it names.
     return [_take(path, places, b"") for path in (places.lock, places.state_lock) if path.parent.is_dir()]
@@ -74,7 +74,7 @@ def _take(path: Path, places: Places, noted: bytes) -> int:
                 who = (
                     "another keeper" if holder else "another process, such as an uninstall that is not done,"
                 )
-                raise BecomingError(f"{who} holds {path}, and neither answers nor ends") from None
+                raise DaemonizeError(f"{who} holds {path}, and neither answers nor ends") from None
             # It may be about to begin, or to end; the children it forked hold the lock a moment longer.
             if waited > _PATIENCE and not told and holder and namespaces.is_same(holder["process"]):
                 os.kill(holder["process"]["pid"], signal.SIGTERM)
@@ -95,7 +95,7 @@ def _open(path: Path) -> int:
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except FileNotFoundError:
-        raise BecomingError(f"{path.parent} was removed by another process") from None
+        raise DaemonizeError(f"{path.parent} was removed by another process") from None
 
 
 def _is_at(fd: int, path: Path) -> bool:

@@ -28,9 +28,9 @@ from irons_local.keeper import daemonize
 from irons_local.keeper.cells.children import fault
 from irons_local.keeper.cells.loop import READ, Loop
 from irons_local.keeper.cells.registry import NAME
-from irons_local.keeper.cells.requests import Ask, Client
+from irons_local.keeper.cells.requests import Client, Request
 from irons_local.keeper.supervise.spawn import PROXIES, STATE, Plan
-from irons_local.keeper.supervise.supervisor import Worker, end_found, find, say
+from irons_local.keeper.supervise.supervisor import ManagedProcess, end_found, find, say
 from irons_local.keeper.supervise.workers import Gateways
 from irons_local.log.context import request_id
 from irons_local.log.line import LEVELS, VARIABLE, level_of
@@ -74,17 +74,17 @@ class Keeper:
         self._clients: set[Client] = set()
         self._ready = False
         self._resuming = False
-        self._awaiting: list[Ask] = []
-        self._downs: list[Ask] = []
+        self._awaiting: list[Request] = []
+        self._downs: list[Request] = []
         self._began = time.time()
         self._gateways = Gateways(
             self._loop, gateway, workers, version, places.workers, self._introduce, self._tell_moved
         )
         self._cells = self._gateways.held
-        self._server = Worker(
+        self._server = ManagedProcess(
             self._loop, server, version, self._asked, self._server_begun, self._server_ended
         )
-        self._ops: dict[str, Callable[[Ask], None]] = {
+        self._ops: dict[str, Callable[[Request], None]] = {
             **self._cells.ops,
             "cell.place": self._place,
             "cell.served": self._served,
@@ -155,14 +155,14 @@ class Keeper:
         if self._server.link is not None:
             self._server.link.send({"op": "moved", "cell": cell, "served": self._gateways.served(cell)})
 
-    def _place(self, ask: Ask) -> None:
+    def _place(self, ask: Request) -> None:
         """Say which worker serves a cell, before there is the cell: its policy goes there first."""
         name = ask.text("cell")
         if not NAME.fullmatch(name):
             raise ValueError(f"{name!r} is not the name of a cell")
         ask.ok(self._gateways.place(name))
 
-    def _served(self, ask: Ask) -> None:
+    def _served(self, ask: Request) -> None:
         """Say which workers served a cell in its life."""
         ask.ok({"served": self._gateways.served(ask.text("cell"))})
 
@@ -183,7 +183,7 @@ class Keeper:
             return
         self._clients.add(Client(self._loop, sock, self._asked, self._clients.discard))
 
-    def _asked(self, ask: Ask) -> None:
+    def _asked(self, ask: Request) -> None:
         """Do what is asked; nothing that a request contains ends the keeper."""
         if ask.op == "ready" and "id" not in ask.body:
             ask.drop()
@@ -206,7 +206,7 @@ class Keeper:
             said = fault(error)
             ask.refuse(said["code"], said["message"])
 
-    def _status(self, ask: Ask) -> None:
+    def _status(self, ask: Request) -> None:
         gateways = self._gateways.status()
         ask.ok(
             {
@@ -226,7 +226,7 @@ class Keeper:
             }
         )
 
-    def _await_ready(self, ask: Ask) -> None:
+    def _await_ready(self, ask: Request) -> None:
         if self._ready:
             ask.ok({"pid": self._server.pid})
             return
@@ -248,7 +248,7 @@ class Keeper:
             words = self._server.last_words()
             self._awaiting.pop().refuse("failed", f"the control plane does not start: {words}")
 
-    def _restart(self, ask: Ask) -> None:
+    def _restart(self, ask: Request) -> None:
         """End and start again the gateway, or one worker of it, the server, or all; what they serve lives on."""
         name, worker = ask.body.get("name"), ask.body.get("worker")
         if name in (None, "gateway"):
@@ -259,12 +259,12 @@ class Keeper:
             self._ready = False
         ask.ok()
 
-    def _retire(self, ask: Ask) -> None:
+    def _retire(self, ask: Request) -> None:
         """End, leaving all else to the next keeper."""
         ask.ok({"pid": os.getpid()})
         self._loop.stop()
 
-    def _down(self, ask: Ask) -> None:
+    def _down(self, ask: Request) -> None:
         self._downs.append(ask)
         if len(self._downs) == 1:
             self._end()
@@ -288,12 +288,12 @@ class Keeper:
         self._loop.after(_LOG_EVERY, self._cap_logs)
 
 
-def _cell_named(ask: Ask) -> str:
+def _cell_named(ask: Request) -> str:
     name = ask.body.get("cell")
     return name if isinstance(name, str) and NAME.fullmatch(name) else ""
 
 
-def _running(worker: Worker) -> dict[str, object]:
+def _running(worker: ManagedProcess) -> dict[str, object]:
     return {"pid": worker.pid if worker.link else None, "failures": worker.failures}
 
 
@@ -355,7 +355,7 @@ def main(arguments: Sequence[str]) -> int:
     except daemonize.AnotherError as error:
         _tell(ready, {"another": f"{error}"})
         return 1
-    except (PlacesError, daemonize.BecomingError, OSError) as error:
+    except (PlacesError, daemonize.DaemonizeError, OSError) as error:
         say(f"{error}")
         _tell(ready, {"error": f"{error}"})
         return 1

@@ -38,9 +38,9 @@ def local_backend(settings: Settings) -> Backend:
                 hint="irons local up starts it, and so does any command that needs it",
             )
     else:
-        from irons_local.daemon.transport import Reviving
+        from irons_local.daemon.transport import RestartingTransport
 
-        waker = Reviving(places, settings.env)
+        waker = RestartingTransport(places, settings.env)
     return Backend(
         "http://irons",
         local=True,

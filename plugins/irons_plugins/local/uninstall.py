@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from irons.context import Context
-    from irons_local.engines.protocol import Namespaces
+    from irons_local.cell.layout import Namespaces
     from irons_local.paths import Places
 
 
@@ -113,7 +113,7 @@ def _purge(ctx: Context, places: Places) -> list[str]:
     """
     try:
         barred = _end_and_bar(places)
-    except (daemonize.BecomingError, OSError) as error:
+    except (daemonize.DaemonizeError, OSError) as error:
         return [str(error)]
     try:
         wrong = asyncio.run(_destroy_left(ctx, places))
@@ -142,7 +142,7 @@ def _end_and_bar(places: Places) -> list[int]:
     for last in (False, False, True):
         left = ", ".join(f"{name} (process {pid})" for name, pid in end(places))
         if left:
-            raise daemonize.BecomingError(f"not ended: {left}")
+            raise daemonize.DaemonizeError(f"not ended: {left}")
         try:
             return daemonize.bar(places)
         except daemonize.AnotherError:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from irons_local.config.server import Config, ConfigError, LocalTable, read_config
+from irons_local.config.server import Config, LocalTable, ServerConfigError, read_config
 
 
 def test_no_files_are_the_defaults(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_nonsense_is_one_line_that_names_the_file(tmp_path: Path, listening: str
     """A file that makes no sense is named, in one line."""
     (tmp_path / "server.json").write_text(listening)
     (tmp_path / "config.toml").write_text(settings)
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ServerConfigError) as caught:
         read_config(tmp_path / "server.json", tmp_path / "config.toml")
     assert "\n" not in str(caught.value)
     assert "secret" not in str(caught.value)

@@ -16,7 +16,7 @@ from tests.local.control.lab import control_plane, run, until
 
 from irons_local.control.clients import gateways as module
 from irons_local.control.clients.gateways import Gateways, Place
-from irons_local.control.clients.keeper import Keeper
+from irons_local.control.clients.keeper import KeeperClient
 from irons_local.control.schema.errors import ApiError
 from irons_local.errors import CellError
 from irons_local.ipc.aio import AsyncLink
@@ -54,10 +54,12 @@ class OtherEnd:
 
 
 @contextlib.asynccontextmanager
-async def kept(answers: dict[str, Any]) -> AsyncIterator[tuple[Keeper, OtherEnd]]:
+async def kept(answers: dict[str, Any]) -> AsyncIterator[tuple[KeeperClient, OtherEnd]]:
     """A keeper that gives these answers."""
     near, far = socket.socketpair()
-    keeper = Keeper(on_peer=lambda sock, _worker, _cells: sock.close(), on_moved=lambda _cell, _served: None)
+    keeper = KeeperClient(
+        on_peer=lambda sock, _worker, _cells: sock.close(), on_moved=lambda _cell, _served: None
+    )
     end = OtherEnd(far, answers)
     serving = asyncio.ensure_future(keeper.serve(near, None, _nothing))
     await asyncio.sleep(0)
@@ -142,7 +144,7 @@ def test_the_next_keeper_takes_over(tmp_path: Any) -> None:
             renewed.set()
 
         near, far = socket.socketpair()
-        keeper = Keeper(
+        keeper = KeeperClient(
             on_peer=lambda sock, _worker, _cells: sock.close(), on_moved=lambda _cell, _served: None
         )
         first = OtherEnd(far, {})

@@ -13,7 +13,7 @@ from tests.local.control.lab import KEY, Lab, PretendEngine, control_plane, run,
 
 from irons_local.control.store import sandboxes
 from irons_local.doctor import readiness
-from irons_local.doctor.checks import Check
+from irons_local.doctor.checks import DoctorCheck
 from irons_local.errors import EngineError
 from irons_local.linux.idmap import IdMapError
 from irons_local.paths import Places
@@ -224,11 +224,11 @@ def test_a_start_that_the_machine_refuses_ends_with_doctors_words(
     """Where the built-in engine fails and a check of doctor's does too, the reason ends with its words and its fix."""
     checked: list[Places] = []
 
-    def examine(places: Places) -> tuple[Check, ...]:
+    def examine(places: Places) -> tuple[DoctorCheck, ...]:
         checked.append(places)
         return (
-            Check("kernel", True, "Linux"),
-            Check("crun", False, "crun is not installed", "apt-get install crun"),
+            DoctorCheck("kernel", True, "Linux"),
+            DoctorCheck("crun", False, "crun is not installed", "apt-get install crun"),
         )
 
     monkeypatch.setattr(readiness, "examine", examine)
@@ -264,7 +264,7 @@ def test_what_the_machine_lacks_is_said_before_anything_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacking: str
 ) -> None:
     """Where there is an image, too, a create on a machine that lost what sandboxes need is refused in doctor's words."""
-    checks = (Check("crun", False, "crun is not installed", "apt-get install crun"),)
+    checks = (DoctorCheck("crun", False, "crun is not installed", "apt-get install crun"),)
     monkeypatch.setattr(readiness, "examine", lambda _: checks)
     monkeypatch.setattr(
         "irons_local.doctor.readiness.shutil.which",

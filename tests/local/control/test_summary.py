@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from irons_local.control.audit import hosts_tried, retention
 from irons_local.control.audit.hosts_tried import HostQuery
-from irons_local.control.audit.intake import Taking
+from irons_local.control.audit.intake import RunIntake
 from irons_local.control.audit.retention import Retention, shares
 from irons_local.control.audit.summary import (
     DOMAIN,
@@ -411,7 +411,7 @@ def test_a_database_from_before_gets_a_summary(tmp_path: Path, monkeypatch: pyte
     assert (rows["b.test"]["count"], "port" in rows["b.test"]) == (4 * 10**15, False)
 
     def close(connection: sqlite3.Connection) -> None:
-        taking = Taking(connection, "r", 0, dict, Domains(), lambda _: None)
+        taking = RunIntake(connection, "r", 0, dict, Domains(), lambda _: None)
         taking.record({"seq": 1, "kind": "close", "conn": 1, "bytes_in": 5, "outcome": "reached"})
         taking.finish()
 

@@ -13,7 +13,7 @@ import pytest
 from tests.e2e.lab import eventually
 from tests.local.gateway.stand import CELL, CellNet, Program, Stand, policy, quick
 
-from irons_local.gateway.record.notify import PAUSE, News
+from irons_local.gateway.record.notify import PAUSE, Notifier
 from irons_local.ipc.aio import AsyncLink
 from irons_local.ipc.framing import RequestError
 from irons_local.ipc.link import Link
@@ -160,7 +160,7 @@ def test_a_control_plane_that_does_not_read_is_not_told_over_and_over() -> None:
         with contextlib.suppress(BlockingIOError):
             while near.send(b"\0"):
                 pass
-        link, news = AsyncLink(near), News(asyncio.get_running_loop())
+        link, news = AsyncLink(near), Notifier(asyncio.get_running_loop())
         news.tell(link)
         for _ in range(8):
             news.wrote("1-2-0")

@@ -13,7 +13,7 @@ from irons_local.gateway.budget.undecided import Budget, TooMuchError
 from irons_local.gateway.inspect.inspector import Inspector, Then
 from irons_local.gateway.inspect.sniff import POSTGRES_SSL, Kind, Looks, first_line, hello_at, kind
 from irons_local.gateway.tls.client_hello import begins, context
-from irons_local.gateway.tls.late_hello import Shadows, TooManyError
+from irons_local.gateway.tls.late_hello import LateHelloScanner, TooManyError
 
 CONTEXT = context()
 HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
@@ -148,7 +148,7 @@ def test_a_hello_in_the_middle_is_read_in_any_pieces(noise: list[bytes], cuts: l
     for cut in cuts:
         pieces.append(data[:cut])
         data = data[cut:]
-    shadows = Shadows(CONTEXT, Budget())
+    shadows = LateHelloScanner(CONTEXT, Budget())
     try:
         found = [hello for hello in map(shadows.feed, [*pieces, data]) if hello is not None]
     except TooManyError:
@@ -160,14 +160,14 @@ def test_a_hello_in_the_middle_is_read_in_any_pieces(noise: list[bytes], cuts: l
 
 def test_ordinary_bytes_cast_no_shadow() -> None:
     """Even ten megabytes of chance do not become a ClientHello."""
-    shadows = Shadows(CONTEXT, Budget())
+    shadows = LateHelloScanner(CONTEXT, Budget())
     data = random.Random(1).randbytes(10_000_000)
     assert all(shadows.feed(data[at : at + 65_536]) is None for at in range(0, len(data), 65_536))
 
 
 def test_sown_candidates_are_refused() -> None:
     """Many beginnings at once are no chance."""
-    shadows = Shadows(CONTEXT, Budget())
+    shadows = LateHelloScanner(CONTEXT, Budget())
     with pytest.raises(TooManyError):
         shadows.feed(b"x" + (b"\x16\x03\x01\x40\x00\x01\x00\x01" + b"\0" * 40) * 20)
     shadows.close()
@@ -176,7 +176,7 @@ def test_sown_candidates_are_refused() -> None:
 def test_what_may_be_hellos_is_counted_for_as_long_as_it_is_kept() -> None:
     """Half a ClientHello in the middle of a stream is held within the budget of its cell, and given back."""
     budget = Budget(30_000)
-    one, other = Shadows(CONTEXT, budget), Shadows(CONTEXT, budget)
+    one, other = LateHelloScanner(CONTEXT, budget), LateHelloScanner(CONTEXT, budget)
     half = b"x" + (b"\x16\x03\x01\x40\x00\x01\x00\xff" + b"\0" * 40) * 2
     assert one.feed(half) is None
     assert budget.held > 2 * len(half) - 100
@@ -196,7 +196,7 @@ def test_what_may_be_hellos_is_counted_for_as_long_as_it_is_kept() -> None:
 
 def test_candidates_that_fail_at_once_are_sown_too() -> None:
     """What is found out to be no ClientHello costs as much as one: more than a few in one piece are refused."""
-    shadows = Shadows(CONTEXT, Budget())
+    shadows = LateHelloScanner(CONTEXT, Budget())
     with pytest.raises(TooManyError):
         shadows.feed(b"\x16\x03\x01\0\x01\x01" * 20)
     shadows.close()

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from irons_local.gateway.accept.synthetic_names import Names, NamesFullError
+from irons_local.gateway.accept.synthetic_names import NamesFullError, SyntheticNames
 from irons_local.gateway.budget.bucket import Bucket
 from irons_local.gateway.record import folding
 from irons_local.gateway.record.folding import Folder
@@ -200,13 +200,13 @@ def test_what_could_not_be_written_is_counted_meanwhile(tmp_path: Path) -> None:
 def test_names_are_never_given_again(tmp_path: Path) -> None:
     """A name keeps its address across restarts, and half a name that a kill left behind is forgotten."""
     path = tmp_path / "names" / "sb"
-    names = Names(path)
+    names = SyntheticNames(path)
     one, two = names.address("a.test"), names.address("b.test")
     assert names.address("a.test") == one != two
     names.close()
     with path.open("a") as file:
         file.write("half.a.na")
-    again = Names(path)
+    again = SyntheticNames(path)
     assert again.name(one) == "a.test"
     three = again.address("c.test")
     assert three not in {one, two}
@@ -218,7 +218,7 @@ def test_names_are_never_given_again(tmp_path: Path) -> None:
 def test_names_are_limited_a_second_and_room_is_kept_for_rules(tmp_path: Path) -> None:
     """Beyond a burst new names come at a rate; those that a rule covers have a rate and room of their own."""
     now = 0.0
-    names = Names(tmp_path / "names" / "sb", capacity=10, bucket=lambda: Bucket(2, 4, lambda: now))
+    names = SyntheticNames(tmp_path / "names" / "sb", capacity=10, bucket=lambda: Bucket(2, 4, lambda: now))
 
     def given(prefix: str, *, covered: bool) -> int:
         count = 0
@@ -242,7 +242,7 @@ def test_names_are_limited_a_second_and_room_is_kept_for_rules(tmp_path: Path) -
 
 def test_names_run_out(tmp_path: Path) -> None:
     """A cell has so many names and no more; those it has keep working."""
-    names = Names(tmp_path / "names" / "sb", capacity=2)
+    names = SyntheticNames(tmp_path / "names" / "sb", capacity=2)
     one = names.address("a.test")
     names.address("b.test")
     with pytest.raises(NamesFullError):

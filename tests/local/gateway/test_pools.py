@@ -10,7 +10,7 @@ from tests.local.gateway.stand import CELL, Stand, policy
 
 from irons_local.config.synthetic_pool import POOL, PoolError, read_pool
 from irons_local.gateway.accept.pools import Pools
-from irons_local.gateway.accept.synthetic_names import Names
+from irons_local.gateway.accept.synthetic_names import SyntheticNames
 
 WEB = "web.example.test"
 GET = "GET / HTTP/1.1\nHost: {}\nConnection: close\n\n"
@@ -32,7 +32,7 @@ def test_every_name_of_a_sandbox_fits_into_the_smallest_block(tmp_path: Path) ->
     from irons_local.gateway.accept.synthetic_names import CAPACITY, KEPT
 
     assert read_pool("25.0.0.0/16").num_addresses > CAPACITY + KEPT + 1
-    names = Names(tmp_path / "box", pool=IPv4Network(FRESH))
+    names = SyntheticNames(tmp_path / "box", pool=IPv4Network(FRESH))
     assert str(names.address("a.test")) == "25.0.0.1"
     assert names.name(ip_address("25.0.0.1")) == "a.test"
     assert names.name(ip_address("198.18.0.1")) is None

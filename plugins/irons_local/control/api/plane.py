@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from irons_local.config.server import Config
 from irons_local.control.audit.log import Audit
 from irons_local.control.clients.gateways import Gateways
-from irons_local.control.clients.keeper import Keeper
+from irons_local.control.clients.keeper import KeeperClient
 from irons_local.control.egress.rules_and_modes import Egress
 from irons_local.control.sandbox.deadlines import Deadlines
 from irons_local.control.sandbox.holds import Holds
@@ -45,7 +45,7 @@ class Plane:
     places: Places
     config: Config
     store: Store
-    keeper: Keeper
+    keeper: KeeperClient
     gateways: Gateways
     engines: Mapping[str, Engine]
     doors: Doors

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from irons_local.control.audit.intake import Taking
+from irons_local.control.audit.intake import RunIntake
 from irons_local.control.audit.pauses import Pauses
 from irons_local.control.audit.serving import Serving
 from irons_local.control.audit.summing import Domains
@@ -41,7 +41,7 @@ class _Known(NamedTuple):
     finished: bool
 
 
-class Taken(NamedTuple):
+class IngestResult(NamedTuple):
     """What one look at the logs brought.
 
     Attributes:
@@ -75,7 +75,7 @@ class Ingest:
         self._reported: set[str] = set()
         self._domains = Domains()
 
-    def take(self, connection: sqlite3.Connection) -> Taken:
+    def take(self, connection: sqlite3.Connection) -> IngestResult:
         """Take in what the logs have new, up to `CHUNK` bytes of each."""
         self._pauses.begin()
         known = {
@@ -96,7 +96,7 @@ class Ingest:
             finished = finished or taken.finished
             asked |= taken.asked
             changed += taken.changed
-        return Taken(shown, more, finished, frozenset(asked), tuple(changed))
+        return IngestResult(shown, more, finished, frozenset(asked), tuple(changed))
 
     def sweep(self, connection: sqlite3.Connection) -> None:
         """Remove the logs that were taken in to their end; the transaction that said so has ended."""
@@ -106,13 +106,13 @@ class Ingest:
             self._path(row["run"]).unlink(missing_ok=True)
             connection.execute("DELETE FROM runs WHERE run = ?", (row["run"],))
 
-    def _take(self, connection: sqlite3.Connection, run: str, at: _Known) -> Taken:
+    def _take(self, connection: sqlite3.Connection, run: str, at: _Known) -> IngestResult:
         data, over = _read(self._path(run), at.offset)
         # A piece without any line end is no record: it is passed over.
         whole = data.rfind(b"\n") + 1 or (len(data) if len(data) == CHUNK else 0)
         if not whole and not over:
-            return Taken(0, more=False, finished=False)
-        taking = Taking(
+            return IngestResult(0, more=False, finished=False)
+        taking = RunIntake(
             connection,
             run,
             at.seq,
@@ -141,7 +141,7 @@ class Ingest:
             "ON CONFLICT (run) DO UPDATE SET offset = excluded.offset, seq = excluded.seq, finished = excluded.finished",
             (run, at.offset + whole, taking.seq, taking.ended),
         )
-        return Taken(shown, more, taking.ended, frozenset(asked), tuple(taking.changed.items()))
+        return IngestResult(shown, more, taking.ended, frozenset(asked), tuple(taking.changed.items()))
 
     def _believed(
         self, connection: sqlite3.Connection, run: str, record: dict[str, Any], asked: set[tuple[str, int]]

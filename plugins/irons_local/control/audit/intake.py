@@ -25,7 +25,7 @@ def _go_on() -> None:
     """Nothing waits."""
 
 
-class Taking:
+class RunIntake:
     """Takes records of one run, in order, inside a transaction of its caller.
 
     Args:

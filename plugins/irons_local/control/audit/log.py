@@ -13,7 +13,7 @@ from irons_local.control.audit import events, hosts_tried, retention
 from irons_local.control.audit.changes import Changes
 from irons_local.control.audit.events import Page, Query
 from irons_local.control.audit.hosts_tried import HostQuery
-from irons_local.control.audit.ingest import Ingest, Taken
+from irons_local.control.audit.ingest import Ingest, IngestResult
 from irons_local.control.audit.retention import Retention
 from irons_local.control.schema import times
 from irons_local.control.store.database import Store, StoreError
@@ -151,12 +151,12 @@ class Audit:
         self._poked.set()
         await asyncio.wait((self._next_look,), timeout=_CATCHING_UP)
 
-    def _take(self, connection: sqlite3.Connection) -> tuple[Taken, bool]:
+    def _take(self, connection: sqlite3.Connection) -> tuple[IngestResult, bool]:
         """Take in what the logs have; and whether a sandbox has so many events now that older ones must go."""
         taken = self._ingest.take(connection)
         return taken, bool(taken.shown) and retention.crowded(connection, self._kept)
 
-    async def _keep_house(self, taken: Taken) -> None:
+    async def _keep_house(self, taken: IngestResult) -> None:
         if taken.finished:
             await self._store.write(self._ingest.sweep)
         if self._crowded:

@@ -11,8 +11,8 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from irons_local.cell.layout import Namespaces
 from irons_local.control.clients.gateways import Place
-from irons_local.engines.protocol import Namespaces
 from irons_local.errors import CellError
 from irons_local.ipc.aio import AsyncLink, keepers
 from irons_local.ipc.framing import LinkClosedError, LinkError, Message, RequestError
@@ -23,7 +23,7 @@ _PLACED_WITHIN = 5.0
 _NEXT_KEEPER = 20.0
 
 
-class Keeper:
+class KeeperClient:
     """The link to the keeper, and to the next one should it die; `protocol.Cells` for the engines."""
 
     def __init__(

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from irons.files import write_whole
 from irons_local.gateway.accept.pools import Pools
-from irons_local.gateway.accept.synthetic_names import Names
+from irons_local.gateway.accept.synthetic_names import SyntheticNames
 from irons_local.gateway.budget.bucket import Bucket
 from irons_local.gateway.budget.descriptors import Share
 from irons_local.gateway.budget.undecided import Budget
@@ -84,7 +84,11 @@ class Cell:
         self.sandbox: dict[str, Any] = {}
         self.policy: Policy | None = None
         kept = home / "names" / name
-        self.names = Names(kept) if pools is None else Names(kept, pool=pools.of(kept), pooled=pools.hold)
+        self.names = (
+            SyntheticNames(kept)
+            if pools is None
+            else SyntheticNames(kept, pool=pools.of(kept), pooled=pools.hold)
+        )
         self.live: set[Running] = set()
         self.files = Share()
         self.undecided = 0

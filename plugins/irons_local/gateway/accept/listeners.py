@@ -51,7 +51,7 @@ DNS_ANSWERS = 8
 _SO_MEMINFO = 55
 
 
-class Doors:
+class CellListeners:
     """Serves the sockets of one cell.
 
     Args:

@@ -29,7 +29,7 @@ class NamesFullError(Exception):
     """The cell has asked for more names than it may have in its life, or at once."""
 
 
-class Names:
+class SyntheticNames:
     """The synthetic names of one cell.
 
     Args:

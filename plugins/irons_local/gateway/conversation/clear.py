@@ -17,7 +17,7 @@ from irons_local.gateway.inspect.inspector import Inspector, Step, Then
 from irons_local.gateway.inspect.late import LateError
 from irons_local.gateway.inspect.sniff import Kind, Opening
 from irons_local.gateway.tls.client_hello import Hello, OddHelloError
-from irons_local.gateway.tls.late_hello import Shadows, TooManyError
+from irons_local.gateway.tls.late_hello import LateHelloScanner, TooManyError
 from irons_policy.causes import Cause
 from irons_policy.hostnames import HostError, canonical_host
 
@@ -43,7 +43,7 @@ class Clear:
         self._check = check
         self._http2 = http2
         self._inspector = Inspector()
-        self._shadows = Shadows(tls, exchange.budget)
+        self._shadows = LateHelloScanner(tls, exchange.budget)
         self._heeding = True
         self._heard = False
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from irons_local.gateway.record.tally import Tally
+from irons_local.gateway.record.tally import CounterFile
 
 Kind = Literal["open", "verdict", "close", "event", "dropped", "fold", "end"]
 
@@ -43,7 +43,7 @@ class Run:
         self.retired = False
         self.ended = False
         self.bytes = 0
-        self.counts = Tally(directory / f"{name}.counts")
+        self.counts = CounterFile(directory / f"{name}.counts")
         self._seq = 0
         # Each record begins like this: an encoder would work it out again every time.
         self._begun = f'{{"run":{_ENCODE(name)},"seq":'

@@ -14,7 +14,7 @@ from irons_local.ipc.framing import LinkError
 PAUSE = 0.02
 
 
-class News:
+class Notifier:
     """Sends `audit` notices to whoever listens.
 
     Args:

@@ -15,7 +15,7 @@ from pathlib import Path
 _PLACE = struct.Struct("<QQ")
 
 
-class Tally:
+class CounterFile:
     """The counts of one run's events.
 
     Args:

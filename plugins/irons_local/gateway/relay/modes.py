@@ -21,7 +21,7 @@ from irons_local.gateway.inspect.sniff import Kind, Opening
 from irons_local.gateway.relay.handshake import relay_tls, send_hello
 from irons_local.gateway.relay.session import BrokenError, Session
 from irons_local.gateway.tls.client_hello import Hello, OddHelloError
-from irons_local.gateway.tls.late_hello import Shadows, TooManyError
+from irons_local.gateway.tls.late_hello import LateHelloScanner, TooManyError
 from irons_policy.causes import Cause
 from irons_policy.hostnames import HostError, canonical_host
 
@@ -140,7 +140,7 @@ async def relay_clear(
         BrokenError: the connection ended otherwise than in good order.
         OSError: it broke.
     """
-    shadows = Shadows(context, budget)
+    shadows = LateHelloScanner(context, budget)
     try:
         await _relay_clear(session, opening, context, budget, shadows, check, http2)
     finally:
@@ -152,7 +152,7 @@ async def _relay_clear(
     opening: Opening,
     context: ssl.SSLContext,
     budget: Budget,
-    shadows: Shadows,
+    shadows: LateHelloScanner,
     check: Check,
     http2: Speak,
 ) -> None:
@@ -213,7 +213,12 @@ async def _relay_clear(
 
 
 async def _pass_on(
-    session: Session, data: bytes, rest: bytes, shadows: Shadows, context: ssl.SSLContext, check: Check
+    session: Session,
+    data: bytes,
+    rest: bytes,
+    shadows: LateHelloScanner,
+    context: ssl.SSLContext,
+    check: Check,
 ) -> bool:
     """Send what may go on, for whatever reason it does.
 
@@ -240,7 +245,7 @@ async def _pass_on(
     return True
 
 
-def _shadowed(shadows: Shadows, data: bytes, check: Check) -> Hello | None:
+def _shadowed(shadows: LateHelloScanner, data: bytes, check: Check) -> Hello | None:
     """The ClientHello that began in the middle of what went on and ends in `data`, under a name that passes."""
     try:
         hello = shadows.feed(data)

@@ -26,7 +26,7 @@ class TooManyError(Exception):
     """More seem to begin at once than can be chance."""
 
 
-class Shadows:
+class LateHelloScanner:
     """What may be ClientHellos in one connection.
 
     Args:

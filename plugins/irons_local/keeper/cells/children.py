@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn, Self
 
 from irons_local.cell import sockets
-from irons_local.cell.layout import Ports
+from irons_local.cell.layout import Namespaces, Ports
 from irons_local.cell.network import configure, forget_translations
 from irons_local.cell.nft import apply_rules
 from irons_local.ipc.framing import LinkError
@@ -28,14 +28,6 @@ from irons_local.problems import Problem
 
 _PORT_TRIES = 50
 _SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE)
-
-
-class Namespaces(NamedTuple):
-    """Descriptors of a cell's namespaces."""
-
-    user: int
-    net: int
-    mount: int
 
 
 class Child(NamedTuple):

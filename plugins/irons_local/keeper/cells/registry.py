@@ -8,27 +8,27 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from irons_local.cell.layout import SOCKETS, Ports
+from irons_local.cell.layout import SOCKETS, Namespaces, Ports
 from irons_local.ipc.framing import Message, RequestError, answer_of
 from irons_local.ipc.link import Link
 from irons_local.keeper.cells import children
 from irons_local.keeper.cells.loop import Loop
-from irons_local.keeper.cells.requests import Ask, Report
+from irons_local.keeper.cells.requests import ChildResult, Request
 from irons_local.linux import namespaces
 
 NAME = re.compile(r"sb_[0-9a-f]{16}")
 
 _CONNECT_WITHIN = 5.0
 _MAKE_WITHIN = 30.0
-_NAMESPACES = len(children.Namespaces._fields)
+_NAMESPACES = len(Namespaces._fields)
 
 
-class Cell(NamedTuple):
+class CellSockets(NamedTuple):
     """One cell: every descriptor in it is the keeper's."""
 
     name: str
     ports: Ports
-    spaces: children.Namespaces
+    spaces: Namespaces
     sockets: tuple[int, ...]
 
     def attachment(self) -> dict[str, Any]:
@@ -41,7 +41,7 @@ class Cell(NamedTuple):
             os.close(fd)
 
 
-class Cells:
+class CellRegistry:
     """Makes, enters, holds and drops cells, as requests ask.
 
     Args:
@@ -50,11 +50,13 @@ class Cells:
         detach: called with the name of a cell that shall be served no more, or was only named.
     """
 
-    def __init__(self, loop: Loop, attach: Callable[[Cell], None], detach: Callable[[str], None]) -> None:
+    def __init__(
+        self, loop: Loop, attach: Callable[[CellSockets], None], detach: Callable[[str], None]
+    ) -> None:
         self._loop, self._attach, self._detach = loop, attach, detach
-        self._held: dict[str, Cell] = {}
+        self._held: dict[str, CellSockets] = {}
         self._coming: set[str] = set()
-        self.ops: dict[str, Callable[[Ask], None]] = {
+        self.ops: dict[str, Callable[[Request], None]] = {
             "cell.make": self._make,
             "cell.adopt": self._adopt,
             "cell.drop": self._drop,
@@ -62,13 +64,13 @@ class Cells:
             "cell.connect": self._connect,
         }
 
-    def __iter__(self) -> Iterator[Cell]:
+    def __iter__(self) -> Iterator[CellSockets]:
         return iter(list(self._held.values()))
 
     def __len__(self) -> int:
         return len(self._held)
 
-    def restore(self, name: str, ports: Ports, fds: Sequence[int]) -> Cell:
+    def restore(self, name: str, ports: Ports, fds: Sequence[int]) -> CellSockets:
         """Hold a cell again whose sockets come from a gateway that outlived the last keeper.
 
         It waits for the forked child, and so is for the keeper's start only.
@@ -98,7 +100,7 @@ class Cells:
             os.close(net)
             if user >= 0:
                 os.close(user)
-        cell = self._held[name] = Cell(name, ports, children.Namespaces(*report.fds), tuple(fds))
+        cell = self._held[name] = CellSockets(name, ports, Namespaces(*report.fds), tuple(fds))
         return cell
 
     def close(self) -> None:
@@ -106,14 +108,14 @@ class Cells:
         while self._held:
             self._held.popitem()[1].close()
 
-    def _cell(self, ask: Ask) -> Cell:
+    def _cell(self, ask: Request) -> CellSockets:
         name = ask.text("cell")
         cell = self._held.get(name)
         if cell is None:
             raise RequestError("absent", f"there is no cell {name}")
         return cell
 
-    def _make(self, ask: Ask) -> None:
+    def _make(self, ask: Request) -> None:
         name = ask.text("cell")
         if not NAME.fullmatch(name):
             raise ValueError(f"{name!r} is not the name of a cell")
@@ -122,7 +124,7 @@ class Cells:
         child = children.fork(lambda link: children.make(link, Ports()))
         self._expect(ask, name, child)
 
-    def _adopt(self, ask: Ask) -> None:
+    def _adopt(self, ask: Request) -> None:
         name, pid = ask.text("cell"), ask.number("pid")
         if not NAME.fullmatch(name):
             raise ValueError(f"{name!r} is not the name of a cell")
@@ -152,7 +154,7 @@ class Cells:
                 os.close(user)
         self._expect(ask, name, child)
 
-    def _expect(self, ask: Ask, name: str, child: children.Child) -> None:
+    def _expect(self, ask: Request, name: str, child: children.Child) -> None:
         self._coming.add(name)
 
         def done(message: Message | None) -> None:
@@ -163,14 +165,14 @@ class Cells:
                 ask.refuse(error.code, error.message)
                 return
             ports = Ports(**report.body["ports"])
-            spaces = children.Namespaces(*report.fds[:_NAMESPACES])
-            cell = self._held[name] = Cell(name, ports, spaces, tuple(report.fds[_NAMESPACES:]))
+            spaces = Namespaces(*report.fds[:_NAMESPACES])
+            cell = self._held[name] = CellSockets(name, ports, spaces, tuple(report.fds[_NAMESPACES:]))
             self._attach(cell)
             ask.ok(report.body)
 
-        running = Report(self._loop, child, done, _MAKE_WITHIN)
+        running = ChildResult(self._loop, child, done, _MAKE_WITHIN)
 
-    def _drop(self, ask: Ask) -> None:
+    def _drop(self, ask: Request) -> None:
         name = ask.text("cell")
         self._detach(name)
         cell = self._held.pop(name, None)
@@ -178,10 +180,10 @@ class Cells:
             cell.close()
         ask.ok()
 
-    def _namespaces(self, ask: Ask) -> None:
+    def _namespaces(self, ask: Request) -> None:
         ask.ok({}, self._cell(ask).spaces)
 
-    def _connect(self, ask: Ask) -> None:
+    def _connect(self, ask: Request) -> None:
         spaces = self._cell(ask).spaces
         address, port = ask.text("address"), ask.number("port")
         within = float(ask.body.get("timeout", _CONNECT_WITHIN))
@@ -196,10 +198,10 @@ class Cells:
             ask.ok({}, report.fds)
             report.close()
 
-        running = Report(self._loop, child, done, within + 1.0)
+        running = ChildResult(self._loop, child, done, within + 1.0)
 
 
-def _report(message: Message | None, running: Report) -> Message:
+def _report(message: Message | None, running: ChildResult) -> Message:
     """What a child reported. Raises `RequestError`; one that took too long is an ETIMEDOUT, as of a connection."""
     if message is None and running.late:
         raise RequestError("ETIMEDOUT", f"it was not done within {running.within:g} s")

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from irons_local.ipc.framing import Body, LinkError, Message, Receiver, Sender
+from irons_local.ipc.framing import Body, FrameReader, LinkError, Message, Sender
 from irons_local.keeper.cells.children import Child
 from irons_local.keeper.cells.loop import READ, WRITE, Loop
 
@@ -20,12 +20,12 @@ class Client:
         self,
         loop: Loop,
         sock: socket.socket,
-        heard: Callable[[Ask], None],
+        heard: Callable[[Request], None],
         gone: Callable[[Client], None],
     ) -> None:
         sock.setblocking(False)
         self._loop, self._sock, self._heard, self._gone = loop, sock, heard, gone
-        self._receiver, self._sender = Receiver(sock), Sender(sock)
+        self._receiver, self._sender = FrameReader(sock), Sender(sock)
         self._closing = False
         self.open = True
         loop.watch(sock.fileno(), READ, self._ready)
@@ -44,7 +44,7 @@ class Client:
         """Hear what has come and was not heard yet, as the last words of one that has ended."""
         with suppress(LinkError):
             while self.open and (message := self._receiver.step()) is not None:
-                self._heard(Ask(self, message))
+                self._heard(Request(self, message))
 
     def close(self) -> None:
         """End the link."""
@@ -69,10 +69,10 @@ class Client:
             self.close()
             return
         if message is not None:
-            self._heard(Ask(self, message))
+            self._heard(Request(self, message))
 
 
-class Ask:
+class Request:
     """A message that came in on a link, and the way to answer it."""
 
     def __init__(self, client: Client, message: Message) -> None:
@@ -125,7 +125,7 @@ class Ask:
         self._message.close()
 
 
-class Report:
+class ChildResult:
     """The one report of a forked child: an answer's `ok` or `error`, or None where it ended without a word.
 
     Args:
@@ -144,7 +144,7 @@ class Report:
     ) -> None:
         child.sock.setblocking(False)
         self._loop, self._child, self._done = loop, child, done
-        self._receiver = Receiver(child.sock)
+        self._receiver = FrameReader(child.sock)
         self.within = within
         self.late = False
         self._timer = loop.after(within, self._end)

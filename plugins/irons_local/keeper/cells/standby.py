@@ -14,7 +14,7 @@ from contextlib import suppress
 from functools import partial
 
 from irons_local.keeper.cells.loop import READ, Loop
-from irons_local.keeper.cells.registry import Cell
+from irons_local.keeper.cells.registry import CellSockets
 
 _PATIENCE = 1.0
 _PRESENT_AFTER = 0.5
@@ -23,7 +23,7 @@ _RESET = struct.pack("ii", 1, 0)
 _TCP = 2
 
 
-class Absence:
+class StandbyRefuser:
     """Watches over the time without one worker, for its cells.
 
     Args:
@@ -41,7 +41,7 @@ class Absence:
         self._waiting = False
         self._present = loop.after(0, lambda: None)
 
-    def add(self, cell: Cell, missed: int = 0) -> None:
+    def add(self, cell: CellSockets, missed: int = 0) -> None:
         """A cell is there; `missed` of its connections were refused elsewhere, and are told here."""
         missed += self.remove(cell.name)
         self._cells[cell.name] = [socket.socket(fileno=os.dup(fd)) for fd in cell.sockets[:_TCP]]

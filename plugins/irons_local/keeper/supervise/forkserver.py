@@ -9,9 +9,9 @@ from functools import partial
 
 from irons_local.forkserver.server import BEGIN
 from irons_local.keeper.cells.loop import Loop
-from irons_local.keeper.cells.requests import Ask
+from irons_local.keeper.cells.requests import Request
 from irons_local.keeper.supervise.spawn import Birth, Plan, execute, log_of
-from irons_local.keeper.supervise.supervisor import Worker, say
+from irons_local.keeper.supervise.supervisor import ManagedProcess, say
 
 _ANSWER_WITHIN = 5.0
 
@@ -30,7 +30,7 @@ class Warm:
         self._numbers = itertools.count(1)
         self._waiting: list[tuple[Birth, int, int]] = []
         self._asked: dict[int, Birth] = {}
-        self.process = Worker(loop, plan, version, self._heard, self._begun, self._ended, execute)
+        self.process = ManagedProcess(loop, plan, version, self._heard, self._begun, self._ended, execute)
 
     def bear(self, birth: Birth, worker: int, workers: int) -> None:
         """Have a worker forked, now or as soon as the warm process is there.
@@ -64,7 +64,7 @@ class Warm:
             self._loop.after(_ANSWER_WITHIN, partial(self._late, number))
             link = self.process.link
 
-    def _heard(self, ask: Ask) -> None:
+    def _heard(self, ask: Request) -> None:
         birth = self._asked.pop(ask.body.get("id", 0), None)
         ok = ask.body.get("ok")
         if birth is None:

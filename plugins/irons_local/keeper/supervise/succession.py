@@ -11,7 +11,7 @@ from typing import NamedTuple
 from irons_local.cell.layout import Ports
 from irons_local.ipc.framing import Body, LinkError, RequestError
 from irons_local.ipc.link import Link
-from irons_local.keeper.cells.registry import Cells
+from irons_local.keeper.cells.registry import CellRegistry
 from irons_local.keeper.supervise.spawn import Plan
 from irons_local.keeper.supervise.supervisor import Found, end_found, find, say
 
@@ -39,7 +39,7 @@ def take_over(
     plan_of: Callable[[int], Plan],
     version: str,
     kept: Path,
-    held: Cells,
+    held: CellRegistry,
     single: Found | None,
 ) -> Left:
     """Hold again every cell that a living worker serves, and end those that are not to go on.
@@ -102,7 +102,7 @@ def _noted(kept: Path) -> dict[str, list[int]]:
         return {}
 
 
-def _surrendered(link: Link, given: Collection[str] | None, held: Cells) -> bool:
+def _surrendered(link: Link, given: Collection[str] | None, held: CellRegistry) -> bool:
     """Hold again what a living worker serves.
 
     Args:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from irons.files import write_whole
 from irons_local.ipc.unixsock import reach
 from irons_local.keeper.cells.loop import READ, Loop
-from irons_local.keeper.cells.requests import Ask, Client
+from irons_local.keeper.cells.requests import Client, Request
 from irons_local.keeper.supervise.spawn import Birth, Plan, execute
 from irons_local.linux import namespaces
 from irons_local.log.line import Line
@@ -55,7 +55,7 @@ def find(plan: Plan) -> Found | None:
         return None
 
 
-class Worker:
+class ManagedProcess:
     """One process that shall always be there.
 
     Args:
@@ -80,7 +80,7 @@ class Worker:
         loop: Loop,
         plan: Plan,
         version: str,
-        heard: Callable[[Ask], None],
+        heard: Callable[[Request], None],
         begun: Callable[[], None],
         ended: Callable[[], None],
         bear: Callable[[Birth], None] = execute,

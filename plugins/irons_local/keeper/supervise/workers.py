@@ -12,14 +12,14 @@ from typing import Any
 from irons.files import write_whole
 from irons_local.ipc.framing import Body
 from irons_local.keeper.cells.loop import Loop
-from irons_local.keeper.cells.registry import Cell, Cells
-from irons_local.keeper.cells.requests import Ask
-from irons_local.keeper.cells.standby import Absence
+from irons_local.keeper.cells.registry import CellRegistry, CellSockets
+from irons_local.keeper.cells.requests import Request
+from irons_local.keeper.cells.standby import StandbyRefuser
 from irons_local.keeper.supervise import succession
 from irons_local.keeper.supervise.assignment import Assignment
 from irons_local.keeper.supervise.forkserver import Warm
 from irons_local.keeper.supervise.spawn import Birth, Plan
-from irons_local.keeper.supervise.supervisor import Worker, find, say
+from irons_local.keeper.supervise.supervisor import ManagedProcess, find, say
 
 _BEGUN_WITHIN = 5.0
 
@@ -28,8 +28,8 @@ _BEGUN_WITHIN = 5.0
 class _Gateway:
     """One worker, what is refused in its place while it is gone, and what it says of itself."""
 
-    process: Worker
-    absence: Absence
+    process: ManagedProcess
+    absence: StandbyRefuser
     memory: int | None = None
 
 
@@ -65,12 +65,12 @@ class Gateways:
         self._assignment = Assignment(count)
         self._workers: dict[int, _Gateway] = {}
         self._resuming = False
-        self.held = Cells(loop, self._attach, self._detach)
+        self.held = CellRegistry(loop, self._attach, self._detach)
 
     def __iter__(self) -> Iterator[int]:
         return iter(sorted(self._workers))
 
-    def process(self, number: int) -> Worker:
+    def process(self, number: int) -> ManagedProcess:
         """The process of a worker."""
         return self._workers[number].process
 
@@ -96,7 +96,7 @@ class Gateways:
         ]
 
     @property
-    def nursery(self) -> Worker:
+    def nursery(self) -> ManagedProcess:
         """The warm process."""
         return self._warm.process
 
@@ -145,10 +145,10 @@ class Gateways:
         )
 
     def _add(self, number: int) -> _Gateway:
-        absence = Absence(self._loop, partial(self._tell_missed, number))
+        absence = StandbyRefuser(self._loop, partial(self._tell_missed, number))
         # It is absent until it begins, perhaps from a warm process that begins itself.
         absence.gateway_ended(_BEGUN_WITHIN)
-        process = Worker(
+        process = ManagedProcess(
             self._loop,
             self._plan_of(number),
             self._version,
@@ -165,7 +165,7 @@ class Gateways:
 
     # What happens to workers
 
-    def _heard(self, number: int, ask: Ask) -> None:
+    def _heard(self, number: int, ask: Request) -> None:
         self._told(number, ask.body)
         ask.drop()
 
@@ -240,7 +240,7 @@ class Gateways:
             "served": self.served(name),
         }
 
-    def _attach(self, cell: Cell) -> None:
+    def _attach(self, cell: CellSockets) -> None:
         """Have a cell served."""
         number = self._serve(cell)
         self._hand_over(number, cell)
@@ -257,15 +257,15 @@ class Gateways:
             self._send(number, {"op": "detach", "cell": name})
         self._drop_idle()
 
-    def _serve(self, cell: Cell) -> int:
+    def _serve(self, cell: CellSockets) -> int:
         number = int(self.place(cell.name)["worker"])
         self._workers[number].absence.add(cell)
         return number
 
-    def _hand_over(self, number: int, cell: Cell) -> None:
+    def _hand_over(self, number: int, cell: CellSockets) -> None:
         self._send(number, cell.attachment(), cell.sockets)
 
-    def _held(self, names: Iterable[str]) -> list[Cell]:
+    def _held(self, names: Iterable[str]) -> list[CellSockets]:
         wanted = set(names)
         return [cell for cell in self.held if cell.name in wanted]
 
@@ -297,7 +297,7 @@ class Gateways:
         processes = [gateway.process for gateway in self._workers.values()]
         left = [*processes, self._warm.process]
 
-        def ended(process: Worker) -> None:
+        def ended(process: ManagedProcess) -> None:
             left.remove(process)
             succession.remove(process.plan)
             if not left:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from irons_local.cell.layout import Namespaces
 from irons_local.engines.protocol import (
     CELL_ADDRESS,
     CELL_DNS,
@@ -16,7 +17,6 @@ from irons_local.engines.protocol import (
     Kit,
     Look,
     Made,
-    Namespaces,
     Observer,
     Spec,
 )
