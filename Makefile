@@ -166,7 +166,8 @@ clean: ## Remove what was made here, the virtual environment and what the quicks
 	rm -rf $(VENV) dist build .coverage* htmlcov .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 .PHONY: docs
-docs: venv ## Write what is made from the code: docs/cli.md, docs/api.md, the packages in docs/architecture.md.
+docs: venv ## Write what is made from the code: docs/cli.md, docs/api.md, tables in docs/architecture.md.
 	@$(BIN)/python tests/core/test_help.py
 	$(BIN)/python tools/render_api.py
 	$(BIN)/python tools/render_packages.py
+	$(BIN)/python tools/render_lifecycle.py

@@ -15,21 +15,12 @@ from irons_local.control.egress.rules_and_modes import Egress
 from irons_local.control.sandbox.access import Change
 from irons_local.control.sandbox.engine_registry import BUILT_IN
 from irons_local.control.sandbox.ssh_ports import Doors, NoPortError
+from irons_local.control.sandbox.states import State, Verb, following, refusal, state_of, statuses
 from irons_local.control.sandbox.variables import Variables
 from irons_local.control.schema.errors import ApiError, bad, conflict
 from irons_local.control.store import rules, sandboxes, terms
 from irons_local.control.store.database import NoRoomError, Store, StoreError
-from irons_local.control.store.sandboxes import (
-    BUSY,
-    CREATING,
-    ERROR,
-    READY,
-    RUNNING,
-    STARTING,
-    STOPPED,
-    STOPPING,
-    Sandbox,
-)
+from irons_local.control.store.sandboxes import ERROR, READY, STARTING, STOPPED, STOPPING, Sandbox
 from irons_local.control.store.terms import Terms
 from irons_local.engines.protocol import Admits, Engine, Spec
 from irons_local.errors import CellError, EngineError
@@ -110,7 +101,7 @@ class Lifecycle:
     async def _free(self, name: str) -> None:
         """Remove a sandbox of this name that could never be made: it holds nothing, and its name is wanted."""
         found = await self._store.read(lambda connection: sandboxes.find(connection, name))
-        if found is None or found.name != name or found.status != ERROR or found.username is not None:
+        if found is None or found.name != name or refusal(found, self._state(found), Verb.CREATE) is not None:
             return
         _log.info("%s (%s) could not be made, and makes room for another", found.name, found.id)
         with contextlib.suppress(ApiError):
@@ -125,12 +116,13 @@ class Lifecycle:
             ApiError: there is none of that name, or it is stopping or being removed.
         """
         async with self._turn(name) as sandbox:
-            busy = sandbox.id in self._work
-            if sandbox.deleting or (sandbox.status == STOPPING and busy):
-                raise conflict(f"{sandbox.name} is {_doing(sandbox)}; wait until it has ended")
-            if sandbox.status in (READY, RUNNING) or (sandbox.status in BUSY and busy):
+            state = self._state(sandbox)
+            goal = _allowed(sandbox, state, Verb.START)
+            if goal is state:
                 return sandbox
-            changed = await self._move(sandbox, (sandbox.status,), status=STARTING, reason=None)
+            # One in `error` may still be cleared away: its machine starts when that has ended.
+            await self.settled(sandbox.id)
+            changed = await self._move(sandbox, (sandbox.status,), status=goal.status, reason=None)
             if changed is None:
                 raise _moved(sandbox)
             self._begin(changed.id, self._bring_up(changed, boot=boot))
@@ -147,11 +139,11 @@ class Lifecycle:
             ApiError: there is none of that name, or it is being removed.
         """
         async with self._turn(name) as sandbox:
-            if sandbox.deleting:
-                raise conflict(f"{sandbox.name} is {_doing(sandbox)}")
-            if sandbox.status == STOPPED or (sandbox.status == STOPPING and sandbox.id in self._work):
+            state = self._state(sandbox)
+            goal = _allowed(sandbox, state, Verb.STOP)
+            if goal is state:
                 return sandbox
-            changed = await self._move_down(sandbox, self._engine(sandbox).stop, status=STOPPING)
+            changed = await self._move_down(sandbox, self._engine(sandbox).stop, status=goal.status)
             if changed is None:
                 raise _moved(sandbox)
             await self._interrupt(changed.id)
@@ -171,11 +163,11 @@ class Lifecycle:
             ApiError: there is none of that name, it runs or is stopping, or something of it would not go.
         """
         async with self._turn(name) as sandbox:
-            if not sandbox.deleting:
-                if sandbox.status not in (STOPPED, ERROR, CREATING, STARTING):
-                    raise conflict(f"{sandbox.name} is {sandbox.status}; stop it first")
+            state = self._state(sandbox)
+            goal = _allowed(sandbox, state, Verb.DELETE)
+            if goal is not state:
                 changed = await self._move_down(
-                    sandbox, self._engine(sandbox).destroy, deleting=1, status=STOPPING
+                    sandbox, self._engine(sandbox).destroy, deleting=1, status=goal.status
                 )
                 if changed is None:
                     raise _moved(sandbox)
@@ -198,10 +190,7 @@ class Lifecycle:
             ApiError: there is none of that name, its engine cannot, it is being made or removed, or `change` refuses.
         """
         async with self._turn(name) as sandbox:
-            if sandbox.deleting or sandbox.username is None:
-                raise conflict(
-                    f"{sandbox.name} is {_doing(sandbox)}; its keys can be changed once it is made"
-                )
+            _allowed(sandbox, self._state(sandbox), Verb.KEYS)
             engine = self._engine(sandbox)
             if not isinstance(engine, Admits):
                 raise bad(f"the engine {sandbox.engine!r} cannot change the keys of a sandbox")
@@ -253,20 +242,24 @@ class Lifecycle:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _settle(self, sandbox: Sandbox, *, runs: bool) -> None:
-        if sandbox.deleting:
+        state = self._state(sandbox)
+        goal = following(state, Verb.FOUND_RUNNING if runs else Verb.FOUND_ENDED)
+        if goal is State.DELETING:
             self._begin(sandbox.id, self._take_away(sandbox))
-        elif sandbox.status == CREATING:
-            await self._fail(sandbox, _INTERRUPTED.format("created"))
-        elif sandbox.status == STOPPING:
-            self._begin(sandbox.id, self._bring_down(sandbox))
-        elif sandbox.status == ERROR and runs:
-            self._begin(sandbox.id, self._bring_down(sandbox, ERROR, sandbox.reason))
-        elif runs:
+        elif goal is State.READY:
             await self._adopt(sandbox)
-        elif sandbox.status == STARTING:
-            await self._fail(sandbox, _INTERRUPTED.format("started"))
-        elif sandbox.status in (READY, RUNNING):
+        elif goal is State.STOPPING and state is State.STOPPING_LEFT:
+            self._begin(sandbox.id, self._bring_down(sandbox))
+        elif goal is State.STOPPING:
             await self._stopped_by_itself(sandbox)
+        elif goal is State.ERROR and (runs or state is not State.ERROR):
+            reason = sandbox.reason
+            if state is not State.ERROR:
+                reason = _INTERRUPTED.format("created" if state is State.CREATING_LEFT else "started")
+            if runs:
+                self._begin(sandbox.id, self._bring_down(sandbox, ERROR, reason))
+            else:
+                await self._fail(sandbox, reason or "")
 
     async def _adopt(self, sandbox: Sandbox) -> None:
         try:
@@ -302,7 +295,7 @@ class Lifecycle:
         async with self._failing(sandbox):
             if sandbox.username is None:
                 sandbox = await self._make(engine, sandbox)
-            await self._move(sandbox, (CREATING, STARTING), status=STARTING)
+            await self._move(sandbox, statuses(Verb.MADE), status=STARTING)
             await self._open_door(sandbox)
             self._progress[sandbox.id] = "starting"
             try:
@@ -313,7 +306,7 @@ class Lifecycle:
             except Exception:
                 await self._doors.close(sandbox.id)
                 raise
-            await self._move(sandbox, (STARTING,), status=READY, reason=None)
+            await self._move(sandbox, statuses(Verb.UP), status=READY, reason=None)
             self._watch(sandbox)
 
     async def _make(self, engine: Engine, sandbox: Sandbox) -> Sandbox:
@@ -432,7 +425,7 @@ class Lifecycle:
         look = await self._engine(sandbox).look(sandbox.id)
         status = STOPPED if look.state in ("stopped", "running") else ERROR
         reason = look.reason or (None if status == STOPPED else f"its machine is {look.state}")
-        changed = await self._move(sandbox, (READY, RUNNING), last=True, status=STOPPING)
+        changed = await self._move(sandbox, statuses(Verb.ENDED), last=True, status=STOPPING)
         if changed is not None:
             self._begin(sandbox.id, self._bring_down(changed, status, reason))
 
@@ -465,6 +458,9 @@ class Lifecycle:
             lambda connection: sandboxes.change(connection, sandbox.id, only, **values), last=last
         )
 
+    def _state(self, sandbox: Sandbox) -> State:
+        return state_of(sandbox, working=sandbox.id in self._work)
+
     def _engine(self, sandbox: Sandbox) -> Engine:
         engine = self._engines.get(sandbox.engine)
         if engine is None:
@@ -476,8 +472,12 @@ def _moved(sandbox: Sandbox) -> ApiError:
     return conflict(f"{sandbox.name} has just changed its state; look at its status")
 
 
-def _doing(sandbox: Sandbox) -> str:
-    return "being removed" if sandbox.deleting else sandbox.status
+def _allowed(sandbox: Sandbox, state: State, verb: Verb) -> State:
+    """Return the state that a verb leads to; raises `ApiError` where the state refuses it."""
+    why = refusal(sandbox, state, verb)
+    if why is not None:
+        raise conflict(why)
+    return following(state, verb)
 
 
 def _reason(error: Exception) -> str:
