@@ -19,58 +19,92 @@ class Match(NamedTuple):
     rest: list[str]
 
 
-class Tree:
-    """Commands by their words and aliases. Immutable: `with_commands` returns a new one."""
+class _Node:
+    """One word of the tree: the command that ends here, or the words that may come next."""
 
-    def __init__(self, by_path: dict[tuple[str, ...], Command] | None = None) -> None:
-        """Take commands by each path that names them."""
-        self._by_path = by_path or {}
+    __slots__ = ("command", "words")
+
+    def __init__(self, command: Command | None = None) -> None:
+        self.command = command
+        self.words: dict[str, _Node] = {}
+
+    def copy(self) -> _Node:
+        node = _Node(self.command)
+        node.words = {word: below.copy() for word, below in self.words.items()}
+        return node
+
+    @property
+    def shown(self) -> bool:
+        """Whether a command that is not hidden ends here or below."""
+        if self.command is not None:
+            return not self.command.hidden
+        return any(below.shown for below in self.words.values())
+
+    @property
+    def depth(self) -> int:
+        return max((1 + below.depth for below in self.words.values()), default=0)
+
+
+class Tree:
+    """Commands by their words and aliases, as a trie. Immutable: `with_commands` returns a new one."""
+
+    def __init__(self) -> None:
+        """Make an empty tree."""
+        self._root = _Node()
+        self._commands: tuple[Command, ...] = ()
 
     def with_commands(self, commands: Iterable[Command]) -> Tree:
         """Return a tree that has these commands too; raises `Clash` where words are taken, and then nothing is added."""
-        by_path = dict(self._by_path)
-        for command in commands:
+        more = tuple(commands)
+        tree = Tree()
+        tree._root = self._root.copy()
+        tree._commands = (*self._commands, *more)
+        for command in more:
             for path in (command.path, *command.aliases):
-                if not path or not all(_is_word(word) for word in path):
-                    raise Clash(f"{path!r} cannot name a command")
-                taken = by_path.get(path)
-                if taken is not None:
-                    raise Clash(f"command {' '.join(path)!r} is there already")
-                if any(path[:n] in by_path for n in range(1, len(path))):
-                    raise Clash(f"command {' '.join(path)!r} lies below one that is there already")
-                if any(known[: len(path)] == path for known in by_path):
-                    raise Clash(f"command {' '.join(path)!r} is the name of a group")
-                by_path[path] = command
-        return Tree(by_path)
+                _insert(tree._root, path, command)
+        return tree
 
     def find(self, words: Sequence[str]) -> Match | None:
         """Return the command these words begin with and the words left over; None where they name none."""
-        for length in range(min(len(words), self.depth), 0, -1):
-            command = self._by_path.get(tuple(words[:length]))
-            if command is not None:
-                return Match(command, list(words[length:]))
+        node = self._root
+        for at, word in enumerate(words, 1):
+            below = node.words.get(word)
+            if below is None:
+                return None
+            if below.command is not None:
+                return Match(below.command, list(words[at:]))
+            node = below
         return None
 
     def get(self, path: tuple[str, ...]) -> Command | None:
         """Return the command of exactly this path or alias."""
-        return self._by_path.get(path)
+        node = self._at(path)
+        return None if node is None else node.command
 
     def is_group(self, path: tuple[str, ...]) -> bool:
         """Tell whether commands lie below these words."""
-        return any(known[: len(path)] == path and len(known) > len(path) for known in self._by_path)
+        node = self._at(path)
+        return node is not None and bool(node.words)
 
     def below(self, path: tuple[str, ...] = ()) -> dict[str, str]:
         """Return the words that may come next behind `path`, aliases included, each with its help line; hidden ones are left out."""
-        words: dict[str, str] = {}
-        for known, command in self._by_path.items():
-            if len(known) <= len(path) or known[: len(path)] != path or command.hidden:
-                continue
-            word = known[len(path)]
-            if len(known) == len(path) + 1:
-                words[word] = command.help
-            else:
-                words.setdefault(word, f"{word} …")
-        return words
+        node = self._at(path)
+        if node is None:
+            return {}
+        return {
+            word: f"{word} …" if below.command is None else below.command.help
+            for word, below in node.words.items()
+            if below.shown
+        }
+
+    def _at(self, path: Iterable[str]) -> _Node | None:
+        node = self._root
+        for word in path:
+            below = node.words.get(word)
+            if below is None:
+                return None
+            node = below
+        return node
 
     def suggest(self, words: Sequence[str]) -> str | None:
         """Return the path nearest to the first words that name nothing; None where nothing is near."""
@@ -89,18 +123,30 @@ class Tree:
     @property
     def depth(self) -> int:
         """The most words a path has."""
-        return max((len(path) for path in self._by_path), default=0)
+        return self._root.depth
 
     def __iter__(self) -> Iterator[Command]:
         """Yield each command once, in the order they came."""
-        seen: set[tuple[str, ...]] = set()
-        for command in self._by_path.values():
-            if command.path not in seen:
-                seen.add(command.path)
-                yield command
+        return iter(self._commands)
 
     def __len__(self) -> int:
-        return sum(1 for _ in self)
+        return len(self._commands)
+
+
+def _insert(root: _Node, path: tuple[str, ...], command: Command) -> None:
+    if not path or not all(_is_word(word) for word in path):
+        raise Clash(f"{path!r} cannot name a command")
+    name = " ".join(path)
+    node = root
+    for word in path[:-1]:
+        node = node.words.setdefault(word, _Node())
+        if node.command is not None:
+            raise Clash(f"command {name!r} lies below one that is there already")
+    taken = node.words.get(path[-1])
+    if taken is not None:
+        what = "is the name of a group" if taken.command is None else "is there already"
+        raise Clash(f"command {name!r} {what}")
+    node.words[path[-1]] = _Node(command)
 
 
 def _is_word(word: str) -> bool:

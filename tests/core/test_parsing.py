@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irons.cli.parsing import Parsed, globals_among, parse, split_globals
+from irons.cli.parsing import Parsed, parse, scan_globals, split_globals
 from irons.cli.values import check_sandbox_name, moment, read_value, seconds, size
 from irons.command import GLOBAL_OPTIONS, Arg, Command, Flag, Opt
 from irons.errors import UsageError
@@ -209,14 +209,32 @@ def test_globals_among_words_that_are_still_typed() -> None:
         "--api-key",
         "k",
     ]
-    assert globals_among(words) == {"profile": "work", "api_url": "local", "debug": True}
-    assert globals_among(["--api-url"]) == {}
+    assert scan_globals(words).anywhere == {"profile": "work", "api_url": "local", "debug": True}
+    assert scan_globals(["--api-url"]).anywhere == {}
+
+
+def test_one_scan_serves_every_face() -> None:
+    """The same scan gives the words of the command, the option that waits for its value, and the first fault."""
+    found = scan_globals(
+        ["--debug", "-o", "json", "status", "box", "-o", "plain", "--bogus", "--", "--no-input"]
+    )
+    assert found.words == ["status", "box", "-o", "plain", "--bogus", "--", "--no-input"]
+    assert found.values == {"debug": True, "output": "json"}
+    assert found.anywhere == {"debug": True, "output": "plain"}
+    assert (found.fault, found.waiting) == (None, None)
+    typing = scan_globals(["--debug", "-o"])
+    assert (typing.waiting and typing.waiting.dest, typing.words) == ("output", [])
+    assert "needs a value" in str(typing.fault)
+    faulty = scan_globals(["--bogus", "-o", "json", "--output=xml", "status"])
+    assert "'--bogus'" in str(faulty.fault)
+    assert (faulty.words, faulty.waiting) == (["status"], None)
+    assert scan_globals(["-o", "xml", "-o", "json"]).fault is None
 
 
 @given(st.lists(st.text(max_size=10), max_size=6))
 def test_no_words_break_the_scanner(words: list[str]) -> None:
     """Whatever the words, there is an answer or a `UsageError`."""
-    globals_among(words)
+    scan_globals(words)
     try:
         found = split_globals(words)
     except UsageError:
@@ -324,6 +342,47 @@ def test_a_name_that_is_taken_is_harmless(name: str) -> None:
 
 
 # The tree
+
+
+def test_a_tree_of_many_commands_is_built_in_linear_time() -> None:
+    """A command is compared with the words on its own path alone, however many others there are."""
+    compared = 0
+
+    class Word(str):
+        __slots__ = ()
+
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return str.__eq__(self, other)
+
+        __hash__ = str.__hash__
+
+    many = [Command((Word(f"g{at // 10}"), Word(f"c{at}")), "C.", "x:y") for at in range(1000)]
+    tree = Tree().with_commands(many)
+    assert [command.path for command in tree] == [command.path for command in many]
+    assert compared < 20_000
+
+
+@given(st.lists(st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=3).map(tuple), max_size=8))
+def test_the_tree_answers_as_its_paths_say(paths: list[tuple[str, ...]]) -> None:
+    """Paths clash where one begins with another; else each is found, and the groups are what lies above them."""
+    commands = [Command(path, "C.", "x:y") for path in paths]
+    pairs = [(one, two) for at, one in enumerate(paths) for two in paths[at + 1 :]]
+    if any(one[: len(two)] == two or two[: len(one)] == one for one, two in pairs):
+        with pytest.raises(Clash):
+            Tree().with_commands(commands)
+        return
+    tree = Tree().with_commands(commands)
+    assert tree.depth == max(map(len, paths), default=0)
+    for path in paths:
+        found = tree.find([*path, "x"])
+        assert found is not None
+        assert (found.command.path, found.rest) == (path, ["x"])
+        for length in range(len(path)):
+            group = path[:length]
+            assert tree.is_group(group)
+            assert set(tree.below(group)) == {each[length] for each in paths if each[:length] == group}
 
 
 def test_the_longest_path_wins() -> None:

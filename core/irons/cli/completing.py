@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from irons.cli.aliases import meant
+from irons.cli.parsing import scan_globals
 from irons.command import GLOBAL_OPTIONS, Arg, Command, Flag, Kind, Opt
 from irons.errors import UsageError
 from irons.tree import Tree
@@ -65,10 +66,10 @@ def complete(tree: Tree, words: Sequence[str], sources: Sources) -> list[Candida
 def offer(tree: Tree, words: Sequence[str], sources: Sources) -> Offer:
     """Return all that could stand in the last word's place, for a face that narrows by its own rules; arguments as `complete`."""
     *before, current = words or [""]
-    own = _without_globals(before)
-    if own is None:
-        return Offer(current, _global_choices(words))
-    own = _meant(tree, own, sources)
+    found = scan_globals(before)
+    if found.waiting is not None:
+        return Offer(current, dict.fromkeys(found.waiting.choices, ""))
+    own = _meant(tree, found.words, sources)
     match = tree.find(own)
     if match is None:
         known = _words_of_tree(tree, own, current)
@@ -85,25 +86,6 @@ def _meant(tree: Tree, own: list[str], sources: Sources) -> list[str]:
         return meant(tree, own, sources.aliases)
     except UsageError:
         return own
-
-
-def _without_globals(words: Sequence[str]) -> list[str] | None:
-    """The words without global options before the command; None where the current word is such an option's value."""
-    by_flag = {flag: option for option in GLOBAL_OPTIONS for flag in option.flags}
-    rest = list(words)
-    while rest and rest[0].startswith("-"):
-        name, equals, _ = rest.pop(0).partition("=")
-        if isinstance(by_flag.get(name), Opt) and not equals:
-            if not rest:
-                return None
-            rest.pop(0)
-    return rest
-
-
-def _global_choices(words: Sequence[str]) -> dict[str, str]:
-    by_flag = {flag: option for option in GLOBAL_OPTIONS for flag in option.flags}
-    option = by_flag.get(words[-2]) if len(words) > 1 else None
-    return dict.fromkeys(option.choices, "") if isinstance(option, Opt) else {}
 
 
 def _words_of_tree(tree: Tree, before: Sequence[str], current: str) -> dict[str, str]:

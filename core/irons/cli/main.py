@@ -34,10 +34,13 @@ def main(words: Sequence[str]) -> int:
     streams = Streams()
     _be_lenient(streams)
     try:
+        from irons.cli.parsing import scan_globals
         from irons.host import PluginHost
 
-        asked = [*words, "shell"] if _opens_shell(words, streams) else list(words)
-        code = run_words(asked, PluginHost(), streams)
+        found = scan_globals(words)
+        if _opens_shell(found, streams):
+            found = found._replace(words=["shell"])
+        code = _run_scanned(words, found, PluginHost(), streams)
     except BrokenPipeError:
         return quietly()
     try:
@@ -50,17 +53,9 @@ def main(words: Sequence[str]) -> int:
     return code
 
 
-def _opens_shell(words: Sequence[str], streams: Streams) -> bool:
+def _opens_shell(found: Globals, streams: Streams) -> bool:
     """Without a command: a person gets the prompt, and lines on stdin (a file or a pipe) are run; all else gets the help."""
-    if words and not words[0].startswith("-"):
-        return False
-    from irons.cli.parsing import split_globals
-
-    try:
-        found = split_globals(words)
-    except UsageError:
-        return False
-    if found.words or found.help or found.version:
+    if found.fault is not None or found.words or found.help or found.version:
         return False
     if streams.reads_person:
         return streams.shows_person
@@ -94,9 +89,24 @@ def run_words(
     Raises:
         BrokenPipeError: Whoever read stdout has gone.
     """
-    call = _Call(host, streams, face, session, _asked_format(words) or streams.env.get("IRONS_OUTPUT"))
+    from irons.cli.parsing import scan_globals
+
+    return _run_scanned(words, scan_globals(words), host, streams, face, session)
+
+
+def _run_scanned(
+    words: Sequence[str],
+    found: Globals,
+    host: PluginHost,
+    streams: Streams,
+    face: str = "cli",
+    session: Session | None = None,
+) -> int:
+    # A usage error too has the form that is asked for, wherever that stands.
+    form = found.anywhere.get("output") or streams.env.get("IRONS_OUTPUT")
+    call = _Call(host, streams, face, session, str(form) if form else None)
     try:
-        return call.run(words)
+        return call.run(found)
     except KeyboardInterrupt:
         return call.fail(words, Interrupted("interrupted"))
     except BrokenPipeError:
@@ -120,10 +130,9 @@ class _Call:
         self._split = False
         self._command: Command | None = None
 
-    def run(self, words: Sequence[str]) -> int:
-        from irons.cli.parsing import split_globals
-
-        found = split_globals(words)
+    def run(self, found: Globals) -> int:
+        if found.fault is not None:
+            raise found.fault
         self._split = True
         self._debug = bool(found.values.get("debug"))
         if found.version:
@@ -277,20 +286,6 @@ def _become(program: Exec, streams: Streams) -> int:
         ) from None
     except OSError as error:
         raise IronsError(f"{program.argv[0]} can't be run: {error.strerror}") from None
-
-
-def _asked_format(words: Sequence[str]) -> str | None:
-    """What `-o` asks for, told before the words are parsed, so that a usage error has the right form too."""
-    for at, word in enumerate(words):
-        if word == "--":
-            break
-        if word in ("-o", "--output") and at + 1 < len(words):
-            return words[at + 1]
-        if word.startswith("--output="):
-            return word.partition("=")[2]
-        if word.startswith("-o") and len(word) > 2 and not word.startswith("--"):
-            return word[2:]
-    return None
 
 
 def _be_lenient(streams: Streams) -> None:

@@ -6,7 +6,7 @@ the two places; messages are ours on every Python; and the import is saved at ev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from irons.cli.values import check_sandbox_name, read_value
@@ -23,12 +23,25 @@ _FALSE = ("0", "f", "F", "false", "FALSE", "False")
 
 
 class Globals(NamedTuple):
-    """The global options that stand before the command, and the words from the command on."""
+    """The global options in the words of a command line, as one scan finds them.
+
+    Attributes:
+        values: Those before the command, by their `dest`.
+        words: The words from the command on.
+        help: Help is asked for before the command.
+        version: The version is asked for before the command.
+        fault: What is wrong with the first words that are not valid before the command.
+        waiting: The option whose value would come next, where the words end before it.
+        anywhere: Those before and behind the command, up to `--`; what is not valid is left out.
+    """
 
     values: dict[str, object]
     words: list[str]
-    help: bool
-    version: bool
+    help: bool = False
+    version: bool = False
+    fault: UsageError | None = None
+    waiting: Opt | None = None
+    anywhere: Mapping[str, object] = {}
 
 
 class Parsed(NamedTuple):
@@ -43,36 +56,73 @@ class Parsed(NamedTuple):
     version: bool = False
 
 
+def scan_globals(words: Sequence[str]) -> Globals:
+    """Find the global options in `words`, which may still be being typed: nothing is refused here."""
+    by_flag = _by_flag((*GLOBAL_OPTIONS, _HELP, _VERSION))
+    given: dict[tuple[str, ...], list[str]] = {}
+    all_given: dict[tuple[str, ...], list[str]] = {}
+    fault: UsageError | None = None
+    waiting: Opt | None = None
+    own: list[str] | None = None
+    rest = list(words)
+    while rest and rest[0] != "--":
+        if own is None and (not rest[0].startswith("-") or rest[0] == "-"):
+            own = list(rest)
+        word = rest.pop(0)
+        option, value, more = _match(word, by_flag)
+        rest[:0] = more
+        try:
+            if option is None:
+                # Behind the command it may be one of the command's own.
+                if own is None:
+                    raise _unknown(word, by_flag, "irons")
+            elif isinstance(option, Opt) and value is None:
+                waiting = option if own is None and not rest else None
+                value = _next(rest, option, word, by_flag, "irons")
+            if option is not None:
+                for found in (all_given,) if own is not None else (given, all_given):
+                    _give(found, option, value, word)
+        except UsageError as refused:
+            if own is None:
+                fault = fault or refused
+    values, wrong = _valid(given)
+    anywhere, _ = _valid(all_given)
+    return Globals(
+        values,
+        rest[1:] if own is None else own,
+        _HELP.flags in given,
+        _VERSION.flags in given,
+        fault or wrong,
+        waiting,
+        anywhere,
+    )
+
+
+def _valid(given: Mapping[tuple[str, ...], list[str]]) -> tuple[dict[str, object], UsageError | None]:
+    """Return the values of global options that were given and are valid, and what is wrong with the first that is not."""
+    values: dict[str, object] = {}
+    fault: UsageError | None = None
+    for option in GLOBAL_OPTIONS:
+        try:
+            value = _value(option, given.get(option.flags))
+        except UsageError as refused:
+            fault = fault or refused
+        else:
+            if value:
+                values[option.dest] = value
+    return values, fault
+
+
 def split_globals(words: Sequence[str]) -> Globals:
     """Take the global options that stand before the command out of `words`.
 
     Raises:
         UsageError: An option lacks its value, or an option before the command is not a global one.
     """
-    found = _scan(words, (*GLOBAL_OPTIONS, _HELP, _VERSION), "irons", to_first_word=True)
-    values = {option.dest: _value(option, found.given.get(option.flags)) for option in GLOBAL_OPTIONS}
-    return Globals(
-        {dest: value for dest, value in values.items() if value},
-        found.words,
-        _HELP.flags in found.given,
-        _VERSION.flags in found.given,
-    )
-
-
-def globals_among(words: Iterable[str]) -> dict[str, object]:
-    """Return the global options in words that are still being typed, wherever they stand; what makes no sense is passed over."""
-    by_flag = _by_flag(GLOBAL_OPTIONS)
-    values: dict[str, object] = {}
-    rest = list(words)
-    while rest and rest[0] != "--":
-        option, value, _ = _match(rest.pop(0), by_flag)
-        if isinstance(option, Flag):
-            values[option.dest] = value is None or value in _TRUE
-        elif option is not None:
-            value = (rest.pop(0) if rest else None) if value is None else value
-            if value and (not option.choices or value in option.choices):
-                values[option.dest] = value
-    return values
+    found = scan_globals(words)
+    if found.fault is not None:
+        raise found.fault
+    return found
 
 
 def parse(
@@ -127,44 +177,51 @@ class _Scanned(NamedTuple):
     tail: list[str]
 
 
-def _scan(
-    words: Sequence[str], options: Sequence[Opt | Flag], name: str, *, to_first_word: bool = False
-) -> _Scanned:
+def _scan(words: Sequence[str], options: Sequence[Opt | Flag], name: str) -> _Scanned:
     by_flag = _by_flag(options)
     given: dict[tuple[str, ...], list[str]] = {}
     plain: list[str] = []
     rest = list(words)
-    if not to_first_word and not set(_HELP.flags).isdisjoint(_before_dashes(words)):
+    if not set(_HELP.flags).isdisjoint(_before_dashes(words)):
         return _Scanned({_HELP.flags: []}, [], [])
     while rest:
         word = rest.pop(0)
         if word == "--":
-            return _Scanned(given, [*plain, *rest], []) if to_first_word else _Scanned(given, plain, rest)
+            return _Scanned(given, plain, rest)
         if not word.startswith("-") or word == "-":
             plain.append(word)
-            if to_first_word:
-                return _Scanned(given, [*plain, *rest], [])
             continue
         option, value, more = _match(word, by_flag)
+        rest[:0] = more
         if option is None:
-            # What stands behind the equals sign of a misspelt --api-key is nobody's to read.
-            told = word.partition("=")[0]
-            raise UsageError(
-                f"{name} has no option {told!r}", hint=_near(told, by_flag) or f"see {name} --help"
-            )
-        if isinstance(option, Flag):
-            if value is None or _truth(value, word.partition("=")[0]):
-                given[option.flags] = []
-            else:
-                given.pop(option.flags, None)
-            rest[:0] = more
-            continue
-        if value is None:
-            if not rest or rest[0] == "--" or rest[0] in by_flag:
-                raise UsageError(f"{word} needs a value ({option.shown})", hint=f"see {name} --help")
-            value = rest.pop(0)
-        given.setdefault(option.flags, []).append(value)
+            raise _unknown(word, by_flag, name)
+        if isinstance(option, Opt) and value is None:
+            value = _next(rest, option, word, by_flag, name)
+        _give(given, option, value, word)
     return _Scanned(given, plain, [])
+
+
+def _give(given: dict[tuple[str, ...], list[str]], option: Opt | Flag, value: str | None, word: str) -> None:
+    """Note what a word gives an option; a flag may be given false."""
+    if isinstance(option, Opt):
+        given.setdefault(option.flags, []).append(value or "")
+    elif value is None or _truth(value, word.partition("=")[0]):
+        given[option.flags] = []
+    else:
+        given.pop(option.flags, None)
+
+
+def _next(rest: list[str], option: Opt, word: str, by_flag: Mapping[str, object], name: str) -> str:
+    """Take the value of an option from the words behind it."""
+    if not rest or rest[0] == "--" or rest[0] in by_flag:
+        raise UsageError(f"{word} needs a value ({option.shown})", hint=f"see {name} --help")
+    return rest.pop(0)
+
+
+def _unknown(word: str, by_flag: Mapping[str, object], name: str) -> UsageError:
+    # What stands behind the equals sign of a misspelt --api-key is nobody's to read.
+    told = word.partition("=")[0]
+    return UsageError(f"{name} has no option {told!r}", hint=_near(told, by_flag) or f"see {name} --help")
 
 
 def _truth(value: str, told: str) -> bool:

@@ -87,12 +87,12 @@ class _OnHand:
         return names.read()
 
     def _settings(self) -> Settings | None:
-        from irons.cli.parsing import globals_among
+        from irons.cli.parsing import scan_globals
         from irons.errors import IronsError
         from irons.settings.settings import load
 
         try:
-            return load(globals_among(self._words))
+            return load(dict(scan_globals(self._words).anywhere))
         except IronsError:
             return None
 
