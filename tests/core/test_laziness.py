@@ -52,8 +52,14 @@ def imported(*words: str, env: dict[str, str]) -> set[str]:
 
 
 def is_handler(module: str) -> bool:
-    """Tell whether a module holds handlers: it is named by a command, and no plugin module itself."""
-    return module in {command.run.partition(":")[0] for command in COMMANDS}
+    """Tell whether a module holds handlers, and does their work: it is named by a command, and declares none itself."""
+    named = {command.run.partition(":")[0] for command in COMMANDS}
+    return module in named and not _declares(module)
+
+
+def _declares(module: str) -> bool:
+    """Tell whether a module has a command as data, next to a handler that imports its work when it is called."""
+    return any(isinstance(value, Command) for value in vars(import_module(module)).values())
 
 
 @pytest.mark.parametrize(
@@ -67,6 +73,16 @@ def test_version_help_and_completion_are_lazy(irons_env: dict[str, str], words: 
     assert "irons.__main__" in found or "runpy" in found
     assert not {module for module in found if module.partition(".")[0] in HEAVY}
     assert not {module for module in found if is_handler(module)}
+
+
+def test_a_command_beside_its_handler_costs_no_work(irons_env: dict[str, str]) -> None:
+    """A module that declares a command and holds its handler imports only what declares commands and refuses words."""
+    beside = {command.run.partition(":")[0] for command in COMMANDS}
+    beside = {module for module in beside if _declares(module)}
+    assert beside == {"irons_plugins.lifecycle.create"}
+    found = imported("create", "--help", env=irons_env)
+    assert beside <= found
+    assert not found & {"irons_plugins.lifecycle.creating", "irons.client.names", "irons.client.models"}
 
 
 def test_the_version_takes_nothing_at_all(irons_env: dict[str, str]) -> None:

@@ -31,7 +31,10 @@ from irons.errors import ApiError, NotFound, Unsupported
 from irons_policy.event import Event
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
     from irons.client.made import Made
+    from irons.client.models import CreateOptions
     from irons.hookspecs import Backend
     from irons.settings.settings import Settings
 
@@ -119,11 +122,10 @@ class Api:
 
     # Sandboxes
 
-    def create(self, name: str, public_key: str, **more: Any) -> Sandbox:
+    def create(self, name: str, public_key: str, **more: Unpack[CreateOptions]) -> Sandbox:
         """Create a sandbox, and remember that this profile made it.
 
-        `more` are fields that irons' own server takes (mode, rules, image, cpus, memory, disk, engine, labels, ttl, rm,
-        idle_stop, environment, entrypoint, held). With an allow rule and no `mode` the mode is `deny`; `mode=None` follows all sandboxes' mode.
+        `more` is described at `CreateOptions`. With an allow rule and no `mode` the mode is `deny`; `mode=None` follows all sandboxes' mode.
         """
         if "mode" not in more and any(rule.get("list") == "allow" for rule in more.get("rules") or ()):
             more["mode"] = "deny"

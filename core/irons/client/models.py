@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from operator import itemgetter
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypedDict, cast
 
 from irons.errors import ApiError
 from irons_policy.event import FIELDS, Event, Head, Kind, Number, Text, Word
@@ -44,6 +44,42 @@ class Sandbox(NamedTuple):
     ends_in: int | None = None
     ends_by: str = ""
     ends_with: str = ""
+
+
+class CreateOptions(TypedDict, total=False):
+    """What a sandbox may be created with, beside its name and key; only irons' own server knows of it. None is left out.
+
+    Attributes:
+        mode: Its own egress mode, `warn` or `deny`; None follows the mode of all sandboxes.
+        rules: Its own rules, each with `pattern` and `list`, and perhaps `private` and `note`.
+        image: The image it starts from.
+        engine: What makes the machine.
+        cpus: Limit in processors.
+        memory: Limit in bytes.
+        disk: Limit in bytes.
+        labels: Labels by key.
+        environment: Variables of its sessions.
+        entrypoint: Whether it runs the image's entrypoint at each start.
+        ttl: Seconds until it is stopped.
+        rm: Whether it is destroyed at the end of `ttl`.
+        idle_stop: Seconds of idleness after which it is stopped.
+        held: Whether it is destroyed when no call holds it for a minute (`Api.hold`).
+    """
+
+    mode: str | None
+    rules: Sequence[Mapping[str, Any]] | None
+    image: str | None
+    engine: str | None
+    cpus: float | None
+    memory: int | None
+    disk: int | None
+    labels: Mapping[str, str] | None
+    environment: Mapping[str, str] | None
+    entrypoint: bool | None
+    ttl: int | None
+    rm: bool | None
+    idle_stop: int | None
+    held: bool | None
 
 
 class SshAddress(NamedTuple):

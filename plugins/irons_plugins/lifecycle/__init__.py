@@ -8,18 +8,12 @@ from __future__ import annotations
 
 from irons.command import Arg, Column, Command, Flag, Opt, View
 from irons.hookspecs import hookimpl
+from irons_plugins.lifecycle.create import ASYNC, CREATE, CREATED_WITH, OUTCOME, WAIT
 from irons_plugins.selection import ALL, LABEL, NAMES
 
 _HERE = "irons_plugins.lifecycle"
 _STATES = ("creating", "starting", "running", "ready", "stopping", "stopped", "error")
 
-_ASYNC = Flag(("--async",), "Return at once, without waiting for it.", name="at_once")
-_WAIT = Opt(
-    ("--wait-timeout",),
-    "How long to wait, such as 90 or 5m. [default: 10m, or the setting wait_timeout]",
-    metavar="DURATION",
-    type="seconds",
-)
 _CIRCLE = f"{_HERE}.views:circled"
 LISTED = View(
     (
@@ -32,92 +26,12 @@ LISTED = View(
 )
 """How several sandboxes are shown."""
 
-_OUTCOME = View(line=f"{_HERE}.views:outcome")
-
 
 @hookimpl
 def irons_commands() -> list[Command]:
     """Bring the commands of a sandbox's life."""
     return [
-        Command(
-            ("create",),
-            "Create sandboxes and wait until they are ready.",
-            f"{_HERE}.creating:create",
-            (
-                Arg("names", "Their names.", kind="new-sandbox", takes="+", metavar="NAME"),
-                Opt(
-                    ("-k", "--key"),
-                    "The public key file that opens it. [default: the setting public_key, else ~/.ssh/id_rsa.pub, "
-                    "else the first of id_ed25519, id_ecdsa, id_ed25519_sk, id_ecdsa_sk]",
-                    metavar="PATH",
-                    kind="file",
-                ),
-                Opt(
-                    ("--mode",),
-                    "Its own egress mode. [default: deny with --allow]",
-                    choices=("warn", "deny"),
-                    kind="choice",
-                ),
-                Opt(
-                    ("--allow",),
-                    "Allow a host from the first packet on. May be repeated.",
-                    metavar="DOMAIN",
-                    kind="domain",
-                    many=True,
-                ),
-                Opt(
-                    ("--policy",),
-                    "A policy file: its mode and rules become the sandbox's own.",
-                    metavar="FILE",
-                    kind="file",
-                ),
-                Opt(("--image",), "The image it starts from.", metavar="IMAGE", kind="image"),
-                Opt(("--cpus",), "How many CPUs it may use, such as 1.5.", metavar="N", type="float"),
-                Opt(("--memory",), "How much memory it may use, such as 2G.", metavar="SIZE", type="size"),
-                Opt(("--disk",), "How much disk it may use, such as 10G.", metavar="SIZE", type="size"),
-                Opt(("--engine",), "What makes the machine.", metavar="ENGINE"),
-                Opt(
-                    ("--label",),
-                    "A label to find it by. May be repeated.",
-                    metavar="KEY=VALUE",
-                    kind="label",
-                    many=True,
-                    name="labels",
-                ),
-                Opt(
-                    ("--env",),
-                    "Set a variable there, by its name here. May be repeated.",
-                    metavar="KEY",
-                    many=True,
-                ),
-                Flag(("--entrypoint",), "Run the image's entrypoint at each start."),
-                Opt(("--ttl",), "Stop it after this time, such as 8h.", metavar="DURATION", type="seconds"),
-                Flag(("--rm",), "Destroy it at the end of --ttl."),
-                Opt(
-                    ("--idle-stop",),
-                    "Stop it once idle for this long, such as 30m.",
-                    metavar="DURATION",
-                    type="seconds",
-                ),
-                Flag(("--if-missing",), "Leave a sandbox that is there as it is."),
-                _ASYNC,
-                _WAIT,
-            ),
-            pace="waiting",
-            view=_OUTCOME,
-            examples=(
-                "irons create my-sandbox",
-                "irons create my-sandbox --key ~/.ssh/work.pub --async",
-                "irons create my-sandbox --mode deny --allow pypi.org --allow files.pythonhosted.org",
-                "irons create my-sandbox --policy policy.toml --cpus 2 --memory 4G",
-                "irons create one two three --label team=web --if-missing",
-                "irons create my-sandbox --ttl 8h --rm --idle-stop 30m",
-                "irons create cache --image redis:7 --entrypoint",
-            ),
-            about="Several are made at the same time; one that fails does not stop the others, and leaves no name taken. Idle is a "
-            "sandbox without an SSH session, without a connection, and with less than 1 % of a processor in use.",
-            exits=(3, 4, 5, 6),
-        ),
+        CREATE,
         Command(
             ("start",),
             "Start sandboxes and wait until they are ready.",
@@ -127,11 +41,11 @@ def irons_commands() -> list[Command]:
                 ALL,
                 LABEL,
                 Flag(("--no-boot",), "Start neither services nor /etc/irons/boot.", name="without_boot"),
-                _ASYNC,
-                _WAIT,
+                ASYNC,
+                WAIT,
             ),
             pace="waiting",
-            view=_OUTCOME,
+            view=OUTCOME,
             examples=(
                 "irons start my-sandbox",
                 "irons start my-sandbox --wait-timeout 2m",
@@ -143,9 +57,9 @@ def irons_commands() -> list[Command]:
             ("stop",),
             "Stop sandboxes and wait until they have stopped.",
             f"{_HERE}.handlers:stop",
-            (NAMES, ALL, LABEL, _ASYNC, _WAIT),
+            (NAMES, ALL, LABEL, ASYNC, WAIT),
             pace="waiting",
-            view=_OUTCOME,
+            view=OUTCOME,
             examples=("irons stop my-sandbox", "irons stop one two", "irons stop --all"),
             exits=(3, 4, 5, 6),
         ),
@@ -165,10 +79,10 @@ def irons_commands() -> list[Command]:
                     default="ready",
                     name="state",
                 ),
-                _WAIT,
+                WAIT,
             ),
             pace="waiting",
-            view=_OUTCOME,
+            view=OUTCOME,
             examples=("irons wait my-sandbox --for ready", "irons wait one two --for stopped"),
             exits=(3, 4, 6),
         ),
@@ -183,7 +97,7 @@ def irons_commands() -> list[Command]:
                 LABEL,
                 Flag(("--if-exists",), "Succeed where there is no such sandbox."),
                 Flag(("--force",), "Stop a running one first, and do not ask."),
-                _WAIT,
+                WAIT,
             ),
             pace="waiting",
             view=View(line=f"{_HERE}.views:destroyed"),
@@ -222,7 +136,7 @@ def irons_commands() -> list[Command]:
                     Column("id"),
                     Column("created_at", "created"),
                     Column("updated_at", "updated"),
-                    Column("labels", text=f"{_HERE}.views:labelled"),
+                    *CREATED_WITH,
                     Column("ends_at", "ends"),
                     Column("ends_in", "ends in", "irons.ending:lasting"),
                     Column("ends_with", "then", f"{_HERE}.views:done"),

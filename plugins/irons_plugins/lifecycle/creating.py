@@ -1,4 +1,4 @@
-"""Handler of `create`: what is asked for is checked on this side, then sent, then waited for."""
+"""The work of `create`: what is asked for is checked on this side, then sent, then waited for."""
 
 from __future__ import annotations
 
@@ -8,14 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from irons.client.names import Names
 from irons.errors import ConfigError, Conflict, Interrupted, IronsError, NotFound, UsageError
-from irons_plugins.lifecycle.extending import whole_seconds
 from irons_plugins.lifecycle.handlers import forget
 from irons_plugins.lifecycle.several import Failures
-from irons_plugins.lifecycle.views import told
-from irons_plugins.lifecycle.waiting import CREATE_GRACE, patience, wait_for
-from irons_plugins.selection import checked_labels
+from irons_plugins.lifecycle.waiting import CREATE_GRACE, wait_for
 from irons_plugins.ssh.connect.identities import Identities
-from irons_plugins.ssh.connect.variables import variables_of
 from irons_plugins.ssh.keys.own_keys import key_for
 
 if TYPE_CHECKING:
@@ -30,62 +26,6 @@ LOCAL = "local"
 """The API URL of this machine's own backend."""
 
 _COMING = ("creating", "starting")
-
-
-def create(
-    ctx: Context,
-    *,
-    names: tuple[str, ...],
-    key: str | None,
-    mode: str | None,
-    allow: tuple[str, ...],
-    policy: str | None,
-    image: str | None,
-    cpus: float | None,
-    memory: int | None,
-    disk: int | None,
-    engine: str | None,
-    labels: tuple[str, ...],
-    env: tuple[str, ...],
-    entrypoint: bool,
-    ttl: float | None,
-    rm: bool,
-    idle_stop: float | None,
-    if_missing: bool,
-    at_once: bool,
-    wait_timeout: float | None,
-) -> Sandbox | Iterator[Sandbox]:
-    """Create sandboxes, all at the same time, with the public key's text; wait until they are ready.
-
-    The private key that goes with it is remembered for each. One that fails is removed, and does not stop the others. Where
-    hosts are allowed and no mode is named, the mode is deny.
-
-    Raises:
-        UsageError: A private key given by mistake, an invalid pattern or policy, a variable that is not set here.
-        Unsupported: The server does not know what was asked for beyond name and key; nothing was created.
-        Interrupted: Ctrl-C; what is being made goes on, and the error says which that is.
-    """
-    if cpus is not None and not 0 < cpus < 4096:
-        raise UsageError(f"--cpus takes a number of CPUs above 0, not {cpus:g}")
-    if rm and ttl is None:
-        raise UsageError("--rm destroys at the end of --ttl", hint="irons create NAME --ttl 8h --rm")
-    wish = {
-        **policy_of(mode, allow, policy),
-        "image": image,
-        "cpus": cpus,
-        "memory": memory,
-        "disk": disk,
-        "engine": engine,
-        "labels": checked_labels(labels, valued=True) or None,
-        "environment": variables_of(env, ctx.settings.env) or None,
-        "entrypoint": entrypoint or None,
-        "ttl": None if ttl is None else whole_seconds(ttl, "--ttl"),
-        "rm": rm or None,
-        "idle_stop": None if idle_stop is None else whole_seconds(idle_stop, "--idle-stop"),
-    }
-    timeout = None if at_once else patience(ctx, wait_timeout)
-    rows = map(told, make(ctx, names, wish, key=key, timeout=timeout, if_missing=if_missing))
-    return next(rows) if len(names) == 1 else rows
 
 
 def make(

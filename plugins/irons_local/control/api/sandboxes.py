@@ -18,7 +18,7 @@ from irons_local.control.sandbox.holds import ANSWERED_AFTER
 from irons_local.control.sandbox.variables import VARIABLES, checked
 from irons_local.control.schema import times
 from irons_local.control.schema.errors import ApiError, conflict, missing, unready
-from irons_local.control.schema.labels import FILTER, LABELS, checked_labels, meets, wanted_labels
+from irons_local.control.schema.labels import FILTER, meets, wanted_labels
 from irons_local.control.schema.public_key import checked_key
 from irons_local.control.schema.rules_schema import RULES
 from irons_local.control.schema.schemas import Schema, optional, record, text
@@ -48,6 +48,7 @@ _STATUS = {
         "updated_at": {"type": "string", "format": "date-time"},
         "metadata": {"type": "object", "additionalProperties": {"type": "string"}},
         "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+        **{name: option.schema for name, option in sandboxes.OPTIONS.items() if option.shown},
         "ttl": {"type": "integer", "description": "Seconds that it was given to live."},
         "idle_stop": {"type": "integer", "description": "Seconds of idleness after which it is stopped."},
         "ends_at": {"type": "string", "format": "date-time"},
@@ -66,15 +67,10 @@ _CREATE = record(
         "public_key": text(65_536),
         "mode": optional(text(8, enum=list(MODES))),
         "rules": RULES,
-        "image": optional(text(255)),
         "engine": optional(text(64)),
-        "cpus": {"type": ["number", "null"], "minimum": 0, "maximum": 4096},
-        "memory": {"type": ["integer", "null"], "minimum": 0, "maximum": 2**50},
-        "disk": {"type": ["integer", "null"], "minimum": 0, "maximum": 2**60},
-        "labels": LABELS,
+        **{name: option.schema for name, option in sandboxes.OPTIONS.items()},
         **_TERMS,
         "environment": VARIABLES,
-        "entrypoint": {"type": "boolean", "description": "Run the image's entrypoint at each start."},
         "held": {"type": "boolean", "description": "It is destroyed when no request holds it for a minute."},
     },
     required=("name", "public_key"),
@@ -106,18 +102,13 @@ async def create_sandbox(call: Call) -> Answer:
         deleting=False,
         public_key=checked_key(body["public_key"]),
         engine=body.get("engine") or call.plane.config.engine,
-        image=body.get("image") or "",
-        cpus=body.get("cpus"),
-        memory=body.get("memory"),
-        disk=body.get("disk"),
         mode=body.get("mode"),
         ssh_port=None,
         username=None,
         host_keys=(),
         created_at=now,
         updated_at=now,
-        labels=checked_labels(body.get("labels") or {}),
-        entrypoint=body.get("entrypoint", False),
+        **sandboxes.asked(body),
     )
     variables = checked(body.get("environment") or {})
     try:
@@ -446,7 +437,13 @@ def _status(
     said = {name: str(value) for name, value in known.items() if value not in (None, "")}
     metadata = said | {name: str(value) for name, value in facts.items()}
     ending = {} if given is None else _ending(plane, given)
-    return {**_short(sandbox), "labels": dict(sandbox.labels), **ending, "metadata": metadata}
+    return {
+        **_short(sandbox),
+        "labels": dict(sandbox.labels),
+        **sandboxes.shown(sandbox),
+        **ending,
+        "metadata": metadata,
+    }
 
 
 def _ending(plane: Plane, given: Terms) -> Mapping[str, Any]:

@@ -6,12 +6,14 @@ import json
 import re
 import secrets
 import sqlite3
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, NamedTuple
 
 from irons_local.control.schema import times
 from irons_local.control.schema.errors import bad, missing
+from irons_local.control.schema.labels import LABELS, checked_labels
+from irons_local.control.schema.schemas import Schema, optional, text
 
 CREATING = "creating"
 STARTING = "starting"
@@ -27,10 +29,34 @@ BUSY = (CREATING, STARTING, STOPPING)
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 NAME = "^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?|sb_[0-9a-f]{16})$"
 """A sandbox's name or id in a path, as the API's description has it."""
-_COLUMNS = (
-    "id, name, status, reason, deleting, public_key, engine, image, cpus, memory, disk, mode, ssh_port, "
-    "username, host_keys, created_at, updated_at, labels, entrypoint"
-)
+
+
+class Option(NamedTuple):
+    """What the request to create a sandbox may say of a column.
+
+    Attributes:
+        schema: what it looks like in the request.
+        read: makes the column's value of what was sent; of None where nothing was.
+        shown: the sandbox's status has it, by the same name, where it is not empty.
+    """
+
+    schema: Schema
+    read: Callable[[Any], Any]
+    shown: bool
+
+
+def _option(
+    schema: Schema, read: Callable[[Any], Any] = lambda sent: sent, *, shown: bool = False
+) -> Mapping[str, Option]:
+    """Say of a column that the request to create a sandbox may set it."""
+    return {"option": Option(schema, read, shown)}
+
+
+def _at_most(kind: str, most: int) -> Schema:
+    return {"type": [kind, "null"], "minimum": 0, "maximum": most}
+
+
+_ENTRYPOINT: Schema = {"type": "boolean", "description": "Run the image's entrypoint at each start."}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +92,42 @@ class Sandbox:
     deleting: bool
     public_key: str
     engine: str
-    image: str
-    cpus: float | None
-    memory: int | None
-    disk: int | None
+    image: str = field(metadata=_option(optional(text(255)), lambda sent: sent or ""))
+    cpus: float | None = field(metadata=_option(_at_most("number", 4096)))
+    memory: int | None = field(metadata=_option(_at_most("integer", 2**50)))
+    disk: int | None = field(metadata=_option(_at_most("integer", 2**60)))
     mode: str | None
     ssh_port: int | None
     username: str | None
     host_keys: tuple[str, ...]
     created_at: int
     updated_at: int
-    labels: Mapping[str, str] = field(default_factory=dict)
-    entrypoint: bool = False
+    labels: Mapping[str, str] = field(
+        default_factory=dict, metadata=_option(LABELS, lambda sent: checked_labels(sent or {}))
+    )
+    entrypoint: bool = field(default=False, metadata=_option(_ENTRYPOINT, bool))
+
+
+OPTIONS: Mapping[str, Option] = {
+    each.name: each.metadata["option"] for each in fields(Sandbox) if "option" in each.metadata
+}
+"""What the request to create a sandbox may say of its columns, by their names."""
+
+_COLUMNS = ", ".join(each.name for each in fields(Sandbox))
+
+
+def asked(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns that a request to create a sandbox sets.
+
+    Raises:
+        ApiError: a label is not one.
+    """
+    return {name: option.read(body.get(name)) for name, option in OPTIONS.items()}
+
+
+def shown(sandbox: Sandbox) -> dict[str, Any]:
+    """Return the options that a sandbox's status has, where they are not empty."""
+    return {name: value for name in OPTIONS if OPTIONS[name].shown and (value := getattr(sandbox, name))}
 
 
 def checked_name(name: str) -> str:
