@@ -354,6 +354,20 @@ def test_terms_travel(run_irons: Runner, own_api: FakeApi, ssh: Path) -> None:
     assert "stops when idle for\t30 min" in shown
 
 
+def test_a_note_is_sent_and_shown(run_irons: Runner, own_api: FakeApi, ssh: Path) -> None:
+    """`--note` travels in the request; `status` and `list -o json` show it, and one that is too long makes nothing."""
+    run_irons("create", "one", "--note", "for \x1bme").ok()
+    body = next(call.body for call in own_api.calls if call.line == "POST /sandboxes")
+    assert body["note"] == "for \x1bme"
+    assert json.loads(run_irons("list", "-o", "json").ok().out)[0]["note"] == "for \x1bme"
+    shown = run_irons("status", "one", "-o", "table").ok().out
+    assert "note" in shown
+    assert "\x1b" not in shown
+    failed = run_irons("create", "two", "--note", "x" * 201)
+    assert (failed.code, "200 characters" in failed.err) == (2, True)
+    assert "two" not in own_api.sandboxes
+
+
 def test_the_entrypoint_is_asked_for(run_irons: Runner, own_api: FakeApi, ssh: Path) -> None:
     """`--entrypoint` goes to a server that knows of it, and is refused where it would be left out."""
     (ssh / "id_rsa.pub").write_text(KEY)

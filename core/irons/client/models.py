@@ -29,6 +29,7 @@ class Sandbox(NamedTuple):
         ends_in: Seconds until then, as of the answer.
         ends_by: What ends it, `ttl` or `idle`.
         ends_with: What is done then, `stop` or `destroy`.
+        note: The note it was created with.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Sandbox(NamedTuple):
     ends_in: int | None = None
     ends_by: str = ""
     ends_with: str = ""
+    note: str = ""
 
 
 class CreateOptions(TypedDict, total=False):
@@ -58,6 +60,7 @@ class CreateOptions(TypedDict, total=False):
         memory: Limit in bytes.
         disk: Limit in bytes.
         labels: Labels by key.
+        note: A text of at most 200 characters.
         environment: Variables of its sessions.
         entrypoint: Whether it runs the image's entrypoint at each start.
         ttl: Seconds until it is stopped.
@@ -74,6 +77,7 @@ class CreateOptions(TypedDict, total=False):
     memory: int | None
     disk: int | None
     labels: Mapping[str, str] | None
+    note: str | None
     environment: Mapping[str, str] | None
     entrypoint: bool | None
     ttl: int | None
@@ -319,6 +323,7 @@ def sandbox_of(row: Mapping[str, Any]) -> Sandbox:
         ends_in=whole_of(get("ends_in")),
         ends_by=text_of(get("ends_by")),
         ends_with=text_of(get("ends_with")),
+        note=text_of(get("note")),
     )
 
 

@@ -438,5 +438,7 @@ def _told(sandbox: FakeSandbox) -> dict[str, Any]:
         "updated_at": sandbox.updated_at,
         "metadata": sandbox.metadata,
         **({"labels": sandbox.labels} if sandbox.labels else {}),
+        # Texts are told as they were sent, such as a note; clients leave out what they do not know.
+        **{key: value for key, value in sandbox.extra.items() if isinstance(value, str)},
         **{key: value for key, value in sandbox.terms.items() if value is not None},
     }

@@ -24,10 +24,13 @@ WAIT = Opt(
     metavar="DURATION",
     type="seconds",
 )
+LONGEST_NOTE = 200
+"""Characters of a note."""
+
 OUTCOME = View(line=f"{_HERE}.views:outcome")
 """What became of each sandbox, a line each."""
 
-CREATED_WITH = (Column("labels", text=f"{_HERE}.views:labelled"),)
+CREATED_WITH = (Column("labels", text=f"{_HERE}.views:labelled"), Column("note"))
 """What `status` shows of the options."""
 
 CREATE = Command(
@@ -75,6 +78,7 @@ CREATE = Command(
             many=True,
             name="labels",
         ),
+        Opt(("--note",), "A note to show with it, of 200 characters at most.", metavar="TEXT"),
         Opt(
             ("--env",),
             "Set a variable there, by its name here. May be repeated.",
@@ -103,6 +107,7 @@ CREATE = Command(
         "irons create my-sandbox --policy policy.toml --cpus 2 --memory 4G",
         "irons create one two three --label team=web --if-missing",
         "irons create my-sandbox --ttl 8h --rm --idle-stop 30m",
+        "irons create my-sandbox --note 'for the review of #42'",
         "irons create cache --image redis:7 --entrypoint",
     ),
     about="Several are made at the same time; one that fails does not stop the others, and leaves no name taken. Idle is a "
@@ -127,6 +132,7 @@ def create(
     engine: str | None,
     labels: tuple[str, ...],
     env: tuple[str, ...],
+    note: str | None,
     entrypoint: bool,
     ttl: float | None,
     rm: bool,
@@ -154,6 +160,8 @@ def create(
 
     if cpus is not None and not 0 < cpus < 4096:
         raise UsageError(f"--cpus takes a number of CPUs above 0, not {cpus:g}")
+    if note is not None and len(note) > LONGEST_NOTE:
+        raise UsageError(f"--note takes at most {LONGEST_NOTE} characters, not {len(note)}")
     if rm and ttl is None:
         raise UsageError("--rm destroys at the end of --ttl", hint="irons create NAME --ttl 8h --rm")
     wish = {
@@ -164,6 +172,7 @@ def create(
         "disk": disk,
         "engine": engine,
         "labels": checked_labels(labels, valued=True) or None,
+        "note": note or None,
         "environment": variables_of(env, ctx.settings.env) or None,
         "entrypoint": entrypoint or None,
         "ttl": None if ttl is None else whole_seconds(ttl, "--ttl"),

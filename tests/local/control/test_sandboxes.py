@@ -113,6 +113,21 @@ def test_status_says_what_a_sandbox_is(tmp_path: Path) -> None:
     run(work())
 
 
+def test_a_note_is_kept_and_cleaned(tmp_path: Path) -> None:
+    """A note is in the status and the list, on one line, without what a terminal would obey; it outlives the process."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            await lab.create("box", note=" one\ntwo \x1b[31mred\u202e ")
+            await lab.create("bare")
+        async with control_plane(tmp_path, lab.engine) as lab:
+            assert (await lab.status("box"))["note"] == "one two [31mred"
+            listed = (await lab.client.get("/sandboxes")).json()["sandboxes"]
+            assert [each.get("note") for each in listed] == [None, "one two [31mred"]
+
+    run(work())
+
+
 BAD_NAMES = ("", "-a", "a-", "A", "a_b", "a.b", "a/b", "..", "a b", "a\n", "ä", "x" * 64, "x" * 300, "sb_0")
 BAD_KEYS = (
     "",
@@ -141,6 +156,7 @@ BAD_MORE: tuple[tuple[dict[str, Any], str], ...] = (
     ({"disk": 5}, "disk can't be 5 B: the least is 1 MiB"),
     ({"cpus": True}, "cpus"),
     ({"image": 7}, "image"),
+    ({"note": "x" * 201}, "note is longer than 200 characters"),
     ({"colour": "red"}, "unknown member 'colour'"),
 )
 

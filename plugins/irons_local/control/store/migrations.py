@@ -187,5 +187,19 @@ _CONNECTIONS = """
 ALTER TABLE events ADD COLUMN connection TEXT;
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST, _CAUSES, _SERVED, _SUMMARIES, _NOTABLE, _FLEETS, _CONNECTIONS)
+_NOTE = """
+-- The note that a sandbox was created with.
+ALTER TABLE sandboxes ADD COLUMN note TEXT NOT NULL DEFAULT '';
+"""
+
+MIGRATIONS: tuple[str, ...] = (
+    _FIRST,
+    _CAUSES,
+    _SERVED,
+    _SUMMARIES,
+    _NOTABLE,
+    _FLEETS,
+    _CONNECTIONS,
+    _NOTE,
+)
 """Step N (counted from 1) leads from version N-1 to version N; `PRAGMA user_version` holds the version."""

@@ -59,6 +59,14 @@ def _at_most(kind: str, most: int) -> Schema:
 _ENTRYPOINT: Schema = {"type": "boolean", "description": "Run the image's entrypoint at each start."}
 
 
+def _plain(sent: str | None) -> str:
+    """A text on one line, without control, bidi and other format characters."""
+    shown = "".join(
+        " " if each.isspace() else each for each in sent or "" if each.isspace() or each.isprintable()
+    )
+    return shown.strip()
+
+
 @dataclass(frozen=True, slots=True)
 class Sandbox:
     """One sandbox as the store has it.
@@ -83,6 +91,7 @@ class Sandbox:
         updated_at: microseconds since 1970.
         labels: its labels, by key.
         entrypoint: it runs the entrypoint of its image at each start.
+        note: a text of whoever created it.
     """
 
     id: str
@@ -106,6 +115,7 @@ class Sandbox:
         default_factory=dict, metadata=_option(LABELS, lambda sent: checked_labels(sent or {}))
     )
     entrypoint: bool = field(default=False, metadata=_option(_ENTRYPOINT, bool))
+    note: str = field(default="", metadata=_option(text(200), _plain, shown=True))
 
 
 OPTIONS: Mapping[str, Option] = {
