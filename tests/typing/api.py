@@ -26,6 +26,7 @@ from irons import (
     connect,
     hookimpl,
 )
+from irons.client.models import ServerInfo
 from irons.errors import ApiError, NotFound
 
 told: str = __version__
@@ -78,6 +79,14 @@ def client() -> None:
         rules: EgressRules = api.rules()
         patterns: tuple[str, ...] = rules.allowed
         events: Iterator[Event] = api.events("one", limit=10)
+        made: Sandbox = api.create("two", "ssh-ed25519 AAAA", cpus=1.5, labels={"team": "web"}, note="mine")
+        api.change("two", ttl=None, rm=False)
+        server: ServerInfo = api.version()
+        extensions: tuple[str, ...] = server.extensions
+        print(made.note, extensions)
+        # What no server knows of is an error before anything runs.
+        api.create("two", "ssh-ed25519 AAAA", colour="red")  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
+        api.events("one", limt=10)  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
         for event in events:
             time: datetime | None = event.time
             port: int | None = event.port

@@ -13,6 +13,7 @@ from irons.client.models import (
     Pages,
     RulesChanged,
     Sandbox,
+    ServerInfo,
     SshAddress,
     Totals,
     event_of,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from irons.client.made import Made
-    from irons.client.models import CreateOptions
+    from irons.client.models import AuditFilters, CreateOptions, HostFilters, NewTerms
     from irons.hookspecs import Backend
     from irons.settings.settings import Settings
 
@@ -164,7 +165,7 @@ class Api:
             )
         return found
 
-    def change(self, name: str, **terms: Any) -> Sandbox:
+    def change(self, name: str, **terms: Unpack[NewTerms]) -> Sandbox:
         """Change how long a sandbox may live; needs irons' own server.
 
         `terms` are `ttl` and `idle_stop` in seconds (None is no limit) and `rm`, whether it is destroyed at the end of its ttl.
@@ -332,7 +333,7 @@ class Api:
 
     # Audit
 
-    def audit(self, sandbox: str | None = None, token: int = 0, **filters: Any) -> AuditPage:
+    def audit(self, sandbox: str | None = None, token: int = 0, **filters: Unpack[AuditFilters]) -> AuditPage:
         """One page of the audit log behind `token`; filters need irons' own server.
 
         They are since, until, verdict, host, limit, wait, page_size and changes.
@@ -351,7 +352,7 @@ class Api:
         changed = tuple(event_of(row, sandbox or "") for row in rows_of(answer, "changed"))
         return AuditPage(events, token, left_out, rotated, unrecorded, changed, cursor)
 
-    def hosts(self, sandbox: str, **filters: Any) -> tuple[HostTried, ...]:
+    def hosts(self, sandbox: str, **filters: Unpack[HostFilters]) -> tuple[HostTried, ...]:
         """What a sandbox tried by host, the one tried last at the end; needs irons' own server. Filters: verdict, host, limit."""
         path = f"/sandboxes/{_segment(sandbox)}/audit/hosts"
         params = {k: str(v) for k, v in filters.items() if v is not None}
@@ -364,7 +365,9 @@ class Api:
         answer = self.call("GET", path, retry=None if within is None else False, within=within)
         return Totals(*(max(0, whole_of(answer.get(name)) or 0) for name in ("connections", "refused")))
 
-    def events(self, sandbox: str | None = None, token: int = 0, **filters: Any) -> Iterator[Event]:
+    def events(
+        self, sandbox: str | None = None, token: int = 0, **filters: Unpack[AuditFilters]
+    ) -> Iterator[Event]:
         """The whole audit log, oldest first, page after page until one is empty. Raises `ApiError` where it never ends."""
         turned = Pages()
         while True:
@@ -378,20 +381,23 @@ class Api:
             token = page.token
             turned.to(token)
 
-    def version(self) -> dict[str, Any]:
-        """What the server is: `{"name", "version", "extensions"}`; raises `Unsupported` at other servers."""
-        return self.call("GET", "/version", route=True)
+    def version(self) -> ServerInfo:
+        """What the server is; raises `Unsupported` at other servers."""
+        answer = self.call("GET", "/version", route=True)
+        return ServerInfo(
+            text_of(answer.get("name")), text_of(answer.get("version")), texts_of(answer.get("extensions"))
+        )
 
     @property
     def extensions(self) -> frozenset[str]:
         """What the server can beyond the wire contract, asked once; nothing where it does not say."""
         if self._extensions is None:
             try:
-                version = self.version()
-                told, self._is_irons = version.get("extensions"), version.get("name") == "irons"
+                server = self.version()
             except (Unsupported, NotFound):
-                told = None
-            self._extensions = frozenset(texts_of(told))
+                self._extensions = frozenset()
+            else:
+                self._extensions, self._is_irons = frozenset(server.extensions), server.name == "irons"
         return self._extensions
 
     def need(self, extension: str, what: str) -> None:

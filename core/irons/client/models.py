@@ -86,6 +86,68 @@ class CreateOptions(TypedDict, total=False):
     held: bool | None
 
 
+class NewTerms(TypedDict, total=False):
+    """What changes of how long a sandbox may live; what is left out stays.
+
+    Attributes:
+        ttl: Seconds from now until it is stopped; None is no limit.
+        rm: Whether it is destroyed at the end of `ttl`.
+        idle_stop: Seconds of idleness after which it is stopped; None is no limit.
+    """
+
+    ttl: int | None
+    rm: bool
+    idle_stop: int | None
+
+
+class HostFilters(TypedDict, total=False):
+    """Which rows of what a sandbox tried are wanted; None is left out.
+
+    Attributes:
+        verdict: One verdict, or several with commas between them.
+        host: A host, or a pattern of hosts.
+        limit: The most rows, the latest.
+    """
+
+    verdict: str | None
+    host: str | None
+    limit: int | None
+
+
+class AuditFilters(HostFilters, total=False):
+    """Which events are wanted; only irons' own server knows of it. None is left out.
+
+    Attributes:
+        since: From this time on (RFC 3339).
+        until: Up to this time (RFC 3339).
+        outcome: One outcome, or several with commas between them.
+        wait: Seconds that the server may hold its answer until there is an event.
+        page_size: Events of one page, the oldest first.
+        changes: The cursor of changes; 0 begins one.
+    """
+
+    since: str | None
+    until: str | None
+    outcome: str | None
+    wait: float | None
+    page_size: int | None
+    changes: int | None
+
+
+class ServerInfo(NamedTuple):
+    """What a server says that it is.
+
+    Attributes:
+        name: `irons` for irons' own server.
+        version: Its version.
+        extensions: What it can beyond the wire contract.
+    """
+
+    name: str
+    version: str = ""
+    extensions: tuple[str, ...] = ()
+
+
 class SshAddress(NamedTuple):
     """Where a sandbox's SSH answers.
 

@@ -14,6 +14,7 @@ from irons.text import rfc3339
 
 if TYPE_CHECKING:
     from irons.client.api import Event
+    from irons.client.models import AuditFilters
 
 
 class Filter:
@@ -34,16 +35,15 @@ class Filter:
         self.host = host
         self.outcomes = outcomes
 
-    def params(self) -> dict[str, str]:
-        """Return the query that asks a server for the same."""
-        asked = {
+    def params(self) -> AuditFilters:
+        """Return the filters that ask a server for the same."""
+        return {
             "since": rfc3339(self.since) if self.since else None,
             "until": rfc3339(self.until) if self.until else None,
             "verdict": self.verdict,
             "host": self.host,
             "outcome": ",".join(self.outcomes) or None,
         }
-        return {key: value for key, value in asked.items() if value is not None}
 
     def __bool__(self) -> bool:
         return bool(self.since or self.until or self.verdict or self.host or self.outcomes)

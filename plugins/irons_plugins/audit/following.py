@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from irons.client.api import PAGE_SIZE
 from irons.client.models import EventUpdate, Pages
 from irons.errors import ApiError, AuthError, NotFound, Unreachable, Unsupported
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
     from irons.client.api import Event
-    from irons.client.models import Rotated, Unrecorded
+    from irons.client.models import AuditFilters, Rotated, Unrecorded
     from irons.context import Context
     from irons_plugins.audit.filters import Filter
 
@@ -71,7 +73,7 @@ class Log:
 
     def past(self) -> Iterator[Event]:
         """All that the server has, asked for until an answer is empty."""
-        more: dict[str, Any] = {"limit": self._limit}
+        more: AuditFilters = {"limit": self._limit}
         if self._tells_changes:
             more["changes"] = FROM_NOW
         turned = Pages()
@@ -86,8 +88,8 @@ class Log:
             if self._left_out:
                 self._ctx.progress(f"irons: the server left out {self._left_out:,} earlier events")
             yield from self._new(events)
-            for once in ("limit", "changes"):
-                more.pop(once, None)
+            more.pop("limit", None)
+            more.pop("changes", None)
             if not events or self._token == before:
                 # Behind the events, where it is still to be seen.
                 for missing in self._missing:
@@ -101,8 +103,10 @@ class Log:
         wait = LONG_POLL if self._ctx.streams.shows_person else PIPED_POLL
         while not self._ctx.streams.is_unread:
             asked = time.monotonic()
-            more = {"changes": self._cursor} if self._tells_changes else {}
-            events = self._page(wait=wait if waits else None, **more)
+            more: AuditFilters = {"wait": wait if waits else None}
+            if self._tells_changes:
+                more["changes"] = self._cursor
+            events = self._page(**more)
             updates = tuple(self._updates(self._changed))
             yield from updates
             yield from self._new(events)
@@ -115,7 +119,7 @@ class Log:
         """Whether changes are wanted, and the server can tell them."""
         return self._follow and "audit-changes" in self._ctx.api.extensions
 
-    def _page(self, **more: Any) -> tuple[Event, ...]:
+    def _page(self, **more: Unpack[AuditFilters]) -> tuple[Event, ...]:
         pause, warned = FIRST_BACK_OFF, False
         while True:
             try:
@@ -136,10 +140,11 @@ class Log:
                 self._answered = True
                 return events
 
-    def _asked(self, **more: Any) -> tuple[Event, ...]:
+    def _asked(self, **more: Unpack[AuditFilters]) -> tuple[Event, ...]:
         token = self._token
+        wanted: AuditFilters = {**self._wanted.params(), **more}
         try:
-            page = self._ctx.api.audit(self._sandbox, token, **self._wanted.params(), **more)
+            page = self._ctx.api.audit(self._sandbox, token, **wanted)
         except Unsupported as error:
             raise Unsupported(
                 "this server has no audit log of all sandboxes at once",

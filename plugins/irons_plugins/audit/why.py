@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from irons.client.models import text_of
 from irons.errors import ApiError, NotFound, Unsupported, UsageError
@@ -138,9 +138,10 @@ class _Found(NamedTuple):
 
 
 def _last(ctx: Context, name: str, wanted: Filter) -> _Found:
-    asked: dict[str, Any] = wanted.params()
+    asked = wanted.params()
     if "audit-filters" in ctx.api.extensions:
-        page = ctx.api.audit(name, **asked, limit=1)
+        asked["limit"] = 1
+        page = ctx.api.audit(name, **asked)
         last = next((event for event in reversed(page.events) if wanted(event)), None)
         return _Found(last, next(iter(page.rotated), None), next(iter(page.unrecorded), None))
     last = None

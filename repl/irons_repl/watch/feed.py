@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from irons.client.models import Pages, texts_of
+from irons.client.models import Pages
 from irons.errors import AuthError, IronsError, NotFound, Unreachable, Unsupported
 from irons_repl.watch.model import LOST
 
@@ -166,6 +166,6 @@ class Feed:
 
 def _extensions(api: Api) -> tuple[str, ...]:
     try:
-        return texts_of(api.version().get("extensions"))
+        return api.version().extensions
     except Unsupported:
         return ()
