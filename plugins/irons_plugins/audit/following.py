@@ -83,7 +83,10 @@ class Log:
             if self._left_out and "page_size" not in more:
                 # The server sent the newest alone, as it does to clients that know of no pages.
                 # Changes count from the first answer on.
-                self._token, self._known, more = before, 0, {"page_size": PAGE_SIZE}
+                self._token, self._known = before, 0
+                more.pop("limit", None)
+                more.pop("changes", None)
+                more["page_size"] = PAGE_SIZE
                 continue
             if self._left_out:
                 self._ctx.progress(f"irons: the server left out {self._left_out:,} earlier events")

@@ -149,6 +149,7 @@ async def _one(lab: Lab, state: State, verb: Verb, *, made: bool) -> None:
         assert (await _ask(lab, verb)).status_code in ((200, 404) if asking else (200,)), state
         assert await _row(lab) is None
     else:
+        assert isinstance(cell, State)
         if cell is not state:
             lab.engine.hold.setdefault(verb.value, asyncio.Event())
         answer = await _ask(lab, verb)

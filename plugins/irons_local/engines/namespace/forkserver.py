@@ -87,7 +87,7 @@ def _start(link: Link) -> None:
     order["inherited"] = boot.Inherited(user, net, mount, groups, console, note)
     answer = boot.carry_out(order)
     # Why a start failed is logged by the engine, with its answer.
-    happened = "the start failed" if "error" in answer else f"boot has started process {answer['pid']}"
+    happened = "the start failed" if "error" in answer else f"boot has started process {answer.get('pid')}"
     line = Line(happened, request=request_id(request.body.get("request")), sandbox=str(order.get("cell", "")))
     with suppress(OSError):  # a log on a full disk fails no start
         sys.stderr.write(line.render(time.time()))
