@@ -135,7 +135,7 @@ class Command(NamedTuple):
     """A command. `path` is its words; `run` names its handler; `exits` are the exit codes it can give beyond 0, 1, 2 and 130.
 
     `failure` is for a command that exits with another program's code: the one code of every failure of irons itself, words that
-    it does not understand included. An error with an exit code of its own, and Ctrl-C, keep theirs. A `tolerant` one runs even where the configuration file or the profile makes no sense: help, and what mends them.
+    it does not understand included. An error with an exit code of its own, and Ctrl-C, keep theirs. A `tolerant` one runs even where the configuration file or the profile is not valid: help, and what repairs them.
     """
 
     path: tuple[str, ...]

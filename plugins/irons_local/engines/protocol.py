@@ -141,7 +141,7 @@ class Engine(Protocol):
     async def start(self, sandbox: str, *, boot: bool = True) -> None:
         """Make the cell, start the machine in it, and come back when its SSH server has answered.
 
-        Starting what runs already is no error. Without `boot` nothing in it starts by itself.
+        Starting a running sandbox changes nothing. Without `boot` nothing in it starts by itself.
         """
         ...
 

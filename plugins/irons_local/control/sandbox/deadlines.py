@@ -319,7 +319,7 @@ class Deadlines:
 
     def _check(self, sandbox: Sandbox, asked: Terms) -> None:
         if asked.remove and asked.ttl is None:
-            raise bad("rm destroys at the end of a ttl, and there is no ttl")
+            raise bad("rm needs a ttl: it destroys the sandbox at the end of it")
         engine = self._engines.get(sandbox.engine)
         if asked.idle_stop is not None and engine is not None and not isinstance(engine, Observer):
             raise bad(f"the engine {sandbox.engine!r} cannot tell whether a sandbox is idle")

@@ -58,7 +58,7 @@ class Variables:
         write_whole(self._directory / sandbox, json.dumps(dict(variables)), durable=True, parents=False)
 
     def of(self, sandbox: str) -> dict[str, str]:
-        """A sandbox's variables; none where there is no file.
+        """Return a sandbox's variables; an empty result if the file is absent.
 
         Raises:
             OSError: the file cannot be read.

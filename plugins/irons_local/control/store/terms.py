@@ -42,7 +42,7 @@ class Terms:
 
     Attributes:
         sandbox: its id.
-        ttl: seconds that it may live; None is no deadline.
+        ttl: seconds that it may live; None: without a deadline.
         remove: it is destroyed at its deadline, not just stopped.
         boot: the boot in which `ends_boot` and `idle_since` count.
         ends_boot: the deadline by CLOCK_BOOTTIME; None where there is none, or it has passed.

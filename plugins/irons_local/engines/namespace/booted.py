@@ -60,7 +60,7 @@ def output(process: Process) -> bytes:
 
 
 def keep(process: Process, home: Path) -> None:
-    """Keep the output in the sandbox's directory, for when it has stopped; failing is no harm."""
+    """Keep the output in the sandbox's directory, to be read after it stops; ignore a failure."""
     text = output(process)
     with suppress(OSError):
         path = home / LOG

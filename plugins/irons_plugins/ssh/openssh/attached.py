@@ -6,13 +6,10 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from irons.errors import IronsError
-
-_PR_SET_PDEATHSIG = 1
+from irons_plugins.ssh.openssh.signals import ended_with_parent, handling
 
 
 def run_attached(argv: Sequence[str], env: Mapping[str, str]) -> int:
@@ -32,12 +29,12 @@ def run_attached(argv: Sequence[str], env: Mapping[str, str]) -> int:
     # Handlers, not SIG_IGN: an ignored signal would be inherited by the program.
     with contextlib.ExitStack() as handled:
         for number in (signal.SIGINT, signal.SIGTSTP):
-            handled.enter_context(_handling(number, lambda *_: None))
+            handled.enter_context(handling(number, lambda *_: None))
         for number in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:
-                handled.enter_context(_handling(number, pass_on))
+                handled.enter_context(handling(number, pass_on))
         try:
-            process = subprocess.Popen(argv, env=dict(env), preexec_fn=_bound_to_parent())  # noqa: PLW1509 - one thread
+            process = subprocess.Popen(argv, env=dict(env), preexec_fn=ended_with_parent(signal.SIGHUP))  # noqa: PLW1509 - one thread
         except FileNotFoundError:
             raise IronsError(
                 f"{argv[0]} is not installed", hint="install OpenSSH's client: apt-get install openssh-client"
@@ -54,30 +51,7 @@ def _ended(process: subprocess.Popen[bytes]) -> int:
         if not os.WIFSTOPPED(status):
             process.returncode = os.waitstatus_to_exitcode(status)
             continue
-        with _handling(signal.SIGTSTP, signal.SIG_DFL):
+        with handling(signal.SIGTSTP, signal.SIG_DFL):
             os.kill(os.getpid(), signal.SIGTSTP)
         process.send_signal(signal.SIGCONT)
     return process.returncode
-
-
-def _bound_to_parent() -> Callable[[], None] | None:
-    """What the child does before it becomes the program: ask for HUP when this process is no more (Linux)."""
-    if sys.platform != "linux":
-        return None
-    from ctypes import CDLL
-
-    prctl = CDLL(None).prctl
-    return lambda: prctl(_PR_SET_PDEATHSIG, int(signal.SIGHUP), 0, 0, 0)
-
-
-@contextlib.contextmanager
-def _handling(number: int, handler: object) -> Iterator[None]:
-    """Handle a signal this way for a while; only the main thread can, and elsewhere nothing changes."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(number, handler)  # type: ignore[arg-type]
-    try:
-        yield
-    finally:
-        signal.signal(number, before)

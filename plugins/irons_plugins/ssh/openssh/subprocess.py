@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, NamedTuple, TextIO
 
 from irons.errors import IronsError, TimedOut
+from irons_plugins.ssh.openssh.signals import ended_with_parent, handling
 
 if TYPE_CHECKING:
     from irons.terminal.streams import Streams
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 16
 _ASK_AGAIN = 0.5
 """Seconds after which a deadline is asked for again."""
-
-_PR_SET_PDEATHSIG = 1
 
 
 class Signalled(KeyboardInterrupt):
@@ -103,7 +102,7 @@ def _run_piped(
             subprocess.PIPE if header or stdin is None else stdin,
             subprocess.PIPE if stdout is None else stdout,
             subprocess.PIPE if stderr is None else stderr,
-            preexec=_die_with_parent() if bound else None,
+            preexec=ended_with_parent(signal.SIGKILL) if bound else None,
         )
         over, told = os.pipe()
         killed, told_killed = os.pipe()
@@ -176,14 +175,6 @@ def _started(
         raise IronsError(f"{argv[0]} can't be run: {error.strerror}") from error
 
 
-def _die_with_parent() -> Callable[[], object]:
-    """Return what a forked child calls so that the kernel kills it when the thread that forked it ends (prctl(2))."""
-    import ctypes
-    from functools import partial
-
-    return partial(ctypes.CDLL(None).prctl, _PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-
-
 def _code(code: int) -> int:
     return 128 - code if code < 0 else code
 
@@ -254,18 +245,5 @@ def ended_by_signals() -> Iterator[None]:
         for number in (signal.SIGTERM, signal.SIGHUP):
             # nohup has it ignored, and means it.
             if signal.getsignal(number) is not signal.SIG_IGN:
-                handled.enter_context(_here(number, interrupt))
+                handled.enter_context(handling(number, interrupt))
         yield
-
-
-@contextlib.contextmanager
-def _here(number: int, handler: object) -> Iterator[None]:
-    """Handle a signal so for a while; only the main thread can, and elsewhere nothing changes."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(number, handler)  # type: ignore[arg-type]
-    try:
-        yield
-    finally:
-        signal.signal(number, before)
