@@ -32,7 +32,7 @@ quickstart: venv system ## Set everything up, then create, enter, lock, audit an
 test: lint check ## Everything: lint, types, import contracts, all tests with coverage; REQUIRE=all skips nothing.
 
 .PHONY: lint
-lint: venv ## ruff, mypy, pyright, import-linter, and the words that users read.
+lint: venv ## ruff, mypy, pyright, import-linter, class names, and the words that users read.
 	@export NO_COLOR=1
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -40,6 +40,7 @@ lint: venv ## ruff, mypy, pyright, import-linter, and the words that users read.
 	$(BIN)/pyright
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python tools/check_words.py
+	$(BIN)/python tools/check_names.py
 
 # Coverage of this process and of every process it starts, whoever they run as, is gathered outside of anyone's home.
 .PHONY: check
