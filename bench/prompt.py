@@ -26,12 +26,12 @@ from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 from tests.repl.terminal import Terminal
 
-from irons.client.names import Names
+from irons.client.names import NameCache
 from irons.host import PluginHost
 from irons.settings.settings import load
 from irons.terminal.streams import Streams
 from irons_repl.line.completer import PromptCompleter
-from irons_repl.run.running import Runner
+from irons_repl.run.running import LineRunner
 from irons_repl.run.session import ShellSession
 from irons_repl.status.sources import sources
 
@@ -99,8 +99,8 @@ def environment(home: Path, url: str) -> dict[str, str]:
     }
     settings = load({}, env)
     states = ("ready", "stopped", "error")
-    Names.of(settings).replace({f"team-{n % 40}-agent-{n:05}": states[n % 3] for n in range(SANDBOXES)})
-    Names.of(settings, what="domains").replace({f"host-{n}.example.com": "allowed" for n in range(2000)})
+    NameCache.of(settings).replace({f"team-{n % 40}-agent-{n:05}": states[n % 3] for n in range(SANDBOXES)})
+    NameCache.of(settings, what="domains").replace({f"host-{n}.example.com": "allowed" for n in range(2000)})
     return env
 
 
@@ -216,7 +216,7 @@ def commands(env: dict[str, str], url: str) -> Iterable[Figure]:
     warm: list[float] = []
     out = io.StringIO()
     session = ShellSession(PluginHost(env=env), Streams(io.StringIO(), out, io.StringIO(), env))
-    runner = Runner(session)
+    runner = LineRunner(session)
     assert runner.run("status box") == 0
     rounds: list[tuple[float, float]] = []
     for _ in range(ROUNDS * 5):

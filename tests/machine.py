@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from irons_local.doctor.checks import DoctorCheck, examine
-from irons_local.paths import Places
+from irons_local.paths import Paths
 from tests.parallel import is_worker
 
 _PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/bin", "/sbin", "/bin"))
@@ -31,7 +31,7 @@ _NOT_NEEDED = frozenset({"mmdebstrap", "cgroups", "tun", "names", "internet"})
 def _checks() -> tuple[DoctorCheck, ...]:
     """Doctor's checks of this machine, run once."""
     with tempfile.TemporaryDirectory() as room:
-        return examine(Places(Path(room) / "state", Path(room) / "runtime"))
+        return examine(Paths(Path(room) / "state", Path(room) / "runtime"))
 
 
 def _failed(*names: str) -> str:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from irons_local.control.sandbox.states import ASKED, TABLE, Refusal, State, Verb
+from irons_local.control.sandbox.states import ASKED, TABLE, State, Verb, VerbRefusal
 
 PAGE = Path(__file__).parents[1] / "docs" / "architecture.md"
 BEGIN, END = "<!-- lifecycle: written by make docs -->\n", "<!-- end of lifecycle -->\n"
@@ -49,7 +49,7 @@ def _cell(state: State, verb: Verb) -> str:
         return "stays"
     if isinstance(cell, State):
         return f"→ {cell.value}"
-    if isinstance(cell, Refusal) and cell.made is None:
+    if isinstance(cell, VerbRefusal) and cell.made is None:
         return "refused"
     if verb is Verb.CREATE:
         return "refused, unless it was never made"

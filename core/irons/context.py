@@ -11,7 +11,7 @@ from irons.text import LONGEST, clean
 
 if TYPE_CHECKING:
     from irons.client.api import Api
-    from irons.client.names import Names
+    from irons.client.names import NameCache
     from irons.command import Exec
     from irons.host import PluginHost
     from irons.settings.settings import Settings
@@ -62,7 +62,7 @@ class Context:
         self.face = face
         self.session = session
         self._api: Api | None = None
-        self._names: Names | None = None
+        self._names: NameCache | None = None
 
     @property
     def api(self) -> Api:
@@ -77,12 +77,12 @@ class Context:
         return self._api
 
     @property
-    def names(self) -> Names:
+    def names(self) -> NameCache:
         """The sandbox names on hand, shared with completion."""
         if self._names is None:
-            from irons.client.names import Names
+            from irons.client.names import NameCache
 
-            self._names = Names.of(self.settings)
+            self._names = NameCache.of(self.settings)
         return self._names
 
     def progress(self, line: str) -> None:

@@ -13,7 +13,7 @@ from irons_policy import floor
 from irons_policy.addresses import Address, unmapped
 from irons_policy.causes import Cause
 from irons_policy.hostnames import Host, canonical_host
-from irons_policy.hostnet import Ground
+from irons_policy.hostnet import HostNetwork
 from irons_policy.policy import Decision, Policy
 from irons_policy.rules import Rule
 
@@ -73,7 +73,7 @@ def _decide(policy: Policy, host: Host, port: int) -> Decision:
     return _against(policy, None, f"no rule allows {host.text}")
 
 
-def decide_address(policy: Policy, host: Host, port: int, address: Address, ground: Ground) -> Decision:
+def decide_address(policy: Policy, host: Host, port: int, address: Address, ground: HostNetwork) -> Decision:
     """Judge the address that is about to be dialled for a host: the floor in every mode, deny rules by the mode."""
     known, place = policy.verdicts.on(ground), (host, port, address)
     decision = known.get(place)
@@ -82,7 +82,7 @@ def decide_address(policy: Policy, host: Host, port: int, address: Address, grou
     return decision
 
 
-def _decide_address(policy: Policy, host: Host, port: int, address: Address, ground: Ground) -> Decision:
+def _decide_address(policy: Policy, host: Host, port: int, address: Address, ground: HostNetwork) -> Decision:
     closed = decide_proxy(policy, host, port, ground)
     if closed is not None:
         return closed
@@ -99,7 +99,7 @@ def _decide_address(policy: Policy, host: Host, port: int, address: Address, gro
     return Decision(True, "allowed", policy.mode, None, None, None, reason, Cause.RULE)
 
 
-def decide_proxy(policy: Policy, host: Host, port: int, ground: Ground) -> Decision | None:
+def decide_proxy(policy: Policy, host: Host, port: int, ground: HostNetwork) -> Decision | None:
     """Judge a host by its name: the upstream proxy's own is closed like irons' own ports; None for any other."""
     if (host.text, port) != ground.proxy:
         return None
@@ -107,7 +107,7 @@ def decide_proxy(policy: Policy, host: Host, port: int, ground: Ground) -> Decis
     return Decision(False, "blocked", policy.mode, None, None, None, reason, Cause.NEVER)
 
 
-def judge(policy: Policy, host: Host, port: int, ground: Ground) -> Decision:
+def judge(policy: Policy, host: Host, port: int, ground: HostNetwork) -> Decision:
     """Judge all that can be judged without resolving or dialling: what ``egress check`` tells.
 
     The rules and the mode first; then, for a literal address or a name in ``[local.hosts]``, each address as it
@@ -123,7 +123,7 @@ def judge(policy: Policy, host: Host, port: int, ground: Ground) -> Decision:
     return next((verdict for verdict in verdicts if verdict.allowed), verdicts[0])
 
 
-def forbidden(policy: Policy, connections: Iterable[Live], ground: Ground) -> list[tuple[Live, str]]:
+def forbidden(policy: Policy, connections: Iterable[Live], ground: HostNetwork) -> list[tuple[Live, str]]:
     """Which open connections a new policy forbids, each with the reason; an address not known is not judged."""
     cut: list[tuple[Live, str]] = []
     for live in connections:

@@ -21,7 +21,7 @@ LARGEST: Final = 2**63 - 1
 
 
 # Plain classes: they are made whenever a command starts, and named tuples take several times as long to make.
-class Head:
+class HeadField:
     """A field that is kept beside the record: every event has it.
 
     Attributes:
@@ -34,7 +34,7 @@ class Head:
         self.holds = holds
 
 
-class Text:
+class TextField:
     """A text; an empty one states nothing.
 
     Attributes:
@@ -45,7 +45,7 @@ class Text:
         self.most = most
 
 
-class Word:
+class WordField:
     """One of a few words.
 
     Attributes:
@@ -56,7 +56,7 @@ class Word:
         self.words = words
 
 
-class Number:
+class NumberField:
     """A number from 0 to `LARGEST`.
 
     Attributes:
@@ -67,11 +67,11 @@ class Number:
         self.whole = whole
 
 
-class Flag:
+class BoolField:
     """True or false."""
 
 
-Kind = Head | Text | Word | Number | Flag
+Kind = HeadField | TextField | WordField | NumberField | BoolField
 
 
 class Event(NamedTuple):
@@ -102,27 +102,27 @@ class Event(NamedTuple):
             events from before it was recorded.
     """
 
-    time: Annotated["datetime | None", Head("timestamp", "time")] = None
-    sandbox: Annotated[str, Head("sandbox_name")] = ""
-    host: Annotated[str, Text(255)] = ""
-    allowed: Annotated[bool, Flag()] = False
-    verdict: Annotated[str, Word(VERDICTS)] = ""
-    mode: Annotated[str, Word(("warn", "deny"))] = ""
-    protocol: Annotated[str, Text(32)] = ""
-    port: Annotated[int | None, Number()] = None
-    rule: Annotated[str, Text(300)] = ""
-    reason: Annotated[str, Text(1000)] = ""
-    count: Annotated[int, Number()] = 1  # type: ignore[assignment]
-    id: Annotated[int | None, Head("id", "number")] = None
-    sandbox_id: Annotated[str, Head("sandbox_id")] = ""
-    bytes_in: Annotated[int | None, Number()] = None
-    bytes_out: Annotated[int | None, Number()] = None
-    duration_ms: Annotated[float | None, Number(whole=False)] = None
-    ended: Annotated[str, Text(1000)] = ""
-    address: Annotated[str, Text(64)] = ""
-    cause: Annotated[str, Word(tuple(Cause))] = ""
-    outcome: Annotated[str, Word(tuple(Outcome))] = ""
-    connection: Annotated[str, Text(64)] = ""
+    time: Annotated["datetime | None", HeadField("timestamp", "time")] = None
+    sandbox: Annotated[str, HeadField("sandbox_name")] = ""
+    host: Annotated[str, TextField(255)] = ""
+    allowed: Annotated[bool, BoolField()] = False
+    verdict: Annotated[str, WordField(VERDICTS)] = ""
+    mode: Annotated[str, WordField(("warn", "deny"))] = ""
+    protocol: Annotated[str, TextField(32)] = ""
+    port: Annotated[int | None, NumberField()] = None
+    rule: Annotated[str, TextField(300)] = ""
+    reason: Annotated[str, TextField(1000)] = ""
+    count: Annotated[int, NumberField()] = 1  # type: ignore[assignment]
+    id: Annotated[int | None, HeadField("id", "number")] = None
+    sandbox_id: Annotated[str, HeadField("sandbox_id")] = ""
+    bytes_in: Annotated[int | None, NumberField()] = None
+    bytes_out: Annotated[int | None, NumberField()] = None
+    duration_ms: Annotated[float | None, NumberField(whole=False)] = None
+    ended: Annotated[str, TextField(1000)] = ""
+    address: Annotated[str, TextField(64)] = ""
+    cause: Annotated[str, WordField(tuple(Cause))] = ""
+    outcome: Annotated[str, WordField(tuple(Outcome))] = ""
+    connection: Annotated[str, TextField(64)] = ""
 
 
 FIELDS: Final[Mapping[str, Kind]] = {
@@ -130,7 +130,7 @@ FIELDS: Final[Mapping[str, Kind]] = {
 }
 """The fields of an event in order, and what each of them holds."""
 RECORDED: Final[Mapping[str, Kind]] = {
-    name: kind for name, kind in FIELDS.items() if not isinstance(kind, Head)
+    name: kind for name, kind in FIELDS.items() if not isinstance(kind, HeadField)
 }
 """Those that a gateway's record may have; the table has a column of the same name for each."""
 

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from irons_policy.addresses import Address, Network, embedded, is_single, network_of, unmapped
 from irons_policy.causes import Cause
-from irons_policy.hostnet import Ground
+from irons_policy.hostnet import HostNetwork
 
 
 class Block(NamedTuple):
@@ -104,7 +104,7 @@ GLOBAL_UNICAST = Block(ip_network("2000::/3"), "global unicast", "RFC 4291")
 """The one part of IPv6 that is given out to networks; all else is reserved."""
 
 
-def refusal(address: Address, port: int, pins: Iterable[Pin], ground: Ground) -> Withheld | None:
+def refusal(address: Address, port: int, pins: Iterable[Pin], ground: HostNetwork) -> Withheld | None:
     """Judge one address that is about to be dialled.
 
     Args:
@@ -146,7 +146,7 @@ def never(address: Address) -> str | None:
     return _named(NEVER, address)
 
 
-def own(address: Address, ground: Ground) -> bool:
+def own(address: Address, ground: HostNetwork) -> bool:
     """True when a connection to the address would end on this machine."""
     return _named(LOOPBACK, address) is not None or ground.is_own(address)
 
@@ -194,7 +194,7 @@ def _floor(address: Address) -> str | None:
     return f"reserved ({GLOBAL_UNICAST.source})"
 
 
-def own_port(address: Address, port: int, ground: Ground) -> str | None:
+def own_port(address: Address, port: int, ground: HostNetwork) -> str | None:
     """What an address and port is where irons itself listens there; None elsewhere. No rule opens it."""
     for where, at in ground.listeners:
         if at == port and (where == address or (where.is_unspecified and own(address, ground))):
@@ -205,7 +205,7 @@ def own_port(address: Address, port: int, ground: Ground) -> str | None:
     return None
 
 
-def _neighbour(address: Address, ground: Ground) -> str | None:
+def _neighbour(address: Address, ground: HostNetwork) -> str | None:
     for pool in ground.pools:
         if address in pool:
             return f"one that stands for a name in sandboxes ({pool})"

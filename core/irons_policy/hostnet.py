@@ -11,7 +11,7 @@ Listener = tuple[Address, int]
 """An address and port that irons itself listens on; 0.0.0.0 and :: stand for each address of this machine."""
 
 
-class Ground(NamedTuple):
+class HostNetwork(NamedTuple):
     """What the floor stands on.
 
     Attributes:

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, cast
 from irons_policy.addresses import Address, embedded, unmapped
 from irons_policy.causes import Cause
 from irons_policy.hostnames import Host
-from irons_policy.hostnet import Ground
+from irons_policy.hostnet import HostNetwork
 from irons_policy.patterns import Pattern, read_pattern
 from irons_policy.rules import ListName, Rule, RuleError, Scope
 
@@ -158,9 +158,9 @@ class Verdicts:
     def __init__(self) -> None:
         self.hosts: dict[tuple[Host, int], Decision] = {}
         self.addresses: dict[tuple[Host, int, Address], Decision] = {}
-        self._ground: Ground | None = None
+        self._ground: HostNetwork | None = None
 
-    def on(self, ground: Ground) -> dict[tuple[Host, int, Address], Decision]:
+    def on(self, ground: HostNetwork) -> dict[tuple[Host, int, Address], Decision]:
         """What was decided of addresses on exactly this ground."""
         if self._ground is not ground:
             self._ground, self.addresses = ground, {}

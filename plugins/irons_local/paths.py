@@ -12,11 +12,11 @@ from typing import NamedTuple
 PRIVATE = 0o700
 
 
-class PlacesError(Exception):
+class PathsError(Exception):
     """A directory of ours cannot be used as it is: wrong owner, a link, or not writable."""
 
 
-class Places(NamedTuple):
+class Paths(NamedTuple):
     """The directories of one user's local backend, and the names within them.
 
     Attributes:
@@ -28,7 +28,7 @@ class Places(NamedTuple):
     runtime: Path
 
     @classmethod
-    def of(cls, environ: Mapping[str, str] | None = None, uid: int | None = None) -> Places:
+    def of(cls, environ: Mapping[str, str] | None = None, uid: int | None = None) -> Paths:
         """The places an environment names (the XDG base directory specification); creates nothing.
 
         Args:
@@ -36,7 +36,7 @@ class Places(NamedTuple):
             uid: whose places; this process's effective user when None.
 
         Raises:
-            PlacesError: neither `XDG_STATE_HOME` nor `HOME` is an absolute path.
+            PathsError: neither `XDG_STATE_HOME` nor `HOME` is an absolute path.
         """
         environ = os.environ if environ is None else environ
         uid = os.geteuid() if uid is None else uid
@@ -121,14 +121,14 @@ class Places(NamedTuple):
         """The directory of one sandbox, by its id."""
         return self.sandboxes / identity
 
-    def create(self) -> Places:
+    def create(self) -> Paths:
         """Make every directory that is missing, owner-only, and check those that exist.
 
         Returns:
             These places, now usable.
 
         Raises:
-            PlacesError: a directory is a link, belongs to somebody else, or cannot be made.
+            PathsError: a directory is a link, belongs to somebody else, or cannot be made.
         """
         _private(self.state)
         _private(self.runtime)
@@ -143,7 +143,7 @@ def _state(environ: Mapping[str, str]) -> Path:
         value = environ.get(variable, "")
         if value.startswith("/"):
             return Path(value) / below
-    raise PlacesError("no place for state: set HOME or XDG_STATE_HOME to an absolute path")
+    raise PathsError("no place for state: set HOME or XDG_STATE_HOME to an absolute path")
 
 
 def _runtime(environ: Mapping[str, str], uid: int, state: Path) -> Path:
@@ -174,10 +174,10 @@ def _private(path: Path, *, owned: bool = True) -> None:
             path.mkdir(mode=PRIVATE)
         found = path.lstat()
         if not stat.S_ISDIR(found.st_mode):
-            raise PlacesError(f"{path} is not a directory; move it away")
+            raise PathsError(f"{path} is not a directory; move it away")
         if owned and found.st_uid != os.geteuid():
-            raise PlacesError(f"{path} belongs to user {found.st_uid}, not to you; move it away")
+            raise PathsError(f"{path} belongs to user {found.st_uid}, not to you; move it away")
         if stat.S_IMODE(found.st_mode) & 0o077:
             path.chmod(PRIVATE)
     except OSError as error:
-        raise PlacesError(f"cannot use {path}: {error.strerror or error}") from error
+        raise PathsError(f"cannot use {path}: {error.strerror or error}") from error

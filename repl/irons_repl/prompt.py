@@ -21,7 +21,7 @@ from irons_repl.line.keys import LONGEST, bindings
 from irons_repl.line.paste_detection import BurstInput
 from irons_repl.run.dumb_terminal import is_plain, read_plain
 from irons_repl.run.external import INTERRUPTED
-from irons_repl.run.running import Leave, Runner
+from irons_repl.run.running import Leave, LineRunner
 from irons_repl.run.signals import Ended, ended_by_signals
 from irons_repl.status.refresher import Refresher
 from irons_repl.status.sources import sources
@@ -46,7 +46,7 @@ class Prompt:
     def __init__(self, session: ShellSession, settings: Settings, said: str = "") -> None:
         """Take the session, the settings it begins with, and what the person should know at once."""
         self._session = session
-        self._runner = Runner(session)
+        self._runner = LineRunner(session)
         self._refresher = Refresher(session, self._changed, self._say)
         self._has_refused = False
         self._unsaid: queue.SimpleQueue[str] = queue.SimpleQueue()

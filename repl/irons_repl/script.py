@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from irons_repl.line.lexer import left_open
-from irons_repl.run.running import Leave, Runner
+from irons_repl.run.running import Leave, LineRunner
 
 
-def run_script(runner: Runner, lines: Iterable[str]) -> int:
+def run_script(runner: LineRunner, lines: Iterable[str]) -> int:
     """Run lines as they come, up to the first that fails; return its exit code, or 0.
 
     Args:

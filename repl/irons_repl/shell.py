@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from irons.command import Result
 from irons.errors import ConfigError, UsageError
-from irons_repl.run.running import Runner
+from irons_repl.run.running import LineRunner
 from irons_repl.run.session import ShellSession
 from irons_repl.script import run_script
 
@@ -40,7 +40,7 @@ def run(ctx: Context, *, lines: str | None) -> Result:
 
 def _script(session: ShellSession, lines: Iterable[str]) -> int:
     try:
-        return run_script(Runner(session, strict=True), lines)
+        return run_script(LineRunner(session, strict=True), lines)
     finally:
         session.close()
 

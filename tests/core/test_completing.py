@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from irons.cli.completing import FILES, Sources, complete
 from irons.cli.shell_completion import answer
-from irons.client.names import Names
+from irons.client.names import NameCache
 from irons.command import Arg, Command, Flag, Opt
 from irons.host import PluginHost
 from irons.settings.settings import load
@@ -179,7 +179,7 @@ def test_the_answer_is_words_and_descriptions(
     home: dict[str, str], capsys: pytest.CaptureFixture[str], started: Started
 ) -> None:
     """A line a candidate, a tab, what it is; file names are announced; hostile names are left out."""
-    names = Names.of(load({}, home))
+    names = NameCache.of(load({}, home))
     names.replace({"one": "ready", "bad\x1b[31m": "x", ":odd": "x", "tab\there": "x", "b": "\x1b[2J"})
     assert told(capsys, "status", "") == ["one\tready", "b\t\\x1b[2J"]
     assert told(capsys, "egress", "mo") == ["mode\tShow the egress mode, or set it."]
@@ -194,7 +194,7 @@ def test_stale_names_are_refreshed_by_a_process_nobody_waits_for(
 ) -> None:
     """An old cache answers at once and starts one process, with the connection in its environment, not in its words."""
     flags = {"api_url": "http://127.0.0.1:1", "api_key": "k3y"}
-    names = Names.of(load(flags, home))
+    names = NameCache.of(load(flags, home))
     names.replace({"one": "ready"})
     os.utime(names.path, (1, 1))
     for _ in range(3):
@@ -232,14 +232,14 @@ def test_a_broken_configuration_completes_without_names(
 
 def test_names_are_kept_and_forgotten(tmp_path: Path) -> None:
     """What was learned is there for the next process; a broken file is nothing."""
-    names = Names(tmp_path / "cache" / "names.json")
+    names = NameCache(tmp_path / "cache" / "names.json")
     assert names.read() == {}
     assert names.age() == float("inf")
     names.put("one", "ready")
     names.put("two", "stopped")
     names.forget("one")
     names.forget("one")
-    assert Names(names.path).read() == {"two": "stopped"}
+    assert NameCache(names.path).read() == {"two": "stopped"}
     assert names.age() < 60
     for broken in ("", "[1]", "{", "\x00"):
         names.path.write_text(broken)
@@ -251,7 +251,7 @@ def test_names_are_kept_and_forgotten(tmp_path: Path) -> None:
 def test_names_that_cannot_be_written_are_done_without(tmp_path: Path) -> None:
     """A cache is no reason to fail."""
     (tmp_path / "file").write_text("")
-    names = Names(tmp_path / "file" / "names.json")
+    names = NameCache(tmp_path / "file" / "names.json")
     names.put("one", "ready")
     assert names.read() == {}
     assert not names.claim(10)
@@ -259,8 +259,8 @@ def test_names_that_cannot_be_written_are_done_without(tmp_path: Path) -> None:
 
 def test_a_claim_holds_for_a_while(tmp_path: Path) -> None:
     """Of many processes that would refresh, one does."""
-    names = Names(tmp_path / "cache" / "names.json")
+    names = NameCache(tmp_path / "cache" / "names.json")
     assert names.claim(10)
-    assert not Names(names.path).claim(10)
+    assert not NameCache(names.path).claim(10)
     os.utime(names.path.with_suffix(".asked"), (1, 1))
     assert names.claim(10)

@@ -11,7 +11,7 @@ import pytest
 from irons.cli.config_template import annotated
 from irons.settings.settings import KEYS, LOCAL_KEYS, TABLES, config_path, load
 from irons.testing import Runner
-from irons_local.config.server import Config, read_config
+from irons_local.config.server import ServerConfig, read_config
 from irons_local.config.synthetic_pool import POOL
 from irons_local.gateway.accept.cell import Caps
 
@@ -39,7 +39,7 @@ def test_the_file_that_init_writes_sets_nothing(run_irons: Runner, irons_env: di
     assert (after.profile, after.profile_source) == (before.profile, "default")
     assert not after.aliases
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert read_config(path.with_name("none.json"), path) == Config()
+    assert read_config(path.with_name("none.json"), path) == ServerConfig()
 
 
 def test_the_defaults_that_the_file_shows_are_the_defaults(irons_env: dict[str, str], tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_the_defaults_that_the_file_shows_are_the_defaults(irons_env: dict[str, 
         name: value.value for name, value in default.values.items()
     }
     local = read_config(tmp_path / "none.json", path)
-    assert local == Config(connections=Caps().connections, synthetic_pool=str(POOL))
+    assert local == ServerConfig(connections=Caps().connections, synthetic_pool=str(POOL))
 
 
 def test_every_example_of_the_file_is_valid(irons_env: dict[str, str], tmp_path: Path) -> None:

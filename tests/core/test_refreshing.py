@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from irons.client import refreshing
-from irons.client.names import Names
+from irons.client.names import NameCache
 from irons.ending import ENDS, told
 from irons.errors import LocalError
 from irons.host import PluginHost
@@ -27,7 +27,7 @@ def settings(irons_env: dict[str, str], own_api: FakeApi, monkeypatch: pytest.Mo
 
 def held(settings: Settings, what: str) -> dict[str, str]:
     """What a cache holds."""
-    return Names.of(settings, what=what).read()
+    return NameCache.of(settings, what=what).read()
 
 
 def test_everything_is_asked_for_and_kept(settings: Settings, own_api: FakeApi) -> None:
@@ -103,18 +103,18 @@ def test_what_is_still_true_is_not_written_again(settings: Settings, own_api: Fa
     """The file stays and only its age begins anew."""
     own_api.add("one")
     refreshing.main()
-    path = Names.of(settings).path
+    path = NameCache.of(settings).path
     before = path.stat().st_ino
     os.utime(path, (1, 1))
     refreshing.main()
     assert path.stat().st_ino == before
-    assert Names.of(settings).age() < 3600
+    assert NameCache.of(settings).age() < 3600
 
 
 @pytest.mark.process
 def test_a_process_of_its_own_refreshes_what_is_old(settings: Settings, own_api: FakeApi) -> None:
     """One process for however many that ask, with the backend of these settings; then the caches hold what there is."""
-    names = Names.of(settings)
+    names = NameCache.of(settings)
     names.replace({"gone": "ready"})
     os.utime(names.path, (1, 1))
     own_api.add("one")

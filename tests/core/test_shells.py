@@ -17,7 +17,7 @@ import pytest
 from tests.machine import Machine
 
 from irons.cli.shell_completion import SCRIPTS
-from irons.client.names import Names
+from irons.client.names import NameCache
 from irons.settings.settings import load
 from irons.testing import Runner
 
@@ -35,7 +35,7 @@ def home(irons_env: dict[str, str], tmp_path: Path) -> dict[str, str]:
         "TERM": "xterm",
         "IRONS_API_URL": "http://127.0.0.1:1",
     }
-    names = Names.of(load({}, env))
+    names = NameCache.of(load({}, env))
     names.replace({"agent-42": "ready", "agent-7": "stopped", "build": "ready"})
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "my key.pub").write_text("")

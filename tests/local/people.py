@@ -24,7 +24,7 @@ from tests.users import change_users
 from irons.version import __version__
 from irons_local.ipc.link import Link
 from irons_local.linux.namespaces import started
-from irons_local.paths import Places
+from irons_local.paths import Paths
 
 ROOT = Path(__file__).parents[2]
 STAND_INS = Path(__file__).parent / "stand_ins"
@@ -69,9 +69,9 @@ class Person:
         }
 
     @property
-    def places(self) -> Places:
+    def places(self) -> Paths:
         """Where their local backend is."""
-        return Places.of(self.environ, self.uid)
+        return Paths.of(self.environ, self.uid)
 
     def start(self, argv: Sequence[str], **options: Any) -> subprocess.Popen[str]:
         """Start a command as them."""

@@ -17,7 +17,7 @@ from tests.local.people import CELL_NEEDS, PYTHON, Person, eventually, keeping, 
 
 from irons.errors import LocalError
 from irons_local.daemon import client, proxy
-from irons_local.paths import Places
+from irons_local.paths import Paths
 from irons_plugins.local.handlers import _listens, _memory, listens_text
 from irons_plugins.local.listen_options import Listening
 from irons_plugins.local.listen_options import kept as listening_kept
@@ -204,7 +204,7 @@ def test_a_connection_is_handed_to_openssh() -> None:
 
 def test_without_a_daemon(tmp_path: Path) -> None:
     """Status, down and connect say that there is none, and start nothing."""
-    places = Places.of({"XDG_STATE_HOME": str(tmp_path)}, 4242)
+    places = Paths.of({"XDG_STATE_HOME": str(tmp_path)}, 4242)
     assert client.status(places) is None
     assert client.down(places) is False
     with pytest.raises(LocalError, match="does not run"):
@@ -266,7 +266,7 @@ def test_what_a_machine_lacks_is_named_with_its_check(fresh: Person, check: str)
 
 def test_where_the_server_listens(tmp_path: Path) -> None:
     """`local status` names the socket, the address that `up --listen` was given, and the sandboxes' SSH ports."""
-    places = Places(tmp_path / "state", tmp_path / "run").create()
+    places = Paths(tmp_path / "state", tmp_path / "run").create()
     socket_url = f"unix://{places.api_socket}"
     assert _listens(places) == (socket_url, "ssh://127.0.0.1:20000-31999")
     plain = Listening.checked("127.0.0.1:7411", None, None, None)

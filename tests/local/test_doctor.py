@@ -17,7 +17,7 @@ from irons_local.doctor.checks import DoctorCheck, examine, judge
 from irons_local.doctor.facts import Facts
 from irons_local.doctor.surroundings import NEEDED, Surroundings
 from irons_local.doctor.way_out import WayOut, look
-from irons_local.paths import Places
+from irons_local.paths import Paths
 
 WELL = Facts()
 IN_DOCKER = Surroundings("docker", filtered=True)
@@ -190,17 +190,17 @@ def test_files_that_the_gateway_cannot_read_are_found(
     link.symlink_to(closed)
     paths = tuple(str(each) for each in (closed, opened, link, room / "missing"))
     monkeypatch.setattr(facts_of_machine, "RESOLVING", paths)
-    places = Places(tmp_path / "state", tmp_path / "runtime")
+    places = Paths(tmp_path / "state", tmp_path / "runtime")
     assert facts_of_machine.gather(places).unreadable == (str(closed), str(link))
 
 
 @pytest.mark.process
 def test_this_machine_is_examined_for_real(tmp_path: Path) -> None:
     """Every check gives an answer here, and a state directory that can't be used is explained."""
-    places = Places(tmp_path / "state", tmp_path / "runtime")
+    places = Paths(tmp_path / "state", tmp_path / "runtime")
     assert {check.name for check in examine(places)} == {check.name for check in judge(WELL)}
     (tmp_path / "file").write_text("")
-    broken = Places(tmp_path / "file" / "state", tmp_path / "runtime2")
+    broken = Paths(tmp_path / "file" / "state", tmp_path / "runtime2")
     found = next(check for check in examine(broken) if check.name == "state")
     assert not found.ok
     assert "file" in found.what

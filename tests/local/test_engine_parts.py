@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from irons_local.engines.bundle import boot_steps, entrypoint, oci, seccomp, sshd, sysview
-from irons_local.engines.bundle.image_config import Config
+from irons_local.engines.bundle.image_config import ImageConfig
 from irons_local.engines.bundle.machine import Machine
 from irons_local.engines.namespace import launch
 from irons_local.engines.protocol import Spec
@@ -189,7 +189,7 @@ def test_output_of_the_boot_is_kept_whatever_path_an_image_names(tmp_path: Path)
     (tmp_path / "log").mkdir()
     (tmp_path / "tcp").write_text(" 0: 00000000:0016 00000000:0000 0A 00000000:00000000\n")
     (tmp_path / "image").write_text("PATH=/nowhere FROM=image\nexport PATH FROM\n")
-    step = boot_steps.Step(10, "first", 'echo "$FROM $PATH"; exit 3\n')
+    step = boot_steps.BootStep(10, "first", 'echo "$FROM $PATH"; exit 3\n')
     for name, text in boot_steps.files("true", [step], "/bin/sh").items():
         told = text.replace("/run/irons", str(tmp_path)).replace("/proc/net/tcp", str(tmp_path / "tcp"))
         (tmp_path / name).write_text(told)
@@ -226,14 +226,14 @@ def test_a_machine_is_read_as_it_was_written(tmp_path: Path) -> None:
 def test_an_entrypoint_is_the_last_step(kit: bool) -> None:
     """Its words stay what the image says, whatever they are; the user and the group are the image's."""
     told = {"Entrypoint": ["/app", "a b"], "Cmd": ["$(a)", ""], "User": "web:staff"}
-    step = entrypoint.step(Config.of({"config": told}), kit=kit)
+    step = entrypoint.step(ImageConfig.of({"config": told}), kit=kit)
     assert max(boot_steps.STEPS).order < step.order
     assert " -- /app 'a b' '$(a)' ''\n" in step.script
     assert "irons_asked=web\nirons_group=staff\n" in step.script
     assert ("irons_kit=/run/irons/kit/\n" in step.script) == kit
     assert subprocess.run(["sh", "-n"], input=step.script, text=True, check=False).returncode == 0
     with pytest.raises(EngineError, match="names no entrypoint"):
-        entrypoint.step(Config.of({"config": {"User": "web"}}), kit=kit)
+        entrypoint.step(ImageConfig.of({"config": {"User": "web"}}), kit=kit)
 
 
 def test_a_server_is_told_where_the_programs_are_that_it_starts() -> None:

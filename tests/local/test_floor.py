@@ -12,10 +12,10 @@ from irons_policy import floor
 from irons_policy.addresses import embedded, network_of, unmapped
 from irons_policy.causes import Cause
 from irons_policy.floor import Pin, refusal
-from irons_policy.hostnet import Ground
+from irons_policy.hostnet import HostNetwork
 
 ANYWHERE = (Pin(ip_network("0.0.0.0/0"), True), Pin(ip_network("::/0"), True))
-GROUND = Ground(
+GROUND = HostNetwork(
     own=frozenset({ip_address("192.0.2.2"), ip_address("2001:db8:1::2"), ip_address("10.1.0.1")}),
     onlink=(ip_network("192.0.2.0/24"), ip_network("2001:db8:1::/64"), ip_network("10.1.0.0/16")),
     listeners=frozenset(
@@ -232,7 +232,7 @@ def test_irons_own_listeners_never_open(text: str, port: int, open_: bool) -> No
 
 def test_zones_are_refused() -> None:
     """An address with a zone is refused, whatever is pinned."""
-    held = refusal(IPv6Address("2001:db8::9%eth0"), 443, ANYWHERE, Ground())
+    held = refusal(IPv6Address("2001:db8::9%eth0"), 443, ANYWHERE, HostNetwork())
     assert held is not None
     assert (held.cause, "zone" in held.reason) == (Cause.NEVER, True)
 

@@ -14,7 +14,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from irons_local.linux.routes import read_address, read_ground, read_route
-from irons_policy.hostnet import Ground
+from irons_policy.hostnet import HostNetwork
 
 UNICAST, LOCAL, BROADCAST, ANYCAST, MULTICAST, BLACKHOLE, UNREACHABLE = 1, 2, 3, 4, 5, 6, 7
 DST, OIF, GATEWAY, MULTIPATH, VIA = 1, 4, 5, 9, 18
@@ -133,7 +133,7 @@ route add local 10.8.0.0/16 dev lo
 """
 
 
-def ground_in_a_namespace(*, drop: bool) -> Ground:
+def ground_in_a_namespace(*, drop: bool) -> HostNetwork:
     """Lay out links in a network namespace of the test's own and read the ground there."""
     ip, unshare = shutil.which("ip"), shutil.which("unshare")
     assert ip is not None
@@ -142,7 +142,7 @@ def ground_in_a_namespace(*, drop: bool) -> Ground:
     argv = [*enter, sys.executable, "-c", PROGRAM, *(["65534"] if drop and os.getuid() == 0 else [])]
     done = subprocess.run(argv, input=LINKS, capture_output=True, text=True, check=True, timeout=30)
     own, onlink, networks = ast.literal_eval(done.stdout)
-    return Ground(
+    return HostNetwork(
         frozenset(map(ip_address, own)),
         tuple(map(ip_network, onlink)),
         frozenset(),

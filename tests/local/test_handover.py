@@ -15,7 +15,7 @@ import pytest
 
 from irons_local.daemon import handover
 from irons_local.ipc import framing, link, unixsock
-from irons_local.paths import Places
+from irons_local.paths import Paths
 from irons_plugins.local.backend import handover_command
 
 pytestmark = pytest.mark.process
@@ -110,6 +110,6 @@ def test_what_is_wrong_is_said_by_irons_itself(tmp_path: Path, refuses: bool) ->
 
 def test_the_backend_names_this_program(tmp_path: Path) -> None:
     """The command that OpenSSH is given names the program's file, which is there, and the keeper's socket."""
-    places = Places(tmp_path / "state", tmp_path / "run")
+    places = Paths(tmp_path / "state", tmp_path / "run")
     command = handover_command(places)
     assert command == (*PROGRAM, str(places.keeper_socket))

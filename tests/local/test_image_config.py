@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.local.image_archives import SYSTEM, Place, archive, entry, make_place, tar_bytes, unpacking
 
 from irons_local.engines.bundle import session
-from irons_local.engines.bundle.image_config import EMPTY, Config
+from irons_local.engines.bundle.image_config import EMPTY, ImageConfig
 from irons_local.errors import EngineError
 from irons_local.images.catalog import Image
 from irons_local.images.sources.reference import Reference
@@ -38,7 +38,7 @@ def place() -> Iterator[Place]:
 
 def docker(place: Place, config: dict[str, Any], *entries: Any) -> Path:
     """What `docker save` writes of an image of one layer with this configuration."""
-    manifest = json.dumps([{"Config": "c.json", "Layers": ["l.tar"]}]).encode()
+    manifest = json.dumps([{"ImageConfig": "c.json", "Layers": ["l.tar"]}]).encode()
     layer = tar_bytes(*entries)
     parts = (
         entry("c.json", json.dumps({"config": config}).encode()),
@@ -50,7 +50,7 @@ def docker(place: Place, config: dict[str, Any], *entries: Any) -> Path:
 
 def test_a_configuration_is_read() -> None:
     """Variables without a value's sign or a proper name are left out; the entrypoint comes with its arguments."""
-    found = Config.of({"config": TOLD})
+    found = ImageConfig.of({"config": TOLD})
     assert found.env == {"PATH": "/opt/bin:/bin", "A": "b=c", "OLD": ""}
     assert (found.workdir, found.user) == ("/srv/app", "web")
     assert found.entrypoint == ("/entry", "serve", "--all")
@@ -69,7 +69,7 @@ def test_a_configuration_is_read() -> None:
 )
 def test_what_is_not_of_its_form_is_left_out(told: Any) -> None:
     """No shape of a stranger's JSON raises anything, and none of it gets through."""
-    assert Config.of(told) == EMPTY
+    assert ImageConfig.of(told) == EMPTY
 
 
 @pytest.mark.slow
@@ -78,7 +78,7 @@ def test_what_is_not_of_its_form_is_left_out(told: Any) -> None:
 )
 def test_any_text_becomes_one_word_each_of_a_session(told: dict[str, Any]) -> None:
     """Whatever the values are, a session's files hold one assignment per variable and one line for the directory."""
-    found = Config.of({"config": told})
+    found = ImageConfig.of({"config": told})
     files = session.of_image(found.env, found.workdir)
     assert files.get(session.WORKDIR, "/\n").count("\n") == 1
     assert "\0" not in "".join(files.values())
@@ -96,7 +96,7 @@ def test_the_images_user_is_who_one_is(place: Place) -> None:
     path = docker(place, TOLD, *own, *accounts)
     image = asyncio.run(place.images.import_(path, "app"))
     assert (image.username, image.user) == ("web", "web, root by sudo")
-    assert image.config == Config.of({"config": TOLD})
+    assert image.config == ImageConfig.of({"config": TOLD})
     assert Image.read(image.home) == image
     etc = image.rootfs / "etc"
     assert "web:x:33:33::/srv:/bin/sh" in (etc / "passwd").read_text()

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irons_local.linux import netlink
-from irons_local.linux.netlink import Message, acknowledged, attribute, attributes, message, messages
+from irons_local.linux.netlink import NetlinkMessage, acknowledged, attribute, attributes, message, messages
 
 NUMBERS = st.integers(0, 0xFFFF)
 ATTRIBUTES = st.lists(st.tuples(st.integers(0, 0x3FFF), st.binary(max_size=40)), max_size=5)
@@ -26,7 +26,7 @@ def test_what_is_written_is_read(
     for kind, flags, parts, sequence in sent:
         body = b"".join(attribute(*each) for each in parts)
         data += message(kind, flags, body, sequence)
-        expected.append(Message(kind, flags, sequence, body))
+        expected.append(NetlinkMessage(kind, flags, sequence, body))
         assert list(attributes(body)) == parts
     assert list(messages(data)) == expected
 

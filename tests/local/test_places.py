@@ -7,38 +7,38 @@ from pathlib import Path
 
 import pytest
 
-from irons_local.paths import Places, PlacesError
+from irons_local.paths import Paths, PathsError
 
 
 def test_xdg_variables_name_the_places(tmp_path: Path) -> None:
     """State and runtime follow the XDG variables."""
-    places = Places.of({"XDG_STATE_HOME": f"{tmp_path}/s", "XDG_RUNTIME_DIR": str(tmp_path)}, os.geteuid())
+    places = Paths.of({"XDG_STATE_HOME": f"{tmp_path}/s", "XDG_RUNTIME_DIR": str(tmp_path)}, os.geteuid())
     assert places.local == tmp_path / "s/irons/local"
     assert places.keeper_socket == tmp_path / "irons/keeper.sock"
 
 
 def test_defaults_without_xdg(tmp_path: Path) -> None:
     """Without XDG variables an ordinary user's runtime directory is in their state, root's is in /run."""
-    ordinary = Places.of({"HOME": "/home/ann"}, 1000)
+    ordinary = Paths.of({"HOME": "/home/ann"}, 1000)
     assert ordinary.state == Path("/home/ann/.local/state/irons")
     assert ordinary.runtime == ordinary.state / "run"
-    assert Places.of({"HOME": "/root"}, 0).runtime == Path("/run/irons")
+    assert Paths.of({"HOME": "/root"}, 0).runtime == Path("/run/irons")
 
 
 def test_runtime_directory_of_another_user_is_not_used(tmp_path: Path) -> None:
     """XDG_RUNTIME_DIR carried over by sudo belongs to somebody else and is ignored."""
-    places = Places.of({"HOME": "/home/ann", "XDG_RUNTIME_DIR": str(tmp_path)}, os.geteuid() + 1)
+    places = Paths.of({"HOME": "/home/ann", "XDG_RUNTIME_DIR": str(tmp_path)}, os.geteuid() + 1)
     assert places.runtime == Path("/home/ann/.local/state/irons/run")
 
 
 def test_no_home_is_a_clear_error() -> None:
     """Without HOME and XDG_STATE_HOME there is no place, and the error says what to set."""
-    with pytest.raises(PlacesError, match="set HOME"):
-        Places.of({"HOME": "relative"}, 1000)
+    with pytest.raises(PathsError, match="set HOME"):
+        Paths.of({"HOME": "relative"}, 1000)
 
 
-def _places(tmp_path: Path) -> Places:
-    return Places.of({"XDG_STATE_HOME": f"{tmp_path}/s", "XDG_RUNTIME_DIR": str(tmp_path)}, os.geteuid())
+def _places(tmp_path: Path) -> Paths:
+    return Paths.of({"XDG_STATE_HOME": f"{tmp_path}/s", "XDG_RUNTIME_DIR": str(tmp_path)}, os.geteuid())
 
 
 def test_create_makes_owner_only_directories(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_create_refuses_a_link(tmp_path: Path) -> None:
     """A link in the place of a directory is refused, not followed."""
     places = _places(tmp_path)
     places.runtime.symlink_to(tmp_path)
-    with pytest.raises(PlacesError, match="not a directory"):
+    with pytest.raises(PathsError, match="not a directory"):
         places.create()
 
 
@@ -64,5 +64,5 @@ def test_create_refuses_a_foreign_directory(tmp_path: Path) -> None:
     places = _places(tmp_path)
     places.runtime.mkdir()
     os.chown(places.runtime, 12345, 12345)
-    with pytest.raises(PlacesError, match="belongs to user 12345"):
+    with pytest.raises(PathsError, match="belongs to user 12345"):
         places.create()

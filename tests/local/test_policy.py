@@ -14,11 +14,11 @@ from irons_policy.addresses import unmapped
 from irons_policy.causes import Cause
 from irons_policy.decide import Live, decide, decide_address, forbidden, judge
 from irons_policy.hostnames import HostError, canonical_host
-from irons_policy.hostnet import Ground
+from irons_policy.hostnet import HostNetwork
 from irons_policy.policy import Mode, Policy, PolicyError
 from irons_policy.rules import ListName, Rule, Scope, make_rule
 
-GROUND = Ground(own=frozenset({ip_address("192.0.2.2")}), onlink=(ip_network("192.0.2.0/24"),))
+GROUND = HostNetwork(own=frozenset({ip_address("192.0.2.2")}), onlink=(ip_network("192.0.2.0/24"),))
 
 
 def allow(pattern: str, *private: str, scope: Scope = "account") -> Rule:

@@ -17,7 +17,7 @@ from irons_local.doctor import readiness
 from irons_local.doctor.checks import DoctorCheck
 from irons_local.errors import CellError, EngineError
 from irons_local.images.sources.mmdebstrap import piped
-from irons_local.paths import Places
+from irons_local.paths import Paths
 
 WORDS = "user namespaces are switched off"
 FIX = "user.max_user_namespaces=10000"
@@ -119,10 +119,10 @@ def test_the_quickstart_names_a_place_that_it_cannot_use(home: Path) -> None:
     assert "XDG_CACHE_HOME" in done.stderr
 
 
-def _failing(monkeypatch: pytest.MonkeyPatch, *names: str) -> list[Places]:
-    asked: list[Places] = []
+def _failing(monkeypatch: pytest.MonkeyPatch, *names: str) -> list[Paths]:
+    asked: list[Paths] = []
 
-    def examine(places: Places) -> tuple[DoctorCheck, ...]:
+    def examine(places: Paths) -> tuple[DoctorCheck, ...]:
         asked.append(places)
         return tuple(DoctorCheck(name, False, f"no {name}", f"get {name}") for name in names)
 
@@ -130,7 +130,7 @@ def _failing(monkeypatch: pytest.MonkeyPatch, *names: str) -> list[Places]:
     return asked
 
 
-PLACES = Places(Path("/nowhere"), Path("/nowhere"))
+PLACES = Paths(Path("/nowhere"), Path("/nowhere"))
 
 
 def test_what_the_machine_may_have_caused_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +165,7 @@ def test_a_daemon_that_does_not_come_up_ends_with_doctors_words(
     monkeypatch.setattr(sys, "executable", "/bin/false")
     (tmp_path / "run").mkdir(mode=0o700)
     with pytest.raises(LocalError) as raised:
-        spawn.start(Places(tmp_path / "state", tmp_path / "run"), {})
+        spawn.start(Paths(tmp_path / "state", tmp_path / "run"), {})
     assert raised.value.message.endswith("it ended at once: no kernel")
     assert raised.value.hint == "get kernel"
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from irons_local.ipc.link import Link
-from irons_local.paths import Places
+from irons_local.paths import Paths
 
 pytestmark = pytest.mark.process
 
@@ -31,7 +31,7 @@ class Started:
             "XDG_RUNTIME_DIR": str(home),
             "XDG_CONFIG_HOME": str(home / "config"),
         }
-        self.places = Places.of(env)
+        self.places = Paths.of(env)
         near, far = socket.socketpair()
         near.settimeout(60)
         self.link = Link(near)
@@ -121,7 +121,7 @@ def test_it_ends_with_its_keeper(home: Path) -> None:
 )
 def test_what_keeps_it_from_starting_is_one_line(home: Path, path: str, content: str, said: str) -> None:
     """A damaged database, a bad configuration, an address of another machine: one line, exit code 1."""
-    Places.of({"XDG_STATE_HOME": str(home / "state"), "XDG_RUNTIME_DIR": str(home)}).create()
+    Paths.of({"XDG_STATE_HOME": str(home / "state"), "XDG_RUNTIME_DIR": str(home)}).create()
     (home / path).parent.mkdir(parents=True, exist_ok=True)
     (home / path).write_text(content)
     started = Started(home)
@@ -136,7 +136,7 @@ def test_what_keeps_it_from_starting_is_one_line(home: Path, path: str, content:
 
 def test_a_port_that_is_taken_is_one_line(home: Path) -> None:
     """Where another program has the address that the API shall be served on, that is said."""
-    places = Places.of({"XDG_STATE_HOME": str(home / "state"), "XDG_RUNTIME_DIR": str(home)}).create()
+    places = Paths.of({"XDG_STATE_HOME": str(home / "state"), "XDG_RUNTIME_DIR": str(home)}).create()
     with socket.create_server(("127.0.0.1", 0)) as other:
         asked = {"host": "127.0.0.1", "port": other.getsockname()[1]}
         (places.local / "server.json").write_text(json.dumps(asked))

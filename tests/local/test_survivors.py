@@ -15,7 +15,7 @@ from tests.local.people import Person, eventually
 from tests.local.test_daemon import ensure
 
 from irons_local.keeper import daemonize
-from irons_local.paths import Places
+from irons_local.paths import Paths
 
 CALL = """
 import json, os, subprocess, sys
@@ -59,12 +59,12 @@ def test_processes_of_other_state_are_left_alone(person: Person, tmp_path: Path)
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> Places:
+def places(tmp_path: Path) -> Paths:
     """Directories of a test's own."""
-    return Places(tmp_path / "state", tmp_path / "run").create()
+    return Paths(tmp_path / "state", tmp_path / "run").create()
 
 
-def test_no_daemon_comes_while_a_purge_goes_on(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_daemon_comes_while_a_purge_goes_on(places: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     """A keeper that is started during a purge gives up, and says what may be in its way."""
     monkeypatch.setattr(daemonize, "_END_WITHIN", 0.05)
     barred = daemonize.bar(places)
@@ -74,7 +74,7 @@ def test_no_daemon_comes_while_a_purge_goes_on(places: Places, monkeypatch: pyte
         os.close(lock)
 
 
-def test_a_keeper_that_waited_for_a_purge_locks_the_file_that_is_there(places: Places) -> None:
+def test_a_keeper_that_waited_for_a_purge_locks_the_file_that_is_there(places: Paths) -> None:
     """A lock on a removed file is worth nothing: the keeper takes the new one."""
     barred = daemonize.bar(places)
     with ThreadPoolExecutor(1) as pool:
@@ -90,7 +90,7 @@ def test_a_keeper_that_waited_for_a_purge_locks_the_file_that_is_there(places: P
         os.close(lock)
 
 
-def test_the_lock_goes_last(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_lock_goes_last(places: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     """While anything else of the state is there, so is the lock that keeps others from starting a daemon on it."""
     import asyncio
 

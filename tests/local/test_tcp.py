@@ -13,9 +13,9 @@ import pytest
 import irons_local
 from irons_local.cell import sockets
 from irons_local.cell.layout import SOCKETS, Ports
-from irons_local.config.server import Config
+from irons_local.config.server import ServerConfig
 from irons_local.control.http.listeners import tcp_listener
-from irons_local.control.sandbox.ssh_ports import Doors
+from irons_local.control.sandbox.ssh_ports import SshPorts
 from irons_local.gateway.budget.watch import FairLoop
 from irons_local.gateway.reach.dial import dial
 from irons_local.linux import tcp
@@ -52,13 +52,13 @@ def test_every_listener_and_dial_is_prompt() -> None:
         raise ConnectionRefusedError
 
     async def work() -> None:
-        api = tcp_listener(nothing, Config(host="127.0.0.1", port=0))
+        api = tcp_listener(nothing, ServerConfig(host="127.0.0.1", port=0))
         with api._sock as listening:
             assert prompt(listening)
             wire = await dial(loop, ip_address("127.0.0.1"), listening.getsockname()[1])
             assert prompt(wire.sock)
             wire.close()
-        doors = Doors("127.0.0.1")
+        doors = SshPorts("127.0.0.1")
         port = await doors.open("sb_1", nowhere, port=None)
         assert port
         for each in doors._doors["sb_1"].server.sockets:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from irons_local.keeper.cells.loop import Loop
-from irons_local.keeper.cells.requests import Request
+from irons_local.keeper.cells.requests import KeeperRequest
 from irons_local.keeper.supervise import supervisor
 from irons_local.keeper.supervise.spawn import Plan
 from irons_local.keeper.supervise.supervisor import Found, ManagedProcess
@@ -27,7 +27,7 @@ class Bench:
         self.loop = Loop()
         self.pids: list[int] = []
         plan = Plan("worker", ["-c", program], directory, directory / "log", directory, directory)
-        self.worker = ManagedProcess(self.loop, plan, "1", Request.drop, self._begun, self._ended)
+        self.worker = ManagedProcess(self.loop, plan, "1", KeeperRequest.drop, self._begun, self._ended)
         self.at_end: Callable[[], None] = lambda: None
 
     def _begun(self) -> None:

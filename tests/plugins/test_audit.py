@@ -20,7 +20,7 @@ from irons.client.api import Event, connect
 from irons.client.models import AuditPage
 from irons.testing import EXTENSIONS, FakeApi, Fault, Runner, faults
 from irons_plugins.audit.filters import Filter
-from irons_plugins.audit.following import Log
+from irons_plugins.audit.following import AuditLog
 from irons_plugins.audit.views import line
 
 from .conftest import Irons, until
@@ -368,7 +368,9 @@ def test_a_server_that_tells_the_same_change_again_is_left_in_peace(monkeypatch:
             return next(unread)
 
     monkeypatch.setattr("irons_plugins.audit.following.time.sleep", slept.append)
-    log = Log(cast("Any", SimpleNamespace(api=api, streams=Streams())), "one", Filter(), None, follow=True)
+    log = AuditLog(
+        cast("Any", SimpleNamespace(api=api, streams=Streams())), "one", Filter(), None, follow=True
+    )
     assert [each.host for each in log.coming()] == ["a.example"]
     assert len(slept) == 2
 

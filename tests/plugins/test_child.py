@@ -14,7 +14,7 @@ import pytest
 from irons.errors import IronsError, TimedOut
 from irons.terminal.streams import Streams
 from irons.testing import FakeApi, Runner, faults
-from irons_plugins.ssh.ending.log import KEPT, Log
+from irons_plugins.ssh.ending.log import KEPT, SshLog
 from irons_plugins.ssh.openssh.attached import run_attached
 from irons_plugins.ssh.openssh.subprocess import run_piped
 
@@ -53,7 +53,7 @@ def test_time_runs_out(times: list[float]) -> None:
 
 def test_a_log_without_end_takes_no_room() -> None:
     """However much a sandbox makes OpenSSH log, the end of it is kept, fit for a terminal, and it has no name on a disk."""
-    with Log() as log, Path(log.path).open("wb", buffering=0) as said:
+    with SshLog() as log, Path(log.path).open("wb", buffering=0) as said:
         said.writelines(b"Remote: \x1b]0;owned\x07 " + b"x" * 60_000 + b"\n" for _ in range(100))
         said.write(b"Host key verification failed.\r\n")
     assert not Path(log.path).exists()

@@ -17,7 +17,7 @@ from irons.testing import FakeApi
 from irons_local.engines.namespace.engine import NamespaceEngine
 from irons_local.errors import EngineError
 from irons_local.linux.idmap import IdMapError
-from irons_local.paths import Places
+from irons_local.paths import Paths
 from irons_plugins.local import uninstall as removal
 from irons_plugins.local.backend import on_this_machine
 from irons_plugins.local.handlers import uninstall
@@ -40,7 +40,7 @@ def test_the_state_stays_while_a_sandbox_does(
         raise EngineError("failed", f"a process is still in {sandbox}")
 
     monkeypatch.setattr(NamespaceEngine, "destroy", stuck)
-    places = Places.of({"XDG_STATE_HOME": str(tmp_path), "XDG_RUNTIME_DIR": ""}, os.geteuid())
+    places = Paths.of({"XDG_STATE_HOME": str(tmp_path), "XDG_RUNTIME_DIR": ""}, os.geteuid())
     home = places.sandbox("sb_0000000000000001")
     home.mkdir(parents=True)
     (home / "machine.json").write_text(
@@ -65,7 +65,7 @@ def test_files_of_ids_that_are_gone_are_left_to_root(
 
     monkeypatch.setattr(NamespaceEngine, "destroy", stuck)
     monkeypatch.setattr(removal, "outer_map", gone)
-    places = Places.of({"XDG_STATE_HOME": str(tmp_path), "XDG_RUNTIME_DIR": ""}, os.geteuid())
+    places = Paths.of({"XDG_STATE_HOME": str(tmp_path), "XDG_RUNTIME_DIR": ""}, os.geteuid())
     (places.sandbox("sb_0000000000000001")).mkdir(parents=True)
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     with pytest.raises(LocalError) as caught:

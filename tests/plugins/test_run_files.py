@@ -21,7 +21,7 @@ from irons.errors import UsageError
 from irons_plugins.run.choosing import Chosen, chosen
 from irons_plugins.run.packing import pack
 from irons_plugins.run.placing import Placed, Placer, PlacingError, stays_inside
-from irons_plugins.run.tar_reader import Data, End, Entry, Event, Kind, TarError, TarReader
+from irons_plugins.run.tar_reader import ArchiveEnd, Data, EntryKind, Event, TarEntry, TarError, TarReader
 
 MOST = 1 << 24
 
@@ -102,15 +102,15 @@ def test_archives_of_any_format_are_read(form: int, step: int) -> None:
         form=form,
     )
     found = events(data, step)
-    entries = [event for event in found if isinstance(event, Entry)]
+    entries = [event for event in found if isinstance(event, TarEntry)]
     assert [entry.kind for entry in entries] == [
-        Kind.DIRECTORY, Kind.FILE, Kind.FILE, Kind.SYMLINK, Kind.HARDLINK, Kind.OTHER,
+        EntryKind.DIRECTORY, EntryKind.FILE, EntryKind.FILE, EntryKind.SYMLINK, EntryKind.HARDLINK, EntryKind.OTHER,
     ]  # fmt: skip
     assert entries[1].mode == 0o755
     assert entries[2].name == f"out/{long}".encode()
     assert (entries[3].link, entries[4].link) == (b"a", b"out/a")
     assert b"".join(event.data for event in found if isinstance(event, Data)) == b"a" * 1000 + b"b"
-    assert found[-1] == End()
+    assert found[-1] == ArchiveEnd()
 
 
 @pytest.mark.process

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from irons.client.made import SETTLED, Made
+from irons.client.made import SETTLED, MadeSandboxes
 from irons.testing import FakeApi, Runner, faults
 
 
@@ -169,7 +169,7 @@ def test_another_profile_made_nothing(run_irons: Runner, three: FakeApi, irons_e
 
 def test_what_is_gone_for_long_is_forgotten(tmp_path: Path) -> None:
     """A list forgets what it lacks, unless that was made a moment ago."""
-    made = Made(tmp_path / "made")
+    made = MadeSandboxes(tmp_path / "made")
     for identity in ("sb_old", "sb_new", "sb_there", "../odd\0id"):
         made.add(identity)
     before = time.time() - SETTLED - 60

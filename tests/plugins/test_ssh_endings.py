@@ -13,8 +13,8 @@ from irons.terminal.streams import Streams
 from irons.testing import FakeApi, faults
 from irons_plugins.ssh.connect.connect_info import Entrance
 from irons_plugins.ssh.connect.target import Target
-from irons_plugins.ssh.ending.log import Log
-from irons_plugins.ssh.openssh.endings import Aftermath, Ending, aftermath, ending, signal_text
+from irons_plugins.ssh.ending.log import SshLog
+from irons_plugins.ssh.openssh.endings import Aftermath, SshEnding, aftermath, ending, signal_text
 from irons_plugins.ssh.openssh.marks import Marks
 
 TOKEN = "0" * 32
@@ -27,18 +27,18 @@ def concluded(
     log: str = "",
     after: Aftermath = Aftermath(),  # noqa: B008
     unwritten: str = "",
-) -> Ending:
+) -> SshEnding:
     """Return the ending of a call whose stderr had these marks."""
     read = Marks(TOKEN, "127.0.0.1")
     for mark in marks:
         read.feed(f"\0irons {TOKEN} {mark}\n".encode())
-    logged = Log()
+    logged = SshLog()
     with logged, open(logged.path, "wb", buffering=0) as pipe:  # noqa: PTH123 - a pipe
         pipe.write(log.encode())
     return ending(WAY, read, code, logged, after, 3.0, unwritten)
 
 
-def failed(told: Ending) -> str:
+def failed(told: SshEnding) -> str:
     """Return the message of an ending that is irons' own failure."""
     assert (told.code, told.signal, told.sentence) == (125, None, "")
     assert told.error is not None
@@ -48,11 +48,11 @@ def failed(told: Ending) -> str:
 
 def test_a_program_that_ended() -> None:
     """Its code is its own, whatever OpenSSH exits with; time and signals have their sentence."""
-    assert concluded("began", "ended 255 no") == Ending(255)
-    assert concluded("began", "ended 124 no", code=124) == Ending(124)
+    assert concluded("began", "ended 255 no") == SshEnding(255)
+    assert concluded("began", "ended 124 no", code=124) == SshEnding(124)
     assert concluded("began", "ended 124 time", code=124).sentence.startswith("time is up after 3 s")
     told = concluded("began", "ended 143 yes", after=Aftermath(gone="one is stopping"))
-    assert told == Ending(143, 15, "killed by signal 15 (TERM): one is stopping")
+    assert told == SshEnding(143, 15, "killed by signal 15 (TERM): one is stopping")
 
 
 def test_what_openssh_could_not_do() -> None:
@@ -68,17 +68,17 @@ def test_what_openssh_could_not_do() -> None:
 def test_a_shell_that_memory_ran_out_for() -> None:
     """Where the shell around the program was killed for memory, that is said."""
     told = concluded("began", after=Aftermath(out_of_memory=True))
-    assert told == Ending(137, 9, "out of memory")
+    assert told == SshEnding(137, 9, "out of memory")
     assert failed(concluded("began")) == "the shell that ran the program in one was killed"
 
 
 def test_an_end_that_only_openssh_tells() -> None:
     """Where the last mark did not come through, the exit code is the program's all the same."""
-    assert concluded("began", code=0) == Ending(0)
+    assert concluded("began", code=0) == SshEnding(0)
     assert concluded("began", code=124).timed_out
     assert concluded("began", code=143).sentence.startswith("exit code 143: killed by signal 15 (TERM), or")
     # A closed pipe is why the mark did not come through.
-    assert concluded("began", code=141) == Ending(141)
+    assert concluded("began", code=141) == SshEnding(141)
     told = failed(concluded("began", code=3, unwritten="no room"))
     assert told == "what the program wrote can't be written to stdout (no room); it ended with code 3"
     assert failed(concluded("began", "ended 0 no", code=0, unwritten="no room")).endswith("with code 0")
@@ -88,7 +88,7 @@ def test_openssh_that_was_killed_here() -> None:
     """The end of OpenSSH itself is not taken for the end of the program, or of its shell."""
     assert failed(concluded("began", code=-9)) == "ssh was killed on this machine by signal 9 (KILL)"
     assert failed(concluded(code=-15)) == "ssh was killed on this machine by signal 15 (TERM)"
-    assert concluded("began", "ended 0 no", code=-9) == Ending(0)
+    assert concluded("began", "ended 0 no", code=-9) == SshEnding(0)
 
 
 def test_signals_have_names() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irons_repl.line.grammar import LineError, Redirection, Step, steps_of
+from irons_repl.line.grammar import LineError, LineStep, Redirection, steps_of
 
 
 def test_steps_know_how_they_are_joined() -> None:
@@ -25,10 +25,10 @@ def test_output_goes_to_files_pipes_and_shells(monkeypatch: pytest.MonkeyPatch) 
     """`>`, `>>`, `|` and `!` are read, `~` at the beginning of a word is the home directory."""
     monkeypatch.setenv("HOME", "/home/me")
     assert steps_of("list > ~/out.txt -q; list >> '~x'; list -q | sort -r; !ls") == [
-        Step(("list", "-q"), ";", "", Redirection("/home/me/out.txt", append=False)),
-        Step(("list",), ";", "", Redirection("~x", append=True)),
-        Step(("list", "-q"), ";", "sort -r"),
-        Step((), ";", "ls"),
+        LineStep(("list", "-q"), ";", "", Redirection("/home/me/out.txt", append=False)),
+        LineStep(("list",), ";", "", Redirection("~x", append=True)),
+        LineStep(("list", "-q"), ";", "sort -r"),
+        LineStep((), ";", "ls"),
     ]
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from irons.client.names import Names
+from irons.client.names import NameCache
 from irons.errors import AuthError
 from irons.host import PluginHost
 from irons.terminal.streams import Streams
@@ -79,13 +79,13 @@ def test_a_look_sees_everything(looker: Looker, fake: FakeApi) -> None:
     outlook = looker.refresher.outlook
     assert (outlook.mode, outlook.states) == ("warn", {"ready": 1, "stopped": 1})
     settings = looker.session.settings()
-    assert Names.of(settings).read() == {"agent-1": "ready", "agent-2": "stopped"}
-    assert Names.of(settings, what="domains").read() == {
+    assert NameCache.of(settings).read() == {"agent-1": "ready", "agent-2": "stopped"}
+    assert NameCache.of(settings, what="domains").read() == {
         "pypi.org": "allowed",
         "evil.example": "denied",
         "old.example": "seen: blocked",
     }
-    assert Names.of(settings, what="images").read() == {"debian": "Debian 13"}
+    assert NameCache.of(settings, what="images").read() == {"debian": "Debian 13"}
 
 
 def test_denials_count_from_the_beginning_of_the_prompt(looker: Looker, fake: FakeApi) -> None:

@@ -14,7 +14,7 @@ from irons.command import Arg, Command, Exec, Flag
 from irons.context import Context
 from irons.host import PluginHost
 from irons.terminal.streams import Streams
-from irons_repl.run.running import Leave, Runner
+from irons_repl.run.running import Leave, LineRunner
 from irons_repl.run.session import ShellSession
 from irons_repl.script import run_script
 
@@ -76,7 +76,7 @@ class Shell:
 
     def run(self, line: str, *, strict: bool = False) -> int:
         """Run a line."""
-        return Runner(self.session, strict=strict).run(line)
+        return LineRunner(self.session, strict=strict).run(line)
 
     def printed(self) -> str:
         """What was printed since the last time."""
@@ -215,7 +215,7 @@ def test_an_argument_list_too_long_is_one_error(shell: Shell) -> None:
 
 def test_a_script_stops_at_the_first_failure(shell: Shell) -> None:
     """Lines run up to the first that fails, whose code is the script's; `||` is no failure."""
-    runner = Runner(shell.session, strict=True)
+    runner = LineRunner(shell.session, strict=True)
     assert run_script(runner, ["say a\n", "fail 3 || say b\n", "fail 4\r\n", "say c\n"]) == 4
     assert shell.printed() == "a\nb\n"
     assert run_script(runner, ["fail 5; say no"]) == 5

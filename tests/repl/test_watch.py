@@ -19,7 +19,7 @@ from irons.terminal.streams import Streams
 from irons.testing import FakeApi, faults
 from irons_repl.run.session import ShellSession
 from irons_repl.watch.feed import Feed
-from irons_repl.watch.model import MOST_HOSTS, Model, Totals, target_of
+from irons_repl.watch.model import MOST_HOSTS, Model, VerdictTotals, target_of
 from irons_repl.watch.view import hosts_shown, picture
 from tests.repl.terminal import PATIENCE
 
@@ -41,7 +41,7 @@ def test_totals_tell_the_three_ends_apart() -> None:
     """Allowed, denied, and what warn let through are counted, with what an event folds."""
     model = Model()
     model.take([event("a"), event("b", "blocked", count=3), event("c", "warn")])
-    assert model.totals == Totals(1, 3, 1)
+    assert model.totals == VerdictTotals(1, 3, 1)
 
 
 def test_hosts_are_named_as_a_rule_would() -> None:
@@ -163,7 +163,7 @@ def test_what_was_not_reached_shows_and_is_learned_later() -> None:
     lines = shown(model)
     assert any("UNREACHED  down.example:443  unreachable: connection refused" in line for line in lines)
     assert any("ALLOWED    up.example:443" in line for line in lines)
-    assert model.totals == Totals(2, 0, 0)
+    assert model.totals == VerdictTotals(2, 0, 0)
 
 
 def test_what_was_rotated_out_shows() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from irons.client.names import Names
+from irons.client.names import NameCache
 from irons.settings.settings import load
 from irons.testing import FakeApi
 from tests.repl.conftest import KEY
@@ -66,8 +66,8 @@ def test_commands_names_and_domains_are_completed_from_the_cache(
 ) -> None:
     """Tab completes from what is on hand, with its description, and asks the server nothing itself."""
     settings = load({}, env)
-    Names.of(settings).replace({"builder-1": "ready", "builder-2": "error"})
-    Names.of(settings, what="domains").replace({"files.pythonhosted.org": "allowed"})
+    NameCache.of(settings).replace({"builder-1": "ready", "builder-2": "error"})
+    NameCache.of(settings, what="domains").replace({"files.pythonhosted.org": "allowed"})
     screen = xonsh()
     screen.send("$COMPLETIONS_DISPLAY = 'single'\r")
     screen.send("irons plug\t")
@@ -168,7 +168,7 @@ def test_xonsh_variables_are_settings(xonsh: Open, env: dict[str, str], fake: Fa
 
 def test_use_chooses_the_sandbox_and_the_prompt_field_shows_it(xonsh: Open, env: dict[str, str]) -> None:
     """`irons use` sets $IRONS_SANDBOX, commands mean it, and {irons} tells profile, mode and sandbox from the cache."""
-    Names.of(load({}, env), what="facts").replace({"mode": "warn", "differs": "0"})
+    NameCache.of(load({}, env), what="facts").replace({"mode": "warn", "differs": "0"})
     screen = xonsh()
     screen.send("$PROMPT = '{irons}> '\r")
     screen.until(lambda: screen.line_of_cursor() == "default warn>")
@@ -257,7 +257,7 @@ def test_aliases_of_the_configuration_run_and_complete(
     config = tmp_path / "config" / "irons" / "config.toml"
     config.parent.mkdir(parents=True)
     config.write_text('[aliases]\nlookup = "status -o json"\n')
-    Names.of(load({}, env)).replace({"agent-1": "ready"})
+    NameCache.of(load({}, env)).replace({"agent-1": "ready"})
     screen = xonsh()
     screen.send("irons look\t")
     screen.until("irons lookup")

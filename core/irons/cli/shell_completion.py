@@ -74,12 +74,12 @@ class _OnHand:
         return {} if settings is None else settings.aliases
 
     def _read(self, what: str) -> Mapping[str, str]:
-        from irons.client.names import STALE, Names
+        from irons.client.names import STALE, NameCache
 
         settings = self._settings()
         if settings is None:
             return {}
-        names = Names.of(settings, what=what)
+        names = NameCache.of(settings, what=what)
         if STALE < names.age() < float("inf"):
             from irons.client.refreshing import refresh_detached
 

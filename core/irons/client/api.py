@@ -27,14 +27,14 @@ from irons.client.models import (
     unrecorded_of,
     whole_of,
 )
-from irons.client.transport import Wire
+from irons.client.transport import Transport
 from irons.errors import ApiError, NotFound, Unsupported
 from irons_policy.event import Event
 
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from irons.client.made import Made
+    from irons.client.made import MadeSandboxes
     from irons.client.models import AuditFilters, CreateOptions, HostFilters, NewTerms
     from irons.hookspecs import Backend
     from irons.settings.settings import Settings
@@ -106,7 +106,7 @@ class Api:
         """Take where requests go and how long to wait; `log` is called with a line per request when debugging."""
         self.backend = backend
         self._settings = settings
-        self._wire = Wire(backend, settings, log)
+        self._wire = Transport(backend, settings, log)
         self._extensions: frozenset[str] | None = None
         self._is_irons = False
 
@@ -115,11 +115,11 @@ class Api:
         self._wire.renew_id()
 
     @property
-    def made(self) -> Made:
+    def made(self) -> MadeSandboxes:
         """Which sandboxes the settings' profile made here."""
-        from irons.client.made import Made
+        from irons.client.made import MadeSandboxes
 
-        return Made.of(self._settings)
+        return MadeSandboxes.of(self._settings)
 
     # Sandboxes
 

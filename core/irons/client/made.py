@@ -22,7 +22,7 @@ SETTLED = 3600.0
 """Seconds after which a sandbox that the server does not list is forgotten: a list may be older than a create beside it."""
 
 
-class Made:
+class MadeSandboxes:
     """The sandboxes that one profile made at one backend."""
 
     def __init__(self, directory: Path) -> None:
@@ -30,7 +30,7 @@ class Made:
         self.directory = directory
 
     @classmethod
-    def of(cls, settings: Settings) -> Made:
+    def of(cls, settings: Settings) -> MadeSandboxes:
         """Return those of the settings' profile and backend."""
         which = hashlib.sha256(f"{settings.profile}\0{settings.api_url}".encode()).hexdigest()[:16]
         return cls(settings.state_dir / "made" / which)

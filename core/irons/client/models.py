@@ -9,7 +9,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple, TypedDict, cast
 
 from irons.errors import ApiError
-from irons_policy.event import FIELDS, Event, Head, Kind, Number, Text, Word
+from irons_policy.event import FIELDS, Event, HeadField, Kind, NumberField, TextField, WordField
 
 
 class Sandbox(NamedTuple):
@@ -411,14 +411,18 @@ def rules_changed_of(answer: Mapping[str, Any], patterns: Sequence[str]) -> Rule
 
 
 def _is_text(kind: Kind) -> bool:
-    return kind.holds == "text" if isinstance(kind, Head) else isinstance(kind, Text | Word)
+    return kind.holds == "text" if isinstance(kind, HeadField) else isinstance(kind, TextField | WordField)
 
 
 def _is_whole(kind: Kind) -> bool:
-    return kind.holds == "number" if isinstance(kind, Head) else isinstance(kind, Number) and kind.whole
+    return (
+        kind.holds == "number"
+        if isinstance(kind, HeadField)
+        else isinstance(kind, NumberField) and kind.whole
+    )
 
 
-_KEYS = {name: kind.key if isinstance(kind, Head) else name for name, kind in FIELDS.items()}
+_KEYS = {name: kind.key if isinstance(kind, HeadField) else name for name, kind in FIELDS.items()}
 _TEXTS = [name for name, kind in FIELDS.items() if _is_text(kind)]
 _NUMBERS = [name for name, kind in FIELDS.items() if _is_whole(kind)]
 _OTHERS = ["time", "allowed", "duration_ms"]

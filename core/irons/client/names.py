@@ -23,7 +23,7 @@ STALE = 10.0
 """Seconds after which faces that live only for a moment have what is on hand asked for anew, by a process of its own."""
 
 
-class Names:
+class NameCache:
     """Names and states, read from and written to one small file per backend and profile."""
 
     def __init__(self, path: Path) -> None:
@@ -32,7 +32,7 @@ class Names:
         self._read: tuple[object, dict[str, str]] = (None, {})
 
     @classmethod
-    def of(cls, settings: Settings, *, what: str = "names") -> Names:
+    def of(cls, settings: Settings, *, what: str = "names") -> NameCache:
         """Return the names of the backend that the settings choose; `what` else is kept so: `domains`, `images` and `labels`, each with what it is."""
         which = digest(settings.profile, settings.api_url)[:16]
         return cls(settings.cache_dir / f"{what}-{which}.json")

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from irons.client.names import STALE, Names
+from irons.client.names import STALE, NameCache
 from irons.ending import ENDS, noted
 from irons.errors import IronsError
 
@@ -38,9 +38,9 @@ def refresh_names(api: Api, settings: Settings) -> dict[str, str]:
 def keep_names(settings: Settings, sandboxes: Iterable[Sandbox]) -> dict[str, str]:
     """Keep the states by name and the labels of all sandboxes that there are, and return the states."""
     known = tuple(sandboxes)
-    _keep(Names.of(settings, what="labels"), _counted(known))
-    _keep(Names.of(settings, what=ENDS), noted(known))
-    return _keep(Names.of(settings), {sandbox.name: sandbox.status for sandbox in known})
+    _keep(NameCache.of(settings, what="labels"), _counted(known))
+    _keep(NameCache.of(settings, what=ENDS), noted(known))
+    return _keep(NameCache.of(settings), {sandbox.name: sandbox.status for sandbox in known})
 
 
 def _counted(sandboxes: Iterable[Sandbox]) -> dict[str, str]:
@@ -68,7 +68,7 @@ def refresh_domains(api: Api, settings: Settings, sandboxes: Iterable[str] = ())
     for event in _latest(api, sandboxes):
         if event.host and event.host not in domains and len(domains) < MOST_DOMAINS:
             domains[event.host] = f"seen: {event.verdict or ('allowed' if event.allowed else 'blocked')}"
-    return _keep(Names.of(settings, what="domains"), domains)
+    return _keep(NameCache.of(settings, what="domains"), domains)
 
 
 def refresh_images(api: Api, settings: Settings) -> dict[str, str]:
@@ -76,7 +76,7 @@ def refresh_images(api: Api, settings: Settings) -> dict[str, str]:
     listed = api.call("GET", "/images", route=True).get("images")
     images = [image for image in listed if isinstance(image, Mapping)] if isinstance(listed, list) else []
     named = {str(image.get("name") or ""): str(image.get("os") or "image") for image in images}
-    return _keep(Names.of(settings, what="images"), named)
+    return _keep(NameCache.of(settings, what="images"), named)
 
 
 def refresh_facts(api: Api, settings: Settings) -> dict[str, str]:
@@ -84,7 +84,7 @@ def refresh_facts(api: Api, settings: Settings) -> dict[str, str]:
     answer = api.mode()
     differs = answer.get("differs")
     return _keep(
-        Names.of(settings, what="facts"),
+        NameCache.of(settings, what="facts"),
         {
             MODE: str(answer.get("mode") or ""),
             DIFFERS: str(len(differs) if isinstance(differs, Mapping) else 0),
@@ -97,7 +97,7 @@ def refresh_detached(settings: Settings) -> None:
 
     Only for a backend that a command has been used with before; and a local one that is down stays down.
     """
-    names = Names.of(settings)
+    names = NameCache.of(settings)
     if not STALE < names.age() < float("inf") or not names.claim(STALE):
         return
     # The connection goes by environment: an argument list can be read by everyone on the machine.
@@ -164,7 +164,7 @@ def _latest(api: Api, sandboxes: Iterable[str]) -> list[Event]:
     return found
 
 
-def _keep(cache: Names, found: dict[str, str]) -> dict[str, str]:
+def _keep(cache: NameCache, found: dict[str, str]) -> dict[str, str]:
     # What a server calls a sandbox may be hostile text; what can't be typed is not worth offering.
     found = {word: about for word, about in found.items() if word and word.isprintable() and " " not in word}
     if cache.read() == found:

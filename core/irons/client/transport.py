@@ -37,7 +37,7 @@ WHOLE = 5.0
 _AGAIN = (429, 502, 503, 504)
 
 
-class Wire:
+class Transport:
     """One channel to the server, and the rules by which a call is tried again."""
 
     def __init__(self, backend: Backend, settings: Settings, log: Callable[[str], None] | None) -> None:

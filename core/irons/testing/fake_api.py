@@ -12,9 +12,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from irons.testing.fake_state import Call, State
+from irons.testing.fake_state import Call, FakeState
 from irons.testing.faults import Fault
-from irons.testing.routes import Answer, answer
+from irons.testing.routes import FakeAnswer, answer
 
 EXTENSIONS = (
     "access",
@@ -40,7 +40,7 @@ EXTENSIONS = (
 
 
 @dataclass
-class FakeApi(State):
+class FakeApi(FakeState):
     """The state of the fake, as attributes, and the server in front of it."""
 
     def __post_init__(self) -> None:
@@ -197,11 +197,11 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
                 return
             if fault.status:
-                self._send(Answer(fault.status, fault.body, fault.headers), fault.keep)
+                self._send(FakeAnswer(fault.status, fault.body, fault.headers), fault.keep)
                 return
         self._send(answer(api, call, parts.path))
 
-    def _send(self, told: Answer, keep: int | None = None) -> None:
+    def _send(self, told: FakeAnswer, keep: int | None = None) -> None:
         self.send_response(told.status)
         for name, value in told.headers.items():
             self.send_header(name, value)

@@ -45,7 +45,7 @@ class FakeSandbox:
 
 
 @dataclass
-class State:
+class FakeState:
     """What the fake keeps, all of it open to a test.
 
     Attributes:

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
 if TYPE_CHECKING:
-    from irons.testing.fake_state import Call, FakeSandbox, State
+    from irons.testing.fake_state import Call, FakeSandbox, FakeState
 
 _JSON = {"Content-Type": "application/json"}
 
 
-class Answer(NamedTuple):
+class FakeAnswer(NamedTuple):
     """An HTTP answer."""
 
     status: int
@@ -27,7 +27,7 @@ class Answer(NamedTuple):
     headers: Mapping[str, str] = {}
 
 
-class Refusal(Exception):
+class FakeRefusal(Exception):
     """An error answer: its status and text; without a text there is no such route."""
 
     def __init__(self, status: int, text: str = "") -> None:
@@ -37,20 +37,20 @@ class Refusal(Exception):
         self.text = text
 
 
-def answer(api: State, call: Call, raw_path: str) -> Answer:
+def answer(api: FakeState, call: Call, raw_path: str) -> FakeAnswer:
     """Answer one request; `raw_path` still has its percent signs."""
     try:
         if api.key is not None and call.headers.get("Authorization") != f"Bearer {api.key}":
-            raise Refusal(401, "invalid API key")
+            raise FakeRefusal(401, "invalid API key")
         told = _route(api, call, [unquote(part) for part in raw_path.strip("/").split("/")])
-    except Refusal as refusal:
+    except FakeRefusal as refusal:
         if not refusal.text:
-            return Answer(404, b"404 page not found\n", {"Content-Type": "text/plain"})
-        return Answer(refusal.status, json.dumps({"error": refusal.text}).encode(), _JSON)
-    return Answer(204) if told is None else Answer(200, json.dumps(told).encode(), _JSON)
+            return FakeAnswer(404, b"404 page not found\n", {"Content-Type": "text/plain"})
+        return FakeAnswer(refusal.status, json.dumps({"error": refusal.text}).encode(), _JSON)
+    return FakeAnswer(204) if told is None else FakeAnswer(200, json.dumps(told).encode(), _JSON)
 
 
-def _route(api: State, call: Call, path: list[str]) -> Any:
+def _route(api: FakeState, call: Call, path: list[str]) -> Any:
     with api.lock:
         match path:
             case ["sandboxes"]:
@@ -82,21 +82,21 @@ def _route(api: State, call: Call, path: list[str]) -> Any:
                 return {"images": api.images}
             case ["version"] if api.extensions:
                 return {"name": "fake", "version": "1", "api": "v0", "extensions": list(api.extensions)}
-    raise Refusal(404)
+    raise FakeRefusal(404)
 
 
-def _sandboxes(api: State, call: Call) -> Any:
+def _sandboxes(api: FakeState, call: Call) -> Any:
     if call.method == "GET":
         if not api.has_list:
-            raise Refusal(404)
+            raise FakeRefusal(404)
         known = [each for each in api.sandboxes.values() if _labelled(each, call.query.get("label"))]
         return {"sandboxes": [_told(each) for each in known]}
     if call.method != "POST":
-        raise Refusal(405, "method not allowed")
+        raise FakeRefusal(405, "method not allowed")
     body = dict(call.body or {})
     name = body.pop("name", "")
     if name in api.sandboxes:
-        raise Refusal(409, f"sandbox {name} exists already")
+        raise FakeRefusal(409, f"sandbox {name} exists already")
     made = api.add(name, "creating", becomes="ready", polls=api.polls)
     made.public_key = body.pop("public_key", "")
     made.mode = body.pop("mode", None)
@@ -145,7 +145,7 @@ def _labelled(sandbox: FakeSandbox, asked: str | None) -> bool:
     return True
 
 
-def _sandbox(api: State, call: Call, sandbox: FakeSandbox, rest: list[str]) -> Any:
+def _sandbox(api: FakeState, call: Call, sandbox: FakeSandbox, rest: list[str]) -> Any:
     match call.method, rest:
         case "GET", []:
             told = _told(sandbox)
@@ -166,7 +166,7 @@ def _sandbox(api: State, call: Call, sandbox: FakeSandbox, rest: list[str]) -> A
             return _told(sandbox)
         case "POST", ["extend"] if "terms" in api.extensions:
             if sandbox.terms.get("ttl") is None:
-                raise Refusal(409, f"{sandbox.name} has no deadline to extend")
+                raise FakeRefusal(409, f"{sandbox.name} has no deadline to extend")
             sandbox.terms["ends_in"] += call.body["seconds"]
             return _told(sandbox)
         case "POST", ["hold"] if "holds" in api.extensions:
@@ -180,26 +180,26 @@ def _sandbox(api: State, call: Call, sandbox: FakeSandbox, rest: list[str]) -> A
             return {}
         case "DELETE", []:
             if sandbox.status in ("running", "ready"):
-                raise Refusal(409, f"sandbox {sandbox.name} is running")
+                raise FakeRefusal(409, f"sandbox {sandbox.name} is running")
             del api.sandboxes[sandbox.name]
             sandbox.held = False
             api.lock.notify_all()
             return None
         case "GET", ["ssh"]:
             if sandbox.status not in ("running", "ready"):
-                raise Refusal(409, f"sandbox {sandbox.name} is {sandbox.status}")
+                raise FakeRefusal(409, f"sandbox {sandbox.name} is {sandbox.status}")
             return api.ssh
-    raise Refusal(404)
+    raise FakeRefusal(404)
 
 
-def _change(api: State, sandbox: FakeSandbox, now: str, then: str) -> Any:
+def _change(api: FakeState, sandbox: FakeSandbox, now: str, then: str) -> Any:
     if sandbox.status == then:
-        raise Refusal(409, f"sandbox {sandbox.name} is {then} already")
+        raise FakeRefusal(409, f"sandbox {sandbox.name} is {then} already")
     sandbox.status, sandbox.becomes, sandbox.polls = now, then, api.polls
     return {}
 
 
-def _egress(api: State, call: Call, rest: list[str], sandbox: FakeSandbox | None) -> Any:
+def _egress(api: FakeState, call: Call, rest: list[str], sandbox: FakeSandbox | None) -> Any:
     rules = api.rules if sandbox is None else sandbox.rules
     extended = "rules" in api.extensions
     body = call.body or {}
@@ -225,14 +225,14 @@ def _egress(api: State, call: Call, rest: list[str], sandbox: FakeSandbox | None
             elif body["mode"] in ("warn", "deny"):
                 api.mode = body["mode"]
             else:
-                raise Refusal(400, "the mode is warn or deny")
+                raise FakeRefusal(400, "the mode is warn or deny")
             return None
         case "GET", ["check"] if "check" in api.extensions:
             return _check(api, call)
-    raise Refusal(404)
+    raise FakeRefusal(404)
 
 
-def _put(api: State, call: Call, rules: list[dict[str, Any]], kind: str) -> dict[str, Any]:
+def _put(api: FakeState, call: Call, rules: list[dict[str, Any]], kind: str) -> dict[str, Any]:
     """Put the rules of a request in one list; what it says of each."""
     body = dict(call.body)
     several = body.pop("domains", None) if "rule-batches" in api.extensions else None
@@ -246,18 +246,18 @@ def _put(api: State, call: Call, rules: list[dict[str, Any]], kind: str) -> dict
     return _ruled(api, call, rules, kept, told)
 
 
-def _remove(api: State, call: Call, rules: list[dict[str, Any]], domains: list[str]) -> dict[str, Any]:
+def _remove(api: FakeState, call: Call, rules: list[dict[str, Any]], domains: list[str]) -> dict[str, Any]:
     known = {rule["pattern"]: rule["list"] for rule in rules}
     for domain in domains:
         if domain not in known:
-            raise Refusal(404, f"there is no rule {domain}")
+            raise FakeRefusal(404, f"there is no rule {domain}")
     kept = [rule for rule in rules if rule["pattern"] not in domains]
     told = [{"pattern": domain, "list": known[domain], "changed": True} for domain in domains]
     return _ruled(api, call, rules, kept, told)
 
 
 def _ruled(
-    api: State,
+    api: FakeState,
     call: Call,
     rules: list[dict[str, Any]],
     kept: list[dict[str, Any]],
@@ -269,12 +269,12 @@ def _ruled(
     return {**one, "cut": api.cut, **({"rules": told} if "rule-batches" in api.extensions else {})}
 
 
-def _is_dry(api: State, call: Call) -> bool:
+def _is_dry(api: FakeState, call: Call) -> bool:
     return "rule-batches" in api.extensions and call.query.get("dry_run") == "true"
 
 
 def _rules(
-    api: State, rules: list[dict[str, Any]], sandbox: FakeSandbox | None, *, extended: bool
+    api: FakeState, rules: list[dict[str, Any]], sandbox: FakeSandbox | None, *, extended: bool
 ) -> dict[str, Any]:
     told: dict[str, Any] = {
         "allowed_domains": [r["pattern"] for r in rules if r["list"] == "allow"],
@@ -286,11 +286,11 @@ def _rules(
     return told
 
 
-def _revision(api: State, rules: list[dict[str, Any]], sandbox: FakeSandbox | None) -> str:
+def _revision(api: FakeState, rules: list[dict[str, Any]], sandbox: FakeSandbox | None) -> str:
     return str(zlib.crc32(repr((rules, sandbox.mode if sandbox else api.mode)).encode()))
 
 
-def _mode(api: State, sandbox: FakeSandbox | None) -> dict[str, Any]:
+def _mode(api: FakeState, sandbox: FakeSandbox | None) -> dict[str, Any]:
     if sandbox is not None:
         return {"mode": sandbox.mode or api.mode, "source": "sandbox" if sandbox.mode else "account"}
     told: dict[str, Any] = {"mode": api.mode}
@@ -300,10 +300,10 @@ def _mode(api: State, sandbox: FakeSandbox | None) -> dict[str, Any]:
 
 
 def _replace(
-    api: State, call: Call, rules: list[dict[str, Any]], sandbox: FakeSandbox | None
+    api: FakeState, call: Call, rules: list[dict[str, Any]], sandbox: FakeSandbox | None
 ) -> dict[str, Any]:
     if call.body.get("revision") not in (None, _revision(api, rules, sandbox)):
-        raise Refusal(409, "the policy has changed since it was read; read it again")
+        raise FakeRefusal(409, "the policy has changed since it was read; read it again")
     before = {r["pattern"]: r for r in rules}
     after = {r["pattern"]: r for r in call.body["rules"]}
     told = {
@@ -325,7 +325,7 @@ def _plain(rule: dict[str, Any]) -> tuple[Any, ...]:
     return rule["list"], sorted(rule.get("private") or ()), rule.get("note") or "", rule.get("broad") is True
 
 
-def _check(api: State, call: Call) -> dict[str, Any]:
+def _check(api: FakeState, call: Call) -> dict[str, Any]:
     host, _, port = call.query["host"].partition(":")
     rule = next((r for r in api.rules if r["pattern"] == host), None)
     allowed = rule is not None and rule["list"] == "allow"
@@ -355,7 +355,7 @@ def _check(api: State, call: Call) -> dict[str, Any]:
     }
 
 
-def _audit(api: State, call: Call, name: str | None) -> dict[str, Any]:
+def _audit(api: FakeState, call: Call, name: str | None) -> dict[str, Any]:
     token = int(call.query.get("pageToken") or 0)
     filters = "audit-filters" in api.extensions
     deadline = time.monotonic() + (float(call.query.get("wait") or 0) if "wait" in api.extensions else 0)
@@ -395,7 +395,7 @@ def _audit(api: State, call: Call, name: str | None) -> dict[str, Any]:
     return told
 
 
-def _changed(api: State, call: Call, name: str | None, token: int) -> list[dict[str, Any]]:
+def _changed(api: FakeState, call: Call, name: str | None, token: int) -> list[dict[str, Any]]:
     """Events up to a token that changed after the cursor in a question; cursors count from 1."""
     since = min(int(call.query.get("changes") or sys.maxsize), len(api.changes) + 1)
     return [
@@ -422,10 +422,10 @@ def _wanted(event: dict[str, Any], query: Mapping[str, str]) -> bool:
     return all(holds(event, query[name]) for name, holds in _FILTERS.items() if name in query)
 
 
-def _of(api: State, name: str) -> FakeSandbox:
+def _of(api: FakeState, name: str) -> FakeSandbox:
     found = api.sandboxes.get(name)
     if found is None:
-        raise Refusal(404, f"there is no sandbox {name}")
+        raise FakeRefusal(404, f"there is no sandbox {name}")
     return found
 
 

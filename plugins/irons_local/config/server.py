@@ -27,7 +27,7 @@ class ServerConfigError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
+class ServerConfig:
     """How one control plane is to be.
 
     Attributes:
@@ -55,7 +55,7 @@ class Config:
     synthetic_pool: str | None = None
 
 
-def read_config(listening: Path, settings: Path) -> Config:
+def read_config(listening: Path, settings: Path) -> ServerConfig:
     """The configuration in two files; either may be missing.
 
     Args:
@@ -89,7 +89,7 @@ def read_config(listening: Path, settings: Path) -> Config:
         raise ServerConfigError(f"{settings}: {error}") from None
     except PoolError as error:
         raise ServerConfigError(f"{settings}: local.synthetic_pool: {error}") from None
-    return Config(
+    return ServerConfig(
         host=asked.get("host"),
         port=asked.get("port"),
         tls_cert=asked.get("tls_cert"),

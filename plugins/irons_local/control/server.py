@@ -21,24 +21,24 @@ from irons.host import PluginHost
 from irons.settings.settings import config_path
 from irons.version import __version__
 from irons_local.config.authorities import Authorities
-from irons_local.config.server import Config, LocalTable, ServerConfigError, read_config
+from irons_local.config.server import LocalTable, ServerConfig, ServerConfigError, read_config
 from irons_local.control.api.app import KeyRequired, make_app
 from irons_local.control.api.plane import Plane
 from irons_local.control.audit.ingest import Ingest
 from irons_local.control.audit.log import Audit
 from irons_local.control.audit.retention import Retention
 from irons_local.control.audit.serving import Serving
-from irons_local.control.clients.gateways import Gateways, Place
+from irons_local.control.clients.gateways import CellPlace, Gateways
 from irons_local.control.clients.keeper import KeeperClient
 from irons_local.control.egress.rules_and_modes import Egress
 from irons_local.control.http.listeners import Listener, ListenError, tcp_listener, unix_listener
 from irons_local.control.reserve import Reserve
-from irons_local.control.sandbox.deadlines import Deadlines
+from irons_local.control.sandbox.deadlines import SandboxDeadlines
 from irons_local.control.sandbox.engine_registry import make_engines
 from irons_local.control.sandbox.holds import Holds
 from irons_local.control.sandbox.lifecycle import Lifecycle
-from irons_local.control.sandbox.ssh_ports import Doors, NoPortError
-from irons_local.control.schema.errors import ApiError, unready
+from irons_local.control.sandbox.ssh_ports import NoPortError, SshPorts
+from irons_local.control.schema.errors import HttpError, unready
 from irons_local.control.store.database import Store, StoreError
 from irons_local.control.store.keyring import KeyRing
 from irons_local.control.store.terms import Instant
@@ -49,7 +49,7 @@ from irons_local.errors import CellError, EngineError
 from irons_local.images.layers import Layers
 from irons_local.ipc.inherit import inherited
 from irons_local.log.setup import begin
-from irons_local.paths import Places, PlacesError
+from irons_local.paths import Paths, PathsError
 
 _log = logging.getLogger(__name__)
 _HOSTS_EVERY = 2.0
@@ -71,8 +71,8 @@ class Server:
 
     def __init__(
         self,
-        places: Places,
-        config: Config,
+        places: Paths,
+        config: ServerConfig,
         store: Store,
         engines: Callable[[Cells], Mapping[str, Engine]],
         local: LocalTable,
@@ -97,7 +97,7 @@ class Server:
             pool=config.synthetic_pool,
         )
         made = engines(keeper)
-        doors = Doors(config.ssh_host)
+        doors = SshPorts(config.ssh_host)
         egress = Egress(store, gateways, local.hosts, self._listening, local.upstream)
         lifecycle = Lifecycle(store, made, egress, doors, places)
         self.plane = Plane(
@@ -110,7 +110,7 @@ class Server:
             doors=doors,
             egress=egress,
             lifecycle=lifecycle,
-            deadlines=Deadlines(store, made, gateways, lifecycle, instant),
+            deadlines=SandboxDeadlines(store, made, gateways, lifecycle, instant),
             holds=Holds(store, lifecycle),
             audit=audit,
             keys=KeyRing(store),
@@ -170,7 +170,7 @@ class Server:
         self._soon({cell: [worker] for cell in cells})
         self.plane.gateways.attach(sock, worker, cells)
 
-    async def _locate(self, cell: str) -> Place:
+    async def _locate(self, cell: str) -> CellPlace:
         try:
             place = await self.plane.keeper.place(cell)
         except CellError as error:
@@ -225,7 +225,7 @@ class Server:
         """
         try:
             await self.plane.egress.enforce_all(cells)
-        except (ApiError, StoreError) as error:
+        except (HttpError, StoreError) as error:
             _log.warning("not every policy is active: %s", error)
 
     async def _follow_local(self) -> None:
@@ -290,21 +290,21 @@ def main() -> int:
     os.umask(0o077)
     begin(os.environ)
     try:
-        places = Places.of().create()
+        places = Paths.of().create()
         config = read_config(places.listening, config_path(os.environ))
         link, rendezvous = inherited("IRONS_LINK"), inherited("IRONS_KEEPER")
         if link is None:
             raise ServerConfigError("IRONS_LINK names no descriptor; the keeper starts this program")
         with contextlib.closing(Store(places.database, Reserve(places.reserve).give)) as store:
             asyncio.run(_run(places, config, store, link, rendezvous))
-    except (PlacesError, ServerConfigError, StoreError, ListenError, NoPortError) as error:
+    except (PathsError, ServerConfigError, StoreError, ListenError, NoPortError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     return 0
 
 
 async def _run(
-    places: Places, config: Config, store: Store, link: socket.socket, rendezvous: socket.socket | None
+    places: Paths, config: ServerConfig, store: Store, link: socket.socket, rendezvous: socket.socket | None
 ) -> None:
     local = LocalTable(config_path(os.environ))
     starter = Starter()

@@ -21,7 +21,7 @@ from irons_local.daemon.spawn import START_WITHIN, broken, start
 from irons_local.ipc.framing import LinkError, Message, RequestError
 from irons_local.ipc.link import Link
 from irons_local.ipc.unixsock import reach
-from irons_local.paths import Places
+from irons_local.paths import Paths
 
 _ANSWER_WITHIN = 10.0
 _DOWN_WITHIN = 15.0
@@ -30,7 +30,7 @@ _TURN = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Process:
+class GatewayProcess:
     """How one of the gateway's processes is.
 
     Attributes:
@@ -71,12 +71,12 @@ class Status:
     cells: int
     gateway: int | None
     server: int | None
-    workers: tuple[Process, ...] = ()
-    nursery: Process | None = None
+    workers: tuple[GatewayProcess, ...] = ()
+    nursery: GatewayProcess | None = None
 
 
 def ensure(
-    places: Places,
+    places: Paths,
     environ: Mapping[str, str] | None = None,
     *,
     version: str = __version__,
@@ -133,7 +133,7 @@ def ensure(
                     raise broken(places, str(error)) from error
 
 
-def status(places: Places) -> Status | None:
+def status(places: Paths) -> Status | None:
     """How the daemon is; None when it does not run.
 
     Raises:
@@ -146,7 +146,7 @@ def status(places: Places) -> Status | None:
         return _status(ask_keeper(places, link, "status"))
 
 
-def down(places: Places, *, within: float = _DOWN_WITHIN) -> bool:
+def down(places: Paths, *, within: float = _DOWN_WITHIN) -> bool:
     """End keeper, gateway and control plane; sandboxes are not touched, and nothing of theirs gets out meanwhile.
 
     Args:
@@ -168,7 +168,7 @@ def down(places: Places, *, within: float = _DOWN_WITHIN) -> bool:
     return True
 
 
-def serves(places: Places, *, version: str = __version__) -> bool:
+def serves(places: Paths, *, version: str = __version__) -> bool:
     """Whether a control plane of this version answers requests right now; none is started to be asked."""
     try:
         found = status(places)
@@ -185,7 +185,7 @@ def serves(places: Places, *, version: str = __version__) -> bool:
         return False
 
 
-def stay(places: Places, meanwhile: Callable[[], None] | None = None) -> None:
+def stay(places: Paths, meanwhile: Callable[[], None] | None = None) -> None:
     """Come back when the daemon has been told to end; a SIGTERM or Ctrl-C tells it so.
 
     Args:
@@ -217,7 +217,7 @@ def stay(places: Places, meanwhile: Callable[[], None] | None = None) -> None:
         )
 
 
-def restart(places: Places, name: str | None = None) -> None:
+def restart(places: Paths, name: str | None = None) -> None:
     """Start `gateway` or `server` anew, or both; sandboxes are not touched.
 
     Raises:
@@ -247,7 +247,7 @@ def not_running() -> LocalError:
     return LocalError("the irons daemon does not run", hint="start it with `irons local up`")
 
 
-def reach_keeper(places: Places, within: float = _ANSWER_WITHIN) -> Link | None:
+def reach_keeper(places: Paths, within: float = _ANSWER_WITHIN) -> Link | None:
     """Connect to the keeper; None where none serves.
 
     Raises:
@@ -263,7 +263,7 @@ def reach_keeper(places: Places, within: float = _ANSWER_WITHIN) -> Link | None:
         ) from error
 
 
-def ask_keeper(places: Places, link: Link, op: str, **fields: Any) -> Message:
+def ask_keeper(places: Paths, link: Link, op: str, **fields: Any) -> Message:
     """Send a request to the keeper and return its answer.
 
     Raises:
@@ -288,16 +288,18 @@ def _status(message: Message) -> Status:
         gateway=body["gateway"]["pid"],
         server=body["server"]["pid"],
         workers=_workers(body),
-        nursery=Process(body["nursery"]["pid"], body["nursery"]["failures"]) if "nursery" in body else None,
+        nursery=GatewayProcess(body["nursery"]["pid"], body["nursery"]["failures"])
+        if "nursery" in body
+        else None,
     )
 
 
-def _workers(body: Mapping[str, Any]) -> tuple[Process, ...]:
+def _workers(body: Mapping[str, Any]) -> tuple[GatewayProcess, ...]:
     """The gateway's workers; an older daemon has one, and does not number it."""
     if "gateways" not in body:
-        return (Process(body["gateway"]["pid"], body["gateway"]["failures"], 0, body["cells"]),)
+        return (GatewayProcess(body["gateway"]["pid"], body["gateway"]["failures"], 0, body["cells"]),)
     return tuple(
-        Process(each["pid"], each["failures"], each["worker"], len(each["cells"]), each["memory"])
+        GatewayProcess(each["pid"], each["failures"], each["worker"], len(each["cells"]), each["memory"])
         for each in body["gateways"]
     )
 

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from irons.errors import LocalError
 from irons_local.daemon.client import ask_keeper, not_running, reach_keeper
 from irons_local.ipc.locate import settle
-from irons_local.paths import Places, PlacesError
+from irons_local.paths import Paths, PathsError
 
 
-def connect(places: Places, cell: str, address: str = "127.0.0.1", port: int = 22) -> socket.socket:
+def connect(places: Paths, cell: str, address: str = "127.0.0.1", port: int = 22) -> socket.socket:
     """A TCP connection made inside a sandbox's network.
 
     Args:
@@ -48,8 +48,8 @@ def connect_descriptor(cell: str, out: int = 1, environ: Mapping[str, str] | Non
         LocalError: there is no connection, or `out` is not a socket.
     """
     try:
-        places = settle(Places.of(environ))
-    except PlacesError as error:
+        places = settle(Paths.of(environ))
+    except PathsError as error:
         raise LocalError(str(error)) from error
     with connect(places, cell) as sock:
         try:

@@ -13,7 +13,7 @@ from typing import Any
 from irons.errors import LocalError
 from irons_local.interpreter import options
 from irons_local.keeper.supervise.spawn import PROXIES, STATE
-from irons_local.paths import Places, PlacesError
+from irons_local.paths import Paths, PathsError
 
 START_WITHIN = 20.0
 """Seconds that a keeper may take."""
@@ -37,7 +37,7 @@ _ROOTS_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where root's daemon finds programs: not where a caller's shell, perhaps that of `sudo -E`, finds them."""
 
 
-def start(places: Places, environ: Mapping[str, str] | None) -> None:
+def start(places: Paths, environ: Mapping[str, str] | None) -> None:
     """Start a keeper of its own session and parent, and wait until it takes requests.
 
     Raises:
@@ -48,7 +48,7 @@ def start(places: Places, environ: Mapping[str, str] | None) -> None:
 
     try:
         places.create()
-    except PlacesError as error:
+    except PathsError as error:
         raise LocalError(str(error), hint="`irons doctor` checks the state directory") from error
     read, write = os.pipe()
     keeper = ["-m", "irons_local.keeper.keeper", "--ready", str(write), STATE, str(places.state)]
@@ -80,7 +80,7 @@ def start(places: Places, environ: Mapping[str, str] | None) -> None:
         raise _unstarted(places, str(said.get("error") or (words[-1] if words else "it ended at once")))
 
 
-def _unstarted(places: Places, why: str) -> LocalError:
+def _unstarted(places: Paths, why: str) -> LocalError:
     """The error of a daemon that does not come up, with doctor's words where the machine is what it lacks."""
     from irons_local.doctor.readiness import obstacle
 
@@ -107,7 +107,7 @@ def _line(fd: int) -> dict[str, Any]:
     return said if isinstance(said, dict) else {}
 
 
-def _environment(places: Places, environ: Mapping[str, str]) -> dict[str, str]:
+def _environment(places: Paths, environ: Mapping[str, str]) -> dict[str, str]:
     """What the daemon inherits: no keys, tokens or agents of the person who happened to start it."""
     kept = {
         name: value for name, value in environ.items() if name in _KEPT or name.startswith(_KEPT_FAMILIES)
@@ -120,7 +120,7 @@ def _environment(places: Places, environ: Mapping[str, str]) -> dict[str, str]:
     return kept
 
 
-def broken(places: Places, why: str) -> LocalError:
+def broken(places: Paths, why: str) -> LocalError:
     """The error that says what ails the daemon, and where its logs are."""
     return LocalError(
         f"the irons daemon failed: {why}",

@@ -15,7 +15,7 @@ from irons_local.daemon import client
 from irons_local.forkserver.confine import GATEWAY_ID
 from irons_local.keeper.supervise.spawn import STATE
 from irons_local.linux.namespaces import birth, is_same
-from irons_local.paths import Places
+from irons_local.paths import Paths
 
 _MODULES = {
     "irons_local.keeper.keeper": "keeper",
@@ -39,7 +39,7 @@ class Survivor(NamedTuple):
     pid: int
 
 
-def survivors(places: Places) -> tuple[Survivor, ...]:
+def survivors(places: Paths) -> tuple[Survivor, ...]:
     """Return keeper, control plane and gateway processes as far as they run, the keeper first.
 
     The notes in the state directory name them. Where an interrupted purge, or a person, removed the notes, the
@@ -53,7 +53,7 @@ def survivors(places: Places) -> tuple[Survivor, ...]:
     return tuple(sorted(found.values(), key=lambda each: (order.index(each.name.partition("-")[0]), each)))
 
 
-def end(places: Places) -> tuple[Survivor, ...]:
+def end(places: Paths) -> tuple[Survivor, ...]:
     """End keeper, gateway and control plane whatever state they are in: asked where that works, killed where not.
 
     Returns:
@@ -76,7 +76,7 @@ def end(places: Places) -> tuple[Survivor, ...]:
     return survivors(places)
 
 
-def _noted(places: Places) -> Iterator[Survivor]:
+def _noted(places: Paths) -> Iterator[Survivor]:
     notes = {"keeper": places.state_lock, "server": places.local / "server.process"}
     notes |= {path.stem: path for path in sorted(places.local.glob("gateway*.process"))}
     for name, path in notes.items():
@@ -87,7 +87,7 @@ def _noted(places: Places) -> Iterator[Survivor]:
                 yield Survivor(name, int(process["pid"]))
 
 
-def _started_for(places: Places) -> Iterator[Survivor]:
+def _started_for(places: Paths) -> Iterator[Survivor]:
     """Processes of this user, or of root's gateway, that were started for this state directory."""
     users = {os.geteuid()} | ({GATEWAY_ID} if os.geteuid() == 0 else set())
     for entry in _PROC.iterdir():
@@ -103,7 +103,7 @@ def _started_for(places: Places) -> Iterator[Survivor]:
                 yield Survivor(name, int(entry.name))
 
 
-def _for_state(entry: Path, words: list[str], places: Places) -> bool:
+def _for_state(entry: Path, words: list[str], places: Paths) -> bool:
     if STATE in words:
         return words[words.index(STATE) + 1] == str(places.state)
     # Earlier versions have it in the environment only, which no process can read of a confined one.

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from irons.errors import LocalError
 from irons_local.daemon import client
-from irons_local.paths import Places
+from irons_local.paths import Paths
 
 _LOOK_EVERY = 1.0
 
@@ -27,7 +27,7 @@ class RestartingTransport:
         LocalError: it can't run here, or is a newer one.
     """
 
-    def __init__(self, places: Places, environ: Mapping[str, str]) -> None:
+    def __init__(self, places: Paths, environ: Mapping[str, str]) -> None:
         self._places, self._environ = places, environ
         self._bring_up(newer=False)
 

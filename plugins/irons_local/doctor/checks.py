@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from irons_local.doctor import packages
 from irons_local.doctor.facts import Facts, gather
-from irons_local.paths import Places
+from irons_local.paths import Paths
 
 _KERNEL = (5, 11)
 _ROOM = 1 << 30
@@ -51,7 +51,7 @@ class DoctorCheck:
     fix: str = ""
 
 
-def examine(places: Places) -> tuple[DoctorCheck, ...]:
+def examine(places: Paths) -> tuple[DoctorCheck, ...]:
     """Look at this machine and judge it; see `judge`."""
     return judge(gather(places))
 

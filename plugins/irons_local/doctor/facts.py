@@ -22,7 +22,7 @@ from irons_local.linux.cgroup import Groups
 from irons_local.linux.idmap import INNER_COUNT, PRIVATE_BASE, PRIVATE_COUNT, IdMapError, outer_map
 from irons_local.linux.programs import search_path
 from irons_local.linux.userns_call import call
-from irons_local.paths import Places, PlacesError
+from irons_local.paths import Paths, PathsError
 
 PROGRAMS = ("crun", "nft", "newuidmap", "newgidmap", "mmdebstrap", "skopeo", "ssh", "ssh-keygen", "mkfs.ext4")
 SYSCTLS = (
@@ -94,7 +94,7 @@ class Facts:
     authorities: Authorities = field(default_factory=Authorities)
 
 
-def gather(places: Places) -> Facts:
+def gather(places: Paths) -> Facts:
     """The facts of this machine; takes a fraction of a second and changes nothing but to make the directories."""
     uid = os.geteuid()
     programs = {name: shutil.which(name, path=search_path()) or "" for name in PROGRAMS}
@@ -170,10 +170,10 @@ def _try(nft: str) -> tuple[dict[str, str], str]:
         return {}, error.message
 
 
-def _state_problem(places: Places) -> str:
+def _state_problem(places: Paths) -> str:
     try:
         places.create()
-    except (PlacesError, OSError) as error:
+    except (PathsError, OSError) as error:
         return str(error)
     if os.statvfs(places.local).f_flag & os.ST_RDONLY:
         return f"{places.local} is on a read-only file system"

@@ -13,7 +13,7 @@ from irons_local.doctor.checks import DoctorCheck, examine
 from irons_local.errors import CellError, EngineError
 from irons_local.linux.idmap import IdMapError, outer_map
 from irons_local.linux.programs import search_path
-from irons_local.paths import Places
+from irons_local.paths import Paths
 
 _MACHINES = frozenset({"machine", "failed", "timeout"})
 _MOST_NAMESPACES = Path("/proc/sys/user/max_user_namespaces")
@@ -24,7 +24,7 @@ _FOR_THE_NETWORK = frozenset({"names", "internet"})
 """A sandbox is made without them, and is of use without a way out."""
 
 
-def obstacle(places: Places, *, building: bool = False) -> DoctorCheck | None:
+def obstacle(places: Paths, *, building: bool = False) -> DoctorCheck | None:
     """Run doctor's checks and return the first one that fails; None where all pass.
 
     Args:
@@ -59,7 +59,7 @@ def refused(check: DoctorCheck) -> EngineError:
     return EngineError("machine", f"this machine cannot run sandboxes: {check.what}", check.fix)
 
 
-def cause(error: Exception, places: Places) -> DoctorCheck | None:
+def cause(error: Exception, places: Paths) -> DoctorCheck | None:
     """The failed check that explains an error; None where the error is not one that a machine causes.
 
     Args:
@@ -72,7 +72,7 @@ def cause(error: Exception, places: Places) -> DoctorCheck | None:
     return obstacle(places) if may_be else None
 
 
-def explained(error: EngineError, places: Places) -> EngineError:
+def explained(error: EngineError, places: Paths) -> EngineError:
     """The same error with doctor's words at its end, where a failed check explains it."""
     check = cause(error, places)
     if check is None:

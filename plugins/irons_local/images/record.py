@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from irons.files import write_whole
-from irons_local.engines.bundle.image_config import EMPTY, Config
+from irons_local.engines.bundle.image_config import EMPTY, ImageConfig
 from irons_local.engines.protocol import USERNAME
 from irons_local.errors import EngineError
 from irons_local.images.sources.reference import Reference
@@ -60,7 +60,7 @@ class Image:
     redirects: bool = False
     may_sudo: bool = True
     digest: str = ""
-    config: Config = EMPTY
+    config: ImageConfig = EMPTY
 
     @property
     def rootfs(self) -> Path:
@@ -98,7 +98,7 @@ class Image:
                 return None
             # What a newer irons says without a version of its own may be left unread.
             known = {field.name: body[field.name] for field in fields(cls) if field.name in body}
-            config = Config.from_record(body.get("config", {"env": {}}))
+            config = ImageConfig.from_record(body.get("config", {"env": {}}))
             return cls(**{**known, "layers": tuple(body.get("layers", ())), "home": home, "config": config})
         except (OSError, ValueError, TypeError, AttributeError):
             return None
@@ -151,7 +151,7 @@ class Image:
     def of(cls, root: Path, name: str, source: str, found: dict[str, Any]) -> Self:
         """A new image that is not on the disk yet; the arguments are those of `put`."""
         identifier = f"img_{secrets.token_hex(8)}"
-        config = Config.from_record(found.pop("config", {"env": {}}))
+        config = ImageConfig.from_record(found.pop("config", {"env": {}}))
         return cls(identifier, name, now(), source, home=root / identifier, config=config, **found)
 
     def write(self, home: Path) -> None:

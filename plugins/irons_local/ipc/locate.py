@@ -13,12 +13,12 @@ from typing import Any
 
 from irons_local.ipc.framing import LinkError, RequestError
 from irons_local.ipc.link import Link
-from irons_local.paths import Places
+from irons_local.paths import Paths
 
 _ANSWER_WITHIN = 2.0
 
 
-def settle(places: Places) -> Places:
+def settle(places: Paths) -> Paths:
     """These places, or with the runtime directory of another session where a living keeper serves this state."""
     holder = read(places.state_lock)
     if holder is None or holder["runtime"] == str(places.runtime):
@@ -37,7 +37,7 @@ def read(lock: Path) -> dict[str, Any] | None:
     return found if known else None
 
 
-def answers(places: Places) -> bool:
+def answers(places: Paths) -> bool:
     """Whether a keeper of this user serves that runtime directory."""
     try:
         if places.runtime.lstat().st_uid != os.geteuid():

@@ -15,7 +15,7 @@ from typing import Any
 
 from irons_local.ipc import locate
 from irons_local.linux import namespaces
-from irons_local.paths import Places
+from irons_local.paths import Paths
 
 _PATIENCE = 2.0
 _END_WITHIN = 10.0
@@ -31,7 +31,7 @@ class AnotherError(DaemonizeError):
     """A keeper of this user is there already, and answers."""
 
 
-def lock(places: Places) -> list[int]:
+def lock(places: Paths) -> list[int]:
     """Be the only keeper of these places, for as long as the descriptors stay open.
 
     State and runtime directory are locked apart: two sessions of one user may have different runtime directories,
@@ -45,7 +45,7 @@ def lock(places: Places) -> list[int]:
     return [_take(path, places, noted) for path in (places.lock, places.state_lock)]
 
 
-def bar(places: Places) -> list[int]:
+def bar(places: Paths) -> list[int]:
     """Keep every keeper away from these places, for as long as the descriptors stay open.
 
     Raises:
@@ -56,7 +56,7 @@ def bar(places: Places) -> list[int]:
     return [_take(path, places, b"") for path in (places.lock, places.state_lock) if path.parent.is_dir()]
 
 
-def _take(path: Path, places: Places, noted: bytes) -> int:
+def _take(path: Path, places: Paths, noted: bytes) -> int:
     fd = _open(path)
     begun = time.monotonic()
     told = False
@@ -105,7 +105,7 @@ def _is_at(fd: int, path: Path) -> bool:
         return False
 
 
-def _holding(places: Places) -> dict[str, Any]:
+def _holding(places: Paths) -> dict[str, Any]:
     return {"process": namespaces.identity(os.getpid()), "runtime": str(places.runtime)}
 
 

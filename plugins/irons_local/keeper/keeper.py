@@ -28,13 +28,13 @@ from irons_local.keeper import daemonize
 from irons_local.keeper.cells.children import fault
 from irons_local.keeper.cells.loop import READ, Loop
 from irons_local.keeper.cells.registry import NAME
-from irons_local.keeper.cells.requests import Client, Request
+from irons_local.keeper.cells.requests import Client, KeeperRequest
 from irons_local.keeper.supervise.spawn import PROXIES, STATE, Plan
 from irons_local.keeper.supervise.supervisor import ManagedProcess, end_found, find, say
-from irons_local.keeper.supervise.workers import Gateways
+from irons_local.keeper.supervise.workers import GatewayWorkers
 from irons_local.log.context import request_id
 from irons_local.log.line import LEVELS, VARIABLE, level_of
-from irons_local.paths import Places, PlacesError
+from irons_local.paths import Paths, PathsError
 
 _LOG_EVERY = 30.0
 _LOOK_EVERY = 0.05
@@ -58,7 +58,7 @@ class Keeper:
 
     def __init__(
         self,
-        places: Places,
+        places: Paths,
         listener: socket.socket,
         gateway: Plan,
         server: Plan,
@@ -74,17 +74,17 @@ class Keeper:
         self._clients: set[Client] = set()
         self._ready = False
         self._resuming = False
-        self._awaiting: list[Request] = []
-        self._downs: list[Request] = []
+        self._awaiting: list[KeeperRequest] = []
+        self._downs: list[KeeperRequest] = []
         self._began = time.time()
-        self._gateways = Gateways(
+        self._gateways = GatewayWorkers(
             self._loop, gateway, workers, version, places.workers, self._introduce, self._tell_moved
         )
         self._cells = self._gateways.held
         self._server = ManagedProcess(
             self._loop, server, version, self._asked, self._server_begun, self._server_ended
         )
-        self._ops: dict[str, Callable[[Request], None]] = {
+        self._ops: dict[str, Callable[[KeeperRequest], None]] = {
             **self._cells.ops,
             "cell.place": self._place,
             "cell.served": self._served,
@@ -155,14 +155,14 @@ class Keeper:
         if self._server.link is not None:
             self._server.link.send({"op": "moved", "cell": cell, "served": self._gateways.served(cell)})
 
-    def _place(self, ask: Request) -> None:
+    def _place(self, ask: KeeperRequest) -> None:
         """Say which worker serves a cell, before there is the cell: its policy goes there first."""
         name = ask.text("cell")
         if not NAME.fullmatch(name):
             raise ValueError(f"{name!r} is not the name of a cell")
         ask.ok(self._gateways.place(name))
 
-    def _served(self, ask: Request) -> None:
+    def _served(self, ask: KeeperRequest) -> None:
         """Say which workers served a cell in its life."""
         ask.ok({"served": self._gateways.served(ask.text("cell"))})
 
@@ -183,7 +183,7 @@ class Keeper:
             return
         self._clients.add(Client(self._loop, sock, self._asked, self._clients.discard))
 
-    def _asked(self, ask: Request) -> None:
+    def _asked(self, ask: KeeperRequest) -> None:
         """Do what is asked; nothing that a request contains ends the keeper."""
         if ask.op == "ready" and "id" not in ask.body:
             ask.drop()
@@ -206,7 +206,7 @@ class Keeper:
             said = fault(error)
             ask.refuse(said["code"], said["message"])
 
-    def _status(self, ask: Request) -> None:
+    def _status(self, ask: KeeperRequest) -> None:
         gateways = self._gateways.status()
         ask.ok(
             {
@@ -226,7 +226,7 @@ class Keeper:
             }
         )
 
-    def _await_ready(self, ask: Request) -> None:
+    def _await_ready(self, ask: KeeperRequest) -> None:
         if self._ready:
             ask.ok({"pid": self._server.pid})
             return
@@ -248,7 +248,7 @@ class Keeper:
             words = self._server.last_words()
             self._awaiting.pop().refuse("failed", f"the control plane does not start: {words}")
 
-    def _restart(self, ask: Request) -> None:
+    def _restart(self, ask: KeeperRequest) -> None:
         """End and start again the gateway, or one worker of it, the server, or all; what they serve lives on."""
         name, worker = ask.body.get("name"), ask.body.get("worker")
         if name in (None, "gateway"):
@@ -259,12 +259,12 @@ class Keeper:
             self._ready = False
         ask.ok()
 
-    def _retire(self, ask: Request) -> None:
+    def _retire(self, ask: KeeperRequest) -> None:
         """End, leaving all else to the next keeper."""
         ask.ok({"pid": os.getpid()})
         self._loop.stop()
 
-    def _down(self, ask: Request) -> None:
+    def _down(self, ask: KeeperRequest) -> None:
         self._downs.append(ask)
         if len(self._downs) == 1:
             self._end()
@@ -288,7 +288,7 @@ class Keeper:
         self._loop.after(_LOG_EVERY, self._cap_logs)
 
 
-def _cell_named(ask: Request) -> str:
+def _cell_named(ask: KeeperRequest) -> str:
     name = ask.body.get("cell")
     return name if isinstance(name, str) and NAME.fullmatch(name) else ""
 
@@ -297,7 +297,7 @@ def _running(worker: ManagedProcess) -> dict[str, object]:
     return {"pid": worker.pid if worker.link else None, "failures": worker.failures}
 
 
-def warm(places: Places, module: str, *flags: str) -> Plan:
+def warm(places: Paths, module: str, *flags: str) -> Plan:
     """How the warm process is run from which workers are forked.
 
     Args:
@@ -319,7 +319,7 @@ def warm(places: Places, module: str, *flags: str) -> Plan:
     )
 
 
-def plans(places: Places) -> tuple[Plan, Plan]:
+def plans(places: Paths) -> tuple[Plan, Plan]:
     """How the gateway's warm process and the control plane are run."""
     server = [*options(), "-m", "irons_local.control.server", STATE, str(places.state)]
     return (
@@ -341,7 +341,7 @@ def main(arguments: Sequence[str]) -> int:
     """
     ready = int(arguments[arguments.index("--ready") + 1]) if "--ready" in arguments else -1
     try:
-        places = Places.of().create()
+        places = Paths.of().create()
         if os.geteuid() == 0:
             os.chown(places.gateway, GATEWAY_ID, GATEWAY_ID)
         if "--foreground" not in arguments:
@@ -355,7 +355,7 @@ def main(arguments: Sequence[str]) -> int:
     except daemonize.AnotherError as error:
         _tell(ready, {"another": f"{error}"})
         return 1
-    except (PlacesError, daemonize.DaemonizeError, OSError) as error:
+    except (PathsError, daemonize.DaemonizeError, OSError) as error:
         say(f"{error}")
         _tell(ready, {"error": f"{error}"})
         return 1

@@ -31,7 +31,7 @@ _ATTRIBUTE = struct.Struct("=HH")
 _TYPE_MASK = 0x3FFF
 
 
-class Message(NamedTuple):
+class NetlinkMessage(NamedTuple):
     """One message of the kernel's.
 
     Attributes:
@@ -57,7 +57,7 @@ def message(kind: int, flags: int, payload: bytes, sequence: int = 0) -> bytes:
     return _HEADER.pack(_HEADER.size + len(payload), kind, flags, sequence, 0) + payload
 
 
-def messages(data: bytes) -> Iterator[Message]:
+def messages(data: bytes) -> Iterator[NetlinkMessage]:
     """The messages of one datagram.
 
     Raises:
@@ -68,7 +68,7 @@ def messages(data: bytes) -> Iterator[Message]:
         length, kind, flags, sequence, _port = _HEADER.unpack_from(data, at)
         if length < _HEADER.size or at + length > len(data):
             raise OSError("the kernel's answer is cut short")
-        yield Message(kind, flags, sequence, data[at + _HEADER.size : at + length])
+        yield NetlinkMessage(kind, flags, sequence, data[at + _HEADER.size : at + length])
         at += length + 3 & ~3
 
 

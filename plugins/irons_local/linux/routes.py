@@ -14,7 +14,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from irons_local.linux import netlink
 from irons_policy.addresses import Address, Network, is_single
-from irons_policy.hostnet import Ground, Listener
+from irons_policy.hostnet import HostNetwork, Listener
 
 _NEWADDR, _GETADDR, _NEWROUTE, _GETROUTE = 20, 22, 24, 26
 _RTA_DST, _RTA_GATEWAY, _RTA_MULTIPATH, _RTA_VIA = 1, 5, 9, 18
@@ -33,7 +33,7 @@ _SHORTEST_LINK = 8
 _REMEMBERED = 4096
 
 
-def read_ground(listeners: Iterable[Listener] = ()) -> Ground:
+def read_ground(listeners: Iterable[Listener] = ()) -> HostNetwork:
     """Read the ground as the kernel has it now, in the network namespace of this process.
 
     Needs no privilege and runs no program.
@@ -70,7 +70,7 @@ def read_ground(listeners: Iterable[Listener] = ()) -> Ground:
                     own.add(network.network_address)
                 else:
                     own_networks.add(network)
-    return Ground(frozenset(own), tuple(onlink), frozenset(listeners), tuple(own_networks))
+    return HostNetwork(frozenset(own), tuple(onlink), frozenset(listeners), tuple(own_networks))
 
 
 def read_address(payload: bytes) -> tuple[Address | None, Network | None]:

@@ -42,7 +42,7 @@ class _Bucket:
         self._left -= size
 
 
-class Budget:
+class LineBudget:
     """Decides line by line; a flood of one sandbox neither fills the log nor hides the lines of others."""
 
     def __init__(self, now: float) -> None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from irons.text import clean
-from irons_local.log.budget import Budget
+from irons_local.log.budget import LineBudget
 from irons_local.log.context import CONNECTION, REQUEST, SANDBOX, Named
 from irons_local.log.line import VARIABLE, Line, level_of
 
@@ -30,7 +30,7 @@ class Lines(logging.Handler):
     def __init__(self, write: Callable[[str], object], clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._write, self._clock = write, clock
-        self._budget = Budget(clock())
+        self._budget = LineBudget(clock())
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record, or count it where its sandbox wrote too much."""

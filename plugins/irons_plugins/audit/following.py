@@ -39,7 +39,7 @@ LONGEST_BACK_OFF = 5.0
 """Seconds behind a failed poll: the first time, and where doubling stays."""
 
 
-class Log:
+class AuditLog:
     """One sandbox's log, or everyone's; it remembers the token behind what it has read."""
 
     def __init__(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from irons.errors import UsageError
 from irons_plugins.audit.filters import Filter, check_host
-from irons_plugins.audit.following import Log
+from irons_plugins.audit.following import AuditLog
 
 if TYPE_CHECKING:
     from irons.client.api import Event, HostTried
@@ -42,7 +42,7 @@ def egress(
     if outcome is not None:
         ctx.api.need("audit-outcomes", "a server that says what became of connections")
     wanted = Filter(since, until, verdict, host, () if outcome is None else (outcome,))
-    log = Log(ctx, name, wanted, None if limit is None else max(1, limit), follow=follow)
+    log = AuditLog(ctx, name, wanted, None if limit is None else max(1, limit), follow=follow)
     return _events(log, limit, follow=follow)
 
 
@@ -59,7 +59,7 @@ def hosts(
     )
 
 
-def _events(log: Log, limit: int | None, *, follow: bool) -> Iterator[Event]:
+def _events(log: AuditLog, limit: int | None, *, follow: bool) -> Iterator[Event]:
     past = log.past()
     yield from past if limit is None else deque(past, maxlen=limit)
     if follow:

@@ -10,7 +10,7 @@ from irons.command import Result
 from irons.errors import ApiError, Denied, Unreachable, UsageError
 from irons_plugins.egress.impact import cut_of, forecasts, say_cut
 from irons_plugins.egress.patterns import checked, spelled
-from irons_plugins.egress.rows import Change, Check, Mode, RuleRow
+from irons_plugins.egress.rows import Change, EgressCheck, Mode, RuleRow
 
 if TYPE_CHECKING:
     from irons.client.api import EgressRules
@@ -156,7 +156,7 @@ def check(ctx: Context, *, host: str, sandbox: str | None, live: bool) -> Result
         raise UsageError(error.message, hint=error.hint) from None
     seen = answer.get("live")
     outcome = text_of(seen.get("outcome")) if isinstance(seen, dict) else ""
-    found = Check(
+    found = EgressCheck(
         text_of(answer.get("host")) or host,
         _number(answer, "port") or None,
         answer.get("allowed") is True,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from irons.errors import IronsError
 from irons_plugins.egress.impact import cut_of, say_cut
 from irons_plugins.egress.patterns import checked, spelled
-from irons_plugins.egress.policy_file import Policy
+from irons_plugins.egress.policy_file import PolicyFile
 from irons_plugins.egress.policy_handlers import differences, rules_of
 from irons_plugins.egress.replacing import Replacement, body_of, replace
 from irons_plugins.egress.rows import Drift, PolicyRow, Suggestion
@@ -71,7 +71,7 @@ def _locked(ctx: Context, name: str, wanted: AbstractSet[str]) -> Replacement:
     there = {rule.pattern.text for rule in rules}
     new = (*rules, *(Rule(read_pattern(pattern), "allow") for pattern in sorted(wanted - there)))
     own = str(mode.get("mode")) if mode.get("source") == "sandbox" else None
-    changes = differences(PolicyRow(own, rules), Policy("deny", new))
+    changes = differences(PolicyRow(own, rules), PolicyFile("deny", new))
     body = body_of(now, [rule.to_request() for rule in new], "deny")
     return Replacement(tuple(changes), body)
 

@@ -31,14 +31,14 @@ LARGEST = 4 * 1024 * 1024
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
-class Policy(NamedTuple):
+class PolicyFile(NamedTuple):
     """What the file says; `mode` is None where it does not say."""
 
     mode: str | None
     rules: tuple[Rule, ...]
 
 
-def read_policy(path: str) -> Policy:
+def read_policy(path: str) -> PolicyFile:
     """Read a policy file; `-` is stdin's business and not read here.
 
     Raises:
@@ -56,7 +56,7 @@ def read_policy(path: str) -> Policy:
     return parse_policy(text, path)
 
 
-def parse_policy(text: str, name: str) -> Policy:
+def parse_policy(text: str, name: str) -> PolicyFile:
     """Read a policy's text; `name` is what messages call it. Raises `UsageError`."""
     import tomllib
 
@@ -90,7 +90,7 @@ def parse_policy(text: str, name: str) -> Policy:
         told = "; ".join(f"line {line}: {why}" if line else why for line, why in problems[:5])
         more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise UsageError(f"{name}: {told}{more}", hint="nothing was changed")
-    return Policy(mode, tuple(rules))
+    return PolicyFile(mode, tuple(rules))
 
 
 def render_policy(mode: str | None, rules: Iterable[Rule]) -> str:

@@ -9,7 +9,7 @@ from irons.client.models import text_of, texts_of
 from irons.command import Result
 from irons.errors import ApiError
 from irons_plugins.egress.impact import cut_of, say_cut
-from irons_plugins.egress.policy_file import Policy, read_policy
+from irons_plugins.egress.policy_file import PolicyFile, read_policy
 from irons_plugins.egress.replacing import Replacement, body_of, replace
 from irons_plugins.egress.rows import Drift, PolicyRow
 
@@ -89,7 +89,7 @@ def rules_of(found: EgressRules) -> Iterator[Rule]:
                 raise ApiError(f"the server has a rule that irons cannot read: {error}") from None
 
 
-def differences(now: PolicyRow, wanted: Policy | PolicyRow) -> Iterator[Drift]:
+def differences(now: PolicyRow, wanted: PolicyFile | PolicyRow) -> Iterator[Drift]:
     """Return what turns the active policy into the wanted one, removals last; a wanted policy without a mode leaves the mode."""
     from irons_policy.rules import diff_rules
 

@@ -45,7 +45,7 @@ class Mode(NamedTuple):
     differs: Mapping[str, str] = {}
 
 
-class Check(NamedTuple):
+class EgressCheck(NamedTuple):
     """What the gateway would say to a connection."""
 
     host: str

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from irons.client.names import Names
+from irons.client.names import NameCache
 from irons.errors import ConfigError, Conflict, Interrupted, IronsError, NotFound, UsageError
 from irons_plugins.lifecycle.handlers import forget
 from irons_plugins.lifecycle.several import Failures
@@ -221,7 +221,7 @@ def _say_open(ctx: Context, name: str, count: int) -> None:
     """Say so where new sandboxes may reach anything, and how to lock one; once in a minute, whatever makes them."""
     if "rules" not in ctx.api.extensions or ctx.api.mode(name).get("mode") != "warn":
         return
-    if not Names.of(ctx.settings, what="warned").claim(WARNED_EVERY):
+    if not NameCache.of(ctx.settings, what="warned").claim(WARNED_EVERY):
         return
     these = name if count == 1 else f"these {count} sandboxes"
     ctx.progress(

@@ -14,7 +14,7 @@ from irons.hookspecs import Backend
 if TYPE_CHECKING:
     from irons.context import Context
     from irons.settings.settings import Settings
-    from irons_local.paths import Places
+    from irons_local.paths import Paths
 
 ELSEWHERE = "irons doctor says what is missing; for a server elsewhere set IRONS_API_URL and IRONS_API_KEY"
 
@@ -50,7 +50,7 @@ def local_backend(settings: Settings) -> Backend:
     )
 
 
-def handover_command(places: Places) -> tuple[str, ...]:
+def handover_command(places: Paths) -> tuple[str, ...]:
     """The command that hands OpenSSH a connection: without `site`, which would take longer than all the rest of it."""
     from irons_local import daemon
 
@@ -80,7 +80,7 @@ def on_this_machine(ctx: Context) -> Iterator[Context]:
         here.close()
 
 
-def places_of(settings: Settings) -> Places:
+def places_of(settings: Settings) -> Paths:
     """Return where the local backend keeps its things.
 
     Raises:
@@ -92,9 +92,9 @@ def places_of(settings: Settings) -> Places:
             hint="for a server elsewhere set IRONS_API_URL and IRONS_API_KEY",
         )
     from irons_local.ipc.locate import settle
-    from irons_local.paths import Places, PlacesError
+    from irons_local.paths import Paths, PathsError
 
     try:
-        return settle(Places.of(settings.env))
-    except PlacesError as error:
+        return settle(Paths.of(settings.env))
+    except PathsError as error:
         raise LocalError(str(error), hint=ELSEWHERE) from None

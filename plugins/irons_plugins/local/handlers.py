@@ -19,7 +19,7 @@ from irons_plugins.local.backend import on_this_machine, places_of
 if TYPE_CHECKING:
     from irons.context import Context
     from irons_local.log.files import Follower
-    from irons_local.paths import Places
+    from irons_local.paths import Paths
     from irons_plugins.local.listen_options import Listening
 
 
@@ -88,7 +88,7 @@ def up(
     return status(ctx)
 
 
-def _warn(ctx: Context, places: Places) -> None:
+def _warn(ctx: Context, places: Paths) -> None:
     """Before there is a first image, say what keeps this machine from running sandboxes; the API is served all the same."""
     if any(places.images.glob("img_*")):
         return
@@ -101,7 +101,7 @@ def _warn(ctx: Context, places: Places) -> None:
         ctx.progress(f"  {error.hint}")
 
 
-def _serve(ctx: Context, places: Places, asked: Listening) -> None:
+def _serve(ctx: Context, places: Paths, asked: Listening) -> None:
     """Have the API served where it was asked for; where that fails all is as it was."""
     from irons_local.daemon import client
     from irons_plugins.local.listen_options import kept
@@ -162,7 +162,7 @@ def status(ctx: Context) -> tuple[ProcessRow, ...]:
     return tuple(rows)
 
 
-def _listens(places: Places) -> tuple[str, ...]:
+def _listens(places: Paths) -> tuple[str, ...]:
     """Where the API is served, and where SSH ports of sandboxes are open, as URLs."""
     from irons_local.control.sandbox.ssh_ports import PORTS
     from irons_plugins.local.listen_options import read

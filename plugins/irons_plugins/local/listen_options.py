@@ -14,7 +14,7 @@ from irons.errors import UsageError
 from irons.files import write_whole
 
 if TYPE_CHECKING:
-    from irons_local.paths import Places
+    from irons_local.paths import Paths
 
 OFF = "off"
 
@@ -60,7 +60,7 @@ class Listening:
 
 
 @contextmanager
-def kept(places: Places, asked: Listening) -> Iterator[bool]:
+def kept(places: Paths, asked: Listening) -> Iterator[bool]:
     """Keep what was asked for from now on, unless what is done meanwhile fails; gives whether it is something new."""
     path = places.listening
     before = path.read_text() if path.exists() else None
@@ -79,7 +79,7 @@ def kept(places: Places, asked: Listening) -> Iterator[bool]:
         raise
 
 
-def read(places: Places) -> Listening:
+def read(places: Paths) -> Listening:
     """Return the saved options; those by default where the file is missing or invalid."""
     try:
         return Listening(**json.loads(places.listening.read_text()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from irons.client.names import Names
+from irons.client.names import NameCache
 
 if TYPE_CHECKING:
     from irons.context import Context
@@ -20,10 +20,10 @@ def say_trusted(ctx: Context) -> None:
     from irons_local.config.authorities import carried, signature
 
     # Reading certificates takes OpenSSL's library: only where a file is new.
-    if not Names.of(ctx.settings, what=f"read-{signature(ctx.settings.path)[:16]}").claim(_FOR_GOOD):
+    if not NameCache.of(ctx.settings, what=f"read-{signature(ctx.settings.path)[:16]}").claim(_FOR_GOOD):
         return
     found = carried(ctx.settings.path)
-    if found.count and Names.of(ctx.settings, what=f"trusted-{found.digest}").claim(_FOR_GOOD):
+    if found.count and NameCache.of(ctx.settings, what=f"trusted-{found.digest}").claim(_FOR_GOOD):
         ctx.progress(
             f"sandboxes trust {found.count} certificate{'s' if found.count != 1 else ''} of {', '.join(found.files)}; "
             "ca = [] under [local] in the configuration carries none"

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from irons.context import Context
     from irons_local.cell.layout import Namespaces
-    from irons_local.paths import Places
+    from irons_local.paths import Paths
 
 
 class Item(NamedTuple):
@@ -42,7 +42,7 @@ class Item(NamedTuple):
     path: str
 
 
-def find(ctx: Context, places: Places, *, purge: bool) -> tuple[Item, ...]:
+def find(ctx: Context, places: Paths, *, purge: bool) -> tuple[Item, ...]:
     """Return what irons has on this machine: sandboxes, unit, SSH include; with `purge` processes, images and everything else too.
 
     Raises:
@@ -74,7 +74,7 @@ def find(ctx: Context, places: Places, *, purge: bool) -> tuple[Item, ...]:
     return tuple(items)
 
 
-def remove(ctx: Context, places: Places, items: tuple[Item, ...], *, purge: bool) -> None:
+def remove(ctx: Context, places: Paths, items: tuple[Item, ...], *, purge: bool) -> None:
     """Remove what `find` found; what goes wrong with one does not keep the others, but the state stays while a sandbox does.
 
     Raises:
@@ -96,7 +96,7 @@ def remove(ctx: Context, places: Places, items: tuple[Item, ...], *, purge: bool
         raise LocalError("; ".join(wrong), hint=_what_next(places, purge=purge))
 
 
-def _what_next(places: Places, *, purge: bool) -> str:
+def _what_next(places: Paths, *, purge: bool) -> str:
     if purge and os.geteuid() != 0:
         try:
             outer_map()
@@ -106,7 +106,7 @@ def _what_next(places: Places, *, purge: bool) -> str:
     return "run it again; irons local logs may tell more"
 
 
-def _purge(ctx: Context, places: Places) -> list[str]:
+def _purge(ctx: Context, places: Paths) -> list[str]:
     """End the daemon, whatever state it is in, and remove all that is left; returns what would not go.
 
     Until the state is gone no other command starts a daemon on it, which would lose its notes of its processes.
@@ -132,7 +132,7 @@ def _purge(ctx: Context, places: Places) -> list[str]:
     return wrong
 
 
-def _end_and_bar(places: Places) -> list[int]:
+def _end_and_bar(places: Paths) -> list[int]:
     """End every process, and return the locks that keep others from coming.
 
     Raises:
@@ -152,7 +152,7 @@ def _end_and_bar(places: Places) -> list[int]:
     raise AssertionError
 
 
-def _sandboxes(ctx: Context, places: Places, *, purge: bool) -> list[str]:
+def _sandboxes(ctx: Context, places: Paths, *, purge: bool) -> list[str]:
     if not purge:
         if not places.database.exists():
             return []
@@ -167,7 +167,7 @@ def _sandboxes(ctx: Context, places: Places, *, purge: bool) -> list[str]:
     return [_name(home) for home in _homes(places)]
 
 
-def _homes(places: Places) -> list[Path]:
+def _homes(places: Paths) -> list[Path]:
     """The directories of the sandboxes there are, whether or not a control plane knows of them."""
     try:
         return sorted(home for home in places.sandboxes.iterdir() if home.name.startswith("sb_"))
@@ -195,7 +195,7 @@ def _destroy_all(ctx: Context, names: list[str]) -> list[str]:
     return wrong
 
 
-async def _destroy_left(ctx: Context, places: Places) -> list[str]:
+async def _destroy_left(ctx: Context, places: Paths) -> list[str]:
     """Have every engine destroy what is there, with neither keeper nor control plane; returns what would not go."""
     from irons_local.control.sandbox.engine_registry import make_engines
 
@@ -234,7 +234,7 @@ class _NoCells:
         """It went with the keeper."""
 
 
-async def _remove_state(places: Places) -> None:
+async def _remove_state(places: Paths) -> None:
     for directory in (places.images, places.layers, places.sandboxes):
         for entry in directory.iterdir() if directory.is_dir() else ():
             if entry.is_dir() and not entry.is_symlink():

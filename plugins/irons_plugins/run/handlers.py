@@ -16,7 +16,7 @@ from irons_plugins.lifecycle.handlers import destroy_one
 from irons_plugins.lifecycle.waiting import patience
 from irons_plugins.run.choosing import Chosen, chosen
 from irons_plugins.run.holding import Holder
-from irons_plugins.run.transfer import PLACE, AbsentError, Wanted, bring, send, wanted
+from irons_plugins.run.transfer import PLACE, AbsentError, WantedFile, bring, send, wanted
 from irons_plugins.ssh.connect.connect_info import Entrance, entrance
 from irons_plugins.ssh.connect.variables import variables_of
 from irons_plugins.ssh.connect.workdir import Workdir
@@ -43,7 +43,7 @@ class _Plan(NamedTuple):
     name: str
     program: Program
     files: Chosen | None
-    results: tuple[Wanted, ...]
+    results: tuple[WantedFile, ...]
     target: Path
     most: int
 

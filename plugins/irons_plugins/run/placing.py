@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from irons_plugins.run.tar_reader import Data, Done, End, Entry, Event, Kind
+from irons_plugins.run.tar_reader import ArchiveEnd, Data, EntryKind, Event, FileEnd, TarEntry
 
 MOST_ENTRIES = 1_000_000
 DEEPEST = 256
@@ -83,15 +83,15 @@ class Placer:
             PlacingError: it is refused, or the disk has no room.
             OSError: it cannot be written.
         """
-        if isinstance(event, Entry):
+        if isinstance(event, TarEntry):
             self._entry(event)
         elif isinstance(event, Data):
             self._data(event)
-        elif isinstance(event, Done) and self._file is not None:
+        elif isinstance(event, FileEnd) and self._file is not None:
             file, self._file = self._file, None
             file.finish(self._mask)
             self.placed.files += 1
-        elif isinstance(event, End):
+        elif isinstance(event, ArchiveEnd):
             self.close()
 
     def close(self) -> None:
@@ -104,7 +104,7 @@ class Placer:
             os.close(self._root)
             self._root = -1
 
-    def _entry(self, entry: Entry) -> None:
+    def _entry(self, entry: TarEntry) -> None:
         self._entries += 1
         if self._entries > MOST_ENTRIES:
             raise PlacingError(f"more than {MOST_ENTRIES:,} files came")
@@ -113,18 +113,18 @@ class Placer:
             raise PlacingError(f"{shown(entry.name)} came, and was not asked for")
         if any(part.casefold() == _NOT_BROUGHT for part in path[len(self._below) :]):
             self.placed.leave_out(f"of {_NOT_BROUGHT}")
-        elif len(path) < len(self._below) or entry.kind is Kind.DIRECTORY:
+        elif len(path) < len(self._below) or entry.kind is EntryKind.DIRECTORY:
             if path:
                 self._in_parent((*path, ""))
         elif not path:
             raise PlacingError("a file came where a directory was asked for")
-        elif entry.kind is Kind.FILE:
+        elif entry.kind is EntryKind.FILE:
             if entry.size > LARGEST_FILE:
                 raise PlacingError(f"{shown(entry.name)} claims to have {entry.size} bytes")
             self._file = _File(self._in_parent(path), path[-1], entry)
-        elif entry.kind is Kind.SYMLINK:
+        elif entry.kind is EntryKind.SYMLINK:
             self._symlink(entry, path)
-        elif entry.kind is Kind.HARDLINK:
+        elif entry.kind is EntryKind.HARDLINK:
             self._hardlink(entry, path)
         else:
             self.placed.leave_out("devices, pipes and sockets")
@@ -142,7 +142,7 @@ class Placer:
         if self._file is not None:
             self._file.write(event)
 
-    def _symlink(self, entry: Entry, path: tuple[str, ...]) -> None:
+    def _symlink(self, entry: TarEntry, path: tuple[str, ...]) -> None:
         if not stays_inside(entry.link, len(path) - len(self._below) - 1):
             self.placed.leave_out("links that lead out")
             return
@@ -152,7 +152,7 @@ class Placer:
         _put(directory, own, path[-1])
         self.placed.files += 1
 
-    def _hardlink(self, entry: Entry, path: tuple[str, ...]) -> None:
+    def _hardlink(self, entry: TarEntry, path: tuple[str, ...]) -> None:
         source = checked_path(entry.link)
         if source[: len(self._below)] != self._below or not source:
             raise PlacingError(f"{shown(entry.name)} is a link to what was not asked for")
@@ -215,7 +215,7 @@ class Placer:
 class _File:
     """One file on its way, under a name of its own."""
 
-    def __init__(self, directory: int, name: str, entry: Entry) -> None:
+    def __init__(self, directory: int, name: str, entry: TarEntry) -> None:
         self._directory = os.dup(directory)
         self._name = name
         self._entry = entry

@@ -36,7 +36,7 @@ class TarError(Exception):
     """The archive is not one that is read here; the message is one line."""
 
 
-class Kind(Enum):
+class EntryKind(Enum):
     """What an entry is; everything that is not a file, a directory or a link is `OTHER`, and has no data."""
 
     FILE = "file"
@@ -54,7 +54,7 @@ class Region(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TarEntry:
     """One member of the archive, of which nothing is checked but its form.
 
     Attributes:
@@ -66,7 +66,7 @@ class Entry:
         size: bytes of a file, holes included.
     """
 
-    kind: Kind
+    kind: EntryKind
     name: bytes
     link: bytes = b""
     mode: int = 0
@@ -81,24 +81,24 @@ class Data(NamedTuple):
     data: bytes
 
 
-class Done(NamedTuple):
+class FileEnd(NamedTuple):
     """The file whose entry came last is whole."""
 
 
-class End(NamedTuple):
+class ArchiveEnd(NamedTuple):
     """The archive is whole; what follows is not looked at, and there cannot be much of it."""
 
 
-Event = Entry | Data | Done | End
+Event = TarEntry | Data | FileEnd | ArchiveEnd
 
 _KINDS = {
-    b"0": Kind.FILE,
-    b"\0": Kind.FILE,
-    b"7": Kind.FILE,
-    b"S": Kind.FILE,
-    b"1": Kind.HARDLINK,
-    b"2": Kind.SYMLINK,
-    b"5": Kind.DIRECTORY,
+    b"0": EntryKind.FILE,
+    b"\0": EntryKind.FILE,
+    b"7": EntryKind.FILE,
+    b"S": EntryKind.FILE,
+    b"1": EntryKind.HARDLINK,
+    b"2": EntryKind.SYMLINK,
+    b"5": EntryKind.DIRECTORY,
 }
 _LONG = {b"L": "name", b"K": "link"}
 _PAX = {b"path": "name", b"linkpath": "link"}
@@ -146,7 +146,7 @@ class TarReader:
             self._wanted = self._steps.send(None)
         except StopIteration:
             self._over = True
-            self._events.append(End())
+            self._events.append(ArchiveEnd())
 
     def _take(self, size: int) -> bytes:
         data = bytes(self._buffer[:size])
@@ -190,33 +190,33 @@ class TarReader:
         yield size
 
     def _member(self, header: _Header, long: dict[str, bytes], stored: int) -> Generator[int, None, None]:
-        kind = _KINDS.get(header.type, Kind.OTHER)
+        kind = _KINDS.get(header.type, EntryKind.OTHER)
         self._entries += 1
         regions, size = [Region(0, stored)], stored
         if header.type == b"S":
             regions, size = yield from self._sparse(header, stored)
         self._events.append(
-            Entry(
+            TarEntry(
                 kind,
                 long.get("name", header.name),
                 long.get("link", header.link),
                 header.mode & 0o7777,
                 header.mtime,
-                size if kind is Kind.FILE else 0,
+                size if kind is EntryKind.FILE else 0,
             )
         )
-        if kind is not Kind.FILE and stored:
+        if kind is not EntryKind.FILE and stored:
             raise TarError("data of what is not a file")
         for region in regions:
             at, left = region
             while left:
                 yield 1
                 data = self._take(min(left, len(self._buffer)))
-                if kind is Kind.FILE:
+                if kind is EntryKind.FILE:
                     self._events.append(Data(at, data))
                 at, left = at + len(data), left - len(data)
-        if kind is Kind.FILE:
-            self._events.append(Done())
+        if kind is EntryKind.FILE:
+            self._events.append(FileEnd())
         if stored % BLOCK:
             yield BLOCK - stored % BLOCK
             self._take(BLOCK - stored % BLOCK)

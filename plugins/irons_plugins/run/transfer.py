@@ -50,7 +50,7 @@ exec tar -cf - "./$2"
 )
 
 
-class Wanted(NamedTuple):
+class WantedFile(NamedTuple):
     """What to fetch.
 
     Attributes:
@@ -70,7 +70,7 @@ class AbsentError(IronsError):
     """There is nothing of that name in the sandbox."""
 
 
-def wanted(text: str) -> Wanted:
+def wanted(text: str) -> WantedFile:
     """Read a path of `--bring`: a relative one lands at the same place here, any other under its last name.
 
     Raises:
@@ -83,10 +83,10 @@ def wanted(text: str) -> Wanted:
         if len(parts) < (1 if text.startswith("/") else 2):
             raise UsageError(f"--bring {text!r}: name a file or directory in it")
         start, _, _ = text.rstrip("/").rpartition("/")
-        return Wanted(text, start or "/", parts[-1], (parts[-1],))
+        return WantedFile(text, start or "/", parts[-1], (parts[-1],))
     if not text:
         raise UsageError("--bring takes a path")
-    return Wanted(text, "", "/".join(parts) or ".", tuple(parts))
+    return WantedFile(text, "", "/".join(parts) or ".", tuple(parts))
 
 
 def send(ctx: Context, way: Entrance, files: Chosen) -> None:
@@ -112,7 +112,7 @@ def send(ctx: Context, way: Entrance, files: Chosen) -> None:
         raise IronsError(f"the files were not sent to {way.name}: {said.last(code)}")
 
 
-def bring(ctx: Context, way: Entrance, what: Wanted, start: str, target: Path, most: int) -> Placed:
+def bring(ctx: Context, way: Entrance, what: WantedFile, start: str, target: Path, most: int) -> Placed:
     """Fetch a file or directory, and put it below `target`.
 
     Args:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from irons.errors import IronsError, UsageError
 from irons.terminal.streams import Streams
 from irons_plugins.ssh.connect.connect_info import Entrance, entrance
-from irons_plugins.ssh.ending.log import Log
+from irons_plugins.ssh.ending.log import SshLog
 from irons_plugins.ssh.ending.telling import ended_by
 from irons_plugins.ssh.openssh.command_line import ssh_argv
 from irons_plugins.ssh.openssh.endings import FAILED, aftermath
@@ -45,7 +45,7 @@ def forward(ctx: Context, *, name: str, ports: tuple[str, ...], strict_hostkeys:
                 ctx.progress(f"127.0.0.1:{here} leads to port {there} of {name}")
             ctx.progress("Ctrl-C ends it")
 
-    with Log(heard) as log, Path("/dev/null").open("r+") as nothing:
+    with SshLog(heard) as log, Path("/dev/null").open("r+") as nothing:
         options = (("LogLevel", "DEBUG1"), ("ExitOnForwardFailure", "yes"), *way.options)
         flags = ["-N", "-T", "-E", log.path]
         for here, there in pairs.items():

@@ -18,7 +18,7 @@ from irons_repl.line.lexer import Token, lex, quoted
 SEPARATORS = (";", "&&", "||", "\n")
 
 
-class Place(NamedTuple):
+class CursorPlace(NamedTuple):
     """Where the cursor stands: the words of the command so far, the last one being typed, and the offset where that begins."""
 
     words: list[str]
@@ -26,7 +26,7 @@ class Place(NamedTuple):
     file: bool = False
 
 
-def place(text: str) -> Place | None:
+def place(text: str) -> CursorPlace | None:
     """Return where the end of `text` stands; None inside the system shell's text or a comment, where nothing is completed."""
     tokens = lex(text)
     begin = max(
@@ -41,9 +41,9 @@ def place(text: str) -> Place | None:
         typing = tokens.pop()
     start = typing.start if typing else len(text)
     if tokens and tokens[-1].kind == "operator":
-        return Place([typing.text if typing else ""], start, file=True)
+        return CursorPlace([typing.text if typing else ""], start, file=True)
     words = [token.text for token in tokens if token.kind == "word"]
-    return Place([*words, typing.text if typing else ""], start)
+    return CursorPlace([*words, typing.text if typing else ""], start)
 
 
 class PromptCompleter(Completer):
@@ -86,7 +86,7 @@ class PromptCompleter(Completer):
             for completion in _words(found, at.start - len(document.text_before_cursor)):
                 yield completion
 
-    def _offer(self, at: Place) -> Offer:
+    def _offer(self, at: CursorPlace) -> Offer:
         if at.file:
             return Offer(at.words[-1], files=True)
         words = at.words[1:] if at.words[0] == "irons" and len(at.words) > 1 else at.words

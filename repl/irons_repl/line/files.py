@@ -8,7 +8,7 @@ from typing import NamedTuple
 from irons_repl.line.fuzzy import LIMIT
 
 
-class File(NamedTuple):
+class FileMatch(NamedTuple):
     """One file: the whole path as it would be typed, its last part for the menu, and what it is."""
 
     word: str
@@ -16,11 +16,11 @@ class File(NamedTuple):
     about: str = ""
 
 
-def files_like(typed: str, limit: int = LIMIT) -> list[File]:
+def files_like(typed: str, limit: int = LIMIT) -> list[FileMatch]:
     """Return files whose path begins with `typed`, directories with a slash behind them; hidden ones where a dot is typed."""
     folder, _, begins = typed.rpartition("/")
     folder = f"{folder}/" if "/" in typed else ""
-    found: list[File] = []
+    found: list[FileMatch] = []
     try:
         with os.scandir(os.path.expanduser(folder) or ".") as entries:  # noqa: PTH111 - `~nobody` must not raise
             for entry in entries:
@@ -28,7 +28,7 @@ def files_like(typed: str, limit: int = LIMIT) -> list[File]:
                 if not name.startswith(begins) or (name.startswith(".") and not begins.startswith(".")):
                     continue
                 slash = "/" if _is_folder(entry) else ""
-                found.append(File(f"{folder}{name}{slash}", f"{name}{slash}", "folder" if slash else ""))
+                found.append(FileMatch(f"{folder}{name}{slash}", f"{name}{slash}", "folder" if slash else ""))
                 if len(found) >= limit * 10:
                     break
     except OSError:

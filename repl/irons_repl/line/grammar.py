@@ -32,7 +32,7 @@ class Redirection(NamedTuple):
     append: bool
 
 
-class Step(NamedTuple):
+class LineStep(NamedTuple):
     """One command of a line.
 
     `words` are those of an irons command, empty for a shell command (`!…`); `shell` is that command, or the pipeline that the irons
@@ -45,7 +45,7 @@ class Step(NamedTuple):
     output: Redirection | None = None
 
 
-def steps_of(line: str) -> list[Step]:
+def steps_of(line: str) -> list[LineStep]:
     """Return the steps of a whole line or of several; none where it is blank.
 
     Raises:
@@ -59,7 +59,7 @@ def steps_of(line: str) -> list[Step]:
         left = tokens[-1]
         what = "a backslash ends it" if left.open == "\\" else f"the quote {left.open} is not closed"
         raise LineError(what, left.opened)
-    steps: list[Step] = []
+    steps: list[LineStep] = []
     joiner: Joiner = ";"
     waits = 0
     part: list[Token] = []
@@ -81,12 +81,12 @@ def steps_of(line: str) -> list[Step]:
     return steps
 
 
-def _step(tokens: Sequence[Token], joiner: Joiner) -> Step:
+def _step(tokens: Sequence[Token], joiner: Joiner) -> LineStep:
     first = tokens[0]
     if first.text == "!" and first.kind == "operator":
         if not tokens[1].text:
             raise LineError("nothing follows !", first.start)
-        return Step((), joiner, tokens[1].text)
+        return LineStep((), joiner, tokens[1].text)
     words: list[Token] = []
     output: Redirection | None = None
     shell = ""
@@ -114,7 +114,7 @@ def _step(tokens: Sequence[Token], joiner: Joiner) -> Step:
             output = Redirection(_expanded(target), append=token.text == ">>")
         else:
             raise LineError(f"{token.text} has no meaning here; quote it to pass it on", token.start)
-    return Step(tuple(_expanded(word) for word in words), joiner, shell, output)
+    return LineStep(tuple(_expanded(word) for word in words), joiner, shell, output)
 
 
 def _expanded(word: Token) -> str:

@@ -11,7 +11,7 @@ from typing import TextIO
 from irons.cli.main import run_words
 from irons.errors import IronsError
 from irons.terminal.output import show_error
-from irons_repl.line.grammar import LineError, Redirection, Step, steps_of
+from irons_repl.line.grammar import LineError, LineStep, Redirection, steps_of
 from irons_repl.run.external import INTERRUPTED, SHELL, code_of, left_to_programs, run_program
 from irons_repl.run.session import ShellSession
 from irons_repl.run.signals import Ended
@@ -29,7 +29,7 @@ class Leave(Exception):
         self.code = code
 
 
-class Runner:
+class LineRunner:
     """Runs lines in a session."""
 
     def __init__(
@@ -66,7 +66,7 @@ class Runner:
                 break
         return session.code
 
-    def _step(self, step: Step) -> int:
+    def _step(self, step: LineStep) -> int:
         session = self._session
         try:
             if not step.words:
@@ -113,7 +113,7 @@ class Runner:
         finally:
             session.writing_to(None)
 
-    def _piped(self, step: Step) -> int:
+    def _piped(self, step: LineStep) -> int:
         """Run a command with its output going through a shell pipeline; a command that fails gives its code, else the pipeline does."""
         self._session.flush()
         read, write = os.pipe()
@@ -145,7 +145,7 @@ class Runner:
         return code
 
 
-def _skipped(step: Step, code: int) -> bool:
+def _skipped(step: LineStep, code: int) -> bool:
     return (step.joiner == "&&" and code != 0) or (step.joiner == "||" and code == 0)
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from irons.client import refreshing
-from irons.client.names import Names
+from irons.client.names import NameCache
 from irons.ending import ENDS, soonest
 from irons.errors import IronsError, LocalError, Unreachable, Unsupported
 from irons.settings.settings import Settings
@@ -161,7 +161,7 @@ class Refresher:
             mode=facts.get(refreshing.MODE, ""),
             differs=int(facts.get(refreshing.DIFFERS) or 0),
             states=None if states is None else counted(states),
-            ending="" if states is None else soonest(Names.of(settings, what=ENDS).read()),
+            ending="" if states is None else soonest(NameCache.of(settings, what=ENDS).read()),
             trouble="",
         )
         if self._looks % RULES_EVERY == 0:

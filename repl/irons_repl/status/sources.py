@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from irons.cli.completing import Sources
 from irons.cli.topics import TOPICS
-from irons.client.names import Names
+from irons.client.names import NameCache
 from irons.errors import IronsError
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def sources(session: ShellSession) -> Sources:
     """Return the sources; each reads one small file where that has changed, and never asks the server."""
-    known: dict[tuple[str, str, str], Names] = {}
+    known: dict[tuple[str, str, str], NameCache] = {}
 
     def of(what: str) -> Callable[[], Mapping[str, str]]:
         def read() -> Mapping[str, str]:
@@ -26,7 +26,7 @@ def sources(session: ShellSession) -> Sources:
                 return {}
             key = (what, settings.profile, settings.api_url)
             if key not in known:
-                known[key] = Names.of(settings, what=what)
+                known[key] = NameCache.of(settings, what=what)
             return known[key].read()
 
         return read

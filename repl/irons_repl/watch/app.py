@@ -41,10 +41,10 @@ def watch(ctx: Context, *, name: str | None) -> None:
         raise UsageError(
             "audit watch needs a terminal", hint="for programs there is irons audit egress --follow -o jsonl"
         )
-    Watch(ctx.api, name, colour=ctx.streams.colour(tty=True)).run()
+    WatchView(ctx.api, name, colour=ctx.streams.colour(tty=True)).run()
 
 
-class Watch:
+class WatchView:
     """One open view."""
 
     def __init__(self, api: Api, sandbox: str | None, *, colour: bool) -> None:

@@ -42,7 +42,7 @@ def target_of(event: Event) -> str:
 
 
 @dataclass
-class Host:
+class HostRow:
     """One host, and how its attempts ended."""
 
     target: str
@@ -56,7 +56,7 @@ class Host:
         return self.allowed + self.denied + self.warned
 
 
-class Totals(NamedTuple):
+class VerdictTotals(NamedTuple):
     """Attempts by what became of them."""
 
     allowed: int = 0
@@ -70,8 +70,8 @@ class Model:
 
     sandbox: str | None = None
     mode: str = ""
-    totals: Totals = field(default_factory=Totals)
-    hosts: dict[str, Host] = field(default_factory=dict)
+    totals: VerdictTotals = field(default_factory=VerdictTotals)
+    hosts: dict[str, HostRow] = field(default_factory=dict)
     latest: deque[Event] = field(default_factory=lambda: deque(maxlen=LATEST))
     selected: str | None = None
     said: str = ""
@@ -94,7 +94,7 @@ class Model:
             setattr(host, verdict, getattr(host, verdict) + number)
             self.latest.append(event)
         before = self.totals
-        self.totals = Totals(
+        self.totals = VerdictTotals(
             before.allowed + counts["allowed"],
             before.denied + counts["denied"],
             before.warned + counts["warned"],
@@ -109,11 +109,11 @@ class Model:
             if event.id in known:
                 self.latest[at] = known[event.id]
 
-    def busiest(self, most: int) -> list[Host]:
+    def busiest(self, most: int) -> list[HostRow]:
         """Return the hosts tried most, the busiest first."""
         return sorted(self.hosts.values(), key=lambda host: (-host.total, host.target))[:most]
 
-    def shown(self, most: int) -> list[Host]:
+    def shown(self, most: int) -> list[HostRow]:
         """Return the busiest hosts, the selected one always among them: a key never changes the rule of a host that isn't seen."""
         hosts = self.busiest(most)
         chosen = self.hosts.get(self.selected) if self.selected is not None else None
@@ -127,11 +127,11 @@ class Model:
         at = shown.index(self.selected) if self.selected in shown else 0
         self.selected = shown[max(0, min(len(shown) - 1, at + by))]
 
-    def _host(self, target: str) -> Host:
+    def _host(self, target: str) -> HostRow:
         host = self.hosts.get(target)
         if host is None:
             if len(self.hosts) >= MOST_HOSTS:
                 least = min(self.hosts.values(), key=lambda each: (each.target == self.selected, each.total))
                 del self.hosts[least.target]
-            host = self.hosts[target] = Host(target)
+            host = self.hosts[target] = HostRow(target)
         return host

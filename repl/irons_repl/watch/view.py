@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from irons.client.api import Event
 from irons.text import clean
-from irons_repl.watch.model import Host, Model, Totals, lost, verdict_of
+from irons_repl.watch.model import HostRow, Model, VerdictTotals, lost, verdict_of
 
 Fragments = list[tuple[str, str]]
 
@@ -57,7 +57,7 @@ def _head(model: Model, width: int) -> list[Fragments]:
     return [[*left, ("", " " * room), *right], []] if room > 0 else [left, [("", " "), *right]]
 
 
-def _totals(totals: Totals) -> Fragments:
+def _totals(totals: VerdictTotals) -> Fragments:
     fragments: Fragments = [
         ("class:allowed", f"{totals.allowed} allowed"),
         ("class:denied", f"  {totals.denied} denied"),
@@ -67,7 +67,7 @@ def _totals(totals: Totals) -> Fragments:
     return [*fragments, ("", " ")]
 
 
-def _hosts(hosts: list[Host], selected: str | None, width: int, *, colour: bool) -> list[Fragments]:
+def _hosts(hosts: list[HostRow], selected: str | None, width: int, *, colour: bool) -> list[Fragments]:
     name = max(12, min(40, width // 2 - 4))
     digits = max(len(str(host.total)) for host in hosts)
     bar = max(4, width - name - digits - 6)
@@ -78,7 +78,7 @@ def _hosts(hosts: list[Host], selected: str | None, width: int, *, colour: bool)
     ]
 
 
-def _host(host: Host, selected: bool, name: int, digits: int, bar: float, *, colour: bool) -> Fragments:
+def _host(host: HostRow, selected: bool, name: int, digits: int, bar: float, *, colour: bool) -> Fragments:
     style = "reverse" if selected else ""
     shown = clean(host.target)
     shown = shown if len(shown) <= name else f"{shown[: name - 1]}…"

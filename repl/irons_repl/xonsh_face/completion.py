@@ -66,7 +66,7 @@ def on_hand(face: Face) -> Sources:
     """Return what the caches hold, and have it asked for anew by a process of its own where it is old."""
     from irons.cli.completing import Sources
     from irons.cli.topics import TOPICS
-    from irons.client.names import Names
+    from irons.client.names import NameCache
     from irons.client.refreshing import refresh_detached
     from irons.errors import IronsError
 
@@ -77,7 +77,7 @@ def on_hand(face: Face) -> Sources:
     refresh_detached(settings)
 
     def of(what: str) -> Callable[[], Mapping[str, str]]:
-        return Names.of(settings, what=what).read
+        return NameCache.of(settings, what=what).read
 
     return Sources(
         of("names"),

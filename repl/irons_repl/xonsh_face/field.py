@@ -11,7 +11,7 @@ def field_of(face: Face) -> Callable[[], str]:
     """Return what xonsh calls for `{irons}` in `$PROMPT`."""
 
     def irons_field() -> str:
-        from irons.client.names import Names
+        from irons.client.names import NameCache
         from irons.client.refreshing import MODE, refresh_detached
         from irons.ending import ENDS, told
         from irons.errors import IronsError
@@ -22,9 +22,9 @@ def field_of(face: Face) -> Callable[[], str]:
         except IronsError:
             return "irons: configuration broken"
         refresh_detached(settings)
-        mode = Names.of(settings, what="facts").read().get(MODE, "")
+        mode = NameCache.of(settings, what="facts").read().get(MODE, "")
         sandbox = settings["sandbox"] or ""
-        ends = told(Names.of(settings, what=ENDS).read(), sandbox)
+        ends = told(NameCache.of(settings, what=ENDS).read(), sandbox)
         sandbox = f"{clean(sandbox, limit=30)} ({ends})" if ends else sandbox
         return " ".join(clean(part, limit=60) for part in (settings.profile, mode, sandbox) if part)
 

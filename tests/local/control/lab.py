@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import httpx
 
-from irons_local.config.server import Config, LocalTable
+from irons_local.config.server import LocalTable, ServerConfig
 from irons_local.control.schema import times
 from irons_local.control.server import Server
 from irons_local.control.store.database import Store
@@ -23,7 +23,7 @@ from irons_local.engines.protocol import Cells, Engine, Look, Made, Spec
 from irons_local.errors import EngineError
 from irons_local.ipc.aio import AsyncLink
 from irons_local.ipc.framing import LinkError, Message
-from irons_local.paths import Places
+from irons_local.paths import Paths
 from irons_local.progress import Progress, unheard
 
 T = TypeVar("T")
@@ -199,9 +199,9 @@ class Lab:
 
     def __init__(
         self,
-        places: Places,
+        places: Paths,
         engine: PretendEngine,
-        config: Config,
+        config: ServerConfig,
         instant: Callable[[], Instant] = Instant.now,
     ) -> None:
         self.instant = instant
@@ -333,9 +333,9 @@ async def control_plane(
 ) -> AsyncIterator[Lab]:
     """A running control plane in `directory`, stopped at the end."""
     state, runtime = directory / "s", directory / "r"
-    places = Places(state, runtime).create()
+    places = Paths(state, runtime).create()
     engine = engine or PretendEngine()
-    lab = Lab(places, engine, Config(engine=engine.name, **config), instant)
+    lab = Lab(places, engine, ServerConfig(engine=engine.name, **config), instant)
     await lab.start()
     try:
         yield lab

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from irons_local.config.server import Config, LocalTable, ServerConfigError, read_config
+from irons_local.config.server import LocalTable, ServerConfig, ServerConfigError, read_config
 
 
 def test_no_files_are_the_defaults(tmp_path: Path) -> None:
     """Nothing was asked for: the unix socket alone, SSH on loopback."""
     found = read_config(tmp_path / "server.json", tmp_path / "config.toml")
-    assert found == Config()
+    assert found == ServerConfig()
     assert (found.host, found.ssh_host) == (None, "127.0.0.1")
 
 
@@ -33,7 +33,7 @@ def test_both_files_are_heeded(tmp_path: Path) -> None:
         '[local]\nengine = "vm"\nkeep_events = 5\nkeep_days = 7\nconnections = 2000\n'
     )
     found = read_config(tmp_path / "server.json", tmp_path / "config.toml")
-    assert found == Config(
+    assert found == ServerConfig(
         host="127.0.0.1", port=7411, engine="vm", keep_events=5, keep_days=7, connections=2000
     )
 

@@ -12,7 +12,7 @@ import pytest
 from tests.local.control.lab import run, until
 
 from irons_local.control.sandbox import ssh_ports
-from irons_local.control.sandbox.ssh_ports import Doors, NoPortError, Rounds
+from irons_local.control.sandbox.ssh_ports import NoPortError, Rounds, SshPorts
 
 ADDRESS = "127.31.7.9"
 PORTS = range(20_101, 20_103)
@@ -28,9 +28,9 @@ async def _nowhere() -> socket.socket:
     raise ConnectionRefusedError
 
 
-def _with_doors(work: Callable[[Doors], Awaitable[None]]) -> None:
+def _with_doors(work: Callable[[SshPorts], Awaitable[None]]) -> None:
     async def closing() -> None:
-        opened = Doors(ADDRESS)
+        opened = SshPorts(ADDRESS)
         try:
             await work(opened)
         finally:
@@ -42,7 +42,7 @@ def _with_doors(work: Callable[[Doors], Awaitable[None]]) -> None:
 def test_the_ports_of_others_are_left_to_them() -> None:
     """A new door takes no port that belongs to another sandbox, open or not; where none is left, that is said."""
 
-    async def work(made: Doors) -> None:
+    async def work(made: SshPorts) -> None:
         for mine, others in (PORTS, reversed(PORTS)):
             assert await made.open("one", _nowhere, port=None, taken={others}) == mine
             assert made.port("one") == mine
@@ -59,7 +59,7 @@ def test_the_ports_of_others_are_left_to_them() -> None:
 def test_a_door_opened_anew_is_the_only_one() -> None:
     """What an earlier door of the sandbox listened on is free again."""
 
-    async def work(made: Doors) -> None:
+    async def work(made: SshPorts) -> None:
         await made.open("one", _nowhere, port=PORTS[0])
         await made.open("one", _nowhere, port=PORTS[1])
         assert await made.open("two", _nowhere, port=PORTS[0]) == PORTS[0]
@@ -87,7 +87,7 @@ def test_a_door_takes_so_many_guests(monkeypatch: pytest.MonkeyPatch) -> None:
         writer.close()
         return False
 
-    async def work(made: Doors) -> None:
+    async def work(made: SshPorts) -> None:
         guests: list[asyncio.StreamWriter] = []
         await made.open("one", inside, port=PORTS[0])
         assert [await greeted(guests) for _ in range(3)] == [True, True, False]

@@ -8,19 +8,19 @@ from tests.local.control.gateway_logs import RUN, Logs
 
 from irons.client.models import event_of
 from irons_local.control.api.audit import ROUTES
-from irons_policy.event import FIELDS, RECORDED, Event, Flag, Head, Number, Word, record
+from irons_policy.event import FIELDS, RECORDED, BoolField, Event, HeadField, NumberField, WordField, record
 
 
 def _samples() -> dict[str, Any]:
     """A value of each field that a record may have, none of them its default."""
     found: dict[str, Any] = {}
     for place, (name, kind) in enumerate(RECORDED.items(), 2):
-        if isinstance(kind, Word):
+        if isinstance(kind, WordField):
             found[name] = kind.words[0]
-        elif isinstance(kind, Number):
+        elif isinstance(kind, NumberField):
             found[name] = place
         else:
-            found[name] = True if isinstance(kind, Flag) else f"{name}.example"
+            found[name] = True if isinstance(kind, BoolField) else f"{name}.example"
     return found
 
 
@@ -66,5 +66,5 @@ def test_the_schema_describes_each_field() -> None:
     """The API's page has all fields of the wire, and no other."""
     page = next(route.answer for route in ROUTES if route.path == "/audit/egress")
     described = page["properties"]["events"]["items"]["properties"]
-    keys = {kind.key if isinstance(kind, Head) else name for name, kind in FIELDS.items()}
+    keys = {kind.key if isinstance(kind, HeadField) else name for name, kind in FIELDS.items()}
     assert described.keys() == {"type"} | keys

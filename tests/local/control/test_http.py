@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from tests.local.control.lab import KEY, control_plane, run
 
 from irons_local.control.api.app import MOST_BYTES, ROUTES
-from irons_local.control.api.routing import Route
-from irons_local.control.schema.errors import ApiError
+from irons_local.control.api.routing import ApiRoute
+from irons_local.control.schema.errors import HttpError
 from irons_local.control.schema.schemas import check
 from irons_local.control.store.database import StoreError
 
@@ -241,7 +241,7 @@ def test_answers_are_as_described(tmp_path: Path) -> None:
 )
 def test_schemas_hold(schema: dict[str, Any], value: Any) -> None:
     """A value that does not fit its schema is an error."""
-    with pytest.raises(ApiError):
+    with pytest.raises(HttpError):
         check(schema, value)
 
 
@@ -311,7 +311,7 @@ CHECKS = (HealthCheck.too_slow, HealthCheck.data_too_large)
 @settings(max_examples=5, deadline=None, phases=[Phase.generate], suppress_health_check=list(CHECKS))
 @given(requests=_REQUESTS)
 def test_no_request_is_a_fault_of_the_server(
-    requests: list[tuple[Route, str, Any, dict[str, str]]], tmp_path_factory: pytest.TempPathFactory
+    requests: list[tuple[ApiRoute, str, Any, dict[str, str]]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Whatever is asked of whatever route, the answer is JSON and never 500."""
 

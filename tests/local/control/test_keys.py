@@ -15,7 +15,7 @@ import pytest
 from tests.local.control.lab import KEY, control_plane, run, until
 from tests.local.control.test_audit_api import Writer
 
-from irons_local.config.server import Config
+from irons_local.config.server import ServerConfig
 from irons_local.control.http.listeners import ListenError, tcp_listener
 
 
@@ -226,7 +226,7 @@ def test_a_listener_that_cannot_be_is_one_line(
     """No TLS beyond loopback, half a certificate, a foreign address: refused before anything listens."""
     named: dict[Any, Any] = {"CERT": certificate[0], "KEY": certificate[1]}
     with pytest.raises(ListenError, match=said) as caught:
-        tcp_listener(_app, Config(**{key: named.get(value, value) for key, value in config.items()}))
+        tcp_listener(_app, ServerConfig(**{key: named.get(value, value) for key, value in config.items()}))
     assert "\n" not in str(caught.value)
 
 
@@ -237,7 +237,7 @@ def test_a_taken_port_is_one_line() -> None:
         sock.listen()
         port = sock.getsockname()[1]
         with pytest.raises(ListenError, match=f"cannot listen on 127.0.0.1:{port}: Address already in use"):
-            tcp_listener(_app, Config(host="127.0.0.1", port=port))
+            tcp_listener(_app, ServerConfig(host="127.0.0.1", port=port))
 
 
 def test_keys_are_the_owners_alone(tmp_path: Path) -> None:

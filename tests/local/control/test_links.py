@@ -15,9 +15,9 @@ import pytest
 from tests.local.control.lab import control_plane, run, until
 
 from irons_local.control.clients import gateways as module
-from irons_local.control.clients.gateways import Gateways, Place
+from irons_local.control.clients.gateways import CellPlace, Gateways
 from irons_local.control.clients.keeper import KeeperClient
-from irons_local.control.schema.errors import ApiError
+from irons_local.control.schema.errors import HttpError
 from irons_local.errors import CellError
 from irons_local.ipc.aio import AsyncLink
 from irons_local.ipc.framing import LinkError
@@ -169,11 +169,11 @@ def test_the_next_keeper_takes_over(tmp_path: Any) -> None:
 
 
 @contextlib.asynccontextmanager
-async def workers(place: Place, **told: Any) -> AsyncIterator[tuple[Gateways, list[str]]]:
+async def workers(place: CellPlace, **told: Any) -> AsyncIterator[tuple[Gateways, list[str]]]:
     """The set of the gateway's workers, for a cell that is served at `place`; and what it was told of audit logs."""
     heard: list[str] = []
 
-    async def locate(cell: str) -> Place:
+    async def locate(cell: str) -> CellPlace:
         assert cell == CELL
         return place
 
@@ -214,7 +214,9 @@ def test_a_worker_is_believed_for_its_own_cells() -> None:
     """What a worker could not record is counted for cells that it serves; nonsense and a gone worker count for nothing."""
 
     async def work() -> None:
-        async with workers(Place(0, runs=True), serves=lambda cell, worker: (cell, worker) == (CELL, 0)) as (
+        async with workers(
+            CellPlace(0, runs=True), serves=lambda cell, worker: (cell, worker) == (CELL, 0)
+        ) as (
             gateways,
             _,
         ):
@@ -241,13 +243,13 @@ def test_a_mute_gateway_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def work() -> None:
         lost: asyncio.Queue[int] = asyncio.Queue()
-        async with workers(Place(3, runs=True), on_lost=lost.put) as (gateways, _):
+        async with workers(CellPlace(3, runs=True), on_lost=lost.put) as (gateways, _):
             answers = {"policy": {"cut": "many"}, "impact": ("failed", "no such cell"), "stats": None}
             end = attached(gateways, answers, 3)
             assert await gateways.push(CELL, "box", {}) == 0
-            with pytest.raises(ApiError, match="the gateway refused: no such cell"):
+            with pytest.raises(HttpError, match="the gateway refused: no such cell"):
                 await gateways.impact(CELL, {})
-            with pytest.raises(ApiError, match="does not fit") as caught:
+            with pytest.raises(HttpError, match="does not fit") as caught:
                 await gateways.push(CELL, "box", {"rules": "x" * 5_000_000})
             assert caught.value.status == 400
             assert await gateways.stats(0.05) == {3: {"error": "it does not answer"}}
@@ -255,7 +257,7 @@ def test_a_mute_gateway_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
             assert await asyncio.wait_for(lost.get(), 60) == 3
             assert not gateways.connected
             assert await gateways.stats() == {}
-            with pytest.raises(ApiError, match="does not answer"):
+            with pytest.raises(HttpError, match="does not answer"):
                 await gateways.forget(CELL)
 
     run(work())
@@ -265,7 +267,7 @@ def test_a_request_goes_to_the_next_gateway() -> None:
     """A policy whose worker dies before it confirmed goes to the one that comes after it; other workers hear nothing of it."""
 
     async def work() -> None:
-        async with workers(Place(1, runs=True)) as (gateways, heard):
+        async with workers(CellPlace(1, runs=True)) as (gateways, heard):
             other = attached(gateways, {}, 0)
             mute = attached(gateways, {"policy": None}, 1)
             pushing = asyncio.ensure_future(gateways.push(CELL, "box", {"mode": "deny"}))
@@ -291,15 +293,15 @@ def test_a_change_does_not_count_as_done_by_a_worker_that_has_another_cell_by_no
     async def work() -> None:
         moving: list[Any] = []
 
-        async def locate(_cell: str) -> Place:
+        async def locate(_cell: str) -> CellPlace:
             if not moving:
                 # It dies now, and the keeper has not noticed.
                 await first.close()
                 moving.append(attached(gateways, {"policy": {"cut": 7}}, 0))
-                return Place(0, runs=True)
-            return Place(5, runs=True)
+                return CellPlace(0, runs=True)
+            return CellPlace(5, runs=True)
 
-        async with workers(Place(0, runs=True), locate=locate) as (gateways, _):
+        async with workers(CellPlace(0, runs=True), locate=locate) as (gateways, _):
             first = attached(gateways, {"policy": {"cut": 7}}, 0)
             alone = attached(gateways, {"policy": {"cut": 2}}, 5)
             assert await gateways.push(CELL, "box", {}) == 2
@@ -319,17 +321,17 @@ def test_a_change_waits_for_a_worker_that_hangs_and_not_for_one_that_is_dead(
     monkeypatch.setattr(module, "_DEAD_AFTER", 0.05)
 
     async def work() -> None:
-        async with workers(Place(1, runs=True)) as (gateways, _):
+        async with workers(CellPlace(1, runs=True)) as (gateways, _):
             other = attached(gateways, {}, 0)
             hangs = attached(gateways, {"policy": None}, 1)
-            with pytest.raises(ApiError, match="does not answer") as caught:
+            with pytest.raises(HttpError, match="does not answer") as caught:
                 await gateways.push(CELL, "box", {})
             assert caught.value.status == 503
             assert other.heard == []
             await hangs.close()
             await other.close()
-        async with workers(Place(1, runs=False)) as (gateways, _):
-            with pytest.raises(ApiError, match="does not answer"):
+        async with workers(CellPlace(1, runs=False)) as (gateways, _):
+            with pytest.raises(HttpError, match="does not answer"):
                 # Nobody is there to lay it down.
                 await gateways.push(CELL, "box", {})
             other = attached(gateways, {}, 0)
@@ -345,7 +347,7 @@ def test_every_worker_knows_irons_own_ports_before_a_policy_and_one_keeps_them()
     """The ports are the first thing that each worker hears, also one that comes later; only the first of them writes them to disk."""
 
     async def work() -> None:
-        async with workers(Place(1, runs=True)) as (gateways, _):
+        async with workers(CellPlace(1, runs=True)) as (gateways, _):
             ends = [attached(gateways, {}, number) for number in (0, 1)]
             await gateways.listeners([("127.0.0.1", 22000)], {"host": "proxy.test"})
             await gateways.push(CELL, "box", {})

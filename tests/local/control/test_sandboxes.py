@@ -16,7 +16,7 @@ from irons_local.doctor import readiness
 from irons_local.doctor.checks import DoctorCheck
 from irons_local.errors import EngineError
 from irons_local.linux.idmap import IdMapError
-from irons_local.paths import Places
+from irons_local.paths import Paths
 
 
 async def _post(lab: Lab, path: str) -> int:
@@ -238,9 +238,9 @@ def test_a_start_that_the_machine_refuses_ends_with_doctors_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the built-in engine fails and a check of doctor's does too, the reason ends with its words and its fix."""
-    checked: list[Places] = []
+    checked: list[Paths] = []
 
-    def examine(places: Places) -> tuple[DoctorCheck, ...]:
+    def examine(places: Paths) -> tuple[DoctorCheck, ...]:
         checked.append(places)
         return (
             DoctorCheck("kernel", True, "Linux"),
@@ -580,10 +580,10 @@ def test_a_kill_leaves_no_state_half_way(
 
 
 def _lab(tmp_path: Path, engine: PretendEngine) -> Lab:
-    from irons_local.config.server import Config
-    from irons_local.paths import Places
+    from irons_local.config.server import ServerConfig
+    from irons_local.paths import Paths
 
-    return Lab(Places(tmp_path / "s", tmp_path / "r").create(), engine, Config(engine="pretend"))
+    return Lab(Paths(tmp_path / "s", tmp_path / "r").create(), engine, ServerConfig(engine="pretend"))
 
 
 def test_a_removal_that_fails_says_so(tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ import httpx
 import pytest
 from tests.local.control.lab import KEY, Lab, PretendEngine, control_plane, run, until
 
-from irons_local.control.sandbox.states import ASKED, TABLE, Refusal, Row, State, Verb, statuses
+from irons_local.control.sandbox.states import ASKED, TABLE, State, StateRow, Verb, VerbRefusal, statuses
 from irons_local.control.store import sandboxes
-from irons_local.control.store.sandboxes import Sandbox
+from irons_local.control.store.sandboxes import StoredSandbox
 from irons_local.errors import EngineError
 
 HELD = {State.CREATING: "create", State.STARTING: "start", State.STOPPING: "stop", State.DELETING: "destroy"}
@@ -24,7 +24,7 @@ OTHER = KEY.replace("GnJ8", "GnJ9")
 def test_the_table_is_whole() -> None:
     """Each state has a row, each verb a column, and what is asked for has an answer in every state."""
     assert set(TABLE) == set(State)
-    assert {verb.value for verb in Verb} == set(Row._fields)
+    assert {verb.value for verb in Verb} == set(StateRow._fields)
     assert all(getattr(row, verb.value) is not None for row in TABLE.values() for verb in ASKED)
     # Each status of the API is a state, with and without work where it is a busy one.
     known = (sandboxes.CREATING, sandboxes.STARTING, sandboxes.RUNNING, sandboxes.READY)
@@ -36,10 +36,10 @@ def test_the_table_is_whole() -> None:
     }
     # A machine is not removed while it may run.
     running = (State.RUNNING, State.READY, State.STOPPING, State.STOPPING_LEFT)
-    assert all(isinstance(TABLE[state].delete, Refusal) for state in running)
+    assert all(isinstance(TABLE[state].delete, VerbRefusal) for state in running)
 
 
-async def _row(lab: Lab, name: str = "box") -> Sandbox | None:
+async def _row(lab: Lab, name: str = "box") -> StoredSandbox | None:
     return await lab.store.read(lambda connection: sandboxes.find(connection, name))
 
 
@@ -128,7 +128,7 @@ async def _one(lab: Lab, state: State, verb: Verb, *, made: bool) -> None:
     before = await _row(lab)
     assert before is not None
     was_made = before.username is not None
-    if isinstance(cell, Refusal) and cell.applies(made=was_made):
+    if isinstance(cell, VerbRefusal) and cell.applies(made=was_made):
         answer = await _ask(lab, verb)
         assert answer.status_code == 409, (state, answer.text)
         assert answer.json()["error"].startswith(cell.text.format(name="box", doing=state.doing)), state

@@ -22,8 +22,8 @@ from irons_local.control.audit.summary import (
     HOST,
     OTHERS,
     REST,
-    Key,
-    Row,
+    SummaryKey,
+    SummaryRow,
     domain_key,
     domain_of,
     fold,
@@ -212,7 +212,7 @@ _NAMES = st.sampled_from(
     + ["2001:db8::1", "2001:db8::2", "single", "*"]
 )
 _KEYS = st.builds(
-    lambda host, port, verdict, passed: Key(host, port, verdict, passed and verdict != "blocked"),
+    lambda host, port, verdict, passed: SummaryKey(host, port, verdict, passed and verdict != "blocked"),
     _NAMES,
     st.sampled_from([0, 80, 443]),
     st.sampled_from(["allowed", "warn", "blocked"]),
@@ -223,14 +223,14 @@ _BATCHES = st.lists(
 )
 
 
-def _take(rows: dict[Key, Row], batch: list[tuple[Key, int, int]], most: int) -> None:
+def _take(rows: dict[SummaryKey, SummaryRow], batch: list[tuple[SummaryKey, int, int]], most: int) -> None:
     """Do in memory what the intake does with rows in the store."""
     fresh = set()
     for key, at, times in batch:
         domain = domain_of(key.host)
         place = key if key in rows else domain_key(key, domain)
         if place not in rows:
-            rows[key] = Row(key, HOST, domain, at, at, times, 1, 1)
+            rows[key] = SummaryRow(key, HOST, domain, at, at, times, 1, 1)
             fresh.add(key)
             continue
         row = rows[place]
@@ -252,10 +252,10 @@ def _take(rows: dict[Key, Row], batch: list[tuple[Key, int, int]], most: int) ->
 @settings(deadline=None)
 @given(_BATCHES, st.integers(10, 14))
 def test_folding_keeps_counts_bounds_and_what_passed(
-    batches: list[list[tuple[Key, int, int]]], most: int
+    batches: list[list[tuple[SummaryKey, int, int]]], most: int
 ) -> None:
     """However attempts come, rows are bounded, nothing is lost from the counts, and a domain that passed keeps its row."""
-    rows: dict[Key, Row] = {}
+    rows: dict[SummaryKey, SummaryRow] = {}
     times: Counter[tuple[str, bool]] = Counter()
     spans: dict[str, tuple[int, int]] = {}
     passed: set[tuple[str, str]] = set()
@@ -286,11 +286,11 @@ def test_folding_keeps_counts_bounds_and_what_passed(
 @settings(deadline=None)
 @given(_BATCHES, st.integers(10, 14))
 def test_what_was_refused_displaces_nothing_that_passed(
-    batches: list[list[tuple[Key, int, int]]], most: int
+    batches: list[list[tuple[SummaryKey, int, int]]], most: int
 ) -> None:
     """The rows of what passed are the same whether or not anything was refused beside it."""
-    together: dict[Key, Row] = {}
-    alone: dict[Key, Row] = {}
+    together: dict[SummaryKey, SummaryRow] = {}
+    alone: dict[SummaryKey, SummaryRow] = {}
     for batch in batches:
         _take(together, batch, most)
         _take(alone, [each for each in batch if each[0].verdict != "blocked"], most)
@@ -308,13 +308,13 @@ def test_refused_domains_are_folded_before_they_are_counted_with_the_rest() -> N
     rows += [_row(f"d{number}.test", "blocked", first=number) for number in range(50)]
     rows += [_row(f"p{number}.test", "allowed", passed=True) for number in range(10)]
     after = _after(rows, 100)
-    assert after[Key("*.flood.test", 0, "blocked", False)].times == 50
-    assert Key(OTHERS, 0, "blocked", False) not in after
+    assert after[SummaryKey("*.flood.test", 0, "blocked", False)].times == 50
+    assert SummaryKey(OTHERS, 0, "blocked", False) not in after
     after = _after(rows, 40)
-    rest = after[Key(OTHERS, 0, "blocked", False)]
+    rest = after[SummaryKey(OTHERS, 0, "blocked", False)]
     assert (rest.folded, len(after) <= 40) == (REST, True)
     assert sum(row.key.verdict == "allowed" for row in after.values()) == 10
-    assert after[Key("d0.test", 443, "blocked", False)].folded == HOST, "who came first stays"
+    assert after[SummaryKey("d0.test", 443, "blocked", False)].folded == HOST, "who came first stays"
 
 
 def test_what_passed_is_folded_last_and_then_only_by_domain() -> None:
@@ -322,18 +322,20 @@ def test_what_passed_is_folded_last_and_then_only_by_domain() -> None:
     rows = [_row(f"x{number}.big.test", "allowed", passed=True) for number in range(30)]
     rows += [_row(f"d{number}.test", "allowed", passed=True) for number in range(20)]
     after = _after(rows, 40)
-    assert after[Key("*.big.test", 0, "allowed", True)].folded == DOMAIN
+    assert after[SummaryKey("*.big.test", 0, "allowed", True)].folded == DOMAIN
     late = [_row(f"late{number}.test", "allowed", passed=True) for number in range(30)]
     after = _after([*after.values(), *late], 40, fresh={row.key for row in late})
-    assert {Key(f"d{number}.test", 443, "allowed", True) for number in range(20)} <= after.keys()
-    assert after[Key(OTHERS, 0, "allowed", True)].times >= 11
+    assert {SummaryKey(f"d{number}.test", 443, "allowed", True) for number in range(20)} <= after.keys()
+    assert after[SummaryKey(OTHERS, 0, "allowed", True)].times >= 11
 
 
-def _row(host: str, verdict: str, *, passed: bool = False, first: int = 0) -> Row:
-    return Row(Key(host, 443, verdict, passed), HOST, domain_of(host), first, first, 1, 0, 0)
+def _row(host: str, verdict: str, *, passed: bool = False, first: int = 0) -> SummaryRow:
+    return SummaryRow(SummaryKey(host, 443, verdict, passed), HOST, domain_of(host), first, first, 1, 0, 0)
 
 
-def _after(rows: list[Row], most: int, fresh: set[Key] | None = None) -> dict[Key, Row]:
+def _after(
+    rows: list[SummaryRow], most: int, fresh: set[SummaryKey] | None = None
+) -> dict[SummaryKey, SummaryRow]:
     done = fold(rows, fresh or set(), most)
     held = {row.key: row for row in rows if row.key not in done.gone}
     return held | {row.key: row for row in done.written}

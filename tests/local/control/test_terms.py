@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.local.control.lab import Lab, PretendEngine, control_plane, run, until
 
-from irons_local.control.sandbox.deadlines import Deadlines
+from irons_local.control.sandbox.deadlines import SandboxDeadlines
 from irons_local.control.store.terms import SECOND, Instant, Terms
 from irons_local.engines.protocol import Activity
 
@@ -44,7 +44,7 @@ class WatchedEngine(PretendEngine):
         return self.seen.get(sandbox, Activity(0, 0)) if sandbox in self.running else None
 
 
-def deadlines(lab: Lab) -> Deadlines:
+def deadlines(lab: Lab) -> SandboxDeadlines:
     """The control plane's deadlines."""
     return lab.server.plane.deadlines
 

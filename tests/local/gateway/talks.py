@@ -48,7 +48,7 @@ from irons_policy.addresses import Address
 from irons_policy.causes import Cause
 from irons_policy.decide import decide
 from irons_policy.hostnames import Host
-from irons_policy.hostnet import Ground
+from irons_policy.hostnet import HostNetwork
 from irons_policy.policy import Policy
 
 TLS = context()
@@ -253,7 +253,7 @@ class Driver:
                 )
             if isinstance(question, do.Addresses):
                 found = judge_addresses(
-                    policy, question.judged, port, question.protocol, question.addresses, Ground()
+                    policy, question.judged, port, question.protocol, question.addresses, HostNetwork()
                 )
                 return ev.Passing(found)
             host, claimed, protocol = question.host, question.claimed, question.protocol
@@ -324,7 +324,7 @@ class Live:
         files.attach()
         shared = Context(
             loop, log, log, cast("Any", resolver), cast("Any", None), cast("Any", proxy), pipes, files,
-            TLS, Hellos(), Ground, lambda: False, self._complain,
+            TLS, Hellos(), HostNetwork, lambda: False, self._complain,
         )  # fmt: skip
         where = ip_address(LITERAL) if talk.name is None else self._cell.names.address(talk.name)
         near = self._pair(Side.CLIENT)

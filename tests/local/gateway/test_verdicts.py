@@ -12,7 +12,7 @@ from irons_local.gateway.decide.verdicts import Judged, RefusedError, judge_addr
 from irons_local.gateway.decide.verdicts import judge as judge_attempt
 from irons_policy.decide import judge
 from irons_policy.hostnames import Host, canonical_host
-from irons_policy.hostnet import Ground
+from irons_policy.hostnet import HostNetwork
 from irons_policy.policy import Decision, Policy
 from irons_policy.rules import ListName, Rule, make_rule
 
@@ -41,7 +41,7 @@ PATTERNS = [
     "fd00::5",
 ]
 PINS = ["10.0.0.0/8", "192.0.2.9", "fd00::5", "127.0.0.1"]
-GROUND = Ground(
+GROUND = HostNetwork(
     own=frozenset({ip_address("192.0.2.2")}),
     onlink=(ip_network("192.0.2.0/24"),),
     listeners=frozenset({(ip_address("0.0.0.0"), 8080)}),

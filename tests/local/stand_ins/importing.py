@@ -10,7 +10,7 @@ from irons_local.ipc.unixsock import listen
 from irons_local.keeper import daemonize
 from irons_local.keeper.keeper import Keeper, plans
 from irons_local.keeper.supervise.spawn import Plan
-from irons_local.paths import Places
+from irons_local.paths import Paths
 
 
 def telling(plan: Plan) -> Plan:
@@ -20,7 +20,7 @@ def telling(plan: Plan) -> Plan:
 
 def main() -> None:
     """Run them until the keeper is told to end."""
-    places = Places.of().create()
+    places = Paths.of().create()
     if os.geteuid() == 0:
         os.chown(places.gateway, GATEWAY_ID, GATEWAY_ID)
     daemonize.prepare(daemonize.lock(places))

@@ -10,12 +10,12 @@ from irons_local.ipc.unixsock import listen
 from irons_local.keeper import daemonize
 from irons_local.keeper.keeper import Keeper, warm
 from irons_local.keeper.supervise.spawn import Plan
-from irons_local.paths import Places
+from irons_local.paths import Paths
 
 
 def main(gateway: str, server: str, version: str, workers: str) -> None:
     """Run it; "ready" on stdout says that it takes requests."""
-    places = Places.of().create()
+    places = Paths.of().create()
     if os.geteuid() == 0:
         os.chown(places.gateway, GATEWAY_ID, GATEWAY_ID)
     daemonize.prepare(daemonize.lock(places))

@@ -20,9 +20,9 @@ from irons.version import __version__
 from irons_local.control.api import access, audit, egress, sandboxes, system
 from irons_local.control.api.openapi import describe
 from irons_local.control.api.plane import Plane
-from irons_local.control.api.routing import Answer, Call, Route, read_query
+from irons_local.control.api.routing import ApiAnswer, ApiCall, ApiRoute, read_query
 from irons_local.control.api.tracing import traced
-from irons_local.control.schema.errors import ApiError, bad, unready
+from irons_local.control.schema.errors import HttpError, bad, unready
 from irons_local.control.schema.schemas import check
 from irons_local.control.store.database import StoreError
 from irons_local.control.store.keyring import KeyRing
@@ -35,7 +35,7 @@ _LARGE = 2_000
 _KEPT = re.compile("%(2[5F])", re.IGNORECASE)
 _OWNER_ONLY = "keys are made, listed and revoked only on the machine where the server runs: `irons local key` there, over its unix socket"
 
-ROUTES: tuple[Route, ...] = (
+ROUTES: tuple[ApiRoute, ...] = (
     *sandboxes.ROUTES,
     *access.ROUTES,
     *egress.ROUTES,
@@ -46,7 +46,7 @@ ROUTES: tuple[Route, ...] = (
 _Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def make_app(plane: Plane, routes: Iterable[Route] = ROUTES) -> ASGIApp:
+def make_app(plane: Plane, routes: Iterable[ApiRoute] = ROUTES) -> ASGIApp:
     """The application for one control plane; who may use it is the listener's business."""
     routes = tuple(routes)
     document = json.dumps(describe(routes, __version__)).encode()
@@ -54,7 +54,7 @@ def make_app(plane: Plane, routes: Iterable[Route] = ROUTES) -> ASGIApp:
     async def openapi(_: Request) -> Response:
         return Response(document, media_type="application/json")
 
-    by_path: dict[str, list[Route]] = {}
+    by_path: dict[str, list[ApiRoute]] = {}
     for route in routes:
         by_path.setdefault(route.path, []).append(route)
     served = [
@@ -67,7 +67,7 @@ def make_app(plane: Plane, routes: Iterable[Route] = ROUTES) -> ASGIApp:
     ]
     app = Starlette(
         routes=[*served, HttpRoute("/openapi.json", openapi)],
-        exception_handlers={HTTPException: _not_served, ApiError: _refused, Exception: _failed},
+        exception_handlers={HTTPException: _not_served, HttpError: _refused, Exception: _failed},
     )
     app.router.redirect_slashes = False
     return traced(_by_segments(app))
@@ -137,25 +137,25 @@ def _by_segments(app: ASGIApp) -> ASGIApp:
     return routed
 
 
-def _endpoint(plane: Plane, routes: dict[str, Route]) -> _Endpoint:
+def _endpoint(plane: Plane, routes: dict[str, ApiRoute]) -> _Endpoint:
     async def endpoint(request: Request) -> Response:
         # Starlette serves HEAD wherever there is GET.
         route = routes["GET" if request.method == "HEAD" else request.method]
         try:
             host, port = request.scope.get("server") or ("", None)
             if route.owner_only and port is not None:
-                raise ApiError(403, _OWNER_ONLY)
+                raise HttpError(403, _OWNER_ONLY)
             query = read_query(route, request.query_params.multi_items())
             body = await _body(request, route)
             names = {name: unquote(value) for name, value in request.path_params.items()}
             left = request.scope["extensions"]["irons"]["left"]
-            call = Call(plane, names, query, body, "" if port is None else host, left)
+            call = ApiCall(plane, names, query, body, "" if port is None else host, left)
             found = await route.handler(call)
         except StoreError as error:
             raise unready(str(error)) from error
         except ClientDisconnect:
             return Response(status_code=400)
-        answer = found if isinstance(found, Answer) else Answer(route.status, found)
+        answer = found if isinstance(found, ApiAnswer) else ApiAnswer(route.status, found)
         if len(answer.body.get("events", ())) > _LARGE:
             # Other requests have their turns meanwhile.
             return await asyncio.to_thread(_json, answer.status, answer.body)
@@ -164,12 +164,12 @@ def _endpoint(plane: Plane, routes: dict[str, Route]) -> _Endpoint:
     return endpoint
 
 
-async def _body(request: Request, route: Route) -> dict[str, Any]:
+async def _body(request: Request, route: ApiRoute) -> dict[str, Any]:
     data = bytearray()
     async for chunk in request.stream():
         data += chunk
         if len(data) > MOST_BYTES:
-            raise ApiError(413, f"the body is larger than {MOST_BYTES} bytes")
+            raise HttpError(413, f"the body is larger than {MOST_BYTES} bytes")
     if route.body is None:
         return {}
     try:
@@ -195,7 +195,7 @@ async def _not_served(request: Request, error: Exception) -> Response:
 
 
 async def _refused(_: Request, error: Exception) -> Response:
-    if not isinstance(error, ApiError):
+    if not isinstance(error, HttpError):
         raise error
     return _json(error.status, {"error": error.text, **({"hint": error.hint} if error.hint else {})})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from irons_local.control.api.routing import Call, Route
+from irons_local.control.api.routing import ApiCall, ApiRoute
 from irons_local.control.audit.events import NEWEST, PAGE, SPELLINGS, Query, outcomes_of, verdicts_of
 from irons_local.control.audit.hosts_tried import HostQuery
 from irons_local.control.audit.log import LONGEST_WAIT
@@ -15,7 +15,7 @@ from irons_local.control.schema.errors import bad
 from irons_local.control.schema.schemas import Schema, text
 from irons_local.control.store import sandboxes
 from irons_policy.causes import Outcome
-from irons_policy.event import FIELDS, RECORDED, VERDICTS, Flag, Head, Kind, Number, Word
+from irons_policy.event import FIELDS, RECORDED, VERDICTS, BoolField, HeadField, Kind, NumberField, WordField
 
 _TOKEN = 2**63 - 1
 _VERDICT = "|".join(SPELLINGS)
@@ -40,20 +40,20 @@ _TIME: Schema = {"type": "string", "format": "date-time"}
 
 def _schema_of(kind: Kind) -> Schema:
     """Describe a field of an event on the wire."""
-    if isinstance(kind, Head):
+    if isinstance(kind, HeadField):
         return {"text": _TEXT, "number": _NUMBER, "time": _TIME}[kind.holds]
-    if isinstance(kind, Word):
+    if isinstance(kind, WordField):
         return {"type": "string", "enum": list(kind.words)}
-    if isinstance(kind, Flag):
+    if isinstance(kind, BoolField):
         return {"type": "boolean"}
-    return _NUMBER if isinstance(kind, Number) else _TEXT
+    return _NUMBER if isinstance(kind, NumberField) else _TEXT
 
 
 _EVENT: Schema = {
     "type": "object",
     "properties": {
         "type": {"type": "string", "enum": ["egress"]},
-        **{kind.key: _schema_of(kind) for kind in FIELDS.values() if isinstance(kind, Head)},
+        **{kind.key: _schema_of(kind) for kind in FIELDS.values() if isinstance(kind, HeadField)},
         **{name: _schema_of(kind) for name, kind in RECORDED.items()},
     },
     "required": ["type", "id", "timestamp", "sandbox_name", "sandbox_id", "host", "allowed"],
@@ -131,7 +131,7 @@ _PAGE: Schema = {
 }
 
 
-async def read_audit(call: Call) -> Mapping[str, Any]:
+async def read_audit(call: ApiCall) -> Mapping[str, Any]:
     """GET …/audit/egress."""
     given = call.query
     # A v0 client asks once, says none of these, and shows what it gets.
@@ -170,7 +170,7 @@ async def read_audit(call: Call) -> Mapping[str, Any]:
     return answer
 
 
-async def _unrecorded(call: Call) -> list[Mapping[str, Any]]:
+async def _unrecorded(call: ApiCall) -> list[Mapping[str, Any]]:
     """Per sandbox that was asked for, how many refusals could not be recorded."""
     counts = call.plane.gateways.unrecorded
     if not counts:
@@ -184,7 +184,7 @@ async def _unrecorded(call: Call) -> list[Mapping[str, Any]]:
     ]
 
 
-async def read_hosts(call: Call) -> Mapping[str, Any]:
+async def read_hosts(call: ApiCall) -> Mapping[str, Any]:
     """GET …/audit/hosts."""
     given = call.query
     query = HostQuery(
@@ -196,7 +196,7 @@ async def read_hosts(call: Call) -> Mapping[str, Any]:
     return {"hosts": await call.plane.audit.hosts(query)}
 
 
-async def read_totals(call: Call) -> Mapping[str, Any]:
+async def read_totals(call: ApiCall) -> Mapping[str, Any]:
     """GET …/audit/totals."""
     return await call.plane.audit.totals(call.path["name"])
 
@@ -210,10 +210,10 @@ _WHAT = (
 )
 
 ROUTES = (
-    Route(
+    ApiRoute(
         "GET", "/audit/egress", read_audit, f"{_WHAT} Of all sandboxes.", _PAGE, query=_QUERY, fails=(503,)
     ),
-    Route(
+    ApiRoute(
         "GET",
         "/sandboxes/{name}/audit/egress",
         read_audit,
@@ -222,7 +222,7 @@ ROUTES = (
         query=_QUERY,
         fails=(404, 503),
     ),
-    Route(
+    ApiRoute(
         "GET",
         "/sandboxes/{name}/audit/hosts",
         read_hosts,
@@ -231,7 +231,7 @@ ROUTES = (
         query=_HOSTS_QUERY,
         fails=(404, 503),
     ),
-    Route(
+    ApiRoute(
         "GET",
         "/sandboxes/{name}/audit/totals",
         read_totals,

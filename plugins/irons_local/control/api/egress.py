@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from irons_local.control.api.routing import Call, Handler, Route
-from irons_local.control.egress.rules_and_modes import MODES, Changed
+from irons_local.control.api.routing import ApiCall, ApiRoute, Handler
+from irons_local.control.egress.rules_and_modes import MODES, PolicyChange
 from irons_local.control.egress.rules_input import patterns_to_remove, rules_of, rules_to_put
 from irons_local.control.schema.errors import bad
 from irons_local.control.schema.rules_schema import (
@@ -100,7 +100,7 @@ _DECISION: Schema = {
 }
 
 
-async def show_rules(call: Call) -> Mapping[str, Any]:
+async def show_rules(call: ApiCall) -> Mapping[str, Any]:
     """GET …/egress."""
     shown = await call.plane.egress.show(_name(call))
     return {
@@ -112,7 +112,7 @@ async def show_rules(call: Call) -> Mapping[str, Any]:
     }
 
 
-async def replace_rules(call: Call) -> Mapping[str, Any]:
+async def replace_rules(call: ApiCall) -> Mapping[str, Any]:
     """PUT …/egress."""
     _account_has_a_mode(call)
     new = await asyncio.to_thread(rules_of, call.body["rules"])
@@ -126,27 +126,27 @@ async def replace_rules(call: Call) -> Mapping[str, Any]:
     }
 
 
-async def allow(call: Call) -> Mapping[str, Any]:
+async def allow(call: ApiCall) -> Mapping[str, Any]:
     """POST …/egress/allow."""
     return await _put(call, "allow")
 
 
-async def deny(call: Call) -> Mapping[str, Any]:
+async def deny(call: ApiCall) -> Mapping[str, Any]:
     """POST …/egress/deny."""
     return await _put(call, "deny")
 
 
-async def remove_rule(call: Call) -> Mapping[str, Any]:
+async def remove_rule(call: ApiCall) -> Mapping[str, Any]:
     """DELETE …/egress/rules."""
     return await _remove(call, {"domain": call.query["domain"]})
 
 
-async def remove_rules(call: Call) -> Mapping[str, Any]:
+async def remove_rules(call: ApiCall) -> Mapping[str, Any]:
     """POST …/egress/remove."""
     return await _remove(call, call.body)
 
 
-async def show_mode(call: Call) -> Mapping[str, Any]:
+async def show_mode(call: ApiCall) -> Mapping[str, Any]:
     """GET …/egress/mode."""
     name = _name(call)
     shown = await call.plane.egress.show(name)
@@ -155,14 +155,14 @@ async def show_mode(call: Call) -> Mapping[str, Any]:
     return {"mode": shown.mode, "source": shown.source}
 
 
-async def set_mode(call: Call) -> Mapping[str, Any]:
+async def set_mode(call: ApiCall) -> Mapping[str, Any]:
     """PUT …/egress/mode."""
     _account_has_a_mode(call)
     done = await call.plane.egress.set_mode(_name(call), call.body["mode"], dry=_dry(call))
     return {"mode": done.mode, "changed": done.changed, "cut": done.cut}
 
 
-async def check_host(call: Call) -> Mapping[str, Any]:
+async def check_host(call: ApiCall) -> Mapping[str, Any]:
     """GET /egress/check."""
     host, port = _host_and_port(call.query["host"])
     live = bool(call.query.get("live"))
@@ -180,11 +180,11 @@ def _of_both(
     *,
     conflicts: bool = False,
     **more: Any,
-) -> tuple[Route, Route]:
+) -> tuple[ApiRoute, ApiRoute]:
     fails = (404, *((409,) if conflicts else ()), 413, 503)
     return (
-        Route(method, f"/egress{path}", handler, summary, answer, fails=fails, **more),
-        Route(
+        ApiRoute(method, f"/egress{path}", handler, summary, answer, fails=fails, **more),
+        ApiRoute(
             method,
             f"/sandboxes/{{name}}/egress{path}",
             handler,
@@ -271,7 +271,7 @@ ROUTES = (
         body=record({"mode": optional(_MODE)}, required=("mode",)),
         query={"dry_run": _DRY_RUN},
     ),
-    Route(
+    ApiRoute(
         "GET",
         "/egress/check",
         check_host,
@@ -288,17 +288,17 @@ ROUTES = (
 )
 
 
-async def _put(call: Call, listed: ListName) -> Mapping[str, Any]:
+async def _put(call: ApiCall, listed: ListName) -> Mapping[str, Any]:
     rules = await asyncio.to_thread(rules_to_put, call.body, listed)
     return _done(call.body, await call.plane.egress.put(_name(call), rules, dry=_dry(call)))
 
 
-async def _remove(call: Call, given: Mapping[str, Any]) -> Mapping[str, Any]:
+async def _remove(call: ApiCall, given: Mapping[str, Any]) -> Mapping[str, Any]:
     patterns = await asyncio.to_thread(patterns_to_remove, given)
     return _done(given, await call.plane.egress.remove(_name(call), patterns, dry=_dry(call)))
 
 
-def _done(given: Mapping[str, Any], done: Changed) -> Mapping[str, Any]:
+def _done(given: Mapping[str, Any], done: PolicyChange) -> Mapping[str, Any]:
     """What a change of rules did; the one rule of a `domain` is there as v0 clients know it, too."""
     rules = [
         {**each._asdict(), "covers": covers(read_pattern(each.pattern, mapped=True))} for each in done.rules
@@ -307,15 +307,15 @@ def _done(given: Mapping[str, Any], done: Changed) -> Mapping[str, Any]:
     return {**one, "changed": done.changed, "cut": done.cut, "mode": done.mode, "rules": rules}
 
 
-def _dry(call: Call) -> bool:
+def _dry(call: ApiCall) -> bool:
     return bool(call.query.get("dry_run"))
 
 
-def _name(call: Call) -> str | None:
+def _name(call: ApiCall) -> str | None:
     return call.path.get("name")
 
 
-def _account_has_a_mode(call: Call) -> None:
+def _account_has_a_mode(call: ApiCall) -> None:
     if _name(call) is None and call.body.get("mode", "") is None:
         raise bad("the account's mode is warn or deny; only a sandbox can follow another's")
 

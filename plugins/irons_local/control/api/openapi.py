@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from irons_local.control.api.routing import Route
+from irons_local.control.api.routing import ApiRoute
 from irons_local.control.store.sandboxes import NAME
 
 _PARAMETER = re.compile(r"\{(\w+)\}")
@@ -35,7 +35,7 @@ _ERROR = {
 }
 
 
-def describe(routes: Iterable[Route], version: str) -> dict[str, Any]:
+def describe(routes: Iterable[ApiRoute], version: str) -> dict[str, Any]:
     """The document for a set of routes."""
     routes = tuple(routes)
     used = Counter(route.handler.__name__ for route in routes)
@@ -66,7 +66,7 @@ def describe(routes: Iterable[Route], version: str) -> dict[str, Any]:
     }
 
 
-def _operation(route: Route, identity: str) -> dict[str, Any]:
+def _operation(route: ApiRoute, identity: str) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": identity,
         "summary": route.summary,

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from irons_local.config.server import Config
+from irons_local.config.server import ServerConfig
 from irons_local.control.audit.log import Audit
 from irons_local.control.clients.gateways import Gateways
 from irons_local.control.clients.keeper import KeeperClient
 from irons_local.control.egress.rules_and_modes import Egress
-from irons_local.control.sandbox.deadlines import Deadlines
+from irons_local.control.sandbox.deadlines import SandboxDeadlines
 from irons_local.control.sandbox.holds import Holds
 from irons_local.control.sandbox.lifecycle import Lifecycle
-from irons_local.control.sandbox.ssh_ports import Doors
+from irons_local.control.sandbox.ssh_ports import SshPorts
 from irons_local.control.schema import times
 from irons_local.control.store.database import Store
 from irons_local.control.store.keyring import KeyRing
 from irons_local.engines.protocol import Engine
-from irons_local.paths import Places
+from irons_local.paths import Paths
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +42,16 @@ class Plane:
         began: when it started, microseconds since 1970.
     """
 
-    places: Places
-    config: Config
+    places: Paths
+    config: ServerConfig
     store: Store
     keeper: KeeperClient
     gateways: Gateways
     engines: Mapping[str, Engine]
-    doors: Doors
+    doors: SshPorts
     egress: Egress
     lifecycle: Lifecycle
-    deadlines: Deadlines
+    deadlines: SandboxDeadlines
     holds: Holds
     audit: Audit
     keys: KeyRing

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from irons_local.control.api.plane import Plane
 
 
-class Call(NamedTuple):
+class ApiCall(NamedTuple):
     """A request that fits its route.
 
     Attributes:
@@ -34,18 +34,18 @@ class Call(NamedTuple):
     left: asyncio.Event
 
 
-class Answer(NamedTuple):
+class ApiAnswer(NamedTuple):
     """What a handler gives when it is not just JSON with status 200."""
 
     status: int
     body: Mapping[str, Any]
 
 
-Handler = Callable[[Call], Awaitable[Answer | Mapping[str, Any]]]
+Handler = Callable[[ApiCall], Awaitable[ApiAnswer | Mapping[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class ApiRoute:
     """One method of one path.
 
     Attributes:
@@ -77,11 +77,11 @@ class Route:
     owner_only: bool = False
 
 
-def read_query(route: Route, given: Sequence[tuple[str, str]]) -> dict[str, Any]:
+def read_query(route: ApiRoute, given: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """The query's parameters in the types that their schemas name.
 
     Raises:
-        ApiError: one is unknown, there twice, or not of its type.
+        HttpError: one is unknown, there twice, or not of its type.
     """
     found: dict[str, Any] = {}
     for name, text in given:

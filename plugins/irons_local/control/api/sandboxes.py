@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from irons_local.control.api.plane import Plane
-from irons_local.control.api.routing import Answer, Call, Route
+from irons_local.control.api.routing import ApiAnswer, ApiCall, ApiRoute
 from irons_local.control.egress.rules_and_modes import MODES
 from irons_local.control.egress.rules_input import rules_of
 from irons_local.control.sandbox.deadlines import LONGEST
@@ -17,13 +17,13 @@ from irons_local.control.sandbox.engine_registry import BUILT_IN
 from irons_local.control.sandbox.holds import ANSWERED_AFTER
 from irons_local.control.sandbox.variables import VARIABLES, checked
 from irons_local.control.schema import times
-from irons_local.control.schema.errors import ApiError, conflict, missing, unready
+from irons_local.control.schema.errors import HttpError, conflict, missing, unready
 from irons_local.control.schema.labels import FILTER, meets, wanted_labels
 from irons_local.control.schema.public_key import checked_key
 from irons_local.control.schema.rules_schema import RULES
 from irons_local.control.schema.schemas import Schema, optional, record, text
 from irons_local.control.store import sandboxes, terms
-from irons_local.control.store.sandboxes import CREATING, READY, RUNNING, Sandbox
+from irons_local.control.store.sandboxes import CREATING, READY, RUNNING, StoredSandbox
 from irons_local.control.store.terms import SECOND, Terms
 from irons_local.engines.bundle import entrypoint
 from irons_local.engines.protocol import Booter
@@ -90,11 +90,11 @@ _SSH = {
 }
 
 
-async def create_sandbox(call: Call) -> Answer:
+async def create_sandbox(call: ApiCall) -> ApiAnswer:
     """POST /sandboxes."""
     body = call.body
     now = times.now()
-    sandbox = Sandbox(
+    sandbox = StoredSandbox(
         id=sandboxes.new_id(),
         name=sandboxes.checked_name(body["name"]),
         status=CREATING,
@@ -117,7 +117,7 @@ async def create_sandbox(call: Call) -> Answer:
         if sandbox.engine in BUILT_IN:
             disk_images.check(limits, os.geteuid())
     except EngineError as error:
-        raise ApiError(400, error.message, error.hint) from error
+        raise HttpError(400, error.message, error.hint) from error
     # Wildcards are held against the list of public suffixes, which takes a moment: not in the event loop.
     own = await asyncio.to_thread(rules_of, body.get("rules") or ())
     await call.plane.egress.check_pins(own)
@@ -130,10 +130,10 @@ async def create_sandbox(call: Call) -> Answer:
     made = await call.plane.lifecycle.create(sandbox, own, given, variables, held=held)
     if held:
         call.plane.holds.begin(made.id)
-    return Answer(202, _short(made))
+    return ApiAnswer(202, _short(made))
 
 
-async def list_sandboxes(call: Call) -> Mapping[str, Any]:
+async def list_sandboxes(call: ApiCall) -> Mapping[str, Any]:
     """GET /sandboxes."""
     wanted = wanted_labels(call.query["label"]) if "label" in call.query else ()
     known, given = await call.plane.store.read(
@@ -146,7 +146,7 @@ async def list_sandboxes(call: Call) -> Mapping[str, Any]:
     }
 
 
-async def show_sandbox(call: Call) -> Mapping[str, Any]:
+async def show_sandbox(call: ApiCall) -> Mapping[str, Any]:
     """GET /sandboxes/{name}."""
     sandbox = await _find(call)
     if call.query.get("wait"):
@@ -158,39 +158,39 @@ async def show_sandbox(call: Call) -> Mapping[str, Any]:
     return _status(call.plane, sandbox, facts, given)
 
 
-async def change_sandbox(call: Call) -> Mapping[str, Any]:
+async def change_sandbox(call: ApiCall) -> Mapping[str, Any]:
     """PATCH /sandboxes/{name}."""
     await call.plane.deadlines.change(call.path["name"], call.body)
     return await show_sandbox(call)
 
 
-async def extend_sandbox(call: Call) -> Mapping[str, Any]:
+async def extend_sandbox(call: ApiCall) -> Mapping[str, Any]:
     """POST /sandboxes/{name}/extend."""
     await call.plane.deadlines.extend(call.path["name"], call.body["seconds"])
     return await show_sandbox(call)
 
 
-async def hold_sandbox(call: Call) -> Mapping[str, Any]:
+async def hold_sandbox(call: ApiCall) -> Mapping[str, Any]:
     """POST /sandboxes/{name}/hold."""
     seconds = call.query.get("wait", ANSWERED_AFTER)
     return {"held": await call.plane.holds.hold(call.path["name"], seconds, call.left)}
 
 
-async def release_sandbox(call: Call) -> Mapping[str, Any]:
+async def release_sandbox(call: ApiCall) -> Mapping[str, Any]:
     """DELETE /sandboxes/{name}/hold."""
     await call.plane.holds.release(call.path["name"])
     return {}
 
 
-async def start_sandbox(call: Call) -> Answer:
+async def start_sandbox(call: ApiCall) -> ApiAnswer:
     """POST /sandboxes/{name}/start."""
     await call.plane.deadlines.renew(call.path["name"])
-    return Answer(
+    return ApiAnswer(
         202, _short(await call.plane.lifecycle.start(call.path["name"], boot=call.query.get("boot", True)))
     )
 
 
-async def boot_of_sandbox(call: Call) -> Mapping[str, Any]:
+async def boot_of_sandbox(call: ApiCall) -> Mapping[str, Any]:
     """GET /sandboxes/{name}/boot."""
     sandbox = await _find(call)
     engine = call.plane.engines.get(sandbox.engine)
@@ -204,12 +204,12 @@ async def boot_of_sandbox(call: Call) -> Mapping[str, Any]:
     return {"output": found.decode(errors="replace")}
 
 
-async def stop_sandbox(call: Call) -> Answer:
+async def stop_sandbox(call: ApiCall) -> ApiAnswer:
     """POST /sandboxes/{name}/stop."""
-    return Answer(202, _short(await call.plane.lifecycle.stop(call.path["name"])))
+    return ApiAnswer(202, _short(await call.plane.lifecycle.stop(call.path["name"])))
 
 
-async def delete_sandbox(call: Call) -> Mapping[str, Any]:
+async def delete_sandbox(call: ApiCall) -> Mapping[str, Any]:
     """DELETE /sandboxes/{name}."""
     sandbox = await _find(call)
     await call.plane.lifecycle.delete(sandbox.id)
@@ -217,7 +217,7 @@ async def delete_sandbox(call: Call) -> Mapping[str, Any]:
     return {}
 
 
-async def ssh_of_sandbox(call: Call) -> Mapping[str, Any]:
+async def ssh_of_sandbox(call: ApiCall) -> Mapping[str, Any]:
     """GET /sandboxes/{name}/ssh."""
     sandbox = await _find(call)
     port = call.plane.doors.port(sandbox.id)
@@ -243,7 +243,7 @@ def _memory(facts: Mapping[str, str]) -> Mapping[str, int]:
 
 
 ROUTES = (
-    Route(
+    ApiRoute(
         "POST",
         "/sandboxes",
         create_sandbox,
@@ -256,7 +256,7 @@ ROUTES = (
         ),
         fails=(404, 409, 413, 503),
     ),
-    Route(
+    ApiRoute(
         "GET",
         "/sandboxes",
         list_sandboxes,
@@ -264,7 +264,7 @@ ROUTES = (
         {"type": "object", "properties": {"sandboxes": {"type": "array", "items": _STATUS}}},
         query={"label": FILTER},
     ),
-    Route(
+    ApiRoute(
         "GET",
         "/sandboxes/{name}",
         show_sandbox,
@@ -273,7 +273,7 @@ ROUTES = (
         query={"wait": {"type": "number", "minimum": 0, "maximum": ANSWERED_AFTER}},
         fails=(404,),
     ),
-    Route(
+    ApiRoute(
         "DELETE",
         "/sandboxes/{name}",
         delete_sandbox,
@@ -281,7 +281,7 @@ ROUTES = (
         {"type": "object"},
         fails=(404, 409, 503),
     ),
-    Route(
+    ApiRoute(
         "POST",
         "/sandboxes/{name}/start",
         start_sandbox,
@@ -291,7 +291,7 @@ ROUTES = (
         status=202,
         fails=(404, 409, 503),
     ),
-    Route(
+    ApiRoute(
         "GET",
         "/sandboxes/{name}/boot",
         boot_of_sandbox,
@@ -299,7 +299,7 @@ ROUTES = (
         {"type": "object", "properties": {"output": {"type": "string"}}, "required": ["output"]},
         fails=(404, 409),
     ),
-    Route(
+    ApiRoute(
         "POST",
         "/sandboxes/{name}/stop",
         stop_sandbox,
@@ -308,7 +308,7 @@ ROUTES = (
         status=202,
         fails=(404, 409),
     ),
-    Route(
+    ApiRoute(
         "PATCH",
         "/sandboxes/{name}",
         change_sandbox,
@@ -317,7 +317,7 @@ ROUTES = (
         body=record(_TERMS),
         fails=(404,),
     ),
-    Route(
+    ApiRoute(
         "POST",
         "/sandboxes/{name}/extend",
         extend_sandbox,
@@ -326,7 +326,7 @@ ROUTES = (
         body=_EXTEND,
         fails=(404, 409),
     ),
-    Route(
+    ApiRoute(
         "POST",
         "/sandboxes/{name}/hold",
         hold_sandbox,
@@ -335,7 +335,7 @@ ROUTES = (
         query={"wait": {"type": "number", "minimum": 0, "maximum": 3600}},
         fails=(404, 409),
     ),
-    Route(
+    ApiRoute(
         "DELETE",
         "/sandboxes/{name}/hold",
         release_sandbox,
@@ -343,7 +343,7 @@ ROUTES = (
         {"type": "object"},
         fails=(404,),
     ),
-    Route(
+    ApiRoute(
         "GET",
         "/sandboxes/{name}/ssh",
         ssh_of_sandbox,
@@ -354,12 +354,12 @@ ROUTES = (
 )
 
 
-async def _find(call: Call) -> Sandbox:
+async def _find(call: ApiCall) -> StoredSandbox:
     name = call.path["name"]
     return await call.plane.store.read(lambda connection: sandboxes.get(connection, name))
 
 
-async def _facts(plane: Plane, sandbox: Sandbox) -> Mapping[str, str]:
+async def _facts(plane: Plane, sandbox: StoredSandbox) -> Mapping[str, str]:
     """What the engine says of a sandbox at rest; while it is worked on, its engine is not asked."""
     engine = plane.engines.get(sandbox.engine)
     if engine is None or sandbox.status in sandboxes.BUSY:
@@ -400,7 +400,7 @@ def _check_image(plane: Plane, name: str, *, entry: bool) -> None:
         try:
             entrypoint.check(found.config, f"the image {found.name}")
         except EngineError as none:
-            raise ApiError(400, none.message, none.hint) from none
+            raise HttpError(400, none.message, none.hint) from none
     # All that doctor checks takes a third of a second: only where an image is built, or something is seen to be missing.
     check = (
         None if there and not readiness.doubtful() else readiness.obstacle(plane.places, building=not there)
@@ -410,7 +410,7 @@ def _check_image(plane: Plane, name: str, *, entry: bool) -> None:
         raise unready(error.message, error.hint)
 
 
-def _short(sandbox: Sandbox) -> Mapping[str, Any]:
+def _short(sandbox: StoredSandbox) -> Mapping[str, Any]:
     return {
         "id": sandbox.id,
         "name": sandbox.name,
@@ -421,7 +421,7 @@ def _short(sandbox: Sandbox) -> Mapping[str, Any]:
 
 
 def _status(
-    plane: Plane, sandbox: Sandbox, facts: Mapping[str, str], given: Terms | None
+    plane: Plane, sandbox: StoredSandbox, facts: Mapping[str, str], given: Terms | None
 ) -> Mapping[str, Any]:
     known = {
         "engine": sandbox.engine,

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from irons.version import __version__
-from irons_local.control.api.routing import Answer, Call, Route
+from irons_local.control.api.routing import ApiAnswer, ApiCall, ApiRoute
 from irons_local.control.schema import times
 from irons_local.control.schema.errors import conflict, missing
 from irons_local.control.schema.schemas import Schema, record, text
 from irons_local.control.store import keys, sandboxes
-from irons_local.control.store.keys import Key
+from irons_local.control.store.keys import StoredKey
 from irons_local.errors import CellError
 from irons_local.images.catalog import Images
 
@@ -100,13 +100,13 @@ _KEY: Schema = {
 }
 
 
-async def version(call: Call) -> Mapping[str, Any]:
+async def version(call: ApiCall) -> Mapping[str, Any]:
     """GET /version."""
     extensions = [*EXTENSIONS, *([END_NOTICES] if call.plane.deadlines.announces else [])]
     return {"name": "irons", "version": __version__, "api": "v0", "extensions": extensions}
 
 
-async def status(call: Call) -> Mapping[str, Any]:
+async def status(call: ApiCall) -> Mapping[str, Any]:
     """GET /status."""
     plane = call.plane
     known = await plane.store.read(sandboxes.all_of)
@@ -128,19 +128,19 @@ async def status(call: Call) -> Mapping[str, Any]:
     }
 
 
-async def list_keys(call: Call) -> Mapping[str, Any]:
+async def list_keys(call: ApiCall) -> Mapping[str, Any]:
     """GET /keys."""
     return {"keys": [_key(key) for key in await call.plane.store.read(keys.all_of)]}
 
 
-async def create_key(call: Call) -> Answer:
+async def create_key(call: ApiCall) -> ApiAnswer:
     """POST /keys."""
     label = call.body["label"]
     key, secret = await call.plane.keys.create(label)
-    return Answer(201, {**_key(key), "key": secret})
+    return ApiAnswer(201, {**_key(key), "key": secret})
 
 
-async def revoke_key(call: Call) -> Mapping[str, Any]:
+async def revoke_key(call: ApiCall) -> Mapping[str, Any]:
     """DELETE /keys/{id}."""
     name = call.path["id"]
     found = await call.plane.keys.revoke(name)
@@ -151,7 +151,7 @@ async def revoke_key(call: Call) -> Mapping[str, Any]:
     return {}
 
 
-async def list_images(call: Call) -> Mapping[str, Any]:
+async def list_images(call: ApiCall) -> Mapping[str, Any]:
     """GET /images."""
     places = call.plane.places
     images = Images(places.images, places.sandboxes)
@@ -171,7 +171,7 @@ async def list_images(call: Call) -> Mapping[str, Any]:
 
 
 ROUTES = (
-    Route(
+    ApiRoute(
         "GET",
         "/images",
         list_images,
@@ -195,7 +195,7 @@ ROUTES = (
             },
         },
     ),
-    Route(
+    ApiRoute(
         "GET",
         "/version",
         version,
@@ -210,8 +210,8 @@ ROUTES = (
             },
         },
     ),
-    Route("GET", "/status", status, "How the backend's processes are.", _STATUS),
-    Route(
+    ApiRoute("GET", "/status", status, "How the backend's processes are.", _STATUS),
+    ApiRoute(
         "GET",
         "/keys",
         list_keys,
@@ -220,7 +220,7 @@ ROUTES = (
         fails=(403,),
         owner_only=True,
     ),
-    Route(
+    ApiRoute(
         "POST",
         "/keys",
         create_key,
@@ -232,7 +232,7 @@ ROUTES = (
         fails=(403, 413),
         owner_only=True,
     ),
-    Route(
+    ApiRoute(
         "DELETE",
         "/keys/{id}",
         revoke_key,
@@ -244,7 +244,7 @@ ROUTES = (
 )
 
 
-def _key(key: Key) -> Mapping[str, Any]:
+def _key(key: StoredKey) -> Mapping[str, Any]:
     return {
         "id": key.id,
         "label": key.label,
@@ -253,14 +253,14 @@ def _key(key: Key) -> Mapping[str, Any]:
     }
 
 
-async def _keeper(call: Call) -> Mapping[str, Any]:
+async def _keeper(call: ApiCall) -> Mapping[str, Any]:
     try:
         return await call.plane.keeper.status()
     except CellError as error:
         return {"error": str(error)}
 
 
-async def _gateways(call: Call) -> list[Mapping[str, Any]]:
+async def _gateways(call: ApiCall) -> list[Mapping[str, Any]]:
     """Each worker of the gateway, by its number."""
     said = await call.plane.gateways.stats()
     return [{"worker": number, **each} for number, each in said.items()]

@@ -12,7 +12,7 @@ MOST_SUBJECTS = 256
 """Sandboxes of which changes are remembered: those that changed last."""
 
 
-class Changed(NamedTuple):
+class ChangedEvents(NamedTuple):
     """Events that changed after a cursor, and the cursor of who knows them."""
 
     events: Sequence[int]
@@ -45,7 +45,7 @@ class Changes:
             if len(self._of) > MOST_SUBJECTS:
                 del self._of[next(iter(self._of))]
 
-    def since(self, cursor: int, size: int) -> Changed:
+    def since(self, cursor: int, size: int) -> ChangedEvents:
         """Return what changed after a cursor; one that is not there yet means from now on.
 
         Args:
@@ -62,4 +62,6 @@ class Changes:
             if len(found) == before:
                 break
         found = sorted(found)[:size]
-        return Changed([event for _, event in found], found[-1][0] if len(found) == size else self._last)
+        return ChangedEvents(
+            [event for _, event in found], found[-1][0] if len(found) == size else self._last
+        )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from irons_local.control.audit.changes import Changed
+from irons_local.control.audit.changes import ChangedEvents
 from irons_local.control.schema.errors import bad, missing
 from irons_local.control.schema.times import rfc3339
 from irons_policy.causes import Outcome
@@ -84,7 +84,7 @@ class Page:
     cursor: int = 0
 
 
-def page(connection: sqlite3.Connection, query: Query, changed: Changed | None = None) -> Page:
+def page(connection: sqlite3.Connection, query: Query, changed: ChangedEvents | None = None) -> Page:
     """The next page of what a query asks for.
 
     Args:
@@ -93,7 +93,7 @@ def page(connection: sqlite3.Connection, query: Query, changed: Changed | None =
         changed: what changed, for a query that asks for it; found before this is called.
 
     Raises:
-        ApiError: no sandbox has, or had, that name.
+        HttpError: no sandbox has, or had, that name.
     """
     where, values = _conditions(connection, query)
     newest = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
@@ -128,7 +128,7 @@ def verdicts_of(text: str) -> tuple[str, ...]:
     """Verdicts as a request names them, separated by commas.
 
     Raises:
-        ApiError: one of them is none.
+        HttpError: one of them is none.
     """
     given = [each.strip() for each in text.split(",") if each.strip()]
     unknown = [each for each in given if each not in SPELLINGS]
@@ -141,7 +141,7 @@ def outcomes_of(text: str) -> tuple[str, ...]:
     """Outcomes as a request names them, separated by commas.
 
     Raises:
-        ApiError: one of them is unknown.
+        HttpError: one of them is unknown.
     """
     given = [each.strip() for each in text.split(",") if each.strip()]
     unknown = [each for each in given if each not in list(Outcome)]
@@ -183,7 +183,7 @@ def subject_of(connection: sqlite3.Connection, name: str) -> int:
     """Whose events a name means: the sandbox that has it, else the last one that had it and still has events.
 
     Raises:
-        ApiError: no sandbox has, or had, that name.
+        HttpError: no sandbox has, or had, that name.
     """
     row = connection.execute(
         "SELECT id FROM subjects WHERE (name = :name OR sandbox = :name) AND (gone_at IS NULL OR events > 0) "

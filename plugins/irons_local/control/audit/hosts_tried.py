@@ -40,7 +40,7 @@ def hosts(connection: sqlite3.Connection, query: HostQuery) -> list[dict[str, An
     """Return rows as the wire has them, the one tried last at the end.
 
     Raises:
-        ApiError: no sandbox has, or had, that name.
+        HttpError: no sandbox has, or had, that name.
     """
     values: dict[str, Any] = {"subject": subject_of(connection, query.name), "limit": query.limit}
     parts = ["subject = :subject"]
@@ -58,7 +58,7 @@ def totals(connection: sqlite3.Connection, name: str) -> dict[str, int]:
     """Count what a sandbox tried in its life, also what was rotated out since, and what of it was refused.
 
     Raises:
-        ApiError: no sandbox has, or had, that name.
+        HttpError: no sandbox has, or had, that name.
     """
     sql = (
         "SELECT total(count), total(CASE WHEN verdict = 'blocked' THEN count ELSE 0 END) "

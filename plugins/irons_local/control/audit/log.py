@@ -102,7 +102,7 @@ class Audit:
         Who does not wait is told all that had been written down when it asked: what was refused a moment ago is in it.
 
         Raises:
-            ApiError: no sandbox has, or had, that name.
+            HttpError: no sandbox has, or had, that name.
         """
         loop = asyncio.get_running_loop()
         if wait <= 0 and not self._closing:
@@ -123,7 +123,7 @@ class Audit:
         """List what a sandbox tried by host, including everything recorded before this call.
 
         Raises:
-            ApiError: no sandbox has, or had, that name.
+            HttpError: no sandbox has, or had, that name.
         """
         if not self._closing:
             await self._look_now()
@@ -133,7 +133,7 @@ class Audit:
         """Count what a sandbox tried, including everything recorded before this call.
 
         Raises:
-            ApiError: no sandbox has, or had, that name.
+            HttpError: no sandbox has, or had, that name.
         """
         if not self._closing:
             await self._look_now()

@@ -6,16 +6,16 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from irons_policy.causes import Cause
-from irons_policy.event import LARGEST, RECORDED, VERDICTS, Number, Text, Word
+from irons_policy.event import LARGEST, RECORDED, VERDICTS, NumberField, TextField, WordField
 
 INTERRUPTED: Final = "interrupted"
-_MOST = {name: kind.most for name, kind in RECORDED.items() if isinstance(kind, Text)}
-_NUMBERS = frozenset(name for name, kind in RECORDED.items() if isinstance(kind, Number))
+_MOST = {name: kind.most for name, kind in RECORDED.items() if isinstance(kind, TextField)}
+_NUMBERS = frozenset(name for name, kind in RECORDED.items() if isinstance(kind, NumberField))
 # A verdict is read with `allowed`, which says the same of a record without one.
 _WORDS = {
     name: frozenset(kind.words)
     for name, kind in RECORDED.items()
-    if isinstance(kind, Word) and name != "verdict"
+    if isinstance(kind, WordField) and name != "verdict"
 }
 _LATEST = 253_402_300_799_999_999
 _CELL = 64

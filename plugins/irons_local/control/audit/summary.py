@@ -26,7 +26,7 @@ HOST, DOMAIN, REST = 0, 1, 2
 _REFUSED, _UNREACHED, _PASSED = 0, 1, 2
 
 
-class Key(NamedTuple):
+class SummaryKey(NamedTuple):
     """Which attempts of a sandbox a row counts.
 
     Attributes:
@@ -42,7 +42,7 @@ class Key(NamedTuple):
     passed: bool
 
 
-class Row(NamedTuple):
+class SummaryRow(NamedTuple):
     """One summary row.
 
     Attributes:
@@ -56,7 +56,7 @@ class Row(NamedTuple):
         bytes_out: bytes that went out by them.
     """
 
-    key: Key
+    key: SummaryKey
     folded: int
     domain: str
     first: int
@@ -76,8 +76,8 @@ class Row(NamedTuple):
 class Folded(NamedTuple):
     """What folding changes: rows to remove, then rows to write."""
 
-    gone: tuple[Key, ...]
-    written: tuple[Row, ...]
+    gone: tuple[SummaryKey, ...]
+    written: tuple[SummaryRow, ...]
 
 
 def domain_of(host: str) -> str:
@@ -91,17 +91,17 @@ def domain_of(host: str) -> str:
     return registrable(host)
 
 
-def domain_key(key: Key, domain: str) -> Key:
+def domain_key(key: SummaryKey, domain: str) -> SummaryKey:
     """Return the key of the row that a host is folded into."""
-    return Key(domain if "/" in domain else f"*.{domain}", 0, key.verdict, key.passed)
+    return SummaryKey(domain if "/" in domain else f"*.{domain}", 0, key.verdict, key.passed)
 
 
-def rest_key(key: Key) -> Key:
+def rest_key(key: SummaryKey) -> SummaryKey:
     """Return the key of the row that counts the rest."""
-    return Key(OTHERS, 0, key.verdict, key.passed)
+    return SummaryKey(OTHERS, 0, key.verdict, key.passed)
 
 
-def fold(rows: Iterable[Row], fresh: Collection[Key], most: int = MOST) -> Folded:
+def fold(rows: Iterable[SummaryRow], fresh: Collection[SummaryKey], most: int = MOST) -> Folded:
     """Fold the rows of one sandbox until there are no more than allowed.
 
     Args:
@@ -125,7 +125,7 @@ def fold(rows: Iterable[Row], fresh: Collection[Key], most: int = MOST) -> Folde
 class _Pile:
     """Rows by their keys, and what was changed of them."""
 
-    def __init__(self, rows: Iterable[Row]) -> None:
+    def __init__(self, rows: Iterable[SummaryRow]) -> None:
         self._rows = {row.key: row for row in rows}
         self._before = dict(self._rows)
 
@@ -133,13 +133,13 @@ class _Pile:
         return len(self._rows)
 
     @property
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[SummaryRow]:
         """All rows, as they are now."""
         return list(self._rows.values())
 
     def fold_domains(self, worth: int, goal: int) -> None:
         """Fold the hosts of one domain after the other, the one with the most rows first, until so many rows are left."""
-        groups: defaultdict[Key, list[Row]] = defaultdict(list)
+        groups: defaultdict[SummaryKey, list[SummaryRow]] = defaultdict(list)
         for row in self._rows.values():
             if row.worth == worth and row.folded != REST:
                 groups[domain_key(row.key, row.domain)].append(row)
@@ -148,7 +148,7 @@ class _Pile:
                 return
             self._merge(group, key, DOMAIN, group[0].domain)
 
-    def fold_rest(self, rows: list[Row], goal: int) -> None:
+    def fold_rest(self, rows: list[SummaryRow], goal: int) -> None:
         """Count rows with the rest, those tried least and latest first, until so many rows are left."""
         for row in sorted(rows, key=lambda row: (row.times, -row.first, row.key)):
             if len(self._rows) <= goal:
@@ -163,12 +163,12 @@ class _Pile:
             tuple(row for key, row in self._rows.items() if self._before.get(key) != row),
         )
 
-    def _merge(self, rows: list[Row], key: Key, folded: int, domain: str) -> None:
+    def _merge(self, rows: list[SummaryRow], key: SummaryKey, folded: int, domain: str) -> None:
         for row in rows:
             del self._rows[row.key]
         there = self._rows.get(key)
         parts = rows if there is None else [*rows, there]
-        self._rows[key] = Row(
+        self._rows[key] = SummaryRow(
             key,
             folded,
             domain,

@@ -11,8 +11,8 @@ from irons_local.control.audit.summary import (
     HOST,
     LARGEST,
     MOST,
-    Key,
-    Row,
+    SummaryKey,
+    SummaryRow,
     domain_key,
     domain_of,
     fold,
@@ -101,10 +101,10 @@ class Sums:
 
     def write(self) -> None:
         """Write every change, and fold the rows of each sandbox that has too many."""
-        fresh: defaultdict[int, set[Key]] = defaultdict(set)
-        folded: dict[tuple[int, Key], _Change] = {}
+        fresh: defaultdict[int, set[SummaryKey]] = defaultdict(set)
+        folded: dict[tuple[int, SummaryKey], _Change] = {}
         for (subject, host, port, verdict, passed), change in self._changes.items():
-            key = Key(host, port, verdict, passed)
+            key = SummaryKey(host, port, verdict, passed)
             if not change or self._add(subject, key, change):
                 continue
             group = domain_key(key, self._domains(key.host))
@@ -140,22 +140,22 @@ class Sums:
             sign * min(LARGEST, event["bytes_out"] or 0),
         )
 
-    def _add(self, subject: int, key: Key, change: _Change) -> bool:
+    def _add(self, subject: int, key: SummaryKey, change: _Change) -> bool:
         values = (change.first, change.last, *_bounded(change), subject, *key)
         done = self._connection.execute(_ADD, values).rowcount == 1
         if done and change.times < 0:
             self._connection.execute(f"DELETE FROM summaries WHERE {_WHERE} AND count = 0", (subject, *key))  # noqa: S608 (names of ours)
         return done
 
-    def _exists(self, subject: int, key: Key) -> bool:
+    def _exists(self, subject: int, key: SummaryKey) -> bool:
         found = self._connection.execute(f"SELECT 1 FROM summaries WHERE {_WHERE}", (subject, *key))  # noqa: S608 (names of ours)
         return found.fetchone() is not None
 
-    def _insert(self, subject: int, key: Key, change: _Change) -> None:
-        row = Row(key, HOST, self._domains(key.host), change.first, change.last, *_bounded(change))
+    def _insert(self, subject: int, key: SummaryKey, change: _Change) -> None:
+        row = SummaryRow(key, HOST, self._domains(key.host), change.first, change.last, *_bounded(change))
         self._connection.execute(_PUT, _values(subject, row))
 
-    def _fold(self, subject: int, fresh: set[Key]) -> None:
+    def _fold(self, subject: int, fresh: set[SummaryKey]) -> None:
         held = self._connection.execute("SELECT count(*) FROM summaries WHERE subject = ?", (subject,))
         if int(held.fetchone()[0]) <= self._most:
             return
@@ -166,7 +166,7 @@ class Sums:
         )
         self._connection.executemany(_PUT, [_values(subject, row) for row in done.written])
 
-    def _rows(self, subject: int) -> Iterator[Row]:
+    def _rows(self, subject: int) -> Iterator[SummaryRow]:
         # Rows from before the domain was kept have none.
         found = self._connection.execute(
             "SELECT host, port, verdict, passed, folded, domain, first, last, count, bytes_in, bytes_out "
@@ -174,7 +174,9 @@ class Sums:
             (subject,),
         )
         for host, port, verdict, passed, folded, domain, *rest in found:
-            yield Row(Key(host, port, verdict, bool(passed)), folded, domain or self._domains(host), *rest)
+            yield SummaryRow(
+                SummaryKey(host, port, verdict, bool(passed)), folded, domain or self._domains(host), *rest
+            )
 
 
 def _bounded(change: _Change) -> tuple[int, int, int]:
@@ -184,5 +186,5 @@ def _bounded(change: _Change) -> tuple[int, int, int]:
     return count, came, went
 
 
-def _values(subject: int, row: Row) -> tuple[Any, ...]:
+def _values(subject: int, row: SummaryRow) -> tuple[Any, ...]:
     return subject, *row.key, *row[1:]

@@ -9,14 +9,14 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from irons_local.control.schema.errors import ApiError
+from irons_local.control.schema.errors import HttpError
 from irons_local.ipc.aio import AsyncLink
 from irons_local.ipc.framing import LinkClosedError, LinkError, RequestError
 
 _log = logging.getLogger(__name__)
 
 
-class Peer:
+class GatewayClient:
     """One link to one worker; a worker that was started again has another.
 
     Args:
@@ -48,16 +48,16 @@ class Peer:
 
         Raises:
             LinkClosedError: it is gone; whether it did what it was asked is not known.
-            ApiError: the request does not fit into a message, or the worker refuses.
+            HttpError: the request does not fit into a message, or the worker refuses.
         """
         try:
             message = await self._link.request(op, **fields)
         except LinkClosedError:
             raise
         except LinkError as error:
-            raise ApiError(400, f"the policy does not fit: {error}") from error
+            raise HttpError(400, f"the policy does not fit: {error}") from error
         except RequestError as error:
-            raise ApiError(500, f"the gateway refused: {error.message}") from error
+            raise HttpError(500, f"the gateway refused: {error.message}") from error
         message.close()
         return message.body
 

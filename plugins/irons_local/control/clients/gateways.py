@@ -14,8 +14,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from irons_local.control.clients.gateway import Peer
-from irons_local.control.schema.errors import ApiError, unready
+from irons_local.control.clients.gateway import GatewayClient
+from irons_local.control.schema.errors import HttpError, unready
 from irons_local.ipc.framing import LinkClosedError
 
 _log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ _DEAD_AFTER = 2.0
 _SPARE_WITHIN = 2.0
 
 
-class Place(NamedTuple):
+class CellPlace(NamedTuple):
     """Where a cell is served.
 
     Attributes:
@@ -58,7 +58,7 @@ class Gateways:
     def __init__(
         self,
         *,
-        locate: Callable[[str], Awaitable[Place]],
+        locate: Callable[[str], Awaitable[CellPlace]],
         release: Callable[[str], Awaitable[None]],
         on_audit: Callable[[str], None],
         on_connect: Callable[[Collection[str]], Awaitable[None]],
@@ -73,7 +73,7 @@ class Gateways:
         self._pool = pool
         self._serves = serves
         self._unrecorded: dict[int, Mapping[str, int]] = {}
-        self._peers: dict[int, Peer] = {}
+        self._peers: dict[int, GatewayClient] = {}
         self._listening: list[list[Any]] | None = None
         self._upstream: Mapping[str, Any] | None = None
         self._news = asyncio.Event()
@@ -89,7 +89,7 @@ class Gateways:
         before = self._peers.pop(worker, None)
         if before is not None:
             self._spawn(before.close())
-        peer = Peer(
+        peer = GatewayClient(
             sock,
             on_audit=self._on_audit,
             on_unrecorded=lambda counts: self._note_unrecorded(worker, counts),
@@ -126,7 +126,7 @@ class Gateways:
             How many live connections it cut.
 
         Raises:
-            ApiError: it was not confirmed in time.
+            HttpError: it was not confirmed in time.
         """
         sandbox = {"id": cell, "name": name, **self._limits}
         fields = {"cell": cell, "sandbox": sandbox, "policy": policy}
@@ -136,7 +136,7 @@ class Gateways:
         """How many live connections of a cell a policy would cut.
 
         Raises:
-            ApiError: the cell's worker did not answer in time.
+            HttpError: the cell's worker did not answer in time.
         """
         return _count(await self._of_cell(cell, "impact", {"cell": cell, "policy": policy}))
 
@@ -144,7 +144,7 @@ class Gateways:
         """How many live connections a cell has; None where its worker can't tell."""
         try:
             count = (await self._of_cell(cell, "live", {"cell": cell})).get("live")
-        except ApiError:
+        except HttpError:
             return None
         return count if isinstance(count, int) else None
 
@@ -160,7 +160,7 @@ class Gateways:
             port: 1 to 65535.
 
         Raises:
-            ApiError: no worker answered in time.
+            HttpError: no worker answered in time.
         """
         fields = {"policy": policy, "host": host, "port": port}
         if cell is not None:
@@ -175,7 +175,7 @@ class Gateways:
         """Have a cell forgotten for good.
 
         Raises:
-            ApiError: it was not confirmed in time.
+            HttpError: it was not confirmed in time.
         """
         await self._of_cell(cell, "forget", {"cell": cell}, spare=True)
         await self._release(cell)
@@ -251,7 +251,7 @@ class Gateways:
                 return None if (await self._locate(cell)).runs else answer
         return None
 
-    def _tell(self, number: int, peer: Peer) -> None:
+    def _tell(self, number: int, peer: GatewayClient) -> None:
         # All know it, one of them keeps it for those that will be started.
         keep = number == min(other for other, each in self._peers.items() if each.connected)
         more = {} if self._pool is None else {"pool": self._pool}
@@ -260,7 +260,7 @@ class Gateways:
     async def _greet(self, cells: Collection[str]) -> None:
         await self._on_connect(cells)
 
-    async def _ended(self, worker: int, peer: Peer) -> None:
+    async def _ended(self, worker: int, peer: GatewayClient) -> None:
         """Miss a link that has ended; its worker is of no use without another."""
         deadline = asyncio.get_running_loop().time() + _RENEWED_WITHIN
         while self._peers.get(worker) is peer:
@@ -272,13 +272,13 @@ class Gateways:
             await asyncio.sleep(min(left, _LOOK_EVERY))
 
     @staticmethod
-    async def _stats(peer: Peer, within: float) -> dict[str, Any]:
+    async def _stats(peer: GatewayClient, within: float) -> dict[str, Any]:
         try:
             async with asyncio.timeout(within):
                 return await peer.ask("stats")
         except (TimeoutError, LinkClosedError):
             return {"error": "it does not answer"}
-        except ApiError as error:
+        except HttpError as error:
             return {"error": error.text}
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from irons_local.cell.layout import Namespaces
-from irons_local.control.clients.gateways import Place
+from irons_local.control.clients.gateways import CellPlace
 from irons_local.errors import CellError
 from irons_local.ipc.aio import AsyncLink, keepers
 from irons_local.ipc.framing import LinkClosedError, LinkError, Message, RequestError
@@ -41,7 +41,7 @@ class KeeperClient:
         """
         self._on_moved = on_moved
         self._on_peer = on_peer
-        self._places: dict[str, Place] = {}
+        self._places: dict[str, CellPlace] = {}
         self._link: AsyncLink | None = None
         self._linked = asyncio.Event()
 
@@ -71,7 +71,7 @@ class KeeperClient:
         """
         await self._ask("restart", name=name, **({} if worker is None else {"worker": worker}))
 
-    async def place(self, cell: str) -> Place:
+    async def place(self, cell: str) -> CellPlace:
         """Where a cell is served; it is given a worker here if it has none.
 
         While there is no keeper nothing moves, and what it said last holds.
@@ -89,7 +89,7 @@ class KeeperClient:
                 raise
             return known
         message.close()
-        place = Place(
+        place = CellPlace(
             int(message.body["worker"]), message.body.get("pid") is not None, tuple(message.body["served"])
         )
         # Without a keeper a worker that dies stays dead, and its link says so.

@@ -15,18 +15,18 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from irons_local.config.upstream import Upstream
 from irons_local.control.egress.rules_input import shown
-from irons_local.control.schema.errors import ApiError, bad, conflict, missing, unready
+from irons_local.control.schema.errors import HttpError, bad, conflict, missing, unready
 from irons_local.control.store import rules as rulebook
 from irons_local.control.store import sandboxes
 from irons_local.control.store.database import Store
 from irons_local.control.store.rules import ACCOUNT
-from irons_local.control.store.sandboxes import STOPPED, Sandbox
+from irons_local.control.store.sandboxes import STOPPED, StoredSandbox
 from irons_local.linux.routes import read_ground
 from irons_policy import floor
 from irons_policy.addresses import Address, is_single
 from irons_policy.decide import judge
 from irons_policy.hostnames import Host, HostError, canonical_host
-from irons_policy.hostnet import Ground, Listener
+from irons_policy.hostnet import HostNetwork, Listener
 from irons_policy.policy import Decision, Policy
 from irons_policy.rules import Rule, RuleChange, spell
 
@@ -40,7 +40,7 @@ _LARGEST_POLICY = 3 * 1024 * 1024
 
 
 class Enforcer(Protocol):
-    """The gateway, as far as rules are concerned; each method raises `ApiError` where it does not answer."""
+    """The gateway, as far as rules are concerned; each method raises `HttpError` where it does not answer."""
 
     async def push(self, cell: str, name: str, policy: dict[str, Any]) -> int:
         """Put a policy in force; gives the number of connections it cut."""
@@ -97,7 +97,7 @@ class ChangedRule(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Changed:
+class PolicyChange:
     """What a change of rules or of the mode did, or, as a dry run, would do.
 
     Attributes:
@@ -150,7 +150,7 @@ class Egress:
         """Mode and rules of a sandbox, or of the account for None.
 
         Raises:
-            ApiError: there is no such sandbox.
+            HttpError: there is no such sandbox.
         """
 
         def work(connection: sqlite3.Connection) -> Shown:
@@ -175,7 +175,7 @@ class Egress:
 
         return await self._store.read(work)
 
-    async def put(self, name: str | None, rules: Sequence[Rule], *, dry: bool = False) -> Changed:
+    async def put(self, name: str | None, rules: Sequence[Rule], *, dry: bool = False) -> PolicyChange:
         """Add rules, each in place of the one with its pattern if there is one: all of them, or none.
 
         Args:
@@ -184,11 +184,11 @@ class Egress:
             dry: change nothing; the answer is what it would be.
 
         Raises:
-            ApiError: there is no such sandbox, or the gateway did not confirm it.
+            HttpError: there is no such sandbox, or the gateway did not confirm it.
         """
 
         def work(
-            connection: sqlite3.Connection, sandbox: Sandbox | None
+            connection: sqlite3.Connection, sandbox: StoredSandbox | None
         ) -> tuple[tuple[ChangedRule, ...], str]:
             done = (
                 ChangedRule(rule.pattern.text, rule.list, rulebook.put(connection, _identity(sandbox), rule))
@@ -198,9 +198,9 @@ class Egress:
 
         await self.check_pins(rules)
         (done, mode), cut = await self._change(name, work, dry=dry)
-        return Changed(any(each.changed for each in done), cut, mode, done)
+        return PolicyChange(any(each.changed for each in done), cut, mode, done)
 
-    async def remove(self, name: str | None, patterns: Sequence[str], *, dry: bool = False) -> Changed:
+    async def remove(self, name: str | None, patterns: Sequence[str], *, dry: bool = False) -> PolicyChange:
         """Remove the rules with these patterns: all of them, or, where one is missing, none.
 
         Args:
@@ -209,19 +209,19 @@ class Egress:
             dry: change nothing; the answer is what it would be.
 
         Raises:
-            ApiError: there is no such sandbox or rule, or the gateway did not confirm it.
+            HttpError: there is no such sandbox or rule, or the gateway did not confirm it.
         """
 
         def work(
-            connection: sqlite3.Connection, sandbox: Sandbox | None
+            connection: sqlite3.Connection, sandbox: StoredSandbox | None
         ) -> tuple[tuple[ChangedRule, ...], str]:
             done = (ChangedRule(each, _removed(connection, sandbox, each), True) for each in patterns)
             return tuple(done), _mode(connection, sandbox)
 
         (done, mode), cut = await self._change(name, work, dry=dry)
-        return Changed(True, cut, mode, done)
+        return PolicyChange(True, cut, mode, done)
 
-    async def set_mode(self, name: str | None, mode: str | None, *, dry: bool = False) -> Changed:
+    async def set_mode(self, name: str | None, mode: str | None, *, dry: bool = False) -> PolicyChange:
         """Set the mode of the account, or of a sandbox; None lets a sandbox follow the account.
 
         Args:
@@ -230,16 +230,16 @@ class Egress:
             dry: change nothing; the answer is what it would be.
 
         Raises:
-            ApiError: there is no such sandbox, or the gateway did not confirm it.
+            HttpError: there is no such sandbox, or the gateway did not confirm it.
         """
 
-        def work(connection: sqlite3.Connection, sandbox: Sandbox | None) -> tuple[bool, str]:
+        def work(connection: sqlite3.Connection, sandbox: StoredSandbox | None) -> tuple[bool, str]:
             before = rulebook.account_mode(connection) if sandbox is None else sandbox.mode
             _set_mode(connection, sandbox, mode)
             return before != mode, mode or rulebook.account_mode(connection)
 
         (changed, now), cut = await self._change(name, work, dry=dry)
-        return Changed(changed, cut, now)
+        return PolicyChange(changed, cut, now)
 
     async def replace(
         self, name: str | None, new: Sequence[Rule], given: Mapping[str, Any], *, dry: bool
@@ -254,10 +254,10 @@ class Egress:
             dry: change nothing; the number of connections is that which would be cut.
 
         Raises:
-            ApiError: there is no such sandbox, the revision is another by now, or the gateway did not answer.
+            HttpError: there is no such sandbox, the revision is another by now, or the gateway did not answer.
         """
 
-        def work(connection: sqlite3.Connection, sandbox: Sandbox | None) -> tuple[RuleChange, ...]:
+        def work(connection: sqlite3.Connection, sandbox: StoredSandbox | None) -> tuple[RuleChange, ...]:
             if given.get("revision") not in (None, _revision(connection, sandbox)):
                 raise conflict("the policy has changed since it was read; read it again")
             if "mode" in given:
@@ -271,7 +271,7 @@ class Egress:
         """Refuse rules that pin a name to a port of irons itself, which the floor keeps shut whatever a rule says.
 
         Raises:
-            ApiError: 400, naming the rule, the address and the port; or the kernel cannot be asked.
+            HttpError: 400, naming the rule, the address and the port; or the kernel cannot be asked.
         """
         listening = _listeners(self._listening())
         ports = {port for _, port in listening}
@@ -305,7 +305,7 @@ class Egress:
             live: also have the gateway reach it, where it is allowed; the third of the answers says what came of it.
 
         Raises:
-            ApiError: there is no such sandbox, or the host is not one, or the kernel cannot be asked.
+            HttpError: there is no such sandbox, or the host is not one, or the kernel cannot be asked.
         """
         try:
             judged = canonical_host(host)
@@ -313,7 +313,7 @@ class Egress:
             raise bad(f"{shown(host)}: {error}") from error
         hosts = self._hosts()
 
-        def work(connection: sqlite3.Connection) -> tuple[Sandbox | None, Policy]:
+        def work(connection: sqlite3.Connection) -> tuple[StoredSandbox | None, Policy]:
             sandbox = _scope(connection, name)
             return sandbox, rulebook.policies_of(connection, [sandbox], hosts)[0]
 
@@ -330,7 +330,7 @@ class Egress:
         """Put a sandbox's policy in force, as it is written down.
 
         Raises:
-            ApiError: the gateway did not confirm it.
+            HttpError: the gateway did not confirm it.
         """
         async with self._one_at_a_time:
             found = await self._store.read(partial(self._policies, identity=identity, every=True))
@@ -345,7 +345,7 @@ class Egress:
             cells: only of these sandboxes, by their ids; None is all.
 
         Raises:
-            ApiError: the gateway did not confirm it.
+            HttpError: the gateway did not confirm it.
         """
         async with self._one_at_a_time:
             found = await self._store.read(self._policies)
@@ -361,7 +361,7 @@ class Egress:
         """Let the gateway forget a sandbox for good.
 
         Raises:
-            ApiError: the gateway did not confirm it.
+            HttpError: the gateway did not confirm it.
         """
         # Behind a push that began before the sandbox was leaving, and before one that waits, which comes to nothing then.
         turn = self._turns[identity]
@@ -369,7 +369,7 @@ class Egress:
             await self._gateway.forget(identity)
             turn.change = _GONE
 
-    async def _ground(self) -> Ground:
+    async def _ground(self) -> HostNetwork:
         try:
             ground = await asyncio.to_thread(read_ground, _listeners(self._listening()))
         except OSError as error:
@@ -377,11 +377,15 @@ class Egress:
         return _closed(ground, self._upstream())
 
     async def _change(
-        self, name: str | None, work: Callable[[sqlite3.Connection, Sandbox | None], T], *, dry: bool = False
+        self,
+        name: str | None,
+        work: Callable[[sqlite3.Connection, StoredSandbox | None], T],
+        *,
+        dry: bool = False,
     ) -> tuple[T, int]:
         """Do `work` and put what follows from it in force: both, or, where the work fails, neither."""
 
-        def written(connection: sqlite3.Connection) -> tuple[T, list[tuple[Sandbox, dict[str, Any]]]]:
+        def written(connection: sqlite3.Connection) -> tuple[T, list[tuple[StoredSandbox, dict[str, Any]]]]:
             sandbox = _scope(connection, name)
             answer = work(connection, sandbox)
             _check_size(rulebook.policies_of(connection, [sandbox], self._hosts())[0].to_json())
@@ -406,7 +410,7 @@ class Egress:
         self._changes += 1
         return self._changes
 
-    async def _push_one(self, sandbox: Sandbox, policy: dict[str, Any], change: int) -> int:
+    async def _push_one(self, sandbox: StoredSandbox, policy: dict[str, Any], change: int) -> int:
         turn = self._turns[sandbox.id]
         async with turn.lock:
             if turn.change > change:
@@ -416,18 +420,18 @@ class Egress:
             turn.change = change
             return cut
 
-    async def _push(self, found: Sequence[tuple[Sandbox, dict[str, Any]]], change: int) -> int:
+    async def _push(self, found: Sequence[tuple[StoredSandbox, dict[str, Any]]], change: int) -> int:
         pushes = [self._push_one(sandbox, policy, change) for sandbox, policy in found]
         try:
             return sum(await asyncio.gather(*pushes))
-        except ApiError as error:
-            raise ApiError(
+        except HttpError as error:
+            raise HttpError(
                 error.status, f"the change is stored, but not active everywhere yet: {error.text}"
             ) from error
 
     def _policies(
         self, connection: sqlite3.Connection, identity: str | None = None, *, every: bool = False
-    ) -> list[tuple[Sandbox, dict[str, Any]]]:
+    ) -> list[tuple[StoredSandbox, dict[str, Any]]]:
         """The policies to push: of one sandbox, or of all; a stopped one gets its own when it starts, a leaving one none."""
         affected = [
             sandbox
@@ -451,38 +455,38 @@ class _Turn:
 
 
 class _DryRun(Exception):
-    def __init__(self, answer: Any, found: list[tuple[Sandbox, dict[str, Any]]]) -> None:
+    def __init__(self, answer: Any, found: list[tuple[StoredSandbox, dict[str, Any]]]) -> None:
         super().__init__("dry run")
         self.answer = answer
         self.found = found
 
 
-def _scope(connection: sqlite3.Connection, name: str | None) -> Sandbox | None:
+def _scope(connection: sqlite3.Connection, name: str | None) -> StoredSandbox | None:
     return None if name is None else sandboxes.get(connection, name)
 
 
-def _identity(sandbox: Sandbox | None) -> str:
+def _identity(sandbox: StoredSandbox | None) -> str:
     return ACCOUNT if sandbox is None else sandbox.id
 
 
-def _mode(connection: sqlite3.Connection, sandbox: Sandbox | None) -> str:
+def _mode(connection: sqlite3.Connection, sandbox: StoredSandbox | None) -> str:
     own = None if sandbox is None else sandbox.mode
     return own or rulebook.account_mode(connection)
 
 
-def _revision(connection: sqlite3.Connection, sandbox: Sandbox | None) -> str:
+def _revision(connection: sqlite3.Connection, sandbox: StoredSandbox | None) -> str:
     mode = rulebook.account_mode(connection) if sandbox is None else sandbox.mode
     return rulebook.revision(mode, rulebook.of(connection, _identity(sandbox)))
 
 
-def _set_mode(connection: sqlite3.Connection, sandbox: Sandbox | None, mode: str | None) -> None:
+def _set_mode(connection: sqlite3.Connection, sandbox: StoredSandbox | None, mode: str | None) -> None:
     if sandbox is not None:
         sandboxes.change(connection, sandbox.id, mode=mode)
     elif mode is not None:
         rulebook.set_account_mode(connection, mode)
 
 
-def _removed(connection: sqlite3.Connection, sandbox: Sandbox | None, pattern: str) -> str:
+def _removed(connection: sqlite3.Connection, sandbox: StoredSandbox | None, pattern: str) -> str:
     """Remove a rule; gives the list it was in."""
     listed = rulebook.remove(connection, _identity(sandbox), pattern)
     if listed is None:
@@ -496,7 +500,7 @@ def _listeners(listening: Sequence[tuple[str, int]]) -> list[Listener]:
     return [(ip_address(address), port) for address, port in listening]
 
 
-def _closed(ground: Ground, upstream: Upstream | None) -> Ground:
+def _closed(ground: HostNetwork, upstream: Upstream | None) -> HostNetwork:
     """The ground on which the upstream proxy is closed to sandboxes, as far as is known without resolving its name."""
     if upstream is None:
         return ground

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from irons_local.control.schema.errors import ApiError, bad
+from irons_local.control.schema.errors import HttpError, bad
 from irons_policy.patterns import PatternError, read_pattern
 from irons_policy.rules import ListName, Rule, RuleError, make_rule
 
@@ -20,7 +20,7 @@ def rule_of(given: Mapping[str, Any]) -> Rule:
         given: `pattern` and `list`, and optionally `private`, `note`, `broad`.
 
     Raises:
-        ApiError: the pattern or an address is not one; the text says why.
+        HttpError: the pattern or an address is not one; the text says why.
     """
     text = str(given.get("pattern", ""))
     kind: ListName = "deny" if given.get("list") == "deny" else "allow"
@@ -42,7 +42,7 @@ def rules_of(given: Sequence[Mapping[str, Any]]) -> tuple[Rule, ...]:
     """Rules as a request gives them.
 
     Raises:
-        ApiError: one of them is bad, or two have the same pattern; the text says which.
+        HttpError: one of them is bad, or two have the same pattern; the text says which.
     """
     return _each_once("rules", given, rule_of, lambda rule: rule.pattern.text)
 
@@ -55,7 +55,7 @@ def rules_to_put(body: Mapping[str, Any], listed: ListName) -> tuple[Rule, ...]:
         listed: the list they go to.
 
     Raises:
-        ApiError: one of them is bad, or two have the same pattern; the text says which.
+        HttpError: one of them is bad, or two have the same pattern; the text says which.
     """
     common = {key: body[key] for key in ("private", "note", "broad") if key in body}
 
@@ -71,7 +71,7 @@ def patterns_to_remove(body: Mapping[str, Any]) -> tuple[str, ...]:
     """The patterns of a request to remove rules, in their one spelling: `domain`, or each of `domains`.
 
     Raises:
-        ApiError: one is not a pattern, or two are the same; the text says which.
+        HttpError: one is not a pattern, or two are the same; the text says which.
     """
 
     def spelled(text: str) -> str:
@@ -103,7 +103,7 @@ def _each_once(
     for index, each in enumerate(given):
         try:
             one = read(each)
-        except ApiError as error:
+        except HttpError as error:
             raise bad(f"{where}[{index}]: {error.text}") from error
         pattern = pattern_of(one)
         if pattern in found:

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 import h11
 from starlette.types import ASGIApp, Scope
 
-from irons_local.control.http.exchange import Exchange, Headers
+from irons_local.control.http.exchange import Headers, HttpExchange
 from irons_local.control.http.gate import Gate
 from irons_local.control.http.phases import Phase, TimesAllowed
 
@@ -32,7 +32,7 @@ _MOST_LINES = 128
 _ABSOLUTE = re.compile(rb"https?://[^/?]*", re.IGNORECASE)
 
 
-class Conversation(asyncio.Protocol):
+class HttpConnection(asyncio.Protocol):
     """Reads requests, has the application answer them one after another, and ends what takes too long."""
 
     def __init__(
@@ -64,7 +64,7 @@ class Conversation(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._phase = Phase.FRESH
-        self._exchange: Exchange | None = None
+        self._exchange: HttpExchange | None = None
         self._known = False
         self._closing = False
         self._half_closed = False
@@ -231,7 +231,7 @@ class Conversation(asyncio.Protocol):
             self._recognise(valid=True)
         self._bodiless = request.method == b"HEAD"
         self._enter(Phase.BODY)
-        self._exchange = Exchange(self, self._scope(request))
+        self._exchange = HttpExchange(self, self._scope(request))
         task = self._loop.create_task(self._exchange.run(self._app))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -14,7 +14,7 @@ _log = logging.getLogger(__name__)
 Headers = Iterable[tuple[bytes, bytes]]
 
 
-class Line(Protocol):
+class HttpChannel(Protocol):
     """The connection that an exchange is on."""
 
     def welcome_body(self) -> None:
@@ -33,10 +33,10 @@ class Line(Protocol):
         """End the connection at once."""
 
 
-class Exchange:
+class HttpExchange:
     """Hands the body to the application as it comes, and its answer to the connection in one piece."""
 
-    def __init__(self, line: Line, scope: Scope) -> None:
+    def __init__(self, line: HttpChannel, scope: Scope) -> None:
         """Make one for a request whose head is there."""
         self._line = line
         self._scope = scope

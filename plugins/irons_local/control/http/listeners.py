@@ -14,8 +14,8 @@ from typing import cast
 
 from starlette.types import ASGIApp
 
-from irons_local.config.server import Config
-from irons_local.control.http.conversation import Conversation
+from irons_local.config.server import ServerConfig
+from irons_local.control.http.conversation import HttpConnection
 from irons_local.control.http.gate import Gate
 from irons_local.control.http.phases import TimesAllowed
 from irons_local.ipc.unixsock import listen, peer_of
@@ -99,7 +99,7 @@ class Listener:
             await self._end()
 
     async def _end(self) -> None:
-        guests = [cast("Conversation", guest) for guest in self._gate.guests]
+        guests = [cast("HttpConnection", guest) for guest in self._gate.guests]
         for guest in guests:
             guest.shut_down()
         left = {*self._tasks, *self._opening}
@@ -149,7 +149,7 @@ class Listener:
         self._accept()
 
     def _serve(self, client: socket.socket, peer: Hashable) -> None:
-        conversation = Conversation(
+        conversation = HttpConnection(
             self._app, self._gate, self._times, self._tasks, open_to_all=self._open_to_all
         )
         self._gate.enter(conversation, peer)
@@ -164,7 +164,7 @@ class Listener:
 
         task.add_done_callback(opened)
 
-    async def _open(self, client: socket.socket, conversation: Conversation) -> None:
+    async def _open(self, client: socket.socket, conversation: HttpConnection) -> None:
         """Make a connection of an accepted socket; with TLS that takes a handshake."""
         tls = self._tls
         await asyncio.get_running_loop().connect_accepted_socket(
@@ -189,7 +189,7 @@ def unix_listener(app: ASGIApp, path: Path) -> Listener:
     return Listener(app, sock, open_to_all=True)
 
 
-def tcp_listener(app: ASGIApp, config: Config) -> Listener:
+def tcp_listener(app: ASGIApp, config: ServerConfig) -> Listener:
     """Serve on the address that `config` names; the application must ask for keys itself.
 
     Raises:

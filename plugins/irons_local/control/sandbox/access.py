@@ -14,7 +14,7 @@ MOST = 64 * 1024
 """Characters that the keys of a sandbox may have together."""
 
 
-class Key(NamedTuple):
+class AccessKey(NamedTuple):
     """One public key.
 
     Attributes:
@@ -30,18 +30,18 @@ class Key(NamedTuple):
     comment: str
 
 
-class Changed(NamedTuple):
+class ChangedKeys(NamedTuple):
     """The keys as they are to be, and the ids of those that open it no more."""
 
     public_keys: str
     gone: Sequence[str] = ()
 
 
-Change = Callable[[str], Changed]
+Change = Callable[[str], ChangedKeys]
 """Given the text of the keys there are."""
 
 
-def keys_of(public_keys: str) -> list[Key]:
+def keys_of(public_keys: str) -> list[AccessKey]:
     """The keys in the text of a public key file."""
     return [_key(line) for line in public_keys.splitlines()]
 
@@ -49,13 +49,13 @@ def keys_of(public_keys: str) -> list[Key]:
 def adding(fresh: str) -> Change:
     """Add the keys of a checked public key file; one that is there already stays as it is."""
 
-    def change(known: str) -> Changed:
+    def change(known: str) -> ChangedKeys:
         ids = {key.id for key in keys_of(known)}
         lines = [line for line in fresh.splitlines() if key_id(line) not in ids]
         after = known + "".join(f"{line}\n" for line in dict.fromkeys(lines))
         if len(after) > MOST:
             raise conflict(f"the keys of a sandbox may have {MOST:,} characters together; remove one first")
-        return Changed(after)
+        return ChangedKeys(after)
 
     return change
 
@@ -63,20 +63,20 @@ def adding(fresh: str) -> Change:
 def removing(identity: str) -> Change:
     """Remove the key with an id; the last one stays, or nobody could enter."""
 
-    def change(known: str) -> Changed:
+    def change(known: str) -> ChangedKeys:
         lines = known.splitlines()
         kept = [line for line in lines if key_id(line) != identity]
         if len(kept) == len(lines):
             raise missing(f"no key {identity!r} opens it", "irons access NAME lists those that do")
         if not kept:
             raise conflict("it is the only key that opens it; add another one first")
-        return Changed("".join(f"{line}\n" for line in kept), (identity,))
+        return ChangedKeys("".join(f"{line}\n" for line in kept), (identity,))
 
     return change
 
 
-def _key(line: str) -> Key:
+def _key(line: str) -> AccessKey:
     kind, encoded, comment = (*line.split(None, 2), "", "")[:3]
     digest = hashlib.sha256(base64.b64decode(encoded)).digest()
     fingerprint = base64.b64encode(digest).decode("ascii").rstrip("=")
-    return Key(key_id(line), kind, f"SHA256:{fingerprint}", comment)
+    return AccessKey(key_id(line), kind, f"SHA256:{fingerprint}", comment)

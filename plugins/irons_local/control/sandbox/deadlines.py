@@ -13,10 +13,10 @@ from typing import Any
 from irons.ending import NEAR, ending
 from irons_local.control.clients.gateways import Gateways
 from irons_local.control.sandbox.lifecycle import Lifecycle
-from irons_local.control.schema.errors import ApiError, bad, conflict
+from irons_local.control.schema.errors import HttpError, bad, conflict
 from irons_local.control.store import sandboxes, terms
 from irons_local.control.store.database import Store, StoreError
-from irons_local.control.store.sandboxes import ERROR, READY, RUNNING, STOPPED, Sandbox
+from irons_local.control.store.sandboxes import ERROR, READY, RUNNING, STOPPED, StoredSandbox
 from irons_local.control.store.terms import SECOND, Instant, Terms
 from irons_local.engines.protocol import Activity, Announces, Engine, Observer
 from irons_local.errors import CellError, EngineError
@@ -43,7 +43,7 @@ _ANNOUNCED = (NEAR, 60)
 _log = logging.getLogger(__name__)
 
 
-class Deadlines:
+class SandboxDeadlines:
     """Keeps the terms of sandboxes, and stops or destroys those whose time has come.
 
     Args:
@@ -80,12 +80,12 @@ class Deadlines:
         return all(isinstance(engine, Announces) for engine in self._engines.values())
 
     def first(
-        self, sandbox: Sandbox, *, ttl: int | None, remove: bool, idle_stop: int | None
+        self, sandbox: StoredSandbox, *, ttl: int | None, remove: bool, idle_stop: int | None
     ) -> Terms | None:
         """The terms of a sandbox that is to be made; None where it has none.
 
         Raises:
-            ApiError: they contradict one another, or its engine cannot tell idleness.
+            HttpError: they contradict one another, or its engine cannot tell idleness.
         """
         asked = Terms(sandbox.id, ttl, remove, idle_stop=idle_stop)
         self._check(sandbox, asked)
@@ -97,10 +97,10 @@ class Deadlines:
         """Change a sandbox's `ttl` (from now on), `rm` or `idle_stop`; what is not in `asked` stays.
 
         Raises:
-            ApiError: there is none of that name, or the terms contradict one another.
+            HttpError: there is none of that name, or the terms contradict one another.
         """
 
-        def work(found: Sandbox, before: Terms) -> Terms:
+        def work(found: StoredSandbox, before: Terms) -> Terms:
             now = self.instant()
             ttl = asked.get("ttl", before.ttl)
             after = replace(
@@ -124,10 +124,10 @@ class Deadlines:
         """Move a sandbox's deadline on; one that has passed begins again from now.
 
         Raises:
-            ApiError: there is none of that name, or it has no deadline.
+            HttpError: there is none of that name, or it has no deadline.
         """
 
-        def work(found: Sandbox, before: Terms) -> Terms:
+        def work(found: StoredSandbox, before: Terms) -> Terms:
             if before.ttl is None:
                 raise conflict(f"{found.name} has no deadline to extend")
             now = self.instant()
@@ -145,7 +145,7 @@ class Deadlines:
             StoreError: the database failed.
         """
 
-        def work(_: Sandbox, before: Terms) -> Terms:
+        def work(_: StoredSandbox, before: Terms) -> Terms:
             now = self.instant()
             left = before.left(now)
             if before.ttl is None or (left is not None and left > 0):
@@ -209,7 +209,7 @@ class Deadlines:
                 wait = min([wait, *(each / SECOND for each in nearest)])
         return max(0.05, wait)
 
-    def _announce(self, sandbox: Sandbox, given: Terms, left: int | None) -> None:
+    def _announce(self, sandbox: StoredSandbox, given: Terms, left: int | None) -> None:
         """Have open sessions say that the sandbox ends soon: once at each of `_ANNOUNCED`, again where it was extended."""
         passed = sum(1 for each in _ANNOUNCED if left is not None and left <= each * SECOND)
         before = self._announced.pop(sandbox.id, 0)
@@ -225,7 +225,7 @@ class Deadlines:
             self._announcing.add(task)
             task.add_done_callback(self._announcing.discard)
 
-    def _end(self, sandbox: Sandbox, given: Terms, by: str) -> None:
+    def _end(self, sandbox: StoredSandbox, given: Terms, by: str) -> None:
         if sandbox.id in self._ending:
             return
         self._ending[sandbox.id] = task = asyncio.create_task(
@@ -233,7 +233,7 @@ class Deadlines:
         )
         task.add_done_callback(lambda _: self._ending.pop(sandbox.id, None))
 
-    async def _ended(self, sandbox: Sandbox, given: Terms, by: str) -> None:
+    async def _ended(self, sandbox: StoredSandbox, given: Terms, by: str) -> None:
         destroys = by == "ttl" and given.remove
         if by == "ttl":
             why = f"at the end of its time to live ({_duration(given.ttl or 0)})"
@@ -252,7 +252,7 @@ class Deadlines:
                     await self._lifecycle.delete(sandbox.id)
                     return
             await self._rewrite(sandbox.id, lambda _, now: _over(now, by, self.instant()))
-        except ApiError as error:
+        except HttpError as error:
             if error.status != 404:
                 _log.warning("%s (%s) could not be ended %s: %s", sandbox.name, sandbox.id, why, error)
                 await asyncio.sleep(_EVERY)
@@ -260,7 +260,7 @@ class Deadlines:
             _log.warning("%s (%s) could not be ended %s: %s", sandbox.name, sandbox.id, why, error or "late")
             await asyncio.sleep(_EVERY)
 
-    async def _idleness(self, sandbox: Sandbox, given: Terms, now: Instant) -> Terms:
+    async def _idleness(self, sandbox: StoredSandbox, given: Terms, now: Instant) -> Terms:
         """The terms with since when it has been idle."""
         if given.idle_stop is None:
             return given
@@ -291,7 +291,7 @@ class Deadlines:
         self._idle[sandbox.id] = after
         return after
 
-    async def _activity(self, sandbox: Sandbox) -> Activity | None:
+    async def _activity(self, sandbox: StoredSandbox) -> Activity | None:
         engine = self._engines.get(sandbox.engine)
         if not isinstance(engine, Observer):
             return None
@@ -309,7 +309,7 @@ class Deadlines:
         if after != before:
             await self._store.write(write)
 
-    async def _rewrite(self, name: str, work: Callable[[Sandbox, Terms], Terms]) -> None:
+    async def _rewrite(self, name: str, work: Callable[[StoredSandbox, Terms], Terms]) -> None:
         def write(connection: sqlite3.Connection) -> None:
             found = sandboxes.get(connection, name)
             terms.put(connection, work(found, terms.get(connection, found.id)))
@@ -317,7 +317,7 @@ class Deadlines:
         await self._store.write(write)
         self._news.set()
 
-    def _check(self, sandbox: Sandbox, asked: Terms) -> None:
+    def _check(self, sandbox: StoredSandbox, asked: Terms) -> None:
         if asked.remove and asked.ttl is None:
             raise bad("rm needs a ttl: it destroys the sandbox at the end of it")
         engine = self._engines.get(sandbox.engine)

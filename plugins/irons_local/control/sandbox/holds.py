@@ -11,7 +11,7 @@ import asyncio
 import logging
 
 from irons_local.control.sandbox.lifecycle import Lifecycle
-from irons_local.control.schema.errors import ApiError, conflict
+from irons_local.control.schema.errors import HttpError, conflict
 from irons_local.control.store import sandboxes
 from irons_local.control.store.database import Store, StoreError
 from irons_local.control.store.sandboxes import ERROR, STOPPED
@@ -72,7 +72,7 @@ class Holds:
             Whether it still ends with its client.
 
         Raises:
-            ApiError: there is none of that name, or it does not end with its client.
+            HttpError: there is none of that name, or it does not end with its client.
         """
         found = await self._store.read(lambda connection: sandboxes.get(connection, name))
         if not await self._is_held(found.id):
@@ -104,7 +104,7 @@ class Holds:
         """Let a sandbox live on without its client; one that does already stays as it is.
 
         Raises:
-            ApiError: there is none of that name.
+            HttpError: there is none of that name.
             StoreError: the database failed.
         """
         self.gone(await self._store.write(lambda connection: sandboxes.release(connection, name)))
@@ -142,7 +142,7 @@ class Holds:
                     await self._lifecycle.settled(identity)
                 await self._lifecycle.delete(identity)
                 return
-            except ApiError as error:
+            except HttpError as error:
                 if error.status == 404:
                     return
                 _log.warning("%s could not be destroyed: %s", identity, error)

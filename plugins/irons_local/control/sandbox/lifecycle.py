@@ -14,32 +14,32 @@ from typing import Any
 from irons_local.control.egress.rules_and_modes import Egress
 from irons_local.control.sandbox.access import Change
 from irons_local.control.sandbox.engine_registry import BUILT_IN
-from irons_local.control.sandbox.ssh_ports import Doors, NoPortError
+from irons_local.control.sandbox.ssh_ports import NoPortError, SshPorts
 from irons_local.control.sandbox.states import State, Verb, following, refusal, state_of, statuses
 from irons_local.control.sandbox.variables import Variables
-from irons_local.control.schema.errors import ApiError, bad, conflict
+from irons_local.control.schema.errors import HttpError, bad, conflict
 from irons_local.control.store import rules, sandboxes, terms
 from irons_local.control.store.database import NoRoomError, Store, StoreError
-from irons_local.control.store.sandboxes import ERROR, READY, STARTING, STOPPED, STOPPING, Sandbox
+from irons_local.control.store.sandboxes import ERROR, READY, STARTING, STOPPED, STOPPING, StoredSandbox
 from irons_local.control.store.terms import Terms
 from irons_local.engines.protocol import Admits, Engine, Spec
 from irons_local.errors import CellError, EngineError
 from irons_local.limits import Limits
 from irons_local.log.context import REQUEST, SANDBOX
-from irons_local.paths import Places
+from irons_local.paths import Paths
 from irons_policy.rules import Rule
 
 _log = logging.getLogger(__name__)
 _INTERRUPTED = "the control plane ended while it was being {}; start it again, or destroy it"
 _CLEARED_WITHIN = 2.0
-_FAILURES = (EngineError, CellError, ApiError, NoPortError, StoreError, OSError)
+_FAILURES = (EngineError, CellError, HttpError, NoPortError, StoreError, OSError)
 
 
 class Lifecycle:
     """Creates, starts, stops and removes sandboxes; at most one piece of work per sandbox at a time."""
 
     def __init__(
-        self, store: Store, engines: Mapping[str, Engine], egress: Egress, doors: Doors, places: Places
+        self, store: Store, engines: Mapping[str, Engine], egress: Egress, doors: SshPorts, places: Paths
     ) -> None:
         """Make a lifecycle; `reconcile` comes before anything else."""
         self._places = places
@@ -59,19 +59,19 @@ class Lifecycle:
 
     async def create(
         self,
-        sandbox: Sandbox,
+        sandbox: StoredSandbox,
         own: Sequence[Rule],
         given: Terms | None = None,
         variables: Mapping[str, str] | None = None,
         *,
         held: bool = False,
-    ) -> Sandbox:
+    ) -> StoredSandbox:
         """Store a sandbox with its mode, rules and terms in one transaction, and begin to make it.
 
         One that is `held` ends with its client (`holds`).
 
         Raises:
-            ApiError: the name is taken, or there is no such engine.
+            HttpError: the name is taken, or there is no such engine.
         """
         self._engine(sandbox)
         await self._free(sandbox.name)
@@ -104,16 +104,16 @@ class Lifecycle:
         if found is None or found.name != name or refusal(found, self._state(found), Verb.CREATE) is not None:
             return
         _log.info("%s (%s) could not be made, and makes room for another", found.name, found.id)
-        with contextlib.suppress(ApiError):
+        with contextlib.suppress(HttpError):
             await self.delete(found.id)
 
-    async def start(self, name: str, *, boot: bool = True) -> Sandbox:
+    async def start(self, name: str, *, boot: bool = True) -> StoredSandbox:
         """Begin to start a stopped sandbox, or one in `error`; one that runs or starts stays as it is.
 
         Without `boot` nothing in it starts by itself.
 
         Raises:
-            ApiError: there is none of that name, or it is stopping or being removed.
+            HttpError: there is none of that name, or it is stopping or being removed.
         """
         async with self._turn(name) as sandbox:
             state = self._state(sandbox)
@@ -128,7 +128,7 @@ class Lifecycle:
             self._begin(changed.id, self._bring_up(changed, boot=boot))
             return changed
 
-    async def stop(self, name: str, reason: str | None = None) -> Sandbox:
+    async def stop(self, name: str, reason: str | None = None) -> StoredSandbox:
         """Begin to stop a sandbox; starting ends where it is, and one that is stopped stays so.
 
         Args:
@@ -136,7 +136,7 @@ class Lifecycle:
             reason: why, where nobody asked for it; its status shows it.
 
         Raises:
-            ApiError: there is none of that name, or it is being removed.
+            HttpError: there is none of that name, or it is being removed.
         """
         async with self._turn(name) as sandbox:
             state = self._state(sandbox)
@@ -160,7 +160,7 @@ class Lifecycle:
         """Remove a sandbox that does not run, and come back when nothing is left of it; one that is being made ends where it is.
 
         Raises:
-            ApiError: there is none of that name, it runs or is stopping, or something of it would not go.
+            HttpError: there is none of that name, it runs or is stopping, or something of it would not go.
         """
         async with self._turn(name) as sandbox:
             state = self._state(sandbox)
@@ -179,15 +179,15 @@ class Lifecycle:
         if left is None:
             self._turns.pop(sandbox.id, None)
         else:
-            raise ApiError(
+            raise HttpError(
                 500, f"{sandbox.name} could not be removed: {left.reason or 'see `irons local logs`'}"
             )
 
-    async def admit(self, name: str, change: Change) -> Sandbox:
+    async def admit(self, name: str, change: Change) -> StoredSandbox:
         """Change which public keys open a sandbox, at once where it runs.
 
         Raises:
-            ApiError: there is none of that name, its engine cannot, it is being made or removed, or `change` refuses.
+            HttpError: there is none of that name, its engine cannot, it is being made or removed, or `change` refuses.
         """
         async with self._turn(name) as sandbox:
             _allowed(sandbox, self._state(sandbox), Verb.KEYS)
@@ -199,7 +199,7 @@ class Lifecycle:
             try:
                 await engine.admit(sandbox.id, after.public_keys, after.gone)
             except (EngineError, CellError, OSError) as error:
-                raise ApiError(
+                raise HttpError(
                     500, f"the keys of {sandbox.name} are recorded and not yet active: {_reason(error)}"
                 ) from error
             return changed or sandbox
@@ -241,7 +241,7 @@ class Lifecycle:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _settle(self, sandbox: Sandbox, *, runs: bool) -> None:
+    async def _settle(self, sandbox: StoredSandbox, *, runs: bool) -> None:
         state = self._state(sandbox)
         goal = following(state, Verb.FOUND_RUNNING if runs else Verb.FOUND_ENDED)
         if goal is State.DELETING:
@@ -261,7 +261,7 @@ class Lifecycle:
             else:
                 await self._fail(sandbox, reason or "")
 
-    async def _adopt(self, sandbox: Sandbox) -> None:
+    async def _adopt(self, sandbox: StoredSandbox) -> None:
         try:
             await self._open_door(sandbox)
         except NoPortError as error:
@@ -290,7 +290,7 @@ class Lifecycle:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    async def _bring_up(self, sandbox: Sandbox, *, boot: bool = True) -> None:
+    async def _bring_up(self, sandbox: StoredSandbox, *, boot: bool = True) -> None:
         engine = self._engine(sandbox)
         async with self._failing(sandbox):
             if sandbox.username is None:
@@ -309,7 +309,7 @@ class Lifecycle:
             await self._move(sandbox, statuses(Verb.UP), status=READY, reason=None)
             self._watch(sandbox)
 
-    async def _make(self, engine: Engine, sandbox: Sandbox) -> Sandbox:
+    async def _make(self, engine: Engine, sandbox: StoredSandbox) -> StoredSandbox:
         # What an earlier attempt may have left half made.
         await engine.destroy(sandbox.id)
         spec = Spec(
@@ -333,7 +333,9 @@ class Lifecycle:
         self._variables.forget(sandbox.id)
         return changed or sandbox
 
-    async def _bring_down(self, sandbox: Sandbox, status: str = STOPPED, reason: str | None = None) -> None:
+    async def _bring_down(
+        self, sandbox: StoredSandbox, status: str = STOPPED, reason: str | None = None
+    ) -> None:
         """Stop a machine, or clear away what is left of one that stopped by itself."""
         async with self._failing(sandbox):
             await self._unwatch(sandbox.id)
@@ -342,7 +344,7 @@ class Lifecycle:
                 await self._engine(sandbox).stop(sandbox.id)
             await self._move(sandbox, None, last=True, status=status, reason=reason)
 
-    async def _take_away(self, sandbox: Sandbox) -> None:
+    async def _take_away(self, sandbox: StoredSandbox) -> None:
         async with self._failing(sandbox):
             await self._unwatch(sandbox.id)
             await self._doors.close(sandbox.id)
@@ -352,7 +354,7 @@ class Lifecycle:
             await self._store.write(lambda connection: sandboxes.remove(connection, sandbox.id), last=True)
 
     @contextlib.asynccontextmanager
-    async def _failing(self, sandbox: Sandbox) -> AsyncIterator[None]:
+    async def _failing(self, sandbox: StoredSandbox) -> AsyncIterator[None]:
         """Let a piece of work end in `error`, with its reason, whatever goes wrong in it."""
         try:
             yield
@@ -372,7 +374,7 @@ class Lifecycle:
                 sandbox, _reason(error) + await asyncio.to_thread(self._machines, sandbox, error)
             )
 
-    def _machines(self, sandbox: Sandbox, error: Exception) -> str:
+    def _machines(self, sandbox: StoredSandbox, error: Exception) -> str:
         """Doctor's words and its fix, where this machine is what keeps the sandbox from running; else nothing."""
         if sandbox.engine not in BUILT_IN:
             return ""
@@ -381,11 +383,11 @@ class Lifecycle:
         check = readiness.cause(error, self._places)
         return "" if check is None else f"; {check.what}; to fix it: {check.fix}"
 
-    async def _fail(self, sandbox: Sandbox, reason: str) -> None:
+    async def _fail(self, sandbox: StoredSandbox, reason: str) -> None:
         with contextlib.suppress(StoreError):
             await self._move(sandbox, None, last=True, status=ERROR, reason=reason, deleting=0)
 
-    async def _open_door(self, sandbox: Sandbox) -> None:
+    async def _open_door(self, sandbox: StoredSandbox) -> None:
         engine = self._engine(sandbox)
 
         async def inside() -> Any:
@@ -401,7 +403,7 @@ class Lifecycle:
         if port != now.ssh_port:
             await self._move(sandbox, None, ssh_port=port)
 
-    def _watch(self, sandbox: Sandbox) -> None:
+    def _watch(self, sandbox: StoredSandbox) -> None:
         task = asyncio.create_task(self._until_stopped(sandbox), name=f"watch {sandbox.id}")
         self._watches[sandbox.id] = task
         task.add_done_callback(
@@ -414,14 +416,14 @@ class Lifecycle:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    async def _until_stopped(self, sandbox: Sandbox) -> None:
+    async def _until_stopped(self, sandbox: StoredSandbox) -> None:
         # What happens later belongs to no request, though one began it.
         REQUEST.set("")
         async with self._failing(sandbox):
             await self._engine(sandbox).wait(sandbox.id)
             await self._stopped_by_itself(sandbox)
 
-    async def _stopped_by_itself(self, sandbox: Sandbox) -> None:
+    async def _stopped_by_itself(self, sandbox: StoredSandbox) -> None:
         look = await self._engine(sandbox).look(sandbox.id)
         status = STOPPED if look.state in ("stopped", "running") else ERROR
         reason = look.reason or (None if status == STOPPED else f"its machine is {look.state}")
@@ -430,15 +432,15 @@ class Lifecycle:
             self._begin(sandbox.id, self._bring_down(changed, status, reason))
 
     @contextlib.asynccontextmanager
-    async def _turn(self, name: str) -> AsyncIterator[Sandbox]:
+    async def _turn(self, name: str) -> AsyncIterator[StoredSandbox]:
         """A sandbox, and the right to decide alone what is done with it next."""
         found = await self._store.read(lambda connection: sandboxes.get(connection, name))
         async with self._turns[found.id]:
             yield await self._store.read(lambda connection: sandboxes.get(connection, found.id))
 
     async def _move_down(
-        self, sandbox: Sandbox, clear: Callable[[str], Awaitable[None]], **values: Any
-    ) -> Sandbox | None:
+        self, sandbox: StoredSandbox, clear: Callable[[str], Awaitable[None]], **values: Any
+    ) -> StoredSandbox | None:
         """Move a sandbox on its way down; on a disk that stays full `clear` makes room first.
 
         The sandbox itself may be what takes each byte that the reserve sets free.
@@ -452,28 +454,28 @@ class Lifecycle:
             return await self._move(sandbox, (sandbox.status,), last=True, **values)
 
     async def _move(
-        self, sandbox: Sandbox, only: Sequence[str] | None, *, last: bool = False, **values: Any
-    ) -> Sandbox | None:
+        self, sandbox: StoredSandbox, only: Sequence[str] | None, *, last: bool = False, **values: Any
+    ) -> StoredSandbox | None:
         return await self._store.write(
             lambda connection: sandboxes.change(connection, sandbox.id, only, **values), last=last
         )
 
-    def _state(self, sandbox: Sandbox) -> State:
+    def _state(self, sandbox: StoredSandbox) -> State:
         return state_of(sandbox, working=sandbox.id in self._work)
 
-    def _engine(self, sandbox: Sandbox) -> Engine:
+    def _engine(self, sandbox: StoredSandbox) -> Engine:
         engine = self._engines.get(sandbox.engine)
         if engine is None:
             raise bad(f"there is no engine {sandbox.engine!r}; there is {', '.join(sorted(self._engines))}")
         return engine
 
 
-def _moved(sandbox: Sandbox) -> ApiError:
+def _moved(sandbox: StoredSandbox) -> HttpError:
     return conflict(f"{sandbox.name} has just changed its state; look at its status")
 
 
-def _allowed(sandbox: Sandbox, state: State, verb: Verb) -> State:
-    """Return the state that a verb leads to; raises `ApiError` where the state refuses it."""
+def _allowed(sandbox: StoredSandbox, state: State, verb: Verb) -> State:
+    """Return the state that a verb leads to; raises `HttpError` where the state refuses it."""
     why = refusal(sandbox, state, verb)
     if why is not None:
         raise conflict(why)

@@ -76,20 +76,20 @@ class Rounds:
 
 
 @dataclass(slots=True)
-class _Door:
+class _SshPort:
     server: asyncio.Server
     port: int
     guests: set[asyncio.Task[None]] = field(default_factory=set)
     rounds: Rounds = field(default_factory=Rounds)
 
 
-class Doors:
+class SshPorts:
     """The open SSH ports, by sandbox id."""
 
     def __init__(self, address: str = "127.0.0.1") -> None:
         """Make doors on one address of this machine; none is open yet."""
         self.address = address
-        self._doors: dict[str, _Door] = {}
+        self._doors: dict[str, _SshPort] = {}
 
     def check(self) -> None:
         """See that ports can be opened at all.
@@ -123,7 +123,7 @@ class Doors:
         server = await asyncio.start_server(
             lambda *ends: self._enter(door, inside, *ends), sock=sock, start_serving=False
         )
-        door = self._doors[sandbox] = _Door(server, int(sock.getsockname()[1]))
+        door = self._doors[sandbox] = _SshPort(server, int(sock.getsockname()[1]))
         await server.start_serving()
         if port is not None and door.port != port:
             _log.warning("port %s of %s is taken by another program; using %s", port, sandbox, door.port)
@@ -161,7 +161,7 @@ class Doors:
         raise NoPortError(f"no free port between {PORTS.start} and {PORTS.stop - 1} on {self.address}")
 
     async def _enter(
-        self, door: _Door, inside: Inside, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, door: _SshPort, inside: Inside, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         # The request that had the port opened is over.
         REQUEST.set("")

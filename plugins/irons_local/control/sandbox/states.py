@@ -11,7 +11,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from irons_local.control.store import sandboxes
-from irons_local.control.store.sandboxes import Sandbox
+from irons_local.control.store.sandboxes import StoredSandbox
 
 
 class State(Enum):
@@ -40,7 +40,7 @@ class State(Enum):
         return self.value.removesuffix(", interrupted")
 
 
-class Refusal(NamedTuple):
+class VerbRefusal(NamedTuple):
     """A verb that a state refuses.
 
     Attributes:
@@ -57,7 +57,7 @@ class Refusal(NamedTuple):
 
 
 class Verb(Enum):
-    """What people and clocks ask for, then what happens by itself; the values are the columns of `Row`."""
+    """What people and clocks ask for, then what happens by itself; the values are the columns of `StateRow`."""
 
     CREATE = "create"
     START = "start"
@@ -74,10 +74,10 @@ class Verb(Enum):
 ASKED = (Verb.CREATE, Verb.START, Verb.STOP, Verb.DELETE, Verb.KEYS)
 """The verbs of the API; CREATE is of another sandbox by the same name."""
 
-Cell = State | Refusal | None
+Cell = State | VerbRefusal | None
 
 
-class Row(NamedTuple):
+class StateRow(NamedTuple):
     """What each verb does in one state.
 
     Attributes:
@@ -105,20 +105,22 @@ class Row(NamedTuple):
     found_ended: Cell = None
 
 
-_TAKEN = Refusal("there is a sandbox named {name!r} already")
-_LET_END = Refusal("{name} is {doing}; wait until it has ended")
-_GOING = Refusal("{name} is {doing}")
-_STOP_FIRST = Refusal("{name} is {doing}; stop it first")
-_NOT_MADE = Refusal("{name} is {doing}; its keys can be changed once it is made")
+_TAKEN = VerbRefusal("there is a sandbox named {name!r} already")
+_LET_END = VerbRefusal("{name} is {doing}; wait until it has ended")
+_GOING = VerbRefusal("{name} is {doing}")
+_STOP_FIRST = VerbRefusal("{name} is {doing}; stop it first")
+_NOT_MADE = VerbRefusal("{name} is {doing}; its keys can be changed once it is made")
 _UNTIL_MADE = _NOT_MADE._replace(made=False)
 
 
-def _table() -> Mapping[State, Row]:
+def _table() -> Mapping[State, StateRow]:
     s = State
     return {
-        s.CREATING: Row(_TAKEN, s.CREATING, s.STOPPING, s.DELETING, _UNTIL_MADE, made=s.STARTING),
-        s.STARTING: Row(_TAKEN, s.STARTING, s.STOPPING, s.DELETING, _UNTIL_MADE, made=s.STARTING, up=s.READY),
-        s.RUNNING: Row(
+        s.CREATING: StateRow(_TAKEN, s.CREATING, s.STOPPING, s.DELETING, _UNTIL_MADE, made=s.STARTING),
+        s.STARTING: StateRow(
+            _TAKEN, s.STARTING, s.STOPPING, s.DELETING, _UNTIL_MADE, made=s.STARTING, up=s.READY
+        ),
+        s.RUNNING: StateRow(
             _TAKEN,
             s.RUNNING,
             s.STOPPING,
@@ -128,7 +130,7 @@ def _table() -> Mapping[State, Row]:
             found_running=s.READY,
             found_ended=s.STOPPING,
         ),
-        s.READY: Row(
+        s.READY: StateRow(
             _TAKEN,
             s.READY,
             s.STOPPING,
@@ -138,8 +140,8 @@ def _table() -> Mapping[State, Row]:
             found_running=s.READY,
             found_ended=s.STOPPING,
         ),
-        s.STOPPING: Row(_TAKEN, _LET_END, s.STOPPING, _STOP_FIRST, _UNTIL_MADE),
-        s.STOPPED: Row(
+        s.STOPPING: StateRow(_TAKEN, _LET_END, s.STOPPING, _STOP_FIRST, _UNTIL_MADE),
+        s.STOPPED: StateRow(
             _TAKEN,
             s.STARTING,
             s.STOPPED,
@@ -148,7 +150,7 @@ def _table() -> Mapping[State, Row]:
             found_running=s.READY,
             found_ended=s.STOPPED,
         ),
-        s.ERROR: Row(
+        s.ERROR: StateRow(
             _TAKEN._replace(made=True),
             s.STARTING,
             s.STOPPING,
@@ -157,7 +159,7 @@ def _table() -> Mapping[State, Row]:
             found_running=s.ERROR,
             found_ended=s.ERROR,
         ),
-        s.DELETING: Row(
+        s.DELETING: StateRow(
             _TAKEN,
             _LET_END,
             _GOING,
@@ -166,7 +168,7 @@ def _table() -> Mapping[State, Row]:
             found_running=s.DELETING,
             found_ended=s.DELETING,
         ),
-        s.CREATING_LEFT: Row(
+        s.CREATING_LEFT: StateRow(
             _TAKEN,
             s.STARTING,
             s.STOPPING,
@@ -175,7 +177,7 @@ def _table() -> Mapping[State, Row]:
             found_running=s.ERROR,
             found_ended=s.ERROR,
         ),
-        s.STARTING_LEFT: Row(
+        s.STARTING_LEFT: StateRow(
             _TAKEN,
             s.STARTING,
             s.STOPPING,
@@ -184,7 +186,7 @@ def _table() -> Mapping[State, Row]:
             found_running=s.READY,
             found_ended=s.ERROR,
         ),
-        s.STOPPING_LEFT: Row(
+        s.STOPPING_LEFT: StateRow(
             _TAKEN,
             s.STARTING,
             s.STOPPING,
@@ -196,7 +198,7 @@ def _table() -> Mapping[State, Row]:
     }
 
 
-TABLE: Mapping[State, Row] = _table()
+TABLE: Mapping[State, StateRow] = _table()
 """The lifecycle. Where `create` leads to a state, the one that is there makes room first."""
 
 _LEFT = {
@@ -206,7 +208,7 @@ _LEFT = {
 }
 
 
-def state_of(sandbox: Sandbox, *, working: bool) -> State:
+def state_of(sandbox: StoredSandbox, *, working: bool) -> State:
     """Return the state of a sandbox; `working` says whether a task of this control plane works on it."""
     if sandbox.deleting:
         return State.DELETING
@@ -214,10 +216,10 @@ def state_of(sandbox: Sandbox, *, working: bool) -> State:
     return state if working else _LEFT.get(state, state)
 
 
-def refusal(sandbox: Sandbox, state: State, verb: Verb) -> str | None:
+def refusal(sandbox: StoredSandbox, state: State, verb: Verb) -> str | None:
     """Return why `verb` is refused for a sandbox in `state`; None where it is not."""
     cell = _cell(state, verb)
-    if not isinstance(cell, Refusal) or not cell.applies(made=sandbox.username is not None):
+    if not isinstance(cell, VerbRefusal) or not cell.applies(made=sandbox.username is not None):
         return None
     return cell.text.format(name=sandbox.name, doing=state.doing)
 

@@ -31,7 +31,7 @@ def checked(given: Mapping[str, str]) -> dict[str, str]:
     """Variables as the API was given them.
 
     Raises:
-        ApiError: a name is not one, or belongs to the shell or the session; no value is in its text.
+        HttpError: a name is not one, or belongs to the shell or the session; no value is in its text.
     """
     for name in given:
         if not _NAME.fullmatch(name):

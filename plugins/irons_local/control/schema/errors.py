@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class ApiError(Exception):
+class HttpError(Exception):
     """An answer with a status of 400 or above and `{"error": text}`, with `hint` where there is one.
 
     Attributes:
@@ -19,21 +19,21 @@ class ApiError(Exception):
         self.hint = hint
 
 
-def bad(text: str) -> ApiError:
+def bad(text: str) -> HttpError:
     """400: the request itself is wrong."""
-    return ApiError(400, text)
+    return HttpError(400, text)
 
 
-def missing(text: str, hint: str = "") -> ApiError:
+def missing(text: str, hint: str = "") -> HttpError:
     """404: there is no such thing. Without a hint, clients point at the list of sandboxes."""
-    return ApiError(404, text, hint)
+    return HttpError(404, text, hint)
 
 
-def conflict(text: str) -> ApiError:
+def conflict(text: str) -> HttpError:
     """409: it clashes with what is there, or the state is a wrong one for it."""
-    return ApiError(409, text)
+    return HttpError(409, text)
 
 
-def unready(text: str, hint: str = "") -> ApiError:
+def unready(text: str, hint: str = "") -> HttpError:
     """503: a part of the backend, or of the machine, does not do its work right now."""
-    return ApiError(503, text, hint)
+    return HttpError(503, text, hint)

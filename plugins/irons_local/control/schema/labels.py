@@ -24,7 +24,7 @@ FILTER = text(2_200, description="Labels that a sandbox must have, separated by 
 """Schema of the query's parameter that filters by labels."""
 
 
-class Wanted(NamedTuple):
+class WantedLabel(NamedTuple):
     """One label that a sandbox must have; a value of None is met by any."""
 
     key: str
@@ -35,30 +35,30 @@ def checked_labels(given: Mapping[str, object]) -> dict[str, str]:
     """Return labels as they are stored, ordered by key.
 
     Raises:
-        ApiError: There are more than `MOST`, or a key or value is not one.
+        HttpError: There are more than `MOST`, or a key or value is not one.
     """
     if len(given) > MOST:
         raise bad(f"a sandbox has at most {MOST} labels, not {len(given)}")
     return {_key(key): _value(key, value) for key, value in sorted(given.items())}
 
 
-def wanted_labels(asked: str) -> tuple[Wanted, ...]:
+def wanted_labels(asked: str) -> tuple[WantedLabel, ...]:
     """Read a filter such as `team=web,ci`.
 
     Raises:
-        ApiError: A key or value is not one, or there are more than `MOST`.
+        HttpError: A key or value is not one, or there are more than `MOST`.
     """
     words = asked.split(",")
     if len(words) > MOST:
         raise bad(f"label names at most {MOST} labels, not {len(words)}")
-    wanted: list[Wanted] = []
+    wanted: list[WantedLabel] = []
     for word in words:
         key, equals, value = word.partition("=")
-        wanted.append(Wanted(_key(key), _value(key, value) if equals else None))
+        wanted.append(WantedLabel(_key(key), _value(key, value) if equals else None))
     return tuple(wanted)
 
 
-def meets(labels: Mapping[str, str], wanted: tuple[Wanted, ...]) -> bool:
+def meets(labels: Mapping[str, str], wanted: tuple[WantedLabel, ...]) -> bool:
     """Whether labels meet every part of a filter."""
     return all(
         each.key in labels and (each.value is None or labels[each.key] == each.value) for each in wanted

@@ -24,7 +24,7 @@ def checked_key(text: str) -> str:
     Options before a key, such as a forced command, are refused: in a public key file they have no place.
 
     Raises:
-        ApiError: there is no key, or a line is none.
+        HttpError: there is no key, or a line is none.
     """
     if "PRIVATE KEY" in text:
         raise bad("public_key: this is a private key; send the file that ends in .pub")

@@ -64,7 +64,7 @@ def check(schema: Schema, value: Any, where: str = "") -> None:
         where: what the value is called in the text of an error; "" is the body itself.
 
     Raises:
-        ApiError: 400, naming the first place that does not fit.
+        HttpError: 400, naming the first place that does not fit.
     """
     called = where or "the body"
     given = schema.get("type")

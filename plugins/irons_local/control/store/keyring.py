@@ -7,7 +7,7 @@ from dataclasses import replace
 from irons_local.control.schema import times
 from irons_local.control.store import keys
 from irons_local.control.store.database import Store
-from irons_local.control.store.keys import Key
+from irons_local.control.store.keys import StoredKey
 
 _NOTED_EVERY = 60_000_000
 """Microseconds: how exactly it is noted when a key was used."""
@@ -19,7 +19,7 @@ class KeyRing:
     def __init__(self, store: Store) -> None:
         """Make a ring of the keys in a database; they are read when they are first needed."""
         self._store = store
-        self._known: dict[bytes, Key] | None = None
+        self._known: dict[bytes, StoredKey] | None = None
         self._changes = 0
 
     async def opens(self, secret: str) -> bool:
@@ -40,7 +40,7 @@ class KeyRing:
             await self._store.write(lambda connection: keys.touch(connection, key.id))
         return True
 
-    async def create(self, label: str) -> tuple[Key, str]:
+    async def create(self, label: str) -> tuple[StoredKey, str]:
         """Make a key; see `keys.create`."""
         try:
             return await self._store.write(lambda connection: keys.create(connection, label))
@@ -58,7 +58,7 @@ class KeyRing:
         self._changes += 1
         self._known = None
 
-    async def _read(self) -> dict[bytes, Key]:
+    async def _read(self) -> dict[bytes, StoredKey]:
         if self._known is not None:
             return self._known
         changes = self._changes

@@ -13,7 +13,7 @@ _PREFIX = "irons_"
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class StoredKey:
     """What is known of a key.
 
     Attributes:
@@ -29,14 +29,14 @@ class Key:
     used_at: int | None
 
 
-def create(connection: sqlite3.Connection, label: str) -> tuple[Key, str]:
+def create(connection: sqlite3.Connection, label: str) -> tuple[StoredKey, str]:
     """Make a key.
 
     Returns:
         What is known of it, and the key itself, which is not stored and cannot be shown again.
     """
     secret = _PREFIX + secrets.token_urlsafe(32)
-    key = Key(id=f"key_{secrets.token_hex(6)}", label=label, created_at=times.now(), used_at=None)
+    key = StoredKey(id=f"key_{secrets.token_hex(6)}", label=label, created_at=times.now(), used_at=None)
     connection.execute(
         "INSERT INTO keys (id, label, hash, created_at) VALUES (?, ?, ?, ?)",
         (key.id, key.label, hash_of(secret), key.created_at),
@@ -44,10 +44,10 @@ def create(connection: sqlite3.Connection, label: str) -> tuple[Key, str]:
     return key, secret
 
 
-def all_of(connection: sqlite3.Connection) -> list[Key]:
+def all_of(connection: sqlite3.Connection) -> list[StoredKey]:
     """Every key, oldest first."""
     rows = connection.execute("SELECT id, label, created_at, used_at FROM keys ORDER BY created_at, id")
-    return [Key(**dict(row)) for row in rows]
+    return [StoredKey(**dict(row)) for row in rows]
 
 
 def revoke(connection: sqlite3.Connection, name: str) -> int:
@@ -64,14 +64,14 @@ def revoke(connection: sqlite3.Connection, name: str) -> int:
     return len(found)
 
 
-def by_hash(connection: sqlite3.Connection) -> dict[bytes, Key]:
+def by_hash(connection: sqlite3.Connection) -> dict[bytes, StoredKey]:
     """Every key by its hash.
 
     A key has 256 random bits, so a plain hash of it cannot be guessed back, and looking it up by its hash tells
     nothing about others by the time it takes.
     """
     rows = connection.execute("SELECT hash, id, label, created_at, used_at FROM keys")
-    return {bytes(hashed): Key(*rest) for hashed, *rest in map(tuple, rows)}
+    return {bytes(hashed): StoredKey(*rest) for hashed, *rest in map(tuple, rows)}
 
 
 def touch(connection: sqlite3.Connection, identity: str) -> None:

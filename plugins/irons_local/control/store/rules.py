@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import cast
 
 from irons_local.control.schema import times
-from irons_local.control.store.sandboxes import Sandbox
+from irons_local.control.store.sandboxes import StoredSandbox
 from irons_policy.addresses import Address
 from irons_policy.patterns import Pattern, parse_network, read_pattern
 from irons_policy.policy import Mode, Policy
@@ -85,7 +85,7 @@ def set_account_mode(connection: sqlite3.Connection, mode: str) -> None:
 
 def policies_of(
     connection: sqlite3.Connection,
-    among: Iterable[Sandbox | None],
+    among: Iterable[StoredSandbox | None],
     hosts: Mapping[str, tuple[Address, ...]],
 ) -> list[Policy]:
     """The active policies, one for each sandbox; None is one without rules of its own.

@@ -68,7 +68,7 @@ def _plain(sent: str | None) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Sandbox:
+class StoredSandbox:
     """One sandbox as the store has it.
 
     Attributes:
@@ -119,23 +119,23 @@ class Sandbox:
 
 
 OPTIONS: Mapping[str, Option] = {
-    each.name: each.metadata["option"] for each in fields(Sandbox) if "option" in each.metadata
+    each.name: each.metadata["option"] for each in fields(StoredSandbox) if "option" in each.metadata
 }
 """What the request to create a sandbox may say of its columns, by their names."""
 
-_COLUMNS = ", ".join(each.name for each in fields(Sandbox))
+_COLUMNS = ", ".join(each.name for each in fields(StoredSandbox))
 
 
 def asked(body: Mapping[str, Any]) -> dict[str, Any]:
     """Return the columns that a request to create a sandbox sets.
 
     Raises:
-        ApiError: a label is not one.
+        HttpError: a label is not one.
     """
     return {name: option.read(body.get(name)) for name, option in OPTIONS.items()}
 
 
-def shown(sandbox: Sandbox) -> dict[str, Any]:
+def shown(sandbox: StoredSandbox) -> dict[str, Any]:
     """Return the options that a sandbox's status has, where they are not empty."""
     return {name: value for name in OPTIONS if OPTIONS[name].shown and (value := getattr(sandbox, name))}
 
@@ -144,7 +144,7 @@ def checked_name(name: str) -> str:
     """A sandbox's name: a DNS label (RFC 1123) in lower case.
 
     Raises:
-        ApiError: it is not one.
+        HttpError: it is not one.
     """
     if not _NAME.fullmatch(name):
         raise bad(
@@ -159,7 +159,7 @@ def new_id() -> str:
     return f"sb_{secrets.token_hex(8)}"
 
 
-def insert(connection: sqlite3.Connection, sandbox: Sandbox) -> None:
+def insert(connection: sqlite3.Connection, sandbox: StoredSandbox) -> None:
     """Write a new sandbox, and remember for its events whom they are about.
 
     Raises:
@@ -174,24 +174,24 @@ def insert(connection: sqlite3.Connection, sandbox: Sandbox) -> None:
     connection.execute("INSERT INTO subjects (sandbox, name) VALUES (?, ?)", (sandbox.id, sandbox.name))
 
 
-def all_of(connection: sqlite3.Connection) -> list[Sandbox]:
+def all_of(connection: sqlite3.Connection) -> list[StoredSandbox]:
     """Every sandbox, by name."""
     sql = f"SELECT {_COLUMNS} FROM sandboxes ORDER BY name"  # noqa: S608 (names of ours)
     return [_sandbox(row) for row in connection.execute(sql)]
 
 
-def find(connection: sqlite3.Connection, name: str) -> Sandbox | None:
+def find(connection: sqlite3.Connection, name: str) -> StoredSandbox | None:
     """The sandbox of a name or an id, if there is one."""
     sql = f"SELECT {_COLUMNS} FROM sandboxes WHERE name = ? OR id = ?"  # noqa: S608 (names of ours)
     row = connection.execute(sql, (name, name)).fetchone()
     return None if row is None else _sandbox(row)
 
 
-def get(connection: sqlite3.Connection, name: str) -> Sandbox:
+def get(connection: sqlite3.Connection, name: str) -> StoredSandbox:
     """The sandbox of a name or an id.
 
     Raises:
-        ApiError: there is none.
+        HttpError: there is none.
     """
     found = find(connection, name)
     if found is None:
@@ -218,7 +218,7 @@ def _gone(connection: sqlite3.Connection, name: str) -> str:
 
 def change(
     connection: sqlite3.Connection, identity: str, only: Collection[str] | None = None, **values: Any
-) -> Sandbox | None:
+) -> StoredSandbox | None:
     """Change columns of a sandbox, if it is in one of the states `only` (None: in any).
 
     Returns:
@@ -257,17 +257,17 @@ def release(connection: sqlite3.Connection, name: str) -> str:
     """Let a sandbox live on without its client; gives its id.
 
     Raises:
-        ApiError: there is none of that name.
+        HttpError: there is none of that name.
     """
     found = get(connection, name)
     connection.execute("DELETE FROM holds WHERE sandbox = ?", (found.id,))
     return found.id
 
 
-def _sandbox(row: sqlite3.Row) -> Sandbox:
+def _sandbox(row: sqlite3.Row) -> StoredSandbox:
     values = dict(row)
     values["deleting"] = bool(values["deleting"])
     values["host_keys"] = tuple(filter(None, values["host_keys"].split("\n")))
     values["labels"] = json.loads(values["labels"])
     values["entrypoint"] = bool(values["entrypoint"])
-    return Sandbox(**values)
+    return StoredSandbox(**values)

@@ -35,7 +35,7 @@ HOOK = "/etc/irons/boot"
 """A program in the sandbox that is run at each start."""
 
 
-class Step(NamedTuple):
+class BootStep(NamedTuple):
     """One thing to do at each start.
 
     Attributes:
@@ -49,7 +49,7 @@ class Step(NamedTuple):
     script: str
 
 
-SERVICES = Step(
+SERVICES = BootStep(
     50,
     "services",
     r"""
@@ -67,7 +67,7 @@ done
 exit "$code"
 """,
 )
-HOOKED = Step(
+HOOKED = BootStep(
     60,
     "hook",
     f"""
@@ -77,7 +77,7 @@ exec {HOOK}
 """,
 )
 # Of programs in the image nothing is needed: the shell does it all.
-IDENTIFIED = Step(
+IDENTIFIED = BootStep(
     5,
     "machine-id",
     r"""
@@ -94,7 +94,7 @@ umask 0222
 )
 """Gives the sandbox an identity of its own at its first start (machine-id(5)); no image has one."""
 
-TRUSTED = Step(10, "trust", trust.SCRIPT)
+TRUSTED = BootStep(10, "trust", trust.SCRIPT)
 ALWAYS = (IDENTIFIED, TRUSTED)
 """Steps of irons itself, run also at a start without the sandbox's own ones."""
 
@@ -154,7 +154,7 @@ irons_steps 2>&1 | irons_keep
 )
 
 
-def files(server: str, steps: Iterable[Step] | None, shell: str = SHELL) -> dict[str, str]:
+def files(server: str, steps: Iterable[BootStep] | None, shell: str = SHELL) -> dict[str, str]:
     """The settings files of a start.
 
     Args:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import shlex
 
-from irons_local.engines.bundle.boot_steps import REPORT, Step
-from irons_local.engines.bundle.image_config import Config
+from irons_local.engines.bundle.boot_steps import REPORT, BootStep
+from irons_local.engines.bundle.image_config import ImageConfig
 from irons_local.engines.bundle.oci import CONFIG_DIRECTORY, KIT_DIRECTORY
 from irons_local.engines.bundle.session import READING
 from irons_local.errors import EngineError
@@ -71,7 +71,7 @@ set -- --reuid "$irons_uid" --regid "$irons_gid" --groups "$irons_gid$irons_grou
 """
 
 
-def step(config: Config, *, kit: bool) -> Step:
+def step(config: ImageConfig, *, kit: bool) -> BootStep:
     """The step that runs the entrypoint of an image.
 
     Args:
@@ -106,10 +106,10 @@ fi
 }} &
 """
     )
-    return Step(ORDER, NAME, script)
+    return BootStep(ORDER, NAME, script)
 
 
-def check(config: Config, image: str) -> None:
+def check(config: ImageConfig, image: str) -> None:
     """Refuse an image whose entrypoint cannot be run.
 
     Args:

@@ -18,7 +18,7 @@ _ENTRIES_AT_MOST = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
+class ImageConfig:
     """What is taken from an image's configuration.
 
     Attributes:
@@ -61,7 +61,7 @@ class Config:
         )
 
 
-EMPTY = Config({})
+EMPTY = ImageConfig({})
 """Of an image without a configuration."""
 
 

@@ -1,6 +1,6 @@
 """A program that gives a running sandbox other authorized keys, and ends the sessions of keys that open it no more.
 
-`python -m irons_local.engines.namespace.amend`: one JSON object (`Order`) on standard input; `{}` or `{"error"}` on
+`python -m irons_local.engines.namespace.amend`: one JSON object (`BootOrder`) on standard input; `{}` or `{"error"}` on
 standard output. Each session carries the id of its key in `session.KEY`, which sshd sets from the authorized keys. A
 session that does not say which key it came by, such as one of a sandbox that an earlier irons started, ends too.
 """
@@ -23,7 +23,7 @@ from irons_local.linux import namespaces
 from irons_local.linux.processes import Process, in_namespace, is_alive
 
 
-class Order(TypedDict):
+class AmendOrder(TypedDict):
     """What to change, as it travels in JSON.
 
     Attributes:
@@ -43,7 +43,7 @@ class Order(TypedDict):
 
 def main() -> None:
     """Read the order, carry it out, answer; exit with 0 or 1."""
-    order: Order = json.load(sys.stdin)
+    order: AmendOrder = json.load(sys.stdin)
     answer: dict[str, str] = {}
     try:
         amend(order)
@@ -53,7 +53,7 @@ def main() -> None:
     sys.exit(1 if answer else 0)
 
 
-def amend(order: Order) -> None:
+def amend(order: AmendOrder) -> None:
     """Replace the authorized keys, and then end sessions.
 
     Raises:

@@ -1,6 +1,6 @@
 """A program that writes one line to the terminals of a running sandbox's SSH sessions.
 
-`python -m irons_local.engines.namespace.announce`: one JSON object (`Order`) on standard input; `{}` or `{"error"}` on
+`python -m irons_local.engines.namespace.announce`: one JSON object (`BootOrder`) on standard input; `{}` or `{"error"}` on
 standard output. It runs as the sandbox's root. What it opens is a pseudo-terminal of the sandbox's, or nothing: the files
 are a sandbox's own. A terminal that takes nothing is not waited for.
 """
@@ -23,7 +23,7 @@ _FIRST_MAJOR, _LAST_MAJOR = 136, 143
 """Device numbers of pseudo-terminals, Unix98 (devices.txt of the kernel)."""
 
 
-class Order(TypedDict):
+class AnnounceOrder(TypedDict):
     """What to say, as it travels in JSON.
 
     Attributes:
@@ -41,7 +41,7 @@ class Order(TypedDict):
 
 def main() -> None:
     """Read the order, carry it out, answer; exit with 0 or 1."""
-    order: Order = json.load(sys.stdin)
+    order: AnnounceOrder = json.load(sys.stdin)
     answer: dict[str, str] = {}
     try:
         announce(order)
@@ -51,7 +51,7 @@ def main() -> None:
     sys.exit(1 if answer else 0)
 
 
-def announce(order: Order) -> None:
+def announce(order: AnnounceOrder) -> None:
     """Write the line to each terminal that an SSH session of the sandbox has.
 
     Raises:

@@ -56,7 +56,7 @@ class Inherited(NamedTuple):
     note: int
 
 
-class Order(TypedDict):
+class BootOrder(TypedDict):
     """What to start, as it travels in JSON.
 
     Attributes:
@@ -94,7 +94,7 @@ class Order(TypedDict):
     cell: str
 
 
-class Answer(TypedDict, total=False):
+class BootAnswer(TypedDict, total=False):
     """What came of an order, as it travels in JSON.
 
     Attributes:
@@ -109,9 +109,9 @@ class Answer(TypedDict, total=False):
     error: str
 
 
-def carry_out(order: Order) -> Answer:
+def carry_out(order: BootOrder) -> BootAnswer:
     """Start a sandbox's process 1, note it, and wait a while for its SSH server."""
-    answer: Answer
+    answer: BootAnswer
     try:
         answer = boot(order)
     except OSError as error:
@@ -122,7 +122,7 @@ def carry_out(order: Order) -> Answer:
     return {**answer, "greets": _greets(answer["pid"], time.monotonic() + GREETED_WITHIN)}
 
 
-def boot(order: Order) -> Answer:
+def boot(order: BootOrder) -> BootAnswer:
     """Start the sandbox's process 1; gives its process id and start time.
 
     Raises:
@@ -157,7 +157,7 @@ def boot(order: Order) -> Answer:
 class _Layers:
     """Descriptors of the overlay's directories, opened while their paths could still be walked."""
 
-    def __init__(self, order: Order) -> None:
+    def __init__(self, order: BootOrder) -> None:
         self.lower = [_directory(path) for path in order["lower"]]
         self.upper = _directory(order["upper"])
         self.work = _directory(order["work"])
@@ -168,7 +168,7 @@ def _directory(path: str) -> int:
     return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
-def _enter(order: Order) -> _Layers:
+def _enter(order: BootOrder) -> _Layers:
     """Become root of namespace A in the cell, with the overlay's directories open.
 
     The machine's root must walk to them before it enters A, whose root may not; another user gets the right to
@@ -355,7 +355,7 @@ def _hide_old_control_groups() -> None:
         namespaces.mount("tmpfs", str(_CONTROL_GROUPS), "tmpfs", syscalls.MS_NOSUID, "mode=0755,size=4k")
 
 
-def _run(order: Order) -> Answer:
+def _run(order: BootOrder) -> BootAnswer:
     log, pid_file = STAGE / "log", STAGE / "pid"
     options = ["--root", str(STAGE / "crun"), "--cgroup-manager=disabled", "--log", str(log)]
     bundle = ["--bundle", str(ROOTFS.parent), "--pid-file", str(pid_file)]

@@ -3,7 +3,7 @@
 `python -m irons_local.engines.namespace.forkserver FD`: the descriptor is one end of a link. A message on it brings one
 descriptor: the child's own link. There the child first sends a descriptor of itself (pidfd) and then takes the request
 `start` with the order, which the warm process never sees, and its descriptors: the one that holds the sandbox, and those
-of `boot.Inherited`, with the control groups last. The answer is `boot.Answer`. The warm process ends with its link, or
+of `boot.Inherited`, with the control groups last. The answer is `boot.BootAnswer`. The warm process ends with its link, or
 after `IDLE` seconds without work; its children live on.
 """
 
@@ -83,7 +83,7 @@ def _start(link: Link) -> None:
     request = link.recv()
     # The first one holds the sandbox until this process ends, or has answered.
     held, user, net, mount, console, note, *groups = request.fds
-    order: boot.Order = request.body["order"]
+    order: boot.BootOrder = request.body["order"]
     order["inherited"] = boot.Inherited(user, net, mount, groups, console, note)
     answer = boot.carry_out(order)
     # Why a start failed is logged by the engine, with its answer.

@@ -73,10 +73,10 @@ def order(
     lower: Sequence[Path],
     kit: MadeKit | None,
     inherited: boot.Inherited,
-    steps: Sequence[boot_steps.Step] | None,
+    steps: Sequence[boot_steps.BootStep] | None,
     shown: Mapping[str, str],
     enforced: Collection[str],
-) -> boot.Order:
+) -> boot.BootOrder:
     """What `boot` is told to start.
 
     Args:
@@ -104,7 +104,7 @@ def order(
     own = home / disk_images.PLACE if (home / disk_images.FILE).exists() else home
     tini, server = (image.tini, image.sshd) if kit is None else kit.server
     shell = session.SHELL if kit is None else kit.shell
-    return boot.Order(
+    return boot.BootOrder(
         inherited=inherited,
         owner=[[ids.host_uid(inside), ids.host_gid(inside)] for inside in (0, 1)],
         lower=[str(path) for path in lower],
@@ -164,7 +164,7 @@ class Started(NamedTuple):
     greets: bool
 
 
-async def run(told: boot.Order, held: int, starter: Starter | None) -> Started:
+async def run(told: boot.BootOrder, held: int, starter: Starter | None) -> Started:
     """Have `boot` carry out an order.
 
     Args:

@@ -15,7 +15,7 @@ from typing import Any
 
 from irons.files import write_whole
 from irons_local.linux.routes import read_ground
-from irons_policy.hostnet import Ground, Listener
+from irons_policy.hostnet import HostNetwork, Listener
 
 _LINK, _IPV4_ADDRESS, _IPV4_ROUTE, _IPV6_ADDRESS, _IPV6_ROUTE = 0x1, 0x10, 0x40, 0x100, 0x400
 _GROUPS = _LINK | _IPV4_ADDRESS | _IPV4_ROUTE | _IPV6_ADDRESS | _IPV6_ROUTE
@@ -38,7 +38,7 @@ class GroundWatch:
         self._proxies: frozenset[Listener] = frozenset()
         self._proxy: tuple[str, int] | None = None
         self._pools: tuple[IPv4Network, ...] = ()
-        self._ground: Ground | None = None
+        self._ground: HostNetwork | None = None
         self._changes = socket.socket(
             socket.AF_NETLINK,
             socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK,
@@ -72,7 +72,7 @@ class GroundWatch:
         """Take the blocks of addresses that stand for names in sandboxes as beneath the floor."""
         self._pools, self._ground = pools, None
 
-    def ground(self) -> Ground:
+    def ground(self) -> HostNetwork:
         """The ground at this moment.
 
         Raises:

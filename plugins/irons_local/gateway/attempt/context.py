@@ -15,7 +15,7 @@ from irons_local.gateway.record.folding import Folder
 from irons_local.gateway.record.journal import Journal
 from irons_local.gateway.streams.splice import Pipes
 from irons_local.gateway.tls.remembered import Hellos
-from irons_policy.hostnet import Ground
+from irons_policy.hostnet import HostNetwork
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,6 @@ class Context:
     files: Files
     tls: ssl.SSLContext
     hellos: Hellos
-    ground: Callable[[], Ground]
+    ground: Callable[[], HostNetwork]
     crowded: Callable[[], bool]
     complain: Callable[[str], None]

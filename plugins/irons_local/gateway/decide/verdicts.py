@@ -15,7 +15,7 @@ from irons_policy.causes import Cause
 from irons_policy.decide import decide, decide_address
 from irons_policy.event import record
 from irons_policy.hostnames import Host
-from irons_policy.hostnet import Ground
+from irons_policy.hostnet import HostNetwork
 from irons_policy.policy import Decision, Policy
 from irons_policy.remedy import suggestion
 
@@ -119,7 +119,12 @@ def check_named(
 
 
 def judge_addresses(
-    policy: Policy, judged: Judged, port: int, protocol: str, addresses: Iterable[Address], ground: Ground
+    policy: Policy,
+    judged: Judged,
+    port: int,
+    protocol: str,
+    addresses: Iterable[Address],
+    ground: HostNetwork,
 ) -> dict[Address, Judged]:
     """Judge where a host leads.
 

@@ -23,7 +23,7 @@ from irons_local.gateway.streams.stream import Wire
 from irons_policy import floor
 from irons_policy.addresses import Address
 from irons_policy.hostnames import Host
-from irons_policy.hostnet import Ground
+from irons_policy.hostnet import HostNetwork
 
 HTTP = 80
 STAGGER = 2.0
@@ -67,7 +67,7 @@ class Proxy:
         kept: Path,
         resolver: Resolver,
         close: Callable[[frozenset[tuple[Address, int]], tuple[str, int] | None], None],
-        ground: Callable[[], Ground],
+        ground: Callable[[], HostNetwork],
     ) -> None:
         self._loop = loop
         self._kept = kept

@@ -21,7 +21,7 @@ _SETGID = 6
 _SETUID = 7
 
 
-class File(NamedTuple):
+class ImageFile(NamedTuple):
     """A file of an image.
 
     Attributes:
@@ -33,8 +33,8 @@ class File(NamedTuple):
     mode: int = 0o644
 
 
-CONFIGURATION: Mapping[str, File] = {
-    "etc/containers/containers.conf.d/irons.conf": File(
+CONFIGURATION: Mapping[str, ImageFile] = {
+    "etc/containers/containers.conf.d/irons.conf": ImageFile(
         """\
 # What a container inside a sandbox can have: the sandbox's own network, and its /proc, since a new one cannot be mounted.
 [containers]
@@ -58,8 +58,8 @@ runtime = "crun"
 }
 """Files of containers.conf(5) by path."""
 
-STORAGE: Mapping[str, File] = {
-    "etc/containers/storage.conf": File(
+STORAGE: Mapping[str, ImageFile] = {
+    "etc/containers/storage.conf": ImageFile(
         """\
 # In a sandbox an overlay cannot be mounted over the sandbox's own.
 [storage]
@@ -73,9 +73,9 @@ graphroot = "/var/lib/containers/storage"
 
 _LENDER = "usr/lib/irons/lend-ids"
 
-HOOK: Mapping[str, File] = {
-    f"{DPKG}/irons": File(f"post-invoke=/{_LENDER}\n"),
-    _LENDER: File(
+HOOK: Mapping[str, ImageFile] = {
+    f"{DPKG}/irons": ImageFile(f"post-invoke=/{_LENDER}\n"),
+    _LENDER: ImageFile(
         """\
 #!/bin/sh
 # The package uidmap has its programs setuid, as root of which they may not map ids in a sandbox; as their caller they may.

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from irons_local.engines.bundle import man_pages
-from irons_local.engines.bundle.image_config import EMPTY, Config
+from irons_local.engines.bundle.image_config import EMPTY, ImageConfig
 from irons_local.engines.bundle.oci import KIT_DIRECTORY
 from irons_local.engines.protocol import USERNAME
 from irons_local.errors import EngineError
@@ -48,7 +48,7 @@ _LENT_FROM = 10000
 _LENT = 40000
 
 
-def prepare(config: Config = EMPTY) -> dict[str, Any]:
+def prepare(config: ImageConfig = EMPTY) -> dict[str, Any]:
     """Check the image and give it what it lacks.
 
     Args:
@@ -303,7 +303,7 @@ def _allow_containers() -> None:
                 os.chmod(path, stat.S_IMODE(found.st_mode) & ~stat.S_ISUID)
 
 
-def _lay(files: Mapping[str, nested.File]) -> None:
+def _lay(files: Mapping[str, nested.ImageFile]) -> None:
     for path, file in files.items():
         missing = []
         parent = posixpath.dirname(path)

@@ -25,7 +25,7 @@ from dataclasses import asdict
 from typing import IO, Any, cast
 
 from irons.text import size_text
-from irons_local.engines.bundle.image_config import EMPTY, Config
+from irons_local.engines.bundle.image_config import EMPTY, ImageConfig
 from irons_local.errors import EngineError
 from irons_local.images.inside import archive, prepare
 from irons_local.linux.disk_room import Room
@@ -69,10 +69,10 @@ def unpack(request: dict[str, Any], say: Say) -> dict[str, Any]:
         with _bounded(MEMORY), os.fdopen(request["archive"], "rb", closefd=False) as file:
             room = Room(request["rootfs"], "the image")
             find = archive.stream if request["stream"] else archive.layers
-            config = EMPTY if request["stream"] else Config.of(archive.configuration(file))
+            config = EMPTY if request["stream"] else ImageConfig.of(archive.configuration(file))
             size = 0
             for layer in find(file):
-                size += Layer(layer, room).unpack(say, request["size"])
+                size += LayerWriter(layer, room).unpack(say, request["size"])
             if request["stream"]:
                 _drain(file)
         found = {**prepare.prepare(config), "config": asdict(config)}
@@ -127,7 +127,7 @@ def _drain(file: IO[bytes]) -> None:
         pass
 
 
-class Layer:
+class LayerWriter:
     """One tar file on its way to the root of this process."""
 
     def __init__(self, tar: tarfile.TarFile, room: Room) -> None:

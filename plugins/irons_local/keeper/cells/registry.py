@@ -13,7 +13,7 @@ from irons_local.ipc.framing import Message, RequestError, answer_of
 from irons_local.ipc.link import Link
 from irons_local.keeper.cells import children
 from irons_local.keeper.cells.loop import Loop
-from irons_local.keeper.cells.requests import ChildResult, Request
+from irons_local.keeper.cells.requests import ChildResult, KeeperRequest
 from irons_local.linux import namespaces
 
 NAME = re.compile(r"sb_[0-9a-f]{16}")
@@ -56,7 +56,7 @@ class CellRegistry:
         self._loop, self._attach, self._detach = loop, attach, detach
         self._held: dict[str, CellSockets] = {}
         self._coming: set[str] = set()
-        self.ops: dict[str, Callable[[Request], None]] = {
+        self.ops: dict[str, Callable[[KeeperRequest], None]] = {
             "cell.make": self._make,
             "cell.adopt": self._adopt,
             "cell.drop": self._drop,
@@ -108,14 +108,14 @@ class CellRegistry:
         while self._held:
             self._held.popitem()[1].close()
 
-    def _cell(self, ask: Request) -> CellSockets:
+    def _cell(self, ask: KeeperRequest) -> CellSockets:
         name = ask.text("cell")
         cell = self._held.get(name)
         if cell is None:
             raise RequestError("absent", f"there is no cell {name}")
         return cell
 
-    def _make(self, ask: Request) -> None:
+    def _make(self, ask: KeeperRequest) -> None:
         name = ask.text("cell")
         if not NAME.fullmatch(name):
             raise ValueError(f"{name!r} is not the name of a cell")
@@ -124,7 +124,7 @@ class CellRegistry:
         child = children.fork(lambda link: children.make(link, Ports()))
         self._expect(ask, name, child)
 
-    def _adopt(self, ask: Request) -> None:
+    def _adopt(self, ask: KeeperRequest) -> None:
         name, pid = ask.text("cell"), ask.number("pid")
         if not NAME.fullmatch(name):
             raise ValueError(f"{name!r} is not the name of a cell")
@@ -154,7 +154,7 @@ class CellRegistry:
                 os.close(user)
         self._expect(ask, name, child)
 
-    def _expect(self, ask: Request, name: str, child: children.Child) -> None:
+    def _expect(self, ask: KeeperRequest, name: str, child: children.Child) -> None:
         self._coming.add(name)
 
         def done(message: Message | None) -> None:
@@ -172,7 +172,7 @@ class CellRegistry:
 
         running = ChildResult(self._loop, child, done, _MAKE_WITHIN)
 
-    def _drop(self, ask: Request) -> None:
+    def _drop(self, ask: KeeperRequest) -> None:
         name = ask.text("cell")
         self._detach(name)
         cell = self._held.pop(name, None)
@@ -180,10 +180,10 @@ class CellRegistry:
             cell.close()
         ask.ok()
 
-    def _namespaces(self, ask: Request) -> None:
+    def _namespaces(self, ask: KeeperRequest) -> None:
         ask.ok({}, self._cell(ask).spaces)
 
-    def _connect(self, ask: Request) -> None:
+    def _connect(self, ask: KeeperRequest) -> None:
         spaces = self._cell(ask).spaces
         address, port = ask.text("address"), ask.number("port")
         within = float(ask.body.get("timeout", _CONNECT_WITHIN))

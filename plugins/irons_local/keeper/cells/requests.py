@@ -20,7 +20,7 @@ class Client:
         self,
         loop: Loop,
         sock: socket.socket,
-        heard: Callable[[Request], None],
+        heard: Callable[[KeeperRequest], None],
         gone: Callable[[Client], None],
     ) -> None:
         sock.setblocking(False)
@@ -44,7 +44,7 @@ class Client:
         """Hear what has come and was not heard yet, as the last words of one that has ended."""
         with suppress(LinkError):
             while self.open and (message := self._receiver.step()) is not None:
-                self._heard(Request(self, message))
+                self._heard(KeeperRequest(self, message))
 
     def close(self) -> None:
         """End the link."""
@@ -69,10 +69,10 @@ class Client:
             self.close()
             return
         if message is not None:
-            self._heard(Request(self, message))
+            self._heard(KeeperRequest(self, message))
 
 
-class Request:
+class KeeperRequest:
     """A message that came in on a link, and the way to answer it."""
 
     def __init__(self, client: Client, message: Message) -> None:

@@ -9,8 +9,8 @@ from functools import partial
 
 from irons_local.forkserver.server import BEGIN
 from irons_local.keeper.cells.loop import Loop
-from irons_local.keeper.cells.requests import Request
-from irons_local.keeper.supervise.spawn import Birth, Plan, execute, log_of
+from irons_local.keeper.cells.requests import KeeperRequest
+from irons_local.keeper.supervise.spawn import PendingProcess, Plan, execute, log_of
 from irons_local.keeper.supervise.supervisor import ManagedProcess, say
 
 _ANSWER_WITHIN = 5.0
@@ -28,11 +28,11 @@ class Warm:
     def __init__(self, loop: Loop, plan: Plan, version: str) -> None:
         self._loop = loop
         self._numbers = itertools.count(1)
-        self._waiting: list[tuple[Birth, int, int]] = []
-        self._asked: dict[int, Birth] = {}
+        self._waiting: list[tuple[PendingProcess, int, int]] = []
+        self._asked: dict[int, PendingProcess] = {}
         self.process = ManagedProcess(loop, plan, version, self._heard, self._begun, self._ended, execute)
 
-    def bear(self, birth: Birth, worker: int, workers: int) -> None:
+    def bear(self, birth: PendingProcess, worker: int, workers: int) -> None:
         """Have a worker forked, now or as soon as the warm process is there.
 
         Args:
@@ -64,7 +64,7 @@ class Warm:
             self._loop.after(_ANSWER_WITHIN, partial(self._late, number))
             link = self.process.link
 
-    def _heard(self, ask: Request) -> None:
+    def _heard(self, ask: KeeperRequest) -> None:
         birth = self._asked.pop(ask.body.get("id", 0), None)
         ok = ask.body.get("ok")
         if birth is None:

@@ -57,7 +57,7 @@ class Plan(NamedTuple):
         return self.state / f"{self.name}.process"
 
 
-class Birth:
+class PendingProcess:
     """A process on its way: what it is given, and whom to tell.
 
     Args:
@@ -113,7 +113,7 @@ def log_of(plan: Plan) -> int:
     return os.open(plan.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
-def execute(birth: Birth) -> None:
+def execute(birth: PendingProcess) -> None:
     """Fork, and run the plan's program in the child."""
     try:
         pid = os.fork()
@@ -126,7 +126,7 @@ def execute(birth: Birth) -> None:
     birth.born(pid, os.pidfd_open(pid))
 
 
-def _become(birth: Birth) -> NoReturn:
+def _become(birth: PendingProcess) -> NoReturn:
     """Be the process from here on."""
     plan = birth.plan
     try:

@@ -16,8 +16,8 @@ from typing import NamedTuple
 from irons.files import write_whole
 from irons_local.ipc.unixsock import reach
 from irons_local.keeper.cells.loop import READ, Loop
-from irons_local.keeper.cells.requests import Client, Request
-from irons_local.keeper.supervise.spawn import Birth, Plan, execute
+from irons_local.keeper.cells.requests import Client, KeeperRequest
+from irons_local.keeper.supervise.spawn import PendingProcess, Plan, execute
 from irons_local.linux import namespaces
 from irons_local.log.line import Line
 
@@ -80,10 +80,10 @@ class ManagedProcess:
         loop: Loop,
         plan: Plan,
         version: str,
-        heard: Callable[[Request], None],
+        heard: Callable[[KeeperRequest], None],
         begun: Callable[[], None],
         ended: Callable[[], None],
-        bear: Callable[[Birth], None] = execute,
+        bear: Callable[[PendingProcess], None] = execute,
     ) -> None:
         self._loop, self._plan, self._version = loop, plan, version
         self._heard, self._begun, self._gone, self._bear = heard, begun, ended, bear
@@ -111,7 +111,7 @@ class ManagedProcess:
         Raises:
             OSError: its files cannot be written, or there are no descriptors left.
         """
-        birth = Birth(self._plan, self._born, self._stillborn)
+        birth = PendingProcess(self._plan, self._born, self._stillborn)
         self._coming = True
         self._bear(birth)
 

@@ -13,12 +13,12 @@ from irons.files import write_whole
 from irons_local.ipc.framing import Body
 from irons_local.keeper.cells.loop import Loop
 from irons_local.keeper.cells.registry import CellRegistry, CellSockets
-from irons_local.keeper.cells.requests import Request
+from irons_local.keeper.cells.requests import KeeperRequest
 from irons_local.keeper.cells.standby import StandbyRefuser
 from irons_local.keeper.supervise import succession
 from irons_local.keeper.supervise.assignment import Assignment
 from irons_local.keeper.supervise.forkserver import Warm
-from irons_local.keeper.supervise.spawn import Birth, Plan
+from irons_local.keeper.supervise.spawn import PendingProcess, Plan
 from irons_local.keeper.supervise.supervisor import ManagedProcess, find, say
 
 _BEGUN_WITHIN = 5.0
@@ -33,7 +33,7 @@ class _Gateway:
     memory: int | None = None
 
 
-class Gateways:
+class GatewayWorkers:
     """Keeps the workers, and gives each cell to one of them.
 
     Args:
@@ -160,12 +160,12 @@ class Gateways:
         gateway = self._workers[number] = _Gateway(process, absence)
         return gateway
 
-    def _bear(self, number: int, birth: Birth) -> None:
+    def _bear(self, number: int, birth: PendingProcess) -> None:
         self._warm.bear(birth, number, max(self._assignment.count, len(self._workers)))
 
     # What happens to workers
 
-    def _heard(self, number: int, ask: Request) -> None:
+    def _heard(self, number: int, ask: KeeperRequest) -> None:
         self._told(number, ask.body)
         ask.drop()
 

@@ -21,7 +21,7 @@ class ShutOutError(IronsError):
     """No key of this person opens the sandbox."""
 
 
-class Host(NamedTuple):
+class SshHost(NamedTuple):
     """What OpenSSH calls a sandbox."""
 
     host: str
@@ -30,7 +30,7 @@ class Host(NamedTuple):
 
 def ssh_config(
     ctx: Context, *, name: str | None, install: bool, uninstall: bool, strict_hostkeys: bool
-) -> str | Sequence[Host] | None:
+) -> str | Sequence[SshHost] | None:
     """Return the Host blocks, or install them, or take them away."""
     installed = Installed(ctx.settings)
     if uninstall:
@@ -60,10 +60,10 @@ def ssh_config(
     for one, text in blocks.items():
         installed.put(one, text)
     ctx.progress(f"{installed.config} includes the sandboxes")
-    return tuple(Host(host_of(one), one) for one in blocks)
+    return tuple(SshHost(host_of(one), one) for one in blocks)
 
 
-def leads(row: Host) -> str:
+def leads(row: SshHost) -> str:
     """Return what is installed for a sandbox, in one line."""
     return f"ssh {row.host} leads to {row.sandbox}"
 

@@ -15,7 +15,7 @@ KEPT = 1 << 16
 """Bytes that are kept."""
 
 
-class Log:
+class SshLog:
     """A pipe for `ssh -E`, read by a thread. It has no name in the file system: nothing is left where this process is killed.
 
     Args:

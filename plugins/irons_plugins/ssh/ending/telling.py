@@ -10,10 +10,10 @@ from irons_plugins.ssh.openssh.endings import interrupted
 if TYPE_CHECKING:
     from irons.context import Context
     from irons_plugins.ssh.ending.denial_summary import Refusals
-    from irons_plugins.ssh.execute.program import Ran
+    from irons_plugins.ssh.execute.program import ProgramRun
 
 
-def tell(ctx: Context, ran: Ran, refusals: Refusals) -> None:
+def tell(ctx: Context, ran: ProgramRun, refusals: Refusals) -> None:
     """Print how it ended, where the exit code does not say all, and what egress refused, however it ended."""
     if ran.ending.sentence and ran.interrupt is None:
         ctx.progress(f"irons: {ran.ending.sentence}")

@@ -19,7 +19,7 @@ from irons_plugins.ssh.openssh.subprocess import Sinks
 if TYPE_CHECKING:
     from irons.context import Context
     from irons_plugins.ssh.execute.report import Report
-    from irons_plugins.ssh.execute.several import Done
+    from irons_plugins.ssh.execute.several import SandboxResult
 
 _NAMED_AT_MOST = 10
 
@@ -102,10 +102,10 @@ def _on_several(ctx: Context, names: tuple[str, ...], program: Program, *, stric
 
     form = asked_form(ctx)
     streams = ctx.streams
-    done: list[Done] = []
+    done: list[SandboxResult] = []
     reports: list[Report] = []
 
-    def finished(one: Done) -> None:
+    def finished(one: SandboxResult) -> None:
         done.append(one)
         if one.report is None:
             return

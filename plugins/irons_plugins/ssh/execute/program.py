@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, NamedTuple, TextIO
 from irons.errors import TimedOut
 from irons_plugins.ssh.connect.kept import has_ended, is_kept, over_kept
 from irons_plugins.ssh.connect.workdir import Workdir
-from irons_plugins.ssh.ending.log import Log
+from irons_plugins.ssh.ending.log import SshLog
 from irons_plugins.ssh.execute.remote_script import GRACE, end_line, header_of, run_line, size_of
 from irons_plugins.ssh.openssh.command_line import ssh_argv
 from irons_plugins.ssh.openssh.endings import (
     FAILED,
     OPENSSH_FAILED,
     Aftermath,
-    Ending,
+    SshEnding,
     aftermath,
     ending,
     interrupted,
@@ -69,7 +69,7 @@ class Program(NamedTuple):
     no_stdin: bool = False
 
 
-class Ran(NamedTuple):
+class ProgramRun(NamedTuple):
     """What became of it.
 
     Attributes:
@@ -78,7 +78,7 @@ class Ran(NamedTuple):
         interrupt: Ctrl-C, TERM or HUP, which ended the call and what it started in the sandbox; else None.
     """
 
-    ending: Ending
+    ending: SshEnding
     seconds: float
     interrupt: KeyboardInterrupt | None = None
 
@@ -89,7 +89,7 @@ def run_program(
     program: Program,
     sinks: Sinks = Sinks(),  # noqa: B008 - a tuple
     check: Callable[[], None] | None = None,
-) -> Ran:
+) -> ProgramRun:
     """Run a program in a sandbox to its end. What happens once it may have started is told in the answer.
 
     Args:
@@ -114,17 +114,17 @@ def _run(
     sinks: Sinks,
     check: Callable[[], None] | None,
     token: str,
-) -> Ran:
+) -> ProgramRun:
     header, line = _request(program, token)
     marks = Marks(token, way.target.host)
     stderr = sinks.stderr or writer(ctx.streams.stderr)
     stdout = _checked(sinks.stdout, ctx.streams.stdout)
     began = time.monotonic()
 
-    def ran(told: Ending, interrupt: KeyboardInterrupt | None = None) -> Ran:
-        return Ran(told, time.monotonic() - (marks.began or began), interrupt)
+    def ran(told: SshEnding, interrupt: KeyboardInterrupt | None = None) -> ProgramRun:
+        return ProgramRun(told, time.monotonic() - (marks.began or began), interrupt)
 
-    with Log() as log:
+    with SshLog() as log:
         options = (("LogLevel", "ERROR"), ("ConnectTimeout", str(CONNECT)), *way.options)
         argv = ssh_argv(way.target, options, ("-T", "-E", log.path), line)
         limit = program.timeout

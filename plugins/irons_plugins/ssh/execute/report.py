@@ -9,7 +9,7 @@ from irons.errors import IronsError
 
 if TYPE_CHECKING:
     from irons_plugins.ssh.ending.denial_summary import Refusals, Tried
-    from irons_plugins.ssh.execute.program import Ran
+    from irons_plugins.ssh.execute.program import ProgramRun
 
 KEPT = 1 << 20
 """Bytes of each stream that are kept: its last ones."""
@@ -91,7 +91,9 @@ class Report(NamedTuple):
     error: dict[str, object] | None = None
 
 
-def reported(name: str, ran: Ran, stdout: Captured, stderr: Captured, refusals: Refusals | None) -> Report:
+def reported(
+    name: str, ran: ProgramRun, stdout: Captured, stderr: Captured, refusals: Refusals | None
+) -> Report:
     """Return the object for one program.
 
     Args:

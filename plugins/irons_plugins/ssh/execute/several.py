@@ -16,7 +16,7 @@ from irons_plugins.ssh.connect.connect_info import entrance, failing_as_ssh
 from irons_plugins.ssh.ending.denial_summary import Refusals
 from irons_plugins.ssh.ending.telling import tell
 from irons_plugins.ssh.execute.prefixed import Prefixed, Shared
-from irons_plugins.ssh.execute.program import Program, Ran, run_program
+from irons_plugins.ssh.execute.program import Program, ProgramRun, run_program
 from irons_plugins.ssh.execute.report import Captured, Report, failed, reported
 from irons_plugins.ssh.openssh.subprocess import Signalled, Sinks, ended_by_signals
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         sinks: Sinks
         narration: TextIO
 
-        def ended(self, ctx: Context, ran: Ran, refusals: Refusals, /) -> Report | None: ...
+        def ended(self, ctx: Context, ran: ProgramRun, refusals: Refusals, /) -> Report | None: ...
         def failed(self, ctx: Context, error: IronsError, /) -> Report | None: ...
 
 
@@ -44,7 +44,7 @@ class Outputs(NamedTuple):
     stderr: Shared
 
 
-class Done(NamedTuple):
+class SandboxResult(NamedTuple):
     """What became of one sandbox's program; a report only where its output was kept."""
 
     name: str
@@ -60,7 +60,7 @@ class _Shown:
         self.sinks = Sinks(self._out, self._err)
         self.narration = cast("TextIO", _Lines(self._err))
 
-    def ended(self, ctx: Context, ran: Ran, refusals: Refusals) -> None:
+    def ended(self, ctx: Context, ran: ProgramRun, refusals: Refusals) -> None:
         self._out.end()
         self._err.end()
         tell(ctx, ran, refusals)
@@ -80,7 +80,7 @@ class _Kept:
         self.sinks = Sinks(self._out, self._err)
         self.narration: TextIO = io.StringIO()
 
-    def ended(self, _ctx: Context, ran: Ran, refusals: Refusals) -> Report:
+    def ended(self, _ctx: Context, ran: ProgramRun, refusals: Refusals) -> Report:
         return reported(self._name, ran, self._out, self._err, refusals)
 
     def failed(self, _ctx: Context, error: IronsError) -> Report:
@@ -116,7 +116,7 @@ def run_on_all(
     ctx: Context,
     names: tuple[str, ...],
     program: Program,
-    finished: Callable[[Done], None],
+    finished: Callable[[SandboxResult], None],
     *,
     strict: bool = False,
     outputs: Outputs | None = None,
@@ -135,7 +135,7 @@ def run_on_all(
         What ended the call before its time: Ctrl-C, TERM or HUP; else None.
     """
     todo: queue.SimpleQueue[str] = queue.SimpleQueue()
-    done: queue.SimpleQueue[Done] = queue.SimpleQueue()
+    done: queue.SimpleQueue[SandboxResult] = queue.SimpleQueue()
     stop = _Stop()
     for name in names:
         todo.put(name)
@@ -165,7 +165,9 @@ def run_on_all(
     return interrupt
 
 
-def _run_one(ctx: Context, name: str, program: Program, place: _Place, stop: _Stop, *, strict: bool) -> Done:
+def _run_one(
+    ctx: Context, name: str, program: Program, place: _Place, stop: _Stop, *, strict: bool
+) -> SandboxResult:
     """Run it in one sandbox, in this thread, with a client of its own; nothing is raised."""
     with open(os.devnull, encoding="ascii") as nothing:  # noqa: PTH123 - a device
         streams = Streams(nothing, io.StringIO(), place.narration, ctx.streams.env)
@@ -176,10 +178,10 @@ def _run_one(ctx: Context, name: str, program: Program, place: _Place, stop: _St
                 way = entrance(own, name, strict=strict)
                 refusals = Refusals(own, name)
                 ran = run_program(own, way, program, place.sinks, check=stop.check)
-                return Done(name, ran.ending.code, place.ended(own, ran, refusals))
+                return SandboxResult(name, ran.ending.code, place.ended(own, ran, refusals))
         except IronsError as error:
-            return Done(name, error.exit_code, place.failed(own, error))
+            return SandboxResult(name, error.exit_code, place.failed(own, error))
         except KeyboardInterrupt as error:
-            return Done(name, 128 + (error.number if isinstance(error, Signalled) else 2))
+            return SandboxResult(name, 128 + (error.number if isinstance(error, Signalled) else 2))
         finally:
             own.close()

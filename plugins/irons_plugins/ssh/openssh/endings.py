@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from irons.errors import ApiError, Conflict, IronsError, NotFound
 from irons.text import clean, size_text
-from irons_plugins.ssh.openssh.marks import End
+from irons_plugins.ssh.openssh.marks import ProgramEnd
 from irons_plugins.ssh.openssh.subprocess import Signalled
 
 if TYPE_CHECKING:
     from irons.context import Context
     from irons_plugins.ssh.connect.connect_info import Entrance
-    from irons_plugins.ssh.ending.log import Log
+    from irons_plugins.ssh.ending.log import SshLog
     from irons_plugins.ssh.openssh.marks import Marks
 
 FAILED = 125
@@ -25,7 +25,7 @@ OPENSSH_FAILED = 255
 """OpenSSH's exit code where it failed itself, unless it is the remote program's."""
 
 
-class Ending(NamedTuple):
+class SshEnding(NamedTuple):
     """How it ended.
 
     Attributes:
@@ -82,21 +82,23 @@ def _state(ctx: Context, name: str) -> str:
     return f"{name} is {state}" if state else f"{name} does not run"
 
 
-def out_of_time(seconds: float) -> Ending:
+def out_of_time(seconds: float) -> SshEnding:
     """Return the ending of a program whose time ran out."""
     sentence = f"time is up after {seconds:g} s: all that it started was ended"
-    return Ending(OUT_OF_TIME, sentence=sentence, timed_out=True)
+    return SshEnding(OUT_OF_TIME, sentence=sentence, timed_out=True)
 
 
-def interrupted(error: KeyboardInterrupt) -> Ending:
+def interrupted(error: KeyboardInterrupt) -> SshEnding:
     """Return the ending of a call that Ctrl-C, TERM or HUP ended."""
     number = error.number if isinstance(error, Signalled) else int(signal.SIGINT)
-    return Ending(128 + number, sentence="" if number == signal.SIGINT else f"ended by {signal_text(number)}")
+    return SshEnding(
+        128 + number, sentence="" if number == signal.SIGINT else f"ended by {signal_text(number)}"
+    )
 
 
 def ending(
-    way: Entrance, marks: Marks, code: int, log: Log, after: Aftermath, limit: float, unwritten: str = ""
-) -> Ending:
+    way: Entrance, marks: Marks, code: int, log: SshLog, after: Aftermath, limit: float, unwritten: str = ""
+) -> SshEnding:
     """Return how a program ended.
 
     Args:
@@ -115,29 +117,29 @@ def ending(
         told = (
             f"what the program wrote can't be written to stdout ({unwritten}); it ended with code {end.code}"
         )
-        return Ending(FAILED, error=_failed(told))
+        return SshEnding(FAILED, error=_failed(told))
     if end is None:
         if after.out_of_memory:
-            return Ending(128 + signal.SIGKILL, int(signal.SIGKILL), memory)
-        return Ending(FAILED, error=_failure(way, marks, code, log.lines(), after))
+            return SshEnding(128 + signal.SIGKILL, int(signal.SIGKILL), memory)
+        return SshEnding(FAILED, error=_failure(way, marks, code, log.lines(), after))
     if end.killed == "time":
         return out_of_time(limit)
     number = end.code - 128
     if end.killed == "yes":
         if after.out_of_memory and number == signal.SIGKILL:
-            return Ending(end.code, number, memory)
-        return Ending(
+            return SshEnding(end.code, number, memory)
+        return SshEnding(
             end.code, number, f"killed by {signal_text(number)}" + (f": {after.gone}" if after.gone else "")
         )
     if end.code and after.out_of_memory:
-        return Ending(end.code, sentence=f"a process was ended, {memory}")
+        return SshEnding(end.code, sentence=f"a process was ended, {memory}")
     if end.killed == "maybe":
         told = f"exit code {end.code}: killed by {signal_text(number)}, or the program's own code"
-        return Ending(end.code, sentence=told)
-    return Ending(end.code)
+        return SshEnding(end.code, sentence=told)
+    return SshEnding(end.code)
 
 
-def _unreported(marks: Marks, code: int, limit: float) -> End | None:
+def _unreported(marks: Marks, code: int, limit: float) -> ProgramEnd | None:
     """How a program ended of whose end only OpenSSH's exit code tells; None where it does not.
 
     OpenSSH passes nothing more on, no mark either, once it cannot write the program's stdout. The sandbox's shell exits with
@@ -146,9 +148,9 @@ def _unreported(marks: Marks, code: int, limit: float) -> End | None:
     if marks.began is None or not 0 <= code < OPENSSH_FAILED:
         return None
     if limit and code == OUT_OF_TIME:
-        return End(code, "time")
+        return ProgramEnd(code, "time")
     # A closed pipe is what killed it then, and shells print nothing for that.
-    return End(code, "maybe" if code > 128 and code != 128 + signal.SIGPIPE else "no")
+    return ProgramEnd(code, "maybe" if code > 128 and code != 128 + signal.SIGPIPE else "no")
 
 
 def _failure(way: Entrance, marks: Marks, code: int, log: list[str], after: Aftermath) -> IronsError:

@@ -15,7 +15,7 @@ _LONGEST = 64
 Killed = Literal["yes", "no", "maybe", "time"]
 
 
-class End(NamedTuple):
+class ProgramEnd(NamedTuple):
     """How the program ended.
 
     Attributes:
@@ -44,7 +44,7 @@ class Marks:
 
     def __init__(self, token: str, host: str = "") -> None:
         self.began: float | None = None
-        self.end: End | None = None
+        self.end: ProgramEnd | None = None
         self.failed = False
         self.closed = False
         self._begin = f"\0irons {token} ".encode()
@@ -84,7 +84,7 @@ class Marks:
             case ["ended", code, ("yes" | "no" | "maybe" | "time") as killed] if (
                 code.isdigit() and int(code) < 256
             ):
-                self.end = End(int(code), killed)
+                self.end = ProgramEnd(int(code), killed)
             case _:
                 """`alive`, or what a newer or a hostile sandbox says: nothing to learn."""
 
