@@ -17,7 +17,7 @@ def irons_commands() -> list[Command]:
             (Opt(("-c",), "Run these lines instead and end.", metavar="LINES", name="lines"),),
             pace="terminal",
             about="Without a terminal on stdin it runs the lines it reads there, up to the first that fails, with its exit code. "
-            "So does -c. `irons` alone opens the prompt too. `irons help prompt` tells what it understands.",
+            "So does -c. `irons` alone opens the prompt too. `irons help prompt` explains what it understands.",
             tolerant=True,
             examples=("irons shell", "irons shell -c 'list; egress mode'", "irons < setup.irons"),
         ),
@@ -33,7 +33,7 @@ def irons_commands() -> list[Command]:
                     takes="?",
                     implied=False,
                 ),
-                Flag(("--none",), "Take the choice back."),
+                Flag(("--none",), "Clear the choice."),
             ),
             about="It holds in the prompt and in xonsh.",
             examples=("irons use agent-1", "irons use", "irons use --none"),

@@ -26,7 +26,7 @@ def use(ctx: Context, *, name: str | None, none: bool) -> str | None:
         raise UsageError("use takes a name or --none, not both")
     if ctx.session is None:
         raise UsageError(
-            "a choice lasts as long as the prompt, and this is none",
+            "a choice lasts as long as the prompt, and this is a command of its own",
             hint="unset IRONS_SANDBOX does it for a shell"
             if none
             else f"export IRONS_SANDBOX={name} does it for a shell",

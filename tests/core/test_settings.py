@@ -197,7 +197,7 @@ def test_a_key_may_travel_to_this_machine(irons_env: dict[str, str], url: str) -
         ("https://example.com/?key=pw", "carries no user"),
         ("https://example.com/#pw", "carries no user"),
         ("unix:relative", "unsupported API URL"),
-        ("unix://relative", "names no absolute path"),
+        ("unix://relative", "is not an absolute path"),
         ("ftp://example.com", "unsupported API URL"),
         ("example.com", "unsupported API URL"),
     ],

@@ -97,7 +97,7 @@ def test_a_timeout_ends_daemons_and_what_sudo_started(person: Person, box: str) 
     script = f"setsid -f sleep {nap}; sudo setsid -f sleep {nap}; sudo sleep {nap} & sleep {nap}"
     done = person.run("exec", box, "--timeout", "2", "--", "sh", "-c", script)
     assert done.returncode == 124, done.stderr
-    assert "time is up after 2 s" in done.stderr
+    assert "timed out after 2 s" in done.stderr
     assert time.monotonic() - began < 25
     eventually(
         lambda: len(processes(person, box, nap).splitlines()) <= 1, what="all but root's own daemon to end"

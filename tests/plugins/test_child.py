@@ -117,7 +117,7 @@ def test_many_refusals_are_summed_up(run_irons: Runner, own: FakeApi) -> None:
     said = run_irons("ssh", "one", "--refused", "--", "true").err.splitlines()
     assert said[0] == "egress refused 12 connections while it ran:"
     assert said[1] == "  h0.example"
-    assert said[-2:] == ["  and 2 more", "irons audit why one tells more"]
+    assert said[-2:] == ["  and 2 more", "irons audit why one shows more"]
 
 
 def test_what_reached_no_server_is_summed_up(run_irons: Runner, own: FakeApi) -> None:
@@ -130,7 +130,7 @@ def test_what_reached_no_server_is_summed_up(run_irons: Runner, own: FakeApi) ->
     assert run_irons("ssh", "one", "--refused", "--", "true").err.splitlines()[:3] == [
         "egress let 2 connections through that reached no server:",
         "  down.example:443 (2 times): unreachable: refused",
-        "irons audit why one tells more",
+        "irons audit why one shows more",
     ]
 
 
@@ -139,7 +139,7 @@ def test_a_server_that_can_not_say(run_irons: Runner, own: FakeApi) -> None:
     own.fail(faults.slow(0), on="GET /sandboxes/one/audit")
     own.fail(faults.error(500, "down"), on="GET /sandboxes/one/audit")
     assert run_irons("ssh", "one", "--refused", "--", "true").err == (
-        "irons: what egress refused is not known: down\n"
+        "irons: egress refusals cannot be shown: down\n"
     )
     own.fail(faults.error(500, "down"), on="GET /sandboxes/one/audit")
     assert run_irons("ssh", "one", "--refused", "--", "true").err == ""

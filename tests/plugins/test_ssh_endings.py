@@ -50,7 +50,7 @@ def test_a_program_that_ended() -> None:
     """Its code is its own, whatever OpenSSH exits with; time and signals have their sentence."""
     assert concluded("began", "ended 255 no") == SshEnding(255)
     assert concluded("began", "ended 124 no", code=124) == SshEnding(124)
-    assert concluded("began", "ended 124 time", code=124).sentence.startswith("time is up after 3 s")
+    assert concluded("began", "ended 124 time", code=124).sentence.startswith("timed out after 3 s")
     told = concluded("began", "ended 143 yes", after=Aftermath(gone="one is stopping"))
     assert told == SshEnding(143, 15, "killed by signal 15 (TERM): one is stopping")
 

@@ -359,7 +359,7 @@ def test_a_timeout_ends_all_that_was_started(into: Irons) -> None:
     script = f"setsid -f sleep {nap}; (trap '' TERM; sleep {nap}) & exec sleep {nap}"
     done = into("exec", "one", "--timeout", "0.5", "--", "sh", "-c", script)
     assert done.returncode == 124
-    assert done.stderr.decode() == "irons: time is up after 0.5 s: all that it started was ended\n"
+    assert done.stderr.decode() == "irons: timed out after 0.5 s: all that it started was ended\n"
     assert running(nap) == []
 
 
@@ -536,7 +536,7 @@ def test_what_was_refused_is_said(into: Irons, fake_api: FakeApi) -> None:
         "  again.example:443 (3 times)",
         "  evil.example:443 (3 times): no rule allows evil.example",
         r"  \x1b[31m:22 (40 times)",
-        "irons audit why one tells more",
+        "irons audit why one shows more",
     ]
 
 

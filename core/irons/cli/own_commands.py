@@ -50,7 +50,7 @@ def irons_commands() -> list[Command]:
             ("config", "set"),
             "Set a value in the profile of the configuration file.",
             f"{_HANDLERS}:config_set",
-            (Arg("key", "The setting."), Arg("value", "Its value; an empty one takes it out.")),
+            (Arg("key", "The setting."), Arg("value", "Its value; an empty one removes it.")),
             examples=(
                 "irons config set api_url local",
                 "irons config set --profile work api_url https://sandboxes.example.com",

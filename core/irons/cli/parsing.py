@@ -318,7 +318,7 @@ def _shared_out(command: Command, arguments: Sequence[Arg], words: Sequence[str]
 
 def _behind(command: Command, tail: Arg) -> str:
     """Where the words of another program's command line belong."""
-    return f"{tail.shown} comes behind --: irons {command.name} … -- {tail.shown}"
+    return f"{tail.shown} goes after --: irons {command.name} … -- {tail.shown}"
 
 
 def _value(option: Opt | Flag, words: list[str] | None) -> object:

@@ -49,7 +49,7 @@ example.com:22      … on port 22 alone; :* is every port
 
 A pattern is in one list at most: the later of allow and deny wins. Account and sandbox lists
 are unions, and any deny wins. Mode `deny` blocks what no allow rule matches; mode `warn`, the
-default, lets it pass and writes it down. Loopback, private, link-local and metadata addresses
+default, lets it pass and logs it. Loopback, private, link-local and metadata addresses
 stay closed in both modes; `--private` opens exactly one host to one address.
 """
 
@@ -57,17 +57,17 @@ stay closed in both modes; `--private` opens exactly one host to one address.
 def _prompt() -> str:
     return """At the irons> prompt every command works as at the shell, without the word irons.
 
-  a ; b              b runs, however a ended
+  a ; b              b runs, no matter how a ended
   a && b    a || b   b runs if a ended with 0; if it did not
   a | less           the output goes through a pipeline of the system's shell
-  a > file  >> file  the output goes into a file; behind what is there
+  a > file  >> file  the output goes into a file; >> appends to it
   !command           the rest of the line is the system shell's
-  use NAME           commands mean this sandbox where they name none; use --none takes it back
+  use NAME           commands that name no sandbox mean this one; use --none clears it
   watch              connections as they happen; a allows the chosen host, d denies it
   help, ?            help; exit, quit, Ctrl-D leave
 
-Quotes and backslashes are those of a POSIX shell; an open quote or a last backslash goes on in
-the next line. There are no variables and no wildcards; ~ is the home directory. A line behind #
+Quotes and backslashes are those of a POSIX shell; after an open quote or a last backslash the line continues on
+the next line. There are no variables and no wildcards; ~ is the home directory.  What follows #
 is a comment. Lines with a key, and those that begin with a space, are not remembered.
 
   Tab, arrows        complete; right arrow takes the grey suggestion

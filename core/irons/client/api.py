@@ -86,7 +86,7 @@ def open_api(settings: Settings, host: Any, log: Any = None) -> Api:
     """Return a client for the backend that settings choose, asking the host's plugins for URLs that are not HTTP.
 
     Raises:
-        ConfigError: No plugin knows the URL, or the key would travel in clear to another machine.
+        ConfigError: No plugin knows the URL, or the key would be sent in clear text to another machine.
         LocalError: The local backend can't run here.
     """
     from irons.client.backends import choose
@@ -161,7 +161,7 @@ class Api:
         if not found.status:
             raise ApiError(
                 f"the server's answer does not say what state {name} is in",
-                hint="is this the URL of a v0 API? irons config show tells where it came from",
+                hint="is this the URL of a v0 API? irons config show names its source",
             )
         return found
 
@@ -403,9 +403,9 @@ class Api:
     def need(self, extension: str, what: str) -> None:
         """Raise `Unsupported` where the server lacks an extension; `what` is what would be needed ("a server that …")."""
         if extension not in self.extensions:
-            older = "it is an older irons: `irons local down` where it runs ends it, and the next command starts the newer"
+            older = "the server is an older irons: end it by `irons local down` where it runs; the next command starts the newer one"
             raise Unsupported(
-                f"this takes {what}, and this one does not say that it can",
+                f"this needs {what}; this one does not report that it can",
                 hint=older if self._is_irons else "irons' own server can: --api-url local",
             )
 

@@ -62,7 +62,7 @@ def _remote(url: str, settings: Settings) -> Backend:
         raise ConfigError(f"the API URL {clean(url, limit=100)!r} is invalid")
     if parts.scheme.lower() == "http" and settings.api_key and not _is_loopback(host):
         raise ConfigError(
-            f"the key would travel in clear to {clean(host)}",
+            f"the key would be sent in clear text to {clean(host)}",
             hint="use an https:// URL; plain http:// goes with a key to this machine alone",
         )
     return Backend(url.rstrip("/"))
@@ -72,7 +72,7 @@ def _unix(url: str) -> Backend:
     path = url[len("unix://") :]
     if not path.startswith("/"):
         raise ConfigError(
-            f"{clean(url, limit=100)!r} names no absolute path",
+            f"{clean(url, limit=100)!r} is not an absolute path",
             hint="unix:///path/to/socket has three slashes",
         )
     return Backend("http://irons", socket=path)
@@ -154,7 +154,7 @@ def unreachable(backend: Backend, settings: Settings, error: Exception) -> Irons
     why = {
         "ConnectTimeout": "no connection in time",
         "ReadTimeout": "no answer in time",
-        "RemoteProtocolError": "it broke off its answer",
+        "RemoteProtocolError": "it closed the connection in the middle of its answer",
     }.get(type(error).__name__, clean(str(error), limit=120) or type(error).__name__)
     if settings.api_url == HOSTED_URL:
         return Unreachable(
@@ -164,12 +164,12 @@ def unreachable(backend: Backend, settings: Settings, error: Exception) -> Irons
     if backend.local:
         return Unreachable(
             f"the local backend did not answer ({why})",
-            hint="irons local status and irons local logs tell more",
+            hint="irons local status and irons local logs show more",
         )
     if "CERTIFICATE_VERIFY_FAILED" in why:
         return Unreachable(
             f"{clean(settings.api_url, limit=100)} has a certificate that is not trusted here ({why})",
-            hint="where it is of a CA of your own: irons config set api_ca /path/to/ca.pem",
+            hint="if your own CA signed it: irons config set api_ca /path/to/ca.pem",
         )
     return Unreachable(
         f"{clean(settings.api_url, limit=100)} did not answer ({why})",

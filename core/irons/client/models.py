@@ -319,9 +319,9 @@ class Pages:
     def to(self, token: int) -> None:
         """Turn to the page behind a token. Raises `ApiError` where that was turned to before, or a log has no so many pages."""
         if token in self._tokens:
-            raise ApiError("the pages of the server's audit log go round in a circle")
+            raise ApiError("the server's audit log repeats a page; it has no end")
         if len(self._tokens) >= self.MOST:
-            raise ApiError(f"the server's audit log goes on behind {self.MOST:,} pages")
+            raise ApiError(f"the server's audit log has more than {self.MOST:,} pages")
         self._tokens.add(token)
 
 

@@ -62,7 +62,7 @@ def packed(coding: str, status: int) -> None:
     """Refuse an answer with a content coding: a few bytes may unpack to more than the machine's memory. Raises `ApiError`."""
     if coding.lower() != "identity":
         raise ApiError(
-            f"the server packed its answer ({clean(coding, limit=40)}), which was not asked for",
+            f"the server compressed its answer ({clean(coding, limit=40)}), which was not asked for",
             status=status,
         )
 

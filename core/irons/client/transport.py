@@ -94,7 +94,7 @@ class Transport:
                     raise unreachable(self._backend, self._settings, error) from None
             except UnicodeEncodeError:
                 raise UsageError(
-                    "a word is not valid text: it has half a character that no request can carry"
+                    "an argument is not valid UTF-8 (it has a lone surrogate), so no request can carry it"
                 ) from None
             else:
                 self._say(method, path, str(reply.status), began)
@@ -134,7 +134,7 @@ class Transport:
             raise ApiError(
                 f"the server at {clean(self._backend.base_url)} answered with something that is not a JSON object: "
                 f"{reply.excerpt(80)!r}",
-                hint="is this the URL of a v0 API? irons config show tells where it came from",
+                hint="is this the URL of a v0 API? irons config show names its source",
                 status=reply.status,
             )
         return answer

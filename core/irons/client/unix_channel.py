@@ -197,7 +197,7 @@ class _Connection:
             if len(self._got) >= LONGEST_HEAD:
                 raise RemoteProtocolError("its head is too long")
             if not self._more():
-                raise RemoteProtocolError("it broke off its answer")
+                raise RemoteProtocolError("it closed the connection in the middle of its answer")
         return self._cut(at + len(mark))
 
     def _exactly(self, length: int, status: int) -> bytes:
@@ -205,7 +205,7 @@ class _Connection:
             raise too_long(status)
         while len(self._got) < length:
             if not self._more():
-                raise RemoteProtocolError("it broke off its answer")
+                raise RemoteProtocolError("it closed the connection in the middle of its answer")
         return self._cut(length)
 
     def _rest(self, status: int) -> bytes:

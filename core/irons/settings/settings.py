@@ -375,7 +375,7 @@ def check(document: Mapping[str, Any], path: Path) -> None:
             if not isinstance(value, str):
                 raise ConfigError(
                     f"profile in {path} is the name of one",
-                    hint="settings of a profile stand in [profiles.NAME]",
+                    hint="settings of a profile belong in [profiles.NAME]",
                 )
         else:
             _checked(name, value, path, "")

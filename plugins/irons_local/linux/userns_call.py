@@ -90,5 +90,5 @@ def _result(answer: dict[str, Any], complaints: bytes) -> dict[str, Any]:
     error = answer.get("error")
     if error is None:
         lines = complaints.decode(errors="replace").strip().splitlines()
-        raise EngineError("failed", lines[-1] if lines else "a process of ours died without a word")
+        raise EngineError("failed", lines[-1] if lines else "a process of irons died and reported nothing")
     raise EngineError(error["code"], error["message"])

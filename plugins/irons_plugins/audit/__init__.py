@@ -23,11 +23,13 @@ def irons_commands() -> list[Command]:
             (
                 Arg("name", "The sandbox; without one, all of them.", kind="sandbox", takes="?"),
                 Flag(
-                    ("-f", "--follow"), "Go on with each event as it happens, and as it ends.", pace="waiting"
+                    ("-f", "--follow"),
+                    "Print each event as it happens, and again as it ends.",
+                    pace="waiting",
                 ),
                 Opt(
                     ("--since",),
-                    "From then on: RFC 3339, or 10m for that long ago.",
+                    "Only events since then: RFC 3339, or 10m for 10 minutes ago.",
                     metavar="T",
                     type="time",
                 ),
@@ -106,7 +108,7 @@ def irons_commands() -> list[Command]:
                 empty="It tried nothing.",
             ),
             about="These counts stay when events are rotated out. A row of *.DOMAIN counts all hosts of a domain, "
-            "(other hosts) those for which there was no room; what was refused is counted so first.",
+            "(other hosts) those for which there was no room; refused attempts are the first to be counted that way.",
             examples=("irons audit hosts my-sandbox", "irons audit hosts my-sandbox --verdict warn -o json"),
             exits=(3, 4, 6),
         ),
@@ -136,7 +138,7 @@ def irons_commands() -> list[Command]:
                 ),
                 record=True,
             ),
-            about="A connection that was let through and not reached counts as well. Where there is neither, the last that "
+            about="A connection that was let through and not reached counts as well. Without either, the last attempt that "
             "only mode warn let pass is shown.",
             examples=("irons audit why my-sandbox", "irons audit why my-sandbox example.com"),
             exits=(3, 4, 6),

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from irons.context import Context
 
 
-NO_CAUSE = "recorded before causes were, or by another server: the command is what the rules need now"
+NO_CAUSE = (
+    "the event has no cause (it is older, or of another server); the command is what the rules need now"
+)
 """What is said of an event that gives a reason to people and none to programs."""
 
 

@@ -43,7 +43,7 @@ def irons_commands() -> list[Command]:
                 _NOTE,
             ),
             view=_CHANGE,
-            about="A pattern is in one list at most: allowing it takes it off the deny list. irons help egress tells what patterns cover. "
+            about="A pattern is in one list at most: allowing it removes it from the deny list. irons help egress explains what patterns cover. "
             "--private lets the name lead to an address on this machine's networks.",
             examples=(
                 "irons egress allow example.com '*.example.org'",
@@ -64,7 +64,7 @@ def irons_commands() -> list[Command]:
         ),
         Command(
             ("egress", "remove"),
-            "Take rules off whichever list they are on.",
+            "Remove rules from the list they are on.",
             f"{_HERE}.handlers:remove",
             (Arg("patterns", "The rules' patterns.", kind="domain", takes="+", metavar="PATTERN"), _SANDBOX),
             view=_CHANGE,
@@ -191,7 +191,7 @@ def irons_commands() -> list[Command]:
             ),
             view=View(line=f"{_HERE}.views:drift"),
             about="It shows the difference, asks, allows what egress suggest lists unmarked, and sets the sandbox's mode to deny. "
-            "Where others change the rules in between, nothing of theirs is lost: with --yes it goes on from the new ones.",
+            "Rules that others change in between are kept: with --yes it starts again from the new ones.",
             examples=(
                 "irons egress lock my-sandbox",
                 "irons egress lock my-sandbox --also 203.0.113.7 --skip example.net --yes",
@@ -221,9 +221,9 @@ def irons_commands() -> list[Command]:
             ("egress", "apply"),
             "Make the policy of a file active, all of it at once.",
             f"{_HERE}.policy_handlers:apply",
-            (_FILE, Flag(("--dry-run",), "Only show what would change."), _SANDBOX),
+            (_FILE, Flag(("--dry-run",), "Show what would change, and change nothing."), _SANDBOX),
             view=View(line=f"{_HERE}.views:drift"),
-            about="What others change in between is read again, so that the difference shown is the one that was made.",
+            about="Where others change the rules in between, they are read again, so that the difference shown is the one that was made.",
             examples=(
                 "irons egress apply policy.toml --dry-run",
                 "irons egress apply policy.toml --sandbox my-sandbox",

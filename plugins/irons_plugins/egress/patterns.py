@@ -26,7 +26,7 @@ def checked(
         return make_rule(text, kind, private=private, broad=broad, note=note)
     except RuleError as error:
         raise UsageError(
-            f"{text!r} can't be a rule: {error}", hint="irons help egress tells what patterns there are"
+            f"{text!r} can't be a rule: {error}", hint="irons help egress explains patterns"
         ) from None
 
 

@@ -273,7 +273,7 @@ _KEY = [
         ("local", "key", "create"),
         "Make an API key for `local up --listen`; it is shown once.",
         f"{_KEYS}:create",
-        (Arg("label", "Whose it is, or what for."),),
+        (Arg("label", "A name for its owner or its use."),),
         view=_KEY_ROWS,
         examples=("irons local key create laptop",),
     ),

@@ -103,7 +103,7 @@ def _what_next(places: Paths, *, purge: bool) -> str:
         except IdMapError:
             # Files of ids that this user has no longer: nothing that it can do would remove them.
             return f"only root can remove what is left: sudo rm -rf {places.state}"
-    return "run it again; irons local logs may tell more"
+    return "run it again; irons local logs may show more"
 
 
 def _purge(ctx: Context, places: Paths) -> list[str]:

@@ -107,7 +107,7 @@ class Placer:
     def _entry(self, entry: TarEntry) -> None:
         self._entries += 1
         if self._entries > MOST_ENTRIES:
-            raise PlacingError(f"more than {MOST_ENTRIES:,} files came")
+            raise PlacingError(f"more than {MOST_ENTRIES:,} files arrived")
         path = checked_path(entry.name)
         if path[: len(self._below)] != self._below[: len(path)]:
             raise PlacingError(f"{shown(entry.name)} came, and was not asked for")

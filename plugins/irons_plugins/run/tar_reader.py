@@ -124,7 +124,7 @@ class TarReader:
         if self._over:
             self._after += len(data)
             if self._after > AFTER:
-                raise TarError("it goes on after its end")
+                raise TarError("it has data after its end")
             return []
         self._buffer += data
         while not self._over and len(self._buffer) >= max(1, self._wanted):

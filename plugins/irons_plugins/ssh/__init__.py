@@ -47,7 +47,7 @@ def irons_commands() -> list[Command]:
                 Arg("words", "A command to run there.", takes="--", metavar="CMD"),
             ),
             pace="terminal",
-            about="""One word behind the -- is a line for the sandbox's shell; several are a program and its arguments, as they are.
+            about="""One word after the -- is a line for the sandbox's shell; several are a program and its arguments, as they are.
 Nothing of your own configuration is forwarded: no agent, no X11, no ports, and of the environment only what --env names.""",
             examples=(
                 "irons ssh my-sandbox",
@@ -106,12 +106,12 @@ Nothing of your own configuration is forwarded: no agent, no X11, no ports, and 
                     implied=False,
                 ),
                 Flag(("--install",), "Write it, and include it from ~/.ssh/config."),
-                Flag(("--uninstall",), "Remove these entries again."),
+                Flag(("--uninstall",), "Remove these entries."),
                 _STRICT,
             ),
             view=View(line=f"{_HERE}.config.handlers:leads"),
             about="""Then ssh, scp, rsync, git, Ansible and editors that work over SSH find a sandbox by its name.
-While it is installed, create adds a sandbox to it and destroy takes it out.""",
+While it is installed, create adds a sandbox to it and destroy removes it.""",
             examples=("irons ssh-config --install", "ssh my-sandbox.irons", "irons ssh-config my-sandbox"),
             exits=(3, 4, 5, 6),
         ),
@@ -123,7 +123,7 @@ While it is installed, create adds a sandbox to it and destroy takes it out.""",
                 Arg("name", "The sandbox's name.", kind="sandbox", implied=False),
                 Arg(
                     "action",
-                    "What to do; without a word the keys are listed.",
+                    "What to do; without it the keys are listed.",
                     takes="?",
                     choices=("list", "add", "remove"),
                     kind="choice",
@@ -137,7 +137,7 @@ While it is installed, create adds a sandbox to it and destroy takes it out.""",
             ),
             view=View((Column("id"), Column("type"), Column("fingerprint"), Column("comment"))),
             about="""Keys are changed at once in a running sandbox. A key that is removed loses its sessions; so does a session
-whose key is not known. Keys in ~/.ssh/authorized_keys inside the sandbox are its own affair.""",
+whose key is not known. Keys in ~/.ssh/authorized_keys inside the sandbox are not changed.""",
             examples=(
                 "irons access my-sandbox",
                 "irons access my-sandbox add colleague.pub",

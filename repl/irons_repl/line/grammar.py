@@ -71,7 +71,7 @@ def steps_of(line: str) -> list[LineStep]:
             steps.append(_step(part, joiner))
             part, joiner = [], ";"
         elif token.text != "\n":
-            raise LineError(f"nothing stands before {token.text}", token.start)
+            raise LineError(f"there is no command before {token.text}", token.start)
         if token.text in ("&&", "||"):
             joiner, waits = ("&&" if token.text == "&&" else "||"), token.start
     if part:
@@ -96,7 +96,7 @@ def _step(tokens: Sequence[Token], joiner: Joiner) -> LineStep:
             words.append(token)
             continue
         if not words:
-            raise LineError(f"nothing stands before {token.text}", token.start)
+            raise LineError(f"there is no command before {token.text}", token.start)
         if token.text == "|":
             if output is not None:
                 raise LineError("output goes to a file or through a pipe, not both", token.start)

@@ -31,5 +31,5 @@ def mended(settings: Settings) -> str:
             aside = set_aside(path)
         except OSError as trouble:
             return f"{path} is corrupt ({error}), and can't be moved aside: {trouble.strerror}"
-        return f"{path} is not TOML ({error}): it is kept as {aside}, and the defaults hold"
+        return f"{path} is not TOML ({error}): it is kept as {aside}, and the defaults are used"
     return ""

@@ -119,7 +119,7 @@ class Refresher:
             self.outlook = replace(self.outlook, trouble="unreachable")
             if not self._down:
                 self._down = True
-                self._say(f"{error.message}. The prompt goes on, with what it knows.")
+                self._say(f"{error.message}. The prompt continues with the last known state.")
         except LocalError:
             self._failures += 1
             self.outlook = replace(self.outlook, trouble="not up")

@@ -40,7 +40,7 @@ def _dispatcher(face: Face) -> Callable[..., list[str]]:
     """Return the alias that turns `irons WORDS…` into the command xonsh is to run."""
 
     def irons(words: Sequence[str], **_: object) -> list[str]:
-        """Sandboxes for agents: create them, enter them, judge and see what they connect to. `irons help` tells more."""
+        """Sandboxes for agents: create them, enter them, judge and see what they connect to. `irons help` shows more."""
         quick = bool(words) and _is_quick(face, words)
         if needs_wrapping(words):
             return [*((HERE_VERBATIM,) if quick else PROCESS_VERBATIM), *wrapped(words)]

@@ -60,7 +60,7 @@ _EVENT: Schema = {
 }
 _ROTATED: Schema = {
     "type": "object",
-    "description": "So many events of this sandbox, all from before that time, made room for others.",
+    "description": "How many events of this sandbox were removed to make room for others, all from before that time.",
     "properties": {
         "sandbox_name": _TEXT,
         "sandbox_id": _TEXT,
@@ -70,7 +70,7 @@ _ROTATED: Schema = {
 }
 _UNRECORDED: Schema = {
     "type": "object",
-    "description": "So many refusals of this sandbox are not in the log, which cannot be written now: the disk is full.",
+    "description": "How many refusals of this sandbox are not in the log, because the disk is full.",
     "properties": {"sandbox_name": _TEXT, "sandbox_id": _TEXT, "count": _NUMBER},
 }
 _HOST: Schema = {

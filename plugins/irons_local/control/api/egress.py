@@ -202,8 +202,8 @@ ROUTES = (
         "PUT",
         "",
         replace_rules,
-        "Put a whole policy in place of the one there is; a `mode` that is left out stays as it was. "
-        "With the `revision` of the policy it was made of, it is refused (409) where that has changed since.",
+        "Replace the whole policy; a `mode` that is left out stays as it was. "
+        "With the `revision` of the policy it was made from, it is refused (409) where that policy has changed since.",
         _DIFFERENCE,
         body=record(
             {"mode": optional(_MODE), "rules": RULES, "revision": optional(text(64))}, required=("rules",)
@@ -275,7 +275,7 @@ ROUTES = (
         "GET",
         "/egress/check",
         check_host,
-        "What the gateway would decide about a host and port, and by which rule; with `live` it is reached as well.",
+        "What the gateway would decide about a host and port, and by which rule; with `live` the gateway connects as well.",
         _DECISION,
         query={
             "host": text(300, minLength=1, pattern=r"^\S+$"),

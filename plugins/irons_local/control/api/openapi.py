@@ -17,7 +17,7 @@ _FAILURES = {
     403: "It is not for clients that come over TCP.",
     404: "There is no such thing.",
     408: "The request did not come whole in time.",
-    409: "It clashes with what is there, or the state is a wrong one for it.",
+    409: "It clashes with what is there, or the state does not allow it.",
     413: "The body is too large.",
     431: "The head of the request is too large.",
     500: "It failed; the text says why.",

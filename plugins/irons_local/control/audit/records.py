@@ -76,5 +76,8 @@ def row(identity: int, said: dict[str, Any]) -> dict[str, Any]:
     if "verdict" not in said:
         made |= {"allowed": 0, "verdict": "blocked"}
         if said.get("ended") == INTERRUPTED:
-            made |= {"reason": "the gateway ended before it was judged", "cause": Cause.NO_POLICY.value}
+            made |= {
+                "reason": "the gateway ended before the attempt was judged",
+                "cause": Cause.NO_POLICY.value,
+            }
     return made | said | {"id": identity}

@@ -56,7 +56,7 @@ class KeeperClient:
         async for link in keepers(sock, rendezvous):
             is_next, self._link = self._link is not None, link
             if is_next:
-                _log.info("a new keeper has called")
+                _log.info("a new keeper has connected")
                 renewing = asyncio.ensure_future(renewed())
                 renewing.add_done_callback(_report)
             self._linked.set()
@@ -213,4 +213,4 @@ Renewed = Callable[[], Awaitable[object]]
 
 def _report(done: asyncio.Future[object]) -> None:
     if not done.cancelled() and done.exception() is not None:
-        _log.error("taking up what runs again failed", exc_info=done.exception())
+        _log.error("adopting the sandboxes that run failed", exc_info=done.exception())

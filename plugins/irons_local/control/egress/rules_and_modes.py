@@ -511,4 +511,4 @@ def _closed(ground: HostNetwork, upstream: Upstream | None) -> HostNetwork:
 
 def _check_size(policy: Mapping[str, Any]) -> None:
     if len(json.dumps(policy)) > _LARGEST_POLICY:
-        raise bad("these are too many rules for one policy; use wildcards")
+        raise bad("too many rules for one policy; use wildcards")

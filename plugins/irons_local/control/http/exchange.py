@@ -94,6 +94,6 @@ class HttpExchange:
             self._start = message
         elif self._start is not None and not self._over:
             if message.get("more_body"):
-                raise ValueError("an answer has one body")
+                raise ValueError("an answer has only one body")
             self.end()
             self._line.answer(self._start["status"], self._start["headers"], message.get("body", b""))

@@ -103,7 +103,7 @@ class Lifecycle:
         found = await self._store.read(lambda connection: sandboxes.find(connection, name))
         if found is None or found.name != name or refusal(found, self._state(found), Verb.CREATE) is not None:
             return
-        _log.info("%s (%s) could not be made, and makes room for another", found.name, found.id)
+        _log.info("%s (%s) could not be made, and is removed to make room for another", found.name, found.id)
         with contextlib.suppress(HttpError):
             await self.delete(found.id)
 
@@ -471,7 +471,7 @@ class Lifecycle:
 
 
 def _moved(sandbox: StoredSandbox) -> HttpError:
-    return conflict(f"{sandbox.name} has just changed its state; look at its status")
+    return conflict(f"{sandbox.name} has just changed its state; check its status")
 
 
 def _allowed(sandbox: StoredSandbox, state: State, verb: Verb) -> State:

@@ -30,7 +30,7 @@ def missing(text: str, hint: str = "") -> HttpError:
 
 
 def conflict(text: str) -> HttpError:
-    """409: it clashes with what is there, or the state is a wrong one for it."""
+    """409: it clashes with what is there, or the state does not allow it."""
     return HttpError(409, text)
 
 

@@ -376,7 +376,7 @@ def _run(order: BootOrder) -> BootAnswer:
     if os.waitstatus_to_exitcode(status):
         with contextlib.suppress(FileNotFoundError):
             return {"error": "crun: " + _last_line(log.read_text(encoding="utf-8", errors="replace"))}
-        return {"error": "crun failed without a word"}
+        return {"error": "crun failed and printed nothing"}
     pid = int(pid_file.read_text(encoding="utf-8"))
     return {"pid": pid, "started": namespaces.started(pid)}
 

@@ -185,12 +185,12 @@ async def run(told: boot.BootOrder, held: int, starter: Starter | None) -> Start
     except TimeoutError as error:
         raise EngineError("timeout", f"the machine did not start within {BOOT_WITHIN:.0f} s") from error
     except (LinkError, OSError) as error:
-        raise EngineError("failed", f"the start failed: {error}", "irons local logs may know why") from error
+        raise EngineError("failed", f"the start failed: {error}", "irons local logs may show why") from error
     finally:
         if own is not starter:
             await asyncio.shield(own.close())
     if "error" in answer:
-        raise EngineError("failed", f"the start failed: {answer['error']}", "`irons doctor` may know why")
+        raise EngineError("failed", f"the start failed: {answer['error']}", "`irons doctor` may show why")
     if answer["started"] is None:
         return Started(None, greets=False)
     return Started(Process(answer["pid"], answer["started"]), bool(answer.get("greets")))
@@ -261,7 +261,7 @@ def _answered(out: bytes, complaint: bytes, what: str) -> dict[str, Any]:
         answer: dict[str, Any] = json.loads(out)
     except ValueError as error:
         lines = complaint.decode(errors="replace").strip().splitlines()
-        why = lines[-1] if lines else "no word of why"
+        why = lines[-1] if lines else "it reported no reason"
         raise EngineError("failed", f"{what} failed: {why}") from error
     return answer
 

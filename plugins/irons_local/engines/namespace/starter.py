@@ -92,7 +92,7 @@ class Starter:
             message: Message = await link.recv()
             if len(message.fds) != 1:
                 message.close()
-                raise LinkError("the child does not say which it is")
+                raise LinkError("the child did not report its process id")
             return link, message.fds[0]
         except BaseException:
             link.close()

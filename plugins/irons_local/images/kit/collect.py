@@ -112,7 +112,7 @@ class _Kit:
         if _LOADER not in self._there:
             data = _read(path.lstrip("/"))
             if data is None:
-                raise ElfError(f"{path} is not there")
+                raise ElfError(f"there is no {path}")
             self._write(_LOADER, data)
             # The C library asks for the loader by its name, which the one that runs has already.
             self._there.add(posixpath.basename(path))

@@ -65,7 +65,7 @@ class Elf:
             for index in range(count):
                 kind, _, offset, address, _, length, _, _ = _SEGMENT.unpack_from(data, start + index * size)
                 if kind in (_PT_DYNAMIC, _PT_INTERP) and offset + length > len(data):
-                    raise ElfError("a segment leads out of the file")
+                    raise ElfError("a segment extends beyond the file")
                 segments.append(Segment(kind, offset, address, length))
         except (struct.error, OverflowError) as error:
             raise ElfError("its headers are cut off") from error
@@ -149,10 +149,10 @@ class Elf:
         for segment in self.segments:
             if segment.kind == _PT_LOAD and segment.address <= address < segment.address + segment.size:
                 return segment.offset + address - segment.address
-        raise ElfError("an address leads out of the file")
+        raise ElfError("an address lies outside the file")
 
     def _text(self, at: int) -> str:
         text, end, _ = self.data[at : at + _NAME_AT_MOST].partition(b"\0")
         if not end:
-            raise ElfError("a name leads out of the file")
+            raise ElfError("a name extends beyond the file")
         return text.decode("utf-8", "surrogateescape")

@@ -174,7 +174,7 @@ class _Output:
 
     def first_line(self) -> str:
         lines = os.pread(self._fd, 2000, 0).decode("utf-8", "replace").strip().splitlines()
-        return lines[0] if lines else "it did not say why"
+        return lines[0] if lines else "it reported no reason"
 
 
 def _clean() -> dict[str, str]:
@@ -220,7 +220,7 @@ def _anywhere() -> tuple[Ports, list[socket.socket]]:
             if not sockets.in_use(error):
                 raise
         ports = Ports(_some_port(), _some_port())
-    raise OSError(errno.EADDRINUSE, "processes of the sandbox sit on every port that was tried")
+    raise OSError(errno.EADDRINUSE, "processes of the sandbox use every port that was tried")
 
 
 def _some_port() -> int:

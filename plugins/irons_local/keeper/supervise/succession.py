@@ -125,6 +125,6 @@ def _surrendered(link: Link, given: Collection[str] | None, held: CellRegistry) 
                 cell.close()
                 raise
     except (LinkError, RequestError, OSError, LookupError, TypeError, ValueError) as error:
-        say(f"the gateway that was found is of no use, and is ended: {error}")
+        say(f"the gateway that was found cannot be used, and is ended: {error}")
         return False
     return True

@@ -101,5 +101,5 @@ def _host_key(line: str) -> str:
 def _refused(what: str, said: str) -> ApiError:
     return ApiError(
         f"the server gave an invalid SSH {what}: {clean(repr(said), limit=80)}",
-        hint="nothing was run; is this the URL of a v0 API? irons config show tells where it came from",
+        hint="nothing was run; is this the URL of a v0 API? irons config show names its source",
     )

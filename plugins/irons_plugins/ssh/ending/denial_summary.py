@@ -77,11 +77,11 @@ class Refusals:
         return Findings(refused, lost, tuple(each.line for each in now if each.count > 0))
 
     def report(self) -> None:
-        """Say what was refused since, and what was not reached: host, port, count, why, and the command that tells more."""
+        """Say what was refused since, and what was not reached: host, port, count, why, and the command that shows more."""
         try:
             found = self.found()
         except IronsError as error:
-            self._ctx.progress(f"irons: what egress refused is not known: {error.message}")
+            self._ctx.progress(f"irons: egress refusals cannot be shown: {error.message}")
             return
         if found is None:
             return
@@ -90,7 +90,7 @@ class Refusals:
         for line in found.unrecorded:
             self._ctx.progress(f"irons: {line}")
         if found.refused or found.unreachable:
-            self._ctx.progress(f"irons audit why {self._name} tells more")
+            self._ctx.progress(f"irons audit why {self._name} shows more")
 
     def _refused(self, mark: int) -> tuple[Tried, ...]:
         found: dict[tuple[str, int | None, str], int] = {}

@@ -46,9 +46,7 @@ def execute(
     """
     if not words:
         where = names[0] if names else "--all"
-        raise UsageError(
-            "exec needs a program to run", hint=f"CMD comes behind --: irons exec {where} -- CMD"
-        )
+        raise UsageError("exec needs a program to run", hint=f"CMD goes after --: irons exec {where} -- CMD")
     if timeout is not None and timeout <= 0:
         raise UsageError("--timeout takes a duration above 0")
     program = Program(

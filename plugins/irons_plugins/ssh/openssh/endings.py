@@ -84,7 +84,7 @@ def _state(ctx: Context, name: str) -> str:
 
 def out_of_time(seconds: float) -> SshEnding:
     """Return the ending of a program whose time ran out."""
-    sentence = f"time is up after {seconds:g} s: all that it started was ended"
+    sentence = f"timed out after {seconds:g} s: all that it started was ended"
     return SshEnding(OUT_OF_TIME, sentence=sentence, timed_out=True)
 
 
