@@ -1,4 +1,4 @@
-"""How long a call on a kept connection takes: over TCP and TLS, beside the unix socket in the same run.
+"""How long a call on a kept connection takes: over TCP and TLS, next to the unix socket in the same run.
 
 Ends with 1 where a bar is missed. It starts a local backend with a home of its own and ends it.
 

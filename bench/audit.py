@@ -1,6 +1,6 @@
 """How fast, and in how much memory, `irons audit egress` prints a long log to a pipe; ends with 1 where a bar is missed.
 
-Beside it, in the same run: a program that only fetches the same pages by http.client and reads their JSON.
+Next to it, in the same run: a program that only fetches the same pages by http.client and reads their JSON.
 
     python bench/audit.py [--events N] [--page N] [--runs N]
 """

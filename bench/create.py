@@ -2,8 +2,8 @@
 
     python -m bench.create [--runs N] [--idle N]
 
-Beside it, taking turns in the same run: the same image and SSH server as a plain crun container, started by hand, with
-neither a cell nor anything that judges or writes down. Ends with 1 where a bar is missed.
+Next to it, taking turns in the same run: the same image and SSH server as a plain crun container, started by hand, with
+neither a cell nor anything that judges or records. Ends with 1 where a bar is missed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Speed:
         self.taken: dict[str, list[float]] = {}
 
     def note(self, what: str, seconds: float) -> None:
-        """Write down one run."""
+        """Record one run."""
         self.taken.setdefault(what, []).append(seconds)
 
     def report(self) -> None:

@@ -1,8 +1,8 @@
-"""How long `irons exec NAME -- true` takes, beside plain ssh with the same keys to the same sandbox in the same run.
+"""How long `irons exec NAME -- true` takes, next to plain ssh with the same keys to the same sandbox in the same run.
 
     python -m bench.exec [--rounds N] [--crowd N]
 
-Plain ssh is the line that `irons ssh NAME --command` prints; beside it the same line over a connection that ssh itself keeps. The ways
+Plain ssh is the line that `irons ssh NAME --command` prints; next to it the same line over a connection that ssh itself keeps. The ways
 take turns, and figures are medians. Processor time is that of the client's side. What `exec` leaves behind is adopted by this program,
 ended and counted to the first `exec`. It needs what `bench.create` needs, and ends with 1 where a bar is missed.
 """

@@ -1,15 +1,15 @@
-"""What a neighbour in another sandbox costs: new connections, lookups and fetches, alone and beside others at work.
+"""What a neighbour in another sandbox costs: new connections, lookups and fetches, alone and next to others at work.
 
     python -m bench.fairness [--rounds N] [--turns N] [--seconds N] [--flood NAME]
 
-Two tables. In the first, one sandbox makes connections one after the other, each judged, recorded and answered. Beside
-it, in turn: nobody; a neighbour that only computes, which takes as much of the machine and nothing of the gateway; one
+Two tables. In the first, one sandbox makes connections one after the other, each judged, recorded and answered. Next to
+it, in turn: no one; a neighbour that only computes, which takes as much of the machine and nothing of the gateway; one
 that is busy and well behaved, 64 connections at once, each answered; and a hostile one, which opens as many connections
 as it may and sends each a byte of an endless request head whenever there is room. All share this machine's processors
-with the gateway and with the server, so what is shown is the rate beside a neighbour in parts of that beside the
+with the gateway and with the server, so what is shown is the rate next to a neighbour in parts of that next to the
 computing one.
 
-In the second, a sandbox looks up a name and fetches a page all the time, beside each flood of bench/lab/floods.py, by
+In the second, a sandbox looks up a name and fetches a page all the time, next to each flood of bench/lab/floods.py, by
 one connection and by 64: in the gateway's worker that also serves the flood, and, where there are several, in another.
 None of its steps may fail, and the gateway's processes must stay. Each figure is the median of rounds that take turns.
 Ends with 1 where a bar is missed.
@@ -35,7 +35,7 @@ from bench.lab.ways import NAME, QUICK_PORT, Way, far_end, sandbox
 DRIBBLED = 400
 BAR = 0.4
 LATE, LATE_AIM = 100.0, 50.0
-"""Milliseconds within which 19 of 20 of a neighbour's steps end beside a flood."""
+"""Milliseconds within which 19 of 20 of a neighbour's steps end next to a flood."""
 NEIGHBOURS = {
     "nobody": None,
     "one that only computes": ["spin"],

@@ -3,7 +3,7 @@
     python -m bench.follow [--attempts N] [--bursts N]
 
 The screen is a pseudo-terminal, the attempts are connections made in the sandbox's network, each to a name of its own,
-and both are timed by one clock. Beside it in the same run: `tail -F` of the gateway's own log, which is the same
+and both are timed by one clock. Next to it in the same run: `tail -F` of the gateway's own log, which is the same
 attempt before it is taken into the store, served, fetched and formatted. Ends with 1 where a bar is missed.
 """
 

@@ -1,10 +1,10 @@
-"""What the gateway costs beside a NAT router, HAProxy and nginx: downloads and new connections, in the same run.
+"""What the gateway costs next to a NAT router, HAProxy and nginx: downloads and new connections, in the same run.
 
     python -m bench.gateway [--rounds N] [--megabytes N] [--turns N] [--crowd N]
 
 All ways lead to the same servers in the lab's internet and begin with the same ClientHello. Through the gateway: two
 real sandboxes in mode `deny`, the name asked of their own name servers, allowed by a rule, every connection judged and
-recorded. Beside them, two clients each behind a router that masquerades, as containers usually reach the world; behind
+recorded. Next to them, two clients each behind a router that masquerades, as containers usually reach the world; behind
 HAProxy; and behind nginx with `ssl_preread`, both of which allow the same name (bench/lab/peers.py). A proxy that is
 not installed is left out, with its bars. The ways take turns, and each figure is the median over the rounds, so what
 else the machine does meets all of them. Ends with 1 where a bar is missed.

@@ -1,4 +1,4 @@
-"""What following HTTP/2 in the clear costs beside an opaque connection through the same gateway: one large transfer each way.
+"""What following HTTP/2 in the clear costs next to an opaque connection through the same gateway: one large transfer each way.
 
     python -m bench.http2 [--rounds N] [--megabytes N]
 

@@ -1,7 +1,7 @@
-"""How quick the prompt is: to its first line, per key beside ten thousand sandboxes, and per command on an open connection.
+"""How quick the prompt is: to its first line, per key next to ten thousand sandboxes, and per command on an open connection.
 
-The first prompt is measured beside the bare interpreter (`python -I -S -c pass`), a key beside the same terminal's echo from `cat`, a
-command beside the same request by the standard library's HTTP client on a connection kept alive. Ends with 1 where a bar is missed.
+The first prompt is measured next to the bare interpreter (`python -I -S -c pass`), a key next to the same terminal's echo from `cat`, a
+command next to the same request by the standard library's HTTP client on a connection kept alive. Ends with 1 where a bar is missed.
 
     python -m bench.prompt [--runs N]
 """
@@ -63,7 +63,7 @@ with FakeApi(extensions=EXTENSIONS) as api:
 
 
 class Figure(NamedTuple):
-    """One figure, what it stands beside, and the most it may be (0: shown alone)."""
+    """One figure, what it stands next to, and the most it may be (0: shown alone)."""
 
     name: str
     value: str
@@ -209,7 +209,7 @@ def typed(screen: Terminal) -> Iterator[float]:
 
 
 def commands(env: dict[str, str], url: str) -> Iterable[Figure]:
-    """A command on a warm prompt, beside the bare request."""
+    """A command on a warm prompt, next to the bare request."""
     host, port = url.removeprefix("http://").split(":")
     connection = http.client.HTTPConnection(host, int(port))
     bare: list[float] = []

@@ -2,7 +2,7 @@
 
     python -m bench.save [--gigabytes N] [--files N] [--runs N]
 
-Beside them in the same run: `cp -a` of the same changes, and `irons create` from the image that the sandbox was made from. Ends with
+Next to them in the same run: `cp -a` of the same changes, and `irons create` from the image that the sandbox was made from. Ends with
 1 where a bar is missed: a save takes at most 1 s for 5 GB of changes, and a create at most 1.2 times as long as from the base image.
 """
 

@@ -1,4 +1,4 @@
-"""How long `irons` takes to answer, beside the bare interpreter (`python -I -S -c pass`) in the same run.
+"""How long `irons` takes to answer, next to the bare interpreter (`python -I -S -c pass`) in the same run.
 
 Wall-clock medians of interleaved runs, and instruction counts where valgrind is installed. Ends with 1 where a bar is missed.
 

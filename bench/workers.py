@@ -1,9 +1,9 @@
-"""What a further worker of the gateway costs, and what the death of one costs others, beside a gateway started on its own.
+"""What a further worker of the gateway costs, and what the death of one costs others, next to a gateway started on its own.
 
     python -m bench.workers [--workers N] [--connections N] [--kills N]
 
 Own memory is what the kernel would get back if that worker ended (`Private_Dirty` of proc(5)): at rest, and after so many
-connections through it. Beside it: the same of a gateway that was started by itself and not forked from a warm process.
+connections through it. Next to it: the same of a gateway that was started by itself and not forked from a warm process.
 Then one worker is killed again and again: how long its sandbox waits until a connection is answered, and what another
 sandbox, which connects all the time, notices of it.
 """

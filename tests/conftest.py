@@ -1,4 +1,4 @@
-"""What holds for every test: nobody's own settings count, and generated cases have no clock."""
+"""What holds for every test: no one's own settings count, and generated cases have no clock."""
 
 from __future__ import annotations
 

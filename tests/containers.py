@@ -349,7 +349,7 @@ class Yard:
 
 
 def _reduced(image: Path, path: Path) -> None:
-    """Leave out of an image what no sandbox of a test needs: each container unpacks and packs it anew."""
+    """Leave out of an image what no sandbox of a test needs: each container unpacks and packs it again."""
     with tarfile.open(image) as source, tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as target:
         for member in source:
             if not _NEEDLESS.match(member.name) and not _NEEDLESS.match(member.linkname):

@@ -91,7 +91,7 @@ NEEDS: Mapping[str, Callable[[], str]] = {
     "sandboxes": _sandboxes,
     "image": _image,
 }
-"""What a test may need beside programs, each with what says why this machine has it not."""
+"""What a test may need next to programs, each with what says why this machine has it not."""
 
 
 class Machine:

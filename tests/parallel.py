@@ -31,7 +31,7 @@ FIRST = ("tests/e2e/", "tests/local/test_engine", "tests/local/gateway/", "tests
 PATIENCE = 600.0
 """Seconds that interrupted workers have to take down what their tests made."""
 _TOGETHER = "tests/e2e/"
-"""What one worker runs from end to end, beside all others: one lab, and each of its people made once."""
+"""What one worker runs from end to end, next to all others: one lab, and each of its people made once."""
 _USER = re.compile(r"[\[-](root|user|ordinary)[]-]|_for_(root|an_ordinary_user)\[")
 
 

@@ -1,7 +1,7 @@
 """A machine that refuses things, without touching this one: `python -m tests.refusing [REFUSAL…] -- COMMAND…`.
 
 The command runs in user and mount namespaces of its own, in which every id is what it is outside, and in which nothing
-more can be gained: `user.max_user_namespaces` is counted per user namespace, so that 0 there means nobody else.
+more can be gained: `user.max_user_namespaces` is counted per user namespace, so that 0 there means no one else.
 """
 
 from __future__ import annotations

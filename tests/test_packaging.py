@@ -1,4 +1,4 @@
-"""The distribution: what is in the wheel and the sdist, and that a plugin of somebody else's fits."""
+"""The distribution: what is in the wheel and the sdist, and that a plugin of another's fits."""
 
 from __future__ import annotations
 

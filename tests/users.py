@@ -1,4 +1,4 @@
-"""Users of this machine that tests make and remove, beside others that do so at the same time."""
+"""Users of this machine that tests make and remove, next to others that do so at the same time."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Remove the coverage data that a killed process left unfinished: `python tests/whole_data.py FILE…` before they are combined.
 
-Tests kill processes at any moment, also while one writes down what it covered; such a file says nothing, and `coverage combine`
+Tests kill processes at any moment, also while one records what it covered; such a file says nothing, and `coverage combine`
 would stop at it or spoil the whole with it.
 """
 

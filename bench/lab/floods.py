@@ -71,7 +71,7 @@ def upload(host: str) -> tuple[bytes, bytes]:
 
 
 def opaque(_: str) -> tuple[bytes, bytes]:
-    """What is no protocol that the gateway knows."""
+    """What is not a protocol that the gateway knows."""
     return b"\0\1\2\3 no protocol at all\n", _filled(bytes(range(256)).replace(b"\n", b""))
 
 

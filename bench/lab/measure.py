@@ -27,7 +27,7 @@ def connect(process: int, address: str, port: int, within: float = 5.0) -> socke
         within: seconds for connecting, and for each later word of the other side.
 
     Raises:
-        OSError: nobody listens there.
+        OSError: no one listens there.
     """
     with ThreadPoolExecutor(1) as thread:
         # A thread has a network namespace of its own; this one ends with the connection made.
@@ -117,7 +117,7 @@ def cpu_seconds(pid: int) -> float:
 def verdict(
     what: str, value: float, bar: float, *, unit: str = "", at_most: bool = True, aim: float | None = None
 ) -> bool:
-    """Print a figure beside its bar and its aim; True where the bar is met."""
+    """Print a figure next to its bar and its aim; True where the bar is met."""
     sign = "≤" if at_most else "≥"
     met, reached = (
         (value <= bar, aim is not None and value <= aim)

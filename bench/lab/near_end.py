@@ -7,7 +7,7 @@ a name, as the gateway meets it in life.
     turns ADDRESS PORT NAME COUNT              one connection after the other: {"seconds": [each until its first byte]}
     crowd ADDRESS PORT NAME COUNT AT_ONCE      many at once: {"count", "failed", "seconds", "began", "ended"}
     together ADDRESS PORT NAME COUNT AT_ONCE   crowd, begun once a line comes on standard input; says when it is ready
-    spin ADDRESS PORT NAME                     compute until killed, reaching nobody; says that it is at work
+    spin ADDRESS PORT NAME                     compute until killed, reaching no one; says that it is at work
     busy ADDRESS PORT NAME AT_ONCE             as crowd, until killed; says that it is at work
     dribble ADDRESS PORT NAME COUNT            keep that many connections, and send each a byte of a request head at a
                                                time, until killed; says when all of them are at work
@@ -119,7 +119,7 @@ def spin() -> None:
 
 
 def dribble(where: tuple[str, int], count: int) -> None:
-    """Keep connections whose request heads never end, a byte at a time, until killed; one that ends is opened anew."""
+    """Keep connections whose request heads never end, a byte at a time, until killed; one that ends is opened again."""
     poll = select.epoll()
     running: dict[int, tuple[socket.socket, Iterator[int]]] = {}
     ready = False

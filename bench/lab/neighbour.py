@@ -1,4 +1,4 @@
-"""A program in a sandbox that lives an ordinary life beside others, run in a network namespace: in its sandbox's cell.
+"""A program in a sandbox that lives an ordinary life next to others, run in a network namespace: in its sandbox's cell.
 
 `python neighbour.py PORT NAME SECONDS` looks a name up at the cell's name server and fetches a page from there, again and
 again, and prints one JSON object: {"lookups": [seconds of each], "fetches": [seconds of each], "failed": [why]}.

@@ -1,4 +1,4 @@
-"""Ways from a client to the benchmark's servers: direct, through a sandbox, or through a proxy beside it."""
+"""Ways from a client to the benchmark's servers: direct, through a sandbox, or through a proxy next to it."""
 
 from __future__ import annotations
 

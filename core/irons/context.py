@@ -111,7 +111,7 @@ class Context:
         """Ask the person yes or no. Without one (no terminal, or `--no-input`) it is an error that says what to do `otherwise`.
 
         Raises:
-            UsageError: Nobody is there to ask.
+            UsageError: No one is there to ask.
         """
         if self.settings.no_input or not (self.streams.reads_person and self.streams.tells_person):
             raise UsageError(f"{question} There is no one to ask.", hint=otherwise)

@@ -13,7 +13,7 @@ NEAR = 300
 """Seconds before its end from which on lists, prompts and sessions say that a sandbox ends."""
 
 ENDS = "ends"
-"""The cache of what ends soon, beside the names."""
+"""The cache of what ends soon, next to the names."""
 
 _STEP = 10
 _RUNNING = ("ready", "running")

@@ -20,7 +20,7 @@ def make_private(directory: Path) -> None:
 def write_whole(
     path: Path, text: str, *, mode: int = 0o600, durable: bool = False, parents: bool = True
 ) -> None:
-    """Put a file in the place of the one there is, at once: nobody sees half of it.
+    """Put a file in the place of the one there is, at once: no one sees half of it.
 
     Args:
         path: The file. A link is replaced, not followed.

@@ -43,7 +43,7 @@ def decide(policy: Policy, host: Host | str, port: int) -> Decision:
         port: the TCP port.
 
     Raises:
-        HostError: when a string is no host.
+        HostError: when a string is not a host.
     """
     if isinstance(host, str):
         host = canonical_host(host)

@@ -22,7 +22,7 @@ LARGEST: Final = 2**63 - 1
 
 # Plain classes: they are made whenever a command starts, and named tuples take several times as long to make.
 class HeadField:
-    """A field that is kept beside the record: every event has it.
+    """A field that is kept next to the record: every event has it.
 
     Attributes:
         key: its name on the wire.

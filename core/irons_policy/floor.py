@@ -111,7 +111,7 @@ def refusal(address: Address, port: int, pins: Iterable[Pin], ground: HostNetwor
         address: as the resolver gave it, or as the sandbox wrote it.
         port: the TCP port.
         pins: what the rules for this host and port open.
-        ground: the live facts; read anew for each dial.
+        ground: the live facts; read again for each dial.
 
     Returns:
         None when it may be dialled.

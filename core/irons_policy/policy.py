@@ -148,7 +148,7 @@ class Decision(NamedTuple):
 
 
 class Verdicts:
-    """What one policy decided lately: a sandbox asks for the same few places again and again, and at each step anew.
+    """What one policy decided lately: a sandbox asks for the same few places again and again, and at each step again.
 
     Attributes:
         hosts: by host and port.

@@ -27,7 +27,7 @@ NOTES: Final[Mapping[Cause, str]] = {
     Cause.NO_POLICY: "the gateway was not ready; try again, and see irons local status",
     Cause.JOURNAL: "nothing passes that cannot be recorded: free some disk space",
 }
-"""What to know about each cause, beside the command that a rule's refusal has."""
+"""What to know about each cause, next to the command that a rule's refusal has."""
 
 
 def note(cause: str) -> str:

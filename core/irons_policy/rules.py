@@ -36,7 +36,7 @@ class Rule:
     Attributes:
         private: the networks that an allow rule opens beneath the floor (``--private``); once each, in ascending order.
         broad: the pattern was accepted though it covers a private public suffix (``--broad``).
-        note: what its author wrote beside it.
+        note: what its author wrote next to it.
         created_at: microseconds since 1970; 0 for a rule that is not stored.
     """
 
@@ -154,7 +154,7 @@ def make_rule(
         scope: whose list that is.
         private: addresses and blocks that the rule opens beneath the floor.
         broad: accept a wildcard over a private public suffix.
-        note: kept beside the rule.
+        note: kept next to the rule.
 
     Raises:
         RuleError: with the reason; its text is fit to show.

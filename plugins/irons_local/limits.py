@@ -10,7 +10,7 @@ from irons_local.errors import EngineError
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one sandbox may use; None is no limit.
+    """What one sandbox may use; None: no limit.
 
     Attributes:
         cpus: processors' worth of time, such as 1.5.

@@ -128,7 +128,7 @@ class Paths(NamedTuple):
             These places, now usable.
 
         Raises:
-            PathsError: a directory is a link, belongs to somebody else, or cannot be made.
+            PathsError: a directory is a link, belongs to another, or cannot be made.
         """
         _private(self.state)
         _private(self.runtime)

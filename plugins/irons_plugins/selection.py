@@ -49,7 +49,7 @@ def selected(
         labels: Labels (`key=value`, or `key` alone) that they must have.
 
     Raises:
-        UsageError: Names are given beside `--all` or `--label`.
+        UsageError: Names are given next to `--all` or `--label`.
         NotFound: No sandbox that this profile made has these labels.
         Unsupported: The server cannot list sandboxes, or knows no labels.
     """

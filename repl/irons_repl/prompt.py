@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from irons_repl.run.session import ShellSession
 
 OWN_WORDS = {"exit": "Leave the prompt (Ctrl-D).", "quit": "Leave the prompt (Ctrl-D).", "?": "Show help."}
-"""What the prompt answers beside the commands."""
+"""What the prompt answers next to the commands."""
 
 
 MENU = 6

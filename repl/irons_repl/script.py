@@ -1,4 +1,4 @@
-"""Lines that nobody types: `irons shell -c`, `irons < script`."""
+"""Lines that no one types: `irons shell -c`, `irons < script`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`irons shell`: the prompt where a person types, a script where nobody does."""
+"""`irons shell`: the prompt where a person types, a script where no one does."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def run(ctx: Context, *, lines: str | None) -> Result:
     """Open the prompt, or run `lines`, or the lines on stdin where that is no terminal; the exit code is the result's.
 
     Raises:
-        UsageError: A person types, but can't see what is printed; or the configuration makes no sense.
+        UsageError: A person types, but can't see what is printed; or the configuration is invalid.
     """
     if lines is not None:
         return Result(None, _script(ShellSession(ctx.host, ctx.streams, ctx.settings.flags), [lines]))

@@ -32,4 +32,4 @@ COLOURED = Style.from_dict(
 )
 
 PLAIN = Style.from_dict({"bottom-toolbar": "reverse", "bottom-toolbar.text": "", "auto-suggestion": "italic"})
-"""Without colour: what a terminal can show beside it."""
+"""Without colour: what a terminal can show next to it."""

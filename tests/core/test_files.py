@@ -33,7 +33,7 @@ def test_a_file_is_whole_and_private(tmp_path: Path) -> None:
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
-    """Where the text can't be written the old file stays, and nothing lies beside it."""
+    """Where the text can't be written the old file stays, and nothing lies next to it."""
     path = tmp_path / "file"
     path.write_text("old")
     with pytest.raises(UnicodeEncodeError):

@@ -156,7 +156,7 @@ def test_the_document_on_exit_codes_has_the_same_table() -> None:
 
 
 def test_the_reference_is_what_help_says() -> None:
-    """docs/cli.md has the help of every command, word by word; `make docs` writes it anew."""
+    """docs/cli.md has the help of every command, word by word; `make docs` writes it again."""
     assert (DOCS / "cli.md").read_text() == reference()
 
 

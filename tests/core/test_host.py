@@ -154,7 +154,7 @@ def test_ctrl_c_is_no_fault_of_a_plugin(host: PluginHost) -> None:
 
 
 def test_the_last_registered_backend_is_asked_first(host: PluginHost, irons_env: dict[str, str]) -> None:
-    """`irons_backend` gives the first answer, strangers before built-ins, and None where nobody knows the URL."""
+    """`irons_backend` gives the first answer, strangers before built-ins, and None where no one knows the URL."""
     settings = load({}, irons_env)
 
     def knows(scheme: str, base: str) -> object:

@@ -32,7 +32,7 @@ HEAVY = (
     "pydoc",
     "email",
 )
-"""What nobody needs to say a version or to print help."""
+"""What no one needs to say a version or to print help."""
 
 
 def imported(*words: str, env: dict[str, str]) -> set[str]:

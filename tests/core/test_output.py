@@ -321,7 +321,7 @@ def test_every_exit_code_of_an_error_is_known() -> None:
 
 
 def test_streams_without_a_terminal_have_none() -> None:
-    """What is no terminal, closed, or no file at all is told so."""
+    """What is not a terminal, closed, or no file at all is told so."""
     closed = io.StringIO()
     closed.close()
     streams = Streams(closed, io.StringIO(), closed, {"COLUMNS": "wide"})

@@ -138,7 +138,7 @@ def _until(holds: Callable[[], object], seconds: float = 60.0) -> None:
 
 
 def test_an_unreachable_server_is_told_in_time(env: dict[str, str]) -> None:
-    """A port where nobody listens gives exit 6 within the connect timeout, from start to end."""
+    """A port where no one listens gives exit 6 within the connect timeout, from start to end."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         env["IRONS_API_URL"] = f"http://127.0.0.1:{free.getsockname()[1]}"
@@ -152,7 +152,7 @@ def test_an_unreachable_server_is_told_in_time(env: dict[str, str]) -> None:
 
 
 def test_a_socket_that_is_not_there_is_told(env: dict[str, str], tmp_path: Path) -> None:
-    """A unix socket that nobody serves gives exit 6 too."""
+    """A unix socket that no one serves gives exit 6 too."""
     done = run({**env, "IRONS_API_URL": f"unix://{tmp_path}/none.sock"}, "list")
     assert done.returncode == 6
     assert "did not answer" in done.stderr

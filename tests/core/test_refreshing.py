@@ -1,4 +1,4 @@
-"""What completion has on hand, asked for anew."""
+"""What completion has on hand, asked for again."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_events_that_cannot_be_had_are_done_without(settings: Settings, own_api:
 
 
 def test_what_is_still_true_is_not_written_again(settings: Settings, own_api: FakeApi) -> None:
-    """The file stays and only its age begins anew."""
+    """The file stays and only its age begins again."""
     own_api.add("one")
     refreshing.main()
     path = NameCache.of(settings).path

@@ -128,7 +128,7 @@ def test_local_wins_over_a_key_in_the_environment(irons_env: dict[str, str]) -> 
 def test_a_file_that_makes_no_sense_is_refused(
     irons_env: dict[str, str], text: str, said: str, hint: str
 ) -> None:
-    """What is no setting, or no value for one, is refused with its name and the nearest that is."""
+    """What is not a setting, or no value for one, is refused with its name and the nearest that is."""
     path = config_path(irons_env)
     path.parent.mkdir(parents=True)
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
@@ -226,7 +226,7 @@ def test_a_url_that_makes_no_sense_is_refused(irons_env: dict[str, str], url: st
     ],
 )
 def test_a_key_in_the_wrong_place_is_not_shown(run_irons: Runner, config: Path, text: str) -> None:
-    """A file that makes no sense is refused without what may be a key in it."""
+    """A file that is invalid is refused without what may be a key in it."""
     config.write_text(text)
     for words in (("list",), ("config", "show"), ("config", "set", "output", "json", "--debug")):
         outcome = run_irons(*words)
@@ -377,7 +377,7 @@ def test_config_set_refuses_what_makes_no_sense(
 
 
 def test_a_broken_file_is_never_written_over(run_irons: Runner, config: Path) -> None:
-    """What is not TOML stays for the person to mend; help and the path work all the same."""
+    """What is not TOML stays for the person to repair; help and the path work all the same."""
     config.write_text("api_url = ")
     for line in ("config set api_url local", "config use work", "list"):
         outcome = run_irons(*line.split())
@@ -451,7 +451,7 @@ def test_every_key_is_documented() -> None:
 
 @pytest.mark.parametrize("line", ["engine = 5", 'keep_events = "many"', "keep_days = true", "keep_weeks = 1"])
 def test_the_local_table_is_read_strictly(tmp_path: Path, line: str) -> None:
-    """A key of `[local]` that is none, or of another type, is refused, naming it."""
+    """A key of `[local]` that is not one, or of another type, is refused, naming it."""
     path = tmp_path / "config.toml"
     path.write_text(f"[local]\n{line}\n")
     with pytest.raises(ConfigError, match=line.partition(" ")[0]):

@@ -109,7 +109,7 @@ def test_an_empty_body_is_fine(api: Api, fake_api: FakeApi) -> None:
 
 @pytest.mark.parametrize("status", [301, 302, 307])
 def test_redirects_are_not_followed(api: Api, fake_api: FakeApi, status: int) -> None:
-    """A redirect is no success, and no request (nor the key) goes where it points."""
+    """A redirect is not a success, and no request (nor the key) goes where it points."""
     fake_api.fail(faults.Fault(status, b"", {"Location": "http://203.0.113.1/"}))
     with pytest.raises(ApiError, match=f"the server answered {status}"):
         api.status("one")

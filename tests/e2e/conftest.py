@@ -154,7 +154,7 @@ def person(
     make_person: Callable[..., Person],
     _made: dict[str, Person],
 ) -> Person:
-    """Somebody who uses irons on the lab's host: root, then an ordinary user."""
+    """Someone who uses irons on the lab's host: root, then an ordinary user."""
     if request.param not in _made:
         _made[request.param] = (
             make_person()

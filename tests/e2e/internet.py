@@ -69,7 +69,7 @@ class Internet:
         self._asked: Counter[str] = Counter()
 
     def note(self, kind: str, **seen: Any) -> None:
-        """Write down that something arrived."""
+        """Record that something arrived."""
         self._log.write(json.dumps({"at": time.time(), "kind": kind, **seen}) + "\n")
 
     async def serve(self) -> None:
@@ -140,11 +140,11 @@ class Internet:
         return RECORDS.get((name, kind), [])
 
     def note_datagram(self, data: bytes, _reply: Callable[[bytes], None], where: str) -> None:
-        """Write down a datagram."""
+        """Record a datagram."""
         self.note("udp", bytes=len(data), server=where)
 
     async def dns_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Write down that DNS over TCP was tried."""
+        """Record that DNS over TCP was tried."""
         self.note("tcp", port=53, server=_here(writer))
         await self._finish(reader, writer)
 
@@ -205,7 +205,7 @@ class Internet:
             writer.close()
 
     def _give_file(self, writer: asyncio.StreamWriter, name: str) -> None:
-        """Answer with a file of the repository beside the log, for git's dumb HTTP transport."""
+        """Answer with a file of the repository next to the log, for git's dumb HTTP transport."""
         file = self._repository / name
         body = file.read_bytes() if ".." not in name and file.is_file() else b""
         status = b"200 OK" if body else b"404 Not Found"

@@ -2,7 +2,7 @@
 
     host  198.51.100.2/30 ── veth ── 198.51.100.1/30  internet (203.0.113.0/24 and 2001:db8:113::/64, all of them its own)
 
-On the host too something listens, on one port of every address, and writes down what arrives: nothing may.
+On the host too something listens, on one port of every address, and records what arrives: nothing may.
 
 The whole daemon runs in the host namespace, unchanged; its resolv.conf names the stand-in's name server. Nothing has a name in the
 file system, and both namespaces end with the processes that hold them, so an interrupted test leaves nothing behind.
@@ -194,7 +194,7 @@ def _make_repository(bare: Path) -> None:
 
 
 def _serve_ssh(net: int, directory: Path) -> subprocess.Popen[str]:
-    """A real SSH server at git.example.test, which takes the key `internet_key` beside it."""
+    """A real SSH server at git.example.test, which takes the key `internet_key` next to it."""
     host_key, key = directory / "internet_host_key", directory / "internet_key"
     for file in (host_key, key):
         _run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(file)])
@@ -219,7 +219,7 @@ LAB_NEEDS = ("root", "networks", "nft", "ssh", "sshd", "openssl", "git")
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody who uses irons on the lab's host: a home directory of their own, and the program."""
+    """Someone who uses irons on the lab's host: a home directory of their own, and the program."""
 
     lab: Lab
     home: Path

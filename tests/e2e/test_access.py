@@ -16,7 +16,7 @@ from tests.e2e.lab import Person, eventually
 
 @pytest.fixture
 def keyless(person: Person) -> Iterator[Person]:
-    """Somebody whose ~/.ssh is not there for a while."""
+    """Someone whose ~/.ssh is not there for a while."""
     ssh, aside = person.home / ".ssh", person.home / ".ssh-aside"
     ssh.rename(aside)
     try:

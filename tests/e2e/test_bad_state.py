@@ -19,7 +19,7 @@ from tests.e2e.test_kills import pids
 
 @pytest.fixture(scope="module")
 def tester(make_person: Callable[..., Person]) -> Person:
-    """Somebody whose backend is broken in many ways."""
+    """Someone whose backend is broken in many ways."""
     return make_person()
 
 
@@ -57,7 +57,7 @@ def test_a_create_that_makes_no_sense_makes_no_sandbox(
 
 
 def test_a_bad_policy_file_is_named_by_line(tester: Person) -> None:
-    """The line that makes no sense is in the message, and no sandbox is made."""
+    """The line that is invalid is in the message, and no sandbox is made."""
     policy = tester.home / "policy.toml"
     policy.write_text('mode = "deny"\n\n[allow]\n"web.example.test" = ""\n"*.com" = ""\n')
     refused(tester, "create", "nonsense", "--policy", str(policy), code=2, says="line 5")

@@ -54,7 +54,7 @@ def test_told_to_end_it_ends_all_but_the_sandboxes(
 
 
 def test_a_down_elsewhere_ends_it_in_peace(person: Person) -> None:
-    """`irons local down` is no failure: a service manager does not start it again."""
+    """`irons local down` is not a failure: a service manager does not start it again."""
     with staying(person) as process:
         person.ok("local", "down")
         assert process.wait(timeout=60) == 0

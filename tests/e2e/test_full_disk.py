@@ -19,7 +19,7 @@ FILL = "i=0; while :; do i=$((i + 1)); cat /dev/zero >> ~/fill; head -c 4096 /de
 def crowded(
     request: pytest.FixtureRequest, make_person: Callable[..., Person], image_tar: Path
 ) -> Iterator[Person]:
-    """Somebody whose state lies on a small disk of its own."""
+    """Someone whose state lies on a small disk of its own."""
     if request.param == "root":
         base = make_person()
     else:
@@ -66,7 +66,7 @@ def test_a_full_disk_is_said_and_does_not_keep_a_sandbox_alive(crowded: Person) 
     assert "is full: connections of sandboxes are refused" in crowded.ok("local", "logs")
     crowded.ok("stop", "filler")
     assert json.loads(crowded.ok("status", "filler", "-o", "json"))["status"] == "stopped"
-    # While it was being stopped it may have taken what the reserve gave: a start needs room that somebody made.
+    # While it was being stopped it may have taken what the reserve gave: a start needs room that someone made.
     words = ["truncate", "--size", "-64M", str(crowded.home / "disk/most")]
     subprocess.run([*crowded.lab.enter(), *words], check=True)
     crowded.ok("start", "filler")

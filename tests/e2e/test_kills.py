@@ -20,7 +20,7 @@ import pytest
 from tests.e2e.lab import Person, eventually
 
 BACK_WITHIN = 3.0
-"""Seconds after which all is served again, with nobody doing anything."""
+"""Seconds after which all is served again, with no one doing anything."""
 
 SQUAT = """perl -MIO::Socket::INET -e '$| = 1;
   my $s = IO::Socket::INET->new(LocalPort => 15001, Listen => 5, ReuseAddr => 1) or die "not taken: $!\\n";
@@ -67,7 +67,7 @@ class Session:
         return self.end()
 
     def begin_request(self) -> None:
-        """Start a request to an address that nobody asked for yet: the attempt can be told from every other one."""
+        """Start a request to an address that no one asked for yet: the attempt can be told from every other one."""
         self.asked.append(100 + len(self.asked))
         address = f"203.0.113.{self.asked[-1]}"
         self.begin(f"curl -s -o /dev/null -m 5 -w '%{{http_code}}\\n' http://{address}/ </dev/null")
@@ -166,7 +166,7 @@ def killed_and_back(person: Person, inside: Session, victims: tuple[str, ...], a
 def test_without_a_keeper_all_goes_on_and_the_next_command_brings_it_back(
     person: Person, sandbox: str
 ) -> None:
-    """A killed keeper is missed by nobody: requests, API and session go on, and the next keeper takes over what runs."""
+    """A killed keeper is missed by no one: requests, API and session go on, and the next keeper takes over what runs."""
     mark = len(person.lab.arrivals())
     before = pids(person)
     with session(person, sandbox) as inside:
@@ -256,7 +256,7 @@ def test_a_gateway_that_hangs_is_replaced_with_nobody_doing_anything(person: Per
 
 @pytest.fixture
 def apart(make_person: Callable[..., Person]) -> Iterator[tuple[Person, str, str]]:
-    """Somebody whose gateway has two workers, and a sandbox in each of them."""
+    """Someone whose gateway has two workers, and a sandbox in each of them."""
     person = make_person(config="[local]\ngateway_workers = 2\n")
     for name in ("one", "two"):
         person.ok("create", name, timeout=120)

@@ -89,7 +89,7 @@ def _is_allowed(seen: dict[str, Any]) -> bool:
 
 
 def test_every_refusal_is_in_the_log(person: Person, locked: str, arrived: dict[str, Any]) -> None:
-    """What was refused was written down, with a reason, whatever the mode."""
+    """What was refused was recorded, with a reason, whatever the mode."""
     del arrived
     refused = [event for event in person.events(locked) if event["verdict"] == "blocked"]
     for mode, attempts in (("deny", {**ATTEMPTS, **BENEATH}), ("warn", BENEATH)):

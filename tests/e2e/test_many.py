@@ -33,7 +33,7 @@ def test_ten_creates_at_once_succeed_and_thirty_sandboxes_run_side_by_side(perso
 
 @pytest.fixture(scope="module")
 def other(make_person: Callable[..., Person]) -> Person:
-    """Somebody else on the same machine."""
+    """Someone else on the same machine."""
     return make_person()
 
 

@@ -26,7 +26,7 @@ PARTS = ("core", "plugins", "repl")
 
 @pytest.fixture
 def before(make_person: Callable[..., Person]) -> Iterator[tuple[Person, Path]]:
-    """Somebody with the irons of before the move, and the tree that it is run from."""
+    """Someone with the irons of before the move, and the tree that it is run from."""
     archive = subprocess.run(["git", "-C", str(ROOT), "archive", BEFORE], capture_output=True, check=False)
     if archive.returncode:
         pytest.skip(f"this is no clone with the history of irons: {BEFORE} is not in it")

@@ -61,7 +61,7 @@ def damage_database(person: Person) -> None:
 
 
 def lose_database(person: Person) -> None:
-    """Remove the database: nobody knows of the sandboxes any more."""
+    """Remove the database: no one knows of the sandboxes any more."""
     person.run("local", "down")
     for path in state(person).glob("irons.db*"):
         path.unlink()

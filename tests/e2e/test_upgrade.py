@@ -128,7 +128,7 @@ def test_a_newer_daemon_is_left_alone(person: Person, sandbox: str, as_version: 
 
 @pytest.fixture
 def single(make_person: Callable[..., Person]) -> Iterator[tuple[Person, Person]]:
-    """Somebody with the irons of now, and the same with the last one whose gateway was one process."""
+    """Someone with the irons of now, and the same with the last one whose gateway was one process."""
     archive = subprocess.run(["git", "-C", str(ROOT), "archive", SINGLE], capture_output=True, check=False)
     if archive.returncode:
         pytest.skip(f"this is no clone with the history of irons: {SINGLE} is not in it")

@@ -1,4 +1,4 @@
-"""What a sandbox's root tries against the machine it is on, beside the network; each must come to nothing."""
+"""What a sandbox's root tries against the machine it is on, next to the network; each must come to nothing."""
 
 from __future__ import annotations
 

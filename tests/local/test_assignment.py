@@ -47,7 +47,7 @@ def test_two_deaths_within_a_minute_put_every_cell_of_the_worker_apart(clock: Cl
     assert known.served("a") == (0, 2)
     assert known.cells(0) == []
     assert known.cells(1) == ["b", "d"]
-    # It goes on dying, and nobody else is concerned.
+    # It goes on dying, and no one else is concerned.
     clock.now += 1
     assert known.died(2) == {}
     assert known.of("e") == 0

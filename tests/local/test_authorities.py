@@ -44,7 +44,7 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.process
 def test_only_certificates_are_carried(company: Path, tmp_path: Path) -> None:
-    """A key, a comment and a broken certificate beside it stay here, and each is named with its file."""
+    """A key, a comment and a broken certificate next to it stay here, and each is named with its file."""
     pem, key = (company / "ca").read_text(), (company / "key").read_text()
     broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
     path = tmp_path / "all.pem"

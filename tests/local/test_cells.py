@@ -74,7 +74,7 @@ def _inode(path: Path) -> str:
 
 
 def test_a_cell_has_only_loopback_and_no_process(kept: Kept) -> None:
-    """A fresh cell has one loopback device, no route out, and nobody in it but what is run there."""
+    """A fresh cell has one loopback device, no route out, and no one in it but what is run there."""
     cell = kept.make()
     code, links = kept.inside(cell, "ip", "-o", "link")
     assert code == 0
@@ -253,7 +253,7 @@ def test_without_a_gateway_connections_are_refused_and_counted(kept: Kept) -> No
 
 
 def test_connections_into_a_cell(kept: Kept) -> None:
-    """A connection made inside is handed out as a descriptor; where nobody listens the errno is told."""
+    """A connection made inside is handed out as a descriptor; where no one listens the errno is told."""
     cell = kept.make()
     program = (
         "import socket\nwith socket.create_server(('127.0.0.1', 22)) as s: s.accept()[0].sendall(b'banner')"

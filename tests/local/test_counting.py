@@ -49,7 +49,7 @@ def write(directory: int, name: str, data: bytes) -> None:
 
 
 def test_directories_may_be_deeper_than_a_path(tree: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither the stack nor descriptors run out, and what lies beside the deep directory is counted too, a link once."""
+    """Neither the stack nor descriptors run out, and what lies next to the deep directory is counted too, a link once."""
     monkeypatch.setattr(os, "nice", lambda _: 0)
     here = os.dup(tree)
     for _ in range(DEPTH):

@@ -70,7 +70,7 @@ def fresh(person: Person) -> Iterator[Person]:
 
 
 def test_it_is_started_once_and_found_after_that(fresh: Person) -> None:
-    """The first command starts all three processes, nobody's children; the next ones find them."""
+    """The first command starts all three processes, no one's children; the next ones find them."""
     first = ensure(fresh)
     assert first[2] is True
     assert ensure(fresh) == first
@@ -146,7 +146,7 @@ def test_a_runtime_directory_that_went_with_its_session_is_mended(fresh: Person)
 
 
 def test_processes_of_a_killed_keeper_are_found_without_its_runtime_directory(fresh: Person) -> None:
-    """A gateway and a control plane that nobody can reach any more are ended, never served beside new ones."""
+    """A gateway and a control plane that no one can reach any more are ended, never served next to new ones."""
     first = ensure(fresh)
     os.kill(first[1], 9)
     shutil.rmtree(fresh.places.runtime)

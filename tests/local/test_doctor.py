@@ -219,7 +219,7 @@ MARKS = {
 
 @pytest.mark.parametrize("engine", sorted(MARKS))
 def test_a_container_is_known_by_its_marks(tmp_path: Path, engine: str) -> None:
-    """Each engine leaves one; what a name holds beside letters is not repeated, and a machine has none of them."""
+    """Each engine leaves one; what a name holds next to letters is not repeated, and a machine has none of them."""
     for name, text in MARKS[engine]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)

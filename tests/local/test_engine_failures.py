@@ -1,4 +1,4 @@
-"""Starts that fail: each says why in one line, and leaves a sandbox that is stopped and can be mended."""
+"""Starts that fail: each says why in one line, and leaves a sandbox that is stopped and can be repaired."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Home:
         return caught.value
 
     def change_image(self, **values: Any) -> dict[str, Any]:
-        """Change what is written down of the image; gives what it was."""
+        """Change what is recorded of the image; gives what it was."""
         (path,) = (self.root / "images").glob("img_*/image.json")
         before: dict[str, Any] = json.loads(path.read_text())
         path.write_text(json.dumps({**before, **values}))
@@ -240,7 +240,7 @@ def test_what_is_damaged_is_said_and_can_be_destroyed(home: Home) -> None:
 
 
 def test_an_image_that_is_gone_is_said(home: Home) -> None:
-    """A sandbox whose image somebody removed by hand says so."""
+    """A sandbox whose image someone removed by hand says so."""
     (image,) = (home.root / "images").glob("img_*")
     image.rename(home.root / "away")
     try:

@@ -210,7 +210,7 @@ def test_a_process_is_named_by_its_start_too() -> None:
 
 
 def test_a_machine_is_read_as_it_was_written(tmp_path: Path) -> None:
-    """What is written down of a sandbox comes back; what is damaged says so."""
+    """What is recorded of a sandbox comes back; what is damaged says so."""
     spec = Spec("sb_0", "box", KEY, limits=Limits(1.5, 2, None, 7), entrypoint=True)
     machine = Machine.of(spec, "img_1", "debian", KEY)
     machine.write(tmp_path)
@@ -364,7 +364,7 @@ def test_removal_goes_as_deep_as_it_must(tmp_path: Path) -> None:
 def test_only_what_others_own_takes_a_namespace_to_be_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, owned: bool
 ) -> None:
-    """An ordinary user's own files go on a machine that lets nobody make a namespace; a sandbox's need one."""
+    """An ordinary user's own files go on a machine that lets no one make a namespace; a sandbox's need one."""
     top = tmp_path / "top"
     (top / "inner").mkdir(parents=True)
     (top / "inner/file").touch()

@@ -1,4 +1,4 @@
-"""The floor: which addresses stay shut, which a pin opens, and by which disguises nobody gets through."""
+"""The floor: which addresses stay shut, which a pin opens, and by which disguises no one gets through."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def test_the_keepers_descriptor_is_passed_on(tmp_path: Path, deep: bool) -> None
 
 
 def test_it_imports_next_to_nothing(tmp_path: Path) -> None:
-    """Beside what the interpreter imports by itself there is one module, written in C."""
+    """Next to what the interpreter imports by itself there is one module, written in C."""
     with keeper(tmp_path / "keeper.sock") as asked:
         fds, told = run(tmp_path / "keeper.sock", "-X", "importtime", home=tmp_path)
     assert asked

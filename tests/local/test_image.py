@@ -44,7 +44,7 @@ async def _written(path: Path) -> None:
 async def _gone(pid: int) -> None:
     """Come back when a process has ended."""
     async with asyncio.timeout(60):
-        while started(pid) is not None:  # noqa: ASYNC110 (it is nobody's child)
+        while started(pid) is not None:  # noqa: ASYNC110 (it is no one's child)
             await asyncio.sleep(0.02)
 
 
@@ -138,7 +138,7 @@ def test_a_running_sandbox_is_not_saved(place: Place) -> None:
 
 @unpacking
 def test_an_image_in_use_stays(place: Place) -> None:
-    """Neither is it removed, nor lost when its name is used again; once nobody needs it, it goes."""
+    """Neither is it removed, nor lost when its name is used again; once no one needs it, it goes."""
     old = place.imported(*SYSTEM)
     home = place.sandbox_on(old)
     with pytest.raises(EngineError, match="box"):

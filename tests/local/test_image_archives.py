@@ -200,7 +200,7 @@ def test_an_image_of_one_program_gets_what_a_login_needs(place: Place) -> None:
 def test_root_of_an_image_without_sudo_can_log_in(
     place: Place, shell: str, locked: str, becomes: str
 ) -> None:
-    """A locked account, or one whose shell lets nobody in, is opened for keys; the password stays unusable."""
+    """A locked account, or one whose shell lets no one in, is opened for keys; the password stays unusable."""
     without = [each for each in SYSTEM if each[0] not in ("usr/bin/sudo", "etc/passwd", "etc/shadow")]
     image = place.imported(
         *without,

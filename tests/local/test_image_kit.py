@@ -102,7 +102,7 @@ def _base(place: Place) -> None:
 
 @unpacking
 def test_a_kit_is_made_once_of_the_base_image(place: Place) -> None:
-    """It holds the programs that the image has with all they need, is shared, and goes when nobody needs it."""
+    """It holds the programs that the image has with all they need, is shared, and goes when no one needs it."""
     _base(place)
     base = place.images.base()
     assert base is not None
@@ -138,7 +138,7 @@ def test_a_kit_is_made_once_of_the_base_image(place: Place) -> None:
 
 @unpacking
 def test_a_kit_is_not_made_of_what_a_sandbox_had_a_hand_in(place: Place) -> None:
-    """An SSH server that is no program is refused; nothing of a failed kit is left; a saved image is no base."""
+    """An SSH server that is no program is refused; nothing of a failed kit is left; a saved image is not a base."""
     image = place.imported(*SYSTEM)
     with pytest.raises(EngineError, match="kit cannot be made") as caught:
         asyncio.run(Kits(place.root / "images").ensure(image))

@@ -28,7 +28,7 @@ def test_a_killed_gateway_is_replaced_and_nothing_is_lost(kept: Kept) -> None:
 
 
 def test_a_gateway_that_hangs_is_replaced(kept: Kept) -> None:
-    """One that has said that it is alive and says so no more is ended and started anew, with nobody asking; cells are served again."""
+    """One that has said that it is alive and says so no more is ended and started again, with no one asking; cells are served again."""
     cell = kept.make()
     before = kept.status()["gateway"]["pid"]
     (kept.person.places.gateway / "beats").touch()
@@ -53,7 +53,7 @@ def test_a_gateway_that_hangs_right_after_it_was_taken_over_is_replaced(kept: Ke
 
 
 def test_a_killed_control_plane_is_replaced(kept: Kept) -> None:
-    """The control plane comes back, is linked to the gateway anew, and the cells do not notice."""
+    """The control plane comes back, is linked to the gateway again, and the cells do not notice."""
     cell = kept.make()
     before = kept.status()
     peers = len(kept.heard(peer=1))
@@ -250,7 +250,7 @@ def test_nothing_of_whoever_started_it_stays_open(kept: Kept) -> None:
 
 
 def test_a_log_that_grows_is_cut(tmp_path: Path) -> None:
-    """A log beyond its limit keeps its end beside it and starts again; writers append to the fresh one."""
+    """A log beyond its limit keeps its end next to it and starts again; writers append to the fresh one."""
     log = tmp_path / "gateway.log"
     with log.open("ab", buffering=0) as writer:
         writer.write(b"old\n" * (2 << 20))

@@ -146,7 +146,7 @@ def test_wildcards_over_private_suffixes_need_broad(name: str) -> None:
     "name", ["example.com", "someone.github.io", "city.kawasaki.jp", "host.test", "a.b.internal"]
 )
 def test_wildcards_below_a_suffix_are_accepted(name: str) -> None:
-    """A wildcard over a name that somebody holds is an ordinary pattern."""
+    """A wildcard over a name that someone holds is an ordinary pattern."""
     assert parse_pattern(f"*.{name}").name == name
 
 

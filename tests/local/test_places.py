@@ -26,7 +26,7 @@ def test_defaults_without_xdg(tmp_path: Path) -> None:
 
 
 def test_runtime_directory_of_another_user_is_not_used(tmp_path: Path) -> None:
-    """XDG_RUNTIME_DIR carried over by sudo belongs to somebody else and is ignored."""
+    """XDG_RUNTIME_DIR carried over by sudo belongs to another and is ignored."""
     places = Paths.of({"HOME": "/home/ann", "XDG_RUNTIME_DIR": str(tmp_path)}, os.geteuid() + 1)
     assert places.runtime == Path("/home/ann/.local/state/irons/run")
 

@@ -122,7 +122,7 @@ def test_a_rule_for_another_port_is_hinted_at() -> None:
 
 @pytest.mark.parametrize("host", ["a.example%00.b", "a.exa\x00mple", "", "1.2.3.4.5", "fe80::1%eth0"])
 def test_malformed_hosts_are_refused_in_both_modes(host: str) -> None:
-    """What is no host raises in warn as in deny, even where everything is allowed."""
+    """What is not a host raises in warn as in deny, even where everything is allowed."""
     for mode in ("warn", "deny"):
         with pytest.raises(HostError):
             decide(Policy(mode, (allow("*:*"),)), host, 443)
@@ -272,7 +272,7 @@ def test_an_allow_rule_by_address_forbids_nothing() -> None:
 
 
 def test_a_name_in_the_configuration_may_have_its_one_address_alone() -> None:
-    """Beside a list of addresses, one as a string is understood."""
+    """Next to a list of addresses, one as a string is understood."""
     assert policy(hosts={"a.test": "203.0.113.9"}).addresses_of(canonical_host("a.test")) == (
         ip_address("203.0.113.9"),
     )

@@ -248,7 +248,7 @@ def test_a_writer_is_ended_when_nobody_can_read() -> None:
 
 @refusing
 def test_a_limit_of_namespaces_is_not_called_a_full_disk(home: Path) -> None:
-    """The kernel's word for it is that of a full disk, which is none of ours."""
+    """The kernel's word for it is that of a full disk, which is not one of ours."""
     script = "from irons_local.linux import namespaces; namespaces.unshare(namespaces.NEWUSER)"
     done = _there(home, sys.executable, "-c", script)
     assert "the limit of namespaces" in done.stderr

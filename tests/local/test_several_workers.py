@@ -121,7 +121,7 @@ def test_a_warm_process_that_hangs_is_replaced_when_it_is_needed(kept: Kept) -> 
 
 
 def test_a_cell_that_kills_its_worker_again_and_again_costs_others_two_restarts(kept: Kept) -> None:
-    """After the second time it is alone; whoever was served beside it has a worker that stays."""
+    """After the second time it is alone; whoever was served next to it has a worker that stays."""
     cells = [kept.make() for _ in range(4)]
     culprit, beside = cells[0], cells[3]
     assert kept.worker_of(culprit)["worker"] == kept.worker_of(beside)["worker"] == 0

@@ -92,7 +92,7 @@ def test_a_dead_process_is_replaced(tmp_path: Path) -> None:
 
 
 def test_a_cancelled_start_ends_its_child() -> None:
-    """Nothing goes on when nobody waits for it any more: also where it hangs."""
+    """Nothing goes on when no one waits for it any more: also where it hangs."""
 
     async def work() -> None:
         full, note = os.pipe()

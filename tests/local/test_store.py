@@ -68,7 +68,7 @@ def test_readers_cannot_write(opened: Store) -> None:
 
 
 def test_a_migration_keeps_a_backup(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before an old database is changed, a copy of it is put beside it; the data is there afterwards."""
+    """Before an old database is changed, a copy of it is put next to it; the data is there afterwards."""
     with closing(Store(path)) as old:
         old.write_now(_deny)
     monkeypatch.setattr(

@@ -34,7 +34,7 @@ def test_there_is_one_for_each_processor_and_four_at_most(
 def test_the_settings_file_may_say_another_number(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, settings: str, workers: int
 ) -> None:
-    """What is no number of workers leaves the default: the control plane, which reads the same file, says what is wrong."""
+    """What is not a number of workers leaves the default: the control plane, which reads the same file, says what is wrong."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
     path = tmp_path / "config.toml"
     path.write_text(settings)

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.process
 
 @pytest.fixture
 def others(tmp_path: Path) -> Path:
-    """The public key file of somebody else."""
+    """The public key file of another."""
     words = [
         "ssh-keygen",
         "-q",

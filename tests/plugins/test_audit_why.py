@@ -155,7 +155,7 @@ def test_why_of_a_floor_that_names_no_address(run_irons: Runner, own: FakeApi) -
 
 
 def test_why_of_what_no_rule_can_name(run_irons: Runner, own: FakeApi) -> None:
-    """For UDP, ICMP and names that are none there is no command; the reason is shown all the same."""
+    """For UDP, ICMP and names that are not there is no command; the reason is shown all the same."""
     for host, more in (("8.8.8.8", {"protocol": "udp"}), ("a b;rm -rf /", {})):
         own.events.clear()
         own.record(host, allowed=False, verdict="blocked", reason="UDP is refused", cause="never", **more)

@@ -36,7 +36,7 @@ def test_streams_that_are_no_files_are_pumped() -> None:
 
 
 def test_a_program_that_does_not_read(capsys: pytest.CaptureFixture[str]) -> None:
-    """A program that ends without reading its stdin is no failure."""
+    """A program that ends without reading its stdin is not a failure."""
     assert run_piped(("true",), streams("x" * 1_000_000), header=b"x" * 1_000_000) == 0
     assert capsys.readouterr().err == ""
 
@@ -88,7 +88,7 @@ def test_an_attached_program_takes_ctrl_c() -> None:
 
 
 def test_what_is_typed_ahead_is_left(tmp_path: str) -> None:
-    """What stands on stdin behind the program's end is nobody's to take."""
+    """What stands on stdin behind the program's end is no one's to take."""
     reading, writing = os.pipe()
     with os.fdopen(reading) as stdin, os.fdopen(writing, "w") as typed:
         call = Streams(stdin, io.StringIO(), io.StringIO(), {"PATH": os.environ["PATH"]})

@@ -86,7 +86,7 @@ def test_what_is_no_public_key_is_refused(
 
 
 def test_the_public_half_is_named(run_irons: Runner, fake_api: FakeApi, ssh: Path) -> None:
-    """Where the public half of a private key lies beside it, the error names it."""
+    """Where the public half of a private key lies next to it, the error names it."""
     (ssh / "id").write_text(PRIVATE)
     (ssh / "id.pub").write_text(KEY)
     assert f"--key {ssh / 'id.pub'}" in run_irons("create", "one", "--key", str(ssh / "id")).err
@@ -113,7 +113,7 @@ def test_no_key_at_all(run_irons: Runner, fake_api: FakeApi, ssh: Path) -> None:
 
 
 def test_create_is_never_sent_twice(run_irons: Runner, fake_api: FakeApi, ssh: Path) -> None:
-    """A create whose answer is lost is not sent again: nobody knows whether it took place."""
+    """A create whose answer is lost is not sent again: no one knows whether it took place."""
     (ssh / "id_rsa.pub").write_text(KEY)
     for fault in (faults.dropped(), faults.error(503), faults.too_many()):
         fake_api.calls.clear()

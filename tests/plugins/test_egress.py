@@ -280,7 +280,7 @@ def test_mode(run_irons: Runner, fake_api: FakeApi) -> None:
 
 @pytest.mark.parametrize("words", [["block"], ["denny"], ["account"], ["deny", "warn"]])
 def test_modes_that_are_none(run_irons: Runner, fake_api: FakeApi, words: list[str]) -> None:
-    """A mode that is none is refused before any request, with a suggestion where one is near."""
+    """A mode that is not one is refused before any request, with a suggestion where one is near."""
     done = run_irons("egress", "mode", *words)
     assert done.code == 2
     assert fake_api.calls == []
@@ -330,7 +330,7 @@ def test_check_live(run_irons: Runner, own: FakeApi) -> None:
 def test_a_check_that_the_server_does_not_understand_is_a_usage_error(
     run_irons: Runner, own: FakeApi
 ) -> None:
-    """What is no port, or no name, is wrong in the words, as with a rule; other refusals keep their exit code."""
+    """What is not a port, or no name, is wrong in the words, as with a rule; other refusals keep their exit code."""
     own.fail(faults.error(400, "'99999' is not a port"), "GET /egress/check")
     done = run_irons("egress", "check", "a.example:99999")
     assert done.code == UsageError.exit_code

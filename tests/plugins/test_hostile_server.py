@@ -145,7 +145,7 @@ CALLS: tuple[tuple[str, ...], ...] = (
 
 @pytest.fixture
 def person(irons_env: dict[str, str], tmp_path: Path) -> Runner:
-    """Somebody with a key for the API and one for SSH."""
+    """Someone with a key for the API and one for SSH."""
     public = tmp_path / "home" / ".ssh" / "id_ed25519.pub"
     public.parent.mkdir()
     public.write_text("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ someone\n")
@@ -234,7 +234,7 @@ FIELDS = (
 
 @each()
 def test_fields_of_any_type_are_harmless(person: Runner, words: tuple[str, ...]) -> None:
-    """Each field of each answer may be of any type: what makes no sense is left out, or refused in one line."""
+    """Each field of each answer may be of any type: what is invalid is left out, or refused in one line."""
     number = iter(range(1 << 30))
 
     def serve(connection: socket.socket, line: str) -> None:

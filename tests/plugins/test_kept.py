@@ -187,7 +187,7 @@ def test_what_ran_ends_with_a_killed_client(into: Irons, tmp_path: Path) -> None
 
 
 def test_a_dead_connection_is_replaced(into: Irons) -> None:
-    """A socket that outlived its process keeps nobody out."""
+    """A socket that outlived its process keeps no one out."""
     assert into("exec", "one", "--", "true").returncode == 0
     pid = master(sockets(into)[0])
     os.kill(pid, signal.SIGKILL)
@@ -198,7 +198,7 @@ def test_a_dead_connection_is_replaced(into: Irons) -> None:
 
 @pytest.mark.parametrize(("greeting", "over"), [(b"\0\0\0\x0c", False), (b"", True)], ids=["lives", "ends"])
 def test_a_connection_that_is_about_to_end_counts_as_ended(greeting: bytes, over: bool) -> None:
-    """A master that lost its connection may listen a moment longer than its clients are served, and greets nobody any more."""
+    """A master that lost its connection may listen a moment longer than its clients are served, and greets no one any more."""
     with (
         tempfile.TemporaryDirectory(prefix="irons-") as directory,
         socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening,
@@ -283,7 +283,7 @@ def test_a_long_runtime_directory(into: Irons, tmp_path: Path) -> None:
 
 
 def test_a_directory_that_others_can_enter_is_not_used(into: Irons) -> None:
-    """Where somebody else could reach the socket none is made, and the call works as before."""
+    """Where another could reach the socket none is made, and the call works as before."""
     directory = Path(into.env["XDG_RUNTIME_DIR"]) / "irons" / "ssh"
     directory.mkdir(parents=True, mode=0o700)
     directory.chmod(0o755)

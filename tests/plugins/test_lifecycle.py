@@ -287,7 +287,7 @@ def test_status_on_a_terminal(run_irons: Runner, fake_api: FakeApi) -> None:
 
 
 def test_status_is_readable(run_irons: Runner, fake_api: FakeApi) -> None:
-    """Sizes have units, what is used and what does not hold stands beside its limit; JSON has the exact numbers."""
+    """Sizes have units, what is used and what does not hold stands next to its limit; JSON has the exact numbers."""
     metadata = {
         "image": "debian",
         "mode": "deny",

@@ -89,7 +89,7 @@ def test_what_rules_cover_is_not_suggested() -> None:
 
 
 def test_what_was_never_resolved_is_not_suggested() -> None:
-    """A name without an address is no suggestion; one that no server answered at is marked, unless it was reached once."""
+    """A name without an address is not a suggestion; one that no server answered at is marked, unless it was reached once."""
     events = [
         *tried("typo.example", outcome="unresolved", cause="unresolved"),
         *tried("down.example", outcome="unreached"),
@@ -275,6 +275,6 @@ def test_lock_takes_what_is_named(run_irons: Runner, own: FakeApi) -> None:
 
 @pytest.mark.parametrize("words", [["--also", "a b"], ["--skip", "a b"]])
 def test_lock_of_no_pattern(run_irons: Runner, own: FakeApi, words: list[str]) -> None:
-    """A pattern that is none is refused before any request."""
+    """A pattern that is not one is refused before any request."""
     assert run_irons("egress", "lock", "one", *words).code == 2
     assert own.calls == []

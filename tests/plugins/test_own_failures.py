@@ -70,7 +70,7 @@ def test_invalid_words(run_irons: Runner, own: FakeApi, words: tuple[str, ...]) 
 @calls
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 def test_a_server_that_fails(run_irons: Runner, own: FakeApi, words: tuple[str, ...], fault: Fault) -> None:
-    """Whatever a server answers instead of what was asked for is no code of a program."""
+    """Whatever a server answers instead of what was asked for is not a code of a program."""
     own.fail(fault, times=99)
     assert run_irons(*words).code == 125
 
@@ -126,7 +126,7 @@ def test_something_that_breaks_inside(
     words: tuple[str, ...],
     broken: Exception,
 ) -> None:
-    """An exception that nobody expected is 125 too."""
+    """An exception that no one expected is 125 too."""
 
     def breaks(*_: object) -> None:
         raise broken

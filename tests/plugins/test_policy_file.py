@@ -95,7 +95,7 @@ def test_what_is_written_reads_back(mode: str | None, rules: list[Rule]) -> None
     ],
 )
 def test_bad_entries_are_named_by_line(text: str, said: str) -> None:
-    """What makes no sense is named by its line."""
+    """What is invalid is named by its line."""
     with pytest.raises(UsageError) as caught:
         parse_policy(text, "policy.toml")
     assert said in caught.value.message
@@ -161,7 +161,7 @@ def test_a_dry_run_changes_nothing(run_irons: Runner, own: FakeApi, file: Path) 
 
 
 def test_diff_exits_with_1_on_drift(run_irons: Runner, own: FakeApi, file: Path) -> None:
-    """`egress diff` exits with 1 where the policy in force is another, and shows how."""
+    """`egress diff` exits with 1 where the policy active is another, and shows how."""
     done = run_irons("egress", "diff", str(file), "-o", "json")
     assert done.code == 1
     assert [row["change"] for row in done.json()] == ["mode", "added", "added", "added", "added"]

@@ -1,4 +1,4 @@
-"""`egress lock` and `egress apply` beside others who change the same rules: what those did is never lost."""
+"""`egress lock` and `egress apply` next to others who change the same rules: what those did is never lost."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def own(own_api: FakeApi) -> FakeApi:
 
 @pytest.fixture
 def meddle(own: FakeApi, monkeypatch: pytest.MonkeyPatch) -> Meddle:
-    """Have somebody else add a rule to the sandbox just before each of the next so many replacements of its policy."""
+    """Have another add a rule to the sandbox just before each of the next so many replacements of its policy."""
     plain, left = Api.replace_rules, [0]
 
     def replace_rules(

@@ -74,7 +74,7 @@ def test_a_result_that_is_not_there(runs: Irons, fake_api: FakeApi, tmp_path: Pa
 
 
 def test_keep_keeps(runs: Irons, fake_api: FakeApi) -> None:
-    """With `--keep` the sandbox stays and is held by nobody."""
+    """With `--keep` the sandbox stays and is held by no one."""
     done = runs("run", "--keep", "--", "true")
     assert done.returncode == 0
     (name,) = left(fake_api)

@@ -66,7 +66,7 @@ def place(
 
 @pytest.fixture
 def target(tmp_path: Path) -> Path:
-    """A directory beside another that must stay as it is."""
+    """A directory next to another that must stay as it is."""
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside" / "kept").write_text("kept")
     (tmp_path / "target").mkdir()
@@ -257,7 +257,7 @@ def test_what_leads_out_is_refused(target: Path, members: list[tuple[tarfile.Tar
 
 
 def test_links_here_are_not_followed(target: Path) -> None:
-    """A link that is here already is replaced by a file, and is no directory for others."""
+    """A link that is here already is replaced by a file, and is not a directory for others."""
     (target / "out").mkdir()
     (target / "out" / "a").symlink_to("../../outside/kept")
     (target / "out" / "d").symlink_to("../../outside")
@@ -385,7 +385,7 @@ def _below(path: Path) -> Iterator[Path]:
 
 
 def test_links_that_climb_behind_a_name_are_not_trusted() -> None:
-    """`a/..` is the directory only where `a` is no link, which nobody can know beforehand."""
+    """`a/..` is the directory only where `a` is not a link, which no one can know beforehand."""
     assert stays_inside(b"../b", 1)
     assert stays_inside(b"a/b", 0)
     for link, depth in ((b"..", 0), (b"a/..", 5), (b"", 1), (b"/a", 3), (b"../../a", 1), (b".GIT/x", 2)):
@@ -477,7 +477,7 @@ def test_homes_and_what_is_guarded_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.process
 def test_what_is_sent_arrives(project: Path, target: Path) -> None:
-    """The archive has files with their bytes and their x bit, links as links, and nobody's ids."""
+    """The archive has files with their bytes and their x bit, links as links, and no one's ids."""
     (project / "tool").write_bytes(os.urandom(70_000))
     (project / "tool").chmod(0o700)
     into = io.BytesIO()

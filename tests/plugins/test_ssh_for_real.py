@@ -98,7 +98,7 @@ def test_a_wrong_host_key_is_refused(into: Irons, fake_api: FakeApi, sshd: Sshd,
 
 
 def test_an_untold_host_key_is_unchecked_and_unsaid(into: Irons, fake_api: FakeApi, sshd: Sshd) -> None:
-    """Without a told host key it connects as ever, without a warning; --strict-hostkeys refuses what nobody knows."""
+    """Without a told host key it connects as ever, without a warning; --strict-hostkeys refuses what no one knows."""
     fake_api.ssh = sshd.address()
     done = into("ssh", "one", "--", "echo there")
     assert (done.stdout, done.stderr) == (b"there\n", b"")
@@ -173,7 +173,7 @@ def test_a_code_that_looks_like_a_signal(into: Irons, code: int) -> None:
 
 
 def test_a_program_that_kills_the_shell_around_it(into: Irons) -> None:
-    """That is what is said, and nothing of the output; the program is ended, since nobody waits for it any more."""
+    """That is what is said, and nothing of the output; the program is ended, since no one waits for it any more."""
     token = seconds()
     done = into("exec", "one", "--", "sh", "-c", f"kill -TERM $PPID; exec sleep {token}")
     assert not running(token)
@@ -322,7 +322,7 @@ def test_streams_pass_through(into: Irons) -> None:
 
 @pytest.mark.parametrize("more", [[], ["--timeout", "20"]])
 def test_variables_travel_on_stdin(into: Irons, more: list[str], tmp_path: Path) -> None:
-    """`--env` sets variables there; their values are in nobody's argument list, and stdin behind them is untouched."""
+    """`--env` sets variables there; their values are in no one's argument list, and stdin behind them is untouched."""
     seen = tmp_path / "seen"
     script = f'cat /proc/[0-9]*/cmdline >{seen} 2>/dev/null; printf %s "$TOKEN"; cat'
     done = into(
@@ -433,7 +433,7 @@ def test_a_killed_exec_leaves_nothing(into: Irons, tmp_path: Path, more: list[st
 
 
 def _is_full(pipe: IO[bytes] | None) -> bool:
-    """Fill a pipe; true once nothing goes in any more, where nobody reads at the other end."""
+    """Fill a pipe; true once nothing goes in any more, where no one reads at the other end."""
     assert pipe is not None
     try:
         for _ in range(64):

@@ -61,7 +61,7 @@ def shell(request: pytest.FixtureRequest) -> list[str]:
 
 @pytest.mark.parametrize("number", [1, 2, 3, 6, 8, 9, 11, 13, 14, 15, 34])
 def test_each_signal_is_told(shell: list[str], number: int) -> None:
-    """INT and PIPE too, of which no shell speaks; and nothing is written beside."""
+    """INT and PIPE too, of which no shell speaks; and nothing is written next to."""
     assert ran("sh", "-c", f"kill -{number} $$", shell=shell) == ("", "", (128 + number, "yes"))
 
 

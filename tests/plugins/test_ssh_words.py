@@ -111,7 +111,7 @@ def one(fake_api: FakeApi) -> FakeApi:
 def test_nothing_from_a_server_becomes_an_option(
     run_irons: Runner, one: FakeApi, said: dict[str, Any], words: list[str]
 ) -> None:
-    """A host, port, user, host key or cell that makes no sense is refused, shown harmlessly, and nothing is run."""
+    """A host, port, user, host key or cell that is invalid is refused, shown harmlessly, and nothing is run."""
     one.ssh = {**one.ssh, **said}
     done = run_irons(*words)
     assert done.code == (125 if words in (["ssh", "one"], ["exec", "one", "--", "true"]) else 1)
@@ -311,7 +311,7 @@ def test_remote_lines(words: list[str], line: str | None) -> None:
 
 
 def test_a_terminal_is_asked_for_a_person(run_irons: Runner, one: FakeApi) -> None:
-    """A PTY is asked for where a person sits at both ends, and for nobody else."""
+    """A PTY is asked for where a person sits at both ends, and for no one else."""
     assert "-t" in words_of(run_irons, "ssh", "one", "--", "top", tty=True)
     assert "-T" in words_of(run_irons, "ssh", "one", "--", "top")
     assert "-T" in words_of(run_irons, "ssh", "one", stdin_tty=True)

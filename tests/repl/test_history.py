@@ -32,7 +32,7 @@ def test_lines_are_kept_for_their_owner_alone(tmp_path: Path) -> None:
 
 
 def test_a_file_that_was_open_to_others_is_closed(tmp_path: Path) -> None:
-    """A mode that lets others read is mended."""
+    """A mode that lets others read is repaired."""
     path = tmp_path / "history"
     path.write_text('"list"\n')
     path.chmod(0o644)

@@ -203,7 +203,7 @@ def test_the_prompt_has_a_line_of_its_own(prompt: Terminal) -> None:
 
 
 def test_errors_point_at_the_column(prompt: Terminal) -> None:
-    """A line that makes no sense is shown with a mark."""
+    """A line that is invalid is shown with a mark."""
     prompt.send("plugins | | cat\r")
     prompt.until(r"nothing follows \| \(column 9\)\n  plugins \| \| cat\n {10}\^")
 
@@ -345,7 +345,7 @@ def test_a_prompt_that_nobody_would_see_is_refused(terminal: Open) -> None:
 
 
 def test_one_connection_serves_the_session(prompt: Terminal, fake: FakeApi) -> None:
-    """Commands do not connect anew: a dozen of them, and the looks between them, share what is open."""
+    """Commands do not connect again: a dozen of them, and the looks between them, share what is open."""
     prompt.until("0 denied")
     for number in range(12):
         prompt.send(f"status agent-{1 + number % 2}; !echo done-{number}\r")

@@ -63,7 +63,7 @@ def looker(env: dict[str, str]) -> Iterator[Looker]:
     made = Looker(session)
     yield made
     made.refresher.stop()
-    # A look that is on its way opens a connection that nobody would close.
+    # A look that is on its way opens a connection that no one would close.
     for thread in threading.enumerate():
         if thread.name == "irons-refresher":
             thread.join(PATIENCE)
@@ -189,7 +189,7 @@ def test_a_broken_configuration_is_shown(looker: Looker) -> None:
 
 
 def test_each_trouble_has_its_word(looker: Looker, fake: FakeApi) -> None:
-    """A refused key, a local backend that is down, and a server that makes no sense are told apart, and none ends the thread."""
+    """A refused key, a local backend that is down, and a server that is invalid are told apart, and none ends the thread."""
     looker.refresher.start()
     looker.until(lambda: looker.refresher.outlook.mode == "warn")
     env = looker.session.env

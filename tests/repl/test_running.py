@@ -107,7 +107,7 @@ def test_a_semicolon_goes_on_and_an_and_stops(shell: Shell) -> None:
 
 
 def test_output_goes_into_files(shell: Shell, tmp_path: Path) -> None:
-    """`>` writes a file anew, `>>` adds to it."""
+    """`>` writes a file again, `>>` adds to it."""
     file = tmp_path / "a file"
     assert shell.run(f"say one > '{file}'; say two >> '{file}'") == 0
     assert file.read_text() == "one\ntwo\n"
@@ -214,7 +214,7 @@ def test_an_argument_list_too_long_is_one_error(shell: Shell) -> None:
 
 
 def test_a_script_stops_at_the_first_failure(shell: Shell) -> None:
-    """Lines run up to the first that fails, whose code is the script's; `||` is no failure."""
+    """Lines run up to the first that fails, whose code is the script's; `||` is not a failure."""
     runner = LineRunner(shell.session, strict=True)
     assert run_script(runner, ["say a\n", "fail 3 || say b\n", "fail 4\r\n", "say c\n"]) == 4
     assert shell.printed() == "a\nb\n"

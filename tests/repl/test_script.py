@@ -1,4 +1,4 @@
-"""Lines that nobody types, in a process of their own."""
+"""Lines that no one types, in a process of their own."""
 
 from __future__ import annotations
 

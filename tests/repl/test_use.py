@@ -58,7 +58,7 @@ def test_what_makes_or_ends_a_sandbox_names_it(line: str) -> None:
 
 @pytest.mark.parametrize("line", ["status --nope", "egress lock one two", "forward"])
 def test_other_mistakes_stay_what_they_are(line: str) -> None:
-    """The sandbox in use makes no sense of what makes none."""
+    """The sandbox in use is invalid of what makes none."""
     with pytest.raises(UsageError):
         meant(line)
 

@@ -81,7 +81,7 @@ def offer(tree: Tree, words: Sequence[str], sources: Sources) -> Offer:
 
 
 def _meant(tree: Tree, own: list[str], sources: Sources) -> list[str]:
-    """The words with an alias made what it stands for; one that makes no sense is completed as what it is."""
+    """The words with an alias made what it stands for; one that is invalid is completed as what it is."""
     try:
         return meant(tree, own, sources.aliases)
     except UsageError:

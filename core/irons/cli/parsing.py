@@ -1,4 +1,4 @@
-"""Words into a command's parameters; whatever makes no sense is a `UsageError`, never an exit.
+"""Words into a command's parameters; whatever is invalid is a `UsageError`, never an exit.
 
 Written by hand rather than with argparse: global options stand before the command, behind it or both, so the same scanner serves
 the two places; messages are ours on every Python; and the import is saved at every start.
@@ -138,7 +138,7 @@ def parse(
         in_use: Given the global options found, tells the sandbox that is meant where none is named.
 
     Raises:
-        UsageError: An unknown option, a missing or an extra argument, a value that makes no sense, a bad sandbox name.
+        UsageError: An unknown option, a missing or an extra argument, a value that is invalid, a bad sandbox name.
     """
     name = f"irons {command.name}"
     taken = {flag for option in command.options for flag in option.flags}
@@ -219,7 +219,7 @@ def _next(rest: list[str], option: Opt, word: str, by_flag: Mapping[str, object]
 
 
 def _unknown(word: str, by_flag: Mapping[str, object], name: str) -> UsageError:
-    # What stands behind the equals sign of a misspelt --api-key is nobody's to read.
+    # What stands behind the equals sign of a misspelt --api-key is no one's to read.
     told = word.partition("=")[0]
     return UsageError(f"{name} has no option {told!r}", hint=_near(told, by_flag) or f"see {name} --help")
 

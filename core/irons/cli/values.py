@@ -1,4 +1,4 @@
-"""Words into values: durations, sizes, times and sandbox names, each with a reason where it makes no sense."""
+"""Words into values: durations, sizes, times and sandbox names, each with a reason where it is invalid."""
 
 from __future__ import annotations
 

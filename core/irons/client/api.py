@@ -73,7 +73,7 @@ def connect(
         env: The environment to read settings from; by default this process's.
 
     Raises:
-        ConfigError: The configuration makes no sense.
+        ConfigError: The configuration is invalid.
     """
     from irons.host import PluginHost
     from irons.settings.settings import load
@@ -168,7 +168,7 @@ class Api:
     def change(self, name: str, **terms: Unpack[NewTerms]) -> Sandbox:
         """Change how long a sandbox may live; needs irons' own server.
 
-        `terms` are `ttl` and `idle_stop` in seconds (None is no limit) and `rm`, whether it is destroyed at the end of its ttl.
+        `terms` are `ttl` and `idle_stop` in seconds (None: no limit) and `rm`, whether it is destroyed at the end of its ttl.
         """
         self.need("terms", "a server that ends sandboxes by time")
         return sandbox_of({"name": name, **self.call("PATCH", f"/sandboxes/{_segment(name)}", terms)})

@@ -23,7 +23,7 @@ def choose(settings: Settings, host: PluginHost) -> Backend:
     """Return the backend that the settings' URL names.
 
     Raises:
-        ConfigError: The URL makes no sense, or would carry the key in clear to another machine.
+        ConfigError: The URL is invalid, or would carry the key in clear to another machine.
         LocalError: The local backend can't run here.
     """
     _check_key(settings)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 SETTLED = 3600.0
-"""Seconds after which a sandbox that the server does not list is forgotten: a list may be older than a create beside it."""
+"""Seconds after which a sandbox that the server does not list is forgotten: a list may be older than a create next to it."""
 
 
 class MadeSandboxes:

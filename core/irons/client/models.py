@@ -49,7 +49,7 @@ class Sandbox(NamedTuple):
 
 
 class CreateOptions(TypedDict, total=False):
-    """What a sandbox may be created with, beside its name and key; only irons' own server knows of it. None is left out.
+    """What a sandbox may be created with, next to its name and key; only irons' own server knows of it. None is left out.
 
     Attributes:
         mode: Its own egress mode, `warn` or `deny`; None follows the mode of all sandboxes.
@@ -90,9 +90,9 @@ class NewTerms(TypedDict, total=False):
     """What changes of how long a sandbox may live; what is left out stays.
 
     Attributes:
-        ttl: Seconds from now until it is stopped; None is no limit.
+        ttl: Seconds from now until it is stopped; None: no limit.
         rm: Whether it is destroyed at the end of `ttl`.
-        idle_stop: Seconds of idleness after which it is stopped; None is no limit.
+        idle_stop: Seconds of idleness after which it is stopped; None: no limit.
     """
 
     ttl: int | None
@@ -336,7 +336,7 @@ def rows_of(answer: Mapping[str, Any], key: str) -> Sequence[Mapping[str, Any]]:
 
 
 def texts_of(value: object) -> tuple[str, ...]:
-    """Return the texts in a list; nothing where it is no list."""
+    """Return the texts in a list; nothing where it is not a list."""
     return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
 
 

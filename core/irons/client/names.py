@@ -1,6 +1,6 @@
 """Sandbox names on hand now, with their states: one cache for the prompt, xonsh and shell completion.
 
-A read returns what is there at once; `irons.client.refreshing` asks for it anew.
+A read returns what is there at once; `irons.client.refreshing` asks for it again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from irons.settings.settings import Settings
 
 STALE = 10.0
-"""Seconds after which faces that live only for a moment have what is on hand asked for anew, by a process of its own."""
+"""Seconds after which faces that live only for a moment have what is on hand asked for again, by a process of its own."""
 
 
 class NameCache:
@@ -38,7 +38,7 @@ class NameCache:
         return cls(settings.cache_dir / f"{what}-{which}.json")
 
     def read(self) -> dict[str, str]:
-        """Return what the file holds, read anew where it has changed; nothing where it is missing or broken."""
+        """Return what the file holds, read again where it has changed; nothing where it is missing or broken."""
         try:
             state = self.path.stat()
             stamp = (state.st_ino, state.st_mtime_ns, state.st_size)
@@ -65,7 +65,7 @@ class NameCache:
             if abs(time.time() - mark.stat().st_mtime) < seconds:
                 return False
         except OSError:
-            pass  # nobody has asked yet
+            pass  # no one has asked yet
         try:
             make_private(mark.parent)
             mark.touch(mode=0o600)
@@ -74,7 +74,7 @@ class NameCache:
         return True
 
     def replace(self, names: Mapping[str, str]) -> None:
-        """Write all names anew; a cache that can't be written is done without."""
+        """Write all names again; a cache that can't be written is done without."""
         try:
             write_whole(self.path, json.dumps(dict(names)))
         except OSError:

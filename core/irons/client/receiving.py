@@ -107,7 +107,7 @@ class BoundedReader:
             whole: Seconds from now on within which the whole answer must have come.
 
         Raises:
-            ApiError: The answer is too long, or packed though nobody asked for that.
+            ApiError: The answer is too long, or packed though no one asked for that.
             httpx.HTTPError: There was none, or not in time.
         """
         self._now.due = time.monotonic() + whole

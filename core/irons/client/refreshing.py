@@ -1,6 +1,6 @@
-"""What completion and prompts have on hand, asked for anew: sandbox names, domains, images, the egress mode; kept in the cache of one backend.
+"""What completion and prompts have on hand, asked for again: sandbox names, domains, images, the egress mode; kept in the cache of one backend.
 
-The prompt does it in a thread of its own, xonsh and shell completion in a process that nobody waits for.
+The prompt does it in a thread of its own, xonsh and shell completion in a process that no one waits for.
 """
 
 from __future__ import annotations

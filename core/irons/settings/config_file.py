@@ -17,7 +17,7 @@ def set_value(path: Path, profile: str, key: str, value: str) -> None:
     """Set `key` in a profile's table, making either where it is not there; an empty value takes the key out.
 
     Raises:
-        ConfigError: There is no such setting, the value makes no sense, or the file can't be read or written.
+        ConfigError: There is no such setting, the value is invalid, or the file can't be read or written.
     """
     import tomlkit
 

@@ -73,7 +73,7 @@ TABLES: dict[str, str] = {
     "aliases": "Commands of your own.",
     "local": "Settings of the local backend; those of the proxy, `ca` and `hosts` are read again when they change.",
 }
-"""The tables the file may have, beside the settings and `profile`, the name of the profile that is used."""
+"""The tables the file may have, next to the settings and `profile`, the name of the profile that is used."""
 
 
 class LocalKey(NamedTuple):
@@ -233,10 +233,10 @@ def load(
     Args:
         flags: Global options by their `dest`; what is None or empty was not given.
         env: The environment; by default this process's.
-        strict: Whether a file or a profile that makes no sense is an error; else it is as if it weren't there.
+        strict: Whether a file or a profile that is invalid is an error; else it is as if it weren't there.
 
     Raises:
-        ConfigError: The file can't be read, or says something that is no setting; a flag or variable makes no sense.
+        ConfigError: The file can't be read, or says something that is no setting; a flag or variable is invalid.
     """
     flags = flags or {}
     env = surroundings() if env is None else env
@@ -309,7 +309,7 @@ def typed(name: str, raw: object) -> str | float:
     """Return a setting's raw value as what it is: text, one of its choices, or seconds.
 
     Raises:
-        ConfigError: It makes no sense.
+        ConfigError: It is invalid.
     """
     key = KEYS[name]
     if key.type is float:
@@ -362,7 +362,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def check(document: Mapping[str, Any], path: Path) -> None:
-    """Refuse what is no setting, with the nearest one that is, and values that make no sense.
+    """Refuse what is not a setting, with the nearest one that is, and values that are invalid.
 
     Raises:
         ConfigError: There is such a thing in the file.

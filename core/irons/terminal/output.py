@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Format = Literal["table", "plain", "json", "jsonl"]
 
 FLUSH_EVERY = 512
-"""Rows of a long answer between two flushes when nobody watches."""
+"""Rows of a long answer between two flushes when no one watches."""
 
 KEPT = 4096
 """Rows of a JSON array kept in memory until it is whole; what is longer waits in a temporary file."""

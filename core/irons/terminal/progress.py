@@ -15,7 +15,7 @@ _FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 
 class Spinner:
-    """A line that turns while something is waited for; nothing at all where stderr is no terminal."""
+    """A line that turns while something is waited for; nothing at all where stderr is not a terminal."""
 
     def __init__(self, streams: Streams, line: str) -> None:
         """Take the streams of the call and the first line."""

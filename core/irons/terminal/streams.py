@@ -56,7 +56,7 @@ class Streams:
 
     @property
     def is_unread(self) -> bool:
-        """True when stdout is a pipe that nobody reads any more: what would be written there is lost."""
+        """True when stdout is a pipe that no one reads any more: what would be written there is lost."""
         import select
 
         poll = select.poll()
@@ -68,7 +68,7 @@ class Streams:
 
     @property
     def columns(self) -> int | None:
-        """How wide stdout is: `$COLUMNS`, else what its terminal says; None where it is no terminal."""
+        """How wide stdout is: `$COLUMNS`, else what its terminal says; None where it is not a terminal."""
         return self._columns(self.stdout)
 
     @property

@@ -74,7 +74,7 @@ def rules(ports: Ports, *, fresh: bool = False) -> str:
 
 
 def apply_rules(ports: Ports, *, fresh: bool = False) -> None:
-    """Put the rules in force in this process's network namespace, all at once; `fresh` as for `rules`.
+    """Put the rules active in this process's network namespace, all at once; `fresh` as for `rules`.
 
     Raises:
         Problem: nft is missing, or the kernel refuses.

@@ -56,7 +56,7 @@ def make(ports: Ports) -> list[socket.socket]:
 
 
 def in_use(error: OSError) -> bool:
-    """True when somebody inside sits on a port of ours."""
+    """True when someone inside sits on a port of ours."""
     return error.errno == errno.EADDRINUSE
 
 

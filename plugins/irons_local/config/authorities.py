@@ -1,6 +1,6 @@
 """Certificate authorities of this machine's company, carried into sandboxes: certificates read, checked and written out again.
 
-Nothing of a file travels but its certificates: a private key, a comment or whatever else lies beside them stays here.
+Nothing of a file travels but its certificates: a private key, a comment or whatever else lies next to them stays here.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Authorities:
         pem: the certificates, one after the other; empty where there is none.
         files: the files that they come from.
         count: how many there are.
-        left_out: what was found beside them.
+        left_out: what was found next to them.
         public: text of the certificates that this machine trusts anyway; empty where nothing is carried.
     """
 

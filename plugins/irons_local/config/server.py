@@ -23,7 +23,7 @@ _LOOPBACK = "127.0.0.1"
 
 
 class ServerConfigError(Exception):
-    """The configuration makes no sense; the message is one line."""
+    """The configuration is invalid; the message is one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def read_config(listening: Path, settings: Path) -> ServerConfig:
             `gateway_workers`, which is for the keeper and only checked here.
 
     Raises:
-        ServerConfigError: one of them cannot be read, or holds what makes no sense.
+        ServerConfigError: one of them cannot be read, or holds what is invalid.
     """
     given = _read(listening, json.loads)
     asked = {name: value for name, value in given.items() if value is not None}

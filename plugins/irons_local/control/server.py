@@ -269,7 +269,7 @@ class Server:
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            # Better to be started anew than to go on with a part missing.
+            # Better to be started again than to go on with a part missing.
             _log.error("a part of the control plane failed", exc_info=task.exception())
             self.stop()
 
@@ -330,7 +330,7 @@ async def _run(
 
 
 def _trusted(found: Authorities) -> Mapping[str, str]:
-    """The files of a sandbox's settings that say what it trusts beside what its image does."""
+    """The files of a sandbox's settings that say what it trusts next to what its image does."""
     return {trust.AUTHORITIES: found.pem, trust.BUNDLE: found.bundle}
 
 

@@ -128,7 +128,7 @@ def ensure(
             except RequestError as error:
                 raise broken(places, error.message) from error
             except LinkError as error:
-                # It ended while we spoke: the next round starts it anew.
+                # It ended while we spoke: the next round starts it again.
                 if time.monotonic() > deadline:
                     raise broken(places, str(error)) from error
 
@@ -218,7 +218,7 @@ def stay(places: Paths, meanwhile: Callable[[], None] | None = None) -> None:
 
 
 def restart(places: Paths, name: str | None = None) -> None:
-    """Start `gateway` or `server` anew, or both; sandboxes are not touched.
+    """Start `gateway` or `server` again, or both; sandboxes are not touched.
 
     Raises:
         LocalError: the daemon does not run or does not answer.

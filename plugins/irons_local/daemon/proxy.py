@@ -23,7 +23,7 @@ def connect(places: Paths, cell: str, address: str = "127.0.0.1", port: int = 22
         port: a port there.
 
     Raises:
-        LocalError: there is no such cell, or nobody listens there.
+        LocalError: there is no such cell, or no one listens there.
     """
     link = reach_keeper(places)
     if link is None:

@@ -55,7 +55,7 @@ def start(places: Paths, environ: Mapping[str, str] | None) -> None:
     argv = [sys.executable, *options(), *keeper]
     try:
         try:
-            # It forks once more and the first process ends: the keeper is nobody's child.
+            # It forks once more and the first process ends: the keeper is no one's child.
             done = subprocess.run(
                 argv,
                 env=_environment(places, os.environ if environ is None else environ),
@@ -74,7 +74,7 @@ def start(places: Paths, environ: Mapping[str, str] | None) -> None:
         said = _line(read)
     finally:
         os.close(read)
-    # Where somebody else was quicker, theirs is as good.
+    # Where another was quicker, theirs is as good.
     if "ok" not in said and "another" not in said:
         words = done.stderr.decode("utf-8", "replace").strip().splitlines()
         raise _unstarted(places, str(said.get("error") or (words[-1] if words else "it ended at once")))

@@ -16,7 +16,7 @@ _LOOK_EVERY = 1.0
 class RestartingTransport:
     """Looks after the daemon before each request, unless it did so within the last second; see `irons.hookspecs.Waker`.
 
-    What waits or follows may outlive the daemon that it began with, and has nobody else to bring it back. It may also
+    What waits or follows may outlive the daemon that it began with, and has no one else to bring it back. It may also
     outlive an upgrade: a newer daemon that serves serves it too.
 
     Args:
@@ -34,7 +34,7 @@ class RestartingTransport:
     def before(self) -> None:
         """Look after the daemon."""
         if time.monotonic() - self._looked >= _LOOK_EVERY:
-            # A keeper that hangs keeps nobody from the control plane.
+            # A keeper that hangs keeps no one from the control plane.
             with suppress(LocalError):
                 self._bring_up(newer=True)
 

@@ -42,7 +42,7 @@ class DoctorCheck:
         name: a word, the same on every machine; other messages name it.
         ok: nothing is in the way of sandboxes.
         what: one sentence about what there is, or is not.
-        fix: the line that mends it, or an empty string; also with what is well but could be better.
+        fix: the line that repairs it, or an empty string; also with what is well but could be better.
     """
 
     name: str
@@ -57,7 +57,7 @@ def examine(places: Paths) -> tuple[DoctorCheck, ...]:
 
 
 def judge(facts: Facts) -> tuple[DoctorCheck, ...]:
-    """Every check, in the order in which it makes sense to mend what they find."""
+    """Every check, in the order in which it makes sense to repair what they find."""
     if facts.system != "Linux":
         return (
             DoctorCheck(
@@ -141,7 +141,7 @@ def _container(facts: Facts) -> DoctorCheck:
 
 
 def _way_out(facts: Facts) -> str:
-    """What to do about a container, all at once: its own file system is no place for state either."""
+    """What to do about a container, all at once: its own file system is not a place for state either."""
     return facts.around.way_out(str(facts.state.parent) if facts.filesystem == "overlay" else "")
 
 

@@ -50,7 +50,7 @@ class Facts:
         programs: path of each of `PROGRAMS`, "" where it is not installed.
         sysctls: value of each of `SYSCTLS`, "" where the kernel has no such setting.
         ids: why there are not enough subordinate ids, or "".
-        free_ids: start of a range of them that nobody has.
+        free_ids: start of a range of them that no one has.
         entering: why no namespace with such ids could be made, or "".
         calls, overlay, proc, rules: why this cannot be done in it, or ""; None where it was not tried.
         tun: /dev/net/tun can be opened.

@@ -78,7 +78,7 @@ class Bench:
         shutil.rmtree(self.directory)
 
     def restart(self) -> Engine:
-        """Go on with an engine that was made anew."""
+        """Go on with an engine that was made again."""
         self.engine = self._make()
         return self.engine
 
@@ -207,7 +207,7 @@ async def create_refuses_what_is_there(bench: Bench) -> None:
 
 
 async def create_refuses_bad_input(bench: Bench) -> None:
-    """A key that is none, and an image that is not there, make no sandbox."""
+    """A key that is not one, and an image that is not there, make no sandbox."""
     spec = bench.spec(public_key="not a key")
     await _refused(bench.engine.create(spec), "input")
     expect((await bench.engine.look(spec.id)).state == "absent", "something is left of a refused create")
@@ -426,7 +426,7 @@ async def wait_tells_of_an_end(bench: Bench) -> None:
 
 
 async def restart_finds_what_runs(bench: Bench) -> None:
-    """An engine that was made anew takes up what runs, and can do all with it."""
+    """An engine that was made again takes up what runs, and can do all with it."""
     sandbox, made = await bench.running()
     stopped = bench.spec()
     await bench.engine.create(stopped)

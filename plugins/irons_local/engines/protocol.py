@@ -146,15 +146,15 @@ class Engine(Protocol):
         ...
 
     async def stop(self, sandbox: str, *, grace: float = 5.0) -> None:
-        """Ask every process to end, end it after `grace` seconds, and drop the cell. Stopped already is no error."""
+        """Ask every process to end, end it after `grace` seconds, and drop the cell. Stopped already is not an error."""
         ...
 
     async def destroy(self, sandbox: str) -> None:
-        """Stop the sandbox if need be and remove all that it is. One that is absent is no error."""
+        """Stop the sandbox if need be and remove all that it is. One that is absent is not an error."""
         ...
 
     async def look(self, sandbox: str) -> Look:
-        """How the sandbox is, asked of the machine itself and not of what was written down."""
+        """How the sandbox is, asked of the machine itself and not of what was recorded."""
         ...
 
     async def connect(self, sandbox: str, *, port: int = SSH_PORT, within: float = 10.0) -> socket.socket:

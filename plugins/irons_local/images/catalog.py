@@ -179,7 +179,7 @@ class Images:
             mirror: URL of the package mirror; the host's own where it is a Debian or Ubuntu.
             include: further packages.
             progress: told how far it is.
-            share: be content with one of that name that somebody else makes meanwhile.
+            share: be content with one of that name that another makes meanwhile.
 
         Raises:
             EngineError: it could not be built; nothing is left of it.
@@ -199,7 +199,7 @@ class Images:
         """Make an image of an archive: Docker, OCI, or a plain tar of a root file system.
 
         Raises:
-            EngineError: the archive cannot be read, is refused, or is no machine with an SSH server.
+            EngineError: the archive cannot be read, is refused, or is not a machine with an SSH server.
         """
         try:
             descriptor = os.open(archive, os.O_RDONLY | os.O_CLOEXEC)
@@ -229,7 +229,7 @@ class Images:
             reference: which, such as `python:3.12` or `registry.example/app@sha256:…`.
             name: what to call it; "" for the reference.
             progress: told how far it is.
-            share: be content with one of that name that somebody else makes meanwhile.
+            share: be content with one of that name that another makes meanwhile.
 
         Raises:
             EngineError: it cannot be fetched, is not the one of its digest, or is refused; nothing is left of it.
@@ -379,7 +379,7 @@ class Images:
         if not self._root.is_dir():
             return
         with locked_now(self._root / _LOCK) as held:
-            # Where somebody makes an image just now, what looks interrupted is theirs.
+            # Where someone makes an image just now, what looks interrupted is theirs.
             if held:
                 await self._sweep()
         await self.sweep()
@@ -416,7 +416,7 @@ class Images:
         await remove_tree(gone)
 
     async def _sweep(self) -> None:
-        """Remove what nobody makes or removes any more; the lock is held."""
+        """Remove what no one makes or removes any more; the lock is held."""
         for entry in _entries(self._root):
             if entry.startswith((".new-", ".gone-")):
                 await remove_tree(self._root / entry)
@@ -464,7 +464,7 @@ class Images:
 
     @contextlib.asynccontextmanager
     async def _making(self, name: str, progress: Progress, *, share: bool) -> AsyncIterator[Path | Image]:
-        """A directory to make an image in, alone; or the image that somebody else made meanwhile."""
+        """A directory to make an image in, alone; or the image that another made meanwhile."""
         check_name(name)
         self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
         begun = now()

@@ -33,7 +33,7 @@ async def locked(path: Path, *, shared: bool = False, progress: Progress = unhea
 
 @contextlib.contextmanager
 def locked_now(path: Path) -> Iterator[bool]:
-    """Hold a lock if nobody has it; gives whether it is held."""
+    """Hold a lock if no one has it; gives whether it is held."""
     descriptor = _open(path)
     try:
         yield _try(descriptor, fcntl.LOCK_EX)

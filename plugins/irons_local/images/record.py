@@ -1,4 +1,4 @@
-"""An image as it is written down, in the directory that holds it."""
+"""An image as it is recorded, in the directory that holds it."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class Image:
 
     @staticmethod
     def name_of_newer(home: Path) -> str:
-        """What an image is called that a newer irons made; "" where this one can read it, or nobody can."""
+        """What an image is called that a newer irons made; "" where this one can read it, or no one can."""
         try:
             body = json.loads((home / _FILE).read_bytes())
             return str(body["name"]) if body.get("version", 1) > _VERSION else ""
@@ -170,7 +170,7 @@ def now() -> int:
 
 
 def check_name(name: str) -> None:
-    """Refuse what is no name for an image, nor a reference to one at a registry.
+    """Refuse what is not a name for an image, nor a reference to one at a registry.
 
     Raises:
         EngineError: it is none; with what one is.

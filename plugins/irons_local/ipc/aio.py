@@ -102,7 +102,7 @@ class AsyncLink:
                 await self.send({"id": identity, "op": op, **fields}, fds)
                 return answer_of(await future)
         except BaseException:
-            # An answer that came just as the wait was given up brings descriptors that nobody will take.
+            # An answer that came just as the wait was given up brings descriptors that no one will take.
             if future.done() and not future.cancelled() and future.exception() is None:
                 future.result().close()
             raise
@@ -157,7 +157,7 @@ class AsyncLink:
         try:
             done = self._sender.flush()
         except LinkError as fault:
-            # Whoever is gone may have sent something before, and descriptors that nobody else has.
+            # Whoever is gone may have sent something before, and descriptors that no one else has.
             with contextlib.suppress(LinkError):
                 while (message := self._receiver.step()) is not None:
                     self._deliver(message)

@@ -51,7 +51,7 @@ class Message(NamedTuple):
     fds: list[int]
 
     def close(self) -> None:
-        """Close descriptors that nobody wants."""
+        """Close descriptors that no one wants."""
         while self.fds:
             os.close(self.fds.pop())
 

@@ -31,7 +31,7 @@ class Link:
         """Connect to the socket at `path`; `timeout` in seconds holds for every later call too.
 
         Raises:
-            OSError: nobody listens there.
+            OSError: no one listens there.
         """
         sock = reach(path)
         sock.settimeout(timeout)
@@ -81,7 +81,7 @@ class Link:
                 message.close()
 
     def notices(self) -> list[Body]:
-        """What came beside the answers and was not received yet; descriptors that came with it are closed."""
+        """What came next to the answers and was not received yet; descriptors that came with it are closed."""
         bodies = []
         while self._notices:
             message = self._notices.popleft()
@@ -90,7 +90,7 @@ class Link:
         return bodies
 
     def close(self) -> None:
-        """Close the socket, and descriptors nobody took."""
+        """Close the socket, and descriptors no one took."""
         self._receiver.close()
         while self._notices:
             self._notices.popleft().close()

@@ -34,7 +34,7 @@ def reach(path: Path) -> socket.socket:
     """Connect to a unix stream socket, however long its path is.
 
     Raises:
-        OSError: nobody listens there.
+        OSError: no one listens there.
     """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

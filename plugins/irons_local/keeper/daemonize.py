@@ -142,7 +142,7 @@ def prepare(wanted: Collection[int]) -> None:
 
 
 def cap(log: Path) -> None:
-    """Keep a log from growing for ever: its end is kept beside it and it starts again.
+    """Keep a log from growing for ever: its end is kept next to it and it starts again.
 
     Raises:
         OSError: it cannot be read or written.

@@ -366,7 +366,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _tell(ready: int, said: dict[str, object]) -> None:
     if ready >= 0:
-        with suppress(OSError):  # nobody waits any more
+        with suppress(OSError):  # no one waits any more
             os.write(ready, json.dumps(said).encode() + b"\n")
             os.close(ready)
 

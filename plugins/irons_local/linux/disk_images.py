@@ -84,7 +84,7 @@ def make(home: Path, size: int) -> None:
 
 
 def facts(home: Path, limits: Limits) -> Mapping[str, str]:
-    """What `status` says of the limit, beside its size: what is used of it, or that it is not enforced."""
+    """What `status` says of the limit, next to its size: what is used of it, or that it is not enforced."""
     if limits.disk is None:
         return {}
     try:
@@ -130,7 +130,7 @@ def _loop(backing: int) -> int:
                 fcntl.ioctl(device, _CONFIGURE, config)
             except OSError as error:
                 os.close(device)
-                # Somebody else took it in between.
+                # Someone else took it in between.
                 if error.errno != errno.EBUSY:
                     raise
             else:

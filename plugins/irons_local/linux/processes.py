@@ -69,7 +69,7 @@ async def ends(process: Process, within: float) -> bool:
 
 
 def send(descriptor: int, number: signal.Signals) -> None:
-    """Signal the process of a pidfd; one that is gone is no error."""
+    """Signal the process of a pidfd; one that is gone is not an error."""
     with contextlib.suppress(ProcessLookupError):
         signal.pidfd_send_signal(descriptor, number)
 
@@ -115,7 +115,7 @@ async def end_tree(init: Process, grace: float) -> None:
 async def end_all_in_net(inode: int) -> None:
     """Kill every process in a network namespace, given its inode, and wait until none is left.
 
-    What was started and never written down is found this way: nothing else has a process in a cell.
+    What was started and never recorded is found this way: nothing else has a process in a cell.
     """
     while found := await asyncio.to_thread(lambda: list(in_namespace("net", inode))):
         for pid in found:

@@ -36,7 +36,7 @@ async def remove_tree(path: Path) -> None:
             if os.geteuid() == 0:
                 raise
             # Only root of a namespace that holds the subordinate ids may remove what belongs to them.
-            # It ends with this process: nothing may be removed any more once somebody else may make things here.
+            # It ends with this process: nothing may be removed any more once another may make things here.
             request = {"directory": directory, "dies_with": os.getpid()}
             await call("a", f"{__name__}:empty_inside", request, fds=(directory,))
     finally:
@@ -55,7 +55,7 @@ def empty(directory: int) -> None:
     """Remove everything in a directory, given by a descriptor; raises OSError.
 
     Directories deeper down are first moved up, so that neither the depth of a hostile tree nor the length of its
-    paths matters. Another removal of the same directory, such as one that was given up and goes on, is no harm.
+    paths matters. Another removal of the same directory, such as one that was given up and goes on, is harmless.
     """
     moved = _Moved(directory)
     while entries := os.listdir(directory):

@@ -1,4 +1,4 @@
-"""The system calls that only an engine needs, beside those of `irons_local.linux.namespaces` (section 2 manuals)."""
+"""The system calls that only an engine needs, next to those of `irons_local.linux.namespaces` (section 2 manuals)."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from irons_local.linux import disk_images, namespaces, syscalls
 from irons_local.linux.idmap import Extent, IdMap, IdMapError, inner_extent, lines, outer_map
 
 STAGE = "/run"
-"""Where something is mounted in a mount namespace of our own, in which nobody needs what the host has there."""
+"""Where something is mounted in a mount namespace of our own, in which no one needs what the host has there."""
 
 Level = Literal["a", "b"]
 Say = Callable[[str, float | None], None]
@@ -61,7 +61,7 @@ def enter(level: Level, idmap: IdMap, request: dict[str, Any]) -> None:
     Comes back in a new process; the one that called waits for it and exits as it does. What must be done on the
     way, where it is allowed, is asked for in the request: `give`, descriptors of files of this user that become
     those of a sandbox's root; `layers`, directories (topmost first) that are to be seen as one, behind the descriptor
-    that is put into the request as `rootfs`: read-only, or with changes going to `upper` (its `work` beside it),
+    that is put into the request as `rootfs`: read-only, or with changes going to `upper` (its `work` next to it),
     and with `redirects` as the machine's root mounts them (`syscalls.OVERLAY_OF_ROOT`);
     `disk`, a file with a file system (`disk_images`) that is mounted on `STAGE` first, so that a layer may lie there;
     `open`, paths of directories by the name under which the request gets a descriptor of each.

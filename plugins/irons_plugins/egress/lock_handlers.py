@@ -31,9 +31,9 @@ def lock(
     """Allow the sandbox what it has tried, set its mode to deny, and return what that changed.
 
     Raises:
-        UsageError: A pattern that is none, or nobody there to ask.
+        UsageError: A pattern that is not one, or no one there to ask.
         IronsError: The person said no.
-        Conflict: Somebody else changed the rules after the person had said yes.
+        Conflict: Someone else changed the rules after the person had said yes.
     """
     extra = [checked(pattern, "allow").pattern.text for pattern in also]
     left_out = {spelled(pattern) for pattern in skip}

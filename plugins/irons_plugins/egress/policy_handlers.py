@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
 
 def export(ctx: Context, *, sandbox: str | None) -> PolicyRow:
-    """Return the policy in force."""
+    """Return the policy active."""
     return _in_force(ctx, sandbox)
 
 
 def diff(ctx: Context, *, file: str, sandbox: str | None) -> Result:
-    """Return how the policy in force differs from the file's; the exit code is 1 where it does."""
+    """Return how the policy active differs from the file's; the exit code is 1 where it does."""
     wanted = read_policy(file)
     found = tuple(differences(_in_force(ctx, sandbox), wanted))
     return Result(found, exit=1 if found else 0)
 
 
 def apply(ctx: Context, *, file: str, dry_run: bool, sandbox: str | None) -> Sequence[Drift]:
-    """Put the file's policy in force at once, and return what that changed."""
+    """Put the file's policy active at once, and return what that changed."""
     wanted = read_policy(file)
     ctx.api.need("policy", "a server that takes a whole policy at once")
 

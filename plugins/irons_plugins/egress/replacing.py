@@ -43,17 +43,17 @@ def replace(
     *,
     asks: bool,
 ) -> Replacement:
-    """Plan, say what it would do, and do it; where somebody else was quicker, plan anew from what is there now.
+    """Plan, say what it would do, and do it; where another was quicker, plan again from what is there now.
 
     Args:
         ctx: The call's context.
         sandbox: Whose policy; None for the account's.
-        plan: Reads the policy in force and makes the new one.
+        plan: Reads the policy active and makes the new one.
         agree: Gets the plan and the server's forecast, before it is done; False leaves all as it is.
-        asks: A person agreed to just this plan: then it is not made anew behind their back.
+        asks: A person agreed to just this plan: then it is not made again behind their back.
 
     Raises:
-        Conflict: Somebody else changed it after the person had agreed, or others keep changing it.
+        Conflict: Someone else changed it after the person had agreed, or others keep changing it.
     """
     for _ in range(_TRIES):
         made = plan()

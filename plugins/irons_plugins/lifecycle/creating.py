@@ -42,7 +42,7 @@ def make(
     Args:
         ctx: The call's context.
         names: Their names.
-        wish: Fields of the request beside name and key; those that are None are left out.
+        wish: Fields of the request next to name and key; those that are None are left out.
         timeout: Seconds to wait for all of them; None does not wait.
         key: The public key file; by default the setting.
         if_missing: Leave what is there as it is.

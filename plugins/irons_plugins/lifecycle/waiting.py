@@ -111,7 +111,7 @@ def _held(ctx: Context, *, slow: bool) -> float:
 
 
 def _stage(progress: str) -> str:
-    """What is done now, without how far it is: `building (40%)` is `building`; the state itself is no stage."""
+    """What is done now, without how far it is: `building (40%)` is `building`; the state itself is not a stage."""
     stage = re.sub(r" \([0-9]+%\)$", "", progress)
     return "" if stage in ("creating", "starting", "stopping") else stage
 

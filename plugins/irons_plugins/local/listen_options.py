@@ -36,7 +36,7 @@ class Listening:
         """Return what the options ask for; None where they ask for nothing. What `--listen off` asks for is empty.
 
         Raises:
-            UsageError: An address makes no sense, or TLS is missing where it must be.
+            UsageError: An address is invalid, or TLS is missing where it must be.
         """
         if not (listen or tls_cert or tls_key or ssh_listen):
             return None

@@ -1,6 +1,6 @@
 """The plugin of the local backend: its commands as data, and the hook that answers for the URL `local`.
 
-What runs is beside it: the keeper (`keeper.py`), the control plane (`server.py`) and the gateway (`gateway/`), processes of one user.
+What runs is next to it: the keeper (`keeper.py`), the control plane (`server.py`) and the gateway (`gateway/`), processes of one user.
 """
 
 from __future__ import annotations

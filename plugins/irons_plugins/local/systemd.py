@@ -66,7 +66,7 @@ def write(env: Mapping[str, str], python: str) -> tuple[Path, str]:
 
 
 def remove(env: Mapping[str, str]) -> None:
-    """Disable the unit and remove it, with the link by which it was enabled; none is no error.
+    """Disable the unit and remove it, with the link by which it was enabled; none is not an error.
 
     Raises:
         LocalError: It can't be removed.

@@ -1,7 +1,7 @@
 """Taking irons off a machine: what there is, and its removal, files of subordinate ids included.
 
 A purge needs nothing that runs: a control plane that answers is asked to destroy its sandboxes, and whatever is there
-after that is ended and removed from here, so that a broken database or state keeps nobody from being rid of irons.
+after that is ended and removed from here, so that a broken database or state keeps no one from being rid of irons.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def _purge(ctx: Context, places: Paths) -> list[str]:
         return [str(error)]
     try:
         wrong = asyncio.run(_destroy_left(ctx, places))
-        # Without its state nobody would know of a sandbox that still runs.
+        # Without its state no one would know of a sandbox that still runs.
         if not wrong:
             asyncio.run(_remove_state(places))
             for directory in (places.runtime, ctx.settings.cache_dir):

@@ -20,7 +20,7 @@ _AGAIN = 1.0
 
 
 class Holder:
-    """Holds a sandbox that is about to be created, until it is left. The server destroys what nobody holds."""
+    """Holds a sandbox that is about to be created, until it is left. The server destroys what no one holds."""
 
     def __init__(self, ctx: Context, name: str) -> None:
         """Take the sandbox's name; `with` begins to hold it."""

@@ -1,7 +1,7 @@
 """A tar archive from a sandbox, read as what an attacker may have written: sans-io, strict, in bounded memory.
 
 Formats: ustar (POSIX.1-1988), the pax headers `path`, `linkpath` and `size` (POSIX.1-2001), and GNU's long names and sparse files
-(tar(5), `L`, `K`, `S`). An archive that is none of these, or contradicts itself, is refused; nothing in it is repaired or guessed.
+(tar(5), `L`, `K`, `S`). An archive that is not one of these, or contradicts itself, is refused; nothing in it is repaired or guessed.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ class TarReader:
             long, size = {}, None
 
     def _count_extension(self, size: int) -> None:
-        """Count what is no entry and no data, of which there could be any amount."""
+        """Count what is not an entry and no data, of which there could be any amount."""
         self._extensions += size
         if self._extensions > EXTENSIONS_AT_FIRST + EXTENSIONS_OF_EACH * self._entries:
             raise TarError("more headers than its entries need")

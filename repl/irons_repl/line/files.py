@@ -22,7 +22,7 @@ def files_like(typed: str, limit: int = LIMIT) -> list[FileMatch]:
     folder = f"{folder}/" if "/" in typed else ""
     found: list[FileMatch] = []
     try:
-        with os.scandir(os.path.expanduser(folder) or ".") as entries:  # noqa: PTH111 - `~nobody` must not raise
+        with os.scandir(os.path.expanduser(folder) or ".") as entries:  # noqa: PTH111 - `~no one` must not raise
             for entry in entries:
                 name = entry.name
                 if not name.startswith(begins) or (name.startswith(".") and not begins.startswith(".")):

@@ -15,7 +15,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
 class LineError(UsageError):
-    """The line makes no sense. `column` is the offset where it stops making sense, from 0."""
+    """The line is invalid. `column` is the offset where it stops making sense, from 0."""
 
     code = "syntax"
 

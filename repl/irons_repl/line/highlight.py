@@ -12,7 +12,7 @@ from irons.tree import Tree
 from irons_repl.line.lexer import Token, lex
 
 LONGEST = 20_000
-"""Characters beyond which a line goes uncoloured: nobody reads it, and every key would wait for it."""
+"""Characters beyond which a line goes uncoloured: no one reads it, and every key would wait for it."""
 
 
 class LineLexer(Lexer):

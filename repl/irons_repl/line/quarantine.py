@@ -9,7 +9,7 @@ from irons.settings.settings import Settings
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a file to `NAME.corrupt-TIME` beside it and return that. Raises `OSError`."""
+    """Rename a file to `NAME.corrupt-TIME` next to it and return that. Raises `OSError`."""
     aside = path.with_name(f"{path.name}.corrupt-{datetime.now().astimezone():%Y%m%dT%H%M%S}")
     return path.rename(aside)
 
@@ -17,7 +17,7 @@ def set_aside(path: Path) -> Path:
 def mended(settings: Settings) -> str:
     """Set the configuration file aside where it is no TOML at all; return what to say of it, nothing where it is TOML or not there.
 
-    A file that is TOML and says something unknown stays: that is a slip to be mended, and the error says how.
+    A file that is TOML and says something unknown stays: that is a slip to be repaired, and the error says how.
     """
     import tomllib
 

@@ -1,4 +1,4 @@
-"""Steps into exit codes: irons commands in this process, shell commands and pipelines beside it."""
+"""Steps into exit codes: irons commands in this process, shell commands and pipelines next to it."""
 
 from __future__ import annotations
 

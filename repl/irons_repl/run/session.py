@@ -61,10 +61,10 @@ class ShellSession:
         return self.env.get(SANDBOX) or None
 
     def settings(self, *, in_passing: bool = False) -> Settings:
-        """Return what holds now, the configuration file read anew; `in_passing` starts no local backend.
+        """Return what holds now, the configuration file read again; `in_passing` starts no local backend.
 
         Raises:
-            ConfigError: The file or a variable makes no sense.
+            ConfigError: The file or a variable is invalid.
         """
         return load({}, {**self.env, "IRONS_NO_START": "1"} if in_passing else self.env)
 

@@ -136,7 +136,7 @@ class Refresher:
                 self._say(f"{self.outlook.backend} answers again.")
 
     def _follow(self, settings: Settings) -> None:
-        """Begin anew where the settings choose another backend than at the last look."""
+        """Begin again where the settings choose another backend than at the last look."""
         chosen = (settings.api_url, settings.profile, settings.api_key)
         if chosen != self._backend:
             self._backend = chosen

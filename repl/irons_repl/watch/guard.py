@@ -20,7 +20,7 @@ printf '\033[0m\033[?1049l\033[?2004l\033[?7h\033[?25h'
 
 @contextmanager
 def given_back(output: Output) -> Iterator[None]:
-    """Have a small process beside this one restore the terminal if this one is killed; without `stty` there is none.
+    """Have a small process next to this one restore the terminal if this one is killed; without `stty` there is none.
 
     It has a session of its own, so that neither keys nor the end of this process's group reach it.
     """

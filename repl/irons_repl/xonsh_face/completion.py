@@ -63,7 +63,7 @@ def _completions(face: Face, words: list[str], command: Any) -> Any:
 
 
 def on_hand(face: Face) -> Sources:
-    """Return what the caches hold, and have it asked for anew by a process of its own where it is old."""
+    """Return what the caches hold, and have it asked for again by a process of its own where it is old."""
     from irons.cli.completing import Sources
     from irons.cli.topics import TOPICS
     from irons.client.names import NameCache

@@ -157,7 +157,7 @@ class PretendGateway:
     """A gateway that remembers what it was told.
 
     Attributes:
-        policies: the policy in force, by cell.
+        policies: the policy active, by cell.
         cut: connections that the next policy cuts.
         deaf: it does not answer.
         live: live connections that it says each cell has; None where it can't.
@@ -269,7 +269,7 @@ class Lab:
         await self.end()
 
     async def kill(self) -> None:
-        """End the server as a kill would: nothing is written down any more."""
+        """End the server as a kill would: nothing is recorded any more."""
         await self.client.aclose()
         self.store.close()
         self.server.stop()

@@ -116,7 +116,7 @@ def test_at_least_ten_thousand_at_once() -> None:
 
 
 def test_who_asks_is_told_all_there_was(tmp_path: Path) -> None:
-    """What was written down before a question is in its answer, though the gateway has not told of it yet."""
+    """What was recorded before a question is in its answer, though the gateway has not told of it yet."""
 
     async def work() -> None:
         async with control_plane(tmp_path) as lab:
@@ -217,7 +217,7 @@ def test_a_filtered_poll_sleeps_through_the_rest(tmp_path: Path) -> None:
 
 
 def test_bad_filters_are_refused(tmp_path: Path) -> None:
-    """Tokens, times, verdicts and limits that are none are 400."""
+    """Tokens, times, verdicts and limits that are not are 400."""
 
     async def work() -> None:
         async with control_plane(tmp_path) as lab:
@@ -349,7 +349,7 @@ async def _sees(lab: Lab, host: str) -> bool:
 
 @pytest.mark.slow
 def test_a_cell_that_was_moved_is_believed_of_its_new_worker(tmp_path: Path) -> None:
-    """The keeper tells of it before the worker begins; that worker's events are taken in, with nobody asked."""
+    """The keeper tells of it before the worker begins; that worker's events are taken in, with no one asked."""
 
     async def work() -> None:
         async with control_plane(tmp_path) as lab:

@@ -61,7 +61,7 @@ def test_both_files_are_heeded(tmp_path: Path) -> None:
     ],
 )
 def test_nonsense_is_one_line_that_names_the_file(tmp_path: Path, listening: str, settings: str) -> None:
-    """A file that makes no sense is named, in one line."""
+    """A file that is invalid is named, in one line."""
     (tmp_path / "server.json").write_text(listening)
     (tmp_path / "config.toml").write_text(settings)
     with pytest.raises(ServerConfigError) as caught:

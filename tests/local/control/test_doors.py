@@ -128,7 +128,7 @@ def test_a_few_copies_go_on_in_each_round_of_the_loop() -> None:
         await asyncio.wait(tasks, timeout=30)
         at = Counter(when for when, _ in order)
         assert max(at.values()) <= 3
-        # The one that was cancelled took nobody's turn; beyond the first round the others take turns.
+        # The one that was cancelled took no one's turn; beyond the first round the others take turns.
         assert len(order) == 5 * 19
         assert len({number for _, number in order[2:21]}) == 19
 

@@ -1,4 +1,4 @@
-"""Rules and modes over HTTP: one spelling, one list, in force at the gateway before the answer."""
+"""Rules and modes over HTTP: one spelling, one list, active at the gateway before the answer."""
 
 from __future__ import annotations
 
@@ -273,7 +273,7 @@ def test_check_says_what_no_rule_opens(tmp_path: Path) -> None:
                 {"pattern": "*:*", "list": "allow"},
                 {"pattern": f"127.0.0.1:{port}", "list": "allow", "private": ["127.0.0.1"]},
             ]
-            # While it is stopped its port is nobody's, and a rule may name it; once it runs the rule opens nothing.
+            # While it is stopped its port is no one's, and a rule may name it; once it runs the rule opens nothing.
             await lab.client.post("/sandboxes/box/stop")
             await lab.reaches("box", "stopped")
             await _json(lab, "PUT", "/egress", json={"rules": everything})
@@ -363,7 +363,7 @@ def test_rules_go_with_their_sandbox(tmp_path: Path) -> None:
 
 
 def test_a_new_gateway_gets_every_policy(tmp_path: Path) -> None:
-    """When the gateway was restarted, what is in force is told to the new one unasked."""
+    """When the gateway was restarted, what is active is told to the new one unasked."""
 
     async def work() -> None:
         async with control_plane(tmp_path) as lab:

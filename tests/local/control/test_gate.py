@@ -78,7 +78,7 @@ def test_what_has_not_been_read_yet_is_left_alone() -> None:
 
 
 def test_beyond_the_limit_of_all_the_largest_crowd_gives_way() -> None:
-    """With many peers the one that holds the most loses a connection to one that comes anew."""
+    """With many peers the one that holds the most loses a connection to one that comes again."""
     gate = Gate(of_one_peer=10, of_all=12)
     crowd, few = enter(gate, "a", 9), enter(gate, "b", 3)
     turns(gate)

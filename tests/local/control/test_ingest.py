@@ -112,7 +112,7 @@ def test_a_living_log_is_never_removed(logs: Logs) -> None:
 
 
 def test_a_log_that_vanished_is_closed(logs: Logs) -> None:
-    """Where somebody removed a log, its open attempts end as interrupted, and nothing is waited for."""
+    """Where someone removed a log, its open attempts end as interrupted, and nothing is waited for."""
     logs.write(open_record(), verdict_record())
     logs.take()
     (logs.directory / f"{RUN}.jsonl").unlink()
@@ -122,7 +122,7 @@ def test_a_log_that_vanished_is_closed(logs: Logs) -> None:
 
 
 def test_a_repeated_event_updates_its_count(logs: Logs) -> None:
-    """An event that is said anew is the same event with another count, never a second one."""
+    """An event that is said again is the same event with another count, never a second one."""
     said = {
         "kind": "event",
         "conn": 5,
@@ -164,7 +164,7 @@ def test_a_repeat_is_no_event_of_its_own(logs: Logs, between: bool) -> None:
 
 
 def test_a_repeat_of_nothing_stays_an_event_of_its_own(logs: Logs) -> None:
-    """A fold into what is no event hides no attempt."""
+    """A fold into what is not an event hides no attempt."""
     logs.write(open_record(1), {"kind": "fold", "conn": 1, "into": 9, "count": 2})
     logs.write(open_record(2), {"kind": "fold", "conn": 2, "into": 2, "count": 2})
     logs.write(
@@ -186,7 +186,7 @@ def _note(logs: Logs, *counts: tuple[int, int]) -> Path:
 
 @pytest.mark.parametrize("between", [False, True])
 def test_a_count_beside_the_log_of_a_killed_gateway_holds(logs: Logs, between: bool) -> None:
-    """The greater of the log's count and the one beside it is the count; taken in again it stays so."""
+    """The greater of the log's count and the one next to it is the count; taken in again it stays so."""
     logs.write(_refusal(1), _refusal(1, 2), _refusal(2, 7), _refusal(3), verdict_record(4))
     path = _note(logs, (1, 3), (2, 5), (9, 9), (4, 8))
     if between:

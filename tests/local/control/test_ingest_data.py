@@ -30,7 +30,7 @@ def test_an_event_has_its_cause_and_outcome(logs: Logs) -> None:
 
 
 def test_an_attempt_that_was_cut_off_says_so_as_data(logs: Logs) -> None:
-    """Where the gateway ended first the outcome is `interrupted`, and without a verdict the cause is that nobody judged."""
+    """Where the gateway ended first the outcome is `interrupted`, and without a verdict the cause is that no one judged."""
     logs.write(open_record(1), verdict_record(1, cause="rule"), open_record(2))
     logs.die()
     logs.take()
@@ -67,7 +67,7 @@ OTHER = "sb_00112233445566aa"
 def test_a_worker_is_believed_for_its_own_cells_alone(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its log waits where it first writes of a cell that nobody knows of; what it may not write is left out, and reported once."""
+    """Its log waits where it first writes of a cell that no one knows of; what it may not write is left out, and reported once."""
     serving = Serving()
     logs = Logs(tmp_path, serving)
     logs.store.write_now(lambda connection: serving.note(connection, [(CELL, 0)]))

@@ -1,4 +1,4 @@
-"""The API over TCP: nobody without a key, TLS where others can listen in, and keys that are stored as hashes."""
+"""The API over TCP: no one without a key, TLS where others can listen in, and keys that are stored as hashes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from irons_local.control.http.listeners import ListenError, tcp_listener
 
 
 def free_port() -> int:
-    """A TCP port of loopback that nobody uses."""
+    """A TCP port of loopback that no one uses."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
@@ -265,7 +265,7 @@ def test_keys_are_the_owners_alone(tmp_path: Path) -> None:
 
 
 def test_a_key_is_looked_up_beside_a_slow_question(tmp_path: Path) -> None:
-    """While the database answers somebody's heavy question, others with a key are let in, and others without refused."""
+    """While the database answers someone's heavy question, others with a key are let in, and others without refused."""
 
     async def work() -> None:
         port = free_port()

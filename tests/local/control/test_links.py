@@ -237,7 +237,7 @@ def test_a_worker_is_believed_for_its_own_cells() -> None:
 
 
 def test_a_mute_gateway_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the link ends and no other comes, that is reported once; a request says that nobody answers."""
+    """When the link ends and no other comes, that is reported once; a request says that no one answers."""
     monkeypatch.setattr(module, "_RENEWED_WITHIN", 0.05)
     monkeypatch.setattr(module, "_WITHIN", 0.1)
 
@@ -332,7 +332,7 @@ def test_a_change_waits_for_a_worker_that_hangs_and_not_for_one_that_is_dead(
             await other.close()
         async with workers(CellPlace(1, runs=False)) as (gateways, _):
             with pytest.raises(HttpError, match="does not answer"):
-                # Nobody is there to lay it down.
+                # No one is there to lay it down.
                 await gateways.push(CELL, "box", {})
             other = attached(gateways, {}, 0)
             assert await gateways.push(CELL, "box", {"mode": "deny"}) == 0

@@ -1,4 +1,4 @@
-"""Pauses in work that nobody waits for."""
+"""Pauses in work that no one waits for."""
 
 from __future__ import annotations
 

@@ -162,7 +162,7 @@ BAD_MORE: tuple[tuple[dict[str, Any], str], ...] = (
 
 
 def test_what_cannot_be_makes_no_sandbox(tmp_path: Path) -> None:
-    """A name that is no DNS label, a key that is none, a bad policy or limit: 400 that names it, and nothing made."""
+    """A name that is no DNS label, a key that is not one, a bad policy or limit: 400 that names it, and nothing made."""
 
     async def work() -> None:
         async with control_plane(tmp_path) as lab:
@@ -670,7 +670,7 @@ def test_a_taken_port_gives_way_to_another(tmp_path: Path) -> None:
 
 
 def test_a_state_without_work_is_no_dead_end(tmp_path: Path) -> None:
-    """A state that a failing disk left half way, with nobody at work on it, is left by the next start or stop."""
+    """A state that a failing disk left half way, with no one at work on it, is left by the next start or stop."""
 
     async def work() -> None:
         async with control_plane(tmp_path) as lab:

@@ -528,7 +528,7 @@ def test_an_application_hears_when_its_client_has_left(
 def test_bytes_that_are_dear_to_read_keep_nobody_waiting(
     tmp_path: Path, head: str, rest: bytes, status: int
 ) -> None:
-    """A quarter of a megabyte in tiny pieces, of somebody without a key, takes no turn of the loop for itself."""
+    """A quarter of a megabyte in tiny pieces, of someone without a key, takes no turn of the loop for itself."""
 
     async def check() -> None:
         async with served(tmp_path) as api:

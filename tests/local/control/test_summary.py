@@ -163,7 +163,7 @@ def test_sixty_thousand_names_of_one_domain_hide_no_visit(store: Store, verdict:
 
 
 def test_rotation_takes_from_the_host_that_has_the_most(store: Store) -> None:
-    """Within a domain, too, a host with few events keeps them beside one that has many; of equals the oldest go."""
+    """Within a domain, too, a host with few events keeps them next to one that has many; of equals the oldest go."""
     _add(store, [_event("quiet.flood.test", 1), *(_event("loud.flood.test", at) for at in range(2, 300))])
     store.write_now(lambda connection: retention.rotate(connection, Retention(events=100)))
 
@@ -288,7 +288,7 @@ def test_folding_keeps_counts_bounds_and_what_passed(
 def test_what_was_refused_displaces_nothing_that_passed(
     batches: list[list[tuple[SummaryKey, int, int]]], most: int
 ) -> None:
-    """The rows of what passed are the same whether or not anything was refused beside it."""
+    """The rows of what passed are the same whether or not anything was refused next to it."""
     together: dict[SummaryKey, SummaryRow] = {}
     alone: dict[SummaryKey, SummaryRow] = {}
     for batch in batches:

@@ -24,7 +24,7 @@ from irons_local.control.audit.summing import Domains
 CHUNK = 1024 * 1024
 """Bytes of one log that are taken in by one transaction."""
 COUNTS = 4 * 1024 * 1024
-"""Bytes of the counts beside a log that are read at most."""
+"""Bytes of the counts next to a log that are read at most."""
 
 _decode = json.JSONDecoder().decode
 _log = logging.getLogger(__name__)
@@ -108,7 +108,7 @@ class Ingest:
 
     def _take(self, connection: sqlite3.Connection, run: str, at: _Known) -> IngestResult:
         data, over = _read(self._path(run), at.offset)
-        # A piece without any line end is no record: it is passed over.
+        # A piece without any line end is not a record: it is passed over.
         whole = data.rfind(b"\n") + 1 or (len(data) if len(data) == CHUNK else 0)
         if not whole and not over:
             return IngestResult(0, more=False, finished=False)
@@ -182,7 +182,7 @@ class Ingest:
 
 
 def _read(path: Path, offset: int) -> tuple[bytes, bool]:
-    """The next bytes of a log, and whether nobody will write any more.
+    """The next bytes of a log, and whether no one will write any more.
 
     Only a plain file is read, since the directory may belong to the gateway's own user. Its writer holds an
     exclusive flock(2) on it from its first record on, which the kernel lets go of when the writer dies.

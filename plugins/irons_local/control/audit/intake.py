@@ -32,8 +32,8 @@ class RunIntake:
         connection: the store's.
         run: whose records.
         seq: the last record that was taken before.
-        counts: reads how often the events of the run happened, by their numbers, as its writer noted beside the log;
-            asked once nobody will write there any more.
+        counts: reads how often the events of the run happened, by their numbers, as its writer noted next to the log;
+            asked once no one will write there any more.
         domains: what hosts are summed up by.
         report: called with the name of each field that no gateway which works as it should would write.
         pause: called again and again.
@@ -75,7 +75,7 @@ class RunIntake:
         self._kept = -1 if kept is None else int(kept)
 
     def record(self, record: dict[str, Any]) -> None:
-        """Take one record; one that was taken before, or makes no sense, changes nothing."""
+        """Take one record; one that was taken before, or is invalid, changes nothing."""
         seq, kind = record.get("seq"), record.get("kind")
         if not isinstance(seq, int) or not self.seq < seq <= LARGEST:
             return
@@ -149,7 +149,7 @@ class RunIntake:
             attempt = {"event": None, "said": {}, "whole": False, "stored": False, "counted": None}
             self._attempts[conn] = attempt
         if kind == "open":
-            # Said anew where it turned out later whom it is for.
+            # Said again where it turned out later whom it is for.
             attempt["said"] = self._fields(record) | {
                 key: value for key, value in attempt["said"].items() if key == "at"
             }
@@ -223,7 +223,7 @@ class RunIntake:
             made["connection"] = f"{self._run}.{conn}"
             self._counts[made["subject"]] += 1
             self._new[self._last] = made
-            # Only what is not written down yet has to be remembered until the next record.
+            # Only what is not recorded yet has to be remembered until the next record.
             attempt["said"] = {}
             return
         said = {name: value for name, value in said.items() if name not in ("cell", "at", "connection")}

@@ -99,7 +99,7 @@ class Audit:
     async def page(self, query: Query, wait: float = 0.0) -> Page:
         """A page of events; where there is none, nor a change, held until there is one or `wait` seconds are over.
 
-        Who does not wait is told all that had been written down when it asked: what was refused a moment ago is in it.
+        Who does not wait is told all that had been recorded when it asked: what was refused a moment ago is in it.
 
         Raises:
             HttpError: no sandbox has, or had, that name.

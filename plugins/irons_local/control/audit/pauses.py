@@ -1,4 +1,4 @@
-"""Work that nobody waits for stops for a moment again and again, so that those who are waited for get the processor."""
+"""Work that no one waits for stops for a moment again and again, so that those who are waited for get the processor."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Summary rows of the audit log, and how they are folded so that a sandbox has a bounded number of them: pure.
 
-What passed is worth more than what was let through and reached nobody, and that more than what was refused. Rows of
+What passed is worth more than what was let through and reached no one, and that more than what was refused. Rows of
 the least worth are folded first, into one row per registrable domain and then into one row for the rest, so that no
 number of refused hosts takes the row of one that passed. The row of a domain to which something passed stays.
 """

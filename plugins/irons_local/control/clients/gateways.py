@@ -117,7 +117,7 @@ class Gateways:
         return together
 
     async def push(self, cell: str, name: str, policy: Mapping[str, Any]) -> int:
-        """Put a policy in force for a cell.
+        """Put a policy active for a cell.
 
         Where the cell's worker is dead and does not come back, nothing of the cell passes; the policy is then laid
         where its next worker begins.
@@ -185,7 +185,7 @@ class Gateways:
     ) -> None:
         """Tell where irons itself listens, which no rule opens to a sandbox, and which upstream proxy there is.
 
-        Each worker hears it before whatever it is asked from now on; nobody waits for one that hangs.
+        Each worker hears it before whatever it is asked from now on; no one waits for one that hangs.
         """
         self._listening = [list(each) for each in listening]
         self._upstream = upstream

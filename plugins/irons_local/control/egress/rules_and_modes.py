@@ -1,4 +1,4 @@
-"""What people do to rules and modes: checked, written down, in force at the gateway, and only then answered."""
+"""What people do to rules and modes: checked, recorded, active at the gateway, and only then answered."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Enforcer(Protocol):
     """The gateway, as far as rules are concerned; each method raises `HttpError` where it does not answer."""
 
     async def push(self, cell: str, name: str, policy: dict[str, Any]) -> int:
-        """Put a policy in force; gives the number of connections it cut."""
+        """Put a policy active; gives the number of connections it cut."""
         ...
 
     async def impact(self, cell: str, policy: dict[str, Any]) -> int:
@@ -70,7 +70,7 @@ class Shown:
     """One scope's mode and rules, for people.
 
     Attributes:
-        mode: the mode in force.
+        mode: the mode active.
         source: `account`, or `sandbox` where it has a mode of its own.
         rules: oldest first.
         revision: names just this state of the scope's own mode and rules.
@@ -103,7 +103,7 @@ class PolicyChange:
     Attributes:
         changed: False where everything was so already.
         cut: live connections that were cut.
-        mode: the mode in force in that scope.
+        mode: the mode active in that scope.
         rules: each rule that was put or removed, in the order of the request; none for a change of mode.
     """
 
@@ -131,7 +131,7 @@ class Egress:
         """Make the rules' keeper.
 
         Args:
-            store: where rules and modes are written down.
+            store: where rules and modes are recorded.
             gateway: what enforces them.
             hosts: gives `[local.hosts]`.
             listening: gives the addresses and ports that irons itself listens on.
@@ -327,7 +327,7 @@ class Egress:
         return judged, decision, found
 
     async def enforce(self, identity: str) -> None:
-        """Put a sandbox's policy in force, as it is written down.
+        """Put a sandbox's policy active, as it is recorded.
 
         Raises:
             HttpError: the gateway did not confirm it.
@@ -339,7 +339,7 @@ class Egress:
         await self._push(found, change)
 
     async def enforce_all(self, cells: Collection[str] | None = None) -> None:
-        """Put the policy of every sandbox that may run in force, for a gateway or settings that are new.
+        """Put the policy of every sandbox that may run active, for a gateway or settings that are new.
 
         Args:
             cells: only of these sandboxes, by their ids; None is all.
@@ -383,7 +383,7 @@ class Egress:
         *,
         dry: bool = False,
     ) -> tuple[T, int]:
-        """Do `work` and put what follows from it in force: both, or, where the work fails, neither."""
+        """Do `work` and put what follows from it active: both, or, where the work fails, neither."""
 
         def written(connection: sqlite3.Connection) -> tuple[T, list[tuple[StoredSandbox, dict[str, Any]]]]:
             sandbox = _scope(connection, name)
@@ -414,7 +414,7 @@ class Egress:
         turn = self._turns[sandbox.id]
         async with turn.lock:
             if turn.change > change:
-                # A later change, which has this one in it, is in force already.
+                # A later change, which has this one in it, is active already.
                 return 0
             cut = await self._gateway.push(sandbox.id, sandbox.name, policy)
             turn.change = change

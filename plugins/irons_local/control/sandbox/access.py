@@ -61,7 +61,7 @@ def adding(fresh: str) -> Change:
 
 
 def removing(identity: str) -> Change:
-    """Remove the key with an id; the last one stays, or nobody could enter."""
+    """Remove the key with an id; the last one stays, or no one could enter."""
 
     def change(known: str) -> ChangedKeys:
         lines = known.splitlines()

@@ -201,7 +201,7 @@ class SandboxDeadlines:
                 self._end(sandbox, after, "idle")
             else:
                 if after.ttl is not None and left is None and sandbox.status in (READY, RUNNING):
-                    # It was started while nobody could say so.
+                    # It was started while no one could say so.
                     after = after.due(now, after.ttl * SECOND)
                 await self._note(given, _kept(after, now).noted(now))
                 self._announce(sandbox, after, left)

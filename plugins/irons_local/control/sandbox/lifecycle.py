@@ -133,7 +133,7 @@ class Lifecycle:
 
         Args:
             name: its name or id.
-            reason: why, where nobody asked for it; its status shows it.
+            reason: why, where no one asked for it; its status shows it.
 
         Raises:
             HttpError: there is none of that name, or it is being removed.

@@ -139,7 +139,7 @@ class SshPorts:
         return [(self.address, door.port) for door in self._doors.values()]
 
     async def close(self, sandbox: str) -> None:
-        """Close a sandbox's port and end the connections through it; none open is no error."""
+        """Close a sandbox's port and end the connections through it; none open is not an error."""
         door = self._doors.pop(sandbox, None)
         if door is None:
             return

@@ -80,7 +80,7 @@ class StoredSandbox:
         public_key: text of the OpenSSH public key file it was made with.
         engine: name of its engine.
         image: name of its image; "" was the default one.
-        cpus: limit in processors; None is no limit.
+        cpus: limit in processors; None: no limit.
         memory: limit in bytes.
         disk: limit in bytes.
         mode: its own egress mode; None follows the account.

@@ -1,6 +1,6 @@
 """What a sandbox does by itself when it has started: ordered steps, each a script of sh(1), run by its own root.
 
-Process 1 starts the first script beside the SSH server. It waits until the server answers, then runs the steps in the order
+Process 1 starts the first script next to the SSH server. It waits until the server answers, then runs the steps in the order
 of their names, and keeps the last of what they print. Nothing waits for it: neither `ready` nor a stop.
 """
 

@@ -1,4 +1,4 @@
-"""What the namespace engine writes down about one sandbox, in the sandbox's directory."""
+"""What the namespace engine records about one sandbox, in the sandbox's directory."""
 
 from __future__ import annotations
 
@@ -107,12 +107,12 @@ class Machine:
     @staticmethod
     @contextlib.asynccontextmanager
     async def held(home: Path, within: float = 0.0) -> AsyncIterator[int]:
-        """Meanwhile nobody else starts, copies or removes the sandbox; waits `within` so many seconds for that.
+        """Meanwhile no one else starts, copies or removes the sandbox; waits `within` so many seconds for that.
 
         Gives the descriptor that holds it: a process that inherits it goes on holding it.
 
         Raises:
-            EngineError: the sandbox is gone, or somebody does just that.
+            EngineError: the sandbox is gone, or someone does just that.
         """
         try:
             descriptor = os.open(home / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -130,7 +130,7 @@ class Machine:
 
     @staticmethod
     def run_file(home: Path) -> Path:
-        """Where process 1 is written down; the name changes with each boot of the host, so that none is believed twice."""
+        """Where process 1 is recorded; the name changes with each boot of the host, so that none is believed twice."""
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return home / (_RUN + boot)
 

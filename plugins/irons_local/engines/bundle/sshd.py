@@ -73,7 +73,7 @@ def authorized(public_key: str) -> str:
     """The text of authorized_keys(5) for the public key file that a person gave.
 
     Raises:
-        EngineError: it holds no key, or something that is none.
+        EngineError: it holds no key, or something that is not one.
     """
     keys = [line.strip() for line in public_key.splitlines()]
     keys = [line for line in keys if line and not line.startswith("#")]

@@ -1,4 +1,4 @@
-"""What a sandbox trusts beside what its image does: certificates shown in its settings, and the boot step that takes them up.
+"""What a sandbox trusts next to what its image does: certificates shown in its settings, and the boot step that takes them up.
 
 Nothing is written into the sandbox's files from outside: the step runs inside, as its root, with the programs of its image.
 """

@@ -23,7 +23,7 @@ from irons_local.linux import disk_images, namespaces, syscalls
 from irons_local.linux.tcp import tcp_socket
 
 STAGE = Path("/run/irons")
-"""Where all of it is mounted: in the cell's mount namespace nobody else needs what the host has in /run."""
+"""Where all of it is mounted: in the cell's mount namespace no one else needs what the host has in /run."""
 ROOTFS = STAGE / "bundle" / "rootfs"
 SETTINGS = STAGE / "settings"
 SYSVIEW = STAGE / "sys"
@@ -350,7 +350,7 @@ def _limit_processes(most: int | None) -> None:
 
 
 def _hide_old_control_groups() -> None:
-    """Cover a hierarchy that is not the unified one: crun refuses to start beside a mixed one, though it needs none."""
+    """Cover a hierarchy that is not the unified one: crun refuses to start next to a mixed one, though it needs none."""
     if _CONTROL_GROUPS.is_dir() and not (_CONTROL_GROUPS / "cgroup.controllers").exists():
         namespaces.mount("tmpfs", str(_CONTROL_GROUPS), "tmpfs", syscalls.MS_NOSUID, "mode=0755,size=4k")
 

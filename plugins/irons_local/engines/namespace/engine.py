@@ -70,7 +70,7 @@ class NamespaceEngine:
                 elif await self._take_up(entry):
                     running.append(entry)
             except (EngineError, OSError) as error:
-                # One that cannot be mended must not keep the others from being served.
+                # One that cannot be repaired must not keep the others from being served.
                 _log.warning("%s: %s", entry, error)
         return running
 

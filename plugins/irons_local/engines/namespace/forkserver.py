@@ -66,7 +66,7 @@ def _begin(parent: Link, message: Message) -> NoReturn:
             _start(link)
         code = 0
     except LinkError:
-        # Nobody waits any more; what was started is noted in its file.
+        # No one waits any more; what was started is noted in its file.
         pass
     except BaseException:  # noqa: BLE001 (the log is all that is left to tell)
         traceback.print_exc()

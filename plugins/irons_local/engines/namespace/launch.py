@@ -42,7 +42,7 @@ _SAID_AT_MOST = 200
 def console(ours: ExitStack, theirs: ExitStack) -> tuple[int, int]:
     """A pipe for what process 1 says: our end, which does not block, and process 1's, closed with their stacks.
 
-    It is read only where a start fails. Afterwards nobody reads it, and what the machine writes there is lost.
+    It is read only where a start fails. Afterwards no one reads it, and what the machine writes there is lost.
     """
     read, write = os.pipe2(os.O_CLOEXEC)
     ours.callback(os.close, read)

@@ -200,7 +200,7 @@ def _add_account(name: str, lowest: int, highest: int, home: str, shell: str) ->
     number = next(value for value in range(lowest, highest + 1) if str(value) not in taken)
     _append("etc/group", f"{name}:x:{number}:", 0o644)
     _append("etc/passwd", f"{name}:x:{number}:{number}::{home}:{shell}", 0o644)
-    # `*` is no password that could be typed, yet not locked: sshd refuses the keys of a locked account.
+    # `*` is not a password that could be typed, yet not locked: sshd refuses the keys of a locked account.
     _append("etc/shadow", f"{name}:*:19000:0:99999:7:::", 0o640)
     return number
 
@@ -254,7 +254,7 @@ def _allowed_sudo(shell: str) -> str:
 def _opened(name: str, shell: str) -> str:
     """The name of an account, which can be logged in to with a key from now on."""
     _set_field("etc/passwd", name, 6, lambda own: own if _logs_in(own) else shell)
-    # What begins so is a locked account, which sshd lets nobody in to; `*` is no password that could be typed.
+    # What begins so is a locked account, which sshd lets no one in to; `*` is not a password that could be typed.
     _set_field("etc/shadow", name, 1, lambda own: "*" if own.startswith("!") else own)
     return name
 
@@ -355,7 +355,7 @@ def _os_name() -> str:
 
 def _text(path: str) -> str:
     """What a file says; a link here is usual, and leads within the image whatever it says."""
-    # What is no plain file might never be read to its end.
+    # What is not a plain file might never be read to its end.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, encoding="utf-8", errors="replace") as file:
         return file.read(65536) if stat.S_ISREG(os.fstat(descriptor).st_mode) else ""

@@ -282,7 +282,7 @@ def checked_name(name: str) -> str:
     """A member's name, relative and plain; "" for the root itself.
 
     Raises:
-        ArchiveError: it is absolute, or climbs, or is no name at all.
+        ArchiveError: it is absolute, or climbs, or is not a name at all.
     """
     if name.startswith("/") or "\0" in name:
         raise archive.ArchiveError(f"refused: the archive holds the absolute path {name!r}")

@@ -1,4 +1,4 @@
-"""ELF programs and libraries of 64 bits: what they need, and how to run one beside libraries that are not the system's.
+"""ELF programs and libraries of 64 bits: what they need, and how to run one next to libraries that are not the system's.
 
 Source: the System V ABI (gABI 4.1), chapters 4 (object files) and 5 (program loading and dynamic linking).
 """

@@ -81,7 +81,7 @@ class Recipe:
             "--format=tar",
             "--include=" + ",".join((*PACKAGES, *self.include)),
             *(f"--dpkgopt={line}" for line in _EXCLUDES),
-            # Services must not be started while they are installed, and nobody starts them later but us.
+            # Services must not be started while they are installed, and no one starts them later but us.
             "--essential-hook=printf '#!/bin/sh\\nexit 101\\n' > \"$1/usr/sbin/policy-rc.d\"",
             '--essential-hook=chmod 755 "$1/usr/sbin/policy-rc.d"',
             # A package that none of the first ones needs may put links where they have no pages.
@@ -147,7 +147,7 @@ def host_release(path: Path = Path("/etc/os-release")) -> dict[str, str]:
 
 
 def _host_sources(apt: Path, family: str, suite: str) -> Iterator[str]:
-    """The host's own source files that are about its own suite; what else it installs from is nobody's business here."""
+    """The host's own source files that are about its own suite; what else it installs from is no one's business here."""
     found = [apt / "sources.list"]
     with_parts = apt / "sources.list.d"
     if with_parts.is_dir():

@@ -224,7 +224,7 @@ def _anywhere() -> tuple[Ports, list[socket.socket]]:
 
 
 def _some_port() -> int:
-    """One that nobody can foresee, below those the kernel gives to connections."""
+    """One that no one can foresee, below those the kernel gives to connections."""
     return 1024 + int.from_bytes(os.urandom(2), "big") % (32768 - 1024)
 
 

@@ -1,7 +1,7 @@
 """What the keeper does in a worker's place while there is none: it refuses.
 
 The listening sockets live on without a gateway worker, so that connections of the moment of a restart wait and are then
-judged. Were nobody to come, they would wait for ever; so after a short while the keeper resets them, and counts.
+judged. Were no one to come, they would wait for ever; so after a short while the keeper resets them, and counts.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class StandbyRefuser:
             self._loop.watch(sock.fileno(), READ, partial(self._reset, name, sock))
 
     def _reset(self, name: str, sock: socket.socket) -> None:
-        with suppress(OSError):  # nobody waits any more
+        with suppress(OSError):  # no one waits any more
             for _ in range(_AT_ONCE):
                 refused, _ = sock.accept()
                 refused.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)

@@ -1,6 +1,6 @@
 """Which worker serves which cell: the one with the fewest, for the cell's life, unless its worker dies again and again.
 
-Nobody can tell from outside which cell made a worker die. So every cell that was served at two deaths of its worker
+No one can tell from outside which cell made a worker die. So every cell that was served at two deaths of its worker
 within a minute is put into a worker of its own: whichever it was dies alone from then on.
 """
 

@@ -70,7 +70,7 @@ class Warm:
         if birth is None:
             ask.drop()
         elif isinstance(ok, dict) and len(ask.fds) == 1:
-            # It does nothing before this: one that nobody waits for any more ends.
+            # It does nothing before this: one that no one waits for any more ends.
             with suppress(OSError):
                 birth.near.send(BEGIN)
             birth.born(int(ok["pid"]), ask.fds.pop())

@@ -81,7 +81,7 @@ def take_over(
 
 
 def numbers(plan: Plan) -> list[int]:
-    """The numbers of the workers that are noted beside each other, whether they run or not."""
+    """The numbers of the workers that are noted next to each other, whether they run or not."""
     prefix = f"{plan.name}-"
     names = (path.stem.removeprefix(prefix) for path in plan.state.glob(f"{prefix}*.process"))
     return sorted(int(name) for name in names if name.isdecimal())

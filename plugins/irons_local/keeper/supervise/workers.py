@@ -270,7 +270,7 @@ class GatewayWorkers:
         return [cell for cell in self.held if cell.name in wanted]
 
     def _keep(self) -> None:
-        """Write down for the next keeper, and for the journal's reader, who serves whom."""
+        """Record for the next keeper, and for the journal's reader, who serves whom."""
         try:
             write_whole(self._kept, json.dumps(self._assignment.state()), parents=False)
         except OSError as error:

@@ -145,7 +145,7 @@ class Installed:
         return text.removesuffix("\n").split("\n") if text else []
 
     def _write(self, lines: list[str]) -> None:
-        """Write the person's configuration anew, through a link to where it really is, its mode kept."""
+        """Write the person's configuration again, through a link to where it really is, its mode kept."""
         real = self.config.resolve()
         try:
             mode = real.stat().st_mode & 0o777 if real.exists() else 0o600

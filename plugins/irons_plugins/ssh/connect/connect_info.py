@@ -42,7 +42,7 @@ def entrance(
         lasting: The options are for a file; they must work when irons has been upgraded and the runtime directory is another one.
 
     Raises:
-        ApiError: The server said no, or something that makes no sense.
+        ApiError: The server said no, or something that is invalid.
         ConfigError: The known_hosts file can't be written.
     """
     target = asked_target(ctx, name)

@@ -74,7 +74,7 @@ def over_kept(ctx: Context, way: Entrance, *, orphaned: str, idle: int = IDLE) -
         ctx: The call's context.
         way: The way without it.
         orphaned: A line for the sandbox's shell, run should this process be killed before it leaves the context. A server tells a
-            program nothing of a channel that closes while the connection goes on, but that nobody reads its stdout.
+            program nothing of a channel that closes while the connection goes on, but that no one reads its stdout.
         idle: Seconds without work after which a connection that is made here ends.
     """
     place = _place(ctx.settings, way)

@@ -1,4 +1,4 @@
-"""Host keys that a server told, in a known_hosts file of each sandbox's own: nobody else's entries count there."""
+"""Host keys that a server told, in a known_hosts file of each sandbox's own: no one else's entries count there."""
 
 from __future__ import annotations
 

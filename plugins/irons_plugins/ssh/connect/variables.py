@@ -14,7 +14,7 @@ def variables_of(names: tuple[str, ...], env: Mapping[str, str]) -> dict[str, st
     """Return the variables that `--env` names, by name.
 
     Raises:
-        UsageError: A value was given beside the name, a name is invalid, or the variable is not set here.
+        UsageError: A value was given next to the name, a name is invalid, or the variable is not set here.
     """
     for name in names:
         if "=" in name:

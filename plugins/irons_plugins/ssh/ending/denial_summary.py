@@ -16,7 +16,7 @@ SHOWN = 10
 """Hosts named at most."""
 
 REMEMBERED = 50
-"""Earlier refusals whose counts are remembered: a repeat within a second is counted there, and is no event of its own."""
+"""Earlier refusals whose counts are remembered: a repeat within a second is counted there, and is not an event of its own."""
 
 LOST = "unresolved,unreached"
 """Outcomes of what was let through and not reached."""

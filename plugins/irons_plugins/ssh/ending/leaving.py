@@ -19,7 +19,7 @@ LOST = 255
 """OpenSSH's exit code where it did not get there, or lost the connection."""
 
 PATIENCE = 2.0
-"""Seconds that the server may take for its answer: nobody waits for a line at the end."""
+"""Seconds that the server may take for its answer: no one waits for a line at the end."""
 
 
 class Leaving:

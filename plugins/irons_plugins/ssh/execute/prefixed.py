@@ -24,7 +24,7 @@ class Shared:
 
     Args:
         stream: Where they go.
-        columns: How wide the terminal is; None where the stream is no terminal, and lines pass byte for byte.
+        columns: How wide the terminal is; None where the stream is not a terminal, and lines pass byte for byte.
     """
 
     def __init__(self, stream: TextIO, columns: int | None) -> None:

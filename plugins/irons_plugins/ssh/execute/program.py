@@ -200,7 +200,7 @@ def _request(program: Program, token: str) -> tuple[bytes, str]:
 
 def _pass(data: bytes, sink: Sink) -> None:
     if data:
-        # Marks are read also where nobody reads the program's stderr any more.
+        # Marks are read also where no one reads the program's stderr any more.
         with contextlib.suppress(OSError):
             sink(data)
 

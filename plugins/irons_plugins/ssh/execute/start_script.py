@@ -33,4 +33,4 @@ start() {
   exec "$@"
 }
 """
-"""Shell functions (POSIX sh): `start PROGRAM ARGUMENT...` takes the place of the shell; 127 where it is not there, 126 where it is no program."""
+"""Shell functions (POSIX sh): `start PROGRAM ARGUMENT...` takes the place of the shell; 127 where it is not there, 126 where it is not a program."""

@@ -31,10 +31,10 @@ UNCHECKED: Mapping[str, str] = {
     "GlobalKnownHostsFile": "/dev/null",
     "LogLevel": "ERROR",
 }
-"""A host key that nobody told is not checked; LogLevel spares the warning that it was added to /dev/null."""
+"""A host key that no one told is not checked; LogLevel spares the warning that it was added to /dev/null."""
 
 CHECKED: Mapping[str, str] = {"StrictHostKeyChecking": "yes"}
-"""A host key that nobody told, but that must be in ~/.ssh/known_hosts."""
+"""A host key that no one told, but that must be in ~/.ssh/known_hosts."""
 
 
 Options = Sequence[tuple[str, str]]

@@ -108,7 +108,7 @@ def ending(
         log: What OpenSSH logged as errors; it has ended.
         after: What the server reports.
         limit: Seconds that the program had.
-        unwritten: Why the program's stdout could not be written here; empty where it was, or nobody reads it any more.
+        unwritten: Why the program's stdout could not be written here; empty where it was, or no one reads it any more.
     """
     bound = way.target.memory
     memory = "out of memory" + (f": the sandbox's limit is {size_text(bound)}" if bound else "")

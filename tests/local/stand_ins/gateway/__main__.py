@@ -52,7 +52,7 @@ async def last(link: AsyncLink) -> None:
 
 
 def note(**what: Any) -> None:
-    """Write down what was heard, for the test to read."""
+    """Record what was heard, for the test to read."""
     with Path("heard.jsonl").open("a") as file:
         file.write(json.dumps(what) + "\n")
 
