@@ -58,7 +58,7 @@ API, PLAIN = "POST /sandboxes → banner through the SSH port", "crun run of the
 def by_command(on: Stage, speed: Speed, name: str) -> None:
     """Create one as a person does, and enter it."""
     with on.api() as api:
-        # What tells the port is there before: a client of the API that starts is no part of a create.
+        # The port is asked for before: a client of the API that starts is not part of a create.
         api.get("/version").raise_for_status()
         _by_command(on, api, speed, name)
 

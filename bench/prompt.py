@@ -192,7 +192,7 @@ def _in_prompt(env: dict[str, str]) -> Iterator[float]:
 
 
 def typed(screen: Terminal) -> Iterator[float]:
-    """Type the lines, and yield the seconds until each key stands on the screen."""
+    """Type the lines, and yield the seconds until each key is on the screen."""
     for line in LINES:
         for key in line:
             before = len(screen.raw)

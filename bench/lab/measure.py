@@ -47,7 +47,7 @@ def banner(process: int, address: str, port: int, within: float = 30.0) -> float
     """Ask an SSH server until it says who it is; gives the time of its first byte (`time.perf_counter`).
 
     Raises:
-        TimeoutError: it said nothing in time.
+        TimeoutError: it printed nothing in time.
     """
     deadline = time.perf_counter() + within
     while time.perf_counter() < deadline:

@@ -72,7 +72,7 @@ class Bundle:
         """Start it, give a process in its network as soon as there is one, and end it all.
 
         Raises:
-            SystemExit: it ended at once; says what it said.
+            SystemExit: it ended at once; has its output.
         """
         argv = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
         words = ["sh", "-ec", _START, "sh", str(self._place), str(self._image)]

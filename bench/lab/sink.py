@@ -1,4 +1,4 @@
-"""The servers next to a flood, run in the lab's internet: one takes whatever comes, another answers quickly.
+"""The servers next to a flood, run in the lab's internet: one reads everything, another answers quickly.
 
 `python sink.py ADDRESS SINK_PORT QUICK_PORT` serves until its standard input ends, each in a process of its own. The sink
 agrees to every WebSocket, begins HTTP/2 where its client does, and says nothing else.

@@ -1,4 +1,4 @@
-"""What the benchmarks of real sandboxes stand on: the lab of the end-to-end tests, and someone who uses irons on its host.
+"""What the benchmarks of real sandboxes use: the lab of the end-to-end tests, and someone who uses irons on its host.
 
 The lab's host and internet are network namespaces of the benchmark's own, so no packet leaves the machine, and
 everything is gone when the benchmark ends, however it ends.

@@ -122,7 +122,7 @@ class View(NamedTuple):
     """How rows are shown to a person.
 
     `columns` make the table and the tab-separated lines; `line` (`"module:function"`, row -> str) replaces the latter; with
-    `record` there is one row, shown as `title: value` lines; `empty` is said on stderr where there are no rows.
+    `record` there is one row, shown as `title: value` lines; `empty` is printed on stderr where there are no rows.
     """
 
     columns: tuple[Column, ...] = ()

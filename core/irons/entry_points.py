@@ -1,4 +1,4 @@
-"""Whether any installed distribution has an entry point group at all, told without `importlib.metadata`, whose import costs more."""
+"""Whether any installed distribution has an entry point group, found without the costly import of `importlib.metadata`."""
 
 from __future__ import annotations
 

@@ -3,14 +3,14 @@
 IronsError                 1    something failed
 ├── UsageError             2    a word or option is not understood
 │   └── ConfigError        2    the configuration is invalid
-├── ApiError               1    the server said no
+├── ApiError               1    the server refused
 │   ├── NotFound           3    … there is no such thing
 │   ├── AuthError          4    … not with this key
 │   ├── Conflict           5    … not in this state
 │   └── Unsupported        1    … it has no such route
 ├── Unreachable            6    the server did not answer
 ├── TimedOut               6    it did not come to pass in time
-├── Denied                 7    a check said no
+├── Denied                 7    a check refused
 ├── PluginError            1    a plugin is at fault
 ├── LocalError             1    the local backend can't run, or something in it broke
 └── Interrupted            130  Ctrl-C
@@ -75,7 +75,7 @@ class ConfigError(UsageError):
 
 
 class ApiError(IronsError):
-    """The server said no. `status` is the HTTP status it said it with."""
+    """The server refused. `status` is the HTTP status of its answer."""
 
     code = "api"
 
@@ -127,7 +127,7 @@ class TimedOut(IronsError):
 
 
 class Denied(IronsError):
-    """A check said no."""
+    """A check refused."""
 
     code = "denied"
     exit_code = 7

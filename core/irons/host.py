@@ -107,7 +107,7 @@ class PluginHost:
 
         Args:
             env: The environment; by default this process's.
-            warn: Is told each line of warning; by default stderr is.
+            warn: Called with each line of warning; by default it is printed on stderr.
             built_in: Name and module of each plugin that comes first.
         """
         self.env = os.environ if env is None else env
@@ -211,7 +211,7 @@ class PluginHost:
             self.tree = self.tree.with_commands(commands)
         except (KeyboardInterrupt, GeneratorExit):
             raise
-        except BaseException as error:  # noqa: BLE001 - whatever a stranger's import raises, SystemExit included, must not end the run
+        except BaseException as error:  # noqa: BLE001 - anything that a plugin's import raises, SystemExit included, must not end the run
             if self._made is not None and plugin is not None and self._made.get_plugin(found.name) is plugin:
                 self._made.unregister(plugin)
             self._failed(found, _why(error))
@@ -265,7 +265,7 @@ def _to_stderr(line: str) -> None:
 
 
 def _checked(told: Iterable[object]) -> tuple[Command, ...]:
-    """The commands that a plugin told. Raises `PluginError` where something else is among them."""
+    """The commands that a plugin returned. Raises `PluginError` where something else is among them."""
     commands: list[Command] = []
     for command in told:
         if not isinstance(command, Command):

@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 LONGEST = 2000
-"""Characters of a line on stderr that are shown: it may quote what was typed, pasted, or told by a server."""
+"""Characters of a line on stderr that are shown: it may quote what was typed, pasted, or sent by a server."""
 
 
 def clean(text: str, *, limit: int = 0) -> str:
     """Return `text` on one line with control, bidi and other format characters shown as escapes, cut to `limit` characters if given."""
-    # Almost all text is printable, and is told so without a regular expression.
+    # Almost all text is printable, which is found without a regular expression.
     shown = text if text.isprintable() else _hostile().sub(_escaped, text)
     if limit and len(shown) > limit:
         return shown[: limit - 1] + "…"

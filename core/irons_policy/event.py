@@ -82,7 +82,7 @@ class Event(NamedTuple):
         sandbox: the name of the sandbox that tried.
         host: a canonical name or address; `*` where one event stands for many attempts.
         allowed: it was let through.
-        verdict: what the rules said: allowed, blocked or warn.
+        verdict: the verdict of the rules: allowed, blocked or warn.
         mode: the mode that was active, warn or deny.
         protocol: http, tls, tcp, udp, icmp, dns or the number of another.
         port: the port; None where the protocol has none.

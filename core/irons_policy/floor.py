@@ -17,7 +17,7 @@ from irons_policy.hostnet import HostNetwork
 
 
 class Block(NamedTuple):
-    """One row of the table: a network, what it is, and the document that says so."""
+    """One row of the table: a network, what it is, and the document that defines it."""
 
     network: Network
     what: str
@@ -63,13 +63,13 @@ NEVER = _rows(
     ("fd00:c1::a9fe:a9fe/128", "cloud metadata", "Oracle Cloud"),
     ("fd00:42::42/128", "cloud metadata", "Scaleway"),
 )
-"""What stays shut whatever a rule says."""
+"""What stays closed under any rule."""
 
 LOOPBACK = _rows(
     ("127.0.0.0/8", "loopback", "RFC 1122"),
     ("::1/128", "loopback", "RFC 4291"),
 )
-"""This machine, whatever the routes say."""
+"""This machine, independent of its routes."""
 
 FLOOR = _rows(
     ("0.0.0.0/8", "this network", "RFC 1122"),
@@ -154,7 +154,7 @@ def own(address: Address, ground: HostNetwork) -> bool:
 def held(network: Network) -> tuple[Literal["never", "own", "floor"], str] | None:
     """How the table, leaving the live network aside, holds a whole network shut; None when it does not.
 
-    For what a person is told when adding a rule; the verdict at the dial is ``refusal``'s alone.
+    For the text that is printed when a rule is added; the verdict at the dial is ``refusal``'s alone.
 
     Returns:
         The step that holds it ("never" opens for no rule, "own" for one exact address and port, "floor" for a

@@ -37,7 +37,7 @@ def canonical_host(raw: str | bytes) -> Host:
     """Read a host as a sandbox sent it: in DNS, in a TLS ClientHello, in an HTTP authority, or as an address.
 
     Names must already be ASCII letters, digits, hyphens and underscores (RFC 1123, and RFC 2782 for the
-    underscore); case and one trailing dot are folded. Whatever a resolver would take for an IPv4 address is
+    underscore); case and one trailing dot are folded. Anything that a resolver would take for an IPv4 address is
     one, in any spelling of ``inet_aton(3)``; an IPv4-mapped IPv6 address is the IPv4 address. IPv6 may stand
     in brackets, and never with a zone.
 

@@ -12,7 +12,7 @@ Listener = tuple[Address, int]
 
 
 class HostNetwork(NamedTuple):
-    """What the floor stands on.
+    """What the floor is computed from.
 
     Attributes:
         own: this machine's addresses.

@@ -59,7 +59,7 @@ class Pattern:
         return self.ports is None or port in self.ports
 
     def covers_host(self, host: Host) -> bool:
-        """True when the host, whatever the port, is within the pattern. Only literal addresses are in a network."""
+        """True when the host, on any port, is within the pattern. Only literal addresses are in a network."""
         if self.kind == "any":
             return True
         if host.address is not None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def run(ctx: Context, *, lines: str | None) -> Result:
-    """Open the prompt, or run `lines`, or the lines on stdin where that is no terminal; the exit code is the result's.
+    """Open the prompt, or run `lines`, or the lines on stdin where that is not a terminal; the exit code is the result's.
 
     Raises:
         UsageError: A person types, but can't see what is printed; or the configuration is invalid.

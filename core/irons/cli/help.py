@@ -19,7 +19,7 @@ def help_text(tree: Tree, words: Sequence[str], *, face: str = "cli", width: int
 
     Args:
         tree: The commands.
-        words: A command's words and whatever stands behind them, a group's, or none.
+        words: A command's words and any words after them, a group's, or none.
         face: Who asks; at the prompt commands go without the word `irons`.
         width: The terminal's columns, where there is one.
 

@@ -1,4 +1,4 @@
-"""Words into a command's parameters; whatever is invalid is a `UsageError`, never an exit.
+"""Parse words into a command's parameters; anything invalid raises `UsageError` and never exits.
 
 Written by hand rather than with argparse: global options stand before the command, behind it or both, so the same scanner serves
 the two places; messages are ours on every Python; and the import is saved at every start.
@@ -45,7 +45,7 @@ class Globals(NamedTuple):
 
 
 class Parsed(NamedTuple):
-    """A command's own parameters by their `dest`, and the global options that stood behind the command.
+    """A command's own parameters by their `dest`, and the global options that followed the command.
 
     Where `help` or `version` is asked for, nothing else is read.
     """
@@ -219,7 +219,7 @@ def _next(rest: list[str], option: Opt, word: str, by_flag: Mapping[str, object]
 
 
 def _unknown(word: str, by_flag: Mapping[str, object], name: str) -> UsageError:
-    # What stands behind the equals sign of a misspelt --api-key is no one's to read.
+    # What follows the equals sign of a misspelt --api-key may be the key, so it is not shown.
     told = word.partition("=")[0]
     return UsageError(f"{name} has no option {told!r}", hint=_near(told, by_flag) or f"see {name} --help")
 

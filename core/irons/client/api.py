@@ -98,7 +98,7 @@ class Api:
     """One client, one connection pool; each method is one call of the wire contract and returns data.
 
     Raises (every method):
-        ApiError: The server said no (`NotFound`, `AuthError`, `Conflict`, `Unsupported` among them).
+        ApiError: The server refused (`NotFound`, `AuthError`, `Conflict`, `Unsupported` among them).
         Unreachable: The server did not answer.
     """
 
@@ -182,7 +182,7 @@ class Api:
     def hold(self, name: str, *, wait: float = 20.0) -> bool:
         """Hold a sandbox that was created with `held=True`, for up to `wait` seconds; needs irons' own server.
 
-        When no call holds it for a minute it is destroyed, whatever runs in it. Returns whether it still ends that way.
+        When no call holds it for a minute it is destroyed, no matter what runs in it. Returns whether it still ends that way.
         """
         path = f"/sandboxes/{_segment(name)}/hold"
         answer = self.call("POST", path, params={"wait": str(wait)}, retry=False, patience=wait)

@@ -226,7 +226,7 @@ class EventUpdate(Event):
 
 
 class HostTried(NamedTuple):
-    """What a sandbox tried of one host, port and verdict; of a whole domain, or the rest, where `folded` says so."""
+    """What a sandbox tried of one host, port and verdict; with `folded`, of a whole domain or the rest."""
 
     host: str
     verdict: str
@@ -257,7 +257,7 @@ class Rotated(NamedTuple):
 
     @property
     def line(self) -> str:
-        """What a person is told."""
+        """The line for people."""
         from irons.text import clean, local_time
 
         when = f" before {local_time(self.before)}" if self.before else ""
@@ -275,7 +275,7 @@ class Unrecorded(NamedTuple):
 
     @property
     def line(self) -> str:
-        """What a person is told."""
+        """The line for people."""
         from irons.text import clean
 
         what = f"{self.count:,} attempt{'s' if self.count != 1 else ''} of {clean(self.sandbox)}"

@@ -1,4 +1,4 @@
-"""An HTTP answer received whole, in bounded time and memory, whatever the other side sends."""
+"""An HTTP answer received whole, in bounded time and memory, no matter what the other side sends."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import httpx
 
 LARGEST_ANSWER = 16 << 20
-"""Bytes of an answer that are read; more is no answer of this API."""
+"""Bytes of an answer that are read at most; no answer of this API is larger."""
 
 _OPENED = ("connect_tcp.complete", "connect_unix_socket.complete", "start_tls.complete")
 
@@ -76,7 +76,7 @@ class BoundedReader:
     """Sends requests, and reads each answer up to a length and a moment.
 
     The timeouts of httpx bound each read of the socket; a server that sends a byte now and then, or one interim answer after
-    another, would be read from for ever. So what is read from is told how much time the whole answer has left. Threads may share one.
+    another, would be read from for ever. So the stream is given the time that the whole answer has left. Threads may share one.
     """
 
     def __init__(self) -> None:
@@ -111,7 +111,7 @@ class BoundedReader:
             httpx.HTTPError: There was none, or not in time.
         """
         self._now.due = time.monotonic() + whole
-        # ASCII: a lone surrogate that a server told goes back to it as it came.
+        # ASCII: a lone surrogate that a server sent goes back to it unchanged.
         content = None if body is None else json.dumps(body).encode()
         traced = {"trace": self._traced}
         with opened.stream(

@@ -73,7 +73,7 @@ class UnixChannel:
         whole: float,
     ) -> Reply:
         """Send a request; see `Channel.send`."""
-        # ASCII: a lone surrogate that a server told goes back to it as it came.
+        # ASCII: a lone surrogate that a server sent goes back to it unchanged.
         content = b"" if body is None else json.dumps(body).encode()
         target = quote(path, safe="/%:@!$&'()*+,;=~") + (f"?{urlencode(params)}" if params else "")
         length = "" if body is None else f"Content-Length: {len(content)}\r\n"
@@ -135,7 +135,7 @@ class _Connection:
         self._sock.close()
 
     def is_open(self) -> bool:
-        """False where the server has closed it, or said what was not asked."""
+        """False where the server has closed it, or sent what was not asked for."""
         self._sock.setblocking(False)
         try:
             self._sock.recv(1, socket.MSG_PEEK)

@@ -236,7 +236,7 @@ def load(
         strict: Whether a file or a profile that is invalid is an error; else it is as if it weren't there.
 
     Raises:
-        ConfigError: The file can't be read, or says something that is no setting; a flag or variable is invalid.
+        ConfigError: The file can't be read, or has something that is not a setting; a flag or variable is invalid.
     """
     flags = flags or {}
     env = surroundings() if env is None else env

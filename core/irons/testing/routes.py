@@ -111,7 +111,7 @@ def _sandboxes(api: FakeState, call: Call) -> Any:
 
 
 def _give(sandbox: FakeSandbox, terms: Mapping[str, Any]) -> None:
-    """Note terms as they are told; the fake's clock stands still."""
+    """Record terms as they are returned; the fake's clock does not move."""
     sandbox.terms.update({key: value for key, value in terms.items() if key != "rm"})
     if "rm" in terms:
         sandbox.terms["ends_with"] = "destroy" if terms["rm"] else "stop"
@@ -438,7 +438,7 @@ def _told(sandbox: FakeSandbox) -> dict[str, Any]:
         "updated_at": sandbox.updated_at,
         "metadata": sandbox.metadata,
         **({"labels": sandbox.labels} if sandbox.labels else {}),
-        # Texts are told as they were sent, such as a note; clients leave out what they do not know.
+        # Texts are returned as they were sent, such as a note; clients leave out what they do not know.
         **{key: value for key, value in sandbox.extra.items() if isinstance(value, str)},
         **{key: value for key, value in sandbox.terms.items() if value is not None},
     }

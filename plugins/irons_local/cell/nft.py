@@ -15,7 +15,7 @@ from irons_local.problems import Problem
 def rules(ports: Ports, *, fresh: bool = False) -> str:
     """The cell's nftables rules, in the language of nft(8).
 
-    They replace whatever was there; in a fresh network namespace there is nothing, and looking costs the kernel milliseconds.
+    They replace all rules that were there; in a fresh network namespace there is nothing, and looking costs the kernel milliseconds.
 
     A packet that a process in the cell sends comes in again on the loopback device, so prerouting sees them all.
     """

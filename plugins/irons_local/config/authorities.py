@@ -1,6 +1,6 @@
 """Certificate authorities of this machine's company, carried into sandboxes: certificates read, checked and written out again.
 
-Nothing of a file travels but its certificates: a private key, a comment or whatever else lies next to them stays here.
+Nothing of a file travels but its certificates: a private key, a comment or anything else next to them stays here.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Authorities:
 
     @property
     def bundle(self) -> str:
-        """All that a program needs which is told of one file: what this machine trusts, and what is carried."""
+        """The one file for a program that takes only one: what this machine trusts, and what is carried."""
         return self.public + self.pem if self.pem else ""
 
 
@@ -189,7 +189,7 @@ def _files(paths: Sequence[str], left_out: list[LeftOut], *, named: bool) -> Ite
 
 
 def _certificates(path: Path, left_out: list[LeftOut]) -> Iterator[bytes]:
-    """The certificates of a file in DER; whatever else it holds is noted."""
+    """The certificates of a file in DER; anything else in it is noted."""
     try:
         with path.open("rb") as file:
             data = file.read(MOST_BYTES + 1)

@@ -1,4 +1,4 @@
-"""How the control plane was told to be: `server.json` in its state directory, and `[local]` of the settings file."""
+"""Configuration of the control plane: `server.json` in its state directory, and `[local]` of the settings file."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ServerConfig:
     Attributes:
         host: the address to serve the API at over TCP; None serves the unix socket alone.
         port: the port there.
-        tls_cert: path of the certificate (PEM, with its chain) for that; None is no TLS.
+        tls_cert: path of the certificate (PEM, with its chain) for that; None: no TLS.
         tls_key: path of its private key.
         ssh_host: the address that sandboxes' SSH ports are open on.
         engine: the engine of a sandbox that asks for none.

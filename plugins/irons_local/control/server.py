@@ -62,7 +62,7 @@ class Server:
 
     Args:
         places: where everything is; made already.
-        config: how it was told to be.
+        config: its configuration.
         store: its database.
         engines: makes the engines, given the cells to put machines in.
         local: gives what of `[local]` may change at any time.
@@ -117,7 +117,7 @@ class Server:
         )
 
     async def serve(self, link: socket.socket, rendezvous: socket.socket | None) -> None:
-        """Serve until told to stop, by `stop` or, without a rendezvous, by the keeper's end.
+        """Serve until `stop` is called or, without a rendezvous, until the keeper ends.
 
         Raises:
             ListenError: the API cannot be served.
@@ -179,7 +179,7 @@ class Server:
         return place
 
     def _soon(self, served: Mapping[str, Collection[int]]) -> None:
-        """Note who serves whom; should that fail, the keeper is asked again when it matters."""
+        """Record which worker serves which cell; where that fails, the keeper is asked again when needed."""
 
         async def noting() -> None:
             with contextlib.suppress(StoreError):

@@ -38,7 +38,7 @@ class GatewayProcess:
         failures: how often in a row it ended, or did not come up.
         worker: its number; None for the warm process that workers are forked from.
         cells: how many cells it serves.
-        memory: its part of memory in bytes (PSS), as it says itself; None where it has not said.
+        memory: its part of memory in bytes (PSS), as it reports it; None where it has not.
     """
 
     pid: int | None
@@ -147,7 +147,7 @@ def status(places: Paths) -> Status | None:
 
 
 def down(places: Paths, *, within: float = _DOWN_WITHIN) -> bool:
-    """End keeper, gateway and control plane; sandboxes are not touched, and nothing of theirs gets out meanwhile.
+    """End keeper, gateway and control plane; sandboxes are not touched, and have no way out until it runs again.
 
     Args:
         places: where they are.
@@ -186,7 +186,7 @@ def serves(places: Paths, *, version: str = __version__) -> bool:
 
 
 def stay(places: Paths, meanwhile: Callable[[], None] | None = None) -> None:
-    """Come back when the daemon has been told to end; a SIGTERM or Ctrl-C tells it so.
+    """Return when the daemon has been asked to end, which SIGTERM and Ctrl-C do.
 
     Args:
         places: where it is.
@@ -210,7 +210,7 @@ def stay(places: Paths, meanwhile: Callable[[], None] | None = None) -> None:
         signal.signal(signal.SIGTERM, before)
         if meanwhile is not None:
             meanwhile()
-    # One that is told to end tidies up.
+    # One that is asked to end cleans up.
     if places.keeper_socket.exists():
         raise LocalError(
             "the keeper ended by itself; sandboxes run on", hint="`irons local logs` may say why"

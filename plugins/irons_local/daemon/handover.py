@@ -2,7 +2,7 @@
 
 `python -I -S handover.py SOCKET CELL`: SOCKET is the keeper's. It runs before every connection, so it imports next to nothing: no `site`, and
 of `socket` only the part that is written in C, which takes a tenth of the time. One request is sent as `link` frames it, and the
-descriptor in the answer is passed on. Whatever goes wrong, the whole of irons is run in its place (`irons local connect`), which finds a
+descriptor in the answer is passed on. On any failure, the whole of irons is run in its place (`irons local connect`), which finds a
 keeper that has moved and says what is wrong.
 """
 

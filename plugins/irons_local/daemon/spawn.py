@@ -55,7 +55,7 @@ def start(places: Paths, environ: Mapping[str, str] | None) -> None:
     argv = [sys.executable, *options(), *keeper]
     try:
         try:
-            # It forks once more and the first process ends: the keeper is no one's child.
+            # It forks once more and the first process ends: the keeper is not a child of the caller.
             done = subprocess.run(
                 argv,
                 env=_environment(places, os.environ if environ is None else environ),

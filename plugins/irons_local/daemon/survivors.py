@@ -54,7 +54,7 @@ def survivors(places: Paths) -> tuple[Survivor, ...]:
 
 
 def end(places: Paths) -> tuple[Survivor, ...]:
-    """End keeper, gateway and control plane whatever state they are in: asked where that works, killed where not.
+    """End keeper, gateway and control plane in any state: asked where that works, killed otherwise.
 
     Returns:
         The processes that did not end.

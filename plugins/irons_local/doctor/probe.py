@@ -1,6 +1,6 @@
 """Whether this machine does what a sandbox needs, found out by doing it, in namespaces that end with the trial.
 
-Runs by `linux.userns_main` in namespace A. Each step answers with "" or with what the kernel, or a program, said.
+Runs by `linux.userns_main` in namespace A. Each step answers with "" or with the error of the kernel or of a program.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ _PROBES = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
 
 @dataclass(frozen=True, slots=True)
 class WayOut:
-    """How this machine reaches the internet, as far as can be told without contacting anything but the proxy.
+    """How this machine reaches the internet, as far as is known without contacting anything but the proxy.
 
     Attributes:
         routed: there is a route.
@@ -48,7 +48,7 @@ def look(settings: Path, environ: Mapping[str, str]) -> WayOut:
     except UpstreamError as error:
         return WayOut(_routed(), variable, True, str(error))
     except (OSError, ValueError):
-        # Whoever reads the settings for what they are says so.
+        # The check of the settings reports it.
         upstream = None
     if upstream is None:
         return WayOut(_routed(), variable)

@@ -384,7 +384,7 @@ async def _restarted(bench: Bench, sandbox: str) -> None:
 
 
 async def stop_asks_first(bench: Bench) -> None:
-    """A process is asked to end and has time to do so."""
+    """A process is asked to end and has time for it."""
     sandbox, made = await bench.running()
     script = (
         "trap 'sleep 0.3; echo asked > asked; sync; exit' TERM; touch ready; while :; do sleep 0.05; done"

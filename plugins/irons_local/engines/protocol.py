@@ -53,7 +53,7 @@ class Spec:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What is known of a sandbox once it is made, and stays so.
+    """What is known of a sandbox once it is made, and does not change.
 
     Attributes:
         username: who to be by SSH.
@@ -99,7 +99,7 @@ class Cells(Protocol):
         """A TCP connection made inside the cell, non-blocking, `within` so many seconds.
 
         Raises:
-            OSError: what connect(2) said inside, such as `ConnectionRefusedError`, or `TimeoutError`.
+            OSError: the error of connect(2) inside, such as `ConnectionRefusedError`, or `TimeoutError`.
         """
         ...
 
@@ -183,7 +183,7 @@ class Observer(Protocol):
     """What an engine may have besides: without it, no sandbox of its own can be stopped for idleness."""
 
     async def activity(self, sandbox: str) -> Activity | None:
-        """How busy a sandbox is, in no word of its own; None where it does not run, or that can't be told."""
+        """How busy a sandbox is, measured from outside; None where it does not run, or that is not known."""
         ...
 
 

@@ -3,7 +3,7 @@
 Each is a directory `img_…` with `image.json` and, unless it only names layers over another one, `rootfs`; it is put
 in its place by one rename when all of it is on the disk, and what is being made is called `.new-…`. Two images may
 have one name: the newer is meant. One without a name, or with a name that was used again, stays for as long as a
-sandbox or another image stands on it.
+sandbox or another image uses it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Images:
 
     @property
     def build_log(self) -> Path:
-        """What the programs of the last build said."""
+        """What the programs of the last build printed."""
         return self._root.with_name("logs") / "image-build.log"
 
     def listed(self) -> Sequence[Image]:
@@ -146,7 +146,7 @@ class Images:
         Args:
             name: the image's, or "".
             default: path of an archive to make the default image of; "" builds it.
-            progress: told how far it is.
+            progress: called with the progress.
 
         Raises:
             EngineError: there is no such image, or it could not be made.
@@ -178,8 +178,8 @@ class Images:
             name: what to call it.
             mirror: URL of the package mirror; the host's own where it is a Debian or Ubuntu.
             include: further packages.
-            progress: told how far it is.
-            share: be content with one of that name that another makes meanwhile.
+            progress: called with the progress.
+            share: take one of that name that another process has made.
 
         Raises:
             EngineError: it could not be built; nothing is left of it.
@@ -228,8 +228,8 @@ class Images:
         Args:
             reference: which, such as `python:3.12` or `registry.example/app@sha256:…`.
             name: what to call it; "" for the reference.
-            progress: told how far it is.
-            share: be content with one of that name that another makes meanwhile.
+            progress: called with the progress.
+            share: take one of that name that another process has made.
 
         Raises:
             EngineError: it cannot be fetched, is not the one of its digest, or is refused; nothing is left of it.
@@ -296,7 +296,7 @@ class Images:
         Args:
             sandbox: its id.
             name: what to call the image.
-            progress: told how far it is.
+            progress: called with the progress.
 
         Raises:
             EngineError: it runs, is absent or damaged, or the image cannot be written.
@@ -347,7 +347,7 @@ class Images:
 
     @contextlib.asynccontextmanager
     async def keeping(self) -> AsyncIterator[None]:
-        """Meanwhile no image is removed, so that what was found can be put to use."""
+        """Keep images from being removed, so that what was found can be used."""
         self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
         async with locked(self._root / _USE_LOCK, shared=True):
             yield
@@ -356,7 +356,7 @@ class Images:
         """Remove an image.
 
         Raises:
-            EngineError: there is none of that name, or a sandbox stands on it.
+            EngineError: there is none of that name, or a sandbox uses it.
         """
         if not self._root.is_dir():
             raise EngineError("absent", f"there is no image {name}")
@@ -368,14 +368,14 @@ class Images:
                     "state", f"image {name} is in use by {', '.join(sorted(users))}", "destroy them first"
                 )
             if any(other.base == image.id for other in self._all()):
-                # It goes with the last image that stands on it.
+                # It is removed with the last image that uses it.
                 replace(image, name="").write(image.home)
             else:
                 await self._discard(image)
             await self._sweep_unnamed()
 
     async def recover(self) -> None:
-        """Remove what was interrupted, and images and layers that nothing stands on any more."""
+        """Remove what was interrupted, and images and layers that nothing uses any more."""
         if not self._root.is_dir():
             return
         with locked_now(self._root / _LOCK) as held:
@@ -385,7 +385,7 @@ class Images:
         await self.sweep()
 
     async def sweep(self) -> None:
-        """Remove the images and layers that nothing stands on any more."""
+        """Remove the images and layers that nothing uses any more."""
         if not self._root.is_dir():
             return
         async with locked(self._root / _USE_LOCK):
@@ -426,7 +426,7 @@ class Images:
         return [image for image in found if image is not None]
 
     def _users(self, image: str) -> set[str]:
-        """Names of the sandboxes that stand on an image."""
+        """Names of the sandboxes that are based on an image."""
         found: set[str] = set()
         for home in self._homes():
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
@@ -464,7 +464,7 @@ class Images:
 
     @contextlib.asynccontextmanager
     async def _making(self, name: str, progress: Progress, *, share: bool) -> AsyncIterator[Path | Image]:
-        """A directory to make an image in, alone; or the image that another made meanwhile."""
+        """A directory to make an image in, alone; or the image that another process has made."""
         check_name(name)
         self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
         begun = now()

@@ -16,7 +16,7 @@ _ASK_AGAIN = 0.2
 
 @contextlib.asynccontextmanager
 async def locked(path: Path, *, shared: bool = False, progress: Progress = unheard) -> AsyncIterator[None]:
-    """Hold a lock, after waiting for whoever has it; `progress` is told of the wait."""
+    """Hold a lock, after waiting for its holder; `progress` is called where it waits."""
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     descriptor = _open(path)
     told = False

@@ -36,7 +36,7 @@ class Image:
         sshd: path of its own SSH server; "" where it has none.
         tini: path of its init; "" where it has none.
         home: its directory.
-        base: id of the image whose `rootfs` it stands on; "" where that is its own.
+        base: id of the image whose `rootfs` it uses; "" where that is its own.
         layers: ids of the layers over that, topmost first.
         redirects: these say of directories what they were called below, as only the machine's root can read it.
         username: who one is in its sandboxes.
@@ -114,7 +114,7 @@ class Image:
 
     @staticmethod
     def names(home: Path) -> set[str]:
-        """The ids of the layers and the image that a record names, whatever its version is.
+        """The ids of the layers and the image that a record of any version names.
 
         Raises:
             OSError, ValueError, TypeError, AttributeError: it cannot be read.

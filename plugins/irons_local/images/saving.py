@@ -52,7 +52,7 @@ class Saving:
     Attributes:
         home: the sandbox's directory.
         machine: its record.
-        parent: the image it stands on.
+        parent: the image it is based on.
         lower: the directories below its own changes, topmost first.
         layers: where layers are.
         images: the directory of the images.
@@ -84,7 +84,7 @@ class Saving:
         try:
             return await self._save(name, draft, made, progress)
         except BaseException as error:
-            # What a record names already must stay, whatever failed after that.
+            # What a record names already must stay, even where a later step failed.
             named = Machine.read(self.home).layers
             for layer in made:
                 if layer not in named:

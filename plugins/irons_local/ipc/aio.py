@@ -49,7 +49,7 @@ class AsyncLink:
             raise LinkClosedError(str(self._fault)) from self._fault
 
     def post(self, body: Body, fds: Sequence[int] = ()) -> None:
-        """Send one message before whatever is sent after it, without waiting until the kernel has it.
+        """Send one message before all later ones, without waiting until the kernel has it.
 
         Raises:
             LinkClosedError: the other side is gone.

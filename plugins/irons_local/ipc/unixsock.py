@@ -46,7 +46,7 @@ def reach(path: Path) -> socket.socket:
 
 
 def listen(path: Path, backlog: int = 128) -> socket.socket:
-    """Listen on a unix stream socket that only its owner can reach, in place of whatever was there.
+    """Listen on a unix stream socket that only its owner can reach, in place of what was there.
 
     The name appears by a rename, once the socket is ready: a client never finds one that refuses it.
 

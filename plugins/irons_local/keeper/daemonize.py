@@ -35,7 +35,7 @@ def lock(places: Paths) -> list[int]:
     """Be the only keeper of these places, for as long as the descriptors stay open.
 
     State and runtime directory are locked apart: two sessions of one user may have different runtime directories,
-    and one that belongs to a session goes with it. A keeper that can no longer be reached is told to end.
+    and one that belongs to a session goes with it. A keeper that can no longer be reached is asked to end.
 
     Raises:
         AnotherError: a keeper is there and answers.

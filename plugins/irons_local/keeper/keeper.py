@@ -97,7 +97,7 @@ class Keeper:
         }
 
     def run(self) -> None:
-        """Find or start the others, and serve until told to end."""
+        """Find or start the others, and serve until asked to end."""
         server = find(self._server.plan)
         if server is not None and server.version != self._version:
             end_found(server)
@@ -108,7 +108,7 @@ class Keeper:
         if server is not None:
             self._server.resume(server)
         self._resuming = False
-        # It said so to an earlier keeper.
+        # It reported this to an earlier keeper.
         self._ready = server is not None and self._server.pid == server.pid
         if server is None:
             self._server.start()
@@ -337,7 +337,7 @@ def main(arguments: Sequence[str]) -> int:
             keeper is there already, or `{"error": text}`.
 
     Returns:
-        0 when it was told to end, 1 with a line on stderr when it could not start.
+        0 when it was asked to end, 1 with a line on stderr when it could not start.
     """
     ready = int(arguments[arguments.index("--ready") + 1]) if "--ready" in arguments else -1
     try:

@@ -45,7 +45,7 @@ class Room:
             self._look(self._descriptor, size)
 
     def take_entry(self) -> None:
-        """Count a file, directory or link, whatever it holds; raises like `take`."""
+        """Count a file, directory or link of any size; raises like `take`."""
         self.take(_ENTRY)
 
     def _look(self, descriptor: int, size: int) -> None:

@@ -38,7 +38,7 @@ async def call(
         target: the function.
         request: its argument, as JSON.
         fds: descriptors that it inherits under the same numbers.
-        progress: told what the function says meanwhile.
+        progress: called with what the function reports.
 
     Raises:
         EngineError: what the function raised, or that it died.

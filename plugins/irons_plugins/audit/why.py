@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 NO_CAUSE = (
     "the event has no cause (it is older, or of another server); the command is what the rules need now"
 )
-"""What is said of an event that gives a reason to people and none to programs."""
+"""The note for an event that gives a reason to people and none to programs."""
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,8 @@ def lock(
 
     Raises:
         UsageError: A pattern that is not one, or no one there to ask.
-        IronsError: The person said no.
-        Conflict: Someone else changed the rules after the person had said yes.
+        IronsError: The answer to the question was no.
+        Conflict: Someone else changed the rules after the answer was yes.
     """
     extra = [checked(pattern, "allow").pattern.text for pattern in also]
     left_out = {spelled(pattern) for pattern in skip}

@@ -42,7 +42,7 @@ def read_policy(path: str) -> PolicyFile:
     """Read a policy file; `-` is stdin's business and not read here.
 
     Raises:
-        UsageError: It can't be read, is no TOML, or has entries that are invalid; they are named by line.
+        UsageError: It can't be read, is not TOML, or has entries that are invalid; they are named by line.
     """
     try:
         with Path(path).open("rb") as file:

@@ -25,7 +25,7 @@ class Replacement(NamedTuple):
 def body_of(read: EgressRules, rules: list[dict[str, Any]], mode: str | None) -> dict[str, Any]:
     """Return the request that puts `rules`, and a mode if given, in place of what was read, and of nothing else.
 
-    A server that tells no revision takes it whatever was changed meanwhile.
+    A server without revisions takes it even where others changed the rules in between.
     """
     body: dict[str, Any] = {"rules": rules}
     if mode is not None:

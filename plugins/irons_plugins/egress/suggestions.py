@@ -44,7 +44,7 @@ def suggestions(events: Iterable[Event], rules: Sequence[Mapping[str, Any]]) -> 
     """Return patterns for hosts that no rule covers, the most tried first.
 
     Args:
-        events: The sandbox's audit log. What is no TCP connection, names that were not resolved, and hosts that no
+        events: The sandbox's audit log. What is not a TCP connection, names that were not resolved, and hosts that no
             rule can name, are passed over.
         rules: The account's and the sandbox's rules, as the server tells them, each with its `scope`.
     """

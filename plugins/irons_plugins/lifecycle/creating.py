@@ -42,7 +42,7 @@ def make(
     Args:
         ctx: The call's context.
         names: Their names.
-        wish: Fields of the request next to name and key; those that are None are left out.
+        wish: Fields of the request other than name and key; those that are None are left out.
         timeout: Seconds to wait for all of them; None does not wait.
         key: The public key file; by default the setting.
         if_missing: Leave what is there as it is.
@@ -159,7 +159,7 @@ class _Making:
                 if error.hint.startswith("irons status"):
                     error.hint = "it was removed; irons local logs keeps what happened"
         except IronsError:
-            pass  # what went wrong first is what is told
+            pass  # the first failure is the one that is reported
         return error
 
     def _interrupted(self) -> Interrupted:
@@ -218,7 +218,7 @@ def policy_of(mode: str | None, allow: tuple[str, ...], policy: str | None) -> d
 
 
 def _say_open(ctx: Context, name: str, count: int) -> None:
-    """Say so where new sandboxes may reach anything, and how to lock one; once in a minute, whatever makes them."""
+    """Print a note where new sandboxes may reach anything, with how to lock one; at most once a minute."""
     if "rules" not in ctx.api.extensions or ctx.api.mode(name).get("mode") != "warn":
         return
     if not NameCache.of(ctx.settings, what="warned").claim(WARNED_EVERY):

@@ -90,7 +90,7 @@ def _each_brought(
     state: str,
     timeout: float | None,
 ) -> Iterator[Sandbox]:
-    """Begin with each, then yield each as it is in `state`, all within `timeout` seconds; at once where that is None."""
+    """Begin with each, then yield each as it is in `state`, all within `timeout` seconds; without waiting where that is None."""
     failures = Failures(ctx, len(names), "started" if state == "ready" else state)
     begun: list[str] = []
     for name in names:
@@ -166,7 +166,7 @@ def destroy(
         verb = "Stop and destroy" if named and any(_runs(ctx, name) for name in chosen) else "Destroy"
         if not ctx.confirm(f"{verb} {these} for good?", otherwise="--force does not ask"):
             raise IronsError("nothing was destroyed")
-    # What was chosen by --all, or a person said yes to, is there to be stopped, too.
+    # What --all chose, or the answer yes confirmed, may be stopped too.
     force = force or asks or everything or bool(labels)
     return _each_destroyed(ctx, chosen, force=force, if_exists=if_exists, timeout=wait_timeout)
 
@@ -199,7 +199,7 @@ def _each_destroyed(
 
 
 def _stop_all(ctx: Context, names: Iterable[str]) -> None:
-    """Begin to stop those that run, so that the time of one is the time of all; what fails here is told where it is destroyed."""
+    """Begin to stop those that run, so that all stop at the same time; a failure here is reported when it is destroyed."""
     for name in names:
         with suppress(IronsError):
             if ctx.api.status(name).status in _RUNNING:

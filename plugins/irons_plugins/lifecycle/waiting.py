@@ -19,7 +19,7 @@ LONGEST_PAUSE = 2.0
 """Seconds between polls: the first pause, how it grows, and where it stays."""
 
 HELD = 0.5
-"""Seconds that irons' own server holds its answer for while the sandbox is worked on; then its progress is told."""
+"""Seconds that irons' own server holds its answer for while the sandbox is worked on; then its progress is shown."""
 
 CREATE_GRACE = 5.0
 """Seconds in which a sandbox just created may not be found yet."""

@@ -84,7 +84,7 @@ def places_of(settings: Settings) -> Paths:
     """Return where the local backend keeps its things.
 
     Raises:
-        LocalError: This is no Linux, or there is no place.
+        LocalError: This is not Linux, or there is no directory for state.
     """
     if sys.platform != "linux":
         raise LocalError(

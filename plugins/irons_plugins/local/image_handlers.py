@@ -93,7 +93,7 @@ def pull(ctx: Context, *, reference: str, name: str | None) -> ImageRow:
 
 
 def pull_missing(ctx: Context, name: str) -> None:
-    """Pull the image that a sandbox is to start from, where its name is a reference and it is not there yet; say so.
+    """Pull the image that a sandbox is to start from, where its name is a reference and it is not there yet; print a note.
 
     A name without place, tag and digest is one of this machine: a typing error must not ask a registry.
     """
@@ -148,7 +148,7 @@ def _check_machine(ctx: Context, *, building: bool) -> None:
 
 
 def _do(ctx: Context, work: Callable[[Images, Progress], Coroutine[object, object, _T]]) -> _T:
-    """Do something with the images while a person is told how far it is."""
+    """Do something with the images while the progress is shown."""
     places_of(ctx.settings).create()
     with ctx.waiting("image") as spinner:
 

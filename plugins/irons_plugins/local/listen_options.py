@@ -61,7 +61,7 @@ class Listening:
 
 @contextmanager
 def kept(places: Paths, asked: Listening) -> Iterator[bool]:
-    """Keep what was asked for from now on, unless what is done meanwhile fails; gives whether it is something new."""
+    """Keep what was asked for, unless the block raises; gives whether it is something new."""
     path = places.listening
     before = path.read_text() if path.exists() else None
     text = json.dumps(asdict(asked))

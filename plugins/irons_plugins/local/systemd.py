@@ -45,7 +45,7 @@ def render(python: str) -> str:
 
 
 def write(env: Mapping[str, str], python: str) -> tuple[Path, str]:
-    """Write the unit and return its path and what a check of it said (empty: nothing to say, or no systemd to ask).
+    """Write the unit and return its path and the result of a check (empty: nothing to report, or no systemd to ask).
 
     Raises:
         LocalError: It can't be written.

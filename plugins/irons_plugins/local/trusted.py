@@ -1,4 +1,4 @@
-"""What a person is told of the certificate authorities that sandboxes of this machine trust."""
+"""Notes on the certificate authorities that sandboxes of this machine trust."""
 
 from __future__ import annotations
 

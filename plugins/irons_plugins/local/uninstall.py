@@ -1,6 +1,6 @@
 """Taking irons off a machine: what there is, and its removal, files of subordinate ids included.
 
-A purge needs nothing that runs: a control plane that answers is asked to destroy its sandboxes, and whatever is there
+A purge needs nothing that runs: a control plane that answers is asked to destroy its sandboxes, and what is there
 after that is ended and removed from here, so that a broken database or state keeps no one from being rid of irons.
 """
 
@@ -107,7 +107,7 @@ def _what_next(places: Paths, *, purge: bool) -> str:
 
 
 def _purge(ctx: Context, places: Paths) -> list[str]:
-    """End the daemon, whatever state it is in, and remove all that is left; returns what would not go.
+    """End the daemon in any state, and remove all that is left; returns what could not be removed.
 
     Until the state is gone no other command starts a daemon on it, which would lose its notes of its processes.
     """

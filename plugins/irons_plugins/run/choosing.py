@@ -68,7 +68,7 @@ def chosen(directory: str, *, everything: bool, home: Path, guarded: Iterable[Pa
 
 
 def _check(root: Path, directory: str, home: Path, guarded: Iterable[Path]) -> None:
-    """Refuse `/`, a home directory, and what contains or lies in a guarded directory, by whatever path or mount it is reached."""
+    """Refuse `/`, a home directory, and what contains or lies in a guarded directory, by any path or mount."""
     homes = [home]
     with contextlib.suppress(KeyError):
         homes.append(Path(pwd.getpwuid(os.geteuid()).pw_dir))

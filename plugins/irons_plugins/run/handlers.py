@@ -142,7 +142,7 @@ class _Fate:
 
 @contextmanager
 def _removed(ctx: Context, name: str, *, keep: bool) -> Iterator[_Fate]:
-    """Destroy the sandbox at the end, whatever ends it, unless it stays."""
+    """Destroy the sandbox at the end, however that comes, unless it is kept."""
     fate = _Fate(stays=keep)
     try:
         yield fate
@@ -225,7 +225,7 @@ def _counted(files: int) -> str:
 
 
 def _keep_if_sent(ctx: Context, plan: _Plan, fate: _Fate) -> None:
-    """Keep a sandbox for an hour that holds files of the caller's and a program that failed, and say so."""
+    """Keep a sandbox for an hour that holds files of the caller's and a program that failed, and print a note."""
     name = plan.name
     if fate.stays:
         ctx.progress(f"irons: {name} is kept: irons ssh {name}")

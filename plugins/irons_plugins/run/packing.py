@@ -56,7 +56,7 @@ def _add(archive: tarfile.TarFile, root: Path, name: str) -> None:
 
 
 class _Whole(io.RawIOBase):
-    """A file as it was announced: of exactly so many bytes, whatever becomes of it meanwhile."""
+    """A file as it was announced: of exactly so many bytes, even where it changes while it is read."""
 
     def __init__(self, file: IO[bytes], size: int) -> None:
         self._file = file

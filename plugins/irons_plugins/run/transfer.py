@@ -189,7 +189,7 @@ class _Said:
 def _session(
     ctx: Context, way: Entrance, line: str, *, stdin: int
 ) -> Iterator[tuple[subprocess.Popen[bytes], _Said]]:
-    """Run a line in the sandbox over pipes; whatever happens here, OpenSSH has ended afterwards."""
+    """Run a line in the sandbox over pipes; OpenSSH has ended afterwards in every case."""
     options = (("BatchMode", "yes"), ("LogLevel", "ERROR"), *way.options)
     argv = ssh_argv(way.target, options, ("-T",), line)
     try:

@@ -37,7 +37,7 @@ class FileHistory(History):
     """History in a file of mode 0600.
 
     Attributes:
-        said: What the person should know about the file; empty where all is well.
+        said: A line about the file for people; empty where all is well.
     """
 
     def __init__(self, path: Path, key: str | None = None) -> None:

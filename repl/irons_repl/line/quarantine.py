@@ -15,7 +15,7 @@ def set_aside(path: Path) -> Path:
 
 
 def mended(settings: Settings) -> str:
-    """Set the configuration file aside where it is no TOML at all; return what to say of it, nothing where it is TOML or not there.
+    """Set the configuration file aside where it is not TOML; return a line about it, an empty one where it is TOML or not there.
 
     A file that is TOML and says something unknown stays: that is a slip to be repaired, and the error says how.
     """

@@ -1,4 +1,4 @@
-"""A prompt that is told to end gives the terminal back first."""
+"""A prompt that is signalled to end restores the terminal first."""
 
 from __future__ import annotations
 

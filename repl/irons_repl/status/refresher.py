@@ -27,7 +27,7 @@ SLOWEST = 15.0
 """The most seconds between two looks, at a server that does not answer or has much to tell."""
 
 SHARE = 40
-"""A look that computed for a second is followed by a pause of so many: it costs the keys typed meanwhile a part of theirs."""
+"""A look that computed for a second is followed by a pause of so many: it slows down the keys typed during it."""
 
 RULES_EVERY = 5
 """Looks between two that ask for the rules, the latest hosts and the images; after each own command they are asked for at once."""
@@ -81,7 +81,7 @@ class Refresher:
     def poke(self, code: int = 0) -> None:
         """Look at once, and at the rules too: a command has just run, and ended with `code`."""
         if code == Unreachable.exit_code and not self._down:
-            # It has said so itself.
+            # It has reported this itself.
             self._down = True
         self._looks = 0
         self._resting.clear()

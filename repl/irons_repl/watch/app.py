@@ -1,4 +1,4 @@
-"""The live view on the terminal, and its keys. The terminal is given back as it was, also when the program is told to end."""
+"""The live view on the terminal, and its keys. The terminal is restored, also when the program is signalled to end."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class WatchView:
             self._app.exit(result=None)
 
     def _pause(self) -> None:
-        """Hold the picture, or let it go on; what happens meanwhile is counted."""
+        """Stop the display, or continue it; events are counted in between."""
         if self._held is None:
             self._held = copy.deepcopy(self._model)
             self._held.paused = True

@@ -47,7 +47,7 @@ class Feed:
         trouble: Callable[[str], None],
         failed: Callable[[IronsError], None],
     ) -> None:
-        """Take whom to tell, each called from the feed's thread.
+        """Take the functions to call, from the feed's thread.
 
         Args:
             api: The client.

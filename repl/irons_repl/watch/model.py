@@ -78,7 +78,7 @@ class Model:
     trouble: str = ""
     paused: bool = False
     answered: bool = False
-    """Whether the server has told anything yet."""
+    """Whether the server has answered yet."""
     rotated: str = ""
     """How many events from before were rotated out; empty where none were."""
 

@@ -157,7 +157,7 @@ def _endpoint(plane: Plane, routes: dict[str, ApiRoute]) -> _Endpoint:
             return Response(status_code=400)
         answer = found if isinstance(found, ApiAnswer) else ApiAnswer(route.status, found)
         if len(answer.body.get("events", ())) > _LARGE:
-            # Other requests have their turns meanwhile.
+            # Other requests have their turns in between.
             return await asyncio.to_thread(_json, answer.status, answer.body)
         return _json(answer.status, answer.body)
 
@@ -214,5 +214,5 @@ def _unknown(text: str) -> Response:
 
 
 def _json(status: int, body: Any, headers: Any = None) -> Response:
-    # ASCII only: whatever is in a name or a host, the bytes on the wire are harmless.
+    # ASCII only, so that no name or host puts other bytes on the wire.
     return Response(json.dumps(body), status, headers, media_type="application/json")

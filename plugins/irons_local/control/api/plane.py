@@ -27,7 +27,7 @@ class Plane:
 
     Attributes:
         places: the backend's directories.
-        config: how it was told to be.
+        config: its configuration.
         store: its database.
         keeper: the keeper.
         gateways: the gateway's workers.

@@ -60,7 +60,7 @@ class ApiRoute:
         status: the status of success.
         fails: the statuses beyond 400 that it may fail with.
         leads_to: ids of operations that the answer leads to, and the member of it that is their parameter.
-        owner_only: served on the unix socket alone; 403 over TCP, whatever the key.
+        owner_only: served on the unix socket alone; 403 over TCP, with any key.
     """
 
     method: str

@@ -99,7 +99,7 @@ class Ingest:
         return IngestResult(shown, more, finished, frozenset(asked), tuple(changed))
 
     def sweep(self, connection: sqlite3.Connection) -> None:
-        """Remove the logs that were taken in to their end; the transaction that said so has ended."""
+        """Remove the logs that were taken in to their end; the transaction that recorded this has ended."""
         for row in connection.execute("SELECT run FROM runs WHERE finished = 1").fetchall():
             # Without its log the counts are nothing, so they go first.
             self._counts(row["run"]).unlink(missing_ok=True)

@@ -149,7 +149,7 @@ class RunIntake:
             attempt = {"event": None, "said": {}, "whole": False, "stored": False, "counted": None}
             self._attempts[conn] = attempt
         if kind == "open":
-            # Said again where it turned out later whom it is for.
+            # Recorded again where its host became known later.
             attempt["said"] = self._fields(record) | {
                 key: value for key, value in attempt["said"].items() if key == "at"
             }
@@ -170,7 +170,7 @@ class RunIntake:
             self._forget(conn, attempt)
 
     def _fold(self, conn: int, attempt: dict[str, Any], record: dict[str, Any]) -> None:
-        """The attempt is a repeat of an event that was told already."""
+        """The attempt is a repeat of an event that was recorded already."""
         into, count = record.get("into"), record.get("count")
         known = self._attempt(into) if isinstance(into, int) and 0 <= into <= LARGEST else None
         if known is None or known is attempt or known["event"] is None or attempt["event"] is not None:

@@ -34,7 +34,7 @@ class Audit:
         store: where events are kept.
         ingest: takes logs in.
         kept: how long events are kept.
-        settle: has it said which workers served these cells; False where the keeper does not answer now.
+        settle: asks which workers served these cells; False where the keeper does not answer now.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Audit:
                 await self.catch_up()
             except StoreError as error:
                 _log.warning("audit records wait: %s", error)
-            except Exception:  # noqa: BLE001 (whatever a log holds, the rest of the control plane goes on)
+            except Exception:  # noqa: BLE001 (no log may stop the rest of the control plane)
                 _log.exception("audit records wait")
             if looking is not None:
                 looking.set_result(None)
@@ -99,7 +99,7 @@ class Audit:
     async def page(self, query: Query, wait: float = 0.0) -> Page:
         """A page of events; where there is none, nor a change, held until there is one or `wait` seconds are over.
 
-        Who does not wait is told all that had been recorded when it asked: what was refused a moment ago is in it.
+        A request that does not wait gets all that was recorded when it arrived, the latest refusals included.
 
         Raises:
             HttpError: no sandbox has, or had, that name.
@@ -111,7 +111,7 @@ class Audit:
         while True:
             # Registered before looking, so that what comes in between is not missed.
             news = self._next()
-            # Before the read, too: what changes while it goes on is told by the next answer.
+            # Before the read, too: what changes during the read is in the next answer.
             changed = None if query.changes is None else self._changes.since(query.changes, query.size)
             found = await self._store.read(partial(events.page, query=query, changed=changed))
             left = until - loop.time()

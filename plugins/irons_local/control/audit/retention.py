@@ -45,7 +45,7 @@ def rotate(connection: sqlite3.Connection, retention: Retention) -> int:
     """Remove what is beyond the number kept per sandbox; a tenth of slack keeps this from being done each time.
 
     Events go from the registrable domain that has the most, and there from the host that has the most, the oldest
-    first: whatever a sandbox does to one place, what it did elsewhere stays. The subject says how many went.
+    first: a flood to one place leaves the events of others. The subject counts what was removed.
 
     Returns:
         How many events went.

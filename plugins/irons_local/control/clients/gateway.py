@@ -62,7 +62,7 @@ class GatewayClient:
         return message.body
 
     def tell(self, op: str, **fields: Any) -> None:
-        """Send a notice, which the worker hears before whatever it is asked later; lost if it is gone."""
+        """Send a notice, which the worker receives before any later request; lost if it is gone."""
         with contextlib.suppress(LinkClosedError):
             self._link.post({"op": op, **fields})
 

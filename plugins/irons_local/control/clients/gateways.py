@@ -185,7 +185,7 @@ class Gateways:
     ) -> None:
         """Tell where irons itself listens, which no rule opens to a sandbox, and which upstream proxy there is.
 
-        Each worker hears it before whatever it is asked from now on; no one waits for one that hangs.
+        Each worker receives it before any later request; a worker that hangs delays no one.
         """
         self._listening = [list(each) for each in listening]
         self._upstream = upstream
@@ -194,7 +194,7 @@ class Gateways:
                 self._tell(number, peer)
 
     async def stats(self, within: float = 1.0) -> dict[int, dict[str, Any]]:
-        """What each worker says of itself; one that does not answer in time says so."""
+        """What each worker reports; an `error` for one that does not answer in time."""
         peers = sorted((number, peer) for number, peer in self._peers.items() if peer.connected)
         said = await asyncio.gather(*(self._stats(peer, within) for _, peer in peers))
         return {number: each for (number, _), each in zip(peers, said, strict=True)}
@@ -247,7 +247,7 @@ class Gateways:
             with contextlib.suppress(LinkClosedError, TimeoutError):
                 async with asyncio.timeout(_SPARE_WITHIN):
                     answer = await peer.ask(op, **fields)
-                # If it has come back meanwhile it may have begun with what was there before.
+                # If it has started again it may have begun with the old policy.
                 return None if (await self._locate(cell)).runs else answer
         return None
 

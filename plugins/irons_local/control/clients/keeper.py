@@ -74,10 +74,10 @@ class KeeperClient:
     async def place(self, cell: str) -> CellPlace:
         """Where a cell is served; it is given a worker here if it has none.
 
-        While there is no keeper nothing moves, and what it said last holds.
+        While there is no keeper nothing moves, so its last answer is valid.
 
         Raises:
-            CellError: the keeper does not answer, and has not said anything of this cell.
+            CellError: the keeper does not answer, and never reported this cell.
         """
         known = self._places.get(cell)
         if known is not None and not self._linked.is_set():
@@ -92,7 +92,7 @@ class KeeperClient:
         place = CellPlace(
             int(message.body["worker"]), message.body.get("pid") is not None, tuple(message.body["served"])
         )
-        # Without a keeper a worker that dies stays dead, and its link says so.
+        # Without a keeper a worker that dies stays dead, and its link ends.
         self._places[cell] = place._replace(runs=True)
         return place
 
@@ -106,7 +106,7 @@ class KeeperClient:
         return [int(worker) for worker in message.body["served"]]
 
     async def release(self, cell: str) -> None:
-        """Forget where a cell is served, which is gone for good; the next keeper may have to be told again."""
+        """Forget where a cell is served, which is gone for good; the next keeper may need it again."""
         self._places.pop(cell, None)
         with contextlib.suppress(CellError):
             await self.drop(cell)

@@ -268,7 +268,7 @@ class Egress:
         return await self._change(name, work, dry=dry)
 
     async def check_pins(self, rules: Iterable[Rule]) -> None:
-        """Refuse rules that pin a name to a port of irons itself, which the floor keeps shut whatever a rule says.
+        """Refuse rules that pin a name to a port of irons itself, which the floor keeps closed under any rule.
 
         Raises:
             HttpError: 400, naming the rule, the address and the port; or the kernel cannot be asked.

@@ -64,7 +64,7 @@ class HttpExchange:
         self._news.set()
 
     async def run(self, app: ASGIApp) -> None:
-        """Have the application answer; whatever goes wrong in it, the peer is not left waiting."""
+        """Have the application answer; where it fails, the peer gets an answer too."""
         try:
             await app(self._scope, self._receive, self._send)
         except asyncio.CancelledError:
@@ -83,7 +83,7 @@ class HttpExchange:
             await self._news.wait()
         if self._over:
             return {"type": "http.disconnect"}
-        # The end of the body is told once; whoever asks again waits for the end of the exchange.
+        # The end of the body is reported once; a second call waits for the end of the exchange.
         self._taken = self._whole
         body = bytes(self._body)
         self._body.clear()

@@ -1,6 +1,6 @@
 """Who may hold a connection to the API without having shown that it may use it: so many per peer, and so many in all.
 
-Connections that have shown a valid key do not count, so those who have one are served whatever those without do. Where
+Connections that have shown a valid key do not count, so clients without a key cannot keep those with one from being served. Where
 there is no room, the oldest connection that is waiting for its peer makes place; one that is being served is left alone.
 """
 

@@ -39,7 +39,7 @@ _SHARE = 0.01
 _ENDED_WITHIN = 120.0
 
 _ANNOUNCED = (NEAR, 60)
-"""Seconds before the end at which open sessions say so."""
+"""Seconds before the end at which open sessions are notified."""
 _log = logging.getLogger(__name__)
 
 
@@ -76,7 +76,7 @@ class SandboxDeadlines:
 
     @property
     def announces(self) -> bool:
-        """Whether the open sessions of every sandbox can be told of its end."""
+        """Whether the open sessions of every sandbox can be notified of its end."""
         return all(isinstance(engine, Announces) for engine in self._engines.values())
 
     def first(
@@ -201,7 +201,7 @@ class SandboxDeadlines:
                 self._end(sandbox, after, "idle")
             else:
                 if after.ttl is not None and left is None and sandbox.status in (READY, RUNNING):
-                    # It was started while no one could say so.
+                    # It was started while the control plane did not run.
                     after = after.due(now, after.ttl * SECOND)
                 await self._note(given, _kept(after, now).noted(now))
                 self._announce(sandbox, after, left)

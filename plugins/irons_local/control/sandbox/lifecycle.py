@@ -129,7 +129,7 @@ class Lifecycle:
             return changed
 
     async def stop(self, name: str, reason: str | None = None) -> StoredSandbox:
-        """Begin to stop a sandbox; starting ends where it is, and one that is stopped stays so.
+        """Begin to stop a sandbox; a start is broken off, and a stopped one stays stopped.
 
         Args:
             name: its name or id.
@@ -299,7 +299,7 @@ class Lifecycle:
             await self._open_door(sandbox)
             self._progress[sandbox.id] = "starting"
             try:
-                # In force, and confirmed by the gateway, before the first process exists.
+                # Active, and confirmed by the gateway, before the first process exists.
                 await self._egress.enforce(sandbox.id)
                 # An engine without boot steps need not know of them.
                 await (engine.start(sandbox.id) if boot else engine.start(sandbox.id, boot=False))
@@ -355,12 +355,12 @@ class Lifecycle:
 
     @contextlib.asynccontextmanager
     async def _failing(self, sandbox: StoredSandbox) -> AsyncIterator[None]:
-        """Let a piece of work end in `error`, with its reason, whatever goes wrong in it."""
+        """Set the state `error`, with the reason, where a piece of work fails in any way."""
         try:
             yield
         except asyncio.CancelledError:
             raise
-        except Exception as error:  # noqa: BLE001 (no sandbox may stay half way, whatever went wrong)
+        except Exception as error:  # noqa: BLE001 (no failure may leave a sandbox half way)
             known = isinstance(error, _FAILURES)
             _log.log(
                 logging.WARNING if known else logging.ERROR,

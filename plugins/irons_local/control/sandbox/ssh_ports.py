@@ -200,7 +200,7 @@ async def _lead(
     )
     try:
         await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        # One side has said all it had; the other may still be answering, but not for ever.
+        # One side has sent everything; the other may still answer, but not for ever.
         await asyncio.wait(ways, timeout=_LAST_WORDS)
     finally:
         for way in ways:

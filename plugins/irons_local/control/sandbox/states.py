@@ -44,7 +44,7 @@ class VerbRefusal(NamedTuple):
     """A verb that a state refuses.
 
     Attributes:
-        text: what whoever asks is told; has places for `name` and `doing`.
+        text: the refusal's text; has places for `name` and `doing`.
         made: True refuses only a sandbox that was made once, False only one that never was; None refuses both.
     """
 

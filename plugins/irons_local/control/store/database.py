@@ -191,7 +191,7 @@ def _back_up(connection: sqlite3.Connection, path: Path) -> None:
 
 @contextlib.contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Turn whatever SQLite says about the file into one line for people."""
+    """Turn SQLite's error about the file into one line for people."""
     try:
         yield
     except sqlite3.IntegrityError:

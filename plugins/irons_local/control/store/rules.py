@@ -44,7 +44,7 @@ def put(connection: sqlite3.Connection, sandbox: str, rule: Rule) -> bool:
 
 
 def remove(connection: sqlite3.Connection, sandbox: str, pattern: str) -> str | None:
-    """Take a rule away.
+    """Remove a rule.
 
     Returns:
         The list it was in, or None where there is no such rule.
@@ -68,7 +68,7 @@ def replace(connection: sqlite3.Connection, sandbox: str, new: Sequence[Rule]) -
 
 
 def revision(mode: str | None, rules: Iterable[Rule]) -> str:
-    """A name for just this mode and these rules, whatever their order: the same for the same, another for any other."""
+    """A name for exactly this mode and these rules, independent of their order."""
     plain = sorted((rule.pattern.text, rule.list, rule.pins, rule.broad, rule.note) for rule in rules)
     return hashlib.sha256(json.dumps([mode, plain]).encode()).hexdigest()[:32]
 

@@ -160,7 +160,7 @@ def new_id() -> str:
 
 
 def insert(connection: sqlite3.Connection, sandbox: StoredSandbox) -> None:
-    """Write a new sandbox, and remember for its events whom they are about.
+    """Write a new sandbox, and record its name for its events.
 
     Raises:
         sqlite3.IntegrityError: the name is taken.
@@ -200,7 +200,7 @@ def get(connection: sqlite3.Connection, name: str) -> StoredSandbox:
 
 
 def note_end(connection: sqlite3.Connection, identity: str, why: str) -> None:
-    """Keep why a sandbox is about to be destroyed without anybody asking for it; who looks for it then is told."""
+    """Record why a sandbox is destroyed without a request; later requests for it get the reason."""
     connection.execute("UPDATE subjects SET gone_why = ? WHERE sandbox = ?", (why, identity))
 
 

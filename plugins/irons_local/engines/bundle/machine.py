@@ -33,7 +33,7 @@ class Machine:
     Attributes:
         id: the sandbox's, and its cell's.
         name: its host name.
-        image: id of the image it stands on.
+        image: id of the image it is based on.
         image_name: what that image was called then.
         host_key: its public host key.
         limits: what it may use.
@@ -107,7 +107,7 @@ class Machine:
     @staticmethod
     @contextlib.asynccontextmanager
     async def held(home: Path, within: float = 0.0) -> AsyncIterator[int]:
-        """Meanwhile no one else starts, copies or removes the sandbox; waits `within` so many seconds for that.
+        """Keep others from starting, copying or removing the sandbox; waits `within` so many seconds for that.
 
         Gives the descriptor that holds it: a process that inherits it goes on holding it.
 

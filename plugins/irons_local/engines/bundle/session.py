@@ -23,7 +23,7 @@ IMAGE = "image"
 """The file of the settings directory with the variables of the image, as text of sh(1)."""
 
 LIMITS = "limits"
-"""The file of the settings directory with what programs must be told of the sandbox's limits, as text of sh(1)."""
+"""The file of the settings directory with the sandbox's limits as programs read them, as text of sh(1)."""
 
 WORKDIR = "workdir"
 """A file of the settings directory: the directory that the image's programs start in."""
@@ -129,7 +129,7 @@ exec "$SHELL" -c "$irons_command"
 
 
 def forced(shell: str) -> str:
-    """The command for the person's own shell, whatever shell that is."""
+    """The command for the user's own login shell."""
     return f"exec {shell} {CONFIG_DIRECTORY}/{FILE}"
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from irons_local.limits import Limits
 
 PERIOD = 100_000
-"""Microseconds, as the limits of control groups are told by (cgroups(7))."""
+"""Microseconds, the unit of the limits of control groups (cgroups(7))."""
 
 _PROCESSORS = ("online", "possible", "present")
 _UNLIMITED = 0x7FFFFFFFFFFFF000

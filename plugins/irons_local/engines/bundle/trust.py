@@ -11,7 +11,7 @@ AUTHORITIES = "ca.pem"
 """The settings file with the carried certificates; empty where there is none."""
 
 BUNDLE = "ca-bundle.pem"
-"""The settings file with these and with what the host trusts, for programs that are told of one file."""
+"""The settings file with these and with what the host trusts, for programs that take one file."""
 
 DEBIAN = "/usr/local/share/ca-certificates/irons"
 """Where Debian and Alpine take certificates from, one a file."""

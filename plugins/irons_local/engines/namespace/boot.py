@@ -265,7 +265,7 @@ def _mount_kit(kit: int) -> None:
 
 
 def _lay(files: dict[str, str]) -> None:
-    """Put files into the root file system, in the place of whatever is there, beneath it and through no link."""
+    """Put files into the root file system, replacing what is there, beneath it and through no link."""
     root = os.open(ROOTFS, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for path, text in files.items():

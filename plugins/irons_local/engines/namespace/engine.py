@@ -114,7 +114,7 @@ class NamespaceEngine:
             return Made(image.username, (host_key,), image.name)
 
     async def _warm(self) -> None:
-        """Have what carries out a start ready by the time it is needed; where that fails the start says so."""
+        """Prepare the process that carries out a start; where that fails, the start reports it."""
         if self._starter is not None:
             with contextlib.suppress(OSError):
                 await self._starter.warm()
@@ -149,7 +149,7 @@ class NamespaceEngine:
             draft.mkdir(parents=True, mode=0o700)
             for name in ("upper", "work", "settings"):
                 (draft / name).mkdir(mode=0o700)
-            # It is the sandbox's own root directory, whatever the daemon's umask is.
+            # It is the sandbox's own root directory, independent of the daemon's umask.
             (draft / "upper").chmod(0o755)
             if spec.limits.disk is not None:
                 await asyncio.to_thread(disk_images.make, draft, spec.limits.disk)
@@ -194,7 +194,7 @@ class NamespaceEngine:
                     await asyncio.shield(self._halt(sandbox, home, 0.0))
 
     async def _with_newest_kit(self, home: Path, machine: Machine) -> Machine:
-        """A machine that names the newest kit; one that was made to run the SSH server of its image stays so."""
+        """A machine that names the newest kit; one that was made to run the SSH server of its image keeps it."""
         newest = await self._newest_kit() if machine.kit else None
         if newest is None or newest.id == machine.kit:
             return machine
@@ -245,7 +245,7 @@ class NamespaceEngine:
         try:
             await self._images.sweep()
         except (EngineError, OSError) as error:
-            # The sandbox is gone all the same; the next sweep removes what it stood on.
+            # The sandbox is gone all the same; the next sweep removes what it was based on.
             _log.warning("layers of %s: %s", sandbox, error)
 
     async def admit(self, sandbox: str, public_keys: str, gone: Sequence[str] = ()) -> None:

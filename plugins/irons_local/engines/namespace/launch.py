@@ -77,12 +77,12 @@ def order(
     shown: Mapping[str, str],
     enforced: Collection[str],
 ) -> boot.BootOrder:
-    """What `boot` is told to start.
+    """What `boot` is to start.
 
     Args:
         home: the sandbox's directory.
         machine: its record.
-        image: what it stands on.
+        image: what it is based on.
         lower: the directories below its changes, topmost first.
         kit: the SSH server it runs; None for the one of the image.
         inherited: the descriptors that come with the order.
@@ -168,7 +168,7 @@ async def run(told: boot.BootOrder, held: int, starter: Starter | None) -> Start
     """Have `boot` carry out an order.
 
     Args:
-        told: the order.
+        told: the order that `boot` gets.
         held: the descriptor that keeps others from starting this sandbox; `boot` goes on holding it should this
             process end before it does.
         starter: the warm process; None starts one for this order alone.
@@ -267,10 +267,10 @@ def _answered(out: bytes, complaint: bytes, what: str) -> dict[str, Any]:
 
 
 async def greeted(cells: Cells, cell: str, process: Process | None, console_end: int) -> None:
-    """Come back when the SSH server has said who it is; `process` is process 1, None where it has ended.
+    """Return when the SSH server has sent its version; `process` is process 1, None where it has ended.
 
     Raises:
-        EngineError: the machine ended, or its SSH server does not answer; with what it said last.
+        EngineError: the machine ended, or its SSH server does not answer; with its last output.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + _READY_WITHIN

@@ -46,7 +46,7 @@ def clone(request: dict[str, Any], say: Say) -> dict[str, Any]:
 
     Args:
         request: `source` and `target` (descriptors of directories; `target` is empty).
-        say: told how far it is.
+        say: called with the progress.
 
     Raises:
         EngineError: there is no room, or the directory cannot be copied.

@@ -55,7 +55,7 @@ def hide(request: dict[str, Any], say: Say) -> dict[str, Any]:
 
     Args:
         request: `rootfs` (descriptor of all layers as one), `mask` (descriptor of the mask's own directory).
-        say: told what is done.
+        say: called with what is done.
 
     Returns:
         What `prepare.prepare` found.

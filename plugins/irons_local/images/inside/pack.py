@@ -44,7 +44,7 @@ def pack(request: dict[str, Any], say: Say) -> dict[str, Any]:
     Args:
         request: `rootfs` and `archive` (descriptors), `size` (bytes to expect, 0 if not known), `without_keys`
             (leave out host keys and authorized keys).
-        say: told how far it is.
+        say: called with the progress.
 
     Returns:
         `size`, the bytes of the files without their holes.

@@ -126,7 +126,7 @@ def _read(path: str) -> str:
 
 
 def _write(path: str, text: str, mode: int) -> None:
-    """Replace a file, whatever it was, by a plain one that root owns."""
+    """Replace a file of any kind by a plain one that root owns."""
     draft = f"{path}.irons-new"
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     with open(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
@@ -354,7 +354,7 @@ def _os_name() -> str:
 
 
 def _text(path: str) -> str:
-    """What a file says; a link here is usual, and leads within the image whatever it says."""
+    """The text of a file; a link is followed within the image alone."""
     # What is not a plain file might never be read to its end.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, encoding="utf-8", errors="replace") as file:

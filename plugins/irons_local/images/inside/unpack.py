@@ -52,7 +52,7 @@ def unpack(request: dict[str, Any], say: Say) -> dict[str, Any]:
     Args:
         request: `archive` and `rootfs` (descriptors), `stream` (true where the archive comes through a pipe),
             `size` (bytes of the archive, 0 if not known).
-        say: told how far it is.
+        say: called with the progress.
 
     Returns:
         What `prepare.prepare` found, and `size`, the bytes unpacked.

@@ -159,7 +159,7 @@ class Kits:
             rootfs, kit = os.open(base.rootfs, flags), os.open(into, flags)
             stack.callback(os.close, rootfs)
             stack.callback(os.close, kit)
-            # Everybody inside runs its programs, whatever the umask is here.
+            # Every user inside runs its programs, independent of the umask here.
             os.fchmod(kit, 0o755)
             if os.geteuid() == 0:
                 idmap = outer_map()

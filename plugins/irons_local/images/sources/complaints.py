@@ -35,7 +35,7 @@ class Complaints:
         told = " ".join(line.split())
         if told.startswith(_BROKEN) and not self._package:
             self._package = told.removeprefix(_BROKEN).removeprefix("package ").removeprefix("archive ")
-            # What the package's own script said stands right before.
+            # The output of the package's own script comes right before.
             self._script = "" if self._before.startswith(_STAGES) else self._before
         elif self._package and not self._reason:
             self._reason = told

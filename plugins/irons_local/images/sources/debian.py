@@ -73,7 +73,7 @@ class Recipe:
         if program is None:
             raise EngineError("machine", "mmdebstrap is not installed", "see `irons doctor`: mmdebstrap")
         return [
-            # It ends with us, whatever ends us, and takes its half-made tree and mounts away.
+            # It ends with this process, however that ends, and removes its half-made tree and mounts.
             *("setpriv", "--pdeathsig", "TERM", "--"),
             program,
             "--mode=root" if root else "--mode=unshare",
@@ -147,7 +147,7 @@ def host_release(path: Path = Path("/etc/os-release")) -> dict[str, str]:
 
 
 def _host_sources(apt: Path, family: str, suite: str) -> Iterator[str]:
-    """The host's own source files that are about its own suite; what else it installs from is no one's business here."""
+    """The host's own source files that are about its own suite; its other sources are not copied."""
     found = [apt / "sources.list"]
     with_parts = apt / "sources.list.d"
     if with_parts.is_dir():

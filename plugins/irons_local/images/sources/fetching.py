@@ -75,7 +75,7 @@ async def fetch(reference: Reference, digest: str, archive: Path, progress: Prog
         reference: where it is.
         digest: which one, as `digest_of` gave it.
         archive: the file, in a directory that holds what is temporary, too.
-        progress: told how far it is.
+        progress: called with the progress.
 
     Raises:
         EngineError: it cannot be had, does not have its digest, or does not fit on the disk.
@@ -111,7 +111,7 @@ async def _start(words: list[str], temporary: Path | None) -> Process:
         raise EngineError("machine", "skopeo is not installed", "see `irons doctor`: skopeo")
     env = dict(os.environ) if temporary is None else {**os.environ, "TMPDIR": str(temporary)}
     return await asyncio.create_subprocess_exec(
-        # It ends with us, whatever ends us.
+        # It ends with this process, however that ends.
         *("setpriv", "--pdeathsig", "TERM", "--", program, *words),
         stdin=DEVNULL,
         stdout=PIPE,

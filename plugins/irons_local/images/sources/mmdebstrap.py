@@ -29,7 +29,7 @@ async def debootstrap(recipe: debian.Recipe, out: int, log: Path, progress: Prog
         recipe: what to build.
         out: descriptor of the pipe for the archive.
         log: file for all that the programs say; it is replaced.
-        progress: told how far it is.
+        progress: called with the progress.
 
     Raises:
         EngineError: it failed, with the cause in the words of the program that failed, and the log's path.
@@ -132,7 +132,7 @@ async def piped(
 
 
 async def _closing(work: Coroutine[Any, Any, _T], descriptor: int) -> _T:
-    """Do some work, and close its end of a pipe whatever becomes of it."""
+    """Do some work, and close its end of a pipe also where it fails."""
     try:
         return await work
     finally:

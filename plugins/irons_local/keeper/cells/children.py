@@ -67,7 +67,7 @@ def _child(work: Callable[[Link], None], link: Link) -> NoReturn:
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         work(link)
         os._exit(0)
-    except BaseException as error:  # noqa: BLE001 (whatever it is, the keeper must hear of it)
+    except BaseException as error:  # noqa: BLE001 (the keeper must learn of every failure)
         with suppress(LinkError):
             link.send({"error": fault(error)})
         os._exit(1)

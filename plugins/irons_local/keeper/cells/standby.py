@@ -42,7 +42,7 @@ class StandbyRefuser:
         self._present = loop.after(0, lambda: None)
 
     def add(self, cell: CellSockets, missed: int = 0) -> None:
-        """A cell is there; `missed` of its connections were refused elsewhere, and are told here."""
+        """A cell is there; `missed` of its connections were refused elsewhere, and are reported here."""
         missed += self.remove(cell.name)
         self._cells[cell.name] = [socket.socket(fileno=os.dup(fd)) for fd in cell.sockets[:_TCP]]
         self._missed[cell.name] = missed
@@ -50,7 +50,7 @@ class StandbyRefuser:
             self._watch(cell.name)
 
     def remove(self, name: str) -> int:
-        """A cell is gone; gives how many of its connections were refused and not told yet."""
+        """A cell is gone; gives how many of its connections were refused and not reported yet."""
         for sock in self._cells.pop(name, []):
             self._loop.forget(sock.fileno())
             sock.close()

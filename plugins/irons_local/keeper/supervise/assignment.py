@@ -19,7 +19,7 @@ MOST_ALONE = 32
 
 
 class Assignment:
-    """Who serves whom.
+    """Which worker serves which cell.
 
     Args:
         count: how many workers there are for all cells, numbered from 0.

@@ -58,7 +58,7 @@ class Plan(NamedTuple):
 
 
 class PendingProcess:
-    """A process on its way: what it is given, and whom to tell.
+    """A process that is being started: what it is given, and what to call when it runs or failed.
 
     Args:
         plan: what it shall be.

@@ -23,7 +23,7 @@ class Left(NamedTuple):
 
     Attributes:
         workers: those that go on, by their numbers.
-        said: what each of them said meanwhile without being asked, such as that it is alive.
+        said: notices that each of them sent in between, such as that it is alive.
         served: every worker that ever served a cell, the one of now last.
         unserved: cells whose gateway was ended, and which no worker was given before.
     """

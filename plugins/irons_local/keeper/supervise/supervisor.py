@@ -64,15 +64,15 @@ class ManagedProcess:
         version: the keeper's own, noted for the next keeper.
         heard: called with what it says on its link.
         begun: called when it has been started, or found, and its link is up.
-        ended: called when it has ended, for whatever reason.
+        ended: called when it has ended, for any reason.
         bear: has it come to be; it may be there later, or not at all.
 
     Attributes:
         link: to it, while it runs.
         pid: its process, also when that has ended.
         failures: how often in a row it has ended, or did not come to be.
-        served: it has said that it is alive, so whatever it serves was served.
-        told: it was told to end, for good or to be started again.
+        served: it has reported that it is alive, so its cells were served.
+        told: it was asked to end, for good or to be started again.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class ManagedProcess:
             self._retry()
 
     def resume(self, found: Found) -> None:
-        """Look after a process of an earlier keeper; where it has ended meanwhile, start another.
+        """Take over a process of an earlier keeper; where it has ended, start another.
 
         Raises:
             OSError: as `start`.
@@ -159,7 +159,7 @@ class ManagedProcess:
         self._begun()
 
     def alive(self) -> None:
-        """It has said that it is alive, and must say so again and again from now on: one that hangs is of no use."""
+        """It has reported that it is alive, and must do so regularly from now on: one that hangs is replaced."""
         self._unheard = 0
         self.served = True
         if not self._looking:
@@ -223,7 +223,7 @@ class ManagedProcess:
         self.failures = 0
 
     def _unlinked(self, _: Client) -> None:
-        # Without a link it is of no use, whatever it does; but it may be about to end, and to say why.
+        # Without a link it cannot be used; but it may be about to end, and to report why.
         if self._pidfd >= 0:
             self._kill_after(_LAST_WORDS)
 

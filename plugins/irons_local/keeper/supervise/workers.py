@@ -118,7 +118,7 @@ class GatewayWorkers:
         for number, process in left.workers.items():
             found = self._add(number).process
             found.resume(process)
-            # It said that it lives while it was taken over, and may hang before it says so again.
+            # It reported that it is alive while it was taken over, and may hang before the next report.
             for body in left.said[number] if found.link is not None else ():
                 self._told(number, body)
         self._resuming = False
@@ -270,7 +270,7 @@ class GatewayWorkers:
         return [cell for cell in self.held if cell.name in wanted]
 
     def _keep(self) -> None:
-        """Record for the next keeper, and for the journal's reader, who serves whom."""
+        """Record for the next keeper, and for the journal's reader, which worker serves which cell."""
         try:
             write_whole(self._kept, json.dumps(self._assignment.state()), parents=False)
         except OSError as error:

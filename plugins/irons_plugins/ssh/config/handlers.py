@@ -31,7 +31,7 @@ class SshHost(NamedTuple):
 def ssh_config(
     ctx: Context, *, name: str | None, install: bool, uninstall: bool, strict_hostkeys: bool
 ) -> str | Sequence[SshHost] | None:
-    """Return the Host blocks, or install them, or take them away."""
+    """Return the Host blocks, or install or remove them."""
     installed = Installed(ctx.settings)
     if uninstall:
         if install or name is not None:

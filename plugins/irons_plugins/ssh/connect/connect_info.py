@@ -37,12 +37,12 @@ def entrance(
     Args:
         ctx: The call's context.
         name: The sandbox.
-        strict: Check the host key even where the server told none.
+        strict: Check the host key even where the server sent none.
         direct: Where the backend is this machine's own, take a descriptor from the keeper; else the TCP port.
         lasting: The options are for a file; they must work when irons has been upgraded and the runtime directory is another one.
 
     Raises:
-        ApiError: The server said no, or something that is invalid.
+        ApiError: The server refused, or its answer is invalid.
         ConfigError: The known_hosts file can't be written.
     """
     target = asked_target(ctx, name)

@@ -1,4 +1,4 @@
-"""Host keys that a server told, in a known_hosts file of each sandbox's own: no one else's entries count there."""
+"""Host keys that a server sent, in a known_hosts file of each sandbox's own, the only one that is read."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def known_hosts_path(settings: Settings, name: str) -> Path:
 
 
 def told_host_key(settings: Settings, name: str, target: Target) -> dict[str, str]:
-    """Write the host keys that the server told, and return the OpenSSH options that check against them alone.
+    """Write the host keys that the server sent, and return the OpenSSH options that check against them alone.
 
     On a full disk they travel in the options themselves: a sandbox must be entered to have something removed there.
 

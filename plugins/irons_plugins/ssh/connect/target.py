@@ -52,7 +52,7 @@ class Target(NamedTuple):
 
 
 def target_of(address: SshAddress) -> Target:
-    """Return what the server said, or refuse it.
+    """Return what the server sent, or refuse it.
 
     Raises:
         ApiError: A host, port, user, host key, cell or command is invalid.

@@ -1,4 +1,4 @@
-"""What egress refused, or let through in vain, while a command ran in a sandbox: said at its end, on stderr."""
+"""What egress refused, or let through in vain, while a command ran in a sandbox: printed at its end, on stderr."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from irons.context import Context
 
 SHORT = 10.0
-"""Seconds below which a command that was named is a script, and nothing is said of it."""
+"""Seconds below which a command that was named is a script, and no line is printed."""
 
 LOST = 255
 """OpenSSH's exit code where it did not get there, or lost the connection."""

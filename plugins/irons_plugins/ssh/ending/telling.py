@@ -1,4 +1,4 @@
-"""What a person is told on stderr when a program in a sandbox has ended."""
+"""What is printed on stderr when a program in a sandbox has ended."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def run_program(
     sinks: Sinks = Sinks(),  # noqa: B008 - a tuple
     check: Callable[[], None] | None = None,
 ) -> ProgramRun:
-    """Run a program in a sandbox to its end. What happens once it may have started is told in the answer.
+    """Run a program in a sandbox to its end. Failures after it may have started are in the answer.
 
     Args:
         ctx: The call's context; its streams are the program's.

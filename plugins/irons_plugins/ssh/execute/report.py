@@ -69,7 +69,7 @@ class Report(NamedTuple):
         stderr: The end of its stderr, and likewise.
         stderr_encoding: As for stdout.
         stderr_cut: As for stdout.
-        refused: What egress refused meanwhile: host, port, reason, count; None where the server can't tell.
+        refused: What egress refused while it ran: host, port, reason, count; None where the server can't tell.
         unreachable: What egress let through and that reached no server, likewise.
         error: Why irons failed, with `code`, `message`, `hint`; None where the program ended.
     """

@@ -53,7 +53,7 @@ class SandboxResult(NamedTuple):
 
 
 class _Shown:
-    """The program's lines go to the shared streams, and so does what is told about it."""
+    """The program's lines go to the shared streams, and so do notes about it."""
 
     def __init__(self, name: str, outputs: Outputs) -> None:
         self._out, self._err = Prefixed(name, outputs.stdout), Prefixed(name, outputs.stderr)
@@ -128,7 +128,7 @@ def run_on_all(
         names: The sandboxes.
         program: What to run.
         finished: Called in this thread for each sandbox as its program ends.
-        strict: Check host keys even where the server told none.
+        strict: Check host keys even where the server sent none.
         outputs: Where lines go; None keeps what the programs write for their reports.
 
     Returns:

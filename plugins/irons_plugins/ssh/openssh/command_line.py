@@ -23,7 +23,7 @@ PINNED: Mapping[str, str] = {
     "ControlPath": "none",
     "UpdateHostKeys": "no",
 }
-"""Said on every command line, though `-F none` and OpenSSH's defaults amount to the same."""
+"""On every command line, though `-F none` and OpenSSH's defaults amount to the same."""
 
 UNCHECKED: Mapping[str, str] = {
     "StrictHostKeyChecking": "no",
@@ -31,10 +31,10 @@ UNCHECKED: Mapping[str, str] = {
     "GlobalKnownHostsFile": "/dev/null",
     "LogLevel": "ERROR",
 }
-"""A host key that no one told is not checked; LogLevel spares the warning that it was added to /dev/null."""
+"""A host key that the server did not send is not checked; LogLevel spares the warning that it was added to /dev/null."""
 
 CHECKED: Mapping[str, str] = {"StrictHostKeyChecking": "yes"}
-"""A host key that no one told, but that must be in ~/.ssh/known_hosts."""
+"""A host key that the server did not send, but that must be in ~/.ssh/known_hosts."""
 
 
 Options = Sequence[tuple[str, str]]

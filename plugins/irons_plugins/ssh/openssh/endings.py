@@ -47,7 +47,7 @@ class Aftermath(NamedTuple):
     """What the server reports about a sandbox after a program failed there.
 
     Attributes:
-        out_of_memory: The control group counted a kill meanwhile.
+        out_of_memory: The control group counted a kill while it ran.
         gone: What became of the sandbox (`box was destroyed`); empty where it is the same and runs.
     """
 

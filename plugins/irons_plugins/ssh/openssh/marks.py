@@ -38,8 +38,8 @@ class Marks:
     Attributes:
         began: When the program was started (monotonic seconds); None before.
         end: How it ended; None before, and where that was never reported.
-        failed: The sandbox's part ended before the program began, and said why.
-        closed: OpenSSH said last that the connection was closed.
+        failed: The sandbox's part ended before the program began, and reported why.
+        closed: OpenSSH's last line says that the connection was closed.
     """
 
     def __init__(self, token: str, host: str = "") -> None:

@@ -26,7 +26,7 @@ _ASK_AGAIN = 0.5
 class Signalled(KeyboardInterrupt):
     """TERM or HUP came; `number` says which.
 
-    A `KeyboardInterrupt`, so that whatever undoes its work on Ctrl-C does so here too.
+    A `KeyboardInterrupt`, so that code which undoes its work on Ctrl-C does it here too.
     """
 
     def __init__(self, number: int) -> None:
@@ -63,7 +63,7 @@ def run_piped(
         streams: The call's streams; those that are no files are pumped.
         header: What it reads before the call's own stdin.
         no_stdin: It reads nothing of the call's own stdin.
-        bound: It is killed when this process dies; starting it takes longer so.
+        bound: It is killed when this process dies; this makes its start slower.
         sinks: What takes its output in place of the call's streams.
         deadline: Tells when it is killed, in monotonic seconds; asked again and again, as that may change.
         raw: Return -n, and not 128+n, where signal n killed it.

@@ -45,7 +45,7 @@ def carried_over(target: Target, env: Mapping[str, str]) -> Carried:
     config = home / ".ssh" / "config"
     if not config.is_file():
         return Carried({})
-    # OpenSSH would look for it in the home directory of the password database, whatever HOME says.
+    # OpenSSH would look for it in the home directory of the password database, not in HOME.
     own, plain = asked(target, str(config), env), asked(target, "none", env)
     differs = {key: values for key, values in own.items() if plain and values != plain.get(key)}
     options = {name: _value(differs[key][0]) for key, name in CARRIED.items() if key in differs}
