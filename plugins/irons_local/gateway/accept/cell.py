@@ -125,10 +125,10 @@ class Cell:
         return name if isinstance(name, str) else self.name
 
     def put(self, sandbox: dict[str, Any], policy: Policy) -> None:
-        """Keep a policy and put it in force; live connections are the caller's affair.
+        """Keep a policy and put it active; live connections are the caller's affair.
 
         Raises:
-            OSError: it could not be kept, and the one before stays in force.
+            OSError: it could not be kept, and the one before stays active.
         """
         text = json.dumps({"sandbox": sandbox, "policy": policy.to_json()})
         self._kept.parent.mkdir(mode=0o750, exist_ok=True)

@@ -2,7 +2,7 @@
 
 No query leaves. Names are answered alike whether they exist or may be reached, so an answer tells nothing and a
 query carries nothing out; a name is resolved, by the host, only when a connection to it is about to be dialled.
-Questions for SRV and TXT records are told apart here; `questions` says which of them the gateway asks itself.
+Questions for SRV and TXT records are recognised here; `questions` says which of them the gateway asks itself.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def compose(question: Wanted, found: Sequence[Found] | None, room: int) -> bytes
 
     Args:
         question: what was asked.
-        found: the records; None where nobody could say.
+        found: the records; None where no one could say.
         room: bytes that it may have. By UDP what does not fit is to be asked for by TCP; beyond `MOST_BYTES`
             records are left out.
     """

@@ -25,7 +25,7 @@ class Pools:
 
     Args:
         kept: the file that has every block but the usual one, one a line; a gateway's workers share it.
-        close: told the blocks, whose addresses no name may lead to.
+        close: called with the blocks, to whose addresses no name may lead.
     """
 
     def __init__(self, kept: Path, close: Callable[[tuple[IPv4Network, ...]], None]) -> None:

@@ -1,6 +1,6 @@
 """A cell's questions for SRV and TXT records that the gateway asks on its behalf, where a rule covers the name.
 
-Each that leaves has its record first, and there are few a second: a name that is asked for is told to whoever runs
+Each that leaves has its record first, and there are few a second: a name that is asked for is seen by the operator of
 its DNS. What an answer names is granted nothing, but judged by its own name and port when a connection is made.
 """
 
@@ -80,7 +80,7 @@ class Questions:
         found = self._known(question)
         if found is None:
             found = await self._find(question)
-            # A rule that went away meanwhile takes the answer with it.
+            # Where the rule was removed in between, there is no answer.
             if found is not None and self._rule(question) is None:
                 found = ()
         return compose(question, found, room)

@@ -68,7 +68,7 @@ class SyntheticNames:
 
         Args:
             name: the name.
-            covered: tells whether a rule covers it: room is kept for such names, whatever else was asked for.
+            covered: whether a rule covers it: room is kept for such names, no matter how many others were asked for.
 
         Raises:
             NamesFullError: the cell has used up its names, or those of this moment.

@@ -8,7 +8,7 @@ aside for cells that may never want it (dynamic thresholds, Choudhury and Hahne)
 from __future__ import annotations
 
 RESERVED = 160
-"""For what is nobody's: the log, links, the pipe of the relays, files that are opened for a moment, resolvers that hang."""
+"""For what belongs to no cell: the log, links, the pipe of the relays, files that are opened for a moment, resolvers that hang."""
 CELL = 10
 """What each cell takes by being there: its sockets, its names, what waits for them, and its pace."""
 ACCEPTED = 1

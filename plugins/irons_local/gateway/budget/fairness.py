@@ -76,7 +76,7 @@ class FairSelector(selectors.BaseSelector):
     """A selector for `asyncio.SelectorEventLoop`, of nested epoll(7)s: one for each cell, in one that the loop waits on.
 
     Args:
-        spent: tells how long this thread has computed, in seconds, so that nobody pays for what else the machine does.
+        spent: tells how long this thread has computed, in seconds, so that no one pays for what else the machine does.
         clock: tells the time, in seconds.
 
     Attributes:
@@ -173,7 +173,7 @@ class FairSelector(selectors.BaseSelector):
         return key
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """What is ready of the cell whose turn it is, and of what is nobody's.
+        """What is ready of the cell whose turn it is, and of what belongs to no cell.
 
         Args:
             timeout: seconds to wait; 0 where the loop has something to do in any case.

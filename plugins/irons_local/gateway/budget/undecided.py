@@ -47,7 +47,7 @@ class Budget:
 
 
 class Meter:
-    """What one connection has said while it is undecided.
+    """What one connection has sent while it is undecided.
 
     Args:
         budget: of its cell.

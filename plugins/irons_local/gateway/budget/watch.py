@@ -68,7 +68,7 @@ class Watch:
             self._ask(self._events | _WRITE)
 
     def unread(self) -> None:
-        """Wait no more for something to read; the kernel is told only if something comes."""
+        """Wait no more for something to read; the kernel is asked to only if something arrives."""
         self._reader = None
 
     def deafen(self) -> None:

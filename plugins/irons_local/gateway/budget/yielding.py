@@ -4,7 +4,7 @@ A task that reads and writes without ever having to wait would keep the loop for
 looks at the clock first (`Wire.recv`, `Wire.send`), and once the turn is over it waits for the cell's next one. It
 waits by a descriptor of the cell's own that is always ready: the fair selector hands it out like any other socket of
 the cell, and charges to the cell what follows. What is on the loop's ready list, as after `asyncio.sleep(0)`, would run
-in every round instead, whatever its cell has used already.
+in every round instead, no matter what its cell has used already.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ _PACE: contextvars.ContextVar[Pace | None] = contextvars.ContextVar("pace", defa
 
 
 def current() -> Pace:
-    """The pace of the cell in whose context this is called; what is nobody's is never over."""
+    """The pace of the cell in whose context this is called; what belongs to no cell is never over it."""
     return _PACE.get() or Pace(Slice())
 
 

@@ -48,9 +48,9 @@ class Judged(NamedTuple):
     """A host that may be dialled as far as the rules go.
 
     Attributes:
-        host: whom the attempt is for.
+        host: the host that the attempt is for.
         decision: what the rules say of it.
-        others: other names it said in the clear, which only the mode lets pass.
+        others: other names it sent in the clear, which only the mode lets pass.
     """
 
     host: Host
@@ -89,10 +89,10 @@ def judge(
         policy: of the sandbox.
         name: the name its DNS was asked for, or None where it connected to a literal address.
         where: that address.
-        claimed: the names it says in the clear; to a literal address the first is whom it is for.
+        claimed: the names it sends in the clear; to a literal address the first is its host.
         port: the port it connected to.
         protocol: what it speaks.
-        proxied: the names are said as to a proxy, in an absolute target.
+        proxied: the names are sent as to a proxy, in an absolute target.
 
     Raises:
         RefusedError: with the reason.
@@ -174,7 +174,7 @@ def refuse_for(
 
 
 def untouched(policy: Policy | None, host: Host, port: int, protocol: str) -> Judged | Refusal:
-    """What would have been said of an attempt that ended before it could be judged."""
+    """The verdict for an attempt that ended before it could be judged."""
     if policy is None:
         return refuse_for(host, port, protocol, None, UNKNOWN, Cause.NO_POLICY).refusal
     decision = decide(policy, host, port)

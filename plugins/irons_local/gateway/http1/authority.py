@@ -1,4 +1,4 @@
-"""The authority of a request: whom it asks, in one spelling; and how a request is refused that does not say so well."""
+"""The authority of a request: the host it asks, in one spelling; and the refusal of one that is malformed."""
 
 from __future__ import annotations
 

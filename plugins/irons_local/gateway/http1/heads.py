@@ -1,4 +1,4 @@
-"""HTTP/1 request heads (RFC 9112): parsed by llhttp, checked by a stricter grammar, written anew from what was parsed.
+"""HTTP/1 request heads (RFC 9112): parsed by llhttp, checked by a stricter grammar, written again from what was parsed.
 
 What goes on to a server is never the bytes that came but what was understood of them, so a server cannot read
 another host or another end of the body out of them than the gateway did.
@@ -178,7 +178,7 @@ def _llhttp(raw: bytes) -> tuple[bytes, int, _Collector]:
         raise NotSpokenError(f"HTTP/{version.decode()} is not let through")
     # A recipient goes by the highest minor version that it knows (RFC 9110, section 2.5).
     minor = min(int(version[-1:]), 1)
-    # llhttp knows a list of methods, and what it does not know is no error (RFC 9110, section 9.1); none but CONNECT
+    # llhttp knows a list of methods, and what it does not know is not an error (RFC 9110, section 9.1); none but CONNECT
     # has a request head of another form.
     shown = b"CONNECT" if method.upper() == b"CONNECT" else b"GET"
     seen = _Collector()

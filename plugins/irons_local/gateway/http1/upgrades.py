@@ -37,7 +37,7 @@ def kept(fields: Iterable[Field], *, websocket: bool) -> tuple[Field, ...]:
 
     Args:
         fields: in the order and spelling in which they came.
-        websocket: the upgrade to WebSocket goes on, and no other beside it.
+        websocket: the upgrade to WebSocket goes on, and no other next to it.
     """
     dropped = {b"http2-settings"} if websocket else {b"http2-settings", b"upgrade"}
     found: list[Field] = []

@@ -17,7 +17,7 @@ from irons_local.gateway.http2.frames import (
 MOST_STREAMS = 512
 """Requests under way on one connection at most."""
 OFFERED_STREAMS = 256
-"""What clients are told of that."""
+"""What clients get for that."""
 MOST_CONTINUATIONS = 32
 MAX_BLOCK = 32_768
 """Bytes of a header block, as compressed."""

@@ -2,7 +2,7 @@
 
 Header blocks are decoded, judged, and go on as they came. What they are compressed with belongs to the connection: once
 a request was refused the server knows less than the client believes, so no further block goes on. The refused request is
-answered here, the client is told to go away, and what runs ends in peace.
+answered here, the client gets GOAWAY, and requests that run are finished.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class Stream:
     """One request that went on.
 
     Attributes:
-        left: bytes of body that are still to come; None where that was not said.
-        asked: the client has said all of it.
+        left: bytes of body that are still to come; None where that was not sent.
+        asked: the client has sent all of it.
         answered: the server has.
         grpc: it is answered by gRPC's trailers.
     """
@@ -87,7 +87,7 @@ class Http2:
     Attributes:
         to_server: bytes that go to the server.
         reached: a server is there.
-        going: the client was told to go away.
+        going: GOAWAY was sent to the client.
         last: the last stream of which the server has heard.
     """
 
@@ -134,7 +134,7 @@ class Http2:
 
     @property
     def over(self) -> bool:
-        """True where nothing more will be said on it."""
+        """True where nothing more will be sent on it."""
         return self.going and not self._streams
 
     @property
@@ -186,7 +186,7 @@ class Http2:
         self._client.feed(data)
 
     def step_client(self) -> bool:
-        """Handle some of what the client said; True where there is more.
+        """Handle some of what the client sent; True where there is more.
 
         Raises:
             Http2Error: it broke the protocol or a bound.
@@ -212,7 +212,7 @@ class Http2:
         """Begin with a server that may not speak HTTP/2 at all.
 
         Returns:
-            What it may hear in any case, with no byte of the client's choice in it. What the client has said so far is
+            What it may get in any case, with no byte of the client's choice in it. What the client has sent so far is
             for when it has answered with its settings, as every server does first (RFC 9113, section 3.4).
         """
         self._introduced = True
@@ -222,7 +222,7 @@ class Http2:
         return h2.PREFACE + h2.settings({h2.ENABLE_PUSH: 0})
 
     def step_server(self) -> tuple[bytes, bool]:
-        """Handle some of what the server said.
+        """Handle some of what the server sent.
 
         Returns:
             What goes to the client, and whether there is more.
@@ -294,7 +294,7 @@ class Http2:
         if stream is not None:
             self._count(stream, piece)
         elif piece.first:
-            # The server may have ended it meanwhile, and still counts what comes.
+            # The server may have ended it already, and still counts what arrives.
             self._budget.take(EMPTY)
         # What waits for the server to be reached keeps nothing of what came with it.
         self.to_server.append(piece.raw if self.reached else bytes(piece.raw))

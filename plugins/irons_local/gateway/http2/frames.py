@@ -28,7 +28,7 @@ HEADER_TABLE_SIZE, ENABLE_PUSH, MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE, ENA
 
 
 class Http2Error(Exception):
-    """A connection that ends for what was said on it.
+    """A connection that ends for what was sent on it.
 
     Attributes:
         code: the error code of its GOAWAY.

@@ -18,7 +18,7 @@ from irons_local.gateway.http2.frames import COMPRESSION_ERROR, Http2Error
 from irons_policy.hostnames import Host
 
 MAX_TABLE = 8192
-"""Bytes that a connection's table is said to have; what is kept here for it is three times as much."""
+"""Bytes that a connection's table is announced to have; what is kept here for it is three times as much."""
 MAX_LIST = 65_536
 """Bytes of a header list, counted as RFC 9113, section 10.5.1, does."""
 MAX_FIELDS = 256

@@ -129,7 +129,7 @@ class NameServers:
         self, server: Address, wait: int, message: bytes, identity: int, name: str, kind: Kind
     ) -> Answer:
         family = socket.AF_INET if server.version == 4 else socket.AF_INET6
-        # A port of the kernel's choosing, and connected, so that nobody else's datagram comes in.
+        # A port of the kernel's choosing, and connected, so that no one else's datagram comes in.
         wire = Wire(
             self._loop, socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         )

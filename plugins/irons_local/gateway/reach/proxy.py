@@ -29,7 +29,7 @@ HTTP = 80
 STAGGER = 2.0
 """Seconds that one address has before the next is asked for as well; the proxy's own dial is part of them."""
 REFUSES_CONNECT = frozenset({400, 403, 405, 501})
-"""Answers of a proxy that lets nobody CONNECT to port 80, where it takes requests in absolute form."""
+"""Answers of a proxy that lets no one CONNECT to port 80, where it takes requests in absolute form."""
 REMEMBERED = 300.0
 """Seconds for which that is known."""
 OWN_ZONES = frozenset({"localhost", "local", "localdomain", "internal", "lan", "home", "corp", "arpa"})
@@ -57,7 +57,7 @@ class Proxy:
         loop: the running loop.
         kept: the file in which the setting outlasts this process, readable by it alone.
         resolver: asks the host for the proxy's name.
-        close: told the addresses and ports at which sandboxes may not reach the proxy, and its name.
+        close: called with the addresses and ports at which sandboxes may not reach the proxy, and its name.
         ground: the live facts.
     """
 
@@ -191,7 +191,7 @@ class Route:
     Args:
         proxy: the proxy.
         setting: as it was when the way began.
-        host: whom the connection is for.
+        host: the host that the connection is for.
     """
 
     def __init__(self, proxy: Proxy, setting: Upstream, host: Host) -> None:
@@ -208,7 +208,7 @@ class Route:
     def by_name(self) -> bool:
         """True where the proxy resolves the host's name.
 
-        A name of one label, or of a zone that is only somebody's own, means something else where the proxy is.
+        A name of one label, or of a zone that is only someone's own, means something else where the proxy is.
         """
         labels = self._host.text.split(".")
         return (
@@ -223,7 +223,7 @@ class Route:
         return not (self._setting.is_direct(self._host, address) or self._proxy.is_beneath(address, port))
 
     async def dial(self, loop: FairLoop, address: Address, port: int) -> Wire:
-        """Connect to a checked address: through the proxy, or directly where the setting or the floor has it so.
+        """Connect to a checked address: through the proxy, or directly where the setting or the floor requires it.
 
         Raises:
             DialError: it was not reached.

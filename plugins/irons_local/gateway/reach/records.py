@@ -155,7 +155,7 @@ def _txt(data: bytes) -> Txt:
 
 
 def _name(data: bytes, at: int) -> tuple[list[bytes], int]:
-    """The labels of the name at a place, and where it ends there; in bounded time, whatever it points to."""
+    """The labels of the name at a place, and where it ends there; in bounded time, no matter where it points."""
     labels: list[bytes] = []
     end = -1
     length = pointers = 0

@@ -40,7 +40,7 @@ def lookup(name: str) -> list[Address]:
     """The addresses of an absolute name, by the host's resolver, in its order.
 
     Raises:
-        ResolveError: it has none, or nobody could say.
+        ResolveError: it has none, or no one could say.
     """
     try:
         found = socket.getaddrinfo(name.encode("ascii") + b".", None, type=socket.SOCK_STREAM)
@@ -119,7 +119,7 @@ class Resolver:
         return found
 
     def known(self, cell: str, name: str) -> tuple[Address, ...] | None:
-        """The addresses of a name that was resolved for the cell a moment ago; nobody is asked."""
+        """The addresses of a name that was resolved for the cell a moment ago; no one is asked."""
         kept = self._kept.get((cell, name))
         return kept.addresses if kept is not None and kept.until > time.monotonic() else None
 
@@ -173,7 +173,7 @@ class Resolver:
         try:
             self._loop.call_soon_threadsafe(self._done, cell, name, future, answer)
         except RuntimeError:
-            return  # the loop is closed: nobody waits any more
+            return  # the loop is closed: no one waits any more
 
     def _done(
         self,
@@ -195,6 +195,6 @@ class Resolver:
 
 
 def _retrieved(future: asyncio.Future[list[Address]]) -> None:
-    """Nobody may be waiting any more; an unread failure is no news."""
+    """No one may be waiting any more; an unread failure needs no report."""
     if not future.cancelled():
         future.exception()

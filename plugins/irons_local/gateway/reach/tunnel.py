@@ -15,7 +15,7 @@ from irons_policy.hostnames import Host
 
 MOST_ANSWER = 16 * 1024
 ANSWER_TIMEOUT = 30.0
-"""Seconds in which the proxy must have connected, or said why not."""
+"""Seconds in which the proxy must have connected, or reported why not."""
 _END = b"\r\n\r\n"
 _STATUS = re.compile(rb"HTTP/1\.[01] ([1-9][0-9]{2})(?: [^\r\n]*)?\r\n")
 _MOST_INTERIM = 8
@@ -71,7 +71,7 @@ async def connect(wire: Wire, target: bytes, authorization: bytes | None) -> Non
 
     Raises:
         ProxyRefusedError: the proxy did not connect.
-        DialError: it said nothing that could be understood, or nothing in time.
+        DialError: its answer was not understood, or did not come in time.
         OSError: the connection to it broke.
     """
     await wire.send(request(target, authorization))

@@ -1,7 +1,7 @@
 """Refusals on their way to the log: repeats of one within a second become one event with a count.
 
 The first of them is written at once. A repeat that has a record of its own, as a connection has, gets a short one that
-says which event it belongs to; any other is counted beside the log (see `tally`) before it is answered. So a kill loses
+says which event it belongs to; any other is counted next to the log (see `tally`) before it is answered. So a kill loses
 nothing. The log has the count each time it has doubled, and when its second is over. A cell that makes more different
 events than there is room for gets one event that says how many were left out.
 """
@@ -119,11 +119,11 @@ class Folder:
             recent.append(Remembered(microseconds(), refusal, command, count))
 
     def dropped(self, cell: str, count: int, why: Dropped) -> None:
-        """Take note of attempts that were refused and cannot be told one by one."""
+        """Take note of attempts that were refused and cannot be logged one by one."""
         self._take(cell, self.of(cell), why, count, None)
 
     def unwritten(self, cell: str) -> None:
-        """Take note of an attempt that was refused because the log could not be written: told once it can be."""
+        """Take note of an attempt that was refused because the log could not be written: logged once it can be."""
         self._journal.lost += 1
         self.of(cell).unwritten += 1
         self._missing()
@@ -149,7 +149,7 @@ class Folder:
     ) -> None:
         fold = folds.open.get(what)
         if fold is not None and entry is not None and entry.run is not fold.entry.run:
-            # The log went on in another file meanwhile, which is to be understood by itself.
+            # The log went on in another file, which must be readable by itself.
             self._end(cell, folds.open.pop(what))
             fold = None
         if fold is None:
@@ -164,7 +164,7 @@ class Folder:
                 entry.fold(fold.entry, fold.count)
                 fold.written = fold.count
             except JournalError:
-                # It was refused whether or not it can be told; its opening record shows.
+                # It was refused whether or not that can be logged; its opening record shows it.
                 fold.count -= count
             return
         fold.entry.count(fold.count)
@@ -175,7 +175,7 @@ class Folder:
         try:
             fold.write()
         except JournalError:
-            # What is missing is counted, and told when there is room.
+            # What is missing is counted, and logged when there is room.
             missing, fold.written = fold.count - fold.written, fold.count
             self._journal.lost += missing
             self.of(cell).unwritten += missing

@@ -90,7 +90,7 @@ class Run:
 
 
 class Entry:
-    """One attempt in the log; its later records update what its earlier ones said."""
+    """One attempt in the log; its later records update its earlier ones."""
 
     __slots__ = ("_cell", "_journal", "_run", "closed", "conn")
 
@@ -112,7 +112,7 @@ class Entry:
         return f"{self._run.name}.{self.conn}"
 
     def open(self, **fields: Any) -> None:
-        """Say that it was accepted, or, anew, whom it turned out to be for.
+        """Record that it was accepted, or, again, the host that it turned out to be for.
 
         Raises:
             JournalError: it could not be written.
@@ -128,7 +128,7 @@ class Entry:
         self._journal.put(self._run, "verdict", {"conn": self.conn, "cell": self._cell, **fields})
 
     def event(self, **fields: Any) -> None:
-        """Say, or say anew, a whole event in one record.
+        """Say, or say again, a whole event in one record.
 
         Raises:
             JournalError: it could not be written.
@@ -136,7 +136,7 @@ class Entry:
         self._journal.put(self._run, "event", {"conn": self.conn, "cell": self._cell, **fields})
 
     def dropped(self, **fields: Any) -> None:
-        """Say, or say anew, how many events there was no room for.
+        """Say, or say again, how many events there was no room for.
 
         Raises:
             JournalError: it could not be written.
@@ -144,7 +144,7 @@ class Entry:
         self._journal.put(self._run, "dropped", {"conn": self.conn, "cell": self._cell, **fields})
 
     def count(self, count: int) -> None:
-        """Say, beside the log, how often it happened so far; a full disk loses it if this process is then killed."""
+        """Say, next to the log, how often it happened so far; a full disk loses it if this process is then killed."""
         with contextlib.suppress(OSError):
             self._run.counts.put(self.conn, count)
 
@@ -176,7 +176,7 @@ class Entry:
         self._journal.release(self._run)
 
     def done(self) -> None:
-        """Nothing more will be said of this event."""
+        """Nothing more will be recorded of this event."""
         if not self.closed:
             self.closed = True
             self._run.counts.drop(self.conn)
@@ -259,7 +259,7 @@ class Journal:
         self._wrote(run.name)
 
     def release(self, run: Run) -> None:
-        """One attempt less is open in a run; a finished run says so."""
+        """One attempt less is open in a run; a finished run records that."""
         run.live -= 1
         if run.retired and not run.live:
             self._end(run)

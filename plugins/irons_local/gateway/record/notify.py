@@ -47,7 +47,7 @@ class Notifier:
             self._loop.call_soon(self._send, context=self._context)
 
     def unrecorded(self, counts: Callable[[], Mapping[str, int]]) -> None:
-        """Refusals are missing in the log: `counts` is asked how many of each cell, and the listeners are told."""
+        """Refusals are missing in the log: `counts` is asked how many of each cell, and the listeners are notified."""
         self._miscounted = True
         if not self._counting:
             self._counting = True
@@ -70,7 +70,7 @@ class Notifier:
             return
         for link, untold in self._links.items():
             untold.update(runs)
-            # Whoever does not read is told once, when it does again, however much was written meanwhile.
+            # A listener that does not read is notified once, when it reads again, no matter how much was written.
             if link not in self._sending:
                 self._begin(link, untold)
         self._loop.call_later(PAUSE, self._send)

@@ -15,7 +15,7 @@ class Refusal(NamedTuple):
         host: a canonical name or address.
         port: 0 where the protocol has none.
         protocol: http, tls, tcp, udp, icmp or the number of another.
-        mode: the mode in force, or None where no policy was known.
+        mode: the mode active, or None where no policy was known.
         rule: the pattern that decided, or None.
         reason: one line for the log.
         cause: the same for programs.

@@ -1,4 +1,4 @@
-"""Counts that go on while nothing is written to the log: a small file beside each run.
+"""Counts that go on while nothing is written to the log: a small file next to each run.
 
 A repeat of a refusal is counted here before it is answered. Each count has a place of 16 bytes that is written over
 in one `pwrite(2)`: which event of the run it is of, and how often it happened so far. What was written stays in the
@@ -29,7 +29,7 @@ class CounterFile:
         self._free: list[int] = []
 
     def put(self, conn: int, count: int) -> None:
-        """Write down how often an event happened so far.
+        """Record how often an event happened so far.
 
         Args:
             conn: the event's number in its run.

@@ -2,7 +2,7 @@
 
 One pipe serves all relays of this process, one pass after the other: no more is read from a source than its sink has
 room for, so the pipe is empty again after each pass, and a connection that does not move holds nothing but its two
-sockets. What the kernel counts of pipes per user is the same whatever sandboxes do.
+sockets. What the kernel counts of pipes per user does not depend on what sandboxes do.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ def share_of_pipes(workers: int, soft_limit: int) -> int:
 
 
 class Pipes:
-    """The pipe of one worker, empty whenever nobody is using it.
+    """The pipe of one worker, empty whenever no one is using it.
 
     Args:
-        complain: is told once that the pipe could not be made as large as it should be.
+        complain: is called once where the pipe could not be made as large as it should be.
         wanted: bytes that it should hold.
 
     Attributes:
@@ -137,7 +137,7 @@ class Flow:
         sink: where they go.
         pipes: what they go through.
         turns: of the cell whose connection it is.
-        ended: called once, with None at the end of `source` (which `sink` has then been told) or with what broke.
+        ended: called once, with None at the end of `source` (which `sink` has then received) or with what broke.
 
     Attributes:
         moved: bytes that `sink` has taken.
@@ -191,7 +191,7 @@ class Flow:
         self._wait_to_read()
 
     def stop(self) -> None:
-        """Stop, wherever it is; nothing is told to anyone."""
+        """Stop at once; no callback is called."""
         self.done = True
         if self._waits == 1:
             self._source.watch.unread()

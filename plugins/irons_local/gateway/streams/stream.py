@@ -145,7 +145,7 @@ class Wire:
         return free if free > 0 and free >= queued >> 1 else 0
 
     def age(self) -> float:
-        """Seconds since its peer said something, or since it was connected to (tcp(7), `tcpi_last_data_recv`)."""
+        """Seconds since its peer sent something, or since it was connected to (tcp(7), `tcpi_last_data_recv`)."""
         told = self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
         (milliseconds,) = _TCP_INFO.unpack(told)
         return float(milliseconds) / 1000

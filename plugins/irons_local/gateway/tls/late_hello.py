@@ -1,8 +1,8 @@
-"""Follows whatever may be a ClientHello in the middle of what a client says, without holding anything back.
+"""Follows anything that may be a ClientHello in the middle of what a client sends, without holding anything back.
 
 Some protocols begin TLS in the same breath as the message that asks for it (MySQL), or wrap it in messages of
-their own (TDS). A candidate is read along as the bytes go by; the one in a million that is none ends as an error
-that nobody hears of.
+their own (TDS). A candidate is read along as the bytes go by; the one in a million that is not one ends as an error
+that no one hears of.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from irons_local.gateway.tls.client_hello import BadHelloError, Hello, OddHelloE
 MOST = 8
 """Seem to begin at once at most."""
 READER = 1024
-"""Bytes that one costs beside what it has been given."""
+"""Bytes that one costs next to what it has been given."""
 _BEGINS = re.compile(rb"\x16\x03...\x01", re.DOTALL)
 """What `client_hello.begins` says yes to."""
 _TAIL = 5
@@ -47,7 +47,7 @@ class LateHelloScanner:
             A ClientHello that has become whole with these bytes; its `rest` is the end of them.
 
         Raises:
-            TooManyError: somebody sows candidates to hide one.
+            TooManyError: someone sows candidates to hide one.
             TooMuchError: there is no room for what they hold.
             OddHelloError: a ClientHello has become whole, and its records hold something else.
         """

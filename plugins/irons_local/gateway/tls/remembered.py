@@ -23,7 +23,7 @@ _KEY = 32
 
 
 class Known(NamedTuple):
-    """What OpenSSL said of a ClientHello: the server name, if there is one, and the alert that refuses it."""
+    """What OpenSSL reports of a ClientHello: the server name, if there is one, and the alert that refuses it."""
 
     name: Host | None
     alert: bytes
