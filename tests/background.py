@@ -23,7 +23,7 @@ def job(way: str, argv: Sequence[str]) -> list[str]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Let what is started meanwhile hear INT and QUIT, also where this run is a background job that ignores them."""
+    """Let what is started in the block receive INT and QUIT, also where this run is a background job that ignores them."""
     before = {number: signal.signal(number, signal.default_int_handler) for number in HEARD}
     try:
         yield

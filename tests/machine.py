@@ -186,7 +186,7 @@ def _tests(count: int) -> str:
 
 
 class _Untested:
-    """What was not tested in the whole run, by whatever process: each report of a test arrives here.
+    """What was not tested in the whole run, by any process: each report of a test arrives here.
 
     Args:
         config: the run's.

@@ -1,4 +1,4 @@
-"""What the gate of coverage stands on: data that a kill cut short cannot fail the run, nor hide what others covered."""
+"""What the gate of coverage uses: data that a kill cut short cannot fail the run, nor hide what others covered."""
 
 from __future__ import annotations
 

@@ -206,7 +206,7 @@ def test_a_usage_error_is_an_object_for_programs(run_irons: Runner) -> None:
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(words=st.lists(st.text(max_size=12), max_size=5))
 def test_any_words_parse_or_are_refused(command: Command, words: list[str]) -> None:
-    """Whatever the words, parsing ends with values for every parameter, or a `UsageError`."""
+    """No matter what the words, parsing ends with values for every parameter, or a `UsageError`."""
     try:
         parsed = parse(command, words)
     except UsageError:

@@ -129,7 +129,7 @@ REAL = PluginHost({"IRONS_PLUGINS": ""}, lambda _: None).tree
     )
 )
 def test_any_words_complete(words: list[str]) -> None:
-    """Whatever was typed, completion answers with what begins so."""
+    """No matter what was typed, completion answers with what begins like that."""
     for candidate in complete(REAL, words, SOURCES):
         assert candidate == FILES or candidate.word.startswith(words[-1] if words else "")
 
@@ -249,7 +249,7 @@ def test_names_are_kept_and_forgotten(tmp_path: Path) -> None:
 
 
 def test_names_that_cannot_be_written_are_done_without(tmp_path: Path) -> None:
-    """A cache is no reason to fail."""
+    """A broken cache is not a reason to fail."""
     (tmp_path / "file").write_text("")
     names = NameCache(tmp_path / "file" / "names.json")
     names.put("one", "ready")

@@ -23,7 +23,7 @@ from irons.ending import ending, lasting, noted, soonest, told
     ],
 )
 def test_durations(seconds: int | None, text: str) -> None:
-    """A duration is told in its two largest units."""
+    """A duration is reported in its two largest units."""
     assert lasting(seconds) == text
 
 
@@ -46,7 +46,7 @@ def test_what_ends_soon_is_kept() -> None:
 
 
 def test_what_is_kept_may_be_old_or_broken() -> None:
-    """An end that has passed is not told any more, and a file that someone else wrote breaks nothing."""
+    """An end that has passed is not shown any more, and a file that someone else wrote breaks nothing."""
     assert told({"a": f"{int(time.time()) - 60} stop"}, "a") == ""
     assert soonest({"a": "x stop", "b": "", "c": f"{int(time.time()) - 60} stop"}) == ""
     assert ending(0, "stop") == "stops in 0 s"

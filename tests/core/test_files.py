@@ -23,7 +23,7 @@ def test_directories_are_their_owners_alone(tmp_path: Path) -> None:
 
 
 def test_a_file_is_whole_and_private(tmp_path: Path) -> None:
-    """A file is 0600 unless said otherwise, and surrogate escapes go out as the bytes that they were."""
+    """A file is 0600 unless another mode is given, and surrogate escapes go out as the bytes that they were."""
     path = tmp_path / "new" / "file"
     write_whole(path, "ü\udcff\n")
     assert path.read_bytes() == b"\xc3\xbc\xff\n"

@@ -179,7 +179,7 @@ def reference() -> str:
 
 
 def test_every_option_of_every_command_is_in_the_overview() -> None:
-    """The options that all commands share are told once, in the overview of the reference."""
+    """The options that all commands share are reported once, in the overview of the reference."""
     text = reference()
     for option in GLOBAL_OPTIONS:
         assert max(option.flags, key=len) in text

@@ -75,7 +75,7 @@ def printed(data: object, view: View, form: str, *, tty: bool = False, **env: An
 
 
 def test_a_terminal_gets_a_table() -> None:
-    """Columns under their titles, no colour codes where NO_COLOR says so."""
+    """Columns under their titles, no colour codes where NO_COLOR is set."""
     assert printed(ROWS, VIEW, "", tty=True, NO_COLOR="1") == (
         "NAME  STATUS   TAGS  ON \none   ready    a, b  yes\ntwo   stopped        no \n",
         "",
@@ -249,7 +249,7 @@ def test_json_is_whole_or_nothing() -> None:
 
 
 def test_a_long_array_waits_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An array longer than what is kept in memory comes out whole and in order, whatever the length."""
+    """An array longer than what is kept in memory comes out whole and in order, no matter what the length."""
     monkeypatch.setattr("irons.terminal.output.KEPT", 3)
     for length in range(8):
         out, _ = printed((Pair(str(n), "x") for n in range(length)), View(), "json")
@@ -276,7 +276,7 @@ def test_what_is_followed_is_flushed_line_by_line(form: Any) -> None:
 
 @pytest.mark.parametrize("form", [None, "table", "plain"])
 def test_an_error_is_one_to_three_lines(form: str | None) -> None:
-    """A person is told what happened and what to do next, cleaned."""
+    """A person reads what happened and what to do next, cleaned."""
     err = io.StringIO()
     show_error(NotFound("no \x1b such\nthing", hint="look\u202e"), form, Streams(stderr=err))
     assert err.getvalue() == "irons: no \\x1b such\\nthing\n  look\\u202e\n"
@@ -321,7 +321,7 @@ def test_every_exit_code_of_an_error_is_known() -> None:
 
 
 def test_streams_without_a_terminal_have_none() -> None:
-    """What is not a terminal, closed, or no file at all is told so."""
+    """What is not a terminal, closed, or no file at all gets a line about it."""
     closed = io.StringIO()
     closed.close()
     streams = Streams(closed, io.StringIO(), closed, {"COLUMNS": "wide"})

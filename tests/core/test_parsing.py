@@ -60,7 +60,7 @@ def read(command: Command, line: str, in_use: str | None = None) -> dict[str, ob
     ],
 )
 def test_words_become_parameters(line: str, changed: dict[str, object]) -> None:
-    """Options anywhere, values joined or apart, flags in a bundle, and whatever stands behind two dashes as it is."""
+    """Options anywhere, values joined or apart, flags in a bundle, and what follows two dashes as it is."""
     usual = {
         "source": "one",
         "paths": (),
@@ -127,7 +127,7 @@ def test_other_values_of_a_flag_are_refused(word: str) -> None:
 
 @pytest.mark.parametrize("words", ["-n3", "-n=3", "-n 3", "--count=3", "--count 3"])
 def test_options_take_their_value_in_every_form(words: str) -> None:
-    """A value stands behind its option, in the same word or the next one."""
+    """A value follows its option, in the same word or the next one."""
     assert read(COPY, f"one out {words}")["number"] == 3
 
 
@@ -233,7 +233,7 @@ def test_one_scan_serves_every_face() -> None:
 
 @given(st.lists(st.text(max_size=10), max_size=6))
 def test_no_words_break_the_scanner(words: list[str]) -> None:
-    """Whatever the words, there is an answer or a `UsageError`."""
+    """No matter what the words, there is an answer or a `UsageError`."""
     scan_globals(words)
     try:
         found = split_globals(words)

@@ -41,7 +41,7 @@ def run(env: dict[str, str], *words: str, **more: Any) -> subprocess.CompletedPr
 
 
 def test_the_version(env: dict[str, str]) -> None:
-    """The version is told wherever it is asked for, and by the console script too."""
+    """The version is reported wherever it is asked for, and by the console script too."""
     wanted = f"irons {__version__}\n"
     script = str(Path(sys.executable).with_name("irons"))
     for argv in (
@@ -227,7 +227,7 @@ def test_without_words_and_without_a_terminal(env: dict[str, str]) -> None:
 def test_another_program_takes_this_ones_place(
     env: dict[str, str], fake_api: FakeApi, tmp_path: Path
 ) -> None:
-    """A command that becomes another program ends with that program's code; where there is none, one line says so."""
+    """A command that becomes another program ends with that program's code; where there is none, one line reports it."""
     fake_api.add("one")
     fake = tmp_path / "bin" / "ssh"
     fake.parent.mkdir()

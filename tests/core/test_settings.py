@@ -68,7 +68,7 @@ def test_flag_then_environment_then_profile_then_file(
 
 
 def test_defaults_are_named_so(irons_env: dict[str, str]) -> None:
-    """Without a file every setting has its default, and says so."""
+    """Without a file every setting has its default, which is shown as its source."""
     settings = load({}, irons_env)
     assert {value.source for value in settings.values.values()} == {"default"}
     assert {name: settings[name] for name in KEYS} == {name: key.default for name, key in KEYS.items()}
@@ -181,7 +181,7 @@ def test_a_key_never_travels_in_clear(irons_env: dict[str, str], url: str) -> No
     "url", ["http://127.0.0.1:1", "http://localhost", "http://[::1]:8000", "http://127.9.9.9"]
 )
 def test_a_key_may_travel_to_this_machine(irons_env: dict[str, str], url: str) -> None:
-    """Loopback is no other machine."""
+    """Loopback is not another machine."""
     choose(load({"api_url": url, "api_key": "k"}, irons_env), PluginHost(irons_env, built_in=()))
 
 
@@ -390,7 +390,7 @@ def test_a_broken_file_is_never_written_over(run_irons: Runner, config: Path) ->
 
 
 def test_a_file_in_the_directorys_place(run_irons: Runner, irons_env: dict[str, str]) -> None:
-    """A file where the directory should be is told in one line."""
+    """A file where the directory should be is reported in one line."""
     place = config_path(irons_env).parent
     place.parent.mkdir(parents=True)
     place.write_text("")

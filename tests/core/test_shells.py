@@ -48,7 +48,7 @@ def work(env: dict[str, str]) -> str:
 
 
 class Typed:
-    """A shell on a terminal, and what its screen said."""
+    """A shell on a terminal, and what its screen showed."""
 
     def __init__(self, argv: list[str], env: dict[str, str]) -> None:
         self.pid, self._fd = pty.fork()

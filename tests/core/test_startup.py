@@ -43,7 +43,7 @@ def test_no_start_takes_more_instructions_than_its_bar(bench: ModuleType, tmp_pa
 
 
 def test_the_benchmark_measures_every_case() -> None:
-    """The program runs through, with a row for each case, whatever the machine makes of the bars."""
+    """The program runs through, with a row for each case, no matter what the machine makes of the bars."""
     done = subprocess.run(
         [sys.executable, PROGRAM, "--runs", "2", "--no-valgrind"],
         capture_output=True,

@@ -70,7 +70,7 @@ def test_a_program_is_noted_and_run_on_request(run_irons: Runner) -> None:
 
 
 def test_outcomes_say_what_went_wrong(run_irons: Runner) -> None:
-    """`ok` fails a test with what the command said."""
+    """`ok` fails a test with what the command printed."""
     with pytest.raises(AssertionError, match="there is no command"):
         run_irons("nonsense").ok()
 

@@ -15,7 +15,7 @@ from irons.text import clean, local_time, rfc3339, size_text
 
 @given(st.text())
 def test_nothing_hostile_is_left(text: str) -> None:
-    """Whatever comes in, what comes out has no control, format or surrogate character but the harmless soft ones."""
+    """No matter what comes in, what comes out has no control, format or surrogate character but the harmless soft ones."""
     for character in clean(text):
         assert unicodedata.category(character) not in ("Cc", "Cs")
         assert unicodedata.bidirectional(character) not in (
@@ -49,7 +49,7 @@ def test_escapes_are_shown() -> None:
 
 @given(st.text(max_size=300), st.integers(1, 50))
 def test_a_limit_cuts(text: str, limit: int) -> None:
-    """A limit is never exceeded, and a cut text says so."""
+    """A limit is never exceeded, and a cut text is marked as cut."""
     cut = clean(text, limit=limit)
     assert len(cut) <= limit
     assert cut == clean(text) or cut.endswith("…")
@@ -86,7 +86,7 @@ OFFSETS = st.integers(-23 * 3600, 23 * 3600).map(lambda seconds: timezone(timede
 @pytest.mark.slow
 @pytest.mark.parametrize("zone", ["UTC", "MST7MDT", "Asia/Kolkata", "Africa/Monrovia", "Europe/Amsterdam"])
 def test_local_times_are_what_the_zone_says(zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever was asked before: across a minute, a change of summer time, zones that differed by seconds, and another zone."""
+    """Independent of earlier calls: across a minute, a change of summer time, zones that differed by seconds, and another zone."""
 
     @given(
         st.datetimes(datetime(1850, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC) | OFFSETS),  # noqa: DTZ001

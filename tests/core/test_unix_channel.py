@@ -197,7 +197,7 @@ def test_silence_ends_in_time(tmp_path: Path, irons_env: dict[str, str]) -> None
 
 
 def test_nobody_listens(tmp_path: Path, irons_env: dict[str, str]) -> None:
-    """Without a server it is unreachable; what wakes the server is asked first, and its error is what is said."""
+    """Without a server it is unreachable; what wakes the server is asked first, and its error is what is reported."""
     with client(tmp_path / "s", irons_env, connect_timeout=0.05) as api, pytest.raises(Unreachable):
         api.status("one")
 

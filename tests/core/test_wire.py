@@ -51,7 +51,7 @@ def client(url: str, env: dict[str, str], **flags: object) -> Api:
 
 
 def is_over_within(seconds: float, call: Callable[[], object]) -> bool:
-    """Tell whether a call is over in time in one of three tries: a machine that is busy meanwhile only adds to the others."""
+    """Tell whether a call is over in time in one of three tries: a busy machine only makes the others slower."""
     for _ in range(3):
         began = time.monotonic()
         call()
@@ -86,7 +86,7 @@ def test_refusals_have_their_kind(
 
 
 def test_a_page_of_html_is_cut_and_cleaned(api: Api, fake_api: FakeApi) -> None:
-    """An error that is no JSON is shown as it is: on one line, cleaned."""
+    """An error that is not JSON is shown as it is: on one line, cleaned."""
     fake_api.fail(faults.html(500))
     with pytest.raises(ApiError, match=r"the server answered 500 .*Bad Gateway.*\\x1b\[31mnginx") as caught:
         api.status("one")
@@ -95,7 +95,7 @@ def test_a_page_of_html_is_cut_and_cleaned(api: Api, fake_api: FakeApi) -> None:
 
 @pytest.mark.parametrize("body", [b"[1]", b"null", b'"x"', b"<html>", b'{"a": ', b"[" * 200_000, b"\xff\xfe"])
 def test_what_is_no_json_object_is_an_error(api: Api, fake_api: FakeApi, body: bytes) -> None:
-    """A 2xx answer whose body is no JSON object is refused, not half read."""
+    """A 2xx answer whose body is not a JSON object is refused, not half read."""
     fake_api.fail(faults.Fault(200, body))
     with pytest.raises(ApiError, match="not a JSON object"):
         api.status("one")
@@ -170,7 +170,7 @@ def test_dropped_connections_are_tried_again(api: Api, fake_api: FakeApi) -> Non
     "fault", [faults.dropped(), faults.error(503), faults.too_many(), faults.broken_off(), faults.error(502)]
 )
 def test_create_is_never_sent_twice(api: Api, fake_api: FakeApi, fault: faults.Fault) -> None:
-    """Whatever becomes of the request, a second sandbox is never asked for."""
+    """No matter what becomes of the request, a second sandbox is never asked for."""
     fake_api.fail(fault)
     with pytest.raises(IronsError):
         api.create("two", "ssh-ed25519 AAAA")
@@ -250,14 +250,14 @@ def test_a_silent_resolver_is_told_within_the_connect_timeout(
 
 
 def test_what_no_request_can_carry_is_a_slip(api: Api, fake_api: FakeApi) -> None:
-    """Half a character, as a broken pipe or paste leaves it, is told as what it is, and nothing is sent."""
+    """Half a character, as a broken pipe or paste leaves it, is reported as what it is, and nothing is sent."""
     with pytest.raises(UsageError, match="lone surrogate"):
         api.check("\udc80.example")
     assert fake_api.calls == []
 
 
 def test_a_route_that_is_not_there_is_unsupported(api: Api, fake_api: FakeApi) -> None:
-    """An older server without a route is told from a sandbox that is not there."""
+    """An older server without a route is distinguished from a sandbox that is not there."""
     fake_api.has_list = False
     with pytest.raises(Unsupported, match="no such route"):
         api.list()
@@ -266,7 +266,7 @@ def test_a_route_that_is_not_there_is_unsupported(api: Api, fake_api: FakeApi) -
 
 
 def test_names_are_percent_encoded(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name is one path segment, whatever is in it."""
+    """A name is one path segment, no matter what is in it."""
     asked: list[str] = []
 
     def call(_method: str, path: str, *_: object, **__: object) -> dict[str, object]:
@@ -320,7 +320,7 @@ def _httpx_exceptions() -> list[type[Exception]]:
 
 @pytest.mark.parametrize("kind", _httpx_exceptions(), ids=lambda kind: kind.__name__)
 def test_no_httpx_exception_leaks(api: Api, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]) -> None:
-    """Whatever httpx raises, the client raises an error of irons' own tree, with no trace of httpx behind it."""
+    """No matter what httpx raises, the client raises an error of irons' own tree, with no trace of httpx behind it."""
     error = kind.__new__(kind)
     Exception.__init__(error, "it \x1b[31m broke")
 
@@ -438,7 +438,7 @@ def test_rules_that_were_removed_before_are_removed(own_api: FakeApi, irons_env:
     ],
 )
 def test_a_redirect_says_where_to(api: Api, fake_api: FakeApi, location: str, said: str) -> None:
-    """The target's host is told, so that a person can set the URL; nothing secret or hostile of it is shown."""
+    """The target's host is reported, so that a person can set the URL; nothing secret or hostile of it is shown."""
     fake_api.fail(faults.Fault(308, b"", {"Location": location}))
     with pytest.raises(ApiError, match="the server answered 308") as caught:
         api.status("one")

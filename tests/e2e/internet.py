@@ -50,7 +50,7 @@ RECORDS: dict[tuple[str, str], list[SRV | TXT]] = {
     ],
     ("db.example.test", "TXT"): [TXT("authSource=admin&replicaSet=rs0")],
 }
-"""Records of other types; whatever is asked for below `tunnel.example.test` has some."""
+"""Records of other types; every name below `tunnel.example.test` has some."""
 
 NAME_SERVER = "203.0.113.53"
 CLIENT_FIRST = 5432

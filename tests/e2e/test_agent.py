@@ -34,7 +34,7 @@ def test_the_agent_recipe_of_the_readme_runs_as_printed(person: Person) -> None:
     (shim / "irons").chmod(0o755)
     env = {**person.env, "PATH": f"{shim}:{person.env['PATH']}", "ANTHROPIC_API_KEY": KEY, "TERM": "xterm"}
     create, install, start = recipe()
-    # The session above the recipe ends so.
+    # The session above the recipe ends like this.
     assert "\n$ irons egress mode deny " in README.read_text()
     _sh(person, "irons egress mode deny", env)
     try:

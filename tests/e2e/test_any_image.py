@@ -190,7 +190,7 @@ def push(lab: Lab, archive: Path, name: str) -> None:
 def test_create_pulls_an_image_that_is_not_there(
     person: Person, lab: Lab, place: Path, image_tar: Path, tars: dict[str, Path], registry: Path
 ) -> None:
-    """It says so; variables, directory and user are the image's; a digest is checked, and so is each layer."""
+    """`status` shows it; variables, directory and user are the image's; a digest is checked, and so is each layer."""
     debian(place / "cut.tar", image_tar)
     config = {"Env": ["PATH=/opt/mine:/usr/bin:/bin", "SAID=by the image"], "WorkingDir": "/etc"}
     app = {"Env": ["SAID=by the app"], "WorkingDir": "/opt/app", "User": "65532", "Entrypoint": ["/none"]}

@@ -1,4 +1,4 @@
-"""What a daemon may find at its start: each is told in one clear line, with what to do, and nothing is lost."""
+"""What a daemon may find at its start: each is reported in one clear line, with what to do, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_bad_policy_file_is_named_by_line(tester: Person) -> None:
 
 
 def test_an_image_without_an_ssh_server_is_refused(tester: Person) -> None:
-    """An archive that is no machine is told so, and makes no image."""
+    """An archive that is not a machine gets a line about it, and makes no image."""
     tar = tester.home / "empty.tar"
     subprocess.run(["tar", "-C", "/usr/share/doc", "-cf", str(tar), "."], check=True)
     before = tester.ok("local", "image", "list")
@@ -108,7 +108,7 @@ def test_a_taken_ssh_port_is_got_round(tester: Person) -> None:
 
 
 def test_an_address_that_is_taken_is_told_and_left(tester: Person) -> None:
-    """Where `--listen` can't be served it is said, all else goes on as before; where it can, it is by the time `up` ends."""
+    """Where `--listen` can't be served it is reported, all else goes on as before; where it can, it is by the time `up` ends."""
     tester.ok("list")
     with squatting(tester) as port:
         refused(tester, "local", "up", "--listen", f"127.0.0.1:{port}", code=1, says="Address already in use")
@@ -125,7 +125,7 @@ def test_an_address_that_is_taken_is_told_and_left(tester: Person) -> None:
 
 @contextmanager
 def squatting(person: Person) -> Iterator[int]:
-    """Meanwhile another program listens on a port of 127.0.0.1 on the lab's host; gives the port."""
+    """Have another program listen on a port of 127.0.0.1 on the lab's host; gives the port."""
     listen = (
         "import socket, sys; s = socket.create_server(('127.0.0.1', 0)); "
         "print(s.getsockname()[1], flush=True); sys.stdin.read()"

@@ -127,7 +127,7 @@ def test_what_was_refused_is_said_at_the_end(person: Person, sandbox: str) -> No
 
 
 def test_all_that_was_refused_is_said_however_late(person: Person, sandbox: str) -> None:
-    """Also what was refused in the very moment in which the program ended is in what is said behind it."""
+    """Also what was refused at the moment in which the program ended is in the report after it."""
     person.ok("egress", "mode", "deny", "--sandbox", sandbox)
     hosts = [f"h{number}.example.test" for number in range(8)]
     script = "; ".join(f"curl -s -m 5 http://{host}/ >/dev/null" for host in hosts)

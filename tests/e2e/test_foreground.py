@@ -1,4 +1,4 @@
-"""`irons local up --foreground`, as a service manager runs it: it stays, ends everything when told, and fails when the daemon does."""
+"""`irons local up --foreground`, as a service manager runs it: it stays, ends everything when asked to, and fails when the daemon does."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ def sizes(person: Person) -> dict[str, int]:
 
 
 def test_a_sandbox_becomes_an_image_and_goes_to_another_machine_by_file(person: Person, sandbox: str) -> None:
-    """What was saved has the files and none of the keys; it is exported, imported, started from, and removed when no one stands on it."""
+    """What was saved has the files and none of the keys; it is exported, imported, started from, and removed when nothing uses it."""
     script = "echo kept > note; sudo sh -c 'echo root > /etc/mine'; mkdir -p .ssh; echo ssh-ed25519 AAAA > .ssh/authorized_keys"
     assert person.inside(sandbox, script).returncode == 0
     # As the scripts of Java's packages do it; the image of this test may have no man pages at all.

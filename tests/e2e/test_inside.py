@@ -121,8 +121,8 @@ def milliseconds(person: Person, sandbox: str, script: str, shown: str) -> int:
     ],
 )
 def test_a_refusal_is_quick_and_legible(person: Person, working: str, script: str, shown: str) -> None:
-    """A refused program is told at once, and never left hanging."""
-    # A machine that is busy meanwhile only adds to some of them.
+    """A refused program fails at once, and never hangs."""
+    # A busy machine only makes some of them slower.
     assert any(milliseconds(person, working, script, shown) < 2000 for _ in range(3))
 
 
@@ -159,7 +159,7 @@ def test_rules_change_running_sandboxes_at_once(person: Person, working: str) ->
 
 
 def test_a_live_connection_that_becomes_forbidden_is_cut(person: Person, working: str) -> None:
-    """Taking a rule away ends the connections that stood on it; how many is said before, and by a dry run that ends none."""
+    """Removing a rule ends the connections that needed it; their number is printed before, and by a dry run that ends none."""
     person.ok("egress", "allow", "--sandbox", working, "files.example.test:9418")
     script = "exec 3<>/dev/tcp/files.example.test/9418; echo hi >&3; cat <&3; echo over"
     before = len(person.lab.arrived(kind="tcp", port=9418))

@@ -54,7 +54,7 @@ class Session:
         self._in.flush()
 
     def end(self) -> str:
-        """What the script said."""
+        """What the script printed."""
         said = ""
         while (line := self._out.readline()) != "::end\n":
             assert line, "the session ended"
@@ -67,7 +67,7 @@ class Session:
         return self.end()
 
     def begin_request(self) -> None:
-        """Start a request to an address that no one asked for yet: the attempt can be told from every other one."""
+        """Start a request to an address that no one asked for yet: the attempt can be distinguished from every other one."""
         self.asked.append(100 + len(self.asked))
         address = f"203.0.113.{self.asked[-1]}"
         self.begin(f"curl -s -o /dev/null -m 5 -w '%{{http_code}}\\n' http://{address}/ </dev/null")
@@ -307,7 +307,7 @@ def test_what_happens_to_one_worker_touches_its_own_sandboxes_only(apart: tuple[
 
 
 def test_a_worker_that_hangs_makes_no_change_look_done(apart: tuple[Person, str, str]) -> None:
-    """A rule that its sandbox's worker has not heard of is answered only once a worker has it; others' changes are answered meanwhile."""
+    """A rule that its sandbox's worker has not heard of is answered only once a worker has it; others' changes are answered before that."""
     person, one, two = apart
     with session(person, one) as inside:
         assert inside.request() == "200"
@@ -328,7 +328,7 @@ def test_a_worker_that_hangs_makes_no_change_look_done(apart: tuple[Person, str,
 def test_connect_and_close_has_its_event_before_anything_leaves(
     person: Person, sandbox: str, host: str, port: int
 ) -> None:
-    """A connection without a byte is one event, in `warn` too, and it is older than whatever the internet or its DNS saw of it."""
+    """A connection without a byte is one event, in `warn` too, and it is older than anything that the internet or its DNS saw of it."""
     mark = len(person.lab.arrivals())
     with session(person, sandbox) as inside:
         connect = f'IO::Socket::INET->new(PeerAddr => "{host}", PeerPort => {port}) and print "connected\\n"'

@@ -35,7 +35,7 @@ ALL = {**ATTEMPTS, **BENEATH, **IN_WARN}
 
 @pytest.fixture(scope="module")
 def arrived(person: Person, locked: str) -> dict[str, list[dict[str, Any]]]:
-    """All attempts made, one after the other: what arrived meanwhile of each, and what of it was seen inside."""
+    """All attempts made, one after the other: what arrived of each, and what of it was seen inside."""
     found = tried(person, locked, {**ATTEMPTS, **BENEATH})
     person.ok("egress", "mode", "warn", "--sandbox", locked)
     found |= tried(person, locked, IN_WARN)
@@ -74,7 +74,7 @@ def tried(person: Person, name: str, attempts: dict[str, Attempt]) -> dict[str, 
 
 @pytest.mark.parametrize("name", ALL)
 def test_nothing_gets_out_by(name: str, arrived: dict[str, list[dict[str, Any]]]) -> None:
-    """Nothing but what is allowed arrives, whatever a sandbox's root tries."""
+    """Nothing but what is allowed arrives, no matter what a sandbox's root tries."""
     stray = [seen for seen in arrived[name] if not _is_allowed(seen)]
     assert stray == []
 
@@ -89,7 +89,7 @@ def _is_allowed(seen: dict[str, Any]) -> bool:
 
 
 def test_every_refusal_is_in_the_log(person: Person, locked: str, arrived: dict[str, Any]) -> None:
-    """What was refused was recorded, with a reason, whatever the mode."""
+    """What was refused was recorded, with a reason, no matter what the mode."""
     del arrived
     refused = [event for event in person.events(locked) if event["verdict"] == "blocked"]
     for mode, attempts in (("deny", {**ATTEMPTS, **BENEATH}), ("warn", BENEATH)):

@@ -1,4 +1,4 @@
-"""`irons run` with real sandboxes: files in, a program, results out, and nothing left, whatever ends it."""
+"""`irons run` with real sandboxes: files in, a program, results out, and nothing left, no matter what ends it."""
 
 from __future__ import annotations
 

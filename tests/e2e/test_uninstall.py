@@ -97,7 +97,7 @@ def freeze(person: Person) -> None:
 def test_a_purge_needs_nothing_that_works(
     make_person: Callable[..., Person], broken: Callable[[Person], None]
 ) -> None:
-    """Whatever is broken, a purge soon ends every process, sandboxes included, removes every file, and says what it did."""
+    """No matter what is broken, a purge soon ends every process, sandboxes included, removes every file, and says what it did."""
     person = make_person()
     person.ok("create", "running", timeout=100)
     inside = int(json.loads(person.ok("status", "running", "-o", "json"))["metadata"]["pid"])
@@ -118,7 +118,7 @@ def test_a_purge_needs_nothing_that_works(
 
 
 def test_without_a_control_plane_only_a_purge_goes(make_person: Callable[..., Person]) -> None:
-    """Uninstalling without `--purge` keeps the records, which takes a control plane: where it can't start, nothing is removed, and the way is told."""
+    """Uninstalling without `--purge` keeps the records, which takes a control plane: where it can't start, nothing is removed, and the error names the way."""
     person = make_person()
     person.ok("create", "running", timeout=100)
     damage_database(person)

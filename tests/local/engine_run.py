@@ -65,7 +65,7 @@ async def _work(directory: Path, archive: Path, names: list[str]) -> dict[str, s
             async with Bench(lambda: NamespaceEngine(kit), bench) as made:
                 await checks[name](made)
             results[name] = ""
-        except Exception:  # noqa: BLE001 (each check's failure is a result, whatever it is)
+        except Exception:  # noqa: BLE001 (each check's failure is a result, no matter what it is)
             results[name] = traceback.format_exc()
         print(f"{name}: {time.monotonic() - begun:.2f} s", file=sys.stderr)
     left = [entry.name for entry in await asyncio.to_thread(os.scandir, directory / "sandboxes")]

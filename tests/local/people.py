@@ -239,7 +239,7 @@ class Kept:
         return worker
 
     def replaced(self, cell: str, before: int) -> dict[str, Any]:
-        """How the worker of a cell is, once it is another process than `before` and has said that it lives."""
+        """How the worker of a cell is, once it is another process than `before` and has reported that it lives."""
 
         def other() -> Any:
             found = self.worker_of(cell)

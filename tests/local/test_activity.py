@@ -40,7 +40,7 @@ def test_only_connections_from_outside_are_sessions(tmp_path: Path) -> None:
 def test_processor_time_without_control_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where none counts it, the time of all processes of the pid namespace, and of those they waited for, is it."""
     groups = Groups("none", {}, "none here")
-    # Others of this machine come and go meanwhile.
+    # Others of this machine come and go in between.
     monkeypatch.setattr(measuring, "in_namespace", lambda *_: iter([os.getpid()]))
     first = activity(groups, "sb_0", os.getpid()).processor
     began = sum(os.times()[:4])

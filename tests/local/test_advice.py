@@ -93,7 +93,7 @@ def test_a_private_address_is_to_be_pinned_with_its_port() -> None:
 
 @given(st.text(max_size=80), st.integers(1, 65535))
 def test_a_suggested_command_allows_just_that(host: str, port: int) -> None:
-    """Whatever a sandbox sent, a command is four plain words that allow that host and port, or there is none."""
+    """No matter what a sandbox sent, a command is four plain words that allow that host and port, or there is none."""
     command = suggestion(host, port)
     if command is None:
         return

@@ -12,5 +12,5 @@ def test_descendants_however_deep() -> None:
 
 
 def test_descendants_that_were_read_at_different_moments() -> None:
-    """Numbers that were used again meanwhile, so that a process seems to descend from itself, end the search."""
+    """Numbers that were used again in between, so that a process seems to descend from itself, end the search."""
     assert descendants(1, {1: [2, 3], 3: [4], 4: [1, 3]}) == [2, 3, 4]

@@ -8,7 +8,7 @@ from irons_local.keeper.supervise.assignment import MOST_ALONE, Assignment
 
 
 class Clock:
-    """Seconds that pass when the test says so."""
+    """Seconds that pass when the test says it."""
 
     def __init__(self) -> None:
         self.now = 1000.0

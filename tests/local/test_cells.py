@@ -238,7 +238,7 @@ def test_a_squatter_of_the_gap_gets_nothing(kept: Kept) -> None:
 
 
 def test_without_a_gateway_connections_are_refused_and_counted(kept: Kept) -> None:
-    """While no gateway comes up, connections are reset within moments, and the next gateway is told how many."""
+    """While no gateway comes up, connections are reset within moments, and the next gateway gets their number."""
     cell = kept.make()
     broken = kept.person.places.gateway / "broken"
     broken.touch()
@@ -253,7 +253,7 @@ def test_without_a_gateway_connections_are_refused_and_counted(kept: Kept) -> No
 
 
 def test_connections_into_a_cell(kept: Kept) -> None:
-    """A connection made inside is handed out as a descriptor; where no one listens the errno is told."""
+    """A connection made inside is handed out as a descriptor; where no one listens the errno is returned."""
     cell = kept.make()
     program = (
         "import socket\nwith socket.create_server(('127.0.0.1', 22)) as s: s.accept()[0].sendall(b'banner')"
@@ -304,7 +304,7 @@ def test_a_dropped_cell_leaves_nothing(kept: Kept) -> None:
         kept.ask("cell.drop", cell=cell)
         kept.ask("cell.drop", cell=cell)
         eventually(lambda: kept.heard(detach=cell), what="the gateway to let go")
-        # A process that ends lets go of its namespaces some time after its parent was told of the end.
+        # A process that ends lets go of its namespaces some time after its parent was notified of the end.
         eventually(lambda: not any(holders(*space) for space in inodes), what="free namespaces")
     finally:
         message.close()

@@ -156,12 +156,12 @@ def test_root_needs_no_sudo_and_no_ids() -> None:
     ],
 )
 def test_what_is_only_better_to_have_fails_nothing(facts: Facts) -> None:
-    """A machine without it is told so and passes."""
+    """A machine without it gets a line about it and passes."""
     assert all(check.ok for check in judge(facts))
 
 
 def test_a_missing_program_is_not_blamed_on_the_kernel() -> None:
-    """Where newuidmap is missing, user namespaces aren't said to be at fault."""
+    """Where newuidmap is missing, user namespaces aren't reported to be at fault."""
     facts = replace(
         _without("newuidmap"), entering="newuidmap is not installed", overlay=None, proc=None, rules=None
     )

@@ -81,7 +81,7 @@ def _env(home: Path, pythonpath: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def as_root(place_for_all: Path, archive: Path) -> Results:
-    """What every check said when root ran it."""
+    """What every check reported when root ran it."""
     home = place_for_all / "root"
     home.mkdir(mode=0o700)
     # In place, where coverage is gathered; an ordinary user may not be able to look there.
@@ -103,7 +103,7 @@ def user() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def as_user(place_for_all: Path, archive: Path, user: str) -> Results:
-    """What every check said when an ordinary user ran it."""
+    """What every check reported when an ordinary user ran it."""
     home = place_for_all / "user"
     home.mkdir(mode=0o700)
     shutil.chown(home, user, user)

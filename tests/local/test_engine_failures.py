@@ -119,7 +119,7 @@ def sandbox(home: Home) -> Iterator[str]:
     ids=["ends", "ends as process 1", "is not there", "complains"],
 )
 def test_an_ssh_server_that_does_not_run(home: Home, values: dict[str, str], says: str) -> None:
-    """What it said last is passed on."""
+    """What it reported last is passed on."""
     home.without_kit()
     before = home.change_image(**values)
     try:
@@ -161,7 +161,7 @@ def test_a_kit_of_an_older_irons_is_made_again_at_the_next_start(
 
 
 def test_a_machine_that_has_ended_before_it_is_looked_at(home: Home) -> None:
-    """What it said last is passed on all the same."""
+    """What it reported last is passed on all the same."""
     read, write = os.pipe()
     os.write(write, b"a library is missing\nI give up\n")
     os.close(write)
@@ -240,7 +240,7 @@ def test_what_is_damaged_is_said_and_can_be_destroyed(home: Home) -> None:
 
 
 def test_an_image_that_is_gone_is_said(home: Home) -> None:
-    """A sandbox whose image someone removed by hand says so."""
+    """A sandbox whose image someone removed by hand fails with that reason."""
     (image,) = (home.root / "images").glob("img_*")
     image.rename(home.root / "away")
     try:
@@ -253,7 +253,7 @@ def test_an_image_that_is_gone_is_said(home: Home) -> None:
     "limits", [Limits(cpus=0.0), Limits(memory=1), Limits(processes=1), Limits(cpus=float("nan"))]
 )
 def test_limits_in_which_nothing_could_run_are_refused(home: Home, limits: Limits) -> None:
-    """The least that each can be is said."""
+    """The least that each can be is reported."""
     spec = home.spec(limits)
     with pytest.raises(EngineError, match="the least") as caught:
         asyncio.run(home.engine.create(Spec("sb_0000000000fa1151", "low", spec.public_key, limits=limits)))

@@ -65,7 +65,7 @@ def test_only_families_of_a_network_namespace_are_let_through(family: int) -> No
 
 @pytest.mark.parametrize("above", [0, 1 << 32, 0xFFFF_FFFF << 32])
 def test_a_bit_above_an_int_is_no_way_round(above: int) -> None:
-    """The kernel looks at the lower half of the register: whatever stands above, packet filters and IPsec stay shut."""
+    """The kernel looks at the lower half of the register: no matter what stands above, packet filters and IPsec stay shut."""
     profile = seccomp.profile("x86_64")
     for protocol in (6, 12):
         assert _answer(profile, "socket", 16, protocol + above) == errno.EPROTONOSUPPORT
@@ -143,7 +143,7 @@ def test_ids_of_a_user_are_subordinate(tmp_path: Path) -> None:
 
 
 def test_too_few_ids_are_said(tmp_path: Path) -> None:
-    """A user without a range is told which file lacks it."""
+    """For a user without a range the error names the file that lacks it."""
     file = tmp_path / "subuid"
     file.write_text("nobody:100:5\n")
     with pytest.raises(IdMapError, match="subuid"):
@@ -210,7 +210,7 @@ def test_a_process_is_named_by_its_start_too() -> None:
 
 
 def test_a_machine_is_read_as_it_was_written(tmp_path: Path) -> None:
-    """What is recorded of a sandbox comes back; what is damaged says so."""
+    """What is recorded of a sandbox is read back; a damaged record is refused as damaged."""
     spec = Spec("sb_0", "box", KEY, limits=Limits(1.5, 2, None, 7), entrypoint=True)
     machine = Machine.of(spec, "img_1", "debian", KEY)
     machine.write(tmp_path)
@@ -224,7 +224,7 @@ def test_a_machine_is_read_as_it_was_written(tmp_path: Path) -> None:
 @pytest.mark.process
 @pytest.mark.parametrize("kit", [True, False])
 def test_an_entrypoint_is_the_last_step(kit: bool) -> None:
-    """Its words stay what the image says, whatever they are; the user and the group are the image's."""
+    """Its words stay what the image says, no matter what they are; the user and the group are the image's."""
     told = {"Entrypoint": ["/app", "a b"], "Cmd": ["$(a)", ""], "User": "web:staff"}
     step = entrypoint.step(ImageConfig.of({"config": told}), kit=kit)
     assert max(boot_steps.STEPS).order < step.order
@@ -301,7 +301,7 @@ def test_kills_for_memory_are_counted(tmp_path: Path) -> None:
 
 
 def test_a_terminals_group_is_left_alone(tmp_path: Path) -> None:
-    """Without a unit of its own an ordinary user's daemon limits nothing by groups, and says so."""
+    """Without a unit of its own an ordinary user's daemon limits nothing by groups, and `status` shows it."""
     _v2(tmp_path, "/user.slice/session-1.scope")
     groups = Groups.find(tmp_path, tmp_path / "own", uid=1000)
     assert groups.kind == "none"

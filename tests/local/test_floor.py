@@ -231,7 +231,7 @@ def test_irons_own_listeners_never_open(text: str, port: int, open_: bool) -> No
 
 
 def test_zones_are_refused() -> None:
-    """An address with a zone is refused, whatever is pinned."""
+    """An address with a zone is refused, no matter what is pinned."""
     held = refusal(IPv6Address("2001:db8::9%eth0"), 443, ANYWHERE, HostNetwork())
     assert held is not None
     assert (held.cause, "zone" in held.reason) == (Cause.NEVER, True)
@@ -242,7 +242,7 @@ def test_zones_are_refused() -> None:
 def test_no_pin_opens_what_never_opens(
     address: IPv4Address | IPv6Address, port: int, pinned: list[IPv4Address | IPv6Address], one_port: bool
 ) -> None:
-    """Whatever is pinned, neither an address that never opens nor one that carries it is dialled."""
+    """No matter what is pinned, neither an address that never opens nor one that carries it is dialled."""
     pins = [Pin(network_of(each), one_port) for each in [address, *pinned]]
     faces = [unmapped(address), *(inner for _, inner in embedded(address))]
     if any(floor.never(face) for face in faces):

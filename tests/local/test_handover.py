@@ -26,7 +26,7 @@ CELL = "sb_00000000000000aa"
 
 @contextmanager
 def keeper(path: Path, *, refuses: bool = False) -> Iterator[list[framing.Body]]:
-    """A stand-in keeper that answers one request: with one end of a pair whose other end has said hello, or with an error."""
+    """A stand-in keeper that answers one request: with one end of a pair whose other end has sent a greeting, or with an error."""
     asked: list[framing.Body] = []
     near, far = socket.socketpair()
     near.sendall(b"hello")
@@ -49,7 +49,7 @@ def keeper(path: Path, *, refuses: bool = False) -> Iterator[list[framing.Body]]
 
 
 def run(path: Path, *options: str, home: Path) -> tuple[list[int], str]:
-    """Run the program as OpenSSH would; gives the descriptors that it handed over and what it said."""
+    """Run the program as OpenSSH would; gives the descriptors that it handed over and what it reported."""
     ours, theirs = socket.socketpair()
     env = {"HOME": str(home), "PATH": os.environ["PATH"]}
     with ours, theirs:

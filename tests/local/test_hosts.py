@@ -103,7 +103,7 @@ def test_other_hosts_are_refused_with_the_reason(raw: str | bytes, reason: str) 
 
 @given(st.one_of(st.text(max_size=300), st.binary(max_size=300), st.from_regex(r"[0-9a-fx.:\[\]_-]{0,40}")))
 def test_every_input_is_refused_or_settles(raw: str | bytes) -> None:
-    """Any input is refused with a HostError or gives a text that reads as itself and cannot be told from a name."""
+    """Any input is refused with a HostError or gives a text that reads as itself and cannot be taken for a name."""
     try:
         host = canonical_host(raw)
     except HostError:

@@ -44,7 +44,7 @@ async def _written(path: Path) -> None:
 async def _gone(pid: int) -> None:
     """Come back when a process has ended."""
     async with asyncio.timeout(60):
-        while started(pid) is not None:  # noqa: ASYNC110 (it is no one's child)
+        while started(pid) is not None:  # noqa: ASYNC110 (it is not a child of this process)
             await asyncio.sleep(0.02)
 
 
@@ -247,7 +247,7 @@ E: Sub-process env returned an error code (1)
 def test_a_package_that_fails_is_told_in_dpkgs_own_words(
     place: Place, builder: Builder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The package, its script's last words and dpkg's reason are told, not apt's error after them; no mirror is blamed."""
+    """The package, its script's last words and dpkg's reason are reported, not apt's error after them; no mirror is blamed."""
     monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
     (builder.directory / "said").write_text(DPKG_FAILS)
     builder.does('head -c 5000 image.tar; cat said >&2; printf "W: \\377 $LC_ALL\\n" >&2; exit 1')
@@ -292,7 +292,7 @@ def test_the_cause_of_a_failed_build(said: str, cause: str, *, fetching: bool) -
 
 @unpacking
 def test_a_build_that_is_killed_leaves_nothing_that_is_used(place: Place, builder: Builder) -> None:
-    """What was killed half way isn't listed, and the next start removes it; a new build works meanwhile."""
+    """What was killed half way isn't listed, and the next start removes it; a new build works at the same time."""
     builder.does("head -c 20000 image.tar; echo $$ >begun; exec sleep 100")
     script = (
         "import asyncio, sys\nfrom pathlib import Path\nfrom irons_local.images.catalog import Images\n"
@@ -339,7 +339,7 @@ def test_a_cancelled_build_ends_its_builder(place: Place, builder: Builder) -> N
 
 @unpacking
 def test_a_full_disk_is_said(place: Place, builder: Builder) -> None:
-    """Where the image doesn't fit, that is what is said, and the room is free again."""
+    """Where the image doesn't fit, the error says so, and the room is free again."""
     small = place.root / "images"
     small.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100k,mode=700", "none", str(small)], check=True)
@@ -371,7 +371,7 @@ def test_the_hosts_own_sources_are_used(tmp_path: Path) -> None:
     [{}, {"ID": "fedora", "VERSION_CODENAME": "bookworm"}, {"ID": "debian", "VERSION_CODENAME": "potato"}],
 )
 def test_elsewhere_it_is_debians_own_mirror(tmp_path: Path, host: dict[str, str]) -> None:
-    """A machine that is no known Debian or Ubuntu builds a Debian from the project's mirror."""
+    """A machine that is not a known Debian or Ubuntu builds a Debian from the project's mirror."""
     recipe = debian.recipe(os_release=host, apt=tmp_path)
     assert recipe.suite == debian.FALLBACK_SUITE
     assert "deb.debian.org" in recipe.sources[0]

@@ -182,7 +182,7 @@ def test_an_image_of_one_program_gets_what_a_login_needs(place: Place) -> None:
     assert (image.rootfs / "etc/passwd").read_text().startswith("root:x:0:0:root:/root:/bin/sh\nsshd:x:")
     assert str((image.rootfs / "bin/sh").readlink()) == "/run/irons/kit/sh"
     assert not (image.rootfs / "home/irons").exists()
-    # Exported and imported again the link leads nowhere meanwhile, and stays what it was.
+    # Exported and imported again the link leads nowhere on the way, and stays what it was.
     asyncio.run(place.images.export("little", place.root / "out.tar"))
     again = asyncio.run(place.images.import_(place.root / "out.tar", "again"))
     assert str((again.rootfs / "bin/sh").readlink()) == "/run/irons/kit/sh"
@@ -245,7 +245,7 @@ def test_layers_lie_over_one_another(place: Place, data: bytes) -> None:
 
 @unpacking
 def test_an_archive_for_another_processor_is_refused(place: Place) -> None:
-    """It is said which architecture is missing."""
+    """The error names the architecture that is missing."""
     path = place.root / "a.tar"
     path.write_bytes(oci_archive("pdp11"))
     assert "no image for" in place.refused(place.images.import_(path, "little")).message
@@ -261,7 +261,7 @@ def test_a_manifest_that_names_what_is_not_there_is_refused(place: Place) -> Non
 
 @given(st.lists(st.sampled_from(["..", ".", "", "a", "b c", "ü"]), max_size=6).map("/".join))
 def test_a_checked_name_stays_below(name: str) -> None:
-    """Whatever passes is relative, and names nothing above."""
+    """Every path that passes is relative, and names nothing above."""
     try:
         checked = checked_name(name)
     except ArchiveError:

@@ -77,7 +77,7 @@ def test_what_is_not_of_its_form_is_left_out(told: Any) -> None:
     st.dictionaries(st.sampled_from(["Env", "User", "WorkingDir", "Cmd"]), st.lists(st.text()) | st.text())
 )
 def test_any_text_becomes_one_word_each_of_a_session(told: dict[str, Any]) -> None:
-    """Whatever the values are, a session's files hold one assignment per variable and one line for the directory."""
+    """No matter what the values are, a session's files hold one assignment per variable and one line for the directory."""
     found = ImageConfig.of({"config": told})
     files = session.of_image(found.env, found.workdir)
     assert files.get(session.WORKDIR, "/\n").count("\n") == 1
@@ -183,7 +183,7 @@ def skopeo(place: Place, monkeypatch: pytest.MonkeyPatch) -> Skopeo:
 
 @unpacking
 def test_what_is_pulled_is_asked_for_by_its_digest(place: Place, skopeo: Skopeo) -> None:
-    """The manifest's digest is recorded and fetched, whatever the tag comes to mean in between."""
+    """The manifest's digest is recorded and fetched, no matter what the tag comes to mean in between."""
     image = asyncio.run(place.images.pull("registry.example/app:2"))
     digest = f"sha256:{hashlib.sha256(b'manifest').hexdigest()}"
     assert (image.name, image.digest) == ("registry.example/app:2", digest)
@@ -215,7 +215,7 @@ def test_another_image_than_the_one_of_the_digest_is_refused(place: Place, skope
 )
 @unpacking
 def test_a_pull_that_fails_says_why(place: Place, skopeo: Skopeo, said: str, code: str, hint: str) -> None:
-    """The registry's words are told in one line, cleaned; what is missing is told apart, and how to log in."""
+    """The registry's words are reported in one line, cleaned; what is missing is distinguished, and how to log in."""
     skopeo.does(inspect=f"printf 'time=x level=fatal msg=\"{said}\"' >&2; exit 1")
     found = place.refused(place.images.pull("h.example/app:1"))
     assert found.code == code

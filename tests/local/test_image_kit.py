@@ -40,7 +40,7 @@ def libraries(program: Path) -> dict[str, Path]:
 
 @pytest.mark.process
 def test_a_program_runs_beside_its_own_loader_and_libraries(tmp_path: Path) -> None:
-    """Changed, it takes the loader that it is told and every library from its own directory; the system's are not read."""
+    """Changed, it takes the loader that it is given and every library from its own directory; the system's are not read."""
     elf = Elf.parse(_TRUE.read_bytes())
     assert "libc.so.6" in elf.needed
     assert elf.interpreter in ("/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1")
@@ -77,7 +77,7 @@ def test_a_program_without_room_for_a_loader_is_refused() -> None:
 
 @given(st.integers(0, 4000), st.binary(min_size=1, max_size=8))
 def test_a_damaged_program_raises_nothing_else(at: int, spoiled: bytes) -> None:
-    """Headers are a stranger's: whatever they say, the answer is a program or the one error."""
+    """Headers are a stranger's: no matter what they say, the answer is a program or the one error."""
     data = bytearray(_TRUE.read_bytes())
     data[at : at + len(spoiled)] = spoiled
     try:
@@ -138,7 +138,7 @@ def test_a_kit_is_made_once_of_the_base_image(place: Place) -> None:
 
 @unpacking
 def test_a_kit_is_not_made_of_what_a_sandbox_had_a_hand_in(place: Place) -> None:
-    """An SSH server that is no program is refused; nothing of a failed kit is left; a saved image is not a base."""
+    """An SSH server that is not a program is refused; nothing of a failed kit is left; a saved image is not a base."""
     image = place.imported(*SYSTEM)
     with pytest.raises(EngineError, match="kit cannot be made") as caught:
         asyncio.run(Kits(place.root / "images").ensure(image))

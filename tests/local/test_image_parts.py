@@ -243,7 +243,7 @@ def _greedy() -> bytes:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_archive_cannot_take_all_memory(rootfs: Path, tmp_path: Path, stream: bool) -> None:
-    """What its compression, or a header, would have kept in memory is bounded, and the refusal says so."""
+    """What its compression, or a header, would have kept in memory is bounded, and the refusal names the bound."""
     path = tmp_path / "a.tar"
     if stream:
         header = tarfile.TarInfo("././@LongLink")

@@ -44,7 +44,7 @@ FULL_RIGHTS = {*ALONE, "keeper"}
 
 
 def told(text: str, start: frozenset[str]) -> set[str]:
-    """The modules that an interpreter said it imported, without those of its own start."""
+    """The modules that an interpreter reported it imported, without those of its own start."""
     lines = [line for line in text.splitlines() if line.startswith("import time:")]
     return {line.rpartition("|")[2].strip() for line in lines} - start
 
@@ -93,7 +93,7 @@ def running(person: Person) -> dict[str, dict[str, list[str]]]:
 
 
 def running_of(person: Person) -> dict[str, dict[str, list[str]]]:
-    """Start them, wait until they serve, end them, and read what they told."""
+    """Start them, wait until they serve, end them, and read what they reported."""
     environ = {name: value for name, value in person.environ.items() if not name.startswith("COVERAGE")}
     log = person.home / "imports.err"
     argv = [*person.prefix, sys.executable, *TELL, str(STAND_INS / "importing.py")]

@@ -28,7 +28,7 @@ def test_a_killed_gateway_is_replaced_and_nothing_is_lost(kept: Kept) -> None:
 
 
 def test_a_gateway_that_hangs_is_replaced(kept: Kept) -> None:
-    """One that has said that it is alive and says so no more is ended and started again, with no one asking; cells are served again."""
+    """One that has reported that it is alive and stops reporting it is ended and started again, with no one asking; cells are served again."""
     cell = kept.make()
     before = kept.status()["gateway"]["pid"]
     (kept.person.places.gateway / "beats").touch()
@@ -41,7 +41,7 @@ def test_a_gateway_that_hangs_is_replaced(kept: Kept) -> None:
 
 
 def test_a_gateway_that_hangs_right_after_it_was_taken_over_is_replaced(kept: Kept) -> None:
-    """What it said to the next keeper while that took it over counts: that it is alive, and its memory."""
+    """What it reported to the next keeper while that took it over counts: that it is alive, and its memory."""
     cell = kept.make()
     mute = kept.status()["gateway"]["pid"]
     kept.kill()
@@ -162,7 +162,7 @@ def test_down_leaves_nothing(kept: Kept) -> None:
 
 
 def test_a_sigterm_is_a_down(kept: Kept) -> None:
-    """A keeper told to end by a signal ends the others too."""
+    """A keeper asked to end by a signal ends the others too."""
     os.kill(kept.status()["pid"], signal.SIGTERM)
     kept.ended()
     eventually(lambda: not kept.person.processes(), what="the processes to end")

@@ -352,7 +352,7 @@ def test_too_many_layers_are_copied_into_one(place: Place, monkeypatch: pytest.M
 
 
 def test_records_of_before_and_of_a_newer_irons(tmp_path: Path) -> None:
-    """What an irons without layers wrote is read as it was; what a newer one wrote is refused with a sentence that says so."""
+    """What an irons without layers wrote is read as it was; what a newer one wrote is refused with a sentence that names the reason."""
     home = tmp_path / "sb_0000000000000001"
     home.mkdir()
     old = {"id": home.name, "name": "box", "image": "img_1", "image_name": "debian", "host_key": "key"}
@@ -536,7 +536,7 @@ except OSError:
 def test_layers_of_the_machines_root_are_refused_elsewhere(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Root of a container, who would read their marks otherwise, is told so; an image without layers is for everybody."""
+    """Root of a container, who would read their marks otherwise, gets a line about it; an image without layers is for everyone."""
     if not is_machines_root():
         pytest.skip("not here: the tests run in a user namespace, or without a capability")
     base = place.imported(*SYSTEM)

@@ -24,7 +24,7 @@ FLOODED = 10 << 20
 
 
 class Clock:
-    """Seconds that go on when a test says so."""
+    """Seconds that go on when a test says it."""
 
     def __init__(self) -> None:
         self.now = 0.0

@@ -21,7 +21,7 @@ ATTRIBUTES = st.lists(st.tuples(st.integers(0, 0x3FFF), st.binary(max_size=40)),
 def test_what_is_written_is_read(
     sent: list[tuple[int, int, list[tuple[int, bytes]], int]],
 ) -> None:
-    """Messages of one datagram come back in their order, with their attributes, whatever the padding."""
+    """Messages of one datagram come back in their order, with their attributes, no matter what the padding."""
     data, expected = b"", []
     for kind, flags, parts, sequence in sent:
         body = b"".join(attribute(*each) for each in parts)

@@ -223,7 +223,7 @@ def test_what_a_pattern_covers_is_said_in_one_sentence(pattern: str, says: str) 
 @pytest.mark.slow
 @given(TYPED, st.booleans())
 def test_every_pattern_is_refused_or_settles(typed: str, broad: bool) -> None:
-    """Whatever is typed is refused with a PatternError or has a spelling that parses to the same pattern."""
+    """Anything that is typed is refused with a PatternError or has a spelling that parses to the same pattern."""
     try:
         pattern = parse_pattern(typed, broad=broad)
     except PatternError as refused:
@@ -241,7 +241,7 @@ def test_every_pattern_is_refused_or_settles(typed: str, broad: bool) -> None:
 
 @given(NAMES)
 def test_every_name_a_sandbox_may_send_can_be_a_rule(name: str) -> None:
-    """A plain name that is no address is one and the same as a host and as a pattern."""
+    """A plain name that is not an address is one and the same as a host and as a pattern."""
     try:
         host = canonical_host(name)
     except HostError:

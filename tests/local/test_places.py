@@ -60,7 +60,7 @@ def test_create_refuses_a_link(tmp_path: Path) -> None:
 
 @pytest.mark.needs("root")
 def test_create_refuses_a_foreign_directory(tmp_path: Path) -> None:
-    """A directory of another user is refused and said so."""
+    """A directory of another user is refused with that reason."""
     places = _places(tmp_path)
     places.runtime.mkdir()
     os.chown(places.runtime, 12345, 12345)

@@ -74,7 +74,7 @@ def test_deny_wins_over_allow_in_any_scope(allowed: Scope, denied: Scope) -> Non
 
 
 def test_the_narrowest_rule_is_the_one_named() -> None:
-    """The rule in the report is the narrowest that matches in the deciding list, whatever their order."""
+    """The rule in the report is the narrowest that matches in the deciding list, no matter what their order."""
     rules = [
         allow("*"),
         allow("*:*"),

@@ -160,7 +160,7 @@ def test_only_a_build_needs_what_builds(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_daemon_that_does_not_come_up_ends_with_doctors_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the keeper said is told, and behind it what this machine lacks, with the line that fixes it."""
+    """The keeper's error is printed, and after it what this machine lacks, with the line that fixes it."""
     _failing(monkeypatch, "kernel")
     monkeypatch.setattr(sys, "executable", "/bin/false")
     (tmp_path / "run").mkdir(mode=0o700)
@@ -224,7 +224,7 @@ def test_the_true_cause_is_told_whichever_end_fails_first(
 
 
 def test_a_writer_is_ended_when_nobody_can_read() -> None:
-    """Where the reader cannot do its work, its failure is told at once, and the writer does not go on for nothing."""
+    """Where the reader cannot do its work, its failure is reported at once, and the writer does not go on for nothing."""
 
     async def work() -> None:
         ended = asyncio.Event()

@@ -99,20 +99,20 @@ def test_an_accepted_rule_is_read_without_the_public_suffixes() -> None:
     ],
 )
 def test_malformed_rules_are_refused(obj: object) -> None:
-    """JSON that is no rule is refused with a RuleError."""
+    """JSON that is not a rule is refused with a RuleError."""
     with pytest.raises(RuleError):
         Rule.from_json(obj)
 
 
 @given(RULES)
 def test_a_rule_reads_back_from_its_json(rule: Rule) -> None:
-    """Whatever a rule says, its JSON says it too."""
+    """No matter what a rule says, its JSON says it too."""
     assert Rule.from_json(json.loads(json.dumps(rule.to_json()))) == rule
 
 
 @given(st.permutations(["10.0.0.5", "192.168.0.0/16", "2001:db8::/32", "10.0.0.0/8"]))
 def test_the_order_of_private_networks_makes_no_difference(private: list[str]) -> None:
-    """Rules that open the same networks are equal and spelled alike, in whatever order and however often each is given."""
+    """Rules that open the same networks are equal and spelled alike, in any order and however often each is given."""
     rule = make_rule("a.example", "allow", private=[*private, private[0]])
     other = make_rule("a.example", "allow", private=sorted(private))
     assert rule == other

@@ -55,7 +55,7 @@ class Started:
         return found
 
     def ended(self) -> tuple[int, str]:
-        """Wait for the end; gives the exit code and what was said."""
+        """Wait for the end; gives the exit code and what was printed."""
         _, said = self.process.communicate(timeout=20)
         return self.process.returncode, said
 
@@ -135,7 +135,7 @@ def test_what_keeps_it_from_starting_is_one_line(home: Path, path: str, content:
 
 
 def test_a_port_that_is_taken_is_one_line(home: Path) -> None:
-    """Where another program has the address that the API shall be served on, that is said."""
+    """Where another program has the address that the API shall be served on, that is reported."""
     places = Paths.of({"XDG_STATE_HOME": str(home / "state"), "XDG_RUNTIME_DIR": str(home)}).create()
     with socket.create_server(("127.0.0.1", 0)) as other:
         asked = {"host": "127.0.0.1", "port": other.getsockname()[1]}

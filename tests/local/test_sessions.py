@@ -127,7 +127,7 @@ def test_the_search_path_is_the_files(inside: Inside) -> None:
     "name", ["OPTIND", "UID", "PPID", "IFS", "BASHOPTS", "SHELLOPTS", "LINENO", "irons_command"]
 )
 def test_a_name_the_shell_lives_by_locks_nobody_out(inside: Inside, name: str) -> None:
-    """A session goes on whatever the file says of the shell's own variables."""
+    """A session goes on no matter what the file says of the shell's own variables."""
     inside.write("etc/environment", f"{name}=abc\nA=read\n")
     assert inside.variables()["A"] == "read"
 

@@ -116,7 +116,7 @@ def test_a_warm_process_that_hangs_is_replaced_when_it_is_needed(kept: Kept) -> 
     killed = kill(kept, cell)
     kept.replaced(cell, killed)
     assert kept.status()["nursery"]["pid"] != warm
-    # What came meanwhile was refused, and is for a moment longer.
+    # What arrived before that was refused, and is for a moment longer.
     eventually(lambda: kept.judged(cell) == "203.0.113.7 443", what="it to be served again")
 
 
@@ -147,7 +147,7 @@ def test_a_cell_that_kills_its_worker_again_and_again_costs_others_two_restarts(
 
 
 def test_the_next_keeper_finds_every_worker_with_its_cells(kept: Kept) -> None:
-    """Workers outlive their keeper; who serves whom stays as it was, also for a cell that is alone."""
+    """Workers outlive their keeper; which worker serves which cell stays as it was, also for a cell that is alone."""
     cells = [kept.make() for _ in range(4)]
     for _ in range(2):
         kept.replaced(cells[0], kill(kept, cells[0]))
@@ -223,7 +223,7 @@ def test_a_gateway_of_a_time_when_there_was_one_gives_its_cells_to_the_workers(k
 
 
 def test_workers_that_do_not_start_put_no_cell_apart(kept: Kept) -> None:
-    """Where no worker comes up, for want of a disk for example, that is no cell's fault."""
+    """Where no worker comes up, for want of a disk for example, that is not a cell's fault."""
     cell = kept.make()
     broken = kept.person.places.gateway / "broken"
     broken.touch()

@@ -1,4 +1,4 @@
-"""The database: migrated with a backup, never by older code, and one clear line whatever is wrong with it."""
+"""The database: migrated with a backup, never by older code, and one clear line for each fault of it."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_migration_keeps_a_backup(path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_a_released_database_becomes_as_a_fresh_one(
     tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch, released: int
 ) -> None:
-    """What was unreleased since is one step; whatever release a database is of, it has the tables of a fresh one afterwards."""
+    """What was unreleased since is one step; no matter what release a database is of, it has the tables of a fresh one afterwards."""
     with monkeypatch.context() as before:
         before.setattr(database, "MIGRATIONS", migrations.MIGRATIONS[:released])
         with closing(Store(path)) as old:
@@ -154,7 +154,7 @@ def test_a_database_of_somebody_else_is_left_alone(path: Path) -> None:
 
 
 def test_damage_inside_is_one_line(path: Path) -> None:
-    """Pages that were overwritten are found out, and said as damage."""
+    """Pages that were overwritten are found out, and reported as damage."""
     with closing(Store(path)) as fine:
         fine.write_now(
             lambda each: each.executemany(
@@ -195,7 +195,7 @@ def test_a_directory_in_its_place_is_one_line(path: Path) -> None:
 
 
 def test_a_busy_database_is_one_line(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When another program holds the file, the line says so."""
+    """When another program holds the file, the line reports it."""
     Store(path).close()
     monkeypatch.setattr(database, "_BUSY_MS", 50)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:

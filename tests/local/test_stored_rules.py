@@ -70,7 +70,7 @@ def test_the_same_rule_in_another_order_changes_nothing(old: sqlite3.Connection)
 
 
 def test_a_list_decides_whose_its_rules_are(old: sqlite3.Connection) -> None:
-    """Rules are stored in the scope of the list they are put in, whatever scope they were made with."""
+    """Rules are stored in the scope of the list they are put in, no matter what scope they were made with."""
     rule = make_rule("own.example", "allow")
     (change,) = rules.replace(old, "id", [rule])
     assert (change.kind, change.rule.scope) == ("added", "sandbox")

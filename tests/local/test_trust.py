@@ -85,7 +85,7 @@ def test_an_image_without_a_program_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_start_without_boot_has_the_steps_of_irons() -> None:
-    """What the sandbox itself starts is skipped, and that is said; the trust store is irons' own affair."""
+    """What the sandbox itself starts is skipped, and that is reported; the trust store is irons' own affair."""
     skipped, whole = boot_steps.files("sshd", None), boot_steps.files("sshd", boot_steps.STEPS)
     assert {name for name in skipped if name.startswith(f"{boot_steps.DRIVER}-")} == {
         "boot-05-machine-id",

@@ -23,7 +23,7 @@ def test_the_unit_refers_to_nothing_that_is_not_installed() -> None:
 
 @pytest.mark.process
 def test_removal_disables_it_and_leaves_nothing(tmp_path: Path) -> None:
-    """The user's systemd is told to stop it, and unit and link are gone also where there is no systemd to listen."""
+    """The user's systemd is asked to stop it, and unit and link are gone also where there is no systemd to listen."""
     log = tmp_path / "told"
     program = tmp_path / "bin/systemctl"
     program.parent.mkdir()

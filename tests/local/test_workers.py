@@ -51,7 +51,7 @@ class Bench:
 def test_what_follows_a_restart_is_not_killed_in_its_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The kill that stands ready for a process which does not end reaches no other one, whatever its descriptor's number."""
+    """The kill that stands ready for a process which does not end reaches no other one, no matter what its descriptor's number."""
     monkeypatch.setattr(supervisor, "_GRACE", 0.3)
     bench = Bench(tmp_path, "import signal; signal.pause()")
     bench.worker.start()

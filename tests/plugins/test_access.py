@@ -37,7 +37,7 @@ def others(tmp_path: Path) -> Path:
 
 
 def test_a_key_is_made_where_there_is_none(run_irons: Runner, own_api: FakeApi) -> None:
-    """It is for its owner alone, said once, the same for each sandbox of a server, and every way in uses it."""
+    """It is for its owner alone, printed once, the same for each sandbox of a server, and every way in uses it."""
     first = run_irons("create", "one").ok()
     keys = list((Path(run_irons.env["XDG_STATE_HOME"]) / "irons/ssh/keys").iterdir())
     assert len(keys) == 1
@@ -157,7 +157,7 @@ def test_a_private_key_is_not_sent(run_irons: Runner, own_api: FakeApi, others: 
 
 
 def test_a_v0_server_has_no_access(run_irons: Runner, own_api: FakeApi) -> None:
-    """A plain v0 server cannot, which is said."""
+    """A plain v0 server cannot, which is reported."""
     own_api.extensions = ()
     own_api.add("one")
     assert "takes a server that can change the keys" in run_irons("access", "one").err

@@ -81,7 +81,7 @@ def test_what_warn_let_pass(run_irons: Runner, own: FakeApi) -> None:
     at=st.none() | st.datetimes(datetime(1980, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
 )
 def test_a_line_is_one_line(host: str, mode: str, allowed: bool, at: datetime | None) -> None:
-    """Whatever a sandbox puts into a host name, an event is one line without control or bidi characters."""
+    """No matter what a sandbox puts into a host name, an event is one line without control or bidi characters."""
     text = line(Event(at, "one", host, allowed, mode=mode))
     assert len(text.splitlines()) == 1
     assert not any(c in text for c in "\x1b\x07\u202e\u2066\u200f\x85\u2028")
@@ -134,7 +134,7 @@ def test_as_json(run_irons: Runner, own: FakeApi) -> None:
 
 
 def test_an_empty_log(run_irons: Runner, one: FakeApi) -> None:
-    """Without events stdout is empty; a person is told so on stderr."""
+    """Without events stdout is empty; a person gets a line about it on stderr."""
     assert run_irons("audit", "egress", "one").ok().out == ""
     done = run_irons("audit", "egress", "one", tty=True).ok()
     assert (done.out, done.err) == ("", "There are no events.\n")
@@ -162,7 +162,7 @@ def test_a_log_of_odd_events(run_irons: Runner, one: FakeApi) -> None:
 
 @pytest.mark.parametrize("page", [1, 2, 3, 5, 7, 100])
 def test_every_page_is_read(run_irons: Runner, one: FakeApi, page: int) -> None:
-    """The whole log is printed, in order, whatever part of it an answer holds."""
+    """The whole log is printed, in order, no matter what part of it an answer holds."""
     one.page = page
     for number in range(6):
         one.record(f"h{number}.example")
@@ -303,7 +303,7 @@ class Follower:
         return found
 
     def end(self) -> str:
-        """Interrupt it, and return what it said on stderr."""
+        """Interrupt it, and return what it printed on stderr."""
         self.process.send_signal(signal.SIGINT)
         _, said = self.process.communicate(timeout=60)
         assert self.process.returncode == 130
@@ -422,7 +422,7 @@ def test_follow_at_a_server_without_tokens(irons_process: Irons, one: FakeApi) -
 
 
 def test_follow_is_immediate_with_a_long_poll(irons_process: Irons, one: FakeApi) -> None:
-    """Where the server has a long poll, an event is on the screen at once, and the server is not asked meanwhile."""
+    """Where the server has a long poll, an event is on the screen at once, and the server is not asked in between."""
     one.extensions = EXTENSIONS
     one.record("a.example")
     follower = Follower(irons_process)
@@ -589,7 +589,7 @@ def test_what_was_not_reached_shows(run_irons: Runner, own: FakeApi) -> None:
 
 
 def test_only_one_outcome(run_irons: Runner, own: FakeApi, one: FakeApi) -> None:
-    """`--outcome` is asked of the server; one that knows of none is said to."""
+    """`--outcome` is asked of the server; for one without outcomes there is an error."""
     own.record("down.example", verdict="allowed", **LOST)
     own.record("up.example", verdict="allowed", outcome="reached")
     found = run_irons("audit", "egress", "one", "--outcome", "unreached", "-o", "json").ok().json()
@@ -664,5 +664,5 @@ def test_hosts_filtered(run_irons: Runner, own: FakeApi) -> None:
 
 
 def test_hosts_at_a_plain_server(run_irons: Runner, one: FakeApi) -> None:
-    """A server that sums nothing up is said to."""
+    """For a server without summaries there is an error."""
     assert "sums up what sandboxes tried" in run_irons("audit", "hosts", "one").err

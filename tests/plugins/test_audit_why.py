@@ -11,7 +11,7 @@ from irons_policy.remedy import NOTES
 
 
 def fix(run_irons: Runner) -> str:
-    """The command that is told for the last refusal; empty where there is none."""
+    """The command that is shown for the last refusal; empty where there is none."""
     return str(run_irons("audit", "why", "one", "-o", "json").ok().json()["fix"])
 
 
@@ -55,7 +55,7 @@ def test_why(run_irons: Runner, own: FakeApi) -> None:
 
 
 def test_why_of_a_deny_rule(run_irons: Runner, own: FakeApi) -> None:
-    """Where a deny rule refused it, the command takes that rule away."""
+    """Where a deny rule refused it, the command removes that rule."""
     own.mode = "deny"
     own.rules = [{"pattern": "evil.example", "list": "deny"}]
     own.record("evil.example", allowed=False, verdict="blocked", rule="evil.example")
@@ -102,7 +102,7 @@ def test_why_of_a_literal_address_beneath_the_floor(run_irons: Runner, own: Fake
 
 
 def test_why_of_an_address_that_a_rule_denies(run_irons: Runner, own: FakeApi) -> None:
-    """Where a name led to an address under a deny rule, the command takes that rule away, and opens nothing beneath the floor."""
+    """Where a name led to an address under a deny rule, the command removes that rule, and opens nothing beneath the floor."""
     own.rules = [
         {"pattern": "web.example", "list": "allow"},
         {"pattern": "203.0.113.9", "list": "deny"},
@@ -120,7 +120,7 @@ def test_why_of_an_address_that_a_rule_denies(run_irons: Runner, own: FakeApi) -
 
 
 def test_why_of_a_second_name(run_irons: Runner, own: FakeApi) -> None:
-    """A name that was asked for on a connection to another is refused whatever the rules say: there is no command."""
+    """A name that was asked for on a connection to another is refused no matter what the rules say: there is no command."""
     own.mode = "deny"
     own.record(
         "evil.example",
@@ -187,7 +187,7 @@ def test_why_at_a_plain_server(run_irons: Runner, one: FakeApi) -> None:
     "cause", [cause for cause in Cause if cause not in (Cause.RULE, Cause.UNCOVERED, Cause.FLOOR)]
 )
 def test_why_of_what_the_rules_did_not_decide(run_irons: Runner, own: FakeApi, cause: Cause) -> None:
-    """The cause alone says that no rule helps, whatever the prose looks like; a note says what does."""
+    """The cause alone says that no rule helps, no matter what the prose looks like; a note says what does."""
     own.mode = "deny"
     own.record("a.example", allowed=False, verdict="blocked", cause=cause, reason="no rule allows a.example")
     done = run_irons("audit", "why", "one", "-o", "json").ok().json()
@@ -196,14 +196,14 @@ def test_why_of_what_the_rules_did_not_decide(run_irons: Runner, own: FakeApi, c
 
 
 def test_why_does_not_read_prose(run_irons: Runner, own: FakeApi) -> None:
-    """With the cause `uncovered` the command is told, whatever words the reason has."""
+    """With the cause `uncovered` the command is shown, no matter what words the reason has."""
     own.mode = "deny"
     own.record("a.example", allowed=False, verdict="blocked", cause="uncovered", reason="no rule opens that")
     assert fix(run_irons) == "irons egress allow a.example --sandbox one"
 
 
 def test_why_of_an_event_from_before_causes(run_irons: Runner, own: FakeApi) -> None:
-    """An event that gives a reason and no cause is said to be one; the command is what the rules need now."""
+    """An event that gives a reason and no cause is marked as one; the command is what the rules need now."""
     own.mode = "deny"
     own.record("a.example", allowed=False, verdict="blocked", reason="no rule allows a.example")
     done = run_irons("audit", "why", "one", "-o", "json").ok().json()
@@ -238,7 +238,7 @@ def test_why_of_what_was_not_reached(run_irons: Runner, own: FakeApi) -> None:
 
 
 def test_why_says_what_was_rotated_out(run_irons: Runner, own: FakeApi) -> None:
-    """Whether or not a refusal is found, how much is missing is said, and is a field."""
+    """Whether or not a refusal is found, how much is missing is reported, and is a field."""
     own.rotated = [{"sandbox_name": "one", "events": 7, "before": "2026-02-19T20:00:00Z"}]
     done = run_irons("audit", "why", "one")
     assert (done.code, done.err.splitlines()[0].split(" of one")[0]) == (3, "irons: 7 events")

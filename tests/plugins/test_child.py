@@ -1,4 +1,4 @@
-"""Programs run as children, and what is said of egress behind them."""
+"""Programs run as children, and what is printed of egress after them."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_an_attached_program_takes_ctrl_c() -> None:
 
 
 def test_what_is_typed_ahead_is_left(tmp_path: str) -> None:
-    """What stands on stdin behind the program's end is no one's to take."""
+    """What is on stdin after the program's end is not read."""
     reading, writing = os.pipe()
     with os.fdopen(reading) as stdin, os.fdopen(writing, "w") as typed:
         call = Streams(stdin, io.StringIO(), io.StringIO(), {"PATH": os.environ["PATH"]})
@@ -135,7 +135,7 @@ def test_what_reached_no_server_is_summed_up(run_irons: Runner, own: FakeApi) ->
 
 
 def test_a_server_that_can_not_say(run_irons: Runner, own: FakeApi) -> None:
-    """Where the log can't be read at the end, that is said; where not even its mark could be had, nothing is."""
+    """Where the log can't be read at the end, that is reported; where not even its mark could be had, nothing is."""
     own.fail(faults.slow(0), on="GET /sandboxes/one/audit")
     own.fail(faults.error(500, "down"), on="GET /sandboxes/one/audit")
     assert run_irons("ssh", "one", "--refused", "--", "true").err == (

@@ -76,7 +76,7 @@ def test_the_whole_text_is_sent(run_irons: Runner, fake_api: FakeApi, ssh: Path)
 def test_what_is_no_public_key_is_refused(
     run_irons: Runner, fake_api: FakeApi, ssh: Path, text: str, said: str
 ) -> None:
-    """A private key given by mistake, and anything else that is no public key, is refused before any request."""
+    """A private key given by mistake, and anything else that is not a public key, is refused before any request."""
     (ssh / "x").write_bytes(text.encode(errors="surrogateescape"))
     done = run_irons("create", "one", "--key", str(ssh / "x"))
     assert done.code == 2
@@ -131,7 +131,7 @@ def test_a_taken_name(run_irons: Runner, fake_api: FakeApi, ssh: Path) -> None:
 
 
 def test_async_returns_at_once(run_irons: Runner, fake_api: FakeApi, ssh: Path) -> None:
-    """`--async` returns what the server said, without a poll."""
+    """`--async` returns the server's answer, without a poll."""
     (ssh / "id_rsa.pub").write_text(KEY)
     done = run_irons("create", "one", "--async", "-o", "json").ok().json()
     assert (done["name"], done["status"], done["id"]) == ("one", "creating", "sb_0000000000000001")
@@ -241,7 +241,7 @@ def test_warn_is_said(run_irons: Runner, own_api: FakeApi, ssh: Path) -> None:
 
 
 def test_an_image_that_is_built_is_said(run_irons: Runner, own_api: FakeApi, ssh: Path) -> None:
-    """What takes its time during a create is said once on a stderr that is no terminal."""
+    """What takes its time during a create is printed once on a stderr that is not a terminal."""
     (ssh / "id_rsa.pub").write_text(KEY)
     own_api.mode = "deny"
     own_api.polls = 3
@@ -306,7 +306,7 @@ def test_one_of_several_fails(run_irons: Runner, own_api: FakeApi, ssh: Path) ->
 
 
 def test_a_failed_create_leaves_no_name_taken(run_irons: Runner, own_api: FakeApi, ssh: Path) -> None:
-    """What goes into `error` while it is made is removed, with the server's reason told."""
+    """What goes into `error` while it is made is removed, with the server's reason."""
     (ssh / "id_rsa.pub").write_text(KEY)
     own_api.progress = []
     add = own_api.add
@@ -413,7 +413,7 @@ def test_a_label_with_an_invalid_key(run_irons: Runner, own_api: FakeApi, ssh: P
 
 
 def test_a_list_says_what_is_about_to_end(run_irons: Runner, own_api: FakeApi) -> None:
-    """From five minutes before the end on, `list` says so."""
+    """From five minutes before the end on, `list` reports it."""
     own_api.add("one", terms={"ttl": 3600, "ends_in": 301, "ends_with": "stop"})
     own_api.add("two", terms={"ttl": 3600, "ends_in": 300, "ends_with": "destroy"})
     one, two = run_irons("list").ok().lines

@@ -1,4 +1,4 @@
-"""The egress commands: rules, mode, check; what is refused before a request, and what is said about a change."""
+"""The egress commands: rules, mode, check; what is refused before a request, and what is reported about a change."""
 
 from __future__ import annotations
 
@@ -257,7 +257,7 @@ def test_a_plain_server_gets_one_request_for_each_pattern(
 
 
 def test_an_empty_list(run_irons: Runner, fake_api: FakeApi) -> None:
-    """Without rules a person is told so."""
+    """Without rules a person gets a line about it."""
     done = run_irons("egress", "list", tty=True).ok()
     assert (done.out, done.err) == ("", "There are no rules.\n")
 

@@ -56,7 +56,7 @@ def test_a_terminal_that_the_server_writes_to_is_told_once(ctx: Context, own: Fa
 
 
 def test_a_session_far_from_the_end_says_nothing(ctx: Context, own: FakeApi) -> None:
-    """Without a deadline, or with one that is far away, nothing is said."""
+    """Without a deadline, or with one that is far away, nothing is reported."""
     own.sandboxes["one"].terms = {"ttl": 3600, "ends_in": 3000, "ends_with": "stop"}
     with telling_end(ctx, "one", raw=False, first=0.01):
         until(lambda: polls(own) > 0)

@@ -28,7 +28,7 @@ Serve = Callable[[socket.socket, str], None]
 
 @dataclass
 class Hostile:
-    """A server on the loopback address that answers each request as it is told, and keeps what it was sent."""
+    """A server on the loopback address that answers each request as it is set to, and keeps what it was sent."""
 
     serve: Serve
     heads: list[str] = field(default_factory=list)
@@ -162,7 +162,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def harmless(outcome: Outcome) -> None:
-    """Hold that a call ended as calls end: a known code, no traceback, nothing raw, and no key."""
+    """Test that a call ended as calls end: a known code, no traceback, nothing raw, and no key."""
     assert outcome.code in (0, 1, 2, 3, 4, 5, 6, 7, 125), outcome
     assert "Traceback" not in outcome.err
     assert "something broke" not in outcome.err, outcome.err
@@ -279,7 +279,7 @@ JSON = st.recursive(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_any_json_is_harmless(person: Runner, words: tuple[str, ...], bodies: list[dict[str, Any]]) -> None:
-    """Whatever objects a server answers one after the other, a call ends in one of the known ways."""
+    """No matter what objects a server answers one after the other, a call ends in one of the known ways."""
     turns = cycle(bodies)
 
     def serve(connection: socket.socket, line: str) -> None:
@@ -315,7 +315,7 @@ NO_ANSWERS: dict[str, bytes] = {
 
 @pytest.mark.parametrize("raw", NO_ANSWERS.values(), ids=NO_ANSWERS)
 def test_what_is_no_answer_is_harmless(person: Runner, raw: bytes) -> None:
-    """What is no HTTP, or no JSON, ends every call in one of the known ways, whatever form was asked for."""
+    """What is not HTTP, or not JSON, ends every call in one of the known ways, no matter what form was asked for."""
     with Hostile(always(raw)) as server:
         for form, words in zip(cycle(("plain", "json", "table")), CALLS, strict=False):
             harmless(person(*words, "-o", form, "--api-url", server.url))

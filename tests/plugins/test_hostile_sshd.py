@@ -148,7 +148,7 @@ def memory(pid: int) -> int:
 def test_a_server_that_opens_channels_gets_nothing(
     irons_process: Irons, fake_api: FakeApi, tmp_path: Path, words: tuple[str, ...]
 ) -> None:
-    """Every channel that it opens is refused, whatever the person has here; the client needs no more memory for more of them."""
+    """Every channel that it opens is refused, no matter what the person has here; the client needs no more memory for more of them."""
     assert tried(irons_process, fake_api, tmp_path, words, MANY) == {"refused": WARM + MANY}
 
 
@@ -165,7 +165,7 @@ def test_a_server_gets_what_the_client_was_asked_to_forward(
 def tried(
     irons_process: Irons, fake_api: FakeApi, tmp_path: Path, words: tuple[str, ...], many: int
 ) -> Counter[str]:
-    """Run a command against the server, hold that its client stays small, and return what became of the channels."""
+    """Run a command against the server, test that its client stays small, and return what became of the channels."""
     with (
         Hostile(many=many) as server,
         agent(tmp_path) as agent_socket,

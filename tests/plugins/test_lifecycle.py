@@ -52,7 +52,7 @@ def test_async(run_irons: Runner, fake_api: FakeApi, command: str, state: str) -
     ids=["500", "html", "cut", "broken off", "dropped", "429"],
 )
 def test_failed_polls_are_survived(run_irons: Runner, fake_api: FakeApi, fault: faults.Fault) -> None:
-    """A poll that fails, in whatever way, is followed by another."""
+    """A poll that fails, in any way, is followed by another."""
     fake_api.add("one", "stopped")
     fake_api.fail(fault, on="GET /sandboxes/one", times=3)
     assert run_irons("start", "one", "--wait-timeout", "20").ok().out == "🟢 one is ready\n"
@@ -96,7 +96,7 @@ def test_an_error_state_ends_a_wait_with_its_reason(run_irons: Runner, fake_api:
 def test_an_error_of_the_machine_ends_with_the_line_that_fixes_it(
     run_irons: Runner, fake_api: FakeApi
 ) -> None:
-    """Where the server knows a fix it stands on a line of its own, the last one."""
+    """Where the server knows a fix it is on a line of its own, the last one."""
     why = "it did not start; crun is not installed; to fix it: apt-get install crun"
     fake_api.add("one", "error", metadata={"reason": why})
     first, last = run_irons("wait", "one").err.splitlines()
@@ -167,7 +167,7 @@ def test_destroy_asks_on_a_terminal(run_irons: Runner, fake_api: FakeApi) -> Non
 
 
 def test_a_yes_also_stops(run_irons: Runner, fake_api: FakeApi) -> None:
-    """The question says that a sandbox runs, and who says yes to it need not be told to stop it first."""
+    """The question says that a sandbox runs, and after yes it is stopped first."""
     fake_api.add("one", "ready")
     assert run_irons("destroy", "one", tty=True, stdin="\n").code == 1
     assert fake_api.sandboxes["one"].status == "ready"
@@ -363,7 +363,7 @@ def test_hostile_answers_stay_text(run_irons: Runner, fake_api: FakeApi) -> None
 
 
 def test_an_empty_list_is_said(run_irons: Runner, fake_api: FakeApi) -> None:
-    """Without sandboxes a person is told so on stderr; stdout stays empty, and JSON is an empty list."""
+    """Without sandboxes a person gets a line about it on stderr; stdout stays empty, and JSON is an empty list."""
     done = run_irons("list", tty=True).ok()
     assert (done.out, done.err) == ("", "There are no sandboxes; irons create NAME makes one.\n")
     assert run_irons("list", "-o", "json").ok().json() == []
@@ -378,7 +378,7 @@ def test_names_alone(run_irons: Runner, fake_api: FakeApi) -> None:
 
 
 def test_a_server_without_a_list(run_irons: Runner, fake_api: FakeApi) -> None:
-    """Where the server has no list, the names that this client has used are listed, and stderr says so."""
+    """Where the server has no list, the names that this client has used are listed, and stderr reports it."""
     fake_api.has_list = False
     fake_api.add("one")
     fake_api.add("two", "stopped")
@@ -402,7 +402,7 @@ def test_what_is_gone_is_not_completed(run_irons: Runner, fake_api: FakeApi) -> 
 
 
 def test_no_files_outside_the_home(run_irons: Runner, fake_api: FakeApi, tmp_path: Path) -> None:
-    """Whatever irons keeps lies below the XDG directories, readable by its owner alone."""
+    """Everything that irons keeps is below the XDG directories, readable by its owner alone."""
     fake_api.add("one")
     run_irons("status", "one").ok()
     kept = [path for path in tmp_path.rglob("*") if path.is_file()]

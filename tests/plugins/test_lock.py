@@ -195,7 +195,7 @@ def test_names_that_programs_made(label: str) -> None:
     )
 )
 def test_hostile_logs_are_survived(logs: list[list[Event]]) -> None:
-    """Whatever hosts and ports a log has, every suggestion is a pattern that can be a rule."""
+    """No matter what hosts and ports a log has, every suggestion is a pattern that can be a rule."""
     from irons_policy.patterns import read_pattern
 
     for row in suggestions([event for log in logs for event in log], []):

@@ -1,4 +1,4 @@
-"""`ssh`, `exec`, `run` and `forward`: whatever fails in irons itself gives 125; every other code is the program's."""
+"""`ssh`, `exec`, `run` and `forward`: any failure of irons itself gives 125; every other code is the program's."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_invalid_words(run_irons: Runner, own: FakeApi, words: tuple[str, ...]) 
 @calls
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 def test_a_server_that_fails(run_irons: Runner, own: FakeApi, words: tuple[str, ...], fault: Fault) -> None:
-    """Whatever a server answers instead of what was asked for is not a code of a program."""
+    """Any other answer of a server is not a code of a program."""
     own.fail(fault, times=99)
     assert run_irons(*words).code == 125
 
@@ -139,7 +139,7 @@ def test_something_that_breaks_inside(
     "words", [("--bogus", "list"), ("list", "--bogus"), ("egress", "exec"), ("frob", "run")]
 )
 def test_other_commands_keep_their_code(run_irons: Runner, own: FakeApi, words: tuple[str, ...]) -> None:
-    """A usage error of another command is 2, whatever its words are."""
+    """A usage error of another command is 2, no matter what its words are."""
     assert run_irons(*words).code == 2
 
 

@@ -70,7 +70,7 @@ notes = st.text(st.characters(codec="utf-8"), max_size=40)
     ),
 )
 def test_what_is_written_reads_back(mode: str | None, rules: list[Rule]) -> None:
-    """A policy written as a file reads back as the same policy, whatever its notes say."""
+    """A policy written as a file reads back as the same policy, no matter what its notes say."""
     found = parse_policy(render_policy(mode, rules), "it")
     assert found.mode == mode
     assert set(found.rules) == set(rules)

@@ -54,7 +54,7 @@ def test_lock_reads_again_what_has_changed(run_irons: Runner, own: FakeApi, medd
 
 
 def test_what_a_person_agreed_to_is_not_made_anew(run_irons: Runner, own: FakeApi, meddle: Meddle) -> None:
-    """After a yes, rules that changed meanwhile are a conflict that says so, and nothing is changed."""
+    """After a yes, rules that changed in between are a conflict, and nothing is changed."""
     meddle(1)
     done = run_irons("egress", "lock", "one", tty=True, stdin="y\n")
     assert done.code == 5
@@ -66,7 +66,7 @@ def test_what_a_person_agreed_to_is_not_made_anew(run_irons: Runner, own: FakeAp
 def test_apply_tells_what_it_really_changed(
     run_irons: Runner, own: FakeApi, meddle: Meddle, tmp_path: Path
 ) -> None:
-    """The file's policy is put in place of the one that is there by then, and the difference told is to that one."""
+    """The file's policy is put in place of the one that is there by then, and the difference shown is to that one."""
     own.sandboxes["one"].rules.append({"pattern": "old.example", "list": "allow"})
     file = tmp_path / "policy.toml"
     file.write_text('[allow]\n"new.example" = ""\n')
@@ -77,7 +77,7 @@ def test_apply_tells_what_it_really_changed(
 
 
 def test_rules_that_never_rest_are_a_conflict(run_irons: Runner, own: FakeApi, meddle: Meddle) -> None:
-    """Where others are quicker again and again, that is said after a few tries."""
+    """Where others are quicker again and again, that is reported after a few tries."""
     meddle(100)
     done = run_irons("egress", "lock", "one", "--yes", "-o", "json")
     assert (done.code, done.error()["code"]) == (5, "conflict")

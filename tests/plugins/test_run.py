@@ -1,4 +1,4 @@
-"""`run`: a sandbox for one program, which goes whatever happens. The sandbox is this machine, by a real SSH server."""
+"""`run`: a sandbox for one program, which is removed no matter what happens. The sandbox is this machine, by a real SSH server."""
 
 from __future__ import annotations
 

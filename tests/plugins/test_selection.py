@@ -109,7 +109,7 @@ def test_status_of_several(run_irons: Runner, three: FakeApi) -> None:
 
 
 def test_a_sandbox_in_use_is_not_meant_beside_all(run_irons: Runner, three: FakeApi) -> None:
-    """`IRONS_SANDBOX` is meant where nothing is said, and not next to `--all` or `--label`."""
+    """`IRONS_SANDBOX` is meant where no name is given, and not next to `--all` or `--label`."""
     env = {"IRONS_SANDBOX": "hers"}
     run_irons("stop", "--label", "ci=1", env=env).ok()
     assert three.sandboxes["hers"].status == "ready"

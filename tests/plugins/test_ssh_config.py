@@ -1,4 +1,4 @@
-"""`ssh-config`: sandboxes by name for ssh and whatever stands on it."""
+"""`ssh-config`: sandboxes by name for ssh and what uses it."""
 
 from __future__ import annotations
 
@@ -251,7 +251,7 @@ def test_places_that_can_not_be_written(run_irons: Runner, fake_api: FakeApi, co
 
 
 def test_host_keys_that_can_not_be_kept(run_irons: Runner, fake_api: FakeApi) -> None:
-    """Where the told host key can't be written, nothing is run unchecked."""
+    """Where the host key of the server can't be written, nothing is run unchecked."""
     fake_api.add("one")
     fake_api.ssh = {**fake_api.ssh, "host_keys": [KEY.strip()]}
     done = run_irons("ssh", "one", env={"XDG_STATE_HOME": "/dev/null"})

@@ -47,7 +47,7 @@ def failed(told: SshEnding) -> str:
 
 
 def test_a_program_that_ended() -> None:
-    """Its code is its own, whatever OpenSSH exits with; time and signals have their sentence."""
+    """Its code is its own, no matter what OpenSSH exits with; time and signals have their sentence."""
     assert concluded("began", "ended 255 no") == SshEnding(255)
     assert concluded("began", "ended 124 no", code=124) == SshEnding(124)
     assert concluded("began", "ended 124 time", code=124).sentence.startswith("timed out after 3 s")
@@ -66,7 +66,7 @@ def test_what_openssh_could_not_do() -> None:
 
 
 def test_a_shell_that_memory_ran_out_for() -> None:
-    """Where the shell around the program was killed for memory, that is said."""
+    """Where the shell around the program was killed for memory, that is reported."""
     told = concluded("began", after=Aftermath(out_of_memory=True))
     assert told == SshEnding(137, 9, "out of memory")
     assert failed(concluded("began")) == "the shell that ran the program in one was killed"
@@ -92,7 +92,7 @@ def test_openssh_that_was_killed_here() -> None:
 
 
 def test_signals_have_names() -> None:
-    """Real-time signals too; a number that is no signal stays a number."""
+    """Real-time signals too; a number that is not a signal stays a number."""
     assert [signal_text(n) for n in (9, 34, 36, 64, 127)] == [
         "signal 9 (KILL)",
         "signal 34 (RTMIN)",

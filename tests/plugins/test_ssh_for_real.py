@@ -88,7 +88,7 @@ def test_a_host_key_that_a_full_disk_cannot_keep_is_checked(
 
 
 def test_a_wrong_host_key_is_refused(into: Irons, fake_api: FakeApi, sshd: Sshd, tmp_path: Path) -> None:
-    """Where the host key is another than the server told, nothing is sent there."""
+    """Where the host key is another than the server sent, nothing is sent there."""
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "other"], check=True)
     fake_api.ssh = sshd.address(host_keys=[(tmp_path / "other.pub").read_text().strip()])
     done = into("ssh", "one", "--", "touch", str(tmp_path / "ran"))
@@ -98,7 +98,7 @@ def test_a_wrong_host_key_is_refused(into: Irons, fake_api: FakeApi, sshd: Sshd,
 
 
 def test_an_untold_host_key_is_unchecked_and_unsaid(into: Irons, fake_api: FakeApi, sshd: Sshd) -> None:
-    """Without a told host key it connects as ever, without a warning; --strict-hostkeys refuses what no one knows."""
+    """Without a host key of the server it connects as ever, without a warning; --strict-hostkeys refuses what no one knows."""
     fake_api.ssh = sshd.address()
     done = into("ssh", "one", "--", "echo there")
     assert (done.stdout, done.stderr) == (b"there\n", b"")
@@ -114,7 +114,7 @@ def test_no_variable_and_no_agent_travels(into: Irons) -> None:
 
 
 def test_what_was_refused_on_request(into: Irons, fake_api: FakeApi) -> None:
-    """With `--refused`, stderr ends with what egress refused meanwhile, and the exit code is still ssh's."""
+    """With `--refused`, stderr ends with what egress refused while it ran, and the exit code is still ssh's."""
     fake_api.extensions = EXTENSIONS
     fifo = Path(into.env["HOME"]) / "go"
     os.mkfifo(fifo)
@@ -132,7 +132,7 @@ def test_what_was_refused_on_request(into: Irons, fake_api: FakeApi) -> None:
 
 
 def test_exec_keeps_words_apart(into: Irons) -> None:
-    """Words reach the program as they are, whatever a shell would make of them."""
+    """Words reach the program as they are, no matter what a shell would make of them."""
     words = ["a  b", "$HOME", "*", "it's", 'say "hi"', "", "--", "-n", "ü\n", "\\"]
     done = into("exec", "one", "--", "printf", "<%s>", *words)
     assert done.stdout.decode() == "".join(f"<{word}>" for word in words)
@@ -167,13 +167,13 @@ def test_a_signal_that_a_shell_does_not_report(into: Irons, number: int) -> None
 
 @pytest.mark.parametrize("code", [137, 254])
 def test_a_code_that_looks_like_a_signal(into: Irons, code: int) -> None:
-    """A program that exits with such a code by itself was killed by nothing, and nothing is said."""
+    """A program that exits with such a code by itself was killed by nothing, and nothing is reported."""
     done = into("exec", "one", "--", "sh", "-c", f"exit {code}")
     assert (done.returncode, done.stderr) == (code, b"")
 
 
 def test_a_program_that_kills_the_shell_around_it(into: Irons) -> None:
-    """That is what is said, and nothing of the output; the program is ended, since no one waits for it any more."""
+    """That is what is reported, and nothing of the output; the program is ended, since no one waits for it any more."""
     token = seconds()
     done = into("exec", "one", "--", "sh", "-c", f"kill -TERM $PPID; exec sleep {token}")
     assert not running(token)
@@ -186,7 +186,7 @@ def test_a_program_that_kills_the_shell_around_it(into: Irons) -> None:
     [(("sh", "-c", "trap '' PIPE; while echo x; do :; done; exit 7"), 7), (("yes", "x"), 141)],
 )
 def test_a_program_whose_output_nobody_reads_any_more(into: Irons, words: tuple[str, ...], code: int) -> None:
-    """Its exit code is its own, as behind `| head -1`; nothing is said to have been killed."""
+    """Its exit code is its own, as behind `| head -1`; nothing is reported to have been killed."""
     process = into.start("exec", "one", "--", *words)
     assert process.stdout is not None
     assert process.stdout.readline() == b"x\n"
@@ -198,7 +198,7 @@ def test_a_program_whose_output_nobody_reads_any_more(into: Irons, words: tuple[
 
 @pytest.mark.parametrize("script", ["echo x", "echo x; sleep 1; echo y"])
 def test_a_program_whose_output_finds_no_room(into: Irons, script: str) -> None:
-    """Output that cannot be written is a failure, also of a program that succeeded, and the reason is said."""
+    """Output that cannot be written is a failure, also of a program that succeeded, and the reason is reported."""
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
             into.argv("exec", "one", "--", "sh", "-c", script),
@@ -244,7 +244,7 @@ def _fifo(into: Irons) -> Path:
 def test_a_program_that_takes_too_much_memory(
     into: Irons, fake_api: FakeApi, script: str, code: int, sentence: str
 ) -> None:
-    """Where the control group counted a kill meanwhile, that is the reason, with the limit."""
+    """Where the control group counted a kill while it ran, that is the reason, with the limit."""
     fake_api.ssh |= {"oom_kills": 1, "memory": 512 << 20}
     fifo = _fifo(into)
     process = into.start("exec", "one", "--", "sh", "-c", f"echo started; read -r line <{fifo}; {script}")
@@ -302,7 +302,7 @@ def test_no_stdin_leaves_the_list_of_a_loop(into: Irons) -> None:
 
 
 def test_exec_writes_nothing_of_its_own_to_stdout(into: Irons) -> None:
-    """Whatever format is set for all commands, stdout is the program's alone; only an option of the call asks for a report."""
+    """No matter what format is set for all commands, stdout is the program's alone; only an option of the call asks for a report."""
     done = into("exec", "one", "--", "echo", "{}", env={"IRONS_OUTPUT": "json"})
     assert (done.returncode, done.stdout) == (0, b"{}\n")
 
@@ -374,7 +374,7 @@ def test_a_timeout_that_is_not_reached(into: Irons) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("way", JOBS)
 def test_an_interrupted_exec_leaves_nothing(into: Irons, fake_api: FakeApi, number: int, way: str) -> None:
-    """Ctrl-C, TERM and HUP end the call with 130, 143 and 129, and what it started; what was refused is said there too."""
+    """Ctrl-C, TERM and HUP end the call with 130, 143 and 129, and what it started; what was refused is reported there too."""
     fake_api.extensions = EXTENSIONS
     nap = seconds()
     process = into.start("exec", "one", "--", "sh", "-c", f"setsid -f sleep {nap}; sleep {nap}", way=way)
@@ -384,7 +384,7 @@ def test_an_interrupted_exec_leaves_nothing(into: Irons, fake_api: FakeApi, numb
     _, said = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert b"evil.example:443" in said
-    # On a busy machine the time for it may not do, and is said not to have done; the sandbox's part ends it then.
+    # On a busy machine the time for it may not do, and is not reported as done; the sandbox's part ends it then.
     if b"could not be reached" not in said:
         assert running(nap) == []
     until(lambda: not running(nap))
@@ -473,7 +473,7 @@ done"""
 def test_a_connection_that_is_lost_is_irons_failure(
     into: Irons, fake_api: FakeApi, then: str, sentence: str
 ) -> None:
-    """Where the connection breaks off the code is 125, the sentence says why, and what was refused is said as ever."""
+    """Where the connection breaks off the code is 125, the sentence says why, and what was refused is reported as ever."""
     fake_api.extensions = EXTENSIONS
     fifo, nap = _fifo(into), seconds()
     script = f"echo started; read -r line <{fifo}{kill_the_server(nap)}"
@@ -628,7 +628,7 @@ def test_forward_of_a_taken_port(into: Irons) -> None:
 
 
 def test_forward_that_is_lost(into: Irons, fake_api: FakeApi) -> None:
-    """Where the sandbox goes away under it, that is said, with 125."""
+    """Where the sandbox goes away under it, that is reported, with 125."""
     process = into.start("forward", "one", str(_free_port()))
     assert process.stderr is not None
     assert b"leads to" in process.stderr.readline()

@@ -35,7 +35,7 @@ PIECES = st.lists(
 def test_marks_are_taken_out_and_nothing_else(
     before: list[bytes], after: list[bytes], cuts: list[int]
 ) -> None:
-    """Whatever a program writes around them, and however it arrives, its bytes come out as they were."""
+    """No matter what a program writes around them, and however it arrives, its bytes come out as they were."""
     first, rest = b"".join(before), b"".join(after)
     text = MARK + b"began\n" + first + MARK + b"alive\n" + MARK + b"ended 137 yes\n" + rest
     marks, out = read(text, cuts)

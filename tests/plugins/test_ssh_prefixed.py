@@ -1,4 +1,4 @@
-"""Lines of several sandboxes on one stream: whatever one writes, every line of it has its name."""
+"""Lines of several sandboxes on one stream: no matter what one writes, every line of it has its name."""
 
 from __future__ import annotations
 

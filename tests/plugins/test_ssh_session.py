@@ -33,7 +33,7 @@ SECRET = 'it\'s\n a "b" \\ $x `id` ü\n'
 @pytest.mark.process
 @pytest.mark.parametrize("shell", SHELLS, ids=lambda words: words[0])
 def test_a_program_that_does_not_start(shell: list[str], tmp_path: Path) -> None:
-    """Whatever shell it is, no line of the script is in the reason; what starts keeps its streams and its variables."""
+    """No matter what shell it is, no line of the script is in the reason; what starts keeps its streams and its variables."""
     (tmp_path / "there").write_text('#!/bin/sh\ncat; echo "$rest $name" >&2; exit 9\n')
     (tmp_path / "there").chmod(0o755)
     (tmp_path / "text").write_text("echo never\n")
@@ -230,7 +230,7 @@ def test_a_server_that_takes_no_variables_is_named(shell: list[str]) -> None:
 @pytest.mark.process
 @given(value=st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=60))
 def test_any_value_arrives_as_it_is(value: str) -> None:
-    """A value is data to the script, whatever characters it has."""
+    """A value is data to the script, no matter what characters it has."""
     done = subprocess.run(
         ["sh", "-c", session_line(("printenv", "K"), "", ("K",), Workdir())],
         env={"PATH": os.environ["PATH"], "HOME": "/", **carried({"K": value})},

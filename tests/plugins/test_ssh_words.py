@@ -143,7 +143,7 @@ def test_the_servers_command_runs_in_place_of_a_shell(
     cell=st.text(max_size=20),
 )
 def test_a_target_is_plain_or_refused(host: str, port: int, user: str, cell: str) -> None:
-    """Whatever a server says, what is taken of it needs no quoting and begins with no dash."""
+    """No matter what a server says, what is taken of it needs no quoting and begins with no dash."""
     try:
         target = target_of(SshAddress(host, port, user, (), cell))
     except ApiError:
@@ -281,7 +281,7 @@ def test_the_agent_is_forwarded_when_asked(run_irons: Runner, one: FakeApi) -> N
 
 @pytest.mark.process
 def test_a_remembered_key_is_the_only_one(run_irons: Runner, one: FakeApi, tmp_path: Path) -> None:
-    """The key that a sandbox was created with is offered, and no other, whatever characters its path has."""
+    """The key that a sandbox was created with is offered, and no other, no matter what characters its path has."""
     key = tmp_path / 'a "key" 100%\\d' / "id"
     key.parent.mkdir()
     key.write_text("")

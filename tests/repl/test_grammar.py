@@ -75,7 +75,7 @@ def test_what_makes_no_sense_points_at_its_column(line: str, column: int, messag
 
 @given(st.text(st.sampled_from("ab;|&<>!#'\"\\\n ()~\0"), max_size=60))
 def test_any_line_is_steps_or_one_error(line: str) -> None:
-    """Whatever is typed, the answer is steps or a `LineError` within the line."""
+    """No matter what is typed, the answer is steps or a `LineError` within the line."""
     found: LineError | None = None
     try:
         steps_of(line)

@@ -67,7 +67,7 @@ def test_keys_and_private_lines_are_not_kept(tmp_path: Path, line: str) -> None:
 
 
 def test_a_corrupt_file_is_kept_aside_and_its_whole_lines_go_on(tmp_path: Path) -> None:
-    """Garbage is moved away under a name that says so, said once, and good lines survive."""
+    """Garbage is moved away under a name that shows it, with one line, and good lines survive."""
     path = tmp_path / "history"
     path.write_bytes(b'"list"\n\x00\xff\xfe garbage\n"stat')
     history = FileHistory(path)
@@ -79,7 +79,7 @@ def test_a_corrupt_file_is_kept_aside_and_its_whole_lines_go_on(tmp_path: Path) 
 
 
 def test_a_file_that_cannot_be_read_is_done_without(tmp_path: Path) -> None:
-    """A directory in its place is said, and the prompt goes on without."""
+    """A directory in its place is reported, and the prompt goes on without."""
     (tmp_path / "history").mkdir()
     history = FileHistory(tmp_path / "history")
     assert "can't be read" in history.said
@@ -99,7 +99,7 @@ def test_the_newest_entries_are_kept(tmp_path: Path) -> None:
 @pytest.mark.slow
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=50))
 def test_any_line_worth_keeping_comes_back(tmp_path_factory: pytest.TempPathFactory, line: str) -> None:
-    """Whatever a line holds, it is one entry."""
+    """No matter what a line holds, it is one entry."""
     path = tmp_path_factory.mktemp("history") / "history"
     FileHistory(path).append_string(line)
     assert lines(FileHistory(path)) == ([line] if worth_keeping(line, None) else [])

@@ -18,7 +18,7 @@ SHELLISH = st.text(st.sampled_from("ab '\"\\x-/=~\té"), max_size=30)
 
 @given(TEXT)
 def test_a_quoted_word_is_read_back_as_it_was(word: str) -> None:
-    """Whatever a word holds, `quoted` writes it so that one token comes out, with exactly that text."""
+    """No matter what a word holds, `quoted` writes it so that one token comes out, with exactly that text."""
     token, *rest = lex(quoted(word))
     assert (token.text, token.kind, rest) == (word, "word", [])
 
@@ -100,7 +100,7 @@ def test_a_whole_line_does_not(line: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("piece", ["x", "'", '"', "\\", "; ", "| ", "a ", "!(", "\n", "#"])
 def test_long_lines_are_read_in_proportion(piece: str) -> None:
-    """Eight times the length takes about eight times as long, whatever the line is made of: not its square."""
+    """Eight times the length takes about eight times as long, no matter what the line is made of: not its square."""
 
     def took(characters: int) -> float:
         # Collecting garbage takes as long as all else that this process holds is large.
@@ -112,5 +112,5 @@ def test_long_lines_are_read_in_proportion(piece: str) -> None:
         finally:
             gc.enable()
 
-    # A machine that is busy meanwhile makes one of them late.
+    # A busy machine makes one of them late.
     assert any(took(400_000) < 24 * max(took(50_000), 0.01) for _ in range(3))

@@ -120,7 +120,7 @@ def test_typing_is_never_delayed_by_the_network(terminal: Open, fake: FakeApi) -
 
 
 def _typed(screen: Terminal, line: str, at: int) -> float:
-    """Type one character of a line and return the seconds until it stood on the screen."""
+    """Type one character of a line and return the seconds until it was on the screen."""
     began = time.monotonic()
     screen.send(line[at])
     screen.until(lambda: line[: at + 1].rstrip() in screen.line_of_cursor())
@@ -191,7 +191,7 @@ def test_lines_go_on_behind_open_quotes_and_backslashes(prompt: Terminal) -> Non
 
 
 def test_the_prompt_has_a_line_of_its_own(prompt: Terminal) -> None:
-    """It stands behind output without an end of line, and behind what was typed while a command ran; that is taken as typed."""
+    """It follows output without an end of line, and what was typed while a command ran; that is taken as typed."""
     width = prompt.screen.columns
     for text in ("x", "y" * (width - 1), "z" * width):
         prompt.send(f"!printf {text}\r")
@@ -313,7 +313,7 @@ def test_without_colour_there_is_none(terminal: Open) -> None:
 
 @pytest.mark.parametrize("name", ["dumb", "unknown-terminal", "linux", "screen", "vt100"])
 def test_any_kind_of_terminal_will_do(terminal: Open, name: str) -> None:
-    """Whatever TERM says, lines are read and run."""
+    """No matter what TERM says, lines are read and run."""
     screen = terminal(env={"TERM": name})
     screen.until("irons>")
     screen.send("!echo a''live\r")

@@ -72,7 +72,7 @@ def test_hostile_names_never_reach_the_terminal(terminal: Open, fake: FakeApi) -
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_killed_prompt_gives_the_terminal_back(terminal: Open, number: int) -> None:
-    """Told to end, the prompt restores the terminal's settings first."""
+    """Asked to end, the prompt restores the terminal's settings first."""
     screen = terminal()
     before = screen.modes()
     screen.until("irons>")
@@ -114,7 +114,7 @@ def test_an_idle_prompt_ends_with_its_terminal(terminal: Open) -> None:
 
 
 def test_corrupt_files_are_kept_aside_and_said_once(terminal: Open, tmp_path: Path) -> None:
-    """A corrupt configuration and history are moved away, each said in a line, and the prompt opens."""
+    """A corrupt configuration and history are moved away, each reported in a line, and the prompt opens."""
     config, history = tmp_path / "config" / "irons" / "config.toml", tmp_path / "state" / "irons" / "history"
     for path in (config, history):
         path.parent.mkdir(parents=True)

@@ -23,7 +23,7 @@ from tests.repl.terminal import PATIENCE
 
 @dataclass
 class Looker:
-    """A refresher, and what it said."""
+    """A refresher, and what it reported."""
 
     session: ShellSession
     said: list[str] = field(default_factory=list)
@@ -136,7 +136,7 @@ def test_a_server_that_dies_is_told_of_once_and_so_is_its_return(looker: Looker,
 
 @pytest.mark.slow
 def test_what_a_command_has_said_already_is_not_said_again(looker: Looker, fake: FakeApi) -> None:
-    """A command that ended with 6 has told that the server is away."""
+    """A command that ended with 6 has reported that the server is away."""
     looker.refresher.start()
     looker.until(lambda: looker.refresher.outlook.mode == "warn")
     fake.fail(faults.dropped(), times=1000)
@@ -189,7 +189,7 @@ def test_a_broken_configuration_is_shown(looker: Looker) -> None:
 
 
 def test_each_trouble_has_its_word(looker: Looker, fake: FakeApi) -> None:
-    """A refused key, a local backend that is down, and a server that is invalid are told apart, and none ends the thread."""
+    """A refused key, a local backend that is down, and a server that is invalid are distinguished, and none ends the thread."""
     looker.refresher.start()
     looker.until(lambda: looker.refresher.outlook.mode == "warn")
     env = looker.session.env
@@ -206,7 +206,7 @@ def test_each_trouble_has_its_word(looker: Looker, fake: FakeApi) -> None:
 def test_a_plugin_that_breaks_is_shown_and_the_thread_lives_on(
     looker: Looker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever a plugin's backend raises, the toolbar says so and the next look comes."""
+    """No matter what a plugin's backend raises, the toolbar reports it and the next look comes."""
     looker.refresher.start()
     looker.until(lambda: looker.refresher.outlook.mode == "warn")
     with monkeypatch.context() as patched:

@@ -98,7 +98,7 @@ def shell(home_env: dict[str, str]) -> Iterator[Shell]:
 
 
 def test_a_semicolon_goes_on_and_an_and_stops(shell: Shell) -> None:
-    """`;` runs the next command whatever happened, `&&` only after success, `||` only after failure."""
+    """`;` runs the next command no matter what happened, `&&` only after success, `||` only after failure."""
     assert shell.run("say a; fail 3; say b && say c") == 0
     assert shell.printed() == "a\nb\nc\n"
     assert shell.run("fail 3 && say no") == 3
@@ -170,7 +170,7 @@ def test_the_word_irons_is_no_obstacle(shell: Shell) -> None:
 
 
 def test_errors_name_commands_as_they_are_typed_here(shell: Shell) -> None:
-    """What to do next is said without the word `irons`; other sentences with it stay."""
+    """What to do next is reported without the word `irons`; other sentences with it stay."""
     assert shell.run("where") == 2
     assert shell.err.getvalue() == "irons: where needs NAME\n  see where --help\n"
     assert shell.run("advise") == 0

@@ -49,7 +49,7 @@ def test_nothing_is_claimed_before_the_first_look() -> None:
 
 
 def test_trouble_is_shown() -> None:
-    """A server that does not answer is told of."""
+    """A server that does not answer is shown as such."""
     assert style_of(Outlook("h", trouble="unreachable"), "unreachable") == "class:bad"
 
 
@@ -57,7 +57,7 @@ def test_trouble_is_shown() -> None:
     st.integers(0, 120), st.text(max_size=60), st.dictionaries(st.text(max_size=30), st.integers(0, 10**6))
 )
 def test_it_fits_and_is_clean(width: int, backend: str, states: dict[str, int]) -> None:
-    """Whatever a server says, the line fits and holds nothing that a terminal would obey."""
+    """No matter what a server says, the line fits and holds nothing that a terminal would obey."""
     line = text(Outlook(backend, "p", "warn", 1, states, 7, "x"), width)
     assert len(line) <= max(width, 0)
     assert line.isprintable() or not line.replace("\u3000", "").strip() or all(ord(c) >= 0x20 for c in line)

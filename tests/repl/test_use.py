@@ -64,7 +64,7 @@ def test_other_mistakes_stay_what_they_are(line: str) -> None:
 
 
 def test_it_is_an_environment_variable_elsewhere(env: dict[str, str]) -> None:
-    """A shell exports IRONS_SANDBOX; `use`, which could not last, says so."""
+    """A shell exports IRONS_SANDBOX; `use`, which could not last, names it."""
 
     def ran(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
         argv = [sys.executable, "-m", "irons", *words]

@@ -97,7 +97,7 @@ def test_hosts_are_bounded() -> None:
 
 
 def test_nothing_is_claimed_before_the_server_answers() -> None:
-    """That there were no connections is said only where the server has said so."""
+    """That there were no connections is shown only where the server has answered."""
     model = Model()
     assert any("Asking the server" in line for line in shown(model))
     model.take([])
@@ -143,7 +143,7 @@ def test_without_colour_the_bars_still_tell_verdicts_apart() -> None:
     st.integers(5, 60),
 )
 def test_any_picture_fits_and_is_clean(events: list[tuple[str, str, int]], width: int, height: int) -> None:
-    """Whatever hosts are called and whatever the size, the picture has exactly that size and nothing a terminal obeys."""
+    """For all names of hosts and all sizes, the picture has exactly that size and nothing a terminal obeys."""
     model = Model()
     model.take(event(host, verdict, count=count, reason=host) for host, verdict, count in events)
     model.move(1, hosts_shown(height))
@@ -174,7 +174,7 @@ def test_what_was_rotated_out_shows() -> None:
 
 
 class Told:
-    """What a feed told."""
+    """What a feed reported."""
 
     def __init__(self, api: Api, sandbox: str | None = None) -> None:
         self.events: list[str] = []
@@ -252,7 +252,7 @@ def test_the_feed_learns_how_events_ended(api: Api, fake: FakeApi, monkeypatch: 
 def test_the_feed_outlives_a_server_that_is_away(
     api: Api, fake: FakeApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Trouble is told and taken back, and nothing is lost."""
+    """A failure is reported, and its end too, and nothing is lost."""
     monkeypatch.setattr("irons_repl.watch.feed.PAUSE", 0.05)
     told = Told(api)
     told.feed.start()
@@ -280,7 +280,7 @@ def test_a_server_that_says_it_waits_and_does_not_is_left_in_peace(api: Api, fak
 
 
 def test_the_feed_ends_where_there_is_no_such_sandbox(api: Api) -> None:
-    """What makes going on pointless is told once."""
+    """A failure that ends the view is reported once."""
     told = Told(api, "nobody")
     told.feed.start()
     told.until(lambda: told.failed)

@@ -82,7 +82,7 @@ def test_a_killed_view_gives_the_terminal_back(terminal: Open, number: int) -> N
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_view_and_the_prompt_around_it(terminal: Open, number: int) -> None:
-    """The view is a part of the program that is told to end."""
+    """The view restores the terminal when its program is signalled to end."""
     screen = terminal()
     before = screen.modes()
     screen.until("0 denied")
@@ -94,7 +94,7 @@ def test_a_signal_ends_the_view_and_the_prompt_around_it(terminal: Open, number:
 
 
 def test_ctrl_z_suspends_the_view(terminal: Open, fake: FakeApi) -> None:
-    """The shell that started it has the terminal meanwhile; `fg` goes on."""
+    """The shell that started it has the terminal until `fg`, which goes on."""
     screen = terminal(argv=["bash", "--norc", "--noprofile", "-i"], env={"PS1": "here> "})
     screen.until("here>")
     screen.send("irons watch\r")
@@ -133,7 +133,7 @@ def test_no_such_sandbox_is_an_error(terminal: Open) -> None:
 
 @pytest.mark.process
 def test_without_a_terminal_it_says_what_to_use() -> None:
-    """A program is told of `audit egress --follow`."""
+    """For programs `audit egress --follow` is named."""
     import subprocess
     import sys
 

@@ -33,7 +33,7 @@ def test_output_is_captured_piped_and_parsed(xonsh: Open) -> None:
 
 
 def test_words_that_make_no_sense_end_with_2(xonsh: Open) -> None:
-    """Unknown options and commands are said at once, by the code that all faces have."""
+    """Unknown options and commands are reported at once, by the code that all faces have."""
     screen = xonsh()
     for number, words in enumerate(("--bogus list", "list --bogus", "nosuch", "egress")):
         screen.send(f"!(irons {words}).returncode + {7000 + 10 * number}\r")

@@ -154,7 +154,7 @@ async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 @dataclass
 class PretendGateway:
-    """A gateway that remembers what it was told.
+    """A gateway that remembers what it was sent.
 
     Attributes:
         policies: the policy active, by cell.

@@ -14,7 +14,7 @@ PATH = "/sandboxes/box/access"
 
 
 def test_keys_are_added_and_removed(tmp_path: Path) -> None:
-    """What is listed is what the engine was told, and it holds after a restart of the control plane."""
+    """What is listed is what the engine got, and it is the same after a restart of the control plane."""
 
     async def work() -> None:
         async with control_plane(tmp_path) as lab:
@@ -54,7 +54,7 @@ def test_what_would_lock_everybody_out_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_engine_that_fails_is_told_of(tmp_path: Path) -> None:
-    """The change is recorded, the answer says that it is not active yet, and the next change makes it so."""
+    """The change is recorded, the answer says that it is not active yet, and the next change activates it."""
 
     async def work() -> None:
         async with control_plane(tmp_path) as lab:

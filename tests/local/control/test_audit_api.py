@@ -116,7 +116,7 @@ def test_at_least_ten_thousand_at_once() -> None:
 
 
 def test_who_asks_is_told_all_there_was(tmp_path: Path) -> None:
-    """What was recorded before a question is in its answer, though the gateway has not told of it yet."""
+    """What was recorded before a question is in its answer, though the gateway has not reported it yet."""
 
     async def work() -> None:
         async with control_plane(tmp_path) as lab:
@@ -162,7 +162,7 @@ def test_a_long_poll_wakes_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.slow
 def test_a_poll_is_told_of_what_changed(tmp_path: Path) -> None:
-    """A held poll with a cursor is woken by the end of an event that was told before; filters and sandboxes hold for it."""
+    """A held poll with a cursor is woken by the end of an event that was reported before; filters and sandboxes hold for it."""
 
     async def work() -> None:
         async with control_plane(tmp_path) as lab:
@@ -187,7 +187,7 @@ def test_a_poll_is_told_of_what_changed(tmp_path: Path) -> None:
             again = {**asked, "changes": (await _read(lab, **asked))["change_token"]}
             assert "changed" not in await _read(lab, **again)
             assert "changed" not in await _read(lab, **asked, outcome="reached")
-            # What comes after the token is told as an event.
+            # What comes after the token is reported as an event.
             assert "changed" not in await _read(lab, **{**asked, "pageToken": 1})
             writer.close()
 
@@ -395,7 +395,7 @@ def test_what_was_tried_by_host(tmp_path: Path) -> None:
 
 
 def test_events_are_filtered_by_outcome(tmp_path: Path) -> None:
-    """Only events that ended so are given; a word that is no outcome is refused."""
+    """Only events that ended like that are given; a word that is not an outcome is refused."""
 
     async def work() -> None:
         async with control_plane(tmp_path) as lab:
@@ -416,7 +416,7 @@ def test_events_are_filtered_by_outcome(tmp_path: Path) -> None:
 
 
 def test_a_page_says_what_was_rotated_out(tmp_path: Path) -> None:
-    """Where events made room, each page says of whom, how many, and before when; else it says nothing of it."""
+    """Where events made room, each page says of which sandbox, how many, and before when; else it says nothing of it."""
 
     async def work() -> None:
         async with control_plane(tmp_path, keep_events=100) as lab:

@@ -25,7 +25,7 @@ def test_a_cursor_gives_what_changed_after_it() -> None:
 
 
 def test_a_cursor_of_an_earlier_process_is_before_all() -> None:
-    """After a restart a follower is told all that changed since."""
+    """After a restart a follower gets all that changed since."""
     earlier = Changes().since(NOW, 10).cursor
     later = Changes()
     later.note([(1, 7)])

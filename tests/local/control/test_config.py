@@ -1,4 +1,4 @@
-"""What the control plane was told to be, in two files that people and commands write."""
+"""What the control plane was configured to be, in two files that people and commands write."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def _with_doors(work: Callable[[SshPorts], Awaitable[None]]) -> None:
 
 
 def test_the_ports_of_others_are_left_to_them() -> None:
-    """A new door takes no port that belongs to another sandbox, open or not; where none is left, that is said."""
+    """A new door takes no port that belongs to another sandbox, open or not; where none is left, that is reported."""
 
     async def work(made: SshPorts) -> None:
         for mine, others in (PORTS, reversed(PORTS)):
@@ -50,7 +50,7 @@ def test_the_ports_of_others_are_left_to_them() -> None:
         assert made.port("one") is None
         with pytest.raises(NoPortError, match="no free port"):
             await made.open("one", _nowhere, port=None, taken=set(PORTS))
-        # Its own it gets back, whoever else is said to have it.
+        # It gets its own back, even where another is recorded for it.
         assert await made.open("one", _nowhere, port=PORTS[0], taken=set(PORTS)) == PORTS[0]
 
     _with_doors(work)

@@ -263,7 +263,7 @@ def test_check_answers_as_the_gateway_would(tmp_path: Path) -> None:
 
 
 def test_check_says_what_no_rule_opens(tmp_path: Path) -> None:
-    """A literal address beneath the floor, and this backend's own port, are blocked whatever the rules say, in warn too."""
+    """A literal address beneath the floor, and this backend's own port, are blocked no matter what the rules say, in warn too."""
 
     async def work() -> None:
         async with control_plane(tmp_path) as lab:
@@ -273,7 +273,7 @@ def test_check_says_what_no_rule_opens(tmp_path: Path) -> None:
                 {"pattern": "*:*", "list": "allow"},
                 {"pattern": f"127.0.0.1:{port}", "list": "allow", "private": ["127.0.0.1"]},
             ]
-            # While it is stopped its port is no one's, and a rule may name it; once it runs the rule opens nothing.
+            # While it is stopped its port belongs to no one, and a rule may name it; once it runs the rule opens nothing.
             await lab.client.post("/sandboxes/box/stop")
             await lab.reaches("box", "stopped")
             await _json(lab, "PUT", "/egress", json={"rules": everything})
@@ -299,7 +299,7 @@ def test_check_says_what_no_rule_opens(tmp_path: Path) -> None:
 
 
 def test_no_rule_is_pinned_to_a_port_of_irons(tmp_path: Path) -> None:
-    """A rule that would lead to a port that irons itself listens on is refused when it is made, by whatever way."""
+    """A rule that would lead to a port that irons itself listens on is refused when it is made, by any way."""
 
     async def work() -> None:
         async with control_plane(tmp_path) as lab:
@@ -335,7 +335,7 @@ def test_no_rule_is_pinned_to_a_port_of_irons(tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_private_address_is_named(tmp_path: Path, private: str, said: str) -> None:
-    """What is wrong with `private` is said of it, not of the pattern."""
+    """A fault of `private` is reported for it, not for the pattern."""
 
     async def work() -> None:
         async with control_plane(tmp_path) as lab:
@@ -363,7 +363,7 @@ def test_rules_go_with_their_sandbox(tmp_path: Path) -> None:
 
 
 def test_a_new_gateway_gets_every_policy(tmp_path: Path) -> None:
-    """When the gateway was restarted, what is active is told to the new one unasked."""
+    """When the gateway was restarted, what is active is sent to the new one unasked."""
 
     async def work() -> None:
         async with control_plane(tmp_path) as lab:

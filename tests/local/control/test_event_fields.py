@@ -51,7 +51,7 @@ def test_an_empty_text_of_a_record_is_none(logs: Logs) -> None:
 
 
 def test_an_event_keeps_the_id_of_its_connection(logs: Logs) -> None:
-    """It is the id of the gateway's log lines, from the opening record to the last, whatever a record says of it."""
+    """It is the id of the gateway's log lines, from the opening record to the last, no matter what a record says of it."""
     logs.write({"kind": "open", "conn": 7, "host": "a.example"})
     logs.take()
     logs.write({"kind": "verdict", "conn": 7, "host": "a.example", "verdict": "allowed"})

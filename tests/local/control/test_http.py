@@ -41,7 +41,7 @@ BODIES: tuple[bytes, ...] = (
 
 @pytest.mark.slow
 def test_malformed_bodies_are_400(tmp_path: Path) -> None:
-    """Whatever comes as a body where JSON is expected, the answer is 400 with a text, and the server lives on."""
+    """No matter what comes as a body where JSON is expected, the answer is 400 with a text, and the server lives on."""
 
     async def work() -> None:
         async with control_plane(tmp_path) as lab:
@@ -59,7 +59,7 @@ def test_malformed_bodies_are_400(tmp_path: Path) -> None:
 
 
 def test_a_huge_body_is_413(tmp_path: Path) -> None:
-    """A body beyond the limit is refused, said in its length or not, also where no body is expected."""
+    """A body beyond the limit is refused, announced in its length or not, also where no body is expected."""
 
     async def work() -> None:
         async def endless() -> AsyncIterator[bytes]:
@@ -176,7 +176,7 @@ def test_the_description_is_what_is_served(tmp_path: Path) -> None:
             assert document["openapi"].startswith("3.1")
             assert described == {(route.method, route.path) for route in ROUTES}
             for method, path in described:
-                # Whatever is said about such a request, the route is there.
+                # In every answer to such a request, the route is there.
                 named = path.replace("{", "").replace("}", "")
                 answer = await lab.client.request(method, named, content=b"[")
                 assert answer.status_code != 405, (method, path)
@@ -313,7 +313,7 @@ CHECKS = (HealthCheck.too_slow, HealthCheck.data_too_large)
 def test_no_request_is_a_fault_of_the_server(
     requests: list[tuple[ApiRoute, str, Any, dict[str, str]]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Whatever is asked of whatever route, the answer is JSON and never 500."""
+    """No matter what is asked of any route, the answer is JSON and never 500."""
 
     async def work() -> None:
         async with control_plane(tmp_path_factory.mktemp("plane")) as lab:

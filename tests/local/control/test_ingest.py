@@ -122,7 +122,7 @@ def test_a_log_that_vanished_is_closed(logs: Logs) -> None:
 
 
 def test_a_repeated_event_updates_its_count(logs: Logs) -> None:
-    """An event that is said again is the same event with another count, never a second one."""
+    """An event that is reported again is the same event with another count, never a second one."""
     said = {
         "kind": "event",
         "conn": 5,
@@ -186,7 +186,7 @@ def _note(logs: Logs, *counts: tuple[int, int]) -> Path:
 
 @pytest.mark.parametrize("between", [False, True])
 def test_a_count_beside_the_log_of_a_killed_gateway_holds(logs: Logs, between: bool) -> None:
-    """The greater of the log's count and the one next to it is the count; taken in again it stays so."""
+    """The greater of the log's count and the one next to it is the count; taken in again it is unchanged."""
     logs.write(_refusal(1), _refusal(1, 2), _refusal(2, 7), _refusal(3), verdict_record(4))
     path = _note(logs, (1, 3), (2, 5), (9, 9), (4, 8))
     if between:
@@ -349,7 +349,7 @@ _RECORDS = st.lists(
 def test_where_the_intake_pauses_makes_no_difference(
     records: list[tuple[str, int]], cuts: list[int], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Whatever order records come in and wherever the log is cut in pieces, events and summary are the same, and agree."""
+    """No matter what order records come in and wherever the log is cut in pieces, events and summary are the same, and agree."""
     lines = b"".join(
         json.dumps(
             {

@@ -1,4 +1,4 @@
-"""What the intake takes as data, whom it believes, and what it sums up."""
+"""What the intake takes as data, which workers it believes, and what it sums up."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_the_summary_follows_an_attempt_to_its_end(logs: Logs) -> None:
 
 
 def test_what_was_rotated_out_is_said(logs: Logs) -> None:
-    """A page of events says of whom how many earlier ones made room, unless they are from before the time asked for."""
+    """A page of events says of which sandbox how many earlier ones made room, unless they are from before the time asked for."""
     for conn in range(1, 131):
         logs.write(verdict_record(conn, host=f"h{conn}.test"))
     logs.take()
@@ -180,7 +180,7 @@ def test_what_is_asked_for_most_has_an_index(logs: Logs, query: Query, index: st
 
 
 def test_lines_that_are_not_ascii_leave_the_others_where_they_are(logs: Logs) -> None:
-    """A log goes on where it was left, whatever bytes a gateway wrote in between, and each record is taken once."""
+    """A log goes on where it was left, no matter what bytes a gateway wrote in between, and each record is taken once."""
     logs.write(
         verdict_record(1, host="one.test"), raw='{"seq": "né", "kind": "\u20ac"}\n'.encode() + b"\xff\xfe\n"
     )

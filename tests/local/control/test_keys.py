@@ -111,7 +111,7 @@ def test_a_hold_over_tcp_ends_with_its_client(tmp_path: Path) -> None:
 
 
 def test_a_revoked_key_ends_a_long_poll(tmp_path: Path) -> None:
-    """What was asked for while the key was valid is not told any more once it is revoked."""
+    """What was asked for while the key was valid is not answered any more once it is revoked."""
 
     async def work() -> None:
         port = free_port()

@@ -170,7 +170,7 @@ def test_the_next_keeper_takes_over(tmp_path: Any) -> None:
 
 @contextlib.asynccontextmanager
 async def workers(place: CellPlace, **told: Any) -> AsyncIterator[tuple[Gateways, list[str]]]:
-    """The set of the gateway's workers, for a cell that is served at `place`; and what it was told of audit logs."""
+    """The set of the gateway's workers, for a cell that is served at `place`; and what it got about audit logs."""
     heard: list[str] = []
 
     async def locate(cell: str) -> CellPlace:

@@ -9,7 +9,7 @@ from irons_local.control.audit.pauses import PAUSE, WORK, Pauses
 
 
 class Clock:
-    """A time that passes as it is told to, a little with each look."""
+    """A time that passes as the test sets it, a little with each look."""
 
     def __init__(self, step: float = 0.0) -> None:
         self.now = 0.0

@@ -71,7 +71,7 @@ def test_an_answer_is_held_while_a_sandbox_is_worked_on(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_start_without_boot_is_asked_for(tmp_path: Path) -> None:
-    """`boot=false` reaches the engine, for that start alone; what a boot printed is text, whatever bytes it was."""
+    """`boot=false` reaches the engine, for that start alone; what a boot printed is text, no matter what bytes it was."""
 
     async def work() -> None:
         async with control_plane(tmp_path) as lab:
@@ -162,7 +162,7 @@ BAD_MORE: tuple[tuple[dict[str, Any], str], ...] = (
 
 
 def test_what_cannot_be_makes_no_sandbox(tmp_path: Path) -> None:
-    """A name that is no DNS label, a key that is not one, a bad policy or limit: 400 that names it, and nothing made."""
+    """A name that is not a DNS label, a key that is not one, a bad policy or limit: 400 that names it, and nothing made."""
 
     async def work() -> None:
         async with control_plane(tmp_path) as lab:
@@ -196,7 +196,7 @@ def test_a_name_is_taken_once(tmp_path: Path) -> None:
 
 
 def test_a_policy_is_in_force_before_the_machine_starts(tmp_path: Path) -> None:
-    """Mode and rules given with create are confirmed by the gateway before the engine is told to start."""
+    """Mode and rules given with create are confirmed by the gateway before the engine is asked to start."""
 
     async def work() -> None:
         engine = PretendEngine()
@@ -381,7 +381,7 @@ def test_wrong_states_are_conflicts(tmp_path: Path) -> None:
 
 
 def test_what_is_being_removed_is_past_all_else(tmp_path: Path) -> None:
-    """A sandbox that leaves can neither be started nor stopped, and its machine is not told to."""
+    """A sandbox that leaves can neither be started nor stopped, and its machine is not asked to."""
 
     async def work() -> None:
         engine = PretendEngine()

@@ -1,4 +1,4 @@
-"""Connections to the API: those with a key are served whatever others do, and every phase ends in time."""
+"""Connections to the API: those with a key are served no matter what others do, and every phase ends in time."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_a_flood_of_connections_shuts_nobody_out(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_500_long_polls_beside_normal_use(tmp_path: Path) -> None:
-    """500 clients wait for events over TCP, another one is served meanwhile, and all 500 are woken."""
+    """500 clients wait for events over TCP, another one is served in between, and all 500 are woken."""
 
     async def work() -> None:
         async with served(tmp_path) as there, there.client() as other:
@@ -442,7 +442,7 @@ def test_an_encoded_slash_is_a_part_of_a_name(tmp_path: Path) -> None:
 
 
 def test_an_application_that_fails_is_answered_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever goes wrong below, there is one JSON answer with status 500."""
+    """No matter what goes wrong below, there is one JSON answer with status 500."""
 
     async def work() -> None:
         async with served(tmp_path) as there, there.client() as client:
@@ -483,7 +483,7 @@ def test_a_server_that_ends_answers_what_was_asked(tmp_path: Path) -> None:
 def test_an_application_hears_when_its_client_has_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever asks for more behind the end of a body waits, and is told that the client is gone."""
+    """Whoever asks for more behind the end of a body waits, and learns that the client is gone."""
 
     async def work() -> None:
         async with served(tmp_path) as there:

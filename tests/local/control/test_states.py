@@ -217,7 +217,7 @@ def test_the_next_control_plane_settles_each_state_as_the_table_says(tmp_path: P
 
 @pytest.mark.parametrize("verb", [Verb.MADE, Verb.UP, Verb.ENDED], ids=lambda verb: verb.value)
 def test_what_happens_late_changes_nothing(verb: Verb) -> None:
-    """What a task of the control plane reports has an effect in the table's states alone, whatever came in between."""
+    """What a task of the control plane reports has an effect in the table's states alone, no matter what came in between."""
     effective = [state for state in State if isinstance(getattr(TABLE[state], verb.value), State)]
     assert sorted(statuses(verb)) == sorted(state.status for state in effective)
     assert not {State.STOPPING, State.DELETING, State.STOPPED, State.ERROR} & set(effective)

@@ -360,7 +360,7 @@ def _after(
     ],
 )
 def test_what_hosts_are_folded_by(host: str, domain: str) -> None:
-    """Names fold by their registrable domain, addresses by their network; whatever is neither stays itself."""
+    """Names fold by their registrable domain, addresses by their network; what is neither stays itself."""
     assert domain_of(host) == domain
 
 

@@ -68,7 +68,7 @@ def given(watch: Watch, seconds: int = HOUR) -> Terms:
 
 
 def test_a_step_of_the_clock_moves_no_deadline() -> None:
-    """Within a boot the time that has passed counts, whatever the wall clock says; the time shown follows the clock."""
+    """Within a boot the time that has passed counts, no matter what the wall clock says; the time shown follows the clock."""
     watch = Watch()
     terms = given(watch)
     for step in (-10 * HOUR, 20 * HOUR):
@@ -144,7 +144,7 @@ async def _lacks(lab: Lab, key: str) -> bool:
 
 @pytest.mark.parametrize("state", ["ready", "stopped", "error"])
 def test_the_end_of_a_ttl_with_rm_destroys(tmp_path: Path, state: str) -> None:
-    """With `rm` nothing is left, whatever the state was."""
+    """With `rm` nothing is left, no matter what the state was."""
 
     async def work() -> None:
         watch = Watch()
@@ -187,7 +187,7 @@ def test_a_deadline_survives_a_restart(tmp_path: Path) -> None:
 
 
 def test_terms_are_changed_and_extended(tmp_path: Path) -> None:
-    """PATCH sets them from now on, null takes them away, and `extend` adds to what is left."""
+    """PATCH sets them from now on, null removes them, and `extend` adds to what is left."""
 
     async def work() -> None:
         watch = Watch()

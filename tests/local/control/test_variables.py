@@ -1,4 +1,4 @@
-"""Variables of `create`: to the engine and nowhere else, whatever is interrupted."""
+"""Variables of `create`: to the engine and nowhere else, no matter what is interrupted."""
 
 from __future__ import annotations
 

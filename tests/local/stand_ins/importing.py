@@ -19,7 +19,7 @@ def telling(plan: Plan) -> Plan:
 
 
 def main() -> None:
-    """Run them until the keeper is told to end."""
+    """Run them until the keeper is asked to end."""
     places = Paths.of().create()
     if os.geteuid() == 0:
         os.chown(places.gateway, GATEWAY_ID, GATEWAY_ID)

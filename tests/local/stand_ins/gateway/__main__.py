@@ -107,7 +107,7 @@ async def obey(link: AsyncLink, cells: dict[str, Cell]) -> None:
     with contextlib.suppress(LinkClosedError):
         await link.send({"op": "alive", "memory": 1 << 20})
     beating = asyncio.ensure_future(beat(link))
-    # As one does that is told to end just when it was to say so again.
+    # As one does that is asked to end just when it was to report again.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: asyncio.ensure_future(last(link)))
     if "beats" in os.listdir():  # noqa: PTH208 - a name is what is looked for
         os.unlink("beats")  # noqa: PTH108
