@@ -1,8 +1,9 @@
-"""Report words that readers stumble over in what users read: help, errors, progress lines and documents.
+"""Report words that readers stumble over: in help, errors, progress lines, documents, and docstrings.
 
     python tools/check_words.py            exit 1 where there are any, with file, line, word and what to write
 
-Read are all texts of the programs but docstrings, and the prose of the documents without their code.
+Read are all texts of the programs, the docstrings of modules and of public classes and functions, and the prose of the
+documents without their code. Of tests and benchmarks the docstrings alone are read.
 """
 
 from __future__ import annotations
@@ -16,16 +17,19 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 CODE = ("core", "plugins", "repl")
+DOCSTRINGS = (*CODE, "bench", "tests", "tools")
+LEFT_OUT = ("plugins/irons_local/gateway", "tests/local/gateway", "tests/core/test_words.py")
+"""Files and folders whose docstrings are not read: old ones of the gateway, and the words themselves."""
 DOCUMENTS = ("*.md", "docs/*.md", "docs/decisions/*.md", ".github/*.md", ".github/*/*.md")
 
 WORDS: dict[str, str] = {
     r"ma(?:ke|kes|de|king) no sense": "is invalid",
     r"(?<!there )(?<!here )is no (?!longer\b|more\b|further\b)(?=[a-z])": "is not a …, is invalid",
-    r"(?:that|which) (?:is|are) none\b": "is not one, is invalid",
+    r"(?:that|which) (?:is|are) (?-i:none)\b": "is not one, is invalid",
     r"\bmend(?:s|ed|ing)?\b": "fix, repair",
     r"\btold\b": "reported, printed",
     r"\bsaid\b": "reported, logged, printed",
-    r"\bw(?:rite|rites|ritten|rote) down\b": "logged, recorded",
+    r"\bw(?:rite|rites|ritten|rote) (?:it |them )?down\b": "logged, recorded",
     r"\bin force\b": "active",
     r"\bst(?:and|ands|ood) (?:behind|beside|on)\b": "follows, next to, uses",
     r"\banew\b": "again",
@@ -43,10 +47,12 @@ _ALL = re.compile("|".join(f"(?P<w{number}>{word})" for number, word in enumerat
 _SCRIPT = re.compile(
     r"^\s*(?:CREATE|INSERT|UPDATE|if \[|while |trap |for \w+ in|\w+\(\) ?\{|#!/)", re.MULTILINE
 )
-"""SQL and shell scripts, whose words nobody reads."""
+"""SQL and shell scripts, which are not prose."""
 _FENCED = re.compile(r"^```.*?^```|^<!-- packages.*?^<!-- end of packages -->$", re.MULTILINE | re.DOTALL)
 """Code, and what is made of docstrings."""
 _INLINE = re.compile(r"`[^`\n]+`")
+_ARGUMENT = re.compile(r"^\s*\w+(?=: )", re.MULTILINE)
+"""The name of an argument or attribute in a docstring."""
 KEPT = frozenset({"# irons: sandboxes by name, as NAME.irons (irons ssh-config --uninstall takes this away)"})
 """Texts that are in files of users, and are recognised by their words."""
 
@@ -84,6 +90,32 @@ def in_program(text: str) -> Iterator[tuple[int, str, str]]:
             yield line, word, write
 
 
+def in_docstrings(text: str) -> Iterator[tuple[int, str, str]]:
+    """Yield the line of each word to avoid in docstrings of public names, the word, and what to write."""
+
+    def blank(match: re.Match[str]) -> str:
+        return "_" * len(match[0])
+
+    for line, docstring in _docstrings(ast.parse(text)):
+        prose = _ARGUMENT.sub(blank, _INLINE.sub(blank, docstring))
+        for at, word, write in in_text(prose):
+            yield line + prose.count("\n", 0, at), word, write
+
+
+def _docstrings(
+    node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef,
+) -> Iterator[tuple[int, str]]:
+    """Yield the docstring of a module, class or function, those of its attributes, and those of its public members."""
+    for each in node.body:
+        if isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant):
+            if isinstance(each.value.value, str):
+                yield each.lineno, each.value.value
+        elif isinstance(each, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and (
+            not each.name.startswith("_") or each.name == "__init__"
+        ):
+            yield from _docstrings(each)
+
+
 def _texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
     """Yield each text of a program but docstrings, which are statements of their own."""
     passed = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
@@ -106,6 +138,11 @@ def everything(root: Path = ROOT) -> Iterator[Found]:
         for path in sorted((root / part).rglob("*.py")):
             for line, word, write in in_program(path.read_text("utf-8")):
                 yield Found(path.relative_to(root), line, word, write)
+    for part in DOCSTRINGS:
+        for path in sorted((root / part).rglob("*.py")):
+            if not any(path.relative_to(root).is_relative_to(left_out) for left_out in LEFT_OUT):
+                for line, word, write in in_docstrings(path.read_text("utf-8")):
+                    yield Found(path.relative_to(root), line, word, write)
 
 
 def main() -> int:

@@ -30,6 +30,7 @@ def words() -> ModuleType:
         ("a number that is none", ["that is none"]),
         ("the rules in force", ["in force"]),
         ("It is Written down, anew", ["Written down", "anew"]),
+        ("the mode writes it down", ["writes it down"]),
         ("it takes everything away", ["takes everything away"]),
         ("stderr says so.", ["so."]),
         ("there is no rule; it is no longer there, so run it again", []),
@@ -48,7 +49,7 @@ def test_only_prose_of_a_page_is_read(words: ModuleType) -> None:
 
 
 def test_only_texts_of_a_program_are_read(words: ModuleType) -> None:
-    """Docstrings, keys and scripts are left out; texts in calls, in f-strings and by themselves are read."""
+    """Docstrings, keys and scripts are left out here; texts in calls, in f-strings and by themselves are read."""
     program = '''
 """Nobody is told."""
 KEY = "told"
@@ -59,7 +60,35 @@ raise ValueError(f"{KEY!r} is no key")
     assert [(line, word) for line, word, _ in words.in_program(program)] == [(5, "nobody"), (6, "is no ")]
 
 
+def test_docstrings_of_public_names_are_read(words: ModuleType) -> None:
+    """Docstrings of modules, classes, methods and attributes are read; private names, code and names of arguments are not."""
+    program = '''
+"""Nobody is there."""
+
+class Rule:
+    """A rule in force."""
+
+    size: int
+    """Bytes, written
+    down."""
+
+    def _check(self) -> None:
+        """Mend it."""
+
+    def check(self, told: str) -> None:
+        """Check `beside`.
+
+        Args:
+            told: none of it, None, that are None.
+        """
+'''
+    assert [(line, word) for line, word, _ in words.in_docstrings(program)] == [
+        (2, "Nobody"),
+        (5, "in force"),
+    ]
+
+
 @pytest.mark.slow
 def test_nothing_that_users_read_has_them(words: ModuleType) -> None:
-    """Every text of the programs and every page is free of these words."""
+    """Every text of the programs, every page and every docstring is free of these words."""
     assert [f"{each.path}:{each.line}: {each.word}" for each in words.everything()] == []
