@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from irons_local.engines.bundle import boot_steps, oci, sshd
+from irons_local.bundle import boot_steps, oci, sshd
 from irons_local.engines.protocol import CELL_ADDRESS
 from irons_local.linux.idmap import INNER_COUNT, PRIVATE_BASE
 

@@ -17,9 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
+from irons_local.bundle import boot_steps, trust
+from irons_local.bundle.sysview import limit_files
 from irons_local.config.authorities import read_authorities
-from irons_local.engines.bundle import boot_steps, trust
-from irons_local.engines.bundle.sysview import limit_files
 from irons_local.engines.conformance import Bench, Ran, expect
 from irons_local.engines.namespace.engine import NamespaceEngine
 from irons_local.errors import EngineError

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from irons_local.engines.bundle.machine import Machine
+from irons_local.bundle.machine import Machine
 from irons_local.engines.protocol import Spec
 from irons_local.errors import EngineError
 from irons_local.images.catalog import Image, Images

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from tests.local.engine_cells import OwnCells
 
-from irons_local.engines.bundle import sshd
-from irons_local.engines.bundle.machine import Machine
+from irons_local.bundle import sshd
+from irons_local.bundle.machine import Machine
 from irons_local.engines.namespace import boot, engine, launch
 from irons_local.engines.namespace.engine import NamespaceEngine
 from irons_local.engines.protocol import Kit, Spec

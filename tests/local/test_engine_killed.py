@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tests.local.engine_cells import OwnCells
 
-from irons_local.engines.bundle.machine import Machine
+from irons_local.bundle.machine import Machine
 from irons_local.engines.namespace.engine import NamespaceEngine
 from irons_local.engines.protocol import Kit, Spec
 from irons_local.errors import CellError

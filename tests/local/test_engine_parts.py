@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from irons_local.engines.bundle import boot_steps, entrypoint, oci, seccomp, sshd, sysview
-from irons_local.engines.bundle.image_config import ImageConfig
-from irons_local.engines.bundle.machine import Machine
+from irons_local.bundle import boot_steps, entrypoint, oci, seccomp, sshd, sysview
+from irons_local.bundle.image_config import ImageConfig
+from irons_local.bundle.machine import Machine
 from irons_local.engines.namespace import launch
 from irons_local.engines.protocol import Spec
 from irons_local.errors import CellError, EngineError

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from tests.local.image_archives import SYSTEM, Place, archive, entry, ids, make_place, tar_bytes, unpacking
 
-from irons_local.engines.bundle.machine import Machine
+from irons_local.bundle.machine import Machine
 from irons_local.errors import EngineError
 from irons_local.images.catalog import Image
 from irons_local.images.saving import Saving

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.local.image_archives import SYSTEM, Place, archive, entry, make_place, tar_bytes, unpacking
 
-from irons_local.engines.bundle import session
-from irons_local.engines.bundle.image_config import EMPTY, ImageConfig
+from irons_local.bundle import session
+from irons_local.bundle.image_config import EMPTY, ImageConfig
 from irons_local.errors import EngineError
 from irons_local.images.catalog import Image
 from irons_local.images.sources.reference import Reference

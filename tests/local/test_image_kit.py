@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.local.image_archives import SYSTEM, Place, archive, entry, make_place, unpacking
 
-from irons_local.engines.bundle.oci import KIT_DIRECTORY
+from irons_local.bundle.oci import KIT_DIRECTORY
 from irons_local.errors import EngineError
 from irons_local.images.kit.collect import VERSION
 from irons_local.images.kit.elf import Elf, ElfError

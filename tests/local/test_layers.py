@@ -21,7 +21,7 @@ import pytest
 from tests.local.image_archives import SYSTEM, Place, entry, ids, make_place, unpacking
 from tests.machine import Machine as MachineNeeds
 
-from irons_local.engines.bundle.machine import Machine
+from irons_local.bundle.machine import Machine
 from irons_local.engines.protocol import Spec
 from irons_local.errors import EngineError
 from irons_local.images import layers as layer_store

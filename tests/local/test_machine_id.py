@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from irons_local.engines.bundle.boot_steps import IDENTIFIED
+from irons_local.bundle.boot_steps import IDENTIFIED
 
 pytestmark = pytest.mark.process
 

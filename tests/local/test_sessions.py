@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from irons_local.engines.bundle import session
+from irons_local.bundle import session
 
 pytestmark = pytest.mark.process
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from irons_local.engines.bundle import boot_steps, trust
-from irons_local.engines.bundle.oci import CONFIG_DIRECTORY
+from irons_local.bundle import boot_steps, trust
+from irons_local.bundle.oci import CONFIG_DIRECTORY
 
 pytestmark = pytest.mark.process
 

@@ -20,6 +20,7 @@ from typing import Any
 from irons.host import PluginHost
 from irons.settings.settings import config_path
 from irons.version import __version__
+from irons_local.bundle import trust
 from irons_local.config.authorities import Authorities
 from irons_local.config.server import LocalTable, ServerConfig, ServerConfigError, read_config
 from irons_local.control.api.app import KeyRequired, make_app
@@ -42,7 +43,6 @@ from irons_local.control.schema.errors import HttpError, unready
 from irons_local.control.store.database import Store, StoreError
 from irons_local.control.store.keyring import KeyRing
 from irons_local.control.store.terms import Instant
-from irons_local.engines.bundle import trust
 from irons_local.engines.namespace.starter import Starter
 from irons_local.engines.protocol import Cells, Engine, EngineMaker, Kit
 from irons_local.errors import CellError, EngineError

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from irons_local.engines.bundle.sshd import key_id
+from irons_local.bundle.sshd import key_id
 from irons_local.engines.protocol import SSH_PORT, Admits, Announces, Booter, Engine, Made, Spec
 from irons_local.errors import EngineError
 from irons_local.limits import Limits

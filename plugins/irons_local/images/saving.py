@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from irons_local.engines.bundle.machine import Machine
+from irons_local.bundle.machine import Machine
 from irons_local.errors import EngineError
 from irons_local.images.inside import cloning, mask
 from irons_local.images.layers import DEEPEST, TREE, Kind, Layer, Layers

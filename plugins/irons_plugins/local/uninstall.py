@@ -13,9 +13,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from irons.errors import IronsError, LocalError, NotFound
+from irons_local.bundle.machine import Machine
 from irons_local.daemon import client
 from irons_local.daemon.survivors import end, survivors
-from irons_local.engines.bundle.machine import Machine
 from irons_local.engines.protocol import Kit
 from irons_local.errors import CellError, EngineError
 from irons_local.keeper import daemonize

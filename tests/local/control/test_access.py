@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.local.control.lab import KEY, control_plane, run
 
-from irons_local.engines.bundle.sshd import key_id
+from irons_local.bundle.sshd import key_id
 from irons_local.errors import EngineError
 
 OTHER = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAxUWgVfXYXqyGIWSsTNp8Nm8XNPn5pUOq3ZMh5W1r9C other@example\n"

@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from irons_local.bundle import entrypoint
 from irons_local.control.api.plane import Plane
 from irons_local.control.api.routing import ApiAnswer, ApiCall, ApiRoute
 from irons_local.control.egress.rules_and_modes import MODES
@@ -25,7 +26,6 @@ from irons_local.control.schema.schemas import Schema, optional, record, text
 from irons_local.control.store import sandboxes, terms
 from irons_local.control.store.sandboxes import CREATING, READY, RUNNING, StoredSandbox
 from irons_local.control.store.terms import SECOND, Terms
-from irons_local.engines.bundle import entrypoint
 from irons_local.engines.protocol import Booter
 from irons_local.errors import CellError, EngineError
 from irons_local.images.catalog import DEFAULT, Images

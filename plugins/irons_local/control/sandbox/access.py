@@ -7,8 +7,8 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from irons_local.bundle.sshd import key_id
 from irons_local.control.schema.errors import conflict, missing
-from irons_local.engines.bundle.sshd import key_id
 
 MOST = 64 * 1024
 """Characters that the keys of a sandbox may have together."""

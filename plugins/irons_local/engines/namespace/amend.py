@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypedDict
 
-from irons_local.engines.bundle import session, sshd
+from irons_local.bundle import session, sshd
 from irons_local.engines.namespace import boot
 from irons_local.linux import namespaces
 from irons_local.linux.processes import Process, in_namespace, is_alive

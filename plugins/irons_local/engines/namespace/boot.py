@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
-from irons_local.engines.bundle import boot_steps, quotas, sysview
-from irons_local.engines.bundle.man_pages import MAN_PAGES
+from irons_local.bundle import boot_steps, quotas, sysview
+from irons_local.bundle.man_pages import MAN_PAGES
 from irons_local.engines.protocol import SSH_PORT
 from irons_local.linux import disk_images, namespaces, syscalls
 from irons_local.linux.tcp import tcp_socket

@@ -7,8 +7,8 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from irons_local.engines.bundle import boot_steps, entrypoint
-from irons_local.engines.bundle.oci import CONFIG_DIRECTORY
+from irons_local.bundle import boot_steps, entrypoint
+from irons_local.bundle.oci import CONFIG_DIRECTORY
 from irons_local.linux import syscalls
 from irons_local.linux.processes import Process, open_process
 

@@ -19,9 +19,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from irons.files import write_whole
+from irons_local.bundle import boot_steps, entrypoint, session, sshd
+from irons_local.bundle.machine import Machine
 from irons_local.cell.layout import SANDBOX4, SANDBOX6
-from irons_local.engines.bundle import boot_steps, entrypoint, session, sshd
-from irons_local.engines.bundle.machine import Machine
 from irons_local.engines.namespace import activity, boot, booted, launch
 from irons_local.engines.protocol import SSH_PORT, Activity, Cells, Kit, Look, Made, Spec
 from irons_local.errors import CellError, EngineError

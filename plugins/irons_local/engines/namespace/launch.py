@@ -13,9 +13,9 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from irons_local.bundle import boot_steps, oci, session, sshd, sysview
+from irons_local.bundle.machine import Machine
 from irons_local.cell.layout import Namespaces
-from irons_local.engines.bundle import boot_steps, oci, session, sshd, sysview
-from irons_local.engines.bundle.machine import Machine
 from irons_local.engines.namespace import boot
 from irons_local.engines.namespace.starter import Starter
 from irons_local.engines.protocol import CELL_DNS, SSH_PORT, Cells

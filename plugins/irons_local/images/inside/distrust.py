@@ -12,7 +12,7 @@ import os
 import re
 import stat
 
-from irons_local.engines.bundle import trust
+from irons_local.bundle import trust
 
 STORE = "etc/ssl/certs"
 BUNDLES = (

@@ -17,9 +17,9 @@ import stat
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from irons_local.engines.bundle import man_pages
-from irons_local.engines.bundle.image_config import EMPTY, ImageConfig
-from irons_local.engines.bundle.oci import KIT_DIRECTORY
+from irons_local.bundle import man_pages
+from irons_local.bundle.image_config import EMPTY, ImageConfig
+from irons_local.bundle.oci import KIT_DIRECTORY
 from irons_local.engines.protocol import USERNAME
 from irons_local.errors import EngineError
 from irons_local.images.inside import nested

@@ -25,7 +25,7 @@ from dataclasses import asdict
 from typing import IO, Any, cast
 
 from irons.text import size_text
-from irons_local.engines.bundle.image_config import EMPTY, ImageConfig
+from irons_local.bundle.image_config import EMPTY, ImageConfig
 from irons_local.errors import EngineError
 from irons_local.images.inside import archive, prepare
 from irons_local.linux.disk_room import Room

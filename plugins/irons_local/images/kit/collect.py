@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterator
 from typing import Any
 
-from irons_local.engines.bundle.oci import KIT_DIRECTORY
+from irons_local.bundle.oci import KIT_DIRECTORY
 from irons_local.errors import EngineError
 from irons_local.images.kit.elf import Elf, ElfError
 from irons_local.linux.userns_main import Say

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from irons.files import write_whole
-from irons_local.engines.bundle import session
-from irons_local.engines.bundle.oci import KIT_DIRECTORY
+from irons_local.bundle import session
+from irons_local.bundle.oci import KIT_DIRECTORY
 from irons_local.errors import EngineError
 from irons_local.images.kit.collect import AUTH, SESSION, SHELL, SSHD, TINI, VERSION
 from irons_local.images.locks import locked

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from irons_local.engines.bundle import boot_steps, session
-from irons_local.engines.bundle.oci import CONFIG_DIRECTORY
+from irons_local.bundle import boot_steps, session
+from irons_local.bundle.oci import CONFIG_DIRECTORY
 from irons_local.engines.protocol import CELL_ADDRESS, SSH_PORT
 from irons_local.errors import EngineError
 from irons_local.linux.programs import search_path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from irons_local.engines.bundle import seccomp
+from irons_local.bundle import seccomp
 from irons_local.linux.idmap import inner_extent
 
 CONFIG_DIRECTORY = "/run/irons"

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from irons_local.engines.bundle import trust
-from irons_local.engines.bundle.oci import CONFIG_DIRECTORY, KIT_DIRECTORY, PATH
-from irons_local.engines.bundle.session import READING, SHELL
+from irons_local.bundle import trust
+from irons_local.bundle.oci import CONFIG_DIRECTORY, KIT_DIRECTORY, PATH
+from irons_local.bundle.session import READING, SHELL
 from irons_local.engines.protocol import SSH_PORT
 
 FIRST = "init"

@@ -10,8 +10,8 @@ import re
 import shlex
 from collections.abc import Mapping
 
-from irons_local.engines.bundle import trust
-from irons_local.engines.bundle.oci import CONFIG_DIRECTORY, KIT_DIRECTORY
+from irons_local.bundle import trust
+from irons_local.bundle.oci import CONFIG_DIRECTORY, KIT_DIRECTORY
 
 FILE = "session"
 """Its name in the settings directory."""

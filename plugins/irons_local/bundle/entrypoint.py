@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import shlex
 
-from irons_local.engines.bundle.boot_steps import REPORT, BootStep
-from irons_local.engines.bundle.image_config import ImageConfig
-from irons_local.engines.bundle.oci import CONFIG_DIRECTORY, KIT_DIRECTORY
-from irons_local.engines.bundle.session import READING
+from irons_local.bundle.boot_steps import REPORT, BootStep
+from irons_local.bundle.image_config import ImageConfig
+from irons_local.bundle.oci import CONFIG_DIRECTORY, KIT_DIRECTORY
+from irons_local.bundle.session import READING
 from irons_local.errors import EngineError
 
 ORDER = 70

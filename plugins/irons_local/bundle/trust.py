@@ -5,7 +5,7 @@ Nothing is written into the sandbox's files from outside: the step runs inside, 
 
 from __future__ import annotations
 
-from irons_local.engines.bundle.oci import CONFIG_DIRECTORY
+from irons_local.bundle.oci import CONFIG_DIRECTORY
 
 AUTHORITIES = "ca.pem"
 """The settings file with the carried certificates; empty where there is none."""
