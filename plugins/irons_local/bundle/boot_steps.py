@@ -12,7 +12,7 @@ from typing import NamedTuple
 from irons_local.bundle import trust
 from irons_local.bundle.oci import CONFIG_DIRECTORY, KIT_DIRECTORY, PATH
 from irons_local.bundle.session import READING, SHELL
-from irons_local.engines.protocol import SSH_PORT
+from irons_local.spec import SSH_PORT
 
 FIRST = "init"
 """The settings file that process 1 runs: it starts the steps and becomes the SSH server."""

@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from irons.files import write_whole
-from irons_local.engines.protocol import Spec
 from irons_local.errors import EngineError
 from irons_local.limits import Limits
 from irons_local.linux.processes import Process, is_alive
+from irons_local.spec import Spec
 
 _FILE = "machine.json"
 _LAID = "laid"

@@ -16,10 +16,11 @@ from types import MappingProxyType
 
 from irons_local.bundle import boot_steps, session
 from irons_local.bundle.oci import CONFIG_DIRECTORY
-from irons_local.engines.protocol import CELL_ADDRESS, SSH_PORT
+from irons_local.cell.layout import SANDBOX4
 from irons_local.errors import EngineError
 from irons_local.linux.programs import search_path
 from irons_local.linux.userns_call import end
+from irons_local.spec import SSH_PORT
 
 HOST_KEY = "ssh_host_ed25519_key"
 AUTHORIZED = "authorized_keys"
@@ -41,7 +42,7 @@ def configuration(shell: str = session.SHELL, helpers: Mapping[str, str] = Mappi
         (
             f"Port {SSH_PORT}",
             "ListenAddress 127.0.0.1",
-            f"ListenAddress {CELL_ADDRESS}",
+            f"ListenAddress {SANDBOX4}",
             f"HostKey {CONFIG_DIRECTORY}/{HOST_KEY}",
             f"AuthorizedKeysFile {CONFIG_DIRECTORY}/{AUTHORIZED} .ssh/{AUTHORIZED}",
             "PasswordAuthentication no",

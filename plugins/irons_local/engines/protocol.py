@@ -10,45 +10,42 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, runtime_checkable
 
 from irons_local.cell import layout
 from irons_local.cell.layout import Namespaces
-from irons_local.limits import Limits
 from irons_local.progress import Progress, unheard
+from irons_local.spec import SSH_PORT, USERNAME, Spec
 
 if TYPE_CHECKING:
     from irons_local.engines.namespace.starter import Starter
 
+__all__ = [
+    "CELL_ADDRESS",
+    "CELL_DNS",
+    "SSH_PORT",
+    "USERNAME",
+    "Activity",
+    "Admits",
+    "Announces",
+    "Booter",
+    "Cells",
+    "Engine",
+    "EngineMaker",
+    "Kit",
+    "Look",
+    "Made",
+    "Namespaces",
+    "Observer",
+    "Progress",
+    "Spec",
+    "unheard",
+]
+
 CELL_DNS = layout.GATEWAY4
 CELL_ADDRESS = layout.SANDBOX4
-SSH_PORT = 22
-USERNAME = "irons"
-
-
-@dataclass(frozen=True, slots=True)
-class Spec:
-    """A sandbox to make.
-
-    Attributes:
-        id: `sb_` and 16 lower-case hexadecimal digits; never used again; the name of its cell too.
-        name: a DNS label; the machine's host name.
-        image: name of the image it starts from; "" is the engine's default one, made if there is none.
-        public_key: text of an OpenSSH public key file.
-        limits: what it may use.
-        environment: variables of its sessions and its boot; their values are secrets.
-        entrypoint: run the image's entrypoint at each start; an image that names none is refused.
-    """
-
-    id: str
-    name: str
-    public_key: str
-    image: str = ""
-    limits: Limits = field(default_factory=Limits)
-    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
-    entrypoint: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ from typing import Any, Self
 
 from irons.files import write_whole
 from irons_local.bundle.image_config import EMPTY, ImageConfig
-from irons_local.engines.protocol import USERNAME
 from irons_local.errors import EngineError
 from irons_local.images.sources.reference import Reference
+from irons_local.spec import USERNAME
 
 ROOTFS = "rootfs"
 _FILE = "image.json"

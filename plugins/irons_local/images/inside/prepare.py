@@ -20,11 +20,11 @@ from typing import Any
 from irons_local.bundle import man_pages
 from irons_local.bundle.image_config import EMPTY, ImageConfig
 from irons_local.bundle.oci import KIT_DIRECTORY
-from irons_local.engines.protocol import USERNAME
 from irons_local.errors import EngineError
 from irons_local.images.inside import nested
 from irons_local.images.inside.distrust import distrust
 from irons_local.linux.idmap import INNER_COUNT
+from irons_local.spec import USERNAME
 
 _SSHD = ("usr/sbin/sshd", "usr/local/sbin/sshd", "usr/bin/sshd", "sbin/sshd")
 _TINI = ("usr/bin/tini", "sbin/tini", "usr/local/bin/tini", "usr/bin/tini-static")
