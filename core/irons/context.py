@@ -91,7 +91,7 @@ class Context:
         At the prompt the commands in it go without the word `irons`, as they are typed there.
         """
         if self.face == "prompt":
-            from irons.cli.help import at_prompt
+            from irons.tree import at_prompt
 
             line = at_prompt(line, self.host.tree)
         self.streams.stdout.flush()

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import httpx
 
     from irons.command import Command
+    from irons.context import Context
     from irons.settings.settings import Settings
 
 PROJECT = "irons"
@@ -112,6 +113,8 @@ class Backend(NamedTuple):
             `ProxyUseFdpass`, ssh_config(5)).
         socket: The path of the server's unix socket, which then is the way to it.
         waker: What brings the server up.
+        before_create: Called by `create --image` with the image's name, before the request; it may fetch the image.
+        after_create: Called by `create` once the first sandbox is ready; it may print notes on this backend.
     """
 
     base_url: str
@@ -120,6 +123,8 @@ class Backend(NamedTuple):
     handover: tuple[str, ...] = ()
     socket: str = ""
     waker: Waker | None = None
+    before_create: Callable[[Context, str], None] | None = None
+    after_create: Callable[[Context], None] | None = None
 
 
 @hookspec()

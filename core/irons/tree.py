@@ -153,3 +153,11 @@ def _is_word(word: str) -> bool:
     return (
         bool(word) and not word.startswith("-") and not any(c.isspace() or not c.isprintable() for c in word)
     )
+
+
+def at_prompt(text: str, tree: Tree) -> str:
+    """Return a sentence as the prompt says it: commands without the word `irons` before them."""
+    import re
+
+    words = tree.below()
+    return re.sub(r"\birons ([a-z][\w-]*)", lambda found: found[1] if found[1] in words else found[0], text)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from irons import Backend, Context, hookimpl
 from irons.client.api import connect
 from irons.testing import EXTENSIONS, FakeApi, Runner, faults
 from irons_plugins.ssh.keys.public_key import DEFAULTS
@@ -453,3 +454,31 @@ def test_hosts_without_a_mode_mean_deny(run_irons: Runner, own: FakeApi, ssh: Pa
         api.create("denied", "ssh-ed25519 x", rules=[{**rule, "list": "deny"}])
         api.create("follows", "ssh-ed25519 x", rules=[rule], mode=None)
     assert [own.sandboxes[name].mode for name in ("rules", "denied", "follows")] == ["deny", None, None]
+
+
+def test_a_backend_takes_part_in_a_create(run_irons: Runner, own_api: FakeApi, ssh: Path) -> None:
+    """What it brings is called with the image before the request, and once after the first sandbox is ready."""
+    (ssh / "id_rsa.pub").write_text(KEY)
+
+    class Near:
+        """A backend that fetches images and prints a note."""
+
+        @hookimpl
+        def irons_backend(self, url: str) -> Backend | None:
+            """Answer for `near`."""
+            if url != "near":
+                return None
+
+            def fetch(ctx: Context, image: str) -> None:
+                made = [call for call in own_api.calls if call.line == "POST /sandboxes"]
+                ctx.progress(f"fetching {image} after {len(made)}")
+
+            return Backend(
+                own_api.url, before_create=fetch, after_create=lambda ctx: ctx.progress("made near here")
+            )
+
+    run_irons.plugins().register(Near(), "near")
+    done = run_irons("create", "one", "two", "--image", "tools", env={"IRONS_API_URL": "near"}).ok()
+    assert "fetching tools after 0" in done.err
+    assert done.err.count("made near here") == 1
+    assert "fetching" not in run_irons("create", "three", env={"IRONS_API_URL": "near"}).ok().err

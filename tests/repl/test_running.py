@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from irons.cli.help import at_prompt
 from irons.command import Arg, Command, Exec, Flag
 from irons.context import Context
 from irons.host import PluginHost
 from irons.terminal.streams import Streams
+from irons.tree import at_prompt
 from irons_repl.run.running import Leave, LineRunner
 from irons_repl.run.session import ShellSession
 from irons_repl.script import run_script

@@ -53,14 +53,6 @@ def usage(command: Command, word: str = "irons ") -> str:
     return " ".join(parts)
 
 
-def at_prompt(text: str, tree: Tree) -> str:
-    """Return a sentence as the prompt says it: commands without the word `irons` before them."""
-    import re
-
-    words = tree.below()
-    return re.sub(r"\birons ([a-z][\w-]*)", lambda found: found[1] if found[1] in words else found[0], text)
-
-
 def wrap(text: str, width: int) -> list[str]:
     """Break text into lines of at most `width` characters at its spaces; a longer word stands alone."""
     lines: list[str] = []

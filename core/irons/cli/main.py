@@ -174,7 +174,7 @@ class _Call:
 
             traceback.print_exception(error, file=self._streams.stderr)
         if self._face == "prompt":
-            from irons.cli.help import at_prompt
+            from irons.tree import at_prompt
 
             error.message, error.hint = (
                 at_prompt(text, self._host.tree) for text in (error.message, error.hint)

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 WARNED_EVERY = 60.0
 """Seconds in which a sandbox that may reach anything is announced once."""
 
-LOCAL = "local"
 """The API URL of this machine's own backend."""
 
 _COMING = ("creating", "starting")
@@ -59,10 +58,9 @@ def make(
         making.found = key_for(ctx, key or ctx.settings["public_key"])
         _check_server(ctx, asked)
         image = asked.get("image")
-        if image and ctx.settings.api_url == LOCAL:
-            from irons_plugins.local.image_handlers import pull_missing
-
-            pull_missing(ctx, image)
+        prepare = ctx.api.backend.before_create
+        if image and prepare is not None:
+            prepare(ctx, image)
     return making.each(asked, there)
 
 
@@ -110,9 +108,9 @@ class _Making:
             else:
                 if name in made and first:
                     _say_open(self._ctx, name, len(made))
-                    from irons_plugins.local.trusted import say_trusted
-
-                    say_trusted(self._ctx)
+                    remark = self._ctx.api.backend.after_create
+                    if remark is not None:
+                        remark(self._ctx)
                     first = False
                 del self._pending[name]
                 yield row

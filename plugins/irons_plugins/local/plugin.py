@@ -1,6 +1,6 @@
 """The plugin of the local backend: its commands as data, and the hook that answers for the URL `local`.
 
-What runs is next to it: the keeper (`keeper.py`), the control plane (`server.py`) and the gateway (`gateway/`), processes of one user.
+The backend itself is `irons_local`: the keeper, the control plane and the gateway, processes of one user.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from irons.command import Arg, Column, Command, Flag, Opt, View
 from irons.hookspecs import Backend, hookimpl
 
 if TYPE_CHECKING:
+    from irons.context import Context
     from irons.settings.settings import Settings
 
 _HANDLERS = "irons_plugins.local.handlers"
@@ -25,7 +26,19 @@ def irons_backend(url: str, settings: Settings) -> Backend | None:
         return None
     from irons_plugins.local.backend import local_backend
 
-    return local_backend(settings)
+    return local_backend(settings)._replace(before_create=_fetch_image, after_create=_note_trust)
+
+
+def _fetch_image(ctx: Context, name: str) -> None:
+    from irons_plugins.local.image_handlers import pull_missing
+
+    pull_missing(ctx, name)
+
+
+def _note_trust(ctx: Context) -> None:
+    from irons_plugins.local.trusted import say_trusted
+
+    say_trusted(ctx)
 
 
 @hookimpl

@@ -15,8 +15,6 @@ _FOR_GOOD = 1e9
 
 def say_trusted(ctx: Context) -> None:
     """Say whose certificate authorities this machine's sandboxes trust; once for each set of them."""
-    if not ctx.api.backend.local:
-        return
     from irons_local.config.authorities import carried, signature
 
     # Reading certificates takes OpenSSL's library: only where a file is new.
