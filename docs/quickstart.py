@@ -130,7 +130,7 @@ class Quickstart:
         self.show("egress", "allow", f"*.example.test:{PORT}", "--private", "127.0.0.1")
         self.show("egress", "deny", f"{TRACKER}:{PORT}")
 
-        say("Watch first: mode warn lets pass what the rules would refuse, and writes it down.")
+        say("Watch first: mode warn lets pass what the rules would refuse, and logs it.")
         self.show("egress", "mode", "warn")
         self.fetch(DOCS)
         self.fetch(TRACKER)

@@ -207,7 +207,7 @@ def test_why_of_an_event_from_before_causes(run_irons: Runner, own: FakeApi) -> 
     own.mode = "deny"
     own.record("a.example", allowed=False, verdict="blocked", reason="no rule allows a.example")
     done = run_irons("audit", "why", "one", "-o", "json").ok().json()
-    assert done["note"].startswith("recorded before causes were")
+    assert done["note"].startswith("the event has no cause")
     assert (done["cause"], done["fix"]) == ("", "irons egress allow a.example --sandbox one")
 
 

@@ -31,7 +31,7 @@ def test_a_server_that_dies_is_said_once_and_recovered(prompt: Terminal, fake: F
         prompt.until("answers again")
         prompt.send("status agent-1\r")
         prompt.until(r"ready")
-        assert prompt.raw.count(b"The prompt goes on") == 1
+        assert prompt.raw.count(b"The prompt continues") == 1
     fake.__enter__()
 
 
