@@ -179,7 +179,7 @@ def test_a_packed_answer_is_refused(tmp_path: Path, irons_env: dict[str, str]) -
     with (
         served(tmp_path / "s", [[answer]]),
         client(tmp_path / "s", irons_env) as api,
-        pytest.raises(ApiError, match="packed"),
+        pytest.raises(ApiError, match="compressed"),
     ):
         api.status("one")
 

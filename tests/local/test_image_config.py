@@ -38,7 +38,7 @@ def place() -> Iterator[Place]:
 
 def docker(place: Place, config: dict[str, Any], *entries: Any) -> Path:
     """What `docker save` writes of an image of one layer with this configuration."""
-    manifest = json.dumps([{"ImageConfig": "c.json", "Layers": ["l.tar"]}]).encode()
+    manifest = json.dumps([{"Config": "c.json", "Layers": ["l.tar"]}]).encode()
     layer = tar_bytes(*entries)
     parts = (
         entry("c.json", json.dumps({"config": config}).encode()),

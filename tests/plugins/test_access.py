@@ -160,4 +160,4 @@ def test_a_v0_server_has_no_access(run_irons: Runner, own_api: FakeApi) -> None:
     """A plain v0 server cannot, which is reported."""
     own_api.extensions = ()
     own_api.add("one")
-    assert "takes a server that can change the keys" in run_irons("access", "one").err
+    assert "needs a server that can change the keys" in run_irons("access", "one").err
