@@ -113,7 +113,7 @@ class Context:
         Raises:
             UsageError: No one is there to ask.
         """
-        if self.settings.no_input or not (self.streams.reads_person and self.streams.tells_person):
+        if self.settings.no_input or not (self.streams.stdin_is_tty and self.streams.stderr_is_tty):
             raise UsageError(f"{question} There is no one to ask.", hint=otherwise)
         self.streams.stderr.write(f"{clean(question)} [y/N] ")
         self.streams.stderr.flush()

@@ -60,15 +60,15 @@ def _decide(policy: Policy, host: Host, port: int) -> Decision:
     denying = next((rule for rule in matching if rule.list == "deny"), None)
     allowing = next((rule for rule in matching if rule.list == "allow"), None)
     if denying is not None:
-        against = _against(policy, denying, f"{_called(denying)} denies it")
+        against = _against(policy, denying, f"{_rule_text(denying)} denies it")
         return against._replace(covered=allowing is not None)
     if allowing is not None:
-        return _for(policy, allowing, f"{_called(allowing)} allows it")
+        return _for(policy, allowing, f"{_rule_text(allowing)} allows it")
     other = next((rule for rule in near if rule.list == "allow"), None)
     if other is not None:
         ports = " and ".join(str(each) for each in other.pattern.ports or ())
         return _against(
-            policy, None, f"no rule allows port {port} of {host.text}; {_called(other)} allows {ports}"
+            policy, None, f"no rule allows port {port} of {host.text}; {_rule_text(other)} allows {ports}"
         )
     return _against(policy, None, f"no rule allows {host.text}")
 
@@ -92,7 +92,9 @@ def _decide_address(policy: Policy, host: Host, port: int, address: Address, gro
     denying = next(iter(policy.denials_by_address(address, port)), None)
     if denying is not None:
         against = _against(
-            policy, denying, f"{host.text} leads to {unmapped(address)}, and {_called(denying)} denies that"
+            policy,
+            denying,
+            f"{host.text} leads to {unmapped(address)}, and {_rule_text(denying)} denies that",
         )
         return against._replace(covered=True)
     reason = f"{unmapped(address)} may be dialled"
@@ -172,5 +174,5 @@ def _against(policy: Policy, rule: Rule | None, reason: str) -> Decision:
     )
 
 
-def _called(rule: Rule) -> str:
+def _rule_text(rule: Rule) -> str:
     return f"rule {rule.pattern.text} ({rule.scope})"

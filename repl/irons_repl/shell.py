@@ -25,12 +25,12 @@ def run(ctx: Context, *, lines: str | None) -> Result:
     """
     if lines is not None:
         return Result(None, _script(ShellSession(ctx.host, ctx.streams, ctx.settings.flags), [lines]))
-    if not ctx.streams.reads_person:
+    if not ctx.streams.stdin_is_tty:
         # The lines are the script's alone: no command and no program it runs reads them.
         streams = ctx.streams.changed(stdin=io.StringIO(), stdin_tty=False)
         session = ShellSession(ctx.host, streams, ctx.settings.flags, stdin=subprocess.DEVNULL)
         return Result(None, _script(session, ctx.streams.stdin))
-    if not ctx.streams.shows_person:
+    if not ctx.streams.stdout_is_tty:
         raise UsageError(
             "the prompt needs a terminal to show itself on",
             hint="irons shell -c LINES runs lines without one",

@@ -325,9 +325,9 @@ def test_streams_without_a_terminal_have_none() -> None:
     closed = io.StringIO()
     closed.close()
     streams = Streams(closed, io.StringIO(), closed, {"COLUMNS": "wide"})
-    assert not streams.reads_person
-    assert not streams.shows_person
-    assert not streams.tells_person
+    assert not streams.stdin_is_tty
+    assert not streams.stdout_is_tty
+    assert not streams.stderr_is_tty
     assert streams.columns is None
     assert Streams(stdout=io.StringIO(), env={"COLUMNS": "33"}).columns == 33
 

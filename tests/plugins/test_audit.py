@@ -361,7 +361,7 @@ def test_a_server_that_tells_the_same_change_again_is_left_in_peace(monkeypatch:
     slept: list[float] = []
 
     class Streams:
-        shows_person = True
+        stdout_is_tty = True
 
         @property
         def is_unread(self) -> bool:

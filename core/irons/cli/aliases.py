@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from irons.tree import Tree
 
 
-def meant(tree: Tree, words: Sequence[str], aliases: Callable[[], Mapping[str, str]]) -> list[str]:
+def expand_alias(tree: Tree, words: Sequence[str], aliases: Callable[[], Mapping[str, str]]) -> list[str]:
     """Return the words with an alias at their beginning made what it stands for; built-in words are never aliases.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from irons.cli.aliases import meant
+from irons.cli.aliases import expand_alias
 from irons.cli.parsing import scan_globals
 from irons.command import GLOBAL_OPTIONS, Arg, Command, Flag, Kind, Opt
 from irons.errors import UsageError
@@ -83,7 +83,7 @@ def offer(tree: Tree, words: Sequence[str], sources: Sources) -> Offer:
 def _meant(tree: Tree, own: list[str], sources: Sources) -> list[str]:
     """The words with an alias made what it stands for; one that is invalid is completed as what it is."""
     try:
-        return meant(tree, own, sources.aliases)
+        return expand_alias(tree, own, sources.aliases)
     except UsageError:
         return own
 

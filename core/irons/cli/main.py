@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from irons.cli.aliases import meant
-from irons.cli.silence import quietly
+from irons.cli.aliases import expand_alias
+from irons.cli.silence import silence_stdio
 from irons.errors import Interrupted, IronsError, UsageError, as_irons_error
 
 if TYPE_CHECKING:
@@ -42,13 +42,13 @@ def main(words: Sequence[str]) -> int:
             found = found._replace(words=["shell"])
         code = _run_scanned(words, found, PluginHost(), streams)
     except BrokenPipeError:
-        return quietly()
+        return silence_stdio()
     try:
         streams.stdout.flush()
     except BrokenPipeError:
-        return quietly()
+        return silence_stdio()
     except OSError:
-        quietly()
+        silence_stdio()
         return code or 1
     return code
 
@@ -57,8 +57,8 @@ def _opens_shell(found: Globals, streams: Streams) -> bool:
     """Without a command: a person gets the prompt, and lines on stdin (a file or a pipe) are run; all else gets the help."""
     if found.fault is not None or found.words or found.help or found.version:
         return False
-    if streams.reads_person:
-        return streams.shows_person
+    if streams.stdin_is_tty:
+        return streams.stdout_is_tty
     import stat
 
     try:
@@ -140,7 +140,7 @@ class _Call:
         if found.help or not found.words:
             return self._help(found.words)
         tree = self._host.tree
-        words = meant(tree, found.words, lambda: self._aliases(found))
+        words = expand_alias(tree, found.words, lambda: self._aliases(found))
         match = tree.find(words)
         if match is None:
             return self._unknown(words if tree.is_group(tuple(words[:1])) else found.words)

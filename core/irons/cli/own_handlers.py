@@ -25,14 +25,14 @@ class Setting(NamedTuple):
 
 def show_help(ctx: Context, *, words: tuple[str, ...]) -> str:
     """Return the help for a command's words, or a topic's text; an alias of the configuration has that of what it stands for."""
-    from irons.cli.aliases import meant
+    from irons.cli.aliases import expand_alias
     from irons.cli.help import help_text
     from irons.cli.topics import TOPICS
 
     if len(words) == 1 and words[0] in TOPICS:
         return TOPICS[words[0]]()
     tree = ctx.host.tree
-    named = meant(tree, words, lambda: ctx.settings.aliases)
+    named = expand_alias(tree, words, lambda: ctx.settings.aliases)
     text = help_text(tree, named, face=ctx.face, width=ctx.streams.columns)
     return (
         text

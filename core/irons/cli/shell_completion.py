@@ -43,9 +43,9 @@ def answer(words: Sequence[str]) -> int:
         sys.stdout.write("".join(lines))
         sys.stdout.flush()
     except BrokenPipeError:
-        from irons.cli.silence import quietly
+        from irons.cli.silence import silence_stdio
 
-        return quietly()
+        return silence_stdio()
     return 0
 
 

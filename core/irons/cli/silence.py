@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 
-def quietly() -> int:
+def silence_stdio() -> int:
     """End without a word when whoever read our output has gone (`irons … | head`)."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for descriptor in (1, 2):

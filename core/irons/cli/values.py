@@ -95,11 +95,11 @@ def check_sandbox_name(name: str) -> str:
         raise UsageError(f"a sandbox name does not begin with a dash: {name!r}")
     for character in name:
         if character in "/\\:" or character.isspace() or not character.isprintable():
-            raise UsageError(f"a sandbox name has no {_called(character)}: {name!r}")
+            raise UsageError(f"a sandbox name has no {_character_name(character)}: {name!r}")
     return name
 
 
-def _called(character: str) -> str:
+def _character_name(character: str) -> str:
     if character.isspace():
         return "white space"
     return repr(character) if character.isprintable() else "control characters"

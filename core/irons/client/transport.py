@@ -149,7 +149,7 @@ class Transport:
 
 def _refusal(reply: Reply, *, route: bool) -> ApiError:
     status = reply.status
-    said, named = _said(reply)
+    said, named = _error_text(reply)
     if 300 <= status < 400 and reply.location:
         return _redirected(reply)
     if status in (401, 403):
@@ -193,7 +193,7 @@ def _redirected(reply: Reply) -> ApiError:
     )
 
 
-def _said(reply: Reply) -> tuple[str, bool]:
+def _error_text(reply: Reply) -> tuple[str, bool]:
     """The server's own words, cleaned and cut, and whether they came as the contract's error object."""
     told = (reply.object() or {}).get("error")
     if isinstance(told, str) and told.strip():

@@ -239,7 +239,7 @@ def load(
         ConfigError: The file can't be read, or has something that is not a setting; a flag or variable is invalid.
     """
     flags = flags or {}
-    env = surroundings() if env is None else env
+    env = process_env() if env is None else env
     path = config_path(env)
     try:
         document = _read(path)
@@ -269,7 +269,7 @@ def load(
     )
 
 
-def surroundings() -> Mapping[str, str]:
+def process_env() -> Mapping[str, str]:
     """Return this process's variables; inside xonsh, those of the shell, which `os.environ` does not see."""
     session = getattr(sys.modules.get("xonsh.built_ins"), "XSH", None)
     env = getattr(session, "env", None)

@@ -33,7 +33,7 @@ def choose_format(asked: str | None, streams: Streams) -> Format:
     """Return the format asked for, else a table for a terminal and plain lines for a pipe."""
     if asked:
         return cast("Format", asked)
-    return "table" if streams.shows_person else "plain"
+    return "table" if streams.stdout_is_tty else "plain"
 
 
 def show(data: object, view: View, form: Format, streams: Streams, *, follow: bool = False) -> None:
@@ -277,7 +277,7 @@ def _show_table(rows: Iterator[object], view: View, streams: Streams, *, follow:
     if follow or not view.columns or isinstance(first, str):
         _lines(_plain(chain([first], rows), view), streams, follow=follow)
         return
-    from irons.terminal.tables import drawn
+    from irons.terminal.tables import render_table
 
     titles = [(column.title or column.key).upper() for column in view.columns]
     cells = [(column.key, _cell(column)) for column in view.columns]
@@ -286,6 +286,6 @@ def _show_table(rows: Iterator[object], view: View, streams: Streams, *, follow:
         mapping = as_mapping(row)
         lines.append([cell(mapping.get(key) if key else mapping) for key, cell in cells])
     streams.stdout.write(
-        drawn(titles, lines, streams.columns, colour=streams.colour(tty=streams.shows_person))
+        render_table(titles, lines, streams.columns, colour=streams.colour(tty=streams.stdout_is_tty))
     )
     streams.stdout.flush()

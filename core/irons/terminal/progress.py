@@ -21,7 +21,7 @@ class Spinner:
         """Take the streams of the call and the first line."""
         self._stderr = streams.stderr
         self._width = streams.stderr_columns or 80
-        self._shown = streams.tells_person and streams.env.get("TERM") != "dumb"
+        self._shown = streams.stderr_is_tty and streams.env.get("TERM") != "dumb"
         self._line = line
         self._began = time.monotonic()
         self._over = threading.Event()

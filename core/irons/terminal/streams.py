@@ -40,17 +40,17 @@ class Streams:
         return Streams(**{name: fields.get(name, getattr(self, name)) for name in self.__slots__})
 
     @property
-    def reads_person(self) -> bool:
+    def stdin_is_tty(self) -> bool:
         """True when a person types into stdin."""
         return _tty(self.stdin) if self.stdin_tty is None else self.stdin_tty
 
     @property
-    def shows_person(self) -> bool:
+    def stdout_is_tty(self) -> bool:
         """True when a person reads stdout."""
         return _tty(self.stdout) if self.stdout_tty is None else self.stdout_tty
 
     @property
-    def tells_person(self) -> bool:
+    def stderr_is_tty(self) -> bool:
         """True when a person reads stderr."""
         return _tty(self.stderr) if self.stderr_tty is None else self.stderr_tty
 

@@ -14,7 +14,9 @@ _NARROW = 26
 _FOLDED = 10
 
 
-def drawn(titles: Sequence[str], lines: Sequence[Sequence[str]], columns: int | None, *, colour: bool) -> str:
+def render_table(
+    titles: Sequence[str], lines: Sequence[Sequence[str]], columns: int | None, *, colour: bool
+) -> str:
     """Return a table as text.
 
     Args:

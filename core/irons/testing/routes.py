@@ -90,7 +90,7 @@ def _sandboxes(api: FakeState, call: Call) -> Any:
         if not api.has_list:
             raise FakeRefusal(404)
         known = [each for each in api.sandboxes.values() if _labelled(each, call.query.get("label"))]
-        return {"sandboxes": [_told(each) for each in known]}
+        return {"sandboxes": [_sandbox_json(each) for each in known]}
     if call.method != "POST":
         raise FakeRefusal(405, "method not allowed")
     body = dict(call.body or {})
@@ -148,7 +148,7 @@ def _labelled(sandbox: FakeSandbox, asked: str | None) -> bool:
 def _sandbox(api: FakeState, call: Call, sandbox: FakeSandbox, rest: list[str]) -> Any:
     match call.method, rest:
         case "GET", []:
-            told = _told(sandbox)
+            told = _sandbox_json(sandbox)
             if sandbox.becomes:
                 if api.progress:
                     told["metadata"] = {**sandbox.metadata, "progress": api.progress.pop(0)}
@@ -163,12 +163,12 @@ def _sandbox(api: FakeState, call: Call, sandbox: FakeSandbox, rest: list[str]) 
             return _change(api, sandbox, "stopping", "stopped")
         case "PATCH", [] if "terms" in api.extensions:
             _give(sandbox, call.body)
-            return _told(sandbox)
+            return _sandbox_json(sandbox)
         case "POST", ["extend"] if "terms" in api.extensions:
             if sandbox.terms.get("ttl") is None:
                 raise FakeRefusal(409, f"{sandbox.name} has no deadline to extend")
             sandbox.terms["ends_in"] += call.body["seconds"]
-            return _told(sandbox)
+            return _sandbox_json(sandbox)
         case "POST", ["hold"] if "holds" in api.extensions:
             api.lock.wait_for(
                 lambda: not sandbox.held or api.closing.is_set(), float(call.query.get("wait") or 0)
@@ -429,7 +429,7 @@ def _of(api: FakeState, name: str) -> FakeSandbox:
     return found
 
 
-def _told(sandbox: FakeSandbox) -> dict[str, Any]:
+def _sandbox_json(sandbox: FakeSandbox) -> dict[str, Any]:
     return {
         "name": sandbox.name,
         "id": sandbox.id,

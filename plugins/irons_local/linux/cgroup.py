@@ -188,11 +188,11 @@ class Groups:
         }
         facts: dict[str, str] = {}
         for name, (value, controller) in wanted.items():
-            facts[name] = _told(value)
+            facts[name] = _limit_text(value)
             # RLIMIT_NPROC, set at each start, holds where no control group does.
             if value is not None and controller not in self.bases and name != "processes":
                 facts[f"{name}_note"] = f"not enforced: {self.why_not or 'no such controller'}"
-        facts["disk"] = _told(limits.disk)
+        facts["disk"] = _limit_text(limits.disk)
         return facts
 
     def _make(self, sandbox: str, limits: Limits) -> list[Path]:
@@ -254,7 +254,7 @@ class Groups:
                 return [("cpu.cfs_period_us", str(_PERIOD)), ("cpu.cfs_quota_us", quota)]
 
 
-def _told(value: float | None) -> str:
+def _limit_text(value: float | None) -> str:
     if value is None:
         return "unlimited"
     return f"{value:g}" if isinstance(value, float) else str(value)

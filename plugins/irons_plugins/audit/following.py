@@ -103,7 +103,7 @@ class AuditLog:
     def coming(self) -> Iterator[Event]:
         """Each new event in order, and again when it ended or was repeated, for as long as anybody reads them."""
         waits = "wait" in self._ctx.api.extensions
-        wait = LONG_POLL if self._ctx.streams.shows_person else PIPED_POLL
+        wait = LONG_POLL if self._ctx.streams.stdout_is_tty else PIPED_POLL
         while not self._ctx.streams.is_unread:
             asked = time.monotonic()
             more: AuditFilters = {"wait": wait if waits else None}

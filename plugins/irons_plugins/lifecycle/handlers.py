@@ -145,7 +145,7 @@ def destroy(
     wait_timeout: float | None,
 ) -> Iterator[Destroyed]:
     """Destroy sandboxes; each is tried, and the exit code is the worst of theirs."""
-    asks = not force and ctx.streams.reads_person and not ctx.settings.no_input
+    asks = not force and ctx.streams.stdin_is_tty and not ctx.settings.no_input
     if (everything or labels) and not force and not asks:
         raise UsageError(
             f"{'--all' if everything else '--label'} destroys only with --force where it can't ask",

@@ -118,7 +118,7 @@ def _stage(progress: str) -> str:
 
 def _narrate(ctx: Context, name: str, stage: str) -> None:
     """Where no spinner can show it, say once what takes its time, such as an image that is built."""
-    if stage and not ctx.streams.tells_person:
+    if stage and not ctx.streams.stderr_is_tty:
         ctx.progress(f"{name}: {stage}")
 
 

@@ -56,22 +56,22 @@ def ssh(
 
     if printed:
         with _with_codes_of_its_own():
-            way = _way(ctx, name, strict=strict_hostkeys, agent=forward_agent, direct=False)
+            way = _entrance(ctx, name, strict=strict_hostkeys, agent=forward_agent, direct=False)
         remote = line_for(way.target)
         instead = way.target.command if remote is None else ""
         # What stands in place of a shell gets a terminal, as the shell would.
         flags = ("-t",) if instead or (workdir and not words) else ()
         return shlex.join(ssh_argv(way.target, way.options, flags, instead or remote))
-    way = _way(ctx, name, strict=strict_hostkeys, agent=forward_agent)
+    way = _entrance(ctx, name, strict=strict_hostkeys, agent=forward_agent)
     if not variables:
         # OpenSSH sends the variables that the kept connection was made to send: none.
         way = over_existing(ctx, way)
-    person = ctx.streams.reads_person and ctx.streams.shows_person
+    person = ctx.streams.stdin_is_tty and ctx.streams.stdout_is_tty
     line = line_for(way.target) or way.target.command or None
     options = (*send_options(variables), *way.options)
     from irons_plugins.ssh.ending.leaving import Leaving
 
-    leaving = Leaving.of(ctx, name) if person and ctx.streams.tells_person else None
+    leaving = Leaving.of(ctx, name) if person and ctx.streams.stderr_is_tty else None
     if leaving is not None and "LogLevel" not in dict(options):
         # OpenSSH would say that the connection is closed, next to the line that says more.
         options = (("LogLevel", "ERROR"), *options)
@@ -103,7 +103,7 @@ def _with_codes_of_its_own() -> Iterator[None]:
         raise
 
 
-def _way(ctx: Context, name: str, *, strict: bool, agent: bool, direct: bool = True) -> Entrance:
+def _entrance(ctx: Context, name: str, *, strict: bool, agent: bool, direct: bool = True) -> Entrance:
     way = entrance(ctx, name, strict=strict, direct=direct)
     return way._replace(options=(("ForwardAgent", "yes"), *way.options)) if agent else way
 

@@ -37,7 +37,7 @@ def watch(ctx: Context, *, name: str | None) -> None:
         UsageError: There is no terminal.
         NotFound: There is no such sandbox.
     """
-    if not (ctx.streams.reads_person and ctx.streams.shows_person):
+    if not (ctx.streams.stdin_is_tty and ctx.streams.stdout_is_tty):
         raise UsageError(
             "audit watch needs a terminal", hint="for programs there is irons audit egress --follow -o jsonl"
         )

@@ -76,7 +76,7 @@ def _runner(face: Face, read: Callable[[Sequence[str]], list[str]]) -> Callable[
         from irons.cli.main import run_words
         from irons.terminal.streams import Streams
 
-        shown = shows_person(stdout, spec)
+        shown = stdout_is_tty(stdout, spec)
         streams = Streams(
             stdin or io.StringIO(),
             stdout or sys.stdout,
@@ -95,7 +95,7 @@ def _runner(face: Face, read: Callable[[Sequence[str]], list[str]]) -> Callable[
     return irons_here
 
 
-def shows_person(stdout: Any, spec: Any) -> bool:
+def stdout_is_tty(stdout: Any, spec: Any) -> bool:
     """Tell whether a person reads what an alias prints: its stdout is a pipe of xonsh's own even at the prompt."""
     if stdout is not None and stdout.isatty():
         return True

@@ -33,14 +33,14 @@ def facts(process: Process) -> dict[str, str]:
         # A sandbox that an older irons started without steps has no driver.
         if skipped or _read(root, f"{settings}/{boot_steps.DRIVER}", 1) is None:
             return {"boot": "skipped"}
-        steps = _told("boot", _read(root, f"{_WITHIN}/{boot_steps.EXIT}", _DIGITS + 1) or b"")
+        steps = _progress_facts("boot", _read(root, f"{_WITHIN}/{boot_steps.EXIT}", _DIGITS + 1) or b"")
         program = _read(root, f"{_WITHIN}/{entrypoint.STATE}", len(entrypoint.RUNNING) + 1)
     finally:
         os.close(root)
-    return steps if program is None else steps | _told("entrypoint", program)
+    return steps if program is None else steps | _progress_facts("entrypoint", program)
 
 
-def _told(name: str, text: bytes) -> dict[str, str]:
+def _progress_facts(name: str, text: bytes) -> dict[str, str]:
     """The facts of something that runs until its exit code is there."""
     code = text.strip()
     if len(code) <= _DIGITS and code.isdigit():

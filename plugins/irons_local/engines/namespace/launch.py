@@ -284,7 +284,7 @@ async def greeted(cells: Cells, cell: str, process: Process | None, console_end:
     finally:
         if descriptor is not None:
             os.close(descriptor)
-    said = _said(console_end)
+    said = _last_console_line(console_end)
     if loop.time() >= deadline:
         raise EngineError("timeout", f"its SSH server did not answer within {_READY_WITHIN:.0f} s{said}")
     raise EngineError("failed", f"the machine ended as soon as it was started{said}")
@@ -305,7 +305,7 @@ async def _greets(cells: Cells, cell: str) -> bool:
             return False
 
 
-def _said(console_end: int) -> str:
+def _last_console_line(console_end: int) -> str:
     with suppress(OSError):
         text = os.read(console_end, 65536).decode(errors="replace").strip()
         if text:

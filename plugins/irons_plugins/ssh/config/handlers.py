@@ -47,7 +47,7 @@ def ssh_config(
     blocks = {
         one: block(one, way, clear=clear)
         for one in ([name] if name is not None else _names(ctx))
-        if (way := _way(ctx, one, strict=strict_hostkeys, needed=name is not None)) is not None
+        if (way := _entrance(ctx, one, strict=strict_hostkeys, needed=name is not None)) is not None
     }
     if clear:
         ctx.progress(
@@ -75,7 +75,7 @@ def _names(ctx: Context) -> list[str]:
         return sorted(ctx.names.read())
 
 
-def _way(ctx: Context, name: str, *, strict: bool, needed: bool) -> Entrance | None:
+def _entrance(ctx: Context, name: str, *, strict: bool, needed: bool) -> Entrance | None:
     try:
         host_of(name)
         way = entrance(ctx, name, strict=strict, lasting=True)

@@ -113,8 +113,8 @@ def _on_several(ctx: Context, names: tuple[str, ...], program: Program, *, stric
             reports.append(one.report)
 
     outputs = Outputs(
-        Shared(streams.stdout, (streams.columns or 80) if streams.shows_person else None),
-        Shared(streams.stderr, (streams.stderr_columns or 80) if streams.tells_person else None),
+        Shared(streams.stdout, (streams.columns or 80) if streams.stdout_is_tty else None),
+        Shared(streams.stderr, (streams.stderr_columns or 80) if streams.stderr_is_tty else None),
     )
     interrupt = run_on_all(ctx, names, program, finished, strict=strict, outputs=None if form else outputs)
     worst = max((one.code for one in done), default=0)

@@ -49,7 +49,7 @@ def carried_over(target: Target, env: Mapping[str, str]) -> Carried:
     own, plain = asked(target, str(config), env), asked(target, "none", env)
     differs = {key: values for key, values in own.items() if plain and values != plain.get(key)}
     options = {name: _value(differs[key][0]) for key, name in CARRIED.items() if key in differs}
-    way = "" if _is_here(target.host) else _way(own)
+    way = "" if _is_here(target.host) else _way_options(own)
     if way:
         options["ProxyCommand"] = way
     return Carried(options, tuple(map(_value, differs.get("identityfile", ()))))
@@ -66,7 +66,7 @@ def _is_here(host: str) -> bool:
         return host == "localhost"
 
 
-def _way(own: Mapping[str, list[str]]) -> str:
+def _way_options(own: Mapping[str, list[str]]) -> str:
     """A jump host is reached by an ssh that reads the configuration: it may be a name of its own there."""
     jump, command = own.get("proxyjump", ["none"])[0], own.get("proxycommand", ["none"])[0]
     if jump != "none":
