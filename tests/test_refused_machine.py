@@ -80,7 +80,7 @@ def test_where_all_is_required_what_is_refused_fails() -> None:
 
 
 def test_what_was_not_tested_is_left_in_a_file_too(tmp_path: Path) -> None:
-    """`make check` prints it behind all that follows the tests."""
+    """`make check` prints it after all that follows the tests."""
     told = tmp_path / "untested"
     words = ("--untested", str(told), "tests/local/test_image_archives.py", "-k", "root_file_system")
     done = _suite(*words, refused=("--no-user-namespaces",))

@@ -36,7 +36,7 @@ class Arg(NamedTuple):
     """A positional parameter.
 
     `takes` is how many words it takes: `"1"`, `"?"` none or one, `"*"` any, `"+"` at least one, or `"--"` for all the words
-    behind a `--` (the command line of another program). A sandbox that is not named is the one in use, if there is one; not so
+    after a `--` (the command line of another program). A sandbox that is not named is the one in use, if there is one; not so
     where `implied` is false, as for what can't be undone. `instead` are options, by their `dest`, that name sandboxes in another way:
     where one of them is given, no word is needed and none is implied.
     """
@@ -168,7 +168,7 @@ class Command(NamedTuple):
         return tuple(p for p in self.params if isinstance(p, Arg))
 
     def pace_of(self, words: Iterable[str]) -> Pace:
-        """Return the pace it has when called with these words (those behind the path)."""
+        """Return the pace it has when called with these words (those after the path)."""
         given = set()
         for word in words:
             if word == "--":
@@ -212,4 +212,4 @@ GLOBAL_OPTIONS: tuple[Opt | Flag, ...] = (
     Flag(("--no-input",), "Never ask; fail with what would have been asked."),
     Flag(("--debug",), "Print requests, timings and tracebacks to stderr."),
 )
-"""Options that every command takes, before its words or behind them."""
+"""Options that every command takes, before its words or after them."""

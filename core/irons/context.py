@@ -86,7 +86,7 @@ class Context:
         return self._names
 
     def progress(self, line: str) -> None:
-        """Say one line to the person, on stderr, behind what stdout has been given so far.
+        """Say one line to the person, on stderr, after what stdout has been given so far.
 
         At the prompt the commands in it go without the word `irons`, as they are typed there.
         """

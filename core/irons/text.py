@@ -71,7 +71,7 @@ def local_time(time: datetime) -> str:
 
 @lru_cache(maxsize=16)
 def _local_minute(minute: datetime, _: tuple[str, str]) -> tuple[str, str] | None:
-    """What is before and behind the seconds of a local time; None in a zone that differs by seconds, as before 1900."""
+    """What is before and after the seconds of a local time; None in a zone that differs by seconds, as before 1900."""
     text = _zoned(minute.astimezone().isoformat(timespec="seconds"))
     return (text[:17], text[19:]) if text[17:19] == "00" else None
 

@@ -13,7 +13,7 @@ class Clash(Exception):
 
 
 class Match(NamedTuple):
-    """A command and the words behind its path."""
+    """A command and the words after its path."""
 
     command: Command
     rest: list[str]
@@ -87,7 +87,7 @@ class Tree:
         return node is not None and bool(node.words)
 
     def below(self, path: tuple[str, ...] = ()) -> dict[str, str]:
-        """Return the words that may come next behind `path`, aliases included, each with its help line; hidden ones are left out."""
+        """Return the words that may come next after `path`, aliases included, each with its help line; hidden ones are left out."""
         node = self._at(path)
         if node is None:
             return {}

@@ -101,7 +101,7 @@ class Prompt:
         return self._lines.prompt(self._message)
 
     def _begin_line(self) -> None:
-        """Go to a line of its own, behind output that ended in the middle of one, and after keys that were typed in between.
+        """Go to a line of its own, after output that ended in the middle of one, and after keys that were typed in between.
 
         As many blanks as there are columns stay in an empty line, and run on into the next one from any other.
         """

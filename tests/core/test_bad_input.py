@@ -97,7 +97,7 @@ def test_an_extra_argument_is_refused(run_irons: Runner, fake_api: FakeApi, comm
 def test_a_command_line_without_its_dashes_says_where_it_belongs(
     run_irons: Runner, fake_api: FakeApi, command: Command
 ) -> None:
-    """Words of another program's command line that stand before `--` get the hint that they belong behind it."""
+    """Words of another program's command line that stand before `--` get the hint that they belong after it."""
     filled = [*command.path, *(sample(a) for a in command.arguments if a.takes != "--")]
     message = refused(run_irons(*filled, "uname -a"), fake_api, command)
     assert "'uname -a'" in message

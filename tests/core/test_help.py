@@ -122,7 +122,7 @@ def test_the_overview_lists_every_command(run_irons: Runner, words: tuple[str, .
 
 
 def test_help_wherever_it_is_asked_for(run_irons: Runner) -> None:
-    """`--help` before or behind a command, or the command `help`, say the same; a group lists what is below it."""
+    """`--help` before or after a command, or the command `help`, say the same; a group lists what is below it."""
     wanted = run_irons("egress", "allow", "--help").ok().out
     assert wanted.startswith("usage: irons egress allow ")
     for words in (("--help", "egress", "allow"), ("help", "egress", "allow"), ("egress", "allow", "x", "-h")):

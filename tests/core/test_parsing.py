@@ -173,7 +173,7 @@ def test_a_bad_name_in_use_is_refused() -> None:
 
 
 def test_global_options_stand_anywhere() -> None:
-    """Before the command or behind it, they are the same."""
+    """Before the command or after it, they are the same."""
     before = split_globals(["-o", "json", "--debug", "--api-url=x", "list", "--no-input"])
     assert before.values == {"output": "json", "debug": True, "api_url": "x"}
     assert before.words == ["list", "--no-input"]
@@ -386,7 +386,7 @@ def test_the_tree_answers_as_its_paths_say(paths: list[tuple[str, ...]]) -> None
 
 
 def test_the_longest_path_wins() -> None:
-    """A command is found by its path or an alias, and the words behind are left over."""
+    """A command is found by its path or an alias, and the words after are left over."""
     tree = Tree().with_commands(
         [Command(("a", "b"), "B.", "x:y"), Command(("a", "c"), "C.", "x:y", aliases=(("see",),))]
     )

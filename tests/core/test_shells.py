@@ -111,7 +111,7 @@ def bash(home: dict[str, str]) -> Iterator[Typed]:
     ],
 )
 def test_bash(bash: Typed, typed: str, shown: str) -> None:
-    """Tab in bash completes commands, names from the cache, choices behind an equals sign, and files where files go."""
+    """Tab in bash completes commands, names from the cache, choices after an equals sign, and files where files go."""
     bash.type(f"{typed}#")
     assert shown in bash.until(re.escape(shown.rstrip()) + r"\S* ?#")
 

@@ -320,7 +320,7 @@ def _httpx_exceptions() -> list[type[Exception]]:
 
 @pytest.mark.parametrize("kind", _httpx_exceptions(), ids=lambda kind: kind.__name__)
 def test_no_httpx_exception_leaks(api: Api, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]) -> None:
-    """No matter what httpx raises, the client raises an error of irons' own tree, with no trace of httpx behind it."""
+    """No matter what httpx raises, the client raises an error of irons' own tree, with no trace of httpx."""
     error = kind.__new__(kind)
     Exception.__init__(error, "it \x1b[31m broke")
 

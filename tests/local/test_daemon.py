@@ -1,4 +1,4 @@
-"""The command line's door to the daemon, with the real gateway and control plane behind it."""
+"""The command line's door to the daemon, with the real gateway and control plane."""
 
 from __future__ import annotations
 

@@ -178,7 +178,7 @@ def test_another_system_is_told_at_once() -> None:
 def test_files_that_the_gateway_cannot_read_are_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What only root may read is found, behind a link too; what anybody may read, or is missing, is not."""
+    """What only root may read is found, through a link too; what anybody may read, or is missing, is not."""
     room = tmp_path / "etc"
     room.mkdir()
     for directory in (room, *room.parents):

@@ -153,7 +153,7 @@ def ground_in_a_namespace(*, drop: bool) -> HostNetwork:
 @pytest.mark.needs("networks")
 @pytest.mark.parametrize("drop", [False, True])
 def test_every_table_counts_and_gateways_do_not(drop: bool) -> None:
-    """All routing tables are read, by any user; what lies behind a gateway is not on-link, a peer and a prefix are."""
+    """All routing tables are read, by any user; what is behind a gateway is not on-link, a peer and a prefix are."""
     ground = ground_in_a_namespace(drop=drop)
     assert {ip_address("192.0.2.2"), ip_address("203.0.113.3"), ip_address("2001:db8:1::2")} <= ground.own
     onlink = {str(network) for network in ground.onlink}

@@ -1,4 +1,4 @@
-"""Unpacking, preparing and packing in this process, without a namespace: what their programs do behind the change of root."""
+"""Unpacking, preparing and packing in this process, without a namespace: what their programs do after the change of root."""
 
 from __future__ import annotations
 

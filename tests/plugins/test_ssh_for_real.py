@@ -186,7 +186,7 @@ def test_a_program_that_kills_the_shell_around_it(into: Irons) -> None:
     [(("sh", "-c", "trap '' PIPE; while echo x; do :; done; exit 7"), 7), (("yes", "x"), 141)],
 )
 def test_a_program_whose_output_nobody_reads_any_more(into: Irons, words: tuple[str, ...], code: int) -> None:
-    """Its exit code is its own, as behind `| head -1`; nothing is reported to have been killed."""
+    """Its exit code is its own, as after `| head -1`; nothing is reported to have been killed."""
     process = into.start("exec", "one", "--", *words)
     assert process.stdout is not None
     assert process.stdout.readline() == b"x\n"
@@ -216,7 +216,7 @@ def test_a_program_whose_output_finds_no_room(into: Irons, script: str) -> None:
 
 
 def test_output_goes_to_a_file(into: Irons, tmp_path: Path) -> None:
-    """All of it, behind what is there, byte for byte."""
+    """All of it, after what is there, byte for byte."""
     path = tmp_path / "out"
     with path.open("wb") as file:
         file.write(b"before ")
@@ -322,7 +322,7 @@ def test_streams_pass_through(into: Irons) -> None:
 
 @pytest.mark.parametrize("more", [[], ["--timeout", "20"]])
 def test_variables_travel_on_stdin(into: Irons, more: list[str], tmp_path: Path) -> None:
-    """`--env` sets variables there; their values are in no one's argument list, and stdin behind them is untouched."""
+    """`--env` sets variables there; their values are in no one's argument list, and stdin after them is untouched."""
     seen = tmp_path / "seen"
     script = f'cat /proc/[0-9]*/cmdline >{seen} 2>/dev/null; printf %s "$TOKEN"; cat'
     done = into(

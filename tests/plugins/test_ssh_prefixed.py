@@ -45,7 +45,7 @@ def test_no_sandbox_writes_in_anothers_name(pieces: list[bytes], columns: int) -
 
 @given(pieces=HOSTILE)
 def test_a_pipe_gets_the_bytes(pieces: list[bytes]) -> None:
-    """Where no terminal is, lines pass as they are, each behind the name."""
+    """Where no terminal is, lines pass as they are, each after the name."""
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb") as out:
         with os.fdopen(writing, "w") as stream:

@@ -124,7 +124,7 @@ def test_nothing_from_a_server_becomes_an_option(
 def test_the_servers_command_runs_in_place_of_a_shell(
     run_irons: Runner, one: FakeApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The `command` of a v0 server is one word behind the destination, never an option, and only where a shell would be."""
+    """The `command` of a v0 server is one word after the destination, never an option, and only where a shell would be."""
     one.ssh = {**one.ssh, "command": "-oProxyCommand=evil; tmux attach"}
     assert words_of(run_irons, "ssh", "one")[-3:] == ("agent@127.0.0.1", "--", one.ssh["command"])
     printed = shlex.split(run_irons("ssh", "one", "--command").ok().out)

@@ -75,7 +75,7 @@ def test_sandboxes_come_with_their_state_and_fuzzily(tree: Tree) -> None:
 
 
 def test_options_choices_and_values_are_offered(tree: Tree) -> None:
-    """Flags, an option's choices behind a space and behind an equals sign."""
+    """Flags, an option's choices after a space and after an equals sign."""
     assert "--tone" in texts(tree, "greet --t")
     assert texts(tree, "greet --tone ") == ["warm", "cold"]
     assert complete(tree, "greet --tone=w") == [("--tone=warm", "", -8)]
@@ -119,7 +119,7 @@ def test_files_are_offered(tree: Tree, tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_aliases_are_words_and_complete_as_what_they_mean(tree: Tree) -> None:
-    """An alias of the configuration is offered, and behind it what it stands for is completed."""
+    """An alias of the configuration is offered, and after it what it stands for is completed."""
     assert ("hi", "greet --tone warm", -1) in complete(tree, "h")
     assert "agent-42" in texts(tree, "hi a")
 

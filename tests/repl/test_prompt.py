@@ -46,7 +46,7 @@ def test_commands_are_suggested_when_mistyped(prompt: Terminal) -> None:
 
 
 def test_commands_and_sandbox_names_are_completed(prompt: Terminal) -> None:
-    """Typing part of a word opens a menu of commands, and behind `use` one of sandboxes with their states."""
+    """Typing part of a word opens a menu of commands, and after `use` one of sandboxes with their states."""
     prompt.send("pl")
     prompt.until("List the plugins")
     prompt.send("\x15use ")

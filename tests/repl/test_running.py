@@ -156,7 +156,7 @@ def test_the_sandbox_in_use_is_meant_where_none_is_named(shell: Shell) -> None:
 
 
 def test_an_interrupted_command_ends_the_line_with_130(shell: Shell) -> None:
-    """Ctrl-C ends the command and what would have come behind it."""
+    """Ctrl-C ends the command and what would have come after it."""
     assert shell.run("interrupt; say no") == 130
     assert shell.printed() == ""
 

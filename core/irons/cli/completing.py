@@ -55,7 +55,7 @@ def complete(tree: Tree, words: Sequence[str], sources: Sources) -> list[Candida
 
     Args:
         tree: The commands.
-        words: The words behind `irons`, the last one being typed.
+        words: The words after `irons`, the last one being typed.
         sources: Values on hand.
     """
     typed, values, files, fixed = offer(tree, words, sources)

@@ -79,7 +79,7 @@ def run_words(
     """Find the command in `words`, run it and show its answer; return the exit code.
 
     Args:
-        words: The words behind `irons`.
+        words: The words after `irons`.
         host: The plugins and their commands.
         streams: Where to read and write.
         face: Who calls: `cli`, `prompt`, `xonsh`.
@@ -214,7 +214,7 @@ class _Call:
 
         result = answer if isinstance(answer, Result) else Result(answer)
         if result.data is None and (result.exit or command.pace == "terminal"):
-            # stdout is another program's there: not even a `null` goes behind what it wrote.
+            # stdout is another program's there: not even a `null` goes after what it wrote.
             return result.exit
         show(
             result.data,

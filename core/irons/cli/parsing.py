@@ -1,6 +1,6 @@
 """Parse words into a command's parameters; anything invalid raises `UsageError` and never exits.
 
-Written by hand rather than with argparse: global options stand before the command, behind it or both, so the same scanner serves
+Written by hand rather than with argparse: global options stand before the command, after it or both, so the same scanner serves
 the two places; messages are ours on every Python; and the import is saved at every start.
 """
 
@@ -32,7 +32,7 @@ class Globals(NamedTuple):
         version: The version is asked for before the command.
         fault: What is wrong with the first words that are not valid before the command.
         waiting: The option whose value would come next, where the words end before it.
-        anywhere: Those before and behind the command, up to `--`; what is not valid is left out.
+        anywhere: Those before and after the command, up to `--`; what is not valid is left out.
     """
 
     values: dict[str, object]
@@ -130,7 +130,7 @@ def parse(
     words: Sequence[str],
     in_use: Callable[[dict[str, object]], str | None] = lambda _: None,
 ) -> Parsed:
-    """Read the words behind a command's path.
+    """Read the words after a command's path.
 
     Args:
         command: The command.
@@ -170,7 +170,7 @@ def parse(
 
 
 class _Scanned(NamedTuple):
-    """Options by their flags with the words each was given, the other words, and those behind a `--`."""
+    """Options by their flags with the words each was given, the other words, and those after a `--`."""
 
     given: dict[tuple[str, ...], list[str]]
     words: list[str]
@@ -212,7 +212,7 @@ def _give(given: dict[tuple[str, ...], list[str]], option: Opt | Flag, value: st
 
 
 def _next(rest: list[str], option: Opt, word: str, by_flag: Mapping[str, object], name: str) -> str:
-    """Take the value of an option from the words behind it."""
+    """Take the value of an option from the words after it."""
     if not rest or rest[0] == "--" or rest[0] in by_flag:
         raise UsageError(f"{word} needs a value ({option.shown})", hint=f"see {name} --help")
     return rest.pop(0)
@@ -293,7 +293,7 @@ def _shares(
 
 
 def _shared_out(command: Command, arguments: Sequence[Arg], words: Sequence[str]) -> dict[str, list[str]]:
-    """The words of each argument: each takes what it needs, an open one also what those behind it leave."""
+    """The words of each argument: each takes what it needs, an open one also what those after it leave."""
     shares: dict[str, list[str]] = {}
     rest = list(words)
     needs = [int(argument.takes in ("1", "+")) for argument in arguments]

@@ -334,7 +334,7 @@ class Api:
     # Audit
 
     def audit(self, sandbox: str | None = None, token: int = 0, **filters: Unpack[AuditFilters]) -> AuditPage:
-        """One page of the audit log behind `token`; filters need irons' own server.
+        """One page of the audit log after `token`; filters need irons' own server.
 
         They are since, until, verdict, host, limit, wait, page_size and changes.
         """

@@ -317,7 +317,7 @@ class Pages:
         self._tokens: set[int] = set()
 
     def to(self, token: int) -> None:
-        """Turn to the page behind a token. Raises `ApiError` where that was turned to before, or a log has no so many pages."""
+        """Turn to the page after a token. Raises `ApiError` where that was turned to before, or a log has no so many pages."""
         if token in self._tokens:
             raise ApiError("the server's audit log repeats a page; it has no end")
         if len(self._tokens) >= self.MOST:

@@ -61,7 +61,7 @@ class FakeApi(FakeState):
             self._faults.append((on, fault, times))
 
     def record(self, host: str, sandbox: str = "one", *, allowed: bool = True, **more: Any) -> dict[str, Any]:
-        """Put an event into the audit log, a second behind the last one; followers hear of it at once."""
+        """Put an event into the audit log, a second after the last one; followers hear of it at once."""
         with self.lock:
             number = len(self.events) + 1
             time = datetime(2026, 2, 19, 23, 42, 25, tzinfo=UTC) + timedelta(seconds=number)

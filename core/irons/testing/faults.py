@@ -10,7 +10,7 @@ class Fault(NamedTuple):
     """One way to answer badly.
 
     Attributes:
-        status: The HTTP status; 0 answers as usual (behind `delay`).
+        status: The HTTP status; 0 answers as usual (after `delay`).
         body: The body, as it is.
         headers: Headers beyond the body's length.
         keep: How many bytes of the body are sent before the connection is dropped; None sends it all.

@@ -84,7 +84,7 @@ class Runner:
         """Run one command.
 
         Args:
-            words: The words behind `irons`.
+            words: The words after `irons`.
             tty: Whether a person sits at all three streams; each `…_tty` says it for one.
             stdin: What the person types, or the pipe brings.
             stdin_tty: Whether stdin is a terminal.

@@ -36,11 +36,11 @@ REMEMBERED = 10_000
 
 FIRST_BACK_OFF = 0.5
 LONGEST_BACK_OFF = 5.0
-"""Seconds behind a failed poll: the first time, and where doubling stays."""
+"""Seconds after a failed poll: the first time, and where doubling stays."""
 
 
 class AuditLog:
-    """One sandbox's log, or everyone's; it remembers the token behind what it has read."""
+    """One sandbox's log, or everyone's; it remembers the token after what it has read."""
 
     def __init__(
         self, ctx: Context, sandbox: str | None, wanted: Filter, limit: int | None, *, follow: bool

@@ -24,7 +24,7 @@ def change(row: Change) -> str:
 
 
 def mode(row: Mode) -> str:
-    """Return the mode, and behind it the sandboxes that have another."""
+    """Return the mode, and after it the sandboxes that have another."""
     source = f" ({clean(row.source)})" if row.sandbox else ""
     differs = ", ".join(f"{clean(name)}: {clean(other)}" for name, other in row.differs.items())
     return f"{clean(row.mode)}{source}" + (f" (but {differs})" if differs else "")

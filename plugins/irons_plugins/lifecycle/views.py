@@ -34,13 +34,13 @@ _SAID_WITH_ANOTHER = ("_note", "_used")
 
 
 def circled(state: object) -> str:
-    """Return a state behind its circle; a state that irons does not know has a white one."""
+    """Return a state after its circle; a state that irons does not know has a white one."""
     text = str(state or "")
     return f"{CIRCLES.get(text, UNKNOWN)} {text}".rstrip()
 
 
 def standing(row: Mapping[str, Any]) -> str:
-    """Return a sandbox's state behind its circle, and shortly before its end also that."""
+    """Return a sandbox's state after its circle, and shortly before its end also that."""
     state = circled(row.get("status"))
     left = row.get("ends_in")
     if not near(row.get("status"), left):

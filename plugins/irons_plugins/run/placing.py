@@ -288,7 +288,7 @@ def checked_path(name: bytes) -> tuple[str, ...]:
 def stays_inside(link: bytes, depth: int) -> bool:
     """Whether a symbolic link `depth` directories below what is brought can lead to nothing outside it.
 
-    Only a link that first climbs and then descends is sure to: behind a name, which may be a link itself, `..` is anywhere.
+    Only a link that first climbs and then descends is sure to: after a name, which may be a link itself, `..` is anywhere.
     """
     parts = [part for part in link.split(b"/") if part not in (b"", b".")]
     climbs = 0

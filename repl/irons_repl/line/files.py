@@ -17,7 +17,7 @@ class FileMatch(NamedTuple):
 
 
 def files_like(typed: str, limit: int = LIMIT) -> list[FileMatch]:
-    """Return files whose path begins with `typed`, directories with a slash behind them; hidden ones where a dot is typed."""
+    """Return files whose path begins with `typed`, directories with a slash after them; hidden ones where a dot is typed."""
     folder, _, begins = typed.rpartition("/")
     folder = f"{folder}/" if "/" in typed else ""
     found: list[FileMatch] = []

@@ -1,7 +1,7 @@
 r"""A line into tokens that remember where they stand; completion, highlighting and running all read the same ones.
 
 Quoting is that of a POSIX shell: single quotes take everything literally, inside double quotes a backslash frees `"`, `\\`, `$`, a
-backtick and the end of the line, elsewhere it frees any character. There are no variables and no wildcards. Text behind `|` and `!` is
+backtick and the end of the line, elsewhere it frees any character. There are no variables and no wildcards. Text after `|` and `!` is
 the system shell's and kept as it was written. Nothing is refused here: the grammar does that.
 """
 
@@ -123,7 +123,7 @@ def _open_word(parts: list[str], start: int, end: int, quote: str, opened: int) 
 
 
 def _double(line: str, at: int, parts: list[str]) -> tuple[int, bool]:
-    """Read to the closing double quote; return the offset behind it, and whether it is there."""
+    """Read to the closing double quote; return the offset after it, and whether it is there."""
     size = len(line)
     while at < size:
         end = _end(_DOUBLE, line, at)
@@ -181,7 +181,7 @@ def _shell_text(line: str, start: int, *, until_newline: bool) -> Token:
 
 
 def left_open(line: str) -> bool:
-    """Tell whether the line goes on behind its end: a quote is open, or its last character is a backslash."""
+    """Tell whether the line goes on after its end: a quote is open, or its last character is a backslash."""
     tokens = lex(line)
     return (bool(tokens) and bool(tokens[-1].open)) or _ends_in_continuation(line)
 

@@ -12,7 +12,7 @@ from typing import IO, TextIO
 from irons.errors import IronsError
 
 SHELL = "/bin/sh"
-"""What runs `!command` and the pipeline behind `|`: the system's POSIX shell, the same for everybody."""
+"""What runs `!command` and the pipeline after `|`: the POSIX shell of the system, the same for every user."""
 
 INTERRUPTED = 130
 """Exit code of what Ctrl-C ended."""

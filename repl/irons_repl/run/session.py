@@ -94,7 +94,7 @@ class ShellSession:
         return Streams(base.stdin, output, base.stderr, self.env, base.stdin_tty, None, base.stderr_tty)
 
     def flush(self) -> None:
-        """Write out what commands have printed, so that a program's output comes behind it."""
+        """Write out what commands have printed, so that a program's output comes after it."""
         for stream in (self.streams.stdout, self.streams.stderr):
             with suppress(OSError, ValueError):
                 stream.flush()

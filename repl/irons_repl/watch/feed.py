@@ -113,7 +113,7 @@ class Feed:
                 return
 
     def _begin(self) -> int:
-        """Bring the latest events, and return the token behind them."""
+        """Bring the latest events, and return the token after them."""
         page = self._api.audit(self._sandbox, limit=BACKLOG)
         self._say_rotated(page)
         latest = page.events[-BACKLOG:]
@@ -144,7 +144,7 @@ class Feed:
             self._rotated("; ".join(each.line for each in page.rotated[:1]))
 
     def _follow(self, token: int) -> int:
-        """Bring what comes in the next seconds, and return the token behind it."""
+        """Bring what comes in the next seconds, and return the token after it."""
         for _ in range(max(1, int(MODE_EVERY / (WAIT if self._waits else PAUSE)))):
             asked, before = time.monotonic(), token
             token = self._poll(token, wait=WAIT if self._waits else None)
@@ -156,7 +156,7 @@ class Feed:
         return token
 
     def _poll(self, token: int, *, wait: float | None) -> int:
-        """Bring what there is behind a token, and return the token behind that."""
+        """Bring what there is after a token, and return the token after that."""
         page = self._api.audit(self._sandbox, token, wait=wait)
         if page.events and not self._over.is_set():
             self._events(page.events)

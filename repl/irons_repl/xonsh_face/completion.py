@@ -26,7 +26,7 @@ def completer_of(face: Face) -> Callable[..., Any]:
 
 
 def words_before(words: Sequence[str]) -> list[str] | None:
-    """Return the words behind `irons`, before the one being typed; None where another command is completed.
+    """Return the words after `irons`, before the one being typed; None where another command is completed.
 
     xonsh shows its completers the alias's meaning in the place of its name.
     """

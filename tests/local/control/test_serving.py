@@ -369,7 +369,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("headers", REFUSED.values(), ids=REFUSED)
 def test_what_is_ambiguous_is_refused_and_closed(tmp_path: Path, headers: list[str]) -> None:
-    """A request that two readers could read in two ways is 400 in the contract's form, and nothing behind it is read."""
+    """A request that two readers could read in two ways is 400 in the contract's form, and nothing after it is read."""
 
     async def work() -> None:
         async with served(tmp_path) as there:
@@ -483,7 +483,7 @@ def test_a_server_that_ends_answers_what_was_asked(tmp_path: Path) -> None:
 def test_an_application_hears_when_its_client_has_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever asks for more behind the end of a body waits, and learns that the client is gone."""
+    """Whoever asks for more after the end of a body waits, and learns that the client is gone."""
 
     async def work() -> None:
         async with served(tmp_path) as there:

@@ -12,7 +12,7 @@ from irons_local.linux.processes import in_namespace
 
 _ESTABLISHED = "01"
 _TIMES = slice(11, 15)
-"""utime, stime, cutime and cstime among the fields of /proc/PID/stat behind the program's name."""
+"""utime, stime, cutime and cstime among the fields of /proc/PID/stat after the program's name."""
 
 
 def activity(groups: Groups, sandbox: str, pid: int) -> Activity:

@@ -46,7 +46,7 @@ class Findings(NamedTuple):
 
 
 class Refusals:
-    """Marks where the audit log ends now; later tells what came behind."""
+    """Marks where the audit log ends now; later tells what came after."""
 
     def __init__(self, ctx: Context, name: str) -> None:
         """Ask the server for the mark; a server that can't tell, or fails, is left in peace."""

@@ -1,4 +1,4 @@
-"""Lines of several programs on one stream, each behind the name of its sandbox, so that none can write in another's name."""
+"""Lines of several programs on one stream, each after the name of its sandbox, so that none can write in another's name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 LONGEST = 1 << 16
-"""Bytes of a line; what is longer goes on in a next line, behind the name again."""
+"""Bytes of a line; what is longer goes on in a next line, after the name again."""
 
 _TAB = 8
 

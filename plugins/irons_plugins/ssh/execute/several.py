@@ -1,4 +1,4 @@
-"""`exec` on several sandboxes: in parallel, each line behind its sandbox's name, or a report for each."""
+"""`exec` on several sandboxes: in parallel, each line with its sandbox's name before it, or a report for each."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ Options = Sequence[tuple[str, str]]
 
 
 def as_words(options: Options) -> list[str]:
-    """Return options as words of a command line, behind the one that keeps every configuration file out."""
+    """Return options as words of a command line, after the one that keeps every configuration file out."""
     words = ["-F", "none"]
     for key, value in options:
         words += ["-o", f"{key}={value}"]

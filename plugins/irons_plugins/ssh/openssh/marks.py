@@ -10,7 +10,7 @@ import time
 from typing import Literal, NamedTuple
 
 _LONGEST = 64
-"""Bytes of a mark behind its token."""
+"""Bytes of a mark after its token."""
 
 Killed = Literal["yes", "no", "maybe", "time"]
 
