@@ -210,6 +210,36 @@ def test_more_than_the_wire_contract(run_irons: Runner, own_api: FakeApi, ssh: P
     }
 
 
+def test_an_option_adds_to_a_policy_file_and_takes_nothing_from_it(
+    run_irons: Runner, own_api: FakeApi, ssh: Path, tmp_path: Path
+) -> None:
+    """`--allow` of what the file allows leaves the file's pin and note; of what it denies it is refused before any request."""
+    (ssh / "id_rsa.pub").write_text(KEY)
+    policy = tmp_path / "p.toml"
+    policy.write_text(
+        '[allow]\n"db.example.net:5432" = { note = "tests", private = ["10.0.0.5"] }\n'
+        '[deny]\n"evil.example" = "reviewed"\n"*.other.example" = ""\n'
+    )
+    file = ("--policy", str(policy), "--async")
+    for spelling in ("evil.example", "EVIL.example."):
+        refused = run_irons("create", "one", *file, "--allow", "ok.example", "--allow", spelling)
+        assert refused.code == 2
+        assert refused.err == (
+            f"irons: --allow evil.example: the policy file {str(policy)!r} denies that\n"
+            "  remove the rule from the file, or leave --allow out\n"
+        )
+    assert own_api.calls == []
+    run_irons("create", "one", *file, "--allow", "DB.example.net:5432", "--allow", "ok.example").ok()
+    (body,) = (call.body for call in own_api.calls if call.line == "POST /sandboxes")
+    assert body["mode"] == "deny"
+    assert body["rules"] == [
+        {"pattern": "db.example.net:5432", "list": "allow", "private": ["10.0.0.5"], "note": "tests"},
+        {"pattern": "evil.example", "list": "deny", "note": "reviewed"},
+        {"pattern": "*.other.example", "list": "deny"},
+        {"pattern": "ok.example", "list": "allow"},
+    ]
+
+
 def test_a_plain_server_makes_no_open_sandbox(run_irons: Runner, fake_api: FakeApi, ssh: Path) -> None:
     """A server that would silently leave the policy out is not asked to create anything."""
     (ssh / "id_rsa.pub").write_text(KEY)

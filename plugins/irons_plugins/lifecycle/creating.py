@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from irons.client.api import Sandbox
     from irons.context import Context
     from irons_plugins.ssh.keys.public_key import PublicKey
+    from irons_policy.rules import Rule
 
 WARNED_EVERY = 60.0
 """Seconds in which a sandbox that may reach anything is announced once."""
@@ -196,23 +197,33 @@ def _check_server(ctx: Context, wish: dict[str, Any]) -> None:
 
 
 def policy_of(mode: str | None, allow: tuple[str, ...], policy: str | None) -> dict[str, Any]:
-    """Return the mode and rules of a request: those of a policy file, and each host that is allowed besides."""
-    rules: dict[str, dict[str, Any]] = {}
+    """Return the mode and rules of a request: those of a policy file, joined with each host of `--allow`.
+
+    Raises:
+        UsageError: The file or a pattern is invalid, or the file denies what an option allows.
+    """
+    rules: dict[str, Rule] = {}
     if policy is not None:
         from irons_plugins.egress.policy_file import read_policy
 
         told = read_policy(policy)
         mode = mode or told.mode
-        rules = {rule.pattern.text: rule.to_request() for rule in told.rules}
+        rules = {rule.pattern.text: rule for rule in told.rules}
     for text in allow:
         from irons_plugins.egress.patterns import checked
 
-        rule = checked(text, "allow")
-        rules[rule.pattern.text] = rule.to_request()
+        new = checked(text, "allow")
+        pattern = new.pattern.text
+        # A file is reviewed: an option neither reverses a rule of it nor removes its pins and its note.
+        if rules.setdefault(pattern, new).list == "deny":
+            raise UsageError(
+                f"--allow {pattern}: the policy file {policy!r} denies that",
+                hint="remove the rule from the file, or leave --allow out",
+            )
     if allow and mode is None:
         # In warn everything passes: who names what may pass means that all else may not.
         mode = "deny"
-    return {"mode": mode, "rules": list(rules.values()) or None}
+    return {"mode": mode, "rules": [rule.to_request() for rule in rules.values()] or None}
 
 
 def _say_open(ctx: Context, name: str, count: int) -> None:
