@@ -11,11 +11,13 @@ from irons.version import __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from irons.client.api import Api, EgressRules, Event, Sandbox, SshAddress, connect
+    from irons.client.api import Api, Sandbox, SshAddress, connect
+    from irons.client.models.egress import EgressRules
     from irons.command import Arg, Column, Command, Exec, Flag, Opt, Result, View
     from irons.context import Context
     from irons.errors import IronsError
     from irons.hookspecs import Backend, hookimpl
+    from irons_policy.event import Event
 
 __all__ = [
     "Api",
@@ -40,11 +42,13 @@ __all__ = [
 ]
 
 _ROOMS = {
-    "irons.client.api": ("Api", "EgressRules", "Event", "Sandbox", "SshAddress", "connect"),
+    "irons.client.api": ("Api", "Sandbox", "SshAddress", "connect"),
+    "irons.client.models.egress": ("EgressRules",),
     "irons.command": ("Arg", "Column", "Command", "Exec", "Flag", "Opt", "Result", "View"),
     "irons.context": ("Context",),
     "irons.errors": ("IronsError",),
     "irons.hookspecs": ("Backend", "hookimpl"),
+    "irons_policy.event": ("Event",),
 }
 
 

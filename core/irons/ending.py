@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from irons.client.models import Sandbox
+    from irons.client.models.sandboxes import Sandbox
 
 NEAR = 300
 """Seconds before its end from which on lists, prompts and sessions say that a sandbox ends."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, NotRequired, TypedDict, cast
 
 from irons_policy import floor
 from irons_policy.addresses import Network, is_single
@@ -13,6 +13,16 @@ from irons_policy.patterns import Pattern, PatternError, parse_network, parse_pa
 ListName = Literal["allow", "deny"]
 Scope = Literal["account", "sandbox"]
 ChangeKind = Literal["added", "removed", "changed"]
+
+
+class RuleRequest(TypedDict):
+    """A rule as a request of the API carries it; its fields are those of ``Rule``."""
+
+    pattern: str
+    list: ListName
+    private: NotRequired[Sequence[str]]
+    note: NotRequired[str]
+    broad: NotRequired[bool]
 
 
 class RuleError(ValueError):
@@ -71,9 +81,9 @@ class Rule:
             answer["note"] = self.note
         return answer
 
-    def to_request(self) -> dict[str, Any]:
+    def to_request(self) -> RuleRequest:
         """The rule as a request of the API carries it: the path names its scope, and the server its time."""
-        body: dict[str, Any] = {"pattern": self.pattern.text, "list": self.list}
+        body: RuleRequest = {"pattern": self.pattern.text, "list": self.list}
         if self.private:
             body["private"] = list(self.pins)
         if self.note:

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from irons.client.models import Sandbox
+from irons.client.models.sandboxes import Sandbox
 from irons.ending import ending, lasting, noted, soonest, told
 
 

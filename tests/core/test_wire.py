@@ -414,7 +414,8 @@ def test_a_rule_that_was_removed_before_is_removed(own_api: FakeApi, irons_env: 
     """The same holds for a rule."""
     with client(own_api.url, irons_env) as api:
         own_api.fail(faults.dropped(), "DELETE /egress/rules")
-        assert api.remove_rule("gone.example") == {}
+        (rule,) = api.remove_rule("gone.example").rules
+        assert rule.pattern == "gone.example"
         with pytest.raises(NotFound):
             api.remove_rule("gone.example")
 

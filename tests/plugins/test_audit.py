@@ -16,12 +16,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irons.client.api import Event, connect
-from irons.client.models import AuditPage
+from irons.client.api import connect
+from irons.client.models.audit import AuditPage
 from irons.testing import EXTENSIONS, FakeApi, Fault, Runner, faults
 from irons_plugins.audit.filters import Filter
 from irons_plugins.audit.following import AuditLog
 from irons_plugins.audit.views import line
+from irons_policy.event import Event
 
 from .conftest import Irons, until
 

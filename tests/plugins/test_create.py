@@ -12,6 +12,7 @@ from irons import Backend, Context, hookimpl
 from irons.client.api import connect
 from irons.testing import EXTENSIONS, FakeApi, Runner, faults
 from irons_plugins.ssh.keys.public_key import DEFAULTS
+from irons_policy.rules import RuleRequest
 
 from .conftest import Irons, until
 
@@ -479,7 +480,7 @@ def test_hosts_without_a_mode_mean_deny(run_irons: Runner, own: FakeApi, ssh: Pa
     run_irons("create", "filed", "--policy", str(policy), "--async").ok()
     assert own.sandboxes["filed"].mode is None
     with connect(own.url, env=run_irons.env) as api:
-        rule = {"pattern": "example.com", "list": "allow"}
+        rule: RuleRequest = {"pattern": "example.com", "list": "allow"}
         api.create("rules", "ssh-ed25519 x", rules=[rule])
         api.create("denied", "ssh-ed25519 x", rules=[{**rule, "list": "deny"}])
         api.create("follows", "ssh-ed25519 x", rules=[rule], mode=None)

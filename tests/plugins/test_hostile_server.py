@@ -158,7 +158,7 @@ def person(irons_env: dict[str, str], tmp_path: Path) -> Runner:
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses that are short, and logs that are long sooner."""
     monkeypatch.setattr("irons.client.transport.BACK_OFF", 0.001)
-    monkeypatch.setattr("irons.client.models.Pages.MOST", 20)
+    monkeypatch.setattr("irons.client.models.audit.Pages.MOST", 20)
 
 
 def harmless(outcome: Outcome) -> None:

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irons.client.api import Event
 from irons.testing import FakeApi, Runner
 from irons_plugins.egress.suggestions import looks_random, suggestions
+from irons_policy.event import Event
+from irons_policy.rules import make_rule
 
 BEGAN = datetime(2026, 2, 19, 12, tzinfo=UTC)
 
@@ -79,10 +80,9 @@ def test_ports_beyond_the_web_stand_alone() -> None:
 def test_what_rules_cover_is_not_suggested() -> None:
     """Hosts under an allow rule, and under a deny rule, of either scope, are no suggestions."""
     rules = [
-        {"pattern": "*.a.example", "list": "allow", "scope": "account"},
-        {"pattern": "b.example", "list": "deny", "scope": "sandbox"},
-        {"pattern": "c.example:22", "list": "allow", "scope": "sandbox"},
-        {"pattern": "not a rule", "list": "allow"},
+        make_rule("*.a.example", "allow", scope="account"),
+        make_rule("b.example", "deny", scope="sandbox"),
+        make_rule("c.example:22", "allow", scope="sandbox"),
     ]
     events = [event for host in ("x.a.example", "b.example", "c.example") for event in tried(host)]
     assert [row.pattern for row in suggestions(events, rules)] == ["c.example"]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from irons.client.api import Api
+from irons.client.models.egress import NewPolicy, PolicyDiff
 from irons.testing import FakeApi, Runner
 
 Meddle = Callable[[int], None]
@@ -29,8 +29,8 @@ def meddle(own: FakeApi, monkeypatch: pytest.MonkeyPatch) -> Meddle:
     plain, left = Api.replace_rules, [0]
 
     def replace_rules(
-        api: Api, policy: Mapping[str, Any], sandbox: str | None = None, *, dry_run: bool = False
-    ) -> dict[str, Any]:
+        api: Api, policy: NewPolicy, sandbox: str | None = None, *, dry_run: bool = False
+    ) -> PolicyDiff:
         if not dry_run and left[0]:
             left[0] -= 1
             own.sandboxes["one"].rules.append({"pattern": f"theirs{left[0]}.example", "list": "allow"})

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irons.client.api import Api, Event
+from irons.client.api import Api
 from irons.errors import IronsError
 from irons.host import PluginHost
 from irons.terminal.streams import Streams
 from irons.testing import FakeApi, faults
+from irons_policy.event import Event
 from irons_repl.run.session import ShellSession
 from irons_repl.watch.feed import Feed
 from irons_repl.watch.model import MOST_HOSTS, Model, VerdictTotals, target_of

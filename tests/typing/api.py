@@ -26,7 +26,8 @@ from irons import (
     connect,
     hookimpl,
 )
-from irons.client.models import ServerInfo
+from irons.client.models.egress import CheckResult, ListedRule
+from irons.client.models.server import ServerInfo
 from irons.errors import ApiError, NotFound
 
 told: str = __version__
@@ -83,9 +84,17 @@ def client() -> None:
         api.change("two", ttl=None, rm=False)
         server: ServerInfo = api.version()
         extensions: tuple[str, ...] = server.extensions
-        print(made.note, extensions)
+        mode: str = api.mode("one").mode
+        check: CheckResult = api.check("example.com:443")
+        added: tuple[ListedRule, ...] = api.replace_rules(
+            {"rules": [{"pattern": "a.b", "list": "deny"}]}
+        ).added
+        noted: tuple[str | None, ...] = tuple(rule.note for rule in rules.rules)
+        cut: int = api.allow("example.com", private=("10.0.0.5",), note="why").cut
+        print(made.note, extensions, mode, check.live, added, noted, cut)
         # What no server knows of is an error before anything runs.
         api.create("two", "ssh-ed25519 AAAA", colour="red")  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
+        api.allow("example.com", nte="why")  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
         api.events("one", limt=10)  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
         for event in events:
             time: datetime | None = event.time

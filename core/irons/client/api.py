@@ -2,59 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Self
-from urllib.parse import quote
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
-from irons.client.models import (
-    AuditPage,
-    EgressRules,
-    HostTried,
-    Pages,
-    RulesChanged,
-    Sandbox,
-    ServerInfo,
-    SshAddress,
-    Totals,
-    event_of,
-    host_of,
-    rotated_of,
-    rows_of,
-    rules_changed_of,
-    sandbox_of,
-    text_of,
-    texts_of,
-    unrecorded_of,
-    whole_of,
-)
-from irons.client.transport import Transport
-from irons.errors import ApiError, NotFound, Unsupported
-from irons_policy.event import Event
+from irons.client.calls import segment
+from irons.client.egress_calls import EgressCalls
+from irons.client.models.fields import rows_of, text_of
+from irons.client.models.sandboxes import AccessKey, Sandbox, SshAddress
+from irons.errors import ApiError
 
 if TYPE_CHECKING:
     from typing import Unpack
 
     from irons.client.made import MadeSandboxes
-    from irons.client.models import AuditFilters, CreateOptions, HostFilters, NewTerms
-    from irons.hookspecs import Backend
+    from irons.client.models.audit import AuditFilters, AuditPage, HostFilters, HostTried, Totals
+    from irons.client.models.sandboxes import CreateOptions, NewTerms
+    from irons.client.models.server import ApiKey, ImageInfo, NewApiKey
     from irons.settings.settings import Settings
+    from irons_policy.event import Event
+
+__all__ = ["PAGE_SIZE", "Api", "Sandbox", "SshAddress", "connect", "open_api"]
 
 PAGE_SIZE = 1_000
 """Events of a page, where a log is longer than what its server sends at once."""
-
-__all__ = [
-    "Api",
-    "AuditPage",
-    "EgressRules",
-    "Event",
-    "HostTried",
-    "RulesChanged",
-    "Sandbox",
-    "SshAddress",
-    "Totals",
-    "connect",
-    "open_api",
-]
 
 
 def connect(
@@ -94,25 +64,13 @@ def open_api(settings: Settings, host: Any, log: Any = None) -> Api:
     return Api(choose(settings, host), settings, log)
 
 
-class Api:
+class Api(EgressCalls):
     """One client, one connection pool; each method is one call of the wire contract and returns data.
 
     Raises (every method):
         ApiError: The server refused (`NotFound`, `AuthError`, `Conflict`, `Unsupported` among them).
         Unreachable: The server did not answer.
     """
-
-    def __init__(self, backend: Backend, settings: Settings, log: Any = None) -> None:
-        """Take where requests go and how long to wait; `log` is called with a line per request when debugging."""
-        self.backend = backend
-        self._settings = settings
-        self._wire = Transport(backend, settings, log)
-        self._extensions: frozenset[str] | None = None
-        self._is_irons = False
-
-    def begin_command(self) -> None:
-        """Give the requests from now on an id of their own, where a face keeps this client from command to command."""
-        self._wire.renew_id()
 
     @property
     def made(self) -> MadeSandboxes:
@@ -132,7 +90,7 @@ class Api:
             more["mode"] = "deny"
         body = {"name": name, "public_key": public_key, **{k: v for k, v in more.items() if v is not None}}
         answer = self.call("POST", "/sandboxes", body, retry=False)
-        made = sandbox_of({"name": name, "status": "creating", **answer})
+        made = Sandbox.of({"name": name, "status": "creating", **answer})
         self.made.add(made.id)
         return made
 
@@ -145,19 +103,19 @@ class Api:
         if wanted:
             self.need("labels", "a server that knows of labels")
         answer = self.call("GET", "/sandboxes", params={"label": wanted} if wanted else None, route=True)
-        return tuple(sandbox_of(row) for row in rows_of(answer, "sandboxes"))
+        return tuple(map(Sandbox.of, rows_of(answer, "sandboxes")))
 
     def status(self, name: str, *, within: float | None = None, wait: float = 0.0) -> Sandbox:
         """One sandbox. `within` makes it one poll: asked once, for at most so many seconds.
 
         `wait` has the server answer only once the sandbox is made, started or stopped, or so many seconds have passed; needs irons' own server.
         """
-        path = f"/sandboxes/{_segment(name)}"
+        path = f"/sandboxes/{segment(name)}"
         params = {"wait": f"{wait:.3f}"} if wait else None
         answer = self.call(
             "GET", path, params=params, retry=None if within is None else False, within=within, patience=wait
         )
-        found = sandbox_of({"name": name, **answer})
+        found = Sandbox.of({"name": name, **answer})
         if not found.status:
             raise ApiError(
                 f"the server's answer does not say what state {name} is in",
@@ -171,165 +129,67 @@ class Api:
         `terms` are `ttl` and `idle_stop` in seconds (None: no limit) and `rm`, whether it is destroyed at the end of its ttl.
         """
         self.need("terms", "a server that ends sandboxes by time")
-        return sandbox_of({"name": name, **self.call("PATCH", f"/sandboxes/{_segment(name)}", terms)})
+        return Sandbox.of({"name": name, **self.call("PATCH", f"/sandboxes/{segment(name)}", terms)})
 
     def extend(self, name: str, seconds: float) -> Sandbox:
         """Move the end of a sandbox's time to live on; needs irons' own server."""
         self.need("terms", "a server that ends sandboxes by time")
-        path = f"/sandboxes/{_segment(name)}/extend"
-        return sandbox_of({"name": name, **self.call("POST", path, {"seconds": int(seconds)}, retry=False)})
+        path = f"/sandboxes/{segment(name)}/extend"
+        return Sandbox.of({"name": name, **self.call("POST", path, {"seconds": int(seconds)}, retry=False)})
 
     def hold(self, name: str, *, wait: float = 20.0) -> bool:
         """Hold a sandbox that was created with `held=True`, for up to `wait` seconds; needs irons' own server.
 
         When no call holds it for a minute it is destroyed, no matter what runs in it. Returns whether it still ends that way.
         """
-        path = f"/sandboxes/{_segment(name)}/hold"
+        path = f"/sandboxes/{segment(name)}/hold"
         answer = self.call("POST", path, params={"wait": str(wait)}, retry=False, patience=wait)
         return answer.get("held") is True
 
     def release(self, name: str) -> None:
         """Let a sandbox that was created with `held=True` live on; needs irons' own server."""
-        self.call("DELETE", f"/sandboxes/{_segment(name)}/hold")
+        self.call("DELETE", f"/sandboxes/{segment(name)}/hold")
 
     def start(self, name: str, *, boot: bool = True) -> None:
         """Ask for a sandbox to be started; without `boot` nothing in it starts by itself, which needs irons' own server."""
         params = None if boot else {"boot": "false"}
-        self.call("POST", f"/sandboxes/{_segment(name)}/start", params=params)
+        self.call("POST", f"/sandboxes/{segment(name)}/start", params=params)
 
     def boot_output(self, name: str) -> str:
         """The last 64 KiB of what a sandbox printed while it booted; needs irons' own server."""
-        return text_of(self.call("GET", f"/sandboxes/{_segment(name)}/boot").get("output"))
+        return text_of(self.call("GET", f"/sandboxes/{segment(name)}/boot").get("output"))
 
     def stop(self, name: str) -> None:
         """Ask for a sandbox to be stopped."""
-        self.call("POST", f"/sandboxes/{_segment(name)}/stop")
+        self.call("POST", f"/sandboxes/{segment(name)}/stop")
 
     def destroy(self, name: str) -> None:
         """Destroy a sandbox; a running one is refused with `Conflict`."""
-        self.call("DELETE", f"/sandboxes/{_segment(name)}")
+        self.call("DELETE", f"/sandboxes/{segment(name)}")
 
     def ssh(self, name: str) -> SshAddress:
         """Where its SSH answers."""
-        answer = self.call("GET", f"/sandboxes/{_segment(name)}/ssh")
-        return SshAddress(
-            host=text_of(answer.get("host")),
-            port=whole_of(answer.get("port")) or 0,
-            username=text_of(answer.get("username")),
-            host_keys=texts_of(answer.get("host_keys")),
-            cell=text_of(answer.get("cell")),
-            command=text_of(answer.get("command")),
-            oom_kills=whole_of(answer.get("oom_kills")),
-            memory=whole_of(answer.get("memory")),
-        )
+        return SshAddress.of(self.call("GET", f"/sandboxes/{segment(name)}/ssh"))
 
-    # Egress
+    # Who may enter
 
-    def allow(self, domain: str, sandbox: str | None = None, **more: Any) -> dict[str, Any]:
-        """Allow a domain; `more` are fields irons' own server takes (private, note, broad)."""
-        return self.call(
-            "POST", f"{_egress(sandbox)}/allow", {"domain": domain, **more}, route=sandbox is not None
-        )
+    def access(self, name: str) -> tuple[AccessKey, ...]:
+        """The public keys that open a sandbox; needs irons' own server."""
+        return self._access("GET", name)
 
-    def deny(self, domain: str, sandbox: str | None = None, **more: Any) -> dict[str, Any]:
-        """Deny a domain."""
-        return self.call(
-            "POST", f"{_egress(sandbox)}/deny", {"domain": domain, **more}, route=sandbox is not None
-        )
+    def add_access(self, name: str, public_key: str) -> tuple[AccessKey, ...]:
+        """Have a sandbox opened by the keys of a public key file's text, too; all that open it then."""
+        return self._access("POST", name, body={"public_key": public_key})
 
-    def remove_rule(self, pattern: str, sandbox: str | None = None) -> dict[str, Any]:
-        """Take a rule out of its list; needs irons' own server."""
-        return self.call("DELETE", f"{_egress(sandbox)}/rules", params={"domain": pattern}, route=True)
+    def remove_access(self, name: str, key: str) -> tuple[AccessKey, ...]:
+        """Have a sandbox opened by a key, named by its id, no longer; those that still open it."""
+        return self._access("DELETE", name, f"/{segment(key)}")
 
-    def change_rules(
-        self,
-        kind: Literal["allow", "deny", "remove"],
-        patterns: Sequence[str],
-        sandbox: str | None = None,
-        *,
-        private: Sequence[str] = (),
-        note: str = "",
-        broad: bool = False,
-        dry_run: bool = False,
-    ) -> RulesChanged:
-        """Allow, deny or remove patterns in one request: all of them, or none.
-
-        More than one pattern, and `dry_run`, need a server with the extension `rule-batches`: any other one would carry out
-        a dry run.
-
-        Args:
-            kind: What is done.
-            patterns: One at least.
-            sandbox: Whose rules; None for the account's.
-            private: Networks that allowed names may lead to.
-            note: Kept with each rule.
-            broad: Accept wildcards over private public suffixes.
-            dry_run: Change nothing; the answer is what it would be.
-        """
-        params = {"dry_run": "true"} if dry_run else {}
-        if kind == "remove" and len(patterns) == 1:
-            params["domain"] = patterns[0]
-            answer = self.call("DELETE", f"{_egress(sandbox)}/rules", params=params, route=True)
-        else:
-            which = {"domain": patterns[0]} if len(patterns) == 1 else {"domains": list(patterns)}
-            more = {"private": list(private), "note": note, "broad": broad}
-            body = {**which, **{key: value for key, value in more.items() if value}}
-            route = sandbox is not None or kind == "remove"
-            answer = self.call(
-                "POST",
-                f"{_egress(sandbox)}/{kind}",
-                body,
-                params=params,
-                removes=kind == "remove",
-                route=route,
-            )
-        return rules_changed_of(answer, patterns)
-
-    def rules(self, sandbox: str | None = None) -> EgressRules:
-        """The allow and deny lists, account-wide or of one sandbox."""
-        answer = self.call("GET", _egress(sandbox), route=sandbox is not None)
-        return EgressRules(
-            allowed=texts_of(answer.get("allowed_domains")),
-            denied=texts_of(answer.get("denied_domains")),
-            mode=text_of(answer.get("mode")),
-            rules=tuple(rows_of(answer, "rules")),
-            revision=text_of(answer.get("revision")),
-        )
-
-    def replace_rules(
-        self, policy: Mapping[str, Any], sandbox: str | None = None, *, dry_run: bool = False
-    ) -> dict[str, Any]:
-        """Put a whole policy in place at once; needs irons' own server.
-
-        A policy with the `revision` of the rules it was made of is refused with `Conflict` where they have changed since.
-        """
-        params = {"dry_run": "true"} if dry_run else None
-        return self.call("PUT", _egress(sandbox), dict(policy), params=params, route=True)
-
-    def mode(self, sandbox: str | None = None) -> dict[str, Any]:
-        """The egress mode: `{"mode": "warn" | "deny", …}`."""
-        return self.call("GET", f"{_egress(sandbox)}/mode", route=sandbox is not None)
-
-    def set_mode(
-        self, mode: str | None, sandbox: str | None = None, *, dry_run: bool = False
-    ) -> dict[str, Any]:
-        """Set the egress mode; None makes a sandbox follow the account again.
-
-        With `dry_run` nothing changes, and the answer is what it would be; needs the extension `rule-batches`.
-        """
-        params = {"dry_run": "true"} if dry_run else None
-        return self.call(
-            "PUT", f"{_egress(sandbox)}/mode", {"mode": mode}, params=params, route=sandbox is not None
-        )
-
-    def check(self, host: str, sandbox: str | None = None, *, live: bool = False) -> dict[str, Any]:
-        """What the gateway would say of a host, and with `live` how it reaches it; needs irons' own server."""
-        params = {
-            "host": host,
-            **({"sandbox": sandbox} if sandbox else {}),
-            **({"live": "true"} if live else {}),
-        }
-        return self.call("GET", "/egress/check", params=params, route=True)
+    def _access(
+        self, method: str, name: str, which: str = "", body: Mapping[str, str] | None = None
+    ) -> tuple[AccessKey, ...]:
+        answer = self.call(method, f"/sandboxes/{segment(name)}/access{which}", body, route=True)
+        return tuple(map(AccessKey.of, rows_of(answer, "keys")))
 
     # Audit
 
@@ -338,37 +198,38 @@ class Api:
 
         They are since, until, verdict, host, limit, wait, page_size and changes.
         """
-        path = f"/sandboxes/{_segment(sandbox)}/audit/egress" if sandbox else "/audit/egress"
+        from irons.client.models.audit import AuditPage
+
+        path = f"/sandboxes/{segment(sandbox)}/audit/egress" if sandbox else "/audit/egress"
         params = {k: str(v) for k, v in filters.items() if v is not None}
         if token:
             params["pageToken"] = str(token)
         wait = float(filters.get("wait") or 0)
         answer = self.call("GET", path, params=params, route=sandbox is None, patience=wait)
-        events = tuple(event_of(row, sandbox or "") for row in rows_of(answer, "events"))
-        names = ("page_token", "left_out", "change_token")
-        token, left_out, cursor = (max(0, whole_of(answer.get(name)) or 0) for name in names)
-        rotated = tuple(rotated_of(row, sandbox or "") for row in rows_of(answer, "rotated"))
-        unrecorded = tuple(unrecorded_of(row, sandbox or "") for row in rows_of(answer, "unrecorded"))
-        changed = tuple(event_of(row, sandbox or "") for row in rows_of(answer, "changed"))
-        return AuditPage(events, token, left_out, rotated, unrecorded, changed, cursor)
+        return AuditPage.of(answer, sandbox or "")
 
     def hosts(self, sandbox: str, **filters: Unpack[HostFilters]) -> tuple[HostTried, ...]:
         """What a sandbox tried by host, the one tried last at the end; needs irons' own server. Filters: verdict, host, limit."""
-        path = f"/sandboxes/{_segment(sandbox)}/audit/hosts"
+        from irons.client.models.audit import HostTried
+
+        path = f"/sandboxes/{segment(sandbox)}/audit/hosts"
         params = {k: str(v) for k, v in filters.items() if v is not None}
         answer = self.call("GET", path, params=params)
-        return tuple(host_of(row) for row in rows_of(answer, "hosts"))
+        return tuple(map(HostTried.of, rows_of(answer, "hosts")))
 
     def totals(self, sandbox: str, *, within: float | None = None) -> Totals:
         """How many connections a sandbox has tried, and how many were refused; needs irons' own server. `within` as for `status`."""
-        path = f"/sandboxes/{_segment(sandbox)}/audit/totals"
-        answer = self.call("GET", path, retry=None if within is None else False, within=within)
-        return Totals(*(max(0, whole_of(answer.get(name)) or 0) for name in ("connections", "refused")))
+        from irons.client.models.audit import Totals
+
+        path = f"/sandboxes/{segment(sandbox)}/audit/totals"
+        return Totals.of(self.call("GET", path, retry=None if within is None else False, within=within))
 
     def events(
         self, sandbox: str | None = None, token: int = 0, **filters: Unpack[AuditFilters]
     ) -> Iterator[Event]:
         """The whole audit log, oldest first, page after page until one is empty. Raises `ApiError` where it never ends."""
+        from irons.client.models.audit import Pages
+
         turned = Pages()
         while True:
             page = self.audit(sandbox, token, **filters)
@@ -381,87 +242,26 @@ class Api:
             token = page.token
             turned.to(token)
 
-    def version(self) -> ServerInfo:
-        """What the server is; raises `Unsupported` at other servers."""
-        answer = self.call("GET", "/version", route=True)
-        return ServerInfo(
-            text_of(answer.get("name")), text_of(answer.get("version")), texts_of(answer.get("extensions"))
-        )
+    # The server
 
-    @property
-    def extensions(self) -> frozenset[str]:
-        """What the server can beyond the wire contract, asked once; nothing where it does not say."""
-        if self._extensions is None:
-            try:
-                server = self.version()
-            except (Unsupported, NotFound):
-                self._extensions = frozenset()
-            else:
-                self._extensions, self._is_irons = frozenset(server.extensions), server.name == "irons"
-        return self._extensions
+    def images(self) -> tuple[ImageInfo, ...]:
+        """The images that sandboxes can start from, newest first; needs irons' own server."""
+        from irons.client.models.server import ImageInfo
 
-    def need(self, extension: str, what: str) -> None:
-        """Raise `Unsupported` where the server lacks an extension; `what` is what would be needed ("a server that …")."""
-        if extension not in self.extensions:
-            older = "the server is an older irons: end it by `irons local down` where it runs; the next command starts the newer one"
-            raise Unsupported(
-                f"this needs {what}; this one does not report that it can",
-                hint=older if self._is_irons else "irons' own server can: --api-url local",
-            )
+        return tuple(map(ImageInfo.of, rows_of(self.call("GET", "/images", route=True), "images")))
 
-    def call(
-        self,
-        method: str,
-        path: str,
-        body: Mapping[str, Any] | None = None,
-        *,
-        params: Mapping[str, str] | None = None,
-        retry: bool | None = None,
-        removes: bool | None = None,
-        route: bool = False,
-        patience: float = 0.0,
-        within: float | None = None,
-    ) -> dict[str, Any]:
-        """Make one call and return its JSON object (empty where the body is), for routes that have no method here.
+    def keys(self) -> tuple[ApiKey, ...]:
+        """The API keys; needs irons' own server, reached from its own machine."""
+        from irons.client.models.server import ApiKey
 
-        Args:
-            method: GET, POST, PUT, PATCH, DELETE.
-            path: Relative to the API URL, its segments percent-encoded.
-            body: Sent as JSON.
-            params: The query.
-            retry: Whether it may be sent again; by default all but POST /sandboxes may.
-            removes: The call removes things: where its answer was lost and it is sent again, a 404 means that it is done.
-                By default DELETE does.
-            route: The route is not in every server: a 404 or 405 that names no thing is `Unsupported`.
-            patience: Seconds that the server may take beyond the read timeout.
-            within: Seconds that neither timeout exceeds.
-        """
-        return self._wire.call(
-            method,
-            path,
-            body,
-            params=params,
-            retry=retry is not False,
-            removes=method == "DELETE" if removes is None else removes,
-            route=route,
-            patience=patience,
-            within=within,
-        )
+        return tuple(map(ApiKey.of, rows_of(self.call("GET", "/keys", route=True), "keys")))
 
-    def close(self) -> None:
-        """Close the connections."""
-        self._wire.close()
+    def create_key(self, label: str) -> NewApiKey:
+        """Make an API key, as `keys` does; this answer alone has what opens the API."""
+        from irons.client.models.server import NewApiKey
 
-    def __enter__(self) -> Self:
-        return self
+        return NewApiKey.of(self.call("POST", "/keys", {"label": label}, route=True, retry=False))
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-def _segment(name: str) -> str:
-    return quote(name, safe="")
-
-
-def _egress(sandbox: str | None) -> str:
-    return f"/sandboxes/{_segment(sandbox)}/egress" if sandbox else "/egress"
+    def revoke_key(self, key: str) -> None:
+        """Revoke an API key by its id or label, as `keys` does."""
+        self.call("DELETE", f"/keys/{segment(key)}", route=True)

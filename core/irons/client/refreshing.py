@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from irons.client.names import STALE, NameCache
@@ -17,8 +17,9 @@ from irons.ending import ENDS, noted
 from irons.errors import IronsError
 
 if TYPE_CHECKING:
-    from irons.client.api import Api, Event, Sandbox
+    from irons.client.api import Api, Sandbox
     from irons.settings.settings import Settings
+    from irons_policy.event import Event
 
 RECENT = 500
 """Events whose hosts are worth offering."""
@@ -73,23 +74,14 @@ def refresh_domains(api: Api, settings: Settings, sandboxes: Iterable[str] = ())
 
 def refresh_images(api: Api, settings: Settings) -> dict[str, str]:
     """Ask for the images that sandboxes can start from, keep each name with what it is, and return them. Raises `IronsError`."""
-    listed = api.call("GET", "/images", route=True).get("images")
-    images = [image for image in listed if isinstance(image, Mapping)] if isinstance(listed, list) else []
-    named = {str(image.get("name") or ""): str(image.get("os") or "image") for image in images}
+    named = {image.name: image.os or "image" for image in api.images()}
     return _keep(NameCache.of(settings, what="images"), named)
 
 
 def refresh_facts(api: Api, settings: Settings) -> dict[str, str]:
     """Ask for the egress mode, keep it, and return what is known under `MODE` and `DIFFERS`. Raises `IronsError`."""
-    answer = api.mode()
-    differs = answer.get("differs")
-    return _keep(
-        NameCache.of(settings, what="facts"),
-        {
-            MODE: str(answer.get("mode") or ""),
-            DIFFERS: str(len(differs) if isinstance(differs, Mapping) else 0),
-        },
-    )
+    found = api.mode()
+    return _keep(NameCache.of(settings, what="facts"), {MODE: found.mode, DIFFERS: str(len(found.differs))})
 
 
 def refresh_detached(settings: Settings) -> None:

@@ -307,9 +307,9 @@ def _replace(
     before = {r["pattern"]: r for r in rules}
     after = {r["pattern"]: r for r in call.body["rules"]}
     told = {
-        "added": [p for p in after if p not in before],
-        "removed": [p for p in before if p not in after],
-        "changed": [p for p in after if p in before and _plain(after[p]) != _plain(before[p])],
+        "added": [after[p] for p in after if p not in before],
+        "removed": [before[p] for p in before if p not in after],
+        "changed": [after[p] for p in after if p in before and _plain(after[p]) != _plain(before[p])],
         "cut": api.cut,
     }
     if call.query.get("dry_run") != "true":

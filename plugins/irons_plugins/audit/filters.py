@@ -13,8 +13,8 @@ from irons.errors import UsageError
 from irons.text import rfc3339
 
 if TYPE_CHECKING:
-    from irons.client.api import Event
-    from irons.client.models import AuditFilters
+    from irons.client.models.audit import AuditFilters
+    from irons_policy.event import Event
 
 
 class Filter:

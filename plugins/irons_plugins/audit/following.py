@@ -8,16 +8,16 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from irons.client.api import PAGE_SIZE
-from irons.client.models import EventUpdate, Pages
+from irons.client.models.audit import EventUpdate, Pages
 from irons.errors import ApiError, AuthError, NotFound, Unreachable, Unsupported
 
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from irons.client.api import Event
-    from irons.client.models import AuditFilters, Rotated, Unrecorded
+    from irons.client.models.audit import AuditFilters, Rotated, Unrecorded
     from irons.context import Context
     from irons_plugins.audit.filters import Filter
+    from irons_policy.event import Event
 
 POLL = 0.5
 """Seconds between polls of a server that has no long poll."""

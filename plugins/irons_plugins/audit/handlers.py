@@ -12,8 +12,9 @@ from irons_plugins.audit.filters import Filter, check_host
 from irons_plugins.audit.following import AuditLog
 
 if TYPE_CHECKING:
-    from irons.client.api import Event, HostTried
+    from irons.client.models.audit import HostTried
     from irons.context import Context
+    from irons_policy.event import Event
 
 MOST_HOSTS = 20_000
 """Rows that a server has of one sandbox at most."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from irons.client.models import EventUpdate
+from irons.client.models.audit import EventUpdate
 from irons.text import clean, local_time
 
 if TYPE_CHECKING:
-    from irons.client.api import Event
+    from irons_policy.event import Event
 
 
 LOST = ("unresolved", "unreached")

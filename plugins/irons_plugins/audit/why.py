@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from irons.client.models import text_of
 from irons.errors import ApiError, NotFound, Unsupported, UsageError
 from irons_plugins.audit.filters import Filter, check_host
 from irons_plugins.audit.views import LOST
@@ -14,9 +13,9 @@ from irons_plugins.audit.views import LOST
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv6Address
 
-    from irons.client.api import Event
-    from irons.client.models import Rotated, Unrecorded
+    from irons.client.models.audit import Rotated, Unrecorded
     from irons.context import Context
+    from irons_policy.event import Event
 
 
 NO_CAUSE = (
@@ -159,6 +158,7 @@ def _fix(ctx: Context, name: str, event: Event) -> str:
     What they would let pass now needs no command, and what they had no say in has none. An event without a cause, from
     another server or from before causes were recorded, is taken to be the rules' own.
     """
+    from irons.client.models.egress import CheckResult
     from irons_policy.causes import Cause
     from irons_policy.policy import Decision
     from irons_policy.remedy import suggestion
@@ -174,26 +174,24 @@ def _fix(ctx: Context, name: str, event: Event) -> str:
     except (ApiError, UsageError):
         # A host that no request can carry is none that a rule could name.
         return ""
-    denying = next((answer for answer in told if answer.get("list") == "deny"), None)
+    denying = next((answer for answer in told if answer.list == "deny"), None)
     if denying is None and event.cause == Cause.FLOOR:
         held = _address(event.address)
         return suggestion(event.host, port, sandbox=name, private=held) or "" if held is not None else ""
-    answer = denying or next(iter(told), {})
-    if answer.get("verdict") == "allowed":
+    answer = denying or next(iter(told), None) or CheckResult(event.host)
+    if answer.verdict == "allowed":
         return ""
-    rule, kind, scope = (text_of(answer.get(key)) for key in ("rule", "list", "scope"))
     decision = Decision(
-        allowed=answer.get("allowed") is True,
+        allowed=answer.allowed,
         verdict="blocked",
         mode="deny",
-        rule=rule or None,
-        list="deny" if kind == "deny" else None,
-        scope="sandbox" if scope == "sandbox" else "account",
-        reason=text_of(answer.get("reason")),
-        cause=Cause.RULE if rule else Cause.UNCOVERED,
+        rule=answer.rule,
+        list="deny" if answer.list == "deny" else None,
+        scope="sandbox" if answer.scope == "sandbox" else "account",
+        reason=answer.reason,
+        cause=Cause.RULE if answer.rule else Cause.UNCOVERED,
         # An older server does not say; what the name was allowed by is known here.
-        covered=answer.get("covered") is not False
-        or (answer is not told[0] and told[0].get("list") == "allow"),
+        covered=answer.covered is not False or (answer is not told[0] and told[0].list == "allow"),
     )
     return suggestion(event.host, port, decision=decision, sandbox=name) or ""
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from irons.client.models import text_of, texts_of, whole_of
 from irons.command import Result
 from irons.errors import ApiError, Denied, Unreachable, UsageError
-from irons_plugins.egress.impact import cut_of, forecasts, say_cut
+from irons_plugins.egress.impact import forecasts, say_cut
 from irons_plugins.egress.patterns import checked, spelled
-from irons_plugins.egress.rows import Change, EgressCheck, Mode, RuleRow
+from irons_plugins.egress.rows import Change
 
 if TYPE_CHECKING:
-    from irons.client.api import EgressRules
+    from irons.client.models.egress import ListedRule, ModeInfo
     from irons.context import Context
     from irons_policy.rules import Rule
 
@@ -75,15 +75,23 @@ def _changes(
     given: _Given,
 ) -> Iterator[Change]:
     """Change rules, in one request where the server can, and say before what that cuts; `patterns` to what they cover."""
+    change = partial(
+        ctx.api.change_rules,
+        kind,
+        sandbox=sandbox,
+        private=given.private,
+        note=given.note,
+        broad=given.broad,
+    )
     asked: list[list[str]] = [[pattern] for pattern in patterns]
     # A single allow needs nothing that a plain v0 server lacks, so the server is not asked what it can.
     if (kind != "allow" or len(patterns) > 1) and forecasts(ctx):
         asked = [list(patterns)]
         if kind != "allow":
-            say_cut(ctx, ctx.api.change_rules(kind, asked[0], sandbox, **given._asdict(), dry_run=True).cut)
+            say_cut(ctx, change(asked[0], dry_run=True).cut)
     mode = ""
     for each in asked:
-        done = ctx.api.change_rules(kind, each, sandbox, **given._asdict())
+        done = change(each)
         mode = done.mode or mode
         for number, rule in enumerate(done.rules, 1):
             yield Change(
@@ -94,31 +102,16 @@ def _changes(
                 done.cut if number == len(done.rules) else 0,
                 sandbox,
             )
-    if kind == "deny" and (mode or ctx.api.mode(sandbox).get("mode")) == "warn":
+    if kind == "deny" and (mode or ctx.api.mode(sandbox).mode) == "warn":
         ctx.progress("mode is warn: nothing is blocked yet, only logged; irons egress mode deny blocks")
 
 
-def list_rules(ctx: Context, *, sandbox: str | None) -> Iterator[RuleRow]:
+def list_rules(ctx: Context, *, sandbox: str | None) -> Sequence[ListedRule]:
     """Return the rules, allow list first; in the order the server has them."""
-    return _rows(ctx.api.rules(sandbox))
+    return ctx.api.rules(sandbox).rules
 
 
-def _rows(found: EgressRules) -> Iterator[RuleRow]:
-    known = {(_text(rule, "list"), _text(rule, "pattern")): rule for rule in found.rules}
-    for kind, patterns in (("allow", found.allowed), ("deny", found.denied)):
-        for pattern in patterns:
-            rule = known.get((kind, pattern), {})
-            yield RuleRow(
-                kind,
-                pattern,
-                texts_of(rule.get("private")),
-                _text(rule, "note"),
-                _text(rule, "covers"),
-                _text(rule, "created_at"),
-            )
-
-
-def mode(ctx: Context, *, mode: str | None, sandbox: str | None) -> Mode:
+def mode(ctx: Context, *, mode: str | None, sandbox: str | None) -> ModeInfo:
     """Return the mode, set before where one was given."""
     if mode == "account" and sandbox is None:
         raise UsageError(
@@ -126,16 +119,9 @@ def mode(ctx: Context, *, mode: str | None, sandbox: str | None) -> Mode:
         )
     if mode is not None:
         if mode == "deny" and forecasts(ctx):
-            say_cut(ctx, cut_of(ctx.api.set_mode(mode, sandbox, dry_run=True)))
+            say_cut(ctx, ctx.api.set_mode(mode, sandbox, dry_run=True).cut)
         ctx.api.set_mode(None if mode == "account" else mode, sandbox)
-    answer = ctx.api.mode(sandbox)
-    differs = answer.get("differs")
-    return Mode(
-        text_of(answer.get("mode")),
-        sandbox,
-        text_of(answer.get("source")) or "account",
-        {name: text_of(own) for name, own in differs.items()} if isinstance(differs, dict) else {},
-    )
+    return ctx.api.mode(sandbox)
 
 
 def check(ctx: Context, *, host: str, sandbox: str | None, live: bool) -> Result:
@@ -148,35 +134,13 @@ def check(ctx: Context, *, host: str, sandbox: str | None, live: bool) -> Result
         ctx.api.need("live-check", "a server that reaches hosts for egress check")
         ctx.progress("reaching it as a sandbox would …")
     try:
-        answer = ctx.api.check(host, sandbox, live=live)
+        found = ctx.api.check(host, sandbox, live=live)
     except ApiError as error:
         if error.status != 400:
             raise
         # It is the words that are wrong: no host, or no port.
         raise UsageError(error.message, hint=error.hint) from None
-    seen = answer.get("live")
-    outcome = text_of(seen.get("outcome")) if isinstance(seen, dict) else ""
-    found = EgressCheck(
-        text_of(answer.get("host")) or host,
-        _number(answer, "port") or None,
-        answer.get("allowed") is True,
-        text_of(answer.get("verdict")),
-        text_of(answer.get("mode")),
-        _text(answer, "rule"),
-        _text(answer, "list"),
-        _text(answer, "scope"),
-        text_of(answer.get("reason")),
-        seen if isinstance(seen, dict) else None,
-    )
+    outcome = found.live.outcome if found.live is not None else ""
     refused = not found.allowed or outcome == "refused"
     missed = live and outcome != "reached"
     return Result(found, exit=Denied.exit_code if refused else Unreachable.exit_code if missed else 0)
-
-
-def _number(answer: Mapping[str, Any], key: str) -> int:
-    return whole_of(answer.get(key)) or 0
-
-
-def _text(answer: Mapping[str, Any], key: str) -> str | None:
-    value = answer.get(key)
-    return value if isinstance(value, str) and value else None

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
-from irons.client.models import whole_of
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from irons.context import Context
@@ -20,8 +17,3 @@ def say_cut(ctx: Context, cut: int) -> None:
     """Say how many live connections the server says will be cut, if any."""
     if cut > 0:
         ctx.progress(f"this cuts {cut} live connection{'s' if cut != 1 else ''}")
-
-
-def cut_of(answer: Mapping[str, Any]) -> int:
-    """Return how many live connections an answer says that a change cuts."""
-    return whole_of(answer.get("cut")) or 0

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from irons.errors import IronsError
-from irons_plugins.egress.impact import cut_of, say_cut
+from irons_plugins.egress.impact import say_cut
 from irons_plugins.egress.patterns import checked, spelled
 from irons_plugins.egress.policy_file import PolicyFile
 from irons_plugins.egress.policy_handlers import differences, rules_of
@@ -17,6 +18,7 @@ from irons_plugins.egress.suggestions import suggestions
 from irons_plugins.egress.views import drift
 
 if TYPE_CHECKING:
+    from irons.client.models.egress import PolicyDiff
     from irons.context import Context
 
 
@@ -43,11 +45,11 @@ def lock(
     for line in _passed_over(found, wanted):
         ctx.progress(line)
 
-    def agree(made: Replacement, forecast: Mapping[str, Any]) -> bool:
+    def agree(made: Replacement, forecast: PolicyDiff) -> bool:
         if not yes:
             for change in made.changes:
                 ctx.progress(drift(change))
-        say_cut(ctx, cut_of(forecast))
+        say_cut(ctx, forecast.cut)
         if not yes and not ctx.confirm(f"Lock {name} so?", otherwise="--yes does not ask"):
             raise IronsError("nothing was changed")
         return True
@@ -70,18 +72,20 @@ def _locked(ctx: Context, name: str, wanted: AbstractSet[str]) -> Replacement:
     rules = tuple(rules_of(now))
     there = {rule.pattern.text for rule in rules}
     new = (*rules, *(Rule(read_pattern(pattern), "allow") for pattern in sorted(wanted - there)))
-    own = str(mode.get("mode")) if mode.get("source") == "sandbox" else None
+    own = mode.mode if mode.source == "sandbox" else None
     changes = differences(PolicyRow(own, rules), PolicyFile("deny", new))
-    body = body_of(now, [rule.to_request() for rule in new], "deny")
-    return Replacement(tuple(changes), body)
+    return Replacement(tuple(changes), body_of(now, new, "deny"))
 
 
 def _suggested(ctx: Context, name: str) -> list[Suggestion]:
-    rules = [
-        {**rule, "scope": scope}
-        for scope, found in (("account", ctx.api.rules()), ("sandbox", ctx.api.rules(name)))
-        for rule in found.rules
-    ]
+    from irons_policy.rules import Rule, RuleError
+
+    rules: list[Rule] = []
+    for scope, found in (("account", ctx.api.rules()), ("sandbox", ctx.api.rules(name))):
+        for listed in found.rules:
+            # A rule that this version cannot read covers nothing that it could suggest.
+            with suppress(RuleError):
+                rules.append(Rule.from_json({**listed._asdict(), "scope": scope}))
     return suggestions(ctx.api.events(name), rules)
 
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from irons.client.models import text_of, texts_of
 from irons.command import Result
 from irons.errors import ApiError
-from irons_plugins.egress.impact import cut_of, say_cut
+from irons_plugins.egress.impact import say_cut
 from irons_plugins.egress.policy_file import PolicyFile, read_policy
 from irons_plugins.egress.replacing import Replacement, body_of, replace
 from irons_plugins.egress.rows import Drift, PolicyRow
 
 if TYPE_CHECKING:
-    from irons.client.api import EgressRules
+    from irons.client.models.egress import EgressRules, PolicyDiff
     from irons.context import Context
     from irons_policy.rules import Rule
 
@@ -39,10 +38,10 @@ def apply(ctx: Context, *, file: str, dry_run: bool, sandbox: str | None) -> Seq
     def plan() -> Replacement:
         found = ctx.api.rules(sandbox)
         changes = tuple(differences(_policy_of(ctx, found, sandbox), wanted))
-        return Replacement(changes, body_of(found, [rule.to_request() for rule in wanted.rules], wanted.mode))
+        return Replacement(changes, body_of(found, wanted.rules, wanted.mode))
 
-    def agree(_: Replacement, forecast: Mapping[str, Any]) -> bool:
-        say_cut(ctx, cut_of(forecast))
+    def agree(_: Replacement, forecast: PolicyDiff) -> bool:
+        say_cut(ctx, forecast.cut)
         return not dry_run
 
     done = replace(ctx, sandbox, plan, agree, asks=False)
@@ -59,9 +58,9 @@ def _in_force(ctx: Context, sandbox: str | None) -> PolicyRow:
 
 def _policy_of(ctx: Context, found: EgressRules, sandbox: str | None) -> PolicyRow:
     # Asked after the rules: their revision covers the mode, so that one which changes in between is noticed.
-    told = ctx.api.mode(sandbox)
-    own = sandbox is None or told.get("source") == "sandbox"
-    return PolicyRow(text_of(told.get("mode")) or None if own else None, tuple(rules_of(found)))
+    found_mode = ctx.api.mode(sandbox)
+    own = sandbox is None or found_mode.source == "sandbox"
+    return PolicyRow(found_mode.mode or None if own else None, tuple(rules_of(found)))
 
 
 def rules_of(found: EgressRules) -> Iterator[Rule]:
@@ -72,21 +71,11 @@ def rules_of(found: EgressRules) -> Iterator[Rule]:
     """
     from irons_policy.rules import Rule, RuleError
 
-    known = {(text_of(rule.get("list")), text_of(rule.get("pattern"))): rule for rule in found.rules}
-    for kind, patterns in (("allow", found.allowed), ("deny", found.denied)):
-        for pattern in patterns:
-            row = known.get((kind, pattern), {})
-            fields = {
-                "pattern": pattern,
-                "list": kind,
-                "private": texts_of(row.get("private")),
-                "broad": row.get("broad"),
-                "note": text_of(row.get("note")),
-            }
-            try:
-                yield Rule.from_json(fields)
-            except RuleError as error:
-                raise ApiError(f"the server has a rule that irons cannot read: {error}") from None
+    for listed in found.rules:
+        try:
+            yield Rule.from_json(listed._asdict())
+        except RuleError as error:
+            raise ApiError(f"the server has a rule that irons cannot read: {error}") from None
 
 
 def differences(now: PolicyRow, wanted: PolicyFile | PolicyRow) -> Iterator[Drift]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, NamedTuple
 
 from irons.errors import Conflict
 
 if TYPE_CHECKING:
-    from irons.client.models import EgressRules
+    from irons.client.models.egress import EgressRules, NewPolicy, PolicyDiff
     from irons.context import Context
     from irons_plugins.egress.rows import Drift
+    from irons_policy.rules import Rule
 
 _TRIES = 5
 
@@ -19,15 +20,15 @@ class Replacement(NamedTuple):
     """What a new policy changes, and the request that puts it in place of the one it was made of."""
 
     changes: tuple[Drift, ...]
-    body: dict[str, Any]
+    body: NewPolicy
 
 
-def body_of(read: EgressRules, rules: list[dict[str, Any]], mode: str | None) -> dict[str, Any]:
+def body_of(read: EgressRules, rules: Iterable[Rule], mode: str | None) -> NewPolicy:
     """Return the request that puts `rules`, and a mode if given, in place of what was read, and of nothing else.
 
     A server without revisions takes it even where others changed the rules in between.
     """
-    body: dict[str, Any] = {"rules": rules}
+    body: NewPolicy = {"rules": [rule.to_request() for rule in rules]}
     if mode is not None:
         body["mode"] = mode
     if read.revision:
@@ -39,7 +40,7 @@ def replace(
     ctx: Context,
     sandbox: str | None,
     plan: Callable[[], Replacement],
-    agree: Callable[[Replacement, Mapping[str, Any]], bool],
+    agree: Callable[[Replacement, PolicyDiff], bool],
     *,
     asks: bool,
 ) -> Replacement:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,41 +22,6 @@ class Change(NamedTuple):
     changed: bool = True
     cut: int = 0
     sandbox: str | None = None
-
-
-class RuleRow(NamedTuple):
-    """A rule as `egress list` shows it."""
-
-    list: str
-    pattern: str
-    private: tuple[str, ...] = ()
-    note: str | None = None
-    covers: str | None = None
-    created_at: str | None = None
-
-
-class Mode(NamedTuple):
-    """A mode; `source` is whose it is (`account` or `sandbox`), `differs` names the sandboxes whose own mode is another."""
-
-    mode: str
-    sandbox: str | None = None
-    source: str = "account"
-    differs: Mapping[str, str] = {}
-
-
-class EgressCheck(NamedTuple):
-    """What the gateway would say to a connection."""
-
-    host: str
-    port: int | None
-    allowed: bool
-    verdict: str
-    mode: str
-    rule: str | None
-    list: str | None
-    scope: str | None
-    reason: str
-    live: dict[str, Any] | None = None
 
 
 class Suggestion(NamedTuple):

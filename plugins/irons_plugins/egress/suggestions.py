@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from irons_plugins.egress.rows import Suggestion
 
 if TYPE_CHECKING:
-    from irons.client.api import Event
+    from irons_policy.event import Event
+    from irons_policy.rules import Rule
 
 _TCP = ("", "tcp", "http", "tls")
 _WEB = (443, 80)
@@ -40,25 +40,20 @@ class _Seen:
             self.last = max(self.last or event.time, event.time)
 
 
-def suggestions(events: Iterable[Event], rules: Sequence[Mapping[str, Any]]) -> list[Suggestion]:
+def suggestions(events: Iterable[Event], rules: Sequence[Rule]) -> list[Suggestion]:
     """Return patterns for hosts that no rule covers, the most tried first.
 
     Args:
         events: The sandbox's audit log. What is not a TCP connection, names that were not resolved, and hosts that no
             rule can name, are passed over.
-        rules: The account's and the sandbox's rules, as the server tells them, each with its `scope`.
+        rules: Those of all sandboxes and those of the sandbox.
     """
     from irons_policy.decide import decide
     from irons_policy.hostnames import HostError, canonical_host
     from irons_policy.patterns import PatternError, read_pattern
     from irons_policy.policy import Policy
-    from irons_policy.rules import Rule, RuleError
 
-    held: list[Rule] = []
-    for rule in rules:
-        with suppress(RuleError):
-            held.append(Rule.from_json(rule))
-    policy = Policy("deny", tuple(held))
+    policy = Policy("deny", tuple(rules))
 
     @cache
     def wanted(text: str, port: int) -> str | None:

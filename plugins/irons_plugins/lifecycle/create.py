@@ -13,6 +13,7 @@ from irons.errors import UsageError
 
 if TYPE_CHECKING:
     from irons.client.api import Sandbox
+    from irons.client.models.sandboxes import CreateOptions
     from irons.context import Context
 
 _HERE = "irons_plugins.lifecycle"
@@ -164,7 +165,7 @@ def create(
         raise UsageError(f"--note takes at most {LONGEST_NOTE} characters, not {len(note)}")
     if rm and ttl is None:
         raise UsageError("--rm destroys at the end of --ttl", hint="irons create NAME --ttl 8h --rm")
-    wish = {
+    wish: CreateOptions = {
         **policy_of(mode, allow, policy),
         "image": image,
         "cpus": cpus,

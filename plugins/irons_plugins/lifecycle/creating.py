@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, cast
 
 from irons.client.names import NameCache
 from irons.errors import ConfigError, Conflict, Interrupted, IronsError, NotFound, UsageError
@@ -16,6 +16,7 @@ from irons_plugins.ssh.keys.own_keys import key_for
 
 if TYPE_CHECKING:
     from irons.client.api import Sandbox
+    from irons.client.models.sandboxes import CreateOptions
     from irons.context import Context
     from irons_plugins.ssh.keys.public_key import PublicKey
     from irons_policy.rules import Rule
@@ -31,7 +32,7 @@ _COMING = ("creating", "starting")
 def make(
     ctx: Context,
     names: tuple[str, ...],
-    wish: Mapping[str, Any],
+    wish: CreateOptions,
     *,
     timeout: float | None,
     key: str | None = None,
@@ -51,7 +52,7 @@ def make(
         UsageError: A private key given by mistake.
         Unsupported: The server does not know what was asked for.
     """
-    asked = {field: value for field, value in wish.items() if value is not None}
+    asked = cast("CreateOptions", {field: value for field, value in wish.items() if value is not None})
     chosen = tuple(dict.fromkeys(names))
     there = _those_there(ctx, chosen) if if_missing else {}
     making = _Making(ctx, chosen, timeout, if_missing=if_missing)
@@ -80,7 +81,7 @@ class _Making:
         self._pending: dict[str, Sandbox] = {}
         self.found: PublicKey | None = None
 
-    def each(self, wish: dict[str, Any], there: dict[str, Sandbox]) -> Iterator[Sandbox]:
+    def each(self, wish: CreateOptions, there: dict[str, Sandbox]) -> Iterator[Sandbox]:
         """Ask for each that is not there, then yield each that is ready."""
         made: list[str] = []
         for name in self._names:
@@ -118,13 +119,14 @@ class _Making:
             left = max(0.0, deadline - time.monotonic())
         self._failures.end()
 
-    def _asked(self, name: str, wish: dict[str, Any]) -> Sandbox:
+    def _asked(self, name: str, wish: CreateOptions) -> Sandbox:
         ctx, found = self._ctx, self.found
         if found is None:
             raise UsageError("no public key")
         try:
             # A policy without a mode follows the mode of all sandboxes.
-            made = ctx.api.create(name, found.text, **{"mode": None, **wish})
+            options: CreateOptions = {"mode": None, **wish}
+            made = ctx.api.create(name, found.text, **options)
         except Conflict:
             if not self._if_missing:
                 raise
@@ -182,7 +184,7 @@ def _those_there(ctx: Context, names: tuple[str, ...]) -> dict[str, Sandbox]:
     return there
 
 
-def _check_server(ctx: Context, wish: dict[str, Any]) -> None:
+def _check_server(ctx: Context, wish: CreateOptions) -> None:
     """Refuse what the server would leave out or refuse."""
     if wish:
         ctx.api.need("rules", f"a server that knows of {', '.join(sorted(wish))}")
@@ -196,7 +198,7 @@ def _check_server(ctx: Context, wish: dict[str, Any]) -> None:
         ctx.api.need("holds", "a server that ends a sandbox with its client")
 
 
-def policy_of(mode: str | None, allow: tuple[str, ...], policy: str | None) -> dict[str, Any]:
+def policy_of(mode: str | None, allow: tuple[str, ...], policy: str | None) -> CreateOptions:
     """Return the mode and rules of a request: those of a policy file, joined with each host of `--allow`.
 
     Raises:
@@ -228,7 +230,7 @@ def policy_of(mode: str | None, allow: tuple[str, ...], policy: str | None) -> d
 
 def _say_open(ctx: Context, name: str, count: int) -> None:
     """Print a note where new sandboxes may reach anything, with how to lock one; at most once a minute."""
-    if "rules" not in ctx.api.extensions or ctx.api.mode(name).get("mode") != "warn":
+    if "rules" not in ctx.api.extensions or ctx.api.mode(name).mode != "warn":
         return
     if not NameCache.of(ctx.settings, what="warned").claim(WARNED_EVERY):
         return

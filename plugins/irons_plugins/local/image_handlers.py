@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from irons.client.models import rows_of, text_of, time_of, whole_of
+from irons.client.models.server import ImageInfo
 from irons.errors import Conflict, IronsError, LocalError, NotFound, UsageError
 from irons_local.errors import EngineError
 from irons_local.images.catalog import DEFAULT, Image, Images
@@ -27,18 +27,7 @@ _ERRORS: dict[str, type[IronsError]] = {
 }
 
 
-class ImageRow(NamedTuple):
-    """An image as `local image list` shows it; `size` in bytes, None until it is counted."""
-
-    name: str
-    created_at: datetime | None
-    size: int | None
-    os: str
-    source: str
-    digest: str = ""
-
-
-def build(ctx: Context, *, name: str | None, mirror: str | None, include: tuple[str, ...]) -> ImageRow:
+def build(ctx: Context, *, name: str | None, mirror: str | None, include: tuple[str, ...]) -> ImageInfo:
     """Build an image, on a machine that can run it."""
     _check_machine(ctx, building=True)
     return _row(
@@ -49,23 +38,13 @@ def build(ctx: Context, *, name: str | None, mirror: str | None, include: tuple[
     )
 
 
-def list_of_server(ctx: Context) -> tuple[ImageRow, ...]:
+def list_of_server(ctx: Context) -> tuple[ImageInfo, ...]:
     """Return the images of the server that the settings choose, newest first."""
     ctx.api.need("images", "a server that lists its images")
-    rows = rows_of(ctx.api.call("GET", "/images", route=True), "images")
-    return tuple(
-        ImageRow(
-            text_of(row.get("name")),
-            time_of(row.get("created_at")),
-            whole_of(row.get("size")),
-            text_of(row.get("os")),
-            text_of(row.get("source")),
-        )
-        for row in rows
-    )
+    return ctx.api.images()
 
 
-def list_images(ctx: Context) -> tuple[ImageRow, ...]:
+def list_images(ctx: Context) -> tuple[ImageInfo, ...]:
     """Return the images, newest first."""
     if ctx.settings.api_url != "local":
         ctx.progress("irons: these are this machine's images; irons image list shows those of the server")
@@ -79,14 +58,14 @@ def list_images(ctx: Context) -> tuple[ImageRow, ...]:
     return tuple(_row(image, images.size(image)) for image in images.listed())
 
 
-def import_image(ctx: Context, *, tar: str, name: str | None) -> ImageRow:
+def import_image(ctx: Context, *, tar: str, name: str | None) -> ImageInfo:
     """Make an image of an archive, on a machine that can run it."""
     _check_machine(ctx, building=False)
     called = name or Path(tar).name.partition(".")[0]
     return _row(_do(ctx, lambda images, told: images.import_(Path(tar), called, progress=told)))
 
 
-def pull(ctx: Context, *, reference: str, name: str | None) -> ImageRow:
+def pull(ctx: Context, *, reference: str, name: str | None) -> ImageInfo:
     """Make an image of one at a registry, on a machine that can run it."""
     _check_machine(ctx, building=False)
     return _row(_do(ctx, lambda images, told: images.pull(reference, name or "", progress=told)))
@@ -113,7 +92,7 @@ def export_image(ctx: Context, *, file: str, name: str) -> None:
     _do(ctx, lambda images, told: images.export(name, Path(file), progress=told))
 
 
-def save(ctx: Context, *, name: str, image: str | None) -> ImageRow:
+def save(ctx: Context, *, name: str, image: str | None) -> ImageInfo:
     """Make an image of a stopped sandbox."""
     with on_this_machine(ctx) as here:
         sandbox = here.api.status(name)
@@ -164,8 +143,8 @@ def _do(ctx: Context, work: Callable[[Images, Progress], Coroutine[object, objec
             raise _ERRORS.get(error.code, LocalError)(error.message, hint=error.hint) from None
 
 
-def _row(image: Image, size: int | None = None) -> ImageRow:
+def _row(image: Image, size: int | None = None) -> ImageInfo:
     # The layers of one that was saved just now are counted later.
     size = size if image.layers else image.size
     created = datetime.fromtimestamp(image.created_at / 1e6, UTC)
-    return ImageRow(image.name, created, size, image.os, image.source, image.digest)
+    return ImageInfo(image.name, created, size, image.os, image.source, image.digest)

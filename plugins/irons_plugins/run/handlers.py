@@ -28,6 +28,7 @@ from irons_plugins.ssh.openssh.endings import FAILED
 from irons_plugins.ssh.openssh.subprocess import Sinks, ended_by_signals
 
 if TYPE_CHECKING:
+    from irons.client.models.sandboxes import CreateOptions
     from irons.context import Context
 
 KEPT_FOR = 3600
@@ -129,7 +130,7 @@ def _made(
 def _create(
     ctx: Context, name: str, *, image: str | None, mode: str | None, allow: tuple[str, ...], held: bool
 ) -> None:
-    wish = {**policy_of(mode, allow, None), "image": image, "held": held or None}
+    wish: CreateOptions = {**policy_of(mode, allow, None), "image": image, "held": held or None}
     next(make(ctx, (name,), wish, timeout=patience(ctx, None)))
 
 

@@ -161,8 +161,8 @@ class WatchView:
                 told = error.message
             else:
                 whom = f" for {sandbox}" if sandbox else ""
-                told = f"{'allowed' if verb == 'allow' else 'denied'}{whom}: {answer.get('pattern', target)}"
-                if verb == "deny" and answer.get("mode") == "warn":
+                told = f"{'allowed' if verb == 'allow' else 'denied'}{whom}: {answer.rules[0].pattern}"
+                if verb == "deny" and answer.mode == "warn":
                     told += "; mode warn blocks nothing yet"
             self._soon(lambda: setattr(self._shown, "said", told))
 

@@ -8,13 +8,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from irons.client.models import Pages
+from irons.client.models.audit import Pages
 from irons.errors import AuthError, IronsError, NotFound, Unreachable, Unsupported
 from irons_repl.watch.model import LOST
 
 if TYPE_CHECKING:
-    from irons.client.api import Api, Event
-    from irons.client.models import AuditPage
+    from irons.client.api import Api
+    from irons.client.models.audit import AuditPage
+    from irons_policy.event import Event
 
 WAIT = 5.0
 """Seconds that a server which can wait holds an answer until something happens."""
@@ -91,7 +92,7 @@ class Feed:
                     self._waits, self._ends = "wait" in extensions, "audit-outcomes" in extensions
                     token = self._begin()
                     self._open.append((time.monotonic(), token))
-                self._mode(str(self._api.mode(self._sandbox if self._waits else None).get("mode") or ""))
+                self._mode(self._api.mode(self._sandbox if self._waits else None).mode)
                 if failures:
                     token = self._poll(token, wait=None)
                     failures = 0

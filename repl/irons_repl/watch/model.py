@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from irons.client.api import Event
+from irons_policy.event import Event
 
 Verdict = Literal["allowed", "denied", "warned"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from irons.client.api import Event
 from irons.text import clean
+from irons_policy.event import Event
 from irons_repl.watch.model import HostRow, Model, VerdictTotals, lost, verdict_of
 
 Fragments = list[tuple[str, str]]

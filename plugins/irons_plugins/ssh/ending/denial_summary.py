@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from irons.client.models import Unrecorded
+from irons.client.models.audit import Unrecorded
 from irons.errors import IronsError
 from irons.text import clean
 
 if TYPE_CHECKING:
-    from irons.client.api import Event
     from irons.context import Context
+    from irons_policy.event import Event
 
 SHOWN = 10
 """Hosts named at most."""

@@ -12,7 +12,7 @@ from irons.errors import IronsError
 from irons.text import clean
 
 if TYPE_CHECKING:
-    from irons.client.models import Sandbox
+    from irons.client.models.sandboxes import Sandbox
     from irons.context import Context
 
 FIRST = 5.0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from irons.errors import IronsError
 
 if TYPE_CHECKING:
-    from irons.client.models import Totals
+    from irons.client.models.audit import Totals
     from irons.context import Context
 
 SHORT = 10.0

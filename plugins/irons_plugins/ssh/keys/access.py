@@ -7,30 +7,20 @@ import binascii
 import hashlib
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import quote
+from typing import TYPE_CHECKING
 
-from irons.client.models import rows_of, text_of
 from irons.errors import NotFound, UsageError
 from irons_plugins.ssh.connect.kept import end_kept
 from irons_plugins.ssh.keys.public_key import find_key
 
 if TYPE_CHECKING:
+    from irons.client.models.sandboxes import AccessKey
     from irons.context import Context
 
 _ID = re.compile(r"[0-9a-f]{16}")
 
 
-class Access(NamedTuple):
-    """A public key that opens a sandbox."""
-
-    id: str
-    type: str
-    fingerprint: str
-    comment: str
-
-
-def access(ctx: Context, *, name: str, action: str | None, file: str | None) -> Sequence[Access]:
+def access(ctx: Context, *, name: str, action: str | None, file: str | None) -> Sequence[AccessKey]:
     """List the keys that open a sandbox, or add or remove those of a public key file; return the keys there are then.
 
     Raises:
@@ -46,34 +36,26 @@ def access(ctx: Context, *, name: str, action: str | None, file: str | None) -> 
             hint=f"irons access {name} {action} ~/.ssh/id_ed25519.pub",
         )
     ctx.api.need("access", "a server that can change the keys of a sandbox")
-    path = f"/sandboxes/{quote(name, safe='')}/access"
     if file is None:
-        return _rows(ctx, "GET", path)
+        return ctx.api.access(name)
     if action == "add":
-        before = {row.id for row in _rows(ctx, "GET", path)}
-        rows = _rows(ctx, "POST", path, {"public_key": find_key(file, ctx.settings.env).text})
+        before = {row.id for row in ctx.api.access(name)}
+        rows = ctx.api.add_access(name, find_key(file, ctx.settings.env).text)
         fresh = [row for row in rows if row.id not in before]
         for row in fresh:
             ctx.progress(f"{row.type} {row.fingerprint} opens {name}")
         if not fresh:
             ctx.progress(f"it opens {name} already")
         return rows
-    known = _rows(ctx, "GET", path)
+    known = ctx.api.access(name)
     for identity in _ids(ctx, known, file):
-        known = _rows(ctx, "DELETE", f"{path}/{identity}")
+        known = ctx.api.remove_access(name, identity)
         end_kept(ctx.settings, name, gently=True)
         ctx.progress(f"{file} no longer opens {name}; its sessions have ended")
     return known
 
 
-def _rows(ctx: Context, method: str, path: str, body: dict[str, str] | None = None) -> tuple[Access, ...]:
-    answer = ctx.api.call(method, path, body, route=True)
-    return tuple(
-        Access(*(text_of(row.get(field)) for field in Access._fields)) for row in rows_of(answer, "keys")
-    )
-
-
-def _ids(ctx: Context, known: Sequence[Access], named: str) -> list[str]:
+def _ids(ctx: Context, known: Sequence[AccessKey], named: str) -> list[str]:
     """The ids of the keys that are meant: by id, by fingerprint, or by the public key file."""
     given = [row.id for row in known if named in (row.id, row.fingerprint)]
     if given or _ID.fullmatch(named) or named.startswith("SHA256:"):

@@ -8,9 +8,7 @@ import subprocess
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
-from irons.client.models import rows_of, text_of
 from irons_plugins.ssh.keys.access import id_of
 from irons_plugins.ssh.keys.public_key import DEFAULTS, LARGEST
 
@@ -27,8 +25,7 @@ def is_shut_out(ctx: Context, way: Entrance) -> bool:
     options = dict(way.options)
     if "access" not in ctx.api.extensions or not options.keys().isdisjoint(_OTHER_WAYS):
         return False
-    answer = ctx.api.call("GET", f"/sandboxes/{quote(way.name, safe='')}/access", route=True)
-    allowed = {text_of(row.get("id")) for row in rows_of(answer, "keys")}
+    allowed = {key.id for key in ctx.api.access(way.name)}
     return allowed.isdisjoint(_mine(ctx, way, only=options.get("IdentitiesOnly") == "yes"))
 
 

@@ -1,0 +1,252 @@
+"""The audit log: what the API answers about it, and what its requests may say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from functools import partial
+from operator import itemgetter
+from typing import Any, NamedTuple, TypedDict, cast
+
+from irons.client.models.fields import LARGEST, count_of, rows_of, text_of, time_of, whole_of
+from irons.errors import ApiError
+from irons_policy.event import FIELDS, Event, HeadField, Kind, NumberField, TextField, WordField
+
+
+class HostFilters(TypedDict, total=False):
+    """Which rows of what a sandbox tried are wanted; None is left out.
+
+    Attributes:
+        verdict: One verdict, or several with commas between them.
+        host: A host, or a pattern of hosts.
+        limit: The most rows, the latest.
+    """
+
+    verdict: str | None
+    host: str | None
+    limit: int | None
+
+
+class AuditFilters(HostFilters, total=False):
+    """Which events are wanted; only irons' own server knows of it. None is left out.
+
+    Attributes:
+        since: From this time on (RFC 3339).
+        until: Up to this time (RFC 3339).
+        outcome: One outcome, or several with commas between them.
+        wait: Seconds that the server may hold its answer until there is an event.
+        page_size: Events of one page, the oldest first.
+        changes: The cursor of changes; 0 begins one.
+    """
+
+    since: str | None
+    until: str | None
+    outcome: str | None
+    wait: float | None
+    page_size: int | None
+    changes: int | None
+
+
+class EventUpdate(Event):
+    """An event that a follower has seen before, as it is now: it ended, or was repeated."""
+
+    __slots__ = ()
+    update = True
+
+    def _asdict(self) -> dict[str, Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return {**super()._asdict(), "update": self.update}
+
+
+class HostTried(NamedTuple):
+    """What a sandbox tried of one host, port and verdict; with `folded`, of a whole domain or the rest."""
+
+    host: str
+    verdict: str
+    port: int | None = None
+    first: datetime | None = None
+    last: datetime | None = None
+    count: int = 1  # type: ignore[assignment]
+    reached: int | None = None
+    """Of these, attempts that may have reached a server."""
+    bytes_in: int | None = None
+    bytes_out: int | None = None
+    folded: str = ""
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> HostTried:
+        """Read a row of `GET /sandboxes/{name}/audit/hosts`."""
+        get = row.get
+        count = whole_of(get("count"))
+        return cls(
+            host=text_of(get("host")),
+            verdict=text_of(get("verdict")),
+            port=whole_of(get("port")),
+            first=time_of(get("first")),
+            last=time_of(get("last")),
+            count=1 if count is None else count,
+            reached=whole_of(get("reached")),
+            bytes_in=whole_of(get("bytes_in")),
+            bytes_out=whole_of(get("bytes_out")),
+            folded=text_of(get("folded")),
+        )
+
+
+class Totals(NamedTuple):
+    """How many connections a sandbox has tried in its life, and how many of them were refused."""
+
+    connections: int
+    refused: int
+
+    @classmethod
+    def of(cls, answer: Mapping[str, Any]) -> Totals:
+        """Read an answer of `GET /sandboxes/{name}/audit/totals`."""
+        return cls(*(count_of(answer.get(name)) for name in cls._fields))
+
+
+class Rotated(NamedTuple):
+    """How many events of a sandbox made room for others, all of them from before a time."""
+
+    sandbox: str
+    events: int
+    before: datetime | None
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any], sandbox: str) -> Rotated:
+        """Read a row of a page; `sandbox` is whose log was asked for, where the row does not say it."""
+        get = row.get
+        return cls(text_of(get("sandbox_name")) or sandbox, count_of(get("events")), time_of(get("before")))
+
+    @property
+    def line(self) -> str:
+        """The line for people."""
+        from irons.text import clean, local_time
+
+        when = f" before {local_time(self.before)}" if self.before else ""
+        events = f"{self.events:,} event{'s' if self.events != 1 else ''}"
+        of = f" of {clean(self.sandbox)}" if self.sandbox else ""
+        were = "were" if self.events != 1 else "was"
+        return f"{events}{of}{when} {were} rotated out; irons audit hosts {clean(self.sandbox) or 'NAME'} counts them"
+
+
+class Unrecorded(NamedTuple):
+    """How many refusals of a sandbox are not in its log, because the log cannot be written now."""
+
+    sandbox: str
+    count: int  # type: ignore[assignment]
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any], sandbox: str) -> Unrecorded:
+        """Read a row of a page; `sandbox` is whose log was asked for, where the row does not say it."""
+        return cls(text_of(row.get("sandbox_name")) or sandbox, count_of(row.get("count")))
+
+    @property
+    def line(self) -> str:
+        """The line for people."""
+        from irons.text import clean
+
+        what = f"{self.count:,} attempt{'s' if self.count != 1 else ''} of {clean(self.sandbox)}"
+        were = "were" if self.count != 1 else "was"
+        return f"{what} {were} refused and not recorded: the disk that holds the audit log is full"
+
+
+class AuditPage(NamedTuple):
+    """A part of the audit log and the token that continues it (0: keep the one you have).
+
+    `left_out` is how many older events the server has and did not send. `changed` is what changed of events up to the
+    token that was sent, where the question had a cursor of changes; `change_token` is the next one.
+    """
+
+    events: tuple[Event, ...]
+    token: int = 0
+    left_out: int = 0
+    rotated: tuple[Rotated, ...] = ()
+    unrecorded: tuple[Unrecorded, ...] = ()
+    changed: tuple[Event, ...] = ()
+    change_token: int = 0
+
+    @classmethod
+    def of(cls, answer: Mapping[str, Any], sandbox: str) -> AuditPage:
+        """Read a page; `sandbox` is whose log was asked for, where a row does not say it."""
+        events, changed = (
+            tuple(event_of(row, sandbox) for row in rows_of(answer, key)) for key in ("events", "changed")
+        )
+        return cls(
+            events,
+            count_of(answer.get("page_token")),
+            count_of(answer.get("left_out")),
+            tuple(Rotated.of(row, sandbox) for row in rows_of(answer, "rotated")),
+            tuple(Unrecorded.of(row, sandbox) for row in rows_of(answer, "unrecorded")),
+            changed,
+            count_of(answer.get("change_token")),
+        )
+
+
+class Pages:
+    """The pages that one reading of a log has turned to: a server must not have it read on for ever."""
+
+    MOST = 10_000
+    """Pages of one log."""
+
+    def __init__(self) -> None:
+        self._tokens: set[int] = set()
+
+    def to(self, token: int) -> None:
+        """Turn to the page after a token. Raises `ApiError` where that was turned to before, or a log has no so many pages."""
+        if token in self._tokens:
+            raise ApiError("the server's audit log repeats a page; it has no end")
+        if len(self._tokens) >= self.MOST:
+            raise ApiError(f"the server's audit log has more than {self.MOST:,} pages")
+        self._tokens.add(token)
+
+
+def _is_text(kind: Kind) -> bool:
+    return kind.holds == "text" if isinstance(kind, HeadField) else isinstance(kind, TextField | WordField)
+
+
+def _is_whole(kind: Kind) -> bool:
+    return (
+        kind.holds == "number"
+        if isinstance(kind, HeadField)
+        else isinstance(kind, NumberField) and kind.whole
+    )
+
+
+_KEYS = {name: kind.key if isinstance(kind, HeadField) else name for name, kind in FIELDS.items()}
+_TEXTS = [name for name, kind in FIELDS.items() if _is_text(kind)]
+_NUMBERS = [name for name, kind in FIELDS.items() if _is_whole(kind)]
+_OTHERS = ["time", "allowed", "duration_ms"]
+"""Fields that are read one by one: of their kinds there is one each."""
+_TEXT_KEYS, _NUMBER_KEYS = [_KEYS[name] for name in _TEXTS], [_KEYS[name] for name in _NUMBERS]
+_SANDBOX, _VERDICT, _COUNT = _TEXTS.index("sandbox"), _TEXTS.index("verdict"), _NUMBERS.index("count")
+_in_order = itemgetter(*map([*_TEXTS, *_NUMBERS, *_OTHERS].index, FIELDS))
+"""From values as they are read, by kind, to values as an event has them."""
+_event = cast("Callable[[tuple[Any, ...]], Event]", partial(tuple.__new__, Event))
+"""Make an event of its values; `Event._make` counts them once more."""
+
+
+def event_of(row: Mapping[str, Any], sandbox: str) -> Event:
+    """Read an audit event; `sandbox` is whose log was asked for, where the event does not say it."""
+    get = row.get
+    allowed, duration = get("allowed") is True, get("duration_ms")
+    # Long logs are events by the hundred thousand: nearly all of these are what they should be, and cost no call.
+    values: list[Any] = [
+        value if type(value) is str else text_of(value) if value else "" for value in map(get, _TEXT_KEYS)
+    ]
+    numbers = [
+        value if value is None or (type(value) is int and 0 <= value < LARGEST) else whole_of(value)
+        for value in map(get, _NUMBER_KEYS)
+    ]
+    if not values[_SANDBOX]:
+        values[_SANDBOX] = sandbox
+    if not values[_VERDICT]:
+        # A server that tells no verdict tells at least whether the connection passed.
+        values[_VERDICT] = "allowed" if allowed else "blocked"
+    if numbers[_COUNT] is None:
+        numbers[_COUNT] = 1
+    values += numbers
+    values += (
+        time_of(get("timestamp")),
+        allowed,
+        duration if type(duration) is float else whole_of(duration),
+    )
+    return _event(_in_order(values))

@@ -1,0 +1,109 @@
+"""What a server says of itself: what it is, its images, and its API keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from irons.client.models.fields import text_of, texts_of, time_of, whole_of
+
+
+class ServerInfo(NamedTuple):
+    """What a server says that it is.
+
+    Attributes:
+        name: `irons` for irons' own server.
+        version: Its version.
+        extensions: What it can beyond the wire contract.
+    """
+
+    name: str
+    version: str = ""
+    extensions: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, answer: Mapping[str, Any]) -> ServerInfo:
+        """Read an answer of `GET /version`."""
+        return cls(
+            text_of(answer.get("name")), text_of(answer.get("version")), texts_of(answer.get("extensions"))
+        )
+
+
+class ImageInfo(NamedTuple):
+    """An image that sandboxes can start from.
+
+    Attributes:
+        name: Its name.
+        created_at: When it was made.
+        size: Its bytes on disk; None until they are counted.
+        os: The system in it.
+        source: What it was made of.
+        digest: The digest at the registry that it was pulled from; empty where it was not, or the server does not say.
+    """
+
+    name: str
+    created_at: datetime | None = None
+    size: int | None = None
+    os: str = ""
+    source: str = ""
+    digest: str = ""
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> ImageInfo:
+        """Read a row of `GET /images`."""
+        get = row.get
+        return cls(
+            text_of(get("name")),
+            time_of(get("created_at")),
+            whole_of(get("size")),
+            text_of(get("os")),
+            text_of(get("source")),
+        )
+
+
+class ApiKey(NamedTuple):
+    """An API key, without what opens the API.
+
+    Attributes:
+        id: What it is revoked by.
+        label: What it is called.
+        created_at: When it was made.
+        used_at: When it was used last; None where it was not.
+    """
+
+    id: str
+    label: str = ""
+    created_at: datetime | None = None
+    used_at: datetime | None = None
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> ApiKey:
+        """Read a row of `GET /keys`."""
+        get = row.get
+        return cls(
+            text_of(get("id")), text_of(get("label")), time_of(get("created_at")), time_of(get("used_at"))
+        )
+
+
+class NewApiKey(NamedTuple):
+    """An API key that was made just now.
+
+    Attributes:
+        id: What it is revoked by.
+        label: What it is called.
+        created_at: When it was made.
+        used_at: None.
+        key: What opens the API; no other answer has it.
+    """
+
+    id: str
+    label: str
+    created_at: datetime | None
+    used_at: datetime | None
+    key: str
+
+    @classmethod
+    def of(cls, answer: Mapping[str, Any]) -> NewApiKey:
+        """Read an answer of `POST /keys`."""
+        return cls(*ApiKey.of(answer), text_of(answer.get("key")))
