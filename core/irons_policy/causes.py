@@ -1,11 +1,19 @@
-"""Why the gateway decided as it did, and what became of an attempt, as data: programs read these, people read the prose.
+"""The words of a decision, as data: its mode and verdict, what decided, and what became of the attempt.
 
-The values are written to the audit log and answered by the API, so they are only ever added to.
+Programs read these, people read the prose. The values are written to the audit log and answered by the API, so they are only ever added to.
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final, Literal
+
+Mode = Literal["warn", "deny"]
+MODES: Final[tuple[Mode, ...]] = ("warn", "deny")
+"""`deny` enforces the rules; `warn` waives their verdicts, and nothing else."""
+Verdict = Literal["allowed", "blocked", "warn"]
+VERDICTS: Final[tuple[Verdict, ...]] = ("allowed", "blocked", "warn")
+"""What the rules said of an attempt; `warn` is what only mode warn let pass."""
 
 
 class Cause(StrEnum):

@@ -9,13 +9,11 @@ with a default; it needs a migration that adds its column, and the code that giv
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, ParamSpec, cast
 
-from irons_policy.causes import Cause, Outcome
+from irons_policy.causes import MODES, VERDICTS, Cause, Outcome
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-VERDICTS: Final = ("allowed", "blocked", "warn")
-"""What became of an attempt by the rules; `warn` is what only mode warn let pass."""
 LARGEST: Final = 2**63 - 1
 """The largest number that a record or a column holds."""
 
@@ -107,7 +105,7 @@ class Event(NamedTuple):
     host: Annotated[str, TextField(255)] = ""
     allowed: Annotated[bool, BoolField()] = False
     verdict: Annotated[str, WordField(VERDICTS)] = ""
-    mode: Annotated[str, WordField(("warn", "deny"))] = ""
+    mode: Annotated[str, WordField(MODES)] = ""
     protocol: Annotated[str, TextField(32)] = ""
     port: Annotated[int | None, NumberField()] = None
     rule: Annotated[str, TextField(300)] = ""

@@ -15,15 +15,20 @@ from irons_policy.idn import PatternError, check_suffix, to_ascii
 
 __all__ = [
     "DEFAULT_PORTS",
+    "HTTP",
+    "HTTPS",
     "Pattern",
     "PatternError",
     "covers",
+    "narrowest",
     "parse_network",
     "parse_pattern",
     "read_pattern",
 ]
 
-DEFAULT_PORTS = (443, 80)
+HTTPS, HTTP = 443, 80
+DEFAULT_PORTS = (HTTPS, HTTP)
+"""What a pattern without a port covers."""
 
 _URL = re.compile(r"([a-z][a-z0-9+.-]*):/+(.*)", re.IGNORECASE | re.DOTALL)
 _PORT = re.compile(r"[1-9][0-9]{0,4}")
@@ -152,7 +157,7 @@ def covers(pattern: Pattern) -> str:
     elif len(pattern.ports) == 1:
         ports = f"port {pattern.ports[0]}"
     else:
-        ports = "ports 443 and 80"
+        ports = f"ports {HTTPS} and {HTTP}"
     if pattern.kind == "any":
         return f"Every name and every literal address, on {ports}."
     if pattern.kind == "below":
@@ -170,6 +175,19 @@ def covers(pattern: Pattern) -> str:
     elif step:
         sentence += f", and an allow rule needs --private too, for this is {what}"
     return sentence + "."
+
+
+def narrowest(host: str, port: int, *, exact: bool = False) -> str:
+    """The text of the narrowest pattern that covers a host on a port: without a port it covers ``DEFAULT_PORTS``.
+
+    Args:
+        host: a name or an address.
+        port: the port.
+        exact: name the port in any case, as HOST:PORT.
+    """
+    if port in DEFAULT_PORTS and not exact:
+        return host
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _check_characters(text: str) -> None:

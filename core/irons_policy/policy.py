@@ -9,17 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from ipaddress import ip_address
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from irons_policy.addresses import Address, embedded, unmapped
-from irons_policy.causes import Cause
+from irons_policy.causes import MODES, Cause, Mode, Verdict
 from irons_policy.hostnames import Host
 from irons_policy.hostnet import HostNetwork
 from irons_policy.patterns import Pattern, read_pattern
 from irons_policy.rules import ListName, Rule, RuleError, Scope
-
-Mode = Literal["warn", "deny"]
-Verdict = Literal["allowed", "blocked", "warn"]
 
 
 class PolicyError(ValueError):
@@ -51,8 +48,8 @@ class Policy:
             raise PolicyError("a policy is not a JSON object")
         fields = cast("Mapping[str, Any]", obj)
         mode, rules, hosts = fields.get("mode"), fields.get("rules", []), fields.get("hosts", {})
-        if mode not in ("warn", "deny"):
-            raise PolicyError(f"the mode is warn or deny, not {mode!r}")
+        if mode not in MODES:
+            raise PolicyError(f"the mode is {' or '.join(MODES)}, not {mode!r}")
         if not isinstance(rules, list) or not isinstance(hosts, Mapping):
             raise PolicyError("a policy's rules are a list, and its hosts an object")
         try:

@@ -10,7 +10,7 @@ from irons_policy import floor
 from irons_policy.addresses import Address, network_of, unmapped
 from irons_policy.causes import Cause
 from irons_policy.hostnames import Host, HostError, canonical_host
-from irons_policy.patterns import PatternError, parse_pattern
+from irons_policy.patterns import PatternError, narrowest, parse_pattern
 from irons_policy.policy import Decision
 
 NOTES: Final[Mapping[Cause, str]] = {
@@ -76,6 +76,4 @@ def suggestion(
 
 
 def _typed(host: Host, port: int, *, exact: bool) -> str:
-    tail = "" if port in {443, 80} and not exact else f":{port}"
-    bracketed = f"[{host.text}]" if ":" in host.text and tail else host.text
-    return parse_pattern(bracketed + tail).text
+    return parse_pattern(narrowest(host.text, port, exact=exact)).text

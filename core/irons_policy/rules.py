@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, NotRequired, TypedDict, cast
+from typing import Any, Final, Literal, NamedTuple, NotRequired, TypedDict, cast
 
 from irons_policy import floor
 from irons_policy.addresses import Network, is_single
 from irons_policy.patterns import Pattern, PatternError, parse_network, parse_pattern, read_pattern
 
 ListName = Literal["allow", "deny"]
+LISTS: Final[tuple[ListName, ...]] = ("allow", "deny")
 Scope = Literal["account", "sandbox"]
+SCOPES: Final[tuple[Scope, ...]] = ("account", "sandbox")
 ChangeKind = Literal["added", "removed", "changed"]
 
 
@@ -104,11 +106,7 @@ class Rule:
         fields = cast("Mapping[str, Any]", obj)
         pattern, kind, scope = fields.get("pattern"), fields.get("list"), fields.get("scope", "account")
         private, note = fields.get("private") or (), fields.get("note") or ""
-        if (
-            not isinstance(pattern, str)
-            or kind not in ("allow", "deny")
-            or scope not in ("account", "sandbox")
-        ):
+        if not isinstance(pattern, str) or kind not in LISTS or scope not in SCOPES:
             raise RuleError("a rule has a pattern, a list (allow or deny) and a scope (account or sandbox)")
         if not isinstance(private, list | tuple) or not isinstance(note, str):
             raise RuleError("a rule's private addresses are a list, and its note is a string")

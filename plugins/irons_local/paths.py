@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from irons.settings.xdg import STATE, named_directory
+
 PRIVATE = 0o700
 
 
@@ -139,11 +141,10 @@ class Paths(NamedTuple):
 
 
 def _state(environ: Mapping[str, str]) -> Path:
-    for variable, below in (("XDG_STATE_HOME", "irons"), ("HOME", ".local/state/irons")):
-        value = environ.get(variable, "")
-        if value.startswith("/"):
-            return Path(value) / below
-    raise PathsError("no place for state: set HOME or XDG_STATE_HOME to an absolute path")
+    base = named_directory(*STATE, environ)
+    if base is None:
+        raise PathsError("no place for state: set HOME or XDG_STATE_HOME to an absolute path")
+    return Path(base) / "irons"
 
 
 def _runtime(environ: Mapping[str, str], uid: int, state: Path) -> Path:

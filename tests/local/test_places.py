@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from irons.settings.settings import load
 from irons_local.paths import Paths, PathsError
 
 
@@ -35,6 +36,14 @@ def test_no_home_is_a_clear_error() -> None:
     """Without HOME and XDG_STATE_HOME there is no place, and the error says what to set."""
     with pytest.raises(PathsError, match="set HOME"):
         Paths.of({"HOME": "relative"}, 1000)
+
+
+@pytest.mark.parametrize(
+    "env", [{"HOME": "/home/ann"}, {"HOME": "/home/ann", "XDG_STATE_HOME": "/s"}, {"XDG_STATE_HOME": "/s"}]
+)
+def test_commands_and_daemon_keep_their_state_in_one_place(env: dict[str, str]) -> None:
+    """What a command remembers of a sandbox is below the same directory as the sandbox."""
+    assert load(env=env).state_dir == Paths.of(env, 1000).state
 
 
 def _places(tmp_path: Path) -> Paths:

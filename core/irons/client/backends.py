@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from irons.errors import ConfigError, IronsError, Unreachable
 from irons.hookspecs import Backend
+from irons.settings.loopback import is_loopback
 from irons.settings.settings import HOSTED_URL
 from irons.text import clean
 
@@ -60,7 +61,7 @@ def _remote(url: str, settings: Settings) -> Backend:
         raise ConfigError(f"the API URL {clean(url, limit=100)!r} is invalid") from None
     if not host or any(not c.isprintable() or c.isspace() for c in url):
         raise ConfigError(f"the API URL {clean(url, limit=100)!r} is invalid")
-    if parts.scheme.lower() == "http" and settings.api_key and not _is_loopback(host):
+    if parts.scheme.lower() == "http" and settings.api_key and not is_loopback(host):
         raise ConfigError(
             f"the key would be sent in clear text to {clean(host)}",
             hint="use an https:// URL; plain http:// goes with a key to this machine alone",
@@ -76,17 +77,6 @@ def _unix(url: str) -> Backend:
             hint="unix:///path/to/socket has three slashes",
         )
     return Backend("http://irons", socket=path)
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    from ipaddress import ip_address
-
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 HEADER = "X-Irons-Request"

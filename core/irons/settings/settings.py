@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from irons.errors import ConfigError
-from irons.settings.xdg import config_file, home_directory
+from irons.settings.xdg import STATE, config_file, home_directory
 
 HOSTED_URL = "https://elrond.ironcd.dev"
 """Where the hosted service was; the default where a key is set, as it always was."""
@@ -204,7 +204,7 @@ class Settings:
     @property
     def state_dir(self) -> Path:
         """Where irons keeps what must last: `$XDG_STATE_HOME/irons`."""
-        return home_of("XDG_STATE_HOME", ".local/state", self.env) / "irons"
+        return home_of(*STATE, self.env) / "irons"
 
     @property
     def cache_dir(self) -> Path:

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import Final
+
+STATE: Final = ("XDG_STATE_HOME", ".local/state")
+"""The variable of the base directory for what must last, and where that is below the home."""
+
+
+def named_directory(variable: str, fallback: str, env: Mapping[str, str]) -> str | None:
+    """Return a base directory: the variable where it is an absolute path, else `fallback` below `HOME`; None where neither is one."""
+    named, home = env.get(variable, ""), env.get("HOME", "")
+    if named.startswith("/"):
+        return named
+    return os.path.join(home, fallback) if home.startswith("/") else None  # noqa: PTH118 - see above
 
 
 def home_directory(variable: str, fallback: str, env: Mapping[str, str]) -> str:
-    """Return a base directory: the variable where it is an absolute path, else `fallback` below the home."""
-    named = env.get(variable, "")
-    if named.startswith("/"):
-        return named
-    return os.path.join(env.get("HOME") or os.path.expanduser("~"), fallback)  # noqa: PTH111, PTH118 - see above
+    """Return a base directory as `named_directory` does, else below the home of the user database."""
+    named = named_directory(variable, fallback, env)
+    return named or os.path.join(env.get("HOME") or os.path.expanduser("~"), fallback)  # noqa: PTH111, PTH118 - see above
 
 
 def config_file(env: Mapping[str, str]) -> str:

@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from irons.testing.fake_state import Call, FakeState
 from irons.testing.faults import Fault
 from irons.testing.routes import FakeAnswer, answer
+from irons.text import rfc3339
 
 EXTENSIONS = (
     "access",
@@ -67,7 +68,7 @@ class FakeApi(FakeState):
             time = datetime(2026, 2, 19, 23, 42, 25, tzinfo=UTC) + timedelta(seconds=number)
             event = {
                 "type": "egress",
-                "timestamp": time.isoformat().replace("+00:00", "Z"),
+                "timestamp": rfc3339(time),
                 "sandbox_name": sandbox,
                 "host": host,
                 "allowed": allowed,

@@ -13,6 +13,9 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
+from irons_policy.causes import MODES
+from irons_policy.patterns import HTTPS
+
 if TYPE_CHECKING:
     from irons.testing.fake_state import Call, FakeSandbox, FakeState
 
@@ -222,10 +225,10 @@ def _egress(api: FakeState, call: Call, rest: list[str], sandbox: FakeSandbox | 
                 return {"mode": body["mode"], "cut": api.cut}
             if sandbox is not None:
                 sandbox.mode = body["mode"]
-            elif body["mode"] in ("warn", "deny"):
+            elif body["mode"] in MODES:
                 api.mode = body["mode"]
             else:
-                raise FakeRefusal(400, "the mode is warn or deny")
+                raise FakeRefusal(400, f"the mode is {' or '.join(MODES)}")
             return None
         case "GET", ["check"] if "check" in api.extensions:
             return _check(api, call)
@@ -343,7 +346,7 @@ def _check(api: FakeState, call: Call) -> dict[str, Any]:
     return {
         **({"live": missed if host.endswith(".invalid") else reached} if live else {}),
         "host": host,
-        "port": int(port or 443),
+        "port": int(port or HTTPS),
         "allowed": verdict != "blocked",
         "verdict": verdict,
         "mode": api.mode,

@@ -18,6 +18,7 @@ from typing import Any
 from irons_local.cell.layout import Ports
 from irons_local.cell.nft import rules
 from irons_local.linux import namespaces
+from irons_local.linux.namespaces import libc
 from irons_local.linux.userns_main import Say
 
 NEWPID = 0x20000000
@@ -30,8 +31,6 @@ _NUMBERS = {
     "ppc64le": (120, 203, 271),
 }
 """Numbers of `clone`, `pivot_root` and `keyctl`, for which the C library has no functions."""
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def trial(request: dict[str, Any], _say: Say) -> dict[str, Any]:
@@ -61,8 +60,8 @@ def _calls() -> None:
     """
     nowhere = b"/run/irons-is-not-here"
     probes: dict[str, Callable[[], int]] = {
-        "setns": lambda: _refused(_libc.setns(-1, 0)),
-        "umount2": lambda: _refused(_libc.umount2(nowhere, 0)),
+        "setns": lambda: _refused(libc.setns(-1, 0)),
+        "umount2": lambda: _refused(libc.umount2(nowhere, 0)),
         "sethostname": lambda: _in_fork(_call_it_something),
     }
     numbers = _NUMBERS.get(platform.machine())
@@ -70,10 +69,10 @@ def _calls() -> None:
         clone, pivot_root, keyctl = map(ctypes.c_long, numbers)
         # Two flags that exclude each other.
         both = ctypes.c_long(namespaces.NEWNS | _CLONE_FS)
-        probes["clone"] = lambda: _refused(_libc.syscall(clone, both, None, None, None, None))
-        probes["pivot_root"] = lambda: _refused(_libc.syscall(pivot_root, nowhere, nowhere))
+        probes["clone"] = lambda: _refused(libc.syscall(clone, both, None, None, None, None))
+        probes["pivot_root"] = lambda: _refused(libc.syscall(pivot_root, nowhere, nowhere))
         # A kernel without keyrings is well: crun then makes none.
-        probes["keyctl"] = lambda: _refused(_libc.syscall(keyctl, 0, -3, 0), errno.EPERM)
+        probes["keyctl"] = lambda: _refused(libc.syscall(keyctl, 0, -3, 0), errno.EPERM)
     for name, probe in probes.items():
         if number := probe():
             raise OSError(f"{name}: {os.strerror(number)}")
@@ -87,7 +86,7 @@ def _refused(result: int, *refusals: int) -> int:
 
 def _call_it_something() -> int:
     namespaces.unshare(_NEWUTS)
-    return _refused(_libc.sethostname(b"trial", 5))
+    return _refused(libc.sethostname(b"trial", 5))
 
 
 def _overlay() -> None:

@@ -23,7 +23,7 @@ from irons_local.errors import EngineError
 from irons_local.images import saving
 from irons_local.images.layers import Layers
 from irons_local.images.locks import locked, locked_now
-from irons_local.images.record import ROOTFS, Image, check_name, now
+from irons_local.images.record import ROOTFS, Image, check_name
 from irons_local.images.sources import debian, fetching
 from irons_local.images.sources.mmdebstrap import debootstrap, piped
 from irons_local.images.sources.reference import Reference
@@ -33,6 +33,7 @@ from irons_local.linux.remove_tree import remove_tree
 from irons_local.linux.userns_call import call
 from irons_local.linux.userns_main import STAGE
 from irons_local.progress import Progress, unheard
+from irons_local.times import now
 
 __all__ = ["DEFAULT", "Image", "Images"]
 

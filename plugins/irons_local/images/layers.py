@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import secrets
-import time
 from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from irons.files import write_whole
 from irons_local.errors import EngineError
 from irons_local.linux.remove_tree import remove_tree
 from irons_local.linux.userns_call import call
+from irons_local.times import now
 
 __all__ = ["DEEPEST", "TREE", "Layer", "Layers"]
 
@@ -101,7 +101,7 @@ class Layers:
             OSError: it cannot be written.
         """
         self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        layer = Layer(f"ly_{secrets.token_hex(8)}", time.time_ns() // 1000, kind, redirects=redirects)
+        layer = Layer(f"ly_{secrets.token_hex(8)}", now(), kind, redirects=redirects)
         home = self.home(layer.id)
         home.mkdir(mode=0o700)
         layer.write(home)

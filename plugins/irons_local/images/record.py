@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import time
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
@@ -14,6 +13,7 @@ from irons_local.bundle.image_config import EMPTY, ImageConfig
 from irons_local.errors import EngineError
 from irons_local.images.sources.reference import Reference
 from irons_local.spec import USERNAME
+from irons_local.times import now
 
 ROOTFS = "rootfs"
 _FILE = "image.json"
@@ -162,11 +162,6 @@ class Image:
         body = {key: value for key, value in asdict(self).items() if key in needed}
         body |= {"version": _VERSION} if self.layers else {}
         write_whole(home / _FILE, json.dumps(body), durable=True, parents=False)
-
-
-def now() -> int:
-    """Microseconds since 1970, UTC."""
-    return time.time_ns() // 1000
 
 
 def check_name(name: str) -> None:

@@ -40,10 +40,16 @@ _NS_GET_USERNS = 0xB701
 _SIOCGSKNS = 0x894C
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
-_libc = ctypes.CDLL(None, use_errno=True)
+libc = ctypes.CDLL(None, use_errno=True)
+"""The C library; what it returns is for `checked`."""
 
 
-def _check(result: int, what: str) -> int:
+def checked(result: int, what: str) -> int:
+    """Return the result of a call of the C library.
+
+    Raises:
+        OSError: it failed; `what` is what the error names.
+    """
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), what)
@@ -56,7 +62,7 @@ def unshare(flags: int) -> None:
     Raises:
         OSError: the kernel refuses.
     """
-    if _libc.unshare(flags) < 0:
+    if libc.unshare(flags) < 0:
         number = ctypes.get_errno()
         # The kernel's word for a limit of namespaces is that of a full disk.
         why = _LIMITED if number == errno.ENOSPC else os.strerror(number)
@@ -69,7 +75,7 @@ def setns(descriptor: int, kind: int) -> None:
     Raises:
         OSError: the kernel refuses.
     """
-    _check(_libc.setns(descriptor, kind), "setns")
+    checked(libc.setns(descriptor, kind), "setns")
 
 
 def mount(source: str, target: str, kind: str | None = None, flags: int = 0, data: str = "") -> None:
@@ -79,8 +85,8 @@ def mount(source: str, target: str, kind: str | None = None, flags: int = 0, dat
         OSError: the kernel refuses; its filename is the target.
     """
     encoded = [None if text is None else os.fsencode(text) for text in (source, target, kind)]
-    result = _libc.mount(*encoded, ctypes.c_ulong(flags), os.fsencode(data) if data else None)
-    _check(result, target)
+    result = libc.mount(*encoded, ctypes.c_ulong(flags), os.fsencode(data) if data else None)
+    checked(result, target)
 
 
 def prctl(option: int, value: int) -> None:
@@ -90,7 +96,7 @@ def prctl(option: int, value: int) -> None:
         OSError: the kernel refuses.
     """
     zero = ctypes.c_ulong(0)
-    _check(_libc.prctl(option, ctypes.c_ulong(value), zero, zero, zero), "prctl")
+    checked(libc.prctl(option, ctypes.c_ulong(value), zero, zero, zero), "prctl")
 
 
 def capset(*kept: int) -> None:
@@ -103,7 +109,7 @@ def capset(*kept: int) -> None:
     header = struct.pack("=Ii", _CAPABILITY_VERSION, 0)
     low, high = mask & 0xFFFFFFFF, mask >> 32
     data = struct.pack("=6I", low, low, 0, high, high, 0)
-    _check(_libc.capset(header, data), "capset")
+    checked(libc.capset(header, data), "capset")
 
 
 def owner_of(namespace: int) -> int:

@@ -7,6 +7,8 @@ import fcntl
 import os
 import struct
 
+from irons_local.linux.namespaces import PR_SET_DUMPABLE, PR_SET_PDEATHSIG, checked, libc, prctl
+
 MS_RDONLY = 0x1
 MS_NOSUID = 0x2
 MS_NODEV = 0x4
@@ -27,26 +29,16 @@ _RESOLVE_BENEATH = 0x08
 
 _FICLONE = 0x40049409
 _SYS_OPENAT2 = 437
-_PR_SET_PDEATHSIG = 1
-_PR_SET_DUMPABLE = 4
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _check(result: int, what: str) -> int:
-    if result < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), what)
-    return result
 
 
 def die_with_parent(signal_number: int) -> None:
     """Have this process signalled when its parent ends; forgotten when its user id changes (prctl(2))."""
-    _check(_libc.prctl(_PR_SET_PDEATHSIG, signal_number, 0, 0, 0), "prctl")
+    prctl(PR_SET_PDEATHSIG, signal_number)
 
 
 def stay_reachable() -> None:
     """Let this process's files in /proc belong to its own user again; a change of user id took them away."""
-    _check(_libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0), "prctl")
+    prctl(PR_SET_DUMPABLE, 1)
 
 
 def syncfs(descriptor: int) -> None:
@@ -55,7 +47,7 @@ def syncfs(descriptor: int) -> None:
     Raises:
         OSError: it could not be.
     """
-    _check(_libc.syncfs(descriptor), "syncfs")
+    checked(libc.syncfs(descriptor), "syncfs")
 
 
 def clone(target: int, source: int) -> None:
@@ -80,11 +72,11 @@ def open_beneath(directory: int, path: str, flags: int) -> int:
     resolve = _RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_MAGICLINKS
     how = struct.pack("QQQ", flags | os.O_CLOEXEC, 0, resolve)
     buffer = ctypes.create_string_buffer(how, len(how))
-    result = _libc.syscall(
+    result = libc.syscall(
         ctypes.c_long(_SYS_OPENAT2),
         ctypes.c_int(directory),
         ctypes.c_char_p(os.fsencode(path)),
         buffer,
         ctypes.c_size_t(len(how)),
     )
-    return _check(int(result), path)
+    return checked(int(result), path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from irons.command import Arg, Column, Command, Flag, Opt, View
 from irons.hookspecs import hookimpl
+from irons_policy.causes import VERDICTS
 
 _HERE = "irons_plugins.audit"
 
@@ -37,7 +38,7 @@ def irons_commands() -> list[Command]:
                 Opt(
                     ("--verdict",),
                     "Only these; warn is what mode warn let pass.",
-                    choices=("allowed", "blocked", "warn"),
+                    choices=VERDICTS,
                     kind="choice",
                 ),
                 Opt(
@@ -88,7 +89,7 @@ def irons_commands() -> list[Command]:
                 Opt(
                     ("--verdict",),
                     "Only these; warn is what mode warn let pass.",
-                    choices=("allowed", "blocked", "warn"),
+                    choices=VERDICTS,
                     kind="choice",
                 ),
                 Opt(("--host",), "Only hosts like this, such as *.example.com.", metavar="PATTERN"),

@@ -160,15 +160,20 @@ def _fix(ctx: Context, name: str, event: Event) -> str:
     """
     from irons.client.models.egress import CheckResult
     from irons_policy.causes import Cause
+    from irons_policy.patterns import HTTPS, narrowest
     from irons_policy.policy import Decision
     from irons_policy.remedy import suggestion
 
     if event.protocol in ("udp", "icmp") or event.cause not in ("", Cause.RULE, Cause.UNCOVERED, Cause.FLOOR):
         return ""
     # A plain v0 server tells no port; without one a rule covers 443 and 80.
-    port = event.port or 443
+    port = event.port or HTTPS
     try:
-        told = [ctx.api.check(_at(host, port), name) for host in (event.host, event.address) if host]
+        told = [
+            ctx.api.check(narrowest(host, port, exact=True), name)
+            for host in (event.host, event.address)
+            if host
+        ]
     except Unsupported:
         return suggestion(event.host, port) or ""
     except (ApiError, UsageError):
@@ -194,10 +199,6 @@ def _fix(ctx: Context, name: str, event: Event) -> str:
         covered=answer.covered is not False or (answer is not told[0] and told[0].list == "allow"),
     )
     return suggestion(event.host, port, decision=decision, sandbox=name) or ""
-
-
-def _at(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from irons.command import Arg, Column, Command, Flag, Opt, View
 from irons.hookspecs import hookimpl
+from irons_policy.causes import MODES
 
 _HERE = "irons_plugins.egress"
 
@@ -99,7 +100,7 @@ def irons_commands() -> list[Command]:
                 Arg(
                     "mode",
                     "The mode to set; without one it is shown.",
-                    choices=("deny", "warn", "account"),
+                    choices=(*MODES, "account"),
                     kind="choice",
                     takes="?",
                 ),

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from irons.errors import UsageError
 
 if TYPE_CHECKING:
-    from irons_policy.rules import Rule
+    from irons_policy.rules import ListName, Rule
 
 
 def checked(
     text: str,
-    kind: Literal["allow", "deny"],
+    kind: ListName,
     *,
     private: Sequence[str] = (),
     broad: bool = False,

@@ -16,11 +16,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from irons.errors import UsageError
 from irons.text import clean
 from irons_plugins.egress.patterns import checked
+from irons_policy.causes import MODES
+from irons_policy.rules import LISTS, ListName
 
 if TYPE_CHECKING:
     from irons_policy.rules import Rule
@@ -66,11 +68,11 @@ def parse_policy(text: str, name: str) -> PolicyFile:
         raise UsageError(f"{name} is not TOML: {error}") from None
     problems = list(_strangers(document, text))
     mode = document.get("mode")
-    if mode is not None and mode not in ("warn", "deny"):
-        problems.append((_line(text, "", "mode"), f"mode is warn or deny, not {mode!r}"))
+    if mode is not None and mode not in MODES:
+        problems.append((_line(text, "", "mode"), f"mode is {' or '.join(MODES)}, not {mode!r}"))
     rules: list[Rule] = []
     seen: dict[str, str] = {}
-    for kind in ("allow", "deny"):
+    for kind in LISTS:
         table = document.get(kind, {})
         if not isinstance(table, dict):
             problems.append((_line(text, "", kind), f"{kind} is a table of rules"))
@@ -97,13 +99,13 @@ def render_policy(mode: str | None, rules: Iterable[Rule]) -> str:
     """Return a policy as the text of its file, which reads back as the same policy."""
     kept = list(rules)
     lines = [f"mode = {_quoted(mode)}"] if mode else []
-    for kind in ("allow", "deny"):
+    for kind in LISTS:
         lines += ["", f"[{kind}]"]
         lines += [f"{_quoted(rule.pattern.text)} = {_value(rule)}" for rule in kept if rule.list == kind]
     return "\n".join(lines).lstrip("\n") + "\n"
 
 
-def _rule(key: str, value: object, kind: Literal["allow", "deny"]) -> Rule:
+def _rule(key: str, value: object, kind: ListName) -> Rule:
     fields: object = {"note": value} if isinstance(value, str) else value
     if not isinstance(fields, dict):
         raise UsageError(
@@ -122,7 +124,7 @@ def _rule(key: str, value: object, kind: Literal["allow", "deny"]) -> Rule:
 
 def _strangers(document: Mapping[str, Any], text: str) -> Iterator[tuple[int, str]]:
     for key in document:
-        if key not in ("mode", "allow", "deny"):
+        if key not in ("mode", *LISTS):
             yield _line(text, "", key), f"{clean(key)!r} is none of mode, allow and deny"
 
 

@@ -12,13 +12,13 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from irons_plugins.egress.rows import Suggestion
+from irons_policy.patterns import HTTPS, narrowest
 
 if TYPE_CHECKING:
     from irons_policy.event import Event
     from irons_policy.rules import Rule
 
 _TCP = ("", "tcp", "http", "tls")
-_WEB = (443, 80)
 _VOWELS = frozenset("aeiouy")
 
 
@@ -60,7 +60,7 @@ def suggestions(events: Iterable[Event], rules: Sequence[Rule]) -> list[Suggesti
         """The pattern that would cover it; None where a rule does, or none can."""
         try:
             host = canonical_host(text)
-            pattern = read_pattern(pattern_of(host.text, port)).text
+            pattern = read_pattern(narrowest(host.text, port)).text
         except (HostError, PatternError):
             return None
         return pattern if decide(policy, host, port).rule is None else None
@@ -69,7 +69,7 @@ def suggestions(events: Iterable[Event], rules: Sequence[Rule]) -> list[Suggesti
     for event in events:
         if event.protocol not in _TCP or "unresolved" in (event.outcome, event.cause):
             continue
-        port = event.port or _WEB[0]
+        port = event.port or HTTPS
         pattern = wanted(event.host, port)
         if pattern is not None:
             seen.setdefault(pattern, _Seen()).add(event, port)
@@ -80,13 +80,6 @@ def suggestions(events: Iterable[Event], rules: Sequence[Rule]) -> list[Suggesti
         for pattern, one in seen.items()
     ]
     return sorted(found, key=lambda each: (-each.hits, each.pattern))
-
-
-def pattern_of(host: str, port: int) -> str:
-    """Return the narrowest pattern that covers a host on a port: without a port it is 443 and 80."""
-    if port in _WEB:
-        return host
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def looks_random(label: str) -> bool:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from irons.text import clean
 
 if TYPE_CHECKING:
-    from irons_plugins.egress.rows import Change, Drift, Mode, PolicyRow
+    from irons.client.models.egress import ModeInfo
+    from irons_plugins.egress.rows import Change, Drift, PolicyRow
 
 _DONE = {"allow": "allowed", "deny": "denied", "": "no longer in a list"}
 _SIGNS = {"added": "+", "removed": "-", "changed": "~"}
@@ -23,7 +24,7 @@ def change(row: Change) -> str:
     return f"{clean(row.pattern)} is{before} {_DONE.get(row.list, clean(row.list))}{where}{cut}.{covers}"
 
 
-def mode(row: Mode) -> str:
+def mode(row: ModeInfo) -> str:
     """Return the mode, and after it the sandboxes that have another."""
     source = f" ({clean(row.source)})" if row.sandbox else ""
     differs = ", ".join(f"{clean(name)}: {clean(other)}" for name, other in row.differs.items())

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from irons.command import Arg, Column, Command, Flag, Opt, View
 from irons.errors import UsageError
+from irons_policy.causes import MODES
 
 if TYPE_CHECKING:
     from irons.client.api import Sandbox
@@ -50,7 +51,7 @@ CREATE = Command(
         Opt(
             ("--mode",),
             "Its own egress mode. [default: deny with --allow]",
-            choices=("warn", "deny"),
+            choices=MODES,
             kind="choice",
         ),
         Opt(

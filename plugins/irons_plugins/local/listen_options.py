@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from irons.errors import UsageError
 from irons.files import write_whole
+from irons.settings.loopback import is_loopback
 
 if TYPE_CHECKING:
     from irons_local.paths import Paths
@@ -45,7 +46,7 @@ class Listening:
         if listen == OFF and tls_cert:
             raise UsageError("--tls-cert and --tls-key are for an address, and --listen off has none")
         host, port = _address(listen) if listen and listen != OFF else (None, None)
-        if host and not _is_loopback(host) and not tls_cert:
+        if host and not is_loopback(host) and not tls_cert:
             raise UsageError(
                 f"{host} is reachable from other machines: that needs TLS",
                 hint="add --tls-cert FILE and --tls-key FILE",
@@ -103,7 +104,3 @@ def _literal(host: str, option: str) -> None:
         raise UsageError(
             f"{option} takes an address of this machine, such as 127.0.0.1, not {host!r}"
         ) from None
-
-
-def _is_loopback(host: str) -> bool:
-    return ip_address(host).is_loopback

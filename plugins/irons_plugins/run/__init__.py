@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from irons.command import Arg, Command, Flag, Opt
 from irons.hookspecs import hookimpl
+from irons_policy.causes import MODES
 
 
 @hookimpl
@@ -24,7 +25,7 @@ def irons_commands() -> list[Command]:
                 Opt(
                     ("--mode",),
                     "Its egress mode. [default: deny with --allow]",
-                    choices=("warn", "deny"),
+                    choices=MODES,
                     kind="choice",
                 ),
                 Opt(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from irons_policy.event import Event
+from irons_policy.patterns import narrowest
 
 Verdict = Literal["allowed", "denied", "warned"]
 
@@ -35,10 +36,7 @@ def lost(event: Event) -> bool:
 
 def target_of(event: Event) -> str:
     """Return an attempt's host as a rule would name it: with its port where that is not one of the web's."""
-    if event.port in (None, 80, 443):
-        return event.host
-    host = f"[{event.host}]" if ":" in event.host else event.host
-    return f"{host}:{event.port}"
+    return event.host if event.port is None else narrowest(event.host, event.port)
 
 
 @dataclass

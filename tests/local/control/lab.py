@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 import httpx
 
+from irons_local import times
 from irons_local.config.server import LocalTable, ServerConfig
-from irons_local.control.schema import times
 from irons_local.control.server import Server
 from irons_local.control.store.database import Store
 from irons_local.control.store.terms import Instant

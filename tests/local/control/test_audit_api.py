@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from tests.local.control.lab import Lab, control_plane, run, until
 
+from irons_local import times
 from irons_local.control.api import audit as routes_audit
 from irons_local.control.audit import log
 from irons_local.control.audit.events import NEWEST
-from irons_local.control.schema import times
 
 RUN = "1700000000000000-4242-0"
 

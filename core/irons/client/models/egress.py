@@ -174,8 +174,10 @@ class PolicyDiff(NamedTuple):
     @classmethod
     def of(cls, answer: Mapping[str, Any]) -> PolicyDiff:
         """Read an answer of `PUT …/egress`."""
-        kinds = (tuple(map(ListedRule.of, rows_of(answer, kind))) for kind in ("added", "removed", "changed"))
-        return cls(*kinds, count_of(answer.get("cut")))
+        added, removed, changed = (
+            tuple(map(ListedRule.of, rows_of(answer, kind))) for kind in ("added", "removed", "changed")
+        )
+        return cls(added, removed, changed, count_of(answer.get("cut")))
 
 
 class ModeInfo(NamedTuple):

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from irons_local import times
 from irons_local.control.api.routing import ApiCall, ApiRoute
 from irons_local.control.audit.events import NEWEST, PAGE, SPELLINGS, Query, outcomes_of, verdicts_of
 from irons_local.control.audit.hosts_tried import HostQuery
 from irons_local.control.audit.log import LONGEST_WAIT
 from irons_local.control.audit.summary import MOST, OTHERS
-from irons_local.control.schema import times
 from irons_local.control.schema.errors import bad
 from irons_local.control.schema.schemas import Schema, text
 from irons_local.control.store import sandboxes
-from irons_policy.causes import Outcome
-from irons_policy.event import FIELDS, RECORDED, VERDICTS, BoolField, HeadField, Kind, NumberField, WordField
+from irons_policy.causes import VERDICTS, Outcome
+from irons_policy.event import FIELDS, RECORDED, BoolField, HeadField, Kind, NumberField, WordField
 
 _TOKEN = 2**63 - 1
 _VERDICT = "|".join(SPELLINGS)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from irons_local.control.api.routing import ApiCall, ApiRoute, Handler
-from irons_local.control.egress.rules_and_modes import MODES, PolicyChange
+from irons_local.control.egress.rules_and_modes import PolicyChange
 from irons_local.control.egress.rules_input import patterns_to_remove, rules_of, rules_to_put
 from irons_local.control.schema.errors import bad
 from irons_local.control.schema.rules_schema import (
@@ -20,11 +20,11 @@ from irons_local.control.schema.rules_schema import (
     SHOWN_RULE,
 )
 from irons_local.control.schema.schemas import Schema, listing, optional, record, text
-from irons_local.control.schema.times import rfc3339
 from irons_local.control.store.sandboxes import NAME
-from irons_policy.causes import Cause
-from irons_policy.patterns import covers, read_pattern
-from irons_policy.rules import ListName, Rule
+from irons_local.times import rfc3339
+from irons_policy.causes import MODES, VERDICTS, Cause
+from irons_policy.patterns import HTTPS, covers, read_pattern
+from irons_policy.rules import LISTS, SCOPES, ListName, Rule
 
 _MODE: Schema = text(8, enum=list(MODES))
 _SHOWN_MODE: Schema = {"type": "string", "enum": list(MODES)}
@@ -36,7 +36,7 @@ _DRY_RUN: Schema = {"type": "boolean"}
 _CHANGED_RULE: dict[str, Schema] = {
     "pattern": {"type": "string"},
     "covers": {"type": "string"},
-    "list": {"type": "string", "enum": ["allow", "deny"]},
+    "list": {"type": "string", "enum": list(LISTS)},
     "changed": {"type": "boolean"},
 }
 _RULE_ANSWER: Schema = {
@@ -72,7 +72,7 @@ _DECISION: Schema = {
         "host": {"type": "string"},
         "port": {"type": "integer"},
         "allowed": {"type": "boolean"},
-        "verdict": {"type": "string", "enum": ["allowed", "blocked", "warn"]},
+        "verdict": {"type": "string", "enum": list(VERDICTS)},
         "mode": _SHOWN_MODE,
         "rule": {"type": ["string", "null"]},
         "list": {"type": ["string", "null"]},
@@ -256,7 +256,7 @@ ROUTES = (
             "type": "object",
             "properties": {
                 "mode": _SHOWN_MODE,
-                "source": {"type": "string", "enum": ["account", "sandbox"]},
+                "source": {"type": "string", "enum": list(SCOPES)},
                 "differs": {"type": "object", "additionalProperties": _SHOWN_MODE},
             },
             "required": ["mode"],
@@ -317,7 +317,7 @@ def _name(call: ApiCall) -> str | None:
 
 def _account_has_a_mode(call: ApiCall) -> None:
     if _name(call) is None and call.body.get("mode", "") is None:
-        raise bad("the account's mode is warn or deny; only a sandbox can follow another's")
+        raise bad(f"the account's mode is {' or '.join(MODES)}; only a sandbox can follow another's")
 
 
 def _rule(rule: Rule) -> Mapping[str, Any]:
@@ -333,10 +333,10 @@ def _rule(rule: Rule) -> Mapping[str, Any]:
 
 
 def _host_and_port(given: str) -> tuple[str, int]:
-    """HOST, HOST:PORT or [IPV6]:PORT; 443 where no port is given."""
+    """HOST, HOST:PORT or [IPV6]:PORT; that of HTTPS where no port is given."""
     host, colon, port = given.rpartition(":")
     if not colon or (":" in host and not host.endswith("]")) or given.endswith("]"):
-        return given, 443
+        return given, HTTPS
     if not port.isascii() or not port.isdigit() or not 0 < int(port[:6]) < 65536:
         raise bad(f"{port[:20]!r} is not a port: a number from 1 to 65535")
     return host, int(port)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from irons_local import times
 from irons_local.config.server import ServerConfig
 from irons_local.control.audit.log import Audit
 from irons_local.control.clients.gateways import Gateways
@@ -14,7 +15,6 @@ from irons_local.control.sandbox.deadlines import SandboxDeadlines
 from irons_local.control.sandbox.holds import Holds
 from irons_local.control.sandbox.lifecycle import Lifecycle
 from irons_local.control.sandbox.ssh_ports import SshPorts
-from irons_local.control.schema import times
 from irons_local.control.store.database import Store
 from irons_local.control.store.keyring import KeyRing
 from irons_local.engines.protocol import Engine

@@ -8,16 +8,15 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from irons_local import times
 from irons_local.bundle import entrypoint
 from irons_local.control.api.plane import Plane
 from irons_local.control.api.routing import ApiAnswer, ApiCall, ApiRoute
-from irons_local.control.egress.rules_and_modes import MODES
 from irons_local.control.egress.rules_input import rules_of
 from irons_local.control.sandbox.deadlines import LONGEST
 from irons_local.control.sandbox.engine_registry import BUILT_IN
 from irons_local.control.sandbox.holds import ANSWERED_AFTER
 from irons_local.control.sandbox.variables import VARIABLES, checked
-from irons_local.control.schema import times
 from irons_local.control.schema.errors import HttpError, conflict, missing, unready
 from irons_local.control.schema.labels import FILTER, meets, wanted_labels
 from irons_local.control.schema.public_key import checked_key
@@ -32,6 +31,7 @@ from irons_local.images.catalog import DEFAULT, Images
 from irons_local.images.sources.reference import Reference
 from irons_local.limits import Limits
 from irons_local.linux import disk_images
+from irons_policy.causes import MODES
 
 _PATIENCE = 2.0
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from irons.version import __version__
+from irons_local import times
 from irons_local.control.api.routing import ApiAnswer, ApiCall, ApiRoute
-from irons_local.control.schema import times
 from irons_local.control.schema.errors import conflict, missing
 from irons_local.control.schema.schemas import Schema, record, text
 from irons_local.control.store import keys, sandboxes

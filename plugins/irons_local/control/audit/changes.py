@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
+
+from irons_local.times import now
 
 MOST = 1_000
 """Changed events that are remembered of each sandbox."""
@@ -28,7 +29,7 @@ class Changes:
     """
 
     def __init__(self) -> None:
-        self._last = time.time_ns() // 1_000
+        self._last = now()
         self._of: dict[int, dict[int, int]] = {}
 
     def note(self, changed: Iterable[tuple[int, int]]) -> None:

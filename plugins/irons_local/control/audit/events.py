@@ -10,7 +10,7 @@ from typing import Any
 
 from irons_local.control.audit.changes import ChangedEvents
 from irons_local.control.schema.errors import bad, missing
-from irons_local.control.schema.times import rfc3339
+from irons_local.times import rfc3339
 from irons_policy.causes import Outcome
 from irons_policy.event import RECORDED
 

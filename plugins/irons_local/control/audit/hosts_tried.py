@@ -9,7 +9,7 @@ from typing import Any
 
 from irons_local.control.audit.events import host_pattern, subject_of
 from irons_local.control.audit.summary import DOMAIN, MOST, REST
-from irons_local.control.schema.times import rfc3339
+from irons_local.times import rfc3339
 
 _SELECT = (
     "SELECT host, port, verdict, max(folded) AS folded, min(first) AS first, max(last) AS last, "

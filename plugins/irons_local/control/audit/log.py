@@ -9,13 +9,13 @@ from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from typing import Any
 
+from irons_local import times
 from irons_local.control.audit import events, hosts_tried, retention
 from irons_local.control.audit.changes import Changes
 from irons_local.control.audit.events import Page, Query
 from irons_local.control.audit.hosts_tried import HostQuery
 from irons_local.control.audit.ingest import Ingest, IngestResult
 from irons_local.control.audit.retention import Retention
-from irons_local.control.schema import times
 from irons_local.control.store.database import Store, StoreError
 
 _log = logging.getLogger(__name__)

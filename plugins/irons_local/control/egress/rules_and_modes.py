@@ -34,7 +34,6 @@ T = TypeVar("T")
 Hosts = Callable[[], Mapping[str, tuple[Address, ...]]]
 """Gives `[local.hosts]` of the settings as they are now."""
 
-MODES = ("warn", "deny")
 _GONE = float("inf")
 _LARGEST_POLICY = 3 * 1024 * 1024
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from irons_local.control.schema.schemas import Schema, listing, optional, record, text
+from irons_policy.rules import LISTS
 
 MOST_RULES = 5_000
 PATTERN = text(400, minLength=1, pattern=r"^\S+$")
@@ -13,7 +14,7 @@ BROAD: Schema = {"type": "boolean"}
 RULE = record(
     {
         "pattern": PATTERN,
-        "list": text(8, enum=["allow", "deny"]),
+        "list": text(8, enum=list(LISTS)),
         "private": PRIVATE,
         "note": NOTE,
         "broad": BROAD,
@@ -26,7 +27,7 @@ SHOWN_RULE: Schema = {
     "type": "object",
     "properties": {
         "pattern": {"type": "string"},
-        "list": {"type": "string", "enum": ["allow", "deny"]},
+        "list": {"type": "string", "enum": list(LISTS)},
         "private": {"type": "array", "items": {"type": "string"}},
         "broad": {"type": "boolean"},
         "note": {"type": ["string", "null"]},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from irons_local.control.schema import times
+from irons_local import times
 from irons_local.control.store import keys
 from irons_local.control.store.database import Store
 from irons_local.control.store.keys import StoredKey

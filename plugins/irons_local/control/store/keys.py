@@ -7,7 +7,7 @@ import secrets
 import sqlite3
 from dataclasses import dataclass
 
-from irons_local.control.schema import times
+from irons_local import times
 
 _PREFIX = "irons_"
 

@@ -10,11 +10,12 @@ from dataclasses import replace as altered
 from functools import lru_cache
 from typing import cast
 
-from irons_local.control.schema import times
+from irons_local import times
 from irons_local.control.store.sandboxes import StoredSandbox
 from irons_policy.addresses import Address
+from irons_policy.causes import Mode
 from irons_policy.patterns import Pattern, parse_network, read_pattern
-from irons_policy.policy import Mode, Policy
+from irons_policy.policy import Policy
 from irons_policy.rules import ListName, Rule, RuleChange, Scope, diff_rules
 
 ACCOUNT = ""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
-from irons_local.control.schema import times
+from irons_local import times
 from irons_local.control.schema.errors import bad, missing
 from irons_local.control.schema.labels import LABELS, checked_labels
 from irons_local.control.schema.schemas import Schema, optional, text

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from irons_local.control.schema import times
+from irons_local import times
 
 SECOND = 1_000_000
 """Microseconds."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from irons_local.gateway.decide import pages, refusals
 from irons_local.gateway.http1.authority import BadRequestError
 from irons_local.gateway.http1.requests import Requests
 from irons_local.gateway.streams.stream import Wire
+from irons_local.times import rfc3339
 
 if TYPE_CHECKING:
     from irons_local.gateway.accept.cell import Cell
@@ -30,7 +30,7 @@ def view(cell: Cell, folder: Folder) -> dict[str, Any]:
         "rules": [{key: rule.get(key) for key in ("pattern", "list", "scope")} for rule in rules],
         "refusals": [
             {
-                "time": datetime.fromtimestamp(each.at / 1e6, UTC).isoformat().replace("+00:00", "Z"),
+                "time": rfc3339(each.at),
                 "host": each.refusal.host,
                 "port": each.refusal.port,
                 "protocol": each.refusal.protocol,

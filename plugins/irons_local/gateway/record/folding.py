@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from irons_local.gateway.record.journal import Entry, Journal, JournalError, microseconds
+from irons_local.gateway.record.journal import Entry, Journal, JournalError
 from irons_local.gateway.record.refusal import Refusal
+from irons_local.times import now
 from irons_policy.causes import Cause, Outcome
 from irons_policy.event import record
 
@@ -114,9 +115,9 @@ class Folder:
         recent = self.of(cell).recent
         if recent and recent[-1].refusal == refusal:
             recent[-1].count += count
-            recent[-1].at = microseconds()
+            recent[-1].at = now()
         else:
-            recent.append(Remembered(microseconds(), refusal, command, count))
+            recent.append(Remembered(now(), refusal, command, count))
 
     def dropped(self, cell: str, count: int, why: Dropped) -> None:
         """Take note of attempts that were refused and cannot be logged one by one."""

@@ -12,12 +12,12 @@ import contextlib
 import fcntl
 import json
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 from irons_local.gateway.record.tally import CounterFile
+from irons_local.times import now
 
 Kind = Literal["open", "verdict", "close", "event", "dropped", "fold", "end"]
 
@@ -27,11 +27,6 @@ _ENCODE = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
 
 class JournalError(Exception):
     """A record could not be written; what it was to speak of must not happen."""
-
-
-def microseconds() -> int:
-    """Now, in microseconds since 1970 UTC."""
-    return time.time_ns() // 1000
 
 
 class Run:
@@ -64,7 +59,7 @@ class Run:
         Raises:
             JournalError: the kernel did not take it whole.
         """
-        begun = f'{self._begun}{self._seq + 1},"at":{microseconds()},"kind":"{kind}"'
+        begun = f'{self._begun}{self._seq + 1},"at":{now()},"kind":"{kind}"'
         line = f"{begun},{_ENCODE(fields)[1:]}\n".encode() if fields else f"{begun}}}\n".encode()
         try:
             written = os.write(self._fd, line)
@@ -281,7 +276,7 @@ class Journal:
             self._end(old)
 
     def _begin(self) -> Run:
-        run = Run(self._directory, f"{microseconds()}-{os.getpid()}-{self._worker}")
+        run = Run(self._directory, f"{now()}-{os.getpid()}-{self._worker}")
         self._runs.add(run)
         return run
 

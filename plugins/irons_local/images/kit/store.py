@@ -16,11 +16,12 @@ from irons_local.bundle.oci import KIT_DIRECTORY
 from irons_local.errors import EngineError
 from irons_local.images.kit.collect import AUTH, SESSION, SHELL, SSHD, TINI, VERSION
 from irons_local.images.locks import locked
-from irons_local.images.record import Image, now
+from irons_local.images.record import Image
 from irons_local.linux.idmap import outer_map
 from irons_local.linux.remove_tree import remove_tree
 from irons_local.linux.userns_call import call
 from irons_local.progress import Progress, unheard
+from irons_local.times import now
 
 _COLLECT = "irons_local.images.kit.collect:collect"
 _FILE = "kit.json"

@@ -5,9 +5,10 @@ Source: the grammar of `distribution/reference` and the OCI distribution specifi
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from typing import NamedTuple
+
+from irons.settings.loopback import is_loopback
 
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?"
@@ -59,9 +60,4 @@ class Reference(NamedTuple):
     def is_on_this_machine(self) -> bool:
         """True where the registry is at a loopback address, to which plain HTTP is as good as TLS."""
         host = self.host.rpartition(":")[0] if re.search(r":[0-9]+$", self.host) else self.host
-        if host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(host.strip("[]")).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(host.strip("[]"))

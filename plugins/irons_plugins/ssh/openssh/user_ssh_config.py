@@ -5,9 +5,10 @@ from __future__ import annotations
 import shlex
 import subprocess
 from collections.abc import Mapping
-from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+from irons.settings.loopback import is_loopback
 
 if TYPE_CHECKING:
     from irons_plugins.ssh.connect.target import Target
@@ -49,7 +50,7 @@ def carried_over(target: Target, env: Mapping[str, str]) -> Carried:
     own, plain = asked(target, str(config), env), asked(target, "none", env)
     differs = {key: values for key, values in own.items() if plain and values != plain.get(key)}
     options = {name: _value(differs[key][0]) for key, name in CARRIED.items() if key in differs}
-    way = "" if _is_here(target.host) else _way_options(own)
+    way = "" if is_loopback(target.host) else _way_options(own)
     if way:
         options["ProxyCommand"] = way
     return Carried(options, tuple(map(_value, differs.get("identityfile", ()))))
@@ -57,13 +58,6 @@ def carried_over(target: Target, env: Mapping[str, str]) -> Carried:
 
 def _value(text: str) -> str:
     return f'"{text}"' if " " in text and '"' not in text else text
-
-
-def _is_here(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _way_options(own: Mapping[str, list[str]]) -> str:
