@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from irons.client.names import NameCache
 from irons.errors import ConfigError, Conflict, Interrupted, IronsError, NotFound, UsageError
-from irons_plugins.lifecycle.handlers import forget
+from irons_plugins.lifecycle.destroyed import forget
 from irons_plugins.lifecycle.several import Failures
 from irons_plugins.lifecycle.waiting import CREATE_GRACE, wait_for
 from irons_plugins.ssh.connect.identities import Identities

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from irons.client.api import Sandbox
 from irons.command import Result, View
 from irons.errors import Conflict, IronsError, NotFound, Unsupported, UsageError
 from irons_plugins.lifecycle import LISTED
+from irons_plugins.lifecycle.destroyed import Destroyed, forget
 from irons_plugins.lifecycle.several import Failures
 from irons_plugins.lifecycle.views import told
 from irons_plugins.lifecycle.waiting import patience, wait_for
@@ -127,13 +128,6 @@ def wait(
         yield told(wait_for(ctx, name, state, max(0.0, deadline - time.monotonic())))
 
 
-class Destroyed(NamedTuple):
-    """A sandbox that is no more."""
-
-    name: str
-    status: str = "destroyed"
-
-
 def destroy(
     ctx: Context,
     *,
@@ -230,16 +224,6 @@ def destroy_one(ctx: Context, name: str, *, force: bool, timeout: float | None =
         wait_for(ctx, name, "stopped", patience(ctx, timeout))
         ctx.api.destroy(name)
     forget(ctx, name)
-
-
-def forget(ctx: Context, name: str) -> None:
-    """Forget what this machine keeps of a sandbox that is gone."""
-    from irons_plugins.ssh.config.handlers import left
-
-    ctx.names.forget(name)
-    left(ctx, name)
-    if ctx.session is not None and ctx.settings["sandbox"] == name:
-        ctx.session.use(None)
 
 
 def status(

@@ -11,7 +11,7 @@ from irons.text import clean, size_text
 
 if TYPE_CHECKING:
     from irons.client.api import Sandbox
-    from irons_plugins.lifecycle.handlers import Destroyed
+    from irons_plugins.lifecycle.destroyed import Destroyed
 
 CIRCLES: Mapping[str, str] = {
     "running": "🟢",

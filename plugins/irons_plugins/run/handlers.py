@@ -24,7 +24,7 @@ from irons_plugins.ssh.ending.denial_summary import Refusals
 from irons_plugins.ssh.ending.telling import asked_form, ended_by, tell
 from irons_plugins.ssh.execute.program import Program, run_program
 from irons_plugins.ssh.execute.report import Captured, error_object, reported
-from irons_plugins.ssh.openssh.endings import FAILED
+from irons_plugins.ssh.openssh.exit_codes import FAILED
 from irons_plugins.ssh.openssh.subprocess import Sinks, ended_by_signals
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from irons_plugins.ssh.connect.connect_info import Entrance, entrance
 from irons_plugins.ssh.ending.log import SshLog
 from irons_plugins.ssh.ending.telling import ended_by
 from irons_plugins.ssh.openssh.command_line import ssh_argv
-from irons_plugins.ssh.openssh.endings import FAILED, aftermath
+from irons_plugins.ssh.openssh.endings import aftermath
+from irons_plugins.ssh.openssh.exit_codes import FAILED
 from irons_plugins.ssh.openssh.subprocess import Sinks, run_piped
 
 if TYPE_CHECKING:

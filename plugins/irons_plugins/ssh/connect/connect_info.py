@@ -11,7 +11,7 @@ from irons_plugins.ssh.connect.identities import Identities
 from irons_plugins.ssh.connect.known_hosts import told_host_key
 from irons_plugins.ssh.connect.target import Target, target_of
 from irons_plugins.ssh.openssh.command_line import CHECKED, PINNED, UNCHECKED, Options, proxy_command, quoted
-from irons_plugins.ssh.openssh.endings import FAILED
+from irons_plugins.ssh.openssh.exit_codes import FAILED
 from irons_plugins.ssh.openssh.user_ssh_config import carried_over
 
 if TYPE_CHECKING:

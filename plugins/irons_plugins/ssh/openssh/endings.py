@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from irons.errors import ApiError, Conflict, IronsError, NotFound
 from irons.text import clean, size_text
+from irons_plugins.ssh.openssh.exit_codes import FAILED, OPENSSH_FAILED, OUT_OF_TIME
 from irons_plugins.ssh.openssh.marks import ProgramEnd
 from irons_plugins.ssh.openssh.subprocess import Signalled
 
@@ -15,14 +16,6 @@ if TYPE_CHECKING:
     from irons_plugins.ssh.connect.connect_info import Entrance
     from irons_plugins.ssh.ending.log import SshLog
     from irons_plugins.ssh.openssh.marks import Marks
-
-FAILED = 125
-"""The exit code of `ssh` and `exec` where irons itself failed: every other one may be the remote command's."""
-
-OUT_OF_TIME = 124
-
-OPENSSH_FAILED = 255
-"""OpenSSH's exit code where it failed itself, unless it is the remote program's."""
 
 
 class SshEnding(NamedTuple):
