@@ -343,6 +343,7 @@ def test_status_as_json(run_irons: Runner, fake_api: FakeApi) -> None:
         "ends_in": None,
         "ends_by": "",
         "ends_with": "",
+        "note": "",
     }
 
 
