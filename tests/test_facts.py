@@ -29,6 +29,8 @@ PLACES = [
             "plugins/irons_local/gateway/accept/dns.py",
         },
     ),
+    (r"\"irons\.internal\"", {"core/irons_policy/hostnames.py"}),
+    (r"2 ?\*\* ?63", {"core/irons_policy/event.py"}),
     (r"\[\{host\}\]:\{port\}", {"core/irons_policy/patterns.py"}),
 ]
 """What a fact looks like in code, and where it may: rules about the name `localhost` are a fact of their own."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from irons_policy.hostnames import Host
+from irons_policy.hostnames import INTERNAL, Host
 from irons_policy.policy import Policy
 from irons_policy.rules import Rule
 
 Kind = Literal["SRV", "TXT"]
 
-_SELF = "irons.internal"
 _MOST_LABELS = 2
 """A service and its protocol (RFC 2782)."""
 _MOST_LABEL = 16
@@ -39,7 +38,7 @@ def question_rule(policy: Policy, name: str, kind: Kind) -> Rule | None:
         kind: the type of the records.
     """
     owner = owner_of(name)
-    if not owner or owner in {"localhost", _SELF}:
+    if not owner or owner in {"localhost", INTERNAL}:
         return None
     service = name.split(".")[: -len(owner.split("."))]
     if len(service) > _MOST_LABELS or any(len(label) > _MOST_LABEL for label in service):

@@ -10,6 +10,8 @@ from irons_policy.addresses import Address, ends_in_number, loose_ipv4, unmapped
 
 MAX_NAME = 253
 MAX_LABEL = 63
+INTERNAL = "irons.internal"
+"""The name that the gateway itself answers in every sandbox."""
 
 _LABEL = re.compile(r"[a-z0-9_-]+")
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 from irons_policy import floor
 from irons_policy.addresses import Network, ends_in_number, is_single, loose_ipv4, unmapped_network
-from irons_policy.hostnames import Host, HostError, check_labels
+from irons_policy.hostnames import INTERNAL, Host, HostError, check_labels
 from irons_policy.idn import PatternError, check_suffix, to_ascii
 
 __all__ = [
@@ -36,7 +36,6 @@ _PREFIX = re.compile(r"0|[1-9][0-9]{0,2}")
 _HEX_GROUPS = re.compile(r"[0-9a-fA-F:.]+")
 _SCHEME_PORTS = {"http": None, "https": None, "ws": None, "wss": None, "ssh": 22, "git": 9418, "ftp": 21}
 _JOINERS = "\u200c\u200d"
-_SELF = "irons.internal"
 # A name may shrink in UTS 46, but not from more than this to something that anyone meant.
 _LONGEST = 1024
 
@@ -306,6 +305,6 @@ def _name(text: str, *, mapped: bool) -> str:
         raise PatternError(f"{text!r}: {error}") from None
     if ends_in_number(name):
         raise PatternError(f"{text!r} ends in a number, so it is an address; write addresses plainly")
-    if name == _SELF:
-        raise PatternError(f"{_SELF} is answered by irons itself, in every sandbox; no rule changes that")
+    if name == INTERNAL:
+        raise PatternError(f"{INTERNAL} is answered by irons itself, in every sandbox; no rule changes that")
     return name

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from irons.client.api import PAGE_SIZE
 from irons.client.models.audit import EventUpdate, Pages
 from irons.errors import ApiError, AuthError, NotFound, Unreachable, Unsupported
+from irons_policy.event import LARGEST
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -28,7 +29,7 @@ LONG_POLL = 20
 PIPED_POLL = 2
 """The same where a pipe is written to: between two questions it is looked whether anybody still reads it."""
 
-FROM_NOW = 2**63 - 1
+FROM_NOW = LARGEST
 """The cursor of changes of who knows of none yet."""
 
 REMEMBERED = 10_000

@@ -15,13 +15,12 @@ from irons_local.control.schema.errors import bad
 from irons_local.control.schema.schemas import Schema, text
 from irons_local.control.store import sandboxes
 from irons_policy.causes import VERDICTS, Outcome
-from irons_policy.event import FIELDS, RECORDED, BoolField, HeadField, Kind, NumberField, WordField
+from irons_policy.event import FIELDS, LARGEST, RECORDED, BoolField, HeadField, Kind, NumberField, WordField
 
-_TOKEN = 2**63 - 1
 _VERDICT = "|".join(SPELLINGS)
 _OUTCOME = "|".join(Outcome)
 _QUERY: Mapping[str, Schema] = {
-    "pageToken": {"type": "integer", "minimum": 0, "maximum": _TOKEN},
+    "pageToken": {"type": "integer", "minimum": 0, "maximum": LARGEST},
     "since": text(40, format="date-time"),
     "until": text(40, format="date-time"),
     "verdict": text(60, pattern=f"^(({_VERDICT})(,({_VERDICT}))*)?$"),
@@ -30,7 +29,7 @@ _QUERY: Mapping[str, Schema] = {
     "limit": {"type": "integer", "minimum": 1, "maximum": 10_000_000},
     "wait": {"type": "number", "minimum": 0, "maximum": 86_400},
     "page_size": {"type": "integer", "minimum": 1, "maximum": NEWEST},
-    "changes": {"type": "integer", "minimum": 0, "maximum": _TOKEN},
+    "changes": {"type": "integer", "minimum": 0, "maximum": LARGEST},
 }
 _NOT_V1 = "this is the v0 API; its events are in `events`"
 _TEXT: Schema = {"type": "string"}
@@ -205,7 +204,7 @@ _WHAT = (
     f"Egress events after `pageToken`, oldest first: {PAGE:,} in an answer, or `page_size`. `limit` keeps the newest so many, "
     f"`wait` holds the answer until there is an event, for {LONGEST_WAIT:.0f} seconds at most. "
     "`changes` asks for events up to `pageToken` that changed since, such as connections that ended: it is the "
-    f"`change_token` of the answer before, and {_TOKEN} means from now on. "
+    f"`change_token` of the answer before, and {LARGEST} means from now on. "
     f"Without `limit`, `wait` and `page_size` an answer has {NEWEST:,}, and without `pageToken` these are the newest."
 )
 

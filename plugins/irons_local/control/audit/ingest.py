@@ -20,6 +20,7 @@ from irons_local.control.audit.intake import RunIntake
 from irons_local.control.audit.pauses import Pauses
 from irons_local.control.audit.serving import Serving
 from irons_local.control.audit.summing import Domains
+from irons_policy.event import LARGEST
 
 CHUNK = 1024 * 1024
 """Bytes of one log that are taken in by one transaction."""
@@ -31,7 +32,6 @@ _log = logging.getLogger(__name__)
 _RUN = re.compile(r"([0-9]{1,20})-([0-9]{1,10})-([0-9]{1,6})", re.ASCII)
 _STILLBORN = 5.0
 _PLACE = struct.Struct("<QQ")
-_MOST = 2**63 - 1
 _LONGEST_CELL = 64
 
 
@@ -216,7 +216,7 @@ def _counted(path: Path) -> dict[int, int]:
         os.close(fd)
     counts: dict[int, int] = {}
     for conn, count in _PLACE.iter_unpack(data[: len(data) - len(data) % _PLACE.size]):
-        counts[conn] = max(counts.get(conn, 0), min(count, _MOST))
+        counts[conn] = max(counts.get(conn, 0), min(count, LARGEST))
     return counts
 
 

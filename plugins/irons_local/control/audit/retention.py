@@ -6,6 +6,8 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from irons_policy.event import LARGEST
+
 _DAY = 86_400_000_000
 _FEW = 16
 """Domains, or hosts of one, of which events are removed one by one; of more they are ranked all together."""
@@ -77,7 +79,7 @@ def expire(connection: sqlite3.Connection, retention: Retention, now: int) -> in
     young = connection.execute(
         "SELECT id FROM events WHERE at >= ? ORDER BY id LIMIT 1", (now - retention.days * _DAY,)
     ).fetchone()
-    bound = 2**63 - 1 if young is None else int(young["id"])
+    bound = LARGEST if young is None else int(young["id"])
     old = connection.execute(
         "SELECT subject, count(*) AS events, max(at) AS latest FROM events WHERE id < ? GROUP BY subject",
         (bound,),

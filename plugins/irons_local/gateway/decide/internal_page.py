@@ -11,12 +11,13 @@ from irons_local.gateway.http1.authority import BadRequestError
 from irons_local.gateway.http1.requests import Requests
 from irons_local.gateway.streams.stream import Wire
 from irons_local.times import rfc3339
+from irons_policy.hostnames import INTERNAL
 
 if TYPE_CHECKING:
     from irons_local.gateway.accept.cell import Cell
     from irons_local.gateway.record.folding import Folder
 
-NAME = "irons.internal"
+NAME = INTERNAL
 TIMEOUT = 10.0
 
 

@@ -17,7 +17,14 @@ from irons_plugins.ssh.connect.workdir import Workdir
 from irons_plugins.ssh.ending.log import SshLog
 from irons_plugins.ssh.execute.remote_script import GRACE, end_line, header_of, run_line, size_of
 from irons_plugins.ssh.openssh.command_line import ssh_argv
-from irons_plugins.ssh.openssh.endings import Aftermath, aftermath, ending, interrupted, out_of_time
+from irons_plugins.ssh.openssh.endings import (
+    Aftermath,
+    SshEnding,
+    aftermath,
+    ending,
+    interrupted,
+    out_of_time,
+)
 from irons_plugins.ssh.openssh.exit_codes import FAILED, OPENSSH_FAILED
 from irons_plugins.ssh.openssh.marks import Marks
 from irons_plugins.ssh.openssh.subprocess import Sink, Sinks, run_piped, writer
