@@ -13,7 +13,7 @@ MODES: Final[tuple[Mode, ...]] = ("warn", "deny")
 """`deny` enforces the rules; `warn` waives their verdicts, and nothing else."""
 Verdict = Literal["allowed", "blocked", "warn"]
 VERDICTS: Final[tuple[Verdict, ...]] = ("allowed", "blocked", "warn")
-"""What the rules said of an attempt; `warn` is what only mode warn let pass."""
+"""The verdict of the rules on an attempt; `warn` is what only mode warn let pass."""
 
 
 class Cause(StrEnum):

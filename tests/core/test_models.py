@@ -1,4 +1,4 @@
-"""What the API answers, as data: every field has the type that it is declared with, whatever the server sent."""
+"""What the API answers, as data: every field has the type that it is declared with, even where the server sent another."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from irons.errors import ApiError
 READERS: dict[type, Callable[[Mapping[str, Any]], object]] = {
     sandboxes.Sandbox: sandboxes.Sandbox.of,
     sandboxes.SshAddress: sandboxes.SshAddress.of,
-    sandboxes.AccessKey: sandboxes.AccessKey.of,
+    sandboxes.AuthorizedKey: sandboxes.AuthorizedKey.of,
     egress.EgressRules: egress.EgressRules.of,
     egress.RulesChanged: lambda row: egress.RulesChanged.of(row, ["a.example", "b.example"]),
     egress.PolicyDiff: egress.PolicyDiff.of,

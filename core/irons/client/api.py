@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from irons.client.calls import segment
 from irons.client.egress_calls import EgressCalls
 from irons.client.models.fields import rows_of, text_of
-from irons.client.models.sandboxes import AccessKey, Sandbox, SshAddress
+from irons.client.models.sandboxes import AuthorizedKey, Sandbox, SshAddress
 from irons.errors import ApiError
 
 if TYPE_CHECKING:
@@ -173,23 +173,23 @@ class Api(EgressCalls):
 
     # Who may enter
 
-    def access(self, name: str) -> tuple[AccessKey, ...]:
+    def access(self, name: str) -> tuple[AuthorizedKey, ...]:
         """The public keys that open a sandbox; needs irons' own server."""
         return self._access("GET", name)
 
-    def add_access(self, name: str, public_key: str) -> tuple[AccessKey, ...]:
+    def add_access(self, name: str, public_key: str) -> tuple[AuthorizedKey, ...]:
         """Have a sandbox opened by the keys of a public key file's text, too; all that open it then."""
         return self._access("POST", name, body={"public_key": public_key})
 
-    def remove_access(self, name: str, key: str) -> tuple[AccessKey, ...]:
+    def remove_access(self, name: str, key: str) -> tuple[AuthorizedKey, ...]:
         """Have a sandbox opened by a key, named by its id, no longer; those that still open it."""
         return self._access("DELETE", name, f"/{segment(key)}")
 
     def _access(
         self, method: str, name: str, which: str = "", body: Mapping[str, str] | None = None
-    ) -> tuple[AccessKey, ...]:
+    ) -> tuple[AuthorizedKey, ...]:
         answer = self.call(method, f"/sandboxes/{segment(name)}/access{which}", body, route=True)
-        return tuple(map(AccessKey.of, rows_of(answer, "keys")))
+        return tuple(map(AuthorizedKey.of, rows_of(answer, "keys")))
 
     # Audit
 

@@ -1,4 +1,4 @@
-"""Read the fields of an answer, whatever the server put there."""
+"""Read the fields of an answer leniently: what is of another type than it should be is empty."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ class SshAddress(NamedTuple):
         )
 
 
-class AccessKey(NamedTuple):
+class AuthorizedKey(NamedTuple):
     """A public key that opens a sandbox.
 
     Attributes:
@@ -176,6 +176,6 @@ class AccessKey(NamedTuple):
     comment: str
 
     @classmethod
-    def of(cls, row: Mapping[str, Any]) -> AccessKey:
+    def of(cls, row: Mapping[str, Any]) -> AuthorizedKey:
         """Read a row of `GET /sandboxes/{name}/access`."""
         return cls(*(text_of(row.get(field)) for field in cls._fields))

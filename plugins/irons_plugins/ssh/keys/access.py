@@ -14,13 +14,13 @@ from irons_plugins.ssh.connect.kept import end_kept
 from irons_plugins.ssh.keys.public_key import find_key
 
 if TYPE_CHECKING:
-    from irons.client.models.sandboxes import AccessKey
+    from irons.client.models.sandboxes import AuthorizedKey
     from irons.context import Context
 
 _ID = re.compile(r"[0-9a-f]{16}")
 
 
-def access(ctx: Context, *, name: str, action: str | None, file: str | None) -> Sequence[AccessKey]:
+def access(ctx: Context, *, name: str, action: str | None, file: str | None) -> Sequence[AuthorizedKey]:
     """List the keys that open a sandbox, or add or remove those of a public key file; return the keys there are then.
 
     Raises:
@@ -55,7 +55,7 @@ def access(ctx: Context, *, name: str, action: str | None, file: str | None) -> 
     return known
 
 
-def _ids(ctx: Context, known: Sequence[AccessKey], named: str) -> list[str]:
+def _ids(ctx: Context, known: Sequence[AuthorizedKey], named: str) -> list[str]:
     """The ids of the keys that are meant: by id, by fingerprint, or by the public key file."""
     given = [row.id for row in known if named in (row.id, row.fingerprint)]
     if given or _ID.fullmatch(named) or named.startswith("SHA256:"):
