@@ -17,27 +17,19 @@ from pathlib import Path
 
 import pytest
 from tests.e2e.lab import Lab, eventually
-from tests.local.gateway.stand import CellNet, Program, Stand, client_hello
+from tests.local.gateway.stand import CellNet, Program, Stand, client_hello, socket_in
 
 from irons_local.forkserver.confine import GATEWAY_ID
 from irons_local.gateway.budget.watch import FairLoop
 from irons_local.gateway.streams import splice as relay
 from irons_local.gateway.streams import stream as streams
-from irons_local.gateway.streams.splice import (
-    LEFT_BYTES,
-    LOOK_BYTES,
-    PIPE_BYTES,
-    Flow,
-    Pipes,
-    Turns,
-    share_of_pipes,
-)
-from irons_local.gateway.streams.stream import Wire
+from irons_local.gateway.streams.splice import LEFT_BYTES, PIPE_BYTES, Flow, Pipes, Turns, share_of_pipes
+from irons_local.gateway.streams.stream import LOOK_BYTES, Wire
 
 BENCH = Path(__file__).parents[3] / "bench/lab"
 OTHER = "sb_00000000000000bb"
 NAME, ADDRESS = "files.example.test", "203.0.113.20"
-BULK, STALLING = 9001, 9003
+BULK, STALLING, QUIET = 9001, 9003, 9005
 STALLED = 300
 DOWNLOAD = 100 << 20
 SO_BUF_LOCK, SOCK_RCVBUF_LOCK = 72, 2
@@ -150,6 +142,112 @@ def test_what_the_kernel_keeps_of_a_source_stops_growing(
         assert bool(source.getsockopt(socket.SOL_SOCKET, SO_BUF_LOCK) & SOCK_RCVBUF_LOCK) is locked
     finally:
         one.close()
+
+
+@pytest.mark.parametrize("way", ["recv", "recv_into"])
+@pytest.mark.parametrize(("wide", "locked"), [(1, True), (1 << 40, False)])
+def test_what_the_kernel_keeps_of_what_is_read_stops_growing(
+    loop: FairLoop, monkeypatch: pytest.MonkeyPatch, way: str, wide: int, locked: bool
+) -> None:
+    """What is looked at on its way, as requests and HTTP/2 are, comes from buffers that are bounded like those of a flow."""
+    monkeypatch.setattr(streams, "WIDE", wide)
+    near, far = ends()
+    wire, space = Wire(loop, near), bytearray(1 << 16)
+
+    async def read(total: int) -> None:
+        got = 0
+        while got < total:
+            with contextlib.suppress(BlockingIOError):
+                far.send(bytes(1 << 16))
+            got += len(await wire.recv()) if way == "recv" else await wire.recv_into(space)
+
+    try:
+        loop.run_until_complete(asyncio.wait_for(read(2 * LOOK_BYTES), 60))
+        assert bool(near.getsockopt(socket.SOL_SOCKET, SO_BUF_LOCK) & SOCK_RCVBUF_LOCK) is locked
+    finally:
+        wire.close()
+        far.close()
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_an_end_leaves_the_kernel_nothing_to_keep(loop: FairLoop, *, fits: bool) -> None:
+    """What a peer has no room for is taken back with a reset; what it has room for arrives, and its end."""
+    near, far = ends()
+    wire = Wire(loop, near)
+    sent = 0
+    try:
+        with contextlib.suppress(BlockingIOError):
+            while not (fits and sent):
+                sent += near.send(bytes(1000))
+        wire.abandon()
+        far.settimeout(60)
+        got = 0
+        with contextlib.nullcontext() if fits else pytest.raises(ConnectionResetError):
+            while more := far.recv(1 << 16):
+                got += len(more)
+        assert (got == sent) is fits
+    finally:
+        wire.close()
+        far.close()
+
+
+def test_what_was_not_taken_yet_is_waited_for(loop: FairLoop) -> None:
+    """The wait ends once the peer has had room for all of it, or is gone."""
+
+    async def waited(take: bool) -> None:
+        near, far = ends()
+        wire = Wire(loop, near)
+        try:
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    near.send(bytes(1 << 16))
+            waiting = asyncio.ensure_future(wire.delivered())
+            done, _ = await asyncio.wait({waiting}, timeout=2 * streams.DELIVERED[0])
+            assert not done
+            if take:
+                while not waiting.done():
+                    await asyncio.wait({waiting}, timeout=0.001)
+                    with contextlib.suppress(BlockingIOError):
+                        far.recv(1 << 20)
+            else:
+                far.close()
+            await asyncio.wait_for(waiting, 60)
+            assert bool(wire.unsent) is not take
+        finally:
+            wire.close()
+            far.close()
+
+    for take in (True, False):
+        loop.run_until_complete(waited(take))
+
+
+def test_a_connection_lasts_until_its_client_has_taken_all(stand: Stand, net: CellNet) -> None:
+    """One whose two sides have closed counts, and has no closing record, for as long as the kernel keeps bytes for it."""
+    stand.policy("deny", [f"{NAME}:*"])
+    size = 200_000
+    with socket_in(stand.lab.internet) as listener:
+        listener.bind((ADDRESS, QUIET))
+        listener.listen()
+        sock = net.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        with Program(sock, stand.resolve(NAME), QUIET) as program:
+            program.send(b"\1\2\3\n").finish()
+            server, _ = listener.accept()
+            with server:
+                server.settimeout(60)
+                server.sendall(bytes(size))
+                server.shutdown(socket.SHUT_WR)
+                while server.recv(4096):
+                    pass
+            # The gateway has been at work since it heard of both ends.
+            assert stand.resolve("web.example.test")
+            eventually(lambda: stand.ask("stats")["undecided"] == 0)
+            assert stand.ask("stats")["connections"] == 1
+            assert not [each for each in stand.records() if each["kind"] == "close"]
+            assert len(program.rest()) == size
+        eventually(lambda: stand.ask("stats")["connections"] == 0)
+        closing = stand.event(host=NAME, port=QUIET, kind="close")
+        assert (closing["ended"], closing["bytes_in"]) == ("closed", size)
 
 
 def test_what_a_sink_did_not_take_after_all_goes_first(

@@ -253,6 +253,7 @@ class CellListeners:
             client.close()
             return
         wire = Wire(self._loop, client)
+        wire.narrow()
         task = self._loop.create_task(self._dns_tcp(wire))
         self._tasks.add(task)
         task.add_done_callback(partial(self._dns_ended, wire))
@@ -271,6 +272,7 @@ class CellListeners:
                     while not _whole(data):
                         more = await client.recv(MAX_QUERY)
                         if not more:
+                            await client.delivered()
                             return
                         data += more
                     question = self._asked(data)
@@ -280,9 +282,10 @@ class CellListeners:
                         replies, sound = self._replies(data)
                     await client.send(replies)
                     if not sound:
+                        await client.delivered()
                         return
         except (OSError, TimeoutError):
-            return
+            client.abandon()
 
     def _asked(self, data: bytearray) -> Wanted | None:
         """Take the first query from `data` where it is a question whose answer is found outside."""

@@ -247,6 +247,8 @@ class Attempt:
                 await self._http2(opening)
             else:
                 await self._other(opening)
+            if self._session is not None:
+                await self._session.delivered()
         except RefusedError as error:
             await self._refuse(error)
         except TooMuchError as error:

@@ -14,7 +14,7 @@ async def say(wire: Wire, payload: bytes) -> None:
     """Send the last words and close, in the order that lets them arrive.
 
     Closing with bytes unread makes the kernel send a reset, which can overtake the words: so say that nothing more
-    comes, and read what still does for at most a second.
+    comes, and read what still does for at most a second. Words for which there is no room then are taken back.
     """
     if not payload:
         wire.reset()
@@ -23,7 +23,8 @@ async def say(wire: Wire, payload: bytes) -> None:
         async with asyncio.timeout(DRAIN):
             await wire.send(payload)
             await _drain(wire)
-    wire.close()
+            await wire.delivered()
+    wire.abandon()
 
 
 async def drain(wire: Wire) -> None:

@@ -183,6 +183,15 @@ class Session:
         self._look()
         await self._until_over()
 
+    async def delivered(self) -> None:
+        """Wait until both peers have had room for what was sent to them: until then it is one of its cell's connections.
+
+        Raises:
+            OSError: the connection broke.
+        """
+        await self.client.delivered()
+        await self.server.delivered()
+
     async def quiesce(self) -> None:
         """Stop relaying what the server says, with nothing of it lost.
 

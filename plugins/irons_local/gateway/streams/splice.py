@@ -11,7 +11,6 @@ import asyncio
 import fcntl
 import os
 from collections.abc import Callable
-from math import inf
 from time import monotonic
 
 from irons_local.gateway.streams.stream import Wire
@@ -26,8 +25,6 @@ LEFT_BYTES = 4 << 20
 """What the flows of one cell may have taken from their sources and not got rid of, together."""
 LEFT_PASS = 4 << 10
 """What a flow moves at a time while they have more."""
-LOOK_BYTES = 1 << 20
-"""How often a flow looks at what the kernel keeps of its source, in bytes that it moves."""
 LARGER = 10.0
 """Seconds after which a pipe that could not be made as large as it should be is tried again."""
 SMALL = "a pipe of {} bytes is all that the limit fs.pipe-user-pages-soft leaves: relays are slower than they could be"
@@ -149,7 +146,6 @@ class Flow:
         "_ended",
         "_full",
         "_left",
-        "_look",
         "_loop",
         "_paused",
         "_pipes",
@@ -178,7 +174,6 @@ class Flow:
         self._turns = turns
         self._ended = ended
         self._left = b""
-        self._look: float = LOOK_BYTES
         self._full = False
         self._waits = 0
         self._paused: asyncio.Future[None] | None = None
@@ -268,11 +263,10 @@ class Flow:
             if not taken:
                 return True
             allowed -= taken
+            self._source.came(taken)
             self.reading = False
             if not self._pass_on(taken):
                 return False
-            if self.moved >= self._look:
-                self._look = inf if self._source.widen_no_more() else self.moved + LOOK_BYTES
             # What comes in small pieces takes long before it is many bytes.
             if monotonic() >= turn.until:
                 return False

@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import socket
 import struct
+import sys
 from functools import partial
+from itertools import chain, repeat
+from math import inf
 from time import monotonic
 
 from irons_local.gateway.budget import yielding
@@ -28,7 +32,12 @@ _TCP_CLOSE = 7
 NARROW = 128 << 10
 WIDE = 4 << 20
 """Where the kernel's buffer of what has come stops to grow (bytes): some 30 MB/s over a way of 100 ms."""
+LOOK_BYTES = 1 << 20
+"""How often it is looked at whether it is that large, in bytes that are taken from it."""
+DELIVERED = (0.01, 0.1, 1.0)
+"""Seconds between looks at what a peer has no room for; the last again and again."""
 _SO_BUF_LOCK, _SOCK_RCVBUF_LOCK = 72, 2
+_SIOCOUTQNSD = 0x894B
 _LINGER_NOTHING = struct.pack("ii", 1, 0)
 
 
@@ -42,12 +51,13 @@ class Wire:
         watch: waits for it.
     """
 
-    __slots__ = ("_loop", "fd", "held", "meter", "pace", "sock", "watch")
+    __slots__ = ("_look", "_loop", "fd", "held", "meter", "pace", "sock", "watch")
 
     def __init__(self, loop: FairLoop, sock: socket.socket) -> None:
         if sock.gettimeout() != 0:
             sock.setblocking(False)
         self._loop = loop
+        self._look: float = LOOK_BYTES
         self.sock = sock
         self.fd = sock.fileno()
         self.held = b""
@@ -71,6 +81,7 @@ class Wire:
             return None
         if self.meter is not None:
             self.meter.count(len(data))
+        self.came(len(data))
         return data
 
     def release(self) -> bytes:
@@ -119,9 +130,12 @@ class Wire:
             await self.pace.rest()
         while True:
             try:
-                return self.sock.recv_into(space)
+                count = self.sock.recv_into(space)
             except (BlockingIOError, InterruptedError):
                 await self.readable()
+            else:
+                self.came(count)
+                return count
 
     async def send(self, data: bytes | bytearray | memoryview) -> None:
         """Send all of `data`.
@@ -160,6 +174,12 @@ class Wire:
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             self.sock.setsockopt(socket.SOL_SOCKET, option, NARROW)
 
+    def came(self, size: int) -> None:
+        """So many bytes were taken from it: look now and then at what the kernel keeps of those that come next."""
+        self._look -= size
+        if self._look <= 0:
+            self._look = inf if self.widen_no_more() else LOOK_BYTES
+
     def widen_no_more(self) -> bool:
         """Stop the growth of what the kernel keeps of what has come, once it is `WIDE`; True where it has stopped.
 
@@ -172,6 +192,31 @@ class Wire:
             locks = self.sock.getsockopt(socket.SOL_SOCKET, _SO_BUF_LOCK)
             self.sock.setsockopt(socket.SOL_SOCKET, _SO_BUF_LOCK, locks | _SOCK_RCVBUF_LOCK)
         return True
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that the kernel keeps because its peer has no room for them (tcp(7), linux/sockios.h `SIOCOUTQNSD`)."""
+        return int.from_bytes(fcntl.ioctl(self.fd, _SIOCOUTQNSD, bytes(4)), sys.byteorder)
+
+    async def delivered(self) -> None:
+        """Wait until its peer has had room for all that was sent, for as long as it is there.
+
+        Once it is closed the kernel alone keeps the rest, for minutes, and nothing counts it any more.
+
+        Raises:
+            OSError: the connection broke.
+        """
+        for pause in chain(DELIVERED, repeat(DELIVERED[-1])):
+            if not self.unsent or self.gone:
+                return
+            future: asyncio.Future[None] = self._loop.create_future()
+            over = self._loop.deadlines.after(pause, partial(_wake, future))
+            try:
+                await future
+            finally:
+                over.cancel()
+            # What follows is to be charged to the cell.
+            await self.pace.rest()
 
     async def readable(self, within: float | None = None) -> None:
         """Wait until there is something to read.
@@ -223,6 +268,13 @@ class Wire:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOTHING)
         self.watch.close()
         self.sock.close()
+
+    def abandon(self) -> None:
+        """End the connection: in good order, or with a reset where its peer has had no room for all that was sent."""
+        if self.unsent:
+            self.reset()
+        else:
+            self.close()
 
     def close(self) -> None:
         """End the connection in good order."""
