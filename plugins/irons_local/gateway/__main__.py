@@ -19,6 +19,7 @@ from irons_local.gateway.service import Service, proportional
 from irons_local.ipc.aio import AsyncLink, keepers
 from irons_local.ipc.framing import LinkError
 from irons_local.ipc.inherit import inherited
+from irons_local.ipc.messages import Alive, body_of
 from irons_local.log.setup import begin
 
 FILES = 262_144
@@ -92,10 +93,10 @@ async def _beat(link: AsyncLink) -> None:
     with suppress(LinkError):
         while True:
             # Nobody else of this user can look into this process.
-            said = {"op": "alive", "memory": proportional()}
+            said = body_of(Alive(proportional()))
             for _ in range(WEIGHED):
                 await link.send(said)
-                said = {"op": "alive"}
+                said = body_of(Alive())
                 await asyncio.sleep(BEAT)
 
 

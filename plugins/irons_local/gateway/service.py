@@ -6,10 +6,9 @@ import asyncio
 import contextlib
 import logging
 import os
-import re
 import resource
 import socket
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,30 @@ from irons_local.gateway.streams.splice import Pipes, share_of_pipes
 from irons_local.gateway.tls import client_hello
 from irons_local.gateway.tls.remembered import Hellos
 from irons_local.ipc.aio import AsyncLink
-from irons_local.ipc.framing import LinkClosedError, LinkError, Message
+from irons_local.ipc.framing import Body, LinkClosedError, LinkError, Message
+from irons_local.ipc.messages import (
+    CONTROL_TO_WORKER,
+    KEEPER_TO_WORKER,
+    AboutSandbox,
+    Attach,
+    BadMessageError,
+    CountLive,
+    Detach,
+    Figures,
+    Forget,
+    FromControl,
+    Impact,
+    Listeners,
+    Missed,
+    NewLink,
+    ProbeHost,
+    PutPolicy,
+    Stats,
+    Surrender,
+    UnknownMessageError,
+    Untold,
+    read,
+)
 from irons_local.log.context import REQUEST, request_id
 from irons_policy.causes import Cause
 from irons_policy.decide import forbidden
@@ -48,12 +70,7 @@ MISSED = Dropped("refused while there was no gateway", Cause.NO_POLICY)
 PROBES = 8
 """Hosts that people may have checked at the same time."""
 DETACHED = "cut: the sandbox is gone"
-_CELL = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
 _log = logging.getLogger(__name__)
-
-
-class BadMessageError(Exception):
-    """A message asks for something that makes no sense."""
 
 
 class Service:
@@ -84,7 +101,7 @@ class Service:
         self._news = Notifier(loop)
         self._cells: dict[str, Cell] = {}
         self._doors: dict[str, CellListeners] = {}
-        self._ports: dict[str, Any] = {}
+        self._ports: dict[str, Mapping[str, Any]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._said: str | None = None
         self._probing = 0
@@ -131,7 +148,7 @@ class Service:
         self._context.pipes.close()
         self._watch.close()
 
-    def stats(self) -> dict[str, Any]:
+    def stats(self) -> Figures:
         """How much there is of everything."""
         return {
             "pid": os.getpid(),
@@ -150,47 +167,44 @@ class Service:
     async def _obey(self, link: AsyncLink, message: Message) -> None:
         """Do what the keeper says; descriptors that nobody took are closed."""
         body, fds = message
-        operation = body.get("op")
         REQUEST.set(request_id(body.get("request")))
         try:
-            if operation == "attach":
-                await self._attach(_cell_of(body), body.get("ports"), fds)
-                await link.answer(message)
-            elif operation == "detach":
-                await self._detach(_cell_of(body))
-                await link.answer(message)
-            elif operation == "missed":
-                self._missed(_cell_of(body), body.get("count"))
-            elif operation == "surrender":
-                await self._surrender(link, message)
-            elif operation == "peer" and fds:
-                self._greet(socket.socket(fileno=fds.pop()))
-            elif operation == "stats":
-                await link.answer(message, self.stats())
-            else:
-                await link.refuse(message, "unknown", f"there is no operation {operation!r}")
+            match read(KEEPER_TO_WORKER, body):
+                case Attach(name, ports):
+                    await self._attach(name, ports, fds)
+                    await link.answer(message)
+                case Detach(name):
+                    await self._detach(name)
+                    await link.answer(message)
+                case Missed(name, count):
+                    if count:
+                        self._context.folder.dropped(name, count, MISSED)
+                case Surrender(cell):
+                    await self._surrender(link, message, cell)
+                case NewLink():
+                    if not fds:
+                        raise BadMessageError("a new link comes with its descriptor")
+                    self._greet(socket.socket(fileno=fds.pop()))
+                case Stats():
+                    await link.answer(message, {**self.stats()})
+        except UnknownMessageError as error:
+            await link.refuse(message, "unknown", str(error))
         except (BadMessageError, OSError) as error:
-            _log.error("%s failed: %s", operation, error)
+            _log.error("%s failed: %s", body.get("op"), error)
             await link.refuse(message, "failed", str(error))
         finally:
             message.close()
 
-    def _missed(self, name: str, count: Any) -> None:
-        """The keeper refused connections in our place while we were not there."""
-        if isinstance(count, int) and count > 0:
-            self._context.folder.dropped(name, count, MISSED)
-
-    async def _surrender(self, link: AsyncLink, request: Message) -> None:
+    async def _surrender(self, link: AsyncLink, request: Message, name: str | None) -> None:
         """Give a keeper that has none of them the sockets of a cell, or say which cells there are."""
-        if "cell" not in request.body:
+        if name is None:
             await link.answer(request, {"cells": sorted(self._doors)})
             return
-        name = _cell_of(request.body)
         if name not in self._doors:
             raise BadMessageError(f"{name} is not attached")
         await link.answer(request, {"ports": self._ports[name]}, self._doors[name].fds)
 
-    async def _attach(self, name: str, ports: Any, fds: list[int]) -> None:
+    async def _attach(self, name: str, ports: Mapping[str, Any], fds: list[int]) -> None:
         if len(fds) != len(SOCKETS):
             raise BadMessageError(f"a cell has {len(SOCKETS)} sockets, not {len(fds)}")
         cell = self._cells.get(name)
@@ -233,23 +247,19 @@ class Service:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _probe(self, link: AsyncLink, message: Message) -> None:
+    async def _probe(self, link: AsyncLink, message: Message, asked: ProbeHost) -> None:
         """Answer one check of a host, which takes seconds, beside whatever else is asked."""
         message.close()
-        body = message.body
         with suppress(LinkError):
             if self._probing >= PROBES:
                 await link.refuse(message, "busy", "too many hosts are being checked at once")
                 return
             self._probing += 1
             try:
-                cell = _cell_of(body) if "cell" in body else None
-                host, policy = canonical_host(str(body.get("host"))), Policy.from_json(body.get("policy"))
-                port = body.get("port")
-                if type(port) is not int or not 0 < port < 65_536:
-                    raise BadMessageError(f"{port!r} is not a port")
-                await link.answer(message, await Probe(self._context, policy, host, port, cell).run())
-            except (BadMessageError, HostError, JournalError, PolicyError, OSError) as error:
+                host, policy = canonical_host(asked.host), Policy.from_json(asked.policy)
+                probe = Probe(self._context, policy, host, asked.port, asked.cell)
+                await link.answer(message, await probe.run())
+            except (HostError, JournalError, PolicyError, OSError) as error:
                 await link.refuse(message, "failed", str(error))
             finally:
                 self._probing -= 1
@@ -260,11 +270,12 @@ class Service:
             while True:
                 message = await link.recv()
                 REQUEST.set(request_id(message.body.get("request")))
-                if message.body.get("op") == "probe":
-                    self._spawn(self._probe(link, message))
-                    continue
                 try:
-                    await link.answer(message, await self._ask(message.body))
+                    asked = read(CONTROL_TO_WORKER, message.body)
+                    if isinstance(asked, ProbeHost):
+                        self._spawn(self._probe(link, message, asked))
+                    else:
+                        await link.answer(message, await self._ask(asked))
                 except LinkError:
                     raise
                 except Exception as error:  # noqa: BLE001 (one request must not end the link)
@@ -284,46 +295,45 @@ class Service:
             self._news.forget(link)
             link.close()
 
-    async def _ask(self, body: dict[str, Any]) -> dict[str, Any]:
-        operation = body.get("op")
-        if operation == "stats":
-            return self.stats()
-        if operation == "listeners":
-            keep = body.get("keep") is not False
-            self._watch.put(body.get("listeners"), keep=keep)
-            # Beside the listeners, so that a gateway that knows nothing of proxies still takes these.
-            if "upstream" in body:
-                self._context.proxy.put(body["upstream"], keep=keep)
-            self._pools.put(body.get("pool"), keep=keep)
-            return {}
-        name = _cell_of(body)
-        if operation == "forget":
-            await self._forget(name)
-            return {}
-        if operation == "live":
-            found = self._cells.get(name)
-            return {"live": 0 if found is None else len(found.live)}
-        policy = Policy.from_json(body.get("policy"))
-        if operation == "impact":
-            return {"cut": len(self._forbidden(name, policy))}
-        if operation == "policy":
-            cut = self._put(name, body.get("sandbox"), policy)
-            _log.info("policy active, mode %s; %d connections cut", policy.mode, cut, extra={"sandbox": name})
-            return {"cut": cut}
-        raise BadMessageError(f"there is no operation {operation!r}")
+    async def _ask(self, asked: FromControl) -> Body:
+        match asked:
+            case Stats():
+                return {**self.stats()}
+            case Listeners(listeners, keep, upstream, pool):
+                self._watch.put(listeners, keep=keep)
+                # Beside the listeners, so that a control plane that knows nothing of proxies still gives these.
+                if not isinstance(upstream, Untold):
+                    self._context.proxy.put(upstream, keep=keep)
+                self._pools.put(pool, keep=keep)
+            case Forget(name):
+                await self._forget(name)
+            case CountLive(name):
+                found = self._cells.get(name)
+                return {"live": 0 if found is None else len(found.live)}
+            case Impact(name, policy):
+                return {"cut": len(self._forbidden(name, Policy.from_json(policy)))}
+            case PutPolicy(name, given, sandbox):
+                new = Policy.from_json(given)
+                cut = self._put(name, sandbox, new)
+                _log.info(
+                    "policy active, mode %s; %d connections cut", new.mode, cut, extra={"sandbox": name}
+                )
+                return {"cut": cut}
+            case ProbeHost():
+                raise AssertionError(asked)
+        return {}
 
-    def _put(self, name: str, sandbox: Any, policy: Policy) -> int:
+    def _put(self, name: str, sandbox: AboutSandbox, policy: Policy) -> int:
         cell = self._cells.get(name)
-        known = dict(sandbox) if isinstance(sandbox, dict) else {}
         if cell is None:
             # Born locked: it is kept before the cell is attached.
             early = Cell(name, self._home, self._caps, pools=self._pools)
             try:
-                early.put(known, policy)
+                early.put(sandbox, policy)
             finally:
                 early.close()
             return 0
-        cell.put(known, policy)
+        cell.put(sandbox, policy)
         cut = self._forbidden(name, policy)
         for attempt in cut:
             attempt.cut(CUT, cause=Cause.RULE)
@@ -349,13 +359,6 @@ class Service:
         if what != self._said:
             self._said = what
             _log.error("%s", what)
-
-
-def _cell_of(body: dict[str, Any]) -> str:
-    name = body.get("cell")
-    if not isinstance(name, str) or not _CELL.fullmatch(name):
-        raise BadMessageError(f"{name!r} is not a cell")
-    return name
 
 
 def proportional() -> int | None:

@@ -23,6 +23,7 @@ from irons_local.config import worker_count
 from irons_local.forkserver.confine import GATEWAY_ID
 from irons_local.interpreter import options
 from irons_local.ipc.framing import RequestError
+from irons_local.ipc.messages import Moved, NewLink, NewWorker, body_of
 from irons_local.ipc.unixsock import listen, peer_of
 from irons_local.keeper import daemonize
 from irons_local.keeper.cells.children import fault
@@ -146,14 +147,14 @@ class Keeper:
         if worker is None or server is None:
             return
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        worker.send({"op": "peer"}, [near.fileno()])
-        server.send({"op": "peer", "worker": number, "cells": self._gateways.cells(number)}, [far.fileno()])
+        worker.send(body_of(NewLink()), [near.fileno()])
+        server.send(body_of(NewWorker(number, self._gateways.cells(number))), [far.fileno()])
         near.close()
         far.close()
 
     def _tell_moved(self, cell: str) -> None:
         if self._server.link is not None:
-            self._server.link.send({"op": "moved", "cell": cell, "served": self._gateways.served(cell)})
+            self._server.link.send(body_of(Moved(cell, self._gateways.served(cell))))
 
     def _place(self, ask: KeeperRequest) -> None:
         """Say which worker serves a cell, before there is the cell: its policy goes there first."""

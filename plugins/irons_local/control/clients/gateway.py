@@ -12,6 +12,17 @@ from typing import Any
 from irons_local.control.schema.errors import HttpError
 from irons_local.ipc.aio import AsyncLink
 from irons_local.ipc.framing import LinkClosedError, LinkError, RequestError
+from irons_local.ipc.messages import (
+    WORKER_TO_CONTROL,
+    BadMessageError,
+    FromControl,
+    FromWorker,
+    Grown,
+    LostRecords,
+    body_of,
+    call_of,
+    read,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +54,7 @@ class GatewayClient:
         """True while a worker is at the other end."""
         return not self._link.closed
 
-    async def ask(self, op: str, **fields: Any) -> dict[str, Any]:
+    async def ask(self, asked: FromControl) -> dict[str, Any]:
         """Ask the worker.
 
         Raises:
@@ -51,6 +62,7 @@ class GatewayClient:
             HttpError: the request does not fit into a message, or the worker refuses.
         """
         try:
+            op, fields = call_of(asked)
             message = await self._link.request(op, **fields)
         except LinkClosedError:
             raise
@@ -61,10 +73,10 @@ class GatewayClient:
         message.close()
         return message.body
 
-    def tell(self, op: str, **fields: Any) -> None:
+    def tell(self, notice: FromControl) -> None:
         """Send a notice, which the worker receives before any later request; lost if it is gone."""
         with contextlib.suppress(LinkClosedError):
-            self._link.post({"op": op, **fields})
+            self._link.post(body_of(notice))
 
     async def close(self) -> None:
         """End the link."""
@@ -76,18 +88,18 @@ class GatewayClient:
         try:
             while True:
                 message = await self._link.recv()
-                if message.body.get("op") == "audit":
-                    self._on_audit(str(message.body.get("run", "")))
-                elif message.body.get("op") == "unrecorded":
-                    self._on_unrecorded(_counts(message.body.get("cells")))
                 message.close()
+                # A worker is not trusted, and may be of a later version.
+                with contextlib.suppress(BadMessageError):
+                    self._told(read(WORKER_TO_CONTROL, message.body))
         except LinkError as fault:
             self._link.close()
             _log.info("a gateway worker is gone: %s", fault)
         self._on_end()
 
-
-def _counts(said: object) -> Mapping[str, int]:
-    """What a worker says of its cells, as far as it is numbers above 0."""
-    found = said if isinstance(said, dict) else {}
-    return {str(cell): count for cell, count in found.items() if type(count) is int and count > 0}
+    def _told(self, notice: FromWorker) -> None:
+        match notice:
+            case Grown(run):
+                self._on_audit(run)
+            case LostRecords(cells):
+                self._on_unrecorded(cells)

@@ -17,6 +17,17 @@ from typing import Any, NamedTuple
 from irons_local.control.clients.gateway import GatewayClient
 from irons_local.control.schema.errors import HttpError, unready
 from irons_local.ipc.framing import LinkClosedError
+from irons_local.ipc.messages import (
+    AboutSandbox,
+    CountLive,
+    Forget,
+    FromControl,
+    Impact,
+    Listeners,
+    ProbeHost,
+    PutPolicy,
+    Stats,
+)
 
 _log = logging.getLogger(__name__)
 _WITHIN = 10.0
@@ -69,7 +80,7 @@ class Gateways:
     ) -> None:
         self._locate, self._release = locate, release
         self._on_audit, self._on_connect, self._on_lost = on_audit, on_connect, on_lost
-        self._limits = {} if connections is None else {"connections": connections}
+        self._limits: AboutSandbox = {} if connections is None else {"connections": connections}
         self._pool = pool
         self._serves = serves
         self._unrecorded: dict[int, Mapping[str, int]] = {}
@@ -128,9 +139,8 @@ class Gateways:
         Raises:
             HttpError: it was not confirmed in time.
         """
-        sandbox = {"id": cell, "name": name, **self._limits}
-        fields = {"cell": cell, "sandbox": sandbox, "policy": policy}
-        return _count(await self._of_cell(cell, "policy", fields, spare=True))
+        sandbox: AboutSandbox = {"id": cell, "name": name, **self._limits}
+        return _count(await self._of_cell(cell, PutPolicy(cell, policy, sandbox), spare=True))
 
     async def impact(self, cell: str, policy: Mapping[str, Any]) -> int:
         """How many live connections of a cell a policy would cut.
@@ -138,12 +148,12 @@ class Gateways:
         Raises:
             HttpError: the cell's worker did not answer in time.
         """
-        return _count(await self._of_cell(cell, "impact", {"cell": cell, "policy": policy}))
+        return _count(await self._of_cell(cell, Impact(cell, policy)))
 
     async def live(self, cell: str) -> int | None:
         """How many live connections a cell has; None where its worker can't tell."""
         try:
-            count = (await self._of_cell(cell, "live", {"cell": cell})).get("live")
+            count = (await self._of_cell(cell, CountLive(cell))).get("live")
         except HttpError:
             return None
         return count if isinstance(count, int) else None
@@ -162,13 +172,13 @@ class Gateways:
         Raises:
             HttpError: no worker answered in time.
         """
-        fields = {"policy": policy, "host": host, "port": port}
+        asked = ProbeHost(policy, host, port, cell)
         if cell is not None:
-            return await self._of_cell(cell, "probe", {**fields, "cell": cell})
+            return await self._of_cell(cell, asked)
         for peer in [peer for _, peer in sorted(self._peers.items()) if peer.connected]:
             with contextlib.suppress(LinkClosedError, TimeoutError):
                 async with asyncio.timeout(_WITHIN):
-                    return await peer.ask("probe", **fields)
+                    return await peer.ask(asked)
         raise unready("the gateway does not answer; see `irons local status`")
 
     async def forget(self, cell: str) -> None:
@@ -177,7 +187,7 @@ class Gateways:
         Raises:
             HttpError: it was not confirmed in time.
         """
-        await self._of_cell(cell, "forget", {"cell": cell}, spare=True)
+        await self._of_cell(cell, Forget(cell), spare=True)
         await self._release(cell)
 
     async def listeners(
@@ -207,9 +217,7 @@ class Gateways:
         for peer in self._peers.values():
             await peer.close()
 
-    async def _of_cell(
-        self, cell: str, op: str, fields: Mapping[str, Any], *, spare: bool = False
-    ) -> dict[str, Any]:
+    async def _of_cell(self, cell: str, asked: FromControl, *, spare: bool = False) -> dict[str, Any]:
         """Ask the worker of a cell; every request may be repeated, so one that dies with its worker goes to the next."""
         loop = asyncio.get_running_loop()
         dead: float | None = None
@@ -224,13 +232,13 @@ class Gateways:
                     peer = peers.get(place.worker)
                     if peer is not None and peer.connected:
                         with contextlib.suppress(LinkClosedError):
-                            return await peer.ask(op, **fields)
+                            return await peer.ask(asked)
                     if place.runs:
                         dead = None
                     elif dead is None:
                         dead = loop.time()
                     elif loop.time() - dead > _DEAD_AFTER:
-                        answer = await self._without(cell, op, fields if spare else None)
+                        answer = await self._without(cell, asked if spare else None)
                         if answer is not None:
                             return answer
                     with contextlib.suppress(TimeoutError):
@@ -239,14 +247,14 @@ class Gateways:
         except TimeoutError:
             raise unready("the gateway does not answer; see `irons local status`") from None
 
-    async def _without(self, cell: str, op: str, fields: Mapping[str, Any] | None) -> dict[str, Any] | None:
-        """Do without a dead worker: with `fields` another lays down what its next process begins with."""
-        if fields is None:
+    async def _without(self, cell: str, asked: FromControl | None) -> dict[str, Any] | None:
+        """Do without a dead worker: with `asked` another lays down what its next process begins with."""
+        if asked is None:
             return {}
         for peer in [peer for _, peer in sorted(self._peers.items()) if peer.connected]:
             with contextlib.suppress(LinkClosedError, TimeoutError):
                 async with asyncio.timeout(_SPARE_WITHIN):
-                    answer = await peer.ask(op, **fields)
+                    answer = await peer.ask(asked)
                 # If it has started again it may have begun with the old policy.
                 return None if (await self._locate(cell)).runs else answer
         return None
@@ -254,8 +262,7 @@ class Gateways:
     def _tell(self, number: int, peer: GatewayClient) -> None:
         # All know it, one of them keeps it for those that will be started.
         keep = number == min(other for other, each in self._peers.items() if each.connected)
-        more = {} if self._pool is None else {"pool": self._pool}
-        peer.tell("listeners", listeners=self._listening, upstream=self._upstream, keep=keep, **more)
+        peer.tell(Listeners(self._listening or (), keep, self._upstream, self._pool))
 
     async def _greet(self, cells: Collection[str]) -> None:
         await self._on_connect(cells)
@@ -275,7 +282,7 @@ class Gateways:
     async def _stats(peer: GatewayClient, within: float) -> dict[str, Any]:
         try:
             async with asyncio.timeout(within):
-                return await peer.ask("stats")
+                return await peer.ask(Stats())
         except (TimeoutError, LinkClosedError):
             return {"error": "it does not answer"}
         except HttpError as error:

@@ -16,6 +16,14 @@ from irons_local.control.clients.gateways import CellPlace
 from irons_local.errors import CellError
 from irons_local.ipc.aio import AsyncLink, keepers
 from irons_local.ipc.framing import LinkClosedError, LinkError, Message, RequestError
+from irons_local.ipc.messages import (
+    KEEPER_TO_CONTROL,
+    BadMessageError,
+    Moved,
+    NewWorker,
+    UnknownMessageError,
+    read,
+)
 
 _log = logging.getLogger(__name__)
 _WITHIN = 40.0
@@ -175,12 +183,20 @@ class KeeperClient:
         try:
             while True:
                 message = await link.recv()
-                if message.body.get("op") == "peer" and len(message.fds) == 1:
-                    worker, cells = message.body.get("worker", 0), message.body.get("cells", [])
-                    self._on_peer(socket.socket(fileno=message.fds.pop()), worker, cells)
-                elif message.body.get("op") == "moved":
-                    self._on_moved(message.body["cell"], message.body["served"])
-                message.close()
+                try:
+                    match read(KEEPER_TO_CONTROL, message.body):
+                        case NewWorker(worker, cells) if len(message.fds) == 1:
+                            self._on_peer(socket.socket(fileno=message.fds.pop()), worker, cells)
+                        case NewWorker():
+                            raise BadMessageError("a new worker comes with one descriptor")
+                        case Moved(cell, served):
+                            self._on_moved(cell, served)
+                except UnknownMessageError:
+                    pass  # of a later version
+                except BadMessageError as error:
+                    _log.error("the keeper's %s: %s", message.body.get("op"), error)
+                finally:
+                    message.close()
         except LinkError as fault:
             _log.warning("the keeper is gone: %s", fault)
             link.close()

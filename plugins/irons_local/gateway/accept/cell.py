@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from irons.files import write_whole
 from irons_local.gateway.accept.pools import Pools
@@ -17,6 +17,7 @@ from irons_local.gateway.budget.descriptors import Share
 from irons_local.gateway.budget.undecided import Budget
 from irons_local.gateway.budget.yielding import Pace, Slice
 from irons_local.gateway.http2.budget import Budget as HTTP2Budget
+from irons_local.ipc.messages import AboutSandbox, about_sandbox
 from irons_policy.causes import Cause
 from irons_policy.decide import Live
 from irons_policy.policy import Policy
@@ -81,7 +82,7 @@ class Cell:
     ) -> None:
         self.name = name
         self.caps = caps
-        self.sandbox: dict[str, Any] = {}
+        self.sandbox: AboutSandbox = {}
         self.policy: Policy | None = None
         kept = home / "names" / name
         self.names = (
@@ -105,8 +106,8 @@ class Cell:
     @property
     def full(self) -> str | None:
         """Why another connection has to wait; None where it does not."""
-        own = self.sandbox.get("connections")
-        most = own if type(own) is int and own > 0 else self.caps.connections
+        own = self.sandbox.get("connections", 0)
+        most = own if own > 0 else self.caps.connections
         if len(self.live) - self.inside >= most:
             return f"this sandbox has {most} connections already"
         if self.undecided >= self.caps.undecided:
@@ -121,10 +122,9 @@ class Cell:
     @property
     def title(self) -> str:
         """The sandbox's name, for people; its id where none is known."""
-        name = self.sandbox.get("name")
-        return name if isinstance(name, str) else self.name
+        return self.sandbox.get("name", self.name)
 
-    def put(self, sandbox: dict[str, Any], policy: Policy) -> None:
+    def put(self, sandbox: AboutSandbox, policy: Policy) -> None:
         """Keep a policy and put it active; live connections are the caller's affair.
 
         Raises:
@@ -163,8 +163,7 @@ class Cell:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             kept = json.loads(self._kept.read_text(encoding="utf-8"))
             policy = Policy.from_json(kept["policy"])
-            sandbox = kept["sandbox"]
-            self.sandbox, self.policy = dict(sandbox), policy
+            self.sandbox, self.policy = about_sandbox(kept["sandbox"]), policy
 
 
 def _nobody_waits() -> None:

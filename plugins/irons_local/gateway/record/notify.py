@@ -10,6 +10,7 @@ from functools import partial
 
 from irons_local.ipc.aio import AsyncLink
 from irons_local.ipc.framing import LinkError
+from irons_local.ipc.messages import Grown, LostRecords, body_of
 
 PAUSE = 0.02
 
@@ -61,7 +62,7 @@ class Notifier:
         self._loop.call_later(PAUSE, self._send_counts, counts, context=self._context)
         for link in self._links:
             with suppress(LinkError):
-                link.post({"op": "unrecorded", "cells": dict(counts())})
+                link.post(body_of(LostRecords(dict(counts()))))
 
     def _send(self) -> None:
         runs, self._runs = self._runs, set()
@@ -90,4 +91,4 @@ class Notifier:
         # A control plane that is gone reads the files when it is back.
         with suppress(LinkError):
             while untold:
-                await link.send({"op": "audit", "run": untold.pop()})
+                await link.send(body_of(Grown(untold.pop())))

@@ -6,11 +6,12 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from irons_local.cell.layout import SOCKETS, Namespaces, Ports
 from irons_local.ipc.framing import Message, RequestError, answer_of
 from irons_local.ipc.link import Link
+from irons_local.ipc.messages import Attach
 from irons_local.keeper.cells import children
 from irons_local.keeper.cells.loop import Loop
 from irons_local.keeper.cells.requests import ChildResult, KeeperRequest
@@ -31,9 +32,9 @@ class CellSockets(NamedTuple):
     spaces: Namespaces
     sockets: tuple[int, ...]
 
-    def attachment(self) -> dict[str, Any]:
+    def attachment(self) -> Attach:
         """The notice that gives the cell to the gateway; its descriptors are `sockets`."""
-        return {"op": "attach", "cell": self.name, "ports": self.ports._asdict()}
+        return Attach(self.name, self.ports._asdict())
 
     def close(self) -> None:
         """Let go of the namespaces and sockets."""

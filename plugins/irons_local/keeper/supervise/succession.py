@@ -11,6 +11,7 @@ from typing import NamedTuple
 from irons_local.cell.layout import Ports
 from irons_local.ipc.framing import Body, LinkError, RequestError
 from irons_local.ipc.link import Link
+from irons_local.ipc.messages import Surrender, call_of
 from irons_local.keeper.cells.registry import CellRegistry
 from irons_local.keeper.supervise.spawn import Plan
 from irons_local.keeper.supervise.supervisor import Found, end_found, find, say
@@ -115,10 +116,11 @@ def _surrendered(link: Link, given: Collection[str] | None, held: CellRegistry) 
     """
     link.sock.settimeout(_SURRENDER_WITHIN)
     try:
-        for name in link.request("surrender").body["cells"]:
+        op, _ = call_of(Surrender())
+        for name in link.request(op).body["cells"]:
             if given is not None and name not in given:
                 raise ValueError(f"{name!r} was not given to it")
-            cell = link.request("surrender", cell=name)
+            cell = link.request(op, **call_of(Surrender(name))[1])
             try:
                 held.restore(name, Ports(**cell.body["ports"]), cell.fds)
             except BaseException:

@@ -11,6 +11,15 @@ from typing import Any
 
 from irons.files import write_whole
 from irons_local.ipc.framing import Body
+from irons_local.ipc.messages import (
+    WORKER_TO_KEEPER,
+    BadMessageError,
+    Detach,
+    FromKeeper,
+    Missed,
+    body_of,
+    read,
+)
 from irons_local.keeper.cells.loop import Loop
 from irons_local.keeper.cells.registry import CellRegistry, CellSockets
 from irons_local.keeper.cells.requests import KeeperRequest
@@ -172,10 +181,14 @@ class GatewayWorkers:
     def _told(self, number: int, body: Body) -> None:
         gateway = self._workers.get(number)
         # One that was just ended, as its last cell is gone, may still have something to say.
-        if gateway is not None and body.get("op") == "alive":
-            gateway.process.alive()
-            memory = body.get("memory")
-            gateway.memory = memory if isinstance(memory, int) else gateway.memory
+        if gateway is None:
+            return
+        try:
+            alive = read(WORKER_TO_KEEPER, body)
+        except BadMessageError:
+            return  # of a later version, or of a worker that went mad
+        gateway.process.alive()
+        gateway.memory = gateway.memory if alive.memory is None else alive.memory
 
     def _begun(self, number: int) -> None:
         gateway = self._workers[number]
@@ -215,12 +228,12 @@ class GatewayWorkers:
         self._workers[number].process.renew()
 
     def _tell_missed(self, number: int, name: str, count: int) -> None:
-        self._send(number, {"op": "missed", "cell": name, "count": count})
+        self._send(number, Missed(name, count))
 
-    def _send(self, number: int, body: dict[str, Any], fds: Iterable[int] = ()) -> None:
+    def _send(self, number: int, message: FromKeeper, fds: Iterable[int] = ()) -> None:
         link = self._workers[number].process.link
         if link is not None:
-            link.send(body, list(fds))
+            link.send(body_of(message), list(fds))
 
     # What happens to cells
 
@@ -254,7 +267,7 @@ class GatewayWorkers:
         gateway = self._workers.get(number)
         if gateway is not None:
             gateway.absence.remove(name)
-            self._send(number, {"op": "detach", "cell": name})
+            self._send(number, Detach(name))
         self._drop_idle()
 
     def _serve(self, cell: CellSockets) -> int:
