@@ -83,13 +83,13 @@ def test_a_migration_keeps_a_backup(path: Path, monkeypatch: pytest.MonkeyPatch)
         assert backup.execute("PRAGMA user_version").fetchone()[0] == version
 
 
-@pytest.mark.parametrize("released", [1, 5], ids=["0.1.0", "0.2.0"])
-def test_a_released_database_becomes_as_a_fresh_one(
-    tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch, released: int
+@pytest.mark.parametrize("version", [1, 5, 6, 7, 8], ids=["0.1.0", "0.2.0", "labels", "holds", "entrypoint"])
+def test_an_older_database_becomes_as_a_fresh_one(
+    tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch, version: int
 ) -> None:
-    """What was unreleased since is one step; no matter what release a database is of, it has the tables of a fresh one afterwards."""
+    """A database of a release, or of a commit between two of them, has the tables of a fresh one after one start."""
     with monkeypatch.context() as before:
-        before.setattr(database, "MIGRATIONS", migrations.MIGRATIONS[:released])
+        before.setattr(database, "MIGRATIONS", migrations.MIGRATIONS[:version])
         with closing(Store(path)) as old:
             old.write_now(_deny)
     Store(tmp_path / "fresh.db").close()

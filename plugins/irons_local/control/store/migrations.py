@@ -1,4 +1,4 @@
-"""The database's shape, as the steps that lead to it; a step that was released never changes."""
+"""The database's shape, as the steps that lead to it; a step that anyone may have taken never changes."""
 
 from __future__ import annotations
 
@@ -172,12 +172,16 @@ CREATE TABLE terms (
   idle_since INTEGER,
   idle_used INTEGER
 ) STRICT;
+"""
 
+_HOLDS = """
 -- Sandboxes that are destroyed when the client that made them is gone.
 CREATE TABLE holds (
   sandbox TEXT PRIMARY KEY
 ) STRICT, WITHOUT ROWID;
+"""
 
+_ENTRYPOINT = """
 -- Whether a sandbox runs the entrypoint of its image at each start.
 ALTER TABLE sandboxes ADD COLUMN entrypoint INTEGER NOT NULL DEFAULT 0;
 """
@@ -199,6 +203,8 @@ MIGRATIONS: tuple[str, ...] = (
     _SUMMARIES,
     _NOTABLE,
     _FLEETS,
+    _HOLDS,
+    _ENTRYPOINT,
     _CONNECTIONS,
     _NOTE,
 )
