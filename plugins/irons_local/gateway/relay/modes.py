@@ -184,7 +184,7 @@ async def _relay_clear(
                 return
             if step.then is not Then.HOLD:
                 # What the server said first it has not said to HTTP/2.
-                session.begin(answers_only=False)
+                session.begin(answers_only=False, heed=step.then is Then.MORE and session.heeding)
             if step.then is Then.RAW:
                 await session.splice()
                 return

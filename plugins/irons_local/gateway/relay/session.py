@@ -38,6 +38,7 @@ class Session:
     Attributes:
         uploading: the client is in the middle of a request.
         greeting: the first bytes that the server said, where `begin` was to look at them.
+        heeding: `begin` is to look at them, and they have not come.
     """
 
     def __init__(self, loop: FairLoop, client: Wire, server: Wire, pipes: Pipes, turns: Turns) -> None:
@@ -48,7 +49,7 @@ class Session:
         self._turns = turns
         self.uploading = False
         self.greeting = b""
-        self._heeding = False
+        self.heeding = False
         self._sent = 0
         self._received = 0
         self._forth: Flow | None = None
@@ -78,13 +79,14 @@ class Session:
                 is called again, for the client speaks first there, and says whether it is.
         """
         self._answers_only = answers_only
-        if self._back is not None or self._heeding:
+        if self._back is not None:
             return
-        if heed:
-            self._heeding = True
-            self.server.watch.read(self._heed)
-        else:
+        if not heed:
+            self._unheed()
             self._relay_back()
+        elif not self.heeding:
+            self.heeding = True
+            self.server.watch.read(self._heed)
 
     def _heed(self) -> None:
         self._unheed()
@@ -95,8 +97,8 @@ class Session:
             self._relay_back()
 
     def _unheed(self) -> None:
-        if self._heeding:
-            self._heeding = False
+        if self.heeding:
+            self.heeding = False
             self.server.watch.unread()
 
     def _relay_back(self) -> None:
