@@ -8,6 +8,7 @@ import hpack
 from tests.local.gateway.stand import client_hello, retry_request
 from tests.local.gateway.talks import LITERAL, Talk, Turn, client, rules, server
 
+from irons_local.gateway.conversation.events import Side
 from irons_local.gateway.http2 import frames as h2
 from irons_local.gateway.inspect.sniff import POSTGRES_SSL
 
@@ -213,6 +214,13 @@ TALKS: dict[str, Talk] = {
     "a request in pieces on another port": mail(
         client(b"GET /\x01"), client(b" HTTP/1.1\r\nHost: evil.test\r\n\r\n")
     ),
+    "a malformed request after the server's end": http(
+        client(request()), server(ANSWER), server(), client(b"GET  / HTTP/1.1\r\n\r\n")
+    ),
+    "an answer that begins like HTTP/2": mail(client(request()), server(SETTINGS), server(answered())),
+    "an answer that begins like HTTP/2, after the client's end": mail(
+        client(b"\0\n"), client(), server(SETTINGS)
+    ),
     "a first line without end": mail(client(b"x" * 9000)),
     "text without end": http(client(b"hello"), client()),
     "a PROXY header before a request": mail(client(b"PROXY TCP4 1.2.3.4 1.2.3.4 1 1\r\n" + request(EVIL))),
@@ -225,51 +233,105 @@ _SAID = [
     request(),
     request(EVIL),
     request(GOOD, "POST / HTTP/1.1", "Content-Length: 4", body="abcd"),
+    request(GOOD, "POST / HTTP/1.1", "Content-Length: 4", "Expect: 100-continue"),
     request(GOOD, "POST / HTTP/1.1", "Transfer-Encoding: chunked", body="2\r\nab\r\n0\r\n\r\n"),
+    request(GOOD, "POST / HTTP/1.1", "Transfer-Encoding: chunked", body="2\r\nabX\r\n"),
     request(GOOD, "GET / HTTP/1.1", "Connection: Upgrade", "Upgrade: websocket"),
     request(GOOD, f"GET http://{EVIL}/ HTTP/1.1"),
+    request(GOOD, f"CONNECT {EVIL}:443 HTTP/1.1"),
+    request()[:-2],
     SECRET,
     client_hello(EVIL),
+    b"\x20\0\0\x01" + SECRET,
+    b"\x20\0\0\x01" + client_hello(EVIL),
     streams(GOOD),
     streams(EVIL),
     streams(GOOD, EVIL),
     streams(GOOD, body=b"abc"),
+    streams(),
+    h2.frame(h2.PING, 0, 0, bytes(8)),
+    h2.frame(h2.DATA, 0, 99, b"x"),
     POSTGRES_SSL[0],
     b"STARTTLS\r\n",
     b"EHLO a\r\n",
     b"SSH-2.0-a\r\n",
     b"PROXY TCP4 1.2.3.4 1.2.3.4 1 1\r\n",
+    b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + bytes(12),
     b"\r\n",
     b"\0\1\2",
+    b"x",
+    b"\x14\x03\x03\0\x01\x01",
     b"\x17\x03\x03\0\x01x",
 ]
 _ANSWERED = [
     ANSWER,
+    ANSWER[:-1],
     BANNER,
     SERVER_HELLO,
     retry_request(),
     SETTINGS,
+    SETTINGS + answered(),
     answered(),
+    h2.frame(h2.PING, 0, 0, bytes(8)),
     b"S",
     b"SSH-2.0-b\r\n",
+    b"HTTP/1.1 100 Continue\r\n\r\n",
     b"HTTP/1.1 101 S\r\n\r\n",
+    b"\x15\x03\x03\0\x02\x02\x28",
+]
+_POLICIES = [
+    *[rules("deny", [f"{GOOD}:*", f"{LITERAL}:*"])] * 5,
+    *[rules("warn", [f"{GOOD}:*", f"{LITERAL}:*"])] * 3,
+    rules("warn", [], [EVIL]),
+    rules("deny", []),
+    None,
 ]
 
 
 def made_up(chance: Random) -> Talk:
-    """A conversation by chance: what programs say, whole or spoilt, in an order that may make sense."""
+    """A conversation by chance: what programs say, whole, spoilt or in pieces, in an order that may be a likely one."""
     turns: list[Turn] = []
     for _ in range(chance.randint(1, 3)):
-        said = b"".join(chance.choices(_SAID, k=chance.choice([1, 1, 1, 2])))
-        spoil = chance.random()
-        if spoil < 0.15:
-            at = chance.randrange(len(said))
-            said = said[:at] + chance.randbytes(1) + said[at + 1 :]
-        elif spoil < 0.25:
-            said = said[: chance.randint(1, len(said))]
-        turns += [client(said)] + [
-            server(chance.choice(_ANSWERED)) for _ in range(chance.choice([0, 1, 1, 2]))
-        ]
-    name = chance.choice([GOOD, GOOD, GOOD, EVIL, None])
-    where = rules(chance.choice(["deny", "deny", "warn"]), [f"{GOOD}:*", f"{LITERAL}:*"])
-    return Talk(tuple(turns), name, chance.choice([80, 443, 2525]), where)
+        turns += [client(part) for part in _pieces(chance, _spoilt(chance))]
+        turns += [server(chance.choice(_ANSWERED)) for _ in range(chance.choice([0, 1, 1, 2]))]
+        if chance.random() < 0.05:
+            turns.append(chance.choice([client, server])())
+    name = chance.choice([GOOD, GOOD, GOOD, GOOD, EVIL, None])
+    return Talk(_until_ends(turns), name, chance.choice([80, 443, 2525, 2525]), chance.choice(_POLICIES))
+
+
+def numbered(number: int) -> Talk:
+    """The conversation of this number, the same each time but for what is random in a ClientHello."""
+    return made_up(Random(number))
+
+
+def _until_ends(turns: list[Turn]) -> tuple[Turn, ...]:
+    """The turns without those of a side that has ended."""
+    ended: set[Side] = set()
+    kept: list[Turn] = []
+    for turn in turns:
+        if turn.side not in ended:
+            kept.append(turn)
+        if not turn.data:
+            ended.add(turn.side)
+    return tuple(kept)
+
+
+def _spoilt(chance: Random) -> bytes:
+    """What a client says in one breath; now and then with another byte in it, or with its end missing."""
+    said = b"".join(chance.choices(_SAID, k=chance.choice([1, 1, 1, 2])))
+    spoil = chance.random()
+    if spoil < 0.15:
+        at = chance.randrange(len(said))
+        return said[:at] + chance.randbytes(1) + said[at + 1 :]
+    if spoil < 0.25:
+        return said[: chance.randint(1, len(said))]
+    return said
+
+
+def _pieces(chance: Random, said: bytes) -> list[bytes]:
+    """The same in up to three reads; mostly in one."""
+    if chance.random() < 0.7:
+        return [said]
+    at = sorted(chance.randint(0, len(said)) for _ in range(2))
+    return [part for part in (said[: at[0]], said[at[0] : at[1]], said[at[1] :]) if part]

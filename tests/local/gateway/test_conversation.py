@@ -337,6 +337,41 @@ def test_another_policy_asks_about_what_goes_on() -> None:
     assert talk.receive(ev.Bytes(CLIENT, request())) == []
 
 
+UNWRITTEN = "refused: the audit log cannot be written"
+
+
+@pytest.mark.parametrize("steps", range(8))
+def test_a_record_that_cannot_be_written_ends_it(steps: int) -> None:
+    """However far it was, nothing is left to do but to close with a reset, without a word to either side."""
+    talk = machine()
+    events = [line for line in (*HTTP_BEGUN, *reaching(80, "http")) if not isinstance(line, list)]
+    done = talk.begin()
+    for event in events[:steps]:
+        done = talk.receive(event)
+    assert not talk.over, done
+    judged = JUDGED if steps > 2 else None
+    reached = any(isinstance(event, ev.Reached) for event in events[:steps])
+    outcome = Outcome.REACHED if reached else Outcome.REFUSED
+    close = do.Close(WEB, judged, UNWRITTEN, outcome, Cause.JOURNAL, reset=True)
+    assert talk.receive(ev.Unrecorded()) == [close]
+    assert talk.over
+    assert talk.receive(ev.Unrecorded()) == []
+
+
+def test_a_refusal_that_cannot_be_recorded() -> None:
+    """The page that a refusal leads to is left undone where its record failed, and the connection still ends."""
+    talk = machine()
+    play(talk, *HTTP_BEGUN)
+    refuse, close = talk.receive(ev.Denied(NO))
+    assert isinstance(refuse, do.Refuse)
+    assert isinstance(close, do.Close)
+    assert close.words
+    assert talk.receive(ev.Unrecorded()) == [
+        do.Close(WEB, None, UNWRITTEN, Outcome.REFUSED, Cause.JOURNAL, reset=True)
+    ]
+    assert talk.receive(ev.Unrecorded()) == []
+
+
 @pytest.mark.parametrize(
     ("port", "said", "waits", "reason"),
     [

@@ -15,6 +15,9 @@ from irons_policy.hostnames import Host
 class Side(Enum):
     """Who says or hears something."""
 
+    # Members are compared by identity; an Enum's own hash is that of a string.
+    __hash__ = object.__hash__
+
     CLIENT = "client"
     SERVER = "server"
 
@@ -87,6 +90,11 @@ class Cut:
 
     ending: str
     cause: Cause | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unrecorded:
+    """A record could not be written: nothing more may be done but to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,4 +187,4 @@ class DeadlinePassed:
 
 
 Fact = Verdict | Denied | Asked | Known | Resolved | Unresolved | Passing | Dialling | Reached | Unreached
-Event = Bytes | End | Broken | PolicyChanged | Cut | DeadlinePassed | Fact
+Event = Bytes | End | Broken | PolicyChanged | Cut | Unrecorded | DeadlinePassed | Fact

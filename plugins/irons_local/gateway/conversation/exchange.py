@@ -72,6 +72,10 @@ class Exchange:
         if data:
             self.say(Forward(to, data))
 
+    def told(self, side: Side) -> bool:
+        """True once a side knows that nothing more comes."""
+        return side in self._told
+
     def close(self, to: Side) -> None:
         """Tell a side, once, that nothing more comes."""
         if to not in self._told:

@@ -4,7 +4,7 @@ The order is the promise: opening record, decide, look up, check the address, ve
 Whatever is refused before the dial is refused before anything outside has heard of it.
 
 A driver gives each event to `receive`, and does what comes out, in order, before the next event. What it cannot do it
-answers with an event (`Denied`, `Cut`, `Broken`), and leaves the rest of that list undone.
+answers with an event (`Denied`, `Cut`, `Broken`, `Unrecorded`), and leaves the rest of that list undone.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from irons_policy.causes import Cause, Outcome
 from irons_policy.hostnames import Host
 
 STRICT = {443: Kind.TLS, 80: Kind.HTTP}
+UNRECORDED = "refused: the audit log cannot be written"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,7 @@ class Conversation:
         self._reaching = Reaching(self._exchange, accepted)
         self._alert = b""
         self._streams: Streams | None = None
+        self._closing: do.Close | None = None
         self._steps = self._run()
         self.over = False
 
@@ -103,7 +105,7 @@ class Conversation:
         """
         exchange = self._exchange
         if self.over:
-            return []
+            return self._left(event)
         try:
             match event:
                 case ev.Bytes(side, data):
@@ -119,6 +121,10 @@ class Conversation:
                 case ev.Cut(ending, cause):
                     self._close(ending, cause=cause, reset=True)
                     return self._done()
+                case ev.Unrecorded():
+                    self._close(UNRECORDED, Outcome.REFUSED, Cause.JOURNAL, reset=True)
+                    self._closing = None
+                    return self._done()
                 case _:
                     exchange.learn(event)
         except TooMuchError as error:
@@ -131,6 +137,18 @@ class Conversation:
         except StopIteration:
             return self._done()
         return self._taken()
+
+    def _left(self, event: ev.Event) -> list[do.Action]:
+        """Once `Close` has come out: close in another way where it was left undone, as the record before it failed."""
+        if self._closing is None or not isinstance(event, ev.Unrecorded):
+            return []
+        reached = self._closing.outcome is Outcome.REACHED
+        outcome = Outcome.REACHED if reached else Outcome.REFUSED
+        close = do.Close(
+            self._closing.host, self._closing.judged, UNRECORDED, outcome, Cause.JOURNAL, reset=True
+        )
+        self._closing = None
+        return [close]
 
     def _throw(self, error: Exception) -> list[do.Action]:
         try:
@@ -167,9 +185,11 @@ class Conversation:
     ) -> None:
         reaching = self._reaching
         became = Outcome.REACHED if reaching.reached else outcome or Outcome.ABANDONED
-        self._exchange.say(
-            do.Close(reaching.host, reaching.judged, text, became, cause, words, reset, answers)
-        )
+        if self._exchange.told(Side.CLIENT):
+            # Its server has ended, and so was this direction.
+            words = b""
+        self._closing = do.Close(reaching.host, reaching.judged, text, became, cause, words, reset, answers)
+        self._exchange.say(self._closing)
 
     def _run(self) -> Steps[None]:
         try:
