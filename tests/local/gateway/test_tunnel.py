@@ -11,12 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irons_local.gateway.budget.watch import FairLoop
+from irons_local.gateway.http1.absolute import AnswerError, Forwarding, passed_on, rewritten
 from irons_local.gateway.http1.heads import parse_head
 from irons_local.gateway.reach import tunnel
 from irons_local.gateway.reach.dial import DialError
-from irons_local.gateway.reach.proxy import Forwarding
 from irons_local.gateway.reach.tunnel import MOST_ANSWER, ProxyRefusedError, authority, connect, request
-from irons_local.gateway.relay.absolute import passed_on, rewritten
 from irons_local.gateway.streams.stream import Wire
 from irons_policy.hostnames import canonical_host
 
@@ -152,5 +151,5 @@ def test_an_answer_shows_nothing_of_the_proxy() -> None:
         b"HTTP/1.1 403 x\r\nX-Squid-Error: ERR_ACCESS_DENIED 0\r\n\r\n",
         b"HTTP/1.1 200 x\r\nproxy-authenticate: Basic\r\n\r\n",
     ):
-        with pytest.raises(DialError, match="upstream proxy"):
+        with pytest.raises(AnswerError, match="upstream proxy"):
             passed_on(own)

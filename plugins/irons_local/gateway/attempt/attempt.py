@@ -22,6 +22,7 @@ from irons_local.gateway.decide.verdicts import (
     judge_addresses,
     refuse_for,
 )
+from irons_local.gateway.http1.absolute import Forwarding
 from irons_local.gateway.http1.authority import BadRequestError
 from irons_local.gateway.http1.heads import Head
 from irons_local.gateway.http1.requests import Requests
@@ -35,7 +36,7 @@ from irons_local.gateway.inspect.opening import read_opening
 from irons_local.gateway.inspect.sniff import Kind, Opening
 from irons_local.gateway.reach.dial import STAGGER, DialError, dial, race
 from irons_local.gateway.reach.proxy import STAGGER as PROXY_STAGGER
-from irons_local.gateway.reach.proxy import Forwarding, Route
+from irons_local.gateway.reach.proxy import Route
 from irons_local.gateway.reach.resolve import ResolveError
 from irons_local.gateway.record.journal import JournalError
 from irons_local.gateway.relay.absolute import relay_absolute

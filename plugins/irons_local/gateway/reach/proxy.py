@@ -12,10 +12,11 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from irons_local.config.upstream import Upstream
 from irons_local.gateway.budget.watch import FairLoop
+from irons_local.gateway.http1.absolute import Forwarding
 from irons_local.gateway.reach.dial import NO_ROUTE, DialError, dial, race
 from irons_local.gateway.reach.resolve import ResolveError, Resolver
 from irons_local.gateway.reach.tunnel import ProxyRefusedError, authority, connect
@@ -36,18 +37,6 @@ OWN_ZONES = frozenset({"localhost", "local", "localdomain", "internal", "lan", "
 """Last labels that name something of whoever resolves them (RFC 6761, 6762, 8375, and what ICANN keeps back)."""
 _NOBODY = ""
 _MOST_SEEN = 256
-
-
-class Forwarding(NamedTuple):
-    """How requests go over a connection to the proxy that takes them in absolute form.
-
-    Attributes:
-        target: the authority that goes into them.
-        authorization: the value of `Proxy-Authorization`, or None.
-    """
-
-    target: bytes
-    authorization: bytes | None
 
 
 class Proxy:

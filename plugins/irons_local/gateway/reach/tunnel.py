@@ -6,9 +6,9 @@ Nothing of a sandbox is sent before the proxy has agreed, and nothing that the p
 from __future__ import annotations
 
 import asyncio
-import re
 import socket
 
+from irons_local.gateway.http1 import absolute
 from irons_local.gateway.reach.dial import DialError
 from irons_local.gateway.streams.stream import Wire
 from irons_policy.hostnames import Host
@@ -17,7 +17,6 @@ MOST_ANSWER = 16 * 1024
 ANSWER_TIMEOUT = 30.0
 """Seconds in which the proxy must have connected, or reported why not."""
 _END = b"\r\n\r\n"
-_STATUS = re.compile(rb"HTTP/1\.[01] ([1-9][0-9]{2})(?: [^\r\n]*)?\r\n")
 _MOST_INTERIM = 8
 _CREDENTIALS = 407
 
@@ -55,10 +54,10 @@ def status_of(head: bytes) -> int:
     Raises:
         DialError: it is not an answer of HTTP/1.
     """
-    match = _STATUS.match(head)
-    if match is None:
-        raise DialError("the upstream proxy does not speak HTTP")
-    return int(match[1])
+    try:
+        return absolute.status_of(head)
+    except absolute.AnswerError as error:
+        raise DialError(str(error)) from None
 
 
 async def connect(wire: Wire, target: bytes, authorization: bytes | None) -> None:
