@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.local.gateway.conversations import numbered
-from tests.local.gateway.talks import Outcome, Talk, live, without_io
+from tests.local.gateway.talks import Outcome, Talk, live, same, without_io
 
 PART = 200
 TRIES = 3
@@ -55,7 +55,7 @@ def compare(numbers: range) -> Found:
             for trial in range(TRIES):
                 new = without_io(talk)
                 old = live(talk, Path(home) / f"{number}-{trial}", new)
-                if (old.out, old.back, old.records) == (new.out, new.back, new.records):
+                if same(talk, old, new):
                     unsteady += [number] if trial else []
                     break
             else:
@@ -70,7 +70,8 @@ def compare(numbers: range) -> Found:
 def _told(number: int, talk: Talk, old: Outcome, new: Outcome) -> str:
     mode = None if talk.rules is None else talk.rules["mode"]
     lines = [f"conversation {number}: to {talk.name or 'an address'} port {talk.port}, mode {mode}"]
-    lines += [f"  {turn.side.value}: {turn.data[:160]!r}" for turn in talk.turns]
+    lines[0] += f", room for {talk.room} records"
+    lines += [f"  {turn!r:.200}" for turn in talk.turns]
     for what in ("out", "back", "records"):
         if getattr(old, what) != getattr(new, what):
             lines += [

@@ -6,7 +6,7 @@ from random import Random
 
 import hpack
 from tests.local.gateway.stand import client_hello, retry_request
-from tests.local.gateway.talks import LITERAL, Talk, Turn, client, rules, server
+from tests.local.gateway.talks import DIRECTLY, LITERAL, ROOM, Change, Talk, Turn, Way, client, rules, server
 
 from irons_local.gateway.conversation.events import Side
 from irons_local.gateway.http2 import frames as h2
@@ -51,7 +51,7 @@ def answered(stream: int = 1) -> bytes:
 SETTINGS = h2.settings({h2.MAX_CONCURRENT_STREAMS: 100})
 
 
-def http(*turns: Turn, port: int = 80, name: str | None = GOOD) -> Talk:
+def http(*turns: Turn | Change, port: int = 80, name: str | None = GOOD) -> Talk:
     """A talk on the port of HTTP, where one host is allowed."""
     return Talk(turns, name, port, rules())
 
@@ -64,6 +64,11 @@ def tls(*turns: Turn, port: int = 443, name: str | None = GOOD) -> Talk:
 def mail(*turns: Turn, port: int = 2525, name: str | None = GOOD) -> Talk:
     """A talk on a port where anything may be said."""
     return Talk(turns, name, port, rules(allow=[f"{GOOD}:*", "203.0.113.9:*"]))
+
+
+def by_proxy(*turns: Turn, **way: bool) -> Talk:
+    """A talk on the port of HTTP where there is an upstream proxy."""
+    return http(*turns)._replace(way=Way(**way))
 
 
 TALKS: dict[str, Talk] = {
@@ -221,6 +226,64 @@ TALKS: dict[str, Talk] = {
     "an answer that begins like HTTP/2, after the client's end": mail(
         client(b"\0\n"), client(), server(SETTINGS)
     ),
+    "a name that leads nowhere": http(client(request()))._replace(way=Way(resolves=False)),
+    "a name that leads nowhere, TLS": tls(client(SECRET))._replace(way=Way(resolves=False)),
+    "a name that leads nowhere, HTTP/2": mail(client(streams(GOOD)))._replace(way=Way(resolves=False)),
+    "a server that is not there": http(client(request()))._replace(way=Way(answers=False)),
+    "a proxy that resolves": by_proxy(client(request()), server(ANSWER), by_name=True),
+    "a proxy that resolves, TLS": tls(client(SECRET), server(SERVER_HELLO))._replace(
+        way=Way(by_name=True, resolves=False)
+    ),
+    "a proxy that is not there": by_proxy(client(request()), by_name=True, answers=False),
+    "a proxy that resolves a denied name": by_proxy(client(request(EVIL)), by_name=True)._replace(name=EVIL),
+    "a proxy that forwards": by_proxy(client(request()), server(ANSWER), forwards=True),
+    "a proxy that forwards a body": by_proxy(
+        client(request(GOOD, "POST / HTTP/1.1", "Content-Length: 4", "Expect: 100-continue")),
+        client(b"abcd"),
+        server(b"HTTP/1.1 100 Continue\r\n\r\n" + ANSWER[:30]),
+        server(ANSWER[30:]),
+        forwards=True,
+    ),
+    "a proxy that forwards a malformed body": by_proxy(
+        client(request(GOOD, "POST / HTTP/1.1", "Transfer-Encoding: chunked", body="2\r\nab")),
+        client(b"XX"),
+        forwards=True,
+    ),
+    "a proxy that forwards, and another request": by_proxy(
+        client(request() + request(EVIL)), server(ANSWER), client(request(EVIL)), server(), forwards=True
+    ),
+    "a proxy that forwards to another host": by_proxy(client(request(EVIL)), forwards=True),
+    "a proxy that answers itself": by_proxy(
+        client(request()), server(b"HTTP/1.1 407 No\r\nProxy-Authenticate: Basic\r\n\r\n"), forwards=True
+    ),
+    "a proxy that does not answer": by_proxy(client(request()), server(), forwards=True),
+    "a proxy and a WebSocket": by_proxy(
+        client(request(GOOD, "GET / HTTP/1.1", "Connection: Upgrade", "Upgrade: websocket")), forwards=True
+    ),
+    "a policy that denies what goes on": http(
+        client(request()), server(ANSWER), Change(rules(allow=[])), client(request()), server(ANSWER)
+    ),
+    "a policy that allows what goes on": http(
+        client(request()), server(ANSWER), Change(rules("warn")), client(request()), server(ANSWER)
+    ),
+    "a policy that no longer lets two names pass": Talk(
+        (client(request(EVIL)), server(ANSWER), Change(rules("deny"))), GOOD, 80, WARN
+    ),
+    "a policy that comes before the request is whole": http(
+        client(request()[:20]), Change(rules(allow=[])), client(request()[20:])
+    ),
+    "a log that is full": http(client(request()))._replace(room=0),
+    "a log that is full before the verdict": http(client(request()))._replace(room=1),
+    "a log that is full before a refusal": http(client(request(EVIL)))._replace(room=1),
+    "a log that is full before a second name": Talk(
+        (client(request()), server(ANSWER), client(request(EVIL)), server(ANSWER)), GOOD, 80, WARN, 3
+    ),
+    "TLS to a server that begins like HTTP/2": mail(
+        client(b"\x17\3\3\0\1xSTARTTLS\r\n"), server(SETTINGS), client(SECRET), server(SERVER_HELLO)
+    ),
+    "TLS elsewhere, to a server that begins like HTTP/2": mail(
+        client(b"\x17\3\3\0\1xSTARTTLS\r\n"), server(SETTINGS), client(client_hello(EVIL))
+    ),
     "a first line without end": mail(client(b"x" * 9000)),
     "text without end": http(client(b"hello"), client()),
     "a PROXY header before a request": mail(client(b"PROXY TCP4 1.2.3.4 1.2.3.4 1 1\r\n" + request(EVIL))),
@@ -279,6 +342,15 @@ _ANSWERED = [
     b"HTTP/1.1 101 S\r\n\r\n",
     b"\x15\x03\x03\0\x02\x02\x28",
 ]
+_WAYS = [
+    *[DIRECTLY] * 10,
+    Way(by_name=True),
+    Way(by_name=True, resolves=False),
+    Way(forwards=True),
+    Way(by_name=True, forwards=True),
+    Way(resolves=False),
+    Way(answers=False),
+]
 _POLICIES = [
     *[rules("deny", [f"{GOOD}:*", f"{LITERAL}:*"])] * 5,
     *[rules("warn", [f"{GOOD}:*", f"{LITERAL}:*"])] * 3,
@@ -290,14 +362,20 @@ _POLICIES = [
 
 def made_up(chance: Random) -> Talk:
     """A conversation by chance: what programs say, whole, spoilt or in pieces, in an order that may be a likely one."""
-    turns: list[Turn] = []
+    turns: list[Turn | Change] = []
     for _ in range(chance.randint(1, 3)):
         turns += [client(part) for part in _pieces(chance, _spoilt(chance))]
         turns += [server(chance.choice(_ANSWERED)) for _ in range(chance.choice([0, 1, 1, 2]))]
         if chance.random() < 0.05:
             turns.append(chance.choice([client, server])())
+        if chance.random() < 0.05:
+            turns.append(Change(chance.choice(_POLICIES[:-1]) or WARN))
     name = chance.choice([GOOD, GOOD, GOOD, GOOD, EVIL, None])
-    return Talk(_until_ends(turns), name, chance.choice([80, 443, 2525, 2525]), chance.choice(_POLICIES))
+    port, policy = chance.choice([80, 443, 2525, 2525]), chance.choice(_POLICIES)
+    room, way = chance.choice([ROOM] * 15 + [0, 1, 2, 3, 4]), chance.choice(_WAYS)
+    if way.forwards and port != 80:
+        way = DIRECTLY
+    return Talk(_until_ends(turns), name, port, policy, room, way)
 
 
 def numbered(number: int) -> Talk:
@@ -305,14 +383,14 @@ def numbered(number: int) -> Talk:
     return made_up(Random(number))
 
 
-def _until_ends(turns: list[Turn]) -> tuple[Turn, ...]:
+def _until_ends(turns: list[Turn | Change]) -> tuple[Turn | Change, ...]:
     """The turns without those of a side that has ended."""
     ended: set[Side] = set()
-    kept: list[Turn] = []
+    kept: list[Turn | Change] = []
     for turn in turns:
-        if turn.side not in ended:
+        if isinstance(turn, Change) or turn.side not in ended:
             kept.append(turn)
-        if not turn.data:
+        if isinstance(turn, Turn) and not turn.data:
             ended.add(turn.side)
     return tuple(kept)
 

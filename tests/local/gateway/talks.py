@@ -10,7 +10,8 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,6 +28,7 @@ from irons_local.gateway.budget.undecided import Budget
 from irons_local.gateway.budget.watch import FairLoop
 from irons_local.gateway.conversation import actions as do
 from irons_local.gateway.conversation import events as ev
+from irons_local.gateway.conversation.actions import Waits
 from irons_local.gateway.conversation.events import Side
 from irons_local.gateway.conversation.life import Conversation, Means
 from irons_local.gateway.decide.verdicts import (
@@ -38,15 +40,21 @@ from irons_local.gateway.decide.verdicts import (
     judge_addresses,
     refuse_for,
 )
+from irons_local.gateway.http1.absolute import Forwarding
 from irons_local.gateway.http2.budget import Budget as FrameBudget
+from irons_local.gateway.reach.dial import DialError
+from irons_local.gateway.reach.resolve import ResolveError
+from irons_local.gateway.record.journal import JournalError
 from irons_local.gateway.record.refusal import Refusal
+from irons_local.gateway.service import CUT
 from irons_local.gateway.streams.splice import Pipes, Turns
 from irons_local.gateway.streams.stream import Wire
 from irons_local.gateway.tls.client_hello import context
 from irons_local.gateway.tls.remembered import Hellos
 from irons_policy.addresses import Address
 from irons_policy.causes import Cause
-from irons_policy.decide import decide
+from irons_policy.causes import Outcome as Became
+from irons_policy.decide import Live, decide, decide_proxy, forbidden
 from irons_policy.hostnames import Host
 from irons_policy.hostnet import HostNetwork
 from irons_policy.policy import Policy
@@ -76,6 +84,42 @@ def server(data: bytes = b"") -> Turn:
     return Turn(Side.SERVER, data)
 
 
+class Change(NamedTuple):
+    """The sandbox gets another policy."""
+
+    rules: dict[str, Any]
+
+
+class Way(NamedTuple):
+    """How a server is reached.
+
+    Attributes:
+        by_name: the upstream proxy resolves its name.
+        forwards: the proxy takes requests in absolute form.
+        resolves: the host resolves its name.
+        answers: it can be connected to.
+    """
+
+    by_name: bool = False
+    forwards: bool = False
+    resolves: bool = True
+    answers: bool = True
+
+    @property
+    def forwarding(self) -> Forwarding | None:
+        """How requests go over a connection."""
+        return FORWARDING if self.forwards else None
+
+
+FORWARDING = Forwarding(b"203.0.113.7", b"Basic eA==")
+DIRECTLY = Way()
+UNRESOLVED, UNREACHED = "no such name", "no answer in time"
+
+
+ROOM = 1000
+"""More records than any conversation has."""
+
+
 class Talk(NamedTuple):
     """A conversation as a list.
 
@@ -84,12 +128,16 @@ class Talk(NamedTuple):
         name: what it is opened to; None for the literal address.
         port: the port it is opened to.
         rules: of the sandbox; None for no policy.
+        room: how many records the log has room for.
+        way: to its server.
     """
 
-    turns: tuple[Turn, ...]
+    turns: tuple[Turn | Change, ...]
     name: str | None = "web.test"
     port: int = 80
     rules: dict[str, Any] | None = None
+    room: int = ROOM
+    way: Way = DIRECTLY
 
 
 class Outcome(NamedTuple):
@@ -121,6 +169,15 @@ class Outcome(NamedTuple):
         return told, ended
 
 
+def same(talk: Talk, old: Outcome, new: Outcome) -> bool:
+    """True where both let the same bytes on and wrote the same records.
+
+    Where the log was full in the step in which a server's first words are let go on, the live client may not hear them.
+    """
+    back = old.back == new.back or (talk.room < ROOM and new.back.startswith(old.back))
+    return back and (old.out, old.records) == (new.out, new.records)
+
+
 def rules(
     mode: str = "deny", allow: Sequence[str] = ("web.test",), deny: Sequence[str] = ()
 ) -> dict[str, Any]:
@@ -129,19 +186,23 @@ def rules(
 
 
 class Log:
-    """An audit log that is a list: the journal and the folder in one."""
+    """An audit log that is a list: the journal and the folder in one.
 
-    def __init__(self) -> None:
+    Args:
+        room: how many records it takes. Like the real ones, it raises for some of those it has no room for, and counts the others.
+    """
+
+    def __init__(self, room: int) -> None:
         self.records: list[tuple[str, dict[str, Any]]] = []
+        self._room = room
 
     def open(self, _: str, **fields: Any) -> Any:
         """The opening record."""
         self._put("open", fields)
         return SimpleNamespace(
-            open=lambda **more: self._put("open", more),
-            verdict=lambda **more: self._put("verdict", more),
-            close=lambda **more: self._put("close", more),
-        )
+            name="", open=lambda **more: self._put("open", more), verdict=lambda **more: self._put("verdict", more),
+            close=lambda **more: self._put_or_count("close", more),
+        )  # fmt: skip
 
     def event(self, _: str, **fields: Any) -> None:
         """A whole event in one record."""
@@ -149,21 +210,36 @@ class Log:
 
     def refused(self, _: str, refusal: Refusal, entry: Any = None) -> None:
         """A refusal."""
-        self._put("refused", {**refusal.record(), "own": entry is not None})
+        self._put_or_count("refused", {**refusal.record(), "own": entry is not None})
+
+    def unwritten(self, _: str) -> None:
+        """An attempt that has no record."""
+        self.records.append(("unwritten", {}))
 
     def remember(self, _: str, refusal: Refusal, command: str | None) -> None:
-        """What `irons.internal` says of it."""
-        self._put("remember", {"host": refusal.host, "command": command})
+        """What `irons.internal` says of it, which is in no log."""
+        self.records.append(("remember", {"host": refusal.host, "command": command}))
+
+    def _put_or_count(self, kind: str, fields: dict[str, Any]) -> None:
+        with contextlib.suppress(JournalError):
+            self._put(kind, fields)
 
     def _put(self, kind: str, fields: dict[str, Any]) -> None:
+        if not self._room:
+            raise JournalError("the disk is full")
+        self._room -= 1
         self.records.append((kind, {key: fields[key] for key in fields if key != "duration_ms"}))
 
 
 class Driver:
-    """Drives the machine: every question is answered at once, by the real rules."""
+    """Drives the machine: every question is answered at once, by the real rules.
+
+    It holds the machine to its promises on the way: no dial before the opening record, no byte to a server before the verdict
+    record, and nothing waited for without an end before a server is reached.
+    """
 
     def __init__(self, talk: Talk) -> None:
-        self.log = Log()
+        self.log = Log(talk.room)
         self.policy = policy = None if talk.rules is None else Policy.from_json(talk.rules)
         self._talk = talk
         self._where = Host(LITERAL, ip_address(LITERAL))
@@ -178,8 +254,8 @@ class Driver:
             SANDBOX,
         )
         shared = SimpleNamespace(journal=self.log, folder=self.log)
-        cell = SimpleNamespace(name=CELL, title=SANDBOX, policy=policy)
-        self._account = Account(cast("Any", shared), cast("Any", cell), talk.port)
+        self._cell = SimpleNamespace(name=CELL, title=SANDBOX, policy=policy)
+        self._account = Account(cast("Any", shared), cast("Any", self._cell), talk.port)
         self.heard = {Side.CLIENT: b"", Side.SERVER: b""}
         self._reached = False
         # What was said before the server was reached is not the connection's.
@@ -197,7 +273,10 @@ class Driver:
         for turn in self._talk.turns:
             if self.machine.over:
                 break
-            if turn.side is Side.CLIENT or self._reached:
+            if isinstance(turn, Change):
+                self.policy = self._cell.policy = policy = Policy.from_json(turn.rules)
+                self.tell(ev.PolicyChanged(policy.mode))
+            elif turn.side is Side.CLIENT or self._reached:
                 self.tell(ev.Bytes(turn.side, turn.data) if turn.data else ev.End(turn.side))
             steps.append((len(self.heard[Side.SERVER]), len(self.heard[Side.CLIENT])))
         ends = []
@@ -208,46 +287,75 @@ class Driver:
         return Outcome(self.heard[Side.SERVER], self.heard[Side.CLIENT], self.log.records, steps, ends)
 
     def _do(self, actions: list[do.Action]) -> None:
-        for action in actions:
-            answers = self._one(action)
-            for answer in answers:
-                self.tell(answer)
+        left: deque[do.Action | ev.Event] = deque(actions)
+        while left:
+            action = left.popleft()
+            if isinstance(action, ev.Event):
+                left.extendleft(reversed(self.machine.receive(action)))
+                continue
+            try:
+                left.extendleft(reversed(self._one(action)))
+            except JournalError:
+                if isinstance(action, do.Open):
+                    self.log.unwritten(CELL)
+                left = deque([ev.Unrecorded()])
 
-    def _one(self, action: do.Action) -> list[ev.Event]:
-        account = self._account
+        assert self.machine.over or self._reached or self._bounded
+
+    def _recorded(self, kind: str) -> bool:
+        return any(found == kind for found, _ in self.log.records)
+
+    @property
+    def _bounded(self) -> bool:
+        hold = self.machine.holding
+        return hold is not None and (hold.seconds is not None or hold.waits in {Waits.NAME, Waits.DIAL})
+
+    def _one(self, action: do.Action) -> Sequence[ev.Event]:
+        account, way = self._account, self._talk.way
         match action:
             case do.Open(host):
                 account.accepted(host)
             case do.Speaks(protocol):
                 account.protocol = protocol
+            case do.Judge(do.Standing(live, mismatched)):
+                return [ev.Cut(CUT, Cause.RULE)] if forbids(self.policy, live, mismatched=mismatched) else []
             case do.Judge(question):
-                return [self._judge(question)] if not isinstance(question, do.Standing) else []
+                return [self._judge(question)]
             case do.Lookup(host):
-                return [ev.Known(None if host.address is None else (host.address,))]
+                if host.address is not None:
+                    return [ev.Known((host.address,))]
+                return [ev.ByProxy() if way.by_name else ev.Known(None)]
             case do.Resolve():
-                return [ev.Resolved((LEADS,))]
+                return [ev.Resolved((LEADS,)) if way.resolves else ev.Unresolved(UNRESOLVED)]
             case do.Reach(host):
                 account.reach(host)
-            case do.Dial(addresses):
-                self._reached, self._before = True, len(self.heard[Side.CLIENT])
-                return [ev.Dialling(addresses[0]), ev.Reached(addresses[0])]
+            case do.Dial() | do.DialName():
+                assert self._recorded("open")
+                self._reached, self._before = way.answers, len(self.heard[Side.CLIENT])
+                dialling = [ev.Dialling(action.addresses[0])] if isinstance(action, do.Dial) else []
+                address = dialling[0].address if dialling else None
+                reached = ev.Reached(address, way.forwarding)
+                return [*dialling, reached if way.answers else ev.Unreached(UNREACHED)]
             case do.Choose(judged, address):
                 account.verdict(judged, address)
             case do.Mention(judged):
                 account.others(judged)
-            case do.Forward(to, data):
+            case do.Forward(to, data, own):
+                assert to is Side.CLIENT or (self._reached and self._recorded("verdict"))
                 self.heard[to] += data
+                self._before += len(data) if own else 0
             case do.Refuse(error, reached):
                 account.refused(error, dialled=reached)
             case do.Close():
                 self._close(action)
         return []
 
-    def _judge(self, question: do.Names | do.Addresses) -> ev.Event:
+    def _judge(self, question: do.Names | do.Addresses | do.ByName | do.Standing) -> ev.Event:
+        assert not isinstance(question, do.Standing)
         policy, port = self.policy, question.port
         try:
             if policy is None:
-                about = question.judged.host if isinstance(question, do.Addresses) else question.host
+                about = question.host if isinstance(question, do.Names) else question.judged.host
                 raise refuse_for(
                     about or self._where, port, question.protocol, None, UNKNOWN, Cause.NO_POLICY
                 )
@@ -256,6 +364,9 @@ class Driver:
                     policy, question.judged, port, question.protocol, question.addresses, HostNetwork()
                 )
                 return ev.Passing(found)
+            if isinstance(question, do.ByName):
+                may_be_named(policy, question)
+                return ev.Verdict(question.judged)
             host, claimed, protocol = question.host, question.claimed, question.protocol
             if question.reached and host is not None:
                 judged = check_named(policy, host, claimed, port, protocol, proxied=question.proxied)
@@ -271,12 +382,28 @@ class Driver:
 
     def _close(self, close: do.Close) -> None:
         moved = None
-        if self._reached:
+        if close.outcome is Became.REACHED:
             back = len(self.heard[Side.CLIENT]) - self._before
             moved = SimpleNamespace(bytes_out=len(self.heard[Side.SERVER]), bytes_in=back)
         self.heard[Side.CLIENT] += close.words
         ending = Ending(close.text, close.outcome, close.cause)
         self._account.close(close.host, close.judged, cast("Any", moved), ending)
+
+
+def forbids(policy: Policy | None, live: Live | None, *, mismatched: bool) -> bool:
+    """True where a policy no longer lets go on what goes on."""
+    if policy is None:
+        return False
+    lives = [] if live is None else [live]
+    return bool(forbidden(policy, lives, Ground())) or (mismatched and policy.mode == "deny")
+
+
+def may_be_named(policy: Policy, question: do.ByName) -> None:
+    """Raise where the upstream proxy may not be asked for a name."""
+    host, port = question.judged.host, question.port
+    refused = decide_proxy(policy, host, port, Ground()) or decide(policy, host, port)
+    if not refused.allowed:
+        raise refuse_for(host, port, question.protocol, policy, refused.reason, refused.cause)
 
 
 def make_cell(home: Path, talk: Talk) -> Cell:
@@ -305,11 +432,15 @@ class Loop(FairLoop):
         return time.monotonic() + self.skipped
 
 
-class Live:
+MOST_WAITS = 1000
+"""Tenths of seconds, on a clock that is put forward, after which a live connection no longer ends by itself."""
+
+
+class Sockets:
     """The talk through `Attempt`."""
 
-    def __init__(self, talk: Talk, home: Path, loop: Loop) -> None:
-        self._talk, self._loop, self._log = talk, loop, Log()
+    def __init__(self, talk: Talk, home: Path, loop: Loop, make: Callable[..., Any] = Attempt) -> None:
+        self._talk, self._loop, self._log = talk, loop, Log(talk.room)
         self._held = contextlib.ExitStack()
         self._cell = make_cell(home, talk)
         pipes = Pipes(lambda _: None)
@@ -317,7 +448,10 @@ class Live:
         self._ends: dict[Side, socket.socket] = {}
         self._heard = {Side.CLIENT: b"", Side.SERVER: b""}
         log = cast("Any", self._log)
-        route = SimpleNamespace(by_name=False, dial=self._dial, forwarding=lambda _: None)
+        route = SimpleNamespace(
+            by_name=talk.way.by_name, dial=self._dial, dial_name=self._dial_name,
+            forwarding=lambda _: talk.way.forwarding,
+        )  # fmt: skip
         proxy = SimpleNamespace(setting=None, route=lambda _: route)
         resolver = SimpleNamespace(known=lambda *_: None, resolve=self._resolve)
         files = Files(1000)
@@ -329,7 +463,7 @@ class Live:
         where = ip_address(LITERAL) if talk.name is None else self._cell.names.address(talk.name)
         near = self._pair(Side.CLIENT)
         turns = Turns(loop, lambda: False)
-        self._attempt = Attempt(shared, self._cell, Wire(loop, near), where, talk.port, turns)
+        self._attempt = make(shared, self._cell, Wire(loop, near), where, talk.port, turns)
         self.complaints: list[str] = []
 
     def _complain(self, text: str) -> None:
@@ -343,10 +477,17 @@ class Live:
         self._ends[side] = far
         return near
 
-    async def _dial(self, loop: FairLoop, _: Address, __: int) -> Wire:
-        return Wire(loop, self._pair(Side.SERVER))
+    async def _dial(self, _: FairLoop, __: Address, ___: int) -> Wire:
+        return await self._dial_name(0)
+
+    async def _dial_name(self, _: int) -> Wire:
+        if not self._talk.way.answers:
+            raise DialError(UNREACHED)
+        return Wire(self._loop, self._pair(Side.SERVER))
 
     async def _resolve(self, _: str, __: str) -> tuple[Address, ...]:
+        if not self._talk.way.resolves:
+            raise ResolveError(UNRESOLVED)
         return (LEADS,)
 
     async def run(self, wanted: Outcome) -> Outcome:
@@ -363,10 +504,15 @@ class Live:
                 self._end(side)
                 await self._rest()
             ended = self._loop.create_task(self._attempt.ended())
-            while not ended.done():
+            for _ in range(MOST_WAITS):
+                if ended.done():
+                    break
                 self._loop.skipped += 0.1
                 await asyncio.sleep(0.0005)
                 await self._rest()
+            else:
+                self._attempt.cut("it waits for something that the machine did not wait for", cause=None)
+                await ended
             await self._until(len(wanted.out), len(wanted.back))
             await self._rest()
             self._hear()
@@ -383,7 +529,13 @@ class Live:
     def _say(self, number: int) -> None:
         if number >= len(self._talk.turns):
             return
-        side, data = self._talk.turns[number]
+        turn = self._talk.turns[number]
+        if isinstance(turn, Change):
+            self._cell.policy = policy = Policy.from_json(turn.rules)
+            if forbids(policy, self._attempt.live, mismatched=self._attempt.mismatched):
+                self._attempt.cut(CUT, cause=Cause.RULE)
+            return
+        side, data = turn
         if not data:
             self._end(side)
         elif side in self._ends:
@@ -420,7 +572,7 @@ class Live:
                     self._heard[side] += data
 
 
-def live(talk: Talk, home: Path, wanted: Outcome) -> Outcome:
-    """The talk through `Attempt`, in step with what the machine let on."""
+def live(talk: Talk, home: Path, wanted: Outcome, make: Callable[..., Any] = Attempt) -> Outcome:
+    """The talk through `Attempt`, or what takes its place, in step with what the machine let on."""
     with contextlib.closing(Loop()) as loop:
-        return loop.run_until_complete(asyncio.wait_for(Live(talk, home, loop).run(wanted), 1e9))
+        return loop.run_until_complete(asyncio.wait_for(Sockets(talk, home, loop, make).run(wanted), 1e9))

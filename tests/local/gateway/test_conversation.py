@@ -29,6 +29,8 @@ from irons_local.gateway.conversation.events import Side
 from irons_local.gateway.conversation.life import Conversation, Means
 from irons_local.gateway.decide import pages
 from irons_local.gateway.decide.verdicts import Judged, RefusedError
+from irons_local.gateway.http1.absolute import ANSWER_TIMEOUT, Forwarding, rewritten
+from irons_local.gateway.http1.heads import parse_head
 from irons_local.gateway.http2 import frames as h2
 from irons_local.gateway.http2.budget import Budget as FrameBudget
 from irons_local.gateway.record.refusal import Refusal
@@ -306,6 +308,69 @@ def test_a_name_without_an_address() -> None:
     assert close.words.startswith(b"HTTP/1.1 502 ")
 
 
+def test_a_name_that_the_proxy_resolves() -> None:
+    """The host resolves it too, within a bound, and the rules are asked again before the proxy is; it needs no address."""
+    by_name = do.Judge(do.ByName(JUDGED, 443, "tls"))
+    reason = f"{JUDGED.decision.reason}; the upstream proxy resolves the name"
+    chosen = JUDGED._replace(decision=JUDGED.decision._replace(reason=reason))
+    play(
+        machine(443),
+        *TLS_BEGUN,
+        ev.Verdict(JUDGED),
+        [do.Lookup(WEB)],
+        ev.ByProxy(),
+        [by_name],
+        ev.Verdict(JUDGED),
+        [do.Reach(WEB), do.Resolve(WEB, 3.0), do.Hold(Waits.NAME, None)],
+        ev.Resolved((LEADS,)),
+        [do.Judge(do.Addresses(JUDGED, 443, "tls", (LEADS,)))],
+        PASSING,
+        [by_name],
+        ev.Verdict(JUDGED),
+        [do.Choose(chosen, None), do.DialName(WEB, 443), do.Hold(Waits.DIAL, None)],
+        ev.Reached(None),
+        [do.Forward(SERVER, SECRET), WAITS],
+    )
+
+
+@pytest.mark.parametrize("moment", ["at once", "beneath the floor", "meanwhile"])
+def test_a_name_that_the_proxy_may_not_resolve(moment: str) -> None:
+    """Refused at any of the three moments, the proxy is not asked."""
+    talk = machine(443)
+    events: list[ev.Event] = [ev.Bytes(CLIENT, SECRET), ev.Verdict(JUDGED), ev.ByProxy()]
+    if moment != "at once":
+        events += [ev.Verdict(JUDGED), ev.Resolved((LEADS,))]
+    if moment == "meanwhile":
+        events += [PASSING]
+    talk.begin()
+    for event in events:
+        assert not any(isinstance(action, do.DialName) for action in talk.receive(event))
+    refuse, close = talk.receive(ev.Denied(NO))
+    assert refuse == do.Refuse(NO, False)
+    assert isinstance(close, do.Close)
+    assert close.outcome is Outcome.REFUSED
+
+
+def test_a_proxy_that_answers_in_a_servers_place() -> None:
+    """A request goes to it in absolute form, and of its own word nothing goes to the client: no server was reached."""
+    way = Forwarding(b"203.0.113.7", None)
+    head = rewritten(parse_head(request()), way)
+    talk = machine()
+    play(
+        talk,
+        *HTTP_BEGUN,
+        *reaching(80, "http")[:-2],
+        ev.Reached(LEADS, way),
+        [do.Forward(SERVER, head.wire()), do.Hold(Waits.ANSWER, ANSWER_TIMEOUT)],
+        ev.Bytes(SERVER, b"HTTP/1.1 407 "),
+        [],
+    )
+    (close,) = talk.receive(ev.Bytes(SERVER, b"No\r\n\r\n"))
+    assert isinstance(close, do.Close)
+    assert (close.outcome, close.reset) == (Outcome.UNREACHED, True)
+    assert b"wants a user and password" in close.words
+
+
 def test_between_two_dials_the_rules_are_asked_again() -> None:
     """The second address is judged by the rules of that moment."""
     talk, other = machine(), WHERE.address
@@ -358,18 +423,24 @@ def test_a_record_that_cannot_be_written_ends_it(steps: int) -> None:
     assert talk.receive(ev.Unrecorded()) == []
 
 
-def test_a_refusal_that_cannot_be_recorded() -> None:
-    """The page that a refusal leads to is left undone where its record failed, and the connection still ends."""
+@pytest.mark.parametrize(
+    ("event", "close"),
+    [
+        (ev.Unrecorded(), do.Close(WEB, None, UNWRITTEN, Outcome.REFUSED, Cause.JOURNAL, reset=True)),
+        (ev.Broken("broken pipe"), do.Close(WEB, None, "broken pipe", Outcome.ABANDONED, reset=True)),
+    ],
+    ids=["no record", "no peer"],
+)
+def test_a_refusal_that_cannot_be_carried_out(event: ev.Event, close: do.Close) -> None:
+    """The page that a refusal leads to is left undone where what comes before it failed, and the connection still ends."""
     talk = machine()
     play(talk, *HTTP_BEGUN)
-    refuse, close = talk.receive(ev.Denied(NO))
+    refuse, page = talk.receive(ev.Denied(NO))
     assert isinstance(refuse, do.Refuse)
-    assert isinstance(close, do.Close)
-    assert close.words
-    assert talk.receive(ev.Unrecorded()) == [
-        do.Close(WEB, None, UNWRITTEN, Outcome.REFUSED, Cause.JOURNAL, reset=True)
-    ]
-    assert talk.receive(ev.Unrecorded()) == []
+    assert isinstance(page, do.Close)
+    assert page.words
+    assert talk.receive(event) == [close]
+    assert talk.receive(event) == []
 
 
 @pytest.mark.parametrize(

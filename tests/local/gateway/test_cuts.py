@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.local.gateway.conversations import TALKS
-from tests.local.gateway.talks import Outcome, Talk, Turn, without_io
+from tests.local.gateway.talks import Change, Outcome, Talk, Turn, without_io
 
 from irons_local.gateway.conversation.events import Side
 
@@ -28,10 +28,18 @@ def cut(data: bytes, at: list[int]) -> Iterator[bytes]:
 
 def in_pieces(talk: Talk, at: list[int], *sides: Side) -> Talk:
     """The same talk, cut."""
-    turns: list[Turn] = []
-    for side, data in talk.turns:
-        turns += (Turn(side, part) for part in cut(data, at if side in sides else []))
+    turns: list[Turn | Change] = []
+    for turn in talk.turns:
+        if isinstance(turn, Change):
+            turns.append(turn)
+        else:
+            turns += (Turn(turn.side, part) for part in cut(turn.data, at if turn.side in sides else []))
     return talk._replace(turns=tuple(turns))
+
+
+def turns_of(talk: Talk) -> list[Turn]:
+    """What is said in it."""
+    return [turn for turn in talk.turns if isinstance(turn, Turn)]
 
 
 CUTS = st.lists(st.integers(1, 2000), max_size=12)
@@ -41,7 +49,7 @@ def agree(whole: Outcome, pieces: Outcome, name: str) -> None:
     """The verdict is the same, and what has gone on; less of it where it is read along as it goes by."""
     assert pieces.verdict == whole.verdict
     assert pieces.out == whole.out or (
-        name in ALONG and TALKS[name].turns[0].data[:-1].startswith(pieces.out)
+        name in ALONG and turns_of(TALKS[name])[0].data[:-1].startswith(pieces.out)
     )
 
 
@@ -57,7 +65,7 @@ def test_a_client_may_cut_as_it_likes(name: str, at: list[int]) -> None:
 def test_byte_by_byte(name: str) -> None:
     """Each byte of a client in a read of its own; of a long one the first and the last thousands."""
     talk = TALKS[name]
-    size = max((len(turn.data) for turn in talk.turns), default=0)
+    size = max((len(turn.data) for turn in turns_of(talk)), default=0)
     at = [each for each in range(size) if each < 1000 or each > size - 1000]
     agree(without_io(talk), without_io(in_pieces(talk, at, Side.CLIENT)), name)
 
@@ -79,10 +87,12 @@ def test_a_server_may_cut_as_it_likes(name: str, at: list[int]) -> None:
 def test_a_binary_line_that_was_a_request_is_refused_either_way() -> None:
     """Whole it is refused before the dial, in pieces after it; its second piece never goes on."""
     talk = TALKS[BINARY]
-    whole = without_io(talk._replace(turns=(Turn(Side.CLIENT, b"".join(turn.data for turn in talk.turns)),)))
+    whole = without_io(
+        talk._replace(turns=(Turn(Side.CLIENT, b"".join(turn.data for turn in turns_of(talk))),))
+    )
     pieces = without_io(talk)
     assert whole.out == b""
-    assert pieces.out == talk.turns[0].data
+    assert pieces.out == turns_of(talk)[0].data
     for each in (whole, pieces):
         assert each.records[-1][1].get("cause", "malformed") == "malformed"
         assert any(kind == "refused" for kind, _ in each.records)

@@ -66,15 +66,30 @@ class Addresses:
 
 
 @dataclass(frozen=True, slots=True)
+class ByName:
+    """May the upstream proxy be asked for this host by its name? Answered by `Verdict` or `Denied`.
+
+    Attributes:
+        judged: what was said of the host.
+        port: the port it is asked for at.
+        protocol: what is spoken.
+    """
+
+    judged: Judged
+    port: int
+    protocol: str
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
     """May a connection go on under the rules as they are now? `Cut` is the answer where it may not.
 
     Attributes:
-        live: what it was judged by.
+        live: what it was judged by, once something outside may be reached.
         mismatched: it goes on only because the mode lets two names pass on one connection.
     """
 
-    live: Live
+    live: Live | None
     mismatched: bool
 
 
@@ -82,7 +97,7 @@ class Standing:
 class Judge:
     """Apply the policy."""
 
-    question: Names | Addresses | Standing
+    question: Names | Addresses | ByName | Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +116,7 @@ class Speaks:
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """Say what is known of a host's addresses without asking anyone."""
+    """Say what is known of a host's addresses without asking anyone, and whether the upstream proxy resolves it."""
 
     host: Host
 
@@ -115,9 +130,15 @@ class Reach:
 
 @dataclass(frozen=True, slots=True)
 class Resolve:
-    """Ask for the addresses of a name."""
+    """Ask for the addresses of a name.
+
+    Attributes:
+        host: the name.
+        within: seconds after which it counts as not resolved; None for as long as it takes.
+    """
 
     host: Host
+    within: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +146,14 @@ class Dial:
     """Connect to the first of these addresses that answers."""
 
     addresses: tuple[Address, ...]
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class DialName:
+    """Have the upstream proxy resolve a host and connect to it."""
+
+    host: Host
     port: int
 
 
@@ -145,10 +174,17 @@ class Mention:
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """Send bytes."""
+    """Send bytes.
+
+    Attributes:
+        to: who hears them.
+        data: the bytes.
+        own: they are this gateway's own words, and no bytes of the connection.
+    """
 
     to: Side
     data: bytes
+    own: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +264,6 @@ class Close:
 
 
 Action = (
-    Judge | Open | Speaks | Lookup | Reach | Resolve | Dial | Choose | Mention
+    Judge | Open | Speaks | Lookup | Reach | Resolve | Dial | DialName | Choose | Mention
     | Forward | Pass | Stop | Finish | Hold | Refuse | Close
 )  # fmt: skip

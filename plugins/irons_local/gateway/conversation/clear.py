@@ -102,7 +102,7 @@ class Clear:
             exchange.give_back(Side.CLIENT, data)
             yield from self._http2()
             return True
-        if step.then is not Then.HOLD and not (step.then is Then.MORE and self._heeding):
+        if step.then not in {Then.HOLD, Then.HELLO} and not (step.then is Then.MORE and self._heeding):
             # What the server said first it has not said to HTTP/2.
             self._begin()
         if step.then is Then.RAW:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from irons_local.gateway.decide.verdicts import Judged, RefusedError
+from irons_local.gateway.http1.absolute import Forwarding
 from irons_policy.addresses import Address
 from irons_policy.causes import Cause
 from irons_policy.hostnames import Host
@@ -134,6 +135,11 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
+class ByProxy:
+    """The upstream proxy resolves the host; the other answer to `Lookup`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Resolved:
     """The addresses of a name; the answer to `Resolve`."""
 
@@ -163,9 +169,15 @@ class Dialling:
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """The server at this address was connected to."""
+    """The server was connected to.
 
-    address: Address
+    Attributes:
+        address: where it is; None where the upstream proxy has resolved its name.
+        forwarding: how requests go to it; None where they go as they are.
+    """
+
+    address: Address | None
+    forwarding: Forwarding | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,5 +198,17 @@ class DeadlinePassed:
     number: int
 
 
-Fact = Verdict | Denied | Asked | Known | Resolved | Unresolved | Passing | Dialling | Reached | Unreached
+Fact = (
+    Verdict
+    | Denied
+    | Asked
+    | Known
+    | ByProxy
+    | Resolved
+    | Unresolved
+    | Passing
+    | Dialling
+    | Reached
+    | Unreached
+)
 Event = Bytes | End | Broken | PolicyChanged | Cut | Unrecorded | DeadlinePassed | Fact

@@ -10,7 +10,7 @@ answers with an event (`Denied`, `Cut`, `Broken`, `Unrecorded`), and leaves the 
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from irons_local.gateway.budget import patience
 from irons_local.gateway.budget.undecided import Budget, TooMuchError
@@ -21,12 +21,14 @@ from irons_local.gateway.conversation.clear import Clear
 from irons_local.gateway.conversation.events import Side
 from irons_local.gateway.conversation.exchange import BrokenOffError, Exchange, Steps
 from irons_local.gateway.conversation.reaching import Reaching, UnreachedError
-from irons_local.gateway.conversation.requests import read_head, relay_http
+from irons_local.gateway.conversation.requests import read_head, relay_absolute, relay_http
 from irons_local.gateway.conversation.secured import relay_tls
 from irons_local.gateway.conversation.streams import Streams
 from irons_local.gateway.decide import pages
 from irons_local.gateway.decide.verdicts import RefusedError
+from irons_local.gateway.http1.absolute import AnswerError, Forwarding
 from irons_local.gateway.http1.authority import BadRequestError
+from irons_local.gateway.http1.heads import Head
 from irons_local.gateway.http1.reader import RequestReader
 from irons_local.gateway.http2.budget import Budget as FrameBudget
 from irons_local.gateway.http2.frames import HTTP_1_1_REQUIRED, Http2Error
@@ -67,7 +69,7 @@ class Conversation:
         accepted: how it began.
 
     Attributes:
-        over: `Close` has come out, and nothing follows it.
+        over: `Close` has come out, and nothing follows it but another one where that was left undone.
     """
 
     def __init__(self, means: Means, accepted: ev.Accepted) -> None:
@@ -139,16 +141,20 @@ class Conversation:
         return self._taken()
 
     def _left(self, event: ev.Event) -> list[do.Action]:
-        """Once `Close` has come out: close in another way where it was left undone, as the record before it failed."""
-        if self._closing is None or not isinstance(event, ev.Unrecorded):
+        """Once `Close` has come out: close in another way where it was left undone, as something before it failed."""
+        left = self._closing
+        if left is None:
             return []
-        reached = self._closing.outcome is Outcome.REACHED
-        outcome = Outcome.REACHED if reached else Outcome.REFUSED
-        close = do.Close(
-            self._closing.host, self._closing.judged, UNRECORDED, outcome, Cause.JOURNAL, reset=True
-        )
+        match event:
+            case ev.Unrecorded():
+                how, cause, outcome = UNRECORDED, Cause.JOURNAL, Outcome.REFUSED
+                close = do.Close(left.host, left.judged, how, outcome, cause, reset=True)
+            case ev.Broken(how):
+                close = do.Close(left.host, left.judged, how, Outcome.ABANDONED, reset=True)
+            case _:
+                return []
         self._closing = None
-        return [close]
+        return [replace(close, outcome=left.outcome) if left.outcome is Outcome.REACHED else close]
 
     def _throw(self, error: Exception) -> list[do.Action]:
         try:
@@ -289,8 +295,17 @@ class Conversation:
         if self._accepted.port == 443:
             raise reaching.refusal("port 443 must speak TLS", Cause.PROTOCOL)
         yield from reaching.connect()
-        yield from relay_http(self._exchange, reader, head, self._check)
+        if reaching.forwarding is None:
+            yield from relay_http(self._exchange, reader, head, self._check)
+        else:
+            yield from self._forwarded(reader, head, reaching.forwarding)
         self._close()
+
+    def _forwarded(self, reader: RequestReader, head: Head, way: Forwarding) -> Steps[None]:
+        try:
+            yield from relay_absolute(self._exchange, reader, head, way)
+        except AnswerError as error:
+            raise self._reaching.unreach(str(error)) from None
 
     def _http2(self, opening: Opening) -> Steps[None]:
         accepted, reaching = self._accepted, self._reaching

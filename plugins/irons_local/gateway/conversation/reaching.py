@@ -9,11 +9,15 @@ from irons_local.gateway.conversation import events as ev
 from irons_local.gateway.conversation.actions import Waits
 from irons_local.gateway.conversation.exchange import Exchange, Steps
 from irons_local.gateway.decide.verdicts import Judged, RefusedError
+from irons_local.gateway.http1.absolute import Forwarding
 from irons_local.gateway.record.refusal import Refusal
 from irons_policy.addresses import Address
 from irons_policy.causes import Cause, Outcome
 from irons_policy.decide import Live
 from irons_policy.hostnames import Host
+
+RESOLVE_HERE = 3.0
+"""Seconds in which the host may resolve a name that the upstream proxy resolves as well."""
 
 
 class UnreachedError(Exception):
@@ -38,6 +42,7 @@ class Reaching:
     Attributes:
         judged: what was said of it before the dial; None for nothing yet.
         reached: its server is connected to.
+        forwarding: how requests go to it, where that is by way of a proxy that takes them in absolute form.
         protocol: what it speaks, as far as is known.
     """
 
@@ -50,6 +55,7 @@ class Reaching:
         self._mismatched = False
         self.judged: Judged | None = None
         self.reached = False
+        self.forwarding: Forwarding | None = None
         self.protocol = "tcp"
 
     @property
@@ -77,7 +83,7 @@ class Reaching:
         self._mode = mode
         if self._asked is not None:
             self._exchange.say(self._asked)
-        if self._live is not None:
+        if self._live is not None or self._mismatched:
             self._exchange.say(do.Judge(do.Standing(self._live, self._mismatched)))
 
     def ask(
@@ -91,7 +97,10 @@ class Reaching:
         accepted = self._accepted
         host = self.host if reached else accepted.name
         names = do.Names(host, accepted.where, accepted.port, claimed, self.protocol, proxied, reached, early)
-        fact = yield from self._answer(names)
+        return (yield from self._verdict(names))
+
+    def _verdict(self, question: do.Names | do.ByName) -> Steps[Judged]:
+        fact = yield from self._answer(question)
         if not isinstance(fact, ev.Verdict):
             raise TypeError(fact)
         return fact.judged
@@ -125,16 +134,55 @@ class Reaching:
             raise AssertionError
         exchange.say(do.Lookup(judged.host))
         fact = yield from exchange.fact()
+        if isinstance(fact, ev.ByProxy):
+            yield from self._by_proxy(judged)
+            return
         known = fact.addresses if isinstance(fact, ev.Known) else None
         # Where nothing is asked of anyone, a refusal by the floor may be folded like any other.
         passing = (yield from self._where_to(judged, known)) if known is not None else {}
-        exchange.say(do.Reach(judged.host))
-        self._live = Live(judged.host, self._accepted.port)
+        self._reach(judged)
         if known is None:
             passing = yield from self._resolve(judged)
         yield from self._dial(judged, passing)
+
+    def unreach(self, reason: str) -> UnreachedError:
+        """What was connected to has turned out to be no server."""
+        self.reached = False
+        return UnreachedError(reason, Outcome.UNREACHED)
+
+    def _reach(self, judged: Judged) -> None:
+        self._exchange.say(do.Reach(judged.host))
+        self._live = Live(judged.host, self._accepted.port)
+
+    def _arrived(self, fact: ev.Reached) -> None:
+        self._exchange.release()
+        self.forwarding = fact.forwarding
         self.reached = True
-        exchange.settle()
+        self._exchange.settle()
+
+    def _by_proxy(self, judged: Judged) -> Steps[None]:
+        """Have the upstream proxy resolve the name, which leads to no address here, or to none beneath the floor."""
+        exchange, port = self._exchange, self._accepted.port
+        yield from self._verdict(do.ByName(judged, port, self.protocol))
+        self._reach(judged)
+        exchange.say(do.Resolve(judged.host, RESOLVE_HERE))
+        exchange.hold(Waits.NAME, None)
+        fact = yield from exchange.fact()
+        exchange.release()
+        for address in fact.addresses if isinstance(fact, ev.Resolved) else ():
+            yield from self._where_to(judged, (address,))
+        # What was asked here took its time: the rules may have changed.
+        yield from self._verdict(do.ByName(judged, port, self.protocol))
+        reason = f"{judged.decision.reason}; the upstream proxy resolves the name"
+        exchange.say(do.Choose(judged._replace(decision=judged.decision._replace(reason=reason)), None))
+        exchange.say(do.DialName(judged.host, port))
+        exchange.hold(Waits.DIAL, None)
+        fact = yield from exchange.fact()
+        if isinstance(fact, ev.Unreached):
+            raise UnreachedError(fact.reason, Outcome.UNREACHED)
+        if not isinstance(fact, ev.Reached):
+            raise TypeError(fact)
+        self._arrived(fact)
 
     def _resolve(self, judged: Judged) -> Steps[Mapping[Address, Judged]]:
         exchange = self._exchange
@@ -160,6 +208,8 @@ class Reaching:
             if not isinstance(fact, ev.Dialling | ev.Reached):
                 raise TypeError(fact)
             address = fact.address
+            if address is None:
+                raise TypeError(fact)
             # Between one dial and the next the rules and the ground may have changed.
             if isinstance(fact, ev.Dialling) or address != last:
                 now = passing if last is None else (yield from self._where_to(judged, (address,)))
@@ -167,7 +217,7 @@ class Reaching:
             last = address
             self._live = Live(judged.host, port, address)
             if isinstance(fact, ev.Reached):
-                exchange.release()
+                self._arrived(fact)
                 return
 
     def _where_to(self, judged: Judged, addresses: tuple[Address, ...]) -> Steps[Mapping[Address, Judged]]:
@@ -177,7 +227,7 @@ class Reaching:
             raise TypeError(fact)
         return fact.judged
 
-    def _answer(self, question: do.Names | do.Addresses) -> Steps[ev.Fact]:
+    def _answer(self, question: do.Names | do.Addresses | do.ByName) -> Steps[ev.Fact]:
         """Ask, and wait for the answer, which may come from outside."""
         exchange = self._exchange
         exchange.release()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from irons_local.gateway.budget import patience
 from irons_local.gateway.budget.undecided import Meter
-from irons_local.gateway.conversation.actions import Waits
+from irons_local.gateway.conversation.actions import Forward, Waits
 from irons_local.gateway.conversation.events import Side
 from irons_local.gateway.conversation.exchange import BrokenOffError, Exchange, Steps
 from irons_local.gateway.conversation.secured import Check
+from irons_local.gateway.http1 import absolute
+from irons_local.gateway.http1.absolute import AnswerError, Forwarding
 from irons_local.gateway.http1.authority import BadRequestError
 from irons_local.gateway.http1.heads import Head
 from irons_local.gateway.http1.reader import RequestReader
@@ -87,6 +89,45 @@ def relay_http(exchange: Exchange, reader: RequestReader, head: Head | None, che
     yield from exchange.finish()
 
 
+def relay_absolute(exchange: Exchange, reader: RequestReader, head: Head, way: Forwarding) -> Steps[None]:
+    """Send one request by way of a proxy that takes it in absolute form, and relay its answer to the end.
+
+    Args:
+        exchange: the connection; its server is the proxy.
+        reader: has read the head.
+        head: checked.
+        way: how requests go to the proxy.
+
+    Raises:
+        LateError: the body is malformed.
+        AnswerError: the proxy answered in the server's place, or not at all; nothing of it was passed on.
+        BrokenOffError: the connection ended otherwise than in good order.
+    """
+    if head.websocket:
+        raise AnswerError("the upstream proxy lets no WebSocket through on port 80")
+    exchange.forward(Side.SERVER, absolute.rewritten(head, way).wire())
+    if absolute.asks_first(head) and not reader.waiting:
+        exchange.say(Forward(Side.CLIENT, absolute.CONTINUE, own=True))
+    try:
+        yield from _body(exchange, reader, head, b"")
+    except BadRequestError as error:
+        raise LateError(f"malformed request: {error}", "http", error.cause, error.host) from None
+    answer = absolute.Answer()
+    exchange.hold(Waits.ANSWER, absolute.ANSWER_TIMEOUT)
+    try:
+        while (begun := answer.feed((yield from exchange.hear(Side.SERVER)))) is None:
+            pass
+    except TimeoutError:
+        raise AnswerError("the upstream proxy did not answer in time") from None
+    exchange.release()
+    exchange.forward(Side.CLIENT, begun + answer.rest)
+    exchange.begin(answers_only=True)
+    # Nothing more is asked on this connection, and the answer says so: wait until the client has gone.
+    while (yield from exchange.hear(Side.CLIENT)):
+        pass
+    yield from exchange.over()
+
+
 def _next(exchange: Exchange, reader: RequestReader, check: Check) -> Steps[Head | None]:
     head = yield from read_head(exchange, reader)
     if head is not None:
@@ -95,24 +136,30 @@ def _next(exchange: Exchange, reader: RequestReader, check: Check) -> Steps[Head
 
 
 def _request(exchange: Exchange, reader: RequestReader, head: Head) -> Steps[None]:
-    begun = head.wire()
+    begun = yield from _body(exchange, reader, head, head.wire())
+    exchange.forward(Side.SERVER, begun)
+
+
+def _body(exchange: Exchange, reader: RequestReader, head: Head, begun: bytes) -> Steps[bytes]:
+    """Send the body that a head announces, and `begun` in front; what is left of that where there is none."""
     reader.expect(head)
     exchange.uploading = True
+    if not reader.whole and not reader.waiting:
+        # The body may not come before the server has said that it wants it (RFC 9110, section 10.1.1).
+        exchange.forward(Side.SERVER, begun)
+        begun = b""
     while not reader.whole:
         part = reader.part()
         if part:
             exchange.forward(Side.SERVER, begun + part)
             begun = b""
             continue
-        # The body may not come before the server has said that it wants it (RFC 9110, section 10.1.1).
-        exchange.forward(Side.SERVER, begun)
-        begun = b""
         more = yield from exchange.hear(Side.CLIENT)
         if not more:
             raise BrokenOffError("broken: the client ended in the middle of a request")
         reader.feed(more)
     exchange.uploading = False
-    exchange.forward(Side.SERVER, begun)
+    return begun
 
 
 def _websocket(exchange: Exchange, reader: RequestReader, head: Head) -> Steps[None]:
