@@ -30,14 +30,14 @@ class Found(NamedTuple):
     """What came of some conversations.
 
     Attributes:
-        count: how many there were.
+        total: how many there were.
         refused: how many of them were refused at some point.
         reached: how many reached a server.
         unsteady: those that agreed only when tried again.
         differences: one text for each that never did.
     """
 
-    count: int
+    total: int
     refused: int
     reached: int
     unsteady: list[int]
@@ -100,7 +100,7 @@ def main() -> int:
     differences = 0
     with multiprocessing.Pool(asked.processes) as pool:
         for found in pool.imap_unordered(compare, _parts(asked.first, asked.count)):
-            total, refused, reached = total + found.count, refused + found.refused, reached + found.reached
+            total, refused, reached = total + found.total, refused + found.refused, reached + found.reached
             unsteady += found.unsteady
             differences += len(found.differences)
             for text in found.differences:

@@ -369,7 +369,8 @@ def made_up(chance: Random) -> Talk:
         if chance.random() < 0.05:
             turns.append(chance.choice([client, server])())
         if chance.random() < 0.05:
-            turns.append(Change(chance.choice(_POLICIES[:-1]) or WARN))
+            policy = chance.choice(_POLICIES[:-1])
+            turns.append(Change(policy or WARN))
     name = chance.choice([GOOD, GOOD, GOOD, GOOD, EVIL, None])
     port, policy = chance.choice([80, 443, 2525, 2525]), chance.choice(_POLICIES)
     room, way = chance.choice([ROOM] * 15 + [0, 1, 2, 3, 4]), chance.choice(_WAYS)

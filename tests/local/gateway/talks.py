@@ -298,7 +298,7 @@ class Driver:
             except JournalError:
                 if isinstance(action, do.Open):
                     self.log.unwritten(CELL)
-                left = deque([ev.Unrecorded()])
+                left = deque([ev.RecordFailed()])
 
         assert self.machine.over or self._reached or self._bounded
 
@@ -395,13 +395,13 @@ def forbids(policy: Policy | None, live: Live | None, *, mismatched: bool) -> bo
     if policy is None:
         return False
     lives = [] if live is None else [live]
-    return bool(forbidden(policy, lives, Ground())) or (mismatched and policy.mode == "deny")
+    return bool(forbidden(policy, lives, HostNetwork())) or (mismatched and policy.mode == "deny")
 
 
 def may_be_named(policy: Policy, question: do.ByName) -> None:
     """Raise where the upstream proxy may not be asked for a name."""
     host, port = question.judged.host, question.port
-    refused = decide_proxy(policy, host, port, Ground()) or decide(policy, host, port)
+    refused = decide_proxy(policy, host, port, HostNetwork()) or decide(policy, host, port)
     if not refused.allowed:
         raise refuse_for(host, port, question.protocol, policy, refused.reason, refused.cause)
 
@@ -443,6 +443,7 @@ class Sockets:
         self._talk, self._loop, self._log = talk, loop, Log(talk.room)
         self._held = contextlib.ExitStack()
         self._cell = make_cell(home, talk)
+        self._held.callback(self._cell.close)
         pipes = Pipes(lambda _: None)
         self._held.callback(pipes.close)
         self._ends: dict[Side, socket.socket] = {}

@@ -33,7 +33,7 @@ def test_the_live_gateway_does_the_same(name: str, tmp_path: Path) -> None:
     assert (old.out, old.back, old.records) == (new.out, new.back, new.records)
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(name=st.sampled_from(list(ATTACKS)), at=CUTS, sides=st.sets(st.sampled_from(Side)))
 def test_however_it_is_cut(name: str, at: list[int], sides: set[Side]) -> None:
     """Reads of any size, of either side."""

@@ -418,15 +418,15 @@ def test_a_record_that_cannot_be_written_ends_it(steps: int) -> None:
     reached = any(isinstance(event, ev.Reached) for event in events[:steps])
     outcome = Outcome.REACHED if reached else Outcome.REFUSED
     close = do.Close(WEB, judged, UNWRITTEN, outcome, Cause.JOURNAL, reset=True)
-    assert talk.receive(ev.Unrecorded()) == [close]
+    assert talk.receive(ev.RecordFailed()) == [close]
     assert talk.over
-    assert talk.receive(ev.Unrecorded()) == []
+    assert talk.receive(ev.RecordFailed()) == []
 
 
 @pytest.mark.parametrize(
     ("event", "close"),
     [
-        (ev.Unrecorded(), do.Close(WEB, None, UNWRITTEN, Outcome.REFUSED, Cause.JOURNAL, reset=True)),
+        (ev.RecordFailed(), do.Close(WEB, None, UNWRITTEN, Outcome.REFUSED, Cause.JOURNAL, reset=True)),
         (ev.Broken("broken pipe"), do.Close(WEB, None, "broken pipe", Outcome.ABANDONED, reset=True)),
     ],
     ids=["no record", "no peer"],

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.local.gateway.conversations import TALKS, numbered
-from tests.local.gateway.talks import Talk, live, without_io
+from tests.local.gateway.driven import Driven
+from tests.local.gateway.talks import Talk, live, same, without_io
+
+from irons_local.gateway.attempt.attempt import Attempt
 
 
+@pytest.mark.parametrize("make", [Attempt, Driven])
 @pytest.mark.parametrize("talk", TALKS.values(), ids=TALKS.keys())
-def test_both_agree(talk: Talk, tmp_path: Path) -> None:
-    """Every conversation of the list: what each side hears, and every record in order."""
+def test_both_agree(talk: Talk, make: Callable[..., Any], tmp_path: Path) -> None:
+    """Every conversation of the list, live and with the machine over sockets: what each side hears, and every record in order."""
     new = without_io(talk)
-    old = live(talk, tmp_path / "old", new)
+    old = live(talk, tmp_path / "old", new, make)
     assert (old.out, old.back) == (new.out, new.back)
     assert old.records == new.records
 
 
-@pytest.mark.parametrize("first", range(0, 120, 30))
+@pytest.mark.parametrize("first", range(0, 80, 20))
 def test_both_agree_on_what_is_made_up(first: int, tmp_path: Path) -> None:
     """Conversations by chance, well and ill formed: the same bytes, and the same records.
 
     `tools/compare_conversations.py` runs as many as there is time for.
     """
-    for number in range(first, first + 30):
+    for number in range(first, first + 20):
         talk = numbered(number)
         new = without_io(talk)
         old = live(talk, tmp_path / str(number), new)
-        assert (old.out, old.back, old.records) == (new.out, new.back, new.records), talk
+        assert same(talk, old, new), (talk, old, new)

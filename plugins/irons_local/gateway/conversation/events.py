@@ -94,7 +94,7 @@ class Cut:
 
 
 @dataclass(frozen=True, slots=True)
-class Unrecorded:
+class RecordFailed:
     """A record could not be written: nothing more may be done but to end."""
 
 
@@ -211,4 +211,4 @@ Fact = (
     | Reached
     | Unreached
 )
-Event = Bytes | End | Broken | PolicyChanged | Cut | Unrecorded | DeadlinePassed | Fact
+Event = Bytes | End | Broken | PolicyChanged | Cut | RecordFailed | DeadlinePassed | Fact

@@ -4,7 +4,7 @@ The order is the promise: opening record, decide, look up, check the address, ve
 Whatever is refused before the dial is refused before anything outside has heard of it.
 
 A driver gives each event to `receive`, and does what comes out, in order, before the next event. What it cannot do it
-answers with an event (`Denied`, `Cut`, `Broken`, `Unrecorded`), and leaves the rest of that list undone.
+answers with an event (`Denied`, `Cut`, `Broken`, `RecordFailed`), and leaves the rest of that list undone.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class Conversation:
                 case ev.Cut(ending, cause):
                     self._close(ending, cause=cause, reset=True)
                     return self._done()
-                case ev.Unrecorded():
+                case ev.RecordFailed():
                     self._close(UNRECORDED, Outcome.REFUSED, Cause.JOURNAL, reset=True)
                     self._closing = None
                     return self._done()
@@ -146,7 +146,7 @@ class Conversation:
         if left is None:
             return []
         match event:
-            case ev.Unrecorded():
+            case ev.RecordFailed():
                 how, cause, outcome = UNRECORDED, Cause.JOURNAL, Outcome.REFUSED
                 close = do.Close(left.host, left.judged, how, outcome, cause, reset=True)
             case ev.Broken(how):

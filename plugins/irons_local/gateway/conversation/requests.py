@@ -112,7 +112,7 @@ def relay_absolute(exchange: Exchange, reader: RequestReader, head: Head, way: F
         yield from _body(exchange, reader, head, b"")
     except BadRequestError as error:
         raise LateError(f"malformed request: {error}", "http", error.cause, error.host) from None
-    answer = absolute.Answer()
+    answer = absolute.ProxyAnswer()
     exchange.hold(Waits.ANSWER, absolute.ANSWER_TIMEOUT)
     try:
         while (begun := answer.feed((yield from exchange.hear(Side.SERVER)))) is None:

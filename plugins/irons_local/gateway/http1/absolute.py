@@ -88,7 +88,7 @@ def passed_on(head: bytes) -> bytes:
     return b"\r\n".join([first, *kept, b"Connection: close"]) + END
 
 
-class Answer:
+class ProxyAnswer:
     """Reads the head of the final answer, within bounds.
 
     Attributes:

@@ -55,7 +55,7 @@ async def relay_absolute(session: Session, requests: Requests, head: Head, way: 
 
 async def _answer(server: Wire) -> tuple[bytes, bytes]:
     """The head of the final answer, and what was read beyond it."""
-    answer = absolute.Answer()
+    answer = absolute.ProxyAnswer()
     try:
         async with asyncio.timeout(absolute.ANSWER_TIMEOUT):
             while (head := answer.feed(await server.recv())) is None:
