@@ -1,8 +1,9 @@
 """What this machine refuses, found once, and the tests that need it: skipped with that reason, and listed at the end.
 
 A test says what it needs by `@pytest.mark.needs("user-namespaces", "zsh")`, a fixture by `machine.require("networks")`.
-A need is a key of `NEEDS`, or else the name of a program. With `--require all`, which CI uses, a test whose need is not
-met fails; what only some machines can have is asked for as `optional` and never fails.
+A need is a key of `NEEDS`, or else the name of a program. A test that itself starts a program which is not installed has
+asked for it by that. With `--require all`, which CI uses, a test whose need is not met fails; what only some machines can
+have is asked for as `optional` and never fails.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import shutil
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -155,6 +157,31 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Ask for what a test's marks say, before its fixtures are made."""
     for mark in item.iter_markers("needs"):
         item.config.stash[_MACHINE].require(*mark.args, **mark.kwargs)
+
+
+@pytest.hookimpl(wrapper=True, specname="pytest_runtest_setup")
+def pytest_fixtures_start_programs(item: pytest.Item) -> Generator[None]:
+    """Ask for the programs that fixtures start and that are not installed."""
+    with _asking(item.config.stash[_MACHINE]):
+        yield
+
+
+@pytest.hookimpl(wrapper=True, specname="pytest_runtest_call")
+def pytest_tests_start_programs(item: pytest.Item) -> Generator[None]:
+    """Ask for the programs that a test starts and that are not installed."""
+    with _asking(item.config.stash[_MACHINE]):
+        yield
+
+
+@contextmanager
+def _asking(machine: Machine) -> Iterator[None]:
+    """Ask for a program that could not be started by its name alone; for one that is there it fails as it did."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        if isinstance(error.filename, str) and "/" not in error.filename:
+            machine.require(error.filename)
+        raise
 
 
 @pytest.fixture(scope="session")

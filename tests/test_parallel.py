@@ -63,11 +63,25 @@ def test_beside(number):
     threading.Event().wait(0.1)
 """
 REFUSED = """
-import pytest
+import pytest, subprocess
 
 @pytest.mark.needs("there-is-no-such-program")
 def test_refused():
     raise AssertionError
+
+@pytest.fixture
+def started():
+    subprocess.run(["no-such-program-either"])
+
+def test_whose_fixture_starts_it(started):
+    raise AssertionError
+
+def test_starts_it():
+    subprocess.run(["no-such-program-either"])
+
+def test_of_a_file():
+    with pytest.raises(FileNotFoundError):
+        open("no-such-file")
 """
 
 
@@ -123,7 +137,10 @@ def run(place: Path, files: Mapping[str, str], *words: str) -> str:
     ],
 )
 def test_a_unit_is_a_module_for_one_user(nodeid: str, name: str) -> None:
-    """What shares fixtures goes to one worker, and what is for root to another than what is for an ordinary user."""
+    """What shares fixtures goes to one worker, and what is for root to another than what is for an ordinary user.
+
+    End to end, a user's modules are one unit.
+    """
     assert unit(nodeid) == name
 
 
@@ -139,10 +156,12 @@ def test_what_is_alone_runs_beside_nothing(tmp_path: Path) -> None:
 
 
 def test_what_any_worker_did_not_test_is_counted_once(tmp_path: Path) -> None:
-    """The last lines, and the file, tell of the tests of all workers."""
+    """The last lines, and the file, tell of the tests of all workers; what starts a program asks for it by that."""
     files = {"conftest.py": CONFTEST, **{f"test_{name}.py": REFUSED for name in "abc"}}
     output = run(tmp_path, files, f"--untested={tmp_path / 'told'}")
     assert "  3 tests: there-is-no-such-program: not installed: there-is-no-such-program\n" in output
+    assert "  6 tests: no-such-program-either: not installed: no-such-program-either\n" in output
+    assert "3 passed, 9 skipped" in output
     assert output.endswith((tmp_path / "told").read_text())
 
 

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from tests.machine import Machine
 
 from irons_local.bundle import session
 
 pytestmark = pytest.mark.process
 
-SHELLS = [shell for shell in (["dash"], ["bash", "--posix"], ["busybox", "sh"]) if shutil.which(shell[0])]
+SHELLS = [["dash"], ["bash", "--posix"], ["busybox", "sh"]]
 GIVEN = {"SHELL": "/bin/sh", "HOME": "/root", "PATH": "/usr/bin:/bin", "SHLVL": "1"}
 
 
 @pytest.fixture(params=SHELLS, ids=lambda shell: str(shell[0]))
-def shell(request: pytest.FixtureRequest) -> list[str]:
+def shell(request: pytest.FixtureRequest, machine: Machine) -> list[str]:
     """A shell that an image may have."""
-    found: list[str] = request.param
-    return found
+    words: list[str] = request.param
+    machine.require(words[0])
+    return words
 
 
 class Inside:

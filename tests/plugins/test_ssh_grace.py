@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from irons_plugins.ssh.execute.remote_script import GRACE, end_line
+from tests.machine import Machine
 
 pytestmark = pytest.mark.process
 
@@ -19,10 +20,11 @@ _SLOW = 0.5
 
 
 @pytest.mark.parametrize("shell", [["dash"], ["bash", "--posix"]], ids=lambda words: words[0])
-def test_a_slow_search_does_not_make_the_grace_longer(tmp_path: Path, shell: list[str]) -> None:
+def test_a_slow_search_does_not_make_the_grace_longer(
+    tmp_path: Path, shell: list[str], machine: Machine
+) -> None:
     """What ignores TERM gets KILL after as many searches as the grace has room for, and not after a number of rounds."""
-    if shutil.which(shell[0]) is None:
-        pytest.skip(f"{shell[0]} is not installed")
+    machine.require(shell[0])
     token = secrets.token_hex(16)
     searches = tmp_path / "searches"
     grep = tmp_path / "grep"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import shlex
-import shutil
 import subprocess
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -14,6 +13,7 @@ import pytest
 from irons_plugins.ssh.execute.remote_script import REPORTER, run_line
 from irons_plugins.ssh.openssh.marks import Marks
 from tests.background import interruptible
+from tests.machine import Machine
 
 pytestmark = pytest.mark.process
 
@@ -51,11 +51,10 @@ def ran(
 
 
 @pytest.fixture(params=SHELLS, ids=lambda shell: shell[0])
-def shell(request: pytest.FixtureRequest) -> list[str]:
+def shell(request: pytest.FixtureRequest, machine: Machine) -> list[str]:
     """A shell that a sandbox may have as `sh`."""
     words: list[str] = request.param
-    if shutil.which(words[0]) is None:
-        pytest.skip(f"{words[0]} is not installed")
+    machine.require(words[0])
     return words
 
 

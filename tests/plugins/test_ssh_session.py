@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import shlex
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from irons_plugins.ssh.session import carried, send_options, session_line
 from .conftest import Irons, Sshd
 
 SHELLS = [
-    pytest.param(words, marks=pytest.mark.skipif(shutil.which(words[0]) is None, reason="not installed"))
+    pytest.param(words, marks=pytest.mark.needs(words[0]))
     for words in (["dash"], ["bash"], ["busybox", "sh"])
 ]
 SECRET = 'it\'s\n a "b" \\ $x `id` ü\n'
