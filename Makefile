@@ -51,7 +51,7 @@ check: venv ## Unit and end-to-end tests with combined branch coverage, subproce
 	export COVERAGE_FILE="$$data/data"
 	$(call make_image,$$data)
 	status=0
-	$(BIN)/coverage run -m pytest --color=no $(WORKERS) --require=$(REQUIRE) --untested="$$data/untested" $(ARGS) || status=$$?
+	$(BIN)/coverage run -m pytest --color=no $(WORKERS) --require=$(REQUIRE) --order-seed=$(ORDER) --untested="$$data/untested" $(ARGS) || status=$$?
 	$(BIN)/python tests/whole_data.py "$$data"/data.*
 	$(BIN)/coverage combine --quiet || status=$$((status ? status : 3))
 	# What this machine refuses to test cannot be covered on it.
@@ -62,6 +62,8 @@ check: venv ## Unit and end-to-end tests with combined branch coverage, subproce
 	exit $$status
 COVERAGE ?= 90
 REQUIRE ?= none
+# The order of the whole run: as written, so that two runs differ by the change alone. `make quick` and `make unit` draw theirs.
+ORDER ?= 0
 # How many tests run at once; PARALLEL=1 runs them one after the other, in one process.
 PARALLEL ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 2 ? 2 : n)))
 WORKERS = $(if $(filter-out 1,$(PARALLEL)),--numprocesses=$(PARALLEL) --dist=loadgroup)

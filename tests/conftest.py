@@ -6,7 +6,7 @@ import os
 
 from hypothesis import settings
 
-pytest_plugins = ["tests.parallel", "tests.machine", "tests.kinds"]
+pytest_plugins = ["tests.parallel", "tests.machine", "tests.kinds", "tests.order"]
 
 # What whoever runs the tests has set for irons is for their own sandboxes.
 for _name in [name for name in os.environ if name.startswith("IRONS_") and name != "IRONS_TEST_IMAGE"]:
