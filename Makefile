@@ -19,6 +19,8 @@ BENCH_PACKAGES := haproxy nginx-light libnginx-mod-stream
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 export DEBIAN_FRONTEND := noninteractive
+# Without bytecode every process of the tests compiles all modules again, and pytest rewrites its own: 10 s a process.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
 help: ## List the targets.
