@@ -1,15 +1,15 @@
 """What a test needs, as a mark that it is given by its fixtures and its folder: pure, process, netns or sandbox.
 
-A test that says nothing is `pure`: it starts no process, and where pure tests are chosen (`-m pure`) it is stopped if it
-tries to. One that starts processes, by itself or by a fixture of its module, says so: `@pytest.mark.process`. What
-namespaces and sandboxes it needs shows in what it asks for.
+A test that says nothing is `pure`: it starts no process, and is stopped if it tries to. One that starts processes, by
+itself or by a fixture of its module, says so: `@pytest.mark.process`. What namespaces and sandboxes it needs shows in
+what it asks for.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
 import pytest
 
@@ -83,9 +83,9 @@ _GUARD = _Guard()
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
-    """Hold a pure test to it, where pure tests are chosen."""
-    chosen = (
-        "pure" in (item.config.getoption("markexpr") or "") and item.get_closest_marker("pure") is not None
-    )
-    with _GUARD.during_pure() if chosen else nullcontext():
+    """Keep a pure test from starting a process."""
+    if item.get_closest_marker("pure") is None:
+        yield
+        return
+    with _GUARD.during_pure():
         yield

@@ -65,6 +65,7 @@ def test_a_durable_file_is_on_the_disk_before_its_name_is(
     assert done == [("text", "old"), ("directory", "new")]
 
 
+@pytest.mark.process
 def test_a_file_is_written_without_another_import(tmp_path: Path) -> None:
     """A confined process can write a file: it may be unable to read the modules of its own interpreter."""
     code = (

@@ -386,6 +386,7 @@ def test_terms_travel(run_irons: Runner, own_api: FakeApi, ssh: Path) -> None:
     assert "stops when idle for\t30 min" in shown
 
 
+@pytest.mark.process
 def test_a_note_is_sent_and_shown(run_irons: Runner, own_api: FakeApi, ssh: Path) -> None:
     """`--note` travels in the request; `status` and `list -o json` show it, and one that is too long makes nothing."""
     run_irons("create", "one", "--note", "for \x1bme").ok()
