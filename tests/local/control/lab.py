@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import json
 import os
 import socket
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +29,10 @@ from irons_local.paths import Paths
 from irons_local.progress import Progress, unheard
 
 T = TypeVar("T")
+
+if importlib.util.find_spec("sniffio") is None:
+    # httpcore looks for it at each request, and Python searches its whole path each time for what is not there.
+    sys.modules["sniffio"] = None  # type: ignore[assignment]
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGnJ8Rk9jvXKBv9J8U6Zzr0mFQ4d1vJcS3uJ0Gk4mV5h somebody@example\n"
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHostHostHostHostHostHostHostHostHostHostHost"
@@ -239,7 +245,8 @@ class Lab:
                     task.cancel()
                 self._tasks.remove(keeping)
                 await self._serving
-        transport = httpx.AsyncHTTPTransport(uds=str(self.places.api_socket))
+        # There is no TLS on this socket, and reading the trust store takes longer than most tests.
+        transport = httpx.AsyncHTTPTransport(uds=str(self.places.api_socket), verify=False)
         self.client = httpx.AsyncClient(transport=transport, base_url="http://irons", timeout=60)
 
     async def _keep(self) -> None:
