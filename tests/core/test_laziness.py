@@ -85,6 +85,17 @@ def test_a_command_beside_its_handler_costs_no_work(irons_env: dict[str, str]) -
     assert not found & {"irons_plugins.lifecycle.creating", "irons.client.names", "irons.client.models"}
 
 
+def test_a_create_is_asked_for_before_its_rest_is_imported() -> None:
+    """What `create` imports before its request has nothing that only keys and configurations take to be made."""
+    code = (
+        "import sys, irons.client.api, irons_plugins.lifecycle.creating, irons_plugins.ssh.config.blocks;"
+        "print([m for m in ('subprocess', 'tempfile', 'shutil', 'hashlib', 'random') if m in sys.modules])"
+    )
+    env = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE")}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
 def test_the_version_takes_nothing_at_all(irons_env: dict[str, str]) -> None:
     """`irons --version` does not even build the plugin host."""
     found = imported("--version", env=irons_env)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
 from irons.client.names import NameCache
 from irons.errors import ConfigError, Conflict, Interrupted, IronsError, NotFound, UsageError
-from irons_plugins.lifecycle.destroyed import forget
 from irons_plugins.lifecycle.several import Failures
 from irons_plugins.lifecycle.waiting import CREATE_GRACE, wait_for
 from irons_plugins.ssh.connect.identities import Identities
@@ -142,11 +142,14 @@ class _Making:
         row = self._pending[name]
         if self._timeout is None or (not new and row.status not in _COMING):
             return row
-        # Imported while the sandbox starts, when there is nothing else to do.
-        from irons_plugins.ssh.config.handlers import arrived
-
+        if _is_installed(self._ctx):
+            # Imported while the sandbox starts, when there is nothing else to do.
+            import_module("irons_plugins.ssh.config.handlers")
         row = wait_for(self._ctx, name, "ready", left, grace=CREATE_GRACE)
-        arrived(self._ctx, name)
+        if _is_installed(self._ctx):
+            from irons_plugins.ssh.config.handlers import arrived
+
+            arrived(self._ctx, name)
         return row
 
     def _undone(self, name: str, error: IronsError) -> IronsError:
@@ -154,6 +157,8 @@ class _Making:
         ctx = self._ctx
         try:
             if "terms" in ctx.api.extensions and ctx.api.status(name).status == "error":
+                from irons_plugins.lifecycle.destroyed import forget
+
                 ctx.api.destroy(name)
                 forget(ctx, name)
                 del self._pending[name]
@@ -170,6 +175,16 @@ class _Making:
             f"interrupted; {', '.join(self._pending)} {goes}",
             hint=f"irons wait {names} waits on; irons destroy {names} --force ends it",
         )
+
+
+def _is_installed(ctx: Context) -> bool:
+    """Tell whether OpenSSH is to find sandboxes by name; a configuration that can't be read counts, since `arrived` reports it."""
+    from irons_plugins.ssh.config.blocks import Installed
+
+    try:
+        return bool(Installed(ctx.settings))
+    except ConfigError:
+        return True
 
 
 def _those_there(ctx: Context, names: tuple[str, ...]) -> dict[str, Sandbox]:

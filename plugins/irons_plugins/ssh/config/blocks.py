@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -121,6 +119,10 @@ class Installed:
         """Tell whether the person's own configuration would forward ports of a sandbox's side to this one."""
         if not self.config.is_file():
             return False
+        # Each create asks whether the blocks are installed, and few go on to here: these take as long to import as its request.
+        import subprocess
+        import tempfile
+
         # The blocks would hide it: what counts is the rest.
         rest = "".join(f"{line}\n" for line in self._lines() if line != self.include)
         with tempfile.NamedTemporaryFile("w", prefix="irons-ssh-", errors="surrogateescape") as file:

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import re
-import shutil
-import subprocess
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -66,6 +62,11 @@ def _own(ctx: Context) -> PublicKey:
 
 def _make(path: Path, server: str) -> None:
     """Make a key pair, whole or not at all: the public file comes last."""
+    # Every create asks for a key and hardly one makes it: these take as long to import as all else here.
+    import shutil
+    import subprocess
+    import tempfile
+
     program = shutil.which("ssh-keygen")
     if program is None:
         raise UsageError(
@@ -122,5 +123,7 @@ def _slug(server: str) -> str:
     """A directory's name for a server: readable, and another one for each."""
     if server == LOCAL:
         return server
+    import hashlib
+
     readable = re.sub(r"[^A-Za-z0-9.-]+", "_", server).strip("._")[:60]
     return f"{readable}-{hashlib.sha256(server.encode()).hexdigest()[:8]}"
