@@ -86,10 +86,12 @@ def test_a_command_beside_its_handler_costs_no_work(irons_env: dict[str, str]) -
 
 
 def test_a_create_is_asked_for_before_its_rest_is_imported() -> None:
-    """What `create` imports before its request has nothing that only keys and configurations take to be made."""
+    """What `create` imports has nothing that only new keys, configurations and certificates take, nor `inspect`."""
     code = (
         "import sys, irons.client.api, irons_plugins.lifecycle.creating, irons_plugins.ssh.config.blocks;"
-        "print([m for m in ('subprocess', 'tempfile', 'shutil', 'hashlib', 'random') if m in sys.modules])"
+        "import irons_local.daemon.transport, irons_local.config.authority_files, irons_plugins.local.trusted;"
+        "heavy = ('subprocess', 'tempfile', 'shutil', 'hashlib', 'random', 'inspect');"
+        "print([module for module in heavy if module in sys.modules])"
     )
     env = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE")}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)

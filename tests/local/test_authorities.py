@@ -11,15 +11,9 @@ from pathlib import Path
 import pytest
 from tests.local.test_doctor import WELL
 
-from irons_local.config import authorities
-from irons_local.config.authorities import (
-    Authorities,
-    AuthoritiesError,
-    LeftOut,
-    carried,
-    paths_of,
-    read_authorities,
-)
+from irons_local.config import authorities, authority_files
+from irons_local.config.authorities import Authorities, carried, read_authorities
+from irons_local.config.authority_files import AuthoritiesError, LeftOut, paths_of, signature
 from irons_local.doctor.checks import judge
 
 
@@ -72,7 +66,7 @@ def test_files_in_der_and_directories_are_read(company: Path, tmp_path: Path) ->
 
 def test_what_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that is not there is named where the setting names it, and a large one is not read."""
-    monkeypatch.setattr(authorities, "USUAL", (str(tmp_path / "none"),))
+    monkeypatch.setattr(authority_files, "USUAL", (str(tmp_path / "none"),))
     assert read_authorities(None) == Authorities()
     assert read_authorities([str(tmp_path / "none")]).left_out[0].why == "there is no such file"
     (tmp_path / "large").write_bytes(b"x" * (authorities.MOST_BYTES + 1))
@@ -82,7 +76,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_the_setting(company: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without it the usual places are read, an empty list carries nothing, and an invalid one is an error."""
-    monkeypatch.setattr(authorities, "USUAL", (str(company / "ca"),))
+    monkeypatch.setattr(authority_files, "USUAL", (str(company / "ca"),))
     settings = tmp_path / "config.toml"
     assert carried(settings).count == 1
     settings.write_text("[local]\nca = []\n")
@@ -124,16 +118,16 @@ def test_files_are_read_again_only_once_one_has_changed(
     monkeypatch.setattr(authorities, "read_authorities", counted)
     for variable in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
         monkeypatch.delenv(variable, raising=False)
-    carrying, before = authorities.Carrying(), authorities.signature(settings)
+    carrying, before = authorities.Carrying(), signature(settings)
     assert carrying.read([str(ca)]).count == 1
     # Where this process stands, and what is written there, is of no account.
     monkeypatch.chdir(tmp_path)
     (tmp_path / "written").touch()
     assert carrying.read([str(ca)]).count == 1
     assert len(reads) == 1
-    assert authorities.signature(settings) == before
+    assert signature(settings) == before
     ca.write_text("")
-    assert authorities.signature(settings) != before
+    assert signature(settings) != before
     assert carrying.read([str(ca)]).count == 0
     assert carrying.read([]) == Authorities()
     assert len(reads) == 3

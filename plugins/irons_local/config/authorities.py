@@ -10,43 +10,26 @@ import binascii
 import hashlib
 import os
 import re
-import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from irons.digests import digest
-
-SETTING = "ca"
-"""In `[local]`: paths of files and directories; an empty list carries nothing."""
-
-USUAL = (
-    "/usr/local/share/ca-certificates",
-    "/etc/pki/ca-trust/source/anchors",
-    "/etc/ca-certificates/trust-source/anchors",
+from irons_local.config.authority_files import (
+    AuthoritiesError,
+    LeftOut,
+    files_of,
+    setting_in,
+    signature_of,
+    state_of,
 )
-"""Where a person, or a company, puts CAs of its own on Debian, Fedora and Arch."""
 
 MOST_BYTES = 1 << 20
 """Bytes of one file."""
 MOST = 200
 """Certificates in all."""
 
-_SUFFIXES = (".crt", ".pem", ".cer", ".der")
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----(.*?)-----END \1-----", re.DOTALL)
-
-
-class AuthoritiesError(ValueError):
-    """The setting is invalid; the message is one line."""
-
-
-@dataclass(frozen=True, slots=True)
-class LeftOut:
-    """Something that is not carried, and why."""
-
-    path: str
-    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,54 +61,12 @@ class Authorities:
         return self.public + self.pem if self.pem else ""
 
 
-def paths_of(local: Mapping[str, Any]) -> Sequence[str] | None:
-    """The setting in a `[local]` table; None where it is not set.
-
-    Raises:
-        AuthoritiesError: it is not a list of absolute paths.
-    """
-    given = local.get(SETTING)
-    if given is None:
-        return None
-    if not isinstance(given, list) or not all(
-        isinstance(each, str) and each.startswith("/") for each in given
-    ):
-        raise AuthoritiesError(f"local.{SETTING} must be a list of absolute paths")
-    return given
-
-
 def carried(settings: Path) -> Authorities:
     """What is carried by a settings file; an invalid one carries nothing, and is reported elsewhere."""
     try:
-        return read_authorities(paths_of(tomllib.loads(settings.read_text()).get("local", {})))
-    except FileNotFoundError:
-        return read_authorities(None)
-    except (OSError, ValueError, AttributeError) as error:
+        return read_authorities(setting_in(settings))
+    except (OSError, AuthoritiesError) as error:
         return Authorities(left_out=(LeftOut(str(settings), str(error)),))
-
-
-def signature(settings: Path) -> str:
-    """A short text that is another one once what `carried` reads has changed; no certificate is read for it."""
-    try:
-        paths = paths_of(tomllib.loads(settings.read_text()).get("local", {}))
-    except (OSError, ValueError, AttributeError):
-        paths = None
-    return signature_of(paths)
-
-
-def signature_of(paths: Sequence[str] | None) -> str:
-    """A short text that is another one once a file has changed that `read_authorities` would read."""
-    places = USUAL if paths is None else paths
-    return digest(*(_state(path) for path in (*map(Path, places), *_files(places, [], named=False))))
-
-
-def _state(path: Path) -> str:
-    """What changes of a file or directory when it is written to or replaced."""
-    try:
-        found = path.stat()
-    except OSError as error:
-        return f"{path} {error.errno}"
-    return f"{path} {found.st_dev} {found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
 
 
 class Carrying:
@@ -143,7 +84,7 @@ class Carrying:
         named = (places.openssl_cafile_env, places.openssl_capath_env)
         public = [os.environ.get(variable, "") for variable in named]
         public += [places.openssl_cafile, places.openssl_capath]
-        now = digest(signature_of(paths), *(_state(Path(path)) for path in public if path))
+        now = digest(signature_of(paths), *(state_of(Path(path)) for path in public if path))
         if now != self._known:
             self._known, self._found = now, read_authorities(paths)
         return self._found
@@ -160,7 +101,7 @@ def read_authorities(paths: Sequence[str] | None) -> Authorities:
     found: dict[bytes, str] = {}
     files: list[str] = []
     left_out: list[LeftOut] = []
-    for path in _files(USUAL if paths is None else paths, left_out, named=paths is not None):
+    for path in files_of(paths, left_out):
         before = len(found)
         for der in _certificates(path, left_out):
             if len(found) >= MOST:
@@ -171,21 +112,6 @@ def read_authorities(paths: Sequence[str] | None) -> Authorities:
             files.append(str(path))
     pem = "".join(ssl.DER_cert_to_PEM_cert(der) for der in found)
     return Authorities(pem, tuple(files), len(found), tuple(left_out), _public() if pem else "")
-
-
-def _files(paths: Sequence[str], left_out: list[LeftOut], *, named: bool) -> Iterator[Path]:
-    for each in paths:
-        path = Path(each)
-        try:
-            below = sorted(path.rglob("*")) if path.is_dir() else [path]
-        except OSError as error:
-            left_out.append(LeftOut(each, error.strerror or "it cannot be read"))
-            continue
-        if not path.exists():
-            if named:
-                left_out.append(LeftOut(each, "there is no such file"))
-            continue
-        yield from (file for file in below if file == path or (file.suffix in _SUFFIXES and file.is_file()))
 
 
 def _certificates(path: Path, left_out: list[LeftOut]) -> Iterator[bytes]:

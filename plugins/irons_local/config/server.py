@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from irons_local.config import worker_count
-from irons_local.config.authorities import Authorities, AuthoritiesError, Carrying, paths_of
+from irons_local.config.authorities import Authorities, Carrying
+from irons_local.config.authority_files import AuthoritiesError, paths_of
 from irons_local.config.synthetic_pool import PoolError, read_pool
 from irons_local.config.upstream import Upstream, UpstreamError, read_upstream
 from irons_policy.addresses import Address

@@ -12,8 +12,7 @@ import select
 import signal
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from irons.errors import LocalError
 from irons.version import __version__
@@ -29,8 +28,7 @@ _SIGN_WITHIN = 2.0
 _TURN = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class GatewayProcess:
+class GatewayProcess(NamedTuple):
     """How one of the gateway's processes is.
 
     Attributes:
@@ -48,8 +46,7 @@ class GatewayProcess:
     memory: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(NamedTuple):
     """How the daemon is.
 
     Attributes:

@@ -15,11 +15,13 @@ _FOR_GOOD = 1e9
 
 def say_trusted(ctx: Context) -> None:
     """Say whose certificate authorities this machine's sandboxes trust; once for each set of them."""
-    from irons_local.config.authorities import carried, signature
+    from irons_local.config.authority_files import signature
 
     # Reading certificates takes OpenSSL's library: only where a file is new.
     if not NameCache.of(ctx.settings, what=f"read-{signature(ctx.settings.path)[:16]}").claim(_FOR_GOOD):
         return
+    from irons_local.config.authorities import carried
+
     found = carried(ctx.settings.path)
     if found.count and NameCache.of(ctx.settings, what=f"trusted-{found.digest}").claim(_FOR_GOOD):
         ctx.progress(
