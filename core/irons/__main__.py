@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 
@@ -17,9 +18,12 @@ def main() -> int:
         _take_interrupts()
         from irons.cli.main import main as run
 
-        return run(words)
+        code = run(words)
+        # The interpreter would look through everything once more on its way out, to free what ends with the process.
+        gc.freeze()
     except KeyboardInterrupt:
         return 130
+    return code
 
 
 def _take_interrupts() -> None:
