@@ -148,6 +148,7 @@ def test_root_needs_no_sudo_and_no_ids() -> None:
     "facts",
     [
         replace(WELL, tun=False),
+        replace(WELL, uid=0, user="root", loop=False),
         replace(WELL, limits="no control group is delegated to irons"),
         _without("mmdebstrap"),
         replace(WELL, way_out=WayOut(variable="https_proxy")),
@@ -158,6 +159,19 @@ def test_root_needs_no_sudo_and_no_ids() -> None:
 def test_what_is_only_better_to_have_fails_nothing(facts: Facts) -> None:
     """A machine without it gets a line about it and passes."""
     assert all(check.ok for check in judge(facts))
+
+
+@pytest.mark.parametrize(("container", "fix"), [("", "modprobe loop"), ("docker", "")])
+def test_loop_devices_limit_a_disk(container: str, fix: str) -> None:
+    """Without them root is told that `--disk` cannot be had, and how it can; an ordinary user needs none, as it is refused."""
+    facts = replace(WELL, uid=0, user="root", loop=False, around=Surroundings(container))
+    check = _of(facts, "disk-limits")
+    assert (check.ok, check.what, check.fix) == (
+        True,
+        "/dev/loop-control cannot be opened; only --disk needs it",
+        fix,
+    )
+    assert "--disk is refused" in _of(replace(WELL, loop=False), "disk-limits").what
 
 
 def test_a_missing_program_is_not_blamed_on_the_kernel() -> None:

@@ -259,9 +259,12 @@ def _disk_limits(facts: Facts) -> DoctorCheck:
             name, True, "--disk is refused: the namespace engine can limit the disk only for root"
         )
     check = _program(facts, name, "mkfs.ext4", purpose="makes the file system that --disk limits")
-    if check.ok:
-        return DoctorCheck(name, True, "the disk of a sandbox can be limited")
-    return DoctorCheck(name, True, "mkfs.ext4 is not installed; only --disk needs it", check.fix)
+    if not check.ok:
+        return DoctorCheck(name, True, "mkfs.ext4 is not installed; only --disk needs it", check.fix)
+    if not facts.loop:
+        fix = "" if facts.around.container else "modprobe loop"
+        return DoctorCheck(name, True, "/dev/loop-control cannot be opened; only --disk needs it", fix)
+    return DoctorCheck(name, True, "the disk of a sandbox can be limited")
 
 
 def _names(facts: Facts) -> DoctorCheck:

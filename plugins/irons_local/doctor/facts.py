@@ -18,6 +18,7 @@ from irons_local.doctor.way_out import WayOut, look
 from irons_local.errors import EngineError
 from irons_local.forkserver.confine import GATEWAY_ID
 from irons_local.images.sources.debian import host_release
+from irons_local.linux import disk_images
 from irons_local.linux.cgroup import Groups
 from irons_local.linux.idmap import INNER_COUNT, PRIVATE_BASE, PRIVATE_COUNT, IdMapError, outer_map
 from irons_local.linux.programs import search_path
@@ -54,6 +55,7 @@ class Facts:
         entering: why no namespace with such ids could be made, or "".
         calls, overlay, proc, rules: why this cannot be done in it, or ""; None where it was not tried.
         tun: /dev/net/tun can be opened.
+        loop: loop devices can be asked for.
         limits: why control groups limit nothing, or "".
         state: the state directory.
         state_problem: why it cannot be used, or "".
@@ -82,6 +84,7 @@ class Facts:
     proc: str | None = ""
     rules: str | None = ""
     tun: bool = True
+    loop: bool = True
     limits: str = ""
     state: Path = Path("/home/me/.local/state/irons")
     state_problem: str = ""
@@ -123,6 +126,7 @@ def gather(places: Paths) -> Facts:
         proc=tried.get("proc"),
         rules=tried.get("rules"),
         tun=os.access("/dev/net/tun", os.R_OK | os.W_OK),
+        loop=disk_images.has_loop_devices(),
         limits=Groups.find().why_not,
         state=places.local,
         state_problem=problem,

@@ -28,6 +28,9 @@ UPPER, WORK = "upper", "work"
 LEAST = 16 << 20
 """Bytes that the file system itself can do with."""
 
+LOOP_DEVICES = "/dev/loop-control"
+"""Where loop devices are asked for (loop(4)); containers mostly have none."""
+
 _GET_FREE = 0x4C82
 _CONFIGURE = 0x4C0A
 _AUTOCLEAR = 4
@@ -38,7 +41,7 @@ def check(limits: Limits, uid: int) -> None:
     """Refuse a disk limit that cannot be enforced.
 
     Raises:
-        EngineError: the daemon does not run as root, or a program is missing.
+        EngineError: the daemon does not run as root, or a program or the loop devices are missing.
     """
     if limits.disk is None:
         return
@@ -51,6 +54,17 @@ def check(limits: Limits, uid: int) -> None:
     if limits.disk < LEAST:
         raise EngineError("input", f"disk can't be {limits.disk}: the least is {LEAST}")
     _mkfs()
+    if not has_loop_devices():
+        raise EngineError(
+            "machine",
+            f"{LOOP_DEVICES}, which --disk needs, cannot be opened",
+            "see `irons doctor`: disk-limits",
+        )
+
+
+def has_loop_devices() -> bool:
+    """Tell whether this process may ask for a loop device."""
+    return os.access(LOOP_DEVICES, os.R_OK | os.W_OK)
 
 
 def make(home: Path, size: int) -> None:
@@ -118,7 +132,7 @@ def mount(image: Path, place: Path, flags: int = 0) -> None:
 
 def _loop(backing: int) -> int:
     """A loop device (loop(4)) over a file, which ends when nothing uses it."""
-    control = os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)
+    control = os.open(LOOP_DEVICES, os.O_RDWR | os.O_CLOEXEC)
     try:
         for _ in range(_TRIES):
             number = fcntl.ioctl(control, _GET_FREE)
