@@ -7,32 +7,36 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from tests.local.test_doctor import WELL
 
+from irons.settings.settings import load
 from irons_local.config import authorities, authority_files
 from irons_local.config.authorities import Authorities, carried, read_authorities
 from irons_local.config.authority_files import AuthoritiesError, LeftOut, paths_of, signature
 from irons_local.doctor.checks import judge
+from irons_plugins.local.trusted import say_trusted
+
+if TYPE_CHECKING:
+    from irons.context import Context
+
+
+def authority(directory: Path, name: str) -> None:
+    """Make a certificate `ca` and its private key `key` in a directory."""
+    words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    words += ["-days", "2", "-subj", f"/CN={name}"]
+    words += ["-keyout", str(directory / "key"), "-out", str(directory / "ca")]
+    subprocess.run(words, check=True, capture_output=True)
 
 
 @pytest.fixture(scope="module")
 def company(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with a certificate and its private key."""
     directory = tmp_path_factory.mktemp("company")
-    words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    words += [
-        "-days",
-        "2",
-        "-subj",
-        "/CN=Company",
-        "-keyout",
-        str(directory / "key"),
-        "-out",
-        str(directory / "ca"),
-    ]
-    subprocess.run(words, check=True, capture_output=True)
+    authority(directory, "Company")
     return directory
 
 
@@ -99,6 +103,36 @@ def test_doctor_names_what_is_carried_and_what_is_not() -> None:
         check = next(each for each in judge(replace(WELL, authorities=found)) if each.name == "company-ca")
         assert check.ok is ok
         assert ("/x.pem (a private key" in check.what) is bool(found.left_out)
+
+
+@pytest.mark.process
+def test_create_says_once_what_is_trusted(
+    company: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Certificates are named with their files by the first create, and by the first one after they changed; `[]` says nothing."""
+    ca, config = tmp_path / "ca.pem", tmp_path / "config.toml"
+    ca.write_text((company / "ca").read_text())
+    config.write_text(f'[local]\nca = ["{ca}"]\n')
+    env = {"HOME": str(tmp_path), "IRONS_CONFIG": str(config)}
+    said: list[str] = []
+
+    def create(*, local: bool = True) -> list[str]:
+        said.clear()
+        api = SimpleNamespace(backend=SimpleNamespace(local=local))
+        say_trusted(cast("Context", SimpleNamespace(api=api, settings=load({}, env), progress=said.append)))
+        return said
+
+    assert create(local=False) == []
+    (line,) = create()
+    assert line.startswith(f"sandboxes trust 1 certificate of {ca}; ca = [] ")
+    assert create() == []
+    ca.touch()
+    assert create() == []
+    authority(tmp_path, "Another")
+    ca.write_text((company / "ca").read_text() + (tmp_path / "ca").read_text())
+    assert create()[0].startswith("sandboxes trust 2 certificates of ")
+    config.write_text("[local]\nca = []\n")
+    assert create() == []
 
 
 def test_files_are_read_again_only_once_one_has_changed(

@@ -262,12 +262,13 @@ def test_a_bad_wish_makes_no_sandbox(
 
 
 def test_warn_is_said(run_irons: Runner, own_api: FakeApi, ssh: Path) -> None:
-    """A sandbox that can reach anything is announced as such in one line, with how to lock it."""
+    """A sandbox that can reach anything is announced as such in one line, with how to lock it; once in a minute."""
     (ssh / "id_rsa.pub").write_text(KEY)
     done = run_irons("create", "one").ok()
     assert done.err.count("\n") == 1
     assert "mode is warn" in done.err
     assert "irons egress lock one" in done.err
+    assert run_irons("create", "three").ok().err == ""
     own_api.mode = "deny"
     assert run_irons("create", "two").ok().err == ""
 
