@@ -106,21 +106,31 @@ def make_person(lab: Lab, place: Path, image_tar: Path) -> Iterator[Callable[...
 
 
 @pytest.fixture(scope="session")
-def public_program(place: Path) -> tuple[str, ...]:
-    """irons, installed where every user can run it, by an interpreter that every user can."""
+def install(place: Path) -> Callable[..., Path]:
+    """Install packages where every user can run them, by an interpreter that every user can; gives their programs' directory."""
     python = next(
         found
         for found in (os.path.realpath(sys.executable), "/usr/bin/python3")
         if all(Path(found).parents[depth].stat().st_mode & 1 for depth in range(len(Path(found).parents)))
     )
-    room = place / "public"
-    uv = [sys.executable, "-m", "uv"]
-    for words in (
-        ["venv", "--quiet", "--python", python, str(room)],
-        ["pip", "install", "--quiet", "--python", str(room / "bin/python"), str(Path(__file__).parents[2])],
-    ):
-        subprocess.run([*uv, *words], check=True)
-    return (str(room / "bin/irons"),)
+
+    def install(name: str, *packages: str) -> Path:
+        room = place / name
+        uv = [sys.executable, "-m", "uv"]
+        for words in (
+            ["venv", "--quiet", "--python", python, str(room)],
+            ["pip", "install", "--quiet", "--python", str(room / "bin/python"), *packages],
+        ):
+            subprocess.run([*uv, *words], check=True)
+        return room / "bin"
+
+    return install
+
+
+@pytest.fixture(scope="session")
+def public_program(install: Callable[..., Path]) -> tuple[str, ...]:
+    """irons, where every user can run it."""
+    return (str(install("public", str(Path(__file__).parents[2])) / "irons"),)
 
 
 @pytest.fixture(scope="session")

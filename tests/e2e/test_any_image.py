@@ -192,24 +192,30 @@ def test_create_pulls_an_image_that_is_not_there(
 ) -> None:
     """`status` shows it; variables, directory and user are the image's; a digest is checked, and so is each layer."""
     debian(place / "cut.tar", image_tar)
-    config = {"Env": ["PATH=/opt/mine:/usr/bin:/bin", "SAID=by the image"], "WorkingDir": "/etc"}
-    app = {"Env": ["SAID=by the app"], "WorkingDir": "/opt/app", "User": "65532", "Entrypoint": ["/none"]}
-    for name, tar, told in (("cut", place / "cut.tar", config), ("bare", tars["bare"], app)):
-        push(lab, as_docker(place / f"{name}-docker.tar", tar, told), f"{name}:1")
-    script = 'id -u; pwd; echo "$SAID"; echo "${PATH%%:*}"'
-    expected = {"cut": "0\n/etc\nby the image\n/opt/mine\n", "bare": "65532\n/opt/app\nby the app\n"}
+    images: dict[str, tuple[Path, dict[str, Any], str]] = {
+        "cut": (
+            place / "cut.tar",
+            {"Env": ["PATH=/opt/mine:/usr/bin:/bin", "SAID=by the image"], "WorkingDir": "/etc"},
+            "0\n/etc\nby the image\n",
+        ),
+        "little": (tars["little"], {"Env": ["SAID=by musl"], "WorkingDir": "/lib"}, "0\n/lib\nby musl\n"),
+        "bare": (
+            tars["bare"],
+            {"Env": ["SAID=by the app"], "WorkingDir": "/opt/app", "User": "65532", "Entrypoint": ["/none"]},
+            "65532\n/opt/app\nby the app\n",
+        ),
+    }
+    for name, (tar, config, _) in images.items():
+        push(lab, as_docker(place / f"{name}-docker.tar", tar, config), f"{name}:1")
     try:
-        for name in ("cut", "bare"):
+        for name, (_, _, expected) in images.items():
             made = person.run("create", name, "--image", f"{_REGISTRY}/{name}:1", timeout=180)
             assert made.returncode == 0, made.stderr
             assert "pulling it" in made.stderr
-            ran = person.inside(
-                name,
-                script
-                if name == "cut"
-                else script.rpartition(";")[0].replace("id -u", "/opt/app/busybox id -u"),
-            )
-            assert ran.stdout == expected[name], ran.stderr
+            program = "/opt/app/busybox id" if name == "bare" else "id"
+            ran = person.inside(name, f'{program} -u; pwd; echo "$SAID"')
+            assert ran.stdout == expected, ran.stderr
+        assert person.inside("cut", 'echo "${PATH%%:*}"').stdout == "/opt/mine\n"
         rows = {row["name"]: row for row in json.loads(person.ok("local", "image", "list", "-o", "json"))}
         pulled = rows[f"{_REGISTRY}/cut:1"]["digest"]
         assert person.ok("exec", "cut", "--", "bash", "-lc", "echo ${PATH%%:*}") == "/opt/mine\n"
@@ -223,7 +229,7 @@ def test_create_pulls_an_image_that_is_not_there(
         assert spoiled.returncode == 1, spoiled.stderr
         assert "spoiled" not in person.ok("local", "image", "list")
     finally:
-        for name in ("cut", "bare"):
+        for name in images:
             person.run("destroy", name, "--force", timeout=120)
             person.run("local", "image", "remove", f"{_REGISTRY}/{name}:1")
         person.run("local", "image", "remove", "again")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -54,6 +55,26 @@ def test_a_create_that_makes_no_sense_makes_no_sandbox(
     """It is refused with the reason, and no sandbox of that name is there afterwards."""
     refused(tester, "create", "nonsense", *words, code=code, says=says)
     assert tester.run("status", "nonsense").returncode == 3
+
+
+@pytest.fixture
+def without_crun(tester: Person) -> Iterator[str]:
+    """The path of crun, which cannot be run on the lab's host for the time of a test."""
+    crun = shutil.which("crun")
+    assert crun is not None
+    subprocess.run([*tester.lab.enter(), "mount", "--bind", os.devnull, crun], check=True)
+    yield crun
+    subprocess.run([*tester.lab.enter(), "umount", crun], check=True)
+
+
+def test_what_the_machine_lacks_is_said_by_create_as_by_doctor(tester: Person, without_crun: str) -> None:
+    """Without crun doctor names it and its fix, and `create` ends with both before anything is made."""
+    done = tester.run("doctor", "-o", "json")
+    assert done.returncode == 1, done.stderr
+    (failed,) = (check for check in json.loads(done.stdout) if check["name"] == "crun")
+    assert not failed["ok"]
+    refused(tester, "create", "lacking", code=1, says=f"sandboxes: {failed['what']}\n  {failed['fix']}\n")
+    assert tester.run("status", "lacking").returncode == 3
 
 
 def test_a_bad_policy_file_is_named_by_line(tester: Person) -> None:

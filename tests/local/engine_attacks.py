@@ -219,6 +219,14 @@ async def what_users_share_is_not_used_up(bench: Bench) -> None:
     expect(0 < terminals <= 256, f"terminals: {terminals}")
 
 
+async def orphans_are_collected(bench: Bench) -> None:
+    """Process 1 collects what its parent left behind: no zombie stays."""
+    orphans = "for i in 1 2 3 4 5; do sh -c 'sleep 0.1 & exit'; done"
+    ended = "i=0; while pgrep -x sleep >/dev/null && [ $((i += 1)) -lt 600 ]; do sleep 0.1; done"
+    ran = await _inside(bench, f"{orphans}; {ended}; grep -s '^State:.Z' /proc/[0-9]*/status; pgrep -x sleep")
+    expect(ran.text == "", f"what is left: {ran}")
+
+
 async def memory_is_limited_where_it_can_be(bench: Bench) -> None:
     """A process that eats memory without end is ended where status says that the limit holds."""
     spec = bench.spec(limits=Limits(memory=128 << 20))
@@ -372,6 +380,7 @@ ATTACKS: dict[str, Callable[[Bench], Awaitable[None]]] = {
         its_settings_are_not_its_own,
         links_lead_nowhere_on_the_host,
         what_users_share_is_not_used_up,
+        orphans_are_collected,
         memory_is_limited_where_it_can_be,
         the_disk_is_limited_where_it_can_be,
         carried_authorities_come_and_go,
