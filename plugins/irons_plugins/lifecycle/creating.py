@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from irons.client.names import NameCache
 from irons.errors import ConfigError, Conflict, Interrupted, IronsError, NotFound, UsageError
+from irons_plugins.lifecycle.destroyed import forget
 from irons_plugins.lifecycle.several import Failures
 from irons_plugins.lifecycle.waiting import CREATE_GRACE, wait_for
 from irons_plugins.ssh.connect.identities import Identities
@@ -157,8 +158,6 @@ class _Making:
         ctx = self._ctx
         try:
             if "terms" in ctx.api.extensions and ctx.api.status(name).status == "error":
-                from irons_plugins.lifecycle.destroyed import forget
-
                 ctx.api.destroy(name)
                 forget(ctx, name)
                 del self._pending[name]
