@@ -15,7 +15,8 @@ def main() -> int:
         sys.stdout.write(f"irons {__version__}\n")
         return 0
     try:
-        _take_interrupts()
+        if words not in (["--help"], ["-h"]):  # which wait for nothing
+            _take_interrupts()
         from irons.cli.main import main as run
 
         code = run(words)

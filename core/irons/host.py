@@ -55,11 +55,12 @@ class PluginInfo(NamedTuple):
     error: str = ""
 
 
-class _Found(NamedTuple):
-    name: str
-    distribution: str
-    version: str
-    load: Callable[[], object]
+# A plain class: it is made at every start, and a named tuple takes several times as long to make.
+class _Found:
+    __slots__ = ("distribution", "load", "name", "version")
+
+    def __init__(self, name: str, distribution: str, version: str, load: Callable[[], object]) -> None:
+        self.name, self.distribution, self.version, self.load = name, distribution, version, load
 
 
 _HOOKS: Mapping[str, tuple[str, ...]] = {

@@ -29,8 +29,9 @@ class _Node:
         self.words: dict[str, _Node] = {}
 
     def copy(self) -> _Node:
+        """Return the same node, to change its words; those below are shared."""
         node = _Node(self.command)
-        node.words = {word: below.copy() for word, below in self.words.items()}
+        node.words = self.words.copy()
         return node
 
     @property
@@ -139,7 +140,9 @@ def _insert(root: _Node, path: tuple[str, ...], command: Command) -> None:
     name = " ".join(path)
     node = root
     for word in path[:-1]:
-        node = node.words.setdefault(word, _Node())
+        below = node.words.get(word)
+        # A copy: other trees share what was there.
+        node.words[word] = node = _Node() if below is None else below.copy()
         if node.command is not None:
             raise Clash(f"command {name!r} lies below one that is there already")
     taken = node.words.get(path[-1])
@@ -150,9 +153,8 @@ def _insert(root: _Node, path: tuple[str, ...], command: Command) -> None:
 
 
 def _is_word(word: str) -> bool:
-    return (
-        bool(word) and not word.startswith("-") and not any(c.isspace() or not c.isprintable() for c in word)
-    )
+    # Of all white space the space alone is printable.
+    return bool(word) and not word.startswith("-") and word.isprintable() and " " not in word
 
 
 def at_prompt(text: str, tree: Tree) -> str:

@@ -1,4 +1,4 @@
-"""The words of a decision, as data: its mode and verdict, what decided, and what became of the attempt.
+"""The words of a decision, as data: what decided, and what became of the attempt; `modes` has its mode and verdict.
 
 Programs read these, people read the prose. The values are written to the audit log and answered by the API, so they are only ever added to.
 """
@@ -6,14 +6,6 @@ Programs read these, people read the prose. The values are written to the audit 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Final, Literal
-
-Mode = Literal["warn", "deny"]
-MODES: Final[tuple[Mode, ...]] = ("warn", "deny")
-"""`deny` enforces the rules; `warn` waives their verdicts, and nothing else."""
-Verdict = Literal["allowed", "blocked", "warn"]
-VERDICTS: Final[tuple[Verdict, ...]] = ("allowed", "blocked", "warn")
-"""The verdict of the rules on an attempt; `warn` is what only mode warn let pass."""
 
 
 class Cause(StrEnum):

@@ -9,7 +9,8 @@ with a default; it needs a migration that adds its column, and the code that giv
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, ParamSpec, cast
 
-from irons_policy.causes import MODES, VERDICTS, Cause, Outcome
+from irons_policy.causes import Cause, Outcome
+from irons_policy.modes import MODES, VERDICTS
 
 if TYPE_CHECKING:
     from datetime import datetime

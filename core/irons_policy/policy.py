@@ -12,9 +12,10 @@ from ipaddress import ip_address
 from typing import Any, NamedTuple, cast
 
 from irons_policy.addresses import Address, embedded, unmapped
-from irons_policy.causes import MODES, Cause, Mode, Verdict
+from irons_policy.causes import Cause
 from irons_policy.hostnames import Host
 from irons_policy.hostnet import HostNetwork
+from irons_policy.modes import MODES, Mode, Verdict
 from irons_policy.patterns import Pattern, read_pattern
 from irons_policy.rules import ListName, Rule, RuleError, Scope
 

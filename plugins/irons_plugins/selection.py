@@ -12,7 +12,7 @@ from irons.errors import NotFound, UsageError
 if TYPE_CHECKING:
     from irons.context import Context
 
-_KEY = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?", re.ASCII)
+_KEY = r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?"
 """The key of a label, as the server takes it."""
 
 NAMES = Arg(
@@ -84,7 +84,7 @@ def checked_labels(words: Iterable[str], *, valued: bool) -> dict[str, str]:
         if not key or "," in word or (valued and not equals):
             wanted = "KEY=VALUE" if valued else "KEY or KEY=VALUE"
             raise UsageError(f"--label takes {wanted} without a comma, not {word!r}")
-        if not _KEY.fullmatch(key):
+        if not re.fullmatch(_KEY, key, re.ASCII):
             raise UsageError(
                 f"--label takes a key of letters, digits and . _ / -, at most 63 characters, not {key!r}"
             )

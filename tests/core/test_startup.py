@@ -40,6 +40,8 @@ def test_no_start_takes_more_instructions_than_its_bar(bench: ModuleType, tmp_pa
     for case in wanted:
         if case.bar:
             assert counted[case.name] / counted[bench.BARE.name] <= case.bar, counted
+    # The same environment: what its .pth files cost counts on both sides.
+    assert counted["irons --help"] / counted["python -c pass"] <= 3.5, counted
 
 
 def test_the_benchmark_measures_every_case() -> None:

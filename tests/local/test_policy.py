@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irons_policy.addresses import unmapped
-from irons_policy.causes import Cause, Mode
+from irons_policy.causes import Cause
 from irons_policy.decide import Live, decide, decide_address, forbidden, judge
 from irons_policy.hostnames import HostError, canonical_host
 from irons_policy.hostnet import HostNetwork
+from irons_policy.modes import Mode
 from irons_policy.policy import Policy, PolicyError
 from irons_policy.rules import ListName, Rule, Scope, make_rule
 

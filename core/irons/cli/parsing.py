@@ -169,12 +169,14 @@ def parse(
     return Parsed({param.dest: values[param.dest] for param in command.params}, given)
 
 
-class _Scanned(NamedTuple):
+# A plain class: it is made at every start, and a named tuple takes several times as long to make.
+class _Scanned:
     """Options by their flags with the words each was given, the other words, and those after a `--`."""
 
-    given: dict[tuple[str, ...], list[str]]
-    words: list[str]
-    tail: list[str]
+    __slots__ = ("given", "tail", "words")
+
+    def __init__(self, given: dict[tuple[str, ...], list[str]], words: list[str], tail: list[str]) -> None:
+        self.given, self.words, self.tail = given, words, tail
 
 
 def _scan(words: Sequence[str], options: Sequence[Opt | Flag], name: str) -> _Scanned:

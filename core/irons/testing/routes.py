@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
-from irons_policy.causes import MODES
+from irons_policy.modes import MODES
 from irons_policy.patterns import HTTPS
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from irons.command import Arg, Column, Command, Flag, Opt, View
 from irons.hookspecs import hookimpl
-from irons_policy.causes import MODES
+from irons_policy.modes import MODES
 
 _HERE = "irons_plugins.egress"
 

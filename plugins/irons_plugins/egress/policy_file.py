@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from irons.errors import UsageError
 from irons.text import clean
 from irons_plugins.egress.patterns import checked
-from irons_policy.causes import MODES
+from irons_policy.modes import MODES
 from irons_policy.rules import LISTS, ListName
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from irons.command import Arg, Column, Command, Flag, Opt, View
 from irons.errors import UsageError
-from irons_policy.causes import MODES
+from irons_policy.modes import MODES
 
 if TYPE_CHECKING:
     from irons.client.api import Sandbox

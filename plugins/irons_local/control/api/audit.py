@@ -14,8 +14,9 @@ from irons_local.control.audit.summary import MOST, OTHERS
 from irons_local.control.schema.errors import bad
 from irons_local.control.schema.schemas import Schema, text
 from irons_local.control.store import sandboxes
-from irons_policy.causes import VERDICTS, Outcome
+from irons_policy.causes import Outcome
 from irons_policy.event import FIELDS, LARGEST, RECORDED, BoolField, HeadField, Kind, NumberField, WordField
+from irons_policy.modes import VERDICTS
 
 _VERDICT = "|".join(SPELLINGS)
 _OUTCOME = "|".join(Outcome)

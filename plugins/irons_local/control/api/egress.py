@@ -22,7 +22,8 @@ from irons_local.control.schema.rules_schema import (
 from irons_local.control.schema.schemas import Schema, listing, optional, record, text
 from irons_local.control.store.sandboxes import NAME
 from irons_local.times import rfc3339
-from irons_policy.causes import MODES, VERDICTS, Cause
+from irons_policy.causes import Cause
+from irons_policy.modes import MODES, VERDICTS
 from irons_policy.patterns import HTTPS, covers, read_pattern
 from irons_policy.rules import LISTS, SCOPES, ListName, Rule
 

@@ -31,7 +31,7 @@ from irons_local.images.catalog import DEFAULT, Images
 from irons_local.images.sources.reference import Reference
 from irons_local.limits import Limits
 from irons_local.linux import disk_images
-from irons_policy.causes import MODES
+from irons_policy.modes import MODES
 
 _PATIENCE = 2.0
 

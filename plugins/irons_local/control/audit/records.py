@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from irons_policy.causes import VERDICTS, Cause
+from irons_policy.causes import Cause
 from irons_policy.event import LARGEST, RECORDED, NumberField, TextField, WordField
+from irons_policy.modes import VERDICTS
 
 INTERRUPTED: Final = "interrupted"
 _MOST = {name: kind.most for name, kind in RECORDED.items() if isinstance(kind, TextField)}

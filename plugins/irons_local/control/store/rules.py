@@ -13,7 +13,7 @@ from typing import cast
 from irons_local import times
 from irons_local.control.store.sandboxes import StoredSandbox
 from irons_policy.addresses import Address
-from irons_policy.causes import Mode
+from irons_policy.modes import Mode
 from irons_policy.patterns import Pattern, parse_network, read_pattern
 from irons_policy.policy import Policy
 from irons_policy.rules import ListName, Rule, RuleChange, Scope, diff_rules
