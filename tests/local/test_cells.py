@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from tests.local.people import CELL_NEEDS, PYTHON, Kept, eventually
 
+from irons_local.cell.network import MOST_BUFFER
 from irons_local.ipc.framing import Message, RequestError
 from irons_local.keeper.cells import children
 from irons_local.keeper.cells.requests import ChildResult
@@ -85,6 +86,14 @@ def test_a_cell_has_only_loopback_and_no_process(kept: Kept) -> None:
         int(path.parts[2]) for path in Path("/proc").glob("[0-9]*/ns/net") if _inode(path) == f"net:[{inode}]"
     ]
     assert inside == []
+
+
+@pytest.mark.parametrize("name", ["tcp_rmem", "tcp_wmem"])
+def test_buffers_inside_grow_to_a_bound(kept: Kept, name: str) -> None:
+    """What a program does not read takes little of the memory that TCP has on the machine, whatever that lets buffers grow to."""
+    sizes = [int(size) for size in kept.inside(kept.make(), "cat", f"/proc/sys/net/ipv4/{name}")[1].split()]
+    ours = [int(size) for size in Path(f"/proc/sys/net/ipv4/{name}").read_text().split()]
+    assert sizes == [*ours[:2], min(ours[2], MOST_BUFFER)]
 
 
 def test_root_inside_is_nobody_outside(kept: Kept) -> None:

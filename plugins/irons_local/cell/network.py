@@ -19,6 +19,9 @@ _SYSCTLS = (
     ("ipv4/tcp_tw_reuse", "1"),
     ("ipv6/conf/all/disable_ipv6", "0"),
 )
+MOST_BUFFER = 4 << 20
+"""What the kernel may let a buffer of a connection inside grow to (bytes): its memory for TCP is everyone's."""
+_BUFFERS = ("ipv4/tcp_rmem", "ipv4/tcp_wmem")
 _NEEDED = frozenset({"ipv4/ip_unprivileged_port_start"})
 
 _RTM_NEWLINK, _RTM_NEWADDR, _RTM_NEWROUTE = 16, 20, 24
@@ -42,6 +45,9 @@ def configure() -> None:
         except OSError:
             if name in _NEEDED:
                 raise
+    for name in _BUFFERS:
+        with suppress(OSError, ValueError):
+            _bound(Path("/proc/sys/net", name))
     index = socket.if_nametoindex("lo")
     messages = [_message(_RTM_NEWLINK, struct.pack("=BxHiII", 0, 0, index, _IFF_UP, _IFF_UP))]
     messages += [_address(socket.AF_INET, address, index) for address in (GATEWAY4, SANDBOX4)]
@@ -53,6 +59,13 @@ def configure() -> None:
         for each in messages:
             sock.send(each)
             acknowledged(sock)
+
+
+def _bound(setting: Path) -> None:
+    """Bound what buffers may grow to by themselves: the last of three sizes (tcp(7)), which a machine may have set high."""
+    least, usual, most = setting.read_text("utf-8").split()
+    if int(most) > MOST_BUFFER:
+        setting.write_text(f"{least} {usual} {MOST_BUFFER}", "utf-8")
 
 
 def ipv6() -> bool:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.e2e.lab import Lab, eventually
@@ -167,6 +168,38 @@ def test_what_the_kernel_keeps_of_what_is_read_stops_growing(
     finally:
         wire.close()
         far.close()
+
+
+@pytest.mark.parametrize(
+    ("allowed", "left"), [(streams.WIDE, streams.WIDE), (streams.WIDE // 2 - 1, 3 * streams.WIDE)]
+)
+def test_a_buffer_that_grew_in_one_step_is_made_smaller(
+    monkeypatch: pytest.MonkeyPatch, loop: FairLoop, allowed: int, left: int
+) -> None:
+    """What is far beyond the bound when it is looked at is brought back to it, where the machine allows buffers of that size."""
+    asked: list[int] = []
+
+    class Grown(socket.socket):
+        """A socket whose buffer has grown."""
+
+        def getsockopt(self, level: int, name: int, *more: int) -> Any:
+            if name == socket.SO_RCVBUF:
+                return 2 * asked[-1] if asked else 3 * streams.WIDE
+            return super().getsockopt(level, name, *more)
+
+        def setsockopt(self, level: int, name: int, value: Any, *more: Any) -> None:
+            if name == socket.SO_RCVBUF:
+                asked.append(value)
+            super().setsockopt(level, name, value, *more)
+
+    monkeypatch.setattr(streams, "_most_receive_buffer", lambda: allowed)
+    wire = Wire(loop, Grown(socket.AF_INET, socket.SOCK_STREAM))
+    try:
+        assert wire.widen_no_more()
+        assert wire.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == left
+        assert wire.sock.getsockopt(socket.SOL_SOCKET, SO_BUF_LOCK) & SOCK_RCVBUF_LOCK
+    finally:
+        wire.close()
 
 
 @pytest.mark.parametrize("fits", [True, False])

@@ -13,9 +13,10 @@ import fcntl
 import socket
 import struct
 import sys
-from functools import partial
+from functools import cache, partial
 from itertools import chain, repeat
 from math import inf
+from pathlib import Path
 from time import monotonic
 
 from irons_local.gateway.budget import yielding
@@ -32,7 +33,7 @@ _TCP_CLOSE = 7
 NARROW = 128 << 10
 WIDE = 4 << 20
 """Where the kernel's buffer of what has come stops to grow (bytes): some 30 MB/s over a way of 100 ms."""
-LOOK_BYTES = 1 << 20
+LOOK_BYTES = 256 << 10
 """How often it is looked at whether it is that large, in bytes that are taken from it."""
 DELIVERED = (0.01, 0.1, 1.0)
 """Seconds between looks at what a peer has no room for; the last again and again."""
@@ -183,11 +184,15 @@ class Wire:
     def widen_no_more(self) -> bool:
         """Stop the growth of what the kernel keeps of what has come, once it is `WIDE`; True where it has stopped.
 
-        A size given by `SO_RCVBUF` would do the same, but `net.core.rmem_max` may allow far less than that
-        (socket(7); `SO_BUF_LOCK` is of Linux 5.15, and an older kernel lets it grow).
+        It may have become far more than that in one step, and is made `WIDE` then where `net.core.rmem_max` allows that
+        much (socket(7); `SO_BUF_LOCK` is of Linux 5.15, and an older kernel lets it grow where that is not allowed).
         """
         if self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) < WIDE:
             return False
+        if _most_receive_buffer() >= WIDE // 2:
+            # The kernel doubles it, and lets it grow no more.
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, WIDE // 2)
+            return True
         with contextlib.suppress(OSError):
             locks = self.sock.getsockopt(socket.SOL_SOCKET, _SO_BUF_LOCK)
             self.sock.setsockopt(socket.SOL_SOCKET, _SO_BUF_LOCK, locks | _SOCK_RCVBUF_LOCK)
@@ -280,6 +285,15 @@ class Wire:
         """End the connection in good order."""
         self.watch.close()
         self.sock.close()
+
+
+@cache
+def _most_receive_buffer() -> int:
+    """What may be asked for as a buffer of what has come (bytes); 0 where that is not known."""
+    try:
+        return int(Path("/proc/sys/net/core/rmem_max").read_bytes())
+    except (OSError, ValueError):
+        return 0
 
 
 async def either(loop: asyncio.AbstractEventLoop, one: Wire, other: Wire) -> None:
