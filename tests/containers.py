@@ -219,7 +219,7 @@ class Container:
                 _mount("/dev/shm", "tmpfs", "shm", "nosuid", "nodev", "mode=1777"),
                 _mount("/sys", "sysfs", "sysfs", "nosuid", "noexec", "nodev", "ro"),
                 *(_mount(path, "bind", path, "rbind", "ro") for path in sorted(shared)),
-                *([_mount("/state", "bind", str(place / "state"), "rbind")] if self.volume else []),
+                *([_mount("/state/irons", "bind", str(place / "state"), "rbind")] if self.volume else []),
                 _mount("/given", "bind", str(place / "given"), "rbind", "ro"),
             ],
             "linux": {

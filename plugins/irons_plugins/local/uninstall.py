@@ -7,6 +7,7 @@ after that is ended and removed from here, so that a broken database or state ke
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 from contextlib import suppress
@@ -245,4 +246,9 @@ async def _remove_state(places: Paths) -> None:
             await remove_tree(entry)
         elif entry != places.state_lock:
             entry.unlink(missing_ok=True)
-    await remove_tree(places.state)
+    try:
+        await remove_tree(places.state)
+    except OSError as error:
+        # A volume of a container is a mount point: it is empty now, and goes with the container.
+        if error.errno != errno.EBUSY or any(places.state.iterdir()):
+            raise
