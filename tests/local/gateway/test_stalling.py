@@ -461,11 +461,12 @@ def test_stalled_downloads_do_not_slow_a_neighbour(stand: Stand, net: CellNet) -
         for cell in ({}, {"cell": OTHER}):
             stand.policy("deny", [f"{NAME}:*"], **cell)
         before = cost(stand, other)
+        hello = client_hello(NAME)
         with contextlib.ExitStack() as held:
             for _ in range(STALLED):
                 sock = net.socket()
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-                held.enter_context(Program(sock, ADDRESS, STALLING)).send(client_hello(NAME))
+                held.enter_context(Program(sock, ADDRESS, STALLING)).send(hello)
             eventually(lambda: stand.ask("stats")["undecided"] == 0)
             beside = cost(stand, other)
             assert stand.ask("stats")["connections"] == STALLED
