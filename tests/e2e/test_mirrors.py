@@ -1,4 +1,4 @@
-"""Programs of Debian and PyPI, inside a sandbox and beside it, on the machine's own network where it has some."""
+"""Programs of Debian and PyPI, inside a sandbox and next to it, on the machine's own network where it has some."""
 
 from __future__ import annotations
 

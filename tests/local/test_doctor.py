@@ -163,7 +163,7 @@ def test_what_is_only_better_to_have_fails_nothing(facts: Facts) -> None:
 
 @pytest.mark.parametrize(("container", "fix"), [("", "modprobe loop"), ("docker", "")])
 def test_loop_devices_limit_a_disk(container: str, fix: str) -> None:
-    """Without them root is told that `--disk` cannot be had, and how it can; an ordinary user needs none, as it is refused."""
+    """Without them the check tells root that `--disk` cannot be had, and how it can; an ordinary user needs none, as it is refused."""
     facts = replace(WELL, uid=0, user="root", loop=False, around=Surroundings(container))
     check = _of(facts, "disk-limits")
     assert (check.ok, check.what, check.fix) == (

@@ -29,7 +29,7 @@ WEIGHED = 10
 
 
 def main() -> int:
-    """Run the gateway until it is told to stop, or its keeper is gone and no other can come.
+    """Run the gateway until it is asked to stop, or its keeper is gone and no other can come.
 
     Returns:
         The exit code.

@@ -1,4 +1,4 @@
-"""What the log says of one attempt: every one is told exactly once, however it goes."""
+"""What the log says of one attempt: each is recorded exactly once, however it ends."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Account:
 
     Attributes:
         protocol: what it speaks, as far as is known.
-        told: it needs no more mention: it was refused and told so, or is none of the log's business.
+        told: it needs no further record: its refusal is recorded, or it does not belong in the log.
     """
 
     def __init__(self, context: Context, cell: Cell, port: int) -> None:

@@ -1,7 +1,7 @@
 """One connection that a cell tried: from its first words to its closing record.
 
 The order is the promise: opening record, decide, resolve, check the address, verdict record, dial, relay, closing
-record. Whatever is refused before the dial is refused before anything outside has heard of it.
+record. What is refused before the dial is refused before anything outside has learned of it.
 """
 
 from __future__ import annotations
@@ -280,7 +280,7 @@ class Attempt:
 
     @property
     def _host(self) -> Host:
-        """Whom this is about, as far as is known."""
+        """The host that this is about, as far as is known."""
         return self._judged.host if self._judged is not None else self._name or self._where
 
     def _named(self) -> Host | None:

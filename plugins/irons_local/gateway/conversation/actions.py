@@ -40,9 +40,9 @@ class Names:
         port: the port it was opened to.
         claimed: the names it says in the clear.
         protocol: what says them.
-        proxied: they are said as to a proxy, in an absolute target.
+        proxied: they are sent as to a proxy, in an absolute target.
         reached: its server is reached already.
-        early: it is only asked what can be said without the claimed names, which still come.
+        early: the verdict without the claimed names is asked for; these are still to come.
     """
 
     host: Host | None
@@ -70,7 +70,7 @@ class ByName:
     """May the upstream proxy be asked for this host by its name? Answered by `Verdict` or `Denied`.
 
     Attributes:
-        judged: what was said of the host.
+        judged: the verdict on the host.
         port: the port it is asked for at.
         protocol: what is spoken.
     """
@@ -243,8 +243,8 @@ class Close:
     """End the connection, then write its closing record.
 
     Attributes:
-        host: whom it was about.
-        judged: what was said of that; None for nothing.
+        host: the host that it was about.
+        judged: the verdict on it; None for none.
         text: one line for the log.
         outcome: what became of it.
         cause: what ended it; None where its verdict's cause stays.

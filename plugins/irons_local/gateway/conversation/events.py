@@ -1,4 +1,4 @@
-"""What a conversation is told: bytes, ends, answers to what it asked, and what changed around it."""
+"""What goes into a conversation: bytes, ends, answers to what it asked, and what changed around it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Bytes:
-    """One side has said something."""
+    """One side has sent something."""
 
     side: Side
     data: bytes
@@ -114,7 +114,7 @@ class Denied:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Somebody outside is asked first: `Verdict` or `Denied` follows.
+    """Someone outside is asked first: `Verdict` or `Denied` follows.
 
     Attributes:
         reason: what is waited for, for people.
@@ -129,7 +129,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """The addresses of a host, as far as nobody need be asked; None where somebody must be. The answer to `Lookup`."""
+    """The addresses of a host that are known without a question; None where one is needed. The answer to `Lookup`."""
 
     addresses: tuple[Address, ...] | None
 

@@ -1,6 +1,6 @@
 """Both sides of one connection as its protocols see them: what has come and was not used yet, and what is to be done.
 
-Protocols are generators: each `yield` waits for another event, whatever it is, and what they wait for is looked at again.
+Protocols are generators: each `yield` waits for another event of any kind, and then looks again at what they wait for.
 """
 
 from __future__ import annotations
@@ -158,11 +158,11 @@ class Exchange:
         return found
 
     def there(self, side: Side) -> bool:
-        """True where a side has said something that was not used yet, or has ended."""
+        """True where a side has sent something that was not used yet, or has ended."""
         return bool(self._came[side]) or side in self.ended
 
     def until(self, *sides: Side) -> Steps[bool]:
-        """Wait until one of the sides has said something or has ended; False where the time of a hold is over first."""
+        """Wait until one of the sides has sent something or has ended; False where the time of a hold is over first."""
         self.wants = frozenset(sides)
         try:
             while not any(self.there(side) for side in sides):
@@ -184,7 +184,7 @@ class Exchange:
         return self.take(side)
 
     def take(self, side: Side) -> bytes:
-        """What a side has said that was not used yet."""
+        """What a side has sent that was not used yet."""
         data, self._came[side] = self._came[side], b""
         return data
 

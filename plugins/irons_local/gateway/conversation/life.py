@@ -1,7 +1,7 @@
 """The whole life of one connection, from its first byte to its closing record, as a machine without I/O.
 
 The order is the promise: opening record, decide, look up, check the address, verdict record, dial, relay, closing record.
-Whatever is refused before the dial is refused before anything outside has heard of it.
+What is refused before the dial is refused before anything outside has learned of it.
 
 A driver gives each event to `receive`, and does what comes out, in order, before the next event. What it cannot do it
 answers with an event (`Denied`, `Cut`, `Broken`, `RecordFailed`), and leaves the rest of that list undone.

@@ -1,4 +1,4 @@
-"""Whom a connection is for, and the way to it: judged, looked up, recorded, and only then dialled."""
+"""The host a connection is for, and the way to it: judged, looked up, recorded, and only then dialled."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Reaching:
         accepted: how it began.
 
     Attributes:
-        judged: what was said of it before the dial; None for nothing yet.
+        judged: the verdict on it before the dial; None for none yet.
         reached: its server is connected to.
         forwarding: how requests go to it, where that is by way of a proxy that takes them in absolute form.
         protocol: what it speaks, as far as is known.
@@ -60,7 +60,7 @@ class Reaching:
 
     @property
     def host(self) -> Host:
-        """Whom this is about, as far as is known."""
+        """The host that this is about, as far as is known."""
         if self.judged is not None:
             return self.judged.host
         return self._accepted.name or self._accepted.where
@@ -106,7 +106,7 @@ class Reaching:
         return fact.judged
 
     def judge(self, claimed: tuple[Host, ...], *, proxied: bool = False) -> Steps[None]:
-        """Judge whom the connection is for.
+        """Judge the host that the connection is for.
 
         Raises:
             RefusedError: it may not go there.

@@ -92,7 +92,7 @@ class Streams:
         Raises:
             LateError: one side broke the protocol, or the server speaks another one.
             TooMuchError: the connections of the cell hold too much.
-            BrokenOffError: a side ended before the server has said what it speaks.
+            BrokenOffError: a side ended before the server has shown what it speaks.
         """
         exchange, engine = self._exchange, self.engine
         try:

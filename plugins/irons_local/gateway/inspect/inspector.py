@@ -15,7 +15,7 @@ from irons_local.gateway.tls import client_hello
 
 _SSH = b"SSH-"
 _PROXY_1, _PROXY_2 = b"PROXY ", b"\r\n\r\n\0\r\nQUIT\n"
-"""How the headers of the PROXY protocol begin, which says whom a proxy connects for."""
+"""How the headers of the PROXY protocol begin, which names the client that a proxy connects for."""
 _PROXY_2_HEAD = 16
 _PIECES = "an HTTP request in pieces"
 
@@ -54,7 +54,7 @@ class Inspector:
     """The state of one connection's clear text.
 
     Attributes:
-        greeting: the first bytes that the server said, once it has.
+        greeting: the first bytes that the server sent, once it has.
     """
 
     def __init__(self) -> None:

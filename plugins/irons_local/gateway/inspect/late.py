@@ -22,7 +22,7 @@ class Check(Protocol):
             claimed: the names.
             protocol: what says them: http or tls.
             alert: what refuses a ClientHello.
-            proxied: they are said as to a proxy, in an absolute target.
+            proxied: they are sent as to a proxy, in an absolute target.
         """
 
 

@@ -1,6 +1,6 @@
 """What the first bytes of a connection are: pure functions over what has come so far.
 
-There is no list of HTTP methods: whatever has `HTTP/<digit>` or the absolute form of a target in its first line is
+There is no list of HTTP methods: anything that has `HTTP/<digit>` or the absolute form of a target in its first line is
 HTTP, and must then parse.
 """
 

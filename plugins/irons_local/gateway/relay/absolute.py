@@ -1,4 +1,4 @@
-"""HTTP by a proxy that lets nobody CONNECT to port 80: one request in absolute form (RFC 9112, section 3.2.2) per connection.
+"""HTTP by a proxy that refuses CONNECT to port 80: one request in absolute form (RFC 9112, section 3.2.2) per connection.
 
 The answer comes from the server by way of the proxy, or from the proxy itself; its head is read within bounds.
 """

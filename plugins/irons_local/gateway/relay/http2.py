@@ -68,7 +68,7 @@ async def relay_http2(session: Session, engine: Http2) -> None:
     Raises:
         LateError: one side broke the protocol, or the server speaks another one.
         TooMuchError: the connections of the cell hold too much.
-        BrokenError: a side ended before the server has said what it speaks.
+        BrokenError: a side ended before the server has shown what it speaks.
         OSError: the connection broke.
     """
     try:

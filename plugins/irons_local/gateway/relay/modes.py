@@ -128,7 +128,7 @@ async def relay_clear(
 
     Args:
         session: the connection.
-        opening: what the client has said so far.
+        opening: what the client has sent so far.
         context: what `client_hello.context` made.
         budget: of what the connections of its cell may hold while names may still show up in them.
         check: judges each name.

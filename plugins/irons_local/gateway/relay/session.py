@@ -37,7 +37,7 @@ class Session:
 
     Attributes:
         uploading: the client is in the middle of a request.
-        greeting: the first bytes that the server said, where `begin` was to look at them.
+        greeting: the first bytes that the server sent, where `begin` was to look at them.
         heeding: `begin` is to look at them, and they have not come.
     """
 
