@@ -30,6 +30,10 @@ help: ## List the targets.
 quickstart: venv system ## Set everything up, then create, enter, lock, audit and destroy a real sandbox.
 	@exec $(BIN)/python docs/quickstart.py
 
+.PHONY: tour
+tour: venv system ## Follow one connection of a real sandbox through the code: file and line at each step.
+	@exec $(BIN)/python docs/quickstart.py --tour
+
 .PHONY: test
 test: lint check ## Everything: lint, types, import contracts, all tests with coverage; REQUIRE=all skips nothing.
 

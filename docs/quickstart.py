@@ -4,7 +4,8 @@ It keeps to itself: a configuration and a backend of its own below `~/.cache/iro
 machine's loopback address, which it opens to its sandbox by `[local.hosts]` and `--private`. It needs no account, no key, no URL and,
 with `IMAGE=file.tar`, no network. It begins with doctor's checks, and ends there where this machine cannot run sandboxes. Each command
 is printed before its output; the output is the same each time but for times.
-With `--remove` it only takes away what it keeps for the next time (`make clean`).
+With `--remove` it only takes away what it keeps for the next time (`make clean`). With `--tour` it prepares the same way, and then follows
+one connection through the code (`make tour`; `tools/tour`).
 """
 
 from __future__ import annotations
@@ -149,6 +150,12 @@ class Quickstart:
         """Fetch a page from inside."""
         self.show("exec", "quickstart", "--", "curl", "-s", f"http://{host}:{PORT}/")
 
+    def tour(self) -> int:
+        """Follow one connection through the code, with the image that is here; returns the exit code."""
+        self.quietly("local", "down", check=True)
+        words = [sys.executable, "-m", "tools.tour", "--key", str(HOME / "id_ed25519.pub")]
+        return subprocess.run(words, env=self.env, cwd=Path(__file__).parents[1], check=False).returncode
+
     def remove(self) -> None:
         """Take away what is kept below `HOME`, the image's files, which are not this user's own, included."""
         if HOME.exists():
@@ -207,6 +214,9 @@ def main() -> None:
     began = time.monotonic()
     quickstart = Quickstart()
     quickstart.check()
+    if sys.argv[1:] == ["--tour"]:
+        quickstart.prepare()
+        sys.exit(quickstart.tour())
     try:
         server = http.server.ThreadingHTTPServer(("127.0.0.1", PORT), Page)
     except OSError as error:

@@ -16,7 +16,10 @@ PROGRAM = Path(__file__).parents[2] / "docs" / "quickstart.py"
 def test_the_quickstart_walks_the_whole_path_and_leaves_nothing_running(
     lab: Lab, place: Path, image_tar: Path
 ) -> None:
-    """It needs nothing but an image, says what is allowed and what is refused, and ends its backend."""
+    """It needs nothing but an image, says what is allowed and what is refused, and ends its backend.
+
+    So does the tour through the code, with the same image.
+    """
     home = place / "quick"
     home.mkdir(mode=0o700)
     env = {
@@ -46,6 +49,18 @@ def test_the_quickstart_walks_the_whole_path_and_leaves_nothing_running(
     assert "TIME  ALLOWED  docs.example.test  (mode: warn)" in shown
     assert "TIME  DENIED   tracker.example.test  (mode: deny)" in shown
     assert "TIME  DENIED   pastebin.example.com  (mode: deny)" in shown
+    tour = subprocess.run(
+        [*lab.enter(), sys.executable, str(PROGRAM), "--tour"],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert tour.returncode == 0, tour.stdout + tour.stderr
+    assert "Hello from outside." in tour.stdout
+    assert "  Entry.close\n" in tour.stdout
+    assert not _running(home)
     removed = subprocess.run([*lab.enter(), sys.executable, str(PROGRAM), "--remove"], env=env, check=False)
     assert removed.returncode == 0
     assert not (home / ".cache" / "irons-quickstart").exists()
