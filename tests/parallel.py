@@ -1,7 +1,8 @@
 """Tests in several processes at once, by pytest-xdist: `pytest -n 2`; without `-n`, or without the plugin, in one as ever.
 
 What a module's fixtures make is made once: the unit that a worker is given is a module, or the part of it that is
-for root, or for an ordinary user. What is marked `alone` waits until nothing else runs. An interrupted run ends
+for root, or for an ordinary user. The end-to-end tests of one of these two are one unit: they share a lab, a person and
+an image, and each worker makes its own. What is marked `alone` waits until nothing else runs. An interrupted run ends
 when every worker has taken its fixtures down.
 """
 
@@ -31,16 +32,17 @@ FIRST = ("tests/e2e/", "tests/local/test_engine", "tests/local/gateway/", "tests
 PATIENCE = 600.0
 """Seconds that interrupted workers have to take down what their tests made."""
 _TOGETHER = "tests/e2e/"
-"""What one worker runs from end to end, next to all others: one lab, and each of its people made once."""
+"""Where all that is for one user is one unit: a person is made once, with an image that takes its time."""
 _USER = re.compile(r"[\[-](root|user|ordinary)[]-]|_for_(root|an_ordinary_user)\[")
 
 
 def unit(nodeid: str) -> str:
     """Name what a worker runs in one piece: the module of a test, and the user that it is for."""
-    if nodeid.startswith(_TOGETHER):
-        return _TOGETHER
     user = _USER.search(nodeid)
-    return nodeid.partition("::")[0] + ("" if user is None else f"[{user[1] or user[2]}]")
+    if user is None:
+        return nodeid.partition("::")[0]
+    whole = _TOGETHER if nodeid.startswith(_TOGETHER) else nodeid.partition("::")[0]
+    return f"{whole}[{user[1] or user[2]}]"
 
 
 def is_worker(config: pytest.Config) -> bool:

@@ -129,7 +129,10 @@ def run(place: Path, files: Mapping[str, str], *words: str) -> str:
         ("tests/core/test_text.py::test_a[x]", "tests/core/test_text.py"),
         ("tests/local/test_cells.py::test_a[root-x]", "tests/local/test_cells.py[root]"),
         ("tests/local/test_cells.py::test_a[x-ordinary]", "tests/local/test_cells.py[ordinary]"),
-        ("tests/e2e/test_run.py::test_a[user]", "tests/e2e/"),
+        ("tests/e2e/test_run.py::test_a[user]", "tests/e2e/[user]"),
+        ("tests/e2e/test_leaks.py::test_a[user-x]", "tests/e2e/[user]"),
+        ("tests/e2e/test_kills.py::test_a[x-root]", "tests/e2e/[root]"),
+        ("tests/e2e/test_bad_state.py::test_a[no name]", "tests/e2e/test_bad_state.py"),
         (
             "tests/local/test_engine.py::test_the_engine_conforms_for_root[a]",
             "tests/local/test_engine.py[root]",
