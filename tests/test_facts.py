@@ -14,9 +14,9 @@ SOURCES = {
     for path in sorted((ROOT / root).rglob("*.py"))
 }
 PLACES = [
-    (r"\"(warn|deny)\", \"(warn|deny)\"", {"core/irons_policy/causes.py"}),
+    (r"\"(warn|deny)\", \"(warn|deny)\"", {"core/irons_policy/modes.py"}),
     (r"\"(allow|deny)\", \"(allow|deny)\"[])}]", {"core/irons_policy/rules.py"}),
-    (r"\"allowed\", \"blocked\", \"warn\"", {"core/irons_policy/causes.py"}),
+    (r"\"allowed\", \"blocked\", \"warn\"", {"core/irons_policy/modes.py"}),
     (r"\b(443, 80|80, 443)\b", {"core/irons_policy/patterns.py"}),
     (r"time_ns\(\) // 1_?000\b", {"plugins/irons_local/times.py"}),
     (r"use_errno=True", {"plugins/irons_local/linux/namespaces.py"}),

@@ -19,6 +19,7 @@ from irons.command import Arg, Column, Command, Flag, Opt, View
 from irons.context import Context
 from irons.host import PluginHost
 from irons.testing import FakeApi, faults
+from irons_local.ipc import messages
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -162,7 +163,17 @@ def test_every_message_between_processes_is_documented() -> None:
     _, _, text = (DOCS / "architecture.md").read_text().partition("## Messages between the processes")
     table = text.partition("\n## ")[0]
     documented = set(re.findall(r"`([a-z.]+)`", table))
-    sent: set[str] = set()
+    sent = {
+        op
+        for table in (
+            messages.KEEPER_TO_WORKER,
+            messages.KEEPER_TO_CONTROL,
+            messages.CONTROL_TO_WORKER,
+            messages.WORKER_TO_CONTROL,
+            messages.WORKER_TO_KEEPER,
+        )
+        for op in table
+    }
     for path in (ROOT / "plugins").rglob("*.py"):
         source = path.read_text()
         sent |= set(re.findall(r"\"op\": ?\"([a-z.]+)\"", source))
