@@ -62,7 +62,11 @@ class Arg(NamedTuple):
 
 
 class Opt(NamedTuple):
-    """An option that takes a value. With `many` it may be given again and its value is a tuple."""
+    """An option that takes a value. With `many` it may be given again and its value is a tuple.
+
+    `old` are earlier spellings of its flags: they are taken, and neither shown nor completed. `synonyms` are other words for its choices, each with the choice that the handler gets; they are taken in any case, and neither
+    completed nor shown.
+    """
 
     flags: tuple[str, ...]
     help: str = ""
@@ -73,6 +77,8 @@ class Opt(NamedTuple):
     choices: tuple[str, ...] = ()
     many: bool = False
     name: str = ""
+    synonyms: tuple[tuple[str, str], ...] = ()
+    old: tuple[str, ...] = ()
 
     @property
     def dest(self) -> str:
@@ -86,12 +92,17 @@ class Opt(NamedTuple):
 
 
 class Flag(NamedTuple):
-    """An option that is there or not. `pace` is the command's pace where the flag is given (`--follow` makes it wait)."""
+    """An option that is there or not.
+
+    `pace` is the command's pace where the flag is given (`--follow` makes it wait). `old` are earlier spellings: they are taken, and
+    neither shown nor completed.
+    """
 
     flags: tuple[str, ...]
     help: str = ""
     name: str = ""
     pace: Pace | None = None
+    old: tuple[str, ...] = ()
 
     @property
     def dest(self) -> str:
@@ -100,6 +111,14 @@ class Flag(NamedTuple):
 
 
 Param = Arg | Opt | Flag
+
+ALL_SANDBOXES = Flag(("--all",), "All sandboxes, even where one is in use.", name="everything")
+"""The flag of a command with a `scope` that widens it to all sandboxes."""
+
+ONE_SANDBOX = Opt(
+    ("--sandbox",), "This sandbox; else the one in use, else all.", metavar="NAME", kind="sandbox"
+)
+"""The option of a command with a `scope` that names the sandbox."""
 
 
 def _dest(flags: tuple[str, ...]) -> str:
@@ -136,6 +155,13 @@ class Command(NamedTuple):
 
     `failure` is for a command that exits with another program's code: the one code of every failure of irons itself, words that
     it does not understand included. An error with an exit code of its own, and Ctrl-C, keep theirs. A `tolerant` one runs even where the configuration file or the profile is not valid: help, and what repairs them.
+
+    `old` are earlier paths: they are taken, and neither shown nor completed.
+
+    `scope` is for a command on one sandbox or on all of them: the `dest` of the parameter that names the sandbox. The flag
+    `ALL_SANDBOXES` stands among its `params` as well. Its handler gets neither of the two, but `scope`, an `irons.scope.Scope`:
+    the sandbox that is named; else the one in use, unless `--all` is given; else all, or an error where the parameter is an
+    argument that takes one word.
     """
 
     path: tuple[str, ...]
@@ -151,6 +177,8 @@ class Command(NamedTuple):
     hidden: bool = False
     tolerant: bool = False
     failure: int = 0
+    scope: str = ""
+    old: tuple[tuple[str, ...], ...] = ()
 
     @property
     def name(self) -> str:
@@ -167,6 +195,12 @@ class Command(NamedTuple):
         """Its positional parameters, in order."""
         return tuple(p for p in self.params if isinstance(p, Arg))
 
+    @property
+    def keywords(self) -> frozenset[str]:
+        """The keywords by which its handler gets its parameters."""
+        each = {param.dest for param in self.params}
+        return frozenset(each - {self.scope, ALL_SANDBOXES.dest} | {"scope"} if self.scope else each)
+
     def pace_of(self, words: Iterable[str]) -> Pace:
         """Return the pace it has when called with these words (those after the path)."""
         given = set()
@@ -175,7 +209,7 @@ class Command(NamedTuple):
                 break
             given.add(word)
         for param in self.params:
-            if isinstance(param, Flag) and param.pace and given.intersection(param.flags):
+            if isinstance(param, Flag) and param.pace and given.intersection((*param.flags, *param.old)):
                 return param.pace
         return self.pace
 

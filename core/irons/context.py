@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 
 
 class Session(Protocol):
-    """What a face that outlives one command keeps between its commands: the prompt, xonsh."""
+    """What a face that outlives one command keeps between its commands: the prompt, xonsh.
+
+    Attributes:
+        used: The sandbox that `use` chose last; None where it chose none.
+    """
+
+    used: str | None
 
     def api(self, settings: Settings) -> Api:
         """Return the client these settings choose, kept open from command to command."""

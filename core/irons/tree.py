@@ -1,4 +1,4 @@
-"""The command tree: words in, command out, with suggestions for words that name nothing."""
+"""The command tree: words in, command out."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ class Match(NamedTuple):
 class _Node:
     """One word of the tree: the command that ends here, or the words that may come next."""
 
-    __slots__ = ("command", "words")
+    __slots__ = ("command", "old", "words")
 
-    def __init__(self, command: Command | None = None) -> None:
+    def __init__(self, command: Command | None = None, *, old: bool = False) -> None:
         self.command = command
+        self.old = old
         self.words: dict[str, _Node] = {}
 
     def copy(self) -> _Node:
         """Return the same node, to change its words; those below are shared."""
-        node = _Node(self.command)
+        node = _Node(self.command, old=self.old)
         node.words = self.words.copy()
         return node
 
@@ -38,7 +39,7 @@ class _Node:
     def shown(self) -> bool:
         """Whether a command that is not hidden ends here or below."""
         if self.command is not None:
-            return not self.command.hidden
+            return not (self.command.hidden or self.old)
         return any(below.shown for below in self.words.values())
 
     @property
@@ -63,6 +64,8 @@ class Tree:
         for command in more:
             for path in (command.path, *command.aliases):
                 _insert(tree._root, path, command)
+            for path in command.old:
+                _insert(tree._root, path, command, old=True)
         return tree
 
     def find(self, words: Sequence[str]) -> Match | None:
@@ -107,20 +110,6 @@ class Tree:
             node = below
         return node
 
-    def suggest(self, words: Sequence[str]) -> str | None:
-        """Return the path nearest to the first words that name nothing; None where nothing is near."""
-        from difflib import get_close_matches
-
-        prefix: tuple[str, ...] = ()
-        for word in words:
-            options = self.below(prefix)
-            if word in options:
-                prefix = (*prefix, word)
-                continue
-            near = get_close_matches(word, options, n=1)
-            return " ".join((*prefix, near[0])) if near else None
-        return None
-
     @property
     def depth(self) -> int:
         """The most words a path has."""
@@ -134,7 +123,7 @@ class Tree:
         return len(self._commands)
 
 
-def _insert(root: _Node, path: tuple[str, ...], command: Command) -> None:
+def _insert(root: _Node, path: tuple[str, ...], command: Command, *, old: bool = False) -> None:
     if not path or not all(_is_word(word) for word in path):
         raise Clash(f"{path!r} cannot name a command")
     name = " ".join(path)
@@ -149,7 +138,7 @@ def _insert(root: _Node, path: tuple[str, ...], command: Command) -> None:
     if taken is not None:
         what = "is the name of a group" if taken.command is None else "is there already"
         raise Clash(f"command {name!r} {what}")
-    node.words[path[-1]] = _Node(command)
+    node.words[path[-1]] = _Node(command, old=old)
 
 
 def _is_word(word: str) -> bool:

@@ -166,6 +166,21 @@ def test_a_choice_that_is_none_names_the_choices(
         (("lst",), "did you mean irons list?"),
         (("egress", "alow", "x"), "did you mean irons egress allow?"),
         (("egres", "allow"), "did you mean irons egress?"),
+        (("egress", "block", "x"), "did you mean irons egress deny?"),
+        (("egress", "add", "x"), "did you mean irons egress allow?"),
+        (("egress", "rm", "x"), "did you mean irons egress remove?"),
+        (("egress", "delete", "x"), "did you mean irons egress remove?"),
+        (("egress", "status"), "did you mean irons status or irons local status?"),
+        (("allow", "x"), "did you mean irons egress allow?"),
+        (("alow", "x"), "did you mean irons egress allow?"),
+        (("block", "x"), "did you mean irons egress deny?"),
+        (("ps",), "did you mean irons list?"),
+        (("logs",), "did you mean irons audit egress or irons local logs?"),
+        (("delete", "x"), "did you mean irons destroy or irons egress remove?"),
+        (("create", "x", "--detach"), "did you mean --no-wait?"),
+        (("create", "x", "--nowait"), "did you mean --no-wait?"),
+        (("egress", "mode", "--global"), "did you mean --all?"),
+        (("list", "--json"), "did you mean -o json?"),
         (("egress",), "irons egress needs one of: "),
         (("egress", "--debug"), "irons egress needs one of: "),
         (("zzzzzz",), "irons --help lists them"),
@@ -212,4 +227,4 @@ def test_any_words_parse_or_are_refused(command: Command, words: list[str]) -> N
     except UsageError:
         return
     if not (parsed.help or parsed.version):
-        assert set(parsed.arguments) == {param.dest for param in command.params}
+        assert set(parsed.arguments) == command.keywords

@@ -133,7 +133,7 @@ def test_httpx_comes_without_its_command_line() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
 def test_every_handler_is_there_and_takes_its_parameters(command: Command) -> None:
-    """Each `run` names a function that takes a Context and, by keyword, exactly the command's parameters."""
+    """Each `run` names a function that takes a Context and, by keyword, exactly what the command's parameters give."""
     module, _, name = command.run.partition(":")
     handler = getattr(import_module(module), name)
     signature = inspect.signature(handler)
@@ -141,7 +141,7 @@ def test_every_handler_is_there_and_takes_its_parameters(command: Command) -> No
     assert first.kind in (first.POSITIONAL_ONLY, first.POSITIONAL_OR_KEYWORD)
     assert inspect.get_annotations(handler).get(first.name) in (Context, "Context")
     assert all(parameter.kind is parameter.KEYWORD_ONLY for parameter in rest)
-    assert {parameter.name for parameter in rest} == {param.dest for param in command.params}
+    assert {parameter.name for parameter in rest} == command.keywords
     assert handler.__doc__
 
 

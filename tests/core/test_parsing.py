@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irons.cli.parsing import Parsed, parse, scan_globals, split_globals
+from irons.cli.suggesting import commands_like
 from irons.cli.values import check_sandbox_name, moment, read_value, seconds, size
 from irons.command import GLOBAL_OPTIONS, Arg, Command, Flag, Opt
 from irons.errors import UsageError
+from irons.scope import Scope
 from irons.tree import Clash, Tree
 
 COPY = Command(
@@ -37,7 +39,7 @@ WAIT = Command(("wait",), "Wait.", "x:y", (Arg("names", kind="sandbox", takes="+
 
 def read(command: Command, line: str, in_use: str | None = None) -> dict[str, object]:
     """The parameters that a line gives."""
-    return parse(command, line.split(), lambda _: in_use).arguments
+    return parse(command, line.split(), lambda _: Scope(in_use, "IRONS_SANDBOX")).arguments
 
 
 @pytest.mark.parametrize(
@@ -400,9 +402,10 @@ def test_the_longest_path_wins() -> None:
     assert tree.find([]) is None
     assert len(tree) == 2
     assert tree.below() == {"a": "a …", "see": "C."}
-    assert tree.suggest(["a", "d"]) is None
-    assert tree.suggest(["sea"]) == "see"
-    assert tree.suggest(["a", "b"]) is None
+    assert commands_like(tree, ["a", "d"]) == ()
+    assert commands_like(tree, ["sea"]) == ("see",)
+    assert commands_like(tree, ["a", "b"]) == ()
+    assert commands_like(tree, ["c"]) == ("a c",)
 
 
 def test_a_clash_changes_nothing() -> None:

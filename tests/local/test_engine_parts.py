@@ -308,7 +308,7 @@ def test_a_terminals_group_is_left_alone(tmp_path: Path) -> None:
     facts = groups.facts(Limits(cpus=2.0, memory=1 << 30, disk=5))
     assert (facts["cpus"], facts["memory"], facts["disk"]) == ("2", str(1 << 30), "5")
     assert "not enforced" in facts["memory_note"]
-    assert "irons local install" in facts["cpus_note"]
+    assert "irons local service install" in facts["cpus_note"]
     assert facts["processes"] == "4096"
 
 

@@ -98,7 +98,11 @@ def _words_of_tree(tree: Tree, before: Sequence[str], current: str) -> dict[str,
 
 
 def _parameters(command: Command, rest: Sequence[str], current: str, sources: Sources, tree: Tree) -> Offer:
-    options = {flag: option for option in (*GLOBAL_OPTIONS, *command.options) for flag in option.flags}
+    options = {
+        flag: option
+        for option in (*GLOBAL_OPTIONS, *command.options)
+        for flag in (*option.flags, *option.old)
+    }
     given: list[str] = []
     waiting: Opt | None = None
     used: set[str] = set()

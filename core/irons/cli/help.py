@@ -34,10 +34,11 @@ def help_text(tree: Tree, words: Sequence[str], *, face: str = "cli", width: int
         return page.command(match.command)
     if tree.is_group(tuple(words)):
         return page.group(tree, tuple(words))
-    near = tree.suggest(words)
+    from irons.cli.suggesting import commands_like, either
+
     raise UsageError(
         f"there is no command or topic {' '.join(words)!r}",
-        hint=f"did you mean {near}?" if near else "irons help lists the commands",
+        hint=either(commands_like(tree, words)) or "irons help lists the commands",
     )
 
 

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from irons.cli.aliases import expand_alias
 from irons.cli.silence import silence_stdio
-from irons.errors import Interrupted, IronsError, UsageError, as_irons_error
+from irons.errors import ApiError, Interrupted, IronsError, NotFound, Unsupported, UsageError, as_irons_error
 
 if TYPE_CHECKING:
     from irons.cli.parsing import Globals
     from irons.command import Command, Exec
     from irons.context import Session
     from irons.host import PluginHost
+    from irons.scope import Scope
     from irons.settings.settings import Settings
     from irons.terminal.streams import Streams
 
@@ -129,6 +130,7 @@ class _Call:
         self._debug = False
         self._split = False
         self._command: Command | None = None
+        self._scope: Scope | None = None
 
     def run(self, found: Globals) -> int:
         if found.fault is not None:
@@ -153,6 +155,8 @@ class _Call:
         if command is not None and command.failure and not isinstance(error, Interrupted):
             # An exit code of its own is an attribute of the error, not of its class.
             error.exit_code = vars(error).get("exit_code", command.failure)
+        if isinstance(error, ApiError) and command is not None and self._scope is not None:
+            _say_scope(error, command, self._scope)
         self._show_error(error)
         return error.exit_code
 
@@ -184,7 +188,7 @@ class _Call:
     def _run(self, command: Command, rest: Sequence[str], before: dict[str, object]) -> int:
         from irons.cli.parsing import parse
 
-        parsed = parse(command, rest, lambda given: self._settings(command, {**before, **given})["sandbox"])
+        parsed = parse(command, rest, lambda given: self._in_use(command, {**before, **given}))
         if parsed.help:
             return self._help(command.path)
         if parsed.version:
@@ -192,13 +196,34 @@ class _Call:
         settings = self._settings(command, {**before, **parsed.globals})
         self._debug = settings.debug
         self._form = settings["output"]
+        self._scope = parsed.scope
         from irons.context import Context
 
         context = Context(settings, self._host, self._streams, face=self._face, session=self._session)
         try:
+            if (
+                command.scope
+                and command.pace != "terminal"
+                and self._scope is not None
+                and self._scope.implied
+            ):
+                context.progress(f"{self._scope.chosen}; --all is for all sandboxes")
             return self._show(command, rest, _handler(command)(context, **parsed.arguments), settings)
         finally:
             context.close()
+
+    def _in_use(self, command: Command, flags: dict[str, object]) -> Scope:
+        """Return the sandbox in use, and whether `use`, the variable or the setting chose it."""
+        from irons.scope import USE, Scope
+
+        value, source = self._settings(command, flags).values["sandbox"]
+        if value is None:
+            return Scope()
+        if source == "IRONS_SANDBOX":
+            by_use = self._session is not None and self._session.used == value
+            return Scope(value, USE if by_use else source)
+        where = f" of {source}" if source.startswith("profile ") and source != "profile default" else ""
+        return Scope(value, f"the setting sandbox{where}")
 
     def _settings(self, command: Command, flags: dict[str, object]) -> Settings:
         from irons.settings.settings import load
@@ -260,11 +285,21 @@ class _Call:
                 f"{own}{' '.join(path)} needs one of: {', '.join(tree.below(path))}",
                 hint=f"see {own}{' '.join(path)} --help",
             )
-        near = tree.suggest(words)
+        from irons.cli.suggesting import commands_like, either
+
+        near = [f"{own}{each}" for each in commands_like(tree, words)]
         raise UsageError(
             f"there is no command {' '.join((*path, rest[0]))!r}",
-            hint=f"did you mean {own}{near}?" if near else f"{own or 'help or '}--help lists them",
+            hint=either(near) or f"{own or 'help or '}--help lists them",
         )
+
+
+def _say_scope(error: ApiError, command: Command, scope: Scope) -> None:
+    """Add to what a server lacks which sandbox was meant, where no word of the command line names it."""
+    if not scope.implied or not isinstance(error, NotFound | Unsupported):
+        return
+    more = f"{scope.chosen}{'; --all is for all sandboxes' if command.scope else ''}"
+    error.hint = f"{error.hint} ({more})" if error.hint else more
 
 
 def _handler(command: Command) -> Callable[..., Any]:

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from irons.cli.values import check_sandbox_name, read_value
-from irons.command import GLOBAL_OPTIONS, Arg, Command, Flag, Opt
+from irons.command import ALL_SANDBOXES, GLOBAL_OPTIONS, Arg, Command, Flag, Opt
 from irons.errors import UsageError
+from irons.scope import ALL, NAMED, Scope
 
 _HELP = Flag(("-h", "--help"), name="help")
 _VERSION = Flag(("-V", "--version"), name="version")
@@ -47,13 +48,15 @@ class Globals(NamedTuple):
 class Parsed(NamedTuple):
     """A command's own parameters by their `dest`, and the global options that followed the command.
 
-    Where `help` or `version` is asked for, nothing else is read.
+    Where `help` or `version` is asked for, nothing else is read. `scope` says which sandbox is meant, and what chose it, for a
+    command that has a scope and for one whose sandbox is implied; None for all others.
     """
 
     arguments: dict[str, object]
     globals: dict[str, object]
     help: bool = False
     version: bool = False
+    scope: Scope | None = None
 
 
 def scan_globals(words: Sequence[str]) -> Globals:
@@ -128,14 +131,14 @@ def split_globals(words: Sequence[str]) -> Globals:
 def parse(
     command: Command,
     words: Sequence[str],
-    in_use: Callable[[dict[str, object]], str | None] = lambda _: None,
+    in_use: Callable[[dict[str, object]], Scope] = lambda _: Scope(),
 ) -> Parsed:
     """Read the words after a command's path.
 
     Args:
         command: The command.
         words: The words.
-        in_use: Given the global options found, tells the sandbox that is meant where none is named.
+        in_use: Given the global options found, returns the sandbox in use and what chose it.
 
     Raises:
         UsageError: An unknown option, a missing or an extra argument, a value that is invalid, a bad sandbox name.
@@ -156,17 +159,54 @@ def parse(
     positional = [
         argument._replace(takes="*", implied=False)
         if any(chosen.get(dest) for dest in argument.instead)
+        else argument._replace(takes="?", implied=False)
+        if command.scope == argument.dest
         else argument
         for argument in positional
     ]
+    implied: list[Scope] = []
+
+    def asked() -> str | None:
+        implied.append(in_use(given))
+        return implied[-1].sandbox
+
     try:
-        values |= _arguments(command, positional, spoken, lambda: in_use(given))
+        values |= _arguments(command, positional, spoken, asked)
     except UsageError as refusal:
         if tail is not None and not found.tail and not refusal.hint:
             refusal.hint = _behind(command, tail)
         raise
     values |= chosen
-    return Parsed({param.dest: values[param.dest] for param in command.params}, given)
+    arguments = {param.dest: values[param.dest] for param in command.params}
+    if not command.scope:
+        return Parsed(arguments, given, scope=implied[-1] if implied else None)
+    everything = arguments.pop(ALL_SANDBOXES.dest, False)
+    scope = _scope(command, arguments.pop(command.scope), lambda: in_use(given), everything=bool(everything))
+    return Parsed({**arguments, "scope": scope}, given, scope=scope)
+
+
+def _scope(command: Command, named: object, in_use: Callable[[], Scope], *, everything: bool) -> Scope:
+    """Return the scope of a command that has one: the sandbox that is named, all, or the sandbox in use.
+
+    Raises:
+        UsageError: A sandbox is named beside `--all`, or none is where the command needs one; or the name in use is invalid.
+    """
+    if isinstance(named, str):
+        if everything:
+            raise UsageError(f"{named} is named together with --all", hint="give a name, or --all")
+        return Scope(named, NAMED)
+    if everything:
+        return Scope(None, ALL)
+    used = in_use()
+    if used.sandbox is not None:
+        check_sandbox_name(used.sandbox)
+        return used
+    needed = next((a for a in command.arguments if a.dest == command.scope and a.takes == "1"), None)
+    if needed is not None:
+        raise UsageError(
+            f"irons {command.name} needs {needed.shown} or --all", hint=f"see irons {command.name} --help"
+        )
+    return Scope()
 
 
 # A plain class: it is made at every start, and a named tuple takes several times as long to make.
@@ -220,10 +260,16 @@ def _next(rest: list[str], option: Opt, word: str, by_flag: Mapping[str, object]
     return rest.pop(0)
 
 
-def _unknown(word: str, by_flag: Mapping[str, object], name: str) -> UsageError:
+def _unknown(word: str, by_flag: Mapping[str, Opt | Flag], name: str) -> UsageError:
     # What follows the equals sign of a misspelt --api-key may be the key, so it is not shown.
     told = word.partition("=")[0]
-    return UsageError(f"{name} has no option {told!r}", hint=_near(told, by_flag) or f"see {name} --help")
+    from irons.cli.suggesting import either, options_like
+
+    shown = [flag for option in dict.fromkeys(by_flag.values()) for flag in option.flags]
+    hint = either(options_like(told, shown)) or f"see {name} --help"
+    if told == "--json":
+        hint = "did you mean -o json?"
+    return UsageError(f"{name} has no option {told!r}", hint=hint)
 
 
 def _truth(value: str, told: str) -> bool:
@@ -237,7 +283,7 @@ def _before_dashes(words: Sequence[str]) -> Sequence[str]:
 
 
 def _by_flag(options: Iterable[Opt | Flag]) -> dict[str, Opt | Flag]:
-    return {flag: option for option in options for flag in option.flags}
+    return {flag: option for option in options for flag in (*option.flags, *option.old)}
 
 
 def _match(word: str, by_flag: dict[str, Opt | Flag]) -> tuple[Opt | Flag | None, str | None, list[str]]:
@@ -334,6 +380,9 @@ def _value(option: Opt | Flag, words: list[str] | None) -> object:
 
 
 def _one(option: Opt, name: str, word: str) -> object:
+    if option.synonyms:
+        meant = dict(option.synonyms).get(word.lower(), word.lower())
+        word = meant if meant in option.choices else word
     if option.choices and word not in option.choices:
         raise UsageError(
             f"{name} takes {_either(option.choices)}, not {word!r}", hint=_near(word, option.choices) or ""

@@ -114,6 +114,7 @@ class _Session:
 
     def __init__(self, host: PluginHost, execute: Callable[[Exec], int] | None) -> None:
         self.program: Exec | None = None
+        self.used: str | None = None
         self._host = host
         self._execute = execute
         self._open = ExitStack()

@@ -248,7 +248,7 @@ def _disk(facts: Facts) -> DoctorCheck:
 def _limits(facts: Facts) -> DoctorCheck:
     if not facts.limits:
         return DoctorCheck("cgroups", True, "processors, memory and processes of a sandbox can be limited")
-    fix = "" if facts.uid == 0 else "irons local install"
+    fix = "" if facts.uid == 0 else "irons local service install"
     return DoctorCheck("cgroups", True, f"only the number of processes can be limited: {facts.limits}", fix)
 
 

@@ -81,7 +81,9 @@ class Groups:
             # Only in a unit of our own may processes be moved about to make room for limits.
             if not base.name.startswith("irons") or not os.access(base / "cgroup.subtree_control", os.W_OK):
                 return cls(
-                    "none", {}, "no control group is delegated to irons; irons local install makes one"
+                    "none",
+                    {},
+                    "no control group is delegated to irons; irons local service install makes one",
                 )
         available = (root / "cgroup.controllers" if uid == 0 else base / "cgroup.controllers").read_text(
             encoding="ascii"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _HERE = "irons_plugins.lifecycle"
 
-ASYNC = Flag(("--async",), "Return at once, without waiting for it.", name="at_once")
+ASYNC = Flag(("--no-wait",), "Return at once, without waiting for it.", name="at_once", old=("--async",))
 WAIT = Opt(
     ("--wait-timeout",),
     "How long to wait, such as 90 or 5m. [default: 10m, or the setting wait_timeout]",
@@ -104,7 +104,7 @@ CREATE = Command(
     view=OUTCOME,
     examples=(
         "irons create my-sandbox",
-        "irons create my-sandbox --key ~/.ssh/work.pub --async",
+        "irons create my-sandbox --key ~/.ssh/work.pub --no-wait",
         "irons create my-sandbox --mode deny --allow pypi.org --allow files.pythonhosted.org",
         "irons create my-sandbox --policy policy.toml --cpus 2 --memory 4G",
         "irons create one two three --label team=web --if-missing",

@@ -58,7 +58,7 @@ _DOCTOR = Command(
 _DAEMON = [
     Command(
         ("local", "up"),
-        "Start the local backend. First use also starts it.",
+        "Start the local backend, which first use starts too.",
         f"{_HANDLERS}:up",
         (
             Flag(("--foreground",), "Stay, show the logs, and end with Ctrl-C.", pace="waiting"),
@@ -74,7 +74,7 @@ _DAEMON = [
             ),
         ),
         view=View((Column("process"), Column("pid"), Column("version"), Column("state"))),
-        about="An older daemon is replaced by this version; running sandboxes and SSH sessions live on. Beyond loopback --listen "
+        about="It starts no sandbox: irons start does. An older daemon is replaced by this version; running sandboxes and SSH sessions live on. Beyond loopback --listen "
         "needs TLS.",
         examples=("irons local up", "irons local up --listen 127.0.0.1:7411"),
     ),
@@ -82,7 +82,7 @@ _DAEMON = [
         ("local", "down"),
         "End the backend's processes; sandboxes keep running.",
         f"{_HANDLERS}:down",
-        about="Sandboxes have no way out until it is up again.",
+        about="It stops no sandbox: irons stop does. Sandboxes have no way out until the backend is up again.",
         examples=("irons local down",),
     ),
     Command(
@@ -136,11 +136,12 @@ _DAEMON = [
         ),
     ),
     Command(
-        ("local", "install"),
+        ("local", "service", "install"),
         "Write a systemd user unit that keeps the backend up.",
         f"{_HANDLERS}:install",
         (Flag(("--print",), "Print the unit and write nothing.", name="print_only"),),
-        examples=("irons local install", "irons local install --print"),
+        examples=("irons local service install", "irons local service install --print"),
+        old=(("local", "install"),),
     ),
     Command(
         ("local", "uninstall"),

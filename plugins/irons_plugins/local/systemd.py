@@ -15,7 +15,7 @@ NAME = "irons.service"
 _SYSTEMD_WITHIN = 20.0
 
 _UNIT = """\
-# Written by `irons local install`; removed by `irons local uninstall`.
+# Written by `irons local service install`; removed by `irons local uninstall`.
 [Unit]
 Description=irons: sandboxes behind an airtight egress gateway
 
