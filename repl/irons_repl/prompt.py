@@ -49,6 +49,7 @@ class Prompt:
         self._runner = LineRunner(session)
         self._refresher = Refresher(session, self._changed, self._say)
         self._has_refused = False
+        self._in_use: str | None = None
         self._unsaid: queue.SimpleQueue[str] = queue.SimpleQueue()
         history = FileHistory(settings.state_dir / "history", settings.api_key)
         for line in filter(None, (said, history.said)):
@@ -84,6 +85,7 @@ class Prompt:
         self._say_all()
         self._has_refused = False
         self._completer.asked = ""
+        self._in_use = self._session.sandbox
         line = self._read()
         if not line.strip():
             return
@@ -153,12 +155,13 @@ class Prompt:
         message: StyleAndTextTuples = []
         if session.code:
             message.append(("class:code", f"[{session.code}] "))
-        if session.sandbox:
-            message.append(("class:sandbox", f"{clean(session.sandbox, limit=24)} "))
+        if self._in_use:
+            message.append(("class:sandbox", f"{clean(self._in_use, limit=24)} "))
         return [*message, ("class:prompt", "irons> ")]
 
     def _toolbar(self) -> StyleAndTextTuples:
-        return list(toolbar(self._refresher.outlook, self._lines.app.output.get_size().columns))
+        outlook = self._refresher.outlook.for_sandbox(self._in_use)
+        return list(toolbar(outlook, self._lines.app.output.get_size().columns))
 
     def _changed(self) -> None:
         """Show the new outlook, and offer what has become known for the word being typed. Called from the refresher's thread.

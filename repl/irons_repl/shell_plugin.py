@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from irons.command import Arg, Command, Flag, Opt
+from irons.command import ALL_SANDBOXES, Arg, Command, Flag, Opt
 from irons.hookspecs import hookimpl
 
 
@@ -43,12 +43,16 @@ def irons_commands() -> list[Command]:
             ("audit", "watch"),
             "Watch connections as they happen; allow or deny hosts.",
             "irons_repl.watch.app:watch",
-            (Arg("name", "The sandbox; without one, all of them.", kind="sandbox", takes="?"),),
+            (
+                Arg("name", "The sandbox; else the one in use, else all.", kind="sandbox", takes="?"),
+                ALL_SANDBOXES,
+            ),
             pace="terminal",
             about="The keys: a allows the chosen host, d denies it (for the one sandbox that is watched, else for all), arrows choose, "
             "space holds the picture, q leaves.",
             examples=("irons audit watch", "irons audit watch agent-1"),
             exits=(3, 4, 6),
             aliases=(("watch",),),
+            scope="name",
         ),
     ]

@@ -21,6 +21,7 @@ COLOURED = Style.from_dict(
         "good": "#87d787",
         "bad": "bold #ff8787",
         "busy": "#ffd787",
+        "stale": "italic #9e9e9e",
         "where": "bold",
         "completion-menu": "bg:#303030 #d0d0d0",
         "completion-menu.completion.current": "noreverse bold bg:#005f87 #ffffff",

@@ -43,12 +43,39 @@ def test_everything_is_asked_for_and_kept(settings: Settings, own_api: FakeApi) 
     assert held(settings, "domains") == {
         "a.example": "allowed",
         "b.example": "denied",
-        "c.example": "seen: blocked",
+        "c.example": "seen: denied",
     }
-    assert held(settings, "facts") == {"mode": "warn", "differs": "1"}
+    assert held(settings, "facts") == {"mode": "warn", "mode/two": "deny"}
     assert told(held(settings, ENDS), "one").startswith("is destroyed in 3 min")
     assert held(settings, "labels") == {"team=web": "2 sandboxes", "ci=1": "1 sandbox"}
     assert held(settings, "images") == {"debian": "Debian 13", "mine": "image"}
+
+
+def test_the_mode_on_hand_is_that_of_the_sandbox_in_use(
+    settings: Settings, own_api: FakeApi, irons_env: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the one that applies, also to a sandbox without one of its own; what is not known is never taken from all."""
+    own_api.mode = "deny"
+    for name, mode in (("one", None), ("two", "warn"), ("used", None)):
+        own_api.add(name, mode=mode)
+
+    def on_hand(sandbox: str | None) -> str | None:
+        chosen = {} if sandbox is None else {"IRONS_SANDBOX": sandbox}
+        return refreshing.mode_on_hand(load({}, {**settings.env, **chosen}))[0]
+
+    assert on_hand("one") is None, "nothing was asked for yet"
+    monkeypatch.setenv("IRONS_SANDBOX", "used")
+    assert refreshing.main() == 0
+    found = {name: on_hand(name) for name in (None, "one", "two", "used", "new")}
+    assert found == {None: "deny", "one": "deny", "two": "warn", "used": "deny", "new": None}
+    # One that was made since may have any mode.
+    names = NameCache.of(settings)
+    names.put("new", "ready")
+    os.utime(names.path, (2**31, 2**31))
+    assert (on_hand("new"), on_hand("used"), on_hand("two")) == (None, "deny", "warn")
+    monkeypatch.setenv("IRONS_SANDBOX", "gone")
+    assert refreshing.main() == 0
+    assert on_hand("gone") == ""
 
 
 def test_a_plain_server_gives_what_it_has(settings: Settings, own_api: FakeApi) -> None:

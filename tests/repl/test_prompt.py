@@ -79,9 +79,9 @@ def test_aliases_are_commands_of_the_prompt(terminal: Open, tmp_path: Path) -> N
 
 def test_the_toolbar_tells_how_things_are(prompt: Terminal, fake: FakeApi) -> None:
     """Backend, mode, sandboxes by state and denials are below the prompt, and follow what happens."""
-    line = prompt.until(r"127\.0\.0\.1:\d+ │ WARN: nothing is blocked │ 1 ready │ 1 stopped │ 0 denied")
+    line = prompt.until(r"127\.0\.0\.1:\d+ │ mode warn \(log only\) │ 1 ready │ 1 stopped │ 0 denied")
     last = prompt.screen.buffer[prompt.screen.lines - 1]
-    assert last[line.splitlines()[-1].index("WARN")].fg == "ff8787", "what is left open is red"
+    assert last[line.splitlines()[-1].index("mode warn")].fg == "ff8787", "what is left open is red"
     fake.record("evil.example", "agent-1", allowed=False)
     fake.sandboxes["agent-2"].status = "ready"
     fake.mode = "deny"
@@ -139,12 +139,41 @@ def test_the_sandbox_in_use_is_shown_and_meant(prompt: Terminal) -> None:
     prompt.until(lambda: prompt.line_of_cursor() == "irons>")
 
 
+@pytest.mark.parametrize("columns", [40, 80, 100, 200])
+def test_the_mode_is_that_of_the_sandbox_in_use(terminal: Open, fake: FakeApi, columns: int) -> None:
+    """The line shows the mode that applies to the sandbox in use, red only where that one is open."""
+    fake.mode = "warn"
+    fake.sandboxes["agent-2"].mode = "deny"
+    screen = terminal(columns=columns)
+
+    def colour(text: str) -> str:
+        last = screen.screen.lines - 1
+        return str(screen.screen.buffer[last][screen.screen.display[last].index(text)].fg)
+
+    screen.until(r"mode warn \(log only\)")
+    assert colour("mode warn") == "ff8787"
+    screen.send("use agent-2\r")
+    screen.until(r"agent-2: mode deny")
+    assert colour("agent-2: mode deny") == "87d787"
+    screen.send("egress mode warn\r")
+    screen.until(r"agent-2: mode warn \(log only\)")
+    assert colour("agent-2: mode warn") == "ff8787"
+    assert (fake.mode, fake.sandboxes["agent-2"].mode) == ("warn", "warn")
+    screen.send("use agent-1\r")
+    screen.until(r"agent-1: mode warn")
+    screen.send("egress mode deny\r")
+    screen.until(r"agent-1: mode deny")
+    screen.send("use --none\r")
+    screen.until(r"mode warn \(log only\) \((agent-1: deny|1 differs)\)")
+    assert fake.mode == "warn"
+
+
 def test_names_are_fresh_after_each_own_command(prompt: Terminal, fake: FakeApi) -> None:
     """A sandbox destroyed here is offered no more."""
     prompt.until("1 stopped")
     prompt.send("destroy agent-2 --force\r")
     prompt.until(lambda: "agent-2" not in fake.sandboxes)
-    prompt.until(r"nothing is blocked │ 1 ready │ 0 denied")
+    prompt.until(r"mode warn \(log only\) │ 1 ready │ 0 denied")
 
 
 @pytest.mark.parametrize("way", JOBS)
@@ -287,7 +316,7 @@ def test_a_narrow_terminal_will_do(terminal: Open, columns: int) -> None:
     """In few columns the prompt works, the toolbar fits on its line, and a resize is followed."""
     screen = terminal(columns=columns, rows=12)
     screen.until("irons>")
-    screen.until("denied|WARN")
+    screen.until("denied|mode warn")
     screen.send("!echo hello\r")
     screen.until(r"\nhello")
     screen.resize(90, 24)

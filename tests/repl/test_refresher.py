@@ -83,9 +83,42 @@ def test_a_look_sees_everything(looker: Looker, fake: FakeApi) -> None:
     assert NameCache.of(settings, what="domains").read() == {
         "pypi.org": "allowed",
         "evil.example": "denied",
-        "old.example": "seen: blocked",
+        "old.example": "seen: denied",
     }
     assert NameCache.of(settings, what="images").read() == {"debian": "Debian 13"}
+
+
+def test_the_mode_is_that_of_the_sandbox_in_use(looker: Looker, fake: FakeApi) -> None:
+    """It is asked of the server by the name in use, and is empty for one that is not there; without one it is that of all."""
+    fake.sandboxes["agent-2"].mode = "deny"
+    looker.session.use("agent-2")
+    looker.refresher.start()
+    looker.until(
+        lambda: (looker.refresher.outlook.sandbox, looker.refresher.outlook.mode) == ("agent-2", "deny")
+    )
+    assert looker.refresher.outlook.differs == {}
+    looker.session.use("agent-1")
+    looker.until(
+        lambda: (looker.refresher.outlook.sandbox, looker.refresher.outlook.mode) == ("agent-1", "warn")
+    )
+    looker.session.use("nobody")
+    looker.until(lambda: (looker.refresher.outlook.sandbox, looker.refresher.outlook.mode) == ("nobody", ""))
+    looker.session.use(None)
+    looker.until(lambda: looker.refresher.outlook.differs == {"agent-2": "deny"})
+    assert (looker.refresher.outlook.sandbox, looker.refresher.outlook.mode) == (None, "warn")
+
+
+def test_what_a_failed_look_left_says_of_when_it_is(looker: Looker, fake: FakeApi) -> None:
+    """Facts stay when a look fails, marked with the time of the last that did not."""
+    looker.refresher.start()
+    looker.until(lambda: looker.refresher.outlook.denied == 0)
+    assert looker.refresher.outlook.as_of == ""
+    fake.fail(faults.dropped(), times=1000)
+    looker.until(lambda: looker.refresher.outlook.trouble == "unreachable")
+    outlook = looker.refresher.outlook
+    assert outlook.mode == "warn"
+    assert len(outlook.as_of.split(":")) == 3
+    assert outlook.mode_facts.stale
 
 
 def test_denials_count_from_the_beginning_of_the_prompt(looker: Looker, fake: FakeApi) -> None:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from irons_repl.status.status_model import Outlook, backend_of, counted
 from irons_repl.status.toolbar import toolbar
 
-FULL = Outlook("local", "work", "deny", 0, {"ready": 3, "stopped": 1}, 2)
+FULL = Outlook("local", "work", "deny", {}, {"ready": 3, "stopped": 1}, 2)
+DIFFERS = {"alpha": "warn", "beta": "warn"}
 
 
 def text(outlook: Outlook, width: int = 100) -> str:
@@ -34,11 +35,64 @@ def test_what_is_about_to_end_is_red() -> None:
     assert "\x1b" not in text(Outlook("local", ending="\x1b[2J stops in 4 min"))
 
 
-def test_warn_is_red() -> None:
-    """What leaves things open is red: mode warn, and sandboxes with a mode of their own."""
-    assert style_of(Outlook("local", mode="warn"), "WARN: nothing is blocked") == "class:bad"
+def test_what_is_open_is_red() -> None:
+    """What leaves things open is red, and nothing else: mode warn, and those sandboxes that have it as their own."""
+    assert style_of(Outlook("local", mode="warn"), "mode warn (log only)") == "class:bad"
     assert style_of(Outlook("local", mode="deny"), "mode deny") == "class:good"
-    assert style_of(Outlook("local", mode="deny", differs=1), "1 of its own") == "class:bad"
+    mixed = Outlook("local", mode="deny", differs={"alpha": "warn"})
+    assert text(mixed) == " local │ mode deny (alpha: warn)"
+    assert (style_of(mixed, "mode deny"), style_of(mixed, "alpha: warn")) == ("class:good", "class:bad")
+    closed = Outlook("local", mode="warn", differs={"alpha": "deny"})
+    assert text(closed) == " local │ mode warn (log only) (alpha: deny)"
+    assert (style_of(closed, "mode warn"), style_of(closed, "alpha: deny")) == ("class:bad", "class:good")
+
+
+def test_with_a_sandbox_in_use_the_mode_is_its_own() -> None:
+    """The mode that is shown is the one that applies to the sandbox in use; other modes are not shown with it."""
+    assert text(Outlook("local", mode="deny", sandbox="alpha")) == " local │ alpha: mode deny"
+    assert style_of(Outlook("local", mode="deny", sandbox="alpha"), "alpha") == "class:good"
+    assert style_of(Outlook("local", mode="warn", sandbox="alpha"), "alpha: mode warn") == "class:bad"
+    gone = Outlook("local", mode="", sandbox="gone")
+    assert text(gone) == " local │ gone: no such sandbox"
+
+
+def test_the_mode_of_another_sandbox_is_never_shown() -> None:
+    """Until a look has seen the sandbox that was just chosen, no mode is shown for it, least of all the last one's."""
+    seen = Outlook("local", mode="deny", sandbox="alpha", denied=0)
+    assert text(seen.for_sandbox("alpha")) == text(seen)
+    assert text(seen.for_sandbox("beta")) == " local │ 0 denied"
+    assert text(seen.for_sandbox(None)) == " local │ 0 denied"
+    assert text(Outlook("local", mode="warn", differs=DIFFERS).for_sandbox("alpha")) == " local"
+
+
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [
+        (40, " local │ mode deny (2 open)"),
+        (80, " local │ mode deny (alpha: warn, beta: warn) │ 3 ready │ 1 stopped │ 2 denied"),
+        (100, " local │ mode deny (alpha: warn, beta: warn) │ 3 ready │ 1 stopped │ 2 denied"),
+        (200, " local │ mode deny (alpha: warn, beta: warn) │ 3 ready │ 1 stopped │ 2 denied"),
+    ],
+)
+def test_exceptions_are_named_while_they_fit(width: int, shown: str) -> None:
+    """Sandboxes with another mode are named where there is room, and counted where there is none."""
+    line = text(Outlook("local", "", "deny", DIFFERS, {"ready": 3, "stopped": 1}, 2), width)
+    assert line.startswith(shown)
+    assert len(line) <= width
+    many = {f"agent-{number}": "deny" for number in range(9)}
+    assert "agent-4: deny and 4 more)" in text(Outlook("local", mode="warn", differs=many), 200)
+    assert "(9 differ)" in text(Outlook("local", mode="warn", differs=many), 60)
+
+
+def test_what_a_failed_look_left_is_stale() -> None:
+    """Where the last look failed the line says of when its facts are; none of them is green, and what was open stays red."""
+    down = Outlook("local", "", "deny", {}, {"ready": 1}, 0, "unreachable", sandbox="alpha", as_of="19:02:11")
+    assert text(down) == " local │ unreachable, as of 19:02:11 │ alpha: mode deny │ 1 ready │ 0 denied"
+    for part in ("alpha: mode deny", "1 ready", "0 denied"):
+        assert style_of(down, part) == "class:stale"
+    assert "as of 19:02:11 │ alpha: mode deny" in text(down, 60)
+    opened = Outlook("local", mode="warn", trouble="not up", as_of="19:02:11")
+    assert style_of(opened, "mode warn") == "class:bad"
 
 
 def test_nothing_is_claimed_before_the_first_look() -> None:
@@ -58,14 +112,17 @@ def test_trouble_is_shown() -> None:
 )
 def test_it_fits_and_is_clean(width: int, backend: str, states: dict[str, int]) -> None:
     """No matter what a server says, the line fits and holds nothing that a terminal would obey."""
-    line = text(Outlook(backend, "p", "warn", 1, states, 7, "x"), width)
+    differs = dict.fromkeys(states, backend)
+    line = text(Outlook(backend, "p", "warn", differs, states, 7, "x"), width)
     assert len(line) <= max(width, 0)
     assert line.isprintable() or not line.replace("\u3000", "").strip() or all(ord(c) >= 0x20 for c in line)
 
 
 def test_the_mode_outlives_the_counts_where_it_is_narrow() -> None:
     """In 40 columns the mode still stands."""
-    assert "WARN" in text(Outlook("a-long-host-name.example.com", "work", "warn", 0, {"ready": 12}, 3), 40)
+    assert "mode warn (log only)" in text(
+        Outlook("a-long-host-name.example.com", "work", "warn", {}, {"ready": 12}, 3), 40
+    )
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,12 @@ import pytest
 from irons.cli.parsing import parse
 from irons.errors import UsageError
 from irons.host import PluginHost
+from irons.scope import ALL, NAMED, Scope
 from irons.testing import FakeApi, faults
 
 pytestmark = pytest.mark.process
 
+BOX = Scope("box", "use")
 TREE = PluginHost(env={"IRONS_PLUGINS": ""}).tree
 
 
@@ -21,7 +23,7 @@ def meant(line: str) -> dict[str, object]:
     """The arguments a line has while `box` is in use."""
     match = TREE.find(line.split())
     assert match is not None
-    return parse(match.command, match.rest, lambda _: "box").arguments
+    return parse(match.command, match.rest, lambda _: BOX).arguments
 
 
 @pytest.mark.parametrize(
@@ -30,9 +32,6 @@ def meant(line: str) -> dict[str, object]:
         ("status", "names", ("box",)),
         ("status other", "names", ("other",)),
         ("status -o json", "names", ("box",)),
-        ("audit egress", "name", "box"),
-        ("audit egress --follow", "name", "box"),
-        ("audit watch", "name", "box"),
         ("ssh -- ls -l", "name", "box"),
         ("exec -- ls", "names", ("box",)),
         ("exec one two -- ls", "names", ("one", "two")),
@@ -41,12 +40,61 @@ def meant(line: str) -> dict[str, object]:
         ("wait --for ready", "names", ("box",)),
         ("wait one --for ready", "names", ("one",)),
         ("forward 8080", "name", "box"),
-        ("egress lock", "name", "box"),
     ],
 )
 def test_commands_mean_it_where_they_name_none(line: str, key: str, value: object) -> None:
     """A missing sandbox argument is the sandbox in use; a given one is itself."""
     assert meant(line)[key] == value
+
+
+SCOPED = [
+    "egress allow a.example",
+    "egress deny a.example",
+    "egress remove a.example",
+    "egress list",
+    "egress mode",
+    "egress mode deny",
+    "egress check a.example",
+    "egress suggest",
+    "egress lock",
+    "egress export",
+    "egress diff FILE",
+    "egress apply FILE",
+    "audit egress",
+    "audit egress --follow",
+    "audit watch",
+    "watch",
+]
+
+
+@pytest.mark.parametrize("line", SCOPED)
+def test_a_command_with_a_scope_means_the_sandbox_in_use(line: str) -> None:
+    """Without a word it means the sandbox in use; `--all` means all sandboxes; a name means that one; both are refused."""
+    option = (
+        "other" if {"suggest", "lock", "audit", "watch"}.intersection(line.split()) else "--sandbox other"
+    )
+    assert meant(line)["scope"] == BOX
+    assert meant(f"{line} --all")["scope"] == Scope(None, ALL)
+    assert meant(f"{line} {option}")["scope"] == Scope("other", NAMED)
+    with pytest.raises(UsageError, match="other is named together with --all"):
+        meant(f"{line} {option} --all")
+
+
+@pytest.mark.parametrize("line", SCOPED)
+def test_without_one_in_use_a_scope_is_all_sandboxes(line: str) -> None:
+    """Without a sandbox in use a command means all, as the original did; what never did asks for a name or `--all`."""
+    match = TREE.find(line.split())
+    assert match is not None
+    if line in ("egress suggest", "egress lock"):
+        with pytest.raises(UsageError, match="needs NAME or --all"):
+            parse(match.command, match.rest)
+    else:
+        assert parse(match.command, match.rest).arguments["scope"] == Scope()
+
+
+def test_every_egress_command_has_a_scope() -> None:
+    """No command on rules or modes leaves out the sandbox in use."""
+    assert [command.name for command in TREE if command.path[0] == "egress" and not command.scope] == []
 
 
 @pytest.mark.parametrize("line", ["destroy", "destroy --force", "create"])

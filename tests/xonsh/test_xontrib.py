@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -167,17 +168,50 @@ def test_xonsh_variables_are_settings(xonsh: Open, env: dict[str, str], fake: Fa
 
 
 def test_use_chooses_the_sandbox_and_the_prompt_field_shows_it(xonsh: Open, env: dict[str, str]) -> None:
-    """`irons use` sets $IRONS_SANDBOX, commands mean it, and {irons} tells profile, mode and sandbox from the cache."""
-    NameCache.of(load({}, env), what="facts").replace({"mode": "warn", "differs": "0"})
+    """`irons use` sets $IRONS_SANDBOX, commands mean it, and {irons} tells profile, sandbox and mode from the cache."""
+    NameCache.of(load({}, env), what="facts").replace({"mode": "warn"})
     screen = xonsh()
     screen.send("$PROMPT = '{irons}> '\r")
-    screen.until(lambda: screen.line_of_cursor() == "default warn>")
+    screen.until(lambda: screen.line_of_cursor() == "default warn (log only)>")
     screen.send("irons use agent-2\r")
-    screen.until(lambda: screen.line_of_cursor() == "default warn agent-2>")
+    screen.until(lambda: screen.line_of_cursor().startswith("default agent-2 "))
     screen.send("irons status\r")
     screen.until("stopped")
     screen.send("irons use --none\r")
-    screen.until(lambda: screen.line_of_cursor() == "default warn>")
+    screen.until(lambda: screen.line_of_cursor() == "default warn (log only)>")
+
+
+def test_the_prompt_field_shows_the_mode_of_the_sandbox_in_use(
+    xonsh: Open, env: dict[str, str], fake: FakeApi
+) -> None:
+    """Where all others are closed and the one in use is open it says open, in red, and the other way round; also at once after a change."""
+    fake.mode = "deny"
+    fake.sandboxes["agent-2"].mode = "warn"
+    settings = load({}, env)
+    NameCache.of(settings).replace({"agent-1": "ready", "agent-2": "stopped"})
+    NameCache.of(settings, what="facts").replace({"mode": "deny", "mode/agent-2": "warn"})
+    screen = xonsh()
+
+    def shows(field: str) -> str:
+        """Wait for the field, and return the colour of its mode."""
+        screen.until(lambda: screen.line_of_cursor() == f"{field}>")
+        row = screen.screen.cursor.y
+        return str(screen.screen.buffer[row][len(field) - 2].fg)
+
+    screen.send("$PROMPT = '{irons}> '\r")
+    assert shows("default deny") == "green"
+    screen.send("$IRONS_SANDBOX = 'agent-2'\r")
+    assert "red" in shows("default agent-2 warn (log only)")
+    screen.send("$IRONS_SANDBOX = 'agent-1'\r")
+    assert shows("default agent-1 deny") == "green"
+    screen.send("irons egress mode warn\r")
+    assert "red" in shows("default agent-1 warn (log only)")
+    assert (fake.mode, fake.sandboxes["agent-1"].mode) == ("deny", "warn")
+    screen.send("del $IRONS_SANDBOX\r")
+    assert shows("default deny") == "green"
+    os.utime(NameCache.of(settings, what="facts").path, (0, 0))
+    screen.send("\r")
+    screen.until(r"default deny, \d+ d")
 
 
 def test_bare_irons_opens_the_prompt_and_gives_the_shell_back(xonsh: Open) -> None:

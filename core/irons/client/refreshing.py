@@ -9,12 +9,14 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from irons.client.names import STALE, NameCache
 from irons.ending import ENDS, noted
-from irons.errors import IronsError
+from irons.errors import IronsError, NotFound, Unsupported
+from irons.words import verdict_word
 
 if TYPE_CHECKING:
     from irons.client.api import Api, Sandbox
@@ -27,8 +29,14 @@ RECENT = 500
 MOST_DOMAINS = 2000
 """Domains kept."""
 
-MODE, DIFFERS = "mode", "differs"
-"""Keys of the facts: the account's egress mode, and how many sandboxes have one of their own."""
+SOON = 2.0
+"""Seconds between two refreshes at least."""
+
+MODE = "mode"
+"""Key of the facts: the egress mode of all sandboxes."""
+
+OWN = "mode/"
+"""Prefix of the facts' keys for the mode that applies to one sandbox: to each with a mode of its own, and to the one in use."""
 
 
 def refresh_names(api: Api, settings: Settings) -> dict[str, str]:
@@ -68,7 +76,7 @@ def refresh_domains(api: Api, settings: Settings, sandboxes: Iterable[str] = ())
     domains = dict.fromkeys(rules.allowed, "allowed") | dict.fromkeys(rules.denied, "denied")
     for event in _latest(api, sandboxes):
         if event.host and event.host not in domains and len(domains) < MOST_DOMAINS:
-            domains[event.host] = f"seen: {event.verdict or ('allowed' if event.allowed else 'blocked')}"
+            domains[event.host] = f"seen: {verdict_word(event.verdict, allowed=event.allowed)}"
     return _keep(NameCache.of(settings, what="domains"), domains)
 
 
@@ -79,18 +87,81 @@ def refresh_images(api: Api, settings: Settings) -> dict[str, str]:
 
 
 def refresh_facts(api: Api, settings: Settings) -> dict[str, str]:
-    """Ask for the egress mode, keep it, and return what is known under `MODE` and `DIFFERS`. Raises `IronsError`."""
+    """Ask for the egress modes, keep them, and return what is known under `MODE` and `OWN`. Raises `IronsError`.
+
+    The sandbox in use is asked for by itself: it may be named by its id, or not exist, which is an empty mode.
+    """
     found = api.mode()
-    return _keep(NameCache.of(settings, what="facts"), {MODE: found.mode, DIFFERS: str(len(found.differs))})
+    facts = {MODE: found.mode, **{f"{OWN}{name}": mode for name, mode in found.differs.items()}}
+    used = settings["sandbox"]
+    if used:
+        facts[f"{OWN}{used}"] = _mode_of(api, used, facts[MODE])
+    return _keep(NameCache.of(settings, what="facts"), facts)
 
 
-def refresh_detached(settings: Settings) -> None:
+def _mode_of(api: Api, sandbox: str, shared: str) -> str:
+    """Return the mode that applies to a sandbox; empty where there is none of this name."""
+    try:
+        return api.mode(sandbox).mode
+    except Unsupported:
+        # A plain v0 server has one mode, which is that of every sandbox.
+        return shared
+    except NotFound:
+        return ""
+
+
+def differing(facts: Mapping[str, str]) -> dict[str, str]:
+    """Return the sandboxes whose mode is another than that of all, and theirs."""
+    own = {key.removeprefix(OWN): mode for key, mode in facts.items() if key.startswith(OWN)}
+    return {name: mode for name, mode in own.items() if mode not in ("", facts.get(MODE))}
+
+
+def mode_for(facts: Mapping[str, str], sandbox: str | None, known: Container[str] = ()) -> str | None:
+    """Return the mode that applies to a sandbox, or with None to all; None where it is not known, empty where there is no such sandbox.
+
+    Args:
+        facts: What `refresh_facts` kept.
+        sandbox: The sandbox.
+        known: The names of the sandboxes that there were when the facts were asked for: without a mode of their own they
+            have that of all.
+    """
+    if sandbox is None:
+        return facts.get(MODE) or None
+    own = facts.get(f"{OWN}{sandbox}")
+    if own is not None:
+        return own
+    return facts.get(MODE) or None if sandbox in known else None
+
+
+def mode_on_hand(settings: Settings) -> tuple[str | None, float]:
+    """Return the mode that applies to the sandbox in use, or to all without one, as `mode_for`, and its age in seconds."""
+    facts, names = NameCache.of(settings, what="facts"), NameCache.of(settings)
+    # A sandbox that was made since may have a mode of its own.
+    known = names.read() if facts.age() <= names.age() else {}
+    return mode_for(facts.read(), settings["sandbox"], known), facts.age()
+
+
+def refresh_after_change(api: Api, settings: Settings) -> None:
+    """Ask for the modes once more where a prompt shows them: a command has just changed one."""
+    if NameCache.of(settings, what="facts").age() == float("inf"):
+        return
+    with suppress(IronsError):
+        refresh_facts(api, settings)
+
+
+def refresh_detached(settings: Settings, *, urgent: bool = False) -> None:
     """Start a process that refreshes everything, without waiting for it, unless one has been started in the last `STALE` seconds.
 
     Only for a backend that a command has been used with before; and a local one that is down stays down.
+
+    Args:
+        settings: Whose cache it is.
+        urgent: Something that is shown is not known: refresh what is not old yet, too, if none was started in the last `SOON` seconds.
     """
     names = NameCache.of(settings)
-    if not STALE < names.age() < float("inf") or not names.claim(STALE):
+    if not (0.0 if urgent else STALE) <= names.age() < float("inf") or not names.claim(
+        SOON if urgent else STALE
+    ):
         return
     # The connection goes by environment: an argument list can be read by everyone on the machine.
     chosen = {
@@ -139,8 +210,6 @@ def _try(refresh: Callable[[], dict[str, str]]) -> dict[str, str]:
 
 def _latest(api: Api, sandboxes: Iterable[str]) -> list[Event]:
     """The latest events, newest first; none where the server has none to give."""
-    from irons.errors import Unsupported
-
     try:
         return list(reversed(api.audit(limit=RECENT).events))
     except Unsupported:

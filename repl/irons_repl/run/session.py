@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
 
+from irons.errors import IronsError
 from irons.settings.settings import KEYS, Settings, load
 from irons.terminal.streams import Streams
 from irons_repl.run.connections import Connections
@@ -23,6 +24,7 @@ class ShellSession:
     """One open prompt, or one script. Implements `irons.context.Session`.
 
     Attributes:
+        used: The sandbox that `use` chose last; None where it chose none.
         host: The plugins and their commands.
         streams: Where commands read and write; `env` of it is this session's own and changes with `use`.
         code: The exit code of the last command.
@@ -50,6 +52,7 @@ class ShellSession:
         self.env: dict[str, str] = {**streams.env, **_as_environment(flags or {})}
         self.streams = _with_env(streams, self.env)
         self.code = 0
+        self.used: str | None = None
         self.debug = bool((flags or {}).get("debug"))
         self.stdin = stdin
         self._output: TextIO | None = None
@@ -57,8 +60,12 @@ class ShellSession:
 
     @property
     def sandbox(self) -> str | None:
-        """The sandbox that is meant where none is named."""
-        return self.env.get(SANDBOX) or None
+        """The sandbox in use: what `use`, the variable or the setting chose."""
+        try:
+            sandbox: str | None = self.settings(in_passing=True)["sandbox"]
+        except IronsError:
+            sandbox = self.env.get(SANDBOX) or None
+        return sandbox
 
     def settings(self, *, in_passing: bool = False) -> Settings:
         """Return what holds now, the configuration file read again; `in_passing` starts no local backend.
@@ -80,6 +87,7 @@ class ShellSession:
 
     def use(self, sandbox: str | None) -> None:
         """Make `sandbox` the one that is meant where none is named."""
+        self.used = sandbox
         if sandbox:
             self.env[SANDBOX] = sandbox
         else:

@@ -33,6 +33,10 @@ RULES_EVERY = 5
 """Looks between two that ask for the rules, the latest hosts and the images; after each own command they are asked for at once."""
 
 
+def _time_of_day() -> str:
+    return time.strftime("%H:%M:%S")
+
+
 class Refresher:
     """Looks at the server in the background, keeps the caches fresh, and has the latest `outlook`."""
 
@@ -54,6 +58,7 @@ class Refresher:
         self._resting = threading.Event()
         self._looks = 0
         self._failures = 0
+        self._looked = ""
         self._down = False
         self._has_images = True
         self._backend: tuple[object, ...] | None = None
@@ -109,31 +114,33 @@ class Refresher:
         try:
             settings = self._session.settings(in_passing=True)
         except IronsError:
-            self.outlook = replace(self.outlook, trouble="configuration broken")
+            self._fail("configuration broken")
             return
         self._follow(settings)
         try:
             self._ask(settings)
         except Unreachable as error:
-            self._failures += 1
-            self.outlook = replace(self.outlook, trouble="unreachable")
+            self._fail("unreachable")
             if not self._down:
                 self._down = True
                 self._say(f"{error.message}. The prompt continues with the last known state.")
         except LocalError:
-            self._failures += 1
-            self.outlook = replace(self.outlook, trouble="not up")
+            self._fail("not up")
         except IronsError as error:
-            self._failures += 1
-            self.outlook = replace(self.outlook, trouble=error.code)
+            self._fail(error.code)
         except Exception as error:  # noqa: BLE001 - a plugin's backend may raise anything; the toolbar says so and the prompt goes on
-            self._failures += 1
-            self.outlook = replace(self.outlook, trouble=f"broken ({type(error).__name__})")
+            self._fail(f"broken ({type(error).__name__})")
         else:
             self._failures = 0
+            self._looked = _time_of_day()
             if self._down:
                 self._down = False
                 self._say(f"{self.outlook.backend} answers again.")
+
+    def _fail(self, trouble: str) -> None:
+        """Say in the outlook that the look failed, and of when its facts are."""
+        self._failures += 1
+        self.outlook = replace(self.outlook, trouble=trouble, as_of=self._looked)
 
     def _follow(self, settings: Settings) -> None:
         """Begin again where the settings choose another backend than at the last look."""
@@ -144,10 +151,12 @@ class Refresher:
             self._looks = 0
             self._down = False
             self._has_images = True
+            self._looked = ""
             self.outlook = Outlook(backend_of(settings.api_url), settings.profile)
 
     def _ask(self, settings: Settings) -> None:
         api = self._session.api(settings)
+        used = settings["sandbox"]
         facts = refreshing.refresh_facts(api, settings)
         states: dict[str, str] | None = None
         try:
@@ -158,11 +167,13 @@ class Refresher:
             pass  # an older server has no list; what else is known is shown all the same
         self.outlook = replace(
             self.outlook,
-            mode=facts.get(refreshing.MODE, ""),
-            differs=int(facts.get(refreshing.DIFFERS) or 0),
+            sandbox=used,
+            mode=refreshing.mode_for(facts, used),
+            differs={} if used else refreshing.differing(facts),
             states=None if states is None else counted(states),
             ending="" if states is None else soonest(NameCache.of(settings, what=ENDS).read()),
             trouble="",
+            as_of="",
         )
         if self._looks % RULES_EVERY == 0:
             self._show()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+
+from irons_repl.status.mode_line import ModeFacts
 
 
 @dataclass(frozen=True)
@@ -14,22 +16,36 @@ class Outlook:
     Attributes:
         backend: What the API URL says, without what could hold a secret.
         profile: The configuration profile in use.
-        mode: The account's egress mode; empty while unknown.
-        differs: How many sandboxes have a mode of their own.
+        sandbox: The sandbox in use when it looked; None where none was.
+        mode: The egress mode that applies to it, or to all without one; None while unknown, empty where there is no
+            such sandbox.
+        differs: Without a sandbox in use: the sandboxes with another mode of their own, and that mode.
         states: How many sandboxes are in which state; None while unknown.
         denied: Connections refused since the prompt was opened; None where the server can't tell.
         ending: Which sandbox is about to be stopped or destroyed by time, and when; empty where none is.
         trouble: Why the last look failed, in a word or two; empty where it did not.
+        as_of: The time of day of the last look that did not fail, while the last one did: of that time are the facts.
     """
 
     backend: str = ""
     profile: str = ""
-    mode: str = ""
-    differs: int = 0
+    mode: str | None = None
+    differs: Mapping[str, str] = field(default_factory=dict[str, str])
     states: Mapping[str, int] | None = None
     denied: int | None = None
     trouble: str = ""
     ending: str = ""
+    sandbox: str | None = None
+    as_of: str = ""
+
+    @property
+    def mode_facts(self) -> ModeFacts:
+        """What the line shows of the mode; what a failed look left is stale."""
+        return ModeFacts(self.sandbox, self.mode, self.differs, bool(self.trouble))
+
+    def for_sandbox(self, sandbox: str | None) -> Outlook:
+        """Return the same without the mode where that is another sandbox's than `sandbox`: it is not known yet."""
+        return self if sandbox == self.sandbox else replace(self, sandbox=sandbox, mode=None, differs={})
 
 
 def counted(states: Mapping[str, str]) -> dict[str, int]:

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from irons.text import clean
+from irons_repl.status.mode_line import mode_line
 from irons_repl.status.status_model import Outlook
 
+_STALE = "class:stale"
 _MARKS = {
     "ready": "class:good",
     "running": "class:good",
@@ -19,70 +21,73 @@ _MARKS = {
 
 
 class Part(NamedTuple):
-    """A part of the line; those with the highest `rank` go first where there is no room."""
+    """A part of the line, as styled fragments; those with the highest `rank` go first where there is no room."""
 
-    style: str
-    text: str
+    fragments: Sequence[tuple[str, str]]
     rank: int
+
+    @property
+    def width(self) -> int:
+        """Its columns."""
+        return sum(len(text) for _, text in self.fragments)
+
+
+MODE = 1
+"""The rank of the mode: only why the last look failed is kept longer."""
 
 
 def toolbar(outlook: Outlook, width: int) -> list[tuple[str, str]]:
     """Return the line as styled fragments that fit into `width` columns."""
     parts = list(_parts(outlook))
+    if _length(parts) > width:
+        parts = list(_parts(outlook, room=0))
     while len(parts) > 1 and _length(parts) > width:
         parts.remove(max(parts, key=lambda part: part.rank))
     fragments: list[tuple[str, str]] = []
     for at, part in enumerate(parts):
         fragments.append(("", " │ " if at else " "))
-        fragments.append((part.style, part.text))
+        fragments.extend(part.fragments)
     return _cut(fragments, width)
 
 
-def _parts(outlook: Outlook) -> Sequence[Part]:
+def _parts(outlook: Outlook, room: int | None = None) -> Sequence[Part]:
+    """The parts; `room` is what the mode may take, None for all that it wants."""
     where = clean(outlook.backend or "…", limit=40)
     if outlook.profile and outlook.profile != "default":
         where += f" ({clean(outlook.profile, limit=20)})"
-    parts = [Part("class:where", where, 3)]
+    stale = bool(outlook.trouble)
+    parts = [_part("class:where", where, 3)]
     if outlook.trouble:
-        parts.append(Part("class:bad", outlook.trouble, 0))
+        as_of = f", as of {outlook.as_of}" if outlook.as_of else ""
+        parts.append(_part("class:bad", f"{outlook.trouble}{as_of}", 0))
     if outlook.ending:
-        parts.append(Part("class:bad", clean(outlook.ending, limit=60), 1))
-    if outlook.mode:
-        parts.append(_mode(outlook))
+        parts.append(_part("class:bad", clean(outlook.ending, limit=60), 2))
+    mode = mode_line(outlook.mode_facts, room)
+    if mode:
+        parts.append(Part(mode, MODE))
     if outlook.states is not None:
-        parts.extend(_states(outlook.states))
+        parts.extend(_states(outlook.states, stale=stale))
     if outlook.denied is not None:
-        parts.append(Part("class:bad" if outlook.denied else "", f"{outlook.denied} denied", 2))
+        style = _STALE if stale else "class:bad" if outlook.denied else ""
+        parts.append(_part(style, f"{outlook.denied} denied", 2))
     return parts
 
 
-def _mode(outlook: Outlook) -> Part:
-    """The mode; red where anything is left open."""
-    own = (
-        f", {outlook.differs} of their own"
-        if outlook.differs > 1
-        else ", 1 of its own"
-        if outlook.differs
-        else ""
-    )
-    if outlook.mode == "warn":
-        return Part("class:bad", f"WARN: nothing is blocked{own}", 1)
-    return Part(
-        "class:bad" if outlook.differs else "class:good", f"mode {clean(outlook.mode, limit=12)}{own}", 1
-    )
+def _part(style: str, text: str, rank: int) -> Part:
+    return Part(((style, text),), rank)
 
 
-def _states(states: Mapping[str, int]) -> Sequence[Part]:
+def _states(states: Mapping[str, int], *, stale: bool) -> Sequence[Part]:
     if not states:
-        return [Part("", "no sandboxes", 5)]
+        return [_part(_STALE if stale else "", "no sandboxes", 5)]
     return [
-        Part(_MARKS.get(state, ""), f"{count} {clean(state, limit=12)}", 5 + at)
+        _part(_STALE if stale else _MARKS.get(state, ""), f"{count} {clean(state, limit=12)}", 5 + at)
         for at, (state, count) in enumerate(states.items())
     ]
 
 
 def _length(parts: Sequence[Part]) -> int:
-    return 1 + sum(len(part.text) for part in parts) + 3 * (len(parts) - 1)
+    return 1 + sum(part.width for part in parts) + 3 * (len(parts) - 1)
 
 
 def _cut(fragments: list[tuple[str, str]], width: int) -> list[tuple[str, str]]:

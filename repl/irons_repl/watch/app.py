@@ -24,13 +24,14 @@ from irons_repl.watch.view import hosts_shown, picture
 if TYPE_CHECKING:
     from irons.client.api import Api
     from irons.context import Context
+    from irons.scope import Scope
 
 STYLE = Style.from_dict(
     {"allowed": "ansigreen", "denied": "ansired", "warned": "ansiyellow", "dim": "ansibrightblack"}
 )
 
 
-def watch(ctx: Context, *, name: str | None) -> None:
+def watch(ctx: Context, *, scope: Scope) -> None:
     """Show connections as they happen until the person leaves.
 
     Raises:
@@ -41,7 +42,7 @@ def watch(ctx: Context, *, name: str | None) -> None:
         raise UsageError(
             "audit watch needs a terminal", hint="for programs there is irons audit egress --follow -o jsonl"
         )
-    WatchView(ctx.api, name, colour=ctx.streams.colour(tty=True)).run()
+    WatchView(ctx.api, scope.sandbox, colour=ctx.streams.colour(tty=True)).run()
 
 
 class WatchView:

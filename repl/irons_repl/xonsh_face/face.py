@@ -16,11 +16,16 @@ SANDBOX = "IRONS_SANDBOX"
 
 
 class Face:
-    """One loaded xontrib. Implements `irons.context.Session`."""
+    """One loaded xontrib. Implements `irons.context.Session`.
+
+    Attributes:
+        used: The sandbox that `use` chose last; None where it chose none.
+    """
 
     def __init__(self, xsh: Any) -> None:
         """Take xonsh's session object."""
         self.xsh = xsh
+        self.used: str | None = None
         self._host: PluginHost | None = None
         self._connections: Connections | None = None
 
@@ -59,6 +64,7 @@ class Face:
 
     def use(self, sandbox: str | None) -> None:
         """Make `sandbox` the one that is meant where none is named."""
+        self.used = sandbox
         if sandbox:
             self.xsh.env[SANDBOX] = sandbox
         else:
