@@ -50,16 +50,17 @@ def suggestion(
         port: the TCP port.
         decision: how it was refused; where a deny rule did it, the command removes that rule, and allows the host where no
             other rule does.
-        sandbox: the name to put the rule on that sandbox alone.
+        sandbox: the name, for a rule of that sandbox alone; None for a rule of all sandboxes. The command says which, so
+            that it means the same whichever sandbox is in use where it is typed.
         private: the address the floor refused, to be pinned.
     """
     if private is not None and (floor.held(network_of(unmapped(private))) or ("",))[0] == "never":
         return None
-    where = [] if sandbox is None else ["--sandbox", sandbox]
+    where = ["--all"] if sandbox is None else ["--sandbox", sandbox]
     remove: list[str] = []
     if decision is not None and decision.list == "deny" and decision.rule is not None:
         own = decision.scope == "sandbox"
-        remove = ["irons", "egress", "remove", decision.rule, *(where if own else ())]
+        remove = ["irons", "egress", "remove", decision.rule, *(where if own else ("--all",))]
         if decision.covered:
             return shlex.join(remove)
     try:

@@ -18,6 +18,7 @@ from irons.client.models import audit, egress, sandboxes, server
 from irons.command import Arg, Column, Command, Flag, Opt, View
 from irons.context import Context
 from irons.host import PluginHost
+from irons.scope import Scope
 from irons.testing import FakeApi, faults
 from irons_local.ipc import messages
 
@@ -231,7 +232,7 @@ def test_commands_that_are_shown_make_sense(path: Path) -> None:
         assert match is not None, line
         if not match.rest and f"`{line}`" in path.read_text():
             continue  # only named
-        parse(match.command, match.rest, lambda _: "in-use")
+        parse(match.command, match.rest, lambda _: Scope("in-use", "use"))
 
 
 def test_commands_are_found_on_the_pages() -> None:

@@ -113,7 +113,7 @@ def test_what_was_refused_is_said_at_the_end(person: Person, sandbox: str) -> No
     )
     assert done.returncode == 3
     said = done.stderr.splitlines()
-    assert any(line.startswith("egress refused 1 connection") for line in said), done.stderr
+    assert any(line.startswith("egress denied 1 connection") for line in said), done.stderr
     assert any("other.example.test:80" in line for line in said)
     assert not any("before.example.test" in line for line in said)
     why = json.loads(person.ok("audit", "why", sandbox, "-o", "json"))
@@ -132,12 +132,12 @@ def test_all_that_was_refused_is_said_however_late(person: Person, sandbox: str)
     hosts = [f"h{number}.example.test" for number in range(8)]
     script = "; ".join(f"curl -s -m 5 http://{host}/ >/dev/null" for host in hosts)
     done = person.run("exec", sandbox, "--", "sh", "-c", script)
-    assert f"egress refused {len(hosts)} connections" in done.stderr
+    assert f"egress denied {len(hosts)} connections" in done.stderr
     assert [host for host in hosts if f"  {host}:80" not in done.stderr] == []
     line = "curl -s -m 5 http://late.example.test/ >/dev/null"
     assert "late.example.test" not in person.run("ssh", sandbox, "--", line).stderr
     said = person.run("ssh", sandbox, "--refused", "--", line).stderr
-    assert "egress refused 1 connection" in said
+    assert "egress denied 1 connection" in said
     assert "  late.example.test:80" in said
 
 
@@ -174,7 +174,7 @@ def test_a_sandbox_is_locked_to_what_it_tried(person: Person, sandbox: str) -> N
         "other.example.test": ["once"],
     }
     locked = person.run("egress", "lock", sandbox, "--yes")
-    assert locked.stdout.splitlines() == ["mode: as the account -> deny", "+ allow web.example.test"]
+    assert locked.stdout.splitlines() == ["mode: as all sandboxes -> deny", "+ allow web.example.test"]
     assert person.ok("egress", "mode") == f"warn (but {sandbox}: deny)\n"
     assert person.run("egress", "check", "web.example.test", "--sandbox", sandbox).returncode == 0
     assert person.run("egress", "check", "other.example.test", "--sandbox", sandbox).returncode == 7

@@ -84,9 +84,9 @@ def test_a_lock_is_shown_and_asked_for(terminal: Open, person: Person, sandbox: 
     for answer, mode in (("n", "warn"), ("y", "deny")):
         screen = terminal(*person.program, "egress", "lock", sandbox)
         screen.until(r"left out: 203\.0\.113\.11 \(tried once, a bare address\)")
-        screen.until(r"mode: as the account -> deny")
+        screen.until(r"mode: as all sandboxes -> deny")
         screen.until(r"\+ allow web\.example\.test")
-        screen.until(r"Lock \S+ so\?")
+        screen.until(r"Apply this policy to \S+\?")
         screen.send(f"{answer}\r")
         assert screen.ended() == (0 if answer == "y" else 1)
         assert person.ok("egress", "mode", "--sandbox", sandbox).startswith(mode)

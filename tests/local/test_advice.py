@@ -19,12 +19,12 @@ from irons_policy.rules import Scope, make_rule
 @pytest.mark.parametrize(
     ("host", "port", "command"),
     [
-        ("example.com", 443, "irons egress allow example.com"),
-        ("Example.com.", 80, "irons egress allow example.com"),
-        ("example.com", 22, "irons egress allow example.com:22"),
-        ("203.0.113.7", 443, "irons egress allow 203.0.113.7"),
-        ("2001:db8::1", 443, "irons egress allow 2001:db8::1"),
-        ("2001:db8::1", 22, "irons egress allow '[2001:db8::1]:22'"),
+        ("example.com", 443, "irons egress allow example.com --all"),
+        ("Example.com.", 80, "irons egress allow example.com --all"),
+        ("example.com", 22, "irons egress allow example.com:22 --all"),
+        ("203.0.113.7", 443, "irons egress allow 203.0.113.7 --all"),
+        ("2001:db8::1", 443, "irons egress allow 2001:db8::1 --all"),
+        ("2001:db8::1", 22, "irons egress allow '[2001:db8::1]:22' --all"),
         ("a b", 443, None),
         ("-o.example", 443, None),
         ("$(reboot).example", 443, None),
@@ -45,7 +45,7 @@ def test_a_deny_rule_is_to_be_removed_where_it_stands() -> None:
     decision = decide(account, "x.a.example", 443)
     assert (
         suggestion("x.a.example", 443, decision=decision, sandbox="box")
-        == "irons egress remove '*.a.example'"
+        == "irons egress remove '*.a.example' --all"
     )
     own = Policy("deny", (make_rule("*.a.example", "deny", scope="sandbox"), allow))
     decision = decide(own, "x.a.example", 443)
@@ -59,7 +59,7 @@ def test_a_deny_rule_is_to_be_removed_where_it_stands() -> None:
         (
             "*.a.example",
             "account",
-            "irons egress remove '*.a.example' && irons egress allow x.a.example --sandbox box",
+            "irons egress remove '*.a.example' --all && irons egress allow x.a.example --sandbox box",
         ),
         (
             "*.a.example",
@@ -69,7 +69,7 @@ def test_a_deny_rule_is_to_be_removed_where_it_stands() -> None:
         (
             "x.a.example",
             "account",
-            "irons egress remove x.a.example && irons egress allow x.a.example --sandbox box",
+            "irons egress remove x.a.example --all && irons egress allow x.a.example --sandbox box",
         ),
         ("x.a.example", "sandbox", "irons egress allow x.a.example --sandbox box"),
     ],
@@ -93,13 +93,13 @@ def test_a_private_address_is_to_be_pinned_with_its_port() -> None:
 
 @given(st.text(max_size=80), st.integers(1, 65535))
 def test_a_suggested_command_allows_just_that(host: str, port: int) -> None:
-    """No matter what a sandbox sent, a command is four plain words that allow that host and port, or there is none."""
+    """No matter what a sandbox sent, a command is five plain words that allow that host and port, or there is none."""
     command = suggestion(host, port)
     if command is None:
         return
     words = shlex.split(command)
     assert words[:3] == ["irons", "egress", "allow"]
-    assert len(words) == 4
+    assert words[4:] == ["--all"]
     assert not words[3].startswith("-")
     try:
         asked = canonical_host(host)

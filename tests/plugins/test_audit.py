@@ -54,7 +54,7 @@ def test_the_line_of_the_wire_contract(irons_process: Irons, one: FakeApi) -> No
 
 
 def test_what_warn_let_pass(run_irons: Runner, own: FakeApi) -> None:
-    """What only mode warn let pass is ALLOWED and would-deny in the line, and WOULD-DENY in the table."""
+    """What only mode warn let pass is ALLOWED and would-deny in the line, and in the table."""
     own.record("a.example", verdict="warn", mode="warn", reason="no rule allows a.example")
     plain = run_irons("audit", "egress", "one", tty=False).ok().out
     assert "  ALLOWED  a.example  (mode: warn)  (would-deny)\n" in plain
@@ -71,7 +71,7 @@ def test_what_warn_let_pass(run_irons: Runner, own: FakeApi) -> None:
         "OUTCOME",
         "REASON",
     ]
-    assert "WOULD-DENY" in table.lines[1]
+    assert "would-deny" in table.lines[1]
     assert "no rule allows a.example" in table.lines[1]
 
 
@@ -191,6 +191,12 @@ def test_a_server_that_repeats_itself(run_irons: Runner, fake_api: FakeApi) -> N
         (["--verdict", "blocked"], ["b.example", "d.example"]),
         (["--verdict", "allowed"], ["a.example"]),
         (["--verdict", "warn"], ["c.b.example"]),
+        (["--verdict", "would-deny"], ["c.b.example"]),
+        (["--verdict", "WOULD-DENY"], ["c.b.example"]),
+        (["--verdict", "would-be-denied"], ["c.b.example"]),
+        (["--verdict", "denied"], ["b.example", "d.example"]),
+        (["--verdict", "DENIED"], ["b.example", "d.example"]),
+        (["--verdict", "refused"], ["b.example", "d.example"]),
         (["--host", "b.example"], ["b.example"]),
         (["--host", "*.example"], ["a.example", "b.example", "c.b.example", "d.example"]),
         (["--host", "*.B.example"], ["c.b.example"]),

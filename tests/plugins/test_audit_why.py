@@ -59,7 +59,7 @@ def test_why_of_a_deny_rule(run_irons: Runner, own: FakeApi) -> None:
     own.mode = "deny"
     own.rules = [{"pattern": "evil.example", "list": "deny"}]
     own.record("evil.example", allowed=False, verdict="blocked", rule="evil.example")
-    assert fix(run_irons) == "irons egress remove evil.example"
+    assert fix(run_irons) == "irons egress remove evil.example --all"
 
 
 def test_why_of_the_floor(run_irons: Runner, own: FakeApi) -> None:
@@ -116,7 +116,7 @@ def test_why_of_an_address_that_a_rule_denies(run_irons: Runner, own: FakeApi) -
         reason="web.example leads to 203.0.113.9, and rule 203.0.113.9 (account) denies that",
         cause="rule",
     )
-    assert fix(run_irons) == "irons egress remove 203.0.113.9"
+    assert fix(run_irons) == "irons egress remove 203.0.113.9 --all"
 
 
 def test_why_of_a_second_name(run_irons: Runner, own: FakeApi) -> None:
@@ -166,7 +166,7 @@ def test_why_in_warn(run_irons: Runner, own: FakeApi) -> None:
     """Where nothing was refused, the last that mode warn let pass is shown."""
     own.record("a.example", verdict="warn", mode="warn")
     done = run_irons("audit", "why", "one").ok()
-    assert "verdict\tWOULD-DENY" in done.lines
+    assert "verdict\twould-deny" in done.lines
 
 
 def test_why_of_nothing(run_irons: Runner, own: FakeApi) -> None:
@@ -180,7 +180,11 @@ def test_why_at_a_plain_server(run_irons: Runner, one: FakeApi) -> None:
     """A plain v0 server tells no reason, but the command that would allow it is known."""
     one.record("b.example", allowed=False)
     done = run_irons("audit", "why", "one", "-o", "json").ok().json()
-    assert (done["host"], done["reason"], done["fix"]) == ("b.example", "", "irons egress allow b.example")
+    assert (done["host"], done["reason"], done["fix"]) == (
+        "b.example",
+        "",
+        "irons egress allow b.example --all",
+    )
 
 
 @pytest.mark.parametrize(

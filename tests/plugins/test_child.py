@@ -115,7 +115,7 @@ def test_many_refusals_are_summed_up(run_irons: Runner, own: FakeApi) -> None:
         own.record(f"h{number}.example", allowed=False, verdict="blocked", port=None)
     own.fail(faults.Fault(200, b'{"events": []}'), on="GET /sandboxes/one/audit")
     said = run_irons("ssh", "one", "--refused", "--", "true").err.splitlines()
-    assert said[0] == "egress refused 12 connections while it ran:"
+    assert said[0] == "egress denied 12 connections while it ran:"
     assert said[1] == "  h0.example"
     assert said[-2:] == ["  and 2 more", "irons audit why one shows more"]
 
@@ -139,7 +139,7 @@ def test_a_server_that_can_not_say(run_irons: Runner, own: FakeApi) -> None:
     own.fail(faults.slow(0), on="GET /sandboxes/one/audit")
     own.fail(faults.error(500, "down"), on="GET /sandboxes/one/audit")
     assert run_irons("ssh", "one", "--refused", "--", "true").err == (
-        "irons: egress refusals cannot be shown: down\n"
+        "irons: egress denials cannot be shown: down\n"
     )
     own.fail(faults.error(500, "down"), on="GET /sandboxes/one/audit")
     assert run_irons("ssh", "one", "--refused", "--", "true").err == ""

@@ -87,7 +87,7 @@ def test_broad(run_irons: Runner, own: FakeApi) -> None:
 
 def test_adding_a_rule_says_what_it_covers(run_irons: Runner, own: FakeApi) -> None:
     """The line of an added rule says what it covers; one that was there already says that."""
-    line = "example.com:22 is allowed. example.com alone, and no name below it, on port 22.\n"
+    line = "example.com:22 is allowed for all sandboxes (1 follows it). example.com alone, and no name below it, on port 22.\n"
     assert run_irons("egress", "allow", "example.com:22").ok().out == line
     assert run_irons("egress", "allow", "example.com:22").ok().out == line.replace("is ", "is already ", 1)
 
@@ -133,8 +133,8 @@ def test_private_at_a_plain_server(run_irons: Runner, fake_api: FakeApi) -> None
 
 
 def test_deny_in_warn_says_that_nothing_is_blocked(run_irons: Runner, fake_api: FakeApi) -> None:
-    """In mode warn `egress deny` says that nothing is blocked yet; in deny it has nothing to say."""
-    assert "nothing is blocked yet" in run_irons("egress", "deny", "a.example", "b.example").ok().err
+    """In mode warn `egress deny` says that nothing is blocked; in deny it has nothing to say."""
+    assert "which blocks nothing" in run_irons("egress", "deny", "a.example", "b.example").ok().err
     fake_api.mode = "deny"
     assert run_irons("egress", "deny", "c.example").ok().err == ""
 
@@ -149,10 +149,12 @@ def test_the_rules_of_one_sandbox(run_irons: Runner, own: FakeApi) -> None:
         == "allow\ta.example\t\t\ndeny\tb.example\t\t\n"
     )
     assert run_irons("egress", "mode", "--sandbox", "one").ok().out == "warn (account)\n"
-    assert run_irons("egress", "mode", "deny", "--sandbox", "one").ok().out == "deny (sandbox)\n"
+    run_irons("egress", "mode", "deny", "--sandbox", "one").ok()
+    assert run_irons("egress", "mode", "--sandbox", "one").ok().out == "deny (sandbox)\n"
     assert run_irons("egress", "mode").ok().out == "warn (but one: deny)\n"
     run_irons("egress", "remove", "a.example", "--sandbox", "one").ok()
-    assert run_irons("egress", "mode", "account", "--sandbox", "one").ok().out == "warn (account)\n"
+    run_irons("egress", "mode", "account", "--sandbox", "one").ok()
+    assert run_irons("egress", "mode", "--sandbox", "one").ok().out == "warn (account)\n"
     assert [rule["pattern"] for rule in own.sandboxes["one"].rules] == ["b.example"]
 
 
@@ -194,7 +196,9 @@ def test_a_plain_server_can_not(
 def test_remove(run_irons: Runner, own: FakeApi) -> None:
     """`egress remove` takes a rule off its list, in any spelling; one that is not there is exit code 3."""
     own.rules = [{"pattern": "*.github.io", "list": "allow"}]
-    assert run_irons("egress", "remove", "*.GitHub.io").ok().out == "*.github.io is no longer in a list.\n"
+    assert run_irons("egress", "remove", "*.GitHub.io").ok().lines == [
+        "the rule *.github.io is removed for all sandboxes (1 follows it)."
+    ]
     assert own.rules == []
     assert run_irons("egress", "remove", "*.github.io").code == 3
     assert run_irons("egress", "remove", "a b").code == 2
@@ -268,13 +272,16 @@ def test_an_empty_list(run_irons: Runner, fake_api: FakeApi) -> None:
 def test_mode(run_irons: Runner, fake_api: FakeApi) -> None:
     """Without a word the mode is shown, with one it is set and shown."""
     assert run_irons("egress", "mode").ok().out == "warn\n"
-    assert run_irons("egress", "mode", "deny").ok().out == "deny\n"
+    done = run_irons("egress", "mode", "deny").ok()
+    assert done.out == "the mode is deny for all sandboxes: what no rule allows is blocked\n"
+    assert run_irons("egress", "mode").ok().out == "deny\n"
     assert fake_api.mode == "deny"
     assert run_irons("egress", "mode", "-o", "json").ok().json() == {
         "mode": "deny",
         "sandbox": None,
         "source": "account",
         "differs": {},
+        "followers": None,
     }
 
 
@@ -296,7 +303,7 @@ def test_check(run_irons: Runner, own: FakeApi) -> None:
     assert done.lines == [
         "host:    a.example",
         "port:    443",
-        "verdict: ALLOWED",
+        "verdict: allowed",
         "mode:    deny",
         "rule:    a.example",
         "scope:   account",
@@ -340,9 +347,9 @@ def test_a_check_that_the_server_does_not_understand_is_a_usage_error(
 
 
 def test_check_in_warn(run_irons: Runner, own: FakeApi) -> None:
-    """What only mode warn lets pass is WOULD-DENY, and passes."""
+    """What only mode warn lets pass is would-deny, and passes."""
     done = run_irons("egress", "check", "b.example", tty=True).ok()
-    assert "verdict: WOULD-DENY" in done.lines
+    assert "verdict: would-deny" in done.lines
 
 
 @pytest.mark.parametrize("host", ["a b", "a\nb", "a\x1b"])

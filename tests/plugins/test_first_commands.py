@@ -35,11 +35,12 @@ def test_create_sends_the_key_and_waits(run_irons: Runner, fake_api: FakeApi, ke
 def test_the_whole_workflow(run_irons: Runner, fake_api: FakeApi, key: Path) -> None:
     """A sandbox is created, locked, looked at, stopped, started and destroyed."""
     run_irons("create", "one").ok()
-    assert run_irons("egress", "mode", "deny").ok().out == "deny\n"
+    done = run_irons("egress", "mode", "deny").ok()
+    assert done.out == "the mode is deny for all sandboxes: what no rule allows is blocked\n"
     assert run_irons("egress", "allow", "Example.com", "*.example.org").ok().lines == [
-        "example.com is allowed. example.com alone, and no name below it, on ports 443 and 80.",
+        "example.com is allowed for all sandboxes. example.com alone, and no name below it, on ports 443 and 80.",
         (
-            "*.example.org is allowed. Every name below example.org, however deep, but not example.org itself, "
+            "*.example.org is allowed for all sandboxes. Every name below example.org, however deep, but not example.org itself, "
             "on ports 443 and 80."
         ),
     ]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from irons.testing import FakeApi, Runner
 from irons_plugins.egress.suggestions import looks_random, suggestions
 from irons_policy.event import Event
-from irons_policy.rules import make_rule
+from irons_policy.rules import Rule, make_rule
 
 BEGAN = datetime(2026, 2, 19, 12, tzinfo=UTC)
 
@@ -32,6 +32,11 @@ def tried(host: str, times: int = 2, **more: Any) -> list[Event]:
         )
         for number in range(times)
     ]
+
+
+def no_rules(_: str) -> list[Rule]:
+    """Return the rules of a sandbox that has none."""
+    return []
 
 
 @pytest.fixture
@@ -62,7 +67,7 @@ def own(own_api: FakeApi) -> FakeApi:
 def test_hits_times_and_ports_are_counted() -> None:
     """A suggestion has its hits, folded repeats included, and the first and last time."""
     events = [*tried("a.example", 3), *tried("a.example", 1, port=80, protocol="http", count=4)]
-    (row,) = suggestions(events, [])
+    (row,) = suggestions(events, no_rules)
     assert (row.pattern, row.hits, row.ports, row.marks) == ("a.example", 7, (80, 443), ())
     assert (row.first, row.last) == (BEGAN, BEGAN + timedelta(minutes=2))
 
@@ -70,7 +75,7 @@ def test_hits_times_and_ports_are_counted() -> None:
 def test_ports_beyond_the_web_stand_alone() -> None:
     """443 and 80 are one pattern; every other port is a pattern of its own."""
     events = [*tried("a.example"), *tried("a.example", port=22), *tried("2001:db8::1", port=22)]
-    assert sorted(row.pattern for row in suggestions(events, [])) == [
+    assert sorted(row.pattern for row in suggestions(events, no_rules)) == [
         "[2001:db8::1]:22",
         "a.example",
         "a.example:22",
@@ -85,7 +90,7 @@ def test_what_rules_cover_is_not_suggested() -> None:
         make_rule("c.example:22", "allow", scope="sandbox"),
     ]
     events = [event for host in ("x.a.example", "b.example", "c.example") for event in tried(host)]
-    assert [row.pattern for row in suggestions(events, rules)] == ["c.example"]
+    assert [row.pattern for row in suggestions(events, lambda _: rules)] == ["c.example"]
 
 
 def test_what_was_never_resolved_is_not_suggested() -> None:
@@ -97,7 +102,7 @@ def test_what_was_never_resolved_is_not_suggested() -> None:
         *tried("flaky.example", outcome="reached"),
         *tried("refused.example", outcome="refused"),
     ]
-    assert {row.pattern: row.marks for row in suggestions(events, [])} == {
+    assert {row.pattern: row.marks for row in suggestions(events, no_rules)} == {
         "down.example": ("unreached",),
         "flaky.example": (),
         "refused.example": (),
@@ -113,7 +118,7 @@ def test_what_is_no_tcp_connection_is_passed_over() -> None:
         *tried(""),
         *tried("-oProxyCommand=x"),
     ]
-    assert suggestions(events, []) == []
+    assert suggestions(events, no_rules) == []
 
 
 @pytest.mark.parametrize(
@@ -128,7 +133,7 @@ def test_what_is_no_tcp_connection_is_passed_over() -> None:
 )
 def test_marks(host: str, times: int, marks: tuple[str, ...]) -> None:
     """Hosts tried once, names that look random, and bare addresses are marked."""
-    (row,) = suggestions(tried(host, times), [])
+    (row,) = suggestions(tried(host, times), no_rules)
     assert row.marks == marks
 
 
@@ -198,7 +203,7 @@ def test_hostile_logs_are_survived(logs: list[list[Event]]) -> None:
     """No matter what hosts and ports a log has, every suggestion is a pattern that can be a rule."""
     from irons_policy.patterns import read_pattern
 
-    for row in suggestions([event for log in logs for event in log], []):
+    for row in suggestions([event for log in logs for event in log], no_rules):
         assert read_pattern(row.pattern).text == row.pattern
 
 
@@ -226,11 +231,11 @@ def test_lock_shows_asks_and_locks(run_irons: Runner, own: FakeApi) -> None:
         "left out: 203.0.113.7 (a bare address); --also 203.0.113.7 takes it",
         "left out: x9k2m4q7z1w8v3.example (looks random); --also x9k2m4q7z1w8v3.example takes it",
         "left out: rare.example (tried once); --also rare.example takes it",
-        "mode: as the account -> deny",
+        "mode: as all sandboxes -> deny",
         "+ allow api.example.com",
         "+ allow git.example.com:22",
         "this cuts 3 live connections",
-        "Lock one so? [y/N] one is locked: what no rule allows is blocked from now on",
+        "Apply this policy to one? [y/N] one is locked: what no rule allows is blocked from now on",
     ]
     assert own.sandboxes["one"].mode == "deny"
     assert own.mode == "warn"
@@ -257,7 +262,7 @@ def test_lock_takes_what_is_named(run_irons: Runner, own: FakeApi) -> None:
     words = ["--also", "203.0.113.7", "--also", "*.more.example", "--skip", "git.example.com:22", "--yes"]
     done = run_irons("egress", "lock", "one", *words).ok()
     assert done.lines == [
-        "mode: as the account -> deny",
+        "mode: as all sandboxes -> deny",
         "+ allow *.more.example",
         "+ allow 203.0.113.7",
         "+ allow api.example.com",

@@ -147,7 +147,7 @@ def test_apply_puts_all_in_force_at_once(run_irons: Runner, own: FakeApi, file: 
         "ads.example",
     ]
     again = run_irons("egress", "apply", str(file)).ok()
-    assert (again.out, again.err) == ("", "the active policy is the file's already\n")
+    assert (again.out, again.err) == ("", "the active policy of all sandboxes is the file's already\n")
     assert run_irons("egress", "diff", str(file)).ok().out == ""
 
 
@@ -156,7 +156,9 @@ def test_a_dry_run_changes_nothing(run_irons: Runner, own: FakeApi, file: Path) 
     own.cut = 1
     done = run_irons("egress", "apply", str(file), "--dry-run").ok()
     assert len(done.lines) == 5
-    assert done.err == "this cuts 1 live connection\nnothing was changed: this was a dry run\n"
+    assert (
+        done.err == "this cuts 1 live connection\nnothing was changed for all sandboxes: this was a dry run\n"
+    )
     assert (own.mode, own.rules) == ("warn", [])
 
 

@@ -532,7 +532,7 @@ def test_what_was_refused_is_said(into: Irons, fake_api: FakeApi) -> None:
     _, said = process.communicate(timeout=20)
     assert process.returncode == 7
     assert said.decode().splitlines() == [
-        "egress refused 46 connections while it ran:",
+        "egress denied 46 connections while it ran:",
         "  again.example:443 (3 times)",
         "  evil.example:443 (3 times): no rule allows evil.example",
         r"  \x1b[31m:22 (40 times)",

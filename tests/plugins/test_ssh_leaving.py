@@ -38,9 +38,9 @@ def attached(script: str) -> Iterator[subprocess.Popen[bytes]]:
 
 def test_the_line() -> None:
     """Durations are rounded down, numbers have their thousands, and only refusals name a command."""
-    assert told("alpha", 725, 214, 3) == "12 min, 214 connections, 3 refused: irons audit why alpha"
+    assert told("alpha", 725, 214, 3) == "12 min, 214 connections, 3 denied: irons audit why alpha"
     assert told("alpha", 59.9, 1, 0) == "59 s, 1 connection"
-    assert told("alpha", 7300, 12_345, 1) == "2 h 1 min, 12,345 connections, 1 refused: irons audit why alpha"
+    assert told("alpha", 7300, 12_345, 1) == "2 h 1 min, 12,345 connections, 1 denied: irons audit why alpha"
     assert told("alpha", 60, -5, 0) == told("alpha", 60, 5, -1) == ""
 
 

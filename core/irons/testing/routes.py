@@ -211,13 +211,13 @@ def _egress(api: FakeState, call: Call, rest: list[str], sandbox: FakeSandbox | 
             return _rules(api, rules, sandbox, extended=extended)
         case "POST", ["allow" | "deny" as kind]:
             done = _put(api, call, rules, kind)
-            return {**_mode(api, sandbox), **done} if extended else {}
+            return {**_mode(api, sandbox), **done, **_followers(api, sandbox)} if extended else {}
         case "DELETE", ["rules"] if extended:
-            return _remove(api, call, rules, [call.query["domain"]])
+            return {**_remove(api, call, rules, [call.query["domain"]]), **_followers(api, sandbox)}
         case "POST", ["remove"] if "rule-batches" in api.extensions:
-            return _remove(api, call, rules, body["domains"])
+            return {**_remove(api, call, rules, body["domains"]), **_followers(api, sandbox)}
         case "PUT", [] if extended:
-            return _replace(api, call, rules, sandbox)
+            return {**_replace(api, call, rules, sandbox), **_followers(api, sandbox)}
         case "GET", ["mode"]:
             return _mode(api, sandbox)
         case "PUT", ["mode"]:
@@ -229,10 +229,17 @@ def _egress(api: FakeState, call: Call, rest: list[str], sandbox: FakeSandbox | 
                 api.mode = body["mode"]
             else:
                 raise FakeRefusal(400, f"the mode is {' or '.join(MODES)}")
-            return None
+            return _followers(api, sandbox, of_mode=True) if extended else None
         case "GET", ["check"] if "check" in api.extensions:
             return _check(api, call)
     raise FakeRefusal(404)
+
+
+def _followers(api: FakeState, sandbox: FakeSandbox | None, *, of_mode: bool = False) -> dict[str, Any]:
+    """How many sandboxes a change for all of them is for."""
+    if sandbox is not None:
+        return {}
+    return {"followers": sum(each.mode is None or not of_mode for each in api.sandboxes.values())}
 
 
 def _put(api: FakeState, call: Call, rules: list[dict[str, Any]], kind: str) -> dict[str, Any]:
@@ -330,9 +337,13 @@ def _plain(rule: dict[str, Any]) -> tuple[Any, ...]:
 
 def _check(api: FakeState, call: Call) -> dict[str, Any]:
     host, _, port = call.query["host"].partition(":")
-    rule = next((r for r in api.rules if r["pattern"] == host), None)
+    sandbox = _of(api, call.query["sandbox"]) if "sandbox" in call.query else None
+    own = [] if sandbox is None else sandbox.rules
+    mode = (sandbox and sandbox.mode) or api.mode
+    rule = next((r for r in (*own, *api.rules) if r["pattern"] == host), None)
+    scope = "sandbox" if rule in own else "account"
     allowed = rule is not None and rule["list"] == "allow"
-    verdict = "allowed" if allowed else ("warn" if api.mode == "warn" else "blocked")
+    verdict = "allowed" if allowed else ("warn" if mode == "warn" else "blocked")
     live = "live-check" in api.extensions and call.query.get("live") == "true" and verdict != "blocked"
     reached = {
         "outcome": "reached",
@@ -349,11 +360,11 @@ def _check(api: FakeState, call: Call) -> dict[str, Any]:
         "port": int(port or HTTPS),
         "allowed": verdict != "blocked",
         "verdict": verdict,
-        "mode": api.mode,
+        "mode": mode,
         "rule": rule["pattern"] if rule else None,
         "list": rule["list"] if rule else None,
-        "scope": "account" if rule else None,
-        "reason": f"rule {host} (account) {rule['list']}s it" if rule else f"no rule allows {host}",
+        "scope": scope if rule else None,
+        "reason": f"rule {host} ({scope}) {rule['list']}s it" if rule else f"no rule allows {host}",
         "cause": "rule" if rule else "uncovered",
     }
 

@@ -6,11 +6,19 @@ Nothing here decides a verdict or imports the backend.
 
 from __future__ import annotations
 
-from irons.command import Arg, Column, Command, Flag, Opt, View
+from irons.command import ALL_SANDBOXES, Arg, Column, Command, Flag, Opt, View
 from irons.hookspecs import hookimpl
-from irons_policy.modes import VERDICTS
+from irons.words import SPELLINGS, VERDICTS
 
 _HERE = "irons_plugins.audit"
+
+_VERDICT = Opt(
+    ("--verdict",),
+    "Only these; would-deny passed only because of mode warn.",
+    choices=tuple(VERDICTS.values()),
+    kind="choice",
+    synonyms=SPELLINGS,
+)
 
 
 @hookimpl
@@ -22,7 +30,8 @@ def irons_commands() -> list[Command]:
             "Show outbound connections, the oldest first.",
             f"{_HERE}.handlers:egress",
             (
-                Arg("name", "The sandbox; without one, all of them.", kind="sandbox", takes="?"),
+                Arg("name", "The sandbox; else the one in use, else all.", kind="sandbox", takes="?"),
+                ALL_SANDBOXES,
                 Flag(
                     ("-f", "--follow"),
                     "Print each event as it happens, and again as it ends.",
@@ -35,12 +44,7 @@ def irons_commands() -> list[Command]:
                     type="time",
                 ),
                 Opt(("--until",), "Up to then.", metavar="T", type="time"),
-                Opt(
-                    ("--verdict",),
-                    "Only these; warn is what mode warn let pass.",
-                    choices=VERDICTS,
-                    kind="choice",
-                ),
+                _VERDICT,
                 Opt(
                     ("--outcome",),
                     "Only attempts with this outcome.",
@@ -76,9 +80,10 @@ def irons_commands() -> list[Command]:
             examples=(
                 "irons audit egress my-sandbox",
                 "irons audit egress my-sandbox --follow",
-                "irons audit egress --since 1h --verdict blocked -o jsonl",
+                "irons audit egress --since 1h --verdict denied -o jsonl",
             ),
             exits=(3, 4, 6),
+            scope="name",
         ),
         Command(
             ("audit", "hosts"),
@@ -86,12 +91,7 @@ def irons_commands() -> list[Command]:
             f"{_HERE}.handlers:hosts",
             (
                 Arg("name", "The sandbox.", kind="sandbox"),
-                Opt(
-                    ("--verdict",),
-                    "Only these; warn is what mode warn let pass.",
-                    choices=VERDICTS,
-                    kind="choice",
-                ),
+                _VERDICT,
                 Opt(("--host",), "Only hosts like this, such as *.example.com.", metavar="PATTERN"),
                 Opt(("--limit",), "Only the N tried last.", metavar="N", type="int"),
             ),
@@ -110,7 +110,10 @@ def irons_commands() -> list[Command]:
             ),
             about="These counts stay when events are rotated out. A row of *.DOMAIN counts all hosts of a domain, "
             "(other hosts) those for which there was no room; refused attempts are the first to be counted that way.",
-            examples=("irons audit hosts my-sandbox", "irons audit hosts my-sandbox --verdict warn -o json"),
+            examples=(
+                "irons audit hosts my-sandbox",
+                "irons audit hosts my-sandbox --verdict would-deny -o json",
+            ),
             exits=(3, 4, 6),
         ),
         Command(
@@ -128,7 +131,7 @@ def irons_commands() -> list[Command]:
                     Column("port"),
                     Column("protocol"),
                     Column("", "verdict", f"{_HERE}.views:verdict"),
-                    Column("mode"),
+                    Column("mode", "", "irons.words:mode_word"),
                     Column("rule"),
                     Column("reason"),
                     Column("cause"),

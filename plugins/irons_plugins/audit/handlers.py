@@ -8,12 +8,14 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from irons.errors import UsageError
+from irons.words import wire_verdict
 from irons_plugins.audit.filters import Filter, check_host
 from irons_plugins.audit.following import AuditLog
 
 if TYPE_CHECKING:
     from irons.client.models.audit import HostTried
     from irons.context import Context
+    from irons.scope import Scope
     from irons_policy.event import Event
 
 MOST_HOSTS = 20_000
@@ -23,7 +25,7 @@ MOST_HOSTS = 20_000
 def egress(
     ctx: Context,
     *,
-    name: str | None,
+    scope: Scope,
     follow: bool,
     since: datetime | None,
     until: datetime | None,
@@ -42,8 +44,8 @@ def egress(
     check_host(host)
     if outcome is not None:
         ctx.api.need("audit-outcomes", "a server that says what became of connections")
-    wanted = Filter(since, until, verdict, host, () if outcome is None else (outcome,))
-    log = AuditLog(ctx, name, wanted, None if limit is None else max(1, limit), follow=follow)
+    wanted = Filter(since, until, wire_verdict(verdict), host, () if outcome is None else (outcome,))
+    log = AuditLog(ctx, scope.sandbox, wanted, None if limit is None else max(1, limit), follow=follow)
     return _events(log, limit, follow=follow)
 
 
@@ -56,7 +58,10 @@ def hosts(
     check_host(host)
     ctx.api.need("audit-hosts", "a server that sums up what sandboxes tried")
     return ctx.api.hosts(
-        name, verdict=verdict, host=host, limit=None if limit is None else min(limit, MOST_HOSTS)
+        name,
+        verdict=wire_verdict(verdict),
+        host=host,
+        limit=None if limit is None else min(limit, MOST_HOSTS),
     )
 
 

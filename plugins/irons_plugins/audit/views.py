@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from irons.client.models.audit import EventUpdate
 from irons.text import clean, local_time
+from irons.words import verdict_word
 
 if TYPE_CHECKING:
     from irons_policy.event import Event
@@ -59,5 +60,5 @@ def size(row: Mapping[str, Any]) -> str:
 def verdict(row: Mapping[str, Any]) -> str:
     """Return the verdict's word in a table, where what only mode warn let pass shows as such."""
     if row["verdict"] == "warn":
-        return "WOULD-DENY"
-    return "ALLOWED" if row.get("allowed", row["verdict"] == "allowed") else "DENIED"
+        return verdict_word("warn")
+    return verdict_word("allowed" if row.get("allowed", row["verdict"] == "allowed") else "blocked")

@@ -6,16 +6,14 @@ The language of rules itself is `irons_policy`; the backend is not imported.
 
 from __future__ import annotations
 
-from irons.command import Arg, Column, Command, Flag, Opt, View
+from irons.command import ALL_SANDBOXES, ONE_SANDBOX, Arg, Column, Command, Flag, Opt, View
 from irons.hookspecs import hookimpl
 from irons_policy.modes import MODES
 
 _HERE = "irons_plugins.egress"
 
-_SANDBOX = Opt(
-    ("--sandbox",), "This sandbox's own rules instead of the account's.", metavar="NAME", kind="sandbox"
-)
-_NAME = Arg("name", "The sandbox's name.", kind="sandbox")
+_SCOPE = (ONE_SANDBOX, ALL_SANDBOXES)
+_NAME = (Arg("name", "The sandbox; by default the one in use.", kind="sandbox"), ALL_SANDBOXES)
 _FILE = Arg("file", "The policy file.", kind="file")
 _DOMAINS = Arg("domains", "Names, wildcards or addresses.", kind="domain", takes="+", metavar="DOMAIN")
 _BROAD = Flag(("--broad",), "Accept a wildcard over a shared suffix such as *.github.io.")
@@ -33,7 +31,7 @@ def irons_commands() -> list[Command]:
             f"{_HERE}.handlers:allow",
             (
                 _DOMAINS,
-                _SANDBOX,
+                *_SCOPE,
                 Opt(
                     ("--private",),
                     "Open this private address or block. May be repeated.",
@@ -52,34 +50,37 @@ def irons_commands() -> list[Command]:
                 "irons egress allow db.example.com:5432 --private 10.0.0.5",
             ),
             exits=(3, 4, 6),
+            scope="sandbox",
         ),
         Command(
             ("egress", "deny"),
             "Deny domains.",
             f"{_HERE}.handlers:deny",
-            (_DOMAINS, _SANDBOX, _BROAD, _NOTE),
+            (_DOMAINS, *_SCOPE, _BROAD, _NOTE),
             view=_CHANGE,
             about="Any deny wins over every allow. In mode warn nothing is blocked, only logged.",
             examples=("irons egress deny example.com", "irons egress deny '*' --sandbox my-sandbox"),
             exits=(3, 4, 6),
+            scope="sandbox",
         ),
         Command(
             ("egress", "remove"),
             "Remove rules from the list they are on.",
             f"{_HERE}.handlers:remove",
-            (Arg("patterns", "The rules' patterns.", kind="domain", takes="+", metavar="PATTERN"), _SANDBOX),
+            (Arg("patterns", "The rules' patterns.", kind="domain", takes="+", metavar="PATTERN"), *_SCOPE),
             view=_CHANGE,
             examples=(
                 "irons egress remove example.com",
                 "irons egress remove '*.example.org' --sandbox my-sandbox",
             ),
             exits=(3, 4, 6),
+            scope="sandbox",
         ),
         Command(
             ("egress", "list"),
             "List the rules.",
             f"{_HERE}.handlers:list_rules",
-            (_SANDBOX,),
+            _SCOPE,
             view=View(
                 (
                     Column("list"),
@@ -91,6 +92,7 @@ def irons_commands() -> list[Command]:
             ),
             examples=("irons egress list", "irons egress list --sandbox my-sandbox -o json"),
             exits=(3, 4, 6),
+            scope="sandbox",
         ),
         Command(
             ("egress", "mode"),
@@ -104,16 +106,17 @@ def irons_commands() -> list[Command]:
                     kind="choice",
                     takes="?",
                 ),
-                _SANDBOX,
+                *_SCOPE,
             ),
             view=View(line=f"{_HERE}.views:mode"),
-            about="deny blocks what no rule allows; warn lets it pass and logs it; account makes a sandbox follow the account again.",
+            about="deny blocks what no rule allows; warn only logs it; account makes a sandbox follow the mode of all sandboxes again.",
             examples=(
                 "irons egress mode",
-                "irons egress mode deny",
+                "irons egress mode deny --all",
                 "irons egress mode account --sandbox my-sandbox",
             ),
             exits=(3, 4, 6),
+            scope="sandbox",
         ),
         Command(
             ("egress", "check"),
@@ -123,15 +126,15 @@ def irons_commands() -> list[Command]:
                 Arg(
                     "host", "A name or an address; without a port, 443.", kind="domain", metavar="HOST[:PORT]"
                 ),
-                _SANDBOX,
+                *_SCOPE,
                 Flag(("--live",), "Also resolve and connect, as the gateway would."),
             ),
             view=View(
                 (
                     Column("host"),
                     Column("port"),
-                    Column("verdict", "", f"{_HERE}.views:verdict"),
-                    Column("mode"),
+                    Column("verdict", "", "irons.words:verdict_word"),
+                    Column("mode", "", "irons.words:mode_word"),
                     Column("rule"),
                     Column("scope"),
                     Column("reason"),
@@ -146,12 +149,13 @@ def irons_commands() -> list[Command]:
                 "irons egress check --live api.example.com:443",
             ),
             exits=(3, 4, 6, 7),
+            scope="sandbox",
         ),
         Command(
             ("egress", "suggest"),
-            "List the hosts that a sandbox tried and that no rule covers.",
+            "List the hosts that were tried and that no rule covers.",
             f"{_HERE}.lock_handlers:suggest",
-            (_NAME,),
+            _NAME,
             view=View(
                 (
                     Column("pattern"),
@@ -161,19 +165,20 @@ def irons_commands() -> list[Command]:
                     Column("ports"),
                     Column("marks"),
                 ),
-                empty="Rules cover all that it tried.",
+                empty="Rules cover all that was tried.",
             ),
             about="Marked are hosts tried once or never reached, names that look random, and bare addresses: egress lock leaves them out unless asked. "
             "Names that were never resolved are not suggested.",
             examples=("irons egress suggest my-sandbox",),
             exits=(3, 4, 6),
+            scope="name",
         ),
         Command(
             ("egress", "lock"),
-            "Allow a sandbox what it tried so far, and nothing else.",
+            "Allow what was tried so far, and nothing else.",
             f"{_HERE}.lock_handlers:lock",
             (
-                _NAME,
+                *_NAME,
                 Opt(
                     ("--also",),
                     "Allow this too, such as a marked one. May be repeated.",
@@ -191,38 +196,41 @@ def irons_commands() -> list[Command]:
                 Flag(("-y", "--yes"), "Do not ask."),
             ),
             view=View(line=f"{_HERE}.views:drift"),
-            about="It shows the difference, asks, allows what egress suggest lists unmarked, and sets the sandbox's mode to deny. "
+            about="It shows the difference, asks, allows what egress suggest lists unmarked, and sets the mode to deny: of the sandbox, or with --all of all that have no mode of their own. "
             "Rules that others change in between are kept: with --yes it starts again from the new ones.",
             examples=(
                 "irons egress lock my-sandbox",
                 "irons egress lock my-sandbox --also 203.0.113.7 --skip example.net --yes",
             ),
             exits=(3, 4, 5, 6),
+            scope="name",
         ),
         Command(
             ("egress", "export"),
             "Print the whole policy as a TOML file.",
             f"{_HERE}.policy_handlers:export",
-            (_SANDBOX,),
+            _SCOPE,
             view=View(line=f"{_HERE}.views:policy"),
             examples=("irons egress export > policy.toml", "irons egress export --sandbox my-sandbox"),
             exits=(3, 4, 6),
+            scope="sandbox",
         ),
         Command(
             ("egress", "diff"),
             "Show how the active policy differs from a file.",
             f"{_HERE}.policy_handlers:diff",
-            (_FILE, _SANDBOX),
+            (_FILE, *_SCOPE),
             view=View(line=f"{_HERE}.views:drift"),
             about="+ is in the file alone, - is active alone, ~ is in both but not the same. The exit code is 1 where they differ.",
             examples=("irons egress diff policy.toml",),
             exits=(3, 4, 6),
+            scope="sandbox",
         ),
         Command(
             ("egress", "apply"),
             "Make the policy of a file active, all of it at once.",
             f"{_HERE}.policy_handlers:apply",
-            (_FILE, Flag(("--dry-run",), "Show what would change, and change nothing."), _SANDBOX),
+            (_FILE, Flag(("--dry-run",), "Show what would change, and change nothing."), *_SCOPE),
             view=View(line=f"{_HERE}.views:drift"),
             about="Where others change the rules in between, they are read again, so that the difference shown is the one that was made.",
             examples=(
@@ -230,5 +238,6 @@ def irons_commands() -> list[Command]:
                 "irons egress apply policy.toml --sandbox my-sandbox",
             ),
             exits=(3, 4, 5, 6),
+            scope="sandbox",
         ),
     ]

@@ -6,23 +6,29 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from irons.command import Result
+from irons.command import Result, View
 from irons.errors import ApiError, Denied, Unreachable, UsageError
 from irons_plugins.egress.impact import forecasts, say_cut
 from irons_plugins.egress.patterns import checked, spelled
 from irons_plugins.egress.rows import Change
 
 if TYPE_CHECKING:
-    from irons.client.models.egress import ListedRule, ModeInfo
+    from irons.client.models.egress import ListedRule
     from irons.context import Context
+    from irons.scope import Scope
     from irons_policy.rules import Rule
+
+
+MODE_SET = View(line="irons_plugins.egress.views:mode_set")
+MODE_TOLD = View(line="irons_plugins.egress.views:mode_told")
+"""How a mode that was just set is shown, and one that a person asked for; in a pipe the bare word stays."""
 
 
 def allow(
     ctx: Context,
     *,
     domains: tuple[str, ...],
-    sandbox: str | None,
+    scope: Scope,
     private: tuple[str, ...],
     broad: bool,
     note: str | None,
@@ -31,21 +37,21 @@ def allow(
     rules = [checked(domain, "allow", private=private, broad=broad, note=note or "") for domain in domains]
     if private:
         ctx.api.need("rules", "a server that keeps private addresses with a rule")
-    return _changes(ctx, "allow", _covered(rules), sandbox, _Given.of(rules[0]))
+    return _changes(ctx, "allow", _covered(rules), scope, _Given.of(rules[0]))
 
 
 def deny(
-    ctx: Context, *, domains: tuple[str, ...], sandbox: str | None, broad: bool, note: str | None
+    ctx: Context, *, domains: tuple[str, ...], scope: Scope, broad: bool, note: str | None
 ) -> Iterator[Change]:
     """Deny domains at once, each checked before they are sent; say so where nothing is blocked yet."""
     rules = [checked(domain, "deny", broad=broad, note=note or "") for domain in domains]
-    return _changes(ctx, "deny", _covered(rules), sandbox, _Given.of(rules[0]))
+    return _changes(ctx, "deny", _covered(rules), scope, _Given.of(rules[0]))
 
 
-def remove(ctx: Context, *, patterns: tuple[str, ...], sandbox: str | None) -> Iterator[Change]:
+def remove(ctx: Context, *, patterns: tuple[str, ...], scope: Scope) -> Iterator[Change]:
     """Remove rules at once."""
     names = dict.fromkeys((spelled(pattern) for pattern in patterns), "")
-    return _changes(ctx, "remove", names, sandbox, _Given())
+    return _changes(ctx, "remove", names, scope, _Given())
 
 
 class _Given(NamedTuple):
@@ -71,10 +77,11 @@ def _changes(
     ctx: Context,
     kind: Literal["allow", "deny", "remove"],
     patterns: Mapping[str, str],
-    sandbox: str | None,
+    scope: Scope,
     given: _Given,
 ) -> Iterator[Change]:
     """Change rules, in one request where the server can, and say before what that cuts; `patterns` to what they cover."""
+    sandbox = scope.sandbox
     change = partial(
         ctx.api.change_rules,
         kind,
@@ -101,30 +108,52 @@ def _changes(
                 rule.changed,
                 done.cut if number == len(done.rules) else 0,
                 sandbox,
+                done.followers,
             )
-    if kind == "deny" and (mode or ctx.api.mode(sandbox).mode) == "warn":
-        ctx.progress("mode is warn: nothing is blocked yet, only logged; irons egress mode deny blocks")
+    if kind == "deny":
+        if (mode or ctx.api.mode(sandbox).mode) == "warn":
+            ctx.progress(
+                f"the mode of {scope.who} is warn (log only), which blocks nothing; "
+                f"irons egress mode deny {scope.flags} blocks"
+            )
+        _say_others(ctx, scope)
 
 
-def list_rules(ctx: Context, *, sandbox: str | None) -> Sequence[ListedRule]:
+def _say_others(ctx: Context, scope: Scope) -> None:
+    """Say that a restriction of one sandbox leaves the others open, where they are."""
+    if scope.sandbox is not None and ctx.api.mode().mode == "warn":
+        ctx.progress("the other sandboxes keep warn; --all is for all")
+
+
+def list_rules(ctx: Context, *, scope: Scope) -> Sequence[ListedRule]:
     """Return the rules, allow list first; in the order the server has them."""
-    return ctx.api.rules(sandbox).rules
+    return ctx.api.rules(scope.sandbox).rules
 
 
-def mode(ctx: Context, *, mode: str | None, sandbox: str | None) -> ModeInfo:
-    """Return the mode, set before where one was given."""
+def mode(ctx: Context, *, mode: str | None, scope: Scope) -> Result:
+    """Return the mode, set before where one was given; the answer to a change names its scope, and a terminal shows what a mode does."""
+    sandbox = scope.sandbox
     if mode == "account" and sandbox is None:
         raise UsageError(
             "account is a mode of sandboxes alone", hint="irons egress mode account --sandbox NAME"
         )
+    followers = None
     if mode is not None:
+        from irons.client.refreshing import refresh_after_change
+
         if mode == "deny" and forecasts(ctx):
             say_cut(ctx, ctx.api.set_mode(mode, sandbox, dry_run=True).cut)
-        ctx.api.set_mode(None if mode == "account" else mode, sandbox)
-    return ctx.api.mode(sandbox)
+        followers = ctx.api.set_mode(None if mode == "account" else mode, sandbox).followers
+        refresh_after_change(ctx.api, ctx.settings)
+    found = ctx.api.mode(sandbox)._replace(followers=followers)
+    if mode == "deny":
+        _say_others(ctx, scope)
+    return Result(
+        found, view=MODE_SET if mode is not None else MODE_TOLD if ctx.streams.stdout_is_tty else None
+    )
 
 
-def check(ctx: Context, *, host: str, sandbox: str | None, live: bool) -> Result:
+def check(ctx: Context, *, host: str, scope: Scope, live: bool) -> Result:
     """Return what the gateway would say; the exit code is 7 where it would refuse, 6 where it did not reach the host."""
     if any(character.isspace() or not character.isprintable() for character in host):
         raise UsageError(
@@ -134,7 +163,7 @@ def check(ctx: Context, *, host: str, sandbox: str | None, live: bool) -> Result
         ctx.api.need("live-check", "a server that reaches hosts for egress check")
         ctx.progress("reaching it as a sandbox would …")
     try:
-        found = ctx.api.check(host, sandbox, live=live)
+        found = ctx.api.check(host, scope.sandbox, live=live)
     except ApiError as error:
         if error.status != 400:
             raise

@@ -7,7 +7,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from irons.errors import IronsError
+from irons.errors import IronsError, NotFound
 from irons_plugins.egress.impact import say_cut
 from irons_plugins.egress.patterns import checked, spelled
 from irons_plugins.egress.policy_file import PolicyFile
@@ -15,22 +15,24 @@ from irons_plugins.egress.policy_handlers import differences, rules_of
 from irons_plugins.egress.replacing import Replacement, body_of, replace
 from irons_plugins.egress.rows import Drift, PolicyRow, Suggestion
 from irons_plugins.egress.suggestions import suggestions
-from irons_plugins.egress.views import drift
+from irons_plugins.egress.views import drift, followed
 
 if TYPE_CHECKING:
-    from irons.client.models.egress import PolicyDiff
+    from irons.client.models.egress import EgressRules, PolicyDiff
     from irons.context import Context
+    from irons.scope import Scope
+    from irons_policy.rules import Rule
 
 
-def suggest(ctx: Context, *, name: str) -> Sequence[Suggestion]:
-    """Return the hosts that the sandbox tried and that no rule covers."""
-    return _suggested(ctx, name)
+def suggest(ctx: Context, *, scope: Scope) -> Sequence[Suggestion]:
+    """Return the hosts that the scope's sandboxes tried and that no rule covers."""
+    return _suggested(ctx, scope.sandbox)
 
 
 def lock(
-    ctx: Context, *, name: str, also: tuple[str, ...], skip: tuple[str, ...], yes: bool
+    ctx: Context, *, scope: Scope, also: tuple[str, ...], skip: tuple[str, ...], yes: bool
 ) -> Sequence[Drift]:
-    """Allow the sandbox what it has tried, set its mode to deny, and return what that changed.
+    """Allow the scope what it has tried, set its mode to deny, and return what that changed.
 
     Raises:
         UsageError: A pattern that is not one, or no one there to ask.
@@ -40,6 +42,7 @@ def lock(
     extra = [checked(pattern, "allow").pattern.text for pattern in also]
     left_out = {spelled(pattern) for pattern in skip}
     ctx.api.need("policy", "a server that keeps rules and a mode for each sandbox")
+    name = scope.sandbox
     found = _suggested(ctx, name)
     wanted = {row.pattern for row in found if not row.marks} - left_out | set(extra)
     for line in _passed_over(found, wanted):
@@ -50,20 +53,33 @@ def lock(
             for change in made.changes:
                 ctx.progress(drift(change))
         say_cut(ctx, forecast.cut)
-        if not yes and not ctx.confirm(f"Lock {name} so?", otherwise="--yes does not ask"):
+        if not yes and not ctx.confirm(f"Apply this policy to {scope.who}?", otherwise="--yes does not ask"):
             raise IronsError("nothing was changed")
         return True
 
-    changes = replace(ctx, name, lambda: _locked(ctx, name, wanted), agree, asks=not yes).changes
-    ctx.progress(
-        f"{name} is locked: what no rule allows is blocked from now on"
-        if changes
-        else f"{name} is locked already"
-    )
-    return changes
+    done = replace(ctx, name, lambda: _locked(ctx, name, wanted), agree, asks=not yes)
+    verb = "is" if name is not None else "are"
+    if done.changes:
+        ctx.progress(
+            f"{scope.who} {verb} locked{followed(done.followers)}: what no rule allows is blocked from now on"
+        )
+    else:
+        ctx.progress(f"{scope.who} {verb} locked already")
+    if name is None:
+        _say_open(ctx)
+    return done.changes
 
 
-def _locked(ctx: Context, name: str, wanted: AbstractSet[str]) -> Replacement:
+def _say_open(ctx: Context) -> None:
+    """Name the sandboxes that a lock of all leaves open, because each has a mode of its own."""
+    differs = ctx.api.mode().differs
+    if differs:
+        names = ", ".join(sorted(differs)[:_MOST_NAMED])
+        more = f" and {len(differs) - _MOST_NAMED} more" if len(differs) > _MOST_NAMED else ""
+        ctx.progress(f"not locked, with a mode of their own: {names}{more}")
+
+
+def _locked(ctx: Context, name: str | None, wanted: AbstractSet[str]) -> Replacement:
     """The active policy with these patterns allowed too, in mode deny."""
     from irons_policy.patterns import read_pattern
     from irons_policy.rules import Rule
@@ -72,22 +88,43 @@ def _locked(ctx: Context, name: str, wanted: AbstractSet[str]) -> Replacement:
     rules = tuple(rules_of(now))
     there = {rule.pattern.text for rule in rules}
     new = (*rules, *(Rule(read_pattern(pattern), "allow") for pattern in sorted(wanted - there)))
-    own = mode.mode if mode.source == "sandbox" else None
+    own = mode.mode if name is None or mode.source == "sandbox" else None
     changes = differences(PolicyRow(own, rules), PolicyFile("deny", new))
     return Replacement(tuple(changes), body_of(now, new, "deny"))
 
 
-def _suggested(ctx: Context, name: str) -> list[Suggestion]:
+def _suggested(ctx: Context, name: str | None) -> list[Suggestion]:
+    shared = _readable(ctx.api.rules(), "account")
+    own: dict[str, tuple[Rule, ...]] = {}
+
+    def rules(sandbox: str) -> tuple[Rule, ...]:
+        """The rules that a sandbox has; one that is gone has those of all sandboxes."""
+        if sandbox not in own:
+            try:
+                own[sandbox] = (*shared, *_readable(ctx.api.rules(sandbox), "sandbox"))
+            except NotFound:
+                if name is not None:
+                    raise
+                own[sandbox] = shared
+        return own[sandbox]
+
+    if name is not None:
+        rules(name)
+    return suggestions(ctx.api.events(name), rules if name is None else lambda _: rules(name))
+
+
+def _readable(found: EgressRules, scope: str) -> tuple[Rule, ...]:
+    """Return the rules of a scope; one that this version cannot read covers nothing that it could suggest."""
     from irons_policy.rules import Rule, RuleError
 
     rules: list[Rule] = []
-    for scope, found in (("account", ctx.api.rules()), ("sandbox", ctx.api.rules(name))):
-        for listed in found.rules:
-            # A rule that this version cannot read covers nothing that it could suggest.
-            with suppress(RuleError):
-                rules.append(Rule.from_json({**listed._asdict(), "scope": scope}))
-    return suggestions(ctx.api.events(name), rules)
+    for listed in found.rules:
+        with suppress(RuleError):
+            rules.append(Rule.from_json({**listed._asdict(), "scope": scope}))
+    return tuple(rules)
 
+
+_MOST_NAMED = 5
 
 _WHY = {
     "once": "tried once",

@@ -11,28 +11,31 @@ from irons_plugins.egress.impact import say_cut
 from irons_plugins.egress.policy_file import PolicyFile, read_policy
 from irons_plugins.egress.replacing import Replacement, body_of, replace
 from irons_plugins.egress.rows import Drift, PolicyRow
+from irons_plugins.egress.views import followed
 
 if TYPE_CHECKING:
     from irons.client.models.egress import EgressRules, PolicyDiff
     from irons.context import Context
+    from irons.scope import Scope
     from irons_policy.rules import Rule
 
 
-def export(ctx: Context, *, sandbox: str | None) -> PolicyRow:
-    """Return the policy active."""
-    return _in_force(ctx, sandbox)
+def export(ctx: Context, *, scope: Scope) -> PolicyRow:
+    """Return the active policy."""
+    return _active(ctx, scope.sandbox)
 
 
-def diff(ctx: Context, *, file: str, sandbox: str | None) -> Result:
-    """Return how the policy active differs from the file's; the exit code is 1 where it does."""
+def diff(ctx: Context, *, file: str, scope: Scope) -> Result:
+    """Return how the active policy differs from the file's; the exit code is 1 where it does."""
     wanted = read_policy(file)
-    found = tuple(differences(_in_force(ctx, sandbox), wanted))
+    found = tuple(differences(_active(ctx, scope.sandbox), wanted))
     return Result(found, exit=1 if found else 0)
 
 
-def apply(ctx: Context, *, file: str, dry_run: bool, sandbox: str | None) -> Sequence[Drift]:
-    """Put the file's policy active at once, and return what that changed."""
+def apply(ctx: Context, *, file: str, dry_run: bool, scope: Scope) -> Sequence[Drift]:
+    """Make the file's policy active at once, and return what that changed."""
     wanted = read_policy(file)
+    sandbox = scope.sandbox
     ctx.api.need("policy", "a server that takes a whole policy at once")
 
     def plan() -> Replacement:
@@ -46,13 +49,15 @@ def apply(ctx: Context, *, file: str, dry_run: bool, sandbox: str | None) -> Seq
 
     done = replace(ctx, sandbox, plan, agree, asks=False)
     if not done.changes:
-        ctx.progress("the active policy is the file's already")
+        ctx.progress(f"the active policy of {scope.who} is the file's already")
     elif dry_run:
-        ctx.progress("nothing was changed: this was a dry run")
+        ctx.progress(f"nothing was changed for {scope.who}: this was a dry run")
+    else:
+        ctx.progress(f"applied to {scope.who}{followed(done.followers)}")
     return done.changes
 
 
-def _in_force(ctx: Context, sandbox: str | None) -> PolicyRow:
+def _active(ctx: Context, sandbox: str | None) -> PolicyRow:
     return _policy_of(ctx, ctx.api.rules(sandbox), sandbox)
 
 

@@ -17,10 +17,14 @@ _TRIES = 5
 
 
 class Replacement(NamedTuple):
-    """What a new policy changes, and the request that puts it in place of the one it was made of."""
+    """What a new policy changes, and the request that puts it in place of the one it was made of.
+
+    `followers` counts the sandboxes that a policy of all is for, once it is in place, where the server says it.
+    """
 
     changes: tuple[Drift, ...]
     body: NewPolicy
+    followers: int | None = None
 
 
 def body_of(read: EgressRules, rules: Iterable[Rule], mode: str | None) -> NewPolicy:
@@ -67,11 +71,15 @@ def replace(
         if not agree(made, forecast):
             return made
         try:
-            ctx.api.replace_rules(made.body, sandbox)
+            done = ctx.api.replace_rules(made.body, sandbox)
         except Conflict:
             if asks:
                 break
         else:
-            return made
-    whose = f"the rules of {sandbox}" if sandbox else "the account's rules"
+            if "mode" in made.body:
+                from irons.client.refreshing import refresh_after_change
+
+                refresh_after_change(ctx.api, ctx.settings)
+            return made._replace(followers=done.followers)
+    whose = f"the rules of {sandbox or 'all sandboxes'}"
     raise Conflict(f"{whose} changed in between; this command changed nothing", hint="run it again")

@@ -13,7 +13,8 @@ class Change(NamedTuple):
     """A rule that is now in a list (`list` is empty where it was taken off).
 
     `changed` is false where it was there before; `cut` counts the live connections that its request ended, at the last rule of
-    the request alone.
+    the request alone. `sandbox` is the one it is for, None for all of them; of these `followers` counts those that there are, where
+    the server says it.
     """
 
     pattern: str
@@ -22,6 +23,7 @@ class Change(NamedTuple):
     changed: bool = True
     cut: int = 0
     sandbox: str | None = None
+    followers: int | None = None
 
 
 class Suggestion(NamedTuple):

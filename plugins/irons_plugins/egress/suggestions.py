@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
@@ -40,37 +40,39 @@ class _Seen:
             self.last = max(self.last or event.time, event.time)
 
 
-def suggestions(events: Iterable[Event], rules: Sequence[Rule]) -> list[Suggestion]:
+def suggestions(events: Iterable[Event], rules: Callable[[str], Sequence[Rule]]) -> list[Suggestion]:
     """Return patterns for hosts that no rule covers, the most tried first.
 
     Args:
-        events: The sandbox's audit log. What is not a TCP connection, names that were not resolved, and hosts that no
-            rule can name, are passed over.
-        rules: Those of all sandboxes and those of the sandbox.
+        events: The audit log of one sandbox, or of all. What is not a TCP connection, names that were not resolved, and hosts
+            that no rule can name, are left out.
+        rules: Returns all rules that a sandbox has; called once a sandbox.
     """
     from irons_policy.decide import decide
     from irons_policy.hostnames import HostError, canonical_host
     from irons_policy.patterns import PatternError, read_pattern
     from irons_policy.policy import Policy
 
-    policy = Policy("deny", tuple(rules))
+    @cache
+    def policy_of(sandbox: str) -> Policy:
+        return Policy("deny", tuple(rules(sandbox)))
 
     @cache
-    def wanted(text: str, port: int) -> str | None:
+    def wanted(text: str, port: int, sandbox: str) -> str | None:
         """The pattern that would cover it; None where a rule does, or none can."""
         try:
             host = canonical_host(text)
             pattern = read_pattern(narrowest(host.text, port)).text
         except (HostError, PatternError):
             return None
-        return pattern if decide(policy, host, port).rule is None else None
+        return pattern if decide(policy_of(sandbox), host, port).rule is None else None
 
     seen: dict[str, _Seen] = {}
     for event in events:
         if event.protocol not in _TCP or "unresolved" in (event.outcome, event.cause):
             continue
         port = event.port or HTTPS
-        pattern = wanted(event.host, port)
+        pattern = wanted(event.host, port, event.sandbox)
         if pattern is not None:
             seen.setdefault(pattern, _Seen()).add(event, port)
     found = [

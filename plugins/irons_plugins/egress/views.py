@@ -5,35 +5,69 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from irons.text import clean
+from irons.words import mode_word
 
 if TYPE_CHECKING:
     from irons.client.models.egress import ModeInfo
     from irons_plugins.egress.rows import Change, Drift, PolicyRow
 
-_DONE = {"allow": "allowed", "deny": "denied", "": "no longer in a list"}
+_DONE = {"allow": "allowed", "deny": "denied"}
+_MODES = {
+    "warn": "what no rule allows passes, and is logged",
+    "deny": "what no rule allows is blocked",
+}
 _SIGNS = {"added": "+", "removed": "-", "changed": "~"}
-_VERDICTS = {"allowed": "ALLOWED", "blocked": "DENIED", "warn": "WOULD-DENY"}
+
+
+def followed(followers: int | None) -> str:
+    """Return how many sandboxes follow a change for all of them; nothing where that is not known."""
+    if followers is None:
+        return ""
+    return (
+        " (1 follows it)" if followers == 1 else f" ({followers} follow it)" if followers else " (none yet)"
+    )
 
 
 def change(row: Change) -> str:
-    """Return what a rule does from now on, in one line."""
-    where = f" for {clean(row.sandbox)}" if row.sandbox else ""
+    """Return what a rule does from now on, and for which sandboxes, in one line."""
+    where = f" for {clean(row.sandbox or 'all sandboxes')}{followed(row.followers)}"
+    if not row.list:
+        return f"the rule {clean(row.pattern)} is removed{where}{_cut(row)}."
     before = "" if row.changed else " already"
-    cut = f" ({row.cut} live connection{'s' if row.cut != 1 else ''} cut)" if row.cut else ""
     covers = f" {clean(row.covers)}" if row.covers else ""
-    return f"{clean(row.pattern)} is{before} {_DONE.get(row.list, clean(row.list))}{where}{cut}.{covers}"
+    return (
+        f"{clean(row.pattern)} is{before} {_DONE.get(row.list, clean(row.list))}{where}{_cut(row)}.{covers}"
+    )
+
+
+def _cut(row: Change) -> str:
+    return f" ({row.cut} live connection{'s' if row.cut != 1 else ''} cut)" if row.cut else ""
 
 
 def mode(row: ModeInfo) -> str:
     """Return the mode, and after it the sandboxes that have another."""
     source = f" ({clean(row.source)})" if row.sandbox else ""
+    return f"{clean(row.mode)}{source}{_but(row)}"
+
+
+def mode_told(row: ModeInfo) -> str:
+    """Return a mode that a person asked for: what it is called, for which sandboxes, and the exceptions."""
+    inherited = ", as all sandboxes" if row.sandbox and row.source != "sandbox" else ""
+    return f"{mode_word(clean(row.mode))} for {clean(row.sandbox or 'all sandboxes')}{inherited}{_but(row)}"
+
+
+def mode_set(row: ModeInfo) -> str:
+    """Return a mode that was just set, for which sandboxes, and what it does."""
+    whom = clean(row.sandbox or "all sandboxes")
+    if row.sandbox and row.source != "sandbox":
+        whom += ", which follows all sandboxes"
+    does = f": {_MODES[row.mode]}" if row.mode in _MODES else ""
+    return f"the mode is {clean(row.mode)} for {whom}{followed(row.followers)}{_but(row)}{does}"
+
+
+def _but(row: ModeInfo) -> str:
     differs = ", ".join(f"{clean(name)}: {clean(other)}" for name, other in row.differs.items())
-    return f"{clean(row.mode)}{source}" + (f" (but {differs})" if differs else "")
-
-
-def verdict(value: object) -> str:
-    """Return a verdict's word."""
-    return _VERDICTS.get(str(value), str(value))
+    return f" (but {differs})" if differs else ""
 
 
 def live(value: object) -> object:
@@ -55,7 +89,7 @@ def live(value: object) -> object:
 def drift(row: Drift) -> str:
     """Return one difference as a line."""
     if row.change == "mode":
-        return f"mode: {clean(row.before) or 'as the account'} -> {clean(row.pattern)}"
+        return f"mode: {clean(row.before) or 'as all sandboxes'} -> {clean(row.pattern)}"
     private = f" --private {clean(','.join(row.private))}" if row.private else ""
     note = f"  # {clean(row.note)}" if row.note else ""
     before = f" (now {clean(row.before)})" if row.before else ""

@@ -250,6 +250,6 @@ def _say_open(ctx: Context, name: str, count: int) -> None:
         return
     these = name if count == 1 else f"these {count} sandboxes"
     ctx.progress(
-        f"egress mode is warn: {these} can reach anything, and it is logged; "
-        f"irons egress lock {name} closes {'it' if count == 1 else name}, irons egress mode deny closes all"
+        f"the egress mode is warn (log only): {these} can reach anything, and it is logged; "
+        f"irons egress lock {name} closes {'it' if count == 1 else name}, irons egress mode deny --all closes all"
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from irons.ending import ending, near
 from irons.text import clean, size_text
+from irons.words import mode_word
 
 if TYPE_CHECKING:
     from irons.client.api import Sandbox
@@ -116,12 +117,14 @@ def facts(metadata: Mapping[str, object]) -> dict[str, str]:
         ):
             continue
         told = [_sized(key, str(metadata[key]))]
+        if key == "egress":
+            told = [mode_word(told[0])]
         if f"{key}_used" in metadata:
             told.append(f"{_sized(key, str(metadata[f'{key}_used']))} used")
         if f"{key}_note" in metadata:
             told.append(str(metadata[f"{key}_note"]))
         if key == "egress":
-            told.append("its own mode" if "mode" in metadata else "the account's mode")
+            told.append("its own mode" if "mode" in metadata else "as all sandboxes")
         shown[key.replace("_", " ")] = told[0] + (f" ({'; '.join(told[1:])})" if told[1:] else "")
     return shown
 

@@ -198,6 +198,54 @@ def test_a_sandbox_may_have_a_mode_of_its_own(tmp_path: Path) -> None:
     run(work())
 
 
+def test_a_change_for_all_says_how_many_follow_it(tmp_path: Path) -> None:
+    """Rules for all count every sandbox, a mode for all those without one of their own; a change of one counts none."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            for name, mode in (("one", None), ("two", None), ("own", "warn")):
+                await lab.create(name, mode=mode)
+            changes: tuple[tuple[str, str, dict[str, Any], int], ...] = (
+                ("POST", "/allow", {"domain": "a.test"}, 3),
+                ("POST", "/deny", {"domain": "b.test"}, 3),
+                ("POST", "/remove", {"domains": ["a.test"]}, 3),
+                ("PUT", "", {"rules": []}, 3),
+                ("PUT", "/mode", {"mode": "deny"}, 2),
+            )
+            for method, path, body, followers in changes:
+                assert (await _json(lab, method, f"/egress{path}", json=body))["followers"] == followers
+                answer = await _json(lab, method, f"/sandboxes/one/egress{path}", json=body)
+                assert "followers" not in answer
+
+    run(work())
+
+
+def test_a_sandbox_that_does_not_exist_has_no_policy(tmp_path: Path) -> None:
+    """Every route of a sandbox's rules, and a check for one, is 404 for a name that nothing has; nothing is stored."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            before = await _json(lab, "GET", "/egress")
+            for method, path, body in (
+                ("GET", "", None),
+                ("PUT", "", {"mode": "deny", "rules": []}),
+                ("POST", "/allow", {"domain": "a.test"}),
+                ("POST", "/deny", {"domain": "a.test"}),
+                ("POST", "/remove", {"domains": ["a.test"]}),
+                ("DELETE", "/rules?domain=a.test", None),
+                ("GET", "/mode", None),
+                ("PUT", "/mode", {"mode": "deny"}),
+            ):
+                answer = await lab.client.request(method, f"/sandboxes/gone/egress{path}", json=body)
+                assert answer.status_code == 404, path
+                assert "gone" in answer.json()["error"]
+            for path in ("/egress/check?host=a.test&sandbox=gone", "/sandboxes/gone/audit/egress"):
+                assert (await lab.client.get(path)).status_code == 404, path
+            assert await _json(lab, "GET", "/egress") == before
+
+    run(work())
+
+
 def test_a_policy_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     """PUT says what it adds, removes and changes; a dry run says the same and changes nothing; one bad entry stops all."""
 

@@ -56,7 +56,7 @@ def test_a_deny_rule_is_told_with_the_command_that_finds_it(shared: Stand, scope
     """A rule of the sandbox's own is not the account's: the command names the sandbox, on the page and for programs."""
     shared.policy("deny", [WEB, {"pattern": EVIL, "list": "deny", "scope": scope}])
     allow = f"irons egress allow {EVIL} --sandbox box"
-    command = allow if where else f"irons egress remove {EVIL} && {allow}"
+    command = allow if where else f"irons egress remove {EVIL} --all && {allow}"
     page = shared.http(EVIL, GET.format(EVIL)).decode()
     assert page.endswith(f"irons: {command}\n")
     seen = shared.http("irons.internal", "GET / HTTP/1.1\nHost: irons.internal\n\n")

@@ -118,11 +118,13 @@ class RulesChanged(NamedTuple):
         rules: The rules that it put or removed.
         cut: Live connections that it cut.
         mode: The mode that applies to them; empty where the server does not say.
+        followers: How many sandboxes a change for all of them is for; None for a change of one, or where the server does not say.
     """
 
     rules: tuple[RuleChanged, ...]
     cut: int = 0
     mode: str = ""
+    followers: int | None = None
 
     @classmethod
     def of(cls, answer: Mapping[str, Any], patterns: Sequence[str]) -> RulesChanged:
@@ -139,7 +141,8 @@ class RulesChanged(NamedTuple):
             )
             for row, pattern in zip(rows, patterns, strict=True)
         )
-        return cls(tuple(rules), count_of(answer.get("cut")), text_of(answer.get("mode")))
+        mode, followers = text_of(answer.get("mode")), whole_of(answer.get("followers"))
+        return cls(tuple(rules), count_of(answer.get("cut")), mode, followers)
 
 
 class NewPolicy(TypedDict, total=False):
@@ -164,12 +167,14 @@ class PolicyDiff(NamedTuple):
         removed: Rules that went.
         changed: Rules of which something else than the pattern changed, as they are then.
         cut: Live connections that it cut.
+        followers: How many sandboxes a policy of all of them is for, as in `RulesChanged`.
     """
 
     added: tuple[ListedRule, ...] = ()
     removed: tuple[ListedRule, ...] = ()
     changed: tuple[ListedRule, ...] = ()
     cut: int = 0
+    followers: int | None = None
 
     @classmethod
     def of(cls, answer: Mapping[str, Any]) -> PolicyDiff:
@@ -177,7 +182,8 @@ class PolicyDiff(NamedTuple):
         added, removed, changed = (
             tuple(map(ListedRule.of, rows_of(answer, kind))) for kind in ("added", "removed", "changed")
         )
-        return cls(added, removed, changed, count_of(answer.get("cut")))
+        cut, followers = count_of(answer.get("cut")), whole_of(answer.get("followers"))
+        return cls(added, removed, changed, cut, followers)
 
 
 class ModeInfo(NamedTuple):
@@ -188,12 +194,14 @@ class ModeInfo(NamedTuple):
         sandbox: Whose it is; None for all sandboxes'.
         source: Where a sandbox has it from: `sandbox` for one of its own, else `account`.
         differs: Sandboxes whose own mode is another, with that mode.
+        followers: How many sandboxes follow a mode that was just set for all of them; None otherwise.
     """
 
     mode: str
     sandbox: str | None = None
     source: str = "account"
     differs: Mapping[str, str] = {}
+    followers: int | None = None
 
     @classmethod
     def of(cls, answer: Mapping[str, Any], sandbox: str | None) -> ModeInfo:
@@ -213,17 +221,22 @@ class ModeChanged(NamedTuple):
         mode: The mode that applies then; empty where the server does not say.
         changed: False where it was that mode already.
         cut: Live connections that it cut.
+        followers: How many sandboxes follow a mode of all of them, as in `RulesChanged`.
     """
 
     mode: str = ""
     changed: bool = True
     cut: int = 0
+    followers: int | None = None
 
     @classmethod
     def of(cls, answer: Mapping[str, Any]) -> ModeChanged:
         """Read an answer of `PUT …/egress/mode`."""
         return cls(
-            text_of(answer.get("mode")), answer.get("changed") is not False, count_of(answer.get("cut"))
+            text_of(answer.get("mode")),
+            answer.get("changed") is not False,
+            count_of(answer.get("cut")),
+            whole_of(answer.get("followers")),
         )
 
 

@@ -40,10 +40,15 @@ _CHANGED_RULE: dict[str, Schema] = {
     "list": {"type": "string", "enum": list(LISTS)},
     "changed": {"type": "boolean"},
 }
+_FOLLOWERS: Schema = {
+    "type": "integer",
+    "description": "For all sandboxes: how many there are that follow what was changed.",
+}
 _RULE_ANSWER: Schema = {
     "type": "object",
     "properties": {
         **_CHANGED_RULE,
+        "followers": _FOLLOWERS,
         "cut": {"type": "integer"},
         "mode": _SHOWN_MODE,
         "rules": {"type": "array", "items": {"type": "object", "properties": _CHANGED_RULE}},
@@ -65,6 +70,7 @@ _DIFFERENCE: Schema = {
     "properties": {
         **{name: {"type": "array", "items": SHOWN_RULE} for name in ("added", "removed", "changed")},
         "cut": {"type": "integer"},
+        "followers": _FOLLOWERS,
     },
 }
 _DECISION: Schema = {
@@ -124,6 +130,7 @@ async def replace_rules(call: ApiCall) -> Mapping[str, Any]:
             for kind in ("added", "removed", "changed")
         },
         "cut": cut,
+        **await _followers(call, of_mode=False),
     }
 
 
@@ -160,7 +167,12 @@ async def set_mode(call: ApiCall) -> Mapping[str, Any]:
     """PUT …/egress/mode."""
     _account_has_a_mode(call)
     done = await call.plane.egress.set_mode(_name(call), call.body["mode"], dry=_dry(call))
-    return {"mode": done.mode, "changed": done.changed, "cut": done.cut}
+    return {
+        "mode": done.mode,
+        "changed": done.changed,
+        "cut": done.cut,
+        **await _followers(call, of_mode=True),
+    }
 
 
 async def check_host(call: ApiCall) -> Mapping[str, Any]:
@@ -268,7 +280,7 @@ ROUTES = (
         "/mode",
         set_mode,
         "Set the mode; null lets a sandbox follow the account.",
-        {"type": "object", "properties": {"mode": _SHOWN_MODE}},
+        {"type": "object", "properties": {"mode": _SHOWN_MODE, "followers": _FOLLOWERS}},
         body=record({"mode": optional(_MODE)}, required=("mode",)),
         query={"dry_run": _DRY_RUN},
     ),
@@ -291,12 +303,19 @@ ROUTES = (
 
 async def _put(call: ApiCall, listed: ListName) -> Mapping[str, Any]:
     rules = await asyncio.to_thread(rules_to_put, call.body, listed)
-    return _done(call.body, await call.plane.egress.put(_name(call), rules, dry=_dry(call)))
+    done = _done(call.body, await call.plane.egress.put(_name(call), rules, dry=_dry(call)))
+    return {**done, **await _followers(call, of_mode=False)}
 
 
 async def _remove(call: ApiCall, given: Mapping[str, Any]) -> Mapping[str, Any]:
     patterns = await asyncio.to_thread(patterns_to_remove, given)
-    return _done(given, await call.plane.egress.remove(_name(call), patterns, dry=_dry(call)))
+    done = _done(given, await call.plane.egress.remove(_name(call), patterns, dry=_dry(call)))
+    return {**done, **await _followers(call, of_mode=False)}
+
+
+async def _followers(call: ApiCall, *, of_mode: bool) -> Mapping[str, Any]:
+    """How many sandboxes a change for all of them is for; nothing for a change of one."""
+    return {} if _name(call) else {"followers": await call.plane.egress.followers(of_mode=of_mode)}
 
 
 def _done(given: Mapping[str, Any], done: PolicyChange) -> Mapping[str, Any]:

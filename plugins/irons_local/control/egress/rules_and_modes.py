@@ -174,6 +174,14 @@ class Egress:
 
         return await self._store.read(work)
 
+    async def followers(self, *, of_mode: bool) -> int:
+        """Count the sandboxes that a change for all sandboxes is for: with `of_mode` those without a mode of their own."""
+
+        def work(connection: sqlite3.Connection) -> int:
+            return sandboxes.count(connection, following=of_mode)
+
+        return await self._store.read(work)
+
     async def put(self, name: str | None, rules: Sequence[Rule], *, dry: bool = False) -> PolicyChange:
         """Add rules, each in place of the one with its pattern if there is one: all of them, or none.
 
@@ -489,9 +497,9 @@ def _removed(connection: sqlite3.Connection, sandbox: StoredSandbox | None, patt
     """Remove a rule; gives the list it was in."""
     listed = rulebook.remove(connection, _identity(sandbox), pattern)
     if listed is None:
-        where = "the account" if sandbox is None else sandbox.name
-        scope = "" if sandbox is None else f" --sandbox {sandbox.name}"
-        raise missing(f"{where} has no rule {pattern}", f"irons egress list{scope} shows what there is")
+        where = "all sandboxes" if sandbox is None else sandbox.name
+        scope = "--all" if sandbox is None else f"--sandbox {sandbox.name}"
+        raise missing(f"there is no rule {pattern} for {where}", f"irons egress list {scope} shows the rules")
     return listed
 
 

@@ -180,6 +180,12 @@ def all_of(connection: sqlite3.Connection) -> list[StoredSandbox]:
     return [_sandbox(row) for row in connection.execute(sql)]
 
 
+def count(connection: sqlite3.Connection, *, following: bool) -> int:
+    """Count all sandboxes; with `following` only those that follow the account's mode."""
+    where = " WHERE mode IS NULL" if following else ""
+    return int(connection.execute(f"SELECT count(*) FROM sandboxes{where}").fetchone()[0])  # noqa: S608 (text of ours)
+
+
 def find(connection: sqlite3.Connection, name: str) -> StoredSandbox | None:
     """The sandbox of a name or an id, if there is one."""
     sql = f"SELECT {_COLUMNS} FROM sandboxes WHERE name = ? OR id = ?"  # noqa: S608 (names of ours)

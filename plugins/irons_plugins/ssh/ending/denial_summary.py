@@ -81,11 +81,11 @@ class Refusals:
         try:
             found = self.found()
         except IronsError as error:
-            self._ctx.progress(f"irons: egress refusals cannot be shown: {error.message}")
+            self._ctx.progress(f"irons: egress denials cannot be shown: {error.message}")
             return
         if found is None:
             return
-        self._list(found.refused, "egress refused {} while it ran:")
+        self._list(found.refused, "egress denied {} while it ran:")
         self._list(found.unreachable, "egress let {} through that reached no server:")
         for line in found.unrecorded:
             self._ctx.progress(f"irons: {line}")

@@ -75,7 +75,7 @@ def told(name: str, seconds: float, connections: int, refused: int) -> str:
     parts = [_duration(seconds), f"{connections:,} connection{'s' if connections != 1 else ''}"]
     if not refused:
         return ", ".join(parts)
-    return f"{', '.join(parts)}, {refused:,} refused: irons audit why {name}"
+    return f"{', '.join(parts)}, {refused:,} denied: irons audit why {name}"
 
 
 def _duration(seconds: float) -> str:
