@@ -132,6 +132,22 @@ def test_denials_count_from_the_beginning_of_the_prompt(looker: Looker, fake: Fa
     looker.until(lambda: looker.refresher.outlook.denied == 5)
 
 
+def test_denials_count_repeats_of_what_was_read(looker: Looker, fake: FakeApi) -> None:
+    """A refusal whose count grows after it was read counts in full; what ended otherwise, and what is older, changes nothing."""
+    old = fake.record("old.example", "agent-1", allowed=False)
+    looker.refresher.start()
+    looker.until(lambda: looker.refresher.outlook.denied == 0)
+    folded = fake.record("a.example", "agent-1", allowed=False)
+    passed = fake.record("b.example", "agent-1")
+    looker.until(lambda: looker.refresher.outlook.denied == 1)
+    fake.change(old, count=9)
+    fake.change(passed, outcome="reached")
+    fake.change(folded, count=5)
+    looker.until(lambda: looker.refresher.outlook.denied == 5)
+    fake.change(folded, count=12)
+    looker.until(lambda: looker.refresher.outlook.denied == 12)
+
+
 @pytest.mark.slow
 def test_a_plain_server_is_asked_for_each_sandbox(looker: Looker, fake: FakeApi) -> None:
     """A server with no log of all sandboxes together tells of denials all the same; one without a list shows no states."""

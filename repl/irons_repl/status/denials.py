@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from irons.client.cursor import Counted, Cursor
 from irons.errors import IronsError, Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from irons.client.api import Api
+    from irons.client.api import Api, Event
 
 PAGES = 50
 """Pages that one look reads of one log; the rest is read at the next."""
@@ -23,7 +24,8 @@ class Denials:
 
     def __init__(self) -> None:
         """Begin where the logs are at the first look."""
-        self._read: dict[str | None, int] = {}
+        self._read: dict[str | None, Cursor] = {}
+        self._counted = Counted()
         self._together = True
         self.count: int | None = None
 
@@ -50,25 +52,35 @@ class Denials:
 
     def _one(self, api: Api, sandbox: str | None) -> None:
         if sandbox not in self._read:
-            self._read[sandbox] = _end(api, sandbox)
+            self._read[sandbox] = _at_the_end(api, sandbox)
             self.count = self.count or 0
             return
+        cursor = self._read[sandbox]
         for _ in range(PAGES):
-            token = self._read[sandbox]
-            page = api.audit(sandbox, token)
-            self.count = (self.count or 0) + sum(event.count for event in page.events if not event.allowed)
-            if not page.events or page.token in (0, token):
+            token = cursor.token
+            page = cursor.read()
+            # A repeated refusal is an event that was read before, with a higher count.
+            grown = sum(self._counted.change(event, _refused(event)) for event in page.changed)
+            new = sum(self._counted.add(event, _refused(event)) for event in page.events)
+            self.count = (self.count or 0) + grown + new
+            if not page.events or cursor.token == token:
                 return
-            self._read[sandbox] = page.token
 
 
-def _end(api: Api, sandbox: str | None) -> int:
-    """The token of a log's end: that of its newest event, where the server takes a limit; else every page is read."""
-    token = 0
-    page = api.audit(sandbox, limit=1)
+def _refused(event: Event) -> int:
+    """Return how many refusals an event stands for."""
+    return 0 if event.allowed else event.count
+
+
+def _at_the_end(api: Api, sandbox: str | None) -> Cursor:
+    """Return a cursor at a log's end: at its newest event, where the server takes a limit; else every page is read."""
+    cursor = Cursor(api, sandbox)
+    page = cursor.read(limit=1)
     for _ in range(PAGES):
-        if not page.events or page.token in (0, token):
+        token = cursor.token
+        if not page.events or not token:
             break
-        token = page.token
-        page = api.audit(sandbox, token)
-    return token
+        page = cursor.read()
+        if cursor.token == token:
+            break
+    return cursor

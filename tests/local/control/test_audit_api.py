@@ -15,6 +15,10 @@ from irons_local import times
 from irons_local.control.api import audit as routes_audit
 from irons_local.control.audit import log
 from irons_local.control.audit.events import NEWEST
+from irons_local.gateway.record.folding import Folder
+from irons_local.gateway.record.journal import Journal
+from irons_local.gateway.record.refusal import Refusal
+from irons_policy.causes import Cause
 
 RUN = "1700000000000000-4242-0"
 
@@ -190,6 +194,75 @@ def test_a_poll_is_told_of_what_changed(tmp_path: Path) -> None:
             # What comes after the token is reported as an event.
             assert "changed" not in await _read(lab, **{**asked, "pageToken": 1})
             writer.close()
+
+    run(work())
+
+
+@pytest.mark.slow
+def test_changes_of_one_sandbox_keep_no_other_waiting(tmp_path: Path) -> None:
+    """A held poll of one sandbox is answered with its change, however many changes of another sandbox come first."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            cells = {name: (await lab.create(name))["id"] for name in ("box", "loud")}
+            writer = Writer(lab)
+            for number, name in enumerate(("box", "loud", "loud", "loud", "loud")):
+                await writer.attempt(cells[name], f"h{number}.test")
+            first = await _read(lab, changes=2**63 - 1, wait=0)
+            asked = {"pageToken": first["page_token"], "changes": first["change_token"], "page_size": 2}
+            closed = {"kind": "close", "outcome": "reached", "duration_ms": 7}
+            for conn in (2, 3, 4, 5):
+                lab.write_log(RUN, {**closed, "cell": cells["loud"], "conn": conn})
+            lab.write_log(RUN, {**closed, "cell": cells["box"], "conn": 1})
+            answer = await asyncio.wait_for(_read(lab, "/sandboxes/box/audit/egress", **asked, wait=60), 30)
+            assert [event["id"] for event in answer["changed"]] == [1]
+            writer.close()
+
+    run(work())
+
+
+@pytest.mark.slow
+def test_a_reader_counts_what_the_gateway_folds(tmp_path: Path) -> None:
+    """Repeats that the gateway folds into an event after it was read reach who reads on: connections, and what is only counted."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            cell = (await lab.create("box"))["id"]
+            journal = Journal(
+                lab.places.gateway / "audit",
+                lambda name: told.append(asyncio.ensure_future(link.send({"op": "audit", "run": name}))),
+            )
+            told: list[asyncio.Future[None]] = []
+            link = lab.gateway.link
+            folder = Folder(asyncio.get_running_loop(), journal)
+            first = await _read(lab, changes=2**63 - 1)
+            place = {"pageToken": first.get("page_token", 0), "changes": first["change_token"]}
+            counts: dict[int, int] = {}
+
+            async def read_until(total: int) -> None:
+                while sum(counts.values()) < total:
+                    page = await _read(lab, **place, wait=60)
+                    counts.update((event["id"], event["count"]) for event in page["events"])
+                    counts.update((event["id"], event["count"]) for event in page.get("changed", ()))
+                    place["pageToken"] = page.get("page_token", place["pageToken"])
+                    place["changes"] = page.get("change_token", place["changes"])
+
+            refused = Refusal("evil.test", 80, "http", "deny", None, "no rule allows it", Cause.UNCOVERED)
+            folder.refused(cell, refused, journal.open(cell, host="evil.test"))
+            await read_until(1)
+            for _ in range(11):
+                folder.refused(cell, refused, journal.open(cell, host="evil.test"))
+            await read_until(12)
+            for _ in range(5):
+                folder.refused(cell, refused._replace(protocol="udp", port=53))
+            # The last of them is in the log when the second of the fold is over.
+            await read_until(17)
+            assert sorted(counts.values()) == [5, 12]
+            read = await _read(lab)
+            assert {event["id"]: event["count"] for event in read["events"]} == counts
+            folder.flush()
+            journal.close()
+            await asyncio.gather(*told)
 
     run(work())
 

@@ -8,16 +8,23 @@ from typing import NamedTuple
 from irons_local.times import now
 
 MOST = 1_000
-"""Changed events that are remembered of each sandbox."""
+"""ChangedEvents events that are remembered of each sandbox."""
 MOST_SUBJECTS = 256
 """Sandboxes of which changes are remembered: those that changed last."""
 
 
 class ChangedEvents(NamedTuple):
-    """Events that changed after a cursor, and the cursor of who knows them."""
+    """Events that changed after a cursor.
+
+    Attributes:
+        events: their ids, the earliest change first.
+        cursor: the cursor of a reader that knows them.
+        more: whether there may be more after that cursor.
+    """
 
     events: Sequence[int]
     cursor: int
+    more: bool = False
 
 
 class Changes:
@@ -63,6 +70,5 @@ class Changes:
             if len(found) == before:
                 break
         found = sorted(found)[:size]
-        return ChangedEvents(
-            [event for _, event in found], found[-1][0] if len(found) == size else self._last
-        )
+        more = len(found) == size
+        return ChangedEvents([event for _, event in found], found[-1][0] if more else self._last, more)
