@@ -92,10 +92,9 @@ def watch(api: FakeApi, env: dict[str, str]) -> str:
         [sys.executable, "-m", "irons", "watch", "agent-42"], env, columns=COLUMNS, rows=ROWS
     ) as screen:
         screen.until("pypi.org")
-        for _ in range(3):
+        while "▸ ? telemetry.example" not in screen.text:
             screen.send("\x1b[B")
             settle(screen)
-        screen.until("▸ telemetry.example")
         return svg(screen, "irons audit watch agent-42")
 
 

@@ -48,8 +48,9 @@ def irons_commands() -> list[Command]:
                 ALL_SANDBOXES,
             ),
             pace="terminal",
-            about="The keys: a allows the chosen host, d denies it (for the one sandbox that is watched, else for all), arrows choose, "
-            "space holds the picture, q leaves.",
+            about="Hosts that were refused, or would be, and that no rule decides come first. a allows the chosen host, d denies it, u "
+            "undoes the last change: each shows the rule and its scope (the sandbox that is watched, else all) and asks. Enter shows an "
+            "event, / filters, s sorts, Tab switches to the log, ? shows all keys, q leaves.",
             examples=("irons audit watch", "irons audit watch agent-1"),
             exits=(3, 4, 6),
             aliases=(("watch",),),

@@ -28,7 +28,7 @@ def terminal(person: Person) -> Iterator[Open]:
         yield opened
 
 
-def test_a_day_in_the_prompt(terminal: Open, sandbox: str) -> None:
+def test_a_day_in_the_prompt(terminal: Open, person: Person, sandbox: str) -> None:
     """Choose a sandbox, enter it, run something in it, see what it tried, allow it, deny the rest."""
     screen = terminal()
     screen.until("WARN: nothing is blocked")
@@ -49,8 +49,14 @@ def test_a_day_in_the_prompt(terminal: Open, sandbox: str) -> None:
     screen.until("no rule allows nobody.example.test")
     screen.until("1 denied")
     screen.send("watch\r")
-    screen.until(r"▸ nobody\.example\.test")
-    screen.send("a")
+    screen.until(r"▸ \? nobody\.example\.test")
+    # What the gateway folds into an event that is on the screen already counts.
+    again = "for n in 1 2 3 4 5 6; do curl -s http://nobody.example.test/; done; true"
+    person.ok("exec", sandbox, "--", again)
+    screen.until(r"▸ \? nobody\.example\.test +7 ")
+    screen.press_until("a", f"allow nobody.example.test for {sandbox}")
+    screen.until("y/n")
+    screen.send("y")
     screen.until(f"allowed for {sandbox}: nobody.example.test")
     screen.send("q")
     screen.until(rf"{sandbox} irons>")

@@ -123,6 +123,17 @@ class Terminal:
                 raise AssertionError(f"the program ended before {wanted!r}; the screen:\n{self.text}")
         return self.text
 
+    def press_until(self, key: str, wanted: str) -> str:
+        """Press a key again and again until the screen matches, for a program that ignores keys for a while."""
+
+        def there() -> bool:
+            if re.search(wanted, self.text) is None:
+                self.send(key)
+                self.read(0.3)
+            return re.search(wanted, self.text) is not None
+
+        return self.until(there)
+
     def ended(self, patience: float = PATIENCE) -> int:
         """Wait for the program to end and return its exit code."""
         deadline = time.monotonic() + patience

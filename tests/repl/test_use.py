@@ -60,6 +60,7 @@ SCOPED = [
     "egress export",
     "egress diff FILE",
     "egress apply FILE",
+    "audit",
     "audit egress",
     "audit egress --follow",
     "audit watch",

@@ -14,25 +14,95 @@ from tests.repl.terminal import Terminal
 Open = Callable[..., Terminal]
 
 
-def test_it_shows_what_happens_and_allows_with_one_key(terminal: Open, fake: FakeApi) -> None:
-    """Events come as they happen; the selected host is denied and allowed by a key; q leaves and the screen is as it was."""
+def decide(screen: Terminal, key: str, question: str) -> None:
+    """Press a key until its question is in the foot line, and wait until it can be answered."""
+    screen.press_until(key, question)
+    screen.until("y/n")
+
+
+def test_it_shows_what_happens_and_allows_after_asking(terminal: Open, fake: FakeApi) -> None:
+    """Events come as they happen; the chosen host is denied and allowed by a key and a yes, and that is undone; q leaves."""
     fake.record("pypi.org", "agent-1", verdict="allowed")
     screen = terminal("audit", "watch")
     before = screen.modes()
-    screen.until(r"▸ pypi\.org")
-    fake.record("evil.example", "agent-1", allowed=False, verdict="blocked", reason="no rule allows it")
-    screen.until(r"DENIED +agent-1 +evil\.example:443 +no rule allows it")
+    screen.until(r"▸ \+ pypi\.org")
+    fake.record("evil.test", "agent-1", allowed=False, verdict="blocked", reason="no rule allows it")
+    screen.until(r"DENIED +agent-1 +evil\.test:443 +no rule allows it")
     screen.until("1 allowed  1 denied")
-    screen.send("\x1b[B")
-    screen.until(r"▸ evil\.example|▸ pypi\.org")
-    screen.send("jka")
-    screen.until("allowed: ")
-    screen.send("d")
-    screen.until("denied: .*mode warn blocks nothing yet")
+    screen.until(r"  \? evil\.test")
+    screen.until(r"1 undecided")
+    screen.send("\x1b[A")
+    screen.until(r"▸ \? evil\.test")
+    decide(screen, "a", r"allow evil\.test for all sandboxes\?")
+    assert "evil.test" not in {rule["pattern"] for rule in fake.rules}
+    screen.send("y")
+    screen.until(r"allowed for all sandboxes: evil\.test; u undoes it")
+    assert fake.rules[-1] == {"pattern": "evil.test", "list": "allow"}
+    screen.until(r"▸ \+ evil\.test")
+    decide(screen, "d", r"deny evil\.test for all sandboxes\?")
+    screen.send("y")
+    screen.until("denied for all sandboxes: .*mode warn blocks nothing yet")
+    screen.until(r"▸ - evil\.test")
+    decide(screen, "u", r"undo: allow evil\.test for all sandboxes, as before\?")
+    screen.send("y")
+    screen.until("undone for all sandboxes")
+    screen.until(r"▸ \+ evil\.test")
     screen.send("q")
     assert screen.ended() == 0
     assert screen.modes() == before
     assert b"\x1b[?1049l" in screen.raw
+
+
+def test_pasted_text_decides_nothing(terminal: Open, fake: FakeApi) -> None:
+    """Neither a bracketed paste nor keys that come all at once change a rule."""
+    fake.record("evil.test", "agent-1", allowed=False, verdict="blocked")
+    screen = terminal("watch", "agent-1")
+    screen.until(r"▸ \? evil\.test")
+    screen.read(0.7)
+    screen.send("\x1b[200~ay\x1b[201~")
+    screen.until("Pasted text does nothing here")
+    screen.send("ayyyyjayku" * 3)
+    screen.until(lambda: "Pasted text" not in screen.text)
+    screen.read(0.7)
+    assert fake.sandboxes["agent-1"].rules == []
+    assert all(line.startswith("GET ") for line in fake.lines())
+
+
+def test_counts_grow_while_one_looks(terminal: Open, fake: FakeApi) -> None:
+    """A refusal that is repeated after it was shown counts in full: in the totals, in its host's bar, and in the log."""
+    folded = fake.record("evil.test", "agent-1", allowed=False, verdict="blocked")
+    screen = terminal("watch", "agent-1")
+    screen.until("0 allowed  1 denied")
+    fake.change(folded, count=5)
+    screen.until("0 allowed  5 denied")
+    screen.until(r"▸ \? evil\.test +5 ")
+    screen.until(r"evil\.test:443 \(5 times\)")
+
+
+@pytest.mark.parametrize("columns", [40, 80, 100, 200])
+def test_every_screen_fits(terminal: Open, fake: FakeApi, columns: int) -> None:
+    """Hosts, log, an event as a whole, filter and keys are drawn at each width, and every host can be reached."""
+    for number in range(60):
+        fake.record(
+            f"h{number}.test", "agent-1", allowed=False, verdict="blocked", cause="uncovered", port=8080
+        )
+    screen = terminal("watch", "agent-1", columns=columns, rows=24)
+    screen.until(r"▸ \? h59\.test:8080")
+    screen.send("\x1b[F")
+    screen.until(r"▸ \? h0\.test:8080")
+    screen.send("\r")
+    screen.until(r"cause +uncovered")
+    screen.until(r"to allow it +irons egress allow")
+    screen.send("q")
+    screen.until("h0.test:8080")
+    screen.send("/h1\r")
+    screen.until(lambda: "h19.test:8080" in screen.text and "h59.test:8080" not in screen.text)
+    screen.send("\t\x1b[A")
+    screen.until(r"log 10/11")
+    screen.send("?")
+    screen.until("undo the last change")
+    screen.send("q")
+    screen.until(lambda: "undo the last change" not in screen.text)
 
 
 def test_one_sandbox_is_watched_from_within_the_prompt(terminal: Open, fake: FakeApi) -> None:
@@ -43,9 +113,10 @@ def test_one_sandbox_is_watched_from_within_the_prompt(terminal: Open, fake: Fak
     screen.until("No connections yet")
     fake.record("a.example", "agent-2")
     fake.record("b.example", "agent-1", allowed=False, port=22)
-    screen.until(r"▸ b\.example:22")
+    screen.until(r"▸ \? b\.example:22")
     assert "a.example" not in screen.text
-    screen.send("a")
+    decide(screen, "a", r"allow b\.example:22 for agent-1\?")
+    screen.send("y")
     screen.until("allowed for agent-1: b.example:22")
     assert fake.sandboxes["agent-1"].rules == [{"pattern": "b.example:22", "list": "allow"}]
     screen.send("\x03")
@@ -105,7 +176,7 @@ def test_ctrl_z_suspends_the_view(terminal: Open, fake: FakeApi) -> None:
     screen.until(r"Stopped +irons watch")
     screen.send("fg\r")
     fake.record("later.example", "agent-1")
-    screen.until(r"▸ later\.example")
+    screen.until(r"▸ .* later\.example|▸ +later\.example")
     screen.send("q")
     screen.until(lambda: screen.line_of_cursor().endswith("here>"))
     screen.send("exit\r")

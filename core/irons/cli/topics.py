@@ -63,7 +63,7 @@ def _prompt() -> str:
   a > file  >> file  the output goes into a file; >> appends to it
   !command           the rest of the line is the system shell's
   use NAME           commands that name no sandbox mean this one; use --none clears it
-  watch              connections as they happen; a allows the chosen host, d denies it
+  watch              connections as they happen; a and d allow or deny the chosen host, ? shows the keys
   help, ?            help; exit, quit, Ctrl-D leave
 
 Quotes and backslashes are those of a POSIX shell; after an open quote or a last backslash the line continues on

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
+from irons_policy.event import LARGEST
+
 if TYPE_CHECKING:
     from typing import Unpack
 
     from irons.client.api import Api
-    from irons.client.models import AuditFilters, AuditPage
+    from irons.client.models.audit import AuditFilters, AuditPage
     from irons_policy.event import Event
 
-FROM_NOW = 2**63 - 1
+FROM_NOW = LARGEST
 """The cursor of changes of a reader that knows none yet."""
 
 REMEMBERED = 10_000

@@ -10,7 +10,8 @@ from irons.errors import IronsError, Unsupported
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from irons.client.api import Api, Event
+    from irons.client.api import Api
+    from irons_policy.event import Event
 
 PAGES = 50
 """Pages that one look reads of one log; the rest is read at the next."""

@@ -1,25 +1,27 @@
-"""The live view on the terminal, and its keys. The terminal is restored, also when the program is signalled to end."""
+"""The live view on the terminal. The terminal is restored, also when the program is signalled to end."""
 
 from __future__ import annotations
 
-import copy
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from prompt_toolkit.application import Application
 from prompt_toolkit.formatted_text import StyleAndTextTuples
-from prompt_toolkit.key_binding import KeyBindings
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.keys import Keys
 from prompt_toolkit.layout import FormattedTextControl, Layout, Window
 from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.styles import Style
 
 from irons.errors import IronsError, UsageError
 from irons_repl.run.signals import ended_by_signals
+from irons_repl.watch.changing import apply, read_standing, undo
 from irons_repl.watch.feed import Feed
 from irons_repl.watch.guard import given_back
-from irons_repl.watch.model import Model
-from irons_repl.watch.view import hosts_shown, picture
+from irons_repl.watch.state import Apply, CloseView, Effect, Undo, ViewState
+from irons_repl.watch.view import picture
 
 if TYPE_CHECKING:
     from irons.client.api import Api
@@ -29,6 +31,18 @@ if TYPE_CHECKING:
 STYLE = Style.from_dict(
     {"allowed": "ansigreen", "denied": "ansired", "warned": "ansiyellow", "dim": "ansibrightblack"}
 )
+
+REDRAWN = 0.25
+"""Seconds between two pictures where nothing happens: the list is put in order again, and questions become answerable."""
+
+NAMED = {
+    "enter": "enter",
+    "tab": "tab",
+    "escape": "escape",
+    "backspace": "backspace",
+    **dict.fromkeys(("c-c", "c-d", "up", "down", "pageup", "pagedown", "home", "end"), ""),
+}
+"""Keys that are no characters, with the names that the state knows them by; an empty one is the same."""
 
 
 def watch(ctx: Context, *, scope: Scope) -> None:
@@ -46,14 +60,13 @@ def watch(ctx: Context, *, scope: Scope) -> None:
 
 
 class WatchView:
-    """One open view."""
+    """One open view: it brings keys and news to the state, draws what that says, and has its effects done."""
 
     def __init__(self, api: Api, sandbox: str | None, *, colour: bool) -> None:
-        """Take the client and whose connections to show; None is everybody's."""
+        """Take the client and the sandbox whose connections to show; None is all."""
         self._api = api
         self._colour = colour
-        self._model = Model(sandbox)
-        self._held: Model | None = None
+        self._state = ViewState(sandbox)
         self._app: Application[IronsError | None] = Application(
             layout=Layout(Window(FormattedTextControl(self._fragments, show_cursor=False), wrap_lines=False)),
             key_bindings=self._keys(),
@@ -62,15 +75,18 @@ class WatchView:
             color_depth=None if colour else ColorDepth.DEPTH_1_BIT,
             erase_when_done=True,
             min_redraw_interval=0.05,
+            refresh_interval=REDRAWN,
         )
+        state = self._state
         self._feed = Feed(
             api,
             sandbox,
-            events=lambda events: self._soon(lambda: self._model.take(events)),
-            learned=lambda events: self._soon(lambda: self._model.learn(events)),
-            rotated=lambda text: self._soon(lambda: setattr(self._model, "rotated", text)),
-            mode=lambda mode: self._soon(lambda: setattr(self._model, "mode", mode)),
-            trouble=lambda text: self._soon(lambda: setattr(self._model, "trouble", text)),
+            events=lambda events: self._soon(lambda: state.model.take(events)),
+            learned=lambda events: self._soon(lambda: state.model.learn(events)),
+            rotated=lambda text: self._soon(lambda: setattr(state.model, "rotated", text)),
+            standing=lambda standing: self._soon(lambda: setattr(state, "standing", standing)),
+            mode=lambda mode: self._soon(lambda: setattr(state, "mode", mode)),
+            trouble=lambda text: self._soon(lambda: setattr(state, "trouble", text)),
             failed=lambda error: self._soon(lambda: self._app.exit(result=error)),
         )
 
@@ -106,65 +122,47 @@ class WatchView:
     def _fragments(self) -> StyleAndTextTuples:
         size = self._app.output.get_size()
         fragments: StyleAndTextTuples = []
-        for line in picture(self._shown, size.columns, size.rows, colour=self._colour):
+        for line in picture(self._state, size.columns, size.rows, time.monotonic(), colour=self._colour):
             fragments.extend(line)
             fragments.append(("", "\n"))
         return fragments[:-1]
 
     def _keys(self) -> KeyBindings:
         keys = KeyBindings()
-        actions: dict[str, Callable[[], None]] = {
-            **dict.fromkeys(("q", "escape", "c-d", "c-c"), self._leave),
-            **dict.fromkeys(("up", "k"), lambda: self._move(-1)),
-            **dict.fromkeys(("down", "j"), lambda: self._move(1)),
-            "a": lambda: self._rule("allow"),
-            "d": lambda: self._rule("deny"),
-            "space": self._pause,
-        }
         keys.add("c-z")(lambda event: event.app.suspend_to_background())
-        for key, action in actions.items():
-            keys.add(key, eager=True)(lambda _, action=action: action())
+        for key, name in NAMED.items():
+            keys.add(key, eager=True)(lambda _, name=name or key: self._press(name))
+        keys.add(Keys.Any)(self._typed)
+        keys.add(Keys.BracketedPaste)(lambda event: self._state.paste(event.data))
         return keys
 
-    def _leave(self) -> None:
-        if not self._app.is_done:
-            self._app.exit(result=None)
+    def _typed(self, event: KeyPressEvent) -> None:
+        if len(event.data) == 1 and event.data.isprintable():
+            self._press(event.data)
 
-    def _pause(self) -> None:
-        """Stop the display, or continue it; events are counted in between."""
-        if self._held is None:
-            self._held = copy.deepcopy(self._model)
-            self._held.paused = True
-        else:
-            self._model.selected, self._held = self._held.selected, None
+    def _press(self, key: str) -> None:
+        self._do(self._state.press(key, time.monotonic()))
 
-    @property
-    def _shown(self) -> Model:
-        """The model that the picture shows."""
-        return self._model if self._held is None else self._held
+    def _do(self, effect: Effect | None) -> None:
+        if isinstance(effect, CloseView):
+            if not self._app.is_done:
+                self._app.exit(result=None)
+        elif effect is not None:
+            threading.Thread(
+                target=self._change, args=(effect,), name="irons-watch-rule", daemon=True
+            ).start()
 
-    def _move(self, by: int) -> None:
-        self._shown.said = ""
-        self._shown.move(by, hosts_shown(self._app.output.get_size().rows))
-
-    def _rule(self, verb: str) -> None:
-        """Allow or deny the selected host: for the one sandbox that is watched, else for all; what came of it is shown."""
-        target = self._shown.selected
-        if target is None:
-            return
-        sandbox = self._model.sandbox
-        self._shown.said = f"{verb} {target} …"
-
-        def ask() -> None:
-            try:
-                answer = (self._api.allow if verb == "allow" else self._api.deny)(target, sandbox)
-            except IronsError as error:
-                told = error.message
+    def _change(self, effect: Apply | Undo) -> None:
+        """RuleEdit rules, in a thread of its own, and show what came of it."""
+        try:
+            if isinstance(effect, Apply):
+                text, change = apply(self._api, effect.proposal)
+                self._soon(lambda: self._state.done(text, change))
             else:
-                whom = f" for {sandbox}" if sandbox else ""
-                told = f"{'allowed' if verb == 'allow' else 'denied'}{whom}: {answer.rules[0].pattern}"
-                if verb == "deny" and answer.mode == "warn":
-                    told += "; mode warn blocks nothing yet"
-            self._soon(lambda: setattr(self._shown, "said", told))
-
-        threading.Thread(target=ask, name="irons-watch-rule", daemon=True).start()
+                undone = undo(self._api, effect.change)
+                self._soon(lambda: self._state.undone(undone.text, gone=undone.gone))
+            standing = read_standing(self._api, self._state.sandbox).standing
+            self._soon(lambda: setattr(self._state, "standing", standing))
+        except IronsError as error:
+            message = error.message
+            self._soon(lambda: self._state.done(message))

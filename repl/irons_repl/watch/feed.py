@@ -8,14 +8,17 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from irons.client.cursor import Cursor
 from irons.client.models.audit import Pages
 from irons.errors import AuthError, IronsError, NotFound, Unreachable, Unsupported
-from irons_repl.watch.model import LOST
+from irons_repl.status.mode_line import ModeFacts
+from irons_repl.watch.changing import Reading, read_standing
 
 if TYPE_CHECKING:
     from irons.client.api import Api
     from irons.client.models.audit import AuditPage
     from irons_policy.event import Event
+    from irons_repl.watch.standing import KnownRules
 
 WAIT = 5.0
 """Seconds that a server which can wait holds an answer until something happens."""
@@ -23,11 +26,14 @@ WAIT = 5.0
 PAUSE = 0.5
 """Seconds between two questions to a server that can't."""
 
-BACKLOG = 200
-"""Events from before that the view begins with."""
+BACKLOG = 10_000
+"""Events from before that the view begins with: hosts and totals are of these, and of all that come."""
+
+READ_AGAIN = 200
+"""Events of the last minutes that are read again at a server that tells no changes."""
 
 OPEN_FOR = 120.0
-"""Seconds for which the end of an event is looked for: longer than any wait for a server's answer."""
+"""Seconds for which events are read again at a server that tells no changes: longer than any wait for a server's answer."""
 
 MODE_EVERY = 5.0
 """Seconds between two looks at the mode."""
@@ -44,7 +50,8 @@ class Feed:
         events: Callable[[tuple[Event, ...]], None],
         learned: Callable[[tuple[Event, ...]], None],
         rotated: Callable[[str], None],
-        mode: Callable[[str], None],
+        standing: Callable[[KnownRules], None],
+        mode: Callable[[ModeFacts], None],
         trouble: Callable[[str], None],
         failed: Callable[[IronsError], None],
     ) -> None:
@@ -54,8 +61,9 @@ class Feed:
             api: The client.
             sandbox: Whose log; None is everybody's.
             events: Hears new events.
-            learned: Hears how earlier events ended, where they were not reached.
+            learned: Hears of events that were brought before and have changed since: they ended, or were repeated.
             rotated: Hears how many events from before were rotated out.
+            standing: Hears the rules, where they have changed.
             mode: Hears the egress mode.
             trouble: Hears why there is nothing new just now; an empty text when that is over.
             failed: Hears an error that makes going on pointless.
@@ -65,13 +73,16 @@ class Feed:
         self._events = events
         self._learned = learned
         self._rotated = rotated
+        self._standing = standing
+        self._reading: Reading | None = None
         self._mode = mode
         self._trouble = trouble
         self._failed = failed
         self._over = threading.Event()
         self._waits = False
-        self._ends = False
+        self._looks_back = False
         self._open: deque[tuple[float, int]] = deque()
+        self._cursor = Cursor(api, sandbox)
         self._thread = threading.Thread(target=self._work, name="irons-watch", daemon=True)
 
     def start(self) -> None:
@@ -83,22 +94,26 @@ class Feed:
         self._over.set()
 
     def _work(self) -> None:
-        token: int | None = None
+        begun = False
         failures = 0
         while not self._over.is_set():
             try:
-                if token is None:
-                    extensions = _extensions(self._api)
-                    self._waits, self._ends = "wait" in extensions, "audit-outcomes" in extensions
-                    token = self._begin()
-                    self._open.append((time.monotonic(), token))
-                self._mode(self._api.mode(self._sandbox if self._waits else None).mode)
+                if not begun:
+                    extensions = self._api.extensions
+                    self._waits = "wait" in extensions
+                    # Only irons' own server gives events an identity, by which they are known again.
+                    self._looks_back = "audit-filters" in extensions and not self._cursor.tells_changes
+                    self._begin()
+                    begun = True
+                    self._open.append((time.monotonic(), self._cursor.token))
+                self._mode(self._read_mode())
+                self._read_rules()
                 if failures:
-                    token = self._poll(token, wait=None)
+                    self._poll(wait=None)
                     failures = 0
                     self._trouble("")
-                token = self._follow(token)
-                self._look_back(token)
+                self._follow()
+                self._look_back()
             except (NotFound, AuthError, Unsupported) as error:
                 self._failed(error)
                 return
@@ -113,29 +128,45 @@ class Feed:
                     self._failed(IronsError(f"the view broke: {type(error).__name__}: {error}"))
                 return
 
-    def _begin(self) -> int:
-        """Bring the latest events, and return the token after them."""
-        page = self._api.audit(self._sandbox, limit=BACKLOG)
-        self._say_rotated(page)
-        latest = page.events[-BACKLOG:]
-        token, turned = 0, Pages()
-        while page.events and page.token not in (0, token):
-            token = page.token
-            turned.to(token)
-            page = self._api.audit(self._sandbox, token)
-            latest = (*latest, *page.events)[-BACKLOG:]
-        self._events(latest)
-        return token
+    def _read_mode(self) -> ModeFacts:
+        """Read the mode that applies to what is watched; the title names the sandbox already."""
+        found = self._api.mode(self._sandbox if self._waits else None)
+        return ModeFacts(None, found.mode or None, {} if self._sandbox else found.differs)
 
-    def _look_back(self, token: int) -> None:
-        """Ask how the events of the last minutes ended: an event is followed when it is judged, before its end is known."""
-        if not self._ends or self._over.is_set():
+    def _read_rules(self) -> None:
+        """Bring the rules; at a server that shows none the view knows none."""
+        try:
+            found = read_standing(self._api, self._sandbox, self._reading)
+        except (NotFound, Unsupported):
+            return
+        if found is not self._reading and not self._over.is_set():
+            self._reading = found
+            self._standing(found.standing)
+
+    def _begin(self) -> None:
+        """Bring the latest events."""
+        page = self._cursor.read(limit=BACKLOG)
+        self._say_rotated(page)
+        latest, changed = page.events[-BACKLOG:], page.changed
+        before, turned = 0, Pages()
+        while page.events and self._cursor.token != before:
+            before = self._cursor.token
+            turned.to(before)
+            page = self._cursor.read()
+            latest = (*latest, *page.events)[-BACKLOG:]
+            changed = (*changed, *page.changed)
+        self._events(latest)
+        self._learned(changed)
+
+    def _look_back(self) -> None:
+        """Read the events of the last minutes again: an event is brought when it is judged, and may end or be repeated."""
+        if not self._looks_back or self._over.is_set():
             return
         now = time.monotonic()
-        self._open.append((now, token))
+        self._open.append((now, self._cursor.token))
         while len(self._open) > 1 and self._open[1][0] < now - OPEN_FOR:
             self._open.popleft()
-        page = self._api.audit(self._sandbox, self._open[0][1], outcome=",".join(LOST), limit=BACKLOG)
+        page = self._api.audit(self._sandbox, self._open[0][1], limit=READ_AGAIN)
         self._say_rotated(page)
         if page.events and not self._over.is_set():
             self._learned(page.events)
@@ -144,29 +175,27 @@ class Feed:
         if page.rotated:
             self._rotated("; ".join(each.line for each in page.rotated[:1]))
 
-    def _follow(self, token: int) -> int:
-        """Bring what comes in the next seconds, and return the token after it."""
-        for _ in range(max(1, int(MODE_EVERY / (WAIT if self._waits else PAUSE)))):
-            asked, before = time.monotonic(), token
-            token = self._poll(token, wait=WAIT if self._waits else None)
-            if self._over.is_set():
-                break
-            if token == before:
+    def _follow(self) -> None:
+        """Bring what comes in the next seconds."""
+        until = time.monotonic() + MODE_EVERY
+        while True:
+            asked = time.monotonic()
+            news = self._poll(wait=WAIT if self._waits else None)
+            if not news:
                 # Also a server that says it waits, and does not, is left in peace.
                 self._over.wait(max(0.0, asked + PAUSE - time.monotonic()))
-        return token
+            if self._over.is_set() or time.monotonic() >= until:
+                break
 
-    def _poll(self, token: int, *, wait: float | None) -> int:
-        """Bring what there is after a token, and return the token after that."""
-        page = self._api.audit(self._sandbox, token, wait=wait)
-        if page.events and not self._over.is_set():
+    def _poll(self, *, wait: float | None) -> bool:
+        """Bring what is new and what changed; return whether there was anything, and the next question is another one."""
+        before = self._cursor.place
+        page = self._cursor.read(wait=wait)
+        self._say_rotated(page)
+        if self._over.is_set():
+            return False
+        if page.changed:
+            self._learned(page.changed)
+        if page.events:
             self._events(page.events)
-            return page.token or token
-        return token
-
-
-def _extensions(api: Api) -> tuple[str, ...]:
-    try:
-        return api.version().extensions
-    except Unsupported:
-        return ()
+        return bool(page.changed or page.events) and self._cursor.place != before

@@ -1,60 +1,92 @@
-"""The live view's picture: styled lines for a width and a height, from the model alone."""
+"""The live view's picture: styled lines for a width and a height, from the state alone."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from textwrap import wrap
 
 from irons.text import clean
-from irons_policy.event import Event
-from irons_repl.watch.model import HostRow, Model, VerdictTotals, lost, verdict_of
+from irons_repl.status.mode_line import Styles, mode_line
+from irons_repl.watch.detail import about_event, about_keys
+from irons_repl.watch.listing import SORT_TITLES
+from irons_repl.watch.model import HostRow, LogEntry, VerdictTotals, lost, verdict_of
+from irons_repl.watch.state import Drawn, ViewState
 
 Fragments = list[tuple[str, str]]
 
 HEAD = 2
-"""Lines above the hosts: title and gap."""
+"""Lines above the hosts: the title, and what the list shows."""
 
 LABELS = {"allowed": "ALLOWED", "denied": "DENIED", "warned": "WOULD-DENY"}
 STYLES = {"allowed": "class:allowed", "denied": "class:denied", "warned": "class:warned"}
+MARKS = {"allow": ("class:allowed", "+ "), "deny": ("class:denied", "- "), "": ("", "  ")}
+MODE_STYLES = Styles("class:allowed", "class:denied", "class:dim")
+UNDECIDED = ("class:warned", "? ")
 BLOCK, NO_COLOUR = "█", {"allowed": "█", "denied": "░", "warned": "▒"}
-KEYS = "a allow  d deny  ↑↓ choose  space pause  q leave"
+KEYS = (
+    "a allow  d deny  u undo  Enter details  / filter  s sort  Tab log  space hold  ? keys  q leave",
+    "a allow  d deny  u undo  Enter details  / filter  Tab log  ? keys  q leave",
+    "a allow  d deny  Tab log  ? keys  q leave",
+    "a allow  d deny  ? keys  q leave",
+    "? keys  q leave",
+)
+"""The line at the foot: the longest that fits."""
+
+MOST_FOOT = 6
+"""Lines of a question at most: it is never cut where the terminal has them."""
 
 
-def hosts_shown(height: int) -> int:
-    """Return how many hosts a view of this height shows."""
-    return max(1, min(12, (height - HEAD - 3) // 2))
-
-
-def picture(model: Model, width: int, height: int, *, colour: bool = True) -> list[Fragments]:
-    """Return the view's lines, exactly `height` of them, none wider than `width`."""
-    most = hosts_shown(height)
-    lines = _head(model, width)
-    hosts = model.shown(most)
-    if hosts:
-        lines += _hosts(hosts, model.selected, width, colour=colour)
+def picture(state: ViewState, width: int, height: int, now: float, *, colour: bool = True) -> list[Fragments]:
+    """Return the view's lines, exactly `height` of them, none wider than `width`; the state takes note of what they show."""
+    foot = _foot(state, width, now)[: max(1, min(MOST_FOOT, height - 3))]
+    body = max(0, height - HEAD - len(foot))
+    # Half of the room is the hosts', and what they leave the log's.
+    hosts = max(1, (body - 1) // 2)
+    shown = min(hosts, max(1, len(state.view.hosts)))
+    drawn = state.lay_out(hosts, max(0, body - 1 - shown), now)
+    lines = _head(state, drawn, width)
+    if state.shown == "lists":
+        lines += _lists(state, drawn, width, max(0, body), colour=colour)
     else:
-        lines.append([("class:dim", " No connections yet." if model.answered else " Asking the server …")])
-    lines.append([("class:warned", f" {clean(model.rotated)}")] if model.rotated else [])
-    room = max(0, height - len(lines) - 1)
-    latest = list(model.latest)[-room:] if room else []
-    name = 16 if model.sandbox is None and width >= 70 else 0
-    lines += [_event(event, name) for event in latest]
-    lines += [[] for _ in range(height - 1 - len(lines))]
-    lines.append(_foot(model, width))
-    return [_cut(line, width) for line in lines[: height - 1] + lines[-1:]]
+        lines += _text(state, width, body)
+    lines = lines[: height - len(foot)]
+    lines += [[] for _ in range(height - len(foot) - len(lines))]
+    return [_cut(line, width) for line in (*lines, *foot)][:height]
 
 
-def _head(model: Model, width: int) -> list[Fragments]:
-    """The title and the totals, on one line where there is room."""
-    what = clean(model.sandbox, limit=30) if model.sandbox else "all sandboxes"
+def _head(state: ViewState, drawn: Drawn, width: int) -> list[Fragments]:
+    """The title with the totals, and what the list below shows."""
+    what = clean(state.sandbox, limit=30) if state.sandbox else "all sandboxes"
     left: Fragments = [("bold", f" {what} ")]
-    if model.mode:
-        style = "class:denied" if model.mode == "warn" else "class:allowed"
-        left.append((style, f" mode {clean(model.mode, limit=8)} "))
-    if model.paused:
+    right = _totals(state.view.totals)
+    taken = sum(len(text) for _, text in (*left, *right)) + 2
+    # What does not answer may have changed its mode since.
+    facts = state.mode._replace(stale=bool(state.trouble))
+    mode = mode_line(facts, max(0, width - taken), MODE_STYLES)
+    if mode:
+        left += [("", " "), *mode, ("", " ")]
+    if state.held is not None:
         left.append(("class:warned", " paused "))
-    right = _totals(model.totals)
+    below = _about_list(state, drawn)
     room = width - sum(len(text) for _, text in (*left, *right))
-    return [[*left, ("", " " * room), *right], []] if room > 0 else [left, [("", " "), *right]]
+    if room > 0:
+        return [[*left, ("", " " * room), *right], below]
+    return [left, [("", " "), *right]]
+
+
+def _about_list(state: ViewState, drawn: Drawn) -> Fragments:
+    undecided = state.undecided
+    told: Fragments = []
+    if undecided:
+        told.append((UNDECIDED[0], f" {undecided} undecided"))
+    all_hosts, first = len(state.order), drawn.top + 1
+    if drawn.hosts:
+        shown = f"{first}-{drawn.top + len(drawn.hosts)} of {all_hosts}"
+        between = " ·" if undecided else ""
+        told.append(("class:dim", f"{between} {shown} hosts, {SORT_TITLES[state.sort]}"))
+    if state.wanted:
+        told.append(("bold", f"  /{clean(state.wanted)}"))
+    return told
 
 
 def _totals(totals: VerdictTotals) -> Fragments:
@@ -67,34 +99,90 @@ def _totals(totals: VerdictTotals) -> Fragments:
     return [*fragments, ("", " ")]
 
 
-def _hosts(hosts: list[HostRow], selected: str | None, width: int, *, colour: bool) -> list[Fragments]:
-    name = max(12, min(40, width // 2 - 4))
+def _lists(state: ViewState, drawn: Drawn, width: int, room: int, *, colour: bool) -> list[Fragments]:
+    hosts = [state.view.hosts[target] for target in drawn.hosts if target in state.view.hosts]
+    if hosts:
+        lines = _hosts(state, hosts, drawn, width, colour=colour)
+    elif state.wanted:
+        lines = [[("class:dim", " No host fits the filter.")]]
+    else:
+        lines = [[("class:dim", " No connections yet." if state.model.answered else " Asking the server …")]]
+    lines.append(_log_title(state, drawn))
+    name = 16 if state.sandbox is None and width >= 70 else 0
+    chosen = drawn.entry.number if drawn.entry is not None and state.focus == "log" else None
+    lines += [_event(entry, name, chosen=entry.number == chosen) for entry in drawn.log]
+    return lines[:room]
+
+
+def _log_title(state: ViewState, drawn: Drawn) -> Fragments:
+    """The line between hosts and log: what is missing of the log, and, where its end is not shown, where it stands."""
+    line: Fragments = [("class:warned", f" {clean(state.view.rotated)}")] if state.view.rotated else []
+    if state.focus != "log":
+        return line
+    at = next((place for place, each in enumerate(drawn.log) if each == drawn.entry), 0)
+    where = f" log {drawn.log_top + at + 1 if drawn.log else 0}/{drawn.log_all} "
+    mark: Fragments = [("bold", where)]
+    if state.at is not None:
+        mark.append(("class:warned", "paused, End goes on "))
+    return [*mark, *line]
+
+
+def _hosts(
+    state: ViewState, hosts: list[HostRow], drawn: Drawn, width: int, *, colour: bool
+) -> list[Fragments]:
+    name = max(12, min(40, width // 2 + 2))
     digits = max(len(str(host.total)) for host in hosts)
-    bar = max(4, width - name - digits - 6)
-    most = max(host.total for host in hosts)
-    return [
-        _host(host, host.target == selected, name, digits, bar * host.total / most, colour=colour)
-        for host in hosts
-    ]
+    bar = max(4, width - name - digits - 8)
+    most = max(1, *(host.total for host in hosts))
+    lines: list[Fragments] = []
+    for host in hosts:
+        undecided = state.standing.undecided(host)
+        mark = UNDECIDED if undecided else MARKS[state.standing.marks(host.last) or ""]
+        chosen = host.target == drawn.host
+        lines.append(
+            _host(
+                host,
+                chosen,
+                state.focus == "hosts",
+                mark,
+                name,
+                digits,
+                bar * host.total / most,
+                colour=colour,
+            )
+        )
+    return lines
 
 
-def _host(host: HostRow, selected: bool, name: int, digits: int, bar: float, *, colour: bool) -> Fragments:
-    style = "reverse" if selected else ""
-    shown = clean(host.target)
-    shown = shown if len(shown) <= name else f"{shown[: name - 1]}…"
+def _host(
+    host: HostRow,
+    chosen: bool,
+    focused: bool,
+    mark: tuple[str, str],
+    name: int,
+    digits: int,
+    bar: float,
+    *,
+    colour: bool,
+) -> Fragments:
+    style = "reverse" if chosen and focused else ""
+    shown = _tail(clean(host.target), name)
     line: Fragments = [
-        (style, f"{'▸' if selected else ' '} {shown:<{name}}"),
+        (style, "▸ " if chosen else "  "),
+        (f"{style} {mark[0]}".strip(), mark[1]),
+        (style, f"{shown:<{name}}"),
         ("", f" {host.total:>{digits}} "),
     ]
     cells = max(1, round(bar))
     for verdict in ("allowed", "warned", "denied"):
-        part = round(cells * getattr(host, verdict) / host.total)
-        line.append((STYLES[verdict], (BLOCK if colour else NO_COLOUR[verdict]) * part))
+        share = round(cells * getattr(host, verdict) / max(1, host.total))
+        line.append((STYLES[verdict], (BLOCK if colour else NO_COLOUR[verdict]) * share))
     return line
 
 
-def _event(event: Event, name: int) -> Fragments:
+def _event(entry: LogEntry, name: int, *, chosen: bool) -> Fragments:
     """One event; `name` is the width of the column that names its sandbox, 0 for none."""
+    event = entry.event
     verdict = verdict_of(event)
     time = event.time.astimezone().strftime("%H:%M:%S") if event.time else "--:--:--"
     port = f":{event.port}" if event.port is not None else ""
@@ -102,23 +190,55 @@ def _event(event: Event, name: int) -> Fragments:
     label, style = LABELS[verdict], STYLES[verdict]
     if lost(event):
         label, style = clean(event.outcome, limit=10).upper(), STYLES["warned"]
-    line: Fragments = [("class:dim", f" {time} "), (style, f"{label:<10} ")]
+    under = "reverse" if chosen else ""
+    line: Fragments = [(under or "class:dim", f" {time} "), (f"{under} {style}".strip(), f"{label:<10} ")]
     if name:
-        line.append(("", f"{clean(event.sandbox, limit=name):<{name}} "))
-    line.append(("", f"{clean(event.host)}{port}{count}"))
+        line.append((under, f"{clean(event.sandbox, limit=name):<{name}} "))
+    line.append((under, f"{clean(event.host)}{port}{count}"))
     why = event.ended if lost(event) else event.reason if verdict != "allowed" else ""
     if why:
-        line.append(("class:dim", f"  {clean(why)}"))
+        line.append((under or "class:dim", f"  {clean(why)}"))
     return line
 
 
-def _foot(model: Model, width: int) -> Fragments:
-    if model.trouble:
-        return [("class:denied", f" {clean(model.trouble)} ")]
-    if model.said:
-        return [("bold", f" {clean(model.said)} ")]
-    keys = KEYS if len(KEYS) + 2 <= width else "a allow  d deny  q leave"
-    return [("class:dim", f" {keys} ")]
+def _text(state: ViewState, width: int, room: int) -> list[Fragments]:
+    """An event as a whole, or the keys."""
+    if state.shown == "help" or state.event is None:
+        told = about_keys()
+    else:
+        told = about_event(state.latest_of(state.event), state.standing)
+    name = max(len(key) for key, _ in told) + 1
+    lines: list[Fragments] = []
+    for key, text in told:
+        parts = wrap(text, max(10, width - name - 3), break_on_hyphens=False) or [""]
+        for number, each in enumerate(parts):
+            lines.append([("class:dim", f" {key if not number else '':<{name}} "), ("", each)])
+    # Not further than to the last line.
+    state.scroll = max(0, min(state.scroll, len(lines) - room))
+    return lines[state.scroll : state.scroll + room]
+
+
+def _foot(state: ViewState, width: int, now: float) -> list[Fragments]:
+    if state.question is not None:
+        ask = " y/n" if state.armed(now) else ""
+        return [
+            [("bold", f" {line}")] for line in wrap(f"{clean(state.question.text)}?{ask}", max(8, width - 2))
+        ]
+    if state.typing:
+        return [[("bold", f" /{_tail(clean(state.wanted), max(1, width - 4))}"), ("reverse", " ")]]
+    if state.trouble:
+        return [[("class:denied", f" {clean(state.trouble)} ")]]
+    if state.said:
+        return [[("bold", f" {line}")] for line in wrap(clean(state.said), max(8, width - 2))]
+    keys = next((each for each in KEYS if len(each) + 2 <= width), KEYS[-1])
+    if state.shown != "lists":
+        keys = "a allow  d deny  any other key closes" if state.shown == "event" else "any key closes"
+    return [[("class:dim", f" {keys} ")]]
+
+
+def _tail(text: str, room: int) -> str:
+    """Cut a name on its left: what says who it belongs to is at its end."""
+    return text if len(text) <= room else f"…{text[len(text) - room + 1 :]}"
 
 
 def _cut(line: Iterable[tuple[str, str]], width: int) -> Fragments:
