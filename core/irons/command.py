@@ -130,24 +130,35 @@ class Column(NamedTuple):
 
     With an empty key the function gets the whole row, as a mapping. Where the value is a mapping itself and the view is a record,
     it is shown line by line, and the function gives the mapping to show.
+
+    The rest is for tables on a terminal. `table` (as `text`) is the text there; a time without one is shown as an age. `style`
+    (`"module:function"`, row as a mapping -> colour) is the colour of the cell. `cut` is the side on which texts are cut where the
+    table is wider than the terminal. `hide` leaves the column out where all its cells are empty, or are the same.
     """
 
     key: str
     title: str = ""
     text: str = ""
+    table: str = ""
+    style: str = ""
+    cut: Literal["", "start", "end"] = ""
+    hide: Literal["", "empty", "same"] = ""
 
 
 class View(NamedTuple):
     """How rows are shown to a person.
 
     `columns` make the table and the tab-separated lines; `line` (`"module:function"`, row -> str) replaces the latter; with
-    `record` there is one row, shown as `title: value` lines; `empty` is printed on stderr where there are no rows.
+    `record` there is one row, shown as `title: value` lines; `empty` is printed on stderr where there are no rows. `live`
+    (`"module:function"`) makes the line of a row that is followed on a terminal: row, columns of the terminal or None -> parts, each a
+    colour and a text.
     """
 
     columns: tuple[Column, ...] = ()
     line: str = ""
     record: bool = False
     empty: str = ""
+    live: str = ""
 
 
 class Command(NamedTuple):
@@ -162,6 +173,8 @@ class Command(NamedTuple):
     `ALL_SANDBOXES` stands among its `params` as well. Its handler gets neither of the two, but `scope`, an `irons.scope.Scope`:
     the sandbox that is named; else the one in use, unless `--all` is given; else all, or an error where the parameter is an
     argument that takes one word.
+
+    Other commands may lie below the words of one that `leads`; what the next word does not name is its first argument.
     """
 
     path: tuple[str, ...]
@@ -179,6 +192,7 @@ class Command(NamedTuple):
     failure: int = 0
     scope: str = ""
     old: tuple[tuple[str, ...], ...] = ()
+    leads: bool = False
 
     @property
     def name(self) -> str:

@@ -53,6 +53,19 @@ def size_text(size: int) -> str:
     return f"{shown} {units[0]}"
 
 
+def age(time: datetime, now: datetime) -> str:
+    """Return how long before (or after) another a time is, as people read it; of more than 60 days its date in this machine's zone."""
+    seconds = (now - time).total_seconds()
+    if abs(seconds) >= 60 * 86_400:
+        return time.astimezone().date().isoformat()
+    size = abs(seconds)
+    if size < 1:
+        return "now"
+    units = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
+    text = next(f"{int(size // length)}{unit}" for unit, length in units if size >= length)
+    return f"{text} ago" if seconds > 0 else f"in {text}"
+
+
 def rfc3339(time: datetime) -> str:
     """Return a time in UTC as RFC 3339 with `Z`, microseconds where it has any."""
     from datetime import UTC

@@ -38,8 +38,8 @@ class _Node:
     @property
     def shown(self) -> bool:
         """Whether a command that is not hidden ends here or below."""
-        if self.command is not None:
-            return not (self.command.hidden or self.old)
+        if self.command is not None and not (self.command.hidden or self.old):
+            return True
         return any(below.shown for below in self.words.values())
 
     @property
@@ -69,16 +69,16 @@ class Tree:
         return tree
 
     def find(self, words: Sequence[str]) -> Match | None:
-        """Return the command these words begin with and the words left over; None where they name none."""
-        node = self._root
+        """Return the longest command these words begin with and the words left over; None where they name none."""
+        node, found = self._root, None
         for at, word in enumerate(words, 1):
             below = node.words.get(word)
             if below is None:
-                return None
+                break
             if below.command is not None:
-                return Match(below.command, list(words[at:]))
+                found = Match(below.command, list(words[at:]))
             node = below
-        return None
+        return found
 
     def get(self, path: tuple[str, ...]) -> Command | None:
         """Return the command of exactly this path or alias."""
@@ -86,7 +86,7 @@ class Tree:
         return None if node is None else node.command
 
     def is_group(self, path: tuple[str, ...]) -> bool:
-        """Tell whether commands lie below these words."""
+        """Tell whether commands lie below these words; the words may name a command as well."""
         node = self._at(path)
         return node is not None and bool(node.words)
 
@@ -132,13 +132,17 @@ def _insert(root: _Node, path: tuple[str, ...], command: Command, *, old: bool =
         below = node.words.get(word)
         # A copy: other trees share what was there.
         node.words[word] = node = _Node() if below is None else below.copy()
-        if node.command is not None:
+        if node.command is not None and not node.command.leads:
             raise Clash(f"command {name!r} lies below one that is there already")
     taken = node.words.get(path[-1])
-    if taken is not None:
+    if taken is None:
+        node.words[path[-1]] = _Node(command, old=old)
+    elif taken.command is None and command.leads:
+        node.words[path[-1]] = leading = taken.copy()
+        leading.command = command
+    else:
         what = "is the name of a group" if taken.command is None else "is there already"
         raise Clash(f"command {name!r} {what}")
-    node.words[path[-1]] = _Node(command, old=old)
 
 
 def _is_word(word: str) -> bool:

@@ -41,6 +41,10 @@ TREE = Tree().with_commands(
         Command(("secret",), "Hidden.", "x:y", hidden=True),
         Command(("topic",), "Topic.", "x:y", (Arg("words", kind="topic", takes="*"),)),
         Command(("image",), "Image.", "x:y", (Arg("image", kind="image"),)),
+        Command(
+            ("log",), "Log.", "x:y", (Arg("name", kind="sandbox", takes="?"), Flag(("--wide",))), leads=True
+        ),
+        Command(("log", "why"), "Why.", "x:y", (Arg("domain", kind="domain"),)),
         Command(("mark",), "Mark.", "x:y", (Opt(("--label",), kind="label", many=True),)),
     ]
 )
@@ -58,7 +62,10 @@ GLOBALS = ["--output", "--profile", "--api-url", "--api-key", "--no-input", "--d
 @pytest.mark.parametrize(
     ("line", "found"),
     [
-        ("", ["copy", "cp", "run", "kill", "net", "topic", "image", "mark", "xx", "gone", "torn", "nn"]),
+        (
+            "",
+            ["copy", "cp", "run", "kill", "net", "topic", "image", "log", "mark", "xx", "gone", "torn", "nn"],
+        ),
         ("c", ["copy", "cp"]),
         ("secr", []),
         ("net ", ["allow", "mode"]),
@@ -67,6 +74,11 @@ GLOBALS = ["--output", "--profile", "--api-url", "--api-key", "--no-input", "--d
         ("net mode ", ["warn", "deny"]),
         ("net allow ", ["example.com"]),
         ("image ", ["base"]),
+        ("log ", ["one", "two", "why"]),
+        ("log w", ["why"]),
+        ("log why ", ["example.com"]),
+        ("log one ", []),
+        ("log --wi", ["--wide"]),
         ("mark --label ", ["team=web", "ci=1"]),
         ("mark --label=te", ["--label=team=web"]),
         ("mark --label ci=1 --label team=w", ["team=web"]),

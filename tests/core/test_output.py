@@ -6,10 +6,13 @@ import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
 
 from irons.command import Column, View
 from irons.errors import EXIT_CODES, IronsError, NotFound
@@ -179,6 +182,88 @@ def test_columns_and_lines_of_ones_own() -> None:
         printed(ROWS, View((Column("name"),), line=f"{here}:line"), "plain")[0]
         == "one is ready\ntwo is stopped\n"
     )
+
+
+def red_if_stopped(row: Any) -> str:
+    """A column's colour."""
+    return "red" if row["state"] == "stopped" else ""
+
+
+def parts(row: Row, columns: int | None) -> list[tuple[str, str]]:
+    """A followed line."""
+    return [("red", row.name), ("", f" {columns}")]
+
+
+def test_a_table_shows_ages() -> None:
+    """A time is an age in a table, and exact in a pipe; a column may say otherwise."""
+    here = "tests.core.test_output"
+    rows = [Row("one", at=datetime.now(UTC) - timedelta(hours=5, minutes=3)), Row("two")]
+    out = printed(rows, View((Column("name"), Column("at"))), "table", NO_COLOR="1")[0]
+    assert [line.split() for line in out.splitlines()] == [["NAME", "AT"], ["one", "5h", "ago"], ["two"]]
+    assert "ago" not in printed(rows, View((Column("name"), Column("at"))), "plain")[0]
+    assert "ago" not in printed(rows, View((Column("at", table=f"{here}:shout"),)), "table")[0]
+
+
+@pytest.mark.parametrize(
+    ("width", "name", "why"),
+    [
+        (60, "www.host.of.some.example:443", "because it is so"),
+        (44, "www.host.of.some.example:443", "because…"),
+        (30, "…e.example:443", "because…"),
+        (22, "…ome.example:443", ""),
+    ],
+)
+def test_a_table_is_cut_to_the_terminal(width: int, name: str, why: str) -> None:
+    """Prose is cut at its end, then names at their beginning; prose goes where too little of it is left."""
+    rows = [{"id": "1", "name": "www.host.of.some.example:443", "why": "because it is so"}]
+    view = View((Column("id"), Column("name", cut="start"), Column("why", cut="end")))
+    lines = printed(rows, view, "table", tty=True, NO_COLOR="1", COLUMNS=str(width))[0].splitlines()
+    assert len(lines) == 2
+    assert [part for part in (name, why) if part] == lines[1].split(maxsplit=2)[1:]
+    assert max(map(len, lines)) <= width
+
+
+@given(
+    st.lists(st.tuples(st.text(max_size=60), st.text(max_size=200)), min_size=1, max_size=4),
+    st.integers(40, 120),
+)
+def test_any_text_is_cut_to_fit(rows: list[tuple[str, str]], width: int) -> None:
+    """With any text in the cells, wide characters included, each row of a table that cuts is one line within the width."""
+    view = View((Column("name", cut="start"), Column("why", cut="end")))
+    out = printed(
+        [{"name": name, "why": why} for name, why in rows],
+        view,
+        "table",
+        tty=True,
+        COLUMNS=str(width),
+        NO_COLOR="1",
+    )
+    lines = out[0].split("\n")
+    assert len(lines) == len(rows) + 2
+    assert all(cell_len(line.rstrip()) <= width for line in lines)
+
+
+def test_columns_that_say_nothing_are_left_out() -> None:
+    """A column is hidden where all its cells are empty, or the same, as it asks; never in other forms."""
+    rows = [{"name": "a", "note": "", "kind": "x"}, {"name": "b", "note": "", "kind": "x"}]
+    view = View((Column("name"), Column("note", hide="empty"), Column("kind", hide="same")))
+    assert printed(rows, view, "table", NO_COLOR="1")[0].split() == ["NAME", "a", "b"]
+    assert printed(rows, view, "plain")[0] == "a\t\tx\nb\t\tx\n"
+    rows[1] |= {"note": "n", "kind": "y"}
+    assert printed(rows, view, "table", NO_COLOR="1")[0].split()[:3] == ["NAME", "NOTE", "KIND"]
+
+
+def test_cells_and_followed_lines_have_colours() -> None:
+    """A column's function gives the colour of a cell, a view's the parts of a followed line; without colour there is none."""
+    here = "tests.core.test_output"
+    view = View((Column("name", style=f"{here}:red_if_stopped"),), live=f"{here}:parts")
+    assert "\x1b[31mtwo" in printed(ROWS, view, "table", tty=True, TERM="xterm")[0]
+    assert "\x1b[31mone" not in printed(ROWS, view, "table", tty=True, TERM="xterm")[0]
+    for env, text in (({"TERM": "xterm"}, "\x1b[31mone\x1b[0m 60\n"), ({"NO_COLOR": "1"}, "one 60\n")):
+        out = io.StringIO()
+        streams = Streams(io.StringIO(), out, io.StringIO(), {"COLUMNS": "60", **env}, True, True, True)
+        show(iter(ROWS[:1]), view, "table", streams, follow=True)
+        assert out.getvalue() == text
 
 
 HOSTILE = "a\x1b[2J\tb\r\nc\u202ed\x00\x9b\ud800"

@@ -387,6 +387,25 @@ def test_the_tree_answers_as_its_paths_say(paths: list[tuple[str, ...]]) -> None
             assert set(tree.below(group)) == {each[length] for each in paths if each[:length] == group}
 
 
+def test_a_command_may_lead_to_others() -> None:
+    """Other commands lie below one that leads, in any order; what names none of them is its argument."""
+    lead = Command(("a",), "A.", "x:y", (Arg("name", takes="?"),), leads=True)
+    below = Command(("a", "b"), "B.", "x:y")
+    for commands in ([lead, below], [below, lead]):
+        tree = Tree().with_commands(commands)
+        found = [tree.find(words) for words in (["a"], ["a", "b", "x"], ["a", "x", "b"], ["a", "-f", "b"])]
+        assert [(each.command.path, each.rest) for each in found if each is not None] == [
+            (("a",), []),
+            (("a", "b"), ["x"]),
+            (("a",), ["x", "b"]),
+            (("a",), ["-f", "b"]),
+        ]
+        assert tree.below() == {"a": "A."}
+        assert tree.below(("a",)) == {"b": "B."}
+    with pytest.raises(Clash):
+        Tree().with_commands([lead, lead])
+
+
 def test_the_longest_path_wins() -> None:
     """A command is found by its path or an alias, and the words after are left over."""
     tree = Tree().with_commands(

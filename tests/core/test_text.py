@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irons.text import clean, local_time, rfc3339, size_text
+from irons.text import age, clean, local_time, rfc3339, size_text
 
 
 @given(st.text())
@@ -102,3 +102,32 @@ def test_local_times_are_what_the_zone_says(zone: str, monkeypatch: pytest.Monke
         time.tzset()
         check()
     time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "now"),
+        (0.9, "now"),
+        (1, "1s ago"),
+        (59.9, "59s ago"),
+        (60, "1m ago"),
+        (3599, "59m ago"),
+        (3600, "1h ago"),
+        (86_399, "23h ago"),
+        (86_400, "1d ago"),
+        (59 * 86_400, "59d ago"),
+        (-200, "in 3m"),
+        (-90_000, "in 1d"),
+    ],
+)
+def test_ages(seconds: float, text: str) -> None:
+    """An age has one unit, the largest that it fills, before or after now."""
+    now = datetime(2026, 2, 19, 12, tzinfo=UTC)
+    assert age(now - timedelta(seconds=seconds), now) == text
+
+
+def test_what_is_old_has_a_date() -> None:
+    """From sixty days on a date says more than a number of days."""
+    now = datetime(2026, 2, 19, 12, tzinfo=UTC)
+    assert age(now - timedelta(days=100), now) == "2025-11-11"

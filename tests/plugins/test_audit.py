@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -17,11 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irons.client.api import connect
-from irons.client.models.audit import AuditPage
+from irons.client.models.audit import AuditPage, EventUpdate
 from irons.testing import EXTENSIONS, FakeApi, Fault, Runner, faults
 from irons_plugins.audit.filters import Filter
 from irons_plugins.audit.following import AuditLog
-from irons_plugins.audit.views import line
+from irons_plugins.audit.views import line, live, live_of_all
 from irons_policy.event import Event
 
 from .conftest import Irons, until
@@ -59,20 +59,144 @@ def test_what_warn_let_pass(run_irons: Runner, own: FakeApi) -> None:
     plain = run_irons("audit", "egress", "one", tty=False).ok().out
     assert "  ALLOWED  a.example  (mode: warn)  (would-deny)\n" in plain
     table = run_irons("audit", "egress", "one", tty=True, env={"COLUMNS": "200"}).ok()
-    assert table.lines[0].split() == [
-        "TIME",
-        "VERDICT",
-        "HOST",
-        "PORT",
-        "PROTOCOL",
-        "SANDBOX",
-        "MODE",
-        "COUNT",
-        "OUTCOME",
-        "REASON",
-    ]
+    assert table.lines[0].split() == ["TIME", "VERDICT", "HOST", "REASON"]
     assert "would-deny" in table.lines[1]
     assert "no rule allows a.example" in table.lines[1]
+
+
+# Tables and lines of `audit`
+
+
+def busy(api: FakeApi) -> None:
+    """Record a connection of each kind, with long names and reasons."""
+    api.add("two")
+    api.record("pypi.org", "one", verdict="allowed", reason="rule pypi.org (account) allows it")
+    api.record("evil.example", "one", allowed=False, verdict="blocked", port=80, count=5, cause="uncovered")
+    name = "a-very-long-host-name.of-some.department.example.com"
+    reason = "no rule allows a-very-long-host-name.of-some.department.example.com"
+    api.record(name, "one", allowed=False, verdict="blocked", port=8443, reason=reason, cause="uncovered")
+    api.record("down.example", "one", verdict="allowed", **LOST)
+    api.record(
+        "2001:db8::1", "one", verdict="warn", mode="warn", port=22, reason="no rule allows 2001:db8::1"
+    )
+    api.record("dns.example", "one", allowed=False, verdict="blocked", port=53, protocol="udp", cause="never")
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 100, 200])
+def test_the_table_fits(run_irons: Runner, own: FakeApi, columns: int) -> None:
+    """Each event is one line of the terminal's width; names are cut at their beginning, reasons at their end."""
+    busy(own)
+    table = run_irons("audit", "one", tty=True, env={"COLUMNS": str(columns), "NO_COLOR": "1"}).ok().lines
+    assert len(table) == 7, table
+    assert max(map(len, table)) <= columns
+    assert "SANDBOX" not in table[0]
+    assert re.search(r"denied +…?\S*example:80 \u00d75( |$)", table[2], re.IGNORECASE)
+    assert "mple.com:8443" in table[3]
+    assert "…" in table[3] or columns == 200
+    assert re.search(r"unreached +…?\S*example:443", table[4])
+    assert ":22" in table[5]
+    assert "ample:53/udp" in table[6]
+    assert "no rule" in table[5] or columns < 80
+
+
+def test_the_sandbox_shows_where_there_are_several(run_irons: Runner, own: FakeApi) -> None:
+    """A column names the sandbox only where events of several are shown."""
+    busy(own)
+    words = ("audit", "--limit", "9")
+    assert "SANDBOX" not in run_irons(*words, tty=True, env={"COLUMNS": "80"}).ok().lines[0]
+    own.record("a.example", "two")
+    table = run_irons(*words, tty=True, env={"COLUMNS": "80", "NO_COLOR": "1"}).ok().lines
+    assert table[0].split()[:4] == ["TIME", "VERDICT", "SANDBOX", "HOST"]
+    assert table[-1].split()[-2:] == ["two", "a.example:443"]
+    assert max(map(len, table)) <= 80
+
+
+def test_ages_for_people_and_exact_times_for_programs(run_irons: Runner, own: FakeApi) -> None:
+    """A table has ages; --wide, a pipe and JSON have the time."""
+    three = (datetime.now(UTC) - timedelta(minutes=3, seconds=20)).replace(microsecond=0)
+    stamp = three.isoformat().replace("+00:00", "Z")
+    own.record("a.example", timestamp=stamp)
+    assert run_irons("audit", "one", tty=True).ok().lines[1].startswith("3m ago")
+    for words in (("--wide",), ("-o", "plain"), ("-o", "json")):
+        out = run_irons("audit", "one", *words, tty=True, env={"TZ": "UTC", "COLUMNS": "200"}).ok().out
+        assert stamp in out
+
+
+def test_all_columns(run_irons: Runner, own: FakeApi) -> None:
+    """`--wide` shows what the short table leaves out."""
+    busy(own)
+    table = run_irons("audit", "egress", "one", "--wide", tty=True, env={"COLUMNS": "300"}).ok().lines
+    titles = "TIME VERDICT HOST PORT PROTOCOL SANDBOX MODE COUNT OUTCOME CAUSE RULE REASON"
+    assert table[0].split() == titles.split()
+    assert "no rule allows a-very-long-host-name.of-some.department.example.com" in table[3]
+
+
+def test_verdicts_have_colours(run_irons: Runner, own: FakeApi) -> None:
+    """On a terminal a verdict has its colour: green, red, and yellow for what passed in vain or only in mode warn."""
+    busy(own)
+    lines = (
+        run_irons("audit", "one", tty=True, env={"COLUMNS": "120", "NO_COLOR": "", "FORCE_COLOR": "1"})
+        .ok()
+        .lines
+    )
+    codes = [re.search(r"\x1b\[(3\d)m", line) for line in lines[1:]]
+    assert [each and each[1] for each in codes] == ["32", "31", "31", "33", "33", "31"]
+
+
+def test_plain_fields(run_irons: Runner, own: FakeApi) -> None:
+    """A pipe gets time, sandbox, verdict, host, port, count, cause and reason, tab-separated; `audit egress` the v0 line."""
+    busy(own)
+    own.record("a\tb\x1b", "one", allowed=False, verdict="blocked", reason="c\td")
+    for words in ((), ("-o", "plain")):
+        rows = [line.split("\t") for line in run_irons("audit", "one", *words, env={"TZ": "UTC"}).ok().lines]
+        assert {len(row) for row in rows} == {8}
+        assert rows[1] == [
+            "2026-02-19T23:42:27Z",
+            "one",
+            "denied",
+            "evil.example",
+            "80",
+            "5",
+            "uncovered",
+            "",
+        ]
+        assert rows[3][2:] == ["allowed", "down.example", "443", "1", "unreached", LOST["ended"]]
+        assert rows[4][2:5] == ["would-deny", "2001:db8::1", "22"]
+        assert rows[6][3] == "a\\tb\\x1b"
+    assert LINE.match(run_irons("audit", "egress", "one").ok().lines[1])
+
+
+@pytest.mark.parametrize("columns", [40, 80, 100, 200])
+def test_what_is_followed_on_a_terminal(own: FakeApi, columns: int) -> None:
+    """A followed line has a clock, the verdict, the sandbox where there may be several, host and port, the count and why; it fits."""
+    busy(own)
+    with connect(own.url) as api:
+        events = list(api.events())
+    for event in [
+        *events,
+        EventUpdate(*events[1]._replace(count=9)),
+        EventUpdate(*events[0]._replace(outcome="reached")),
+    ]:
+        for shown in (live, live_of_all):
+            text = "".join(part for _, part in shown(event, columns))
+            assert len(text) <= columns
+    texts = ["".join(part for _, part in live_of_all(event, 200)) for event in events]
+    assert re.match(r"\S+ \d\d:\d\d:\d\d  denied      one +evil\.example:80  \u00d75$", texts[1])
+    assert texts[3].endswith("down.example:443  unreached: unreachable: connection refused")
+    again = EventUpdate(*events[1]._replace(count=9))
+    assert "".join(part for _, part in live(again, None)).endswith("9 times")
+
+
+def test_audit_leads_to_its_commands(run_irons: Runner, own: FakeApi) -> None:
+    """The words of another command lie below `audit`; any other word is a sandbox, and its help lists both."""
+    own.record("a.example")
+    assert run_irons("audit", "one").ok().lines == run_irons("audit", "--host", "a.*", "one").ok().lines
+    assert run_irons("audit", "why", "one").code == 3
+    assert run_irons("audit", "nobody").code == 3
+    text = run_irons("audit", "--help").ok().out
+    assert text.startswith("usage: irons audit ")
+    assert "audit hosts" in text
+    assert run_irons("help", "audit").ok().out == text
 
 
 @given(
@@ -516,7 +640,7 @@ def test_a_reader_that_goes_away_ends_it(irons_process: Irons, one: FakeApi) -> 
 
 
 def test_following_into_a_table_is_lines(run_irons: Runner, one: FakeApi) -> None:
-    """On a terminal too, what is followed comes as lines: a table is never finished."""
+    """On a terminal too, what is followed comes as lines: a table is never finished. They have the port and the reason."""
     one.record("a.example")
     out = io.StringIO()
     one.fail(faults.error(401, "the key was revoked"), on="nothing")
@@ -531,7 +655,7 @@ def test_following_into_a_table_is_lines(run_irons: Runner, one: FakeApi) -> Non
             return len(text)
 
     assert run_irons("audit", "egress", "one", "--follow", tty=True, stdout=Stop()).code == 130
-    assert LINE.fullmatch(out.getvalue().rstrip("\n"))
+    assert re.fullmatch(r"\S+ \d\d:\d\d:\d\d  allowed     a\.example\n", out.getvalue())
     assert len(one.calls) > calls
 
 
@@ -591,7 +715,7 @@ def test_what_was_not_reached_shows(run_irons: Runner, own: FakeApi) -> None:
     assert lines[0].endswith("  ALLOWED  down.example  (mode: deny)  (unreached)")
     assert lines[1].endswith("  ALLOWED  up.example  (mode: deny)")
     table = run_irons("audit", "egress", "one", tty=True, env={"COLUMNS": "200"}).ok().lines
-    assert "unreached  unreachable: connection refused" in table[1]
+    assert re.search(r"unreached +down\.example:443 +unreachable: connection refused", table[1])
     assert "reached" not in table[2]
 
 

@@ -77,7 +77,11 @@ def offer(tree: Tree, words: Sequence[str], sources: Sources) -> Offer:
         return Offer(
             current, {**known, **{word: whole for word, whole in aliases.items() if word not in known}}
         )
-    return _parameters(match.command, match.rest, current, sources, tree)
+    offered = _parameters(match.command, match.rest, current, sources, tree)
+    if match.command.leads and not match.rest and not current.startswith("-"):
+        # Commands lie below this one: the word may be an argument, or the name of one of them.
+        offered = offered._replace(values={**offered.values, **tree.below(tuple(own))})
+    return offered
 
 
 def _meant(tree: Tree, own: list[str], sources: Sources) -> list[str]:

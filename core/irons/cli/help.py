@@ -31,7 +31,7 @@ def help_text(tree: Tree, words: Sequence[str], *, face: str = "cli", width: int
         return page.overview(tree)
     match = tree.find(words)
     if match is not None:
-        return page.command(match.command)
+        return page.command(match.command, tree)
     if tree.is_group(tuple(words)):
         return page.group(tree, tuple(words))
     from irons.cli.suggesting import commands_like, either
@@ -102,7 +102,7 @@ class _Page:
             f"usage: {self._word}{' '.join(path)} COMMAND … [options]", "", "Commands:", *self._table(rows)
         )
 
-    def command(self, command: Command) -> str:
+    def command(self, command: Command, tree: Tree) -> str:
         lines = [f"usage: {usage(command, self._word)}", "", *wrap(command.help, self._width)]
         if command.about:
             for paragraph in command.about.split("\n\n"):
@@ -114,6 +114,9 @@ class _Page:
             lines += ["", "Options:", *self._table([_option(option) for option in command.options])]
         own = {flag for option in command.options for flag in option.flags}
         lines += ["", *self._shared(o for o in GLOBAL_OPTIONS if not own.issuperset(o.flags))]
+        below = [(c.name, c.help) for c in tree if command.leads and not c.hidden and _is_below(c, command)]
+        if below:
+            lines += ["", "Commands:", *self._table(below)]
         if command.aliases:
             lines += ["", f"Also: {', '.join(' '.join(alias) for alias in command.aliases)}"]
         if command.examples:
@@ -143,6 +146,10 @@ class _Page:
                 lines.append(f"  {left:<{left_width}}  {wrapped[0]}".rstrip())
             lines += [f"{indent}{line}" for line in wrapped[1:]]
         return lines
+
+
+def _is_below(command: Command, other: Command) -> bool:
+    return len(command.path) > len(other.path) and command.path[: len(other.path)] == other.path
 
 
 def _joined(*lines: str) -> str:

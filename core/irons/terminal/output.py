@@ -14,7 +14,7 @@ from itertools import chain
 from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
 from irons.errors import IronsError
-from irons.text import LONGEST, clean, local_time, rfc3339
+from irons.text import LONGEST, age, clean, local_time, rfc3339
 
 if TYPE_CHECKING:
     from irons.command import Column, View
@@ -27,6 +27,10 @@ FLUSH_EVERY = 512
 
 KEPT = 4096
 """Rows of a JSON array kept in memory until it is whole; what is longer waits in a temporary file."""
+
+
+_CODES = {"green": 32, "red": 31, "yellow": 33, "bright_black": 90}
+"""Colours of followed lines, as a terminal takes them (ECMA-48)."""
 
 
 def choose_format(asked: str | None, streams: Streams) -> Format:
@@ -274,18 +278,64 @@ def _show_table(rows: Iterator[object], view: View, streams: Streams, *, follow:
         if view.empty:
             streams.stderr.write(f"{view.empty}\n")
         return
-    if follow or not view.columns or isinstance(first, str):
-        _lines(_plain(chain([first], rows), view), streams, follow=follow)
+    whole = chain([first], rows)
+    colour = streams.colour(tty=streams.stdout_is_tty)
+    if follow and view.live and not isinstance(first, str):
+        _lines(_live(whole, view, streams, colour=colour), streams, follow=True)
         return
-    from irons.terminal.tables import render_table
+    if follow or not view.columns or isinstance(first, str):
+        _lines(_plain(whole, view), streams, follow=follow)
+        return
+    from irons.terminal.tables import ColumnHead, render_table
 
-    titles = [(column.title or column.key).upper() for column in view.columns]
-    cells = [(column.key, _cell(column)) for column in view.columns]
-    lines: list[list[str]] = []
-    for row in chain([first], rows):
+    cells = [_table_cell(column) for column in view.columns]
+    styles = [_function(column.style) if column.style else None for column in view.columns]
+    lines: list[list[tuple[str, str]]] = []
+    for row in whole:
         mapping = as_mapping(row)
-        lines.append([cell(mapping.get(key) if key else mapping) for key, cell in cells])
-    streams.stdout.write(
-        render_table(titles, lines, streams.columns, colour=streams.colour(tty=streams.stdout_is_tty))
-    )
+        lines.append(
+            [
+                (style(mapping) if style else "", cell(mapping))
+                for style, cell in zip(styles, cells, strict=True)
+            ]
+        )
+    heads = [
+        ColumnHead((column.title or column.key).upper(), column.cut, column.hide) for column in view.columns
+    ]
+    streams.stdout.write(render_table(heads, lines, streams.columns, colour=colour))
     streams.stdout.flush()
+
+
+def _table_cell(column: Column) -> Callable[[Mapping[str, Any]], str]:
+    """How a cell of a table is made text: as elsewhere, but of a time it is the age."""
+    key = column.key
+    if column.table:
+        text = _function(column.table)
+        return lambda row: clean(text(row.get(key) if key else row))
+    other = _cell(column)
+    if column.text or not key:
+        return lambda row: other(row.get(key) if key else row)
+    from datetime import UTC
+
+    now = datetime.now(UTC)
+
+    def told(row: Mapping[str, Any]) -> str:
+        value = row.get(key)
+        return age(value, now) if isinstance(value, datetime) else other(value)
+
+    return told
+
+
+def _live(rows: Iterator[object], view: View, streams: Streams, *, colour: bool) -> Iterator[str]:
+    """Rows that are followed on a terminal, a line each."""
+    module, _, attribute = view.live.partition(":")
+    parts: Callable[[object, int | None], Iterable[tuple[str, str]]] = getattr(
+        import_module(module), attribute
+    )
+    for row in rows:
+        yield "".join(_painted(text, style if colour else "") for style, text in parts(row, streams.columns))
+
+
+def _painted(text: str, style: str) -> str:
+    code = _CODES.get(style)
+    return clean(text) if code is None else f"\x1b[{code}m{clean(text)}\x1b[0m"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from io import StringIO
+from typing import Literal, NamedTuple
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -12,21 +13,44 @@ from rich.text import Text
 
 _NARROW = 26
 _FOLDED = 10
+_STEPS: tuple[tuple[Literal["start", "end"], int], ...] = (
+    ("end", 20),
+    ("start", 28),
+    ("end", 8),
+    ("start", 12),
+)
+"""Where not all fit: which columns give way one after the other, by the side on which they are cut, and the cells that they keep."""
+_GAP = 2
+
+
+class ColumnHead(NamedTuple):
+    """A column: its title, on which side it is cut where not all fit, and whether it is left out where it says nothing."""
+
+    title: str
+    cut: Literal["", "start", "end"] = ""
+    hide: Literal["", "empty", "same"] = ""
+
+
+Cell = tuple[str, str]
+"""A colour, empty for none, and a text."""
 
 
 def render_table(
-    titles: Sequence[str], lines: Sequence[Sequence[str]], columns: int | None, *, colour: bool
+    heads: Sequence[ColumnHead], lines: Sequence[Sequence[Cell]], columns: int | None, *, colour: bool
 ) -> str:
     """Return a table as text.
 
     Args:
-        titles: The columns' titles.
+        heads: The columns.
         lines: The cells of each row, cleaned.
         columns: How wide the terminal is; None for a file, which has no width, so that nothing is folded there.
         colour: Whether it may have colour.
     """
-    needs = [max(cell_len(text) for text in texts) for texts in zip(titles, *lines, strict=True)]
-    width = columns or sum(needs) + 2 * len(needs)
+    kept = [at for at, head in enumerate(heads) if _says(head, [line[at][1] for line in lines])]
+    needs = {at: max(cell_len(heads[at].title), *(cell_len(line[at][1]) for line in lines)) for at in kept}
+    width = columns or sum(needs.values()) + _GAP * len(needs)
+    widths = _fitted({at: heads[at] for at in kept}, needs, width)
+    kept = [at for at in kept if widths[at]]
     # Rich ends the process where the reader of a pipe has gone; written by ourselves, that is one case for all forms.
     text = StringIO()
     console = Console(
@@ -40,19 +64,62 @@ def render_table(
         markup=False,
     )
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title, keep in zip(titles, _kept_whole(needs, width), strict=True):
-        table.add_column(title, overflow="fold", no_wrap=keep)
+    for at, keep in zip(kept, _kept_whole([widths[at] for at in kept], width), strict=True):
+        table.add_column(heads[at].title, overflow="fold", no_wrap=keep)
     for line in lines:
-        table.add_row(*map(Text, line))
+        table.add_row(*(Text(_cut(line[at][1], widths[at], heads[at].cut), style=line[at][0]) for at in kept))
     console.print(table)
     return text.getvalue()
 
 
+def _says(head: ColumnHead, texts: Sequence[str]) -> bool:
+    """Tell whether a column is shown."""
+    if head.hide == "empty":
+        return any(texts)
+    return head.hide != "same" or len(set(texts)) > 1
+
+
+def _fitted(heads: dict[int, ColumnHead], needs: dict[int, int], width: int) -> dict[int, int]:
+    """Return the width of each column, where not all fit narrower for those that may be cut; 0 leaves one out."""
+    widths = dict(needs)
+    over = sum(needs.values()) + _GAP * len(needs) - width
+    if over <= 0:
+        return widths
+    for side, least in _STEPS:
+        for at, head in heads.items():
+            if head.cut == side and over > 0 and widths[at] > least:
+                kept = max(least, widths[at] - over)
+                over -= widths[at] - kept
+                widths[at] = kept
+    for at, head in heads.items():
+        if head.cut == "end" and over > 0:
+            # What is left of it would say nothing: names get its room.
+            over -= widths[at] + _GAP
+            widths[at] = 0
+    for at, head in heads.items():
+        if head.cut == "start" and over < 0:
+            more = min(needs[at] - widths[at], -over)
+            widths[at] += more
+            over += more
+    return widths
+
+
+def _cut(text: str, width: int, side: Literal["", "start", "end"]) -> str:
+    """Return a text that is cut on one side, with an ellipsis, to so many cells."""
+    if not side or cell_len(text) <= width:
+        return text
+    # Most characters take a cell; of those that take two fewer fit.
+    kept = text[-(width - 1) :] if side == "start" else text[: width - 1]
+    while cell_len(kept) > width - 1:
+        kept = kept[1:] if side == "start" else kept[:-1]
+    return f"…{kept}" if side == "start" else f"{kept.rstrip()}…"
+
+
 def _kept_whole(needs: list[int], width: int) -> list[bool]:
     """Which columns keep their width where not all fit: the narrow ones, as long as the others have something left to fold in."""
-    if sum(needs) + 2 * len(needs) <= width:
+    if sum(needs) + _GAP * len(needs) <= width:
         return [True] * len(needs)
     whole = [need <= _NARROW for need in needs]
     folded = whole.count(False)
-    left = width - 2 * len(needs) - sum(need for need, keep in zip(needs, whole, strict=True) if keep)
+    left = width - _GAP * len(needs) - sum(need for need, keep in zip(needs, whole, strict=True) if keep)
     return whole if left >= folded * _FOLDED else [False] * len(needs)

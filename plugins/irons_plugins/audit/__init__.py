@@ -9,6 +9,7 @@ from __future__ import annotations
 from irons.command import ALL_SANDBOXES, Arg, Column, Command, Flag, Opt, View
 from irons.hookspecs import hookimpl
 from irons.words import SPELLINGS, VERDICTS
+from irons_plugins.audit.tables import SHORT
 
 _HERE = "irons_plugins.audit"
 
@@ -20,68 +21,56 @@ _VERDICT = Opt(
     synonyms=SPELLINGS,
 )
 
+_OPTIONS = (
+    Arg("name", "The sandbox; else the one in use, else all.", kind="sandbox", takes="?"),
+    ALL_SANDBOXES,
+    Flag(("-f", "--follow"), "Print each event as it happens, and again as it ends.", pace="waiting"),
+    Opt(
+        ("--since",), "Only events since then: RFC 3339, or 10m for 10 minutes ago.", metavar="T", type="time"
+    ),
+    Opt(("--until",), "Up to then.", metavar="T", type="time"),
+    _VERDICT,
+    Opt(
+        ("--outcome",),
+        "Only attempts with this outcome.",
+        choices=("reached", "refused", "unresolved", "unreached", "abandoned", "interrupted"),
+        kind="choice",
+    ),
+    Opt(("--host",), "Only hosts like this, such as *.example.com.", metavar="PATTERN"),
+    Opt(("--limit",), "Only the newest N.", metavar="N", type="int"),
+    Flag(("--wide",), "Show all columns, uncut, with exact times."),
+)
+
 
 @hookimpl
 def irons_commands() -> list[Command]:
     """Bring the audit commands."""
     return [
         Command(
-            ("audit", "egress"),
+            ("audit",),
             "Show outbound connections, the oldest first.",
-            f"{_HERE}.handlers:egress",
-            (
-                Arg("name", "The sandbox; else the one in use, else all.", kind="sandbox", takes="?"),
-                ALL_SANDBOXES,
-                Flag(
-                    ("-f", "--follow"),
-                    "Print each event as it happens, and again as it ends.",
-                    pace="waiting",
-                ),
-                Opt(
-                    ("--since",),
-                    "Only events since then: RFC 3339, or 10m for 10 minutes ago.",
-                    metavar="T",
-                    type="time",
-                ),
-                Opt(("--until",), "Up to then.", metavar="T", type="time"),
-                _VERDICT,
-                Opt(
-                    ("--outcome",),
-                    "Only attempts with this outcome.",
-                    choices=(
-                        "reached",
-                        "refused",
-                        "unresolved",
-                        "unreached",
-                        "abandoned",
-                        "interrupted",
-                    ),
-                    kind="choice",
-                ),
-                Opt(("--host",), "Only hosts like this, such as *.example.com.", metavar="PATTERN"),
-                Opt(("--limit",), "Only the newest N.", metavar="N", type="int"),
-            ),
-            view=View(
-                (
-                    Column("time"),
-                    Column("", "verdict", f"{_HERE}.views:verdict"),
-                    Column("host"),
-                    Column("port"),
-                    Column("protocol"),
-                    Column("sandbox"),
-                    Column("mode"),
-                    Column("count"),
-                    Column("", "outcome", f"{_HERE}.views:outcome"),
-                    Column("", "reason", f"{_HERE}.views:reason"),
-                ),
-                line=f"{_HERE}.views:line",
-                empty="There are no events.",
-            ),
+            f"{_HERE}.handlers:audit",
+            _OPTIONS,
+            view=SHORT,
+            about="A terminal gets a table of what matters, a pipe tab-separated lines: time, sandbox, verdict, host, port, count, "
+            "cause, reason. With --follow what ended or was repeated comes again, as it is then.",
             examples=(
-                "irons audit egress my-sandbox",
-                "irons audit egress my-sandbox --follow",
-                "irons audit egress --since 1h --verdict denied -o jsonl",
+                "irons audit my-sandbox",
+                "irons audit my-sandbox --follow",
+                "irons audit --since 1h --verdict denied -o jsonl",
             ),
+            exits=(3, 4, 6),
+            leads=True,
+            scope="name",
+        ),
+        Command(
+            ("audit", "egress"),
+            "Show the same as irons audit, in a pipe as v0 lines.",
+            f"{_HERE}.handlers:egress",
+            _OPTIONS,
+            view=SHORT,
+            about="The lines in a pipe are those of the original irons: TIMESTAMP  VERDICT  HOST  (mode: MODE).",
+            examples=("irons audit egress my-sandbox", "irons audit egress my-sandbox --follow"),
             exits=(3, 4, 6),
             scope="name",
         ),
@@ -98,8 +87,8 @@ def irons_commands() -> list[Command]:
             view=View(
                 (
                     Column("last"),
-                    Column("", "verdict", f"{_HERE}.views:verdict"),
-                    Column("host"),
+                    Column("", "verdict", f"{_HERE}.views:verdict", style=f"{_HERE}.views:colour"),
+                    Column("host", cut="start"),
                     Column("port"),
                     Column("count"),
                     Column("reached"),

@@ -1,18 +1,22 @@
-"""Handlers: audit egress, audit hosts."""
+"""Handlers: audit, audit egress, audit hosts."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
+from irons.command import Result
 from irons.errors import UsageError
 from irons.words import wire_verdict
 from irons_plugins.audit.filters import Filter, check_host
 from irons_plugins.audit.following import AuditLog
+from irons_plugins.audit.tables import view_of
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
     from irons.client.models.audit import HostTried
     from irons.context import Context
     from irons.scope import Scope
@@ -22,10 +26,32 @@ MOST_HOSTS = 20_000
 """Rows that a server has of one sandbox at most."""
 
 
-def egress(
+def audit(ctx: Context, *, scope: Scope, wide: bool, **asked: Unpack[_Asked]) -> Result:
+    """Return the events of one sandbox or of all, oldest first; with `follow` go on with each as it happens."""
+    return Result(_log(ctx, scope.sandbox, **asked), view=view_of(scope.sandbox, wide=wide, contract=False))
+
+
+def egress(ctx: Context, *, scope: Scope, wide: bool, **asked: Unpack[_Asked]) -> Result:
+    """Return the same, in a pipe as the lines of the v0 contract."""
+    return Result(_log(ctx, scope.sandbox, **asked), view=view_of(scope.sandbox, wide=wide, contract=True))
+
+
+class _Asked(TypedDict):
+    """The options that choose events."""
+
+    follow: bool
+    since: datetime | None
+    until: datetime | None
+    verdict: str | None
+    outcome: str | None
+    host: str | None
+    limit: int | None
+
+
+def _log(
     ctx: Context,
+    name: str | None,
     *,
-    scope: Scope,
     follow: bool,
     since: datetime | None,
     until: datetime | None,
@@ -34,7 +60,6 @@ def egress(
     host: str | None,
     limit: int | None,
 ) -> Iterator[Event]:
-    """Return the events of one sandbox or of all, oldest first; with `follow` go on with each as it happens."""
     if follow and ctx.settings["output"] == "json":
         raise UsageError(
             "one JSON document never ends while events are followed", hint="-o jsonl prints an object a line"
@@ -45,7 +70,7 @@ def egress(
     if outcome is not None:
         ctx.api.need("audit-outcomes", "a server that says what became of connections")
     wanted = Filter(since, until, wire_verdict(verdict), host, () if outcome is None else (outcome,))
-    log = AuditLog(ctx, scope.sandbox, wanted, None if limit is None else max(1, limit), follow=follow)
+    log = AuditLog(ctx, name, wanted, None if limit is None else max(1, limit), follow=follow)
     return _events(log, limit, follow=follow)
 
 
