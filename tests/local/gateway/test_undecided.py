@@ -184,4 +184,5 @@ def test_answers_of_http_2_that_nobody_reads_hold_little(stand: Stand) -> None:
                     left[end] = left[end][end.send(left[end]) :] or body
                     quiet = 0
             stand.ask("stats")
-        assert stand.ask("stats")["memory"] < before + 6_000_000
+        # Each has one read of 64 KiB under way at most, which the interpreter holds several times while it is looked at.
+        assert stand.ask("stats")["memory"] < before + len(ends) * (512 << 10)
