@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 from irons.command import Result
 from irons.errors import UsageError
@@ -15,8 +15,6 @@ from irons_plugins.audit.following import AuditLog
 from irons_plugins.audit.tables import view_of
 
 if TYPE_CHECKING:
-    from typing import Unpack
-
     from irons.client.models.audit import HostTried
     from irons.context import Context
     from irons.scope import Scope
@@ -26,26 +24,60 @@ MOST_HOSTS = 20_000
 """Rows that a server has of one sandbox at most."""
 
 
-def audit(ctx: Context, *, scope: Scope, wide: bool, **asked: Unpack[_Asked]) -> Result:
+def audit(
+    ctx: Context,
+    *,
+    scope: Scope,
+    wide: bool,
+    follow: bool,
+    since: datetime | None,
+    until: datetime | None,
+    verdict: str | None,
+    outcome: str | None,
+    host: str | None,
+    limit: int | None,
+) -> Result:
     """Return the events of one sandbox or of all, oldest first; with `follow` go on with each as it happens."""
-    return Result(_log(ctx, scope.sandbox, **asked), view=view_of(scope.sandbox, wide=wide, contract=False))
+    log = _log(
+        ctx,
+        scope.sandbox,
+        follow=follow,
+        since=since,
+        until=until,
+        verdict=verdict,
+        outcome=outcome,
+        host=host,
+        limit=limit,
+    )
+    return Result(log, view=view_of(scope.sandbox, wide=wide, contract=False))
 
 
-def egress(ctx: Context, *, scope: Scope, wide: bool, **asked: Unpack[_Asked]) -> Result:
+def egress(
+    ctx: Context,
+    *,
+    scope: Scope,
+    wide: bool,
+    follow: bool,
+    since: datetime | None,
+    until: datetime | None,
+    verdict: str | None,
+    outcome: str | None,
+    host: str | None,
+    limit: int | None,
+) -> Result:
     """Return the same, in a pipe as the lines of the v0 contract."""
-    return Result(_log(ctx, scope.sandbox, **asked), view=view_of(scope.sandbox, wide=wide, contract=True))
-
-
-class _Asked(TypedDict):
-    """The options that choose events."""
-
-    follow: bool
-    since: datetime | None
-    until: datetime | None
-    verdict: str | None
-    outcome: str | None
-    host: str | None
-    limit: int | None
+    log = _log(
+        ctx,
+        scope.sandbox,
+        follow=follow,
+        since=since,
+        until=until,
+        verdict=verdict,
+        outcome=outcome,
+        host=host,
+        limit=limit,
+    )
+    return Result(log, view=view_of(scope.sandbox, wide=wide, contract=True))
 
 
 def _log(
