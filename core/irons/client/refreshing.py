@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from irons.client.names import STALE, NameCache
 from irons.ending import ENDS, noted
 from irons.errors import IronsError, NotFound, Unsupported
-from irons.words import verdict_word
+from irons.terminal.words import verdict_word
 
 if TYPE_CHECKING:
     from irons.client.api import Api, Sandbox

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from irons.command import ALL_SANDBOXES, Arg, Column, Command, Flag, Opt, View
 from irons.hookspecs import hookimpl
-from irons.words import SPELLINGS, VERDICTS
+from irons.terminal.words import SPELLINGS, VERDICTS
 from irons_plugins.audit.tables import SHORT
 
 _HERE = "irons_plugins.audit"
@@ -120,7 +120,7 @@ def irons_commands() -> list[Command]:
                     Column("port"),
                     Column("protocol"),
                     Column("", "verdict", f"{_HERE}.views:verdict"),
-                    Column("mode", "", "irons.words:mode_word"),
+                    Column("mode", "", "irons.terminal.words:mode_word"),
                     Column("rule"),
                     Column("reason"),
                     Column("cause"),

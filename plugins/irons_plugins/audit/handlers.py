@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from irons.command import Result
 from irons.errors import UsageError
-from irons.words import wire_verdict
+from irons.terminal.words import wire_verdict
 from irons_plugins.audit.filters import Filter, check_host
 from irons_plugins.audit.following import AuditLog
 from irons_plugins.audit.tables import view_of

@@ -32,7 +32,7 @@ WIDE = SHORT._replace(
         Column("port"),
         Column("protocol"),
         Column("sandbox"),
-        Column("mode", "", "irons.words:mode_word"),
+        Column("mode", "", "irons.terminal.words:mode_word"),
         Column("count"),
         Column("", "outcome", f"{_VIEWS}:outcome"),
         Column("cause"),

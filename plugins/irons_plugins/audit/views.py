@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from irons.client.models.audit import EventUpdate
+from irons.terminal.words import verdict_word
 from irons.text import clean, local_time
-from irons.words import verdict_word
 
 if TYPE_CHECKING:
     from irons_policy.event import Event

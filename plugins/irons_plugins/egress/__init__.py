@@ -133,8 +133,8 @@ def irons_commands() -> list[Command]:
                 (
                     Column("host"),
                     Column("port"),
-                    Column("verdict", "", "irons.words:verdict_word"),
-                    Column("mode", "", "irons.words:mode_word"),
+                    Column("verdict", "", "irons.terminal.words:verdict_word"),
+                    Column("mode", "", "irons.terminal.words:mode_word"),
                     Column("rule"),
                     Column("scope"),
                     Column("reason"),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from irons.terminal.words import mode_word
 from irons.text import clean
-from irons.words import mode_word
 
 if TYPE_CHECKING:
     from irons.client.models.egress import ModeInfo

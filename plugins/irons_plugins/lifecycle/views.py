@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from irons.ending import ending, near
+from irons.terminal.words import mode_word
 from irons.text import clean, size_text
-from irons.words import mode_word
 
 if TYPE_CHECKING:
     from irons.client.api import Sandbox

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from irons.terminal.words import mode_word
 from irons.text import clean
-from irons.words import mode_word
 
 OPEN = "warn"
 """The mode that lets pass what no rule allows."""

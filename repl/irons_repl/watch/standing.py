@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from irons_policy.addresses import network_of, unmapped
 from irons_policy.causes import Cause
@@ -14,16 +14,16 @@ from irons_policy.hostnames import HostError, canonical_host
 from irons_policy.patterns import HTTPS, narrowest
 from irons_policy.policy import Decision, Policy
 from irons_policy.remedy import note, suggestion
-from irons_policy.rules import Rule, RuleError, make_rule, spell
+from irons_policy.rules import ListName, Rule, RuleError, make_rule, spell
 from irons_repl.watch.model import HostRow, target_of
 
 if TYPE_CHECKING:
     from irons.client.models.egress import EgressRules
     from irons_policy.addresses import Address
     from irons_policy.event import Event
-    from irons_policy.rules import ListName, Scope
+    from irons_policy.rules import Scope
 
-Verb = Literal["allow", "deny"]
+Verb = ListName
 
 RULED = ("", Cause.RULE, Cause.UNCOVERED, Cause.FLOOR)
 """Causes that a rule can change; older servers tell none."""

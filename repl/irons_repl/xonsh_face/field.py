@@ -40,7 +40,7 @@ def field_of(face: Face) -> Callable[[], str]:
 def _mode(mode: str | None, age: float) -> list[str]:
     """The mode with its colour: red where it is open, none where it is old, and `mode ?` while it is not known."""
     from irons.ending import lasting
-    from irons.words import mode_word
+    from irons.terminal.words import mode_word
 
     if mode is None:
         return ["mode ?"] if age < float("inf") else []
