@@ -129,7 +129,7 @@ class Terminal:
         def there() -> bool:
             if re.search(wanted, self.text) is None:
                 self.send(key)
-                self.read(0.3)
+                self.read(3.0)
             return re.search(wanted, self.text) is not None
 
         return self.until(there)
