@@ -31,7 +31,7 @@ def terminal(person: Person) -> Iterator[Open]:
 def test_a_day_in_the_prompt(terminal: Open, person: Person, sandbox: str) -> None:
     """Choose a sandbox, enter it, run something in it, see what it tried, allow it, deny the rest."""
     screen = terminal()
-    screen.until("WARN: nothing is blocked")
+    screen.until(r"mode warn \(log only\)")
     screen.send("use s")
     screen.until(rf"{sandbox} +ready")
     screen.send(f"\x15use {sandbox}\r")

@@ -334,7 +334,7 @@ def test_a_narrow_terminal_will_do(terminal: Open, columns: int) -> None:
 def test_without_colour_there_is_none(terminal: Open) -> None:
     """NO_COLOR: no colour codes reach the terminal, and everything is still there."""
     screen = terminal(env={"NO_COLOR": "1"})
-    screen.until("WARN: nothing is blocked")
+    screen.until(r"mode warn \(log only\)")
     screen.send("use --none; nosuch\r")
     screen.until(r"\[2\] irons>")
     assert not re.search(rb"\x1b\[[0-9;]*(3[0-7]|38;5|9[0-7])[0-9;]*m", screen.raw)
