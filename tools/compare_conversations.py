@@ -52,18 +52,22 @@ def compare(numbers: range) -> Found:
     with tempfile.TemporaryDirectory(prefix="irons-conversations-") as home:
         for number in numbers:
             talk = numbered(number)
-            for trial in range(TRIES):
+            for trial in range(1, TRIES + 1):
                 new = without_io(talk)
                 old = live(talk, Path(home) / f"{number}-{trial}", new)
                 if same(talk, old, new):
-                    unsteady += [number] if trial else []
-                    break
-            else:
-                differences.append(_told(number, talk, old, new))
-            refused += any(
-                kind == "refused" or fields.get("verdict") == "blocked" for kind, fields in new.records
-            )
-            reached += any(kind == "close" and fields["outcome"] == "reached" for kind, fields in new.records)
+                    unsteady += [number] if trial > 1 else []
+                elif trial == TRIES:
+                    differences.append(_told(number, talk, old, new))
+                else:
+                    continue
+                refused += any(
+                    kind == "refused" or fields.get("verdict") == "blocked" for kind, fields in new.records
+                )
+                reached += any(
+                    kind == "close" and fields["outcome"] == "reached" for kind, fields in new.records
+                )
+                break
     return Found(len(numbers), refused, reached, unsteady, differences)
 
 

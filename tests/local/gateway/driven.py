@@ -206,20 +206,22 @@ class Driven:
                 raise _OverError
 
         try:
-            self._server, address = await race(self._context.loop, addresses, port, before, how, stagger)
+            server, address = await race(self._context.loop, addresses, port, before, how, stagger)
         except DialError as error:
             return ev.Unreached(str(error))
         except _OverError:
             return None
-        return self._reached(self._server, address)
+        self._server = server
+        return self._reached(server, address)
 
     async def _dial_name(self, port: int) -> ev.Event:
         assert self._route is not None
         try:
-            self._server = await self._route.dial_name(port)
+            server = await self._route.dial_name(port)
         except DialError as error:
             return ev.Unreached(str(error))
-        return self._reached(self._server, None)
+        self._server = server
+        return self._reached(server, None)
 
     def _reached(self, server: Wire, address: Address | None) -> ev.Event:
         if not self._cell.roomy:
