@@ -52,7 +52,7 @@ def test_a_day_in_the_prompt(terminal: Open, person: Person, sandbox: str) -> No
     screen.until(r"▸ \? nobody\.example\.test")
     # What the gateway folds into an event that is on the screen already counts.
     again = "for n in 1 2 3 4 5 6; do curl -s http://nobody.example.test/; done; true"
-    person.ok("exec", sandbox, "--", again)
+    person.ok("exec", sandbox, "--", "sh", "-c", again)
     screen.until(r"▸ \? nobody\.example\.test +7 ")
     screen.press_until("a", f"allow nobody.example.test for {sandbox}")
     screen.until("y/n")
