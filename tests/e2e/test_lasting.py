@@ -25,7 +25,9 @@ def look(person: Person, name: str) -> dict[str, str]:
 
 def end(person: Person, *, sandboxes: bool = False) -> None:
     """Kill all that runs of the daemon at once; with `sandboxes` also every sandbox, as a power cut would."""
-    victims = list(pids(person).values())
+    found = pids(person)
+    # The keeper first: it starts again what ends while it lives.
+    victims = [found.pop("keeper"), *found.values()]
     if sandboxes:
         for row in json.loads(person.ok("list", "-o", "json")):
             pid = json.loads(person.ok("status", row["name"], "-o", "json"))["metadata"].get("pid")
