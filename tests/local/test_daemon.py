@@ -27,11 +27,11 @@ import json, sys
 from irons.errors import LocalError
 from irons_local.daemon import client as daemon
 from irons_local.ipc.locate import settle
-from irons_local.paths import Places
+from irons_local.paths import Paths
 try:
-    found = daemon.ensure(settle(Places.of()))
+    found = daemon.ensure(settle(Paths.of()))
     while None in (pids := [each.pid for each in (*found.workers, found.nursery)]):
-        found = daemon.status(settle(Places.of()))
+        found = daemon.status(settle(Paths.of()))
     print(json.dumps([found.version, found.pid, found.ready, found.gateway, found.server, pids]))
 except LocalError as error:
     print(json.dumps({"error": error.message, "hint": error.hint}))
@@ -63,7 +63,7 @@ def fresh(person: Person) -> Iterator[Person]:
             [
                 sys.executable,
                 "-c",
-                "from irons_local.daemon import client as daemon; from irons_local import paths as places; daemon.down(places.Places.of())",
+                "from irons_local.daemon import client as daemon; from irons_local import paths as places; daemon.down(places.Paths.of())",
             ]
         )
         eventually(lambda: not person.processes(), what="the daemon to end")
@@ -126,10 +126,10 @@ def test_a_long_runtime_directory_breaks_no_socket(fresh: Person) -> None:
     longer = ["env", f"XDG_RUNTIME_DIR={runtime}"]
     try:
         assert ensure(fresh, *longer)[2] is True
-        asked = "from irons_local.daemon import client as daemon; from irons_local import paths as places; print(daemon.serves(places.Places.of()))"
+        asked = "from irons_local.daemon import client as daemon; from irons_local import paths as places; print(daemon.serves(places.Paths.of()))"
         assert fresh.run([*longer, sys.executable, "-c", asked]).stdout == "True\n"
     finally:
-        down = "from irons_local.daemon import client as daemon; from irons_local import paths as places; daemon.down(places.Places.of())"
+        down = "from irons_local.daemon import client as daemon; from irons_local import paths as places; daemon.down(places.Paths.of())"
         fresh.run([*longer, sys.executable, "-c", down])
 
 

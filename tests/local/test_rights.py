@@ -102,11 +102,11 @@ print(*interpreter.options())
 
 START = """
 from irons_local.daemon import client as daemon
-from irons_local.paths import Places
+from irons_local.paths import Paths
 environ = json.loads(sys.argv[1])
-found = daemon.ensure(Places.of(environ), environ)
+found = daemon.ensure(Paths.of(environ), environ)
 while found.nursery is None or found.nursery.pid is None:
-    found = daemon.status(Places.of(environ))
+    found = daemon.status(Paths.of(environ))
 print(json.dumps([found.pid, found.server, found.nursery.pid]))
 """
 
