@@ -387,6 +387,6 @@ def test_a_low_terminal_has_room_for_the_line(terminal: Open, rows: int) -> None
     """Where there is no room for a menu there is still a prompt, and the line below."""
     screen = terminal(columns=60, rows=rows)
     screen.until("irons>")
-    screen.until("nothing is blocked")
+    screen.until("mode warn")
     screen.send("status agent-2 | grep -c stopped\r")
     screen.until(r"(?m)^1$")
