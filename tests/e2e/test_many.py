@@ -108,10 +108,16 @@ FLOOD = r"""
             print $s $port == 443 ? "\x16\x03\x01\x00\x20" . chr($_) x 40 : "GET / HTTP/1.1\r\nHost: \x01$_\r\n\r\n"; push @held, $s;
         }
     }
-    for (1 .. 900) { push @held, IO::Socket::INET->new(PeerAddr => "203.0.113.10", PeerPort => 443) // () }
+    for my $wave (900, 600) {
+        for (1 .. $wave) { push @held, IO::Socket::INET->new(PeerAddr => "203.0.113.10", PeerPort => 443) // () }
+        sleep 3;
+    }
     print "ready\n"; <STDIN>;
 """
-"""Connections that never say a word, and malformed DNS, TLS and HTTP; held until its input ends."""
+"""Connections that never say a word, and malformed DNS, TLS and HTTP; held until its input ends.
+
+Those that wait and those that they wait for have the same time: a second wave comes later, so that it waits for the rest of the first.
+"""
 
 
 @pytest.mark.alone
