@@ -120,7 +120,7 @@ def test_why_of_an_address_that_a_rule_denies(run_irons: Runner, own: FakeApi) -
 
 
 def test_why_of_a_second_name(run_irons: Runner, own: FakeApi) -> None:
-    """A name that was asked for on a connection to another is refused no matter what the rules say: there is no command."""
+    """A name that was asked for on a connection to another is refused whatever the rules say, so no command is offered."""
     own.mode = "deny"
     own.record(
         "evil.example",

@@ -108,7 +108,7 @@ class Cells(Protocol):
         ...
 
     async def drop(self, cell: str) -> None:
-        """Let go of a cell and detach it from the gateway; one that is not there is no error."""
+        """Let go of a cell and detach it from the gateway; one that is gone already is passed over."""
         ...
 
 

@@ -161,7 +161,7 @@ class Layers:
         return not left
 
     async def remove(self, layer: str) -> None:
-        """Remove a layer that nothing names; one that is not there is no error.
+        """Remove a layer that nothing names; one that is gone already is passed over.
 
         Raises:
             OSError: something could not be removed.

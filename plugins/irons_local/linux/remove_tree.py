@@ -16,7 +16,7 @@ from irons_local.linux.userns_main import Say
 
 
 async def remove_tree(path: Path) -> None:
-    """Remove a directory of ours with everything beneath it; one that is not there is no error.
+    """Remove a directory of ours with everything beneath it; one that is gone already is passed over.
 
     Safe to do again where it was interrupted. No process may be left in it.
 

@@ -1,4 +1,4 @@
-"""A sandbox that is no more: what is answered about it, and what this machine forgets with it."""
+"""A destroyed sandbox: what is answered about it, and what this machine forgets with it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class Destroyed(NamedTuple):
-    """A sandbox that is no more."""
+    """A destroyed sandbox."""
 
     name: str
     status: str = "destroyed"

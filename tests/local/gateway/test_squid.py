@@ -69,7 +69,7 @@ def squid(lab: Lab, *, guarded: bool) -> Iterator[Callable[[], list[str]]]:
 
         def answers() -> list[str]:
             lines = [line.split() for line in Path(place, "access.log").read_text().splitlines()]
-            # A connection without a request is no request.
+            # A connection may carry no request.
             return [f"{line[3].rpartition('/')[2]} {' '.join(line[5:7])}" for line in lines if line[5] != "-"]
 
         def serves() -> bool:
