@@ -35,6 +35,8 @@ class Cause(StrEnum):
     """Nothing could judge it: no policy is known yet, or no gateway ran."""
     JOURNAL = "journal"
     """The audit log could not be written."""
+    ASKED = "asked"
+    """A person was asked, in mode ask: who let it pass once, or refused it."""
 
 
 class Outcome(StrEnum):

@@ -1,23 +1,34 @@
 """Verdicts of a policy: pure, and the same for the gateway, ``egress check`` and tests.
 
 ``decide`` judges a host and port by the rules and the mode, ``decide_address`` the address that is about to be
-dialled by the floor and the deny rules. Both must pass before anything is dialled.
+dialled by the floor and the deny rules. Both must pass before anything is dialled. ``question_rule`` says which DNS
+questions of a sandbox the gateway itself may ask: SRV and TXT, of names that an allow rule covers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 from irons_policy import floor
 from irons_policy.addresses import Address, unmapped
 from irons_policy.causes import Cause
-from irons_policy.hostnames import Host, canonical_host
+from irons_policy.hostnames import INTERNAL, Host, canonical_host
 from irons_policy.hostnet import HostNetwork
 from irons_policy.policy import Decision, Policy
 from irons_policy.rules import Rule
 
+Kind = Literal["SRV", "TXT"]
+"""Of the DNS questions that may leave."""
+
 _REMEMBERED = 512
+
+_WEB = (["_http"], ["_https"])
+"""The services of web servers, the first label of a question."""
+_MOST_LABELS = 2
+"""A service and its protocol (RFC 2782)."""
+_MOST_LABEL = 16
+"""Bytes: an underscore, and a service name (RFC 6335, section 5.1). Longer ones would carry words of the sandbox's."""
 
 
 _Place = TypeVar("_Place")
@@ -73,20 +84,24 @@ def _decide(policy: Policy, host: Host, port: int) -> Decision:
     return _against(policy, None, f"no rule allows {host.text}")
 
 
-def decide_address(policy: Policy, host: Host, port: int, address: Address, ground: HostNetwork) -> Decision:
+def decide_address(
+    policy: Policy, host: Host, port: int, address: Address, host_network: HostNetwork
+) -> Decision:
     """Judge the address that is about to be dialled for a host: the floor in every mode, deny rules by the mode."""
-    known, place = policy.verdicts.on(ground), (host, port, address)
+    known, place = policy.verdicts.on(host_network), (host, port, address)
     decision = known.get(place)
     if decision is None:
-        decision = _remember(known, place, _decide_address(policy, host, port, address, ground))
+        decision = _remember(known, place, _decide_address(policy, host, port, address, host_network))
     return decision
 
 
-def _decide_address(policy: Policy, host: Host, port: int, address: Address, ground: HostNetwork) -> Decision:
-    closed = decide_proxy(policy, host, port, ground)
+def _decide_address(
+    policy: Policy, host: Host, port: int, address: Address, host_network: HostNetwork
+) -> Decision:
+    closed = decide_proxy(policy, host, port, host_network)
     if closed is not None:
         return closed
-    held = floor.refusal(address, port, _pins(policy, host, port), ground)
+    held = floor.refusal(address, port, _pins(policy, host, port), host_network)
     if held is not None:
         return Decision(False, "blocked", policy.mode, None, None, None, held.reason, held.cause)
     denying = next(iter(policy.denials_by_address(address, port)), None)
@@ -101,40 +116,78 @@ def _decide_address(policy: Policy, host: Host, port: int, address: Address, gro
     return Decision(True, "allowed", policy.mode, None, None, None, reason, Cause.RULE)
 
 
-def decide_proxy(policy: Policy, host: Host, port: int, ground: HostNetwork) -> Decision | None:
+def decide_proxy(policy: Policy, host: Host, port: int, host_network: HostNetwork) -> Decision | None:
     """Judge a host by its name: the upstream proxy's own is closed like irons' own ports; None for any other."""
-    if (host.text, port) != ground.proxy:
+    if (host.text, port) != host_network.proxy:
         return None
     reason = f"{host.text} is the upstream proxy, which is for the gateway alone; no rule opens that"
     return Decision(False, "blocked", policy.mode, None, None, None, reason, Cause.NEVER)
 
 
-def judge(policy: Policy, host: Host, port: int, ground: HostNetwork) -> Decision:
+def judge(policy: Policy, host: Host, port: int, host_network: HostNetwork) -> Decision:
     """Judge all that can be judged without resolving or dialling: what ``egress check`` tells.
 
     The rules and the mode first; then, for a literal address or a name in ``[local.hosts]``, each address as it
     would be dialled. One that may be dialled is enough.
     """
-    decision = decide_proxy(policy, host, port, ground) or decide(policy, host, port)
+    decision = decide_proxy(policy, host, port, host_network) or decide(policy, host, port)
     addresses = policy.addresses_of(host)
     if not decision.allowed or not addresses:
         return decision
-    verdicts = [decide_address(policy, host, port, address, ground) for address in addresses]
+    verdicts = [decide_address(policy, host, port, address, host_network) for address in addresses]
     if any(verdict.verdict == "allowed" for verdict in verdicts):
         return decision
     return next((verdict for verdict in verdicts if verdict.allowed), verdicts[0])
 
 
-def forbidden(policy: Policy, connections: Iterable[Live], ground: HostNetwork) -> list[tuple[Live, str]]:
+def forbidden(
+    policy: Policy, connections: Iterable[Live], host_network: HostNetwork
+) -> list[tuple[Live, str]]:
     """Which open connections a new policy forbids, each with the reason; an address not known is not judged."""
     cut: list[tuple[Live, str]] = []
     for live in connections:
         decision = decide(policy, live.host, live.port)
         if decision.allowed and live.address is not None:
-            decision = decide_address(policy, live.host, live.port, live.address, ground)
+            decision = decide_address(policy, live.host, live.port, live.address, host_network)
         if not decision.allowed:
             cut.append((live, decision.reason))
     return cut
+
+
+def owner_of(name: str) -> str:
+    """The name that a question is about: without the leading labels that begin with an underscore (RFC 8552)."""
+    labels = name.split(".")
+    while labels and labels[0].startswith("_"):
+        del labels[0]
+    return ".".join(labels)
+
+
+def question_rule(policy: Policy, name: str, kind: Kind) -> Rule | None:
+    """The rule that lets a question leave; None where none does.
+
+    Only an allow rule does, in every mode, on whichever port: what a name has in the DNS is not about one. A wildcard
+    lets no TXT question leave, for whoever runs the DNS of a name below it could answer with anything. One deny rule
+    for the name, on whichever port, keeps all questions in. More leading labels, or longer ones, than a service and its
+    protocol have could tell the name's servers something, and are kept in too. Of a web server no SRV question leaves: a client
+    that went to its target would name the owner in its request, and be refused for the second name (apt does).
+
+    Args:
+        policy: of the sandbox that asks.
+        name: canonical.
+        kind: the type of the records.
+    """
+    owner = owner_of(name)
+    if not owner or owner in {"localhost", INTERNAL}:
+        return None
+    service = name.split(".")[: -len(owner.split("."))]
+    if len(service) > _MOST_LABELS or any(len(label) > _MOST_LABEL for label in service):
+        return None
+    if kind == "SRV" and service[:1] in _WEB:
+        return None
+    rules = policy.rules_for(Host(owner))
+    if any(rule.list == "deny" for rule in rules):
+        return None
+    return next((rule for rule in rules if kind == "SRV" or rule.pattern.kind == "name"), None)
 
 
 def _remember(known: dict[_Place, Decision], place: _Place, decision: Decision) -> Decision:

@@ -82,7 +82,7 @@ class Event(NamedTuple):
         host: a canonical name or address; `*` where one event stands for many attempts.
         allowed: it was let through.
         verdict: the verdict of the rules: allowed, blocked or warn.
-        mode: the mode that was active, warn or deny.
+        mode: the mode that was active: warn, deny or ask.
         protocol: http, tls, tcp, udp, icmp, dns or the number of another.
         port: the port; None where the protocol has none.
         rule: the pattern that decided.

@@ -104,14 +104,14 @@ GLOBAL_UNICAST = Block(ip_network("2000::/3"), "global unicast", "RFC 4291")
 """The one part of IPv6 that is given out to networks; all else is reserved."""
 
 
-def refusal(address: Address, port: int, pins: Iterable[Pin], ground: HostNetwork) -> Withheld | None:
+def refusal(address: Address, port: int, pins: Iterable[Pin], host_network: HostNetwork) -> Withheld | None:
     """Judge one address that is about to be dialled.
 
     Args:
         address: as the resolver gave it, or as the sandbox wrote it.
         port: the TCP port.
         pins: what the rules for this host and port open.
-        ground: the live facts; read again for each dial.
+        host_network: the live facts; read again for each dial.
 
     Returns:
         None when it may be dialled.
@@ -122,12 +122,12 @@ def refusal(address: Address, port: int, pins: Iterable[Pin], ground: HostNetwor
     faces: list[tuple[Address, str]] = [(address, str(address))]
     faces.extend((inner, f"{address} carries {inner} ({form}), which") for form, inner in embedded(address))
     for face, called in faces:
-        reason = never(face) or own_port(face, port, ground)
+        reason = never(face) or own_port(face, port, host_network)
         if reason:
             return Withheld(f"{called} is {reason}; no rule opens that", Cause.NEVER)
     pinned = [pin for pin in pins if address in pin.network]
     for face, called in faces:
-        if own(face, ground):
+        if own(face, host_network):
             if any(pin.one_port and is_single(pin.network) for pin in pinned):
                 continue
             how = "only --private with one address, on a rule for one port, opens it"
@@ -135,7 +135,7 @@ def refusal(address: Address, port: int, pins: Iterable[Pin], ground: HostNetwor
     if pinned:
         return None
     for face, called in faces:
-        reason = _floor(face) or _neighbour(face, ground)
+        reason = _floor(face) or _neighbour(face, host_network)
         if reason:
             return Withheld(f"{called} is {reason}; --private on its rule would open it", Cause.FLOOR)
     return None
@@ -146,9 +146,9 @@ def never(address: Address) -> str | None:
     return _named(NEVER, address)
 
 
-def own(address: Address, ground: HostNetwork) -> bool:
+def own(address: Address, host_network: HostNetwork) -> bool:
     """True when a connection to the address would end on this machine."""
-    return _named(LOOPBACK, address) is not None or ground.is_own(address)
+    return _named(LOOPBACK, address) is not None or host_network.is_own(address)
 
 
 def held(network: Network) -> tuple[Literal["never", "own", "floor"], str] | None:
@@ -194,22 +194,22 @@ def _floor(address: Address) -> str | None:
     return f"reserved ({GLOBAL_UNICAST.source})"
 
 
-def own_port(address: Address, port: int, ground: HostNetwork) -> str | None:
+def own_port(address: Address, port: int, host_network: HostNetwork) -> str | None:
     """What an address and port is where irons itself listens there; None elsewhere. No rule opens it."""
-    for where, at in ground.listeners:
-        if at == port and (where == address or (where.is_unspecified and own(address, ground))):
+    for where, at in host_network.listeners:
+        if at == port and (where == address or (where.is_unspecified and own(address, host_network))):
             return "a port of irons itself"
-    for where, at in ground.proxies:
-        if at == port and (where == address or (own(where, ground) and own(address, ground))):
+    for where, at in host_network.proxies:
+        if at == port and (where == address or (own(where, host_network) and own(address, host_network))):
             return "the upstream proxy, which is for the gateway alone"
     return None
 
 
-def _neighbour(address: Address, ground: HostNetwork) -> str | None:
-    for pool in ground.pools:
+def _neighbour(address: Address, host_network: HostNetwork) -> str | None:
+    for pool in host_network.pools:
         if address in pool:
             return f"one that stands for a name in sandboxes ({pool})"
-    for network in ground.onlink:
+    for network in host_network.onlink:
         if address in network:
             return f"on this machine's own network ({network})"
     return None

@@ -6,16 +6,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from ipaddress import ip_address
 from typing import Any, NamedTuple, cast
 
 from irons_policy.addresses import Address, embedded, unmapped
 from irons_policy.causes import Cause
+from irons_policy.ends import Moment
 from irons_policy.hostnames import Host
 from irons_policy.hostnet import HostNetwork
-from irons_policy.modes import MODES, Mode, Verdict
+from irons_policy.modes import WIRE_MODES, Mode, Verdict, read_mode, wire_mode
 from irons_policy.patterns import Pattern, read_pattern
 from irons_policy.rules import ListName, Rule, RuleError, Scope
 
@@ -29,7 +30,8 @@ class Policy:
     """What holds for one sandbox: its mode, the rules of its account and its own, and names with fixed addresses.
 
     Attributes:
-        mode: "deny" enforces the rules; "warn" waives their verdicts, and nothing else.
+        mode: "deny" enforces the rules; "warn" waives their verdicts, and nothing else; "ask" is "deny" where a person may
+            be asked first.
         rules: both scopes together; a deny of either wins.
         hosts: canonical name to addresses (``[local.hosts]``), used in place of resolving.
     """
@@ -49,19 +51,19 @@ class Policy:
             raise PolicyError("a policy is not a JSON object")
         fields = cast("Mapping[str, Any]", obj)
         mode, rules, hosts = fields.get("mode"), fields.get("rules", []), fields.get("hosts", {})
-        if mode not in MODES:
-            raise PolicyError(f"the mode is {' or '.join(MODES)}, not {mode!r}")
+        if mode not in WIRE_MODES:
+            raise PolicyError(f"the mode is {' or '.join(WIRE_MODES)}, not {mode!r}")
         if not isinstance(rules, list) or not isinstance(hosts, Mapping):
             raise PolicyError("a policy's rules are a list, and its hosts an object")
         try:
-            return cls(mode, tuple(Rule.from_json(rule) for rule in rules), _read_hosts(hosts))
+            return cls(read_mode(fields), tuple(Rule.from_json(rule) for rule in rules), _read_hosts(hosts))
         except RuleError as error:
             raise PolicyError(str(error)) from None
 
     def to_json(self) -> dict[str, Any]:
         """The JSON form, which ``from_json`` reads back to an equal policy."""
         return {
-            "mode": self.mode,
+            **wire_mode(self.mode),
             "rules": [rule.to_json() for rule in self.rules],
             "hosts": {
                 name: [str(address) for address in addresses] for name, addresses in self.hosts.items()
@@ -73,6 +75,23 @@ class Policy:
         if host.address is not None:
             return (host.address,)
         return self.hosts.get(host.text)
+
+    @cached_property
+    def is_timed(self) -> bool:
+        """True where a rule ends by a clock."""
+        return any(rule.until is not None and rule.until.at is not None for rule in self.rules)
+
+    def at(self, now: Moment) -> Policy:
+        """The policy as it is at a moment: without the rules that are over; itself where none is."""
+        if not self.is_timed:
+            return self
+        left = tuple(rule for rule in self.rules if rule.until is None or not rule.until.over(now))
+        return self if len(left) == len(self.rules) else replace(self, rules=left)
+
+    def changes_in(self, now: Moment) -> int | None:
+        """Microseconds until the next of its rules is over; None where none ends by a clock."""
+        lefts = (rule.until.left(now) for rule in self.rules if rule.until is not None)
+        return min((left for left in lefts if left is not None), default=None)
 
     def names(self, name: str) -> bool:
         """True where a rule for exactly this canonical name, or `[local.hosts]`, has it."""
@@ -150,18 +169,18 @@ class Verdicts:
 
     Attributes:
         hosts: by host and port.
-        addresses: by host, port and address, on the ground of the last question.
+        addresses: by host, port and address, for the host network of the last question.
     """
 
     def __init__(self) -> None:
         self.hosts: dict[tuple[Host, int], Decision] = {}
         self.addresses: dict[tuple[Host, int, Address], Decision] = {}
-        self._ground: HostNetwork | None = None
+        self._host_network: HostNetwork | None = None
 
-    def on(self, ground: HostNetwork) -> dict[tuple[Host, int, Address], Decision]:
-        """What was decided of addresses on exactly this ground."""
-        if self._ground is not ground:
-            self._ground, self.addresses = ground, {}
+    def on(self, host_network: HostNetwork) -> dict[tuple[Host, int, Address], Decision]:
+        """Return what was decided of addresses for exactly this host network."""
+        if self._host_network is not host_network:
+            self._host_network, self.addresses = host_network, {}
         return self.addresses
 
 

@@ -25,6 +25,7 @@ NOTES: Final[Mapping[Cause, str]] = {
     Cause.UNRESOLVED: "this machine found no address for the name: check its spelling, DNS, or [local.hosts]",
     Cause.UNREACHED: "no server answered: check that it runs and that this machine reaches it",
     Cause.NO_POLICY: "the gateway was not ready; try again, and see irons local status",
+    Cause.ASKED: "a person was asked; a rule decides without a question",
     Cause.JOURNAL: "nothing passes that cannot be recorded: free some disk space",
 }
 """What to know about each cause, next to the command that a rule's refusal has."""
@@ -52,9 +53,11 @@ def suggestion(
             other rule does.
         sandbox: the name, for a rule of that sandbox alone; None for a rule of all sandboxes. The command says which, so
             that it means the same whichever sandbox is in use where it is typed.
-        private: the address the floor refused, to be pinned.
+        private: the address the floor refused, to be pinned. A host that is itself an address that the floor holds is
+            pinned without it: a rule alone would lead to the next refusal.
     """
-    if private is not None and (floor.held(network_of(unmapped(private))) or ("",))[0] == "never":
+    private = held_address(host) if private is None else private
+    if private is not None and _step(private) == "never":
         return None
     where = ["--all"] if sandbox is None else ["--sandbox", sandbox]
     remove: list[str] = []
@@ -74,6 +77,20 @@ def suggestion(
     pinned = [] if private is None else ["--private", str(unmapped(private))]
     allow = shlex.join(["irons", "egress", "allow", typed, *pinned, *where])
     return f"{shlex.join(remove)} && {allow}" if remove else allow
+
+
+def held_address(host: Host | str) -> Address | None:
+    """Return the address that a host is, where the floor holds it; None for names and for other addresses."""
+    try:
+        address = (canonical_host(host) if isinstance(host, str) else host).address
+    except HostError:
+        return None
+    return address if address is not None and _step(address) else None
+
+
+def _step(address: Address) -> str:
+    """Return the step of the floor that holds an address; empty where none does."""
+    return (floor.held(network_of(unmapped(address))) or ("",))[0]
 
 
 def _typed(host: Host, port: int, *, exact: bool) -> str:

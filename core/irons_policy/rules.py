@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, NamedTuple, NotRequired, TypedDict, cast
 
 from irons_policy import floor
 from irons_policy.addresses import Network, is_single
+from irons_policy.ends import RuleEnd, read_end
 from irons_policy.patterns import Pattern, PatternError, parse_network, parse_pattern, read_pattern
 
 ListName = Literal["allow", "deny"]
@@ -25,6 +26,7 @@ class RuleRequest(TypedDict):
     private: NotRequired[Sequence[str]]
     note: NotRequired[str]
     broad: NotRequired[bool]
+    until: NotRequired[str]
 
 
 class RuleError(ValueError):
@@ -49,6 +51,7 @@ class Rule:
         private: the networks that an allow rule opens beneath the floor (``--private``); once each, in ascending order.
         broad: the pattern was accepted though it covers a private public suffix (``--broad``).
         note: what its author wrote next to it.
+        until: when it ends by itself; None where it stays.
         created_at: microseconds since 1970; 0 for a rule that is not stored.
     """
 
@@ -58,6 +61,7 @@ class Rule:
     private: tuple[Network, ...] = ()
     broad: bool = False
     note: str = ""
+    until: RuleEnd | None = None
     created_at: int = field(default=0, compare=False)
 
     def __post_init__(self) -> None:
@@ -81,6 +85,10 @@ class Rule:
         }
         if self.note:
             answer["note"] = self.note
+        if self.until is not None:
+            answer["until"] = self.until.text
+            if self.until.up is not None:
+                answer["until_up"] = self.until.up
         return answer
 
     def to_request(self) -> RuleRequest:
@@ -92,6 +100,8 @@ class Rule:
             body["note"] = self.note
         if self.broad:
             body["broad"] = True
+        if self.until is not None:
+            body["until"] = self.until.text
         return body
 
     @classmethod
@@ -112,10 +122,17 @@ class Rule:
             raise RuleError("a rule's private addresses are a list, and its note is a string")
         try:
             networks = _networks(private)
+            until = _end(fields)
             return cls(
-                read_pattern(pattern, mapped=True), kind, scope, networks, fields.get("broad") is True, note
+                read_pattern(pattern, mapped=True),
+                kind,
+                scope,
+                networks,
+                fields.get("broad") is True,
+                note,
+                until,
             )
-        except PatternError as error:
+        except ValueError as error:
             raise RuleError(f"rule {pattern!r}: {error}") from None
 
 
@@ -153,6 +170,7 @@ def make_rule(
     private: Sequence[str] = (),
     broad: bool = False,
     note: str = "",
+    until: RuleEnd | None = None,
 ) -> Rule:
     """Make a rule of what a person typed.
 
@@ -163,6 +181,7 @@ def make_rule(
         private: addresses and blocks that the rule opens beneath the floor.
         broad: accept a wildcard over a private public suffix.
         note: kept next to the rule.
+        until: when it ends by itself.
 
     Raises:
         RuleError: with the reason; its text is fit to show.
@@ -183,7 +202,7 @@ def make_rule(
         )
     for network in networks:
         _check_pin(parsed, network)
-    return Rule(parsed, kind, scope, networks, broad, note)
+    return Rule(parsed, kind, scope, networks, broad, note, until)
 
 
 def spell(network: Network) -> str:
@@ -222,6 +241,15 @@ def _networks(texts: Iterable[object]) -> tuple[Network, ...]:
         if network not in found:
             found.append(network)
     return tuple(found)
+
+
+def _end(fields: Mapping[str, Any]) -> RuleEnd | None:
+    text, up = fields.get("until"), fields.get("until_up")
+    if text is None:
+        return None
+    if not isinstance(text, str) or not (up is None or type(up) is int):
+        raise RuleError("a rule's end is a time or stop")
+    return read_end(text, up)
 
 
 def _check_pin(pattern: Pattern, network: Network) -> None:

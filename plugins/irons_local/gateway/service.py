@@ -10,17 +10,20 @@ import resource
 import socket
 from collections.abc import Coroutine, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
+from irons_local import clocks
 from irons_local.cell.layout import SOCKETS
 from irons_local.config.synthetic_pool import PoolError
 from irons_local.config.upstream import UpstreamError
-from irons_local.gateway.accept.cell import Caps, Cell, Running, forget
 from irons_local.gateway.accept.hostnet_watch import GroundWatch
 from irons_local.gateway.accept.listeners import CellListeners
-from irons_local.gateway.accept.pools import Pools
-from irons_local.gateway.attempt.context import Context
+from irons_local.gateway.accept.rule_ends import RuleEnds
+from irons_local.gateway.ask.asking import Place
+from irons_local.gateway.ask.news import QuestionNews
 from irons_local.gateway.budget.descriptors import Files
 from irons_local.gateway.budget.fairness import FairSelector
 from irons_local.gateway.budget.watch import FairLoop
@@ -31,17 +34,20 @@ from irons_local.gateway.reach.resolve import Resolver
 from irons_local.gateway.record.folding import Dropped, Folder
 from irons_local.gateway.record.journal import Journal, JournalError
 from irons_local.gateway.record.notify import Notifier
+from irons_local.gateway.shared.cell import Caps, Cell, Running, forget
+from irons_local.gateway.shared.context import Context
+from irons_local.gateway.shared.pools import Pools
 from irons_local.gateway.streams.splice import Pipes, share_of_pipes
 from irons_local.gateway.tls import client_hello
 from irons_local.gateway.tls.remembered import Hellos
 from irons_local.ipc.aio import AsyncLink
+from irons_local.ipc.fields import BadMessageError, UnknownMessageError, Untold
 from irons_local.ipc.framing import Body, LinkClosedError, LinkError, Message
 from irons_local.ipc.messages import (
     CONTROL_TO_WORKER,
     KEEPER_TO_WORKER,
     AboutSandbox,
     Attach,
-    BadMessageError,
     CountLive,
     Detach,
     Figures,
@@ -53,10 +59,10 @@ from irons_local.ipc.messages import (
     NewLink,
     ProbeHost,
     PutPolicy,
+    ReplyQuestion,
     Stats,
     Surrender,
-    UnknownMessageError,
-    Untold,
+    WatchQuestions,
     read,
 )
 from irons_local.log.context import REQUEST, request_id
@@ -100,6 +106,9 @@ class Service:
         self._turn = selector.turn
         self._news = Notifier(loop)
         self._cells: dict[str, Cell] = {}
+        self._ends: dict[str, RuleEnds] = {}
+        self._asks: dict[str, QuestionNews] = {}
+        self._watched, self._hold, self._keys = 0.0, 0.0, 0
         self._doors: dict[str, CellListeners] = {}
         self._ports: dict[str, Mapping[str, Any]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -115,12 +124,12 @@ class Service:
             folder=Folder(loop, journal, lambda: self._news.unrecorded(self._context.folder.unrecorded)),
             resolver=resolver,
             nameservers=NameServers(loop),
-            proxy=Proxy(loop, home / "upstream", resolver, self._watch.close_proxy, self._watch.ground),
+            proxy=Proxy(loop, home / "upstream", resolver, self._watch.close_proxy, self._watch.host_network),
             pipes=Pipes(self._complain, share_of_pipes(workers, _pipe_pages())),
             files=Files(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
             tls=client_hello.context(),
             hellos=Hellos(),
-            ground=self._watch.ground,
+            host_network=self._watch.host_network,
             crowded=lambda: selector.crowded,
             complain=self._complain,
         )
@@ -215,6 +224,9 @@ class Service:
         if cell is None:
             cell = self._cells[name] = Cell(name, self._home, self._caps, self._turn, self._pools)
             self._context.files.attach()
+            self._ends[name] = RuleEnds(self._context.loop, cell, partial(self._over, name))
+            self._asks[name] = QuestionNews(self._context.loop, name, cell.asking, self._news.links)
+            cell.asking.watch(max(0.0, self._watched - monotonic()), self._hold, self._keys)
         taken, fds[:] = list(fds), []
         self._doors[name] = CellListeners(self._context, cell, taken)
         self._ports[name] = ports
@@ -225,6 +237,12 @@ class Service:
             doors.close()
             await doors.ended()
         self._ports.pop(name, None)
+        ends = self._ends.pop(name, None)
+        if ends is not None:
+            ends.close()
+        asks = self._asks.pop(name, None)
+        if asks is not None:
+            asks.close()
         cell = self._cells.pop(name, None)
         if cell is None:
             return
@@ -240,6 +258,9 @@ class Service:
     def _greet(self, sock: socket.socket) -> None:
         link = AsyncLink(sock)
         self._news.tell(link)
+        for cell in self._cells.values():
+            if cell.asking.open():
+                cell.asking.changed()
         self._spawn(self._answer(link))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -280,7 +301,7 @@ class Service:
                     raise
                 except Exception as error:  # noqa: BLE001 (one request must not end the link)
                     if not isinstance(
-                        error, BadMessageError | PolicyError | PoolError | UpstreamError | OSError
+                        error, BadMessageError | HostError | PolicyError | PoolError | UpstreamError | OSError
                     ):
                         _log.exception("a request of the control plane failed")
                     elif "id" not in message.body:
@@ -311,7 +332,7 @@ class Service:
                 found = self._cells.get(name)
                 return {"live": 0 if found is None else len(found.live)}
             case Impact(name, policy):
-                return {"cut": len(self._forbidden(name, Policy.from_json(policy)))}
+                return {"cut": len(self._forbidden(name, Policy.from_json(policy).at(clocks.moment())))}
             case PutPolicy(name, given, sandbox):
                 new = Policy.from_json(given)
                 cut = self._put(name, sandbox, new)
@@ -319,6 +340,17 @@ class Service:
                     "policy active, mode %s; %d connections cut", new.mode, cut, extra={"sandbox": name}
                 )
                 return {"cut": cut}
+            case WatchQuestions(lease, hold, keys):
+                self._watched, self._hold, self._keys = monotonic() + lease, hold, keys
+                for each in self._cells.values():
+                    each.asking.watch(lease, hold, keys)
+            case ReplyQuestion(name, host, port, said, since):
+                found = self._cells.get(name)
+                if found is None:
+                    return {"gone": True}
+                place = Place(canonical_host(host), port)
+                waited = found.asking.reply(place, "once" if said == "once" else "no", since)
+                return {"gone": True} if waited is None else {"waited": waited}
             case ProbeHost():
                 raise AssertionError(asked)
         return {}
@@ -334,7 +366,19 @@ class Service:
                 early.close()
             return 0
         cell.put(sandbox, policy)
-        cut = self._forbidden(name, policy)
+        cut = self._cut(name)
+        self._ends[name].look()
+        return cut
+
+    def _over(self, name: str) -> None:
+        """Cut what only a rule let go on that has ended."""
+        cut = self._cut(name)
+        _log.info("rules have ended; %d connections cut", cut, extra={"sandbox": name})
+
+    def _cut(self, name: str) -> int:
+        """Cut what the policy active forbids; gives how many that were."""
+        policy = self._cells[name].policy
+        cut = [] if policy is None else self._forbidden(name, policy)
         for attempt in cut:
             attempt.cut(CUT, cause=Cause.RULE)
         return len(cut)
@@ -345,8 +389,9 @@ class Service:
             return []
         by_live = {id(attempt.live): attempt for attempt in cell.live if attempt.live is not None}
         lives = [attempt.live for attempt in by_live.values() if attempt.live is not None]
-        found = {by_live[id(live)] for live, _ in forbidden(policy, lives, self._watch.ground())}
-        if policy.mode == "deny":
+        found = {by_live[id(live)] for live, _ in forbidden(policy, lives, self._watch.host_network())}
+        found = {attempt for attempt in found if not attempt.spared(policy)}
+        if policy.mode != "warn":
             found |= {attempt for attempt in cell.live if attempt.mismatched}
         return list(found)
 

@@ -1,4 +1,4 @@
-"""A cell as the gateway sees it: its listeners, its names, its caps, and what its kernel reports.
+"""The way in of a cell: its listeners, its DNS questions, and what its kernel reports.
 
 Connections and packets come in here and are handed to `attempt`; DNS questions are answered here.
 No verdict is made here, and nothing is dialled.

@@ -29,9 +29,9 @@ from dnslib import (
 from dnslib.buffer import BufferError as DnsBufferError
 from dnslib.label import DNSBuffer, DNSLabelError
 
-from irons_local.gateway.accept.synthetic_names import NamesFullError
 from irons_local.gateway.reach.records import MOST_BYTES, Found, Srv
-from irons_policy.dns_rules import Kind
+from irons_local.gateway.shared.synthetic_names import NamesFullError
+from irons_policy.decide import Kind
 from irons_policy.hostnames import HostError, canonical_host
 
 MAX_QUERY = 4096

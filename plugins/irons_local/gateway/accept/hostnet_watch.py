@@ -1,4 +1,4 @@
-"""The ground under every dial: this machine's network as it is at that moment, and the ports irons itself listens on.
+"""The host's network, as every dial is judged by it: how it is at that moment, and the ports irons itself listens on.
 
 Reading it takes longer than all else of a connection, so it is read again only when the kernel says, on a socket
 that is asked before each dial, that an address, a link or a route has changed (rtnetlink(7)).
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from irons.files import write_whole
-from irons_local.linux.routes import read_ground
+from irons_local.linux.routes import read_host_network
 from irons_policy.hostnet import HostNetwork, Listener
 
 _LINK, _IPV4_ADDRESS, _IPV4_ROUTE, _IPV6_ADDRESS, _IPV6_ROUTE = 0x1, 0x10, 0x40, 0x100, 0x400
@@ -38,7 +38,7 @@ class GroundWatch:
         self._proxies: frozenset[Listener] = frozenset()
         self._proxy: tuple[str, int] | None = None
         self._pools: tuple[IPv4Network, ...] = ()
-        self._ground: HostNetwork | None = None
+        self._host_network: HostNetwork | None = None
         self._changes = socket.socket(
             socket.AF_NETLINK,
             socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK,
@@ -57,7 +57,7 @@ class GroundWatch:
             OSError: they hold, but could not be kept.
         """
         before, self._listeners = self._listeners, _read(listeners)
-        self._ground = None
+        self._host_network = None
         if keep and (before != self._listeners or not self._kept.exists()):
             known = [[str(address), port] for address, port in self._listeners]
             write_whole(self._kept, json.dumps(known), parents=False)
@@ -66,25 +66,25 @@ class GroundWatch:
         """Take the addresses and ports of the upstream proxy, and its name, as closed to sandboxes."""
         if (proxies, proxy) != (self._proxies, self._proxy):
             self._proxies, self._proxy = proxies, proxy
-            self._ground = None
+            self._host_network = None
 
     def close_pools(self, pools: tuple[IPv4Network, ...]) -> None:
         """Take the blocks of addresses that stand for names in sandboxes as beneath the floor."""
-        self._pools, self._ground = pools, None
+        self._pools, self._host_network = pools, None
 
-    def ground(self) -> HostNetwork:
-        """The ground at this moment.
+    def host_network(self) -> HostNetwork:
+        """The host's network at this moment.
 
         Raises:
             OSError: the kernel cannot be asked; then nothing may be dialled.
         """
         if self._changed():
-            self._ground = None
-        if self._ground is None:
-            self._ground = read_ground(self._listeners)._replace(
+            self._host_network = None
+        if self._host_network is None:
+            self._host_network = read_host_network(self._listeners)._replace(
                 proxies=self._proxies, proxy=self._proxy, pools=self._pools
             )
-        return self._ground
+        return self._host_network
 
     def close(self) -> None:
         """Watch no more."""

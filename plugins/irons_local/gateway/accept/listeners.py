@@ -16,7 +16,6 @@ from irons_local.cell.layout import SOCKETS
 from irons_local.gateway.accept.dns import MAX_QUERY, Wanted, answer
 from irons_local.gateway.accept.nflog import Packet, packets
 from irons_local.gateway.accept.questions import Questions
-from irons_local.gateway.accept.synthetic_names import NamesFullError
 from irons_local.gateway.accept.waiting import Waiting
 from irons_local.gateway.attempt.attempt import CROWDED, Attempt
 from irons_local.gateway.budget import fairness
@@ -25,6 +24,7 @@ from irons_local.gateway.decide import internal_page
 from irons_local.gateway.reach.records import MOST_BYTES
 from irons_local.gateway.record.folding import Dropped
 from irons_local.gateway.record.refusal import Refusal
+from irons_local.gateway.shared.synthetic_names import NamesFullError
 from irons_local.gateway.streams.splice import Turns
 from irons_local.gateway.streams.stream import Wire
 from irons_local.linux.tcp import tune
@@ -33,10 +33,12 @@ from irons_policy.causes import Cause
 from irons_policy.hostnames import Host
 
 if TYPE_CHECKING:
-    from irons_local.gateway.accept.cell import Cell
-    from irons_local.gateway.attempt.context import Context
+    from irons_local.gateway.shared.cell import Cell
+    from irons_local.gateway.shared.context import Context
 
 ACCEPTS = 4
+FEW = 4
+"""Connections of a cell up to which one that comes is begun before it is looked whether another one has come too."""
 QUERIES = 4
 QUESTIONS = 64
 """Questions for SRV and TXT records of one cell that may be answered at the same time."""
@@ -44,6 +46,7 @@ PACKETS = 32
 PACKETS_PAUSE = 0.0025
 OUT_OF_FILES_PAUSE = 0.1
 DNS_CONNECTIONS = 64
+"""Connections to a cell's name server that are served at once; others wait in the kernel's queue."""
 DNS_TIMEOUT = 10.0
 FLOODED = Dropped("datagrams and the like, refused faster than they could be read", Cause.CAP)
 DNS_ANSWERS = 8
@@ -74,6 +77,9 @@ class CellListeners:
         self._asking: set[asyncio.Task[None]] = set()
         self._dropped = 0
         self._listeners: list[socket.socket] = []
+        self._dns_listeners: list[socket.socket] = []
+        self._dns_held = False
+        self._closed = False
         self._waiting = Waiting(context.loop, lambda: cell.full, self._leave, self._take)
         cell.freed = self._waiting.admit
         by_name = dict(zip(SOCKETS, self._sockets, strict=True))
@@ -86,9 +92,9 @@ class CellListeners:
             elif _listens(sock):
                 # Sockets that an earlier keeper made are not tuned; what is accepted inherits it.
                 tune(sock)
-                if name.startswith("tcp"):
-                    self._listeners.append(sock)
-                enter = self._dns_connection if name.startswith("dns") else self._connection
+                named = name.startswith("dns")
+                (self._dns_listeners if named else self._listeners).append(sock)
+                enter = self._dns_connection if named else self._connection
                 self._watch(sock, partial(self._accept, sock, enter))
 
     @property
@@ -98,6 +104,7 @@ class CellListeners:
 
     def close(self) -> None:
         """Serve them no more; connections already accepted live on."""
+        self._closed = True
         self._waiting.close()
         for handle in self._paused:
             handle.cancel()
@@ -123,7 +130,8 @@ class CellListeners:
 
         def resume() -> None:
             self._paused.discard(handle)
-            if not (sock in self._listeners and self._waiting.holding):
+            held = self._waiting.holding if sock in self._listeners else self._dns_held
+            if not held or sock.type != socket.SOCK_STREAM:
                 self._loop.add_reader(sock, self._readers[sock])
 
         handle = self._loop.call_later(seconds, resume)
@@ -142,7 +150,7 @@ class CellListeners:
                     return
                 continue
             enter(client)
-            if self._cell.pace.over:
+            if len(self._cell.live) <= FEW or self._cell.pace.over:
                 return
 
     def _connection(self, client: socket.socket) -> None:
@@ -158,8 +166,6 @@ class CellListeners:
             self._context.folder.refused(cell.name, refusal)
             wire.reset()
             return
-        if not cell.roomy:
-            wire.narrow()
         attempt = Attempt(self._context, cell, wire, address, port, self._turns)
         if attempt.inside:
             if cell.inside < cell.caps.inside:
@@ -249,7 +255,7 @@ class CellListeners:
         task.add_done_callback(self._asking.discard)
 
     def _dns_connection(self, client: socket.socket) -> None:
-        if len(self._tasks) >= DNS_CONNECTIONS or not self._context.files.take(self._cell.files, ACCEPTED):
+        if not self._context.files.take(self._cell.files, ACCEPTED):
             client.close()
             return
         wire = Wire(self._loop, client)
@@ -257,11 +263,19 @@ class CellListeners:
         task = self._loop.create_task(self._dns_tcp(wire))
         self._tasks.add(task)
         task.add_done_callback(partial(self._dns_ended, wire))
+        if len(self._tasks) >= DNS_CONNECTIONS and not self._dns_held:
+            self._dns_held = True
+            for sock in self._dns_listeners:
+                self._loop.remove_reader(sock)
 
     def _dns_ended(self, client: Wire, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         client.close()
         self._context.files.give(self._cell.files, ACCEPTED)
+        if self._dns_held and not self._closed and len(self._tasks) < DNS_CONNECTIONS:
+            self._dns_held = False
+            for sock in self._dns_listeners:
+                self._watch(sock, self._readers[sock])
 
     async def _dns_tcp(self, client: Wire) -> None:
         """Queries with their length in front (RFC 7766)."""
@@ -281,7 +295,8 @@ class CellListeners:
                     else:
                         replies, sound = self._replies(data)
                     await client.send(replies)
-                    if not sound:
+                    # One that asks now and then does not keep for ever what others of its sandbox wait for.
+                    if not sound or (self._dns_held and not _whole(data)):
                         await client.delivered()
                         return
         except (OSError, TimeoutError):

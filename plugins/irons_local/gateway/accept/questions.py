@@ -17,13 +17,13 @@ from irons_local.gateway.reach.records import Found
 from irons_local.gateway.record.journal import JournalError
 from irons_local.gateway.record.refusal import Refusal
 from irons_policy.causes import Cause, Outcome
-from irons_policy.dns_rules import Kind, owner_of, question_rule
+from irons_policy.decide import Kind, owner_of, question_rule
 from irons_policy.event import record
 from irons_policy.rules import Rule
 
 if TYPE_CHECKING:
-    from irons_local.gateway.accept.cell import Cell
-    from irons_local.gateway.attempt.context import Context
+    from irons_local.gateway.shared.cell import Cell
+    from irons_local.gateway.shared.context import Context
 
 PER_SECOND = 5
 AT_ONCE = 16

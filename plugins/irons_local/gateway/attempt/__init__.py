@@ -1,5 +1,5 @@
-"""One connection that a cell tried: from its first bytes to its closing record.
+"""One connection that a cell tried: does what its conversation wants, from accept to the closing record.
 
-`attempt` keeps the order of record, judgement and dial; `account` writes what the log says of it; `context` is what all share.
-No parsing of protocols here: `inspect`, `tls`, `http1` and `http2` do that.
+`attempt` carries out and answers; `sides` has both sockets, `answers` the rules, `account` the log.
+No order and no protocols here: `conversation` has both.
 """

@@ -6,6 +6,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from irons_local.gateway.ask.asking import UNCOVERED
 from irons_local.gateway.decide.verdicts import Judged, RefusedError, untouched
 from irons_local.gateway.record.journal import Entry
 from irons_local.gateway.record.refusal import Refusal
@@ -13,9 +14,8 @@ from irons_policy.causes import Cause, Outcome
 from irons_policy.event import record
 
 if TYPE_CHECKING:
-    from irons_local.gateway.accept.cell import Cell
-    from irons_local.gateway.attempt.context import Context
-    from irons_local.gateway.relay.session import Session
+    from irons_local.gateway.shared.cell import Cell
+    from irons_local.gateway.shared.context import Context
     from irons_policy.addresses import Address
     from irons_policy.hostnames import Host
 
@@ -36,6 +36,21 @@ class Ending(NamedTuple):
     text: str
     outcome: Outcome
     cause: Cause | None
+
+
+class Volume(NamedTuple):
+    """Bytes that went each way.
+
+    Attributes:
+        out: to the server.
+        back: from the server to the client.
+    """
+
+    out: int
+    back: int
+
+
+NOTHING = Volume(0, 0)
 
 
 class Account:
@@ -119,6 +134,19 @@ class Account:
             self._host = host.text
             self._entry.open(**self._opening())
 
+    def asks(self, host: Host) -> None:
+        """A person is asked about it: recorded before it waits.
+
+        Raises:
+            JournalError: it could not be written.
+        """
+        if self._entry is not None:
+            self._host = host.text
+            self._entry.open(**self._opening(), **record(reason=UNCOVERED, cause=Cause.ASKED))
+            self.trace("a person is asked: %s", self._host)
+            # What comes to pass after it does not leave that as the last word: `reach` says it again.
+            self._host = ""
+
     def _opening(self) -> dict[str, Any]:
         return record(host=self._host, port=self._port, protocol=self.protocol)
 
@@ -155,13 +183,12 @@ class Account:
         else:
             self._fold(error.refusal)
 
-    def close(self, host: Host, judged: Judged | None, session: Session | None, ending: Ending) -> None:
+    def close(self, host: Host, judged: Judged | None, moved: Volume, ending: Ending) -> None:
         """Write the closing record; of an attempt that never came to anything its only one."""
         duration = round((time.monotonic() - self._began) * 1000)
-        moved = (session.bytes_out, session.bytes_in) if session is not None else (0, 0)
         fields = record(
-            bytes_out=moved[0],
-            bytes_in=moved[1],
+            bytes_out=moved.out,
+            bytes_in=moved.back,
             duration_ms=duration,
             ended=ending.text,
             outcome=ending.outcome,

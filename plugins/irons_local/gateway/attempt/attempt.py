@@ -1,78 +1,62 @@
-"""One connection that a cell tried: from its first words to its closing record.
+"""One connection that a cell tried: does what its conversation wants, in order, and tells it what happens.
 
-The order is the promise: opening record, decide, resolve, check the address, verdict record, dial, relay, closing
-record. What is refused before the dial is refused before anything outside has learned of it.
+The order of record, verdict, dial and relay is the conversation's (`irons_local.gateway.conversation`). What it wants and
+cannot be done is answered with an event, and the rest of that list is left undone: nothing is dialled or sent after a
+record that failed.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import contextvars
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from irons_local.gateway.attempt.account import Account, Ending
-from irons_local.gateway.budget import descriptors, patience
-from irons_local.gateway.budget.undecided import Holding, Meter, TooMuchError
-from irons_local.gateway.decide import internal_page, pages, refusals
-from irons_local.gateway.decide.verdicts import (
-    UNKNOWN,
-    Judged,
-    RefusedError,
-    check_named,
-    judge,
-    judge_addresses,
-    refuse_for,
-)
-from irons_local.gateway.http1.absolute import Forwarding
-from irons_local.gateway.http1.authority import BadRequestError
-from irons_local.gateway.http1.heads import Head
-from irons_local.gateway.http1.requests import Requests
-from irons_local.gateway.http2.budget import Budget
-from irons_local.gateway.http2.conversation import Http2
-from irons_local.gateway.http2.frames import HTTP_1_1_REQUIRED, Http2Error
-from irons_local.gateway.http2.heads import Request
-from irons_local.gateway.http2.replies import PERMISSION_DENIED, UNAVAILABLE, Words
-from irons_local.gateway.inspect.late import LateError
-from irons_local.gateway.inspect.opening import read_opening
-from irons_local.gateway.inspect.sniff import Kind, Opening
+from irons_local.gateway.ask.asking import Place, opens
+from irons_local.gateway.attempt.account import NOTHING, Account, Ending
+from irons_local.gateway.attempt.answers import answer
+from irons_local.gateway.attempt.asked import AskedConnection
+from irons_local.gateway.attempt.course import Course
+from irons_local.gateway.attempt.sides import Sides, broken
+from irons_local.gateway.budget import descriptors
+from irons_local.gateway.conversation import actions as do
+from irons_local.gateway.conversation import events as ev
+from irons_local.gateway.conversation.events import CLIENT
+from irons_local.gateway.conversation.life import UNRECORDED, Conversation, Means
+from irons_local.gateway.conversation.reaching import Question
+from irons_local.gateway.decide import internal_page, refusals
+from irons_local.gateway.decide.verdicts import refuse_for
 from irons_local.gateway.reach.dial import STAGGER, DialError, dial, race
 from irons_local.gateway.reach.proxy import STAGGER as PROXY_STAGGER
 from irons_local.gateway.reach.proxy import Route
 from irons_local.gateway.reach.resolve import ResolveError
 from irons_local.gateway.record.journal import JournalError
-from irons_local.gateway.relay.absolute import relay_absolute
-from irons_local.gateway.relay.handshake import relay_tls
-from irons_local.gateway.relay.http2 import first_request, relay_http2
-from irons_local.gateway.relay.modes import relay_clear, relay_http
-from irons_local.gateway.relay.session import BrokenError, Session
 from irons_local.gateway.streams.splice import Turns
 from irons_local.gateway.streams.stream import Wire
 from irons_local.log.context import CONNECTION
 from irons_policy.addresses import Address
 from irons_policy.causes import Cause, Outcome
-from irons_policy.decide import Live, decide, decide_proxy
+from irons_policy.decide import Live, decide
 from irons_policy.hostnames import Host
 from irons_policy.policy import Policy
 
 if TYPE_CHECKING:
-    from irons_local.gateway.accept.cell import Cell
-    from irons_local.gateway.attempt.context import Context
+    from irons_local.gateway.shared.cell import Cell
+    from irons_local.gateway.shared.context import Context
 
-STRICT = {443: Kind.TLS, 80: Kind.HTTP}
-RESOLVE_HERE = 3.0
-"""Seconds in which the host may resolve a name that the upstream proxy resolves as well."""
+_LATER = ev.Unreached("")
+"""Stands for an event that has not come: the thing cannot be done at once."""
+ANSWERED = ev.Answered()
 CROWDED = "this sandbox has all the connections that the machine's limit of open files leaves it"
 
 
-class UnreachedError(Exception):
-    """The rules let it pass, and no server was reached; the message is for the sandbox too.
+class _TurnedError(Exception):
+    """The conversation wants something else than another dial."""
 
-    Attributes:
-        outcome: unresolved or unreached.
-    """
-
-    def __init__(self, reason: str, outcome: Outcome) -> None:
-        super().__init__(reason)
-        self.outcome = outcome
+    def __init__(self, actions: list[do.Action]) -> None:
+        super().__init__()
+        self.actions = actions
 
 
 class Attempt:
@@ -92,80 +76,85 @@ class Attempt:
         mismatched: it goes on only because mode warn lets two names pass on one connection.
     """
 
+    __slots__ = (
+        "_account", "_asked", "_begun", "_cell", "_closing", "_context", "_conversation", "_course", "_files", "_opened_to",
+        "_policy", "_port", "_route", "_sides", "_undecided", "_where", "inside", "live", "mismatched",
+    )  # fmt: skip
+
     def __init__(
         self, context: Context, cell: Cell, client: Wire, where: Address, port: int, turns: Turns
     ) -> None:
         self._context = context
         self._cell = cell
-        self._client = client
         self._where = Host(str(where), where)
         self._port = port
-        self._turns = turns
         self._account = Account(context, cell, port)
         self._opened_to = cell.names.name(where)
-        self._name: Host | None = None
-        self._server: Wire | None = None
-        self._session: Session | None = None
-        self._forwarding: Forwarding | None = None
-        self._judged: Judged | None = None
-        self._alert = b""
-        self._ending = ""
-        self._cause: Cause | None = None
-        self._outcome: Outcome | None = None
+        self._sides = Sides(context.loop, client, context.pipes, turns)
+        self._policy = cell.policy
+        self._asked: AskedConnection | None = None
+        self._route: Route | None = None
+        self._conversation: Conversation | None = None
+        self._begun: list[do.Action] = []
+        self._closing: do.Close | None = None
         self._undecided = False
         self._files = descriptors.ACCEPTED
-        self._task: asyncio.Task[None] | None = None
-        self._engine: Http2 | None = None
+        self._course: Course | None = None
         self.live: Live | None = None
         self.inside = self._opened_to == internal_page.NAME
         self.mismatched = False
 
     def start(self) -> None:
-        """Open it, and begin."""
+        """Open it, and begin at once."""
         if self.open():
-            self.begin()
+            self._prepare().go_on()
 
     def open(self) -> bool:
         """Write the opening record; False where there can be none, and so the attempt is over."""
-        if self._recorded():
-            return True
-        self._client.reset()
-        self._return_files()
-        return False
-
-    def turn_away(self, reason: str) -> None:
-        """Refuse it before it has begun."""
-        host = self._where if self._opened_to is None else Host(self._opened_to)
-        self._account.refused(self._no(reason, Cause.CAP, host), dialled=False)
-        self._client.reset()
-        self._return_files()
-
-    def begin(self) -> None:
-        """Begin in a task of its own."""
-        self._cell.live.add(self)
-        if self.inside:
-            self._cell.inside += 1
-        else:
-            self._cell.undecided += 1
-            self._undecided = True
-        self._client.meter = Meter(self._cell.opening)
-        self._task = self._context.loop.create_task(self._run())
-        # Not at the end of the task itself: one that is cut before its first step never gets there.
-        self._task.add_done_callback(self._finish)
-
-    def _recorded(self) -> bool:
-        name = self._opened_to
         if self.inside:
             # Answered in here, so none of the log's business.
             self._account.told = True
             return True
+        name = self._opened_to
         try:
             self._account.accepted(self._where if name is None else Host(name))
         except JournalError as error:
             self._context.complain(str(error))
             self._context.folder.unwritten(self._cell.name)
+            self._sides.reset()
+            self._return_files()
             return False
         return True
+
+    def turn_away(self, reason: str) -> None:
+        """Refuse it before it has begun."""
+        host = self._where if self._opened_to is None else Host(self._opened_to)
+        refused = refuse_for(host, self._port, "tcp", self._cell.policy, reason, Cause.CAP)
+        self._account.refused(refused, dialled=False)
+        self._sides.reset()
+        self._return_files()
+
+    def begin(self) -> None:
+        """Begin in a call of the loop's: this may be called by another attempt's step, and again by this one's."""
+        self._context.loop.call_soon(self._prepare().go_on)
+
+    def _prepare(self) -> Course:
+        cell, loop = self._cell, self._context.loop
+        cell.live.add(self)
+        if self.inside:
+            cell.inside += 1
+            run = self._serve()
+        else:
+            cell.undecided += 1
+            self._undecided = True
+            self._conversation = conversation = self._converse()
+            # The first thing that it wants, the opening record, is written.
+            self._begun = conversation.begin()[1:]
+            run = self._run(conversation)
+        context = contextvars.copy_context()
+        context.run(CONNECTION.set, self._account)
+        self._course = self._sides.course = course = Course(loop, run, context, self._finish)
+        return course
 
     def cut(self, ending: str, *, cause: Cause | None) -> None:
         """End it now: both sides see a reset.
@@ -174,398 +163,385 @@ class Attempt:
             ending: what the closing record says.
             cause: the same for programs; None where the verdict's cause stays.
         """
-        self._ending, self._cause = ending, cause
-        if self._task is not None:
-            self._task.cancel()
+        self._end(ev.Cut(ending, cause))
+        if self._course is not None:
+            self._course.cancel()
 
     async def ended(self) -> None:
         """Wait until it has ended."""
-        if self._task is not None:
-            await asyncio.wait({self._task})
+        if self._course is not None:
+            await self._course.ended()
 
-    async def _run(self) -> None:
-        CONNECTION.set(self._account)
+    # Its life.
+
+    def _converse(self) -> Conversation:
+        context, cell = self._context, self._cell
+        cell.renew()
+        self._policy = policy = cell.policy
+        synthetic = cell.names.synthetic(self._where.address) if self._where.address is not None else False
+        name = Host(self._opened_to) if synthetic and self._opened_to is not None else None
+        allowed = policy is not None and decide(policy, name or self._where, self._port).allowed
+        mode = None if policy is None else policy.mode
+        if mode == "ask" and policy is not None and not allowed:
+            # What may come to pass is read as what passes.
+            place = Place(name or self._where, self._port)
+            allowed = cell.asking.would(policy, place) and opens(policy, place, context.host_network())
+        accepted = ev.Accepted(self._where, self._port, name, synthetic, allowed, mode, cell.title)
+        means = Means(context.tls, context.hellos, cell.opening, cell.http2)
+        return Conversation(means, accepted, self._at_once)
+
+    async def _serve(self) -> None:
+        page = internal_page.serve(self._sides.client, self._cell, self._context.folder)
+        await self._context.loop.create_task(page)
+
+    async def _run(self, conversation: Conversation) -> None:
+        cell, sides, exchange = self._cell, self._sides, conversation.exchange
+        wanted, self._begun = self._begun, []
+        while True:
+            wanted = self._do(conversation, wanted)
+            while wanted:
+                wanted = self._do(conversation, await self._take_time(conversation, wanted))
+            if self._closing is not None:
+                break
+            if exchange.busy:
+                if sides.client.pace.over:
+                    await sides.client.pace.rest()
+                wanted = conversation.go_on()
+                continue
+            event = await sides.next(exchange)
+            if cell.policy is not self._policy:
+                self._policy = policy = cell.policy
+                wanted = conversation.receive(ev.PolicyChanged(None if policy is None else policy.mode))
+                if event is ANSWERED:
+                    # It is asked again already.
+                    continue
+            wanted = wanted + conversation.receive(event) if wanted else conversation.receive(event)
         try:
-            await self._attempt()
-        except JournalError as error:
-            self._cause, self._outcome = Cause.JOURNAL, Outcome.REFUSED
-            self._end("refused: the audit log cannot be written")
-            self._context.complain(str(error))
-        except BrokenError as error:
-            self._end(str(error))
+            await self._close(self._closing)
         except OSError as error:
-            self._end(f"broken: {(error.strerror or str(error)).lower()}")
+            self._end(broken(error))
 
-    def _end(self, ending: str) -> None:
-        """End otherwise than in good order: both sides see a reset."""
-        self._ending = self._ending or ending
-        if self._session is not None:
-            self._session.stop()
-        self._client.reset()
-        if self._server is not None:
-            self._server.reset()
+    def _do(self, conversation: Conversation, wanted: list[do.Action]) -> list[do.Action]:
+        """Do what is wanted, in order, and what the answers lead to.
 
-    def _finish(self, task: asyncio.Task[None]) -> None:
+        What came first may still ask when what came after it has ended the conversation: nothing hears that answer, and the
+        end is carried out.
+
+        Returns:
+            What is left, which begins with something that takes time.
+        """
+        at_once = self._AT_ONCE
+        while wanted:
+            left = iter(wanted)
+            try:
+                for action in left:
+                    doing = at_once.get(type(action))
+                    if doing is None:
+                        return [action, *left]
+                    fact = doing(self, action)
+                    if fact is _LATER:
+                        return [action, *left]
+                    if fact is not None and not conversation.over:
+                        wanted = conversation.receive(fact)
+                        if not conversation.over:
+                            wanted += left
+                        break
+                else:
+                    break
+            except JournalError as error:
+                self._context.complain(str(error))
+                wanted = conversation.receive(ev.RecordFailed())
+            except OSError as error:
+                wanted = conversation.receive(broken(error))
+        return []
+
+    async def _take_time(self, conversation: Conversation, wanted: list[do.Action]) -> list[do.Action]:
+        """Do the first thing that is wanted, which takes time; what is wanted then."""
+        action = wanted[0]
+        try:
+            if isinstance(action, do.Dial) and self._route is None:
+                fact: ev.Fact | None = await self._dial(action)
+            elif isinstance(action, do.Pass):
+                fact = None
+                await self._pass(action)
+            else:
+                # It may have a time limit, which only a task has.
+                fact = await self._context.loop.create_task(self._in_time(action))
+        except JournalError as error:
+            self._context.complain(str(error))
+            return conversation.receive(ev.RecordFailed())
+        except OSError as error:
+            return conversation.receive(broken(error))
+        except _TurnedError as turned:
+            return turned.actions
+        left = wanted[1:]
+        if fact is None:
+            return left
+        wanted = conversation.receive(fact)
+        return wanted if conversation.over else wanted + left
+
+    def _finish(self, failed: BaseException | None) -> None:
         """Leave nothing behind, whatever happened."""
-        if task.cancelled():
-            self._end("interrupted")
-        elif task.exception() is not None:
-            self._end("failed")
-            self._context.complain(f"a connection failed: {task.exception()!r}")
+        if isinstance(failed, asyncio.CancelledError):
+            if self._closing is None or not self._closing.reset:
+                self._end(ev.Cut("interrupted", None))
+        elif failed is not None:
+            self._fail(failed)
+        self._leave()
+
+    def _leave(self) -> None:
+        """Close both sides, and write the closing record."""
         self._settle()
-        self._cell.live.discard(self)
-        self._cell.inside -= self.inside
-        if self._session is not None:
-            self._session.stop()
-        self._client.close()
-        if self._server is not None:
-            self._server.close()
-        if self._engine is not None:
-            self._engine.close()
+        if self._asked is not None:
+            self._asked.leave()
+        cell, sides, close = self._cell, self._sides, self._closing
+        moved = sides.moved if close is not None and close.outcome is Outcome.REACHED else NOTHING
+        if close is not None and close.reset:
+            sides.reset()
+        sides.close()
+        cell.live.discard(self)
+        cell.inside -= self.inside
         self._return_files()
-        self._cell.freed()
-        self._account.close(self._host, self._judged, self._session, self._how())
+        cell.freed()
+        if close is not None:
+            ending = Ending(close.text, close.outcome, close.cause)
+            self._account.close(close.host, close.judged, moved, ending)
+        # They refer back to this.
+        self._conversation = self._course = None
 
-    def _how(self) -> Ending:
-        """How it ended."""
-        outcome = Outcome.REACHED if self._session is not None else self._outcome or Outcome.ABANDONED
-        return Ending(self._ending or "closed", outcome, self._cause)
-
-    def _return_files(self) -> None:
-        self._context.files.give(self._cell.files, self._files)
-        self._files = 0
-
-    async def _attempt(self) -> None:
-        try:
-            self._name = self._named()
-            if self.inside:
-                await internal_page.serve(self._client, self._cell, self._context.folder)
-                return
-            opening = await self._open()
-            if opening.kind is Kind.HTTP:
-                await self._http(opening)
-            elif opening.kind is Kind.HTTP2:
-                await self._http2(opening)
-            else:
-                await self._other(opening)
-            if self._session is not None:
-                await self._session.delivered()
-        except RefusedError as error:
-            await self._refuse(error)
-        except TooMuchError as error:
-            await self._refuse(self._no(str(error), Cause.CAP))
-        except LateError as error:
-            late = refuse_for(
-                error.host or self._host,
-                self._port,
-                error.protocol,
-                self._cell.policy,
-                str(error),
-                error.cause,
-            )
-            self._alert = error.alert
-            await self._refuse(late)
-        except UnreachedError as error:
-            self._ending = f"unreachable: {error}"
-            self._outcome, self._cause = error.outcome, Cause(error.outcome)
-            host, reason = self._host.text, str(error)
-            if self._engine is not None:
-                page = pages.unreachable_page(host, self._port, reason)
-                self._engine.refuse(Words(502, UNAVAILABLE, page.strip(), page))
-                await self._say(self._engine.take_for_client())
-            elif self._account.protocol == "http":
-                await self._say(pages.unreachable(host, self._port, reason))
-            else:
-                await self._say(b"")
-
-    @property
-    def _host(self) -> Host:
-        """The host that this is about, as far as is known."""
-        return self._judged.host if self._judged is not None else self._name or self._where
-
-    def _named(self) -> Host | None:
-        """The name this connection was opened to; None for a literal address."""
-        address = self._where.address
-        if address is None or not self._cell.names.synthetic(address):
-            return None
-        name = self._opened_to
-        if name is None:
-            raise self._no("no name was ever given this address", Cause.NEVER)
-        return Host(name)
-
-    async def _open(self) -> Opening:
-        policy = self._cell.policy
-        allowed = policy is not None and decide(policy, self._name or self._where, self._port).allowed
-        strict = self._port in STRICT
-        if not allowed:
-            grace = patience.GRACE_DENIED
-        elif strict:
-            grace = patience.PATIENCE
-        else:
-            grace = patience.GRACE_LITERAL if self._name is None else patience.GRACE_NAMED
-        tls, hellos = self._context.tls, self._context.hellos
-        opening = await read_opening(self._client, tls, hellos, grace, strict=strict and allowed)
-        if opening.kind in {Kind.TLS, Kind.HTTP}:
-            self._account.protocol = opening.kind.value
-        elif opening.kind is Kind.HTTP2:
-            self._account.protocol = "http"
-        self._alert = opening.alert
-        return opening
-
-    def _policy(self) -> Policy:
-        policy = self._cell.policy
-        if policy is None:
-            raise self._no(UNKNOWN, Cause.NO_POLICY)
-        return policy
-
-    def _no(self, reason: str, cause: Cause, host: Host | None = None) -> RefusedError:
-        protocol, policy = self._account.protocol, self._cell.policy
-        return refuse_for(host or self._host, self._port, protocol, policy, reason, cause)
-
-    async def _http(self, opening: Opening) -> None:
-        if self._name is not None:
-            # A denied name is answered as soon as it is clear how, whatever else the request holds.
-            judge(self._policy(), self._name, self._where, (), self._port, "http")
-        self._policy()
-        requests = Requests(self._client, opening.data, self._cell.opening)
-        try:
-            head = await requests.head()
-        except BadRequestError as error:
-            raise self._no(error.reason, error.cause, error.host) from None
-        if head is None:
+    def _fail(self, failed: BaseException) -> None:
+        if self._conversation is None and isinstance(failed, OSError):
+            # A program that asked `irons.internal` has gone.
+            self._sides.reset()
             return
-        self._judge(head.hosts, proxied=head.proxied)
-        if self._port == 443:
-            raise self._no("port 443 must speak TLS", Cause.PROTOCOL)
-        session = await self._connect()
-        if self._forwarding is not None:
-            await self._by_proxy(session, requests, head, self._forwarding)
-        else:
-            await relay_http(session, requests, head, self._check)
+        self._end(ev.Cut("failed", None))
+        self._context.complain(f"a connection failed: {failed!r}")
 
-    async def _by_proxy(self, session: Session, requests: Requests, head: Head, way: Forwarding) -> None:
-        try:
-            await relay_absolute(session, requests, head, way)
-        except DialError as error:
-            session.stop()
-            self._session = None
-            raise UnreachedError(str(error), Outcome.UNREACHED) from None
+    def _end(self, event: ev.Cut | ev.Broken) -> None:
+        """End otherwise than in good order, unless it does so already."""
+        if self._conversation is not None:
+            for action in self._conversation.receive(event):
+                if isinstance(action, do.Close):
+                    self._closing = action
 
-    async def _http2(self, opening: Opening) -> None:
-        self._engine = engine = self._http2_engine(greeted=False)
-        if self._port in STRICT:
-            engine.end(Http2Error("HTTP/1 or TLS is spoken here", HTTP_1_1_REQUIRED))
-            wanted = "TLS" if self._port == 443 else "HTTP/1"
-            raise self._no(f"port {self._port} must speak {wanted}", Cause.PROTOCOL)
-        try:
-            if not await first_request(self._client, engine, opening.data, patience.REQUEST):
-                self._ending = "closed without a request"
-                return
-        except TimeoutError:
-            # A client may wait until it has something to ask; where it is opened to a name that is known.
-            if self._name is None:
-                raise self._no("no request was sent", Cause.MALFORMED) from None
-        if self._judged is None:
-            self._judge(())
-        session = await self._connect()
-        engine.reached = True
-        await relay_http2(session, engine)
-
-    async def _late_http2(self, session: Session) -> None:
-        self._account.protocol = "http"
-        self._engine = engine = self._http2_engine(greeted=True)
-        await relay_http2(session, engine)
-
-    def _http2_engine(self, *, greeted: bool) -> Http2:
-        cell = self._cell
-        return Http2(self._ask, Budget(cell.http2), Holding(cell.opening), greeted=greeted)
-
-    def _ask(self, found: Request | BadRequestError) -> Words | None:
-        """Judge a request of HTTP/2; the first decides whether anyone is dialled."""
-        first = self._judged is None
-        try:
-            if isinstance(found, BadRequestError):
-                raise self._no(found.reason, found.cause, found.host)
-            if first:
-                self._judge(found.hosts)
-            else:
-                self._check(found.hosts, "http")
-        except RefusedError as error:
-            if first:
-                raise
-            self._account.refused(error, dialled=True)
-            return _words(error, self._cell.title)
-        return None
-
-    async def _other(self, opening: Opening) -> None:
-        self._judge(() if opening.name is None else (opening.name,))
-        if opening.fault is not None:
-            raise self._no(opening.fault, Cause.MALFORMED, opening.name)
-        if opening.silent and opening.ended:
-            self._ending = "closed without a byte"
+    async def _close(self, close: do.Close) -> None:
+        sides = self._sides
+        if not close.reset:
+            if close.drain:
+                await sides.drained(CLIENT)
+                await self._context.loop.create_task(refusals.drain(sides.client))
+            await sides.delivered()
             return
-        wanted = STRICT.get(self._port)
-        if wanted is not None and wanted is not opening.kind:
-            said = "nothing was sent" if opening.silent else f"port {self._port} must speak {wanted.name}"
-            raise self._no(said, Cause.PROTOCOL)
-        session = await self._connect()
-        if opening.kind is Kind.TLS:
-            await session.send(opening.data)
-            await relay_tls(session, self._context.tls, self._check, late=False)
-        else:
-            tls, budget = self._context.tls, self._cell.opening
-            await relay_clear(session, opening, tls, budget, self._check, self._late_http2)
-
-    def _judge(self, claimed: tuple[Host, ...], *, proxied: bool = False) -> None:
-        policy, protocol = self._policy(), self._account.protocol
-        judged = judge(policy, self._name, self._where, claimed, self._port, protocol, proxied=proxied)
-        self._judged = judged
-        self._tell(judged)
-
-    def _check(
-        self, claimed: tuple[Host, ...], protocol: str, alert: bytes = b"", *, proxied: bool = False
-    ) -> None:
-        """Judge names that show up once the server is reached."""
-        self._account.protocol, self._alert = protocol, alert
-        self._tell(check_named(self._policy(), self._host, claimed, self._port, protocol, proxied=proxied))
-
-    def _tell(self, judged: Judged) -> None:
-        self.mismatched = self.mismatched or bool(judged.others)
-        self._account.others(judged)
-
-    async def _connect(self) -> Session:
-        judged = self._judged
-        if judged is None:
-            raise AssertionError
-        proxy = self._context.proxy
-        route = proxy.route(judged.host)
-        if proxy.setting is not None:
-            await proxy.settle(self._port)
-        known = self._policy().addresses_of(judged.host)
-        if known is None and route is not None and route.by_name:
-            return await self._connect_by_name(judged, route)
-        if known is None:
-            known = self._context.resolver.known(self._cell.name, judged.host.text)
-        # Where nothing is asked of anyone, a refusal by the floor may be folded like any other.
-        passing = self._where_to(judged, known) if known is not None else {}
-        if not self._context.files.take(self._cell.files, descriptors.DIALLED):
-            raise self._no(CROWDED, Cause.CAP)
-        self._files += descriptors.DIALLED
-        self._account.reach(judged.host)
-        self.live = Live(judged.host, self._port)
-        if known is None:
-            passing = self._where_to(judged, await self._resolve(judged))
-
-        dialled: list[Address] = []
-
-        def before(address: Address) -> None:
-            # Between one dial and the next the rules and the ground may have changed.
-            now = self._where_to(judged, (address,)) if dialled else passing
-            dialled.append(address)
-            self._account.verdict(now[address], address)
-            self.live = Live(judged.host, self._port, address)
-
-        try:
-            how, stagger = (dial, STAGGER) if route is None else (route.dial, PROXY_STAGGER)
-            self._server, address = await race(
-                self._context.loop, tuple(passing), self._port, before, how, stagger
-            )
-        except DialError as error:
-            raise UnreachedError(str(error), Outcome.UNREACHED) from None
-        if route is not None:
-            self._forwarding = route.forwarding(self._server)
-        self.live = Live(judged.host, self._port, address)
-        if address != dialled[-1]:
-            # Rules that came meanwhile were held against the address dialled last.
-            self._account.verdict(self._where_to(judged, (address,))[address], address)
-        return self._connected(self._server)
-
-    async def _connect_by_name(self, judged: Judged, route: Route) -> Session:
-        """Have the upstream proxy resolve the name, which leads to no address here, or to none beneath the floor."""
-        closed = decide_proxy(self._policy(), judged.host, self._port, self._context.ground())
-        if closed is not None:
-            raise self._no(closed.reason, closed.cause)
-        if not self._context.files.take(self._cell.files, descriptors.DIALLED):
-            raise self._no(CROWDED, Cause.CAP)
-        self._files += descriptors.DIALLED
-        self._account.reach(judged.host)
-        self.live = Live(judged.host, self._port)
-        try:
-            async with asyncio.timeout(RESOLVE_HERE):
-                found = await self._context.resolver.resolve(self._cell.name, judged.host.text)
-        except (ResolveError, TimeoutError):
-            found = ()
-        for address in found:
-            self._where_to(judged, (address,))
-        # What was asked here took its time: the rules may have changed.
-        now = decide(self._policy(), judged.host, self._port)
-        if not now.allowed:
-            raise self._no(now.reason, now.cause)
-        reason = f"{judged.decision.reason}; the upstream proxy resolves the name"
-        self._account.verdict(judged._replace(decision=judged.decision._replace(reason=reason)))
-        try:
-            self._server = await route.dial_name(self._port)
-        except DialError as error:
-            raise UnreachedError(str(error), Outcome.UNREACHED) from None
-        self._forwarding = route.forwarding(self._server)
-        return self._connected(self._server)
-
-    def _connected(self, server: Wire) -> Session:
-        if not self._cell.roomy:
-            server.narrow()
-        self._settle()
-        context = self._context
-        self._session = Session(context.loop, self._client, server, context.pipes, self._turns)
-        return self._session
-
-    def _where_to(self, judged: Judged, addresses: tuple[Address, ...]) -> dict[Address, Judged]:
-        policy, ground = self._policy(), self._context.ground()
-        return judge_addresses(policy, judged, self._port, self._account.protocol, addresses, ground)
-
-    async def _resolve(self, judged: Judged) -> tuple[Address, ...]:
-        try:
-            return await self._context.resolver.resolve(self._cell.name, judged.host.text)
-        except ResolveError as error:
-            self._account.verdict(judged)
-            raise UnreachedError(f"its name was not resolved: {error}", Outcome.UNRESOLVED) from None
-
-    async def _refuse(self, error: RefusedError) -> None:
-        refusal = error.refusal
-        self._account.refused(error, dialled=self._session is not None)
-        self._ending, self._cause = f"refused: {refusal.reason}", refusal.cause
-        self._outcome = Outcome.REFUSED
         self.live = None
-        if self._session is not None:
-            await self._session.last_answers()
-        payload = self._alert
-        if self._engine is not None:
-            if not self._engine.going:
-                self._engine.refuse(_words(error, self._cell.title))
-            payload = self._engine.take_for_client()
-        elif refusal.protocol == "http":
-            reason = refusal.inside or refusal.reason
-            payload = pages.forbidden(refusal.host, refusal.port, reason, error.command(self._cell.title))
-        await self._say(payload)
-
-    async def _say(self, payload: bytes) -> None:
-        if self._server is not None:
-            self._server.reset()
+        if close.answers:
+            await sides.last_answers()
+        sides.stop()
+        if sides.server is not None:
+            sides.server.reset()
         self._settle()
-        await refusals.say(self._client, payload)
+        if close.words:
+            words = refusals.say(sides.client, sides.take_left() + close.words)
+            await self._context.loop.create_task(words)
+        else:
+            sides.client.reset()
 
     def _settle(self) -> None:
         """It has said what it wants, or has ended."""
-        if self._client.meter is not None:
-            self._client.meter.close()
-            self._client.meter = None
         if self._undecided:
             self._undecided = False
             self._cell.undecided -= 1
             self._cell.freed()
 
+    def _return_files(self) -> None:
+        self._context.files.give(self._cell.files, self._files)
+        self._files = 0
 
-def _words(error: RefusedError, sandbox: str) -> Words:
-    refusal = error.refusal
-    reason = refusal.inside or refusal.reason
-    page = pages.forbidden_page(refusal.host, refusal.port, reason, error.command(sandbox))
-    return Words(403, PERMISSION_DENIED, " ".join(page.split("\n")).strip(), page)
+    # What is answered, or done, at once.
+
+    def _at_once(self, question: Question | do.Lookup) -> ev.Fact | None:
+        """Answer a question of the conversation in the call that asks it, where nothing has to be waited for."""
+        if not isinstance(question, do.Lookup):
+            policy, network = self._cell.policy, self._context.host_network
+            if policy is not None and (policy.mode == "ask" or self._asked is not None):
+                return self._ask(policy, question)
+            return answer(policy, question, self._where, network)
+        return None if self._context.proxy.setting is not None else self._lookup(question)
+
+    def _ask(self, policy: Policy, question: Question) -> ev.Fact:
+        """Answer a question in mode `ask`, or have it wait for a person's answer."""
+        asked = self._asked
+        if asked is None:
+            wake = partial(self._sides.wake, ANSWERED)
+            asked = self._asked = AskedConnection(self._cell.asking, self._account.asks, wake)
+        try:
+            fact = asked.answer(policy, question, self._where, self._context.host_network)
+        except JournalError as error:
+            self._context.complain(str(error))
+            asked.leave()
+            about = question.host if isinstance(question, do.Names) else None
+            protocol = question.protocol
+            fact = ev.Denied(
+                refuse_for(about or self._where, self._port, protocol, policy, UNRECORDED, Cause.JOURNAL)
+            )
+        if asked.waits != asked.aside:
+            # What waits for a person takes none of the places of those that have not got anywhere yet.
+            asked.aside = asked.waits
+            if asked.aside:
+                self._settle()
+            else:
+                self._undecided = True
+                self._cell.undecided += 1
+        return fact
+
+    def spared(self, policy: Policy) -> bool:
+        """True where it goes on under a policy that lacks only what a person let it do."""
+        return self._asked is not None and self._asked.spared(policy, self.live, self._context.host_network())
+
+    def _judge(self, action: do.Judge) -> ev.Fact | None:
+        question = action.question
+        # What another policy forbids of what goes on is cut by whoever brings it.
+        return None if isinstance(question, do.Standing) else self._at_once(question)
+
+    def _lookup(self, action: do.Lookup) -> ev.Fact:
+        policy, host, context = self._cell.policy, action.host, self._context
+        self._route = route = context.proxy.route(host)
+        known = None if policy is None else policy.addresses_of(host)
+        if known is None and route is not None and route.by_name:
+            return ev.ByProxy()
+        if known is None:
+            known = context.resolver.known(self._cell.name, host.text)
+        return ev.Known(known)
+
+    def _speak(self, action: do.Speaks) -> None:
+        self._account.protocol = action.protocol
+
+    def _reach(self, action: do.Reach) -> ev.Fact | None:
+        if not self._context.files.take(self._cell.files, descriptors.DIALLED):
+            protocol, policy = self._account.protocol, self._cell.policy
+            return ev.Denied(refuse_for(action.host, self._port, protocol, policy, CROWDED, Cause.CAP))
+        self._files += descriptors.DIALLED
+        self._account.reach(action.host)
+        self.live = Live(action.host, self._port)
+        return None
+
+    def _choose(self, action: do.Choose) -> None:
+        self._account.verdict(action.judged, action.address)
+        if action.address is not None:
+            self.live = Live(action.judged.host, self._port, action.address)
+
+    def _mention(self, action: do.Mention) -> None:
+        self.mismatched = True
+        self._account.others(action.judged)
+
+    def _refuse(self, action: do.Refuse) -> None:
+        if self._asked is not None:
+            self._asked.leave(unanswered=True)
+        self._account.refused(action.error, dialled=action.reached)
+
+    def _forward(self, action: do.Forward) -> None:
+        self._sides.send(action.to, action.data, own=action.own)
+
+    def _splice(self, action: do.Pass) -> ev.Fact | None:
+        if self._sides.crowded(action.side.other):
+            return _LATER
+        self._sides.splice(action.side)
+        return None
+
+    def _tell(self, action: do.Finish) -> None:
+        self._sides.finish(action.to)
+
+    def _end_with(self, action: do.Close) -> None:
+        self._closing = action
+
+    def _note(self, _: do.Hold) -> None:
+        """It is seen in the conversation for as long as it lasts."""
+
+    _AT_ONCE: ClassVar[dict[type, Callable[[Attempt, Any], ev.Fact | None]]] = {
+        do.Forward: _forward,
+        do.Judge: _judge,
+        do.Speaks: _speak,
+        do.Reach: _reach,
+        do.Choose: _choose,
+        do.Mention: _mention,
+        do.Refuse: _refuse,
+        do.Hold: _note,
+        do.Pass: _splice,
+        do.Finish: _tell,
+        do.Close: _end_with,
+    }
+
+    # What takes its time.
+
+    async def _in_time(self, action: do.Action) -> ev.Fact | None:
+        context = self._context
+        if isinstance(action, do.Dial):
+            return await self._dial(action)
+        if isinstance(action, do.DialName):
+            return await self._dial_name(action)
+        if isinstance(action, do.Resolve):
+            try:
+                async with asyncio.timeout(action.within):
+                    return ev.Resolved(await context.resolver.resolve(self._cell.name, action.host.text))
+            except (ResolveError, TimeoutError) as error:
+                return ev.Unresolved(str(error))
+        if isinstance(action, do.Lookup):
+            await context.proxy.settle(self._port)
+            return self._lookup(action)
+        if isinstance(action, do.Stop):
+            await self._sides.unsplice(action.side)
+            return None
+        raise TypeError(action)
+
+    async def _pass(self, action: do.Pass) -> None:
+        await self._sides.drained(action.side.other)
+        self._sides.splice(action.side)
+
+    async def _dial(self, action: do.Dial) -> ev.Fact:
+        route, addresses = self._route, action.addresses
+        how, stagger = (dial, STAGGER) if route is None else (route.dial, PROXY_STAGGER)
+
+        def before(address: Address) -> None:
+            # The first has its record.
+            if address is not addresses[0]:
+                self._dials(address)
+
+        try:
+            server, address = await race(self._context.loop, addresses, action.port, before, how, stagger)
+        except DialError as error:
+            return ev.Unreached(str(error))
+        return self._reached(server, address)
+
+    def _dials(self, address: Address) -> None:
+        """Record another address before it is dialled.
+
+        Raises:
+            _TurnedError: it may not be.
+            JournalError: it could not be recorded.
+        """
+        if self._conversation is None:
+            raise AssertionError
+        wanted = self._conversation.receive(ev.Dialling(address))
+        for action in wanted:
+            if not isinstance(action, do.Choose):
+                raise _TurnedError(wanted)
+        for action in wanted:
+            if isinstance(action, do.Choose):
+                self._choose(action)
+
+    async def _dial_name(self, action: do.DialName) -> ev.Fact:
+        if self._route is None:
+            raise AssertionError
+        try:
+            server = await self._route.dial_name(action.port)
+        except DialError as error:
+            return ev.Unreached(str(error))
+        return self._reached(server, None)
+
+    def _reached(self, server: Wire, address: Address | None) -> ev.Reached:
+        self._sides.reached(server)
+        if not self._cell.roomy:
+            client = self._sides.client
+            client.narrow_later(server)
+            server.narrow_later(client)
+        self._settle()
+        return ev.Reached(address, None if self._route is None else self._route.forwarding(server))

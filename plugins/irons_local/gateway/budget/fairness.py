@@ -77,6 +77,7 @@ class FairSelector(selectors.BaseSelector):
 
     Args:
         spent: tells how long this thread has computed, in seconds, so that no one pays for what else the machine does.
+            It is a system call, so it is asked only while more than one cell is at work.
         clock: tells the time, in seconds.
 
     Attributes:
@@ -97,7 +98,8 @@ class FairSelector(selectors.BaseSelector):
         self._serving: _Share | None = None
         self._last: _Share | None = None
         self._changed = -math.inf
-        self._begun = spent()
+        self._begun = 0.0
+        self._contended = False
         self._virtual = 0.0
         self._settling = 0
         self.turn = Slice()
@@ -178,33 +180,41 @@ class FairSelector(selectors.BaseSelector):
         Args:
             timeout: seconds to wait; 0 where the loop has something to do in any case.
         """
-        now = self._spent()
-        if self._serving is not None:
-            self._serving.used += now - self._begun
-        self._begun = now
         if timeout is not None and timeout <= 0 and self._settling > 0:
-            # What the turn has set off belongs to it.
+            # What the turn has set off belongs to it, and is charged once it is over.
             self._settling -= 1
             return []
-        self._serving = None
+        if self._serving is not None:
+            self._charge(self._serving)
+            self._serving = None
         patience = -1.0 if timeout is None else math.ceil(max(timeout, 0.0) * 1e3) * 1e-3
         found: list[tuple[selectors.SelectorKey, int]] = []
         share: _Share | None = None
-        with suppress(InterruptedError):
-            for fd, mask in self._epoll.poll(patience, len(self._keys) + 1):
-                cell = self._cells.get(fd)
-                if cell is None:
-                    self._add(found, fd, mask)
-                    continue
-                # What was not used is not saved up.
-                cell.used = max(cell.used, self._virtual)
-                if share is None or cell.used < share.used:
-                    share = cell
-        self._begun = self._spent()
+        cells = 0
+        try:
+            ready = self._epoll.poll(patience, len(self._keys) + 1)
+        except InterruptedError:
+            ready = []
+        for fd, mask in ready:
+            cell = self._cells.get(fd)
+            if cell is None:
+                self._add(found, fd, mask)
+                continue
+            cells += 1
+            # What was not used is not saved up.
+            cell.used = max(cell.used, self._virtual)
+            if share is None or cell.used < share.used:
+                share = cell
         self._settling = SETTLING
-        if share is not None:
-            self._serve(share, found)
         now = self._clock()
+        if share is not None:
+            if share is not self._last:
+                self._changed = now if self._last is not None else self._changed
+                self._last = share
+            crowded = now - self._changed < LATELY
+            self._contended = crowded or cells > 1
+            self._begun = self._spent() if self._contended else now
+            self._serve(share, found, CROWDED if crowded else ALONE)
         self.turn.until = now + (TURN if now - self._changed < LATELY else TURN_ALONE)
         return found
 
@@ -228,13 +238,18 @@ class FairSelector(selectors.BaseSelector):
         self._keys.clear()
         self._owners.clear()
 
-    def _serve(self, share: _Share, found: list[tuple[selectors.SelectorKey, int]]) -> None:
+    def _charge(self, share: _Share) -> None:
+        """Add the turn that is over to what its cell has used."""
+        if self._contended:
+            share.used += self._spent() - self._begun
+        else:
+            # It counts only against a cell that has woken in it. What passed beyond its end went to other processes.
+            share.used += min(self._clock() - self._begun, TURN_ALONE)
+
+    def _serve(self, share: _Share, found: list[tuple[selectors.SelectorKey, int]], most: int) -> None:
         self._serving = share
         self._virtual = max(self._virtual, share.used)
-        if share is not self._last:
-            self._changed = self._clock() if self._last is not None else self._changed
-            self._last = share
-        for fd, mask in share.epoll.poll(0, CROWDED if self.crowded else ALONE):
+        for fd, mask in share.epoll.poll(0, most):
             self._add(found, fd, mask)
 
     def _add(self, found: list[tuple[selectors.SelectorKey, int]], fd: int, mask: int) -> None:

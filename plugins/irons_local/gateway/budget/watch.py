@@ -16,7 +16,9 @@ from irons_local.gateway.budget.fairness import FairSelector
 _READ, _WRITE = 1, 2
 """`selectors.EVENT_READ` and `selectors.EVENT_WRITE`."""
 
-_Handles = tuple[asyncio.Handle, asyncio.Handle]
+_Handles = tuple[asyncio.Handle | None, asyncio.Handle | None]
+
+_NONE: _Handles = (None, None)
 
 
 class FairLoop(asyncio.SelectorEventLoop):
@@ -51,7 +53,7 @@ class Watch:
         self._fair = loop.fair
         self._fd = fd
         self._events = 0
-        self._handles: _Handles | None = None
+        self._handles: _Handles = _NONE
         self._reader: Callable[[], None] | None = None
         self._writer: Callable[[], None] | None = None
 
@@ -85,20 +87,21 @@ class Watch:
 
     def close(self) -> None:
         """Wait no more at all: the descriptor is closed right afterwards."""
-        self._reader = self._writer = self._handles = None
+        self._reader = self._writer = None
+        self._handles = _NONE
         if self._events:
             self._events = 0
             self._fair.forget(self._fd)
 
     def _ask(self, events: int) -> None:
+        reader, writer = self._handles
+        # Most sockets are waited for in one way alone.
+        if reader is None and events & _READ:
+            self._handles = asyncio.Handle(self._readable, (), self._loop), writer
+        elif writer is None and events & _WRITE:
+            self._handles = reader, asyncio.Handle(self._writable, (), self._loop)
         if not self._events:
-            handles = self._handles
-            if handles is None:
-                handles = self._handles = (
-                    asyncio.Handle(self._readable, (), self._loop),
-                    asyncio.Handle(self._writable, (), self._loop),
-                )
-            self._fair.register(self._fd, events, handles)
+            self._fair.register(self._fd, events, self._handles)
         elif events:
             self._fair.modify(self._fd, events, self._handles)
         else:

@@ -1,9 +1,12 @@
-"""What a conversation wants done, in order. Whoever cannot do one says so with an event, and leaves the rest undone."""
+"""What a conversation wants done, in order. Whoever cannot do one says so with an event, and leaves the rest undone.
+
+All are tuples: one that is equal to another may still be of another class.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple
 
 from irons_local.gateway.conversation.events import Side
 from irons_local.gateway.decide.verdicts import Judged, RefusedError
@@ -15,6 +18,9 @@ from irons_policy.hostnames import Host
 
 class Waits(Enum):
     """What a connection is held for."""
+
+    # Members are compared by identity; an Enum's own hash is that of a string.
+    __hash__ = object.__hash__
 
     BEGINNING = "the client's first byte"
     FIRST_LINE = "the end of the first line"
@@ -30,8 +36,7 @@ class Waits(Enum):
     CLOSING = "the client's end, as the server has ended"
 
 
-@dataclass(frozen=True, slots=True)
-class Names:
+class Names(NamedTuple):
     """May a connection go to these names?
 
     Attributes:
@@ -55,8 +60,7 @@ class Names:
     early: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Addresses:
+class Addresses(NamedTuple):
     """Which of these addresses may be dialled for a host?"""
 
     judged: Judged
@@ -65,8 +69,7 @@ class Addresses:
     addresses: tuple[Address, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ByName:
+class ByName(NamedTuple):
     """May the upstream proxy be asked for this host by its name? Answered by `Verdict` or `Denied`.
 
     Attributes:
@@ -80,8 +83,7 @@ class ByName:
     protocol: str
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """May a connection go on under the rules as they are now? `Cut` is the answer where it may not.
 
     Attributes:
@@ -93,43 +95,37 @@ class Standing:
     mismatched: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Judge:
+class Judge(NamedTuple):
     """Apply the policy."""
 
     question: Names | Addresses | ByName | Standing
 
 
-@dataclass(frozen=True, slots=True)
-class Open:
+class Open(NamedTuple):
     """Write the opening record, before anything else is done."""
 
     host: Host
 
 
-@dataclass(frozen=True, slots=True)
-class Speaks:
+class Speaks(NamedTuple):
     """It speaks this protocol, in every record from here on."""
 
     protocol: str
 
 
-@dataclass(frozen=True, slots=True)
-class Lookup:
+class Lookup(NamedTuple):
     """Say what is known of a host's addresses without asking anyone, and whether the upstream proxy resolves it."""
 
     host: Host
 
 
-@dataclass(frozen=True, slots=True)
-class Reach:
+class Reach(NamedTuple):
     """Write that something outside may hear of it from here on; take what a server costs."""
 
     host: Host
 
 
-@dataclass(frozen=True, slots=True)
-class Resolve:
+class Resolve(NamedTuple):
     """Ask for the addresses of a name.
 
     Attributes:
@@ -141,39 +137,34 @@ class Resolve:
     within: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Dial:
+class Dial(NamedTuple):
     """Connect to the first of these addresses that answers."""
 
     addresses: tuple[Address, ...]
     port: int
 
 
-@dataclass(frozen=True, slots=True)
-class DialName:
+class DialName(NamedTuple):
     """Have the upstream proxy resolve a host and connect to it."""
 
     host: Host
     port: int
 
 
-@dataclass(frozen=True, slots=True)
-class Choose:
+class Choose(NamedTuple):
     """Write the verdict record, before the address in it is dialled."""
 
     judged: Judged
     address: Address | None
 
 
-@dataclass(frozen=True, slots=True)
-class Mention:
+class Mention(NamedTuple):
     """Write records of other names, which only the mode lets pass."""
 
     judged: Judged
 
 
-@dataclass(frozen=True, slots=True)
-class Forward:
+class Forward(NamedTuple):
     """Send bytes.
 
     Attributes:
@@ -187,46 +178,39 @@ class Forward:
     own: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Pass:
+class Pass(NamedTuple):
     """From here on this side's bytes go to the other without being shown here; its end still is."""
 
     side: Side
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(NamedTuple):
     """This side's bytes are shown here again; what was taken of them has gone on."""
 
     side: Side
 
 
-@dataclass(frozen=True, slots=True)
-class Finish:
+class Finish(NamedTuple):
     """Tell a side that nothing more comes."""
 
     to: Side
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
+class Hold(NamedTuple):
     """Nothing goes on until something has come, and nothing more than `seconds`; one replaces another.
 
     Attributes:
         waits: what for.
         seconds: how long; None for as long as both sides are there.
         reason: more of it, for people.
-        number: which hold this is, for `DeadlinePassed`.
     """
 
     waits: Waits
     seconds: float | None
     reason: str = ""
-    number: int = field(default=0, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Refuse:
+class Refuse(NamedTuple):
     """Write a refusal.
 
     Attributes:
@@ -238,8 +222,7 @@ class Refuse:
     reached: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Close:
+class Close(NamedTuple):
     """End the connection, then write its closing record.
 
     Attributes:
@@ -251,6 +234,7 @@ class Close:
         words: the last for the client.
         reset: both sides see a reset, the client after the words where there are any.
         answers: relay first what the server still answers.
+        drain: read first, for a moment, what the client still says, so that it hears what was sent to it last.
     """
 
     host: Host
@@ -261,6 +245,7 @@ class Close:
     words: bytes = b""
     reset: bool = False
     answers: bool = False
+    drain: bool = False
 
 
 Action = (

@@ -6,11 +6,11 @@ import ssl
 
 from irons_local.gateway.budget import patience
 from irons_local.gateway.conversation.actions import Waits
-from irons_local.gateway.conversation.events import Side
+from irons_local.gateway.conversation.events import CLIENT
 from irons_local.gateway.conversation.exchange import Exchange, Steps
 from irons_local.gateway.inspect.sniff import Kind, Opening, kind
 from irons_local.gateway.tls import client_hello
-from irons_local.gateway.tls.remembered import Hellos, Known
+from irons_local.gateway.tls.remembered import Hellos, KnownHello
 from irons_policy.hostnames import HostError, canonical_host
 
 
@@ -28,7 +28,7 @@ def read_opening(
     """
     exchange.hold(Waits.BEGINNING, grace)
     try:
-        data = yield from exchange.hear(Side.CLIENT)
+        data = yield from exchange.hear(CLIENT)
     except TimeoutError:
         return Opening(Kind.UNDECIDED)
     finally:
@@ -40,7 +40,7 @@ def read_opening(
         exchange.hold(Waits.FIRST_LINE, patience.WHOLE if strict else patience.LINE)
         try:
             while (found := kind(data)) is Kind.UNDECIDED:
-                more = yield from exchange.hear(Side.CLIENT)
+                more = yield from exchange.hear(CLIENT)
                 if not more:
                     return Opening(found, data, ended=True)
                 data += more
@@ -54,7 +54,7 @@ def read_opening(
             return Opening(Kind.TLS, data, name=known.name, alert=known.alert)
         opening = yield from read_hello(exchange, tls, data)
         if opening.fault is None and hellos is not None:
-            hellos.remember(opening.data, Known(opening.name, opening.alert))
+            hellos.remember(opening.data, KnownHello(opening.name, opening.alert))
         return opening
     fault = "its first line has no end" if found is Kind.ENDLESS else None
     return Opening(found, data, fault=fault)
@@ -74,7 +74,7 @@ def read_hello(exchange: Exchange, tls: ssl.SSLContext, data: bytes) -> Steps[Op
         if hello is None:
             exchange.hold(Waits.HELLO, patience.WHOLE)
         while hello is None:
-            more = yield from exchange.hear(Side.CLIENT)
+            more = yield from exchange.hear(CLIENT)
             if not more:
                 return Opening(Kind.TLS, data, ended=True, fault="the ClientHello was never finished")
             data += more
@@ -88,7 +88,7 @@ def read_hello(exchange: Exchange, tls: ssl.SSLContext, data: bytes) -> Steps[Op
         exchange.release()
     if hello.rest:
         data = data[: -len(hello.rest)]
-        exchange.give_back(Side.CLIENT, hello.rest)
+        exchange.give_back(CLIENT, hello.rest)
     if hello.name is None:
         return Opening(Kind.TLS, data, alert=hello.alert)
     try:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from irons_local.gateway.budget import patience
 from irons_local.gateway.conversation.actions import Waits
-from irons_local.gateway.conversation.events import Side
-from irons_local.gateway.conversation.exchange import Exchange, Steps
+from irons_local.gateway.conversation.events import CLIENT, SERVER
+from irons_local.gateway.conversation.exchange import BOTH, Exchange, Steps
 from irons_local.gateway.conversation.requests import relay_http
 from irons_local.gateway.conversation.secured import Check, relay_tls, send_hello
 from irons_local.gateway.http1.reader import RequestReader
@@ -55,6 +55,7 @@ class Clear:
             TooMuchError: the connections of its cell hold too much.
             BrokenOffError: the connection ended otherwise than in good order.
         """
+        self._exchange.flowing = True
         try:
             yield from self._relay(opening)
         finally:
@@ -89,17 +90,18 @@ class Clear:
         """Do what the inspector says; True once the connection has been relayed to its end."""
         exchange, data = self._exchange, step.rest
         if step.then is Then.RAW:
-            exchange.forward(Side.SERVER, step.forward)
+            exchange.forward(SERVER, step.forward)
         elif step.forward and (yield from self._pass_on(step.forward, step.rest)):
             return True
         if step.then not in {Then.MORE, Then.HOLD}:
             # It is clear what follows, perhaps for days.
             self._shadows.close()
+            exchange.flowing = False
         if step.then is Then.HTTP2:
             self._quiesce()
             if self._heard:
                 raise LateError("the server does not speak HTTP/2", "http", Cause.PROTOCOL)
-            exchange.give_back(Side.CLIENT, data)
+            exchange.give_back(CLIENT, data)
             yield from self._http2()
             return True
         if step.then not in {Then.HOLD, Then.HELLO} and not (step.then is Then.MORE and self._heeding):
@@ -129,12 +131,13 @@ class Clear:
         exchange = self._exchange
         hello = yield from self._shadowed(data)
         if hello is None:
-            exchange.forward(Side.SERVER, data)
+            exchange.forward(SERVER, data)
             return False
         self._quiesce()
+        exchange.flowing = False
         end = len(data) - len(hello.rest)
-        exchange.give_back(Side.CLIENT, data[end:] + rest)
-        exchange.forward(Side.SERVER, data[:end])
+        exchange.give_back(CLIENT, data[end:] + rest)
+        exchange.forward(SERVER, data[:end])
         yield from relay_tls(exchange, self._tls, self._check, late=True)
         return True
 
@@ -164,11 +167,11 @@ class Clear:
         if waiting:
             exchange.hold(Waits.MORE, patience.LINE)
         try:
-            while self._heeding and not exchange.there(Side.CLIENT):
-                if not (yield from exchange.until(Side.CLIENT, Side.SERVER)):
+            while self._heeding and not exchange.there(CLIENT):
+                if not (yield from exchange.until(BOTH)):
                     return None
                 self._heed()
-            return (yield from exchange.hear(Side.CLIENT))
+            return (yield from exchange.hear(CLIENT))
         except TimeoutError:
             return None
         finally:
@@ -177,11 +180,11 @@ class Clear:
     def _heed(self) -> None:
         """Look at the server's first words; those of HTTP/2 wait for the client, who speaks first there and says so."""
         exchange = self._exchange
-        if not self._heeding or not exchange.there(Side.SERVER):
+        if not self._heeding or not exchange.there(SERVER):
             return
         self._heeding = False
-        said = exchange.take(Side.SERVER)
-        exchange.give_back(Side.SERVER, said)
+        said = exchange.take(SERVER)
+        exchange.give_back(SERVER, said)
         self._inspector.greeting = said[:GREETING]
         if not looks_like_settings(said[:GREETING]):
             self._heard = bool(said)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple
 
 from irons_local.gateway.decide.verdicts import Judged, RefusedError
 from irons_local.gateway.http1.absolute import Forwarding
 from irons_policy.addresses import Address
 from irons_policy.causes import Cause
 from irons_policy.hostnames import Host
+
+if TYPE_CHECKING:
+    from irons_local.gateway.conversation.actions import Hold
 
 
 class Side(Enum):
@@ -19,17 +22,19 @@ class Side(Enum):
     # Members are compared by identity; an Enum's own hash is that of a string.
     __hash__ = object.__hash__
 
+    other: Side
+    """The side at the other end."""
+
     CLIENT = "client"
     SERVER = "server"
 
-    @property
-    def other(self) -> Side:
-        """The side at the other end."""
-        return Side.SERVER if self is Side.CLIENT else Side.CLIENT
+
+CLIENT, SERVER = Side.CLIENT, Side.SERVER
+"""The two, looked up by name: an attribute of an `Enum` costs more than a call."""
+CLIENT.other, SERVER.other = SERVER, CLIENT
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(NamedTuple):
     """A program has connected.
 
     Attributes:
@@ -51,37 +56,36 @@ class Accepted:
     sandbox: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Bytes:
+class Bytes(NamedTuple):
     """One side has sent something."""
 
     side: Side
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(NamedTuple):
     """One side has closed its direction."""
 
     side: Side
 
 
-@dataclass(frozen=True, slots=True)
-class Broken:
+class Passed(NamedTuple):
+    """Both sides of a connection of which nothing is shown have closed, and each knows that the other has."""
+
+
+class Broken(NamedTuple):
     """The connection broke; `how` is one line for the log."""
 
     how: str
 
 
-@dataclass(frozen=True, slots=True)
-class PolicyChanged:
+class PolicyChanged(NamedTuple):
     """The sandbox has another policy, of this mode: what was asked, and what goes on, is asked again."""
 
     mode: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
+class Cut(NamedTuple):
     """Something outside ends the connection.
 
     Attributes:
@@ -93,27 +97,23 @@ class Cut:
     cause: Cause | None
 
 
-@dataclass(frozen=True, slots=True)
-class RecordFailed:
+class RecordFailed(NamedTuple):
     """A record could not be written: nothing more may be done but to end."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What was asked about may go on; the answer to `Names`, at once or from outside while it is held."""
 
     judged: Judged
 
 
-@dataclass(frozen=True, slots=True)
-class Denied:
+class Denied(NamedTuple):
     """What was asked about is refused; the answer to any question, and to an action that a limit forbids."""
 
     error: RefusedError
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """Someone outside is asked first: `Verdict` or `Denied` follows.
 
     Attributes:
@@ -127,48 +127,45 @@ class Asked:
     otherwise: RefusedError
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Answered(NamedTuple):
+    """Whoever was asked has answered: what is being asked is asked again."""
+
+
+class Known(NamedTuple):
     """The addresses of a host that are known without a question; None where one is needed. The answer to `Lookup`."""
 
     addresses: tuple[Address, ...] | None
 
 
-@dataclass(frozen=True, slots=True)
-class ByProxy:
+class ByProxy(NamedTuple):
     """The upstream proxy resolves the host; the other answer to `Lookup`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
+class Resolved(NamedTuple):
     """The addresses of a name; the answer to `Resolve`."""
 
     addresses: tuple[Address, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Unresolved:
+class Unresolved(NamedTuple):
     """The name has no address; the other answer to `Resolve`."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Passing:
+class Passing(NamedTuple):
     """The addresses that may be dialled, and what is recorded of each; the answer to `Addresses`."""
 
     judged: Mapping[Address, Judged]
 
 
-@dataclass(frozen=True, slots=True)
-class Dialling:
-    """An address is dialled next: it must be recorded first."""
+class Dialling(NamedTuple):
+    """Another address than the first is dialled next: it must be recorded first."""
 
     address: Address
 
 
-@dataclass(frozen=True, slots=True)
-class Reached:
+class Reached(NamedTuple):
     """The server was connected to.
 
     Attributes:
@@ -180,22 +177,22 @@ class Reached:
     forwarding: Forwarding | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Unreached:
+class Unreached(NamedTuple):
     """No server was connected to."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class DeadlinePassed:
+class DeadlinePassed(NamedTuple):
     """The time of a hold is over.
 
     Attributes:
-        number: of which hold; one that has ended since is ignored.
+        hold: which one, the very object; one that has ended since is ignored.
+        gone: a peer is gone, so nothing more is to be waited for.
     """
 
-    number: int
+    hold: Hold
+    gone: bool = False
 
 
 Fact = (
@@ -211,4 +208,4 @@ Fact = (
     | Reached
     | Unreached
 )
-Event = Bytes | End | Broken | PolicyChanged | Cut | RecordFailed | DeadlinePassed | Fact
+Event = Bytes | End | Passed | Broken | PolicyChanged | Answered | Cut | RecordFailed | DeadlinePassed | Fact

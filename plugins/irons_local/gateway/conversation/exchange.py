@@ -5,17 +5,24 @@ Protocols are generators: each `yield` waits for another event of any kind, and 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Generator
 from typing import TypeVar
 
 from irons_local.gateway.budget import patience
 from irons_local.gateway.budget.undecided import Budget, Meter
 from irons_local.gateway.conversation.actions import Action, Finish, Forward, Hold, Pass, Stop, Waits
-from irons_local.gateway.conversation.events import Denied, Fact, Side
+from irons_local.gateway.conversation.events import CLIENT, SERVER, Denied, Fact, Side
 
+CLOSING = Waits.CLOSING
 Result = TypeVar("Result")
 Steps = Generator[None, None, Result]
+Sides = tuple[Side, ...]
+NEITHER: Sides = ()
+BOTH: Sides = (CLIENT, SERVER)
+PASS = {CLIENT: Pass(CLIENT), SERVER: Pass(SERVER)}
+FINISH = {CLIENT: Finish(CLIENT), SERVER: Finish(SERVER)}
+ENDLESS = {waits: Hold(waits, None) for waits in Waits}
+ONLY: dict[Side, Sides] = {CLIENT: (CLIENT,), SERVER: (SERVER,)}
 
 
 class BrokenOffError(Exception):
@@ -38,8 +45,12 @@ class Exchange:
 
     Attributes:
         budget: the same.
-        actions: what is to be done, in order, since it was last taken.
+        say: wants something done.
         wants: the sides whose next bytes are of use now; those of others may wait where they are.
+        heeds_end: the client's end is of use now as well, unless it says something more first, which waits where it is.
+        busy: there is more to do without another event, once what was wanted until now is done.
+        flowing: what the client says goes on as it comes, so no more of it may be read than its server has room for.
+        through: both sides' bytes are shown here for good, so that holds for both.
         ended: the sides that have closed their direction.
         holding: what it is held for, or None.
         expired: the time of that is over.
@@ -47,25 +58,36 @@ class Exchange:
         meter: counts what the client says while it is not clear what it wants; None once that is.
     """
 
+    __slots__ = (
+        "_actions", "_answers_only", "_came", "_facts", "_passing", "_told", "budget", "busy", "ended", "expired", "flowing",
+        "heeds_end", "holding", "meter", "say", "through", "uploading", "wants",
+    )  # fmt: skip
+
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
-        self.actions: list[Action] = []
-        self.wants: frozenset[Side] = frozenset()
-        self.ended: set[Side] = set()
+        self._actions: list[Action] = []
+        self.say = self._actions.append
+        self.wants: Sides = NEITHER
+        self.heeds_end = False
+        self.busy = False
+        self.flowing = False
+        self.through = False
+        self.ended: Sides = NEITHER
         self.holding: Hold | None = None
         self.expired = False
         self.uploading = False
         self.meter: Meter | None = Meter(budget)
-        self._came: dict[Side, bytes] = {Side.CLIENT: b"", Side.SERVER: b""}
-        self._passing: set[Side] = set()
-        self._told: set[Side] = set()
+        self._came: dict[Side, bytes] = {CLIENT: b"", SERVER: b""}
+        self._passing: Sides = NEITHER
+        self._told: Sides = NEITHER
         self._answers_only = False
-        self._facts: deque[Fact] = deque()
-        self._holds = 0
+        self._facts: list[Fact] = []
 
-    def say(self, *actions: Action) -> None:
-        """Want something done."""
-        self.actions += actions
+    def taken(self) -> list[Action]:
+        """What is to be done, in order, since it was last taken."""
+        taken, self._actions = self._actions, []
+        self.say = self._actions.append
+        return taken
 
     def forward(self, to: Side, data: bytes) -> None:
         """Send bytes, where there are any."""
@@ -79,20 +101,24 @@ class Exchange:
     def close(self, to: Side) -> None:
         """Tell a side, once, that nothing more comes."""
         if to not in self._told:
-            self._told.add(to)
-            self.say(Finish(to))
+            self._told += ONLY[to]
+            self.say(FINISH[to])
 
     def hold(self, waits: Waits, seconds: float | None, reason: str = "") -> None:
         """Begin to hold; a client that has no more than a moment to end is held for that alone."""
-        if self.holding is not None and self.holding.waits is Waits.CLOSING:
+        holding = self.holding
+        if holding is not None and holding.waits is CLOSING:
             return
-        self._holds += 1
-        self.holding, self.expired = Hold(waits, seconds, reason, self._holds), False
-        self.say(self.holding)
+        # One that ends is told apart from others by its identity.
+        holding = ENDLESS[waits] if seconds is None and not reason else Hold(waits, seconds, reason)
+        self.holding = holding
+        self.expired = False
+        self.say(holding)
 
     def release(self) -> None:
         """What was waited for has come, or its time is over."""
-        if self.holding is not None and self.holding.waits is not Waits.CLOSING:
+        holding = self.holding
+        if holding is not None and holding.waits is not CLOSING:
             self.holding, self.expired = None, False
 
     def settle(self) -> None:
@@ -113,28 +139,33 @@ class Exchange:
             self.forward(side.other, data)
             return
         self._came[side] += data
-        if side is Side.CLIENT and self.meter is not None:
+        if side is CLIENT and self.meter is not None:
             self.meter.count(len(data))
 
     def end(self, side: Side) -> None:
         """Take the end of a side's direction."""
-        self.ended.add(side)
+        if side not in self.ended:
+            self.ended += ONLY[side]
         if side in self._passing:
             self.close(side.other)
         self._look()
 
-    def passed(self, number: int) -> None:
-        """The time of a hold is over."""
-        if self.holding is None or self.holding.number != number:
+    def over_at_once(self) -> None:
+        """Take the end of both sides, each of which has heard of the other's."""
+        self.ended = self._told = BOTH
+
+    def passed(self, hold: Hold, *, gone: bool) -> None:
+        """The time of a hold is over; a client that uploads has more, unless a peer is gone."""
+        if self.holding is not hold:
             return
-        if self.holding.waits is not Waits.CLOSING:
+        if hold.waits is not CLOSING:
             self.expired = True
             return
         self.holding = None
-        if self.uploading:
+        if self.uploading and not gone:
             self._look()
         else:
-            self.ended.add(Side.CLIENT)
+            self.ended = BOTH
 
     def learn(self, fact: Fact) -> None:
         """Take an answer to what was asked."""
@@ -152,26 +183,44 @@ class Exchange:
             if self.expired:
                 return None
             yield
-        found = self._facts.popleft()
+        found = self._facts.pop(0)
         if isinstance(found, Denied):
             raise found.error
         return found
+
+    def breathe(self) -> Steps[None]:
+        """Have done what is wanted until now, and let others have their turn: there is more to do at once."""
+        self.busy = True
+        yield
 
     def there(self, side: Side) -> bool:
         """True where a side has sent something that was not used yet, or has ended."""
         return bool(self._came[side]) or side in self.ended
 
-    def until(self, *sides: Side) -> Steps[bool]:
+    def waits(self, side: Side) -> bool:
+        """True where a side has sent something that was not used yet."""
+        return bool(self._came[side])
+
+    def until(self, sides: Sides) -> Steps[bool]:
         """Wait until one of the sides has sent something or has ended; False where the time of a hold is over first."""
-        self.wants = frozenset(sides)
-        try:
-            while not any(self.there(side) for side in sides):
-                if self.expired:
-                    return False
-                yield
-        finally:
-            self.wants = frozenset()
-        return True
+        came = self._came
+        self.wants = sides
+        there = True
+        while not any(came[side] or side in self.ended for side in sides):
+            if self.expired:
+                there = False
+                break
+            yield
+        self.wants = NEITHER
+        return there
+
+    def until_answer(self) -> Steps[None]:
+        """Wait until the server has sent something or has ended, or the client has."""
+        came = self._came
+        self.wants, self.heeds_end = ONLY[SERVER], True
+        while not (came[SERVER] or came[CLIENT] or self.ended):
+            yield
+        self.wants, self.heeds_end = NEITHER, False
 
     def hear(self, side: Side) -> Steps[bytes]:
         """The next bytes of a side; `b""` for its end.
@@ -179,9 +228,17 @@ class Exchange:
         Raises:
             TimeoutError: the time of a hold is over first.
         """
-        if not (yield from self.until(side)):
-            raise TimeoutError
-        return self.take(side)
+        came = self._came
+        if not came[side]:
+            self.wants = ONLY[side]
+            while not (came[side] or side in self.ended):
+                if self.expired:
+                    self.wants = NEITHER
+                    raise TimeoutError
+                yield
+            self.wants = NEITHER
+        data, came[side] = came[side], b""
+        return data
 
     def take(self, side: Side) -> bytes:
         """What a side has sent that was not used yet."""
@@ -201,7 +258,7 @@ class Exchange:
             answers_only: the client's side is of no use once the server has closed its own.
         """
         self._answers_only = answers_only
-        self._pass(Side.SERVER)
+        self._pass(SERVER)
 
     def quiesce(self) -> None:
         """Show what the server says here again.
@@ -209,41 +266,42 @@ class Exchange:
         Raises:
             BrokenOffError: the server has ended.
         """
-        if Side.SERVER in self._passing:
-            if Side.SERVER in self.ended:
+        if SERVER in self._passing:
+            if SERVER in self.ended:
                 raise BrokenOffError("the server closed")
-            self._passing.remove(Side.SERVER)
-            self.say(Stop(Side.SERVER))
+            self._passing = ONLY[CLIENT] if CLIENT in self._passing else NEITHER
+            self.say(Stop(SERVER))
 
     def splice(self) -> Steps[None]:
         """Pass on both sides without looking, until both have closed."""
-        self.forward(Side.SERVER, self.take(Side.CLIENT))
+        self.forward(SERVER, self.take(CLIENT))
         self.begin(answers_only=False)
-        self._pass(Side.CLIENT)
-        yield from self.over()
+        self._pass(CLIENT)
+        self.release()
+        while len(self.ended) < len(BOTH):
+            yield
 
     def finish(self) -> Steps[None]:
         """The client has ended: tell the server, and pass on what it still says."""
-        self.close(Side.SERVER)
+        self.close(SERVER)
         yield from self.over()
 
     def over(self) -> Steps[None]:
         """Wait until both sides have closed."""
         self.release()
-        while len(self.ended) < len(Side):
+        while len(self.ended) < len(BOTH):
             yield
 
     def _pass(self, side: Side) -> None:
         if side in self._passing:
             return
-        self._passing.add(side)
+        self._passing += ONLY[side]
         self.forward(side.other, self.take(side))
-        self.say(Pass(side))
+        self.say(PASS[side])
         if side in self.ended:
             self.close(side.other)
             self._look()
 
     def _look(self) -> None:
-        server_alone = Side.SERVER in self._passing & self.ended and Side.CLIENT not in self.ended
-        if server_alone and self._answers_only:
-            self.hold(Waits.CLOSING, patience.CLOSING)
+        if self._answers_only and self.ended == ONLY[SERVER] and SERVER in self._passing:
+            self.hold(CLOSING, patience.CLOSING)

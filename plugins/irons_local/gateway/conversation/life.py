@@ -10,7 +10,7 @@ answers with an event (`Denied`, `Cut`, `Broken`, `RecordFailed`), and leaves th
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from irons_local.gateway.budget import patience
 from irons_local.gateway.budget.undecided import Budget, TooMuchError
@@ -18,19 +18,19 @@ from irons_local.gateway.conversation import actions as do
 from irons_local.gateway.conversation import events as ev
 from irons_local.gateway.conversation.beginning import read_opening
 from irons_local.gateway.conversation.clear import Clear
-from irons_local.gateway.conversation.events import Side
-from irons_local.gateway.conversation.exchange import BrokenOffError, Exchange, Steps
-from irons_local.gateway.conversation.reaching import Reaching, UnreachedError
+from irons_local.gateway.conversation.events import CLIENT, SERVER
+from irons_local.gateway.conversation.exchange import NEITHER, BrokenOffError, Exchange, Steps
+from irons_local.gateway.conversation.reaching import AtOnce, Reaching, UnreachedError
 from irons_local.gateway.conversation.requests import read_head, relay_absolute, relay_http
 from irons_local.gateway.conversation.secured import relay_tls
-from irons_local.gateway.conversation.streams import Streams
+from irons_local.gateway.conversation.streams import Multiplexed
 from irons_local.gateway.decide import pages
-from irons_local.gateway.decide.verdicts import RefusedError
+from irons_local.gateway.decide.verdicts import RefusedError, untraced
 from irons_local.gateway.http1.absolute import AnswerError, Forwarding
 from irons_local.gateway.http1.authority import BadRequestError
 from irons_local.gateway.http1.heads import Head
 from irons_local.gateway.http1.reader import RequestReader
-from irons_local.gateway.http2.budget import Budget as FrameBudget
+from irons_local.gateway.http2.budget import FrameBudget
 from irons_local.gateway.http2.frames import HTTP_1_1_REQUIRED, Http2Error
 from irons_local.gateway.http2.heads import Request
 from irons_local.gateway.http2.replies import PERMISSION_DENIED, UNAVAILABLE, Words
@@ -41,11 +41,11 @@ from irons_policy.causes import Cause, Outcome
 from irons_policy.hostnames import Host
 
 STRICT = {443: Kind.TLS, 80: Kind.HTTP}
+SPOKEN = {Kind.TLS: "tls", Kind.HTTP: "http", Kind.HTTP2: "http"}
 UNRECORDED = "refused: the audit log cannot be written"
 
 
-@dataclass(frozen=True, slots=True)
-class Means:
+class Means(NamedTuple):
     """What the conversations of one cell share.
 
     Attributes:
@@ -67,37 +67,35 @@ class Conversation:
     Args:
         means: what it shares with others.
         accepted: how it began.
+        at_once: answers the questions that need no waiting, in the call that asks; it may not lead back here. None where
+            every question comes out as an action.
 
     Attributes:
+        exchange: what it waits for: `wants`, `heeds_end`, `through` and `holding`; where it is `busy`, `go_on` is called
+            once what came out is done and others have had their turn.
         over: `Close` has come out, and nothing follows it but another one where that was left undone.
     """
 
-    def __init__(self, means: Means, accepted: ev.Accepted) -> None:
+    __slots__ = (
+        "_accepted", "_alert", "_closing", "_means", "_reaching", "_steps", "_streams", "exchange", "over",
+    )  # fmt: skip
+
+    def __init__(self, means: Means, accepted: ev.Accepted, at_once: AtOnce | None = None) -> None:
         self._means = means
         self._accepted = accepted
-        self._exchange = Exchange(means.opening)
-        self._reaching = Reaching(self._exchange, accepted)
+        self.exchange = Exchange(means.opening)
+        self._reaching = Reaching(self.exchange, accepted, at_once)
         self._alert = b""
-        self._streams: Streams | None = None
+        self._streams: Multiplexed | None = None
         self._closing: do.Close | None = None
         self._steps = self._run()
         self.over = False
 
-    @property
-    def wants(self) -> frozenset[Side]:
-        """The sides whose next bytes are of use now; those of others may wait where they are."""
-        return self._exchange.wants
-
-    @property
-    def holding(self) -> do.Hold | None:
-        """What it is held for, or None."""
-        return self._exchange.holding
-
     def begin(self) -> list[do.Action]:
         """Begin; what comes out is to be done before the first event."""
         accepted = self._accepted
-        self._exchange.say(do.Open(accepted.name or accepted.where))
-        return self._go_on()
+        self.exchange.say(do.Open(accepted.name or accepted.where))
+        return self.go_on()
 
     def receive(self, event: ev.Event) -> list[do.Action]:
         """Take an event.
@@ -105,77 +103,86 @@ class Conversation:
         Returns:
             What is to be done, in order.
         """
-        exchange = self._exchange
+        exchange = self.exchange
         if self.over:
             return self._left(event)
-        try:
-            match event:
-                case ev.Bytes(side, data):
-                    exchange.came(side, data)
-                case ev.End(side):
-                    exchange.end(side)
-                case ev.DeadlinePassed(number):
-                    exchange.passed(number)
-                case ev.PolicyChanged(mode):
-                    self._reaching.changed(mode)
-                case ev.Broken(how):
-                    return self._throw(BrokenOffError(how))
-                case ev.Cut(ending, cause):
-                    self._close(ending, cause=cause, reset=True)
-                    return self._done()
-                case ev.RecordFailed():
-                    self._close(UNRECORDED, Outcome.REFUSED, Cause.JOURNAL, reset=True)
-                    self._closing = None
-                    return self._done()
-                case _:
-                    exchange.learn(event)
-        except TooMuchError as error:
-            return self._throw(error)
-        return self._go_on()
+        if isinstance(event, ev.Bytes):
+            try:
+                exchange.came(event.side, event.data)
+            except TooMuchError as error:
+                return self._throw(error)
+        elif isinstance(event, ev.End):
+            exchange.end(event.side)
+        elif isinstance(event, ev.Passed):
+            exchange.over_at_once()
+        elif isinstance(event, ev.DeadlinePassed):
+            exchange.passed(event.hold, gone=event.gone)
+        elif isinstance(event, ev.PolicyChanged):
+            self._reaching.changed(event.mode)
+        elif isinstance(event, ev.Answered):
+            self._reaching.again()
+        elif isinstance(event, ev.Broken):
+            return self._throw(BrokenOffError(event.how))
+        elif isinstance(event, ev.Cut):
+            self._close(event.ending, cause=event.cause, reset=True)
+            self._closing = None
+            return self._done()
+        elif isinstance(event, ev.RecordFailed):
+            self._close(UNRECORDED, Outcome.REFUSED, Cause.JOURNAL, reset=True)
+            self._closing = None
+            return self._done()
+        else:
+            exchange.learn(event)
+        return self.go_on()
 
-    def _go_on(self) -> list[do.Action]:
+    def go_on(self) -> list[do.Action]:
+        """Go on by itself, where it is `busy`; what comes out is to be done as after an event."""
+        exchange = self.exchange
+        exchange.busy = False
         try:
             next(self._steps)
         except StopIteration:
             return self._done()
-        return self._taken()
+        return exchange.taken()
 
     def _left(self, event: ev.Event) -> list[do.Action]:
         """Once `Close` has come out: close in another way where it was left undone, as something before it failed."""
         left = self._closing
         if left is None:
             return []
-        match event:
-            case ev.RecordFailed():
-                how, cause, outcome = UNRECORDED, Cause.JOURNAL, Outcome.REFUSED
-                close = do.Close(left.host, left.judged, how, outcome, cause, reset=True)
-            case ev.Broken(how):
-                close = do.Close(left.host, left.judged, how, Outcome.ABANDONED, reset=True)
-            case _:
-                return []
+        outcome = left.outcome
+        if isinstance(event, ev.RecordFailed):
+            text, cause = UNRECORDED, Cause.JOURNAL
+            outcome = outcome if outcome is Outcome.REACHED else Outcome.REFUSED
+        elif isinstance(event, ev.Broken):
+            text, cause = event.how, None
+            outcome = outcome if outcome is Outcome.REACHED else Outcome.ABANDONED
+        elif isinstance(event, ev.Cut):
+            text, cause = event.ending, event.cause
+        else:
+            return []
         self._closing = None
-        return [replace(close, outcome=left.outcome) if left.outcome is Outcome.REACHED else close]
+        return [do.Close(left.host, left.judged, text, outcome, cause, reset=True)]
 
     def _throw(self, error: Exception) -> list[do.Action]:
         try:
             self._steps.throw(error)
         except StopIteration:
             return self._done()
-        return self._taken()
-
-    def _taken(self) -> list[do.Action]:
-        taken, self._exchange.actions = self._exchange.actions, []
-        return taken
+        return self.exchange.taken()
 
     def _done(self) -> list[do.Action]:
+        exchange = self.exchange
         self.over = True
-        self._exchange.settle()
-        self._exchange.holding = None
-        self._exchange.wants = frozenset()
+        exchange.settle()
+        exchange.holding = None
+        exchange.wants, exchange.heeds_end, exchange.busy = NEITHER, False, False
         if self._streams is not None:
             self._streams.engine.close()
+            # It refers back to this.
+            self._streams = None
         self._steps.close()
-        return self._taken()
+        return self.exchange.taken()
 
     # How it ends.
 
@@ -188,24 +195,38 @@ class Conversation:
         *,
         reset: bool = False,
         answers: bool = False,
+        drain: bool = False,
     ) -> None:
         reaching = self._reaching
         became = Outcome.REACHED if reaching.reached else outcome or Outcome.ABANDONED
-        if self._exchange.told(Side.CLIENT):
+        if self.exchange.told(CLIENT):
             # Its server has ended, and so was this direction.
             words = b""
-        self._closing = do.Close(reaching.host, reaching.judged, text, became, cause, words, reset, answers)
-        self._exchange.say(self._closing)
+        host, judged = reaching.host, reaching.judged
+        self._closing = do.Close(host, judged, text, became, cause, words, reset, answers, drain)
+        self.exchange.say(self._closing)
 
     def _run(self) -> Steps[None]:
+        accepted, reaching = self._accepted, self._reaching
         try:
             try:
-                yield from self._talk()
+                if accepted.synthetic and accepted.name is None:
+                    raise reaching.refusal("no name was ever given this address", Cause.NEVER)
+                opening = yield from self._open()
+                if opening.kind is Kind.HTTP:
+                    steps = self._http(opening)
+                elif opening.kind is Kind.HTTP2:
+                    steps = self._http2(opening)
+                else:
+                    steps = self._other(opening)
+                # What it said is not kept here for as long as the connection lives.
+                del opening
+                yield from steps
             except TooMuchError as error:
-                raise self._reaching.refusal(str(error), Cause.CAP) from None
+                raise reaching.refusal(str(error), Cause.CAP) from None
             except LateError as error:
                 self._alert = error.alert
-                raise self._reaching.refusal(str(error), error.cause, error.host, error.protocol) from None
+                raise reaching.refusal(str(error), error.cause, error.host, error.protocol) from None
         except RefusedError as error:
             self._refuse(error)
         except UnreachedError as error:
@@ -215,7 +236,7 @@ class Conversation:
 
     def _refuse(self, error: RefusedError) -> None:
         refusal, reached = error.refusal, self._reaching.reached
-        self._exchange.say(do.Refuse(error, reached))
+        self.exchange.say(do.Refuse(untraced(error), reached))
         words = self._alert
         if self._streams is not None:
             engine = self._streams.engine
@@ -225,7 +246,7 @@ class Conversation:
         elif refusal.protocol == "http":
             reason = refusal.inside or refusal.reason
             command = error.command(self._accepted.sandbox)
-            words = pages.forbidden(refusal.host, refusal.port, reason, command)
+            words = pages.forbidden(refusal.host, refusal.port, reason, command, asked=error.asked)
         text = f"refused: {refusal.reason}"
         self._close(text, Outcome.REFUSED, refusal.cause, words, reset=True, answers=reached)
 
@@ -244,22 +265,10 @@ class Conversation:
         refusal = error.refusal
         reason = refusal.inside or refusal.reason
         command = error.command(self._accepted.sandbox)
-        page = pages.forbidden_page(refusal.host, refusal.port, reason, command)
+        page = pages.forbidden_page(refusal.host, refusal.port, reason, command, asked=error.asked)
         return Words(403, PERMISSION_DENIED, " ".join(page.split("\n")).strip(), page)
 
     # What it says.
-
-    def _talk(self) -> Steps[None]:
-        accepted, reaching = self._accepted, self._reaching
-        if accepted.synthetic and accepted.name is None:
-            raise reaching.refusal("no name was ever given this address", Cause.NEVER)
-        opening = yield from self._open()
-        if opening.kind is Kind.HTTP:
-            yield from self._http(opening)
-        elif opening.kind is Kind.HTTP2:
-            yield from self._http2(opening)
-        else:
-            yield from self._other(opening)
 
     def _open(self) -> Steps[Opening]:
         accepted, means = self._accepted, self._means
@@ -271,9 +280,9 @@ class Conversation:
         else:
             grace = patience.GRACE_LITERAL if accepted.name is None else patience.GRACE_NAMED
         opening = yield from read_opening(
-            self._exchange, means.tls, means.hellos, grace, strict=strict and accepted.allowed
+            self.exchange, means.tls, means.hellos, grace, strict=strict and accepted.allowed
         )
-        spoken = {Kind.TLS: "tls", Kind.HTTP: "http", Kind.HTTP2: "http"}.get(opening.kind)
+        spoken = SPOKEN.get(opening.kind)
         if spoken is not None:
             self._reaching.speaks(spoken)
         self._alert = opening.alert
@@ -282,10 +291,10 @@ class Conversation:
     def _http(self, opening: Opening) -> Steps[None]:
         reaching = self._reaching
         # A denied name is answered as soon as it is clear how, whatever else the request holds.
-        yield from reaching.ask((), early=True)
+        yield from reaching.ask()
         reader = RequestReader(opening.data)
         try:
-            head = yield from read_head(self._exchange, reader)
+            head = yield from read_head(self.exchange, reader)
         except BadRequestError as error:
             raise reaching.refusal(error.reason, error.cause, error.host) from None
         if head is None:
@@ -296,20 +305,20 @@ class Conversation:
             raise reaching.refusal("port 443 must speak TLS", Cause.PROTOCOL)
         yield from reaching.connect()
         if reaching.forwarding is None:
-            yield from relay_http(self._exchange, reader, head, self._check)
+            yield from relay_http(self.exchange, reader, head, self._check)
         else:
             yield from self._forwarded(reader, head, reaching.forwarding)
         self._close()
 
     def _forwarded(self, reader: RequestReader, head: Head, way: Forwarding) -> Steps[None]:
         try:
-            yield from relay_absolute(self._exchange, reader, head, way)
+            yield from relay_absolute(self.exchange, reader, head, way)
         except AnswerError as error:
             raise self._reaching.unreach(str(error)) from None
 
     def _http2(self, opening: Opening) -> Steps[None]:
         accepted, reaching = self._accepted, self._reaching
-        self._streams = streams = Streams(self._exchange, self._decide, self._means.frames, greeted=False)
+        self._streams = streams = Multiplexed(self.exchange, self._decide, self._means.frames, greeted=False)
         if accepted.port in STRICT:
             streams.engine.end(Http2Error("HTTP/1 or TLS is spoken here", HTTP_1_1_REQUIRED))
             wanted = "TLS" if accepted.port == 443 else "HTTP/1"
@@ -326,11 +335,11 @@ class Conversation:
         yield from reaching.connect()
         streams.engine.reached = True
         yield from streams.relay()
-        self._close()
+        self._close(drain=streams.engine.over)
 
     def _late_http2(self) -> Steps[None]:
         self._reaching.speaks("http")
-        self._streams = Streams(self._exchange, self._decide, self._means.frames, greeted=True)
+        self._streams = Multiplexed(self.exchange, self._decide, self._means.frames, greeted=True)
         yield from self._streams.relay()
 
     def _decide(self, found: Request | BadRequestError) -> Steps[Words | None]:
@@ -347,12 +356,12 @@ class Conversation:
         except RefusedError as error:
             if first:
                 raise
-            self._exchange.say(do.Refuse(error, True))
+            self.exchange.say(do.Refuse(untraced(error), True))
             return self._words(error)
         return None
 
     def _other(self, opening: Opening) -> Steps[None]:
-        accepted, exchange, reaching, means = self._accepted, self._exchange, self._reaching, self._means
+        accepted, exchange, reaching, means = self._accepted, self.exchange, self._reaching, self._means
         yield from reaching.judge(() if opening.name is None else (opening.name,))
         if opening.fault is not None:
             raise reaching.refusal(opening.fault, Cause.MALFORMED, opening.name)
@@ -365,11 +374,12 @@ class Conversation:
             raise reaching.refusal(said, Cause.PROTOCOL)
         yield from reaching.connect()
         if opening.kind is Kind.TLS:
-            exchange.forward(Side.SERVER, opening.data)
+            exchange.forward(SERVER, opening.data)
+            del opening
             yield from relay_tls(exchange, means.tls, self._check, late=False)
         else:
             yield from Clear(exchange, means.tls, self._check, self._late_http2).relay(opening)
-        self._close()
+        self._close(drain=self._streams is not None and self._streams.engine.over)
 
     def _check(self, claimed: tuple[Host, ...], protocol: str, alert: bytes, proxied: bool) -> Steps[None]:
         """Judge names that show up once the server is reached."""

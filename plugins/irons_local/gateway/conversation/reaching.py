@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from irons_local.gateway.conversation import actions as do
 from irons_local.gateway.conversation import events as ev
@@ -16,6 +16,9 @@ from irons_policy.causes import Cause, Outcome
 from irons_policy.decide import Live
 from irons_policy.hostnames import Host
 
+Question = do.Names | do.Addresses | do.ByName
+AtOnce = Callable[[Question | do.Lookup], ev.Fact | None]
+"""Answers a question in the call that asks it; None where the answer takes longer, and comes as an event."""
 RESOLVE_HERE = 3.0
 """Seconds in which the host may resolve a name that the upstream proxy resolves as well."""
 
@@ -38,6 +41,7 @@ class Reaching:
     Args:
         exchange: the connection.
         accepted: how it began.
+        at_once: answers what can be answered without waiting; None where every answer is an event.
 
     Attributes:
         judged: the verdict on it before the dial; None for none yet.
@@ -46,9 +50,15 @@ class Reaching:
         protocol: what it speaks, as far as is known.
     """
 
-    def __init__(self, exchange: Exchange, accepted: ev.Accepted) -> None:
+    __slots__ = (
+        "_accepted", "_asked", "_at_once", "_exchange", "_live", "_mismatched", "_mode", "forwarding", "judged",
+        "protocol", "reached",
+    )  # fmt: skip
+
+    def __init__(self, exchange: Exchange, accepted: ev.Accepted, at_once: AtOnce | None) -> None:
         self._exchange = exchange
         self._accepted = accepted
+        self._at_once = at_once
         self._mode = accepted.mode
         self._asked: do.Judge | None = None
         self._live: Live | None = None
@@ -86,24 +96,21 @@ class Reaching:
         if self._live is not None or self._mismatched:
             self._exchange.say(do.Judge(do.Standing(self._live, self._mismatched)))
 
-    def ask(
-        self, claimed: tuple[Host, ...], *, proxied: bool = False, reached: bool = False, early: bool = False
-    ) -> Steps[Judged]:
-        """Ask whether the connection may go to these names.
+    def again(self) -> None:
+        """Ask again what is being asked."""
+        if self._asked is not None:
+            self._exchange.say(self._asked)
+
+    def ask(self) -> Steps[None]:
+        """Ask whether the connection may go on before it has shown its names.
 
         Raises:
             RefusedError: it may not.
         """
         accepted = self._accepted
-        host = self.host if reached else accepted.name
-        names = do.Names(host, accepted.where, accepted.port, claimed, self.protocol, proxied, reached, early)
-        return (yield from self._verdict(names))
-
-    def _verdict(self, question: do.Names | do.ByName) -> Steps[Judged]:
-        fact = yield from self._answer(question)
-        if not isinstance(fact, ev.Verdict):
-            raise TypeError(fact)
-        return fact.judged
+        yield from self._verdict(
+            do.Names(accepted.name, accepted.where, accepted.port, (), self.protocol, early=True)
+        )
 
     def judge(self, claimed: tuple[Host, ...], *, proxied: bool = False) -> Steps[None]:
         """Judge the host that the connection is for.
@@ -111,8 +118,12 @@ class Reaching:
         Raises:
             RefusedError: it may not go there.
         """
-        self.judged = judged = yield from self.ask(claimed, proxied=proxied)
-        self._mention(judged)
+        accepted = self._accepted
+        self.judged = yield from self._verdict(
+            do.Names(accepted.name, accepted.where, accepted.port, claimed, self.protocol, proxied)
+        )
+        if self.judged.others:
+            self._mention(self.judged)
 
     def check(self, claimed: tuple[Host, ...], *, proxied: bool = False) -> Steps[None]:
         """Judge names that show up once the server is reached.
@@ -120,7 +131,20 @@ class Reaching:
         Raises:
             RefusedError: they are refused.
         """
-        self._mention((yield from self.ask(claimed, proxied=proxied, reached=True)))
+        accepted = self._accepted
+        judged = yield from self._verdict(
+            do.Names(self.host, accepted.where, accepted.port, claimed, self.protocol, proxied, reached=True)
+        )
+        if judged.others:
+            self._mention(judged)
+
+    def _verdict(self, question: do.Names | do.ByName) -> Steps[Judged]:
+        fact = self._now(question)
+        if not isinstance(fact, ev.Verdict):
+            fact = yield from self._later(question, fact)
+            if not isinstance(fact, ev.Verdict):
+                raise TypeError(fact)
+        return fact.judged
 
     def connect(self) -> Steps[None]:
         """Reach the server of the host that was judged.
@@ -132,8 +156,11 @@ class Reaching:
         exchange, judged = self._exchange, self.judged
         if judged is None:
             raise AssertionError
-        exchange.say(do.Lookup(judged.host))
-        fact = yield from exchange.fact()
+        lookup = do.Lookup(judged.host)
+        fact = self._now(lookup)
+        if fact is None:
+            exchange.say(lookup)
+            fact = yield from exchange.fact()
         if isinstance(fact, ev.ByProxy):
             yield from self._by_proxy(judged)
             return
@@ -198,57 +225,76 @@ class Reaching:
 
     def _dial(self, judged: Judged, passing: Mapping[Address, Judged]) -> Steps[None]:
         exchange, port = self._exchange, self._accepted.port
-        exchange.say(do.Dial(tuple(passing), port))
+        addresses = tuple(passing)
+        last = addresses[0]
+        exchange.say(do.Choose(passing[last], last))
+        self._live = Live(judged.host, port, last)
+        exchange.say(do.Dial(addresses, port))
         exchange.hold(Waits.DIAL, None)
-        last: Address | None = None
         while True:
             fact = yield from exchange.fact()
             if isinstance(fact, ev.Unreached):
                 raise UnreachedError(fact.reason, Outcome.UNREACHED)
-            if not isinstance(fact, ev.Dialling | ev.Reached):
+            if not isinstance(fact, (ev.Dialling, ev.Reached)) or fact.address is None:
                 raise TypeError(fact)
             address = fact.address
-            if address is None:
-                raise TypeError(fact)
-            # Between one dial and the next the rules and the ground may have changed.
-            if isinstance(fact, ev.Dialling) or address != last:
-                now = passing if last is None else (yield from self._where_to(judged, (address,)))
+            if address != last:
+                # Between one dial and the next the rules and the host's network may have changed.
+                now = yield from self._where_to(judged, (address,))
                 exchange.say(do.Choose(now[address], address))
-            last = address
-            self._live = Live(judged.host, port, address)
+                last = address
+                self._live = Live(judged.host, port, address)
             if isinstance(fact, ev.Reached):
                 self._arrived(fact)
                 return
 
     def _where_to(self, judged: Judged, addresses: tuple[Address, ...]) -> Steps[Mapping[Address, Judged]]:
         question = do.Addresses(judged, self._accepted.port, self.protocol, addresses)
-        fact = yield from self._answer(question)
+        fact = self._now(question)
         if not isinstance(fact, ev.Passing):
-            raise TypeError(fact)
+            fact = yield from self._later(question, fact)
+            if not isinstance(fact, ev.Passing):
+                raise TypeError(fact)
         return fact.judged
 
-    def _answer(self, question: do.Names | do.Addresses | do.ByName) -> Steps[ev.Fact]:
-        """Ask, and wait for the answer, which may come from outside."""
+    def _now(self, question: Question | do.Lookup) -> ev.Fact | None:
+        """The answer that is there without waiting, or None.
+
+        Raises:
+            RefusedError: it is a refusal.
+        """
+        fact = None if self._at_once is None else self._at_once(question)
+        if isinstance(fact, ev.Denied):
+            raise fact.error
+        return fact
+
+    def _later(self, question: Question, fact: ev.Fact | None) -> Steps[ev.Fact]:
+        """Wait for the answer, which may come from outside.
+
+        Args:
+            question: what is asked.
+            fact: that somebody is asked, where that is known; None where the question is still to be put.
+        """
         exchange = self._exchange
         exchange.release()
-        self._asked = do.Judge(question)
-        exchange.say(self._asked)
+        self._asked = asked = do.Judge(question)
         otherwise: RefusedError | None = None
         try:
-            while True:
+            if fact is None:
+                exchange.say(asked)
                 fact = yield from exchange.fact()
+            while isinstance(fact, ev.Asked) or fact is None:
                 if isinstance(fact, ev.Asked):
                     otherwise = fact.otherwise
                     exchange.hold(Waits.ASKED, fact.seconds, fact.reason)
-                elif fact is not None:
-                    return fact
                 elif otherwise is not None:
                     raise otherwise
+                fact = yield from exchange.fact()
+            return fact
         finally:
             self._asked = None
             exchange.release()
 
     def _mention(self, judged: Judged) -> None:
-        self._mismatched = self._mismatched or bool(judged.others)
-        if judged.others:
-            self._exchange.say(do.Mention(judged))
+        self._mismatched = True
+        self._exchange.say(do.Mention(judged))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from irons_local.gateway.budget import patience
 from irons_local.gateway.budget.undecided import Meter
 from irons_local.gateway.conversation.actions import Forward, Waits
-from irons_local.gateway.conversation.events import Side
+from irons_local.gateway.conversation.events import CLIENT, SERVER
 from irons_local.gateway.conversation.exchange import BrokenOffError, Exchange, Steps
 from irons_local.gateway.conversation.secured import Check
 from irons_local.gateway.http1 import absolute
@@ -37,7 +37,7 @@ def read_head(exchange: Exchange, reader: RequestReader) -> Steps[Head | None]:
 
 def _read_head(exchange: Exchange, reader: RequestReader) -> Steps[Head | None]:
     while not reader.begun():
-        more = yield from exchange.hear(Side.CLIENT)
+        more = yield from exchange.hear(CLIENT)
         if not more:
             return None
         reader.feed(more)
@@ -46,7 +46,7 @@ def _read_head(exchange: Exchange, reader: RequestReader) -> Steps[Head | None]:
         exchange.hold(Waits.HEAD, patience.HEAD)
     try:
         while head is None:
-            more = yield from exchange.hear(Side.CLIENT)
+            more = yield from exchange.hear(CLIENT)
             if not more:
                 raise BadRequestError("its head was never finished")
             reader.feed(more)
@@ -83,6 +83,8 @@ def relay_http(exchange: Exchange, reader: RequestReader, head: Head | None, che
             # Whether a 101 answered this or an earlier request could not be told, so it is not asked for.
             yield from _request(exchange, reader, head.declined() if head.websocket else head)
             first = False
+            if reader.waiting:
+                yield from exchange.breathe()
             head = yield from _next(exchange, reader, check)
     except BadRequestError as error:
         raise LateError(error.reason, "http", error.cause, error.host) from None
@@ -105,9 +107,9 @@ def relay_absolute(exchange: Exchange, reader: RequestReader, head: Head, way: F
     """
     if head.websocket:
         raise AnswerError("the upstream proxy lets no WebSocket through on port 80")
-    exchange.forward(Side.SERVER, absolute.rewritten(head, way).wire())
+    exchange.forward(SERVER, absolute.rewritten(head, way).wire())
     if absolute.asks_first(head) and not reader.waiting:
-        exchange.say(Forward(Side.CLIENT, absolute.CONTINUE, own=True))
+        exchange.say(Forward(CLIENT, absolute.CONTINUE, own=True))
     try:
         yield from _body(exchange, reader, head, b"")
     except BadRequestError as error:
@@ -115,15 +117,15 @@ def relay_absolute(exchange: Exchange, reader: RequestReader, head: Head, way: F
     answer = absolute.ProxyAnswer()
     exchange.hold(Waits.ANSWER, absolute.ANSWER_TIMEOUT)
     try:
-        while (begun := answer.feed((yield from exchange.hear(Side.SERVER)))) is None:
+        while (begun := answer.feed((yield from exchange.hear(SERVER)))) is None:
             pass
     except TimeoutError:
         raise AnswerError("the upstream proxy did not answer in time") from None
     exchange.release()
-    exchange.forward(Side.CLIENT, begun + answer.rest)
+    exchange.forward(CLIENT, begun + answer.rest)
     exchange.begin(answers_only=True)
     # Nothing more is asked on this connection, and the answer says so: wait until the client has gone.
-    while (yield from exchange.hear(Side.CLIENT)):
+    while (yield from exchange.hear(CLIENT)):
         pass
     yield from exchange.over()
 
@@ -137,38 +139,40 @@ def _next(exchange: Exchange, reader: RequestReader, check: Check) -> Steps[Head
 
 def _request(exchange: Exchange, reader: RequestReader, head: Head) -> Steps[None]:
     begun = yield from _body(exchange, reader, head, head.wire())
-    exchange.forward(Side.SERVER, begun)
+    exchange.forward(SERVER, begun)
 
 
 def _body(exchange: Exchange, reader: RequestReader, head: Head, begun: bytes) -> Steps[bytes]:
     """Send the body that a head announces, and `begun` in front; what is left of that where there is none."""
     reader.expect(head)
-    exchange.uploading = True
+    exchange.uploading = exchange.flowing = True
     if not reader.whole and not reader.waiting:
         # The body may not come before the server has said that it wants it (RFC 9110, section 10.1.1).
-        exchange.forward(Side.SERVER, begun)
+        exchange.forward(SERVER, begun)
         begun = b""
     while not reader.whole:
         part = reader.part()
         if part:
-            exchange.forward(Side.SERVER, begun + part)
+            exchange.forward(SERVER, begun + part)
             begun = b""
+            if reader.waiting and not reader.whole:
+                yield from exchange.breathe()
             continue
-        more = yield from exchange.hear(Side.CLIENT)
+        more = yield from exchange.hear(CLIENT)
         if not more:
             raise BrokenOffError("broken: the client ended in the middle of a request")
         reader.feed(more)
-    exchange.uploading = False
+    exchange.uploading = exchange.flowing = False
     return begun
 
 
 def _websocket(exchange: Exchange, reader: RequestReader, head: Head) -> Steps[None]:
     """Ask for the upgrade, and let nothing more of the client on before the server has agreed to it."""
     exchange.quiesce()
-    exchange.forward(Side.SERVER, head.wire())
+    exchange.forward(SERVER, head.wire())
     while True:
         answer = yield from _answer(exchange)
-        exchange.forward(Side.CLIENT, answer)
+        exchange.forward(CLIENT, answer)
         status = answer[9:12]
         if not answer.startswith((b"HTTP/1.1 ", b"HTTP/1.0 ")) or status == b"101" or status[:1] != b"1":
             break
@@ -176,8 +180,8 @@ def _websocket(exchange: Exchange, reader: RequestReader, head: Head) -> Steps[N
         # An ordinary answer is relayed to its end; the connection is of no further use to the client.
         exchange.begin(answers_only=True)
         raise BrokenOffError("the server did not agree to the upgrade", answers=True)
-    exchange.forward(Side.CLIENT, exchange.take(Side.SERVER))
-    exchange.forward(Side.SERVER, reader.rest())
+    exchange.forward(CLIENT, exchange.take(SERVER))
+    exchange.forward(SERVER, reader.rest())
     yield from exchange.splice()
 
 
@@ -188,10 +192,10 @@ def _answer(exchange: Exchange) -> Steps[bytes]:
     while (end := data.find(_END)) < 0:
         if len(data) > MAX_ANSWER:
             raise BrokenOffError("the server's answer has no end")
-        more = yield from exchange.hear(Side.SERVER)
+        more = yield from exchange.hear(SERVER)
         if not more:
             raise BrokenOffError("the server closed")
         data += more
     exchange.release()
-    exchange.give_back(Side.SERVER, data[end + len(_END) :])
+    exchange.give_back(SERVER, data[end + len(_END) :])
     return data[: end + len(_END)]

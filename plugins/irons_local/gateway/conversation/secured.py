@@ -10,11 +10,11 @@ from collections.abc import Callable
 
 from irons_local.gateway.conversation.actions import Waits
 from irons_local.gateway.conversation.beginning import read_hello
-from irons_local.gateway.conversation.events import Side
-from irons_local.gateway.conversation.exchange import BrokenOffError, Exchange, Steps
+from irons_local.gateway.conversation.events import CLIENT, SERVER
+from irons_local.gateway.conversation.exchange import ONLY, BrokenOffError, Exchange, Steps
 from irons_local.gateway.inspect.late import LateError
 from irons_local.gateway.tls import client_hello
-from irons_local.gateway.tls.server_hello import Answer
+from irons_local.gateway.tls.server_hello import ServerAnswer
 from irons_policy.causes import Cause
 from irons_policy.hostnames import Host
 
@@ -35,17 +35,17 @@ def relay_tls(exchange: Exchange, tls: ssl.SSLContext, check: Check, *, late: bo
         LateError: the second one is refused for what it is.
         BrokenOffError: the connection ended otherwise than in good order.
     """
-    answer = Answer(late=late)
+    answer = ServerAnswer(late=late)
     again: bool | None = None
     while again is None:
         if not (yield from server_speaks(exchange)):
             break
-        more = exchange.take(Side.SERVER)
+        more = exchange.take(SERVER)
         if not more:
             yield from _unanswered(exchange)
             return
         again = answer.feed(more)
-        exchange.forward(Side.CLIENT, more)
+        exchange.forward(CLIENT, more)
         if answer.plain:
             yield from _plain(exchange)
             return
@@ -57,17 +57,15 @@ def relay_tls(exchange: Exchange, tls: ssl.SSLContext, check: Check, *, late: bo
 def server_speaks(exchange: Exchange) -> Steps[bool]:
     """Wait for the server's next words, or its end; False where the client ends first, without another word."""
     exchange.hold(Waits.ANSWER, None)
-    while not exchange.there(Side.SERVER):
-        if exchange.there(Side.CLIENT):
-            said = exchange.take(Side.CLIENT)
-            if not said:
-                exchange.release()
-                return False
-            # It waits for the server's answer.
-            exchange.give_back(Side.CLIENT, said)
-            yield from exchange.until(Side.SERVER)
+    while not exchange.there(SERVER):
+        if exchange.waits(CLIENT):
+            # It has said more, which waits for the server's answer.
+            yield from exchange.until(ONLY[SERVER])
+        elif exchange.there(CLIENT):
+            exchange.release()
+            return False
         else:
-            yield from exchange.until(Side.CLIENT, Side.SERVER)
+            yield from exchange.until_answer()
     exchange.release()
     return True
 
@@ -92,22 +90,22 @@ def send_hello(
         raise LateError(hello.fault, "tls", Cause.MALFORMED, hello.name, hello.alert)
     if hello.name is not None:
         yield from check((hello.name,), "tls", hello.alert, False)
-    exchange.forward(Side.SERVER, hello.data[len(sent) :])
+    exchange.forward(SERVER, hello.data[len(sent) :])
 
 
 def _plain(exchange: Exchange) -> Steps[None]:
     """The server has spoken otherwise: let it, and nothing more of the client."""
     exchange.begin(answers_only=True)
-    if (yield from exchange.hear(Side.CLIENT)):
+    if (yield from exchange.hear(CLIENT)):
         raise LateError("the server did not answer in TLS", "tls", Cause.PROTOCOL)
     yield from exchange.finish()
 
 
 def _unanswered(exchange: Exchange) -> Steps[None]:
     """The server has closed without a word of TLS, so nothing more of the client goes on."""
-    exchange.take(Side.CLIENT)
+    exchange.take(CLIENT)
     exchange.begin(answers_only=True)
-    while (yield from exchange.hear(Side.CLIENT)):
+    while (yield from exchange.hear(CLIENT)):
         pass
     yield from exchange.finish()
 
@@ -118,9 +116,9 @@ def _second_hello(exchange: Exchange, tls: ssl.SSLContext, check: Check) -> Step
     data = b""
     while True:
         while len(data) < 5 or (data[0] in client_hello.OTHER_RECORDS and len(data) < _record(data)):
-            more = yield from exchange.hear(Side.CLIENT)
+            more = yield from exchange.hear(CLIENT)
             if not more:
-                exchange.forward(Side.SERVER, data)
+                exchange.forward(SERVER, data)
                 yield from exchange.finish()
                 raise BrokenOffError("closed before a second ClientHello")
             data += more
@@ -129,8 +127,9 @@ def _second_hello(exchange: Exchange, tls: ssl.SSLContext, check: Check) -> Step
         if data[0] not in client_hello.OTHER_RECORDS:
             raise LateError("what follows is not TLS", "tls", Cause.PROTOCOL)
         whole = _record(data)
-        exchange.forward(Side.SERVER, data[:whole])
+        exchange.forward(SERVER, data[:whole])
         data = data[whole:]
+        yield from exchange.breathe()
     yield from send_hello(exchange, b"", data, tls, check)
 
 

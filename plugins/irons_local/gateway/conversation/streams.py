@@ -7,11 +7,18 @@ from collections.abc import Callable
 from irons_local.gateway.budget import patience
 from irons_local.gateway.budget.undecided import Holding
 from irons_local.gateway.conversation.actions import Waits
-from irons_local.gateway.conversation.events import Side
-from irons_local.gateway.conversation.exchange import BrokenOffError, Exchange, Steps
+from irons_local.gateway.conversation.events import CLIENT, SERVER, Side
+from irons_local.gateway.conversation.exchange import (
+    BOTH,
+    NEITHER,
+    ONLY,
+    BrokenOffError,
+    Exchange,
+    Steps,
+)
 from irons_local.gateway.conversation.secured import server_speaks
 from irons_local.gateway.http1.authority import BadRequestError
-from irons_local.gateway.http2.budget import Budget
+from irons_local.gateway.http2.budget import FrameBudget
 from irons_local.gateway.http2.conversation import Http2, Undecided
 from irons_local.gateway.http2.frames import HEAD, HTTP_1_1_REQUIRED, Http2Error, looks_like_settings
 from irons_local.gateway.http2.heads import Request
@@ -23,7 +30,7 @@ Decide = Callable[[Request | BadRequestError], Steps[Words | None]]
 """Judges a request, or what is wrong with it; raises `RefusedError` where the connection goes nowhere for it."""
 
 
-class Streams:
+class Multiplexed:
     """One such connection.
 
     Args:
@@ -36,22 +43,28 @@ class Streams:
         engine: what is understood of it.
     """
 
-    def __init__(self, exchange: Exchange, decide: Decide, budget: Budget, *, greeted: bool) -> None:
+    def __init__(self, exchange: Exchange, decide: Decide, budget: FrameBudget, *, greeted: bool) -> None:
         self._exchange = exchange
         self._decide = decide
-        self._asked: Request | BadRequestError | None = None
-        self.engine = Http2(self._ask, Budget(budget), Holding(exchange.budget), greeted=greeted)
+        self._asked: Steps[Words | None] | None = None
+        self.engine = Http2(self._ask, FrameBudget(budget), Holding(exchange.budget), greeted=greeted)
 
-    def _ask(self, found: Request | BadRequestError) -> Undecided:
-        self._asked = found
+    def _ask(self, found: Request | BadRequestError) -> Words | Undecided | None:
+        steps = self._decide(found)
+        try:
+            next(steps)
+        except StopIteration as decided:
+            words: Words | None = decided.value
+            return words
+        self._asked = steps
         return Undecided.ASKED
 
     def _step(self) -> Steps[bool]:
-        """Handle some of what the client said, and judge the request that is in it; True where there is more."""
+        """Handle some of what the client said; True where there is more."""
         more = self.engine.step_client()
-        found, self._asked = self._asked, None
-        if found is not None:
-            self.engine.decide((yield from self._decide(found)))
+        asked, self._asked = self._asked, None
+        if asked is not None:
+            self.engine.decide((yield from asked))
             return True
         return more
 
@@ -72,13 +85,13 @@ class Streams:
                 try:
                     engine.feed_client(data)
                     while (yield from self._step()):
-                        pass
+                        yield from exchange.breathe()
                 except Http2Error as error:
                     raise faulty(engine, error) from None
-                exchange.forward(Side.CLIENT, engine.take_for_client())
+                exchange.forward(CLIENT, engine.take_for_client())
                 if engine.last or engine.going:
                     return True
-                data = yield from exchange.hear(Side.CLIENT)
+                data = yield from exchange.hear(CLIENT)
                 if not data:
                     return False
         except TimeoutError:
@@ -96,13 +109,14 @@ class Streams:
         """
         exchange, engine = self._exchange, self.engine
         try:
-            engine.feed_client(exchange.take(Side.CLIENT))
+            engine.feed_client(exchange.take(CLIENT))
             engine.hold()
             yield from self._meet()
+            exchange.through = True
             yield from self._both()
         except Http2Error as error:
             raise faulty(engine, error) from None
-        exchange.close(Side.SERVER)
+        exchange.close(SERVER)
 
     def _meet(self) -> Steps[None]:
         """Have the server show that it speaks HTTP/2 before it hears what the client says in it.
@@ -110,12 +124,12 @@ class Streams:
         Bodies are not looked into, so on the client's word alone anything could go on in one.
         """
         exchange, engine = self._exchange, self.engine
-        exchange.forward(Side.SERVER, engine.introduce())
+        exchange.forward(SERVER, engine.introduce())
         begun = b""
         while len(begun) < HEAD:
             if not (yield from server_speaks(exchange)):
                 raise BrokenOffError("closed before the server answered")
-            more = exchange.take(Side.SERVER)
+            more = exchange.take(SERVER)
             if not more:
                 break
             begun += more
@@ -123,44 +137,46 @@ class Streams:
             error = Http2Error("the server does not speak HTTP/2", HTTP_1_1_REQUIRED)
             engine.end(error)
             raise LateError(str(error), "http", Cause.PROTOCOL)
-        exchange.give_back(Side.SERVER, begun)
-        exchange.forward(Side.SERVER, engine.take_for_server())
+        exchange.give_back(SERVER, begun)
+        exchange.forward(SERVER, engine.take_for_server())
 
     def _both(self) -> Steps[None]:
         """Relay both sides until one has ended and the other has said the rest, or nothing more will be said."""
         exchange, engine = self._exchange, self.engine
         open_sides = set(Side)
         while open_sides and not engine.over:
-            self._hear_server()
-            yield from self._hear_client()
-            for side in open_sides & exchange.ended:
+            more = self._hear_server()
+            engine.feed_client(exchange.take(CLIENT))
+            if not engine.over:
+                more = (yield from self._meanwhile(self._step())) or more
+                exchange.forward(SERVER, engine.take_for_server())
+                exchange.forward(CLIENT, engine.take_for_client())
+            if engine.over:
+                return
+            if more:
+                yield from exchange.breathe()
+                continue
+            for side in open_sides.intersection(exchange.ended):
                 open_sides.remove(side)
                 exchange.close(side.other)
-            if open_sides and not engine.over:
+            if open_sides:
                 yield from self._wait(open_sides)
 
     def _wait(self, open_sides: set[Side]) -> Steps[None]:
         """Wait for more of the sides that are open."""
         exchange, engine = self._exchange, self.engine
         engine.hold()
-        closing = Side.SERVER not in open_sides
-        if closing:
+        if SERVER not in open_sides:
             exchange.hold(Waits.CLOSING, patience.CLOSING)
-        elif engine.partial:
-            exchange.hold(Waits.FRAME, patience.FRAME)
-        if (yield from exchange.until(*open_sides)):
+        elif not engine.partial:
             exchange.release()
-        else:
+        elif exchange.holding is None:
+            exchange.hold(Waits.FRAME, patience.FRAME)
+        if not (yield from exchange.until(BOTH if len(open_sides) > 1 else ONLY[next(iter(open_sides))])):
             raise Http2Error("a frame was not finished in time")
-
-    def _hear_client(self) -> Steps[None]:
-        exchange, engine = self._exchange, self.engine
-        engine.feed_client(exchange.take(Side.CLIENT))
-        more = True
-        while more and not engine.over:
-            more = yield from self._meanwhile(self._step())
-            exchange.forward(Side.SERVER, engine.take_for_server())
-            exchange.forward(Side.CLIENT, engine.take_for_client())
+        if exchange.there(CLIENT):
+            # What its server says gives a client no more time.
+            exchange.release()
 
     def _meanwhile(self, steps: Steps[bool]) -> Steps[bool]:
         """Go on with what the server says for as long as a request of the client's waits for its verdict."""
@@ -169,15 +185,18 @@ class Streams:
                 next(steps)
             except StopIteration as done:
                 return bool(done.value)
-            self._exchange.wants = frozenset({Side.SERVER})
-            self._hear_server()
+            self._exchange.wants = ONLY[SERVER]
+            while self._hear_server():
+                pass
             yield
-            self._exchange.wants = frozenset()
+            self._exchange.wants = NEITHER
 
-    def _hear_server(self) -> None:
+    def _hear_server(self) -> bool:
+        """Pass on some of what the server said; True where there is more."""
         exchange, engine = self._exchange, self.engine
-        engine.feed_server(exchange.take(Side.SERVER))
-        more = True
-        while more and not engine.over:
-            out, more = engine.step_server()
-            exchange.forward(Side.CLIENT, out)
+        engine.feed_server(exchange.take(SERVER))
+        if engine.over:
+            return False
+        out, more = engine.step_server()
+        exchange.forward(CLIENT, out)
+        return more

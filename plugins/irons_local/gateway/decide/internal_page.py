@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from irons_local.gateway.decide import pages, refusals
 from irons_local.gateway.http1.authority import BadRequestError
-from irons_local.gateway.http1.requests import Requests
+from irons_local.gateway.http1.heads import Head
+from irons_local.gateway.http1.reader import RequestReader
 from irons_local.gateway.streams.stream import Wire
 from irons_local.times import rfc3339
 from irons_policy.hostnames import INTERNAL
+from irons_policy.modes import wire_mode
 
 if TYPE_CHECKING:
-    from irons_local.gateway.accept.cell import Cell
     from irons_local.gateway.record.folding import Folder
+    from irons_local.gateway.shared.cell import Cell
 
 NAME = INTERNAL
 TIMEOUT = 10.0
@@ -27,7 +29,7 @@ def view(cell: Cell, folder: Folder) -> dict[str, Any]:
     rules = [] if policy is None else [rule.to_json() for rule in policy.rules]
     return {
         "sandbox": {"id": cell.name, "name": cell.title},
-        "mode": None if policy is None else policy.mode,
+        **({"mode": None} if policy is None else wire_mode(policy.mode)),
         "rules": [{key: rule.get(key) for key in ("pattern", "list", "scope")} for rule in rules],
         "refusals": [
             {
@@ -53,7 +55,7 @@ async def serve(client: Wire, cell: Cell, folder: Folder) -> None:
     """
     try:
         async with asyncio.timeout(TIMEOUT):
-            head = await Requests(client, b"").head()
+            head = await _head(client)
     except TimeoutError:
         client.reset()
         return
@@ -72,3 +74,23 @@ async def serve(client: Wire, cell: Cell, folder: Folder) -> None:
     if head.method == b"HEAD":
         answer = answer[: answer.index(b"\r\n\r\n") + 4]
     await refusals.say(client, answer)
+
+
+async def _head(client: Wire) -> Head | None:
+    """The head of the first request; None for a client that ends without one.
+
+    Raises:
+        BadRequestError: it is malformed.
+        OSError: the connection broke.
+    """
+    reader = RequestReader()
+    while True:
+        head = reader.head() if reader.begun() else None
+        if head is not None:
+            return head
+        more = await client.recv()
+        if not more:
+            if reader.begun():
+                raise BadRequestError("its head was never finished")
+            return None
+        reader.feed(more)

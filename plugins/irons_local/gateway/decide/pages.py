@@ -13,15 +13,21 @@ def response(status: str, text: str, kind: str = "text/plain; charset=utf-8") ->
     return head.encode("ascii") + body
 
 
-def forbidden_page(host: str, port: int, reason: str, command: str | None) -> str:
+RETRY_AFTER = 5
+"""Seconds after which a client may try again what a person is asked about."""
+
+
+def forbidden_page(host: str, port: int, reason: str, command: str | None, *, asked: bool = False) -> str:
     """The text of that page; see `forbidden`."""
     lines = [f"irons: egress denied: {host}:{port}: {reason}"]
+    if asked:
+        lines.append("A person is being asked. Try again in a while: the answer applies to the next try.")
     if command is not None:
         lines.append(f"To allow it, on the machine that runs irons: {command}")
     return "\n".join(lines) + "\n"
 
 
-def forbidden(host: str, port: int, reason: str, command: str | None) -> bytes:
+def forbidden(host: str, port: int, reason: str, command: str | None, *, asked: bool = False) -> bytes:
     """The 403 that names the host.
 
     Args:
@@ -29,9 +35,11 @@ def forbidden(host: str, port: int, reason: str, command: str | None) -> bytes:
         port: the port it was asked at.
         reason: one line, without anything that the sandbox may not know.
         command: what a person types to allow it; None where no rule would.
+        asked: a person is asked, so that another try may pass.
     """
-    answer = response("403 Forbidden", forbidden_page(host, port, reason, command))
-    return answer.replace(b"\r\n", b"\r\nX-Irons-Denied: 1\r\n", 1)
+    answer = response("403 Forbidden", forbidden_page(host, port, reason, command, asked=asked))
+    more = f"X-Irons-Denied: 1\r\n{f'Retry-After: {RETRY_AFTER}' + chr(13) + chr(10) if asked else ''}"
+    return answer.replace(b"\r\n", b"\r\n" + more.encode("ascii"), 1)
 
 
 def unreachable(host: str, port: int, reason: str) -> bytes:

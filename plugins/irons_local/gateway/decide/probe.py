@@ -26,7 +26,7 @@ from irons_policy.hostnames import Host
 from irons_policy.policy import Policy
 
 if TYPE_CHECKING:
-    from irons_local.gateway.attempt.context import Context
+    from irons_local.gateway.shared.context import Context
 
 PROTOCOL = "check"
 TIMEOUT = 8.0
@@ -107,7 +107,7 @@ class Probe:
     async def _try(self) -> None:
         proxy = self._context.proxy
         await proxy.settle(self._port)
-        closed = decide_proxy(self._policy, self._host, self._port, self._context.ground())
+        closed = decide_proxy(self._policy, self._host, self._port, self._context.host_network())
         if closed is not None:
             self._found["cause"] = Cause.NEVER
             self._fail(Outcome.REFUSED, closed.reason)
@@ -130,8 +130,8 @@ class Probe:
         self._reached(wire, address, began, route)
 
     def _passing(self, addresses: tuple[Address, ...]) -> dict[Address, Judged]:
-        ground = self._context.ground()
-        return judge_addresses(self._policy, self._judged, self._port, PROTOCOL, addresses, ground)
+        host_network = self._context.host_network()
+        return judge_addresses(self._policy, self._judged, self._port, PROTOCOL, addresses, host_network)
 
     def _passing_still(self, address: Address) -> None:
         self._passing((address,))

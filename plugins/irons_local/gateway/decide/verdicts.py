@@ -29,19 +29,31 @@ class RefusedError(Exception):
 
     Attributes:
         refusal: as it is logged.
+        place: what a rule would have to be about, and what was decided of it; None where no rule would lift it.
+        asked: a person is asked about it, and another try may pass.
     """
 
     def __init__(self, refusal: Refusal, place: tuple[Host, int, Decision] | None = None) -> None:
         super().__init__(refusal.reason)
         self.refusal = refusal
-        self._place = place
+        self.place = place
+        self.asked = False
 
     def command(self, sandbox: str) -> str | None:
         """What a person types to allow it for that sandbox alone; None where no rule would."""
-        if self._place is None:
+        if self.place is None:
             return None
-        host, port, decision = self._place
+        host, port, decision = self.place
         return suggestion(host, port, decision=decision, sandbox=sandbox)
+
+
+def untraced(error: RefusedError) -> RefusedError:
+    """Drop what a refusal that was caught refers to: the frames it came through, some of which refer to it.
+
+    Such a cycle would keep all of its connection until the next garbage collection.
+    """
+    error.__traceback__ = error.__context__ = None
+    return error
 
 
 class Judged(NamedTuple):
@@ -124,7 +136,7 @@ def judge_addresses(
     port: int,
     protocol: str,
     addresses: Iterable[Address],
-    ground: HostNetwork,
+    host_network: HostNetwork,
 ) -> dict[Address, Judged]:
     """Judge where a host leads.
 
@@ -140,7 +152,7 @@ def judge_addresses(
     passing: dict[Address, Judged] = {}
     refused: dict[Address, Decision] = {}
     for address in addresses:
-        found = decide_address(policy, judged.host, port, address, ground)
+        found = decide_address(policy, judged.host, port, address, host_network)
         if not found.allowed:
             refused[address] = found
         else:
@@ -191,7 +203,7 @@ def _agreeing(
     reason = f"{other.text} was asked for on a connection to {judged.host.text}"
     if proxied:
         reason += f": {PROXY}"
-    if decision.mode == "deny":
+    if decision.mode != "warn":
         refusal = Refusal(other.text, port, protocol, decision.mode, None, reason, Cause.SECOND_NAME)
         raise RefusedError(refusal)
     against = decision._replace(

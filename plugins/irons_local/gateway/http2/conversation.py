@@ -21,7 +21,7 @@ from irons_local.gateway.http2.budget import (
     MOST_CONTINUATIONS,
     MOST_STREAMS,
     OFFERED_STREAMS,
-    Budget,
+    FrameBudget,
 )
 from irons_local.gateway.http2.frames import Frames, Http2Error, Piece
 from irons_local.gateway.http2.heads import MAX_TABLE, Field, Lists, Request, check_trailers, read_request
@@ -91,7 +91,7 @@ class Http2:
         last: the last stream of which the server has heard.
     """
 
-    def __init__(self, judge: Judge, budget: Budget, holding: Holding, *, greeted: bool) -> None:
+    def __init__(self, judge: Judge, budget: FrameBudget, holding: Holding, *, greeted: bool) -> None:
         self._judge = judge
         self._budget = budget
         self._holding = holding
@@ -125,6 +125,7 @@ class Http2:
         self.going = False
         self.last = 0
         if not greeted:
+            budget.heard(h2.SETTINGS)
             self._pending += h2.settings({h2.MAX_CONCURRENT_STREAMS: OFFERED_STREAMS})
 
     @property
@@ -156,8 +157,10 @@ class Http2:
         self._holding.now(size)
 
     def close(self) -> None:
-        """Hold nothing any more: the connection has ended."""
+        """Hold nothing any more, and have nothing judged: the connection has ended."""
         self._holding.now(0)
+        # Whoever judges refers back to this.
+        self._judge = _closed
 
     def take_for_server(self) -> bytes:
         """What goes to the server now."""
@@ -517,6 +520,7 @@ class Http2:
             raise Http2Error("the server pushes")
         if piece.first and kind == h2.DATA:
             self._room -= piece.length
+            self._budget.heard(kind)
         if kind in {h2.HEADERS, h2.CONTINUATION} and piece.first:
             self._answer_block = not piece.flags & h2.END_HEADERS
         if kind == h2.RST_STREAM:
@@ -527,7 +531,10 @@ class Http2:
                 stream.answered = True
                 if stream.asked:
                     self._streams.pop(number)
+        elif kind == h2.PING and not piece.flags & h2.ACK:
+            self._budget.heard(kind)
         elif kind == h2.SETTINGS and not piece.flags & h2.ACK:
+            self._budget.heard(kind)
             return self._offer(h2.read_settings(piece.payload))
         elif kind == h2.SETTINGS and self._own_settings:
             # It acknowledges those that it was introduced with.
@@ -546,3 +553,7 @@ class Http2:
                 said.get(h2.MAX_CONCURRENT_STREAMS, OFFERED_STREAMS), OFFERED_STREAMS
             )
         return h2.settings(said)
+
+
+def _closed(_: Request | BadRequestError) -> None:
+    raise AssertionError("a connection that has ended has nothing judged")

@@ -11,7 +11,7 @@ from typing import Any
 
 from irons_local.gateway.budget.watch import FairLoop
 from irons_local.gateway.streams.stream import Wire
-from irons_local.linux.tcp import tcp_socket, tune
+from irons_local.linux.tcp import keep_alive, tcp_socket
 from irons_policy.addresses import Address
 
 TIMEOUT = 10.0
@@ -43,7 +43,7 @@ async def dial(loop: FairLoop, address: Address, port: int) -> Wire:
     wire = Wire(loop, sock)
     try:
         await _connect(wire, (str(address), port))
-        tune(sock)
+        keep_alive(sock)
     except TimeoutError:
         wire.close()
         raise DialError("no answer in time") from None

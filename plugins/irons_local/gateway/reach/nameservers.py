@@ -15,7 +15,7 @@ from irons_local.gateway.reach.records import MOST_BYTES, Answer, BadAnswerError
 from irons_local.gateway.reach.reread import Reread
 from irons_local.gateway.streams.stream import Wire
 from irons_policy.addresses import Address
-from irons_policy.dns_rules import Kind
+from irons_policy.decide import Kind
 
 PORT = 53
 TIMEOUT = 8.0

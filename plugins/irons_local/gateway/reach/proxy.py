@@ -47,7 +47,7 @@ class Proxy:
         kept: the file in which the setting outlasts this process, readable by it alone.
         resolver: asks the host for the proxy's name.
         close: called with the addresses and ports at which sandboxes may not reach the proxy, and its name.
-        ground: the live facts.
+        host_network: the live facts.
     """
 
     def __init__(
@@ -56,13 +56,13 @@ class Proxy:
         kept: Path,
         resolver: Resolver,
         close: Callable[[frozenset[tuple[Address, int]], tuple[str, int] | None], None],
-        ground: Callable[[], HostNetwork],
+        host_network: Callable[[], HostNetwork],
     ) -> None:
         self._loop = loop
         self._kept = kept
         self._resolver = resolver
         self._close = close
-        self._ground = ground
+        self._host_network = host_network
         self._seen: dict[tuple[Address, int], None] = {}
         self._forwards_until = 0.0
         self.setting: Upstream | None = None
@@ -145,7 +145,7 @@ class Proxy:
 
     def is_beneath(self, address: Address, port: int) -> bool:
         """True for an address that only a pin opens."""
-        return floor.refusal(address, port, (), self._ground()) is not None
+        return floor.refusal(address, port, (), self._host_network()) is not None
 
     @property
     def forwards(self) -> bool:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from dnslib import QTYPE, RCODE, DNSHeader, DNSQuestion, DNSRecord
 
-from irons_policy.dns_rules import Kind
+from irons_policy.decide import Kind
 from irons_policy.hostnames import HostError, canonical_host
 
 MOST_BYTES = 4096

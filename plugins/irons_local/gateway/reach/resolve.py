@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from ipaddress import ip_address
@@ -121,7 +120,7 @@ class Resolver:
     def known(self, cell: str, name: str) -> tuple[Address, ...] | None:
         """The addresses of a name that was resolved for the cell a moment ago; no one is asked."""
         kept = self._kept.get((cell, name))
-        return kept.addresses if kept is not None and kept.until > time.monotonic() else None
+        return kept.addresses if kept is not None and kept.until > self._loop.time() else None
 
     @property
     def threads(self) -> int:
@@ -129,7 +128,7 @@ class Resolver:
         return sum(self._busy.values())
 
     def _keep(self, key: tuple[str, str], found: tuple[Address, ...]) -> None:
-        self._kept[key] = _Kept(time.monotonic() + REMEMBER, found)
+        self._kept[key] = _Kept(self._loop.time() + REMEMBER, found)
         self._kept.move_to_end(key)
         while len(self._kept) > REMEMBERED:
             self._kept.popitem(last=False)

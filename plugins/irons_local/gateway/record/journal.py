@@ -16,13 +16,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from irons_local.gateway.record.encoding import encoder
 from irons_local.gateway.record.tally import CounterFile
 from irons_local.times import now
 
 Kind = Literal["open", "verdict", "close", "event", "dropped", "fold", "end"]
 
+_REFUSALS = frozenset({"event", "dropped", "fold"})
+"""Kinds of records that are of refusals: an attempt that is let through has others."""
 ROTATE_BYTES = 16 * 1024 * 1024
-_ENCODE = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
+_ENCODE = encoder()
 
 
 class JournalError(Exception):
@@ -41,7 +44,7 @@ class Run:
         self.counts = CounterFile(directory / f"{name}.counts")
         self._seq = 0
         # Each record begins like this: an encoder would work it out again every time.
-        self._begun = f'{{"run":{_ENCODE(name)},"seq":'
+        self._begun = f'{{"run":{json.dumps(name)},"seq":'
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
         fresh = directory / f".{name}.new"
         try:
@@ -183,7 +186,7 @@ class Journal:
 
     Args:
         directory: where the runs are.
-        wrote: called with the run's name after each record.
+        wrote: called after each record with the run's name, and whether it is of a refusal.
         worker: number of this worker.
         rotate: size in bytes after which a new run begins.
     """
@@ -191,7 +194,7 @@ class Journal:
     def __init__(
         self,
         directory: Path,
-        wrote: Callable[[str], None],
+        wrote: Callable[[str, bool], None],
         worker: int = 0,
         rotate: int = ROTATE_BYTES,
     ) -> None:
@@ -251,7 +254,7 @@ class Journal:
             JournalError: it could not be written.
         """
         run.write(kind, fields)
-        self._wrote(run.name)
+        self._wrote(run.name, kind in _REFUSALS or fields.get("allowed") is False)
 
     def release(self, run: Run) -> None:
         """One attempt less is open in a run; a finished run records that."""
@@ -284,4 +287,4 @@ class Journal:
         self._runs.discard(run)
         if not run.ended:
             run.end()
-            self._wrote(run.name)
+            self._wrote(run.name, False)

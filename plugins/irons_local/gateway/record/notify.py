@@ -1,10 +1,15 @@
-"""Tells the control plane that the audit log has grown, or that it cannot: the first time at once, then at most every 20 ms."""
+"""Tells the control plane that the audit log has grown, or that it cannot.
+
+Of a refusal at once, then at most every 20 ms. Of anything else a little later, and more seldom: what is let through
+is not kept waiting by a process that wakes up for its record.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 
@@ -13,6 +18,11 @@ from irons_local.ipc.framing import LinkError
 from irons_local.ipc.messages import Grown, LostRecords, body_of
 
 PAUSE = 0.02
+"""Seconds between two notices, at least."""
+LATER = 0.005
+"""Seconds that a record of what is let through waits for its notice: by then its connection is under way, as a rule."""
+CALM = 0.05
+"""Seconds between two notices of such records, at least."""
 
 
 class Notifier:
@@ -26,7 +36,9 @@ class Notifier:
         self._loop = loop
         self._links: dict[AsyncLink, set[str]] = {}
         self._runs: set[str] = set()
-        self._pausing = False
+        self._last = -math.inf
+        self._timer: asyncio.TimerHandle | None = None
+        self._hurried = False
         self._counting = self._miscounted = False
         # Not of whichever cell's record came first.
         self._context = contextvars.copy_context()
@@ -40,12 +52,29 @@ class Notifier:
         """Send it no more."""
         self._links.pop(link, None)
 
-    def wrote(self, run: str) -> None:
-        """A record was written to a run."""
+    def links(self) -> Iterable[AsyncLink]:
+        """Who listens."""
+        return tuple(self._links)
+
+    def wrote(self, run: str, refused: bool) -> None:
+        """A record was written.
+
+        Args:
+            run: where to.
+            refused: it is of a refusal, for which people look.
+        """
         self._runs.add(run)
-        if not self._pausing:
-            self._pausing = True
-            self._loop.call_soon(self._send, context=self._context)
+        if self._timer is None or (refused and not self._hurried):
+            self._arm(refused)
+
+    def _arm(self, hurried: bool) -> None:
+        now = self._loop.time()
+        when = max(now, self._last + PAUSE) if hurried else max(now + LATER, self._last + CALM)
+        if self._timer is not None:
+            when = min(when, self._timer.when())
+            self._timer.cancel()
+        self._hurried = hurried
+        self._timer = self._loop.call_at(when, self._send, context=self._context)
 
     def unrecorded(self, counts: Callable[[], Mapping[str, int]]) -> None:
         """Refusals are missing in the log: `counts` is asked how many of each cell, and the listeners are notified."""
@@ -65,16 +94,13 @@ class Notifier:
                 link.post(body_of(LostRecords(dict(counts()))))
 
     def _send(self) -> None:
+        self._timer, self._hurried, self._last = None, False, self._loop.time()
         runs, self._runs = self._runs, set()
-        if not runs:
-            self._pausing = False
-            return
         for link, untold in self._links.items():
             untold.update(runs)
             # A listener that does not read is notified once, when it reads again, no matter how much was written.
             if link not in self._sending:
                 self._begin(link, untold)
-        self._loop.call_later(PAUSE, self._send)
 
     def _begin(self, link: AsyncLink, untold: set[str]) -> None:
         task = self._sending[link] = self._loop.create_task(self._notify(link, untold))

@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable
 from time import monotonic
 
+from irons_local.gateway.budget.watch import FairLoop
 from irons_local.gateway.streams.stream import Wire
 
 PIPE_BYTES = 1 << 20
@@ -105,10 +106,11 @@ class Turns:
         left: bytes that flows have taken from their sources and not got rid of.
     """
 
-    __slots__ = ("_crowded", "_loop", "_ready", "_running", "left")
+    __slots__ = ("_crowded", "_ready", "_running", "_seen", "_turn", "left")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, crowded: Callable[[], bool]) -> None:
-        self._loop = loop
+    def __init__(self, loop: FairLoop, crowded: Callable[[], bool]) -> None:
+        self._turn = loop.fair.turn
+        self._seen = self._turn.until
         self._crowded = crowded
         self._ready = 1
         self._running = 0
@@ -116,13 +118,12 @@ class Turns:
 
     def take(self) -> int:
         """How many bytes a flow that is ready now may move."""
-        if not self._running:
-            self._loop.call_soon(self._next)
+        if self._turn.until != self._seen:
+            # Another turn: as many as were ready in the last one will be again.
+            self._seen = self._turn.until
+            self._ready, self._running = self._running or 1, 0
         self._running += 1
         return max(LEAST_BYTES, (CROWDED_BYTES if self._crowded() else TURN_BYTES) // self._ready)
-
-    def _next(self) -> None:
-        self._ready, self._running = self._running, 0
 
 
 class Flow:

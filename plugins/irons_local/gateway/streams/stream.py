@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import select
 import socket
 import struct
 import sys
@@ -20,7 +21,6 @@ from pathlib import Path
 from time import monotonic
 
 from irons_local.gateway.budget import yielding
-from irons_local.gateway.budget.undecided import Meter
 from irons_local.gateway.budget.watch import FairLoop, Watch
 
 CHUNK = 65_536
@@ -33,6 +33,8 @@ _TCP_CLOSE = 7
 NARROW = 128 << 10
 WIDE = 4 << 20
 """Where the kernel's buffer of what has come stops to grow (bytes): some 30 MB/s over a way of 100 ms."""
+LITTLE = 32 << 10
+"""Bytes that come from a socket before it is made narrow: until then the kernel keeps less for it anyway."""
 LOOK_BYTES = 256 << 10
 """How often it is looked at whether it is that large, in bytes that are taken from it."""
 DELIVERED = (0.01, 0.1, 1.0)
@@ -43,51 +45,38 @@ _LINGER_NOTHING = struct.pack("ii", 1, 0)
 
 
 class Wire:
-    """A socket and what was read from it but not used yet.
+    """A socket.
 
     Attributes:
-        held: bytes that were received and given back; `recv` answers them first.
+        narrowing: both ends of its connection, where they are still to become narrow.
         pace: of the cell in whose context it was made.
-        meter: counts what comes while it is not clear what its client wants; None once that is.
         watch: waits for it.
     """
 
-    __slots__ = ("_look", "_loop", "fd", "held", "meter", "pace", "sock", "watch")
+    __slots__ = ("_look", "_loop", "fd", "narrowing", "pace", "sock", "watch")
 
     def __init__(self, loop: FairLoop, sock: socket.socket) -> None:
         if sock.gettimeout() != 0:
             sock.setblocking(False)
         self._loop = loop
         self._look: float = LOOK_BYTES
+        self.narrowing: tuple[Wire, ...] = ()
         self.sock = sock
         self.fd = sock.fileno()
-        self.held = b""
         self.pace = yielding.current()
-        self.meter: Meter | None = None
         self.watch = Watch(loop, self.fd)
 
     def take(self, size: int = CHUNK) -> bytes | None:
         """Bytes that are there now; `b""` for the end, None for none yet.
 
         Raises:
-            TooMuchError: there is no room for them.
             OSError: the connection broke.
         """
-        if self.held:
-            data, self.held = self.held[:size], self.held[size:]
-            return data
         try:
             data = self.sock.recv(size)
         except (BlockingIOError, InterruptedError):
             return None
-        if self.meter is not None:
-            self.meter.count(len(data))
         self.came(len(data))
-        return data
-
-    def release(self) -> bytes:
-        """What was held, which is held no more."""
-        data, self.held = self.held, b""
         return data
 
     def peek(self) -> bytes | None:
@@ -96,8 +85,6 @@ class Wire:
         Raises:
             OSError: the connection broke.
         """
-        if self.held:
-            return self.held[:1]
         try:
             return self.sock.recv(1, socket.MSG_PEEK)
         except (BlockingIOError, InterruptedError):
@@ -112,7 +99,6 @@ class Wire:
 
         Raises:
             TimeoutError: none came in time.
-            TooMuchError: there is no room for them.
             OSError: the connection broke.
         """
         if monotonic() >= self.pace.turn.until:
@@ -120,23 +106,6 @@ class Wire:
         while (data := self.take(size)) is None:
             await self.readable(within)
         return data
-
-    async def recv_into(self, space: bytearray) -> int:
-        """The next bytes, into `space`; 0 for the end. Nothing may be held.
-
-        Raises:
-            OSError: the connection broke.
-        """
-        if monotonic() >= self.pace.turn.until:
-            await self.pace.rest()
-        while True:
-            try:
-                count = self.sock.recv_into(space)
-            except (BlockingIOError, InterruptedError):
-                await self.readable()
-            else:
-                self.came(count)
-                return count
 
     async def send(self, data: bytes | bytearray | memoryview) -> None:
         """Send all of `data`.
@@ -167,18 +136,36 @@ class Wire:
 
     @property
     def gone(self) -> bool:
-        """True once its peer has reset it, or answers keep-alives no longer (tcp(7), `tcpi_state` is `TCP_CLOSE`)."""
-        return self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _TCP_CLOSE
+        """True once its peer has reset it, or answers keep-alives no longer (tcp(7), `tcpi_state` is `TCP_CLOSE`).
+
+        That is its state as well once both sides have closed in good order, with bytes of its peer's that may still be unread.
+        """
+        if self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != _TCP_CLOSE:
+            return False
+        poll = select.poll()
+        poll.register(self.fd, 0)
+        return any(found & select.POLLERR for _, found in poll.poll(0))
 
     def narrow(self) -> None:
         """Let the kernel keep little for it (`NARROW` bytes each way, and as much of its own), however fast its peer is."""
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             self.sock.setsockopt(socket.SOL_SOCKET, option, NARROW)
 
+    def narrow_later(self, other: Wire) -> None:
+        """Make both ends of a connection narrow once `LITTLE` bytes have come from this one: most never send so many."""
+        self.narrowing = (self, other)
+        self._look = LITTLE
+
     def came(self, size: int) -> None:
         """So many bytes were taken from it: look now and then at what the kernel keeps of those that come next."""
         self._look -= size
-        if self._look <= 0:
+        if self._look > 0:
+            return
+        if self.narrowing:
+            for wire in self.narrowing:
+                wire.narrow()
+            self.narrowing, self._look = (), inf
+        else:
             self._look = inf if self.widen_no_more() else LOOK_BYTES
 
     def widen_no_more(self) -> bool:
@@ -215,7 +202,7 @@ class Wire:
             if not self.unsent or self.gone:
                 return
             future: asyncio.Future[None] = self._loop.create_future()
-            over = self._loop.deadlines.after(pause, partial(_wake, future))
+            over = self._loop.deadlines.after(pause, partial(wake, future))
             try:
                 await future
             finally:
@@ -231,7 +218,7 @@ class Wire:
         """
         future: asyncio.Future[None] = self._loop.create_future()
         late = None if within is None else self._loop.deadlines.after(within, partial(_late, future))
-        self.watch.read(partial(_wake, future))
+        self.watch.read(partial(wake, future))
         try:
             await future
         except TimeoutError:
@@ -251,7 +238,7 @@ class Wire:
         """
         future: asyncio.Future[None] = self._loop.create_future()
         late = None if within is None else self._loop.deadlines.after(within, partial(_late, future))
-        self.watch.write(partial(_wake, future))
+        self.watch.write(partial(wake, future))
         try:
             await future
         except TimeoutError:
@@ -271,8 +258,7 @@ class Wire:
         """End the connection so that the other side sees a reset."""
         with contextlib.suppress(OSError):
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOTHING)
-        self.watch.close()
-        self.sock.close()
+        self._let_go()
 
     def abandon(self) -> None:
         """End the connection: in good order, or with a reset where its peer has had no room for all that was sent."""
@@ -283,6 +269,12 @@ class Wire:
 
     def close(self) -> None:
         """End the connection in good order."""
+        self._let_go()
+
+    def _let_go(self) -> None:
+        for wire in self.narrowing:
+            # Each of them refers to both.
+            wire.narrowing = ()
         self.watch.close()
         self.sock.close()
 
@@ -296,20 +288,8 @@ def _most_receive_buffer() -> int:
         return 0
 
 
-async def either(loop: asyncio.AbstractEventLoop, one: Wire, other: Wire) -> None:
-    """Wait until one of two wires has something to read."""
-    future: asyncio.Future[None] = loop.create_future()
-    ready = partial(_wake, future)
-    one.watch.read(ready)
-    other.watch.read(ready)
-    try:
-        await future
-    finally:
-        one.watch.unread()
-        other.watch.unread()
-
-
-def _wake(future: asyncio.Future[None]) -> None:
+def wake(future: asyncio.Future[None]) -> None:
+    """Have whoever waits go on, unless that is so already."""
     if not future.done():
         future.set_result(None)
 

@@ -22,7 +22,7 @@ _X25519 = bytes.fromhex("00260024001d0020")
 _KEY = 32
 
 
-class Known(NamedTuple):
+class KnownHello(NamedTuple):
     """What OpenSSL reports of a ClientHello: the server name, if there is one, and the alert that refuses it."""
 
     name: Host | None
@@ -34,9 +34,9 @@ class Hellos:
 
     def __init__(self) -> None:
         self._keys_at: dict[int, tuple[int, ...]] = {}
-        self._known: dict[tuple[int, int, bytes], Known] = {}
+        self._known: dict[tuple[int, int, bytes], KnownHello] = {}
 
-    def find(self, data: bytes) -> Known | None:
+    def find(self, data: bytes) -> KnownHello | None:
         """Look up a ClientHello.
 
         Args:
@@ -48,7 +48,7 @@ class Hellos:
                 return known
         return None
 
-    def remember(self, data: bytes, known: Known) -> None:
+    def remember(self, data: bytes, known: KnownHello) -> None:
         """Remember a ClientHello that OpenSSL has taken, where it is exactly one record.
 
         Args:

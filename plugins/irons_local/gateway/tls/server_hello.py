@@ -31,7 +31,7 @@ class _Found(Enum):
     AGAIN = "a request for another ClientHello"
 
 
-class Answer:
+class ServerAnswer:
     """Reads a server's answer as it comes.
 
     Args:

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Protocol
 
 from irons.files import write_whole
-from irons_local.gateway.accept.pools import Pools
-from irons_local.gateway.accept.synthetic_names import SyntheticNames
+from irons_local import clocks
+from irons_local.gateway.ask.asking import Asking
 from irons_local.gateway.budget.bucket import Bucket
 from irons_local.gateway.budget.descriptors import Share
 from irons_local.gateway.budget.undecided import Budget
 from irons_local.gateway.budget.yielding import Pace, Slice
-from irons_local.gateway.http2.budget import Budget as HTTP2Budget
+from irons_local.gateway.http2.budget import FrameBudget
+from irons_local.gateway.shared.pools import Pools
+from irons_local.gateway.shared.synthetic_names import SyntheticNames
 from irons_local.ipc.messages import AboutSandbox, about_sandbox
 from irons_policy.causes import Cause
 from irons_policy.decide import Live
@@ -36,6 +38,10 @@ class Running(Protocol):
 
     def cut(self, ending: str, *, cause: Cause | None) -> None:
         """End it."""
+
+    def spared(self, policy: Policy) -> bool:
+        """True where it goes on under a policy that lacks only what a person let it do."""
+        ...
 
     async def ended(self) -> None:
         """Wait until it has ended."""
@@ -74,7 +80,10 @@ class Cell:
         pools: where its made-up addresses are taken from; None is the usual block.
 
     Attributes:
+        policy: what connections are judged by; without the rules that have ended.
         freed: is called whenever there may be room for another connection.
+        over: is called when rules of the policy have ended; live connections are its affair.
+        asking: what a person is asked of it, in mode `ask`.
     """
 
     def __init__(
@@ -90,14 +99,16 @@ class Cell:
             if pools is None
             else SyntheticNames(kept, pool=pools.of(kept), pooled=pools.hold)
         )
+        self.asking = Asking()
         self.live: set[Running] = set()
         self.files = Share()
         self.undecided = 0
         self.inside = 0
         self.freed: Callable[[], None] = _nobody_waits
+        self.over: Callable[[], None] = _nobody_waits
         self.opening = Budget()
         self.bucket = Bucket(caps.rate, caps.burst)
-        self.http2 = HTTP2Budget()
+        self.http2 = FrameBudget()
         self.pace = Pace(turn or Slice())
         self._drops = home / "names" / f"{name}.drops"
         self._kept = home / "policy" / f"{name}.json"
@@ -108,7 +119,7 @@ class Cell:
         """Why another connection has to wait; None where it does not."""
         own = self.sandbox.get("connections", 0)
         most = own if own > 0 else self.caps.connections
-        if len(self.live) - self.inside >= most:
+        if len(self.live) - self.inside - self.asking.held >= most:
             return f"this sandbox has {most} connections already"
         if self.undecided >= self.caps.undecided:
             return f"this sandbox has {self.caps.undecided} connections that have not got anywhere yet"
@@ -133,7 +144,16 @@ class Cell:
         text = json.dumps({"sandbox": sandbox, "policy": policy.to_json()})
         self._kept.parent.mkdir(mode=0o750, exist_ok=True)
         write_whole(self._kept, text, parents=False)
-        self.sandbox, self.policy = sandbox, policy
+        self.sandbox, self.policy = sandbox, policy.at(clocks.moment())
+        self.asking.put(self.policy)
+
+    def renew(self) -> None:
+        """Take the rules that have ended out of the policy; what is out does not come back when a clock is set back."""
+        before = self.policy
+        if before is not None and before.is_timed:
+            self.policy = before.at(clocks.moment())
+            if self.policy is not before:
+                self.over()
 
     def missing(self, drops: int) -> int:
         """How many more messages the kernel has dropped than were recorded, also by a gateway before this one.
@@ -163,11 +183,11 @@ class Cell:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             kept = json.loads(self._kept.read_text(encoding="utf-8"))
             policy = Policy.from_json(kept["policy"])
-            self.sandbox, self.policy = about_sandbox(kept["sandbox"]), policy
+            self.sandbox, self.policy = about_sandbox(kept["sandbox"]), policy.at(clocks.moment())
 
 
 def _nobody_waits() -> None:
-    """Nothing waits for room."""
+    """Nothing waits for it."""
 
 
 def forget(home: Path, name: str) -> None:

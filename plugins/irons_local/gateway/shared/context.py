@@ -33,7 +33,7 @@ class Context:
         files: the descriptors there are.
         tls: reads ClientHellos.
         hellos: remembers ClientHellos.
-        ground: the live facts of this machine's network, as they are at this moment.
+        host_network: the live facts of this machine's network, as they are at this moment.
         crowded: tells whether more than one cell is at work.
         complain: tells whoever runs the gateway what went wrong; never anything a sandbox chose.
     """
@@ -48,6 +48,6 @@ class Context:
     files: Files
     tls: ssl.SSLContext
     hellos: Hellos
-    ground: Callable[[], HostNetwork]
+    host_network: Callable[[], HostNetwork]
     crowded: Callable[[], bool]
     complain: Callable[[str], None]

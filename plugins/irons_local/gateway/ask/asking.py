@@ -1,0 +1,298 @@
+"""The questions of one cell: what a person is asked, who waits for the answer, and what was answered lately. Without I/O.
+
+There is one question for each host and port, and connections that wait share it and its answer. Nothing is asked but while a
+person watches, which the control plane says again and again; without it each connection is refused as in `deny`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Literal, NamedTuple, Protocol
+
+from irons_local.times import now as wall_clock
+from irons_policy.causes import Cause
+from irons_policy.decide import decide, decide_address, decide_proxy
+from irons_policy.hostnames import Host
+from irons_policy.hostnet import HostNetwork
+from irons_policy.patterns import narrowest
+from irons_policy.policy import Policy
+from irons_policy.rules import Rule, RuleError, make_rule
+
+Reply = Literal["once", "no"]
+"""An answer that is not a rule: for those that wait, or for what comes within a while."""
+
+MOST_HELD = 64
+"""Connections of one cell that wait at most; further ones are refused at once, and counted."""
+MOST_OPEN = 32
+"""Questions of one cell that are open at most; what would be another one is counted."""
+MOST_COUNTED = 1_000
+"""Places beyond those that are kept apart; further ones are not counted."""
+ONCE_WITHIN = 60.0
+"""Seconds in which `once` lets the next connection pass, where none waits."""
+NO_FOR = 300.0
+"""Seconds for which `no` refuses the same place without a question."""
+QUIET_AFTER = 600.0
+"""Seconds without another attempt after which a question is closed."""
+UNANSWERED_MOST = 3
+"""Questions in a row that may go unanswered; then nothing waits until a key is pressed or an answer comes."""
+
+UNCOVERED = "no rule covers it, and a person is asked"
+PASSED_ONCE = "a person let it pass, once"
+SAID_NO = "a person refused it"
+NO_ANSWER = "a person was asked, and did not answer in time"
+
+
+class Place(NamedTuple):
+    """What a question is about."""
+
+    host: Host
+    port: int
+
+
+class Waiter(Protocol):
+    """A connection that waits for an answer."""
+
+    def heard(self, reply: Reply | None) -> None:
+        """Look again: there is an answer, or with None another policy."""
+
+
+class PlaceQuestion:
+    """One question.
+
+    Attributes:
+        place: what it is about.
+        protocol: what the first connection spoke.
+        since: when it was asked, microseconds since 1970.
+        last: when it was tried last, likewise.
+        count: connections that were tried.
+        waiting: those that wait.
+    """
+
+    __slots__ = ("count", "last", "place", "protocol", "seen", "since", "waiting")
+
+    def __init__(self, place: Place, protocol: str, at: int, seen: float) -> None:
+        self.place = place
+        self.protocol = protocol
+        self.since = self.last = at
+        self.seen = seen
+        self.count = 0
+        self.waiting: set[Waiter] = set()
+
+
+class Asking:
+    """What is asked of one cell.
+
+    Args:
+        clock: seconds that only ever grow.
+        wall: microseconds since 1970, for people.
+
+    Attributes:
+        changed: called when there is something new to tell.
+        held: connections that wait.
+    """
+
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, wall: Callable[[], int] = wall_clock
+    ) -> None:
+        self._clock, self._wall = clock, wall
+        self.changed: Callable[[], None] = _nobody_listens
+        self.held = 0
+        self._until = float("-inf")
+        self._hold = 0.0
+        self._keys = 0
+        self._unanswered = 0
+        self._open: dict[Place, PlaceQuestion] = {}
+        self._others: set[Place] = set()
+        self._once: dict[Place, float] = {}
+        self._no: dict[Place, float] = {}
+
+    # What a person does.
+
+    def watch(self, lease: float, hold: float, keys: int) -> None:
+        """A person watches.
+
+        Args:
+            lease: seconds from now for which that counts.
+            hold: seconds for which a connection waits.
+            keys: another number than before where a key was pressed since.
+        """
+        self._until, self._hold = self._clock() + lease, hold
+        if keys != self._keys:
+            self._keys, self._unanswered = keys, 0
+
+    @property
+    def watched(self) -> bool:
+        """True while a person watches."""
+        return self._clock() < self._until
+
+    def reply(self, place: Place, reply: Reply, since: int = 0) -> int | None:
+        """Take an answer that is not a rule.
+
+        Args:
+            place: what was asked about.
+            reply: the answer.
+            since: when it was asked, where that is known: another question does not get this answer.
+
+        Returns:
+            How many connections waited for it; None where the question is gone.
+        """
+        now = self._clock()
+        question = self._open.get(place)
+        if since and (question is None or question.since != since):
+            return None
+        self._open.pop(place, None)
+        self._unanswered = 0
+        waiting: set[Waiter] = set() if question is None else question.waiting
+        waited = len(waiting)
+        if reply == "no":
+            _keep(self._no, place, now + NO_FOR, now)
+            self._once.pop(place, None)
+        else:
+            self._no.pop(place, None)
+            if not waiting:
+                _keep(self._once, place, now + ONCE_WITHIN, now)
+        self._release(waiting, reply)
+        self.changed()
+        return waited
+
+    def put(self, policy: Policy | None) -> None:
+        """Take another policy: questions that it answers are closed, and who waits for them looks again."""
+        closed = [question for place, question in self._open.items() if not _asks(policy, place)]
+        if policy is None or policy.mode != "ask":
+            self._others.clear()
+            self._once.clear()
+            self._no.clear()
+        for question in closed:
+            self._open.pop(question.place, None)
+            self._unanswered = 0
+            self._release(question.waiting, None)
+        if closed:
+            self.changed()
+
+    # What connections do.
+
+    def would(self, policy: Policy, place: Place) -> bool:
+        """True where a connection to this place would wait, or passes by an answer that was given."""
+        return _asks(policy, place) and (
+            _lasts(self._once, place, self._clock()) or (self.watched and not self.refuses(place))
+        )
+
+    def takes(self, place: Place) -> bool:
+        """Use up an answer that lets one connection pass; False where there is none."""
+        return _lasts(self._once, place, self._clock()) and self._once.pop(place, None) is not None
+
+    def refuses(self, place: Place) -> bool:
+        """True where a person has refused this place a short while ago."""
+        return _lasts(self._no, place, self._clock())
+
+    def ask(self, place: Place, protocol: str, waiter: Waiter) -> float | None:
+        """Put a question, or join the one there is.
+
+        Returns:
+            The seconds to wait; None where this connection does not wait. It is counted.
+        """
+        if not self.watched:
+            return None
+        self.tidy()
+        question = self._open.get(place)
+        if question is None:
+            if len(self._open) >= MOST_OPEN:
+                if len(self._others) < MOST_COUNTED and place not in self._others:
+                    self._others.add(place)
+                    self.changed()
+                return None
+            self._others.discard(place)
+            question = self._open[place] = PlaceQuestion(place, protocol, self._wall(), self._clock())
+        question.count += 1
+        question.last, question.seen = self._wall(), self._clock()
+        self.changed()
+        if self.held >= MOST_HELD or self._unanswered >= UNANSWERED_MOST:
+            return None
+        question.waiting.add(waiter)
+        self.held += 1
+        return self._hold
+
+    def left(self, place: Place, waiter: Waiter, *, unanswered: bool) -> None:
+        """A connection waits no more: its time is over (`unanswered`), or it has ended."""
+        question = self._open.get(place)
+        if question is None or waiter not in question.waiting:
+            return
+        question.waiting.discard(waiter)
+        self.held -= 1
+        if unanswered and not question.waiting:
+            self._unanswered += 1
+        self.changed()
+
+    def is_open(self, place: Place) -> bool:
+        """True where a person who watches can still answer for this place."""
+        return self.watched and place in self._open
+
+    # What there is to tell.
+
+    def open(self) -> list[PlaceQuestion]:
+        """The open questions, oldest first."""
+        self.tidy()
+        return list(self._open.values())
+
+    @property
+    def others(self) -> int:
+        """Places that there are no questions of, because there were so many."""
+        return len(self._others)
+
+    def tidy(self) -> None:
+        """Close questions that nothing was tried of for long."""
+        before = self._clock() - QUIET_AFTER
+        over = [each for each in self._open.values() if each.seen < before and not each.waiting]
+        for question in over:
+            del self._open[question.place]
+        if over and not self._open:
+            self._others.clear()
+
+    def _release(self, waiting: set[Waiter], reply: Reply | None) -> None:
+        released, self.held = tuple(waiting), self.held - len(waiting)
+        waiting.clear()
+        for waiter in released:
+            waiter.heard(reply)
+
+
+def opens(policy: Policy, place: Place, host_network: HostNetwork) -> bool:
+    """True where an answer would let a place pass: neither the floor, nor the upstream proxy, nor what no rule can name is asked about."""
+    if grant(place) is None or decide_proxy(policy, place.host, place.port, host_network) is not None:
+        return False
+    addresses = policy.addresses_of(place.host)
+    return not addresses or any(
+        decide_address(policy, place.host, place.port, address, host_network).allowed for address in addresses
+    )
+
+
+def grant(place: Place) -> Rule | None:
+    """The rule by which one connection passes; None for a name that no rule can have, such as `localhost`."""
+    try:
+        return make_rule(narrowest(place.host.text, place.port, exact=True), "allow", scope="sandbox")
+    except RuleError:
+        return None
+
+
+def _asks(policy: Policy | None, place: Place) -> bool:
+    """True where this policy asks about a place: no rule covers it."""
+    return (
+        policy is not None
+        and policy.mode == "ask"
+        and decide(policy, place.host, place.port).cause is Cause.UNCOVERED
+    )
+
+
+def _lasts(answers: dict[Place, float], place: Place, now: float) -> bool:
+    return answers.get(place, now) > now
+
+
+def _keep(answers: dict[Place, float], place: Place, until: float, now: float) -> None:
+    """Keep an answer, and no more of them than a person may have given in that time."""
+    for each in [each for each, end in answers.items() if end <= now]:
+        del answers[each]
+    answers[place] = until
+
+
+def _nobody_listens() -> None:
+    """Nothing is told."""
