@@ -66,6 +66,11 @@ class Paths(NamedTuple):
         return self.local / "layers"
 
     @property
+    def snapshots(self) -> Path:
+        """`ID/snapshot.json` of every snapshot."""
+        return self.local / "snapshots"
+
+    @property
     def gateway(self) -> Path:
         """The gateway's own directory, its working directory: `policy/`, `names/`, `audit/`."""
         return self.local / "gateway"

@@ -25,6 +25,8 @@ class Spec:
         limits: what it may use.
         environment: variables of its sessions and its boot; their values are secrets.
         entrypoint: run the image's entrypoint at each start; an image that names none is refused.
+        snapshot: id of the snapshot whose files it starts with, in place of an image; "" for none. Only an engine that
+            `Copies` is given one.
     """
 
     id: str
@@ -34,3 +36,4 @@ class Spec:
     limits: Limits = field(default_factory=Limits)
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     entrypoint: bool = False
+    snapshot: str = ""

@@ -17,6 +17,9 @@ from irons_local.limits import Limits
 from irons_local.linux.processes import Process, is_alive
 from irons_local.spec import Spec
 
+VIRTUAL_DISK = "disk.qcow2"
+"""In the directory of a virtual machine: what its disk has beyond its image's."""
+
 _FILE = "machine.json"
 _LAID = "laid"
 _LOCK = "lock"
@@ -42,6 +45,9 @@ class Machine:
         redirects: the machine's root mounts its files, so that directories of its layers and its image can be renamed.
         kit: id of the kit whose SSH server it runs; "" for the image's own.
         user: who one is in it, for people; "" where an older version did not record it.
+        copied: it was made from a snapshot, and what its files say of the machine that they were made by is replaced at its
+            first start.
+        keys_inside: how many public keys came with the files of that snapshot; they open it, too.
     """
 
     id: str
@@ -55,6 +61,8 @@ class Machine:
     user: str = ""
     redirects: bool = False
     entrypoint: bool = False
+    copied: bool = False
+    keys_inside: int = 0
 
     @classmethod
     def of(
@@ -153,14 +161,22 @@ class Machine:
                     path.unlink(missing_ok=True)
 
     @staticmethod
+    def is_virtual(home: Path) -> bool:
+        """True of a sandbox that is a virtual machine, which the `vm` engine runs."""
+        return (home / VIRTUAL_DISK).exists()
+
+    @staticmethod
     def is_laid(home: Path) -> bool:
         """True once the files of a new machine were put into it."""
         return (home / _LAID).exists()
 
     @staticmethod
-    def mark_laid(home: Path) -> None:
-        """Remember that they were."""
-        (home / _LAID).touch(mode=0o600)
+    def mark_laid(home: Path, *, laid: bool = True) -> None:
+        """Remember that they were, or that they are to be put there again."""
+        if laid:
+            (home / _LAID).touch(mode=0o600)
+        else:
+            (home / _LAID).unlink(missing_ok=True)
 
 
 def _locked(descriptor: int) -> bool:

@@ -19,9 +19,12 @@ _SYSCTLS = (
     ("ipv4/tcp_tw_reuse", "1"),
     ("ipv6/conf/all/disable_ipv6", "0"),
 )
-MOST_BUFFER = 4 << 20
-"""What the kernel may let a buffer of a connection inside grow to (bytes): its memory for TCP is everyone's."""
-_BUFFERS = ("ipv4/tcp_rmem", "ipv4/tcp_wmem")
+MOST_BUFFER = {"tcp_rmem": 4 << 20, "tcp_wmem": 512 << 10}
+"""What the kernel may let the buffers of a connection inside grow to (bytes): its memory for TCP is everyone's.
+
+What a program has sent goes to this machine only, where more than that brings no speed; but it is what a server that
+does not read leaves with the program.
+"""
 _NEEDED = frozenset({"ipv4/ip_unprivileged_port_start"})
 
 _RTM_NEWLINK, _RTM_NEWADDR, _RTM_NEWROUTE = 16, 20, 24
@@ -45,9 +48,9 @@ def configure() -> None:
         except OSError:
             if name in _NEEDED:
                 raise
-    for name in _BUFFERS:
+    for name, most in MOST_BUFFER.items():
         with suppress(OSError, ValueError):
-            _bound(Path("/proc/sys/net", name))
+            _bound(Path("/proc/sys/net/ipv4", name), most)
     index = socket.if_nametoindex("lo")
     messages = [_message(_RTM_NEWLINK, struct.pack("=BxHiII", 0, 0, index, _IFF_UP, _IFF_UP))]
     messages += [_address(socket.AF_INET, address, index) for address in (GATEWAY4, SANDBOX4)]
@@ -61,11 +64,11 @@ def configure() -> None:
             acknowledged(sock)
 
 
-def _bound(setting: Path) -> None:
+def _bound(setting: Path, bound: int) -> None:
     """Bound what buffers may grow to by themselves: the last of three sizes (tcp(7)), which a machine may have set high."""
     least, usual, most = setting.read_text("utf-8").split()
-    if int(most) > MOST_BUFFER:
-        setting.write_text(f"{least} {usual} {MOST_BUFFER}", "utf-8")
+    if int(most) > bound:
+        setting.write_text(f"{least} {usual} {bound}", "utf-8")
 
 
 def ipv6() -> bool:

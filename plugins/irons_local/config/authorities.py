@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from irons.digests import digest
+from irons.files import digest
 from irons_local.config.authority_files import (
     AuthoritiesError,
     LeftOut,

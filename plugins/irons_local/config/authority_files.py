@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from irons.digests import digest
+from irons.files import digest
 
 SETTING = "ca"
 """In `[local]`: paths of files and directories; an empty list carries nothing."""

@@ -21,6 +21,8 @@ from irons_policy.policy import Policy, PolicyError
 _log = logging.getLogger(__name__)
 
 _LOOPBACK = "127.0.0.1"
+_LONGEST_HOLD = 60
+"""Seconds that a connection waits for a person at most: most clients have given up by then."""
 
 
 class ServerConfigError(Exception):
@@ -40,8 +42,10 @@ class ServerConfig:
         engine: the engine of a sandbox that asks for none.
         keep_events: newest events kept per sandbox.
         keep_days: days that an event is kept.
+        keep_changes: newest entries kept of the change log.
         connections: what a sandbox may have at once; None leaves it to the gateway.
         synthetic_pool: the block of made-up addresses of sandboxes made from now on; None is the usual one.
+        ask_hold: seconds that a connection waits for a person, in mode `ask`.
     """
 
     host: str | None = None
@@ -52,8 +56,10 @@ class ServerConfig:
     engine: str = "namespace"
     keep_events: int = 100_000
     keep_days: int = 90
+    keep_changes: int = 100_000
     connections: int | None = None
     synthetic_pool: str | None = None
+    ask_hold: int = 4
 
 
 def read_config(listening: Path, settings: Path) -> ServerConfig:
@@ -61,8 +67,8 @@ def read_config(listening: Path, settings: Path) -> ServerConfig:
 
     Args:
         listening: `server.json`.
-        settings: the settings file, whose `[local]` may have `engine`, `keep_events`, `keep_days`, `connections` and
-            `gateway_workers`, which is for the keeper and only checked here.
+        settings: the settings file, whose `[local]` may have `engine`, `keep_events`, `keep_days`, `keep_changes`,
+            `connections`, `ask_hold` and `gateway_workers`, which is for the keeper and only checked here.
 
     Raises:
         ServerConfigError: one of them cannot be read, or holds what is invalid.
@@ -73,10 +79,18 @@ def read_config(listening: Path, settings: Path) -> ServerConfig:
         if type(asked.get(name, kind())) is not kind:
             raise ServerConfigError(f"{listening}: {name} is invalid; fix it, or remove the file")
     local = _read(settings, tomllib.loads).get("local", {})
-    kept = {name: local[name] for name in ("keep_events", "keep_days", "connections") if name in local}
+    kept = {
+        name: local[name]
+        for name in ("keep_events", "keep_days", "keep_changes", "connections", "ask_hold")
+        if name in local
+    }
     for name, value in kept.items():
         if type(value) is not int or not 0 < value < 1_000_000_000:
             raise ServerConfigError(f"{settings}: local.{name} must be a number above 0, not {value!r}")
+    if kept.get("ask_hold", 1) > _LONGEST_HOLD:
+        raise ServerConfigError(
+            f"{settings}: local.ask_hold must be a number of seconds from 1 to {_LONGEST_HOLD}, not {kept['ask_hold']}"
+        )
     if worker_count.SETTING in local and not worker_count.fits(local[worker_count.SETTING]):
         raise ServerConfigError(
             f"{settings}: local.{worker_count.SETTING} must be a number from 1 to {worker_count.MOST}, "

@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from irons.host import PluginHost
@@ -25,15 +26,20 @@ from irons_local.config.authorities import Authorities
 from irons_local.config.server import LocalTable, ServerConfig, ServerConfigError, read_config
 from irons_local.control.api.app import KeyRequired, make_app
 from irons_local.control.api.plane import Plane
+from irons_local.control.audit.change_log import ChangeLog
 from irons_local.control.audit.ingest import Ingest
 from irons_local.control.audit.log import Audit
 from irons_local.control.audit.retention import Retention
 from irons_local.control.audit.serving import Serving
 from irons_local.control.clients.gateways import CellPlace, Gateways
 from irons_local.control.clients.keeper import KeeperClient
+from irons_local.control.egress.questions import QuestionDesk
 from irons_local.control.egress.rules_and_modes import Egress
+from irons_local.control.egress.timed_rules import TimedRules
+from irons_local.control.hook_feed import HookFeed
 from irons_local.control.http.listeners import Listener, ListenError, tcp_listener, unix_listener
 from irons_local.control.reserve import Reserve
+from irons_local.control.sandbox.copies import SandboxCopies
 from irons_local.control.sandbox.deadlines import SandboxDeadlines
 from irons_local.control.sandbox.engine_registry import make_engines
 from irons_local.control.sandbox.holds import Holds
@@ -48,11 +54,14 @@ from irons_local.engines.protocol import Cells, Engine, EngineMaker, Kit
 from irons_local.errors import CellError, EngineError
 from irons_local.images.layers import Layers
 from irons_local.ipc.inherit import inherited
+from irons_local.linux.userns_call import program
 from irons_local.log.setup import begin
 from irons_local.paths import Paths, PathsError
 
 _log = logging.getLogger(__name__)
 _HOSTS_EVERY = 2.0
+_KEEPER_WITHIN = 60.0
+"""Seconds in which the keeper says whether a lost worker runs: after them it is left without a link, and rules do not reach it."""
 _RESERVE_EVERY = 30.0
 _LAYERS_EVERY = 5.0
 
@@ -61,7 +70,7 @@ class Server:
     """One control plane at work.
 
     Args:
-        places: where everything is; made already.
+        paths: where everything is; made already.
         config: its configuration.
         store: its database.
         engines: makes the engines, given the cells to put machines in.
@@ -71,7 +80,7 @@ class Server:
 
     def __init__(
         self,
-        places: Paths,
+        paths: Paths,
         config: ServerConfig,
         store: Store,
         engines: Callable[[Cells], Mapping[str, Engine]],
@@ -84,7 +93,7 @@ class Server:
         self._listeners: list[Listener] = []
         kept = Retention(events=config.keep_events, days=config.keep_days)
         self._serving = Serving()
-        audit = Audit(store, Ingest(places.gateway / "audit", self._serving), kept, self._settle)
+        audit = Audit(store, Ingest(paths.gateway / "audit", self._serving), kept, self._settle)
         keeper = KeeperClient(on_peer=self._meet, on_moved=lambda cell, served: self._soon({cell: served}))
         gateways = Gateways(
             locate=self._locate,
@@ -92,16 +101,19 @@ class Server:
             on_audit=audit.poke,
             on_connect=self._gateway_is_new,
             on_lost=self._gateway_is_lost,
+            on_questions=self._asked,
             serves=self._serving.serves,
             connections=config.connections,
             pool=config.synthetic_pool,
         )
         made = engines(keeper)
+        self._hooks = HookFeed(audit.page, os.environ, partial(program, "irons_local.hooks"))
         doors = SshPorts(config.ssh_host)
+        self._timed_rules = TimedRules(store, instant)
         egress = Egress(store, gateways, local.hosts, self._listening, local.upstream)
-        lifecycle = Lifecycle(store, made, egress, doors, places)
+        lifecycle = Lifecycle(store, made, egress, doors, paths, self._hooks.note)
         self.plane = Plane(
-            places=places,
+            paths=paths,
             config=config,
             store=store,
             keeper=keeper,
@@ -111,8 +123,11 @@ class Server:
             egress=egress,
             lifecycle=lifecycle,
             deadlines=SandboxDeadlines(store, made, gateways, lifecycle, instant),
+            copies=SandboxCopies(store, made, lifecycle),
             holds=Holds(store, lifecycle),
+            questions=QuestionDesk(gateways, egress, store, config.ask_hold),
             audit=audit,
+            changes=ChangeLog(store, config.keep_changes),
             keys=KeyRing(store),
         )
 
@@ -129,7 +144,10 @@ class Server:
         keeper.add_done_callback(lambda _: self.stop())
         try:
             plane.doors.check()
+            # Before anything is pushed: the ends of rules count by the clocks of this boot.
+            await self._timed_rules.look()
             await plane.lifecycle.reconcile()
+            await plane.copies.sweep()
             self._spawn(plane.audit.run())
             self._spawn(self._follow_local())
             self._spawn(self._keep_reserve())
@@ -138,13 +156,17 @@ class Server:
             serving = [self._spawn(listener.run_until_told()) for listener in self._listeners]
             for each in serving:
                 each.add_done_callback(lambda _: self.stop())
-            _log.info("irons %s serves %s", __version__, plane.places.api_socket)
+            _log.info("irons %s serves %s", __version__, plane.paths.api_socket)
             await plane.keeper.ready()
             self._spawn(self._enforce())
             self._spawn(plane.deadlines.run())
+            self._spawn(self._timed_rules.run())
+            self._spawn(plane.questions.run())
+            self._spawn(self._hooks.run())
             await plane.holds.resume()
             await self._stopping.wait()
             plane.audit.close()
+            plane.changes.close()
             for listener in self._listeners:
                 listener.stop()
             await asyncio.gather(*serving, return_exceptions=True)
@@ -160,7 +182,7 @@ class Server:
         app = make_app(plane)
         if plane.config.host is not None:
             self._listeners.append(tcp_listener(KeyRequired(app, plane.keys), plane.config))
-        self._listeners.append(unix_listener(app, plane.places.api_socket))
+        self._listeners.append(unix_listener(app, plane.paths.api_socket))
 
     def _listening(self) -> list[tuple[str, int]]:
         served = [listener.address for listener in self._listeners if listener.address is not None]
@@ -168,7 +190,12 @@ class Server:
 
     def _meet(self, sock: socket.socket, worker: int, cells: Sequence[str]) -> None:
         self._soon({cell: [worker] for cell in cells})
+        for cell in cells:
+            self.plane.questions.forget(cell)
         self.plane.gateways.attach(sock, worker, cells)
+
+    def _asked(self, cell: str, questions: Sequence[Any], others: int) -> None:
+        self.plane.questions.heard(cell, questions, others)
 
     async def _locate(self, cell: str) -> CellPlace:
         try:
@@ -206,7 +233,7 @@ class Server:
     async def _gateway_is_lost(self, worker: int) -> None:
         """A worker that runs, and to which there is no link, is of no use: rules would not reach it."""
         try:
-            known = (await self.plane.keeper.status())["gateways"]
+            known = (await self.plane.keeper.status(within=_KEEPER_WITHIN))["gateways"]
             if any(each["worker"] == worker and each["pid"] is not None for each in known):
                 _log.warning("gateway worker %d runs, but does not speak; it is started again", worker)
                 await self.plane.keeper.restart("gateway", worker)
@@ -241,14 +268,14 @@ class Server:
 
     async def _keep_reserve(self) -> None:
         """Have room for the last steps on a full disk, and make it again once there is enough."""
-        reserve = Reserve(self.plane.places.reserve)
+        reserve = Reserve(self.plane.paths.reserve)
         while True:
             await asyncio.to_thread(reserve.fill)
             await asyncio.sleep(_RESERVE_EVERY)
 
     async def _count_layers(self) -> None:
         """Count the files of layers that a save made, which does not wait for that."""
-        layers = Layers(self.plane.places.layers)
+        layers = Layers(self.plane.paths.layers)
         counted = 0
         while True:
             changed = layers.changed()
@@ -276,6 +303,7 @@ class Server:
     async def _end(self) -> None:
         plane = self.plane
         await plane.holds.close()
+        await plane.copies.close()
         await plane.lifecycle.close()
         for task in tuple(self._tasks):
             task.cancel()
@@ -290,13 +318,13 @@ def main() -> int:
     os.umask(0o077)
     begin(os.environ)
     try:
-        places = Paths.of().create()
-        config = read_config(places.listening, config_path(os.environ))
+        paths = Paths.of().create()
+        config = read_config(paths.listening, config_path(os.environ))
         link, rendezvous = inherited("IRONS_LINK"), inherited("IRONS_KEEPER")
         if link is None:
             raise ServerConfigError("IRONS_LINK names no descriptor; the keeper starts this program")
-        with contextlib.closing(Store(places.database, Reserve(places.reserve).give)) as store:
-            asyncio.run(_run(places, config, store, link, rendezvous))
+        with contextlib.closing(Store(paths.database, Reserve(paths.reserve).give)) as store:
+            asyncio.run(_run(paths, config, store, link, rendezvous))
     except (PathsError, ServerConfigError, StoreError, ListenError, NoPortError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
@@ -304,7 +332,7 @@ def main() -> int:
 
 
 async def _run(
-    places: Paths, config: ServerConfig, store: Store, link: socket.socket, rendezvous: socket.socket | None
+    paths: Paths, config: ServerConfig, store: Store, link: socket.socket, rendezvous: socket.socket | None
 ) -> None:
     local = LocalTable(config_path(os.environ))
     starter = Starter()
@@ -312,14 +340,14 @@ async def _run(
     def engines(cells: Cells) -> Mapping[str, Engine]:
         kit = Kit(
             cells=cells,
-            images=places.images,
-            sandboxes=places.sandboxes,
+            images=paths.images,
+            sandboxes=paths.sandboxes,
             shown=lambda: _trusted(local.authorities()),
             starter=starter,
         )
         return make_engines(kit, _brought())
 
-    server = Server(places, config, store, engines, local)
+    server = Server(paths, config, store, engines, local)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.stop)
@@ -337,7 +365,7 @@ def _trusted(found: Authorities) -> Mapping[str, str]:
 def _brought() -> Mapping[str, EngineMaker]:
     """The engines of third parties; what the built-in plugins bring is known here."""
     try:
-        return PluginHost(env=os.environ, warn=_log.warning, built_in=()).engines()
+        return PluginHost(env=os.environ, warn=_log.warning, built_in=(), files=False).engines()
     except Exception:  # noqa: BLE001 (a plugin may raise anything, and others' sandboxes must be served)
         _log.exception("no engines of plugins")
         return {}

@@ -12,11 +12,12 @@ import select
 import signal
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from irons.errors import LocalError
+from irons.record import NamedTuple
 from irons.version import __version__
-from irons_local.daemon.spawn import START_WITHIN, broken, start
+from irons_local.daemon.failure import START_WITHIN, broken
 from irons_local.ipc.framing import LinkError, Message, RequestError
 from irons_local.ipc.link import Link
 from irons_local.ipc.unixsock import reach
@@ -73,7 +74,7 @@ class Status(NamedTuple):
 
 
 def ensure(
-    places: Paths,
+    paths: Paths,
     environ: Mapping[str, str] | None = None,
     *,
     version: str = __version__,
@@ -84,7 +85,7 @@ def ensure(
     An older daemon is replaced without touching a sandbox; a newer one is left alone.
 
     Args:
-        places: where it is.
+        paths: where it is.
         environ: what a daemon that must be started takes over from; this process's own environment when None.
         version: the version of irons that asks.
         newer: whether a newer daemon will do, as for a command that ran when it came.
@@ -95,11 +96,14 @@ def ensure(
     deadline = time.monotonic() + START_WITHIN
     replaced = False
     while True:
-        link = reach_keeper(places)
+        link = reach_keeper(paths)
         if link is None:
             if time.monotonic() > deadline:
-                raise broken(places, "it ends as soon as it is started")
-            start(places, environ)
+                raise broken(paths, "it ends as soon as it is started")
+            # Nearly always it runs.
+            from irons_local.daemon.spawn import start
+
+            start(paths, environ)
             continue
         with link:
             try:
@@ -123,31 +127,31 @@ def ensure(
                 link.request("retire")
                 replaced = True
             except RequestError as error:
-                raise broken(places, error.message) from error
+                raise broken(paths, error.message) from error
             except LinkError as error:
                 # It ended while we spoke: the next round starts it again.
                 if time.monotonic() > deadline:
-                    raise broken(places, str(error)) from error
+                    raise broken(paths, str(error)) from error
 
 
-def status(places: Paths) -> Status | None:
+def status(paths: Paths) -> Status | None:
     """How the daemon is; None when it does not run.
 
     Raises:
         LocalError: it does not answer.
     """
-    link = reach_keeper(places)
+    link = reach_keeper(paths)
     if link is None:
         return None
     with link:
-        return _status(ask_keeper(places, link, "status"))
+        return _status(ask_keeper(paths, link, "status"))
 
 
-def down(places: Paths, *, within: float = _DOWN_WITHIN) -> bool:
+def down(paths: Paths, *, within: float = _DOWN_WITHIN) -> bool:
     """End keeper, gateway and control plane; sandboxes are not touched, and have no way out until it runs again.
 
     Args:
-        places: where they are.
+        paths: where they are.
         within: how many seconds they may take.
 
     Returns:
@@ -156,25 +160,25 @@ def down(places: Paths, *, within: float = _DOWN_WITHIN) -> bool:
     Raises:
         LocalError: it did not end.
     """
-    link = reach_keeper(places, within=within)
+    link = reach_keeper(paths, within=within)
     if link is None:
         return False
     with link:
-        pid = int(ask_keeper(places, link, "down").body["pid"])
+        pid = int(ask_keeper(paths, link, "down").body["pid"])
         wait_for_end(pid, within)
     return True
 
 
-def serves(places: Paths, *, version: str = __version__) -> bool:
+def serves(paths: Paths, *, version: str = __version__) -> bool:
     """Whether a control plane of this version answers requests right now; none is started to be asked."""
     try:
-        found = status(places)
+        found = status(paths)
     except LocalError:
         return False
     if found is None or not found.ready or found.version != version:
         return False
     try:
-        with reach(places.api_socket) as sock:
+        with reach(paths.api_socket) as sock:
             sock.settimeout(_SIGN_WITHIN)
             sock.sendall(b"GET /version HTTP/1.1\r\nHost: irons\r\nConnection: close\r\n\r\n")
             return sock.recv(5) == b"HTTP/"
@@ -182,17 +186,17 @@ def serves(places: Paths, *, version: str = __version__) -> bool:
         return False
 
 
-def stay(places: Paths, meanwhile: Callable[[], None] | None = None) -> None:
+def stay(paths: Paths, meanwhile: Callable[[], None] | None = None) -> None:
     """Return when the daemon has been asked to end, which SIGTERM and Ctrl-C do.
 
     Args:
-        places: where it is.
+        paths: where it is.
         meanwhile: called every `_TURN` seconds, and once more at the end.
 
     Raises:
         LocalError: it does not run, or it ended by itself.
     """
-    found = status(places)
+    found = status(paths)
     if found is None:
         raise not_running()
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -201,30 +205,30 @@ def stay(places: Paths, meanwhile: Callable[[], None] | None = None) -> None:
             if meanwhile is not None:
                 meanwhile()
     except KeyboardInterrupt:
-        down(places)
+        down(paths)
         return
     finally:
         signal.signal(signal.SIGTERM, before)
         if meanwhile is not None:
             meanwhile()
     # One that is asked to end cleans up.
-    if places.keeper_socket.exists():
+    if paths.keeper_socket.exists():
         raise LocalError(
             "the keeper ended by itself; sandboxes run on", hint="`irons local logs` may say why"
         )
 
 
-def restart(places: Paths, name: str | None = None) -> None:
+def restart(paths: Paths, name: str | None = None) -> None:
     """Start `gateway` or `server` again, or both; sandboxes are not touched.
 
     Raises:
         LocalError: the daemon does not run or does not answer.
     """
-    link = reach_keeper(places)
+    link = reach_keeper(paths)
     if link is None:
         raise not_running()
     with link:
-        ask_keeper(places, link, "restart", name=name)
+        ask_keeper(paths, link, "restart", name=name)
 
 
 def wait_for_end(pid: int, within: float | None) -> bool:
@@ -244,24 +248,27 @@ def not_running() -> LocalError:
     return LocalError("the irons daemon does not run", hint="start it with `irons local up`")
 
 
-def reach_keeper(places: Paths, within: float = _ANSWER_WITHIN) -> Link | None:
+def reach_keeper(paths: Paths, within: float = _ANSWER_WITHIN) -> Link | None:
     """Connect to the keeper; None where none serves.
 
     Raises:
         LocalError: its socket cannot be used.
     """
     try:
-        return Link.to(places.keeper_socket, within)
+        return Link.to(paths.keeper_socket, within)
     except (FileNotFoundError, ConnectionRefusedError):
         return None
     except OSError as error:
         raise LocalError(
-            f"the irons daemon can't be reached at {places.keeper_socket}: {error.strerror}"
+            f"the irons daemon can't be reached at {paths.keeper_socket}: {error.strerror}"
         ) from error
 
 
-def ask_keeper(places: Paths, link: Link, op: str, **fields: Any) -> Message:
+def ask_keeper(paths: Paths, link: Link, op: str, **fields: Any) -> Message:
     """Send a request to the keeper and return its answer.
+
+    `ipc.keeper_requests` has what it may be. Its classes are not loaded here: that takes longer than the request,
+    and this is on the way of every command.
 
     Raises:
         LocalError: it refuses, or does not answer.
@@ -271,7 +278,7 @@ def ask_keeper(places: Paths, link: Link, op: str, **fields: Any) -> Message:
     except RequestError as error:
         raise LocalError(error.message) from error
     except LinkError as error:
-        raise broken(places, f"it does not answer: {error}") from error
+        raise broken(paths, f"it does not answer: {error}") from error
 
 
 def _status(message: Message) -> Status:

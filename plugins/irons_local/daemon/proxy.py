@@ -13,11 +13,11 @@ from irons_local.ipc.locate import settle
 from irons_local.paths import Paths, PathsError
 
 
-def connect(places: Paths, cell: str, address: str = "127.0.0.1", port: int = 22) -> socket.socket:
+def connect(paths: Paths, cell: str, address: str = "127.0.0.1", port: int = 22) -> socket.socket:
     """A TCP connection made inside a sandbox's network.
 
     Args:
-        places: where the daemon is.
+        paths: where the daemon is.
         cell: the sandbox's cell.
         address: an address inside.
         port: a port there.
@@ -25,11 +25,11 @@ def connect(places: Paths, cell: str, address: str = "127.0.0.1", port: int = 22
     Raises:
         LocalError: there is no such cell, or no one listens there.
     """
-    link = reach_keeper(places)
+    link = reach_keeper(paths)
     if link is None:
         raise not_running()
     with link:
-        message = ask_keeper(places, link, "cell.connect", cell=cell, address=address, port=port)
+        message = ask_keeper(paths, link, "cell.connect", cell=cell, address=address, port=port)
         return socket.socket(fileno=message.fds.pop())
 
 
@@ -48,10 +48,10 @@ def connect_descriptor(cell: str, out: int = 1, environ: Mapping[str, str] | Non
         LocalError: there is no connection, or `out` is not a socket.
     """
     try:
-        places = settle(Paths.of(environ))
+        paths = settle(Paths.of(environ))
     except PathsError as error:
         raise LocalError(str(error)) from error
-    with connect(places, cell) as sock:
+    with connect(paths, cell) as sock:
         try:
             with socket.socket(fileno=os.dup(out)) as to:
                 to.sendmsg(

@@ -11,12 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from irons.errors import LocalError
+from irons_local.daemon.failure import START_WITHIN, broken
 from irons_local.interpreter import options
 from irons_local.keeper.supervise.spawn import PROXIES, STATE
 from irons_local.paths import Paths, PathsError
-
-START_WITHIN = 20.0
-"""Seconds that a keeper may take."""
 
 _KEPT = (
     *("HOME", "PATH", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV"),
@@ -37,7 +35,7 @@ _ROOTS_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where root's daemon finds programs: not where a caller's shell, perhaps that of `sudo -E`, finds them."""
 
 
-def start(places: Paths, environ: Mapping[str, str] | None) -> None:
+def start(paths: Paths, environ: Mapping[str, str] | None) -> None:
     """Start a keeper of its own session and parent, and wait until it takes requests.
 
     Raises:
@@ -47,19 +45,19 @@ def start(places: Paths, environ: Mapping[str, str] | None) -> None:
     import subprocess
 
     try:
-        places.create()
+        paths.create()
     except PathsError as error:
         raise LocalError(str(error), hint="`irons doctor` checks the state directory") from error
     read, write = os.pipe()
-    keeper = ["-m", "irons_local.keeper.keeper", "--ready", str(write), STATE, str(places.state)]
+    keeper = ["-m", "irons_local.keeper.keeper", "--ready", str(write), STATE, str(paths.state)]
     argv = [sys.executable, *options(), *keeper]
     try:
         try:
             # It forks once more and the first process ends: the keeper is not a child of the caller.
             done = subprocess.run(
                 argv,
-                env=_environment(places, os.environ if environ is None else environ),
-                cwd=places.local,
+                env=_environment(paths, os.environ if environ is None else environ),
+                cwd=paths.local,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
@@ -77,15 +75,15 @@ def start(places: Paths, environ: Mapping[str, str] | None) -> None:
     # Where another was quicker, theirs is as good.
     if "ok" not in said and "another" not in said:
         words = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise _unstarted(places, str(said.get("error") or (words[-1] if words else "it ended at once")))
+        raise _unstarted(paths, str(said.get("error") or (words[-1] if words else "it ended at once")))
 
 
-def _unstarted(places: Paths, why: str) -> LocalError:
+def _unstarted(paths: Paths, why: str) -> LocalError:
     """The error of a daemon that does not come up, with doctor's words where the machine is what it lacks."""
     from irons_local.doctor.readiness import obstacle
 
-    check = obstacle(places)
-    error = broken(places, why)
+    check = obstacle(paths)
+    error = broken(paths, why)
     if check is None:
         return error
     # The number and path of an error are what the check explains.
@@ -107,22 +105,14 @@ def _line(fd: int) -> dict[str, Any]:
     return said if isinstance(said, dict) else {}
 
 
-def _environment(places: Paths, environ: Mapping[str, str]) -> dict[str, str]:
+def _environment(paths: Paths, environ: Mapping[str, str]) -> dict[str, str]:
     """What the daemon inherits: no keys, tokens or agents of the person who happened to start it."""
     kept = {
         name: value for name, value in environ.items() if name in _KEPT or name.startswith(_KEPT_FAMILIES)
     }
     # The places were settled by whoever calls; the daemon must come to the same ones.
-    kept["XDG_STATE_HOME"] = str(places.state.parent)
+    kept["XDG_STATE_HOME"] = str(paths.state.parent)
     kept.setdefault("HOME", "/")
     if os.geteuid() == 0:
         kept["PATH"] = _ROOTS_PATH
     return kept
-
-
-def broken(places: Paths, why: str) -> LocalError:
-    """The error that says what ails the daemon, and where its logs are."""
-    return LocalError(
-        f"the irons daemon failed: {why}",
-        hint=f"`irons local logs` shows more; logs are in {places.logs}",
-    )

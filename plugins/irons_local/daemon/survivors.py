@@ -39,30 +39,30 @@ class Survivor(NamedTuple):
     pid: int
 
 
-def survivors(places: Paths) -> tuple[Survivor, ...]:
+def survivors(paths: Paths) -> tuple[Survivor, ...]:
     """Return keeper, control plane and gateway processes as far as they run, the keeper first.
 
     The notes in the state directory name them. Where an interrupted purge, or a person, removed the notes, the
     command lines still say which state directory a process was started for.
     """
-    found = {each.pid: each for each in _noted(places)}
-    for each in _started_for(places):
+    found = {each.pid: each for each in _noted(paths)}
+    for each in _started_for(paths):
         found.setdefault(each.pid, each)
     # The keeper would start the others again; of the gateway the warm process would fork again.
     order = ("keeper", "server", "gateway")
     return tuple(sorted(found.values(), key=lambda each: (order.index(each.name.partition("-")[0]), each)))
 
 
-def end(places: Paths) -> tuple[Survivor, ...]:
+def end(paths: Paths) -> tuple[Survivor, ...]:
     """End keeper, gateway and control plane in any state: asked where that works, killed otherwise.
 
     Returns:
         The processes that did not end.
     """
     with suppress(LocalError):
-        client.down(places, within=_END_WITHIN)
+        client.down(paths, within=_END_WITHIN)
     for _ in range(_ROUNDS):
-        left = survivors(places)
+        left = survivors(paths)
         if not left:
             break
         for name, pid in left:
@@ -73,12 +73,12 @@ def end(places: Paths) -> tuple[Survivor, ...]:
                 else:
                     os.kill(pid, signal.SIGKILL)
                 client.wait_for_end(pid, _END_WITHIN)
-    return survivors(places)
+    return survivors(paths)
 
 
-def _noted(places: Paths) -> Iterator[Survivor]:
-    notes = {"keeper": places.state_lock, "server": places.local / "server.process"}
-    notes |= {path.stem: path for path in sorted(places.local.glob("gateway*.process"))}
+def _noted(paths: Paths) -> Iterator[Survivor]:
+    notes = {"keeper": paths.state_lock, "server": paths.local / "server.process"}
+    notes |= {path.stem: path for path in sorted(paths.local.glob("gateway*.process"))}
     for name, path in notes.items():
         with suppress(OSError, ValueError, KeyError, TypeError):
             noted = json.loads(path.read_text("utf-8"))
@@ -87,7 +87,7 @@ def _noted(places: Paths) -> Iterator[Survivor]:
                 yield Survivor(name, int(process["pid"]))
 
 
-def _started_for(places: Paths) -> Iterator[Survivor]:
+def _started_for(paths: Paths) -> Iterator[Survivor]:
     """Processes of this user, or of root's gateway, that were started for this state directory."""
     users = {os.geteuid()} | ({GATEWAY_ID} if os.geteuid() == 0 else set())
     for entry in _PROC.iterdir():
@@ -97,18 +97,18 @@ def _started_for(places: Paths) -> Iterator[Survivor]:
             words = [os.fsdecode(word) for word in (entry / "cmdline").read_bytes().split(b"\0")]
             name = _MODULES.get(words[words.index("-m") + 1])
             # A zombie has no command line any more.
-            if name is None or not _for_state(entry, words, places) or birth(int(entry.name)) is None:
+            if name is None or not _for_state(entry, words, paths) or birth(int(entry.name)) is None:
                 continue
             if _user(entry) in users:
                 yield Survivor(name, int(entry.name))
 
 
-def _for_state(entry: Path, words: list[str], places: Paths) -> bool:
+def _for_state(entry: Path, words: list[str], paths: Paths) -> bool:
     if STATE in words:
-        return words[words.index(STATE) + 1] == str(places.state)
+        return words[words.index(STATE) + 1] == str(paths.state)
     # Earlier versions have it in the environment only, which no process can read of a confined one.
     variables = (entry / "environ").read_bytes().split(b"\0")
-    return os.fsencode(f"XDG_STATE_HOME={places.state.parent}") in variables
+    return os.fsencode(f"XDG_STATE_HOME={paths.state.parent}") in variables
 
 
 def _user(entry: Path) -> int:

@@ -20,15 +20,15 @@ class RestartingTransport:
     outlive an upgrade: a newer daemon that serves serves it too.
 
     Args:
-        places: where the daemon is.
+        paths: where the daemon is.
         environ: what one that must be started takes over from.
 
     Raises:
         LocalError: it can't run here, or is a newer one.
     """
 
-    def __init__(self, places: Paths, environ: Mapping[str, str]) -> None:
-        self._places, self._environ = places, environ
+    def __init__(self, paths: Paths, environ: Mapping[str, str]) -> None:
+        self._paths, self._environ = paths, environ
         self._bring_up(newer=False)
 
     def before(self) -> None:
@@ -44,4 +44,4 @@ class RestartingTransport:
 
     def _bring_up(self, *, newer: bool) -> None:
         self._looked = time.monotonic()
-        client.ensure(self._places, self._environ, newer=newer)
+        client.ensure(self._paths, self._environ, newer=newer)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from irons_local.doctor import packages
 from irons_local.doctor.facts import Facts, gather
+from irons_local.engines.vm import limits, qemu
 from irons_local.paths import Paths
 
 _KERNEL = (5, 11)
@@ -51,9 +52,9 @@ class DoctorCheck:
     fix: str = ""
 
 
-def examine(places: Paths) -> tuple[DoctorCheck, ...]:
+def examine(paths: Paths) -> tuple[DoctorCheck, ...]:
     """Look at this machine and judge it; see `judge`."""
-    return judge(gather(places))
+    return judge(gather(paths))
 
 
 def judge(facts: Facts) -> tuple[DoctorCheck, ...]:
@@ -324,6 +325,17 @@ def _tun(facts: Facts) -> DoctorCheck:
     return DoctorCheck("tun", True, "/dev/net/tun cannot be used; only engines with virtual machines need it")
 
 
+def _vm(facts: Facts) -> DoctorCheck:
+    check = _program(facts, "vm", qemu.PROGRAM, purpose="runs virtual machines")
+    if not check.ok:
+        return DoctorCheck(
+            "vm", True, f"{qemu.PROGRAM} is not installed; only --engine vm needs it", check.fix
+        )
+    if facts.kvm:
+        return DoctorCheck("vm", True, limits.slow(facts.kvm))
+    return DoctorCheck("vm", True, "QEMU runs virtual machines by KVM")
+
+
 _CHECKS: tuple[Callable[[Facts], DoctorCheck], ...] = (
     _kernel,
     _user_namespaces,
@@ -344,6 +356,7 @@ _CHECKS: tuple[Callable[[Facts], DoctorCheck], ...] = (
     _authorities,
     _internet,
     _tun,
+    _vm,
 )
 
 

@@ -15,6 +15,7 @@ from irons.settings.settings import config_path
 from irons_local.config.authorities import Authorities, carried
 from irons_local.doctor.surroundings import Surroundings
 from irons_local.doctor.way_out import WayOut, look
+from irons_local.engines.vm import kvm, qemu
 from irons_local.errors import EngineError
 from irons_local.forkserver.confine import GATEWAY_ID
 from irons_local.images.sources.debian import host_release
@@ -25,7 +26,18 @@ from irons_local.linux.programs import search_path
 from irons_local.linux.userns_call import call
 from irons_local.paths import Paths, PathsError
 
-PROGRAMS = ("crun", "nft", "newuidmap", "newgidmap", "mmdebstrap", "skopeo", "ssh", "ssh-keygen", "mkfs.ext4")
+PROGRAMS = (
+    "crun",
+    "nft",
+    "newuidmap",
+    "newgidmap",
+    "mmdebstrap",
+    "skopeo",
+    "ssh",
+    "ssh-keygen",
+    "mkfs.ext4",
+    qemu.PROGRAM,
+)
 SYSCTLS = (
     "kernel/unprivileged_userns_clone",
     "kernel/apparmor_restrict_unprivileged_userns",
@@ -55,6 +67,7 @@ class Facts:
         entering: why no namespace with such ids could be made, or "".
         calls, overlay, proc, rules: why this cannot be done in it, or ""; None where it was not tried.
         tun: /dev/net/tun can be opened.
+        kvm: why KVM runs no guest, or ""; None where there is no QEMU to try it.
         loop: loop devices can be asked for.
         limits: why control groups limit nothing, or "".
         state: the state directory.
@@ -84,6 +97,7 @@ class Facts:
     proc: str | None = ""
     rules: str | None = ""
     tun: bool = True
+    kvm: str | None = ""
     loop: bool = True
     limits: str = ""
     state: Path = Path("/home/me/.local/state/irons")
@@ -97,12 +111,12 @@ class Facts:
     authorities: Authorities = field(default_factory=Authorities)
 
 
-def gather(places: Paths) -> Facts:
+def gather(paths: Paths) -> Facts:
     """The facts of this machine; takes a fraction of a second and changes nothing but to make the directories."""
     uid = os.geteuid()
     programs = {name: shutil.which(name, path=search_path()) or "" for name in PROGRAMS}
-    problem = _state_problem(places)
-    there = _existing(places.local)
+    problem = _state_problem(paths)
+    there = _existing(paths.local)
     try:
         outer_map()
         ids = "" if uid else _unmapped(Path("/proc/self"))
@@ -126,18 +140,23 @@ def gather(places: Paths) -> Facts:
         proc=tried.get("proc"),
         rules=tried.get("rules"),
         tun=os.access("/dev/net/tun", os.R_OK | os.W_OK),
+        kvm=_kvm(programs[qemu.PROGRAM]),
         loop=disk_images.has_loop_devices(),
         limits=Groups.find().why_not,
-        state=places.local,
+        state=paths.local,
         state_problem=problem,
         filesystem=_filesystem(there),
         free=shutil.disk_usage(there).free,
-        images=sum(1 for _ in places.images.glob("img_*")),
+        images=sum(1 for _ in paths.images.glob("img_*")),
         unreadable=tuple(path for path in RESOLVING if not _gateway_reads(path, uid)),
         around=Surroundings.find(uid),
         way_out=look(config_path(os.environ), os.environ),
         authorities=carried(config_path(os.environ)),
     )
+
+
+def _kvm(program: str) -> str | None:
+    return asyncio.run(kvm.probe(program)).why if program else None
 
 
 def _gateway_reads(path: str, uid: int) -> bool:
@@ -174,14 +193,14 @@ def _try(nft: str) -> tuple[dict[str, str], str]:
         return {}, error.message
 
 
-def _state_problem(places: Paths) -> str:
+def _state_problem(paths: Paths) -> str:
     try:
-        places.create()
+        paths.create()
     except (PathsError, OSError) as error:
         return str(error)
-    if os.statvfs(places.local).f_flag & os.ST_RDONLY:
-        return f"{places.local} is on a read-only file system"
-    return "" if os.access(places.local, os.W_OK | os.X_OK) else f"{places.local} is not writable"
+    if os.statvfs(paths.local).f_flag & os.ST_RDONLY:
+        return f"{paths.local} is on a read-only file system"
+    return "" if os.access(paths.local, os.W_OK | os.X_OK) else f"{paths.local} is not writable"
 
 
 def _existing(path: Path) -> Path:

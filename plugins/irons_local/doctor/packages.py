@@ -16,6 +16,12 @@ _PACKAGES = {
         "zypper": "openssh-clients",
         "": "openssh",
     },
+    "qemu-system-x86_64": {
+        "dnf": "qemu-system-x86-core",
+        "zypper": "qemu-x86",
+        "apk": "qemu-system-x86_64",
+        "": "qemu-system-x86",
+    },
     "nft": {"": "nftables"},
     "mkfs.ext4": {"": "e2fsprogs"},
 }

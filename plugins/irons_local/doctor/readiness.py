@@ -24,15 +24,15 @@ _FOR_THE_NETWORK = frozenset({"names", "internet"})
 """A sandbox is made without them, and is of use without a way out."""
 
 
-def obstacle(places: Paths, *, building: bool = False) -> DoctorCheck | None:
+def obstacle(paths: Paths, *, building: bool = False) -> DoctorCheck | None:
     """Run doctor's checks and return the first one that fails; None where all pass.
 
     Args:
-        places: the backend's directories.
+        paths: the backend's directories.
         building: an image is to be built, which takes programs that sandboxes do without.
     """
     needless = _FOR_THE_NETWORK if building else _FOR_THE_NETWORK | _FOR_BUILDING
-    return next((check for check in examine(places) if not check.ok and check.name not in needless), None)
+    return next((check for check in examine(paths) if not check.ok and check.name not in needless), None)
 
 
 def doubtful() -> bool:
@@ -59,22 +59,22 @@ def refused(check: DoctorCheck) -> EngineError:
     return EngineError("machine", f"this machine cannot run sandboxes: {check.what}", check.fix)
 
 
-def cause(error: Exception, places: Paths) -> DoctorCheck | None:
+def cause(error: Exception, paths: Paths) -> DoctorCheck | None:
     """The failed check that explains an error; None where the error is not one that a machine causes.
 
     Args:
         error: what went wrong.
-        places: the backend's directories.
+        paths: the backend's directories.
     """
     may_be = (
         error.code in _MACHINES if isinstance(error, EngineError) else isinstance(error, CellError | OSError)
     )
-    return obstacle(places) if may_be else None
+    return obstacle(paths) if may_be else None
 
 
-def explained(error: EngineError, places: Paths) -> EngineError:
+def explained(error: EngineError, paths: Paths) -> EngineError:
     """The same error with doctor's words at its end, where a failed check explains it."""
-    check = cause(error, places)
+    check = cause(error, paths)
     if check is None:
         return error
     return EngineError(error.code, f"{error.message}: {check.what}", check.fix)

@@ -346,7 +346,7 @@ async def what_was_enabled_starts(bench: Bench) -> None:
     install = """
     printf '#!/bin/sh\\necho "service $1 $KEY"; echo $1 >>/srv/service; exit 3\\n' >/etc/rc2.d/S02late; chmod 755 /etc/rc2.d/S02late
     printf '#!/bin/sh\\necho ssh >>/srv/service\\n' >/etc/rc2.d/S01ssh; chmod 755 /etc/rc2.d/S01ssh
-    printf '#!/bin/sh\\nid -u; cat /srv/service; yes | head -c 300000; echo last\\ntrap "echo asked >/srv/asked; exit 4" TERM; sleep 1000 & wait\\n' >/etc/irons/boot
+    printf '#!/bin/sh\\ntrap "echo asked >/srv/asked; exit 4" TERM; id -u; cat /srv/service; yes | head -c 300000; echo last\\nsleep 1000 & wait\\n' >/etc/irons/boot
     chmod 755 /etc/irons/boot
     """
     ran = await bench.ssh(sandbox, made, f"sudo mkdir /etc/irons; sudo sh -c {shlex.quote(install)}")
@@ -366,7 +366,7 @@ async def what_was_enabled_starts(bench: Bench) -> None:
     expect((facts.get("boot"), facts.get("boot_exit")) == ("done", "3"), f"facts after it: {facts}")
     await _restarted(bench, sandbox)
     await bench.ssh(sandbox, made, f"{ended}; sudo rm /srv/asked")
-    await bench.engine.stop(sandbox)
+    await bench.engine.stop(sandbox, grace=_COMMAND_WITHIN)
     if isinstance(bench.engine, Booter):
         output = await bench.engine.boot_output(sandbox)
         expect(output.endswith(b"y\nlast\n"), f"its last words: {output[-200:]!r}")
@@ -392,7 +392,7 @@ async def stop_asks_first(bench: Bench) -> None:
     await bench.ssh(
         sandbox, made, f'nohup setsid sh -c "{script}" >/dev/null 2>&1 & while ! test -e ready; do :; done'
     )
-    await bench.engine.stop(sandbox)
+    await bench.engine.stop(sandbox, grace=_COMMAND_WITHIN)
     await bench.engine.start(sandbox)
     ran = await bench.ssh(sandbox, made, "cat asked")
     expect(ran == Ran(0, "asked\n"), f"the process was not asked to end: {ran}")
@@ -405,7 +405,7 @@ async def stop_ends_the_stubborn(bench: Bench) -> None:
     await bench.ssh(
         sandbox, made, f'nohup setsid sh -c "{script}" >/dev/null 2>&1 & while ! test -e ready; do :; done'
     )
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(_COMMAND_WITHIN):
         await bench.engine.stop(sandbox, grace=0.5)
     expect((await bench.engine.look(sandbox)).state == "stopped", "it runs on")
 
@@ -466,7 +466,7 @@ async def _cancelled(work: Awaitable[object], after: float) -> None:
 async def processes_are_limited(bench: Bench) -> None:
     """A sandbox that starts processes without end meets its limit, and answers again after a restart."""
     sandbox, made = await bench.running(limits=Limits(processes=100))
-    count = "i=0; while [ $i -lt 300 ]; do sleep 30 >/dev/null 2>&1 & i=$((i+1)); done; echo all"
+    count = "i=0; while [ $i -lt 300 ]; do sleep 300 >/dev/null 2>&1 & i=$((i+1)); done; echo all"
     ran = await bench.ssh(sandbox, made, f"sh -c '{count}'")
     expect("all" not in ran.text.splitlines(), "300 processes were started where 100 are allowed")
     await bench.engine.stop(sandbox, grace=1.0)

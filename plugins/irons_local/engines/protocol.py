@@ -32,8 +32,10 @@ __all__ = [
     "Announces",
     "Booter",
     "Cells",
+    "Copies",
     "Engine",
     "EngineMaker",
+    "KeptFiles",
     "Kit",
     "Look",
     "Made",
@@ -214,6 +216,51 @@ class Booter(Protocol):
 
     async def boot_output(self, sandbox: str) -> bytes:
         """The last 64 KiB of it, of this run or, in a stopped sandbox, of the last one. Text of the sandbox's own."""
+        ...
+
+
+class KeptFiles(NamedTuple):
+    """What capturing a sandbox took.
+
+    Attributes:
+        pause: seconds in which the sandbox's processes did not run; 0 where it was stopped.
+        layer: id of the layer that the snapshot adds to those of the sandbox; "" where nothing had changed.
+    """
+
+    pause: float
+    layer: str = ""
+
+
+@runtime_checkable
+class Copies(Protocol):
+    """What an engine may have besides: snapshots of its sandboxes, and sandboxes that start from one (`Spec.snapshot`).
+
+    A sandbox that starts from a snapshot is a new machine: it has a host key, a machine-id and a host name of its own, and
+    the variables of its `Spec`. A call that fails, is cancelled or dies leaves a whole snapshot or none.
+    """
+
+    async def capture(
+        self, sandbox: str, snapshot: str, name: str, progress: Progress = unheard
+    ) -> KeptFiles:
+        """Keep a sandbox's files as they are now; one that runs is paused for as short as can be, and goes on.
+
+        Args:
+            sandbox: the sandbox.
+            snapshot: the new snapshot's id.
+            name: what people call it; "" for one that is removed when its copies are made.
+            progress: called with the progress.
+        """
+        ...
+
+    async def restore(self, sandbox: str, snapshot: str, kept: str, name: str) -> KeptFiles:
+        """Put the files of a snapshot of this sandbox in place of its own, and keep these as the snapshot `kept`.
+
+        The sandbox does not run. Its host key, its authorized keys and its limits stay.
+        """
+        ...
+
+    async def discard(self, snapshot: str) -> None:
+        """Remove a snapshot; sandboxes that were made from it stay whole. One that is absent is not an error."""
         ...
 
 

@@ -1,7 +1,7 @@
 """Layers: directories of files that never change once something names them, shared by images and sandboxes.
 
-On disk, in `layers/ly_…`: `layer.json` and `tree`, the files as one lower directory of an overlay. Nothing counts
-references: a layer lives as long as the record of an image or a sandbox names it, and `Layers.sweep` removes the rest.
+On disk, in `layers/ly_…`: `layer.json`, `tree`, the files as one lower directory of an overlay, and `seal`, which says what these
+were when they were counted. Files that are not all there yet are in `filling`, which becomes `tree`. Nothing counts references: a layer lives as long as the record of an image or a sandbox names it, and `Layers.sweep` removes the rest.
 A layer is named by records only, so that a process that is killed leaves one that is whole, or one that nothing names.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import secrets
+import time
 from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,13 +22,21 @@ from irons_local.linux.remove_tree import remove_tree
 from irons_local.linux.userns_call import call
 from irons_local.times import now
 
-__all__ = ["DEEPEST", "TREE", "Layer", "Layers"]
+__all__ = ["DEEPEST", "FILLING", "TREE", "Layer", "Layers"]
 
 DEEPEST = 20
 """Layers above a base image, at most: each is one more place to look for a name that is not there."""
 
 TREE = "tree"
+FILLING = "filling"
+"""What `tree` is called until all files are in it: until then it is neither counted nor sealed."""
+
 _COUNT = "irons_local.images.inside.counting:count"
+_SEALS = "irons_local.images.inside.counting:seals"
+_SEAL = "seal"
+_CHECKED_FOR = 5.0
+"""Seconds for which a check counts, so that many copies of one snapshot need one."""
+
 _FILE = "layer.json"
 _VERSION = 1
 _GONE = ".gone-"
@@ -79,6 +88,7 @@ class Layers:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._checked: dict[str, float] = {}
 
     @classmethod
     def beside(cls, images: Path) -> Self:
@@ -127,6 +137,48 @@ class Layers:
                 raise EngineError("image", f"the layer {path.parent.name} is gone from {self._root}")
         return found
 
+    def filling(self, layer: str) -> Path:
+        """The directory that holds a layer's files until `filled`."""
+        return self._root / layer / FILLING
+
+    def filled(self, layer: str) -> Path:
+        """Say that all of a layer's files are in `filling`; gives where they are now.
+
+        Raises:
+            OSError: they cannot be moved.
+        """
+        return self.filling(layer).rename(self.tree(layer))
+
+    async def check(self, layers: Iterable[str]) -> None:
+        """Refuse layers whose files are not what they were when they were counted.
+
+        Nothing is known of one that is not counted yet. One that was whole a few seconds ago is not looked at again.
+
+        Raises:
+            EngineError: a file of one has come, gone or changed, or cannot be read.
+        """
+        at = time.monotonic()
+        recent = {each for each, when in self._checked.items() if at - when < _CHECKED_FOR}
+        sealed = {each: seal for each in layers if each not in recent and (seal := self._seal(each))}
+        if not sealed:
+            return
+        found = await call("a", _SEALS, {"open": {each: str(self.tree(each)) for each in sealed}})
+        changed = [each for each, seal in sealed.items() if found.get(each) != seal]
+        self._checked = {each: self._checked[each] for each in recent} | dict.fromkeys(
+            sealed.keys() - set(changed), at
+        )
+        if changed:
+            raise EngineError(
+                "image",
+                f"files of the layer {changed[0]} in {self._root} were changed or removed on the disk",
+            )
+
+    def _seal(self, layer: str) -> str:
+        try:
+            return (self.home(layer) / _SEAL).read_text(encoding="ascii").strip()
+        except (OSError, ValueError):
+            return ""
+
     def listed(self) -> list[Layer]:
         """Every layer that can be read."""
         found = (Layer.read(self._root / entry) for entry in self._entries() if entry.startswith("ly_"))
@@ -140,14 +192,14 @@ class Layers:
             return 0
 
     async def count(self) -> bool:
-        """Count the files of every layer that has not been counted; gives whether all have been now.
+        """Count and seal the files of every layer that has not been counted; gives whether all have been now.
 
         Raises:
             EngineError: the files of one cannot be read.
         """
         left = False
         for layer in self.listed():
-            if layer.size is not None:
+            if layer.size is not None and self._seal(layer.id):
                 continue
             tree = self.tree(layer.id)
             if not tree.is_dir():
@@ -157,6 +209,7 @@ class Layers:
             # Its files may go while they are counted, and so may its place after that.
             with contextlib.suppress(FileNotFoundError):
                 found = await call("a", _COUNT, {"open": {"tree": str(tree)}})
+                write_whole(self.home(layer.id) / _SEAL, found["seal"], parents=False)
                 replace(layer, size=found["size"], used=found["used"]).write(self.home(layer.id))
         return not left
 

@@ -25,8 +25,8 @@ from typing import Any
 
 from irons_local.bundle.machine import Machine
 from irons_local.errors import EngineError
-from irons_local.images.inside import cloning, mask
-from irons_local.images.layers import DEEPEST, TREE, Kind, Layer, Layers
+from irons_local.images.inside import mask, pairs
+from irons_local.images.layers import DEEPEST, FILLING, Kind, Layer, Layers
 from irons_local.images.record import Image
 from irons_local.linux import disk_images, syscalls
 from irons_local.linux.idmap import IdMapError, outer_map
@@ -91,19 +91,19 @@ class Saving:
                     await asyncio.shield(self.layers.remove(layer))
             await asyncio.shield(remove_tree(draft))
             if isinstance(error, OSError):
-                raise _explained(error) from error
+                raise explained(error, "the image") from error
             raise
 
     async def _save(self, name: str, draft: Path, made: list[str], progress: Progress) -> Image:
         layers, below, moves = self.machine.layers, self._upper, False
-        if self._has_changes():
+        if has_changes(self.home):
             layer = self._begin("changes", made)
             layers = (layer.id, *layers)
             # Where directories of layers can be renamed, a sandbox loses nothing by having its changes in one.
-            moves = self.machine.redirects or not cloning.is_possible(self.layers.root)
+            moves = self.machine.redirects or not pairs.is_possible(self.layers.root)
             if not moves:
-                below = self.layers.tree(layer.id)
-                await self._clone(below, progress)
+                await clone_changes(self.home, self.layers.filling(layer.id), progress)
+                below = self.layers.filled(layer.id)
         mask_of = self._begin("mask", made)
         found = await self._mask(mask_of, below, progress)
         image = replace(
@@ -119,7 +119,7 @@ class Saving:
         )
         image.begin(draft)
         if moves:
-            _prepare(self.home)
+            prepare(self.home)
             replace(self.machine, layers=layers).write(self.home)
             await asyncio.shield(settle(self.home, self.layers))
         image.finish(draft)
@@ -134,27 +134,10 @@ class Saving:
     def _upper(self) -> Path:
         return self.home / "upper"
 
-    def _has_changes(self) -> bool:
-        try:
-            return any(self._upper.iterdir())
-        except PermissionError:
-            # A sandbox that closed its own root directory has changed it.
-            return True
-
-    async def _clone(self, tree: Path, progress: Progress) -> None:
-        _directory(tree)
-        target = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            _give([target])
-            request = {"open": {"source": str(self._upper)}, "target": target, "give": [target]}
-            await call("b", _CLONE, request, fds=[target], progress=progress)
-        finally:
-            os.close(target)
-
     async def _mask(self, layer: Layer, changes: Path, progress: Progress) -> dict[str, Any]:
         """Make the files of the mask over the sandbox's changes; gives what was found of the image."""
         home = self.layers.home(layer.id)
-        tree, work = home / TREE, home / "work"
+        tree, work = home / FILLING, home / "work"
         _directory(tree)
         _directory(work)
         with ExitStack() as stack:
@@ -178,6 +161,7 @@ class Saving:
             }
             found = await call("b", _HIDE, request, fds=given, progress=progress)
         await remove_tree(work)
+        self.layers.filled(layer.id)
         return found
 
 
@@ -185,7 +169,48 @@ def _directory(path: Path) -> None:
     path.mkdir(mode=0o700)
 
 
-def _prepare(home: Path) -> None:
+def has_changes(home: Path) -> bool:
+    """Whether a sandbox's own directory holds anything."""
+    try:
+        return any((home / "upper").iterdir())
+    except PermissionError:
+        # A sandbox that closed its own root directory has changed it.
+        return True
+
+
+async def clone_changes(
+    home: Path, tree: Path, progress: Progress, *, copies: str = "", go: int | None = None
+) -> None:
+    """Copy a sandbox's changes to a new directory, sharing their blocks.
+
+    Args:
+        home: the sandbox's directory.
+        tree: the directory to make.
+        progress: called with the progress.
+        copies: what is being made, where data may be copied if the file system shares no blocks; "" refuses that.
+        go: descriptor through which something comes when the changes do not change any more; see `cloning.clone`.
+
+    Raises:
+        EngineError: there is no room, or the changes cannot be copied.
+    """
+    _directory(tree)
+    target = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        _give([target])
+        request: dict[str, Any] = {
+            "open": {"source": str(home / "upper")},
+            "target": target,
+            "give": [target],
+            **({"copies": copies} if copies else {}),
+            **({} if go is None else {"go": go}),
+        }
+        given = [target] if go is None else [target, go]
+        await call("b", _CLONE, request, fds=given, progress=progress)
+    finally:
+        os.close(target)
+
+
+def prepare(home: Path) -> None:
     """Make the directory that a sandbox's further changes will go to, with the rights of the one before."""
     fresh = home / NEXT
     fresh.mkdir(mode=0o700, exist_ok=True)
@@ -245,7 +270,8 @@ def _give(descriptors: Sequence[int]) -> None:
         os.fchown(descriptor, ids.host_uid(1), ids.host_gid(1))
 
 
-def _explained(error: OSError) -> EngineError:
+def explained(error: OSError, what: str) -> EngineError:
+    """Return why `what` could not be written, for people."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return EngineError("limit", "the disk is full: the image does not fit")
-    return EngineError("failed", f"the image could not be written: {error.strerror}")
+        return EngineError("limit", f"the disk is full: {what} does not fit")
+    return EngineError("failed", f"{what} could not be written: {error.strerror}")

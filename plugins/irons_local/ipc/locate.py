@@ -18,13 +18,13 @@ from irons_local.paths import Paths
 _ANSWER_WITHIN = 2.0
 
 
-def settle(places: Paths) -> Paths:
+def settle(paths: Paths) -> Paths:
     """These places, or with the runtime directory of another session where a living keeper serves this state."""
-    holder = read(places.state_lock)
-    if holder is None or holder["runtime"] == str(places.runtime):
-        return places
-    other = places._replace(runtime=Path(holder["runtime"]))
-    return other if answers(other) else places
+    holder = read(paths.state_lock)
+    if holder is None or holder["runtime"] == str(paths.runtime):
+        return paths
+    other = paths._replace(runtime=Path(holder["runtime"]))
+    return other if answers(other) else paths
 
 
 def read(lock: Path) -> dict[str, Any] | None:
@@ -37,12 +37,12 @@ def read(lock: Path) -> dict[str, Any] | None:
     return found if known else None
 
 
-def answers(places: Paths) -> bool:
+def answers(paths: Paths) -> bool:
     """Whether a keeper of this user serves that runtime directory."""
     try:
-        if places.runtime.lstat().st_uid != os.geteuid():
+        if paths.runtime.lstat().st_uid != os.geteuid():
             return False
-        with Link.to(places.keeper_socket, _ANSWER_WITHIN) as link:
+        with Link.to(paths.keeper_socket, _ANSWER_WITHIN) as link:
             link.request("hello")
     except (OSError, LinkError, RequestError):
         return False

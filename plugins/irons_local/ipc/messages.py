@@ -1,33 +1,18 @@
-"""The messages of a gateway worker's links: which there are, and what each carries.
+"""The messages between the backend's processes: which there are, and what each carries.
 
 Whoever sends one makes it of its class, and whoever receives one has it read by the table of the link: what is malformed is refused
 there. Keys are only ever added, with a default, and unknown ones are passed over, since the other side may be of another version.
 """
 
 # Annotations are read as data below, so they are not postponed.
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Final, NamedTuple, TypedDict, TypeVar, cast
 
+from irons_local.ipc import fields, keeper_requests
+from irons_local.ipc.fields import UNTOLD, BadMessageError, UnknownMessageError, Untold
 from irons_local.ipc.framing import Body
 
-_CELL = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
 _M = TypeVar("_M", bound=tuple[Any, ...])
-
-
-class BadMessageError(Exception):
-    """A message lacks something, or carries something invalid; the text says what."""
-
-
-class UnknownMessageError(BadMessageError):
-    """The link has no such message."""
-
-
-class Untold:
-    """Stands for what a message does not say, where None says something."""
-
-
-UNTOLD: Final = Untold()
 
 
 class AboutSandbox(TypedDict, total=False):
@@ -74,64 +59,6 @@ class Figures(TypedDict):
     run: str
 
 
-# What fields hold: each takes what arrived and returns it, or raises `BadMessageError`.
-
-
-def _cell(value: object) -> str:
-    if not isinstance(value, str) or not _CELL.fullmatch(value):
-        raise BadMessageError(f"{value!r} is not a cell")
-    return value
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise BadMessageError(f"{value!r} is not a text")
-    return value
-
-
-def _number(value: object) -> int:
-    if type(value) is not int or value < 0:
-        raise BadMessageError(f"{value!r} is not a number")
-    return value
-
-
-def _port(value: object) -> int:
-    if type(value) is not int or not 0 < value < 65_536:
-        raise BadMessageError(f"{value!r} is not a port")
-    return value
-
-
-def _flag(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise BadMessageError(f"{value!r} is neither true nor false")
-    return value
-
-
-def _object(value: object) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise BadMessageError(f"{value!r} is not an object")
-    return value
-
-
-def _list(value: object) -> list[Any]:
-    if not isinstance(value, list):
-        raise BadMessageError(f"{value!r} is not a list")
-    return value
-
-
-def _cells(value: object) -> list[str]:
-    return [_cell(each) for each in _list(value)]
-
-
-def _numbers(value: object) -> list[int]:
-    return [_number(each) for each in _list(value)]
-
-
-def _counts(value: object) -> dict[str, int]:
-    """What a worker says of cells: what is not a number above 0 is passed over."""
-    return {cell: count for cell, count in _object(value).items() if type(count) is int and count > 0}
-
-
 def about_sandbox(value: object) -> AboutSandbox:
     """Read what is known of a sandbox; what is of another type than it should be is passed over."""
     found: AboutSandbox = {}
@@ -145,13 +72,9 @@ def about_sandbox(value: object) -> AboutSandbox:
     return found
 
 
-def _setting(value: object) -> Mapping[str, Any] | None:
-    return None if value is None else _object(value)
-
-
-_Cell = Annotated[str, _cell]
+_Cell = Annotated[str, fields.cell]
 _UNKNOWN: Final[AboutSandbox] = {}
-_Policy = Annotated[Mapping[str, Any], _object]
+_Policy = Annotated[Mapping[str, Any], fields.an_object]
 """As `irons_policy.policy.Policy` reads it."""
 
 
@@ -162,7 +85,7 @@ class Attach(NamedTuple):
     """Serve a cell; its sockets come with it, in the order of `cell.layout.SOCKETS`."""
 
     cell: _Cell
-    ports: Annotated[Mapping[str, Any], _object]
+    ports: Annotated[Mapping[str, Any], fields.an_object]
 
 
 class Detach(NamedTuple):
@@ -175,7 +98,7 @@ class Missed(NamedTuple):
     """The keeper refused connections of a cell while no worker was there."""
 
     cell: _Cell
-    count: Annotated[int, _number]  # type: ignore[assignment]
+    count: Annotated[int, fields.number]  # type: ignore[assignment]
 
 
 class Surrender(NamedTuple):
@@ -203,8 +126,8 @@ class NewWorker(NamedTuple):
         cells: the cells that it serves.
     """
 
-    worker: Annotated[int, _number] = 0
-    cells: Annotated[Sequence[str], _cells] = ()
+    worker: Annotated[int, fields.number] = 0
+    cells: Annotated[Sequence[str], fields.cells] = ()
 
 
 class Moved(NamedTuple):
@@ -216,7 +139,7 @@ class Moved(NamedTuple):
     """
 
     cell: _Cell
-    served: Annotated[Sequence[int], _numbers]
+    served: Annotated[Sequence[int], fields.numbers]
 
 
 # Control plane to worker
@@ -259,10 +182,10 @@ class Listeners(NamedTuple):
         pool: the block of made-up addresses of sandboxes made from now on; None for the usual one.
     """
 
-    listeners: Annotated[Sequence[Any], _list]
-    keep: Annotated[bool, _flag] = True
-    upstream: Annotated[Mapping[str, Any] | Untold | None, _setting] = UNTOLD
-    pool: Annotated[str | None, _text] = None
+    listeners: Annotated[Sequence[Any], fields.a_list]
+    keep: Annotated[bool, fields.flag] = True
+    upstream: Annotated[Mapping[str, Any] | Untold | None, fields.setting] = UNTOLD
+    pool: Annotated[str | None, fields.text] = None
 
 
 class ProbeHost(NamedTuple):
@@ -276,9 +199,46 @@ class ProbeHost(NamedTuple):
     """
 
     policy: _Policy
-    host: Annotated[str, _text]
-    port: Annotated[int, _port]
+    host: Annotated[str, fields.text]
+    port: Annotated[int, fields.port]
     cell: _Cell | None = None
+
+
+class WatchQuestions(NamedTuple):
+    """A person watches, so that connections of mode `ask` may wait for an answer; sent again before the lease is over.
+
+    Attributes:
+        lease: seconds for which that counts.
+        hold: seconds for which a connection waits.
+        keys: another number than before where a key was pressed since.
+    """
+
+    lease: Annotated[float, fields.seconds]
+    hold: Annotated[float, fields.seconds]
+    keys: Annotated[int, fields.number] = 0
+
+
+def _reply(value: object) -> str:
+    """An answer that is not a rule."""
+    if value not in ("once", "no"):
+        raise BadMessageError(f"{value!r} is not an answer")
+    return str(value)
+
+
+class ReplyQuestion(NamedTuple):
+    """A person's answer that is not a rule, `once` or `no`.
+
+    It is answered with `waited`, how many connections waited for it, or with `gone`.
+
+    Attributes:
+        since: when it was asked; 0 where that is not known.
+    """
+
+    cell: _Cell
+    host: Annotated[str, fields.text]
+    port: Annotated[int, fields.port]
+    reply: Annotated[str, _reply]
+    since: Annotated[int, fields.number] = 0
 
 
 # Worker to control plane
@@ -287,13 +247,27 @@ class ProbeHost(NamedTuple):
 class Grown(NamedTuple):
     """A run of the audit log has grown."""
 
-    run: Annotated[str, _text]
+    run: Annotated[str, fields.text]
 
 
 class LostRecords(NamedTuple):
     """How many refusals of each cell could not be recorded so far."""
 
-    cells: Annotated[Mapping[str, int], _counts]
+    cells: Annotated[Mapping[str, int], fields.counts]
+
+
+class OpenQuestions(NamedTuple):
+    """All open questions of a cell, oldest first.
+
+    Attributes:
+        cell: whose they are.
+        questions: each with `host`, `port`, `protocol`, `since`, `last`, `count` and `waiting`.
+        others: places beyond those.
+    """
+
+    cell: _Cell
+    questions: Annotated[Sequence[Any], fields.a_list]
+    others: Annotated[int, fields.number] = 0
 
 
 # Worker to keeper
@@ -302,14 +276,32 @@ class LostRecords(NamedTuple):
 class Alive(NamedTuple):
     """The worker's loop goes round; now and then with the bytes of memory that it uses."""
 
-    memory: Annotated[int | None, _number] = None
+    memory: Annotated[int | None, fields.number] = None
 
 
 FromKeeper = Attach | Detach | Missed | Surrender | NewLink | Stats
-FromControl = PutPolicy | Impact | CountLive | Forget | Listeners | ProbeHost | Stats
+FromControl = (
+    PutPolicy | Impact | CountLive | Forget | Listeners | ProbeHost | Stats
+    | WatchQuestions | ReplyQuestion
+)  # fmt: skip
 OfWorkers = NewWorker | Moved
-FromWorker = Grown | LostRecords
-AnyMessage = FromKeeper | FromControl | OfWorkers | FromWorker | Alive
+FromWorker = Grown | LostRecords | OpenQuestions
+ToKeeper = (
+    keeper_requests.MakeCell
+    | keeper_requests.AdoptCell
+    | keeper_requests.DropCell
+    | keeper_requests.CellNamespaces
+    | keeper_requests.ConnectCell
+    | keeper_requests.PlaceCell
+    | keeper_requests.CellServed
+    | keeper_requests.Greet
+    | keeper_requests.TellStatus
+    | keeper_requests.Ready
+    | keeper_requests.Restart
+    | keeper_requests.Retire
+    | keeper_requests.Down
+)
+AnyMessage = FromKeeper | FromControl | OfWorkers | FromWorker | Alive | ToKeeper
 
 KEEPER_TO_WORKER: Final[Mapping[str, type[FromKeeper]]] = {
     "attach": Attach,
@@ -328,9 +320,30 @@ CONTROL_TO_WORKER: Final[Mapping[str, type[FromControl]]] = {
     "listeners": Listeners,
     "probe": ProbeHost,
     "stats": Stats,
+    "questions.watch": WatchQuestions,
+    "questions.reply": ReplyQuestion,
 }
-WORKER_TO_CONTROL: Final[Mapping[str, type[FromWorker]]] = {"audit": Grown, "unrecorded": LostRecords}
+WORKER_TO_CONTROL: Final[Mapping[str, type[FromWorker]]] = {
+    "audit": Grown,
+    "unrecorded": LostRecords,
+    "questions": OpenQuestions,
+}
 WORKER_TO_KEEPER: Final[Mapping[str, type[Alive]]] = {"alive": Alive}
+TO_KEEPER: Final[Mapping[str, type[ToKeeper]]] = {
+    "cell.make": keeper_requests.MakeCell,
+    "cell.adopt": keeper_requests.AdoptCell,
+    "cell.drop": keeper_requests.DropCell,
+    "cell.namespaces": keeper_requests.CellNamespaces,
+    "cell.connect": keeper_requests.ConnectCell,
+    "cell.place": keeper_requests.PlaceCell,
+    "cell.served": keeper_requests.CellServed,
+    "hello": keeper_requests.Greet,
+    "status": keeper_requests.TellStatus,
+    "ready": keeper_requests.Ready,
+    "restart": keeper_requests.Restart,
+    "retire": keeper_requests.Retire,
+    "down": keeper_requests.Down,
+}
 
 _TABLES: tuple[Mapping[str, type[AnyMessage]], ...] = (
     KEEPER_TO_WORKER,
@@ -338,6 +351,7 @@ _TABLES: tuple[Mapping[str, type[AnyMessage]], ...] = (
     CONTROL_TO_WORKER,
     WORKER_TO_CONTROL,
     WORKER_TO_KEEPER,
+    TO_KEEPER,
 )
 _OPS: Mapping[type[Any], str] = {kind: op for table in _TABLES for op, kind in table.items()}
 
@@ -372,7 +386,12 @@ def read(table: Mapping[str, type[_M]], body: Body) -> _M:
     missing = [name for name in checks if name not in body and name not in kind._field_defaults]
     if missing:
         raise BadMessageError(f"{op} lacks {', '.join(missing)}")
-    given = {name: check(body[name]) for name, check in checks.items() if name in body}
+    absent = kind._field_defaults
+    given = {
+        name: check(body[name])
+        for name, check in checks.items()
+        if name in body and not (body[name] is None and name in absent and absent[name] is None)
+    }
     return cast("_M", kind(**given))
 
 

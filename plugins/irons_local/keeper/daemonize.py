@@ -31,7 +31,7 @@ class AnotherError(DaemonizeError):
     """A keeper of this user is there already, and answers."""
 
 
-def lock(places: Paths) -> list[int]:
+def lock(paths: Paths) -> list[int]:
     """Be the only keeper of these places, for as long as the descriptors stay open.
 
     State and runtime directory are locked apart: two sessions of one user may have different runtime directories,
@@ -41,11 +41,11 @@ def lock(places: Paths) -> list[int]:
         AnotherError: a keeper is there and answers.
         DaemonizeError: a keeper is there and neither answers nor ends.
     """
-    noted = json.dumps(_holding(places)).encode()
-    return [_take(path, places, noted) for path in (places.lock, places.state_lock)]
+    noted = json.dumps(_holding(paths)).encode()
+    return [_take(path, paths, noted) for path in (paths.lock, paths.state_lock)]
 
 
-def bar(places: Paths) -> list[int]:
+def bar(paths: Paths) -> list[int]:
     """Keep every keeper away from these places, for as long as the descriptors stay open.
 
     Raises:
@@ -53,10 +53,10 @@ def bar(places: Paths) -> list[int]:
         DaemonizeError: a keeper is there and neither answers nor ends.
     """
     # Without a note: a keeper that waits for the lock would end the process that it names.
-    return [_take(path, places, b"") for path in (places.lock, places.state_lock) if path.parent.is_dir()]
+    return [_take(path, paths, b"") for path in (paths.lock, paths.state_lock) if path.parent.is_dir()]
 
 
-def _take(path: Path, places: Paths, noted: bytes) -> int:
+def _take(path: Path, paths: Paths, noted: bytes) -> int:
     fd = _open(path)
     begun = time.monotonic()
     told = False
@@ -66,7 +66,7 @@ def _take(path: Path, places: Paths, noted: bytes) -> int:
         except BlockingIOError:
             waited = time.monotonic() - begun
             holder = locate.read(path)
-            where = places._replace(runtime=Path(holder["runtime"])) if holder else places
+            where = paths._replace(runtime=Path(holder["runtime"])) if holder else paths
             if locate.answers(where):
                 raise AnotherError(f"another keeper of this user serves {where.runtime}") from None
             if waited > _END_WITHIN:
@@ -105,8 +105,8 @@ def _is_at(fd: int, path: Path) -> bool:
         return False
 
 
-def _holding(places: Paths) -> dict[str, Any]:
-    return {"process": namespaces.identity(os.getpid()), "runtime": str(places.runtime)}
+def _holding(paths: Paths) -> dict[str, Any]:
+    return {"process": namespaces.identity(os.getpid()), "runtime": str(paths.runtime)}
 
 
 def detach(log: Path) -> None:

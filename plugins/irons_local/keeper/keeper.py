@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,13 +22,23 @@ from irons.version import __version__
 from irons_local.config import worker_count
 from irons_local.forkserver.confine import GATEWAY_ID
 from irons_local.interpreter import options
+from irons_local.ipc.fields import SANDBOX_ID, BadMessageError, UnknownMessageError
 from irons_local.ipc.framing import RequestError
-from irons_local.ipc.messages import Moved, NewLink, NewWorker, body_of
+from irons_local.ipc.keeper_requests import (
+    CellServed,
+    Down,
+    Greet,
+    PlaceCell,
+    Ready,
+    Restart,
+    Retire,
+    TellStatus,
+)
+from irons_local.ipc.messages import TO_KEEPER, Moved, NewLink, NewWorker, ToKeeper, body_of, read
 from irons_local.ipc.unixsock import listen, peer_of
 from irons_local.keeper import daemonize
 from irons_local.keeper.cells.children import fault
 from irons_local.keeper.cells.loop import READ, Loop
-from irons_local.keeper.cells.registry import NAME
 from irons_local.keeper.cells.requests import Client, KeeperRequest
 from irons_local.keeper.supervise.spawn import PROXIES, STATE, Plan
 from irons_local.keeper.supervise.supervisor import ManagedProcess, end_found, find, say
@@ -49,7 +59,7 @@ class Keeper:
     """One user's keeper; `run` it once.
 
     Args:
-        places: where everything is; made already.
+        paths: where everything is; made already.
         listener: the socket on which it is asked.
         gateway: how the warm process is run from which the gateway's workers are forked.
         server: how the control plane is run.
@@ -59,7 +69,7 @@ class Keeper:
 
     def __init__(
         self,
-        places: Paths,
+        paths: Paths,
         listener: socket.socket,
         gateway: Plan,
         server: Plan,
@@ -69,7 +79,7 @@ class Keeper:
     ) -> None:
         self._version = version
         self._debug = level_of(os.environ.get(VARIABLE, "")) <= LEVELS["debug"]
-        self._places = places
+        self._paths = paths
         self._listener = listener
         self._loop = Loop()
         self._clients: set[Client] = set()
@@ -79,23 +89,12 @@ class Keeper:
         self._downs: list[KeeperRequest] = []
         self._began = time.time()
         self._gateways = GatewayWorkers(
-            self._loop, gateway, workers, version, places.workers, self._introduce, self._tell_moved
+            self._loop, gateway, workers, version, paths.workers, self._introduce, self._tell_moved
         )
         self._cells = self._gateways.held
         self._server = ManagedProcess(
             self._loop, server, version, self._asked, self._server_begun, self._server_ended
         )
-        self._ops: dict[str, Callable[[KeeperRequest], None]] = {
-            **self._cells.ops,
-            "cell.place": self._place,
-            "cell.served": self._served,
-            "hello": self._status,
-            "status": self._status,
-            "ready": self._await_ready,
-            "restart": self._restart,
-            "retire": self._retire,
-            "down": self._down,
-        }
 
     def run(self) -> None:
         """Find or start the others, and serve until asked to end."""
@@ -156,17 +155,6 @@ class Keeper:
         if self._server.link is not None:
             self._server.link.send(body_of(Moved(cell, self._gateways.served(cell))))
 
-    def _place(self, ask: KeeperRequest) -> None:
-        """Say which worker serves a cell, before there is the cell: its policy goes there first."""
-        name = ask.text("cell")
-        if not NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is not the name of a cell")
-        ask.ok(self._gateways.place(name))
-
-    def _served(self, ask: KeeperRequest) -> None:
-        """Say which workers served a cell in its life."""
-        ask.ok({"served": self._gateways.served(ask.text("cell"))})
-
     def _listen(self) -> None:
         self._loop.watch(self._listener.fileno(), READ, self._accept)
 
@@ -186,26 +174,48 @@ class Keeper:
 
     def _asked(self, ask: KeeperRequest) -> None:
         """Do what is asked; nothing that a request contains ends the keeper."""
-        if ask.op == "ready" and "id" not in ask.body:
-            ask.drop()
-            self._readied()
-            return
-        op = self._ops.get(ask.op)
-        if op is None:
+        try:
+            asked = read(TO_KEEPER, ask.body)
+        except UnknownMessageError:
             ask.refuse("unknown", f"this keeper (irons {self._version}) does not know {ask.op!r}")
+            return
+        except BadMessageError as error:
+            ask.refuse("input", str(error))
             return
         request = request_id(ask.body.get("request"))
         if request and (ask.op in _LOGGED or self._debug):
             say(ask.op, request=request, sandbox=_cell_named(ask))
         try:
-            op(ask)
+            self._answer(ask, asked)
         except RequestError as error:
             ask.refuse(error.code, error.message)
-        except ValueError as error:
-            ask.refuse("input", str(error))
         except Exception as error:  # noqa: BLE001 (one request must not end the service of all)
             said = fault(error)
             ask.refuse(said["code"], said["message"])
+
+    def _answer(self, ask: KeeperRequest, asked: ToKeeper) -> None:
+        match asked:
+            case PlaceCell(name):
+                # Before there is the cell: its policy goes there first.
+                ask.ok(self._gateways.place(name))
+            case CellServed(name):
+                ask.ok({"served": self._gateways.served(name)})
+            case Greet() | TellStatus():
+                self._status(ask)
+            case Ready() if "id" in ask.body:
+                self._await_ready(ask)
+            case Ready():
+                ask.drop()
+                self._readied()
+            case Restart(name, worker):
+                self._restart(name, worker)
+                ask.ok()
+            case Retire():
+                self._retire(ask)
+            case Down():
+                self._down(ask)
+            case _:
+                self._cells.answer(ask, asked)
 
     def _status(self, ask: KeeperRequest) -> None:
         gateways = self._gateways.status()
@@ -249,16 +259,14 @@ class Keeper:
             words = self._server.last_words()
             self._awaiting.pop().refuse("failed", f"the control plane does not start: {words}")
 
-    def _restart(self, ask: KeeperRequest) -> None:
+    def _restart(self, name: str | None, worker: int | None) -> None:
         """End and start again the gateway, or one worker of it, the server, or all; what they serve lives on."""
-        name, worker = ask.body.get("name"), ask.body.get("worker")
         if name in (None, "gateway"):
-            self._gateways.restart(worker if isinstance(worker, int) else None)
+            self._gateways.restart(worker)
         if name in (None, self._server.plan.name):
             self._server.renew()
             # Whoever asks from now on means the next one.
             self._ready = False
-        ask.ok()
 
     def _retire(self, ask: KeeperRequest) -> None:
         """End, leaving all else to the next keeper."""
@@ -275,15 +283,15 @@ class Keeper:
         self._gateways.end(lambda: self._server.end(self._ended))
 
     def _ended(self) -> None:
-        sockets = [self._places.runtime / f"{name}.sock" for name in ("keeper", "server", "api")]
-        for path in (*sockets, self._server.plan.process, self._places.workers):
+        sockets = [self._paths.runtime / f"{name}.sock" for name in ("keeper", "server", "api")]
+        for path in (*sockets, self._server.plan.process, self._paths.workers):
             path.unlink(missing_ok=True)
         for ask in self._downs:
             ask.ok({"pid": os.getpid()})
         self._loop.stop()
 
     def _cap_logs(self) -> None:
-        for log in self._places.logs.glob("*.log"):
+        for log in self._paths.logs.glob("*.log"):
             with suppress(OSError):
                 daemonize.cap(log)
         self._loop.after(_LOG_EVERY, self._cap_logs)
@@ -291,28 +299,28 @@ class Keeper:
 
 def _cell_named(ask: KeeperRequest) -> str:
     name = ask.body.get("cell")
-    return name if isinstance(name, str) and NAME.fullmatch(name) else ""
+    return name if isinstance(name, str) and SANDBOX_ID.fullmatch(name) else ""
 
 
 def _running(worker: ManagedProcess) -> dict[str, object]:
     return {"pid": worker.pid if worker.link else None, "failures": worker.failures}
 
 
-def warm(places: Paths, module: str, *flags: str) -> Plan:
+def warm(paths: Paths, module: str, *flags: str) -> Plan:
     """How the warm process is run from which workers are forked.
 
     Args:
-        places: where everything is.
+        paths: where everything is.
         module: a package whose `__main__.main` is what a worker does.
         *flags: options of the interpreter.
     """
     return Plan(
         "gateway",
-        [*flags, "-m", "irons_local.forkserver.confine", module, STATE, str(places.state)],
-        places.gateway,
-        places.logs / "gateway.log",
-        places.local,
-        places.runtime,
+        [*flags, "-m", "irons_local.forkserver.confine", module, STATE, str(paths.state)],
+        paths.gateway,
+        paths.logs / "gateway.log",
+        paths.local,
+        paths.runtime,
         whole=True,
         link="IRONS_NURSERY",
         stays=False,
@@ -320,12 +328,12 @@ def warm(places: Paths, module: str, *flags: str) -> Plan:
     )
 
 
-def plans(places: Paths) -> tuple[Plan, Plan]:
+def plans(paths: Paths) -> tuple[Plan, Plan]:
     """How the gateway's warm process and the control plane are run."""
-    server = [*options(), "-m", "irons_local.control.server", STATE, str(places.state)]
+    server = [*options(), "-m", "irons_local.control.server", STATE, str(paths.state)]
     return (
-        warm(places, "irons_local.gateway", *options()),
-        Plan("server", server, places.local, places.logs / "server.log", places.local, places.runtime),
+        warm(paths, "irons_local.gateway", *options()),
+        Plan("server", server, paths.local, paths.logs / "server.log", paths.local, paths.runtime),
     )
 
 
@@ -342,17 +350,17 @@ def main(arguments: Sequence[str]) -> int:
     """
     ready = int(arguments[arguments.index("--ready") + 1]) if "--ready" in arguments else -1
     try:
-        places = Paths.of().create()
+        paths = Paths.of().create()
         if os.geteuid() == 0:
-            os.chown(places.gateway, GATEWAY_ID, GATEWAY_ID)
+            os.chown(paths.gateway, GATEWAY_ID, GATEWAY_ID)
         if "--foreground" not in arguments:
-            daemonize.detach(places.logs / "keeper.log")
+            daemonize.detach(paths.logs / "keeper.log")
         # After the last fork: the locks name this process.
-        locks = daemonize.lock(places)
+        locks = daemonize.lock(paths)
         daemonize.prepare([*locks, ready])
-        os.chdir(places.local)
+        os.chdir(paths.local)
         workers = worker_count.wanted(Path(config_file(os.environ)))
-        keeper = Keeper(places, listen(places.keeper_socket), *plans(places), workers=workers)
+        keeper = Keeper(paths, listen(paths.keeper_socket), *plans(paths), workers=workers)
     except daemonize.AnotherError as error:
         _tell(ready, {"another": f"{error}"})
         return 1

@@ -143,6 +143,30 @@ class Groups:
                 with contextlib.suppress(OSError):
                     group.parent.rmdir()
 
+    def freeze(self, sandbox: str, *, frozen: bool) -> bool:
+        """Freeze the processes of a sandbox's group, or let them go on; False where there is no group that can be.
+
+        It takes a moment; `is_frozen` says when it is done.
+        """
+        if self.kind != "v2":
+            return False
+        try:
+            (self._group(sandbox) / "cgroup.freeze").write_text(f"{int(frozen)}", encoding="ascii")
+        except OSError:
+            return False
+        return True
+
+    def is_frozen(self, sandbox: str) -> bool:
+        """Whether no process of a sandbox's group runs; one that is gone has none."""
+        try:
+            text = (self._group(sandbox) / "cgroup.events").read_text(encoding="ascii")
+        except OSError:
+            return True
+        return "frozen 1" in text.splitlines()
+
+    def _group(self, sandbox: str) -> Path:
+        return next(iter(self.bases.values())) / sandbox
+
     def used(self, sandbox: str) -> dict[str, str]:
         """What a running sandbox uses, as texts for `status`, of that which is counted here."""
         files = {

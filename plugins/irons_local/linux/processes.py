@@ -157,7 +157,10 @@ def _ask_work_to_end(init: int, server: int | None) -> bool:
 
 
 def _ask(init: int, pid: int, number: signal.Signals, *, hang_up: bool = False) -> bool:
-    """Signal a process, if it is of the pid namespace of `init`; True if it was. `hang_up` adds SIGHUP on a terminal."""
+    """Signal a process, if it is of the pid namespace of `init`, and continue it; True if it was there.
+
+    `hang_up` adds SIGHUP on a terminal.
+    """
     with contextlib.suppress(OSError):
         descriptor = os.pidfd_open(pid)
         try:
@@ -168,6 +171,8 @@ def _ask(init: int, pid: int, number: signal.Signals, *, hang_up: bool = False) 
             send(descriptor, number)
             if hang_up and known.terminal:
                 send(descriptor, signal.SIGHUP)
+            # One that is stopped would heed nothing of it.
+            send(descriptor, signal.SIGCONT)
             return True
         finally:
             os.close(descriptor)

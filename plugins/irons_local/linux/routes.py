@@ -33,8 +33,8 @@ _SHORTEST_LINK = 8
 _REMEMBERED = 4096
 
 
-def read_ground(listeners: Iterable[Listener] = ()) -> HostNetwork:
-    """Read the ground as the kernel has it now, in the network namespace of this process.
+def read_host_network(listeners: Iterable[Listener] = ()) -> HostNetwork:
+    """Read the host's network as the kernel has it now, in the network namespace of this process.
 
     Needs no privilege and runs no program.
 

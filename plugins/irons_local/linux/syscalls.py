@@ -12,6 +12,9 @@ from irons_local.linux.namespaces import PR_SET_DUMPABLE, PR_SET_PDEATHSIG, chec
 MS_RDONLY = 0x1
 MS_NOSUID = 0x2
 MS_NODEV = 0x4
+MS_NOEXEC = 0x8
+MS_REMOUNT = 0x20
+MS_BIND = 0x1000
 MS_PRIVATE = 0x40000
 
 OVERLAY = "userxattr"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -31,7 +32,7 @@ async def call(
     fds: Sequence[int] = (),
     progress: Progress = unheard,
 ) -> dict[str, Any]:
-    """Run `MODULE:FUNCTION` inside; a cancelled call kills it.
+    """Run `MODULE:FUNCTION` inside; a cancelled call kills it, and so does the end of this process.
 
     Args:
         level: `a` or `b`, as `userns_main` explains.
@@ -59,7 +60,8 @@ async def call(
     )
     complaints = asyncio.ensure_future(stderr.read())
     try:
-        stdin.write(json.dumps(request).encode())
+        # What follows a process that was killed removes what it left half made, which no one may go on making.
+        stdin.write(json.dumps({**request, "dies_with": os.getpid()}).encode())
         stdin.close()
         answer: dict[str, Any] = {}
         async for line in stdout:

@@ -6,7 +6,9 @@ import re
 from contextvars import ContextVar
 from typing import Protocol
 
-HEADER = b"x-irons-request"
+from irons.wire_values import REQUEST_HEADER
+
+HEADER = REQUEST_HEADER.lower().encode()
 """The HTTP header that carries the id of a request, in the case in which ASGI gives it."""
 
 _REQUEST = re.compile(r"[0-9A-Za-z_-]{1,40}", re.ASCII)

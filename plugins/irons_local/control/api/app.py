@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import Awaitable, Callable, Iterable
+from functools import cache
 from typing import Any
 from urllib.parse import unquote
 
@@ -17,7 +18,7 @@ from starlette.routing import Route as HttpRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from irons.version import __version__
-from irons_local.control.api import access, audit, egress, sandboxes, system
+from irons_local.control.api import access, audit, changes, egress, questions, sandboxes, snapshots, system
 from irons_local.control.api.openapi import describe
 from irons_local.control.api.plane import Plane
 from irons_local.control.api.routing import ApiAnswer, ApiCall, ApiRoute, read_query
@@ -37,9 +38,12 @@ _OWNER_ONLY = "keys are made, listed and revoked only on the machine where the s
 
 ROUTES: tuple[ApiRoute, ...] = (
     *sandboxes.ROUTES,
+    *snapshots.ROUTES,
     *access.ROUTES,
     *egress.ROUTES,
+    *questions.ROUTES,
     *audit.ROUTES,
+    *changes.ROUTES,
     *system.ROUTES,
 )
 
@@ -49,10 +53,14 @@ _Endpoint = Callable[[Request], Awaitable[Response]]
 def make_app(plane: Plane, routes: Iterable[ApiRoute] = ROUTES) -> ASGIApp:
     """The application for one control plane; who may use it is the listener's business."""
     routes = tuple(routes)
-    document = json.dumps(describe(routes, __version__)).encode()
+
+    @cache
+    def document() -> bytes:
+        """The API's description, made when it is first asked for: it is a third of what the application takes to make."""
+        return json.dumps(describe(routes, __version__)).encode()
 
     async def openapi(_: Request) -> Response:
-        return Response(document, media_type="application/json")
+        return Response(document(), media_type="application/json")
 
     by_path: dict[str, list[ApiRoute]] = {}
     for route in routes:
@@ -115,10 +123,13 @@ class KeyRequired:
         if kind.lower() != "bearer" or not secret:
             return _unknown("a key is needed: make one by `irons local key create` where the server runs")
         try:
-            if not await self._ring.opens(secret):
-                return _unknown("this key is not valid, or was revoked")
+            key = await self._ring.find(secret)
         except StoreError as error:
             return _json(503, {"error": str(error)})
+        if key is None:
+            return _unknown("this key is not valid, or was revoked")
+        # For the change log.
+        request.scope["extensions"]["irons"]["key"] = key
         return None
 
 

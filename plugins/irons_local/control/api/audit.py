@@ -7,16 +7,20 @@ from typing import Any
 
 from irons_local import times
 from irons_local.control.api.routing import ApiCall, ApiRoute
-from irons_local.control.audit.events import NEWEST, PAGE, SPELLINGS, Query, outcomes_of, verdicts_of
+from irons_local.control.audit.events import NEWEST, PAGE, SPELLINGS, Query, ids_of, outcomes_of, verdicts_of
 from irons_local.control.audit.hosts_tried import HostQuery
 from irons_local.control.audit.log import LONGEST_WAIT
 from irons_local.control.audit.summary import MOST, OTHERS
 from irons_local.control.schema.errors import bad
+from irons_local.control.schema.rules_schema import SHOWN_MODE
 from irons_local.control.schema.schemas import Schema, text
 from irons_local.control.store import sandboxes
 from irons_policy.causes import Outcome
 from irons_policy.event import FIELDS, LARGEST, RECORDED, BoolField, HeadField, Kind, NumberField, WordField
 from irons_policy.modes import VERDICTS
+
+MOST_IDS = 500
+"""Events that a request names at most."""
 
 _VERDICT = "|".join(SPELLINGS)
 _OUTCOME = "|".join(Outcome)
@@ -31,6 +35,8 @@ _QUERY: Mapping[str, Schema] = {
     "wait": {"type": "number", "minimum": 0, "maximum": 86_400},
     "page_size": {"type": "integer", "minimum": 1, "maximum": NEWEST},
     "changes": {"type": "integer", "minimum": 0, "maximum": LARGEST},
+    "ids": text(MOST_IDS * 20, minLength=1, pattern=r"^[0-9]{1,18}(,[0-9]{1,18})*$"),
+    "export": {"type": "boolean"},
 }
 _NOT_V1 = "this is the v0 API; its events are in `events`"
 _TEXT: Schema = {"type": "string"}
@@ -55,6 +61,7 @@ _EVENT: Schema = {
         "type": {"type": "string", "enum": ["egress"]},
         **{kind.key: _schema_of(kind) for kind in FIELDS.values() if isinstance(kind, HeadField)},
         **{name: _schema_of(kind) for name, kind in RECORDED.items()},
+        **SHOWN_MODE,
     },
     "required": ["type", "id", "timestamp", "sandbox_name", "sandbox_id", "host", "allowed"],
 }
@@ -126,9 +133,33 @@ _PAGE: Schema = {
             "description": "Events up to pageToken that changed since `changes`, as they are now.",
         },
         "change_token": {**_NUMBER, "description": "For `changes` of the next request."},
+        "unsettled": {
+            "type": "array",
+            "items": _NUMBER,
+            "description": "With `export`: the ids of those events that may still change.",
+        },
+        "counts": {
+            "type": "object",
+            "description": "With `export`: how many events there ever were, and how many after `pageToken` are left.",
+            "properties": {"ever": _NUMBER, "left": _NUMBER, "sandbox": _TEXT},
+        },
     },
     "required": ["events"],
 }
+
+
+def time_in(given: Mapping[str, Any], name: str) -> int | None:
+    """Return a time of a query in microseconds since 1970; None where it has none.
+
+    Raises:
+        HttpError: it is not a time.
+    """
+    if name not in given:
+        return None
+    try:
+        return times.parse(given[name])
+    except ValueError as error:
+        raise bad(f"{name}: {error}") from None
 
 
 async def read_audit(call: ApiCall) -> Mapping[str, Any]:
@@ -140,8 +171,8 @@ async def read_audit(call: ApiCall) -> Mapping[str, Any]:
     query = Query(
         name=call.path.get("name"),
         after=given.get("pageToken", 0),
-        since=_time(given, "since"),
-        until=_time(given, "until"),
+        since=time_in(given, "since"),
+        until=time_in(given, "until"),
         verdicts=verdicts_of(given.get("verdict", "")),
         outcomes=outcomes_of(given.get("outcome", "")),
         host=given.get("host"),
@@ -149,6 +180,8 @@ async def read_audit(call: ApiCall) -> Mapping[str, Any]:
         size=NEWEST if at_once else given.get("page_size", PAGE),
         tells_rest=whole,
         changes=given.get("changes"),
+        ids=None if "ids" not in given else ids_of(given["ids"], MOST_IDS),
+        export=given.get("export", False),
     )
     page = await call.plane.audit.page(query, wait=given.get("wait", 0.0))
     answer: dict[str, Any] = {"events": page.events}
@@ -164,6 +197,9 @@ async def read_audit(call: ApiCall) -> Mapping[str, Any]:
         answer["changed"] = page.changed
     if page.rotated:
         answer["rotated"] = page.rotated
+    if page.counts is not None:
+        answer["unsettled"] = list(page.unsettled)
+        answer["counts"] = page.counts._asdict()
     unrecorded = await _unrecorded(call)
     if unrecorded:
         answer["unrecorded"] = unrecorded
@@ -206,6 +242,7 @@ _WHAT = (
     f"`wait` holds the answer until there is an event, for {LONGEST_WAIT:.0f} seconds at most. "
     "`changes` asks for events up to `pageToken` that changed since, such as connections that ended: it is the "
     f"`change_token` of the answer before, and {LARGEST} means from now on. "
+    f"`ids` asks for these events alone, {MOST_IDS} at most, and `export` which events may still change. "
     f"Without `limit`, `wait` and `page_size` an answer has {NEWEST:,}, and without `pageToken` these are the newest."
 )
 
@@ -240,12 +277,3 @@ ROUTES = (
         fails=(404, 503),
     ),
 )
-
-
-def _time(given: Mapping[str, Any], name: str) -> int | None:
-    if name not in given:
-        return None
-    try:
-        return times.parse(given[name])
-    except ValueError as error:
-        raise bad(f"{name}: {error}") from None

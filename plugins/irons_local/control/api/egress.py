@@ -8,30 +8,34 @@ from typing import Any
 
 from irons_local.control.api.routing import ApiCall, ApiRoute, Handler
 from irons_local.control.egress.rules_and_modes import PolicyChange
-from irons_local.control.egress.rules_input import patterns_to_remove, rules_of, rules_to_put
+from irons_local.control.egress.rules_input import check_ends, patterns_to_remove, rules_of, rules_to_put
 from irons_local.control.schema.errors import bad
 from irons_local.control.schema.rules_schema import (
     BROAD,
+    FOR,
     MOST_RULES,
     NOTE,
     PATTERN,
     PRIVATE,
     RULES,
+    SHOWN_MODE,
     SHOWN_RULE,
+    UNTIL,
 )
 from irons_local.control.schema.schemas import Schema, listing, optional, record, text
 from irons_local.control.store.sandboxes import NAME
 from irons_local.times import rfc3339
 from irons_policy.causes import Cause
-from irons_policy.modes import MODES, VERDICTS
+from irons_policy.modes import MODES, VERDICTS, wire_mode
 from irons_policy.patterns import HTTPS, covers, read_pattern
 from irons_policy.rules import LISTS, SCOPES, ListName, Rule
 
 _MODE: Schema = text(8, enum=list(MODES))
-_SHOWN_MODE: Schema = {"type": "string", "enum": list(MODES)}
 _PATTERNS: dict[str, Schema] = {"domain": PATTERN, "domains": listing(PATTERN, MOST_RULES)}
 """One pattern, as a v0 client sends it, or several."""
-_PUT_RULES = record({**_PATTERNS, "private": PRIVATE, "note": NOTE, "broad": BROAD})
+_PUT_RULES = record(
+    {**_PATTERNS, "private": PRIVATE, "note": NOTE, "broad": BROAD, "for": FOR, "until": UNTIL}
+)
 _REMOVE_RULES = record(_PATTERNS)
 _DRY_RUN: Schema = {"type": "boolean"}
 _CHANGED_RULE: dict[str, Schema] = {
@@ -50,7 +54,7 @@ _RULE_ANSWER: Schema = {
         **_CHANGED_RULE,
         "followers": _FOLLOWERS,
         "cut": {"type": "integer"},
-        "mode": _SHOWN_MODE,
+        **SHOWN_MODE,
         "rules": {"type": "array", "items": {"type": "object", "properties": _CHANGED_RULE}},
     },
 }
@@ -59,7 +63,7 @@ _SHOWN: Schema = {
     "properties": {
         "allowed_domains": {"type": "array", "items": {"type": "string"}},
         "denied_domains": {"type": "array", "items": {"type": "string"}},
-        "mode": _SHOWN_MODE,
+        **SHOWN_MODE,
         "rules": {"type": "array", "items": SHOWN_RULE},
         "revision": {"type": "string", "description": "Names just this state of mode and rules, for PUT."},
     },
@@ -80,7 +84,7 @@ _DECISION: Schema = {
         "port": {"type": "integer"},
         "allowed": {"type": "boolean"},
         "verdict": {"type": "string", "enum": list(VERDICTS)},
-        "mode": _SHOWN_MODE,
+        **SHOWN_MODE,
         "rule": {"type": ["string", "null"]},
         "list": {"type": ["string", "null"]},
         "scope": {"type": ["string", "null"]},
@@ -113,7 +117,7 @@ async def show_rules(call: ApiCall) -> Mapping[str, Any]:
     return {
         "allowed_domains": [rule.pattern.text for rule in shown.rules if rule.list == "allow"],
         "denied_domains": [rule.pattern.text for rule in shown.rules if rule.list == "deny"],
-        "mode": shown.mode,
+        **wire_mode(shown.mode),
         "rules": [_rule(rule) for rule in shown.rules],
         "revision": shown.revision,
     }
@@ -123,6 +127,7 @@ async def replace_rules(call: ApiCall) -> Mapping[str, Any]:
     """PUT …/egress."""
     _account_has_a_mode(call)
     new = await asyncio.to_thread(rules_of, call.body["rules"])
+    check_ends(new, _name(call))
     found, cut = await call.plane.egress.replace(_name(call), new, call.body, dry=_dry(call))
     return {
         **{
@@ -159,8 +164,11 @@ async def show_mode(call: ApiCall) -> Mapping[str, Any]:
     name = _name(call)
     shown = await call.plane.egress.show(name)
     if name is None:
-        return {"mode": shown.mode, "differs": await call.plane.egress.differing()}
-    return {"mode": shown.mode, "source": shown.source}
+        others = await call.plane.egress.differing()
+        asking = sorted(each for each, mode in others.items() if mode == "ask")
+        differs = {each: wire_mode(mode)["mode"] for each, mode in others.items()}
+        return {**wire_mode(shown.mode), "differs": differs, **({"asking": asking} if asking else {})}
+    return {**wire_mode(shown.mode), "source": shown.source}
 
 
 async def set_mode(call: ApiCall) -> Mapping[str, Any]:
@@ -168,7 +176,7 @@ async def set_mode(call: ApiCall) -> Mapping[str, Any]:
     _account_has_a_mode(call)
     done = await call.plane.egress.set_mode(_name(call), call.body["mode"], dry=_dry(call))
     return {
-        "mode": done.mode,
+        **wire_mode(done.mode),
         "changed": done.changed,
         "cut": done.cut,
         **await _followers(call, of_mode=True),
@@ -180,7 +188,7 @@ async def check_host(call: ApiCall) -> Mapping[str, Any]:
     host, port = _host_and_port(call.query["host"])
     live = bool(call.query.get("live"))
     judged, decision, found = await call.plane.egress.check(call.query.get("sandbox"), host, port, live=live)
-    answer = {"host": judged.text, "port": port, **decision._asdict()}
+    answer = {"host": judged.text, "port": port, **decision._asdict(), **wire_mode(decision.mode)}
     return answer if found is None else {**answer, "live": found}
 
 
@@ -268,9 +276,14 @@ ROUTES = (
         {
             "type": "object",
             "properties": {
-                "mode": _SHOWN_MODE,
+                **SHOWN_MODE,
                 "source": {"type": "string", "enum": list(SCOPES)},
-                "differs": {"type": "object", "additionalProperties": _SHOWN_MODE},
+                "differs": {"type": "object", "additionalProperties": SHOWN_MODE["mode"]},
+                "asking": {
+                    "type": "array",
+                    "items": {"type": "string"},
+                    "description": "Those of `differs` whose mode is `ask`.",
+                },
             },
             "required": ["mode"],
         },
@@ -280,7 +293,7 @@ ROUTES = (
         "/mode",
         set_mode,
         "Set the mode; null lets a sandbox follow the account.",
-        {"type": "object", "properties": {"mode": _SHOWN_MODE, "followers": _FOLLOWERS}},
+        {"type": "object", "properties": {**SHOWN_MODE, "followers": _FOLLOWERS}},
         body=record({"mode": optional(_MODE)}, required=("mode",)),
         query={"dry_run": _DRY_RUN},
     ),
@@ -303,6 +316,7 @@ ROUTES = (
 
 async def _put(call: ApiCall, listed: ListName) -> Mapping[str, Any]:
     rules = await asyncio.to_thread(rules_to_put, call.body, listed)
+    check_ends(rules, _name(call))
     done = _done(call.body, await call.plane.egress.put(_name(call), rules, dry=_dry(call)))
     return {**done, **await _followers(call, of_mode=False)}
 
@@ -324,7 +338,7 @@ def _done(given: Mapping[str, Any], done: PolicyChange) -> Mapping[str, Any]:
         {**each._asdict(), "covers": covers(read_pattern(each.pattern, mapped=True))} for each in done.rules
     ]
     one = rules[0] if "domain" in given else {}
-    return {**one, "changed": done.changed, "cut": done.cut, "mode": done.mode, "rules": rules}
+    return {**one, "changed": done.changed, "cut": done.cut, **wire_mode(done.mode), "rules": rules}
 
 
 def _dry(call: ApiCall) -> bool:
@@ -341,7 +355,7 @@ def _account_has_a_mode(call: ApiCall) -> None:
 
 
 def _rule(rule: Rule) -> Mapping[str, Any]:
-    shown = {
+    shown: dict[str, Any] = {
         "pattern": rule.pattern.text,
         "list": rule.list,
         "private": list(rule.pins),
@@ -349,6 +363,8 @@ def _rule(rule: Rule) -> Mapping[str, Any]:
         "note": rule.note or None,
         "covers": covers(rule.pattern),
     }
+    if rule.until is not None:
+        shown["until"] = rule.until.text
     return {**shown, "created_at": rfc3339(rule.created_at)} if rule.created_at else shown
 
 

@@ -24,7 +24,10 @@ _FAILURES = {
     503: "A part of the backend does not answer right now, or too many connections have shown no valid key.",
 }
 _TEXT = {"type": "string", "minLength": 1}
-_PATH = {"name": {"type": "string", "pattern": NAME, "description": "A sandbox's name, or its id."}}
+_PATH: Mapping[str, Mapping[str, Any]] = {
+    "name": {"type": "string", "pattern": NAME, "description": "A sandbox's name, or its id."},
+    "snapshot": {"type": "string", "minLength": 1, "description": "A snapshot's name, or its id."},
+}
 _ALWAYS = (400, 401, 408, 413, 431, 500, 503)
 """Failures that no route is spared."""
 

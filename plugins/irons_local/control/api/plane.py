@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 
 from irons_local import times
 from irons_local.config.server import ServerConfig
+from irons_local.control.audit.change_log import ChangeLog
 from irons_local.control.audit.log import Audit
 from irons_local.control.clients.gateways import Gateways
 from irons_local.control.clients.keeper import KeeperClient
+from irons_local.control.egress.questions import QuestionDesk
 from irons_local.control.egress.rules_and_modes import Egress
+from irons_local.control.sandbox.copies import SandboxCopies
 from irons_local.control.sandbox.deadlines import SandboxDeadlines
 from irons_local.control.sandbox.holds import Holds
 from irons_local.control.sandbox.lifecycle import Lifecycle
@@ -26,7 +29,7 @@ class Plane:
     """One control plane.
 
     Attributes:
-        places: the backend's directories.
+        paths: the backend's directories.
         config: its configuration.
         store: its database.
         keeper: the keeper.
@@ -36,13 +39,16 @@ class Plane:
         egress: rules and modes.
         lifecycle: sandboxes' states.
         deadlines: what ends sandboxes by time.
+        copies: snapshots, and sandboxes made from them.
         holds: what ends sandboxes with their clients.
+        questions: what people are asked.
         audit: events.
+        changes: the change log.
         keys: who may come over TCP.
         began: when it started, microseconds since 1970.
     """
 
-    places: Paths
+    paths: Paths
     config: ServerConfig
     store: Store
     keeper: KeeperClient
@@ -52,7 +58,10 @@ class Plane:
     egress: Egress
     lifecycle: Lifecycle
     deadlines: SandboxDeadlines
+    copies: SandboxCopies
     holds: Holds
+    questions: QuestionDesk
     audit: Audit
+    changes: ChangeLog
     keys: KeyRing
     began: int = field(default_factory=times.now)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from irons_local import times
@@ -13,11 +14,13 @@ from irons_local.bundle import entrypoint
 from irons_local.control.api.plane import Plane
 from irons_local.control.api.routing import ApiAnswer, ApiCall, ApiRoute
 from irons_local.control.egress.rules_input import rules_of
+from irons_local.control.sandbox.copies import copy_of, policy_of
 from irons_local.control.sandbox.deadlines import LONGEST
-from irons_local.control.sandbox.engine_registry import BUILT_IN
+from irons_local.control.sandbox.engine_registry import BUILT_IN, NAMESPACE, VM
 from irons_local.control.sandbox.holds import ANSWERED_AFTER
+from irons_local.control.sandbox.new_sandbox import RequestedSandbox
 from irons_local.control.sandbox.variables import VARIABLES, checked
-from irons_local.control.schema.errors import HttpError, conflict, missing, unready
+from irons_local.control.schema.errors import HttpError, bad, conflict, missing, unready
 from irons_local.control.schema.labels import FILTER, meets, wanted_labels
 from irons_local.control.schema.public_key import checked_key
 from irons_local.control.schema.rules_schema import RULES
@@ -25,17 +28,19 @@ from irons_local.control.schema.schemas import Schema, optional, record, text
 from irons_local.control.store import sandboxes, terms
 from irons_local.control.store.sandboxes import CREATING, READY, RUNNING, StoredSandbox
 from irons_local.control.store.terms import SECOND, Terms
-from irons_local.engines.protocol import Booter
+from irons_local.engines.protocol import Booter, Copies
+from irons_local.engines.vm import limits as vm_limits
 from irons_local.errors import CellError, EngineError
-from irons_local.images.catalog import DEFAULT, Images
+from irons_local.images.catalog import DEFAULT, MACHINE, Images
 from irons_local.images.sources.reference import Reference
 from irons_local.limits import Limits
 from irons_local.linux import disk_images
 from irons_policy.modes import MODES
+from irons_policy.rules import Rule
 
 _PATIENCE = 2.0
 
-_STATUS = {
+STATUS = {
     "type": "object",
     "properties": {
         "name": {"type": "string"},
@@ -61,9 +66,10 @@ _STATUS = {
 _SECONDS: Schema = {"type": ["integer", "null"], "minimum": 1, "maximum": LONGEST}
 _TERMS: Mapping[str, Schema] = {"ttl": _SECONDS, "rm": {"type": "boolean"}, "idle_stop": _SECONDS}
 _EXTEND = record({"seconds": {"type": "integer", "minimum": 1, "maximum": LONGEST}}, required=("seconds",))
+NEW_NAME: Schema = text(300, pattern="^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
 _CREATE = record(
     {
-        "name": text(300, pattern="^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"),
+        "name": NEW_NAME,
         "public_key": text(65_536),
         "mode": optional(text(8, enum=list(MODES))),
         "rules": RULES,
@@ -71,6 +77,12 @@ _CREATE = record(
         **{name: option.schema for name, option in sandboxes.OPTIONS.items()},
         **_TERMS,
         "environment": VARIABLES,
+        "snapshot": optional(
+            text(
+                300,
+                description="A snapshot to start from; it says the engine and the image, and what is not given else.",
+            )
+        ),
         "held": {"type": "boolean", "description": "It is destroyed when no request holds it for a minute."},
     },
     required=("name", "public_key"),
@@ -93,8 +105,55 @@ _SSH = {
 async def create_sandbox(call: ApiCall) -> ApiAnswer:
     """POST /sandboxes."""
     body = call.body
+    # Wildcards are held against the list of public suffixes, which takes a moment: not in the event loop.
+    own: Sequence[Rule] = await asyncio.to_thread(rules_of, body.get("rules") or ())
+    origin = ""
+    if body.get("snapshot"):
+        sandbox, own, origin = await _copied(call, own)
+    else:
+        sandbox = _new(call)
+    variables = checked(body.get("environment") or {})
+    try:
+        limits = Limits(cpus=sandbox.cpus, memory=sandbox.memory, disk=sandbox.disk)
+        limits.check()
+        if sandbox.engine == NAMESPACE:
+            disk_images.check(limits, os.geteuid())
+        if sandbox.engine == VM:
+            vm_limits.check(limits)
+    except EngineError as error:
+        raise HttpError(503 if error.code == "machine" else 400, error.message, error.hint) from error
+    await call.plane.egress.check_pins(own)
+    if sandbox.engine in BUILT_IN and not origin:
+        await asyncio.to_thread(_check_image, call.plane, sandbox)
+    given = call.plane.deadlines.first(
+        sandbox, ttl=body.get("ttl"), remove=body.get("rm", False), idle_stop=body.get("idle_stop")
+    )
+    held = bool(body.get("held"))
+    made = await call.plane.lifecycle.create(RequestedSandbox(sandbox, own, given, variables, held, origin))
+    if held:
+        call.plane.holds.begin(made.id)
+    return ApiAnswer(202, short_status(made))
+
+
+async def _copied(call: ApiCall, given: Sequence[Rule]) -> tuple[StoredSandbox, Sequence[Rule], str]:
+    """A sandbox that starts from a snapshot, its rules, and what the snapshot is called."""
+    body = call.body
+    origin, known = await call.plane.copies.origin(body["snapshot"])
+    for name, what in (("image", origin.image), ("engine", origin.engine)):
+        if body.get(name) not in (None, "", what):
+            raise bad(f"{name}: the snapshot {origin.name} has the {name} {what}; leave {name} out")
+    if not isinstance(call.plane.engines.get(origin.engine), Copies):
+        raise bad(f"the engine {origin.engine!r} makes no copies")
+    mode, own = policy_of(origin, known, body.get("mode"), given if body.get("rules") else None)
+    base = copy_of(origin, sandboxes.checked_name(body["name"]), mode, checked_key(body["public_key"]))
+    asked = {name: value for name, value in sandboxes.asked(body).items() if body.get(name) is not None}
+    return replace(base, **{**asked, "image": base.image}), own, str(origin.name)
+
+
+def _new(call: ApiCall) -> StoredSandbox:
+    body = call.body
     now = times.now()
-    sandbox = StoredSandbox(
+    return StoredSandbox(
         id=sandboxes.new_id(),
         name=sandboxes.checked_name(body["name"]),
         status=CREATING,
@@ -110,27 +169,6 @@ async def create_sandbox(call: ApiCall) -> ApiAnswer:
         updated_at=now,
         **sandboxes.asked(body),
     )
-    variables = checked(body.get("environment") or {})
-    try:
-        limits = Limits(cpus=sandbox.cpus, memory=sandbox.memory, disk=sandbox.disk)
-        limits.check()
-        if sandbox.engine in BUILT_IN:
-            disk_images.check(limits, os.geteuid())
-    except EngineError as error:
-        raise HttpError(400, error.message, error.hint) from error
-    # Wildcards are held against the list of public suffixes, which takes a moment: not in the event loop.
-    own = await asyncio.to_thread(rules_of, body.get("rules") or ())
-    await call.plane.egress.check_pins(own)
-    if sandbox.engine in BUILT_IN:
-        await asyncio.to_thread(_check_image, call.plane, sandbox.image, entry=sandbox.entrypoint)
-    given = call.plane.deadlines.first(
-        sandbox, ttl=body.get("ttl"), remove=body.get("rm", False), idle_stop=body.get("idle_stop")
-    )
-    held = bool(body.get("held"))
-    made = await call.plane.lifecycle.create(sandbox, own, given, variables, held=held)
-    if held:
-        call.plane.holds.begin(made.id)
-    return ApiAnswer(202, _short(made))
 
 
 async def list_sandboxes(call: ApiCall) -> Mapping[str, Any]:
@@ -186,7 +224,8 @@ async def start_sandbox(call: ApiCall) -> ApiAnswer:
     """POST /sandboxes/{name}/start."""
     await call.plane.deadlines.renew(call.path["name"])
     return ApiAnswer(
-        202, _short(await call.plane.lifecycle.start(call.path["name"], boot=call.query.get("boot", True)))
+        202,
+        short_status(await call.plane.lifecycle.start(call.path["name"], boot=call.query.get("boot", True))),
     )
 
 
@@ -206,7 +245,7 @@ async def boot_of_sandbox(call: ApiCall) -> Mapping[str, Any]:
 
 async def stop_sandbox(call: ApiCall) -> ApiAnswer:
     """POST /sandboxes/{name}/stop."""
-    return ApiAnswer(202, _short(await call.plane.lifecycle.stop(call.path["name"])))
+    return ApiAnswer(202, short_status(await call.plane.lifecycle.stop(call.path["name"])))
 
 
 async def delete_sandbox(call: ApiCall) -> Mapping[str, Any]:
@@ -248,7 +287,7 @@ ROUTES = (
         "/sandboxes",
         create_sandbox,
         "Create a sandbox, with its mode and rules active before its first packet; then poll its status.",
-        _STATUS,
+        STATUS,
         body=_CREATE,
         status=202,
         leads_to=dict.fromkeys(
@@ -261,7 +300,7 @@ ROUTES = (
         "/sandboxes",
         list_sandboxes,
         "All sandboxes, or those with all of these labels, by name.",
-        {"type": "object", "properties": {"sandboxes": {"type": "array", "items": _STATUS}}},
+        {"type": "object", "properties": {"sandboxes": {"type": "array", "items": STATUS}}},
         query={"label": FILTER},
     ),
     ApiRoute(
@@ -269,7 +308,7 @@ ROUTES = (
         "/sandboxes/{name}",
         show_sandbox,
         "One sandbox. `wait` holds the answer while it is made, started or stopped, for so many seconds at most.",
-        _STATUS,
+        STATUS,
         query={"wait": {"type": "number", "minimum": 0, "maximum": ANSWERED_AFTER}},
         fails=(404,),
     ),
@@ -286,7 +325,7 @@ ROUTES = (
         "/sandboxes/{name}/start",
         start_sandbox,
         "Start a stopped sandbox; then poll its status. With `boot=false` nothing in it starts by itself.",
-        _STATUS,
+        STATUS,
         query={"boot": {"type": "boolean"}},
         status=202,
         fails=(404, 409, 503),
@@ -304,7 +343,7 @@ ROUTES = (
         "/sandboxes/{name}/stop",
         stop_sandbox,
         "Stop a sandbox; then poll its status.",
-        _STATUS,
+        STATUS,
         status=202,
         fails=(404, 409),
     ),
@@ -313,7 +352,7 @@ ROUTES = (
         "/sandboxes/{name}",
         change_sandbox,
         "Change how long it may live, from now on, what happens then, and how long it may be idle; null sets no limit.",
-        _STATUS,
+        STATUS,
         body=record(_TERMS),
         fails=(404,),
     ),
@@ -322,7 +361,7 @@ ROUTES = (
         "/sandboxes/{name}/extend",
         extend_sandbox,
         "Move the end of its time to live on.",
-        _STATUS,
+        STATUS,
         body=_EXTEND,
         fails=(404, 409),
     ),
@@ -374,20 +413,19 @@ async def _facts(plane: Plane, sandbox: StoredSandbox) -> Mapping[str, str]:
 def _image_hint(name: str) -> str:
     where = Reference.parse(name)
     if where is not None and where.is_plain:
-        return (
-            f"irons local image list shows them; irons create --image {name}:latest pulls it from a registry"
-        )
-    return "irons local image list shows them; irons local image pull fetches one from a registry"
+        return f"irons image list shows them; irons create --image {name}:latest pulls it from a registry"
+    return "irons image list shows them; irons local image pull fetches one from a registry"
 
 
-def _check_image(plane: Plane, name: str, *, entry: bool) -> None:
+def _check_image(plane: Plane, sandbox: StoredSandbox) -> None:
     """Refuse an image that is not there, and a machine that could not run it, before anything is made or built."""
     from irons_local.doctor import readiness
 
-    images = Images(plane.places.images, plane.places.sandboxes)
-    found = images.find(name or DEFAULT)
+    name, default = sandbox.image, DEFAULT if sandbox.engine == NAMESPACE else MACHINE
+    images = Images(plane.paths.images, plane.paths.sandboxes)
+    found = images.find(name or default)
     there = found is not None
-    if not there and name and name != DEFAULT:
+    if not there and name and name != default:
         try:
             images.named(name)
         except EngineError as newer:
@@ -396,21 +434,22 @@ def _check_image(plane: Plane, name: str, *, entry: bool) -> None:
                 raise unready(newer.message, newer.hint) from None
         known = ", ".join(sorted(image.name for image in images.listed())) or "none yet"
         raise missing(f"there is no image {name!r}; images: {known}", _image_hint(name))
-    if entry and found is not None:
+    if sandbox.entrypoint and found is not None:
         try:
             entrypoint.check(found.config, f"the image {found.name}")
         except EngineError as none:
             raise HttpError(400, none.message, none.hint) from none
     # All that doctor checks takes a third of a second: only where an image is built, or something is seen to be missing.
     check = (
-        None if there and not readiness.doubtful() else readiness.obstacle(plane.places, building=not there)
+        None if there and not readiness.doubtful() else readiness.obstacle(plane.paths, building=not there)
     )
     if check is not None:
         error = readiness.refused(check)
         raise unready(error.message, error.hint)
 
 
-def _short(sandbox: StoredSandbox) -> Mapping[str, Any]:
+def short_status(sandbox: StoredSandbox) -> Mapping[str, Any]:
+    """Return what the answer to a request that begins something says of a sandbox."""
     return {
         "id": sandbox.id,
         "name": sandbox.name,
@@ -438,7 +477,7 @@ def _status(
     metadata = said | {name: str(value) for name, value in facts.items()}
     ending = {} if given is None else _ending(plane, given)
     return {
-        **_short(sandbox),
+        **short_status(sandbox),
         "labels": dict(sandbox.labels),
         **sandboxes.shown(sandbox),
         **ending,

@@ -39,6 +39,11 @@ EXTENSIONS = (
     "entrypoint",
     "status-wait",
     "rule-batches",
+    "change-log",
+    "audit-export",
+    "timed-rules",
+    "snapshots",
+    "questions",
 )
 END_NOTICES = "end-notices"
 """The extension of a control plane whose engines all write to open terminals before the end of a `ttl`."""
@@ -153,8 +158,8 @@ async def revoke_key(call: ApiCall) -> Mapping[str, Any]:
 
 async def list_images(call: ApiCall) -> Mapping[str, Any]:
     """GET /images."""
-    places = call.plane.places
-    images = Images(places.images, places.sandboxes)
+    paths = call.plane.paths
+    images = Images(paths.images, paths.sandboxes)
     found = await asyncio.to_thread(images.listed)
     return {
         "images": [

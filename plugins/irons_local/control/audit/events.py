@@ -6,13 +6,15 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from irons_local.control.audit.changes import ChangedEvents
+from irons_local.control.audit.settled import unsettled
 from irons_local.control.schema.errors import bad, missing
 from irons_local.times import rfc3339
 from irons_policy.causes import Outcome
 from irons_policy.event import RECORDED
+from irons_policy.modes import wire_mode
 
 PAGE = 1_000
 """Events in one answer, where the request does not say how many."""
@@ -48,6 +50,8 @@ class Query:
         size: events in one answer at most.
         tells_rest: count what `limit` leaves out.
         changes: also events up to `after` that changed since this cursor; None asks for none.
+        ids: only these events; None is all.
+        export: say which events may still change, and how many there are.
     """
 
     name: str | None = None
@@ -61,6 +65,22 @@ class Query:
     size: int = PAGE
     tells_rest: bool = False
     changes: int | None = None
+    ids: Sequence[int] | None = None
+    export: bool = False
+
+
+class Counts(NamedTuple):
+    """How many events a sandbox, or all of them, have.
+
+    Attributes:
+        ever: events that there ever were.
+        left: events after the page token that are still there.
+        sandbox: the id of the sandbox; empty for all.
+    """
+
+    ever: int
+    left: int
+    sandbox: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +94,8 @@ class Page:
         rotated: per sandbox, how many events made room for others, and before when; none from before `since`.
         changed: events up to the query's `after` that changed since its cursor of changes, as they are now.
         cursor: the cursor of the next such query; 0 where the query has none.
+        unsettled: the ids of those events that may still change, where the query is for an export.
+        counts: how many events there are, where the query is for an export.
     """
 
     events: list[dict[str, Any]]
@@ -82,15 +104,23 @@ class Page:
     rotated: Sequence[dict[str, Any]] = ()
     changed: Sequence[dict[str, Any]] = ()
     cursor: int = 0
+    unsettled: Sequence[int] = ()
+    counts: Counts | None = None
 
 
-def page(connection: sqlite3.Connection, query: Query, changed: ChangedEvents | None = None) -> Page:
+def page(
+    connection: sqlite3.Connection,
+    query: Query,
+    changed: ChangedEvents | None = None,
+    looked_at: int | None = None,
+) -> Page:
     """The next page of what a query asks for.
 
     Args:
         connection: the store's.
         query: what is asked for.
         changed: what changed, for a query that asks for it; found before this is called.
+        looked_at: see `settled.unsettled`.
 
     Raises:
         HttpError: no sandbox has, or had, that name.
@@ -110,7 +140,29 @@ def page(connection: sqlite3.Connection, query: Query, changed: ChangedEvents | 
     rotated = _rotated(connection, query, values.get("subject"))
     told = _of(connection, query, changed.events) if changed is not None else []
     cursor = changed.cursor if changed is not None else 0
-    return Page([_event(row) for row in rows], token, left_out, rotated, told, cursor)
+    found = Page([_event(row) for row in rows], token, left_out, rotated, told, cursor)
+    if not query.export:
+        return found
+    return replace(
+        found,
+        unsettled=unsettled(connection, (row["id"] for row in rows), looked_at),
+        counts=_counts(connection, query, last, values.get("subject")),
+    )
+
+
+def _counts(connection: sqlite3.Connection, query: Query, last: int, subject: int | None) -> Counts:
+    after = {"after": query.after, "subject": subject}
+    if subject is None:
+        # Ids have no gaps but those that retention makes.
+        left = connection.execute("SELECT count(*) FROM events WHERE id > :after", after).fetchone()
+        return Counts(last, int(left[0]), "")
+    left = connection.execute(
+        "SELECT count(*) FROM events WHERE id > :after AND subject = :subject", after
+    ).fetchone()
+    events, rotated, sandbox = connection.execute(
+        "SELECT events, rotated, sandbox FROM subjects WHERE id = :subject", after
+    ).fetchone()
+    return Counts(int(events) + int(rotated), int(left[0]), str(sandbox))
 
 
 def _of(connection: sqlite3.Connection, query: Query, ids: Sequence[int]) -> list[dict[str, Any]]:
@@ -150,6 +202,21 @@ def outcomes_of(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(given))
 
 
+def ids_of(text: str, most: int) -> tuple[int, ...]:
+    """Ids as a request names them, separated by commas.
+
+    Raises:
+        HttpError: one of them is not an id, or there are more than `most`.
+    """
+    given = text.split(",")
+    if len(given) > most:
+        raise bad(f"ids: {most} is the most")
+    for each in given:
+        if not (each.isascii() and each.isdecimal() and len(each) < 19):
+            raise bad(f"{each[:20]!r} is not the id of an event")
+    return tuple(dict.fromkeys(map(int, given)))
+
+
 def host_pattern(text: str) -> str:
     """Return what GLOB takes for a host in which `*` stands for any text, and nothing else for anything."""
     return text.lower().replace("[", "[[]").replace("?", "[?]")
@@ -176,6 +243,9 @@ def _conditions(connection: sqlite3.Connection, query: Query) -> tuple[str, dict
     if query.host is not None:
         values["host"] = host_pattern(query.host)
         parts.append("events.host GLOB :host")
+    if query.ids is not None:
+        values["among"] = json.dumps(list(query.ids))
+        parts.append("events.id IN (SELECT value FROM json_each(:among))")
     return " AND ".join(parts), values
 
 
@@ -240,4 +310,6 @@ def _event(row: sqlite3.Row) -> dict[str, Any]:
         value = row[name]
         if value is not None:
             event[name] = value
+    if row["mode"] == "ask":
+        event |= wire_mode("ask")
     return event

@@ -128,6 +128,7 @@ class RunIntake:
                         {
                             "said": attempt["said"],
                             "whole": attempt["whole"],
+                            "whole_at": attempt["whole_at"],
                             "counted": self._counted(attempt),
                         }
                     ),
@@ -146,7 +147,14 @@ class RunIntake:
     def _speak(self, kind: str, conn: int, record: dict[str, Any]) -> None:
         attempt = self._attempt(conn)
         if attempt is None:
-            attempt = {"event": None, "said": {}, "whole": False, "stored": False, "counted": None}
+            attempt = {
+                "event": None,
+                "said": {},
+                "whole": False,
+                "whole_at": None,
+                "stored": False,
+                "counted": None,
+            }
             self._attempts[conn] = attempt
         if kind == "open":
             # Recorded again where its host became known later.
@@ -156,10 +164,10 @@ class RunIntake:
         elif kind == "verdict":
             self._show(conn, attempt, self._fields(record))
         elif kind == "event":
-            attempt["whole"] = True
+            _became_whole(attempt, record)
             self._show(conn, attempt, self._fields(record))
         elif kind == "dropped":
-            attempt["whole"] = True
+            _became_whole(attempt, record)
             self._show(
                 conn, attempt, {"host": "*", "verdict": "blocked", "allowed": 0} | self._fields(record)
             )
@@ -205,7 +213,13 @@ class RunIntake:
         ).fetchone()
         if kept is None:
             return None
-        attempt = {"event": kept["event"], "stored": True, "counted": None, **json.loads(kept["opened"])}
+        attempt = {
+            "event": kept["event"],
+            "whole_at": None,
+            "stored": True,
+            "counted": None,
+            **json.loads(kept["opened"]),
+        }
         self._attempts[conn] = attempt
         return attempt
 
@@ -282,3 +296,11 @@ class RunIntake:
             found = self._connection.execute("SELECT id FROM subjects WHERE sandbox = ?", (cell,)).fetchone()
             known = self._subjects[cell] = int(found[0])
         return known
+
+
+def _became_whole(attempt: dict[str, Any], record: Mapping[str, Any]) -> None:
+    """Note when an event was first written whole: repeats raise its count for a second from then on."""
+    attempt["whole"] = True
+    at = record.get("at")
+    if attempt["whole_at"] is None and isinstance(at, int):
+        attempt["whole_at"] = at

@@ -28,6 +28,24 @@ LONGEST_WAIT = 60.0
 """Seconds that a long poll is held at most."""
 
 
+class News:
+    """Wakes all who wait for the next entry of a log."""
+
+    def __init__(self) -> None:
+        self._next: asyncio.Future[None] | None = None
+
+    def next(self) -> asyncio.Future[None]:
+        """Return what is done at the next entry; to be asked for before looking, so that nothing in between is missed."""
+        if self._next is None or self._next.done():
+            self._next = asyncio.get_running_loop().create_future()
+        return self._next
+
+    def wake(self) -> None:
+        """There is an entry: wake those who wait."""
+        if self._next is not None and not self._next.done():
+            self._next.set_result(None)
+
+
 class Audit:
     """Follows the gateway's logs from `run` on, and answers readers.
 
@@ -51,8 +69,9 @@ class Audit:
         self._kept = kept
         self._changes = Changes()
         self._poked = asyncio.Event()
-        self._news: asyncio.Future[None] | None = None
+        self._news = News()
         self._next_look: asyncio.Future[None] | None = None
+        self._looked_at: int | None = None
         self._closing = False
         self._crowded = False
         self._expired_at = float("-inf")
@@ -66,8 +85,10 @@ class Audit:
         while True:
             self._poked.clear()
             looking, self._next_look = self._next_look, None
+            began = times.now()
             try:
-                await self.catch_up()
+                if await self.catch_up():
+                    self._looked_at = began
             except StoreError as error:
                 _log.warning("audit records wait: %s", error)
             except Exception:  # noqa: BLE001 (no log may stop the rest of the control plane)
@@ -80,8 +101,11 @@ class Audit:
             except TimeoutError:
                 continue
 
-    async def catch_up(self) -> None:
+    async def catch_up(self) -> bool:
         """Take in all that the logs have.
+
+        Returns:
+            False where a part waits until the keeper answers.
 
         Raises:
             StoreError: the database failed; nothing is lost, the logs stay.
@@ -91,11 +115,12 @@ class Audit:
             self._crowded = self._crowded or crowded
             self._changes.note(taken.changed)
             if taken.shown or taken.changed:
-                self._wake()
+                self._news.wake()
             settled = bool(taken.asked and self._settle is not None and await self._settle(taken.asked))
             if not taken.more and not settled:
                 break
         await self._keep_house(taken)
+        return not taken.asked
 
     async def page(self, query: Query, wait: float = 0.0) -> Page:
         """A page of events; where there is none, nor a change, held until there is one or `wait` seconds are over.
@@ -106,15 +131,17 @@ class Audit:
             HttpError: no sandbox has, or had, that name.
         """
         loop = asyncio.get_running_loop()
-        if wait <= 0 and not self._closing:
+        if (wait <= 0 or query.export) and not self._closing:
             await self._look_now()
         until = loop.time() + min(wait, LONGEST_WAIT)
         while True:
             # Registered before looking, so that what comes in between is not missed.
-            news = self._next()
+            news = self._news.next()
             # Before the read, too: what changes during the read is in the next answer.
             changed = None if query.changes is None else self._changes.since(query.changes, query.size)
-            found = await self._store.read(partial(events.page, query=query, changed=changed))
+            found = await self._store.read(
+                partial(events.page, query=query, changed=changed, looked_at=self._looked_at)
+            )
             left = until - loop.time()
             if found.events or found.changed or left <= 0 or self._closing:
                 return found
@@ -147,7 +174,7 @@ class Audit:
     def close(self) -> None:
         """Answer everyone who waits; `run` is ended by its owner."""
         self._closing = True
-        self._wake()
+        self._news.wake()
 
     async def _look_now(self) -> None:
         """Wait for a look at the logs that begins after this call; many readers share one."""
@@ -171,12 +198,3 @@ class Audit:
         if now - self._expired_at > _EXPIRE_EVERY:
             self._expired_at = now
             await self._store.write(lambda connection: retention.expire(connection, self._kept, times.now()))
-
-    def _next(self) -> asyncio.Future[None]:
-        if self._news is None or self._news.done():
-            self._news = asyncio.get_running_loop().create_future()
-        return self._news
-
-    def _wake(self) -> None:
-        if self._news is not None and not self._news.done():
-            self._news.set_result(None)

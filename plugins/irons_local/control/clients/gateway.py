@@ -6,19 +6,20 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from irons_local.control.schema.errors import HttpError
 from irons_local.ipc.aio import AsyncLink
+from irons_local.ipc.fields import BadMessageError
 from irons_local.ipc.framing import LinkClosedError, LinkError, RequestError
 from irons_local.ipc.messages import (
     WORKER_TO_CONTROL,
-    BadMessageError,
     FromControl,
     FromWorker,
     Grown,
     LostRecords,
+    OpenQuestions,
     body_of,
     call_of,
     read,
@@ -34,6 +35,7 @@ class GatewayClient:
         sock: this end of it; made while the event loop runs.
         on_audit: called with the run whose log has grown.
         on_unrecorded: called with the number of refusals of each cell that the worker could not record so far.
+        on_questions: called with what is asked of a cell: its questions, and how many places there are beyond them.
         on_end: called when the link has ended, but not by `close`.
     """
 
@@ -43,10 +45,12 @@ class GatewayClient:
         *,
         on_audit: Callable[[str], None],
         on_unrecorded: Callable[[Mapping[str, int]], None],
+        on_questions: Callable[[str, Sequence[Any], int], None],
         on_end: Callable[[], None],
     ) -> None:
         self._link = AsyncLink(sock)
         self._on_audit, self._on_unrecorded, self._on_end = on_audit, on_unrecorded, on_end
+        self._on_questions = on_questions
         self._listening = asyncio.ensure_future(self._listen())
 
     @property
@@ -103,3 +107,5 @@ class GatewayClient:
                 self._on_audit(run)
             case LostRecords(cells):
                 self._on_unrecorded(cells)
+            case OpenQuestions(cell, questions, others):
+                self._on_questions(cell, questions, others)

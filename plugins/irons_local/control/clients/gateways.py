@@ -12,6 +12,7 @@ import logging
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from irons_local.control.clients.gateway import GatewayClient
@@ -26,7 +27,9 @@ from irons_local.ipc.messages import (
     Listeners,
     ProbeHost,
     PutPolicy,
+    ReplyQuestion,
     Stats,
+    WatchQuestions,
 )
 
 _log = logging.getLogger(__name__)
@@ -61,6 +64,7 @@ class Gateways:
         on_audit: called with the run whose log has grown.
         on_connect: awaited with the cells of a worker each time there is a new link to it.
         serves: whether a worker is known to serve a cell, or to have served it.
+        on_questions: called with what is asked of a cell, by a worker that serves it.
         on_lost: awaited with the number of a worker whose link has ended and had no other in its place for a while.
         connections: what each sandbox may have at once; None leaves it to the gateway.
         pool: the block of made-up addresses of sandboxes made from now on; None leaves it to the gateway.
@@ -75,6 +79,7 @@ class Gateways:
         on_connect: Callable[[Collection[str]], Awaitable[None]],
         on_lost: Callable[[int], Awaitable[None]],
         serves: Callable[[str, int], bool] = lambda _cell, _worker: True,
+        on_questions: Callable[[str, Sequence[Any], int], None] = lambda _cell, _questions, _others: None,
         connections: int | None = None,
         pool: str | None = None,
     ) -> None:
@@ -83,6 +88,7 @@ class Gateways:
         self._limits: AboutSandbox = {} if connections is None else {"connections": connections}
         self._pool = pool
         self._serves = serves
+        self._on_questions = on_questions
         self._unrecorded: dict[int, Mapping[str, int]] = {}
         self._peers: dict[int, GatewayClient] = {}
         self._listening: list[list[Any]] | None = None
@@ -104,12 +110,13 @@ class Gateways:
             sock,
             on_audit=self._on_audit,
             on_unrecorded=lambda counts: self._note_unrecorded(worker, counts),
+            on_questions=partial(self._note_questions, worker),
             on_end=lambda: self._spawn(self._ended(worker, peer)),
         )
         self._peers[worker] = peer
         # What a worker that ended could not record is lost with it.
         self._unrecorded.pop(worker, None)
-        # The first thing that a worker hears: a policy counts only on the ground that it is for.
+        # The first thing that a worker hears: a policy is judged with what irons itself listens on.
         if self._listening is not None:
             self._tell(worker, peer)
         self._news.set()
@@ -118,6 +125,32 @@ class Gateways:
     def _note_unrecorded(self, worker: int, counts: Mapping[str, int]) -> None:
         """Believe a worker for the cells alone that are its own."""
         self._unrecorded[worker] = {cell: n for cell, n in counts.items() if self._serves(cell, worker)}
+
+    def _note_questions(self, worker: int, cell: str, questions: Sequence[Any], others: int) -> None:
+        """Believe a worker for the cells alone that are its own."""
+        if self._serves(cell, worker):
+            self._on_questions(cell, questions, others)
+
+    def watch(self, lease: float, hold: float, keys: int) -> None:
+        """Tell each worker that a person watches."""
+        for peer in self._peers.values():
+            if peer.connected:
+                peer.tell(WatchQuestions(lease, hold, keys))
+
+    async def reply(self, cell: str, host: str, port: int, reply: str, since: int) -> int | None:
+        """Give an answer that is not a rule, to the question that was asked at `since`.
+
+        Returns:
+            How many connections waited for it; None where the question is gone.
+
+        Raises:
+            HttpError: the cell's worker did not answer in time.
+        """
+        answer = await self._of_cell(cell, ReplyQuestion(cell, host, port, reply, since))
+        if answer.get("gone"):
+            return None
+        waited = answer.get("waited")
+        return waited if isinstance(waited, int) else 0
 
     @property
     def unrecorded(self) -> Mapping[str, int]:

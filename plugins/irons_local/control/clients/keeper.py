@@ -15,15 +15,21 @@ from irons_local.cell.layout import Namespaces
 from irons_local.control.clients.gateways import CellPlace
 from irons_local.errors import CellError
 from irons_local.ipc.aio import AsyncLink, keepers
+from irons_local.ipc.fields import BadMessageError, UnknownMessageError
 from irons_local.ipc.framing import LinkClosedError, LinkError, Message, RequestError
-from irons_local.ipc.messages import (
-    KEEPER_TO_CONTROL,
-    BadMessageError,
-    Moved,
-    NewWorker,
-    UnknownMessageError,
-    read,
+from irons_local.ipc.keeper_requests import (
+    AdoptCell,
+    CellNamespaces,
+    CellServed,
+    ConnectCell,
+    DropCell,
+    MakeCell,
+    PlaceCell,
+    Ready,
+    Restart,
+    TellStatus,
 )
+from irons_local.ipc.messages import KEEPER_TO_CONTROL, Moved, NewWorker, ToKeeper, body_of, call_of, read
 
 _log = logging.getLogger(__name__)
 _WITHIN = 40.0
@@ -49,7 +55,7 @@ class KeeperClient:
         """
         self._on_moved = on_moved
         self._on_peer = on_peer
-        self._places: dict[str, CellPlace] = {}
+        self._paths: dict[str, CellPlace] = {}
         self._link: AsyncLink | None = None
         self._linked = asyncio.Event()
 
@@ -77,7 +83,7 @@ class KeeperClient:
         Raises:
             CellError: the keeper does not answer.
         """
-        await self._ask("restart", name=name, **({} if worker is None else {"worker": worker}))
+        await self._ask(Restart(name, worker))
 
     async def place(self, cell: str) -> CellPlace:
         """Where a cell is served; it is given a worker here if it has none.
@@ -87,11 +93,11 @@ class KeeperClient:
         Raises:
             CellError: the keeper does not answer, and never reported this cell.
         """
-        known = self._places.get(cell)
+        known = self._paths.get(cell)
         if known is not None and not self._linked.is_set():
             return known
         try:
-            message = await self._request("cell.place", within=_PLACED_WITHIN, cell=cell)
+            message = await self._request(PlaceCell(cell), within=_PLACED_WITHIN)
         except CellError:
             if known is None:
                 raise
@@ -101,13 +107,13 @@ class KeeperClient:
             int(message.body["worker"]), message.body.get("pid") is not None, tuple(message.body["served"])
         )
         # Without a keeper a worker that dies stays dead, and its link ends.
-        self._places[cell] = place._replace(runs=True)
+        self._paths[cell] = place._replace(runs=True)
         return place
 
     async def served(self, cell: str) -> Sequence[int] | None:
         """Every worker that serves or served a cell, as far as this keeper and those before it know; None without a keeper."""
         try:
-            message = await self._request("cell.served", within=_PLACED_WITHIN, cell=cell)
+            message = await self._request(CellServed(cell), within=_PLACED_WITHIN)
         except CellError:
             return None
         message.close()
@@ -115,7 +121,7 @@ class KeeperClient:
 
     async def release(self, cell: str) -> None:
         """Forget where a cell is served, which is gone for good; the next keeper may need it again."""
-        self._places.pop(cell, None)
+        self._paths.pop(cell, None)
         with contextlib.suppress(CellError):
             await self.drop(cell)
 
@@ -123,15 +129,15 @@ class KeeperClient:
         """Tell the keeper that the API answers."""
         if self._link is not None:
             with contextlib.suppress(LinkClosedError):
-                await self._link.send({"op": "ready"})
+                await self._link.send(body_of(Ready()))
 
     async def make(self, cell: str) -> None:
         """See `engines.Cells.make`."""
-        await self._ask("cell.make", cell=cell)
+        await self._ask(MakeCell(cell))
 
     async def namespaces(self, cell: str) -> Namespaces:
         """See `engines.Cells.namespaces`."""
-        fds = (await self._request("cell.namespaces", cell=cell)).fds
+        fds = (await self._request(CellNamespaces(cell))).fds
         if len(fds) != len(Namespaces._fields):
             for fd in fds:
                 os.close(fd)
@@ -141,9 +147,7 @@ class KeeperClient:
     async def connect(self, cell: str, address: str, port: int, *, within: float) -> socket.socket:
         """See `engines.Cells.connect`."""
         try:
-            message = await self._linked_request(
-                "cell.connect", within=within + 5, cell=cell, address=address, port=port, timeout=within
-            )
+            message = await self._linked_request(ConnectCell(cell, address, port, within), within=within + 5)
         except RequestError as error:
             number = getattr(errno, error.code, None)
             if isinstance(number, int):
@@ -158,11 +162,11 @@ class KeeperClient:
 
     async def adopt(self, cell: str, pid: int, started: int) -> None:
         """See `engines.Cells.adopt`."""
-        await self._ask("cell.adopt", cell=cell, pid=pid, started=started)
+        await self._ask(AdoptCell(cell, pid, started))
 
     async def drop(self, cell: str) -> None:
         """See `engines.Cells.drop`."""
-        await self._ask("cell.drop", cell=cell)
+        await self._ask(DropCell(cell))
 
     async def status(self, within: float = 1.0) -> dict[str, Any]:
         """What the keeper says of itself.
@@ -170,7 +174,7 @@ class KeeperClient:
         Raises:
             CellError: it does not answer.
         """
-        message = await self._request("status", within=within)
+        message = await self._request(TellStatus(), within=within)
         message.close()
         return message.body
 
@@ -201,16 +205,17 @@ class KeeperClient:
             _log.warning("the keeper is gone: %s", fault)
             link.close()
 
-    async def _ask(self, op: str, **fields: Any) -> None:
-        (await self._request(op, **fields)).close()
+    async def _ask(self, asked: ToKeeper) -> None:
+        (await self._request(asked)).close()
 
-    async def _request(self, op: str, *, within: float = _WITHIN, **fields: Any) -> Message:
+    async def _request(self, asked: ToKeeper, *, within: float = _WITHIN) -> Message:
         try:
-            return await self._linked_request(op, within=within, **fields)
+            return await self._linked_request(asked, within=within)
         except RequestError as error:
             raise CellError(error.message) from error
 
-    async def _linked_request(self, op: str, *, within: float, **fields: Any) -> Message:
+    async def _linked_request(self, asked: ToKeeper, *, within: float) -> Message:
+        op, fields = call_of(asked)
         try:
             async with asyncio.timeout(min(within, _NEXT_KEEPER)):
                 await self._linked.wait()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -13,18 +14,20 @@ from ipaddress import ip_address
 from itertools import product
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+from irons_local import clocks
 from irons_local.config.upstream import Upstream
 from irons_local.control.egress.rules_input import shown
 from irons_local.control.schema.errors import HttpError, bad, conflict, missing, unready
+from irons_local.control.store import changelog, sandboxes
 from irons_local.control.store import rules as rulebook
-from irons_local.control.store import sandboxes
 from irons_local.control.store.database import Store
 from irons_local.control.store.rules import ACCOUNT
 from irons_local.control.store.sandboxes import STOPPED, StoredSandbox
-from irons_local.linux.routes import read_ground
+from irons_local.linux.routes import read_host_network
 from irons_policy import floor
 from irons_policy.addresses import Address, is_single
 from irons_policy.decide import judge
+from irons_policy.ends import Moment
 from irons_policy.hostnames import Host, HostError, canonical_host
 from irons_policy.hostnet import HostNetwork, Listener
 from irons_policy.policy import Decision, Policy
@@ -151,6 +154,7 @@ class Egress:
         Raises:
             HttpError: there is no such sandbox.
         """
+        now = clocks.moment()
 
         def work(connection: sqlite3.Connection) -> Shown:
             sandbox = _scope(connection, name)
@@ -158,7 +162,9 @@ class Egress:
             return Shown(
                 mode=_mode(connection, sandbox),
                 source="account" if own is None else "sandbox",
-                rules=tuple(rulebook.of(connection, _identity(sandbox))),
+                rules=tuple(
+                    each for each in rulebook.of(connection, _identity(sandbox)) if not _over(each, now)
+                ),
                 revision=_revision(connection, sandbox),
             )
 
@@ -198,8 +204,7 @@ class Egress:
             connection: sqlite3.Connection, sandbox: StoredSandbox | None
         ) -> tuple[tuple[ChangedRule, ...], str]:
             done = (
-                ChangedRule(rule.pattern.text, rule.list, rulebook.put(connection, _identity(sandbox), rule))
-                for rule in rules
+                ChangedRule(rule.pattern.text, rule.list, _put(connection, sandbox, rule)) for rule in rules
             )
             return tuple(done), _mode(connection, sandbox)
 
@@ -233,7 +238,7 @@ class Egress:
 
         Args:
             name: the sandbox; None is the account.
-            mode: `warn` or `deny`.
+            mode: one of `MODES`.
             dry: change nothing; the answer is what it would be.
 
         Raises:
@@ -265,11 +270,18 @@ class Egress:
         """
 
         def work(connection: sqlite3.Connection, sandbox: StoredSandbox | None) -> tuple[RuleChange, ...]:
-            if given.get("revision") not in (None, _revision(connection, sandbox)):
+            revision = _revision(connection, sandbox)
+            if given.get("revision") not in (None, revision):
                 raise conflict("the policy has changed since it was read; read it again")
             if "mode" in given:
                 _set_mode(connection, sandbox, given["mode"])
-            return rulebook.replace(connection, _identity(sandbox), new)
+            changed = rulebook.replace(connection, _identity(sandbox), new)
+            for each in changed:
+                changelog.record_rule(connection, each, sandbox)
+            after = _revision(connection, None if sandbox is None else sandboxes.get(connection, sandbox.id))
+            if after != revision:
+                _record_policy(connection, sandbox, revision, after)
+            return changed
 
         await self.check_pins(new)
         return await self._change(name, work, dry=dry)
@@ -289,9 +301,9 @@ class Egress:
             asked = [port for port in rule.pattern.ports or () if port in ports]
             if not rule.private or not asked:
                 continue
-            ground = await self._ground()
+            host_network = await self._host_network()
             for network, port in product(rule.private, asked):
-                is_own = is_single(network) and floor.own_port(network.network_address, port, ground)
+                is_own = is_single(network) and floor.own_port(network.network_address, port, host_network)
                 if is_own:
                     pin = spell(network)
                     raise bad(
@@ -322,10 +334,10 @@ class Egress:
 
         def work(connection: sqlite3.Connection) -> tuple[StoredSandbox | None, Policy]:
             sandbox = _scope(connection, name)
-            return sandbox, rulebook.policies_of(connection, [sandbox], hosts)[0]
+            return sandbox, rulebook.policies_of(connection, [sandbox], hosts)[0].at(clocks.moment())
 
         sandbox, policy = await self._store.read(work)
-        decision = judge(policy, judged, port, await self._ground())
+        decision = judge(policy, judged, port, await self._host_network())
         found = None
         if live and decision.allowed:
             cell = None if sandbox is None else sandbox.id
@@ -376,12 +388,12 @@ class Egress:
             await self._gateway.forget(identity)
             turn.change = _GONE
 
-    async def _ground(self) -> HostNetwork:
+    async def _host_network(self) -> HostNetwork:
         try:
-            ground = await asyncio.to_thread(read_ground, _listeners(self._listening()))
+            host_network = await asyncio.to_thread(read_host_network, _listeners(self._listening()))
         except OSError as error:
             raise unready(f"this machine's network can't be looked at: {error.strerror}") from error
-        return _closed(ground, self._upstream())
+        return _closed(host_network, self._upstream())
 
     async def _change(
         self,
@@ -487,33 +499,74 @@ def _revision(connection: sqlite3.Connection, sandbox: StoredSandbox | None) -> 
 
 
 def _set_mode(connection: sqlite3.Connection, sandbox: StoredSandbox | None, mode: str | None) -> None:
+    before = rulebook.account_mode(connection) if sandbox is None else sandbox.mode
     if sandbox is not None:
         sandboxes.change(connection, sandbox.id, mode=mode)
     elif mode is not None:
         rulebook.set_account_mode(connection, mode)
+    if before != mode:
+        changelog.record_mode(connection, before, mode, sandbox)
+
+
+def _over(rule: Rule, now: Moment) -> bool:
+    return rule.until is not None and rule.until.over(now)
+
+
+def _put(connection: sqlite3.Connection, sandbox: StoredSandbox | None, rule: Rule) -> bool:
+    """Put a rule; False where it was already there, unchanged.
+
+    Raises:
+        HttpError: it ends by itself, and one that stays would be lost with it.
+    """
+    change = rulebook.put(connection, _identity(sandbox), rule)
+    if change is not None:
+        if rule.until is not None and change.before is not None and change.before.until is None:
+            who = "all sandboxes" if sandbox is None else sandbox.name
+            scope = "--all" if sandbox is None else f"--sandbox {sandbox.name}"
+            was = "allowed" if change.before.list == "allow" else "denied"
+            raise conflict(
+                f"{rule.pattern.text} is {was} for {who} by a rule without an end, which one with an end would replace",
+                f"irons egress remove {shlex.quote(rule.pattern.text)} {scope} removes it first",
+            )
+        changelog.record_rule(connection, change, sandbox)
+    return change is not None
+
+
+def _record_policy(
+    connection: sqlite3.Connection, sandbox: StoredSandbox | None, before: str, after: str
+) -> None:
+    rules = len(rulebook.of(connection, _identity(sandbox)))
+    changelog.record(
+        connection,
+        changelog.What.POLICY_APPLIED,
+        sandbox=sandbox,
+        before={"revision": before},
+        after={"revision": after, "rules": rules},
+    )
 
 
 def _removed(connection: sqlite3.Connection, sandbox: StoredSandbox | None, pattern: str) -> str:
     """Remove a rule; gives the list it was in."""
-    listed = rulebook.remove(connection, _identity(sandbox), pattern)
-    if listed is None:
+    removed = rulebook.remove(connection, _identity(sandbox), pattern)
+    if removed is None:
         where = "all sandboxes" if sandbox is None else sandbox.name
         scope = "--all" if sandbox is None else f"--sandbox {sandbox.name}"
         raise missing(f"there is no rule {pattern} for {where}", f"irons egress list {scope} shows the rules")
-    return listed
+    changelog.record_rule(connection, RuleChange(removed, None), sandbox)
+    return removed.list
 
 
 def _listeners(listening: Sequence[tuple[str, int]]) -> list[Listener]:
     return [(ip_address(address), port) for address, port in listening]
 
 
-def _closed(ground: HostNetwork, upstream: Upstream | None) -> HostNetwork:
-    """The ground on which the upstream proxy is closed to sandboxes, as far as is known without resolving its name."""
+def _closed(host_network: HostNetwork, upstream: Upstream | None) -> HostNetwork:
+    """The host's network with the upstream proxy closed to sandboxes, as far as is known without resolving its name."""
     if upstream is None:
-        return ground
+        return host_network
     if upstream.host.address is not None:
-        return ground._replace(proxies=frozenset({(upstream.host.address, upstream.port)}))
-    return ground._replace(proxy=(upstream.host.text, upstream.port))
+        return host_network._replace(proxies=frozenset({(upstream.host.address, upstream.port)}))
+    return host_network._replace(proxy=(upstream.host.text, upstream.port))
 
 
 def _check_size(policy: Mapping[str, Any]) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from irons_local import clocks
 from irons_local.control.schema.errors import HttpError, bad
+from irons_local.control.store.terms import SECOND
+from irons_policy.ends import LONGEST, RuleEnd, read_end
 from irons_policy.patterns import PatternError, read_pattern
 from irons_policy.rules import ListName, Rule, RuleError, make_rule
 
@@ -13,14 +16,18 @@ Given = TypeVar("Given")
 Read = TypeVar("Read")
 
 
+class _EndError(ValueError):
+    """An end that no rule can have; the message says why."""
+
+
 def rule_of(given: Mapping[str, Any]) -> Rule:
     """A rule as a request gives it, in its one spelling.
 
     Args:
-        given: `pattern` and `list`, and optionally `private`, `note`, `broad`.
+        given: `pattern` and `list`, and optionally `private`, `note`, `broad`, and `for` or `until`.
 
     Raises:
-        HttpError: the pattern or an address is not one; the text says why.
+        HttpError: the pattern, an address or the end is not one; the text says why.
     """
     text = str(given.get("pattern", ""))
     kind: ListName = "deny" if given.get("list") == "deny" else "allow"
@@ -31,7 +38,10 @@ def rule_of(given: Mapping[str, Any]) -> Rule:
             private=given.get("private") or (),
             broad=bool(given.get("broad")),
             note=given.get("note") or "",
+            until=_end(given),
         )
+    except _EndError as error:
+        raise bad(f"{shown(text)}: {error}") from None
     except RuleError as error:
         if error.private:
             raise bad(f"private {shown(error.private)} of {shown(text)}: {error}") from error
@@ -51,13 +61,13 @@ def rules_to_put(body: Mapping[str, Any], listed: ListName) -> tuple[Rule, ...]:
     """The rules of a request to allow or deny: one for `domain`, or one for each of `domains`.
 
     Args:
-        body: the request; its `private`, `note` and `broad` are of all rules.
+        body: the request; its `private`, `note`, `broad`, `for` and `until` are of all rules.
         listed: the list they go to.
 
     Raises:
         HttpError: one of them is bad, or two have the same pattern; the text says which.
     """
-    common = {key: body[key] for key in ("private", "note", "broad") if key in body}
+    common = {key: body[key] for key in ("private", "note", "broad", "for", "until") if key in body}
 
     def rule(text: str) -> Rule:
         return rule_of({**common, "pattern": text, "list": listed})
@@ -83,6 +93,43 @@ def patterns_to_remove(body: Mapping[str, Any]) -> tuple[str, ...]:
     if _is_single(body):
         return (spelled(body["domain"]),)
     return _each_once("domains", body["domains"], spelled, str)
+
+
+def check_ends(rules: Iterable[Rule], sandbox: str | None) -> None:
+    """Refuse rules for all sandboxes that end when one stops.
+
+    Raises:
+        HttpError: there is one.
+    """
+    for rule in rules if sandbox is None else ():
+        if rule.until is not None and rule.until.at is None:
+            raise bad(f"{shown(rule.pattern.text)}: a rule until stop is for one sandbox, not for all")
+
+
+def _end(given: Mapping[str, Any]) -> RuleEnd | None:
+    """When a rule ends by itself, by both clocks.
+
+    Raises:
+        _EndError: it is no time, or is over, or too far away.
+    """
+    seconds, text = given.get("for"), given.get("until")
+    if seconds is None and text is None:
+        return None
+    if seconds is not None and text is not None:
+        raise _EndError("a rule has 'for' or 'until', and not both")
+    now = clocks.moment()
+    if seconds is not None:
+        return RuleEnd(now.wall + seconds * SECOND, now.up + seconds * SECOND)
+    try:
+        until = read_end(str(text))
+    except ValueError as error:
+        raise _EndError(f"until: {error}") from error
+    left = until.left(now)
+    if left is None or until.at is None:
+        return until
+    if not 0 < left <= LONGEST * SECOND:
+        raise _EndError(f"until {until.text}: that is {'over' if left <= 0 else 'more than a year away'}")
+    return RuleEnd(until.at, now.up + left)
 
 
 def shown(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import socket
 import time
 from email.utils import formatdate
 from http import HTTPStatus
@@ -17,6 +18,7 @@ from starlette.types import ASGIApp, Scope
 from irons_local.control.http.exchange import Headers, HttpExchange
 from irons_local.control.http.gate import Gate
 from irons_local.control.http.phases import Phase, TimesAllowed
+from irons_local.ipc.unixsock import peer_of
 
 _READ_AHEAD = 65_536
 """Bytes of a body that wait for the application; then the peer waits."""
@@ -252,8 +254,15 @@ class HttpConnection(asyncio.Protocol):
             "raw_path": target,
             "query_string": query,
             "headers": list(request.headers),
-            "extensions": {"irons": {"recognise": self._recognise, "left": self._left}},
+            "extensions": {
+                "irons": {"recognise": self._recognise, "left": self._left, "uid": self._peer_uid()}
+            },
         }
+
+    def _peer_uid(self) -> int | None:
+        """The user at the other end of a unix socket, as the kernel knows it; None over TCP."""
+        sock = self._there().get_extra_info("socket")
+        return peer_of(sock).uid if sock is not None and sock.family == socket.AF_UNIX else None
 
     def _recognise(self, *, valid: bool) -> None:
         self._known = valid

@@ -12,6 +12,7 @@ from typing import Any
 
 from irons.ending import NEAR, ending
 from irons_local.control.clients.gateways import Gateways
+from irons_local.control.sandbox.change_records import record_terms
 from irons_local.control.sandbox.lifecycle import Lifecycle
 from irons_local.control.schema.errors import HttpError, bad, conflict
 from irons_local.control.store import sandboxes, terms
@@ -249,9 +250,10 @@ class SandboxDeadlines:
                     text = f"destroyed {why}"
                     await self._store.write(lambda c: sandboxes.note_end(c, sandbox.id, text), last=True)
                     _log.warning("%s (%s) is destroyed %s", sandbox.name, sandbox.id, why)
-                    await self._lifecycle.delete(sandbox.id)
+                    await self._lifecycle.delete(sandbox.id, text)
                     return
-            await self._rewrite(sandbox.id, lambda _, now: _over(now, by, self.instant()))
+            # The stop itself is in the change log.
+            await self._rewrite(sandbox.id, lambda _, now: _over(now, by, self.instant()), noted=False)
         except HttpError as error:
             if error.status != 404:
                 _log.warning("%s (%s) could not be ended %s: %s", sandbox.name, sandbox.id, why, error)
@@ -309,10 +311,16 @@ class SandboxDeadlines:
         if after != before:
             await self._store.write(write)
 
-    async def _rewrite(self, name: str, work: Callable[[StoredSandbox, Terms], Terms]) -> None:
+    async def _rewrite(
+        self, name: str, work: Callable[[StoredSandbox, Terms], Terms], *, noted: bool = True
+    ) -> None:
         def write(connection: sqlite3.Connection) -> None:
             found = sandboxes.get(connection, name)
-            terms.put(connection, work(found, terms.get(connection, found.id)))
+            before = terms.get(connection, found.id)
+            after = work(found, before)
+            terms.put(connection, after)
+            if noted:
+                record_terms(connection, found, before, after)
 
         await self._store.write(write)
         self._news.set()

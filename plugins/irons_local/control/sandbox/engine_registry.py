@@ -10,7 +10,12 @@ from irons_local.engines.protocol import Engine, EngineMaker, Kit
 
 _log = logging.getLogger(__name__)
 
-BUILT_IN: Mapping[str, str] = {"namespace": "irons_local.engines.namespace.engine:NamespaceEngine"}
+NAMESPACE, VM = "namespace", "vm"
+
+BUILT_IN: Mapping[str, str] = {
+    NAMESPACE: "irons_local.engines.namespace.engine:NamespaceEngine",
+    VM: "irons_local.engines.vm.engine:VmEngine",
+}
 """Name, and where the maker is."""
 
 

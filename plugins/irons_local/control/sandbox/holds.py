@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 
 from irons_local.control.sandbox.lifecycle import Lifecycle
 from irons_local.control.schema.errors import HttpError, conflict
 from irons_local.control.store import sandboxes
+from irons_local.control.store.changelog import ITSELF, ORIGIN, What, record
 from irons_local.control.store.database import Store, StoreError
 from irons_local.control.store.sandboxes import ERROR, STOPPED
 
@@ -107,7 +109,14 @@ class Holds:
             HttpError: there is none of that name.
             StoreError: the database failed.
         """
-        self.gone(await self._store.write(lambda connection: sandboxes.release(connection, name)))
+
+        def work(connection: sqlite3.Connection) -> str:
+            found = sandboxes.get(connection, name)
+            if sandboxes.release(connection, found.id):
+                record(connection, What.RELEASED, sandbox=found)
+            return found.id
+
+        self.gone(await self._store.write(work))
 
     def gone(self, identity: str) -> None:
         """Note that a sandbox is not held any more, or is no more: whoever holds it is answered."""
@@ -129,6 +138,8 @@ class Holds:
         return identity in await self._store.read(sandboxes.held)
 
     async def _end(self, identity: str) -> None:
+        # What ends then was asked for by no request, though one began this task.
+        ORIGIN.set(ITSELF)
         await asyncio.sleep(self._grace)
         self._ending.add(identity)
         while True:
@@ -140,7 +151,7 @@ class Holds:
                 if found.status not in (STOPPED, ERROR) and not found.deleting:
                     await self._lifecycle.stop(identity, "its client is gone")
                     await self._lifecycle.settled(identity)
-                await self._lifecycle.delete(identity)
+                await self._lifecycle.delete(identity, "its client is gone")
                 return
             except HttpError as error:
                 if error.status == 404:

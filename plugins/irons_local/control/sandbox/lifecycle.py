@@ -13,25 +13,30 @@ from typing import Any
 
 from irons_local.control.egress.rules_and_modes import Egress
 from irons_local.control.sandbox.access import Change
+from irons_local.control.sandbox.change_records import record_access
 from irons_local.control.sandbox.engine_registry import BUILT_IN
+from irons_local.control.sandbox.new_sandbox import RequestedSandbox, insert_all
 from irons_local.control.sandbox.ssh_ports import NoPortError, SshPorts
 from irons_local.control.sandbox.states import State, Verb, following, refusal, state_of, statuses
 from irons_local.control.sandbox.variables import Variables
 from irons_local.control.schema.errors import HttpError, bad, conflict
-from irons_local.control.store import rules, sandboxes, terms
+from irons_local.control.store import rules, sandboxes
+from irons_local.control.store.changelog import ITSELF, ORIGIN, What, record, record_end
 from irons_local.control.store.database import NoRoomError, Store, StoreError
 from irons_local.control.store.sandboxes import ERROR, READY, STARTING, STOPPED, STOPPING, StoredSandbox
-from irons_local.control.store.terms import Terms
 from irons_local.engines.protocol import Admits, Engine, Spec
 from irons_local.errors import CellError, EngineError
 from irons_local.limits import Limits
 from irons_local.log.context import REQUEST, SANDBOX
 from irons_local.paths import Paths
-from irons_policy.rules import Rule
 
 _log = logging.getLogger(__name__)
 _INTERRUPTED = "the control plane ended while it was being {}; start it again, or destroy it"
 _CLEARED_WITHIN = 2.0
+_AT_REST = (STOPPING, STOPPED, ERROR)
+"""What a sandbox is in once its run is over, or about to be."""
+_STEPS = {READY: "ready", STOPPED: "stopped"}
+"""States that hooks of plugins hear of."""
 _FAILURES = (EngineError, CellError, HttpError, NoPortError, StoreError, OSError)
 
 
@@ -39,11 +44,18 @@ class Lifecycle:
     """Creates, starts, stops and removes sandboxes; at most one piece of work per sandbox at a time."""
 
     def __init__(
-        self, store: Store, engines: Mapping[str, Engine], egress: Egress, doors: SshPorts, places: Paths
+        self,
+        store: Store,
+        engines: Mapping[str, Engine],
+        egress: Egress,
+        doors: SshPorts,
+        paths: Paths,
+        noted: Callable[[str, StoredSandbox], None] = lambda *_: None,
     ) -> None:
-        """Make a lifecycle; `reconcile` comes before anything else."""
-        self._places = places
-        self._variables = Variables(places.local / "variables")
+        """Make a lifecycle; `reconcile` comes before anything else, and `noted` is called with each step that hooks hear of."""
+        self._noted = noted
+        self._paths = paths
+        self._variables = Variables(paths.local / "variables")
         self._store = store
         self._engines = engines
         self._egress = egress
@@ -57,55 +69,43 @@ class Lifecycle:
         """What is being done for a sandbox right now, in words."""
         return self._progress.get(identity)
 
-    async def create(
-        self,
-        sandbox: StoredSandbox,
-        own: Sequence[Rule],
-        given: Terms | None = None,
-        variables: Mapping[str, str] | None = None,
-        *,
-        held: bool = False,
-    ) -> StoredSandbox:
-        """Store a sandbox with its mode, rules and terms in one transaction, and begin to make it.
+    async def create(self, new: RequestedSandbox) -> StoredSandbox:
+        """Store a sandbox with its mode, rules and terms in one transaction, and begin to make it; raises like `create_all`."""
+        return (await self.create_all((new,)))[0]
 
-        One that is `held` ends with its client (`holds`).
+    async def create_all(self, new: Sequence[RequestedSandbox]) -> list[StoredSandbox]:
+        """Store several sandboxes in one transaction, all of them or none, and begin to make each.
 
         Raises:
-            HttpError: the name is taken, or there is no such engine.
+            HttpError: a name is taken, or there is no such engine.
         """
-        self._engine(sandbox)
-        await self._free(sandbox.name)
-
-        def insert(connection: sqlite3.Connection) -> None:
+        for each in new:
+            self._engine(each.sandbox)
+            await self._free(each.sandbox.name)
+        async with contextlib.AsyncExitStack() as turns:
+            for each in new:
+                await turns.enter_async_context(self._turns[each.sandbox.id])
+                if each.variables:
+                    await asyncio.to_thread(self._variables.keep, each.sandbox.id, each.variables)
             try:
-                sandboxes.insert(connection, sandbox)
-            except sqlite3.IntegrityError:
-                raise conflict(f"there is a sandbox named {sandbox.name!r} already") from None
-            rules.replace(connection, sandbox.id, own)
-            if given is not None:
-                terms.put(connection, given)
-            if held:
-                sandboxes.hold(connection, sandbox.id)
-
-        async with self._turns[sandbox.id]:
-            if variables:
-                await asyncio.to_thread(self._variables.keep, sandbox.id, variables)
-            try:
-                await self._store.write(insert)
+                await self._store.write(lambda connection: insert_all(connection, new))
             except BaseException:
-                self._variables.forget(sandbox.id)
+                for each in new:
+                    self._variables.forget(each.sandbox.id)
+                    self._turns.pop(each.sandbox.id, None)
                 raise
-            self._begin(sandbox.id, self._bring_up(sandbox))
-        return sandbox
+            for each in new:
+                self._begin(each.sandbox.id, self._bring_up(each.sandbox))
+        return [each.sandbox for each in new]
 
     async def _free(self, name: str) -> None:
         """Remove a sandbox of this name that could never be made: it holds nothing, and its name is wanted."""
         found = await self._store.read(lambda connection: sandboxes.find(connection, name))
-        if found is None or found.name != name or refusal(found, self._state(found), Verb.CREATE) is not None:
+        if found is None or found.name != name or refusal(found, self.state(found), Verb.CREATE) is not None:
             return
         _log.info("%s (%s) could not be made, and is removed to make room for another", found.name, found.id)
         with contextlib.suppress(HttpError):
-            await self.delete(found.id)
+            await self.delete(found.id, "it could not be made, and its name is wanted")
 
     async def start(self, name: str, *, boot: bool = True) -> StoredSandbox:
         """Begin to start a stopped sandbox, or one in `error`; one that runs or starts stays as it is.
@@ -115,14 +115,16 @@ class Lifecycle:
         Raises:
             HttpError: there is none of that name, or it is stopping or being removed.
         """
-        async with self._turn(name) as sandbox:
-            state = self._state(sandbox)
+        async with self.turn(name) as sandbox:
+            state = self.state(sandbox)
             goal = _allowed(sandbox, state, Verb.START)
             if goal is state:
                 return sandbox
             # One in `error` may still be cleared away: its machine starts when that has ended.
             await self.settled(sandbox.id)
-            changed = await self._move(sandbox, (sandbox.status,), status=goal.status, reason=None)
+            changed = await self._move(
+                sandbox, (sandbox.status,), what=What.STARTED, status=goal.status, reason=None
+            )
             if changed is None:
                 raise _moved(sandbox)
             self._begin(changed.id, self._bring_up(changed, boot=boot))
@@ -138,12 +140,14 @@ class Lifecycle:
         Raises:
             HttpError: there is none of that name, or it is being removed.
         """
-        async with self._turn(name) as sandbox:
-            state = self._state(sandbox)
+        async with self.turn(name) as sandbox:
+            state = self.state(sandbox)
             goal = _allowed(sandbox, state, Verb.STOP)
             if goal is state:
                 return sandbox
-            changed = await self._move_down(sandbox, self._engine(sandbox).stop, status=goal.status)
+            changed = await self._move_down(
+                sandbox, self._engine(sandbox).stop, what=What.STOPPED, why=reason or "", status=goal.status
+            )
             if changed is None:
                 raise _moved(sandbox)
             await self._interrupt(changed.id)
@@ -156,18 +160,27 @@ class Lifecycle:
         if work is not None:
             await asyncio.wait((work,), timeout=within)
 
-    async def delete(self, name: str) -> None:
+    async def delete(self, name: str, reason: str = "") -> None:
         """Remove a sandbox that does not run, and come back when nothing is left of it; one that is being made ends where it is.
+
+        Args:
+            name: its name or id.
+            reason: why, where no one asked for it; the change log has it.
 
         Raises:
             HttpError: there is none of that name, it runs or is stopping, or something of it would not go.
         """
-        async with self._turn(name) as sandbox:
-            state = self._state(sandbox)
+        async with self.turn(name) as sandbox:
+            state = self.state(sandbox)
             goal = _allowed(sandbox, state, Verb.DELETE)
             if goal is not state:
                 changed = await self._move_down(
-                    sandbox, self._engine(sandbox).destroy, deleting=1, status=goal.status
+                    sandbox,
+                    self._engine(sandbox).destroy,
+                    what=What.DESTROYED,
+                    why=reason,
+                    deleting=1,
+                    status=goal.status,
                 )
                 if changed is None:
                     raise _moved(sandbox)
@@ -189,13 +202,20 @@ class Lifecycle:
         Raises:
             HttpError: there is none of that name, its engine cannot, it is being made or removed, or `change` refuses.
         """
-        async with self._turn(name) as sandbox:
-            _allowed(sandbox, self._state(sandbox), Verb.KEYS)
+        async with self.turn(name) as sandbox:
+            _allowed(sandbox, self.state(sandbox), Verb.KEYS)
             engine = self._engine(sandbox)
             if not isinstance(engine, Admits):
                 raise bad(f"the engine {sandbox.engine!r} cannot change the keys of a sandbox")
             after = change(sandbox.public_key)
-            changed = await self._move(sandbox, None, public_key=after.public_keys)
+
+            def work(connection: sqlite3.Connection) -> StoredSandbox | None:
+                changed = sandboxes.change(connection, sandbox.id, public_key=after.public_keys)
+                if changed is not None:
+                    record_access(connection, sandbox, changed)
+                return changed
+
+            changed = await self._store.write(work)
             try:
                 await engine.admit(sandbox.id, after.public_keys, after.gone)
             except (EngineError, CellError, OSError) as error:
@@ -242,7 +262,7 @@ class Lifecycle:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _settle(self, sandbox: StoredSandbox, *, runs: bool) -> None:
-        state = self._state(sandbox)
+        state = self.state(sandbox)
         goal = following(state, Verb.FOUND_RUNNING if runs else Verb.FOUND_ENDED)
         if goal is State.DELETING:
             self._begin(sandbox.id, self._take_away(sandbox))
@@ -320,6 +340,7 @@ class Lifecycle:
             limits=Limits(cpus=sandbox.cpus, memory=sandbox.memory, disk=sandbox.disk),
             environment=await asyncio.to_thread(self._variables.of, sandbox.id),
             entrypoint=sandbox.entrypoint,
+            snapshot=sandbox.snapshot,
         )
 
         def progress(line: str, done: float | None) -> None:
@@ -327,7 +348,7 @@ class Lifecycle:
 
         made = await engine.create(spec, progress)
         changed = await self._move(
-            sandbox, None, username=made.username, host_keys=made.host_keys, image=made.image
+            sandbox, None, username=made.username, host_keys=made.host_keys, image=made.image, snapshot=""
         )
         # The engine has them now, in the sandbox's own directory.
         self._variables.forget(sandbox.id)
@@ -352,6 +373,7 @@ class Lifecycle:
             self._variables.forget(sandbox.id)
             await self._egress.forget(sandbox.id)
             await self._store.write(lambda connection: sandboxes.remove(connection, sandbox.id), last=True)
+            self._noted("destroyed", sandbox)
 
     @contextlib.asynccontextmanager
     async def _failing(self, sandbox: StoredSandbox) -> AsyncIterator[None]:
@@ -380,12 +402,21 @@ class Lifecycle:
             return ""
         from irons_local.doctor import readiness
 
-        check = readiness.cause(error, self._places)
+        check = readiness.cause(error, self._paths)
         return "" if check is None else f"; {check.what}; to fix it: {check.fix}"
 
     async def _fail(self, sandbox: StoredSandbox, reason: str) -> None:
         with contextlib.suppress(StoreError):
-            await self._move(sandbox, None, last=True, status=ERROR, reason=reason, deleting=0)
+            await self._move(
+                sandbox,
+                None,
+                last=True,
+                what=What.FAILED,
+                why=reason,
+                status=ERROR,
+                reason=reason,
+                deleting=0,
+            )
 
     async def _open_door(self, sandbox: StoredSandbox) -> None:
         engine = self._engine(sandbox)
@@ -419,6 +450,7 @@ class Lifecycle:
     async def _until_stopped(self, sandbox: StoredSandbox) -> None:
         # What happens later belongs to no request, though one began it.
         REQUEST.set("")
+        ORIGIN.set(ITSELF)
         async with self._failing(sandbox):
             await self._engine(sandbox).wait(sandbox.id)
             await self._stopped_by_itself(sandbox)
@@ -427,40 +459,83 @@ class Lifecycle:
         look = await self._engine(sandbox).look(sandbox.id)
         status = STOPPED if look.state in ("stopped", "running") else ERROR
         reason = look.reason or (None if status == STOPPED else f"its machine is {look.state}")
-        changed = await self._move(sandbox, statuses(Verb.ENDED), last=True, status=STOPPING)
+        changed = await self._move(
+            sandbox,
+            statuses(Verb.ENDED),
+            last=True,
+            what=What.STOPPED,
+            why=f"it ended by itself: {reason}" if reason else "it ended by itself",
+            status=STOPPING,
+        )
         if changed is not None:
             self._begin(sandbox.id, self._bring_down(changed, status, reason))
 
     @contextlib.asynccontextmanager
-    async def _turn(self, name: str) -> AsyncIterator[StoredSandbox]:
+    async def turn(self, name: str) -> AsyncIterator[StoredSandbox]:
         """A sandbox, and the right to decide alone what is done with it next."""
         found = await self._store.read(lambda connection: sandboxes.get(connection, name))
         async with self._turns[found.id]:
             yield await self._store.read(lambda connection: sandboxes.get(connection, found.id))
 
     async def _move_down(
-        self, sandbox: StoredSandbox, clear: Callable[[str], Awaitable[None]], **values: Any
+        self,
+        sandbox: StoredSandbox,
+        clear: Callable[[str], Awaitable[None]],
+        *,
+        what: What,
+        why: str,
+        **values: Any,
     ) -> StoredSandbox | None:
         """Move a sandbox on its way down; on a disk that stays full `clear` makes room first.
 
         The sandbox itself may be what takes each byte that the reserve sets free.
         """
         try:
-            return await self._move(sandbox, (sandbox.status,), last=True, **values)
+            return await self._move(sandbox, (sandbox.status,), last=True, what=what, why=why, **values)
         except NoRoomError:
             await self._interrupt(sandbox.id)
             with contextlib.suppress(EngineError, CellError, OSError):
                 await clear(sandbox.id)
-            return await self._move(sandbox, (sandbox.status,), last=True, **values)
+            return await self._move(sandbox, (sandbox.status,), last=True, what=what, why=why, **values)
 
     async def _move(
-        self, sandbox: StoredSandbox, only: Sequence[str] | None, *, last: bool = False, **values: Any
+        self,
+        sandbox: StoredSandbox,
+        only: Sequence[str] | None,
+        *,
+        last: bool = False,
+        what: What | None = None,
+        why: str = "",
+        **values: Any,
     ) -> StoredSandbox | None:
-        return await self._store.write(
-            lambda connection: sandboxes.change(connection, sandbox.id, only, **values), last=last
-        )
+        """Change columns of a sandbox in one of the states `only`; with `what` the change log has it, too."""
 
-    def _state(self, sandbox: StoredSandbox) -> State:
+        def work(connection: sqlite3.Connection) -> StoredSandbox | None:
+            changed = sandboxes.change(connection, sandbox.id, only, **values)
+            if changed is not None and changed.status in _AT_REST:
+                for rule in rules.end_with_run(connection, sandbox.id):
+                    record_end(connection, rule, sandbox, "its sandbox stopped")
+            if changed is not None and what is not None:
+                record(
+                    connection,
+                    what,
+                    sandbox=sandbox,
+                    before={"status": sandbox.status},
+                    after=None if changed.deleting else {"status": changed.status},
+                    reason=why,
+                    # What fails was asked for by no one.
+                    origin=ITSELF if what is What.FAILED else None,
+                )
+            return changed
+
+        changed = await self._store.write(work, last=last)
+        kind = _STEPS.get(values.get("status", ""))
+        if changed is not None and kind is not None:
+            self._noted(kind, changed)
+        return changed
+
+    def state(self, sandbox: StoredSandbox) -> State:
+        """Return where a sandbox is in its life."""
         return state_of(sandbox, working=sandbox.id in self._work)
 
     def _engine(self, sandbox: StoredSandbox) -> Engine:

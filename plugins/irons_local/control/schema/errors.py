@@ -29,9 +29,9 @@ def missing(text: str, hint: str = "") -> HttpError:
     return HttpError(404, text, hint)
 
 
-def conflict(text: str) -> HttpError:
+def conflict(text: str, hint: str = "") -> HttpError:
     """409: it clashes with what is there, or the state does not allow it."""
-    return HttpError(409, text)
+    return HttpError(409, text, hint)
 
 
 def unready(text: str, hint: str = "") -> HttpError:

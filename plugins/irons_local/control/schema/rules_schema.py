@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 from irons_local.control.schema.schemas import Schema, listing, optional, record, text
+from irons_policy.ends import LONGEST
+from irons_policy.modes import WIRE_MODES
 from irons_policy.rules import LISTS
 
 MOST_RULES = 5_000
+SHOWN_MODE: dict[str, Schema] = {
+    "mode": {"type": "string", "enum": list(WIRE_MODES)},
+    "ask": {"type": "boolean", "description": "True where the mode is `ask`, which `mode` has as `deny`."},
+}
+"""A mode as answers have it: clients that do not know `ask` read `deny`."""
 PATTERN = text(400, minLength=1, pattern=r"^\S+$")
 PRIVATE = optional(listing(text(64), 64))
 NOTE = optional(text(500))
 BROAD: Schema = {"type": "boolean"}
+FOR: Schema = {
+    "type": "integer",
+    "minimum": 1,
+    "maximum": LONGEST,
+    "description": "Seconds after which the rule ends by itself.",
+}
+UNTIL: Schema = {
+    **text(40, minLength=1),
+    "description": "When the rule ends by itself: an RFC 3339 time, or `stop`: when its sandbox stops.",
+}
 
 RULE = record(
     {
@@ -18,6 +35,7 @@ RULE = record(
         "private": PRIVATE,
         "note": NOTE,
         "broad": BROAD,
+        "until": UNTIL,
     },
     required=("pattern", "list"),
 )
@@ -31,6 +49,7 @@ SHOWN_RULE: Schema = {
         "private": {"type": "array", "items": {"type": "string"}},
         "broad": {"type": "boolean"},
         "note": {"type": ["string", "null"]},
+        "until": UNTIL,
         "created_at": {"type": "string", "format": "date-time"},
         "covers": {"type": "string"},
     },

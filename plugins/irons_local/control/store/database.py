@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -12,10 +13,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from irons_local.control.store.migrations import MIGRATIONS
+from irons_local.linux.scheduling import shorten_turns
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
 
+TURN = 100_000
+"""Nanoseconds that the writer thread runs while someone waits: most of its work is records of connections that go on."""
 _BUSY_MS = 5_000
 _NOT_OURS = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _NO_ROOM = (sqlite3.SQLITE_FULL,)
@@ -52,8 +56,13 @@ class Store:
         self.path = path
         self._spare = spare
         self._writing, self._reading = self._with_spare(self._open)
-        self._writer = ThreadPoolExecutor(1, "store-writer")
+        self._writer = ThreadPoolExecutor(1, "store-writer", shorten_turns, (TURN,))
         self._reader = ThreadPoolExecutor(1, "store-reader")
+        self._committed: list[Callable[[contextvars.Context], None]] = []
+
+    def on_commit(self, told: Callable[[contextvars.Context], None]) -> None:
+        """Have `told` called after each committed `write`, with the context that its work ran in."""
+        self._committed.append(told)
 
     async def read(self, work: Work[T]) -> T:
         """Run `work` on the reading connection, in a snapshot.
@@ -66,6 +75,8 @@ class Store:
     async def write(self, work: Work[T], *, last: bool = False) -> T:
         """Run `work` in a write transaction; what it wrote is there when this returns, or not at all.
 
+        It runs in a copy of the caller's context: the change log records the origin of the request.
+
         Args:
             work: may run again where it failed for lack of room.
             last: the room that is kept for the last steps may be used for it.
@@ -75,7 +86,15 @@ class Store:
             StoreError: the database failed; nothing was written.
         """
         writes = self._write_last if last else self.write_now
-        return await asyncio.get_running_loop().run_in_executor(self._writer, writes, work)
+        context = contextvars.copy_context()
+
+        def in_context() -> T:
+            return context.run(writes, work)
+
+        done = await asyncio.get_running_loop().run_in_executor(self._writer, in_context)
+        for told in self._committed:
+            told(context)
+        return done
 
     def write_now(self, work: Work[T]) -> T:
         """`write` for the writer thread, and for before the event loop runs.

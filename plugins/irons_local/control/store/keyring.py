@@ -22,8 +22,8 @@ class KeyRing:
         self._known: dict[bytes, StoredKey] | None = None
         self._changes = 0
 
-    async def opens(self, secret: str) -> bool:
-        """Whether `secret` is a valid key.
+    async def find(self, secret: str) -> StoredKey | None:
+        """Return the key that `secret` is; None where it is not a valid key.
 
         Raises:
             StoreError: the database failed.
@@ -32,13 +32,13 @@ class KeyRing:
         hashed = keys.hash_of(secret)
         key = known.get(hashed)
         if key is None:
-            return False
+            return None
         now = times.now()
         if key.used_at is None or now - key.used_at > _NOTED_EVERY:
             # First, so that of many requests at once one writes.
             known[hashed] = replace(key, used_at=now)
             await self._store.write(lambda connection: keys.touch(connection, key.id))
-        return True
+        return key
 
     async def create(self, label: str) -> tuple[StoredKey, str]:
         """Make a key; see `keys.create`."""

@@ -8,6 +8,7 @@ import sqlite3
 from dataclasses import dataclass
 
 from irons_local import times
+from irons_local.control.store import changelog
 
 _PREFIX = "irons_"
 
@@ -41,6 +42,9 @@ def create(connection: sqlite3.Connection, label: str) -> tuple[StoredKey, str]:
         "INSERT INTO keys (id, label, hash, created_at) VALUES (?, ?, ?, ?)",
         (key.id, key.label, hash_of(secret), key.created_at),
     )
+    changelog.record(
+        connection, changelog.What.KEY_MADE, subject=key.label, after={"id": key.id, "label": key.label}
+    )
     return key, secret
 
 
@@ -57,10 +61,14 @@ def revoke(connection: sqlite3.Connection, name: str) -> int:
         How many keys the name means; with any other number than 1 nothing was done.
     """
     found = connection.execute(
-        "SELECT id FROM keys WHERE id = :name OR label = :name", {"name": name}
+        "SELECT id, label FROM keys WHERE id = :name OR label = :name", {"name": name}
     ).fetchall()
     if len(found) == 1:
-        connection.execute("DELETE FROM keys WHERE id = ?", (found[0]["id"],))
+        identity, label = found[0]
+        connection.execute("DELETE FROM keys WHERE id = ?", (identity,))
+        changelog.record(
+            connection, changelog.What.KEY_REVOKED, subject=label, before={"id": identity, "label": label}
+        )
     return len(found)
 
 

@@ -196,6 +196,68 @@ _NOTE = """
 ALTER TABLE sandboxes ADD COLUMN note TEXT NOT NULL DEFAULT '';
 """
 
+_CHANGES = """
+-- What was changed, by whom and when; uid and key are NULL where the control plane did it by itself. Ids are never given twice.
+CREATE TABLE changes (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  at INTEGER NOT NULL,
+  what TEXT NOT NULL,
+  uid INTEGER,
+  key_id TEXT,
+  key_label TEXT,
+  face TEXT NOT NULL DEFAULT '',
+  request TEXT NOT NULL DEFAULT '',
+  sandbox TEXT NOT NULL DEFAULT '',
+  name TEXT NOT NULL DEFAULT '',
+  subject TEXT NOT NULL DEFAULT '',
+  before TEXT,
+  after TEXT,
+  reason TEXT NOT NULL DEFAULT ''
+) STRICT;
+CREATE INDEX changes_sandbox ON changes (sandbox);
+"""
+
+_RULE_ENDS = """
+-- When a rule ends by itself: with the stop of its sandbox, or at a time, in microseconds since 1970, which is `ends_up` by
+-- CLOCK_BOOTTIME of the boot `ends_boot`; `ends_left` was left of it when that was last noted.
+ALTER TABLE rules ADD COLUMN ends_stop INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE rules ADD COLUMN ends_at INTEGER;
+ALTER TABLE rules ADD COLUMN ends_up INTEGER;
+ALTER TABLE rules ADD COLUMN ends_boot TEXT;
+ALTER TABLE rules ADD COLUMN ends_left INTEGER;
+"""
+
+_SNAPSHOTS = """
+-- What a sandbox's files were at one moment, and what else a copy of it gets; its rules are in rules, under the snapshot's id.
+-- A name of NULL is one that only a fork uses; made is 0 while it is being made or removed.
+CREATE TABLE snapshots (
+  id TEXT PRIMARY KEY,
+  name TEXT UNIQUE,
+  sandbox TEXT NOT NULL,
+  sandbox_name TEXT NOT NULL,
+  engine TEXT NOT NULL,
+  image TEXT NOT NULL,
+  note TEXT NOT NULL DEFAULT '',
+  made INTEGER NOT NULL DEFAULT 0,
+  pause INTEGER,
+  layer TEXT NOT NULL DEFAULT '',
+  mode TEXT,
+  public_key TEXT NOT NULL,
+  cpus REAL,
+  memory INTEGER,
+  disk INTEGER,
+  entrypoint INTEGER NOT NULL DEFAULT 0,
+  created_at INTEGER NOT NULL
+) STRICT;
+-- The snapshot that a sandbox is being made from; empty once it is made, and where there is none.
+ALTER TABLE sandboxes ADD COLUMN snapshot TEXT NOT NULL DEFAULT '';
+"""
+
+_ASK = """
+-- Nothing changes but what `mode` may be: `ask` too. Code that knows `warn` and `deny` alone would read that as `warn`, and does
+-- not open a database of this version.
+"""
+
 MIGRATIONS: tuple[str, ...] = (
     _FIRST,
     _CAUSES,
@@ -207,5 +269,9 @@ MIGRATIONS: tuple[str, ...] = (
     _ENTRYPOINT,
     _CONNECTIONS,
     _NOTE,
+    _CHANGES,
+    _RULE_ENDS,
+    _SNAPSHOTS,
+    _ASK,
 )
 """Step N (counted from 1) leads from version N-1 to version N; `PRAGMA user_version` holds the version."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
+from irons.wire_values import LONGEST_NOTE, SANDBOX_ID
 from irons_local import times
 from irons_local.control.schema.errors import bad, missing
 from irons_local.control.schema.labels import LABELS, checked_labels
@@ -27,7 +28,7 @@ BUSY = (CREATING, STARTING, STOPPING)
 """States in which a task of the control plane is at work; without one they are left-overs of a crash."""
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
-NAME = "^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?|sb_[0-9a-f]{16})$"
+NAME = f"^([a-z0-9]([a-z0-9-]{{0,61}}[a-z0-9])?|{SANDBOX_ID})$"
 """A sandbox's name or id in a path, as the API's description has it."""
 
 
@@ -59,7 +60,7 @@ def _at_most(kind: str, most: int) -> Schema:
 _ENTRYPOINT: Schema = {"type": "boolean", "description": "Run the image's entrypoint at each start."}
 
 
-def _plain(sent: str | None) -> str:
+def plain(sent: str | None) -> str:
     """A text on one line, without control, bidi and other format characters."""
     shown = "".join(
         " " if each.isspace() else each for each in sent or "" if each.isspace() or each.isprintable()
@@ -92,6 +93,7 @@ class StoredSandbox:
         labels: its labels, by key.
         entrypoint: it runs the entrypoint of its image at each start.
         note: a text of whoever created it.
+        snapshot: id of the snapshot that it is being made from; "" for none, and once it is made.
     """
 
     id: str
@@ -115,7 +117,8 @@ class StoredSandbox:
         default_factory=dict, metadata=_option(LABELS, lambda sent: checked_labels(sent or {}))
     )
     entrypoint: bool = field(default=False, metadata=_option(_ENTRYPOINT, bool))
-    note: str = field(default="", metadata=_option(text(200), _plain, shown=True))
+    note: str = field(default="", metadata=_option(text(LONGEST_NOTE), plain, shown=True))
+    snapshot: str = ""
 
 
 OPTIONS: Mapping[str, Option] = {
@@ -140,13 +143,18 @@ def shown(sandbox: StoredSandbox) -> dict[str, Any]:
     return {name: value for name in OPTIONS if OPTIONS[name].shown and (value := getattr(sandbox, name))}
 
 
+def is_name(name: str) -> bool:
+    """Whether a text is a DNS label (RFC 1123) in lower case, as sandboxes and snapshots are named."""
+    return _NAME.fullmatch(name) is not None
+
+
 def checked_name(name: str) -> str:
     """A sandbox's name: a DNS label (RFC 1123) in lower case.
 
     Raises:
         HttpError: it is not one.
     """
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise bad(
             "a sandbox name is 1 to 63 characters: lower-case letters, digits and hyphens, "
             "with no hyphen at either end"
@@ -259,15 +267,10 @@ def held(connection: sqlite3.Connection) -> frozenset[str]:
     return frozenset(row["sandbox"] for row in connection.execute("SELECT sandbox FROM holds"))
 
 
-def release(connection: sqlite3.Connection, name: str) -> str:
-    """Let a sandbox live on without its client; gives its id.
-
-    Raises:
-        HttpError: there is none of that name.
-    """
-    found = get(connection, name)
-    connection.execute("DELETE FROM holds WHERE sandbox = ?", (found.id,))
-    return found.id
+def release(connection: sqlite3.Connection, identity: str) -> bool:
+    """Let a sandbox live on without its client; False where it did already."""
+    done = connection.execute("DELETE FROM holds WHERE sandbox = ?", (identity,))
+    return done.rowcount == 1
 
 
 def _sandbox(row: sqlite3.Row) -> StoredSandbox:

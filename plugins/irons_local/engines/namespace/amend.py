@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TypedDict
 
 from irons_local.bundle import session, sshd
-from irons_local.engines.namespace import boot
+from irons_local.engines.namespace import boot, settings_inside
 from irons_local.linux import namespaces
-from irons_local.linux.processes import Process, in_namespace, is_alive
+from irons_local.linux.processes import Process, in_namespace
 
 
 class AmendOrder(TypedDict):
@@ -61,9 +61,8 @@ def amend(order: AmendOrder) -> None:
     """
     init = Process(*order["init"])
     boot.enter_cell(order["user"], order["net"], order["mount"])
-    if not is_alive(init):
+    if not settings_inside.replace(init, sshd.AUTHORIZED, order["authorized"]):
         return
-    boot.write_setting(sshd.AUTHORIZED, order["authorized"])
     if order["gone"]:
         # A login that sshd began to check before the file was replaced is there by the second look.
         for _ in range(2):

@@ -12,9 +12,11 @@ import os
 import resource
 import select
 import socket
+import stat
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
 from irons_local.bundle import boot_steps, quotas, sysview
 from irons_local.bundle.man_pages import MAN_PAGES
@@ -67,6 +69,7 @@ class BootOrder(TypedDict):
         redirects: mount it as the machine's root, so that directories of `lower` can be renamed.
         kit: path of the directory with the SSH server for all images; "" where the image's own is run.
         files: text of files to put into the root file system, by path beneath it.
+        forget: files to remove from it before, by path beneath it; a `*` at the end stands for any.
         settings: text of the files of the settings directory.
         config: the OCI configuration.
         processes: how many there may be at once, or None.
@@ -85,6 +88,7 @@ class BootOrder(TypedDict):
     redirects: bool
     kit: str
     files: dict[str, str]
+    forget: NotRequired[list[str]]
     settings: dict[str, str]
     config: dict[str, Any]
     processes: int | None
@@ -142,6 +146,7 @@ def boot(order: BootOrder) -> BootAnswer:
         _mount_overlay(layers, syscalls.OVERLAY)
     if layers.kit is not None:
         _mount_kit(layers.kit)
+    _forget(order.get("forget", ()))
     _lay(order["files"])
     if order["files"]:
         _make_man_pages()
@@ -264,6 +269,31 @@ def _mount_kit(kit: int) -> None:
     namespaces.mount("overlay", str(KIT), "overlay", flags, options)
 
 
+def _forget(paths: Sequence[str]) -> None:
+    """Remove files from the root file system, beneath it and through no link; what is not there is passed over."""
+    root = os.open(ROOTFS, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for path in paths:
+            parent, _, name = path.rpartition("/")
+            with contextlib.suppress(OSError):
+                directory = syscalls.open_beneath(root, parent or ".", os.O_RDONLY | os.O_DIRECTORY)
+                try:
+                    _remove_files(directory, name)
+                finally:
+                    os.close(directory)
+    finally:
+        os.close(root)
+
+
+def _remove_files(directory: int, name: str) -> None:
+    found = os.listdir(directory) if name.endswith("*") else [name]
+    for each in found:
+        if each.startswith(name.removesuffix("*")):
+            with contextlib.suppress(OSError):
+                if stat.S_ISREG(os.stat(each, dir_fd=directory, follow_symlinks=False).st_mode):
+                    os.unlink(each, dir_fd=directory)
+
+
 def _lay(files: dict[str, str]) -> None:
     """Put files into the root file system, replacing what is there, beneath it and through no link."""
     root = os.open(ROOTFS, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -313,27 +343,20 @@ def _replace(directory: int, name: str, text: str) -> None:
 def _write_settings(settings: dict[str, str]) -> None:
     SETTINGS.mkdir()
     for name, text in settings.items():
-        write_setting(name, text)
+        _write_setting(name, text)
     # In what is read-only inside, the place for the kit cannot be made later.
     (SETTINGS / KIT.name).mkdir()
     (SETTINGS / boot_steps.REPORT).mkdir()
     os.chown(SETTINGS, _SANDBOX_ROOT, _SANDBOX_ROOT)
 
 
-def write_setting(name: str, text: str) -> None:
-    """Put a file into the settings directory of the cell that this process is in, whole or not at all.
-
-    Raises:
-        OSError: it could not be written.
-    """
-    path = SETTINGS / f".{name}.new"
-    path.unlink(missing_ok=True)
+def _write_setting(name: str, text: str) -> None:
+    path = SETTINGS / name
     path.touch(mode=0o600)
     path.write_text(text, encoding="utf-8")
     os.chown(path, _SANDBOX_ROOT, _SANDBOX_ROOT)
     # The unprivileged half of sshd reads authorized keys as the person who logs in.
     path.chmod(0o600 if name.endswith("_key") else 0o644)
-    path.rename(SETTINGS / name)
 
 
 def _limit_processes(most: int | None) -> None:

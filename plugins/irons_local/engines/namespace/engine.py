@@ -22,12 +22,14 @@ from irons.files import write_whole
 from irons_local.bundle import boot_steps, entrypoint, session, sshd
 from irons_local.bundle.machine import Machine
 from irons_local.cell.layout import SANDBOX4, SANDBOX6
-from irons_local.engines.namespace import activity, boot, booted, launch
-from irons_local.engines.protocol import SSH_PORT, Activity, Cells, Kit, Look, Made, Spec
+from irons_local.engines.namespace import activity, boot, booted, freezing, launch
+from irons_local.engines.protocol import SSH_PORT, Activity, Cells, KeptFiles, Kit, Look, Made, Spec
 from irons_local.errors import CellError, EngineError
+from irons_local.images.capture import Capture
 from irons_local.images.catalog import Image, Images
 from irons_local.images.kit.store import Kits, MadeKit
 from irons_local.images.saving import settle
+from irons_local.images.snapshots import Snapshot
 from irons_local.linux import disk_images
 from irons_local.linux.cgroup import Groups
 from irons_local.linux.processes import end_all_in_net, end_tree, ended, ends, open_process
@@ -67,7 +69,7 @@ class NamespaceEngine:
             try:
                 if entry.startswith((".new-", ".gone-")):
                     await remove_tree(self._root / entry)
-                elif await self._take_up(entry):
+                elif not Machine.is_virtual(self._root / entry) and await self._take_up(entry):
                     running.append(entry)
             except (EngineError, OSError) as error:
                 # One that cannot be repaired must not keep the others from being served.
@@ -83,6 +85,8 @@ class NamespaceEngine:
                 await settle(home, self._images.layers)
                 await self._groups.remove(sandbox)
                 return False
+            # What a control plane was copying when it died goes on.
+            await freezing.thaw(self._groups, sandbox, process, home)
             try:
                 await self._cells.adopt(sandbox, *process)
             except (CellError, OSError) as error:
@@ -103,14 +107,24 @@ class NamespaceEngine:
             spec.limits.check()
             disk_images.check(spec.limits, os.geteuid())
             await self._warm()
-            await self._images.ensure(spec.image, self._default_image, progress)
+            if not spec.snapshot:
+                await self._images.ensure(spec.image, self._default_image, progress)
             async with self._images.keeping():
-                image = await self._images.ensure(spec.image, self._default_image)
+                origin = await self._usable(spec.snapshot) if spec.snapshot else None
+                image = (
+                    await self._images.ensure(spec.image, self._default_image)
+                    if origin is None
+                    else self._images.by_id(origin.image)
+                )
                 if spec.entrypoint:
                     entrypoint.check(image.config, f"the image {image.name}")
                 kit = await self._kit_for(image, progress)
-                host_key = await self._lay_out(home, spec, image, kit, authorized)
-            _log.info("laid out from the image %s", image.name, extra={"sandbox": spec.id})
+                host_key = await self._lay_out(home, spec, image, kit, authorized, origin)
+            _log.info(
+                "laid out from %s",
+                f"the image {image.name}" if origin is None else f"the snapshot {origin.name or origin.id}",
+                extra={"sandbox": spec.id},
+            )
             return Made(image.username, (host_key,), image.name)
 
     async def _warm(self) -> None:
@@ -140,7 +154,13 @@ class NamespaceEngine:
             raise
 
     async def _lay_out(
-        self, home: Path, spec: Spec, image: Image, kit: MadeKit | None, authorized: str
+        self,
+        home: Path,
+        spec: Spec,
+        image: Image,
+        kit: MadeKit | None,
+        authorized: str,
+        origin: Snapshot | None,
     ) -> str:
         """Make a sandbox's directory, whole or not at all; gives its public host key."""
         # Never the same twice: what a killed process had started may still write into that of its own.
@@ -161,7 +181,18 @@ class NamespaceEngine:
                 private.write_text(session.exported(spec.environment), encoding="utf-8")
             kit_id = "" if kit is None else kit.id
             machine = Machine.of(spec, image.id, image.name, host_key, kit_id, image.user)
-            replace(machine, redirects=self._images.redirects(image)).write(draft)
+            if origin is None:
+                machine = replace(machine, redirects=self._images.redirects(image))
+            else:
+                machine = replace(
+                    machine,
+                    image_name=origin.image_name,
+                    redirects=origin.redirects,
+                    layers=origin.layers,
+                    copied=True,
+                    keys_inside=origin.keys,
+                )
+            machine.write(draft)
             draft.rename(home)
         except BaseException as error:
             await asyncio.shield(remove_tree(draft))
@@ -248,6 +279,103 @@ class NamespaceEngine:
             # The sandbox is gone all the same; the next sweep removes what it was based on.
             _log.warning("layers of %s: %s", sandbox, error)
 
+    async def capture(
+        self, sandbox: str, snapshot: str, name: str, progress: Progress = unheard
+    ) -> KeptFiles:
+        """Keep its files as they are now; see `Copies.capture`."""
+        home = self._home(sandbox)
+        async with self._locks[sandbox], Machine.held(home, _BUSY_WITHIN), self._images.keeping():
+            process = Machine.running(home)
+            if process is None:
+                await settle(home, self._images.layers)
+            work, record = self._capturing(home, snapshot, name)
+            pause = freezing.Pause()
+            if process is None:
+                whole = await work.stopped(record, progress)
+            else:
+                whole = await work.running(
+                    record,
+                    progress,
+                    lambda: freezing.frozen(self._groups, sandbox, process, home, pause),
+                )
+            _log.info(
+                "captured as %s, paused for %.3f s", snapshot, pause.seconds, extra={"sandbox": sandbox}
+            )
+            return KeptFiles(pause.seconds, whole.layers[0] if whole.layers != work.machine.layers else "")
+
+    async def restore(self, sandbox: str, snapshot: str, kept: str, name: str) -> KeptFiles:
+        """Put the files of a snapshot in place of its own; see `Copies.restore`."""
+        home = self._home(sandbox)
+        async with self._locks[sandbox], Machine.held(home, _BUSY_WITHIN), self._images.keeping():
+            if Machine.running(home) is not None:
+                raise EngineError("state", f"sandbox {sandbox} runs", "stop it first")
+            await settle(home, self._images.layers)
+            origin = await self._usable(snapshot)
+            work, record = self._capturing(home, kept, name)
+            whole = await work.stopped(record, unheard, empties=True)
+            if not origin.laid:
+                Machine.mark_laid(home, laid=False)
+            replace(
+                Machine.read(home),
+                image=origin.image,
+                image_name=origin.image_name,
+                layers=origin.layers,
+                redirects=origin.redirects,
+                keys_inside=origin.keys,
+            ).write(home)
+            _log.info("restored from %s", snapshot, extra={"sandbox": sandbox})
+            return KeptFiles(0.0, whole.layers[0] if whole.layers != work.machine.layers else "")
+
+    async def discard(self, snapshot: str) -> None:
+        """Remove a snapshot; see `Copies.discard`."""
+        try:
+            await self._images.snapshots.remove(snapshot)
+            await self._images.sweep()
+        except OSError as error:
+            raise EngineError("failed", f"the snapshot could not be removed: {error.strerror}") from error
+
+    async def _usable(self, snapshot: str) -> Snapshot:
+        """Return a snapshot whose layers are all there, and as they were.
+
+        Raises:
+            EngineError: its record or a layer is gone or damaged.
+        """
+        origin = self._images.snapshots.read(snapshot)
+        try:
+            image = self._images.by_id(origin.image)
+            layers = (*origin.layers, *image.layers)
+            self._images.layers.trees(layers)
+            await self._images.layers.check(layers)
+        except EngineError as error:
+            raise EngineError(
+                "image",
+                f"the snapshot {origin.name or origin.id} is damaged: {error.message}",
+                "irons local status shows what else uses that layer; bring its files back from a backup, or remove the snapshot",
+            ) from error
+        return origin
+
+    def _capturing(self, home: Path, snapshot: str, name: str) -> tuple[Capture, Snapshot]:
+        """Return what captures a sandbox, and the record to complete."""
+        machine = Machine.read(home)
+        work = Capture(
+            home,
+            machine,
+            self._images.by_id(machine.image),
+            self._images.layers,
+            self._images.snapshots,
+        )
+        record = Snapshot(
+            snapshot,
+            name,
+            machine.id,
+            machine.image,
+            machine.image_name,
+            redirects=machine.redirects,
+            laid=Machine.is_laid(home),
+            user=machine.user,
+        )
+        return work, record
+
     async def admit(self, sandbox: str, public_keys: str, gone: Sequence[str] = ()) -> None:
         """Let other keys open it; see `Admits.admit`."""
         home = self._home(sandbox)
@@ -294,6 +422,7 @@ class NamespaceEngine:
             "image": machine.image_name,
             "addresses": f"{SANDBOX4}, {SANDBOX6}",
             **({"user": machine.user} if machine.user else {}),
+            **({"keys_inside": str(machine.keys_inside)} if machine.keys_inside else {}),
             **self._groups.facts(machine.limits),
             **disk_images.facts(home, machine.limits),
         }

@@ -37,6 +37,14 @@ _READY_WITHIN = 30.0
 _GREETING_WITHIN = 2.0
 _ASK_AGAIN = 0.01
 _SAID_AT_MOST = 200
+_OF_ANOTHER = [
+    "etc/ssh/ssh_host_*",
+    "var/lib/dbus/machine-id",
+    "var/lib/systemd/random-seed",
+    "var/lib/systemd/credential.secret",
+    "var/lib/urandom/random-seed",
+]
+"""Files that say which machine it is that a snapshot is of."""
 
 
 def console(ours: ExitStack, theirs: ExitStack) -> tuple[int, int]:
@@ -113,7 +121,8 @@ def order(
         work=str(own / disk_images.WORK),
         redirects=machine.redirects,
         kit="" if kit is None else str(kit.files),
-        files={} if Machine.is_laid(home) else _first_files(machine.name),
+        files={} if Machine.is_laid(home) else _first_files(machine),
+        forget=_OF_ANOTHER if machine.copied and not Machine.is_laid(home) else [],
         settings={
             **settings,
             **session.of_image(image.config.env, image.config.workdir),
@@ -142,13 +151,16 @@ def order(
     )
 
 
-def _first_files(name: str) -> dict[str, str]:
+def _first_files(machine: Machine) -> dict[str, str]:
     """What a new machine's files say of itself and of the only name server it can reach."""
+    name = machine.name
     hosts = f"127.0.0.1\tlocalhost\n127.0.1.1\t{name}\n::1\tlocalhost ip6-localhost ip6-loopback\n"
     return {
         "etc/hostname": f"{name}\n",
         "etc/hosts": hosts,
         "etc/resolv.conf": f"nameserver {CELL_DNS}\noptions timeout:2 attempts:2\n",
+        # A boot step makes another of an empty one (machine-id(5)).
+        **({"etc/machine-id": ""} if machine.copied else {}),
     }
 
 

@@ -19,8 +19,8 @@ import tarfile
 from collections.abc import Iterator
 from typing import IO, Any, cast
 
+from irons_local.disk_room import Room
 from irons_local.errors import EngineError
-from irons_local.linux.disk_room import Room
 from irons_local.linux.userns_main import Say
 
 _CAPABILITY = "security.capability"

@@ -26,9 +26,9 @@ from typing import IO, Any, cast
 
 from irons.text import size_text
 from irons_local.bundle.image_config import EMPTY, ImageConfig
+from irons_local.disk_room import Room
 from irons_local.errors import EngineError
 from irons_local.images.inside import archive, prepare
-from irons_local.linux.disk_room import Room
 from irons_local.linux.idmap import INNER_COUNT
 from irons_local.linux.userns_main import Say
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import cast
 
 from irons.text import clean
+from irons_local.disk_room import Room
 from irons_local.errors import EngineError
 from irons_local.images.sources.reference import Reference
-from irons_local.linux.disk_room import Room
 from irons_local.linux.programs import search_path
 from irons_local.linux.userns_call import end
 from irons_local.progress import Progress

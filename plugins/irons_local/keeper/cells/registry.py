@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from irons_local.cell.layout import SOCKETS, Namespaces, Ports
+from irons_local.ipc.fields import SANDBOX_ID
 from irons_local.ipc.framing import Message, RequestError, answer_of
+from irons_local.ipc.keeper_requests import AdoptCell, CellNamespaces, ConnectCell, DropCell, MakeCell
 from irons_local.ipc.link import Link
 from irons_local.ipc.messages import Attach
 from irons_local.keeper.cells import children
@@ -17,10 +18,9 @@ from irons_local.keeper.cells.loop import Loop
 from irons_local.keeper.cells.requests import ChildResult, KeeperRequest
 from irons_local.linux import namespaces
 
-NAME = re.compile(r"sb_[0-9a-f]{16}")
-
-_CONNECT_WITHIN = 5.0
 _MAKE_WITHIN = 30.0
+
+CellRequest = MakeCell | AdoptCell | DropCell | CellNamespaces | ConnectCell
 _NAMESPACES = len(Namespaces._fields)
 
 
@@ -57,19 +57,30 @@ class CellRegistry:
         self._loop, self._attach, self._detach = loop, attach, detach
         self._held: dict[str, CellSockets] = {}
         self._coming: set[str] = set()
-        self.ops: dict[str, Callable[[KeeperRequest], None]] = {
-            "cell.make": self._make,
-            "cell.adopt": self._adopt,
-            "cell.drop": self._drop,
-            "cell.namespaces": self._namespaces,
-            "cell.connect": self._connect,
-        }
 
     def __iter__(self) -> Iterator[CellSockets]:
         return iter(list(self._held.values()))
 
     def __len__(self) -> int:
         return len(self._held)
+
+    def answer(self, ask: KeeperRequest, asked: CellRequest) -> None:
+        """Do what is asked of cells, and answer, now or later.
+
+        Raises:
+            RequestError: it cannot be done.
+        """
+        match asked:
+            case MakeCell(name):
+                self._make(ask, name)
+            case AdoptCell():
+                self._adopt(ask, asked)
+            case DropCell(name):
+                self._drop(ask, name)
+            case CellNamespaces(name):
+                ask.ok({}, self._cell(name).spaces)
+            case ConnectCell():
+                self._connect(ask, asked)
 
     def restore(self, name: str, ports: Ports, fds: Sequence[int]) -> CellSockets:
         """Hold a cell again whose sockets come from a gateway that outlived the last keeper.
@@ -82,7 +93,7 @@ class CellRegistry:
             ValueError: nor is the rest what it should be; a gateway may have been taken over.
         """
         if (
-            not NAME.fullmatch(name)
+            not SANDBOX_ID.fullmatch(name)
             or name in self._held
             or len(fds) != len(SOCKETS)
             or not all(0 < port < 65536 for port in ports)
@@ -109,26 +120,20 @@ class CellRegistry:
         while self._held:
             self._held.popitem()[1].close()
 
-    def _cell(self, ask: KeeperRequest) -> CellSockets:
-        name = ask.text("cell")
+    def _cell(self, name: str) -> CellSockets:
         cell = self._held.get(name)
         if cell is None:
             raise RequestError("absent", f"there is no cell {name}")
         return cell
 
-    def _make(self, ask: KeeperRequest) -> None:
-        name = ask.text("cell")
-        if not NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is not the name of a cell")
+    def _make(self, ask: KeeperRequest, name: str) -> None:
         if name in self._held or name in self._coming:
             raise RequestError("exists", f"the cell {name} is there already")
         child = children.fork(lambda link: children.make(link, Ports()))
         self._expect(ask, name, child)
 
-    def _adopt(self, ask: KeeperRequest) -> None:
-        name, pid = ask.text("cell"), ask.number("pid")
-        if not NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is not the name of a cell")
+    def _adopt(self, ask: KeeperRequest, asked: AdoptCell) -> None:
+        name, pid = asked.cell, asked.pid
         held = self._held.get(name)
         if held is not None:
             ask.ok({"ports": held.ports._asdict(), "fresh": False})
@@ -143,7 +148,7 @@ class CellRegistry:
             ) from error
         user = -1
         try:
-            if namespaces.started(pid) != ask.number("started"):
+            if namespaces.started(pid) != asked.started:
                 raise RequestError("absent", f"process {pid} is gone")
             if os.path.samestat(os.fstat(net), Path("/proc/self/ns/net").stat()):
                 raise RequestError("state", f"process {pid} is in no cell")
@@ -173,21 +178,16 @@ class CellRegistry:
 
         running = ChildResult(self._loop, child, done, _MAKE_WITHIN)
 
-    def _drop(self, ask: KeeperRequest) -> None:
-        name = ask.text("cell")
+    def _drop(self, ask: KeeperRequest, name: str) -> None:
         self._detach(name)
         cell = self._held.pop(name, None)
         if cell is not None:
             cell.close()
         ask.ok()
 
-    def _namespaces(self, ask: KeeperRequest) -> None:
-        ask.ok({}, self._cell(ask).spaces)
-
-    def _connect(self, ask: KeeperRequest) -> None:
-        spaces = self._cell(ask).spaces
-        address, port = ask.text("address"), ask.number("port")
-        within = float(ask.body.get("timeout", _CONNECT_WITHIN))
+    def _connect(self, ask: KeeperRequest, asked: ConnectCell) -> None:
+        spaces = self._cell(asked.cell).spaces
+        _, address, port, within = asked
         child = children.fork(lambda link: children.connect(link, spaces, address, port, within))
 
         def done(message: Message | None) -> None:

@@ -86,28 +86,6 @@ class KeeperRequest:
         """What is asked; empty for an answer."""
         return str(self.body.get("op", ""))
 
-    def text(self, name: str) -> str:
-        """A field that must be text.
-
-        Raises:
-            ValueError: it is missing or something else.
-        """
-        value = self.body.get(name)
-        if not isinstance(value, str):
-            raise ValueError(f"{name} must be text")  # noqa: TRY004 (it is the request that is wrong)
-        return value
-
-    def number(self, name: str) -> int:
-        """A field that must be a whole number.
-
-        Raises:
-            ValueError: it is missing or something else.
-        """
-        value = self.body.get(name)
-        if not isinstance(value, int):
-            raise ValueError(f"{name} must be a number")  # noqa: TRY004 (it is the request that is wrong)
-        return value
-
     def ok(self, body: Body | None = None, fds: Sequence[int] = ()) -> None:
         """Answer; a notice gets none. The descriptors stay the caller's."""
         if "id" in self.body:

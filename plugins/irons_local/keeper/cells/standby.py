@@ -17,6 +17,7 @@ from irons_local.keeper.cells.loop import READ, Loop
 from irons_local.keeper.cells.registry import CellSockets
 
 _PATIENCE = 1.0
+"""Seconds for which connections wait for the next process of a worker that ended."""
 _PRESENT_AFTER = 0.5
 _AT_ONCE = 64
 _RESET = struct.pack("ii", 1, 0)
@@ -56,16 +57,16 @@ class StandbyRefuser:
             sock.close()
         return self._missed.pop(name, 0)
 
-    def gateway_ended(self, patience: float = _PATIENCE) -> None:
+    def gateway_ended(self, patience: float | None = None) -> None:
         """The gateway ended, or has not begun yet; one that ends again and again counts as absent all the while.
 
         Args:
-            patience: seconds after which connections that wait are refused.
+            patience: seconds after which connections that wait are refused; None where it had begun before.
         """
         self._present.cancel()
         if not self._waiting:
             self._waiting = True
-            self._patience = self._loop.after(patience, self._refuse)
+            self._patience = self._loop.after(_PATIENCE if patience is None else patience, self._refuse)
 
     def gateway_begun(self) -> None:
         """A gateway was started; it is believed in once it has lived for a moment."""

@@ -12,6 +12,9 @@ from typing import NamedTuple, NoReturn
 
 from irons_local.ipc.unixsock import listen
 
+_HANDLED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""What the keeper handles, and what it starts does not."""
+
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 """Environment variables by which a person names a proxy, perhaps with its password."""
 
@@ -115,25 +118,30 @@ def log_of(plan: Plan) -> int:
 
 def execute(birth: PendingProcess) -> None:
     """Fork, and run the plan's program in the child."""
+    # A child that is asked to end before it has let go of this process's handlers would have this process asked.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
     try:
         pid = os.fork()
+        if pid == 0:
+            _become(birth, before)
     except OSError as error:
         birth.fail(str(error))
         return
-    if pid == 0:
-        _become(birth)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     # Before anybody can have waited for it: the pid is still its own.
     birth.born(pid, os.pidfd_open(pid))
 
 
-def _become(birth: PendingProcess) -> NoReturn:
-    """Be the process from here on."""
+def _become(birth: PendingProcess, mask: Collection[int]) -> NoReturn:
+    """Be the process from here on, with these signals blocked."""
     plan = birth.plan
     try:
         os.setsid()
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in _HANDLED:
             signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         log = log_of(plan)
         null = os.open("/dev/null", os.O_RDONLY)
         for source, target in ((null, 0), (log, 1), (log, 2)):

@@ -10,16 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from irons.files import write_whole
+from irons_local.ipc.fields import BadMessageError
 from irons_local.ipc.framing import Body
-from irons_local.ipc.messages import (
-    WORKER_TO_KEEPER,
-    BadMessageError,
-    Detach,
-    FromKeeper,
-    Missed,
-    body_of,
-    read,
-)
+from irons_local.ipc.messages import WORKER_TO_KEEPER, Detach, FromKeeper, Missed, body_of, read
 from irons_local.keeper.cells.loop import Loop
 from irons_local.keeper.cells.registry import CellRegistry, CellSockets
 from irons_local.keeper.cells.requests import KeeperRequest

@@ -1,0 +1,158 @@
+"""Questions over HTTP: what people are asked in mode `ask`, and their answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from irons_local import times
+from irons_local.control.api.routing import ApiCall, ApiRoute
+from irons_local.control.egress.questions import ANSWERS, LONGEST_WAIT, Answer
+from irons_local.control.schema.rules_schema import PATTERN
+from irons_local.control.schema.schemas import Schema, optional, record, text
+from irons_policy.event import LARGEST
+from irons_policy.rules import SCOPES
+
+_TEXT: Schema = {"type": "string"}
+_NUMBER: Schema = {"type": "integer"}
+_TIME: Schema = {"type": "string", "format": "date-time"}
+_PAGE: Schema = {
+    "type": "object",
+    "properties": {
+        "questions": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "id": _TEXT,
+                    "sandbox_name": _TEXT,
+                    "sandbox_id": _TEXT,
+                    "host": _TEXT,
+                    "port": _NUMBER,
+                    "protocol": _TEXT,
+                    "pattern": {**_TEXT, "description": "The pattern of a rule for just that."},
+                    "since": _TIME,
+                    "last": _TIME,
+                    "count": {**_NUMBER, "description": "Connections that were tried."},
+                    "waiting": {**_NUMBER, "description": "Those of them that wait for the answer."},
+                },
+                "required": ["id", "sandbox_name", "sandbox_id", "host", "port", "since"],
+            },
+        },
+        "others": {
+            "type": "array",
+            "description": "Places of a sandbox beyond its questions.",
+            "items": {
+                "type": "object",
+                "properties": {"sandbox_name": _TEXT, "sandbox_id": _TEXT, "places": _NUMBER},
+            },
+        },
+        "token": {**_NUMBER, "description": "For `after` of the next request."},
+        "watched": {"type": "boolean", "description": "Whether connections wait: someone watches."},
+    },
+    "required": ["questions", "token"],
+}
+_ANSWERED: Schema = {
+    "type": "object",
+    "properties": {
+        "id": _TEXT,
+        "answer": {"type": "string", "enum": list(ANSWERS)},
+        "sandbox_name": _TEXT,
+        "sandbox_id": _TEXT,
+        "host": _TEXT,
+        "port": _NUMBER,
+        "rule": {"type": ["string", "null"], "description": "The pattern of the rule that was put."},
+        "scope": {"type": "string", "enum": list(SCOPES), "description": "Who the answer is for."},
+        "waited": {**_NUMBER, "description": "Connections that waited for it."},
+    },
+}
+
+
+async def list_questions(call: ApiCall) -> Mapping[str, Any]:
+    """GET /questions."""
+    questions, given = call.plane.questions, call.query
+    wait = min(given.get("wait", 0.0), LONGEST_WAIT)
+    if given.get("watch"):
+        questions.watch(wait, given.get("idle"))
+    found = await questions.page(given.get("after"), wait)
+    return {
+        "questions": [
+            {
+                "id": each.id,
+                "sandbox_name": sandbox.name,
+                "sandbox_id": sandbox.id,
+                "host": each.host.text,
+                "port": each.port,
+                "protocol": each.protocol,
+                "pattern": each.pattern,
+                "since": times.rfc3339(each.since),
+                "last": times.rfc3339(each.last),
+                "count": each.count,
+                "waiting": each.waiting,
+            }
+            for each, sandbox in found.questions
+        ],
+        "others": [
+            {"sandbox_name": sandbox.name, "sandbox_id": sandbox.id, "places": places}
+            for sandbox, places in found.others
+        ],
+        "token": found.token,
+        "watched": questions.watched,
+    }
+
+
+async def answer_question(call: ApiCall) -> Mapping[str, Any]:
+    """POST /questions/{id}."""
+    body = call.body
+    said = cast("Answer", body["answer"])
+    done = await call.plane.questions.answer(
+        call.path["id"], said, all_of=body.get("scope") == "account", pattern=body.get("pattern")
+    )
+    return {
+        "id": done.question.id,
+        "answer": said,
+        "scope": body.get("scope") or "sandbox",
+        "sandbox_name": done.sandbox.name,
+        "sandbox_id": done.sandbox.id,
+        "host": done.question.host.text,
+        "port": done.question.port,
+        "rule": done.rule,
+        "waited": done.waited,
+    }
+
+
+ROUTES = (
+    ApiRoute(
+        "GET",
+        "/questions",
+        list_questions,
+        "What people are asked in mode `ask`, as soon as that is something else than at `after`: after "
+        f"{LONGEST_WAIT:.0f} seconds at most. With `watch` the asker is there to answer, so connections wait; `idle` says for how "
+        "many seconds no key was pressed there.",
+        _PAGE,
+        query={
+            "after": {"type": "integer", "minimum": 0, "maximum": LARGEST},
+            "wait": {"type": "number", "minimum": 0, "maximum": 86_400},
+            "watch": {"type": "boolean"},
+            "idle": {"type": "number", "minimum": 0, "maximum": 1_000_000_000},
+        },
+        fails=(503,),
+    ),
+    ApiRoute(
+        "POST",
+        "/questions/{id}",
+        answer_question,
+        "Answer a question: `once` and `no` are for what waits; `stop`, `hour`, `always` and `never` are rules, of its sandbox or, with "
+        "the scope `account`, of all; with a `pattern` wider than the question's own.",
+        _ANSWERED,
+        body=record(
+            {
+                "answer": text(8, enum=list(ANSWERS)),
+                "scope": optional(text(8, enum=list(SCOPES))),
+                "pattern": optional(PATTERN),
+            },
+            required=("answer",),
+        ),
+        fails=(404, 409, 503),
+    ),
+)

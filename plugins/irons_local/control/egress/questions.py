@@ -1,0 +1,367 @@
+"""What people are asked: the open questions of every sandbox, who watches, and what an answer does.
+
+Nothing of it is stored. The gateway has the questions, and says all of a cell's whenever one changes; that it was asked is in the
+audit log, and each answer is in the change log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import sqlite3
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Literal, NamedTuple, Protocol, cast
+
+from irons_local.control.egress.rules_and_modes import Egress
+from irons_local.control.egress.rules_input import rules_to_put
+from irons_local.control.schema.errors import HttpError, bad, missing
+from irons_local.control.store import changelog, sandboxes
+from irons_local.control.store.database import Store
+from irons_local.control.store.sandboxes import StoredSandbox
+from irons_policy.hostnames import Host, HostError, canonical_host
+from irons_policy.patterns import Pattern, narrowest, read_pattern
+
+Answer = Literal["once", "stop", "hour", "always", "no", "never"]
+ANSWERS: Final[tuple[Answer, ...]] = ("once", "stop", "hour", "always", "no", "never")
+"""`once` and `no` are for what waits; the others are rules: until the sandbox stops, for an hour, for good, and a deny rule."""
+
+LEASE = 3.0
+"""Seconds for which a worker believes that a person watches."""
+RENEW = 1.0
+"""Seconds between two times that it is sent."""
+KEYS_WITHIN = 600.0
+"""Seconds since the last key for which a person who was there still watches."""
+LONGEST_WAIT = 2.0
+"""Seconds that a request waits for something new: a face that is gone is missed that soon."""
+HOUR = 3600
+_MOST = 64
+"""Questions of one cell that are taken from a worker."""
+_LATEST = 253_402_300_799_999_999
+
+
+class Workers(Protocol):
+    """The gateway's workers, as far as questions are concerned."""
+
+    def watch(self, lease: float, hold: float, keys: int) -> None:
+        """Tell each that a person watches."""
+        ...
+
+    async def reply(self, cell: str, host: str, port: int, reply: str, since: int) -> int | None:
+        """Give an answer that is not a rule; gives how many connections waited, None where the question is gone. Raises `HttpError`."""
+        ...
+
+
+class CellQuestion(NamedTuple):
+    """A question.
+
+    Attributes:
+        id: names it, with its time: the same host that is asked about later is another question.
+        cell: the sandbox.
+        host: what is asked about, canonical.
+        port: and where.
+        protocol: what the first connection spoke.
+        since: when it was asked, microseconds since 1970.
+        last: when it was tried last, likewise.
+        count: connections that were tried.
+        waiting: those that wait.
+    """
+
+    id: str
+    cell: str
+    host: Host
+    port: int
+    protocol: str
+    since: int
+    last: int
+    count: int  # type: ignore[assignment]
+    waiting: int
+
+    @property
+    def pattern(self) -> str:
+        """The pattern of a rule for just that."""
+        return narrowest(self.host.text, self.port, exact=True)
+
+
+class AnswerEffect(NamedTuple):
+    """What an answer did.
+
+    Attributes:
+        question: the question.
+        sandbox: whose it was.
+        rule: the pattern of the rule that was put; None where it is not a rule.
+        waited: how many connections waited for it.
+    """
+
+    question: CellQuestion
+    sandbox: StoredSandbox
+    rule: str | None
+    waited: int
+
+
+class QuestionsSeen(NamedTuple):
+    """What there is to see.
+
+    Attributes:
+        questions: the open questions, the oldest first, each with its sandbox.
+        others: places of sandboxes beyond their questions.
+        token: another one once something has changed.
+    """
+
+    questions: Sequence[tuple[CellQuestion, StoredSandbox]]
+    others: Sequence[tuple[StoredSandbox, int]]
+    token: int
+
+
+class QuestionDesk:
+    """Knows what is asked, and answers.
+
+    Args:
+        workers: the gateway's workers.
+        egress: puts rules.
+        store: has the sandboxes and the change log.
+        hold: seconds for which a connection waits.
+        clock: seconds that only ever grow.
+    """
+
+    def __init__(
+        self,
+        workers: Workers,
+        egress: Egress,
+        store: Store,
+        hold: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._workers, self._egress, self._store = workers, egress, store
+        self._hold, self._clock = hold, clock
+        self._open: dict[str, tuple[CellQuestion, ...]] = {}
+        self._answering: set[str] = set()
+        self._others: dict[str, int] = {}
+        self._until = float("-inf")
+        self._pressed = float("-inf")
+        self._keys = 0
+        # Another process of the control plane begins with another token.
+        self._token = time.time_ns() // 1_000_000
+        self._news = asyncio.Event()
+        self._watching = asyncio.Event()
+
+    # What workers say.
+
+    def heard(self, cell: str, questions: Sequence[Any], others: int) -> None:
+        """Take a worker's word for what is asked of a cell of its own; what is malformed is passed over."""
+        found = [each for each in (_question(cell, given) for given in questions[:_MOST]) if each]
+        self._put(cell, tuple(found), others)
+
+    def forget(self, cell: str) -> None:
+        """Its worker is another one, or it is gone: nothing is asked of it."""
+        self._put(cell, (), 0)
+
+    def _put(self, cell: str, found: tuple[CellQuestion, ...], others: int) -> None:
+        before = self._open.get(cell, ()), self._others.get(cell, 0)
+        if before == (found, others):
+            return
+        self._open[cell], self._others[cell] = found, others
+        if not found and not others:
+            del self._open[cell], self._others[cell]
+        self._token += 1
+        self._news.set()
+
+    # Who watches.
+
+    def watch(self, seconds: float, idle: float | None) -> bool:
+        """Someone looks at the questions, and will for so many seconds and a moment more.
+
+        Args:
+            seconds: how long this request is open.
+            idle: seconds since a key was pressed there; None for who stays without keys.
+
+        Returns:
+            Whether that counts: whoever pressed no key for long is not there.
+        """
+        now = self._clock()
+        if idle is not None and idle > KEYS_WITHIN:
+            return False
+        fresh = now >= self._until
+        self._until = max(self._until, now + seconds + LEASE)
+        if idle is not None and now - idle > self._pressed + RENEW:
+            self._pressed, self._keys, fresh = now - idle, self._keys + 1, True
+        if fresh:
+            self._renew()
+        self._watching.set()
+        return True
+
+    @property
+    def watched(self) -> bool:
+        """True while someone watches."""
+        return self._clock() < self._until
+
+    async def run(self) -> None:
+        """Tell the workers for as long as someone watches, until cancelled."""
+        while True:
+            await self._watching.wait()
+            while self.watched:
+                self._renew()
+                await asyncio.sleep(RENEW)
+            self._watching.clear()
+
+    def _renew(self) -> None:
+        # Never beyond the moment until which someone is known to watch.
+        self._workers.watch(min(LEASE, max(0.0, self._until - self._clock())), self._hold, self._keys)
+
+    # What faces ask.
+
+    async def page(self, after: int | None, wait: float) -> QuestionsSeen:
+        """The open questions, as soon as they are others than those of a token.
+
+        Raises:
+            StoreError: the database failed.
+        """
+        if after == self._token:
+            self._news.clear()
+            try:
+                async with asyncio.timeout(wait):
+                    await self._news.wait()
+            except TimeoutError:
+                pass
+        token, cells = self._token, {*self._open, *self._others}
+        known = await self._sandboxes(cells)
+        questions = [
+            (each, known[cell]) for cell, asked in self._open.items() if cell in known for each in asked
+        ]
+        others = [(known[cell], count) for cell, count in self._others.items() if count and cell in known]
+        return QuestionsSeen(sorted(questions, key=lambda pair: pair[0].since), others, token)
+
+    async def answer(self, identity: str, said: Answer, *, all_of: bool, pattern: str | None) -> AnswerEffect:
+        """Answer a question.
+
+        Args:
+            identity: the question's id.
+            said: the answer.
+            all_of: a rule is for all sandboxes.
+            pattern: of the rule, where it is wider than the question; it must cover it.
+
+        Raises:
+            HttpError: there is no such question any more, the pattern does not cover it, or the gateway did not confirm.
+            StoreError: the database failed.
+        """
+        question = next(
+            (each for asked in self._open.values() for each in asked if each.id == identity), None
+        )
+        known = {} if question is None else await self._sandboxes({question.cell})
+        if question is None or question.cell not in known or identity in self._answering:
+            raise _gone(identity)
+        sandbox = known[question.cell]
+        is_rule = said not in ("once", "no")
+        if (all_of or pattern is not None) and not is_rule:
+            raise bad(f"{said} is for the connections of this question alone, and not a rule")
+        if all_of and said == "stop":
+            raise bad("all sandboxes do not stop together; stop is for one")
+        # The first answer counts, and the second of two at once finds no question.
+        self._answering.add(identity)
+        try:
+            done = await self._do(question, sandbox, said, all_of=all_of, pattern=pattern)
+        finally:
+            self._answering.discard(identity)
+        # Its worker says so too, in a moment.
+        left = tuple(each for each in self._open.get(question.cell, ()) if each.id != identity)
+        self._put(question.cell, left, self._others.get(question.cell, 0))
+        return done
+
+    async def _do(
+        self,
+        question: CellQuestion,
+        sandbox: StoredSandbox,
+        said: Answer,
+        *,
+        all_of: bool,
+        pattern: str | None,
+    ) -> AnswerEffect:
+        if said in ("once", "no"):
+            waited = await self._workers.reply(
+                question.cell, question.host.text, question.port, said, question.since
+            )
+            if waited is None:
+                raise _gone(question.id)
+            await self._record(question, sandbox, said, None, waited)
+            return AnswerEffect(question, sandbox, None, waited)
+        rule = _covering(pattern, question)
+        body: dict[str, Any] = {"domain": rule.text}
+        if said == "hour":
+            body["for"] = HOUR
+        elif said == "stop":
+            body["until"] = "stop"
+        rules = rules_to_put(body, "deny" if said == "never" else "allow")
+        await self._egress.put(None if all_of else sandbox.id, rules)
+        await self._record(question, sandbox, said, rules[0].pattern.text, question.waiting, all_of=all_of)
+        return AnswerEffect(question, sandbox, rules[0].pattern.text, question.waiting)
+
+    async def _record(
+        self,
+        question: CellQuestion,
+        sandbox: StoredSandbox,
+        said: Answer,
+        rule: str | None,
+        waited: int,
+        *,
+        all_of: bool = False,
+    ) -> None:
+        after = {"answer": said, "question": question.id, "waited": waited}
+        if rule is not None:
+            after |= {"rule": rule, "scope": "account" if all_of else "sandbox"}
+        await self._store.write(
+            lambda connection: changelog.record(
+                connection,
+                changelog.What.ANSWERED,
+                sandbox=sandbox,
+                subject=question.pattern,
+                after=after,
+            )
+        )
+
+    async def _sandboxes(self, cells: set[str]) -> dict[str, StoredSandbox]:
+        if not cells:
+            return {}
+
+        def work(connection: sqlite3.Connection) -> dict[str, StoredSandbox]:
+            return {each.id: each for each in sandboxes.all_of(connection) if each.id in cells}
+
+        return await self._store.read(work)
+
+
+def _question(cell: str, given: object) -> CellQuestion | None:
+    """Read a question as a worker tells it; None for what is none."""
+    if not isinstance(given, Mapping):
+        return None
+    said = cast("Mapping[str, Any]", given)
+    numbers = [said.get(key) for key in ("port", "since", "last", "count", "waiting")]
+    if not all(type(each) is int and 0 <= each <= _LATEST for each in numbers):
+        return None
+    port, since, last, count, waiting = cast("list[int]", numbers)
+    name = said.get("host")
+    if not isinstance(name, str) or not 0 < port < 65_536:
+        return None
+    try:
+        host = canonical_host(name)
+    except HostError:
+        return None
+    digest = hashlib.sha256(f"{cell} {host.text} {port} {since}".encode()).hexdigest()[:8]
+    return CellQuestion(
+        f"q_{digest}", cell, host, port, str(said.get("protocol", ""))[:16], since, last, count, waiting
+    )
+
+
+def _gone(identity: str) -> HttpError:
+    return missing(f"there is no open question {identity}", "irons ask --list shows those there are")
+
+
+def _covering(pattern: str | None, question: CellQuestion) -> Pattern:
+    """The pattern of a rule: that of the question, or a wider one that covers it."""
+    if pattern is None:
+        return read_pattern(question.pattern)
+    try:
+        found = read_pattern(pattern)
+    except ValueError as error:
+        raise bad(f"{pattern[:80]!r}: {error}") from error
+    if not found.covers_host(question.host) or not found.covers_port(question.port):
+        raise bad(f"{found.text} does not cover {question.pattern}")
+    return found

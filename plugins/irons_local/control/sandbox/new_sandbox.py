@@ -1,0 +1,59 @@
+"""A sandbox that is to be made: its row, and what is stored with it in the same transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from irons_local.control.sandbox.change_records import record_created
+from irons_local.control.schema.errors import conflict
+from irons_local.control.store import rules, sandboxes, snapshots, terms
+from irons_local.control.store.sandboxes import StoredSandbox
+from irons_local.control.store.terms import Terms
+from irons_policy.rules import Rule
+
+
+class RequestedSandbox(NamedTuple):
+    """A sandbox to make.
+
+    Attributes:
+        sandbox: its row.
+        rules: its own.
+        terms: how long it may live; None for no limit.
+        variables: of its sessions and its boot; their values are secrets.
+        held: it ends with its client (`holds`).
+        origin: what people call the sandbox or the snapshot that it is a copy of.
+    """
+
+    sandbox: StoredSandbox
+    rules: Sequence[Rule] = ()
+    terms: Terms | None = None
+    variables: Mapping[str, str] = {}
+    held: bool = False
+    origin: str = ""
+
+
+def insert_all(connection: sqlite3.Connection, new: Sequence[RequestedSandbox]) -> None:
+    """Store sandboxes with their modes, rules and terms, and record that they were created.
+
+    Raises:
+        HttpError: a name is taken, or the snapshot that one starts from is gone.
+    """
+    for each in new:
+        sandbox = each.sandbox
+        if sandbox.snapshot:
+            # In this transaction: from now on its removal is refused.
+            snapshots.get(connection, sandbox.snapshot)
+        try:
+            sandboxes.insert(connection, sandbox)
+        except sqlite3.IntegrityError:
+            raise conflict(f"there is a sandbox named {sandbox.name!r} already") from None
+        changed = rules.replace(connection, sandbox.id, each.rules)
+        if each.terms is not None:
+            terms.put(connection, each.terms)
+        if each.held:
+            sandboxes.hold(connection, sandbox.id)
+        record_created(
+            connection, sandbox, changed, each.terms, each.variables, held=each.held, origin=each.origin
+        )

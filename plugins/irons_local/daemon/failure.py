@@ -1,0 +1,21 @@
+"""The error of a daemon that does not run as it should; apart from what starts one, which few commands import."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from irons.errors import LocalError
+
+if TYPE_CHECKING:
+    from irons_local.paths import Paths
+
+START_WITHIN = 20.0
+"""Seconds that a keeper may take."""
+
+
+def broken(paths: Paths, why: str) -> LocalError:
+    """Return the error that says what ails the daemon, and where its logs are."""
+    return LocalError(
+        f"the irons daemon failed: {why}",
+        hint=f"`irons local logs` shows more; logs are in {paths.logs}",
+    )

@@ -1,0 +1,431 @@
+"""The `vm` engine: a sandbox is a QEMU machine in a cell, with a kernel of its own, over an image's files on a disk.
+
+On disk, in `sandboxes/ID`: `machine.json` (what it is, written last), `disk.qcow2` (what it adds to its image), `settings`
+(its host key and the authorized keys), `console.log` (the end of what it printed), and `run-BOOT` (QEMU in this boot of the
+machine). A directory `.new-ID-…` is being made, `.gone-ID` is being removed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import logging
+import os
+import secrets
+import socket
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from irons_local.bundle import session, sshd
+from irons_local.bundle.machine import VIRTUAL_DISK, Machine
+from irons_local.engines.namespace import activity
+from irons_local.engines.namespace.launch import console, kept, note
+from irons_local.engines.protocol import SSH_PORT, Activity, Cells, Kit, Look, Made, Spec
+from irons_local.engines.vm import kvm, launch, limits, qcow2, qemu, qmp
+from irons_local.errors import CellError, EngineError
+from irons_local.images.bootable import store
+from irons_local.images.catalog import MACHINE, Image, Images
+from irons_local.linux.cgroup import Groups
+from irons_local.linux.processes import Process, end_all_in_net, end_tree, ended, ends, open_process
+from irons_local.linux.remove_tree import remove_tree
+from irons_local.progress import Progress, unheard
+
+_BUSY_WITHIN = 5.0
+_EXIT_WITHIN = 2.0
+_EMULATED_GRACE = 6.0
+"""How many times slower a guest ends that is emulated."""
+
+_PRESS_AGAIN = 3.0
+
+_CONSOLE_LOG = "console.log"
+_CONSOLE_SHOWN = 64 << 10
+_log = logging.getLogger(__name__)
+
+
+class VmEngine:
+    """See the module; the methods are those of `Engine`."""
+
+    name = "vm"
+
+    def __init__(self, kit: Kit, groups: Groups | None = None) -> None:
+        self._cells: Cells = kit.cells
+        self._images = Images(kit.images, kit.sandboxes)
+        self._shown = kit.shown
+        self._root = kit.sandboxes
+        self._groups = Groups.find() if groups is None else groups
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._probe: kvm.KvmProbe | None = None
+        self._ends: dict[str, str] = {}
+
+    async def recover(self) -> Sequence[str]:
+        """Finish what was interrupted, and take up the cells of what runs; gives the ids of the running."""
+        running: list[str] = []
+        for home in self._homes():
+            try:
+                if home.name.startswith((".new-", ".gone-")):
+                    await remove_tree(home)
+                elif await self._take_up(home):
+                    running.append(home.name)
+            except (EngineError, OSError) as error:
+                # One that cannot be repaired must not keep the others from being served.
+                _log.warning("%s: %s", home.name, error)
+        return running
+
+    async def _take_up(self, home: Path) -> bool:
+        # A start that outlived the control plane that ordered it is waited for.
+        async with Machine.held(home, launch.READY_WITHIN):
+            process = Machine.running(home)
+            if process is None:
+                await self._groups.remove(home.name)
+                return False
+            try:
+                await self._cells.adopt(home.name, *process)
+            except (CellError, OSError) as error:
+                if await ends(process, _EXIT_WITHIN):
+                    await self._groups.remove(home.name)
+                    return False
+                _log.warning("%s runs, but its cell cannot be found again: %s", home.name, error)
+            return True
+
+    async def create(self, spec: Spec, progress: Progress = unheard) -> Made:
+        """Lay out a stopped sandbox; see `Engine.create`."""
+        async with self._locks[spec.id]:
+            home = self._root / spec.id
+            if home.is_dir():
+                raise EngineError("exists", f"there is a sandbox {spec.id} already")
+            authorized = sshd.authorized(spec.public_key)
+            if spec.entrypoint:
+                raise EngineError(
+                    "input", "a virtual machine does not run its image's entrypoint", "use --engine namespace"
+                )
+            given = limits.filled(spec.limits)
+            launch.check_memory(limits.memory_of(given), _meminfo())
+            probe = await self._accelerator()
+            if not probe.usable:
+                progress(limits.slow(probe.why), None)
+            image = await self._image(spec.image, progress)
+            async with self._images.keeping():
+                image = self._images.by_id(image.id)
+                if not image.sshd:
+                    raise EngineError(
+                        "image", f"{image.name} has no SSH server of its own, which a virtual machine needs"
+                    )
+                bootable = await store.ensure(self._images, image, progress)
+                size = limits.disk_of(given, bootable.size)
+                machine = Machine.of(
+                    replace(spec, limits=replace(given, disk=size)), image.id, image.name, "", user=image.user
+                )
+                host_key = await self._lay_out(home, spec, machine, authorized)
+            _log.info("laid out from the image %s", image.name, extra={"sandbox": spec.id})
+            return Made(image.username, (host_key,), image.name)
+
+    async def _image(self, name: str, progress: Progress) -> Image:
+        """The image of that name; the default one is built where there is none."""
+        found = self._images.find(name or MACHINE)
+        if found is not None:
+            return found
+        if name and name != MACHINE:
+            return await self._images.ensure(name)
+        progress("there is no image for virtual machines yet: making one, once", None)
+        return await self._images.build(MACHINE, machine=True, progress=progress, share=True)
+
+    async def _lay_out(self, home: Path, spec: Spec, machine: Machine, authorized: str) -> str:
+        """Make a sandbox's directory, whole or not at all; gives its public host key."""
+        draft = self._root / f".new-{spec.id}-{secrets.token_hex(4)}"
+        try:
+            draft.mkdir(parents=True, mode=0o700)
+            (draft / "settings").mkdir(mode=0o700)
+            host_key = await sshd.make_host_key(draft / "settings", spec.name)
+            (draft / "settings" / sshd.AUTHORIZED).write_text(authorized, encoding="utf-8")
+            if spec.environment:
+                private = draft / "settings" / session.VARIABLES
+                private.touch(mode=0o600)
+                private.write_text(session.exported(spec.environment), encoding="utf-8")
+            disk = draft / VIRTUAL_DISK
+            disk.touch(mode=0o600)
+            disk.write_bytes(qcow2.empty(machine.limits.disk or 0))
+            replace(machine, host_key=host_key).write(draft)
+            draft.rename(home)
+        except BaseException as error:
+            await asyncio.shield(remove_tree(draft))
+            if isinstance(error, OSError):
+                raise EngineError("failed", f"the sandbox's directory: {error.strerror}") from error
+            raise
+        return host_key
+
+    async def start(self, sandbox: str, *, boot: bool = True) -> None:
+        """Run it in a new cell; see `Engine.start`."""
+        home = self._home(sandbox)
+        async with self._locks[sandbox], Machine.held(home, _BUSY_WITHIN) as held:
+            if Machine.running(home) is not None:
+                return
+            machine = Machine.read(home)
+            launch.check_memory(limits.memory_of(machine.limits), _meminfo())
+            self._ends.pop(sandbox, None)
+            started = False
+            try:
+                await self._cells.drop(sandbox)
+                await self._cells.make(sandbox)
+                await self._boot(home, machine, held, services=boot)
+                started = True
+                _log.info("started", extra={"sandbox": sandbox})
+            except CellError as error:
+                raise EngineError("failed", str(error)) from error
+            except OSError as error:
+                raise EngineError("failed", f"the start failed: {error}") from error
+            finally:
+                if not started:
+                    await asyncio.shield(self._halt(sandbox, home, 0.0))
+
+    async def _boot(self, home: Path, machine: Machine, held: int, *, services: bool) -> None:
+        image = self._images.by_id(machine.image)
+        bootable = await store.ensure(self._images, image)
+        probe = await self._accelerator()
+        made_of = launch.hardware(machine.limits, kvm=probe.usable, services=services)
+        with contextlib.ExitStack() as stack:
+            given = stack.enter_context(contextlib.ExitStack())
+            ours, theirs = console(stack, given)
+            spaces = kept(stack, await self._cells.namespaces(machine.id))
+            handed = launch.Handed(
+                spaces,
+                stack.enter_context(self._groups.joined(machine.id, launch.group_limits(machine.limits))),
+                theirs,
+                note(stack, Machine.run_file(home)),
+                held,
+                [
+                    stack.enter_context(qmp.listening(home / name))
+                    for name in (launch.COMMANDS, launch.EVENTS)
+                ],
+            )
+            told = launch.order(
+                home,
+                machine,
+                image,
+                bootable,
+                made_of,
+                handed,
+                await asyncio.to_thread(self._shown),
+                str(kvm.DEVICE) if probe.usable else "",
+            )
+            process = await launch.run(told, handed)
+            given.close()
+            try:
+                await launch.greeted(self._cells, machine.id, process, ours)
+            except EngineError:
+                await self._keep_console(home)
+                raise
+
+    async def stop(self, sandbox: str, *, grace: float = 5.0) -> None:
+        """End it and drop its cell; see `Engine.stop`."""
+        home = self._home(sandbox)
+        async with self._locks[sandbox]:
+            await self._halt(sandbox, home, grace)
+            _log.info("stopped", extra={"sandbox": sandbox})
+
+    async def destroy(self, sandbox: str) -> None:
+        """End it and remove all that it is; see `Engine.destroy`."""
+        home, gone = self._root / sandbox, self._root / f".gone-{sandbox}"
+        async with self._locks[sandbox]:
+            if home.is_dir():
+                async with Machine.held(home, _BUSY_WITHIN):
+                    await self._halt(sandbox, home, 0.0)
+                    home.rename(gone)
+            for entry in self._entries():
+                if entry.startswith(f".new-{sandbox}-"):
+                    await remove_tree(self._root / entry)
+            await remove_tree(gone)
+        self._ends.pop(sandbox, None)
+        _log.debug("destroyed", extra={"sandbox": sandbox})
+        try:
+            await self._images.sweep()
+        except (EngineError, OSError) as error:
+            # The sandbox is gone all the same; the next sweep removes what it was based on.
+            _log.warning("images of %s: %s", sandbox, error)
+
+    async def look(self, sandbox: str) -> Look:
+        """How it is, asked of QEMU's process; see `Engine.look`."""
+        home = self._root / sandbox
+        if not home.is_dir():
+            return Look("absent")
+        try:
+            machine = Machine.read(home)
+        except EngineError as error:
+            return Look("broken", error.message)
+        process = Machine.running(home)
+        probe = await self._accelerator()
+        if probe.usable and process is not None:
+            probe = await self._used(home)
+        facts = {
+            "engine": self.name,
+            "image": machine.image_name,
+            "addresses": qemu.ADDRESS,
+            **({"user": machine.user} if machine.user else {}),
+            **limits.facts(machine.limits, kvm=probe.usable, why=probe.why),
+            **limits.disk_facts(home / VIRTUAL_DISK),
+        }
+        if process is None:
+            return Look("stopped", self._reason(sandbox, home), facts=facts)
+        facts |= {"pid": str(process.pid), **limits.used(self._groups.used(sandbox))}
+        return Look("running", facts=facts)
+
+    def _reason(self, sandbox: str, home: Path) -> str:
+        """Why it stopped by itself; "" where it was stopped."""
+        # What was written about a run goes when it is stopped.
+        return self._ends.get(sandbox, "QEMU was killed, or ended") if Machine.run_file(home).exists() else ""
+
+    async def boot_output(self, sandbox: str) -> bytes:
+        """The end of what its console printed; see `Booter.boot_output`."""
+        home = self._home(sandbox)
+        async with self._locks[sandbox]:
+            if Machine.running(home) is not None:
+                await self._keep_console(home)
+        try:
+            return (await asyncio.to_thread((home / _CONSOLE_LOG).read_bytes))[-_CONSOLE_SHOWN:]
+        except FileNotFoundError:
+            return b""
+
+    async def activity(self, sandbox: str) -> Activity | None:
+        """How busy it is; see `Observer.activity`."""
+        process = Machine.running(self._root / sandbox)
+        if process is None:
+            return None
+        return await asyncio.to_thread(activity.activity, self._groups, sandbox, process.pid)
+
+    async def connect(self, sandbox: str, *, port: int = SSH_PORT, within: float = 10.0) -> socket.socket:
+        """A connection to the guest's SSH server, the only port that is forwarded; see `Engine.connect`."""
+        if Machine.running(self._home(sandbox)) is None:
+            raise EngineError("state", f"sandbox {sandbox} does not run")
+        if port != SSH_PORT:
+            raise EngineError("failed", f"only port {SSH_PORT} of a virtual machine is reached from outside")
+        try:
+            return await self._cells.connect(sandbox, launch.LOOPBACK, port, within=within)
+        except (CellError, OSError) as error:
+            raise EngineError("failed", f"no connection to port {port}: {error}") from error
+
+    async def wait(self, sandbox: str) -> None:
+        """Come back when it has stopped, and remember why; see `Engine.wait`."""
+        process = Machine.running(self._root / sandbox)
+        descriptor = None if process is None else open_process(process)
+        if descriptor is None:
+            return
+        listening = asyncio.create_task(self._listen(sandbox), name=f"events {sandbox}")
+        try:
+            await ended(descriptor)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_EXIT_WITHIN):
+                    await listening
+        finally:
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+            os.close(descriptor)
+
+    async def _listen(self, sandbox: str) -> None:
+        """Remember why the guest ended, as QEMU tells it."""
+        with contextlib.suppress(qmp.QmpError, OSError):
+            async with qmp.connected(self._root / sandbox / launch.EVENTS) as monitor:
+                while (event := await monitor.event()) is not None:
+                    if event.name == "SHUTDOWN":
+                        self._ends[sandbox] = limits.ended(event.data)
+
+    async def _accelerator(self) -> kvm.KvmProbe:
+        """Whether KVM runs guests, found out once."""
+        if self._probe is None:
+            try:
+                self._probe = await kvm.probe(qemu.find())
+            except (EngineError, OSError) as error:
+                return kvm.KvmProbe(False, str(error))
+            if not self._probe.usable:
+                _log.info("virtual machines are emulated: %s", self._probe.why)
+        return self._probe
+
+    async def _used(self, home: Path) -> kvm.KvmProbe:
+        """What a running machine really uses: QEMU emulates where it may not open KVM's device."""
+        try:
+            async with qmp.connected(home / launch.COMMANDS) as monitor:
+                return kvm.in_use(await monitor.execute("query-kvm"))
+        except qmp.QmpError as error:
+            return kvm.KvmProbe(False, f"not known: {error}")
+
+    async def _halt(self, sandbox: str, home: Path, grace: float) -> None:
+        process = Machine.running(home)
+        if process is not None:
+            await self._end(home, process, grace)
+        Machine.forget_runs(home)
+        for name in (launch.COMMANDS, launch.EVENTS):
+            (home / name).unlink(missing_ok=True)
+        with contextlib.suppress(CellError):
+            await self._end_strays(sandbox)
+            await self._cells.drop(sandbox)
+        await self._groups.remove(sandbox)
+
+    async def _end(self, home: Path, process: Process, grace: float) -> None:
+        """Ask the guest to shut down, then QEMU to end."""
+        if grace > 0:
+            slower = 1.0 if self._probe is not None and self._probe.usable else _EMULATED_GRACE
+            try:
+                async with asyncio.timeout(grace * slower):
+                    # A guest that still boots does not see the first ones.
+                    while not await self._powered_down(home, process):
+                        pass
+            except TimeoutError:
+                _log.info("%s did not shut down in its time", home.name)
+            except qmp.QmpError as error:
+                _log.warning("%s does not shut down: %s", home.name, error)
+            await self._keep_console(home)
+        await end_tree(process, 1.0)
+
+    async def _powered_down(self, home: Path, process: Process) -> bool:
+        """Press the guest's power button; gives whether it ended within a moment."""
+        async with qmp.connected(home / launch.COMMANDS) as monitor:
+            await monitor.execute("system_powerdown")
+        return await ends(process, _PRESS_AGAIN)
+
+    async def _keep_console(self, home: Path) -> None:
+        """Add what the console printed since last time to its file, of which the last part is kept."""
+        try:
+            async with qmp.connected(home / launch.COMMANDS) as monitor:
+                said = await monitor.execute(
+                    "ringbuf-read", device=qemu.CONSOLE, size=qemu.CONSOLE_KEPT, format="base64"
+                )
+            fresh = base64.b64decode(said if isinstance(said, str) else "", validate=True)
+        except (qmp.QmpError, binascii.Error):
+            return
+        path = home / _CONSOLE_LOG
+        with contextlib.suppress(OSError):
+            before = path.read_bytes() if path.exists() else b""
+            path.touch(mode=0o600)
+            path.write_bytes((before + fresh)[-qemu.CONSOLE_KEPT :])
+
+    async def _end_strays(self, sandbox: str) -> None:
+        """End what a start left behind that was killed between starting QEMU and writing it down."""
+        spaces = await self._cells.namespaces(sandbox)
+        try:
+            await end_all_in_net(os.fstat(spaces.net).st_ino)
+        finally:
+            for descriptor in spaces:
+                os.close(descriptor)
+
+    def _homes(self) -> list[Path]:
+        """The directories of this engine's sandboxes, and those that were being made or removed."""
+        homes = [self._root / entry for entry in self._entries()]
+        return [home for home in homes if Machine.is_virtual(home)]
+
+    def _entries(self) -> list[str]:
+        try:
+            return sorted(path.name for path in self._root.iterdir())
+        except FileNotFoundError:
+            return []
+
+    def _home(self, sandbox: str) -> Path:
+        home = self._root / sandbox
+        if not home.is_dir():
+            raise EngineError("absent", f"there is no sandbox {sandbox}")
+        return home
+
+
+def _meminfo() -> str:
+    return Path("/proc/meminfo").read_text(encoding="ascii")

@@ -1,0 +1,127 @@
+"""QEMU's command line for one machine. Nothing secret is ever in it: it is public (proc_pid_cmdline(5))."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from typing import NamedTuple
+
+from irons_local.cell.layout import GATEWAY4
+from irons_local.errors import EngineError
+from irons_local.linux.programs import search_path
+from irons_local.spec import SSH_PORT
+
+PROGRAM = "qemu-system-x86_64"
+FILES = "/vm"
+"""The directory of QEMU's own root file system in which the machine's files are."""
+
+DISK, BASE, KERNEL, INITRD, SETTINGS = "disk", "base", "kernel", "initrd", "settings"
+ADDRESS, PREFIX, ROUTER = "10.0.2.15", 24, "10.0.2.2"
+"""The guest's address in the user-mode network, and the router there, as QEMU has them by default."""
+
+CODE_BUFFER = 96 << 20
+"""Bytes of translated code that QEMU keeps where it emulates."""
+
+OVERHEAD = CODE_BUFFER + (96 << 20)
+"""Bytes that its control group allows QEMU in addition to the guest's memory."""
+
+THREADS = 64
+"""Threads that QEMU may have, and one more for each processor."""
+
+COMMANDS, EVENTS = 3, 4
+"""Descriptors of the listening sockets on which QEMU answers commands and tells what happened."""
+
+CONSOLE = "console"
+CONSOLE_KEPT = 1 << 20
+"""Bytes of the console's output that are kept; a power of two."""
+
+DENIED = ("obsolete=deny", "elevateprivileges=deny", "spawn=deny", "resourcecontrol=deny")
+_KERNEL_WORDS = (
+    *("console=ttyS0", "quiet", "loglevel=4", "systemd.show_status=1", "panic=-1"),
+    *("net.ifnames=0", "mitigations=off", "nokaslr", "random.trust_cpu=on", "no_timer_check", "tsc=reliable"),
+)
+
+
+class Hardware(NamedTuple):
+    """What a machine is made of.
+
+    Attributes:
+        processors: how many the guest sees.
+        memory: bytes.
+        kvm: let the processor run the guest; QEMU falls back to emulation where it cannot.
+        services: start the guest's own services.
+    """
+
+    processors: int
+    memory: int
+    kvm: bool = False
+    services: bool = True
+
+
+def find() -> str:
+    """The path of QEMU.
+
+    Raises:
+        EngineError: this is another kind of machine, or QEMU is not installed.
+    """
+    if platform.machine() != "x86_64":
+        raise EngineError("machine", f"virtual machines need an x86_64 host, not {platform.machine()}")
+    program = shutil.which(PROGRAM, path=search_path())
+    if program is None:
+        raise EngineError(
+            "machine",
+            f"{PROGRAM} is not installed",
+            "apt-get install qemu-system-x86 (see `irons doctor`: vm)",
+        )
+    return os.path.realpath(program)
+
+
+def arguments(program: str, hardware: Hardware) -> list[str]:
+    """The command line, as it is run in QEMU's own root file system.
+
+    Args:
+        program: QEMU's path.
+        hardware: what the machine is made of.
+    """
+    accelerators = ("kvm", f"tcg,thread=multi,tb-size={CODE_BUFFER >> 20}")
+    chosen = accelerators if hardware.kvm else accelerators[1:]
+    return [
+        program,
+        *("-nodefaults", "-no-user-config", "-display", "none", "-vga", "none"),
+        *("-machine", "q35,vmport=off,sata=off,usb=off,smbus=off,hpet=off"),
+        *(word for name in chosen for word in ("-accel", name)),
+        *("-cpu", "max", "-smp", str(hardware.processors), "-m", f"{hardware.memory >> 20}M"),
+        *("-kernel", f"{FILES}/{KERNEL}", "-initrd", f"{FILES}/{INITRD}"),
+        *("-append", " ".join(_KERNEL_WORDS + (() if hardware.services else ("systemd.unit=basic.target",)))),
+        *_disk(
+            "root",
+            f"driver=qcow2,discard=unmap,file.driver=file,file.filename={FILES}/{DISK}"
+            f",backing.driver=raw,backing.read-only=on,backing.file.driver=file,backing.file.filename={FILES}/{BASE}",
+        ),
+        *_disk("settings", f"driver=raw,read-only=on,file.driver=file,file.filename={FILES}/{SETTINGS}"),
+        *("-netdev", f"user,id=net,dns=10.0.2.3,hostfwd=tcp:127.0.0.1:{SSH_PORT}-{ADDRESS}:{SSH_PORT}"),
+        *("-device", "virtio-net-pci,netdev=net,romfile="),
+        *("-device", "virtio-rng-pci"),
+        *("-chardev", f"ringbuf,id={CONSOLE},size={CONSOLE_KEPT}", "-serial", f"chardev:{CONSOLE}"),
+        *_monitor("commands", COMMANDS),
+        *_monitor("events", EVENTS),
+        *("-sandbox", ",".join(("on", *DENIED))),
+    ]
+
+
+def _disk(name: str, description: str) -> list[str]:
+    # What the guest discards is given back to the host's file system.
+    return ["-blockdev", f"node-name={name},{description}", "-device", f"virtio-blk-pci,drive={name}"]
+
+
+def _monitor(name: str, descriptor: int) -> list[str]:
+    return [
+        *("-chardev", f"socket,id={name},fd={descriptor},server=on,wait=off"),
+        *("-mon", f"chardev={name},mode=control"),
+    ]
+
+
+def resolv_conf() -> str:
+    """What QEMU's name server forwards to: the cell's own."""
+    return f"nameserver {GATEWAY4}\n"
