@@ -9,7 +9,7 @@ from __future__ import annotations
 from irons.command import ALL_SANDBOXES, Arg, Column, Command, Flag, Opt, View
 from irons.hookspecs import hookimpl
 from irons.terminal.words import SPELLINGS, VERDICTS
-from irons_plugins.audit.tables import SHORT
+from irons_plugins.audit.tables import CHANGES, SHORT
 
 _HERE = "irons_plugins.audit"
 
@@ -92,8 +92,8 @@ def irons_commands() -> list[Command]:
                     Column("port"),
                     Column("count"),
                     Column("reached"),
-                    Column("", "out / in bytes", f"{_HERE}.views:size"),
-                    Column("first"),
+                    Column("", "out / in bytes", f"{_HERE}.views:size", cut="end"),
+                    Column("first", cut="end"),
                 ),
                 empty="It tried nothing.",
             ),
@@ -104,6 +104,76 @@ def irons_commands() -> list[Command]:
                 "irons audit hosts my-sandbox --verdict would-deny -o json",
             ),
             exits=(3, 4, 6),
+        ),
+        Command(
+            ("audit", "changes"),
+            "Show who changed rules, modes, keys and sandboxes.",
+            f"{_HERE}.changes:changes",
+            (
+                Arg("name", "The sandbox; else the one in use, else all.", kind="sandbox", takes="?"),
+                ALL_SANDBOXES,
+                Flag(("-f", "--follow"), "Print each change as it is made.", pace="waiting"),
+                Opt(
+                    ("--since",),
+                    "Only changes since then: RFC 3339, or 10m for 10 minutes.",
+                    metavar="T",
+                    type="time",
+                ),
+                Opt(("--until",), "Up to then.", metavar="T", type="time"),
+                Opt(("--limit",), "Only the newest N.", metavar="N", type="int"),
+                Flag(("--wide",), "Show all columns, uncut, with exact times."),
+            ),
+            view=CHANGES,
+            about="WHO is the user that the server's kernel names, the API key, or irons for what the server did by itself. CLAIMS "
+            "is what the client claims to be; nothing checks it. A pipe gets tab-separated lines: time, who, claimed face, "
+            "request, sandbox, what, subject, before, after, reason.",
+            examples=(
+                "irons audit changes my-sandbox",
+                "irons audit changes --since 1d --all",
+                "irons audit changes --follow -o jsonl",
+            ),
+            exits=(3, 4, 6),
+            scope="name",
+        ),
+        Command(
+            ("audit", "export"),
+            "Export the events, or the changes, to files or a collector.",
+            f"{_HERE}.export.handlers:export",
+            (
+                Arg("name", "The sandbox; else the one in use, else all.", kind="sandbox", takes="?"),
+                ALL_SANDBOXES,
+                Opt(
+                    ("--format",),
+                    "The form of the records.",
+                    choices=("jsonl", "csv", "otlp"),
+                    kind="choice",
+                    default="jsonl",
+                ),
+                Flag(("--changes",), "Export the change log in place of the events."),
+                Flag(("-f", "--follow"), "Go on with each record as it comes.", pace="waiting"),
+                Opt(("--to",), "The file to write; else stdout.", metavar="FILE", kind="file"),
+                Opt(
+                    ("--cursor",),
+                    "Remember the place in this file, and go on from it.",
+                    metavar="FILE",
+                    kind="file",
+                ),
+                Opt(("--endpoint",), "The collector that otlp sends to.", metavar="URL"),
+            ),
+            about="With --cursor a record is in the file exactly once, even if the command was killed. An event is written once it no "
+            "longer changes: a refusal 10 seconds after it, with its final count, and a connection when it has ended. What retention "
+            "took before it was exported is one record of the type rotated. With another --to the export goes on in that file. "
+            "otlp sends logs over HTTP at least once, each with its id, and needs the extra irons[otel]; headers and certificates are "
+            "those of the OTEL_EXPORTER_OTLP_ variables.",
+            examples=(
+                "irons audit export --format csv > events.csv",
+                "irons audit export --all --follow --cursor events.cursor --to events.jsonl",
+                "irons audit export --changes --cursor changes.cursor --to changes.jsonl",
+                "irons audit export --all --follow --format otlp --endpoint http://localhost:4318 --cursor otlp.cursor",
+            ),
+            exits=(3, 4, 6),
+            pace="waiting",
+            scope="name",
         ),
         Command(
             ("audit", "why"),

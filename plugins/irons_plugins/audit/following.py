@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
+from operator import lt
+from typing import TYPE_CHECKING, TypeVar
 
 from irons.client.api import PAGE_SIZE
 from irons.client.models.audit import EventUpdate, Pages
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from irons.context import Context
     from irons_plugins.audit.filters import Filter
     from irons_policy.event import Event
+
+T = TypeVar("T")
 
 POLL = 0.5
 """Seconds between polls of a server that has no long poll."""
@@ -40,6 +44,42 @@ LONGEST_BACK_OFF = 5.0
 """Seconds after a failed poll: the first time, and where doubling stays."""
 
 
+class Patience:
+    """Asks again, with back-off, where a request of a follower fails.
+
+    Args:
+        ctx: The call's context.
+        patient: Ask again at all, once a first request was answered.
+    """
+
+    def __init__(self, ctx: Context, *, patient: bool) -> None:
+        self._ctx = ctx
+        self._patient = patient
+        self._answered = False
+
+    def ask(self, request: Callable[[], T]) -> T:
+        """Return the answer of a request, made again until there is one."""
+        pause, warned = FIRST_BACK_OFF, False
+        while True:
+            try:
+                found = request()
+            except (AuthError, NotFound, Unsupported):
+                raise
+            except (ApiError, Unreachable) as error:
+                if not (self._patient and self._answered):
+                    raise
+                if not warned:
+                    self._ctx.progress(f"irons: {error.message}; trying on")
+                warned = True
+                time.sleep(pause)
+                pause = min(pause * 2, LONGEST_BACK_OFF)
+            else:
+                if warned:
+                    self._ctx.progress("irons: the server answers again")
+                self._answered = True
+                return found
+
+
 class AuditLog:
     """One sandbox's log, or everyone's; it remembers the token after what it has read."""
 
@@ -59,8 +99,7 @@ class AuditLog:
         self._sandbox = sandbox
         self._wanted = wanted
         self._limit = limit
-        self._patient = follow
-        self._answered = False
+        self._patience = Patience(ctx, patient=follow)
         self._token = 0
         self._newest = 0
         self._asked_with = 0
@@ -74,6 +113,9 @@ class AuditLog:
 
     def past(self) -> Iterator[Event]:
         """All that the server has, asked for until an answer is empty."""
+        return chain.from_iterable(self._past())
+
+    def _past(self) -> Iterator[Iterable[Event]]:
         more: AuditFilters = {"limit": self._limit}
         if self._tells_changes:
             more["changes"] = FROM_NOW
@@ -91,7 +133,7 @@ class AuditLog:
                 continue
             if self._left_out:
                 self._ctx.progress(f"irons: the server left out {self._left_out:,} earlier events")
-            yield from self._new(events)
+            yield self._new(events)
             more.pop("limit", None)
             more.pop("changes", None)
             if not events or self._token == before:
@@ -124,25 +166,7 @@ class AuditLog:
         return self._follow and "audit-changes" in self._ctx.api.extensions
 
     def _page(self, **more: Unpack[AuditFilters]) -> tuple[Event, ...]:
-        pause, warned = FIRST_BACK_OFF, False
-        while True:
-            try:
-                events = self._asked(**more)
-            except (AuthError, NotFound, Unsupported):
-                raise
-            except (ApiError, Unreachable) as error:
-                if not (self._patient and self._answered):
-                    raise
-                if not warned:
-                    self._ctx.progress(f"irons: {error.message}; trying on")
-                warned = True
-                time.sleep(pause)
-                pause = min(pause * 2, LONGEST_BACK_OFF)
-            else:
-                if warned:
-                    self._ctx.progress("irons: the server answers again")
-                self._answered = True
-                return events
+        return self._patience.ask(lambda: self._asked(**more))
 
     def _asked(self, **more: Unpack[AuditFilters]) -> tuple[Event, ...]:
         token = self._token
@@ -164,8 +188,17 @@ class AuditLog:
         self._missing = (*page.rotated, *page.unrecorded)
         return page.events[known:]
 
-    def _new(self, events: tuple[Event, ...]) -> Iterator[Event]:
-        # Nothing is called for each event of a long log that is wanted whole.
+    def _new(self, events: tuple[Event, ...]) -> Iterable[Event]:
+        """Those of a page that were not shown and that are wanted."""
+        if not (self._wanted or self._follow):
+            # Nothing is called for each event of a long log that is wanted whole.
+            numbers = [self._newest, *(0 if event.id is None else event.id for event in events)]
+            if all(map(lt, numbers, islice(numbers, 1, None))):
+                self._newest = numbers[-1]
+                return events
+        return self._chosen(events)
+
+    def _chosen(self, events: tuple[Event, ...]) -> Iterator[Event]:
         wanted = self._wanted or None
         for event in events:
             number = event.id

@@ -17,7 +17,7 @@ from irons_plugins.audit.tables import view_of
 if TYPE_CHECKING:
     from irons.client.models.audit import HostTried
     from irons.context import Context
-    from irons.scope import Scope
+    from irons.settings.scope import Scope
     from irons_policy.event import Event
 
 MOST_HOSTS = 20_000
@@ -103,7 +103,7 @@ def _log(
         ctx.api.need("audit-outcomes", "a server that says what became of connections")
     wanted = Filter(since, until, wire_verdict(verdict), host, () if outcome is None else (outcome,))
     log = AuditLog(ctx, name, wanted, None if limit is None else max(1, limit), follow=follow)
-    return _events(log, limit, follow=follow)
+    return log.past() if limit is None and not follow else _events(log, limit, follow=follow)
 
 
 def hosts(

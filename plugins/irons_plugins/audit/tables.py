@@ -5,6 +5,7 @@ from __future__ import annotations
 from irons.command import Column, View
 
 _VIEWS = "irons_plugins.audit.views"
+_CHANGE_VIEWS = "irons_plugins.audit.change_views"
 _EMPTY = "There are no events."
 
 SHORT = View(
@@ -55,3 +56,51 @@ def view_of(sandbox: str | None, *, wide: bool, contract: bool) -> View:
     if sandbox is None:
         view = view._replace(live=ALL.live)
     return view._replace(line=f"{_VIEWS}:line") if contract else view
+
+
+CHANGES = View(
+    (
+        Column("time"),
+        Column("", "who", f"{_CHANGE_VIEWS}:who"),
+        Column("", "claims", f"{_CHANGE_VIEWS}:claim", hide="empty", cut="end"),
+        Column("", "sandbox", f"{_CHANGE_VIEWS}:place", hide="same", cut="end"),
+        Column("", "change", f"{_CHANGE_VIEWS}:told", style=f"{_CHANGE_VIEWS}:colour", cut="end"),
+    ),
+    line=f"{_CHANGE_VIEWS}:fields",
+    live=f"{_CHANGE_VIEWS}:live",
+    empty="There are no changes.",
+)
+"""What fits 80 columns; `claims` is the face that the client claimed."""
+
+CHANGES_WIDE = CHANGES._replace(
+    columns=(
+        Column("time", table=f"{_CHANGE_VIEWS}:exact"),
+        Column("", "who", f"{_CHANGE_VIEWS}:who"),
+        Column("", "claims", f"{_CHANGE_VIEWS}:claim"),
+        Column("request"),
+        Column("", "sandbox", f"{_CHANGE_VIEWS}:scope"),
+        Column("what", style=f"{_CHANGE_VIEWS}:colour"),
+        Column("subject"),
+        Column("", "before", f"{_CHANGE_VIEWS}:state_before"),
+        Column("", "after", f"{_CHANGE_VIEWS}:state_after"),
+        Column("reason"),
+    ),
+)
+"""All that is known of a change but its ids."""
+
+
+def view_of_changes(*, wide: bool, here: bool) -> View:
+    """Return how changes are shown.
+
+    Args:
+        wide: All columns, uncut.
+        here: The server runs on this machine: its users have names here.
+    """
+    view = CHANGES_WIDE if wide else CHANGES
+    if not here:
+        return view
+    named = f"{_CHANGE_VIEWS}:who_here"
+    columns = tuple(
+        column._replace(text=named) if column.title == "who" else column for column in view.columns
+    )
+    return view._replace(columns=columns, live=f"{_CHANGE_VIEWS}:live_here")

@@ -25,9 +25,12 @@ _COLOURS = {"allowed": "green", "blocked": "red", "warn": "yellow"}
 
 def line(event: Event) -> str:
     """Return the line that the wire contract gives an event: `TIMESTAMP  VERDICT  HOST  (mode: MODE)`."""
+    # Nothing is called for a host and a mode as they nearly always are: logs are long.
+    host, mode = event.host, event.mode
+    host = host if host.isprintable() else clean(host)
+    mode = f"  (mode: {mode if mode.isprintable() else clean(mode)})" if mode else ""
     time = local_time(event.time) if event.time else "-"
-    mode = f"  (mode: {clean(event.mode)})" if event.mode else ""
-    text = f"{time}  {'ALLOWED' if event.allowed else 'DENIED '}  {clean(event.host)}{mode}"
+    text = f"{time}  {'ALLOWED' if event.allowed else 'DENIED '}  {host}{mode}"
     # After what the contract has: of what a rule would have refused, of what was let through in vain, and of what was shown before.
     if event.verdict == "warn":
         text += "  (would-deny)"
@@ -75,14 +78,19 @@ def _live(event: Event, columns: int | None, sandbox: str) -> list[tuple[str, st
     else:
         why = event.reason
     parts = [
-        ("bright_black", f"{_clock(event.time)}  "),
+        ("bright_black", f"{clock(event.time)}  "),
         (_COLOURS.get(_verdict(event), ""), f"{_word(event):<10}  "),
         ("", f"{sandbox}{_place(event.host, event.port, event.protocol)}{count}"),
         ("bright_black", f"  {clean(why)}" if why else ""),
     ]
-    room = columns
-    if room is None:
+    return cut(parts, columns)
+
+
+def cut(parts: list[tuple[str, str]], columns: int | None) -> list[tuple[str, str]]:
+    """Return the parts of a line, each a style and a text, cut to a terminal's columns; None does not cut."""
+    if columns is None:
         return parts
+    room = columns
     shown: list[tuple[str, str]] = []
     for style, text in parts:
         shown.append((style, text if len(text) <= room else f"{text[: max(0, room - 1)]}…" if room else ""))
@@ -90,7 +98,7 @@ def _live(event: Event, columns: int | None, sandbox: str) -> list[tuple[str, st
     return shown
 
 
-def _clock(time: datetime | None) -> str:
+def clock(time: datetime | None) -> str:
     """Return the time of an event on this machine's clock, with the day where that is another one."""
     if time is None:
         return "--:--:--"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from irons.errors import ApiError, NotFound, Unsupported, UsageError
+from irons.record import NamedTuple
 from irons_plugins.audit.filters import Filter, check_host
 from irons_plugins.audit.views import LOST
 

@@ -6,9 +6,15 @@ The language of rules itself is `irons_policy`; the backend is not imported.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
 from irons.command import ALL_SANDBOXES, ONE_SANDBOX, Arg, Column, Command, Flag, Opt, View
 from irons.hookspecs import hookimpl
-from irons_policy.modes import MODES
+from irons_policy.modes import MODE_SYNONYMS, MODES
+
+if TYPE_CHECKING:
+    from irons.plugin.hook_data import CompletionState
 
 _HERE = "irons_plugins.egress"
 
@@ -18,7 +24,24 @@ _FILE = Arg("file", "The policy file.", kind="file")
 _DOMAINS = Arg("domains", "Names, wildcards or addresses.", kind="domain", takes="+", metavar="DOMAIN")
 _BROAD = Flag(("--broad",), "Accept a wildcard over a shared suffix such as *.github.io.")
 _NOTE = Opt(("--note",), "A note kept with the rule.", metavar="TEXT")
+_PRESET = Arg("name", "The preset.", kind="preset")
+_FOR = Opt(
+    ("--for",), "End the rule by itself after this time.", metavar="DURATION", type="seconds", name="seconds"
+)
+_UNTIL = Opt(("--until",), "End it at this time, or stop: when its sandbox stops.", metavar="TIME")
 _CHANGE = View(line=f"{_HERE}.views:change")
+
+
+@hookimpl
+def irons_completions() -> dict[str, Callable[[CompletionState], Mapping[str, str]]]:
+    """Complete the names of irons' own presets."""
+    return {"preset": _presets}
+
+
+def _presets(_: CompletionState) -> Mapping[str, str]:
+    from irons_plugins.egress.presets import OURS
+
+    return {preset.name: preset.what for preset in OURS}
 
 
 @hookimpl
@@ -40,6 +63,8 @@ def irons_commands() -> list[Command]:
                 ),
                 _BROAD,
                 _NOTE,
+                _FOR,
+                _UNTIL,
             ),
             view=_CHANGE,
             about="A pattern is in one list at most: allowing it removes it from the deny list. irons help egress explains what patterns cover. "
@@ -48,6 +73,8 @@ def irons_commands() -> list[Command]:
                 "irons egress allow example.com '*.example.org'",
                 "irons egress allow github.com:22 --sandbox my-sandbox",
                 "irons egress allow db.example.com:5432 --private 10.0.0.5",
+                "irons egress allow example.com --sandbox my-sandbox --for 1h",
+                "irons egress allow example.com --until 18:00",
             ),
             exits=(3, 4, 6),
             scope="sandbox",
@@ -56,7 +83,7 @@ def irons_commands() -> list[Command]:
             ("egress", "deny"),
             "Deny domains.",
             f"{_HERE}.handlers:deny",
-            (_DOMAINS, *_SCOPE, _BROAD, _NOTE),
+            (_DOMAINS, *_SCOPE, _BROAD, _NOTE, _FOR, _UNTIL),
             view=_CHANGE,
             about="Any deny wins over every allow. In mode warn nothing is blocked, only logged.",
             examples=("irons egress deny example.com", "irons egress deny '*' --sandbox my-sandbox"),
@@ -67,7 +94,7 @@ def irons_commands() -> list[Command]:
             ("egress", "remove"),
             "Remove rules from the list they are on.",
             f"{_HERE}.handlers:remove",
-            (Arg("patterns", "The rules' patterns.", kind="domain", takes="+", metavar="PATTERN"), *_SCOPE),
+            (Arg("patterns", "The rules' patterns.", kind="rule", takes="+", metavar="PATTERN"), *_SCOPE),
             view=_CHANGE,
             examples=(
                 "irons egress remove example.com",
@@ -85,8 +112,9 @@ def irons_commands() -> list[Command]:
                 (
                     Column("list"),
                     Column("pattern"),
-                    Column("private"),
-                    Column("note"),
+                    Column("private", hide="empty"),
+                    Column("note", hide="empty"),
+                    Column("until", table=f"{_HERE}.views:left", hide="empty"),
                 ),
                 empty="There are no rules.",
             ),
@@ -105,11 +133,12 @@ def irons_commands() -> list[Command]:
                     choices=(*MODES, "account"),
                     kind="choice",
                     takes="?",
+                    synonyms=MODE_SYNONYMS,
                 ),
                 *_SCOPE,
             ),
             view=View(line=f"{_HERE}.views:mode"),
-            about="deny blocks what no rule allows; warn only logs it; account makes a sandbox follow the mode of all sandboxes again.",
+            about="deny blocks what no rule allows; warn only logs it; ask asks a person who runs irons ask, and else blocks it; account makes a sandbox follow the mode of all sandboxes again.",
             examples=(
                 "irons egress mode",
                 "irons egress mode deny --all",
@@ -158,12 +187,13 @@ def irons_commands() -> list[Command]:
             _NAME,
             view=View(
                 (
-                    Column("pattern"),
+                    Column("pattern", cut="start"),
                     Column("hits"),
-                    Column("first"),
+                    Column("first", cut="end"),
                     Column("last"),
-                    Column("ports"),
-                    Column("marks"),
+                    Column("ports", cut="end"),
+                    Column("marks", cut="end"),
+                    Column("note", hide="empty"),
                 ),
                 empty="Rules cover all that was tried.",
             ),
@@ -206,11 +236,56 @@ def irons_commands() -> list[Command]:
             scope="name",
         ),
         Command(
+            ("egress", "preset", "list"),
+            "List the known sets of hosts.",
+            f"{_HERE}.preset_handlers:list_presets",
+            view=View(
+                (Column("name"), Column("hosts"), Column("version", "as of"), Column("what"), Column("sends"))
+            ),
+            about="None is allowed until you allow it.",
+            examples=("irons egress preset list",),
+        ),
+        Command(
+            ("egress", "preset", "show"),
+            "Show the hosts of a preset.",
+            f"{_HERE}.preset_handlers:show",
+            (_PRESET,),
+            view=View((Column("pattern"), Column("what", cut="end"), Column("source", hide="same"))),
+            examples=("irons egress preset show pypi",),
+            exits=(3,),
+        ),
+        Command(
+            ("egress", "preset", "allow"),
+            "Allow the hosts of a preset, a rule each.",
+            f"{_HERE}.preset_handlers:allow",
+            (_PRESET, *_SCOPE, _FOR, _UNTIL),
+            view=_CHANGE,
+            about="A host that has a rule of this scope keeps it, a deny rule too. A later version of the preset changes nothing by itself: egress preset diff shows what it would add.",
+            examples=(
+                "irons egress preset allow pypi --sandbox my-sandbox",
+                "irons egress preset allow debian --for 1h",
+            ),
+            exits=(3, 4, 6),
+            scope="sandbox",
+        ),
+        Command(
+            ("egress", "preset", "diff"),
+            "Show what the rules lack of a preset.",
+            f"{_HERE}.preset_handlers:diff",
+            (_PRESET, *_SCOPE),
+            view=View(line=f"{_HERE}.views:drift"),
+            about="+ is in the preset and not allowed, - was allowed by an earlier version of it that had it.",
+            examples=("irons egress preset diff github --sandbox my-sandbox",),
+            exits=(3, 4, 6),
+            scope="sandbox",
+        ),
+        Command(
             ("egress", "export"),
             "Print the whole policy as a TOML file.",
             f"{_HERE}.policy_handlers:export",
-            _SCOPE,
+            (Flag(("--temporary",), "Also print rules that end by themselves."), *_SCOPE),
             view=View(line=f"{_HERE}.views:policy"),
+            about="Rules that end by themselves are left out unless asked for.",
             examples=("irons egress export > policy.toml", "irons egress export --sandbox my-sandbox"),
             exits=(3, 4, 6),
             scope="sandbox",
@@ -228,11 +303,12 @@ def irons_commands() -> list[Command]:
         ),
         Command(
             ("egress", "apply"),
-            "Make the policy of a file active, all of it at once.",
+            "Apply a policy file, all or nothing.",
             f"{_HERE}.policy_handlers:apply",
             (_FILE, Flag(("--dry-run",), "Show what would change, and change nothing."), *_SCOPE),
             view=View(line=f"{_HERE}.views:drift"),
-            about="Where others change the rules in between, they are read again, so that the difference shown is the one that was made.",
+            about="Where others change the rules in between, they are read again, so that the difference shown is the one that was made. "
+            "Rules that end by themselves stay, but those whose pattern the file has, too.",
             examples=(
                 "irons egress apply policy.toml --dry-run",
                 "irons egress apply policy.toml --sandbox my-sandbox",

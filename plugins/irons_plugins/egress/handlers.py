@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
+from irons.client.scoped_names import keep_changes, keep_rules
 from irons.command import Result, View
 from irons.errors import ApiError, Denied, Unreachable, UsageError
+from irons.record import NamedTuple
 from irons_plugins.egress.impact import forecasts, say_cut
 from irons_plugins.egress.patterns import checked, spelled
 from irons_plugins.egress.rows import Change
@@ -15,7 +17,7 @@ from irons_plugins.egress.rows import Change
 if TYPE_CHECKING:
     from irons.client.models.egress import ListedRule
     from irons.context import Context
-    from irons.scope import Scope
+    from irons.settings.scope import Scope
     from irons_policy.rules import Rule
 
 
@@ -32,20 +34,31 @@ def allow(
     private: tuple[str, ...],
     broad: bool,
     note: str | None,
+    seconds: float | None,
+    until: str | None,
 ) -> Iterator[Change]:
     """Allow domains at once, each checked before they are sent."""
+    term = _term(ctx, scope, seconds, until)
     rules = [checked(domain, "allow", private=private, broad=broad, note=note or "") for domain in domains]
     if private:
         ctx.api.need("rules", "a server that keeps private addresses with a rule")
-    return _changes(ctx, "allow", _covered(rules), scope, _Given.of(rules[0]))
+    return _changes(ctx, "allow", _covered(rules), scope, _Given.of(rules[0], term))
 
 
 def deny(
-    ctx: Context, *, domains: tuple[str, ...], scope: Scope, broad: bool, note: str | None
+    ctx: Context,
+    *,
+    domains: tuple[str, ...],
+    scope: Scope,
+    broad: bool,
+    note: str | None,
+    seconds: float | None,
+    until: str | None,
 ) -> Iterator[Change]:
     """Deny domains at once, each checked before they are sent; say so where nothing is blocked yet."""
+    term = _term(ctx, scope, seconds, until)
     rules = [checked(domain, "deny", broad=broad, note=note or "") for domain in domains]
-    return _changes(ctx, "deny", _covered(rules), scope, _Given.of(rules[0]))
+    return _changes(ctx, "deny", _covered(rules), scope, _Given.of(rules[0], term))
 
 
 def remove(ctx: Context, *, patterns: tuple[str, ...], scope: Scope) -> Iterator[Change]:
@@ -54,17 +67,51 @@ def remove(ctx: Context, *, patterns: tuple[str, ...], scope: Scope) -> Iterator
     return _changes(ctx, "remove", names, scope, _Given())
 
 
+class _Term(NamedTuple):
+    """When rules end by themselves: after so many seconds, or at a time or `stop`; not at all without either."""
+
+    seconds: int | None = None
+    until: str = ""
+
+
+_STAYS = _Term()
+
+
+def _term(ctx: Context, scope: Scope, seconds: float | None, until: str | None) -> _Term:
+    """When the rules of a command end, checked. Raises `UsageError`."""
+    if seconds is None and until is None:
+        return _STAYS
+    from datetime import UTC, datetime
+
+    from irons_plugins.egress.until import read_until
+    from irons_policy.ends import LONGEST, STOP
+
+    if seconds is not None and until is not None:
+        raise UsageError("--for and --until are two ends of one rule; give one")
+    if seconds is not None and not 1 <= seconds <= LONGEST:
+        raise UsageError(f"--for takes 1s to {LONGEST // 86_400}d", hint="without --for the rule stays")
+    if until == STOP and scope.sandbox is None:
+        raise UsageError("--until stop is for one sandbox, not for all", hint="add --sandbox NAME")
+    try:
+        end = None if until is None else read_until(until, datetime.now(UTC))
+    except ValueError as error:
+        raise UsageError(f"--until: {error}", hint="--for 1h ends it after an hour") from None
+    ctx.api.need("timed-rules", "a server whose rules can end by themselves")
+    return _Term(None if seconds is None else round(seconds), "" if end is None else end.text)
+
+
 class _Given(NamedTuple):
     """What all rules of a command have."""
 
     private: tuple[str, ...] = ()
     note: str = ""
     broad: bool = False
+    term: _Term = _STAYS
 
     @classmethod
-    def of(cls, rule: Rule) -> _Given:
+    def of(cls, rule: Rule, term: _Term) -> _Given:
         """Take it of any of them."""
-        return cls(rule.pins, rule.note, rule.broad)
+        return cls(rule.pins, rule.note, rule.broad, term)
 
 
 def _covered(rules: Sequence[Rule]) -> dict[str, str]:
@@ -89,6 +136,8 @@ def _changes(
         private=given.private,
         note=given.note,
         broad=given.broad,
+        seconds=given.term.seconds,
+        until=given.term.until,
     )
     asked: list[list[str]] = [[pattern] for pattern in patterns]
     # A single allow needs nothing that a plain v0 server lacks, so the server is not asked what it can.
@@ -100,6 +149,9 @@ def _changes(
     for each in asked:
         done = change(each)
         mode = done.mode or mode
+        keep_changes(ctx.settings, sandbox, kind, done.rules)
+        if kind == "allow":
+            ctx.allowed(sandbox, [rule.pattern for rule in done.rules])
         for number, rule in enumerate(done.rules, 1):
             yield Change(
                 rule.pattern,
@@ -109,6 +161,8 @@ def _changes(
                 done.cut if number == len(done.rules) else 0,
                 sandbox,
                 done.followers,
+                given.term.until,
+                given.term.seconds,
             )
     if kind == "deny":
         if (mode or ctx.api.mode(sandbox).mode) == "warn":
@@ -120,14 +174,19 @@ def _changes(
 
 
 def _say_others(ctx: Context, scope: Scope) -> None:
-    """Say that a restriction of one sandbox leaves the others open, where they are."""
-    if scope.sandbox is not None and ctx.api.mode().mode == "warn":
-        ctx.progress("the other sandboxes keep warn; --all is for all")
+    """Say that a restriction of one sandbox leaves the others open, where they are; those with a mode of their own by name."""
+    if scope.sandbox is None or (info := ctx.api.mode()).mode != "warn":
+        return
+    own = ", ".join(f"{name}: {mode}" for name, mode in info.differs.items() if name != scope.sandbox)
+    apart = f" but those with their own ({own})" if own else ""
+    ctx.progress(f"the other sandboxes{apart} keep warn; --all is for all")
 
 
 def list_rules(ctx: Context, *, scope: Scope) -> Sequence[ListedRule]:
     """Return the rules, allow list first; in the order the server has them."""
-    return ctx.api.rules(scope.sandbox).rules
+    rules = ctx.api.rules(scope.sandbox).rules
+    keep_rules(ctx.settings, scope.sandbox, rules)
+    return rules
 
 
 def mode(ctx: Context, *, mode: str | None, scope: Scope) -> Result:
@@ -141,12 +200,12 @@ def mode(ctx: Context, *, mode: str | None, scope: Scope) -> Result:
     if mode is not None:
         from irons.client.refreshing import refresh_after_change
 
-        if mode == "deny" and forecasts(ctx):
+        if mode in ("deny", "ask") and forecasts(ctx):
             say_cut(ctx, ctx.api.set_mode(mode, sandbox, dry_run=True).cut)
         followers = ctx.api.set_mode(None if mode == "account" else mode, sandbox).followers
         refresh_after_change(ctx.api, ctx.settings)
     found = ctx.api.mode(sandbox)._replace(followers=followers)
-    if mode == "deny":
+    if mode in ("deny", "ask"):
         _say_others(ctx, scope)
     return Result(
         found, view=MODE_SET if mode is not None else MODE_TOLD if ctx.streams.stdout_is_tty else None

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from irons.errors import IronsError, NotFound
+from irons.text import clean
 from irons_plugins.egress.impact import say_cut
 from irons_plugins.egress.patterns import checked, spelled
 from irons_plugins.egress.policy_file import PolicyFile
@@ -20,19 +21,25 @@ from irons_plugins.egress.views import drift, followed
 if TYPE_CHECKING:
     from irons.client.models.egress import EgressRules, PolicyDiff
     from irons.context import Context
-    from irons.scope import Scope
+    from irons.settings.scope import Scope
     from irons_policy.rules import Rule
 
 
 def suggest(ctx: Context, *, scope: Scope) -> Sequence[Suggestion]:
     """Return the hosts that the scope's sandboxes tried and that no rule covers."""
-    return _suggested(ctx, scope.sandbox)
+    return [row._replace(note=_note(ctx, row)) for row in _suggested(ctx, scope.sandbox)]
+
+
+def _note(ctx: Context, row: Suggestion) -> str:
+    """What plugins say of a suggestion."""
+    answers = ctx.host.answers("irons_rule", ctx.settings, pattern=row.pattern, events=row.hits)
+    return "; ".join(clean(str(answer), limit=100) for _, answer in answers)
 
 
 def lock(
     ctx: Context, *, scope: Scope, also: tuple[str, ...], skip: tuple[str, ...], yes: bool
 ) -> Sequence[Drift]:
-    """Allow the scope what it has tried, set its mode to deny, and return what that changed.
+    """Allow the scope what it has tried, set its mode to deny, and return what that changed, unless a person was shown it and asked.
 
     Raises:
         UsageError: A pattern that is not one, or no one there to ask.
@@ -67,7 +74,9 @@ def lock(
         ctx.progress(f"{scope.who} {verb} locked already")
     if name is None:
         _say_open(ctx)
-    return done.changes
+    # A person has read the difference with the question.
+    asked = not yes and ctx.streams.stdout_is_tty and ctx.settings["output"] in (None, "table", "plain")
+    return () if asked else done.changes
 
 
 def _say_open(ctx: Context) -> None:
@@ -86,10 +95,14 @@ def _locked(ctx: Context, name: str | None, wanted: AbstractSet[str]) -> Replace
 
     now, mode = ctx.api.rules(name), ctx.api.mode(name)
     rules = tuple(rules_of(now))
-    there = {rule.pattern.text for rule in rules}
-    new = (*rules, *(Rule(read_pattern(pattern), "allow") for pattern in sorted(wanted - there)))
+    # A rule that ends by itself stays as it is, unless its pattern is to be allowed for good.
+    there = {rule.pattern.text for rule in rules if rule.until is None or rule.pattern.text not in wanted}
+    new = (
+        *(rule for rule in rules if rule.pattern.text in there),
+        *(Rule(read_pattern(pattern), "allow") for pattern in sorted(wanted - there)),
+    )
     own = mode.mode if name is None or mode.source == "sandbox" else None
-    changes = differences(PolicyRow(own, rules), PolicyFile("deny", new))
+    changes = differences(PolicyRow(own, rules), PolicyFile("deny", new), "" if own else mode.mode)
     return Replacement(tuple(changes), body_of(now, new, "deny"))
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from irons.errors import UsageError
 
 if TYPE_CHECKING:
+    from irons_policy.ends import RuleEnd
     from irons_policy.rules import ListName, Rule
 
 
@@ -18,12 +19,13 @@ def checked(
     private: Sequence[str] = (),
     broad: bool = False,
     note: str = "",
+    until: RuleEnd | None = None,
 ) -> Rule:
     """Make a rule. Raises `UsageError` with the reason where that cannot be one."""
     from irons_policy.rules import RuleError, make_rule
 
     try:
-        return make_rule(text, kind, private=private, broad=broad, note=note)
+        return make_rule(text, kind, private=private, broad=broad, note=note, until=until)
     except RuleError as error:
         raise UsageError(
             f"{text!r} can't be a rule: {error}", hint="irons help egress explains patterns"

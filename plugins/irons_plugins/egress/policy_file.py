@@ -6,6 +6,7 @@ mode = "deny"
 "example.com" = "the note: why it may be reached"
 "*.example.org:443" = ""
 "db.example.net:5432" = { note = "the test database", private = ["10.0.0.5"] }
+"example.net" = { until = "2026-12-01T12:00:00Z" }
 
 [deny]
 "telemetry.example.com" = "not from here"
@@ -15,16 +16,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from irons.errors import UsageError
+from irons.record import NamedTuple
 from irons.text import clean
 from irons_plugins.egress.patterns import checked
 from irons_policy.modes import MODES
 from irons_policy.rules import LISTS, ListName
 
 if TYPE_CHECKING:
+    from irons_policy.ends import RuleEnd
     from irons_policy.rules import Rule
 
 LARGEST = 4 * 1024 * 1024
@@ -112,14 +116,25 @@ def _rule(key: str, value: object, kind: ListName) -> Rule:
             f'{key!r} has a note ("…") or a table {{ note = "…", private = ["…"] }}, not {value!r}'
         )
     for field in fields:
-        if field not in ("note", "private", "broad"):
-            raise UsageError(f"{key!r} has {field!r}, which is not one of note, private and broad")
+        if field not in ("note", "private", "broad", "until"):
+            raise UsageError(f"{key!r} has {field!r}, which is not one of note, private, broad and until")
     note, private, broad = fields.get("note", ""), fields.get("private", []), fields.get("broad", False)
     if not isinstance(note, str) or not isinstance(broad, bool):
         raise UsageError(f"{key!r}: a note is text, and broad is true or false")
     if not isinstance(private, list) or not all(isinstance(item, str) for item in private):
         raise UsageError(f"{key!r}: private is a list of addresses")
-    return checked(key, kind, private=private, broad=broad, note=note)
+    return checked(key, kind, private=private, broad=broad, note=note, until=_end(key, fields.get("until")))
+
+
+def _end(key: str, until: object) -> RuleEnd | None:
+    from irons_policy.ends import read_end
+
+    if isinstance(until, datetime):
+        until = until.isoformat()
+    try:
+        return None if until is None else read_end(str(until))
+    except ValueError as error:
+        raise UsageError(f"{key!r}: until: {error}") from None
 
 
 def _strangers(document: Mapping[str, Any], text: str) -> Iterator[tuple[int, str]]:
@@ -148,13 +163,15 @@ def _line(text: str, table: str, key: str) -> int:
 
 
 def _value(rule: Rule) -> str:
-    if not rule.private and not rule.broad:
+    if not rule.private and not rule.broad and rule.until is None:
         return _quoted(rule.note)
     fields = [f"note = {_quoted(rule.note)}"] if rule.note else []
     if rule.private:
         fields.append(f"private = [{', '.join(map(_quoted, rule.pins))}]")
     if rule.broad:
         fields.append("broad = true")
+    if rule.until is not None:
+        fields.append(f"until = {_quoted(rule.until.text)}")
     return "{ " + ", ".join(fields) + " }"
 
 

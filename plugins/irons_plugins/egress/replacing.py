@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from irons.errors import Conflict
+from irons.record import NamedTuple
 
 if TYPE_CHECKING:
     from irons.client.models.egress import EgressRules, NewPolicy, PolicyDiff

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from irons.record import NamedTuple
 
 if TYPE_CHECKING:
     from irons_policy.rules import Rule
@@ -14,7 +16,7 @@ class Change(NamedTuple):
 
     `changed` is false where it was there before; `cut` counts the live connections that its request ended, at the last rule of
     the request alone. `sandbox` is the one it is for, None for all of them; of these `followers` counts those that there are, where
-    the server says it.
+    the server says it. `until` or `seconds` is there where the rule ends by itself.
     """
 
     pattern: str
@@ -24,12 +26,14 @@ class Change(NamedTuple):
     cut: int = 0
     sandbox: str | None = None
     followers: int | None = None
+    until: str = ""
+    seconds: int | None = None
 
 
 class Suggestion(NamedTuple):
     """A pattern that would cover what a sandbox tried.
 
-    `marks` say why it is not taken unasked: once, unreached, random, address.
+    `marks` say why it is not taken unasked: once, unreached, random, address. `note` is what plugins say of it.
     """
 
     pattern: str
@@ -38,6 +42,25 @@ class Suggestion(NamedTuple):
     last: datetime | None
     ports: tuple[int, ...]
     marks: tuple[str, ...] = ()
+    note: str = ""
+
+
+class PresetRow(NamedTuple):
+    """A preset: when it was last compared with its sources, how many hosts it has, and what they take."""
+
+    name: str
+    version: str
+    hosts: int
+    what: str
+    sends: str
+
+
+class PresetHostRow(NamedTuple):
+    """A host of a preset, and the page that lists it."""
+
+    pattern: str
+    what: str
+    source: str
 
 
 class _Policy(NamedTuple):
@@ -56,7 +79,10 @@ class PolicyRow(_Policy):
 
 
 class Drift(NamedTuple):
-    """One difference between two policies: `added`, `removed` or `changed`, or `mode`, whose `pattern` is the new mode."""
+    """One difference between two policies: `added`, `removed` or `changed`, or `mode`, whose `pattern` is the new mode.
+
+    `inherited` is the mode of all sandboxes where that applied before.
+    """
 
     change: str
     list: str
@@ -64,3 +90,5 @@ class Drift(NamedTuple):
     private: tuple[str, ...] = ()
     note: str = ""
     before: str = ""
+    inherited: str = ""
+    until: str = ""

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from irons.terminal.words import mode_word
-from irons.text import clean
+from irons.ending import lasting
+from irons.terminal.words import LISTS, mode_word
+from irons.text import clean, local_time
+from irons_policy.ends import STOP
 
 if TYPE_CHECKING:
     from irons.client.models.egress import ModeInfo
     from irons_plugins.egress.rows import Change, Drift, PolicyRow
 
-_DONE = {"allow": "allowed", "deny": "denied"}
 _MODES = {
     "warn": "what no rule allows passes, and is logged",
     "deny": "what no rule allows is blocked",
+    "ask": "what no rule allows waits for a person's answer while irons ask runs, else it is blocked",
 }
 _SIGNS = {"added": "+", "removed": "-", "changed": "~"}
 
@@ -30,14 +33,37 @@ def followed(followers: int | None) -> str:
 
 def change(row: Change) -> str:
     """Return what a rule does from now on, and for which sandboxes, in one line."""
-    where = f" for {clean(row.sandbox or 'all sandboxes')}{followed(row.followers)}"
+    where = f" for {clean(row.sandbox or 'all sandboxes')}{followed(row.followers)}{_term(row)}"
     if not row.list:
         return f"the rule {clean(row.pattern)} is removed{where}{_cut(row)}."
     before = "" if row.changed else " already"
     covers = f" {clean(row.covers)}" if row.covers else ""
     return (
-        f"{clean(row.pattern)} is{before} {_DONE.get(row.list, clean(row.list))}{where}{_cut(row)}.{covers}"
+        f"{clean(row.pattern)} is{before} {LISTS.get(row.list, clean(row.list))}{where}{_cut(row)}.{covers}"
     )
+
+
+def _term(row: Change) -> str:
+    from irons.client.models.fields import time_of
+
+    if row.seconds is not None:
+        return f", for {lasting(row.seconds)}"
+    if not row.until:
+        return ""
+    end = time_of(row.until)
+    if row.until == STOP or end is None:
+        return f", until {'it stops' if row.until == STOP else clean(row.until)}"
+    return f", until {local_time(end)}"
+
+
+def left(end: object) -> str:
+    """Return how long a rule stays, of its end: `59 min left`, or `until it stops`; nothing where it stays for good."""
+    from irons.client.models.fields import time_of
+
+    if end == STOP:
+        return "until it stops"
+    until = time_of(end)
+    return "" if until is None else f"{lasting(round((until - datetime.now(UTC)).total_seconds()))} left"
 
 
 def _cut(row: Change) -> str:
@@ -89,11 +115,15 @@ def live(value: object) -> object:
 def drift(row: Drift) -> str:
     """Return one difference as a line."""
     if row.change == "mode":
-        return f"mode: {clean(row.before) or 'as all sandboxes'} -> {clean(row.pattern)}"
+        inherited = f"{clean(row.inherited)} (inherited)" if row.inherited else "inherited"
+        return f"mode: {clean(row.before) or inherited} -> {clean(row.pattern)}"
     private = f" --private {clean(','.join(row.private))}" if row.private else ""
     note = f"  # {clean(row.note)}" if row.note else ""
+    until = f" until {clean(row.until)}" if row.until else ""
     before = f" (now {clean(row.before)})" if row.before else ""
-    return f"{_SIGNS.get(row.change, '?')} {clean(row.list)} {clean(row.pattern)}{private}{before}{note}"
+    return (
+        f"{_SIGNS.get(row.change, '?')} {clean(row.list)} {clean(row.pattern)}{private}{until}{before}{note}"
+    )
 
 
 def policy(row: PolicyRow) -> str:

@@ -1,4 +1,4 @@
-"""The built-in plugin `lifecycle`: sandboxes made, started, stopped, destroyed, looked at and waited for.
+"""The built-in plugin `lifecycle`: sandboxes made, copied, started, stopped, destroyed, looked at and waited for.
 
 The commands as data are here; handlers call the client and wait for states.
 Nothing here makes a machine or imports the backend.
@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from irons.command import Arg, Column, Command, Flag, Opt, View
 from irons.hookspecs import hookimpl
+from irons_plugins.lifecycle.copies import COPIES
 from irons_plugins.lifecycle.create import ASYNC, CREATE, CREATED_WITH, OUTCOME, WAIT
 from irons_plugins.selection import ALL, LABEL, NAMES
 
 _HERE = "irons_plugins.lifecycle"
 _STATES = ("creating", "starting", "running", "ready", "stopping", "stopped", "error")
 
-_CIRCLE = f"{_HERE}.views:circled"
 LISTED = View(
     (
         Column("name"),
-        Column("", "state", f"{_HERE}.views:standing"),
+        Column("", "state", f"{_HERE}.views:bare", table=f"{_HERE}.views:standing"),
         Column("created_at", "created"),
         Column("labels", "", f"{_HERE}.views:labels"),
     ),
@@ -32,6 +32,7 @@ def irons_commands() -> list[Command]:
     """Bring the commands of a sandbox's life."""
     return [
         CREATE,
+        *COPIES,
         Command(
             ("start",),
             "Start sandboxes and wait until they are ready.",
@@ -132,7 +133,7 @@ def irons_commands() -> list[Command]:
             view=View(
                 (
                     Column("name"),
-                    Column("status", "state", _CIRCLE),
+                    Column("status", "state", table=f"{_HERE}.views:circled"),
                     Column("id"),
                     Column("created_at", "created"),
                     Column("updated_at", "updated"),

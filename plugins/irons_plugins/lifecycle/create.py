@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from irons.command import Arg, Column, Command, Flag, Opt, View
 from irons.errors import UsageError
-from irons_policy.modes import MODES
+from irons.wire_values import LONGEST_NOTE
+from irons_policy.modes import MODE_SYNONYMS, MODES
 
 if TYPE_CHECKING:
     from irons.client.api import Sandbox
@@ -26,9 +27,6 @@ WAIT = Opt(
     metavar="DURATION",
     type="seconds",
 )
-LONGEST_NOTE = 200
-"""Characters of a note."""
-
 OUTCOME = View(line=f"{_HERE}.views:outcome")
 """What became of each sandbox, a line each."""
 
@@ -40,10 +38,10 @@ CREATE = Command(
     "Create sandboxes and wait until they are ready.",
     f"{_HERE}.create:create",
     (
-        Arg("names", "Their names.", kind="new-sandbox", takes="+", metavar="NAME"),
+        Arg("names", "The names of the new sandboxes.", kind="new-sandbox", takes="+", metavar="NAME"),
         Opt(
             ("-k", "--key"),
-            "The public key file that opens it. [default: the setting public_key, else ~/.ssh/id_rsa.pub, "
+            "The SSH public key file to authorize. [default: the setting public_key, else ~/.ssh/id_rsa.pub, "
             "else the first of id_ed25519, id_ecdsa, id_ed25519_sk, id_ecdsa_sk]",
             metavar="PATH",
             kind="file",
@@ -53,6 +51,7 @@ CREATE = Command(
             "Its own egress mode. [default: deny with --allow]",
             choices=MODES,
             kind="choice",
+            synonyms=MODE_SYNONYMS,
         ),
         Opt(
             ("--allow",),
@@ -68,10 +67,17 @@ CREATE = Command(
             kind="file",
         ),
         Opt(("--image",), "The image it starts from.", metavar="IMAGE", kind="image"),
+        Opt(
+            ("--from",),
+            "The snapshot it starts from, with its keys and rules.",
+            metavar="SNAP",
+            kind="snapshot",
+            name="snapshot",
+        ),
         Opt(("--cpus",), "How many CPUs it may use, such as 1.5.", metavar="N", type="float"),
         Opt(("--memory",), "How much memory it may use, such as 2G.", metavar="SIZE", type="size"),
         Opt(("--disk",), "How much disk it may use, such as 10G.", metavar="SIZE", type="size"),
-        Opt(("--engine",), "What makes the machine.", metavar="ENGINE"),
+        Opt(("--engine",), "The sandbox engine. [default: the server's]", metavar="ENGINE"),
         Opt(
             ("--label",),
             "A label to find it by. May be repeated.",
@@ -80,11 +86,12 @@ CREATE = Command(
             many=True,
             name="labels",
         ),
-        Opt(("--note",), "A note to show with it, of 200 characters at most.", metavar="TEXT"),
+        Opt(("--note",), f"A note to show with it, of {LONGEST_NOTE} characters at most.", metavar="TEXT"),
         Opt(
             ("--env",),
             "Set a variable there, by its name here. May be repeated.",
             metavar="KEY",
+            kind="variable",
             many=True,
         ),
         Flag(("--entrypoint",), "Run the image's entrypoint at each start."),
@@ -111,6 +118,7 @@ CREATE = Command(
         "irons create my-sandbox --ttl 8h --rm --idle-stop 30m",
         "irons create my-sandbox --note 'for the review of #42'",
         "irons create cache --image redis:7 --entrypoint",
+        "irons create again --from clean",
     ),
     about="Several are made at the same time; one that fails does not stop the others, and leaves no name taken. Idle is a "
     "sandbox without an SSH session, without a connection, and with less than 1 % of a processor in use.",
@@ -128,6 +136,7 @@ def create(
     allow: tuple[str, ...],
     policy: str | None,
     image: str | None,
+    snapshot: str | None,
     cpus: float | None,
     memory: int | None,
     disk: int | None,
@@ -166,16 +175,22 @@ def create(
         raise UsageError(f"--note takes at most {LONGEST_NOTE} characters, not {len(note)}")
     if rm and ttl is None:
         raise UsageError("--rm destroys at the end of --ttl", hint="irons create NAME --ttl 8h --rm")
+    if snapshot is not None and (image or engine):
+        raise UsageError(
+            "--from names a snapshot, which has its image and its engine",
+            hint="leave --image and --engine out",
+        )
     wish: CreateOptions = {
         **policy_of(mode, allow, policy),
         "image": image,
+        "snapshot": snapshot,
         "cpus": cpus,
         "memory": memory,
         "disk": disk,
         "engine": engine,
         "labels": checked_labels(labels, valued=True) or None,
         "note": note or None,
-        "environment": variables_of(env, ctx.settings.env) or None,
+        "environment": variables_of(env, ctx.settings.env, ctx.face) or None,
         "entrypoint": entrypoint or None,
         "ttl": None if ttl is None else whole_seconds(ttl, "--ttl"),
         "rm": rm or None,

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
 from irons.client.names import NameCache
 from irons.errors import ConfigError, Conflict, Interrupted, IronsError, NotFound, UsageError
+from irons.text import clean
 from irons_plugins.lifecycle.destroyed import forget
 from irons_plugins.lifecycle.several import Failures
+from irons_plugins.lifecycle.views import keys_inside
 from irons_plugins.lifecycle.waiting import CREATE_GRACE, wait_for
 from irons_plugins.ssh.connect.identities import Identities
 from irons_plugins.ssh.keys.own_keys import key_for
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
 WARNED_EVERY = 60.0
 """Seconds in which a sandbox that may reach anything is announced once."""
 
-"""The API URL of this machine's own backend."""
-
 _COMING = ("creating", "starting")
 
 
@@ -38,6 +38,7 @@ def make(
     timeout: float | None,
     key: str | None = None,
     if_missing: bool = False,
+    created: Callable[[Sandbox], None] = lambda _: None,
 ) -> Iterator[Sandbox]:
     """Ask for sandboxes and yield each as it is ready; everything that can be refused here is refused before the first.
 
@@ -48,6 +49,7 @@ def make(
         timeout: Seconds to wait for all of them; None does not wait.
         key: The public key file; by default the setting.
         if_missing: Leave what is there as it is.
+        created: Called with each new sandbox as soon as the server has answered, before anything else can fail.
 
     Raises:
         UsageError: A private key given by mistake.
@@ -56,7 +58,7 @@ def make(
     asked = cast("CreateOptions", {field: value for field, value in wish.items() if value is not None})
     chosen = tuple(dict.fromkeys(names))
     there = _those_there(ctx, chosen) if if_missing else {}
-    making = _Making(ctx, chosen, timeout, if_missing=if_missing)
+    making = _Making(ctx, chosen, timeout, created, if_missing=if_missing)
     if len(there) < len(chosen):
         making.found = key_for(ctx, key or ctx.settings["public_key"])
         _check_server(ctx, asked)
@@ -71,12 +73,19 @@ class _Making:
     """One `create` at work."""
 
     def __init__(
-        self, ctx: Context, names: tuple[str, ...], timeout: float | None, *, if_missing: bool
+        self,
+        ctx: Context,
+        names: tuple[str, ...],
+        timeout: float | None,
+        created: Callable[[Sandbox], None],
+        *,
+        if_missing: bool,
     ) -> None:
-        """Take the names, and the seconds to wait for all of them; None does not wait."""
+        """Take the names, the seconds to wait for all of them (None does not wait), and what to call with each new one."""
         self._ctx = ctx
         self._names = names
         self._timeout = timeout
+        self._created = created
         self._if_missing = if_missing
         self._failures = Failures(ctx, len(names), "created")
         self._pending: dict[str, Sandbox] = {}
@@ -111,6 +120,10 @@ class _Making:
             else:
                 if name in made and first:
                     _say_open(self._ctx, name, len(made))
+                    if keys := keys_inside(row):
+                        self._ctx.progress(keys)
+                    if note := row.metadata.get("accelerator_note"):
+                        self._ctx.progress(f"{name}: {clean(str(note))}")
                     remark = self._ctx.api.backend.after_create
                     if remark is not None:
                         remark(self._ctx)
@@ -128,16 +141,30 @@ class _Making:
             # A policy without a mode follows the mode of all sandboxes.
             options: CreateOptions = {"mode": None, **wish}
             made = ctx.api.create(name, found.text, **options)
-        except Conflict:
+        except Conflict as error:
             if not self._if_missing:
+                error.hint = error.hint or self._taken(name)
                 raise
             return ctx.api.status(name)
+        self._created(made)
         ctx.names.put(name, made.status)
         try:
             Identities.of(ctx.settings).remember(name, found.identity)
         except ConfigError as error:
             ctx.progress(f"irons: the key's path is not remembered: {error.message}")
         return made
+
+    def _taken(self, name: str) -> str:
+        """Return what to do about a name that is taken; nothing where it is taken by something else, or not known."""
+        try:
+            status = self._ctx.api.status(name).status
+        except IronsError:
+            return ""
+        if status in _COMING:
+            return f"it is still {status}: {_either([name])}"
+        if self._ctx.face == "library":
+            return "attach=True uses the one that is there"
+        return f"irons status {name} shows it; --if-missing uses the one that is there"
 
     def _ready(self, name: str, left: float, *, new: bool) -> Sandbox:
         row = self._pending[name]
@@ -168,12 +195,17 @@ class _Making:
         return error
 
     def _interrupted(self) -> Interrupted:
-        names = " ".join(self._pending)
-        goes = "goes on being made" if len(self._pending) == 1 else "go on being made"
+        goes = "is still being created" if len(self._pending) == 1 else "are still being created"
         return Interrupted(
-            f"interrupted; {', '.join(self._pending)} {goes}",
-            hint=f"irons wait {names} waits on; irons destroy {names} --force ends it",
+            f"interrupted; {', '.join(self._pending)} {goes}", hint=_either(list(self._pending))
         )
+
+
+def _either(names: list[str]) -> str:
+    """What to do about sandboxes that are being created."""
+    these = " ".join(names)
+    what = "it" if len(names) == 1 else "them"
+    return f"irons wait {these} waits for {what}; irons destroy {these} --force ends {what}"
 
 
 def _is_installed(ctx: Context) -> bool:
@@ -208,6 +240,8 @@ def _check_server(ctx: Context, wish: CreateOptions) -> None:
         ctx.api.need("terms", "a server that ends sandboxes by time")
     if "entrypoint" in wish:
         ctx.api.need("entrypoint", "a server that runs the entrypoints of images")
+    if "snapshot" in wish:
+        ctx.api.need("snapshots", "a server that makes snapshots")
     if "held" in wish:
         ctx.api.need("holds", "a server that ends a sandbox with its client")
 
@@ -250,6 +284,6 @@ def _say_open(ctx: Context, name: str, count: int) -> None:
         return
     these = name if count == 1 else f"these {count} sandboxes"
     ctx.progress(
-        f"the egress mode is warn (log only): {these} can reach anything, and it is logged; "
-        f"irons egress lock {name} closes {'it' if count == 1 else name}, irons egress mode deny --all closes all"
+        f"The egress mode is warn (log only): {these} can connect anywhere, and every connection is logged. "
+        f"Restrict {name}: irons egress lock {name}. Restrict all: irons egress mode deny --all."
     )

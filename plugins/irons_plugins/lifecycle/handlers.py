@@ -42,7 +42,7 @@ def start(
     chosen = selected(ctx, names, everything=everything, labels=labels)
     timeout = 0.0 if at_once else patience(ctx, wait_timeout)
     rows = _each_brought(
-        ctx, chosen, _begin_bare if without_boot else _begin_start, "ready", None if at_once else timeout
+        ctx, chosen, _begin_bare if without_boot else bring_up, "ready", None if at_once else timeout
     )
     return next(rows) if len(names) == 1 else rows
 
@@ -59,15 +59,16 @@ def stop(
     """Stop sandboxes, all at the same time; one that has stopped already is a success."""
     chosen = selected(ctx, names, everything=everything, labels=labels)
     timeout = 0.0 if at_once else patience(ctx, wait_timeout)
-    rows = _each_brought(ctx, chosen, _begin_stop, "stopped", None if at_once else timeout)
+    rows = _each_brought(ctx, chosen, bring_down, "stopped", None if at_once else timeout)
     return next(rows) if len(names) == 1 else rows
 
 
 def _begin_bare(ctx: Context, name: str) -> None:
-    _begin_start(ctx, name, boot=False)
+    bring_up(ctx, name, boot=False)
 
 
-def _begin_start(ctx: Context, name: str, *, boot: bool = True) -> None:
+def bring_up(ctx: Context, name: str, *, boot: bool = True) -> None:
+    """Ask for a sandbox to be started; one that is up or on its way is a success."""
     try:
         ctx.api.start(name, boot=boot)
     except Conflict:
@@ -75,7 +76,8 @@ def _begin_start(ctx: Context, name: str, *, boot: bool = True) -> None:
             raise
 
 
-def _begin_stop(ctx: Context, name: str) -> None:
+def bring_down(ctx: Context, name: str) -> None:
+    """Ask for a sandbox to be stopped, and end the kept connections to it; one that is down is a success."""
     try:
         ctx.api.stop(name)
     except Conflict:

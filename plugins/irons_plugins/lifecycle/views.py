@@ -28,10 +28,15 @@ UNKNOWN = "⚪"
 _ORDER = ("reason", "progress", "engine", "image", "user", "egress", "ssh_port", "addresses")
 _SIZES = ("memory", "disk")
 _COUNTED = re.compile(
-    r"(?:cpus|memory|disk|processes)(?:_used)?|ssh_port|pid|oom_kills|(?:boot|entrypoint)_exit"
+    r"(?:cpus|memory|disk|processes)(?:_used)?|ssh_port|pid|oom_kills|keys_inside|(?:boot|entrypoint)_exit"
 )
 _NUMBER = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,6})?")
 _SAID_WITH_ANOTHER = ("_note", "_used")
+
+
+def bare(row: Mapping[str, Any]) -> str:
+    """Return a sandbox's state alone, as a field for programs."""
+    return str(row.get("status") or "")
 
 
 def circled(state: object) -> str:
@@ -95,6 +100,17 @@ def numbered(metadata: Mapping[str, str]) -> dict[str, Any]:
 def told(sandbox: Sandbox) -> Sandbox:
     """Return a sandbox as answers have it, with its counts and sizes as numbers."""
     return sandbox._replace(metadata=numbered(sandbox.metadata))
+
+
+def keys_inside(sandbox: Sandbox) -> str:
+    """Return a line about the keys that came with the files of a copy, for people; "" where none did."""
+    found = str(sandbox.metadata.get("keys_inside") or 0)
+    if not found.isdigit() or not int(found):
+        return ""
+    keys, them = ("a public key", "it") if found == "1" else (f"{found} public keys", "they")
+    return (
+        f"{sandbox.name}: {keys} in .ssh/authorized_keys came with the files; {them} may open this copy too"
+    )
 
 
 def _number(text: str) -> int | float | str:

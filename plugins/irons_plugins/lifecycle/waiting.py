@@ -1,33 +1,17 @@
-"""Waiting for a sandbox's state: fast at first, then every two seconds, through failed polls, until a deadline."""
+"""Waiting for a sandbox's state as the commands do: with a spinner on a terminal, or a line for each stage elsewhere."""
 
 from __future__ import annotations
 
 import re
-import time
 from typing import TYPE_CHECKING
 
-from irons.errors import ApiError, AuthError, IronsError, NotFound, TimedOut, Unreachable
-from irons.text import clean
+from irons.client.following.waiting import CREATE_GRACE, broken, wait_for_state
 
 if TYPE_CHECKING:
     from irons.client.api import Sandbox
     from irons.context import Context
 
-FIRST_PAUSE = 0.02
-GROWTH = 1.25
-LONGEST_PAUSE = 2.0
-"""Seconds between polls: the first pause, how it grows, and where it stays."""
-
-HELD = 0.5
-"""Seconds that irons' own server holds its answer for while the sandbox is worked on; then its progress is shown."""
-
-CREATE_GRACE = 5.0
-"""Seconds in which a sandbox just created may not be found yet."""
-
-FIX = "; to fix it: "
-"""What stands in a reason of irons' own server before the line that fixes the machine."""
-
-_REASONS = ("error", "reason", "message")
+__all__ = ["CREATE_GRACE", "broken", "patience", "wait_for"]
 
 
 def patience(ctx: Context, asked: float | None) -> float:
@@ -37,8 +21,6 @@ def patience(ctx: Context, asked: float | None) -> float:
 
 def wait_for(ctx: Context, name: str, wanted: str, timeout: float, *, grace: float = 0.0) -> Sandbox:
     """Ask for a sandbox until it is in the `wanted` state, and return it.
-
-    A server that can holds its answer until the sandbox is there; another one is polled.
 
     Args:
         ctx: The call's context.
@@ -53,61 +35,21 @@ def wait_for(ctx: Context, name: str, wanted: str, timeout: float, *, grace: flo
         NotFound: There is no such sandbox.
         AuthError: The key does not open it.
     """
-    began = time.monotonic()
-    slow = False
-    pause = FIRST_PAUSE
-    state, failed, stage, held = "", "", "", 0.0
+    stage = ""
     with ctx.waiting(f"{name}: waiting for {wanted}") as spinner:
-        while True:
-            asked = time.monotonic()
-            left = timeout - (asked - began)
-            waits = min(held, max(left, 0.0))
-            try:
-                found = ctx.api.status(name, within=max(left, 1.0), wait=waits)
-            except AuthError:
-                raise
-            except NotFound as error:
-                if time.monotonic() - began >= grace:
-                    raise
-                failed = error.message
-            except (ApiError, Unreachable) as error:
-                failed = error.message
-            else:
-                state, failed = found.status, ""
-                if state == wanted:
-                    ctx.names.put(name, state)
-                    return found
-                if state == "error":
-                    ctx.names.put(name, state)
-                    raise broken(found)
-                progress = found.metadata.get("progress", "")
-                spinner.tell(f"{name}: {progress or state}, waiting for {wanted}")
-                if _stage(progress) != stage:
-                    stage = _stage(progress)
-                    _narrate(ctx, name, stage)
-                held = held or _held(ctx, slow=slow)
-                slow = True
-            now = time.monotonic()
-            left = timeout - (now - began)
-            if left <= 0:
-                raise _late(name, wanted, state, timeout, failed)
-            if waits and now - asked >= waits:
-                # It was held for its whole time.
-                continue
-            if held and not waits and not failed:
-                continue
-            time.sleep(min(pause, left))
-            pause = min(pause * GROWTH, LONGEST_PAUSE)
 
+        def seen(found: Sandbox) -> None:
+            nonlocal stage
+            if found.status in (wanted, "error"):
+                ctx.names.put(name, found.status)
+                return
+            progress = found.metadata.get("progress", "")
+            spinner.tell(f"{name}: {progress or found.status}, waiting for {wanted}")
+            if _stage(progress) != stage:
+                stage = _stage(progress)
+                _narrate(ctx, name, stage)
 
-def _held(ctx: Context, *, slow: bool) -> float:
-    """Seconds for which the server can hold its answer; another one than this machine's is asked for that only where it is slow."""
-    if not (slow or ctx.api.backend.local):
-        return 0.0
-    try:
-        return HELD if "status-wait" in ctx.api.extensions else 0.0
-    except (ApiError, Unreachable):
-        return 0.0
+        return wait_for_state(ctx.api, name, wanted, timeout, grace=grace, seen=seen)
 
 
 def _stage(progress: str) -> str:
@@ -120,24 +62,3 @@ def _narrate(ctx: Context, name: str, stage: str) -> None:
     """Where no spinner can show it, say once what takes its time, such as an image that is built."""
     if stage and not ctx.streams.stderr_is_tty:
         ctx.progress(f"{name}: {stage}")
-
-
-def broken(sandbox: Sandbox) -> IronsError:
-    """Return the error that says why a sandbox is in the state `error`."""
-    told = (sandbox.metadata.get(key) for key in _REASONS)
-    why, _, fix = next((text for text in told if text), "").partition(FIX)
-    return IronsError(
-        f"{clean(sandbox.name)} is in the state error"
-        + (f": {clean(why, limit=600)}" if why else ", and the server does not say why"),
-        hint=clean(fix, limit=300)
-        or f"irons status {clean(sandbox.name)} shows all that is known; irons destroy {clean(sandbox.name)} removes it",
-    )
-
-
-def _late(name: str, wanted: str, state: str, timeout: float, failed: str) -> TimedOut:
-    doing = f"it is {clean(state)}" if state else "its state is unknown"
-    return TimedOut(
-        f"{name} is not {wanted} after {timeout:g} s; {doing}"
-        + (f" (the last poll: {failed})" if failed else ""),
-        hint=f"irons wait {name} --for {wanted} goes on waiting",
-    )

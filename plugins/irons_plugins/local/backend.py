@@ -29,10 +29,10 @@ def local_backend(settings: Settings) -> Backend:
     """
     from irons_local.daemon import client
 
-    places = places_of(settings)
+    paths = paths_of(settings)
     waker = None
     if settings.env.get("IRONS_NO_START"):
-        if client.status(places) is None:
+        if client.status(paths) is None:
             raise LocalError(
                 "the local backend is down",
                 hint="irons local up starts it, and so does any command that needs it",
@@ -40,22 +40,22 @@ def local_backend(settings: Settings) -> Backend:
     else:
         from irons_local.daemon.transport import RestartingTransport
 
-        waker = RestartingTransport(places, settings.env)
+        waker = RestartingTransport(paths, settings.env)
     return Backend(
         "http://irons",
         local=True,
-        handover=handover_command(places),
-        socket=str(places.api_socket),
+        handover=handover_command(paths),
+        socket=str(paths.api_socket),
         waker=waker,
     )
 
 
-def handover_command(places: Paths) -> tuple[str, ...]:
+def handover_command(paths: Paths) -> tuple[str, ...]:
     """The command that hands OpenSSH a connection: without `site`, which would take longer than all the rest of it."""
     from irons_local import daemon
 
     program = Path(*daemon.__path__) / "handover.py"
-    return (sys.executable, "-I", "-S", str(program), str(places.keeper_socket))
+    return (sys.executable, "-I", "-S", str(program), str(paths.keeper_socket))
 
 
 @contextmanager
@@ -80,7 +80,7 @@ def on_this_machine(ctx: Context) -> Iterator[Context]:
         here.close()
 
 
-def places_of(settings: Settings) -> Paths:
+def paths_of(settings: Settings) -> Paths:
     """Return where the local backend keeps its things.
 
     Raises:

@@ -9,15 +9,18 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from irons.command import Result
 from irons.errors import IronsError, LocalError, NotFound, UsageError
+from irons.record import NamedTuple
 from irons.text import clean, size_text
-from irons_plugins.local.backend import on_this_machine, places_of
+from irons.wire_values import SANDBOX_ID
+from irons_plugins.local.backend import on_this_machine, paths_of
 
 if TYPE_CHECKING:
     from irons.context import Context
+    from irons_local.doctor.checks import DoctorCheck
     from irons_local.log.files import Follower
     from irons_local.paths import Paths
     from irons_plugins.local.listen_options import Listening
@@ -26,7 +29,10 @@ if TYPE_CHECKING:
 _SHORT = 64 << 10
 """Bytes: with less than this free nothing that is recorded can be relied on."""
 
-_ID = re.compile(r"sb_[0-9a-f]{16}")
+_MOST_LAYERS = 20
+"""Layers that `status` prints; the others are counted."""
+
+_ID = re.compile(SANDBOX_ID)
 
 PROCESSES = ("keeper", "server", "gateway")
 
@@ -56,8 +62,20 @@ def doctor(ctx: Context) -> Result:
     """Return the checks, with exit code 1 where one that matters fails."""
     from irons_local.doctor.checks import examine
 
-    checks = examine(places_of(ctx.settings))
+    checks = [*examine(paths_of(ctx.settings)), *_of_plugins(ctx)]
     return Result(checks, exit=0 if all(check.ok for check in checks) else 1)
+
+
+def _of_plugins(ctx: Context) -> Iterator[DoctorCheck]:
+    """Yield the checks of plugins, each named after its plugin."""
+    from irons_local.doctor.checks import DoctorCheck
+
+    for info, answer in ctx.host.answers("irons_checks", ctx.settings):
+        try:
+            for name, ok, what, fix in answer:
+                yield DoctorCheck(f"{info.name}: {name}", bool(ok), str(what), str(fix))
+        except Exception as error:  # noqa: BLE001 - a stranger's code
+            ctx.host.failed(info, "irons_checks", error)
 
 
 def up(
@@ -74,48 +92,48 @@ def up(
     from irons_local.log.files import Follower
     from irons_plugins.local.listen_options import Listening
 
-    places = places_of(ctx.settings)
+    paths = paths_of(ctx.settings)
     asked = Listening.checked(listen, tls_cert, tls_key, ssh_listen)
-    follower = Follower(places.logs) if foreground else None
+    follower = Follower(paths.logs) if foreground else None
     if asked is None:
-        client.ensure(places, ctx.settings.env)
+        client.ensure(paths, ctx.settings.env)
     else:
-        _serve(ctx, places, asked)
-    _warn(ctx, places)
+        _serve(ctx, paths, asked)
+    _warn(ctx, paths)
     if follower is not None:
-        client.stay(places, partial(show, ctx, follower))
+        client.stay(paths, partial(show, ctx, follower))
         return None
     return status(ctx)
 
 
-def _warn(ctx: Context, places: Paths) -> None:
+def _warn(ctx: Context, paths: Paths) -> None:
     """Before there is a first image, say what keeps this machine from running sandboxes; the API is served all the same."""
-    if any(places.images.glob("img_*")):
+    if any(paths.images.glob("img_*")):
         return
     from irons_local.doctor import readiness
 
-    check = readiness.obstacle(places)
+    check = readiness.obstacle(paths)
     if check is not None:
         error = readiness.refused(check)
         ctx.progress(f"irons: {error.message}")
         ctx.progress(f"  {error.hint}")
 
 
-def _serve(ctx: Context, places: Paths, asked: Listening) -> None:
+def _serve(ctx: Context, paths: Paths, asked: Listening) -> None:
     """Have the API served where it was asked for; where that fails all is as it was."""
     from irons_local.daemon import client
     from irons_plugins.local.listen_options import kept
 
-    places.create()
+    paths.create()
     try:
-        with kept(places, asked) as new:
-            if new and client.status(places) is not None:
-                client.restart(places, "server")
-            client.ensure(places, ctx.settings.env)
+        with kept(paths, asked) as new:
+            if new and client.status(paths) is not None:
+                client.restart(paths, "server")
+            client.ensure(paths, ctx.settings.env)
     except LocalError:
         # One that could not serve there goes on as before.
         with suppress(LocalError):
-            client.restart(places, "server")
+            client.restart(paths, "server")
         raise
 
 
@@ -123,18 +141,19 @@ def down(ctx: Context) -> None:
     """End the daemon's processes."""
     from irons_local.daemon import client
 
-    if client.down(places_of(ctx.settings)):
+    if client.down(paths_of(ctx.settings)):
         ctx.progress("the local backend is down; sandboxes run on, with no way out until it is up again")
     else:
         ctx.progress("the local backend was not running")
 
 
 def status(ctx: Context) -> tuple[ProcessRow, ...]:
-    """Return the backend's processes."""
+    """Return the backend's processes, and print what layers take of the disk."""
     from irons_local.daemon import client
 
-    places = places_of(ctx.settings)
-    found = client.status(places)
+    paths = paths_of(ctx.settings)
+    _show_layers(ctx, paths)
+    found = client.status(paths)
     if found is None:
         return tuple(ProcessRow(name, None, "", "down") for name in PROCESSES)
     version = found.version
@@ -146,7 +165,7 @@ def status(ctx: Context) -> tuple[ProcessRow, ...]:
             version,
             _state(found.server if found.ready else None),
             _memory(found.server),
-            listens=_listens(places),
+            listens=_listens(paths),
         ),
     ]
     for each in found.workers:
@@ -162,13 +181,29 @@ def status(ctx: Context) -> tuple[ProcessRow, ...]:
     return tuple(rows)
 
 
-def _listens(places: Paths) -> tuple[str, ...]:
+def _show_layers(ctx: Context, paths: Paths) -> None:
+    """Print the layers that images, snapshots and sandboxes share, the largest first, with who uses each."""
+    from irons_local.images.usage import by_layer
+
+    found = by_layer(paths.images, paths.sandboxes)
+    if not found:
+        return
+    total = sum(each.used or 0 for each in found)
+    ctx.progress(f"{len(found)} layers use {size_text(total)} of disk")
+    for each in found[:_MOST_LAYERS]:
+        used = "not counted yet" if each.used is None else size_text(each.used)
+        ctx.progress(f"  {each.id}  {used}  {clean(', '.join(each.users)) or 'in use by nothing'}")
+    if len(found) > _MOST_LAYERS:
+        ctx.progress(f"  and {len(found) - _MOST_LAYERS} smaller ones")
+
+
+def _listens(paths: Paths) -> tuple[str, ...]:
     """Where the API is served, and where SSH ports of sandboxes are open, as URLs."""
     from irons_local.control.sandbox.ssh_ports import PORTS
     from irons_plugins.local.listen_options import read
 
-    asked = read(places)
-    served = [f"unix://{places.api_socket}"]
+    asked = read(paths)
+    served = [f"unix://{paths.api_socket}"]
     if asked.host is not None:
         scheme = "https" if asked.tls_cert else "http"
         served.append(f"{scheme}://{_in_url(asked.host)}:{asked.port}")
@@ -221,7 +256,7 @@ def logs(
         raise UsageError(f"{process} is a process of the backend; --sandbox goes without one")
     if sandbox is not None and request is not None:
         raise UsageError("--sandbox and --request do not go together")
-    directory = places_of(ctx.settings).logs
+    directory = paths_of(ctx.settings).logs
     processes = (process,) if process else PROCESSES
     if sandbox is not None:
         identity, printed = _known(ctx, sandbox)
@@ -288,9 +323,9 @@ def uninstall(ctx: Context, *, purge: bool, dry_run: bool, yes: bool) -> object:
     """List what would go, ask, and remove it."""
     from irons_plugins.local import uninstall as removal
 
-    places = places_of(ctx.settings)
+    paths = paths_of(ctx.settings)
     with on_this_machine(ctx) as here:
-        found = removal.find(here, places, purge=purge)
+        found = removal.find(here, paths, purge=purge)
         if dry_run or not found:
             return found
         if not yes:
@@ -301,7 +336,7 @@ def uninstall(ctx: Context, *, purge: bool, dry_run: bool, yes: bool) -> object:
                 f"Remove these {len(found)}?", otherwise=f"{words} --yes, or --dry-run to see"
             ):
                 raise IronsError("nothing was removed")
-        removal.remove(here, places, found, purge=purge)
+        removal.remove(here, paths, found, purge=purge)
         return found
 
 

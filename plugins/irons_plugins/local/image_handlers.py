@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, TypeVar
 from irons.client.models.server import ImageInfo
 from irons.errors import Conflict, IronsError, LocalError, NotFound, UsageError
 from irons_local.errors import EngineError
-from irons_local.images.catalog import DEFAULT, Image, Images
-from irons_plugins.local.backend import on_this_machine, places_of
+from irons_local.images.bootable import store
+from irons_local.images.catalog import DEFAULT, MACHINE, Image, Images
+from irons_plugins.local.backend import on_this_machine, paths_of
 
 if TYPE_CHECKING:
     from irons.context import Context
@@ -27,15 +28,27 @@ _ERRORS: dict[str, type[IronsError]] = {
 }
 
 
-def build(ctx: Context, *, name: str | None, mirror: str | None, include: tuple[str, ...]) -> ImageInfo:
+def build(
+    ctx: Context, *, name: str | None, mirror: str | None, include: tuple[str, ...], kind: str
+) -> ImageInfo:
     """Build an image, on a machine that can run it."""
     _check_machine(ctx, building=True)
-    return _row(
-        _do(
-            ctx,
-            lambda images, told: images.build(name or DEFAULT, mirror=mirror, include=include, progress=told),
+    machine = kind == "vm"
+
+    async def built(images: Images, told: Progress) -> Image:
+        made = await images.build(
+            name or (MACHINE if machine else DEFAULT),
+            mirror=mirror,
+            include=include,
+            machine=machine,
+            progress=told,
         )
-    )
+        if machine:
+            async with images.keeping():
+                await store.ensure(images, images.by_id(made.id), told)
+        return made
+
+    return _row(_do(ctx, built))
 
 
 def list_of_server(ctx: Context) -> tuple[ImageInfo, ...]:
@@ -108,8 +121,8 @@ def remove(ctx: Context, *, name: str) -> None:
 
 
 def _images(ctx: Context) -> Images:
-    places = places_of(ctx.settings)
-    return Images(places.images, places.sandboxes)
+    paths = paths_of(ctx.settings)
+    return Images(paths.images, paths.sandboxes)
 
 
 def _check_machine(ctx: Context, *, building: bool) -> None:
@@ -120,7 +133,7 @@ def _check_machine(ctx: Context, *, building: bool) -> None:
     """
     from irons_local.doctor import readiness
 
-    check = readiness.obstacle(places_of(ctx.settings), building=building)
+    check = readiness.obstacle(paths_of(ctx.settings), building=building)
     if check is not None:
         error = readiness.refused(check)
         raise LocalError(error.message, hint=error.hint)
@@ -128,7 +141,7 @@ def _check_machine(ctx: Context, *, building: bool) -> None:
 
 def _do(ctx: Context, work: Callable[[Images, Progress], Coroutine[object, object, _T]]) -> _T:
     """Do something with the images while the progress is shown."""
-    places_of(ctx.settings).create()
+    paths_of(ctx.settings).create()
     with ctx.waiting("image") as spinner:
 
         def told(line: str, done: float | None) -> None:
@@ -139,7 +152,7 @@ def _do(ctx: Context, work: Callable[[Images, Progress], Coroutine[object, objec
         except EngineError as failed:
             from irons_local.doctor import readiness
 
-            error = readiness.explained(failed, places_of(ctx.settings))
+            error = readiness.explained(failed, paths_of(ctx.settings))
             raise _ERRORS.get(error.code, LocalError)(error.message, hint=error.hint) from None
 
 

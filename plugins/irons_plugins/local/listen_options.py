@@ -61,9 +61,9 @@ class Listening:
 
 
 @contextmanager
-def kept(places: Paths, asked: Listening) -> Iterator[bool]:
+def kept(paths: Paths, asked: Listening) -> Iterator[bool]:
     """Keep what was asked for, unless the block raises; gives whether it is something new."""
-    path = places.listening
+    path = paths.listening
     before = path.read_text() if path.exists() else None
     text = json.dumps(asdict(asked))
     if before == text:
@@ -80,10 +80,10 @@ def kept(places: Paths, asked: Listening) -> Iterator[bool]:
         raise
 
 
-def read(places: Paths) -> Listening:
+def read(paths: Paths) -> Listening:
     """Return the saved options; those by default where the file is missing or invalid."""
     try:
-        return Listening(**json.loads(places.listening.read_text()))
+        return Listening(**json.loads(paths.listening.read_text()))
     except (OSError, ValueError, TypeError):
         return Listening()
 

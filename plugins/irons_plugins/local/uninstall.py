@@ -11,9 +11,10 @@ import errno
 import os
 import shutil
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from irons.errors import IronsError, LocalError, NotFound
+from irons.record import NamedTuple
 from irons_local.bundle.machine import Machine
 from irons_local.daemon import client
 from irons_local.daemon.survivors import end, survivors
@@ -43,13 +44,13 @@ class Item(NamedTuple):
     path: str
 
 
-def find(ctx: Context, places: Paths, *, purge: bool) -> tuple[Item, ...]:
+def find(ctx: Context, paths: Paths, *, purge: bool) -> tuple[Item, ...]:
     """Return what irons has on this machine: sandboxes, unit, SSH include; with `purge` processes, images and everything else too.
 
     Raises:
         LocalError: Without `purge`, the control plane does not answer, which alone knows the sandboxes.
     """
-    items = [Item("sandbox", name) for name in _sandboxes(ctx, places, purge=purge)]
+    items = [Item("sandbox", name) for name in _sandboxes(ctx, paths, purge=purge)]
     path = systemd.unit_path(ctx.settings.env)
     if path.exists():
         items.append(Item("systemd unit", str(path)))
@@ -61,13 +62,14 @@ def find(ctx: Context, places: Paths, *, purge: bool) -> tuple[Item, ...]:
             Item("remote sandbox that is locked out", f"{name} at {server}")
             for name, server in locked_out(ctx.settings)
         ]
-        items += [Item("process", name) for name, _ in survivors(places)]
-        items += [Item("image", str(path)) for path in sorted(places.images.glob("img_*"))]
+        items += [Item("process", name) for name, _ in survivors(paths)]
+        items += [Item("image", str(path)) for path in sorted(paths.images.glob("img_*"))]
+        items += [Item("snapshot", str(path)) for path in sorted(paths.snapshots.glob("sn_*"))]
         items += [
             Item(what, str(path))
             for what, path in (
-                ("state", places.state),
-                ("runtime", places.runtime),
+                ("state", paths.state),
+                ("runtime", paths.runtime),
                 ("cache", ctx.settings.cache_dir),
             )
             if path.exists()
@@ -75,7 +77,7 @@ def find(ctx: Context, places: Paths, *, purge: bool) -> tuple[Item, ...]:
     return tuple(items)
 
 
-def remove(ctx: Context, places: Paths, items: tuple[Item, ...], *, purge: bool) -> None:
+def remove(ctx: Context, paths: Paths, items: tuple[Item, ...], *, purge: bool) -> None:
     """Remove what `find` found; what goes wrong with one does not keep the others, but the state stays while a sandbox does.
 
     Raises:
@@ -83,7 +85,7 @@ def remove(ctx: Context, places: Paths, items: tuple[Item, ...], *, purge: bool)
     """
     wrong: list[str] = []
     end_all(ctx.settings)
-    if not purge or client.serves(places):
+    if not purge or client.serves(paths):
         wrong += _destroy_all(ctx, [item.path for item in items if item.what == "sandbox"])
     for step in (Installed(ctx.settings).uninstall, lambda: systemd.remove(ctx.settings.env)):
         try:
@@ -92,36 +94,36 @@ def remove(ctx: Context, places: Paths, items: tuple[Item, ...], *, purge: bool)
             wrong.append(error.message)
     if purge:
         # What the control plane could not destroy may well go once it is out of the way.
-        wrong = _purge(ctx, places)
+        wrong = _purge(ctx, paths)
     if wrong:
-        raise LocalError("; ".join(wrong), hint=_what_next(places, purge=purge))
+        raise LocalError("; ".join(wrong), hint=_what_next(paths, purge=purge))
 
 
-def _what_next(places: Paths, *, purge: bool) -> str:
+def _what_next(paths: Paths, *, purge: bool) -> str:
     if purge and os.geteuid() != 0:
         try:
             outer_map()
         except IdMapError:
             # Files of ids that this user has no longer: nothing that it can do would remove them.
-            return f"only root can remove what is left: sudo rm -rf {places.state}"
+            return f"only root can remove what is left: sudo rm -rf {paths.state}"
     return "run it again; irons local logs may show more"
 
 
-def _purge(ctx: Context, places: Paths) -> list[str]:
+def _purge(ctx: Context, paths: Paths) -> list[str]:
     """End the daemon in any state, and remove all that is left; returns what could not be removed.
 
     Until the state is gone no other command starts a daemon on it, which would lose its notes of its processes.
     """
     try:
-        barred = _end_and_bar(places)
+        barred = _end_and_bar(paths)
     except (daemonize.DaemonizeError, OSError) as error:
         return [str(error)]
     try:
-        wrong = asyncio.run(_destroy_left(ctx, places))
+        wrong = asyncio.run(_destroy_left(ctx, paths))
         # Without its state no one would know of a sandbox that still runs.
         if not wrong:
-            asyncio.run(_remove_state(places))
-            for directory in (places.runtime, ctx.settings.cache_dir):
+            asyncio.run(_remove_state(paths))
+            for directory in (paths.runtime, ctx.settings.cache_dir):
                 shutil.rmtree(directory, ignore_errors=True)
     except EngineError as error:
         return [error.message]
@@ -133,7 +135,7 @@ def _purge(ctx: Context, places: Paths) -> list[str]:
     return wrong
 
 
-def _end_and_bar(places: Paths) -> list[int]:
+def _end_and_bar(paths: Paths) -> list[int]:
     """End every process, and return the locks that keep others from coming.
 
     Raises:
@@ -141,11 +143,11 @@ def _end_and_bar(places: Paths) -> list[int]:
         OSError: The locks cannot be opened.
     """
     for last in (False, False, True):
-        left = ", ".join(f"{name} (process {pid})" for name, pid in end(places))
+        left = ", ".join(f"{name} (process {pid})" for name, pid in end(paths))
         if left:
             raise daemonize.DaemonizeError(f"not ended: {left}")
         try:
-            return daemonize.bar(places)
+            return daemonize.bar(paths)
         except daemonize.AnotherError:
             # Another command was quicker.
             if last:
@@ -153,25 +155,25 @@ def _end_and_bar(places: Paths) -> list[int]:
     raise AssertionError
 
 
-def _sandboxes(ctx: Context, places: Paths, *, purge: bool) -> list[str]:
+def _sandboxes(ctx: Context, paths: Paths, *, purge: bool) -> list[str]:
     if not purge:
-        if not places.database.exists():
+        if not paths.database.exists():
             return []
         try:
             return [sandbox.name for sandbox in ctx.api.list()]
         except LocalError as error:
             hint = "irons local uninstall --purge removes everything without it"
             raise LocalError(error.message, hint=hint) from None
-    if client.serves(places):
+    if client.serves(paths):
         with suppress(IronsError):
             return [sandbox.name for sandbox in ctx.api.list()]
-    return [_name(home) for home in _homes(places)]
+    return [_name(home) for home in _homes(paths)]
 
 
-def _homes(places: Paths) -> list[Path]:
+def _homes(paths: Paths) -> list[Path]:
     """The directories of the sandboxes there are, whether or not a control plane knows of them."""
     try:
-        return sorted(home for home in places.sandboxes.iterdir() if home.name.startswith("sb_"))
+        return sorted(home for home in paths.sandboxes.iterdir() if home.name.startswith("sb_"))
     except OSError:
         return []
 
@@ -196,15 +198,15 @@ def _destroy_all(ctx: Context, names: list[str]) -> list[str]:
     return wrong
 
 
-async def _destroy_left(ctx: Context, places: Paths) -> list[str]:
+async def _destroy_left(ctx: Context, paths: Paths) -> list[str]:
     """Have every engine destroy what is there, with neither keeper nor control plane; returns what would not go."""
     from irons_local.control.sandbox.engine_registry import make_engines
 
-    homes = _homes(places)
+    homes = _homes(paths)
     if not homes:
         return []
     wrong: list[str] = []
-    kit = Kit(cells=_NoCells(), images=places.images, sandboxes=places.sandboxes)
+    kit = Kit(cells=_NoCells(), images=paths.images, sandboxes=paths.sandboxes)
     engines = make_engines(kit, ctx.host.engines())
     for home in homes:
         name = _name(home)
@@ -213,6 +215,8 @@ async def _destroy_left(ctx: Context, places: Paths) -> list[str]:
                 await engine.destroy(home.name)
             except (EngineError, OSError) as error:
                 wrong.append(f"sandbox {name}: {error}")
+                # The next engine may know nothing of its processes, and would remove its files from under them.
+                break
     return wrong
 
 
@@ -235,20 +239,20 @@ class _NoCells:
         """It went with the keeper."""
 
 
-async def _remove_state(places: Paths) -> None:
-    for directory in (places.images, places.layers, places.sandboxes):
+async def _remove_state(paths: Paths) -> None:
+    for directory in (paths.images, paths.layers, paths.sandboxes):
         for entry in directory.iterdir() if directory.is_dir() else ():
             if entry.is_dir() and not entry.is_symlink():
                 await remove_tree(entry)
     # The lock goes last: without it another command would start a daemon here.
-    for entry in places.local.iterdir() if places.local.is_dir() else ():
+    for entry in paths.local.iterdir() if paths.local.is_dir() else ():
         if entry.is_dir() and not entry.is_symlink():
             await remove_tree(entry)
-        elif entry != places.state_lock:
+        elif entry != paths.state_lock:
             entry.unlink(missing_ok=True)
     try:
-        await remove_tree(places.state)
+        await remove_tree(paths.state)
     except OSError as error:
         # A volume of a container is a mount point: it is empty now, and goes with the container.
-        if error.errno != errno.EBUSY or any(places.state.iterdir()):
+        if error.errno != errno.EBUSY or any(paths.state.iterdir()):
             raise

@@ -6,9 +6,9 @@ What comes back from a sandbox is hostile: `tar_reader` and `placing` are the on
 
 from __future__ import annotations
 
-from irons.command import Arg, Command, Flag, Opt
+from irons.command import FAILED_ITSELF, Arg, Command, Flag, Opt
 from irons.hookspecs import hookimpl
-from irons_policy.modes import MODES
+from irons_policy.modes import MODE_SYNONYMS, MODES
 
 
 @hookimpl
@@ -27,6 +27,7 @@ def irons_commands() -> list[Command]:
                     "Its egress mode. [default: deny with --allow]",
                     choices=MODES,
                     kind="choice",
+                    synonyms=MODE_SYNONYMS,
                 ),
                 Opt(
                     ("--allow",),
@@ -39,6 +40,7 @@ def irons_commands() -> list[Command]:
                     ("--env",),
                     "Set a variable there, by its name here. May be repeated.",
                     metavar="KEY",
+                    kind="variable",
                     many=True,
                 ),
                 Opt(
@@ -82,7 +84,7 @@ def irons_commands() -> list[Command]:
                     type="size",
                     name="limit",
                 ),
-                Arg("words", "The program and its arguments.", takes="--", metavar="CMD"),
+                Arg("words", "The program and its arguments.", takes="--", metavar="CMD", kind="file"),
             ),
             pace="terminal",
             about="""The sandbox is destroyed when the program has ended, also after Ctrl-C or where this process is killed.
@@ -94,6 +96,6 @@ The program starts in ~/work where files were sent. A relative PATH of --bring i
                 "irons run --with . --bring dist --timeout 10m -- ./build.sh",
             ),
             exits=(124,),
-            failure=125,
+            failure=FAILED_ITSELF,
         )
     ]

@@ -9,9 +9,9 @@ import stat
 import subprocess
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from irons.errors import IronsError, UsageError
+from irons.record import NamedTuple
 from irons.text import clean
 
 _DEEPEST = 32
@@ -52,7 +52,23 @@ def chosen(directory: str, *, everything: bool, home: Path, guarded: Iterable[Pa
     except OSError as error:
         raise UsageError(f"--with {directory!r}: {error.strerror}") from None
     _check(root, directory, home, guarded)
-    found = _walked(root, b"") if everything else _listed(root, b"", 0)
+    return _measured(root, _walked(root, b"") if everything else _listed(root, b"", 0))
+
+
+def whole(path: Path) -> Chosen:
+    """Choose a file, or all files and links below a directory; names begin with its own name. Links are sent as links.
+
+    Raises:
+        OSError: It is not there, or can't be read.
+    """
+    real = path.resolve(strict=True)
+    name = os.fsencode(real.name)
+    if not real.is_dir():
+        return _measured(real.parent, (name,))
+    return _measured(real.parent, _walked(real.parent, name + b"/"))
+
+
+def _measured(root: Path, found: Iterable[bytes]) -> Chosen:
     names, size = [], 0
     for name in found:
         try:

@@ -6,10 +6,11 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from irons.command import Result
+from irons.command import FAILED_ITSELF, Result
 from irons.errors import Interrupted, IronsError, NotFound, UsageError
+from irons.record import NamedTuple
 from irons.text import size_text
 from irons_plugins.lifecycle.creating import make, policy_of
 from irons_plugins.lifecycle.handlers import destroy_one
@@ -23,8 +24,7 @@ from irons_plugins.ssh.connect.workdir import Workdir
 from irons_plugins.ssh.ending.denial_summary import Refusals
 from irons_plugins.ssh.ending.telling import asked_form, ended_by, tell
 from irons_plugins.ssh.execute.program import Program, run_program
-from irons_plugins.ssh.execute.report import Captured, error_object, reported
-from irons_plugins.ssh.openssh.exit_codes import FAILED
+from irons_plugins.ssh.execute.report import OutputTail, error_object, reported
 from irons_plugins.ssh.openssh.subprocess import Sinks, ended_by_signals
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def run(
     start = Workdir(PLACE) if files else Workdir()
     plan = _Plan(
         f"run-{secrets.token_hex(4)}",
-        Program(words, variables_of(env, ctx.settings.env), start, timeout),
+        Program(words, variables_of(env, ctx.settings.env, ctx.face), start, timeout),
         files,
         tuple(wanted(text) for text in results),
         target,
@@ -168,7 +168,7 @@ def _inside(ctx: Context, way: Entrance, plan: _Plan, fate: _Fate) -> Result:
             send(ctx, way, plan.files)
         refusals = Refusals(ctx, plan.name)
         form = asked_form(ctx)
-        out, err = Captured(), Captured()
+        out, err = OutputTail(), OutputTail()
         ran = run_program(ctx, way, plan.program, Sinks(out, err) if form else Sinks())
         if not form:
             tell(ctx, ran, refusals)
@@ -183,7 +183,7 @@ def _inside(ctx: Context, way: Entrance, plan: _Plan, fate: _Fate) -> Result:
     if not code and absent:
         # The program succeeded, and what it was to make is not there.
         missing = absent.pop()
-        code, error = FAILED, missing
+        code, error = FAILED_ITSELF, missing
     for each in absent:
         ctx.progress(f"irons: {each.message}")
     if code:
@@ -209,7 +209,7 @@ def _fetched(ctx: Context, way: Entrance, plan: _Plan) -> tuple[list[dict[str, o
         try:
             placed = bring(ctx, way, what, start, plan.target, plan.most)
         except AbsentError as error:
-            error.exit_code = FAILED
+            error.exit_code = FAILED_ITSELF
             absent.append(error)
             continue
         left = "".join(f"; {count:,} {why} left out" for why, count in placed.left_out.items())

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple
+
+from irons.record import NamedTuple
 
 BLOCK = 512
 LONGEST_NAME = 8192

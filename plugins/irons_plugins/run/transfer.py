@@ -10,9 +10,10 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING
 
 from irons.errors import IronsError, UsageError
+from irons.record import NamedTuple
 from irons.text import clean
 from irons_plugins.run.packing import pack
 from irons_plugins.run.placing import Placed, Placer, PlacingError
@@ -58,12 +59,14 @@ class WantedFile(NamedTuple):
         start: the directory there that `path` is relative to; empty is where the program starts.
         path: what is fetched, relative.
         below: where it lands here, as components below the target.
+        asked: what messages call it.
     """
 
     text: str
     start: str
     path: str
     below: tuple[str, ...]
+    asked: str = "--bring "
 
 
 class AbsentError(IronsError):
@@ -138,20 +141,20 @@ def bring(ctx: Context, way: Entrance, what: WantedFile, start: str, target: Pat
                 for event in reader.feed(data):
                     placer.take(event)
         except (TarError, PlacingError) as error:
-            raise IronsError(f"--bring {what.text}: {error}") from None
+            raise IronsError(f"{what.asked}{what.text}: {error}") from None
         except TimeoutError:
-            raise IronsError(f"--bring {what.text}: nothing came for {STALLED} s") from None
+            raise IronsError(f"{what.asked}{what.text}: nothing came for {STALLED} s") from None
         except OSError as error:
-            raise IronsError(f"--bring {what.text}: {error.strerror or error}") from None
+            raise IronsError(f"{what.asked}{what.text}: {error.strerror or error}") from None
         code = process.wait()
         if code == _ABSENT:
-            raise AbsentError(f"--bring {what.text}: there is no such file in {way.name}")
+            raise AbsentError(f"{what.asked}{what.text}: there is no such file in {way.name}")
         try:
             reader.finish()
         except TarError as error:
-            raise IronsError(f"--bring {what.text}: {error}: {said.last(code)}") from None
+            raise IronsError(f"{what.asked}{what.text}: {error}: {said.last(code)}") from None
     if code > 1:
-        raise IronsError(f"--bring {what.text}: not all of it came: {said.last(code)}")
+        raise IronsError(f"{what.asked}{what.text}: not all of it came: {said.last(code)}")
     return placer.placed
 
 

@@ -6,13 +6,12 @@ Nothing here speaks SSH itself, makes a sandbox or imports the backend.
 
 from __future__ import annotations
 
-from irons.command import Arg, Column, Command, Flag, Opt, View
+from irons.command import FAILED_ITSELF, Arg, Column, Command, Flag, Opt, View
 from irons.hookspecs import hookimpl
 from irons_plugins.selection import ALL, LABEL, NAMES
 
 _HERE = "irons_plugins.ssh"
-_FAILURE = 125
-"""Never taken for the code of a program in the sandbox."""
+_PATHS = f"{_HERE}.connect.remote_files:paths_like"
 
 _NAME = Arg("name", "The sandbox's name.", kind="sandbox")
 _STRICT = Flag(("--strict-hostkeys",), "Use ~/.ssh/known_hosts where the server sends no host key.")
@@ -20,6 +19,7 @@ _ENV = Opt(
     ("--env",),
     "Set a variable there, by its name here. May be repeated.",
     metavar="KEY",
+    kind="variable",
     many=True,
 )
 _WORKDIR = Opt(("--workdir",), "Start in this directory; ~ is the home there.", metavar="DIR")
@@ -39,16 +39,17 @@ def irons_commands() -> list[Command]:
                 _STRICT,
                 Flag(
                     ("--forward-agent",),
-                    "Forward the ssh agent; root in the sandbox can use it.",
+                    "Forward your SSH agent; root in the sandbox can use it.",
                 ),
                 Flag(("--refused",), "Print at the end what egress refused."),
                 _ENV,
                 _WORKDIR,
-                Arg("words", "A command to run there.", takes="--", metavar="CMD"),
+                Arg("words", "A command to run there.", "remote", "--", metavar="CMD", paths=_PATHS),
             ),
             pace="terminal",
-            about="""One word after the -- is a line for the sandbox's shell; several are a program and its arguments, as they are.
-Nothing of your own configuration is forwarded: no agent, no X11, no ports, and of the environment only what --env names.""",
+            about="""After --, a single word is run by the sandbox's shell; several words are one program with exactly those arguments.
+Nothing of your own configuration is forwarded: no agent, no X11, no ports, and of the environment only what --env names.
+An agent that --forward-agent forwards is not subject to egress rules.""",
             examples=(
                 "irons ssh my-sandbox",
                 "irons ssh my-sandbox --env ANTHROPIC_API_KEY --workdir ~/work -- claude",
@@ -57,15 +58,15 @@ Nothing of your own configuration is forwarded: no agent, no X11, no ports, and 
                 "$(irons ssh my-sandbox --command)",
             ),
             exits=(3, 4, 6),
-            failure=_FAILURE,
+            failure=FAILED_ITSELF,
         ),
         Command(
             ("scp",),
             "Copy files into a sandbox, or out of it.",
             f"{_HERE}.handlers:scp",
             (
-                Arg("source", "A path here, or NAME:path in a sandbox.", kind="file"),
-                Arg("target", "A path here, or NAME:path in a sandbox.", kind="file"),
+                Arg("source", "A path here, or NAME:path in a sandbox.", kind="remote", paths=_PATHS),
+                Arg("target", "A path here, or NAME:path in a sandbox.", kind="remote", paths=_PATHS),
                 Flag(("-r", "--recursive"), "Copy directories with all that is in them."),
                 _STRICT,
             ),
@@ -89,9 +90,9 @@ Nothing of your own configuration is forwarded: no agent, no X11, no ports, and 
                 _STRICT,
             ),
             pace="terminal",
-            about="The ports here are on the loopback address alone, and are named once they listen. It runs until interrupted.",
+            about="It listens on the loopback address only, and prints each port once it does. Stop it with Ctrl-C.",
             examples=("irons forward my-sandbox 8080", "irons forward my-sandbox 8080:80 5432"),
-            failure=_FAILURE,
+            failure=FAILED_ITSELF,
         ),
         Command(
             ("ssh-config",),
@@ -131,7 +132,7 @@ While it is installed, create adds a sandbox to it and destroy removes it.""",
                 Arg(
                     "file",
                     "A public key file; to remove, also an id or a fingerprint.",
-                    kind="file",
+                    kind="public-key",
                     takes="?",
                 ),
             ),
@@ -163,7 +164,7 @@ whose key is not known. Keys in ~/.ssh/authorized_keys inside the sandbox are no
                 _WORKDIR,
                 Flag(("-n", "--no-stdin"), "Give it no stdin: it reads end of file."),
                 _STRICT,
-                Arg("words", "The program and its arguments.", takes="--", metavar="CMD"),
+                Arg("words", "The program and its arguments.", "remote", "--", metavar="CMD", paths=_PATHS),
             ),
             pace="terminal",
             about="""It reads the stdin of irons, so in a loop that reads a list (while read …) give -n.
@@ -178,6 +179,6 @@ With -o json or jsonl the answer is one object for each sandbox, with the output
                 "irons exec my-sandbox --timeout 10m --env TOKEN --workdir /srv -- make test",
             ),
             exits=(124,),
-            failure=_FAILURE,
+            failure=FAILED_ITSELF,
         ),
     ]

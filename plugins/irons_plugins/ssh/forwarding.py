@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from irons.command import FAILED_ITSELF
 from irons.errors import IronsError, UsageError
 from irons.terminal.streams import Streams
 from irons_plugins.ssh.connect.connect_info import Entrance, entrance
@@ -14,7 +17,6 @@ from irons_plugins.ssh.ending.log import SshLog
 from irons_plugins.ssh.ending.telling import ended_by
 from irons_plugins.ssh.openssh.command_line import ssh_argv
 from irons_plugins.ssh.openssh.endings import aftermath
-from irons_plugins.ssh.openssh.exit_codes import FAILED
 from irons_plugins.ssh.openssh.subprocess import Sinks, run_piped
 
 if TYPE_CHECKING:
@@ -37,14 +39,40 @@ def forward(ctx: Context, *, name: str, ports: tuple[str, ...], strict_hostkeys:
     """
     pairs = dict(_ports(word) for word in ports)
     way = entrance(ctx, name, strict=strict_hostkeys)
-    listening = threading.Event()
+
+    def listening() -> None:
+        for here, there in pairs.items():
+            ctx.progress(f"127.0.0.1:{here} leads to port {there} of {name}")
+        ctx.progress("Ctrl-C ends it")
+
+    try:
+        raise run_forward(ctx, way, pairs, listening)
+    except KeyboardInterrupt as error:
+        raise ended_by(error) from None
+
+
+def run_forward(
+    ctx: Context,
+    way: Entrance,
+    pairs: Mapping[int, int],
+    listening: Callable[[], None],
+    check: Callable[[], None] | None = None,
+) -> IronsError:
+    """Forward ports until OpenSSH ends, and return why it did.
+
+    Args:
+        ctx: The call's context.
+        way: How to get there.
+        pairs: Ports of this machine's loopback address, each with its port in the sandbox.
+        listening: Called once all of them listen, in a thread.
+        check: Called again and again; the `KeyboardInterrupt` that it raises ends it.
+    """
+    heard_it = threading.Event()
 
     def heard(line: str) -> None:
-        if line == _READY and not listening.is_set():
-            listening.set()
-            for here, there in pairs.items():
-                ctx.progress(f"127.0.0.1:{here} leads to port {there} of {name}")
-            ctx.progress("Ctrl-C ends it")
+        if line == _READY and not heard_it.is_set():
+            heard_it.set()
+            listening()
 
     with SshLog(heard) as log, Path("/dev/null").open("r+") as nothing:
         options = (("LogLevel", "DEBUG1"), ("ExitOnForwardFailure", "yes"), *way.options)
@@ -52,11 +80,20 @@ def forward(ctx: Context, *, name: str, ports: tuple[str, ...], strict_hostkeys:
         for here, there in pairs.items():
             flags += ["-L", f"127.0.0.1:{here}:localhost:{there}"]
         streams = Streams(nothing, nothing, nothing, ctx.settings.env)
-        try:
-            run_piped(ssh_argv(way.target, options, flags), streams, sinks=Sinks(stderr=lambda _: None))
-        except KeyboardInterrupt as error:
-            raise ended_by(error) from None
-    raise _failure(ctx, way, log.lines(), listened=listening.is_set())
+
+        def deadline() -> float:
+            if check is not None:
+                check()
+            return math.inf
+
+        run_piped(
+            ssh_argv(way.target, options, flags),
+            streams,
+            sinks=Sinks(stderr=lambda _: None),
+            bound=check is None,
+            deadline=None if check is None else deadline,
+        )
+    return _failure(ctx, way, log.lines(), listened=heard_it.is_set())
 
 
 def _failure(ctx: Context, way: Entrance, log: list[str], *, listened: bool) -> IronsError:
@@ -74,7 +111,7 @@ def _failure(ctx: Context, way: Entrance, log: list[str], *, listened: bool) -> 
         message = f"SSH to {way.name} failed: {said[-1].rstrip('.')}"
         hint = f"irons ssh {way.name} may show why"
     error = IronsError(message, hint=hint)
-    error.exit_code = FAILED
+    error.exit_code = FAILED_ITSELF
     return error
 
 

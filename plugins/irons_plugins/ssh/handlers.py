@@ -41,7 +41,7 @@ def ssh(
     Raises:
         UsageError: A variable that is not set here, or a value where its name belongs.
     """
-    variables = variables_of(env, ctx.settings.env)
+    variables = variables_of(env, ctx.settings.env, ctx.face)
     start = workdir_of(workdir, ctx.settings.env)
     if variables and printed:
         raise UsageError(

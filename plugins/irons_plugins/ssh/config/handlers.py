@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from irons.errors import Conflict, IronsError, NotFound, Unsupported, UsageError
+from irons.record import NamedTuple
 from irons_plugins.ssh.config.blocks import Installed, block, host_of
 from irons_plugins.ssh.connect.connect_info import Entrance, entrance
 from irons_plugins.ssh.connect.identities import Identities
 from irons_plugins.ssh.connect.kept import end_kept
 from irons_plugins.ssh.connect.known_hosts import known_hosts_path
 from irons_plugins.ssh.keys.opening import is_shut_out
+from irons_plugins.ssh.keys.own_keys import key_at_hand
 
 if TYPE_CHECKING:
     from irons.context import Context
@@ -81,7 +84,8 @@ def _entrance(ctx: Context, name: str, *, strict: bool, needed: bool) -> Entranc
         way = entrance(ctx, name, strict=strict, lasting=True)
         if is_shut_out(ctx, way):
             raise ShutOutError(
-                f"none of your keys opens {name}", hint=f"irons access {name} add ~/.ssh/id_ed25519.pub"
+                f"none of your keys opens {name}",
+                hint=f"irons access {name} add {shlex.quote(str(key_at_hand(ctx.settings)))}",
             )
         return way
     except (ShutOutError, Conflict, NotFound, UsageError) as error:

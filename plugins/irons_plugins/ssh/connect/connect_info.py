@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from irons.command import FAILED_ITSELF
 from irons.errors import Conflict, IronsError, as_irons_error
+from irons.record import NamedTuple
 from irons_plugins.ssh.connect.identities import Identities
 from irons_plugins.ssh.connect.known_hosts import told_host_key
 from irons_plugins.ssh.connect.target import Target, target_of
 from irons_plugins.ssh.openssh.command_line import CHECKED, PINNED, UNCHECKED, Options, proxy_command, quoted
-from irons_plugins.ssh.openssh.exit_codes import FAILED
 from irons_plugins.ssh.openssh.user_ssh_config import carried_over
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def failing_as_ssh() -> Iterator[None]:
     except Exception as error:
         failure = as_irons_error(error)
         # An end by a signal has a code of its own.
-        failure.exit_code = vars(failure).get("exit_code", FAILED)
+        failure.exit_code = vars(failure).get("exit_code", FAILED_ITSELF)
         if failure is error:
             raise
         raise failure from error

@@ -13,15 +13,15 @@ import fcntl
 import os
 import socket
 import stat
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from irons.digests import digest
-from irons.files import make_private
+from irons.files import digest, make_private
+from irons.record import NamedTuple
+from irons_plugins.ssh.connect.heir import heir
 from irons_plugins.ssh.openssh.command_line import Options, quoted, ssh_argv
 
 if TYPE_CHECKING:
@@ -87,42 +87,24 @@ def over_kept(ctx: Context, way: Entrance, *, orphaned: str, idle: int = IDLE) -
         descriptor = os.open(place.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         path = f"/proc/{os.getpid()}/fd/{descriptor}/{place.name}"
     try:
-        with _heir(ctx.settings, way, place, orphaned):
+        quiet = (("LogLevel", "QUIET"), ("BatchMode", "yes"), ("ConnectTimeout", str(int(_END_WITHIN))))
+        over = (*quiet, *_over(f"./{place.name}", way.options))
+        argv = ssh_argv(way.target, over, ("-n", "-T"), orphaned)
+        with heir(argv, place.directory, ctx.settings.env):
             yield way._replace(options=_over(path, way.options))
     finally:
         if descriptor >= 0:
             os.close(descriptor)
 
 
-@contextmanager
-def _heir(settings: Settings, way: Entrance, place: _Place, line: str) -> Iterator[None]:
-    """Have a process wait that runs a line in the sandbox where this one dies: its pipe then ends without a word."""
-    quiet = (("LogLevel", "QUIET"), ("BatchMode", "yes"), ("ConnectTimeout", str(int(_END_WITHIN))))
-    argv = ssh_argv(way.target, (*quiet, *_over(f"./{place.name}", way.options)), ("-n", "-T"), line)
-    heir = subprocess.Popen(
-        ["sh", "-c", 'read -r over || exec "$@"', "irons-heir", *argv],
-        env=dict(settings.env),
-        cwd=place.directory,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        # What kills a whole process group does not reach it.
-        start_new_session=True,
-    )
-    try:
-        yield
-    finally:
-        with contextlib.suppress(BrokenPipeError):
-            heir.communicate(b"over\n")
-
-
-def is_kept(way: Entrance) -> bool:
-    """Tell whether a way leads over a kept connection."""
-    return _path_of(way) != "none"
-
-
-def _path_of(way: Entrance) -> str:
-    return dict(reversed(way.options)).get("ControlPath", "none")
+def kept_socket(way: Entrance) -> str | None:
+    """Return the socket of the kept connection that a way leads over; None where it leads over none."""
+    path = dict(reversed(way.options)).get("ControlPath", "none")
+    if path == "none":
+        return None
+    if path.startswith('"'):
+        path = path[1:-1].replace('\\"', '"').replace("\\\\", "\\")
+    return path.replace("%%", "%")
 
 
 def has_ended(way: Entrance) -> bool:
@@ -130,13 +112,13 @@ def has_ended(way: Entrance) -> bool:
 
     A master that lives greets whoever connects. One that has lost its connection lets its clients go first, and then its socket.
     """
-    path = _path_of(way)
-    if path == "none":
+    path = kept_socket(way)
+    if path is None:
         return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.settimeout(_END_WITHIN)
         try:
-            sock.connect(path.strip('"').replace("%%", "%"))
+            sock.connect(path)
             return not sock.recv(1)
         except TimeoutError:
             return False
@@ -150,6 +132,27 @@ def over_existing(ctx: Context, way: Entrance) -> Entrance:
     if place is None or len(os.fsencode(place.path)) > _SUN_PATH or not _answers(place):
         return way
     return way._replace(options=_over(str(place.path), way.options))
+
+
+def existing(settings: Settings, name: str, within: float) -> Path | None:
+    """Return the socket of a connection that is kept to a sandbox now, the newest of several; None where there is none.
+
+    Args:
+        settings: Whose connections.
+        name: The sandbox, as it was named when the connection was made.
+        within: Seconds that finding out may take.
+    """
+    directory = _runtime(settings)
+    if directory is None:
+        return None
+    found: list[tuple[float, Path]] = []
+    for path in directory.glob(f"{digest(settings.api_url, name)[:10]}-*"):
+        with contextlib.suppress(OSError):
+            state = path.lstat()
+            if stat.S_ISSOCK(state.st_mode) and state.st_uid == os.geteuid():
+                found.append((state.st_mtime, path))
+    newest = max(found, default=None)
+    return newest[1] if newest is not None and _answers(_Place(directory, newest[1].name), within) else None
 
 
 def end_kept(settings: Settings, name: str, *, gently: bool = False) -> None:
@@ -209,12 +212,12 @@ def _over(path: str, options: Options) -> Options:
     return (*kept, *(option for option in options if option[0] != "ControlPath"))
 
 
-def _answers(place: _Place) -> bool:
-    """Tell whether a master listens there."""
+def _answers(place: _Place, within: float = _END_WITHIN) -> bool:
+    """Tell whether a master listens there, and takes a connection within so many seconds."""
     if not place.path.exists():
         return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        sock.settimeout(_END_WITHIN)
+        sock.settimeout(within)
         try:
             if len(os.fsencode(place.path)) <= _SUN_PATH:
                 sock.connect(str(place.path))
@@ -268,6 +271,8 @@ def _locked(lock: int) -> bool:
 
 def _begun(settings: Settings, way: Entrance, place: _Place, idle: int) -> bool:
     """Log in; OpenSSH goes to the background once that is done, and then listens."""
+    import subprocess
+
     # A relative path: OpenSSH adds to it while it makes the socket, and the whole may be too long.
     options = (*_MASTER, ("ControlPersist", str(idle)), *_over(f"./{place.name}", way.options))
     argv = ssh_argv(way.target, [each for each in options if each != ("ControlMaster", "no")], ("-N", "-T"))
@@ -290,6 +295,8 @@ def _begun(settings: Settings, way: Entrance, place: _Place, idle: int) -> bool:
 
 
 def _end(directory: Path, pattern: str, how: str) -> None:
+    import subprocess
+
     for path in directory.glob(pattern):
         if path.suffix == ".lock":
             # Its connection may have ended by itself.

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 from ipaddress import IPv6Address
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from irons.errors import ApiError
+from irons.record import NamedTuple
 from irons.text import clean
+from irons.wire_values import SANDBOX_ID
 
 if TYPE_CHECKING:
     from irons.client.api import SshAddress
 
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9._-]{0,31}")
-_CELL = re.compile(r"sb_[0-9a-f]{16}")
+_CELL = re.compile(SANDBOX_ID)
 _KEY = re.compile(
     r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(?:256|384|521)|sk-(?:ssh-ed25519|ecdsa-sha2-nistp256)@openssh\.com)"
     r" (AAAA[A-Za-z0-9+/]{16,16384}={0,3})(?: [^\r\n]*)?"

@@ -7,7 +7,8 @@ it is; where the sandbox has no such directory, it is tried below the home direc
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+
+from irons.record import NamedTuple
 
 GO_TO = r"""
 go_to() {

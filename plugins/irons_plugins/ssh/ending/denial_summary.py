@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable
+from itertools import chain
+from typing import TYPE_CHECKING
 
 from irons.client.models.audit import Unrecorded
 from irons.errors import IronsError
+from irons.record import NamedTuple
 from irons.text import clean
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
+    from irons.client.models.audit import AuditFilters, AuditPage
     from irons.context import Context
     from irons_policy.event import Event
 
@@ -70,10 +76,13 @@ class Refusals:
         """Return what came since the mark; None where the server can't tell. Raises `IronsError`."""
         if self._mark is None:
             return None
-        refused = self._refused(self._mark)
-        lost = self._lost() if "audit-outcomes" in self._ctx.api.extensions else ()
-        missing = self._ctx.api.audit(self._name, limit=1).unrecorded
-        now = (Unrecorded(each.sandbox, each.count - self._unrecorded) for each in missing)
+        events, page = self._events(self._mark, verdict="blocked")
+        refused = self._refused(events)
+        lost: tuple[Tried, ...] = ()
+        if "audit-outcomes" in self._ctx.api.extensions:
+            events, page = self._events(self._end, outcome=LOST)
+            lost = _lost(events)
+        now = (Unrecorded(each.sandbox, each.count - self._unrecorded) for each in page.unrecorded)
         return Findings(refused, lost, tuple(each.line for each in now if each.count > 0))
 
     def report(self) -> None:
@@ -85,6 +94,7 @@ class Refusals:
             return
         if found is None:
             return
+        self._ctx.refused(self._name, [(each.host, each.port) for each in found.refused])
         self._list(found.refused, "egress denied {} while it ran:")
         self._list(found.unreachable, "egress let {} through that reached no server:")
         for line in found.unrecorded:
@@ -92,19 +102,22 @@ class Refusals:
         if found.refused or found.unreachable:
             self._ctx.progress(f"irons audit why {self._name} shows more")
 
-    def _refused(self, mark: int) -> tuple[Tried, ...]:
+    def _events(self, token: int, **filters: Unpack[AuditFilters]) -> tuple[Iterable[Event], AuditPage]:
+        """Return the events after a token, and the first page of them: after most commands there is one, and it is empty."""
+        api = self._ctx.api
+        page = api.audit(self._name, token, **filters)
+        if not page.events:
+            return (), page
+        if page.left_out or not page.token:
+            return api.events(self._name, token, **filters), page
+        return chain(page.events, api.events(self._name, page.token, **filters)), page
+
+    def _refused(self, events: Iterable[Event]) -> tuple[Tried, ...]:
         found: dict[tuple[str, int | None, str], int] = {}
-        for event in self._ctx.api.events(self._name, mark, verdict="blocked"):
+        for event in events:
             count = event.count - (0 if event.id is None else self._before.get(event.id, 0))
             if not event.allowed and count > 0:
                 _add(found, event, event.reason, count)
-        return _tried(found)
-
-    def _lost(self) -> tuple[Tried, ...]:
-        found: dict[tuple[str, int | None, str], int] = {}
-        for event in self._ctx.api.events(self._name, self._end, outcome=LOST):
-            if event.allowed and event.outcome in LOST.split(","):
-                _add(found, event, event.ended or event.outcome, event.count)
         return _tried(found)
 
     def _list(self, found: tuple[Tried, ...], head: str) -> None:
@@ -120,6 +133,14 @@ class Refusals:
             )
         if len(found) > SHOWN:
             self._ctx.progress(f"  and {len(found) - SHOWN} more")
+
+
+def _lost(events: Iterable[Event]) -> tuple[Tried, ...]:
+    found: dict[tuple[str, int | None, str], int] = {}
+    for event in events:
+        if event.allowed and event.outcome in LOST.split(","):
+            _add(found, event, event.ended or event.outcome, event.count)
+    return _tried(found)
 
 
 def _add(found: dict[tuple[str, int | None, str], int], event: Event, reason: str, count: int) -> None:

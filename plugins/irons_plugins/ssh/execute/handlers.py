@@ -51,7 +51,7 @@ def execute(
         raise UsageError("--timeout takes a duration above 0")
     program = Program(
         words,
-        variables_of(env, ctx.settings.env),
+        variables_of(env, ctx.settings.env, ctx.face),
         workdir_of(workdir, ctx.settings.env),
         timeout,
         no_stdin,
@@ -79,9 +79,9 @@ def _on_one(ctx: Context, name: str, program: Program, *, strict: bool) -> Resul
 
 def _reported(ctx: Context, name: str, program: Program, *, strict: bool) -> Result:
     """Run it and return its report, which also tells why it was not started."""
-    from irons_plugins.ssh.execute.report import Captured, failed, reported
+    from irons_plugins.ssh.execute.report import OutputTail, failed, reported
 
-    out, err = Captured(), Captured()
+    out, err = OutputTail(), OutputTail()
     try:
         with failing_as_ssh():
             way = entrance(ctx, name, strict=strict)

@@ -9,10 +9,12 @@ import stat
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TextIO
+from typing import TYPE_CHECKING, TextIO
 
+from irons.command import FAILED_ITSELF
 from irons.errors import TimedOut
-from irons_plugins.ssh.connect.kept import has_ended, is_kept, over_kept
+from irons.record import NamedTuple
+from irons_plugins.ssh.connect.kept import has_ended, kept_socket, over_kept
 from irons_plugins.ssh.connect.workdir import Workdir
 from irons_plugins.ssh.ending.log import SshLog
 from irons_plugins.ssh.execute.remote_script import GRACE, end_line, header_of, run_line, size_of
@@ -25,9 +27,9 @@ from irons_plugins.ssh.openssh.endings import (
     interrupted,
     out_of_time,
 )
-from irons_plugins.ssh.openssh.exit_codes import FAILED, OPENSSH_FAILED
+from irons_plugins.ssh.openssh.exit_codes import OPENSSH_FAILED
 from irons_plugins.ssh.openssh.marks import Marks
-from irons_plugins.ssh.openssh.subprocess import Sink, Sinks, run_piped, writer
+from irons_plugins.ssh.openssh.subprocess import Kept, Sink, Sinks, run_piped, writer
 
 if TYPE_CHECKING:
     from irons.context import Context
@@ -88,6 +90,8 @@ def run_program(
     program: Program,
     sinks: Sinks = Sinks(),  # noqa: B008 - a tuple
     check: Callable[[], None] | None = None,
+    *,
+    bound: bool = True,
 ) -> ProgramRun:
     """Run a program in a sandbox to its end. Failures after it may have started are in the answer.
 
@@ -97,13 +101,14 @@ def run_program(
         program: What to run.
         sinks: What takes its output in place of the call's streams.
         check: Called again and again; the `KeyboardInterrupt` that it raises ends the program.
+        bound: OpenSSH is killed when the thread that calls this dies; a process with other threads may want it otherwise.
 
     Raises:
         IronsError: OpenSSH can't be run on this machine.
     """
     token = os.urandom(16).hex()
     with over_kept(ctx, way, orphaned=end_line(token)) as shared:
-        return _run(ctx, shared, program, sinks, check, token)
+        return _run(ctx, shared, program, sinks, check, token, bound=bound)
 
 
 def _run(
@@ -113,6 +118,8 @@ def _run(
     sinks: Sinks,
     check: Callable[[], None] | None,
     token: str,
+    *,
+    bound: bool,
 ) -> ProgramRun:
     header, line = _request(program, token)
     marks = Marks(token, way.target.host)
@@ -126,7 +133,7 @@ def _run(
     with SshLog() as log:
         options = (("LogLevel", "ERROR"), ("ConnectTimeout", str(CONNECT)), *way.options)
         argv = ssh_argv(way.target, options, ("-T", "-E", log.path), line)
-        limit = program.timeout
+        limit, path = program.timeout, kept_socket(way)
         try:
             code = run_piped(
                 argv,
@@ -135,7 +142,8 @@ def _run(
                 no_stdin=program.no_stdin,
                 raw=True,
                 # Over a kept connection another process ends what runs, and OpenSSH's client ends with it.
-                bound=not is_kept(way),
+                bound=bound and path is None,
+                kept=None if path is None else Kept(path, line),
                 sinks=Sinks(stdout, lambda data: _pass(marks.feed(data), stderr)),
                 deadline=None if limit is None and check is None else _deadline(marks, limit, check),
             )
@@ -243,6 +251,6 @@ def _end(ctx: Context, way: Entrance, token: str) -> None:
             argv = ssh_argv(way.target, options, ("-T",), end_line(token))
             code = run_piped(argv, streams, deadline=lambda: until)
         except (TimedOut, KeyboardInterrupt):
-            code = FAILED
+            code = FAILED_ITSELF
     if code:
         ctx.progress("irons: the sandbox could not be reached to end what runs there")

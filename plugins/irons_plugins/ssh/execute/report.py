@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 from irons.errors import IronsError
+from irons.record import NamedTuple
 
 if TYPE_CHECKING:
     from irons_plugins.ssh.ending.denial_summary import Refusals, Tried
@@ -15,7 +16,7 @@ KEPT = 1 << 20
 """Bytes of each stream that are kept: its last ones."""
 
 
-class Captured:
+class OutputTail:
     """What a program wrote to one stream, in bounded memory. It is a `Sink`: call it with each piece."""
 
     def __init__(self, kept: int = KEPT) -> None:
@@ -92,7 +93,7 @@ class Report(NamedTuple):
 
 
 def reported(
-    name: str, ran: ProgramRun, stdout: Captured, stderr: Captured, refusals: Refusals | None
+    name: str, ran: ProgramRun, stdout: OutputTail, stderr: OutputTail, refusals: Refusals | None
 ) -> Report:
     """Return the object for one program.
 
@@ -125,7 +126,7 @@ def reported(
 
 def failed(name: str, error: IronsError) -> Report:
     """Return the object for a program that was never started."""
-    nothing = Captured().output()
+    nothing = OutputTail().output()
     return Report(
         name,
         error.exit_code,

@@ -7,17 +7,18 @@ import os
 import queue
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, TextIO, cast
+from typing import TYPE_CHECKING, TextIO, cast
 
 from irons.context import Context
 from irons.errors import IronsError
+from irons.record import NamedTuple
 from irons.terminal.streams import Streams
 from irons_plugins.ssh.connect.connect_info import entrance, failing_as_ssh
 from irons_plugins.ssh.ending.denial_summary import Refusals
 from irons_plugins.ssh.ending.telling import tell
 from irons_plugins.ssh.execute.prefixed import Prefixed, Shared
 from irons_plugins.ssh.execute.program import Program, ProgramRun, run_program
-from irons_plugins.ssh.execute.report import Captured, Report, failed, reported
+from irons_plugins.ssh.execute.report import OutputTail, Report, failed, reported
 from irons_plugins.ssh.openssh.subprocess import Signalled, Sinks, ended_by_signals
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class _Kept:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._out, self._err = Captured(), Captured()
+        self._out, self._err = OutputTail(), OutputTail()
         self.sinks = Sinks(self._out, self._err)
         self.narration: TextIO = io.StringIO()
 

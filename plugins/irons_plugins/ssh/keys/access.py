@@ -7,11 +7,14 @@ import binascii
 import hashlib
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from irons.client.scoped_names import keep_access
 from irons.errors import NotFound, UsageError
+from irons_plugins.ssh.connect.identities import Identities
 from irons_plugins.ssh.connect.kept import end_kept
-from irons_plugins.ssh.keys.public_key import find_key
+from irons_plugins.ssh.keys.public_key import PublicKey, find_key, read_key
 
 if TYPE_CHECKING:
     from irons.client.models.sandboxes import AuthorizedKey
@@ -36,11 +39,18 @@ def access(ctx: Context, *, name: str, action: str | None, file: str | None) -> 
             hint=f"irons access {name} {action} ~/.ssh/id_ed25519.pub",
         )
     ctx.api.need("access", "a server that can change the keys of a sandbox")
-    if file is None:
-        return ctx.api.access(name)
+    rows = ctx.api.access(name) if file is None else _changed(ctx, name, action, file)
+    keep_access(ctx.settings, name, rows)
+    return rows
+
+
+def _changed(ctx: Context, name: str, action: str, file: str) -> Sequence[AuthorizedKey]:
+    """Add or remove the keys of a file; return the keys there are then."""
     if action == "add":
         before = {row.id for row in ctx.api.access(name)}
-        rows = ctx.api.add_access(name, find_key(file, ctx.settings.env).text)
+        public = find_key(file, ctx.settings.env)
+        rows = ctx.api.add_access(name, public.text)
+        _remember(ctx, name, public)
         fresh = [row for row in rows if row.id not in before]
         for row in fresh:
             ctx.progress(f"{row.type} {row.fingerprint} opens {name}")
@@ -51,8 +61,28 @@ def access(ctx: Context, *, name: str, action: str | None, file: str | None) -> 
     for identity in _ids(ctx, known, file):
         known = ctx.api.remove_access(name, identity)
         end_kept(ctx.settings, name, gently=True)
+        _forget(ctx, name, identity)
         ctx.progress(f"{file} no longer opens {name}; its sessions have ended")
     return known
+
+
+def _remember(ctx: Context, name: str, public: PublicKey) -> None:
+    """Offer the private key that lies next to an added public key, where no other key is known to open the sandbox."""
+    identities = Identities.of(ctx.settings)
+    if public.identity != public.path and identities.of_sandbox(name) is None:
+        identities.remember(name, public.identity)
+
+
+def _forget(ctx: Context, name: str, removed: str) -> None:
+    """Offer a private key no longer whose public key was removed."""
+    identities = Identities.of(ctx.settings)
+    private = identities.of_sandbox(name)
+    if private is None:
+        return
+    with suppress(UsageError):
+        public = private if private.suffix == ".pub" else private.with_name(f"{private.name}.pub")
+        if removed in map(id_of, read_key(public).text.splitlines()):
+            identities.forget(name)
 
 
 def _ids(ctx: Context, known: Sequence[AuthorizedKey], named: str) -> list[str]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import fcntl
 import json
 import re
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from irons.errors import ConfigError, UsageError
 from irons.files import make_private, write_whole
+from irons.record import NamedTuple
 from irons_plugins.ssh.keys.public_key import PublicKey, default_key, find_key, read_key
 
 if TYPE_CHECKING:
@@ -42,10 +44,22 @@ def key_for(ctx: Context, named: str | None) -> PublicKey:
     return default_key(ctx.settings.env) or _own(ctx)
 
 
+def key_at_hand(settings: Settings) -> Path:
+    """Return the public key file to name to a person: the first in ~/.ssh, else irons' own for the server, else a usual name."""
+    own = _own_path(settings).with_suffix(".pub")
+    with suppress(UsageError):
+        usual = default_key(settings.env)
+        if usual is not None:
+            return usual.path
+        if own.is_file():
+            return own
+    return Path(settings.env.get("HOME") or Path.home()) / ".ssh" / f"{KEY}.pub"
+
+
 def _own(ctx: Context) -> PublicKey:
     server = ctx.settings.api_url
-    directory = _directory(ctx.settings) / _slug(server)
-    path = directory / KEY
+    path = _own_path(ctx.settings)
+    directory = path.parent
     try:
         make_private(directory)
         with (directory / "lock").open("a") as lock:
@@ -113,6 +127,10 @@ def _server_of(directory: Path) -> str:
         return (directory / _SERVER).read_text().strip()
     except (OSError, UnicodeDecodeError):
         return directory.name
+
+
+def _own_path(settings: Settings) -> Path:
+    return _directory(settings) / _slug(settings.api_url) / KEY
 
 
 def _directory(settings: Settings) -> Path:

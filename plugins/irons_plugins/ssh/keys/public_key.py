@@ -6,9 +6,9 @@ import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from irons.errors import UsageError
+from irons.record import NamedTuple
 
 DEFAULTS = ("id_rsa", "id_ed25519", "id_ecdsa", "id_ed25519_sk", "id_ecdsa_sk")
 """Keys looked for in ~/.ssh, in this order."""

@@ -21,8 +21,12 @@ def run_attached(argv: Sequence[str], env: Mapping[str, str]) -> int:
         IronsError: It is not installed.
     """
     started: list[subprocess.Popen[bytes]] = []
+    early: list[int] = []
 
     def pass_on(number: int, _: object) -> None:
+        if not started:
+            # The program may run already, and only `Popen` knows it.
+            early.append(number)
         for process in started:
             process.send_signal(number)
 
@@ -40,6 +44,8 @@ def run_attached(argv: Sequence[str], env: Mapping[str, str]) -> int:
                 f"{argv[0]} is not installed", hint="install OpenSSH's client: apt-get install openssh-client"
             ) from None
         started.append(process)
+        for missed in early:
+            process.send_signal(missed)
         code = _ended(process)
         return 128 - code if code < 0 else code
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import signal
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from irons.command import FAILED_ITSELF
 from irons.errors import ApiError, Conflict, IronsError, NotFound
+from irons.record import NamedTuple
 from irons.text import clean, size_text
-from irons_plugins.ssh.openssh.exit_codes import FAILED, OPENSSH_FAILED, OUT_OF_TIME
+from irons_plugins.ssh.openssh.exit_codes import OPENSSH_FAILED, OUT_OF_TIME
 from irons_plugins.ssh.openssh.marks import ProgramEnd
 from irons_plugins.ssh.openssh.subprocess import Signalled
 
@@ -46,6 +48,17 @@ class Aftermath(NamedTuple):
 
     out_of_memory: bool = False
     gone: str = ""
+
+
+class NotStarted(IronsError):
+    """The sandbox's part ended before the program began. `said` is the reason that it wrote, where that is known: untrusted text."""
+
+    exit_code = FAILED_ITSELF
+
+    def __init__(self, said: str = "") -> None:
+        """Take the reason, clean."""
+        super().__init__("the program was not started" + (f": {said}" if said else ""))
+        self.said = said
 
 
 def aftermath(ctx: Context, way: Entrance) -> Aftermath:
@@ -110,11 +123,11 @@ def ending(
         told = (
             f"what the program wrote can't be written to stdout ({unwritten}); it ended with code {end.code}"
         )
-        return SshEnding(FAILED, error=_failed(told))
+        return SshEnding(FAILED_ITSELF, error=_failed(told))
     if end is None:
         if after.out_of_memory:
             return SshEnding(128 + signal.SIGKILL, int(signal.SIGKILL), memory)
-        return SshEnding(FAILED, error=_failure(way, marks, code, log.lines(), after))
+        return SshEnding(FAILED_ITSELF, error=_failure(way, marks, code, log.lines(), after))
     if end.killed == "time":
         return out_of_time(limit)
     number = end.code - 128
@@ -149,7 +162,7 @@ def _unreported(marks: Marks, code: int, limit: float) -> ProgramEnd | None:
 def _failure(way: Entrance, marks: Marks, code: int, log: list[str], after: Aftermath) -> IronsError:
     name = way.name
     if marks.failed:
-        return _failed("the program was not started")
+        return NotStarted()
     if code < 0:
         return _failed(f"ssh was killed on this machine by {signal_text(-code)}")
     if marks.began is None and code != OPENSSH_FAILED:
@@ -166,7 +179,7 @@ def _failure(way: Entrance, marks: Marks, code: int, log: list[str], after: Afte
 
 def _failed(message: str, *, hint: str = "") -> IronsError:
     error = IronsError(message, hint=hint)
-    error.exit_code = FAILED
+    error.exit_code = FAILED_ITSELF
     return error
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-FAILED = 125
-"""The exit code of `ssh` and `exec` where irons itself failed: every other one may be the remote command's."""
-
 OUT_OF_TIME = 124
 """The exit code of `exec` where the program's time ran out, as of timeout(1)."""
 

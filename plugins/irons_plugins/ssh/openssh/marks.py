@@ -7,7 +7,9 @@ program's or OpenSSH's own. A mark is a line that begins with a zero byte and a 
 from __future__ import annotations
 
 import time
-from typing import Literal, NamedTuple
+from typing import Literal
+
+from irons.record import NamedTuple
 
 _LONGEST = 64
 """Bytes of a mark after its token."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shlex
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from irons.record import NamedTuple
 from irons.settings.loopback import is_loopback
 
 if TYPE_CHECKING:
@@ -76,6 +76,9 @@ def _uri(hop: str) -> str:
 
 def asked(target: Target, config: str, env: Mapping[str, str]) -> dict[str, list[str]]:
     """Return what `ssh -G` says of a host: option in lower case → its values; nothing where OpenSSH fails."""
+    # Most people have no such configuration, and then nothing of this call needs it.
+    import subprocess
+
     words = ["ssh", "-F", config, "-G", "-p", str(target.port), "-l", target.user, "--", target.host]
     try:
         done = subprocess.run(

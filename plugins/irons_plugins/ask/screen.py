@@ -1,0 +1,198 @@
+"""What the pane of `irons ask` shows and what its keys do: a state without a terminal, and without a clock of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from irons.client.models.questions import QuestionPage
+from irons.record import NamedTuple
+from irons.text import clean
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from irons.client.models.questions import Answer, OpenQuestion, QuestionAnswered
+
+KEYS: Final[dict[str, Answer]] = {
+    "o": "once",
+    "s": "stop",
+    "h": "hour",
+    "a": "always",
+    "n": "no",
+    "N": "never",
+}
+SAID: Final[dict[str, str]] = {
+    "once": "let pass, once",
+    "stop": "allowed until it stops",
+    "hour": "allowed for an hour",
+    "always": "allowed",
+    "no": "refused for 5 minutes",
+    "never": "denied",
+}
+"""What becomes of a place by each answer."""
+FOR_GOOD = ("always", "never")
+"""Answers that want a second key: the rule is shown first."""
+SETTLED = 0.5
+"""Seconds for which a question must have been drawn, with no key waiting at their end, before one answers it: what was typed before it
+came is not an answer, however late it is read."""
+MOST_OTHERS = 3
+"""Sandboxes of which the pane says how many more questions they have."""
+_LEAST = 2
+"""Lines that the chosen question takes."""
+HELP = "o once  s until stop  h hour  a always  n no  N never  j k choose  q leave"
+
+
+def answered(row: QuestionAnswered) -> str:
+    """Return what an answer did as a line."""
+    waited = f"; {row.waited} waited" if row.waited else ""
+    what = clean(row.rule or row.pattern)
+    who = "all sandboxes" if row.scope == "account" else clean(row.sandbox)
+    return f"{what} is {SAID.get(row.answer, clean(row.answer))} for {who}{waited}"
+
+
+class KeyAnswer(NamedTuple):
+    """An answer that a key gives: to the question that was drawn."""
+
+    id: str
+    answer: Answer
+
+
+class AskScreen:
+    """The state of one pane.
+
+    Attributes:
+        chosen: the id of the question that keys answer; empty where there is none.
+        note: what there is to say of the last key.
+        left: the person leaves.
+    """
+
+    def __init__(self) -> None:
+        self._page = QuestionPage()
+        # Since when the chosen question has been drawn as that, and whether a key may be for it.
+        self._drawn: float | None = None
+        self._settled = False
+        self._second: KeyAnswer | None = None
+        self.chosen = ""
+        self.note = ""
+        self.left = False
+
+    def take(self, page: QuestionPage) -> bool:
+        """Take what there is by now; True where a question is new. The chosen one stays chosen while it is open."""
+        known = {each.id for each in self._page.questions}
+        ids = [each.id for each in page.questions]
+        self._page = page
+        if self.chosen not in ids:
+            self._second = None
+            self._choose(ids[0] if ids else "")
+        return not known.issuperset(ids)
+
+    def drawn(self, now: float) -> None:
+        """The picture is on the terminal."""
+        if self._drawn is None and self.chosen:
+            self._drawn = now
+
+    def settles_in(self, now: float) -> float | None:
+        """Seconds until keys answer the chosen question, where none is typed before; None where time alone changes nothing."""
+        if self._drawn is None or self._settled:
+            return None
+        return max(0.0, self._drawn + SETTLED - now)
+
+    def settle(self, now: float) -> None:
+        """At this moment, or a later one, no key was waiting."""
+        if self._drawn is not None and now - self._drawn >= SETTLED:
+            self._settled = True
+
+    def key(self, typed: str) -> KeyAnswer | None:
+        """Take what was typed at once; gives the answer that it is. More than one character was pasted, and is not an answer."""
+        second, self._second, self.note = self._second, None, ""
+        if typed in ("q", "\x03", "\x04"):
+            self.left = True
+        elif typed in ("j", "\x1b[B"):
+            self._move(1)
+        elif typed in ("k", "\x1b[A"):
+            self._move(-1)
+        elif typed in KEYS and self.chosen:
+            wanted = KeyAnswer(self.chosen, KEYS[typed])
+            if not self._settled:
+                self.note = "that key came too soon after the question; press it again"
+            elif wanted.answer in FOR_GOOD and wanted != second:
+                self._second = wanted
+                self.note = self._rule(wanted, typed)
+            else:
+                return wanted
+        return None
+
+    def answered(self, note: str) -> None:
+        """Say what an answer did."""
+        self.note = note
+
+    def lines(self, width: int, height: int) -> list[str]:
+        """What the pane shows, as lines that fit."""
+        questions = self._page.questions
+        count = f"{len(questions)} open" if questions else "nothing is asked"
+        watched = "" if self._page.watched else "; no one counts as watching: press a key"
+        note, keys = _folded(self.note, width), _folded(HELP, width)
+        others = _others(self._page.others)
+        head = [f"irons ask: {count}{watched}"]
+        # What a second key would do is seen before all else, and the questions before what keys there are.
+        if height - len(note) - len(keys) - len(others) - len(head) < _LEAST:
+            others = []
+        if height - len(note) - len(keys) - len(head) < _LEAST:
+            keys = []
+        room = max(1, height - len(head) - len(note) - len(keys) - len(others))
+        rows: list[str] = []
+        at = next((place for place, each in enumerate(questions) if each.id == self.chosen), 0)
+        most = max(1, room // 2)
+        first = max(0, min(at - most // 2, len(questions) - most))
+        for each in questions[first : first + most]:
+            mark = ">" if each.id == self.chosen else " "
+            rows += [f"{mark} {_from_the_right(clean(each.pattern), width - 2)}", f"    {_about(each)}"]
+        above = [*head, *rows[:room], *others, *keys][: max(0, height - len(note))]
+        return [line[:width] for line in (*above, *note[-height:])]
+
+    def _move(self, by: int) -> None:
+        ids = [each.id for each in self._page.questions]
+        if ids:
+            self._choose(ids[(ids.index(self.chosen) + by) % len(ids)] if self.chosen in ids else ids[0])
+
+    def _choose(self, identity: str) -> None:
+        if identity != self.chosen:
+            self.chosen, self._drawn, self._settled = identity, None, False
+
+    def _rule(self, wanted: KeyAnswer, key: str) -> str:
+        question = next(each for each in self._page.questions if each.id == wanted.id)
+        verb = "allow" if wanted.answer == "always" else "deny"
+        who = clean(question.sandbox)
+        # The name has a line of its own, so that what does not fit is cut where its owner is not.
+        return f"{verb}\n{clean(question.pattern)}\nfor {who}, while {who} exists: {key} again; any other key leaves it"
+
+
+def _about(question: OpenQuestion) -> str:
+    since = "" if question.since is None else f", since {question.since.astimezone():%H:%M:%S}"
+    return f"{clean(question.sandbox)}: {question.waiting} waiting, {question.count} tried{since}"
+
+
+def _from_the_right(text: str, width: int) -> str:
+    """Cut a name on its left, where its owner is not."""
+    return text if len(text) <= width else "…" + text[len(text) - width + 1 :]
+
+
+def _others(others: Mapping[str, int]) -> list[str]:
+    first = list(others.items())[:MOST_OTHERS]
+    left = len(others) - len(first)
+    lines = [f"  and {count:,} more of {clean(name)}" for name, count in first]
+    return [*lines, f"  and more of {left:,} further sandboxes"] if left else lines
+
+
+def _folded(text: str, width: int) -> list[str]:
+    lines: list[str] = []
+    for part in text.split("\n"):
+        line = ""
+        for word in part.split(" "):
+            if line and len(line) + 1 + len(word) > width:
+                lines.append(line)
+                line = ""
+            line += f" {word}" if line else _from_the_right(word, width)
+        if line:
+            lines.append(line)
+    return lines
