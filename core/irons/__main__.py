@@ -5,6 +5,9 @@ from __future__ import annotations
 import gc
 import sys
 
+YOUNG = 100_000
+"""Objects that a command makes before the collector looks through them: what is imported stays, and would be looked through often."""
+
 
 def main() -> int:
     """Run the command in `sys.argv` and return its exit code."""
@@ -14,6 +17,7 @@ def main() -> int:
 
         sys.stdout.write(f"irons {__version__}\n")
         return 0
+    gc.set_threshold(YOUNG)
     try:
         if words not in (["--help"], ["-h"]):  # which wait for nothing
             _take_interrupts()
@@ -23,7 +27,9 @@ def main() -> int:
         # The interpreter would look through everything once more on its way out, to free what ends with the process.
         gc.freeze()
     except KeyboardInterrupt:
-        return 130
+        code = 130
+    if words not in (["--help"], ["-h"]):
+        _ignore_interrupts()
     return code
 
 
@@ -36,6 +42,16 @@ def _take_interrupts() -> None:
 
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _ignore_interrupts() -> None:
+    """Let SIGINT do nothing any more: the exit code is decided, and the interpreter on its way out would end by the signal instead.
+
+    A shell may pass on a Ctrl-C that the terminal has sent too.
+    """
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

@@ -18,18 +18,46 @@ The handler gets every parameter by keyword, under its `dest`, and returns data 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Literal, NamedTuple
+from typing import Literal
+
+from irons.record import NamedTuple
 
 Kind = Literal[
-    "text", "sandbox", "new-sandbox", "domain", "file", "choice", "command", "image", "topic", "label"
+    "text",
+    "sandbox",
+    "new-sandbox",
+    "domain",
+    "rule",
+    "file",
+    "choice",
+    "command",
+    "image",
+    "snapshot",
+    "topic",
+    "label",
+    "setting",
+    "profile",
+    "key",
+    "public-key",
+    "variable",
+    "format",
+    "remote",
 ]
-"""What a parameter's value is: how it is completed, and for the sandbox kinds how it is checked before the handler runs."""
+"""What a parameter's value is: how it is completed, and for the sandbox kinds how it is checked before the handler runs.
+
+A `rule` is a pattern that a rule of the command's scope has, a `key` an API key by its id, a `public-key` a file or one that opens the
+sandbox by its id, a `variable` a name of the environment. The choices of a `format` are those of irons itself; plugins bring more
+(`irons_formats`), and more kinds (`irons_completions`). A `remote` is a path in a sandbox, which `Arg.paths` finds.
+"""
 
 Pace = Literal["quick", "waiting", "terminal"]
 """`quick` answers at once; `waiting` may take long and is interrupted by Ctrl-C; `terminal` owns the terminal while it runs."""
 
 ValueType = Literal["text", "int", "float", "seconds", "size", "time"]
 """How an option's word is read: `seconds` takes `90`, `5m`; `size` takes `512M`, `2G` (bytes); `time` RFC 3339 or `10m` ago."""
+
+FAILED_ITSELF = 125
+"""The exit code of a command that runs another program, where irons itself failed: every other one may be that program's."""
 
 
 class Arg(NamedTuple):
@@ -38,17 +66,21 @@ class Arg(NamedTuple):
     `takes` is how many words it takes: `"1"`, `"?"` none or one, `"*"` any, `"+"` at least one, or `"--"` for all the words
     after a `--` (the command line of another program). A sandbox that is not named is the one in use, if there is one; not so
     where `implied` is false, as for what can't be undone. `instead` are options, by their `dest`, that name sandboxes in another way:
-    where one of them is given, no word is needed and none is implied.
+    where one of them is given, no word is needed and none is implied. `paths` (`"module:function"`; settings, sandbox, path typed so far ->
+    paths with what each is) finds what goes on where the kind is `remote`: `NAME:path`, or behind a `--` a path in the sandbox that is named.
+    It is called at Tab alone. `synonyms` are as of `Opt`.
     """
 
     name: str
     help: str = ""
-    kind: Kind = "text"
+    kind: Kind | str = "text"
     takes: Literal["1", "?", "*", "+", "--"] = "1"
     choices: tuple[str, ...] = ()
     metavar: str = ""
     implied: bool = True
     instead: tuple[str, ...] = ()
+    paths: str = ""
+    synonyms: tuple[tuple[str, str], ...] = ()
 
     @property
     def dest(self) -> str:
@@ -71,7 +103,7 @@ class Opt(NamedTuple):
     flags: tuple[str, ...]
     help: str = ""
     metavar: str = ""
-    kind: Kind = "text"
+    kind: Kind | str = "text"
     type: ValueType = "text"
     default: object = None
     choices: tuple[str, ...] = ()
@@ -170,7 +202,7 @@ class Command(NamedTuple):
     `old` are earlier paths: they are taken, and neither shown nor completed.
 
     `scope` is for a command on one sandbox or on all of them: the `dest` of the parameter that names the sandbox. The flag
-    `ALL_SANDBOXES` stands among its `params` as well. Its handler gets neither of the two, but `scope`, an `irons.scope.Scope`:
+    `ALL_SANDBOXES` stands among its `params` as well. Its handler gets neither of the two, but `scope`, an `irons.settings.scope.Scope`:
     the sandbox that is named; else the one in use, unless `--all` is given; else all, or an error where the parameter is an
     argument that takes one word.
 
@@ -243,20 +275,24 @@ class Result(NamedTuple):
     view: View | None = None
 
 
+FORMATS = ("table", "plain", "json", "jsonl")
+"""The output formats of irons itself."""
+
 GLOBAL_OPTIONS: tuple[Opt | Flag, ...] = (
     Opt(
         ("-o", "--output"),
         "How to print the answer.",
-        choices=("table", "plain", "json", "jsonl"),
-        kind="choice",
+        choices=FORMATS,
+        kind="format",
     ),
-    Opt(("--profile",), "The profile of the configuration file to use.", metavar="NAME"),
+    Opt(("--profile",), "The profile of the configuration file to use.", metavar="NAME", kind="profile"),
     Opt(("--api-url",), "Where the API is: local, unix:///path, http(s)://…", metavar="URL"),
     Opt(
         ("--api-key",),
         "The key for it; IRONS_API_KEY keeps it out of sight.",
         metavar="KEY",
     ),
+    Flag(("--no-plugins",), "Load no plugins of third parties."),
     Flag(("--no-input",), "Never ask; fail with what would have been asked."),
     Flag(("--debug",), "Print requests, timings and tracebacks to stderr."),
 )

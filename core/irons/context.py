@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from irons.errors import UsageError
 from irons.text import LONGEST, clean
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 class Session(Protocol):
     """What a face that outlives one command keeps between its commands: the prompt, xonsh.
+
+    It may also have `hear_refused` and `hear_allowed`, with the arguments of `Context.refused` and `Context.allowed`.
 
     Attributes:
         used: The sandbox that `use` chose last; None where it chose none.
@@ -76,10 +78,12 @@ class Context:
         if self._api is None and self.session is not None:
             self._api = self.session.api(self.settings)
             self._api.begin_command()
+            self._api.face = self.face
         if self._api is None:
             from irons.client.api import open_api
 
             self._api = open_api(self.settings, self.host, self.progress if self.settings.debug else None)
+            self._api.face = self.face
         return self._api
 
     @property
@@ -90,6 +94,17 @@ class Context:
 
             self._names = NameCache.of(self.settings)
         return self._names
+
+    def plugin_settings(self, name: str) -> Mapping[str, Any]:
+        """Return a plugin's own settings, `[plugins.NAME]` with what `irons_settings` declares.
+
+        Args:
+            name: The plugin's name, as `irons plugins` shows it.
+
+        Raises:
+            ConfigError: A value in the file or a variable is invalid.
+        """
+        return self.host.plugin_settings(name, self.settings)
 
     def progress(self, line: str) -> None:
         """Say one line to the person, on stderr, after what stdout has been given so far.
@@ -124,6 +139,18 @@ class Context:
         self.streams.stderr.write(f"{clean(question)} [y/N] ")
         self.streams.stderr.flush()
         return self.streams.stdin.readline().strip().lower() in ("y", "yes")
+
+    def refused(self, sandbox: str, places: Sequence[tuple[str, int | None]]) -> None:
+        """Have the face know what egress refused while a command ran in a sandbox: hosts, with the port where there is one."""
+        hear = getattr(self.session, "hear_refused", None)
+        if hear is not None:
+            hear(sandbox, places)
+
+    def allowed(self, sandbox: str | None, patterns: Sequence[str]) -> None:
+        """Have the face know what a command has allowed for a sandbox, or for all."""
+        hear = getattr(self.session, "hear_allowed", None)
+        if hear is not None:
+            hear(sandbox, patterns)
 
     def close(self) -> None:
         """Close what this call opened."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from _blake2 import blake2b
 from contextlib import suppress
 from pathlib import Path
 
@@ -88,3 +89,12 @@ def write_new(path: Path, text: str, *, mode: int = 0o600) -> None:
     except BaseException:
         path.unlink(missing_ok=True)
         raise
+
+
+def digest(*parts: str) -> str:
+    """Return 32 hexadecimal digits that stand for some texts, for names of files.
+
+    `hashlib` would load OpenSSL's library for it, which takes longer than all the rest of a command.
+    """
+    whole = "\0".join(parts).encode(errors="surrogateescape")
+    return str(blake2b(whole, digest_size=16).hexdigest())

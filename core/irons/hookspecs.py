@@ -18,14 +18,19 @@ The built-in plugins take the same door. `docs/plugins.md` is the guide.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
+
+from irons.record import NamedTuple
 
 if TYPE_CHECKING:
     import httpx
 
     from irons.command import Command
     from irons.context import Context
+    from irons.plugin.hook_data import CompletionState, LifecycleChange, PluginCheck, Preset, PromptStatus
+    from irons.settings.plugin_settings import PluginSetting
     from irons.settings.settings import Settings
+    from irons_policy.event import Event
 
 PROJECT = "irons"
 
@@ -127,6 +132,37 @@ class Backend(NamedTuple):
     after_create: Callable[[Context], None] | None = None
 
 
+ARGUMENTS: Mapping[str, tuple[str, ...]] = {
+    "irons_commands": (),
+    "irons_backend": ("url", "settings"),
+    "irons_engines": (),
+    "irons_settings": (),
+    "irons_completions": (),
+    "irons_formats": (),
+    "irons_toolbar": ("status", "settings"),
+    "irons_checks": ("settings",),
+    "irons_rule": ("pattern", "events", "settings"),
+    "irons_presets": ("settings",),
+    "irons_event": ("event", "settings"),
+    "irons_lifecycle": ("change", "settings"),
+}
+"""The arguments of every hook; new ones are only ever added at the end."""
+
+VERSIONS: Mapping[str, int] = {
+    **dict.fromkeys(ARGUMENTS, 1),
+    "irons_commands": 2,
+    "irons_backend": 2,
+    "irons_engines": 2,
+}
+"""How often what a hook gets or returns was extended, from 1 on."""
+
+FIRST = ("irons_commands", "irons_backend", "irons_engines")
+"""The hooks that every irons with plugins has."""
+
+NEEDS = "irons_needs"
+"""The attribute of a plugin that maps hooks to the least version that it takes."""
+
+
 @hookspec()
 def irons_commands() -> Iterable[Command]:  # type: ignore[empty-body]
     """Return the commands this plugin brings.
@@ -149,4 +185,72 @@ def irons_engines() -> Mapping[str, Callable[[Any], Any]]:  # type: ignore[empty
     """Return engines for the local backend: a name for `--engine`, and what makes the engine of an `irons_local.engines.protocol.Kit`.
 
     Fires in the control plane's process when it starts. Built-in names stay built-in; of two plugins with one name the first by name wins.
+    """
+
+
+@hookspec()
+def irons_settings() -> Iterable[PluginSetting]:  # type: ignore[empty-body]
+    """Return the settings that this plugin reads from `[plugins.NAME]`, NAME being the plugin's name.
+
+    Fires when something needs them. A handler reads them by `ctx.plugin_settings(NAME)`; other hooks get them as `settings`.
+    """
+
+
+@hookspec()
+def irons_completions() -> Mapping[str, Callable[[CompletionState], Mapping[str, str]]]:  # type: ignore[empty-body]
+    """Return kinds of values, each with a function from what is on hand to words and what each is.
+
+    Fires at Tab, and in the prompt at a key, when a parameter of that kind is completed: functions must answer within milliseconds and ask no server.
+    """
+
+
+@hookspec()
+def irons_formats() -> Mapping[str, str]:  # type: ignore[empty-body]
+    """Return output formats for `-o`: a name, and the writer as `"module:function"`. Fires when `-o` names none of irons' own.
+
+    The writer gets `rows`, an iterator of mappings with the keys of `-o json`, and `columns`, those of them that the command's table shows
+    (none where it has no table), and yields text.
+    Names of irons' own formats stay its own; of two plugins with one name the first by name wins.
+    """
+
+
+@hookspec()
+def irons_toolbar(status: PromptStatus, settings: Mapping[str, Any]) -> str | None:
+    """Return a few words for the line below the prompt and for `{irons}` in xonsh, or None.
+
+    Fires in the background after each look at the server (in xonsh: at each prompt), never while a key is handled.
+    """
+
+
+@hookspec()
+def irons_checks(settings: Mapping[str, Any]) -> Iterable[PluginCheck]:  # type: ignore[empty-body]
+    """Return checks for `irons doctor`. Fires when that runs."""
+
+
+@hookspec()
+def irons_rule(pattern: str, events: int, settings: Mapping[str, Any]) -> str | None:
+    """Return a few words on a rule that `irons egress suggest` lists (say, "package mirror"), or None.
+
+    Fires once for each suggested rule; `events` is how many connections it would have allowed.
+    """
+
+
+@hookspec()
+def irons_presets(settings: Mapping[str, Any]) -> Iterable[Preset]:  # type: ignore[empty-body]
+    """Return known sets of hosts for `irons egress preset`. Fires when that runs; a name that is taken stays with who has it."""
+
+
+@hookspec()
+def irons_event(event: Event, settings: Mapping[str, Any]) -> None:
+    """Act on a connection that a sandbox tried: notify, page, open a ticket.
+
+    Fires in a process of its own next to the local backend, for each new event of the audit log.
+    """
+
+
+@hookspec()
+def irons_lifecycle(change: LifecycleChange, settings: Mapping[str, Any]) -> None:
+    """Act on a sandbox that is ready, was stopped or was destroyed.
+
+    Fires in the same process as `irons_event`.
     """

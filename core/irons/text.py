@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import re
-    from datetime import datetime
+    from datetime import datetime, tzinfo
 
+_SECONDS = [f"{tens}{ones}" for tens in "012345" for ones in "0123456789"]
 LONGEST = 2000
 """Characters of a line on stderr that are shown: it may quote what was typed, pasted, or sent by a server."""
 
@@ -75,17 +76,24 @@ def rfc3339(time: datetime) -> str:
 
 def local_time(time: datetime) -> str:
     """Return a time in this machine's zone as RFC 3339, to the second."""
-    # Events come by the hundred thousand, and those of one minute differ in their seconds alone.
-    minute = _local_minute(time.replace(second=0, microsecond=0), clock.tzname)
+    # Events come by the hundred thousand, and those of one minute differ in their seconds alone. Numbers are found faster than times.
+    minute = _local_minute(
+        time.toordinal(), time.hour * 60 + time.minute, time.tzinfo, time.fold, clock.tzname
+    )
     if minute is None:
         return _zoned(time.astimezone().isoformat(timespec="seconds"))
-    return f"{minute[0]}{time.second:02}{minute[1]}"
+    return f"{minute[0]}{_SECONDS[time.second]}{minute[1]}"
 
 
 @lru_cache(maxsize=16)
-def _local_minute(minute: datetime, _: tuple[str, str]) -> tuple[str, str] | None:
+def _local_minute(
+    day: int, minute: int, zone: tzinfo | None, fold: int, _: tuple[str, str]
+) -> tuple[str, str] | None:
     """What is before and after the seconds of a local time; None in a zone that differs by seconds, as before 1900."""
-    text = _zoned(minute.astimezone().isoformat(timespec="seconds"))
+    from datetime import datetime
+
+    time = datetime.fromordinal(day).replace(hour=minute // 60, minute=minute % 60, tzinfo=zone, fold=fold)
+    text = _zoned(time.astimezone().isoformat(timespec="seconds"))
     return (text[:17], text[19:]) if text[17:19] == "00" else None
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
 
 from irons.command import Command
+from irons.record import NamedTuple
 
 
 class Clash(Exception):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
 
 from irons.cli.aliases import expand_alias
+from irons.cli.help.sections import TOPICS
 from irons.cli.parsing import scan_globals
-from irons.command import GLOBAL_OPTIONS, Arg, Command, Flag, Kind, Opt
+from irons.command import ALL_SANDBOXES, GLOBAL_OPTIONS, Arg, Command, Flag, Opt
 from irons.errors import UsageError
+from irons.record import NamedTuple
 from irons.tree import Tree
 
 
@@ -19,18 +20,39 @@ class Candidate(NamedTuple):
     about: str = ""
 
 
+class RemotePath(NamedTuple):
+    """A path in a sandbox that is being typed: the sandbox, the path as the login there reads it, and what finds how it goes on."""
+
+    sandbox: str
+    path: str
+    finder: str
+
+
 class Sources(NamedTuple):
     """Where values come from, all from what is on hand: sandbox names with their states, domains, anything by kind.
 
-    `aliases` are the configuration's: a word and the words it stands for.
+    `aliases` are the configuration's: a word and the words it stands for. `rules` and `keys` take the sandbox that they belong to, and
+    an empty text for all; `used` is the sandbox that is in use. `more` is asked for kinds that plugins bring; what it gets has in
+    `before` and `typed` the words before the one being typed, and that one. `remote` asks a sandbox: only at Tab.
     """
 
     sandboxes: Callable[[], Mapping[str, str]] = dict
     domains: Callable[[], Mapping[str, str]] = dict
     images: Callable[[], Mapping[str, str]] = dict
+    snapshots: Callable[[], Mapping[str, str]] = dict
     labels: Callable[[], Mapping[str, str]] = dict
-    topics: Callable[[], Mapping[str, str]] = dict
+    topics: Callable[[], Mapping[str, str]] = lambda: TOPICS
     aliases: Callable[[], Mapping[str, str]] = dict
+    rules: Callable[[str], Mapping[str, str]] = lambda _: {}
+    keys: Callable[[str], Mapping[str, str]] = lambda _: {}
+    used: Callable[[], str | None] = lambda: None
+    profiles: Callable[[], Mapping[str, str]] = dict
+    settings: Callable[[], Mapping[str, str]] = dict
+    variables: Callable[[], Mapping[str, str]] = dict
+    more: Callable[[str, Sources], Mapping[str, str]] = lambda *_: {}
+    before: Sequence[str] = ()
+    typed: str = ""
+    remote: Callable[[RemotePath], Mapping[str, str]] = lambda _: {}
 
 
 FILES = Candidate("\0files")
@@ -41,13 +63,23 @@ class Offer(NamedTuple):
     """What may come where the cursor stands, not yet narrowed by what is typed.
 
     `values` are words with what they are, `files` says that files may come too, `fixed` is the part of the word that stays
-    (`--output=`), `typed` the part that a value takes the place of.
+    (`--output=`), `typed` the part that a value takes the place of. `remote` is a path in a sandbox that goes on there, which
+    `with_remote` asks for.
     """
 
     typed: str
     values: Mapping[str, str] = {}
     files: bool = False
     fixed: str = ""
+    remote: RemotePath | None = None
+
+    def with_remote(self, sources: Sources) -> Offer:
+        """Return the offer with the paths in the sandbox among its values; it may take as long as a person waits for a Tab."""
+        if self.remote is None:
+            return self
+        base = len(self.remote.path) - len(self.typed)
+        found = {path[base:]: about for path, about in sources.remote(self.remote).items()}
+        return self._replace(values={**self.values, **found}, remote=None)
 
 
 def complete(tree: Tree, words: Sequence[str], sources: Sources) -> list[Candidate]:
@@ -58,7 +90,7 @@ def complete(tree: Tree, words: Sequence[str], sources: Sources) -> list[Candida
         words: The words after `irons`, the last one being typed.
         sources: Values on hand.
     """
-    typed, values, files, fixed = offer(tree, words, sources)
+    typed, values, files, fixed, _ = offer(tree, words, sources).with_remote(sources)
     found = [Candidate(fixed + word, about) for word, about in values.items() if word.startswith(typed)]
     return [*found, FILES] if files else found
 
@@ -66,9 +98,10 @@ def complete(tree: Tree, words: Sequence[str], sources: Sources) -> list[Candida
 def offer(tree: Tree, words: Sequence[str], sources: Sources) -> Offer:
     """Return all that could stand in the last word's place, for a face that narrows by its own rules; arguments as `complete`."""
     *before, current = words or [""]
+    sources = sources._replace(before=before, typed=current)
     found = scan_globals(before)
     if found.waiting is not None:
-        return Offer(current, dict.fromkeys(found.waiting.choices, ""))
+        return Offer(current, _plain_values(found.waiting.kind, found.waiting.choices, sources))
     own = _meant(tree, found.words, sources)
     match = tree.find(own)
     if match is None:
@@ -107,40 +140,75 @@ def _parameters(command: Command, rest: Sequence[str], current: str, sources: So
         for option in (*GLOBAL_OPTIONS, *command.options)
         for flag in (*option.flags, *option.old)
     }
-    given: list[str] = []
+    given = _Given(command)
     waiting: Opt | None = None
     used: set[str] = set()
     for word in rest:
         if waiting is not None:
+            given.values[waiting.dest] = word
             waiting = None
             continue
         if word == "--":
-            return Offer(current, files=True)
-        name, equals, _ = word.partition("=")
+            tail = next((each for each in command.arguments if each.takes == "--"), None)
+            return Offer(current) if tail is None else _values(tail, current, given, sources, tree)
+        name, equals, value = word.partition("=")
         option = options.get(name)
         if option is not None:
+            given.values[option.dest] = value
             if isinstance(option, Opt) and not equals:
                 waiting = option
             if not (isinstance(option, Opt) and option.many):
                 used.update(option.flags)
             continue
-        given.append(word)
+        given.words.append(word)
     if waiting is not None:
-        return Offer(current, _values(waiting.kind, waiting.choices, sources, tree), waiting.kind == "file")
+        return _values(waiting, current, given, sources, tree)
     name, equals, value = current.partition("=")
     if current.startswith("--") and equals and isinstance(found := options.get(name), Opt):
-        values = _values(found.kind, found.choices, sources, tree)
-        return Offer(value, values, found.kind == "file", f"{name}=")
+        return _values(found, value, given, sources._replace(typed=value), tree)._replace(fixed=f"{name}=")
     if current.startswith("-"):
         flags = _flags((*command.options, *GLOBAL_OPTIONS))
         return Offer(current, {flag: about for flag, about in flags.items() if flag not in used})
-    argument = _argument_at(command.arguments, len(given))
+    argument = _argument_at(command.arguments, len(given.words))
     if argument is None:
         return Offer(current)
-    values = _values(argument.kind, argument.choices, sources, tree)
-    if given and argument.takes in ("*", "+"):
-        values = {word: about for word, about in values.items() if word not in given}
-    return Offer(current, values, argument.kind == "file")
+    offered = _values(argument, current, given, sources, tree)
+    if given.words and argument.takes in ("*", "+"):
+        left = {word: about for word, about in offered.values.items() if word not in given.words}
+        offered = offered._replace(values=left)
+    return offered
+
+
+class _Given:
+    """What stands before the word that is typed: arguments, and options by their `dest`."""
+
+    def __init__(self, command: Command) -> None:
+        self._command = command
+        self.words: list[str] = []
+        self.values: dict[str, str] = {}
+
+    def one_sandbox(self, sources: Sources) -> str:
+        """Return the one sandbox that the words name, else the one in use; empty where several are meant."""
+        position = next(
+            (at for at, each in enumerate(self._command.arguments) if each.kind == "sandbox"), None
+        )
+        if position is None or any(each in self.values for each in self._command.arguments[position].instead):
+            return ""
+        named = self.words[position:]
+        return (sources.used() or "") if not named else named[0] if len(named) == 1 else ""
+
+    def scope(self, sources: Sources) -> str:
+        """Return the sandbox that the command is for, empty for all of them or where it is for none."""
+        wanted = self._command.scope
+        if ALL_SANDBOXES.dest in self.values and wanted:
+            return ""
+        if wanted and wanted in self.values:
+            return self.values[wanted]
+        arguments = self._command.arguments
+        for word, argument in zip(self.words, arguments, strict=False):
+            if argument.kind == "sandbox" and wanted in ("", argument.dest):
+                return word
+        return (sources.used() or "") if wanted else ""
 
 
 def _argument_at(arguments: Sequence[Arg], position: int) -> Arg | None:
@@ -155,22 +223,74 @@ def _argument_at(arguments: Sequence[Arg], position: int) -> Arg | None:
     return None
 
 
-def _values(kind: Kind, choices: Sequence[str], sources: Sources, tree: Tree) -> Mapping[str, str]:
+def _values(param: Arg | Opt, current: str, given: _Given, sources: Sources, tree: Tree) -> Offer:
+    match param.kind:
+        case _ if param.choices:
+            return Offer(current, _plain_values(param.kind, param.choices, sources))
+        case "file":
+            return Offer(current, files=True)
+        case "remote" if isinstance(param, Arg):
+            return _remote(param, current, given, sources)
+        case "domain":
+            domains, rules = sources.domains(), sources.rules(given.scope(sources))
+            return Offer(current, {word: rules.get(word, about) for word, about in domains.items()})
+        case "rule":
+            return Offer(current, sources.rules(given.scope(sources)))
+        case "key":
+            return Offer(current, sources.keys(""))
+        case "public-key":
+            return Offer(current, sources.keys(given.scope(sources)), files=True)
+        case "topic" if given.words:
+            return Offer(current, tree.below(tuple(given.words)))
+        case "topic":
+            return Offer(current, {**sources.topics(), **tree.below(), **sources.aliases()})
+        case _:
+            return Offer(current, _plain_values(param.kind, (), sources))
+
+
+def _remote(argument: Arg, current: str, given: _Given, sources: Sources) -> Offer:
+    """A path in a sandbox: of the command line behind `--`, where one sandbox is meant, or after `NAME:`; else files, and the names."""
+    if argument.takes == "--":
+        if current.startswith("~"):
+            # The shell that reads this line makes it a home of this machine.
+            return Offer(current)
+        sandbox = given.one_sandbox(sources)
+        start = given.values.get("workdir", "")
+        below = f"{start.rstrip('/')}/" if start and not current.startswith("/") else ""
+        remote = RemotePath(sandbox, f"{below}{current}", argument.paths)
+        return Offer(current, remote=remote if sandbox and argument.paths else None)
+    name, colon, path = current.partition(":")
+    if not colon or "/" in name:
+        values = {f"{sandbox}:": state for sandbox, state in sources.sandboxes().items()}
+        return Offer(current, values, files=True)
+    remote = RemotePath(name, path, argument.paths)
+    return Offer(path, fixed=f"{name}:", remote=remote if name and argument.paths else None)
+
+
+def _plain_values(kind: str, choices: Sequence[str], sources: Sources) -> Mapping[str, str]:
+    """Values that depend on nothing else in the line."""
     if choices:
-        return dict.fromkeys(choices, "")
+        own = dict.fromkeys(choices, "")
+        return {**sources.more(kind, sources), **own} if kind == "format" else own
     match kind:
         case "sandbox":
             return sources.sandboxes()
-        case "domain":
-            return sources.domains()
         case "image":
             return sources.images()
+        case "snapshot":
+            return sources.snapshots()
         case "label":
             return sources.labels()
-        case "topic":
-            return {**sources.topics(), **tree.below(), **sources.aliases()}
-        case _:
+        case "profile":
+            return sources.profiles()
+        case "setting":
+            return sources.settings()
+        case "variable":
+            return sources.variables()
+        case "text" | "new-sandbox" | "choice" | "command":
             return {}
+        case _:
+            return sources.more(kind, sources)
 
 
 def _flags(options: Iterable[Opt | Flag]) -> dict[str, str]:

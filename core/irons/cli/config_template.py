@@ -21,13 +21,20 @@ _HEAD = """\
 """
 
 
+_EXAMPLES = {
+    "profiles": ("#[profiles.work]", '#api_url = "https://sandboxes.example.com"'),
+    "plugins": ("#[plugins.notify]", '#command = "notify-send"'),
+}
+"""Tables that are comments: what they may have depends on their name."""
+
+
 def annotated() -> str:
     """Return the text of a configuration file that sets nothing and names every setting."""
     return "\n".join(_lines())
 
 
 def _lines() -> Iterator[str]:
-    from irons.cli.help import wrap
+    from irons.cli.help.pages import wrap
 
     def prose(text: str) -> list[str]:
         return [f"# {line}" for line in wrap(text, _WIDTH)]
@@ -43,11 +50,10 @@ def _lines() -> Iterator[str]:
         yield _setting(name, key.default, key.example)
     for name, about in TABLES.items():
         yield ""
-        if name == "profiles":
+        if name in _EXAMPLES:
             # A table that is active here would get what `config set` adds below the comments of the next one.
             yield from prose(about)
-            yield "#[profiles.work]"
-            yield '#api_url = "https://sandboxes.example.com"'
+            yield from _EXAMPLES[name]
             continue
         # The words go below the header: a setting that is added at the top then ends up above it.
         yield f"[{name}]"

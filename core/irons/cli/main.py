@@ -5,23 +5,28 @@
 
 from __future__ import annotations
 
+import codecs
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from irons.cli.aliases import expand_alias
 from irons.cli.silence import silence_stdio
-from irons.errors import ApiError, Interrupted, IronsError, NotFound, Unsupported, UsageError, as_irons_error
+from irons.errors import ApiError, Interrupted, IronsError, NotFound, PluginError, Unsupported, UsageError
 
 if TYPE_CHECKING:
     from irons.cli.parsing import Globals
-    from irons.command import Command, Exec
+    from irons.command import Command, Exec, View
     from irons.context import Session
     from irons.host import PluginHost
-    from irons.scope import Scope
+    from irons.settings.scope import Scope
     from irons.settings.settings import Settings
     from irons.terminal.streams import Streams
+
+
+_SHORT = 60
+"""Characters of a command that a hint repeats whole."""
 
 
 def main(words: Sequence[str]) -> int:
@@ -41,6 +46,9 @@ def main(words: Sequence[str]) -> int:
         found = scan_globals(words)
         if _opens_shell(found, streams):
             found = found._replace(words=["shell"])
+        if "no_plugins" in found.anywhere:
+            # Processes that this one starts load none either.
+            os.environ["IRONS_PLUGINS"] = ""
         code = _run_scanned(words, found, PluginHost(), streams)
     except BrokenPipeError:
         return silence_stdio()
@@ -113,7 +121,7 @@ def _run_scanned(
     except BrokenPipeError:
         raise
     except Exception as error:  # noqa: BLE001 - the last net: one line, the traceback only when asked for
-        return call.fail(words, as_irons_error(error))
+        return call.fail(words, call.blamed(error))
 
 
 class _Call:
@@ -137,6 +145,10 @@ class _Call:
             raise found.fault
         self._split = True
         self._debug = bool(found.values.get("debug"))
+        if self._face != "cli" and "no_plugins" in found.anywhere:
+            raise UsageError(
+                "plugins are loaded already", hint="irons --no-plugins opens a prompt without them"
+            )
         if found.version:
             return self._version()
         if found.help or not found.words:
@@ -159,6 +171,12 @@ class _Call:
             _say_scope(error, command, self._scope)
         self._show_error(error)
         return error.exit_code
+
+    def blamed(self, error: Exception) -> IronsError:
+        """Return any exception as an error of irons that names the plugin at fault."""
+        from irons.plugin.blame import blamed
+
+        return blamed(error, self._host, self._command)
 
     def _meant(self, words: Sequence[str]) -> Command | None:
         """The first command among words that could not be read up to it (an unknown option before the command)."""
@@ -196,6 +214,7 @@ class _Call:
         settings = self._settings(command, {**before, **parsed.globals})
         self._debug = settings.debug
         self._form = settings["output"]
+        self._check_output(settings)
         self._scope = parsed.scope
         from irons.context import Context
 
@@ -208,13 +227,28 @@ class _Call:
                 and self._scope.implied
             ):
                 context.progress(f"{self._scope.chosen}; --all is for all sandboxes")
-            return self._show(command, rest, _handler(command)(context, **parsed.arguments), settings)
+            return self._show(command, rest, self._handler(command)(context, **parsed.arguments), settings)
         finally:
             context.close()
 
+    def _handler(self, command: Command) -> Callable[..., Any]:
+        module, _, name = command.run.partition(":")
+        try:
+            handler: Callable[..., Any] = getattr(import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            owner = self._host.owner(command)
+            if owner is None:
+                raise
+            raise PluginError(
+                f"plugin {owner.name}, command {command.name}: run={command.run!r} names nothing: "
+                f"{type(error).__name__}: {error}",
+                hint="irons plugins lists the faults of all plugins",
+            ) from error
+        return handler
+
     def _in_use(self, command: Command, flags: dict[str, object]) -> Scope:
         """Return the sandbox in use, and whether `use`, the variable or the setting chose it."""
-        from irons.scope import USE, Scope
+        from irons.settings.scope import USE, Scope
 
         value, source = self._settings(command, flags).values["sandbox"]
         if value is None:
@@ -231,24 +265,51 @@ class _Call:
         return load(flags, self._streams.env, strict=not command.tolerant)
 
     def _show(self, command: Command, rest: Sequence[str], answer: object, settings: Settings) -> int:
-        from irons.command import Exec, Result
+        from irons.command import FORMATS, Exec, Result
 
         if isinstance(answer, Exec):
             return _become(answer, self._streams) if self._session is None else self._session.execute(answer)
-        from irons.terminal.output import choose_format, show
-
         result = answer if isinstance(answer, Result) else Result(answer)
+        if not isinstance(result.exit, int):
+            message = f"the exit code of a Result is an integer, not {type(result.exit).__name__}"
+            raise TypeError(message)
         if result.data is None and (result.exit or command.pace == "terminal"):
             # stdout is another program's there: not even a `null` goes after what it wrote.
             return result.exit
-        show(
-            result.data,
-            result.view or command.view,
-            choose_format(settings["output"], self._streams),
-            self._streams,
-            follow=command.pace_of(rest) == "waiting" and command.pace != "waiting",
+        from irons.terminal.output import choose_format, show
+
+        pace = command.pace_of(rest)
+        view, follow = (
+            self._said(result.view or command.view),
+            # Rows of a command of the terminal that has none come as they are found, as those of a flag that waits do.
+            (pace == "waiting" and command.pace != "waiting")
+            or (pace == "terminal" and isinstance(result.data, Iterator)),
         )
+        form = settings["output"]
+        if form is None or form in FORMATS:
+            show(result.data, view, choose_format(form, self._streams), self._streams, follow=follow)
+        else:
+            from irons.terminal.formats import show_by_plugin
+
+            show_by_plugin(form, self._host, result.data, view, self._streams, follow=follow)
         return result.exit
+
+    def _said(self, view: View) -> View:
+        """Return a view whose sentence for no rows can be followed where it is read: at the prompt without the word `irons`."""
+        if self._face != "prompt" or not view.empty:
+            return view
+        from irons.tree import at_prompt
+
+        return view._replace(empty=at_prompt(view.empty, self._host.tree))
+
+    def _check_output(self, settings: Settings) -> None:
+        """Refuse an output format that does not exist, before the handler changes anything."""
+        from irons.command import FORMATS
+
+        if settings["output"] not in (None, *FORMATS):
+            from irons.terminal.formats import check_format
+
+            check_format(settings.values["output"], self._host)
 
     def _aliases(self, found: Globals) -> Mapping[str, str]:
         from irons.settings.settings import load
@@ -256,9 +317,11 @@ class _Call:
         return load(found.values, self._streams.env, strict=False).aliases
 
     def _help(self, words: Sequence[str]) -> int:
-        from irons.cli.help import help_text
+        from irons.cli.help.pages import help_text
+        from irons.cli.help.sections import third_parties
 
-        text = help_text(self._host.tree, words, face=self._face, width=self._streams.columns)
+        owners = None if words else third_parties(self._host.plugins)
+        text = help_text(self._host.tree, words, face=self._face, width=self._streams.columns, owners=owners)
         self._streams.stdout.write(text)
         return 0
 
@@ -287,11 +350,29 @@ class _Call:
             )
         from irons.cli.suggesting import commands_like, either
 
-        near = [f"{own}{each}" for each in commands_like(tree, words)]
+        is_program = self._face == "prompt" and not path and self._is_program(rest[0])
+        near = [f"{own}{each}" for each in commands_like(tree, words, is_typo=not is_program)]
+        hints = [either(near)]
+        if is_program:
+            hints.append(f"!{_short(words)} runs it in your shell")
         raise UsageError(
             f"there is no command {' '.join((*path, rest[0]))!r}",
-            hint=either(near) or f"{own or 'help or '}--help lists them",
+            hint="; ".join(filter(None, hints)) or f"{own or 'help or '}--help lists them",
         )
+
+    def _is_program(self, word: str) -> bool:
+        """Tell whether a word is a program of this machine, which the prompt's `!` runs."""
+        from shutil import which
+
+        return word.isprintable() and which(word, path=self._streams.env.get("PATH")) is not None
+
+
+def _short(words: Sequence[str]) -> str:
+    """Return a command as it is typed; of a long one its beginning."""
+    from shlex import join
+
+    whole = join(words)
+    return whole if len(whole) <= _SHORT else f"{join(words[:1])} …"
 
 
 def _say_scope(error: ApiError, command: Command, scope: Scope) -> None:
@@ -300,12 +381,6 @@ def _say_scope(error: ApiError, command: Command, scope: Scope) -> None:
         return
     more = f"{scope.chosen}{'; --all is for all sandboxes' if command.scope else ''}"
     error.hint = f"{error.hint} ({more})" if error.hint else more
-
-
-def _handler(command: Command) -> Callable[..., Any]:
-    module, _, name = command.run.partition(":")
-    handler: Callable[..., Any] = getattr(import_module(module), name)
-    return handler
 
 
 def _become(program: Exec, streams: Streams) -> int:
@@ -324,8 +399,18 @@ def _become(program: Exec, streams: Streams) -> int:
 
 
 def _be_lenient(streams: Streams) -> None:
-    """Never fail on a character that the terminal's encoding lacks."""
+    """Never fail on a character that the terminal's encoding lacks: it is written in ASCII."""
+    codecs.register_error(_ASCII, _in_ascii)
     for stream in (streams.stdout, streams.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
-            reconfigure(errors="backslashreplace")
+            reconfigure(errors=_ASCII)
+
+
+_ASCII = "irons-ascii"
+
+
+def _in_ascii(error: UnicodeError) -> tuple[str, int]:
+    from irons.terminal.fallbacks import spelled
+
+    return spelled(error)

@@ -7,12 +7,12 @@ the two places; messages are ours on every Python; and the import is saved at ev
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
 
 from irons.cli.values import check_sandbox_name, read_value
 from irons.command import ALL_SANDBOXES, GLOBAL_OPTIONS, Arg, Command, Flag, Opt
 from irons.errors import UsageError
-from irons.scope import ALL, NAMED, Scope
+from irons.record import NamedTuple
+from irons.settings.scope import ALL, NAMED, Scope
 
 _HELP = Flag(("-h", "--help"), name="help")
 _VERSION = Flag(("-V", "--version"), name="version")
@@ -380,10 +380,8 @@ def _value(option: Opt | Flag, words: list[str] | None) -> object:
 
 
 def _one(option: Opt, name: str, word: str) -> object:
-    if option.synonyms:
-        meant = dict(option.synonyms).get(word.lower(), word.lower())
-        word = meant if meant in option.choices else word
-    if option.choices and word not in option.choices:
+    word = meant_choice(option, word)
+    if option.choices and word not in option.choices and option.kind != "format":
         raise UsageError(
             f"{name} takes {_either(option.choices)}, not {word!r}", hint=_near(word, option.choices) or ""
         )
@@ -392,7 +390,16 @@ def _one(option: Opt, name: str, word: str) -> object:
     return read_value(option.type, word, name)
 
 
+def meant_choice(param: Arg | Opt, word: str) -> str:
+    """Return the choice that a word stands for; the word itself where it stands for none."""
+    if not param.synonyms:
+        return word
+    meant = dict(param.synonyms).get(word.lower(), word.lower())
+    return meant if meant in param.choices else word
+
+
 def _checked(argument: Arg, word: str) -> str:
+    word = meant_choice(argument, word)
     if argument.choices and word not in argument.choices:
         raise UsageError(
             f"{argument.shown} is {_either(argument.choices)}, not {word!r}",

@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from irons.cli.completing import FILES, Sources, complete
-from irons.settings.xdg import config_file
+from irons.cli.completing import FILES, complete
+from irons.cli.on_hand import sources_of
 
 if TYPE_CHECKING:
     from irons.settings.settings import Settings
@@ -25,16 +26,10 @@ def answer(words: Sequence[str]) -> int:
     from irons.host import PluginHost
 
     on_hand = _OnHand(words)
-    sources = Sources(
-        on_hand.sandboxes,
-        on_hand.domains,
-        on_hand.images,
-        on_hand.labels,
-        topics=_topics,
-        aliases=on_hand.aliases,
-    )
+    host = PluginHost(_environment(words), warn=lambda _: None)
+    sources = sources_of(on_hand.settings, on_hand.read, lambda: os.environ, host)
     lines: list[str] = []
-    for candidate in complete(PluginHost(warn=lambda _: None).tree, words, sources):
+    for candidate in complete(host.tree, words, sources):
         if candidate == FILES:
             lines.append(f"{FILES_LINE}\n")
         elif candidate.word.isprintable() and not candidate.word.startswith(":"):
@@ -54,29 +49,14 @@ class _OnHand:
 
     def __init__(self, words: Sequence[str]) -> None:
         self._words = words
+        self._loaded: Settings | None = None
+        self._tried = False
 
-    def sandboxes(self) -> Mapping[str, str]:
-        return self._read("names")
-
-    def domains(self) -> Mapping[str, str]:
-        return self._read("domains")
-
-    def images(self) -> Mapping[str, str]:
-        return self._read("images")
-
-    def labels(self) -> Mapping[str, str]:
-        return self._read("labels")
-
-    def aliases(self) -> Mapping[str, str]:
-        if not os.path.exists(config_file(os.environ)):  # noqa: PTH110 - pathlib would cost more than the look
-            return {}
-        settings = self._settings()
-        return {} if settings is None else settings.aliases
-
-    def _read(self, what: str) -> Mapping[str, str]:
+    def read(self, what: str) -> Mapping[str, str]:
+        """Return what a cache holds, and have it refreshed by a process of its own where it is old."""
         from irons.client.names import STALE, NameCache
 
-        settings = self._settings()
+        settings = self.settings()
         if settings is None:
             return {}
         names = NameCache.of(settings, what=what)
@@ -86,21 +66,22 @@ class _OnHand:
             refresh_detached(settings)
         return names.read()
 
-    def _settings(self) -> Settings | None:
-        from irons.cli.parsing import scan_globals
-        from irons.errors import IronsError
-        from irons.settings.settings import load
+    def settings(self) -> Settings | None:
+        """Return the settings that hold for these words; None where they are invalid."""
+        if not self._tried:
+            from irons.cli.parsing import scan_globals
+            from irons.errors import IronsError
+            from irons.settings.settings import load
 
-        try:
-            return load(dict(scan_globals(self._words).anywhere))
-        except IronsError:
-            return None
+            self._tried = True
+            with suppress(IronsError):
+                self._loaded = load(dict(scan_globals(self._words).anywhere))
+        return self._loaded
 
 
-def _topics() -> Mapping[str, str]:
-    from irons.cli.topics import TOPICS
-
-    return dict.fromkeys(TOPICS, "topic")
+def _environment(words: Sequence[str]) -> Mapping[str, str]:
+    """The environment of the plugins: with `--no-plugins` none of a third party."""
+    return {**os.environ, "IRONS_PLUGINS": ""} if "--no-plugins" in words else os.environ
 
 
 def _plain(about: str) -> str:
@@ -112,8 +93,8 @@ def _plain(about: str) -> str:
 BASH = r"""# irons completion for bash: eval "$(irons completion bash)"
 _irons() {
     # bash breaks words at colons and equals signs; irons is asked with the words as they were typed.
-    local cur before line="${COMP_LINE:0:COMP_POINT}" candidate
-    local -a words=()
+    local cur before typed space line="${COMP_LINE:0:COMP_POINT}" candidate
+    local -a words=() files=()
     local -i i
     for ((i = 1; i <= COMP_CWORD; i++)); do
         if ((i > 1)) && [[ ${COMP_WORDS[i]} == [:=]* || ${COMP_WORDS[i-1]} == *[:=] ]] &&
@@ -125,16 +106,31 @@ _irons() {
     done
     cur=${words[-1]}
     before=${cur%"${COMP_WORDS[COMP_CWORD]#[:=]}"}
+    # A character after a backslash is a part of the word.
+    IFS= read typed <<<"$cur"
+    words[-1]=$typed
     COMPREPLY=()
     while IFS= read -r candidate; do
         if [[ $candidate == :files ]]; then
-            compopt -o filenames 2>/dev/null
-            while IFS= read -r candidate; do COMPREPLY+=("$candidate"); done < <(compgen -f -- "${cur#"$before"}")
+            while IFS= read -r candidate; do files+=("$candidate"); done < <(compgen -f -- "${cur#"$before"}")
             continue
         fi
         candidate=${candidate%%$'\t'*}
-        [[ $candidate == "$cur"* ]] && COMPREPLY+=("$(printf %q "${candidate#"$before"}")")
+        [[ $candidate == "$typed"* ]] || continue
+        [[ $candidate == *[/:] ]] || space=1
+        COMPREPLY+=("$(printf %q "${candidate#"$before"}")")
     done < <(irons __complete "${words[@]}" 2>/dev/null)
+    if ((${#COMPREPLY[@]} == 0)); then
+        compopt -o filenames 2>/dev/null
+        COMPREPLY=("${files[@]}")
+        return
+    fi
+    # With -o filenames bash would quote the other words again.
+    for candidate in "${files[@]}"; do
+        if [[ -d $candidate ]]; then candidate+=/; else space=1; fi
+        COMPREPLY+=("$(printf %q "$candidate")")
+    done
+    [[ $space ]] || compopt -o nospace 2>/dev/null
 }
 complete -F _irons irons
 """
@@ -142,8 +138,8 @@ complete -F _irons irons
 ZSH = r"""#compdef irons
 # irons completion for zsh: irons completion zsh > "${fpath[1]}/_irons", or eval "$(irons completion zsh)" after compinit
 _irons() {
-    local -a lines
-    lines=("${(@f)$(irons __complete "${(@)words[2,CURRENT]}" 2>/dev/null)}")
+    local -a lines open
+    lines=("${(@f)$(irons __complete "${(@Q)words[2,CURRENT]}" 2>/dev/null)}")
     if (( ${lines[(I):files]} )); then
         _files
         lines=("${(@)lines:#:files}")
@@ -151,15 +147,17 @@ _irons() {
     lines=("${(@)lines:#}")
     (( $#lines )) || return 0
     lines=("${(@)lines//:/\\:}")
-    lines=("${(@)lines/$'\t'/:}")
-    _describe -t values irons lines
+    # What goes on after a slash or a colon gets no space.
+    open=("${(@)${(@M)lines:#*[/:]$'\t'*}/$'\t'/:}")
+    lines=("${(@)${(@)lines:#*[/:]$'\t'*}/$'\t'/:}")
+    _describe -t values irons lines -- open -S ''
 }
 if [[ $funcstack[1] == _irons ]]; then _irons "$@"; else compdef _irons irons; fi
 """
 
 FISH = r"""# irons completion for fish: irons completion fish | source
 function __irons_complete
-    set -l typed (commandline -ct)
+    set -l typed (commandline -ct | string unescape 2>/dev/null; or commandline -ct)
     for line in (irons __complete (commandline -opc)[2..] $typed 2>/dev/null)
         if test "$line" = :files
             __fish_complete_path $typed

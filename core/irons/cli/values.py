@@ -72,11 +72,14 @@ def moment(word: str, name: str = "a time") -> datetime:
         pass
     try:
         found = datetime.fromisoformat(word)
-    except ValueError:
+        found = found if found.tzinfo else found.astimezone()
+        # The year must be one in UTC too.
+        found.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise UsageError(
             f"{name} takes an RFC 3339 time such as 2026-02-19T16:42:26Z, or 10m for that long ago, not {word!r}"
         ) from None
-    return found if found.tzinfo else found.astimezone()
+    return found
 
 
 def check_sandbox_name(name: str) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from irons.client.calls import segment
-from irons.client.egress_calls import EgressCalls
+from irons.client.calling.calls import segment
+from irons.client.calling.egress import EgressCalls
+from irons.client.calling.questions import QuestionCalls
+from irons.client.calling.snapshots import SnapshotCalls
 from irons.client.models.fields import rows_of, text_of
 from irons.client.models.sandboxes import AuthorizedKey, Sandbox, SshAddress
 from irons.errors import ApiError
@@ -14,8 +16,8 @@ from irons.errors import ApiError
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from irons.client.made import MadeSandboxes
     from irons.client.models.audit import AuditFilters, AuditPage, HostFilters, HostTried, Totals
+    from irons.client.models.changes import ChangeFilters, ChangesPage
     from irons.client.models.sandboxes import CreateOptions, NewTerms
     from irons.client.models.server import ApiKey, ImageInfo, NewApiKey
     from irons.settings.settings import Settings
@@ -64,20 +66,13 @@ def open_api(settings: Settings, host: Any, log: Any = None) -> Api:
     return Api(choose(settings, host), settings, log)
 
 
-class Api(EgressCalls):
+class Api(EgressCalls, QuestionCalls, SnapshotCalls):
     """One client, one connection pool; each method is one call of the wire contract and returns data.
 
     Raises (every method):
         ApiError: The server refused (`NotFound`, `AuthError`, `Conflict`, `Unsupported` among them).
         Unreachable: The server did not answer.
     """
-
-    @property
-    def made(self) -> MadeSandboxes:
-        """Which sandboxes the settings' profile made here."""
-        from irons.client.made import MadeSandboxes
-
-        return MadeSandboxes.of(self._settings)
 
     # Sandboxes
 
@@ -86,6 +81,8 @@ class Api(EgressCalls):
 
         `more` is described at `CreateOptions`. With an allow rule and no `mode` the mode is `deny`; `mode=None` follows all sandboxes' mode.
         """
+        if more.get("snapshot"):
+            self.need("snapshots", "a server that makes snapshots")
         if "mode" not in more and any(rule.get("list") == "allow" for rule in more.get("rules") or ()):
             more["mode"] = "deny"
         body = {"name": name, "public_key": public_key, **{k: v for k, v in more.items() if v is not None}}
@@ -122,6 +119,23 @@ class Api(EgressCalls):
                 hint="is this the URL of a v0 API? irons config show names its source",
             )
         return found
+
+    def wait(self, name: str, state: str = "ready", *, timeout: float | None = None) -> Sandbox:
+        """Wait until a sandbox is in a state, through failed polls, and return it.
+
+        Args:
+            name: The sandbox.
+            state: The state, such as `ready` or `stopped`.
+            timeout: Seconds to wait; by default the setting `wait_timeout`.
+
+        Raises:
+            TimedOut: It did not come to pass in time.
+            IronsError: The sandbox went into `error`; the message has the server's reason.
+        """
+        from irons.client.following.waiting import wait_for_state
+
+        patience = float(self._settings["wait_timeout"]) if timeout is None else timeout
+        return wait_for_state(self, name, state, patience)
 
     def change(self, name: str, **terms: Unpack[NewTerms]) -> Sandbox:
         """Change how long a sandbox may live; needs irons' own server.
@@ -164,8 +178,12 @@ class Api(EgressCalls):
         self.call("POST", f"/sandboxes/{segment(name)}/stop")
 
     def destroy(self, name: str) -> None:
-        """Destroy a sandbox; a running one is refused with `Conflict`."""
-        self.call("DELETE", f"/sandboxes/{segment(name)}")
+        """Destroy a sandbox; a running one is refused with `Conflict`.
+
+        irons' own server answers when all files of it are removed, which is waited for as a state is (the setting `wait_timeout`).
+        """
+        patience = float(self._settings["wait_timeout"])
+        self.call("DELETE", f"/sandboxes/{segment(name)}", patience=patience)
 
     def ssh(self, name: str) -> SshAddress:
         """Where its SSH answers."""
@@ -196,12 +214,15 @@ class Api(EgressCalls):
     def audit(self, sandbox: str | None = None, token: int = 0, **filters: Unpack[AuditFilters]) -> AuditPage:
         """One page of the audit log after `token`; filters need irons' own server.
 
-        They are since, until, verdict, host, limit, wait, page_size and changes.
+        They are since, until, verdict, host, limit, wait, page_size, changes, ids and export.
         """
         from irons.client.models.audit import AuditPage
 
         path = f"/sandboxes/{segment(sandbox)}/audit/egress" if sandbox else "/audit/egress"
-        params = {k: str(v) for k, v in filters.items() if v is not None}
+        # Truth values are `true` and `false` on the wire.
+        params = {
+            k: str(v).lower() if isinstance(v, bool) else str(v) for k, v in filters.items() if v is not None
+        }
         if token:
             params["pageToken"] = str(token)
         wait = float(filters.get("wait") or 0)
@@ -241,6 +262,19 @@ class Api(EgressCalls):
                 return
             token = page.token
             turned.to(token)
+
+    def changes(
+        self, sandbox: str | None = None, token: int = 0, **filters: Unpack[ChangeFilters]
+    ) -> ChangesPage:
+        """One page of the change log after `token`: of one sandbox, or all changes; needs irons' own server."""
+        from irons.client.models.changes import ChangesPage
+
+        self.need("change-log", "a server that records changes")
+        path = f"/sandboxes/{segment(sandbox)}/audit/changes" if sandbox else "/audit/changes"
+        params = {k: str(v) for k, v in filters.items() if v is not None}
+        if token:
+            params["pageToken"] = str(token)
+        return ChangesPage.of(self.call("GET", path, params=params, patience=filters.get("wait") or 0))
 
     # The server
 

@@ -49,7 +49,7 @@ def _check_key(settings: Settings) -> None:
     if key is not None and not (key.isascii() and key.isprintable() and " " not in key):
         raise ConfigError(
             "the API key has characters that no HTTP header can carry",
-            hint=f"it comes from {settings.values['api_key'].source}; is there a line end or a quote too much?",
+            hint=f"it comes from {_source(settings, 'api_key')}; is there a line end or a quote too much?",
         )
 
 
@@ -77,10 +77,6 @@ def _unix(url: str) -> Backend:
             hint="unix:///path/to/socket has three slashes",
         )
     return Backend("http://irons", socket=path)
-
-
-HEADER = "X-Irons-Request"
-"""The field with the id of the command that sends a request; the server's logs name it."""
 
 
 def headers_for(settings: Settings) -> dict[str, str]:
@@ -163,5 +159,11 @@ def unreachable(backend: Backend, settings: Settings, error: Exception) -> Irons
         )
     return Unreachable(
         f"{clean(settings.api_url, limit=100)} did not answer ({why})",
-        hint=f"the URL comes from {settings.values['api_url'].source}; irons config show lists all settings",
+        hint=f"the URL comes from {_source(settings, 'api_url')}; irons config show lists all settings",
     )
+
+
+def _source(settings: Settings, key: str) -> str:
+    """Return what set a setting, as a person typed it."""
+    source = settings.values[key].source
+    return f"--{key.replace('_', '-')}" if source == "flag" else source

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
-from irons.client.backends import HEADER, client, load_httpx
+from irons.client.backends import client, load_httpx
 from irons.client.receiving import BoundedReader, Reply
+from irons.wire_values import FACE_HEADER, REQUEST_HEADER
 
 if TYPE_CHECKING:
     import httpx
@@ -44,6 +45,7 @@ class Channel(Protocol):
         body: Mapping[str, Any] | None,
         params: Mapping[str, str] | None,
         request_id: str,
+        face: str,
         read: float,
         connect: float,
         whole: float,
@@ -56,6 +58,7 @@ class Channel(Protocol):
             body: Sent as JSON.
             params: The query.
             request_id: By which the server's logs name it.
+            face: What this client is, for the server's change log.
             read: Seconds for each step of sending and reading.
             connect: Seconds for connecting.
             whole: Seconds from now on within which the whole answer must have come.
@@ -111,6 +114,7 @@ class HttpxChannel:
         body: Mapping[str, Any] | None,
         params: Mapping[str, str] | None,
         request_id: str,
+        face: str,
         read: float,
         connect: float,
         whole: float,
@@ -129,7 +133,7 @@ class HttpxChannel:
             path,
             body=body,
             params=params,
-            headers={HEADER: request_id},
+            headers={REQUEST_HEADER: request_id, FACE_HEADER: face},
             timeout=timeout,
             whole=whole,
         )

@@ -13,8 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from irons.digests import digest
-from irons.files import make_private, write_whole
+from irons.files import digest, make_private, write_whole
 
 if TYPE_CHECKING:
     from irons.settings.settings import Settings
@@ -33,7 +32,7 @@ class NameCache:
 
     @classmethod
     def of(cls, settings: Settings, *, what: str = "names") -> NameCache:
-        """Return the names of the backend that the settings choose; `what` else is kept so: `domains`, `images` and `labels`, each with what it is."""
+        """Return the names of the backend that the settings choose; `what` else is kept so: `domains`, `images` and `labels`, each with what it is; `rules` and `keys` by scope (`irons.client.scoped_names`)."""
         which = digest(settings.profile, settings.api_url)[:16]
         return cls(settings.cache_dir / f"{what}-{which}.json")
 
@@ -48,8 +47,20 @@ class NameCache:
         except (OSError, ValueError):
             return {}
         names = {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else {}
+        if names == self._read[1]:
+            names = self._read[1]
         self._read = (stamp, names)
         return dict(names)
+
+    def shared(self) -> Mapping[str, str]:
+        """Return the same as `read`, without a copy: the same mapping until the file changes."""
+        try:
+            state = self.path.stat()
+        except OSError:
+            return {}
+        if (state.st_ino, state.st_mtime_ns, state.st_size) != self._read[0]:
+            self.read()
+        return self._read[1]
 
     def age(self) -> float:
         """Seconds since the file was written; infinity where there is none."""

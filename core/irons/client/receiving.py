@@ -7,10 +7,11 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from irons.client.backends import load_httpx
 from irons.errors import ApiError
+from irons.record import NamedTuple
 from irons.text import clean
 
 if TYPE_CHECKING:
@@ -72,6 +73,22 @@ def too_long(status: int) -> ApiError:
     return ApiError(f"the server's answer is longer than {LARGEST_ANSWER >> 20} MiB", status=status)
 
 
+def _content(response: httpx.Response) -> bytes:
+    """Return the body as it was sent, up to `LARGEST_ANSWER`.
+
+    A transport that answers without a network (`MockTransport`, `Response(json=…)`) gives a response that is read already.
+    """
+    # Joined once: a buffer that grows and is copied then takes two more times the memory of a page, which the kernel has to clear.
+    received: list[bytes] = []
+    size = 0
+    for chunk in (response.content,) if response.is_stream_consumed else response.iter_raw():
+        received.append(chunk)
+        size += len(chunk)
+        if size > LARGEST_ANSWER:
+            raise too_long(response.status_code)
+    return b"".join(received)
+
+
 class BoundedReader:
     """Sends requests, and reads each answer up to a length and a moment.
 
@@ -124,17 +141,12 @@ class BoundedReader:
             extensions=traced,
         ) as response:
             packed(response.headers.get("content-encoding", "identity"), response.status_code)
-            received = bytearray()
-            for chunk in response.iter_raw():
-                received += chunk
-                if len(received) > LARGEST_ANSWER:
-                    raise too_long(response.status_code)
             return Reply(
                 response.status_code,
                 response.reason_phrase,
                 response.headers.get("retry-after", ""),
                 response.headers.get("location", ""),
-                bytes(received),
+                _content(response),
             )
 
     def _traced(self, event: str, about: Mapping[str, Any]) -> None:

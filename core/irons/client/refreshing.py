@@ -11,9 +11,11 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping
 from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from irons.client.names import STALE, NameCache
+from irons.client.scoped_names import KEYS, keep_access, keep_api_keys, keep_rules
 from irons.ending import ENDS, noted
 from irons.errors import IronsError, NotFound, Unsupported
 from irons.terminal.words import verdict_word
@@ -28,6 +30,9 @@ RECENT = 500
 
 MOST_DOMAINS = 2000
 """Domains kept."""
+
+MOST_SCOPES = 8
+"""Sandboxes whose rules and keys are asked for, next to the one in use."""
 
 SOON = 2.0
 """Seconds between two refreshes at least."""
@@ -67,12 +72,16 @@ def refresh_domains(api: Api, settings: Settings, sandboxes: Iterable[str] = ())
     Args:
         api: The client.
         settings: Whose cache it is.
-        sandboxes: Whose events to ask for at a server that has no events of all sandboxes together.
+        sandboxes: Whose rules to ask for, and whose events at a server that has no events of all sandboxes together.
 
     Raises:
         IronsError: The rules can't be had; events that can't are done without.
     """
     rules = api.rules()
+    keep_rules(settings, None, rules.rules)
+    for name in _scopes(settings, sandboxes):
+        with suppress(Unsupported, NotFound):
+            keep_rules(settings, name, api.rules(name).rules)
     domains = dict.fromkeys(rules.allowed, "allowed") | dict.fromkeys(rules.denied, "denied")
     for event in _latest(api, sandboxes):
         if event.host and event.host not in domains and len(domains) < MOST_DOMAINS:
@@ -80,10 +89,31 @@ def refresh_domains(api: Api, settings: Settings, sandboxes: Iterable[str] = ())
     return _keep(NameCache.of(settings, what="domains"), domains)
 
 
+def _scopes(settings: Settings, sandboxes: Iterable[str]) -> dict[str, None]:
+    """The sandbox in use, and the first of all."""
+    used = settings["sandbox"]
+    return dict.fromkeys([*([used] if used else []), *islice(sandboxes, MOST_SCOPES)])
+
+
+def refresh_keys(api: Api, settings: Settings, sandboxes: Iterable[str] = ()) -> dict[str, str]:
+    """Ask for the API keys, and the keys that open the sandbox in use and the first of all, and keep what they are. Raises `IronsError`."""
+    for name in _scopes(settings, sandboxes):
+        with suppress(Unsupported, NotFound):
+            keep_access(settings, name, api.access(name))
+    keep_api_keys(settings, api.keys())
+    return NameCache.of(settings, what=KEYS).read()
+
+
 def refresh_images(api: Api, settings: Settings) -> dict[str, str]:
     """Ask for the images that sandboxes can start from, keep each name with what it is, and return them. Raises `IronsError`."""
     named = {image.name: image.os or "image" for image in api.images()}
     return _keep(NameCache.of(settings, what="images"), named)
+
+
+def refresh_snapshots(api: Api, settings: Settings) -> dict[str, str]:
+    """Ask for the snapshots, keep each name with the sandbox that it is of, and return them. Raises `IronsError`."""
+    named = {each.name: f"of {each.sandbox}" for each in api.snapshots()}
+    return _keep(NameCache.of(settings, what="snapshots"), named)
 
 
 def refresh_facts(api: Api, settings: Settings) -> dict[str, str]:
@@ -131,6 +161,11 @@ def mode_for(facts: Mapping[str, str], sandbox: str | None, known: Container[str
     if own is not None:
         return own
     return facts.get(MODE) or None if sandbox in known else None
+
+
+def exceptions_on_hand(settings: Settings) -> dict[str, str]:
+    """Return the sandboxes with another mode than that of all; none where one is in use, whose own mode says it."""
+    return {} if settings["sandbox"] else differing(NameCache.of(settings, what="facts").read())
 
 
 def mode_on_hand(settings: Settings) -> tuple[str | None, float]:
@@ -196,6 +231,8 @@ def main() -> int:
             _try(lambda: refresh_domains(api, settings, names))
             _try(lambda: refresh_facts(api, settings))
             _try(lambda: refresh_images(api, settings))
+            _try(lambda: refresh_snapshots(api, settings))
+            _try(lambda: refresh_keys(api, settings, names))
     except IronsError:
         return 1
     return 0

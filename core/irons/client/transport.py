@@ -45,6 +45,7 @@ class Transport:
         self._backend = backend
         self._settings = settings
         self._log = log
+        self.face = "library"
         self.renew_id()
         self._channel: Channel | None = None
 
@@ -80,6 +81,7 @@ class Transport:
                     body=body,
                     params=params,
                     request_id=self.request_id,
+                    face=self.face,
                     read=read,
                     connect=max(give_up - began, 0.01),
                     whole=whole,
@@ -103,7 +105,7 @@ class Transport:
                     return {}
                 arrived = True
                 if reply.status not in _AGAIN or attempt == attempts:
-                    return self._read(reply, route=route)
+                    return self._read(reply, path, route=route)
                 pause = _asked_pause(reply, pause)
                 give_up = time.monotonic() + pause + connect
             time.sleep(pause)
@@ -124,9 +126,9 @@ class Transport:
         read = min(float(self._settings["read_timeout"]) + patience, limit)
         return read, min(float(self._settings["connect_timeout"]) * CONNECT_SHARE, limit)
 
-    def _read(self, reply: Reply, *, route: bool) -> dict[str, Any]:
+    def _read(self, reply: Reply, path: str, *, route: bool) -> dict[str, Any]:
         if not 200 <= reply.status < 300:
-            raise _refusal(reply, route=route)
+            raise _refusal(reply, path, route=route)
         if not reply.content.strip():
             return {}
         answer = reply.object()
@@ -147,7 +149,16 @@ class Transport:
             )
 
 
-def _refusal(reply: Reply, *, route: bool) -> ApiError:
+_LISTS = (
+    ("/egress/check", "irons list shows what there is"),
+    ("/egress", "irons egress list --all shows the rules"),
+    ("/keys", "irons local key list shows the keys"),
+    ("/images", "irons image list shows the images"),
+)
+"""By the beginning of a path: the hint where what it names is not there, and the server gives none."""
+
+
+def _refusal(reply: Reply, path: str, *, route: bool) -> ApiError:
     status = reply.status
     said, named = _error_text(reply)
     if 300 <= status < 400 and reply.location:
@@ -165,7 +176,9 @@ def _refusal(reply: Reply, *, route: bool) -> ApiError:
     hint = (reply.object() or {}).get("hint")
     shown = clean(hint.strip(), limit=300) if isinstance(hint, str) else ""
     if status == 404:
-        return NotFound(said, hint=shown or "irons list shows what there is", status=status)
+        named_by = (about for begin, about in _LISTS if path.startswith(begin))
+        hint = shown or next(named_by, "irons list shows what there is")
+        return NotFound(said, hint=hint, status=status)
     if status == 409:
         return Conflict(said, hint=shown, status=status)
     return ApiError(said, hint=shown, status=status)

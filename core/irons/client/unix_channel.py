@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from irons.client import receiving
-from irons.client.backends import HEADER, headers_for
+from irons.client.backends import headers_for
 from irons.client.receiving import Reply, packed, too_long
+from irons.wire_values import FACE_HEADER, REQUEST_HEADER
 
 if TYPE_CHECKING:
     from irons.hookspecs import Backend
@@ -68,6 +69,7 @@ class UnixChannel:
         body: Mapping[str, Any] | None,
         params: Mapping[str, str] | None,
         request_id: str,
+        face: str,
         read: float,
         connect: float,
         whole: float,
@@ -77,7 +79,7 @@ class UnixChannel:
         content = b"" if body is None else json.dumps(body).encode()
         target = quote(path, safe="/%:@!$&'()*+,;=~") + (f"?{urlencode(params)}" if params else "")
         length = "" if body is None else f"Content-Length: {len(content)}\r\n"
-        head = f"{method} {target} HTTP/1.1\r\n{self._head}{HEADER}: {request_id}\r\n{length}\r\n"
+        head = f"{method} {target} HTTP/1.1\r\n{self._head}{REQUEST_HEADER}: {request_id}\r\n{FACE_HEADER}: {face}\r\n{length}\r\n"
         request = head.encode("ascii") + content
         if self._waker is not None:
             self._waker.before()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from irons.errors import ConfigError, NotFound
 from irons.files import write_whole
@@ -13,8 +13,14 @@ if TYPE_CHECKING:
     import tomlkit
 
 
-def set_value(path: Path, profile: str, key: str, value: str) -> None:
+def set_value(path: Path, profile: str, key: str, value: str) -> bool:
     """Set `key` in a profile's table, making either where it is not there; an empty value takes the key out.
+
+    A key alone would choose the hosted service, which has been retired: where the file names no server, `api_url` becomes
+    `local`, which it was without a key.
+
+    Returns:
+        Whether `api_url` was set besides.
 
     Raises:
         ConfigError: There is no such setting, the value is invalid, or the file can't be read or written.
@@ -31,6 +37,30 @@ def set_value(path: Path, profile: str, key: str, value: str) -> None:
         table[key] = typed(key, value)
     else:
         table.pop(key, None)
+    kept = key == "api_key" and bool(value) and not (table.get("api_url") or document.get("api_url"))
+    if kept:
+        table["api_url"] = "local"
+    _write(path, document)
+    return kept
+
+
+def set_plugin_value(path: Path, plugin: str, key: str, value: Any) -> None:
+    """Set `key` in `[plugins.PLUGIN]`; an empty value takes the key out.
+
+    Raises:
+        ConfigError: The file can't be read or written, or has something else at that place.
+    """
+    import tomlkit
+
+    document = _document(path)
+    plugins = document.setdefault("plugins", tomlkit.table(is_super_table=True))
+    table = plugins.setdefault(plugin, tomlkit.table())
+    if not hasattr(table, "keys"):
+        raise ConfigError(f"plugins.{plugin} in {path} is not a table", hint=f"make it [plugins.{plugin}]")
+    if value == "":
+        table.pop(key, None)
+    else:
+        table[key] = value
     _write(path, document)
 
 

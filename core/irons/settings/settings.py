@@ -6,9 +6,11 @@ import os
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from irons.command import FORMATS
 from irons.errors import ConfigError
+from irons.record import NamedTuple
 from irons.settings.xdg import STATE, config_file, home_directory
 
 HOSTED_URL = "https://elrond.ironcd.dev"
@@ -50,13 +52,13 @@ KEYS: dict[str, Key] = {
         "IRONS_OUTPUT",
         None,
         "How answers are printed.",
-        ("table", "plain", "json", "jsonl"),
+        FORMATS,
         example="table",
     ),
     "connect_timeout": Key("IRONS_CONNECT_TIMEOUT", 5.0, "Seconds to wait for a connection.", type=float),
     "read_timeout": Key("IRONS_READ_TIMEOUT", 30.0, "Seconds to wait for an answer.", type=float),
     "wait_timeout": Key(
-        "IRONS_WAIT_TIMEOUT", 600.0, "Seconds that create, start, stop and wait wait.", type=float
+        "IRONS_WAIT_TIMEOUT", 600.0, "Seconds that create, start, stop, destroy and wait wait.", type=float
     ),
     "public_key": Key(
         "IRONS_PUBLIC_KEY", None, "The public key file that create sends.", example="~/.ssh/id_ed25519.pub"
@@ -65,12 +67,16 @@ KEYS: dict[str, Key] = {
         "IRONS_SANDBOX", None, "The sandbox to use where a command names none.", example="my-sandbox"
     ),
     "editing_mode": Key("IRONS_EDITING_MODE", "emacs", "Keys of the prompt.", ("emacs", "vi")),
+    "pager": Key(
+        "IRONS_PAGER", None, "The pager of the prompt's long answers; off for none.", example="less -FRX"
+    ),
 }
 """Every setting a profile, or the top of the file, may have."""
 
 TABLES: dict[str, str] = {
     "profiles": "Settings by profile: [profiles.NAME] with the keys above.",
     "aliases": "Commands of your own.",
+    "plugins": "Settings of plugins: [plugins.NAME]; irons config show lists them.",
     "local": "Settings of the local backend; those of the proxy, `ca` and `hosts` are read again when they change.",
 }
 """The tables the file may have, next to the settings and `profile`, the name of the profile that is used."""
@@ -96,7 +102,9 @@ LOCAL_KEYS: dict[str, LocalKey] = {
     "engine": LocalKey(str, "The engine of sandboxes that ask for no other.", "namespace"),
     "keep_events": LocalKey(int, "How many audit events of each sandbox are kept.", 100_000),
     "keep_days": LocalKey(int, "How many days audit events are kept.", 90),
+    "keep_changes": LocalKey(int, "How many entries of the change log are kept.", 100_000),
     "connections": LocalKey(int, "How many connections a sandbox may have at once.", 1024),
+    "ask_hold": LocalKey(int, "How many seconds a connection of mode ask waits for a person, 1 to 60.", 4),
     "gateway_workers": LocalKey(
         int,
         "How many workers the gateway has, 1 to 64; by default one for each processor, at most 4.",
@@ -150,6 +158,7 @@ class Settings:
         "local",
         "no_input",
         "path",
+        "plugins",
         "profile",
         "profile_source",
         "values",
@@ -168,6 +177,7 @@ class Settings:
         no_input: bool = False,
         flags: Mapping[str, object] | None = None,
         aliases: Mapping[str, str] | None = None,
+        plugins: Mapping[str, Any] | None = None,
     ) -> None:
         """Take what was read; `env` is by default this process's."""
         self.values = values
@@ -180,6 +190,7 @@ class Settings:
         self.no_input = no_input
         self.flags = flags or {}
         self.aliases = aliases or {}
+        self.plugins = plugins or {}
 
     def changed(self, **fields: Any) -> Settings:
         """Return the same with other values of these fields."""
@@ -266,7 +277,17 @@ def load(
         no_input=bool(flags.get("no_input")) or bool(env.get("IRONS_NO_INPUT")),
         flags=flags,
         aliases=document.get("aliases", {}),
+        plugins=document.get("plugins", {}),
     )
+
+
+def profiles_in(env: Mapping[str, str]) -> dict[str, str]:
+    """Return the profiles of the configuration file, each with its API URL; nothing but `default` where the file is invalid."""
+    try:
+        found = _read(config_path(env)).get("profiles", {})
+    except ConfigError:
+        found = {}
+    return {name: str(table.get("api_url", "")) for name, table in {"default": {}, **found}.items()}
 
 
 def process_env() -> Mapping[str, str]:
@@ -325,7 +346,8 @@ def typed(name: str, raw: object) -> str | float:
         raise ConfigError(f"{name} takes text" if name == "api_key" else f"{name} takes text, not {raw!r}")
     if name == "api_url":
         _check_url(raw)
-    if key.choices and raw not in key.choices:
+    # Plugins bring more formats, and are not known here.
+    if key.choices and raw not in key.choices and name != "output":
         raise ConfigError(f"{name} is one of {', '.join(key.choices)}, not {raw!r}")
     return raw
 

@@ -27,3 +27,8 @@ def home_directory(variable: str, fallback: str, env: Mapping[str, str]) -> str:
 def config_file(env: Mapping[str, str]) -> str:
     """Return where the configuration file is: `$IRONS_CONFIG`, else `$XDG_CONFIG_HOME/irons/config.toml`."""
     return env.get("IRONS_CONFIG") or f"{home_directory('XDG_CONFIG_HOME', '.config', env)}/irons/config.toml"
+
+
+def plugin_directory(env: Mapping[str, str]) -> str:
+    """Return where a person's plugins of a single file are: `$XDG_CONFIG_HOME/irons/plugins`."""
+    return f"{home_directory('XDG_CONFIG_HOME', '.config', env)}/irons/plugins"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import lru_cache
 from importlib import import_module
-from itertools import chain
+from itertools import chain, islice
 from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
 from irons.errors import IronsError
@@ -57,9 +57,12 @@ def show(data: object, view: View, form: Format, streams: Streams, *, follow: bo
     if isinstance(data, str):
         _show_text(data, form, streams)
         return
-    if _is_row(data):
+    if is_row(data):
         _show_record(data, view, form, streams)
         return
+    if not isinstance(data, Iterable):
+        message = f"a handler returns a row, rows, a string, Result, Exec or None, not {type(data).__name__}"
+        raise TypeError(message)
     rows = iter(cast("Iterable[object]", data))
     match form:
         case "json":
@@ -106,6 +109,10 @@ def _reader(kind: type) -> Callable[[object], dict[str, Any]]:
     from dataclasses import fields
     from operator import attrgetter
 
+    if not hasattr(kind, "__dataclass_fields__"):
+        message = f"a row is a dataclass, a named tuple or a mapping, not {kind.__name__}"
+        raise TypeError(message)
+
     names = tuple(field.name for field in fields(kind))
     if len(names) < 2:
         return lambda row: {name: getattr(row, name) for name in names}
@@ -113,14 +120,15 @@ def _reader(kind: type) -> Callable[[object], dict[str, Any]]:
     return lambda row: dict(zip(names, read(row), strict=True))
 
 
-def _is_row(data: object) -> bool:
+def is_row(data: object) -> bool:
+    """Tell whether data is one row: a mapping, a named tuple or a dataclass."""
     return isinstance(data, Mapping) or hasattr(data, "_asdict") or hasattr(data, "__dataclass_fields__")
 
 
 def _default(value: object) -> object:
     if isinstance(value, datetime):
         return rfc3339(value)
-    if _is_row(value):
+    if is_row(value):
         return dict(as_mapping(value))
     if isinstance(value, (set, frozenset)):
         return sorted(value)
@@ -152,7 +160,7 @@ def _show_record(row: object, view: View, form: Format, streams: Streams) -> Non
     if form in ("json", "jsonl"):
         streams.stdout.write(_dumps(row) + "\n")
     elif view.record:
-        titles = _record(as_mapping(row), view)
+        titles = _record(as_mapping(row), view, table=form == "table")
         if form == "table":
             width = max((len(title) for title, _ in titles), default=0)
             _lines((f"{title + ':':<{width + 1}} {value}" for title, value in titles), streams)
@@ -165,7 +173,7 @@ def _show_record(row: object, view: View, form: Format, streams: Streams) -> Non
     streams.stdout.flush()
 
 
-def _record(row: Mapping[str, Any], view: View) -> list[tuple[str, str]]:
+def _record(row: Mapping[str, Any], view: View, *, table: bool) -> list[tuple[str, str]]:
     shown: list[tuple[str, str]] = []
     for column in _columns(view, row):
         value = row.get(column.key) if column.key else row
@@ -180,8 +188,29 @@ def _record(row: Mapping[str, Any], view: View) -> list[tuple[str, str]]:
                 (clean(str(key)), clean(str(item))) for key, item in cast("Mapping[str, Any]", told).items()
             )
         else:
-            shown.append((column.title or column.key, _cell(column)(value)))
+            text = _record_cell(column) if table else _cell(column)
+            shown.append((column.title or column.key, text(value)))
     return shown
+
+
+def _record_cell(column: Column) -> Callable[[object], str]:
+    """How a value of a record is made text for a person: a time with its age."""
+    if column.table:
+        text = _function(column.table)
+        return lambda value: clean(text(value))
+    other = _cell(column)
+    if column.text:
+        return other
+    from datetime import UTC
+
+    now = datetime.now(UTC)
+    return lambda value: _dated(value, now) if isinstance(value, datetime) else other(value)
+
+
+def _dated(time: datetime, now: datetime) -> str:
+    """Return a time with its age; without one where the age is told as a date."""
+    shown, told = local_time(time), age(time, now)
+    return shown if shown.startswith(told) else f"{shown} ({told})"
 
 
 def _columns(view: View, row: Mapping[str, Any]) -> tuple[Column, ...]:
@@ -193,11 +222,10 @@ def _columns(view: View, row: Mapping[str, Any]) -> tuple[Column, ...]:
 
 
 def _plain(rows: Iterator[object], view: View) -> Iterator[str]:
-    if view.line:
-        line = _function(view.line)
-        for row in rows:
-            yield line(row)
-        return
+    return map(_function(view.line), rows) if view.line else _plain_cells(rows, view)
+
+
+def _plain_cells(rows: Iterator[object], view: View) -> Iterator[str]:
     cells: list[tuple[str, Callable[[object], str]]] | None = None
     for row in rows:
         if isinstance(row, str):
@@ -235,10 +263,28 @@ def _function(name: str) -> Callable[[Any], str]:
 
 def _lines(lines: Iterable[str], streams: Streams, *, follow: bool = False) -> None:
     write, flush = streams.stdout.write, streams.stdout.flush
-    for number, line in enumerate(lines, 1):
-        write(f"{line}\n")
-        if follow or not number % FLUSH_EVERY:
+    if follow or streams.stdout_is_tty:
+        for number, line in enumerate(lines, 1):
+            write(f"{line}\n")
+            if follow or not number % FLUSH_EVERY:
+                flush()
+        flush()
+        return
+    # Long logs are lines by the hundred thousand, and a call for each would be a tenth of what they take.
+    coming, kept = iter(lines), list[str]()
+    try:
+        while True:
+            kept.extend(islice(coming, FLUSH_EVERY))
+            if not kept:
+                break
+            write("\n".join((*kept, "")))
+            kept.clear()
             flush()
+    except BaseException:
+        # What came before a failure is shown.
+        if kept:
+            write("\n".join((*kept, "")))
+        raise
     flush()
 
 

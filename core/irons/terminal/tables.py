@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from io import StringIO
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from irons.record import NamedTuple
 
 _NARROW = 26
 _FOLDED = 10
@@ -51,6 +53,7 @@ def render_table(
     width = columns or sum(needs.values()) + _GAP * len(needs)
     widths = _fitted({at: heads[at] for at in kept}, needs, width)
     kept = [at for at in kept if widths[at]]
+    whole = _kept_whole([widths[at] for at in kept], width)
     # Rich ends the process where the reader of a pipe has gone; written by ourselves, that is one case for all forms.
     text = StringIO()
     console = Console(
@@ -63,13 +66,28 @@ def render_table(
         emoji=False,
         markup=False,
     )
+    if whole is None:
+        for number, line in enumerate(lines):
+            _stack(console, heads, line, first=not number)
+        return text.getvalue()
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for at, keep in zip(kept, _kept_whole([widths[at] for at in kept], width), strict=True):
+    for at, keep in zip(kept, whole, strict=True):
         table.add_column(heads[at].title, overflow="fold", no_wrap=keep)
     for line in lines:
         table.add_row(*(Text(_cut(line[at][1], widths[at], heads[at].cut), style=line[at][0]) for at in kept))
     console.print(table)
     return text.getvalue()
+
+
+def _stack(console: Console, heads: Sequence[ColumnHead], line: Sequence[Cell], *, first: bool) -> None:
+    """Print a row as titled lines, after an empty one, for a terminal that is too narrow for its columns."""
+    told = [(f"{head.title.lower()}:", cell) for head, cell in zip(heads, line, strict=True) if cell[1]]
+    left = max((cell_len(title) for title, _ in told), default=0)
+    if not first:
+        console.print()
+    for title, (colour, value) in told:
+        gap = " " * (left - cell_len(title) + 1)
+        console.print(Text.assemble((title, "bold"), gap, (value, colour)), soft_wrap=True)
 
 
 def _says(head: ColumnHead, texts: Sequence[str]) -> bool:
@@ -87,8 +105,9 @@ def _fitted(heads: dict[int, ColumnHead], needs: dict[int, int], width: int) -> 
         return widths
     for side, least in _STEPS:
         for at, head in heads.items():
-            if head.cut == side and over > 0 and widths[at] > least:
-                kept = max(least, widths[at] - over)
+            # A title is never cut.
+            kept = max(least, cell_len(head.title), widths[at] - over)
+            if head.cut == side and over > 0 and widths[at] > kept:
                 over -= widths[at] - kept
                 widths[at] = kept
     for at, head in heads.items():
@@ -96,8 +115,11 @@ def _fitted(heads: dict[int, ColumnHead], needs: dict[int, int], width: int) -> 
             # What is left of it would say nothing: names get its room.
             over -= widths[at] + _GAP
             widths[at] = 0
-    for at, head in heads.items():
-        if head.cut == "start" and over < 0:
+    # What is left over goes to names first, then to prose from the right: the last column is what a row is about.
+    names = [at for at, head in heads.items() if head.cut == "start"]
+    prose = [at for at, head in heads.items() if head.cut == "end"]
+    for at in (*names, *reversed(prose)):
+        if widths[at] and over < 0:
             more = min(needs[at] - widths[at], -over)
             widths[at] += more
             over += more
@@ -115,11 +137,11 @@ def _cut(text: str, width: int, side: Literal["", "start", "end"]) -> str:
     return f"…{kept}" if side == "start" else f"{kept.rstrip()}…"
 
 
-def _kept_whole(needs: list[int], width: int) -> list[bool]:
-    """Which columns keep their width where not all fit: the narrow ones, as long as the others have something left to fold in."""
+def _kept_whole(needs: list[int], width: int) -> list[bool] | None:
+    """Return which columns keep their width where not all fit: the narrow ones; None where the others have too little left to fold in."""
     if sum(needs) + _GAP * len(needs) <= width:
         return [True] * len(needs)
     whole = [need <= _NARROW for need in needs]
     folded = whole.count(False)
     left = width - _GAP * len(needs) - sum(need for need, keep in zip(needs, whole, strict=True) if keep)
-    return whole if left >= folded * _FOLDED else [False] * len(needs)
+    return whole if folded and left >= folded * _FOLDED else None

@@ -8,6 +8,9 @@ from typing import Final
 VERDICTS: Final[Mapping[str, str]] = {"allowed": "allowed", "blocked": "denied", "warn": "would-deny"}
 """Each verdict of the wire with its word; `would-deny` is what passes only because the mode is warn."""
 
+LISTS: Final[Mapping[str, str]] = {"allow": "allowed", "deny": "denied"}
+"""Each list of rules with the word for what is on it."""
+
 SPELLINGS: Final = (
     ("blocked", "denied"),
     ("warn", "would-deny"),

@@ -36,6 +36,11 @@ EXTENSIONS = (
     "terms",
     "status-wait",
     "rule-batches",
+    "change-log",
+    "audit-export",
+    "timed-rules",
+    "snapshots",
+    "questions",
 )
 """What irons' own server says that it can."""
 
@@ -87,6 +92,19 @@ class FakeApi(FakeState):
             event.update(more)
             self.changes.append(event)
             self.lock.notify_all()
+
+    def log_change(self, what: str, sandbox: str = "", **more: Any) -> dict[str, Any]:
+        """Put a change into the change log, a second after the last one; followers hear of it at once."""
+        with self.lock:
+            number = len(self.change_log) + 1
+            time = datetime(2026, 2, 19, 23, 42, 25, tzinfo=UTC) + timedelta(seconds=number)
+            change = {"type": "change", "id": number, "timestamp": rfc3339(time), "what": what}
+            change |= {"by": "uid", "uid": 1000, "claimed_face": "cli", "request": "0123456789abcdef", **more}
+            if sandbox:
+                change |= {"sandbox_name": sandbox, "sandbox_id": "sb_0000000000000001"}
+            self.change_log.append(change)
+            self.lock.notify_all()
+            return change
 
     def lines(self) -> list[str]:
         """Return "METHOD /path" of each request that arrived."""
@@ -194,6 +212,8 @@ class _Handler(BaseHTTPRequestHandler):
         if fault is not None:
             if fault.delay:
                 api.closing.wait(fault.delay)
+            while fault.until is not None and not (fault.until.is_set() or api.closing.is_set()):
+                fault.until.wait(0.02)
             if fault.drop:
                 self.close_connection = True
                 return

@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
+
+from irons.record import NamedTuple
 
 
 class Call(NamedTuple):
@@ -60,8 +62,13 @@ class FakeState:
         unrecorded: What it says of refusals that could not be recorded.
         hosts: What it says that sandboxes tried, by host.
         changes: The events that changed, in order.
+        unsettled: The ids of events that may still change, as an export is answered.
+        rotated_ids: The ids of events that retention took, as an export is answered.
+        change_log: The changes of rules, modes, keys and sandboxes, numbered from 1.
         ssh: What it answers about SSH.
         images: The images that it lists, as objects with a `name`.
+        questions: What people are asked, as `GET /questions` has it.
+        snapshots: The snapshots that it lists, as objects with a `name` and a `sandbox`.
         cut: How many live connections it says that a change cuts.
         progress: What the polls of a new sandbox say in their metadata, one each.
         calls: The requests that arrived, in order.
@@ -84,10 +91,15 @@ class FakeState:
     hosts: list[dict[str, Any]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
     changes: list[dict[str, Any]] = field(default_factory=list)
+    unsettled: set[int] = field(default_factory=set)
+    rotated_ids: set[int] = field(default_factory=set)
+    change_log: list[dict[str, Any]] = field(default_factory=list)
     ssh: dict[str, Any] = field(
         default_factory=lambda: {"host": "127.0.0.1", "port": 2222, "username": "agent"}
     )
     images: list[dict[str, Any]] = field(default_factory=list)
+    snapshots: list[dict[str, Any]] = field(default_factory=list)
+    questions: list[dict[str, Any]] = field(default_factory=list)
     cut: int = 0
     progress: list[str] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)

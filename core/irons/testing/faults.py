@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING
+
+from irons.record import NamedTuple
+
+if TYPE_CHECKING:
+    from threading import Event
 
 
 class Fault(NamedTuple):
@@ -16,6 +21,7 @@ class Fault(NamedTuple):
         keep: How many bytes of the body are sent before the connection is dropped; None sends it all.
         delay: Seconds to wait before anything is answered.
         drop: Close the connection without an answer.
+        until: Answer nothing before this is set.
     """
 
     status: int = 0
@@ -24,6 +30,7 @@ class Fault(NamedTuple):
     keep: int | None = None
     delay: float = 0.0
     drop: bool = False
+    until: Event | None = None
 
 
 def error(status: int, text: str = "it broke") -> Fault:
@@ -64,3 +71,8 @@ def dropped() -> Fault:
 def slow(seconds: float) -> Fault:
     """The usual answer, late."""
     return Fault(delay=seconds)
+
+
+def held(until: Event) -> Fault:
+    """The usual answer, once the event is set: as late as the test needs it, on any machine."""
+    return Fault(until=until)

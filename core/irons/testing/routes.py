@@ -9,11 +9,13 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from irons_policy.modes import MODES
+from irons.record import NamedTuple
+from irons_policy.modes import MODES, wire_mode
 from irons_policy.patterns import HTTPS
 
 if TYPE_CHECKING:
@@ -64,6 +66,9 @@ def _route(api: FakeState, call: Call, path: list[str]) -> Any:
             case ["sandboxes", name, "audit", "hosts"] if "audit-hosts" in api.extensions:
                 _of(api, name)
                 return {"hosts": [row for row in api.hosts if _wanted(row, call.query)]}
+            case ["sandboxes", name, "audit", "changes"] if "change-log" in api.extensions:
+                _of(api, name)
+                return _change_log(api, call, name)
             case ["sandboxes", name, "audit", "totals"] if "audit-totals" in api.extensions:
                 _of(api, name)
                 counts = [(event.get("count", 1), event.get("allowed")) for event in api.events]
@@ -75,17 +80,46 @@ def _route(api: FakeState, call: Call, path: list[str]) -> Any:
                 return _egress(api, call, rest, _of(api, name))
             case ["sandboxes", name, "access", *rest] if "access" in api.extensions:
                 return _access(call, _of(api, name), rest)
+            case ["sandboxes", name, "snapshots" | "fork" | "restore" as what] if (
+                "snapshots" in api.extensions
+            ):
+                return _copies(api, call, _of(api, name), what)
+            case ["snapshots", *rest] if "snapshots" in api.extensions:
+                return _snapshots(api, call, rest)
             case ["sandboxes", name, *rest]:
                 return _sandbox(api, call, _of(api, name), rest)
             case ["egress", *rest]:
                 return _egress(api, call, rest, None)
             case ["audit", "egress"] if "audit-filters" in api.extensions:
                 return _audit(api, call, None)
+            case ["audit", "changes"] if "change-log" in api.extensions:
+                return _change_log(api, call, None)
+            case ["questions", *rest] if "questions" in api.extensions:
+                return _questions(api, call, rest)
             case ["images"] if "images" in api.extensions and call.method == "GET":
                 return {"images": api.images}
             case ["version"] if api.extensions:
                 return {"name": "fake", "version": "1", "api": "v0", "extensions": list(api.extensions)}
     raise FakeRefusal(404)
+
+
+def _questions(api: FakeState, call: Call, rest: list[str]) -> Any:
+    if not rest:
+
+        def token() -> int:
+            return zlib.crc32(repr(api.questions).encode())
+
+        after, wait = call.query.get("after"), float(call.query.get("wait") or 0)
+        api.lock.wait_for(lambda: str(token()) != after or api.closing.is_set(), wait)
+        return {"questions": api.questions, "token": token(), "watched": "watch" in call.query}
+    found = next((each for each in api.questions if each["id"] == rest[0]), None)
+    if found is None:
+        raise FakeRefusal(404, f"there is no open question {rest[0]}")
+    api.questions.remove(found)
+    said, rule = call.body["answer"], f"{found['host']}:{found['port']}"
+    answer = {**found, "answer": said, "waited": found.get("waiting", 0)}
+    answer["scope"] = call.body.get("scope", "sandbox")
+    return {**answer, "rule": None if said in ("once", "no") else call.body.get("pattern", rule)}
 
 
 def _sandboxes(api: FakeState, call: Call) -> Any:
@@ -195,6 +229,39 @@ def _sandbox(api: FakeState, call: Call, sandbox: FakeSandbox, rest: list[str]) 
     raise FakeRefusal(404)
 
 
+def _snapshots(api: FakeState, call: Call, rest: list[str]) -> Any:
+    if call.method == "DELETE":
+        if not any(each["name"] in rest for each in api.snapshots):
+            raise FakeRefusal(404, f"there is no snapshot {rest[0]}")
+        api.snapshots[:] = [each for each in api.snapshots if each["name"] not in rest]
+        return {}
+    return {"snapshots": api.snapshots}
+
+
+def _copies(api: FakeState, call: Call, sandbox: FakeSandbox, what: str) -> Any:
+    body = call.body or {}
+    pause = 0.25 if sandbox.status == "ready" else None
+    if call.method == "GET":
+        return {"snapshots": [each for each in api.snapshots if each["sandbox"] == sandbox.name]}
+    if what == "fork":
+        taken = [name for name in body["names"] if name in api.sandboxes]
+        if taken:
+            raise FakeRefusal(409, f"there is a sandbox named {taken[0]!r} already; none was made")
+        made = [api.add(name, "creating", becomes="ready", polls=api.polls) for name in body["names"]]
+        for each in made:
+            each.mode = body.get("mode") or sandbox.mode
+            each.rules = body.get("rules") or list(sandbox.rules)
+        return {"sandboxes": [_sandbox_json(each) for each in made], "pause": pause}
+    if what == "restore" and sandbox.status != "stopped":
+        raise FakeRefusal(409, f"{sandbox.name} is {sandbox.status}; stop it first")
+    name = body.get("name") or f"{sandbox.name}-{len(api.snapshots) + 1}"
+    row = {"name": name, "id": f"sn_{len(api.snapshots) + 1:016x}", "sandbox": sandbox.name, "pause": pause}
+    api.snapshots.append(
+        {**row, "created_at": sandbox.created_at, "note": body.get("note") or "", "size": None}
+    )
+    return api.snapshots[-1]
+
+
 def _change(api: FakeState, sandbox: FakeSandbox, now: str, then: str) -> Any:
     if sandbox.status == then:
         raise FakeRefusal(409, f"sandbox {sandbox.name} is {then} already")
@@ -222,7 +289,7 @@ def _egress(api: FakeState, call: Call, rest: list[str], sandbox: FakeSandbox | 
             return _mode(api, sandbox)
         case "PUT", ["mode"]:
             if _is_dry(api, call):
-                return {"mode": body["mode"], "cut": api.cut}
+                return {**wire_mode(body["mode"]), "cut": api.cut}
             if sandbox is not None:
                 sandbox.mode = body["mode"]
             elif body["mode"] in MODES:
@@ -247,6 +314,8 @@ def _put(api: FakeState, call: Call, rules: list[dict[str, Any]], kind: str) -> 
     body = dict(call.body)
     several = body.pop("domains", None) if "rule-batches" in api.extensions else None
     domains = [body.pop("domain")] if several is None else several
+    if (seconds := body.pop("for", None)) is not None:
+        body["until"] = (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
     kept, told = list(rules), []
     for domain in domains:
         rule = {"pattern": domain, "list": kind, **body}
@@ -302,10 +371,12 @@ def _revision(api: FakeState, rules: list[dict[str, Any]], sandbox: FakeSandbox 
 
 def _mode(api: FakeState, sandbox: FakeSandbox | None) -> dict[str, Any]:
     if sandbox is not None:
-        return {"mode": sandbox.mode or api.mode, "source": "sandbox" if sandbox.mode else "account"}
-    told: dict[str, Any] = {"mode": api.mode}
+        return {**wire_mode(sandbox.mode or api.mode), "source": "sandbox" if sandbox.mode else "account"}
+    told: dict[str, Any] = wire_mode(api.mode)
     if api.extensions:
-        told["differs"] = {s.name: s.mode for s in api.sandboxes.values() if s.mode not in (None, api.mode)}
+        differs = {s.name: s.mode for s in api.sandboxes.values() if s.mode not in (None, api.mode)}
+        told["differs"] = {name: wire_mode(mode or "")["mode"] for name, mode in differs.items()}
+        told["asking"] = [name for name, mode in differs.items() if mode == "ask"]
     return told
 
 
@@ -332,7 +403,13 @@ def _replace(
 
 
 def _plain(rule: dict[str, Any]) -> tuple[Any, ...]:
-    return rule["list"], sorted(rule.get("private") or ()), rule.get("note") or "", rule.get("broad") is True
+    return (
+        rule["list"],
+        sorted(rule.get("private") or ()),
+        rule.get("note") or "",
+        rule.get("broad") is True,
+        rule.get("until"),
+    )
 
 
 def _check(api: FakeState, call: Call) -> dict[str, Any]:
@@ -360,7 +437,7 @@ def _check(api: FakeState, call: Call) -> dict[str, Any]:
         "port": int(port or HTTPS),
         "allowed": verdict != "blocked",
         "verdict": verdict,
-        "mode": mode,
+        **wire_mode(mode),
         "rule": rule["pattern"] if rule else None,
         "list": rule["list"] if rule else None,
         "scope": scope if rule else None,
@@ -377,10 +454,13 @@ def _audit(api: FakeState, call: Call, name: str | None) -> dict[str, Any]:
         found = [
             (at, event)
             for at, event in enumerate(api.events[token:], token + 1)
-            if name is None or event["sandbox_name"] == name
+            if (name is None or event["sandbox_name"] == name) and at not in api.rotated_ids
         ]
         if filters:
             found = [each for each in found if _wanted(each[1], call.query)]
+        if "ids" in call.query:
+            asked = set(map(int, call.query["ids"].split(",")))
+            found = [each for each in found if each[0] in asked]
         changed = _changed(api, call, name, token)
         left = deadline - time.monotonic()
         if found or changed or left <= 0 or api.closing.is_set():
@@ -404,6 +484,11 @@ def _audit(api: FakeState, call: Call, name: str | None) -> dict[str, Any]:
         told["rotated"] = api.rotated
     if api.unrecorded and filters:
         told["unrecorded"] = api.unrecorded
+    if "export" in call.query and "audit-export" in api.extensions:
+        told["unsettled"] = [at for at, _ in part if at in api.unsettled]
+        of = [event["id"] for event in api.events if name in (None, event["sandbox_name"])]
+        left = sum(1 for number in of if number > token and number not in api.rotated_ids)
+        told["counts"] = {"ever": len(of), "left": left, "sandbox": "" if name is None else _of(api, name).id}
     if "changes" in call.query and "audit-changes" in api.extensions:
         told |= {"changed": changed, "change_token": len(api.changes) + 1}
     return told
@@ -417,6 +502,24 @@ def _changed(api: FakeState, call: Call, name: str | None, token: int) -> list[d
         for event in api.changes[since - 1 :]
         if event["id"] <= token and name in (None, event["sandbox_name"]) and _wanted(event, call.query)
     ]
+
+
+def _change_log(api: FakeState, call: Call, name: str | None) -> dict[str, Any]:
+    token = int(call.query.get("pageToken") or 0)
+    deadline = time.monotonic() + float(call.query.get("wait") or 0)
+    while True:
+        found = [
+            row for row in api.change_log if row["id"] > token and name in (None, row.get("sandbox_name"))
+        ]
+        left = deadline - time.monotonic()
+        if found or left <= 0 or api.closing.is_set():
+            break
+        api.lock.wait(left)
+    if "limit" in call.query:
+        found = found[-int(call.query["limit"]) :]
+    part = found[: int(call.query.get("page_size") or api.page)]
+    last = part[-1]["id"] if len(part) < len(found) else max(token, len(api.change_log))
+    return {"changes": part, "page_token": last, "ever": len(api.change_log)}
 
 
 _FILTERS: Mapping[str, Callable[[dict[str, Any], str], bool]] = {

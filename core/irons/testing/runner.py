@@ -80,6 +80,7 @@ class Runner:
         stderr_tty: bool | None = None,
         env: Mapping[str, str] | None = None,
         stdout: io.StringIO | None = None,
+        stderr: io.StringIO | None = None,
     ) -> Outcome:
         """Run one command.
 
@@ -92,8 +93,9 @@ class Runner:
             stderr_tty: Whether stderr is a terminal.
             env: Variables beyond the runner's.
             stdout: Written to instead of a fresh buffer, for tests that watch it grow.
+            stderr: Likewise.
         """
-        out, err = stdout or io.StringIO(), io.StringIO()
+        out, err = stdout or io.StringIO(), stderr or io.StringIO()
         streams = Streams(
             io.StringIO(stdin),
             out,
@@ -107,6 +109,26 @@ class Runner:
         with session:
             code = run_words(list(words), self.plugins(), streams, session=session)
         return Outcome(code, out.getvalue(), err.getvalue(), session.program)
+
+    def complete(self, *words: str) -> dict[str, str]:
+        """Return what the last of `words`, which may be empty, can become at Tab, each with what it is.
+
+        Names come from what earlier commands of this runner left in the cache, such as `list`.
+        """
+        from irons.cli.completing import FILES, complete
+        from irons.cli.on_hand import sources_of
+        from irons.client.names import NameCache
+        from irons.settings.settings import load
+
+        settings = load({}, self.env, strict=False)
+        sources = sources_of(
+            lambda: settings,
+            lambda what: NameCache.of(settings, what=what).read(),
+            lambda: self.env,
+            self.plugins(),
+        )
+        found = complete(self.plugins().tree, words, sources)
+        return {each.word: each.about for each in found if each != FILES}
 
 
 class _Session:

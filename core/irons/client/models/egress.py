@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from irons.client.models.fields import (
     count_of,
+    mode_of,
     rows_of,
     text_of,
     texts_by_key,
@@ -16,6 +17,7 @@ from irons.client.models.fields import (
     whole_of,
     word_of,
 )
+from irons.record import NamedTuple
 
 if TYPE_CHECKING:
     from irons_policy.rules import RuleRequest
@@ -32,6 +34,7 @@ class ListedRule(NamedTuple):
         covers: What it covers, in one sentence.
         created_at: When it was made.
         broad: It was accepted although it covers a private public suffix.
+        until: When it ends by itself: an RFC 3339 time, or `stop`, for when its sandbox stops; None where it stays.
     """
 
     list: str
@@ -41,6 +44,7 @@ class ListedRule(NamedTuple):
     covers: str | None = None
     created_at: datetime | None = None
     broad: bool = False
+    until: str | None = None
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> ListedRule:
@@ -54,6 +58,7 @@ class ListedRule(NamedTuple):
             word_of(get("covers")),
             time_of(get("created_at")),
             get("broad") is True,
+            word_of(get("until")),
         )
 
 
@@ -85,7 +90,7 @@ class EgressRules(NamedTuple):
         return cls(
             lists["allow"],
             lists["deny"],
-            text_of(answer.get("mode")),
+            mode_of(answer),
             tuple(
                 known.get((kind, pattern)) or ListedRule(kind, pattern)
                 for kind, patterns in lists.items()
@@ -141,7 +146,7 @@ class RulesChanged(NamedTuple):
             )
             for row, pattern in zip(rows, patterns, strict=True)
         )
-        mode, followers = text_of(answer.get("mode")), whole_of(answer.get("followers"))
+        mode, followers = mode_of(answer), whole_of(answer.get("followers"))
         return cls(tuple(rules), count_of(answer.get("cut")), mode, followers)
 
 
@@ -190,7 +195,7 @@ class ModeInfo(NamedTuple):
     """An egress mode.
 
     Attributes:
-        mode: `warn` or `deny`.
+        mode: `warn`, `deny` or `ask`.
         sandbox: Whose it is; None for all sandboxes'.
         source: Where a sandbox has it from: `sandbox` for one of its own, else `account`.
         differs: Sandboxes whose own mode is another, with that mode.
@@ -206,11 +211,13 @@ class ModeInfo(NamedTuple):
     @classmethod
     def of(cls, answer: Mapping[str, Any], sandbox: str | None) -> ModeInfo:
         """Read an answer of `GET …/egress/mode`; `sandbox` is whose mode was asked for."""
+        differs = texts_by_key(answer.get("differs"))
+        asking = (name for name in texts_of(answer.get("asking")) if name in differs)
         return cls(
-            text_of(answer.get("mode")),
+            mode_of(answer),
             sandbox,
             text_of(answer.get("source")) or "account",
-            texts_by_key(answer.get("differs")),
+            {**differs, **dict.fromkeys(asking, "ask")},
         )
 
 
@@ -233,7 +240,7 @@ class ModeChanged(NamedTuple):
     def of(cls, answer: Mapping[str, Any]) -> ModeChanged:
         """Read an answer of `PUT …/egress/mode`."""
         return cls(
-            text_of(answer.get("mode")),
+            mode_of(answer),
             answer.get("changed") is not False,
             count_of(answer.get("cut")),
             whole_of(answer.get("followers")),
@@ -332,7 +339,7 @@ class CheckResult(_CheckFields):
             whole_of(get("port")) or None,
             get("allowed") is True,
             text_of(get("verdict")),
-            text_of(get("mode")),
+            mode_of(answer),
             word_of(get("rule")),
             word_of(get("list")),
             word_of(get("scope")),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from irons.errors import ApiError
+from irons_policy.modes import read_mode
 
 LARGEST = 1 << 63
 """Whole numbers from here on are no counts, ports or identities of anything."""
@@ -42,6 +43,11 @@ def text_of(value: object) -> str:
     return str(value) if isinstance(value, int | float) else ""
 
 
+def mode_of(answer: Mapping[str, Any]) -> str:
+    """Return the egress mode that an answer carries; empty where it carries none. `ask` is sent as `deny` with a further field."""
+    return text_of(read_mode(answer))
+
+
 def word_of(value: object) -> str | None:
     """Return a text; None where it is empty or is not a text."""
     return value if isinstance(value, str) and value else None
@@ -50,6 +56,12 @@ def word_of(value: object) -> str | None:
 def whole_of(value: object) -> int | None:
     """Return a whole number of 64 bits at most; None for anything else."""
     return value if type(value) is int and -LARGEST <= value < LARGEST else None
+
+
+def wholes_of(value: object) -> tuple[int, ...]:
+    """Return the whole numbers in a list; nothing where it is not a list."""
+    found = map(whole_of, value) if isinstance(value, list) else ()
+    return tuple(number for number in found if number is not None)
 
 
 def count_of(value: object) -> int:
@@ -71,3 +83,14 @@ def time_of(value: object) -> datetime | None:
         found = found.replace(tzinfo=UTC)
     # At either end of the calendar no other zone can tell it.
     return found if 1 < found.year < 9999 else None
+
+
+def times_of(column: Sequence[object]) -> Sequence[datetime | None]:
+    """Read times as `time_of` reads each: nearly always all of them are times with a zone, which is found sooner for a column."""
+    try:
+        found = list(map(datetime.fromisoformat, cast("Sequence[str]", column)))
+    except (TypeError, ValueError):
+        return list(map(time_of, column))
+    if any(time.tzinfo is None or not 1 < time.year < 9999 for time in found):
+        return list(map(time_of, column))
+    return found

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from irons.client.models.fields import text_of, texts_by_key, texts_of, time_of, whole_of
+from irons.record import NamedTuple
 
 if TYPE_CHECKING:
     from irons_policy.rules import RuleRequest
@@ -73,10 +74,10 @@ class CreateOptions(TypedDict, total=False):
     """What a sandbox may be created with, next to its name and key; only irons' own server knows of it. None is left out.
 
     Attributes:
-        mode: Its own egress mode, `warn` or `deny`; None follows the mode of all sandboxes.
+        mode: Its own egress mode, `warn`, `deny` or `ask`; None follows the mode of all sandboxes.
         rules: Its own rules, each with `pattern` and `list`, and perhaps `private` and `note`.
         image: The image it starts from.
-        engine: What makes the machine.
+        engine: The sandbox engine.
         cpus: Limit in processors.
         memory: Limit in bytes.
         disk: Limit in bytes.
@@ -88,6 +89,8 @@ class CreateOptions(TypedDict, total=False):
         rm: Whether it is destroyed at the end of `ttl`.
         idle_stop: Seconds of idleness after which it is stopped.
         held: Whether it is destroyed when no call holds it for a minute (`Api.hold`).
+        snapshot: The snapshot whose files it starts with; what is left out here is as the snapshot's sandbox had it, but for
+            labels, note, environment and terms.
     """
 
     mode: str | None
@@ -105,6 +108,19 @@ class CreateOptions(TypedDict, total=False):
     rm: bool | None
     idle_stop: int | None
     held: bool | None
+    snapshot: str | None
+
+
+class CopyPolicy(TypedDict, total=False):
+    """The policy of a copy, where it is not that of what is copied.
+
+    Attributes:
+        mode: Its own egress mode, `warn`, `deny` or `ask`.
+        rules: Its own rules; what the original denies stays denied.
+    """
+
+    mode: str | None
+    rules: Sequence[RuleRequest] | None
 
 
 class NewTerms(TypedDict, total=False):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from irons.client.models.fields import text_of, texts_of, time_of, whole_of
+from irons.record import NamedTuple
 
 
 class ServerInfo(NamedTuple):

@@ -30,6 +30,18 @@ class Calls:
         """Give the requests from now on an id of their own, where a face keeps this client from command to command."""
         self._wire.renew_id()
 
+    @property
+    def face(self) -> str:
+        """What this client says that it is: `cli`, `prompt`, `library`, …; the server's change log has it as a claim."""
+        return self._wire.face
+
+    @face.setter
+    def face(self, face: str) -> None:
+        # It goes into a header as it is.
+        if not face.isascii() or not face.isprintable():
+            raise ValueError(f"the name of a face is printable ASCII, not {face!r}")
+        self._wire.face = face
+
     def version(self) -> ServerInfo:
         """What the server is; raises `Unsupported` at other servers."""
         from irons.client.models.server import ServerInfo

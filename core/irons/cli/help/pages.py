@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from irons.cli.help.sections import DAILY, TOPICS, sections
 from irons.command import GLOBAL_OPTIONS, Arg, Command, Flag, Opt
 from irons.errors import EXIT_CODES, UsageError
 from irons.tree import Tree
@@ -14,7 +15,14 @@ WIDTH = 96
 NARROW = 40
 
 
-def help_text(tree: Tree, words: Sequence[str], *, face: str = "cli", width: int | None = None) -> str:
+def help_text(
+    tree: Tree,
+    words: Sequence[str],
+    *,
+    face: str = "cli",
+    width: int | None = None,
+    owners: Mapping[str, str] | None = None,
+) -> str:
     """Return the help for these words: everything, a group of commands, or one command.
 
     Args:
@@ -22,24 +30,30 @@ def help_text(tree: Tree, words: Sequence[str], *, face: str = "cli", width: int
         words: A command's words and any words after them, a group's, or none.
         face: Who asks; at the prompt commands go without the word `irons`.
         width: The terminal's columns, where there is one.
+        owners: The plugin of each command that is not part of irons; the overview lists them under its name.
 
     Raises:
         UsageError: The words name nothing.
     """
     page = _Page("" if face == "prompt" else "irons ", max(NARROW, min(width or WIDTH, WIDTH)))
     if not words:
-        return page.overview(tree)
+        return page.overview(tree, owners or {})
     match = tree.find(words)
     if match is not None:
         return page.command(match.command, tree)
     if tree.is_group(tuple(words)):
         return page.group(tree, tuple(words))
-    from irons.cli.suggesting import commands_like, either
+    raise UsageError(f"there is no command or topic {' '.join(words)!r}", hint=_meant(tree, words))
 
-    raise UsageError(
-        f"there is no command or topic {' '.join(words)!r}",
-        hint=either(commands_like(tree, words)) or "irons help lists the commands",
-    )
+
+def _meant(tree: Tree, words: Sequence[str]) -> str:
+    """Return the hint for words that name no command and no topic."""
+    from irons.cli.suggesting import commands_like, either, topics_like
+
+    if words[0] in ("topic", "topics"):
+        return f"the topics are {', '.join(TOPICS)}"
+    found = topics_like(words[0], TOPICS) if len(words) == 1 else ()
+    return either(found or commands_like(tree, words)) or "irons help lists the commands and topics"
 
 
 def usage(command: Command, word: str = "irons ") -> str:
@@ -74,9 +88,12 @@ class _Page:
         self._word = word
         self._width = width
 
-    def overview(self, tree: Tree) -> str:
+    def overview(self, tree: Tree, owners: Mapping[str, str]) -> str:
         word = self._word
-        return _joined(
+        named = [(title, _rows(commands)) for title, commands in sections(tree, owners).items()]
+        # One column for all sections, so that the eye finds the names.
+        left = self._left(row for _, rows in named for row in rows)
+        lines = [
             f"usage: {word}COMMAND … [options]" if word else "COMMAND … [options]",
             "",
             *wrap(
@@ -85,22 +102,33 @@ class _Page:
                 self._width,
             ),
             "",
-            "Commands:",
-            *self._table([(c.name, c.help) for c in tree if not c.hidden]),
+            "Daily use:",
+            *self._table([(f"{word}{line}", about) for line, about in DAILY], most=45),
+        ]
+        for title, rows in named:
+            lines += ["", f"{title}:", *self._table(rows, left=left)]
+        lines += [
             "",
-            *self._shared(GLOBAL_OPTIONS),
-            "",
-            *wrap(
-                f"`{word}COMMAND --help` has details; `{word}help exit-codes|environment|output|egress|prompt` are topics.",
-                self._width,
-            ),
-        )
+            "Topics:",
+            *self._table([(f"help {name}", about) for name, about in TOPICS.items()], left=left),
+        ]
+        lines += ["", *self._shared(GLOBAL_OPTIONS)]
+        lines += ["", *wrap(f"`{word}COMMAND --help` has details and examples.", self._width)]
+        return _joined(*lines)
 
     def group(self, tree: Tree, path: tuple[str, ...]) -> str:
-        rows = [(c.name, c.help) for c in tree if c.path[: len(path)] == path and not c.hidden]
-        return _joined(
-            f"usage: {self._word}{' '.join(path)} COMMAND … [options]", "", "Commands:", *self._table(rows)
-        )
+        name = " ".join(path)
+        lines = [
+            f"usage: {self._word}{name} COMMAND … [options]",
+            "",
+            "Commands:",
+            *self._table(_rows(c for c in tree if c.path[: len(path)] == path and not c.hidden)),
+            "",
+            *wrap(f"`{self._word}{name} COMMAND --help` has details and examples.", self._width),
+        ]
+        if name in TOPICS:
+            lines += wrap(f"`{self._word}help {name}`: {TOPICS[name]}", self._width)
+        return _joined(*lines)
 
     def command(self, command: Command, tree: Tree) -> str:
         lines = [f"usage: {usage(command, self._word)}", "", *wrap(command.help, self._width)]
@@ -112,9 +140,7 @@ class _Page:
             lines += ["", "Arguments:", *self._table(rows)]
         if command.options:
             lines += ["", "Options:", *self._table([_option(option) for option in command.options])]
-        own = {flag for option in command.options for flag in option.flags}
-        lines += ["", *self._shared(o for o in GLOBAL_OPTIONS if not own.issuperset(o.flags))]
-        below = [(c.name, c.help) for c in tree if command.leads and not c.hidden and _is_below(c, command)]
+        below = _rows(c for c in tree if command.leads and not c.hidden and _is_below(c, command))
         if below:
             lines += ["", "Commands:", *self._table(below)]
         if command.aliases:
@@ -122,6 +148,8 @@ class _Page:
         if command.examples:
             lines += ["", "Examples:", *(f"  {self._example(example)}" for example in command.examples)]
         failures = {command.failure} if command.failure else {1, 2}
+        own = {flag for option in command.options for flag in option.flags}
+        lines += ["", *self._shared(o for o in GLOBAL_OPTIONS if not own.issuperset(o.flags))]
         codes = sorted({0, *failures, 130, *command.exits})
         lines += ["", "Exit codes:", *self._table([(str(code), EXIT_CODES.get(code, "")) for code in codes])]
         return _joined(*lines)
@@ -134,18 +162,25 @@ class _Page:
         rows += [("-h, --help", "Show help."), ("-V, --version", "Show the version.")]
         return ["Options of every command:", *self._table(rows)]
 
-    def _table(self, rows: Sequence[tuple[str, str]]) -> list[str]:
-        left_width = min(max((len(left) for left, _ in rows), default=0), 30, self._width // 2)
+    def _left(self, rows: Iterable[tuple[str, str]], most: int = 30) -> int:
+        return min(max((len(left) for left, _ in rows), default=0), most, self._width // 2)
+
+    def _table(self, rows: Sequence[tuple[str, str]], *, left: int = 0, most: int = 30) -> list[str]:
+        left_width = left or self._left(rows, most)
         indent = " " * (left_width + 4)
         lines: list[str] = []
-        for left, right in rows:
+        for name, right in rows:
             wrapped = wrap(right, self._width - left_width - 4) or [""]
-            if len(left) > left_width:
-                lines += [f"  {left}", f"{indent}{wrapped[0]}".rstrip()]
+            if len(name) > left_width:
+                lines += [f"  {name}", f"{indent}{wrapped[0]}".rstrip()]
             else:
-                lines.append(f"  {left:<{left_width}}  {wrapped[0]}".rstrip())
+                lines.append(f"  {name:<{left_width}}  {wrapped[0]}".rstrip())
             lines += [f"{indent}{line}" for line in wrapped[1:]]
         return lines
+
+
+def _rows(commands: Iterable[Command]) -> list[tuple[str, str]]:
+    return [(command.name, command.help) for command in commands]
 
 
 def _is_below(command: Command, other: Command) -> bool:

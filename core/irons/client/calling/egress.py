@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from irons.client.calls import Calls, segment
+from irons.client.calling.calls import Calls, segment
 
 if TYPE_CHECKING:
     from irons.client.models.egress import (
@@ -53,6 +53,8 @@ class EgressCalls(Calls):
         private: Sequence[str] = (),
         note: str = "",
         broad: bool = False,
+        seconds: int | None = None,
+        until: str = "",
         dry_run: bool = False,
     ) -> RulesChanged:
         """Allow, deny or remove patterns in one request: all of them, or none.
@@ -67,6 +69,8 @@ class EgressCalls(Calls):
             private: Networks that allowed names may lead to.
             note: Kept with each rule.
             broad: Accept wildcards over private public suffixes.
+            seconds: After which each rule ends by itself; needs the extension `timed-rules`, as `until` does.
+            until: When each rule ends by itself: an RFC 3339 time, or `stop`, for when the sandbox stops.
             dry_run: Change nothing; the answer is what it would be.
         """
         from irons.client.models.egress import RulesChanged
@@ -77,7 +81,7 @@ class EgressCalls(Calls):
             answer = self.call("DELETE", f"{_egress(sandbox)}/rules", params=params, route=True)
         else:
             which = {"domain": patterns[0]} if len(patterns) == 1 else {"domains": list(patterns)}
-            more = {"private": list(private), "note": note, "broad": broad}
+            more = {"private": list(private), "note": note, "broad": broad, "for": seconds, "until": until}
             body = {**which, **{key: value for key, value in more.items() if value}}
             route = sandbox is not None or kind == "remove"
             answer = self.call(

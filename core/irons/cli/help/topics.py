@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Callable
+from itertools import groupby
 
 from irons.errors import EXIT_CODES
 from irons.settings.settings import KEYS
@@ -49,8 +52,9 @@ example.com:22      … on port 22 alone; :* is every port
 
 A pattern is in one list at most: the later of allow and deny wins. Account and sandbox lists
 are unions, and any deny wins. Mode `deny` blocks what no allow rule matches; mode `warn`, the
-default, lets it pass and logs it. Loopback, private, link-local and metadata addresses
-stay closed in both modes; `--private` opens exactly one host to one address.
+default, lets it pass and logs it; mode `ask` asks a person who runs irons ask, and else
+blocks it. Loopback, private, metadata and link-local addresses stay closed in every mode;
+`--private` opens exactly one host to one address.
 """
 
 
@@ -61,16 +65,25 @@ def _prompt() -> str:
   a && b    a || b   b runs if a ended with 0; if it did not
   a | less           the output goes through a pipeline of the system's shell
   a > file  >> file  the output goes into a file; >> appends to it
+  NAME: command      runs in the sandbox NAME, whose shell reads the words; | and one last > are this machine's
+  NAME: 'a && b'     one quoted word is a line for the sandbox's shell
+  r                  after an egress allow: run again what egress had refused
   !command           the rest of the line is the system shell's
   use NAME           commands that name no sandbox mean this one; use --none clears it
   watch              connections as they happen; a and d allow or deny the chosen host, ? shows the keys
-  help, ?            help; exit, quit, Ctrl-D leave
+  cd DIR             the directory of files in commands and of !programs; cd - goes back
+  export NAME=VALUE  set a variable for commands and programs; without a value it is asked for; unset NAME removes it
+  history            lines typed before: history 20 the last ones, history TEXT those with a text
+  help, ?            help; clear clears the screen; exit, quit, Ctrl-D leave
 
 Quotes and backslashes are those of a POSIX shell; after an open quote or a last backslash the line continues on
-the next line. There are no variables and no wildcards; ~ is the home directory.  What follows #
-is a comment. Lines with a key, and those that begin with a space, are not remembered.
+the next line. There are no variables and no wildcards; ~ is the home directory. What follows # is a
+comment. Lines with what looks like a secret, and those that begin with a space, are not remembered, nor are
+--force and --yes. While a change of egress rules is typed, the line below says what it would change. Answers longer
+than the screen go through $PAGER, else less; the setting pager changes that.
 
-  Tab, arrows        complete; right arrow takes the grey suggestion
+  Tab, Down          complete; right arrow takes the grey suggestion
+  Up                 the last line that begins like this one
   Ctrl-R             search the lines typed before
   Ctrl-X Ctrl-E      edit the line in $VISUAL or $EDITOR
   Ctrl-C             clear the line; end the command that runs ($? is then 130)
@@ -78,6 +91,39 @@ is a comment. Lines with a key, and those that begin with a space, are not remem
 
 irons shell -c LINES and irons < FILE run lines without a prompt, up to the first that fails.
 """
+
+
+_ENTRY = re.compile(r" *\S.*? {2,}(?=\S)| +")
+"""The beginning of a line of two columns, up to its second one, or an indentation."""
+
+
+def topic_text(name: str, width: int | None) -> str:
+    """Return a topic's text, broken at spaces where the terminal is narrower than its lines; a width of None breaks nothing."""
+    text = TOPICS[name]()
+    if width is None or max(map(len, text.splitlines())) <= width:
+        return text
+    lines: list[str] = []
+    for is_prose, group in groupby(text.splitlines(), lambda line: bool(line) and not _ENTRY.match(line)):
+        if is_prose:
+            lines += textwrap.wrap(" ".join(group), width)
+        else:
+            for line in group:
+                lines += _broken(line, width)
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _broken(line: str, width: int) -> list[str]:
+    """Break a line of two columns within the second, or, where that is too narrow, below the first."""
+    if len(line) <= width:
+        return [line]
+    entry = _ENTRY.match(line)
+    left = entry.end() if entry else 0
+    if left <= width // 2:
+        return textwrap.wrap(line[left:], width, initial_indent=line[:left], subsequent_indent=" " * left)
+    return [
+        line[:left].rstrip(),
+        *textwrap.wrap(line[left:], width, initial_indent="    ", subsequent_indent="    "),
+    ]
 
 
 TOPICS: dict[str, Callable[[], str]] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from irons.record import NamedTuple
 
 NAMED, ALL, USE = "named", "--all", "use"
 """Sources of a scope: a word of the command line, `--all`, and the command `use`. Other sources are shown as they are."""

@@ -1,0 +1,126 @@
+"""What people are asked in mode `ask`: what the API answers about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from irons.client.models.fields import count_of, rows_of, text_of, time_of, whole_of, word_of
+from irons.record import NamedTuple
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+Answer = Literal["once", "stop", "hour", "always", "no", "never"]
+"""`once` and `no` are for the connections that wait; `stop` (until the sandbox stops), `hour`, `always` and `never` are rules."""
+
+
+class _QuestionFields(NamedTuple):
+    id: str
+    sandbox: str
+    pattern: str
+    protocol: str = ""
+    waiting: int = 0
+    count: int = 0  # type: ignore[assignment]
+    since: datetime | None = None
+    host: str = ""
+    port: int | None = None
+
+
+class OpenQuestion(_QuestionFields):
+    """A question that no one has answered yet.
+
+    Attributes:
+        id: Its id, which an answer carries.
+        sandbox: The sandbox that tries.
+        pattern: The pattern of a rule for just that, HOST:PORT.
+        protocol: What the first connection spoke.
+        waiting: Connections that wait for the answer.
+        count: Connections that were tried.
+        since: When it was asked.
+        host: The host.
+        port: The port.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> OpenQuestion:
+        """Read a question of `GET /questions`."""
+        host, port = text_of(row.get("host")), whole_of(row.get("port"))
+        return cls(
+            text_of(row.get("id")),
+            text_of(row.get("sandbox_name")),
+            text_of(row.get("pattern")) or f"{host}:{port}",
+            text_of(row.get("protocol")),
+            count_of(row.get("waiting")),
+            count_of(row.get("count")),
+            time_of(row.get("since")),
+            host,
+            port,
+        )
+
+
+class QuestionPage(NamedTuple):
+    """The open questions, the oldest first.
+
+    Attributes:
+        questions: The questions.
+        others: How many places each sandbox tries beyond its questions.
+        token: For the next request.
+        watched: Whether connections wait: someone watches.
+    """
+
+    questions: tuple[OpenQuestion, ...] = ()
+    others: Mapping[str, int] = {}
+    token: int = 0
+    watched: bool = False
+
+    @classmethod
+    def of(cls, answer: Mapping[str, Any]) -> QuestionPage:
+        """Read an answer of `GET /questions`."""
+        others = {
+            text_of(row.get("sandbox_name")): count_of(row.get("places")) for row in rows_of(answer, "others")
+        }
+        return cls(
+            tuple(map(OpenQuestion.of, rows_of(answer, "questions"))),
+            others,
+            count_of(answer.get("token")),
+            answer.get("watched") is True,
+        )
+
+
+class QuestionAnswered(NamedTuple):
+    """What an answer did.
+
+    Attributes:
+        id: The question's id.
+        answer: The answer.
+        sandbox: The sandbox that tried.
+        pattern: What was asked about, HOST:PORT.
+        rule: The pattern of the rule that was put; None where the answer is not a rule.
+        scope: Who it is for: `sandbox`, or `account` for a rule of all sandboxes.
+        waited: How many connections waited for it.
+    """
+
+    id: str
+    answer: str = ""
+    sandbox: str = ""
+    pattern: str = ""
+    rule: str | None = None
+    scope: str = "sandbox"
+    waited: int = 0
+
+    @classmethod
+    def of(cls, answer: Mapping[str, Any]) -> QuestionAnswered:
+        """Read an answer of `POST /questions/ID`."""
+        question = OpenQuestion.of(answer)
+        return cls(
+            question.id,
+            text_of(answer.get("answer")),
+            question.sandbox,
+            question.pattern,
+            word_of(answer.get("rule")),
+            text_of(answer.get("scope")) or "sandbox",
+            count_of(answer.get("waited")),
+        )

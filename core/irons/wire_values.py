@@ -1,0 +1,15 @@
+"""What the v0 API's client and its server both know of values: one place for each."""
+
+from __future__ import annotations
+
+SANDBOX_ID = "sb_[0-9a-f]{16}"
+"""A sandbox's id, as a regular expression; in the local backend it is the name of the sandbox's cell too."""
+
+LONGEST_NOTE = 200
+"""Characters that a sandbox's note may have."""
+
+REQUEST_HEADER = "X-Irons-Request"
+"""The field of a request with the id of the command that sends it; the server's logs name it."""
+
+FACE_HEADER = "X-Irons-Face"
+"""The field of a request in which a client claims what it is (cli, prompt, library, …); the server's change log has it."""
