@@ -3,41 +3,56 @@
 from __future__ import annotations
 
 import queue
+from collections import deque
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.application import run_in_terminal
-from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
+from prompt_toolkit.auto_suggest import Suggestion
+from prompt_toolkit.cursor_shapes import CursorShapeConfig, DynamicCursorShapeConfig, ModalCursorShapeConfig
 from prompt_toolkit.enums import EditingMode
+from prompt_toolkit.filters import Always
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.output import ColorDepth
 
 from irons.cli.completing import Sources
 from irons.text import clean
+from irons.version import __version__
+from irons_repl.forecast.forecast_line import Clause, forecast_line
+from irons_repl.forecast.typed_change import typed_change
 from irons_repl.line.completer import PromptCompleter
 from irons_repl.line.highlight import LineLexer
 from irons_repl.line.history import FileHistory
 from irons_repl.line.keys import LONGEST, bindings
 from irons_repl.line.paste_detection import BurstInput
+from irons_repl.line.suggest import PromptSuggest
+from irons_repl.line.unforced import unforced
 from irons_repl.run.dumb_terminal import is_plain, read_plain
 from irons_repl.run.external import INTERRUPTED
+from irons_repl.run.own_words import OWN_WORDS
+from irons_repl.run.pauses import between_lines, short_pauses
 from irons_repl.run.running import Leave, LineRunner
 from irons_repl.run.signals import Ended, ended_by_signals
 from irons_repl.status.refresher import Refresher
+from irons_repl.status.remedies import Remedy, TypedLine, still_open
 from irons_repl.status.sources import sources
 from irons_repl.status.toolbar import toolbar
+from irons_repl.status.vi_mode import vi_mode
 from irons_repl.styles import COLOURED, PLAIN
 
 if TYPE_CHECKING:
     from irons.settings.settings import Settings
+    from irons_repl.forecast.ground import Ground
+    from irons_repl.forecast.typed_change import TypedChange
     from irons_repl.run.session import ShellSession
-
-OWN_WORDS = {"exit": "Leave the prompt (Ctrl-D).", "quit": "Leave the prompt (Ctrl-D).", "?": "Show help."}
-"""What the prompt answers next to the commands."""
-
+    from irons_repl.status.status_model import Outlook
 
 MENU = 6
 """Lines kept free below the prompt for the menu, so that it does not jump where one opens."""
+
+REMEMBERED = 100
+"""Lines and suggestions of this prompt that are remembered, so that nothing is suggested after it was typed."""
 
 
 class Prompt:
@@ -47,21 +62,34 @@ class Prompt:
         """Take the session, the settings it begins with, and what the person should know at once."""
         self._session = session
         self._runner = LineRunner(session)
-        self._refresher = Refresher(session, self._changed, self._say)
+        on_hand = sources(session)
+        read = (on_hand.sandboxes, on_hand.domains, on_hand.images, on_hand.labels)
+        self._refresher = Refresher(session, self._changed, self._say, on_hand=read)
         self._has_refused = False
         self._in_use: str | None = None
+        self._foreseen: tuple[TypedChange | None, Ground | None, list[Clause]] = (None, None, [])
+        self._typed: deque[TypedLine] = deque(maxlen=REMEMBERED)
+        self._suggested: deque[str] = deque(maxlen=REMEMBERED)
+        self._offered = ""
         self._unsaid: queue.SimpleQueue[str] = queue.SimpleQueue()
-        history = FileHistory(settings.state_dir / "history", settings.api_key)
+        tree = session.host.tree
+        history = FileHistory(
+            settings.state_dir / "history", settings.api_key, lambda line: unforced(line, tree)
+        )
+        session.pages = not is_plain(session.streams)
+        session.history = lambda: history.lines
+        if history.is_new:
+            self._greet()
+            history.begin()
         for line in filter(None, (said, history.said)):
             self._print(line)
-        on_hand = sources(session)
         self._completer = PromptCompleter(session.host.tree, on_hand, OWN_WORDS)
         self._lines = self._made(settings, history, on_hand)
 
     def run(self) -> int:
         """Read and run lines until the person leaves; return the exit code."""
         try:
-            with ended_by_signals(self._lines.app):
+            with short_pauses(), ended_by_signals(self._lines.app):
                 return self._run()
         except Ended as ended:
             return ended.status
@@ -86,13 +114,19 @@ class Prompt:
         self._has_refused = False
         self._completer.asked = ""
         self._in_use = self._session.sandbox
+        self._offered = ""
         line = self._read()
         if not line.strip():
             return
+        typed = TypedLine(line.strip(), self._in_use, datetime.now(UTC))
+        self._typed.append(typed)
+        if self._offered and self._offered != typed.whole:
+            self._suggested.append(self._offered)
         self._refresher.rest()
         try:
             self._runner.run(line)
         finally:
+            between_lines()
             self._refresher.poke(self._session.code)
 
     def _read(self) -> str:
@@ -100,7 +134,25 @@ class Prompt:
         if is_plain(streams):
             return read_plain(streams, "".join(fragment[1] for fragment in self._message()))
         self._begin_line()
-        return self._lines.prompt(self._message)
+        return self._lines.prompt(self._message, pre_run=self._suggest)
+
+    def _remedies(self) -> list[Remedy]:
+        """What would allow what was refused to the sandbox in use, and to the line that ran last; not what was typed since."""
+        sandboxes = {self._in_use, self._session.again.refused_in or self._in_use}
+        return still_open(self._refresher.remedies.of(*sandboxes), self._typed)
+
+    def _texts(self) -> list[str]:
+        """The commands of these, the latest first, as they are typed now."""
+        return [remedy.text(self._in_use) for remedy in self._remedies()]
+
+    def _suggest(self) -> None:
+        """Suggest the latest remedy on an empty line; what was suggested there once is suggested again only where it is begun."""
+        buffer = self._lines.default_buffer
+        remedy = next(iter(self._remedies()), None)
+        if buffer.text or remedy is None or remedy.command in self._suggested:
+            return
+        buffer.suggestion = Suggestion(remedy.text(self._in_use))
+        self._offered = remedy.command
 
     def _begin_line(self) -> None:
         """Go to a line of its own, after output that ended in the middle of one, and after keys that were typed in between.
@@ -121,7 +173,7 @@ class Prompt:
             complete_while_typing=True,
             lexer=LineLexer(tree, OWN_WORDS, on_hand.aliases),
             history=history,
-            auto_suggest=AutoSuggestFromHistory(),
+            auto_suggest=PromptSuggest(self._texts),
             editing_mode=EditingMode.VI if settings["editing_mode"] == "vi" else EditingMode.EMACS,
             enable_open_in_editor=True,
             tempfile_suffix=".irons",
@@ -131,11 +183,17 @@ class Prompt:
             prompt_continuation=lambda width, _number, _wrapped: f"{'…':>{max(1, width - 1)}} ",
             key_bindings=bindings(self._refused),
             bottom_toolbar=self._toolbar,
+            cursor=DynamicCursorShapeConfig(self._cursor_shape),
             style=COLOURED if colour else PLAIN,
             color_depth=None if colour else ColorDepth.DEPTH_1_BIT,
             include_default_pygments_style=False,
             reserve_space_for_menu=MENU,
         )
+        # Not an option of the session: there it would keep the menu from opening while one types.
+        lines.default_buffer.enable_history_search = Always()
+        lines.default_buffer.on_text_changed += lambda _: self._refresher.typing()
+        # A key is drawn at once; by itself that waits up to 10 ms while anything is ready to run, such as the search for the key's menu.
+        lines.app.max_render_postpone_time = None
         lines.app.before_render += lambda _: self._make_room()
         lines.app.after_render += lambda _: self._begin()
         return lines
@@ -161,7 +219,41 @@ class Prompt:
 
     def _toolbar(self) -> StyleAndTextTuples:
         outlook = self._refresher.outlook.for_sandbox(self._in_use)
-        return list(toolbar(outlook, self._lines.app.output.get_size().columns))
+        keys = vi_mode(self._lines.app) if self._is_vi else ""
+        columns = self._lines.app.output.get_size().columns
+        return list(self._forecast(outlook, columns, keys) or toolbar(outlook, columns, keys))
+
+    def _forecast(self, outlook: Outlook, columns: int, keys: str) -> list[tuple[str, str]]:
+        """Return what the change of rules that is typed would do, for the line below; nothing while none is."""
+        text = self._lines.default_buffer.document.text_before_cursor
+        change = typed_change(text, self._session.host.tree, self._in_use) if text else None
+        if change is None:
+            return []
+        ground, missing = self._refresher.forecast(change.sandbox)
+        if missing:
+            return [] if outlook.trouble else forecast_line([Clause("reading the log …")], columns, keys)
+        if ground is None:
+            return []
+        if self._foreseen[0] != change or self._foreseen[1] is not ground:
+            # The thread that gathered has imported it: no key waits for that.
+            from irons_repl.forecast.effects import effects
+
+            self._foreseen = (change, ground, effects(change, ground))
+        return forecast_line(self._foreseen[2], columns, keys, outlook.as_of)
+
+    @property
+    def _is_vi(self) -> bool:
+        return self._lines.app.editing_mode == EditingMode.VI
+
+    def _cursor_shape(self) -> CursorShapeConfig | None:
+        """Show the mode of vi keys by the cursor; with emacs keys it stays as the person has it."""
+        return ModalCursorShapeConfig() if self._is_vi else None
+
+    def _greet(self) -> None:
+        """Say in two lines where the person is, once."""
+        stdout = self._session.streams.stdout
+        stdout.write(f"irons {__version__}: sandboxes for AI agents\nTab completes, ? helps, Ctrl-D leaves\n")
+        stdout.flush()
 
     def _changed(self) -> None:
         """Show the new outlook, and offer what has become known for the word being typed. Called from the refresher's thread.
@@ -172,6 +264,7 @@ class Prompt:
 
         def show() -> None:
             app.invalidate()
+            self._suggest()
             waits = buffer.complete_state is None and buffer.document.is_cursor_at_the_end
             if buffer.text and waits and buffer.text == self._completer.asked:
                 buffer.start_completion()

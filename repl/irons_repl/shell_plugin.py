@@ -23,19 +23,19 @@ def irons_commands() -> list[Command]:
         ),
         Command(
             ("use",),
-            "Choose the sandbox to use where a command names none.",
+            "Set the default sandbox of this session.",
             "irons_repl.use:use",
             (
                 Arg(
                     "name",
-                    "Its name; without one, the choice is shown.",
+                    "The sandbox; without one, the choice is shown.",
                     kind="sandbox",
                     takes="?",
                     implied=False,
                 ),
                 Flag(("--none",), "Clear the choice."),
             ),
-            about="It holds in the prompt and in xonsh.",
+            about="It works at the irons> prompt and in xonsh. In another shell: export IRONS_SANDBOX=NAME.",
             examples=("irons use agent-1", "irons use", "irons use --none"),
             exits=(3,),
         ),

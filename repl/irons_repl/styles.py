@@ -14,6 +14,9 @@ COLOURED = Style.from_dict(
         "quoted": "ansigreen",
         "operator": "ansimagenta",
         "shell": "ansiyellow",
+        "place": "bold ansicyan",
+        "there": "ansicyan",
+        "wrong": "bold ansired",
         "comment": "ansibrightblack",
         "auto-suggestion": "ansibrightblack",
         "bottom-toolbar": "noreverse bg:#303030 #d0d0d0",
@@ -23,6 +26,7 @@ COLOURED = Style.from_dict(
         "busy": "#ffd787",
         "stale": "italic #9e9e9e",
         "where": "bold",
+        "keys": "bold #87afd7",
         "completion-menu": "bg:#303030 #d0d0d0",
         "completion-menu.completion.current": "noreverse bold bg:#005f87 #ffffff",
         "completion-menu.meta.completion": "bg:#262626 #9e9e9e",
@@ -32,5 +36,14 @@ COLOURED = Style.from_dict(
     }
 )
 
-PLAIN = Style.from_dict({"bottom-toolbar": "reverse", "bottom-toolbar.text": "", "auto-suggestion": "italic"})
+PLAIN = Style.from_dict(
+    {
+        "bottom-toolbar": "reverse",
+        "bottom-toolbar.text": "",
+        "auto-suggestion": "italic",
+        "place": "bold",
+        "there": "underline",
+        "wrong": "reverse",
+    }
+)
 """Without colour: what a terminal can show next to it."""

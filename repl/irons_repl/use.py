@@ -26,10 +26,10 @@ def use(ctx: Context, *, name: str | None, none: bool) -> str | None:
         raise UsageError("use takes a name or --none, not both")
     if ctx.session is None:
         raise UsageError(
-            "a choice lasts as long as the prompt, and this is a command of its own",
-            hint="unset IRONS_SANDBOX does it for a shell"
+            "irons use works at the irons> prompt and in xonsh only",
+            hint="in this shell: unset IRONS_SANDBOX"
             if none
-            else f"export IRONS_SANDBOX={name} does it for a shell",
+            else f"in this shell: export IRONS_SANDBOX={name}",
         )
     if name is not None and name not in ctx.names.read():
         try:

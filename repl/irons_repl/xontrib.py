@@ -22,14 +22,20 @@ def _load_xontrib_(xsh: Any, **_: object) -> dict[str, object]:
     from irons_repl.xonsh_face.completion import completer_of
     from irons_repl.xonsh_face.face import Face
     from irons_repl.xonsh_face.field import field_of
+    from irons_repl.xonsh_face.places import Places, listener_of
     from irons_repl.xonsh_face.variables import register
 
     face = Face(xsh)
     for name, alias in aliases(face).items():
         xsh.aliases[name] = alias
-    add_one_completer(_COMPLETER, completer_of(face), "<base")
+    places = Places(face)
+    add_one_completer(_COMPLETER, completer_of(face, places), "<base")
     xsh.env["PROMPT_FIELDS"][_FIELD] = field_of(face)
-    setattr(xsh, _LOADED, (face, register(xsh)))
+    variables = register(xsh)
+    places.keep_in_step()
+    listener = listener_of(places)
+    xsh.builtins.events.on_pre_prompt(listener)
+    setattr(xsh, _LOADED, (face, places, listener, variables))
     # Nothing named irons in the namespace: it would shadow the alias.
     return {}
 
@@ -39,7 +45,9 @@ def _unload_xontrib_(xsh: Any, **_: object) -> dict[str, object]:
     from irons_repl.xonsh_face.alias import aliases
     from irons_repl.xonsh_face.variables import deregister
 
-    face, variables = getattr(xsh, _LOADED)
+    face, places, listener, variables = getattr(xsh, _LOADED)
+    xsh.builtins.events.on_pre_prompt.discard(listener)
+    places.remove()
     for name in aliases(face):
         xsh.aliases.pop(name, None)
     xsh.completers.pop(_COMPLETER, None)

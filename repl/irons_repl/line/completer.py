@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
-from typing import NamedTuple
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
+from itertools import islice
 
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion, ThreadedCompleter
 from prompt_toolkit.document import Document
 
 from irons.cli.completing import Offer, Sources, offer
+from irons.record import NamedTuple
 from irons.text import clean
 from irons.tree import Tree
 from irons_repl.line.files import files_like
-from irons_repl.line.fuzzy import fitting
+from irons_repl.line.fuzzy import Fitter
 from irons_repl.line.lexer import Token, lex, quoted
+from irons_repl.line.sandbox_line import quoted_there, sandbox_of
 
 SEPARATORS = (";", "&&", "||", "\n")
 
+PLACES = 20
+"""Sandboxes offered where a command begins."""
+
 
 class CursorPlace(NamedTuple):
-    """Where the cursor stands: the words of the command so far, the last one being typed, and the offset where that begins."""
+    """Where the cursor stands: the words of the command so far, the last one being typed, and the offset where that begins.
+
+    `file` says that a file of this machine comes there, `there` that the words are read by a sandbox's shell.
+    """
 
     words: list[str]
     start: int
     file: bool = False
+    there: bool = False
 
 
 def place(text: str) -> CursorPlace | None:
@@ -43,7 +53,10 @@ def place(text: str) -> CursorPlace | None:
     if tokens and tokens[-1].kind == "operator":
         return CursorPlace([typing.text if typing else ""], start, file=True)
     words = [token.text for token in tokens if token.kind == "word"]
-    return CursorPlace([*words, typing.text if typing else ""], start)
+    sandbox = sandbox_of(tokens[0]) if tokens else ""
+    if sandbox:
+        words[:1] = ["exec", sandbox, "--"]
+    return CursorPlace([*words, typing.text if typing else ""], start, there=bool(sandbox))
 
 
 class PromptCompleter(Completer):
@@ -59,48 +72,70 @@ class PromptCompleter(Completer):
         self._sources = sources
         self._own = own
         self.asked = ""
+        self._fitter = Fitter()
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
         """Yield what may stand at the cursor, best first, at most `fuzzy.LIMIT` words and as many files."""
-        del complete_event
         at = place(document.text_before_cursor)
         if at is not None:
             found = self._offer(at)
+            if complete_event.completion_requested:
+                found = found.with_remote(self._sources)
             back = at.start - len(document.text_before_cursor)
-            yield from _words(found, back)
-            yield from _files(found, back)
+            yield from self._words(found, back, quoted_there if at.there else quoted)
+            yield from _files(found, back, folders=at.words[0] == "cd")
 
     async def get_completions_async(
         self, document: Document, complete_event: CompleteEvent
     ) -> AsyncGenerator[Completion, None]:
-        """Yield the same. A disk may be slow, so files are looked for in a thread; all else is quicker than starting one."""
+        """Yield the same once the key is drawn.
+
+        A disk may be slow, and a sandbox, which only Tab asks: files are looked for in a thread; all else is quicker.
+        """
         self.asked = document.text
+        # Drawing waits for its turn in the event loop, and no other key is read before this goes on.
+        await asyncio.sleep(0)
         at = place(document.text_before_cursor)
         if at is None:
             return
         found = self._offer(at)
-        if found.files:
+        if found.files or (found.remote is not None and complete_event.completion_requested):
             async for completion in ThreadedCompleter(self).get_completions_async(document, complete_event):
                 yield completion
         else:
-            for completion in _words(found, at.start - len(document.text_before_cursor)):
+            for completion in self._words(found, at.start - len(document.text_before_cursor), quoted):
                 yield completion
 
     def _offer(self, at: CursorPlace) -> Offer:
         if at.file:
             return Offer(at.words[-1], files=True)
+        if at.words[0] == "cd" and len(at.words) > 1:
+            return Offer(at.words[-1], files=len(at.words) == 2)
+        if at.there and at.words[-1].startswith("~/"):
+            # What is relative there is below the same home.
+            below = at._replace(words=[*at.words[:-1], at.words[-1][2:]])
+            return self._offer(below)._replace(fixed="~/")
         words = at.words[1:] if at.words[0] == "irons" and len(at.words) > 1 else at.words
         found = offer(self._tree, words, self._sources)
-        return found._replace(values={**found.values, **self._own}) if len(words) == 1 else found
+        if len(words) > 1:
+            return found
+        return found._replace(values={**found.values, **self._own, **self._places(words[0])})
+
+    def _places(self, typed: str) -> dict[str, str]:
+        """Sandboxes that begin with what is typed, as the first word of a line that runs in them; none before anything is."""
+        if not typed:
+            return {}
+        known = self._sources.sandboxes()
+        fitting_names = islice((name for name in known if name.startswith(typed)), PLACES)
+        return {f"{name}:": f"run in {name} ({known[name]})" for name in fitting_names}
+
+    def _words(self, found: Offer, back: int, quote: Callable[[str], str]) -> Iterator[Completion]:
+        for candidate in self._fitter.fitting(found.values, found.typed):
+            word = quote(found.fixed + candidate.word)
+            yield Completion(word, back, display=clean(candidate.word), display_meta=clean(candidate.about))
 
 
-def _words(found: Offer, back: int) -> Iterator[Completion]:
-    for candidate in fitting(found.values, found.typed):
-        word = quoted(found.fixed + candidate.word)
-        yield Completion(word, back, display=clean(candidate.word), display_meta=clean(candidate.about))
-
-
-def _files(found: Offer, back: int) -> Iterator[Completion]:
-    for file in files_like(found.typed) if found.files else ():
+def _files(found: Offer, back: int, *, folders: bool) -> Iterator[Completion]:
+    for file in files_like(found.typed, folders=folders) if found.files else ():
         word = quoted(found.fixed + file.word)
         yield Completion(word, back, display=clean(file.shown), display_meta=file.about)

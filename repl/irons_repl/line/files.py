@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
 
+from irons.record import NamedTuple
 from irons_repl.line.fuzzy import LIMIT
 
 
@@ -16,8 +16,14 @@ class FileMatch(NamedTuple):
     about: str = ""
 
 
-def files_like(typed: str, limit: int = LIMIT) -> list[FileMatch]:
-    """Return files whose path begins with `typed`, directories with a slash after them; hidden ones where a dot is typed."""
+def files_like(typed: str, limit: int = LIMIT, *, folders: bool = False) -> list[FileMatch]:
+    """Return files whose path begins with `typed`, directories with a slash after them; hidden ones where a dot is typed.
+
+    Args:
+        typed: The path so far.
+        limit: The most that are returned.
+        folders: Directories alone.
+    """
     folder, _, begins = typed.rpartition("/")
     folder = f"{folder}/" if "/" in typed else ""
     found: list[FileMatch] = []
@@ -28,6 +34,8 @@ def files_like(typed: str, limit: int = LIMIT) -> list[FileMatch]:
                 if not name.startswith(begins) or (name.startswith(".") and not begins.startswith(".")):
                     continue
                 slash = "/" if _is_folder(entry) else ""
+                if folders and not slash:
+                    continue
                 found.append(FileMatch(f"{folder}{name}{slash}", f"{name}{slash}", "folder" if slash else ""))
                 if len(found) >= limit * 10:
                     break

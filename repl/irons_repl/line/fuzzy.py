@@ -27,17 +27,63 @@ def fitting(values: Mapping[str, str], typed: str, limit: int = LIMIT) -> list[C
         typed: What they should fit; upper and lower case are one where it is lower case.
         limit: The most that are returned.
     """
-    if not typed:
-        return [Candidate(*item) for item in islice(values.items(), limit)]
-    words = list(values)
-    text = "\n" + "\n".join(words)
-    if typed == typed.lower():
-        text = text.lower()
-    chosen = dict.fromkeys(islice(_lines_with(text, f"\n{typed}"), limit))
-    _add(chosen, _lines_with(text, typed), limit)
-    if len(chosen) < limit and len(typed) > 1:
-        _add(chosen, (line for _, line in sorted(islice(_scattered(text, typed), RANKED))), limit)
-    return [Candidate(words[line], values[words[line]]) for line in chosen]
+    return Fitter(limit).fitting(values, typed)
+
+
+class Fitter:
+    """Finds words that fit, and remembers how far the search before went: a key that is added searches among what fitted then."""
+
+    def __init__(self, limit: int = LIMIT) -> None:
+        """Take the most words to return."""
+        self._limit = limit
+        self._values: Mapping[str, str] = {}
+        self._all = _Lines(())
+        self._last: tuple[str, _Lines] | None = None
+
+    def fitting(self, values: Mapping[str, str], typed: str) -> list[Candidate]:
+        """Return the words that fit, best first, each with what it is; arguments as for `fitting`."""
+        if not typed:
+            return [Candidate(*item) for item in islice(values.items(), self._limit)]
+        # The same words come as another mapping where some were left out of it.
+        if values is not self._values and values.keys() != self._values.keys():
+            self._all, self._last = _Lines(values), None
+        self._values = values
+        among = self._all
+        if (
+            self._last is not None
+            and typed.startswith(self._last[0])
+            and _folds(typed) == _folds(self._last[0])
+        ):
+            among = self._last[1]
+        chosen, whole = among.fitting(typed, self._limit)
+        words = [among.words[line] for line in chosen]
+        self._last = (typed, _Lines(words)) if whole and len(typed) > 1 else None
+        return [Candidate(word, values[word]) for word in words]
+
+
+class _Lines:
+    """Words as the lines of one text."""
+
+    def __init__(self, words: Iterable[str]) -> None:
+        self.words = list(words)
+        self._text = "\n" + "\n".join(self.words)
+        self._folded = self._text.lower()
+
+    def fitting(self, typed: str, limit: int) -> tuple[Iterable[int], bool]:
+        """Return the numbers of the lines that fit, best first, and whether these are all that there are."""
+        text = self._folded if _folds(typed) else self._text
+        chosen = dict.fromkeys(islice(_lines_with(text, f"\n{typed}"), limit))
+        _add(chosen, _lines_with(text, typed), limit)
+        if len(chosen) < limit and len(typed) > 1:
+            found = list(islice(_scattered(text, typed), RANKED))
+            _add(chosen, (line for _, line in sorted(found)), limit)
+            return chosen, len(chosen) < limit and len(found) < RANKED
+        return chosen, len(chosen) < limit
+
+
+def _folds(typed: str) -> bool:
+    """Tell whether upper and lower case are one."""
+    return typed == typed.lower()
 
 
 def _add(chosen: dict[int, None], lines: Iterable[int], limit: int) -> None:

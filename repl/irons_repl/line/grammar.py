@@ -1,13 +1,15 @@
-"""Tokens into steps: irons commands and shell commands, how they are joined, where their output goes."""
+"""Tokens into steps: irons commands, commands in a sandbox, shell commands, how they are joined, where their output goes."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from irons.errors import UsageError
+from irons.record import NamedTuple
 from irons_repl.line.lexer import Token, lex
+from irons_repl.line.sandbox_line import is_whole, program_of, quoted_form, sandbox_of
 
 Joiner = Literal[";", "&&", "||"]
 
@@ -19,9 +21,9 @@ class LineError(UsageError):
 
     code = "syntax"
 
-    def __init__(self, message: str, column: int) -> None:
-        """Take what is wrong and where."""
-        super().__init__(message)
+    def __init__(self, message: str, column: int, *, hint: str = "") -> None:
+        """Take what is wrong, where, and what to type instead."""
+        super().__init__(message, hint=hint)
         self.column = column
 
 
@@ -63,30 +65,47 @@ def steps_of(line: str) -> list[LineStep]:
     joiner: Joiner = ";"
     waits = 0
     part: list[Token] = []
-    for token in tokens:
+    for at, token in enumerate(tokens):
         if token.kind != "operator" or token.text not in (";", "&&", "||", "\n"):
             part.append(token)
             continue
         if part:
-            steps.append(_step(part, joiner))
+            if token.text != "\n":
+                _refuse_after_sandbox(line, tokens[at - len(part) :], token)
+            steps.append(_step(line, part, joiner))
             part, joiner = [], ";"
         elif token.text != "\n":
             raise LineError(f"there is no command before {token.text}", token.start)
         if token.text in ("&&", "||"):
             joiner, waits = ("&&" if token.text == "&&" else "||"), token.start
     if part:
-        steps.append(_step(part, joiner))
+        steps.append(_step(line, part, joiner))
     elif joiner != ";":
         raise LineError(f"nothing follows {joiner}", waits)
     return steps
 
 
-def _step(tokens: Sequence[Token], joiner: Joiner) -> LineStep:
+def _step(line: str, tokens: Sequence[Token], joiner: Joiner) -> LineStep:
     first = tokens[0]
     if first.text == "!" and first.kind == "operator":
         if not tokens[1].text:
             raise LineError("nothing follows !", first.start)
         return LineStep((), joiner, tokens[1].text)
+    sandbox = sandbox_of(first)
+    if not sandbox:
+        words, shell, output = _parts(tokens)
+        return LineStep(tuple(_expanded(word) for word in words), joiner, shell, output)
+    try:
+        words, shell, output = _parts(tokens)
+    except LineError as error:
+        error.hint = f"{quoted_form(line, tokens, through_pipes=False)} runs it in {sandbox}"
+        raise
+    _check_in_sandbox(line, tokens, words, sandbox)
+    return LineStep(("exec", sandbox, "--", *program_of(line, words[1:])), joiner, shell, output)
+
+
+def _parts(tokens: Sequence[Token]) -> tuple[list[Token], str, Redirection | None]:
+    """A command's words, the pipeline that its output goes through, and the file that it goes to."""
     words: list[Token] = []
     output: Redirection | None = None
     shell = ""
@@ -114,7 +133,43 @@ def _step(tokens: Sequence[Token], joiner: Joiner) -> LineStep:
             output = Redirection(_expanded(target), append=token.text == ">>")
         else:
             raise LineError(f"{token.text} has no meaning here; quote it to pass it on", token.start)
-    return LineStep(tuple(_expanded(word) for word in words), joiner, shell, output)
+    return words, shell, output
+
+
+def _check_in_sandbox(line: str, tokens: Sequence[Token], words: Sequence[Token], sandbox: str) -> None:
+    """Refuse a command in a sandbox that would not be what it looks like."""
+    if len(words) == 1:
+        raise LineError(
+            f"nothing follows {tokens[0].text}", tokens[0].start, hint=f"ssh {sandbox} opens a shell"
+        )
+    operator = next((token for token in tokens if token.kind == "operator"), None)
+    if operator is None:
+        return
+    before = [word for word in words[1:] if word.end <= operator.start]
+    if not is_whole(line, before):
+        hint = f"{quoted_form(line, tokens, through_pipes=True)} runs it in {sandbox}"
+        raise LineError(f"{operator.text} stands between parentheses", operator.start, hint=hint)
+    if not before or words[-1].start > operator.end:
+        late = next((word for word in words[1:] if word.start > operator.end), words[-1])
+        raise LineError(f"{operator.text} FILE is the last thing in a line for {sandbox}", late.start)
+
+
+def _refuse_after_sandbox(line: str, tokens: Sequence[Token], joiner: Token) -> None:
+    """Refuse `&&`, `||` and `;` after a command in a sandbox: what follows would run here.
+
+    Args:
+        line: The whole line.
+        tokens: Those from the command's first on.
+        joiner: What follows the command.
+    """
+    sandbox = sandbox_of(tokens[0])
+    if not sandbox:
+        return
+    end = next(
+        (at for at, token in enumerate(tokens) if token.text == "\n" and token.kind == "operator"), None
+    )
+    hint = f"{quoted_form(line, tokens[:end], through_pipes=True)} runs all of it in {sandbox}"
+    raise LineError(f"what follows {joiner.text} would not run in {sandbox}", joiner.start, hint=hint)
 
 
 def _expanded(word: Token) -> str:

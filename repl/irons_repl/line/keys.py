@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from prompt_toolkit.application import get_app
 from prompt_toolkit.enums import DEFAULT_BUFFER, EditingMode
-from prompt_toolkit.filters import Condition, has_focus, is_searching
+from prompt_toolkit.filters import Condition, emacs_mode, has_focus, is_searching
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.keys import Keys
 
@@ -37,11 +37,25 @@ def bindings(refused: Callable[[int], None]) -> KeyBindings:
         else:
             buffer.validate_and_handle()
 
+    @keys.add("up", filter=in_line & Condition(_unchosen))
+    @keys.add("c-p", filter=in_line & emacs_mode & Condition(_unchosen))
+    def _up(event: KeyPressEvent) -> None:
+        """Recall an earlier line that begins as this one does; the menu, where nothing in it is chosen yet, does not take the key."""
+        buffer = event.current_buffer
+        menu, buffer.complete_state = buffer.complete_state, None
+        before = buffer.working_index
+        buffer.auto_up(count=event.arg)
+        if menu is not None and buffer.working_index == before:
+            buffer.complete_state = menu
+            buffer.complete_previous(count=event.arg)
+
     @keys.add("f4")
     def _f4(event: KeyPressEvent) -> None:
         """Change between emacs and vi keys."""
         vi = event.app.editing_mode == EditingMode.VI
         event.app.editing_mode = EditingMode.EMACS if vi else EditingMode.VI
+        if vi:
+            event.app.output.reset_cursor_shape()
 
     @keys.add(Keys.BracketedPaste, filter=in_line)
     def _paste(event: KeyPressEvent) -> None:
@@ -58,6 +72,13 @@ def bindings(refused: Callable[[int], None]) -> KeyBindings:
         """Take no more."""
 
     return keys
+
+
+def _unchosen() -> bool:
+    """Tell whether a menu is open on a line of its own, and nothing in it is chosen."""
+    buffer = get_app().current_buffer
+    state = buffer.complete_state
+    return state is not None and state.current_completion is None and buffer.document.cursor_position_row == 0
 
 
 def _full() -> bool:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import Literal
+
+from irons.record import NamedTuple
 
 Kind = Literal["word", "operator", "shell", "comment"]
 

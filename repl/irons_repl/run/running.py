@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TextIO
 
 from irons.cli.main import run_words
-from irons.errors import IronsError
+from irons.errors import IronsError, UsageError
 from irons.terminal.output import show_error
+from irons.text import clean
 from irons_repl.line.grammar import LineError, LineStep, Redirection, steps_of
+from irons_repl.run.again import WORD
 from irons_repl.run.external import INTERRUPTED, SHELL, code_of, left_to_programs, run_program
+from irons_repl.run.own_words import LEAVES, answer, check_shell, leaving
+from irons_repl.run.paging import may_be_long, paged, pager_of
 from irons_repl.run.session import ShellSession
 from irons_repl.run.signals import Ended
 
 SNIPPET = 72
 """Columns of a line that are shown around the place where it stops making sense."""
+
+
+_UNREAD = 128 + signal.SIGPIPE
+_SHOWN = 200
+"""Characters of a line that are shown where it can be run again."""
 
 
 class Leave(Exception):
@@ -47,12 +57,16 @@ class LineRunner:
             Leave: `exit` or `quit`.
         """
         session = self._session
+        typed, line = line, session.again.meant(line)
+        if line != typed:
+            session.streams.stderr.write(f"{clean(line)}\n")
         try:
             steps = steps_of(line)
         except LineError as error:
             _point(error, line, session)
             session.code = error.exit_code
             return session.code
+        session.again.begin(line if len(steps) == 1 else "")
         for at, step in enumerate(steps):
             if at and _skipped(step, session.code):
                 continue
@@ -64,20 +78,32 @@ class LineRunner:
             rescued = at + 1 < len(steps) and steps[at + 1].joiner == "||"
             if self._strict and session.code and not rescued:
                 break
+        self._offer_again()
         return session.code
+
+    def _offer_again(self) -> None:
+        """Say that what was refused can be run again, to a person."""
+        session = self._session
+        offered = session.again.news()
+        if offered and session.streams.stdin_is_tty:
+            session.streams.stderr.write(
+                f"press r and Enter to run it again: {clean(offered, limit=_SHOWN)}\n"
+            )
+            session.flush()
 
     def _step(self, step: LineStep) -> int:
         session = self._session
         try:
             if not step.words:
                 session.flush()
+                check_shell(step.shell)
                 return run_program((SHELL, "-c", step.shell), session.env, stdin=session.stdin)
             if step.shell:
                 return self._piped(step)
             if step.output is not None:
                 with _opened(step.output) as file:
                     return self._command(step.words, file)
-            return self._command(step.words, None)
+            return self._shown(step.words)
         except KeyboardInterrupt:
             return INTERRUPTED
         except BrokenPipeError:
@@ -91,15 +117,32 @@ class LineRunner:
         finally:
             session.flush()
 
+    def _shown(self, words: Sequence[str]) -> int:
+        """Run a command whose answer is for the terminal, through the pager where that is long."""
+        session = self._session
+        pager = ""
+        if session.pages and session.streams.stdout_is_tty and may_be_long(words, session.host.tree):
+            pager = pager_of(session.settings(in_passing=True), session.env)
+        if not pager:
+            return self._command(words, None)
+        with paged(session.streams.stdout, pager, session.env) as stdout:
+            return self._command(words, stdout)
+
     def _command(self, words: Sequence[str], output: TextIO | None) -> int:
         session = self._session
-        if words[0] in ("exit", "quit"):
-            raise Leave(_exit_code(words))
+        own = answer(words, session, output)
+        if own is not None:
+            return own
+        if words[0] in LEAVES:
+            raise Leave(leaving(words))
         if words[0] == "irons":
             # A line from a shell's history or from a page; alone it asks for what is here already.
             words = words[1:] or ("--help",)
         if words[0] == "?":
             words = ("help", *words[1:])
+        if tuple(words) == (WORD,) and not self._has_meaning(WORD):
+            hint = f"{WORD} runs again what egress refused, after you have allowed it"
+            raise UsageError("there is nothing to run again", hint=hint)
         if session.debug:
             words = ("--debug", *words)
         streams = session.writing_to(output)
@@ -113,8 +156,16 @@ class LineRunner:
         finally:
             session.writing_to(None)
 
+    def _has_meaning(self, word: str) -> bool:
+        """Tell whether a word is a command of a plugin, or an alias of the configuration."""
+        session = self._session
+        return session.host.tree.find([word]) is not None or word in session.settings(in_passing=True).aliases
+
     def _piped(self, step: LineStep) -> int:
-        """Run a command with its output going through a shell pipeline; a command that fails gives its code, else the pipeline does."""
+        """Run a command with its output going through a shell pipeline; a command that fails gives its code, else the pipeline does.
+
+        A program in a sandbox that ended since the pipeline reads no more has not failed.
+        """
         self._session.flush()
         read, write = os.pipe()
         with left_to_programs():
@@ -127,7 +178,7 @@ class LineRunner:
         finally:
             with left_to_programs():
                 ended = code_of(process)
-        return code or ended
+        return ended if code in (0, _UNREAD) else code
 
     def _into(self, words: Sequence[str], descriptor: int) -> int:
         output = os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace")
@@ -149,10 +200,6 @@ def _skipped(step: LineStep, code: int) -> bool:
     return (step.joiner == "&&" and code != 0) or (step.joiner == "||" and code == 0)
 
 
-def _exit_code(words: Sequence[str]) -> int:
-    return int(words[1]) & 0xFF if len(words) > 1 and words[1].isascii() and words[1].isdigit() else 0
-
-
 def _opened(output: Redirection) -> TextIO:
     try:
         return Path(output.path).open(
@@ -165,9 +212,8 @@ def _opened(output: Redirection) -> TextIO:
 
 def _point(error: LineError, line: str, session: ShellSession) -> None:
     """Say what is wrong with a line, and show where."""
-    from irons.text import clean
-
-    show_error(LineError(f"{error.message} (column {error.column + 1})", error.column), None, session.streams)
+    where = f"{error.message} (column {error.column + 1})"
+    show_error(LineError(where, error.column, hint=error.hint), None, session.streams)
     begin = line.rfind("\n", 0, error.column) + 1
     end = line.find("\n", error.column)
     first = begin if error.column - begin < SNIPPET - 8 else error.column - SNIPPET // 2

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
 
 from irons.errors import IronsError
 from irons.settings.settings import KEYS, Settings, load
 from irons.terminal.streams import Streams
+from irons_repl.run.again import Again
 from irons_repl.run.connections import Connections
 from irons_repl.run.external import run_program
 
@@ -18,6 +19,14 @@ if TYPE_CHECKING:
     from irons.host import PluginHost
 
 SANDBOX = "IRONS_SANDBOX"
+
+BackendKey = tuple[str, str, str | None]
+"""Which backend settings choose: its URL, the profile, the key."""
+
+
+def backend_key(settings: Settings) -> BackendKey:
+    """Return which backend settings choose."""
+    return settings.api_url, settings.profile, settings.api_key
 
 
 class ShellSession:
@@ -30,6 +39,10 @@ class ShellSession:
         code: The exit code of the last command.
         debug: Whether each command says what it does.
         stdin: What programs read, as `subprocess` takes it.
+        asked: The backend that a command asked last.
+        pages: Whether long answers go through a pager.
+        history: Returns the lines typed before, the oldest first; none in a script.
+        again: The command that egress refused last.
     """
 
     def __init__(
@@ -55,8 +68,12 @@ class ShellSession:
         self.used: str | None = None
         self.debug = bool((flags or {}).get("debug"))
         self.stdin = stdin
+        self.pages = False
+        self.history: Callable[[], list[str]] = list
+        self.asked: BackendKey | None = None
         self._output: TextIO | None = None
         self._connections = Connections(host, self._say)
+        self.again = Again(lambda: self.sandbox)
 
     @property
     def sandbox(self) -> str | None:
@@ -76,7 +93,12 @@ class ShellSession:
         return load({}, {**self.env, "IRONS_NO_START": "1"} if in_passing else self.env)
 
     def api(self, settings: Settings) -> Api:
-        """Return the client these settings choose: the open one, unless they choose another backend."""
+        """Return the client these settings choose, for a command: the open one, unless they choose another backend."""
+        self.asked = backend_key(settings)
+        return self._connections.api(settings)
+
+    def api_in_passing(self, settings: Settings) -> Api:
+        """Return the same client for what no command asked for."""
         return self._connections.api(settings)
 
     def execute(self, program: Exec) -> int:
@@ -92,6 +114,14 @@ class ShellSession:
             self.env[SANDBOX] = sandbox
         else:
             self.env.pop(SANDBOX, None)
+
+    def hear_refused(self, sandbox: str, places: Sequence[tuple[str, int | None]]) -> None:
+        """Note what egress refused to the line that runs."""
+        self.again.refused(sandbox, places)
+
+    def hear_allowed(self, sandbox: str | None, patterns: Sequence[str]) -> None:
+        """Offer the refused line again where this allows what it wanted."""
+        self.again.allowed(sandbox, patterns)
 
     def writing_to(self, output: TextIO | None) -> Streams:
         """Return the streams of a command whose output goes to `output`, and have programs it runs write there too."""

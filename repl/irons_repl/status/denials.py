@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
-from irons.client.cursor import Counted, Cursor
+from irons.client.following.cursor import Counted, Cursor
 from irons.errors import IronsError, Unsupported
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from irons.client.api import Api
     from irons_policy.event import Event
@@ -23,12 +24,31 @@ SANDBOXES = 8
 class Denials:
     """The count, and how far each log has been read."""
 
-    def __init__(self) -> None:
-        """Begin where the logs are at the first look."""
+    def __init__(self, refused: Callable[[Event], None] = lambda _: None) -> None:
+        """Begin where the logs are at the first look; `refused` hears each refusal."""
+        self._hear = refused
         self._read: dict[str | None, Cursor] = {}
         self._counted = Counted()
         self._together = True
         self.count: int | None = None
+        self._by: Counter[str] = Counter()
+
+    @property
+    def by_sandbox(self) -> dict[str, int]:
+        """The count of each sandbox, by its name and by its id."""
+        return dict(self._by)
+
+    def begin(self, api: Api) -> None:
+        """Note where the log of all sandboxes ends, if that is not noted yet: what is refused from now on counts.
+
+        Raises:
+            IronsError: The server did not answer.
+        """
+        if self._together and None not in self._read:
+            try:
+                self._one(api, None)
+            except Unsupported:
+                self._together = False
 
     def look(self, api: Api, sandboxes: Iterable[str]) -> int | None:
         """Read what is new and return the count so far; None where the server has no log to tell from.
@@ -61,11 +81,19 @@ class Denials:
             token = cursor.token
             page = cursor.read()
             # A repeated refusal is an event that was read before, with a higher count.
-            grown = sum(self._counted.change(event, _refused(event)) for event in page.changed)
-            new = sum(self._counted.add(event, _refused(event)) for event in page.events)
-            self.count = (self.count or 0) + grown + new
+            for event in page.changed:
+                self._add(event, self._counted.change(event, _refused(event)))
+            for event in page.events:
+                self._add(event, self._counted.add(event, _refused(event)))
             if not page.events or cursor.token == token:
                 return
+
+    def _add(self, event: Event, count: int) -> None:
+        self.count = (self.count or 0) + count
+        for key in {event.sandbox, event.sandbox_id} - {""} if count else ():
+            self._by[key] += count
+        if count:
+            self._hear(event)
 
 
 def _refused(event: Event) -> int:

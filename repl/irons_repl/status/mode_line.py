@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
+from irons.record import NamedTuple
 from irons.terminal.words import mode_word
 from irons.text import clean
 

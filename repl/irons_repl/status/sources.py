@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from irons.cli.completing import Sources
-from irons.cli.topics import TOPICS
+from irons.cli.on_hand import sources_of
 from irons.client.names import NameCache
 from irons.errors import IronsError
 
 if TYPE_CHECKING:
+    from irons.cli.completing import Sources
+    from irons.settings.settings import Settings
     from irons_repl.run.session import ShellSession
 
 
@@ -18,30 +19,19 @@ def sources(session: ShellSession) -> Sources:
     """Return the sources; each reads one small file where that has changed, and never asks the server."""
     known: dict[tuple[str, str, str], NameCache] = {}
 
-    def of(what: str) -> Callable[[], Mapping[str, str]]:
-        def read() -> Mapping[str, str]:
-            try:
-                settings = session.settings()
-            except IronsError:
-                return {}
-            key = (what, settings.profile, settings.api_url)
-            if key not in known:
-                known[key] = NameCache.of(settings, what=what)
-            return known[key].read()
-
-        return read
-
-    def aliases() -> Mapping[str, str]:
+    def settings() -> Settings | None:
         try:
-            return session.settings().aliases
+            return session.settings()
         except IronsError:
-            return {}
+            return None
 
-    return Sources(
-        sandboxes=of("names"),
-        domains=of("domains"),
-        images=of("images"),
-        labels=of("labels"),
-        topics=lambda: dict.fromkeys(TOPICS, "topic"),
-        aliases=aliases,
-    )
+    def read(what: str) -> Mapping[str, str]:
+        chosen = settings()
+        if chosen is None:
+            return {}
+        key = (what, chosen.profile, chosen.api_url)
+        if key not in known:
+            known[key] = NameCache.of(chosen, what=what)
+        return known[key].shared()
+
+    return sources_of(settings, read, lambda: session.env, session.host)

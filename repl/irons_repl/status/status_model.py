@@ -21,9 +21,11 @@ class Outlook:
             such sandbox.
         differs: Without a sandbox in use: the sandboxes with another mode of their own, and that mode.
         states: How many sandboxes are in which state; None while unknown.
-        denied: Connections refused since the prompt was opened; None where the server can't tell.
+        denied: Connections refused since the prompt was opened, of all sandboxes; None where the server can't tell.
+        denied_by: Those of each sandbox, by its name and its id.
         ending: Which sandbox is about to be stopped or destroyed by time, and when; empty where none is.
         trouble: Why the last look failed, in a word or two; empty where it did not.
+        extras: What plugins show, each a few words.
         as_of: The time of day of the last look that did not fail, while the last one did: of that time are the facts.
     """
 
@@ -37,6 +39,15 @@ class Outlook:
     ending: str = ""
     sandbox: str | None = None
     as_of: str = ""
+    extras: tuple[str, ...] = ()
+    denied_by: Mapping[str, int] = field(default_factory=dict[str, int])
+
+    @property
+    def denied_here(self) -> int | None:
+        """Connections refused since the prompt was opened: of the sandbox in use, or of all without one."""
+        if self.denied is None or not self.sandbox:
+            return self.denied
+        return self.denied_by.get(self.sandbox, 0)
 
     @property
     def mode_facts(self) -> ModeFacts:

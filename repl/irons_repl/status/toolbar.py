@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
+from irons.record import NamedTuple
 from irons.text import clean
+from irons_repl.fragments import cut
 from irons_repl.status.mode_line import mode_line
 from irons_repl.status.status_model import Outlook
 
@@ -36,18 +37,19 @@ MODE = 1
 """The rank of the mode: only why the last look failed is kept longer."""
 
 
-def toolbar(outlook: Outlook, width: int) -> list[tuple[str, str]]:
-    """Return the line as styled fragments that fit into `width` columns."""
-    parts = list(_parts(outlook))
+def toolbar(outlook: Outlook, width: int, keys: str = "") -> list[tuple[str, str]]:
+    """Return the line as styled fragments that fit into `width` columns; `keys` is the mode of the keys, where they have one."""
+    first = [_part("class:keys", keys, 1)] if keys else []
+    parts = [*first, *_parts(outlook)]
     if _length(parts) > width:
-        parts = list(_parts(outlook, room=0))
+        parts = [*first, *_parts(outlook, room=0)]
     while len(parts) > 1 and _length(parts) > width:
         parts.remove(max(parts, key=lambda part: part.rank))
     fragments: list[tuple[str, str]] = []
     for at, part in enumerate(parts):
         fragments.append(("", " │ " if at else " "))
         fragments.extend(part.fragments)
-    return _cut(fragments, width)
+    return cut(fragments, width)
 
 
 def _parts(outlook: Outlook, room: int | None = None) -> Sequence[Part]:
@@ -67,9 +69,11 @@ def _parts(outlook: Outlook, room: int | None = None) -> Sequence[Part]:
         parts.append(Part(mode, MODE))
     if outlook.states is not None:
         parts.extend(_states(outlook.states, stale=stale))
-    if outlook.denied is not None:
-        style = _STALE if stale else "class:bad" if outlook.denied else ""
-        parts.append(_part(style, f"{outlook.denied} denied", 2))
+    denied = outlook.denied_here
+    if denied is not None:
+        style = _STALE if stale else "class:bad" if denied else ""
+        parts.append(_part(style, f"{denied} denied", 2))
+    parts.extend(_part(_STALE if stale else "", clean(extra, limit=40), 4) for extra in outlook.extras)
     return parts
 
 
@@ -88,11 +92,3 @@ def _states(states: Mapping[str, int], *, stale: bool) -> Sequence[Part]:
 
 def _length(parts: Sequence[Part]) -> int:
     return 1 + sum(part.width for part in parts) + 3 * (len(parts) - 1)
-
-
-def _cut(fragments: list[tuple[str, str]], width: int) -> list[tuple[str, str]]:
-    cut: list[tuple[str, str]] = []
-    for style, text in fragments:
-        cut.append((style, text[:width]))
-        width = max(0, width - len(text))
-    return cut

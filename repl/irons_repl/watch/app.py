@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from prompt_toolkit.application import Application
@@ -26,7 +26,7 @@ from irons_repl.watch.view import picture
 if TYPE_CHECKING:
     from irons.client.api import Api
     from irons.context import Context
-    from irons.scope import Scope
+    from irons.settings.scope import Scope
 
 STYLE = Style.from_dict(
     {"allowed": "ansigreen", "denied": "ansired", "warned": "ansiyellow", "dim": "ansibrightblack"}
@@ -56,15 +56,25 @@ def watch(ctx: Context, *, scope: Scope) -> None:
         raise UsageError(
             "audit watch needs a terminal", hint="for programs there is irons audit egress --follow -o jsonl"
         )
-    WatchView(ctx.api, scope.sandbox, colour=ctx.streams.colour(tty=True)).run()
+    api = ctx.api
+    api.face = "watch"
+    WatchView(api, scope.sandbox, colour=ctx.streams.colour(tty=True), allowed=ctx.allowed).run()
 
 
 class WatchView:
     """One open view: it brings keys and news to the state, draws what that says, and has its effects done."""
 
-    def __init__(self, api: Api, sandbox: str | None, *, colour: bool) -> None:
-        """Take the client and the sandbox whose connections to show; None is all."""
+    def __init__(
+        self,
+        api: Api,
+        sandbox: str | None,
+        *,
+        colour: bool,
+        allowed: Callable[[str | None, Sequence[str]], None] = lambda *_: None,
+    ) -> None:
+        """Take the client and the sandbox whose connections to show; None is all. `allowed` hears of patterns that were allowed here."""
         self._api = api
+        self._allowed = allowed
         self._colour = colour
         self._state = ViewState(sandbox)
         self._app: Application[IronsError | None] = Application(
@@ -157,6 +167,8 @@ class WatchView:
         try:
             if isinstance(effect, Apply):
                 text, change = apply(self._api, effect.proposal)
+                if effect.proposal.verb == "allow":
+                    self._allowed(effect.proposal.sandbox, [effect.proposal.pattern])
                 self._soon(lambda: self._state.done(text, change))
             else:
                 undone = undo(self._api, effect.change)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from irons.errors import ApiError, Conflict
+from irons.record import NamedTuple
 from irons_policy.rules import Rule, RuleError
-from irons_repl.watch.standing import KnownRules, rules_of
+from irons_repl.forecast.listed_rules import rules_of
+from irons_repl.watch.standing import KnownRules
 from irons_repl.watch.state import RuleEdit
 
 if TYPE_CHECKING:

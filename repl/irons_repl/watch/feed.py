@@ -8,9 +8,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from irons.client.cursor import Cursor
+from irons.client.following.cursor import Cursor
 from irons.client.models.audit import Pages
 from irons.errors import AuthError, IronsError, NotFound, Unreachable, Unsupported
+from irons_repl.status.lateness import LATE, Lateness
 from irons_repl.status.mode_line import ModeFacts
 from irons_repl.watch.changing import Reading, read_standing
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from irons_policy.event import Event
     from irons_repl.watch.standing import KnownRules
 
-WAIT = 5.0
+WAIT = 2.0
 """Seconds that a server which can wait holds an answer until something happens."""
 
 PAUSE = 0.5
@@ -35,8 +36,8 @@ READ_AGAIN = 200
 OPEN_FOR = 120.0
 """Seconds for which events are read again at a server that tells no changes: longer than any wait for a server's answer."""
 
-MODE_EVERY = 5.0
-"""Seconds between two looks at the mode."""
+MODE_EVERY = 2.0
+"""Seconds between two looks at the mode: as often as the line below the prompt has it."""
 
 
 class Feed:
@@ -54,6 +55,7 @@ class Feed:
         mode: Callable[[ModeFacts], None],
         trouble: Callable[[str], None],
         failed: Callable[[IronsError], None],
+        late_after: float = LATE,
     ) -> None:
         """Take the functions to call, from the feed's thread.
 
@@ -67,6 +69,7 @@ class Feed:
             mode: Hears the egress mode.
             trouble: Hears why there is nothing new just now; an empty text when that is over.
             failed: Hears an error that makes going on pointless.
+            late_after: Seconds without an answer after which that is trouble.
         """
         self._api = api
         self._sandbox = sandbox
@@ -84,14 +87,18 @@ class Feed:
         self._open: deque[tuple[float, int]] = deque()
         self._cursor = Cursor(api, sandbox)
         self._thread = threading.Thread(target=self._work, name="irons-watch", daemon=True)
+        self._lateness = Lateness(self._say_late, late_after)
+        self._late = False
 
     def start(self) -> None:
         """Begin."""
         self._thread.start()
+        self._lateness.start()
 
     def stop(self) -> None:
         """Stop; a question that is on its way is not waited for."""
         self._over.set()
+        self._lateness.stop()
 
     def _work(self) -> None:
         begun = False
@@ -106,11 +113,13 @@ class Feed:
                     self._begin()
                     begun = True
                     self._open.append((time.monotonic(), self._cursor.token))
-                self._mode(self._read_mode())
-                self._read_rules()
-                if failures:
+                with self._lateness.asking():
+                    self._mode(self._read_mode())
+                    self._read_rules()
+                if failures or self._late:
                     self._poll(wait=None)
                     failures = 0
+                    self._late = False
                     self._trouble("")
                 self._follow()
                 self._look_back()
@@ -127,6 +136,11 @@ class Feed:
                 if not self._over.is_set():
                     self._failed(IronsError(f"the view broke: {type(error).__name__}: {error}"))
                 return
+
+    def _say_late(self) -> None:
+        if not self._over.is_set():
+            self._late = True
+            self._trouble("the server does not answer yet")
 
     def _read_mode(self) -> ModeFacts:
         """Read the mode that applies to what is watched; the title names the sandbox already."""
@@ -190,7 +204,8 @@ class Feed:
     def _poll(self, *, wait: float | None) -> bool:
         """Bring what is new and what changed; return whether there was anything, and the next question is another one."""
         before = self._cursor.place
-        page = self._cursor.read(wait=wait)
+        with self._lateness.asking():
+            page = self._cursor.read(wait=wait)
         self._say_rotated(page)
         if self._over.is_set():
             return False

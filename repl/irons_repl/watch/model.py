@@ -6,9 +6,10 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from heapq import nsmallest
-from typing import Literal, NamedTuple
+from typing import Literal
 
-from irons.client.cursor import REMEMBERED
+from irons.client.following.cursor import REMEMBERED
+from irons.record import NamedTuple
 from irons_policy.event import Event
 from irons_policy.patterns import narrowest
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from irons.record import NamedTuple
 from irons_policy.addresses import network_of, unmapped
 from irons_policy.causes import Cause
 from irons_policy.decide import decide
@@ -13,19 +14,18 @@ from irons_policy.floor import held
 from irons_policy.hostnames import HostError, canonical_host
 from irons_policy.patterns import HTTPS, narrowest
 from irons_policy.policy import Decision, Policy
-from irons_policy.remedy import note, suggestion
+from irons_policy.remedy import held_address, note, suggestion
 from irons_policy.rules import ListName, Rule, RuleError, make_rule, spell
 from irons_repl.watch.model import HostRow, target_of
 
 if TYPE_CHECKING:
-    from irons.client.models.egress import EgressRules
     from irons_policy.addresses import Address
     from irons_policy.event import Event
     from irons_policy.rules import Scope
 
 Verb = ListName
 
-RULED = ("", Cause.RULE, Cause.UNCOVERED, Cause.FLOOR)
+RULED = ("", Cause.RULE, Cause.UNCOVERED, Cause.FLOOR, Cause.ASKED)
 """Causes that a rule can change; older servers tell none."""
 
 
@@ -95,8 +95,8 @@ class KnownRules:
     def _undecided(self, event: Event) -> bool:
         if not _ruled(event) or event.cause == Cause.RULE:
             return False
-        if event.cause == Cause.FLOOR:
-            address = _address(event.address)
+        address = _floored(event)
+        if event.cause == Cause.FLOOR or address is not None:
             return address is not None and not _never(address) and not self._pinned(event, address)
         return self.marks(event) is None
 
@@ -107,7 +107,7 @@ class KnownRules:
         if not _ruled(event):
             return f"No rule for {target_of(event)}: {note(event.cause) or 'its protocol is always refused'}"
         decision = self.decision(event)
-        address = _address(event.address) if event.cause == Cause.FLOOR else None
+        address = _floored(event)
         if verb == "allow" and address is not None and not self._pinned(event, address):
             return self._pinning(event, address)
         if decision is not None and decision.list == verb:
@@ -203,17 +203,6 @@ class KnownRules:
         return f" (of {self.sandbox})" if scope == "sandbox" else " (of all sandboxes)"
 
 
-def rules_of(found: EgressRules, scope: Scope) -> tuple[Rule, ...]:
-    """Return the rules that a server has in one scope; those that this version can't read are left out."""
-    rules: list[Rule] = []
-    for listed in found.rules:
-        try:
-            rules.append(Rule.from_json({**listed._asdict(), "scope": scope}))
-        except RuleError:
-            continue
-    return tuple(rules)
-
-
 def _ports_meet(one: Rule, other: Rule) -> bool:
     if one.pattern.ports is None or other.pattern.ports is None:
         return True
@@ -221,11 +210,20 @@ def _ports_meet(one: Rule, other: Rule) -> bool:
 
 
 def _ruled(event: Event) -> bool:
-    return event.protocol not in ("udp", "icmp") and event.cause in RULED
+    # What mode warn let pass, mode deny would refuse by the rules, no matter what became of it afterwards.
+    return event.protocol not in ("udp", "icmp") and (event.cause in RULED or event.verdict == "warn")
 
 
 def _never(address: Address) -> bool:
     return (held(network_of(unmapped(address))) or ("",))[0] == "never"
+
+
+def _floored(event: Event) -> Address | None:
+    """Return the address that only a pin opens: the one that the floor refused, or the host where it is such an address."""
+    if event.cause == Cause.FLOOR:
+        return _address(event.address)
+    # Names are most hosts, and need no parsing: an address in its canonical spelling ends in a digit or has a colon.
+    return held_address(event.host) if event.host[-1:].isdigit() or ":" in event.host else None
 
 
 def _address(text: str) -> Address | None:

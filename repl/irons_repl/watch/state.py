@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
+from irons.record import NamedTuple
 from irons_policy.event import Event
 from irons_repl.status.mode_line import ModeFacts
 from irons_repl.watch.listing import SORTS, Sort, entries, ordered, part
@@ -132,6 +133,8 @@ class ViewState:
     """Hosts that need a decision, as of the last time that the list was put in order."""
     _ordered: float = float("-inf")
     _moved: bool = True
+    _answerable: bool = False
+    """Whether the last picture showed that the question can be answered: a yes that was typed before decides nothing, however late it is read."""
 
     @property
     def paused(self) -> bool:
@@ -176,6 +179,7 @@ class ViewState:
         self.drawn = drawn
         if self.question is not None and self.question.since is None:
             self.question = self.question._replace(since=now)
+        self._answerable = self.armed(now) and now - drawn.changed >= CALM
         return drawn
 
     def latest_of(self, event: Event) -> Event:
@@ -222,7 +226,7 @@ class ViewState:
         if key in ("c-c", "c-d"):
             return CloseView()
         if self.question is not None:
-            return self._answer(key, now)
+            return self._answer(key)
         if self.typing:
             self._type(key)
             return None
@@ -267,9 +271,9 @@ class ViewState:
         if gone and self.changes:
             self.changes.pop()
 
-    def _answer(self, key: str, now: float) -> Effect | None:
-        question, armed = self.question, self.armed(now) and now - self.drawn.changed >= CALM
-        if key == "y" and not armed:
+    def _answer(self, key: str) -> Effect | None:
+        question = self.question
+        if key == "y" and not self._answerable:
             # Typed before the question could be read.
             return None
         self.question = None
@@ -294,7 +298,7 @@ class ViewState:
                 self.said = "There is nothing to undo: no rule was changed here"
                 return
             change = self.changes[-1]
-            self.question = Question(change.back, Undo(change))
+            self._pose(Question(change.back, Undo(change)))
             return
         event = self._event()
         if event is None:
@@ -304,7 +308,10 @@ class ViewState:
         if isinstance(proposal, str):
             self.said = proposal
             return
-        self.question = Question(f"{verb} {proposal.rule} for {proposal.scope}", Apply(proposal))
+        self._pose(Question(f"{verb} {proposal.rule} for {proposal.scope}", Apply(proposal)))
+
+    def _pose(self, question: Question) -> None:
+        self.question, self._answerable = question, False
 
     def _event(self) -> Event | None:
         """Return the event that keys are about: as the last picture showed it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from textwrap import wrap
 
 from irons.text import clean
@@ -57,21 +57,30 @@ def picture(state: ViewState, width: int, height: int, now: float, *, colour: bo
 def _head(state: ViewState, drawn: Drawn, width: int) -> list[Fragments]:
     """The title with the totals, and what the list below shows."""
     what = clean(state.sandbox, limit=30) if state.sandbox else "all sandboxes"
-    left: Fragments = [("bold", f" {what} ")]
     right = _totals(state.view.totals)
-    taken = sum(len(text) for _, text in (*left, *right)) + 2
     # What does not answer may have changed its mode since.
     facts = state.mode._replace(stale=bool(state.trouble))
-    mode = mode_line(facts, max(0, width - taken), MODE_STYLES)
+    spare = width - len(what) - 4
+    mode = mode_line(facts, max(0, spare - _columns(right)), MODE_STYLES)
+    if _columns(mode) + _columns(right) > spare:
+        # The totals get a line of their own.
+        mode = mode_line(facts, max(0, spare), MODE_STYLES)
+    if _columns(mode) > spare and not state.sandbox:
+        what = "all"
+    left: Fragments = [("bold", f" {what} ")]
     if mode:
         left += [("", " "), *mode, ("", " ")]
     if state.held is not None:
         left.append(("class:warned", " paused "))
     below = _about_list(state, drawn)
-    room = width - sum(len(text) for _, text in (*left, *right))
+    room = width - _columns((*left, *right))
     if room > 0:
         return [[*left, ("", " " * room), *right], below]
     return [left, [("", " "), *right]]
+
+
+def _columns(fragments: Sequence[tuple[str, str]]) -> int:
+    return sum(len(text) for _, text in fragments)
 
 
 def _about_list(state: ViewState, drawn: Drawn) -> Fragments:

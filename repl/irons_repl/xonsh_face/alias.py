@@ -20,10 +20,13 @@ HERE = "__irons__"
 HERE_VERBATIM = "__irons_verbatim__"
 """The same for wrapped words."""
 
-PROCESS = (sys.executable, "-m", "irons")
-"""What runs a command in a process of its own. xonsh puts it in the alias's place also where it completes."""
+PROCESS = (sys.executable, "-P", "-m", "irons")
+"""What runs a command in a process of its own. xonsh puts it in the alias's place also where it completes.
 
-PROCESS_VERBATIM = (sys.executable, "-m", "irons_repl.xonsh_face.verbatim")
+-P: what lies in the working directory must not be imported.
+"""
+
+PROCESS_VERBATIM = (sys.executable, "-P", "-m", "irons_repl.xonsh_face.verbatim")
 """The same for wrapped words."""
 
 

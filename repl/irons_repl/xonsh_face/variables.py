@@ -8,6 +8,7 @@ OTHERS = {
     "IRONS_PROFILE": ("str", "", "The profile of irons' configuration file to use."),
     "IRONS_CONFIG": ("str", "", "irons' configuration file itself."),
     "IRONS_NO_INPUT": ("bool", False, "Have irons never ask; it fails with what would have been asked."),
+    "IRONS_PLACES": ("bool", True, "Whether each sandbox has an alias: @NAME runs a program in it."),
     "IRONS_PLUGINS": ("str", "", "The third-party plugins that irons loads, by name."),
 }
 """Variables that are no settings of a profile: type, default, what they are."""
