@@ -6,10 +6,12 @@ import os
 
 from hypothesis import settings
 
-pytest_plugins = ["tests.parallel", "tests.machine", "tests.kinds", "tests.order"]
+pytest_plugins = ["tests.parallel", "tests.machine", "tests.kinds", "tests.order", "tests.garbage"]
 
 # What whoever runs the tests has set for irons is for their own sandboxes.
-for _name in [name for name in os.environ if name.startswith("IRONS_") and name != "IRONS_TEST_IMAGE"]:
+for _name in [
+    name for name in os.environ if name.startswith("IRONS_") and not name.startswith("IRONS_TEST_")
+]:
     del os.environ[_name]
 
 # How long one generated case takes says more about the machine than about the code; CI's profile (hypothesis has one of

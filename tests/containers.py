@@ -308,7 +308,7 @@ class Yard:
             _reduced(image, place / "given/debian.tar")
 
     def run(
-        self, container: Container, *command: str, timeout: float = 120
+        self, container: Container, *command: str, timeout: float = 230
     ) -> subprocess.CompletedProcess[str]:
         """Run a command in a container."""
         self._made += 1

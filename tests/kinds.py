@@ -7,9 +7,12 @@ what it asks for.
 
 from __future__ import annotations
 
-import sys
+import functools
+import os
+import subprocess
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -22,7 +25,8 @@ KINDS = {
 _SANDBOX = {"place", "place_for_all", "archive", "image_tar"}
 _NETNS = {"lab", "net", "stand", "shared", "kept", "person", "ordinary_user"}
 _PROCESS = {"irons_process", "into", "sshd", "terminal", "prompt", "xonsh"}
-_STARTS = {"subprocess.Popen", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"}
+_STARTS = ("execv", "execve", "fork", "forkpty", "posix_spawn", "posix_spawnp", "system")
+"""What starts a process, of `os`."""
 
 
 def kind(item: pytest.Item) -> str:
@@ -55,27 +59,44 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class _Guard:
-    """Stops who starts a process while it may not; as an audit hook, which stays for as long as Python runs."""
+    """Stops who starts a process while it may not.
+
+    It stands before each function that does. An audit hook (PEP 578) would be called for each new thread under coverage
+    too, and where two threads begin at once CPython then ends one of them with "Cannot install a trace function".
+    """
 
     def __init__(self) -> None:
         self._forbidden = False
-        self._hooked = False
+        self._stands = False
 
     @contextmanager
     def during_pure(self) -> Iterator[None]:
-        """Forbid it for a while."""
-        if not self._hooked:
-            self._hooked = True
-            sys.addaudithook(self._hear)
+        """Forbid it for a while, and take back what a test does to the mask of new files."""
+        if not self._stands:
+            self._stands = True
+            self._stand_before(subprocess.Popen, "__init__")
+            for name in _STARTS:
+                self._stand_before(os, name)
         self._forbidden = True
+        mask = os.umask(0o077)
+        os.umask(mask)
         try:
             yield
         finally:
             self._forbidden = False
+            # What a helper process sets at its start is set here for good: directories of the next test would be anyone's.
+            os.umask(mask)
 
-    def _hear(self, event: str, _: tuple[object, ...]) -> None:
-        if self._forbidden and event in _STARTS:
-            raise AssertionError("a test that starts a process is not pure: mark it @pytest.mark.process")
+    def _stand_before(self, where: object, name: str) -> None:
+        start = getattr(where, name)
+
+        @functools.wraps(start)
+        def guarded(*args: Any, **more: Any) -> Any:
+            if self._forbidden:
+                raise AssertionError("a test that starts a process is not pure: mark it @pytest.mark.process")
+            return start(*args, **more)
+
+        setattr(where, name, guarded)
 
 
 _GUARD = _Guard()

@@ -16,7 +16,7 @@ import pytest
 import irons
 from irons.testing import FakeApi
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = {"irons", "irons_policy", "irons_local", "irons_plugins", "irons_repl"}
@@ -30,7 +30,7 @@ def python(*words: object, env: dict[str, str] | None = None, cwd: Path | None =
         cwd=cwd,
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=250,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -196,5 +196,10 @@ def test_a_strangers_plugin_is_like_a_built_in(
     assert irons_says("__complete", "greet", "t") == "two\tstopped\n"
     assert "--loud\tShout.\n" in irons_says("__complete", "greet", "--l")
     assert "greet\tirons-greet\t0.3\tirons_backend, irons_commands\tok" in irons_says("plugins")
+    assert irons_says("greet", "one", "-o", "csv").splitlines() == ["name,words", 'one,"hello, ready one"']
+    assert irons_says("config", "set", "plugins.desk.seats", "5") == ""
+    assert "plugins.desk.seats\t5\tconfig\n" in irons_says("config", "show")
+    assert "red\ta label for 2\n" in irons_says("__complete", "desk", "")
+    assert "greet" not in irons_says("--no-plugins", "--help")
     env["IRONS_PLUGINS"] = ""
     assert "greet" not in irons_says("--help")

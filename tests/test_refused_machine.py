@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-pytestmark = pytest.mark.needs("root", "user-namespaces", "networks")
+pytestmark = [pytest.mark.needs("root", "user-namespaces", "networks"), pytest.mark.timeout(250)]
 
 # Tests of every kind: those that make users, cells, networks and images, and those that need nothing of the machine.
 SUBSET = (
     "tests/local/test_cells.py",
     "tests/local/test_doctor.py",
     "tests/local/test_engine_failures.py",
-    "tests/local/test_ground.py",
+    "tests/local/test_host_network.py",
     "tests/local/test_image.py",
     "tests/local/test_image_archives.py",
     "tests/local/test_link.py",
@@ -43,7 +43,6 @@ def _suite(*words: str, refused: tuple[str, ...]) -> subprocess.CompletedProcess
     )
 
 
-@pytest.mark.timeout(250)
 def test_without_user_namespaces_nothing_fails_and_the_end_says_what_was_left_out() -> None:
     """What needs neither users nor namespaces is tested; the rest is skipped with doctor's words, counted at the end."""
     done = _suite(*SUBSET, refused=("--no-user-namespaces", "--read-only-etc"))
@@ -63,7 +62,7 @@ def test_without_the_right_to_make_networks_nothing_fails() -> None:
     """In an ordinary container, which may not make namespaces of any kind, those tests are left out too."""
     done = _suite(
         "tests/local/gateway/test_nflog.py",
-        "tests/local/test_ground.py",
+        "tests/local/test_host_network.py",
         refused=("--no-admin", "--no-user-namespaces"),
     )
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr

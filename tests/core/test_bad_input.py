@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -12,9 +14,8 @@ from irons.errors import UsageError
 from irons.host import PluginHost
 from irons.testing import FakeApi, Outcome, Runner
 
-COMMANDS = [
-    command for command in PluginHost({"IRONS_PLUGINS": ""}, lambda _: None).tree if not command.hidden
-]
+HOST = PluginHost({"IRONS_PLUGINS": ""}, lambda _: None)
+COMMANDS = [command for command in HOST.tree if not command.hidden]
 """Every command of the built-in plugins."""
 
 BAD_NAMES = {
@@ -38,6 +39,26 @@ SAMPLES = {
     "file": "/dev/null",
     "image": "base",
 }
+
+
+@pytest.fixture(scope="module")
+def untouched() -> Iterator[FakeApi]:
+    """One server for hundreds of calls that must not reach it."""
+    with FakeApi() as api:
+        yield api
+
+
+@pytest.fixture
+def fake_api(untouched: FakeApi) -> FakeApi:
+    """The server, which no call has reached yet."""
+    untouched.calls.clear()
+    return untouched
+
+
+@pytest.fixture
+def run_irons(fake_api: FakeApi, irons_env: dict[str, str]) -> Runner:
+    """Calls of `irons` with the commands as they are: no call changes them."""
+    return Runner({**irons_env, "IRONS_API_URL": fake_api.url}, host=HOST)
 
 
 def sample(argument: Arg) -> str:
@@ -165,6 +186,10 @@ def test_a_choice_that_is_none_names_the_choices(
     [
         (("lst",), "did you mean irons list?"),
         (("egress", "alow", "x"), "did you mean irons egress allow?"),
+        (("stat", "x"), "did you mean irons status?"),
+        (("egress", "sug"), "did you mean irons egress suggest?"),
+        (("help", "stat"), "did you mean status?"),
+        (("help", "env"), "did you mean help environment?"),
         (("egres", "allow"), "did you mean irons egress?"),
         (("egress", "block", "x"), "did you mean irons egress deny?"),
         (("egress", "add", "x"), "did you mean irons egress allow?"),
@@ -193,6 +218,10 @@ def test_a_choice_that_is_none_names_the_choices(
         (("list", "-o", "jsn"), "did you mean json?"),
         (("--no-input=yes", "list"), "--no-input takes no value"),
         (("help", "nonsense"), "there is no command or topic 'nonsense'"),
+        (("config", "unset", "api_key"), "did you mean irons config set?"),
+        (("help", "topics"), "the topics are egress, prompt, output"),
+        (("help", "exit-code"), "did you mean help exit-codes?"),
+        (("help", "egress", "alow"), "did you mean egress allow?"),
         (("completion", "csh"), "bash, zsh or fish"),
     ],
 )

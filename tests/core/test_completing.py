@@ -10,10 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irons.cli.completing import FILES, Sources, complete
+from irons.cli.completing import FILES, RemotePath, Sources, complete, offer
 from irons.cli.shell_completion import answer
+from irons.client.models.egress import ListedRule, RuleChanged
+from irons.client.models.sandboxes import AuthorizedKey
+from irons.client.models.server import ApiKey
 from irons.client.names import NameCache
-from irons.command import Arg, Command, Flag, Opt
+from irons.client.scoped_names import keep_access, keep_api_keys, keep_changes, keep_rules
+from irons.command import ALL_SANDBOXES, ONE_SANDBOX, Arg, Command, Flag, Opt
 from irons.host import PluginHost
 from irons.settings.settings import load
 from irons.tree import Tree
@@ -45,6 +49,44 @@ TREE = Tree().with_commands(
             ("log",), "Log.", "x:y", (Arg("name", kind="sandbox", takes="?"), Flag(("--wide",))), leads=True
         ),
         Command(("log", "why"), "Why.", "x:y", (Arg("domain", kind="domain"),)),
+        Command(
+            ("pack",),
+            "Pack.",
+            "x:y",
+            (Arg("argv", takes="--", kind="file"), Opt(("--env",), kind="variable")),
+        ),
+        Command(
+            ("drop",),
+            "Drop.",
+            "x:y",
+            (Arg("rules", kind="rule", takes="+"), ONE_SANDBOX, ALL_SANDBOXES),
+            scope="sandbox",
+        ),
+        Command(
+            ("send",),
+            "Send.",
+            "x:y",
+            (
+                Arg("source", kind="remote", paths="here:paths"),
+                Arg("target", kind="remote", paths="here:paths"),
+            ),
+        ),
+        Command(
+            ("do",),
+            "Do.",
+            "x:y",
+            (
+                Arg("names", kind="sandbox", takes="+", instead=("everything",)),
+                Flag(("--all",), name="everything"),
+                Opt(("--workdir",)),
+                Arg("words", "", "remote", "--", paths="here:paths"),
+            ),
+        ),
+        Command(("back",), "Back.", "x:y", (Arg("snapshot", kind="snapshot"),)),
+        Command(("keys",), "Keys.", "x:y", (Arg("id", kind="key"),)),
+        Command(("door",), "Door.", "x:y", (Arg("name", kind="sandbox"), Arg("key", kind="public-key"))),
+        Command(("set",), "Set.", "x:y", (Arg("key", kind="setting"),)),
+        Command(("profile",), "Profile.", "x:y", (Arg("name", kind="profile"),)),
         Command(("mark",), "Mark.", "x:y", (Opt(("--label",), kind="label", many=True),)),
     ]
 )
@@ -52,11 +94,23 @@ SOURCES = Sources(
     sandboxes=lambda: {"one": "ready", "two": "stopped"},
     domains=lambda: {"example.com": "allow"},
     images=lambda: {"base": "image"},
+    snapshots=lambda: {"clean": "of one"},
     labels=lambda: {"team=web": "2 sandboxes", "ci=1": "1 sandbox"},
     topics=lambda: {"egress": "topic"},
+    rules=lambda scope: {
+        "": {"all.example": "denied"},
+        "one": {"one.example": "allowed", "both.example": "allowed"},
+        "used": {"in-use.example": "allowed"},
+    }.get(scope, {}),
+    keys=lambda scope: {"": {"laptop": "k1"}, "one": {"0123": "me@here"}}.get(scope, {}),
+    used=lambda: "used",
+    remote=lambda where: {f"{where.path}{where.sandbox}": where.finder, f"{where.path}/": "folder"},
+    profiles=lambda: {"default": "", "work": "https://work.example"},
+    settings=lambda: {"output": "How.", "sandbox": "Which."},
+    variables=lambda: {"HOME": ""},
     aliases=lambda: {"xx": "copy --force", "gone": "nothing", "torn": "copy 'one", "nn": "net"},
 )
-GLOBALS = ["--output", "--profile", "--api-url", "--api-key", "--no-input", "--debug"]
+GLOBALS = ["--output", "--profile", "--api-url", "--api-key", "--no-plugins", "--no-input", "--debug"]
 
 
 @pytest.mark.parametrize(
@@ -64,7 +118,7 @@ GLOBALS = ["--output", "--profile", "--api-url", "--api-key", "--no-input", "--d
     [
         (
             "",
-            ["copy", "cp", "run", "kill", "net", "topic", "image", "log", "mark", "xx", "gone", "torn", "nn"],
+            [*TREE.below(), "xx", "gone", "torn", "nn"],
         ),
         ("c", ["copy", "cp"]),
         ("secr", []),
@@ -74,6 +128,7 @@ GLOBALS = ["--output", "--profile", "--api-url", "--api-key", "--no-input", "--d
         ("net mode ", ["warn", "deny"]),
         ("net allow ", ["example.com"]),
         ("image ", ["base"]),
+        ("back ", ["clean"]),
         ("log ", ["one", "two", "why"]),
         ("log w", ["why"]),
         ("log why ", ["example.com"]),
@@ -84,6 +139,21 @@ GLOBALS = ["--output", "--profile", "--api-url", "--api-key", "--no-input", "--d
         ("mark --label ci=1 --label team=w", ["team=web"]),
         ("topic eg", ["egress"]),
         ("topic co", ["copy"]),
+        ("topic net ", ["allow", "mode"]),
+        ("topic copy ", []),
+        ("drop ", ["in-use.example"]),
+        ("drop --sandbox one ", ["one.example", "both.example"]),
+        ("drop --sandbox=one o", ["one.example"]),
+        ("drop --sandbox one both.example ", ["one.example"]),
+        ("drop --sandbox one --all ", ["all.example"]),
+        ("drop --all ", ["all.example"]),
+        ("drop --sandbox two ", []),
+        ("keys ", ["laptop"]),
+        ("door ", ["one", "two"]),
+        ("door one ", ["0123", FILES.word]),
+        ("door two ", [FILES.word]),
+        ("set ", ["output", "sandbox"]),
+        ("profile ", ["default", "work"]),
         ("copy ", ["one", "two"]),
         ("cp t", ["two"]),
         ("copy one ", [FILES.word]),
@@ -97,8 +167,26 @@ GLOBALS = ["--output", "--profile", "--api-url", "--api-key", "--no-input", "--d
         ("copy --fo", ["--force"]),
         ("copy --force --fo", []),
         ("copy --tag x --ta", ["--tag"]),
-        ("run one -- ", [FILES.word]),
-        ("run one -- ls ", [FILES.word]),
+        ("send ", ["one:", "two:", FILES.word]),
+        ("send t", ["two:", FILES.word]),
+        ("send one:/sr", ["one:/srone", "one:/sr/"]),
+        ("send ./one:/sr", [FILES.word]),
+        ("send x one:", ["one:one", "one:/"]),
+        ("send :x", []),
+        ("do one -- cat sr", ["srone", "sr/"]),
+        ("do one -- ", ["one", "/"]),
+        ("do -- sr", ["srused", "sr/"]),
+        ("do one two -- sr", []),
+        ("do --all -- sr", []),
+        ("do one -- cat ~/sr", []),
+        ("do one --workdir /a -- b", ["bone", "b/"]),
+        ("do one --workdir=/a -- /b", ["/bone", "/b/"]),
+        ("run one -- ", []),
+        ("run one -- ls ", []),
+        ("pack -- ", [FILES.word]),
+        ("pack -- tar ", [FILES.word]),
+        ("pack --env ", ["HOME"]),
+        ("pack --env=", ["--env=HOME"]),
         ("x", ["xx"]),
         ("xx ", ["one", "two"]),
         ("xx --fo", []),
@@ -115,6 +203,8 @@ GLOBALS = ["--output", "--profile", "--api-url", "--api-key", "--no-input", "--d
         ("--output=json copy t", ["two"]),
         ("--debug net ", ["allow", "mode"]),
         ("--profile x copy o", ["one"]),
+        ("--profile w", ["work"]),
+        ("copy --profile ", ["default", "work"]),
         ("--api-url ", []),
         ("copy --output j", ["json", "jsonl"]),
     ],
@@ -129,6 +219,21 @@ def test_a_name_says_its_state() -> None:
     """What describes a candidate comes with it."""
     assert [(c.word, c.about) for c in complete(TREE, ["copy", "o"], SOURCES)] == [("one", "ready")]
     assert [(c.word, c.about) for c in complete(TREE, ["net", "a"], SOURCES)] == [("allow", "Allow.")]
+
+
+def test_a_sandbox_is_asked_only_when_it_is_wanted() -> None:
+    """An offer says where a path goes on, and asks no one; below --workdir the path begins there."""
+    asked: list[RemotePath] = []
+
+    def remote(where: RemotePath) -> dict[str, str]:
+        asked.append(where)
+        return {"/a/by": ""}
+
+    sources = SOURCES._replace(remote=remote)
+    offered = offer(TREE, ["do", "one", "--workdir", "/a/", "--", "b"], sources)
+    assert (offered.values, asked) == ({}, [])
+    assert offered.with_remote(sources).values == {"by": ""}
+    assert asked == [RemotePath("one", "/a/b", "here:paths")]
 
 
 REAL = PluginHost({"IRONS_PLUGINS": ""}, lambda _: None).tree
@@ -196,9 +301,59 @@ def test_the_answer_is_words_and_descriptions(
     assert told(capsys, "status", "") == ["one\tready", "b\t\\x1b[2J"]
     assert told(capsys, "egress", "mo") == ["mode\tShow the egress mode, or set it."]
     assert told(capsys, "create", "--key", "") == [":files"]
-    assert "exit-codes\ttopic" in told(capsys, "help", "ex")
+    assert "exit-codes\tWhat each exit code means." in told(capsys, "help", "ex")
+    assert told(capsys, "help", "egress", "all") == ["allow\tAllow domains."]
+    assert told(capsys, "exec", "one", "--", "") == []
+    assert ":files" in told(capsys, "run", "--", "")
     assert told(capsys, "nothing", "") == []
     assert started.calls == []
+
+
+def test_rules_and_keys_belong_to_a_sandbox_or_to_all(
+    home: dict[str, str],
+    capsys: pytest.CaptureFixture[str],
+    started: Started,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`remove` offers the rules of the scope that is meant and nothing else; keys likewise; what can't be typed is left out."""
+    settings = load({}, home)
+    keep_rules(settings, None, [ListedRule("deny", "all.example")])
+    keep_rules(settings, "box", [ListedRule("allow", "box.example"), ListedRule("allow", "two words")])
+    keep_changes(settings, "box", "deny", [RuleChanged("new.example")])
+    keep_changes(settings, "box", "remove", [RuleChanged("box.example")])
+    keep_access(settings, "box", [AuthorizedKey("0123", "ssh-ed25519", "SHA256:x", "me@here")])
+    keep_api_keys(settings, [ApiKey("k1", "laptop"), ApiKey("k2", "ci"), ApiKey("k3", "ci")])
+    NameCache.of(settings, what="domains").replace(
+        {"new.example": "seen: denied", "other.example": "seen: allowed"}
+    )
+    assert told(capsys, "egress", "remove", "") == ["all.example\tdenied"]
+    assert told(capsys, "egress", "remove", "--sandbox", "box", "") == ["new.example\tdenied"]
+    assert told(capsys, "egress", "allow", "--sandbox", "box", "") == [
+        "new.example\tdenied",
+        "other.example\tseen: allowed",
+    ]
+    assert told(capsys, "access", "box", "remove", "") == ["0123\tme@here", ":files"]
+    assert told(capsys, "local", "key", "revoke", "") == ["laptop\tk1", "k2\tci", "k3\tci"]
+    monkeypatch.setenv("IRONS_SANDBOX", "box")
+    assert told(capsys, "egress", "remove", "") == ["new.example\tdenied"]
+    assert told(capsys, "egress", "remove", "--all", "") == ["all.example\tdenied"]
+    assert started.calls == []
+
+
+def test_settings_profiles_and_variables(
+    home: dict[str, str], capsys: pytest.CaptureFixture[str], started: Started
+) -> None:
+    """They come from the settings that there are, the configuration file and the environment, a profile that is half typed too."""
+    config = Path(home["XDG_CONFIG_HOME"]) / "irons" / "config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text('[profiles.work]\napi_url = "https://work.example"\n')
+    assert told(capsys, "config", "set", "edi") == ["editing_mode\tKeys of the prompt."]
+    for words in (("config", "use", "w"), ("--profile", "w"), ("status", "--profile", "w")):
+        assert told(capsys, *words) == ["work\thttps://work.example"]
+    assert "HOME\t" in told(capsys, "exec", "one", "--env", "HO")
+    assert "HOME\t" in told(capsys, "create", "--env", "HO")
+    config.write_text("nonsense")
+    assert told(capsys, "config", "use", "") == ["default\t"]
 
 
 def test_stale_names_are_refreshed_by_a_process_nobody_waits_for(
@@ -272,7 +427,7 @@ def test_names_that_cannot_be_written_are_done_without(tmp_path: Path) -> None:
 def test_a_claim_holds_for_a_while(tmp_path: Path) -> None:
     """Of many processes that would refresh, one does."""
     names = NameCache(tmp_path / "cache" / "names.json")
-    assert names.claim(10)
-    assert not NameCache(names.path).claim(10)
+    assert names.claim(3600)
+    assert not NameCache(names.path).claim(3600)
     os.utime(names.path.with_suffix(".asked"), (1, 1))
-    assert names.claim(10)
+    assert names.claim(3600)

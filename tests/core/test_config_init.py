@@ -13,7 +13,7 @@ from irons.settings.settings import KEYS, LOCAL_KEYS, TABLES, config_path, load
 from irons.testing import Runner
 from irons_local.config.server import ServerConfig, read_config
 from irons_local.config.synthetic_pool import POOL
-from irons_local.gateway.accept.cell import Caps
+from irons_local.gateway.shared.cell import Caps
 
 
 def _active(*, examples: bool) -> str:

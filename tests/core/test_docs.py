@@ -11,16 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from irons import hookspecs
+import irons
+from irons import Box, BoxProcess, ExecResult, FileEntry, aio, hookspecs, sandbox
 from irons.cli.parsing import parse, split_globals
 from irons.client.api import Api
-from irons.client.models import audit, egress, sandboxes, server
+from irons.client.models import audit, changes, egress, sandboxes, server
 from irons.command import Arg, Column, Command, Flag, Opt, View
 from irons.context import Context
 from irons.host import PluginHost
-from irons.scope import Scope
+from irons.settings.scope import Scope
 from irons.testing import FakeApi, faults
 from irons_local.ipc import messages
+from irons_plugins.ssh.ending.denial_summary import Tried
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -69,7 +71,8 @@ def test_the_library_does_what_its_page_shows(
     own_api.record("b.example", "my-sandbox", allowed=False, reason="no rule allows it")
     for name, value in {**irons_env, "IRONS_API_URL": own_api.url}.items():
         monkeypatch.setenv(name, value)
-    program = re.search(r"```python\n(.*?)```", (DOCS / "library.md").read_text(), re.DOTALL)
+    _, _, text = (DOCS / "library.md").read_text().partition("## The client")
+    program = re.search(r"```python\n(.*?)```", text, re.DOTALL)
     assert program is not None
     exec(compile(program[1], "library.md", "exec"), {})
     told = capsys.readouterr().out
@@ -99,13 +102,35 @@ def test_the_library_is_documented() -> None:
     text = (DOCS / "library.md").read_text()
     for name in dir(Api):
         assert (
-            name.startswith("_") or f"api.{name}(" in text or name in ("close", "extensions", "need", "made")
+            name.startswith("_")
+            or f"api.{name}(" in text
+            or name in ("close", "extensions", "need", "made", "face")
         ), name
-    modules = (audit, egress, sandboxes, server)
+    modules = (audit, changes, egress, sandboxes, server)
     kinds = {kind for module in modules for kind in vars(module).values() if hasattr(kind, "_fields")}
     for kind in kinds:
         if not kind.__name__.startswith("_") and kind not in (audit.Unrecorded, audit.EventUpdate):
             assert f"{kind.__name__}({', '.join(kind._fields)})" in " ".join(text.split())
+
+
+@pytest.mark.parametrize("kind", [Box, BoxProcess], ids=lambda kind: kind.__name__)
+def test_sandboxes_as_objects_are_documented(kind: type) -> None:
+    """docs/library.md names each call of a sandbox and of a process, each keyword of `irons.sandbox`, and all fields of their data."""
+    text = (DOCS / "library.md").read_text()
+    shown = {Box: "`box.{}(", BoxProcess: "`{}("}[kind]
+    for name, found in vars(kind).items():
+        if not name.startswith("_") and callable(found):
+            assert shown.format(name) in text, name
+    for name in inspect.signature(sandbox).parameters:
+        assert f"`{name}`" in text or f"`{name}=True`" in text, name
+    for data in (ExecResult, FileEntry, Tried):
+        assert f"{data.__name__}({', '.join(data._fields)})" in " ".join(text.split())
+
+
+def test_every_call_of_a_sandbox_has_a_twin() -> None:
+    """What a sandbox can, it can with `async`, and what a process can, too."""
+    for kind, twin in ((Box, aio.AsyncBox), (BoxProcess, aio.AsyncProcess)):
+        assert {name for name in dir(kind) if not name.startswith("_")} <= set(dir(twin))
 
 
 def _links(path: Path) -> list[tuple[str, str]]:
@@ -141,9 +166,18 @@ def test_every_page_is_in_the_index() -> None:
 def test_modules_that_are_named_exist(path: Path) -> None:
     """Each module that a page names by its import path is there."""
     names = re.findall(r"`(irons(?:_plugins|_local|_policy|_repl)?(?:\.[a-z_0-9]+)+)`", path.read_text())
-    for name in set(names) - {"irons.internal"}:  # a host that sandboxes have
+    public = {*(f"irons.{each}" for each in irons.__all__), *(f"irons.aio.{each}" for each in aio.__all__)}
+    for name in set(names) - public - {"irons.internal"}:  # a host that sandboxes have
         where = [root / name.replace(".", "/") for root in ROOTS]
         assert any(each.with_suffix(".py").exists() or each.is_dir() for each in where), name
+
+
+def test_what_an_old_path_became_is_there() -> None:
+    """Each file that docs/architecture.md gives for a path of an older irons exists."""
+    text = (DOCS / "architecture.md").read_text()
+    became = re.findall(r"^\| `[^`]+\.py` \| `([^`]+\.py)`", text, re.MULTILINE)
+    assert len(became) > 100
+    assert [path for path in became if not (ROOT / path).exists()] == []
 
 
 @pytest.mark.parametrize(("name", "made"), [("render_packages", "table"), ("render_lifecycle", "tables")])
@@ -172,13 +206,13 @@ def test_every_message_between_processes_is_documented() -> None:
             messages.CONTROL_TO_WORKER,
             messages.WORKER_TO_CONTROL,
             messages.WORKER_TO_KEEPER,
+            messages.TO_KEEPER,
         )
         for op in table
     }
     for path in (ROOT / "plugins").rglob("*.py"):
         source = path.read_text()
         sent |= set(re.findall(r"\"op\": ?\"([a-z.]+)\"", source))
-        sent |= set(re.findall(r"\"(cell\.[a-z]+)\": self", source))
         sent |= set(re.findall(r"operation == \"([a-z]+)\"", source))
     assert len(sent) > 20
     assert sent <= documented

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from irons.cli.help import help_text, wrap
-from irons.cli.topics import TOPICS
+from irons.cli.help import sections
+from irons.cli.help.pages import help_text, wrap
+from irons.cli.help.topics import TOPICS, topic_text
 from irons.command import GLOBAL_OPTIONS, Arg, Command, Flag, Opt
 from irons.errors import EXIT_CODES
-from irons.host import PluginHost
+from irons.host import PluginHost, PluginInfo
 from irons.settings.settings import KEYS
 from irons.testing import Runner
 from irons.tree import Tree
@@ -40,9 +41,9 @@ GREET = Command(
 
 
 def test_a_commands_whole_help() -> None:
-    """Usage, what it does, arguments, options, aliases, examples and exit codes, in that order."""
-    shared = help_text(Tree().with_commands([GREET]), ["greet"])
-    begin, _, rest = shared.partition("Options of every command:\n")
+    """Usage, what it does, arguments, options, aliases, examples, the options of every command and exit codes, in that order."""
+    text = help_text(Tree().with_commands([GREET]), ["greet"])
+    begin, _, rest = text.partition("Options of every command:\n")
     assert begin == (
         "usage: irons greet [-t TIMES] [--now] [--a-very-long-option-name A_VERY_LONG_OPTION_NAME] NAME [HOW] [WORDS...] "
         "[-- CMD...]\n\n"
@@ -59,12 +60,12 @@ def test_a_commands_whole_help() -> None:
         "  --now                           At once.\n"
         "  --a-very-long-option-name A_VERY_LONG_OPTION_NAME\n"
         "                                  Long.\n\n"
-    )
-    assert rest.partition("Also: ")[2] == (
-        "hi\n\n"
+        "Also: hi\n\n"
         "Examples:\n"
         "  irons greet one\n"
         '  eval "$(irons greet)"\n\n'
+    )
+    assert rest.partition("\n\n")[2] == (
         "Exit codes:\n"
         "  0    It worked.\n"
         "  1    It failed: the server or this machine refused.\n"
@@ -114,11 +115,47 @@ def test_wrapping() -> None:
 
 @pytest.mark.parametrize("words", [("--help",), ("-h",), ("help",), ("-o", "plain", "--help")])
 def test_the_overview_lists_every_command(run_irons: Runner, words: tuple[str, ...]) -> None:
-    """Each command is in it, and each topic; hidden ones are not."""
+    """Each command is in it once, and each topic; hidden ones are not."""
     text = run_irons(*words).ok().out
     for command in TREE:
         assert (re.search(rf"^  {re.escape(command.name)}\s", text, re.MULTILINE) is None) is command.hidden
-    assert "|".join(TOPICS) in text
+    for topic, about in sections.TOPICS.items():
+        assert re.search(rf"^  help {topic} +{re.escape(about)}$", text, re.MULTILINE)
+
+
+def test_the_overview_goes_by_task() -> None:
+    """What is used every day comes first, then the sections; every built-in command has its section, the daily ones before others."""
+    text = help_text(TREE, [])
+    titles = re.findall(r"^(\S.*):$", text, re.MULTILINE)
+    assert titles == ["Daily use", *sections.SECTIONS, "Topics", "Options of every command"]
+    egress = text.partition("\nEgress:\n")[2].partition("\n\n")[0]
+    assert [line.split()[1] for line in egress.splitlines()][:2] == ["allow", "deny"]
+    assert re.search(r"^  audit  .*\n  audit watch  ", text, re.MULTILINE)
+    for line, _ in sections.DAILY:
+        match = TREE.find(line.split())
+        assert match is not None
+        assert f"  irons {line} " in text
+
+
+def test_a_plugins_commands_go_under_its_name(run_irons: Runner) -> None:
+    """Commands of another distribution have a section with the plugin's name, after irons' own; none without one is lost."""
+    more = TREE.with_commands([GREET])
+    own = help_text(more, [], owners={"greet": "hello"})
+    assert "\n\nPlugin hello:\n  greet  " in own
+    assert own.index("Settings:") < own.index("Plugin hello:") < own.index("Topics:")
+    assert f"\n\n{sections.OTHER}:\n  greet  " in help_text(more, [])
+    third = PluginInfo("hello", "irons-hello", "1", commands=("greet",))
+    assert sections.third_parties([PluginInfo("ssh", "irons", "1", commands=("ssh",)), third]) == {
+        "greet": "hello"
+    }
+    assert "Plugin " not in run_irons("--help").ok().out
+
+
+def test_a_group_names_its_topic() -> None:
+    """The help of a group that is a topic too says how the topic is read."""
+    assert "`irons help egress`: " in help_text(TREE, ["egress"])
+    assert "`help egress`: " in help_text(TREE, ["egress"], face="prompt")
+    assert "help local" not in help_text(TREE, ["local"])
 
 
 def test_help_wherever_it_is_asked_for(run_irons: Runner) -> None:
@@ -136,7 +173,18 @@ def test_help_wherever_it_is_asked_for(run_irons: Runner) -> None:
 @pytest.mark.parametrize("topic", TOPICS)
 def test_every_topic_is_told(run_irons: Runner, topic: str) -> None:
     """Each topic has a text of its own, which names what it is about."""
+    assert set(TOPICS) == set(sections.TOPICS)
     assert run_irons("help", topic).ok().out == TOPICS[topic]()
+
+
+@pytest.mark.parametrize("width", [40, 80, 100, 200])
+@pytest.mark.parametrize("topic", TOPICS)
+def test_topics_fit_the_terminal(topic: str, width: int) -> None:
+    """No line of a topic is longer than the terminal is wide, and no word is lost or broken."""
+    text = topic_text(topic, width)
+    assert max(map(len, text.splitlines())) <= width
+    assert text.split() == TOPICS[topic]().split()
+    assert topic_text(topic, None) == TOPICS[topic]()
 
 
 def test_topics_say_what_is_there(run_irons: Runner) -> None:

@@ -13,9 +13,9 @@ import pytest
 
 from irons import Arg, Backend, Command, Flag, hookimpl
 from irons.cli.completing import Sources, complete
-from irons.entry_points import any_in_group
 from irons.hookspecs import hookspec
 from irons.host import BUILT_IN, PluginHost
+from irons.plugin.entry_points import any_in_group
 from irons.settings.settings import load
 from irons.testing import Runner
 

@@ -98,6 +98,18 @@ def test_a_create_is_asked_for_before_its_rest_is_imported() -> None:
     assert done.stdout == "[]\n"
 
 
+def test_an_exec_over_a_kept_connection_imports_nothing_that_starts_processes() -> None:
+    """Neither what starts a daemon or OpenSSH is imported before it is needed, nor an HTTP library."""
+    code = (
+        "import sys, irons.client.unix_channel, irons_plugins.ssh.execute.handlers, irons_local.daemon.transport;"
+        "heavy = ('subprocess', 'tempfile', 'inspect', 'dataclasses', 'httpx', 'irons_local.daemon.spawn', 'irons_local.keeper');"
+        "print([module for module in heavy if module in sys.modules])"
+    )
+    env = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE")}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
 def test_the_version_takes_nothing_at_all(irons_env: dict[str, str]) -> None:
     """`irons --version` does not even build the plugin host."""
     found = imported("--version", env=irons_env)

@@ -75,7 +75,12 @@ def fits(value: object, kind: Any) -> bool:
 
 def typed(row: Any) -> bool:
     """Tell whether each field of a named tuple has its type."""
-    kinds = {**get_type_hints(type(row).__mro__[1]), **get_type_hints(type(row))}
+    # The modules of some import what their annotations name for type checkers alone.
+    named = {"datetime": datetime}
+    kinds = {
+        **get_type_hints(type(row).__mro__[1], localns=named),
+        **get_type_hints(type(row), localns=named),
+    }
     return all(fits(getattr(row, name), kinds[name]) for name in row._fields)
 
 
@@ -108,3 +113,61 @@ def test_too_many_rows_are_an_error() -> None:
     """A list of more rows than any log has on one page is refused, not made objects of."""
     with pytest.raises(ApiError):
         egress.PolicyDiff.of({"added": [{}] * 100_001})
+
+
+WHOLE: dict[str, Any] = {
+    "id": 7,
+    "timestamp": "2026-02-19T16:42:26.5Z",
+    "sandbox_name": "one",
+    "sandbox_id": "sb_0",
+    "host": "a.example",
+    "port": 443,
+    "allowed": True,
+    "verdict": "allowed",
+    "count": 1,
+    "bytes_in": None,
+    "duration_ms": 1.5,
+}
+ODD: st.SearchStrategy[dict[str, Any]] = st.dictionaries(
+    st.sampled_from([*WHOLE, "reason", "another", "mode", "ask"]),
+    st.sampled_from(
+        (
+            None,
+            "",
+            0,
+            -1,
+            1 << 70,
+            2.5,
+            True,
+            False,
+            [],
+            "x",
+            "deny",
+            "2026-02-19",
+            "0001-01-01T00:00:00Z",
+            3,
+            "9999-12-31T00:00:00Z",
+        )
+    ),
+    max_size=2,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(ODD, max_size=4), st.sets(st.sampled_from(list(WHOLE)), max_size=2), st.integers(0, 20))
+def test_a_page_is_read_as_each_of_its_events(
+    odd: list[dict[str, Any]], without: set[str], usual: int
+) -> None:
+    """Events that are read together, column by column, are what each of them is read alone, whatever a server sends."""
+    row = {key: value for key, value in WHOLE.items() if key not in without}
+    rows = [*({**row, "id": number} for number in range(usual)), *({**row, **each} for each in odd)]
+    rows += [{**WHOLE, "id": number, "reason": "because"} for number in range(usual)]
+    rows += [{**WHOLE, "id": number, "mode": "deny", "ask": number % 2 == 0} for number in range(usual)]
+    assert audit.events_of(rows, "mine") == tuple(audit.event_of(each, "mine") for each in rows)
+
+
+@pytest.mark.parametrize("count", [1, 20])
+def test_an_event_of_mode_ask(count: int) -> None:
+    """The wire has it as `deny` with a further field, in a page of few events and of many."""
+    events = audit.events_of([{**WHOLE, "mode": "deny", "ask": True}] * count, "mine")
+    assert {event.mode for event in events} == {"ask"}

@@ -10,6 +10,9 @@ from types import ModuleType
 
 import pytest
 
+from irons.client.api import Api
+from irons.client.calling.calls import Calls
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -56,3 +59,11 @@ def test_an_exception_allows_two_and_must_be_needed(names: ModuleType) -> None:
 def test_every_public_class_has_a_name_of_its_own(names: ModuleType) -> None:
     """No name of the code means two things, but for the exceptions."""
     assert list(names.faults(names.classes())) == []
+
+
+def test_no_class_of_calls_hides_what_another_defines() -> None:
+    """`Api` inherits the calls of each subject: two of one name, also private ones, would be one."""
+    subjects = [each for each in Api.__mro__ if issubclass(each, Calls) and each not in (Api, Calls)]
+    assert len(subjects) >= 3
+    defined = [name for each in subjects for name in vars(each) if not name.startswith("__")]
+    assert sorted(defined) == sorted(set(defined))

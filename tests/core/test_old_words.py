@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from irons.cli.completing import Sources, complete
-from irons.cli.help import help_text
+from irons.cli.help.pages import help_text
 from irons.cli.parsing import parse
 from irons.host import PluginHost
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -204,6 +205,19 @@ def test_a_table_shows_ages() -> None:
     assert "ago" not in printed(rows, View((Column("at", table=f"{here}:shout"),)), "table")[0]
 
 
+def test_a_record_shows_times_with_their_ages() -> None:
+    """A person gets the exact time and its age, of a long past one no age; a pipe gets the time alone."""
+    view = View((Column("name", table="tests.core.test_output:shout"), Column("at")), record=True)
+    row = Row("one", at=datetime.now(UTC) - timedelta(hours=5, minutes=3))
+    name, at = printed(row, view, "table")[0].splitlines()
+    assert name == "name: ONE"
+    assert re.fullmatch(r"at:   \S+T\S+ \(5h ago\)", at)
+    assert printed(row, view, "plain")[0].splitlines()[0] == "name\tone"
+    assert "ago" not in printed(row, view, "plain")[0]
+    past = datetime.now(UTC) - timedelta(days=61)
+    assert "(" not in printed(Row("one", at=past), view, "table")[0]
+
+
 @pytest.mark.parametrize(
     ("width", "name", "why"),
     [
@@ -241,6 +255,41 @@ def test_any_text_is_cut_to_fit(rows: list[tuple[str, str]], width: int) -> None
     lines = out[0].split("\n")
     assert len(lines) == len(rows) + 2
     assert all(cell_len(line.rstrip()) <= width for line in lines)
+
+
+def test_a_terminal_too_narrow_for_the_columns_gets_titled_lines() -> None:
+    """Where not even the narrow columns fit, each row is titled lines after an empty one, with its empty values left out."""
+    keys = ("process", "version", "memory", "listens")
+    rows = [
+        dict(zip(keys, ("keeper", "0.3.0", "9.6 MiB", ""), strict=True)),
+        dict(zip(keys, ("server", "0.3.0", "34.4 MiB", "unix:///run/irons/api.sock"), strict=True)),
+    ]
+    view = View(tuple(Column(key) for key in keys))
+    assert printed(rows, view, "table", tty=True, NO_COLOR="1", COLUMNS="34")[0] == (
+        "process: keeper\nversion: 0.3.0\nmemory:  9.6 MiB\n\n"
+        "process: server\nversion: 0.3.0\nmemory:  34.4 MiB\nlistens: unix:///run/irons/api.sock\n"
+    )
+
+
+def test_the_last_prose_gets_what_is_left() -> None:
+    """Where a column goes, its room is for names, then for the last column, which says what a row is about."""
+    view = View(
+        (Column("id"), Column("claims", cut="end"), Column("place", cut="end"), Column("change", cut="end"))
+    )
+    rows = [
+        {"id": "root", "claims": "library", "place": "agent-93f5cb58", "change": "added allow evil.example"}
+    ]
+    lines = printed(rows, view, "table", tty=True, NO_COLOR="1", COLUMNS="32")[0].splitlines()
+    assert lines[1].rstrip() == "root  agent-9…  added allow e…"
+
+
+def test_titles_are_never_cut() -> None:
+    """A column that gives way keeps room for its title, or goes."""
+    view = View((Column("host"), Column("size", "out / in bytes", cut="end")))
+    rows = [{"host": "www.host.of.some.example", "size": "0 / 0 and more that is long"}]
+    for width in range(28, 60):
+        lines = printed(rows, view, "table", tty=True, NO_COLOR="1", COLUMNS=str(width))[0].splitlines()
+        assert " ".join(lines[0].split()) == ("HOST" if width < 42 else "HOST OUT / IN BYTES")
 
 
 def test_columns_that_say_nothing_are_left_out() -> None:
@@ -331,6 +380,39 @@ def test_json_is_whole_or_nothing() -> None:
     with pytest.raises(NotFound):
         show(_fails_midway(), VIEW, "json", Streams(io.StringIO(), out, io.StringIO(), {}))
     assert out.getvalue() == ""
+
+
+@pytest.mark.parametrize("tty", [False, True])
+@pytest.mark.parametrize("before", [0, 1, 511, 512, 513, 1025])
+def test_lines_before_a_failure_are_written(before: int, tty: bool) -> None:
+    """However many lines a long answer had, each of them is on stdout when it fails, in a pipe as on a terminal."""
+    out = io.StringIO()
+
+    def rows() -> Iterator[str]:
+        yield from map(str, range(before))
+        raise NotFound("gone")
+
+    with pytest.raises(NotFound):
+        show(rows(), View(), "plain", Streams(io.StringIO(), out, io.StringIO(), {}, tty, tty, tty))
+    assert out.getvalue().splitlines() == [str(number) for number in range(before)]
+
+
+def test_a_long_answer_to_a_pipe_is_written_in_pieces() -> None:
+    """Lines come out in their order, so many at once; a terminal gets each as it comes."""
+    out = _Tracked()
+    show(map(str, range(2_000)), View(), "plain", Streams(io.StringIO(), out, io.StringIO(), {}))
+    assert out.getvalue() == "".join(f"{number}\n" for number in range(2_000))
+    assert out.flushed == 5
+    seen: list[str] = []
+    out = _Tracked()
+
+    def rows() -> Iterator[str]:
+        for number in range(3):
+            seen.append(out.getvalue())
+            yield str(number)
+
+    show(rows(), View(), "plain", Streams(io.StringIO(), out, io.StringIO(), {}, True, True, True))
+    assert seen == ["", "0\n", "0\n1\n"]
 
 
 def test_a_long_array_waits_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from irons.cli.suggesting import commands_like
 from irons.cli.values import check_sandbox_name, moment, read_value, seconds, size
 from irons.command import GLOBAL_OPTIONS, Arg, Command, Flag, Opt
 from irons.errors import UsageError
-from irons.scope import Scope
+from irons.settings.scope import Scope
 from irons.tree import Clash, Tree
 
 COPY = Command(
@@ -211,7 +211,13 @@ def test_globals_among_words_that_are_still_typed() -> None:
         "--api-key",
         "k",
     ]
-    assert scan_globals(words).anywhere == {"profile": "work", "api_url": "local", "debug": True}
+    assert scan_globals(words).anywhere == {
+        "profile": "work",
+        "api_url": "local",
+        # A plugin may have that format; whether one does is known where the command is run.
+        "output": "xml",
+        "debug": True,
+    }
     assert scan_globals(["--api-url"]).anywhere == {}
 
 
@@ -302,7 +308,17 @@ def test_times() -> None:
     assert timedelta(minutes=9) < datetime.now(UTC) - moment("10m") < timedelta(minutes=11)
 
 
-@pytest.mark.parametrize("word", ["", "yesterday", "2026-13-01", "999999999999w"])
+@pytest.mark.parametrize(
+    "word",
+    [
+        "",
+        "yesterday",
+        "2026-13-01",
+        "999999999999w",
+        "0001-01-01T00:00:00+23:59",
+        "9999-12-31T23:59:59-23:59",
+    ],
+)
 def test_what_is_no_time(word: str) -> None:
     """Anything else is refused with an example."""
     with pytest.raises(UsageError, match="RFC 3339"):
@@ -425,6 +441,31 @@ def test_the_longest_path_wins() -> None:
     assert commands_like(tree, ["sea"]) == ("see",)
     assert commands_like(tree, ["a", "b"]) == ()
     assert commands_like(tree, ["c"]) == ("a c",)
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["preset", "list"], ("egress preset",)),
+        (["presets"], ("egress preset",)),
+        (["egress", "presets"], ("egress preset",)),
+        (["images"], ("image", "local image")),
+        (["clone"], ("fork",)),
+        (["whitelist"], ("egress allow",)),
+        (["ruler"], ()),
+    ],
+)
+def test_groups_are_meant_too(words: list[str], meant: tuple[str, ...]) -> None:
+    """A group below another is found as a command is, also by its plural."""
+    paths = (
+        ("egress", "allow"),
+        ("egress", "preset", "list"),
+        ("image", "list"),
+        ("local", "image", "list"),
+        ("fork",),
+    )
+    tree = Tree().with_commands([Command(path, "It.", "x:y") for path in paths])
+    assert commands_like(tree, words) == meant
 
 
 def test_a_clash_changes_nothing() -> None:

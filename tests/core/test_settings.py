@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from irons.cli.topics import TOPICS
+from irons.cli.help.topics import TOPICS
 from irons.client.backends import choose
 from irons.errors import ConfigError, NotFound
 from irons.host import PluginHost
@@ -113,7 +113,6 @@ def test_local_wins_over_a_key_in_the_environment(irons_env: dict[str, str]) -> 
         ("[local]\nhost = 1", "has no setting local.host", "local.hosts"),
         ("[local]\nhosts = 1", "local.hosts in", ""),
         ("zzz = 1", "has no setting zzz", "irons config show lists them"),
-        ('output = "xml"', "output is one of table, plain, json, jsonl, not 'xml'", ""),
         ('read_timeout = "soon"', "read_timeout takes a number of seconds, not 'soon'", ""),
         ("read_timeout = -1", "above 0", ""),
         ("read_timeout = inf", "above 0", ""),
@@ -140,9 +139,7 @@ def test_a_file_that_makes_no_sense_is_refused(
     assert load({}, irons_env, strict=False) is not None
 
 
-@pytest.mark.parametrize(
-    ("variable", "word"), [("IRONS_OUTPUT", "xml"), ("IRONS_READ_TIMEOUT", "x"), ("IRONS_EDITING_MODE", "ed")]
-)
+@pytest.mark.parametrize(("variable", "word"), [("IRONS_READ_TIMEOUT", "x"), ("IRONS_EDITING_MODE", "ed")])
 def test_a_variable_that_makes_no_sense_is_refused(run_irons: Runner, variable: str, word: str) -> None:
     """A bad value in the environment is refused as one in the file is."""
     outcome = run_irons("list", env={variable: word})
@@ -282,6 +279,23 @@ def test_without_a_home_the_users_own_is_used() -> None:
 # The commands
 
 
+def test_config_get_prints_one_value(run_irons: Runner, config: Path) -> None:
+    """It prints the value that `config show` lists, the key masked; what is not a setting is an error with the nearest one."""
+    assert run_irons("config", "get", "read_timeout").ok().out == "7.0\n"
+    assert run_irons("config", "get", "aliases.st", tty=True).ok().out == "status -o json\n"
+    assert run_irons("config", "get", "public_key").ok().out == "\n"
+    assert run_irons("config", "get", "config", "-o", "json").ok().json() == {
+        "key": "config",
+        "value": str(config),
+        "source": "file",
+    }
+    assert (
+        run_irons("config", "get", "api_key", env={"IRONS_API_KEY": "very-secret"}).ok().out == "********\n"
+    )
+    done = run_irons("config", "get", "read_timeot")
+    assert (done.code, done.err.splitlines()[-1]) == (2, "  did you mean read_timeout?")
+
+
 def test_config_show_tells_value_and_source_and_hides_the_key(run_irons: Runner, config: Path) -> None:
     """Each setting has its value and where it came from; the key is masked in every form."""
     outcome = run_irons("config", "show", "--api-key", "very-secret-key-0123456789")
@@ -310,6 +324,27 @@ def test_config_set_makes_and_changes_the_file(run_irons: Runner, irons_env: dic
     run_irons("config", "set", "--profile", "new", "read_timeout", "").ok()
     assert load({"profile": "new"}, irons_env).values["read_timeout"].source == "default"
     assert [entry.name for entry in path.parent.iterdir()] == ["config.toml"]
+
+
+def test_a_key_alone_does_not_change_the_server(run_irons: Runner, irons_env: dict[str, str]) -> None:
+    """A key that is set where no server is named leaves the local backend chosen, and says so; a server that is named stays."""
+    said = run_irons("config", "set", "api_key", "k3y-one").ok()
+    assert "it is local now" in said.err
+    assert "k3y-one" not in said.err
+    assert load(env=irons_env).api_url == "local"
+    run_irons("config", "set", "--profile", "new", "api_url", "https://example.com").ok()
+    assert "local" not in run_irons("config", "set", "--profile", "new", "api_key", "k").ok().err
+    assert load({"profile": "new"}, irons_env).api_url == "https://example.com"
+
+
+def test_a_server_of_all_profiles_stays(run_irons: Runner, config: Path, irons_env: dict[str, str]) -> None:
+    """A key does not replace the server that the top of the file names, and an unset key names none."""
+    config.write_text('api_url = "https://example.com"\n')
+    run_irons("config", "set", "api_key", "k").ok()
+    assert load(env=irons_env).api_url == "https://example.com"
+    config.write_text("")
+    run_irons("config", "set", "api_key", "").ok()
+    assert "api_url" not in config.read_text()
 
 
 def test_config_set_keeps_comments_and_a_link(run_irons: Runner, config: Path, tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ class Typed:
         """Press keys."""
         os.write(self._fd, keys.encode())
 
-    def until(self, pattern: str, seconds: float = 30.0) -> str:
+    def until(self, pattern: str, seconds: float = 60.0) -> str:
         """Wait until what came since the last call matches, and return it."""
         deadline = time.monotonic() + seconds
         while not re.search(pattern, self.said):
@@ -185,4 +185,4 @@ def test_the_script_is_printed(run_irons: Runner, shell: str) -> None:
 def test_the_script_is_sound(shell: str, machine: Machine) -> None:
     """The shell itself finds no fault in the script."""
     machine.require(shell)
-    subprocess.run([shell, "-n"], input=SCRIPTS[shell], text=True, check=True, timeout=30)
+    subprocess.run([shell, "-n"], input=SCRIPTS[shell], text=True, check=True, timeout=60)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
+from tests.local.people import eventually
+from tests.shown import Shown
 
 from irons import Arg, Command, Context, Exec, hookimpl
 from irons.testing import FakeApi, Runner, faults
@@ -77,9 +80,11 @@ def test_outcomes_say_what_went_wrong(run_irons: Runner) -> None:
 
 def test_each_stream_has_its_own_terminal(run_irons: Runner, fake_api: FakeApi) -> None:
     """A table is for a terminal's stdout; a spinner for a terminal's stderr."""
-    fake_api.add("one", "creating", becomes="ready", polls=6)
+    fake_api.add("one", "creating", becomes="ready", polls=10**6)
     assert run_irons("list", stdout_tty=True).ok().out.startswith("NAME")
-    assert "waiting for ready" in run_irons("wait", "one", stderr_tty=True).ok().err
+    shown = Shown("waiting for ready", lambda: setattr(fake_api.sandboxes["one"], "polls", 1))
+    run_irons("wait", "one", stderr_tty=True, stderr=shown).ok()
+    assert shown.happened
 
 
 @pytest.mark.parametrize(
@@ -107,6 +112,23 @@ def test_faults(run_irons: Runner, fake_api: FakeApi, fault: faults.Fault, code:
     assert said in done.err
     assert "\x1b" not in done.err
     assert run_irons("status", "one").code == 0
+
+
+def test_an_answer_is_held_until_the_test_says(run_irons: Runner, fake_api: FakeApi) -> None:
+    """One that is held is the usual one, and comes once its event is set."""
+    fake_api.add("one")
+    go = threading.Event()
+    fake_api.fail(faults.held(go), on="GET /sandboxes/one")
+    codes: list[int] = []
+    asking = threading.Thread(target=lambda: codes.append(run_irons("status", "one").code))
+    asking.start()
+    try:
+        eventually(lambda: fake_api.lines() == ["GET /sandboxes/one"])
+        assert codes == []
+    finally:
+        go.set()
+        asking.join()
+    assert codes == [0]
 
 
 def test_a_key_can_be_asked_for(run_irons: Runner, fake_api: FakeApi) -> None:

@@ -57,3 +57,27 @@ def test_a_stop_that_was_not_reached_is_named(stops: ModuleType) -> None:
     call, some = stops.Call, stops.STOPS[:2]
     with pytest.raises(stops.LostError, match=f"{some[1].name} was not called after {some[0].name}"):
         stops.path([call(1, 1), call(0, 2)], some)
+
+
+def test_a_connection_that_was_recorded_out_of_order_is_made_again(stops: ModuleType) -> None:
+    """The control plane may read a record before the worker has notified it of that record."""
+    call, some = stops.Call, stops.STOPS[:3]
+    crossed = [call(0, 1), call(2, 2), call(1, 3)]
+    in_order = [call(0, 4), call(1, 5), call(2, 6)]
+    made: list[list[object]] = []
+    coming = iter([crossed, in_order])
+
+    def fetch() -> None:
+        made.append(next(coming))
+
+    assert stops.retraced(fetch, lambda: stops.path(made[-1], some), 2) == in_order
+    assert made == [crossed, in_order]
+
+
+def test_a_way_that_no_connection_goes_is_lost(stops: ModuleType) -> None:
+    """After as many connections as were asked for."""
+    some = stops.STOPS[:1]
+    made: list[None] = []
+    with pytest.raises(stops.LostError, match=some[0].name):
+        stops.retraced(lambda: made.append(None), lambda: stops.path([], some), 3)
+    assert len(made) == 3

@@ -61,7 +61,7 @@ def served(path: Path, connections: Sequence[Sequence[bytes]]) -> Iterator[Serve
 
 def client(path: Path, env: dict[str, str], **settings: object) -> Api:
     """A client of the server at a socket."""
-    flags = {"api_url": "local", "read_timeout": 5, "api_key": "secret-key", **settings}
+    flags = {"api_url": "local", "read_timeout": 60, "api_key": "secret-key", **settings}
     return Api(Backend("http://irons", socket=str(path)), load(flags, env))
 
 
@@ -111,7 +111,7 @@ def test_it_comes_byte_by_byte(tmp_path: Path, irons_env: dict[str, str]) -> Non
 
         thread = threading.Thread(target=drip)
         thread.start()
-        reply, lasts = connection.exchange(b"", 5, float("inf"))
+        reply, lasts = connection.exchange(b"", 60, float("inf"))
         thread.join()
     assert (reply.status, reply.content, lasts) == (200, ONE, True)
 

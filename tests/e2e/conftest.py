@@ -179,9 +179,9 @@ def sandbox(person: Person, request: pytest.FixtureRequest) -> Iterator[str]:
     """A running sandbox of a fresh account policy: mode `warn`, no rules."""
     name = "s" + str(abs(hash(request.node.nodeid)) % 10**9)
     clear_policy(person)
-    person.ok("create", name, timeout=120)
+    person.ok("create", name, timeout=180)
     yield name
-    person.run("destroy", name, "--force", timeout=120)
+    person.run("destroy", name, "--force", timeout=180)
     clear_policy(person)
 
 
@@ -192,5 +192,5 @@ def clear_policy(person: Person) -> None:
         running = asked.connect_ex(api) == 0
     if not running:
         person.ok("local", "up")
-    with httpx.Client(transport=httpx.HTTPTransport(uds=api), base_url="http://irons") as client:
+    with httpx.Client(transport=httpx.HTTPTransport(uds=api), base_url="http://irons", timeout=60) as client:
         client.put("/egress", json={"mode": "warn", "rules": []}).raise_for_status()

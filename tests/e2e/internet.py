@@ -35,7 +35,7 @@ NAMES = {
     "rebind-host.example.test": "198.51.100.1",
     "rebind-own.example.test": "198.51.100.2",
 }
-"""The zone; names below `slow.example.test` are answered after five seconds."""
+"""The zone; names below `slow.example.test` are answered after ten minutes."""
 
 TURNING = {
     "turning.example.test": (("203.0.113.10",), ("10.9.8.7",)),
@@ -122,7 +122,7 @@ class Internet:
         elif not addresses and not answer.rr and name != "six.example.test":
             answer.header.rcode = 3
         if name.endswith(".slow.example.test"):
-            asyncio.get_running_loop().call_later(5, reply, bytes(answer.pack()))
+            asyncio.get_running_loop().call_later(600, reply, bytes(answer.pack()))
         else:
             reply(bytes(answer.pack()))
 

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def becoming(user: str | None) -> list[str]:
     return ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--"] if user else []
 
 
-def eventually(true: Callable[[], object], *, within: float = 60.0, what: str = "it to come true") -> Any:
+def eventually(true: Callable[[], object], *, within: float = 180.0, what: str = "it to come true") -> Any:
     """Return the first true answer of `true`, asked again and again until `within` seconds are over; then fail."""
     deadline = time.monotonic() + within
     pause = 0.01
@@ -87,7 +88,7 @@ def make_lab(directory: Path) -> Iterator[Lab]:
     arrivals = directory / "arrivals.jsonl"
     arrivals.touch()
     resolv = directory / "resolv.conf"
-    resolv.write_text("nameserver 203.0.113.53\noptions timeout:1 attempts:2\nsearch search.example.test\n")
+    resolv.write_text("nameserver 203.0.113.53\noptions timeout:2 attempts:3\nsearch search.example.test\n")
     hosts = directory / "hosts"
     hosts.write_text("127.0.0.1 localhost\n198.51.100.2 thehost\n")
     _make_repository(directory / "repo.git")
@@ -205,12 +206,27 @@ def _serve_ssh(net: int, directory: Path) -> subprocess.Popen[str]:
     )
     Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     words = ["nsenter", "-t", str(net), "-n", "--", "/usr/sbin/sshd", "-D", "-e", "-f", str(config)]
-    return subprocess.Popen(words, stderr=subprocess.DEVNULL, text=True, start_new_session=True)
+    server = subprocess.Popen(words, stderr=subprocess.DEVNULL, text=True, start_new_session=True)
+    # The address and port as proc(5) shows them, in the state of a listener.
+    listener = re.compile(r"287100CB:0016 00000000:0000 0A")
+    eventually(lambda: listener.search(Path(f"/proc/{net}/net/tcp").read_text()), what="the SSH server")
+    return server
 
 
 def _run(words: list[str]) -> None:
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{words}: {done.stderr}"
+
+
+def holding(directory: Path, secret: bytes) -> list[str]:
+    """The files below a directory that hold something, whatever its processes remove in between."""
+    found = []
+    for place, _, names in os.walk(directory):
+        for path in (Path(place, name) for name in names):
+            with suppress(FileNotFoundError):
+                if path.is_file() and not path.is_symlink() and secret in path.read_bytes():
+                    found.append(str(path.relative_to(directory)))
+    return found
 
 
 LAB_NEEDS = ("root", "networks", "nft", "ssh", "sshd", "openssl", "git")
@@ -260,7 +276,7 @@ class Person:
             process.wait()
 
     def run(
-        self, *words: str, text: str | None = None, timeout: float = 60
+        self, *words: str, text: str | None = None, timeout: float = 180
     ) -> subprocess.CompletedProcess[str]:
         """Run `irons WORDS…` to its end."""
         return subprocess.run(
@@ -275,7 +291,7 @@ class Person:
             check=False,
         )
 
-    def ok(self, *words: str, timeout: float = 60) -> str:
+    def ok(self, *words: str, timeout: float = 180) -> str:
         """Run `irons WORDS…`, expect exit code 0, and return its stdout."""
         done = self.run(*words, timeout=timeout)
         assert done.returncode == 0, (
@@ -283,7 +299,7 @@ class Person:
         )
         return done.stdout
 
-    def inside(self, name: str, script: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def inside(self, name: str, script: str, timeout: float = 180) -> subprocess.CompletedProcess[str]:
         """Run a shell script in a sandbox, over SSH."""
         return self.run("exec", name, "--", "sh", "-c", script, timeout=timeout)
 

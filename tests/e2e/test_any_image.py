@@ -81,7 +81,7 @@ def images(person: Person, tars: dict[str, Path]) -> Iterator[None]:
         person.ok("local", "image", "import", str(tar), "--as", name)
     yield
     for name in tars:
-        person.run("destroy", name, "--force", timeout=120)
+        person.run("destroy", name, "--force", timeout=180)
         person.ok("local", "image", "remove", name)
 
 
@@ -184,7 +184,7 @@ def push(lab: Lab, archive: Path, name: str) -> None:
         f"docker-archive:{archive}",
         f"docker://{_REGISTRY}/{name}",
     ]
-    subprocess.run([*lab.enter(), *words], check=True, capture_output=True, timeout=120)
+    subprocess.run([*lab.enter(), *words], check=True, capture_output=True, timeout=180)
 
 
 def test_create_pulls_an_image_that_is_not_there(
@@ -230,7 +230,7 @@ def test_create_pulls_an_image_that_is_not_there(
         assert "spoiled" not in person.ok("local", "image", "list")
     finally:
         for name in images:
-            person.run("destroy", name, "--force", timeout=120)
+            person.run("destroy", name, "--force", timeout=180)
             person.run("local", "image", "remove", f"{_REGISTRY}/{name}:1")
         person.run("local", "image", "remove", "again")
         shutil.rmtree(registry)
@@ -270,17 +270,17 @@ def test_an_entrypoint_runs_where_it_is_asked_for(person: Person, place: Path, t
         up = "up: 65532 /opt/app 1 by the app\n"
         eventually(lambda: up in person.ok("local", "logs", "--sandbox", "svc"), what="what it prints")
         assert told("entrypoint") == "running"
-        person.ok("stop", "svc", timeout=60)
-        person.ok("start", "svc", "--no-boot", timeout=60)
+        person.ok("stop", "svc", timeout=180)
+        person.ok("start", "svc", "--no-boot", timeout=180)
         assert person.inside("svc", "cat /tmp/end; rm /tmp/end /tmp/pid").stdout == "asked\n"
         assert told("entrypoint") is None
-        person.ok("stop", "svc", timeout=60)
-        person.ok("start", "svc", timeout=60)
+        person.ok("stop", "svc", timeout=180)
+        person.ok("start", "svc", timeout=180)
         eventually(lambda: person.inside("svc", "kill $(cat /tmp/pid)").returncode == 0, what="its start")
         eventually(lambda: told("entrypoint") == "done", what="its end")
         assert (told("entrypoint_exit"), told("boot_exit")) == (7, 0)
     finally:
-        person.run("destroy", "svc", "--force", timeout=120)
+        person.run("destroy", "svc", "--force", timeout=180)
         for name in ("app", "plain"):
             person.run("local", "image", "remove", name)
 
@@ -313,7 +313,7 @@ def locked_registry(
             to = f"docker://{_LOCKED}/bare:1"
             push = ["skopeo", "copy", "--dest-tls-verify=false", "--dest-creds", "reader:right"]
             copied = [*lab.enter(), *push, f"docker-archive:{archive}", to]
-            subprocess.run(copied, check=True, capture_output=True, timeout=120)
+            subprocess.run(copied, check=True, capture_output=True, timeout=180)
             yield f"{_LOCKED}/bare:1"
         finally:
             running.terminate()
@@ -345,7 +345,7 @@ def test_credentials_that_skopeo_keeps_open_a_registry(person: Person, locked_re
         ):
             if path is not None:
                 _credentials(path, person, password)
-            done = who.run(*pull, timeout=120)
+            done = who.run(*pull, timeout=180)
             if password == "right":
                 assert done.returncode == 0, done.stderr
                 person.ok("local", "image", "remove", "locked")

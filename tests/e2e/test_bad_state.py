@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.lab import Person, eventually
-from tests.e2e.test_kills import pids
+from tests.e2e.test_lasting import end
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +30,7 @@ def state(person: Person) -> Path:
 
 def refused(person: Person, *words: str, code: int, says: str) -> None:
     """A command fails with this exit code, and its one to three lines have this in them."""
-    done = person.run(*words, timeout=100)
+    done = person.run(*words, timeout=180)
     assert done.returncode == code, done.stdout + done.stderr
     assert says in done.stderr
     assert len(done.stderr.strip().splitlines()) <= 3
@@ -98,15 +97,14 @@ def test_an_image_without_an_ssh_server_is_refused(tester: Person) -> None:
 def test_stale_sockets_are_replaced(tester: Person) -> None:
     """Sockets of processes that are long gone don't keep the next daemon from starting."""
     tester.ok("list")
-    for pid in pids(tester).values():
-        os.kill(pid, signal.SIGKILL)
+    end(tester)
     assert (tester.home / "run/irons/keeper.sock").exists()
     tester.ok("list")
 
 
 def test_a_taken_ssh_port_is_got_round(tester: Person) -> None:
     """Where another program has a sandbox's port at its start, it gets another one and says so in its status."""
-    tester.ok("create", "ported", timeout=100)
+    tester.ok("create", "ported", timeout=180)
     port = int(json.loads(tester.ok("status", "ported", "-o", "json"))["metadata"]["ssh_port"])
     tester.ok("stop", "ported")
     listen = f"import socket, sys; s = socket.create_server(('127.0.0.1', {port})); print('ready', flush=True); sys.stdin.read()"
@@ -172,7 +170,7 @@ def test_a_newer_database_is_not_touched(tester: Person) -> None:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         connection.execute("PRAGMA user_version = 9999")
     try:
-        done = tester.run("list", timeout=100)
+        done = tester.run("list", timeout=180)
         assert done.returncode == 1, done.stderr
         assert "newer" in done.stderr
         with closing(sqlite3.connect(database)) as connection:
@@ -186,8 +184,8 @@ def test_a_newer_database_is_not_touched(tester: Person) -> None:
 
 def test_on_a_full_disk_nothing_passes_unrecorded_and_nothing_is_lost(tester: Person) -> None:
     """With no room for a record a connection is refused; a create fails in one line; with room again all is well."""
-    tester.ok("create", "roomy", "--allow", "web.example.test", timeout=100)
-    request = "curl -s -o /dev/null -w '%{http_code}' -m 8 http://web.example.test/"
+    tester.ok("create", "roomy", "--allow", "web.example.test", timeout=180)
+    request = "curl -s -o /dev/null -w '%{http_code}' -m 60 http://web.example.test/"
     assert tester.inside("roomy", request).stdout == "200"
     tester.ok("stop", "roomy")
     tester.ok("local", "down")
@@ -201,7 +199,7 @@ def test_on_a_full_disk_nothing_passes_unrecorded_and_nothing_is_lost(tester: Pe
         recorded = len(tester.lab.arrived(kind="http")) - passed
         assert answers[-1] == "000"
         assert recorded == answers.count("200")
-        failed = tester.run("create", "late", timeout=100)
+        failed = tester.run("create", "late", timeout=180)
         assert failed.returncode != 0
         assert "space" in failed.stderr or "full" in failed.stderr
         resize(64)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.lab import Person
+from tests.repl.deciding import decide
 from tests.repl.terminal import Terminal
 
 Open = Callable[..., Terminal]
@@ -41,11 +42,11 @@ def test_a_day_in_the_prompt(terminal: Open, person: Person, sandbox: str) -> No
     screen.send("echo $((6*7)); exit 3\r")
     screen.until(r"\n42")
     screen.until(r"\[3\] \S+ irons>")
-    screen.send("exec -- seq 3 | tac | head -n 1\r")
+    screen.send(f"{sandbox}: seq $((1 + 2)) | tac | head -n 1\r")
     screen.until(r"\n3\n")
     screen.send("egress mode deny\r")
     screen.until("mode deny")
-    screen.send("exec -- curl -sS -m 10 http://nobody.example.test/\r")
+    screen.send(f"{sandbox}: curl -sS -m 60 http://nobody.example.test/\r")
     screen.until("no rule allows nobody.example.test")
     screen.until("1 denied")
     screen.send("watch\r")
@@ -54,11 +55,11 @@ def test_a_day_in_the_prompt(terminal: Open, person: Person, sandbox: str) -> No
     again = "for n in 1 2 3 4 5 6; do curl -s http://nobody.example.test/; done; true"
     person.ok("exec", sandbox, "--", "sh", "-c", again)
     screen.until(r"▸ \? nobody\.example\.test +7 ")
-    screen.press_until("a", f"allow nobody.example.test for {sandbox}")
-    screen.until("y/n")
+    decide(screen, "a", f"allow nobody.example.test for {sandbox}")
     screen.send("y")
     screen.until(f"allowed for {sandbox}: nobody.example.test")
     screen.send("q")
+    screen.until(rf"press r and Enter to run it again: {sandbox}: curl")
     screen.until(rf"{sandbox} irons>")
     screen.send(f"egress list --sandbox {sandbox} -o json | grep -c nobody.example.test\r")
     screen.until(rf"\n[1-9]\n{sandbox} irons>")
@@ -84,13 +85,13 @@ def test_the_prompt_does_not_bring_up_what_was_taken_down(
 def test_a_lock_is_shown_and_asked_for(terminal: Open, person: Person, sandbox: str) -> None:
     """On a terminal `egress lock` shows the difference and what it leaves out, and asks; a no changes nothing, a yes locks."""
     request = (
-        "for n in 1 2; do curl -s -m 5 http://web.example.test/; done; curl -s -m 5 http://203.0.113.11/"
+        "for n in 1 2; do curl -s -m 60 http://web.example.test/; done; curl -s -m 60 http://203.0.113.11/"
     )
     assert person.inside(sandbox, request).returncode == 0
     for answer, mode in (("n", "warn"), ("y", "deny")):
         screen = terminal(*person.program, "egress", "lock", sandbox)
         screen.until(r"left out: 203\.0\.113\.11 \(tried once, a bare address\)")
-        screen.until(r"mode: as all sandboxes -> deny")
+        screen.until(r"mode: warn \(inherited\) -> deny")
         screen.until(r"\+ allow web\.example\.test")
         screen.until(r"Apply this policy to \S+\?")
         screen.send(f"{answer}\r")
@@ -110,6 +111,8 @@ def test_xonsh_drives_real_sandboxes(terminal: Open, person: Person, sandbox: st
     screen.until("here>")
     screen.send("[d['name'] for d in $(@json irons list -o json)]\r")
     screen.until(rf"\['{sandbox}'\]")
+    screen.send(f"@{sandbox} r'seq $((1 + 2))' | tac | head -n 1\r")
+    screen.until(r"\n3\n")
     screen.send(f"irons ssh {sandbox}\r")
     screen.until(r"irons@\S+:~\$")
     screen.send("exit 4\r")

@@ -48,7 +48,7 @@ def test_told_to_end_it_ends_all_but_the_sandboxes(
         processes = pids(person)
         # What the test started is nsenter or irons itself, by the one exec after the other.
         os.kill(process.pid, number)
-        assert process.wait(timeout=60) == 0
+        assert process.wait(timeout=180) == 0
         assert ended(processes)
     assert person.inside(sandbox, boot).stdout == began
 
@@ -57,14 +57,14 @@ def test_a_down_elsewhere_ends_it_in_peace(person: Person) -> None:
     """`irons local down` is not a failure: a service manager does not start it again."""
     with staying(person) as process:
         person.ok("local", "down")
-        assert process.wait(timeout=60) == 0
+        assert process.wait(timeout=180) == 0
 
 
 def test_it_shows_the_logs(person: Person) -> None:
     """What the processes log from its start on is on stderr, each line with the name of its process."""
     with staying(person) as process:
         person.ok("local", "down")
-        assert process.wait(timeout=60) == 0
+        assert process.wait(timeout=180) == 0
         assert process.stderr is not None
         said = process.stderr.read()
         assert re.search(r"^server: .* INFO: irons \S+ serves ", said, re.MULTILINE)
@@ -74,6 +74,6 @@ def test_the_keepers_death_is_a_failure(person: Person) -> None:
     """Where the keeper ends by itself so does the command, with 1 and a line that says so: a service manager starts it again."""
     with staying(person) as process:
         os.kill(pids(person)["keeper"], signal.SIGKILL)
-        assert process.wait(timeout=60) == 1
+        assert process.wait(timeout=180) == 1
         assert process.stderr is not None
         assert "the keeper ended by itself; sandboxes run on" in process.stderr.read()

@@ -38,15 +38,15 @@ def test_a_sandbox_becomes_an_image_and_goes_to_another_machine_by_file(person: 
     person.ok("local", "image", "import", str(file), "--as", "again", timeout=180)
     assert {"debian", "mine", "again"} <= set(sizes(person))
     try:
-        person.ok("create", "copy", "--image", "again", timeout=120)
+        person.ok("create", "copy", "--image", "again", timeout=180)
         assert person.inside("copy", "cat note /etc/mine").stdout == "kept\nroot\n"
         assert person.inside("copy", key).stdout != first
         used = person.run("local", "image", "remove", "again")
         assert (used.returncode, "copy" in used.stderr) == (5, True)
     finally:
-        person.ok("destroy", "copy", "--force", timeout=120)
+        person.ok("destroy", "copy", "--force", timeout=180)
         for name in ("mine", "again"):
-            person.ok("local", "image", "remove", name, timeout=120)
+            person.ok("local", "image", "remove", name, timeout=180)
     assert not {"mine", "again"} & set(sizes(person))
     assert person.run("local", "image", "remove", "again").returncode == 3
     assert person.run("create", "copy", "--image", "again").returncode != 0
@@ -64,10 +64,40 @@ def test_nothing_changes_on_the_hosts_network(person: Person, sandbox: str) -> N
         words = [*person.lab.enter(), "sh", "-c", script]
         return subprocess.run(words, capture_output=True, text=True, check=True).stdout
 
-    assert person.inside(sandbox, "curl -s -m 5 http://web.example.test/").returncode == 0
+    assert person.inside(sandbox, "curl -s -m 60 http://web.example.test/").returncode == 0
     running = host()
     assert "sb_" not in running
     person.ok("stop", sandbox)
     person.ok("local", "down")
     assert host() == running
     person.ok("local", "up")
+
+
+def test_a_sandbox_is_forked_and_restored(person: Person, sandbox: str) -> None:
+    """A running sandbox goes on beside its copies, which are other machines with its policy; a restore brings its files back."""
+    person.ok("egress", "mode", "deny", "--sandbox", sandbox)
+    person.ok("egress", "allow", "web.example.test", "--sandbox", sandbox)
+    assert person.inside(sandbox, "echo then > note; mkdir -p deep/er; echo x > deep/er/file").returncode == 0
+    assert "paused for" in person.ok("snapshot", "create", sandbox, "--as", "then")
+    assert person.inside(sandbox, "echo now > note; rm -r deep").returncode == 0
+    try:
+        person.ok("fork", sandbox, "copy-one", "copy-two", timeout=180)
+        person.ok("create", "copy-three", "--from", "then", timeout=180)
+        names = [sandbox, "copy-one", "copy-two", "copy-three"]
+        look = "cat note; hostname; cat /etc/machine-id; cut -d' ' -f2 /run/irons/ssh_host_ed25519_key.pub"
+        seen = [person.inside(name, look).stdout.split() for name in names]
+        assert [lines[0] for lines in seen] == ["now", "now", "now", "then"]
+        assert [lines[1] for lines in seen] == names
+        assert (len({lines[2] for lines in seen}), len({lines[3] for lines in seen})) == (4, 4)
+        for name in names[1:]:
+            rules = json.loads(person.ok("egress", "list", "--sandbox", name, "-o", "json"))
+            assert "web.example.test" in json.dumps(rules)
+            assert person.inside(name, "curl -sf -m 60 http://web.example.test/").returncode == 0
+            assert person.inside(name, "curl -sf -m 60 http://other.example.test/").returncode != 0
+        person.ok("restore", sandbox, "then", "--yes", timeout=180)
+        person.ok("start", sandbox, timeout=180)
+        assert person.inside(sandbox, "cat note deep/er/file").stdout == "then\nx\n"
+    finally:
+        person.run("destroy", "copy-one", "copy-two", "copy-three", "--force", "--if-exists", timeout=180)
+        for row in json.loads(person.ok("snapshot", "list", "-o", "json")):
+            person.ok("snapshot", "remove", row["name"])

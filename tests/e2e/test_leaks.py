@@ -20,13 +20,13 @@ WEB_ADDRESS = "203.0.113.10"
 def locked(person: Person) -> Iterator[str]:
     """A sandbox that may reach web.example.test, and in whose way nothing else lies open."""
     clear_policy(person)
-    person.ok("create", "locked", "--mode", "deny", "--allow", WEB, timeout=120)
+    person.ok("create", "locked", "--mode", "deny", "--allow", WEB, timeout=180)
     places = ("loopback", "private", "metadata", "host", "own")
     rebinding = [f"rebind-{where}.example.test{port}" for where in places for port in ("", f":{HOST_PORT}")]
     person.ok("egress", "allow", "--sandbox", "locked", f"{WEB}:22", f"{WEB}:8080", *rebinding)
     assert person.inside("locked", TALK).returncode == 0
     yield "locked"
-    person.run("destroy", "locked", "--force", timeout=120)
+    person.run("destroy", "locked", "--force", timeout=180)
 
 
 IN_WARN = {f"{name}, in warn": attempt for name, attempt in BENEATH.items()}
@@ -54,7 +54,7 @@ def tried(person: Person, name: str, attempts: dict[str, Attempt]) -> dict[str, 
     before = len(person.lab.arrivals())
     session = person.run(
         *("exec", name, "--", "sh", "-s"),
-        text=f"{script} date +'began {len(attempts)} %s.%N'; curl -s -o /dev/null -m 10 http://{WEB}{over}\n",
+        text=f"{script} date +'began {len(attempts)} %s.%N'; curl -s -o /dev/null -m 60 http://{WEB}{over}\n",
         timeout=300,
     )
     eventually(lambda: person.lab.arrived(kind="http", line=f"GET {over} HTTP/1.1"), what="the last request")
@@ -103,7 +103,7 @@ def test_a_name_that_turns_private_leads_nowhere(person: Person, locked: str) ->
     names = ("turning.example.test", "both.example.test")
     person.ok("egress", "allow", "--sandbox", locked, *names)
     before = len(person.lab.arrivals())
-    ask = "curl -s -o /dev/null -w '%{http_code}' -m 5 http://"
+    ask = "curl -s -o /dev/null -w '%{http_code}' -m 60 http://"
     script = (
         f"for n in $(seq 30); do both=$both$({ask}both.example.test/) turns=$turns$({ask}turning.example.test/);"
         " case $turns in *200*403* | *403*200*) break ;; esac; sleep 0.3; done; echo $both; echo $turns"
@@ -122,7 +122,7 @@ def test_the_spoofed_address_is_not_believed(person: Person, locked: str) -> Non
     """An allowed name claimed at another address is reached at its own address, which irons looked up itself."""
     before = len(person.lab.arrivals())
     done = person.inside(
-        locked, "curl -s -m 5 --resolve web.example.test:80:203.0.113.66 http://web.example.test/claimed"
+        locked, "curl -s -m 60 --resolve web.example.test:80:203.0.113.66 http://web.example.test/claimed"
     )
     assert '"server": "203.0.113.10"' in done.stdout
     arrived = person.lab.arrivals()[before:]
@@ -132,7 +132,7 @@ def test_the_spoofed_address_is_not_believed(person: Person, locked: str) -> Non
 def test_a_keep_alive_connection_does_not_change_hosts(person: Person, locked: str) -> None:
     """The second request on a connection is judged like the first."""
     requests = r"printf 'GET /one HTTP/1.1\r\nHost: web.example.test\r\n\r\nGET /two HTTP/1.1\r\nHost: evil.example.test\r\n\r\n'"
-    done = person.inside(locked, f"{requests} | talk web.example.test 80")
+    done = person.inside(locked, f"{requests} | talk web.example.test 80 Forbidden")
     assert "200 OK" in done.stdout
     assert "403 Forbidden" in done.stdout
     assert not person.lab.arrived(kind="http", line="GET /two HTTP/1.1")
@@ -140,14 +140,14 @@ def test_a_keep_alive_connection_does_not_change_hosts(person: Person, locked: s
 
 def test_a_sibling_is_out_of_reach(person: Person, locked: str) -> None:
     """One sandbox can't reach another, by its address or by the host's SSH port for it."""
-    person.ok("create", "sibling", "--mode", "deny", timeout=120)
+    person.ok("create", "sibling", "--mode", "deny", timeout=180)
     try:
         port = json.loads(person.ok("status", "sibling", "-o", "json"))["metadata"]["ssh_port"]
-        own = person.inside(locked, "echo hi | talk 100.64.0.2 22; hostname")
+        own = person.inside(locked, "echo hi | talk 100.64.0.2 22 SSH; hostname")
         assert own.stdout.count("SSH-2.0") == 1  # every sandbox has that address, and it is its own
         others = person.inside(
             locked, f"for a in 127.0.0.1 198.51.100.2; do echo hi | talk $a {port}; done; true"
         )
         assert "SSH-2.0" not in others.stdout
     finally:
-        person.run("destroy", "sibling", "--force", timeout=120)
+        person.run("destroy", "sibling", "--force", timeout=180)

@@ -18,17 +18,17 @@ def test_ten_creates_at_once_succeed_and_thirty_sandboxes_run_side_by_side(perso
     """Creates that overlap don't get in each other's way, and each of many sandboxes is entered and judged by itself."""
     names = [f"many{number}" for number in range(30)]
     with ThreadPoolExecutor(10) as pool:
-        done = list(pool.map(lambda name: person.run("create", name, timeout=110), names))
+        done = list(pool.map(lambda name: person.run("create", name, timeout=180), names))
         assert [answer.returncode for answer in done] == [0] * 30, [
             answer.stderr for answer in done if answer.returncode
         ]
         states = {row["name"]: row["status"] for row in json.loads(person.ok("list", "-o", "json"))}
         assert {states[name] for name in names} == {"ready"}
-        script = "hostname; curl -s -o /dev/null -m 10 http://$(hostname).example.test/"
+        script = "hostname; curl -s -o /dev/null -m 60 http://$(hostname).example.test/"
         said = list(pool.map(lambda name: person.inside(name, script).stdout, names))
     assert said == [f"{name}\n" for name in names]
     assert [event["host"] for event in person.events(names[7])] == [f"{names[7]}.example.test"]
-    person.ok("destroy", *names, "--force", timeout=170)
+    person.ok("destroy", *names, "--force", timeout=180)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def other(make_person: Callable[..., Person]) -> Person:
 
 def test_two_people_side_by_side_do_not_see_each_other(other: Person, person: Person) -> None:
     """Each has a daemon, sandboxes and rules of their own."""
-    other.ok("create", "theirs", timeout=110)
+    other.ok("create", "theirs", timeout=180)
     other.ok("egress", "allow", "other.example.test")
     assert "theirs" not in person.ok("list", "-q")
     assert "other.example.test" not in person.ok("egress", "list")
@@ -79,7 +79,7 @@ def test_a_client_in_another_network_namespace_reaches_it_by_tls_and_key(other: 
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
-            timeout=110,
+            timeout=180,
             check=False,
         )
 
@@ -130,8 +130,8 @@ def test_what_one_sandbox_floods_the_gateway_with_others_do_not_notice(person: P
     def refused(words: str) -> bool:
         return any(words in reason for reason in reasons())
 
-    request = "curl -s -o /dev/null -w '%{http_code} ' -m 8 http://web.example.test/"
-    person.ok("create", "calm", timeout=110)
+    request = "curl -s -o /dev/null -w '%{http_code} ' -m 60 http://web.example.test/"
+    person.ok("create", "calm", timeout=180)
     try:
         words = ("exec", sandbox, "--", "perl", "-e", FLOOD)
         with person.start(*words, stdin=subprocess.PIPE) as flood:
@@ -139,12 +139,10 @@ def test_what_one_sandbox_floods_the_gateway_with_others_do_not_notice(person: P
             assert flood.stdout.readline() == "ready\n"
             assert person.inside("calm", "; ".join([request] * 5)).stdout.split() == ["200"] * 5
             eventually(lambda: refused("have not got anywhere yet"), what="those that waited to be refused")
-            flood.communicate(timeout=60)
+            flood.communicate(timeout=180)
         assert [event["verdict"] for event in person.events("calm")] == ["warn"] * 5
-        eventually(
-            lambda: person.inside(sandbox, request).stdout == "200 ", within=40, what="a way out again"
-        )
+        eventually(lambda: person.inside(sandbox, request).stdout == "200 ", what="a way out again")
         assert refused("malformed ClientHello"), reasons()
         assert refused("malformed request")
     finally:
-        person.run("destroy", "calm", "--force", timeout=110)
+        person.run("destroy", "calm", "--force", timeout=180)

@@ -49,7 +49,7 @@ def recorded(person: Person) -> Counter[str]:
 def test_a_daemon_goes_on_when_its_files_move_under_it(before: tuple[Person, Path]) -> None:
     """Its keeper starts the gateway and the control plane by their old names: connections go on, each recorded once."""
     person, tree = before
-    person.ok("create", "one", timeout=120)
+    person.ok("create", "one", timeout=180)
     mark = len(person.lab.arrivals())
     rows = json.loads(person.ok("local", "status", "-o", "json"))
     keeper = next(row["pid"] for row in rows if row["process"] == "keeper")

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.e2e.lab import Lab
+from tests.e2e.lab import Lab, eventually
 
 PROGRAM = Path(__file__).parents[2] / "docs" / "quickstart.py"
 
@@ -41,7 +41,7 @@ def test_the_quickstart_walks_the_whole_path_and_leaves_nothing_running(
         )
         assert done.returncode == 0, done.stdout + done.stderr
         outputs.append(done.stdout)
-    assert not _running(home)
+    eventually(lambda: not _running(home), what="its processes to be gone")
     shown = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "TIME", outputs[1])
     assert "hello from quickstart, as irons" in shown
     assert shown.count("Hello, this is docs.example.test.") == 2
@@ -60,7 +60,7 @@ def test_the_quickstart_walks_the_whole_path_and_leaves_nothing_running(
     assert tour.returncode == 0, tour.stdout + tour.stderr
     assert "Hello from outside." in tour.stdout
     assert "  Entry.close\n" in tour.stdout
-    assert not _running(home)
+    eventually(lambda: not _running(home), what="its processes to be gone")
     removed = subprocess.run([*lab.enter(), sys.executable, str(PROGRAM), "--remove"], env=env, check=False)
     assert removed.returncode == 0
     assert not (home / ".cache" / "irons-quickstart").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def test_the_line_of_the_readme_runs_as_printed(person: Person, project: Path, a
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=180,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -85,6 +86,8 @@ def test_the_line_of_the_readme_runs_as_printed(person: Person, project: Path, a
     assert (results / "output").read_text() == "HELLO\n"
     hole = (results / "hole").stat()
     assert (hole.st_size, hole.st_blocks < 100) == (1 << 30, True)
+    # Sent again it would be a gibibyte of zeros: only what is brought keeps its holes.
+    shutil.rmtree(results)
     assert made_by_run(person, abandoned) == []
 
 
@@ -92,9 +95,9 @@ def test_a_failed_program_with_files_is_kept_for_an_hour(
     person: Person, project: Path, abandoned: str
 ) -> None:
     """Its code is the call's, `-o json` has what was refused, and the sandbox stays with a deadline."""
-    script = "curl -s -m 10 http://web.example.test/; curl -s -m 10 https://evil.test/; kill -9 $$"
+    script = "curl -s -m 60 http://web.example.test/; curl -s -m 60 https://evil.test/; kill -9 $$"
     words = ("run", "-o", "json", "--with", str(project), "--allow", "web.example.test")
-    done = person.run(*words, "--", "sh", "-c", script, timeout=110)
+    done = person.run(*words, "--", "sh", "-c", script, timeout=180)
     told = json.loads(done.stdout)
     assert (done.returncode, told["exit"], told["signal"], told["kept"]) == (137, 137, 9, True)
     assert [row["host"] for row in told["refused"]] == ["evil.test"]
@@ -104,7 +107,7 @@ def test_a_failed_program_with_files_is_kept_for_an_hour(
     status = json.loads(person.ok("status", name, "-o", "json"))
     assert (status["ends_with"], 3000 < status["ends_in"] <= 3600) == ("destroy", True)
     assert person.inside(name, "cat ~/work/link").stdout == "hello\n"
-    person.ok("destroy", name, "--force", timeout=60)
+    person.ok("destroy", name, "--force", timeout=180)
 
 
 @pytest.mark.timeout(400)

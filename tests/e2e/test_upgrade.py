@@ -84,7 +84,7 @@ def test_a_newer_irons_replaces_the_daemon_and_no_sandbox_notices(
     mark = len(person.lab.arrivals())
     person.ok("local", "down")
     older.ok("egress", "allow", "--sandbox", sandbox, "web.example.test")
-    assert versions(older) == {"0.0.1"}
+    eventually(lambda: versions(older) == {"0.0.1"}, what="the older daemon")
     before, machine = pids(older), inner(older, sandbox)
     follow = ("audit", "egress", sandbox, "--follow", "-o", "jsonl")
     with session(older, sandbox) as inside, older.start(*follow) as follower:
@@ -93,7 +93,7 @@ def test_a_newer_irons_replaces_the_daemon_and_no_sandbox_notices(
         inside.begin_request()
         person.ok("local", "up")
         assert inside.end().strip() in ("200", "000")
-        assert versions(person) == {__version__}
+        eventually(lambda: versions(person) == {__version__}, what="the daemon of now")
         after = pids(person)
         assert not set(before.values()) & set(after.values())
         assert inner(person, sandbox) == machine
@@ -146,7 +146,7 @@ def test_a_daemon_with_one_gateway_is_upgraded_under_an_open_session(single: tup
     """Its sandboxes, rules, sessions and log go on with several workers, in which each cell keeps its seven sockets; nothing of it stays."""
     person, older = single
     for name in ("one", "two"):
-        older.ok("create", name, timeout=120)
+        older.ok("create", name, timeout=180)
     older.ok("egress", "allow", "--sandbox", "one", "web.example.test")
     mark, machine = len(person.lab.arrivals()), inner(older, "one")
     before = {row["process"]: row["pid"] for row in json.loads(older.ok("local", "status", "-o", "json"))}
@@ -156,7 +156,7 @@ def test_a_daemon_with_one_gateway_is_upgraded_under_an_open_session(single: tup
         inside.begin_request()
         person.ok("local", "up")
         assert inside.end().strip() in ("200", "000")
-        assert versions(person) == {__version__}
+        eventually(lambda: versions(person) == {__version__}, what="the daemon of now")
         assert not set(before.values()) & set(pids(person).values())
         assert inner(person, "one") == machine
         answers = [inside.request()]

@@ -51,7 +51,7 @@ def personal_ssh(person: Person, answer: dict[str, Any]) -> Path:
 def test_ssh_of_a_v0_client_is_a_shell(person: Person, sandbox: str, *, strict: bool, printed: bool) -> None:
     """`ssh` of a v0 client, and the line that its `--command` prints, lead to a shell, host keys checked or not."""
     transport = httpx.HTTPTransport(uds=str(person.home / "run/irons/api.sock"))
-    with httpx.Client(transport=transport, base_url="http://irons") as client:
+    with httpx.Client(transport=transport, base_url="http://irons", timeout=60) as client:
         answer = client.get(f"/sandboxes/{sandbox}/ssh").raise_for_status().json()
     words = ["ssh", *v0_words(answer, strict=strict)]
     # The line is printed with spaces between the words, unquoted.
@@ -63,7 +63,7 @@ def test_ssh_of_a_v0_client_is_a_shell(person: Person, sandbox: str, *, strict: 
         input="id -un\nexit 7\n",
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=180,
         check=False,
     )
     assert (done.stdout.splitlines()[-1:], done.returncode) == (["irons"], 7), done.stderr

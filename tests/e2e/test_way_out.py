@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.e2e.lab import Lab, Person, eventually
+from tests.e2e.lab import Lab, Person, eventually, holding
 from tests.local.gateway.test_proxy import PORT, PUBLIC, company, no_direct_way
 
 CONFIG = f'[local]\nupstream_proxy = "http://me:s3cr3t@{PUBLIC}:{PORT}"\nno_proxy = ["other.example.test"]\n'
@@ -22,7 +22,7 @@ def test_a_sandbox_works_behind_a_company_proxy(
     with company(lab, tmp_path / "proxy.log", PUBLIC) as proxy, no_direct_way(lab):
         try:
             hosts.write_text(f"{before}203.0.113.10 intranet\n")
-            person.ok("create", "box", timeout=120)
+            person.ok("create", "box", timeout=180)
             for rule in ("web.example.test", "db.example.test:5432", "intranet"):
                 person.ok("egress", "allow", rule)
             person.ok("egress", "mode", "deny")
@@ -45,12 +45,7 @@ def test_a_sandbox_works_behind_a_company_proxy(
                 )
             )
             assert "s3cr3t" not in shown
-            holding = [
-                path.name
-                for path in person.home.rglob("*")
-                if path.is_file() and path.stat().st_size < 1 << 20 and b"s3cr3t" in path.read_bytes()
-            ]
-            assert holding == ["config.toml"]
+            assert holding(person.home, b"s3cr3t") == [".config/irons/config.toml"]
         finally:
             hosts.write_text(before)
-            person.run("destroy", "box", "--force", timeout=120)
+            person.run("destroy", "box", "--force", timeout=180)

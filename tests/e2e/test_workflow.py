@@ -10,22 +10,23 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from tests.e2e.lab import Person, eventually
+from tests.e2e.test_lasting import named
 
 
 def test_the_workflow_of_the_readme_holds_line_by_line(person: Person, sandbox: str) -> None:
     """Watch in warn, allow what is needed, lock, and see in the log what was allowed and what was refused."""
     assert person.ok("egress", "mode").strip() == "warn"
-    warned = person.inside(sandbox, "curl -sS -m 10 http://web.example.test/first")
+    warned = person.inside(sandbox, "curl -sS -m 60 http://web.example.test/first")
     assert warned.returncode == 0, warned.stderr
     assert json.loads(warned.stdout)["host"] == "web.example.test"
     assert [event["verdict"] for event in person.events(sandbox)] == ["warn"]
 
     person.ok("egress", "allow", "web.example.test", "other.example.test")
     person.ok("egress", "mode", "deny")
-    allowed = person.inside(sandbox, "curl -sS -k -m 10 https://web.example.test/second")
+    allowed = person.inside(sandbox, "curl -sS -k -m 60 https://web.example.test/second")
     assert json.loads(allowed.stdout)["tls"] is True
     before = len(person.lab.arrivals())
-    refused = person.inside(sandbox, "curl -sS -m 10 http://evil.example.test/third")
+    refused = person.inside(sandbox, "curl -sS -m 60 http://evil.example.test/third")
     assert "evil.example.test" in refused.stdout
     assert "irons egress allow evil.example.test" in refused.stdout
 
@@ -47,7 +48,7 @@ def test_the_ssh_command_runs_as_it_is_printed(person: Person, sandbox: str) -> 
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
-        timeout=30,
+        timeout=180,
         check=False,
     )
     assert done.stdout.splitlines() == ["irons", "0"], done.stderr
@@ -58,10 +59,10 @@ def test_follow_in_a_second_process_shows_what_happens(person: Person, sandbox: 
     """`audit egress --follow` prints the line of an attempt as it comes, in the wire contract's form."""
     with person.start("audit", "egress", sandbox, "--follow") as following:
         assert following.stdout is not None
-        person.inside(sandbox, "curl -s -m 10 http://web.example.test/")
+        person.inside(sandbox, "curl -s -m 60 http://web.example.test/")
         line = following.stdout.readline()
         following.terminate()
-        following.communicate(timeout=60)
+        following.communicate(timeout=180)
     assert line.split("  ")[1:] == ["ALLOWED", "web.example.test", "(mode: warn)", "(would-deny)\n"]
 
 
@@ -82,18 +83,18 @@ def test_a_key_of_ones_own_opens_it(person: Person) -> None:
     key = person.home / ".ssh" / "work"
     make = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)]
     subprocess.run([*person.lab.enter(user=person.user), *make], env=person.env, check=True)
-    person.ok("create", "keyed", "--key", f"{key}.pub", timeout=120)
+    person.ok("create", "keyed", "--key", f"{key}.pub", timeout=180)
     try:
         assert person.inside("keyed", "id -un").stdout == "irons\n"
         there = person.inside("keyed", "grep -o 'AAAA[^ ]*' /run/irons/authorized_keys").stdout.split()
         assert there == [Path(f"{key}.pub").read_text().split()[1]]
     finally:
-        person.ok("destroy", "keyed", "--force", timeout=120)
+        person.ok("destroy", "keyed", "--force", timeout=180)
 
 
 def test_destroy_leaves_nothing(person: Person) -> None:
     """After `destroy --force` no process, namespace, mount, port, directory and name of the sandbox is there."""
-    person.ok("create", "gone", timeout=120)
+    person.ok("create", "gone", timeout=180)
     status = json.loads(person.ok("status", "gone", "-o", "json"))
     identity, port = status["id"], str(status["metadata"]["ssh_port"])
     spaces = set(
@@ -112,15 +113,17 @@ def test_destroy_leaves_nothing(person: Person) -> None:
         person.inside(
             "gone", f"setsid sh -c '{nested}' & sudo setsid -f sleep 4321 >/dev/null 2>&1 </dev/null"
         )
-        person.ok("destroy", "gone", "--force", timeout=120)
+        person.ok("destroy", "gone", "--force", timeout=180)
         assert person.run("status", "gone").returncode == 3
-        eventually(
-            lambda: not list(person.home.rglob(f"*{identity}*")), what="the sandbox's files to be gone"
-        )
+        eventually(lambda: not named(person, identity), what="the sandbox's files to be gone")
         eventually(lambda: not held(spaces), what="its namespaces to be gone")
     assert port not in listening(person)
-    ps = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    assert identity not in ps
+    eventually(lambda: identity not in arguments(), what="the last process with its name to be gone")
+
+
+def arguments() -> str:
+    """What all processes were started with."""
+    return subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
 
 
 def listening(person: Person) -> set[str]:

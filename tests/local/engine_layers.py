@@ -6,8 +6,11 @@ import errno
 import platform
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import cast
 
 from irons_local.engines.conformance import Bench, expect
+from irons_local.engines.namespace.engine import NamespaceEngine
+from irons_local.engines.protocol import Copies
 from irons_local.images.catalog import Images
 from irons_local.linux.idmap import is_machines_root
 
@@ -147,9 +150,67 @@ async def marks_of_an_overlay_cannot_be_forged(_: Images, bench: Bench) -> None:
     expect(ran.text == "/usr/bin/perl\n/usr/lib\n", f"after a start: {ran}")
 
 
+_COPIED = (
+    "sh -c 'mkdir -p work; echo kept > work/file; sudo rm /etc/debian_version; sudo sh -c \"rm -r /usr/share/doc; mkdir /usr/share/doc;"
+    ' echo new > /usr/share/doc/new; touch /etc/ssh/ssh_host_rsa_key"; setsid sh -c "while :; do date +%s%N > beat; done" '
+    "</dev/null >/dev/null 2>&1 &'"
+)
+_WHO = "cat /etc/hostname /etc/machine-id; hostname; cat work/file; ls /usr/share/doc /etc/debian_version /etc/ssh/ssh_host* 2>/dev/null"
+
+
+async def a_copy_is_a_new_machine(images: Images, bench: Bench) -> None:
+    """A snapshot of a running sandbox and one of a stopped one have its files; a copy is another machine, and a restore brings them back."""
+    first, made = await bench.running("first", environment={"MARKER": "a-value-of-its-own"})
+    expect(isinstance(bench.engine, Copies), "the engine makes no copies")
+    engine = cast("NamespaceEngine", bench.engine)
+    ran = await bench.ssh(first, made, _COPIED)
+    expect(ran.code == 0, f"the changes: {ran}")
+    parent = await bench.ssh(first, made, "cat /etc/machine-id; cat beat")
+    took = await engine.capture(first, "sn_0000000000000001", "one")
+    expect(took.pause > 0, f"it was not paused: {took}")
+    other = 'i=0; until now=$(cat beat); [ -n "$now" ] && [ "$now" != "$then" ]; do [ $((i += 1)) -lt 500 ] || exit 9; sleep 0.1; done'
+    beat = await bench.ssh(first, made, f"then=; {other}; then=$now; {other}; ps -eo stat=")
+    expect(beat.code == 0, f"it does not go on: {beat}")
+    expect("T" not in beat.text, f"something is stopped: {beat}")
+    await engine.stop(first)
+    await engine.capture(first, "sn_0000000000000002", "two")
+    for number in (1, 2):
+        spec = replace(bench.spec(f"copy{number}"), snapshot=f"sn_{number:016x}")
+        also = await engine.create(spec)
+        expect(also.host_keys != made.host_keys, "it has the host key of another")
+        await engine.start(spec.id)
+        ran = await bench.ssh(spec.id, also, f"{_WHO}; echo [$MARKER]")
+        host, own, *rest = ran.text.splitlines()
+        expect(host == spec.name, f"its name: {ran}")
+        expect(len(own) == 32 and own not in parent.text, f"its machine-id: {ran}")
+        expect(rest == [spec.name, "kept", "/usr/share/doc:", "new", "[]"], f"its files: {ran}")
+        await bench.ssh(spec.id, also, "echo more >> work/file")
+        await engine.stop(spec.id)
+        await engine.destroy(spec.id)
+    await engine.start(first)
+    ran = await bench.ssh(
+        first, made, "cat work/file; rm -r work; sudo rm -r /usr/share/doc; cat /etc/machine-id; echo $MARKER"
+    )
+    expect(ran.text.startswith("kept\n") and ran.text.endswith("a-value-of-its-own\n"), f"the first: {ran}")
+    expect(ran.text.splitlines()[1] in parent.text, f"its machine-id: {ran}")
+    await engine.stop(first)
+    await engine.restore(first, "sn_0000000000000001", "sn_0000000000000003", "before")
+    await engine.start(first)
+    ran = await bench.ssh(first, made, f"{_WHO}; echo $MARKER")
+    expect(ran.text.splitlines()[0] == "first" and "kept" in ran.text, f"restored: {ran}")
+    expect(ran.text.splitlines()[1] in parent.text, f"its machine-id: {ran}")
+    await engine.stop(first)
+    for number in (1, 2, 3):
+        await engine.discard(f"sn_{number:016x}")
+    await engine.destroy(first)
+    left = list(images.layers.root.iterdir())
+    expect(not left, f"layers are left: {left}")
+
+
 LAYERS: dict[str, Callable[[Images, Bench], Awaitable[None]]] = {
     each.__name__: each
     for each in (
+        a_copy_is_a_new_machine,
         a_save_is_shared_and_lasts,
         directories_are_renamed_where_they_can_be,
         git_works_on_directories_of_a_layer,

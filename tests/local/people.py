@@ -35,7 +35,7 @@ PYTHON = "/usr/bin/python3"
 """The system's Python: what runs inside a cell as root may not read another user's."""
 
 
-def eventually(true: Callable[[], Any], *, within: float = 60.0, what: str = "it to come true") -> Any:
+def eventually(true: Callable[[], Any], *, within: float = 100.0, what: str = "it to come true") -> Any:
     """The first true answer, asked for again and again until `within` seconds are over; then the test fails."""
     deadline = time.monotonic() + within
     while True:
@@ -44,6 +44,20 @@ def eventually(true: Callable[[], Any], *, within: float = 60.0, what: str = "it
             return answer
         assert time.monotonic() < deadline, f"waited {within} s for {what}"
         threading.Event().wait(0.02)
+
+
+def slay(*pids: int) -> None:
+    """Kill processes, and wait until they are gone: one that stands still when it is killed goes on for a while."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    eventually(lambda: all(started(pid) is None for pid in pids), what="the killed to be gone")
+
+
+def removed(path: Path) -> bool:
+    """Remove a directory in which a process may just make or remove a file; tell whether it is gone."""
+    shutil.rmtree(path, ignore_errors=True)
+    return not path.exists()
 
 
 @dataclass(frozen=True)
@@ -69,7 +83,7 @@ class Person:
         }
 
     @property
-    def places(self) -> Paths:
+    def paths(self) -> Paths:
         """Where their local backend is."""
         return Paths.of(self.environ, self.uid)
 
@@ -85,7 +99,7 @@ class Person:
             cwd=self.home,
             text=True,
             capture_output=True,
-            timeout=60,
+            timeout=110,
             check=False,
             **options,
         )
@@ -94,7 +108,7 @@ class Person:
         """A link to their keeper, made with their user id."""
         os.seteuid(self.uid)
         try:
-            return Link.to(self.places.keeper_socket, 30)
+            return Link.to(self.paths.keeper_socket, 100)
         finally:
             os.seteuid(os.getuid())
 
@@ -139,10 +153,16 @@ def _cleaned(person: Person) -> Iterator[Person]:
     try:
         yield person
     finally:
-        for pid in person.processes():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        eventually(lambda: not person.processes(), what="the last process to end")
+        eventually(lambda: not _killed(person), what="the last process to end")
+
+
+def _killed(person: Person) -> list[int]:
+    """Kill what runs, and what that started in between; gives what was there."""
+    found = person.processes()
+    for pid in found:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return found
 
 
 @contextmanager
@@ -190,13 +210,18 @@ def _readable() -> list[str]:
 
 @dataclass
 class Kept:
-    """A keeper with stand-ins, of one person."""
+    """A keeper with stand-ins, of one person.
+
+    Attributes:
+        patience: seconds for which connections wait for a worker that is not there; then the keeper refuses them.
+    """
 
     person: Person
     version: str = __version__
     machine: Machine | None = None
     workers: int = 1
     gateway: str = "tests.local.stand_ins.gateway"
+    patience: float = 600.0
     process: subprocess.Popen[str] | None = None
     cells: int = 0
     _left: ExitStack = field(default_factory=ExitStack)
@@ -211,13 +236,14 @@ class Kept:
             str(STAND_INS / "server.py"),
             self.version,
             str(self.workers),
+            str(self.patience),
         ]
         with (self.person.home / "keeper.err").open("a") as err:
             self.process = self.person.start(argv, stdout=subprocess.PIPE, stderr=err, pass_fds=inherited)
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == "ready\n", (self.person.home / "keeper.err").read_text()
         self.ask("ready")
-        if not (self.person.places.gateway / "broken").exists():
+        if not (self.person.paths.gateway / "broken").exists():
             eventually(lambda: all(each["pid"] for each in self.status()["gateways"]), what="the workers")
         return self.status()
 
@@ -276,7 +302,7 @@ class Kept:
     def inside(self, cell: str, *argv: str) -> tuple[int, str]:
         """Run a program in a cell: its exit code and what it wrote."""
         with self.entering(cell, *argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
-            output, _ = process.communicate(timeout=60)
+            output, _ = process.communicate(timeout=110)
         return process.returncode, output
 
     def python(self, cell: str, program: str) -> str:
@@ -301,12 +327,12 @@ class Kept:
 
     def heard(self, **wanted: Any) -> list[dict[str, Any]]:
         """What the gateway noted with these values."""
-        path = self.person.places.gateway / "heard.jsonl"
+        path = self.person.paths.gateway / "heard.jsonl"
         notes = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
         return [note for note in notes if wanted.items() <= note.items()]
 
     def kill(self) -> None:
-        """End the keeper as the kernel would for want of memory."""
+        """End the keeper as the kernel would for want of memory; when this is over it is gone."""
         os.kill(self.status()["pid"], signal.SIGKILL)
         self.ended()
 
@@ -321,19 +347,24 @@ class Kept:
         """Wait for the end of the keeper."""
         assert self.process is not None
         assert self.process.stdout is not None
-        self.process.wait(timeout=60)
+        self.process.wait(timeout=100)
         self.process.stdout.close()
         self.process = None
 
 
 @contextmanager
 def keeping(
-    person: Person, *, version: str = __version__, machine: Machine | None = None, workers: int = 1
+    person: Person,
+    *,
+    version: str = __version__,
+    machine: Machine | None = None,
+    workers: int = 1,
+    patience: float = Kept.patience,
 ) -> Iterator[Kept]:
     """A running keeper with stand-ins, ended afterwards with all that was left running in its cells."""
-    keeper = Kept(person, version, machine, workers)
+    keeper = Kept(person, version, machine, workers, patience=patience)
     for name in (*(f"gateway/{each}" for each in ("broken", "heard.jsonl", "beats", "lies")), "broken"):
-        (person.places.local / name).unlink(missing_ok=True)
+        (person.paths.local / name).unlink(missing_ok=True)
     try:
         keeper.start()
         yield keeper
@@ -344,7 +375,7 @@ def keeping(
 CONNECT = """
 import socket
 try:
-    with socket.create_connection(("{host}", {port}), timeout=8) as sock:
+    with socket.create_connection(("{host}", {port}), timeout=100) as sock:
         print(sock.makefile().read())
 except OSError as error:
     print(type(error).__name__)

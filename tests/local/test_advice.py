@@ -29,6 +29,10 @@ from irons_policy.rules import Scope, make_rule
         ("-o.example", 443, None),
         ("$(reboot).example", 443, None),
         ("xn--a.example", 443, None),
+        ("10.0.0.5", 443, "irons egress allow 10.0.0.5:443 --private 10.0.0.5 --all"),
+        ("127.0.0.1", 80, "irons egress allow 127.0.0.1:80 --private 127.0.0.1 --all"),
+        ("fd00::1", 80, "irons egress allow '[fd00::1]:80' --private fd00::1 --all"),
+        ("169.254.169.254", 80, None),
         ("irons.internal", 80, None),
         ("1.2.3.4.5", 443, None),
     ],
@@ -93,13 +97,13 @@ def test_a_private_address_is_to_be_pinned_with_its_port() -> None:
 
 @given(st.text(max_size=80), st.integers(1, 65535))
 def test_a_suggested_command_allows_just_that(host: str, port: int) -> None:
-    """No matter what a sandbox sent, a command is five plain words that allow that host and port, or there is none."""
+    """No matter what a sandbox sent, a command is plain words that allow that host and port, or there is none."""
     command = suggestion(host, port)
     if command is None:
         return
     words = shlex.split(command)
     assert words[:3] == ["irons", "egress", "allow"]
-    assert words[4:] == ["--all"]
+    assert words[4:] in (["--all"], ["--private", words[-2], "--all"])
     assert not words[3].startswith("-")
     try:
         asked = canonical_host(host)

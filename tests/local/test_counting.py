@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import resource
+import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,12 +18,12 @@ from irons.context import Context
 from irons.host import PluginHost
 from irons.settings.settings import load
 from irons.terminal.streams import Streams
+from irons_local.emptying import empty
 from irons_local.errors import EngineError
 from irons_local.images.catalog import Image
 from irons_local.images.inside import counting
 from irons_local.images.layers import Layers
-from irons_local.linux.remove_tree import empty
-from irons_plugins.local.backend import places_of
+from irons_plugins.local.backend import paths_of
 from irons_plugins.local.image_handlers import list_images
 
 pytestmark = pytest.mark.process
@@ -83,13 +84,51 @@ def test_images_are_listed_whose_sizes_cannot_be_had(tmp_path: Path, monkeypatch
     env = {"HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path), "IRONS_API_URL": "local"}
     told = io.StringIO()
     context = Context(load({}, env), PluginHost(), Streams(stderr=told, env=env))
-    places = places_of(context.settings)
-    layer = Layers(places.layers).begin("changes")
+    paths = paths_of(context.settings)
+    layer = Layers(paths.layers).begin("changes")
     found = {"os": "any", "size": 1, "sshd": "", "tini": ""}
     for name, layers in (("plain", ()), ("saved", (layer.id,))):
-        image = replace(Image.of(places.images, name, "imported from x", dict(found)), layers=layers)
+        image = replace(Image.of(paths.images, name, "imported from x", dict(found)), layers=layers)
         image.home.mkdir(parents=True)
         image.write(image.home)
     with contextlib.closing(context):
         assert {row.name: row.size for row in list_images(context)} == {"plain": 1, "saved": None}
     assert told.getvalue() == "irons: the sizes of some images are not known: no\n"
+
+
+def test_a_seal_is_that_of_the_files(tree: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A copy that keeps times has the same one; a byte, a mode, a name, a link or a file that is gone makes another."""
+    monkeypatch.setattr(os, "nice", lambda _: 0)
+    top = tmp_path / "tree"
+    (top / "in/deep").mkdir(parents=True)
+    (top / "in/deep/file").write_bytes(b"a" * 100)
+    (top / "in/link").symlink_to("deep")
+
+    def seal(of: Path) -> str | None:
+        directory = os.open(of, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            found: str | None = counting.seals({"it": directory}, lambda _line, _done: None)["it"]
+            return found
+        finally:
+            os.close(directory)
+
+    whole = seal(top)
+    copy = tmp_path / "copy"
+    shutil.copytree(top, copy, symlinks=True)
+    assert seal(copy) == whole
+    with (copy / "in/deep/file").open("r+b") as file:
+        file.write(b"b")
+    assert seal(copy) != whole
+    seen = {whole, seal(copy)}
+    (copy / "in/deep/file").chmod(0o4755)
+    seen.add(seal(copy))
+    (copy / "in/deep/file").rename(copy / "in/file")
+    seen.add(seal(copy))
+    (copy / "in/file").unlink()
+    seen.add(seal(copy))
+    (copy / "in/link").unlink()
+    (copy / "in/link").symlink_to("file")
+    seen.add(seal(copy))
+    assert len(seen) == 6
+    with Path(os.devnull).open("rb") as none:
+        assert counting.seals({"it": none.fileno()}, lambda _line, _done: None) == {"it": None}

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.local.people import CELL_NEEDS, PYTHON, Person, eventually, keeping, root_person
+from tests.local.people import CELL_NEEDS, PYTHON, Person, eventually, keeping, removed, root_person, slay
 
 from irons.errors import LocalError
 from irons_local.daemon import client, proxy
@@ -63,7 +64,7 @@ def fresh(person: Person) -> Iterator[Person]:
             [
                 sys.executable,
                 "-c",
-                "from irons_local.daemon import client as daemon; from irons_local import paths as places; daemon.down(places.Paths.of())",
+                "from irons_local.daemon import client as daemon; from irons_local import paths; daemon.down(paths.Paths.of())",
             ]
         )
         eventually(lambda: not person.processes(), what="the daemon to end")
@@ -88,7 +89,9 @@ def test_it_inherits_no_secret_of_the_shell_that_started_it(fresh: Person) -> No
     pids = fresh.processes()
     assert len(pids) >= 3
     for pid in pids:
-        variables = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+        variables: list[str] = []
+        with suppress(FileNotFoundError, ProcessLookupError):  # it was started for a moment only
+            variables = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
         seen = [each.partition("=")[0] for each in variables if marker in each]
         assert seen in ([], ["PATH"]) if fresh.uid else seen == [], pid
 
@@ -103,8 +106,7 @@ def test_many_commands_at_once_start_one_daemon(fresh: Person) -> None:
 def test_each_killed_process_comes_back_by_the_next_command(fresh: Person) -> None:
     """After kill -9 of all three, one command has all three again."""
     first = ensure(fresh)
-    for pid in (first[1], first[3], first[4]):
-        os.kill(pid, 9)
+    slay(first[1], first[3], first[4])
     after = ensure(fresh)
     assert after[2] is True
     assert not {after[1], after[3], after[4]} & {first[1], first[3], first[4]}
@@ -126,17 +128,17 @@ def test_a_long_runtime_directory_breaks_no_socket(fresh: Person) -> None:
     longer = ["env", f"XDG_RUNTIME_DIR={runtime}"]
     try:
         assert ensure(fresh, *longer)[2] is True
-        asked = "from irons_local.daemon import client as daemon; from irons_local import paths as places; print(daemon.serves(places.Paths.of()))"
+        asked = "from irons_local.daemon import client as daemon; from irons_local import paths; print(daemon.serves(paths.Paths.of()))"
         assert fresh.run([*longer, sys.executable, "-c", asked]).stdout == "True\n"
     finally:
-        down = "from irons_local.daemon import client as daemon; from irons_local import paths as places; daemon.down(places.Paths.of())"
+        down = "from irons_local.daemon import client as daemon; from irons_local import paths; daemon.down(paths.Paths.of())"
         fresh.run([*longer, sys.executable, "-c", down])
 
 
 def test_a_runtime_directory_that_went_with_its_session_is_mended(fresh: Person) -> None:
     """When the sockets are gone with a session's runtime directory, the unreachable daemon is replaced by a new one."""
     first = ensure(fresh)
-    shutil.rmtree(fresh.places.runtime)
+    eventually(partial(removed, fresh.paths.runtime), what="the directory to go")
     after = ensure(fresh)
     assert after[2] is True
     assert not {first[1], first[4], *first[5]} & {after[1], after[4], *after[5]}
@@ -148,11 +150,14 @@ def test_a_runtime_directory_that_went_with_its_session_is_mended(fresh: Person)
 def test_processes_of_a_killed_keeper_are_found_without_its_runtime_directory(fresh: Person) -> None:
     """A gateway and a control plane that no one can reach any more are ended, never served next to new ones."""
     first = ensure(fresh)
-    os.kill(first[1], 9)
-    shutil.rmtree(fresh.places.runtime)
+    slay(first[1])
+    eventually(partial(removed, fresh.paths.runtime), what="what still runs to write no more there")
     after = ensure(fresh)
     assert after[2] is True
-    assert set(fresh.processes()) == {after[1], after[3], after[4], *after[5]}
+    eventually(
+        lambda: set(fresh.processes()) == {after[1], after[3], after[4], *after[5]},
+        what="the daemon to be alone",
+    )
 
 
 @pytest.mark.needs(*CELL_NEEDS)
@@ -160,7 +165,7 @@ def test_an_older_daemon_is_replaced_and_its_cells_live_on(fresh: Person) -> Non
     """A newer client replaces an older daemon, gateway and control plane included, without touching a cell."""
     with keeping(fresh, version="0.0.1") as kept:
         cell = kept.make()
-        kept.background(cell, "sleep", "60")
+        kept.background(cell, "sleep", "600")
         old = kept.status()
         new = ensure(fresh)
         assert new[2] is True
@@ -174,7 +179,7 @@ def test_a_newer_daemon_is_left_alone() -> None:
     """An older client says that the daemon is newer and what to do, and changes nothing."""
     with root_person() as person, keeping(person, version="99.1") as kept:
         with pytest.raises(LocalError, match=r"version 99\.1, newer than") as caught:
-            client.ensure(person.places)
+            client.ensure(person.paths)
         assert "irons local down" in caught.value.hint
         assert kept.status()["version"] == "99.1"
 
@@ -204,13 +209,13 @@ def test_a_connection_is_handed_to_openssh() -> None:
 
 def test_without_a_daemon(tmp_path: Path) -> None:
     """Status, down and connect say that there is none, and start nothing."""
-    places = Paths.of({"XDG_STATE_HOME": str(tmp_path)}, 4242)
-    assert client.status(places) is None
-    assert client.down(places) is False
+    paths = Paths.of({"XDG_STATE_HOME": str(tmp_path)}, 4242)
+    assert client.status(paths) is None
+    assert client.down(paths) is False
     with pytest.raises(LocalError, match="does not run"):
-        proxy.connect(places, "sb_0000000000000001")
+        proxy.connect(paths, "sb_0000000000000001")
     with pytest.raises(LocalError, match="does not run"):
-        client.restart(places)
+        client.restart(paths)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -266,21 +271,21 @@ def test_what_a_machine_lacks_is_named_with_its_check(fresh: Person, check: str)
 
 def test_where_the_server_listens(tmp_path: Path) -> None:
     """`local status` names the socket, the address that `up --listen` was given, and the sandboxes' SSH ports."""
-    places = Paths(tmp_path / "state", tmp_path / "run").create()
-    socket_url = f"unix://{places.api_socket}"
-    assert _listens(places) == (socket_url, "ssh://127.0.0.1:20000-31999")
+    paths = Paths(tmp_path / "state", tmp_path / "run").create()
+    socket_url = f"unix://{paths.api_socket}"
+    assert _listens(paths) == (socket_url, "ssh://127.0.0.1:20000-31999")
     plain = Listening.checked("127.0.0.1:7411", None, None, None)
     assert plain is not None
-    with listening_kept(places, plain):
-        assert _listens(places) == (socket_url, "http://127.0.0.1:7411", "ssh://127.0.0.1:20000-31999")
+    with listening_kept(paths, plain):
+        assert _listens(paths) == (socket_url, "http://127.0.0.1:7411", "ssh://127.0.0.1:20000-31999")
     for name in ("cert", "key"):
         (tmp_path / name).touch()
     wide = Listening.checked("[::]:7411", str(tmp_path / "cert"), str(tmp_path / "key"), "2001:db8::1")
     assert wide is not None
-    with listening_kept(places, wide):
-        assert _listens(places) == (socket_url, "https://[::]:7411", "ssh://[2001:db8::1]:20000-31999")
+    with listening_kept(paths, wide):
+        assert _listens(paths) == (socket_url, "https://[::]:7411", "ssh://[2001:db8::1]:20000-31999")
     assert (
-        listens_text(_listens(places)) == f"{socket_url}, https://[::]:7411, ssh://[2001:db8::1]:20000-31999"
+        listens_text(_listens(paths)) == f"{socket_url}, https://[::]:7411, ssh://[2001:db8::1]:20000-31999"
     )
 
 

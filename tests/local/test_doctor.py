@@ -202,17 +202,17 @@ def test_files_that_the_gateway_cannot_read_are_found(
     closed.touch(0o600)
     opened.touch(0o644)
     link.symlink_to(closed)
-    paths = tuple(str(each) for each in (closed, opened, link, room / "missing"))
-    monkeypatch.setattr(facts_of_machine, "RESOLVING", paths)
-    places = Paths(tmp_path / "state", tmp_path / "runtime")
-    assert facts_of_machine.gather(places).unreadable == (str(closed), str(link))
+    resolving = tuple(str(each) for each in (closed, opened, link, room / "missing"))
+    monkeypatch.setattr(facts_of_machine, "RESOLVING", resolving)
+    paths = Paths(tmp_path / "state", tmp_path / "runtime")
+    assert facts_of_machine.gather(paths).unreadable == (str(closed), str(link))
 
 
 @pytest.mark.process
 def test_this_machine_is_examined_for_real(tmp_path: Path) -> None:
     """Every check gives an answer here, and a state directory that can't be used is explained."""
-    places = Paths(tmp_path / "state", tmp_path / "runtime")
-    assert {check.name for check in examine(places)} == {check.name for check in judge(WELL)}
+    paths = Paths(tmp_path / "state", tmp_path / "runtime")
+    assert {check.name for check in examine(paths)} == {check.name for check in judge(WELL)}
     (tmp_path / "file").write_text("")
     broken = Paths(tmp_path / "file" / "state", tmp_path / "runtime2")
     found = next(check for check in examine(broken) if check.name == "state")
@@ -310,8 +310,14 @@ def test_the_way_out_is_looked_at(tmp_path: Path) -> None:
         found = look(settings, {})
         assert (found.proxied, found.trouble, found.readable) == (True, "", str(settings))
     settings.chmod(0o600)
-    found = look(settings, {})
-    assert (found.trouble, found.readable) == ("Connection refused", "")
+    with socket.socket() as silent:
+        # Bound, so that no one else can listen there.
+        silent.bind(("127.0.0.1", 0))
+        settings.write_text(
+            f'[local]\nupstream_proxy = "http://me:secret@127.0.0.1:{silent.getsockname()[1]}"\n'
+        )
+        found = look(settings, {})
+        assert (found.trouble, found.readable) == ("Connection refused", "")
     settings.write_text('[local]\nupstream_proxy = "http://me:secret@127.0.0.1"\n')
     assert "port" in look(settings, {}).trouble
     assert "secret" not in repr(look(settings, {}))

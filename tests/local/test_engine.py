@@ -44,7 +44,7 @@ def _run(words: list[str], env: dict[str, str], directory: Path, archive: Path) 
         finally:
             # It takes its sandboxes down first where it is not done yet.
             running.stdin.close()
-            running.wait(60)
+            running.wait(300)
         said.seek(0)
         assert running.returncode == 0, said.read()
     results: Results = json.loads(told)

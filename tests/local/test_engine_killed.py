@@ -78,7 +78,7 @@ def _settle(home: Path) -> None:
     """Wait until what the killed process had started by itself is done."""
 
     async def settled() -> None:
-        async with Machine.held(home / "sandboxes" / SANDBOX, 20.0):
+        async with Machine.held(home / "sandboxes" / SANDBOX, 60.0):
             pass
 
     if (home / "sandboxes" / SANDBOX).exists():
@@ -103,7 +103,9 @@ def test_after_a_kill_all_can_go_on_or_go(home: Path, steps: tuple[str, ...], de
         engine = NamespaceEngine(Kit(cells, home / "images", home / "sandboxes"))
         running = await engine.recover()
         look = await engine.look(SANDBOX)
-        assert (look.state == "running") == (SANDBOX in running)
+        # One that was asked to end when the engine died ends at any moment.
+        assert look.state != "running" or SANDBOX in running
+        assert SANDBOX not in running or look.state == "running" or steps[-1] in ("stop", "destroy")
         if look.state == "absent":
             await engine.create(Spec(SANDBOX, "victim", (home / "id.pub").read_text()))
         await engine.start(SANDBOX)

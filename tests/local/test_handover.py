@@ -110,6 +110,6 @@ def test_what_is_wrong_is_said_by_irons_itself(tmp_path: Path, refuses: bool) ->
 
 def test_the_backend_names_this_program(tmp_path: Path) -> None:
     """The command that OpenSSH is given names the program's file, which is there, and the keeper's socket."""
-    places = Paths(tmp_path / "state", tmp_path / "run")
-    command = handover_command(places)
-    assert command == (*PROGRAM, str(places.keeper_socket))
+    paths = Paths(tmp_path / "state", tmp_path / "run")
+    command = handover_command(paths)
+    assert command == (*PROGRAM, str(paths.keeper_socket))

@@ -27,6 +27,8 @@ ALONE: dict[str, Sequence[str]] = {
     "keeper, before it serves": ("-c", "import irons_local.keeper.keeper"),
     "gateway, before it drops rights": ("-c", "import irons_local.forkserver.confine"),
     "engine's forkserver and boot": ("-m", "irons_local.engines.namespace.forkserver", "99"),
+    "boot of a virtual machine": ("-m", "irons_local.engines.vm.boot"),
+    "make a machine's disk": ("-m", INSIDE, "a", "irons_local.images.bootable.disk:make"),
     "amend": ("-m", "irons_local.engines.namespace.amend"),
     "announce": ("-m", "irons_local.engines.namespace.announce"),
     "unpack": ("-m", INSIDE, "a", "irons_local.images.inside.unpack:unpack"),
@@ -109,14 +111,16 @@ def running_of(person: Person) -> dict[str, dict[str, list[str]]]:
             with person.link() as link:
                 link.request("ready").close()
                 eventually(
-                    lambda: all(each["pid"] for each in link.request("status").body["gateways"]),
-                    what="the worker",
+                    lambda: all(
+                        each["pid"] and each["memory"] for each in link.request("status").body["gateways"]
+                    ),
+                    what="the worker to say that it serves",
                 )
         finally:
             keeper.terminate()
             keeper.wait(60)
     start = at_start()
-    logs = person.places.logs
+    logs = person.paths.logs
     server = split(told((logs / "server.log").read_text(), start))
     return {
         "keeper": split(told(log.read_text(), start)),

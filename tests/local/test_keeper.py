@@ -9,7 +9,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from tests.local.people import Kept, eventually
+from tests.local.people import Kept, eventually, slay
 
 from irons_local.forkserver.confine import GATEWAY_ID
 from irons_local.ipc.framing import LinkClosedError, RequestError
@@ -31,7 +31,7 @@ def test_a_gateway_that_hangs_is_replaced(kept: Kept) -> None:
     """One that has reported that it is alive and stops reporting it is ended and started again, with no one asking; cells are served again."""
     cell = kept.make()
     before = kept.status()["gateway"]["pid"]
-    (kept.person.places.gateway / "beats").touch()
+    (kept.person.paths.gateway / "beats").touch()
     os.kill(before, signal.SIGKILL)
     mute = eventually(
         lambda: (pid := kept.status()["gateway"]["pid"]) not in (None, before) and pid, what="the next one"
@@ -45,7 +45,7 @@ def test_a_gateway_that_hangs_right_after_it_was_taken_over_is_replaced(kept: Ke
     cell = kept.make()
     mute = kept.status()["gateway"]["pid"]
     kept.kill()
-    (kept.person.places.gateway / "beats").touch()
+    (kept.person.paths.gateway / "beats").touch()
     taken = kept.start()["gateways"][0]
     assert (taken["pid"], taken["memory"]) == (mute, 1 << 20)
     eventually(lambda: kept.status()["gateway"]["pid"] not in (None, mute), what="it to be replaced")
@@ -92,11 +92,10 @@ def test_a_killed_keeper_is_followed_by_one_that_finds_everything(kept: Kept) ->
 def test_everything_killed_is_put_together_again(kept: Kept) -> None:
     """With all three gone, the next keeper adopts a cell through a process that lives in it."""
     cell = kept.make()
-    sleeper = kept.background(cell, "sleep", "60")
+    sleeper = kept.background(cell, "sleep", "600")
     before = kept.status()
     kept.kill()
-    for name in ("gateway", "server"):
-        os.kill(before[name]["pid"], signal.SIGKILL)
+    slay(*(before[name]["pid"] for name in ("gateway", "server")))
     assert kept.start()["cells"] == 0
     adopted = kept.ask("cell.adopt", cell=cell, pid=sleeper["pid"], started=sleeper["started"])
     assert adopted == {"ports": {"tcp": 15001, "dns": 53}, "fresh": True}
@@ -158,7 +157,7 @@ def test_down_leaves_nothing(kept: Kept) -> None:
     kept.make()
     kept.down()
     eventually(lambda: not kept.person.processes(), what="the processes to end")
-    assert [path.name for path in kept.person.places.runtime.iterdir()] == ["lock"]
+    assert [path.name for path in kept.person.paths.runtime.iterdir()] == ["lock"]
 
 
 def test_a_sigterm_is_a_down(kept: Kept) -> None:
@@ -170,7 +169,7 @@ def test_a_sigterm_is_a_down(kept: Kept) -> None:
 
 def test_a_control_plane_that_does_not_start_is_told_with_its_last_words(kept: Kept) -> None:
     """Whoever waits for the control plane hears why it does not come, and it is tried again in ever longer intervals."""
-    broken = kept.person.places.local / "broken"
+    broken = kept.person.paths.local / "broken"
     broken.touch()
     os.kill(kept.status()["server"]["pid"], signal.SIGKILL)
     eventually(lambda: not kept.status()["ready"], what="it to be missed")
@@ -204,29 +203,29 @@ def test_only_one_keeper(kept: Kept) -> None:
     os.seteuid(kept.person.uid)
     try:
         with pytest.raises(daemonize.AnotherError):
-            daemonize.lock(kept.person.places)
+            daemonize.lock(kept.person.paths)
     finally:
         os.seteuid(os.getuid())
 
 
 def test_strangers_and_garbage_do_not_matter(kept: Kept) -> None:
     """A client of another user is let go at once, and one that sends garbage too; the keeper serves on."""
-    places = kept.person.places
-    opened = (kept.person.home, places.runtime.parent, places.runtime)
+    paths = kept.person.paths
+    opened = (kept.person.home, paths.runtime.parent, paths.runtime)
     modes = [path.stat().st_mode for path in opened]
     for path in opened:
         path.chmod(0o711)
-    places.keeper_socket.chmod(0o666)
+    paths.keeper_socket.chmod(0o666)
     try:
         os.seteuid(12345)
         try:
-            link = Link.to(places.keeper_socket, 5)
+            link = Link.to(paths.keeper_socket, 60)
         finally:
             os.seteuid(os.getuid())
         with link, pytest.raises(LinkClosedError):
             link.request("status")
     finally:
-        places.keeper_socket.chmod(0o600)
+        paths.keeper_socket.chmod(0o600)
         for path, mode in zip(opened, modes, strict=True):
             path.chmod(mode)
     for garbage in (b"\xff\xff\xff\xff", b"\0\0\0\2[]", b"\0\0\0\3{{{", b"\0\0\0\x05"):
@@ -244,7 +243,7 @@ def test_nothing_of_whoever_started_it_stays_open(kept: Kept) -> None:
     kept.start(inherited=[write])
     os.close(write)
     with os.fdopen(read, "rb", buffering=0) as pipe:
-        ready, _, _ = select.select([pipe], [], [], 10)
+        ready, _, _ = select.select([pipe], [], [], 60)
         assert ready
         assert pipe.read(1) == b""
 

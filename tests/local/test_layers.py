@@ -30,6 +30,7 @@ from irons_local.images.saving import NEXT, settle
 from irons_local.limits import Limits
 from irons_local.linux import syscalls
 from irons_local.linux.idmap import is_machines_root, outer_map
+from irons_local.linux.remove_tree import remove_tree
 
 CAPABILITY = b"\x01\0\0\2\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
 
@@ -226,7 +227,7 @@ def test_a_full_disk_changes_nothing(place: Place, monkeypatch: pytest.MonkeyPat
         raise full
 
     if event == "os.mkdir":
-        monkeypatch.setattr("irons_local.images.saving._prepare", refuse)
+        monkeypatch.setattr("irons_local.images.saving.prepare", refuse)
     elif event == "open":
         monkeypatch.setattr(Layer, "write", refuse)
     else:
@@ -432,6 +433,18 @@ def sharing_place(machine: MachineNeeds) -> Iterator[Place]:
             # Also where an interruption came before the end of `mount`; the loop device goes with the mount.
             if mounted.is_mount():
                 subprocess.run(["umount", mounted], check=True)
+
+
+@pytest.mark.process
+def test_a_tree_is_removed_where_a_listing_does_not_show_what_came_later(sharing_place: Place) -> None:
+    """On btrfs a descriptor lists what was there when it was opened: what is moved up later is removed all the same."""
+    top = sharing_place.root / "gone"
+    for number in range(9):
+        deep = top / f"a{number}" / "b" / "c"
+        deep.mkdir(parents=True)
+        (deep / "file").touch()
+    asyncio.run(remove_tree(top))
+    assert not top.exists()
 
 
 @pytest.mark.process

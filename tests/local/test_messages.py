@@ -1,7 +1,8 @@
-"""The messages of a gateway worker's links: what is on the wire, what is refused on arrival."""
+"""The messages between the backend's processes: what is on the wire, what is refused on arrival."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -9,20 +10,36 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from irons_local.ipc import messages
+from irons_local.ipc.fields import BadMessageError, UnknownMessageError
+from irons_local.ipc.keeper_requests import (
+    AdoptCell,
+    CellNamespaces,
+    CellServed,
+    ConnectCell,
+    Down,
+    DropCell,
+    Greet,
+    MakeCell,
+    PlaceCell,
+    Ready,
+    Restart,
+    Retire,
+    TellStatus,
+)
 from irons_local.ipc.messages import (
     CONTROL_TO_WORKER,
     KEEPER_TO_CONTROL,
     KEEPER_TO_WORKER,
+    TO_KEEPER,
     WORKER_TO_CONTROL,
     WORKER_TO_KEEPER,
     AnyMessage,
-    BadMessageError,
-    UnknownMessageError,
     body_of,
     call_of,
     read,
 )
 
+CELL = "sb_0123456789abcdef"
 WIRE: list[tuple[Any, AnyMessage, dict[str, Any]]] = [
     (
         KEEPER_TO_WORKER,
@@ -75,13 +92,60 @@ WIRE: list[tuple[Any, AnyMessage, dict[str, Any]]] = [
         messages.ProbeHost({}, "a.example", 443, "sb_1"),
         {"op": "probe", "policy": {}, "host": "a.example", "port": 443, "cell": "sb_1"},
     ),
+    (
+        CONTROL_TO_WORKER,
+        messages.WatchQuestions(3.0, 4.0, 2),
+        {"op": "questions.watch", "lease": 3.0, "hold": 4.0, "keys": 2},
+    ),
+    (
+        CONTROL_TO_WORKER,
+        messages.ReplyQuestion("sb_1", "a.example", 443, "once", 7),
+        {
+            "op": "questions.reply",
+            "cell": "sb_1",
+            "host": "a.example",
+            "port": 443,
+            "reply": "once",
+            "since": 7,
+        },
+    ),
+    (
+        WORKER_TO_CONTROL,
+        messages.OpenQuestions("sb_1", [{"host": "a.example"}], 4),
+        {"op": "questions", "cell": "sb_1", "questions": [{"host": "a.example"}], "others": 4},
+    ),
     (WORKER_TO_CONTROL, messages.Grown("1-2-0"), {"op": "audit", "run": "1-2-0"}),
     (WORKER_TO_CONTROL, messages.LostRecords({"sb_1": 4}), {"op": "unrecorded", "cells": {"sb_1": 4}}),
     (WORKER_TO_KEEPER, messages.Alive(), {"op": "alive"}),
+    (TO_KEEPER, MakeCell(CELL), {"op": "cell.make", "cell": CELL}),
+    (TO_KEEPER, AdoptCell(CELL, 7, 900), {"op": "cell.adopt", "cell": CELL, "pid": 7, "started": 900}),
+    (TO_KEEPER, DropCell(CELL), {"op": "cell.drop", "cell": CELL}),
+    (TO_KEEPER, CellNamespaces(CELL), {"op": "cell.namespaces", "cell": CELL}),
+    (
+        TO_KEEPER,
+        ConnectCell(CELL, "127.0.0.1", 22, 2.5),
+        {"op": "cell.connect", "cell": CELL, "address": "127.0.0.1", "port": 22, "timeout": 2.5},
+    ),
+    (TO_KEEPER, PlaceCell(CELL), {"op": "cell.place", "cell": CELL}),
+    (TO_KEEPER, CellServed(CELL), {"op": "cell.served", "cell": CELL}),
+    (TO_KEEPER, Greet("0.2.0"), {"op": "hello", "version": "0.2.0"}),
+    (TO_KEEPER, TellStatus(), {"op": "status"}),
+    (TO_KEEPER, Ready(), {"op": "ready"}),
+    (TO_KEEPER, Restart(), {"op": "restart"}),
+    (TO_KEEPER, Restart("gateway", 1), {"op": "restart", "name": "gateway", "worker": 1}),
+    (TO_KEEPER, Retire(), {"op": "retire"}),
+    (TO_KEEPER, Down(), {"op": "down"}),
     (WORKER_TO_KEEPER, messages.Alive(1 << 20), {"op": "alive", "memory": 1 << 20}),
 ]
 """By link: a message, and what both older and newer versions have of it on the wire."""
-TABLES = [KEEPER_TO_WORKER, KEEPER_TO_CONTROL, CONTROL_TO_WORKER, WORKER_TO_CONTROL, WORKER_TO_KEEPER]
+TABLES = [
+    KEEPER_TO_WORKER,
+    KEEPER_TO_CONTROL,
+    CONTROL_TO_WORKER,
+    WORKER_TO_CONTROL,
+    WORKER_TO_KEEPER,
+    TO_KEEPER,
+]
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.sampled_from(["sb_1", "a.example"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -110,7 +174,7 @@ def test_every_message_is_tried() -> None:
 def test_a_field_of_another_type_is_refused(table: Any, body: dict[str, Any], name: str) -> None:
     """The refusal shows what came, whichever field it is."""
     wrong: object = {"sb_1": {}} if name == "run" else "../x"
-    if name in ("host", "pool"):
+    if name in ("host", "pool", "address", "version", "name"):
         wrong = ["a.example"]
     with pytest.raises(BadMessageError, match="is n"):
         read(table, {**body, name: wrong})
@@ -148,4 +212,5 @@ def test_whatever_arrives_is_a_message_or_is_refused(table: Any, op: object, fie
         message = read(table, {"op": op, **fields})
     except BadMessageError:
         return
-    assert read(table, body_of(message)) == message
+    again = read(table, json.loads(json.dumps(body_of(message))))
+    assert body_of(again) == json.loads(json.dumps(body_of(message)))

@@ -122,8 +122,8 @@ def test_the_quickstart_names_a_place_that_it_cannot_use(home: Path) -> None:
 def _failing(monkeypatch: pytest.MonkeyPatch, *names: str) -> list[Paths]:
     asked: list[Paths] = []
 
-    def examine(places: Paths) -> tuple[DoctorCheck, ...]:
-        asked.append(places)
+    def examine(paths: Paths) -> tuple[DoctorCheck, ...]:
+        asked.append(paths)
         return tuple(DoctorCheck(name, False, f"no {name}", f"get {name}") for name in names)
 
     monkeypatch.setattr(readiness, "examine", examine)

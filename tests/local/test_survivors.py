@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.local.people import Person, eventually
+from tests.local.people import Person, eventually, removed, slay
 from tests.local.test_daemon import ensure
 
 from irons_local.keeper import daemonize
+from irons_local.linux import userns_call
 from irons_local.paths import Paths
 
 CALL = """
@@ -36,9 +38,9 @@ def test_processes_are_found_where_all_their_files_are_gone(person: Person, keep
     """A purge ends keeper, control plane and gateway whose state and runtime directories went before them."""
     _, pid, *_ = ensure(person)
     if not keeper:
-        os.kill(pid, signal.SIGKILL)
-    shutil.rmtree(person.places.state)
-    shutil.rmtree(person.places.runtime)
+        slay(pid)
+    for path in (person.paths.state, person.paths.runtime):
+        eventually(partial(removed, path), what="what still runs to write no more there")
     done = purge(person)
     assert done.returncode == 0, done.stderr
     named = {row.split("\t")[1] for row in done.stdout.splitlines() if row.startswith("process\t")}
@@ -59,56 +61,56 @@ def test_processes_of_other_state_are_left_alone(person: Person, tmp_path: Path)
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> Paths:
+def paths(tmp_path: Path) -> Paths:
     """Directories of a test's own."""
     return Paths(tmp_path / "state", tmp_path / "run").create()
 
 
-def test_no_daemon_comes_while_a_purge_goes_on(places: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_daemon_comes_while_a_purge_goes_on(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     """A keeper that is started during a purge gives up, and says what may be in its way."""
     monkeypatch.setattr(daemonize, "_END_WITHIN", 0.05)
-    barred = daemonize.bar(places)
+    barred = daemonize.bar(paths)
     with pytest.raises(daemonize.DaemonizeError, match="an uninstall"):
-        daemonize.lock(places)
+        daemonize.lock(paths)
     for lock in barred:
         os.close(lock)
 
 
-def test_a_keeper_that_waited_for_a_purge_locks_the_file_that_is_there(places: Paths) -> None:
+def test_a_keeper_that_waited_for_a_purge_locks_the_file_that_is_there(paths: Paths) -> None:
     """A lock on a removed file is worth nothing: the keeper takes the new one."""
-    barred = daemonize.bar(places)
+    barred = daemonize.bar(paths)
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(daemonize.lock, places)
+        waiting = pool.submit(daemonize.lock, paths)
         eventually(waiting.running, what="a keeper to wait")
-        places.lock.unlink()
-        places.state_lock.unlink()
+        paths.lock.unlink()
+        paths.state_lock.unlink()
         for lock in barred:
             os.close(lock)
         taken = waiting.result()
-    for lock, path in zip(taken, (places.lock, places.state_lock), strict=True):
+    for lock, path in zip(taken, (paths.lock, paths.state_lock), strict=True):
         assert os.path.samestat(os.fstat(lock), path.lstat())
         os.close(lock)
 
 
-def test_the_lock_goes_last(places: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_lock_goes_last(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     """While anything else of the state is there, so is the lock that keeps others from starting a daemon on it."""
     import asyncio
 
     from irons_plugins.local import uninstall
 
-    (places.local / "server.process").write_text("{}")
+    (paths.local / "server.process").write_text("{}")
     before: list[bool] = []
 
     async def stopped(path: Path) -> None:
-        before.append(places.state_lock.exists())
-        if path != places.state:
+        before.append(paths.state_lock.exists())
+        if path != paths.state:
             shutil.rmtree(path)
 
     monkeypatch.setattr(uninstall, "remove_tree", stopped)
-    places.state_lock.touch()
-    asyncio.run(uninstall._remove_state(places))
+    paths.state_lock.touch()
+    asyncio.run(uninstall._remove_state(paths))
     assert all(before)
-    assert [path.name for path in places.local.iterdir()] == ["lock"]
+    assert [path.name for path in paths.local.iterdir()] == ["lock"]
 
 
 @pytest.mark.needs("user-namespaces")
@@ -121,3 +123,12 @@ def test_a_removal_ends_with_the_purge_that_began_it(person: Person) -> None:
         assert helpers
         process.kill()
     eventually(lambda: not person.processes(), what="the helpers to end")
+
+
+@pytest.mark.process
+def test_a_call_says_with_whose_end_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever follows a process that was killed removes what it left, which no helper of it may go on making."""
+    echo = "import json, sys; print(json.dumps({'ok': json.load(sys.stdin)}))"
+    monkeypatch.setattr(userns_call, "program", lambda *_: [sys.executable, "-c", echo])
+    got = asyncio.run(userns_call.call("a", "some:function", {"given": 1}))
+    assert got == {"given": 1, "dies_with": os.getpid()}

@@ -62,7 +62,7 @@ def test_the_page_names_all_that_an_engine_meets() -> None:
     assert set(Spec.__dataclass_fields__) <= words
     assert {name for name in vars(Cells) if not name.startswith("_")} <= words
     assert set(EngineError.CODES) <= words
-    assert {"Observer", "Admits", "Announces", "Booter"} == {
+    assert {"Observer", "Admits", "Announces", "Booter", "Copies"} == {
         name
         for name, found in vars(protocol).items()
         if getattr(found, "_is_runtime_protocol", False) and found.__module__ == protocol.__name__
@@ -76,5 +76,9 @@ def test_the_page_names_all_that_an_engine_meets() -> None:
         "admit",
         "announce",
         "boot_output",
+        "Copies",
+        "capture",
+        "restore",
+        "discard",
     } <= words
     assert set(CHECKS) <= words

@@ -21,6 +21,12 @@ from irons.testing import FakeApi
 from irons_plugins.ssh.connect.kept import end_all
 from tests.background import job
 from tests.machine import Machine
+from tests.ports import reserved_port
+
+
+def hosts(api_lines: list[str]) -> list[str]:
+    """Return the hosts of plain lines."""
+    return [line.split()[2] for line in api_lines]
 
 
 def until(holds: Callable[[], Any], seconds: float = 60.0) -> Any:
@@ -82,9 +88,11 @@ def sshd(tmp_path_factory: pytest.TempPathFactory, machine: Machine) -> Iterator
     home = tmp_path_factory.mktemp("sshd")
     for name in ("host", "user"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", home / name], check=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    with reserved_port() as port:
+        yield from _serving(home, port)
+
+
+def _serving(home: Path, port: int) -> Iterator[Sshd]:
     # What this machine's user has in the start-up files of a shell may print things, or run for long.
     (bare := home / "bare").mkdir()
     config = home / "sshd_config"
@@ -127,15 +135,30 @@ def _answers(port: int) -> bool:
         return False
 
 
+_PATIENTLY = """
+import sys
+from importlib import import_module
+for name in sys.argv.pop(1).split():
+    module, _, constant = name.rpartition(".")
+    setattr(import_module(module), constant, 3600.0)
+from irons.__main__ import main
+sys.exit(main())
+"""
+
+
 @dataclass
 class Irons:
     """`irons` in a process of its own."""
 
     env: Mapping[str, str]
     started: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    patient: tuple[str, ...] = ()
+    """Constants, as `module.NAME`: limits in seconds that these processes must not reach, however long the machine stands still."""
 
     def argv(self, *words: str) -> list[str]:
         """Return the words of the process."""
+        if self.patient:
+            return [sys.executable, "-c", _PATIENTLY, " ".join(self.patient), *words]
         return [sys.executable, "-m", "irons", *words]
 
     def __call__(

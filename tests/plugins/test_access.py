@@ -124,6 +124,28 @@ def test_access(run_irons: Runner, own_api: FakeApi, others: Path) -> None:
     assert own_api.sandboxes["one"].public_key.count("\n") == 1
 
 
+def test_an_added_key_is_offered_until_it_is_removed(
+    run_irons: Runner, own_api: FakeApi, others: Path
+) -> None:
+    """Its private key lies next to it: that is what opens the sandbox of another person from here."""
+    own_api.add("theirs")
+    added = run_irons("access", "theirs", "add", str(others), "-o", "json").ok().json()
+    offered = f"IdentityFile={others.with_suffix('')}"
+    assert offered in run_irons("ssh", "theirs", "--command").ok().out
+    run_irons("access", "theirs", "remove", added[-1]["id"]).ok()
+    assert "IdentityFile" not in run_irons("ssh", "theirs", "--command").ok().out
+
+
+def test_a_key_without_its_private_one_is_not_offered(
+    run_irons: Runner, own_api: FakeApi, others: Path
+) -> None:
+    """A guest's key changes nothing for the person who adds it."""
+    others.with_suffix("").unlink()
+    own_api.add("theirs")
+    run_irons("access", "theirs", "add", str(others)).ok()
+    assert "IdentityFile" not in run_irons("ssh", "theirs", "--command").ok().out
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -10,7 +10,9 @@ import pytest
 
 from irons import Backend, Context, hookimpl
 from irons.client.api import connect
+from irons.errors import UsageError
 from irons.testing import EXTENSIONS, FakeApi, Runner, faults
+from irons_plugins.ssh.connect.variables import variables_of
 from irons_plugins.ssh.keys.public_key import DEFAULTS
 from irons_policy.rules import RuleRequest
 
@@ -129,7 +131,18 @@ def test_a_taken_name(run_irons: Runner, fake_api: FakeApi, ssh: Path) -> None:
     (ssh / "id_rsa.pub").write_text(KEY)
     fake_api.add("one")
     done = run_irons("create", "one")
-    assert (done.code, done.err.splitlines()[0]) == (5, "irons: sandbox one exists already")
+    assert (done.code, done.err.splitlines()) == (
+        5,
+        [
+            "irons: sandbox one exists already",
+            "  irons status one shows it; --if-missing uses the one that is there",
+        ],
+    )
+    fake_api.sandboxes["one"].status = "creating"
+    fake_api.polls = 100
+    assert run_irons("create", "one").err.splitlines()[-1] == (
+        "  it is still creating: irons wait one waits for it; irons destroy one --force ends it"
+    )
 
 
 def test_async_returns_at_once(run_irons: Runner, fake_api: FakeApi, ssh: Path) -> None:
@@ -315,6 +328,21 @@ def test_a_value_in_the_arguments_is_refused(
     assert not fake_api.calls
 
 
+def test_how_a_variable_is_set_depends_on_the_face() -> None:
+    """The hint is one that can be followed where it appears: the prompt has no export, and xonsh another spelling."""
+    for face, hint in (
+        ("cli", "export UNSET=… sets it"),
+        ("xonsh", "$UNSET = '…' sets it"),
+        (
+            "prompt",
+            "export UNSET=… sets it",
+        ),
+    ):
+        with pytest.raises(UsageError) as caught:
+            variables_of(("UNSET",), {}, face)
+        assert caught.value.hint == hint
+
+
 def test_several_are_made_at_the_same_time(run_irons: Runner, own_api: FakeApi, ssh: Path) -> None:
     """All are asked for before one is waited for; the answer has a row each, and one notice serves all."""
     (ssh / "id_rsa.pub").write_text(KEY)
@@ -451,8 +479,10 @@ def test_a_list_says_what_is_about_to_end(run_irons: Runner, own_api: FakeApi) -
     own_api.add("one", terms={"ttl": 3600, "ends_in": 301, "ends_with": "stop"})
     own_api.add("two", terms={"ttl": 3600, "ends_in": 300, "ends_with": "destroy"})
     one, two = run_irons("list").ok().lines
-    assert one.split("\t")[1] == "🟢 ready"
-    assert two.split("\t")[1] == "🟢 ready (is destroyed in 5 min)"
+    assert (one.split("\t")[1], two.split("\t")[1]) == ("ready", "ready"), "a field for programs"
+    shown = run_irons("list", tty=True).ok().out
+    assert "🟢 ready (is destroyed in 5 min)" in shown
+    assert shown.count("5 min") == 1
 
 
 def test_ctrl_c_says_what_goes_on(irons_process: Irons, fake_api: FakeApi, ssh: Path) -> None:
@@ -465,8 +495,8 @@ def test_ctrl_c_says_what_goes_on(irons_process: Irons, fake_api: FakeApi, ssh: 
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert said.decode().splitlines()[-2:] == [
-        "irons: interrupted; one, two go on being made",
-        "  irons wait one two waits on; irons destroy one two --force ends it",
+        "irons: interrupted; one, two are still being created",
+        "  irons wait one two waits for them; irons destroy one two --force ends them",
     ]
 
 

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
 import pytest
 
 from irons.errors import ApiError, UsageError
 from irons.testing import FakeApi, Runner, faults
+from irons.text import local_time
+from irons_plugins.egress.until import read_until
+from irons_plugins.egress.views import left
+from irons_policy.ends import read_end
 
 
 @pytest.fixture
@@ -18,6 +26,19 @@ def own(own_api: FakeApi) -> FakeApi:
 def patterns(api: FakeApi) -> list[tuple[str, str]]:
     """Return the account's rules as list and pattern."""
     return [(rule["list"], rule["pattern"]) for rule in api.rules]
+
+
+@pytest.mark.parametrize(
+    ("word", "shown"),
+    [("enforce", "deny (sandbox)"), ("AUDIT", "warn (sandbox)"), ("inherit", "warn (account)")],
+)
+def test_other_words_for_a_mode(run_irons: Runner, own: FakeApi, word: str, shown: str) -> None:
+    """Other tools' words for a mode are taken; the answer, help and completion have irons' own."""
+    assert own.sandboxes
+    run_irons("egress", "mode", word, "--sandbox", "one").ok()
+    assert run_irons("egress", "mode", "--sandbox", "one").ok().out == f"{shown}\n"
+    assert word not in run_irons("egress", "mode", "--help").ok().out
+    assert list(run_irons.complete("egress", "mode", "")) == ["warn", "deny", "ask", "account"]
 
 
 # allow and deny
@@ -114,8 +135,118 @@ def test_a_note_and_a_private_address(run_irons: Runner, own: FakeApi) -> None:
         }
     ]
     assert (
-        run_irons("egress", "list").ok().out == "allow\tdb.example:5432\t10.0.0.5, 192.168.0.0/16\tthe db\n"
+        run_irons("egress", "list").ok().out == "allow\tdb.example:5432\t10.0.0.5, 192.168.0.0/16\tthe db\t\n"
     )
+
+
+def test_a_rule_for_a_while(run_irons: Runner, own: FakeApi) -> None:
+    """`--for` and `--until` travel with the rule, the answer says for how long, and `egress list` shows its end."""
+    done = run_irons("egress", "allow", "a.example", "--sandbox", "one", "--for", "1h30m").ok()
+    assert done.out == (
+        "a.example is allowed for one, for 1 h 30 min. a.example alone, and no name below it, on ports 443 and 80.\n"
+    )
+    assert own.calls[-1].body == {"domain": "a.example", "for": 5400}
+    done = run_irons("egress", "deny", "b.example", "--sandbox", "one", "--until", "stop").ok()
+    assert done.out.startswith("b.example is denied for one, until it stops. ")
+    (first, second) = run_irons("egress", "list", "--sandbox", "one", "-o", "json").ok().json()
+    assert (first["until"][:4].isdigit(), second["until"]) == (True, "stop")
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("--for", "1h", "--until", "stop"), "--for and --until are two ends of one rule; give one"),
+        (("--for", "0"), "--for takes 1s to 366d"),
+        (("--for", "400d"), "--for takes 1s to 366d"),
+        (("--until", "stop"), "--until stop is for one sandbox, not for all"),
+        (("--until", "tomorrow"), "'tomorrow' is neither an RFC 3339 time"),
+    ],
+)
+def test_an_end_that_cannot_be(run_irons: Runner, own: FakeApi, words: tuple[str, ...], why: str) -> None:
+    """Is refused with the reason, before any request."""
+    done = run_irons("egress", "allow", "a.example", "--all", *words)
+    assert (done.code, why in done.err) == (2, True), done.err
+    assert own.calls == []
+
+
+@pytest.mark.parametrize(
+    ("word", "end"),
+    [
+        ("stop", "stop"),
+        ("2026-11-28T08:00:00+02:00", "2026-11-28T06:00:00Z"),
+        ("2026-11-28 08:00", "2026-11-28T07:00:00Z"),
+        ("2026-11-28T08:00:30", "2026-11-28T07:00:30Z"),
+        ("18:00", "2026-10-24T16:00:00Z"),
+        # Now, and the night on which the clock is set back.
+        ("12:00", "2026-10-25T11:00:00Z"),
+        ("11:59", "2026-10-25T10:59:00Z"),
+    ],
+)
+def test_an_end_as_people_type_it(monkeypatch: pytest.MonkeyPatch, word: str, end: str) -> None:
+    """A time without an offset is this machine's; one without a day is the next."""
+    now = datetime(2026, 10, 24, 10, tzinfo=UTC)
+    with monkeypatch.context() as zone:
+        zone.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+        time.tzset()
+        found = read_until(word, now).text
+    time.tzset()
+    assert found == end
+
+
+@pytest.mark.parametrize("word", ["", "25:00", "8:00", "2026-11-28", "2026-02-30 08:00", "18:00:00", "now"])
+def test_what_is_no_end_as_people_type_it(word: str) -> None:
+    """A day alone says neither when it begins nor when it ends."""
+    with pytest.raises(ValueError, match=r"RFC 3339|does not exist"):
+        read_until(word, datetime(2026, 10, 24, 10, tzinfo=UTC))
+
+
+def test_an_end_is_shown_as_a_local_time(run_irons: Runner, own: FakeApi) -> None:
+    """The answer says which moment was meant, and the rule has it."""
+    done = run_irons("egress", "allow", "a.example", "--all", "--until", "2099-01-01T00:00:00Z").ok()
+    assert f", until {local_time(datetime(2099, 1, 1, tzinfo=UTC))}. " in done.out
+    assert own.rules[0]["until"] == "2099-01-01T00:00:00Z"
+
+
+def test_a_server_whose_rules_cannot_end(run_irons: Runner, fake_api: FakeApi) -> None:
+    """A server that would store the rule for good is not asked."""
+    done = run_irons("egress", "allow", "a.example", "--for", "1h")
+    assert (done.code, fake_api.rules) == (1, []), done.err
+
+
+def test_policy_files_leave_out_what_ends(run_irons: Runner, own: FakeApi, tmp_path: Path) -> None:
+    """`export` prints it where asked, `diff` and `apply` leave it alone, and `lock` keeps its end."""
+    run_irons("egress", "allow", "stays.example").ok()
+    run_irons("egress", "allow", "ends.example", "--for", "1h").ok()
+    kept = next(rule for rule in own.rules if rule["pattern"] == "ends.example")
+    plain = run_irons("egress", "export").ok().out
+    assert "ends.example" not in plain
+    whole = run_irons("egress", "export", "--temporary").ok().out
+    assert f'"ends.example" = {{ until = "{read_end(kept["until"]).text}" }}' in whole
+    file = tmp_path / "policy.toml"
+    file.write_text(plain)
+    assert run_irons("egress", "diff", str(file)).code == 0
+    file.write_text(plain.replace("[deny]", '"new.example" = ""\n[deny]'))
+    assert run_irons("egress", "apply", str(file)).ok().out == "+ allow new.example\n"
+    assert {rule["pattern"] for rule in own.rules} == {"stays.example", "ends.example", "new.example"}
+    assert next(rule for rule in own.rules if rule["pattern"] == "ends.example")["until"]
+    file.write_text(plain.replace("[deny]", '"ends.example" = ""\n[deny]'))
+    assert "(now until" in run_irons("egress", "diff", str(file)).out
+
+
+@pytest.mark.parametrize("command", ["diff", "apply"])
+@pytest.mark.parametrize(
+    ("until", "why"),
+    [("2020-01-01T00:00:00Z", "that is over"), ("stop", "a rule until stop is for one sandbox, not for all")],
+)
+def test_a_file_whose_rule_cannot_end_so(
+    run_irons: Runner, own: FakeApi, tmp_path: Path, command: str, until: str, why: str
+) -> None:
+    """A file of another day, or of one sandbox: `diff` shows no change that `apply` then refuses, and the rule is named."""
+    file = tmp_path / "policy.toml"
+    file.write_text(f'[allow]\n"ends.example" = {{ until = "{until}" }}\n')
+    done = run_irons("egress", command, str(file), "--all")
+    assert (done.code, f"{file}: 'ends.example': " in done.err, why in done.err) == (2, True, True), done.err
+    assert own.calls == []
 
 
 @pytest.mark.parametrize("address", ["example.com", "169.254.169.254", "127.0.0.0/8", "10.0.0.1/8", ""])
@@ -146,7 +277,7 @@ def test_the_rules_of_one_sandbox(run_irons: Runner, own: FakeApi) -> None:
     assert own.rules == []
     assert (
         run_irons("egress", "list", "--sandbox", "one").ok().out
-        == "allow\ta.example\t\t\ndeny\tb.example\t\t\n"
+        == "allow\ta.example\t\t\t\ndeny\tb.example\t\t\t\n"
     )
     assert run_irons("egress", "mode", "--sandbox", "one").ok().out == "warn (account)\n"
     run_irons("egress", "mode", "deny", "--sandbox", "one").ok()
@@ -285,6 +416,31 @@ def test_mode(run_irons: Runner, fake_api: FakeApi) -> None:
     }
 
 
+def test_mode_ask(run_irons: Runner, own: FakeApi) -> None:
+    """It is called `ask` in each answer, though the wire has it as `deny`; what it cuts is said before."""
+    own.cut = 2
+    done = run_irons("egress", "mode", "ask", "--sandbox", "one").ok()
+    assert done.out.startswith("the mode is ask for one: what no rule allows waits for a person")
+    assert "2 live connections" in done.err
+    assert own.sandboxes["one"].mode == "ask"
+    assert run_irons("egress", "mode", "--sandbox", "one").ok().out == "ask (sandbox)\n"
+    own.mode = "deny"
+    assert run_irons("egress", "mode").ok().out == "deny (but one: ask)\n"
+    told = run_irons("egress", "check", "new.example", "--sandbox", "one", "-o", "json")
+    assert (told.code, told.json()["mode"], told.json()["verdict"]) == (7, "ask", "blocked")
+
+
+def test_a_policy_file_with_ask(run_irons: Runner, own: FakeApi, tmp_path: Path) -> None:
+    """A file may have the mode; what is exported has it, and applied again it changes nothing."""
+    file = tmp_path / "policy.toml"
+    file.write_text('mode = "ask"\n', encoding="utf-8")
+    run_irons("egress", "apply", str(file), "--sandbox", "one").ok()
+    assert own.sandboxes["one"].mode == "ask"
+    file.write_text(run_irons("egress", "export", "--sandbox", "one").ok().out, encoding="utf-8")
+    assert 'mode = "ask"' in file.read_text(encoding="utf-8")
+    assert run_irons("egress", "diff", str(file), "--sandbox", "one").ok().out == ""
+
+
 @pytest.mark.parametrize("words", [["block"], ["denny"], ["account"], ["deny", "warn"]])
 def test_modes_that_are_none(run_irons: Runner, fake_api: FakeApi, words: list[str]) -> None:
     """A mode that is not one is refused before any request, with a suggestion where one is near."""
@@ -373,3 +529,18 @@ def test_a_server_that_fails_in_the_middle(run_irons: Runner, fake_api: FakeApi)
     """What was done before a failure is shown, and the exit code is the failure's."""
     fake_api.fail(faults.error(400, "no more rules"), on="POST /egress/allow")
     assert run_irons("egress", "allow", "a.example").code == 1
+
+
+@pytest.mark.parametrize(
+    ("end", "shown"),
+    [
+        (None, ""),
+        ("stop", "until it stops"),
+        ("2000-01-01T00:00:00Z", "0 s left"),
+        ("9000-01-01T00:00:00Z", " d "),
+    ],
+)
+def test_what_is_left_of_a_rule(end: str | None, shown: str) -> None:
+    """A person reads how long a rule stays, not when it ends."""
+    assert shown in left(end)
+    assert bool(shown) == bool(left(end))

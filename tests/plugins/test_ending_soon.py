@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +16,12 @@ from irons.testing import FakeApi
 from irons_plugins.ssh.ending.ending_soon import telling_end
 
 from .conftest import until
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No answer is given up because the machine stands still."""
+    monkeypatch.setattr("irons_plugins.ssh.ending.ending_soon.PATIENCE", 600.0)
 
 
 @pytest.fixture
@@ -48,7 +55,8 @@ def test_a_terminal_that_the_server_writes_to_is_told_once(ctx: Context, own: Fa
     own.extensions = (*own.extensions, "end-notices")
     own.sandboxes["one"].terms = {"ttl": 3600, "ends_in": 3000, "ends_with": "stop"}
     with telling_end(ctx, "one", raw=True, first=0.01):
-        until(lambda: polls(own) > 0)
+        # Its one question was asked and answered.
+        until(lambda: all(thread.name != "irons-ending" for thread in threading.enumerate()))
         own.sandboxes["one"].terms["ends_in"] = 200
     assert (polls(own), ctx.streams.stderr.getvalue()) == (1, "")  # type: ignore[attr-defined]
     with telling_end(ctx, "one", raw=True, first=0.01):
@@ -65,6 +73,6 @@ def test_a_session_far_from_the_end_says_nothing(ctx: Context, own: FakeApi) -> 
 
 def test_a_short_session_asks_nothing(ctx: Context, own: FakeApi) -> None:
     """A session that is over at once costs no request."""
-    with telling_end(ctx, "one", raw=False):
+    with telling_end(ctx, "one", raw=False, first=3600.0):
         pass
     assert polls(own) == 0

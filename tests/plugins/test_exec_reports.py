@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irons.testing import EXTENSIONS, FakeApi
-from irons_plugins.ssh.execute.report import Captured
+from irons_plugins.ssh.execute.report import OutputTail
 
 from .conftest import Irons, Sshd, until
-from .test_ssh_for_real import kill_the_server, running, seconds
+from .remote_processes import kill_the_server, running, seconds
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_a_report_where_irons_failed(into: Irons) -> None:
 @given(st.lists(st.binary(max_size=40), max_size=12))
 def test_captured_output_is_bounded(pieces: list[bytes]) -> None:
     """The end is kept, in bounded memory; it is text exactly where it is UTF-8, from the first whole character on."""
-    kept = Captured(16)
+    kept = OutputTail(16)
     for piece in pieces:
         kept(piece)
     whole = b"".join(pieces)
@@ -120,7 +120,7 @@ def test_captured_output_is_bounded(pieces: list[bytes]) -> None:
 
 def test_a_character_that_is_cut() -> None:
     """Where the beginning is left out, half a character of it is, too."""
-    kept = Captured(4)
+    kept = OutputTail(4)
     kept("aüüü".encode())
     kept("€".encode())
     assert kept.output() == ("€", "utf-8", True)

@@ -112,7 +112,7 @@ def test_ssh_and_scp_use_a_connection_that_is_kept(into: Irons, tmp_path: Path) 
             waits.wait(1)
     finally:
         os.kill(pid, signal.SIGCONT)
-    assert waits.communicate(timeout=30)[0] == b"there\n"
+    assert waits.communicate(timeout=60)[0] == b"there\n"
     (tmp_path / "file").write_text("text")
     assert into("scp", str(tmp_path / "file"), f"one:{tmp_path}/copy").returncode == 0
     assert (tmp_path / "copy").read_text() == "text"
@@ -197,8 +197,11 @@ def test_a_dead_connection_is_replaced(into: Irons) -> None:
 
 
 @pytest.mark.parametrize(("greeting", "over"), [(b"\0\0\0\x0c", False), (b"", True)], ids=["lives", "ends"])
-def test_a_connection_that_is_about_to_end_counts_as_ended(greeting: bytes, over: bool) -> None:
+def test_a_connection_that_is_about_to_end_counts_as_ended(
+    greeting: bytes, over: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A master that lost its connection may listen a moment longer than its clients are served, and greets no one any more."""
+    monkeypatch.setattr("irons_plugins.ssh.connect.kept._END_WITHIN", 600.0)
     with (
         tempfile.TemporaryDirectory(prefix="irons-") as directory,
         socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening,
@@ -260,7 +263,7 @@ def test_a_gentle_end_lets_nothing_new_in(into: Irons, tmp_path: Path) -> None:
     end_kept(load({"api_url": into.env["IRONS_API_URL"]}, into.env), "one", gently=True)
     assert sockets(into) == []
     go.write_text("go\n")
-    assert process.communicate(timeout=30)[0] == b"done\n"
+    assert process.communicate(timeout=60)[0] == b"done\n"
     until(lambda: ended(pid))
 
 
@@ -299,8 +302,9 @@ def test_a_connection_without_work_ends_by_itself(into: Irons) -> None:
     with contextlib.closing(ctx):
         for idle in (1, 5, 30):
             with over_kept(ctx, entrance(ctx, "one"), orphaned="true", idle=idle) as kept:
-                assert kept.options != entrance(ctx, "one").options
-                # On a busy machine it may have gone before it is asked for its process.
+                # On a busy machine it may have gone before it is used, or asked for its process.
+                if kept.options == entrance(ctx, "one").options:
+                    continue
                 with contextlib.suppress(IndexError, subprocess.CalledProcessError):
                     pid = master(sockets(into)[0])
                     break

@@ -231,12 +231,13 @@ def test_lock_shows_asks_and_locks(run_irons: Runner, own: FakeApi) -> None:
         "left out: 203.0.113.7 (a bare address); --also 203.0.113.7 takes it",
         "left out: x9k2m4q7z1w8v3.example (looks random); --also x9k2m4q7z1w8v3.example takes it",
         "left out: rare.example (tried once); --also rare.example takes it",
-        "mode: as all sandboxes -> deny",
+        "mode: warn (inherited) -> deny",
         "+ allow api.example.com",
         "+ allow git.example.com:22",
         "this cuts 3 live connections",
         "Apply this policy to one? [y/N] one is locked: what no rule allows is blocked from now on",
     ]
+    assert done.out == "", "the difference was shown once, with the question"
     assert own.sandboxes["one"].mode == "deny"
     assert own.mode == "warn"
     assert [rule["pattern"] for rule in own.sandboxes["one"].rules] == [
@@ -262,7 +263,7 @@ def test_lock_takes_what_is_named(run_irons: Runner, own: FakeApi) -> None:
     words = ["--also", "203.0.113.7", "--also", "*.more.example", "--skip", "git.example.com:22", "--yes"]
     done = run_irons("egress", "lock", "one", *words).ok()
     assert done.lines == [
-        "mode: as all sandboxes -> deny",
+        "mode: warn (inherited) -> deny",
         "+ allow *.more.example",
         "+ allow 203.0.113.7",
         "+ allow api.example.com",

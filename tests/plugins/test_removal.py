@@ -40,14 +40,14 @@ def test_the_state_stays_while_a_sandbox_does(
         raise EngineError("failed", f"a process is still in {sandbox}")
 
     monkeypatch.setattr(NamespaceEngine, "destroy", stuck)
-    places = Paths.of({"XDG_STATE_HOME": str(tmp_path), "XDG_RUNTIME_DIR": ""}, os.geteuid())
-    home = places.sandbox("sb_0000000000000001")
+    paths = Paths.of({"XDG_STATE_HOME": str(tmp_path), "XDG_RUNTIME_DIR": ""}, os.geteuid())
+    home = paths.sandbox("sb_0000000000000001")
     home.mkdir(parents=True)
     (home / "machine.json").write_text(
         '{"id": "", "name": "one", "image": "", "image_name": "", "host_key": "", "limits": {}}'
     )
     with pytest.raises(LocalError, match="sandbox one: a process is still in sb_0000000000000001"):
-        removal.remove(ctx, places, (), purge=True)
+        removal.remove(ctx, paths, (), purge=True)
     ctx.close()
     assert home.is_dir()
 
@@ -65,13 +65,13 @@ def test_files_of_ids_that_are_gone_are_left_to_root(
 
     monkeypatch.setattr(NamespaceEngine, "destroy", stuck)
     monkeypatch.setattr(removal, "outer_map", gone)
-    places = Paths.of({"XDG_STATE_HOME": str(tmp_path), "XDG_RUNTIME_DIR": ""}, os.geteuid())
-    (places.sandbox("sb_0000000000000001")).mkdir(parents=True)
+    paths = Paths.of({"XDG_STATE_HOME": str(tmp_path), "XDG_RUNTIME_DIR": ""}, os.geteuid())
+    (paths.sandbox("sb_0000000000000001")).mkdir(parents=True)
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     with pytest.raises(LocalError) as caught:
-        removal.remove(ctx, places, (), purge=True)
+        removal.remove(ctx, paths, (), purge=True)
     ctx.close()
-    assert caught.value.hint == f"only root can remove what is left: sudo rm -rf {places.state}"
+    assert caught.value.hint == f"only root can remove what is left: sudo rm -rf {paths.state}"
 
 
 def test_what_would_go_is_listed_a_line_each(ctx: Context, monkeypatch: pytest.MonkeyPatch) -> None:

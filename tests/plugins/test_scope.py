@@ -125,7 +125,7 @@ def test_removing_a_rule_names_its_scope(alpha: Runner, three: FakeApi) -> None:
 @pytest.mark.parametrize(
     ("words", "alone", "everyone"),
     [
-        (["list"], "allow\town.example\t\t\n", "allow\tshared.example\t\t\n"),
+        (["list"], "allow\town.example\t\t\t\n", "allow\tshared.example\t\t\t\n"),
         (["mode"], "deny (sandbox)\n", "warn (but alpha: deny)\n"),
         (["export"], "own.example", "shared.example"),
         (["suggest"], "alpha.example", "beta.example"),
@@ -218,6 +218,13 @@ def test_a_deny_where_all_are_closed_says_nothing_more(alpha: Runner, three: Fak
     three.mode = "deny"
     assert alpha("egress", "deny", "a.example").ok().err == FOR_ALPHA
     assert alpha("egress", "mode", "deny").ok().err == FOR_ALPHA
+
+
+def test_those_with_their_own_mode_do_not_keep_that_of_all(alpha: Runner, three: FakeApi) -> None:
+    """What is said of the other sandboxes names those whose own mode is another."""
+    alpha("egress", "mode", "deny", "--sandbox", "beta").ok()
+    said = alpha("egress", "mode", "deny").ok().err
+    assert "the other sandboxes but those with their own (beta: deny) keep warn; --all is for all\n" in said
 
 
 def test_lock_and_apply_name_their_scope(alpha: Runner, three: FakeApi, tmp_path: Path) -> None:

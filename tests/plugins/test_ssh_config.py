@@ -226,9 +226,14 @@ def test_a_sandbox_that_no_key_opens_is_left_out(run_irons: Runner, own_api: Fak
     own_api.add("theirs", public_key=other)
     done = run_irons("ssh-config", "--install").ok()
     assert done.out == "ssh mine.irons leads to mine\n"
-    assert "theirs is left out: none of your keys opens theirs; irons access theirs add" in done.err
+    (own,) = (Path(run_irons.env["XDG_STATE_HOME"]) / "irons/ssh/keys").glob("*/id_ed25519.pub")
+    left_out = "theirs is left out: none of your keys opens theirs; irons access theirs add"
+    assert f"{left_out} {own}\n" in done.err
     assert run_irons("ssh-config", "theirs").code == 1
-    (config.parent / "id_ed25519.pub").write_text(other)
+    usual = config.parent / "id_ed25519.pub"
+    usual.write_text(own.read_text())
+    assert f"{left_out} {usual}\n" in run_irons("ssh-config", "--install").ok().err
+    usual.write_text(other)
     assert "leads to theirs" in run_irons("ssh-config", "--install").ok().out
     own_api.extensions = ()
     own_api.sandboxes["theirs"].public_key = ""

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
 from irons.testing import EXTENSIONS, FakeApi
 from irons_plugins.ssh.ending.leaving import told
+from irons_plugins.ssh.openssh.attached import run_attached
 
 from .conftest import Irons, until
-from .test_ssh_for_real import running, seconds
+from .remote_processes import running, seconds
 
 pytestmark = pytest.mark.process
 
@@ -73,10 +76,11 @@ def on_terminal(into: Irons, *words: str, typed: bytes = b"") -> tuple[int, str]
 def test_leaving_a_shell_says_what_it_tried(into: Irons, fake_api: FakeApi) -> None:
     """After a shell the last line counts what the sandbox tried; a short command, a pipe and a lost connection have none."""
     fake_api.extensions = EXTENSIONS
+    into.patient = tuple(f"irons_plugins.ssh.ending.leaving.{name}" for name in ("PATIENCE", "SHORT"))
     fake_api.record("evil.example\x1b[31m", allowed=False, verdict="blocked", count=3)
     code, shown = on_terminal(into, "ssh", "one", typed=b"exit 7\n")
     assert code == 7
-    assert shown.rstrip().splitlines()[-1].endswith(" s, 0 connections")
+    assert re.search(r" (s|min), 0 connections$", shown.rstrip().splitlines()[-1])
     assert "closed" not in shown, "what OpenSSH says of the same"
     code, shown = on_terminal(into, "ssh", "one", "--", "echo short")
     assert (code, shown.splitlines()[0]) == (0, "short")
@@ -113,6 +117,21 @@ def test_signals_reach_the_session(number: int) -> None:
         assert process.stdout.readline() == b"here\n"
         process.send_signal(number)
         assert process.wait(60) == 9
+
+
+def test_a_signal_while_the_session_starts_reaches_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that comes when the program runs and `Popen` has not returned yet."""
+
+    class Late(subprocess.Popen[bytes]):
+        """Returns after a signal has come."""
+
+        def __init__(self, *words: Any, **more: Any) -> None:
+            super().__init__(*words, **more)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(subprocess, "Popen", Late)
+    script = "trap 'exit 9' TERM; for _ in 1 2 3 4 5 6 7 8 9; do sleep 1; done"
+    assert run_attached(("sh", "-c", script), os.environ) in (9, 143)
 
 
 def test_a_killed_irons_leaves_no_session() -> None:

@@ -185,7 +185,7 @@ def test_a_value_on_the_command_line_is_refused(run_irons: Runner, one: FakeApi,
     done = run_irons(command, "one", "--env", "TOKEN=hush", "--", "id")
     assert done.code == 125
     assert "argument list" in done.err
-    assert "TOKEN=… irons" in done.err
+    assert "export TOKEN=…, then --env TOKEN" in done.err
     assert "hush" not in done.err
     assert run_irons(command, "one", "--env", "NOT_SET", "--", "id").code == 125
     assert run_irons(command, "one", "--env", "a;b", "--", "id").code == 125

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from irons.testing import EXTENSIONS, FakeApi
+from tests.ports import reserved_port
 from tests.repl.terminal import Terminal
 
 KEY = "test-key-1234567890"
@@ -19,7 +20,7 @@ KEY = "test-key-1234567890"
 @pytest.fixture
 def fake() -> Iterator[FakeApi]:
     """A v0 API with two sandboxes and two rules."""
-    with FakeApi(key=KEY, extensions=EXTENSIONS) as api:
+    with reserved_port() as port, FakeApi(key=KEY, extensions=EXTENSIONS, port=port) as api:
         api.add("agent-1")
         api.add("agent-2", "stopped")
         api.rules += [
@@ -33,14 +34,18 @@ def fake() -> Iterator[FakeApi]:
 def home_env(tmp_path: Path) -> dict[str, str]:
     """The environment of a person with an empty home."""
     env = {key: os.environ[key] for key in os.environ if key.startswith(("COVERAGE", "LANG", "LC_"))}
+    # Sockets of kept connections are the test's own, not those of all that runs as root.
+    (tmp_path / "run").mkdir(mode=0o700)
     return env | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "HOME": str(tmp_path),
         "XDG_CONFIG_HOME": str(tmp_path / "config"),
         "XDG_STATE_HOME": str(tmp_path / "state"),
         "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        "XDG_RUNTIME_DIR": str(tmp_path / "run"),
         "TERM": "xterm-256color",
         "LANG": "C.UTF-8",
+        "PAGER": "cat",
         "PYTHONUNBUFFERED": "1",
         "TZ": "UTC",
     }

@@ -60,6 +60,7 @@ class Terminal:
         self.exit: int | None = None
         self.fd, program_side = os.openpty()
         self.resize(columns, rows)
+        self.modes_before = self.modes()
         # setsid makes the program its session's leader with this terminal, and becomes the program.
         self._process = subprocess.Popen(
             ["setsid", "--ctty", *argv],
@@ -116,23 +117,13 @@ class Terminal:
         """Wait until the screen matches a regular expression, or a condition holds; return the screen."""
         holds = wanted if callable(wanted) else lambda: re.search(wanted, self.text) is not None
         deadline = time.monotonic() + patience
+        self.read(0)
         while not holds():
             if time.monotonic() > deadline:
                 raise AssertionError(f"never came: {wanted!r}; the screen:\n{self.text}")
             if not self.read(0.05) and not holds():
                 raise AssertionError(f"the program ended before {wanted!r}; the screen:\n{self.text}")
         return self.text
-
-    def press_until(self, key: str, wanted: str) -> str:
-        """Press a key again and again until the screen matches, for a program that ignores keys for a while."""
-
-        def there() -> bool:
-            if re.search(wanted, self.text) is None:
-                self.send(key)
-                self.read(3.0)
-            return re.search(wanted, self.text) is not None
-
-        return self.until(there)
 
     def ended(self, patience: float = PATIENCE) -> int:
         """Wait for the program to end and return its exit code."""
@@ -151,8 +142,12 @@ class Terminal:
         return self.exit
 
     def modes(self) -> list[Any]:
-        """The terminal's settings (termios)."""
+        """The terminal's settings (termios); `modes_before` has those from before the program began."""
         return termios.tcgetattr(self.fd)
+
+    def runs_a_job(self) -> bool:
+        """Tell whether a shell has given the terminal, and with it the keys, to one of its jobs."""
+        return os.tcgetpgrp(self.fd) != self.pid
 
     def hang_up(self) -> None:
         """Go away, as a closed window does."""

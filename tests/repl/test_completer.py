@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -129,3 +130,24 @@ def test_a_place_knows_its_words() -> None:
     at = place("a; status --output js")
     assert at is not None
     assert (at.words, at.start) == (["status", "--output", "js"], 19)
+
+
+def test_a_key_is_drawn_before_its_menu_is_looked_for(tree: Tree) -> None:
+    """What is ready to run, as drawing is that waits for its turn, precedes the search among the values on hand."""
+    happened: list[str] = []
+
+    def sandboxes() -> dict[str, str]:
+        happened.append("searched")
+        return {"agent-42": "ready"}
+
+    completer = PromptCompleter(tree, Sources(sandboxes=sandboxes), {})
+
+    async def typed() -> list[str]:
+        asyncio.get_running_loop().call_soon(happened.append, "drawn")
+        text = "status ag"
+        coming = completer.get_completions_async(Document(text, len(text)), CompleteEvent(text_inserted=True))
+        return [found.text async for found in coming]
+
+    assert asyncio.run(typed()) == ["agent-42"]
+    assert happened[0] == "drawn"
+    assert "searched" in happened

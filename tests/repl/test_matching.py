@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irons_repl.line.fuzzy import LIMIT, fitting
+from irons_repl.line.fuzzy import LIMIT, Fitter, fitting
 
 WORDS = st.text(st.sampled_from("abc-12]^."), min_size=1, max_size=8)
 
@@ -47,3 +47,21 @@ def test_ten_thousand_words_give_a_hundred() -> None:
     words = [f"agent-{number}" for number in range(10_000)]
     for typed in ("", "a", "agent", "a9", "t-1"):
         assert len(found(words, typed)) == LIMIT
+
+
+@given(st.lists(WORDS, unique=True, max_size=30), WORDS, st.integers(1, 40))
+def test_a_search_that_goes_on_finds_what_a_fresh_one_finds(words: list[str], typed: str, limit: int) -> None:
+    """Key by key, and back, the words and their order are those of a search without a memory."""
+    values = dict.fromkeys(words, "")
+    fitter = Fitter(limit)
+    for end in (*range(1, len(typed) + 1), *range(len(typed), 0, -1)):
+        fresh = fitting(values, typed[:end], limit)
+        assert fitter.fitting(dict(values), typed[:end]) == fresh
+
+
+def test_other_words_are_searched_afresh() -> None:
+    """What fitted among other words says nothing of these."""
+    fitter = Fitter()
+    assert [c.word for c in fitter.fitting({"alpha": ""}, "al")] == ["alpha"]
+    assert [c.word for c in fitter.fitting({"alpha": "", "albert": ""}, "alb")] == ["albert"]
+    assert [c.about for c in fitter.fitting({"alpha": "new", "albert": ""}, "alp")] == ["new"]

@@ -19,7 +19,6 @@ Open = Callable[..., Terminal]
 def test_a_server_that_dies_is_said_once_and_recovered(prompt: Terminal, fake: FakeApi) -> None:
     """The prompt tells once that the server is away, lives on, and tells when it is back."""
     prompt.until("0 denied")
-    fake.port = int(fake.url.rpartition(":")[2])
     fake.__exit__()
     prompt.until("did not answer")
     prompt.until("unreachable")
@@ -74,7 +73,7 @@ def test_hostile_names_never_reach_the_terminal(terminal: Open, fake: FakeApi) -
 def test_a_killed_prompt_gives_the_terminal_back(terminal: Open, number: int) -> None:
     """Asked to end, the prompt restores the terminal's settings first."""
     screen = terminal()
-    before = screen.modes()
+    before = screen.modes_before
     screen.until("irons>")
     assert screen.modes() != before
     os.kill(screen.pid, number)

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -16,8 +17,9 @@ from irons.host import PluginHost
 from irons.terminal.streams import Streams
 from irons.testing import FakeApi, faults
 from irons_repl.run.session import ShellSession
-from irons_repl.status.refresher import Refresher
+from irons_repl.status.refresher import IDLE, Refresher
 from irons_repl.status.sources import sources
+from irons_repl.status.status_model import Outlook
 from tests.repl.terminal import PATIENCE
 
 
@@ -29,10 +31,29 @@ class Looker:
     said: list[str] = field(default_factory=list)
     changes: int = 0
     news: threading.Condition = field(default_factory=threading.Condition)
+    # No answer is late because the machine stands still, unless the test is about that.
+    late_after: float = 3600.0
+    interval: float = 0.05
+    clock: Callable[[], float] = time.monotonic
+    looks: int = 0
+    others: list[Looker] = field(default_factory=list)
     refresher: Refresher = field(init=False)
 
     def __post_init__(self) -> None:
-        self.refresher = Refresher(self.session, self._changed, self._say, interval=0.05)
+        self.refresher = Refresher(
+            self.session,
+            self._changed,
+            self._say,
+            interval=self.interval,
+            on_hand=[self._looked],
+            late_after=self.late_after,
+            clock=self.clock,
+        )
+
+    def _looked(self) -> None:
+        with self.news:
+            self.looks += 1
+            self.news.notify_all()
 
     def _changed(self) -> None:
         with self.news:
@@ -52,22 +73,59 @@ class Looker:
                 assert time.monotonic() < deadline, (self.refresher.outlook, self.said)
                 self.news.wait(0.05)
 
+    def another(self, **more: Any) -> Looker:
+        """One of the same session that differs in what is given."""
+        self.others.append(Looker(self.session, **more))
+        return self.others[-1]
+
+    def seen(self, holds: Callable[[Outlook], bool]) -> Outlook:
+        """Wait until a condition holds for what the prompt shows, and return just that."""
+        found: list[Outlook] = []
+
+        def looked_at() -> bool:
+            found[:] = [self.refresher.outlook]
+            return holds(found[0])
+
+        self.until(looked_at)
+        return found[0]
+
 
 @pytest.fixture
-def looker(env: dict[str, str]) -> Iterator[Looker]:
-    """A refresher of a session that uses the fake API."""
+def looker(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Looker]:
+    """A refresher of a session that uses the fake API, and asks again at once where an answer fails."""
     env["IRONS_CONNECT_TIMEOUT"] = "1"
+    monkeypatch.setattr("irons.client.transport.BACK_OFF", 0.001)
     session = ShellSession(
         PluginHost(env={"IRONS_PLUGINS": ""}), Streams(io.StringIO(), io.StringIO(), io.StringIO(), env)
     )
     made = Looker(session)
     yield made
-    made.refresher.stop()
+    for each in (made, *made.others):
+        each.refresher.stop()
     # A look that is on its way opens a connection that no one would close.
     for thread in threading.enumerate():
         if thread.name == "irons-refresher":
             thread.join(PATIENCE)
     session.close()
+
+
+@pytest.mark.slow
+def test_facts_are_stale_while_an_answer_is_late(looker: Looker, fake: FakeApi) -> None:
+    """The mode may change while the server does not answer: it is marked before the request is given up, until an answer comes."""
+    hasty = looker.another(late_after=0.2)
+    hasty.refresher.start()
+    hasty.seen(lambda outlook: outlook.denied == 0 and not outlook.trouble)
+    go = threading.Event()
+    with fake.lock:
+        before = looks_at(fake)
+        fake.fail(faults.held(go), on="GET /egress/mode", times=1)
+    hasty.until(lambda: looks_at(fake) > before)
+    late = hasty.seen(lambda outlook: outlook.trouble == "no answer yet")
+    assert late.mode_facts.stale
+    assert late.as_of
+    go.set()
+    hasty.seen(lambda outlook: not outlook.trouble)
+    assert hasty.said == []
 
 
 def test_a_look_sees_everything(looker: Looker, fake: FakeApi) -> None:
@@ -113,9 +171,8 @@ def test_what_a_failed_look_left_says_of_when_it_is(looker: Looker, fake: FakeAp
     looker.refresher.start()
     looker.until(lambda: looker.refresher.outlook.denied == 0)
     assert looker.refresher.outlook.as_of == ""
-    fake.fail(faults.dropped(), times=1000)
-    looker.until(lambda: looker.refresher.outlook.trouble == "unreachable")
-    outlook = looker.refresher.outlook
+    fake.fail(faults.dropped(), times=10**6)
+    outlook = looker.seen(lambda outlook: outlook.trouble == "unreachable")
     assert outlook.mode == "warn"
     assert len(outlook.as_of.split(":")) == 3
     assert outlook.mode_facts.stale
@@ -130,6 +187,13 @@ def test_denials_count_from_the_beginning_of_the_prompt(looker: Looker, fake: Fa
     fake.record("b.example", "agent-2", allowed=False)
     fake.record("c.example", "agent-2", allowed=True)
     looker.until(lambda: looker.refresher.outlook.denied == 5)
+    outlook = looker.refresher.outlook
+    assert [outlook.for_sandbox(name).denied_here for name in ("agent-1", "agent-2", "agent-3", None)] == [
+        4,
+        1,
+        0,
+        5,
+    ]
 
 
 def test_denials_count_repeats_of_what_was_read(looker: Looker, fake: FakeApi) -> None:
@@ -169,7 +233,6 @@ def test_a_server_that_dies_is_told_of_once_and_so_is_its_return(looker: Looker,
     """One line when it stops answering, one when it answers again."""
     looker.refresher.start()
     looker.until(lambda: looker.refresher.outlook.mode == "warn")
-    fake.port = int(fake.url.rpartition(":")[2])
     fake.__exit__()
     looker.until(lambda: looker.refresher.outlook.trouble == "unreachable")
     looker.refresher.poke()
@@ -186,11 +249,30 @@ def test_a_server_that_dies_is_told_of_once_and_so_is_its_return(looker: Looker,
 @pytest.mark.slow
 def test_what_a_command_has_said_already_is_not_said_again(looker: Looker, fake: FakeApi) -> None:
     """A command that ended with 6 has reported that the server is away."""
+    # It looks when it is told to, and not between the outage and the command that reports it.
+    calm = looker.another(interval=3600.0)
+    calm.refresher.start()
+    calm.until(lambda: calm.looks == 1)
+    fake.fail(faults.dropped(), times=10**6)
+    calm.session.api(calm.session.settings())
+    calm.refresher.poke(6)
+    calm.seen(lambda outlook: outlook.trouble == "unreachable")
+    calm.until(lambda: calm.looks == 2)
+    assert calm.said == []
+
+
+def test_another_servers_outage_says_nothing_of_this_one(looker: Looker, fake: FakeApi) -> None:
+    """A command that asked elsewhere (--api-url) and ended with 6 makes nobody say that this server answers again."""
     looker.refresher.start()
     looker.until(lambda: looker.refresher.outlook.mode == "warn")
-    fake.fail(faults.dropped(), times=1000)
+    here = looker.session.env["IRONS_API_URL"]
+    looker.session.env["IRONS_API_URL"] = "http://127.0.0.1:1"
+    elsewhere = looker.session.settings()
+    looker.session.env["IRONS_API_URL"] = here
+    looker.session.api(elsewhere)
+    before = looks_at(fake)
     looker.refresher.poke(6)
-    looker.until(lambda: looker.refresher.outlook.trouble == "unreachable")
+    looker.until(lambda: looks_at(fake) > before + 1)
     assert looker.said == []
 
 
@@ -263,7 +345,7 @@ def test_a_plugin_that_breaks_is_shown_and_the_thread_lives_on(
         def broken(_: object) -> object:
             raise ZeroDivisionError
 
-        patched.setattr(looker.session, "api", broken)
+        patched.setattr(looker.session, "api_in_passing", broken)
         looker.until(lambda: looker.refresher.outlook.trouble == "broken (ZeroDivisionError)")
     looker.refresher.poke()
     looker.until(lambda: looker.refresher.outlook.trouble == "")
@@ -275,3 +357,45 @@ def test_completion_lives_with_a_broken_configuration(looker: Looker) -> None:
     looker.session.env["IRONS_PROFILE"] = "none"
     assert on_hand.sandboxes() == {}
     assert on_hand.aliases() == {}
+
+
+def test_a_look_waits_until_no_one_types(looker: Looker, fake: FakeApi) -> None:
+    """Keys put off a look, which would slow down the next key; it comes when they stop."""
+    # The clock of the keys goes only where the test says, however long the machine takes between two keys.
+    now = [100.0]
+    typed = looker.another(clock=lambda: now[0])
+    typed.refresher.start()
+    typed.until(lambda: typed.refresher.outlook.denied == 0)
+    typed.refresher.typing()
+    before = looks_at(fake)
+    for _ in range(25):
+        now[0] += IDLE / 2
+        typed.refresher.typing()
+        threading.Event().wait(0.02)
+    assert looks_at(fake) <= before + 1, "only one that had begun may ask"
+    now[0] += 2 * IDLE
+    typed.until(lambda: looks_at(fake) > before + 1)
+
+
+def test_what_keys_are_completed_from_is_read_before_a_key_comes(looker: Looker) -> None:
+    """After each look the names are read again by the looking thread, so that no key has to."""
+    read_by: set[str] = set()
+    on_hand = [lambda: read_by.add(threading.current_thread().name)]
+    looker.refresher = Refresher(looker.session, looker._changed, looker._say, 0.05, on_hand)
+    looker.refresher.start()
+    looker.until(lambda: bool(read_by))
+    assert read_by == {"irons-refresher"}
+
+
+def test_what_is_refused_while_one_types_counts(looker: Looker, fake: FakeApi) -> None:
+    """Where the count begins is noted at once, also where keys put off the rest of the first look."""
+    now = [100.0]
+    typed = looker.another(clock=lambda: now[0])
+    typed.refresher.typing()
+    typed.refresher.start()
+    # The mode is asked for once the log was answered.
+    typed.until(lambda: looks_at(fake) > 0)
+    fake.record("early.example", "agent-1", allowed=False)
+    assert typed.refresher.outlook.denied is None, "the rest of the look is put off"
+    now[0] += 2 * IDLE
+    typed.until(lambda: typed.refresher.outlook.denied == 1)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from irons.command import Arg, Command, Exec, Flag
+from irons.command import Arg, Column, Command, Exec, Flag, View
 from irons.context import Context
 from irons.host import PluginHost
 from irons.terminal.streams import Streams
@@ -39,6 +39,11 @@ def advise(ctx: Context) -> None:
     ctx.progress("nothing happened; irons say it again")
 
 
+def none(ctx: Context) -> tuple[dict[str, int], ...]:
+    """Return no rows."""
+    return ()
+
+
 def rows(ctx: Context) -> Iterator[dict[str, int]]:
     """Yield more rows than any reader wants."""
     return ({"n": n} for n in range(1_000_000))
@@ -60,6 +65,9 @@ COMMANDS = [
     Command(("fail",), "", f"{HERE}:fail", (Arg("code"),)),
     Command(("interrupt",), "", f"{HERE}:interrupt"),
     Command(("advise",), "", f"{HERE}:advise"),
+    Command(
+        ("none",), "", f"{HERE}:none", view=View((Column("n"),), empty="There are none; irons say makes one.")
+    ),
     Command(("rows",), "", f"{HERE}:rows"),
     Command(("become",), "", f"{HERE}:become", (Arg("words", takes="--"),)),
     Command(("where",), "", f"{HERE}:where", (Arg("name", kind="sandbox"), Flag(("--x",)))),
@@ -166,7 +174,7 @@ def test_the_word_irons_is_no_obstacle(shell: Shell) -> None:
     assert shell.run("irons say a") == 0
     assert shell.printed() == "a\n"
     assert shell.run("irons") == 0
-    assert "Commands:" in shell.printed()
+    assert "Daily use:" in shell.printed()
 
 
 def test_errors_name_commands_as_they_are_typed_here(shell: Shell) -> None:
@@ -175,6 +183,8 @@ def test_errors_name_commands_as_they_are_typed_here(shell: Shell) -> None:
     assert shell.err.getvalue() == "irons: where needs NAME\n  see where --help\n"
     assert shell.run("advise") == 0
     assert shell.err.getvalue().endswith("\nnothing happened; say it again\n")
+    assert shell.run("none -o table") == 0
+    assert shell.err.getvalue().endswith("\nThere are none; say makes one.\n")
     assert at_prompt("irons runs; irons say it", shell.session.host.tree) == "irons runs; say it"
 
 

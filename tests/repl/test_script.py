@@ -106,7 +106,7 @@ def test_nothing_on_stdin_gives_help(env: dict[str, str]) -> None:
         IRONS, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0
-    assert "Commands:" in done.stdout
+    assert "Daily use:" in done.stdout
 
 
 def test_a_line_of_a_million_characters_is_one_error(run: Run) -> None:

@@ -39,6 +39,7 @@ def test_what_is_open_is_red() -> None:
     """What leaves things open is red, and nothing else: mode warn, and those sandboxes that have it as their own."""
     assert style_of(Outlook("local", mode="warn"), "mode warn (log only)") == "class:bad"
     assert style_of(Outlook("local", mode="deny"), "mode deny") == "class:good"
+    assert style_of(Outlook("local", mode="ask"), "mode ask") == "class:good"
     mixed = Outlook("local", mode="deny", differs={"alpha": "warn"})
     assert text(mixed) == " local │ mode deny (alpha: warn)"
     assert (style_of(mixed, "mode deny"), style_of(mixed, "alpha: warn")) == ("class:good", "class:bad")

@@ -111,6 +111,21 @@ def test_no_rule_can_decide_what_rules_do_not_decide() -> None:
         assert text in view.foot or not text
 
 
+def test_what_warn_let_pass_needs_a_decision_also_where_no_server_was_reached() -> None:
+    """A host that mode deny would refuse can be allowed, though its name was not resolved; one that a rule allows is decided."""
+    view = View("alpha", rule("known.example", "allow"))
+    view.take(
+        view.event("new.example", "warn", cause="unresolved"),
+        view.event("known.example", "allowed", cause="unresolved"),
+    ).calm()
+    standing, hosts = view.state.standing, view.state.model.hosts
+    assert standing.undecided(hosts["new.example"])
+    assert not standing.undecided(hosts["known.example"])
+    view.press("a")
+    view.calm(1)
+    assert view.foot == "allow new.example for alpha? y/n"
+
+
 def test_an_address_that_is_pinned_is_decided() -> None:
     """A host that leads to a private address needs a decision until a rule opens that address."""
     view = View("alpha", rule("db.example:5432", "allow"))
@@ -219,6 +234,20 @@ def test_the_pin_is_offered() -> None:
     assert view.press("y") == Apply(Proposal("allow", "db.example:5432", "alpha", private))
 
 
+def test_a_private_address_itself_is_pinned() -> None:
+    """A host that is a private address gets the pin that it needs, before the floor has refused it; what never opens gets none."""
+    view = View("alpha")
+    view.take(view.event("10.0.0.5", port=5432)).calm()
+    assert view.state.standing.undecided(view.state.model.hosts["10.0.0.5:5432"])
+    view.press("a")
+    view.calm(1)
+    assert view.foot == "allow 10.0.0.5:5432 --private 10.0.0.5 for alpha? y/n"
+    shut = View("alpha").take(view.event("169.254.169.254", port=80)).calm()
+    assert not shut.state.standing.undecided(shut.state.model.hosts["169.254.169.254"])
+    shut.press("a")
+    assert "no rule opens it" in shut.foot
+
+
 def test_a_wider_deny_is_named() -> None:
     """An allow that a wider deny rule would win over is not asked: the command that removes the deny is shown."""
     view = View("alpha", rule("*.example", "deny", own=False), rule("a.test", "deny"))
@@ -253,6 +282,18 @@ def test_a_fast_yes_decides_nothing() -> None:
     view.state.paste("y")
     assert view.state.question is None
     assert view.press("y") is None
+
+
+def test_a_yes_from_before_the_question_could_be_answered_decides_nothing() -> None:
+    """Where the program stood still between the two, it reads the `y` late; what counts is what the picture said when it was typed."""
+    view = View()
+    view.take(view.event("evil.example")).calm()
+    view.press("a")
+    view.now += 60
+    assert view.state.press("y", view.now) is None
+    assert view.state.question is not None
+    assert "y/n" in view.foot
+    assert view.press("y") == Apply(Proposal("allow", "evil.example", "alpha"))
 
 
 def test_typed_in_one_go_decides_nothing() -> None:

@@ -9,22 +9,17 @@ from collections.abc import Callable
 import pytest
 
 from irons.testing import FakeApi
+from tests.repl.deciding import decide
 from tests.repl.terminal import Terminal
 
 Open = Callable[..., Terminal]
-
-
-def decide(screen: Terminal, key: str, question: str) -> None:
-    """Press a key until its question is in the foot line, and wait until it can be answered."""
-    screen.press_until(key, question)
-    screen.until("y/n")
 
 
 def test_it_shows_what_happens_and_allows_after_asking(terminal: Open, fake: FakeApi) -> None:
     """Events come as they happen; the chosen host is denied and allowed by a key and a yes, and that is undone; q leaves."""
     fake.record("pypi.org", "agent-1", verdict="allowed")
     screen = terminal("audit", "watch")
-    before = screen.modes()
+    before = screen.modes_before
     screen.until(r"▸ \+ pypi\.org")
     fake.record("evil.test", "agent-1", allowed=False, verdict="blocked", reason="no rule allows it")
     screen.until(r"DENIED +agent-1 +evil\.test:443 +no rule allows it")
@@ -142,7 +137,7 @@ def test_the_picture_can_be_held(terminal: Open, fake: FakeApi) -> None:
 def test_a_killed_view_gives_the_terminal_back(terminal: Open, number: int) -> None:
     """However the view ends, settings and screen are what they were."""
     screen = terminal("watch")
-    before = screen.modes()
+    before = screen.modes_before
     screen.until("No connections yet")
     assert screen.modes() != before
     os.kill(screen.pid, number)
@@ -155,7 +150,7 @@ def test_a_killed_view_gives_the_terminal_back(terminal: Open, number: int) -> N
 def test_a_signal_ends_the_view_and_the_prompt_around_it(terminal: Open, number: int) -> None:
     """The view restores the terminal when its program is signalled to end."""
     screen = terminal()
-    before = screen.modes()
+    before = screen.modes_before
     screen.until("0 denied")
     screen.send("watch\r")
     screen.until("No connections yet")

@@ -9,12 +9,15 @@ from irons import (
     Api,
     Arg,
     Backend,
+    BoxProcess,
     Column,
     Command,
     Context,
     EgressRules,
     Event,
     Exec,
+    ExecResult,
+    FileEntry,
     Flag,
     IronsError,
     Opt,
@@ -23,8 +26,10 @@ from irons import (
     SshAddress,
     View,
     __version__,
+    aio,
     connect,
     hookimpl,
+    sandbox,
 )
 from irons.client.models.egress import CheckResult, ListedRule
 from irons.client.models.server import ServerInfo
@@ -110,3 +115,31 @@ def client() -> None:
         except IronsError as error:
             code: int = error.exit_code
             print(code)
+
+
+def sandboxes() -> None:
+    """Sandboxes as objects: a wrong keyword is an error before anything runs, also of what `async` makes of a call."""
+    with sandbox("one", mode="deny", memory="2G") as box:
+        result: ExecResult = box.exec(["true"], env={"A": "b"}, timeout=5)
+        entries: tuple[FileEntry, ...] = box.list("~", most=10)
+        process: BoxProcess = box.popen(["cat"])
+        print(result.refused, entries, process.communicate(b"in"))
+        box.exec(["true"], tmeout=5)  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
+        box.write("x", 5)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    sandbox("one", modus="deny")  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
+
+
+async def sandboxes_awaited() -> None:
+    """The same, awaited."""
+    async with aio.sandbox("one", mode="deny") as box:
+        result: ExecResult = await box.exec(["true"], env={"A": "b"}, timeout=5)
+        text: str = await box.read_text("x")
+        async for event in box.events(follow=True):
+            host: str = event.host
+            print(host, text, result.ok)
+        async with box.forward(80) as port:
+            here: int = port
+            print(here)
+        await box.exec(["true"], tmeout=5)  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
+        await box.write("x", 5)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    aio.sandbox("one", modus="deny")  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -9,10 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from irons.settings.settings import load
+from irons.testing import FakeApi
+from irons_plugins.ssh.connect.kept import end_all
+from tests.plugins.conftest import Sshd, sshd
 from tests.repl.conftest import env, fake, home_env
 from tests.repl.terminal import Terminal
 
-__all__ = ["env", "fake", "home_env", "xonsh"]
+__all__ = ["entered", "env", "fake", "home_env", "sshd", "xonsh"]
 
 
 RC = """
@@ -35,3 +40,15 @@ def xonsh(env: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Termina
             return screen
 
         yield opened
+
+
+@pytest.fixture
+def entered(env: dict[str, str], fake: FakeApi, sshd: Sshd) -> Iterator[None]:
+    """Have every sandbox be this machine, reached by a real SSH server."""
+    fake.ssh = sshd.address(host_keys=[sshd.host_key])
+    state = Path(env["XDG_STATE_HOME"]) / "irons" / "ssh"
+    state.mkdir(parents=True, mode=0o700)
+    keys = {"default": dict.fromkeys(fake.sandboxes, str(sshd.identity))}
+    (state / "identities.json").write_text(json.dumps(keys))
+    yield
+    end_all(load({}, env))

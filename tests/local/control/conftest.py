@@ -2,6 +2,38 @@
 
 from __future__ import annotations
 
+import functools
+from types import ModuleType
+
+import pytest
 from tests.local.control.gateway_logs import logs
 
+from irons_local.control.api import sandboxes
+from irons_local.control.audit import ingest, log
+from irons_local.control.clients import gateways, keeper
+from irons_local.control.http import listeners
+from irons_local.control.http.phases import TimesAllowed
+
 __all__ = ["logs"]
+
+HOUR = 3600.0
+_LIMITS: tuple[tuple[ModuleType, str], ...] = (
+    (gateways, "_RENEWED_WITHIN"),
+    (gateways, "_SPARE_WITHIN"),
+    (gateways, "_WITHIN"),
+    (ingest, "_STILLBORN"),
+    (keeper, "_PLACED_WITHIN"),
+    (log, "_CATCHING_UP"),
+    (sandboxes, "_PATIENCE"),
+)
+"""Seconds in which something of the tests' own process comes, unless that process stands still."""
+
+
+@pytest.fixture(autouse=True)
+def _unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep limits away from what must succeed, however long this machine stands still; a test of a limit sets it."""
+    for module, name in _LIMITS:
+        monkeypatch.setattr(module, name, HOUR)
+    for client, name in ((gateways.Gateways, "stats"),):
+        monkeypatch.setattr(client, name, functools.partialmethod(getattr(client, name), within=HOUR))
+    monkeypatch.setattr(listeners, "TIMES", TimesAllowed(*[HOUR] * len(TimesAllowed._fields)))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import importlib.util
 import json
 import os
 import socket
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +23,7 @@ from irons_local.config.server import LocalTable, ServerConfig
 from irons_local.control.server import Server
 from irons_local.control.store.database import Store
 from irons_local.control.store.terms import Instant
-from irons_local.engines.protocol import Cells, Engine, Look, Made, Spec
+from irons_local.engines.protocol import Cells, Engine, KeptFiles, Look, Made, Spec
 from irons_local.errors import EngineError
 from irons_local.ipc.aio import AsyncLink
 from irons_local.ipc.framing import LinkError, Message
@@ -38,14 +40,31 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGnJ8Rk9jvXKBv9J8U6Zzr0mFQ4d1vJcS3uJ0
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHostHostHostHostHostHostHostHostHostHostHost"
 
 
-def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a test's coroutine, for a good while at most."""
+class ForwardLoop(asyncio.SelectorEventLoop):
+    """A loop whose clock a test puts forward: a limit is reached by that, and never by a machine that stands still."""
 
-    async def bounded() -> T:
-        async with asyncio.timeout(100):
-            return await work
+    def __init__(self) -> None:
+        self._skipped = 0.0
+        super().__init__()
 
-    return asyncio.run(bounded())
+    def time(self) -> float:
+        """Seconds on its clock."""
+        return super().time() + self._skipped
+
+    def skip(self, seconds: float) -> None:
+        """Put the clock forward."""
+        self._skipped += seconds
+
+
+def run(work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop | None = None) -> T:
+    """Run a test's coroutine; where it never ends, pytest's own limit ends it.
+
+    Args:
+        work: the coroutine.
+        loop: what runs it, and is closed; None for an ordinary loop.
+    """
+    with asyncio.Runner(loop_factory=None if loop is None else lambda: loop) as runner:
+        return runner.run(work)
 
 
 async def until(holds: Callable[[], Awaitable[bool]], within: float = 60.0) -> None:
@@ -68,6 +87,7 @@ class PretendEngine:
         trouble: raised, once, by the next call of that name.
         hold: calls of that name wait for the event.
         booted: whether the last start of each was to boot.
+        snapshots: names of the snapshots whose files it keeps, by their ids.
     """
 
     cells: Cells | None = None
@@ -79,6 +99,7 @@ class PretendEngine:
     trouble: dict[str, Exception] = field(default_factory=dict)
     hold: dict[str, asyncio.Event] = field(default_factory=dict)
     booted: dict[str, bool] = field(default_factory=dict)
+    snapshots: dict[str, str] = field(default_factory=dict)
     before_start: Callable[[str], None] = lambda _: None
     _echoing: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -119,6 +140,22 @@ class PretendEngine:
         await self._step("admit", sandbox)
         self.admitted[sandbox] = (public_keys, tuple(gone))
 
+    async def capture(
+        self, sandbox: str, snapshot: str, name: str, progress: Progress = unheard
+    ) -> KeptFiles:
+        await self._step("capture", sandbox)
+        self.snapshots[snapshot] = name
+        return KeptFiles(0.25 if sandbox in self.running else 0.0)
+
+    async def restore(self, sandbox: str, snapshot: str, kept: str, name: str) -> KeptFiles:
+        await self._step("restore", sandbox)
+        self.snapshots[kept] = name
+        return KeptFiles(0.0)
+
+    async def discard(self, snapshot: str) -> None:
+        await self._step("discard", snapshot)
+        self.snapshots.pop(snapshot, None)
+
     async def look(self, sandbox: str) -> Look:
         facts = {"addresses": "100.64.0.2"}
         if sandbox in self.running:
@@ -148,6 +185,15 @@ class PretendEngine:
         ended = self.running.pop(sandbox, None)
         if ended is not None:
             ended.set()
+
+
+async def until_called(engine: PretendEngine, call: str) -> None:
+    """Wait until the engine was asked something."""
+
+    async def called() -> bool:
+        return any(each == call for each, _ in engine.calls)
+
+    await until(called)
 
 
 async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -200,18 +246,27 @@ class PretendGateway:
         await self.link.answer(message, {"cut": self.cut, "live": self.live})
 
 
+@functools.cache
+def _new_database() -> bytes:
+    """The file of a database that every migration has been through, which takes longer than to copy it."""
+    with tempfile.TemporaryDirectory() as room:
+        path = Path(room) / "new.sqlite"
+        Store(path).close()
+        return path.read_bytes()
+
+
 class Lab:
     """One control plane and what is around it."""
 
     def __init__(
         self,
-        places: Paths,
+        paths: Paths,
         engine: PretendEngine,
         config: ServerConfig,
         instant: Callable[[], Instant] = Instant.now,
     ) -> None:
         self.instant = instant
-        self.places = places
+        self.paths = paths
         self.engine = engine
         self.policies: dict[str, dict[str, Any]] = {}
         self.records = 0
@@ -219,22 +274,30 @@ class Lab:
         self._config = config
         self._tasks: list[asyncio.Task[Any]] = []
 
+    async def posted(self, path: str) -> int:
+        """Post nothing there; the status of the answer."""
+        return (await self.client.post(path)).status_code
+
     async def start(self) -> None:
         """Start the server, with a keeper and a gateway at its links."""
         near, far = socket.socketpair()
-        self.store = Store(self.places.database)
+        if not self.paths.database.exists():
+            self.paths.database.write_bytes(_new_database())
+        self.store = Store(self.paths.database)
         self.keeper = AsyncLink(near)
         self.server = Server(
-            self.places,
+            self.paths,
             self._config,
             self.store,
             self._engines,
-            LocalTable(self.places.state / "config.toml"),
+            LocalTable(self.paths.state / "config.toml"),
             self.instant,
         )
         self._serving = asyncio.ensure_future(self.server.serve(far, None))
         await self.start_gateway()
         self._ready = asyncio.Event()
+        self.keeper_speaks = asyncio.Event()
+        self.keeper_speaks.set()
         keeping = asyncio.ensure_future(self._keep())
         self._tasks.append(keeping)
         async with asyncio.timeout(60):
@@ -246,7 +309,7 @@ class Lab:
                 self._tasks.remove(keeping)
                 await self._serving
         # There is no TLS on this socket, and reading the trust store takes longer than most tests.
-        transport = httpx.AsyncHTTPTransport(uds=str(self.places.api_socket), verify=False)
+        transport = httpx.AsyncHTTPTransport(uds=str(self.paths.api_socket), verify=False)
         self.client = httpx.AsyncClient(transport=transport, base_url="http://irons", timeout=60)
 
     async def _keep(self) -> None:
@@ -258,6 +321,8 @@ class Lab:
                 self.kept.append(message.body)
                 if message.body["op"] == "ready":
                     self._ready.set()
+                if message.body["op"] == "status":
+                    await self.keeper_speaks.wait()
                 await self.keeper.answer(message, answer)
 
     async def start_gateway(self) -> None:
@@ -314,9 +379,17 @@ class Lab:
 
         await until(there)
 
+    async def is_asked(self, call: str, sandbox: str) -> None:
+        """Wait until the engine is asked for something for a sandbox, by its id."""
+
+        async def asked() -> bool:
+            return (call, sandbox) in self.engine.calls
+
+        await until(asked)
+
     def write_log(self, run_name: str, *records: Mapping[str, Any]) -> Path:
         """Append records to a run's log, numbered on."""
-        directory = self.places.gateway / "audit"
+        directory = self.paths.gateway / "audit"
         directory.mkdir(exist_ok=True)
         path = directory / f"{run_name}.jsonl"
         with path.open("a") as file:
@@ -340,9 +413,9 @@ async def control_plane(
 ) -> AsyncIterator[Lab]:
     """A running control plane in `directory`, stopped at the end."""
     state, runtime = directory / "s", directory / "r"
-    places = Paths(state, runtime).create()
+    paths = Paths(state, runtime).create()
     engine = engine or PretendEngine()
-    lab = Lab(places, engine, ServerConfig(engine=engine.name, **config), instant)
+    lab = Lab(paths, engine, ServerConfig(engine=engine.name, **config), instant)
     await lab.start()
     try:
         yield lab

@@ -438,7 +438,7 @@ def test_the_upstream_proxy_goes_to_the_gateway_and_is_closed(tmp_path: Path) ->
     async def work() -> None:
         async with control_plane(tmp_path) as lab:
             await lab.create("box")
-            settings = lab.places.state / "config.toml"
+            settings = lab.paths.state / "config.toml"
             settings.write_text('[local]\nupstream_proxy = "http://me:s3cr3t@10.0.0.9:3128"\n')
 
             async def told(host: str = "10.0.0.9") -> bool:
@@ -467,7 +467,7 @@ def test_hosts_of_the_settings_are_in_the_policy(tmp_path: Path) -> None:
     async def work() -> None:
         async with control_plane(tmp_path) as lab:
             cell = (await lab.create("box"))["id"]
-            settings = lab.places.state / "config.toml"
+            settings = lab.paths.state / "config.toml"
             settings.write_text('[local.hosts]\n"Stand.test" = ["192.0.2.7"]\n')
 
             async def told() -> bool:

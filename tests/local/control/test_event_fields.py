@@ -67,4 +67,5 @@ def test_the_schema_describes_each_field() -> None:
     page = next(route.answer for route in ROUTES if route.path == "/audit/egress")
     described = page["properties"]["events"]["items"]["properties"]
     keys = {kind.key if isinstance(kind, HeadField) else name for name, kind in FIELDS.items()}
-    assert described.keys() == {"type"} | keys
+    # The further field says which `deny` is `ask`.
+    assert described.keys() == {"type", "ask"} | keys

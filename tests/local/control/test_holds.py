@@ -70,7 +70,7 @@ def test_a_client_that_is_gone_is_noticed_at_once(tmp_path: Path, way: str) -> N
     async def work() -> None:
         async with control_plane(tmp_path) as lab:
             await made(lab, grace=30)
-            reader, writer = await asyncio.open_unix_connection(lab.places.api_socket)
+            reader, writer = await asyncio.open_unix_connection(lab.paths.api_socket)
             writer.write(
                 b"POST /sandboxes/box/hold?wait=3600 HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
             )

@@ -137,7 +137,7 @@ def test_raw_rubbish_on_the_socket_harms_nobody(tmp_path: Path) -> None:
                 b"GET / HTTP/1.1\r\nx: " + b"y" * 300_000,
                 b"GET\r\n\r\n",
             ):
-                reader, writer = await asyncio.open_unix_connection(str(lab.places.api_socket))
+                reader, writer = await asyncio.open_unix_connection(str(lab.paths.api_socket))
                 writer.write(sent)
                 with contextlib.suppress(ConnectionError):
                     writer.write_eof()
@@ -146,7 +146,7 @@ def test_raw_rubbish_on_the_socket_harms_nobody(tmp_path: Path) -> None:
                     assert head.split()[1] in (b"400", b"431")
                     assert list(json.loads(body)) == ["error"]
                 writer.close()
-            _, silent = await asyncio.open_unix_connection(str(lab.places.api_socket))
+            _, silent = await asyncio.open_unix_connection(str(lab.paths.api_socket))
             assert (await lab.client.get("/version")).status_code == 200
             silent.close()
 
@@ -158,8 +158,8 @@ def test_the_socket_is_the_owners_alone(tmp_path: Path) -> None:
 
     async def work() -> None:
         async with control_plane(tmp_path) as lab:
-            assert lab.places.api_socket.stat().st_mode & 0o777 == 0o600
-            assert lab.places.runtime.stat().st_mode & 0o777 == 0o700
+            assert lab.paths.api_socket.stat().st_mode & 0o777 == 0o600
+            assert lab.paths.runtime.stat().st_mode & 0o777 == 0o700
 
     run(work())
 

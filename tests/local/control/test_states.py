@@ -55,7 +55,7 @@ async def _at_rest(lab: Lab) -> None:
     await lab.create()
     await lab.client.post("/sandboxes/box/stop")
     await lab.reaches("box", "stopped")
-    await lab.client.get("/sandboxes/box?wait=5")
+    await lab.client.get("/sandboxes/box?wait=20")
 
 
 async def _arrange(lab: Lab, state: State, *, made: bool) -> list[asyncio.Future[httpx.Response]]:
@@ -63,21 +63,23 @@ async def _arrange(lab: Lab, state: State, *, made: bool) -> list[asyncio.Future
     engine = lab.engine
     if state in (State.CREATING, State.STARTING):
         engine.hold[HELD[state]] = asyncio.Event()
-        await lab.client.post("/sandboxes", json={"name": "box", "public_key": KEY})
-        await lab.reaches("box", state.status)
+        asked = await lab.client.post("/sandboxes", json={"name": "box", "public_key": KEY})
+        # Before the engine is called the row still changes: it gets its port.
+        await lab.is_asked(HELD[state], asked.json()["id"])
     elif state is State.ERROR:
         engine.trouble["start" if made else "create"] = EngineError("failed", "no room")
         await lab.client.post("/sandboxes", json={"name": "box", "public_key": KEY})
         await lab.reaches("box", "error")
-        await lab.client.get("/sandboxes/box?wait=5")
+        await lab.client.get("/sandboxes/box?wait=20")
     elif state in (State.READY, State.RUNNING, State.STOPPING):
         await lab.create()
-        await lab.client.get("/sandboxes/box?wait=5")
+        await lab.client.get("/sandboxes/box?wait=20")
         if state is State.RUNNING:
             await _put(lab, status=sandboxes.RUNNING)
         if state is State.STOPPING:
             engine.hold["stop"] = asyncio.Event()
-            await lab.client.post("/sandboxes/box/stop")
+            stopping = await lab.client.post("/sandboxes/box/stop")
+            await lab.is_asked("stop", stopping.json()["id"])
     else:
         await _at_rest(lab)
         if state is State.DELETING:
@@ -165,9 +167,9 @@ async def _clear(lab: Lab) -> None:
     """Remove the sandbox, and what is pretended for it."""
     _let_go(lab)
     lab.engine.hold.clear()
-    await lab.client.get("/sandboxes/box?wait=5")
+    await lab.client.get("/sandboxes/box?wait=20")
     await lab.client.post("/sandboxes/box/stop")
-    await lab.client.get("/sandboxes/box?wait=5")
+    await lab.client.get("/sandboxes/box?wait=20")
     await lab.client.delete("/sandboxes/box")
     assert await _row(lab) is None
 
@@ -194,7 +196,7 @@ def test_the_next_control_plane_settles_each_state_as_the_table_says(tmp_path: P
                 ids[name] = (await lab.create(name))["id"]
                 await lab.client.post(f"/sandboxes/{name}/stop")
                 await lab.reaches(name, "stopped")
-                await lab.client.get(f"/sandboxes/{name}?wait=5")
+                await lab.client.get(f"/sandboxes/{name}?wait=20")
             for name, state in names.items():
                 await _put(lab, name, status=state.status, deleting=int(state is State.DELETING))
         if verb is Verb.FOUND_RUNNING:
@@ -202,7 +204,7 @@ def test_the_next_control_plane_settles_each_state_as_the_table_says(tmp_path: P
         async with control_plane(tmp_path, engine) as lab:
             for name, state in names.items():
                 goal = goals[state]
-                await lab.client.get(f"/sandboxes/{name}?wait=5")
+                await lab.client.get(f"/sandboxes/{name}?wait=20")
                 found = await _row(lab, name)
                 if goal is State.DELETING:
                     assert found is None
@@ -236,19 +238,41 @@ def test_a_start_waits_until_the_machine_is_cleared_away(tmp_path: Path) -> None
         engine.hold["stop"] = asyncio.Event()
         engine.calls.clear()
         async with control_plane(tmp_path, engine) as lab:
-
-            async def stopping() -> bool:
-                return ("stop", identity) in engine.calls
-
-            await until(stopping)
+            await lab.is_asked("stop", identity)
             start = asyncio.ensure_future(lab.client.post("/sandboxes/box/start"))
             await asyncio.sleep(0)
             engine.hold["stop"].set()
             assert (await start).status_code == 202
             await lab.reaches("box", "ready")
-            await lab.client.get("/sandboxes/box?wait=5")
+            await lab.client.get("/sandboxes/box?wait=20")
             assert (await lab.status())["status"] == "ready"
             names = [call for call, _ in engine.calls]
             assert names.index("stop") < names.index("start")
+
+    run(work())
+
+
+async def _equal(heard: list[tuple[str, str]], wanted: list[tuple[str, str]]) -> bool:
+    return heard == wanted
+
+
+def test_plugins_hear_of_what_became_of_a_sandbox(tmp_path: Path) -> None:
+    """Ready, stopped and destroyed are steps that hooks hear of, each once and in order."""
+
+    async def work() -> None:
+        heard: list[tuple[str, str]] = []
+        async with control_plane(tmp_path) as lab:
+            lab.server.plane.lifecycle._noted = lambda kind, sandbox: heard.append((kind, sandbox.name))
+            await lab.create()
+            await until(lambda: _equal(heard, [("ready", "box")]))
+            assert (await lab.client.post("/sandboxes/box/stop")).status_code == 202
+            await lab.reaches("box", "stopped")
+            assert (await lab.client.delete("/sandboxes/box")).is_success
+
+            async def gone() -> bool:
+                return ("destroyed", "box") in heard
+
+            await until(gone)
+            assert [kind for kind, _ in heard] == ["ready", "stopped", "destroyed"]
 
     run(work())

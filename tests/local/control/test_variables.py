@@ -54,7 +54,7 @@ def test_a_create_that_failed_keeps_them_for_the_next_start(tmp_path: Path) -> N
                 await lab.reaches(name, "error")
             identity = (await lab.status("one"))["id"]
         async with control_plane(tmp_path, engine) as lab:
-            directory = lab.places.local / "variables"
+            directory = lab.paths.local / "variables"
             assert len(_holding(tmp_path)) == 2
             assert (directory / identity).stat().st_mode & 0o777 == 0o600
             assert (await lab.client.post("/sandboxes/one/start")).status_code == 202

@@ -37,6 +37,25 @@ def stand(lab: Lab, net: CellNet, tmp_path: Path) -> Iterator[Stand]:
         yield stand
 
 
+@pytest.fixture
+def patient(lab: Lab, net: CellNet, tmp_path: Path) -> Iterator[Stand]:
+    """A fresh gateway that gives up nothing that is not finished: all of it is there at one moment, however late."""
+    with make_stand(lab, tmp_path, net, patient=True) as stand:
+        yield stand
+
+
+@pytest.fixture
+def unanswered(lab: Lab) -> Iterator[None]:
+    """Have the host wait for its name server as long as it can, instead of giving up after some seconds."""
+    conf = lab.directory / "resolv.conf"
+    before = conf.read_text()
+    conf.write_text("nameserver 203.0.113.53\noptions timeout:30 attempts:5\n")
+    try:
+        yield
+    finally:
+        conf.write_text(before)
+
+
 @pytest.fixture(scope="module")
 def _running(lab: Lab, net: CellNet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
     with make_stand(lab, tmp_path_factory.mktemp("gateway"), net) as stand:
@@ -45,6 +64,7 @@ def _running(lab: Lab, net: CellNet, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture
 def shared(_running: Stand) -> Stand:
-    """A gateway that the tests of a module share, with nothing arrived or recorded yet."""
+    """A gateway that the tests of a module share, with nothing under way, arrived or recorded yet."""
+    _running.settle()
     _running.mark()
     return _running

@@ -62,7 +62,7 @@ def tls(*turns: Turn, port: int = 443, name: str | None = GOOD) -> Talk:
 
 
 def mail(*turns: Turn, port: int = 2525, name: str | None = GOOD) -> Talk:
-    """A talk on a port where anything may be said."""
+    """A talk on a port that may carry any protocol."""
     return Talk(turns, name, port, rules(allow=[f"{GOOD}:*", "203.0.113.9:*"]))
 
 

@@ -110,7 +110,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_each_end_has_its_cause_and_outcome(shared: Stand, case: Case) -> None:
-    """Whatever decides an attempt is in its records as data, in the journal's last word of it."""
+    """The journal's last record of an attempt has what decided it, as data."""
     shared.policy(case.mode, [WEB, f"{WEB}:81", NOWHERE], deny=[EVIL])
     case.does(shared)
     event = shared.event(host=case.host, cause=case.cause, outcome=case.outcome)

@@ -11,12 +11,15 @@ from collections.abc import Iterator
 
 import pytest
 from tests.e2e.lab import eventually
-from tests.local.gateway.stand import CELL, CellNet, Program, Stand, policy, quick
+from tests.local.gateway.stand import CELL, CellNet, Program, Stand, in_time, policy, quick
 
-from irons_local.gateway.record.notify import PAUSE, Notifier
+from irons_local import clocks
+from irons_local.gateway.record.notify import CALM, LATER, PAUSE, Notifier
+from irons_local.gateway.service import CUT
 from irons_local.ipc.aio import AsyncLink
 from irons_local.ipc.framing import RequestError
 from irons_local.ipc.link import Link
+from irons_policy.ends import RuleEnd
 
 WEB = "web.example.test"
 SECOND = "sb_00000000000000bb"
@@ -70,12 +73,16 @@ def test_a_flood_in_one_cell_leaves_the_other_its_share(stand: Stand, second: Ce
     thread = threading.Thread(target=flood)
     thread.start()
     try:
-        times = []
-        for _ in range(20):
-            with from_second(second, "203.0.113.20", 80) as program:
-                program.send(GET.replace(b"web.example.test", b"203.0.113.20")).finish()
-                times.append(quick(program.rest))
-        assert sorted(times)[10] < 0.5
+
+        def median() -> float:
+            times = []
+            for _ in range(20):
+                with from_second(second, "203.0.113.20", 80) as program:
+                    program.send(GET.replace(b"web.example.test", b"203.0.113.20")).finish()
+                    times.append(quick(program.rest))
+            return sorted(times)[10]
+
+        assert in_time(0.5, median)
     finally:
         over.set()
         thread.join()
@@ -108,7 +115,7 @@ def test_a_keeper_without_sockets_gets_them_back(stand: Stand) -> None:
 
 
 def test_a_policy_may_come_before_its_cell(stand: Stand) -> None:
-    """Born locked: what is known of a sandbox is in force before its first packet."""
+    """A cell begins locked: what is known of a sandbox is active before its first packet."""
     assert stand.policy("deny", [WEB], cell=SECOND) == 0
     net = CellNet()
     try:
@@ -132,7 +139,7 @@ def test_a_policy_may_come_before_its_cell(stand: Stand) -> None:
     ],
 )
 def test_a_bad_policy_changes_nothing(stand: Stand, bad: dict[str, object]) -> None:
-    """It is refused, and the one before stays in force, now and after a restart."""
+    """It is refused, and the one before stays active, now and after a restart."""
     stand.policy("deny", [WEB])
     with pytest.raises(RequestError):
         stand.ask("policy", cell=CELL, sandbox={}, policy=bad)
@@ -163,13 +170,63 @@ def test_a_control_plane_that_does_not_read_is_not_told_over_and_over() -> None:
         link, news = AsyncLink(near), Notifier(asyncio.get_running_loop())
         news.tell(link)
         for _ in range(8):
-            news.wrote("1-2-0")
+            news.wrote("1-2-0", refused=True)
             await asyncio.sleep(2 * PAUSE)
         assert len(asyncio.all_tasks()) == 2
         link.close()
         far.close()
 
     asyncio.run(run())
+
+
+def test_a_refusal_is_told_before_what_is_let_through() -> None:
+    """A refusal's notice comes at once; that of any other record later, and no sooner for another such record."""
+
+    class Clock(asyncio.SelectorEventLoop):
+        """A loop whose time stands still."""
+
+        now = 100.0
+
+        def time(self) -> float:
+            """The time."""
+            return self.now
+
+    loop = Clock()
+    near, far = socket.socketpair()
+    far.setblocking(False)
+
+    def told(after: float) -> bool:
+        loop.now += after
+        for _ in range(8):
+            loop.run_until_complete(asyncio.sleep(0))
+        with contextlib.suppress(BlockingIOError):
+            return bool(far.recv(4096))
+        return False
+
+    async def made() -> tuple[Notifier, AsyncLink]:
+        return Notifier(asyncio.get_running_loop()), AsyncLink(near)
+
+    news, link = loop.run_until_complete(made())
+    news.tell(link)
+    try:
+        news.wrote("1-2-0", refused=False)
+        assert not told(LATER / 2)
+        news.wrote("1-2-0", refused=False)
+        assert told(LATER / 2)
+        news.wrote("1-2-0", refused=False)
+        assert not told(PAUSE)
+        news.wrote("1-2-0", refused=True)
+        assert told(0)
+        news.wrote("1-2-0", refused=True)
+        assert not told(PAUSE / 2)
+        assert told(PAUSE / 2)
+        news.wrote("1-2-0", refused=False)
+        assert not told(CALM - LATER)
+        assert told(LATER)
+    finally:
+        link.close()
+        far.close()
+        loop.close()
 
 
 def test_a_lost_control_plane_is_replaced(stand: Stand) -> None:
@@ -191,7 +248,7 @@ def test_in_warn_a_mismatch_ends_when_the_mode_does(stand: Stand) -> None:
     """Two names on one connection pass in warn only: locking cuts it, though the rules allow its host."""
     stand.policy("warn", [WEB])
     with stand.connect(WEB, 80) as program:
-        program.send(b"GET / HTTP/1.1\r\nHost: evil.example.test\r\n\r\n").sock.recv(4096)
+        program.send(b"GET / HTTP/1.1\r\nHost: evil.example.test\r\n\r\n").until(b"}\n")
         assert stand.policy("deny", [WEB]) == 1
         assert program.rest() == b"RESET"
 
@@ -210,3 +267,26 @@ def test_nothing_is_left_open(stand: Stand) -> None:
     # Pipes are kept for reuse, two descriptors each.
     eventually(lambda: stand.ask("stats")["connections"] == 0)
     assert stand.ask("stats")["fds"] <= before + 8
+
+
+def test_a_rule_ends_by_itself(stand: Stand) -> None:
+    """Without a message to the gateway a connection that goes on is cut, and the next one is refused."""
+
+    def ends(seconds: float) -> bool:
+        stand.policy("deny", [WEB])
+        with stand.connect(WEB, 80) as program:
+            program.send(GET.replace(b"close", b"keep-alive"))
+            assert program.until(b"}\n").startswith(b"HTTP/1.1 200")
+            now, left = clocks.moment(), int(seconds * 1_000_000)
+            until = {"until": RuleEnd(now.wall + 3_600_000_000).text, "until_up": now.up + left}
+            cut = stand.policy("deny", [{"pattern": WEB, **until}])
+            assert program.rest() == b"RESET"
+            assert clocks.moment().up >= now.up + left
+        return cut == 0
+
+    # Where the gateway hears of it too late, that message cuts: the rule is given more time then.
+    assert any(ends(seconds) for seconds in (0.5, 2, 8, 20))
+    assert CUT in str(stand.event(host=WEB, verdict="allowed", outcome="reached"))
+    with stand.connect(WEB, 80) as program:
+        assert b"403 Forbidden" in program.send(GET).finish().rest()
+    assert stand.event(host=WEB, verdict="blocked")["reason"] == f"no rule allows {WEB}"

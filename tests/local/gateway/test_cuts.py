@@ -38,7 +38,7 @@ def in_pieces(talk: Talk, at: list[int], *sides: Side) -> Talk:
 
 
 def turns_of(talk: Talk) -> list[Turn]:
-    """What is said in it."""
+    """The turns of a conversation."""
     return [turn for turn in talk.turns if isinstance(turn, Turn)]
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irons_local.gateway.accept.dns import answer
-from irons_local.gateway.accept.synthetic_names import NamesFullError
+from irons_local.gateway.shared.synthetic_names import NamesFullError
 
 MADE_UP = IPv4Address("198.18.0.7")
 

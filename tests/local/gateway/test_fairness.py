@@ -25,11 +25,16 @@ class Desk:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.selector = FairSelector(spent=lambda: self.now, clock=lambda: self.now)
+        self.asked = 0
+        self.selector = FairSelector(spent=self._spent, clock=lambda: self.now)
         self._held = contextlib.ExitStack()
 
+    def _spent(self) -> float:
+        self.asked += 1
+        return self.now
+
     def ready(self, owner: str | None, count: int) -> list[socket.socket]:
-        """Watch so many sockets that are ready, whose they are said by their data."""
+        """Watch so many sockets that are ready; their data names the cell."""
         made = []
         for _ in range(count):
             near, far = (self._held.enter_context(each) for each in socket.socketpair())
@@ -92,6 +97,28 @@ def test_a_cell_that_wakes_is_next_and_has_saved_nothing_up(desk: Desk) -> None:
     order = [desk.turn()[0].data for _ in range(40)]
     assert OTHER in order[:2]
     assert 15 <= order.count(BUSY) <= 25
+
+
+def test_what_a_cell_has_computed_is_asked_only_beside_another(desk: Desk) -> None:
+    """Alone it costs no system call; while two are at work each turn is measured."""
+    desk.ready(BUSY, 4)
+    for _ in range(10):
+        desk.turn()
+    assert not desk.asked
+    desk.ready(OTHER, 4)
+    for _ in range(10):
+        desk.turn()
+    assert desk.asked >= 18
+
+
+def test_a_cell_alone_does_not_pay_for_what_else_the_machine_did(desk: Desk) -> None:
+    """A long stop of the whole process in its turn gives no reason to serve others for as long when they wake."""
+    desk.ready(BUSY, 1)
+    desk.turn()
+    desk.turn(cost=10.0)
+    desk.ready(OTHER, 1)
+    order = [desk.turn()[0].data for _ in range(40)]
+    assert 15 <= order.count(BUSY) <= 20
 
 
 def test_a_turn_is_short_where_others_are_at_work(desk: Desk) -> None:
@@ -159,8 +186,9 @@ def test_what_is_watched_is_found_by_socket_and_by_number(desk: Desk) -> None:
     assert watched.get(one) is None
 
 
-def test_a_crowd_in_one_cell_does_not_come_before_another_cell(stand: Stand) -> None:
+def test_a_crowd_in_one_cell_does_not_come_before_another_cell(patient: Stand) -> None:
     """Of two cells whose words all wait, three hundred connections of one and one of the other, neither is heard last."""
+    stand = patient
     crowd = 300
     second = CellNet()
     try:

@@ -8,7 +8,7 @@ import ssl
 import pytest
 
 from irons_local.gateway.tls import client_hello
-from irons_local.gateway.tls.remembered import MOST, Hellos, Known
+from irons_local.gateway.tls.remembered import MOST, Hellos, KnownHello
 from irons_policy.hostnames import Host
 
 NAME = "files.example.test"
@@ -32,7 +32,7 @@ def hello(name: str | None = NAME, version: ssl.TLSVersion = ssl.TLSVersion.TLSv
     return outgoing.read()
 
 
-def read(data: bytes) -> Known | None:
+def read(data: bytes) -> KnownHello | None:
     """What OpenSSL says of it; None where it is not taken, or not whole."""
     reader = client_hello.Reader(CONTEXT)
     try:
@@ -41,7 +41,7 @@ def read(data: bytes) -> Known | None:
         return None
     finally:
         reader.close()
-    return None if found is None else Known(Host(found.name) if found.name else None, found.alert)
+    return None if found is None else KnownHello(Host(found.name) if found.name else None, found.alert)
 
 
 def learned(data: bytes) -> Hellos:
@@ -66,7 +66,7 @@ def test_the_next_hello_of_the_same_client_is_known(name: str | None, version: s
 
 
 def test_what_is_found_is_what_openssl_says() -> None:
-    """Whatever bytes of a remembered ClientHello change, what is found of the result is OpenSSL's own word."""
+    """Any bytes of a remembered ClientHello may change: what is found in the result is what OpenSSL finds."""
     chance = random.Random(7)
     # A name that looks like a key share: the 32 bytes behind it are no key.
     first = hello("a" * 30 + "." + "b" * 40 + ".test")
@@ -103,7 +103,7 @@ def test_a_name_that_holds_the_bytes_of_a_key_share_is_not_taken_for_one() -> No
     first = with_name(hidden, b"k")
     other = with_name(hidden, b"l")
     hellos = Hellos()
-    hellos.remember(first, Known(None, b""))
+    hellos.remember(first, KnownHello(None, b""))
     assert hellos.find(first) is not None
     assert hellos.find(other) is None
 
@@ -126,7 +126,7 @@ def test_what_is_not_one_whole_record_is_not_remembered(cut: int) -> None:
     first = hello()
     hellos = Hellos()
     for data in (first[:-cut], first + b"\x00" * cut):
-        hellos.remember(data, Known(None, b""))
+        hellos.remember(data, KnownHello(None, b""))
         assert hellos.find(data) is None
 
 
@@ -134,6 +134,6 @@ def test_memory_is_bounded() -> None:
     """Many different ClientHellos leave no more than a fixed number behind."""
     hellos = Hellos()
     for count in range(4 * MOST):
-        hellos.remember(with_name(b"n" * (count + 40), b"k"), Known(None, b""))
+        hellos.remember(with_name(b"n" * (count + 40), b"k"), KnownHello(None, b""))
     kept = [count for count in range(4 * MOST) if hellos.find(with_name(b"n" * (count + 40), b"k"))]
     assert 0 < len(kept) <= MOST

@@ -41,12 +41,12 @@ def test_a_file_is_read_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @given(st.binary(max_size=400))
 def test_any_bytes_are_survived(data: bytes) -> None:
-    """Whatever stands in the file, names have lists of texts."""
+    """Any file gives names with lists of texts."""
     assert all(parse_hosts(data).values())
 
 
 def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
-    """Written, replaced and removed files count at once; what is no address is left out."""
+    """Written, replaced and removed files count at once; what is not an address is left out."""
     path = tmp_path / "hosts"
     hosts = HostsFile(path)
     assert hosts.addresses("web.test") == []

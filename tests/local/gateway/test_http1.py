@@ -101,7 +101,7 @@ def test_lengths_of_bodies(fields: str, length: int | None) -> None:
     ],
 )
 def test_ambiguous_lengths_are_refused(fields: str) -> None:
-    """Whatever two servers might read differently."""
+    """Requests that two servers might read differently."""
     with pytest.raises(BadRequestError):
         parse_head(head(f"POST / HTTP/1.1\nHost: a\n{fields}\n"))
 
@@ -120,7 +120,7 @@ def test_a_head_is_bounded() -> None:
 
 
 def test_connect_is_refused_by_the_name_it_asks_for() -> None:
-    """A proxy's CONNECT is told as what it is, with the host that it would have led to."""
+    """The refusal of a proxy's CONNECT names it and the host that it would have led to."""
     with pytest.raises(BadRequestError, match="CONNECT") as caught:
         parse_head(head("CONNECT evil.test:443 HTTP/1.1\nHost: web.test\n\n"))
     assert caught.value.host is not None
@@ -146,7 +146,7 @@ UPGRADE = "Upgrade: WebSocket\nConnection: keep-alive, Upgrade\n"
 
 @pytest.mark.parametrize("name", ["WebSocket", "foo, websocket", "h2c\nUpgrade: websocket, bar"])
 def test_a_websocket_is_asked_for_in_one_way(name: str) -> None:
-    """By GET in HTTP/1.1, with both fields and without a body; no other protocol is asked for beside it."""
+    """By GET in HTTP/1.1, with both fields and without a body; no other protocol is asked for with it."""
     found = parse_head(head(f"GET / HTTP/1.1\nHost: a\nUpgrade: {name}\nConnection: keep-alive, Upgrade\n\n"))
     assert found.websocket
     wire = found.wire().lower()
@@ -278,7 +278,7 @@ LINE = st.sampled_from(
 
 @given(LINE, st.lists(FIELD, max_size=5), st.sampled_from(["\r\n", "\n", "\r", "\r\r\n"]))
 def test_what_passes_reads_the_same_again(line: str, fields: list[str], end: str) -> None:
-    """Whatever is let through is, written anew, a head with one meaning: the same one."""
+    """What is let through and serialised again is a head with one meaning: the same one."""
     raw = (end.join([line, *fields]) + end * 2).encode("latin-1")
     try:
         found = parse_head(raw)

@@ -9,12 +9,13 @@ import hpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.local.gateway.talks import stand_still
 
 from irons_local.gateway.budget.undecided import FREE, Holding, TooMuchError
 from irons_local.gateway.budget.undecided import Budget as Held
 from irons_local.gateway.http1.authority import BadRequestError
 from irons_local.gateway.http2 import frames as h2
-from irons_local.gateway.http2.budget import MOST_STREAMS, Budget
+from irons_local.gateway.http2.budget import MOST_STREAMS, FrameBudget
 from irons_local.gateway.http2.conversation import Http2
 from irons_local.gateway.http2.frames import Frames, Http2Error, Piece, frame, settings
 from irons_local.gateway.http2.heads import MAX_TABLE, Request
@@ -42,7 +43,7 @@ class Seen(NamedTuple):
 
 def talk(*turns: bytes, step: int = 1 << 20, greeted: bool = True) -> Seen:
     """Let a client say something, with a server that says nothing."""
-    engine = Http2(judge, Budget(Budget()), Holding(Held()), greeted=greeted)
+    engine = Http2(judge, FrameBudget(FrameBudget(clock=stand_still)), Holding(Held()), greeted=greeted)
     server, client = b"", b""
     for turn in turns:
         for at in range(0, len(turn), step):
@@ -101,7 +102,7 @@ def test_an_allowed_request_goes_on_as_it_came() -> None:
 
 
 def test_a_refused_request_is_answered_here() -> None:
-    """By a page, in literals alone; then the client is told to go away, and the server has heard of nothing."""
+    """By a page, in literals alone, and a GOAWAY; the server gets nothing."""
     seen = talk(START, Client().ask(1, EVIL))
     assert seen.server == h2.PREFACE + settings({h2.ENABLE_PUSH: 0})
     head, body, away = cut(seen.client)
@@ -256,7 +257,7 @@ def test_a_malformed_request_is_refused(fields: list[tuple[str, str]]) -> None:
     ],
 )
 def test_what_is_well_formed_passes(fields: list[tuple[str, str]]) -> None:
-    """A host that is equal, and whatever else a request may hold."""
+    """A host that is equal, and all that a request may hold."""
     assert cut(talk(START, raw(*fields)).server)[-1].kind == h2.HEADERS
 
 
@@ -376,7 +377,7 @@ def test_a_servers_settings_are_bounded() -> None:
 
 
 def listen(engine: Http2) -> None:
-    """Let it handle all that its client has said."""
+    """Let it handle all that its client has sent."""
     while engine.step_client():
         pass
 
@@ -417,7 +418,7 @@ def test_answers_that_cannot_be_said_are_bounded() -> None:
 def test_what_is_not_whole_is_counted() -> None:
     """Bytes of a frame, of a header block and of answers that wait: what came out, and what a body has, is not."""
     held = Held(120_000)
-    engine = Http2(judge, Budget(Budget()), Holding(held), greeted=False)
+    engine = Http2(judge, FrameBudget(FrameBudget(clock=stand_still)), Holding(held), greeted=False)
     client = Client()
     engine.feed_client(START + client.ask(1, end=False) + frame(h2.DATA, 0, 1, bytes(100_000)))
     listen(engine)
@@ -452,7 +453,7 @@ def test_what_is_not_whole_is_counted() -> None:
 
 
 def test_a_server_that_pushes_is_ended() -> None:
-    """Its client was said to want none."""
+    """Its client wants none, by its settings."""
     engine = talk(START).engine
     engine.feed_server(frame(h2.PUSH_PROMISE, h2.END_HEADERS, 1, bytes(4)))
     with pytest.raises(Http2Error, match="push"):

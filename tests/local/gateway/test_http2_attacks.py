@@ -113,7 +113,6 @@ def test_nothing_is_said_to_a_server_before_it_has_shown_that_it_speaks_http_2(
     with reached(shared, b"" if late else begun) as (program, end):
         if late:
             program.send(begun)
-        end.sock.settimeout(5)
         assert end.read(len(h2.PREFACE)) == h2.PREFACE
         end.send(greeting)
         if not greeting:

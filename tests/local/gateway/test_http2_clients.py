@@ -54,7 +54,7 @@ def test_grpc_calls_pass(shared: Stand, kind: str, got: list[str]) -> None:
 
 
 def test_grpc_to_a_denied_name_is_told_what_to_type(shared: Stand) -> None:
-    """It ends in PERMISSION_DENIED with the reason, and nobody outside hears of it."""
+    """It ends in PERMISSION_DENIED with the reason, and nothing outside hears of it."""
     shared.policy("deny", [WEB])
     answer = call(shared, EVIL, EVIL, "unary")
     assert answer["code"] == "PERMISSION_DENIED"
@@ -79,7 +79,7 @@ def test_grpc_under_another_authority_passes_in_warn(shared: Stand) -> None:
 
 
 def test_grpc_to_a_literal_address_goes_where_its_authority_leads(shared: Stand) -> None:
-    """The first request says whom it is for, as in HTTP/1."""
+    """The first request names its host, as in HTTP/1."""
     shared.policy("deny", [f"{WEB}:{PORT}"])
     assert call(shared, "203.0.113.66", WEB, "unary")["got"]
     assert shared.event(host=WEB, kind="close", port=PORT)["address"] == "203.0.113.10"
@@ -87,7 +87,7 @@ def test_grpc_to_a_literal_address_goes_where_its_authority_leads(shared: Stand)
 
 
 def test_grpc_to_a_closed_port_is_unavailable(shared: Stand) -> None:
-    """What is allowed and not reached is told apart from a refusal."""
+    """What is allowed and not reached differs from a refusal."""
     shared.policy("deny", [f"{WEB}:50052"])
     answer = call(shared, WEB, WEB, "unary", 50_052)
     assert answer["code"] == "UNAVAILABLE"

@@ -19,7 +19,7 @@ def inside(stand: Stand, *words: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=100,
     )
 
 
@@ -28,7 +28,7 @@ def curl(stand: Stand, url: str, *options: str) -> subprocess.CompletedProcess[s
     host, _, port = url.removeprefix("http://").partition("/")[0].partition(":")
     resolve = f"{host}:{port or 80}:{stand.resolve(host)}"
     return inside(
-        stand, "curl", "-sS", "--noproxy", "*", "-i", "--max-time", "20", "--resolve", resolve, *options, url
+        stand, "curl", "-sS", "--noproxy", "*", "-i", "--max-time", "90", "--resolve", resolve, *options, url
     )
 
 

@@ -26,7 +26,7 @@ NEXT = b"GET /next HTTP/1.1\r\nHost: next.test\r\n\r\n"
 
 
 class Read(NamedTuple):
-    """One request as somebody read it."""
+    """One request as a reader read it."""
 
     method: bytes
     host: bytes
@@ -189,7 +189,7 @@ def goes_on(head: Head, data: bytes) -> tuple[bytes, bytes] | None:
     "name", ["h11", "llhttp", pytest.param("go", marks=pytest.mark.needs("go", optional=True))]
 )
 def test_servers_read_what_was_judged(request: pytest.FixtureRequest, name: str) -> None:
-    """Whatever is let through, each reader sees the same method, host, target and body, or stops before it."""
+    """Each reader of what is let through sees the same method, host, target and body, or stops before it."""
     reader = {"h11": by_h11, "llhttp": by_llhttp}.get(name) or request.getfixturevalue("go")
     passed = 0
 

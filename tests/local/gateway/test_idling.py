@@ -1,4 +1,4 @@
-"""Connections on which nothing is said for as long as it takes: they last while both peers are there."""
+"""Connections on which nothing is sent for hours last while both peers are there."""
 
 from __future__ import annotations
 
@@ -6,76 +6,109 @@ import asyncio
 import contextlib
 import socket
 import struct
-import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from tests.local.gateway.conversations import SECRET, SERVER_HELLO, request
+from tests.local.gateway.talks import Loop, Sockets, Talk, rules
 
+from irons_local.gateway.attempt.sides import LOOK
 from irons_local.gateway.budget import patience
-from irons_local.gateway.budget.watch import FairLoop
-from irons_local.gateway.http1.heads import Head, parse_head
-from irons_local.gateway.http1.requests import Requests
-from irons_local.gateway.relay import modes
-from irons_local.gateway.relay.session import LOOK, BrokenError, Session
-from irons_local.gateway.streams.splice import Pipes, Turns
-from irons_local.gateway.streams.stream import Wire
+from irons_local.gateway.conversation.events import Side
 
 HOURS = 10_000.0
 RESET = struct.pack("ii", 1, 0)
-UPLOAD = b"POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 4\r\n\r\n"
+UPLOAD = request("web.test", "POST / HTTP/1.1", "Content-Length: 4")
+MORE = b"\x17\x03\x03\0\x01x"
 
 
-class Loop(FairLoop):
-    """A loop whose clock can be put forward."""
+class Place:
+    """A connection that has begun, and the sockets of its two peers."""
 
-    def __init__(self) -> None:
-        self.skipped = 0.0
-        super().__init__()
+    def __init__(self, loop: Loop, home: Path, port: int) -> None:
+        self.loop = loop
+        self._sockets = Sockets(Talk((), "web.test", port, rules()), home, loop)
+        self._sockets.attempt.start()
+        self.client = self._sockets.ends[Side.CLIENT]
 
-    def time(self) -> float:
-        """The time on its clock."""
-        return time.monotonic() + self.skipped
+    @property
+    def server(self) -> socket.socket:
+        """What it reached."""
+        return self._sockets.ends[Side.SERVER]
+
+    async def reach(self, said: bytes) -> None:
+        """Have the client begin, and wait until a server is there."""
+        self.client.send(said)
+        for _ in range(1000):
+            if Side.SERVER in self._sockets.ends:
+                return
+            await asyncio.sleep(0.001)
+        pytest.fail("no server was dialled")
+
+    async def splice(self) -> None:
+        """Speak TLS, so that both ways go by unseen."""
+        await self.reach(SECRET)
+        assert await self.heard(self.server) == SECRET
+        self.server.send(SERVER_HELLO)
+        assert await self.heard(self.client) == SERVER_HELLO
+
+    async def heard(self, sock: socket.socket) -> bytes:
+        """What a peer hears next."""
+        return await asyncio.wait_for(self.loop.sock_recv(sock, 4096), HOURS * 9)
 
     async def skip(self, seconds: float) -> None:
         """Let so much time go by at once, in steps in which every timer goes off."""
         for _ in range(20):
-            self.skipped += seconds / 20
+            self.loop.skipped += seconds / 20
             await asyncio.sleep(0.001)
 
+    async def ended(self) -> str:
+        """Wait until it has ended; the line in the log."""
+        await self._sockets.attempt.ended()
+        await asyncio.sleep(0)
+        return self.ending
 
-class Place:
-    """A session, and the sockets of its two peers."""
+    @property
+    def ending(self) -> str:
+        """How it ended; nothing where it has not."""
+        kind, fields = self._sockets.log.records[-1]
+        return str(fields["ended"]) if kind == "close" else ""
 
-    def __init__(self, loop: Loop) -> None:
-        self.loop = loop
-        self._held = contextlib.ExitStack()
-        self.client, client = self._ends()
-        self.server, server = self._ends()
-        self._pipes = Pipes(pytest.fail)
-        turns = Turns(loop, lambda: False)
-        self.session = Session(loop, Wire(loop, client), Wire(loop, server), self._pipes, turns)
-
-    def _ends(self) -> tuple[socket.socket, socket.socket]:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            far = self._held.enter_context(socket.create_connection(listener.getsockname()))
-            near, _ = listener.accept()
-        far.setblocking(False)
-        return far, self._held.enter_context(near)
-
-    def close(self) -> None:
-        """Close everything."""
-        self.session.stop()
-        self._pipes.close()
-        self._held.close()
+    async def close(self) -> None:
+        """Let go of everything."""
+        self._sockets.attempt.cut("the test is over", cause=None)
+        await self._sockets.attempt.ended()
+        await asyncio.sleep(0)
+        self._sockets.close()
 
 
 @pytest.fixture
-def place() -> Iterator[Place]:
-    """A session between a client and a server."""
+def loop() -> Iterator[Loop]:
+    """A loop whose clock can be put forward."""
     with contextlib.closing(Loop()) as loop:
-        place = Place(loop)
-        yield place
-        place.close()
+        yield loop
+
+
+@pytest.fixture
+def secure(loop: Loop, tmp_path: Path) -> Iterator[Place]:
+    """A connection to port 443."""
+    yield from _place(loop, tmp_path, 443)
+
+
+@pytest.fixture
+def clear(loop: Loop, tmp_path: Path) -> Iterator[Place]:
+    """A connection to port 80."""
+    yield from _place(loop, tmp_path, 80)
+
+
+def _place(loop: Loop, home: Path, port: int) -> Iterator[Place]:
+    async def make() -> Place:
+        return Place(loop, home / "cell", port)
+
+    place = loop.run_until_complete(make())
+    yield place
+    loop.run_until_complete(place.close())
 
 
 def reset(sock: socket.socket) -> None:
@@ -84,108 +117,135 @@ def reset(sock: socket.socket) -> None:
     sock.close()
 
 
-async def said(loop: Loop, sock: socket.socket) -> bytes:
-    """What a peer hears next."""
-    return await asyncio.wait_for(loop.sock_recv(sock, 4096), 10)
-
-
-def head() -> Head:
-    """The head of an upload."""
-    return parse_head(UPLOAD)
-
-
 @pytest.mark.parametrize("first", ["client", "server"])
-def test_half_closed_it_waits_as_long_as_it_takes(place: Place, first: str) -> None:
-    """Hours after one side has said its last word, what the other says still arrives."""
-    loop, session = place.loop, place.session
-    one, other = (place.client, place.server) if first == "client" else (place.server, place.client)
+def test_half_closed_it_waits_as_long_as_it_takes(secure: Place, first: str) -> None:
+    """What one side sends hours after the other's end still arrives."""
 
     async def run() -> None:
-        relay = loop.create_task(session.splice())
-        await asyncio.sleep(0)
+        await secure.splice()
+        one, other = (secure.client, secure.server) if first == "client" else (secure.server, secure.client)
         one.shutdown(socket.SHUT_WR)
-        assert await said(loop, other) == b""
-        await loop.skip(HOURS)
+        assert await secure.heard(other) == b""
+        await secure.skip(HOURS)
         other.send(b"at last")
-        assert await said(loop, one) == b"at last"
+        assert await secure.heard(one) == b"at last"
         other.shutdown(socket.SHUT_WR)
-        await relay
+        assert await secure.ended() == "closed"
 
-    loop.run_until_complete(asyncio.wait_for(run(), HOURS * 2))
+    secure.loop.run_until_complete(asyncio.wait_for(run(), HOURS * 9))
 
 
-def test_half_closed_it_ends_when_its_client_is_gone(place: Place) -> None:
-    """A client that has said its last word and then went away holds nothing for long, though its server says nothing."""
-    loop, session = place.loop, place.session
+def test_half_closed_it_ends_when_its_client_is_gone(secure: Place) -> None:
+    """A client that has ended and gone away holds nothing for long, though its server sends nothing."""
 
     async def run() -> None:
-        relay = loop.create_task(session.splice())
-        await asyncio.sleep(0)
-        place.client.shutdown(socket.SHUT_WR)
-        assert await said(loop, place.server) == b""
-        reset(place.client)
-        await loop.skip(2 * LOOK)
-        with pytest.raises(BrokenError):
-            await relay
+        await secure.splice()
+        secure.client.shutdown(socket.SHUT_WR)
+        assert await secure.heard(secure.server) == b""
+        reset(secure.client)
+        await secure.skip(2 * LOOK)
+        assert await secure.ended() == "a peer was gone with one side closed"
 
-    loop.run_until_complete(asyncio.wait_for(run(), HOURS * 2))
+    secure.loop.run_until_complete(asyncio.wait_for(run(), HOURS * 9))
 
 
 @pytest.mark.parametrize("early", [False, True])
-def test_an_upload_may_rest(place: Place, *, early: bool) -> None:
+def test_an_upload_may_rest(clear: Place, *, early: bool) -> None:
     """Hours into an upload it goes on, also after an early answer and the end of what its server says."""
-    loop, session = place.loop, place.session
 
     async def run() -> None:
-        session.begin(answers_only=True)
-        upload = loop.create_task(modes._request(session, Requests(session.client, b"ab"), head()))
-        assert (await said(loop, place.server)).endswith(b"ab")
+        await clear.reach(UPLOAD + b"ab")
+        assert (await clear.heard(clear.server)).endswith(b"ab")
         if early:
-            place.server.send(b"HTTP/1.1 200 OK\r\n\r\n")
-            place.server.shutdown(socket.SHUT_WR)
-        await loop.skip(HOURS)
-        place.client.send(b"cd")
-        assert await said(loop, place.server) == b"cd"
-        await upload
+            clear.server.send(b"HTTP/1.1 200 OK\r\n\r\n")
+            clear.server.shutdown(socket.SHUT_WR)
+        await clear.skip(HOURS)
+        clear.client.send(b"cd")
+        assert await clear.heard(clear.server) == b"cd"
+        assert clear.ending == ""
 
-    loop.run_until_complete(asyncio.wait_for(run(), HOURS * 2))
+    clear.loop.run_until_complete(asyncio.wait_for(run(), HOURS * 9))
 
 
-def test_an_upload_ends_when_its_server_is_gone(place: Place) -> None:
+def test_an_upload_ends_when_its_server_is_gone(clear: Place) -> None:
     """A client that rests in the middle of an upload does not outlast its server."""
-    loop, session = place.loop, place.session
 
     async def run() -> None:
-        session.begin(answers_only=True)
-        upload = loop.create_task(modes._request(session, Requests(session.client, b"ab"), head()))
-        await said(loop, place.server)
-        place.server.shutdown(socket.SHUT_WR)
-        assert await said(loop, place.client) == b""
-        reset(place.server)
-        await loop.skip(3 * patience.CLOSING)
-        with pytest.raises(OSError, match="middle of a request"):
-            await upload
+        await clear.reach(UPLOAD + b"ab")
+        await clear.heard(clear.server)
+        clear.server.shutdown(socket.SHUT_WR)
+        assert await clear.heard(clear.client) == b""
+        reset(clear.server)
+        await clear.skip(3 * patience.CLOSING)
+        assert await clear.ended() == "broken: the client ended in the middle of a request"
 
-    loop.run_until_complete(asyncio.wait_for(run(), HOURS * 2))
+    clear.loop.run_until_complete(asyncio.wait_for(run(), HOURS * 9))
 
 
 @pytest.mark.parametrize("gone", [False, True])
-def test_a_server_may_take_its_time_to_answer(place: Place, *, gone: bool) -> None:
-    """Hours after a client has said more than its server has answered the answer is still heard, unless one is gone."""
-    loop, session = place.loop, place.session
+def test_a_server_may_take_its_time_to_answer(secure: Place, *, gone: bool) -> None:
+    """An answer that comes hours after the request still arrives, unless one side is gone."""
 
     async def run() -> None:
-        place.client.send(b"more")
-        speaks = loop.create_task(session.server_speaks())
-        await loop.skip(HOURS)
-        assert not speaks.done()
+        await secure.reach(SECRET)
+        assert await secure.heard(secure.server) == SECRET
+        secure.client.send(MORE)
+        await secure.skip(HOURS)
+        assert secure.ending == ""
         if gone:
-            reset(place.client)
-            await loop.skip(HOURS)
-            with pytest.raises(BrokenError):
-                await speaks
+            reset(secure.client)
+            await secure.skip(HOURS)
+            assert await secure.ended() == "a peer was gone before the server answered"
         else:
-            place.server.send(b"at last")
-            assert await speaks
+            secure.server.send(SERVER_HELLO)
+            assert await secure.heard(secure.client) == SERVER_HELLO
+            assert await secure.heard(secure.server) == MORE
 
-    loop.run_until_complete(asyncio.wait_for(run(), 3 * HOURS))
+    secure.loop.run_until_complete(asyncio.wait_for(run(), HOURS * 9))
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_what_there_is_no_room_for_may_wait(clear: Place, *, gone: bool) -> None:
+    """Hours after a server has stopped to read, its client's next words still wait for room, unless the client is gone."""
+
+    async def run() -> None:
+        await clear.reach(request("web.test", "POST / HTTP/1.1", "Content-Length: 99999999"))
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                clear.client.send(bytes(1 << 16))
+                await asyncio.sleep(0.001)
+        await clear.skip(HOURS)
+        assert clear.ending == ""
+        if gone:
+            reset(clear.client)
+            await clear.skip(HOURS)
+            assert await clear.ended() == "a peer was gone before there was room for what it sent"
+            return
+        while not clear.client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            with contextlib.suppress(BlockingIOError):
+                clear.server.recv(1 << 20)
+            with contextlib.suppress(BlockingIOError):
+                clear.client.send(b"x")
+                break
+            await asyncio.sleep(0.001)
+        assert clear.ending == ""
+
+    clear.loop.run_until_complete(asyncio.wait_for(run(), HOURS * 9))
+
+
+def test_a_client_may_end_before_its_server_has_answered(secure: Place) -> None:
+    """A client that ends with its ClientHello gets all that its server sends."""
+
+    async def run() -> None:
+        await secure.reach(SECRET)
+        assert await secure.heard(secure.server) == SECRET
+        secure.client.shutdown(socket.SHUT_WR)
+        assert await secure.heard(secure.server) == b""
+        for words in (SERVER_HELLO, b"more", b"at last"):
+            secure.server.send(words)
+            assert await secure.heard(secure.client) == words
+        assert secure.ending == ""
+        secure.server.shutdown(socket.SHUT_WR)
+        assert await secure.ended() == "closed"
+
+    secure.loop.run_until_complete(asyncio.wait_for(run(), HOURS * 9))

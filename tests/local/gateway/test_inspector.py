@@ -122,7 +122,7 @@ def test_ssh_is_left_alone_once_both_sides_speak_it() -> None:
 
 @given(st.lists(st.binary(min_size=1, max_size=40), max_size=8))
 def test_bytes_come_out_as_they_went_in(pieces: list[bytes]) -> None:
-    """Whatever is not refused comes out in order, nothing lost and nothing twice."""
+    """What is not refused comes out in order, nothing lost and nothing twice."""
     out, then, held = run(*pieces)
     if then in {Then.MORE, Then.HOLD}:
         assert out + held == b"".join(pieces)
@@ -143,7 +143,7 @@ def test_a_request_never_slips_through_in_any_pieces(cuts: list[int], before: by
 
 @given(st.lists(st.binary(max_size=60), max_size=6), st.lists(st.integers(1, 200), max_size=6))
 def test_a_hello_in_the_middle_is_read_in_any_pieces(noise: list[bytes], cuts: list[int]) -> None:
-    """Whatever goes before it, and however it is cut, the name is known before its last byte has gone on."""
+    """After any bytes, and however it is cut, the name is known before its last byte has gone on."""
     data, pieces = b"".join(noise) + real_hello() + b"after", []
     for cut in cuts:
         pieces.append(data[:cut])

@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
-from irons_local.gateway.accept.synthetic_names import NamesFullError, SyntheticNames
 from irons_local.gateway.budget.bucket import Bucket
 from irons_local.gateway.record import folding
+from irons_local.gateway.record.encoding import encoder
 from irons_local.gateway.record.folding import Folder
 from irons_local.gateway.record.journal import Journal, JournalError
 from irons_local.gateway.record.refusal import Refusal
+from irons_local.gateway.shared.synthetic_names import NamesFullError, SyntheticNames
 from irons_policy.causes import Cause
 
 REFUSAL = Refusal("evil.test", 443, "tls", "deny", None, "no rule allows evil.test", Cause.UNCOVERED)
@@ -35,7 +36,7 @@ def records(directory: Path) -> list[dict[str, Any]]:
 @pytest.fixture
 def journal(tmp_path: Path) -> Iterator[Journal]:
     """A log in a directory of its own."""
-    journal = Journal(tmp_path / "audit", lambda _: None)
+    journal = Journal(tmp_path / "audit", lambda *_: None)
     yield journal
     journal.close()
 
@@ -54,9 +55,28 @@ def test_an_attempt_is_open_verdict_close(journal: Journal, tmp_path: Path) -> N
     ]
 
 
+@pytest.mark.parametrize("name", ["c_make_encoder", "nothing"])
+def test_a_record_is_what_the_standard_library_writes(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """With and without the interpreter's own encoder: ASCII, no spaces, every kind of value that a record has."""
+    monkeypatch.setattr(json.encoder, "c_make_encoder", getattr(json.encoder, name, None))
+    fields = {
+        "host": 'a"\\\n\x00\x7f\u2028\U0001f600é',
+        "port": 443,
+        "allowed": True,
+        "rule": None,
+        "x": [1, {"y": -2.5}],
+        "": "",
+    }
+    written = encoder()(fields)
+    assert written == json.dumps(fields, separators=(",", ":"))
+    assert written.isascii()
+    with pytest.raises(TypeError):
+        encoder()({"host": b"bytes"})
+
+
 def test_a_large_run_is_followed_by_another(tmp_path: Path) -> None:
     """Records of an attempt stay in the run it began in, which ends when the last of them has closed."""
-    journal = Journal(tmp_path, lambda _: None, rotate=200)
+    journal = Journal(tmp_path, lambda *_: None, rotate=200)
     one, two = journal.open("sb", host="a.test"), journal.open("sb", host="a.test")
     three = journal.open("sb", host="b.test")
     assert len(list(tmp_path.glob("*.jsonl"))) == 2
@@ -72,7 +92,7 @@ def test_a_large_run_is_followed_by_another(tmp_path: Path) -> None:
 
 def test_half_a_record_is_taken_back(tmp_path: Path) -> None:
     """When the disk takes only a part of a record, it is refused and the next one is whole."""
-    journal = Journal(tmp_path, lambda _: None)
+    journal = Journal(tmp_path, lambda *_: None)
     real = os.write
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.write", lambda fd, data: real(fd, data[:10]))
@@ -115,7 +135,7 @@ def test_too_many_different_events_are_counted(journal: Journal, tmp_path: Path)
 
 def test_a_repeat_with_a_record_of_its_own_is_folded_by_one(tmp_path: Path) -> None:
     """Attempts that were opened become one event; each repeat says which, and none is left open at the end."""
-    journal = Journal(tmp_path, lambda _: None)
+    journal = Journal(tmp_path, lambda *_: None)
 
     async def refuse() -> None:
         folder = Folder(asyncio.get_running_loop(), journal)
@@ -141,7 +161,7 @@ def test_a_repeat_with_a_record_of_its_own_is_folded_by_one(tmp_path: Path) -> N
 
 def test_a_fold_ends_where_its_run_does(tmp_path: Path) -> None:
     """A repeat whose record is in a later file begins an event there: each file is understood by itself."""
-    journal = Journal(tmp_path, lambda _: None, rotate=200)
+    journal = Journal(tmp_path, lambda *_: None, rotate=200)
 
     async def refuse() -> None:
         folder = Folder(asyncio.get_running_loop(), journal)
@@ -160,7 +180,7 @@ def test_a_fold_ends_where_its_run_does(tmp_path: Path) -> None:
 
 def test_what_could_not_be_written_is_told_when_there_is_room(tmp_path: Path) -> None:
     """Refusals while the disk is full are one event once it is not, with their number."""
-    journal = Journal(tmp_path, lambda _: None)
+    journal = Journal(tmp_path, lambda *_: None)
 
     async def refuse() -> None:
         folder = Folder(asyncio.get_running_loop(), journal)
@@ -180,7 +200,7 @@ def test_what_could_not_be_written_is_told_when_there_is_room(tmp_path: Path) ->
 
 def test_what_could_not_be_written_is_counted_meanwhile(tmp_path: Path) -> None:
     """While the disk is full it is known how many refusals of which cell are missing, and each change is reported."""
-    journal = Journal(tmp_path, lambda _: None)
+    journal = Journal(tmp_path, lambda *_: None)
     said: list[dict[str, int]] = []
 
     async def refuse() -> None:

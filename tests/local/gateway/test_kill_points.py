@@ -9,6 +9,7 @@ import sqlite3
 import threading
 from pathlib import Path
 
+import pytest
 from tests.e2e.lab import eventually
 from tests.local.gateway.stand import Stand, client_hello
 
@@ -76,8 +77,10 @@ def _taken(store: Store, ingest: Ingest, wanted: int) -> list[sqlite3.Row] | Non
     return rows if len(rows) >= wanted else None
 
 
-def test_every_accepted_connection_is_one_event(stand: Stand, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("unanswered")
+def test_every_accepted_connection_is_one_event(patient: Stand, tmp_path: Path) -> None:
     """Killed while their names are still unread, and while one is slow to resolve, connections have an event each, cut short."""
+    stand = patient
     stand.policy("deny", [WEB, "*.slow.example.test"])
     hello = client_hello(WEB)
     begun = {

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from tests.local.gateway.stand import policy
 
-from irons_local.gateway.attempt.account import Account, Ending
+from irons_local.gateway.attempt.account import NOTHING, Account, Ending
 from irons_local.gateway.decide.verdicts import Judged
 from irons_local.gateway.record.journal import Journal
 from irons_local.log.line import Line, parse
@@ -25,7 +25,7 @@ CELL = "sb_0123456789abcdef"
 
 def account(directory: Path) -> tuple[Account, Journal]:
     """The account of a connection, and the log where its records are."""
-    journal = Journal(directory / "audit", lambda _: None)
+    journal = Journal(directory / "audit", lambda *_: None)
     context = SimpleNamespace(journal=journal)
     return Account(cast("Any", context), cast("Any", SimpleNamespace(name=CELL)), 80), journal
 
@@ -46,7 +46,7 @@ def test_a_connection_has_one_id_from_accept_to_its_end(tmp_path: Path, level: i
         of.reach(host)
         judged = Judged(host, decide(Policy.from_json(policy("warn")), host, 80))
         of.verdict(judged)
-        of.close(host, judged, None, Ending("closed", Outcome.REACHED, None))
+        of.close(host, judged, NOTHING, Ending("closed", Outcome.REACHED, None))
         journal.close()
     finally:
         ours.removeHandler(handler)

@@ -77,5 +77,5 @@ def test_packets_before_a_message_that_is_cut_short_are_read() -> None:
 
 @given(st.binary(max_size=200))
 def test_any_datagram_is_survived(data: bytes) -> None:
-    """Whatever is in a datagram, reading it ends without an error."""
+    """Reading any datagram ends without an error."""
     list(packets(message(udp4()) + data))

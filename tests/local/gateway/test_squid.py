@@ -1,6 +1,6 @@
 """The upstream proxy is Squid itself, with the access rules that Debian's has, where it is installed.
 
-What stands in for a proxy elsewhere answers as somebody thought that proxies do.
+What stands in for a proxy elsewhere answers as its author thought that proxies do.
 """
 
 from __future__ import annotations

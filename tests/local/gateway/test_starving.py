@@ -1,4 +1,4 @@
-"""What one sandbox sends costs another no more than its turn: floods, beside a neighbour that lives an ordinary life."""
+"""What one sandbox sends costs another no more than its turn: floods, next to a neighbour that lives an ordinary life."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.e2e.lab import Lab
-from tests.local.gateway.stand import BANNER, CellNet, Stand, quick
+from tests.local.gateway.stand import BANNER, CellNet, Stand, in_time, quick
 
 BENCH = Path(__file__).parents[3] / "bench/lab"
 FLOODS = (
@@ -35,12 +35,16 @@ OTHER = "sb_00000000000000bb"
 NAME, MAIL = "web.example.test", "mail.example.test"
 SINK, QUICK = 9080, 9081
 SECONDS = 1.5
-TRIES = 3
-"""A machine that is busy meanwhile adds to some of them; what starves a neighbour adds to all."""
+PATIENCE = 60.0
+"""Seconds that a step of the neighbour's may take: more than a machine stands still, and far beyond the bar."""
+ENOUGH = 5
+"""Lookups, and fetches, that say something."""
+TRIES = 10
+"""Other work of the machine adds to some of them, and so does a machine that stands still; what starves a neighbour adds to all."""
 PROMPT = 0.5
 """Seconds until a removed rule has cut what it let pass."""
 BAR = 0.1
-"""Seconds within which 19 of 20 of the neighbour's steps end; three times what they take beside pure computing, if that is more."""
+"""Seconds within which 19 of 20 of the neighbour's steps end; three times what they take next to pure computing, if that is more."""
 
 
 @pytest.fixture(scope="module")
@@ -86,15 +90,15 @@ def at_work(argv: list[str]) -> Iterator[None]:
 
 def p95(net: CellNet) -> float:
     """The time in which 19 of 20 of a neighbour's lookups and fetches end; none may fail."""
-    argv = inside(net, str(BENCH / "neighbour.py"), str(QUICK), NAME, str(SECONDS))
-    told = json.loads(subprocess.run(argv, capture_output=True, check=True, timeout=120).stdout)
-    assert told["failed"] == []
-    worst = 0.0
-    for name in ("lookups", "fetches"):
-        taken = sorted(told[name])
-        assert len(taken) >= 5
-        worst = max(worst, taken[int(len(taken) * 0.95)])
-    return worst
+    argv = inside(net, str(BENCH / "neighbour.py"), str(QUICK), NAME, str(SECONDS), str(PATIENCE))
+    taken: dict[str, list[float]] = {"lookups": [], "fetches": []}
+    # A machine that is busy otherwise may leave time for a few alone.
+    while min(map(len, taken.values())) < ENOUGH:
+        told = json.loads(subprocess.run(argv, capture_output=True, check=True, timeout=120).stdout)
+        assert told["failed"] == []
+        for name, found in taken.items():
+            found.extend(told[name])
+    return max(sorted(found)[int(len(found) * 0.95)] for found in taken.values())
 
 
 @pytest.mark.usefixtures("servers")
@@ -103,7 +107,7 @@ def p95(net: CellNet) -> float:
 def test_a_flood_leaves_a_neighbour_its_turns(
     shared: Stand, net: CellNet, neighbour: CellNet, name: str, count: int
 ) -> None:
-    """Beside each flood nothing of a neighbour in the same gateway fails, and what it does takes hardly longer."""
+    """Next to each flood nothing of a neighbour in the same gateway fails, and what it does takes hardly longer."""
     shared.attach(OTHER, neighbour)
     for cell in (None, OTHER):
         shared.policy("deny", [f"{NAME}:*"], **({} if cell is None else {"cell": cell}))
@@ -132,13 +136,19 @@ def test_a_removed_rule_bites_beside_a_flood(shared: Stand, net: CellNet, name: 
     shared.policy("deny", [f"{NAME}:*", f"{MAIL}:25"])
     address = shared.resolve(NAME)
     argv = inside(net, str(BENCH / "floods.py"), name, address, str(SINK), NAME, str(count))
-    with at_work(argv), shared.connect(MAIL, 25) as program:
-        assert program.read(len(BANNER)) == BANNER
 
-        def remove() -> None:
-            assert shared.policy("deny", []) >= 1
-            assert program.rest() == b"RESET"
+    def remove() -> float:
+        shared.policy("deny", [f"{NAME}:*", f"{MAIL}:25"])
+        with shared.connect(MAIL, 25) as program:
+            assert program.read(len(BANNER)) == BANNER
 
-        taken = quick(remove)
+            def cut() -> None:
+                assert shared.policy("deny", []) >= 1
+                assert program.rest() == b"RESET"
+
+            taken = quick(cut)
         print(f"{name} {count}: {taken * 1e3:.0f} ms")
-        assert taken <= PROMPT
+        return taken
+
+    with at_work(argv):
+        assert in_time(PROMPT, remove)

@@ -129,7 +129,7 @@ def test_what_begins_a_hello() -> None:
 @pytest.mark.parametrize("size", [1, 7, 10_000])
 @pytest.mark.parametrize("step", [1, 7, 10_000])
 def test_the_end_of_a_hello_is_found(size: int, step: int) -> None:
-    """However it is cut, what follows its last record is told apart from it."""
+    """However it is cut, what follows its last record is not taken for a part of it."""
     whole = in_records(hello(), size)
     data = whole + hello("evil.example.test")
     reader = Reader(CONTEXT)

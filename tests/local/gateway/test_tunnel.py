@@ -1,4 +1,4 @@
-"""What a proxy answers to CONNECT, and what of its answers in absolute form is passed on: bounded, whatever it says."""
+"""What a proxy answers to CONNECT, and what of its answers in absolute form is passed on, within bounds."""
 
 from __future__ import annotations
 

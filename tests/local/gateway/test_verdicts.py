@@ -70,7 +70,7 @@ def rules(draw: st.DrawFn) -> Rule:
 def test_a_check_agrees_with_the_gateway(
     mode: str, held: list[Rule], hosts: dict[str, str], name: str, port: int
 ) -> None:
-    """Whatever the rules, the pins, the fixed names and the network are: verdict, rule and reason are one and the same."""
+    """With any rules, pins, fixed names and network, verdict, rule and reason are one and the same."""
     policy = Policy.from_json({"mode": mode, "rules": [rule.to_json() for rule in held], "hosts": hosts})
     host = canonical_host(name)
     told = judge(policy, host, port, GROUND)

@@ -9,11 +9,10 @@ import socket
 from functools import partial
 from typing import Any
 
-import pytest
 from tests.e2e.lab import eventually
-from tests.local.gateway.stand import Program, Stand, quick
+from tests.local.gateway.stand import Program, Stand, in_time, quick
+from tests.local.gateway.talks import Loop
 
-from irons_local.gateway.accept import waiting
 from irons_local.gateway.accept.waiting import MOST, PATIENCE, Waiting
 
 MAIL = "mail.example.test"
@@ -27,8 +26,9 @@ def greeted(programs: list[Program]) -> list[Program]:
     return [each for each in programs if each.sock in ready and each.sock.recv(1, socket.MSG_PEEK)]
 
 
-def test_those_beyond_the_cap_wait_for_room(stand: Stand) -> None:
+def test_those_beyond_the_cap_wait_for_room(patient: Stand) -> None:
     """None of many more than the cap is reset; as others end they are served, and `irons.internal` always is."""
+    stand = patient
     stand.policy("deny", [f"{MAIL}:25"], connections=CAP)
     address = stand.resolve(MAIL)
     with contextlib.ExitStack() as held:
@@ -38,7 +38,7 @@ def test_those_beyond_the_cap_wait_for_room(stand: Stand) -> None:
         assert stand.ask("stats")["connections"] == CAP
         rest = programs
         while rest:
-            ready = eventually(partial(greeted, rest), within=15)
+            ready = eventually(partial(greeted, rest))
             assert len(ready) <= CAP
             for program in ready:
                 program.close()
@@ -54,10 +54,15 @@ def test_one_that_has_waited_long_enough_is_reset_with_its_reason(stand: Stand) 
     with contextlib.ExitStack() as held:
         programs = [held.enter_context(stand.connect(address, 25)) for _ in range(CAP)]
         eventually(lambda: len(greeted(programs)) == CAP)
-        late = [held.enter_context(stand.connect(address, 25)) for _ in range(10)]
-        assert quick(lambda: stand.http("irons.internal", INTERNAL)) < PATIENCE / 2
-        took = quick(lambda: [each.rest() for each in late])
-        assert PATIENCE / 2 < took < 3 * PATIENCE
+        late: list[Program] = []
+
+        def wait() -> None:
+            late.extend(held.enter_context(stand.connect(address, 25)) for _ in range(10))
+            assert in_time(PATIENCE / 2, lambda: quick(lambda: stand.http("irons.internal", INTERNAL)))
+            for each in late:
+                each.rest()
+
+        assert quick(wait) >= PATIENCE
         event = stand.event(cause="cap")
         assert event["host"] == MAIL
         assert event["reason"] == f"this sandbox has {CAP} connections already"
@@ -66,8 +71,9 @@ def test_one_that_has_waited_long_enough_is_reset_with_its_reason(stand: Stand) 
         assert len(greeted(programs)) == CAP
 
 
-def test_irons_internal_has_places_of_its_own(stand: Stand) -> None:
+def test_irons_internal_has_places_of_its_own(patient: Stand) -> None:
     """Sixteen connections to it are served beyond the cap, and another one is reset."""
+    stand = patient
     stand.policy("deny", [f"{MAIL}:25"], connections=1)
     address, own = stand.resolve(MAIL), stand.resolve("irons.internal")
     with contextlib.ExitStack() as held:
@@ -102,16 +108,16 @@ class Someone:
         self.over.set()
 
 
-def test_the_oldest_goes_first_and_the_kernel_keeps_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_oldest_goes_first_and_the_kernel_keeps_the_rest() -> None:
     """A bounded number is accepted while it waits; those that waited in the queue before have that much less time."""
-    monkeypatch.setattr(waiting, "PATIENCE", 0.2)
+    loop = Loop(stands=True)
     said: list[str] = []
     full: str | None = "full"
 
     async def run() -> None:
         nonlocal full
         row = Waiting(
-            asyncio.get_running_loop(),
+            loop,
             lambda: full,
             lambda: said.append("leave"),
             lambda: said.append("take"),
@@ -129,12 +135,18 @@ def test_the_oldest_goes_first_and_the_kernel_keeps_the_rest(monkeypatch: pytest
         full = "full"
         old: Any = Someone()
         young: Any = Someone()
-        row.add(old, 0.15)
+        row.add(old, PATIENCE / 4)
         row.add(young, 0.0)
-        await asyncio.wait_for(old.over.wait(), 10)
+        loop.skipped += PATIENCE / 2
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert (old.became, young.became) == (None, None)
+        loop.skipped += PATIENCE / 4
+        await old.over.wait()
         assert (old.became, young.became) == ("full", None)
         row.close()
         assert young.became is not None
         assert len(row) == 0
 
-    asyncio.run(asyncio.wait_for(run(), 30))
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(run())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import math
 import selectors
 import socket
@@ -51,7 +52,7 @@ class Place:
         """End what runs."""
         for task in asyncio.all_tasks(self.loop):
             task.cancel()
-        self.loop.run_until_complete(asyncio.wait_for(self.loop.shutdown_asyncgens(), 5))
+        self.loop.run_until_complete(asyncio.wait_for(self.loop.shutdown_asyncgens(), 60))
         for pace in self.paces.values():
             pace.close()
         self.loop.close()
@@ -69,7 +70,7 @@ def place() -> Iterator[Place]:
 
 
 def waits(place: Place, yielding: int) -> list[float]:
-    """How long another cell waits each time for its turn, beside so many tasks that compute and give way."""
+    """How long another cell waits each time for its turn, next to so many tasks that compute and give way."""
     wire, far = place.wires(OTHER)
     found: list[float] = []
 
@@ -96,7 +97,7 @@ def waits(place: Place, yielding: int) -> list[float]:
 
 
 def test_many_that_give_way_cost_another_cell_no_more_than_one(place: Place) -> None:
-    """Beside 64 tasks of a cell that compute and give way, another cell waits as long as beside one of them."""
+    """Next to 64 tasks of a cell that compute and give way, another cell waits as long as next to one of them."""
     one, many = waits(place, 1), waits(place, 64)
     assert max(one) >= ONE
     assert max(many) <= max(one)
@@ -118,7 +119,7 @@ def test_each_of_those_that_gave_way_goes_on_in_turn(place: Place) -> None:
 
 
 def test_one_that_is_cancelled_while_it_waits_has_no_turn(place: Place) -> None:
-    """The next one goes on in its place, and a cell nobody of which waits watches nothing."""
+    """The next one goes on in its place, and a cell without a waiting connection watches nothing."""
 
     async def wait() -> None:
         await place.paces[BUSY].rest()
@@ -137,6 +138,8 @@ def test_one_that_is_cancelled_while_it_waits_has_no_turn(place: Place) -> None:
 
 def test_whoever_waits_goes_on_when_the_cell_is_gone(place: Place) -> None:
     """Closing lets go of the descriptor, and of everyone."""
+    # What an earlier test has left is closed before it is counted.
+    gc.collect()
     before = len(list(Path("/proc/self/fd").iterdir()))
 
     async def run() -> None:
@@ -150,12 +153,11 @@ def test_whoever_waits_goes_on_when_the_cell_is_gone(place: Place) -> None:
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
-@pytest.mark.parametrize("way", ["recv", "recv_into", "send"])
+@pytest.mark.parametrize("way", ["recv", "send"])
 def test_a_wire_that_never_has_to_wait_gives_way(place: Place, way: str) -> None:
     """A cell that reads or writes without end leaves another its turns, once its own are over."""
     wire, far = place.wires(BUSY)
     far.setblocking(False)
-    space = bytearray(16)
     moved = 0
 
     async def go() -> None:
@@ -167,7 +169,7 @@ def test_a_wire_that_never_has_to_wait_gives_way(place: Place, way: str) -> None
                 far.recv(1)
             else:
                 far.send(b"x")
-                await (wire.recv(16) if way == "recv" else wire.recv_into(space))
+                await wire.recv(16)
             moved += 1
             place.now += ONE / 10
 

@@ -20,12 +20,12 @@ def telling(plan: Plan) -> Plan:
 
 def main() -> None:
     """Run them until the keeper is asked to end."""
-    places = Paths.of().create()
+    paths = Paths.of().create()
     if os.geteuid() == 0:
-        os.chown(places.gateway, GATEWAY_ID, GATEWAY_ID)
-    daemonize.prepare(daemonize.lock(places))
-    warm, server = plans(places)
-    keeper = Keeper(places, listen(places.keeper_socket), telling(warm), telling(server), workers=1)
+        os.chown(paths.gateway, GATEWAY_ID, GATEWAY_ID)
+    daemonize.prepare(daemonize.lock(paths))
+    warm, server = plans(paths)
+    keeper = Keeper(paths, listen(paths.keeper_socket), telling(warm), telling(server), workers=1)
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     keeper.run()

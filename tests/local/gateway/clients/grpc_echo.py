@@ -60,14 +60,14 @@ def _call(channel: grpc.Channel, kind: str) -> Iterator[str]:
     if kind == "unary":
         echo = channel.unary_unary("/test.Echo/Unary")
         for text in (b"one", b"x" * 500_000, b"three"):
-            answer = echo(text, timeout=30)
+            answer = echo(text, timeout=90)
             yield answer.decode() if len(answer) < 100 else str(len(answer))
     elif kind == "stream":
-        for answer in channel.unary_stream("/test.Echo/Stream")(b"a b c", timeout=30):
+        for answer in channel.unary_stream("/test.Echo/Stream")(b"a b c", timeout=90):
             yield answer.decode()
     else:
         words = iter([b"x", b"y" * 100_000, b"z"])
-        for answer in channel.stream_stream("/test.Echo/Both")(words, timeout=30):
+        for answer in channel.stream_stream("/test.Echo/Both")(words, timeout=90):
             yield answer.decode() if len(answer) < 100 else str(len(answer))
 
 

@@ -1,4 +1,4 @@
-"""The ground: own addresses and on-link prefixes, as the kernel has them at that moment."""
+"""The host's network: own addresses and on-link prefixes, as the kernel has them at that moment."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from irons_local.linux.routes import read_address, read_ground, read_route
+from irons_local.linux.routes import read_address, read_host_network, read_route
 from irons_policy.hostnet import HostNetwork
 
 UNICAST, LOCAL, BROADCAST, ANYCAST, MULTICAST, BLACKHOLE, UNREACHABLE = 1, 2, 3, 4, 5, 6, 7
@@ -97,24 +97,24 @@ def test_an_address_brings_its_prefix_or_its_peer(
 def test_the_ground_of_this_machine_holds_its_loopback() -> None:
     """On the machine the tests run on, loopback is own and the listeners are handed through."""
     listener = (ip_address("127.0.0.1"), 2222)
-    ground = read_ground([listener])
-    assert ground.is_own(ip_address("127.0.0.1"))
-    assert ground.is_own(ip_address("127.200.0.1"))
-    assert ground.listeners == {listener}
-    assert not any(network.prefixlen < 8 for network in ground.onlink)
+    host_network = read_host_network([listener])
+    assert host_network.is_own(ip_address("127.0.0.1"))
+    assert host_network.is_own(ip_address("127.200.0.1"))
+    assert host_network.listeners == {listener}
+    assert not any(network.prefixlen < 8 for network in host_network.onlink)
 
 
 PROGRAM = """
 import os, subprocess, sys
-from irons_local.linux.routes import read_ground
+from irons_local.linux.routes import read_host_network
 for line in sys.stdin.read().splitlines():
     subprocess.run(["ip", *line.split()], check=True)
 if os.getuid() == 0 and len(sys.argv) > 1:
     os.setgroups([])
     os.setgid(int(sys.argv[1]))
     os.setuid(int(sys.argv[1]))
-ground = read_ground()
-print([[str(each) for each in part] for part in (ground.own, ground.onlink, ground.own_networks)])
+found = read_host_network()
+print([[str(each) for each in part] for part in (found.own, found.onlink, found.own_networks)])
 """
 
 LINKS = """link set lo up
@@ -134,7 +134,7 @@ route add local 10.8.0.0/16 dev lo
 
 
 def ground_in_a_namespace(*, drop: bool) -> HostNetwork:
-    """Lay out links in a network namespace of the test's own and read the ground there."""
+    """Lay out links in a network namespace of the test's own and read the host's network there."""
     ip, unshare = shutil.which("ip"), shutil.which("unshare")
     assert ip is not None
     assert unshare is not None
@@ -154,11 +154,15 @@ def ground_in_a_namespace(*, drop: bool) -> HostNetwork:
 @pytest.mark.parametrize("drop", [False, True])
 def test_every_table_counts_and_gateways_do_not(drop: bool) -> None:
     """All routing tables are read, by any user; what is behind a gateway is not on-link, a peer and a prefix are."""
-    ground = ground_in_a_namespace(drop=drop)
-    assert {ip_address("192.0.2.2"), ip_address("203.0.113.3"), ip_address("2001:db8:1::2")} <= ground.own
-    onlink = {str(network) for network in ground.onlink}
+    host_network = ground_in_a_namespace(drop=drop)
+    assert {
+        ip_address("192.0.2.2"),
+        ip_address("203.0.113.3"),
+        ip_address("2001:db8:1::2"),
+    } <= host_network.own
+    onlink = {str(network) for network in host_network.onlink}
     assert {"192.0.2.0/24", "203.0.113.4/32", "10.7.0.0/16", "2001:db8:1::/64", "2001:db8:3::/64"} <= onlink
     for behind in ("198.51.100.7", "2001:db8:2::7", "8.8.8.8", "2600::1"):
-        assert not any(ip_address(behind) in network for network in ground.onlink)
-    assert ground.is_own(ip_address("10.8.3.3"))
-    assert not ground.is_own(ip_address("203.0.113.4"))
+        assert not any(ip_address(behind) in network for network in host_network.onlink)
+    assert host_network.is_own(ip_address("10.8.3.3"))
+    assert not host_network.is_own(ip_address("203.0.113.4"))

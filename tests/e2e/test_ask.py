@@ -1,0 +1,47 @@
+"""Mode `ask` from end to end: a program waits, a question is answered in another terminal, and nothing waits once nobody is there."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import httpx
+
+from tests.e2e.lab import Person, eventually
+
+HOST = "other.example.test"
+FETCH = f"until curl -sf -m 30 http://{HOST}/hello; do sleep 0.2; done"
+
+
+def watched(person: Person) -> bool:
+    """Whether the server counts somebody as watching."""
+    transport = httpx.HTTPTransport(uds=str(person.home / "run/irons/api.sock"))
+    with httpx.Client(transport=transport, base_url="http://irons", timeout=60) as client:
+        return bool(client.get("/questions").raise_for_status().json()["watched"])
+
+
+def test_a_program_waits_for_a_person(person: Person, sandbox: str) -> None:
+    """The question comes to who runs `irons ask`; the answer lets the program through, and is in both logs."""
+    person.ok("egress", "mode", "ask", "--sandbox", sandbox)
+    assert person.run("egress", "check", HOST, "--sandbox", sandbox).returncode == 7
+    with person.start("ask", "--stay", "-o", "jsonl", stdout=subprocess.PIPE) as asker:
+        assert asker.stdout is not None
+        with person.start("exec", sandbox, "--", "sh", "-c", FETCH, stdout=subprocess.PIPE) as program:
+            question = json.loads(asker.stdout.readline())
+            assert (question["sandbox"], question["pattern"]) == (sandbox, f"{HOST}:80")
+            listed = json.loads(person.ok("ask", "--list", "-o", "json"))
+            assert question["id"] in {each["id"] for each in listed}
+            said = person.ok("ask", "answer", question["id"], "always")
+            assert said.startswith(f"{HOST}:80 is allowed for {sandbox}")
+            assert program.wait(180) == 0
+        asker.kill()
+    # The lease of who was killed is over in seconds; then it is refused at once, and no question is put.
+    eventually(lambda: not watched(person))
+    refused = person.inside(sandbox, "curl -s -m 60 http://new.example.test/").stdout
+    assert "egress denied: new.example.test:80" in refused
+    assert "person" not in refused
+    causes = {(each["host"], each["verdict"]) for each in person.events(sandbox)}
+    assert (HOST, "allowed") in causes
+    changes = json.loads(person.ok("audit", "changes", sandbox, "-o", "json"))
+    (answered,) = [each for each in changes if each["what"] == "question-answered"]
+    assert answered["after"]["answer"] == "always"

@@ -1,0 +1,214 @@
+"""A virtual machine by the whole daemon, in one boot and one restart: judged and logged like any sandbox, confined, and gone at the end.
+
+`make test-vm` runs it as root and as an ordinary user; a run of everything as an ordinary user alone, whose way is the longer one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import clear_policy
+from tests.e2e.lab import Lab, Person, eventually
+from tests.machine import Machine
+
+WITHIN = 420
+"""Seconds for what waits for a boot: emulated, on a machine that runs other tests too."""
+
+ROOT = pytest.param(
+    "root",
+    marks=pytest.mark.skipif(not os.environ.get("IRONS_TEST_VM"), reason="only make test-vm runs it as root"),
+)
+
+# What a guest's root can do to its network card that a process in a namespace sandbox cannot.
+FRAMES = r"""
+import socket, struct, time
+out = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+out.bind(("eth0", 0))
+me = open("/sys/class/net/eth0/address").read().strip()
+mac, all_macs = bytes.fromhex(me.replace(":", "")), b"\xff" * 6
+def total(data):
+    data += bytes(len(data) % 2)
+    number = sum(struct.unpack(f">{len(data) // 2}H", data))
+    while number >> 16:
+        number = (number & 0xFFFF) + (number >> 16)
+    return ~number & 0xFFFF
+def ip(protocol, source, target, payload, flags=0):
+    head = struct.pack(">BBHHHBBH4s4s", 69, 0, 20 + len(payload), 7, flags, 64, protocol, 0, source, target)
+    return head[:10] + struct.pack(">H", total(head)) + head[12:] + payload
+def udp(port, data):
+    return struct.pack(">HHHH", 4444, port, 8 + len(data), 0) + data
+def four(text):
+    return socket.inet_aton(text)
+evil, own = four("203.0.113.66"), four("10.0.2.15")
+mark = b"crafted-by-the-guest"
+frames = {
+    "spoofed": b"\x08\x00" + ip(17, four("198.51.100.77"), evil, udp(9999, mark)),
+    "broadcast": b"\x08\x00" + ip(17, own, four("255.255.255.255"), udp(9999, mark)),
+    "multicast": b"\x08\x00" + ip(17, own, four("224.0.0.251"), udp(5353, mark)),
+    "icmp": b"\x08\x00" + ip(1, own, evil, b"\x08\x00" + struct.pack(">HHH", 0, 1, 1) + mark),
+    "gre": b"\x08\x00" + ip(47, own, evil, mark),
+    "fragment": b"\x08\x00" + ip(17, own, evil, udp(9999, mark), 0x2000),
+    "last fragment": b"\x08\x00" + ip(17, own, evil, mark, 0x2001),
+    "arp": b"\x08\x06" + struct.pack(">HHBBH6s4s6s4s", 1, 2048, 6, 4, 2, mac, four("10.0.2.2"), all_macs, four("10.0.2.2")),
+    "tagged": b"\x81\x00\x00\x07\x08\x00" + ip(17, own, evil, udp(9999, mark)),
+    "advertisement": b"\x86\xdd" + struct.pack(">IHBB", 6 << 28, 16, 58, 255) + b"\xfe\x80" + bytes(13) + b"\1" + b"\xff\2" + bytes(13) + b"\1" + b"\x86\0\0\0" + bytes(12),
+    "dhcp": b"\x08\x00" + ip(17, bytes(4), b"\xff" * 4, udp(67, b"\1\1\6\0" + bytes(296))),
+    "unknown": b"\x88\xb5" + mark,
+    "short": b"\x08\x00\x45",
+    "lying length": b"\x08\x00" + ip(17, own, evil, udp(9999, mark))[:24],
+    "oversized": b"\x08\x00" + ip(17, own, evil, udp(9999, mark * 70)),
+}
+for name, rest in frames.items():
+    for target in (all_macs, b"\x52\x55\x0a\0\2\2"):
+        try:
+            out.send(target + mac + rest)
+        except OSError as error:
+            print("not sent:", name, error)
+print("sent", len(frames))
+"""
+
+
+@pytest.fixture(scope="session")
+def vm_image(place: Path) -> Path:
+    """The image for virtual machines as a tar file: given, or built from this machine's own package mirrors."""
+    ready = os.environ.get("IRONS_TEST_VM_IMAGE")
+    if ready:
+        return Path(ready)
+    home = place / "vm-builder"
+    home.mkdir()
+    env = {
+        **os.environ,
+        "HOME": str(home),
+        "XDG_RUNTIME_DIR": "",
+        "XDG_STATE_HOME": "",
+        "IRONS_CONFIG": str(home / "none.toml"),
+    }
+    tar = place / "vm.tar"
+    building = ["build", "--for", "vm", "--include", "python3-minimal"]
+    for words in (building, ["export", str(tar), "--image", "debian-vm"], ["remove", "debian-vm"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "irons", "local", "image", *words],
+            env=env,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=600,
+        )
+        assert done.returncode == 0, done.stderr
+    tar.chmod(0o644)
+    return tar
+
+
+def status(person: Person, name: str) -> dict[str, str]:
+    """What `irons status` knows of a sandbox."""
+    found: dict[str, str] = json.loads(person.ok("status", name, "-o", "json"))["metadata"]
+    return found
+
+
+def check_confinement(pid: int) -> None:
+    """QEMU has a subordinate id, no capability, no new privileges, a filter, and a root with the machine's files alone."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    about = dict(line.split(":", 1) for line in lines)
+    assert all(int(uid) >= 100_000 for uid in about["Uid"].split())
+    assert int(about["CapEff"], 16) == int(about["CapBnd"], 16) == 0
+    assert (about["NoNewPrivs"].strip(), about["Seccomp"].strip()) == ("1", "2")
+    root = Path(f"/proc/{pid}/root")
+    assert {path.name for path in root.iterdir()} <= {
+        *("bin", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "run", "sbin", "tmp", "usr", "vm")
+    }
+    assert sorted(path.name for path in (root / "vm").iterdir()) == [
+        "base",
+        "disk",
+        "initrd",
+        "kernel",
+        "settings",
+    ]
+    assert [path.name for path in (root / "etc").iterdir()] == ["resolv.conf"]
+    words = Path(f"/proc/{pid}/cmdline").read_bytes()
+    assert b"s3cret" not in words
+    assert b"PRIVATE KEY" not in words
+
+
+@pytest.mark.vm
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("person", [ROOT, "user"], indirect=True)
+def test_a_virtual_machine_is_a_sandbox_like_any_other(
+    person: Person, lab: Lab, machine: Machine, vm_image: Path
+) -> None:
+    """What it may reach is reached, the rest is refused and logged, frames of its own go nowhere, files stay, and nothing is left."""
+    machine.require("qemu-system-x86_64", "mke2fs")
+    clear_policy(person)
+    person.ok("local", "image", "import", str(vm_image), "--as", "debian-vm", timeout=300)
+    words = (
+        "--engine",
+        "vm",
+        "--cpus",
+        "1",
+        "--memory",
+        "512M",
+        "--mode",
+        "deny",
+        "--allow",
+        "web.example.test",
+    )
+    try:
+        made = person.run("create", "machine", *words, "--wait-timeout", f"{WITHIN}s", timeout=WITHIN)
+        assert made.returncode == 0, made
+        known = status(person, "machine")
+        assert known["engine"] == "vm"
+        assert known["accelerator"] == "kvm" or "not a security boundary" in made.stderr
+        pid = int(known["pid"])
+        check_confinement(pid)
+
+        script = """
+        cat /proc/1/comm; hostname
+        curl -sS -m 60 http://web.example.test/ || echo "failed $?"
+        curl -sS -m 60 -o /dev/null -w '%{http_code}\\n' http://evil.example.test/
+        curl -sS -m 60 -o /dev/null -w '%{http_code}\\n' http://203.0.113.9/
+        echo kept > kept; sync
+        """
+        done = person.inside("machine", script, timeout=WITHIN)
+        lines = done.stdout.splitlines()
+        assert lines[:2] == ["systemd", "machine"], done
+        assert '"line": "GET / HTTP/1.1"' in done.stdout, done
+        assert lines[-2:] == ["403", "403"], done
+        found = eventually(
+            lambda: len({each["host"] for each in person.events("machine")}) >= 3 and person.events("machine")
+        )
+        verdicts = {(each["host"], each["verdict"]) for each in found}
+        assert {
+            ("web.example.test", "allowed"),
+            ("evil.example.test", "blocked"),
+            ("203.0.113.9", "blocked"),
+        } <= verdicts
+
+        sent = person.run("exec", "machine", "--", "sudo", "python3", "-", text=FRAMES, timeout=WITHIN)
+        assert "sent 15" in sent.stdout, sent
+        assert not [each for each in lab.arrivals() if "crafted-by-the-guest" in json.dumps(each)]
+
+        person.ok("stop", "machine", timeout=WITHIN)
+        saved = person.run("local", "image", "save", "machine")
+        assert (saved.returncode, "cannot be saved" in saved.stderr) == (5, True)
+        assert not Path(f"/proc/{pid}").exists()
+        person.ok("start", "machine", timeout=WITHIN)
+        assert person.inside("machine", "cat kept", timeout=WITHIN).stdout == "kept\n"
+        pid = int(status(person, "machine")["pid"])
+
+        # The next command's daemon finds the cell again through QEMU's process.
+        person.ok("local", "down")
+        assert person.inside("machine", "cat kept", timeout=WITHIN).stdout == "kept\n"
+        os.kill(pid, signal.SIGKILL)
+        reason = eventually(lambda: status(person, "machine").get("reason"), within=WITHIN)
+        assert "QEMU was killed" in reason
+    finally:
+        person.ok("destroy", "machine", "--force", timeout=180)
+        person.ok("local", "image", "remove", "debian-vm", timeout=180)
+    assert not Path(f"/proc/{pid}").exists()
+    assert not list(person.home.rglob("*.qcow2"))

@@ -1,0 +1,344 @@
+"""Questions over HTTP: told by the gateway, followed by faces that count as watching, and answered once, by rules or for a while."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.local.control.lab import Lab, control_plane, run, until
+
+from irons_local.control.egress import questions as asked
+from irons_local.control.egress.questions import KEYS_WITHIN, LEASE, QuestionDesk
+
+HOST = "new.example"
+
+
+async def _json(lab: Lab, method: str, path: str, status: int = 200, **more: Any) -> Any:
+    answer = await lab.client.request(method, path, **more)
+    assert answer.status_code == status, answer.text
+    return answer.json()
+
+
+def told(
+    host: str = HOST, port: int = 443, since: int = 1_700_000_000_000_000, **more: Any
+) -> dict[str, Any]:
+    """A question as a worker tells it."""
+    given = {"host": host, "port": port, "protocol": "tls", "since": since, "last": since}
+    return {**given, "count": 3, "waiting": 2, **more}
+
+
+async def tell(lab: Lab, cell: str, *questions: Any, others: int = 0) -> Sequence[Any]:
+    """Have the gateway say what is asked of a cell; gives what the API then lists."""
+    before = await _json(lab, "GET", "/questions")
+    notice = {"op": "questions", "cell": cell, "questions": list(questions), "others": others}
+    await lab.gateway.link.send(notice)
+
+    async def changed() -> bool:
+        return bool((await _json(lab, "GET", "/questions"))["token"] != before["token"])
+
+    await until(changed)
+    found: Sequence[Any] = (await _json(lab, "GET", "/questions"))["questions"]
+    return found
+
+
+async def asking(lab: Lab) -> tuple[str, dict[str, Any]]:
+    """A sandbox in mode ask with one open question."""
+    cell = str((await lab.create("box", mode="ask"))["id"])
+    (question,) = await tell(lab, cell, told())
+    return cell, question
+
+
+def test_what_the_gateway_says_is_listed(tmp_path: Path) -> None:
+    """Sandbox, host, port and times; what is malformed is passed over, and what is gone is gone."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            cell, question = await asking(lab)
+            assert question.pop("id").startswith("q_")
+            assert question == {
+                "sandbox_name": "box",
+                "sandbox_id": cell,
+                "host": HOST,
+                "port": 443,
+                "protocol": "tls",
+                "pattern": f"{HOST}:443",
+                "since": "2023-11-14T22:13:20.000000Z",
+                "last": "2023-11-14T22:13:20.000000Z",
+                "count": 3,
+                "waiting": 2,
+            }
+            odd = [
+                None,
+                {},
+                told(host="\x1b[2J"),
+                told(port=0),
+                told(count="3"),
+                told(since=-1),
+                {**told(), "host": 7},
+            ]
+            assert [each["host"] for each in await tell(lab, cell, *odd, told("b.example"))] == ["b.example"]
+            await tell(lab, cell, told(), others=412)
+            (others,) = (await _json(lab, "GET", "/questions"))["others"]
+            assert others == {"sandbox_name": "box", "sandbox_id": cell, "places": 412}
+            assert await tell(lab, cell) == []
+
+    run(work())
+
+
+def test_a_worker_is_not_believed_of_others_cells(tmp_path: Path) -> None:
+    """What it says of a cell that it does not serve is not shown, nor of a sandbox that is not there."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            cell, _ = await asking(lab)
+            notice = {"op": "questions", "cell": "sb_00000000000000ff", "questions": [told()], "others": 9}
+            await lab.gateway.link.send(notice)
+            assert [each["host"] for each in await tell(lab, cell, told("b.example"))] == ["b.example"]
+            assert (await _json(lab, "GET", "/questions"))["others"] == []
+
+    run(work())
+
+
+@pytest.mark.parametrize(
+    ("said", "listed", "until_"),
+    [("always", "allow", None), ("stop", "allow", "stop"), ("never", "deny", None)],
+)
+def test_an_answer_that_is_a_rule(tmp_path: Path, said: str, listed: str, until_: str | None) -> None:
+    """It is exactly HOST:PORT of that sandbox, active at the gateway, and in the change log with the question."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            cell, question = await asking(lab)
+            done = await _json(lab, "POST", f"/questions/{question['id']}", json={"answer": said})
+            assert (done["rule"], done["waited"], done["sandbox_name"]) == (f"{HOST}:443", 2, "box")
+            (rule,) = lab.policies[cell]["rules"]
+            assert (rule["pattern"], rule["list"], rule["scope"]) == (f"{HOST}:443", listed, "sandbox")
+            (shown,) = (await _json(lab, "GET", "/sandboxes/box/egress"))["rules"]
+            assert shown.get("until") == until_
+            changes = (await _json(lab, "GET", "/sandboxes/box/audit/changes"))["changes"]
+            assert [each["what"] for each in changes[-2:]] == ["rule-added", "question-answered"]
+            assert changes[-1]["after"] == {
+                "answer": said,
+                "question": question["id"],
+                "waited": 2,
+                "rule": f"{HOST}:443",
+                "scope": "sandbox",
+            }
+            assert changes[-1]["by"] == "uid"
+            assert (await _json(lab, "GET", "/questions"))["questions"] == []
+
+    run(work())
+
+
+def test_an_hour_ends_by_itself(tmp_path: Path) -> None:
+    """It is a rule with an end; for all sandboxes where that is asked for."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            _, question = await asking(lab)
+            body = {"answer": "hour", "scope": "account"}
+            await _json(lab, "POST", f"/questions/{question['id']}", json=body)
+            (rule,) = (await _json(lab, "GET", "/egress"))["rules"]
+            assert rule["pattern"] == f"{HOST}:443"
+            assert rule["until"]
+
+    run(work())
+
+
+@pytest.mark.parametrize("said", ["once", "no"])
+def test_an_answer_that_is_not_a_rule(tmp_path: Path, said: str) -> None:
+    """The gateway gets it, no rule is written, and the change log has who said so."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            cell, question = await asking(lab)
+            done = await _json(lab, "POST", f"/questions/{question['id']}", json={"answer": said})
+            assert done["rule"] is None
+            assert "questions.reply" in lab.gateway.asked
+            assert lab.policies[cell]["rules"] == []
+            change = (await _json(lab, "GET", "/sandboxes/box/audit/changes"))["changes"][-1]
+            assert (change["what"], change["subject"]) == ("question-answered", f"{HOST}:443")
+            assert change["after"]["answer"] == said
+
+    run(work())
+
+
+def test_a_wider_pattern_must_cover_the_question(tmp_path: Path) -> None:
+    """It is put as it was asked for; one that is beside the question is refused, and nothing is written."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            cell = str((await lab.create("box", mode="ask"))["id"])
+            (question,) = await tell(lab, cell, told("a.new.example.com"))
+            path = f"/questions/{question['id']}"
+            for pattern in ("*.other.com", "a.new.example.com:22", "..", "*.com"):
+                await _json(lab, "POST", path, 400, json={"answer": "always", "pattern": pattern})
+            assert lab.policies[cell]["rules"] == []
+            done = await _json(lab, "POST", path, json={"answer": "always", "pattern": "*.new.example.com"})
+            assert done["rule"] == "*.new.example.com"
+
+    run(work())
+
+
+def test_what_can_not_be_answered(tmp_path: Path) -> None:
+    """A question that is over, words that are no answer, and answers that cannot be for all."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            cell, question = await asking(lab)
+            path = f"/questions/{question['id']}"
+            for body in (
+                {"answer": "yes"},
+                {},
+                {"answer": "once", "scope": "account"},
+                {"answer": "no", "pattern": "*"},
+                {"answer": "stop", "scope": "account"},
+            ):
+                await _json(lab, "POST", path, 400, json=body)
+            await _json(lab, "POST", "/questions/q_00000000", 404, json={"answer": "once"})
+            (later,) = await tell(lab, cell, told(since=1_700_000_000_000_001))
+            assert later["id"] != question["id"]
+            await _json(lab, "POST", path, 404, json={"answer": "always"})
+            assert lab.policies[cell]["rules"] == []
+
+    run(work())
+
+
+def test_the_first_of_two_answers_counts(tmp_path: Path) -> None:
+    """While one is being carried out the question has gone for another; where the gateway does not know it any more, for all."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            _, question = await asking(lab)
+            path = f"/questions/{question['id']}"
+            answers = await asyncio.gather(
+                *(lab.client.post(path, json={"answer": each}) for each in ("always", "never"))
+            )
+            assert sorted(each.status_code for each in answers) == [200, 404]
+
+    run(work())
+
+
+def test_a_wider_pattern_is_no_broader_than_a_rule(tmp_path: Path) -> None:
+    """What `egress allow` refuses without `--broad` is refused here too; the answer says for whom it is."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            cell = str((await lab.create("box", mode="ask"))["id"])
+            (question,) = await tell(lab, cell, told("a.github.io"))
+            path = f"/questions/{question['id']}"
+            refused = await _json(lab, "POST", path, 400, json={"answer": "always", "pattern": "*.github.io"})
+            assert "--broad" in str(refused)
+            done = await _json(lab, "POST", path, json={"answer": "always", "scope": "account"})
+            assert done["scope"] == "account"
+
+    run(work())
+
+
+def test_a_face_that_follows_watches(tmp_path: Path) -> None:
+    """The gateway hears of it at once and again; without `watch`, or long after the last key, nobody is there."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            await asking(lab)
+            assert (await _json(lab, "GET", "/questions"))["watched"] is False
+            idle = {"watch": "true", "idle": KEYS_WITHIN + 1}
+            assert (await _json(lab, "GET", "/questions", params=idle))["watched"] is False
+            assert "questions.watch" not in lab.gateway.asked
+            found = await _json(lab, "GET", "/questions", params={"watch": "true", "idle": 1})
+            assert found["watched"] is True
+
+            async def heard() -> bool:
+                return "questions.watch" in lab.gateway.asked
+
+            await until(heard)
+
+    run(work())
+
+
+def test_following_waits_for_something_new(tmp_path: Path) -> None:
+    """With the token of the last answer a request waits, and is answered when a question comes."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            cell, _ = await asking(lab)
+            token = (await _json(lab, "GET", "/questions"))["token"]
+            waiting = asyncio.ensure_future(
+                _json(lab, "GET", "/questions", params={"after": token, "wait": 60})
+            )
+            await tell(lab, cell, told("b.example"))
+            assert [each["host"] for each in (await waiting)["questions"]] in ([HOST], ["b.example"])
+
+    run(work())
+
+
+def test_questions_go_with_their_gateway(tmp_path: Path) -> None:
+    """A worker that was started again has none; what it is told next is what there is."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            cell, _ = await asking(lab)
+            lab.server.plane.questions.forget(cell)
+            assert (await _json(lab, "GET", "/questions"))["questions"] == []
+
+    run(work())
+
+
+class Heard:
+    """Workers that only listen."""
+
+    def __init__(self) -> None:
+        self.watched: list[tuple[float, float, int]] = []
+
+    def watch(self, lease: float, hold: float, keys: int) -> None:
+        """A person watches."""
+        self.watched.append((lease, hold, keys))
+
+    async def reply(self, cell: str, host: str, port: int, reply: str, since: int) -> int | None:
+        """An answer."""
+        raise AssertionError((cell, host, port, reply, since))
+
+
+def test_the_lease_is_as_long_as_somebody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look extends it by its own time and a moment; a key is told apart from a look, and the clock alone ends it."""
+    now = 100.0
+    workers = Heard()
+    nothing: Any = None
+    questions = QuestionDesk(workers, nothing, nothing, 4.0, lambda: now)
+    assert not questions.watched
+    assert questions.watch(2.0, 5.0)
+    assert workers.watched == [(LEASE, 4.0, 1)]
+    now += 2.0
+    # The same key, seven seconds ago by now.
+    questions.watch(2.0, 7.0)
+    assert len(workers.watched) == 1
+    now += 2.0
+    questions.watch(2.0, 0.0)
+    assert workers.watched[-1] == (LEASE, 4.0, 2)
+    now += 2.0 + LEASE
+    assert not questions.watched
+    # One that stays needs no key.
+    assert questions.watch(0.0, None)
+    assert workers.watched[-1] == (LEASE, 4.0, 2)
+    assert not questions.watch(2.0, KEYS_WITHIN + 0.1)
+    monkeypatch.setattr(asked, "RENEW", 0.001)
+
+    async def renewed() -> None:
+        nonlocal now
+        running = asyncio.ensure_future(questions.run())
+        told_before = len(workers.watched)
+        while len(workers.watched) < told_before + 3:
+            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
+        now += LEASE
+        told_before = -1
+        while told_before != len(workers.watched):
+            told_before = len(workers.watched)
+            await asyncio.sleep(0.02)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    run(renewed())

@@ -1,0 +1,480 @@
+"""The pure parts of the `vm` engine: command line, settings, disks, QMP, and what the probe of KVM found."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import re
+import socket
+import struct
+import subprocess
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from irons_local.bundle import sshd
+from irons_local.doctor.checks import judge
+from irons_local.doctor.facts import Facts
+from irons_local.engines.vm import guest, kvm, launch, limits, qcow2, qemu, qmp
+from irons_local.errors import EngineError
+from irons_local.images.bootable import cpio, initrd
+from irons_local.images.sources import debian
+from irons_local.limits import Limits
+from irons_local.linux import namespaces
+from irons_local.linux.processes import Process
+
+if TYPE_CHECKING:
+    from irons_local.engines.protocol import Cells
+
+HARDWARE = qemu.Hardware(processors=2, memory=512 << 20)
+ELF_HEAD = struct.Struct("<5s11xHHIQQQIHHHHHH")
+
+
+def _after(words: list[str], option: str) -> list[str]:
+    return [words[number + 1] for number, word in enumerate(words[:-1]) if word == option]
+
+
+def test_the_command_line_confines_qemu_and_forwards_ssh_alone() -> None:
+    """The filter denies new programs, one port is forwarded to the guest, and the host shows it nothing."""
+    words = qemu.arguments("/usr/bin/qemu", HARDWARE)
+    assert _after(words, "-sandbox") == [
+        "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+    ]
+    (network,) = _after(words, "-netdev")
+    assert network.count("hostfwd=") == 1
+    assert "hostfwd=tcp:127.0.0.1:22-" in network
+    whole = " ".join(words)
+    for door in ("tftp", "smb=", "guestfwd", "vsock", "9p", "virtiofs", "-fsdev", "vnc", "spice"):
+        assert door not in whole
+    assert {"-nodefaults", "-no-user-config"} <= set(words)
+
+
+def test_the_command_line_names_each_disks_format() -> None:
+    """No format is probed, and the file below a disk is named here and not taken from what the guest can write to."""
+    disks = _after(qemu.arguments("/usr/bin/qemu", HARDWARE), "-blockdev")
+    assert len(disks) == 2
+    assert all("driver=" in disk and "file.driver=file" in disk for disk in disks)
+    assert "backing.driver=raw,backing.read-only=on" in disks[0]
+    assert "read-only=on" in disks[1]
+
+
+def test_emulation_is_what_remains_without_kvm() -> None:
+    """With KVM it comes first; without, QEMU is not asked to try it."""
+    assert [name.split(",")[0] for name in _after(qemu.arguments("q", HARDWARE), "-accel")] == ["tcg"]
+    by_kvm = qemu.arguments("q", HARDWARE._replace(kvm=True))
+    assert [name.split(",")[0] for name in _after(by_kvm, "-accel")] == ["kvm", "tcg"]
+
+
+def test_qemu_has_no_rights_and_writes_its_disk_alone() -> None:
+    """Its own sandbox gives it no capability, no new privileges, and nothing of the host but `/usr`."""
+    config = launch.configuration(["qemu"], kvm=False)
+    assert all(not names for names in config["process"]["capabilities"].values())
+    assert config["process"]["noNewPrivileges"] is True
+    assert config["root"]["readonly"] is True
+    bound = {each["destination"]: each["options"] for each in config["mounts"] if each["type"] == "bind"}
+    assert set(bound) == {"/usr", "/vm/disk", "/vm/base", "/vm/kernel", "/vm/initrd", "/vm/settings"}
+    assert [place for place, options in bound.items() if "ro" not in options] == ["/vm/disk"]
+    assert "user" in {each["type"] for each in config["linux"]["namespaces"]}
+    with_kvm = launch.configuration(["qemu"], kvm=True)
+    assert "/dev/kvm" in {each["destination"] for each in with_kvm["mounts"]}
+
+
+def test_the_settings_hold_the_identity_and_every_unit() -> None:
+    """The archive is whole sectors; the host key is readable by root alone, and the keys carry their mark."""
+    own = {sshd.HOST_KEY: "secret", sshd.AUTHORIZED: "ssh-ed25519 AAAA me\n"}
+    files = guest.settings(
+        instance="sb_1", name="box", server="/usr/sbin/sshd", own=own, shown={"ca.pem": ""}
+    )
+    assert "ListenAddress" not in files[sshd.CONFIG]
+    assert "IRONS_KEY=" in files[sshd.AUTHORIZED]
+    content = guest.archive(files)
+    assert len(content) % 512 == 0
+    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+        modes = {member.name: member.mode for member in tar}
+    assert modes[sshd.HOST_KEY] == 0o600
+    assert modes["setup"] == 0o644
+    for unit in re.findall(r"ln -s \.\./(\S+)", files["setup"]):
+        assert f"units/{unit}" in modes
+
+
+@pytest.mark.process
+def test_the_scripts_of_a_guest_are_shell(tmp_path: Path) -> None:
+    """What runs before the guest's init is parsed by a shell without complaint."""
+    own = {sshd.HOST_KEY: "secret", sshd.AUTHORIZED: "ssh-ed25519 AAAA me\n"}
+    files = guest.settings(instance="sb_1", name="box", server="/usr/sbin/sshd", own=own, shown={})
+    unpacked = initrd.build(b"", ())
+    script = unpacked[unpacked.index(b"#!/bin/busybox sh") : unpacked.index(b"exec switch_root")]
+    for number, text in enumerate((files["setup"], files["hook"], script.decode())):
+        path = tmp_path / f"{number}.sh"
+        path.write_text(text)
+        subprocess.run(["sh", "-n", str(path)], check=True)
+
+
+def test_a_disk_is_an_empty_qcow2_without_a_backing_file() -> None:
+    """Its header has version 3, the size, no backing file, no encryption and no external data."""
+    content = qcow2.empty(16 << 30)
+    magic, version, backing, backing_size, bits, size, crypt = struct.unpack_from(">4sIQIIQI", content)
+    assert (magic, version, backing, backing_size, bits) == (b"QFI\xfb", 3, 0, 0, 16)
+    assert (size, crypt) == (16 << 30, 0)
+    assert struct.unpack_from(">Q", content, 72) == (0,)
+    assert len(content) == 4 << 16
+    with pytest.raises(ValueError, match="whole sectors"):
+        qcow2.empty(1000)
+    with pytest.raises(ValueError, match="too many"):
+        qcow2.empty(1 << 60)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (b'{"QMP": {"version": {}, "capabilities": []}}', None),
+        (b'{"return": {"running": true}}', qmp.QmpAnswer({"running": True})),
+        (
+            b'{"timestamp": {}, "event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-shutdown"}}',
+            qmp.QmpEvent("SHUTDOWN", {"guest": True, "reason": "guest-shutdown"}),
+        ),
+        (b'{"event": "STOP"}', qmp.QmpEvent("STOP", {})),
+        (b'{"event": "STOP", "data": [1]}', qmp.QmpEvent("STOP", {})),
+    ],
+)
+def test_a_line_of_qmp_is_a_greeting_an_answer_or_an_event(line: bytes, said: object) -> None:
+    """Each of the protocol's messages becomes what it is."""
+    assert qmp.parse(line) == said
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"not json",
+        b"[1]",
+        b"{}",
+        b'{"event": 1}',
+        b"[" * 100_000,
+        b'{"error": "no object"}',
+        b'{"error": {"class": "GenericError", "desc": "\\u001b[31mno"}}',
+    ],
+)
+def test_what_is_not_qmp_is_an_error_of_one_line(line: bytes) -> None:
+    """QEMU's word is the sandbox's: nothing of it raises anything else, or reaches a terminal raw."""
+    with pytest.raises(qmp.QmpError) as raised:
+        qmp.parse(line)
+    assert str(raised.value).isprintable()
+
+
+def test_a_command_is_one_line() -> None:
+    """Arguments have QEMU's spelling."""
+    line = qmp.command("ringbuf-read", device="console", size=1, some_name=2)
+    assert line.endswith(b"\n")
+    assert json.loads(line) == {
+        "execute": "ringbuf-read",
+        "arguments": {"device": "console", "size": 1, "some-name": 2},
+    }
+
+
+def test_a_qemu_that_sends_events_without_end_is_given_up(tmp_path: Path) -> None:
+    """An answer is waited for among a bounded number of events."""
+
+    async def main() -> None:
+        async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b'{"QMP": {}}\n' + b'{"event": "STOP"}\n' * 200)
+            await reader.read()
+            writer.close()
+
+        listening = qmp.listening(tmp_path / "qmp")
+        async with await asyncio.start_unix_server(flood, sock=listening):
+            with pytest.raises(qmp.QmpError, match="events"):
+                async with qmp.connected(tmp_path / "qmp"):
+                    pass
+
+    asyncio.run(main())
+
+
+def test_commands_are_answered_over_a_path_of_any_length(tmp_path: Path) -> None:
+    """The path may be longer than a socket's name can be."""
+
+    async def main() -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b'{"QMP": {}}\n')
+            while line := await reader.readline():
+                asked = json.loads(line)["execute"]
+                writer.write(json.dumps({"return": asked}).encode() + b"\n")
+            writer.close()
+
+        deep = tmp_path.joinpath(*["directory-with-a-long-name"] * 5)
+        deep.mkdir(parents=True)
+        serving = await asyncio.start_unix_server(serve, sock=qmp.listening(deep / "qmp"))
+        async with serving, qmp.connected(deep / "qmp") as monitor:
+            assert await monitor.execute("query-status") == "query-status"
+
+    asyncio.run(main())
+
+
+def test_a_qemu_that_is_gone_is_an_error(tmp_path: Path) -> None:
+    """A socket that no one listens on any more says so in one line."""
+
+    async def main() -> None:
+        listening = qmp.listening(tmp_path / "qmp")
+        assert listening.family == socket.AF_UNIX
+        listening.close()
+        with pytest.raises(qmp.QmpError, match="cannot be asked"):
+            async with qmp.connected(tmp_path / "qmp"):
+                pass
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("status", "complaint", "why"),
+    [
+        (33, b"", ""),
+        (1, b"qemu-system-x86_64: failed to initialize kvm: Permission denied\n", "failed to initialize kvm"),
+        (1, b"", "exit code 1"),
+        (-6, b"kvm_buf_set_msrs: Assertion failed\n", "runs no guest: QEMU died by signal 6"),
+        (None, b"", "did not run within"),
+        (0, b"Could not access KVM kernel module: No such device\nqemu: bye\n", "Could not access KVM"),
+    ],
+)
+def test_the_end_of_a_tiny_guest_says_whether_kvm_works(
+    status: int | None, complaint: bytes, why: str
+) -> None:
+    """Only a guest that ran its instructions counts; each other end has a reason."""
+    found = kvm.judged(status, complaint)
+    assert found.usable == (status == 33)
+    assert why in found.why
+    assert found.why.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("answer", "usable"),
+    [({"enabled": True, "present": True}, True), ({"enabled": False}, False), ([], False)],
+)
+def test_a_machine_that_may_not_open_kvm_is_said_to_be_emulated(answer: object, usable: bool) -> None:
+    """What QEMU uses counts, not what this machine could."""
+    assert kvm.in_use(answer).usable is usable
+
+
+def test_the_tiny_guest_is_firmware_that_ends_qemu() -> None:
+    """It is 64 KiB, and begins at the reset vector with `mov al, 0x10; out 0xf4, al`."""
+    firmware = kvm.guest()
+    assert len(firmware) == 64 << 10
+    assert firmware[-16:-11] == bytes((0xB0, 0x10, 0xE6, 0xF4, 0xF4))
+    words = kvm.words("qemu", "rom")
+    assert _after(words, "-device") == ["isa-debug-exit,iobase=0xf4,iosize=1"]
+    assert _after(words, "-accel") == ["kvm"]
+
+
+def test_a_missing_device_needs_no_guest(tmp_path: Path) -> None:
+    """Nothing is started where there is no `/dev/kvm`."""
+
+    async def main() -> None:
+        found = await kvm.probe("/nonexistent", tmp_path / "kvm")
+        assert (found.usable, "there is no" in found.why) == (False, True)
+
+    asyncio.run(main())
+
+
+def test_limits_have_the_machines_defaults_and_bounds() -> None:
+    """Memory and processors are filled in; the disk is at least as large as the image on it."""
+    given = limits.filled(Limits())
+    assert given.memory == 1 << 30
+    assert given.cpus is not None
+    assert 1 <= given.cpus <= 2
+    assert limits.disk_of(given, 600 << 20) == 16 << 30
+    assert limits.disk_of(replace(given, disk=(1 << 30) + 7), 600 << 20) == 1 << 30
+    with pytest.raises(EngineError, match="the least is 256"):
+        limits.filled(Limits(memory=128 << 20))
+    with pytest.raises(EngineError, match="the image alone takes"):
+        limits.disk_of(replace(given, disk=600 << 20), 600 << 20)
+
+
+def test_the_control_group_has_room_for_qemu() -> None:
+    """Its memory is the guest's and the stated overhead; its processes are QEMU's threads."""
+    group = launch.group_limits(limits.filled(Limits(memory=512 << 20, cpus=1.5)))
+    assert group.memory == (512 << 20) + qemu.OVERHEAD
+    assert group.processes == qemu.THREADS + 2
+    assert launch.hardware(Limits(memory=512 << 20, cpus=1.5), kvm=False, services=True).processors == 2
+
+
+class SilentCells:
+    """Cells whose every connection is accepted, as QEMU does; only the last of them is answered.
+
+    Args:
+        silent: how many are not.
+    """
+
+    def __init__(self, silent: int) -> None:
+        self.ends: list[socket.socket] = []
+        self.patience: list[float] = []
+        self._silent = silent
+
+    async def connect(self, cell: str, address: str, port: int, *, within: float) -> socket.socket:
+        """A connection."""
+        assert (cell, address, port) == ("sb_1", "127.0.0.1", 22)
+        near, far = socket.socketpair()
+        near.setblocking(False)
+        self.ends.append(far)
+        self.patience.append(within)
+        if len(self.ends) > self._silent:
+            far.sendall(b"SSH-")
+        return near
+
+
+async def _greeted(cells: SilentCells) -> None:
+    """Wait for a guest whose QEMU gave a reason."""
+    started = namespaces.started(os.getpid())
+    assert started is not None
+    read, write = os.pipe()
+    os.write(write, b"qemu: a reason\n")
+    try:
+        await launch.greeted(cast("Cells", cells), "sb_1", Process(os.getpid(), started), read)
+    finally:
+        for descriptor in (read, write):
+            os.close(descriptor)
+        for end in cells.ends:
+            end.close()
+
+
+def test_a_slow_guest_is_asked_less_and_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each connection that is given up costs the guest a process of its server: they must not pile up."""
+    monkeypatch.setattr(launch, "_GREETING_WITHIN", 0.01)
+    monkeypatch.setattr(launch, "_ASK_AGAIN", 0.0)
+    cells = SilentCells(4)
+    asyncio.run(_greeted(cells))
+    waits = [0.01 * launch._MORE_PATIENCE**number for number in range(5)]
+    assert cells.patience == pytest.approx(waits)
+    # Where one each 10 ms would be a hundred in a second, there are 15.
+    assert 0.01 * launch._MORE_PATIENCE**15 > 1
+
+
+def test_a_guest_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error has what QEMU printed last."""
+    monkeypatch.setattr(launch, "_GREETING_WITHIN", 0.01)
+    monkeypatch.setattr(launch, "_ASK_AGAIN", 0.0)
+    monkeypatch.setattr(launch, "READY_WITHIN", 0.1)
+    with pytest.raises(EngineError, match=r"did not answer .*a reason") as raised:
+        asyncio.run(_greeted(SilentCells(10_000)))
+    assert raised.value.code == "timeout"
+
+
+def test_too_little_memory_is_refused_with_the_sum() -> None:
+    """What is needed, what is free, and what to do are in one error."""
+    launch.check_memory(512 << 20, "MemTotal: 4194304 kB\nMemAvailable: 2097152 kB\n")
+    launch.check_memory(512 << 20, "MemTotal: 4194304 kB\n")
+    with pytest.raises(EngineError, match=r"a guest of 512 MiB needs 832 MiB .* 500 MiB is free") as raised:
+        launch.check_memory(512 << 20, f"MemAvailable: {500 << 10} kB\n")
+    assert "--memory" in raised.value.hint
+
+
+def test_no_qemu_is_said_with_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A create is refused before anything is made."""
+    monkeypatch.setattr(qemu, "search_path", lambda: "/nonexistent")
+    with pytest.raises(EngineError, match="qemu-system-x86_64 is not installed") as raised:
+        limits.check(Limits())
+    assert (raised.value.code, "apt-get install qemu-system-x86" in raised.value.hint) == ("machine", True)
+
+
+@pytest.mark.parametrize(
+    ("facts", "what", "fix"),
+    [
+        (Facts(), "by KVM", ""),
+        (Facts(kvm="there is no /dev/kvm"), "no KVM (there is no /dev/kvm): QEMU emulates", ""),
+        (
+            Facts(programs={**Facts().programs, qemu.PROGRAM: ""}, kvm=None),
+            "only --engine vm needs it",
+            "apt-get install -y qemu-system-x86",
+        ),
+    ],
+)
+def test_doctor_says_how_virtual_machines_run(facts: Facts, what: str, fix: str) -> None:
+    """None of it is in the way of sandboxes, and a lack has its fix."""
+    check = next(each for each in judge(facts) if each.name == "vm")
+    assert check.ok
+    assert what in check.what
+    assert fix in check.fix
+
+
+def test_modules_are_loaded_after_what_they_need() -> None:
+    """The order is that of modules.dep from its end; what is built in is left out."""
+    text = (
+        "kernel/virtio_blk.ko: kernel/virtio_ring.ko kernel/virtio.ko\n"
+        "kernel/virtio_ring.ko:\nkernel/virtio.ko:\n"
+        "kernel/virtio-pci.ko.xz: kernel/modern.ko kernel/virtio_ring.ko kernel/virtio.ko\nkernel/modern.ko:\n"
+    )
+    assert initrd.load_order(text) == [
+        "kernel/virtio.ko",
+        "kernel/virtio_ring.ko",
+        "kernel/modern.ko",
+        "kernel/virtio-pci.ko.xz",
+        "kernel/virtio_blk.ko",
+    ]
+
+
+@pytest.mark.process
+@pytest.mark.needs("busybox")
+def test_an_initial_ram_disk_is_read_by_cpio(tmp_path: Path) -> None:
+    """What is archived here is what cpio(1) lists, with the modules' order."""
+    content = initrd.build(b"\x7fELF", (("a.ko", b"12345"), ("b.ko", b"")))
+    done = subprocess.run(
+        ["busybox", "cpio", "-t"], input=content, capture_output=True, cwd=tmp_path, check=True
+    )
+    listed = done.stdout.decode().splitlines()
+    assert {"init", "bin/busybox", "dev/console", "modules/a.ko", "modules/b.ko", "modules/order"} <= set(
+        listed
+    )
+
+
+def test_an_archive_has_whole_members_and_an_end() -> None:
+    """Each member begins at a multiple of four with the format's number, and the last is the trailer."""
+    content = cpio.archive((cpio.directory("d"), cpio.file("d/f", b"12345", 0o755)))
+    assert len(content) % 4 == 0
+    assert [found.start() % 4 for found in re.finditer(b"070701", content)] == [0, 0, 0]
+    assert content.rstrip(b"\0").endswith(b"TRAILER!!!")
+
+
+@pytest.mark.parametrize(("kinds", "static"), [((1, 2), True), ((1, 3, 2), False)])
+def test_a_program_without_an_interpreter_is_static(kinds: tuple[int, ...], static: bool) -> None:
+    """The program headers decide."""
+    head = ELF_HEAD.pack(b"\x7fELF\x02", 2, 62, 1, 0, 64, 0, 0, 64, 56, len(kinds), 0, 0, 0)
+    program = head.ljust(64, b"\0") + b"".join(struct.pack("<I", kind).ljust(56, b"\0") for kind in kinds)
+    assert initrd.is_static(program) is static
+
+
+def test_nothing_that_is_not_elf_is_static() -> None:
+    """A script, or nothing at all, is no program to start a machine with."""
+    assert not initrd.is_static(b"#!/bin/sh\n")
+    assert not initrd.is_static(b"")
+
+
+def test_an_image_for_machines_has_a_kernel_and_an_init(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The recipe adds packages and the hook that unpacks the kernel; the ordinary one has neither."""
+    monkeypatch.setattr(debian, "search_path", lambda: str(tmp_path))
+    (tmp_path / "mmdebstrap").touch(mode=0o755)
+    with_kernel = " ".join(debian.recipe("http://mirror/debian", machine=True).command(root=True))
+    assert "systemd-sysv" in with_kernel
+    assert "linux-image-cloud-amd64" in with_kernel
+    assert 'rm -f "$1/usr/sbin/policy-rc.d"' in with_kernel
+    without = " ".join(debian.recipe("http://mirror/debian").command(root=True))
+    assert "systemd" not in without
+    assert "linux-image" not in without
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        ({"guest": True, "reason": "guest-shutdown"}, "the guest shut itself down"),
+        ({"reason": "host-signal"}, "QEMU was asked to end by a signal"),
+        ({"reason": ["odd"]}, "the guest ended"),
+        ({}, "the guest ended"),
+    ],
+)
+def test_the_reason_of_an_end_is_in_words_of_ours(data: dict[str, object], why: str) -> None:
+    """Nothing that QEMU says is shown as it is."""
+    assert limits.ended(data) == why

@@ -1,0 +1,241 @@
+"""`irons ask`: what the pane shows and its keys do, without a terminal, and the commands for scripts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from irons.client.models.questions import OpenQuestion, QuestionPage
+from irons.testing import FakeApi, Runner
+from irons_plugins.ask.screen import KEYS, SETTLED, AskScreen, KeyAnswer
+from tests.plugins.conftest import Irons
+
+
+def page(*names: str, **more: Any) -> QuestionPage:
+    """A page with a question for each name."""
+    asked = tuple(OpenQuestion(f"q_{name}", "box", f"{name}.example:443", "tls", 2, 3) for name in names)
+    return QuestionPage(asked, watched=True, **more)
+
+
+def shown(*names: str) -> AskScreen:
+    """A pane that has shown these questions for long."""
+    return settled(AskScreen(), page(*names))
+
+
+def settled(screen: AskScreen, now_open: QuestionPage | None = None) -> AskScreen:
+    """The same pane after it has shown the chosen question for long."""
+    if now_open is not None:
+        screen.take(now_open)
+    screen.drawn(0.0)
+    screen.settle(SETTLED)
+    return screen
+
+
+@pytest.mark.parametrize(("key", "answer"), [("o", "once"), ("s", "stop"), ("h", "hour"), ("n", "no")])
+def test_one_key_answers(key: str, answer: str) -> None:
+    """The answer carries the id of the question that was drawn."""
+    assert shown("a", "b").key(key) == ("q_a", answer)
+
+
+@pytest.mark.parametrize(("key", "answer", "verb"), [("a", "always", "allow"), ("N", "never", "deny")])
+def test_for_good_wants_a_second_key(key: str, answer: str, verb: str) -> None:
+    """The rule and for whom it is are shown first; any other key leaves it."""
+    screen = shown("a")
+    assert screen.key(key) is None
+    told = [verb, "a.example:443", f"for box, while box exists: {key} again; any other key leaves it"]
+    assert screen.lines(80, 24)[-3:] == told
+    assert screen.key(key) == ("q_a", answer)
+    screen.key(key)
+    assert screen.key("x") is None
+    assert screen.key(key) is None
+
+
+def test_nothing_is_the_default() -> None:
+    """Neither Enter nor what was pasted answers, nor a key where nothing is asked."""
+    screen = shown("a")
+    for typed in ("\r", "\n", " ", "oo", "aa", "o\n", "\x1b[200~o\x1b[201~", ""):
+        assert screen.key(typed) is None
+    assert AskScreen().key("o") is None
+    assert not screen.left
+
+
+def test_a_key_that_came_with_the_question_is_no_answer() -> None:
+    """What was typed before a question was seen does not answer it, also where it took the place of another."""
+    screen = AskScreen()
+    screen.take(page("a"))
+    screen.settle(100.0)
+    assert screen.settles_in(100.0) is None
+    screen.drawn(100.0)
+    screen.drawn(100.2)
+    assert screen.settles_in(100.1) == pytest.approx(SETTLED - 0.1)
+    screen.settle(100.0 + SETTLED / 2)
+    assert screen.key("o") is None
+    assert "too soon" in screen.note
+    screen.settle(100.0 + SETTLED)
+    assert screen.settles_in(200.0) is None
+    assert screen.key("o") == ("q_a", "once")
+    screen.take(page("a", "b"))
+    screen.take(page("b"))
+    assert screen.key("o") is None
+    screen.drawn(300.0)
+    screen.settle(300.0 + SETTLED)
+    assert screen.key("o") == ("q_b", "once")
+
+
+def test_a_key_that_is_read_late_is_no_answer() -> None:
+    """However long ago the question was drawn: until no key was waiting, one may be from before."""
+    screen = AskScreen()
+    screen.take(page("a"))
+    screen.drawn(100.0)
+    assert screen.settles_in(200.0) == 0.0
+    assert screen.key("o") is None
+    screen.settle(200.0)
+    assert screen.key("o") == ("q_a", "once")
+
+
+def test_a_second_key_is_for_the_same_question() -> None:
+    """What is confirmed is what was shown: the next question does not get the answer of the one before."""
+    screen = shown("a", "b")
+    screen.key("a")
+    settled(screen, page("b"))
+    assert screen.key("a") is None
+    assert screen.key("a") == ("q_b", "always")
+
+
+def test_keys_choose_and_leave() -> None:
+    """The arrows and j and k go round; q leaves."""
+    screen = shown("a", "b", "c")
+    for key, there in (("j", "q_b"), ("\x1b[B", "q_c"), ("j", "q_a"), ("k", "q_c"), ("\x1b[A", "q_b")):
+        screen.key(key)
+        assert screen.chosen == there
+    screen.take(page("c", "b"))
+    assert screen.chosen == "q_b"
+    assert screen.key("q") is None
+    assert screen.left
+
+
+@given(
+    st.integers(20, 120), st.integers(4, 50), st.lists(st.text("ab.", min_size=1, max_size=80), unique=True)
+)
+def test_it_fits_and_keeps_the_right_of_a_name(width: int, height: int, names: list[str]) -> None:
+    """No line is wider, none is more than there is room for, and the end of the chosen name is always there."""
+    screen = AskScreen()
+    screen.take(page(*names, others={"box": 412}))
+    lines = screen.lines(width, height)
+    assert len(lines) <= height
+    assert max(map(len, lines)) <= width
+    if names and height > 12:
+        assert any(line.startswith(">") and line.endswith(".example:443") for line in lines)
+        assert "  and 412 more of box"[:width] in lines
+
+
+def test_what_a_second_key_does_is_in_sight() -> None:
+    """The owner of a long name is on the right and is not cut off; floods of many sandboxes leave the rule where it is."""
+    name = f"www.google.com.{'a' * 60}.{'b' * 60}.evil"
+    screen = settled(AskScreen(), page(name, others={f"s{number}": 9 for number in range(30)}))
+    assert screen.key("a") is None
+    for width, height in ((80, 24), (40, 10), (40, 5)):
+        lines = screen.lines(width, height)
+        assert len(lines) <= height
+        there = next(
+            at for at, line in enumerate(lines) if line.startswith("…") and line.endswith(".evil.example:443")
+        )
+        assert lines[there - 1] == "allow"
+        assert lines[there + 1].startswith("for box")
+    assert "  and more of 27 further sandboxes" in screen.lines(80, 24)
+
+
+def test_a_flood_of_one_does_not_hide_the_rest() -> None:
+    """The chosen question is in sight however many there are; each answer there is has its key."""
+    screen = shown(*(f"h{number}" for number in range(32)))
+    for _ in range(20):
+        screen.key("j")
+    assert any(line.startswith("> h20.") for line in screen.lines(30, 16))
+    assert set(KEYS.values()) == {"once", "stop", "hour", "always", "no", "never"}
+    assert KeyAnswer("q", "once").answer == "once"
+
+
+# The commands
+
+
+@pytest.fixture
+def asked(own_api: FakeApi) -> FakeApi:
+    """A server with one question."""
+    own_api.add("box")
+    own_api.questions.append(
+        {
+            "id": "q_1",
+            "sandbox_name": "box",
+            "host": "new.example",
+            "port": 443,
+            "pattern": "new.example:443",
+            "protocol": "tls",
+            "since": "2026-02-19T16:42:26Z",
+            "count": 3,
+            "waiting": 2,
+        }
+    )
+    return own_api
+
+
+def test_questions_are_listed(run_irons: Runner, asked: FakeApi) -> None:
+    """A script gets id, sandbox and pattern; to list is not to watch."""
+    (row,) = run_irons("ask", "--list", "-o", "json").ok().json()
+    assert (row["id"], row["sandbox"], row["pattern"], row["waiting"]) == ("q_1", "box", "new.example:443", 2)
+    assert all("watch" not in call.query for call in asked.calls)
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        ("once", "new.example:443 is let pass, once for box; 2 waited\n"),
+        ("never", "new.example:443 is denied for box; 2 waited\n"),
+    ],
+)
+def test_an_answer(run_irons: Runner, asked: FakeApi, said: str, line: str) -> None:
+    """It names the question by its id; a second answer finds it gone."""
+    assert run_irons("ask", "answer", "q_1", said).ok().out == line
+    assert asked.questions == []
+    assert run_irons("ask", "answer", "q_1", said).code == 3
+
+
+def test_a_wider_answer(run_irons: Runner, asked: FakeApi) -> None:
+    """The pattern and the scope are sent as they were asked for, and only with an answer that is a rule."""
+    assert run_irons("ask", "answer", "q_1", "no", "--all").code == 2
+    assert len(asked.questions) == 1
+    done = run_irons("ask", "answer", "q_1", "always", "--all", "--pattern", "*.new.example").ok()
+    assert done.out == "*.new.example is allowed for all sandboxes; 2 waited\n"
+    assert asked.calls[-1].body == {"answer": "always", "scope": "account", "pattern": "*.new.example"}
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("form", ["jsonl", "plain", "table"])
+def test_questions_come_one_by_one_in_a_pipe(irons_process: Irons, asked: FakeApi, form: str) -> None:
+    """A program that reads them has each at once, while further ones are waited for."""
+    asked.mode = "ask"
+    process = irons_process.start("--api-url", asked.url, "ask", "-o", form)
+    assert process.stdout is not None
+    with process.stdout:
+        seen = b""
+        for number in range(2, 5):
+            wanted = f"new{number - 1}.example".encode() if number > 2 else b"new.example"
+            while wanted not in seen:
+                line = process.stdout.readline()
+                assert line
+                seen += line
+            with asked.lock:
+                host = f"new{number}.example"
+                asked.questions.append(
+                    {**asked.questions[0], "id": f"q_{number}", "host": host, "pattern": f"{host}:443"}
+                )
+                asked.lock.notify_all()
+
+
+def test_what_can_not_be_asked(run_irons: Runner, asked: FakeApi, fake_api: FakeApi) -> None:
+    """A document that never ends, an answer that is none, and a server that does not ask."""
+    assert asked.questions
+    assert run_irons("ask", "-o", "json").code == 2
+    assert run_irons("ask", "answer", "q_1", "yes").code == 2

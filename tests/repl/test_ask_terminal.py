@@ -1,0 +1,82 @@
+"""`irons ask` in a terminal: questions come, a key answers, and the terminal is left as it was."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Callable
+
+from irons.testing import FakeApi
+from tests.repl.terminal import Terminal
+
+Open = Callable[..., Terminal]
+
+
+def put(fake: FakeApi, name: str) -> None:
+    """Put a question."""
+    asked = {
+        "id": f"q_{name}",
+        "sandbox_name": "agent-1",
+        "host": f"{name}.example",
+        "port": 443,
+        "waiting": 1,
+    }
+    with fake.lock:
+        fake.questions.append({**asked, "pattern": f"{name}.example:443", "protocol": "tls"})
+        fake.lock.notify_all()
+
+
+def press(screen: Terminal, key: str, seen: str) -> None:
+    """Press a key until it counts: the pane takes none that may be from before its picture."""
+    while True:
+        screen.send(key)
+        screen.until(rf"{seen}|too\s+soon")
+        if not re.search(r"too\s+soon", screen.text):
+            return
+        # Any other key takes that note off.
+        screen.send("x")
+        screen.until(lambda: not re.search(r"too\s+soon", screen.text))
+
+
+def test_a_key_answers_what_is_shown(terminal: Open, fake: FakeApi) -> None:
+    """A question appears as it comes, with a bell; keys answer the chosen one, for good only the second time; q leaves."""
+    fake.mode = "ask"
+    screen = terminal("ask", columns=40, rows=20)
+    screen.until("nothing is asked")
+    before = screen.raw.count(b"\a")
+    put(fake, "new")
+    screen.until(r"> new\.example:443")
+    assert screen.raw.count(b"\a") > before
+
+    def gone(name: str) -> bool:
+        return all(each["id"] != f"q_{name}" for each in fake.questions)
+
+    press(screen, "o", r"new\.example:443 is let\s+pass, once")
+    assert gone("new")
+    put(fake, "other")
+    screen.until(r"> other\.example:443")
+    press(screen, "a", r"a\s+again")
+    assert not gone("other")
+    screen.send("a")
+    screen.until(r"is allowed for\s+agent-1")
+    assert gone("other")
+    assert [call.body for call in fake.calls if call.method == "POST"][-1] == {"answer": "always"}
+    assert any("watch" in call.query and "idle" in call.query for call in fake.calls)
+    screen.send("q")
+    assert screen.ended() == 0
+    assert b"\x1b[?1049l" in screen.raw
+
+
+def test_a_signal_leaves_the_terminal_as_it_was(terminal: Open, fake: FakeApi) -> None:
+    """TERM ends the pane as q does, with the exit code of that signal; Ctrl-Z is a key like any other."""
+    fake.mode = "ask"
+    screen = terminal("ask", columns=40, rows=20)
+    screen.until("nothing is asked")
+    screen.send("\x1a")
+    put(fake, "new")
+    screen.until(r"> new\.example:443")
+    os.kill(screen.pid, signal.SIGTERM)
+    assert screen.ended() == 143
+    assert screen.raw.endswith(b"\x1b[?1049l")
+    assert screen.modes() == screen.modes_before
