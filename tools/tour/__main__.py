@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tools.tour import tracing
-from tools.tour.stops import RECORDED, ROOT, STOPS, Call, LostError, path
+from tools.tour.stops import RECORDED, ROOT, STOPS, Call, LostError, path, retraced
 
 from irons_local.paths import Paths
 
@@ -28,6 +28,8 @@ HOST = "tour.example.test"
 NAME = "tour"
 _PATIENCE = 20.0
 """Seconds that the last of the calls may take after the last command, and that the daemon may take to end."""
+_TRIES = 5
+"""Connections that are made at most until one has gone the whole way in order."""
 _COLOUR = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 _BOLD, _DIM, _PLAIN = ("\x1b[1m", "\x1b[2m", "\x1b[0m") if _COLOUR else ("", "", "")
 
@@ -81,28 +83,39 @@ class Tour:
         self._show("create", NAME, "--mode", "deny", *self._options, shown=f"create {NAME} --mode deny")
         try:
             self._show("egress", "allow", f"{HOST}:{port}", "--private", "127.0.0.1", "--sandbox", NAME)
-            began = time.monotonic_ns()
-            self._show("exec", NAME, "--", "curl", "-sS", f"http://{HOST}:{port}/")
-            self._calls(began, RECORDED)
+            began = 0
+
+            def fetch() -> None:
+                nonlocal began
+                began = time.monotonic_ns()
+                self._show("exec", NAME, "--", "curl", "-sS", f"http://{HOST}:{port}/")
+
+            retraced(fetch, lambda: self._calls(began, RECORDED), _TRIES)
             self._show("audit", "egress", NAME)
             print(
                 f"\n{_BOLD}The way of that connection{_PLAIN}, with milliseconds from the first question:\n"
             )
             for line in lines(self._calls(began)):
                 print(line)
+        except LostError as error:
+            sys.exit(f"the tour lost its way: {error}")
         finally:
             self._irons("destroy", NAME, "--force")
 
     def _calls(self, began: int, count: int = len(STOPS)) -> list[Call]:
-        """Return a call of each of the first stops since then; the last ones may still be on their way."""
+        """Return a call of each of the first stops since then; the last ones may still be on their way.
+
+        Raises:
+            LostError: one of them was not called in time.
+        """
         until = time.monotonic() + _PATIENCE
         while True:
             found = [call for file in self._files for call in tracing.read(file) if call.at >= began]
             try:
                 return path(found, STOPS[:count])
-            except LostError as error:
+            except LostError:
                 if time.monotonic() > until:
-                    sys.exit(f"the tour lost its way: {error}")
+                    raise
             threading.Event().wait(0.1)
 
     def _forget(self) -> None:

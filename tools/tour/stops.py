@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from pathlib import Path
 from types import CodeType
@@ -71,7 +71,7 @@ GATEWAY = (
         "The resolver of the sandbox is the gateway. No DNS packet leaves the cell.",
     ),
     Stop(
-        f"{_GATEWAY}.accept.synthetic_names",
+        f"{_GATEWAY}.shared.synthetic_names",
         "SyntheticNames.address",
         "A made-up address stands for the name from now on.",
     ),
@@ -81,7 +81,7 @@ GATEWAY = (
         "Every address of the world is local in the cell. The gateway accepts.",
     ),
     Stop(
-        f"{_GATEWAY}.accept.synthetic_names",
+        f"{_GATEWAY}.shared.synthetic_names",
         "SyntheticNames.name",
         "The made-up address becomes the name again.",
     ),
@@ -149,3 +149,27 @@ def path(calls: Iterable[Call], stops: Sequence[Stop] = STOPS) -> list[Call]:
             raise LostError(f"{stop.module}:{stop.name} was not called{after}")
         found.append(call)
     return found
+
+
+def retraced(fetch: Callable[[], None], calls: Callable[[], list[Call]], tries: int) -> list[Call]:
+    """Fetch, and return the path of its calls; fetch again where there is none.
+
+    The control plane may be reading the log when a record is written, and take it before the worker notifies: such a
+    connection is recorded as well, but its way is not the one that the stops describe.
+
+    Args:
+        fetch: makes one connection.
+        calls: waits for a path of the connection that was made last, and returns it; raises LostError.
+        tries: how many connections are made at most.
+
+    Raises:
+        LostError: none of them has a path.
+    """
+    for _ in range(tries - 1):
+        fetch()
+        try:
+            return calls()
+        except LostError:
+            continue
+    fetch()
+    return calls()
