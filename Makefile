@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 
 # What the local backend runs with, and what the tests need besides.
 SYSTEM_PACKAGES := crun nftables iproute2 uidmap mmdebstrap openssh-client ca-certificates
-TEST_PACKAGES := python3 openssh-server sudo tmux zsh fish git curl procps busybox-static musl btrfs-progs e2fsprogs skopeo docker-registry apache2-utils rsync sshfs
+TEST_PACKAGES := python3 openssh-server sudo tmux zsh fish git curl procps busybox-static musl btrfs-progs e2fsprogs skopeo docker-registry apache2-utils rsync sshfs qemu-system-x86
 # What the gateway's benchmark measures beside irons; without them their rows are left out.
 BENCH_PACKAGES := haproxy nginx-light libnginx-mod-stream
 
@@ -87,9 +87,13 @@ builder=(env HOME="$(1)/builder" XDG_STATE_HOME= XDG_RUNTIME_DIR= XDG_CACHE_HOME
 	fi
 endef
 
+# Its directories are in memory where they can be: a disk that others use is what it would wait for most.
 .PHONY: quick
 quick: venv ## What starts no process, is not slow and draws no cases, without coverage.
-	@$(BIN)/pytest -q $(WORKERS) -m 'pure and not slow and not hypothesis' tests/core tests/local tests/plugins tests/repl $(ARGS)
+	@! [ -d /dev/shm ] || ! [ -w /dev/shm ] || export TMPDIR=/dev/shm
+	room=$$(mktemp -d --tmpdir irons-quick.XXXXXX)
+	trap 'rm -rf "$$room"' EXIT
+	$(BIN)/pytest -q $(WORKERS) --basetemp="$$room/tests" -m 'pure and not slow and not hypothesis' tests/core tests/local tests/plugins tests/repl $(ARGS)
 
 .PHONY: unit
 unit: venv ## The tests that need no sandbox, without coverage.
@@ -99,10 +103,14 @@ unit: venv ## The tests that need no sandbox, without coverage.
 e2e: venv ## The tests that drive real sandboxes, without coverage.
 	@$(BIN)/pytest $(WORKERS) -m sandbox $(ARGS)
 
+.PHONY: test-vm
+test-vm: venv ## The tests that boot virtual machines, as root and as an ordinary user.
+	@IRONS_TEST_VM=all $(BIN)/pytest -m vm tests/e2e $(ARGS)
+
 .PHONY: bench
-bench: venv ## Every benchmark, each beside a named other; docs/performance.md has the figures.
+bench: venv ## Benchmarks, each beside a named other: all of them, or those in BENCH="gateway follow".
 	@missed=
-	for program in bench/*.py; do $(BIN)/python -m "bench.$$(basename "$$program" .py)" || missed+=" $$program"; done
+	for name in $(or $(BENCH),$(basename $(notdir $(wildcard bench/*.py)))); do $(BIN)/python -m "bench.$$name" || missed+=" $$name"; done
 	[ -z "$$missed" ] || { echo "Missed a bar:$$missed"; exit 1; }
 
 .PHONY: format

@@ -1,10 +1,10 @@
-"""What a connection costs through the live gateway's `Attempt` and through the machine without I/O, in one process.
+"""What a connection costs the gateway's `Attempt`, with its records, in one process.
 
     python -m bench.conversation [--rounds N] [--count N]
 
-Both get the same connections over loopback: opened, judged by a rule, recorded in a real log, dialled, answered and closed. What
-their clients and servers cost is the same for both and in both figures, so only the difference says something. The two take
-turns; each figure is processor time, the least and the median over the rounds. There is no bar.
+Connections over loopback are opened, judged by a rule, recorded in a real log, dialled, answered and closed. What their clients
+and servers cost is in the figures too, so compare only two versions, measured in turns. Each figure is
+processor time, the least and the median over the rounds. There is no bar.
 """
 
 from __future__ import annotations
@@ -17,22 +17,20 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
 
 from tests.local.gateway.conversations import ANSWER, SECRET, SERVER_HELLO, request
-from tests.local.gateway.driven import Driven
 from tests.local.gateway.talks import LEADS, TLS, Talk, make_cell, rules
 
 from irons_local.gateway.attempt.attempt import Attempt
-from irons_local.gateway.attempt.context import Context
 from irons_local.gateway.budget import fairness
 from irons_local.gateway.budget.descriptors import Files
 from irons_local.gateway.budget.watch import FairLoop
 from irons_local.gateway.record.folding import Folder
 from irons_local.gateway.record.journal import Journal
+from irons_local.gateway.shared.context import Context
 from irons_local.gateway.streams.splice import Pipes, Turns
 from irons_local.gateway.streams.stream import Wire
 from irons_local.gateway.tls.remembered import Hellos
@@ -40,7 +38,6 @@ from irons_policy.addresses import Address
 from irons_policy.hostnames import Host
 from irons_policy.hostnet import HostNetwork
 
-MADE: dict[str, Callable[..., Any]] = {"Attempt": Attempt, "machine": Driven}
 WARMING = 50
 
 
@@ -73,7 +70,7 @@ class Connections:
         self._inside = self._held.enter_context(socket.create_server(("127.0.0.1", 0)))
         self._outside = self._held.enter_context(socket.create_server(("127.0.0.1", 0)))
         self._cell = make_cell(home / "cell", Talk((), "web.test", kind.port, rules()))
-        journal = Journal(home / "audit", lambda _: None)
+        journal = Journal(home / "audit", lambda *_: None)
         self._held.callback(journal.close)
         pipes = Pipes(lambda _: None)
         self._held.callback(pipes.close)
@@ -90,11 +87,11 @@ class Connections:
         self._turns = Turns(loop, lambda: False)
         self._owner = fairness.of(self._cell.name, self._cell.pace)
 
-    async def run(self, make: Callable[..., Any], count: int) -> float:
+    async def run(self, count: int) -> float:
         """Make some, one after the other; microseconds of processor time for each."""
         began = time.process_time()
         for _ in range(count):
-            await self._loop.create_task(self._one(make), context=self._owner)
+            await self._loop.create_task(self._one(), context=self._owner)
         return (time.process_time() - began) / count * 1e6
 
     def close(self) -> None:
@@ -106,10 +103,10 @@ class Connections:
         self._servers.put_nowait(far)
         return Wire(loop, near)
 
-    async def _one(self, make: Callable[..., Any]) -> None:
+    async def _one(self) -> None:
         near, far = _pair(self._inside)
         near.send(self._kind.said)
-        attempt = make(
+        attempt = Attempt(
             self._context, self._cell, Wire(self._loop, far), self._where, self._kind.port, self._turns
         )
         attempt.start()
@@ -140,17 +137,12 @@ async def _heard(sock: socket.socket) -> None:
             return
 
 
-async def measure(loop: FairLoop, home: Path, kind: Kind, rounds: int, count: int) -> dict[str, list[float]]:
-    """Let both take turns; microseconds for each connection, round by round."""
+async def measure(loop: FairLoop, home: Path, kind: Kind, rounds: int, count: int) -> list[float]:
+    """Microseconds for each connection, round by round."""
     connections = Connections(loop, home, kind)
     try:
-        for make in MADE.values():
-            await connections.run(make, WARMING)
-        found: dict[str, list[float]] = {name: [] for name in MADE}
-        for _ in range(rounds):
-            for name, make in MADE.items():
-                found[name].append(await connections.run(make, count))
-        return found
+        await connections.run(WARMING)
+        return [await connections.run(count) for _ in range(rounds)]
     finally:
         connections.close()
 
@@ -166,11 +158,10 @@ def main() -> int:
             found = loop.run_until_complete(
                 measure(loop, Path(home) / str(number), kind, asked.rounds, asked.count)
             )
-            print(f"\n{title}, µs of processor time for each connection     least    median")
-            for name, row in found.items():
-                print(f"  {name:<52}{min(row):>10.0f}{statistics.median(row):>10.0f}")
-            differ = [new - old for old, new in zip(*found.values(), strict=True)]
-            print(f"  the machine costs {statistics.median(differ):+.0f} (the median over the rounds)")
+            least, median = min(found), statistics.median(found)
+            print(
+                f"{title}: {least:.0f} µs of processor time for each connection, {median:.0f} at the median"
+            )
     return 0
 
 

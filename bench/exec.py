@@ -29,6 +29,7 @@ from irons_local.linux import namespaces
 
 NAME = "box"
 IRONS = str(Path(sys.executable).with_name("irons"))
+_AGAIN = 0.02
 _SUBREAPER = 36
 """PR_SET_CHILD_SUBREAPER of prctl(2)."""
 
@@ -95,7 +96,10 @@ class Orphans:
         while left := self._children() - self._others:
             for pid in left:
                 os.kill(pid, signal.SIGTERM)
-                os.waitpid(pid, 0)
+            # One that has just begun to wait may have missed it, and is asked again.
+            time.sleep(_AGAIN)
+            for pid in left:
+                os.waitpid(pid, os.WNOHANG)
         return used() - before
 
     @staticmethod

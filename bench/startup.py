@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 IRONS = Path(sys.executable).with_name("irons")
 
@@ -59,6 +60,12 @@ def cases(url: str) -> list[Case]:
     ]
 
 
+def local_case(path: str) -> Case:
+    """Return the case of a command on a unix socket, which is how the local backend is reached."""
+    argv = (str(IRONS), "--api-url", f"unix://{path}", "status", "box", "-o", "json")
+    return Case("the same by a unix socket", argv, 8.0)
+
+
 class _Answer(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -74,6 +81,30 @@ class _Answer(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
         """Say nothing."""
+
+
+class _UnixServer(ThreadingHTTPServer):
+    address_family = socket.AF_UNIX
+
+    def server_bind(self) -> None:
+        self.socket.bind(self.server_address)
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        return self.socket.accept()[0], ("", 0)
+
+
+@contextmanager
+def unix_server(path: str) -> Iterator[str]:
+    """Serve the same on a unix socket."""
+    server = _UnixServer(path, _Answer)  # type: ignore[arg-type]
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield path
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 @contextmanager
@@ -146,10 +177,11 @@ def main() -> int:
     words.add_argument("--no-valgrind", action="store_true", help="do not count instructions")
     asked = words.parse_args()
     valgrind = not asked.no_valgrind and shutil.which("valgrind") is not None
-    with loopback_server() as url, tempfile.TemporaryDirectory() as home:
+    with loopback_server() as url, tempfile.TemporaryDirectory() as home, unix_server(f"{home}/s") as path:
         kept = {key: os.environ[key] for key in ("PATH", "LANG") if key in os.environ}
         env = {**kept, "HOME": home, "IRONS_PLUGINS": ""}
-        return 0 if report(measure(cases(url), asked.runs, env, valgrind=valgrind)) else 1
+        wanted = [*cases(url), local_case(path)]
+        return 0 if report(measure(wanted, asked.runs, env, valgrind=valgrind)) else 1
 
 
 if __name__ == "__main__":

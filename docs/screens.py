@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from rich.text import Text
 from tests.repl.terminal import Terminal
 
 from irons.testing import EXTENSIONS, FakeApi
+from irons.text import rfc3339
 
 HERE = Path(__file__).parent
 COLUMNS, ROWS = 96, 20
@@ -43,13 +45,14 @@ def main() -> int:
 
 def prompt(api: FakeApi, env: dict[str, str]) -> str:
     """The prompt, with the menu of sandboxes open."""
-    for name, status in (
-        ("agent-7", "ready"),
-        ("agent-42", "ready"),
-        ("ci-runner", "stopped"),
-        ("staging-agent", "creating"),
+    for name, status, hours in (
+        ("agent-7", "ready", 76),
+        ("agent-42", "ready", 3),
+        ("ci-runner", "stopped", 52),
+        ("staging-agent", "creating", 0),
     ):
-        api.add(name, status)
+        created = datetime.now(UTC) - timedelta(hours=hours, seconds=9)
+        api.add(name, status, created_at=rfc3339(created))
     for host in ("pypi.org", "files.pythonhosted.org"):
         api.rules.append({"pattern": host, "list": "allow"})
     api.mode = "deny"
@@ -64,10 +67,10 @@ def prompt(api: FakeApi, env: dict[str, str]) -> str:
         for host in ("tracker.example", "telemetry.example"):
             api.record(host, "agent-42", allowed=False, verdict="blocked")
         screen.until("2 denied")
-        screen.send("audit egress ag")
+        screen.send("audit ag")
         screen.until(r"agent-7 +ready")
         screen.send("\t\t")
-        screen.until(r"irons> audit egress agent-42")
+        screen.until(r"irons> audit agent-42")
         settle(screen)
         return svg(screen, "irons")
 
@@ -95,7 +98,7 @@ def watch(api: FakeApi, env: dict[str, str]) -> str:
         while "▸ ? telemetry.example" not in screen.text:
             screen.send("\x1b[B")
             settle(screen)
-        return svg(screen, "irons audit watch agent-42")
+        return svg(screen, "irons watch agent-42")
 
 
 PICTURES: dict[str, Callable[[FakeApi, dict[str, str]], str]] = {

@@ -3,7 +3,7 @@
     python tools/check_words.py            exit 1 where there are any, with file, line, word and what to write
 
 Read are all texts of the programs, the docstrings of modules and of public classes and functions, and the prose of the
-documents without their code. Of benchmarks and tools the docstrings alone are read.
+documents without their code. Of benchmarks, tools and the gateway's tests the docstrings alone are read.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 CODE = ("core", "plugins", "repl")
-DOCSTRINGS = (*CODE, "bench", "tools")
+DOCSTRINGS = (*CODE, "bench", "tools", "tests/local/gateway")
 DOCUMENTS = ("*.md", "docs/*.md", "docs/decisions/*.md", ".github/*.md", ".github/*/*.md")
 
 WORDS: dict[str, str] = {

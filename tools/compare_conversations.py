@@ -1,4 +1,4 @@
-"""Hold the conversation without I/O against the live one: the same made-up conversations through both.
+"""Hold the conversation without I/O against the live gateway's: the same made-up conversations through both.
 
     python -m tools.compare_conversations [--first N] [--count N] [--processes N]
 

@@ -1,0 +1,169 @@
+"""From `create` to a working SSH session in a virtual machine, next to plain QEMU with the same kernel, disk and hardware.
+
+`python -m bench.vm [ROUNDS]`, as root, with qemu-system-x86_64 installed. The two take turns. The stages of the plain run are read
+from its console, and say where the time goes: QEMU and its firmware, the kernel, the initial RAM disk, systemd, and the SSH server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from irons_local.bundle import sshd
+from irons_local.engines.vm import guest, qcow2, qemu
+from irons_local.images.bootable import store
+from irons_local.images.catalog import MACHINE, Images
+from irons_local.paths import Paths
+
+BAR = 1.3
+"""How many times longer than plain QEMU a create may take."""
+
+MEMORY = 512 << 20
+WITHIN = 600
+MARKS = (
+    ("qemu and firmware", re.compile(rb"Linux version")),
+    ("kernel", re.compile(rb"virtio_blk virtio\d")),
+    ("initial RAM disk", re.compile(rb"systemd\[1\]: systemd \d|Welcome to ")),
+    ("systemd", re.compile(rb"irons-ssh\.service|The SSH server of irons")),
+)
+"""What ends a stage, as the console prints it."""
+
+
+class Boot(NamedTuple):
+    """One boot of plain QEMU: seconds to the SSH banner, and to the end of each stage."""
+
+    whole: float
+    stages: Mapping[str, float]
+
+
+def _plain_words(room: Path, image: store.Bootable, port: int) -> list[str]:
+    """The engine's own command line outside of a cell: the console on standard output, and no monitors."""
+    words = qemu.arguments(qemu.find(), qemu.Hardware(min(2, os.cpu_count() or 1), MEMORY))
+    places = {
+        f"{qemu.FILES}/{qemu.DISK}": str(room / "disk"),
+        f"{qemu.FILES}/{qemu.BASE}": str(image.disk),
+        f"{qemu.FILES}/{qemu.KERNEL}": str(image.kernel),
+        f"{qemu.FILES}/{qemu.INITRD}": str(image.initrd),
+        f"{qemu.FILES}/{qemu.SETTINGS}": str(room / "settings"),
+        "hostfwd=tcp:127.0.0.1:22-": f"hostfwd=tcp:127.0.0.1:{port}-",
+        "quiet loglevel=4": "loglevel=6",
+    }
+    kept: list[str] = []
+    pairs = iter(words)
+    for word in pairs:
+        if word in ("-chardev", "-mon", "-serial"):
+            next(pairs)
+            continue
+        for old, new in places.items():
+            word = word.replace(old, new)  # noqa: PLW2901 (each place in turn)
+        kept.append(word)
+    return [*kept, "-serial", "stdio"]
+
+
+def _plain(room: Path, image: store.Bootable) -> Boot:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (room / "disk").write_bytes(qcow2.empty(16 << 30))
+    start = time.monotonic()
+    process = subprocess.Popen(
+        _plain_words(room, image, port),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        assert process.stdout is not None
+        os.set_blocking(process.stdout.fileno(), False)
+        said, stages = b"", dict[str, float]()
+        while time.monotonic() - start < WITHIN:
+            said += process.stdout.read() or b""
+            for name, mark in MARKS:
+                if name not in stages and mark.search(said):
+                    stages[name] = time.monotonic() - start
+            if _greets(port):
+                return Boot(time.monotonic() - start, stages)
+            assert process.poll() is None, said.decode(errors="replace")
+            time.sleep(0.05)
+        raise TimeoutError(said.decode(errors="replace")[-2000:])
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _greets(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=2) as made:
+            return made.recv(4) == b"SSH-"
+    except OSError:
+        return False
+
+
+def _irons(*words: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "irons", *words], capture_output=True, text=True, timeout=WITHIN, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def _ours(number: int) -> float:
+    name = f"bench-vm-{number}"
+    start = time.monotonic()
+    _irons("create", name, "--engine", "vm", "--memory", f"{MEMORY >> 20}M", "--wait-timeout", f"{WITHIN}s")
+    took = time.monotonic() - start
+    _irons("destroy", name, "--force")
+    return took
+
+
+async def _bootable(paths: Paths) -> store.Bootable:
+    images = Images(paths.images, paths.sandboxes)
+    image = images.find(MACHINE) or await images.build(MACHINE, machine=True)
+    return await store.ensure(images, image)
+
+
+def main() -> int:
+    """Measure, print, and return 1 where the bar is missed."""
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
+    if os.geteuid() != 0 or shutil.which(qemu.PROGRAM) is None:
+        print("bench.vm needs root and qemu-system-x86_64: left out")
+        return 0
+    places = Paths.of().create()
+    image = asyncio.run(_bootable(places))
+    _irons("local", "up")
+    ours: list[float] = []
+    plain: list[Boot] = []
+    with tempfile.TemporaryDirectory(prefix="irons-bench-") as made:
+        room = Path(made)
+        key = asyncio.run(sshd.make_host_key(room, "bench"))
+        own = {sshd.HOST_KEY: (room / sshd.HOST_KEY).read_text(), sshd.AUTHORIZED: f"{key}\n"}
+        files = guest.settings(instance="bench", name="bench", server="/usr/sbin/sshd", own=own, shown={})
+        (room / "settings").write_bytes(guest.archive(files))
+        for number in range(rounds):
+            plain.append(_plain(room, image))
+            ours.append(_ours(number))
+    base = statistics.median(boot.whole for boot in plain)
+    mine = statistics.median(ours)
+    print(f"plain QEMU to the SSH banner   {base:6.1f} s")
+    print(f"irons create to a session      {mine:6.1f} s   {mine / base:.2f} x (bar {BAR})")
+    before = 0.0
+    for name, _ in (*MARKS, ("ssh server", None)):
+        ends = [boot.whole if name == "ssh server" else boot.stages.get(name, 0.0) for boot in plain]
+        end = statistics.median(ends)
+        print(f"  {name:<20} {max(0.0, end - before):6.1f} s")
+        before = max(before, end)
+    return int(mine > BAR * base)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
