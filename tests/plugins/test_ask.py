@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from irons.asking.screen import KEYS, SETTLED, AskScreen, KeyAnswer
 from irons.client.models.questions import OpenQuestion, QuestionPage
 from irons.testing import FakeApi, Runner
-from irons_plugins.ask.screen import KEYS, SETTLED, AskScreen, KeyAnswer
 from tests.plugins.conftest import Irons
 
 

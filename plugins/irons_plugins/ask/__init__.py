@@ -1,6 +1,6 @@
 """The built-in plugin `ask`: a person is asked about connections of mode `ask`, and answers.
 
-The commands as data are here. `screen` is what the pane shows and what its keys do, without a terminal; `pane` is the terminal.
+The commands as data are here; `pane` is the terminal. What it shows and what its keys do is `irons.asking`, for every face.
 Nothing here decides what is asked.
 """
 
@@ -55,7 +55,7 @@ def irons_commands() -> list[Command]:
                 Flag(("-a", "--all"), "Put the rule for all sandboxes.", name="everywhere"),
                 Opt(("--pattern",), "Put a wider rule, which covers it.", metavar="PATTERN"),
             ),
-            view=View(line=f"{_HERE}.screen:answered"),
+            view=View(line="irons.asking.screen:answered"),
             about="once and no are for the connections that wait; where none waits, once is for the next within a minute, and no lasts "
             "5 minutes. stop, hour, always and never are rules of that sandbox for just that host and port.",
             examples=(

@@ -11,84 +11,47 @@ import tty
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING
 
-from irons.client.models.questions import QuestionPage
+from irons.asking.following import POLL, QuestionFollower, QuestionsHeard
+from irons.asking.screen import AskScreen, answered
 from irons.errors import IronsError
 from irons.text import clean
-from irons_plugins.ask.screen import AskScreen, answered
 from irons_plugins.ssh.openssh.subprocess import Signalled, ended_by_signals
 
 if TYPE_CHECKING:
     from irons.client.api import Api
     from irons.terminal.streams import Streams
 
-POLL = 1.0
-"""Seconds that one look at the questions takes at most: the pane is left that soon."""
-AGAIN = 1.0
-"""Seconds until a look that failed is made again."""
 ENTER, LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
 CLEAR, BELL = "\x1b[H\x1b[J", "\a"
 
 
-class _Follower:
-    """Follows the questions in a thread of its own, and rings where there is something new."""
+class _Ringing:
+    """Follows the questions, and rings where a look gave something."""
 
     def __init__(self, api: Api, *, stay: bool) -> None:
-        self._api, self._stay = api, stay
         self.ringing, self._ring = os.pipe()
         self._lock = threading.Lock()
-        self._page: QuestionPage | None = None
-        self._trouble = ""
-        self._key = time.monotonic()
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="questions", daemon=True)
-        self._thread.start()
+        self._heard: QuestionsHeard | None = None
+        self._follower = QuestionFollower(lambda: api, self._hear, stay=stay)
+        self.pressed = self._follower.pressed
+        self._follower.start()
 
-    def pressed(self) -> None:
-        """A key was pressed: the person is there."""
-        self._key = time.monotonic()
-
-    def taken(self) -> tuple[QuestionPage | None, str]:
-        """What is new, and why the last look failed."""
+    def taken(self) -> QuestionsHeard | None:
+        """What is new."""
         os.read(self.ringing, 4096)
         with self._lock:
-            page, self._page = self._page, None
-            return page, self._trouble
+            heard, self._heard = self._heard, None
+            return heard
 
     def close(self) -> None:
-        """Follow no more; a look at a server that stands still is left to itself, with what it rings."""
-        self._over.set()
-        self._thread.join(POLL)
-        if not self._thread.is_alive():
+        """Follow no more; what a look on its way rings is left to it."""
+        if self._follower.stop(POLL):
             os.close(self.ringing)
             os.close(self._ring)
 
-    def _run(self) -> None:
-        token: int | None = None
-        told = self._key
-        while not self._over.is_set():
-            key = self._key
-            # Who stays counts without keys, and a key still says that someone is there.
-            idle = None if self._stay and key == told else time.monotonic() - key
-            try:
-                page = self._api.questions(token, wait=POLL, watch=True, idle=idle)
-            except IronsError as error:
-                self._fail(error.message)
-            except Exception as error:  # noqa: BLE001 (a picture that stands still would say that someone is asked)
-                self._fail(f"{type(error).__name__}: {error}")
-            else:
-                token, told = page.token, key
-                self._tell(page, "")
-                continue
-            token = None
-            self._over.wait(AGAIN)
-
-    def _fail(self, why: str) -> None:
-        """What was open before is not asked by anyone who can be reached."""
-        self._tell(QuestionPage(), clean(why))
-
-    def _tell(self, page: QuestionPage, trouble: str) -> None:
+    def _hear(self, heard: QuestionsHeard) -> None:
         with self._lock:
-            self._page, self._trouble = page, trouble
+            self._heard = heard
         os.write(self._ring, b"!")
 
 
@@ -96,7 +59,7 @@ def show(api: Api, streams: Streams, *, stay: bool) -> int:
     """Show the questions and take answers until the person leaves; returns the exit code, which names TERM or HUP where one came."""
     keys = streams.stdin.fileno()
     before = termios.tcgetattr(keys)
-    follower = _Follower(api, stay=stay)
+    follower = _Ringing(api, stay=stay)
     write = streams.stdout.write
     write(ENTER)
     try:
@@ -121,7 +84,7 @@ def _take_no_suspension(keys: int) -> None:
     termios.tcsetattr(keys, termios.TCSANOW, attributes)
 
 
-def _take_keys(api: Api, streams: Streams, keys: int, follower: _Follower) -> None:
+def _take_keys(api: Api, streams: Streams, keys: int, follower: _Ringing) -> None:
     screen, trouble, drawn = AskScreen(), "", ""
     while not screen.left:
         columns, rows = get_terminal_size()
@@ -142,9 +105,11 @@ def _take_keys(api: Api, streams: Streams, keys: int, follower: _Follower) -> No
         if keys not in ready:
             screen.settle(now)
         if follower.ringing in ready:
-            page, trouble = follower.taken()
-            if page is not None and screen.take(page):
-                streams.stdout.write(BELL)
+            heard = follower.taken()
+            if heard is not None:
+                trouble = heard.trouble
+                if screen.take(heard.page):
+                    streams.stdout.write(BELL)
         if keys in ready:
             typed = os.read(keys, 4096).decode("utf-8", "replace")
             if not typed:

@@ -1,4 +1,4 @@
-"""What the pane of `irons ask` shows and what its keys do: a state without a terminal, and without a clock of its own."""
+"""What is shown of open questions and what keys do: a state without a terminal, and without a clock of its own."""
 
 from __future__ import annotations
 

@@ -1,0 +1,121 @@
+"""Follows the open questions in a thread of its own; while it does, someone watches, so that connections wait for an answer."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from irons.client.models.questions import QuestionPage
+from irons.errors import IronsError
+from irons.record import NamedTuple
+from irons.text import clean
+
+if TYPE_CHECKING:
+    from irons.client.api import Api
+
+POLL = 1.0
+"""Seconds that one look at the questions takes at most: a face is left that soon."""
+AGAIN = 1.0
+"""Seconds until a look that failed is made again."""
+
+
+class QuestionsHeard(NamedTuple):
+    """What a look at the questions gave.
+
+    Attributes:
+        page: The open questions; none where the look failed, since no one who can be reached asks them.
+        api: The client that they came from, and that answers go to; None where there is none.
+        trouble: Why the look failed; empty where it did not.
+    """
+
+    page: QuestionPage = QuestionPage()
+    api: Api | None = None
+    trouble: str = ""
+
+
+class QuestionFollower:
+    """Follows the questions until it is stopped. `pause` and `go_on` say whether someone is here to answer."""
+
+    def __init__(
+        self,
+        client: Callable[[], Api],
+        heard: Callable[[QuestionsHeard], None],
+        *,
+        stay: bool = False,
+        again: float = AGAIN,
+    ) -> None:
+        """Take what it follows and who hears of it.
+
+        Args:
+            client: Returns the client to ask by; a face may change its backend. Called in the thread.
+            heard: Hears what each look gave, in the thread.
+            stay: Someone watches as long as this runs, without keys.
+            again: Seconds until a look that failed is made again.
+        """
+        self._client, self._heard, self._stay, self._again = client, heard, stay, again
+        self._key = time.monotonic()
+        self._over = threading.Event()
+        self._going = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="irons-questions", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._going.set()
+        self._thread.start()
+
+    def pressed(self) -> None:
+        """Note that a key was pressed: the person is there."""
+        self._key = time.monotonic()
+
+    def pause(self) -> None:
+        """Look no more, and watch no more, until `go_on`; a look on its way ends within a second."""
+        self._going.clear()
+
+    def go_on(self) -> None:
+        """Look again."""
+        self._going.set()
+
+    def stop(self, patience: float = 0.0) -> bool:
+        """Look no more; return whether the thread has ended.
+
+        Args:
+            patience: Seconds to wait for that. A look at a server that stands still is left to itself.
+        """
+        self._over.set()
+        self._going.set()
+        self._thread.join(patience)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        token: int | None = None
+        asked: Api | None = None
+        told = self._key
+        while not self._over.is_set():
+            if not self._going.is_set():
+                self._going.wait()
+                token = None
+                continue
+            key = self._key
+            # Who stays counts without keys, and a key still says that someone is there.
+            idle = None if self._stay and key == told else time.monotonic() - key
+            try:
+                api = self._client()
+                token = token if api is asked else None
+                asked = api
+                page = api.questions(token, wait=POLL, watch=True, idle=idle)
+            except IronsError as error:
+                self._tell(QuestionsHeard(trouble=clean(error.message)))
+            except Exception as error:  # noqa: BLE001 (a picture that stands still would say that someone is asked)
+                self._tell(QuestionsHeard(trouble=clean(f"{type(error).__name__}: {error}")))
+            else:
+                token, told = page.token, key
+                self._tell(QuestionsHeard(page, api))
+                continue
+            token = None
+            self._over.wait(self._again)
+
+    def _tell(self, heard: QuestionsHeard) -> None:
+        if not self._over.is_set():
+            self._heard(heard)
