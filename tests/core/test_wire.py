@@ -37,7 +37,7 @@ from irons.testing import FakeApi, faults
 @pytest.fixture
 def api(fake_api: FakeApi, irons_env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
     """A client of the fake server that does not pause for long."""
-    monkeypatch.setattr("irons.client.transport.BACK_OFF", 0.01)
+    monkeypatch.setattr("irons.client.transport.BACK_OFF", 0.001)
     fake_api.add("one")
     with client(fake_api.url, irons_env) as opened:
         yield opened

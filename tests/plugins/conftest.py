@@ -67,6 +67,15 @@ class Sshd:
         return {"host": "127.0.0.1", "port": self.port, "username": self.user, **more}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def short_pauses() -> Iterator[None]:
+    """Pause for a moment only where a command in this process asks the fake server again, for a state or after a failure."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("irons.client.following.waiting.FIRST_PAUSE", 0.001)
+        patched.setattr("irons.client.transport.BACK_OFF", 0.001)
+        yield
+
+
 @pytest.fixture
 def one(fake_api: FakeApi) -> FakeApi:
     """A plain v0 server with one sandbox."""

@@ -71,7 +71,7 @@ class Looker:
         with self.news:
             while not holds():
                 assert time.monotonic() < deadline, (self.refresher.outlook, self.said)
-                self.news.wait(0.05)
+                self.news.wait(0.005)
 
     def another(self, **more: Any) -> Looker:
         """One of the same session that differs in what is given."""

@@ -243,7 +243,7 @@ class Told:
         waiting = threading.Event()
         while not holds():
             assert time.monotonic() < deadline, (self.events, self.trouble, self.failed)
-            waiting.wait(0.02)
+            waiting.wait(0.005)
 
 
 @pytest.fixture

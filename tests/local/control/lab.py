@@ -71,7 +71,7 @@ async def until(holds: Callable[[], Awaitable[bool]], within: float = 60.0) -> N
     """Wait until something holds, asking again and again."""
     async with asyncio.timeout(within):
         while not await holds():  # noqa: ASYNC110 (what holds is at the other end of a socket)
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.002)
 
 
 @dataclass

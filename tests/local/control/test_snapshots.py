@@ -396,8 +396,10 @@ def test_a_restore_keeps_what_it_replaces(tmp_path: Path) -> None:
     run(work())
 
 
-def test_what_a_kill_interrupts_is_not_there(tmp_path: Path) -> None:
+def test_what_a_kill_interrupts_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A control plane that dies while a snapshot is made, or removed, leaves none; the next one removes the rest."""
+    # It gives the request that is under way no time to end.
+    monkeypatch.setattr("irons_local.control.http.listeners._GRACE", 0.01)
 
     async def work() -> None:
         async with control_plane(tmp_path) as lab:
