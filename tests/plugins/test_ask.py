@@ -62,6 +62,21 @@ def test_nothing_is_the_default() -> None:
     assert not screen.left
 
 
+def test_the_agents_reason_is_marked_as_the_sandboxes_words() -> None:
+    """It is one quoted field with escapes, cut before it fills the pane, below the question that it is for; no connection is claimed."""
+    screen = AskScreen()
+    asked = OpenQuestion("q_a", "box", "a.example:443", requests=1, reason='for "tests"\x1b[2J ' + "x " * 400)
+    screen.take(
+        QuestionPage((asked, OpenQuestion("q_b", "box", "b.example:443", reason="hidden")), watched=True)
+    )
+    lines = screen.lines(60, 20)
+    assert lines[1:3] == ["> a.example:443", "    box: asked by the agent, no connection was made"]
+    assert lines[3].startswith('    the sandbox says: "for "tests"\\x1b[2J x')
+    assert lines[5].strip() == "…"
+    assert lines[6].endswith("b.example:443")
+    assert not any("hidden" in line for line in lines)
+
+
 def test_a_key_that_came_with_the_question_is_no_answer() -> None:
     """What was typed before a question was seen does not answer it, also where it took the place of another."""
     screen = AskScreen()

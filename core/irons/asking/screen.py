@@ -35,6 +35,10 @@ FOR_GOOD = ("always", "never")
 SETTLED = 0.5
 """Seconds for which a question must have been drawn, with no key waiting at their end, before one answers it: what was typed before it
 came is not an answer, however late it is read."""
+NOT_TRIED = "asked by the agent, no connection was made"
+"""What there is to say of a question that no connection put."""
+MOST_WORDS = 3
+"""Lines of the agent's reason at most."""
 MOST_OTHERS = 3
 """Sandboxes of which the pane says how many more questions they have."""
 _LEAST = 2
@@ -147,6 +151,8 @@ class AskScreen:
         for each in questions[first : first + most]:
             mark = ">" if each.id == self.chosen else " "
             rows += [f"{mark} {_from_the_right(clean(each.pattern), width - 2)}", f"    {_about(each)}"]
+            if each.id == self.chosen:
+                rows += [f"    {line}" for line in _its_words(each, width - 4)]
         above = [*head, *rows[:room], *others, *keys][: max(0, height - len(note))]
         return [line[:width] for line in (*above, *note[-height:])]
 
@@ -169,7 +175,17 @@ class AskScreen:
 
 def _about(question: OpenQuestion) -> str:
     since = "" if question.since is None else f", since {question.since.astimezone():%H:%M:%S}"
+    if question.requests and not question.count:
+        return f"{clean(question.sandbox)}: {NOT_TRIED}{since}"
     return f"{clean(question.sandbox)}: {question.waiting} waiting, {question.count} tried{since}"
+
+
+def _its_words(question: OpenQuestion, width: int) -> list[str]:
+    """The agent's reason, quoted and marked as the sandbox's words; its end is cut before it fills the pane."""
+    if not question.reason:
+        return []
+    lines = _folded(f'the sandbox says: "{clean(question.reason)}"', max(1, width))
+    return lines if len(lines) <= MOST_WORDS else [*lines[: MOST_WORDS - 1], "…"]
 
 
 def _from_the_right(text: str, width: int) -> str:

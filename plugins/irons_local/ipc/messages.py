@@ -261,7 +261,8 @@ class OpenQuestions(NamedTuple):
 
     Attributes:
         cell: whose they are.
-        questions: each with `host`, `port`, `protocol`, `since`, `last`, `count` and `waiting`.
+        questions: each with `host`, `port`, `protocol`, `since`, `last`, `count` and `waiting`; `requests` and `reason` say how often the
+            agent inside asked for it without a connection, and its last words for it.
         others: places beyond those.
     """
 

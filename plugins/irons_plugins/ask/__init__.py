@@ -35,6 +35,7 @@ def irons_commands() -> list[Command]:
                     Column("waiting"),
                     Column("count", "tried"),
                     Column("since", cut="end"),
+                    Column("reason", "the sandbox says", cut="end"),
                 ),
                 empty="Nothing is asked.",
             ),

@@ -69,6 +69,8 @@ def test_what_the_gateway_says_is_listed(tmp_path: Path) -> None:
                 "last": "2023-11-14T22:13:20.000000Z",
                 "count": 3,
                 "waiting": 2,
+                "requests": 0,
+                "reason": "",
             }
             odd = [
                 None,
@@ -78,6 +80,7 @@ def test_what_the_gateway_says_is_listed(tmp_path: Path) -> None:
                 told(count="3"),
                 told(since=-1),
                 {**told(), "host": 7},
+                told(requests="1"),
             ]
             assert [each["host"] for each in await tell(lab, cell, *odd, told("b.example"))] == ["b.example"]
             await tell(lab, cell, told(), others=412)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from tests.e2e.lab import eventually
+from tests.local.gateway.conversations import streams
 from tests.local.gateway.stand import CELL, Program, Stand, policy
 
 from irons_local.gateway.ask.asking import MOST_HELD
@@ -89,6 +90,16 @@ def test_an_answer_is_for_those_that_wait(shared: Stand, said: str) -> None:
     event = shared.event(host=OTHER, cause="asked")
     assert event["reason"] == ("a person let it pass, once" if said == "once" else "a person refused it")
     assert event["allowed"] is (said == "once")
+
+
+def test_http2_says_too_that_a_person_is_asked(shared: Stand) -> None:
+    """The page and the field of HTTP/1 are in the answer on the stream."""
+    ask(shared)
+    watch(shared, hold=0.05, keys=3)
+    with shared.connect(OTHER, 8080).send(streams(OTHER)) as program:
+        seen = program.rest()
+    assert b"retry-after" in seen
+    assert b"A person is being asked" in seen
 
 
 def test_no_is_remembered_and_once_is_for_the_next(shared: Stand) -> None:

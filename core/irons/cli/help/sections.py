@@ -60,6 +60,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
 TOPICS: Final[Mapping[str, str]] = {
     "egress": "What patterns cover, and what the modes do.",
     "prompt": "The irons> prompt: operators, keys, its own words.",
+    "agents": "A text for an agent's instructions: what a refusal is, how to ask.",
     "output": "Forms of output, and what is stable in them.",
     "exit-codes": "What each exit code means.",
     "environment": "The environment variables that irons reads.",

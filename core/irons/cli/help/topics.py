@@ -93,6 +93,30 @@ irons shell -c LINES and irons < FILE run lines without a prompt, up to the firs
 """
 
 
+def _agents() -> str:
+    return """You work in a sandbox made by irons. Its outbound connections are judged by host and port, outside the sandbox, and logged.
+A refusal is a decision, not a fault of the network. Do not look for a way round it: there is none, and each try is in the log.
+
+What you may reach, and what was refused lately:
+
+  curl -s http://irons.internal/
+
+An HTTP refusal is a 403 with `X-Irons-Denied: 1`; it names the command with which a person allows the host. TLS ends in an alert
+(access denied), other TCP in a reset. Names resolve to made-up addresses, ping and UDP never pass: both are no sign of a fault.
+
+Where "mode" is "deny" and "ask" is true in that answer, you can ask a person for a host, with your reason, before you try it:
+
+  curl -s http://irons.internal/ask -H 'Content-Type: application/json' \\
+    -d '{"host": "pypi.org", "port": 443, "reason": "install requests for the tests", "wait": 60}'
+
+The answer has "state": "allowed" (try now), "refused" (do without it, and say so in your report), or "open" (no answer yet: go on
+with other work, and try again later). "watched": false means that no one is there to answer now. Only a person grants; your request
+does not. Ask once for a host, with one true sentence: there are 60 requests an hour, and 10 open questions.
+
+If you cannot ask, or were refused, end with the list of the hosts that you need and what each is for.
+"""
+
+
 _ENTRY = re.compile(r" *\S.*? {2,}(?=\S)| +")
 """The beginning of a line of two columns, up to its second one, or an indentation."""
 
@@ -105,7 +129,7 @@ def topic_text(name: str, width: int | None) -> str:
     lines: list[str] = []
     for is_prose, group in groupby(text.splitlines(), lambda line: bool(line) and not _ENTRY.match(line)):
         if is_prose:
-            lines += textwrap.wrap(" ".join(group), width)
+            lines += textwrap.wrap(" ".join(group), width, break_on_hyphens=False)
         else:
             for line in group:
                 lines += _broken(line, width)
@@ -119,10 +143,15 @@ def _broken(line: str, width: int) -> list[str]:
     entry = _ENTRY.match(line)
     left = entry.end() if entry else 0
     if left <= width // 2:
-        return textwrap.wrap(line[left:], width, initial_indent=line[:left], subsequent_indent=" " * left)
+        beside = " " * left
+        return textwrap.wrap(
+            line[left:], width, initial_indent=line[:left], subsequent_indent=beside, break_on_hyphens=False
+        )
     return [
         line[:left].rstrip(),
-        *textwrap.wrap(line[left:], width, initial_indent="    ", subsequent_indent="    "),
+        *textwrap.wrap(
+            line[left:], width, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False
+        ),
     ]
 
 
@@ -132,5 +161,6 @@ TOPICS: dict[str, Callable[[], str]] = {
     "output": _output,
     "egress": _egress,
     "prompt": _prompt,
+    "agents": _agents,
 }
 """Each topic's text, made when asked for."""

@@ -25,6 +25,8 @@ class _QuestionFields(NamedTuple):
     since: datetime | None = None
     host: str = ""
     port: int | None = None
+    requests: int = 0
+    reason: str = ""
 
 
 class OpenQuestion(_QuestionFields):
@@ -40,6 +42,8 @@ class OpenQuestion(_QuestionFields):
         since: When it was asked.
         host: The host.
         port: The port.
+        requests: How often the agent inside asked for it, without a connection.
+        reason: The agent's last words for that: the sandbox's text.
     """
 
     __slots__ = ()
@@ -58,6 +62,8 @@ class OpenQuestion(_QuestionFields):
             time_of(row.get("since")),
             host,
             port,
+            count_of(row.get("requests")),
+            text_of(row.get("reason")),
         )
 
 

@@ -35,6 +35,14 @@ _PAGE: Schema = {
                     "last": _TIME,
                     "count": {**_NUMBER, "description": "Connections that were tried."},
                     "waiting": {**_NUMBER, "description": "Those of them that wait for the answer."},
+                    "requests": {
+                        **_NUMBER,
+                        "description": "How often the agent inside asked for it, without a connection.",
+                    },
+                    "reason": {
+                        **_TEXT,
+                        "description": "The agent's last words for it: the sandbox's text, and not to be believed.",
+                    },
                 },
                 "required": ["id", "sandbox_name", "sandbox_id", "host", "port", "since"],
             },
@@ -89,6 +97,8 @@ async def list_questions(call: ApiCall) -> Mapping[str, Any]:
                 "last": times.rfc3339(each.last),
                 "count": each.count,
                 "waiting": each.waiting,
+                "requests": each.requests,
+                "reason": each.reason,
             }
             for each, sandbox in found.questions
         ],

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple, Protocol, cast
 
+from irons.text import clean
 from irons_local.control.egress.rules_and_modes import Egress
 from irons_local.control.egress.rules_input import rules_to_put
 from irons_local.control.schema.errors import HttpError, bad, missing
@@ -35,6 +36,8 @@ KEYS_WITHIN = 600.0
 LONGEST_WAIT = 2.0
 """Seconds that a request waits for something new: a face that is gone is missed that soon."""
 HOUR = 3600
+_MOST_REASON = 200
+"""Characters of an agent's reason."""
 _MOST = 64
 """Questions of one cell that are taken from a worker."""
 _LATEST = 253_402_300_799_999_999
@@ -65,6 +68,8 @@ class CellQuestion(NamedTuple):
         last: when it was tried last, likewise.
         count: connections that were tried.
         waiting: those that wait.
+        requests: how often the agent inside asked for it, without a connection.
+        reason: the agent's last words for that, cleaned; empty where it gave none.
     """
 
     id: str
@@ -76,6 +81,8 @@ class CellQuestion(NamedTuple):
     last: int
     count: int  # type: ignore[assignment]
     waiting: int
+    requests: int = 0
+    reason: str = ""
 
     @property
     def pattern(self) -> str:
@@ -333,11 +340,12 @@ def _question(cell: str, given: object) -> CellQuestion | None:
     if not isinstance(given, Mapping):
         return None
     said = cast("Mapping[str, Any]", given)
-    numbers = [said.get(key) for key in ("port", "since", "last", "count", "waiting")]
+    # A gateway from before knows no requests.
+    numbers = [said.get(key, 0) for key in ("port", "since", "last", "count", "waiting", "requests")]
     if not all(type(each) is int and 0 <= each <= _LATEST for each in numbers):
         return None
-    port, since, last, count, waiting = cast("list[int]", numbers)
-    name = said.get("host")
+    port, since, last, count, waiting, requests = cast("list[int]", numbers)
+    name, reason = said.get("host"), said.get("reason")
     if not isinstance(name, str) or not 0 < port < 65_536:
         return None
     try:
@@ -345,8 +353,10 @@ def _question(cell: str, given: object) -> CellQuestion | None:
     except HostError:
         return None
     digest = hashlib.sha256(f"{cell} {host.text} {port} {since}".encode()).hexdigest()[:8]
+    protocol = str(said.get("protocol", ""))[:16]
+    words = clean(reason, limit=_MOST_REASON) if isinstance(reason, str) else ""
     return CellQuestion(
-        f"q_{digest}", cell, host, port, str(said.get("protocol", ""))[:16], since, last, count, waiting
+        f"q_{digest}", cell, host, port, protocol, since, last, count, waiting, requests, words
     )
 
 

@@ -21,11 +21,15 @@ from irons_policy.rules import Rule, RuleError, make_rule
 
 Reply = Literal["once", "no"]
 """An answer that is not a rule: for those that wait, or for what comes within a while."""
+State = Literal["open", "allowed", "refused"]
+"""What became of a question, as the sandbox reads it."""
 
 MOST_HELD = 64
 """Connections of one cell that wait at most; further ones are refused at once, and counted."""
 MOST_OPEN = 32
 """Questions of one cell that are open at most; what would be another one is counted."""
+MOST_REQUESTED = 10
+"""Open questions of one cell that its agent may have given a reason for."""
 MOST_COUNTED = 1_000
 """Places beyond those that are kept apart; further ones are not counted."""
 ONCE_WITHIN = 60.0
@@ -51,7 +55,7 @@ class Place(NamedTuple):
 
 
 class Waiter(Protocol):
-    """A connection that waits for an answer."""
+    """A connection, or a request of the agent's, that waits for an answer."""
 
     def heard(self, reply: Reply | None) -> None:
         """Look again: there is an answer, or with None another policy."""
@@ -67,17 +71,24 @@ class PlaceQuestion:
         last: when it was tried last, likewise.
         count: connections that were tried.
         waiting: those that wait.
+        requests: how often the agent inside asked for it, without a connection.
+        reason: the agent's words for it, cleaned; the latest.
+        listening: the agent's requests that wait for what becomes of it. Nothing is held for them.
     """
 
-    __slots__ = ("count", "last", "place", "protocol", "seen", "since", "waiting")
+    __slots__ = (
+        "count", "last", "listening", "place", "protocol", "reason", "requests", "seen", "since", "waiting",
+    )  # fmt: skip
 
     def __init__(self, place: Place, protocol: str, at: int, seen: float) -> None:
         self.place = place
         self.protocol = protocol
         self.since = self.last = at
         self.seen = seen
-        self.count = 0
+        self.count = self.requests = 0
+        self.reason = ""
         self.waiting: set[Waiter] = set()
+        self.listening: set[Waiter] = set()
 
 
 class Asking:
@@ -153,6 +164,8 @@ class Asking:
             if not waiting:
                 _keep(self._once, place, now + ONCE_WITHIN, now)
         self._release(waiting, reply)
+        if question is not None:
+            _tell(question, reply)
         self.changed()
         return waited
 
@@ -167,6 +180,7 @@ class Asking:
             self._open.pop(question.place, None)
             self._unanswered = 0
             self._release(question.waiting, None)
+            _tell(question, None)
         if closed:
             self.changed()
 
@@ -202,8 +216,8 @@ class Asking:
                     self._others.add(place)
                     self.changed()
                 return None
-            self._others.discard(place)
-            question = self._open[place] = PlaceQuestion(place, protocol, self._wall(), self._clock())
+            question = self._add(place, protocol)
+        question.protocol = question.protocol or protocol
         question.count += 1
         question.last, question.seen = self._wall(), self._clock()
         self.changed()
@@ -223,6 +237,48 @@ class Asking:
         if unanswered and not question.waiting:
             self._unanswered += 1
         self.changed()
+
+    # What the agent inside asks for, without a connection.
+
+    def request(self, place: Place, reason: str) -> bool:
+        """Put a question with the agent's reason, or give the one there is this reason; False where there are too many.
+
+        It is put also while no person watches: nothing waits for it, and whoever comes sees it.
+        """
+        self.tidy()
+        question = self._open.get(place)
+        given = sum(each.requests > 0 for each in self._open.values() if each is not question)
+        if given >= MOST_REQUESTED or (question is None and len(self._open) >= MOST_OPEN):
+            return False
+        if question is None:
+            question = self._add(place, "")
+        question.requests += 1
+        question.reason = reason
+        question.last, question.seen = self._wall(), self._clock()
+        self.changed()
+        return True
+
+    def listen(self, place: Place, waiter: Waiter) -> None:
+        """Have this hear what becomes of the question about a place, where there is one."""
+        question = self._open.get(place)
+        if question is not None:
+            question.listening.add(waiter)
+
+    def unlisten(self, place: Place, waiter: Waiter) -> None:
+        """Have it hear no more."""
+        question = self._open.get(place)
+        if question is not None:
+            question.listening.discard(waiter)
+
+    def answered(self) -> list[tuple[Place, State]]:
+        """Places that a person let pass or refused a short while ago, by answers that are not rules."""
+        now = self._clock()
+        once: list[tuple[Place, State]] = [(each, "allowed") for each, end in self._once.items() if end > now]
+        return [*once, *((each, "refused") for each, end in self._no.items() if end > now)]
+
+    def passes_once(self, place: Place) -> bool:
+        """True where the next connection to this place passes by an answer that was given."""
+        return _lasts(self._once, place, self._clock())
 
     def is_open(self, place: Place) -> bool:
         """True where a person who watches can still answer for this place."""
@@ -246,8 +302,14 @@ class Asking:
         over = [each for each in self._open.values() if each.seen < before and not each.waiting]
         for question in over:
             del self._open[question.place]
+            _tell(question, None)
         if over and not self._open:
             self._others.clear()
+
+    def _add(self, place: Place, protocol: str) -> PlaceQuestion:
+        self._others.discard(place)
+        question = self._open[place] = PlaceQuestion(place, protocol, self._wall(), self._clock())
+        return question
 
     def _release(self, waiting: set[Waiter], reply: Reply | None) -> None:
         released, self.held = tuple(waiting), self.held - len(waiting)
@@ -292,6 +354,14 @@ def _keep(answers: dict[Place, float], place: Place, until: float, now: float) -
     for each in [each for each, end in answers.items() if end <= now]:
         del answers[each]
     answers[place] = until
+
+
+def _tell(question: PlaceQuestion, reply: Reply | None) -> None:
+    """Tell the agent's requests that the question is closed."""
+    listening = tuple(question.listening)
+    question.listening.clear()
+    for each in listening:
+        each.heard(reply)
 
 
 def _nobody_listens() -> None:

@@ -77,6 +77,8 @@ class QuestionNews:
                 "last": each.last,
                 "count": each.count,
                 "waiting": len(each.waiting),
+                "requests": each.requests,
+                "reason": each.reason,
             }
             for each in self._asking.open()
         ]

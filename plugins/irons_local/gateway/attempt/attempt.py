@@ -191,7 +191,7 @@ class Attempt:
         return Conversation(means, accepted, self._at_once)
 
     async def _serve(self) -> None:
-        page = internal_page.serve(self._sides.client, self._cell, self._context.folder)
+        page = internal_page.serve(self._sides.client, self._cell, self._context)
         await self._context.loop.create_task(page)
 
     async def _run(self, conversation: Conversation) -> None:

@@ -266,7 +266,8 @@ class Conversation:
         reason = refusal.inside or refusal.reason
         command = error.command(self._accepted.sandbox)
         page = pages.forbidden_page(refusal.host, refusal.port, reason, command, asked=error.asked)
-        return Words(403, PERMISSION_DENIED, " ".join(page.split("\n")).strip(), page)
+        again = pages.RETRY_AFTER if error.asked else 0
+        return Words(403, PERMISSION_DENIED, " ".join(page.split("\n")).strip(), page, again)
 
     # What it says.
 

@@ -22,12 +22,14 @@ class Words(NamedTuple):
         code: of gRPC.
         reason: one line.
         page: the body.
+        retry_after: seconds after which another try may pass; 0 where none would.
     """
 
     status: int
     code: int
     reason: str
     page: str
+    retry_after: int = 0
 
 
 def reply(stream: int, words: Words, *, grpc: bool, room: int, table: int) -> tuple[bytes, int]:
@@ -58,6 +60,7 @@ def reply(stream: int, words: Words, *, grpc: bool, room: int, table: int) -> tu
         (b"cache-control", b"no-store"),
         (b"content-length", b"%d" % len(body)),
         *([(b"x-irons-denied", b"1")] if words.status == 403 else []),
+        *([(b"retry-after", b"%d" % words.retry_after)] if words.retry_after else []),
     ]
     head = _headers(stream, 0 if body else END_STREAM, begun + _literals(fields))
     return head + (frame(DATA, END_STREAM, stream, body) if body else b""), len(body)

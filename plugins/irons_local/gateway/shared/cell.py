@@ -11,6 +11,7 @@ from typing import Protocol
 
 from irons.files import write_whole
 from irons_local import clocks
+from irons_local.gateway.ask.allowance import RequestAllowance
 from irons_local.gateway.ask.asking import Asking
 from irons_local.gateway.budget.bucket import Bucket
 from irons_local.gateway.budget.descriptors import Share
@@ -84,6 +85,7 @@ class Cell:
         freed: is called whenever there may be room for another connection.
         over: is called when rules of the policy have ended; live connections are its affair.
         asking: what a person is asked of it, in mode `ask`.
+        allowance: what its agent may ask for without a connection.
     """
 
     def __init__(
@@ -100,6 +102,7 @@ class Cell:
             else SyntheticNames(kept, pool=pools.of(kept), pooled=pools.hold)
         )
         self.asking = Asking()
+        self.allowance = RequestAllowance()
         self.live: set[Running] = set()
         self.files = Share()
         self.undecided = 0
