@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from ipaddress import IPv6Network, ip_address, ip_network
-from typing import Literal
+from typing import Literal, cast
 
 from irons_policy import floor
 from irons_policy.addresses import Network, ends_in_number, is_single, loose_ipv4, unmapped_network
@@ -21,8 +22,10 @@ __all__ = [
     "PatternError",
     "covers",
     "narrowest",
+    "overlap",
     "parse_network",
     "parse_pattern",
+    "read_never",
     "read_pattern",
 ]
 
@@ -187,6 +190,53 @@ def narrowest(host: str, port: int, *, exact: bool = False) -> str:
     if port in DEFAULT_PORTS and not exact:
         return host
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def read_never(given: object) -> tuple[Pattern, ...]:
+    """Read `[ask] never`, what no person is asked about: patterns as in rules, which without a port are for every port.
+
+    Raises:
+        PatternError: it is not a list of patterns; the message names the one that is not.
+    """
+    if not isinstance(given, list | tuple):
+        raise PatternError("expected a list of patterns")
+    found: list[Pattern] = []
+    for text in cast("Iterable[object]", given):
+        if not isinstance(text, str):
+            raise PatternError("expected a list of patterns")
+        try:
+            pattern = read_pattern(text)
+        except PatternError as error:
+            raise PatternError(f"{text[:80]!r}: {error}") from None
+        # Several ports are those of a pattern that names none.
+        several = pattern.ports is not None and len(pattern.ports) > 1
+        found.append(replace(pattern, ports=None, text=f"{_bracketed(pattern)}:*") if several else pattern)
+    return tuple(dict.fromkeys(found))
+
+
+def overlap(one: Pattern, other: Pattern) -> bool:
+    """True where both cover some host and port."""
+    if one.ports is not None and other.ports is not None and not set(one.ports) & set(other.ports):
+        return False
+    if "any" in (one.kind, other.kind):
+        return True
+    if one.network is not None and other.network is not None:
+        return one.network.version == other.network.version and one.network.overlaps(other.network)
+    if one.network is not None or other.network is not None:
+        return False
+    return _reaches(one, other) or _reaches(other, one)
+
+
+def _reaches(wide: Pattern, other: Pattern) -> bool:
+    """True where the name of a pattern, or what is below it, is within another one."""
+    if wide.kind == "name":
+        return other.kind == "name" and wide.name == other.name
+    return other.name.endswith("." + wide.name) or (other.kind == "below" and other.name == wide.name)
+
+
+def _bracketed(pattern: Pattern) -> str:
+    network = pattern.network
+    return f"[{pattern.text}]" if network is not None and network.version == 6 else pattern.text
 
 
 def _check_characters(text: str) -> None:

@@ -17,7 +17,7 @@ from irons_policy.ends import Moment
 from irons_policy.hostnames import Host
 from irons_policy.hostnet import HostNetwork
 from irons_policy.modes import WIRE_MODES, Mode, Verdict, read_mode, wire_mode
-from irons_policy.patterns import Pattern, read_pattern
+from irons_policy.patterns import Pattern, PatternError, read_never, read_pattern
 from irons_policy.rules import ListName, Rule, RuleError, Scope
 
 
@@ -34,11 +34,13 @@ class Policy:
             be asked first.
         rules: both scopes together; a deny of either wins.
         hosts: canonical name to addresses (``[local.hosts]``), used in place of resolving.
+        never: what no person is asked about (``[ask] never``); it decides nothing else.
     """
 
     mode: Mode = "warn"
     rules: tuple[Rule, ...] = ()
     hosts: Mapping[str, tuple[Address, ...]] = field(default_factory=dict)
+    never: tuple[Pattern, ...] = ()
 
     @classmethod
     def from_json(cls, obj: object) -> Policy:
@@ -56,8 +58,13 @@ class Policy:
         if not isinstance(rules, list) or not isinstance(hosts, Mapping):
             raise PolicyError("a policy's rules are a list, and its hosts an object")
         try:
-            return cls(read_mode(fields), tuple(Rule.from_json(rule) for rule in rules), _read_hosts(hosts))
-        except RuleError as error:
+            return cls(
+                read_mode(fields),
+                tuple(Rule.from_json(rule) for rule in rules),
+                _read_hosts(hosts),
+                read_never(fields.get("never", [])),
+            )
+        except (RuleError, PatternError) as error:
             raise PolicyError(str(error)) from None
 
     def to_json(self) -> dict[str, Any]:
@@ -68,6 +75,7 @@ class Policy:
             "hosts": {
                 name: [str(address) for address in addresses] for name, addresses in self.hosts.items()
             },
+            **({"never": [each.text for each in self.never]} if self.never else {}),
         }
 
     def addresses_of(self, host: Host) -> tuple[Address, ...] | None:
@@ -75,6 +83,10 @@ class Policy:
         if host.address is not None:
             return (host.address,)
         return self.hosts.get(host.text)
+
+    def unasked(self, host: Host, port: int) -> Pattern | None:
+        """The pattern by which no person is asked about a place; None where one may be."""
+        return next((each for each in self.never if each.covers_port(port) and each.covers_host(host)), None)
 
     @cached_property
     def is_timed(self) -> bool:

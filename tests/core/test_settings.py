@@ -11,7 +11,7 @@ from irons.cli.help.topics import TOPICS
 from irons.client.backends import choose
 from irons.errors import ConfigError, NotFound
 from irons.host import PluginHost
-from irons.settings.settings import HOSTED_URL, KEYS, LOCAL_KEYS, TABLES, config_path, home_of, load
+from irons.settings.settings import ASK_KEYS, HOSTED_URL, KEYS, LOCAL_KEYS, TABLES, config_path, home_of, load
 from irons.testing import FakeApi, Runner
 
 FILE = """
@@ -482,6 +482,24 @@ def test_every_key_is_documented() -> None:
         assert f"[{name}" in text
     for name, local in LOCAL_KEYS.items():
         assert local.type is dict or f"`{name}`" in text
+    for name in ASK_KEYS:
+        assert f"`ask.{name}`" in text
+
+
+@pytest.mark.parametrize("line", ["never = 5", 'never = "a.example"', "nevr = []"])
+def test_the_ask_table_is_read_strictly(tmp_path: Path, line: str) -> None:
+    """A misspelled `never`, or one that is not a list, would be asked about."""
+    path = tmp_path / "config.toml"
+    path.write_text(f"[ask]\n{line}\n")
+    with pytest.raises(ConfigError, match=line.partition(" ")[0]):
+        load({}, {"IRONS_CONFIG": str(path)})
+
+
+def test_config_show_has_what_is_never_asked_about(run_irons: Runner, config: Path) -> None:
+    """Whoever looks for why no question comes finds the patterns, and that nothing set them where that is so."""
+    assert "ask.never\t\tdefault" in run_irons("config", "show").ok().lines
+    config.write_text('[ask]\nnever = ["*.paste.example", "a.example:22"]\n')
+    assert "ask.never\t*.paste.example, a.example:22\tconfig" in run_irons("config", "show").ok().lines
 
 
 @pytest.mark.parametrize("line", ["engine = 5", 'keep_events = "many"', "keep_days = true", "keep_weeks = 1"])

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from irons.settings.settings import KEYS, LOCAL_KEYS, TABLES
+from irons.settings.settings import ASK_KEYS, KEYS, LOCAL_KEYS, TABLES, LocalKey
 
 _WIDTH = 96
 _HEAD = """\
@@ -60,16 +60,18 @@ def _lines() -> Iterator[str]:
         yield from prose(about)
         if name == "aliases":
             yield '#st = "status -o json"'
+        if name == "ask":
+            yield from _keys(ASK_KEYS, name, prose)
         if name == "local":
-            yield from _local(prose)
+            yield from _keys(LOCAL_KEYS, name, prose)
     yield ""
 
 
-def _local(prose: Callable[[str], list[str]]) -> Iterator[str]:
-    for name, key in LOCAL_KEYS.items():
+def _keys(keys: Mapping[str, LocalKey], table: str, prose: Callable[[str], list[str]]) -> Iterator[str]:
+    for name, key in keys.items():
         yield ""
         if isinstance(key.example, Mapping):
-            yield f"[local.{name}]"
+            yield f"[{table}.{name}]"
             yield from prose(key.help)
             yield from (f"#{_toml(each)} = {_toml(value)}" for each, value in key.example.items())
         else:

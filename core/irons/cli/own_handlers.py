@@ -91,6 +91,11 @@ def config_show(ctx: Context) -> Iterable[SettingRow]:
         yield SettingRow(key, shown, source)
     for name, words in settings.aliases.items():
         yield SettingRow(f"aliases.{name}", words, "config")
+    from irons.settings.settings import ASK_KEYS
+
+    for name, known in ASK_KEYS.items():
+        source = "config" if name in settings.ask else "default"
+        yield SettingRow(f"ask.{name}", _shown(settings.ask.get(name, known.default)), source)
     yield from _of_plugins(ctx)
 
 

@@ -77,6 +77,7 @@ TABLES: dict[str, str] = {
     "profiles": "Settings by profile: [profiles.NAME] with the keys above.",
     "aliases": "Commands of your own.",
     "plugins": "Settings of plugins: [plugins.NAME]; irons config show lists them.",
+    "ask": "What a person is asked in mode ask; read again when it changes.",
     "local": "Settings of the local backend; those of the proxy, `ca` and `hosts` are read again when they change.",
 }
 """The tables the file may have, next to the settings and `profile`, the name of the profile that is used."""
@@ -136,6 +137,15 @@ LOCAL_KEYS: dict[str, LocalKey] = {
 }
 """What the table `[local]` may have."""
 
+ASK_KEYS: dict[str, LocalKey] = {
+    "never": LocalKey(
+        list,
+        "Patterns of hosts that no one is asked about: they are refused without a question. Without a port a pattern is for all.",
+        [],
+    ),
+}
+"""What the table `[ask]` may have; the local backend reads it."""
+
 
 _KINDS: dict[type, str] = {str: "text", int: "a whole number", list: "a list", bool: "true or false"}
 
@@ -152,6 +162,7 @@ class Settings:
 
     __slots__ = (
         "aliases",
+        "ask",
         "debug",
         "env",
         "flags",
@@ -178,6 +189,7 @@ class Settings:
         flags: Mapping[str, object] | None = None,
         aliases: Mapping[str, str] | None = None,
         plugins: Mapping[str, Any] | None = None,
+        ask: Mapping[str, Any] | None = None,
     ) -> None:
         """Take what was read; `env` is by default this process's."""
         self.values = values
@@ -191,6 +203,7 @@ class Settings:
         self.flags = flags or {}
         self.aliases = aliases or {}
         self.plugins = plugins or {}
+        self.ask = ask or {}
 
     def changed(self, **fields: Any) -> Settings:
         """Return the same with other values of these fields."""
@@ -278,6 +291,7 @@ def load(
         flags=flags,
         aliases=document.get("aliases", {}),
         plugins=document.get("plugins", {}),
+        ask=document.get("ask", {}),
     )
 
 
@@ -409,6 +423,11 @@ def check(document: Mapping[str, Any], path: Path) -> None:
     for name, value in document.get("aliases", {}).items():
         if not isinstance(value, str):
             raise ConfigError(f"aliases.{name} in {path} is text, not {value!r}")
+    for name, value in document.get("ask", {}).items():
+        _known(name, ASK_KEYS, path, "ask.")
+        kind = ASK_KEYS[name].type
+        if type(value) is not kind:
+            raise ConfigError(f"ask.{name} in {path} is {_KINDS[kind]}, not {value!r}")
     for name, value in document.get("local", {}).items():
         _known(name, LOCAL_KEYS, path, "local.")
         kind = LOCAL_KEYS[name].type

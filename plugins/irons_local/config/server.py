@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from irons_local.config import worker_count
 from irons_local.config.authorities import Authorities, Carrying
@@ -16,6 +16,7 @@ from irons_local.config.authority_files import AuthoritiesError, paths_of
 from irons_local.config.synthetic_pool import PoolError, read_pool
 from irons_local.config.upstream import Upstream, UpstreamError, read_upstream
 from irons_policy.addresses import Address
+from irons_policy.patterns import Pattern, PatternError, read_never
 from irons_policy.policy import Policy, PolicyError
 
 _log = logging.getLogger(__name__)
@@ -78,7 +79,8 @@ def read_config(listening: Path, settings: Path) -> ServerConfig:
     for name, kind in (("host", str), ("port", int), ("tls_cert", str), ("tls_key", str), ("ssh_host", str)):
         if type(asked.get(name, kind())) is not kind:
             raise ServerConfigError(f"{listening}: {name} is invalid; fix it, or remove the file")
-    local = _read(settings, tomllib.loads).get("local", {})
+    found = _read(settings, tomllib.loads)
+    local = found.get("local", {})
     kept = {
         name: local[name]
         for name in ("keep_events", "keep_days", "keep_changes", "connections", "ask_hold")
@@ -99,8 +101,9 @@ def read_config(listening: Path, settings: Path) -> ServerConfig:
     try:
         read_upstream(local)
         paths_of(local)
+        _never_of(found)
         pool = None if "synthetic_pool" not in local else str(read_pool(str(local["synthetic_pool"])))
-    except (UpstreamError, AuthoritiesError) as error:
+    except (UpstreamError, AuthoritiesError, PatternError) as error:
         raise ServerConfigError(f"{settings}: {error}") from None
     except PoolError as error:
         raise ServerConfigError(f"{settings}: local.synthetic_pool: {error}") from None
@@ -129,7 +132,7 @@ def _read(path: Path, parse: Callable[[str], Any]) -> Mapping[str, Any]:
 
 
 class LocalTable:
-    """What of `[local]` in the settings file may change at any time: read again when the file changes.
+    """What of `[local]` and `[ask]` in the settings file may change at any time: read again when the file changes.
 
     A broken file, or an invalid setting in it, leaves everything as it was.
 
@@ -143,6 +146,7 @@ class LocalTable:
         self._hosts: Mapping[str, tuple[Address, ...]] = {}
         self._upstream: Upstream | None = None
         self._ca: Sequence[str] | None = None
+        self._never: tuple[Pattern, ...] = ()
         self._carrying = Carrying()
 
     def authorities(self) -> Authorities:
@@ -160,11 +164,16 @@ class LocalTable:
         self._refresh()
         return self._upstream
 
+    def never(self) -> tuple[Pattern, ...]:
+        """`[ask] never`: what no person is asked about, as it is set now."""
+        self._refresh()
+        return self._never
+
     def _refresh(self) -> None:
         try:
             found = self._path.stat()
         except OSError:
-            self._seen, self._hosts, self._upstream, self._ca = None, {}, None, None
+            self._seen, self._hosts, self._upstream, self._ca, self._never = None, {}, None, None, ()
             return
         seen = (found.st_mtime_ns, found.st_ino)
         if seen == self._seen:
@@ -173,16 +182,31 @@ class LocalTable:
         try:
             settings = tomllib.loads(self._path.read_text())
             hosts, upstream = _hosts_of(settings), read_upstream(_local_of(settings))
-            ca = paths_of(_local_of(settings))
+            ca, never = paths_of(_local_of(settings)), _never_of(settings)
         except (OSError, ValueError) as error:
-            _log.warning("%s: %s; [local] stays as it was", self._path, error)
+            _log.warning("%s: %s; [local] and [ask] stay as they were", self._path, error)
         else:
-            self._hosts, self._upstream, self._ca = hosts, upstream, ca
+            self._hosts, self._upstream, self._ca, self._never = hosts, upstream, ca, never
 
 
 def _local_of(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     local = settings.get("local")
     return local if isinstance(local, dict) else {}
+
+
+def _never_of(settings: Mapping[str, Any]) -> tuple[Pattern, ...]:
+    """`[ask] never`.
+
+    Raises:
+        PatternError: it is not a list of patterns.
+    """
+    ask = settings.get("ask", {})
+    if not isinstance(ask, dict):
+        raise PatternError("ask: expected a table")
+    try:
+        return read_never(cast("dict[str, Any]", ask).get("never", []))
+    except PatternError as error:
+        raise PatternError(f"ask.never: {error}") from None
 
 
 def _hosts_of(settings: Mapping[str, Any]) -> Mapping[str, tuple[Address, ...]]:

@@ -110,7 +110,7 @@ class Server:
         self._hooks = HookFeed(audit.page, os.environ, partial(program, "irons_local.hooks"))
         doors = SshPorts(config.ssh_host)
         self._timed_rules = TimedRules(store, instant)
-        egress = Egress(store, gateways, local.hosts, self._listening, local.upstream)
+        egress = Egress(store, gateways, local.hosts, self._listening, local.upstream, local.never)
         lifecycle = Lifecycle(store, made, egress, doors, paths, self._hooks.note)
         self.plane = Plane(
             paths=paths,
@@ -257,10 +257,10 @@ class Server:
 
     async def _follow_local(self) -> None:
         """Make changes of `[local]` active; rules change by requests, these by an editor."""
-        known = self._local.hosts(), self._local.upstream()
+        known = self._local.hosts(), self._local.upstream(), self._local.never()
         while True:
             await asyncio.sleep(_HOSTS_EVERY)
-            now = self._local.hosts(), self._local.upstream()
+            now = self._local.hosts(), self._local.upstream(), self._local.never()
             if now == known:
                 continue
             known = now

@@ -58,6 +58,10 @@ def test_both_files_are_heeded(tmp_path: Path) -> None:
         ("{}", '[local]\nsynthetic_pool = "127.0.0.0/8"\n'),
         ("{}", '[local]\nsynthetic_pool = "fd00::/16"\n'),
         ("{}", '[local]\nsynthetic_pool = "all"\n'),
+        ("{}", "ask = 5\n"),
+        ("{}", '[ask]\nnever = "paste.example"\n'),
+        ("{}", "[ask]\nnever = [5]\n"),
+        ("{}", '[ask]\nnever = ["a b"]\n'),
     ],
 )
 def test_nonsense_is_one_line_that_names_the_file(tmp_path: Path, listening: str, settings: str) -> None:
@@ -85,6 +89,20 @@ def test_hosts_are_read_again_when_they_change(tmp_path: Path) -> None:
     assert "db" in hosts()
     path.unlink()
     assert hosts() == {}
+
+
+def test_what_is_never_asked_about_is_read_again_when_it_changes(tmp_path: Path) -> None:
+    """A pattern without a port is for all ports; an invalid one leaves what was, and is no reason to ask."""
+    path = tmp_path / "config.toml"
+    never = LocalTable(path).never
+    assert never() == ()
+    path.write_text('[ask]\nnever = ["*.Paste.example", "a.example:22", "2001:db8::1", "10.0.0.0/8:*"]\n')
+    spelled = ["*.paste.example:*", "a.example:22", "[2001:db8::1]:*", "10.0.0.0/8:*"]
+    assert [each.text for each in never()] == spelled
+    path.write_text('[ask]\nnever = ["a b"]\n')
+    assert len(never()) == len(spelled)
+    path.write_text("[ask]\n")
+    assert never() == ()
 
 
 def test_the_upstream_proxy_is_read_again_when_it_changes(

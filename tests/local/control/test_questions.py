@@ -91,6 +91,36 @@ def test_what_the_gateway_says_is_listed(tmp_path: Path) -> None:
     run(work())
 
 
+def test_no_answer_opens_what_is_never_asked_about(tmp_path: Path) -> None:
+    """The gateway gets the patterns, also when they change; a rule that overlaps one is refused, a deny rule is not."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            cell, question = await asking(lab)
+            assert "never" not in lab.policies[cell]
+            config = lab.paths.state / "config.toml"
+            config.write_text('[ask]\nnever = ["*.paste.new.example", "*:25"]\n')
+
+            async def active() -> bool:
+                return lab.policies[cell].get("never") == ["*.paste.new.example:*", "*:25"]
+
+            await until(active)
+            path = f"/questions/{question['id']}"
+            for pattern in ("*:443", f"{HOST}:*"):
+                wide = {"answer": "always", "pattern": pattern, "scope": "account"}
+                refused = await _json(lab, "POST", path, 400, json=wide)
+                assert "[ask] never has" in str(refused)
+            assert not lab.policies[cell]["rules"]
+            await _json(lab, "POST", path, json={"answer": "always"})
+            (other,) = await tell(lab, cell, told("b.paste.new.example"))
+            path = f"/questions/{other['id']}"
+            await _json(lab, "POST", path, 400, json={"answer": "hour"})
+            await _json(lab, "POST", path, json={"answer": "never"})
+            assert {each["list"] for each in lab.policies[cell]["rules"]} == {"allow", "deny"}
+
+    run(work())
+
+
 def test_a_worker_is_not_believed_of_others_cells(tmp_path: Path) -> None:
     """What it says of a cell that it does not serve is not shown, nor of a sandbox that is not there."""
 

@@ -146,6 +146,16 @@ def test_what_is_forbidden_is_refused_without_a_question(asked: Stand, host: str
     assert BY_AGENT in asked.event(host=host)["reason"]
 
 
+def test_what_is_never_asked_about_is_refused(stand: Stand) -> None:
+    """The agent reads which pattern it is, and no question opens."""
+    ask(stand, never=[OTHER])
+    watch(stand)
+    status, told = post(stand, posted(wanted(wait=FOREVER)))
+    assert (status, told["state"]) == (200, "refused")
+    assert f"[ask] never has {OTHER}:*" in told["reason"]
+    assert not questions(stand)
+
+
 def test_no_one_watching_is_told(stand: Stand) -> None:
     """Nothing waits then, and the question is there for who comes."""
     ask(stand)

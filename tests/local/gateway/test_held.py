@@ -20,11 +20,12 @@ LONG = 600.0
 """Seconds that no test takes: what would wait for them hangs."""
 
 
-def ask(stand: Stand, *, allow: tuple[str, ...] = (), deny: tuple[str, ...] = ()) -> None:
+def ask(stand: Stand, *, allow: tuple[str, ...] = (), deny: tuple[str, ...] = (), **more: Any) -> None:
     """Put a policy of mode ask active, while no one watches."""
     stand.ask("questions.watch", lease=1e-6, hold=1.0, keys=0)
     sandbox = {"id": CELL, "name": "box"}
-    stand.ask("policy", cell=CELL, sandbox=sandbox, policy={**policy("deny", allow, deny=deny), "ask": True})
+    asking = {**policy("deny", allow, deny=deny), "ask": True, **more}
+    stand.ask("policy", cell=CELL, sandbox=sandbox, policy=asking)
 
 
 def watch(stand: Stand, hold: float = LONG, keys: int = 1) -> None:
@@ -100,6 +101,27 @@ def test_http2_says_too_that_a_person_is_asked(shared: Stand) -> None:
         seen = program.rest()
     assert b"retry-after" in seen
     assert b"A person is being asked" in seen
+
+
+def test_what_is_never_asked_about_is_refused_at_once(shared: Stand) -> None:
+    """While someone watches too; the reason has the pattern, and what is asked when such a pattern comes is refused."""
+    ask(shared)
+    watch(shared, keys=4)
+    with get(shared) as held:
+        asked(shared)
+        ask(shared, never=["*.example.test"])
+        watch(shared, keys=5)
+        assert held.read(12) == REFUSED
+    with get(shared) as program:
+        page = program.rest()
+    assert page.startswith(REFUSED)
+    assert b"[ask] never has *.example.test:*, so no person is asked" in page
+    assert b"Retry-After" not in page
+    event = shared.event(host=OTHER)
+    assert (event["mode"], event["cause"]) == ("ask", "uncovered")
+    assert reply(shared, "once") == 0
+    with get(shared) as program:
+        assert program.read(12) == REFUSED
 
 
 def test_no_is_remembered_and_once_is_for_the_next(shared: Stand) -> None:

@@ -21,7 +21,7 @@ from irons_local.control.store import changelog, sandboxes
 from irons_local.control.store.database import Store
 from irons_local.control.store.sandboxes import StoredSandbox
 from irons_policy.hostnames import Host, HostError, canonical_host
-from irons_policy.patterns import Pattern, narrowest, read_pattern
+from irons_policy.patterns import Pattern, narrowest, overlap, read_pattern
 
 Answer = Literal["once", "stop", "hour", "always", "no", "never"]
 ANSWERS: Final[tuple[Answer, ...]] = ("once", "stop", "hour", "always", "no", "never")
@@ -292,6 +292,8 @@ class QuestionDesk:
             await self._record(question, sandbox, said, None, waited)
             return AnswerEffect(question, sandbox, None, waited)
         rule = _covering(pattern, question)
+        if said != "never":
+            self._check_unasked(rule)
         body: dict[str, Any] = {"domain": rule.text}
         if said == "hour":
             body["for"] = HOUR
@@ -301,6 +303,18 @@ class QuestionDesk:
         await self._egress.put(None if all_of else sandbox.id, rules)
         await self._record(question, sandbox, said, rules[0].pattern.text, question.waiting, all_of=all_of)
         return AnswerEffect(question, sandbox, rules[0].pattern.text, question.waiting)
+
+    def _check_unasked(self, rule: Pattern) -> None:
+        """Refuse an answer that would open what no person is asked about.
+
+        Raises:
+            HttpError: it would.
+        """
+        for each in self._egress.never():
+            if overlap(rule, each):
+                raise bad(
+                    f"{rule.text} would open what [ask] never has: {each.text}; irons egress allow puts such a rule"
+                )
 
     async def _record(
         self,

@@ -30,6 +30,7 @@ from irons_policy.decide import judge
 from irons_policy.ends import Moment
 from irons_policy.hostnames import Host, HostError, canonical_host
 from irons_policy.hostnet import HostNetwork, Listener
+from irons_policy.patterns import Pattern
 from irons_policy.policy import Decision, Policy
 from irons_policy.rules import Rule, RuleChange, spell
 
@@ -129,6 +130,7 @@ class Egress:
         hosts: Hosts,
         listening: Callable[[], Sequence[tuple[str, int]]],
         upstream: Callable[[], Upstream | None],
+        never: Callable[[], tuple[Pattern, ...]] = tuple,
     ) -> None:
         """Make the rules' keeper.
 
@@ -138,12 +140,14 @@ class Egress:
             hosts: gives `[local.hosts]`.
             listening: gives the addresses and ports that irons itself listens on.
             upstream: gives the upstream proxy, where there is one.
+            never: gives what no person is asked about, `[ask] never`.
         """
         self._store = store
         self._gateway = gateway
         self._hosts = hosts
         self._listening = listening
         self._upstream = upstream
+        self.never = never
         self._one_at_a_time = asyncio.Lock()
         self._changes = 0
         self._turns: defaultdict[str, _Turn] = defaultdict(_Turn)
@@ -407,7 +411,7 @@ class Egress:
         def written(connection: sqlite3.Connection) -> tuple[T, list[tuple[StoredSandbox, dict[str, Any]]]]:
             sandbox = _scope(connection, name)
             answer = work(connection, sandbox)
-            _check_size(rulebook.policies_of(connection, [sandbox], self._hosts())[0].to_json())
+            _check_size(self._judged(connection, [sandbox])[0].to_json())
             found = self._policies(connection, None if sandbox is None else sandbox.id)
             if found:
                 _check_size(max((policy for _, policy in found), key=lambda policy: len(policy["rules"])))
@@ -459,8 +463,11 @@ class Egress:
             and not sandbox.deleting
             and (every or sandbox.status != STOPPED)
         ]
-        policies = rulebook.policies_of(connection, affected, self._hosts())
+        policies = self._judged(connection, affected)
         return [(sandbox, policy.to_json()) for sandbox, policy in zip(affected, policies, strict=True)]
+
+    def _judged(self, connection: sqlite3.Connection, among: Iterable[StoredSandbox | None]) -> list[Policy]:
+        return rulebook.policies_of(connection, among, self._hosts(), self.never())
 
 
 class _Turn:

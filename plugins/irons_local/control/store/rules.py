@@ -137,6 +137,7 @@ def policies_of(
     connection: sqlite3.Connection,
     among: Iterable[StoredSandbox | None],
     hosts: Mapping[str, tuple[Address, ...]],
+    never: tuple[Pattern, ...] = (),
 ) -> list[Policy]:
     """The active policies, one for each sandbox; None is one without rules of its own.
 
@@ -144,9 +145,9 @@ def policies_of(
     """
     mode, account = account_mode(connection), _judged(connection, ACCOUNT)
     return [
-        Policy(_mode(mode), account, hosts)
+        Policy(_mode(mode), account, hosts, never)
         if sandbox is None
-        else Policy(_mode(sandbox.mode or mode), (*account, *_judged(connection, sandbox.id)), hosts)
+        else Policy(_mode(sandbox.mode or mode), (*account, *_judged(connection, sandbox.id)), hosts, never)
         for sandbox in among
     ]
 

@@ -44,6 +44,7 @@ UNANSWERED_MOST = 3
 UNCOVERED = "no rule covers it, and a person is asked"
 PASSED_ONCE = "a person let it pass, once"
 SAID_NO = "a person refused it"
+UNASKED = "[ask] never has {}, so no person is asked"
 NO_ANSWER = "a person was asked, and did not answer in time"
 
 
@@ -337,11 +338,12 @@ def grant(place: Place) -> Rule | None:
 
 
 def _asks(policy: Policy | None, place: Place) -> bool:
-    """True where this policy asks about a place: no rule covers it."""
+    """True where this policy asks about a place: no rule covers it, and no pattern keeps it from being asked about."""
     return (
         policy is not None
         and policy.mode == "ask"
         and decide(policy, place.host, place.port).cause is Cause.UNCOVERED
+        and policy.unasked(place.host, place.port) is None
     )
 
 

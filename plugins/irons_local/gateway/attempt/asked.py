@@ -6,7 +6,17 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from irons_local.gateway.ask.asking import NO_ANSWER, PASSED_ONCE, SAID_NO, Asking, Place, Reply, grant, opens
+from irons_local.gateway.ask.asking import (
+    NO_ANSWER,
+    PASSED_ONCE,
+    SAID_NO,
+    UNASKED,
+    Asking,
+    Place,
+    Reply,
+    grant,
+    opens,
+)
 from irons_local.gateway.attempt.answers import answer
 from irons_local.gateway.conversation import actions as do
 from irons_local.gateway.conversation import events as ev
@@ -78,6 +88,11 @@ class AskedConnection:
             self._end_wait()
             return fact
         place = Place(about[0], about[1])
+        never = policy.unasked(place.host, place.port)
+        if never is not None:
+            self._end_wait()
+            reason = f"{fact.error.refusal.reason}; {UNASKED.format(never.text)}"
+            return _refused(fact.error, reason, Cause.UNCOVERED)
         if self._refused == place or self._asking.refuses(place):
             self._end_wait()
             return _refused(fact.error, SAID_NO, Cause.ASKED)

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from irons.text import clean
-from irons_local.gateway.ask.asking import SAID_NO, Place, Reply, State, opens
+from irons_local.gateway.ask.asking import SAID_NO, UNASKED, Place, Reply, State, opens
 from irons_local.gateway.decide import pages
 from irons_local.gateway.record.journal import JournalError
 from irons_local.gateway.record.refusal import Refusal
@@ -212,6 +212,9 @@ def _standing(cell: Cell, context: Context, place: Place) -> RequestState:
         return RequestState("refused", decision.reason, decision.cause)
     if policy.mode != "ask":
         return RequestState("refused", f"{decision.reason}; {NOT_ASKED.format(policy.mode)}", decision.cause)
+    never = policy.unasked(place.host, place.port)
+    if never is not None:
+        return RequestState("refused", f"{decision.reason}; {UNASKED.format(never.text)}", decision.cause)
     if asking.refuses(place):
         return RequestState("refused", SAID_NO, Cause.ASKED)
     if not opens(policy, place, context.host_network()):
