@@ -166,6 +166,29 @@ def test_a_page_is_read_as_each_of_its_events(
     assert audit.events_of(rows, "mine") == tuple(audit.event_of(each, "mine") for each in rows)
 
 
+@settings(max_examples=200, deadline=None)
+@given(st.lists(ODD, max_size=4), st.sets(st.sampled_from(list(WHOLE)), max_size=3), st.integers(0, 20))
+def test_columns_are_read_as_the_events_they_are_of(
+    odd: list[dict[str, Any]], without: set[str], usual: int
+) -> None:
+    """An answer that has a list of values for each field is read as one that has an object for each event."""
+    names = [key for key in (*WHOLE, "reason", "mode", "ask") if key not in without]
+    whole = {key: value for key, value in WHOLE.items() if key not in without}
+    rows = [*({**whole, "id": number} for number in range(usual)), *({**whole, **each} for each in odd)]
+    rows = [{name: row[name] for name in names if row.get(name) is not None} for row in rows]
+    columns = {name: [row.get(name) for row in rows] for name in names}
+    assert audit.events_in_columns(columns, "mine") == tuple(audit.event_of(each, "mine") for each in rows)
+
+
+@pytest.mark.parametrize(
+    "columns", [{"id": [1], "host": []}, {"id": [1], "host": "a"}, {"id": [1] * 100_001}]
+)
+def test_columns_that_are_none(columns: dict[str, Any]) -> None:
+    """Lists of different lengths, and lists that are too long, are refused; no event gets the values of another."""
+    with pytest.raises(ApiError):
+        audit.AuditPage.of({"columns": columns}, "mine")
+
+
 @pytest.mark.parametrize("count", [1, 20])
 def test_an_event_of_mode_ask(count: int) -> None:
     """The wire has it as `deny` with a further field, in a page of few events and of many."""

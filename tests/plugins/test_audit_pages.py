@@ -77,6 +77,31 @@ def test_filters(
     assert hosts(run_irons("audit", "egress", "one", *words).ok().lines) == expected
 
 
+@pytest.mark.parametrize("words", [[], ["-o", "plain"], ["-o", "jsonl"], ["-o", "json"]])
+@pytest.mark.parametrize("command", [["audit", "egress", "one"], ["audit", "one"], ["audit", "--all"]])
+def test_a_long_log_is_read_in_columns(
+    run_irons: Runner, own: FakeApi, command: list[str], words: list[str]
+) -> None:
+    """What is printed of a long log is the same from a server that answers with columns, which has no object for each event."""
+    own.newest = 5
+    own.add("two")
+    for number in range(40):
+        own.record(
+            f"h{number}.example", ("one", "two")[number % 2], verdict="warn" if number % 3 else "allowed"
+        )
+    own.record(
+        "b.example", allowed=False, verdict="blocked", mode="deny", ask=True, reason="no rule", port=25
+    )
+    columns = own.extensions
+    own.extensions = tuple(each for each in columns if each != "audit-columns")
+    expected = run_irons(*command, *words).ok().out
+    own.extensions = columns
+    asked = len(own.calls)
+    assert run_irons(*command, *words).ok().out == expected
+    assert [call for call in own.calls[asked:] if "columns" in call.query]
+    assert len(expected) > 20 * 20
+
+
 def test_a_server_without_verdicts(run_irons: Runner, one: FakeApi) -> None:
     """Where a server tells no verdict, whether it passed is the verdict."""
     one.record("a.example")
@@ -170,7 +195,7 @@ def test_what_a_server_leaves_out_is_said(run_irons: Runner, own: FakeApi) -> No
     """Where a server goes on to leave events out, their number is on stderr."""
     own.record("a.example")
     body = json.dumps({"events": own.events, "page_token": 1, "left_out": 1234}).encode()
-    own.fail(Fault(200, body, {"Content-Type": "application/json"}), times=2)
+    own.fail(Fault(200, body, {"Content-Type": "application/json"}), on="GET /sandboxes", times=2)
     done = run_irons("audit", "egress", "one").ok()
     assert hosts(done.lines) == ["a.example"]
     assert "left out 1,234 earlier events" in done.err

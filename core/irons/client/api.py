@@ -214,7 +214,7 @@ class Api(EgressCalls, QuestionCalls, SnapshotCalls):
     def audit(self, sandbox: str | None = None, token: int = 0, **filters: Unpack[AuditFilters]) -> AuditPage:
         """One page of the audit log after `token`; filters need irons' own server.
 
-        They are since, until, verdict, host, limit, wait, page_size, changes, ids and export.
+        They are since, until, verdict, outcome, host, limit, wait, page_size, changes, ids, export and columns.
         """
         from irons.client.models.audit import AuditPage
 

@@ -38,6 +38,7 @@ EXTENSIONS = (
     "rule-batches",
     "change-log",
     "audit-export",
+    "audit-columns",
     "timed-rules",
     "snapshots",
     "questions",

@@ -489,6 +489,12 @@ def _audit(api: FakeState, call: Call, name: str | None) -> dict[str, Any]:
         of = [event["id"] for event in api.events if name in (None, event["sandbox_name"])]
         left = sum(1 for number in of if number > token and number not in api.rotated_ids)
         told["counts"] = {"ever": len(of), "left": left, "sandbox": "" if name is None else _of(api, name).id}
+    if "columns" in call.query and "audit-columns" in api.extensions:
+        names = [
+            *call.query["columns"].split(","),
+            *(["ask"] if any("ask" in row for row in told["events"]) else []),
+        ]
+        told |= {"columns": {name: [row.get(name) for row in told["events"]] for name in names}, "events": []}
     if "changes" in call.query and "audit-changes" in api.extensions:
         told |= {"changed": changed, "change_token": len(api.changes) + 1}
     return told

@@ -33,6 +33,9 @@ LONG_POLL = 20
 PIPED_POLL = 2
 """The same where a pipe is written to: between two questions it is looked whether anybody still reads it."""
 
+COLUMNS_SIZE = 2_000
+"""Events of a page that has a list of values for each field."""
+
 FROM_NOW = LARGEST
 """The cursor of changes of who knows of none yet."""
 
@@ -84,7 +87,14 @@ class AuditLog:
     """One sandbox's log, or everyone's; it remembers the token after what it has read."""
 
     def __init__(
-        self, ctx: Context, sandbox: str | None, wanted: Filter, limit: int | None, *, follow: bool
+        self,
+        ctx: Context,
+        sandbox: str | None,
+        wanted: Filter,
+        limit: int | None,
+        *,
+        follow: bool,
+        columns: str | None = None,
     ) -> None:
         """Take what is wanted.
 
@@ -94,8 +104,10 @@ class AuditLog:
             wanted: Which events.
             limit: Only the newest so many of what is there already, for servers that heed it.
             follow: Survive failed polls, all but the first: with a warning and back-off.
+            columns: The fields that are wanted, by their names on the wire with commas between them; None for all, as objects.
         """
         self._ctx = ctx
+        self._columns = None if follow else columns
         self._sandbox = sandbox
         self._wanted = wanted
         self._limit = limit
@@ -119,6 +131,9 @@ class AuditLog:
         more: AuditFilters = {"limit": self._limit}
         if self._tells_changes:
             more["changes"] = FROM_NOW
+        if self._ctx.api.backend.local and self._limit is None:
+            # It is irons' own server: of a long log no part is asked for twice.
+            self._ask_for_columns(more)
         turned = Pages()
         while True:
             before = self._token
@@ -130,6 +145,7 @@ class AuditLog:
                 more.pop("limit", None)
                 more.pop("changes", None)
                 more["page_size"] = PAGE_SIZE
+                self._ask_for_columns(more)
                 continue
             if self._left_out:
                 self._ctx.progress(f"irons: the server left out {self._left_out:,} earlier events")
@@ -142,6 +158,11 @@ class AuditLog:
                     self._ctx.progress(f"irons: {missing.line}")
                 return
             turned.to(self._token)
+
+    def _ask_for_columns(self, more: AuditFilters) -> None:
+        """Ask for the fields that are wanted alone, where the server can answer with these."""
+        if self._columns is not None and "audit-columns" in self._ctx.api.extensions:
+            more["columns"], more["page_size"] = self._columns, COLUMNS_SIZE
 
     def coming(self) -> Iterator[Event]:
         """Each new event in order, and again when it ended or was repeated, for as long as anybody reads them."""

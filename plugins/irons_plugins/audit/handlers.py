@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from irons.command import Result
 from irons.errors import UsageError
 from irons.terminal.words import wire_verdict
+from irons_plugins.audit.fields import fields_of
 from irons_plugins.audit.filters import Filter, check_host
 from irons_plugins.audit.following import AuditLog
 from irons_plugins.audit.tables import view_of
@@ -48,6 +49,7 @@ def audit(
         outcome=outcome,
         host=host,
         limit=limit,
+        columns=fields_of(ctx, contract=False),
     )
     return Result(log, view=view_of(scope.sandbox, wide=wide, contract=False))
 
@@ -76,6 +78,7 @@ def egress(
         outcome=outcome,
         host=host,
         limit=limit,
+        columns=fields_of(ctx, contract=True),
     )
     return Result(log, view=view_of(scope.sandbox, wide=wide, contract=True))
 
@@ -91,6 +94,7 @@ def _log(
     outcome: str | None,
     host: str | None,
     limit: int | None,
+    columns: str,
 ) -> Iterator[Event]:
     if follow and ctx.settings["output"] == "json":
         raise UsageError(
@@ -102,7 +106,8 @@ def _log(
     if outcome is not None:
         ctx.api.need("audit-outcomes", "a server that says what became of connections")
     wanted = Filter(since, until, wire_verdict(verdict), host, () if outcome is None else (outcome,))
-    log = AuditLog(ctx, name, wanted, None if limit is None else max(1, limit), follow=follow)
+    most = None if limit is None else max(1, limit)
+    log = AuditLog(ctx, name, wanted, most, follow=follow, columns=columns)
     return log.past() if limit is None and not follow else _events(log, limit, follow=follow)
 
 

@@ -15,7 +15,7 @@ from tests.local.control.lab import Lab, control_plane, run, until
 from irons_local import times
 from irons_local.control.api import audit as routes_audit
 from irons_local.control.audit import log
-from irons_local.control.audit.events import NEWEST
+from irons_local.control.audit.events import COLUMNS, NEWEST
 from irons_local.gateway.record.folding import WINDOW, Folder
 from irons_local.gateway.record.journal import Journal
 from irons_local.gateway.record.refusal import Refusal
@@ -110,6 +110,55 @@ def test_a_v0_client_sees_the_newest(tmp_path: Path, monkeypatch: pytest.MonkeyP
             assert "left_out" not in page
             assert await _hosts(lab, page_size=2, pageToken=page["page_token"]) == ["h2.test", "h3.test"]
             assert await _hosts(lab, limit=2) == ["h6.test", "h7.test"]
+            writer.close()
+
+    run(work())
+
+
+def test_events_in_columns(tmp_path: Path) -> None:
+    """Fields that are named come as a list of values each: the same events, filters and tokens, and mode `ask` as ever."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            cell = (await lab.create("box"))["id"]
+            writer = Writer(lab)
+            for number in range(6):
+                await writer.attempt(cell, f"h{number}.test", "blocked" if number % 2 else "allowed")
+            asks = {
+                "kind": "verdict",
+                "conn": 99,
+                "cell": cell,
+                "host": "asks.test",
+                "verdict": "blocked",
+                "mode": "ask",
+            }
+            lab.write_log(RUN, asks)
+            rows = (await _read(lab))["events"]
+            names = [name for name in COLUMNS if name != "type"]
+            path = "/sandboxes/box/audit/egress"
+            answer = await _read(lab, path, columns=",".join(names), page_size=100)
+            assert answer.pop("events") == []
+            told = answer["columns"]
+            assert told.keys() == {*names, "ask"}
+            found = [
+                {name: value for name, value in zip(told, row, strict=True) if value is not None}
+                for row in zip(*told.values(), strict=True)
+            ]
+            assert [{"type": "egress", **row} for row in found] == rows
+            first = await _read(lab, columns="host,verdict", page_size=2, verdict="blocked")
+            assert first["columns"] == {"host": ["h1.test", "h3.test"], "verdict": ["blocked"] * 2}
+            last = await _read(
+                lab, columns="host", page_size=9, pageToken=first["page_token"], verdict="blocked"
+            )
+            assert last["columns"] == {"host": ["h5.test", "asks.test"]}
+            none = await _read(lab, columns="host,port", pageToken=last["page_token"])
+            assert (none["events"], none["columns"]) == ([], {"host": [], "port": []})
+            for wrong in (
+                {"columns": "host,nothing"},
+                {"columns": "events.id"},
+                {"columns": "host", "changes": "1"},
+            ):
+                assert (await lab.client.get("/audit/egress", params=wrong)).status_code == 400
             writer.close()
 
     run(work())
@@ -532,3 +581,9 @@ def test_a_page_says_what_was_rotated_out(tmp_path: Path) -> None:
             assert "rotated" not in await _read(lab, "/sandboxes/other/audit/egress")
 
     run(work())
+
+
+def test_times_of_a_column() -> None:
+    """Times that are written together are what each of them is written alone, over minutes and before 1970."""
+    stored = [0, 59_999_999, 60_000_000, 60_000_001, 1_700_000_000_123_456, -1, 1_700_000_060_000_000]
+    assert times.rfc3339_all(stored) == [times.rfc3339(at) for at in stored]

@@ -11,6 +11,7 @@ from typing import Any, TypedDict, cast
 
 from irons.client.models.fields import (
     LARGEST,
+    MOST_ROWS,
     count_of,
     rows_of,
     text_of,
@@ -51,6 +52,7 @@ class AuditFilters(HostFilters, total=False):
         changes: The cursor of changes; 0 begins one.
         ids: Only these events, their ids with commas between them; 500 at most.
         export: Ask which events may still change, and how many there are.
+        columns: Fields, by their names on the wire with commas between them: the events have these alone. Needs `audit-columns`.
     """
 
     since: str | None
@@ -61,6 +63,7 @@ class AuditFilters(HostFilters, total=False):
     changes: int | None
     ids: str | None
     export: bool | None
+    columns: str | None
 
 
 class EventUpdate(Event):
@@ -203,7 +206,7 @@ class AuditPage(NamedTuple):
         """Read a page; `sandbox` is whose log was asked for, where a row does not say it."""
         events, changed = (events_of(rows_of(answer, key), sandbox) for key in ("events", "changed"))
         return cls(
-            events,
+            events or events_in_columns(answer.get("columns"), sandbox),
             count_of(answer.get("page_token")),
             count_of(answer.get("left_out")),
             tuple(Rotated.of(row, sandbox) for row in rows_of(answer, "rotated")),
@@ -248,6 +251,7 @@ def _is_whole(kind: Kind) -> bool:
 _KEYS = {name: kind.key if isinstance(kind, HeadField) else name for name, kind in FIELDS.items()}
 _TEXTS = [name for name, kind in FIELDS.items() if _is_text(kind)]
 _NUMBERS = [name for name, kind in FIELDS.items() if _is_whole(kind)]
+_TEXT_KEYS = frozenset(_KEYS[name] for name in _TEXTS)
 _OTHERS = ["time", "allowed", "duration_ms"]
 """Fields that are read one by one: of their kinds there is one each."""
 _texts_of = itemgetter(*(_KEYS[name] for name in _TEXTS))
@@ -282,6 +286,44 @@ def events_of(rows: Sequence[Mapping[str, Any]], sandbox: str) -> tuple[Event, .
         for at, event in zip(places, _read_alike(some, sandbox, _alike(some) or {}), strict=True):
             found[at] = event
     return cast("tuple[Event, ...]", tuple(found))
+
+
+def events_in_columns(columns: object, sandbox: str) -> tuple[Event, ...]:
+    """Read events of which an answer has some fields, a list of values for each; nothing where it has none.
+
+    Raises:
+        ApiError: There are too many, or one field has more values than another.
+    """
+    if not isinstance(columns, dict) or not columns:
+        return ()
+    told = {name: values for name, values in columns.items() if isinstance(values, list)}
+    sizes = set(map(len, told.values()))
+    if len(sizes) != 1 or len(told) != len(columns):
+        raise ApiError("the fields of the server's audit log have not as many values each")
+    (size,) = sizes
+    if size > MOST_ROWS:
+        raise ApiError(f"the server sent {size:,} events at once; {MOST_ROWS:,} is the most")
+    if size > _FEW and (found := _columns(_filled(told, sandbox, size))) is not None:
+        return tuple(map(_event, zip(*found, strict=False)))
+    rows = zip(*told.values(), strict=True)
+    return tuple(
+        event_of({name: value for name, value in zip(told, row, strict=True) if value is not None}, sandbox)
+        for row in rows
+    )
+
+
+def _filled(told: Mapping[str, Sequence[Any]], sandbox: str, size: int) -> Mapping[str, Sequence[Any]]:
+    """Return columns with what each event has, also where it was not asked for, and texts for those that are absent."""
+    filled = {
+        name: ["" if value is None else value for value in column]
+        if name in _TEXT_KEYS and None in column
+        else column
+        for name, column in told.items()
+    }
+    for name, value in ((_KEYS["sandbox"], sandbox), (_KEYS["verdict"], ""), (_KEYS["count"], 1)):
+        if name not in filled and value:
+            filled[name] = [value] * size
+    return filled
 
 
 def _alike(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Sequence[Any]] | None:

@@ -12,7 +12,7 @@ from irons_policy.modes import read_mode
 LARGEST = 1 << 63
 """Whole numbers from here on are no counts, ports or identities of anything."""
 
-_MOST_ROWS = 100_000
+MOST_ROWS = 100_000
 """Rows that one answer may have: each becomes an object many times the size of its text."""
 
 
@@ -21,8 +21,8 @@ def rows_of(answer: Mapping[str, Any], key: str) -> Sequence[Mapping[str, Any]]:
     rows = answer.get(key)
     if not isinstance(rows, list):
         return []
-    if len(rows) > _MOST_ROWS:
-        raise ApiError(f"the server sent {len(rows):,} {key} at once; {_MOST_ROWS:,} is the most")
+    if len(rows) > MOST_ROWS:
+        raise ApiError(f"the server sent {len(rows):,} {key} at once; {MOST_ROWS:,} is the most")
     return [row for row in rows if isinstance(row, dict)]
 
 

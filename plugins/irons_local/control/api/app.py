@@ -167,7 +167,8 @@ def _endpoint(plane: Plane, routes: dict[str, ApiRoute]) -> _Endpoint:
         except ClientDisconnect:
             return Response(status_code=400)
         answer = found if isinstance(found, ApiAnswer) else ApiAnswer(route.status, found)
-        if len(answer.body.get("events", ())) > _LARGE:
+        columns = answer.body.get("columns") or {"": ()}
+        if max(len(answer.body.get("events", ())), len(next(iter(columns.values())))) > _LARGE:
             # Other requests have their turns in between.
             return await asyncio.to_thread(_json, answer.status, answer.body)
         return _json(answer.status, answer.body)

@@ -7,7 +7,17 @@ from typing import Any
 
 from irons_local import times
 from irons_local.control.api.routing import ApiCall, ApiRoute
-from irons_local.control.audit.events import NEWEST, PAGE, SPELLINGS, Query, ids_of, outcomes_of, verdicts_of
+from irons_local.control.audit.events import (
+    COLUMNS,
+    NEWEST,
+    PAGE,
+    SPELLINGS,
+    Query,
+    columns_of,
+    ids_of,
+    outcomes_of,
+    verdicts_of,
+)
 from irons_local.control.audit.hosts_tried import HostQuery
 from irons_local.control.audit.log import LONGEST_WAIT
 from irons_local.control.audit.summary import MOST, OTHERS
@@ -24,6 +34,7 @@ MOST_IDS = 500
 
 _VERDICT = "|".join(SPELLINGS)
 _OUTCOME = "|".join(Outcome)
+_FIELD = "|".join(COLUMNS)
 _QUERY: Mapping[str, Schema] = {
     "pageToken": {"type": "integer", "minimum": 0, "maximum": LARGEST},
     "since": text(40, format="date-time"),
@@ -37,6 +48,7 @@ _QUERY: Mapping[str, Schema] = {
     "changes": {"type": "integer", "minimum": 0, "maximum": LARGEST},
     "ids": text(MOST_IDS * 20, minLength=1, pattern=r"^[0-9]{1,18}(,[0-9]{1,18})*$"),
     "export": {"type": "boolean"},
+    "columns": text(400, pattern=f"^({_FIELD})(,({_FIELD}))*$"),
 }
 _NOT_V1 = "this is the v0 API; its events are in `events`"
 _TEXT: Schema = {"type": "string"}
@@ -132,6 +144,11 @@ _PAGE: Schema = {
             "items": _EVENT,
             "description": "Events up to pageToken that changed since `changes`, as they are now.",
         },
+        "columns": {
+            "type": "object",
+            "description": "With `columns`: for each of these fields its values, one an event, null where an event lacks it. `events` is empty.",
+            "additionalProperties": {"type": "array"},
+        },
         "change_token": {**_NUMBER, "description": "For `changes` of the next request."},
         "unsettled": {
             "type": "array",
@@ -182,11 +199,16 @@ async def read_audit(call: ApiCall) -> Mapping[str, Any]:
         changes=given.get("changes"),
         ids=None if "ids" not in given else ids_of(given["ids"], MOST_IDS),
         export=given.get("export", False),
+        columns=None if "columns" not in given else columns_of(given["columns"]),
     )
+    if query.columns is not None and (query.export or query.changes is not None):
+        raise bad("columns: neither `changes` nor `export` goes with it")
     page = await call.plane.audit.page(query, wait=given.get("wait", 0.0))
     answer: dict[str, Any] = {"events": page.events}
     if "name" not in call.path:
         answer["data"] = _NOT_V1
+    if page.columns is not None:
+        answer["columns"] = page.columns
     if page.left_out:
         answer["left_out"] = page.left_out
     if page.token:
@@ -243,6 +265,7 @@ _WHAT = (
     "`changes` asks for events up to `pageToken` that changed since, such as connections that ended: it is the "
     f"`change_token` of the answer before, and {LARGEST} means from now on. "
     f"`ids` asks for these events alone, {MOST_IDS} at most, and `export` which events may still change. "
+    "`columns` names fields, and the answer has these alone, a list of values for each: long logs are read in a fraction of the time. "
     f"Without `limit`, `wait` and `page_size` an answer has {NEWEST:,}, and without `pageToken` these are the newest."
 )
 
