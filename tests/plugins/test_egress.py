@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from irons.client.models.egress import ListedRule
 from irons.errors import ApiError, UsageError
 from irons.testing import FakeApi, Runner, faults
 from irons.text import local_time
@@ -542,5 +543,15 @@ def test_a_server_that_fails_in_the_middle(run_irons: Runner, fake_api: FakeApi)
 )
 def test_what_is_left_of_a_rule(end: str | None, shown: str) -> None:
     """A person reads how long a rule stays, not when it ends."""
-    assert shown in left(end)
-    assert bool(shown) == bool(left(end))
+    row = ListedRule("allow", "a.example", until=end)._asdict()
+    assert shown in left(row)
+    assert bool(shown) == bool(left(row))
+
+
+def test_what_is_left_is_what_the_server_says(run_irons: Runner, own: FakeApi) -> None:
+    """A rule for an hour stays an hour at most, though the wall clock was set back by a day since it was made."""
+    tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    own.rules.append({"pattern": "a.example", "list": "allow", "until": tomorrow, "left": 1800})
+    done = run_irons("egress", "list", tty=True).ok()
+    assert "30 min left" in done.lines[1]
+    assert run_irons("egress", "list").ok().out == f"allow\ta.example\t\t\t{tomorrow}\n"

@@ -294,6 +294,12 @@ def test_status_on_a_terminal(run_irons: Runner, fake_api: FakeApi) -> None:
     ]
 
 
+def test_the_mode_ask_in_words_of_v0(run_irons: Runner, fake_api: FakeApi) -> None:
+    """A server that says `deny` and `ask` is in mode ask, which is one word to a person."""
+    fake_api.add("one", metadata={"egress": "deny", "mode": "deny", "ask": "true"})
+    assert run_irons("status", "one").ok().lines[-1] == "egress\task (its own mode)"
+
+
 def test_status_is_readable(run_irons: Runner, fake_api: FakeApi) -> None:
     """Sizes have units, what is used and what does not hold stands next to its limit; JSON has the exact numbers."""
     metadata = {

@@ -114,6 +114,16 @@ def test_what_a_newer_version_would_add(run_irons: Runner, own: FakeApi) -> None
     assert (done.out, "have all of preset pypi" in done.err) == ("", True)
 
 
+def test_a_sandbox_has_the_rules_of_all_too(run_irons: Runner, own: FakeApi) -> None:
+    """What all sandboxes may reach is not missing from one, unless a rule of its own denies it."""
+    run_irons("egress", "preset", "allow", "pypi", "--all").ok()
+    done = run_irons("egress", "preset", "diff", "pypi", "--sandbox", "one").ok()
+    assert (done.out, "the rules of one have all of preset pypi" in done.err) == ("", True)
+    run_irons("egress", "deny", "pypi.org", "--sandbox", "one").ok()
+    done = run_irons("egress", "preset", "diff", "pypi", "--sandbox", "one").ok()
+    assert [line.split()[:3] for line in done.out.splitlines()] == [["+", "allow", "pypi.org"]]
+
+
 def test_a_plugins_presets(run_irons: Runner, own: FakeApi) -> None:
     """They stand beside ours, can't replace one, and what is none is left out with its reason."""
     bad = Preset("bad", "2026-01-01", "", "", (PresetHost("*.com"),))

@@ -114,7 +114,7 @@ def irons_commands() -> list[Command]:
                     Column("pattern"),
                     Column("private", hide="empty"),
                     Column("note", hide="empty"),
-                    Column("until", table=f"{_HERE}.views:left", hide="empty"),
+                    Column("", "until", f"{_HERE}.views:end", table=f"{_HERE}.views:left", hide="empty"),
                 ),
                 empty="There are no rules.",
             ),

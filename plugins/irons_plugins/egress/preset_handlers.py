@@ -64,7 +64,10 @@ def diff(ctx: Context, *, name: str, scope: Scope) -> Sequence[Drift]:
     """Return what the preset as it is now has and the rules do not, and what only an earlier version of it had."""
     preset = _named(ctx, name)
     rules = ctx.api.rules(scope.sandbox).rules
-    there = {rule.pattern for rule in rules if rule.list == "allow"}
+    own = {rule.pattern: rule.list for rule in rules}
+    # A sandbox has the rules of all sandboxes too, unless one of its own says otherwise.
+    inherited = {} if scope.sandbox is None else {rule.pattern: rule.list for rule in ctx.api.rules().rules}
+    there = {pattern for pattern, listed in {**inherited, **own}.items() if listed == "allow"}
     hosts = {host.pattern for host in preset.hosts}
     added = [
         Drift("added", "allow", host.pattern, note=host.what)

@@ -11,6 +11,9 @@ from irons.text import clean, local_time
 from irons_policy.ends import STOP
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
     from irons.client.models.egress import ModeInfo
     from irons_plugins.egress.rows import Change, Drift, PolicyRow
 
@@ -56,14 +59,23 @@ def _term(row: Change) -> str:
     return f", until {local_time(end)}"
 
 
-def left(end: object) -> str:
-    """Return how long a rule stays, of its end: `59 min left`, or `until it stops`; nothing where it stays for good."""
+def end(row: Mapping[str, Any]) -> str:
+    """Return when a rule ends by itself, as the server has it; nothing where it stays for good."""
+    return str(row["until"] or "")
+
+
+def left(row: Mapping[str, Any]) -> str:
+    """Return how long a rule stays: `59 min left`, or `until it stops`; nothing where it stays for good."""
     from irons.client.models.fields import time_of
 
-    if end == STOP:
+    if row["until"] == STOP:
         return "until it stops"
-    until = time_of(end)
-    return "" if until is None else f"{lasting(round((until - datetime.now(UTC)).total_seconds()))} left"
+    until = time_of(row["until"])
+    if until is None:
+        return ""
+    # What the server says counts: its rule ends in time also where its clock was set back, or is another than this machine's.
+    seconds = row["left"] if row["left"] is not None else round((until - datetime.now(UTC)).total_seconds())
+    return f"{lasting(seconds)} left"
 
 
 def _cut(row: Change) -> str:

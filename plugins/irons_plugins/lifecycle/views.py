@@ -133,8 +133,10 @@ def facts(metadata: Mapping[str, object]) -> dict[str, str]:
         ):
             continue
         told = [_sized(key, str(metadata[key]))]
+        if key == "ask" and "egress" in metadata:
+            continue
         if key == "egress":
-            told = [mode_word(told[0])]
+            told = [mode_word("ask" if metadata.get("ask") == "true" else told[0])]
         if f"{key}_used" in metadata:
             told.append(f"{_sized(key, str(metadata[f'{key}_used']))} used")
         if f"{key}_note" in metadata:

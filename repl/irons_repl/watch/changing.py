@@ -104,7 +104,9 @@ def undo(api: Api, change: RuleEdit) -> Undone:
 
 def _row(found: EgressRules, pattern: str) -> ListedRule | None:
     """Return the rule of a pattern, with its time, by which it differs from one that was made again."""
-    return next((rule for rule in found.rules if rule.pattern == pattern), None)
+    rule = next((rule for rule in found.rules if rule.pattern == pattern), None)
+    # How long it still stays is not what it is.
+    return None if rule is None else rule._replace(left=None)
 
 
 def _request(rule: ListedRule) -> RuleRequest:

@@ -75,6 +75,27 @@ def test_sandboxes_that_differ_are_named_with_modes_of_v0(tmp_path: Path) -> Non
     run(work())
 
 
+def test_the_status_of_a_sandbox_has_words_of_v0(tmp_path: Path) -> None:
+    """Its metadata says `deny`, and `ask` in a further key, whether the mode is its own or that of all sandboxes."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            await lab.create("asks", mode="ask")
+            await lab.create("denies", mode="deny")
+            await lab.create("follows", mode=None)
+            await _json(lab, "PUT", "/egress/mode", json={"mode": "ask"})
+            told = {name: (await lab.status(name))["metadata"] for name in ("asks", "denies", "follows")}
+            assert {
+                name: [found.get(key) for key in ("mode", "egress", "ask")] for name, found in told.items()
+            } == {
+                "asks": ["deny", "deny", "true"],
+                "denies": ["deny", "deny", None],
+                "follows": [None, "deny", "true"],
+            }
+
+    run(work())
+
+
 def test_a_policy_may_carry_it(tmp_path: Path) -> None:
     """It is set with the rules; the revision tells `ask` from `deny`; a restart changes nothing."""
 

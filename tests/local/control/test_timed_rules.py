@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tests.local.control.lab import Lab, control_plane, run
 
+from irons_local import times
 from irons_local.control.store.terms import SECOND, Instant
 from irons_policy.policy import Policy
 
@@ -147,5 +149,42 @@ def test_a_policy_put_as_it_was_read_keeps_its_ends(tmp_path: Path) -> None:
             assert before is not None
             assert after is not None
             assert (after, after.up) == (before, before.up)
+
+    run(work())
+
+
+def test_a_policy_of_which_a_rule_has_ended(tmp_path: Path) -> None:
+    """A rule that was read and ended since is a conflict with what was read, so that clients read again; one that is new is refused."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            revision = (await lab.client.get("/egress")).json()["revision"]
+            over = {"pattern": "a.test", "list": "allow", "until": "2020-01-01T00:00:00Z"}
+            for more, status in (({"revision": revision}, 409), ({}, 400)):
+                answer = await lab.client.put("/egress", json={"rules": [over], **more})
+                assert (answer.status_code, answer.json()["error"]) == (
+                    status,
+                    "rules[0]: 'a.test': until 2020-01-01T00:00:00Z: that is over",
+                )
+            far = {**over, "until": "2999-01-01T00:00:00Z"}
+            assert (
+                await lab.client.put("/egress", json={"rules": [far], "revision": revision})
+            ).status_code == 400
+
+    run(work())
+
+
+def test_what_is_left_of_a_rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The list says how long a rule stays by the clock that ends it first: a wall clock set back by a day adds nothing."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            await lab.client.post("/egress/allow", json={"domain": "a.test", "for": 6000})
+            now = times.now
+            monkeypatch.setattr(
+                "irons_local.clocks.times", SimpleNamespace(now=lambda: now() - 86_400 * SECOND)
+            )
+            (rule,) = (await lab.client.get("/egress")).json()["rules"]
+            assert 0 < rule["left"] <= 6000
 
     run(work())

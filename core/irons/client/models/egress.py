@@ -35,6 +35,7 @@ class ListedRule(NamedTuple):
         created_at: When it was made.
         broad: It was accepted although it covers a private public suffix.
         until: When it ends by itself: an RFC 3339 time, or `stop`, for when its sandbox stops; None where it stays.
+        left: Seconds until that time by the server's clocks, which no step of the wall clock moves; None where it does not say.
     """
 
     list: str
@@ -45,6 +46,7 @@ class ListedRule(NamedTuple):
     created_at: datetime | None = None
     broad: bool = False
     until: str | None = None
+    left: int | None = None
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> ListedRule:
@@ -59,6 +61,7 @@ class ListedRule(NamedTuple):
             time_of(get("created_at")),
             get("broad") is True,
             word_of(get("until")),
+            whole_of(get("left")),
         )
 
 

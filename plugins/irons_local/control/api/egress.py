@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from irons_local import clocks
 from irons_local.control.api.routing import ApiCall, ApiRoute, Handler
 from irons_local.control.egress.rules_and_modes import PolicyChange
 from irons_local.control.egress.rules_input import check_ends, patterns_to_remove, rules_of, rules_to_put
@@ -126,7 +127,8 @@ async def show_rules(call: ApiCall) -> Mapping[str, Any]:
 async def replace_rules(call: ApiCall) -> Mapping[str, Any]:
     """PUT …/egress."""
     _account_has_a_mode(call)
-    new = await asyncio.to_thread(rules_of, call.body["rules"])
+    were_read = call.body.get("revision") is not None
+    new = await asyncio.to_thread(rules_of, call.body["rules"], were_read=were_read)
     check_ends(new, _name(call))
     found, cut = await call.plane.egress.replace(_name(call), new, call.body, dry=_dry(call))
     return {
@@ -365,6 +367,9 @@ def _rule(rule: Rule) -> Mapping[str, Any]:
     }
     if rule.until is not None:
         shown["until"] = rule.until.text
+        left = rule.until.left(clocks.moment())
+        if left is not None:
+            shown["left"] = max(0, round(left / 1_000_000))
     return {**shown, "created_at": rfc3339(rule.created_at)} if rule.created_at else shown
 
 

@@ -35,7 +35,7 @@ from irons_local.images.catalog import DEFAULT, MACHINE, Images
 from irons_local.images.sources.reference import Reference
 from irons_local.limits import Limits
 from irons_local.linux import disk_images
-from irons_policy.modes import MODES
+from irons_policy.modes import MODES, wire_mode
 from irons_policy.rules import Rule
 
 _PATIENCE = 2.0
@@ -192,7 +192,10 @@ async def show_sandbox(call: ApiCall) -> Mapping[str, Any]:
         sandbox = await _find(call)
     given = await call.plane.store.read(lambda connection: terms.get(connection, sandbox.id))
     shown = await call.plane.egress.show(sandbox.id)
-    facts = {**await _facts(call.plane, sandbox), "egress": shown.mode}
+    facts = {**await _facts(call.plane, sandbox), "egress": _wire_word(shown.mode)}
+    if shown.mode == "ask":
+        # Clients of v0 know no such mode; it is `deny` to them with a further field, as elsewhere.
+        facts["ask"] = "true"
     return _status(call.plane, sandbox, facts, given)
 
 
@@ -459,6 +462,10 @@ def short_status(sandbox: StoredSandbox) -> Mapping[str, Any]:
     }
 
 
+def _wire_word(mode: str) -> str:
+    return str(wire_mode(mode)["mode"])
+
+
 def _status(
     plane: Plane, sandbox: StoredSandbox, facts: Mapping[str, str], given: Terms | None
 ) -> Mapping[str, Any]:
@@ -469,7 +476,7 @@ def _status(
         "cpus": sandbox.cpus,
         "memory": sandbox.memory,
         "disk": sandbox.disk,
-        "mode": sandbox.mode,
+        "mode": _wire_word(sandbox.mode) if sandbox.mode else None,
         "reason": sandbox.reason,
         "progress": plane.lifecycle.progress(sandbox.id),
     }

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from irons_local import clocks
-from irons_local.control.schema.errors import HttpError, bad
+from irons_local.control.schema.errors import HttpError, bad, conflict
 from irons_local.control.store.terms import SECOND
 from irons_policy.ends import LONGEST, RuleEnd, read_end
 from irons_policy.patterns import PatternError, read_pattern
@@ -20,11 +20,16 @@ class _EndError(ValueError):
     """An end that no rule can have; the message says why."""
 
 
-def rule_of(given: Mapping[str, Any]) -> Rule:
+class _OverError(_EndError):
+    """An end that has come."""
+
+
+def rule_of(given: Mapping[str, Any], *, was_read: bool = False) -> Rule:
     """A rule as a request gives it, in its one spelling.
 
     Args:
         given: `pattern` and `list`, and optionally `private`, `note`, `broad`, and `for` or `until`.
+        was_read: it may be one that the client has read, and that ended since.
 
     Raises:
         HttpError: the pattern, an address or the end is not one; the text says why.
@@ -40,6 +45,9 @@ def rule_of(given: Mapping[str, Any]) -> Rule:
             note=given.get("note") or "",
             until=_end(given),
         )
+    except _OverError as error:
+        problem = conflict if was_read else bad
+        raise problem(f"{shown(text)}: {error}") from None
     except _EndError as error:
         raise bad(f"{shown(text)}: {error}") from None
     except RuleError as error:
@@ -48,13 +56,19 @@ def rule_of(given: Mapping[str, Any]) -> Rule:
         raise bad(f"{shown(text)}: {error}") from error
 
 
-def rules_of(given: Sequence[Mapping[str, Any]]) -> tuple[Rule, ...]:
+def rules_of(given: Sequence[Mapping[str, Any]], *, were_read: bool = False) -> tuple[Rule, ...]:
     """Rules as a request gives them.
 
+    Args:
+        given: the rules.
+        were_read: the request says of which policy they were made: one that has ended since is a conflict with that.
+
     Raises:
-        HttpError: one of them is bad, or two have the same pattern; the text says which.
+        HttpError: one of them is bad or over, or two have the same pattern; the text says which.
     """
-    return _each_once("rules", given, rule_of, lambda rule: rule.pattern.text)
+    return _each_once(
+        "rules", given, lambda each: rule_of(each, was_read=were_read), lambda rule: rule.pattern.text
+    )
 
 
 def rules_to_put(body: Mapping[str, Any], listed: ListName) -> tuple[Rule, ...]:
@@ -127,8 +141,10 @@ def _end(given: Mapping[str, Any]) -> RuleEnd | None:
     left = until.left(now)
     if left is None or until.at is None:
         return until
-    if not 0 < left <= LONGEST * SECOND:
-        raise _EndError(f"until {until.text}: that is {'over' if left <= 0 else 'more than a year away'}")
+    if left <= 0:
+        raise _OverError(f"until {until.text}: that is over")
+    if left > LONGEST * SECOND:
+        raise _EndError(f"until {until.text}: that is more than a year away")
     return RuleEnd(until.at, now.up + left)
 
 
@@ -151,7 +167,7 @@ def _each_once(
         try:
             one = read(each)
         except HttpError as error:
-            raise bad(f"{where}[{index}]: {error.text}") from error
+            raise HttpError(error.status, f"{where}[{index}]: {error.text}") from error
         pattern = pattern_of(one)
         if pattern in found:
             raise bad(f"{where}[{index}]: {pattern} is there twice")

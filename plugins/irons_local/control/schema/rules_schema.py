@@ -50,6 +50,10 @@ SHOWN_RULE: Schema = {
         "broad": {"type": "boolean"},
         "note": {"type": ["string", "null"]},
         "until": UNTIL,
+        "left": {
+            "type": "integer",
+            "description": "Seconds until then, also where the wall clock was set back since the rule was made.",
+        },
         "created_at": {"type": "string", "format": "date-time"},
         "covers": {"type": "string"},
     },
