@@ -47,6 +47,15 @@ class _Node:
         return max((1 + below.depth for below in self.words.values()), default=0)
 
 
+def _sum(group: _Node) -> str:
+    """Return the words of a group, which has no help of its own; aliases are left out."""
+    return ", ".join(
+        word
+        for word, below in group.words.items()
+        if below.shown and (below.command is None or below.command.path[-1] == word)
+    )
+
+
 class Tree:
     """Commands by their words and aliases, as a trie. Immutable: `with_commands` returns a new one."""
 
@@ -96,7 +105,7 @@ class Tree:
         if node is None:
             return {}
         return {
-            word: f"{word} …" if below.command is None else below.command.help
+            word: _sum(below) if below.command is None else below.command.help
             for word, below in node.words.items()
             if below.shown
         }

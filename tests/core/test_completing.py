@@ -303,6 +303,7 @@ def test_the_answer_is_words_and_descriptions(
     assert told(capsys, "create", "--key", "") == [":files"]
     assert "exit-codes\tWhat each exit code means." in told(capsys, "help", "ex")
     assert told(capsys, "help", "egress", "all") == ["allow\tAllow domains."]
+    assert told(capsys, "help", "egress", "pre") == ["preset\tlist, show, allow, diff"]
     assert told(capsys, "exec", "one", "--", "") == []
     assert ":files" in told(capsys, "run", "--", "")
     assert told(capsys, "nothing", "") == []
@@ -352,6 +353,8 @@ def test_settings_profiles_and_variables(
         assert told(capsys, *words) == ["work\thttps://work.example"]
     assert "HOME\t" in told(capsys, "exec", "one", "--env", "HO")
     assert "HOME\t" in told(capsys, "create", "--env", "HO")
+    variables = told(capsys, "create", "--env", "")
+    assert variables == sorted(variables)
     config.write_text("nonsense")
     assert told(capsys, "config", "use", "") == ["default\t"]
 

@@ -168,6 +168,7 @@ def test_a_change_is_judged_on_what_was_tried(line: str, mode: str, text: str) -
         ("egress allow --sandbox=other --private 10.0.0.1 x", TypedChange("allow", ("x",), "other")),
         ("egress mode ", TypedChange("mode", (), "box")),
         ("egress list", None),
+        ("egress preset allow pypi", None),
         ("egress", None),
         ("!egress allow x", None),
         ("list | egress allow x", None),

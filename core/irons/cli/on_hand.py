@@ -82,7 +82,7 @@ def sources_of(
         used=used,
         profiles=profiles,
         settings=lambda: _settings(host),
-        variables=lambda: {name: "" for name in env() if name.isidentifier()},
+        variables=lambda: {name: "" for name in sorted(env()) if name.isidentifier() and name != "_"},
         more=more,
         remote=remote,
     )

@@ -43,7 +43,7 @@ OURS: tuple[Preset, ...] = (
     Preset(
         "crates",
         "2026-11-27",
-        "Rust's packages from crates.io.",
+        "Rust's packages from crates.io, for cargo 1.70 or newer: older ones take the index from github.com.",
         "The names that are asked for. Publishing goes to crates.io, which is not in it.",
         (
             PresetHost("index.crates.io", "the sparse index", _CARGO),

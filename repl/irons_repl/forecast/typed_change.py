@@ -48,7 +48,8 @@ def typed_change(text: str, tree: Tree, in_use: str | None) -> TypedChange | Non
         return None
     words = at.words[1:] if at.words[0] == "irons" else at.words
     match = tree.find(words)
-    if match is None or match.command.path[0] != "egress" or match.command.path[-1] not in _VERBS:
+    # `egress preset allow` takes no pattern.
+    if match is None or match.command.path[:-1] != ("egress",) or match.command.path[-1] not in _VERBS:
         return None
     positional, sandbox, everything = _read(match.command, match.rest)
     if match.command.path[-1] == "mode":

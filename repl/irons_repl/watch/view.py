@@ -139,7 +139,7 @@ def _log_title(state: ViewState, drawn: Drawn) -> Fragments:
 def _hosts(
     state: ViewState, hosts: list[HostRow], drawn: Drawn, width: int, *, colour: bool
 ) -> list[Fragments]:
-    name = max(12, min(40, width // 2 + 2))
+    name = max(12, min(max(40, width // 3), width // 2 + 2))
     digits = max(len(str(host.total)) for host in hosts)
     bar = max(4, width - name - digits - 8)
     most = max(1, *(host.total for host in hosts))
