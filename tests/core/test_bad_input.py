@@ -206,6 +206,8 @@ def test_a_choice_that_is_none_names_the_choices(
         (("create", "x", "--nowait"), "did you mean --no-wait?"),
         (("egress", "mode", "--global"), "did you mean --all?"),
         (("list", "--json"), "did you mean -o json?"),
+        (("egress", "suggest", "--sandbox", "x"), "a word of its own here: irons egress suggest NAME"),
+        (("list", "--sandbox", "x"), "see irons list --help"),
         (("egress",), "irons egress needs one of: "),
         (("egress", "--debug"), "irons egress needs one of: "),
         (("zzzzzz",), "irons --help lists them"),

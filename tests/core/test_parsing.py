@@ -436,7 +436,7 @@ def test_the_longest_path_wins() -> None:
     assert tree.find(["a"]) is None
     assert tree.find([]) is None
     assert len(tree) == 2
-    assert tree.below() == {"a": "a …", "see": "C."}
+    assert tree.below() == {"a": "b, c", "see": "C."}
     assert commands_like(tree, ["a", "d"]) == ()
     assert commands_like(tree, ["sea"]) == ("see",)
     assert commands_like(tree, ["a", "b"]) == ()

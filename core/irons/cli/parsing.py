@@ -146,7 +146,7 @@ def parse(
     name = f"irons {command.name}"
     taken = {flag for option in command.options for flag in option.flags}
     shared = [option for option in GLOBAL_OPTIONS if taken.isdisjoint(option.flags)]
-    found = _scan(words, (*command.options, *shared, _HELP, _VERSION), name)
+    found = _scan(words, (*command.options, *shared, _HELP, _VERSION), name, command.arguments)
     if _HELP.flags in found.given or _VERSION.flags in found.given:
         return Parsed({}, {}, help=_HELP.flags in found.given, version=_HELP.flags not in found.given)
     given = {option.dest: _value(option, found.given.get(option.flags)) for option in shared}
@@ -219,7 +219,9 @@ class _Scanned:
         self.given, self.words, self.tail = given, words, tail
 
 
-def _scan(words: Sequence[str], options: Sequence[Opt | Flag], name: str) -> _Scanned:
+def _scan(
+    words: Sequence[str], options: Sequence[Opt | Flag], name: str, arguments: Sequence[Arg] = ()
+) -> _Scanned:
     by_flag = _by_flag(options)
     given: dict[tuple[str, ...], list[str]] = {}
     plain: list[str] = []
@@ -236,7 +238,7 @@ def _scan(words: Sequence[str], options: Sequence[Opt | Flag], name: str) -> _Sc
         option, value, more = _match(word, by_flag)
         rest[:0] = more
         if option is None:
-            raise _unknown(word, by_flag, name)
+            raise _unknown(word, by_flag, name, arguments)
         if isinstance(option, Opt) and value is None:
             value = _next(rest, option, word, by_flag, name)
         _give(given, option, value, word)
@@ -260,7 +262,9 @@ def _next(rest: list[str], option: Opt, word: str, by_flag: Mapping[str, object]
     return rest.pop(0)
 
 
-def _unknown(word: str, by_flag: Mapping[str, Opt | Flag], name: str) -> UsageError:
+def _unknown(
+    word: str, by_flag: Mapping[str, Opt | Flag], name: str, arguments: Sequence[Arg] = ()
+) -> UsageError:
     # What follows the equals sign of a misspelt --api-key may be the key, so it is not shown.
     told = word.partition("=")[0]
     from irons.cli.suggesting import either, options_like
@@ -269,6 +273,10 @@ def _unknown(word: str, by_flag: Mapping[str, Opt | Flag], name: str) -> UsageEr
     hint = either(options_like(told, shown)) or f"see {name} --help"
     if told == "--json":
         hint = "did you mean -o json?"
+    sandbox = next((argument for argument in arguments if argument.kind == "sandbox"), None)
+    if told == "--sandbox" and sandbox is not None:
+        # Beside it there are commands that take the option.
+        hint = f"the sandbox is a word of its own here: {name} {sandbox.shown}"
     return UsageError(f"{name} has no option {told!r}", hint=hint)
 
 
