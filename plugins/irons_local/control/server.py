@@ -46,7 +46,7 @@ from irons_local.control.sandbox.holds import Holds
 from irons_local.control.sandbox.lifecycle import Lifecycle
 from irons_local.control.sandbox.ssh_ports import NoPortError, SshPorts
 from irons_local.control.schema.errors import HttpError, unready
-from irons_local.control.store.database import Store, StoreError
+from irons_local.control.store.database import TURN, Store, StoreError
 from irons_local.control.store.keyring import KeyRing
 from irons_local.control.store.terms import Instant
 from irons_local.engines.namespace.starter import Starter
@@ -54,6 +54,7 @@ from irons_local.engines.protocol import Cells, Engine, EngineMaker, Kit
 from irons_local.errors import CellError, EngineError
 from irons_local.images.layers import Layers
 from irons_local.ipc.inherit import inherited
+from irons_local.linux.scheduling import lengthen_turns
 from irons_local.linux.userns_call import program
 from irons_local.log.setup import begin
 from irons_local.paths import Paths, PathsError
@@ -317,6 +318,8 @@ def main() -> int:
     """Run the control plane; 1, with one line on stderr, where it cannot start."""
     os.umask(0o077)
     begin(os.environ)
+    # The scheduler goes by the thread with the shortest turns of a process, so all that are often at work have them.
+    lengthen_turns(TURN)
     try:
         paths = Paths.of().create()
         config = read_config(paths.listening, config_path(os.environ))

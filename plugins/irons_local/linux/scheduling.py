@@ -13,6 +13,8 @@ from irons_local.linux.namespaces import checked, libc
 
 _ATTRIBUTES = struct.Struct("=IIQiIQQQ")
 """`struct sched_attr` in its first size (sched_setattr(2))."""
+_RESET_ON_FORK = 1
+"""`SCHED_FLAG_RESET_ON_FORK`, of the same."""
 
 
 class _Numbers(NamedTuple):
@@ -37,19 +39,21 @@ def slice_of_turns() -> int:
     return int(_ATTRIBUTES.unpack(attributes.raw)[5])
 
 
-def shorten_turns(nanoseconds: int) -> None:
-    """Let a thread that is woken next to the calling one wait at most about so long for it; its share stays what it is.
+def lengthen_turns(nanoseconds: int) -> None:
+    """Have threads with shorter turns that are woken next to the calling one run before it; its share stays what it is.
 
-    A kernel before Linux 6.12 ignores it, and one that refuses changes nothing.
+    Of those that wait the scheduler takes the one whose turn would end first, and one that is woken takes the place of one
+    with longer turns at once (EEVDF, Linux 6.12; an earlier kernel ignores it). A kernel that refuses changes nothing. What
+    the thread starts does not inherit it. That would take a niceness below 0 from it too, so there nothing is changed.
 
     Args:
-        nanoseconds: 100,000 to 100,000,000.
+        nanoseconds: 100,000 to 100,000,000; by default a turn has up to 3,000,000.
     """
-    policy = os.sched_getscheduler(0)
-    if policy not in {os.SCHED_OTHER, os.SCHED_BATCH}:
-        return
+    policy = os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK
     nice = os.getpriority(os.PRIO_PROCESS, 0)
-    wanted = _ATTRIBUTES.pack(_ATTRIBUTES.size, policy, 0, nice, 0, nanoseconds, 0, 0)
+    if policy not in {os.SCHED_OTHER, os.SCHED_BATCH} or nice < 0:
+        return
+    wanted = _ATTRIBUTES.pack(_ATTRIBUTES.size, policy, _RESET_ON_FORK, nice, 0, nanoseconds, 0, 0)
     with suppress(OSError):
         checked(libc.syscall(_numbers().setattr, 0, wanted, 0), "sched_setattr")
 

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from irons_local.control.store.migrations import MIGRATIONS
-from irons_local.linux.scheduling import shorten_turns
+from irons_local.linux.scheduling import lengthen_turns
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
 
-TURN = 100_000
-"""Nanoseconds that the writer thread runs while someone waits: most of its work is records of connections that go on."""
+TURN = 10_000_000
+"""Nanoseconds of a turn of the control plane's threads: longer than others' turns, so that a gateway that is woken goes first."""
 _BUSY_MS = 5_000
 _NOT_OURS = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _NO_ROOM = (sqlite3.SQLITE_FULL,)
@@ -56,8 +56,8 @@ class Store:
         self.path = path
         self._spare = spare
         self._writing, self._reading = self._with_spare(self._open)
-        self._writer = ThreadPoolExecutor(1, "store-writer", shorten_turns, (TURN,))
-        self._reader = ThreadPoolExecutor(1, "store-reader")
+        self._writer = ThreadPoolExecutor(1, "store-writer", lengthen_turns, (TURN,))
+        self._reader = ThreadPoolExecutor(1, "store-reader", lengthen_turns, (TURN,))
         self._committed: list[Callable[[contextvars.Context], None]] = []
 
     def on_commit(self, told: Callable[[contextvars.Context], None]) -> None:
