@@ -63,6 +63,11 @@ class Ends:
         self.far[side].send(said)
         self._arrived(side)
 
+    def finish(self, side: Side) -> None:
+        """Say nothing more, and wait until that has arrived."""
+        self.far[side].shutdown(socket.SHUT_WR)
+        self._arrived(side)
+
     def _arrived(self, side: Side) -> None:
         while under_way(self.far[side]):
             acknowledge(self._near[side])
@@ -156,6 +161,18 @@ def test_a_side_is_not_read_while_the_other_has_no_room(loop: Loop, ends: Ends) 
         assert await waits == ev.Bytes(CLIENT, b"more")
 
     loop.run_until_complete(asyncio.wait_for(run(), 60))
+
+
+def test_what_a_server_has_said_goes_on_without_being_waited_for(ends: Ends) -> None:
+    """Once both sides pass, the rest of the server's first words and its end reach the client with no turn of the loop."""
+    ends.say(SERVER, b"the rest")
+    ends.finish(SERVER)
+    for side in (SERVER, CLIENT):
+        ends.sides.splice(side)
+    client = ends.far[CLIENT]
+    client.settimeout(60)
+    assert client.recv(100) == b"the rest"
+    assert client.recv(100) == b""
 
 
 def test_what_comes_byte_by_byte_has_its_time_once(loop: Loop, tmp_path: Path) -> None:

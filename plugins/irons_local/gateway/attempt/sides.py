@@ -213,6 +213,10 @@ class Sides:
         ended = partial(self._flowed, side)
         flow = self._flows[side] = Flow(self._loop, source, sink, self._pipes, self._turns, ended)
         flow.start()
+        answers = self._flows.get(SERVER)
+        if side is CLIENT and answers is not None and not answers.done:
+            # A server says more together with its first words, as a rule: it need not be waited for first.
+            answers.move()
 
     async def unsplice(self, side: Side) -> None:
         """Read a side again, with nothing lost of what was taken from it."""
@@ -476,9 +480,10 @@ class Sides:
         """
         while self._left:
             await self.drained(next(iter(self._left)))
-        await self.client.delivered()
-        if self.server is not None:
-            await self.server.delivered()
+        for wire in self._wires.values():
+            # Most have nothing left to deliver.
+            if wire.unsent:
+                await wire.delivered()
 
     def stop(self) -> None:
         """Pass on nothing more, and wait for nothing more; the sockets stay as they are."""

@@ -210,17 +210,18 @@ class Flow:
         if self._waits == 2:
             self._sink.watch.unwrite()
         if self._waits != 1:
-            self._source.watch.read(self._run)
+            self._source.watch.read(self.move)
             self._waits = 1
 
     def _wait_to_write(self) -> None:
         if self._waits == 1:
             self._source.watch.deafen()
         if self._waits != 2:
-            self._sink.watch.write(self._run)
+            self._sink.watch.write(self.move)
             self._waits = 2
 
-    def _run(self) -> None:
+    def move(self) -> None:
+        """Move what can be moved now, and wait for more."""
         try:
             over = self._move()
         except OSError as error:
