@@ -10,27 +10,21 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from irons_local.gateway.ask.asking import Place, opens
 from irons_local.gateway.attempt.account import NOTHING, Account, Ending
-from irons_local.gateway.attempt.answers import answer
-from irons_local.gateway.attempt.asked import AskedConnection
+from irons_local.gateway.attempt.answering import ANSWERED, Answering
 from irons_local.gateway.attempt.course import Course
+from irons_local.gateway.attempt.lasting import Lasting
 from irons_local.gateway.attempt.sides import Sides, broken
 from irons_local.gateway.budget import descriptors
 from irons_local.gateway.conversation import actions as do
 from irons_local.gateway.conversation import events as ev
 from irons_local.gateway.conversation.events import CLIENT
-from irons_local.gateway.conversation.life import UNRECORDED, Conversation, Means
-from irons_local.gateway.conversation.reaching import Question
+from irons_local.gateway.conversation.life import Conversation, Means
 from irons_local.gateway.decide import internal_page, refusals
 from irons_local.gateway.decide.verdicts import refuse_for
-from irons_local.gateway.reach.dial import STAGGER, DialError, dial, race
-from irons_local.gateway.reach.proxy import STAGGER as PROXY_STAGGER
-from irons_local.gateway.reach.proxy import Route
-from irons_local.gateway.reach.resolve import ResolveError
 from irons_local.gateway.record.journal import JournalError
 from irons_local.gateway.streams.splice import Turns
 from irons_local.gateway.streams.stream import Wire
@@ -47,7 +41,6 @@ if TYPE_CHECKING:
 
 _LATER = ev.Unreached("")
 """Stands for an event that has not come: the thing cannot be done at once."""
-ANSWERED = ev.Answered()
 CROWDED = "this sandbox has all the connections that the machine's limit of open files leaves it"
 
 
@@ -77,8 +70,8 @@ class Attempt:
     """
 
     __slots__ = (
-        "_account", "_asked", "_begun", "_cell", "_closing", "_context", "_conversation", "_course", "_files", "_opened_to",
-        "_policy", "_port", "_route", "_sides", "_undecided", "_where", "inside", "live", "mismatched",
+        "_account", "_answering", "_begun", "_cell", "_closing", "_context", "_conversation", "_course", "_files", "_lasting",
+        "_opened_to", "_policy", "_port", "_sides", "_where", "inside", "live", "mismatched",
     )  # fmt: skip
 
     def __init__(
@@ -90,14 +83,13 @@ class Attempt:
         self._port = port
         self._account = Account(context, cell, port)
         self._opened_to = cell.names.name(where)
-        self._sides = Sides(context.loop, client, context.pipes, turns)
+        self._sides = sides = Sides(context.loop, client, context.pipes, turns)
+        self._answering = answering = Answering(context, cell, self._account, sides, self._where)
+        self._lasting = Lasting(context, cell, sides, answering)
         self._policy = cell.policy
-        self._asked: AskedConnection | None = None
-        self._route: Route | None = None
         self._conversation: Conversation | None = None
         self._begun: list[do.Action] = []
         self._closing: do.Close | None = None
-        self._undecided = False
         self._files = descriptors.ACCEPTED
         self._course: Course | None = None
         self.live: Live | None = None
@@ -145,15 +137,14 @@ class Attempt:
             cell.inside += 1
             run = self._serve()
         else:
-            cell.undecided += 1
-            self._undecided = True
+            self._answering.begin()
             self._conversation = conversation = self._converse()
             # The first thing that it wants, the opening record, is written.
             self._begun = conversation.begin()[1:]
             run = self._run(conversation)
         context = contextvars.copy_context()
         context.run(CONNECTION.set, self._account)
-        self._course = self._sides.course = course = Course(loop, run, context, self._finish)
+        self._course = self._sides.happenings.course = course = Course(loop, run, context, self._finish)
         return course
 
     def cut(self, ending: str, *, cause: Cause | None) -> None:
@@ -166,6 +157,10 @@ class Attempt:
         self._end(ev.Cut(ending, cause))
         if self._course is not None:
             self._course.cancel()
+
+    def spared(self, policy: Policy) -> bool:
+        """True where it goes on under a policy that lacks only what a person let it do."""
+        return self._answering.spared(policy, self.live)
 
     async def ended(self) -> None:
         """Wait until it has ended."""
@@ -188,7 +183,7 @@ class Attempt:
             allowed = cell.asking.would(policy, place) and opens(policy, place, context.host_network())
         accepted = ev.Accepted(self._where, self._port, name, synthetic, allowed, mode, cell.title)
         means = Means(context.tls, context.hellos, cell.opening, cell.http2)
-        return Conversation(means, accepted, self._at_once)
+        return Conversation(means, accepted, self._answering.at_once)
 
     async def _serve(self) -> None:
         page = internal_page.serve(self._sides.client, self._cell, self._context)
@@ -259,14 +254,15 @@ class Attempt:
         """Do the first thing that is wanted, which takes time; what is wanted then."""
         action = wanted[0]
         try:
-            if isinstance(action, do.Dial) and self._route is None:
-                fact: ev.Fact | None = await self._dial(action)
+            if isinstance(action, do.Dial) and self._answering.route is None:
+                fact: ev.Fact | None = await self._lasting.dial(action, self._dials)
             elif isinstance(action, do.Pass):
                 fact = None
-                await self._pass(action)
+                await self._lasting.splice(action)
             else:
                 # It may have a time limit, which only a task has.
-                fact = await self._context.loop.create_task(self._in_time(action))
+                lasting = self._lasting.carry_out(action, self._port, self._dials)
+                fact = await self._context.loop.create_task(lasting)
         except JournalError as error:
             self._context.complain(str(error))
             return conversation.receive(ev.RecordFailed())
@@ -291,9 +287,7 @@ class Attempt:
 
     def _leave(self) -> None:
         """Close both sides, and write the closing record."""
-        self._settle()
-        if self._asked is not None:
-            self._asked.leave()
+        self._answering.leave()
         cell, sides, close = self._cell, self._sides, self._closing
         moved = sides.moved if close is not None and close.outcome is Outcome.REACHED else NOTHING
         if close is not None and close.reset:
@@ -338,19 +332,12 @@ class Attempt:
         sides.stop()
         if sides.server is not None:
             sides.server.reset()
-        self._settle()
+        self._answering.settle()
         if close.words:
             words = refusals.say(sides.client, sides.take_left() + close.words)
             await self._context.loop.create_task(words)
         else:
             sides.client.reset()
-
-    def _settle(self) -> None:
-        """It has said what it wants, or has ended."""
-        if self._undecided:
-            self._undecided = False
-            self._cell.undecided -= 1
-            self._cell.freed()
 
     def _return_files(self) -> None:
         self._context.files.give(self._cell.files, self._files)
@@ -358,59 +345,10 @@ class Attempt:
 
     # What is answered, or done, at once.
 
-    def _at_once(self, question: Question | do.Lookup) -> ev.Fact | None:
-        """Answer a question of the conversation in the call that asks it, where nothing has to be waited for."""
-        if not isinstance(question, do.Lookup):
-            policy, network = self._cell.policy, self._context.host_network
-            if policy is not None and (policy.mode == "ask" or self._asked is not None):
-                return self._ask(policy, question)
-            return answer(policy, question, self._where, network)
-        return None if self._context.proxy.setting is not None else self._lookup(question)
-
-    def _ask(self, policy: Policy, question: Question) -> ev.Fact:
-        """Answer a question in mode `ask`, or have it wait for a person's answer."""
-        asked = self._asked
-        if asked is None:
-            wake = partial(self._sides.wake, ANSWERED)
-            asked = self._asked = AskedConnection(self._cell.asking, self._account.asks, wake)
-        try:
-            fact = asked.answer(policy, question, self._where, self._context.host_network)
-        except JournalError as error:
-            self._context.complain(str(error))
-            asked.leave()
-            about = question.host if isinstance(question, do.Names) else None
-            protocol = question.protocol
-            fact = ev.Denied(
-                refuse_for(about or self._where, self._port, protocol, policy, UNRECORDED, Cause.JOURNAL)
-            )
-        if asked.waits != asked.aside:
-            # What waits for a person takes none of the places of those that have not got anywhere yet.
-            asked.aside = asked.waits
-            if asked.aside:
-                self._settle()
-            else:
-                self._undecided = True
-                self._cell.undecided += 1
-        return fact
-
-    def spared(self, policy: Policy) -> bool:
-        """True where it goes on under a policy that lacks only what a person let it do."""
-        return self._asked is not None and self._asked.spared(policy, self.live, self._context.host_network())
-
     def _judge(self, action: do.Judge) -> ev.Fact | None:
         question = action.question
         # What another policy forbids of what goes on is cut by whoever brings it.
-        return None if isinstance(question, do.Standing) else self._at_once(question)
-
-    def _lookup(self, action: do.Lookup) -> ev.Fact:
-        policy, host, context = self._cell.policy, action.host, self._context
-        self._route = route = context.proxy.route(host)
-        known = None if policy is None else policy.addresses_of(host)
-        if known is None and route is not None and route.by_name:
-            return ev.ByProxy()
-        if known is None:
-            known = context.resolver.known(self._cell.name, host.text)
-        return ev.Known(known)
+        return None if isinstance(question, do.Standing) else self._answering.at_once(question)
 
     def _speak(self, action: do.Speaks) -> None:
         self._account.protocol = action.protocol
@@ -434,8 +372,7 @@ class Attempt:
         self._account.others(action.judged)
 
     def _refuse(self, action: do.Refuse) -> None:
-        if self._asked is not None:
-            self._asked.leave(unanswered=True)
+        self._answering.refuse()
         self._account.refused(action.error, dialled=action.reached)
 
     def _forward(self, action: do.Forward) -> None:
@@ -470,47 +407,6 @@ class Attempt:
         do.Close: _end_with,
     }
 
-    # What takes its time.
-
-    async def _in_time(self, action: do.Action) -> ev.Fact | None:
-        context = self._context
-        if isinstance(action, do.Dial):
-            return await self._dial(action)
-        if isinstance(action, do.DialName):
-            return await self._dial_name(action)
-        if isinstance(action, do.Resolve):
-            try:
-                async with asyncio.timeout(action.within):
-                    return ev.Resolved(await context.resolver.resolve(self._cell.name, action.host.text))
-            except (ResolveError, TimeoutError) as error:
-                return ev.Unresolved(str(error))
-        if isinstance(action, do.Lookup):
-            await context.proxy.settle(self._port)
-            return self._lookup(action)
-        if isinstance(action, do.Stop):
-            await self._sides.unsplice(action.side)
-            return None
-        raise TypeError(action)
-
-    async def _pass(self, action: do.Pass) -> None:
-        await self._sides.drained(action.side.other)
-        self._sides.splice(action.side)
-
-    async def _dial(self, action: do.Dial) -> ev.Fact:
-        route, addresses = self._route, action.addresses
-        how, stagger = (dial, STAGGER) if route is None else (route.dial, PROXY_STAGGER)
-
-        def before(address: Address) -> None:
-            # The first has its record.
-            if address is not addresses[0]:
-                self._dials(address)
-
-        try:
-            server, address = await race(self._context.loop, addresses, action.port, before, how, stagger)
-        except DialError as error:
-            return ev.Unreached(str(error))
-        return self._reached(server, address)
-
     def _dials(self, address: Address) -> None:
         """Record another address before it is dialled.
 
@@ -527,21 +423,3 @@ class Attempt:
         for action in wanted:
             if isinstance(action, do.Choose):
                 self._choose(action)
-
-    async def _dial_name(self, action: do.DialName) -> ev.Fact:
-        if self._route is None:
-            raise AssertionError
-        try:
-            server = await self._route.dial_name(action.port)
-        except DialError as error:
-            return ev.Unreached(str(error))
-        return self._reached(server, None)
-
-    def _reached(self, server: Wire, address: Address | None) -> ev.Reached:
-        self._sides.reached(server)
-        if not self._cell.roomy:
-            client = self._sides.client
-            client.narrow_later(server)
-            server.narrow_later(client)
-        self._settle()
-        return ev.Reached(address, None if self._route is None else self._route.forwarding(server))

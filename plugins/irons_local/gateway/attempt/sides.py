@@ -6,13 +6,12 @@ otherwise stays in the kernel.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from functools import partial
 from time import monotonic
 
 from irons_local.gateway.attempt.account import Volume
-from irons_local.gateway.attempt.course import Course, pause
+from irons_local.gateway.attempt.happenings import Happenings
+from irons_local.gateway.attempt.outgoing import Outgoing
 from irons_local.gateway.budget.deadlines import Deadline
 from irons_local.gateway.budget.watch import FairLoop
 from irons_local.gateway.conversation import events as ev
@@ -20,7 +19,7 @@ from irons_local.gateway.conversation.actions import Hold, Waits
 from irons_local.gateway.conversation.events import CLIENT, SERVER, Side
 from irons_local.gateway.conversation.exchange import BOTH, NEITHER, ONLY, Exchange
 from irons_local.gateway.streams.splice import Flow, Pipes, Turns
-from irons_local.gateway.streams.stream import CHUNK, Wire, wake
+from irons_local.gateway.streams.stream import CHUNK, Wire
 
 END = {CLIENT: ev.End(CLIENT), SERVER: ev.End(SERVER)}
 PASSED = ev.Passed()
@@ -49,51 +48,29 @@ class Sides:
     Attributes:
         client: the same.
         server: what it reached; None before that.
-        course: what runs the connection; None where that is a task.
+        happenings: what has happened and was not heard yet.
     """
 
     __slots__ = (
-        "_back",
-        "_deadline",
-        "_ended",
-        "_events",
-        "_failed",
-        "_finishing",
-        "_flows",
-        "_full",
-        "_held",
-        "_last",
-        "_left",
-        "_look",
-        "_loop",
-        "_out",
-        "_pipes",
-        "_ready",
-        "_said_more",
-        "_turns",
-        "_wake",
-        "_wires",
-        "client",
-        "course",
-        "server",
+        "_deadline", "_ended", "_failed", "_finishing", "_flows", "_full", "_held", "_last", "_left", "_look",
+        "_loop", "_outgoing", "_pipes", "_ready", "_said_more", "_turns", "_wires", "client", "happenings", "server",
     )  # fmt: skip
 
     def __init__(self, loop: FairLoop, client: Wire, pipes: Pipes, turns: Turns) -> None:
         self._loop = loop
         self._pipes = pipes
         self._turns = turns
-        self._events: list[ev.Event] = []
-        self._wake: Callable[[], None] | None = None
-        self.course: Course | None = None
+        self.happenings = Happenings(loop)
         self._held: Hold | None = None
         self._deadline: Deadline | None = None
         self._look: Deadline | None = None
         self._ready = BOTH
+        self._wires = {CLIENT: client}
+        self._outgoing = outgoing = Outgoing(self._wires)
         # Bytes for a side that had no room for them, and whether it is told then that nothing more comes.
-        self._left: dict[Side, bytes] = {}
+        self._left = outgoing.left
         self._finishing = NEITHER
         self._flows: dict[Side, Flow] = {}
-        self._out = self._back = 0
         self._ended = NEITHER
         self._last = SERVER
         self._failed: OSError | None = None
@@ -101,7 +78,6 @@ class Sides:
         self._full = NEITHER
         # The client has said something that waits in the kernel for the server's answer.
         self._said_more = False
-        self._wires = {CLIENT: client}
         self.client = client
         self.server: Wire | None = None
 
@@ -112,16 +88,11 @@ class Sides:
     @property
     def moved(self) -> Volume:
         """How many bytes went each way; what still waits for room did not."""
-        flows, left = self._flows, self._left
-        forth, back = flows.get(CLIENT), flows.get(SERVER)
-        out, answered = self._out, self._back
-        if left:
-            out -= len(left.get(SERVER, b""))
-            # Own words, which were not counted, may be among them.
-            answered = max(0, answered - len(left.get(CLIENT, b"")))
+        flows, (out, back) = self._flows, self._outgoing.sent
+        forth, answers = flows.get(CLIENT), flows.get(SERVER)
         return Volume(
             out + (forth.moved if forth is not None else 0),
-            answered + (back.moved if back is not None else 0),
+            back + (answers.moved if answers is not None else 0),
         )
 
     # What goes out.
@@ -137,22 +108,8 @@ class Sides:
         Raises:
             OSError: the connection broke.
         """
-        if to is SERVER:
-            self._out += len(data)
-        elif self.server is not None and not own:
-            self._back += len(data)
-        left = self._left.get(to)
-        if left is not None:
-            self._left[to] = left + data
-            return
-        wire = self._wires[to]
-        try:
-            gone = wire.sock.send(data)
-        except (BlockingIOError, InterruptedError):
-            gone = 0
-        if gone < len(data):
-            self._left[to] = data[gone:]
-            wire.watch.write(partial(self._send_left, to))
+        if self._outgoing.send(to, data, own=own or self.server is None):
+            self._wires[to].watch.write(partial(self._send_left, to))
 
     def crowded(self, side: Side) -> bool:
         """True where a side has had no room for all that was sent to it."""
@@ -165,7 +122,7 @@ class Sides:
             OSError: the connection broke.
         """
         while side in self._left:
-            await self._until_woken()
+            await self.happenings.until_woken()
         if self._failed is not None:
             raise self._failed
 
@@ -185,25 +142,19 @@ class Sides:
         return left
 
     def _send_left(self, side: Side) -> None:
-        wire, left = self._wires[side], self._left[side]
+        wire = self._wires[side]
         try:
-            left = left[wire.sock.send(left) :]
-        except (BlockingIOError, InterruptedError):
-            return
+            if not self._outgoing.flush(side):
+                return
         except OSError as error:
             wire.watch.unwrite()
-            del self._left[side]
             self._failed = error
-            self._happened(broken(error))
-            return
-        if left:
-            self._left[side] = left
+            self.happenings.add(broken(error))
             return
         wire.watch.unwrite()
-        del self._left[side]
         if side in self._finishing:
             wire.finish()
-        self._woken()
+        self.happenings.wake()
 
     # What goes by by itself.
 
@@ -226,27 +177,27 @@ class Sides:
         await flow.pause()
         del self._flows[side]
         if side is CLIENT:
-            self._out += flow.moved
+            self._outgoing.out += flow.moved
         else:
-            self._back += flow.moved
+            self._outgoing.back += flow.moved
         self._readable(side)
 
     def _flowed(self, side: Side, flow: Flow, error: OSError | None) -> None:
         if error is not None:
             by_client = flow.reading is (side is CLIENT)
-            self._happened(ev.Broken("reset by the client" if by_client else "reset by the server"))
+            self.happenings.add(ev.Broken("reset by the client" if by_client else "reset by the server"))
             return
         end = self._end(side)
         if side.other not in self._ended:
             # Its end stays there to be read for as long as the other way is open.
             self._wires[side].watch.deafen()
         if side.other not in self._flows:
-            self._happened(end)
+            self.happenings.add(end)
         elif len(self._ended) == 1:
             # Nothing is to be done before the other way ends too.
             self._look = self._look or self._loop.deadlines.after(LOOK, self._check)
         else:
-            self._happened(PASSED)
+            self.happenings.add(PASSED)
 
     # What comes in.
 
@@ -256,7 +207,8 @@ class Sides:
         Args:
             exchange: what it waits for.
         """
-        events, pace = self._events, self.client.pace
+        happenings, pace = self.happenings, self.client.pace
+        events = happenings.events
         while True:
             self._full = NEITHER
             if monotonic() >= pace.turn.until:
@@ -266,12 +218,8 @@ class Sides:
                 if isinstance(event, (ev.DeadlinePassed, ev.Answered)):
                     # A deadline passes, and an answer comes, in anyone's turn; what follows is to be charged to the cell.
                     await pace.rest()
-                    # An answer that came meanwhile was told to count, so it goes before the end of the wait for it.
-                    later = next(
-                        (at for at, each in enumerate(events) if isinstance(each, ev.Answered)), None
-                    )
-                    if later is not None and not isinstance(event, ev.Answered):
-                        event, events[later] = events[later], event
+                    if not isinstance(event, ev.Answered):
+                        event = happenings.instead(event)
                 return event
             try:
                 # One that always has something to say does not keep the other from being heard.
@@ -298,7 +246,7 @@ class Sides:
             except OSError as error:
                 return broken(error)
             self._watch(exchange)
-            await self._until_woken()
+            await self.happenings.until_woken()
 
     def _end(self, side: Side) -> ev.End:
         """Note that a side has closed its direction, which is seen again where that is spliced."""
@@ -385,43 +333,20 @@ class Sides:
     def _client_readable(self) -> None:
         self.client.watch.unread()
         self._readable(CLIENT)
-        self._woken()
+        self.happenings.wake()
 
     def _server_readable(self) -> None:
         self._wires[SERVER].watch.unread()
         self._readable(SERVER)
-        self._woken()
+        self.happenings.wake()
 
     def _writable(self, side: Side) -> None:
         self._wires[side].watch.unwrite()
-        self._woken()
+        self.happenings.wake()
 
     def wake(self, event: ev.Event) -> None:
         """Have this event be the next thing that happens, after those that have happened already."""
-        self._happened(event)
-
-    def _happened(self, event: ev.Event) -> None:
-        self._events.append(event)
-        self._woken()
-
-    def _woken(self) -> None:
-        wake = self._wake
-        if wake is not None:
-            self._wake = None
-            wake()
-
-    async def _until_woken(self) -> None:
-        course = self.course
-        try:
-            if course is not None and course.stepping:
-                self._wake = course.go_on
-                await pause()
-                return
-            future: asyncio.Future[None] = self._loop.create_future()
-            self._wake = partial(wake, future)
-            await future
-        finally:
-            self._wake = None
+        self.happenings.add(event)
 
     # What does not happen.
 
@@ -444,7 +369,7 @@ class Sides:
 
     def _late(self, hold: Hold) -> None:
         self._deadline = None
-        self._happened(ev.DeadlinePassed(hold, hold.waits is CLOSING and self._gone))
+        self.happenings.add(ev.DeadlinePassed(hold, hold.waits is CLOSING and self._gone))
 
     def _check(self) -> None:
         self._look = None
@@ -453,7 +378,7 @@ class Sides:
         if self._gone:
             how = "with one side closed" if self._ended else "before the server answered"
             how = "before there was room for what it sent" if self._crammed else how
-            self._happened(ev.Broken(f"a peer was gone {how}"))
+            self.happenings.add(ev.Broken(f"a peer was gone {how}"))
         else:
             self._look = self._loop.deadlines.after(LOOK, self._check)
 
@@ -465,9 +390,9 @@ class Sides:
         deadline, seen = loop.time() + QUIET_MOST, -1
         while flow is not None and not flow.done and loop.time() < deadline and flow.moved != seen:
             seen = flow.moved
-            over = loop.deadlines.after(QUIET, self._woken)
+            over = loop.deadlines.after(QUIET, self.happenings.wake)
             try:
-                await self._until_woken()
+                await self.happenings.until_woken()
             finally:
                 over.cancel()
             await self.client.pace.rest()
@@ -509,7 +434,7 @@ class Sides:
             self.server.close()
         # They refer back to this.
         self._flows.clear()
-        self.course = None
+        self.happenings.course = None
 
 
 def broken(error: OSError) -> ev.Broken:
