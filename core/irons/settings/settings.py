@@ -143,6 +143,20 @@ ASK_KEYS: dict[str, LocalKey] = {
         "Patterns of hosts that no one is asked about: they are refused without a question. Without a port a pattern is for all.",
         [],
     ),
+    "exec": LocalKey(
+        list,
+        "A program, with its arguments, that gets each question as JSON on stdin and may answer in one word on stdout.",
+        example=["/usr/local/bin/ask-me"],
+    ),
+    "exec_may": LocalKey(
+        list, "What that program may answer: once, stop, hour, always, no, never.", ["once", "hour", "no"]
+    ),
+    "hold": LocalKey(
+        bool, "Connections wait for that program where it answered within the last hour.", default=False
+    ),
+    "reason": LocalKey(
+        bool, "That program gets the reason that an agent gave: the sandbox's words.", default=False
+    ),
 }
 """What the table `[ask]` may have; the local backend reads it."""
 

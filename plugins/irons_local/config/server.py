@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from irons_local.config import worker_count
 from irons_local.config.authorities import Authorities, Carrying
@@ -24,6 +24,28 @@ _log = logging.getLogger(__name__)
 _LOOPBACK = "127.0.0.1"
 _LONGEST_HOLD = 60
 """Seconds that a connection waits for a person at most: most clients have given up by then."""
+
+
+MAY = ("once", "hour", "no")
+"""What `[ask] exec` may answer, where `exec_may` does not say."""
+_ANSWERS = ("once", "stop", "hour", "always", "no", "never")
+_MOST_WORDS = 64
+
+
+class NotifierSettings(NamedTuple):
+    """`[ask]`, as far as the program is concerned that hears of questions.
+
+    Attributes:
+        command: the program and its arguments.
+        may: what it may answer.
+        hold: connections wait for its answer.
+        reason: it is given the agent's words.
+    """
+
+    command: tuple[str, ...]
+    may: tuple[str, ...] = MAY
+    hold: bool = False
+    reason: bool = False
 
 
 class ServerConfigError(Exception):
@@ -102,11 +124,12 @@ def read_config(listening: Path, settings: Path) -> ServerConfig:
         read_upstream(local)
         paths_of(local)
         _never_of(found)
+        _notifier_of(found)
         pool = None if "synthetic_pool" not in local else str(read_pool(str(local["synthetic_pool"])))
-    except (UpstreamError, AuthoritiesError, PatternError) as error:
-        raise ServerConfigError(f"{settings}: {error}") from None
     except PoolError as error:
         raise ServerConfigError(f"{settings}: local.synthetic_pool: {error}") from None
+    except (UpstreamError, AuthoritiesError, ValueError) as error:
+        raise ServerConfigError(f"{settings}: {error}") from None
     return ServerConfig(
         host=asked.get("host"),
         port=asked.get("port"),
@@ -147,6 +170,7 @@ class LocalTable:
         self._upstream: Upstream | None = None
         self._ca: Sequence[str] | None = None
         self._never: tuple[Pattern, ...] = ()
+        self._notifier: NotifierSettings | None = None
         self._carrying = Carrying()
 
     def authorities(self) -> Authorities:
@@ -169,11 +193,17 @@ class LocalTable:
         self._refresh()
         return self._never
 
+    def notifier(self) -> NotifierSettings | None:
+        """`[ask] exec` and what belongs to it, as it is set now; None where it names no program."""
+        self._refresh()
+        return self._notifier
+
     def _refresh(self) -> None:
         try:
             found = self._path.stat()
         except OSError:
-            self._seen, self._hosts, self._upstream, self._ca, self._never = None, {}, None, None, ()
+            self._seen, self._hosts, self._upstream, self._ca = None, {}, None, None
+            self._never, self._notifier = (), None
             return
         seen = (found.st_mtime_ns, found.st_ino)
         if seen == self._seen:
@@ -183,15 +213,55 @@ class LocalTable:
             settings = tomllib.loads(self._path.read_text())
             hosts, upstream = _hosts_of(settings), read_upstream(_local_of(settings))
             ca, never = paths_of(_local_of(settings)), _never_of(settings)
+            notifier = _notifier_of(settings)
         except (OSError, ValueError) as error:
             _log.warning("%s: %s; [local] and [ask] stay as they were", self._path, error)
         else:
-            self._hosts, self._upstream, self._ca, self._never = hosts, upstream, ca, never
+            self._hosts, self._upstream, self._ca = hosts, upstream, ca
+            self._never, self._notifier = never, notifier
 
 
 def _local_of(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     local = settings.get("local")
     return local if isinstance(local, dict) else {}
+
+
+def _ask_of(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    ask = settings.get("ask", {})
+    if not isinstance(ask, dict):
+        raise PatternError("ask: expected a table")
+    return cast("dict[str, Any]", ask)
+
+
+def _notifier_of(settings: Mapping[str, Any]) -> NotifierSettings | None:
+    """`[ask] exec` and what belongs to it.
+
+    Raises:
+        ValueError: a value is invalid.
+    """
+    ask = _ask_of(settings)
+    command, may = _words(ask, "exec", ()), _words(ask, "exec_may", MAY)
+    if command and not command[0]:
+        raise ValueError("ask.exec: expected a program, and its arguments")
+    for each in may:
+        if each not in _ANSWERS:
+            raise ValueError(f"ask.exec_may: {each[:80]!r} is not one of {', '.join(_ANSWERS)}")
+    for name in ("hold", "reason"):
+        if type(ask.get(name, False)) is not bool:
+            raise ValueError(f"ask.{name}: expected true or false")
+    return (
+        NotifierSettings(command, may, ask.get("hold", False), ask.get("reason", False)) if command else None
+    )
+
+
+def _words(ask: Mapping[str, Any], name: str, default: tuple[str, ...]) -> tuple[str, ...]:
+    given = ask.get(name, default)
+    if not isinstance(given, list | tuple) or len(given) > _MOST_WORDS:
+        raise ValueError(f"ask.{name}: expected a list of texts")
+    words = cast("Sequence[object]", given)
+    if not all(isinstance(each, str) and "\0" not in each for each in words):
+        raise ValueError(f"ask.{name}: expected a list of texts")
+    return tuple(str(each) for each in words)
 
 
 def _never_of(settings: Mapping[str, Any]) -> tuple[Pattern, ...]:
@@ -200,11 +270,8 @@ def _never_of(settings: Mapping[str, Any]) -> tuple[Pattern, ...]:
     Raises:
         PatternError: it is not a list of patterns.
     """
-    ask = settings.get("ask", {})
-    if not isinstance(ask, dict):
-        raise PatternError("ask: expected a table")
     try:
-        return read_never(cast("dict[str, Any]", ask).get("never", []))
+        return read_never(_ask_of(settings).get("never", []))
     except PatternError as error:
         raise PatternError(f"ask.never: {error}") from None
 

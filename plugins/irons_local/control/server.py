@@ -33,6 +33,7 @@ from irons_local.control.audit.retention import Retention
 from irons_local.control.audit.serving import Serving
 from irons_local.control.clients.gateways import CellPlace, Gateways
 from irons_local.control.clients.keeper import KeeperClient
+from irons_local.control.egress.notifier import ProgramNotifier
 from irons_local.control.egress.questions import QuestionDesk
 from irons_local.control.egress.rules_and_modes import Egress
 from irons_local.control.egress.timed_rules import TimedRules
@@ -132,6 +133,8 @@ class Server:
             keys=KeyRing(store),
         )
 
+        self._notifier = ProgramNotifier(self.plane.questions, local.notifier, os.environ, _confined)
+
     async def serve(self, link: socket.socket, rendezvous: socket.socket | None) -> None:
         """Serve until `stop` is called or, without a rendezvous, until the keeper ends.
 
@@ -163,6 +166,7 @@ class Server:
             self._spawn(plane.deadlines.run())
             self._spawn(self._timed_rules.run())
             self._spawn(plane.questions.run())
+            self._spawn(self._notifier.run())
             self._spawn(self._hooks.run())
             await plane.holds.resume()
             await self._stopping.wait()
@@ -312,6 +316,11 @@ class Server:
         await plane.doors.close_all()
         await plane.gateways.close()
         plane.keeper.close()
+
+
+def _confined(command: Sequence[str]) -> Sequence[str]:
+    """The command that runs a program of the user's without this process's rights."""
+    return program("irons_local.hooks.program", *command)
 
 
 def main() -> int:

@@ -11,7 +11,7 @@ import pytest
 from tests.local.control.lab import Lab, control_plane, run, until
 
 from irons_local.control.egress import questions as asked
-from irons_local.control.egress.questions import KEYS_WITHIN, LEASE, QuestionDesk
+from irons_local.control.egress.questions import KEYS_WITHIN, LEASE, NOT_HELD, QuestionDesk
 
 HOST = "new.example"
 
@@ -333,6 +333,25 @@ class Heard:
     async def reply(self, cell: str, host: str, port: int, reply: str, since: int) -> int | None:
         """An answer."""
         raise AssertionError((cell, host, port, reply, since))
+
+
+def test_a_notifier_is_asked_and_holds_only_where_it_says_so() -> None:
+    """It alone is a lease without a wait; a person who watches, or its own `hold`, makes connections wait."""
+    now = 100.0
+    workers = Heard()
+    nothing: Any = None
+    questions = QuestionDesk(workers, nothing, nothing, 4.0, lambda: now)
+    questions.listen(2.0, hold=False)
+    assert workers.watched == [(LEASE, NOT_HELD, 0)]
+    assert not questions.watched
+    questions.watch(0.0, None)
+    assert workers.watched[-1] == (LEASE, 4.0, 0)
+    now += LEASE
+    questions.listen(2.0, hold=True)
+    assert workers.watched[-1] == (LEASE, 4.0, 0)
+    assert questions.watched
+    now += 2.0 + LEASE
+    assert not questions.watched
 
 
 def test_the_lease_is_as_long_as_somebody_looks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from irons_local.gateway.ask.asking import (
     NO_FOR,
     ONCE_WITHIN,
     QUIET_AFTER,
+    SHORTEST,
     UNANSWERED_MOST,
     Asking,
     Place,
@@ -124,6 +125,19 @@ def test_no_refuses_for_a_while_without_a_question() -> None:
     asking.reply(place(), "no")
     asking.reply(place(), "once")
     assert not asking.refuses(place())
+
+
+def test_nothing_waits_where_only_a_notifier_hears() -> None:
+    """The question is open and can be answered; no connection waits, and none counts as unanswered."""
+    clock = Time()
+    asking = Asking(clock, lambda: 0)
+    asking.watch(1e9, SHORTEST / 10, 0)
+    for number in range(UNANSWERED_MOST + 1):
+        assert asking.ask(place(f"h{number}.example"), "tls", Someone()) is None
+    assert len(asking.open()) == UNANSWERED_MOST + 1
+    assert asking.is_open(place("h0.example"))
+    asking.watch(1e9, HOLD, 0)
+    assert asking.ask(place(), "tls", Someone()) == HOLD
 
 
 def test_a_flood_is_bounded_and_counted() -> None:

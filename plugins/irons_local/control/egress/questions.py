@@ -29,6 +29,8 @@ ANSWERS: Final[tuple[Answer, ...]] = ("once", "stop", "hour", "always", "no", "n
 
 LEASE = 3.0
 """Seconds for which a worker believes that a person watches."""
+NOT_HELD = 0.001
+"""Seconds that a connection waits where only a notifier hears of it: the gateway takes it for no wait."""
 RENEW = 1.0
 """Seconds between two times that it is sent."""
 KEYS_WITHIN = 600.0
@@ -144,7 +146,7 @@ class QuestionDesk:
         self._open: dict[str, tuple[CellQuestion, ...]] = {}
         self._answering: set[str] = set()
         self._others: dict[str, int] = {}
-        self._until = float("-inf")
+        self._until = self._listened = self._held = float("-inf")
         self._pressed = float("-inf")
         self._keys = 0
         # Another process of the control plane begins with another token.
@@ -197,23 +199,41 @@ class QuestionDesk:
         self._watching.set()
         return True
 
+    def listen(self, seconds: float, *, hold: bool) -> None:
+        """A notifier hears of questions, and will for so many seconds and a moment more; with `hold` connections wait for it."""
+        now = self._clock()
+        fresh = now >= max(self._until, self._listened) or (hold and now >= self._held)
+        self._listened = now + seconds + LEASE
+        if hold:
+            self._held = self._listened
+        if fresh:
+            self._renew()
+        self._watching.set()
+
     @property
     def watched(self) -> bool:
-        """True while someone watches."""
-        return self._clock() < self._until
+        """True while connections wait: someone watches, or a notifier for which they do."""
+        return self._clock() < max(self._until, self._held)
+
+    @property
+    def _asks(self) -> bool:
+        """True while there is anyone to ask."""
+        return self._clock() < max(self._until, self._listened)
 
     async def run(self) -> None:
         """Tell the workers for as long as someone watches, until cancelled."""
         while True:
             await self._watching.wait()
-            while self.watched:
+            while self._asks:
                 self._renew()
                 await asyncio.sleep(RENEW)
             self._watching.clear()
 
     def _renew(self) -> None:
         # Never beyond the moment until which someone is known to watch.
-        self._workers.watch(min(LEASE, max(0.0, self._until - self._clock())), self._hold, self._keys)
+        now, watched = self._clock(), max(self._until, self._held)
+        until, hold = (watched, self._hold) if now < watched else (self._listened, NOT_HELD)
+        self._workers.watch(min(LEASE, max(0.0, until - now)), hold, self._keys)
 
     # What faces ask.
 

@@ -38,6 +38,8 @@ NO_FOR = 300.0
 """Seconds for which `no` refuses the same place without a question."""
 QUIET_AFTER = 600.0
 """Seconds without another attempt after which a question is closed."""
+SHORTEST = 0.01
+"""Seconds; where a connection would wait less, it does not wait."""
 UNANSWERED_MOST = 3
 """Questions in a row that may go unanswered; then nothing waits until a key is pressed or an answer comes."""
 
@@ -126,7 +128,7 @@ class Asking:
 
         Args:
             lease: seconds from now for which that counts.
-            hold: seconds for which a connection waits.
+            hold: seconds for which a connection waits; less than `SHORTEST` where only a notifier hears of the question.
             keys: another number than before where a key was pressed since.
         """
         self._until, self._hold = self._clock() + lease, hold
@@ -222,7 +224,7 @@ class Asking:
         question.count += 1
         question.last, question.seen = self._wall(), self._clock()
         self.changed()
-        if self.held >= MOST_HELD or self._unanswered >= UNANSWERED_MOST:
+        if self._hold < SHORTEST or self.held >= MOST_HELD or self._unanswered >= UNANSWERED_MOST:
             return None
         question.waiting.add(waiter)
         self.held += 1
