@@ -295,7 +295,7 @@ def test_up_recalls_what_begins_like_the_line(prompt: Terminal, fake: FakeApi) -
     prompt.until(lambda: "agent-2" not in fake.sandboxes)
     prompt.until(lambda: prompt.line_of_cursor() == "irons>")
     prompt.send("eg")
-    prompt.until("Allow domains|egress …")
+    prompt.until(r"Allow domains|egress +allow, deny")
     prompt.send("\x1b[A")
     prompt.until(lambda: prompt.line_of_cursor() == "irons> egress mode")
     prompt.send("\x1b[B")
