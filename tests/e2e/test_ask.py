@@ -10,6 +10,7 @@ import httpx
 from tests.e2e.lab import Person, eventually
 
 HOST = "other.example.test"
+AGENTS = "web.example.test"
 FETCH = f"until curl -sf -m 30 http://{HOST}/hello; do sleep 0.2; done"
 
 
@@ -45,3 +46,23 @@ def test_a_program_waits_for_a_person(person: Person, sandbox: str) -> None:
     changes = json.loads(person.ok("audit", "changes", sandbox, "-o", "json"))
     (answered,) = [each for each in changes if each["what"] == "question-answered"]
     assert answered["after"]["answer"] == "always"
+
+
+def test_the_agent_asks_before_it_tries(person: Person, sandbox: str) -> None:
+    """Its request comes to the person with its words, waits for the answer, and what was let pass once then passes."""
+    person.ok("egress", "mode", "ask", "--sandbox", sandbox)
+    wanted = json.dumps({"host": AGENTS, "port": 80, "reason": "to read \x1b[2J a page", "wait": 300})
+    post = f"curl -s -m 400 http://irons.internal/ask -H 'Content-Type: application/json' -d '{wanted}'"
+    with person.start("ask", "--stay", "-o", "jsonl", stdout=subprocess.PIPE) as asker:
+        assert asker.stdout is not None
+        eventually(lambda: watched(person))
+        with person.start("exec", sandbox, "--", "sh", "-c", post, stdout=subprocess.PIPE) as program:
+            question = json.loads(asker.stdout.readline())
+            assert (question["pattern"], question["count"], question["requests"]) == (f"{AGENTS}:80", 0, 1)
+            assert question["reason"] == "to read \\x1b[2J a page"
+            person.ok("ask", "answer", question["id"], "once")
+            assert program.stdout is not None
+            assert json.loads(program.stdout.read())["state"] == "allowed"
+            assert program.wait(180) == 0
+        assert person.inside(sandbox, f"curl -sf -m 60 http://{AGENTS}/hello").returncode == 0
+        asker.kill()
