@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from irons.settings.settings import load
-from irons.testing import FakeApi
+from irons.testing import EXTENSIONS, FakeApi
 from irons_plugins.ssh.connect.kept import end_all
 from tests.background import job
 from tests.machine import Machine
@@ -223,3 +223,11 @@ def into(irons_env: dict[str, str], irons_process: Irons, fake_api: FakeApi, ssh
     state.mkdir(parents=True, mode=0o700)
     (state / "identities.json").write_text(json.dumps({"default": {"one": str(sshd.identity)}}))
     return irons_process
+
+
+@pytest.fixture
+def agent_env(into: Irons, fake_api: FakeApi, sshd: Sshd) -> dict[str, str]:
+    """An environment whose sandboxes are this machine, on a server of irons' own kind."""
+    fake_api.extensions = EXTENSIONS
+    into.env = {**into.env, "IRONS_PUBLIC_KEY": f"{sshd.identity}.pub"}
+    return dict(into.env)

@@ -6,49 +6,43 @@ import asyncio
 import json
 import os
 import re
-import subprocess
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import httpx2
 import pytest
-from mcp.client.client import Client
-from mcp.client.stdio import StdioServerParameters, stdio_client
-from mcp.client.streamable_http import streamable_http_client
 
 from irons.client.api import open_api
 from irons.host import PluginHost
 from irons.settings.settings import load
-from irons.testing import EXTENSIONS, FakeApi, Runner, faults
+from irons.testing import FakeApi, Runner, faults
 from irons_plugins.box.calls import Library
 from irons_plugins.mcp import tools
 from irons_plugins.mcp.answers import LONGEST, ToolAnswer
 from irons_plugins.mcp.doing import MOST_SANDBOXES, AgentSandboxes
-from irons_plugins.mcp.serving import server_of, with_key
 from irons_plugins.mcp.tools import TOOLS, offered
 
-from .conftest import Irons, Sshd, until
+from .agents import call, refused, run
+from .conftest import until
 
-KEY = "0123456789abcdef-key"
+if TYPE_CHECKING:
+    from mcp.client.client import Client
+
 Open = Callable[..., Any]
 
 
 @pytest.fixture
-def env(into: Irons, fake_api: FakeApi, sshd: Sshd) -> dict[str, str]:
-    """An environment whose sandboxes are this machine, on a server of irons' own kind."""
-    fake_api.extensions = EXTENSIONS
-    into.env = {**into.env, "IRONS_PUBLIC_KEY": f"{sshd.identity}.pub"}
-    return dict(into.env)
-
-
-@pytest.fixture
-def opened(env: dict[str, str]) -> Iterator[Open]:
+def opened(agent_env: dict[str, str]) -> Iterator[Open]:
     """Open a client of a server in this process."""
-    settings = load({}, env)
-    host = PluginHost(env=env)
+    # Importing the package takes longer than most modules of tests: not where tests are only collected.
+    from mcp.client.client import Client
+
+    from irons_plugins.mcp.serving import server_of
+
+    settings = load({}, agent_env)
+    host = PluginHost(env=agent_env)
     with open_api(settings, host) as api:
 
         @asynccontextmanager
@@ -63,33 +57,15 @@ def opened(env: dict[str, str]) -> Iterator[Open]:
         yield opened
 
 
-def run(main: Callable[[], Coroutine[Any, Any, Any]]) -> None:
-    """Run a test's own task."""
-    asyncio.run(asyncio.wait_for(main(), 100))
-
-
-async def call(client: Client, tool: str, **arguments: Any) -> dict[str, Any]:
-    """Call a tool that succeeds, and return its structured answer."""
-    result = await client.call_tool(tool, arguments)
-    assert not result.is_error, result
-    found: dict[str, Any] = result.structured_content
-    return found
-
-
-async def refused(client: Client, tool: str, **arguments: Any) -> str:
-    """Call a tool that fails, and return what it says."""
-    result = await client.call_tool(tool, arguments)
-    assert result.is_error, result
-    return str(result.structured_content["message"])
-
-
-def test_a_file_that_never_ends_is_given_up(opened: Open, env: dict[str, str], monkeypatch: Any) -> None:
+def test_a_file_that_never_ends_is_given_up(
+    opened: Open, agent_env: dict[str, str], monkeypatch: Any
+) -> None:
     """A pipe that nothing writes to does not hold the agent for ever, and what is too large says how to read a part."""
-    os.mkfifo(Path(env["HOME"]) / "pipe")
+    os.mkfifo(Path(agent_env["HOME"]) / "pipe")
 
     async def main() -> None:
         async with opened("one") as client:
-            path = str(Path(env["HOME"]) / "pipe")
+            path = str(Path(agent_env["HOME"]) / "pipe")
             with monkeypatch.context() as hasty:
                 hasty.setattr("irons_plugins.mcp.doing.FILE_PATIENCE", 1.0)
                 assert "may be a pipe" in await refused(client, "read", name="one", path=path)
@@ -407,10 +383,10 @@ def test_what_breaks_is_an_answer_without_its_text(opened: Open, monkeypatch: py
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
-def test_a_number_that_is_none_is_refused(env: dict[str, str], number: float) -> None:
+def test_a_number_that_is_none_is_refused(agent_env: dict[str, str], number: float) -> None:
     """JSON has no such numbers, but its readers take them."""
-    settings = load({}, env)
-    host = PluginHost(env=env)
+    settings = load({}, agent_env)
+    host = PluginHost(env=agent_env)
     with open_api(settings, host) as api:
         agents = AgentSandboxes(Library(settings, host, api, "mcp"), ("one",))
         tool = offered(may_change_egress=False)["exec"]
@@ -473,166 +449,3 @@ def test_tools_are_described_by_the_commands(opened: Open) -> None:
             }
 
     run(main)
-
-
-def test_a_schema_is_printed(run_irons: Runner) -> None:
-    """`irons schema` prints what a command takes, and refuses words that name none."""
-    found = json.loads(run_irons("schema", "egress", "check").ok().out)
-    assert found["required"] == ["host"]
-    assert found["properties"]["live"] == {
-        "description": "Also resolve and connect, as the gateway would.",
-        "type": "boolean",
-        "default": False,
-    }
-    assert json.loads(run_irons("schema", "exec").ok().out)["required"] == []
-    assert run_irons("schema", "egress").code == 3
-    assert run_irons("schema", "nonsense", "words").code == 3
-
-
-# The command
-
-
-def test_without_the_extra_one_sentence_names_it(run_irons: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the package is not installed, the error says so and how to get it."""
-    monkeypatch.setattr("irons_plugins.mcp.handlers.find_spec", lambda _: None)
-    done = run_irons("mcp")
-    assert (done.code, done.err) == (
-        1,
-        "irons: irons mcp needs the package mcp, which is not installed\n  pip install 'irons[mcp]'\n",
-    )
-
-
-@pytest.mark.parametrize(
-    ("words", "key", "said"),
-    [
-        (("--http", "8765"), None, "HTTP clients need a key"),
-        (("--http", "8765"), "short", "that of IRONS_MCP_KEY is not one"),
-        (("--http", "8765"), "with a space in the key", "that of IRONS_MCP_KEY is not one"),
-        (("--http", "a:b:1"), KEY, "PORT or HOST:PORT"),
-        (("--http", "70000"), KEY, "PORT or HOST:PORT"),
-        (("--key-file", "x"), KEY, "--key-file is for --http"),
-        (("--http", "8765", "--key-file", "/nowhere"), None, "can't be read"),
-        (("--allow", "a b"), None, "can't be a rule"),
-    ],
-)
-def test_what_is_refused_at_the_start(
-    run_irons: Runner, own_api: FakeApi, words: tuple[str, ...], key: str | None, said: str
-) -> None:
-    """An address, a key or a pattern that is not one is a usage error."""
-    done = run_irons("mcp", *words, env={} if key is None else {"IRONS_MCP_KEY": key})
-    assert done.code == 2
-    assert said in done.err
-
-
-def test_a_key_file_is_its_owners_alone(run_irons: Runner, own_api: FakeApi, tmp_path: Path) -> None:
-    """One that others can read is refused; a sandbox that is not there ends the start."""
-    (tmp_path / "key").write_text(KEY)
-    (tmp_path / "key").chmod(0o644)
-    done = run_irons("mcp", "--http", "0", "--key-file", str(tmp_path / "key"))
-    assert (done.code, "can be read by others" in done.err) == (2, True)
-    assert run_irons("mcp", "--sandbox", "nowhere").code == 3
-
-
-def test_over_stdio_and_gone_with_its_client(env: dict[str, str], into: Irons, fake_api: FakeApi) -> None:
-    """The command serves its client, and destroys what the agent made when the client closes stdin, or by SIGTERM."""
-    words = into.argv("mcp", "--sandbox", "one")
-
-    async def main() -> None:
-        server = StdioServerParameters(command=words[0], args=words[1:], env=env)
-        async with Client(stdio_client(server, errlog=quiet)) as client:
-            assert client.instructions is not None
-            await call(client, "create", name="x")
-            ran = await call(client, "exec", name="one", words=["echo", "hi"])
-            assert ran["untrusted"]["stdout"] == "hi\n"
-            assert "x" in fake_api.sandboxes
-
-    with Path(os.devnull).open("w") as quiet:
-        run(main)
-    until(lambda: "x" not in fake_api.sandboxes)
-    process = subprocess.Popen(
-        words, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    into.started.append(process)
-    assert process.stdin is not None
-    assert process.stdout is not None
-    for message in (
-        {
-            "id": 1,
-            "method": "initialize",
-            "params": {
-                "protocolVersion": "2025-06-18",
-                "capabilities": {},
-                "clientInfo": {"name": "t", "version": "1"},
-            },
-        },
-        {"method": "notifications/initialized"},
-        {"id": 2, "method": "tools/call", "params": {"name": "create", "arguments": {"name": "y"}}},
-    ):
-        process.stdin.write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
-        process.stdin.flush()
-        if "id" in message:
-            assert json.loads(process.stdout.readline())["id"] == message["id"]
-    assert "y" in fake_api.sandboxes
-    process.terminate()
-    process.communicate(timeout=60)
-    assert process.returncode == -15
-    assert "y" not in fake_api.sandboxes
-
-
-def test_over_http_with_the_key_alone(
-    env: dict[str, str], into: Irons, fake_api: FakeApi, tmp_path: Path
-) -> None:
-    """Clients with the key are served, those without are not, pages of other hosts neither; SIGTERM ends it, and what was made."""
-    (tmp_path / "key").write_text(f"{KEY}\n")
-    (tmp_path / "key").chmod(0o600)
-    into.env = {**into.env, "COLUMNS": "200"}
-    process = into.start("mcp", "--http", "0", "--key-file", str(tmp_path / "key"))
-    assert process.stderr is not None
-    said = process.stderr.readline().decode()
-    found = re.search(r"http://127\.0\.0\.1:[0-9]+/mcp", said)
-    assert found is not None, said
-    url = found[0]
-    assert KEY.encode() not in Path(f"/proc/{process.pid}/cmdline").read_bytes()
-
-    async def main() -> None:
-        good = {"Authorization": f"Bearer {KEY}"}
-        async with (
-            httpx2.AsyncClient(headers=good) as http,
-            Client(streamable_http_client(url, http_client=http)) as client,
-        ):
-            await call(client, "create", name="x")
-        body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
-        async with httpx2.AsyncClient() as http:
-            for headers in ({}, {"Authorization": KEY}, {"Authorization": f"Bearer {KEY}x"}):
-                answer = await http.post(url, json=body, headers=headers)
-                assert (answer.status_code, answer.content) == (401, b"")
-            for headers in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}):
-                assert (await http.post(url, json=body, headers={**good, **headers})).status_code in (
-                    403,
-                    421,
-                )
-
-    run(main)
-    assert "x" in fake_api.sandboxes
-    process.terminate()
-    process.communicate(timeout=60)
-    assert process.returncode == 143
-    assert "x" not in fake_api.sandboxes
-
-
-def test_a_second_key_is_no_key() -> None:
-    """A request with two such fields is refused, no matter which is right."""
-    sent: list[dict[str, Any]] = []
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        raise AssertionError
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    async def receive() -> Any:
-        raise AssertionError
-
-    right = (b"authorization", f"Bearer {KEY}".encode())
-    asyncio.run(with_key(app, KEY)({"type": "http", "headers": [right, right]}, receive, send))
-    assert sent[0]["status"] == 401
