@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.local.gateway.conversations import numbered
-from tests.local.gateway.talks import Outcome, Talk, live, same, without_io
+from tests.local.gateway.live_talks import live
+from tests.local.gateway.talks import Outcome, Talk, same, without_io
 
 PART = 200
 TRIES = 3

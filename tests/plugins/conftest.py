@@ -8,20 +8,27 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from http.server import HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import irons
+from irons import aio
 from irons.settings.settings import load
 from irons.testing import EXTENSIONS, FakeApi
 from irons_plugins.ssh.connect.kept import end_all
 from tests.background import job
 from tests.machine import Machine
 from tests.ports import reserved_port
+
+from .boxes import Hello, Make
 
 
 def hosts(api_lines: list[str]) -> list[str]:
@@ -231,3 +238,30 @@ def agent_env(into: Irons, fake_api: FakeApi, sshd: Sshd) -> dict[str, str]:
     fake_api.extensions = EXTENSIONS
     into.env = {**into.env, "IRONS_PUBLIC_KEY": f"{sshd.identity}.pub"}
     return dict(into.env)
+
+
+@pytest.fixture
+def make_box(into: Irons, fake_api: FakeApi, sshd: Sshd) -> Make:
+    """`irons.sandbox` against a server of irons' own kind, with the key that opens this machine."""
+    fake_api.extensions = EXTENSIONS
+    env = {**into.env, "IRONS_PUBLIC_KEY": f"{sshd.identity}.pub"}
+    return partial(irons.sandbox, env=env)
+
+
+@pytest.fixture
+def make_async(make_box: Make) -> Callable[..., Any]:
+    """`irons.aio.sandbox`, likewise."""
+    assert isinstance(make_box, partial)
+    return partial(aio.sandbox, **make_box.keywords)
+
+
+@pytest.fixture
+def served() -> Any:
+    """The port of a server in the sandbox."""
+    server = HTTPServer(("127.0.0.1", 0), Hello)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield server.server_address[1]
+    server.shutdown()
+    thread.join()
+    server.server_close()

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.local.gateway.attacks import ATTACKS, FLOODED, NO_REFUSAL, OTHER, flood
-from tests.local.gateway.talks import live, without_io
+from tests.local.gateway.live_talks import live
+from tests.local.gateway.talks import without_io
 from tests.local.gateway.test_cuts import CUTS, in_pieces
 
 from irons_local.gateway.conversation.events import Side

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from tests.local.gateway.conversations import TALKS
-from tests.local.gateway.talks import Loop, Sockets, Talk, without_io
+from tests.local.gateway.live_talks import Loop, Sockets
+from tests.local.gateway.talks import Talk, without_io
 
 
 @contextlib.contextmanager

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from tests.local.gateway.conversations import SECRET, SERVER_HELLO, request
-from tests.local.gateway.talks import Loop, Sockets, Talk, rules
+from tests.local.gateway.live_talks import Loop, Sockets
+from tests.local.gateway.talks import Talk, rules
 
 from irons_local.gateway.attempt.sides import LOOK
 from irons_local.gateway.budget import patience

@@ -13,7 +13,7 @@ import pytest
 from dnslib import QTYPE, RCODE, RR, SRV, TXT, A, DNSLabel, DNSRecord
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tests.local.gateway.talks import Loop
+from tests.local.gateway.live_talks import Loop
 
 from irons_local.gateway.accept.dns import Wanted, compose, wanted
 from irons_local.gateway.reach.nameservers import NameServers, ResolvConf, UnansweredError, parse_resolv_conf

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from ipaddress import IPv4Address
 
 import pytest
-from tests.local.gateway.talks import Loop
+from tests.local.gateway.live_talks import Loop
 
 from irons_local.gateway.reach.resolve import (
     PER_CELL,

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from tests.local.gateway.conversations import TALKS, numbered
-from tests.local.gateway.talks import Talk, live, same, without_io
+from tests.local.gateway.live_talks import live
+from tests.local.gateway.talks import Talk, same, without_io
 
 
 @pytest.mark.parametrize("talk", TALKS.values(), ids=TALKS.keys())

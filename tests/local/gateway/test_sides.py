@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 from tests.local.gateway.conversations import request
-from tests.local.gateway.talks import Loop, Sockets, Talk, acknowledge, rules, under_way
+from tests.local.gateway.live_talks import Loop, Sockets, acknowledge, under_way
+from tests.local.gateway.talks import Talk, rules
 
 from irons_local.gateway.attempt.sides import LOOK, Sides
 from irons_local.gateway.budget import patience

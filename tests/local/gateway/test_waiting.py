@@ -10,8 +10,8 @@ from functools import partial
 from typing import Any
 
 from tests.e2e.lab import eventually
+from tests.local.gateway.live_talks import Loop
 from tests.local.gateway.stand import Program, Stand, in_time, quick
-from tests.local.gateway.talks import Loop
 
 from irons_local.gateway.accept.waiting import MOST, PATIENCE, Waiting
 
