@@ -12,10 +12,9 @@ from irons_plugins.audit.filters import Filter, check_host
 from irons_plugins.audit.views import LOST
 
 if TYPE_CHECKING:
-    from ipaddress import IPv4Address, IPv6Address
-
     from irons.client.models.audit import Rotated, Unrecorded
     from irons.context import Context
+    from irons_policy.addresses import Address
     from irons_policy.event import Event
 
 
@@ -202,7 +201,7 @@ def _fix(ctx: Context, name: str, event: Event) -> str:
     return suggestion(event.host, port, decision=decision, sandbox=name) or ""
 
 
-def _address(text: str) -> IPv4Address | IPv6Address | None:
+def _address(text: str) -> Address | None:
     from ipaddress import ip_address
 
     try:

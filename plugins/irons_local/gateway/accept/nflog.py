@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
 from irons_local.linux import netlink
+from irons_policy.addresses import Address
 
 _PACKET = 4 << 8
 _NFGENMSG = 4
@@ -32,7 +33,7 @@ class Packet(NamedTuple):
     """
 
     protocol: str
-    address: IPv4Address | IPv6Address
+    address: Address
     port: int
 
 
@@ -65,7 +66,7 @@ def parse(data: bytes) -> Packet | None:
     return None
 
 
-def _packet(protocol: int, address: IPv4Address | IPv6Address, data: bytes, start: int | None) -> Packet:
+def _packet(protocol: int, address: Address, data: bytes, start: int | None) -> Packet:
     port = 0
     if start is not None and protocol in _PORTED and start + 4 <= len(data):
         port = int.from_bytes(data[start + 2 : start + 4], "big")

@@ -39,8 +39,9 @@ from irons_local.gateway.inspect.sniff import Kind, Opening
 from irons_local.gateway.tls.remembered import Hellos
 from irons_policy.causes import Cause, Outcome
 from irons_policy.hostnames import Host
+from irons_policy.patterns import HTTP, HTTPS
 
-STRICT = {443: Kind.TLS, 80: Kind.HTTP}
+STRICT = {HTTPS: Kind.TLS, HTTP: Kind.HTTP}
 SPOKEN = {Kind.TLS: "tls", Kind.HTTP: "http", Kind.HTTP2: "http"}
 UNRECORDED = "refused: the audit log cannot be written"
 
@@ -302,8 +303,8 @@ class Conversation:
             self._close()
             return
         yield from reaching.judge(head.hosts, proxied=head.proxied)
-        if self._accepted.port == 443:
-            raise reaching.refusal("port 443 must speak TLS", Cause.PROTOCOL)
+        if self._accepted.port == HTTPS:
+            raise reaching.refusal(f"port {HTTPS} must speak TLS", Cause.PROTOCOL)
         yield from reaching.connect()
         if reaching.forwarding is None:
             yield from relay_http(self.exchange, reader, head, self._check)
@@ -322,7 +323,7 @@ class Conversation:
         self._streams = streams = Multiplexed(self.exchange, self._decide, self._means.frames, greeted=False)
         if accepted.port in STRICT:
             streams.engine.end(Http2Error("HTTP/1 or TLS is spoken here", HTTP_1_1_REQUIRED))
-            wanted = "TLS" if accepted.port == 443 else "HTTP/1"
+            wanted = "TLS" if accepted.port == HTTPS else "HTTP/1"
             raise reaching.refusal(f"port {accepted.port} must speak {wanted}", Cause.PROTOCOL)
         came = yield from streams.first(opening.data)
         if came is False:

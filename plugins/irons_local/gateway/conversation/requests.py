@@ -14,6 +14,7 @@ from irons_local.gateway.http1.authority import BadRequestError
 from irons_local.gateway.http1.heads import Head
 from irons_local.gateway.http1.reader import RequestReader
 from irons_local.gateway.inspect.late import LateError
+from irons_policy.patterns import HTTP
 
 MAX_ANSWER = 65_536
 _END = b"\r\n\r\n"
@@ -106,7 +107,7 @@ def relay_absolute(exchange: Exchange, reader: RequestReader, head: Head, way: F
         BrokenOffError: the connection ended otherwise than in good order.
     """
     if head.websocket:
-        raise AnswerError("the upstream proxy lets no WebSocket through on port 80")
+        raise AnswerError(f"the upstream proxy lets no WebSocket through on port {HTTP}")
     exchange.forward(SERVER, absolute.rewritten(head, way).wire())
     if absolute.asks_first(head) and not reader.waiting:
         exchange.say(Forward(CLIENT, absolute.CONTINUE, own=True))

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from irons.files import write_whole
 from irons_local.config.upstream import Upstream
 from irons_local.gateway.budget.watch import FairLoop
 from irons_local.gateway.http1.absolute import Forwarding
@@ -25,8 +25,8 @@ from irons_policy import floor
 from irons_policy.addresses import Address
 from irons_policy.hostnames import Host
 from irons_policy.hostnet import HostNetwork
+from irons_policy.patterns import HTTP
 
-HTTP = 80
 STAGGER = 2.0
 """Seconds that one address has before the next is asked for as well; the proxy's own dial is part of them."""
 REFUSES_CONNECT = frozenset({400, 403, 405, 501})
@@ -94,12 +94,7 @@ class Proxy:
         if setting is None:
             self._kept.unlink(missing_ok=True)
             return
-        fresh = self._kept.with_suffix(f".{os.getpid()}")
-        fresh.unlink(missing_ok=True)
-        fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(fd, "w", encoding="utf-8") as file:
-            json.dump(setting.to_json(), file)
-        fresh.rename(self._kept)
+        write_whole(self._kept, json.dumps(setting.to_json()), parents=False)
 
     def route(self, host: Host) -> Route | None:
         """The way to a host through the proxy; None where it is dialled directly."""
