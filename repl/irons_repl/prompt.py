@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import queue
+import time
 from collections import deque
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -42,9 +44,12 @@ from irons_repl.status.vi_mode import vi_mode
 from irons_repl.styles import COLOURED, PLAIN
 
 if TYPE_CHECKING:
+    from prompt_toolkit.key_binding import KeyPress
+
     from irons.settings.settings import Settings
     from irons_repl.forecast.ground import Ground
     from irons_repl.forecast.typed_change import TypedChange
+    from irons_repl.questions.asked import AskedQuestions
     from irons_repl.run.session import ShellSession
     from irons_repl.status.status_model import Outlook
 
@@ -64,7 +69,12 @@ class Prompt:
         self._runner = LineRunner(session)
         on_hand = sources(session)
         read = (on_hand.sandboxes, on_hand.domains, on_hand.images, on_hand.labels)
-        self._refresher = Refresher(session, self._changed, self._say, on_hand=read)
+        self._refresher = Refresher(
+            session, self._changed, self._say, on_hand=read, asking=self._follow_questions
+        )
+        self._questions: AskedQuestions | None = None
+        self._is_running = False
+        self._key_at = time.monotonic()
         self._has_refused = False
         self._in_use: str | None = None
         self._foreseen: tuple[TypedChange | None, Ground | None, list[Clause]] = (None, None, [])
@@ -95,6 +105,8 @@ class Prompt:
             return ended.status
         finally:
             self._refresher.stop()
+            if self._questions is not None:
+                self._questions.stop()
 
     def _run(self) -> int:
         while True:
@@ -123,10 +135,12 @@ class Prompt:
         if self._offered and self._offered != typed.whole:
             self._suggested.append(self._offered)
         self._refresher.rest()
+        self._rest(resting=True)
         try:
             self._runner.run(line)
         finally:
             between_lines()
+            self._rest(resting=False)
             self._refresher.poke(self._session.code)
 
     def _read(self) -> str:
@@ -134,6 +148,7 @@ class Prompt:
         if is_plain(streams):
             return read_plain(streams, "".join(fragment[1] for fragment in self._message()))
         self._begin_line()
+        self._ring()
         return self._lines.prompt(self._message, pre_run=self._suggest)
 
     def _remedies(self) -> list[Remedy]:
@@ -168,7 +183,7 @@ class Prompt:
         colour = self._session.streams.colour(tty=True)
         tree = self._session.host.tree
         lines: PromptSession[str] = PromptSession(
-            input=BurstInput(self._session.streams.stdin),
+            input=BurstInput(self._session.streams.stdin, self._keys_of_line),
             completer=self._completer,
             complete_while_typing=True,
             lexer=LineLexer(tree, OWN_WORDS, on_hand.aliases),
@@ -181,7 +196,7 @@ class Prompt:
             search_ignore_case=True,
             multiline=True,
             prompt_continuation=lambda width, _number, _wrapped: f"{'…':>{max(1, width - 1)}} ",
-            key_bindings=bindings(self._refused),
+            key_bindings=bindings(self._refused, self._open_questions),
             bottom_toolbar=self._toolbar,
             cursor=DynamicCursorShapeConfig(self._cursor_shape),
             style=COLOURED if colour else PLAIN,
@@ -195,22 +210,25 @@ class Prompt:
         # A key is drawn at once; by itself that waits up to 10 ms while anything is ready to run, such as the search for the key's menu.
         lines.app.max_render_postpone_time = None
         lines.app.before_render += lambda _: self._make_room()
-        lines.app.after_render += lambda _: self._begin()
+        lines.app.after_render += lambda _: self._drawn()
+        lines.app.key_processor.before_key_press += lambda _: self._pressed()
         return lines
 
-    def _begin(self) -> None:
+    def _drawn(self) -> None:
         """Start looking at the server once the first prompt is on the screen: nothing before that waits for it."""
         if not self._refresher.running:
             self._refresher.start()
+        if self._questions is not None and not self._lines.app.is_done:
+            self._questions.was_drawn()
 
     def _make_room(self) -> None:
         """Keep no more room for the menu than a low terminal can spare."""
         rows = self._lines.app.output.get_size().rows
-        self._lines.reserve_space_for_menu = max(0, min(MENU, rows - 3))
+        self._lines.reserve_space_for_menu = max(0, min(MENU, rows - 3 - len(self._asked())))
 
     def _message(self) -> StyleAndTextTuples:
         session = self._session
-        message: StyleAndTextTuples = []
+        message: StyleAndTextTuples = [("class:asked", f"{line}\n") for line in self._asked()]
         if session.code:
             message.append(("class:code", f"[{session.code}] "))
         if self._in_use:
@@ -219,6 +237,8 @@ class Prompt:
 
     def _toolbar(self) -> StyleAndTextTuples:
         outlook = self._refresher.outlook.for_sandbox(self._in_use)
+        if self._questions is not None:
+            outlook = replace(outlook, questions=self._questions.count)
         keys = vi_mode(self._lines.app) if self._is_vi else ""
         columns = self._lines.app.output.get_size().columns
         return list(self._forecast(outlook, columns, keys) or toolbar(outlook, columns, keys))
@@ -264,6 +284,7 @@ class Prompt:
 
         def show() -> None:
             app.invalidate()
+            self._ring()
             self._suggest()
             waits = buffer.complete_state is None and buffer.document.is_cursor_at_the_end
             if buffer.text and waits and buffer.text == self._completer.asked:
@@ -272,6 +293,54 @@ class Prompt:
         loop = app.loop
         if loop is not None and app.is_running:
             loop.call_soon_threadsafe(show)
+
+    # Questions of mode `ask`.
+
+    def _follow_questions(self, asks: bool) -> None:
+        """Follow the questions while a sandbox is in mode `ask`. Called from the refresher's thread, which imports what that needs."""
+        if self._questions is None:
+            if not asks:
+                return
+            from irons_repl.questions.around import asked_in
+
+            self._questions = asked_in(
+                self._session, self._lines, self._changed, self._say, self._refresher, self._key_at
+            )
+            self._questions.rest(resting=self._is_running)
+        self._questions.want(asks=asks)
+
+    def _rest(self, *, resting: bool) -> None:
+        """While a command has the terminal no one can answer here."""
+        self._is_running = resting
+        if self._questions is not None:
+            self._questions.rest(resting=resting)
+
+    def _ring(self) -> None:
+        """Take what is new of the questions, with a bell for one that is."""
+        if self._questions is not None and self._questions.take_news():
+            self._lines.app.output.bell()
+            self._lines.app.output.flush()
+
+    def _asked(self) -> list[str]:
+        """Return the lines above the input; none once the line was typed."""
+        if self._questions is None or self._lines.app.is_done:
+            return []
+        size = self._lines.app.output.get_size()
+        return self._questions.lines(size.columns, size.rows)
+
+    def _open_questions(self) -> None:
+        if self._questions is None:
+            self._say("no sandbox is in mode ask; egress mode ask --sandbox NAME sets it")
+        else:
+            self._questions.open_or_close()
+
+    def _keys_of_line(self, keys: list[KeyPress]) -> list[KeyPress]:
+        return keys if self._questions is None else self._questions.pass_on(keys)
+
+    def _pressed(self) -> None:
+        self._key_at = time.monotonic()
+        if self._questions is not None:
+            self._questions.pressed()
 
     def _say(self, line: str) -> None:
         """Say a line above the prompt, from whichever thread; while a command runs it waits for its end."""

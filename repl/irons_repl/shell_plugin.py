@@ -50,7 +50,7 @@ def irons_commands() -> list[Command]:
             pace="terminal",
             about="Hosts that were refused, or would be, and that no rule decides come first. a allows the chosen host, d denies it, u "
             "undoes the last change: each shows the rule and its scope (the sandbox that is watched, else all) and asks. Enter shows an "
-            "event, / filters, s sorts, Tab switches to the log, ? shows all keys, q leaves.",
+            "event, / filters, s sorts, Tab switches to the log, ! opens the questions of mode ask, ? shows all keys, q leaves.",
             examples=("irons audit watch", "irons audit watch agent-1"),
             exits=(3, 4, 6),
             aliases=(("watch",),),

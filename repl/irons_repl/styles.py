@@ -27,6 +27,7 @@ COLOURED = Style.from_dict(
         "stale": "italic #9e9e9e",
         "where": "bold",
         "keys": "bold #87afd7",
+        "asked": "bold ansiyellow",
         "completion-menu": "bg:#303030 #d0d0d0",
         "completion-menu.completion.current": "noreverse bold bg:#005f87 #ffffff",
         "completion-menu.meta.completion": "bg:#262626 #9e9e9e",
@@ -44,6 +45,7 @@ PLAIN = Style.from_dict(
         "place": "bold",
         "there": "underline",
         "wrong": "reverse",
+        "asked": "bold",
     }
 )
 """Without colour: what a terminal can show next to it."""

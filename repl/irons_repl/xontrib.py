@@ -23,6 +23,7 @@ def _load_xontrib_(xsh: Any, **_: object) -> dict[str, object]:
     from irons_repl.xonsh_face.face import Face
     from irons_repl.xonsh_face.field import field_of
     from irons_repl.xonsh_face.places import Places, listener_of
+    from irons_repl.xonsh_face.questions import FaceQuestions, listeners_of
     from irons_repl.xonsh_face.variables import register
 
     face = Face(xsh)
@@ -30,12 +31,16 @@ def _load_xontrib_(xsh: Any, **_: object) -> dict[str, object]:
         xsh.aliases[name] = alias
     places = Places(face)
     add_one_completer(_COMPLETER, completer_of(face, places), "<base")
-    xsh.env["PROMPT_FIELDS"][_FIELD] = field_of(face)
+    questions = FaceQuestions(face)
+    xsh.env["PROMPT_FIELDS"][_FIELD] = field_of(face, lambda: questions.count)
     variables = register(xsh)
     places.keep_in_step()
     listener = listener_of(places)
-    xsh.builtins.events.on_pre_prompt(listener)
-    setattr(xsh, _LOADED, (face, places, listener, variables))
+    asking, resting = listeners_of(questions)
+    for at_prompt in (listener, asking):
+        xsh.builtins.events.on_pre_prompt(at_prompt)
+    xsh.builtins.events.on_precommand(resting)
+    setattr(xsh, _LOADED, (face, places, questions, (listener, asking, resting), variables))
     # Nothing named irons in the namespace: it would shadow the alias.
     return {}
 
@@ -45,9 +50,12 @@ def _unload_xontrib_(xsh: Any, **_: object) -> dict[str, object]:
     from irons_repl.xonsh_face.alias import aliases
     from irons_repl.xonsh_face.variables import deregister
 
-    face, places, listener, variables = getattr(xsh, _LOADED)
-    xsh.builtins.events.on_pre_prompt.discard(listener)
+    face, places, questions, listeners, variables = getattr(xsh, _LOADED)
+    for listener in listeners:
+        xsh.builtins.events.on_pre_prompt.discard(listener)
+        xsh.builtins.events.on_precommand.discard(listener)
     places.remove()
+    questions.remove()
     for name in aliases(face):
         xsh.aliases.pop(name, None)
     xsh.completers.pop(_COMPLETER, None)

@@ -8,6 +8,7 @@ import subprocess
 import httpx
 
 from tests.e2e.lab import Person, eventually
+from tests.repl.terminal import Terminal
 
 HOST = "other.example.test"
 AGENTS = "web.example.test"
@@ -66,3 +67,29 @@ def test_the_agent_asks_before_it_tries(person: Person, sandbox: str) -> None:
             assert program.wait(180) == 0
         assert person.inside(sandbox, f"curl -sf -m 60 http://{AGENTS}/hello").returncode == 0
         asker.kill()
+
+
+def test_the_prompt_answers(person: Person, sandbox: str) -> None:
+    """An open prompt counts as watching; the chord and one letter let the program through, while a line is being typed."""
+    person.ok("egress", "mode", "ask", "--sandbox", sandbox)
+    host = "other.example.test:80"
+    words = [*person.lab.enter(user=person.user), *person.program]
+    env = {**person.env, "TERM": "xterm-256color"}
+    with Terminal(words, env, columns=120, cwd=str(person.home)) as screen:
+        screen.until(rf"{sandbox}: ask")
+        eventually(lambda: watched(person))
+        screen.send("status oshan")
+        with person.start("exec", sandbox, "--", "sh", "-c", FETCH, stdout=subprocess.PIPE) as program:
+            screen.until(rf"\? {sandbox}: {host}")
+            screen.send("\x1bOQ")
+            screen.until(rf"> {host}")
+            while f"{host} is allowed until it stops for {sandbox}" not in screen.text:
+                screen.send("s")
+                screen.until(r"too soon|irons: \S+ is allowed until it stops")
+                if "too soon" in screen.text:
+                    screen.send("j")
+                    screen.until(lambda: "too soon" not in screen.text)
+            assert program.wait(180) == 0
+        screen.until(lambda: screen.line_of_cursor() == "irons> status oshan")
+    changes = json.loads(person.ok("audit", "changes", sandbox, "-o", "json"))
+    assert [each["after"]["answer"] for each in changes if each["what"] == "question-answered"] == ["stop"]

@@ -37,7 +37,7 @@ def settled(screen: AskScreen, now_open: QuestionPage | None = None) -> AskScree
 @pytest.mark.parametrize(("key", "answer"), [("o", "once"), ("s", "stop"), ("h", "hour"), ("n", "no")])
 def test_one_key_answers(key: str, answer: str) -> None:
     """The answer carries the id of the question that was drawn."""
-    assert shown("a", "b").key(key) == ("q_a", answer)
+    assert shown("a", "b").key(key) == ("q_a", answer, None)
 
 
 @pytest.mark.parametrize(("key", "answer", "verb"), [("a", "always", "allow"), ("N", "never", "deny")])
@@ -47,7 +47,7 @@ def test_for_good_wants_a_second_key(key: str, answer: str, verb: str) -> None:
     assert screen.key(key) is None
     told = [verb, "a.example:443", f"for box, while box exists: {key} again; any other key leaves it"]
     assert screen.lines(80, 24)[-3:] == told
-    assert screen.key(key) == ("q_a", answer)
+    assert screen.key(key) == ("q_a", answer, None)
     screen.key(key)
     assert screen.key("x") is None
     assert screen.key(key) is None
@@ -91,13 +91,13 @@ def test_a_key_that_came_with_the_question_is_no_answer() -> None:
     assert "too soon" in screen.note
     screen.settle(100.0 + SETTLED)
     assert screen.settles_in(200.0) is None
-    assert screen.key("o") == ("q_a", "once")
+    assert screen.key("o") == ("q_a", "once", None)
     screen.take(page("a", "b"))
     screen.take(page("b"))
     assert screen.key("o") is None
     screen.drawn(300.0)
     screen.settle(300.0 + SETTLED)
-    assert screen.key("o") == ("q_b", "once")
+    assert screen.key("o") == ("q_b", "once", None)
 
 
 def test_a_key_that_is_read_late_is_no_answer() -> None:
@@ -108,7 +108,7 @@ def test_a_key_that_is_read_late_is_no_answer() -> None:
     assert screen.settles_in(200.0) == 0.0
     assert screen.key("o") is None
     screen.settle(200.0)
-    assert screen.key("o") == ("q_a", "once")
+    assert screen.key("o") == ("q_a", "once", None)
 
 
 def test_a_second_key_is_for_the_same_question() -> None:
@@ -117,7 +117,7 @@ def test_a_second_key_is_for_the_same_question() -> None:
     screen.key("a")
     settled(screen, page("b"))
     assert screen.key("a") is None
-    assert screen.key("a") == ("q_b", "always")
+    assert screen.key("a") == ("q_b", "always", None)
 
 
 def test_keys_choose_and_leave() -> None:

@@ -3,40 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 from collections.abc import Callable
 
 from irons.testing import FakeApi
+from tests.repl.asking import press, put
 from tests.repl.terminal import Terminal
 
 Open = Callable[..., Terminal]
-
-
-def put(fake: FakeApi, name: str) -> None:
-    """Put a question."""
-    asked = {
-        "id": f"q_{name}",
-        "sandbox_name": "agent-1",
-        "host": f"{name}.example",
-        "port": 443,
-        "waiting": 1,
-    }
-    with fake.lock:
-        fake.questions.append({**asked, "pattern": f"{name}.example:443", "protocol": "tls"})
-        fake.lock.notify_all()
-
-
-def press(screen: Terminal, key: str, seen: str) -> None:
-    """Press a key until it counts: the pane takes none that may be from before its picture."""
-    while True:
-        screen.send(key)
-        screen.until(rf"{seen}|too\s+soon")
-        if not re.search(r"too\s+soon", screen.text):
-            return
-        # Any other key takes that note off.
-        screen.send("x")
-        screen.until(lambda: not re.search(r"too\s+soon", screen.text))
 
 
 def test_a_key_answers_what_is_shown(terminal: Open, fake: FakeApi) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -145,3 +147,16 @@ def test_states_are_counted() -> None:
         ("ready", 2),
         ("stopped", 1),
     ]
+
+
+@pytest.mark.parametrize("columns", [40, 80, 100])
+@pytest.mark.parametrize("sandbox", [None, "alpha"])
+def test_open_questions_are_counted_next_to_the_mode(columns: int, sandbox: str | None) -> None:
+    """The mode `ask` and how many places are asked about are there at every width, of the sandbox in use and of all."""
+    outlook = Outlook(
+        "local", "default", mode="ask", sandbox=sandbox, states={"ready": 3}, denied=7, questions=1234
+    )
+    line = "".join(text for _, text in toolbar(outlook, columns))
+    assert f"{'alpha: ' if sandbox else ''}mode ask" in line
+    assert "1,234 asked" in line
+    assert "asked" not in "".join(text for _, text in toolbar(replace(outlook, questions=0), columns))

@@ -36,7 +36,7 @@ class QuestionsHeard(NamedTuple):
 
 
 class QuestionFollower:
-    """Follows the questions until it is stopped. `pause` and `go_on` say whether someone is here to answer."""
+    """Follows the questions while it is wanted and someone is here to answer. Its methods may be called from any thread."""
 
     def __init__(
         self,
@@ -45,37 +45,43 @@ class QuestionFollower:
         *,
         stay: bool = False,
         again: float = AGAIN,
+        key: float | None = None,
     ) -> None:
         """Take what it follows and who hears of it.
 
         Args:
-            client: Returns the client to ask by; a face may change its backend. Called in the thread.
-            heard: Hears what each look gave, in the thread.
+            client: Returns the client to ask by; a face may change its backend. Called in a thread of its own.
+            heard: Hears what is new; must not wait. Nothing is asked once it is not wanted, which it hears too.
             stay: Someone watches as long as this runs, without keys.
             again: Seconds until a look that failed is made again.
+            key: When the last key was pressed, by `time.monotonic`; None is now.
         """
         self._client, self._heard, self._stay, self._again = client, heard, stay, again
-        self._key = time.monotonic()
+        self._key = time.monotonic() if key is None else key
+        self._lock = threading.Lock()
+        self._wanted = self._resting = False
+        self._latest = QuestionsHeard()
         self._over = threading.Event()
         self._going = threading.Event()
         self._thread = threading.Thread(target=self._run, name="irons-questions", daemon=True)
 
-    def start(self) -> None:
-        """Begin."""
-        self._going.set()
-        self._thread.start()
+    def want(self, *, asks: bool = True) -> None:
+        """Follow from now on; or no more, where no sandbox is in mode `ask`."""
+        with self._lock:
+            self._wanted = asks
+            self._step()
+            if not asks:
+                self._tell(QuestionsHeard())
+
+    def rest(self, *, resting: bool) -> None:
+        """Leave off while no one could answer here; a look on its way ends within a second."""
+        with self._lock:
+            self._resting = resting
+            self._step()
 
     def pressed(self) -> None:
         """Note that a key was pressed: the person is there."""
         self._key = time.monotonic()
-
-    def pause(self) -> None:
-        """Look no more, and watch no more, until `go_on`; a look on its way ends within a second."""
-        self._going.clear()
-
-    def go_on(self) -> None:
-        """Look again."""
-        self._going.set()
 
     def stop(self, patience: float = 0.0) -> bool:
         """Look no more; return whether the thread has ended.
@@ -85,8 +91,18 @@ class QuestionFollower:
         """
         self._over.set()
         self._going.set()
+        if self._thread.ident is None:
+            return True
         self._thread.join(patience)
         return not self._thread.is_alive()
+
+    def _step(self) -> None:
+        if not self._wanted or self._resting:
+            self._going.clear()
+            return
+        self._going.set()
+        if self._thread.ident is None:
+            self._thread.start()
 
     def _run(self) -> None:
         token: int | None = None
@@ -106,16 +122,23 @@ class QuestionFollower:
                 asked = api
                 page = api.questions(token, wait=POLL, watch=True, idle=idle)
             except IronsError as error:
-                self._tell(QuestionsHeard(trouble=clean(error.message)))
+                self._hear(QuestionsHeard(trouble=clean(error.message)))
             except Exception as error:  # noqa: BLE001 (a picture that stands still would say that someone is asked)
-                self._tell(QuestionsHeard(trouble=clean(f"{type(error).__name__}: {error}")))
+                self._hear(QuestionsHeard(trouble=clean(f"{type(error).__name__}: {error}")))
             else:
                 token, told = page.token, key
-                self._tell(QuestionsHeard(page, api))
+                self._hear(QuestionsHeard(page, api))
                 continue
             token = None
             self._over.wait(self._again)
 
+    def _hear(self, heard: QuestionsHeard) -> None:
+        with self._lock:
+            # A look that was on its way when the last sandbox left mode ask shows nothing.
+            if self._wanted and not self._over.is_set():
+                self._tell(heard)
+
     def _tell(self, heard: QuestionsHeard) -> None:
-        if not self._over.is_set():
+        if heard != self._latest:
+            self._latest = heard
             self._heard(heard)

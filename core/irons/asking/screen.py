@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from irons.asking.question_line import from_the_right
+from irons.asking.ranking import in_turns
+from irons.asking.widening import wider_patterns
 from irons.client.models.questions import QuestionPage
 from irons.record import NamedTuple
 from irons.text import clean
@@ -43,7 +46,11 @@ MOST_OTHERS = 3
 """Sandboxes of which the pane says how many more questions they have."""
 _LEAST = 2
 """Lines that the chosen question takes."""
-HELP = "o once  s until stop  h hour  a always  n no  N never  j k choose  q leave"
+WIDER = "w"
+"""The key that takes the next wider pattern, and after the widest the host alone again."""
+LEAVING = ("q", "\x1b", "\x03", "\x04")
+DOWN, UP = ("j", "\x1b[B", "\x1bOB"), ("k", "\x1b[A", "\x1bOA")
+HELP = "o once  s until stop  h hour  a always  n no  N never  w wider  j k choose  q leave"
 
 
 def answered(row: QuestionAnswered) -> str:
@@ -55,10 +62,11 @@ def answered(row: QuestionAnswered) -> str:
 
 
 class KeyAnswer(NamedTuple):
-    """An answer that a key gives: to the question that was drawn."""
+    """An answer that a key gives: to the question that was drawn, and with the wider pattern where one was taken."""
 
     id: str
     answer: Answer
+    pattern: str | None = None
 
 
 class AskScreen:
@@ -76,19 +84,51 @@ class AskScreen:
         self._drawn: float | None = None
         self._settled = False
         self._second: KeyAnswer | None = None
+        # The wider patterns of the chosen question once they were asked for, and which of them is taken; 0 is none.
+        self._wider: tuple[str, ...] = ()
+        self._width = 0
+        self._sent = ""
         self.chosen = ""
         self.note = ""
         self.left = False
 
-    def take(self, page: QuestionPage) -> bool:
-        """Take what there is by now; True where a question is new. The chosen one stays chosen while it is open."""
+    def take(self, page: QuestionPage, trouble: str = "") -> bool:
+        """Take what there is by now; return whether a question is new. The chosen one stays chosen while it is open.
+
+        Args:
+            page: The open questions.
+            trouble: Why they could not be read; then none has ended.
+        """
+        before = self.question
         known = {each.id for each in self._page.questions}
-        ids = [each.id for each in page.questions]
-        self._page = page
+        self._page = page._replace(questions=in_turns(page))
+        ids = [each.id for each in self._page.questions]
         if self.chosen not in ids:
-            self._second = None
+            if before is not None and before.id != self._sent:
+                what = f"{clean(before.pattern)} of {clean(before.sandbox)}"
+                self.note = (
+                    f"{what} can't be answered now: {trouble}" if trouble else f"{what} is not asked any more"
+                )
             self._choose(ids[0] if ids else "")
         return not known.issuperset(ids)
+
+    @property
+    def page(self) -> QuestionPage:
+        """The open questions, in the order in which they are shown."""
+        return self._page
+
+    @property
+    def question(self) -> OpenQuestion | None:
+        """The chosen question; None where nothing is asked."""
+        return next((each for each in self._page.questions if each.id == self.chosen), None)
+
+    def choose_first(self) -> None:
+        """Choose the question that is shown first, as a face does that shows only one."""
+        self._choose(self._page.questions[0].id if self._page.questions else "")
+
+    def put_back(self) -> None:
+        """Forget what keys have begun: a second key is not waited for, and no wider pattern is taken."""
+        self._second, self._width, self.note, self.left = None, 0, "", False
 
     def drawn(self, now: float) -> None:
         """The picture is on the terminal."""
@@ -106,23 +146,30 @@ class AskScreen:
         if self._drawn is not None and now - self._drawn >= SETTLED:
             self._settled = True
 
+    def hidden(self) -> None:
+        """The picture is not on the terminal any more: what is typed until the next one answers nothing."""
+        self._drawn, self._settled = None, False
+
     def key(self, typed: str) -> KeyAnswer | None:
         """Take what was typed at once; gives the answer that it is. More than one character was pasted, and is not an answer."""
         second, self._second, self.note = self._second, None, ""
-        if typed in ("q", "\x03", "\x04"):
+        if typed in LEAVING:
             self.left = True
-        elif typed in ("j", "\x1b[B"):
+        elif typed in DOWN:
             self._move(1)
-        elif typed in ("k", "\x1b[A"):
+        elif typed in UP:
             self._move(-1)
+        elif typed == WIDER and self.chosen:
+            self._widen()
         elif typed in KEYS and self.chosen:
-            wanted = KeyAnswer(self.chosen, KEYS[typed])
+            wanted = KeyAnswer(self.chosen, KEYS[typed], self._pattern(KEYS[typed]))
             if not self._settled:
                 self.note = "that key came too soon after the question; press it again"
-            elif wanted.answer in FOR_GOOD and wanted != second:
+            elif (wanted.answer in FOR_GOOD or wanted.pattern) and wanted != second:
                 self._second = wanted
                 self.note = self._rule(wanted, typed)
             else:
+                self._sent = wanted.id
                 return wanted
         return None
 
@@ -150,7 +197,7 @@ class AskScreen:
         first = max(0, min(at - most // 2, len(questions) - most))
         for each in questions[first : first + most]:
             mark = ">" if each.id == self.chosen else " "
-            rows += [f"{mark} {_from_the_right(clean(each.pattern), width - 2)}", f"    {_about(each)}"]
+            rows += [f"{mark} {from_the_right(clean(each.pattern), width - 2)}", f"    {_about(each)}"]
             if each.id == self.chosen:
                 rows += [f"    {line}" for line in _its_words(each, width - 4)]
         above = [*head, *rows[:room], *others, *keys][: max(0, height - len(note))]
@@ -164,13 +211,37 @@ class AskScreen:
     def _choose(self, identity: str) -> None:
         if identity != self.chosen:
             self.chosen, self._drawn, self._settled = identity, None, False
+            self._second, self._wider, self._width = None, (), 0
+
+    def _widen(self) -> None:
+        question = self.question
+        if question is None:
+            return
+        self._wider = self._wider or wider_patterns(question)
+        if not self._wider:
+            self.note = f"no wider pattern than {clean(question.pattern)} can be put here"
+            return
+        self._width = (self._width + 1) % (len(self._wider) + 1)
+        if not self._width:
+            self.note = f"{clean(question.pattern)} alone again"
+            return
+        # A pattern has a line of its own, as names do.
+        pattern = self._wider[self._width - 1]
+        below = pattern.removeprefix("*.").rpartition(":")[0]
+        self.note = f"wider:\n{pattern}\nevery name below {below}; s h a N put it, w goes on"
+
+    def _pattern(self, answer: Answer) -> str | None:
+        """The wider pattern that was taken, for answers that are rules."""
+        return self._wider[self._width - 1] if self._width and answer not in ("once", "no") else None
 
     def _rule(self, wanted: KeyAnswer, key: str) -> str:
-        question = next(each for each in self._page.questions if each.id == wanted.id)
-        verb = "allow" if wanted.answer == "always" else "deny"
+        question = self.question
+        assert question is not None  # noqa: S101 - it is the chosen one
         who = clean(question.sandbox)
+        verb = "deny" if wanted.answer == "never" else "allow"
+        ends = {"stop": f"until {who} stops", "hour": "for an hour"}.get(wanted.answer, f"while {who} exists")
         # The name has a line of its own, so that what does not fit is cut where its owner is not.
-        return f"{verb}\n{clean(question.pattern)}\nfor {who}, while {who} exists: {key} again; any other key leaves it"
+        return f"{verb}\n{clean(wanted.pattern or question.pattern)}\nfor {who}, {ends}: {key} again; any other key leaves it"
 
 
 def _about(question: OpenQuestion) -> str:
@@ -188,11 +259,6 @@ def _its_words(question: OpenQuestion, width: int) -> list[str]:
     return lines if len(lines) <= MOST_WORDS else [*lines[: MOST_WORDS - 1], "…"]
 
 
-def _from_the_right(text: str, width: int) -> str:
-    """Cut a name on its left, where its owner is not."""
-    return text if len(text) <= width else "…" + text[len(text) - width + 1 :]
-
-
 def _others(others: Mapping[str, int]) -> list[str]:
     first = list(others.items())[:MOST_OTHERS]
     left = len(others) - len(first)
@@ -208,7 +274,7 @@ def _folded(text: str, width: int) -> list[str]:
             if line and len(line) + 1 + len(word) > width:
                 lines.append(line)
                 line = ""
-            line += f" {word}" if line else _from_the_right(word, width)
+            line += f" {word}" if line else from_the_right(word, width)
         if line:
             lines.append(line)
     return lines

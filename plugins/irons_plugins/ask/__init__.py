@@ -41,7 +41,7 @@ def irons_commands() -> list[Command]:
             ),
             about="While it runs, connections that no rule covers wait for an answer, 4 seconds unless [local] ask_hold says otherwise: for "
             "10 minutes after each key, or with --stay for as long as it runs. o lets those pass that wait, s allows the host until the sandbox stops, h for an hour, "
-            "a for good; n refuses it for 5 minutes, N for good. Where there is no terminal it prints each question as it comes.",
+            "a for good; n refuses it for 5 minutes, N for good. w takes a wider pattern. Where there is no terminal it prints each question as it comes.",
             examples=("irons ask", "irons ask --list -o json", "irons ask --stay -o jsonl"),
             exits=(4, 6),
             leads=True,

@@ -12,6 +12,7 @@ from shutil import get_terminal_size
 from typing import TYPE_CHECKING
 
 from irons.asking.following import POLL, QuestionFollower, QuestionsHeard
+from irons.asking.ringing import Ringing
 from irons.asking.screen import AskScreen, answered
 from irons.errors import IronsError
 from irons.text import clean
@@ -34,7 +35,7 @@ class _Ringing:
         self._heard: QuestionsHeard | None = None
         self._follower = QuestionFollower(lambda: api, self._hear, stay=stay)
         self.pressed = self._follower.pressed
-        self._follower.start()
+        self._follower.want()
 
     def taken(self) -> QuestionsHeard | None:
         """What is new."""
@@ -85,7 +86,7 @@ def _take_no_suspension(keys: int) -> None:
 
 
 def _take_keys(api: Api, streams: Streams, keys: int, follower: _Ringing) -> None:
-    screen, trouble, drawn = AskScreen(), "", ""
+    screen, ringing, trouble, drawn = AskScreen(), Ringing(), "", ""
     while not screen.left:
         columns, rows = get_terminal_size()
         lines = screen.lines(columns, rows - (1 if trouble else 0))
@@ -108,7 +109,8 @@ def _take_keys(api: Api, streams: Streams, keys: int, follower: _Ringing) -> Non
             heard = follower.taken()
             if heard is not None:
                 trouble = heard.trouble
-                if screen.take(heard.page):
+                screen.take(heard.page, trouble)
+                if ringing.rings(heard.page):
                     streams.stdout.write(BELL)
         if keys in ready:
             typed = os.read(keys, 4096).decode("utf-8", "replace")
@@ -118,6 +120,8 @@ def _take_keys(api: Api, streams: Streams, keys: int, follower: _Ringing) -> Non
             wanted = screen.key(typed)
             if wanted is not None:
                 try:
-                    screen.answered(answered(api.answer_question(wanted.id, wanted.answer)))
+                    screen.answered(
+                        answered(api.answer_question(wanted.id, wanted.answer, pattern=wanted.pattern))
+                    )
                 except IronsError as error:
                     screen.answered(clean(error.message))

@@ -16,11 +16,16 @@ LONGEST = 16_384
 """Characters that one line takes. What is longer belongs into a file: every key would be slow."""
 
 
-def bindings(refused: Callable[[int], None]) -> KeyBindings:
+CHORD, VI_CHORD = "Alt-Q", "F2"
+"""What opens the questions: the first with emacs keys, the second with any. With vi keys Escape begins no chord."""
+
+
+def bindings(refused: Callable[[int], None], questions: Callable[[], None]) -> KeyBindings:
     """Return the bindings.
 
     Args:
         refused: Hears how many characters would not fit.
+        questions: Opens the questions.
     """
     keys = KeyBindings()
     in_line = has_focus(DEFAULT_BUFFER) & ~is_searching
@@ -56,6 +61,12 @@ def bindings(refused: Callable[[int], None]) -> KeyBindings:
         event.app.editing_mode = EditingMode.EMACS if vi else EditingMode.VI
         if vi:
             event.app.output.reset_cursor_shape()
+
+    @keys.add("escape", "q", filter=in_line & emacs_mode)
+    @keys.add("f2", filter=in_line)
+    def _questions(_: KeyPressEvent) -> None:
+        """Show the open questions as a list in which one letter answers, or close it."""
+        questions()
 
     @keys.add(Keys.BracketedPaste, filter=in_line)
     def _paste(event: KeyPressEvent) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TextIO
 
 from prompt_toolkit.input.vt100 import Vt100Input
 from prompt_toolkit.key_binding import KeyPress
@@ -13,11 +14,24 @@ BURST = 64
 
 
 class BurstInput(Vt100Input):
-    """The terminal's keys, with bursts of text made pastes."""
+    """The terminal's keys, with bursts of text made pastes.
+
+    Attributes:
+        taking: Takes the keys that are not for the line, and returns the others.
+    """
+
+    def __init__(self, stdin: TextIO, taking: Callable[[list[KeyPress]], list[KeyPress]] = list) -> None:
+        """Take the terminal, and who takes keys that are not for the line."""
+        super().__init__(stdin)
+        self.taking = taking
 
     def read_keys(self) -> list[KeyPress]:
         """Return the keys that have arrived."""
-        return merged(super().read_keys())
+        return self.taking(merged(super().read_keys()))
+
+    def flush_keys(self) -> list[KeyPress]:
+        """Return the keys that may have been the beginning of longer ones, such as Escape."""
+        return self.taking(super().flush_keys())
 
 
 def merged(keys: Iterable[KeyPress]) -> list[KeyPress]:

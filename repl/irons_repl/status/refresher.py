@@ -64,6 +64,7 @@ class Refresher:
         on_hand: Sequence[Callable[[], object]] = (),
         late_after: float = LATE,
         clock: Callable[[], float] = time.monotonic,
+        asking: Callable[[bool], None] = lambda _: None,
     ) -> None:
         """Take the session and what to call.
 
@@ -75,6 +76,7 @@ class Refresher:
             on_hand: Each is called after a look: it reads again what keys are completed from, so that no key has to.
             late_after: Seconds without an answer after which the facts are marked as stale.
             clock: Tells the seconds by which keys put off a look.
+            asking: Hears at each look whether a sandbox is in mode `ask`.
         """
         self._session = session
         self._clock = clock
@@ -82,6 +84,7 @@ class Refresher:
         self._say = say
         self._interval = interval
         self._on_hand = on_hand
+        self._asking = asking
         self.remedies = Remedies()
         self._wake = threading.Event()
         self._over = threading.Event()
@@ -263,6 +266,7 @@ class Refresher:
                 # Refusals count from now on, also where keys put off the rest of this look.
                 self._denials.look(api, ())
             facts = refreshing.refresh_facts(api, settings)
+        self._asking("ask" in facts.values())
         # At once, before anything waits for keys: what is refused from here on counts.
         self._denials.begin(api)
         states: dict[str, str] | None = None

@@ -23,6 +23,7 @@ class Outlook:
         states: How many sandboxes are in which state; None while unknown.
         denied: Connections refused since the prompt was opened, of all sandboxes; None where the server can't tell.
         denied_by: Those of each sandbox, by its name and its id.
+        questions: How many places a person is asked about, of all sandboxes.
         ending: Which sandbox is about to be stopped or destroyed by time, and when; empty where none is.
         trouble: Why the last look failed, in a word or two; empty where it did not.
         extras: What plugins show, each a few words.
@@ -41,6 +42,7 @@ class Outlook:
     as_of: str = ""
     extras: tuple[str, ...] = ()
     denied_by: Mapping[str, int] = field(default_factory=dict[str, int])
+    questions: int = 0
 
     @property
     def denied_here(self) -> int | None:

@@ -67,6 +67,8 @@ def _parts(outlook: Outlook, room: int | None = None) -> Sequence[Part]:
     mode = mode_line(outlook.mode_facts, room)
     if mode:
         parts.append(Part(mode, MODE))
+    if outlook.questions:
+        parts.append(_part("class:busy", f"{outlook.questions:,} asked", MODE))
     if outlook.states is not None:
         parts.extend(_states(outlook.states, stale=stale))
     denied = outlook.denied_here

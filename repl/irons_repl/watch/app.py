@@ -15,18 +15,24 @@ from prompt_toolkit.layout import FormattedTextControl, Layout, Window
 from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.styles import Style
 
+from irons.asking.following import QuestionFollower, QuestionsHeard
+from irons.asking.ringing import Ringing
 from irons.errors import IronsError, UsageError
+from irons_repl.questions.sending import send
+from irons_repl.questions.settling import Settling
 from irons_repl.run.signals import ended_by_signals
 from irons_repl.watch.changing import apply, read_standing, undo
 from irons_repl.watch.feed import Feed
 from irons_repl.watch.guard import given_back
-from irons_repl.watch.state import Apply, CloseView, Effect, Undo, ViewState
+from irons_repl.watch.state import AnswerQuestion, Apply, CloseView, Effect, Undo, ViewState
 from irons_repl.watch.view import picture
 
 if TYPE_CHECKING:
     from irons.client.api import Api
+    from irons.client.models.questions import QuestionAnswered
     from irons.context import Context
     from irons.settings.scope import Scope
+    from irons_repl.status.mode_line import ModeFacts
 
 STYLE = Style.from_dict(
     {"allowed": "ansigreen", "denied": "ansired", "warned": "ansiyellow", "dim": "ansibrightblack"}
@@ -40,7 +46,7 @@ NAMED = {
     "tab": "tab",
     "escape": "escape",
     "backspace": "backspace",
-    **dict.fromkeys(("c-c", "c-d", "up", "down", "pageup", "pagedown", "home", "end"), ""),
+    **dict.fromkeys(("f2", "c-c", "c-d", "up", "down", "pageup", "pagedown", "home", "end"), ""),
 }
 """Keys that are no characters, with the names that the state knows them by; an empty one is the same."""
 
@@ -95,10 +101,18 @@ class WatchView:
             learned=lambda events: self._soon(lambda: state.model.learn(events)),
             rotated=lambda text: self._soon(lambda: setattr(state.model, "rotated", text)),
             standing=lambda standing: self._soon(lambda: setattr(state, "standing", standing)),
-            mode=lambda mode: self._soon(lambda: setattr(state, "mode", mode)),
+            mode=self._take_mode,
             trouble=lambda text: self._soon(lambda: setattr(state, "trouble", text)),
             failed=lambda error: self._soon(lambda: self._app.exit(result=error)),
         )
+        # Followed only once a sandbox is in mode ask.
+        self._questions = QuestionFollower(
+            lambda: api, lambda heard: self._soon(lambda: self._take_questions(heard))
+        )
+        self._ringing = Ringing()
+        self._settling = Settling(state.asked, self._app.input.fileno(), self._later)
+        self._app.after_render += lambda _: self._drawn()
+        self._in_burst = False
 
     def run(self) -> None:
         """Show the view.
@@ -114,6 +128,8 @@ class WatchView:
             return  # the terminal has gone
         finally:
             self._feed.stop()
+            self._settling.stop()
+            self._questions.stop()
         if error is not None:
             raise error
 
@@ -128,6 +144,48 @@ class WatchView:
         loop = self._app.loop
         if loop is not None and not loop.is_closed():
             loop.call_soon_threadsafe(made)
+
+    # Questions of mode `ask`.
+
+    def _take_mode(self, mode: ModeFacts) -> None:
+        """Take the mode; while it is `ask` for a sandbox that is watched here, someone watches. Called from the feed's thread."""
+        self._soon(lambda: setattr(self._state, "mode", mode))
+        self._questions.want(asks=mode.mode == "ask" or "ask" in mode.differs.values())
+
+    def _take_questions(self, heard: QuestionsHeard) -> None:
+        self._state.asked.take(heard.page, heard.trouble)
+        if self._ringing.rings(heard.page):
+            self._app.output.bell()
+        if self._state.shown != "asked":
+            # The line above shows the first.
+            note = self._state.asked.note
+            self._state.said = note or self._state.said
+            self._state.asked.put_back()
+            self._state.asked.choose_first()
+
+    def _drawn(self) -> None:
+        if self._state.shown == "asked":
+            self._settling.drawn()
+        else:
+            self._state.asked.hidden()
+
+    def _later(self, seconds: float, call: Callable[[], None]) -> Callable[[], None]:
+        loop = self._app.loop
+        return (lambda: None) if loop is None or loop.is_closed() else loop.call_later(seconds, call).cancel
+
+    def _hear_answer(self, done: QuestionAnswered) -> None:
+        if done.answer not in ("no", "never"):
+            scope = None if done.scope == "account" else done.sandbox
+            self._allowed(scope, [done.rule or done.pattern])
+
+    def _say_answer(self, line: str) -> None:
+        def said() -> None:
+            if self._state.shown == "asked":
+                self._state.asked.answered(line)
+            else:
+                self._state.said = line
+
+        self._soon(said)
 
     def _fragments(self) -> StyleAndTextTuples:
         size = self._app.output.get_size()
@@ -151,12 +209,18 @@ class WatchView:
             self._press(event.data)
 
     def _press(self, key: str) -> None:
-        self._do(self._state.press(key, time.monotonic()))
+        self._questions.pressed()
+        # Keys that were read together, as what is pasted is.
+        more = bool(self._app.key_processor.input_queue)
+        alone, self._in_burst = not (more or self._in_burst), more
+        self._do(self._state.press(key, time.monotonic(), alone=alone))
 
     def _do(self, effect: Effect | None) -> None:
         if isinstance(effect, CloseView):
             if not self._app.is_done:
                 self._app.exit(result=None)
+        elif isinstance(effect, AnswerQuestion):
+            send(self._api, effect.wanted, effect.asked, self._say_answer, self._hear_answer)
         elif effect is not None:
             threading.Thread(
                 target=self._change, args=(effect,), name="irons-watch-rule", daemon=True

@@ -14,6 +14,7 @@ KEYS = (
     ("d", "deny it, likewise"),
     ("u", "undo the last change made here, if nothing has changed that rule since"),
     ("y", "answer a question; any other key drops it"),
+    ("!, F2", "open the questions of mode ask, with the keys that are shown there"),
     ("up, down", "choose; PgUp, PgDn, Home, End go further"),
     ("Tab", "switch between hosts and log; the log stands still until End"),
     ("Enter", "show an event as a whole"),

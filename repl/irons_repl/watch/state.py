@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from irons.asking.screen import DOWN, UP, AskScreen, KeyAnswer
 from irons.record import NamedTuple
 from irons_policy.event import Event
 from irons_repl.status.mode_line import ModeFacts
@@ -19,6 +20,7 @@ from irons_repl.watch.standing import KnownRules, Proposal, Verb
 
 if TYPE_CHECKING:
     from irons.client.models.egress import ListedRule
+    from irons.client.models.questions import OpenQuestion
 
 CALM = 0.5
 """Seconds for which the list, or a question, has to stay as it is before a key decides something."""
@@ -68,7 +70,17 @@ class CloseView(NamedTuple):
     """Close the view."""
 
 
-Effect = Apply | Undo | CloseView
+class AnswerQuestion(NamedTuple):
+    """Send the answer to a question of mode `ask`."""
+
+    wanted: KeyAnswer
+    asked: OpenQuestion
+
+
+Effect = Apply | Undo | CloseView | AnswerQuestion
+
+OPENING = ("!", "f2")
+"""Keys that open the questions of mode `ask`. No other key does: what comes by itself changes the meaning of none."""
 
 
 class Question(NamedTuple):
@@ -121,7 +133,9 @@ class ViewState:
     selected: str | None = None
     at: int | None = None
     """The number of the chosen event; None follows the newest."""
-    shown: Literal["lists", "event", "help"] = "lists"
+    shown: Literal["lists", "event", "help", "asked"] = "lists"
+    asked: AskScreen = field(default_factory=AskScreen)
+    """The questions of mode `ask`."""
     event: Event | None = None
     scroll: int = 0
     question: Question | None = None
@@ -221,8 +235,14 @@ class ViewState:
 
     # Keys
 
-    def press(self, key: str, now: float) -> Effect | None:
-        """Take a key, by its name or as the character that it is; return what is to be done."""
+    def press(self, key: str, now: float, *, alone: bool = True) -> Effect | None:
+        """Take a key, by its name or as the character that it is; return what is to be done.
+
+        Args:
+            key: The key.
+            now: The time.
+            alone: It was not typed together with others, as what is pasted is.
+        """
         if key in ("c-c", "c-d"):
             return CloseView()
         if self.question is not None:
@@ -231,6 +251,14 @@ class ViewState:
             self._type(key)
             return None
         self.said = ""
+        if self.shown == "asked":
+            return self._answer_asked(key, alone=alone)
+        if key in OPENING:
+            if self.asked.question is None:
+                self.said = "Nothing is asked"
+            else:
+                self.shown, self.event = "asked", None
+            return None
         if self.shown == "help":
             self.shown = "lists"
             return None
@@ -247,6 +275,19 @@ class ViewState:
         else:
             self._go(key)
         return None
+
+    def _answer_asked(self, key: str, *, alone: bool) -> Effect | None:
+        """Take a key for the questions of mode `ask`."""
+        if key in ("q", "escape", "enter", "tab", *OPENING):
+            self.shown = "lists"
+            self.asked.put_back()
+            self._again()
+            return None
+        if not alone:
+            return None
+        asked = self.asked.question
+        wanted = self.asked.key({"up": UP[0], "down": DOWN[0]}.get(key, key))
+        return AnswerQuestion(wanted, asked) if wanted is not None and asked is not None else None
 
     def paste(self, text: str) -> None:
         """Take pasted text: a filter takes it in; it decides nothing."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from textwrap import wrap
 
+from irons.asking.question_line import question_line
 from irons.text import clean
 from irons_repl.status.mode_line import Styles, mode_line
 from irons_repl.watch.detail import about_event, about_keys
@@ -39,12 +40,13 @@ MOST_FOOT = 6
 def picture(state: ViewState, width: int, height: int, now: float, *, colour: bool = True) -> list[Fragments]:
     """Return the view's lines, exactly `height` of them, none wider than `width`; the state takes note of what they show."""
     foot = _foot(state, width, now)[: max(1, min(MOST_FOOT, height - 3))]
-    body = max(0, height - HEAD - len(foot))
+    asked = _asked(state, width) if height - len(foot) > HEAD + 1 else []
+    body = max(0, height - HEAD - len(asked) - len(foot))
     # Half of the room is the hosts', and what they leave the log's.
     hosts = max(1, (body - 1) // 2)
     shown = min(hosts, max(1, len(state.view.hosts)))
     drawn = state.lay_out(hosts, max(0, body - 1 - shown), now)
-    lines = _head(state, drawn, width)
+    lines = [*_head(state, drawn, width), *asked]
     if state.shown == "lists":
         lines += _lists(state, drawn, width, max(0, body), colour=colour)
     else:
@@ -77,6 +79,12 @@ def _head(state: ViewState, drawn: Drawn, width: int) -> list[Fragments]:
     if room > 0:
         return [[*left, ("", " " * room), *right], below]
     return [left, [("", " "), *right]]
+
+
+def _asked(state: ViewState, width: int) -> list[Fragments]:
+    """The questions of mode `ask` as a line, unless they are shown whole."""
+    line = "" if state.shown == "asked" else question_line(state.asked.page, width - 1, "!")
+    return [[("class:warned bold", f" {line}")]] if line else []
 
 
 def _columns(fragments: Sequence[tuple[str, str]]) -> int:
@@ -211,7 +219,9 @@ def _event(entry: LogEntry, name: int, *, chosen: bool) -> Fragments:
 
 
 def _text(state: ViewState, width: int, room: int) -> list[Fragments]:
-    """An event as a whole, or the keys."""
+    """An event as a whole, the questions of mode `ask`, or the keys."""
+    if state.shown == "asked":
+        return [[("", line)] for line in state.asked.lines(width, room)] if room > 0 else []
     if state.shown == "help" or state.event is None:
         told = about_keys()
     else:
@@ -241,7 +251,10 @@ def _foot(state: ViewState, width: int, now: float) -> list[Fragments]:
         return [[("bold", f" {line}")] for line in wrap(clean(state.said), max(8, width - 2))]
     keys = next((each for each in KEYS if len(each) + 2 <= width), KEYS[-1])
     if state.shown != "lists":
-        keys = "a allow  d deny  any other key closes" if state.shown == "event" else "any key closes"
+        keys = {
+            "event": "a allow  d deny  any other key closes",
+            "asked": "Esc goes back to the connections",
+        }.get(state.shown, "any key closes")
     return [[("class:dim", f" {keys} ")]]
 
 

@@ -42,11 +42,11 @@ class Face:
             self._host = PluginHost(env=self.env())
         return self._host
 
-    def settings(self) -> Settings:
-        """Return what holds now. Raises `ConfigError`."""
+    def settings(self, *, in_passing: bool = False) -> Settings:
+        """Return what holds now; `in_passing` starts no local backend. Raises `ConfigError`."""
         from irons.settings.settings import load
 
-        return load({}, self.env())
+        return load({}, {**self.env(), "IRONS_NO_START": "1"} if in_passing else self.env())
 
     def api(self, settings: Settings) -> Api:
         """Return the client these settings choose: the open one, unless they choose another backend."""

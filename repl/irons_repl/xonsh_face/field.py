@@ -20,8 +20,8 @@ STALE_AFTER = 30.0
 """Seconds after which a mode is shown with its age."""
 
 
-def field_of(face: Face) -> Callable[[], str]:
-    """Return what xonsh calls for `{irons}` in `$PROMPT`."""
+def field_of(face: Face, asked: Callable[[], int] = lambda: 0) -> Callable[[], str]:
+    """Return what xonsh calls for `{irons}` in `$PROMPT`; `asked` tells how many questions of mode `ask` are open."""
 
     def irons_field() -> str:
         from irons.client.names import NameCache
@@ -40,7 +40,9 @@ def field_of(face: Face) -> Callable[[], str]:
         sandbox = f"{sandbox[:30]} ({ends})" if ends else sandbox
         parts = [_plain(part) for part in (settings.profile, sandbox) if part]
         told_mode = _mode(mode, age, exceptions_on_hand(settings))
-        return " ".join([*parts, *told_mode, *_of_plugins(face, settings, mode, age)])
+        count = asked()
+        questions = [_coloured("BOLD_YELLOW", f"{count:,} asked")] if count else []
+        return " ".join([*parts, *told_mode, *questions, *_of_plugins(face, settings, mode, age)])
 
     return irons_field
 

@@ -87,6 +87,7 @@ than the screen go through $PAGER, else less; the setting pager changes that.
   Ctrl-R             search the lines typed before
   Ctrl-X Ctrl-E      edit the line in $VISUAL or $EDITOR
   Ctrl-C             clear the line; end the command that runs ($? is then 130)
+  Alt-Q, F2          open the questions of mode ask; one letter answers
   Ctrl-Z, F4         suspend; change between emacs and vi keys (editing_mode in the configuration)
 
 irons shell -c LINES and irons < FILE run lines without a prompt, up to the first that fails.

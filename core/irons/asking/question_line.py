@@ -1,0 +1,78 @@
+"""Open questions as one line: of each sandbox its first, and how many more places it tries."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from irons.asking.ranking import SandboxQuestions, by_sandbox
+from irons.text import clean
+
+if TYPE_CHECKING:
+    from irons.client.models.questions import QuestionPage
+
+MOST_NAMED = 3
+"""Sandboxes whose first question is shown in the line at most."""
+LONGEST_NAME = 24
+"""Characters of a sandbox's name that are shown."""
+
+
+def question_line(page: QuestionPage, width: int, how: str = "") -> str:
+    """Return the open questions as a line of at most `width` characters; empty where there are none.
+
+    Args:
+        page: The open questions.
+        width: The characters that it may take.
+        how: What opens them, such as a key.
+    """
+    asked = by_sandbox(page)
+    if not asked:
+        return ""
+    tail = f" [{how}]" if how else ""
+    for named in range(min(len(asked), MOST_NAMED), 0, -1):
+        for brief in (False, True):
+            line = f"? {_named(asked, named, brief=brief)}{tail}"
+            if len(line) <= width:
+                return line
+    return _shortest(asked, width, tail)
+
+
+def from_the_right(text: str, width: int) -> str:
+    """Cut a name on its left, where its owner is not."""
+    return text if len(text) <= width else "…" + text[len(text) - width + 1 :] if width > 0 else ""
+
+
+def _named(asked: list[SandboxQuestions], named: int, *, brief: bool) -> str:
+    parts = [_part(each, brief=brief) for each in asked[:named]]
+    return "; ".join(parts) + _left(len(asked) - named, brief=brief)
+
+
+def _part(asked: SandboxQuestions, *, brief: bool) -> str:
+    who = clean(asked.sandbox, limit=LONGEST_NAME)
+    if not asked.questions:
+        return f"{who}: {asked.more:,} hosts"
+    first, more = asked.questions[0], asked.places - 1
+    return f"{who}: {clean(first.pattern)}{_more(more, brief=brief)}"
+
+
+def _more(more: int, *, brief: bool) -> str:
+    if not more:
+        return ""
+    return f" +{more:,}" if brief else f" and {more:,} more host{'s' if more > 1 else ''}"
+
+
+def _left(left: int, *, brief: bool) -> str:
+    if not left:
+        return ""
+    return f"; +{left:,}" if brief else f"; {left:,} more sandbox{'es' if left > 1 else ''}"
+
+
+def _shortest(asked: list[SandboxQuestions], width: int, tail: str) -> str:
+    """One question whose name is cut on its left, so that the rest of the line fits."""
+    first = asked[0]
+    name = clean(first.questions[0].pattern) if first.questions else "…"
+    rest = _more(first.places - 1, brief=True) + _left(len(asked) - 1, brief=True) + tail
+    who = clean(first.sandbox, limit=LONGEST_NAME)
+    # The name has at least half of the line.
+    room = width - len(rest) - 4
+    who = clean(who, limit=max(1, room - max(room // 2, min(len(name), room - len(who)))))
+    return f"? {who}: {from_the_right(name, room - len(who))}{rest}"[:width]

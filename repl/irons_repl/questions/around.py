@@ -1,0 +1,75 @@
+"""What the prompt does for its questions: a client, a redraw, a line to the person, and time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from prompt_toolkit.enums import EditingMode
+
+from irons_repl.line.keys import CHORD, VI_CHORD
+from irons_repl.questions.asked import AskedQuestions
+
+if TYPE_CHECKING:
+    from prompt_toolkit import PromptSession
+
+    from irons.client.api import Api
+    from irons.client.models.questions import QuestionAnswered
+    from irons_repl.run.session import ShellSession
+    from irons_repl.status.refresher import Refresher
+
+
+class PromptAround:
+    """The prompt as its questions see it. Implements `irons_repl.questions.asked.AskingFace`."""
+
+    def __init__(
+        self,
+        session: ShellSession,
+        lines: PromptSession[str],
+        changed: Callable[[], None],
+        say: Callable[[str], None],
+        refresher: Refresher,
+    ) -> None:
+        """Take the session, the line that is typed, how it is drawn again, how a line is printed, and who looks at the server."""
+        self._session, self._lines, self._refresher = session, lines, refresher
+        self.changed, self.say = changed, say
+
+    @property
+    def chord(self) -> str:
+        """The name of the chord: with vi keys Escape begins none."""
+        return VI_CHORD if self._lines.app.editing_mode == EditingMode.VI else CHORD
+
+    def client(self) -> Api:
+        """Return the client that the session's settings choose now. Raises `IronsError`."""
+        api = self._session.api_in_passing(self._session.settings(in_passing=True))
+        # The change log names the face that answers; a command, such as `watch`, has its own while it runs.
+        api.face = "prompt"
+        return api
+
+    def answered(self, done: QuestionAnswered) -> None:
+        """Have the new rule looked at, and offer a refused line again that it lets pass."""
+        self._refresher.poke()
+        if done.answer not in ("no", "never"):
+            scope = None if done.scope == "account" else done.sandbox
+            self._session.hear_allowed(scope, [done.rule or done.pattern])
+
+    def later(self, seconds: float, call: Callable[[], None]) -> Callable[[], None]:
+        """Call after so many seconds, while a line is typed; return what cancels that."""
+        loop: asyncio.AbstractEventLoop | None = self._lines.app.loop
+        if loop is None or loop.is_closed():
+            return lambda: None
+        return loop.call_later(seconds, call).cancel
+
+
+def asked_in(
+    session: ShellSession,
+    lines: PromptSession[str],
+    changed: Callable[[], None],
+    say: Callable[[str], None],
+    refresher: Refresher,
+    pressed: float,
+) -> AskedQuestions:
+    """Return the questions of a prompt; `pressed` is when a key was pressed there last."""
+    around = PromptAround(session, lines, changed, say, refresher)
+    return AskedQuestions(around, session.streams.stdin.fileno(), pressed)

@@ -1,0 +1,246 @@
+"""The open questions above the input: shown as they come, opened by a chord, answered by one letter; keys of the line stay its own."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from prompt_toolkit.key_binding import KeyPress
+from prompt_toolkit.keys import Keys
+
+from irons.asking.following import QuestionFollower, QuestionsHeard
+from irons.asking.question_line import question_line
+from irons.asking.ringing import Ringing
+from irons.asking.screen import DOWN, KEYS, LEAVING, UP, WIDER, AskScreen
+from irons.text import clean
+from irons_repl.questions.sending import send
+from irons_repl.questions.settling import Settling, nothing
+
+if TYPE_CHECKING:
+    from irons.client.api import Api
+    from irons.client.models.questions import QuestionAnswered
+
+LEFT_OPEN = 60.0
+"""Seconds without a key after which the list closes by itself: whoever comes back types a line, and not an answer."""
+LEFT_EMPTY = 2.0
+"""Seconds for which a list stays whose last question has just ended: the letter that was on its way is not part of the line."""
+MOST_LINES = 16
+"""Lines that the list takes at most."""
+LEAST_ROWS = 4
+"""Rows of a terminal that has room for a line above the input."""
+
+_NAMED = {
+    Keys.Up: UP[0],
+    Keys.Down: DOWN[0],
+    Keys.Escape: "\x1b",
+    Keys.ControlC: "\x03",
+    Keys.ControlD: "\x04",
+}
+_OURS = {*KEYS, WIDER, *DOWN, *UP, *LEAVING}
+_PASSED = (Keys.CPRResponse, Keys.Vt100MouseEvent, Keys.Ignore)
+"""What a terminal reports by itself."""
+_CHORDS = ((Keys.Escape, "q"), (Keys.F2,))
+"""What opens the list, and closes it."""
+
+
+class AskingFace(Protocol):
+    """What the prompt does for its questions."""
+
+    @property
+    def chord(self) -> str:
+        """The name of the chord that opens the list."""
+        ...
+
+    def client(self) -> Api:
+        """Return the client to follow by. Called in another thread."""
+        ...
+
+    def changed(self) -> None:
+        """Have the prompt drawn again, and `take_news` called in its thread. Called from any thread."""
+        ...
+
+    def say(self, line: str, /) -> None:
+        """Say a line to the person. Called from any thread."""
+        ...
+
+    def answered(self, done: QuestionAnswered) -> None:
+        """Hear what an answer did. Called in another thread."""
+        ...
+
+    def later(self, seconds: float, call: Callable[[], None]) -> Callable[[], None]:
+        """Call in the prompt's thread after so many seconds; return what cancels that."""
+        ...
+
+
+class AskedQuestions:
+    """The questions of one prompt. All but `want` and what the follower calls happens in the prompt's thread."""
+
+    def __init__(
+        self,
+        around: AskingFace,
+        keys: int,
+        pressed: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Take what the prompt does for it, and begin to follow.
+
+        Args:
+            around: The prompt.
+            keys: The descriptor of the terminal's keys.
+            pressed: When the last key was pressed, by `time.monotonic`; None is now.
+            clock: Tells the seconds.
+        """
+        self._around = around
+        self._screen = AskScreen()
+        self._ringing = Ringing(clock)
+        self._news: deque[QuestionsHeard] = deque(maxlen=1)
+        self._api: Api | None = None
+        self._ended = ""
+        self._settling = Settling(self._screen, keys, around.later, clock)
+        self._closing = nothing
+        self._has_room = False
+        self.is_open = False
+        self._follower = QuestionFollower(around.client, self.hear, key=pressed)
+
+    # Who watches.
+
+    def want(self, *, asks: bool) -> None:
+        """Follow while there is a sandbox in mode `ask`; called by whoever looks at the modes."""
+        self._follower.want(asks=asks)
+
+    def rest(self, *, resting: bool) -> None:
+        """Leave off while a command has the terminal: no one could answer."""
+        if resting:
+            self._close()
+            self._screen.hidden()
+        self._follower.rest(resting=resting)
+
+    def stop(self) -> None:
+        """Follow no more."""
+        self._settling.stop()
+        self._closing()
+        self._follower.stop()
+
+    def hear(self, heard: QuestionsHeard) -> None:
+        """Take what is new; called from the thread that follows."""
+        self._news.append(heard)
+        self._around.changed()
+
+    # What is shown.
+
+    @property
+    def count(self) -> int:
+        """How many places are asked about."""
+        page = self._screen.page
+        return len(page.questions) + sum(page.others.values())
+
+    def take_news(self) -> bool:
+        """Take what the follower heard; return whether that is worth a bell."""
+        new = rings = False
+        while self._news:
+            heard = self._news.popleft()
+            self._api = heard.api
+            new = self._screen.take(heard.page, heard.trouble) or new
+            rings = self._ringing.rings(heard.page) or rings
+        if not self.is_open:
+            self._ended = "" if new else self._screen.note or self._ended
+            self._screen.put_back()
+            self._screen.choose_first()
+        elif self._screen.question is None:
+            self._close_in(LEFT_EMPTY)
+        return rings
+
+    def lines(self, columns: int, rows: int) -> list[str]:
+        """Return what is shown above the input, as lines that fit."""
+        self._has_room = rows >= LEAST_ROWS
+        if not self._has_room:
+            return []
+        if self.is_open:
+            return self._screen.lines(columns, max(1, min(MOST_LINES, rows - LEAST_ROWS + 1)))
+        line = question_line(self._screen.page, columns, self._around.chord) or clean(self._ended)[:columns]
+        return [line] if line else []
+
+    def was_drawn(self) -> None:
+        """Note that the picture is on the terminal: from now on a key may be meant for it."""
+        if self._has_room:
+            self._settling.drawn()
+
+    # Keys.
+
+    def open_or_close(self) -> None:
+        """Take the chord: show the questions as a list, or close it."""
+        if self.is_open:
+            self._close()
+            return
+        self._ended = ""
+        if self._screen.question is None:
+            self._ended = "Nothing is asked."
+        else:
+            self.is_open = True
+            self._close_in(LEFT_OPEN)
+        self._around.changed()
+
+    def pressed(self) -> None:
+        """Note that a key was pressed."""
+        self._follower.pressed()
+        self._ended = ""
+
+    def pass_on(self, keys: Sequence[KeyPress]) -> list[KeyPress]:
+        """Take the keys that are for an open list, and return the others: those of the line."""
+        typed = [key for key in keys if key.key not in _PASSED]
+        if not self.is_open or not typed:
+            return list(keys)
+        self._follower.pressed()
+        if tuple(key.key for key in typed) in _CHORDS:
+            self._close()
+            return [key for key in keys if key.key in _PASSED]
+        if len(typed) > 1 and any(_text(key) not in (*DOWN, *UP) for key in typed):
+            # Pasted, or typed before the list was seen.
+            self._close()
+            return list(keys)
+        for key in typed:
+            if not self._take(_text(key)):
+                return list(keys)
+        return [key for key in keys if key.key in _PASSED]
+
+    def _take(self, text: str) -> bool:
+        """Take one key; return whether it was for the list."""
+        if text in ("\r", "\n"):
+            self._close()
+            return True
+        if text not in _OURS:
+            self._close()
+            return False
+        asked = self._screen.question
+        wanted = self._screen.key(text)
+        if wanted is not None and asked is not None and self._api is not None:
+            send(self._api, wanted, asked, self._around.say, self._around.answered)
+            self._close()
+        elif self._screen.left:
+            self._close()
+        elif self._screen.question is not None:
+            self._close_in(LEFT_OPEN)
+        self._around.changed()
+        return True
+
+    def _close(self) -> None:
+        self._closing()
+        self._closing = nothing
+        if self.is_open:
+            self.is_open = False
+            self._screen.put_back()
+            self._screen.choose_first()
+            self._around.changed()
+
+    def _close_in(self, seconds: float) -> None:
+        self._closing()
+        self._closing = self._around.later(seconds, self._close)
+
+
+def _text(key: KeyPress) -> str:
+    """A key as the list knows it: a character, or what a terminal sends for it."""
+    if isinstance(key.key, Keys):
+        return _NAMED.get(key.key, "\r" if key.key in (Keys.ControlM, Keys.ControlJ) else "")
+    return key.key

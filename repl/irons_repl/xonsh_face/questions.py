@@ -1,0 +1,232 @@
+"""Questions of mode `ask` in xonsh: a line above the prompt, how many there are in `{irons}`, and a chord that opens them.
+
+Where no sandbox is in mode `ask`, all that is done is a look at one small file at times.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from irons_repl.xonsh_face.face import Face
+
+if TYPE_CHECKING:
+    from irons.asking.following import QuestionFollower, QuestionsHeard
+    from irons.asking.ringing import Ringing
+    from irons.asking.screen import AskScreen
+    from irons.client.api import Api
+    from irons.client.names import NameCache
+    from irons.settings.settings import Settings
+
+EVERY = 2.0
+"""Seconds between two looks at the modes on hand."""
+COMMAND = "irons ask"
+"""What opens the questions where there are no chords."""
+
+
+class FaceQuestions:
+    """The questions of one loaded xontrib."""
+
+    def __init__(self, face: Face) -> None:
+        """Take what xonsh keeps between irons commands."""
+        self._face = face
+        self._settings: Settings | None = None
+        self._facts: NameCache | None = None
+        self._follower: QuestionFollower | None = None
+        self._screen: AskScreen | None = None
+        self._ringing: Ringing | None = None
+        self._key = time.monotonic()
+        self._is_running = False
+        self._over = threading.Event()
+        self._looking = threading.Thread(target=self._look, name="irons-modes", daemon=True)
+        self._lock = threading.Lock()
+        self._chords = Chords(face.xsh, self.pressed)
+
+    @property
+    def count(self) -> int:
+        """How many places a person is asked about."""
+        screen = self._screen
+        return 0 if screen is None else len(screen.page.questions) + sum(screen.page.others.values())
+
+    def pressed(self) -> None:
+        """Note that a key was pressed."""
+        self._key = time.monotonic()
+        if self._follower is not None:
+            self._follower.pressed()
+
+    def at_prompt(self) -> None:
+        """Show what is asked above the next prompt, and follow again: a line has just been typed."""
+        from irons.client.names import NameCache
+        from irons.errors import IronsError
+
+        try:
+            settings = self._face.settings(in_passing=True)
+        except IronsError:
+            return
+        # Read here alone: another thread must not walk through xonsh's variables while they change.
+        self._settings = settings
+        self._facts = NameCache.of(settings, what="facts")
+        self.pressed()
+        self._rest(resting=False)
+        line = self._line()
+        if line:
+            sys.stdout.write(f"{line}\n")
+            sys.stdout.flush()
+        if self._looking.ident is None:
+            self._looking.start()
+        self._chords.add()
+
+    def at_command(self) -> None:
+        """Leave off while a command has the terminal."""
+        self._rest(resting=True)
+
+    def remove(self) -> None:
+        """Follow no more, and take the chords back."""
+        self._over.set()
+        self._chords.remove()
+        if self._follower is not None:
+            self._follower.stop()
+
+    def _rest(self, *, resting: bool) -> None:
+        self._is_running = resting
+        if self._follower is not None:
+            self._follower.rest(resting=resting)
+
+    def _look(self) -> None:
+        """Follow while a sandbox is in mode `ask`, as far as is on hand. A thread of its own, which imports what that needs."""
+        while not self._over.wait(0.0 if self._follower is None and self._asks() else EVERY):
+            asks = self._asks()
+            if asks and self._follower is None:
+                from irons.asking.following import QuestionFollower
+                from irons.asking.ringing import Ringing
+                from irons.asking.screen import AskScreen
+
+                self._screen, self._ringing = AskScreen(), Ringing()
+                self._follower = QuestionFollower(self._client, self._hear, key=self._key)
+                self._follower.rest(resting=self._is_running)
+            if self._follower is not None:
+                self._follower.want(asks=asks)
+
+    def _asks(self) -> bool:
+        return self._facts is not None and "ask" in self._facts.read().values()
+
+    def _client(self) -> Api:
+        assert self._settings is not None  # noqa: S101 - the modes on hand are of these settings
+        return self._face.api(self._settings)
+
+    def _hear(self, heard: QuestionsHeard) -> None:
+        """Take what is new, and show it above the prompt where that can be done while a line is typed."""
+        screen = self._screen
+        if screen is None or self._over.is_set():
+            return
+        with self._lock:
+            screen.take(heard.page, heard.trouble)
+            rings = self._ringing is not None and self._ringing.rings(heard.page)
+        # What comes soon after a line of the same sandbox is in the next one.
+        if rings and not self._is_running:
+            self._chords.show(self._line)
+
+    def _line(self) -> str:
+        """The questions, or what has just ended, as a line that fits the terminal; said once."""
+        screen = self._screen
+        if screen is None:
+            return ""
+        from shutil import get_terminal_size
+
+        from irons.asking.question_line import question_line
+        from irons.text import clean
+
+        columns = get_terminal_size().columns
+        with self._lock:
+            ended = clean(screen.note)
+            screen.put_back()
+            return question_line(screen.page, columns, self._chords.name or COMMAND) or ended[:columns]
+
+
+class Chords:
+    """What opens the questions where xonsh's shell is prompt_toolkit's: Alt-Q with emacs keys, F2 with any."""
+
+    def __init__(self, xsh: Any, pressed: Callable[[], None]) -> None:
+        """Take xonsh's session object, and who hears that a key was pressed."""
+        self._xsh, self._pressed = xsh, pressed
+        self._shell: Any = None
+
+    @property
+    def name(self) -> str:
+        """The chord to press; empty where there is none."""
+        if self._shell is None:
+            return ""
+        return "F2" if self._xsh.env.get("VI_MODE") else "Alt-Q"
+
+    def add(self) -> None:
+        """Add the chords to the shell, once it is there."""
+        shell: Any = getattr(self._xsh.shell, "shell", None)
+        if self._shell is not None or not hasattr(shell, "prompter") or not hasattr(shell, "key_bindings"):
+            return
+        from prompt_toolkit.filters import emacs_mode
+
+        self._shell = shell
+        shell.key_bindings.add("escape", "q", filter=emacs_mode)(self._open)
+        shell.key_bindings.add("f2")(self._open)
+        shell.prompter.app.key_processor.before_key_press += self._hear
+
+    def remove(self) -> None:
+        """Take them back."""
+        if self._shell is not None:
+            self._shell.key_bindings.remove(self._open)
+            self._shell.prompter.app.key_processor.before_key_press -= self._hear
+            self._shell = None
+
+    def show(self, line: Callable[[], str]) -> None:
+        """Show a line above the prompt with a bell, while one is typed. Called from any thread."""
+        if self._shell is None:
+            return
+        app = self._shell.prompter.app
+        loop = app.loop
+        if loop is None or loop.is_closed() or not app.is_running:
+            return
+
+        def shown() -> None:
+            from prompt_toolkit.application import run_in_terminal
+
+            if app.is_running and not app.is_done:
+                run_in_terminal(lambda: print(f"\a{line()}", flush=True))
+
+        loop.call_soon_threadsafe(shown)
+
+    def _hear(self, _: object) -> None:
+        self._pressed()
+
+    def _open(self, _: object) -> None:
+        """Show the questions on the whole screen, by a process of its own; the line that is typed stays as it is."""
+        from prompt_toolkit.application import run_in_terminal
+
+        run_in_terminal(self._ask)
+
+    def _ask(self) -> None:
+        import signal
+        import subprocess
+
+        from irons_repl.xonsh_face.alias import PROCESS
+
+        # Ctrl-C there is a key of the questions, and not xonsh's; a function is not inherited, as ignoring it would be.
+        before = signal.signal(signal.SIGINT, lambda *_: None)
+        try:
+            subprocess.call([*PROCESS, "ask"], env=dict(self._xsh.env.detype()))
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+def listeners_of(questions: FaceQuestions) -> tuple[Callable[..., None], Callable[..., None]]:
+    """Return what xonsh calls before each prompt and before each command; they must be functions, as xonsh sets attributes of them."""
+
+    def irons_questions(**_: object) -> None:
+        questions.at_prompt()
+
+    def irons_rests(**_: object) -> None:
+        questions.at_command()
+
+    return irons_questions, irons_rests

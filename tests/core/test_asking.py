@@ -1,0 +1,156 @@
+"""What every face shows of open questions: their order, their line, and the wider patterns of an answer."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from irons.asking.question_line import question_line
+from irons.asking.ranking import by_sandbox, in_turns
+from irons.asking.ringing import QUIET, Ringing
+from irons.asking.screen import SETTLED, AskScreen
+from irons.asking.widening import wider_patterns
+from irons.client.models.questions import OpenQuestion, QuestionPage
+
+
+def asked(sandbox: str, host: str, port: int = 443) -> OpenQuestion:
+    """A question."""
+    return OpenQuestion(f"q_{sandbox}_{host}", sandbox, f"{host}:{port}", "tls", 1, 1, None, host, port)
+
+
+def flood(*more: OpenQuestion, left: int = 0) -> QuestionPage:
+    """Many questions of one sandbox, with these after them."""
+    many = tuple(asked("loud", f"h{number}.example") for number in range(32))
+    return QuestionPage((*many, *more), {"loud": left} if left else {}, watched=True)
+
+
+def test_sandboxes_take_turns() -> None:
+    """The first question of each sandbox comes before the second of any; who tries the most comes last, the oldest first among equals."""
+    page = flood(asked("calm", "x.example"), asked("mild", "y.example"), asked("calm", "z.example"))
+    first = [(each.sandbox, each.host) for each in in_turns(page)][:4]
+    assert first == [
+        ("mild", "y.example"),
+        ("calm", "x.example"),
+        ("loud", "h0.example"),
+        ("calm", "z.example"),
+    ]
+    assert sorted(in_turns(page)) == sorted(page.questions)
+    later = QuestionPage((asked("b", "x.example"), asked("a", "y.example")))
+    assert [each.sandbox for each in by_sandbox(later)] == ["b", "a"]
+    assert [each.sandbox for each in by_sandbox(QuestionPage(others={"gone": 3}))] == ["gone"]
+
+
+def test_a_flood_is_a_number() -> None:
+    """The line has one question of each sandbox, and how many more there are."""
+    assert question_line(QuestionPage(), 80) == ""
+    assert question_line(flood(left=381), 80, "Alt-Q") == "? loud: h0.example:443 and 412 more hosts [Alt-Q]"
+    page = flood(asked("calm", "x.example"), left=381)
+    assert question_line(page, 80) == "? calm: x.example:443; loud: h0.example:443 and 412 more hosts"
+    assert question_line(page, 56) == "? calm: x.example:443; loud: h0.example:443 +412"
+    assert question_line(page, 45) == "? calm: x.example:443; 1 more sandbox"
+    assert question_line(page, 30) == "? calm: x.example:443; +1"
+
+
+@given(
+    st.lists(
+        st.tuples(st.text("ab\x1b", min_size=1, max_size=70), st.text("ab.", min_size=1, max_size=90)),
+        min_size=1,
+    ),
+    st.integers(30, 120),
+)
+def test_the_line_fits_and_keeps_the_owner_of_a_name(given: list[tuple[str, str]], width: int) -> None:
+    """It is never wider, holds no control character, and a name is cut on its left."""
+    page = QuestionPage(tuple(asked(sandbox, f"{host}.own") for sandbox, host in given))
+    line = question_line(page, width, "F2")
+    assert len(line) <= width
+    assert "\x1b" not in line
+    assert "own:443" in line
+    assert line.endswith("[F2]")
+
+
+@pytest.mark.parametrize(
+    ("host", "wider"),
+    [
+        ("a.b.example.com", ("*.b.example.com:443", "*.example.com:443")),
+        ("example.com", ()),
+        ("me.github.io", ()),
+        ("203.0.113.7", ()),
+        ("2001:db8::1", ()),
+        ("single", ()),
+    ],
+)
+def test_wider_patterns_end_where_anyone_may_have_a_name(host: str, wider: tuple[str, ...]) -> None:
+    """They go from the nearest domain up, never to a public suffix, and an address has none."""
+    assert wider_patterns(asked("box", host)) == wider
+
+
+def test_a_wider_pattern_is_for_the_question_that_was_shown() -> None:
+    """`w` goes through them and back; each rule wants a second key; the next question begins with its own host."""
+    screen = AskScreen()
+    screen.take(QuestionPage((asked("box", "a.b.example.com"), asked("box", "other.example.com"))))
+    screen.drawn(0.0)
+    screen.settle(SETTLED)
+    assert screen.key("w") is None
+    assert screen.key("h") is None
+    assert screen.lines(80, 24)[-3:] == [
+        "allow",
+        "*.b.example.com:443",
+        "for box, for an hour: h again; any other key leaves it",
+    ]
+    assert screen.key("s") is None
+    assert screen.key("h") is None
+    assert screen.key("h") == ("q_box_a.b.example.com", "hour", "*.b.example.com:443")
+    assert screen.key("o") == ("q_box_a.b.example.com", "once", None)
+    screen.key("w")
+    screen.key("w")
+    assert screen.key("h") == ("q_box_a.b.example.com", "hour", None)
+    screen.key("w")
+    screen.take(QuestionPage((asked("box", "other.example.com"),)))
+    screen.drawn(1.0)
+    screen.settle(1.0 + SETTLED)
+    assert screen.key("h") == ("q_box_other.example.com", "hour", None)
+
+
+def test_a_question_that_ends_says_so() -> None:
+    """Unless its answer was given here, which says more."""
+    screen = AskScreen()
+    screen.take(QuestionPage((asked("box", "a.example"), asked("box", "b.example"))))
+    screen.take(QuestionPage((asked("box", "b.example"),)))
+    assert screen.note == "a.example:443 of box is not asked any more"
+    before = screen.page
+    screen.take(QuestionPage(), "no answer")
+    assert screen.note == "b.example:443 of box can't be answered now: no answer"
+    screen.take(before)
+    screen.drawn(0.0)
+    screen.settle(SETTLED)
+    assert screen.key("o") is not None
+    screen.answered("done")
+    screen.take(QuestionPage())
+    assert screen.note == "done"
+    assert screen.question is None
+
+
+def test_a_flood_rings_once_in_a_while_and_drowns_no_bell() -> None:
+    """One sandbox rings at most once in some seconds, however many places it tries; another one's question rings at once."""
+    now = [0.0]
+    ringing = Ringing(lambda: now[0])
+    rung = [ringing.rings(QuestionPage((asked("loud", f"h{number}.example"),))) for number in range(100)]
+    assert rung == [True, *[False] * 99]
+    assert ringing.rings(QuestionPage((asked("loud", "new.example"), asked("calm", "x.example"))))
+    now[0] = QUIET
+    assert not ringing.rings(QuestionPage((asked("loud", "new.example"), asked("calm", "x.example"))))
+    assert ringing.rings(QuestionPage((asked("loud", "newer.example"),)))
+
+
+def test_what_was_hidden_is_answered_only_once_it_was_seen_again() -> None:
+    """A key typed while the picture was off the terminal answers nothing."""
+    screen = AskScreen()
+    screen.take(QuestionPage((asked("box", "a.example"),)))
+    screen.drawn(0.0)
+    screen.settle(SETTLED)
+    screen.hidden()
+    assert screen.key("o") is None
+    screen.drawn(9.0)
+    screen.settle(9.0 + SETTLED)
+    assert screen.key("o") is not None

@@ -1,0 +1,46 @@
+"""Questions of mode `ask` at the fake API, and a person who presses a key until it counts."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from irons.testing import FakeApi
+from tests.repl.terminal import Terminal
+
+SOON = r"too\s+soon"
+
+
+def put(fake: FakeApi, name: str, sandbox: str = "agent-1") -> None:
+    """Put a question."""
+    host = f"{name}.example"
+    asked = {"id": f"q_{name}", "sandbox_name": sandbox, "host": host, "port": 443, "waiting": 1}
+    with fake.lock:
+        fake.questions.append({**asked, "pattern": f"{host}:443", "protocol": "tls"})
+        fake.lock.notify_all()
+
+
+def end(fake: FakeApi, name: str) -> None:
+    """End a question as if it was answered elsewhere."""
+    with fake.lock:
+        fake.questions[:] = [each for each in fake.questions if each["id"] != f"q_{name}"]
+        fake.lock.notify_all()
+
+
+def answers(fake: FakeApi) -> list[tuple[str, Any]]:
+    """The answers that were given."""
+    return [
+        (call.path, call.body) for call in fake.calls if call.method == "POST" and "/questions/" in call.path
+    ]
+
+
+def press(screen: Terminal, key: str, seen: str) -> None:
+    """Press a key in an open list until it counts: none does that may be from before its picture."""
+    while True:
+        screen.send(key)
+        screen.until(rf"{seen}|{SOON}")
+        if not re.search(SOON, screen.text):
+            return
+        # With one question this chooses the same, and takes the note off.
+        screen.send("j")
+        screen.until(lambda: not re.search(SOON, screen.text))

@@ -1,0 +1,192 @@
+"""Questions of mode `ask` in the prompt: a line above the input, a chord that opens it, one letter that answers, and keys that stay the line's."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from irons.testing import FakeApi, faults
+from tests.repl.asking import answers, end, press, put
+from tests.repl.terminal import Terminal
+
+Open = Callable[..., Terminal]
+CHORD = "\x1bq"
+
+
+@pytest.fixture
+def asking(terminal: Open, fake: FakeApi) -> Terminal:
+    """A prompt that follows the questions: a sandbox is in mode `ask`."""
+    fake.mode = "ask"
+    screen = terminal()
+    screen.until(r"mode ask")
+    screen.until(lambda: any("/questions" in call.path for call in fake.calls))
+    return screen
+
+
+def test_a_question_is_a_line_above_the_input(asking: Terminal, fake: FakeApi) -> None:
+    """It comes with a bell, leaves what is typed alone, is counted below, and says when it ends; the prompt counts as watching."""
+    asking.send("lis")
+    asking.until("irons> lis")
+    rung = asking.raw.count(b"\a")
+    put(fake, "new")
+    asking.until(r"\? agent-1: new\.example:443 +\[Alt-Q\]\nirons> lis")
+    asking.until(r"mode ask │ 1 asked")
+    assert asking.raw.count(b"\a") == rung + 1
+    assert any({"watch", "idle"} <= call.query.keys() for call in fake.calls)
+    end(fake, "new")
+    asking.until(r"new\.example:443 of agent-1 is not asked any more\nirons> lis")
+    asking.send("t\r")
+    asking.until(r"NAME +STATE")
+    assert "any more" not in asking.text
+    assert answers(fake) == []
+
+
+def test_a_chord_and_one_letter_answer(asking: Terminal, fake: FakeApi) -> None:
+    """The chord opens the list, one letter answers the chosen question and closes it; what it did names the sandbox; the line is as it was."""
+    asking.send("sta")
+    put(fake, "new")
+    asking.until(r"\? agent-1: new\.example:443")
+    asking.send(CHORD)
+    asking.until(r"> new\.example:443\n +agent-1: 1 waiting")
+    press(asking, "h", r"irons: new\.example:443 is allowed for an hour for agent-1")
+    asking.until(lambda: asking.line_of_cursor() == "irons> sta")
+    assert answers(fake) == [("/questions/q_new", {"answer": "hour"})]
+
+
+def test_every_key_typed_while_a_question_comes_is_of_the_line(asking: Terminal, fake: FakeApi) -> None:
+    """The letters that answer, Enter and a paste, typed before, at and after its arrival, are the line's, and answer nothing."""
+    for number, letter in enumerate("oshanNwq"):
+        asking.send(letter)
+        put(fake, f"n{number}")
+        asking.send(letter)
+        asking.until(rf"agent-1: n0\.example:443{rf' and {number} more' if number else ''}")
+        asking.send(letter)
+    typed = "".join(3 * letter for letter in "oshanNwq")
+    asking.until(lambda: asking.line_of_cursor() == f"irons> {typed}")
+    asking.send("\x15\x1b[200~oshan\x1b[201~")
+    asking.until(lambda: asking.line_of_cursor() == "irons> oshan")
+    asking.send("\r")
+    asking.until("there is no command 'oshan'")
+    assert answers(fake) == []
+
+
+def test_an_open_list_takes_no_key_of_the_line(asking: Terminal, fake: FakeApi) -> None:
+    """Any other key closes it and stays in the line; Enter and Escape close it, and run and answer nothing; so do several keys at once."""
+    put(fake, "new")
+    asking.until(r"\? agent-1: new")
+    listed = r"> new\.example:443"
+
+    def opened() -> None:
+        asking.send(CHORD)
+        asking.until(listed)
+
+    def closed(line: str) -> None:
+        asking.until(lambda: not re.search(listed, asking.text) and asking.line_of_cursor() == line)
+
+    opened()
+    asking.send("x")
+    closed("irons> x")
+    opened()
+    asking.send("\r")
+    closed("irons> x")
+    opened()
+    asking.send("\x1b")
+    closed("irons> x")
+    opened()
+    asking.send(CHORD)
+    closed("irons> x")
+    opened()
+    asking.send("\x1bOQ")
+    closed("irons> x")
+    opened()
+    asking.send("oo")
+    closed("irons> xoo")
+    opened()
+    asking.send("\x1b[200~o\x1b[201~")
+    closed("irons> xooo")
+    assert answers(fake) == []
+    assert "no command" not in asking.text
+
+
+def test_for_good_and_wider_want_a_second_key(asking: Terminal, fake: FakeApi) -> None:
+    """The rule is shown before it is put; `w` takes the wider pattern, which is shown whole."""
+    put(fake, "www.new")
+    asking.until(r"\? agent-1: www\.new")
+    asking.send("\x1bOQ")
+    asking.until(r"> www\.new\.example:443")
+    asking.send("w")
+    asking.until(r"\*\.new\.example:443\nevery name below new\.example")
+    press(asking, "N", r"deny\n\*\.new\.example:443\nfor agent-1, while agent-1 exists: N again")
+    assert answers(fake) == []
+    asking.send("N")
+    asking.until(r"irons: \*\.new\.example:443 is denied for agent-1")
+    assert answers(fake) == [("/questions/q_www.new", {"answer": "never", "pattern": "*.new.example:443"})]
+
+
+def test_with_vi_keys_escape_begins_no_chord(asking: Terminal, fake: FakeApi) -> None:
+    """Escape and q are vi's own; F2 opens the list, and the line names it."""
+    asking.send("\x1bOS")
+    put(fake, "new")
+    asking.until(r"\? agent-1: new\.example:443 \[F2\]")
+    asking.send("ab\x1bq")
+    asking.send("ai\x1bOQ")
+    asking.until(r"> new\.example:443\n +agent-1: 1 waiting")
+    press(asking, "n", r"irons: new\.example:443 is refused for 5 minutes for agent-1")
+    assert answers(fake) == [("/questions/q_new", {"answer": "no"})]
+
+
+@pytest.mark.process
+def test_the_first_prompt_waits_for_no_module_of_it() -> None:
+    """Nothing of questions is imported with the prompt."""
+    code = "import irons_repl.prompt, sys; print([n for n in sys.modules if 'asking.' in n and n[:6] == 'irons.' or 'questions' in n])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("columns", [40, 80, 100])
+def test_a_flood_leaves_the_question_of_another_sandbox_on_the_screen(
+    terminal: Open, fake: FakeApi, columns: int
+) -> None:
+    """It folds into a number, at any width; the list shows the other sandbox's question first."""
+    fake.mode = "ask"
+    screen = terminal(columns=columns)
+    screen.until("mode ask")
+    for number in range(32):
+        put(fake, f"h{number}")
+    screen.until(r"agent-1: h0\.example:443")
+    screen.until(r"32 asked")
+    put(fake, "quiet", "agent-2")
+    screen.until(r"\? agent-2: quiet\.example:443.*\[Alt-Q\]")
+    if columns == 100:
+        assert "agent-1: h0.example:443 and 31 more hosts" in screen.text
+    screen.send(CHORD)
+    screen.until(r"> quiet\.example:443\n +agent-2: 1 waiting")
+
+
+def test_nothing_is_watched_without_mode_ask(terminal: Open, fake: FakeApi) -> None:
+    """The prompt asks for no questions, and the chord says why there are none; once a sandbox asks it follows, until none does."""
+    screen = terminal()
+    screen.until("mode warn")
+    screen.send(CHORD)
+    screen.until("no sandbox is in mode ask")
+    assert not any("/questions" in call.path for call in fake.calls)
+    fake.sandboxes["agent-2"].mode = "ask"
+    put(fake, "new", "agent-2")
+    screen.until(r"\? agent-2: new\.example:443")
+    screen.until(r"mode warn \(log only\) \(agent-2: ask\)")
+    fake.sandboxes["agent-2"].mode = None
+    screen.until(lambda: "agent-2: new" not in screen.text)
+
+
+def test_a_server_that_is_gone_asks_nothing(asking: Terminal, fake: FakeApi) -> None:
+    """Its questions can't be answered, which is said of them in place of an end; the line that is typed stays."""
+    put(fake, "new")
+    asking.until(r"\? agent-1: new\.example:443")
+    asking.send("lis")
+    fake.fail(faults.dropped(), times=10**6)
+    asking.until(r"new\.example:443 of agent-1 can't be answered now: ")
+    asking.until(lambda: asking.line_of_cursor() == "irons> lis")

@@ -1,0 +1,89 @@
+"""Questions of mode `ask` in a real xonsh: a line above the prompt, their number in `{irons}`, and a chord that opens them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+from irons.client.names import NameCache
+from irons.settings.settings import load
+from irons.testing import FakeApi
+from tests.repl.asking import answers, end, press, put
+from tests.repl.terminal import Terminal
+
+Open = Callable[..., Terminal]
+
+
+@pytest.fixture
+def asking(xonsh: Open, env: dict[str, str], fake: FakeApi) -> Terminal:
+    """A xonsh that follows the questions: as far as is on hand a sandbox is in mode `ask`."""
+    fake.sandboxes["agent-1"].mode = "ask"
+    facts = NameCache.of(load({}, env), what="facts")
+    facts.replace({"mode": "warn", "mode/agent-1": "ask"})
+    screen = xonsh()
+    screen.until(lambda: any({"watch", "idle"} <= call.query.keys() for call in fake.calls))
+    return screen
+
+
+def test_a_question_is_a_line_above_the_prompt(asking: Terminal, fake: FakeApi) -> None:
+    """It comes with a bell while a line is typed, leaves that as it is, stands above the next prompt and in `{irons}`, and says when it ends."""
+    asking.send("$PROMPT = '{irons}> '\r")
+    asking.until(r"default warn \(log only\) \(agent-1: ask\)>")
+    rung = asking.raw.count(b"\a")
+    asking.send("1000 + oshanNw")
+    put(fake, "new")
+    asking.until(r"\? agent-1: new\.example:443 \[Alt-Q\]\n.*1000 \+ oshanNw")
+    assert asking.raw.count(b"\a") == rung + 1
+    asking.send("\x15" + "1000 + 7\r")
+    asking.until(r"\n1007\n\? agent-1: new\.example:443 \[Alt-Q\]\n.*1 asked")
+    end(fake, "new")
+    looked = len(fake.calls)
+    asking.until(lambda: any("/questions" in call.path for call in fake.calls[looked + 1 :]))
+    asking.send("2000 + 7\r")
+    asking.until(r"\n2007\nnew\.example:443 of agent-1 is not asked any more\n")
+    asking.until(lambda: "asked" not in asking.line_of_cursor())
+    assert answers(fake) == []
+
+
+@pytest.mark.parametrize("keys", ["\x1bq", "\x1bOQ"])
+def test_a_chord_opens_the_questions(asking: Terminal, fake: FakeApi, keys: str) -> None:
+    """One letter answers there; afterwards the line that was being typed is there as it was."""
+    put(fake, "new")
+    asking.until(r"\? agent-1: new\.example:443")
+    asking.send("3000 + 7")
+    asking.until(r"here> 3000 \+ 7")
+    asking.send(keys)
+    asking.until(r"> new\.example:443\n")
+    press(asking, "o", r"new\.example:443 is let\s+pass, once for agent-1")
+    asking.send("\x1b")
+    asking.until(lambda: asking.line_of_cursor().endswith("here> 3000 + 7"))
+    asking.send("\r")
+    asking.until(r"\n3007\n")
+    assert answers(fake) == [("/questions/q_new", {"answer": "once"})]
+
+
+def test_no_one_watches_without_mode_ask_nor_after_unloading(
+    xonsh: Open, env: dict[str, str], fake: FakeApi
+) -> None:
+    """It follows once a command puts a sandbox into mode `ask`, and no more once the extension is unloaded."""
+    facts = NameCache.of(load({}, env), what="facts")
+    facts.replace({"mode": "warn"})
+    screen = xonsh()
+    screen.send("4000 + 7\r")
+    screen.until(r"\n4007\n")
+    assert not any("/questions" in call.path for call in fake.calls)
+    screen.send("irons egress mode ask --sandbox agent-1\r")
+    screen.until(lambda: any("watch" in call.query for call in fake.calls))
+    put(fake, "new")
+    screen.until(r"\? agent-1: new\.example:443")
+    screen.send("irons ask answer q_new no\r")
+    screen.until(r"new\.example:443 is refused for 5 minutes for agent-1")
+    screen.send("xontrib unload irons\r")
+    screen.send("5000 + 7\r")
+    screen.until(r"\n5007\n")
+    put(fake, "other")
+    screen.send("6000 + 7\r")
+    screen.until(r"\n6007\n")
+    assert re.search(r"\? agent-1: other", screen.text) is None
