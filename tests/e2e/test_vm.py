@@ -1,4 +1,4 @@
-"""A virtual machine by the whole daemon, in one boot and one restart: judged and logged like any sandbox, confined, and gone at the end.
+"""A virtual machine by the whole daemon: judged and logged like any sandbox, confined, copied while it runs, and gone at the end.
 
 `make test-vm` runs it as root and as an ordinary user; a run of everything as an ordinary user alone, whose way is the longer one.
 """
@@ -136,8 +136,25 @@ def check_confinement(pid: int) -> None:
     assert b"PRIVATE KEY" not in words
 
 
+def check_copy(person: Person, made_key: str) -> None:
+    """A copy of a machine that runs has its files, is another machine, and is judged by the same rules; what follows is its own."""
+    assert "paused for" in person.ok("snapshot", "create", "machine", "--as", "then", timeout=WITHIN)
+    assert person.inside("machine", "echo later >> kept; sync", timeout=WITHIN).returncode == 0
+    words = ("create", "copy", "--from", "then", "--wait-timeout", f"{WITHIN}s")
+    person.ok(*words, timeout=WITHIN)
+    script = "cat kept /etc/hostname /etc/machine-id; curl -sS -m 60 -o /dev/null -w '%{http_code}\\n' http://evil.example.test/"
+    done = person.inside("copy", script, timeout=WITHIN)
+    kept, name, own, code = done.stdout.splitlines()
+    assert (kept, name, code) == ("kept", "copy", "403"), done
+    assert own != made_key.strip()
+    assert len(own) == 32
+    assert eventually(lambda: [each for each in person.events("copy") if each["host"] == "evil.example.test"])
+    person.ok("destroy", "copy", "--force", timeout=180)
+    assert person.inside("machine", "cat kept", timeout=WITHIN).stdout == "kept\nlater\n"
+
+
 @pytest.mark.vm
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("person", [ROOT, "user"], indirect=True)
 def test_a_virtual_machine_is_a_sandbox_like_any_other(
     person: Person, lab: Lab, machine: Machine, vm_image: Path
@@ -193,10 +210,14 @@ def test_a_virtual_machine_is_a_sandbox_like_any_other(
         assert "sent 15" in sent.stdout, sent
         assert not [each for each in lab.arrivals() if "crafted-by-the-guest" in json.dumps(each)]
 
+        check_copy(person, made_key=person.inside("machine", "cat /etc/machine-id", timeout=WITHIN).stdout)
+
         person.ok("stop", "machine", timeout=WITHIN)
         saved = person.run("local", "image", "save", "machine")
         assert (saved.returncode, "cannot be saved" in saved.stderr) == (5, True)
         assert not Path(f"/proc/{pid}").exists()
+        # Back to what it was when the copy was made, with the rest kept.
+        assert "the snapshot machine-1" in person.ok("restore", "machine", "then", timeout=WITHIN)
         person.ok("start", "machine", timeout=WITHIN)
         assert person.inside("machine", "cat kept", timeout=WITHIN).stdout == "kept\n"
         pid = int(status(person, "machine")["pid"])
@@ -208,7 +229,11 @@ def test_a_virtual_machine_is_a_sandbox_like_any_other(
         reason = eventually(lambda: status(person, "machine").get("reason"), within=WITHIN)
         assert "QEMU was killed" in reason
     finally:
-        person.ok("destroy", "machine", "--force", timeout=180)
+        for name in json.loads(person.ok("list", "-o", "json")):
+            person.ok("destroy", name["name"], "--force", timeout=180)
+        for snapshot in json.loads(person.ok("snapshot", "list", "-o", "json")):
+            person.ok("snapshot", "remove", snapshot["name"])
         person.ok("local", "image", "remove", "debian-vm", timeout=180)
     assert not Path(f"/proc/{pid}").exists()
     assert not list(person.home.rglob("*.qcow2"))
+    assert not list(person.home.rglob("ly_*"))

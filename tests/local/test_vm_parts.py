@@ -55,12 +55,28 @@ def test_the_command_line_confines_qemu_and_forwards_ssh_alone() -> None:
 
 
 def test_the_command_line_names_each_disks_format() -> None:
-    """No format is probed, and the file below a disk is named here and not taken from what the guest can write to."""
-    disks = _after(qemu.arguments("/usr/bin/qemu", HARDWARE), "-blockdev")
-    assert len(disks) == 2
-    assert all("driver=" in disk and "file.driver=file" in disk for disk in disks)
-    assert "backing.driver=raw,backing.read-only=on" in disks[0]
-    assert "read-only=on" in disks[1]
+    """No format is probed, and what a disk is read over is named here and not taken from what the guest can write to."""
+    disks = _after(qemu.arguments("/usr/bin/qemu", HARDWARE, layers=2), "-blockdev")
+    nodes = [dict(part.split("=", 1) for part in disk.split(",")) for disk in disks]
+    assert [(each["node-name"], each["driver"], each.get("backing")) for each in nodes] == [
+        ("base", "raw", None),
+        ("layer1", "qcow2", "base"),
+        ("layer0", "qcow2", "layer1"),
+        ("root", "qcow2", "layer0"),
+        ("settings", "raw", None),
+    ]
+    assert [each.get("read-only") for each in nodes] == ["on", "on", "on", None, "on"]
+    assert all(each["file.driver"] == "file" for each in nodes)
+
+
+def test_layers_are_shown_to_qemu_read_only() -> None:
+    """Of what QEMU's own root file system shows, the machine's disk alone can be written."""
+    mounts = launch.configuration(["qemu"], kvm=False, layers=2)["mounts"]
+    shown = {
+        each["destination"]: each["options"] for each in mounts if each["destination"].startswith("/vm/")
+    }
+    assert {"/vm/layer0", "/vm/layer1"} < set(shown)
+    assert [place for place, options in shown.items() if "rw" in options] == ["/vm/disk"]
 
 
 def test_emulation_is_what_remains_without_kvm() -> None:

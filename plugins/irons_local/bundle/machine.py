@@ -18,7 +18,10 @@ from irons_local.linux.processes import Process, is_alive
 from irons_local.spec import Spec
 
 VIRTUAL_DISK = "disk.qcow2"
-"""In the directory of a virtual machine: what its disk has beyond its image's."""
+"""In the directory of a virtual machine: what its disk has beyond its image's and its layers."""
+
+NEXT_DISK = "disk.next"
+"""An empty disk that is about to take the place of that one, which becomes a layer."""
 
 _FILE = "machine.json"
 _LAID = "laid"
@@ -163,7 +166,7 @@ class Machine:
     @staticmethod
     def is_virtual(home: Path) -> bool:
         """True of a sandbox that is a virtual machine, which the `vm` engine runs."""
-        return (home / VIRTUAL_DISK).exists()
+        return (home / VIRTUAL_DISK).exists() or (home / NEXT_DISK).exists()
 
     @staticmethod
     def is_laid(home: Path) -> bool:

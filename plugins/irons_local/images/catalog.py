@@ -465,7 +465,7 @@ class Images:
                 body = json.loads((home / "machine.json").read_bytes())
                 found |= {body["image"], *body.get("layers", ())}
             except (OSError, ValueError, KeyError, TypeError, AttributeError):
-                if (home / "upper").is_dir() or (home / saving.NEXT).is_dir():
+                if (home / "upper").is_dir() or (home / saving.NEXT).is_dir() or Machine.is_virtual(home):
                     return None
         for home in self.snapshots.homes():
             try:

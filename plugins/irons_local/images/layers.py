@@ -41,7 +41,7 @@ _FILE = "layer.json"
 _VERSION = 1
 _GONE = ".gone-"
 
-Kind = Literal["changes", "mask"]
+Kind = Literal["changes", "mask", "disk"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Layer:
     Attributes:
         id: `ly_` and 16 hexadecimal digits.
         created_at: microseconds since 1970, UTC.
-        kind: `changes` a sandbox's, `mask` what hides something of the layers below it.
+        kind: `changes` a sandbox's, `mask` what hides something of the layers below it, `disk` what a virtual machine wrote.
         size: bytes of its files without holes; None until they are counted.
         used: bytes of its blocks; None until they are counted.
         redirects: it may say of a directory what it was called below, as only the machine's root can read it.

@@ -39,7 +39,8 @@ class Snapshot:
         redirects: see `Machine`.
         laid: the files of a new machine were among its own already.
         user: who one is in it, for people.
-        keys: how many public keys its layers have, where its SSH server reads them too.
+        keys: how many public keys its layers have, where its SSH server reads them too; not known of a virtual machine.
+        disk: bytes of the disk of a virtual machine; 0 of another sandbox.
     """
 
     id: str
@@ -52,6 +53,7 @@ class Snapshot:
     laid: bool = True
     user: str = ""
     keys: int = 0
+    disk: int = 0
 
     @classmethod
     def read(cls, home: Path) -> Self:

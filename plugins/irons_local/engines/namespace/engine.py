@@ -25,6 +25,7 @@ from irons_local.cell.layout import SANDBOX4, SANDBOX6
 from irons_local.engines.namespace import activity, boot, booted, freezing, launch
 from irons_local.engines.protocol import SSH_PORT, Activity, Cells, KeptFiles, Kit, Look, Made, Spec
 from irons_local.errors import CellError, EngineError
+from irons_local.images import origins
 from irons_local.images.capture import Capture
 from irons_local.images.catalog import Image, Images
 from irons_local.images.kit.store import Kits, MadeKit
@@ -110,7 +111,7 @@ class NamespaceEngine:
             if not spec.snapshot:
                 await self._images.ensure(spec.image, self._default_image, progress)
             async with self._images.keeping():
-                origin = await self._usable(spec.snapshot) if spec.snapshot else None
+                origin = await origins.usable(self._images, spec.snapshot) if spec.snapshot else None
                 image = (
                     await self._images.ensure(spec.image, self._default_image)
                     if origin is None
@@ -310,7 +311,7 @@ class NamespaceEngine:
             if Machine.running(home) is not None:
                 raise EngineError("state", f"sandbox {sandbox} runs", "stop it first")
             await settle(home, self._images.layers)
-            origin = await self._usable(snapshot)
+            origin = await origins.usable(self._images, snapshot)
             work, record = self._capturing(home, kept, name)
             whole = await work.stopped(record, unheard, empties=True)
             if not origin.laid:
@@ -328,31 +329,7 @@ class NamespaceEngine:
 
     async def discard(self, snapshot: str) -> None:
         """Remove a snapshot; see `Copies.discard`."""
-        try:
-            await self._images.snapshots.remove(snapshot)
-            await self._images.sweep()
-        except OSError as error:
-            raise EngineError("failed", f"the snapshot could not be removed: {error.strerror}") from error
-
-    async def _usable(self, snapshot: str) -> Snapshot:
-        """Return a snapshot whose layers are all there, and as they were.
-
-        Raises:
-            EngineError: its record or a layer is gone or damaged.
-        """
-        origin = self._images.snapshots.read(snapshot)
-        try:
-            image = self._images.by_id(origin.image)
-            layers = (*origin.layers, *image.layers)
-            self._images.layers.trees(layers)
-            await self._images.layers.check(layers)
-        except EngineError as error:
-            raise EngineError(
-                "image",
-                f"the snapshot {origin.name or origin.id} is damaged: {error.message}",
-                "irons local status shows what else uses that layer; bring its files back from a backup, or remove the snapshot",
-            ) from error
-        return origin
+        await origins.discard(self._images, snapshot)
 
     def _capturing(self, home: Path, snapshot: str, name: str) -> tuple[Capture, Snapshot]:
         """Return what captures a sandbox, and the record to complete."""

@@ -15,6 +15,7 @@ import os
 import resource
 import stat
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -100,7 +101,7 @@ def boot(order: VmOrder) -> dict[str, Any]:
     opened = _enter(order)
     namespaces.mount("none", "/", flags=namespaces.MS_REC | syscalls.MS_PRIVATE)
     namespaces.mount("tmpfs", "/run", "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=0755,size=16m")
-    _make_root()
+    _make_root((*order["files"], qemu.SETTINGS))
     for name, descriptor in opened.items():
         place = FILES_STAGE / name
         place.touch()
@@ -161,12 +162,12 @@ def _give(descriptor: int, owner: list[int]) -> None:
         os.chown(f"/proc/self/fd/{descriptor}", *owner)
 
 
-def _make_root() -> None:
+def _make_root(files: Sequence[str]) -> None:
     for name in _PLACES:
         (ROOTFS / name).mkdir(parents=True)
     FILES_STAGE.mkdir()
     # The runtime, which has fewer rights, may not make what it mounts these on.
-    for name in (qemu.DISK, qemu.BASE, qemu.KERNEL, qemu.INITRD, qemu.SETTINGS):
+    for name in files:
         (ROOTFS / qemu.FILES.lstrip("/") / name).touch()
     for name in _LINKS:
         if Path("/usr", name).is_dir():

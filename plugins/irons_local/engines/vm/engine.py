@@ -2,7 +2,7 @@
 
 On disk, in `sandboxes/ID`: `machine.json` (what it is, written last), `disk.qcow2` (what it adds to its image), `settings`
 (its host key and the authorized keys), `console.log` (the end of what it printed), and `run-BOOT` (QEMU in this boot of the
-machine). A directory `.new-ID-…` is being made, `.gone-ID` is being removed.
+machine). Layers between that disk and the image's are where those of all sandboxes are (`chain`). A directory `.new-ID-…` is being made, `.gone-ID` is being removed.
 """
 
 from __future__ import annotations
@@ -24,11 +24,14 @@ from irons_local.bundle import session, sshd
 from irons_local.bundle.machine import VIRTUAL_DISK, Machine
 from irons_local.engines.namespace import activity
 from irons_local.engines.namespace.launch import console, kept, note
-from irons_local.engines.protocol import SSH_PORT, Activity, Cells, Kit, Look, Made, Spec
-from irons_local.engines.vm import kvm, launch, limits, qcow2, qemu, qmp
+from irons_local.engines.protocol import SSH_PORT, Activity, Cells, KeptFiles, Kit, Look, Made, Spec
+from irons_local.engines.vm import chain, kvm, launch, limits, qemu, qmp, switching
 from irons_local.errors import CellError, EngineError
+from irons_local.images import origins
 from irons_local.images.bootable import store
 from irons_local.images.catalog import MACHINE, Image, Images
+from irons_local.images.saving import explained
+from irons_local.images.snapshots import Snapshot
 from irons_local.linux.cgroup import Groups
 from irons_local.linux.processes import Process, end_all_in_net, end_tree, ended, ends, open_process
 from irons_local.linux.remove_tree import remove_tree
@@ -79,6 +82,7 @@ class VmEngine:
         # A start that outlived the control plane that ordered it is waited for.
         async with Machine.held(home, launch.READY_WITHIN):
             process = Machine.running(home)
+            await self._settle(home)
             if process is None:
                 await self._groups.remove(home.name)
                 return False
@@ -107,20 +111,27 @@ class VmEngine:
             probe = await self._accelerator()
             if not probe.usable:
                 progress(limits.slow(probe.why), None)
-            image = await self._image(spec.image, progress)
+            wanted = "" if spec.snapshot else (await self._image(spec.image, progress)).id
             async with self._images.keeping():
-                image = self._images.by_id(image.id)
+                origin = await origins.usable(self._images, spec.snapshot) if spec.snapshot else None
+                image = self._images.by_id(wanted if origin is None else origin.image)
                 if not image.sshd:
                     raise EngineError(
                         "image", f"{image.name} has no SSH server of its own, which a virtual machine needs"
                     )
                 bootable = await store.ensure(self._images, image, progress)
-                size = limits.disk_of(given, bootable.size)
+                size = limits.disk_of(given, bootable.size, 0 if origin is None else origin.disk)
                 machine = Machine.of(
                     replace(spec, limits=replace(given, disk=size)), image.id, image.name, "", user=image.user
                 )
+                if origin is not None:
+                    machine = replace(machine, image_name=origin.image_name, layers=origin.layers)
                 host_key = await self._lay_out(home, spec, machine, authorized)
-            _log.info("laid out from the image %s", image.name, extra={"sandbox": spec.id})
+            _log.info(
+                "laid out from %s",
+                f"the image {image.name}" if origin is None else f"the snapshot {origin.name or origin.id}",
+                extra={"sandbox": spec.id},
+            )
             return Made(image.username, (host_key,), image.name)
 
     async def _image(self, name: str, progress: Progress) -> Image:
@@ -145,9 +156,7 @@ class VmEngine:
                 private = draft / "settings" / session.VARIABLES
                 private.touch(mode=0o600)
                 private.write_text(session.exported(spec.environment), encoding="utf-8")
-            disk = draft / VIRTUAL_DISK
-            disk.touch(mode=0o600)
-            disk.write_bytes(qcow2.empty(machine.limits.disk or 0))
+            chain.write_empty(draft / VIRTUAL_DISK, machine.limits.disk or 0)
             replace(machine, host_key=host_key).write(draft)
             draft.rename(home)
         except BaseException as error:
@@ -163,6 +172,7 @@ class VmEngine:
         async with self._locks[sandbox], Machine.held(home, _BUSY_WITHIN) as held:
             if Machine.running(home) is not None:
                 return
+            await self._settle(home)
             machine = Machine.read(home)
             launch.check_memory(limits.memory_of(machine.limits), _meminfo())
             self._ends.pop(sandbox, None)
@@ -206,6 +216,7 @@ class VmEngine:
                 machine,
                 image,
                 bootable,
+                chain.files(machine, self._images.layers),
                 made_of,
                 handed,
                 await asyncio.to_thread(self._shown),
@@ -225,6 +236,80 @@ class VmEngine:
         async with self._locks[sandbox]:
             await self._halt(sandbox, home, grace)
             _log.info("stopped", extra={"sandbox": sandbox})
+
+    async def capture(
+        self, sandbox: str, snapshot: str, name: str, progress: Progress = unheard
+    ) -> KeptFiles:
+        """Keep its disk as it is now; see `Copies.capture`. One that runs is not stopped: its writes wait for a moment."""
+        del progress
+        home = self._home(sandbox)
+        async with self._locks[sandbox], Machine.held(home, _BUSY_WITHIN), self._images.keeping():
+            kept = await self._keep(home, snapshot, name)
+            _log.info(
+                "captured as %s, writes waited for %.3f s", snapshot, kept.pause, extra={"sandbox": sandbox}
+            )
+            return kept
+
+    async def _keep(self, home: Path, snapshot: str, name: str) -> KeptFiles:
+        """Make a layer of its disk where something was written to it, and a snapshot of its layers."""
+        await self._settle(home)
+        machine = Machine.read(home)
+        pause, added = 0.0, ""
+        try:
+            if Machine.running(home) is not None or not chain.is_empty(home, machine):
+                machine = chain.begin(home, machine, self._images.layers)
+                added = machine.layers[0]
+                pause = await self._settle(home)
+            record = Snapshot(
+                snapshot,
+                name,
+                machine.id,
+                machine.image,
+                machine.image_name,
+                layers=machine.layers,
+                user=machine.user,
+                disk=machine.limits.disk or 0,
+            )
+            self._images.snapshots.finish(self._images.snapshots.begin(record), snapshot)
+        except OSError as error:
+            raise explained(error, "the snapshot") from error
+        return KeptFiles(pause, added)
+
+    async def _settle(self, home: Path) -> float:
+        """Finish a snapshot that was interrupted or is being made; gives for how long the machine did not write."""
+        running = Machine.running(home) is not None
+
+        async def switch(disk: Path, layer: str) -> float:
+            return await switching.switch(home / launch.COMMANDS, disk, layer)
+
+        try:
+            return await chain.settle(home, self._images.layers, switch if running else None)
+        except qmp.QmpError as error:
+            raise EngineError("failed", f"QEMU made no snapshot of its disk: {error}") from error
+        except OSError as error:
+            raise explained(error, "the snapshot") from error
+
+    async def restore(self, sandbox: str, snapshot: str, kept: str, name: str) -> KeptFiles:
+        """Put the disk of a snapshot in place of its own; see `Copies.restore`."""
+        home = self._home(sandbox)
+        async with self._locks[sandbox], Machine.held(home, _BUSY_WITHIN), self._images.keeping():
+            if Machine.running(home) is not None:
+                raise EngineError("state", f"sandbox {sandbox} runs", "stop it first")
+            origin = await origins.usable(self._images, snapshot)
+            before = await self._keep(home, kept, name)
+            # Its disk is empty now, over whatever the record names.
+            replace(
+                Machine.read(home),
+                image=origin.image,
+                image_name=origin.image_name,
+                layers=origin.layers,
+            ).write(home)
+            _log.info("restored from %s", snapshot, extra={"sandbox": sandbox})
+            return before
+
+    async def discard(self, snapshot: str) -> None:
+        """Remove a snapshot; see `Copies.discard`."""
+        await origins.discard(self._images, snapshot)
 
     async def destroy(self, sandbox: str) -> None:
         """End it and remove all that it is; see `Engine.destroy`."""
@@ -361,6 +446,9 @@ class VmEngine:
             await self._end_strays(sandbox)
             await self._cells.drop(sandbox)
         await self._groups.remove(sandbox)
+        with contextlib.suppress(EngineError):
+            # What cannot be finished now is before the next start.
+            await self._settle(home)
 
     async def _end(self, home: Path, process: Process, grace: float) -> None:
         """Ask the guest to shut down, then QEMU to end."""

@@ -106,7 +106,7 @@ for unit in {" ".join(_MASKED)}; do ln -s /dev/null "$root/run/systemd/system/$u
 [ "$(cat "$root/{_STATE}/instance" 2>/dev/null)" = "$(cat "$settings/instance")" ] && exit 0
 mkdir -p "$root/{_STATE}"
 for name in hostname hosts resolv.conf; do
-  rm -f "$root/etc/$name"
+  rm -rf "$root/etc/$name"
   cp "$settings/first-$name" "$root/etc/$name" || exit
 done
 rm -f "$root/etc/machine-id" "$root/var/lib/dbus/machine-id" "$root/var/lib/systemd/random-seed" "$root"/etc/ssh/ssh_host_*

@@ -115,6 +115,7 @@ def order(
     machine: Machine,
     image: Image,
     bootable: Bootable,
+    layers: Sequence[Path],
     made_of: qemu.Hardware,
     given: Handed,
     shown: Mapping[str, str],
@@ -127,6 +128,7 @@ def order(
         machine: what is recorded of it.
         image: its image.
         bootable: what it boots from.
+        layers: the disks between its own and that, topmost first.
         made_of: its hardware.
         given: what `boot` inherits.
         shown: files that are the same for all sandboxes.
@@ -164,22 +166,26 @@ def order(
             qemu.BASE: str(bootable.disk),
             qemu.KERNEL: str(bootable.kernel),
             qemu.INITRD: str(bootable.initrd),
+            **{qemu.layer(number): str(path) for number, path in enumerate(layers)},
         },
         device=device,
         threads=group_limits(machine.limits).processes or qemu.THREADS,
         settings=base64.b64encode(guest.archive(files)).decode("ascii"),
-        config=configuration(qemu.arguments(qemu.find(), made_of), kvm=bool(device)),
+        config=configuration(
+            qemu.arguments(qemu.find(), made_of, len(layers)), kvm=bool(device), layers=len(layers)
+        ),
         crun=os.path.realpath(crun),
         cell=machine.id,
     )
 
 
-def configuration(words: list[str], *, kvm: bool) -> dict[str, Any]:
+def configuration(words: list[str], *, kvm: bool, layers: int = 0) -> dict[str, Any]:
     """The OCI configuration of QEMU's own sandbox: no capabilities, nothing to write but the machine's disk.
 
     Args:
         words: QEMU's command line.
         kvm: let it open KVM's device.
+        layers: how many there are between its disk and its image's.
     """
     whole = oci.config(
         rootfs=str(boot.ROOTFS),
@@ -189,9 +195,8 @@ def configuration(words: list[str], *, kvm: bool) -> dict[str, Any]:
         machine="x86_64",
         cgroup_namespace=Path("/proc/self/ns/cgroup").exists(),
     )
-    files = [
-        _shown(name, write=name == qemu.DISK) for name in (qemu.DISK, qemu.BASE, qemu.KERNEL, qemu.INITRD)
-    ]
+    names = (qemu.DISK, *map(qemu.layer, range(layers)), qemu.BASE, qemu.KERNEL, qemu.INITRD)
+    files = [_shown(name, write=name == qemu.DISK) for name in names]
     device = {
         "destination": "/dev/kvm",
         "type": "bind",

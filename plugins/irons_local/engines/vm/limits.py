@@ -60,16 +60,25 @@ def memory_of(limits: Limits) -> int:
     return MEMORY if limits.memory is None else limits.memory
 
 
-def disk_of(limits: Limits, image: int) -> int:
+def disk_of(limits: Limits, image: int, copied: int = 0) -> int:
     """Bytes of the disk that the guest sees.
 
     Args:
         limits: the machine's.
         image: bytes of the image's own file system, which is on it.
+        copied: bytes of the disk that it is a copy of; 0 where it is none.
 
     Raises:
-        EngineError: the image does not fit.
+        EngineError: the image, or what is copied, does not fit.
     """
+    if copied:
+        size = copied if limits.disk is None else limits.disk - limits.disk % _SECTOR
+        if size < copied:
+            raise EngineError(
+                "input",
+                f"disk can't be {size_text(size)}: that of the snapshot has {size_text(copied)}, and it cannot shrink",
+            )
+        return size
     size = max(DISK, image + _LEAST_ROOM) if limits.disk is None else limits.disk
     if size < image + _LEAST_ROOM:
         raise EngineError(

@@ -16,6 +16,9 @@ PROGRAM = "qemu-system-x86_64"
 FILES = "/vm"
 """The directory of QEMU's own root file system in which the machine's files are."""
 
+ROOT = "root"
+"""The block node that a guest's disk is at first."""
+
 DISK, BASE, KERNEL, INITRD, SETTINGS = "disk", "base", "kernel", "initrd", "settings"
 ADDRESS, PREFIX, ROUTER = "10.0.2.15", 24, "10.0.2.2"
 """The guest's address in the user-mode network, and the router there, as QEMU has them by default."""
@@ -77,12 +80,23 @@ def find() -> str:
     return os.path.realpath(program)
 
 
-def arguments(program: str, hardware: Hardware) -> list[str]:
+def layer(number: int) -> str:
+    """The name, in `FILES`, of one of the layers between the machine's disk and its image's, of which 0 is the topmost."""
+    return f"layer{number}"
+
+
+def over(layer_id: str) -> str:
+    """The name of the block node that is written to since a layer was made of the one before."""
+    return f"over-{layer_id}"
+
+
+def arguments(program: str, hardware: Hardware, layers: int = 0) -> list[str]:
     """The command line, as it is run in QEMU's own root file system.
 
     Args:
         program: QEMU's path.
         hardware: what the machine is made of.
+        layers: how many there are between its disk and its image's.
     """
     accelerators = ("kvm", f"tcg,thread=multi,tb-size={CODE_BUFFER >> 20}")
     chosen = accelerators if hardware.kvm else accelerators[1:]
@@ -94,12 +108,10 @@ def arguments(program: str, hardware: Hardware) -> list[str]:
         *("-cpu", "max", "-smp", str(hardware.processors), "-m", f"{hardware.memory >> 20}M"),
         *("-kernel", f"{FILES}/{KERNEL}", "-initrd", f"{FILES}/{INITRD}"),
         *("-append", " ".join(_KERNEL_WORDS + (() if hardware.services else ("systemd.unit=basic.target",)))),
-        *_disk(
-            "root",
-            f"driver=qcow2,discard=unmap,file.driver=file,file.filename={FILES}/{DISK}"
-            f",backing.driver=raw,backing.read-only=on,backing.file.driver=file,backing.file.filename={FILES}/{BASE}",
-        ),
-        *_disk("settings", f"driver=raw,read-only=on,file.driver=file,file.filename={FILES}/{SETTINGS}"),
+        *_chain(layers),
+        *("-device", f"virtio-blk-pci,drive={ROOT}"),
+        *_block("settings", f"driver=raw,read-only=on,file.driver=file,file.filename={FILES}/{SETTINGS}"),
+        *("-device", "virtio-blk-pci,drive=settings"),
         *("-netdev", f"user,id=net,dns=10.0.2.3,hostfwd=tcp:127.0.0.1:{SSH_PORT}-{ADDRESS}:{SSH_PORT}"),
         *("-device", "virtio-net-pci,netdev=net,romfile="),
         *("-device", "virtio-rng-pci"),
@@ -110,9 +122,24 @@ def arguments(program: str, hardware: Hardware) -> list[str]:
     ]
 
 
-def _disk(name: str, description: str) -> list[str]:
+def _chain(layers: int) -> list[str]:
+    """The machine's disk over its layers over its image's: each with its format and what it is read over, which no file says."""
+    below = BASE
+    words = _block(BASE, f"driver=raw,read-only=on,file.driver=file,file.filename={FILES}/{BASE}")
+    for number in reversed(range(layers)):
+        name = layer(number)
+        words += _block(
+            name,
+            f"driver=qcow2,read-only=on,file.driver=file,file.filename={FILES}/{name},backing={below}",
+        )
+        below = name
     # What the guest discards is given back to the host's file system.
-    return ["-blockdev", f"node-name={name},{description}", "-device", f"virtio-blk-pci,drive={name}"]
+    description = f"driver=qcow2,discard=unmap,file.driver=file,file.filename={FILES}/{DISK},backing={below}"
+    return words + _block(ROOT, description)
+
+
+def _block(name: str, description: str) -> list[str]:
+    return ["-blockdev", f"node-name={name},{description}"]
 
 
 def _monitor(name: str, descriptor: int) -> list[str]:

@@ -83,15 +83,20 @@ class Monitor:
         self._reader = reader
         self._writer = writer
 
-    async def execute(self, name: str, **arguments: object) -> Any:
+    async def execute(self, name: str, *, handed: int | None = None, **arguments: object) -> Any:
         """Run a command; gives what it returns, within `ANSWERED_WITHIN`.
+
+        Args:
+            name: the command.
+            handed: a descriptor that QEMU gets with it.
+            arguments: the command's, with `_` for `-`.
 
         Raises:
             QmpError: QEMU refused, ended, or does not answer.
         """
         try:
             async with asyncio.timeout(ANSWERED_WITHIN):
-                self._writer.write(command(name, **arguments))
+                self._send(command(name, **arguments), handed)
                 await self._writer.drain()
                 # Events that no one asked for may come first, and not without end.
                 for _ in range(_PENDING_AT_MOST):
@@ -103,6 +108,15 @@ class Monitor:
         except OSError as error:
             raise QmpError(f"QEMU cannot be asked: {error.strerror}") from error
         raise QmpError("QEMU sent events instead of an answer")
+
+    def _send(self, line: bytes, handed: int | None) -> None:
+        if handed is None:
+            self._writer.write(line)
+            return
+        # One short message, after all that was written before it is gone.
+        with self._writer.get_extra_info("socket").dup() as own:
+            if socket.send_fds(own, [line], [handed]) < len(line):
+                raise QmpError("QEMU reads no commands")
 
     async def event(self) -> QmpEvent | None:
         """The next event, however long it takes; None when QEMU has ended or says something that is not QMP."""
