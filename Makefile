@@ -107,7 +107,7 @@ e2e: venv ## The tests that drive real sandboxes, without coverage.
 
 .PHONY: test-vm
 test-vm: venv ## The tests that boot virtual machines, as root and as an ordinary user.
-	@IRONS_TEST_VM=all $(BIN)/pytest -m vm tests/e2e $(ARGS)
+	@IRONS_TEST_VM=all $(BIN)/pytest -m vm tests/local tests/e2e $(ARGS)
 
 .PHONY: bench
 bench: venv ## Benchmarks, each beside a named other: all of them, or those in BENCH="gateway follow".

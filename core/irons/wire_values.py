@@ -5,6 +5,9 @@ from __future__ import annotations
 SANDBOX_ID = "sb_[0-9a-f]{16}"
 """A sandbox's id, as a regular expression; in the local backend it is the name of the sandbox's cell too."""
 
+SANDBOX_NAME = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+"""What sandboxes and snapshots of irons' own server are called, as a regular expression: a DNS label (RFC 1123) in lower case."""
+
 LONGEST_NOTE = 200
 """Characters that a sandbox's note may have."""
 

@@ -97,12 +97,15 @@ def test_images_are_listed_whose_sizes_cannot_be_had(tmp_path: Path, monkeypatch
 
 
 def test_a_seal_is_that_of_the_files(tree: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A copy that keeps times has the same one; a byte, a mode, a name, a link or a file that is gone makes another."""
+    """A copy that keeps times, also in whole seconds alone, has the same one; a byte, a mode, a name, a link or a file that is gone makes another."""
     monkeypatch.setattr(os, "nice", lambda _: 0)
     top = tmp_path / "tree"
     (top / "in/deep").mkdir(parents=True)
     (top / "in/deep/file").write_bytes(b"a" * 100)
     (top / "in/link").symlink_to("deep")
+    # A layer is sealed seconds after its last change.
+    for path in (top, *top.rglob("*")):
+        os.utime(path, ns=(0, 1_000_000_000_999_999_999), follow_symlinks=False)
 
     def seal(of: Path) -> str | None:
         directory = os.open(of, os.O_RDONLY | os.O_DIRECTORY)
@@ -115,6 +118,9 @@ def test_a_seal_is_that_of_the_files(tree: int, monkeypatch: pytest.MonkeyPatch,
     whole = seal(top)
     copy = tmp_path / "copy"
     shutil.copytree(top, copy, symlinks=True)
+    assert seal(copy) == whole
+    for path in (copy, *copy.rglob("*")):
+        os.utime(path, (0, 1_000_000_000), follow_symlinks=False)
     assert seal(copy) == whole
     with (copy / "in/deep/file").open("r+b") as file:
         file.write(b"b")

@@ -29,6 +29,8 @@ def test_a_snapshot_is_made_listed_and_removed(run_irons: Runner, own_api: FakeA
     done = run_irons("snapshot", "remove", "clean")
     assert (done.code, done.err.splitlines()[0]) == (3, "irons: there is no snapshot clean")
     assert run_irons("snapshot", "create", "one", "--note", "x" * 201).code == 2
+    for name in ("BAD", "-x", "x" * 64, "a b"):
+        assert run_irons("snapshot", "create", "one", f"--as={name}").code == 2
 
 
 def test_a_fork_waits_for_its_copies(run_irons: Runner, own_api: FakeApi) -> None:

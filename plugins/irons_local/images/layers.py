@@ -1,6 +1,6 @@
 """Layers: directories of files that never change once something names them, shared by images and sandboxes.
 
-On disk, in `layers/ly_…`: `layer.json`, `tree`, the files as one lower directory of an overlay, and `seal`, which says what these
+On disk, in `layers/ly_…`: `layer.json`, `tree`, the files as one lower directory of an overlay, and `seal.2`, which says what these
 were when they were counted. Files that are not all there yet are in `filling`, which becomes `tree`. Nothing counts references: a layer lives as long as the record of an image or a sandbox names it, and `Layers.sweep` removes the rest.
 A layer is named by records only, so that a process that is killed leaves one that is whole, or one that nothing names.
 """
@@ -33,7 +33,9 @@ FILLING = "filling"
 
 _COUNT = "irons_local.images.inside.counting:count"
 _SEALS = "irons_local.images.inside.counting:seals"
-_SEAL = "seal"
+_SEAL = "seal.2"
+"""Of another name than that of older versions, which this one does not read: such layers are sealed again."""
+
 _CHECKED_FOR = 5.0
 """Seconds for which a check counts, so that many copies of one snapshot need one."""
 

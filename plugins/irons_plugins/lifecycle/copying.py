@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 from irons.client.names import NameCache
 from irons.errors import ConfigError, IronsError, NotFound, UsageError
 from irons.text import clean, size_text
-from irons.wire_values import LONGEST_NOTE
+from irons.wire_values import LONGEST_NOTE, SANDBOX_NAME
 from irons_plugins.lifecycle.creating import policy_of
 from irons_plugins.lifecycle.handlers import bring_down
 from irons_plugins.lifecycle.several import Failures
@@ -30,6 +31,10 @@ def create_snapshot(ctx: Context, *, name: str, snapshot: str | None, note: str 
     """Make a snapshot of a sandbox."""
     if note is not None and len(note) > LONGEST_NOTE:
         raise UsageError(f"--note takes at most {LONGEST_NOTE} characters, not {len(note)}")
+    if snapshot is not None and re.fullmatch(SANDBOX_NAME, snapshot) is None:
+        raise UsageError(
+            "--as takes 1 to 63 characters: lower-case letters, digits and hyphens, with no hyphen at either end"
+        )
     with ctx.waiting(f"{name}: keeping its files"):
         made = ctx.api.snapshot(name, snapshot, note=note)
     _known(ctx).put(made.name, f"of {made.sandbox}")

@@ -14,7 +14,9 @@ from irons_local.control.sandbox.copies import _check_memory
 from irons_local.control.schema.errors import HttpError
 from irons_local.control.store import snapshots
 from irons_local.control.store.terms import SECOND
+from irons_local.engines.vm import limits as vm_limits
 from irons_local.errors import EngineError
+from irons_local.limits import Limits
 
 OTHER = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAxUWgVfXYXqyGIWSsTNp8Nm8XNPn5pUOq3ZMh5W1r9C other@example\n"
 RULES = [
@@ -428,8 +430,11 @@ def test_copies_need_memory(tmp_path: Path) -> None:
     """What would leave less than the reserve is refused with the sum; a kernel that does not say is not asked."""
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemTotal:       4000000 kB\nMemAvailable:     400000 kB\n")
-    _check_memory(2, meminfo)
+    _check_memory(2, meminfo=meminfo)
     with pytest.raises(HttpError, match=r"50 copies need 1.2 GiB of memory at least, and 135 MiB is free"):
-        _check_memory(50, meminfo)
+        _check_memory(50, meminfo=meminfo)
+    machine = vm_limits.on_host(Limits(memory=512 << 20))
+    with pytest.raises(HttpError, match=r"2 copies need 1.4 GiB of memory at least"):
+        _check_memory(2, machine, meminfo)
     meminfo.write_text("MemTotal:       4000000 kB\n")
-    _check_memory(50, meminfo)
+    _check_memory(50, meminfo=meminfo)

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from irons.text import size_text
 from irons_local import times
 from irons_local.control.sandbox.access import adding
+from irons_local.control.sandbox.engine_registry import VM
 from irons_local.control.sandbox.lifecycle import Lifecycle
 from irons_local.control.sandbox.new_sandbox import RequestedSandbox
 from irons_local.control.sandbox.states import State
@@ -29,7 +30,9 @@ from irons_local.control.store.database import Store, StoreError
 from irons_local.control.store.sandboxes import CREATING, StoredSandbox
 from irons_local.control.store.snapshots import StoredSnapshot
 from irons_local.engines.protocol import Copies, Engine, KeptFiles
+from irons_local.engines.vm import limits as vm_limits
 from irons_local.errors import EngineError
+from irons_local.limits import Limits
 from irons_policy.rules import Rule
 
 T = TypeVar("T")
@@ -281,7 +284,9 @@ class SandboxCopies:
         policy: Callable[[StoredSnapshot, Sequence[Rule]], CopyPolicy],
     ) -> tuple[list[StoredSandbox], StoredSnapshot]:
         await self._check_names(names)
-        _check_memory(len(names))
+        found = await self._store.read(lambda connection: sandboxes.get(connection, sandbox))
+        limits = Limits(memory=found.memory)
+        _check_memory(len(names), vm_limits.on_host(limits) if found.engine == VM else _MEMORY)
         kept = await self._snapshot(sandbox, lambda *_: None, "")
         try:
             _, own = await self.origin(kept.id)
@@ -391,8 +396,13 @@ def policy_of(
     return mode or origin.mode, [*denied.values(), *(r for r in given if r.pattern.text not in denied)]
 
 
-def _check_memory(copies: int, meminfo: Path = Path("/proc/meminfo")) -> None:
+def _check_memory(copies: int, each: int = _MEMORY, meminfo: Path = Path("/proc/meminfo")) -> None:
     """Refuse copies that would leave this machine without memory.
+
+    Args:
+        copies: how many.
+        each: bytes that one takes.
+        meminfo: where the kernel says what is free.
 
     Raises:
         HttpError: with what they need at least, and what there is.
@@ -400,7 +410,7 @@ def _check_memory(copies: int, meminfo: Path = Path("/proc/meminfo")) -> None:
     found = re.search(r"^MemAvailable: +([0-9]+) kB$", meminfo.read_text(encoding="ascii"), re.MULTILINE)
     if found is None:
         return
-    needed, free = copies * _MEMORY, int(found[1]) * 1024 - _MEMORY_RESERVE
+    needed, free = copies * each, int(found[1]) * 1024 - _MEMORY_RESERVE
     if needed > free:
         raise HttpError(
             503,

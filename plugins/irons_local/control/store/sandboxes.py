@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
-from irons.wire_values import LONGEST_NOTE, SANDBOX_ID
+from irons.wire_values import LONGEST_NOTE, SANDBOX_ID, SANDBOX_NAME
 from irons_local import times
 from irons_local.control.schema.errors import bad, missing
 from irons_local.control.schema.labels import LABELS, checked_labels
@@ -27,7 +27,7 @@ ERROR = "error"
 BUSY = (CREATING, STARTING, STOPPING)
 """States in which a task of the control plane is at work; without one they are left-overs of a crash."""
 
-_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
+_NAME = re.compile(SANDBOX_NAME, re.ASCII)
 NAME = f"^([a-z0-9]([a-z0-9-]{{0,61}}[a-z0-9])?|{SANDBOX_ID})$"
 """A sandbox's name or id in a path, as the API's description has it."""
 

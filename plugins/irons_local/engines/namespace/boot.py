@@ -303,6 +303,10 @@ def _lay(files: dict[str, str]) -> None:
             directory = syscalls.open_beneath(root, parent or ".", os.O_PATH | os.O_DIRECTORY)
             try:
                 _replace(directory, name, text)
+            except IsADirectoryError as error:
+                raise OSError(
+                    f"/{path} is a directory with something in it, and must be a file: remove it in the original"
+                ) from error
             finally:
                 os.close(directory)
     finally:
@@ -332,8 +336,15 @@ def _make_directory(parent: int, name: str) -> None:
 
 
 def _replace(directory: int, name: str, text: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
+    try:
         os.unlink(name, dir_fd=directory)
+    except FileNotFoundError:
+        pass
+    except IsADirectoryError:
+        try:
+            os.rmdir(name, dir_fd=directory)
+        except OSError:
+            raise IsADirectoryError from None
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with os.fdopen(os.open(name, flags, 0o644, dir_fd=directory), "w", encoding="utf-8") as file:
         file.write(text)

@@ -60,6 +60,11 @@ def memory_of(limits: Limits) -> int:
     return MEMORY if limits.memory is None else limits.memory
 
 
+def on_host(limits: Limits) -> int:
+    """Bytes of memory that a machine may take of the host, QEMU's own included."""
+    return memory_of(limits) + qemu.OVERHEAD
+
+
 def disk_of(limits: Limits, image: int, copied: int = 0) -> int:
     """Bytes of the disk that the guest sees.
 

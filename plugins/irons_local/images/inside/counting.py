@@ -1,7 +1,8 @@
 """The sizes of a layer's files and its seal, made once: a save does not wait for them. Runs by `linux.userns_main` in namespace A.
 
-The seal is a sum of hashes, one of each entry: its place, kind, mode, owner, size, time of change and, of a link, where it leads.
+The seal is a sum of hashes, one of each entry: its place, kind, mode, owner, size, second of change and, of a link, where it leads.
 It is the same after a copy that keeps those, such as from a backup, and another where anyone changed, added or removed a file.
+Archives keep whole seconds. They are enough, as a layer is sealed seconds after its last change.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 from irons_local.linux.userns_main import Say
 
+_SECOND = 1_000_000_000
 _BLOCK = 512
 _HASH = 16
 _NICE = 10
@@ -116,7 +118,7 @@ class _Count:
 def _told(found: os.stat_result) -> bytes:
     """What the seal has of an entry next to its place and its name."""
     size = 0 if stat.S_ISDIR(found.st_mode) else found.st_size
-    told = (found.st_mode, found.st_uid, found.st_gid, found.st_rdev, size, found.st_mtime_ns)
+    told = (found.st_mode, found.st_uid, found.st_gid, found.st_rdev, size, found.st_mtime_ns // _SECOND)
     return struct.pack("<IIIQQq", *told)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from irons_local.linux import syscalls
@@ -28,14 +28,14 @@ def count(request: dict[str, Any], _say: Say) -> dict[str, Any]:
     Returns:
         `keys`, how many there are.
     """
-    found: dict[str, int] = {}
-    for number in sorted(request, key=int):
-        for home in ("root", *_homes(request[number])):
-            keys = _keys(request[number], f"{home}/{_PLACE}")
-            if keys is not None:
-                # What a layer has of a file hides what those below it have.
-                found.setdefault(home, keys)
-    return {"keys": sum(found.values())}
+    layers = [request[number] for number in sorted(request, key=int)]
+    homes = dict.fromkeys(("root", *(home for layer in layers for home in _homes(layer))))
+    return {"keys": sum(_seen(layers, f"{home}/{_PLACE}") for home in homes)}
+
+
+def _seen(layers: Sequence[int], path: str) -> int:
+    """How many keys a file has as the topmost layer shows it that says something of it."""
+    return next((keys for layer in layers if (keys := _keys(layer, path)) is not None), 0)
 
 
 def _homes(layer: int) -> Iterator[str]:
@@ -51,20 +51,32 @@ def _homes(layer: int) -> Iterator[str]:
 
 def _keys(layer: int, path: str) -> int | None:
     """How many keys a file has; None where this layer says nothing of it."""
-    try:
-        # A whiteout, which says that it was removed, is a device, and no one can open that here.
-        found = syscalls.open_beneath(layer, path, os.O_PATH | os.O_NOFOLLOW)
-    except OSError:
-        return None
-    try:
-        if not stat.S_ISREG(os.fstat(found).st_mode):
-            return 0
-    finally:
-        os.close(found)
+    parts = path.split("/")
+    hides = False
+    for number in range(1, len(parts) + 1):
+        try:
+            found = syscalls.open_beneath(layer, "/".join(parts[:number]), os.O_PATH | os.O_NOFOLLOW)
+        except OSError:
+            return 0 if hides else None
+        try:
+            mode = os.fstat(found).st_mode
+            # What is no directory here, such as the device that says that one was removed, hides that of the layers below.
+            if not (stat.S_ISDIR(mode) if number < len(parts) else stat.S_ISREG(mode)):
+                return 0
+            hides = hides or (number < len(parts) and _is_opaque(found))
+        finally:
+            os.close(found)
     try:
         file = syscalls.open_beneath(layer, path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
-        return None
+        return 0 if hides else None
     with os.fdopen(file, "rb") as opened:
         lines = opened.read(_AT_MOST).splitlines()
     return sum(1 for line in lines if line.strip() and not line.lstrip().startswith(b"#"))
+
+
+def _is_opaque(directory: int) -> bool:
+    """Whether a directory hides those of the layers below it; what the machine's root marked so cannot be read here."""
+    with contextlib.suppress(OSError):
+        return os.getxattr(f"/proc/self/fd/{directory}", syscalls.OPAQUE) == b"y"
+    return False
