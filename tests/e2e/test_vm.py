@@ -136,8 +136,31 @@ def check_confinement(pid: int) -> None:
     assert b"PRIVATE KEY" not in words
 
 
+def check_limits(person: Person) -> None:
+    """The guest has the processors, the memory and the disk that it was given, and gets no more of any."""
+    script = r"""
+    nproc; awk '/^MemTotal/ {print $2}' /proc/meminfo
+    tries=0
+    until [ "$(df --output=size -BM / | tail -1 | tr -dc 0-9)" -gt 2500 ]; do
+      [ $((tries += 1)) -lt 600 ] || break
+      sleep 1
+    done
+    df --output=size -BM / | tail -1 | tr -dc 0-9; echo
+    fallocate -l 3G more 2>&1 | grep -o 'No space left'; rm -f more
+    python3 -c 'print(len(bytearray(b"x") * (800 << 20)))' >/dev/null 2>&1 || echo refused
+    """
+    done = person.inside("machine", script, timeout=WITHIN)
+    processors, memory, disk, *rest = done.stdout.splitlines()
+    assert processors == "1", done
+    assert 400 << 10 < int(memory) <= 512 << 10, done
+    assert 2500 < int(disk) <= 3072, done
+    assert rest == ["No space left", "refused"], done
+
+
 def check_copy(person: Person, made_key: str) -> None:
     """A copy of a machine that runs has its files, is another machine, and is judged by the same rules; what follows is its own."""
+    write = "head -c 8M /dev/urandom >large; sync; sha256sum large"
+    written = person.inside("machine", write, timeout=WITHIN).stdout
     assert "paused for" in person.ok("snapshot", "create", "machine", "--as", "then", timeout=WITHIN)
     assert person.inside("machine", "echo later >> kept; sync", timeout=WITHIN).returncode == 0
     words = ("create", "copy", "--from", "then", "--wait-timeout", f"{WITHIN}s")
@@ -150,6 +173,9 @@ def check_copy(person: Person, made_key: str) -> None:
     assert len(own) == 32
     assert eventually(lambda: [each for each in person.events("copy") if each["host"] == "evil.example.test"])
     person.ok("destroy", "copy", "--force", timeout=180)
+    # Not from the guest's memory: what is below its disk now was that disk when it was started.
+    drop = "sync; echo 3 | sudo tee /proc/sys/vm/drop_caches >/dev/null; sha256sum large"
+    assert person.inside("machine", drop, timeout=WITHIN).stdout == written
     assert person.inside("machine", "cat kept", timeout=WITHIN).stdout == "kept\nlater\n"
 
 
@@ -170,6 +196,8 @@ def test_a_virtual_machine_is_a_sandbox_like_any_other(
         "1",
         "--memory",
         "512M",
+        "--disk",
+        "3G",
         "--mode",
         "deny",
         "--allow",
@@ -207,6 +235,7 @@ def test_a_virtual_machine_is_a_sandbox_like_any_other(
         } <= verdicts
 
         sent = person.run("exec", "machine", "--", "sudo", "python3", "-", text=FRAMES, timeout=WITHIN)
+        check_limits(person)
         assert "sent 15" in sent.stdout, sent
         assert not [each for each in lab.arrivals() if "crafted-by-the-guest" in json.dumps(each)]
 

@@ -146,31 +146,38 @@ def test_a_copy_has_at_least_the_disk_of_the_original() -> None:
 
 
 @contextmanager
-def _qemu(home: Path, base: Path) -> Iterator[None]:
+def _qemu(home: Path, base: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A QEMU without a guest that has the machine's disk, and answers on `home/qmp`."""
+    # Shown to it by a name of its own, which leads to the same file when that is a layer, as the mount in its cell does.
+    shown = base.with_name("shown")
+    shown.hardlink_to(home / VIRTUAL_DISK)
     words = [
         *(qemu.PROGRAM, "-S", "-nodefaults", "-display", "none", "-machine", "q35", "-accel", "tcg"),
         *("-blockdev", f"node-name=base,driver=raw,read-only=on,file.driver=file,file.filename={base}"),
         "-blockdev",
-        f"node-name={qemu.ROOT},driver=qcow2,file.driver=file,file.filename={home / VIRTUAL_DISK},backing=base",
+        f"node-name={qemu.ROOT},driver=qcow2,file.driver=file,file.filename={shown},backing=base",
         *("-device", f"virtio-blk-pci,id=disk,drive={qemu.ROOT}"),
         *("-sandbox", ",".join(("on", *qemu.DENIED))),
     ]
     with qmp.listening(home / "qmp") as listener:
         listener.set_inheritable(True)
         words += ["-chardev", f"socket,id=m,fd={listener.fileno()},server=on,wait=off"]
-        process = subprocess.Popen([*words, "-mon", "chardev=m,mode=control"], pass_fds=(listener.fileno(),))
+        process = subprocess.Popen(
+            [*words, "-mon", "chardev=m,mode=control"],
+            pass_fds=(listener.fileno(),),
+            stdout=subprocess.PIPE,
+        )
     try:
-        yield
+        yield process
     finally:
         process.kill()
         process.wait()
 
 
-async def _guest_writes(home: Path, text: str) -> None:
-    """Write to the guest's disk as its device would, and have it on the host's."""
+async def _guest_does(home: Path, text: str, what: str) -> None:
+    """Write to the guest's disk, or read from it, as its device would; what is read and is not `text` is told on standard output."""
     async with qmp.connected(home / "qmp") as monitor:
-        for line in (f"write -P {ord(text)} {ord(text) << 17} 512", "flush"):
+        for line in (f"{what} -P {ord(text)} {ord(text) << 17} 512", "flush"):
             said = await monitor.execute(
                 "human-monitor-command", command_line=f'qemu-io -d {DEVICE} "{line}"'
             )
@@ -190,7 +197,7 @@ def test_a_qemu_that_runs_goes_on_on_another_disk(tmp_path: Path, machine: Machi
 
     async def run() -> None:
         for letter in "abc":
-            await _guest_writes(home, letter)
+            await _guest_does(home, letter, "write")
             before = {path: path.read_bytes() for path in chain.files(Machine.read(home), layers)}
             _begun(home, layers)
             paused = await chain.settle(home, layers, switch)
@@ -198,10 +205,17 @@ def test_a_qemu_that_runs_goes_on_on_another_disk(tmp_path: Path, machine: Machi
             # Asked again, as after a kill in between, nothing happens.
             assert await switch(home / VIRTUAL_DISK, Machine.read(home).layers[0]) == 0
             assert {path: path.read_bytes() for path in before} == before
-        await _guest_writes(home, "d")
+        await _guest_does(home, "d", "write")
+        for letter in "abcd":
+            await _guest_does(home, letter, "read")
 
-    with _qemu(home, base):
+    with _qemu(home, base) as process:
         asyncio.run(run())
+    assert process.stdout is not None
+    with process.stdout as said:
+        told = said.read().decode()
+    assert "failed" not in told
+    assert told.count("read 512/512 bytes") == 4
     machine_now = Machine.read(home)
     disks = [home / VIRTUAL_DISK, *chain.files(machine_now, layers)]
     for disk, letter in zip(disks, "dcba", strict=True):

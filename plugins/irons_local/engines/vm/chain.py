@@ -75,7 +75,7 @@ def begin(home: Path, machine: Machine, layers: Layers) -> Machine:
         raise EngineError(
             "limit",
             f"the disk of {machine.name} consists of {DEEPEST} layers already, and one more is too many",
-            f"irons restart {machine.name}: its layers are merged while it runs",
+            "a copy of an older snapshot has fewer: irons create NEW --from SNAP",
         )
     directory = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
