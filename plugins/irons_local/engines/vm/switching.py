@@ -10,11 +10,18 @@ import contextlib
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from irons_local.engines.vm import qemu, qmp
 
 _OVER = qemu.over("")
+
+
+class Active(NamedTuple):
+    """The disk that a guest writes to: its block node, and how many disks there are below it."""
+
+    name: str
+    depth: int
 
 
 async def switch(commands: Path, disk: Path, layer: str) -> float:
@@ -34,8 +41,8 @@ async def switch(commands: Path, disk: Path, layer: str) -> float:
     """
     name = qemu.over(layer)
     async with qmp.connected(commands) as monitor:
-        active = _active(await monitor.execute("query-block"))
-        if active == name:
+        before = active(await monitor.execute("query-block")).name
+        if before == name:
             return 0.0
         with contextlib.suppress(qmp.QmpError):
             # One that was added, and never written to.
@@ -50,7 +57,7 @@ async def switch(commands: Path, disk: Path, layer: str) -> float:
             backing=None,
         )
         begun = time.monotonic()
-        await monitor.execute("blockdev-snapshot", node=active, overlay=name)
+        await monitor.execute("blockdev-snapshot", node=before, overlay=name)
         return time.monotonic() - begun
 
 
@@ -69,11 +76,15 @@ async def _hand(monitor: qmp.Monitor, disk: Path) -> str:
     return f"/dev/fdset/{numbers['fdset_id']}"
 
 
-def _active(told: Any) -> str:
-    """The block node that the guest's disk is, by what `query-block` says."""
+def active(told: Any) -> Active:
+    """The disk that the guest writes to, by what `query-block` says.
+
+    Raises:
+        qmp.QmpError: that does not say it.
+    """
     for device in told if isinstance(told, list) else ():
-        with contextlib.suppress(KeyError, TypeError, AttributeError):
-            name = device["inserted"]["node-name"]
+        with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
+            name, depth = device["inserted"]["node-name"], device["inserted"]["backing_file_depth"]
             if name == qemu.ROOT or name.startswith(_OVER):
-                return str(name)
+                return Active(str(name), int(depth))
     raise qmp.QmpError("QEMU does not say which disk the guest writes to")
