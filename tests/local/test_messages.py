@@ -111,8 +111,14 @@ WIRE: list[tuple[Any, AnyMessage, dict[str, Any]]] = [
     ),
     (
         WORKER_TO_CONTROL,
-        messages.OpenQuestions("sb_1", [{"host": "a.example"}], 4),
-        {"op": "questions", "cell": "sb_1", "questions": [{"host": "a.example"}], "others": 4},
+        messages.OpenQuestions("sb_1", [{"host": "a.example"}], 4, [{"host": "b.example"}]),
+        {
+            "op": "questions",
+            "cell": "sb_1",
+            "questions": [{"host": "a.example"}],
+            "others": 4,
+            "ended": [{"host": "b.example"}],
+        },
     ),
     (WORKER_TO_CONTROL, messages.Grown("1-2-0"), {"op": "audit", "run": "1-2-0"}),
     (WORKER_TO_CONTROL, messages.LostRecords({"sb_1": 4}), {"op": "unrecorded", "cells": {"sb_1": 4}}),

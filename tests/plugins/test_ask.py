@@ -254,3 +254,46 @@ def test_what_can_not_be_asked(run_irons: Runner, asked: FakeApi, fake_api: Fake
     assert asked.questions
     assert run_irons("ask", "-o", "json").code == 2
     assert run_irons("ask", "answer", "q_1", "yes").code == 2
+
+
+def test_what_is_known_is_below_the_questions() -> None:
+    """Warnings come first; text from outside is cleaned; where there is no room it gives way."""
+    known = OpenQuestion(
+        "q_1",
+        "box",
+        "a.ngrok.io:443",
+        new=True,
+        refused=1_200,
+        below=("b.ngrok.io", "\x1b[2Jc"),
+        below_count=5,
+        marks=("random", "tunnel", "later"),
+        preset="npm",
+        preset_hosts=("registry.npmjs.org",),
+    )
+    screen = AskScreen()
+    screen.take(QuestionPage((known,), watched=True))
+    lines = screen.lines(90, 24)
+    assert [line.strip() for line in lines[3:9]] == [
+        "! the name looks made by a machine",
+        "! known relay: a tunnel to anyone's machine",
+        "new: not tried before by this sandbox",
+        "1,200 refused before, which a rule would let pass",
+        "also tried: b.ngrok.io, \\x1b[2Jc and 3 more",
+        "in preset npm (1 host): irons egress preset allow npm --sandbox box",
+    ]
+    assert len(screen.lines(90, 5)) <= 5
+    assert "a.ngrok.io:443" in "".join(screen.lines(30, 5))
+
+
+def test_the_preset_of_a_host_is_offered(run_irons: Runner, own: FakeApi) -> None:
+    """In JSON with its hosts; a port that the preset lacks is not of it."""
+    about = {"sandbox_name": "box", "sandbox_id": "sb_1", "since": "2026-11-27T08:00:00Z"}
+    own.questions = [
+        {"id": "q_1", "host": "deb.debian.org", "port": 80, **about},
+        {"id": "q_2", "host": "deb.debian.org", "port": 22, **about},
+        {"id": "q_3", "host": "new.example", "port": 443, "new": True, "marks": ["paste"], **about},
+    ]
+    found = run_irons("ask", "--list", "-o", "json").ok().json()
+    assert [each["preset"] for each in found] == ["debian", "", ""]
+    assert found[0]["preset_hosts"] == ["deb.debian.org", "security.debian.org"]
+    assert (found[2]["new"], found[2]["marks"]) == (True, ["paste"])

@@ -223,3 +223,19 @@ def test_users_have_names_on_their_own_machine() -> None:
     assert who_here({**row, "uid": 4_000_000_123}) == "uid 4000000123"
     assert who_here({**row, "by": "key", "key_label": "ci"}) == "key ci"
     assert who_here({**row, "by": "irons"}) == "irons"
+
+
+def test_questions_are_told_with_their_end(run_irons: Runner, own: FakeApi) -> None:
+    """An answer with its terminal, and a question without one with what ended it."""
+    after = {"answer": "once", "question": "q_1", "waited": 1}
+    own.log_change("question-answered", "one", subject="a.example:443", after=after)
+    own.log_change("question-answered", "one", subject="b.example:443", after={**after, "terminal": "pts/3"})
+    own.log_change(
+        "question-ended", "one", subject="c.example:443", before={"question": "q_3"}, reason="no one answered"
+    )
+    out = run_irons("audit", "changes", tty=True, env={"COLUMNS": "150", "NO_COLOR": "1"}).ok().lines
+    assert [" ".join(line.split()[4:]) for line in out[1:]] == [
+        "answered once about a.example:443",
+        "answered once about b.example:443 at pts/3",
+        "no answer about c.example:443: no one answered",
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from irons.asking.details import details
 from irons.asking.question_line import from_the_right
 from irons.asking.ranking import in_turns
 from irons.asking.widening import wider_patterns
@@ -190,7 +191,10 @@ class AskScreen:
             others = []
         if height - len(note) - len(keys) - len(head) < _LEAST:
             keys = []
-        room = max(1, height - len(head) - len(note) - len(keys) - len(others))
+        known = self._details(width)
+        # They are below the questions, and give way to them.
+        known = known[: max(0, height - len(note) - len(keys) - len(others) - len(head) - _LEAST)]
+        room = max(1, height - len(head) - len(note) - len(keys) - len(others) - len(known))
         rows: list[str] = []
         at = next((place for place, each in enumerate(questions) if each.id == self.chosen), 0)
         most = max(1, room // 2)
@@ -200,8 +204,14 @@ class AskScreen:
             rows += [f"{mark} {from_the_right(clean(each.pattern), width - 2)}", f"    {_about(each)}"]
             if each.id == self.chosen:
                 rows += [f"    {line}" for line in _its_words(each, width - 4)]
-        above = [*head, *rows[:room], *others, *keys][: max(0, height - len(note))]
+        above = [*head, *rows[:room], *known, *others, *keys][: max(0, height - len(note))]
         return [line[:width] for line in (*above, *note[-height:])]
+
+    def _details(self, width: int) -> list[str]:
+        """What is known of the chosen question."""
+        chosen = next((each for each in self._page.questions if each.id == self.chosen), None)
+        told = [] if chosen is None else details(chosen)
+        return [f"    {line}" for each in told for line in _folded(each, width - 4)]
 
     def _move(self, by: int) -> None:
         ids = [each.id for each in self._page.questions]

@@ -55,6 +55,7 @@ from irons_local.engines.protocol import Cells, Engine, EngineMaker, Kit
 from irons_local.errors import CellError, EngineError
 from irons_local.images.layers import Layers
 from irons_local.ipc.inherit import inherited
+from irons_local.ipc.messages import OpenQuestions
 from irons_local.linux.scheduling import lengthen_turns
 from irons_local.linux.userns_call import program
 from irons_local.log.setup import begin
@@ -199,8 +200,8 @@ class Server:
             self.plane.questions.forget(cell)
         self.plane.gateways.attach(sock, worker, cells)
 
-    def _asked(self, cell: str, questions: Sequence[Any], others: int) -> None:
-        self.plane.questions.heard(cell, questions, others)
+    def _asked(self, asked: OpenQuestions) -> None:
+        self.plane.questions.heard(asked)
 
     async def _locate(self, cell: str) -> CellPlace:
         try:

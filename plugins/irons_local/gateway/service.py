@@ -259,7 +259,7 @@ class Service:
         link = AsyncLink(sock)
         self._news.tell(link)
         for cell in self._cells.values():
-            if cell.asking.open():
+            if cell.asking.open() or cell.asking.ended():
                 cell.asking.changed()
         self._spawn(self._answer(link))
 

@@ -264,11 +264,13 @@ class OpenQuestions(NamedTuple):
         questions: each with `host`, `port`, `protocol`, `since`, `last`, `count` and `waiting`; `requests` and `reason` say how often the
             agent inside asked for it without a connection, and its last words for it.
         others: places beyond those.
+        ended: those that ended without an answer lately, each with `host`, `port`, `since`, `count` and `why`.
     """
 
     cell: _Cell
     questions: Annotated[Sequence[Any], fields.a_list]
     others: Annotated[int, fields.number] = 0
+    ended: Annotated[Sequence[Any], fields.a_list] = ()
 
 
 # Worker to keeper

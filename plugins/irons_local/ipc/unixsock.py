@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 _CREDENTIALS = struct.Struct("3i")
-
+_CONSOLES, _PSEUDO_TERMINALS = 4, range(136, 144)
+"""Major numbers of terminals (devices.txt of the kernel)."""
 
 _SUN_PATH = 107
 
@@ -28,6 +29,19 @@ def peer_of(sock: socket.socket) -> Peer:
     return Peer(
         *_CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
     )
+
+
+def terminal_of(pid: int) -> str | None:
+    """The pseudo-terminal (`pts/3`) or console (`tty1`) that a process has, by proc_pid_stat(5); None without one."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text("ascii", "replace")
+        device = int(stat.rpartition(")")[2].split()[4])
+    except (OSError, ValueError, IndexError):
+        return None
+    major, minor = os.major(device), os.minor(device)
+    if major in _PSEUDO_TERMINALS:
+        return f"pts/{(major - _PSEUDO_TERMINALS.start << 8) + minor}"
+    return f"tty{minor}" if major == _CONSOLES and minor else None
 
 
 def reach(path: Path) -> socket.socket:

@@ -12,6 +12,7 @@ from irons.errors import UsageError
 if TYPE_CHECKING:
     from irons.client.models.questions import Answer, OpenQuestion, QuestionAnswered
     from irons.context import Context
+    from irons_plugins.ask.offers import PresetOffers
 
 POLL = 2.0
 """Seconds between two looks: the server keeps a request no longer."""
@@ -19,19 +20,23 @@ POLL = 2.0
 
 def ask(ctx: Context, *, listed: bool, stay: bool) -> Iterator[OpenQuestion] | list[OpenQuestion] | Result:
     """Return the open questions, follow them, or show them in a pane; while they are followed, someone watches."""
+    from irons_plugins.ask.offers import PresetOffers
+    from irons_plugins.egress.presets import presets
+
     if listed:
-        return list(ctx.api.questions().questions)
+        return list(PresetOffers(presets(ctx).values()).page(ctx.api.questions()).questions)
     if ctx.settings["output"] == "json":
         raise UsageError(
             "one JSON document never ends while questions are followed",
             hint="-o jsonl prints an object a line; --list ends",
         )
     _tell_where_nothing_asks(ctx)
+    offers = PresetOffers(presets(ctx).values())
     if ctx.streams.stdin_is_tty and ctx.streams.stdout_is_tty and ctx.settings["output"] is None:
         from irons_plugins.ask.pane import show
 
-        return Result(None, exit=show(ctx.api, ctx.streams, stay=stay))
-    return _followed(ctx, stay=stay)
+        return Result(None, exit=show(ctx.api, ctx.streams, offers, stay=stay))
+    return _followed(ctx, offers, stay=stay)
 
 
 def answer(ctx: Context, *, id: str, answer: str, everywhere: bool, pattern: str | None) -> QuestionAnswered:  # noqa: A002
@@ -41,7 +46,7 @@ def answer(ctx: Context, *, id: str, answer: str, everywhere: bool, pattern: str
     return ctx.api.answer_question(id, cast("Answer", answer), all_sandboxes=everywhere, pattern=pattern)
 
 
-def _followed(ctx: Context, *, stay: bool) -> Iterator[OpenQuestion]:
+def _followed(ctx: Context, offers: PresetOffers, *, stay: bool) -> Iterator[OpenQuestion]:
     """Each question as it comes."""
     began, token, said = time.monotonic(), None, False
     known: set[str] = set()
@@ -52,7 +57,7 @@ def _followed(ctx: Context, *, stay: bool) -> Iterator[OpenQuestion]:
             said = True
             ctx.progress("no one counts as watching any more; --stay keeps connections waiting")
         token = page.token
-        yield from (each for each in page.questions if each.id not in known)
+        yield from (offers.question(each) for each in page.questions if each.id not in known)
         known = {each.id for each in page.questions}
 
 

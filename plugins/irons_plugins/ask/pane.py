@@ -21,6 +21,7 @@ from irons_plugins.ssh.openssh.subprocess import Signalled, ended_by_signals
 if TYPE_CHECKING:
     from irons.client.api import Api
     from irons.terminal.streams import Streams
+    from irons_plugins.ask.offers import PresetOffers
 
 ENTER, LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
 CLEAR, BELL = "\x1b[H\x1b[J", "\a"
@@ -56,7 +57,7 @@ class _Ringing:
         os.write(self._ring, b"!")
 
 
-def show(api: Api, streams: Streams, *, stay: bool) -> int:
+def show(api: Api, streams: Streams, offers: PresetOffers, *, stay: bool) -> int:
     """Show the questions and take answers until the person leaves; returns the exit code, which names TERM or HUP where one came."""
     keys = streams.stdin.fileno()
     before = termios.tcgetattr(keys)
@@ -67,7 +68,7 @@ def show(api: Api, streams: Streams, *, stay: bool) -> int:
         with ended_by_signals():
             tty.setcbreak(keys)
             _take_no_suspension(keys)
-            _take_keys(api, streams, keys, follower)
+            _take_keys(api, streams, offers, keys, follower)
     except Signalled as ended:
         return 128 + ended.number
     finally:
@@ -85,7 +86,7 @@ def _take_no_suspension(keys: int) -> None:
     termios.tcsetattr(keys, termios.TCSANOW, attributes)
 
 
-def _take_keys(api: Api, streams: Streams, keys: int, follower: _Ringing) -> None:
+def _take_keys(api: Api, streams: Streams, offers: PresetOffers, keys: int, follower: _Ringing) -> None:
     screen, ringing, trouble, drawn = AskScreen(), Ringing(), "", ""
     while not screen.left:
         columns, rows = get_terminal_size()
@@ -109,7 +110,7 @@ def _take_keys(api: Api, streams: Streams, keys: int, follower: _Ringing) -> Non
             heard = follower.taken()
             if heard is not None:
                 trouble = heard.trouble
-                screen.take(heard.page, trouble)
+                screen.take(offers.page(heard.page), trouble)
                 if ringing.rings(heard.page):
                     streams.stdout.write(BELL)
         if keys in ready:

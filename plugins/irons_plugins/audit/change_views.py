@@ -91,7 +91,7 @@ def told(row: Mapping[str, Any]) -> str:
                 if before.get(name) != after.get(name)
             )
         case "question":
-            text = f"answered {after.get('answer', '')} about {subject}"
+            text = _question(what, subject, after)
         case "hold":
             text = "lives on without its client"
         case "sandbox":
@@ -101,6 +101,13 @@ def told(row: Mapping[str, Any]) -> str:
         case _:
             text = f"{what} {subject}"
     return f"{text.rstrip()}: {row['reason']}" if row["reason"] else text.rstrip()
+
+
+def _question(what: str, subject: str, after: Mapping[str, Any]) -> str:
+    if what != "question-answered":
+        return f"no answer about {subject}"
+    terminal = after.get("terminal")
+    return f"answered {after.get('answer', '')} about {subject}{f' at {terminal}' if terminal else ''}"
 
 
 def colour(row: Mapping[str, Any]) -> str:

@@ -213,6 +213,7 @@ class PretendGateway:
         cut: connections that the next policy cuts.
         deaf: it does not answer.
         live: live connections that it says each cell has; None where it can't.
+        gone: it has no question that is answered.
     """
 
     link: AsyncLink
@@ -223,6 +224,7 @@ class PretendGateway:
     mute: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
     upstream: dict[str, Any] | None = None
+    gone: bool = False
 
     async def serve(self) -> None:
         """Answer until the link ends."""
@@ -243,7 +245,7 @@ class PretendGateway:
             self.policies.pop(body["cell"], None)
         if body.get("cell") in self.mute:
             return
-        await self.link.answer(message, {"cut": self.cut, "live": self.live})
+        await self.link.answer(message, {"cut": self.cut, "live": self.live, "gone": self.gone})
 
 
 @functools.cache

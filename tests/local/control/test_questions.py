@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from tests.local.control.lab import Lab, control_plane, run, until
 
+from irons.asking.screen import AskScreen
+from irons.client.models.questions import QuestionPage
 from irons_local.control.egress import questions as asked
 from irons_local.control.egress.questions import KEYS_WITHIN, LEASE, NOT_HELD, QuestionDesk
 
@@ -71,6 +73,11 @@ def test_what_the_gateway_says_is_listed(tmp_path: Path) -> None:
                 "waiting": 2,
                 "requests": 0,
                 "reason": "",
+                "new": True,
+                "refused": 0,
+                "below": [],
+                "below_count": 0,
+                "marks": [],
             }
             odd = [
                 None,
@@ -121,6 +128,27 @@ def test_no_answer_opens_what_is_never_asked_about(tmp_path: Path) -> None:
     run(work())
 
 
+def test_a_flood_of_one_sandbox_leaves_another_s_question_on_the_screen(tmp_path: Path) -> None:
+    """It comes second, though it is the last one, also in a pane of 30 columns and 12 lines; the rest of the flood is a number."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            flooding = str((await lab.create("box", mode="ask"))["id"])
+            cell = str((await lab.create("quiet", mode="ask"))["id"])
+            since = 1_700_000_000_000_000
+            flood = [told(f"h{number}.example", since=since + number) for number in range(32)]
+            await tell(lab, flooding, *flood, others=9_968)
+            found = await tell(lab, cell, told("mine.example", since=since + 10_000))
+            assert [each["host"] for each in found[:3]] == ["h0.example", "mine.example", "h1.example"]
+            assert len(found) == 33
+            screen = AskScreen()
+            screen.take(QuestionPage.of(await _json(lab, "GET", "/questions")))
+            shown = screen.lines(30, 12)
+            assert any("mine.example:443" in line for line in shown), shown
+
+    run(work())
+
+
 def test_a_worker_is_not_believed_of_others_cells(tmp_path: Path) -> None:
     """What it says of a cell that it does not serve is not shown, nor of a sandbox that is not there."""
 
@@ -153,6 +181,8 @@ def test_an_answer_that_is_a_rule(tmp_path: Path, said: str, listed: str, until_
             assert shown.get("until") == until_
             changes = (await _json(lab, "GET", "/sandboxes/box/audit/changes"))["changes"]
             assert [each["what"] for each in changes[-2:]] == ["rule-added", "question-answered"]
+            # Where the tests run in a terminal, it is named.
+            changes[-1]["after"].pop("terminal", None)
             assert changes[-1]["after"] == {
                 "answer": said,
                 "question": question["id"],

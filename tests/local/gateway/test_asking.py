@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irons_local.gateway.ask.asking import (
+    ENDED_FOR,
     MOST_COUNTED,
+    MOST_ENDED,
     MOST_HELD,
     MOST_OPEN,
     NO_FOR,
@@ -282,3 +284,31 @@ def test_what_no_rule_can_name_is_not_asked_about(name: str) -> None:
     """No answer could let it pass."""
     assert not opens(Policy("ask", ()), place(name), HostNetwork())
     assert opens(Policy("ask", ()), place(), HostNetwork())
+
+
+def test_each_question_that_no_one_answered_is_remembered_for_a_while() -> None:
+    """With what ended it; an answered one is not among them, and there are so many at most."""
+    asking, clock = watched()
+    for name in ("answered", "expired", "decided", "detached"):
+        asking.ask(place(f"{name}.example"), "tls", Someone())
+    asking.reply(place("answered.example"), "once")
+    asking.put(policy(("deny", "decided.example")))
+    ((expired, waiter),) = [
+        (each.place, next(iter(each.waiting)))
+        for each in asking.open()
+        if each.place.host.text == "expired.example"
+    ]
+    asking.left(expired, waiter, unanswered=True)
+    clock.now += QUIET_AFTER + 1
+    asking.tidy()
+    asking.close()
+    assert [(each.place.host.text, each.why, each.count) for each in asking.ended()] == [
+        (f"{each}.example", each, 1) for each in ("decided", "expired", "detached")
+    ]
+    clock.now += ENDED_FOR + 1
+    assert asking.ended() == []
+    for number in range(MOST_ENDED + 1):
+        asking.ask(place(f"h{number}.example"), "tls", Someone())
+        asking.close()
+    assert len(asking.ended()) == MOST_ENDED
+    assert asking.ended()[0].place == place("h1.example")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from irons.client.models.fields import count_of, rows_of, text_of, time_of, whole_of, word_of
+from irons.client.models.fields import count_of, rows_of, text_of, texts_of, time_of, whole_of, word_of
 from irons.record import NamedTuple
 
 if TYPE_CHECKING:
@@ -27,6 +27,13 @@ class _QuestionFields(NamedTuple):
     port: int | None = None
     requests: int = 0
     reason: str = ""
+    new: bool = False
+    refused: int = 0
+    below: tuple[str, ...] = ()
+    below_count: int = 0
+    marks: tuple[str, ...] = ()
+    preset: str = ""
+    preset_hosts: tuple[str, ...] = ()
 
 
 class OpenQuestion(_QuestionFields):
@@ -44,6 +51,14 @@ class OpenQuestion(_QuestionFields):
         port: The port.
         requests: How often the agent inside asked for it, without a connection.
         reason: The agent's last words for that: the sandbox's text.
+        new: The sandbox had not tried the host before.
+        refused: Connections there that were refused before, which a rule would have let pass.
+        below: Other names below the same domain that the sandbox tried: the last ones.
+        below_count: How many there are.
+        marks: `random` where the name looks made by a machine, `punycode` where it stands for other letters, and the kind of relay
+            that it is known as: `paste`, `tunnel`, `webhook`, `doh`.
+        preset: The preset that the host belongs to; found by who shows the question, not by the server.
+        preset_hosts: All of that preset.
     """
 
     __slots__ = ()
@@ -64,11 +79,16 @@ class OpenQuestion(_QuestionFields):
             port,
             count_of(row.get("requests")),
             text_of(row.get("reason")),
+            row.get("new") is True,
+            count_of(row.get("refused")),
+            texts_of(row.get("below")),
+            count_of(row.get("below_count")),
+            texts_of(row.get("marks")),
         )
 
 
 class QuestionPage(NamedTuple):
-    """The open questions, the oldest first.
+    """The open questions: the oldest of each sandbox, then the second of each, and so on.
 
     Attributes:
         questions: The questions.

@@ -43,6 +43,23 @@ _PAGE: Schema = {
                         **_TEXT,
                         "description": "The agent's last words for it: the sandbox's text, and not to be believed.",
                     },
+                    "new": {"type": "boolean", "description": "The sandbox had not tried the host before."},
+                    "refused": {
+                        **_NUMBER,
+                        "description": "Connections there that were refused before, which a rule would have let pass.",
+                    },
+                    "below": {
+                        "type": "array",
+                        "items": _TEXT,
+                        "description": "Other names below the same domain that the sandbox tried: the last ones.",
+                    },
+                    "below_count": {**_NUMBER, "description": "How many there are."},
+                    "marks": {
+                        "type": "array",
+                        "items": _TEXT,
+                        "description": "`random`: the name looks made by a machine. `punycode`: it stands for other letters. `paste`, "
+                        "`tunnel`, `webhook`, `doh`: a known relay.",
+                    },
                 },
                 "required": ["id", "sandbox_name", "sandbox_id", "host", "port", "since"],
             },
@@ -99,6 +116,7 @@ async def list_questions(call: ApiCall) -> Mapping[str, Any]:
                 "waiting": each.waiting,
                 "requests": each.requests,
                 "reason": each.reason,
+                **found.details[each.id]._asdict(),
             }
             for each, sandbox in found.questions
         ],

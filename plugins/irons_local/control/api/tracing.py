@@ -58,4 +58,4 @@ def _origin(scope: Scope, request: str) -> Origin:
     key: StoredKey | None = about.get("key")
     if key is not None:
         return Origin(key_id=key.id, key_label=key.label, face=face, request=request)
-    return Origin(uid=about.get("uid"), face=face, request=request)
+    return Origin(uid=about.get("uid"), face=face, request=request, pid=about.get("pid"))

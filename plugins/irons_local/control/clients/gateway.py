@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from irons_local.control.schema.errors import HttpError
@@ -35,7 +35,7 @@ class GatewayClient:
         sock: this end of it; made while the event loop runs.
         on_audit: called with the run whose log has grown.
         on_unrecorded: called with the number of refusals of each cell that the worker could not record so far.
-        on_questions: called with what is asked of a cell: its questions, and how many places there are beyond them.
+        on_questions: called with what is asked of a cell.
         on_end: called when the link has ended, but not by `close`.
     """
 
@@ -45,7 +45,7 @@ class GatewayClient:
         *,
         on_audit: Callable[[str], None],
         on_unrecorded: Callable[[Mapping[str, int]], None],
-        on_questions: Callable[[str, Sequence[Any], int], None],
+        on_questions: Callable[[OpenQuestions], None],
         on_end: Callable[[], None],
     ) -> None:
         self._link = AsyncLink(sock)
@@ -107,5 +107,5 @@ class GatewayClient:
                 self._on_audit(run)
             case LostRecords(cells):
                 self._on_unrecorded(cells)
-            case OpenQuestions(cell, questions, others):
-                self._on_questions(cell, questions, others)
+            case OpenQuestions():
+                self._on_questions(notice)

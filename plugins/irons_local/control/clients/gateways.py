@@ -25,6 +25,7 @@ from irons_local.ipc.messages import (
     FromControl,
     Impact,
     Listeners,
+    OpenQuestions,
     ProbeHost,
     PutPolicy,
     ReplyQuestion,
@@ -79,7 +80,7 @@ class Gateways:
         on_connect: Callable[[Collection[str]], Awaitable[None]],
         on_lost: Callable[[int], Awaitable[None]],
         serves: Callable[[str, int], bool] = lambda _cell, _worker: True,
-        on_questions: Callable[[str, Sequence[Any], int], None] = lambda _cell, _questions, _others: None,
+        on_questions: Callable[[OpenQuestions], None] = lambda _asked: None,
         connections: int | None = None,
         pool: str | None = None,
     ) -> None:
@@ -126,10 +127,10 @@ class Gateways:
         """Believe a worker for the cells alone that are its own."""
         self._unrecorded[worker] = {cell: n for cell, n in counts.items() if self._serves(cell, worker)}
 
-    def _note_questions(self, worker: int, cell: str, questions: Sequence[Any], others: int) -> None:
+    def _note_questions(self, worker: int, asked: OpenQuestions) -> None:
         """Believe a worker for the cells alone that are its own."""
-        if self._serves(cell, worker):
-            self._on_questions(cell, questions, others)
+        if self._serves(asked.cell, worker):
+            self._on_questions(asked)
 
     def watch(self, lease: float, hold: float, keys: int) -> None:
         """Tell each worker that a person watches."""

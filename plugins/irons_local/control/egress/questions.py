@@ -1,25 +1,35 @@
 """What people are asked: the open questions of every sandbox, who watches, and what an answer does.
 
 Nothing of it is stored. The gateway has the questions, and says all of a cell's whenever one changes; that it was asked is in the
-audit log, and each answer is in the change log.
+audit log, and how each ended is in the change log.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple, Protocol, cast
 
 from irons.text import clean
+from irons_local.control.egress.question_details import QuestionAbout, QuestionBook, QuestionDetails
+from irons_local.control.egress.question_log import (
+    NOT_TAKEN,
+    WORKER_ENDED,
+    QuestionEnd,
+    QuestionLog,
+    answer_record,
+    question_id,
+    read_ends,
+)
 from irons_local.control.egress.rules_and_modes import Egress
 from irons_local.control.egress.rules_input import rules_to_put
 from irons_local.control.schema.errors import HttpError, bad, missing
-from irons_local.control.store import changelog, sandboxes
+from irons_local.control.store import sandboxes
 from irons_local.control.store.database import Store
 from irons_local.control.store.sandboxes import StoredSandbox
+from irons_local.ipc.messages import OpenQuestions
 from irons_policy.hostnames import Host, HostError, canonical_host
 from irons_policy.patterns import Pattern, narrowest, overlap, read_pattern
 
@@ -91,6 +101,10 @@ class CellQuestion(NamedTuple):
         """The pattern of a rule for just that."""
         return narrowest(self.host.text, self.port, exact=True)
 
+    def end(self, reason: str) -> QuestionEnd:
+        """What the change log has of it once it has ended without an answer."""
+        return QuestionEnd(self.id, self.cell, self.pattern, self.count, reason)
+
 
 class AnswerEffect(NamedTuple):
     """What an answer did.
@@ -112,14 +126,16 @@ class QuestionsSeen(NamedTuple):
     """What there is to see.
 
     Attributes:
-        questions: the open questions, the oldest first, each with its sandbox.
+        questions: the open questions, each with its sandbox: the oldest of each, then the second of each, and so on.
         others: places of sandboxes beyond their questions.
         token: another one once something has changed.
+        details: what there is to see of each question, by its id.
     """
 
     questions: Sequence[tuple[CellQuestion, StoredSandbox]]
     others: Sequence[tuple[StoredSandbox, int]]
     token: int
+    details: Mapping[str, QuestionDetails] = {}
 
 
 class QuestionDesk:
@@ -142,6 +158,8 @@ class QuestionDesk:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._workers, self._egress, self._store = workers, egress, store
+        self._log = QuestionLog(store)
+        self._book = QuestionBook(store)
         self._hold, self._clock = hold, clock
         self._open: dict[str, tuple[CellQuestion, ...]] = {}
         self._answering: set[str] = set()
@@ -156,13 +174,16 @@ class QuestionDesk:
 
     # What workers say.
 
-    def heard(self, cell: str, questions: Sequence[Any], others: int) -> None:
+    def heard(self, told: OpenQuestions) -> None:
         """Take a worker's word for what is asked of a cell of its own; what is malformed is passed over."""
-        found = [each for each in (_question(cell, given) for given in questions[:_MOST]) if each]
-        self._put(cell, tuple(found), others)
+        found = [each for each in (_question(told.cell, given) for given in told.questions[:_MOST]) if each]
+        self._log.open(each.id for each in found)
+        self._log.ended(read_ends(told.cell, told.ended))
+        self._put(told.cell, tuple(found), told.others)
 
     def forget(self, cell: str) -> None:
-        """Its worker is another one, or it is gone: nothing is asked of it."""
+        """Its worker is another one, or it is gone: nothing is asked of it until a worker says otherwise."""
+        self._log.lost(each.end(WORKER_ENDED) for each in self._open.get(cell, ()))
         self._put(cell, (), 0)
 
     def _put(self, cell: str, found: tuple[CellQuestion, ...], others: int) -> None:
@@ -221,7 +242,12 @@ class QuestionDesk:
         return self._clock() < max(self._until, self._listened)
 
     async def run(self) -> None:
-        """Tell the workers for as long as someone watches, until cancelled."""
+        """Tell the workers for as long as someone watches, and record how questions end, until cancelled."""
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._log.run())
+            both.create_task(self._keep_watch())
+
+    async def _keep_watch(self) -> None:
         while True:
             await self._watching.wait()
             while self._asks:
@@ -252,11 +278,19 @@ class QuestionDesk:
                 pass
         token, cells = self._token, {*self._open, *self._others}
         known = await self._sandboxes(cells)
-        questions = [
-            (each, known[cell]) for cell, asked in self._open.items() if cell in known for each in asked
-        ]
+        # The first of each sandbox, then the second of each: however many one has, they come after the first of another.
+        ranked = sorted(
+            (rank, each.since, each)
+            for cell, asked in self._open.items()
+            if cell in known
+            for rank, each in enumerate(sorted(asked, key=lambda each: each.since))
+        )
+        questions = [(each, known[each.cell]) for _, _, each in ranked]
         others = [(known[cell], count) for cell, count in self._others.items() if count and cell in known]
-        return QuestionsSeen(sorted(questions, key=lambda pair: pair[0].since), others, token)
+        about = await self._book.of(
+            QuestionAbout(each.id, each.cell, each.host, each.port, each.since) for each, _ in questions
+        )
+        return QuestionsSeen(questions, others, token, about)
 
     async def answer(self, identity: str, said: Answer, *, all_of: bool, pattern: str | None) -> AnswerEffect:
         """Answer a question.
@@ -303,13 +337,22 @@ class QuestionDesk:
         all_of: bool,
         pattern: str | None,
     ) -> AnswerEffect:
+        about = question.end("")
         if said in ("once", "no"):
-            waited = await self._workers.reply(
-                question.cell, question.host.text, question.port, said, question.since
+            # Before it is given: a control plane that is killed leaves no answer without a record.
+            await self._store.write(
+                answer_record(about, sandbox, {"answer": said, "waited": question.waiting})
             )
+            waited = None
+            try:
+                waited = await self._workers.reply(
+                    question.cell, question.host.text, question.port, said, question.since
+                )
+            finally:
+                if waited is None:
+                    self._log.ended([about._replace(reason=NOT_TAKEN)])
             if waited is None:
                 raise _gone(question.id)
-            await self._record(question, sandbox, said, None, waited)
             return AnswerEffect(question, sandbox, None, waited)
         rule = _covering(pattern, question)
         if said != "never":
@@ -320,8 +363,14 @@ class QuestionDesk:
         elif said == "stop":
             body["until"] = "stop"
         rules = rules_to_put(body, "deny" if said == "never" else "allow")
-        await self._egress.put(None if all_of else sandbox.id, rules)
-        await self._record(question, sandbox, said, rules[0].pattern.text, question.waiting, all_of=all_of)
+        after = {
+            "answer": said,
+            "waited": question.waiting,
+            "rule": rules[0].pattern.text,
+            "scope": "account" if all_of else "sandbox",
+        }
+        recorded = answer_record(about, sandbox, after)
+        await self._egress.put(None if all_of else sandbox.id, rules, also=recorded)
         return AnswerEffect(question, sandbox, rules[0].pattern.text, question.waiting)
 
     def _check_unasked(self, rule: Pattern) -> None:
@@ -335,29 +384,6 @@ class QuestionDesk:
                 raise bad(
                     f"{rule.text} would open what [ask] never has: {each.text}; irons egress allow puts such a rule"
                 )
-
-    async def _record(
-        self,
-        question: CellQuestion,
-        sandbox: StoredSandbox,
-        said: Answer,
-        rule: str | None,
-        waited: int,
-        *,
-        all_of: bool = False,
-    ) -> None:
-        after = {"answer": said, "question": question.id, "waited": waited}
-        if rule is not None:
-            after |= {"rule": rule, "scope": "account" if all_of else "sandbox"}
-        await self._store.write(
-            lambda connection: changelog.record(
-                connection,
-                changelog.What.ANSWERED,
-                sandbox=sandbox,
-                subject=question.pattern,
-                after=after,
-            )
-        )
 
     async def _sandboxes(self, cells: set[str]) -> dict[str, StoredSandbox]:
         if not cells:
@@ -386,12 +412,10 @@ def _question(cell: str, given: object) -> CellQuestion | None:
         host = canonical_host(name)
     except HostError:
         return None
-    digest = hashlib.sha256(f"{cell} {host.text} {port} {since}".encode()).hexdigest()[:8]
-    protocol = str(said.get("protocol", ""))[:16]
+    spoke = str(said.get("protocol", ""))[:16]
     words = clean(reason, limit=_MOST_REASON) if isinstance(reason, str) else ""
-    return CellQuestion(
-        f"q_{digest}", cell, host, port, protocol, since, last, count, waiting, requests, words
-    )
+    identity = question_id(cell, host, port, since)
+    return CellQuestion(identity, cell, host, port, spoke, since, last, count, waiting, requests, words)
 
 
 def _gone(identity: str) -> HttpError:

@@ -192,13 +192,21 @@ class Egress:
 
         return await self._store.read(work)
 
-    async def put(self, name: str | None, rules: Sequence[Rule], *, dry: bool = False) -> PolicyChange:
+    async def put(
+        self,
+        name: str | None,
+        rules: Sequence[Rule],
+        *,
+        dry: bool = False,
+        also: Callable[[sqlite3.Connection], None] = lambda _: None,
+    ) -> PolicyChange:
         """Add rules, each in place of the one with its pattern if there is one: all of them, or none.
 
         Args:
             name: the sandbox; None is the account.
             rules: with a pattern each of their own.
             dry: change nothing; the answer is what it would be.
+            also: what else is written in the same transaction.
 
         Raises:
             HttpError: there is no such sandbox, or the gateway did not confirm it.
@@ -207,10 +215,11 @@ class Egress:
         def work(
             connection: sqlite3.Connection, sandbox: StoredSandbox | None
         ) -> tuple[tuple[ChangedRule, ...], str]:
-            done = (
+            done = tuple(
                 ChangedRule(rule.pattern.text, rule.list, _put(connection, sandbox, rule)) for rule in rules
             )
-            return tuple(done), _mode(connection, sandbox)
+            also(connection)
+            return done, _mode(connection, sandbox)
 
         await self.check_pins(rules)
         (done, mode), cut = await self._change(name, work, dry=dry)

@@ -7,6 +7,7 @@ import json
 import re
 import socket
 import time
+from collections.abc import Mapping
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import cast
@@ -254,15 +255,16 @@ class HttpConnection(asyncio.Protocol):
             "raw_path": target,
             "query_string": query,
             "headers": list(request.headers),
-            "extensions": {
-                "irons": {"recognise": self._recognise, "left": self._left, "uid": self._peer_uid()}
-            },
+            "extensions": {"irons": {"recognise": self._recognise, "left": self._left, **self._peer()}},
         }
 
-    def _peer_uid(self) -> int | None:
-        """The user at the other end of a unix socket, as the kernel knows it; None over TCP."""
+    def _peer(self) -> Mapping[str, int]:
+        """User and process at the other end of a unix socket, as the kernel knows them; nothing over TCP."""
         sock = self._there().get_extra_info("socket")
-        return peer_of(sock).uid if sock is not None and sock.family == socket.AF_UNIX else None
+        if sock is None or sock.family != socket.AF_UNIX:
+            return {}
+        peer = peer_of(sock)
+        return {"uid": peer.uid, "pid": peer.pid}
 
     def _recognise(self, *, valid: bool) -> None:
         self._known = valid

@@ -47,6 +47,7 @@ class What(StrEnum):
     SNAPSHOT_REMOVED = "snapshot-removed"
     RESTORED = "sandbox-restored"
     ANSWERED = "question-answered"
+    QUESTION_ENDED = "question-ended"
 
 
 class Origin(NamedTuple):
@@ -58,6 +59,7 @@ class Origin(NamedTuple):
         key_label: the label of the API key, as it is now.
         face: the kind of client, as the client claims it.
         request: the id of the request.
+        pid: the process at the other end of the unix socket; not recorded.
     """
 
     uid: int | None = None
@@ -65,6 +67,7 @@ class Origin(NamedTuple):
     key_label: str | None = None
     face: str = ""
     request: str = ""
+    pid: int | None = None
 
 
 ITSELF: Final = Origin()

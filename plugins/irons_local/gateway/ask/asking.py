@@ -7,6 +7,7 @@ person watches, which the control plane says again and again; without it each co
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Literal, NamedTuple, Protocol
 
@@ -23,6 +24,8 @@ Reply = Literal["once", "no"]
 """An answer that is not a rule: for those that wait, or for what comes within a while."""
 State = Literal["open", "allowed", "refused"]
 """What became of a question, as the sandbox reads it."""
+EndReason = Literal["expired", "decided", "detached"]
+"""Why a question ended without an answer: nothing was tried for long, a policy decides it, or its cell is served here no more."""
 
 MOST_HELD = 64
 """Connections of one cell that wait at most; further ones are refused at once, and counted."""
@@ -40,6 +43,10 @@ QUIET_AFTER = 600.0
 """Seconds without another attempt after which a question is closed."""
 SHORTEST = 0.01
 """Seconds; where a connection would wait less, it does not wait."""
+MOST_ENDED = 64
+"""Questions of one cell that ended without an answer and are remembered: the last ones."""
+ENDED_FOR = 3600.0
+"""Seconds for which they are, so that a control plane that was away learns of them."""
 UNANSWERED_MOST = 3
 """Questions in a row that may go unanswered; then nothing waits until a key is pressed or an answer comes."""
 
@@ -55,6 +62,22 @@ class Place(NamedTuple):
 
     host: Host
     port: int
+
+
+class EndedQuestion(NamedTuple):
+    """A question that ended without an answer.
+
+    Attributes:
+        place: what it was about.
+        since: when it was asked, microseconds since 1970.
+        count: connections that were tried.
+        why: what ended it.
+    """
+
+    place: Place
+    since: int
+    count: int  # type: ignore[assignment]
+    why: EndReason
 
 
 class Waiter(Protocol):
@@ -118,6 +141,7 @@ class Asking:
         self._unanswered = 0
         self._open: dict[Place, PlaceQuestion] = {}
         self._others: set[Place] = set()
+        self._ended: deque[tuple[float, EndedQuestion]] = deque(maxlen=MOST_ENDED)
         self._once: dict[Place, float] = {}
         self._no: dict[Place, float] = {}
 
@@ -180,7 +204,7 @@ class Asking:
             self._once.clear()
             self._no.clear()
         for question in closed:
-            self._open.pop(question.place, None)
+            self._end(question, "decided")
             self._unanswered = 0
             self._release(question.waiting, None)
             _tell(question, None)
@@ -294,6 +318,18 @@ class Asking:
         self.tidy()
         return list(self._open.values())
 
+    def ended(self) -> list[EndedQuestion]:
+        """The questions that ended without an answer in the last hour, oldest first."""
+        before = self._clock() - ENDED_FOR
+        while self._ended and self._ended[0][0] < before:
+            self._ended.popleft()
+        return [question for _, question in self._ended]
+
+    def close(self) -> None:
+        """End every question: the cell is served here no more."""
+        for question in tuple(self._open.values()):
+            self._end(question, "detached")
+
     @property
     def others(self) -> int:
         """Places that there are no questions of, because there were so many."""
@@ -304,7 +340,7 @@ class Asking:
         before = self._clock() - QUIET_AFTER
         over = [each for each in self._open.values() if each.seen < before and not each.waiting]
         for question in over:
-            del self._open[question.place]
+            self._end(question, "expired")
             _tell(question, None)
         if over and not self._open:
             self._others.clear()
@@ -313,6 +349,12 @@ class Asking:
         self._others.discard(place)
         question = self._open[place] = PlaceQuestion(place, protocol, self._wall(), self._clock())
         return question
+
+    def _end(self, question: PlaceQuestion, why: EndReason) -> None:
+        self._open.pop(question.place, None)
+        self._ended.append(
+            (self._clock(), EndedQuestion(question.place, question.since, question.count, why))
+        )
 
     def _release(self, waiting: set[Waiter], reply: Reply | None) -> None:
         released, self.held = tuple(waiting), self.held - len(waiting)

@@ -17,7 +17,7 @@ from irons_local.ipc.messages import OpenQuestions, body_of
 PAUSE = 0.02
 """Seconds between two notices of one cell, at least."""
 AGAIN = 60.0
-"""Seconds until it is sent again while anything is asked: what has been closed since is then gone."""
+"""Seconds until it is sent again while there is anything to tell: what has ended since is then seen."""
 
 
 class QuestionNews:
@@ -55,8 +55,9 @@ class QuestionNews:
             self._again = None
 
     def close(self) -> None:
-        """Tell no more than that nothing is asked here."""
+        """Tell no more than that nothing is asked here, and which questions that ended."""
         if self._last > -math.inf:
+            self._asking.close()
             self._post([], 0)
         self._asking.changed = lambda: None
         if self._timer is not None:
@@ -82,12 +83,23 @@ class QuestionNews:
             }
             for each in self._asking.open()
         ]
-        self._post(told, self._asking.others)
-        if told:
+        if self._post(told, self._asking.others):
             self._again = self._loop.call_later(AGAIN, self.changed, context=self._context)
 
-    def _post(self, told: list[dict[str, Any]], others: int) -> None:
-        body = body_of(OpenQuestions(self._cell, told, others))
+    def _post(self, told: list[dict[str, Any]], others: int) -> bool:
+        """Send a notice; True where there is something to send again."""
+        ended = [
+            {
+                "host": each.place.host.text,
+                "port": each.place.port,
+                "since": each.since,
+                "count": each.count,
+                "why": each.why,
+            }
+            for each in self._asking.ended()
+        ]
+        body = body_of(OpenQuestions(self._cell, told, others, ended))
         for link in self._links():
             with suppress(LinkError):
                 link.post(body)
+        return bool(told or ended)

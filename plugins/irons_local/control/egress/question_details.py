@@ -1,0 +1,149 @@
+"""What a person sees of a question before answering: what the audit log has of its host, and what its name alone says.
+
+Nothing is looked up or contacted for a question, not even by DNS.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
+
+from irons_local.control.egress.relays import looks_random, relay_of
+from irons_local.control.store.database import Store
+from irons_policy.hostnames import Host
+from irons_policy.idn import registrable
+
+_DOMAIN = 1
+"""Kind of a summary's row that stands for all names below a domain; what is above it stands for the rest."""
+MOST_BELOW: Final = 3
+"""Other names below the same domain that are named; further ones are counted."""
+
+
+class QuestionAbout(NamedTuple):
+    """What a question is about.
+
+    Attributes:
+        id: the question's id.
+        cell: the sandbox.
+        host: the host.
+        port: the port.
+        since: when it was asked, microseconds since 1970.
+    """
+
+    id: str
+    cell: str
+    host: Host
+    port: int
+    since: int
+
+
+class QuestionDetails(NamedTuple):
+    """What there is to see of a question.
+
+    Attributes:
+        new: this sandbox had not tried the host before it was asked; False too where the log no longer tells such hosts apart.
+        refused: connections to just that host and port that were refused before it was asked, which a rule would have let pass.
+        below: other names below the same registrable domain that this sandbox tried, the last ones.
+        below_count: how many there are.
+        marks: `random` where the name looks made by a machine, `punycode` where it stands for other letters, and the kind of relay
+            that it is known as.
+    """
+
+    new: bool
+    refused: int
+    below: tuple[str, ...]
+    below_count: int
+    marks: tuple[str, ...]
+
+
+class QuestionBook:
+    """Knows the details of the open questions, each looked up once, as they were when it was first seen.
+
+    Args:
+        store: has the audit log.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._known: dict[str, QuestionDetails] = {}
+
+    async def of(self, questions: Iterable[QuestionAbout]) -> Mapping[str, QuestionDetails]:
+        """Return the details of all open questions, by their ids.
+
+        Raises:
+            StoreError: the database failed.
+        """
+        asked = list(questions)
+        fresh = [each for each in asked if each.id not in self._known]
+        found = await self._store.read(lambda connection: details(connection, fresh)) if fresh else {}
+        together = {**self._known, **found}
+        self._known = {each.id: together[each.id] for each in asked}
+        return self._known
+
+
+def details(connection: sqlite3.Connection, questions: Iterable[QuestionAbout]) -> dict[str, QuestionDetails]:
+    """Look questions up in the audit log's summaries, those of one sandbox together."""
+    of: defaultdict[str, list[QuestionAbout]] = defaultdict(list)
+    for each in questions:
+        of[each.cell].append(each)
+    return {
+        each.id: _details(each, tried)
+        for cell, asked in of.items()
+        for tried in (_tried(connection, cell, asked),)
+        for each in asked
+    }
+
+
+class _Tried(NamedTuple):
+    """What a sandbox tried below one domain: hosts, the last first, and whether some are not told apart any more."""
+
+    hosts: list[tuple[str, int, int, int]]
+    folded: bool
+
+
+def _domain(host: Host) -> str:
+    return host.text if host.address is not None else registrable(host.text)
+
+
+def _tried(connection: sqlite3.Connection, cell: str, asked: Iterable[QuestionAbout]) -> dict[str, _Tried]:
+    """What a sandbox tried, by the domains that are asked about."""
+    domains = {_domain(each.host) for each in asked}
+    rows = connection.execute(
+        "SELECT host, port, folded, min(first), total(CASE WHEN verdict = 'blocked' THEN count ELSE 0 END) FROM summaries "
+        "WHERE subject = (SELECT id FROM subjects WHERE sandbox = ?) GROUP BY host, port, folded ORDER BY max(last) DESC",
+        (cell,),
+    ).fetchall()
+    hosts: dict[str, list[tuple[str, int, int, int]]] = {each: [] for each in domains}
+    folded = {row["host"].removeprefix("*.") for row in rows if row["folded"] == _DOMAIN}
+    rest = any(row["folded"] > _DOMAIN for row in rows)
+    for host, port, kind, first, refused in rows:
+        labels = host.split(".")
+        ends = (".".join(labels[start:]) for start in range(len(labels)))
+        domain = None if kind else next((each for each in ends if each in domains), None)
+        if domain is not None:
+            hosts[domain].append((host, port, first, int(refused)))
+    return {each: _Tried(found, rest or each in folded) for each, found in hosts.items()}
+
+
+def _details(about: QuestionAbout, tried: Mapping[str, _Tried]) -> QuestionDetails:
+    name, below_domain = about.host.text, tried[_domain(about.host)]
+    same = [
+        (port, refused)
+        for host, port, first, refused in below_domain.hosts
+        if host == name and first < about.since
+    ]
+    below = list(dict.fromkeys(host for host, _, _, _ in below_domain.hosts if host != name))
+    marks = (
+        "random" if looks_random(about.host) else None,
+        "punycode" if any(each.startswith("xn--") for each in name.split(".")) else None,
+        relay_of(about.host),
+    )
+    return QuestionDetails(
+        not same and not below_domain.folded,
+        sum(refused for port, refused in same if port == about.port),
+        tuple(below[:MOST_BELOW]),
+        len(below),
+        tuple(each for each in marks if each),
+    )

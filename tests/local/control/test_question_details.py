@@ -1,0 +1,161 @@
+"""What a person sees of a question: what the audit log has of its host, and what its name alone says."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.local.control.lab import Lab, control_plane, run, until
+from tests.local.control.test_audit_api import Writer
+from tests.local.control.test_questions import tell, told
+
+from irons_local import times
+from irons_local.control.egress.relays import RELAYS, looks_random, relay_of
+from irons_plugins.egress.presets import OURS
+from irons_policy.hostnames import canonical_host
+
+KINDS = {"paste", "tunnel", "webhook", "doh"}
+
+
+async def logged(lab: Lab, cell: str, *attempts: tuple[str, str]) -> None:
+    """Write attempts, each a host and a verdict, and wait until all are in the log."""
+    with contextlib.closing(Writer(lab)) as writer:
+        for host, verdict in attempts:
+            await writer.attempt(cell, host, verdict)
+
+        async def there() -> bool:
+            found = (await lab.client.get("/sandboxes/box/audit/egress")).json()["events"]
+            return len(found) == len(attempts)
+
+        await until(there)
+
+
+async def detailed(lab: Lab, cell: str, *hosts: str) -> dict[str, dict[str, Any]]:
+    """The questions about these hosts, asked now."""
+    now = times.now()
+    found = await tell(lab, cell, *(told(host, since=now) for host in hosts))
+    keys = ("new", "refused", "below", "below_count", "marks")
+    return {each["host"]: {key: each[key] for key in keys} for each in found}
+
+
+def test_what_the_log_has_of_a_host(tmp_path: Path) -> None:
+    """Whether it is new, how often just that was refused, and the names below the same domain, the last ones and their number."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            cell = str((await lab.create("box", mode="ask"))["id"])
+            await logged(
+                lab,
+                cell,
+                ("known.example.com", "blocked"),
+                ("known.example.com", "blocked"),
+                ("known.example.com", "allowed"),
+                *((f"h{number}.example.com", "allowed") for number in range(4)),
+                ("example.org", "blocked"),
+            )
+            found = await detailed(
+                lab, cell, "known.example.com", "new.example.com", "new.other.com", "203.0.113.9"
+            )
+            assert found["known.example.com"] == {
+                "new": False,
+                "refused": 2,
+                "below": ["h3.example.com", "h2.example.com", "h1.example.com"],
+                "below_count": 4,
+                "marks": [],
+            }
+            new = found["new.example.com"]
+            assert (new["new"], new["refused"], new["below_count"]) == (True, 0, 5)
+            nothing = {"new": True, "refused": 0, "below": [], "below_count": 0, "marks": []}
+            assert found["new.other.com"] == found["203.0.113.9"] == nothing
+
+    run(work())
+
+
+def test_what_came_after_the_question_says_nothing_of_it(tmp_path: Path) -> None:
+    """The attempt that is asked about is in the log too, and its host is new all the same."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            cell = str((await lab.create("box", mode="ask"))["id"])
+            now = times.now()
+            await logged(lab, cell, ("new.example.com", "blocked"))
+            (question,) = await tell(lab, cell, told("new.example.com", since=now))
+            assert (question["new"], question["refused"]) == (True, 0)
+
+    run(work())
+
+
+def test_another_sandbox_s_attempts_are_its_own(tmp_path: Path) -> None:
+    """What one sandbox tried is not told in the question of another."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            cell = str((await lab.create("box"))["id"])
+            other = str((await lab.create("other", mode="ask"))["id"])
+            await logged(lab, cell, ("a.example.com", "blocked"))
+            found = await detailed(lab, other, "a.example.com", "b.example.com")
+            assert {each["new"] for each in found.values()} == {True}
+            assert {each["below_count"] for each in found.values()} == {0}
+
+    run(work())
+
+
+def test_every_relay_has_a_kind_and_a_source() -> None:
+    """Names are canonical, and the source is a page."""
+    for name, (kind, source) in RELAYS.items():
+        assert canonical_host(name).text == name
+        assert kind in KINDS
+        assert source.startswith("https://")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("pastebin.com", "paste"),
+        ("a.b.trycloudflare.com", "tunnel"),
+        ("hooks.slack.com", "webhook"),
+        ("slack.com", None),
+        ("dns.google", "doh"),
+        ("nongrok.io", None),
+        ("203.0.113.9", None),
+    ],
+)
+def test_a_relay_is_known_by_its_name_and_all_below(name: str, kind: str | None) -> None:
+    """Not by a name that only ends alike."""
+    assert relay_of(canonical_host(name)) == kind
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "3f9a0c77de4b21aa.example.com",
+        "d3f8ykwhia686p.cloudfront.net",
+        "x7k2q9v4m1zt.example.org",
+        "qwrtplkjhgf.example",
+        "data.3f9a0c77de4b21aa90bc.t.example.com",
+    ],
+)
+def test_a_name_that_looks_random(name: str) -> None:
+    """Long hex, letters and digits in turns, or no vowel for long."""
+    assert looks_random(canonical_host(name))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *sorted({host.pattern.partition(":")[0] for preset in OURS for host in preset.hosts}),
+        "production.cloudflare.docker.com",
+        "pkg-containers.githubusercontent.com",
+        "s3.eu-central-1.amazonaws.com",
+        "xn--bcher-kva.example",
+        "ec2-203-0-113-25.compute-1.amazonaws.com",
+        "203.0.113.9",
+        "localhost",
+    ],
+)
+def test_an_ordinary_name_does_not(name: str) -> None:
+    """Hosts of the presets, of clouds, and of other scripts are not marked."""
+    assert not looks_random(canonical_host(name))
+    assert relay_of(canonical_host(name)) is None
