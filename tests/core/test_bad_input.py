@@ -221,7 +221,7 @@ def test_a_choice_that_is_none_names_the_choices(
         (("--no-input=yes", "list"), "--no-input takes no value"),
         (("help", "nonsense"), "there is no command or topic 'nonsense'"),
         (("config", "unset", "api_key"), "did you mean irons config set?"),
-        (("help", "topics"), "the topics are egress, prompt, output"),
+        (("help", "topics"), "the topics are egress, prompt, agents, output"),
         (("help", "exit-code"), "did you mean help exit-codes?"),
         (("help", "egress", "alow"), "did you mean egress allow?"),
         (("completion", "csh"), "bash, zsh or fish"),
