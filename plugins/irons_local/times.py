@@ -27,7 +27,8 @@ def rfc3339(at: int) -> str:
 def rfc3339_all(times: Iterable[int]) -> list[str]:
     """Return stored times as `rfc3339` writes each; those of one minute next to each other cost a third."""
     found: list[str] = []
-    minute, written = -1, ""
+    minute: int | None = None
+    written = ""
     for at in times:
         this, micros = divmod(at, _MINUTE)
         if this != minute:

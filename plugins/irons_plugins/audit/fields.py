@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
 _FILTERED = ("id", "timestamp", "host", "allowed", "verdict", "outcome")
 """Fields that are read of each event: by these a log is read once and filtered."""
-_CONTRACT = (*_FILTERED, "mode")
-_LINE = (*_FILTERED, "sandbox_name", "port", "count", "cause", "reason", "ended")
+_SHOWN = (*_FILTERED, "sandbox_name")
+_CONTRACT = (*_SHOWN, "mode")
+_LINE = (*_SHOWN, "port", "count", "cause", "reason", "ended")
 _ALL = tuple(kind.key if isinstance(kind, HeadField) else name for name, kind in FIELDS.items())
 
 

@@ -123,6 +123,11 @@ class Page:
     counts: Counts | None = None
     columns: Mapping[str, Sequence[Any]] | None = None
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is neither an event in it, as an object or in columns, nor a change."""
+        return not (self.events or self.changed or any((self.columns or {}).values()))
+
 
 def page(
     connection: sqlite3.Connection,

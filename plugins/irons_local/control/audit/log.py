@@ -143,7 +143,7 @@ class Audit:
                 partial(events.page, query=query, changed=changed, looked_at=self._looked_at)
             )
             left = until - loop.time()
-            if found.events or found.changed or left <= 0 or self._closing:
+            if not found.is_empty or left <= 0 or self._closing:
                 return found
             if changed is not None and changed.more:
                 # A part that holds nothing for this reader: changes of other sandboxes do not keep it from its own.
