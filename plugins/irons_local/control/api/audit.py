@@ -266,6 +266,7 @@ _WHAT = (
     f"`change_token` of the answer before, and {LARGEST} means from now on. "
     f"`ids` asks for these events alone, {MOST_IDS} at most, and `export` which events may still change. "
     "`columns` names fields, and the answer has these alone, a list of values for each: long logs are read in a fraction of the time. "
+    "Where an event has mode `ask`, the column `ask` comes with `mode`; neither `changes` nor `export` goes with `columns` (400). "
     f"Without `limit`, `wait` and `page_size` an answer has {NEWEST:,}, and without `pageToken` these are the newest."
 )
 
