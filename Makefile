@@ -90,7 +90,10 @@ endef
 # Its directories are in memory where they can be: a disk that others use is what it would wait for most.
 # Half of what these tests take is waiting for threads and timers of their own: half as many again run at once.
 .PHONY: quick
+ifeq ($(origin PARALLEL),file)
+# Not where the environment says it: a target's variable would go before that.
 quick: PARALLEL = $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 2 ? 3 : n + n / 2)))
+endif
 quick: venv ## What starts no process, is not slow and draws no cases, without coverage.
 	@! [ -d /dev/shm ] || ! [ -w /dev/shm ] || export TMPDIR=/dev/shm
 	room=$$(mktemp -d --tmpdir irons-quick.XXXXXX)
