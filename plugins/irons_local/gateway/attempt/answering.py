@@ -55,25 +55,25 @@ class Answering:
         self.route: Route | None = None
 
     def begin(self) -> None:
-        """It is one of those of its cell that have not got anywhere yet."""
+        """Count the connection among those of its cell that have not got anywhere yet."""
         self._undecided = True
         self._cell.undecided += 1
 
     def settle(self) -> None:
-        """It is known what it wants, or it has ended."""
+        """Count it among these no longer: what it wants is known, or it has ended."""
         if self._undecided:
             self._undecided = False
             self._cell.undecided -= 1
             self._cell.freed()
 
     def leave(self) -> None:
-        """It has ended."""
+        """Leave what is asked about the connection, which has ended."""
         self.settle()
         if self._asked is not None:
             self._asked.leave()
 
     def refuse(self) -> None:
-        """It is refused: no answer is waited for any more."""
+        """Wait for no answer any more: the connection is refused."""
         if self._asked is not None:
             self._asked.leave(unanswered=True)
 
@@ -105,8 +105,8 @@ class Answering:
         """Answer a question in mode `ask`, or have it wait for a person's answer."""
         asked = self._asked
         if asked is None:
-            wake = partial(self._sides.wake, ANSWERED)
-            asked = self._asked = AskedConnection(self._cell.asking, self._account.asks, wake)
+            wakes = partial(self._sides.add, ANSWERED)
+            asked = self._asked = AskedConnection(self._cell.asking, self._account.asks, wakes)
         try:
             fact = asked.answer(policy, question, self._where, self._context.host_network)
         except JournalError as error:

@@ -46,10 +46,10 @@ class Happenings:
 
     def wake(self) -> None:
         """Have whoever waits look again."""
-        wake = self._wake
-        if wake is not None:
+        waiting = self._wake
+        if waiting is not None:
             self._wake = None
-            wake()
+            waiting()
 
     async def until_woken(self) -> None:
         """Wait until there is something to look at."""

@@ -344,7 +344,7 @@ class Sides:
         self._wires[side].watch.unwrite()
         self.happenings.wake()
 
-    def wake(self, event: ev.Event) -> None:
+    def add(self, event: ev.Event) -> None:
         """Have this event be the next thing that happens, after those that have happened already."""
         self.happenings.add(event)
 
