@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from irons_local.engines.vm import merging
 from tests.e2e.conftest import clear_policy
 from tests.e2e.lab import Lab, Person, eventually
 from tests.machine import Machine
@@ -160,7 +159,7 @@ def check_limits(person: Person) -> None:
 
 def check_copy(person: Person, made_key: str) -> None:
     """A copy of a machine that runs has its files, is another machine, and is judged by the same rules; what follows is its own."""
-    write = "head -c 8M /dev/urandom >large; sha256sum large >sum; sync; cat sum"
+    write = "head -c 8M /dev/urandom >large; sync; sha256sum large"
     written = person.inside("machine", write, timeout=WITHIN).stdout
     assert "paused for" in person.ok("snapshot", "create", "machine", "--as", "then", timeout=WITHIN)
     assert person.inside("machine", "echo later >> kept; sync", timeout=WITHIN).returncode == 0
@@ -178,21 +177,6 @@ def check_copy(person: Person, made_key: str) -> None:
     drop = "sync; echo 3 | sudo tee /proc/sys/vm/drop_caches >/dev/null; sha256sum large"
     assert person.inside("machine", drop, timeout=WITHIN).stdout == written
     assert person.inside("machine", "cat kept", timeout=WITHIN).stdout == "kept\nlater\n"
-
-
-def check_merge(person: Person) -> None:
-    """Layers that are many are merged while the machine runs, and are gone with the snapshots that named them; what was read stays."""
-    names = [f"layer-{number}" for number in range(merging.FROM)]
-    for name in names:
-        assert person.inside("machine", f"echo {name} >> kept; sync", timeout=WITHIN).returncode == 0
-        person.ok("snapshot", "create", "machine", "--as", name, timeout=WITHIN)
-    eventually(
-        lambda: "sandbox machine" not in person.run("local", "status").stderr, within=WITHIN, what="the merge"
-    )
-    for name in names:
-        person.ok("snapshot", "remove", name)
-    read = "echo 3 | sudo tee /proc/sys/vm/drop_caches >/dev/null; tail -1 kept; sha256sum -c sum"
-    assert person.inside("machine", read, timeout=WITHIN).stdout == f"{names[-1]}\nlarge: OK\n"
 
 
 @pytest.mark.vm
@@ -257,8 +241,6 @@ def test_a_virtual_machine_is_a_sandbox_like_any_other(
 
         check_copy(person, made_key=person.inside("machine", "cat /etc/machine-id", timeout=WITHIN).stdout)
 
-        if os.environ.get("IRONS_TEST_VM"):
-            check_merge(person)
         person.ok("stop", "machine", timeout=WITHIN)
         saved = person.run("local", "image", "save", "machine")
         assert (saved.returncode, "cannot be saved" in saved.stderr) == (5, True)

@@ -35,20 +35,6 @@ def files(machine: Machine, layers: Layers) -> list[Path]:
     return [tree / _FILE for tree in layers.trees(machine.layers)]
 
 
-def check_room(home: Path, machine: Machine, layers: Layers) -> None:
-    """Refuse to merge a machine's layers where what they take does not fit another time.
-
-    Raises:
-        EngineError: with what must stay free.
-    """
-    directory = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        taken = sum(path.stat().st_blocks * 512 for path in files(machine, layers))
-        Room(directory, "the merged disk").take(taken)
-    finally:
-        os.close(directory)
-
-
 def is_empty(home: Path, machine: Machine) -> bool:
     """Whether nothing was ever written to a machine's disk: the first cluster that is makes the file longer."""
     return (home / VIRTUAL_DISK).stat().st_size == len(qcow2.empty(machine.limits.disk or 0))
@@ -89,7 +75,7 @@ def begin(home: Path, machine: Machine, layers: Layers) -> Machine:
         raise EngineError(
             "limit",
             f"the disk of {machine.name} consists of {DEEPEST} layers already, and one more is too many",
-            f"irons start {machine.name}: while it runs they are merged; then try again",
+            "a copy of an older snapshot has fewer: irons create NEW --from SNAP",
         )
     directory = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

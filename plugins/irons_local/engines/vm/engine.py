@@ -25,7 +25,7 @@ from irons_local.bundle.machine import VIRTUAL_DISK, Machine
 from irons_local.engines.namespace import activity
 from irons_local.engines.namespace.launch import console, kept, note
 from irons_local.engines.protocol import SSH_PORT, Activity, Cells, KeptFiles, Kit, Look, Made, Spec
-from irons_local.engines.vm import chain, kvm, launch, limits, merging, qemu, qmp, switching
+from irons_local.engines.vm import chain, kvm, launch, limits, qemu, qmp, switching
 from irons_local.errors import CellError, EngineError
 from irons_local.images import origins
 from irons_local.images.bootable import store
@@ -63,7 +63,6 @@ class VmEngine:
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._probe: kvm.KvmProbe | None = None
         self._ends: dict[str, str] = {}
-        self._merging = merging.Merging()
 
     async def recover(self) -> Sequence[str]:
         """Finish what was interrupted, and take up the cells of what runs; gives the ids of the running."""
@@ -94,7 +93,6 @@ class VmEngine:
                     await self._groups.remove(home.name)
                     return False
                 _log.warning("%s runs, but its cell cannot be found again: %s", home.name, error)
-            self._merge_soon(home)
             return True
 
     async def create(self, spec: Spec, progress: Progress = unheard) -> Made:
@@ -185,7 +183,6 @@ class VmEngine:
                 await self._boot(home, machine, held, services=boot)
                 started = True
                 _log.info("started", extra={"sandbox": sandbox})
-                self._merge_soon(home)
             except CellError as error:
                 raise EngineError("failed", str(error)) from error
             except OSError as error:
@@ -247,9 +244,7 @@ class VmEngine:
         del progress
         home = self._home(sandbox)
         async with self._locks[sandbox], Machine.held(home, _BUSY_WITHIN), self._images.keeping():
-            await self._merging.end(sandbox)
             kept = await self._keep(home, snapshot, name)
-            self._merge_soon(home)
             _log.info(
                 "captured as %s, writes waited for %.3f s", snapshot, kept.pause, extra={"sandbox": sandbox}
             )
@@ -257,10 +252,6 @@ class VmEngine:
 
     async def _keep(self, home: Path, snapshot: str, name: str) -> KeptFiles:
         """Make a layer of its disk where something was written to it, and a snapshot of its layers."""
-        if Machine.running(home) is not None and len(Machine.read(home).layers) >= merging.FROM:
-            with contextlib.suppress(qmp.QmpError):
-                # A QEMU that goes on refuses the snapshot.
-                await merging.cancel(home / launch.COMMANDS)
         await self._settle(home)
         machine = Machine.read(home)
         pause, added = 0.0, ""
@@ -297,29 +288,6 @@ class VmEngine:
             raise EngineError("failed", f"QEMU made no snapshot of its disk: {error}") from error
         except OSError as error:
             raise explained(error, "the snapshot") from error
-
-    def _merge_soon(self, home: Path) -> None:
-        """Begin to merge its layers where they are many and it runs."""
-        running = Machine.running(home)
-        if running is None or home.name in self._merging:
-            return
-        if len(Machine.read(home).layers) >= merging.FROM:
-            self._merging.begin(home.name, self._merge(home, running))
-
-    async def _merge(self, home: Path, running: Process) -> None:
-        try:
-            machine = Machine.read(home)
-            chain.check_room(home, machine, self._images.layers)
-            await merging.merge(home / launch.COMMANDS)
-            async with self._locks[home.name], Machine.held(home, _BUSY_WITHIN):
-                now = Machine.read(home)
-                if now.layers != machine.layers or Machine.running(home) != running:
-                    return
-                replace(now, layers=()).write(home)
-            _log.info("merged %d layers", len(machine.layers), extra={"sandbox": home.name})
-            await self._images.sweep()
-        except (EngineError, qmp.QmpError, OSError) as error:
-            _log.warning("its layers are not merged: %s", error, extra={"sandbox": home.name})
 
     async def restore(self, sandbox: str, snapshot: str, kept: str, name: str) -> KeptFiles:
         """Put the disk of a snapshot in place of its own; see `Copies.restore`."""
@@ -468,7 +436,6 @@ class VmEngine:
             return kvm.KvmProbe(False, f"not known: {error}")
 
     async def _halt(self, sandbox: str, home: Path, grace: float) -> None:
-        await self._merging.end(sandbox)
         process = Machine.running(home)
         if process is not None:
             await self._end(home, process, grace)

@@ -10,18 +10,11 @@ import contextlib
 import os
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from irons_local.engines.vm import qemu, qmp
 
 _OVER = qemu.over("")
-
-
-class Active(NamedTuple):
-    """The disk that a guest writes to: its block node, and how many disks there are below it."""
-
-    name: str
-    depth: int
 
 
 async def switch(commands: Path, disk: Path, layer: str) -> float:
@@ -41,8 +34,8 @@ async def switch(commands: Path, disk: Path, layer: str) -> float:
     """
     name = qemu.over(layer)
     async with qmp.connected(commands) as monitor:
-        before = active(await monitor.execute("query-block")).name
-        if before == name:
+        active = _active(await monitor.execute("query-block"))
+        if active == name:
             return 0.0
         with contextlib.suppress(qmp.QmpError):
             # One that was added, and never written to.
@@ -57,7 +50,7 @@ async def switch(commands: Path, disk: Path, layer: str) -> float:
             backing=None,
         )
         begun = time.monotonic()
-        await monitor.execute("blockdev-snapshot", node=before, overlay=name)
+        await monitor.execute("blockdev-snapshot", node=active, overlay=name)
         return time.monotonic() - begun
 
 
@@ -76,15 +69,11 @@ async def _hand(monitor: qmp.Monitor, disk: Path) -> str:
     return f"/dev/fdset/{numbers['fdset_id']}"
 
 
-def active(told: Any) -> Active:
-    """The disk that the guest writes to, by what `query-block` says.
-
-    Raises:
-        qmp.QmpError: that does not say it.
-    """
+def _active(told: Any) -> str:
+    """The block node that the guest's disk is, by what `query-block` says."""
     for device in told if isinstance(told, list) else ():
-        with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
-            name, depth = device["inserted"]["node-name"], device["inserted"]["backing_file_depth"]
+        with contextlib.suppress(KeyError, TypeError, AttributeError):
+            name = device["inserted"]["node-name"]
             if name == qemu.ROOT or name.startswith(_OVER):
-                return Active(str(name), int(depth))
+                return str(name)
     raise qmp.QmpError("QEMU does not say which disk the guest writes to")
