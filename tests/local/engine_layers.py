@@ -10,7 +10,7 @@ from typing import cast
 
 from irons_local.engines.conformance import Bench, expect
 from irons_local.engines.namespace.engine import NamespaceEngine
-from irons_local.engines.protocol import Copies
+from irons_local.engines.protocol import Copies, KeptFiles
 from irons_local.images.catalog import Images
 from irons_local.linux.idmap import is_machines_root
 
@@ -194,7 +194,13 @@ async def a_copy_is_a_new_machine(images: Images, bench: Bench) -> None:
     expect(ran.text.startswith("kept\n") and ran.text.endswith("a-value-of-its-own\n"), f"the first: {ran}")
     expect(ran.text.splitlines()[1] in parent.text, f"its machine-id: {ran}")
     await engine.stop(first)
-    await engine.restore(first, "sn_0000000000000001", "sn_0000000000000003", "before")
+    kept: list[KeptFiles] = []
+
+    async def recorded(files: KeptFiles) -> None:
+        kept.append(files)
+
+    await engine.restore(first, "sn_0000000000000001", "sn_0000000000000003", "before", recorded)
+    expect([bool(files.layer) for files in kept] == [True], f"what was kept: {kept}")
     await engine.start(first)
     ran = await bench.ssh(first, made, f"{_WHO}; echo $MARKER")
     expect(ran.text.splitlines()[0] == "first" and "kept" in ran.text, f"restored: {ran}")

@@ -9,7 +9,7 @@ package is the test suite that any engine runs against.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, runtime_checkable
@@ -41,6 +41,7 @@ __all__ = [
     "Made",
     "Namespaces",
     "Observer",
+    "OnKept",
     "Progress",
     "Spec",
     "unheard",
@@ -231,6 +232,10 @@ class KeptFiles(NamedTuple):
     layer: str = ""
 
 
+OnKept = Callable[[KeptFiles], Awaitable[None]]
+"""Records that files are kept; until it returns nothing may take their place."""
+
+
 @runtime_checkable
 class Copies(Protocol):
     """What an engine may have besides: snapshots of its sandboxes, and sandboxes that start from one (`Spec.snapshot`).
@@ -252,10 +257,17 @@ class Copies(Protocol):
         """
         ...
 
-    async def restore(self, sandbox: str, snapshot: str, kept: str, name: str) -> KeptFiles:
+    async def restore(self, sandbox: str, snapshot: str, kept: str, name: str, made: OnKept) -> None:
         """Put the files of a snapshot of this sandbox in place of its own, and keep these as the snapshot `kept`.
 
         The sandbox does not run. Its host key, its authorized keys and its limits stay.
+
+        Args:
+            sandbox: the sandbox.
+            snapshot: id of the snapshot.
+            kept: id of the one that is made before.
+            name: what people call that.
+            made: awaited once `kept` is whole, and before the sandbox has other files; where it raises they stay.
         """
         ...
 

@@ -23,7 +23,7 @@ from irons_local.config.server import LocalTable, ServerConfig
 from irons_local.control.server import Server
 from irons_local.control.store.database import Store
 from irons_local.control.store.terms import Instant
-from irons_local.engines.protocol import Cells, Engine, KeptFiles, Look, Made, Spec
+from irons_local.engines.protocol import Cells, Engine, KeptFiles, Look, Made, OnKept, Spec
 from irons_local.errors import EngineError
 from irons_local.ipc.aio import AsyncLink
 from irons_local.ipc.framing import LinkError, Message
@@ -147,10 +147,12 @@ class PretendEngine:
         self.snapshots[snapshot] = name
         return KeptFiles(0.25 if sandbox in self.running else 0.0)
 
-    async def restore(self, sandbox: str, snapshot: str, kept: str, name: str) -> KeptFiles:
+    async def restore(self, sandbox: str, snapshot: str, kept: str, name: str, made: OnKept) -> None:
         await self._step("restore", sandbox)
         self.snapshots[kept] = name
-        return KeptFiles(0.0)
+        await self._step("kept", sandbox)
+        await made(KeptFiles(0.0))
+        await self._step("replace", sandbox)
 
     async def discard(self, snapshot: str) -> None:
         await self._step("discard", snapshot)

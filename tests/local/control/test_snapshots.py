@@ -345,8 +345,9 @@ def test_a_snapshot_that_goes_before_the_copy_is_recorded(
     run(work())
 
 
-def test_a_restore_that_fails_at_its_end_leaves_no_snapshot(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("step", ["restore", "kept"])
+def test_a_restore_that_fails_before_it_replaces_anything_leaves_no_snapshot(
+    step: str, tmp_path: Path
 ) -> None:
     """The engine may have kept the files by then: it is asked to remove them with the row."""
 
@@ -356,19 +357,63 @@ def test_a_restore_that_fails_at_its_end_leaves_no_snapshot(
             kept = await snapshot(lab, name="then")
             await lab.client.post("/sandboxes/box/stop")
             await lab.reaches("box", "stopped")
-            restore = lab.engine.restore
-
-            async def failing(*arguments: Any) -> Any:
-                await restore(*arguments)
-                raise OSError(28, "No space left on device")
-
-            monkeypatch.setattr(lab.engine, "restore", failing)
+            lab.engine.trouble[step] = OSError(28, "No space left on device")
             answer = await lab.client.post("/sandboxes/box/restore", json={"snapshot": "then"})
             assert (answer.status_code, answer.json()["error"].splitlines()[0]) == (
                 500,
                 "box: No space left on device",
             )
             assert (await listed(lab), lab.engine.snapshots) == (["then"], {kept["id"]: "then"})
+
+    run(work())
+
+
+def test_a_restore_that_fails_at_its_end_keeps_the_files(tmp_path: Path) -> None:
+    """They may be replaced by then: what they were is a snapshot, which the error names."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            await lab.create()
+            kept = await snapshot(lab, name="then")
+            await lab.client.post("/sandboxes/box/stop")
+            await lab.reaches("box", "stopped")
+            lab.engine.trouble["replace"] = OSError(28, "No space left on device")
+            answer = await lab.client.post("/sandboxes/box/restore", json={"snapshot": "then"})
+            assert (answer.status_code, answer.json()["error"].splitlines()[0]) == (
+                500,
+                "box, whose files are kept as box-1: No space left on device",
+            )
+            assert await listed(lab) == ["then", "box-1"]
+            assert sorted(lab.engine.snapshots.values()) == ["box-1", "then"]
+            assert lab.engine.snapshots[kept["id"]] == "then"
+
+    run(work())
+
+
+def test_a_kill_while_files_are_replaced_keeps_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next control plane finds the snapshot of what they were, whole and in the list."""
+    # It gives the request that is under way no time to end.
+    monkeypatch.setattr("irons_local.control.http.listeners._GRACE", 0.01)
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            box = (await lab.create())["id"]
+            await snapshot(lab, name="then")
+            await lab.client.post("/sandboxes/box/stop")
+            await lab.reaches("box", "stopped")
+            lab.engine.hold["replace"] = asyncio.Event()
+            request = lab.client.post("/sandboxes/box/restore", json={"snapshot": "then"})
+            restoring = asyncio.create_task(request)
+
+            async def began() -> bool:
+                return ("replace", box) in lab.engine.calls
+
+            await until(began)
+            restoring.cancel()
+        lab.engine.hold.clear()
+        async with control_plane(tmp_path, lab.engine) as again:
+            assert await listed(again) == ["then", "box-1"]
+            assert sorted(again.engine.snapshots.values()) == ["box-1", "then"]
 
     run(work())
 

@@ -214,11 +214,13 @@ class SandboxCopies:
         try:
             return await work()
         except (EngineError, OSError) as error:
-            # What fails last, such as the record of a restored sandbox, fails after the snapshot was made. Where that cannot
-            # be removed, the next sweep does.
-            with contextlib.suppress(HttpError, StoreError):
-                await self._discard(kept)
+            await self._forgotten(kept)
             raise _refused(error, found.name) from error
+
+    async def _forgotten(self, kept: StoredSnapshot) -> None:
+        # What fails last fails after the engine made the snapshot. Where that cannot be removed, the next sweep does.
+        with contextlib.suppress(HttpError, StoreError):
+            await self._discard(kept)
 
     async def _finish(
         self, found: StoredSandbox, kept: StoredSnapshot, captured: KeptFiles
@@ -260,10 +262,20 @@ class SandboxCopies:
                 return snapshots.free_name(connection, of.name)
 
             kept = await self._begin(found, named, f"before it was restored from {origin.name}")
-            captured = await self._kept(
-                kept, found, lambda: engine.restore(found.id, origin.id, kept.id, kept.name or "")
-            )
-            whole = await self._finish(found, kept, captured)
+            finished: list[StoredSnapshot] = []
+
+            async def made(captured: KeptFiles) -> None:
+                # Before the files are replaced: whatever happens from then on, the next sweep leaves them alone.
+                finished.append(await self._finish(found, kept, captured))
+
+            try:
+                await engine.restore(found.id, origin.id, kept.id, kept.name or "", made)
+            except (EngineError, OSError) as error:
+                if finished:
+                    raise _refused(error, f"{found.name}, whose files are kept as {kept.name}") from error
+                await self._forgotten(kept)
+                raise _refused(error, found.name) from error
+            (whole,) = finished
 
             def note(connection: sqlite3.Connection) -> None:
                 record(

@@ -23,7 +23,7 @@ from irons_local.bundle import boot_steps, entrypoint, session, sshd
 from irons_local.bundle.machine import Machine
 from irons_local.cell.layout import SANDBOX4, SANDBOX6
 from irons_local.engines.namespace import activity, boot, booted, freezing, launch
-from irons_local.engines.protocol import SSH_PORT, Activity, Cells, KeptFiles, Kit, Look, Made, Spec
+from irons_local.engines.protocol import SSH_PORT, Activity, Cells, KeptFiles, Kit, Look, Made, OnKept, Spec
 from irons_local.errors import CellError, EngineError
 from irons_local.images import origins
 from irons_local.images.capture import Capture
@@ -304,7 +304,7 @@ class NamespaceEngine:
             )
             return KeptFiles(pause.seconds, whole.layers[0] if whole.layers != work.machine.layers else "")
 
-    async def restore(self, sandbox: str, snapshot: str, kept: str, name: str) -> KeptFiles:
+    async def restore(self, sandbox: str, snapshot: str, kept: str, name: str, made: OnKept) -> None:
         """Put the files of a snapshot in place of its own; see `Copies.restore`."""
         home = self._home(sandbox)
         async with self._locks[sandbox], Machine.held(home, _BUSY_WITHIN), self._images.keeping():
@@ -314,6 +314,7 @@ class NamespaceEngine:
             origin = await origins.usable(self._images, snapshot)
             work, record = self._capturing(home, kept, name)
             whole = await work.stopped(record, unheard, empties=True)
+            await made(KeptFiles(0.0, whole.layers[0] if whole.layers != work.machine.layers else ""))
             if not origin.laid:
                 Machine.mark_laid(home, laid=False)
             replace(
@@ -325,7 +326,6 @@ class NamespaceEngine:
                 keys_inside=origin.keys,
             ).write(home)
             _log.info("restored from %s", snapshot, extra={"sandbox": sandbox})
-            return KeptFiles(0.0, whole.layers[0] if whole.layers != work.machine.layers else "")
 
     async def discard(self, snapshot: str) -> None:
         """Remove a snapshot; see `Copies.discard`."""

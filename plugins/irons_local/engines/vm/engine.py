@@ -24,7 +24,7 @@ from irons_local.bundle import session, sshd
 from irons_local.bundle.machine import VIRTUAL_DISK, Machine
 from irons_local.engines.namespace import activity
 from irons_local.engines.namespace.launch import console, kept, note
-from irons_local.engines.protocol import SSH_PORT, Activity, Cells, KeptFiles, Kit, Look, Made, Spec
+from irons_local.engines.protocol import SSH_PORT, Activity, Cells, KeptFiles, Kit, Look, Made, OnKept, Spec
 from irons_local.engines.vm import chain, kvm, launch, limits, qemu, qmp, switching
 from irons_local.errors import CellError, EngineError
 from irons_local.images import origins
@@ -39,6 +39,7 @@ from irons_local.progress import Progress, unheard
 
 _BUSY_WITHIN = 5.0
 _EXIT_WITHIN = 2.0
+_SETTLED_WITHIN = 10.0
 _EMULATED_GRACE = 6.0
 """How many times slower a guest ends that is emulated."""
 
@@ -82,8 +83,8 @@ class VmEngine:
         # A start that outlived the control plane that ordered it is waited for.
         async with Machine.held(home, launch.READY_WITHIN):
             process = Machine.running(home)
-            await self._settle(home)
             if process is None:
+                await self._settle(home)
                 await self._groups.remove(home.name)
                 return False
             try:
@@ -93,6 +94,12 @@ class VmEngine:
                     await self._groups.remove(home.name)
                     return False
                 _log.warning("%s runs, but its cell cannot be found again: %s", home.name, error)
+            try:
+                # A QEMU that does not answer keeps neither its machine from being found nor the other machines waiting.
+                async with asyncio.timeout(_SETTLED_WITHIN):
+                    await self._settle(home)
+            except (EngineError, OSError) as error:
+                _log.warning("%s runs, but a snapshot of it is not finished: %s", home.name, error)
             return True
 
     async def create(self, spec: Spec, progress: Progress = unheard) -> Made:
@@ -289,14 +296,14 @@ class VmEngine:
         except OSError as error:
             raise explained(error, "the snapshot") from error
 
-    async def restore(self, sandbox: str, snapshot: str, kept: str, name: str) -> KeptFiles:
+    async def restore(self, sandbox: str, snapshot: str, kept: str, name: str, made: OnKept) -> None:
         """Put the disk of a snapshot in place of its own; see `Copies.restore`."""
         home = self._home(sandbox)
         async with self._locks[sandbox], Machine.held(home, _BUSY_WITHIN), self._images.keeping():
             if Machine.running(home) is not None:
                 raise EngineError("state", f"sandbox {sandbox} runs", "stop it first")
             origin = await origins.usable(self._images, snapshot)
-            before = await self._keep(home, kept, name)
+            await made(await self._keep(home, kept, name))
             # Its disk is empty now, over whatever the record names.
             replace(
                 Machine.read(home),
@@ -305,7 +312,6 @@ class VmEngine:
                 layers=origin.layers,
             ).write(home)
             _log.info("restored from %s", snapshot, extra={"sandbox": sandbox})
-            return before
 
     async def discard(self, snapshot: str) -> None:
         """Remove a snapshot; see `Copies.discard`."""

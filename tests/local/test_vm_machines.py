@@ -1,0 +1,167 @@
+"""The vm engine with a stand-in for QEMU: what a restart takes up, and in which order a restore replaces a disk."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from irons_local.bundle.machine import VIRTUAL_DISK, Machine
+from irons_local.engines.protocol import Cells, KeptFiles, Kit
+from irons_local.engines.vm import chain, launch, qcow2, qmp
+from irons_local.engines.vm.engine import VmEngine
+from irons_local.errors import EngineError
+from irons_local.images.catalog import Images
+from irons_local.images.record import Image
+from irons_local.images.snapshots import Snapshot
+from irons_local.limits import Limits
+from irons_local.linux.cgroup import Groups
+from irons_local.linux.namespaces import started
+from irons_local.spec import Spec
+
+SIZE = 1 << 30
+SANDBOX = "sb_0000000000000001"
+FIRST, SECOND = "sn_0000000000000001", "sn_0000000000000002"
+
+
+class _Cells:
+    """A keeper that only remembers which cells were found again."""
+
+    def __init__(self) -> None:
+        self.adopted: list[str] = []
+
+    async def adopt(self, cell: str, pid: int, started: int) -> None:
+        self.adopted.append(cell)
+
+
+class _Place:
+    """An engine with one machine, of which something was written, and an image."""
+
+    def __init__(self, root: Path) -> None:
+        self.cells = _Cells()
+        self.images = Images(root / "images", root / "sandboxes")
+        kit = Kit(cast("Cells", self.cells), root / "images", root / "sandboxes")
+        self.engine = VmEngine(kit, Groups("none", {}))
+        self.home = root / "sandboxes" / SANDBOX
+        self.home.mkdir(parents=True)
+        draft = root / "images" / ".new-1"
+        draft.mkdir(parents=True)
+        found = {"os": "Debian", "size": 1, "sshd": "/usr/sbin/sshd", "tini": ""}
+        image = Image.put(draft, root / "images", "debian-vm", "built from packages", found)
+        spec = Spec(SANDBOX, "box", "key", limits=Limits(disk=SIZE, memory=512 << 20, cpus=1))
+        Machine.of(spec, image.id, image.name, "host key").write(self.home)
+        chain.write_empty(self.home / VIRTUAL_DISK, SIZE)
+
+    @property
+    def machine(self) -> Machine:
+        return Machine.read(self.home)
+
+    def write(self, mark: bytes) -> None:
+        """Write to the disk as a guest does."""
+        with (self.home / VIRTUAL_DISK).open("ab") as disk:
+            disk.write(mark)
+
+    def written(self) -> list[bytes]:
+        """What the disk and its layers have, topmost first."""
+        disks = [self.home / VIRTUAL_DISK, *chain.files(self.machine, self.images.layers)]
+        return [disk.read_bytes()[len(qcow2.empty(SIZE)) :] for disk in disks]
+
+    def runs(self) -> None:
+        """Say that this process is the machine's QEMU."""
+        body = {"pid": os.getpid(), "started": started(os.getpid())}
+        Machine.run_file(self.home).write_text(json.dumps(body), encoding="utf-8")
+
+
+async def _refuses(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b'{"QMP": {}}\n')
+    while await reader.readline():
+        writer.write(b'{"error": {"class": "GenericError", "desc": "no"}}\n')
+
+
+async def _ends(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    del reader, writer
+
+
+@pytest.mark.parametrize("answer", [_refuses, _ends])
+def test_a_machine_whose_qemu_refuses_is_taken_up(
+    answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]], tmp_path: Path
+) -> None:
+    """A snapshot that was interrupted stays unfinished, and the machine runs on: its cell is found, its id is among the running."""
+    place = _Place(tmp_path)
+    place.write(b"one")
+    chain.begin(place.home, place.machine, place.images.layers)
+    place.runs()
+
+    async def run() -> None:
+        over = asyncio.Event()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await answer(reader, writer)
+            writer.close()
+            await asyncio.gather(writer.wait_closed(), return_exceptions=True)
+            over.set()
+
+        with qmp.listening(place.home / launch.COMMANDS) as listener:
+            server = await asyncio.start_unix_server(serve, sock=listener.dup())
+            try:
+                assert await place.engine.recover() == [SANDBOX]
+                async with asyncio.timeout(60):
+                    await over.wait()
+            finally:
+                server.close()
+
+    asyncio.run(run())
+    assert place.cells.adopted == [SANDBOX]
+    # Once it has ended, the disk reads as it did.
+    Machine.run_file(place.home).unlink()
+    assert asyncio.run(place.engine.recover()) == []
+    assert place.written() == [b"", b"one"]
+
+
+def test_a_restore_replaces_a_disk_once_it_is_kept(tmp_path: Path) -> None:
+    """While the snapshot of what it was is recorded, the machine has its own disk, and keeps it where that fails."""
+    place = _Place(tmp_path)
+    place.write(b"one")
+    asyncio.run(place.engine.capture(SANDBOX, FIRST, "first"))
+    first = place.machine.layers
+    place.write(b"two")
+    kept: list[tuple[KeptFiles, list[bytes], Snapshot]] = []
+
+    async def full(files: KeptFiles) -> None:
+        del files
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        asyncio.run(place.engine.restore(SANDBOX, FIRST, SECOND, "before", full))
+    assert place.written() == [b"", b"two", b"one"]
+    asyncio.run(place.engine.discard(SECOND))
+    assert place.written() == [b"", b"two", b"one"]
+
+    async def made(files: KeptFiles) -> None:
+        kept.append((files, place.written(), place.images.snapshots.read(SECOND)))
+
+    asyncio.run(place.engine.restore(SANDBOX, FIRST, SECOND, "before", made))
+    ((files, then, record),) = kept
+    assert (files, then) == (KeptFiles(0.0, ""), [b"", b"two", b"one"])
+    assert record.layers[1:] == first == place.machine.layers
+    assert place.written() == [b"", b"one"]
+
+
+def test_one_that_runs_is_not_restored(tmp_path: Path) -> None:
+    """It is refused before anything is kept."""
+    place = _Place(tmp_path)
+    asyncio.run(place.engine.capture(SANDBOX, FIRST, "first"))
+    place.runs()
+
+    async def made(files: KeptFiles) -> None:
+        pytest.fail(f"it kept {files}")
+
+    with pytest.raises(EngineError, match="runs"):
+        asyncio.run(place.engine.restore(SANDBOX, FIRST, SECOND, "before", made))
+    assert place.machine == replace(place.machine, layers=())
