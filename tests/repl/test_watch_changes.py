@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from irons.client.api import Api
+from irons.errors import ApiError
 from irons.host import PluginHost
 from irons.terminal.streams import Streams
 from irons.testing import EXTENSIONS, FakeApi, faults
@@ -112,6 +114,36 @@ def test_other_rules_may_change_in_between(api: Api, fake: FakeApi) -> None:
     undo(api, change)
     assert [rule["pattern"] for rule in fake.sandboxes["agent-1"].rules] == ["theirs.example"]
     assert sum(line.startswith("PUT") for line in fake.lines()) == 2
+
+
+def test_a_rule_that_has_ended_does_not_come_back(api: Api, fake: FakeApi) -> None:
+    """Where the rule from before ended by itself in the meantime, undoing reports when, after one try, and is done with."""
+    end = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=5)
+    before = {"pattern": "evil.test", "list": "allow", "until": end.isoformat().replace("+00:00", "Z")}
+    fake.rules.append(dict(before))
+    change = changed(api, Proposal("deny", "evil.test"))
+    fake.fail(
+        faults.error(400, f"rules[2]: 'evil.test': until {before['until']}: that is over"), on="PUT", times=9
+    )
+    undone = undo(api, change)
+    here = end.astimezone()
+    assert undone.text.removeprefix("Not undone: the rule that was there ended at ") in (
+        f"{here:%H:%M}",
+        f"{here:%Y-%m-%d %H:%M}",
+    )
+    assert undone.gone
+    assert sum(line.startswith("PUT") for line in fake.lines()) == 1
+    assert fake.rules[-1]["list"] == "deny"
+
+
+@pytest.mark.parametrize("end", [{}, {"until": "stop"}, {"until": "2999-01-01T00:00:00Z"}])
+def test_a_refusal_to_undo_is_reported_as_it_is(api: Api, fake: FakeApi, end: dict[str, str]) -> None:
+    """Where the rule from before has not ended, what is said is the server's reason."""
+    fake.sandboxes["agent-1"].rules.append({"pattern": "evil.test", "list": "allow", **end})
+    change = changed(api, Proposal("deny", "evil.test", "agent-1"))
+    fake.fail(faults.error(400, "too many rules for one policy; use wildcards"), on="PUT")
+    with pytest.raises(ApiError, match="too many rules"):
+        undo(api, change)
 
 
 def test_mode_warn_is_said_of_a_deny(api: Api) -> None:

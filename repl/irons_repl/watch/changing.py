@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from irons.errors import ApiError, Conflict
@@ -98,6 +99,11 @@ def undo(api: Api, change: RuleEdit) -> Undone:
         except Conflict:
             # Another rule, or the mode, changed between the two requests: this one is looked at again.
             continue
+        except ApiError as error:
+            ended = _ended(change.before) if error.status == 400 else ""
+            if not ended:
+                raise
+            return Undone(f"Not undone: the rule that was there ended at {ended}")
         return Undone(f"undone for {change.proposal.scope}: {change.proposal.verb} {change.proposal.rule}")
     raise ApiError("the rules change all the time; nothing was undone")
 
@@ -107,6 +113,16 @@ def _row(found: EgressRules, pattern: str) -> ListedRule | None:
     rule = next((rule for rule in found.rules if rule.pattern == pattern), None)
     # How long it still stays is not what it is.
     return None if rule is None else rule._replace(left=None)
+
+
+def _ended(rule: ListedRule | None) -> str:
+    """Return when a rule ended by itself, on this machine's clock, with the day where that is another one; empty where it has not."""
+    until = None if rule is None else Rule.from_json(rule._asdict()).until
+    now = datetime.now().astimezone()
+    if until is None or until.at is None or until.at > now.timestamp() * 1_000_000:
+        return ""
+    end = datetime.fromtimestamp(until.at / 1_000_000).astimezone()
+    return f"{end:%H:%M}" if end.date() == now.date() else f"{end:%Y-%m-%d %H:%M}"
 
 
 def _request(rule: ListedRule) -> RuleRequest:

@@ -153,20 +153,46 @@ def test_a_policy_put_as_it_was_read_keeps_its_ends(tmp_path: Path) -> None:
     run(work())
 
 
-def test_a_policy_of_which_a_rule_has_ended(tmp_path: Path) -> None:
-    """A rule that was read and ended since is a conflict with what was read, so that clients read again; one that is new is refused."""
+def test_a_policy_of_which_a_rule_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rule that was read and ended since is a conflict with what was read, so that clients read again; any other is refused."""
 
     async def work() -> None:
         async with control_plane(tmp_path) as lab:
-            revision = (await lab.client.get("/egress")).json()["revision"]
+            put = lab.client.put
+            await lab.client.post("/egress/allow", json={"domain": "kept.test", "for": 3600})
+            found = (await lab.client.get("/egress")).json()
+            revision, (rule,) = found["revision"], found["rules"]
+            kept = {key: rule[key] for key in ("pattern", "list", "until")}
+            # The hour is over by this clock alone, so that the rule is not removed from the store.
+            ahead = SimpleNamespace(now=lambda: times.now() + 7200 * SECOND)
+            monkeypatch.setattr("irons_local.clocks.times", ahead)
             over = {"pattern": "a.test", "list": "allow", "until": "2020-01-01T00:00:00Z"}
-            for more, status in (({"revision": revision}, 409), ({}, 400)):
-                answer = await lab.client.put("/egress", json={"rules": [over], **more})
-                assert (answer.status_code, answer.json()["error"]) == (
-                    status,
-                    "rules[0]: 'a.test': until 2020-01-01T00:00:00Z: that is over",
-                )
+            for rules, more, status in (
+                ([kept], {"revision": revision}, 409),
+                ([kept], {}, 400),
+                ([over], {"revision": revision}, 400),
+                ([over], {}, 400),
+                ([{**kept, "until": over["until"]}], {"revision": revision}, 400),
+            ):
+                for dry in ("true", "false"):
+                    answer = await put("/egress", json={"rules": rules, **more}, params={"dry_run": dry})
+                    pattern, until = rules[0]["pattern"], rules[0]["until"]
+                    assert (answer.status_code, answer.json()["error"]) == (
+                        status,
+                        f"rules[0]: {pattern!r}: until {until}: that is over",
+                    )
+            stale = await put("/egress", json={"rules": [over], "revision": "of another policy"})
+            assert (stale.status_code, stale.json()["error"]) == (
+                409,
+                "the policy has changed since it was read; read it again",
+            )
+            # What a client reads then has no such rule, and goes through.
+            found = (await lab.client.get("/egress")).json()
+            assert found["rules"] == []
+            answer = await put("/egress", json={"rules": [], "revision": found["revision"]})
+            assert answer.status_code == 200
             far = {**over, "until": "2999-01-01T00:00:00Z"}
+            revision = (await lab.client.get("/egress")).json()["revision"]
             assert (
                 await lab.client.put("/egress", json={"rules": [far], "revision": revision})
             ).status_code == 400

@@ -127,8 +127,7 @@ async def show_rules(call: ApiCall) -> Mapping[str, Any]:
 async def replace_rules(call: ApiCall) -> Mapping[str, Any]:
     """PUT …/egress."""
     _account_has_a_mode(call)
-    were_read = call.body.get("revision") is not None
-    new = await asyncio.to_thread(rules_of, call.body["rules"], were_read=were_read)
+    new = await asyncio.to_thread(rules_of, call.body["rules"], may_be_over=True)
     check_ends(new, _name(call))
     found, cut = await call.plane.egress.replace(_name(call), new, call.body, dry=_dry(call))
     return {

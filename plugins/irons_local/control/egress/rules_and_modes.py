@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from irons_local import clocks
 from irons_local.config.upstream import Upstream
-from irons_local.control.egress.rules_input import shown
+from irons_local.control.egress.rules_input import refuse_ended, shown
 from irons_local.control.schema.errors import HttpError, bad, conflict, missing, unready
 from irons_local.control.store import changelog, sandboxes
 from irons_local.control.store import rules as rulebook
@@ -279,13 +279,18 @@ class Egress:
             dry: change nothing; the number of connections is that which would be cut.
 
         Raises:
-            HttpError: there is no such sandbox, the revision is another by now, or the gateway did not answer.
+            HttpError: there is no such sandbox, the revision is another by now, a rule has ended, or the gateway did not answer.
         """
+        now = clocks.moment()
 
         def work(connection: sqlite3.Connection, sandbox: StoredSandbox | None) -> tuple[RuleChange, ...]:
             revision = _revision(connection, sandbox)
             if given.get("revision") not in (None, revision):
                 raise conflict("the policy has changed since it was read; read it again")
+            if any(_over(each, now) for each in new):
+                # One that the client has read stays in the store for seconds after its end.
+                was_read = given.get("revision") is not None
+                refuse_ended(new, now, rulebook.of(connection, _identity(sandbox)) if was_read else ())
             if "mode" in given:
                 _set_mode(connection, sandbox, given["mode"])
             changed = rulebook.replace(connection, _identity(sandbox), new)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from irons_local import clocks
 from irons_local.control.schema.errors import HttpError, bad, conflict
 from irons_local.control.store.terms import SECOND
-from irons_policy.ends import LONGEST, RuleEnd, read_end
+from irons_policy.ends import LONGEST, Moment, RuleEnd, read_end
 from irons_policy.patterns import PatternError, read_pattern
 from irons_policy.rules import ListName, Rule, RuleError, make_rule
 
@@ -20,16 +20,12 @@ class _EndError(ValueError):
     """An end that no rule can have; the message says why."""
 
 
-class _OverError(_EndError):
-    """An end that has come."""
-
-
-def rule_of(given: Mapping[str, Any], *, was_read: bool = False) -> Rule:
+def rule_of(given: Mapping[str, Any], *, may_be_over: bool = False) -> Rule:
     """A rule as a request gives it, in its one spelling.
 
     Args:
         given: `pattern` and `list`, and optionally `private`, `note`, `broad`, and `for` or `until`.
-        was_read: it may be one that the client has read, and that ended since.
+        may_be_over: take it also where its end has come; see `refuse_ended`.
 
     Raises:
         HttpError: the pattern, an address or the end is not one; the text says why.
@@ -43,11 +39,8 @@ def rule_of(given: Mapping[str, Any], *, was_read: bool = False) -> Rule:
             private=given.get("private") or (),
             broad=bool(given.get("broad")),
             note=given.get("note") or "",
-            until=_end(given),
+            until=_end(given, may_be_over=may_be_over),
         )
-    except _OverError as error:
-        problem = conflict if was_read else bad
-        raise problem(f"{shown(text)}: {error}") from None
     except _EndError as error:
         raise bad(f"{shown(text)}: {error}") from None
     except RuleError as error:
@@ -56,19 +49,37 @@ def rule_of(given: Mapping[str, Any], *, was_read: bool = False) -> Rule:
         raise bad(f"{shown(text)}: {error}") from error
 
 
-def rules_of(given: Sequence[Mapping[str, Any]], *, were_read: bool = False) -> tuple[Rule, ...]:
-    """Rules as a request gives them.
+def rules_of(given: Sequence[Mapping[str, Any]], *, may_be_over: bool = False) -> tuple[Rule, ...]:
+    """Rules as a request gives them, in its order.
 
     Args:
         given: the rules.
-        were_read: the request says of which policy they were made: one that has ended since is a conflict with that.
+        may_be_over: take also those whose end has come; see `refuse_ended`.
 
     Raises:
         HttpError: one of them is bad or over, or two have the same pattern; the text says which.
     """
     return _each_once(
-        "rules", given, lambda each: rule_of(each, was_read=were_read), lambda rule: rule.pattern.text
+        "rules", given, lambda each: rule_of(each, may_be_over=may_be_over), lambda rule: rule.pattern.text
     )
+
+
+def refuse_ended(rules: Iterable[Rule], now: Moment, read: Iterable[Rule]) -> None:
+    """Refuse rules whose end has come.
+
+    Args:
+        rules: in the order of the request.
+        now: the moment.
+        read: the rules that the client has read: the request is not at fault where one of these has ended since.
+
+    Raises:
+        HttpError: there is one; 409 where it is one of `read`, so that the client reads them again, else 400.
+    """
+    known = {(rule.pattern.text, rule.until) for rule in read}
+    for index, rule in enumerate(rules):
+        if rule.until is not None and rule.until.over(now):
+            problem = conflict if (rule.pattern.text, rule.until) in known else bad
+            raise problem(f"rules[{index}]: {shown(rule.pattern.text)}: {_over(rule.until)}")
 
 
 def rules_to_put(body: Mapping[str, Any], listed: ListName) -> tuple[Rule, ...]:
@@ -120,11 +131,11 @@ def check_ends(rules: Iterable[Rule], sandbox: str | None) -> None:
             raise bad(f"{shown(rule.pattern.text)}: a rule until stop is for one sandbox, not for all")
 
 
-def _end(given: Mapping[str, Any]) -> RuleEnd | None:
+def _end(given: Mapping[str, Any], *, may_be_over: bool) -> RuleEnd | None:
     """When a rule ends by itself, by both clocks.
 
     Raises:
-        _EndError: it is no time, or is over, or too far away.
+        _EndError: it is no time, or too far away, or is over and may not be.
     """
     seconds, text = given.get("for"), given.get("until")
     if seconds is None and text is None:
@@ -141,11 +152,15 @@ def _end(given: Mapping[str, Any]) -> RuleEnd | None:
     left = until.left(now)
     if left is None or until.at is None:
         return until
-    if left <= 0:
-        raise _OverError(f"until {until.text}: that is over")
+    if left <= 0 and not may_be_over:
+        raise _EndError(_over(until))
     if left > LONGEST * SECOND:
         raise _EndError(f"until {until.text}: that is more than a year away")
     return RuleEnd(until.at, now.up + left)
+
+
+def _over(until: RuleEnd) -> str:
+    return f"until {until.text}: that is over"
 
 
 def shown(text: str) -> str:
