@@ -18,6 +18,7 @@ from tests.local.control.lab import control_plane, run, until
 from tests.local.control.test_questions import HOST, asking
 
 from irons_local.config.server import NotifierSettings
+from irons_local.control.egress import notifier
 from irons_local.control.egress.notifier import EVERY, MOST_FIELD, NAME, ProgramNotifier, defanged, message
 from irons_local.control.egress.questions import CellQuestion, QuestionDesk, QuestionsSeen
 from irons_local.control.store.sandboxes import StoredSandbox
@@ -49,6 +50,7 @@ class Desk:
         self.answers: list[tuple[str, str]] = []
         self.listened: list[bool] = []
         self.looks = 0
+        self.broken = False
 
     def listen(self, seconds: float, *, hold: bool) -> None:
         """A notifier hears."""
@@ -60,6 +62,8 @@ class Desk:
         assert after is None or wait > 0
         await asyncio.sleep(0.001)
         self.looks += 1
+        if self.broken:
+            raise KeyError("q_1")
         box = cast("StoredSandbox", Box)
         return QuestionsSeen([(each, box) for each in self.questions], [], 1)
 
@@ -113,8 +117,9 @@ def shell(text: str, **more: Any) -> NotifierSettings:
     return NotifierSettings(("sh", "-c", text), **more)
 
 
-def test_an_answer_is_a_rule_under_its_name(tmp_path: Path) -> None:
+def test_an_answer_is_a_rule_under_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The program has no rights and no descriptor of the daemon; its word is put for exactly that host, and is in the change log."""
+    monkeypatch.setattr(notifier, "LONGEST", 120.0)
     identity = GATEWAY_ID if os.geteuid() == 0 else os.geteuid()
     script = (
         f'test "$(id -u)" = {identity} || exit 1; grep -q "^CapEff:[[:space:]]*0*$" /proc/self/status || exit 1; '
@@ -132,7 +137,7 @@ def test_an_answer_is_a_rule_under_its_name(tmp_path: Path) -> None:
             async def answered() -> bool:
                 return bool(lab.policies[cell]["rules"])
 
-            await until(answered)
+            await until(answered, 180.0)
             (rule,) = lab.policies[cell]["rules"]
             assert (rule["pattern"], rule["list"], rule["scope"]) == (f"{HOST}:443", "allow", "sandbox")
             assert rule["until"]
@@ -182,6 +187,22 @@ def test_a_program_that_is_not_there_ends_nothing() -> None:
             at.desk.questions = (question("b.example", "sb_2"),)
             await at.until(lambda: at.started == 2)
             assert at.desk.answers == []
+
+    run(work())
+
+
+def test_a_look_that_fails_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a look fails with, the next one is made, and questions are told of again."""
+    monkeypatch.setattr(notifier, "LOOK", 0.001)
+
+    async def work() -> None:
+        async with bench(shell("echo no"), question()) as at:
+            at.desk.broken = True
+            await at.looks()
+            assert at.started == 0
+            at.desk.broken = False
+            await at.until(lambda: at.desk.answers)
+            assert at.desk.answers == [(f"q_{HOST}", "no")]
 
     run(work())
 

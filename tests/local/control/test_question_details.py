@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from tests.local.control.lab import Lab, control_plane, run, until
@@ -12,7 +13,9 @@ from tests.local.control.test_audit_api import Writer
 from tests.local.control.test_questions import tell, told
 
 from irons_local import times
+from irons_local.control.egress.question_details import QuestionAbout, QuestionBook, QuestionDetails
 from irons_local.control.egress.relays import RELAYS, looks_random, relay_of
+from irons_local.control.store.database import Store
 from irons_plugins.egress.presets import OURS
 from irons_policy.hostnames import canonical_host
 
@@ -98,6 +101,46 @@ def test_another_sandbox_s_attempts_are_its_own(tmp_path: Path) -> None:
             found = await detailed(lab, other, "a.example.com", "b.example.com")
             assert {each["new"] for each in found.values()} == {True}
             assert {each["below_count"] for each in found.values()} == {0}
+
+    run(work())
+
+
+class SlowStore:
+    """A database whose answers come when the test says so."""
+
+    def __init__(self) -> None:
+        self.reads: list[asyncio.Future[dict[str, QuestionDetails]]] = []
+
+    async def read(self, work: Any) -> dict[str, QuestionDetails]:
+        """Wait for the test."""
+        self.reads.append(asyncio.get_running_loop().create_future())
+        return await self.reads[-1]
+
+
+def test_two_looks_at_once_each_have_their_own_questions() -> None:
+    """What one look forgets while another waits for the database is still in the other's answer."""
+
+    async def work() -> None:
+        store = SlowStore()
+        book = QuestionBook(cast("Store", store))
+        nothing = QuestionDetails(new=True, refused=0, below=(), below_count=0, marks=())
+        a, b, c = (QuestionAbout(each, "sb_1", canonical_host(f"{each}.example"), 443, 1) for each in "abc")
+        looks: list[asyncio.Task[Any]] = []
+
+        async def look(*questions: QuestionAbout) -> None:
+            looks.append(asyncio.ensure_future(book.of(questions)))
+            while len(store.reads) < len(looks):  # noqa: ASYNC110 (a read has no event)
+                await asyncio.sleep(0)
+
+        await look(a)
+        store.reads[0].set_result({"a": nothing})
+        await looks[0]
+        await look(a, b)
+        await look(c)
+        store.reads[2].set_result({"c": nothing})
+        assert set(await looks[2]) == {"c"}
+        store.reads[1].set_result({"b": nothing})
+        assert set(await looks[1]) == {"a", "b"}
 
     run(work())
 

@@ -81,32 +81,41 @@ class ProgramNotifier:
         return len(self._running)
 
     async def run(self) -> None:
-        """Follow the questions until cancelled; no failure of the program's ends it."""
+        """Follow the questions until cancelled; no failure ends it."""
         token: int | None = None
         try:
             while True:
-                settings = self._settings()
-                if settings is None:
-                    self._known.clear()
-                    await asyncio.sleep(LOOK)
-                    continue
-                self._desk.listen(
-                    LOOK, hold=settings.hold and self._clock() - self._answered < ANSWERED_WITHIN
-                )
                 try:
-                    page = await self._desk.page(token, LOOK)
+                    token = await self._look(token)
                 except StoreError as error:
                     _log.warning("questions cannot be read for [ask] exec: %s", error)
                     await asyncio.sleep(LOOK)
-                    continue
-                token = page.token
-                self._known &= {question.id for question, _ in page.questions}
-                for question, sandbox in page.questions:
-                    self._tell(settings, question, sandbox)
+                except Exception:
+                    # Nothing of the control plane depends on it, so it stops nothing either.
+                    _log.exception("[ask] exec: a look at the questions failed")
+                    await asyncio.sleep(LOOK)
         finally:
             for task in self._running:
                 task.cancel()
             await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def _look(self, token: int | None) -> int | None:
+        """Look at the questions once there are others than those of a token, and tell the program of them; gives the next token.
+
+        Raises:
+            StoreError: the database failed.
+        """
+        settings = self._settings()
+        if settings is None:
+            self._known.clear()
+            await asyncio.sleep(LOOK)
+            return token
+        self._desk.listen(LOOK, hold=settings.hold and self._clock() - self._answered < ANSWERED_WITHIN)
+        page = await self._desk.page(token, LOOK)
+        self._known &= {question.id for question, _ in page.questions}
+        for question, sandbox in page.questions:
+            self._tell(settings, question, sandbox)
+        return page.token
 
     def _tell(self, settings: NotifierSettings, question: CellQuestion, sandbox: StoredSandbox) -> None:
         """Run the program for a question, unless it had that one, or was run for its sandbox a moment ago."""

@@ -75,12 +75,13 @@ class QuestionBook:
         Raises:
             StoreError: the database failed.
         """
-        asked = list(questions)
-        fresh = [each for each in asked if each.id not in self._known]
+        # While the store is read, another call may forget what is known here.
+        asked, known = list(questions), self._known
+        fresh = [each for each in asked if each.id not in known]
         found = await self._store.read(lambda connection: details(connection, fresh)) if fresh else {}
-        together = {**self._known, **found}
-        self._known = {each.id: together[each.id] for each in asked}
-        return self._known
+        together = {**found, **known}
+        self._known = seen = {each.id: together[each.id] for each in asked}
+        return seen
 
 
 def details(connection: sqlite3.Connection, questions: Iterable[QuestionAbout]) -> dict[str, QuestionDetails]:
