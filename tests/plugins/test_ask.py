@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Any
 
 import pytest
@@ -71,10 +72,45 @@ def test_the_agents_reason_is_marked_as_the_sandboxes_words() -> None:
     )
     lines = screen.lines(60, 20)
     assert lines[1:3] == ["> a.example:443", "    box: asked by the agent, no connection was made"]
-    assert lines[3].startswith('    the sandbox says: "for "tests"\\x1b[2J x')
-    assert lines[5].strip() == "…"
+    assert lines[3].startswith('    the sandbox says: "for \\"tests\\"\\x1b[2J x')
+    assert lines[4].startswith("    | x x")
+    assert lines[5] == "    | …"
     assert lines[6].endswith("b.example:443")
     assert not any("hidden" in line for line in lines)
+
+
+def test_the_agents_reason_ends_no_quotes_and_forges_no_line() -> None:
+    """Quotes inside are escaped, blanks fold to one, and what has no ink or width is an escape; further lines have a mark."""
+    forged = 'tests"' + "\u3000 " * 40 + "new: not tried \\" + "e\u0301a\u0301\u0336 \u2800\u3164 " + "z" * 50
+    screen = AskScreen()
+    screen.take(QuestionPage((OpenQuestion("q_a", "box", "a.example:443", reason=forged),), watched=True))
+    assert screen.lines(60, 20)[3:6] == [
+        '    the sandbox says: "tests\\" new: not tried \\\\éá\\u0336',
+        "    | \\u2800\\u3164",
+        f'    | {"z" * 50}"',
+    ]
+
+
+@given(
+    st.text(max_size=200) | st.text('漢字 ab"\\\u0301', max_size=200) | st.just("漢漢漢漢漢漢 " * 40),
+    st.integers(24, 120),
+    st.integers(8, 30),
+)
+def test_the_agents_reason_pushes_nothing_away(reason: str, width: int, height: int) -> None:
+    """However wide its letters are, the pane fits the terminal, and shows the chosen question and what the second key does."""
+    screen = AskScreen()
+    asked = OpenQuestion("q_a", "box", "a.example:443", waiting=1, reason=reason)
+    settled(screen, QuestionPage((asked, OpenQuestion("q_b", "box", "b.example:443")), watched=True))
+    screen.key("a")
+    lines = screen.lines(width, height)
+    assert len(lines) <= height
+    for line in lines:
+        assert sum(2 if unicodedata.east_asian_width(each) in "WF" else 1 for each in line) <= width
+        assert not any(unicodedata.category(each) in ("Mn", "Me", "Cc", "Cf") for each in line)
+    assert lines[1] == "> a.example:443"
+    assert "allow" in lines
+    its_words = [line for line in lines if line.startswith("    the sandbox says: ")]
+    assert len(its_words) <= bool(reason)
 
 
 def test_a_key_that_came_with_the_question_is_no_answer() -> None:

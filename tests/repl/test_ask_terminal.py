@@ -53,4 +53,7 @@ def test_a_signal_leaves_the_terminal_as_it_was(terminal: Open, fake: FakeApi) -
     os.kill(screen.pid, signal.SIGTERM)
     assert screen.ended() == 143
     assert screen.raw.endswith(b"\x1b[?1049l")
+    # Until then no line goes on in the next row.
+    assert screen.raw.index(b"\x1b[?7l") < screen.raw.index(b"nothing is asked")
+    assert screen.raw.index(b"> new.example:443") < screen.raw.index(b"\x1b[?7h")
     assert screen.modes() == screen.modes_before

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from irons.asking.ranking import SandboxQuestions, by_sandbox
+from irons.terminal.cells import cut_left
 from irons.text import clean
 
 if TYPE_CHECKING:
@@ -34,11 +35,6 @@ def question_line(page: QuestionPage, width: int, how: str = "") -> str:
             if len(line) <= width:
                 return line
     return _shortest(asked, width, tail)
-
-
-def from_the_right(text: str, width: int) -> str:
-    """Cut a name on its left, where its owner is not."""
-    return text if len(text) <= width else "…" + text[len(text) - width + 1 :] if width > 0 else ""
 
 
 def _named(asked: list[SandboxQuestions], named: int, *, brief: bool) -> str:
@@ -75,4 +71,4 @@ def _shortest(asked: list[SandboxQuestions], width: int, tail: str) -> str:
     # The name has at least half of the line.
     room = width - len(rest) - 4
     who = clean(who, limit=max(1, room - max(room // 2, min(len(name), room - len(who)))))
-    return f"? {who}: {from_the_right(name, room - len(who))}{rest}"[:width]
+    return f"? {who}: {cut_left(name, room - len(who))}{rest}"[:width]

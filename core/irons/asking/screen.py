@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from irons.asking.details import details
-from irons.asking.question_line import from_the_right
 from irons.asking.ranking import in_turns
+from irons.asking.reason import quoted
 from irons.asking.widening import wider_patterns
 from irons.client.models.questions import QuestionPage
 from irons.record import NamedTuple
+from irons.terminal.cells import cells, cut, cut_left, rows
 from irons.text import clean
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ NOT_TRIED = "asked by the agent, no connection was made"
 """What there is to say of a question that no connection put."""
 MOST_WORDS = 3
 """Lines of the agent's reason at most."""
+GOES_ON = "| "
+"""Begins each further line of it, so that none reads as one of irons."""
 MOST_OTHERS = 3
 """Sandboxes of which the pane says how many more questions they have."""
 _LEAST = 2
@@ -201,11 +204,11 @@ class AskScreen:
         first = max(0, min(at - most // 2, len(questions) - most))
         for each in questions[first : first + most]:
             mark = ">" if each.id == self.chosen else " "
-            rows += [f"{mark} {from_the_right(clean(each.pattern), width - 2)}", f"    {_about(each)}"]
+            rows += [f"{mark} {cut_left(clean(each.pattern), width - 2)}", f"    {_about(each)}"]
             if each.id == self.chosen:
                 rows += [f"    {line}" for line in _its_words(each, width - 4)]
         above = [*head, *rows[:room], *known, *others, *keys][: max(0, height - len(note))]
-        return [line[:width] for line in (*above, *note[-height:])]
+        return [cut(line, width) for line in (*above, *note[-height:])]
 
     def _details(self, width: int) -> list[str]:
         """What is known of the chosen question."""
@@ -265,8 +268,13 @@ def _its_words(question: OpenQuestion, width: int) -> list[str]:
     """The agent's reason, quoted and marked as the sandbox's words; its end is cut before it fills the pane."""
     if not question.reason:
         return []
-    lines = _folded(f'the sandbox says: "{clean(question.reason)}"', max(1, width))
-    return lines if len(lines) <= MOST_WORDS else [*lines[: MOST_WORDS - 1], "…"]
+    room = max(1, width - len(GOES_ON))
+    # No word is cut as a name is, on its left.
+    words = [part for word in quoted(question.reason).split(" ") for part in rows(word, room)]
+    first, *more = _folded(f"the sandbox says: {' '.join(words)}", room)
+    if len(more) >= MOST_WORDS:
+        more = [*more[: MOST_WORDS - 2], "…"]
+    return [first, *(f"{GOES_ON}{line}" for line in more)]
 
 
 def _others(others: Mapping[str, int]) -> list[str]:
@@ -281,10 +289,10 @@ def _folded(text: str, width: int) -> list[str]:
     for part in text.split("\n"):
         line = ""
         for word in part.split(" "):
-            if line and len(line) + 1 + len(word) > width:
+            if line and cells(line) + 1 + cells(word) > width:
                 lines.append(line)
                 line = ""
-            line += f" {word}" if line else from_the_right(word, width)
+            line += f" {word}" if line else cut_left(word, width)
         if line:
             lines.append(line)
     return lines

@@ -15,6 +15,7 @@ from irons.asking.following import POLL, QuestionFollower, QuestionsHeard
 from irons.asking.ringing import Ringing
 from irons.asking.screen import AskScreen, answered
 from irons.errors import IronsError
+from irons.terminal.cells import cut
 from irons.text import clean
 from irons_plugins.ssh.openssh.subprocess import Signalled, ended_by_signals
 
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from irons.terminal.streams import Streams
     from irons_plugins.ask.offers import PresetOffers
 
-ENTER, LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
+ENTER, LEAVE = "\x1b[?1049h\x1b[?25l\x1b[?7l", "\x1b[?7h\x1b[?25h\x1b[?1049l"
+"""A line does not go on in the next row: what a terminal draws wider than it says would push the questions away."""
 CLEAR, BELL = "\x1b[H\x1b[J", "\a"
 
 
@@ -91,7 +93,7 @@ def _take_keys(api: Api, streams: Streams, offers: PresetOffers, keys: int, foll
     while not screen.left:
         columns, rows = get_terminal_size()
         lines = screen.lines(columns, rows - (1 if trouble else 0))
-        text = CLEAR + "\r\n".join([*([trouble[:columns]] if trouble else []), *lines])
+        text = CLEAR + "\r\n".join([*([cut(trouble, columns)] if trouble else []), *lines])
         if text != drawn:
             drawn = text
             streams.stdout.write(text)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import unicodedata
-from collections.abc import Iterator
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from irons.terminal.cells import rows
 from irons.text import clean
 
 if TYPE_CHECKING:
@@ -40,8 +39,8 @@ class Shared:
             text = line.decode(errors="backslashreplace").removesuffix("\r").expandtabs(_TAB)
             width = max(self._columns - len(name) - 2, 1)
             # A terminal goes on in its next row by itself, where the line would stand without a name.
-            rows = (f"{name}: {row}\n" for row in _rows(_printable(text), width))
-            data = "".join(rows).encode(self._stream.encoding or "utf-8", "backslashreplace")
+            named = (f"{name}: {row}\n" for row in rows(_printable(text), width))
+            data = "".join(named).encode(self._stream.encoding or "utf-8", "backslashreplace")
         with self._lock:
             self._put(data)
 
@@ -86,15 +85,3 @@ class Prefixed:
         if self._held:
             self._shared.write(self._name, self._held)
             self._held = b""
-
-
-def _rows(text: str, width: int) -> Iterator[str]:
-    """Cut printable text into rows that fit a terminal of this width; at least one."""
-    row, used = "", 0
-    for character in text:
-        cells = 2 if unicodedata.east_asian_width(character) in "WF" else 1
-        if row and used + cells > width:
-            yield row
-            row, used = "", 0
-        row, used = row + character, used + cells
-    yield row
