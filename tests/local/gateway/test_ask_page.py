@@ -13,6 +13,8 @@ from tests.e2e.lab import eventually
 from tests.local.gateway.stand import Program, Stand
 from tests.local.gateway.test_held import OTHER, ask, get, reply, watch
 
+from irons_local import times
+from irons_local.control.audit.records import fields
 from irons_local.gateway.ask.allowance import AN_HOUR, HOUR, MOST_LISTENING, RequestAllowance
 from irons_local.gateway.decide.ask_page import (
     BY_AGENT,
@@ -89,6 +91,33 @@ def test_it_opens_a_question_with_the_agents_words(asked: Stand) -> None:
     assert event["reason"].startswith(BY_AGENT)
     assert "\\x1b[2Jread" in event["reason"]
     assert not asked.arrivals()
+
+
+@pytest.mark.parametrize("letter", ["\U0001f600", "\U000f0000", "漢", '"', "\x1b"])
+def test_the_longest_words_are_in_the_log(asked: Stand, letter: str) -> None:
+    """However wide the letters are, what is recorded fits the event's field, so the reason is not left out."""
+    post(asked, posted(wanted(reason=letter * MOST_REASON)))
+    recorded = asked.event(host=OTHER)["reason"]
+    assert recorded.startswith(BY_AGENT)
+    (question,) = page(asked)["questions"]
+    assert json.dumps(question["reason"], ensure_ascii=False) in recorded
+    report: list[str] = []
+    assert fields({"reason": recorded}, report.append)["reason"] == recorded
+    assert not report
+
+
+@pytest.mark.parametrize("first", ["request", "connection"])
+def test_a_question_is_no_younger_than_its_own_record(asked: Stand, first: str) -> None:
+    """So its record is none of what was tried before it, in what a person sees of it."""
+    with contextlib.ExitStack() as held:
+        if first == "request":
+            post(asked, posted(wanted()))
+        else:
+            held.enter_context(get(asked))
+            eventually(lambda: OTHER in questions(asked))
+        (question,) = page(asked)["questions"]
+        (earliest, *_) = [each["at"] for each in asked.records() if each.get("host") == OTHER]
+        assert question["since"] <= times.rfc3339(earliest)
 
 
 def test_its_answer_comes_to_who_waits_and_serves_the_next_connection(asked: Stand) -> None:

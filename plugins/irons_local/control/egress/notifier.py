@@ -90,8 +90,7 @@ class ProgramNotifier:
                 except StoreError as error:
                     _log.warning("questions cannot be read for [ask] exec: %s", error)
                     await asyncio.sleep(LOOK)
-                except Exception:
-                    # Nothing of the control plane depends on it, so it stops nothing either.
+                except Exception:  # noqa: BLE001 (nothing of the control plane depends on it, so it stops nothing either)
                     _log.exception("[ask] exec: a look at the questions failed")
                     await asyncio.sleep(LOOK)
         finally:

@@ -227,8 +227,14 @@ class Asking:
         """True where a person has refused this place a short while ago."""
         return _lasts(self._no, place, self._clock())
 
-    def ask(self, place: Place, protocol: str, waiter: Waiter) -> float | None:
+    def ask(self, place: Place, protocol: str, waiter: Waiter, since: int = 0) -> float | None:
         """Put a question, or join the one there is.
+
+        Args:
+            place: what it is about.
+            protocol: what the connection speaks.
+            waiter: the connection.
+            since: when the connection began, where that is known: microseconds since 1970. A new question is as old.
 
         Returns:
             The seconds to wait; None where this connection does not wait. It is counted.
@@ -243,7 +249,7 @@ class Asking:
                     self._others.add(place)
                     self.changed()
                 return None
-            question = self._add(place, protocol)
+            question = self._add(place, protocol, since)
         question.protocol = question.protocol or protocol
         question.count += 1
         question.last, question.seen = self._wall(), self._clock()
@@ -267,10 +273,15 @@ class Asking:
 
     # What the agent inside asks for, without a connection.
 
-    def request(self, place: Place, reason: str) -> bool:
+    def request(self, place: Place, reason: str, since: int = 0) -> bool:
         """Put a question with the agent's reason, or give the one there is this reason; False where there are too many.
 
         It is put also while no person watches: nothing waits for it, and whoever comes sees it.
+
+        Args:
+            place: what it is about.
+            reason: the agent's words, cleaned.
+            since: when the request came, where that is known: microseconds since 1970. A new question is as old.
         """
         self.tidy()
         question = self._open.get(place)
@@ -278,7 +289,7 @@ class Asking:
         if given >= MOST_REQUESTED or (question is None and len(self._open) >= MOST_OPEN):
             return False
         if question is None:
-            question = self._add(place, "")
+            question = self._add(place, "", since)
         question.requests += 1
         question.reason = reason
         question.last, question.seen = self._wall(), self._clock()
@@ -345,9 +356,9 @@ class Asking:
         if over and not self._open:
             self._others.clear()
 
-    def _add(self, place: Place, protocol: str) -> PlaceQuestion:
+    def _add(self, place: Place, protocol: str, since: int) -> PlaceQuestion:
         self._others.discard(place)
-        question = self._open[place] = PlaceQuestion(place, protocol, self._wall(), self._clock())
+        question = self._open[place] = PlaceQuestion(place, protocol, since or self._wall(), self._clock())
         return question
 
     def _end(self, question: PlaceQuestion, why: EndReason) -> None:

@@ -10,6 +10,7 @@ from irons_local.gateway.ask.asking import UNCOVERED
 from irons_local.gateway.decide.verdicts import Judged, RefusedError, untouched
 from irons_local.gateway.record.journal import Entry
 from irons_local.gateway.record.refusal import Refusal
+from irons_local.times import now
 from irons_policy.causes import Cause, Outcome
 from irons_policy.event import record
 
@@ -63,6 +64,7 @@ class Account:
 
     Attributes:
         protocol: what it speaks, as far as is known.
+        since: when it began, microseconds since 1970: no record of it is older.
         told: it needs no further record: its refusal is recorded, or it does not belong in the log.
     """
 
@@ -75,6 +77,7 @@ class Account:
         self._reaching = False
         self._others: set[str] = set()
         self._began = time.monotonic()
+        self.since = now()
         self.protocol = "tcp"
         self.told = False
 

@@ -106,7 +106,9 @@ class Answering:
         asked = self._asked
         if asked is None:
             wakes = partial(self._sides.add, ANSWERED)
-            asked = self._asked = AskedConnection(self._cell.asking, self._account.asks, wakes)
+            asked = self._asked = AskedConnection(
+                self._cell.asking, self._account.asks, wakes, self._account.since
+            )
         try:
             fact = asked.answer(policy, question, self._where, self._context.host_network)
         except JournalError as error:

@@ -37,6 +37,7 @@ class AskedConnection:
         asking: the questions of its cell.
         records: writes that a person is asked, before anything waits.
         wakes: has the connection look again.
+        since: when the connection began, microseconds since 1970.
         clock: seconds that only ever grow.
 
     Attributes:
@@ -44,7 +45,7 @@ class AskedConnection:
     """
 
     __slots__ = (
-        "_asking", "_clock", "_grant", "_place", "_records", "_refused", "_under", "_until", "_wakes", "aside",
+        "_asking", "_clock", "_grant", "_place", "_records", "_refused", "_since", "_under", "_until", "_wakes", "aside",
     )  # fmt: skip
 
     def __init__(
@@ -52,10 +53,13 @@ class AskedConnection:
         asking: Asking,
         records: Callable[[Host], None],
         wakes: Callable[[], None],
+        since: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._asking = asking
         self._records, self._wakes, self._clock = records, wakes, clock
+        # Its first question is as old as its first record, which says nothing of it; further ones are of their own time.
+        self._since = since
         # What it waits for; what was let pass, as a rule of its own; and that it was refused.
         self._place: Place | None = None
         self._until = 0.0
@@ -103,7 +107,8 @@ class AskedConnection:
         if self._asking.takes(place):
             self._let_pass(place)
             return self.answer(policy, question, where, host_network)
-        seconds = self._asking.ask(place, question.protocol, self)
+        since, self._since = self._since, 0
+        seconds = self._asking.ask(place, question.protocol, self, since)
         if seconds is None:
             if self._asking.is_open(place):
                 fact.error.asked = True

@@ -17,6 +17,7 @@ from irons_local.gateway.ask.asking import SAID_NO, UNASKED, Place, Reply, State
 from irons_local.gateway.decide import pages
 from irons_local.gateway.record.journal import JournalError
 from irons_local.gateway.record.refusal import Refusal
+from irons_local.times import now
 from irons_policy.causes import Cause
 from irons_policy.decide import decide, decide_address
 from irons_policy.hostnames import INTERNAL, HostError, canonical_host
@@ -32,6 +33,8 @@ TARGETS = frozenset({b"/ask", b"http://irons.internal/ask"})
 MOST_BODY = 4096
 MOST_REASON = 200
 """Characters of a reason; what is longer is cut."""
+MOST_RECORDED = 1000
+"""Characters of what the audit log has of a request: as many as an event's reason may have."""
 LONGEST_WAIT = 300.0
 BY_AGENT = "asked by the agent, no connection was made"
 CLOSED = "it leads to an address that no answer opens"
@@ -148,9 +151,11 @@ async def answer(client: Wire, cell: Cell, context: Context, asked: AgentRequest
     if later is not None:
         raise _Crowded("so many requests were made in the last hour", later)
     standing = _standing(cell, context, asked.place)
+    # From before the record: what a person sees of the question is what was in the log without it.
+    since = now()
     _record(cell, context, asked, standing)
     if standing.state == "open":
-        if not cell.asking.request(asked.place, asked.reason):
+        if not cell.asking.request(asked.place, asked.reason, since):
             raise _Crowded("so many questions of this sandbox are open", pages.RETRY_AFTER)
         if asked.wait and cell.asking.watched and cell.allowance.may_listen:
             standing = await _wait(client, cell, context, asked)
@@ -252,7 +257,8 @@ def _record(cell: Cell, context: Context, asked: AgentRequest, standing: Request
         "http",
         mode,
         None,
-        f"{why}; its words: {json.dumps(asked.reason)}",
+        # An escape would be six times as long as its letter, and what is longer than the field is left out.
+        f"{why}; its words: {json.dumps(asked.reason, ensure_ascii=False)}"[:MOST_RECORDED],
         cause,
     )
     try:
