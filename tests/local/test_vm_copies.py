@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
+import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -26,6 +30,13 @@ from irons_local.spec import Spec
 SIZE = 1 << 30
 MARK = b"what the guest wrote"
 DEVICE = "/machine/peripheral/disk/virtio-backend"
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine takes its time until QEMU answers."""
+    monkeypatch.setattr(qmp, "ANSWERED_WITHIN", 300.0)
+    monkeypatch.setattr(switching, "SWITCHED_WITHIN", 300.0)
 
 
 def _machine(root: Path, mark: bytes = MARK) -> tuple[Path, Layers]:
@@ -127,6 +138,39 @@ def test_a_layer_that_is_gone_is_not_made_of_what_came_after_it(tmp_path: Path) 
     assert (home / VIRTUAL_DISK).read_bytes().endswith(b"later")
 
 
+def test_a_directory_that_a_power_loss_took_is_made_again(tmp_path: Path) -> None:
+    """The machine's record names a layer whose directory never came to the disk: the disk becomes that layer all the same."""
+    home, layers = _machine(tmp_path)
+    machine = _begun(home, layers)
+    shutil.rmtree(layers.home(machine.layers[0]))
+    _settled(home, layers)
+    (written,) = chain.files(machine, layers)
+    assert written.read_bytes() == qcow2.empty(SIZE) + MARK
+    assert chain.is_empty(home, machine)
+
+
+def test_a_disk_of_the_length_of_an_empty_one_may_be_written_to(tmp_path: Path) -> None:
+    """Only one that is empty byte for byte counts as empty."""
+    home, layers = _machine(tmp_path, b"")
+    assert chain.is_empty(home, Machine.read(home))
+    with (home / VIRTUAL_DISK).open("r+b") as disk:
+        disk.seek(-1, os.SEEK_END)
+        disk.write(b"x")
+    assert not chain.is_empty(home, Machine.read(home))
+    assert not layers.listed()
+
+
+def test_what_a_disk_takes_counts_its_layers(tmp_path: Path) -> None:
+    """What was written before a snapshot is counted after it, and a layer that is gone is passed over."""
+    home, layers = _machine(tmp_path, bytes(range(256)) * 4096)
+    before = int(limits.disk_facts([home / VIRTUAL_DISK])["disk_used"])
+    machine = _begun(home, layers)
+    _settled(home, layers)
+    disks = [home / VIRTUAL_DISK, *chain.whole(machine, layers)]
+    assert int(limits.disk_facts(disks)["disk_used"]) >= before >= 1 << 20
+    assert int(limits.disk_facts([*disks, tmp_path / "gone"])["disk_used"]) >= before
+
+
 def test_there_are_only_so_many_layers(tmp_path: Path) -> None:
     """One more than the most is refused with what to do, and nothing is made."""
     home, layers = _machine(tmp_path)
@@ -135,6 +179,7 @@ def test_there_are_only_so_many_layers(tmp_path: Path) -> None:
         chain.begin(home, machine, layers)
     assert not layers.listed()
     assert not (home / NEXT_DISK).exists()
+    assert len(chain.begin(home, machine, layers, most=None).layers) == chain.DEEPEST + 1
 
 
 def test_a_copy_has_at_least_the_disk_of_the_original() -> None:
@@ -145,17 +190,27 @@ def test_a_copy_has_at_least_the_disk_of_the_original() -> None:
         limits.disk_of(Limits(disk=SIZE // 2), 100 << 20, SIZE)
 
 
+def _disks(base: Path, disk: Path) -> list[str]:
+    """The options of a machine's disk without layers, with the paths of here."""
+    words = qemu.arguments(qemu.PROGRAM, qemu.Hardware(1, 512 << 20))
+    places = {f"{qemu.FILES}/{qemu.BASE}": str(base), f"{qemu.FILES}/{qemu.DISK}": str(disk)}
+    found: list[str] = []
+    for name, word in pairwise(words):
+        if name == "-blockdev" and "settings" not in word:
+            options = [each.partition("=") for each in word.split(",")]
+            found += [name, ",".join(f"{key}={places.get(value, value)}" for key, _, value in options)]
+    return found
+
+
 @contextmanager
 def _qemu(home: Path, base: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A QEMU without a guest that has the machine's disk, and answers on `home/qmp`."""
+    """A QEMU without a guest that has the machine's disk over a base, as QEMU is told to, and answers on `home/qmp`."""
     # Shown to it by a name of its own, which leads to the same file when that is a layer, as the mount in its cell does.
     shown = base.with_name("shown")
     shown.hardlink_to(home / VIRTUAL_DISK)
     words = [
         *(qemu.PROGRAM, "-S", "-nodefaults", "-display", "none", "-machine", "q35", "-accel", "tcg"),
-        *("-blockdev", f"node-name=base,driver=raw,read-only=on,file.driver=file,file.filename={base}"),
-        "-blockdev",
-        f"node-name={qemu.ROOT},driver=qcow2,file.driver=file,file.filename={shown},backing=base",
+        *_disks(base, shown),
         *("-device", f"virtio-blk-pci,id=disk,drive={qemu.ROOT}"),
         *("-sandbox", ",".join(("on", *qemu.DENIED))),
     ]
@@ -211,17 +266,65 @@ def test_a_qemu_that_runs_goes_on_on_another_disk(tmp_path: Path, machine: Machi
 
     with _qemu(home, base) as process:
         asyncio.run(run())
-    assert process.stdout is not None
-    with process.stdout as said:
-        told = said.read().decode()
-    assert "failed" not in told
-    assert told.count("read 512/512 bytes") == 4
+    _told_well(process, 4)
     machine_now = Machine.read(home)
     disks = [home / VIRTUAL_DISK, *chain.files(machine_now, layers)]
     for disk, letter in zip(disks, "dcba", strict=True):
         content = disk.read_bytes()
         assert letter.encode() * 512 in content
         assert not any(other.encode() * 512 in content for other in set("abcd") - {letter})
+
+
+@pytest.mark.process
+def test_who_reads_a_base_cannot_keep_others_from_it(tmp_path: Path, machine: MachineNeeds) -> None:
+    """A lock on a file that never changes, as a QEMU may hold that someone broke out into, does not stop another QEMU."""
+    machine.require(qemu.PROGRAM)
+    home, _ = _machine(tmp_path, b"")
+    base = tmp_path / "base"
+    base.write_bytes(bytes(32 << 20))
+    with base.open("rb") as held:
+        # All bytes that QEMU's locks are of: struct flock with a type, whence, start, length and process.
+        whole = struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, 100, 200, 0)
+        fcntl.fcntl(held, fcntl.F_OFD_SETLK, whole)
+        with _qemu(home, base) as process:
+            asyncio.run(_guest_does(home, "a", "write"))
+        _told_well(process, 0)
+
+
+@pytest.mark.process
+def test_a_disk_that_names_a_file_does_not_get_it(tmp_path: Path, machine: MachineNeeds) -> None:
+    """Who broke out of the guest can write into a disk that it is read over a file of the host: the next QEMU reads it over its base."""
+    machine.require(qemu.PROGRAM)
+    home, _ = _machine(tmp_path, b"")
+    base, secret = tmp_path / "base", tmp_path / "secret"
+    base.write_bytes(b"b" * (32 << 20))
+    secret.write_bytes(b"s" * (32 << 20))
+    name = str(secret).encode()
+    with (home / VIRTUAL_DISK).open("r+b") as disk:
+        # Offset and length of the name of a backing file (QEMU's docs/interop/qcow2.txt), which is behind the header.
+        disk.seek(8)
+        disk.write(struct.pack(">QI", 2048, len(name)))
+        disk.seek(2048)
+        disk.write(name)
+    with _qemu(home, base) as process:
+        asyncio.run(_guest_does(home, "b", "read"))
+        opened: set[str] = set()
+        for path in Path(f"/proc/{process.pid}/fd").iterdir():
+            # It may still be closing the connection that it answered on.
+            with suppress(FileNotFoundError):
+                opened.add(str(path.readlink()))
+    _told_well(process, 1)
+    assert str(base) in opened
+    assert str(secret) not in opened
+
+
+def _told_well(process: subprocess.Popen[bytes], read: int) -> None:
+    """Check that what was read from a guest's disk is what was written."""
+    assert process.stdout is not None
+    with process.stdout as said:
+        told = said.read().decode()
+    assert "failed" not in told
+    assert told.count("read 512/512 bytes") == read
 
 
 def test_a_qemu_that_does_not_answer_well_makes_no_snapshot(tmp_path: Path) -> None:

@@ -8,13 +8,13 @@ import os
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import pytest
 
 from irons_local.bundle.machine import VIRTUAL_DISK, Machine
 from irons_local.engines.protocol import Cells, KeptFiles, Kit
-from irons_local.engines.vm import chain, launch, qcow2, qmp
+from irons_local.engines.vm import chain, launch, qcow2, qemu, qmp, switching
 from irons_local.engines.vm.engine import VmEngine
 from irons_local.errors import EngineError
 from irons_local.images.catalog import Images
@@ -25,6 +25,8 @@ from irons_local.linux.cgroup import Groups
 from irons_local.linux.namespaces import started
 from irons_local.spec import Spec
 
+_T = TypeVar("_T")
+_Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 SIZE = 1 << 30
 SANDBOX = "sb_0000000000000001"
 FIRST, SECOND = "sn_0000000000000001", "sn_0000000000000002"
@@ -78,27 +80,10 @@ class _Place:
         Machine.run_file(self.home).write_text(json.dumps(body), encoding="utf-8")
 
 
-async def _refuses(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.write(b'{"QMP": {}}\n')
-    while await reader.readline():
-        writer.write(b'{"error": {"class": "GenericError", "desc": "no"}}\n')
+def _served(place: _Place, answer: _Answer, work: Callable[[], Awaitable[_T]]) -> _T:
+    """What `work` gives while a QEMU answers its first connection."""
 
-
-async def _ends(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    del reader, writer
-
-
-@pytest.mark.parametrize("answer", [_refuses, _ends])
-def test_a_machine_whose_qemu_refuses_is_taken_up(
-    answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]], tmp_path: Path
-) -> None:
-    """A snapshot that was interrupted stays unfinished, and the machine runs on: its cell is found, its id is among the running."""
-    place = _Place(tmp_path)
-    place.write(b"one")
-    chain.begin(place.home, place.machine, place.images.layers)
-    place.runs()
-
-    async def run() -> None:
+    async def run() -> _T:
         over = asyncio.Event()
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -110,13 +95,35 @@ def test_a_machine_whose_qemu_refuses_is_taken_up(
         with qmp.listening(place.home / launch.COMMANDS) as listener:
             server = await asyncio.start_unix_server(serve, sock=listener.dup())
             try:
-                assert await place.engine.recover() == [SANDBOX]
+                found = await work()
                 async with asyncio.timeout(60):
                     await over.wait()
+                return found
             finally:
                 server.close()
 
-    asyncio.run(run())
+    return asyncio.run(run())
+
+
+async def _refuses(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b'{"QMP": {}}\n')
+    while await reader.readline():
+        writer.write(b'{"error": {"class": "GenericError", "desc": "no"}}\n')
+
+
+async def _ends(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    del reader, writer
+
+
+@pytest.mark.parametrize("answer", [_refuses, _ends])
+def test_a_machine_whose_qemu_refuses_is_taken_up(answer: _Answer, tmp_path: Path) -> None:
+    """A snapshot that was interrupted stays unfinished, and the machine runs on: its cell is found, its id is among the running."""
+    place = _Place(tmp_path)
+    place.write(b"one")
+    chain.begin(place.home, place.machine, place.images.layers)
+    place.runs()
+
+    assert _served(place, answer, place.engine.recover) == [SANDBOX]
     assert place.cells.adopted == [SANDBOX]
     # Once it has ended, the disk reads as it did.
     Machine.run_file(place.home).unlink()
@@ -151,6 +158,62 @@ def test_a_restore_replaces_a_disk_once_it_is_kept(tmp_path: Path) -> None:
     assert (files, then) == (KeptFiles(0.0, ""), [b"", b"two", b"one"])
     assert record.layers[1:] == first == place.machine.layers
     assert place.written() == [b"", b"one"]
+
+
+def test_a_restore_of_a_machine_with_all_its_layers_works(tmp_path: Path) -> None:
+    """Its layers are replaced, so that one more for what it has now is no harm; a snapshot of it is refused."""
+    place = _Place(tmp_path)
+    for number in range(chain.DEEPEST):
+        place.write(b"%d" % number)
+        asyncio.run(place.engine.capture(SANDBOX, f"sn_{number:016x}", f"at-{number}"))
+    place.write(b"last")
+    with pytest.raises(EngineError, match="one more is too many"):
+        asyncio.run(place.engine.capture(SANDBOX, "sn_00000000000000ff", "more"))
+    kept: list[KeptFiles] = []
+
+    async def made(files: KeptFiles) -> None:
+        kept.append(files)
+
+    asyncio.run(place.engine.restore(SANDBOX, FIRST, "sn_00000000000000ff", "before", made))
+    assert place.written() == [b"", b"1", b"0"]
+    record = place.images.snapshots.read("sn_00000000000000ff")
+    assert record.layers[0] == kept[0].layer
+    assert len(record.layers) == chain.DEEPEST + 1
+
+
+def test_what_was_written_is_on_the_disk_before_qemu_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A QEMU that switches has it flushed already, and may take longer for it than for an answer."""
+    place = _Place(tmp_path)
+    place.write(b"one")
+    place.runs()
+    did: list[str] = []
+    flush = os.fdatasync
+
+    def flushed(descriptor: int) -> None:
+        did.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        flush(descriptor)
+
+    answers = {
+        "query-block": [{"inserted": {"node-name": qemu.ROOT}}],
+        "add-fd": {"fdset-id": 1},
+    }
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'{"QMP": {}}\n')
+        while line := await reader.readline():
+            name = json.loads(line)["execute"]
+            did.append(name)
+            writer.write(json.dumps({"return": answers.get(name, {})}).encode() + b"\n")
+
+    monkeypatch.setattr(os, "fdatasync", flushed)
+    monkeypatch.setattr(qmp, "ANSWERED_WITHIN", 0.0)
+    monkeypatch.setattr(switching, "SWITCHED_WITHIN", 300.0)
+    kept = _served(place, answer, lambda: place.engine.capture(SANDBOX, FIRST, "first"))
+    assert kept.layer == place.machine.layers[0]
+    assert did[:2] == [VIRTUAL_DISK, "qmp_capabilities"]
+    assert did[-1] == "blockdev-snapshot"
 
 
 def test_one_that_runs_is_not_restored(tmp_path: Path) -> None:

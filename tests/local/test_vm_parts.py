@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from irons_local.bundle import sshd
+from irons_local.bundle.oci import CONFIG_DIRECTORY
 from irons_local.doctor.checks import judge
 from irons_local.doctor.facts import Facts
 from irons_local.engines.vm import guest, kvm, launch, limits, qcow2, qemu, qmp
@@ -31,6 +32,7 @@ from irons_local.linux.processes import Process
 if TYPE_CHECKING:
     from irons_local.engines.protocol import Cells
 
+OWN = {sshd.HOST_KEY: "secret", sshd.AUTHORIZED: "ssh-ed25519 AAAA me\n"}
 HARDWARE = qemu.Hardware(processors=2, memory=512 << 20)
 ELF_HEAD = struct.Struct("<5s11xHHIQQQIHHHHHH")
 
@@ -102,9 +104,8 @@ def test_qemu_has_no_rights_and_writes_its_disk_alone() -> None:
 
 def test_the_settings_hold_the_identity_and_every_unit() -> None:
     """The archive is whole sectors; the host key is readable by root alone, and the keys carry their mark."""
-    own = {sshd.HOST_KEY: "secret", sshd.AUTHORIZED: "ssh-ed25519 AAAA me\n"}
     files = guest.settings(
-        instance="sb_1", name="box", server="/usr/sbin/sshd", own=own, shown={"ca.pem": ""}
+        instance="sb_1", name="box", server="/usr/sbin/sshd", own=OWN, shown={"ca.pem": ""}
     )
     assert "ListenAddress" not in files[sshd.CONFIG]
     assert "IRONS_KEY=" in files[sshd.AUTHORIZED]
@@ -121,14 +122,31 @@ def test_the_settings_hold_the_identity_and_every_unit() -> None:
 @pytest.mark.process
 def test_the_scripts_of_a_guest_are_shell(tmp_path: Path) -> None:
     """What runs before the guest's init is parsed by a shell without complaint."""
-    own = {sshd.HOST_KEY: "secret", sshd.AUTHORIZED: "ssh-ed25519 AAAA me\n"}
-    files = guest.settings(instance="sb_1", name="box", server="/usr/sbin/sshd", own=own, shown={})
+    files = guest.settings(instance="sb_1", name="box", server="/usr/sbin/sshd", own=OWN, shown={})
     unpacked = initrd.build(b"", ())
     script = unpacked[unpacked.index(b"#!/bin/busybox sh") : unpacked.index(b"exec switch_root")]
     for number, text in enumerate((files["setup"], files["hook"], script.decode())):
         path = tmp_path / f"{number}.sh"
         path.write_text(text)
         subprocess.run(["sh", "-n", str(path)], check=True)
+
+
+@pytest.mark.process
+def test_a_copy_boots_where_its_identity_cannot_be_written(tmp_path: Path) -> None:
+    """A file that may not be changed, such as by `chattr +i` in the original, stays as it is, and the rest is laid."""
+    files = guest.settings(instance="sb_2", name="copy", server="/usr/sbin/sshd", own=OWN, shown={})
+    for name, text in files.items():
+        path = tmp_path / CONFIG_DIRECTORY.strip("/") / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    # No file of this machine can be made such for any user: a directory cannot be written to either.
+    (tmp_path / "etc" / "machine-id" / "sub").mkdir(parents=True)
+    refusing = 'ip() { :; }\ncp() { case "$2" in */etc/resolv.conf) return 1;; *) command cp "$@";; esac; }\n'
+    words = ["sh", "-c", refusing + files["setup"], "sh", str(tmp_path)]
+    told = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout
+    assert told == "/etc/resolv.conf cannot be written, and stays as it is\n"
+    assert (tmp_path / "etc" / "hostname").read_text() == "copy\n"
+    assert (tmp_path / "var/lib/irons/instance").read_text() == "sb_2\n"
 
 
 def test_a_disk_is_an_empty_qcow2_without_a_backing_file() -> None:

@@ -1,4 +1,4 @@
-"""What the namespace engine records about one sandbox, in the sandbox's directory."""
+"""What the engines record about one sandbox, in the sandbox's directory."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ the other, and no snapshot names the layer before it is whole.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -35,9 +36,26 @@ def files(machine: Machine, layers: Layers) -> list[Path]:
     return [tree / _FILE for tree in layers.trees(machine.layers)]
 
 
+def whole(machine: Machine, layers: Layers) -> list[Path]:
+    """Where the files of a machine's layers are, topmost first, once these are whole."""
+    return [layers.tree(layer) / _FILE for layer in machine.layers]
+
+
 def is_empty(home: Path, machine: Machine) -> bool:
-    """Whether nothing was ever written to a machine's disk: the first cluster that is makes the file longer."""
-    return (home / VIRTUAL_DISK).stat().st_size == len(qcow2.empty(machine.limits.disk or 0))
+    """Whether a machine's disk is as `write_empty` made it; its length says little, since who broke out of the guest chooses that."""
+    disk, empty = home / VIRTUAL_DISK, qcow2.empty(machine.limits.disk or 0)
+    return disk.stat().st_size == len(empty) and disk.read_bytes() == empty
+
+
+def flush(home: Path) -> None:
+    """Have what a machine wrote on the host's disk: QEMU does that while writes wait, and has less to do then."""
+    with contextlib.suppress(OSError):
+        # What fails here fails in QEMU too, which says so.
+        descriptor = os.open(home / VIRTUAL_DISK, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_empty(path: Path, size: int) -> None:
@@ -59,23 +77,24 @@ def write_empty(path: Path, size: int) -> None:
         os.fsync(descriptor)
 
 
-def begin(home: Path, machine: Machine, layers: Layers) -> Machine:
+def begin(home: Path, machine: Machine, layers: Layers, most: int | None = DEEPEST) -> Machine:
     """Begin to make a layer of a machine's disk, which `settle` finishes; gives the machine's new record.
 
     Args:
         home: the machine's directory; it is held.
         machine: its record.
         layers: where layers are; nothing sweeps.
+        most: how many layers it may have; None where they are replaced afterwards.
 
     Raises:
         EngineError: it has too many, or there is no room.
         OSError: something cannot be written.
     """
-    if len(machine.layers) >= DEEPEST:
+    if most is not None and len(machine.layers) >= most:
         raise EngineError(
             "limit",
-            f"the disk of {machine.name} consists of {DEEPEST} layers already, and one more is too many",
-            "a copy of an older snapshot has fewer: irons create NEW --from SNAP",
+            f"the disk of {machine.name} consists of {len(machine.layers)} layers already, and one more is too many",
+            "an older snapshot has fewer: irons create NEW --from SNAP, or irons restore; to remove snapshots does not help",
         )
     directory = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -85,13 +104,16 @@ def begin(home: Path, machine: Machine, layers: Layers) -> Machine:
     finally:
         os.close(directory)
     layer = layers.begin("disk")
-    filling = layers.filling(layer.id)
-    filling.mkdir()
-    # Who counts the files of layers is not their owner; only the directory above keeps others out.
-    filling.chmod(0o755)
+    _make(layers.filling(layer.id))
     changed = replace(machine, layers=(layer.id, *machine.layers))
     changed.write(home)
     return changed
+
+
+def _make(filling: Path) -> None:
+    filling.mkdir(parents=True, exist_ok=True)
+    # Who counts the files of layers is not their owner; only the directory above keeps others out.
+    filling.chmod(0o755)
 
 
 async def settle(home: Path, layers: Layers, switch: Callable[[Path, str], Awaitable[float]] | None) -> float:
@@ -118,6 +140,8 @@ async def settle(home: Path, layers: Layers, switch: Callable[[Path, str], Await
     filling = layers.filling(top[0])
     if fresh.exists():
         if not (filling / _FILE).exists():
+            # A power loss may have taken the directory, but not the record that names the layer.
+            _make(filling)
             disk.rename(filling / _FILE)
         fresh.rename(disk)
     if not (filling / _FILE).exists():

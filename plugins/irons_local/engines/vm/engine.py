@@ -250,21 +250,26 @@ class VmEngine:
         """Keep its disk as it is now; see `Copies.capture`. One that runs is not stopped: its writes wait for a moment."""
         del progress
         home = self._home(sandbox)
-        async with self._locks[sandbox], Machine.held(home, _BUSY_WITHIN), self._images.keeping():
-            kept = await self._keep(home, snapshot, name)
+        async with self._locks[sandbox]:
+            # Before anything is locked that others wait for.
+            await asyncio.to_thread(chain.flush, home)
+            async with Machine.held(home, _BUSY_WITHIN), self._images.keeping():
+                kept = await self._keep(home, snapshot, name)
             _log.info(
                 "captured as %s, writes waited for %.3f s", snapshot, kept.pause, extra={"sandbox": sandbox}
             )
             return kept
 
-    async def _keep(self, home: Path, snapshot: str, name: str) -> KeptFiles:
+    async def _keep(
+        self, home: Path, snapshot: str, name: str, most: int | None = chain.DEEPEST
+    ) -> KeptFiles:
         """Make a layer of its disk where something was written to it, and a snapshot of its layers."""
         await self._settle(home)
         machine = Machine.read(home)
         pause, added = 0.0, ""
         try:
             if Machine.running(home) is not None or not chain.is_empty(home, machine):
-                machine = chain.begin(home, machine, self._images.layers)
+                machine = chain.begin(home, machine, self._images.layers, most)
                 added = machine.layers[0]
                 pause = await self._settle(home)
             record = Snapshot(
@@ -303,7 +308,7 @@ class VmEngine:
             if Machine.running(home) is not None:
                 raise EngineError("state", f"sandbox {sandbox} runs", "stop it first")
             origin = await origins.usable(self._images, snapshot)
-            await made(await self._keep(home, kept, name))
+            await made(await self._keep(home, kept, name, most=None))
             # Its disk is empty now, over whatever the record names.
             replace(
                 Machine.read(home),
@@ -356,7 +361,7 @@ class VmEngine:
             "addresses": qemu.ADDRESS,
             **({"user": machine.user} if machine.user else {}),
             **limits.facts(machine.limits, kvm=probe.usable, why=probe.why),
-            **limits.disk_facts(home / VIRTUAL_DISK),
+            **limits.disk_facts([home / VIRTUAL_DISK, *chain.whole(machine, self._images.layers)]),
         }
         if process is None:
             return Look("stopped", self._reason(sandbox, home), facts=facts)

@@ -107,10 +107,10 @@ for unit in {" ".join(_MASKED)}; do ln -s /dev/null "$root/run/systemd/system/$u
 mkdir -p "$root/{_STATE}"
 for name in hostname hosts resolv.conf; do
   rm -rf "$root/etc/$name"
-  cp "$settings/first-$name" "$root/etc/$name" || exit
+  cp "$settings/first-$name" "$root/etc/$name" || echo "/etc/$name cannot be written, and stays as it is"
 done
 rm -f "$root/etc/machine-id" "$root/var/lib/dbus/machine-id" "$root/var/lib/systemd/random-seed" "$root"/etc/ssh/ssh_host_*
-: >"$root/etc/machine-id"
+true >"$root/etc/machine-id"
 cp "$settings/instance" "$root/{_STATE}/instance"
 """
 

@@ -40,6 +40,9 @@ CONSOLE_KEPT = 1 << 20
 """Bytes of the console's output that are kept; a power of two."""
 
 DENIED = ("obsolete=deny", "elevateprivileges=deny", "spawn=deny", "resourcecontrol=deny")
+_READ_ONLY = "read-only=on,file.driver=file,file.locking=off"
+"""Of a file that never changes: other machines read it too, and one of which someone has the QEMU could keep it locked."""
+
 _KERNEL_WORDS = (
     *("console=ttyS0", "quiet", "loglevel=4", "systemd.show_status=1", "panic=-1"),
     *("net.ifnames=0", "mitigations=off", "nokaslr", "random.trust_cpu=on", "no_timer_check", "tsc=reliable"),
@@ -125,12 +128,12 @@ def arguments(program: str, hardware: Hardware, layers: int = 0) -> list[str]:
 def _chain(layers: int) -> list[str]:
     """The machine's disk over its layers over its image's: each with its format and what it is read over, which no file says."""
     below = BASE
-    words = _block(BASE, f"driver=raw,read-only=on,file.driver=file,file.filename={FILES}/{BASE}")
+    words = _block(BASE, f"driver=raw,{_READ_ONLY},file.filename={FILES}/{BASE}")
     for number in reversed(range(layers)):
         name = layer(number)
         words += _block(
             name,
-            f"driver=qcow2,read-only=on,file.driver=file,file.filename={FILES}/{name},backing={below}",
+            f"driver=qcow2,{_READ_ONLY},file.filename={FILES}/{name},backing={below}",
         )
         below = name
     # What the guest discards is given back to the host's file system.

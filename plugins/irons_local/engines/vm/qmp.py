@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ANSWERED_WITHIN = 10.0
-"""Seconds after which a QEMU that answers nothing is given up."""
+"""Seconds after which a QEMU that answers nothing is given up, unless more are given."""
 
 _LINE_AT_MOST = 2 << 20
 _PENDING_AT_MOST = 64
@@ -79,12 +79,13 @@ def _printable(text: object) -> str:
 class Monitor:
     """A connection to QEMU, ready for commands."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, within: float) -> None:
         self._reader = reader
         self._writer = writer
+        self._within = within
 
     async def execute(self, name: str, *, handed: int | None = None, **arguments: object) -> Any:
-        """Run a command; gives what it returns, within `ANSWERED_WITHIN`.
+        """Run a command; gives what it returns.
 
         Args:
             name: the command.
@@ -95,7 +96,7 @@ class Monitor:
             QmpError: QEMU refused, ended, or does not answer.
         """
         try:
-            async with asyncio.timeout(ANSWERED_WITHIN):
+            async with asyncio.timeout(self._within):
                 self._send(command(name, **arguments), handed)
                 await self._writer.drain()
                 # Events that no one asked for may come first, and not without end.
@@ -104,7 +105,7 @@ class Monitor:
                     if isinstance(said, QmpAnswer):
                         return said.value
         except TimeoutError as error:
-            raise QmpError(f"QEMU did not answer within {ANSWERED_WITHIN:.0f} s") from error
+            raise QmpError(f"QEMU did not answer within {self._within:.0f} s") from error
         except OSError as error:
             raise QmpError(f"QEMU cannot be asked: {error.strerror}") from error
         raise QmpError("QEMU sent events instead of an answer")
@@ -137,27 +138,32 @@ class Monitor:
 
 
 @contextlib.asynccontextmanager
-async def connected(path: Path) -> AsyncIterator[Monitor]:
+async def connected(path: Path, within: float | None = None) -> AsyncIterator[Monitor]:
     """A connection to the socket that a QEMU listens on.
+
+    Args:
+        path: the socket's.
+        within: seconds in which each command must be answered; None for `ANSWERED_WITHIN`.
 
     Raises:
         QmpError: no QEMU answers there.
     """
+    patience = ANSWERED_WITHIN if within is None else within
     # By the directory's descriptor: the path of a unix socket has 107 bytes at most.
     directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        async with asyncio.timeout(ANSWERED_WITHIN):
+        async with asyncio.timeout(patience):
             reader, writer = await asyncio.open_unix_connection(
                 f"/proc/self/fd/{directory}/{path.name}", limit=_LINE_AT_MOST
             )
     except TimeoutError as error:
-        raise QmpError(f"QEMU did not answer within {ANSWERED_WITHIN:.0f} s") from error
+        raise QmpError(f"QEMU did not answer within {patience:.0f} s") from error
     except OSError as error:
         raise QmpError(f"QEMU cannot be asked: {error.strerror}") from error
     finally:
         os.close(directory)
     try:
-        monitor = Monitor(reader, writer)
+        monitor = Monitor(reader, writer, patience)
         await monitor.execute("qmp_capabilities")
         yield monitor
     finally:

@@ -14,6 +14,9 @@ from typing import Any
 
 from irons_local.engines.vm import qemu, qmp
 
+SWITCHED_WITHIN = 120.0
+"""Seconds for all of it: QEMU has what the guest wrote on the host's disk first, and that disk may be busy."""
+
 _OVER = qemu.over("")
 
 
@@ -32,26 +35,35 @@ async def switch(commands: Path, disk: Path, layer: str) -> float:
         qmp.QmpError: QEMU refuses, or does not answer.
         OSError: the disk cannot be opened.
     """
-    name = qemu.over(layer)
-    async with qmp.connected(commands) as monitor:
-        active = _active(await monitor.execute("query-block"))
-        if active == name:
-            return 0.0
-        with contextlib.suppress(qmp.QmpError):
-            # One that was added, and never written to.
-            await monitor.execute("blockdev-del", node_name=name)
-        place = await _hand(monitor, disk)
-        await monitor.execute(
-            "blockdev-add",
-            driver="qcow2",
-            node_name=name,
-            discard="unmap",
-            file={"driver": "file", "filename": place},
-            backing=None,
-        )
-        begun = time.monotonic()
-        await monitor.execute("blockdev-snapshot", node=active, overlay=name)
-        return time.monotonic() - begun
+    try:
+        async with (
+            asyncio.timeout(SWITCHED_WITHIN),
+            qmp.connected(commands, SWITCHED_WITHIN) as monitor,
+        ):
+            return await _switch(monitor, disk, qemu.over(layer))
+    except TimeoutError as error:
+        raise qmp.QmpError(f"QEMU did not answer within {SWITCHED_WITHIN:.0f} s") from error
+
+
+async def _switch(monitor: qmp.Monitor, disk: Path, name: str) -> float:
+    active = _active(await monitor.execute("query-block"))
+    if active == name:
+        return 0.0
+    with contextlib.suppress(qmp.QmpError):
+        # One that was added, and never written to.
+        await monitor.execute("blockdev-del", node_name=name)
+    place = await _hand(monitor, disk)
+    await monitor.execute(
+        "blockdev-add",
+        driver="qcow2",
+        node_name=name,
+        discard="unmap",
+        file={"driver": "file", "filename": place},
+        backing=None,
+    )
+    begun = time.monotonic()
+    await monitor.execute("blockdev-snapshot", node=active, overlay=name)
+    return time.monotonic() - begun
 
 
 async def _hand(monitor: qmp.Monitor, disk: Path) -> str:
