@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -23,12 +24,23 @@ from irons_local.control.egress.notifier import EVERY, MOST_FIELD, NAME, Program
 from irons_local.control.egress.questions import CellQuestion, QuestionDesk, QuestionsSeen
 from irons_local.control.store.sandboxes import StoredSandbox
 from irons_local.forkserver.confine import GATEWAY_ID
+from irons_local.linux.userns_call import program
 from irons_policy.hostnames import canonical_host
 
 pytestmark = pytest.mark.process
 
 URL = re.compile(r"(?i)[a-z]+:/|www\.|[\w-]\.[\w-]|@|<|\]\(")
 """What a program that makes links of texts looks for."""
+
+
+CONFINED = program("irons_local.hooks.program")
+"""Begins the command of a program that is run without rights."""
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program has as long as a busy machine takes."""
+    monkeypatch.setattr(notifier, "LONGEST", 120.0)
 
 
 class Box:
@@ -76,7 +88,8 @@ class Desk:
 class Bench:
     """A notifier at such a desk, and a clock that stands still."""
 
-    def __init__(self, settings: NotifierSettings, *questions: CellQuestion) -> None:
+    def __init__(self, settings: NotifierSettings, *questions: CellQuestion, confined: Sequence[str]) -> None:
+        self._confined = confined
         self.now = 1000.0
         self.desk = Desk(*questions)
         self.started = 0
@@ -86,7 +99,7 @@ class Bench:
 
     def _plain(self, command: Sequence[str]) -> Sequence[str]:
         self.started += 1
-        return command
+        return [*self._confined, *command]
 
     async def until(self, true: Any) -> None:
         """Wait until something is true, and no program runs."""
@@ -101,9 +114,11 @@ class Bench:
 
 
 @contextlib.asynccontextmanager
-async def bench(settings: NotifierSettings, *questions: CellQuestion) -> AsyncIterator[Bench]:
+async def bench(
+    settings: NotifierSettings, *questions: CellQuestion, confined: Sequence[str] = ()
+) -> AsyncIterator[Bench]:
     """One at work."""
-    made = Bench(settings, *questions)
+    made = Bench(settings, *questions, confined=confined)
     running = asyncio.ensure_future(made.notifier.run())
     try:
         yield made
@@ -117,9 +132,8 @@ def shell(text: str, **more: Any) -> NotifierSettings:
     return NotifierSettings(("sh", "-c", text), **more)
 
 
-def test_an_answer_is_a_rule_under_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_is_a_rule_under_its_name(tmp_path: Path) -> None:
     """The program has no rights and no descriptor of the daemon; its word is put for exactly that host, and is in the change log."""
-    monkeypatch.setattr(notifier, "LONGEST", 120.0)
     identity = GATEWAY_ID if os.geteuid() == 0 else os.geteuid()
     script = (
         f'test "$(id -u)" = {identity} || exit 1; grep -q "^CapEff:[[:space:]]*0*$" /proc/self/status || exit 1; '
@@ -150,7 +164,7 @@ def test_an_answer_is_a_rule_under_its_name(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(
-    "program",
+    "script",
     [
         "echo always",
         "echo never",
@@ -163,19 +177,54 @@ def test_an_answer_is_a_rule_under_its_name(tmp_path: Path, monkeypatch: pytest.
         "echo hour; kill -9 $$",
         "echo hour; echo once",
         "exec 0<&-; echo",
+        "yes wrong >&2",
     ],
 )
-def test_anything_else_is_no_answer(program: str) -> None:
+def test_anything_else_is_no_answer(script: str) -> None:
     """A word that it may not say, too much, nothing, or a failure: the question stays, and the program is not run for it again."""
 
     async def work() -> None:
-        async with bench(shell(program), question()) as at:
+        async with bench(shell(script), question()) as at:
             await at.until(lambda: at.started)
             at.now += EVERY
             await at.looks()
             assert (at.desk.answers, at.started) == ([], 1)
 
     run(work())
+
+
+def test_the_log_says_why_a_program_failed(caplog: pytest.LogCaptureFixture) -> None:
+    """Also one that cannot be started once it has no rights: the exit code and the beginning of its stderr, cleaned."""
+
+    async def work(settings: NotifierSettings) -> str:
+        caplog.clear()
+        async with bench(settings, question(), confined=CONFINED) as at:
+            await at.until(lambda: at.started)
+            await at.looks()
+            assert at.desk.answers == []
+        return caplog.text
+
+    told = run(work(NotifierSettings(("/nowhere/at/all",))))
+    assert "exit code 127: /nowhere/at/all: No such file or directory" in told
+    told = run(work(shell(r"printf 'no \033[2Jkey'; printf 'no \033[2Jkey %0900d' 1 >&2; exit 3")))
+    assert "exit code 3: no \\x1b[2Jkey 000" in told
+    assert "0" * 300 not in told
+
+
+def test_what_it_started_keeps_no_answer_back(tmp_path: Path) -> None:
+    """The program has ended: what it printed is taken, though something that it left behind has its output too."""
+    left = tmp_path / "left"
+
+    async def work() -> None:
+        script = f"sleep 3600 & echo $! > {left}; echo hour"
+        async with bench(shell(script), question()) as at:
+            await at.until(lambda: at.desk.answers)
+            assert at.desk.answers == [(f"q_{HOST}", "hour")]
+
+    try:
+        run(work())
+    finally:
+        os.kill(int(left.read_text()), signal.SIGKILL)
 
 
 def test_a_program_that_is_not_there_ends_nothing() -> None:

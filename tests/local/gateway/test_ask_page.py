@@ -15,11 +15,13 @@ from tests.local.gateway.test_held import OTHER, ask, get, reply, watch
 
 from irons_local import times
 from irons_local.control.audit.records import fields
-from irons_local.gateway.ask.allowance import AN_HOUR, HOUR, MOST_LISTENING, RequestAllowance
+from irons_local.gateway.ask.allowance import HOUR, MOST_AN_HOUR, MOST_LISTENING, RequestAllowance
 from irons_local.gateway.decide.ask_page import (
     BY_AGENT,
     MOST_BODY,
     MOST_REASON,
+    PASSED,
+    UNANSWERED,
     AgentRequest,
     InvalidRequestError,
     read_request,
@@ -81,7 +83,7 @@ def asked(stand: Stand) -> Stand:
 def test_it_opens_a_question_with_the_agents_words(asked: Stand) -> None:
     """It is recorded, cleaned, listed on the page, and no connection is made."""
     status, told = post(asked, posted(wanted(reason="to \x1b[2Jread\n" + "x" * 900)))
-    assert (status, told["state"], told["watched"]) == (202, "open", True)
+    assert (status, told["state"]) == (202, "open")
     (question,) = page(asked)["questions"]
     assert (question["host"], question["port"], question["waiting"]) == (OTHER, 80, 0)
     assert question["reason"].startswith("to \\x1b[2Jread\\nxxx")
@@ -162,6 +164,16 @@ def test_it_adds_its_reason_to_a_connection_that_waits(asked: Stand) -> None:
         assert client.read(12) == b"HTTP/1.1 200"
 
 
+def test_an_answer_that_a_connection_has_used_is_not_promised_again(asked: Stand) -> None:
+    """Who waits next to a connection hears that it has passed, and not that the next one will."""
+    with get(asked) as client, send(asked, posted(wanted(wait=FOREVER))) as program:
+        eventually(lambda: any(each["reason"] and each["waiting"] for each in page(asked)["questions"]))
+        assert reply(asked, "once") == 1
+        assert client.read(12) == b"HTTP/1.1 200"
+        status, told = answer(program)
+    assert (status, told["state"], told["reason"]) == (200, "allowed", PASSED)
+
+
 @pytest.mark.parametrize(
     ("host", "why"),
     [(EVIL, "denies it"), ("127.0.0.1", "no answer opens"), ("169.254.169.254", "no answer opens")],
@@ -185,13 +197,15 @@ def test_what_is_never_asked_about_is_refused(stand: Stand) -> None:
     assert not questions(stand)
 
 
-def test_no_one_watching_is_told(stand: Stand) -> None:
-    """Nothing waits then, and the question is there for who comes."""
+def test_whether_a_person_is_there_is_not_told(stand: Stand) -> None:
+    """Where no one watches nothing waits, and the question is there for who comes; answer and page say the same as ever."""
     ask(stand)
-    status, told = post(stand, posted(wanted(wait=FOREVER)))
-    assert (status, told["state"], told["watched"]) == (202, "open", False)
-    assert "no one is watching" in told["reason"]
+    told = [post(stand, posted(wanted(wait=FOREVER))), page(stand).keys()]
     assert questions(stand) == {OTHER: "open"}
+    watch(stand)
+    assert [post(stand, posted(wanted())), page(stand).keys()] == told
+    assert told[0] == (202, {"host": OTHER, "port": 80, "state": "open", "reason": UNANSWERED})
+    assert told[1] == {"request", "questions"}
 
 
 @pytest.mark.parametrize(("mode", "state"), [("deny", "refused"), ("warn", "allowed")])
@@ -233,11 +247,14 @@ def test_what_a_page_in_a_browser_or_a_mistake_sends_asks_nothing(
 
 
 def test_a_flood_is_bounded(asked: Stand) -> None:
-    """Ten questions with reasons are open and sixty requests pass in an hour, and no more are recorded."""
-    statuses = [post(asked, posted(wanted(f"h{number}.example.test")))[0] for number in range(AN_HOUR + 20)]
-    assert statuses == [202] * 10 + [429] * (AN_HOUR + 10)
+    """Ten questions with reasons are open and sixty requests pass in an hour, and no more are recorded, each as what became of it."""
+    statuses = [
+        post(asked, posted(wanted(f"h{number}.example.test")))[0] for number in range(MOST_AN_HOUR + 20)
+    ]
+    assert statuses == [202] * 10 + [429] * (MOST_AN_HOUR + 10)
     assert len(questions(asked)) == 10
-    assert len([each for each in asked.records() if each.get("cause") == "asked"]) == AN_HOUR
+    causes = [each.get("cause") for each in asked.records()]
+    assert (causes.count("asked"), causes.count("cap")) == (10, MOST_AN_HOUR - 10)
     with send(asked, posted(wanted())) as program:
         head = program.rest().partition(b"\r\n\r\n")[0]
     assert b"\r\nRetry-After: " in head
@@ -274,7 +291,7 @@ def test_the_allowance_comes_back() -> None:
     """An hour after one was taken there is another, and not sooner."""
     now = 1000.0
     allowance = RequestAllowance(lambda: now)
-    assert [allowance.take() for _ in range(AN_HOUR)] == [None] * AN_HOUR
+    assert [allowance.take() for _ in range(MOST_AN_HOUR)] == [None] * MOST_AN_HOUR
     now += 10
     assert allowance.take() == HOUR - 10
     now += HOUR - 10

@@ -111,8 +111,8 @@ Where "mode" is "deny" and "ask" is true in that answer, you can ask a person fo
     -d '{"host": "pypi.org", "port": 443, "reason": "install requests for the tests", "wait": 60}'
 
 The answer has "state": "allowed" (try now), "refused" (do without it, and say so in your report), or "open" (no answer yet: go on
-with other work, and try again later). "watched": false means that no one is there to answer now. Only a person grants; your request
-does not. Ask once for a host, with one true sentence: there are 60 requests an hour, and 10 open questions.
+with other work, and try again later). Only a person grants, or a program that a person has set for that; your request does not. Ask
+once for a host, with one true sentence: there are 60 requests an hour, and 10 open questions.
 
 If you cannot ask, or were refused, end with the list of the hosts that you need and what each is for.
 """

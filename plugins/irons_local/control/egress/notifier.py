@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 import time
-from asyncio.subprocess import DEVNULL, PIPE, Process
+from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
@@ -20,6 +20,7 @@ from typing import Any, Final
 from irons.text import clean
 from irons_local import times
 from irons_local.config.server import NotifierSettings
+from irons_local.control.egress.program_output import ProgramOutput
 from irons_local.control.egress.questions import ANSWERS, Answer, CellQuestion, QuestionDesk
 from irons_local.control.schema.errors import HttpError
 from irons_local.control.store.changelog import ORIGIN, Origin
@@ -38,6 +39,10 @@ MOST = 4
 """Programs that run at the same time."""
 MOST_SAID = 64
 """Bytes of its output that may be an answer; more is none."""
+MOST_SHOWN = 200
+"""Bytes of its stderr that are logged where it fails."""
+MOST_WRONG = 1 << 20
+"""Bytes of its stderr for which it is not ended."""
 MOST_FIELD = 100
 """Bytes of each text that goes out."""
 ANSWERED_WITHIN = 3600.0
@@ -153,41 +158,38 @@ class ProgramNotifier:
 
     async def _run(self, settings: NotifierSettings, told: Mapping[str, Any]) -> str:
         """What the program says; empty where it fails, says too much, or takes too long."""
-        # A pipe of our own, which is closed whoever still writes into it.
-        reads, writes = os.pipe()
-        pipe = os.fdopen(reads, "rb", 0)
-        try:
+        much = asyncio.Event()
+        with (
+            ProgramOutput(MOST_SAID, MOST_SAID, much) as said,
+            ProgramOutput(MOST_SHOWN, MOST_WRONG, much) as wrong,
+        ):
             process = await asyncio.create_subprocess_exec(
                 *self._confined(settings.command),
                 stdin=PIPE,
-                stdout=writes,
-                stderr=DEVNULL,
+                stdout=said.writes,
+                stderr=wrong.writes,
                 env=self._environ,
                 cwd="/",
                 start_new_session=True,
             )
-        except BaseException:
-            pipe.close()
-            raise
-        finally:
-            os.close(writes)
-        output = asyncio.StreamReader(MOST_SAID)
-        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(output), pipe
-        )
-        try:
-            async with asyncio.timeout(LONGEST):
-                said = await _talk(process, output, json.dumps(told).encode() + b"\n")
-                # What says too much is not waited for.
-                if len(said) > MOST_SAID or await process.wait() != 0:
-                    return ""
-                return said.decode("utf-8", "replace").strip()
-        except TimeoutError:
-            _log.warning("[ask] exec took longer than %.0f seconds", LONGEST)
+            try:
+                async with asyncio.timeout(LONGEST):
+                    await _tell(process, json.dumps(told).encode() + b"\n")
+                    await _ended(process, much)
+            except TimeoutError:
+                _log.warning("[ask] exec took longer than %.0f seconds", LONGEST)
+                return ""
+            finally:
+                code = process.returncode
+                await asyncio.shield(_end(process))
+            answer, complaint = said.rest(), wrong.rest()
+        if much.is_set():
             return ""
-        finally:
-            transport.close()
-            await asyncio.shield(_end(process))
+        if code != 0:
+            shown = clean(complaint.strip()) or "nothing on stderr"
+            _log.warning("[ask] exec failed with exit code %s: %s", code, shown)
+            return ""
+        return answer.strip()
 
 
 def message(settings: NotifierSettings, question: CellQuestion, sandbox: StoredSandbox) -> dict[str, Any]:
@@ -219,20 +221,23 @@ def defanged(text: str) -> str:
     return data[-MOST_FIELD:].decode("utf-8", "ignore")
 
 
-async def _talk(process: Process, output: asyncio.StreamReader, told: bytes) -> bytes:
-    """Give it what there is to say, and read what may be an answer."""
+async def _tell(process: Process, told: bytes) -> None:
+    """Give it what there is to say."""
     assert process.stdin is not None  # noqa: S101 - it was asked for
     with suppress(BrokenPipeError, ConnectionResetError):
         process.stdin.write(told)
         await process.stdin.drain()
     process.stdin.close()
-    said = b""
-    while len(said) <= MOST_SAID:
-        more = await output.read(MOST_SAID + 1 - len(said))
-        if not more:
-            break
-        said += more
-    return said
+
+
+async def _ended(process: Process, much: asyncio.Event) -> None:
+    """Wait until it has ended, whatever it started goes on, or has said too much."""
+    until = [asyncio.ensure_future(process.wait()), asyncio.ensure_future(much.wait())]
+    try:
+        await asyncio.wait(until, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for each in until:
+            each.cancel()
 
 
 async def _end(process: Process) -> None:

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-AN_HOUR = 60
+MOST_AN_HOUR = 60
 """Requests in an hour."""
 HOUR = 3600.0
 MOST_LISTENING = 8
@@ -27,13 +27,13 @@ class RequestAllowance:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._taken: deque[float] = deque(maxlen=AN_HOUR)
+        self._taken: deque[float] = deque(maxlen=MOST_AN_HOUR)
         self.listening = 0
 
     def take(self) -> float | None:
         """Take a place in this hour; where there is none, the seconds until there is one."""
         now = self._clock()
-        if len(self._taken) == AN_HOUR and now - self._taken[0] < HOUR:
+        if len(self._taken) == MOST_AN_HOUR and now - self._taken[0] < HOUR:
             return self._taken[0] + HOUR - now
         self._taken.append(now)
         return None

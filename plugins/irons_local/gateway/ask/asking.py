@@ -273,6 +273,13 @@ class Asking:
 
     # What the agent inside asks for, without a connection.
 
+    def may_request(self, place: Place) -> bool:
+        """True where the agent may give a reason for this place: not for too many at once."""
+        self.tidy()
+        question = self._open.get(place)
+        given = sum(each.requests > 0 for each in self._open.values() if each is not question)
+        return given < MOST_REQUESTED and (question is not None or len(self._open) < MOST_OPEN)
+
     def request(self, place: Place, reason: str, since: int = 0) -> bool:
         """Put a question with the agent's reason, or give the one there is this reason; False where there are too many.
 
@@ -283,13 +290,9 @@ class Asking:
             reason: the agent's words, cleaned.
             since: when the request came, where that is known: microseconds since 1970. A new question is as old.
         """
-        self.tidy()
-        question = self._open.get(place)
-        given = sum(each.requests > 0 for each in self._open.values() if each is not question)
-        if given >= MOST_REQUESTED or (question is None and len(self._open) >= MOST_OPEN):
+        if not self.may_request(place):
             return False
-        if question is None:
-            question = self._add(place, "", since)
+        question = self._open.get(place) or self._add(place, "", since)
         question.requests += 1
         question.reason = reason
         question.last, question.seen = self._wall(), self._clock()

@@ -39,8 +39,9 @@ LONGEST_WAIT = 300.0
 BY_AGENT = "asked by the agent, no connection was made"
 CLOSED = "it leads to an address that no answer opens"
 NOT_ASKED = "the mode is {}, so no person is asked"
-WATCHED = "a person is asked"
-UNWATCHED = "no one is watching; the question stays open for whoever comes, and nothing waits for it"
+UNANSWERED = "it has no answer yet; an answer applies to the next try"
+MANY_OPEN = "so many questions of this sandbox are open"
+PASSED = "a person let a connection pass, once, and it has passed"
 LATER = "the answer applies to the next try"
 
 _KEYS = frozenset({"host", "port", "reason", "wait"})
@@ -151,12 +152,14 @@ async def answer(client: Wire, cell: Cell, context: Context, asked: AgentRequest
     if later is not None:
         raise _Crowded("so many requests were made in the last hour", later)
     standing = _standing(cell, context, asked.place)
+    crowded = standing.state == "open" and not cell.asking.may_request(asked.place)
     # From before the record: what a person sees of the question is what was in the log without it.
     since = now()
-    _record(cell, context, asked, standing)
+    _record(cell, context, asked, RequestState("refused", MANY_OPEN, Cause.CAP) if crowded else standing)
+    if crowded:
+        raise _Crowded(MANY_OPEN, pages.RETRY_AFTER)
     if standing.state == "open":
-        if not cell.asking.request(asked.place, asked.reason, since):
-            raise _Crowded("so many questions of this sandbox are open", pages.RETRY_AFTER)
+        cell.asking.request(asked.place, asked.reason, since)
         if asked.wait and cell.asking.watched and cell.allowance.may_listen:
             standing = await _wait(client, cell, context, asked)
     said = {
@@ -165,8 +168,6 @@ async def answer(client: Wire, cell: Cell, context: Context, asked: AgentRequest
         "state": standing.state,
         "reason": standing.reason,
     }
-    if standing.state == "open":
-        said["watched"] = cell.asking.watched
     body = json.dumps(said, indent=2) + "\n"
     return pages.response("202 Accepted" if standing.state == "open" else "200 OK", body, "application/json")
 
@@ -226,7 +227,8 @@ def _standing(cell: Cell, context: Context, place: Place) -> RequestState:
         return RequestState("refused", CLOSED, Cause.FLOOR)
     if asking.passes_once(place):
         return RequestState("allowed", LATER)
-    return RequestState("open", f"{WATCHED}; {LATER}" if asking.watched else UNWATCHED)
+    # Not whether a person is there: that is none of the sandbox's business.
+    return RequestState("open", UNANSWERED)
 
 
 def _closed(policy: Policy, context: Context, place: Place) -> Decision | None:
@@ -286,7 +288,7 @@ async def _wait(client: Wire, cell: Cell, context: Context, asked: AgentRequest)
         with suppress(OSError, asyncio.CancelledError):
             await gone
     if listener.told.done() and listener.told.result() == "once":
-        return RequestState("allowed", LATER)
+        return RequestState("allowed", LATER if cell.asking.passes_once(asked.place) else PASSED)
     return _standing(cell, context, asked.place)
 
 

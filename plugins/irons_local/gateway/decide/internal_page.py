@@ -70,7 +70,6 @@ def _asked(asking: Asking) -> dict[str, Any]:
         {"host": place.host.text, "port": place.port, "state": state} for place, state in asking.answered()
     ]
     return {
-        "watched": asking.watched,
         "request": "POST http://irons.internal/ask with a JSON object: host, port, reason, and wait in seconds",
         "questions": [*questions, *answered],
     }
