@@ -224,13 +224,19 @@ class Prompt:
     def _make_room(self) -> None:
         """Keep no more room for the menu than a low terminal can spare."""
         rows = self._lines.app.output.get_size().rows
-        self._lines.reserve_space_for_menu = max(0, min(MENU, rows - 3 - len(self._asked())))
+        is_listed = self._questions is not None and self._questions.is_open
+        self._lines.reserve_space_for_menu = (
+            0 if is_listed else max(0, min(MENU, rows - 3 - len(self._asked())))
+        )
 
     def _message(self) -> StyleAndTextTuples:
-        session = self._session
-        message: StyleAndTextTuples = [("class:asked", f"{line}\n") for line in self._asked()]
-        if session.code:
-            message.append(("class:code", f"[{session.code}] "))
+        return [*[("class:asked", f"{line}\n") for line in self._asked()], *self._prompt()]
+
+    def _prompt(self) -> StyleAndTextTuples:
+        """Return what is before the line that is typed."""
+        message: StyleAndTextTuples = []
+        if self._session.code:
+            message.append(("class:code", f"[{self._session.code}] "))
         if self._in_use:
             message.append(("class:sandbox", f"{clean(self._in_use, limit=24)} "))
         return [*message, ("class:prompt", "irons> ")]
@@ -326,12 +332,15 @@ class Prompt:
         if self._questions is None or self._lines.app.is_done:
             return []
         size = self._lines.app.output.get_size()
-        return self._questions.lines(size.columns, size.rows)
+        before = "".join(fragment[1] for fragment in self._prompt())
+        return self._questions.lines(size.columns, size.rows, before)
 
     def _open_questions(self) -> None:
         if self._questions is None:
             self._say("no sandbox is in mode ask; egress mode ask --sandbox NAME sets it")
         else:
+            # No menu lies over the list.
+            self._lines.default_buffer.cancel_completion()
             self._questions.open_or_close()
 
     def _keys_of_line(self, keys: list[KeyPress]) -> list[KeyPress]:

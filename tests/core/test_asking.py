@@ -25,6 +25,13 @@ def flood(*more: OpenQuestion, left: int = 0) -> QuestionPage:
     return QuestionPage((*many, *more), {"loud": left} if left else {}, watched=True)
 
 
+def see(screen: AskScreen, now: float) -> list[str]:
+    """What is drawn of the questions at this moment."""
+    lines = screen.lines(80, 24)
+    screen.drawn(now)
+    return lines
+
+
 def test_sandboxes_take_turns() -> None:
     """The first question of each sandbox comes before the second of any; who tries the most comes last, the oldest first among equals."""
     page = flood(asked("calm", "x.example"), asked("mild", "y.example"), asked("calm", "z.example"))
@@ -89,17 +96,19 @@ def test_a_wider_pattern_is_for_the_question_that_was_shown() -> None:
     """`w` goes through them and back; each rule wants a second key; the next question begins with its own host."""
     screen = AskScreen()
     screen.take(QuestionPage((asked("box", "a.b.example.com"), asked("box", "other.example.com"))))
-    screen.drawn(0.0)
+    see(screen, 0.0)
     screen.settle(SETTLED)
     assert screen.key("w") is None
     assert screen.key("h") is None
-    assert screen.lines(80, 24)[-3:] == [
+    assert see(screen, 1.0)[-3:] == [
         "allow",
         "*.b.example.com:443",
         "for box, for an hour: h again; any other key leaves it",
     ]
     assert screen.key("s") is None
+    see(screen, 1.0)
     assert screen.key("h") is None
+    see(screen, 1.0)
     assert screen.key("h") == ("q_box_a.b.example.com", "hour", "*.b.example.com:443")
     assert screen.key("o") == ("q_box_a.b.example.com", "once", None)
     screen.key("w")
@@ -107,7 +116,7 @@ def test_a_wider_pattern_is_for_the_question_that_was_shown() -> None:
     assert screen.key("h") == ("q_box_a.b.example.com", "hour", None)
     screen.key("w")
     screen.take(QuestionPage((asked("box", "other.example.com"),)))
-    screen.drawn(1.0)
+    see(screen, 1.0)
     screen.settle(1.0 + SETTLED)
     assert screen.key("h") == ("q_box_other.example.com", "hour", None)
 
@@ -122,7 +131,7 @@ def test_a_question_that_ends_says_so() -> None:
     screen.take(QuestionPage(), "no answer")
     assert screen.note == "b.example:443 of box can't be answered now: no answer"
     screen.take(before)
-    screen.drawn(0.0)
+    see(screen, 0.0)
     screen.settle(SETTLED)
     assert screen.key("o") is not None
     screen.answered("done")
@@ -147,10 +156,10 @@ def test_what_was_hidden_is_answered_only_once_it_was_seen_again() -> None:
     """A key typed while the picture was off the terminal answers nothing."""
     screen = AskScreen()
     screen.take(QuestionPage((asked("box", "a.example"),)))
-    screen.drawn(0.0)
+    see(screen, 0.0)
     screen.settle(SETTLED)
     screen.hidden()
     assert screen.key("o") is None
-    screen.drawn(9.0)
+    see(screen, 9.0)
     screen.settle(9.0 + SETTLED)
     assert screen.key("o") is not None

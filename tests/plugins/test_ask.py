@@ -30,9 +30,16 @@ def settled(screen: AskScreen, now_open: QuestionPage | None = None) -> AskScree
     """The same pane after it has shown the chosen question for long."""
     if now_open is not None:
         screen.take(now_open)
-    screen.drawn(0.0)
+    see(screen, 0.0)
     screen.settle(SETTLED)
     return screen
+
+
+def see(screen: AskScreen, now: float, width: int = 80, height: int = 24) -> list[str]:
+    """What is drawn of a pane at this moment."""
+    lines = screen.lines(width, height)
+    screen.drawn(now)
+    return lines
 
 
 @pytest.mark.parametrize(("key", "answer"), [("o", "once"), ("s", "stop"), ("h", "hour"), ("n", "no")])
@@ -47,7 +54,7 @@ def test_for_good_wants_a_second_key(key: str, answer: str, verb: str) -> None:
     screen = shown("a")
     assert screen.key(key) is None
     told = [verb, "a.example:443", f"for box, while box exists: {key} again; any other key leaves it"]
-    assert screen.lines(80, 24)[-3:] == told
+    assert see(screen, 1.0)[-3:] == told
     assert screen.key(key) == ("q_a", answer, None)
     screen.key(key)
     assert screen.key("x") is None
@@ -119,8 +126,8 @@ def test_a_key_that_came_with_the_question_is_no_answer() -> None:
     screen.take(page("a"))
     screen.settle(100.0)
     assert screen.settles_in(100.0) is None
-    screen.drawn(100.0)
-    screen.drawn(100.2)
+    see(screen, 100.0)
+    see(screen, 100.2)
     assert screen.settles_in(100.1) == pytest.approx(SETTLED - 0.1)
     screen.settle(100.0 + SETTLED / 2)
     assert screen.key("o") is None
@@ -131,7 +138,7 @@ def test_a_key_that_came_with_the_question_is_no_answer() -> None:
     screen.take(page("a", "b"))
     screen.take(page("b"))
     assert screen.key("o") is None
-    screen.drawn(300.0)
+    see(screen, 300.0)
     screen.settle(300.0 + SETTLED)
     assert screen.key("o") == ("q_b", "once", None)
 
@@ -140,7 +147,7 @@ def test_a_key_that_is_read_late_is_no_answer() -> None:
     """However long ago the question was drawn: until no key was waiting, one may be from before."""
     screen = AskScreen()
     screen.take(page("a"))
-    screen.drawn(100.0)
+    see(screen, 100.0)
     assert screen.settles_in(200.0) == 0.0
     assert screen.key("o") is None
     screen.settle(200.0)
@@ -153,6 +160,7 @@ def test_a_second_key_is_for_the_same_question() -> None:
     screen.key("a")
     settled(screen, page("b"))
     assert screen.key("a") is None
+    see(screen, 1.0)
     assert screen.key("a") == ("q_b", "always", None)
 
 
@@ -197,6 +205,66 @@ def test_what_a_second_key_does_is_in_sight() -> None:
         assert lines[there - 1] == "allow"
         assert lines[there + 1].startswith("for box")
     assert "  and more of 27 further sandboxes" in screen.lines(80, 24)
+
+
+@given(
+    st.integers(8, 100),
+    st.integers(0, 24),
+    st.integers(0, 24),
+    st.integers(0, 20),
+    st.sampled_from(["o", "s", "h", "n", "a", "N", "w", "j"]),
+)
+def test_no_key_answers_what_is_not_in_sight(
+    width: int, height: int, then: int, moves: int, key: str
+) -> None:
+    """At any size the chosen question is in the picture, and the rule before a second key puts it; else no key answers."""
+    screen = AskScreen()
+    screen.take(page(*(f"h{number}.new" for number in range(8)), others={"box": 412}))
+    for _ in range(moves):
+        screen.key("j")
+    for at, rows in enumerate((height, height, then, then)):
+        lines = see(screen, 2.0 * at, width, rows)
+        assert len(lines) <= rows
+        screen.settle(2.0 * at + SETTLED)
+        asked, ruled = screen.question, screen.note
+        wanted = screen.key(key)
+        if wanted is None:
+            continue
+        assert asked is not None
+        host = asked.pattern[-(width - 2) :]
+        assert any(line.startswith(">") and line.endswith(host[-4:]) for line in lines)
+        if wanted.answer in ("always", "never"):
+            assert "".join(ruled.split())[-20:] == "".join("".join(lines).split())[-20:]
+            assert rows >= 5
+
+
+def test_a_rule_that_was_not_drawn_is_not_put() -> None:
+    """A second key counts once the rule was on the terminal; what an answer did in its place takes the rule back."""
+    screen = shown("a")
+    assert [screen.key("a"), screen.key("a")] == [None, None]
+    see(screen, 1.0, height=4)
+    assert screen.key("a") is None
+    assert "no room" in screen.note
+    settled(screen)
+    assert screen.key("a") is None
+    screen.answered("b.example:443 is allowed")
+    see(screen, 2.0)
+    assert screen.key("a") is None
+    see(screen, 3.0)
+    assert screen.key("a") == ("q_a", "always", None)
+
+
+def test_a_low_pane_has_the_question_and_no_more() -> None:
+    """What else there is to say gives way to it, so that a key that came too soon is not the last that counts."""
+    screen = AskScreen()
+    screen.take(page("a"))
+    screen.key("o")
+    assert "too soon" in screen.note or "no room" in screen.note
+    assert see(screen, 0.0, height=2) == ["> a.example:443", "    box: 2 waiting, 3 tried"]
+    screen.settle(SETTLED)
+    assert screen.key("o") == ("q_a", "once", None)
+    assert see(screen, 1.0, height=0) == []
+    assert screen.key("o") is None
 
 
 def test_a_flood_of_one_does_not_hide_the_rest() -> None:

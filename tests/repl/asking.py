@@ -34,13 +34,13 @@ def answers(fake: FakeApi) -> list[tuple[str, Any]]:
     ]
 
 
-def press(screen: Terminal, key: str, seen: str) -> None:
-    """Press a key in an open list until it counts: none does that may be from before its picture."""
+def press(screen: Terminal, key: str, seen: str, *, between: str = "j") -> None:
+    """Press a key in an open list until it counts: none does that may be from before its picture. `between` takes the note off."""
     while True:
         screen.send(key)
         screen.until(rf"{seen}|{SOON}")
         if not re.search(SOON, screen.text):
             return
-        # With one question this chooses the same, and takes the note off.
-        screen.send("j")
+        # With one question `j` chooses the same.
+        screen.send(between)
         screen.until(lambda: not re.search(SOON, screen.text))

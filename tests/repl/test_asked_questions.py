@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import pytest
@@ -43,6 +43,7 @@ class Desk:
 
     def __init__(self) -> None:
         self.now = 100.0
+        self.rows, self.rows_of_input, self.menu = 24, 1, ""
         self.said: list[str] = []
         self.server = Server()
         self._timers: list[tuple[float, Callable[[], None]]] = []
@@ -62,6 +63,14 @@ class Desk:
 
     def answered(self, done: QuestionAnswered) -> None:
         """Hear of an answer."""
+
+    def rows_of_line(self, _: str) -> int:
+        """How many rows what is typed takes."""
+        return self.rows_of_input
+
+    def has_drawn(self, lines: Sequence[str]) -> bool:
+        """Whether no menu lies over one of these."""
+        return self.menu not in lines
 
     def later(self, seconds: float, call: Callable[[], None]) -> Callable[[], None]:
         """Note a call."""
@@ -86,7 +95,7 @@ class Desk:
 
     def draw(self) -> list[str]:
         """Draw."""
-        lines = self.questions.lines(80, 24)
+        lines = self.questions.lines(80, self.rows)
         self.questions.was_drawn()
         return lines
 
@@ -197,3 +206,56 @@ def test_a_question_seen_before_a_command_is_seen_again_first(desk: Desk) -> Non
     desk.wait(SETTLED)
     assert desk.type(key("h")) == []
     assert not desk.questions.is_open
+
+
+def test_the_list_leaves_room_for_a_long_line(desk: Desk) -> None:
+    """It takes no rows that what is typed needs, down to half of the terminal."""
+    desk.open_now(*(f"h{number}" for number in range(8)))
+    desk.questions.open_or_close()
+    heights: list[int] = []
+    for rows in (1, 10, 60):
+        desk.rows_of_input = rows
+        heights.append(len(desk.draw()))
+    assert heights[0] <= 16
+    assert heights[1] <= 12
+    assert heights[2] <= 11
+    assert any(line.startswith(("> a.example", "> h0.")) for line in desk.draw())
+
+
+def test_what_a_menu_lies_over_is_not_answered(desk: Desk) -> None:
+    """Nor is a rule put that was not on the terminal: the second key counts once it was."""
+    desk.questions.open_or_close()
+    desk.draw()
+    assert desk.type(key("a")) == []
+    desk.menu = "a.example:443"
+    assert "a.example:443" in desk.draw()
+    assert desk.type(key("a")) == []
+    assert "no room" in " ".join(desk.draw())
+    desk.menu = "> a.example:443"
+    desk.draw()
+    desk.wait(SETTLED)
+    assert desk.type(key("o")) == []
+    desk.menu = ""
+    desk.draw()
+    desk.wait(SETTLED)
+    for _ in range(2):
+        assert desk.server.answers == []
+        assert desk.type(key("a")) == []
+        desk.draw()
+    assert desk.server.answered.wait(60)
+    assert desk.server.answers == [("q_a", "always")]
+
+
+def test_a_terminal_that_became_too_low_answers_nothing(desk: Desk) -> None:
+    """What was seen on a higher one has to be seen again."""
+    desk.questions.open_or_close()
+    desk.draw()
+    desk.rows = 3
+    assert desk.draw() == []
+    assert desk.type(key("o")) == []
+    desk.rows = 24
+    desk.draw()
+    desk.wait(SETTLED)
+    assert desk.type(key("o")) == []
+    assert desk.server.answered.wait(60)
+    assert len(desk.server.answers) == 1

@@ -127,6 +127,26 @@ def test_for_good_and_wider_want_a_second_key(asking: Terminal, fake: FakeApi) -
     assert answers(fake) == [("/questions/q_www.new", {"answer": "never", "pattern": "*.new.example:443"})]
 
 
+def test_a_long_line_hides_no_rule(terminal: Open, fake: FakeApi) -> None:
+    """What is typed may take most of a low terminal: the rule is on it before a second key puts it, and no menu lies over it."""
+    fake.mode = "ask"
+    screen = terminal(columns=80, rows=24)
+    screen.until("mode ask")
+    for number in range(8):
+        put(fake, f"h{number}")
+    screen.until(r"h0\.example:443 and 7 more")
+    screen.send(f"\x1b[200~audit {'x' * 70 * 14}\x1b[201~")
+    screen.until(lambda: screen.text.count("x") >= 70 * 14)
+    screen.send(CHORD)
+    screen.until(r"> h0\.example:443\n +agent-1: 1 waiting")
+    # It has no wider pattern, which takes the note off.
+    press(screen, "a", r"allow\nh0\.example:443\nfor agent-1, while agent-1 exists: a again", between="w")
+    assert answers(fake) == []
+    screen.send("a")
+    screen.until(r"irons: h0\.example:443 is allowed for agent-1")
+    assert answers(fake) == [("/questions/q_h0", {"answer": "always"})]
+
+
 def test_with_vi_keys_escape_begins_no_chord(asking: Terminal, fake: FakeApi) -> None:
     """Escape and q are vi's own; F2 opens the list, and the line names it."""
     asking.send("\x1bOS")
@@ -187,6 +207,7 @@ def test_a_server_that_is_gone_asks_nothing(asking: Terminal, fake: FakeApi) -> 
     put(fake, "new")
     asking.until(r"\? agent-1: new\.example:443")
     asking.send("lis")
+    asking.until(lambda: asking.line_of_cursor() == "irons> lis")
     fake.fail(faults.dropped(), times=10**6)
     asking.until(r"new\.example:443 of agent-1 can't be answered now: ")
     asking.until(lambda: asking.line_of_cursor() == "irons> lis")

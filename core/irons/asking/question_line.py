@@ -68,7 +68,7 @@ def _shortest(asked: list[SandboxQuestions], width: int, tail: str) -> str:
     name = clean(first.questions[0].pattern) if first.questions else "…"
     rest = _more(first.places - 1, brief=True) + _left(len(asked) - 1, brief=True) + tail
     who = clean(first.sandbox, limit=LONGEST_NAME)
-    # The name has at least half of the line.
+    # The name has at least two thirds of what is left.
     room = width - len(rest) - 4
-    who = clean(who, limit=max(1, room - max(room // 2, min(len(name), room - len(who)))))
+    who = clean(who, limit=max(1, room - max(room - room // 3, min(len(name), room - len(who)))))
     return f"? {who}: {cut_left(name, room - len(who))}{rest}"[:width]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from irons.asking.details import details
+from irons.asking.question_line import question_line
 from irons.asking.ranking import in_turns
 from irons.asking.reason import quoted
 from irons.asking.widening import wider_patterns
@@ -50,6 +51,8 @@ MOST_OTHERS = 3
 """Sandboxes of which the pane says how many more questions they have."""
 _LEAST = 2
 """Lines that the chosen question takes."""
+TOO_SOON = "that key came too soon after the question; press it again"
+NO_ROOM = "no room to show what a key would answer, so none does"
 WIDER = "w"
 """The key that takes the next wider pattern, and after the widest the host alone again."""
 LEAVING = ("q", "\x1b", "\x03", "\x04")
@@ -88,6 +91,9 @@ class AskScreen:
         self._drawn: float | None = None
         self._settled = False
         self._second: KeyAnswer | None = None
+        # The answer whose rule has been drawn, and what of the last picture must be on the terminal before a key counts.
+        self._seen: KeyAnswer | None = None
+        self._needed: tuple[str, ...] = ()
         # The wider patterns of the chosen question once they were asked for, and which of them is taken; 0 is none.
         self._wider: tuple[str, ...] = ()
         self._width = 0
@@ -134,8 +140,23 @@ class AskScreen:
         """Forget what keys have begun: a second key is not waited for, and no wider pattern is taken."""
         self._second, self._width, self.note, self.left = None, 0, "", False
 
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """Lines of the last picture that must be on the terminal whole before a key answers; none where it has no room for them."""
+        return self._needed
+
+    def line(self, width: int, how: str = "") -> str:
+        """Return what a face shows that has one line, as `question_line` does."""
+        line = question_line(self._page, width, how)
+        self._needed = (line,) if line else ()
+        return line
+
     def drawn(self, now: float) -> None:
-        """The picture is on the terminal."""
+        """The last picture is on the terminal, with all that is `needed`."""
+        if not self._needed:
+            self.hidden()
+            return
+        self._seen = self._second
         if self._drawn is None and self.chosen:
             self._drawn = now
 
@@ -152,11 +173,11 @@ class AskScreen:
 
     def hidden(self) -> None:
         """The picture is not on the terminal any more: what is typed until the next one answers nothing."""
-        self._drawn, self._settled = None, False
+        self._drawn, self._settled, self._seen, self._needed = None, False, None, ()
 
     def key(self, typed: str) -> KeyAnswer | None:
         """Take what was typed at once; gives the answer that it is. More than one character was pasted, and is not an answer."""
-        second, self._second, self.note = self._second, None, ""
+        seen, self._seen, self._second, self.note = self._seen, None, None, ""
         if typed in LEAVING:
             self.left = True
         elif typed in DOWN:
@@ -168,8 +189,8 @@ class AskScreen:
         elif typed in KEYS and self.chosen:
             wanted = KeyAnswer(self.chosen, KEYS[typed], self._pattern(KEYS[typed]))
             if not self._settled:
-                self.note = "that key came too soon after the question; press it again"
-            elif (wanted.answer in FOR_GOOD or wanted.pattern) and wanted != second:
+                self.note = TOO_SOON if self._needed else NO_ROOM
+            elif (wanted.answer in FOR_GOOD or wanted.pattern) and wanted != seen:
                 self._second = wanted
                 self.note = self._rule(wanted, typed)
             else:
@@ -178,37 +199,49 @@ class AskScreen:
         return None
 
     def answered(self, note: str) -> None:
-        """Say what an answer did."""
-        self.note = note
+        """Say what an answer did; in the place of a rule that was to be put by a second key."""
+        self._second, self._seen, self.note = None, None, note
 
     def lines(self, width: int, height: int) -> list[str]:
-        """What the pane shows, as lines that fit."""
+        """What the pane shows, as lines that fit. The chosen question and the rule of a second key are there, or no key answers."""
         questions = self._page.questions
         count = f"{len(questions)} open" if questions else "nothing is asked"
         watched = "" if self._page.watched else "; no one counts as watching: press a key"
         note, keys = _folded(self.note, width), _folded(HELP, width)
         others = _others(self._page.others)
         head = [f"irons ask: {count}{watched}"]
+        if self._second is None and self.chosen and height >= _LEAST:
+            # Of what else there is to say no line takes the question's place.
+            note = note[: height - _LEAST]
         # What a second key would do is seen before all else, and the questions before what keys there are.
         if height - len(note) - len(keys) - len(others) - len(head) < _LEAST:
             others = []
         if height - len(note) - len(keys) - len(head) < _LEAST:
             keys = []
+        if questions and height - len(note) - len(head) < _LEAST:
+            head = []
         known = self._details(width)
         # They are below the questions, and give way to them.
         known = known[: max(0, height - len(note) - len(keys) - len(others) - len(head) - _LEAST)]
         room = max(1, height - len(head) - len(note) - len(keys) - len(others) - len(known))
         rows: list[str] = []
+        chosen = 0
         at = next((place for place, each in enumerate(questions) if each.id == self.chosen), 0)
         most = max(1, room // 2)
         first = max(0, min(at - most // 2, len(questions) - most))
         for each in questions[first : first + most]:
             mark = ">" if each.id == self.chosen else " "
+            chosen = len(rows) if each.id == self.chosen else chosen
             rows += [f"{mark} {cut_left(clean(each.pattern), width - 2)}", f"    {_about(each)}"]
             if each.id == self.chosen:
                 rows += [f"    {line}" for line in _its_words(each, width - 4)]
         above = [*head, *rows[:room], *known, *others, *keys][: max(0, height - len(note))]
-        return [cut(line, width) for line in (*above, *note[-height:])]
+        lines = [cut(line, width) for line in (*above, *note[-height:])] if height > 0 else []
+        chosen += len(head)
+        fits = self.question is not None and chosen + _LEAST <= len(above) and len(note) <= height
+        rule = lines[len(above) :] if self._second is not None else []
+        self._needed = (*lines[chosen : chosen + _LEAST], *rule) if fits else ()
+        return lines
 
     def _details(self, width: int) -> list[str]:
         """What is known of the chosen question."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from prompt_toolkit.enums import EditingMode
+from prompt_toolkit.utils import get_cwidth
 
 from irons_repl.line.keys import CHORD, VI_CHORD
 from irons_repl.questions.asked import AskedQuestions
+from irons_repl.questions.picture import drawn_rows, rows_of
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
@@ -53,6 +55,19 @@ class PromptAround:
         if done.answer not in ("no", "never"):
             scope = None if done.scope == "account" else done.sandbox
             self._session.hear_allowed(scope, [done.rule or done.pattern])
+
+    def rows_of_line(self, prompt: str) -> int:
+        """Return how many rows the line takes that is typed after this prompt, with what is suggested after it."""
+        size, buffer = self._lines.app.output.get_size(), self._lines.default_buffer
+        suggested = buffer.suggestion.text if buffer.suggestion is not None else ""
+        return rows_of(f"{buffer.text}{suggested}", get_cwidth(prompt), size.columns, size.rows)
+
+    def has_drawn(self, lines: Sequence[str]) -> bool:
+        """Tell whether the terminal has each of these lines whole and alone."""
+        screen = self._lines.app.renderer.last_rendered_screen
+        return screen is not None and drawn_rows(screen, self._lines.app.output.get_size()).issuperset(
+            line.rstrip() for line in lines
+        )
 
     def later(self, seconds: float, call: Callable[[], None]) -> Callable[[], None]:
         """Call after so many seconds, while a line is typed; return what cancels that."""

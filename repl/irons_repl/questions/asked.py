@@ -11,7 +11,6 @@ from prompt_toolkit.key_binding import KeyPress
 from prompt_toolkit.keys import Keys
 
 from irons.asking.following import QuestionFollower, QuestionsHeard
-from irons.asking.question_line import question_line
 from irons.asking.ringing import Ringing
 from irons.asking.screen import DOWN, KEYS, LEAVING, UP, WIDER, AskScreen
 from irons.text import clean
@@ -67,6 +66,14 @@ class AskingFace(Protocol):
 
     def answered(self, done: QuestionAnswered) -> None:
         """Hear what an answer did. Called in another thread."""
+        ...
+
+    def rows_of_line(self, prompt: str, /) -> int:
+        """Return how many rows the line takes that is typed after this prompt."""
+        ...
+
+    def has_drawn(self, lines: Sequence[str], /) -> bool:
+        """Tell whether the terminal has each of these lines whole and alone."""
         ...
 
     def later(self, seconds: float, call: Callable[[], None]) -> Callable[[], None]:
@@ -152,20 +159,32 @@ class AskedQuestions:
             self._close_in(LEFT_EMPTY)
         return rings
 
-    def lines(self, columns: int, rows: int) -> list[str]:
-        """Return what is shown above the input, as lines that fit."""
+    def lines(self, columns: int, rows: int, prompt: str = "") -> list[str]:
+        """Return what is shown above the input, as lines that fit.
+
+        Args:
+            columns: The terminal's width.
+            rows: Its height.
+            prompt: What is before the line that is typed.
+        """
         self._has_room = rows >= LEAST_ROWS
         if not self._has_room:
             return []
         if self.is_open:
-            return self._screen.lines(columns, max(1, min(MOST_LINES, rows - LEAST_ROWS + 1)))
-        line = question_line(self._screen.page, columns, self._around.chord) or clean(self._ended)[:columns]
+            # A long line leaves it half of the terminal.
+            free = max((rows - 1) // 2, rows - 2 - self._around.rows_of_line(prompt))
+            return self._screen.lines(columns, min(MOST_LINES, free))
+        line = self._screen.line(columns, self._around.chord) or clean(self._ended)[:columns]
         return [line] if line else []
 
     def was_drawn(self) -> None:
-        """Note that the picture is on the terminal: from now on a key may be meant for it."""
-        if self._has_room:
-            self._settling.drawn()
+        """Note that the picture is on the terminal: from now on a key may be meant for it.
+
+        What the terminal had no room for, or a menu lies over, is answered by no key.
+        """
+        if not self._has_room or (self.is_open and not self._around.has_drawn(self._screen.needed)):
+            self._screen.hidden()
+        self._settling.drawn()
 
     # Keys.
 

@@ -221,7 +221,7 @@ def _event(entry: LogEntry, name: int, *, chosen: bool) -> Fragments:
 def _text(state: ViewState, width: int, room: int) -> list[Fragments]:
     """An event as a whole, the questions of mode `ask`, or the keys."""
     if state.shown == "asked":
-        return [[("", line)] for line in state.asked.lines(width, room)] if room > 0 else []
+        return [[("", line)] for line in state.asked.lines(width, room)]
     if state.shown == "help" or state.event is None:
         told = about_keys()
     else:
