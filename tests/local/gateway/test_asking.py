@@ -156,6 +156,25 @@ def test_a_flood_is_bounded_and_counted() -> None:
     assert asking.open()[0].count == MOST_HELD + 1
 
 
+@given(st.booleans(), st.booleans())
+def test_a_flood_that_was_answered_counts_no_more(by_rules: bool, closed: bool) -> None:
+    """The number of further places goes with the last question, however that ends."""
+    asking, _ = watched()
+    for number in range(MOST_OPEN + 9):
+        asking.ask(place(f"h{number}.example"), "tls", Someone())
+    first, *rest = asking.open()
+    for question in rest:
+        asking.reply(question.place, "no")
+    assert asking.others == 9
+    if closed:
+        asking.close()
+    elif by_rules:
+        asking.put(policy(("deny", first.place.host.text)))
+    else:
+        asking.reply(first.place, "once")
+    assert (asking.open(), asking.others) == ([], 0)
+
+
 def test_after_three_that_no_one_answered_nothing_waits_until_a_key() -> None:
     """A run with no one at the keys is not slowed down by each new host; a key or an answer ends that."""
     asking, _ = watched()

@@ -179,7 +179,7 @@ class Asking:
         question = self._open.get(place)
         if since and (question is None or question.since != since):
             return None
-        self._open.pop(place, None)
+        self._close(place)
         self._unanswered = 0
         waiting: set[Waiter] = set() if question is None else question.waiting
         waited = len(waiting)
@@ -346,7 +346,7 @@ class Asking:
 
     @property
     def others(self) -> int:
-        """Places that there are no questions of, because there were so many."""
+        """Places that there are no questions of, because there were so many; none once all of those are closed."""
         return len(self._others)
 
     def tidy(self) -> None:
@@ -356,16 +356,19 @@ class Asking:
         for question in over:
             self._end(question, "expired")
             _tell(question, None)
-        if over and not self._open:
-            self._others.clear()
 
     def _add(self, place: Place, protocol: str, since: int) -> PlaceQuestion:
         self._others.discard(place)
         question = self._open[place] = PlaceQuestion(place, protocol, since or self._wall(), self._clock())
         return question
 
+    def _close(self, place: Place) -> None:
+        self._open.pop(place, None)
+        if not self._open:
+            self._others.clear()
+
     def _end(self, question: PlaceQuestion, why: EndReason) -> None:
-        self._open.pop(question.place, None)
+        self._close(question.place)
         self._ended.append(
             (self._clock(), EndedQuestion(question.place, question.since, question.count, why))
         )
