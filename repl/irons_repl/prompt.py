@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -298,7 +299,9 @@ class Prompt:
 
         loop = app.loop
         if loop is not None and app.is_running:
-            loop.call_soon_threadsafe(show)
+            # The line may have ended by now, and its loop with it.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(show)
 
     # Questions of mode `ask`.
 
@@ -356,7 +359,8 @@ class Prompt:
         self._unsaid.put(line)
         loop = self._lines.app.loop
         if loop is not None and self._lines.app.is_running:
-            loop.call_soon_threadsafe(lambda: run_in_terminal(self._say_all))
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(lambda: run_in_terminal(self._say_all))
 
     def _say_all(self) -> None:
         while not self._unsaid.empty():

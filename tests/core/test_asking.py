@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from itertools import pairwise
+from typing import Any, cast
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from irons.asking.following import PAUSE, QuestionFollower
 from irons.asking.question_line import question_line
 from irons.asking.ranking import by_sandbox, in_turns
 from irons.asking.ringing import QUIET, Ringing
@@ -140,6 +146,28 @@ def test_a_question_that_ends_says_so() -> None:
     assert screen.question is None
 
 
+def test_a_flood_is_followed_with_pauses() -> None:
+    """However fast the questions change, some time is between two looks."""
+    looks: list[float] = []
+    enough = threading.Event()
+
+    class Flood:
+        """A server where each look finds something new."""
+
+        def questions(self, *_: object, **__: object) -> QuestionPage:
+            """Answer at once."""
+            looks.append(time.monotonic())
+            if len(looks) > 3:
+                enough.set()
+            return QuestionPage((asked("loud", f"h{len(looks)}.example"),), token=len(looks))
+
+    follower = QuestionFollower(lambda: cast("Any", Flood()), lambda _: None)
+    follower.want()
+    assert enough.wait(60)
+    assert follower.stop(60)
+    assert all(later - sooner >= 0.9 * PAUSE for sooner, later in pairwise(looks))
+
+
 def test_a_flood_rings_once_in_a_while_and_drowns_no_bell() -> None:
     """One sandbox rings at most once in some seconds, however many places it tries; another one's question rings at once."""
     now = [0.0]
@@ -148,7 +176,10 @@ def test_a_flood_rings_once_in_a_while_and_drowns_no_bell() -> None:
     assert rung == [True, *[False] * 99]
     assert ringing.rings(QuestionPage((asked("loud", "new.example"), asked("calm", "x.example"))))
     now[0] = QUIET
+    # The bell of what came in the quiet time was held back, and is not lost.
+    assert ringing.rings(QuestionPage((asked("loud", "new.example"), asked("calm", "x.example"))))
     assert not ringing.rings(QuestionPage((asked("loud", "new.example"), asked("calm", "x.example"))))
+    now[0] = 2 * QUIET
     assert ringing.rings(QuestionPage((asked("loud", "newer.example"),)))
 
 

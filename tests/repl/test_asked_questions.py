@@ -185,12 +185,17 @@ def test_a_list_that_is_left_alone_closes(desk: Desk) -> None:
 
 
 def test_a_letter_that_comes_as_the_last_question_ends_is_not_of_the_line(desk: Desk) -> None:
-    """It was meant for the question, and does nothing; a moment later the list is closed."""
+    """It was meant for the question, and does nothing; the next one is of the line, and a moment later the list is closed."""
     desk.questions.open_or_close()
     desk.draw()
     desk.open_now()
     assert "a.example:443 of box is not asked any more" in " ".join(desk.draw())
     assert desk.type(key("o")) == []
+    assert desk.type(key("s")) == [key("s")]
+    desk.open_now("b")
+    desk.questions.open_or_close()
+    desk.draw()
+    desk.open_now()
     desk.wait(LEFT_EMPTY)
     assert desk.type(key("o")) == [key("o")]
     assert desk.server.answers == []

@@ -30,7 +30,7 @@ def asking(xonsh: Open, env: dict[str, str], fake: FakeApi) -> Terminal:
 def test_a_question_is_a_line_above_the_prompt(asking: Terminal, fake: FakeApi) -> None:
     """It comes with a bell while a line is typed, leaves that as it is, stands above the next prompt and in `{irons}`, and says when it ends."""
     asking.send("$PROMPT = '{irons}> '\r")
-    asking.until(r"default warn \(log only\) \(agent-1: ask\)>")
+    asking.until(r"default warn \(log only\) \(agent-1: ask(, \d+ s ago)?\)")
     rung = asking.raw.count(b"\a")
     asking.send("1000 + oshanNw")
     put(fake, "new")
@@ -39,8 +39,8 @@ def test_a_question_is_a_line_above_the_prompt(asking: Terminal, fake: FakeApi) 
     asking.send("\x15" + "1000 + 7\r")
     asking.until(r"\n1007\n\? agent-1: new\.example:443 \[Alt-Q\]\n.*1 asked")
     end(fake, "new")
-    looked = len(fake.calls)
-    asking.until(lambda: any("/questions" in call.path for call in fake.calls[looked + 1 :]))
+    looked = sum("/questions" in call.path for call in fake.calls)
+    asking.until(lambda: sum("/questions" in call.path for call in fake.calls) >= looked + 2)
     asking.send("2000 + 7\r")
     asking.until(r"\n2007\nnew\.example:443 of agent-1 is not asked any more\n")
     asking.until(lambda: "asked" not in asking.line_of_cursor())
@@ -84,6 +84,7 @@ def test_no_one_watches_without_mode_ask_nor_after_unloading(
     screen.send("5000 + 7\r")
     screen.until(r"\n5007\n")
     put(fake, "other")
+    screen.send("\x1bOQ")
     screen.send("6000 + 7\r")
     screen.until(r"\n6007\n")
     assert re.search(r"\? agent-1: other", screen.text) is None

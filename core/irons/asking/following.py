@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 POLL = 1.0
 """Seconds that one look at the questions takes at most: a face is left that soon."""
+PAUSE = 0.1
+"""Seconds between two looks at least: a flood changes the questions without end."""
 AGAIN = 1.0
 """Seconds until a look that failed is made again."""
 
@@ -128,6 +130,7 @@ class QuestionFollower:
             else:
                 token, told = page.token, key
                 self._hear(QuestionsHeard(page, api))
+                self._over.wait(PAUSE)
                 continue
             token = None
             self._over.wait(self._again)

@@ -23,11 +23,14 @@ class Ringing:
         self._rang: dict[str, float] = {}
 
     def rings(self, page: QuestionPage) -> bool:
-        """Take the open questions; return whether one is new of a sandbox that has not rung lately."""
+        """Take the open questions; return whether one is new of a sandbox that has not rung lately.
+
+        A question that came in the quiet time of its sandbox is new until the first look after that time.
+        """
         now = self._clock()
-        new = {each.sandbox for each in page.questions if each.id not in self._known}
-        self._known = {each.id for each in page.questions}
         self._rang = {name: at for name, at in self._rang.items() if now - at < QUIET}
+        new = {each.sandbox for each in page.questions if each.id not in self._known}
         due = new - self._rang.keys()
+        self._known = {each.id for each in page.questions if each.id in self._known or each.sandbox in due}
         self._rang |= dict.fromkeys(due, now)
         return bool(due)

@@ -150,7 +150,7 @@ class AskedQuestions:
             heard = self._news.popleft()
             self._api = heard.api
             new = self._screen.take(heard.page, heard.trouble) or new
-            rings = self._ringing.rings(heard.page) or rings
+            rings = (not heard.trouble and self._ringing.rings(heard.page)) or rings
         if not self.is_open:
             self._ended = "" if new else self._screen.note or self._ended
             self._screen.put_back()
@@ -239,8 +239,11 @@ class AskedQuestions:
             self._close()
         elif self._screen.left:
             self._close()
-        elif self._screen.question is not None:
+        elif asked is not None:
             self._close_in(LEFT_OPEN)
+        else:
+            # The next letter is of the line.
+            self._close()
         self._around.changed()
         return True
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from prompt_toolkit.application import Application
@@ -142,8 +143,10 @@ class WatchView:
                 self._app.invalidate()
 
         loop = self._app.loop
-        if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(made)
+        if loop is not None:
+            # It may be closed by now.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(made)
 
     # Questions of mode `ask`.
 
@@ -154,7 +157,7 @@ class WatchView:
 
     def _take_questions(self, heard: QuestionsHeard) -> None:
         self._state.asked.take(heard.page, heard.trouble)
-        if self._ringing.rings(heard.page):
+        if not heard.trouble and self._ringing.rings(heard.page):
             self._app.output.bell()
         if self._state.shown != "asked":
             # The line above shows the first.

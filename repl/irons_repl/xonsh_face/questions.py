@@ -9,6 +9,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from irons_repl.xonsh_face.face import Face
@@ -124,7 +126,7 @@ class FaceQuestions:
             return
         with self._lock:
             screen.take(heard.page, heard.trouble)
-            rings = self._ringing is not None and self._ringing.rings(heard.page)
+            rings = not heard.trouble and self._ringing is not None and self._ringing.rings(heard.page)
         # What comes soon after a line of the same sandbox is in the next one.
         if rings and not self._is_running:
             self._chords.show(self._line)
@@ -153,6 +155,7 @@ class Chords:
         """Take xonsh's session object, and who hears that a key was pressed."""
         self._xsh, self._pressed = xsh, pressed
         self._shell: Any = None
+        self._added: tuple[Callable[[object], None], ...] = ()
 
     @property
     def name(self) -> str:
@@ -169,14 +172,18 @@ class Chords:
         from prompt_toolkit.filters import emacs_mode
 
         self._shell = shell
-        shell.key_bindings.add("escape", "q", filter=emacs_mode)(self._open)
-        shell.key_bindings.add("f2")(self._open)
+        # Two handlers: `remove` takes a handler of two bindings out of one of them.
+        self._added = (partial(self._open), partial(self._open))
+        shell.key_bindings.add("escape", "q", filter=emacs_mode)(self._added[0])
+        shell.key_bindings.add("f2")(self._added[1])
         shell.prompter.app.key_processor.before_key_press += self._hear
 
     def remove(self) -> None:
         """Take them back."""
         if self._shell is not None:
-            self._shell.key_bindings.remove(self._open)
+            for added in self._added:
+                self._shell.key_bindings.remove(added)
+            self._added = ()
             self._shell.prompter.app.key_processor.before_key_press -= self._hear
             self._shell = None
 
@@ -195,7 +202,9 @@ class Chords:
             if app.is_running and not app.is_done:
                 run_in_terminal(lambda: print(f"\a{line()}", flush=True))
 
-        loop.call_soon_threadsafe(shown)
+        # The loop may be closed by now.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(shown)
 
     def _hear(self, _: object) -> None:
         self._pressed()
