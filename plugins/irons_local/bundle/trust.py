@@ -16,6 +16,9 @@ BUNDLE = "ca-bundle.pem"
 DEBIAN = "/usr/local/share/ca-certificates/irons"
 """Where Debian and Alpine take certificates from, one a file."""
 
+DRAFT = "/etc/ssl/certs/ca-certificates.crt.new"
+"""Where Debian's `update-ca-certificates` writes the bundle before it takes its place."""
+
 ANCHORS = (
     "/etc/pki/ca-trust/source/anchors",
     "/etc/ca-certificates/trust-source/anchors",
@@ -58,17 +61,19 @@ elif command -v update-ca-certificates >/dev/null; then
   directory={DEBIAN}
   same "$directory/carried" && exit 0
   [ -s "$carried" ] || [ -d "$directory" ] || exit 0
-  rm -rf "$directory"
+  mkdir -p "$directory" && rm -f "$directory"/* || exit
   if [ -s "$carried" ]; then
-    mkdir -p "$directory" || exit
     number=0
     while IFS= read -r line; do
       case $line in "-----BEGIN CERTIFICATE-----") number=$((number + 1)) ;; esac
       printf '%s\\n' "$line" >>"$directory/irons-$number.crt"
     done <"$carried"
-    cp "$carried" "$directory/carried"
   fi
-  update-ca-certificates --fresh >/dev/null
+  # Debian's program appends to what an interrupted run has left there.
+  rm -f {DRAFT}
+  update-ca-certificates --fresh >/dev/null || exit
+  # Last: where the sandbox is stopped before that, its next start does all of it again.
+  if [ -s "$carried" ]; then cp "$carried" "$directory/carried"; else rmdir "$directory"; fi
 fi
 """
 """Text of sh(1) that brings the trust store up to date with what is carried, where the image has a program for that."""

@@ -160,23 +160,33 @@ class SshPorts:
                 return tcp_listener(self.address, candidate, _BACKLOG)
         raise NoPortError(f"no free port between {PORTS.start} and {PORTS.stop - 1} on {self.address}")
 
-    async def _enter(
+    def _enter(
         self, door: _SshPort, inside: Inside, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        # The request that had the port opened is over.
-        REQUEST.set("")
-        task = asyncio.current_task()
-        if task is None or len(door.guests) >= _AT_ONCE:
+        """Begin a guest, which `close` knows from here on."""
+        if len(door.guests) >= _AT_ONCE:
             writer.transport.abort()
             return
-        door.guests.add(task)
-        try:
-            await _lead(reader, writer, await inside(), door.rounds)
-        except (OSError, asyncio.CancelledError) as error:
-            _log.debug("an SSH connection on port %s ended: %s", door.port, error)
+        guest = asyncio.get_running_loop().create_task(_guide(reader, writer, inside, door))
+        door.guests.add(guest)
+
+        def ended(guest: asyncio.Task[None]) -> None:
+            # Also of one that was cancelled before it began.
             writer.transport.abort()
-        finally:
-            door.guests.discard(task)
+            door.guests.discard(guest)
+
+        guest.add_done_callback(ended)
+
+
+async def _guide(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, inside: Inside, door: _SshPort
+) -> None:
+    # The request that had the port opened is over.
+    REQUEST.set("")
+    try:
+        await _lead(reader, writer, await inside(), door.rounds)
+    except (OSError, asyncio.CancelledError) as error:
+        _log.debug("an SSH connection on port %s ended: %s", door.port, error)
 
 
 def _in_any_order(ports: range) -> Iterator[int]:
@@ -205,9 +215,10 @@ async def _lead(
     finally:
         for way in ways:
             way.cancel()
-        await asyncio.gather(*ways, return_exceptions=True)
+        # Before anything is waited for: a guest that is cancelled twice leaves nothing open.
         inner_writer.close()
         writer.close()
+        await asyncio.gather(*ways, return_exceptions=True)
     try:
         async with asyncio.timeout(_LAST_WORDS):
             await asyncio.gather(inner_writer.wait_closed(), writer.wait_closed(), return_exceptions=True)

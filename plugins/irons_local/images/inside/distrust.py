@@ -33,18 +33,22 @@ def distrust() -> None:
     """
     directory = trust.DEBIAN.lstrip("/")
     anchors = [f"{each}/{trust.ANCHOR}".lstrip("/") for each in trust.ANCHORS]
-    carried = _blocks(f"{directory}/carried").union(*map(_blocks, anchors))
+    files = [f"{directory}/{name}" for name in _names(directory)]
+    carried = frozenset[bytes]().union(*map(_blocks, (*files, *anchors)))
     if carried:
         for path in BUNDLES:
             _without(path, carried)
+        # What an update leaves that ended with its sandbox.
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            os.unlink(trust.DRAFT.lstrip("/"))
     for name in _names(STORE):
         path = f"{STORE}/{name}"
         with contextlib.suppress(OSError):
             target = os.readlink(path)
             if target.startswith((f"/{directory}/", "irons-")):
                 os.unlink(path)
-    for name in _names(directory):
-        os.unlink(f"{directory}/{name}")
+    for path in files:
+        os.unlink(path)
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         os.rmdir(directory)
     for anchor in anchors:
