@@ -1,6 +1,7 @@
 """A virtual machine by the whole daemon: judged and logged like any sandbox, confined, copied while it runs, and gone at the end.
 
-`make test-vm` runs it as root and as an ordinary user; a run of everything as an ordinary user alone, whose way is the longer one.
+`make test-vm` runs all as root and as an ordinary user; a run of everything the first test alone, as an ordinary user, whose way is the
+longer one.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from tests.machine import Machine
 WITHIN = 420
 """Seconds for what waits for a boot: emulated, on a machine that runs other tests too."""
 
-ROOT = pytest.param(
-    "root",
-    marks=pytest.mark.skipif(not os.environ.get("IRONS_TEST_VM"), reason="only make test-vm runs it as root"),
-)
+ALL = bool(os.environ.get("IRONS_TEST_VM"))
+ROOT = pytest.param("root", marks=pytest.mark.skipif(not ALL, reason="only make test-vm runs it as root"))
+
+WORDS = ("--engine", "vm", "--cpus", "1", "--memory", "512M", "--mode", "deny", "--allow", "web.example.test")
+"""Of the `create` of a machine."""
 
 # What a guest's root can do to its network card that a process in a namespace sandbox cannot.
 FRAMES = r"""
@@ -150,6 +152,7 @@ def check_limits(person: Person) -> None:
     python3 -c 'print(len(bytearray(b"x") * (800 << 20)))' >/dev/null 2>&1 || echo refused
     """
     done = person.inside("machine", script, timeout=WITHIN)
+    assert done.stdout, done
     processors, memory, disk, *rest = done.stdout.splitlines()
     assert processors == "1", done
     assert 400 << 10 < int(memory) <= 512 << 10, done
@@ -179,8 +182,19 @@ def check_copy(person: Person, made_key: str) -> None:
     assert person.inside("machine", "cat kept", timeout=WITHIN).stdout == "kept\nlater\n"
 
 
+def end_all(person: Person) -> None:
+    """Destroy what a test made, and see that none of its disks and layers is left."""
+    for each in json.loads(person.ok("list", "-o", "json")):
+        person.ok("destroy", each["name"], "--force", timeout=180)
+    for snapshot in json.loads(person.ok("snapshot", "list", "-o", "json")):
+        person.ok("snapshot", "remove", snapshot["name"])
+    person.ok("local", "image", "remove", "debian-vm", timeout=180)
+    assert not list(person.home.rglob("*.qcow2"))
+    assert not list(person.home.rglob("ly_*"))
+
+
 @pytest.mark.vm
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(1500)
 @pytest.mark.parametrize("person", [ROOT, "user"], indirect=True)
 def test_a_virtual_machine_is_a_sandbox_like_any_other(
     person: Person, lab: Lab, machine: Machine, vm_image: Path
@@ -189,22 +203,8 @@ def test_a_virtual_machine_is_a_sandbox_like_any_other(
     machine.require("qemu-system-x86_64", "mke2fs")
     clear_policy(person)
     person.ok("local", "image", "import", str(vm_image), "--as", "debian-vm", timeout=300)
-    words = (
-        "--engine",
-        "vm",
-        "--cpus",
-        "1",
-        "--memory",
-        "512M",
-        "--disk",
-        "3G",
-        "--mode",
-        "deny",
-        "--allow",
-        "web.example.test",
-    )
     try:
-        made = person.run("create", "machine", *words, "--wait-timeout", f"{WITHIN}s", timeout=WITHIN)
+        made = person.run("create", "machine", *WORDS, "--wait-timeout", f"{WITHIN}s", timeout=WITHIN)
         assert made.returncode == 0, made
         known = status(person, "machine")
         assert known["engine"] == "vm"
@@ -235,18 +235,13 @@ def test_a_virtual_machine_is_a_sandbox_like_any_other(
         } <= verdicts
 
         sent = person.run("exec", "machine", "--", "sudo", "python3", "-", text=FRAMES, timeout=WITHIN)
-        check_limits(person)
         assert "sent 15" in sent.stdout, sent
         assert not [each for each in lab.arrivals() if "crafted-by-the-guest" in json.dumps(each)]
-
-        check_copy(person, made_key=person.inside("machine", "cat /etc/machine-id", timeout=WITHIN).stdout)
 
         person.ok("stop", "machine", timeout=WITHIN)
         saved = person.run("local", "image", "save", "machine")
         assert (saved.returncode, "cannot be saved" in saved.stderr) == (5, True)
         assert not Path(f"/proc/{pid}").exists()
-        # Back to what it was when the copy was made, with the rest kept.
-        assert "the snapshot machine-1" in person.ok("restore", "machine", "then", timeout=WITHIN)
         person.ok("start", "machine", timeout=WITHIN)
         assert person.inside("machine", "cat kept", timeout=WITHIN).stdout == "kept\n"
         pid = int(status(person, "machine")["pid"])
@@ -258,11 +253,31 @@ def test_a_virtual_machine_is_a_sandbox_like_any_other(
         reason = eventually(lambda: status(person, "machine").get("reason"), within=WITHIN)
         assert "QEMU was killed" in reason
     finally:
-        for name in json.loads(person.ok("list", "-o", "json")):
-            person.ok("destroy", name["name"], "--force", timeout=180)
-        for snapshot in json.loads(person.ok("snapshot", "list", "-o", "json")):
-            person.ok("snapshot", "remove", snapshot["name"])
-        person.ok("local", "image", "remove", "debian-vm", timeout=180)
+        end_all(person)
     assert not Path(f"/proc/{pid}").exists()
-    assert not list(person.home.rglob("*.qcow2"))
-    assert not list(person.home.rglob("ly_*"))
+
+
+@pytest.mark.vm
+@pytest.mark.skipif(not ALL, reason="only make test-vm runs it")
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("person", ["root", "user"], indirect=True)
+def test_a_virtual_machine_keeps_to_its_limits_and_is_copied(
+    person: Person, machine: Machine, vm_image: Path
+) -> None:
+    """It gets no more than it was given; a snapshot of it while it runs makes a machine of its own, and is what a restore brings back."""
+    machine.require("qemu-system-x86_64", "mke2fs")
+    clear_policy(person)
+    person.ok("local", "image", "import", str(vm_image), "--as", "debian-vm", timeout=300)
+    try:
+        words = ("create", "machine", *WORDS, "--disk", "3G", "--wait-timeout", f"{WITHIN}s")
+        person.ok(*words, timeout=WITHIN)
+        check_limits(person)
+        assert person.inside("machine", "echo kept > kept; sync", timeout=WITHIN).returncode == 0
+        check_copy(person, made_key=person.inside("machine", "cat /etc/machine-id", timeout=WITHIN).stdout)
+        person.ok("stop", "machine", timeout=WITHIN)
+        # Back to what it was when the copy was made, with the rest kept.
+        assert "the snapshot machine-1" in person.ok("restore", "machine", "then", timeout=WITHIN)
+        person.ok("start", "machine", timeout=WITHIN)
+        assert person.inside("machine", "cat kept", timeout=WITHIN).stdout == "kept\n"
+    finally:
+        end_all(person)
