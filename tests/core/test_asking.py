@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irons.asking.following import PAUSE, QuestionFollower
+from irons.asking.following import AT_ONCE, PAUSE, LookPace, QuestionFollower
 from irons.asking.question_line import question_line
 from irons.asking.ranking import by_sandbox, in_turns
 from irons.asking.ringing import QUIET, Ringing
@@ -147,7 +147,7 @@ def test_a_question_that_ends_says_so() -> None:
 
 
 def test_a_flood_is_followed_with_pauses() -> None:
-    """However fast the questions change, some time is between two looks."""
+    """However fast the questions change, only the first few looks have no pause between them."""
     looks: list[float] = []
     enough = threading.Event()
 
@@ -157,7 +157,7 @@ def test_a_flood_is_followed_with_pauses() -> None:
         def questions(self, *_: object, **__: object) -> QuestionPage:
             """Answer at once."""
             looks.append(time.monotonic())
-            if len(looks) > 3:
+            if len(looks) > AT_ONCE + 3:
                 enough.set()
             return QuestionPage((asked("loud", f"h{len(looks)}.example"),), token=len(looks))
 
@@ -165,7 +165,15 @@ def test_a_flood_is_followed_with_pauses() -> None:
     follower.want()
     assert enough.wait(60)
     assert follower.stop(60)
-    assert all(later - sooner >= 0.9 * PAUSE for sooner, later in pairwise(looks))
+    assert all(later - sooner >= 0.9 * PAUSE for sooner, later in pairwise(looks[AT_ONCE:]))
+
+
+def test_a_few_looks_in_a_row_have_no_pause() -> None:
+    """A question right after an answer waits for nothing; a flood waits after the first looks, and no longer once it was calm."""
+    pace = LookPace()
+    assert [pace.pause(0.0) for _ in range(AT_ONCE)] == [0.0] * AT_ONCE
+    assert [pace.pause(0.0) for _ in range(2)] == pytest.approx([PAUSE, 2 * PAUSE])
+    assert pace.pause(100.0) == 0.0
 
 
 def test_a_flood_rings_once_in_a_while_and_drowns_no_bell() -> None:

@@ -18,9 +18,23 @@ if TYPE_CHECKING:
 POLL = 1.0
 """Seconds that one look at the questions takes at most: a face is left that soon."""
 PAUSE = 0.1
-"""Seconds between two looks at least: a flood changes the questions without end."""
+"""Seconds for each look, in the long run: a flood changes the questions without end."""
+AT_ONCE = 5
+"""Looks that are made without a pause after a while without any: a question that comes right after an answer is on the screen at once."""
 AGAIN = 1.0
 """Seconds until a look that failed is made again."""
+
+
+class LookPace:
+    """How fast one look may come after another: a leaky bucket with room for `AT_ONCE`, which loses one each `PAUSE`."""
+
+    def __init__(self) -> None:
+        self._full_until = float("-inf")
+
+    def pause(self, now: float) -> float:
+        """Count a look that ended at `now`, by `time.monotonic`; return how many seconds the next one has to wait."""
+        self._full_until = max(self._full_until, now) + PAUSE
+        return max(0.0, self._full_until - now - AT_ONCE * PAUSE)
 
 
 class QuestionsHeard(NamedTuple):
@@ -110,6 +124,7 @@ class QuestionFollower:
         token: int | None = None
         asked: Api | None = None
         told = self._key
+        pace = LookPace()
         while not self._over.is_set():
             if not self._going.is_set():
                 self._going.wait()
@@ -130,7 +145,7 @@ class QuestionFollower:
             else:
                 token, told = page.token, key
                 self._hear(QuestionsHeard(page, api))
-                self._over.wait(PAUSE)
+                self._over.wait(pace.pause(time.monotonic()))
                 continue
             token = None
             self._over.wait(self._again)
