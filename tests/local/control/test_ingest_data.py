@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.local.control.gateway_logs import CELL, Logs, close_record, open_record, verdict_record
+from tests.local.control.gateway_logs import CELL, RUN, Logs, close_record, open_record, verdict_record
 
 from irons_local.control.audit import events, retention
 from irons_local.control.audit.events import Query
-from irons_local.control.audit.log import Audit
+from irons_local.control.audit.ingest import Ingest, IngestResult
+from irons_local.control.audit.log import UNREAD, Audit
 from irons_local.control.audit.retention import Retention
 from irons_local.control.audit.serving import Serving
 
@@ -205,3 +206,75 @@ def test_older_events_make_room_as_new_ones_come(logs: Logs) -> None:
         return left
 
     assert asyncio.run(follow()) == [8, 16, 20, 20, 20]
+
+
+class _StandingLoop(asyncio.SelectorEventLoop):
+    """A loop whose time passes only when a test says so."""
+
+    now = 100.0
+
+    def time(self) -> float:
+        """The time."""
+        return self.now
+
+
+class _Counting(Ingest):
+    """Counts the looks at the logs."""
+
+    looks = 0
+
+    def take(self, connection: sqlite3.Connection) -> IngestResult:
+        """Count one."""
+        self.looks += 1
+        return super().take(connection)
+
+
+def test_records_wait_while_no_reader_waits(logs: Logs) -> None:
+    """Notices lead to one look, `UNREAD` later; a reader who comes, or waits already, has what was recorded at once."""
+    ingest = logs.ingest = _Counting(logs.directory)
+    loop = _StandingLoop()
+
+    async def looks() -> int:
+        """How many there were: what was to be done at once has begun, and the store does one thing after the other."""
+        for _ in range(8):
+            await asyncio.sleep(0)
+        await logs.store.write(lambda _: None)
+        return ingest.looks
+
+    async def looked(count: int) -> None:
+        while await looks() < count:  # noqa: ASYNC110 (what holds is in another thread)
+            await asyncio.sleep(0)
+
+    async def follow() -> None:
+        audit = Audit(logs.store, ingest, Retention(events=100, days=36_500))
+        running = asyncio.ensure_future(audit.run())
+        await looked(1)
+        for conn in (1, 2, 3):
+            logs.write(verdict_record(conn))
+            audit.poke(RUN)
+        assert await looks() == 1
+        loop.now += UNREAD
+        await looked(2)
+        assert len(logs.events()) == 3
+        # One that comes after the notice, and one that waits before it.
+        logs.write(verdict_record(4))
+        audit.poke(RUN)
+        token = logs.events()[-1]["id"]
+        assert len((await audit.page(Query(after=token, size=10), wait=30.0)).events) == 1
+        waits = asyncio.ensure_future(audit.page(Query(after=token + 1, size=10), wait=30.0))
+        before = await looks()
+        assert not waits.done()
+        logs.write(verdict_record(5))
+        audit.poke(RUN)
+        assert len((await waits).events) == 1
+        assert ingest.looks > before
+        # None waits any more.
+        before = await looks()
+        audit.poke(RUN)
+        assert await looks() == before
+        audit.close()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(follow())

@@ -21,6 +21,8 @@ from irons_local.control.store.database import Store, StoreError
 
 _log = logging.getLogger(__name__)
 _LOOK_ANYWAY = 2.0
+UNREAD = 1.0
+"""Seconds for which new records are left in the logs while no reader waits for any: one that asks has them taken in first."""
 _EXPIRE_EVERY = 3600.0
 _CATCHING_UP = 2.0
 """Seconds that a reader is held at most until the logs are taken in."""
@@ -69,6 +71,8 @@ class Audit:
         self._kept = kept
         self._changes = Changes()
         self._poked = asyncio.Event()
+        self._later: asyncio.TimerHandle | None = None
+        self._waiting = 0
         self._news = News()
         self._next_look: asyncio.Future[None] | None = None
         self._looked_at: int | None = None
@@ -77,13 +81,17 @@ class Audit:
         self._expired_at = float("-inf")
 
     def poke(self, _run: str = "") -> None:
-        """Say that a log has grown."""
-        self._poked.set()
+        """Say that a log has grown: it is read at once where a reader waits, else with what the next `UNREAD` seconds bring."""
+        if self._waiting:
+            self._poked.set()
+        elif self._later is None:
+            self._later = asyncio.get_running_loop().call_later(UNREAD, self._poked.set)
 
     async def run(self) -> None:
         """Take records in for as long as this is not cancelled; a store that fails is tried again."""
         while True:
             self._poked.clear()
+            self._put_off_no_more()
             looking, self._next_look = self._next_look, None
             began = times.now()
             try:
@@ -130,9 +138,21 @@ class Audit:
         Raises:
             HttpError: no sandbox has, or had, that name.
         """
-        loop = asyncio.get_running_loop()
         if (wait <= 0 or query.export) and not self._closing:
             await self._look_now()
+        if wait <= 0:
+            return await self._page(query, wait)
+        self._waiting += 1
+        try:
+            if self._later is not None:
+                # What was put off is what this reader waits for.
+                self._poked.set()
+            return await self._page(query, wait)
+        finally:
+            self._waiting -= 1
+
+    async def _page(self, query: Query, wait: float) -> Page:
+        loop = asyncio.get_running_loop()
         until = loop.time() + min(wait, LONGEST_WAIT)
         while True:
             # Registered before looking, so that what comes in between is not missed.
@@ -174,7 +194,13 @@ class Audit:
     def close(self) -> None:
         """Answer everyone who waits; `run` is ended by its owner."""
         self._closing = True
+        self._put_off_no_more()
         self._news.wake()
+
+    def _put_off_no_more(self) -> None:
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
 
     async def _look_now(self) -> None:
         """Wait for a look at the logs that begins after this call; many readers share one."""
