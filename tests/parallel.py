@@ -20,6 +20,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from _pytest.runner import runtestprotocol
 
 if TYPE_CHECKING:
     from xdist.scheduler import LoadScopeScheduling
@@ -79,6 +80,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.sort(key=_turn)
         told = [item.nodeid for item in items if item.get_closest_marker(ALONE)]
         Path(config.workerinput["alone"]).write_text(json.dumps(told))  # type: ignore[attr-defined]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    """In a worker, report one time that a test passed: each report costs both processes as much as a small test.
+
+    Setups and teardowns that passed are reported where their durations are asked for, and to who wants to see more.
+    """
+    option = item.config.option
+    if not is_worker(item.config) or option.durations is not None or option.verbose > 0:
+        return None
+    for report in runtestprotocol(item, log=False, nextitem=nextitem):
+        if report.when == "call" or not report.passed:
+            item.ihook.pytest_runtest_logreport(report=report)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
 
 
 def _turn(item: pytest.Item) -> int:

@@ -134,7 +134,6 @@ def _named() -> list[tuple[Command, int]]:
     ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("bad", BAD_NAMES.values(), ids=BAD_NAMES)
 @pytest.mark.parametrize(("command", "at"), _named(), ids=lambda value: getattr(value, "name", str(value)))
 def test_a_bad_sandbox_name_is_refused(

@@ -174,6 +174,7 @@ def test_a_control_plane_that_was_killed_learns_of_it_later(tmp_path: Path) -> N
 @pytest.mark.parametrize("said", ["once", "no", "always", "never"])
 def test_a_control_plane_that_is_killed_leaves_no_answer_without_a_record(tmp_path: Path, said: str) -> None:
     """The record is there before the gateway hears of the answer."""
+    loop = ForwardLoop()
 
     async def work() -> None:
         async with control_plane(tmp_path) as lab:
@@ -185,14 +186,19 @@ def test_a_control_plane_that_is_killed_leaves_no_answer_without_a_record(tmp_pa
             await recorded(lab, 1)
             answering.cancel()
             await asyncio.gather(answering, return_exceptions=True)
-            await lab.kill()
+            killing = asyncio.ensure_future(lab.kill())
+            # A server that ends waits for the request that it is answering.
+            while not killing.done():
+                loop.skip(1)
+                await asyncio.sleep(0)
+            await killing
             await lab.start()
             (found, *_) = await changes(lab)
             assert (found["what"], found["after"]["answer"]) == ("question-answered", said)
             rules = (await lab.client.get("/sandboxes/box/egress")).json()["rules"]
             assert len(rules) == (said in ("always", "never"))
 
-    run(work())
+    run(work(), loop)
 
 
 def test_an_answer_that_the_gateway_does_not_take_is_recorded_as_that(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.local.control.lab import Lab, control_plane, run, until
+from tests.local.control.lab import ForwardLoop, Lab, control_plane, run, until
 
 from irons.asking.screen import AskScreen
 from irons.client.models.questions import QuestionPage
@@ -100,6 +100,7 @@ def test_what_the_gateway_says_is_listed(tmp_path: Path) -> None:
 
 def test_no_answer_opens_what_is_never_asked_about(tmp_path: Path) -> None:
     """The gateway gets the patterns, also when they change; a rule that overlaps one is refused, a deny rule is not."""
+    loop = ForwardLoop()
 
     async def work() -> None:
         async with control_plane(tmp_path) as lab:
@@ -107,6 +108,8 @@ def test_no_answer_opens_what_is_never_asked_about(tmp_path: Path) -> None:
             assert "never" not in lab.policies[cell]
             config = lab.paths.state / "config.toml"
             config.write_text('[ask]\nnever = ["*.paste.new.example", "*:25"]\n')
+            # The file is looked at from time to time.
+            loop.skip(2)
 
             async def active() -> bool:
                 return lab.policies[cell].get("never") == ["*.paste.new.example:*", "*:25"]
@@ -125,7 +128,7 @@ def test_no_answer_opens_what_is_never_asked_about(tmp_path: Path) -> None:
             await _json(lab, "POST", path, json={"answer": "never"})
             assert {each["list"] for each in lab.policies[cell]["rules"]} == {"allow", "deny"}
 
-    run(work())
+    run(work(), loop)
 
 
 def test_a_flood_of_one_sandbox_leaves_another_s_question_on_the_screen(tmp_path: Path) -> None:
