@@ -6,11 +6,9 @@ import queue
 import time
 from collections import deque
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from prompt_toolkit import PromptSession
 from prompt_toolkit.application import run_in_terminal
 from prompt_toolkit.auto_suggest import Suggestion
 from prompt_toolkit.cursor_shapes import CursorShapeConfig, DynamicCursorShapeConfig, ModalCursorShapeConfig
@@ -18,6 +16,7 @@ from prompt_toolkit.enums import EditingMode
 from prompt_toolkit.filters import Always
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.output import ColorDepth
+from prompt_toolkit.shortcuts.prompt import PromptSession
 
 from irons.cli.completing import Sources
 from irons.text import clean
@@ -31,6 +30,7 @@ from irons_repl.line.keys import LONGEST, bindings
 from irons_repl.line.paste_detection import BurstInput
 from irons_repl.line.suggest import PromptSuggest
 from irons_repl.line.unforced import unforced
+from irons_repl.opening import import_widths
 from irons_repl.run.dumb_terminal import is_plain, read_plain
 from irons_repl.run.external import INTERRUPTED
 from irons_repl.run.own_words import OWN_WORDS
@@ -69,7 +69,7 @@ class Prompt:
         self._session = session
         self._runner = LineRunner(session)
         on_hand = sources(session)
-        read = (on_hand.sandboxes, on_hand.domains, on_hand.images, on_hand.labels)
+        read = (on_hand.sandboxes, on_hand.domains, on_hand.images, on_hand.labels, import_widths)
         self._refresher = Refresher(
             session, self._changed, self._say, on_hand=read, asking=self._follow_questions
         )
@@ -245,7 +245,7 @@ class Prompt:
     def _toolbar(self) -> StyleAndTextTuples:
         outlook = self._refresher.outlook.for_sandbox(self._in_use)
         if self._questions is not None:
-            outlook = replace(outlook, questions=self._questions.count)
+            outlook = outlook._replace(questions=self._questions.count)
         keys = vi_mode(self._lines.app) if self._is_vi else ""
         columns = self._lines.app.output.get_size().columns
         return list(self._forecast(outlook, columns, keys) or toolbar(outlook, columns, keys))

@@ -47,6 +47,9 @@ def _script(session: ShellSession, lines: Iterable[str]) -> int:
 
 def _prompt(ctx: Context) -> int:
     from irons_repl.line.quarantine import mended
+    from irons_repl.opening import import_prompt_toolkit
+
+    import_prompt_toolkit()
     from irons_repl.prompt import Prompt
 
     session = ShellSession(ctx.host, ctx.streams, ctx.settings.flags)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -159,4 +157,4 @@ def test_open_questions_are_counted_next_to_the_mode(columns: int, sandbox: str 
     line = "".join(text for _, text in toolbar(outlook, columns))
     assert f"{'alpha: ' if sandbox else ''}mode ask" in line
     assert "1,234 asked" in line
-    assert "asked" not in "".join(text for _, text in toolbar(replace(outlook, questions=0), columns))
+    assert "asked" not in "".join(text for _, text in toolbar(outlook._replace(questions=0), columns))

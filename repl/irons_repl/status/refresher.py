@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from irons.client import refreshing
@@ -225,7 +224,7 @@ class Refresher:
             self._failures = 0
             self._looked = _time_of_day()
             # An answer that came late had it marked.
-            self.outlook = replace(self.outlook, trouble="", as_of="")
+            self.outlook = self.outlook._replace(trouble="", as_of="")
             if self._down:
                 self._down = False
                 self._say(f"{self.outlook.backend} answers again.")
@@ -233,12 +232,12 @@ class Refresher:
     def _fail(self, trouble: str) -> None:
         """Say in the outlook that the look failed, and of when its facts are."""
         self._failures += 1
-        self.outlook = replace(self.outlook, trouble=trouble, as_of=self._looked)
+        self.outlook = self.outlook._replace(trouble=trouble, as_of=self._looked)
 
     def _mark_late(self) -> None:
         """Say of when the facts are while an answer is late: the mode may have changed since."""
         if not self.outlook.trouble:
-            self.outlook = replace(self.outlook, trouble="no answer yet", as_of=self._looked)
+            self.outlook = self.outlook._replace(trouble="no answer yet", as_of=self._looked)
             self._changed()
 
     def _follow(self, settings: Settings) -> None:
@@ -278,8 +277,7 @@ class Refresher:
             raise
         except IronsError:
             pass  # an older server has no list; what else is known is shown all the same
-        self.outlook = replace(
-            self.outlook,
+        self.outlook = self.outlook._replace(
             sandbox=used,
             mode=refreshing.mode_for(facts, used),
             differs={} if used else refreshing.differing(facts),
@@ -299,8 +297,8 @@ class Refresher:
         self._leave_room()
         with self._lateness.asking():
             denied = self._denials.look(api, states or ())
-        self.outlook = replace(self.outlook, denied=denied, denied_by=self._denials.by_sandbox)
-        self.outlook = replace(self.outlook, extras=self._extras(settings))
+        self.outlook = self.outlook._replace(denied=denied, denied_by=self._denials.by_sandbox)
+        self.outlook = self.outlook._replace(extras=self._extras(settings))
 
     def _extras(self, settings: Settings) -> tuple[str, ...]:
         """What plugins show; they are asked in this thread, and no key waits for them."""

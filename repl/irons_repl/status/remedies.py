@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from irons.record import NamedTuple
@@ -73,6 +72,8 @@ class Remedies:
 
 def _command(event: Event) -> str:
     """Return the command that would let a refused connection pass; empty where no rule can, or a deny rule is what refused it."""
+    from ipaddress import ip_address
+
     from irons_policy.causes import Cause
     from irons_policy.patterns import HTTPS
     from irons_policy.remedy import suggestion

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
+from irons.record import NamedTuple
 from irons_repl.status.mode_line import ModeFacts
 
+_NONE: Mapping[str, str] = MappingProxyType({})
+_NO_COUNTS: Mapping[str, int] = MappingProxyType({})
 
-@dataclass(frozen=True)
-class Outlook:
+
+class Outlook(NamedTuple):
     """One look.
 
     Attributes:
@@ -33,7 +36,7 @@ class Outlook:
     backend: str = ""
     profile: str = ""
     mode: str | None = None
-    differs: Mapping[str, str] = field(default_factory=dict[str, str])
+    differs: Mapping[str, str] = _NONE
     states: Mapping[str, int] | None = None
     denied: int | None = None
     trouble: str = ""
@@ -41,7 +44,7 @@ class Outlook:
     sandbox: str | None = None
     as_of: str = ""
     extras: tuple[str, ...] = ()
-    denied_by: Mapping[str, int] = field(default_factory=dict[str, int])
+    denied_by: Mapping[str, int] = _NO_COUNTS
     questions: int = 0
 
     @property
@@ -58,7 +61,7 @@ class Outlook:
 
     def for_sandbox(self, sandbox: str | None) -> Outlook:
         """Return the same without the mode where that is another sandbox's than `sandbox`: it is not known yet."""
-        return self if sandbox == self.sandbox else replace(self, sandbox=sandbox, mode=None, differs={})
+        return self if sandbox == self.sandbox else self._replace(sandbox=sandbox, mode=None, differs={})
 
 
 def counted(states: Mapping[str, str]) -> dict[str, int]:
