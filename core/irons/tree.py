@@ -48,12 +48,10 @@ class _Node:
 
 
 def _sum(group: _Node) -> str:
-    """Return the words of a group, which has no help of its own; aliases are left out."""
-    return ", ".join(
-        word
-        for word, below in group.words.items()
-        if below.shown and (below.command is None or below.command.path[-1] == word)
-    )
+    """Return the words of a group, which has no help of its own; aliases by another last word only where there is nothing else."""
+    shown = {word: below.command for word, below in group.words.items() if below.shown}
+    own = [word for word, command in shown.items() if command is None or command.path[-1] == word]
+    return ", ".join(own or shown)
 
 
 class Tree:

@@ -434,3 +434,9 @@ def test_a_claim_holds_for_a_while(tmp_path: Path) -> None:
     assert not NameCache(names.path).claim(3600)
     os.utime(names.path.with_suffix(".asked"), (1, 1))
     assert names.claim(3600)
+
+
+def test_a_group_of_other_words_names_them() -> None:
+    """A group that has only aliases by another last word is described by these."""
+    tree = Tree().with_commands([Command(("say",), "Say.", "x:y", aliases=(("voice", "speak"),))])
+    assert tree.below(())["voice"] == "speak"

@@ -7,15 +7,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from irons.client.names import NameCache
+from irons.client.scoped_names import KEYS, in_scope
 from irons.errors import AuthError
 from irons.host import PluginHost
 from irons.terminal.streams import Streams
 from irons.testing import FakeApi, faults
+from irons_plugins.ssh.keys.access import id_of
 from irons_repl.run.session import ShellSession
 from irons_repl.status.refresher import IDLE, Refresher
 from irons_repl.status.sources import sources
@@ -144,6 +147,21 @@ def test_a_look_sees_everything(looker: Looker, fake: FakeApi) -> None:
         "old.example": "seen: denied",
     }
     assert NameCache.of(settings, what="images").read() == {"debian": "Debian 13"}
+
+
+def test_keys_and_timed_rules_are_on_hand_after_a_look(looker: Looker, fake: FakeApi) -> None:
+    """What `access NAME remove` completes is there before that command was used, and so is when rules of the sandbox in use end."""
+    line = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBPq5ubSgZdJBTpDNNKDiOVCvgCqr0n3tAnMwbS7eXMZ me"
+    fake.sandboxes["agent-1"].public_key = f"{line}\n"
+    soon = (datetime.now(UTC) + timedelta(hours=41)).isoformat()
+    fake.sandboxes["agent-1"].rules.append({"pattern": "own.example", "list": "allow", "until": soon})
+    looker.session.use("agent-1")
+    looker.refresher.start()
+    looker.until(lambda: looker.refresher.outlook.timed != "")
+    assert looker.refresher.outlook.timed.startswith("1 rule ends in 1 d ")
+    assert in_scope(NameCache.of(looker.session.settings(), what=KEYS).read(), "agent-1") == {
+        id_of(line): "me"
+    }
 
 
 def test_the_mode_is_that_of_the_sandbox_in_use(looker: Looker, fake: FakeApi) -> None:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from irons_repl.status.rule_ends import told
 from irons_repl.status.status_model import Outlook, backend_of, counted
 from irons_repl.status.toolbar import toolbar
 
@@ -158,3 +159,32 @@ def test_open_questions_are_counted_next_to_the_mode(columns: int, sandbox: str 
     assert f"{'alpha: ' if sandbox else ''}mode ask" in line
     assert "1,234 asked" in line
     assert "asked" not in "".join(text for _, text in toolbar(outlook._replace(questions=0), columns))
+
+
+@pytest.mark.parametrize(
+    ("ends", "words"),
+    [
+        ((), ""),
+        (("3400",), "1 rule ends in 40 min"),
+        (("4600", "3400", "stop"), "2 rules end, first in 40 min"),
+        (("stop",), "1 rule until it stops"),
+        (("stop", "stop", "999"), "2 rules until it stops"),
+        (("not a time",), ""),
+    ],
+)
+def test_timed_rules_in_words(ends: tuple[str, ...], words: str) -> None:
+    """How many rules end, and when the first does; what is over is not counted."""
+    assert told(ends, 1000.0) == words
+
+
+@pytest.mark.parametrize("columns", [40, 80, 100, 200])
+def test_timed_rules_of_the_sandbox_in_use_are_shown(columns: int) -> None:
+    """They stand after the mode while there is room, and not once another sandbox is in use."""
+    outlook = Outlook(
+        "local", mode="deny", sandbox="alpha", states={"ready": 3}, denied=0, timed="1 rule ends in 40 min"
+    )
+    line = text(outlook, columns)
+    assert len(line) <= columns
+    assert "alpha: mode deny" in line
+    assert ("│ 1 rule ends in 40 min │" in line) == (columns >= 80)
+    assert "ends" not in text(outlook.for_sandbox("beta"), columns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import count
 from typing import Literal
@@ -9,6 +10,7 @@ from typing import Literal
 import pytest
 
 from irons.client.models.egress import ListedRule
+from irons_policy.ends import RuleEnd
 from irons_policy.event import Event
 from irons_policy.rules import Rule, make_rule
 from irons_repl.watch.model import Model
@@ -393,6 +395,23 @@ def test_an_event_as_a_whole() -> None:
     assert "denied already" in view.foot
     assert view.press("q") is None
     assert view.hosts == ["evil.example"]
+
+
+@pytest.mark.parametrize(
+    ("end", "told"),
+    [
+        (RuleEnd(), "a.example allows it, until its sandbox stops"),
+        (RuleEnd(1_798_761_600_000_000), "a.example allows it, until 20"),
+        (None, "a.example allows it\n"),
+    ],
+    ids=str,
+)
+def test_an_event_as_a_whole_says_when_its_rule_ends(end: RuleEnd | None, told: str) -> None:
+    """A rule that ends by itself has its end next to it."""
+    view = View("alpha", replace(rule("a.example", "allow"), until=end))
+    view.take(view.event("a.example", "allowed")).calm()
+    view.press("enter")
+    assert f"  {told}" in "".join(f"{line.rstrip()}\n" for line in view.draw() if "rule now" in line)
 
 
 def test_an_event_that_needs_a_pin_names_it() -> None:

@@ -45,7 +45,9 @@ def _named(asked: list[SandboxQuestions], named: int, *, brief: bool) -> str:
 def _part(asked: SandboxQuestions, *, brief: bool) -> str:
     who = clean(asked.sandbox, limit=LONGEST_NAME)
     if not asked.questions:
-        return f"{who}: {asked.more:,} hosts"
+        hosts = f"{asked.more:,} host{'s' if asked.more > 1 else ''}"
+        # Too many to be listed: no key answers these.
+        return f"{who}: {hosts}" if brief else f"{hosts} of {who}: set a rule"
     first, more = asked.questions[0], asked.places - 1
     return f"{who}: {clean(first.pattern)}{_more(more, brief=brief)}"
 

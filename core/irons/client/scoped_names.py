@@ -5,6 +5,7 @@ They are kept in caches like names, each entry as `SANDBOX WORD`, with an empty 
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
@@ -18,7 +19,12 @@ if TYPE_CHECKING:
     from irons.client.models.server import ApiKey
     from irons.settings.settings import Settings
 
-RULES, KEYS = "rules", "keys"
+RULES, KEYS, RULE_ENDS = "rules", "keys", "rule-ends"
+
+STOP = "stop"
+"""What is kept of a rule that ends when its sandbox stops; of others the time, in seconds since 1970."""
+
+_STEP = 10
 
 
 def in_scope(entries: Mapping[str, str], scope: str) -> dict[str, str]:
@@ -29,9 +35,29 @@ def in_scope(entries: Mapping[str, str], scope: str) -> dict[str, str]:
 
 def keep_rules(settings: Settings, sandbox: str | None, rules: Iterable[ListedRule]) -> None:
     """Keep the rules of a sandbox, or with None those of all."""
-    _replace(
-        settings, RULES, sandbox or "", {rule.pattern: LISTS.get(rule.list, rule.list) for rule in rules}
-    )
+    known = tuple(rules)
+    listed = {rule.pattern: LISTS.get(rule.list, rule.list) for rule in known}
+    _replace(settings, RULES, sandbox or "", listed)
+    ends = {rule.pattern: end for rule in known if (end := _end(rule))}
+    _replace(settings, RULE_ENDS, sandbox or "", ends)
+
+
+def _end(rule: ListedRule) -> str:
+    """Return when a rule ends, as it is kept; nothing where it stays."""
+    from irons.client.models.fields import time_of
+
+    if not rule.until or rule.until == STOP:
+        return rule.until or ""
+    if rule.left is not None:
+        # By the server's clocks; in steps, for the next answer says the same.
+        return str(round((time.time() + rule.left) / _STEP) * _STEP)
+    at = time_of(rule.until)
+    return "" if at is None else str(round(at.timestamp()))
+
+
+def ends_on_hand(settings: Settings, sandbox: str) -> list[str]:
+    """Return when rules of a sandbox end, as `keep_rules` kept it: `STOP`, or seconds since 1970."""
+    return list(in_scope(NameCache.of(settings, what=RULE_ENDS).read(), sandbox).values())
 
 
 def keep_changes(settings: Settings, sandbox: str | None, kind: str, rules: Iterable[RuleChanged]) -> None:

@@ -113,7 +113,8 @@ def _take_keys(api: Api, streams: Streams, offers: PresetOffers, keys: int, foll
             if heard is not None:
                 trouble = heard.trouble
                 screen.take(offers.page(heard.page), trouble)
-                if ringing.rings(heard.page):
+                # A look that failed knows no questions: what was open before would ring again.
+                if not trouble and ringing.rings(heard.page):
                     streams.stdout.write(BELL)
         if keys in ready:
             typed = os.read(keys, 4096).decode("utf-8", "replace")

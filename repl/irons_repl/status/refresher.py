@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from irons.client import refreshing
 from irons.client.names import NameCache
+from irons.client.scoped_names import ends_on_hand
 from irons.ending import ENDS, soonest
 from irons.errors import IronsError, LocalError, Unreachable, Unsupported
 from irons.plugin.hook_data import PromptStatus
@@ -18,6 +19,7 @@ from irons_repl.forecast.gathering import Gathering
 from irons_repl.run.session import BackendKey, ShellSession, backend_key
 from irons_repl.status.lateness import LATE, Lateness
 from irons_repl.status.remedies import Remedies
+from irons_repl.status.rule_ends import told
 from irons_repl.status.status_model import Outlook, backend_of, counted
 
 if TYPE_CHECKING:
@@ -293,11 +295,13 @@ class Refresher:
             self._ask_for_images(api, settings)
             with suppress(Unsupported):
                 refreshing.refresh_snapshots(api, settings)
+            self._ask_for_keys(api, settings, states or ())
         self._looks += 1
         self._leave_room()
         with self._lateness.asking():
             denied = self._denials.look(api, states or ())
-        self.outlook = self.outlook._replace(denied=denied, denied_by=self._denials.by_sandbox)
+        timed = told(ends_on_hand(settings, used), time.time()) if used else ""
+        self.outlook = self.outlook._replace(denied=denied, denied_by=self._denials.by_sandbox, timed=timed)
         self.outlook = self.outlook._replace(extras=self._extras(settings))
 
     def _extras(self, settings: Settings) -> tuple[str, ...]:
@@ -316,3 +320,12 @@ class Refresher:
             refreshing.refresh_images(api, settings)
         except Unsupported:
             self._has_images = False
+
+    def _ask_for_keys(self, api: Api, settings: Settings, sandboxes: Iterable[str]) -> None:
+        """Ask for what `access NAME remove` completes; another server has no keys, or none for who asks."""
+        try:
+            refreshing.refresh_keys(api, settings, sandboxes)
+        except Unreachable:
+            raise
+        except IronsError:
+            return

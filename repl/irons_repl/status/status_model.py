@@ -28,6 +28,7 @@ class Outlook(NamedTuple):
         denied_by: Those of each sandbox, by its name and its id.
         questions: How many places a person is asked about, of all sandboxes.
         ending: Which sandbox is about to be stopped or destroyed by time, and when; empty where none is.
+        timed: How many rules of the sandbox in use end by themselves, and when the first does; empty where none does.
         trouble: Why the last look failed, in a word or two; empty where it did not.
         extras: What plugins show, each a few words.
         as_of: The time of day of the last look that did not fail, while the last one did: of that time are the facts.
@@ -46,6 +47,7 @@ class Outlook(NamedTuple):
     extras: tuple[str, ...] = ()
     denied_by: Mapping[str, int] = _NO_COUNTS
     questions: int = 0
+    timed: str = ""
 
     @property
     def denied_here(self) -> int | None:
@@ -61,7 +63,11 @@ class Outlook(NamedTuple):
 
     def for_sandbox(self, sandbox: str | None) -> Outlook:
         """Return the same without the mode where that is another sandbox's than `sandbox`: it is not known yet."""
-        return self if sandbox == self.sandbox else self._replace(sandbox=sandbox, mode=None, differs={})
+        return (
+            self
+            if sandbox == self.sandbox
+            else self._replace(sandbox=sandbox, mode=None, differs={}, timed="")
+        )
 
 
 def counted(states: Mapping[str, str]) -> dict[str, int]:

@@ -69,6 +69,8 @@ def _parts(outlook: Outlook, room: int | None = None) -> Sequence[Part]:
         parts.append(Part(mode, MODE))
     if outlook.questions:
         parts.append(_part("class:busy", f"{outlook.questions:,} asked", MODE))
+    if outlook.timed:
+        parts.append(_part(_STALE if stale else "class:busy", outlook.timed, 4))
     if outlook.states is not None:
         parts.extend(_states(outlook.states, stale=stale))
     denied = outlook.denied_here

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
 from irons.text import clean, local_time
 from irons_policy.event import Event
 from irons_policy.remedy import note
 from irons_repl.watch.listing import WORDS
 from irons_repl.watch.model import verdict_of
-from irons_repl.watch.standing import KnownRules
+
+if TYPE_CHECKING:
+    from irons_policy.policy import Decision
+    from irons_repl.watch.standing import KnownRules
 
 KEYS = (
     ("a", "allow the chosen host: the rule and its scope are asked first"),
@@ -38,13 +44,7 @@ def about_event(event: Event, standing: KnownRules) -> tuple[tuple[str, str], ..
     """Return what is known of an event, as titles and texts, and the command that would allow it."""
     decision = standing.decision(event)
     rule = event.rule
-    now = ""
-    if decision is not None:
-        now = (
-            f"{decision.rule} {'allows' if decision.list == 'allow' else 'denies'} it"
-            if decision.rule
-            else "none"
-        )
+    now = _now(decision, standing) if decision is not None else ""
     told = (
         ("time", local_time(event.time) if event.time else ""),
         ("sandbox", event.sandbox),
@@ -75,3 +75,13 @@ def _bytes(event: Event) -> str:
     if not event.bytes_in and not event.bytes_out:
         return ""
     return f"{event.bytes_out or 0:,} out, {event.bytes_in or 0:,} in"
+
+
+def _now(decision: Decision, standing: KnownRules) -> str:
+    if not decision.rule:
+        return "none"
+    end = standing.end_of(decision)
+    until = "" if end is None else ", until its sandbox stops"
+    if end is not None and end.at is not None:
+        until = f", until {local_time(datetime.fromtimestamp(end.at / 1_000_000, UTC))}"
+    return f"{decision.rule} {'allows' if decision.list == 'allow' else 'denies'} it{until}"

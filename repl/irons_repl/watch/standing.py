@@ -20,6 +20,7 @@ from irons_repl.watch.model import HostRow, target_of
 
 if TYPE_CHECKING:
     from irons_policy.addresses import Address
+    from irons_policy.ends import RuleEnd
     from irons_policy.event import Event
     from irons_policy.rules import Scope
 
@@ -87,6 +88,15 @@ class KnownRules:
         """Return the list of the rule that decides an event's host; None where no rule does."""
         decision = self.decision(event)
         return decision.list if decision is not None else None
+
+    def end_of(self, decision: Decision) -> RuleEnd | None:
+        """Return when the rule that decided ends by itself; None where it stays."""
+        same = (
+            rule
+            for rule in self._policy.rules
+            if (rule.pattern.text, rule.list, rule.scope) == (decision.rule, decision.list, decision.scope)
+        )
+        return next((rule.until for rule in same), None)
 
     def undecided(self, host: HostRow) -> bool:
         """Tell whether attempts at a host were denied, or would be, and a rule that is not there yet would change that."""
